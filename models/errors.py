@@ -1,0 +1,153 @@
+"""Every error corro raises, by the one question that matters: did it reach the broker?
+
+    CorroError
+    |- ConfigurationError            an operator fixes it; the process exits 2
+    |- InvalidOrder (ValueError)     denied at the producer, never enqueued
+    |- IdempotencyConflict           the same client_order_id with another body
+    |- DatabaseUnavailable           nothing was recorded, nothing was enqueued
+    |- NotFound                      no such order, fetch or broker
+    |- BrokerError
+    |   |- NotSent                   proof that nothing left us    -> retry or fall back freely
+    |   |   |- NotConnected  Stale  QuotaExhausted  Unsupported
+    |   |- Refused                   the broker answered no        -> the routing table decides
+    |   |   |- OrderRejected  InsufficientFunds  InstrumentUnknown  NotPermitted  RateLimited
+    |   |- OutcomeUnknown            it may be live                -> reconcile; never resend, never fall back
+    |       |- SubmitTimeout  ConnectionLost  ServerError  UnreadableReply  Unmapped
+    |- DataError                     a read failed; reads may always be repeated
+        |- NoData  PacingViolation  DataNotPermitted
+
+Routing matches the three branches, never a leaf's name alone, so a new leaf cannot change safety.
+"""
+
+from __future__ import annotations
+
+
+class CorroError(Exception):
+    """Base of every error raised by corro."""
+
+
+class ConfigurationError(CorroError):
+    """A setting is missing or wrong; the message names it and says what to do."""
+
+
+class InvalidOrder(CorroError, ValueError):
+    """An order that cannot be executed as written; the message names the field and the value."""
+
+
+class IdempotencyConflict(CorroError):
+    """This client_order_id was used before for a different order."""
+
+
+class DatabaseUnavailable(CorroError):
+    """The database cannot be reached; nothing was recorded and nothing was enqueued."""
+
+
+class NotFound(CorroError, LookupError):
+    """There is nothing under this name."""
+
+
+class BrokerError(CorroError):
+    """A broker, or the way to it, did not do what was asked.
+
+    Args:
+        message: what happened, with which values, and what to do.
+        broker: name of the broker from the settings.
+        code: the broker's own code, as text, if it gave one.
+        retry_after: seconds after which the same broker may be asked again; None if it did not say.
+    """
+
+    def __init__(
+        self, message: str, *, broker: str | None = None, code: str | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.broker = broker
+        self.code = code
+        self.retry_after = retry_after
+
+
+class NotSent(BrokerError):
+    """Provably nothing left this process."""
+
+
+class NotConnected(NotSent):
+    """There is no connection to the broker, or it is not reconciled yet."""
+
+
+class Stale(NotSent):
+    """The claim on the order was too old to send under; another worker may own it by now."""
+
+
+class QuotaExhausted(NotSent):
+    """Our own pacing held the order back, or the broker throttled it before taking it."""
+
+
+class Unsupported(NotSent):
+    """This broker cannot do what the order asks; known before sending."""
+
+
+class Refused(BrokerError):
+    """The broker answered no, definitively: the order does not exist there, or is dead without a fill."""
+
+
+class OrderRejected(Refused):
+    """Rejected for a reason without a class of its own."""
+
+
+class InsufficientFunds(Refused):
+    """Not enough buying power, or not enough shares to sell."""
+
+
+class InstrumentUnknown(Refused):
+    """The broker does not know, or does not trade, this symbol."""
+
+
+class NotPermitted(Refused):
+    """The account, the keys or the permissions do not allow it."""
+
+
+class RateLimited(Refused):
+    """The broker answered 'too many requests' without taking the order."""
+
+
+class OutcomeUnknown(BrokerError):
+    """The order may be live at the broker: ask, never guess."""
+
+
+class SubmitTimeout(OutcomeUnknown):
+    """No answer within the deadline."""
+
+
+class ConnectionLost(OutcomeUnknown):
+    """The connection broke after bytes had left."""
+
+
+class ServerError(OutcomeUnknown):
+    """The broker's server failed while it had the order."""
+
+
+class UnreadableReply(OutcomeUnknown):
+    """The answer could not be understood, or names another order."""
+
+
+class Unmapped(OutcomeUnknown):
+    """An error nobody has classified: unknown until somebody has."""
+
+
+class DataError(CorroError):
+    """A read failed."""
+
+
+class NoData(DataError):
+    """The broker has no data for this request."""
+
+
+class PacingViolation(DataError):
+    """Too many reads; try again after `retry_after` seconds."""
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class DataNotPermitted(DataError):
+    """The account has no permission for this data."""

@@ -1,0 +1,280 @@
+"""What travels through the queue: the order object, version 1, and the data requests.
+
+Messages are frozen. On the wire numbers are decimal strings and times are ISO 8601 UTC; in Python they are `Decimal`
+and aware `datetime`. Anything that can be checked without a broker is checked here, at the call.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from models.errors import InvalidOrder
+from models.vocabulary import OrderType, Side, TimeInForce
+
+#: Seconds an order may wait in our queue before it is `expired`, unless it says otherwise.
+DEFAULT_EXPIRY_S = 60.0
+#: Orders in one `orders.submit` message.
+MAX_BATCH = 100
+#: SQLite's NUMERIC keeps 15 significant digits exactly, so no message carries more.
+MAX_DIGITS = 15
+MAX_DECIMALS = 9
+
+# No blanks, commas or quotes (IB's orderRef cannot hold them); `~` separates the attempt number in ids we derive.
+_ID = re.compile(r"[A-Za-z0-9._:+/=@#!$%&()*?^|{}\[\]<>-]{1,64}")
+_SYMBOL = re.compile(r"[A-Z0-9$^][A-Z0-9.\-/ ]{0,31}")
+
+
+def _decimal(value: Any) -> Decimal:
+    """Read a number exactly: floats by their shortest text, so that 0.1 stays 0.1."""
+    if isinstance(value, bool) or not isinstance(value, (Decimal, int, float, str)):
+        raise ValueError("must be a decimal number")
+    try:
+        number = value if isinstance(value, Decimal) else Decimal(str(value).strip())
+    except InvalidOperation:
+        raise ValueError("must be a decimal number") from None
+    if not number.is_finite():
+        raise ValueError("must be a finite number")
+    return number
+
+
+def _positive(value: Any) -> Decimal:
+    number = _decimal(value)
+    if number <= 0:
+        raise ValueError("must be greater than zero")
+    digits = number.normalize().as_tuple()
+    exponent = int(digits.exponent)
+    if len(digits.digits) + max(exponent, 0) > MAX_DIGITS or -exponent > MAX_DECIMALS:
+        raise ValueError(f"must have at most {MAX_DIGITS} digits, {MAX_DECIMALS} of them decimals")
+    return number
+
+
+def _aware(value: Any) -> datetime:
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            raise ValueError("must be an ISO 8601 time such as 2026-01-05T14:30:00Z") from None
+    if not isinstance(value, datetime):
+        raise ValueError("must be an ISO 8601 time such as 2026-01-05T14:30:00Z")
+    if value.tzinfo is None:
+        raise ValueError("must carry a time zone (UTC), such as 2026-01-05T14:30:00Z")
+    return value.astimezone(UTC)
+
+
+def _lower(value: Any) -> Any:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+Positive = Annotated[Decimal, BeforeValidator(_positive)]
+UtcTime = Annotated[datetime, BeforeValidator(_aware)]
+
+
+def plain(number: Decimal) -> str:
+    """Write a decimal without exponent and without trailing zeros: 10, not 1E+1; 0.5, not 0.500."""
+    return format(number.normalize(), "f")
+
+
+def utcnow() -> datetime:
+    """Return the current time, aware, UTC."""
+    return datetime.now(UTC)
+
+
+#: Prices an order type needs; all other price fields must be absent.
+PRICES: dict[OrderType, frozenset[str]] = {
+    OrderType.MARKET: frozenset(),
+    OrderType.LIMIT: frozenset({"limit_price"}),
+    OrderType.STOP: frozenset({"stop_price"}),
+    OrderType.STOP_LIMIT: frozenset({"limit_price", "stop_price"}),
+    OrderType.TRAILING_STOP: frozenset(),
+}
+_TRAILS = ("trail_amount", "trail_percent")
+
+
+class OrderRequest(BaseModel):
+    """One order as a strategy asks for it.
+
+    Args:
+        symbol: US equity symbol, upper case; share classes with a dot (BRK.B).
+        side: buy, sell, sell_short or buy_to_cover.
+        quantity: shares, greater than zero.
+        order_type: market (default), limit, stop, stop_limit or trailing_stop.
+        limit_price: account currency per share; only and always with limit and stop_limit.
+        stop_price: trigger, account currency per share; only and always with stop and stop_limit.
+        trail_amount: distance in account currency; trailing_stop takes this or trail_percent.
+        trail_percent: distance in percent (1.5 means 1.5 %).
+        time_in_force: day (default), gtc, ioc, fok, opg or cls.
+        extended_hours: also trade outside the regular session.
+        route: brokers in the order to try; None takes the route from the settings.
+        client_order_id: your idempotency key; a fresh UUID if you give none.
+        strategy: who asks; kept for the analyst.
+        tags: free labels; kept for the analyst.
+        expires_at: after this moment the order is not sent any more; default 60 s after created_at.
+
+    Raises:
+        InvalidOrder: with the field and the value.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = 1
+    client_order_id: str = Field(default_factory=lambda: str(uuid.uuid4()))
+    symbol: str
+    side: Annotated[Side, BeforeValidator(_lower)]
+    quantity: Positive
+    order_type: Annotated[OrderType, BeforeValidator(_lower)] = OrderType.MARKET
+    limit_price: Positive | None = None
+    stop_price: Positive | None = None
+    trail_amount: Positive | None = None
+    trail_percent: Positive | None = None
+    time_in_force: Annotated[TimeInForce, BeforeValidator(_lower)] = TimeInForce.DAY
+    extended_hours: bool = False
+    route: tuple[str, ...] | None = None
+    strategy: str | None = Field(default=None, max_length=128)
+    tags: list[str] | dict[str, str] = Field(default_factory=list)
+    created_at: UtcTime = Field(default_factory=utcnow)
+    expires_at: UtcTime = None  # type: ignore[assignment]  # filled in below
+
+    def __init__(self, **data: Any) -> None:
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            raise InvalidOrder(explain(error)) from None
+
+    @field_validator("client_order_id")
+    @classmethod
+    def _id_is_plain(cls, value: str) -> str:
+        if not _ID.fullmatch(value):
+            raise ValueError("must be 1 to 64 printable ASCII characters without blanks, commas, quotes or ~")
+        return value
+
+    @field_validator("symbol", mode="before")
+    @classmethod
+    def _symbol_is_plain(cls, value: Any) -> Any:
+        text = value.strip().upper() if isinstance(value, str) else value
+        if not isinstance(text, str) or not _SYMBOL.fullmatch(text):
+            raise ValueError("must be a symbol such as AAPL or BRK.B")
+        return text
+
+    @field_validator("route")
+    @classmethod
+    def _route_is_a_list(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value is not None and (not value or len(set(value)) != len(value)):
+            raise ValueError("must name at least one broker, each once")
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expiry_defaults(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            data = dict(data)
+            data["created_at"] = utcnow() if data.get("created_at") is None else data["created_at"]
+            if data.get("expires_at") is None:
+                try:
+                    data["expires_at"] = _aware(data["created_at"]) + timedelta(seconds=DEFAULT_EXPIRY_S)
+                except ValueError:
+                    data["expires_at"] = utcnow()  # created_at is reported by its own field
+            # JSON null means "not given" for everything that has a default.
+            data = {key: value for key, value in data.items() if value is not None}
+        return data
+
+    @model_validator(mode="after")
+    def _prices_fit_the_type(self) -> Self:
+        needed = PRICES[self.order_type]
+        for name in ("limit_price", "stop_price"):
+            given = getattr(self, name)
+            if name in needed and given is None:
+                raise ValueError(f"{name}: a {self.order_type} order needs one, was none")
+            if name not in needed and given is not None:
+                raise ValueError(f"{name}: a {self.order_type} order takes none, was {plain(given)}")
+        trails = [name for name in _TRAILS if getattr(self, name) is not None]
+        if self.order_type is OrderType.TRAILING_STOP and len(trails) != 1:
+            raise ValueError(f"trail_amount: a trailing_stop order needs trail_amount or trail_percent, had {trails}")
+        if self.order_type is not OrderType.TRAILING_STOP and trails:
+            raise ValueError(f"{trails[0]}: only a trailing_stop order takes one")
+        if self.expires_at <= self.created_at:
+            raise ValueError(f"expires_at: must be after created_at, was {self.expires_at.isoformat()}")
+        return self
+
+    @property
+    def body_hash(self) -> str:
+        """Digest of what is ordered: two requests under one id are the same order if it is equal.
+
+        Times and route are left out: a repeated call has a new `created_at`, and the route says where, not what.
+        """
+        terms = {name: _wire(getattr(self, name)) for name in _BODY}
+        return hashlib.sha256(json.dumps(terms, sort_keys=True).encode()).hexdigest()
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return the order object as it travels: decimal strings, ISO times, JSON types only."""
+        return {name: _wire(getattr(self, name)) for name in type(self).model_fields}
+
+
+_BODY = (
+    "symbol", "side", "quantity", "order_type", "limit_price", "stop_price", "trail_amount", "trail_percent",
+    "time_in_force", "extended_hours", "strategy", "tags",
+)  # fmt: skip
+
+
+def _wire(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return plain(value)
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, tuple):
+        return list(value)
+    return value
+
+
+def explain(error: ValidationError) -> str:
+    """Turn pydantic's report into one line: field, what is wrong, the value."""
+    lines = []
+    for item in error.errors(include_url=False):
+        field = ".".join(str(part) for part in item["loc"])
+        text = item["msg"].removeprefix("Value error, ")
+        if not field:
+            lines.append(text)
+        elif item["type"] == "missing":
+            lines.append(f"{field}: is required")
+        elif item["type"] == "extra_forbidden":
+            lines.append(f"{field}: no such field, was {item['input']!r}")
+        else:
+            lines.append(f"{field}: {text}, was {item['input']!r}")
+    return "; ".join(lines)
+
+
+def denied_id(body: object) -> str:
+    """Return a stable id for an order object that came without a usable one, so that a copy of it is the same row."""
+    text = json.dumps(body, sort_keys=True, default=str)
+    return "invalid-" + hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+FetchKind = Literal["quote", "bars", "account", "positions", "orders"]
+
+
+class FetchRequest(BaseModel):
+    """One data request: `data.<kind>` with a fetch_id and the fields that kind takes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: FetchKind
+    fetch_id: str = Field(default_factory=lambda: str(uuid.uuid4()))
+    route: tuple[str, ...] | None = None
+    request: Mapping[str, Any] = Field(default_factory=dict)
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return the keyword arguments of the task."""
+        return {"fetch_id": self.fetch_id, **self.request}
+
+
+def batches(items: Sequence[Any], size: int = MAX_BATCH) -> list[Sequence[Any]]:
+    """Cut a sequence into pieces of at most `size`."""
+    return [items[start : start + size] for start in range(0, len(items), size)]

@@ -1,0 +1,197 @@
+"""What brokers say, in one language: frozen values that adapters produce and the worker applies.
+
+Quantities are shares, prices are in the account currency per share, times are aware UTC. `None` means the broker did
+not say; it never means zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from models.vocabulary import OrderType, Side, TimeInForce
+
+
+class BrokerStatus(StrEnum):
+    """State of an order as its broker shows it, folded from each broker's own words (BROKERS.md 4.1)."""
+
+    #: The broker has it; it works, waits for its trigger, or waits for the session.
+    ACCEPTED = "accepted"
+    #: Some of it is filled, the rest works.
+    PARTIALLY_FILLED = "partially_filled"
+    #: A cancel was requested; it can still fill.
+    PENDING_CANCEL = "pending_cancel"
+    FILLED = "filled"
+    CANCELED = "canceled"
+    EXPIRED = "expired"
+    #: Dead by the broker's decision; with filled_quantity 0 it never traded.
+    REJECTED = "rejected"
+    #: Replaced by another order of the same broker.
+    REPLACED = "replaced"
+    #: A word this adapter does not know: read again, decide nothing.
+    UNKNOWN = "unknown"
+
+
+#: Statuses after which the broker will do nothing more with the order.
+DONE = frozenset(
+    {BrokerStatus.FILLED, BrokerStatus.CANCELED, BrokerStatus.EXPIRED, BrokerStatus.REJECTED, BrokerStatus.REPLACED}
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FillReport:
+    """One execution."""
+
+    #: The broker's own id of this execution; unique per broker.
+    execution_id: str
+    quantity: Decimal
+    price: Decimal
+    filled_at: datetime
+    symbol: str | None = None
+    side: Side | None = None
+    #: Our id as the broker echoes it (Alpaca client_order_id, IB orderRef); None where the broker has none.
+    broker_client_order_id: str | None = None
+    broker_order_id: str | None = None
+    #: Quantity filled on this order at this broker including this fill. Lets two feeds that name the same execution
+    #: differently (Alpaca's stream and its activities) be recognised as one.
+    cumulative_quantity: Decimal | None = None
+    #: In `currency`; None until the broker reports it (IB sends it separately).
+    commission: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommissionReport:
+    """The commission of an execution that was, or will be, reported by its id."""
+
+    execution_id: str
+    commission: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderReport:
+    """One order as its broker shows it now."""
+
+    broker_order_id: str | None
+    status: BrokerStatus
+    broker_client_order_id: str | None = None
+    symbol: str | None = None
+    side: Side | None = None
+    order_type: OrderType | None = None
+    time_in_force: TimeInForce | None = None
+    quantity: Decimal | None = None
+    limit_price: Decimal | None = None
+    stop_price: Decimal | None = None
+    #: Cumulative at the broker; None where it is only known from executions (IB).
+    filled_quantity: Decimal | None = None
+    avg_fill_price: Decimal | None = None
+    #: Executions the same answer carried (Schwab's executionLegs); empty when they travel separately.
+    fills: tuple[FillReport, ...] = ()
+    #: Broker's code and words for a rejection or a cancel.
+    code: str | None = None
+    message: str | None = None
+    #: The broker's own word for the status, as evidence.
+    raw_status: str | None = None
+    submitted_at: datetime | None = None
+    updated_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """The broker shows the order."""
+
+    report: OrderReport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """Every place where the broker would show the order was read completely, and it is in none of them.
+
+    One such reading proves nothing yet: the reconciler asks for several, spaced in time.
+    """
+
+    #: Which listings answered, for the record.
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ambiguous:
+    """Several orders at the broker could be ours; a person has to choose."""
+
+    candidates: tuple[OrderReport, ...]
+
+
+Sighting = Found | Missing | Ambiguous
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountReport:
+    """Money of one account, in its currency."""
+
+    account_id: str
+    currency: str = "USD"
+    buying_power: Decimal | None = None
+    cash: Decimal | None = None
+    equity: Decimal | None = None
+    portfolio_value: Decimal | None = None
+    #: IB's TotalCashValue, Alpaca's and Schwab's cash plus nothing: what the seed calls total liquidity.
+    total_liquidity: Decimal | None = None
+    day_trade_count: int | None = None
+    paper: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PositionReport:
+    """One holding; quantity is negative for a short position."""
+
+    symbol: str
+    quantity: Decimal
+    avg_price: Decimal | None = None
+    market_value: Decimal | None = None
+    unrealized_pnl: Decimal | None = None
+    account_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuoteReport:
+    """Top of the book. Missing values are None, never NaN, 0 or -1. Sizes are shares."""
+
+    symbol: str
+    bid: Decimal | None = None
+    ask: Decimal | None = None
+    last: Decimal | None = None
+    bid_size: Decimal | None = None
+    ask_size: Decimal | None = None
+    last_size: Decimal | None = None
+    #: Shares traded today.
+    volume: Decimal | None = None
+    #: Time of the quote at the broker.
+    at: datetime | None = None
+    delayed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """One candle; `start` is the beginning of its interval, volume is shares."""
+
+    start: datetime
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    close: Decimal
+    volume: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """Raw material kept with an attempt so that a person can see why we believe what we believe."""
+
+    what: str
+    raw: Mapping[str, Any] = field(default_factory=dict)
+
+
+#: What an adapter may push through `updates`.
+Report = OrderReport | FillReport | CommissionReport

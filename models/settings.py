@@ -1,0 +1,281 @@
+"""Settings: `corro.toml`, then the environment above it, then what code passes in.
+
+Secrets are `SecretStr` everywhere, so neither a log nor a repr shows them. Where no broker is configured at all, the
+three sandbox brokers on loopback are used; as soon as one is configured, only the configured ones exist, so that a
+simulated fill can never stand beside a real one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from models.errors import ConfigurationError
+from models.messages import explain
+
+_SECRET = re.compile(r"key|secret|token|password", re.IGNORECASE)
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+#: Order of preference where no route is configured.
+_USUAL_ROUTE = ("ibkr", "alpaca", "tda", "schwab")
+#: Doors of the sandbox when nothing else is known; `corro up` writes the real ones to CORRO_HOME/sandbox.json.
+SANDBOX_PORTS = {"ibkr": 8181, "alpaca": 8182, "tda": 8183}
+
+
+class BrokerSettings(BaseModel):
+    """One `[brokers.<name>]` table: `adapter`, `live`, and whatever keys that adapter takes.
+
+    Keys whose name speaks of a key, secret, token or password become `SecretStr`.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    #: Entry point in the group `corro.brokers`; defaults to the broker's name.
+    adapter: str
+    #: Real money. Without it a live URL, port or account is refused.
+    live: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hide_secrets(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        return {
+            key: SecretStr(str(value)) if _SECRET.search(key) and not isinstance(value, SecretStr) else value
+            for key, value in data.items()
+        }
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return an adapter's own key; secrets come as plain text, so keep them out of logs."""
+        value = (self.__pydantic_extra__ or {}).get(key, default)
+        return value.get_secret_value() if isinstance(value, SecretStr) else value
+
+    def need(self, key: str, broker: str) -> str:
+        """Return a key that the adapter cannot do without.
+
+        Raises:
+            ConfigurationError: names the setting and the environment variable that is missing.
+        """
+        value = self.get(key)
+        if value in (None, ""):
+            raise ConfigurationError(
+                f"brokers.{broker}.{key} is missing: set it in corro.toml or as "
+                f"CORRO_BROKERS__{broker.upper()}__{key.upper()}"
+            )
+        return str(value)
+
+
+class RoutingSettings(BaseModel):
+    """`[routing]`: which brokers an order tries, in which order."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    route: Annotated[tuple[str, ...], NoDecode] = ()
+
+    @field_validator("route", mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            text = value.strip()
+            return json.loads(text) if text.startswith("[") else [part.strip() for part in text.split(",") if part]
+        return value
+
+
+class TimingSettings(BaseModel):
+    """`[timing]`: every interval of the healers, in seconds (DESIGN.md 4)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    #: A queued order older than this is claimed by the sweep.
+    sweep_after: float = 2.0
+    #: How often the sweep looks.
+    sweep_every: float = 0.5
+    heartbeat_every: float = 2.0
+    #: A worker without a heartbeat for this long is dead.
+    dead_after: float = 10.0
+    #: Queued orders of a broker without a live worker move on after this.
+    strand_after: float = 5.0
+    #: A claim is good for this long; then the attempt is reconciled.
+    lease: float = 30.0
+    #: A send may begin only while its claim is younger than this.
+    fresh: float = 8.0
+    #: A send has to be answered within this; fresh + deadline stay below the lease.
+    deadline: float = 10.0
+    #: Pauses between look-ups of an unknown outcome; the last one repeats.
+    reconcile: tuple[float, ...] = (1.0, 2.0, 5.0)
+    #: An outcome unknown for this long is alerted.
+    alert_after: float = 30.0
+    open_orders_every: float = 10.0
+    positions_every: float = 60.0
+    #: A position snapshot older than this does not allow a sell to fall back.
+    positions_valid: float = 180.0
+    #: A sender that cannot be seen to be dead is believed dead after this silence.
+    sender_gone_after: float = 300.0
+    #: Backoff of reconnects: first pause and longest pause.
+    reconnect_first: float = 0.5
+    reconnect_longest: float = 15.0
+    #: Pause before an order whose whole route was unreachable tries it again.
+    retry_pause: float = 1.0
+    leader_lease: float = 6.0
+
+
+class Settings(BaseSettings):
+    """Everything corro can be told from outside."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="CORRO_", env_nested_delimiter="__", extra="forbid", frozen=True, toml_file=None
+    )
+
+    #: SQLAlchemy URL; default: SQLite in `home`.
+    database_url: str = ""
+    #: redis://, rediss://, sentinel:// or redis+socket://; default: an embedded server in `home`.
+    redis_url: str = ""
+    #: Name of the master behind sentinel:// URLs.
+    redis_master: str = "mymaster"
+    #: Where the embedded queue, the database and the sandbox keep their files.
+    home: Path = Path(".corro")
+    log_level: str = "INFO"
+    routing: RoutingSettings = RoutingSettings()
+    timing: TimingSettings = TimingSettings()
+    brokers: dict[str, BrokerSettings] = Field(default_factory=dict)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put code above environment above file."""
+        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, config_file()))
+
+    @field_validator("brokers", mode="before")
+    @classmethod
+    def _adapters_default_to_the_name(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        tables = {}
+        for name, table in value.items():
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"broker name {name!r} must be lower case letters, digits, - and _")
+            tables[name] = {"adapter": name, **table} if isinstance(table, dict) else table
+        return tables
+
+    @model_validator(mode="after")
+    def _route_names_brokers(self) -> Self:
+        unknown = [name for name in self.routing.route if name not in self.all_brokers]
+        if unknown:
+            raise ValueError(f"routing.route names {unknown}, but the brokers are {sorted(self.all_brokers)}")
+        return self
+
+    @property
+    def is_sandbox(self) -> bool:
+        """No broker is configured: the simulated ones are used."""
+        return not self.brokers
+
+    @cached_property
+    def all_brokers(self) -> dict[str, BrokerSettings]:
+        """The configured brokers, or the sandbox's."""
+        return self.brokers or sandbox_brokers(self.home)
+
+    @cached_property
+    def route(self) -> tuple[str, ...]:
+        """The default route: as configured, or every broker in the usual order."""
+        if self.routing.route:
+            return self.routing.route
+        known = self.all_brokers
+        usual = [name for name in _USUAL_ROUTE if name in known]
+        return tuple(usual + sorted(set(known) - set(usual)))
+
+    @property
+    def database(self) -> str:
+        """The database URL in force."""
+        return self.database_url or f"sqlite:///{(self.home / 'corro.db').absolute()}"
+
+    @property
+    def embedded_queue(self) -> bool:
+        """Whether corro runs the queue's server itself."""
+        return not self.redis_url
+
+    @property
+    def queue_url(self) -> str:
+        """The queue's URL in force."""
+        return self.redis_url or f"redis+socket://{embedded_socket(self.home)}"
+
+    def broker(self, name: str) -> BrokerSettings:
+        """Return one broker's settings.
+
+        Raises:
+            ConfigurationError: there is no such broker; names those there are.
+        """
+        if name not in self.all_brokers:
+            raise ConfigurationError(f"no broker {name!r} is configured; there are {sorted(self.all_brokers)}")
+        return self.all_brokers[name]
+
+
+def config_file() -> Path | None:
+    """Return the settings file in force, if there is one.
+
+    Raises:
+        ConfigurationError: CORRO_CONFIG names a file that does not exist.
+    """
+    named = os.environ.get("CORRO_CONFIG")
+    path = Path(named or "corro.toml")
+    if named and not path.is_file():
+        raise ConfigurationError(f"CORRO_CONFIG names {named}, but there is no such file")
+    return path if path.is_file() else None
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings.
+
+    Raises:
+        ConfigurationError: one line that names the setting, the value and what is wrong.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        raise ConfigurationError(f"settings: {explain(error)}") from None
+    except ValueError as error:
+        raise ConfigurationError(f"settings: {error}") from None
+
+
+def embedded_socket(home: Path) -> Path:
+    """Return the unix socket of the embedded queue; a long home moves it to the temporary directory."""
+    path = home.absolute() / "queue.sock"
+    if len(os.fsencode(path)) < 100:  # sockaddr_un holds 108 bytes
+        return path
+    import hashlib
+    import tempfile
+
+    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"corro-{os.getuid()}-{digest}" / "queue.sock"
+
+
+def sandbox_brokers(home: Path) -> dict[str, BrokerSettings]:
+    """Return settings for the sandbox's doors: where they really are, or where they usually are."""
+    ports = dict(SANDBOX_PORTS)
+    try:
+        ports |= json.loads((home / "sandbox.json").read_text())["ports"]
+    except (OSError, ValueError, KeyError):
+        pass  # no sandbox has run here yet
+    alpaca = f"http://127.0.0.1:{ports['alpaca']}"
+    tables: dict[str, dict[str, Any]] = {
+        "ibkr": {"host": "127.0.0.1", "port": ports["ibkr"], "client_id": 1},
+        "alpaca": {"base_url": alpaca, "data_url": alpaca, "key_id": "sandbox", "secret_key": "sandbox"},
+        "tda": {
+            "base_url": f"http://127.0.0.1:{ports['tda']}/v1",
+            "api_key": "sandbox",
+            "refresh_token": "sandbox",
+            "account_id": "100000001",
+        },
+    }
+    return {name: BrokerSettings(adapter=name, **table) for name, table in tables.items()}

@@ -1,0 +1,97 @@
+"""The words of the field as enums, and the sets that code asks about.
+
+Names follow FIX, Alpaca and Nautilus. Only words live here: what may follow what is in :mod:`models.lifecycle`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Side(StrEnum):
+    """Direction of an order. IB and Alpaca know only buy and sell on the wire; TDA and Schwab know all four."""
+
+    BUY = "buy"
+    SELL = "sell"
+    SELL_SHORT = "sell_short"
+    BUY_TO_COVER = "buy_to_cover"
+
+
+class OrderType(StrEnum):
+    """How an order is priced."""
+
+    MARKET = "market"
+    LIMIT = "limit"
+    STOP = "stop"
+    STOP_LIMIT = "stop_limit"
+    TRAILING_STOP = "trailing_stop"
+
+
+class TimeInForce(StrEnum):
+    """How long an order may work."""
+
+    DAY = "day"
+    GTC = "gtc"
+    IOC = "ioc"
+    FOK = "fok"
+    OPG = "opg"
+    CLS = "cls"
+
+
+class Status(StrEnum):
+    """Where an order stands. Unknown is no status: it is a property of the attempt."""
+
+    #: Recorded, waiting for a worker; provably not at any broker.
+    QUEUED = "queued"
+    #: Claimed by a worker; may be on its way to, or at, a broker.
+    SUBMITTED = "submitted"
+    #: The broker has confirmed the order as live.
+    ACCEPTED = "accepted"
+    PARTIALLY_FILLED = "partially_filled"
+    #: A cancel was requested at the broker; a fill may still win.
+    PENDING_CANCEL = "pending_cancel"
+    FILLED = "filled"
+    CANCELED = "canceled"
+    #: A broker said no and the route is used up.
+    REJECTED = "rejected"
+    #: We said no before anything was sent.
+    DENIED = "denied"
+    #: Ended by the broker at the end of its time in force, or too old in our queue.
+    EXPIRED = "expired"
+
+
+#: Nothing more is expected; a late fill is still applied, and flagged.
+TERMINAL = frozenset({Status.FILLED, Status.CANCELED, Status.REJECTED, Status.DENIED, Status.EXPIRED})
+#: Confirmed at a broker and not ended.
+LIVE = frozenset({Status.ACCEPTED, Status.PARTIALLY_FILLED, Status.PENDING_CANCEL})
+#: Not terminal.
+OPEN = frozenset(set(Status) - TERMINAL)
+
+
+class Outcome(StrEnum):
+    """What is known of one attempt: one order, at one broker, one try."""
+
+    #: Claimed; the send is under way or its worker died during it.
+    SENDING = "sending"
+    #: The broker confirmed that it has (or had) the order.
+    ACCEPTED = "accepted"
+    #: The broker answered no, definitively.
+    REFUSED = "refused"
+    #: Provably nothing left this process.
+    NOT_SENT = "not_sent"
+    #: It may be live: reconcile, never resend, never fall back.
+    UNKNOWN = "unknown"
+    #: Reconciliation, or a named operator, found that the broker does not have it.
+    ABSENT = "absent"
+
+
+#: Outcomes under which quantity may be working at a broker.
+RESERVING = frozenset({Outcome.SENDING, Outcome.ACCEPTED, Outcome.UNKNOWN})
+
+#: Sides that reduce a position: they need the position at the broker, or they open the opposite one.
+CLOSING = frozenset({Side.SELL, Side.BUY_TO_COVER})
+
+
+def signed(side: Side) -> int:
+    """Return +1 for sides that add to a position and -1 for sides that take from it."""
+    return 1 if side in (Side.BUY, Side.BUY_TO_COVER) else -1

@@ -1,0 +1,221 @@
+"""The seam between corro and a broker: one class to implement, and nothing else to know.
+
+| method                | required | answers                                                                        |
+|-----------------------|----------|--------------------------------------------------------------------------------|
+| connect               | yes      | returns when the broker can take orders; raises NotConnected / ConfigurationError |
+| disconnect            | yes      | never raises                                                                   |
+| is_connected          | yes      | False also while the broker itself says it is cut off (IB 1100)                |
+| place_order           | yes      | an OrderReport, or one of NotSent, Refused, OutcomeUnknown; nothing else        |
+| cancel_order          | yes      | returns when the cancel is *requested*; Refused if the order cannot be canceled |
+| find_order            | yes      | Found, Missing or Ambiguous; raises BrokerError if it could not be read completely |
+| get_orders, get_fills | yes      | complete lists or BrokerError: a failed read is never an empty list             |
+| updates               | yes      | registers the callback for pushed (or polled) reports; may be called before connect |
+| get_account_info, get_positions | yes | reports, or BrokerError / DataError                                     |
+| get_market_data, get_historical_data | yes | reports, or DataError; Unsupported where the broker has none        |
+
+Rules for an adapter:
+
+* A foreign exception never leaves it. What is not in its table is `Unmapped`, an `OutcomeUnknown`.
+* `ticket.still_mine()` is called immediately before the first byte of an order leaves the process.
+* Never repeat a send, and switch the SDK's own repeats off: repeating is decided in one place, from the database.
+* Every call ends by itself: pass timeouts everywhere. `place_order` ends within `ticket.deadline_s`.
+* All methods but `connect` and `disconnect` may be called from several threads at once.
+* Importing the adapter's module must not import other adapters' SDKs, connect, or start threads.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import ClassVar
+
+from models.errors import Unsupported
+from models.messages import OrderRequest, plain
+from models.reports import (
+    AccountReport,
+    Bar,
+    FillReport,
+    OrderReport,
+    PositionReport,
+    QuoteReport,
+    Report,
+    Sighting,
+)
+from models.settings import BrokerSettings
+from models.vocabulary import OrderType, Side, TimeInForce
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AbsenceRule:
+    """When 'not there' may be believed (BROKERS.md 4.4).
+
+    Args:
+        min_age_s: seconds after the send before a missing order counts at all.
+        sightings: how many complete readings must miss it.
+        possible: False where the broker offers no certainty (no client order id): a person decides.
+    """
+
+    min_age_s: float = 10.0
+    sightings: int = 2
+    possible: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a broker can do; what it cannot is refused before sending, as Unsupported, and falls back."""
+
+    sides: frozenset[Side] = frozenset(Side)
+    order_types: frozenset[OrderType] = frozenset(OrderType)
+    times_in_force: frozenset[TimeInForce] = frozenset(TimeInForce)
+    fractional: bool = False
+    extended_hours: bool = True
+    #: Longest client order id the broker keeps; None where it has no such thing.
+    client_order_id_length: int | None = 128
+    #: The broker itself refuses a second order under the same id, so sending it again is safe.
+    dedupes_client_order_id: bool = False
+    absence: AbsenceRule = AbsenceRule()
+    #: Orders that may be on their way at once over this connection.
+    parallel_orders: int = 8
+    #: Sizes of bars it can fetch, in corro's words (1Min, 5Min, 15Min, 30Min, 1Hour, 1Day, 1Week, 1Month).
+    timeframes: tuple[str, ...] = ()
+
+    def check(self, order: OrderRequest, broker: str) -> None:
+        """Raise Unsupported with the field and the value if this broker cannot take the order."""
+        table = (
+            ("side", order.side, self.sides),
+            ("order_type", order.order_type, self.order_types),
+            ("time_in_force", order.time_in_force, self.times_in_force),
+        )
+        for field, value, allowed in table:
+            if value not in allowed:
+                words = ", ".join(sorted(allowed))
+                raise Unsupported(f"{broker} does not take {field} {value} (it takes {words})", broker=broker)
+        if not self.fractional and order.quantity != order.quantity.to_integral_value():
+            raise Unsupported(f"{broker} takes whole shares only, quantity was {plain(order.quantity)}", broker=broker)
+        if order.extended_hours and not self.extended_hours:
+            raise Unsupported(f"{broker} does not trade extended hours through this API", broker=broker)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticket:
+    """One order on its way to a broker.
+
+    Args:
+        order: the terms.
+        broker_client_order_id: the id the broker sees (Alpaca client_order_id, IB orderRef).
+        deadline_s: seconds place_order may take in all; past it, OutcomeUnknown.
+        still_mine: raises Stale when the claim has aged out; call it immediately before the first byte.
+    """
+
+    order: OrderRequest
+    broker_client_order_id: str
+    deadline_s: float
+    still_mine: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderRef:
+    """How to find or cancel an order at its broker.
+
+    Args:
+        order: the terms, for brokers where only they identify it.
+        broker_client_order_id: the id the broker was given.
+        broker_order_id: the broker's id, if it ever told us.
+        sent_at: when the send began.
+        baseline: broker order ids that existed before the send.
+        known: broker order ids that belong to other attempts of ours.
+    """
+
+    order: OrderRequest
+    broker_client_order_id: str
+    broker_order_id: str | None
+    sent_at: datetime
+    baseline: frozenset[str] = frozenset()
+    known: frozenset[str] = frozenset()
+
+
+class BrokerInterface(ABC):
+    """One connection to one account at one broker."""
+
+    #: What this kind of broker can do; an instance may narrow it.
+    capabilities: ClassVar[Capabilities] | Capabilities
+
+    def __init__(self, name: str, settings: BrokerSettings) -> None:
+        self.name = name
+        self.settings = settings
+
+    # -- CONNECTION ---
+    @abstractmethod
+    def connect(self) -> None:
+        """Open the connection and read what is needed before the first order.
+
+        Raises:
+            NotConnected: it cannot be reached now; the caller tries again with backoff.
+            ConfigurationError: it can never work like this (wrong keys, a live account without live = true).
+        """
+
+    @abstractmethod
+    def disconnect(self) -> None:
+        """Close everything; safe to call twice."""
+
+    @abstractmethod
+    def is_connected(self) -> bool:
+        """Tell whether an order could be sent now."""
+
+    @abstractmethod
+    def updates(self, callback: Callable[[Report], None]) -> None:
+        """Register the one callback for everything the broker reports from now on; it must not block."""
+
+    # -- ORDERS ---
+    @abstractmethod
+    def place_order(self, ticket: Ticket) -> OrderReport:
+        """Send one order and wait for the broker's answer.
+
+        Returns:
+            The order as the broker has it (ACCEPTED, PARTIALLY_FILLED, FILLED ...); fills may also come by `updates`.
+
+        Raises:
+            NotSent: nothing left this process.
+            Refused: the broker said no, definitively.
+            OutcomeUnknown: anything else.
+        """
+
+    @abstractmethod
+    def cancel_order(self, ref: OrderRef) -> None:
+        """Ask the broker to cancel; returning means requested, not canceled.
+
+        Raises:
+            Refused: it cannot be canceled (already done, or not found): read it again.
+            NotSent, OutcomeUnknown: as for place_order.
+        """
+
+    @abstractmethod
+    def find_order(self, ref: OrderRef) -> Sighting:
+        """Look in every place where the order could be."""
+
+    @abstractmethod
+    def get_orders(self, *, open_only: bool = True, since: datetime | None = None) -> Sequence[OrderReport]:
+        """Return orders of the account, newest last; `since` limits closed ones."""
+
+    @abstractmethod
+    def get_fills(self, since: datetime) -> Sequence[FillReport]:
+        """Return executions of the account since a time, oldest first."""
+
+    # -- DATA ---
+    @abstractmethod
+    def get_account_info(self) -> AccountReport:
+        """Return the money of the account."""
+
+    @abstractmethod
+    def get_positions(self) -> Sequence[PositionReport]:
+        """Return every holding of the account."""
+
+    @abstractmethod
+    def get_market_data(self, symbol: str) -> QuoteReport:
+        """Return the current quote."""
+
+    @abstractmethod
+    def get_historical_data(self, symbol: str, timeframe: str, start: datetime, end: datetime) -> Sequence[Bar]:
+        """Return bars with start <= bar.start < end, oldest first."""
