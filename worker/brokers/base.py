@@ -29,7 +29,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar
 
 from models.errors import Unsupported
 from models.messages import OrderRequest, plain
@@ -140,7 +139,7 @@ class BrokerInterface(ABC):
     """One connection to one account at one broker."""
 
     #: What this kind of broker can do; an instance may narrow it.
-    capabilities: ClassVar[Capabilities] | Capabilities
+    capabilities: Capabilities
 
     def __init__(self, name: str, settings: BrokerSettings) -> None:
         self.name = name
@@ -194,6 +193,10 @@ class BrokerInterface(ABC):
     @abstractmethod
     def find_order(self, ref: OrderRef) -> Sighting:
         """Look in every place where the order could be."""
+
+    def find_orders(self, refs: Sequence[OrderRef]) -> list[Sighting]:
+        """Look for several orders at once; override it where one reading of the listings serves them all."""
+        return [self.find_order(ref) for ref in refs]
 
     @abstractmethod
     def get_orders(self, *, open_only: bool = True, since: datetime | None = None) -> Sequence[OrderReport]:

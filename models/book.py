@@ -1,0 +1,322 @@
+"""One transaction over some orders: lock them, apply what happened, write it in a handful of statements.
+
+Everything that changes an order goes through a `Book`, so that status, attempt, fills and the event log move together
+or not at all. A batch of a hundred orders costs the same number of statements as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, insert, select, update
+
+from models.lifecycle import Event, Fact, State, Step, apply
+from models.reports import FillReport
+from models.tables import attempts, fills, order_events, orders
+from models.vocabulary import TERMINAL, Outcome, Status
+
+Row = dict[str, Any]
+
+_ORDER_COLUMNS = (
+    "status", "broker", "broker_order_id", "attempt_no", "filled_quantity", "avg_fill_price", "reason",
+    "cancel_requested_at", "cancel_sent_at", "available_at", "submitted_at", "accepted_at", "closed_at", "updated_at",
+)  # fmt: skip
+_ATTEMPT_COLUMNS = (
+    "broker_order_id", "outcome", "code", "message", "ended_at", "lease_until", "next_check_at", "checks", "missing",
+    "alerted_at", "sent_at",
+)  # fmt: skip
+_UPDATE_ORDER = (
+    update(orders)
+    .where(orders.c.client_order_id == bindparam("key_id"))
+    .values({name: bindparam("new_" + name) for name in _ORDER_COLUMNS})
+)
+_UPDATE_ATTEMPT = (
+    update(attempts)
+    .where(attempts.c.client_order_id == bindparam("key_id"), attempts.c.attempt_no == bindparam("key_no"))
+    .values({name: bindparam("new_" + name) for name in _ATTEMPT_COLUMNS})
+)
+
+#: Executions we had to infer from a broker's totals; the broker's own id replaces this one when it arrives.
+INFERRED = "inferred:"
+
+
+@dataclass(slots=True)
+class Entry:
+    """One order in the book, with its attempts."""
+
+    book: Book
+    order: Row
+    attempts: dict[int, Row] = field(default_factory=dict)
+    known_fills: list[Row] | None = None
+    events: list[Row] = field(default_factory=list)
+    dirty: bool = False
+    dirty_attempts: set[int] = field(default_factory=set)
+    new_attempts: list[Row] = field(default_factory=list)
+    new_fills: list[Row] = field(default_factory=list)
+    changed_fills: list[Row] = field(default_factory=list)
+
+    @property
+    def now(self) -> datetime:
+        """The time of the transaction."""
+        return self.book.now
+
+    @property
+    def fills(self) -> list[Row]:
+        """Every execution of the order; read from the database when somebody asks."""
+        if self.known_fills is None:
+            self.book.load_fills()
+        assert self.known_fills is not None
+        return self.known_fills
+
+    @property
+    def id(self) -> str:
+        """The client_order_id."""
+        return str(self.order["client_order_id"])
+
+    @property
+    def status(self) -> Status:
+        """The status now."""
+        return Status(self.order["status"])
+
+    @property
+    def current(self) -> Row | None:
+        """The newest attempt."""
+        return self.attempts.get(self.order["attempt_no"])
+
+    @property
+    def state(self) -> State:
+        """The order as the lifecycle sees it."""
+        row = self.order
+        return State(Status(row["status"]), row["quantity"], row["filled_quantity"], row["attempt_no"])
+
+    def happen(
+        self, fact: Fact, *, attempt_no: int = 0, quantity: Decimal = Decimal(0), detail: str | None = None
+    ) -> Step:
+        """Apply a fact to the order; note it in the event log if it changed anything."""
+        before = self.status
+        step = apply(self.state, Event(fact, attempt_no, quantity))
+        if not step.changed:
+            return step
+        self.set(
+            status=str(step.state.status),
+            filled_quantity=step.state.filled_quantity,
+            attempt_no=step.state.attempt_no,
+        )
+        self._stamp(step.state.status)
+        if step.state.status in (Status.CANCELED, Status.REJECTED, Status.DENIED, Status.EXPIRED) and detail:
+            if before not in TERMINAL:
+                self.order["reason"] = detail
+        self.note(str(fact), detail, before)
+        if step.late:
+            self.note("late_fill", detail, before)
+        if step.overfilled:
+            self.note("overfilled", f"filled {step.state.filled_quantity} of {step.state.quantity}", before)
+        return step
+
+    def _stamp(self, status: Status) -> None:
+        row = self.order
+        if status in (Status.ACCEPTED, Status.PARTIALLY_FILLED, Status.FILLED) and row["accepted_at"] is None:
+            row["accepted_at"] = self.now
+        if status in TERMINAL and row["closed_at"] is None:
+            row["closed_at"] = self.now
+
+    def set(self, **values: Any) -> None:
+        """Change columns of the order."""
+        self.order.update(values)
+        self.order["updated_at"] = self.now
+        self.dirty = True
+
+    def set_attempt(self, attempt_no: int, **values: Any) -> None:
+        """Change columns of one attempt."""
+        self.attempts[attempt_no].update(values)
+        self.dirty_attempts.add(attempt_no)
+
+    def begin(self, row: Row) -> None:
+        """Add a new attempt."""
+        row = {**_NEW_ATTEMPT, **row, "client_order_id": self.id}
+        self.attempts[row["attempt_no"]] = row
+        self.new_attempts.append(row)
+
+    def note(self, kind: str, detail: str | None = None, before: Status | None = None) -> None:
+        """Append to the order's event log."""
+        self.events.append(
+            {
+                "client_order_id": self.id,
+                "at": self.now,
+                "kind": kind,
+                "from_status": str(before) if before else self.order["status"],
+                "to_status": self.order["status"],
+                "detail": detail,
+            }
+        )
+
+    # -- FILLS ---
+    def fill(self, attempt_no: int, report: FillReport) -> bool:
+        """Book one execution; returns False if it was known.
+
+        An execution is known by its id, or by the stretch of the order that it fills: two feeds of one broker may name
+        the same execution differently, but each share is filled once.
+        """
+        broker = self.attempts[attempt_no]["broker"]
+        known = [row for row in self.fills if row["attempt_no"] == attempt_no]
+        same = next((row for row in self.fills if row["execution_id"] == report.execution_id), None)
+        if same is None and report.cumulative_quantity is not None:
+            same = _covering(known, report)
+        if same is not None:
+            self._learn(same, report)
+            return False
+        row = {
+            "broker": broker,
+            "execution_id": report.execution_id,
+            "client_order_id": self.id,
+            "attempt_no": attempt_no,
+            "quantity": report.quantity,
+            "price": report.price,
+            "cumulative_quantity": report.cumulative_quantity,
+            "commission": report.commission,
+            "filled_at": report.filled_at,
+            "recorded_at": self.now,
+            "late": False,
+        }
+        self.fills.append(row)
+        self.new_fills.append(row)
+        detail = f"{report.quantity.normalize():f} @ {report.price.normalize():f} at {broker}"
+        row["late"] = self.happen(Fact.FILLED, attempt_no=attempt_no, quantity=report.quantity, detail=detail).late
+        total = sum((row["quantity"] for row in self.fills), Decimal(0))
+        worth = sum((row["quantity"] * row["price"] for row in self.fills), Decimal(0))
+        self.set(avg_fill_price=round(worth / total, 8))
+        return True
+
+    def _learn(self, row: Row, report: FillReport) -> None:
+        """Take over what a second report of a known execution adds: its commission, or its real id."""
+        news: Row = {}
+        if report.commission is not None and row["commission"] != report.commission:
+            news["commission"] = report.commission
+        inferred = row["execution_id"].startswith(INFERRED) and not report.execution_id.startswith(INFERRED)
+        if inferred and row["quantity"] == report.quantity:
+            news |= {"execution_id": report.execution_id, "price": report.price, "filled_at": report.filled_at}
+        if news:
+            old = row["execution_id"]
+            row.update(news)
+            if row not in self.new_fills:
+                self.changed_fills.append({**row, "key_execution_id": old})
+
+    def filled_on(self, attempt_no: int) -> Decimal:
+        """Return the shares booked on one attempt."""
+        return sum((row["quantity"] for row in self.fills if row["attempt_no"] == attempt_no), Decimal(0))
+
+
+def _covering(known: Sequence[Row], report: FillReport) -> Row | None:
+    """Return the fill whose stretch (cumulative - quantity, cumulative] already contains the report's."""
+    assert report.cumulative_quantity is not None
+    low, high = report.cumulative_quantity - report.quantity, report.cumulative_quantity
+    for row in known:
+        end = row["cumulative_quantity"]
+        if end is not None and end - row["quantity"] <= low and high <= end:
+            return row
+    return None
+
+
+_NEW_ATTEMPT: Row = dict.fromkeys((*_ATTEMPT_COLUMNS, "baseline")) | {"checks": 0, "missing": 0}
+
+
+class Book:
+    """Some orders, locked for the length of a transaction."""
+
+    def __init__(self, connection: Connection, now: datetime) -> None:
+        self.connection = connection
+        self.now = now
+        self.entries: dict[str, Entry] = {}
+
+    @classmethod
+    def open(cls, connection: Connection, ids: Iterable[str], now: datetime) -> Book:
+        """Lock the orders of these ids, in one order of ids so that two books never deadlock."""
+        wanted = sorted(set(ids))
+        query = select(orders).where(orders.c.client_order_id.in_(wanted)).order_by(orders.c.client_order_id)
+        return cls.of(connection, query.with_for_update(), now)
+
+    @classmethod
+    def of(cls, connection: Connection, query: Any, now: datetime) -> Book:
+        """Lock the orders that a query selects."""
+        book = cls(connection, now)
+        for row in connection.execute(query).mappings():
+            entry = Entry(book, dict(row))
+            book.entries[entry.id] = entry
+        begun = [entry.id for entry in book.entries.values() if entry.order["attempt_no"]]
+        for attempt in book._rows(attempts, begun):
+            book.entries[attempt["client_order_id"]].attempts[attempt["attempt_no"]] = attempt
+        return book
+
+    def load_fills(self) -> None:
+        """Read the executions of all orders in the book."""
+        for entry in self.entries.values():
+            entry.known_fills = []
+        for row in self._rows(fills, list(self.entries)):
+            self.entries[row["client_order_id"]].fills.append(row)
+
+    def _rows(self, table: Any, ids: list[str]) -> list[Row]:
+        if not ids:
+            return []
+        query = select(table).where(table.c.client_order_id.in_(ids))
+        return [dict(row) for row in self.connection.execute(query).mappings()]
+
+    def __getitem__(self, client_order_id: str) -> Entry:
+        return self.entries[client_order_id]
+
+    def get(self, client_order_id: str) -> Entry | None:
+        """Return the entry, or None where there is no such order."""
+        return self.entries.get(client_order_id)
+
+    def write(self) -> None:
+        """Write everything that changed; the transaction's end makes it durable."""
+        entries = self.entries.values()
+        run = self._run
+        run(_UPDATE_ORDER, [_values(e.order, _ORDER_COLUMNS, key_id=e.id) for e in entries if e.dirty])
+        run(insert(attempts), [row for e in entries for row in e.new_attempts])
+        fresh = {(row["client_order_id"], row["attempt_no"]) for e in entries for row in e.new_attempts}
+        run(
+            _UPDATE_ATTEMPT,
+            [
+                _values(e.attempts[no], _ATTEMPT_COLUMNS, key_id=e.id, key_no=no)
+                for e in entries
+                for no in sorted(e.dirty_attempts)
+                if (e.id, no) not in fresh
+            ],
+        )
+        run(insert(fills), [row for e in entries for row in e.new_fills])
+        for row in (row for e in entries for row in e.changed_fills):
+            self.connection.execute(
+                update(fills)
+                .where(fills.c.broker == row["broker"], fills.c.execution_id == row["key_execution_id"])
+                .values({name: row[name] for name in ("execution_id", "price", "filled_at", "commission")})
+            )
+        run(insert(order_events), [row for e in entries for row in e.events])
+
+    def _run(self, statement: Any, rows: list[Row]) -> None:
+        if rows:
+            self.connection.execute(statement, rows)
+
+
+def _values(row: Mapping[str, Any], names: Sequence[str], **keys: Any) -> Row:
+    return {**{"new_" + name: row[name] for name in names}, **keys}
+
+
+def cancel(entry: Entry) -> None:
+    """Record the wish to cancel: an order that is still queued ends here, a live one waits for its broker's word."""
+    if entry.status in TERMINAL:
+        return
+    if entry.order["cancel_requested_at"] is None:
+        entry.set(cancel_requested_at=entry.now)
+        entry.note("cancel_requested")
+    if entry.status is Status.QUEUED:
+        entry.happen(Fact.CANCELED, detail="canceled before it was sent")
+
+
+def open_attempt(entry: Entry) -> Row | None:
+    """Return the newest attempt if its fate is not settled."""
+    row = entry.current
+    return row if row is not None and row["outcome"] in (Outcome.SENDING, Outcome.UNKNOWN) else None

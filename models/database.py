@@ -1,0 +1,219 @@
+"""The way to the database: engine, transactions, migrations. SQLite (WAL, synchronous=FULL) and PostgreSQL alike."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from models.errors import ConfigurationError, DatabaseUnavailable
+from models.settings import Settings
+
+#: Seconds a statement waits for a lock or for the server before the database counts as unavailable.
+PATIENCE_S = 5
+_ADVISORY_LOCK = 0x636F72726F  # "corro"
+
+
+class Database:
+    """One engine and the two ways to use it.
+
+    Args:
+        url: SQLAlchemy URL; psycopg for PostgreSQL.
+
+    Raises:
+        ConfigurationError: the URL cannot be read or its driver is not installed.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            self.url = make_url(url)
+            self.engine = _engine(url)
+        except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
+            raise ConfigurationError(f"database_url cannot be used: {error}") from None
+        self.is_sqlite = self.engine.dialect.name == "sqlite"
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Open a transaction that writes; commits at the end, rolls back on an exception.
+
+        Raises:
+            DatabaseUnavailable: the database cannot be reached, or stayed locked.
+        """
+        with _translated(self.url), self.engine.begin() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Open a transaction that only reads; it takes no write lock."""
+        with _translated(self.url), self._reader.connect() as connection:
+            yield connection
+
+    @property
+    def _reader(self) -> Engine:
+        return self.engine.execution_options(corro_read=True)
+
+    def close(self) -> None:
+        """Close every pooled connection."""
+        self.engine.dispose()
+
+
+@contextlib.contextmanager
+def _translated(url: Any) -> Iterator[None]:
+    try:
+        yield
+    except PoolTimeout as error:
+        raise DatabaseUnavailable(f"database {url!r}: no free connection: {error}") from error
+    except DBAPIError as error:
+        if error.connection_invalidated or _is_outage(error):
+            raise DatabaseUnavailable(f"database {url!r} cannot be used: {error.orig}") from error
+        raise
+
+
+def _is_outage(error: DBAPIError) -> bool:
+    """Tell an outage (no server, locked file, disk) from a mistake in a statement."""
+    from sqlalchemy.exc import InterfaceError, OperationalError
+
+    return isinstance(error, OperationalError | InterfaceError)
+
+
+def _engine(url: str) -> Engine:
+    if make_url(url).get_backend_name() == "sqlite":
+        path = make_url(url).database
+        if path and path != ":memory:":
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(url, connect_args={"timeout": PATIENCE_S, "check_same_thread": False}, pool_size=20)
+        event.listen(engine, "connect", _sqlite_connect)
+        event.listen(engine, "begin", _sqlite_begin)
+        return engine
+    return create_engine(
+        url,
+        pool_size=10,
+        max_overflow=10,
+        pool_timeout=PATIENCE_S,
+        pool_pre_ping=True,
+        connect_args={"connect_timeout": PATIENCE_S, "options": "-c timezone=UTC -c lock_timeout=10000"},
+    )
+
+
+def _sqlite_connect(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves, so that a writer locks at its start
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={PATIENCE_S * 1000}"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _sqlite_begin(connection: Connection) -> None:
+    reading = connection.get_execution_options().get("corro_read")
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+# -- MIGRATIONS ---
+def migrations() -> Path:
+    """Return the folder of the migrations: inside the installed package, or beside it in a checkout."""
+    inside = Path(__file__).parent / "_alembic"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "alembic"
+
+
+def alembic_config(database: Database) -> Any:
+    """Return Alembic's configuration for this database."""
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(migrations()).replace("%", "%%"))
+    config.attributes["engine"] = database.engine
+    return config
+
+
+def upgrade(database: Database, revision: str = "head") -> None:
+    """Bring the schema up to a revision; two processes doing so at once wait for each other."""
+    from alembic import command
+
+    with _one_at_a_time(database), _translated(database.url):
+        command.upgrade(alembic_config(database), revision)
+
+
+def current_revision(database: Database) -> str | None:
+    """Return the schema's revision, or None where there is none."""
+    from alembic.runtime.migration import MigrationContext
+
+    with database.read() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def head_revision(database: Database) -> str | None:
+    """Return the revision this version of corro needs."""
+    from alembic.script import ScriptDirectory
+
+    return ScriptDirectory.from_config(alembic_config(database)).get_current_head()
+
+
+def ensure_schema(database: Database) -> None:
+    """Make the schema of a fresh SQLite file; refuse to work on any other that is not current.
+
+    Raises:
+        ConfigurationError: the schema is missing or of another version; says what to run.
+    """
+    current, head = current_revision(database), head_revision(database)
+    if current == head:
+        return
+    if database.is_sqlite and current is None:
+        with database.read() as connection:
+            empty = not inspect(connection).get_table_names()
+        if empty or current_revision(database) is None:
+            upgrade(database)
+            return
+    raise ConfigurationError(
+        f"database {database.url!r} is at revision {current or 'none'}, corro needs {head}: run `corro db upgrade`"
+    )
+
+
+@contextlib.contextmanager
+def _one_at_a_time(database: Database) -> Iterator[None]:
+    if not database.is_sqlite:
+        with database.engine.connect() as connection:
+            connection.exec_driver_sql(f"SELECT pg_advisory_lock({_ADVISORY_LOCK})")
+            try:
+                yield
+            finally:
+                connection.exec_driver_sql(f"SELECT pg_advisory_unlock({_ADVISORY_LOCK})")
+        return
+    path = database.url.database
+    if not path or path == ":memory:":
+        yield
+        return
+    with open(f"{path}.migrate.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def open_database(settings: Settings) -> Database:
+    """Open the database of the settings and see that its schema is current."""
+    database = Database(settings.database)
+    ensure_schema(database)
+    return database
+
+
+def wait_for(database: Database, seconds: float) -> None:
+    """Wait until the database answers.
+
+    Raises:
+        DatabaseUnavailable: it did not within `seconds`.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            with database.read() as connection:
+                connection.exec_driver_sql("SELECT 1")
+            return
+        except DatabaseUnavailable:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)

@@ -1,0 +1,190 @@
+"""The order history for analysts: rows and DataFrames over the public views. Works with nothing else running.
+
+Every function takes the same filters and reads `v_orders`, `v_fills`, `v_attempts`, `v_latency` or the event log. In a
+DataFrame times are datetime64[ns, UTC] and numbers are Decimal objects; `floats=True` makes them float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import JSON, Boolean, Column, Integer, MetaData, String, Table, select
+from sqlalchemy import Select as SelectOf
+
+from models.database import Database, open_database
+from models.settings import Settings, load_settings
+from models.tables import Money, UtcTime, order_events
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Row = dict[str, Any]
+
+_views = MetaData()
+
+
+def _view(name: str, **columns: Any) -> Table:
+    return Table(name, _views, *(Column(key, kind) for key, kind in columns.items()))
+
+
+v_orders = _view(
+    "v_orders", client_order_id=String, strategy=String, symbol=String, side=String, quantity=Money, order_type=String,
+    limit_price=Money, stop_price=Money, trail_amount=Money, trail_percent=Money, time_in_force=String,
+    extended_hours=Boolean, tags=JSON, status=String, route=JSON, broker=String, broker_order_id=String,
+    attempt_count=Integer, filled_quantity=Money, remaining_quantity=Money, avg_fill_price=Money, filled_notional=Money,
+    reason=String, created_at=UtcTime, expires_at=UtcTime, submitted_at=UtcTime, accepted_at=UtcTime,
+    closed_at=UtcTime, updated_at=UtcTime,
+)  # fmt: skip
+v_fills = _view(
+    "v_fills", broker=String, execution_id=String, client_order_id=String, attempt_no=Integer, strategy=String,
+    symbol=String, side=String, quantity=Money, price=Money, notional=Money, commission=Money, late=Boolean,
+    filled_at=UtcTime, recorded_at=UtcTime,
+)  # fmt: skip
+v_attempts = _view(
+    "v_attempts", client_order_id=String, attempt_no=Integer, strategy=String, symbol=String, side=String,
+    quantity=Money, broker=String, broker_client_order_id=String, broker_order_id=String, outcome=String, code=String,
+    message=String, worker=String, started_at=UtcTime, ended_at=UtcTime, checks=Integer,
+)  # fmt: skip
+v_latency = _view(
+    "v_latency", client_order_id=String, strategy=String, symbol=String, broker=String, attempt_count=Integer,
+    created_at=UtcTime, queue_ms=Money, send_ms=Money, accept_ms=Money, fill_ms=Money,
+)  # fmt: skip
+
+#: What a row is dated by, for `since` and `until`, and for the order of rows.
+_DATED = {"v_orders": "created_at", "v_fills": "filled_at", "v_attempts": "started_at", "v_latency": "created_at",
+          "order_events": "at"}  # fmt: skip
+_FILTERS = ("client_order_id", "status", "symbol", "strategy", "broker", "side", "outcome")
+
+
+class History:
+    """The history in one database.
+
+    Args:
+        database: the database; None opens the one of the settings.
+        settings: None reads them.
+    """
+
+    def __init__(self, database: Database | None = None, settings: Settings | None = None) -> None:
+        self.database = database or open_database(settings or load_settings())
+
+    def rows(
+        self,
+        table: Table,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int | None = None,
+        newest_first: bool = True,
+        **equal: str | Sequence[str] | None,
+    ) -> list[Row]:
+        """Return rows of a view as dictionaries.
+
+        Args:
+            table: one of the views, or `order_events`.
+            since: earliest time, aware, inclusive.
+            until: latest time, aware, exclusive.
+            limit: at most so many.
+            newest_first: the order.
+            equal: columns that have to have a value, or one of several.
+
+        Raises:
+            ValueError: a naive time, or a column that the view does not have.
+        """
+        query = _filtered(table, equal, since, until)
+        dated = table.c[_DATED[table.name]]
+        query = query.order_by(dated.desc() if newest_first else dated.asc())
+        with self.database.read() as connection:
+            return [dict(row) for row in connection.execute(query.limit(limit)).mappings()]
+
+    def order(self, client_order_id: str) -> Row | None:
+        """Return one order with its `attempts`, `fills` and `events`, oldest first; None where there is none."""
+        found = self.rows(v_orders, client_order_id=client_order_id)
+        if not found:
+            return None
+        parts = {"attempts": v_attempts, "fills": v_fills, "events": order_events}
+        return found[0] | {
+            name: sorted(
+                self.rows(table, client_order_id=client_order_id, newest_first=False),
+                key=lambda row: row.get("id", row.get("attempt_no", 0)),
+            )
+            for name, table in parts.items()
+        }
+
+    def frame(self, table: Table, *, floats: bool = False, **filters: Any) -> pd.DataFrame:
+        """Return rows of a view as a DataFrame; no rows give the same columns and dtypes."""
+        import pandas as pd
+
+        rows = self.rows(table, **filters)
+        frame = pd.DataFrame(rows, columns=[column.name for column in table.c])
+        for column in table.c:
+            if isinstance(column.type, UtcTime):
+                frame[column.name] = pd.to_datetime(frame[column.name], utc=True).astype("datetime64[ns, UTC]")
+            elif isinstance(column.type, Money):
+                values = frame[column.name]
+                frame[column.name] = values.astype("float64") if floats else values.astype("object")
+        return frame
+
+
+def _filtered(
+    table: Table,
+    equal: Mapping[str, str | Sequence[str] | None],
+    since: datetime | None,
+    until: datetime | None,
+) -> SelectOf[Any]:
+    query, dated = select(table), table.c[_DATED[table.name]]
+    for name, value in equal.items():
+        if value is None:
+            continue
+        if name not in table.c or name not in _FILTERS:
+            raise ValueError(f"{table.name} cannot be filtered by {name!r}")
+        query = query.where(table.c[name].in_([value] if isinstance(value, str) else list(value)))
+    if since is not None:
+        query = query.where(dated >= since)
+    if until is not None:
+        query = query.where(dated < until)
+    return query
+
+
+def orders(**filters: Any) -> pd.DataFrame:
+    """Return orders, newest first: one row per order, the columns of `v_orders`.
+
+    Args:
+        filters: `since`, `until` (aware), `status`, `symbol`, `strategy`, `broker`, `side`, `limit`, `floats`.
+    """
+    return History().frame(v_orders, **filters)
+
+
+def fills(**filters: Any) -> pd.DataFrame:
+    """Return executions, newest first: one row per fill, the columns of `v_fills`."""
+    return History().frame(v_fills, **filters)
+
+
+def attempts(**filters: Any) -> pd.DataFrame:
+    """Return attempts, newest first: one row per order, broker and try, the columns of `v_attempts`."""
+    return History().frame(v_attempts, **filters)
+
+
+def events(**filters: Any) -> pd.DataFrame:
+    """Return the event log, newest first."""
+    return History().frame(order_events, **filters)
+
+
+def latency(**filters: Any) -> pd.DataFrame:
+    """Return how long orders took, in milliseconds, newest first: the columns of `v_latency`."""
+    return History().frame(v_latency, **filters)
+
+
+def to_json(value: Any) -> Any:
+    """Return a row, or rows, as JSON types: decimals as strings, times as ISO 8601 UTC."""
+    if isinstance(value, Decimal):
+        return format(value.normalize(), "f") if value else "0"
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, Mapping):
+        return {key: to_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_json(item) for item in value]
+    return value

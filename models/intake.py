@@ -1,0 +1,262 @@
+"""How an order gets its row: the same for the client that records it and for the worker that finds it in a message.
+
+The same client_order_id with the same body is the same order; with another body it is an IdempotencyConflict and
+changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, insert, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from models.database import Database
+from models.errors import IdempotencyConflict, InvalidOrder
+from models.messages import OrderRequest, denied_id, utcnow
+from models.settings import Settings
+from models.tables import order_events, orders
+from models.vocabulary import OrderType, Side, Status, TimeInForce
+
+log = structlog.get_logger()
+
+_SAME_NAME = (
+    "client_order_id", "version", "strategy", "symbol", "side", "quantity", "order_type", "limit_price", "stop_price",
+    "trail_amount", "trail_percent", "time_in_force", "extended_hours", "tags", "created_at", "expires_at",
+)  # fmt: skip
+_ENUMS = {"side": Side, "order_type": OrderType, "time_in_force": TimeInForce}
+
+
+def row_of(request: OrderRequest, route: Sequence[str], now: datetime) -> dict[str, Any]:
+    """Return the row of a new order, queued for the first broker on its route."""
+    row: dict[str, Any] = {name: getattr(request, name) for name in _SAME_NAME}
+    row |= {name: str(row[name]) for name in _ENUMS}
+    row["tags"] = row["tags"] or None
+    return row | {
+        "status": str(Status.QUEUED),
+        "route": list(route),
+        "broker": route[0],
+        "body_hash": request.body_hash,
+        "available_at": now,
+        "updated_at": now,
+        "attempt_no": 0,
+        "filled_quantity": Decimal(0),
+        "reason": None,
+        "closed_at": None,
+    }
+
+
+def request_of(row: Mapping[Any, Any]) -> OrderRequest:
+    """Return the request that a row records; it was validated when it came in."""
+    values = {name: row[name] for name in _SAME_NAME}
+    values |= {name: kind(values[name]) for name, kind in _ENUMS.items()}
+    values["tags"] = values["tags"] or []
+    return OrderRequest.model_construct(**values, route=tuple(row["route"] or ()))
+
+
+class Intake:
+    """Records new orders, and recognises those that are there already."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self.settings, self.database = settings, database
+
+    def route(self, request: OrderRequest, queue_broker: str | None = None) -> tuple[str, ...]:
+        """Return the route an order takes.
+
+        Args:
+            queue_broker: the broker whose queue the order came through; it is asked first where the order names no
+                route of its own.
+
+        Raises:
+            InvalidOrder: the route names a broker that is not configured.
+        """
+        known = self.settings.all_brokers
+        if request.route is None:
+            usual = self.settings.route
+            if queue_broker is None:
+                return usual
+            return (queue_broker, *(b for b in usual if b != queue_broker))
+        unknown = [name for name in request.route if name not in known]
+        if unknown:
+            raise InvalidOrder(f"route: no broker {unknown[0]!r} is configured, there are {sorted(known)}")
+        return request.route
+
+    # -- THE CLIENT'S WAY ---
+    def record(self, requests: Sequence[OrderRequest]) -> list[dict[str, Any]]:
+        """Record new orders in one transaction; returns the rows as they are now, in the order of the requests.
+
+        Raises:
+            InvalidOrder, IdempotencyConflict: nothing was recorded.
+            DatabaseUnavailable: nothing was recorded.
+        """
+        now = utcnow()
+        rows = [row_of(request, self.route(request), now) for request in requests]
+        with self.database.write() as connection:
+            fresh = _insert(connection, rows)
+            if fresh == len({row["client_order_id"] for row in rows}) == len(rows):
+                return rows
+            stored = _stored(connection, [row["client_order_id"] for row in rows])
+            for request in requests:
+                _same_or_conflict(request, stored[request.client_order_id])
+        return [stored[request.client_order_id] for request in requests]
+
+    # -- THE QUEUE'S WAY ---
+    def take(self, bodies: Sequence[Mapping[str, Any]], queue_broker: str) -> dict[str, str]:
+        """See that every order object of a message has a row.
+
+        Returns:
+            client_order_id -> broker of the orders that exist and match; a malformed one is recorded as denied, a
+            conflicting one is noted on the order that owns the id, and neither is in the answer.
+        """
+        requests: dict[str, OrderRequest] = {}
+        refused: list[dict[str, Any]] = []
+        for body in bodies if isinstance(bodies, (list, tuple)) else [bodies]:
+            try:
+                if not isinstance(body, Mapping):
+                    raise InvalidOrder(f"orders: must be a list of objects, had {body!r:.100}")
+                if not body.get("client_order_id"):
+                    raise InvalidOrder("client_order_id: is required in a message")
+                request = OrderRequest(**body)
+                self.route(request, queue_broker)
+                requests.setdefault(request.client_order_id, request)
+            except (InvalidOrder, TypeError) as error:
+                refused.append(_denied_row(body, str(error), queue_broker))
+        if refused:
+            self._deny(refused)
+        return self._known(requests, queue_broker) if requests else {}
+
+    def _known(self, requests: Mapping[str, OrderRequest], queue_broker: str) -> dict[str, str]:
+        with self.database.read() as connection:
+            stored = _stored(connection, list(requests))
+        missing = [request for id_, request in requests.items() if id_ not in stored]
+        if missing:
+            now = utcnow()
+            with self.database.write() as connection:
+                _insert(connection, [row_of(r, self.route(r, queue_broker), now) for r in missing])
+                stored |= _stored(connection, [r.client_order_id for r in missing])
+        return {id_: stored[id_]["broker"] for id_, request in requests.items() if self._same(request, stored[id_])}
+
+    def _same(self, request: OrderRequest, row: Mapping[str, Any]) -> bool:
+        try:
+            _same_or_conflict(request, row)
+        except IdempotencyConflict as error:
+            log.error("idempotency_conflict", client_order_id=request.client_order_id, error=str(error))
+            with self.database.write() as connection:
+                _note(connection, request.client_order_id, row["status"], "conflict", str(error))
+            return False
+        return True
+
+    def _deny(self, rows: list[dict[str, Any]]) -> None:
+        with self.database.write() as connection:
+            for row in rows:
+                log.warning("order_denied", client_order_id=row["client_order_id"], reason=row["reason"])
+                if not _insert(connection, [row]):
+                    status = _stored(connection, [row["client_order_id"]])[row["client_order_id"]]["status"]
+                    _note(connection, row["client_order_id"], status, "denied_copy", row["reason"])
+
+
+def _insert(connection: Connection, rows: Sequence[dict[str, Any]]) -> int:
+    """Insert the rows whose id is new, with their first event; returns how many were new."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(orders).on_conflict_do_nothing(index_elements=[orders.c.client_order_id])
+    new = set(connection.execute(statement.returning(orders.c.client_order_id), list(rows)).scalars())
+    events = [
+        {
+            "client_order_id": row["client_order_id"],
+            "at": row["updated_at"],
+            "kind": row["status"],
+            "from_status": None,
+            "to_status": row["status"],
+            "detail": row["reason"] or f"for {row['broker']}",
+        }
+        for row in rows
+        if row["client_order_id"] in new
+    ]
+    if events:
+        connection.execute(insert(order_events), events)
+    return len(new)
+
+
+def _stored(connection: Connection, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    query = select(orders).where(orders.c.client_order_id.in_(list(ids)))
+    return {row["client_order_id"]: dict(row) for row in connection.execute(query).mappings()}
+
+
+def _same_or_conflict(request: OrderRequest, row: Mapping[str, Any]) -> None:
+    same_route = request.route is None or list(request.route) == list(row["route"] or ())
+    if request.body_hash == row["body_hash"] and same_route:
+        return
+    raise IdempotencyConflict(
+        f"client_order_id {request.client_order_id!r} already names another order: {row['side']} {row['quantity']} "
+        f"{row['symbol']} {row['order_type']} on {row['route']} ({row['status']}); this one is {request.side} "
+        f"{request.quantity} {request.symbol} {request.order_type}. Use a new id for a new order."
+    )
+
+
+def _note(connection: Connection, client_order_id: str, status: str, kind: str, detail: str) -> None:
+    connection.execute(
+        insert(order_events).values(
+            client_order_id=client_order_id,
+            at=utcnow(),
+            kind=kind,
+            from_status=status,
+            to_status=status,
+            detail=detail,
+        )
+    )
+
+
+# -- WHAT CANNOT BE READ ---
+def _denied_row(body: Any, reason: str, broker: str) -> dict[str, Any]:
+    """Return the row of an order that we refuse: what can be read of it, and why not the rest."""
+    given = body if isinstance(body, Mapping) else {}
+    client_order_id = given.get("client_order_id")
+    if not isinstance(client_order_id, str) or not 0 < len(client_order_id) <= 64:
+        client_order_id = denied_id(body)
+    now = utcnow()
+    raw = json.dumps(body, default=str)[:1000]
+    return {
+        "client_order_id": client_order_id,
+        "version": 1,
+        "strategy": _text(given.get("strategy"), 128),
+        "symbol": _text(given.get("symbol"), 32),
+        "side": _text(given.get("side"), 16),
+        "quantity": _number(given.get("quantity")),
+        "order_type": _text(given.get("order_type"), 16),
+        "limit_price": _number(given.get("limit_price")),
+        "stop_price": _number(given.get("stop_price")),
+        "trail_amount": None,
+        "trail_percent": None,
+        "time_in_force": _text(given.get("time_in_force"), 8),
+        "extended_hours": False,
+        "tags": {"message": raw},
+        "expires_at": None,
+        "status": str(Status.DENIED),
+        "route": [broker],
+        "broker": broker,
+        "body_hash": denied_id(body),
+        "available_at": now,
+        "created_at": now,
+        "updated_at": now,
+        "closed_at": now,
+        "attempt_no": 0,
+        "filled_quantity": Decimal(0),
+        "reason": reason,
+    }
+
+
+def _text(value: Any, longest: int) -> str | None:
+    return value[:longest] if isinstance(value, str) else None
+
+
+def _number(value: Any) -> Decimal | None:
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() and abs(number) < 10**15 else None

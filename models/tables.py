@@ -1,0 +1,316 @@
+"""The tables, as SQLAlchemy Core. Times are UTC, money and sizes NUMERIC, enums text.
+
+The views `v_orders`, `v_fills`, `v_attempts` and `v_latency` (made by the migrations) are the public face for analysts;
+the tables may change with a migration, the views' columns do not disappear.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Numeric,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
+
+
+class Money(TypeDecorator[Decimal]):
+    """NUMERIC that stays exact on SQLite too.
+
+    SQLite keeps a NUMERIC of up to 15 significant digits without loss (and messages carry no more), but the driver
+    hands it over as a float; its shortest text is the number that was stored.
+    """
+
+    impl = Numeric
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        """Bypass SQLAlchemy's float conversion on SQLite."""
+        return dialect.type_descriptor(_SqliteNumeric() if dialect.name == "sqlite" else Numeric(asdecimal=True))
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        """Bind as text on SQLite: the column's affinity turns it into a number."""
+        if value is None or dialect.name != "sqlite":
+            return value
+        return format(value, "f") if isinstance(value, Decimal) else str(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
+        """Return a Decimal whatever the driver gave."""
+        return value if value is None or isinstance(value, Decimal) else Decimal(str(value))
+
+
+class _SqliteNumeric(Numeric[Any]):
+    """NUMERIC in the DDL, no conversion in Python."""
+
+    def bind_processor(self, dialect: Dialect) -> None:
+        return None
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> None:
+        return None
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """Aware UTC in Python; timestamptz on PostgreSQL, UTC text on SQLite."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse naive times."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"a time needs a zone, was {value!r}")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return an aware time."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+orders = Table(
+    "orders",
+    metadata,
+    Column("client_order_id", String(64), primary_key=True),
+    Column("version", Integer, nullable=False, default=1),
+    Column("strategy", String(128)),
+    Column("symbol", String(32)),
+    Column("side", String(16)),
+    Column("quantity", Money),
+    Column("order_type", String(16)),
+    Column("limit_price", Money),
+    Column("stop_price", Money),
+    Column("trail_amount", Money),
+    Column("trail_percent", Money),
+    Column("time_in_force", String(8)),
+    Column("extended_hours", Boolean, nullable=False, default=False),
+    Column("tags", JSON),
+    Column("status", String(24), nullable=False),
+    #: Brokers to try, in order.
+    Column("route", JSON),
+    #: Where the order is, or is queued for, now.
+    Column("broker", String(32)),
+    Column("broker_order_id", String(64)),
+    #: Attempts begun so far.
+    Column("attempt_no", Integer, nullable=False, default=0),
+    Column("filled_quantity", Money, nullable=False, default=Decimal(0)),
+    Column("avg_fill_price", Money),
+    #: Why it ended, or why it waits.
+    Column("reason", Text),
+    Column("body_hash", String(64), nullable=False),
+    Column("cancel_requested_at", UtcTime),
+    Column("cancel_sent_at", UtcTime),
+    #: Not to be claimed before this (a snooze lives here, never in the queue).
+    Column("available_at", UtcTime, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime),
+    Column("submitted_at", UtcTime),
+    Column("accepted_at", UtcTime),
+    Column("closed_at", UtcTime),
+    Column("updated_at", UtcTime, nullable=False),
+    Index("ix_orders_status_broker_available_at", "status", "broker", "available_at"),
+    Index("ix_orders_created_at", "created_at"),
+    Index("ix_orders_strategy_created_at", "strategy", "created_at"),
+    Index("ix_orders_symbol_created_at", "symbol", "created_at"),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("client_order_id", String(64), ForeignKey("orders.client_order_id"), primary_key=True),
+    Column("attempt_no", Integer, primary_key=True),
+    Column("broker", String(32), nullable=False),
+    #: The id the broker sees: orderRef at IB, client_order_id at Alpaca.
+    Column("broker_client_order_id", String(128), nullable=False),
+    Column("broker_order_id", String(64)),
+    Column("outcome", String(16), nullable=False),
+    #: The broker's code and words, always kept.
+    Column("code", String(64)),
+    Column("message", Text),
+    Column("worker", String(128), nullable=False),
+    Column("started_at", UtcTime, nullable=False),
+    #: When bytes could first leave; null on a broker that marks it means that nothing was sent.
+    Column("sent_at", UtcTime),
+    Column("ended_at", UtcTime),
+    Column("lease_until", UtcTime, nullable=False),
+    #: Broker order ids that existed before the send, at brokers without client order ids.
+    Column("baseline", JSON),
+    Column("next_check_at", UtcTime),
+    Column("checks", Integer, nullable=False, default=0),
+    Column("missing", Integer, nullable=False, default=0),
+    Column("alerted_at", UtcTime),
+    Index("ix_attempts_broker_outcome", "broker", "outcome"),
+    Index("ix_attempts_broker_broker_client_order_id", "broker", "broker_client_order_id"),
+    Index("ix_attempts_broker_broker_order_id", "broker", "broker_order_id"),
+)
+
+fills = Table(
+    "fills",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("broker", String(32), nullable=False),
+    Column("execution_id", String(128), nullable=False),
+    Column("client_order_id", String(64), ForeignKey("orders.client_order_id"), nullable=False),
+    Column("attempt_no", Integer, nullable=False),
+    Column("quantity", Money, nullable=False),
+    Column("price", Money, nullable=False),
+    #: Filled on this attempt including this fill, as the broker counts; null where it does not say.
+    Column("cumulative_quantity", Money),
+    Column("commission", Money),
+    Column("filled_at", UtcTime, nullable=False),
+    Column("recorded_at", UtcTime, nullable=False),
+    #: Arrived after the order had ended, or on an attempt that was believed dead.
+    Column("late", Boolean, nullable=False, default=False),
+    UniqueConstraint("broker", "execution_id"),
+    Index("ix_fills_client_order_id", "client_order_id"),
+    Index("ix_fills_filled_at", "filled_at"),
+)
+
+order_events = Table(
+    "order_events",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("client_order_id", String(64), ForeignKey("orders.client_order_id"), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("from_status", String(24)),
+    Column("to_status", String(24)),
+    Column("detail", Text),
+    Index("ix_order_events_client_order_id_id", "client_order_id", "id"),
+)
+
+fetches = Table(
+    "fetches",
+    metadata,
+    Column("fetch_id", String(64), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("request", JSON, nullable=False),
+    Column("route", JSON, nullable=False),
+    Column("broker", String(32), nullable=False),
+    #: queued, running, done, failed
+    Column("status", String(16), nullable=False),
+    Column("attempt_no", Integer, nullable=False, default=0),
+    #: Share done, 0 to 1; null where it cannot be told.
+    Column("progress", Money),
+    Column("result", JSON),
+    Column("error", Text),
+    Column("worker", String(128)),
+    Column("lease_until", UtcTime),
+    Column("created_at", UtcTime, nullable=False),
+    Column("started_at", UtcTime),
+    Column("ended_at", UtcTime),
+    Column("updated_at", UtcTime, nullable=False),
+    Index("ix_fetches_status_broker", "status", "broker"),
+)
+
+bars = Table(
+    "bars",
+    metadata,
+    Column("broker", String(32), primary_key=True),
+    Column("symbol", String(32), primary_key=True),
+    Column("timeframe", String(8), primary_key=True),
+    #: Beginning of the bar's interval.
+    Column("start", UtcTime, primary_key=True),
+    Column("open", Money, nullable=False),
+    Column("high", Money, nullable=False),
+    Column("low", Money, nullable=False),
+    Column("close", Money, nullable=False),
+    Column("volume", Money, nullable=False),
+)
+
+account_snapshots = Table(
+    "account_snapshots",
+    metadata,
+    Column("broker", String(32), primary_key=True),
+    Column("account_id", String(64), primary_key=True),
+    Column("currency", String(8), nullable=False),
+    Column("buying_power", Money),
+    Column("cash", Money),
+    Column("equity", Money),
+    Column("portfolio_value", Money),
+    Column("total_liquidity", Money),
+    Column("day_trade_count", Integer),
+    Column("paper", Boolean),
+    Column("taken_at", UtcTime, nullable=False),
+)
+
+position_snapshots = Table(
+    "position_snapshots",
+    metadata,
+    Column("broker", String(32), primary_key=True),
+    Column("symbol", String(32), primary_key=True),
+    #: Negative for a short position.
+    Column("quantity", Money, nullable=False),
+    Column("avg_price", Money),
+    Column("market_value", Money),
+    Column("unrealized_pnl", Money),
+    Column("account_id", String(64)),
+    Column("taken_at", UtcTime, nullable=False),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("worker", String(128), primary_key=True),
+    Column("broker", String(32), nullable=False),
+    Column("host", String(128), nullable=False),
+    #: Tells two boots of one host, and two containers that share its name, apart.
+    Column("boot", String(64), nullable=False),
+    Column("pid", Integer, nullable=False),
+    #: starting, ready, disconnected, stopped
+    Column("state", String(16), nullable=False),
+    Column("detail", Text),
+    Column("started_at", UtcTime, nullable=False),
+    Column("heartbeat_at", UtcTime, nullable=False),
+    #: When the positions at this broker were last read completely.
+    Column("positions_at", UtcTime),
+    Index("ix_workers_broker", "broker"),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("holder", String(128), nullable=False),
+    Column("until", UtcTime, nullable=False),
+)
+
+halts = Table(
+    "halts",
+    metadata,
+    #: A broker's name, or * for all.
+    Column("scope", String(32), primary_key=True),
+    #: halt: nothing is sent; drain: this broker takes nothing new.
+    Column("kind", String(8), primary_key=True),
+    Column("reason", Text),
+    Column("by", String(128)),
+    Column("at", UtcTime, nullable=False),
+)

@@ -1,0 +1,151 @@
+"""The bell: put a wake-up call on a broker's queue, and never wait long for a sick Redis.
+
+The database is the record; a ring that is lost only costs the two seconds until the sweep looks. So a ring is one
+pipelined LPUSH with short timeouts and no repeats, and after a failure the bell stays silent for a moment instead of
+making every submit pay the timeout.
+
+The message is Celery's protocol 2, written out here in one tested function: `apply_async` costs five times as much a
+message and brings Celery into every strategy process (QUEUE.md B2).
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import redis
+import structlog
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+from models.errors import ConfigurationError
+from models.settings import Settings
+
+#: Seconds for one connect and for one answer; together below the second a strategy may be held up.
+CONNECT_S = 0.3
+ANSWER_S = 0.5
+#: Seconds of silence after a failed ring.
+SILENCE_S = 1.0
+
+log = structlog.get_logger()
+
+
+def envelope(task: str, queue: str, kwargs: Mapping[str, Any]) -> bytes:
+    """Write one message as Celery's protocol 2 wants it (docs.celeryq.dev, internals/protocol).
+
+    Every field here is needed: without content-type a worker exits, without headers.id it reconnects for ever, without
+    delivery_tag the message is lost (QUEUE.md A1).
+    """
+    message_id = str(uuid.uuid4())
+    return json.dumps(
+        {
+            "body": json.dumps([[], kwargs, {}]),
+            "content-type": "application/json",
+            "content-encoding": "utf-8",
+            "headers": {
+                "lang": "py",
+                "task": task,
+                "id": message_id,
+                "root_id": message_id,
+                "argsrepr": "",
+                "kwargsrepr": "",
+                "ignore_result": True,
+            },
+            "properties": {
+                "correlation_id": message_id,
+                "delivery_mode": 2,
+                "delivery_info": {"exchange": "", "routing_key": queue},
+                "priority": 0,
+                "delivery_tag": str(uuid.uuid4()),
+            },
+        }
+    ).encode()
+
+
+class Bell:
+    """Rings queues; thread-safe; opens its connection at the first ring."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._client: redis.Redis | None = None
+        self._silent_until = 0.0
+
+    def ring(self, messages: Sequence[tuple[str, str, Mapping[str, Any]]]) -> bool:
+        """Put messages on their queues, in one round trip.
+
+        Args:
+            messages: (task, queue, kwargs) each.
+
+        Returns:
+            Whether the queue took them. False is no loss: the sweep finds what the database holds.
+        """
+        if not messages:
+            return True
+        if time.monotonic() < self._silent_until:
+            return False
+        try:
+            pipe = self._connect().pipeline(transaction=False)
+            for task, queue, kwargs in messages:
+                pipe.lpush(queue, envelope(task, queue, kwargs))
+            pipe.execute()
+        except (redis.RedisError, OSError) as error:
+            self._silent_until = time.monotonic() + SILENCE_S
+            log.warning("bell_silent", error=str(error), messages=len(messages), hint="the sweep will find the orders")
+            return False
+        return True
+
+    def _connect(self) -> redis.Redis:
+        if self._client is None:
+            self._client = connect(self._settings, connect_s=CONNECT_S, answer_s=ANSWER_S)
+        return self._client
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+
+def connect(settings: Settings, *, connect_s: float, answer_s: float) -> redis.Redis:
+    """Return a client for any URL that the settings may hold; it never repeats a command by itself.
+
+    Raises:
+        ConfigurationError: the URL is of no kind that corro knows.
+    """
+    url = settings.queue_url
+    options: dict[str, Any] = {
+        "socket_connect_timeout": connect_s,
+        "socket_timeout": answer_s,
+        "retry": Retry(NoBackoff(), 0),
+        "client_name": f"corro@{socket.gethostname()}",
+    }
+    scheme = urlsplit(url).scheme
+    if scheme in ("redis", "rediss"):
+        return redis.Redis.from_url(url, **options)
+    if scheme in ("redis+socket", "unix", "socket"):
+        query = parse_qs(urlsplit(url).query)
+        db = int(query.get("virtual_host", query.get("db", ["0"]))[0])
+        return redis.Redis(unix_socket_path=urlsplit(url).path, db=db, **options)
+    if scheme == "sentinel":
+        return _through_sentinel(url, settings.redis_master, options)
+    raise ConfigurationError(
+        f"redis_url has the unknown scheme {scheme!r}; known are redis, rediss, redis+socket and sentinel"
+    )
+
+
+def _through_sentinel(url: str, master: str, options: dict[str, Any]) -> redis.Redis:
+    """`sentinel://host:port/db;sentinel://host:port`, as Celery writes it."""
+    parts = [urlsplit(part) for part in url.split(";") if part]
+    hosts = [(part.hostname or "127.0.0.1", part.port or 26379) for part in parts]
+    password = next((part.password for part in parts if part.password), None)
+    db = int(parts[0].path.strip("/") or 0)
+    sentinel_options = {key: value for key, value in options.items() if key.startswith("socket")}
+    sentinel: Any = Sentinel(hosts, sentinel_kwargs=sentinel_options)  # type: ignore[no-untyped-call]
+    client: redis.Redis = sentinel.master_for(master, password=password, db=db, **options)
+    return client

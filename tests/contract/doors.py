@@ -1,0 +1,90 @@
+"""A sandbox market on its own thread, for tests that drive a door from outside with a synchronous client."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from typing import Any, TypeVar
+
+from worker.sandbox.faults import Fault
+from worker.sandbox.http_door import HttpDoor
+from worker.sandbox.market import Market
+
+T = TypeVar("T")
+
+
+class Sandbox:
+    """The market, its doors, and a way onto their loop."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self._thread.start()
+        self.market = self.call(lambda: Market(fill_delay=0.01))
+        self._doors: list[HttpDoor] = []
+
+    def run(self, job: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(job, self.loop).result(10)
+
+    def call(self, function: Callable[[], T]) -> T:
+        async def job() -> T:
+            return function()
+
+        return self.run(job())
+
+    def open(self, make: Callable[[Market], HttpDoor]) -> HttpDoor:
+        door = self.call(lambda: make(self.market))
+        self.run(door.start("127.0.0.1", 0))
+        self._doors.append(door)
+        return door
+
+    def fault(self, door: str, kind: str, count: int | None = 1, symbol: str | None = None, **options: Any) -> None:
+        self.call(lambda: self.market.faults.add(Fault(door, kind, count, symbol, options=options)))
+
+    def clear(self) -> None:
+        self.call(self.market.faults.clear)
+
+    def price(self, symbol: str, price: str) -> None:
+        self.call(lambda: self.market.set_price(symbol, Decimal(price)))
+
+    def hold(self, door: str, symbol: str, quantity: int) -> None:
+        self.call(lambda: self.market.set_position(door, symbol, Decimal(quantity)))
+
+    def arrivals(self, door: str) -> list[dict[str, Any]]:
+        lines = self.call(lambda: list(self.market.ledger.lines))
+        return [line for line in lines if line["event"] == "arrived" and line["door"] == door]
+
+    def taken(self, door: str) -> int:
+        return self.call(lambda: len(self.market.orders(door)))
+
+    def close(self) -> None:
+        for door in self._doors:
+            self.run(door.stop())
+        self.call(self.market.close)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(5)
+        self.loop.close()
+
+
+@contextmanager
+def sandbox() -> Iterator[Sandbox]:
+    house = Sandbox()
+    try:
+        yield house
+    finally:
+        house.close()
+
+
+def eventually(look: Callable[[], T], timeout: float = 5.0) -> T:
+    """Return what `look` returns as soon as it is true; fail after the timeout."""
+    end = time.monotonic() + timeout
+    while True:
+        found = look()
+        if found:
+            return found
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.01)

@@ -1,0 +1,489 @@
+"""The TDA and Schwab door, driven by plain requests in both dialects."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import requests
+
+from tests.contract.doors import Sandbox, eventually, sandbox
+from worker.sandbox.tda_door import TdaDoor
+
+BOTH = ("tda", "schwab")
+
+
+class Client:
+    """The least that speaks either dialect."""
+
+    def __init__(self, door: TdaDoor, dialect: str) -> None:
+        self.door, self.dialect = door, dialect
+        self.session = requests.Session()
+        self.account = f"/accounts/{door.account_path}"
+        self.orders = f"{self.account}/orders"
+        self.log_in()
+
+    def token(self, refresh_token: str = "rt", secret: str = "s", **more: str) -> requests.Response:
+        form = {"grant_type": "refresh_token", "refresh_token": refresh_token, **more}
+        if self.dialect == "tda":
+            return self.session.post(f"{self.door.url}/v1/oauth2/token", data={**form, "client_id": "K@AMER.OAUTHAP"})
+        return self.session.post(f"{self.door.url}/v1/oauth/token", data=form, auth=("k", secret))
+
+    def log_in(self) -> None:
+        self.session.headers["Authorization"] = ""
+        token = self.token().json()["access_token"]
+        self.session.headers["Authorization"] = f"Bearer {token}"
+
+    def call(self, method: str, path: str, **more: Any) -> requests.Response:
+        return self.session.request(method, self.door.url + self.door.dialect.trader + path, timeout=1, **more)
+
+    def data(self, path: str, **params: Any) -> requests.Response:
+        return self.session.get(self.door.url + self.door.dialect.data + path, params=params, timeout=3)
+
+    def place(self, **change: Any) -> requests.Response:
+        return self.call("POST", self.orders, json=order(**change))
+
+    def placed(self, **change: Any) -> str:
+        answer = self.place(**change)
+        assert answer.status_code == 201, answer.text
+        assert answer.content == b""
+        return answer.headers["Location"].rpartition("/")[2]
+
+    def order(self, number: str) -> Any:
+        return self.call("GET", f"{self.orders}/{number}").json()
+
+    def listed(self, **params: str) -> Any:
+        if self.dialect == "schwab":
+            now = datetime.now(UTC)
+            params.setdefault("fromEnteredTime", f"{now - timedelta(days=1):%Y-%m-%dT%H:%M:%S}.000Z")
+            params.setdefault("toEnteredTime", f"{now + timedelta(days=1):%Y-%m-%dT%H:%M:%S}.000Z")
+        answer = self.call("GET", self.orders, params=params)
+        assert answer.ok, answer.text
+        return answer.json()
+
+
+def order(symbol: str = "AAPL", instruction: str = "BUY", quantity: Any = 10, **change: Any) -> dict[str, Any]:
+    leg = {"instruction": instruction, "quantity": quantity, "instrument": {"assetType": "EQUITY", "symbol": symbol}}
+    body = {"session": "NORMAL", "duration": "DAY", "orderType": "MARKET", "orderStrategyType": "SINGLE"}
+    return {**body, "orderLegCollection": [leg], **change}
+
+
+@pytest.fixture
+def house() -> Iterator[Sandbox]:
+    with sandbox() as found:
+        yield found
+
+
+@pytest.fixture(params=BOTH)
+def client(house: Sandbox, request: pytest.FixtureRequest) -> Iterator[Client]:
+    yield from _client(house, request.param)
+
+
+@pytest.fixture
+def tda(house: Sandbox) -> Iterator[Client]:
+    yield from _client(house, "tda")
+
+
+@pytest.fixture
+def schwab(house: Sandbox) -> Iterator[Client]:
+    yield from _client(house, "schwab")
+
+
+def _client(house: Sandbox, dialect: Any) -> Iterator[Client]:
+    door: Any = house.open(lambda market: TdaDoor(market, dialect, dialect))
+    found = Client(door, dialect)
+    yield found
+    found.session.close()
+
+
+def filled(client: Client, number: str) -> Any:
+    eventually(lambda: client.order(number)["status"] == "FILLED")
+    return client.order(number)
+
+
+# -- TOKENS ---
+
+
+def test_tda_rotates_the_refresh_token_only_for_offline_access(tda: Client) -> None:
+    body = tda.token().json()
+    assert body["scope"] == "PlaceTrades AccountAccess MoveMoney"
+    assert (body["token_type"], body["expires_in"]) == ("Bearer", 1800)
+    assert "refresh_token" not in body
+    rotated = tda.token(access_type="offline").json()
+    assert rotated["refresh_token_expires_in"] == 7_776_000
+    assert rotated["refresh_token"] != "rt"
+    refused = tda.token("wrong")
+    assert (refused.status_code, refused.json()) == (400, {"error": "invalid_grant"})
+
+
+def test_schwab_wants_basic_auth_and_a_good_refresh_token(schwab: Client) -> None:
+    body = schwab.token().json()
+    assert sorted(body) == ["access_token", "expires_in", "id_token", "refresh_token", "scope", "token_type"]
+    assert body["refresh_token"] == "rt"
+    assert schwab.token(secret="wrong").status_code == 401
+    refused = schwab.token("wrong")
+    assert (refused.status_code, refused.json()["error"]) == (400, "unsupported_token_type")
+
+
+def test_calls_need_a_token_that_has_not_expired(house: Sandbox, client: Client) -> None:
+    client.door.tokens._lifetime_s = 0.2
+    client.log_in()
+    assert client.call("GET", "/accounts").ok
+    eventually(lambda: client.call("GET", "/accounts").status_code == 401)
+    client.session.headers["Authorization"] = ""
+    assert client.call("GET", "/accounts").status_code == 401
+    assert set(client.place().json()) == ({"error"} if client.dialect == "tda" else {"message", "errors"})
+    assert house.taken(client.dialect) == 0
+
+
+def test_an_expired_token_stays_expired_until_it_is_refreshed(house: Sandbox, client: Client) -> None:
+    house.fault(client.dialect, "token_expired")
+    assert client.place().status_code == 401
+    assert client.place().status_code == 401
+    client.log_in()
+    assert client.place().status_code == 201
+    assert house.taken(client.dialect) == 1
+
+
+# -- ACCOUNTS ---
+
+
+def test_schwab_names_the_account_by_a_hash(schwab: Client) -> None:
+    (row,) = schwab.call("GET", "/accounts/accountNumbers").json()
+    assert row == {"accountNumber": "12345678", "hashValue": schwab.door.account_path}
+    assert schwab.call("GET", f"/accounts/{row['accountNumber']}").status_code == 404
+    body = schwab.call("GET", f"/accounts/{row['hashValue']}").json()
+    assert body["securitiesAccount"]["accountNumber"] == "12345678"
+
+
+def test_positions_come_only_when_asked_for_and_there(house: Sandbox, client: Client) -> None:
+    def inner(fields: str = "") -> Any:
+        return client.call("GET", client.account, params={"fields": fields}).json()["securitiesAccount"]
+
+    assert "positions" not in inner("positions")
+    house.hold(client.dialect, "AAPL", 7)
+    house.hold(client.dialect, "SPY", -3)
+    assert "positions" not in inner()
+    long, short = inner("positions")["positions"]
+    assert (long["longQuantity"], long["shortQuantity"]) == (7, 0)
+    assert (short["longQuantity"], short["shortQuantity"]) == (0, 3)
+    assert long["instrument"]["symbol"] == "AAPL"
+    fund = "EQUITY" if client.dialect == "tda" else "COLLECTIVE_INVESTMENT"
+    assert short["instrument"]["assetType"] == fund
+    assert inner()["currentBalances"]["buyingPower"] > 0
+
+
+def test_tda_lists_orders_with_the_account(tda: Client) -> None:
+    number = tda.placed()
+    body = tda.call("GET", tda.account, params={"fields": "positions,orders"}).json()["securitiesAccount"]
+    assert [str(o["orderId"]) for o in body["orderStrategies"]] == [number]
+    assert body["accountId"] == tda.door.account
+
+
+def test_schwab_has_a_preview_and_preferences(house: Sandbox, schwab: Client) -> None:
+    body = schwab.call("POST", f"{schwab.account}/previewOrder", json=order()).json()
+    assert body["orderValidationResult"]["rejects"] == []
+    body = schwab.call("POST", f"{schwab.account}/previewOrder", json=order(instruction="SELL")).json()
+    assert body["orderValidationResult"]["rejects"]
+    assert schwab.call("GET", "/userPreference").json()["accounts"][0]["accountNumber"] == "12345678"
+    assert house.taken("schwab") == 0
+
+
+# -- ORDERS ---
+
+
+def test_an_order_fills_and_tells_its_executions(client: Client) -> None:
+    number = client.placed()
+    assert re.fullmatch(r"\d{13}", number)
+    body = filled(client, number)
+    assert (body["orderId"], body["filledQuantity"], body["remainingQuantity"]) == (int(number), 10, 0)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+0000", body["enteredTime"])
+    assert body["closeTime"].endswith("+0000")
+    assert body["orderLegCollection"][0]["instruction"] == "BUY"
+    assert body["orderLegCollection"][0]["positionEffect"] == "OPENING"
+    (activity,) = body["orderActivityCollection"]
+    assert activity["executionLegs"][0]["price"] > 0
+    assert body["accountId" if client.dialect == "tda" else "accountNumber"] == int(client.door.account)
+
+
+def test_a_partial_fill_is_working_with_a_filled_quantity(house: Sandbox, client: Client) -> None:
+    house.fault(client.dialect, "partial")
+    number = client.placed()
+    eventually(lambda: client.order(number)["filledQuantity"] == 5)
+    assert client.order(number)["status"] == "WORKING"
+
+
+def test_the_location_can_carry_the_real_host(house: Sandbox) -> None:
+    for name, real in (("tda", "https://api.tdameritrade.com/v1"), ("schwab", "https://api.schwabapi.com/trader/v1")):
+        door: Any = house.open(lambda m, n=name: TdaDoor(m, n, n, literal_location=True))
+        client = Client(door, name)
+        assert client.place().headers["Location"].startswith(f"{real}/accounts/{door.account_path}/orders/")
+        client.session.close()
+
+
+@pytest.mark.parametrize("instruction", ["SELL", "BUY_TO_COVER"])
+def test_closing_what_is_not_held_is_taken_and_then_rejected(client: Client, instruction: str) -> None:
+    body = client.order(client.placed(instruction=instruction))
+    assert (body["status"], body["filledQuantity"]) == ("REJECTED", 0)
+    assert "oversold/overbought" in body["statusDescription"]
+
+
+def test_open_sells_count_against_the_position(house: Sandbox, client: Client) -> None:
+    house.hold(client.dialect, "AAPL", 10)
+    high = {"instruction": "SELL", "orderType": "LIMIT", "price": "9000.00"}
+    assert client.order(client.placed(quantity=8, **high))["status"] != "REJECTED"
+    assert client.order(client.placed(quantity=3, **high))["status"] == "REJECTED"
+    assert client.order(client.placed(quantity=2, **high))["status"] != "REJECTED"
+
+
+def test_no_buying_power_is_taken_and_then_rejected(client: Client) -> None:
+    body = client.order(client.placed(quantity=10**7))
+    assert body["status"] == "REJECTED"
+    assert "buying power" in body["statusDescription"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"symbol": "NOPE"},
+        {"quantity": 0},
+        {"quantity": 1.5},
+        {"instruction": "HOLD"},
+        {"orderType": "LIMIT"},
+        {"orderType": "LIMIT", "price": "10.001"},
+        {"duration": "SOMETIMES"},
+        {"session": "AM"},
+        {"orderStrategyType": "OCO"},
+        {"orderLegCollection": []},
+        {"orderType": "TRAILING_STOP"},
+    ],
+)
+def test_a_bad_order_is_400_and_not_taken(house: Sandbox, client: Client, change: dict[str, Any]) -> None:
+    answer = client.place(**change)
+    assert answer.status_code == 400
+    if client.dialect == "schwab":
+        assert answer.json()["message"] == "A validation error occurred while processing the request."
+        assert answer.json()["errors"]
+    else:
+        assert set(answer.json()) == {"error"}
+    assert house.taken(client.dialect) == 0
+
+
+def test_the_dialects_take_different_words(tda: Client, schwab: Client) -> None:
+    assert tda.place(duration="IMMEDIATE_OR_CANCEL").status_code == 400
+    assert schwab.place(duration="IMMEDIATE_OR_CANCEL").status_code == 201
+    assert tda.place(orderType="LIMIT_ON_CLOSE", price="1.00").status_code == 400
+    assert schwab.place(orderType="LIMIT_ON_CLOSE", price="1.00").status_code == 201
+    assert schwab.place(requestedDestination="AUTO").status_code == 400
+
+
+def test_stops_trail_and_wait_in_the_words_of_the_dialect(house: Sandbox, schwab: Client) -> None:
+    house.price("AAPL", "100")
+    trail = {"stopPriceLinkBasis": "LAST", "stopPriceLinkType": "VALUE", "stopPriceOffset": 5}
+    number = schwab.placed(instruction="SELL_SHORT", orderType="TRAILING_STOP", **trail)
+    eventually(lambda: schwab.order(number)["status"] == "AWAITING_STOP_CONDITION")
+    assert schwab.order(number)["stopPrice"] == 95
+    house.price("AAPL", "94")
+    filled(schwab, number)
+
+
+def test_orders_are_listed_newest_first_and_by_status(client: Client) -> None:
+    done = client.placed()
+    filled(client, done)
+    open_ = client.placed(orderType="LIMIT", price="1.00")
+    eventually(lambda: client.order(open_)["status"] == "WORKING")
+    assert [str(o["orderId"]) for o in client.listed()] == [open_, done]
+    assert [str(o["orderId"]) for o in client.listed(status="FILLED")] == [done]
+    assert [str(o["orderId"]) for o in client.listed(maxResults="1")] == [open_]
+
+
+def test_tda_lists_by_days_and_schwab_insists_on_exact_times(tda: Client, schwab: Client) -> None:
+    today = datetime.now(UTC).date()
+    tda.placed()
+    assert len(tda.listed(fromEnteredTime=f"{today}", toEnteredTime=f"{today}")) == 1
+    assert tda.listed(fromEnteredTime=f"{today - timedelta(5)}", toEnteredTime=f"{today - timedelta(2)}") == []
+    schwab.placed()
+    assert schwab.call("GET", schwab.orders).status_code == 400
+    assert schwab.call("GET", schwab.orders, params={"fromEnteredTime": f"{today}T00:00:00Z"}).status_code == 400
+    days = {"fromEnteredTime": str(today), "toEnteredTime": str(today)}
+    assert schwab.call("GET", schwab.orders, params=days).status_code == 400
+    later = f"{datetime.now(UTC) + timedelta(minutes=1):%Y-%m-%dT%H:%M:%SZ}"
+    assert schwab.listed(fromEnteredTime=later) == []
+
+
+def test_a_cancel_is_a_wish_and_a_second_one_an_error(client: Client) -> None:
+    number = client.placed(orderType="LIMIT", price="1.00")
+    answer = client.call("DELETE", f"{client.orders}/{number}")
+    assert (answer.status_code, answer.content) == (200, b"")
+    eventually(lambda: client.order(number)["status"] == "CANCELED")
+    assert client.call("DELETE", f"{client.orders}/{number}").status_code == 400
+    assert client.call("DELETE", f"{client.orders}/1000000000000").status_code == 404
+
+
+def test_a_replacement_is_a_new_order(client: Client) -> None:
+    old = client.placed(orderType="LIMIT", price="1.00")
+    answer = client.call("PUT", f"{client.orders}/{old}", json=order(orderType="LIMIT", price="1.50"))
+    assert answer.status_code == 201
+    new = answer.headers["Location"].rpartition("/")[2]
+    assert new != old
+    assert client.order(old)["status"] == "REPLACED"
+    assert client.order(new)["price"] == 1.5
+
+
+# -- MARKET DATA ---
+
+
+def test_quotes_are_flat_at_tda_and_leave_out_what_is_unknown(house: Sandbox, tda: Client) -> None:
+    house.price("AAPL", "123.45")
+    body = tda.data("/quotes", symbol="AAPL,NOPE").json()
+    assert set(body) == {"AAPL"}
+    assert (body["AAPL"]["lastPrice"], body["AAPL"]["delayed"]) == (123.45, False)
+    tda.session.headers["Authorization"] = ""
+    assert tda.data("/AAPL/quotes", apikey="K").json()["AAPL"]["delayed"] is True
+    assert tda.data("/AAPL/quotes").status_code == 401
+
+
+def test_quotes_are_nested_at_schwab_and_name_what_is_unknown(house: Sandbox, schwab: Client) -> None:
+    house.price("AAPL", "123.45")
+    body = schwab.data("/quotes", symbols="AAPL,NOPE", fields="quote,reference").json()
+    assert body["errors"] == {"invalidSymbols": ["NOPE"]}
+    assert body["AAPL"]["quote"]["lastPrice"] == 123.45
+    assert "regular" not in body["AAPL"]
+    assert schwab.data("/NOPE/quotes").status_code == 404
+    assert schwab.data("/quotes").json()["errors"][0]["status"] == "400"
+
+
+def candles(client: Client, symbol: str = "AAPL", **params: Any) -> requests.Response:
+    if client.dialect == "tda":
+        return client.data(f"/{symbol}/pricehistory", **params)
+    return client.data("/pricehistory", symbol=symbol, **params)
+
+
+@pytest.mark.parametrize(
+    ("params", "step"),
+    [
+        ({"periodType": "day", "period": 2, "frequencyType": "minute", "frequency": 10}, 600_000),
+        ({"periodType": "month", "period": 1, "frequencyType": "daily"}, 86_400_000),
+        ({"periodType": "year", "period": 1, "frequencyType": "weekly"}, 7 * 86_400_000),
+        ({"periodType": "year"}, 28 * 86_400_000),
+        ({"periodType": "ytd", "frequencyType": "daily"}, 86_400_000),
+        ({}, 60_000),
+    ],
+)
+def test_candles_of_every_valid_combination(client: Client, params: dict[str, Any], step: int) -> None:
+    body = candles(client, **params).json()
+    assert body["empty"] is False
+    first, second = body["candles"][:2]
+    assert set(first) == {"open", "high", "low", "close", "volume", "datetime"}
+    assert second["datetime"] - first["datetime"] >= step - 3_600_000
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"periodType": "day", "frequencyType": "daily"},
+        {"periodType": "day", "period": 6},
+        {"periodType": "month", "frequencyType": "monthly"},
+        {"periodType": "year", "period": 4},
+        {"periodType": "day", "frequency": 7},
+        {"periodType": "decade"},
+        {"startDate": "monday"},
+    ],
+)
+def test_an_invalid_combination_is_400(client: Client, params: dict[str, Any]) -> None:
+    assert candles(client, **params).status_code == 400
+
+
+def test_candles_between_dates_and_of_an_unknown_symbol(client: Client) -> None:
+    start, end = (int(datetime(2026, 3, d, tzinfo=UTC).timestamp() * 1000) for d in (2, 7))
+    window = {"startDate": start, "endDate": end, "periodType": "month", "frequencyType": "daily"}
+    body = candles(client, needPreviousClose="true", **window).json()
+    assert len(body["candles"]) == 5
+    assert body["previousClose"] > 0
+    unknown = candles(client, "NOPE")
+    if client.dialect == "tda":
+        assert unknown.json() == {"candles": [], "symbol": "NOPE", "empty": True}
+    else:
+        assert unknown.status_code == 404
+
+
+# -- FAULTS ---
+
+
+def test_a_refusal_is_definitive_and_takes_nothing(house: Sandbox, client: Client) -> None:
+    house.fault(client.dialect, "refuse", text="not today")
+    answer = client.place()
+    assert (answer.status_code, "not today" in answer.text) == (400, True)
+    assert house.taken(client.dialect) == 0
+    assert len(house.arrivals(client.dialect)) == 1
+
+
+def test_hangs_drops_and_accepted_errors(house: Sandbox, client: Client) -> None:
+    cases: tuple[tuple[str, dict[str, Any], int], ...] = (
+        ("hang", {}, 0),
+        ("accept_hang", {}, 1),
+        ("accept_drop", {}, 2),
+        ("slow", {"seconds": 30}, 3),
+    )
+    for kind, options, taken in cases:
+        house.fault(client.dialect, kind, **options)
+        with pytest.raises(requests.exceptions.RequestException):
+            client.place()
+        assert house.taken(client.dialect) == taken, kind
+    house.fault(client.dialect, "status", status=503, accepted=True, operation="place")
+    assert client.place().status_code == 503
+    assert house.taken(client.dialect) == 4
+
+
+def test_statuses_can_be_aimed_at_any_operation(house: Sandbox, client: Client) -> None:
+    house.fault(client.dialect, "status", status=429, operation="token")
+    assert client.token().status_code == 429
+    house.fault(client.dialect, "status", status=500, html=True, operation="quote")
+    assert client.data("/AAPL/quotes").headers["Content-Type"].startswith("text/html")
+    house.fault(client.dialect, "status", status=504, operation="list")
+    assert client.placed()
+
+
+def test_the_location_can_be_missing_or_name_another_order(house: Sandbox, client: Client) -> None:
+    first = client.placed()
+    house.fault(client.dialect, "location_missing")
+    answer = client.place()
+    assert answer.status_code == 201
+    assert "Location" not in answer.headers
+    house.fault(client.dialect, "location_foreign")
+    numbers = {str(o["orderId"]) for o in client.listed()}
+    foreign = client.placed(symbol="KO")
+    assert foreign in numbers
+    assert client.order(foreign)["orderLegCollection"][0]["instrument"]["symbol"] == "AAPL"
+    assert first in numbers
+
+
+def test_a_listing_can_lag_behind(house: Sandbox, client: Client) -> None:
+    house.fault(client.dialect, "list_lag", seconds=0.2)
+    number = client.placed()
+    assert client.listed() == []
+    assert client.order(number)["orderId"] == int(number)
+    eventually(lambda: len(client.listed()) == 1)
+
+
+def test_an_order_rejected_after_acceptance_says_why(house: Sandbox, client: Client) -> None:
+    house.fault(client.dialect, "reject_after_accept", text="halted")
+    number = client.placed()
+    eventually(lambda: client.order(number)["status"] == "REJECTED")
+    assert client.order(number)["statusDescription"] == "halted"
+
+
+def test_state_survives_the_door(house: Sandbox, client: Client) -> None:
+    number = client.placed(orderType="LIMIT", price="1.00")
+    house.run(client.door.stop())
+    house.run(client.door.start("127.0.0.1", client.door.port))
+    assert client.order(number)["status"] == "WORKING"
+    again: Any = house.open(lambda market: TdaDoor(market, client.dialect, client.dialect))
+    assert time.time() * 1000 > int(number)
+    other = Client(again, client.dialect)
+    assert other.order(number)["status"] == "WORKING"
+    other.session.close()

@@ -1,0 +1,156 @@
+"""The two REST clients of one Alpaca account, trading and market data, made of alpaca-trade-api.
+
+The SDK signs and addresses the requests. Its repeats are switched off, because it would repeat POST /orders after a 504
+(BROKERS.md 0.3), and its session is ours, because it has no timeouts and cannot tell when a first byte leaves.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import requests
+
+from models.errors import BrokerError, ConfigurationError, CorroError, NotConnected, UnreadableReply
+from models.settings import BrokerSettings
+from worker.brokers.alpaca_codes import refusal
+from worker.brokers.alpaca_reports import LIVE_HOST, is_live
+from worker.brokers.http import CONNECT_S, READ_S, Exchange, Wire, as_data_error, classify, exchange, passing, patiently
+from worker.brokers.values import UNREADABLE
+
+T = TypeVar("T")
+PAPER_URL = "https://paper-api.alpaca.markets"
+DATA_URL = "https://data.alpaca.markets"
+READ_WITHIN_S = CONNECT_S + READ_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """Where an account is and how to enter it."""
+
+    base_url: str
+    data_url: str
+    key_id: str = field(repr=False)
+    secret_key: str = field(repr=False)
+
+
+def access_from(name: str, settings: BrokerSettings) -> Access:
+    """Read the settings without touching the network.
+
+    Raises:
+        ConfigurationError: keys are missing, a URL is none, or it is the live host without live = true.
+    """
+    base_url = _root(name, "base_url", settings.get("base_url") or PAPER_URL)
+    if is_live(base_url) and not settings.live:
+        raise ConfigurationError(
+            f"brokers.{name}.base_url is the live host {LIVE_HOST}: real money. Set live = true on this broker, "
+            f"or use {PAPER_URL}"
+        )
+    return Access(
+        base_url=base_url,
+        data_url=_root(name, "data_url", settings.get("data_url") or DATA_URL),
+        key_id=settings.get("key_id") or os.environ.get("APCA_API_KEY_ID") or settings.need("key_id", name),
+        secret_key=settings.get("secret_key")
+        or os.environ.get("APCA_API_SECRET_KEY")
+        or settings.need("secret_key", name),
+    )
+
+
+def _root(broker: str, key: str, url: str) -> str:
+    """Return a URL without trailing slash and without the /v2 that the SDK adds."""
+    root = str(url).strip().rstrip("/").removesuffix("/v2").rstrip("/")
+    if not re.match(r"https?://[^/\s]+", root):
+        raise ConfigurationError(f"brokers.{broker}.{key} must be an http:// or https:// URL, was {url!r}")
+    return root
+
+
+class AlpacaRest:
+    """One base URL of one account; every exception that leaves it is corro's.
+
+    Args:
+        broker: name from the settings.
+        base_url: without /v2.
+        access: the keys.
+        on_down: called when a connection could not even be opened.
+    """
+
+    def __init__(self, broker: str, base_url: str, access: Access, on_down: Callable[[], None]) -> None:
+        self._broker, self._on_down, self._wire = broker, on_down, Wire()
+        self._api: Any = _sdk(broker, base_url, access, self._wire)
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self._wire.close()
+
+    def post(self, path: str, body: Mapping[str, Any], deadline_s: float, gate: Callable[[], None]) -> Any:
+        """Send once; NotSent, Refused or OutcomeUnknown if it fails."""
+        return self._once(lambda: self._api.post(path, body), deadline_s, gate)
+
+    def delete(self, path: str, deadline_s: float) -> None:
+        """Send once; NotSent, Refused or OutcomeUnknown if it fails."""
+        self._once(lambda: self._api.delete(path), deadline_s, passing)
+
+    def read(self, path: str, query: Mapping[str, Any] | None, kind: type[T]) -> T:
+        """Read one JSON value of a kind, dict or list; repeated if it fails on its way.
+
+        Raises:
+            BrokerError: it could not be read.
+        """
+        answer = patiently(lambda: self._once(lambda: self._api.get(path, query), READ_WITHIN_S, passing))
+        if not isinstance(answer, kind):
+            raise UnreadableReply(f"{self._broker}: {path} answered {type(answer).__name__}", broker=self._broker)
+        return answer
+
+    def read_data(self, path: str, query: Mapping[str, Any]) -> dict[str, Any]:
+        """Read market data: as `read`, but what fails is a DataError."""
+        try:
+            return self.read(path, query, dict)
+        except CorroError as error:
+            raise as_data_error(error) from error
+
+    def parse(self, reader: Callable[[Any], T], raw: Any) -> T:
+        """Read an answer, or say that it is unreadable."""
+        try:
+            return reader(raw)
+        except UNREADABLE as error:
+            raise UnreadableReply(f"{self._broker}: unreadable answer: {error!r}", broker=self._broker) from error
+
+    def parse_data(self, reader: Callable[[Any], T], raw: Any) -> T:
+        """Read market data: as `parse`, but what fails is a DataError."""
+        try:
+            return self.parse(reader, raw)
+        except CorroError as error:
+            raise as_data_error(error) from error
+
+    def _once(self, call: Callable[[], T], deadline_s: float, gate: Callable[[], None]) -> T:
+        with exchange(deadline_s, gate) as watched:
+            try:
+                return call()
+            except Exception as error:
+                raise self._failure(error, watched) from error
+
+    def _failure(self, error: Exception, watched: Exchange) -> BrokerError:
+        response = getattr(error, "response", None)
+        if isinstance(response, requests.Response) and response.status_code >= 400:
+            return refusal(response, self._broker)
+        found = classify(error, watched, self._broker)
+        if isinstance(found, NotConnected):
+            self._on_down()
+        return found
+
+
+def _sdk(broker: str, base_url: str, access: Access, wire: Wire) -> Any:
+    from alpaca_trade_api.rest import REST
+
+    try:
+        api = REST(access.key_id, access.secret_key, base_url, api_version="v2", raw_data=True)
+    except ValueError as error:  # the SDK reads APCA_RETRY_* as numbers
+        raise ConfigurationError(f"brokers.{broker}: {error}") from error
+    # Never repeat a send, never hang, and never let APCA_API_OAUTH_TOKEN replace the configured keys.
+    api._retry, api._retry_codes, api._oauth = 0, [], None
+    api._session.close()
+    api._session = wire
+    return api

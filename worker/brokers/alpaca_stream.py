@@ -1,0 +1,207 @@
+"""Alpaca's trade_updates websocket with our own reconnect.
+
+The SDK's stream stops for good when a handler fails, hammers the server when the keys are wrong and never backs off
+(BROKERS.md 2.5), so only the protocol is taken from it. Losing the stream costs promptness, never truth: the worker
+reads orders and fills over REST as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+_log = structlog.get_logger(__name__)
+
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 15.0
+#: Pause where another try is not expected to help soon: no such endpoint, keys refused, too many connections.
+RARE_PAUSE_S = 60.0
+#: A stream that held for this long was a good one: the next failure is a first failure again.
+STABLE_S = 5.0
+_PATIENCE_S = 10.0
+
+
+class StreamRefused(Exception):
+    """The server does not let us listen; try again seldom."""
+
+
+def stream_url(base_url: str) -> str:
+    """Return the address of trade_updates: the same host as the orders, another scheme."""
+    scheme, rest = base_url.split("://", 1)
+    return f"{'wss' if scheme == 'https' else 'ws'}://{rest}/stream"
+
+
+class TradeUpdates:
+    """One websocket in a thread of its own, from `start` until `stop`.
+
+    Args:
+        broker: name for the log.
+        url: ws:// or wss:// address.
+        key_id, secret_key: the account's keys.
+        on_event: gets the `data` of every trade update; may block for a REST call, and may fail.
+        on_listening: called each time the stream has begun to listen; may block, and may fail.
+    """
+
+    def __init__(
+        self,
+        broker: str,
+        url: str,
+        key_id: str,
+        secret_key: str,
+        *,
+        on_event: Callable[[dict[str, Any]], None],
+        on_listening: Callable[[], None],
+    ) -> None:
+        self._broker, self._log = broker, _log.bind(broker=broker)
+        self._url, self._keys = url, (key_id, secret_key)
+        self._on_event, self._on_listening = on_event, on_listening
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = threading.Event()
+        self._listening = threading.Event()
+        self._complaint: str | None = None
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether updates are being pushed now."""
+        return self._listening.is_set()
+
+    def start(self) -> None:
+        """Begin listening; does nothing if it runs already."""
+        if self._thread is not None and self._thread.is_alive():
+            return
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(
+            target=self._main, args=(self._stopping,), name=f"{self._broker}-updates", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop listening and wait, but not for long."""
+        self._stopping.set()
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        self._cancel()
+        if thread is not threading.current_thread():
+            thread.join(timeout=3)
+
+    def _cancel(self) -> None:
+        loop, task = self._loop, self._task
+        if loop is not None and task is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended by itself
+                loop.call_soon_threadsafe(task.cancel)
+
+    def _main(self, stopping: threading.Event) -> None:
+        try:
+            asyncio.run(self._run(stopping))
+        except asyncio.CancelledError:
+            pass
+        except Exception:
+            self._log.exception("stream_died")
+        finally:
+            self._listening.clear()
+
+    async def _run(self, stopping: threading.Event) -> None:
+        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        failures = 0
+        while not stopping.is_set():
+            rarely, began = False, time.monotonic()
+            try:
+                await self._listen()
+                reason = "closed by the server"
+            except Exception as error:
+                reason = f"{type(error).__name__}: {error}"
+                rarely = isinstance(error, StreamRefused) or _status(error) is not None
+            failures = 0 if time.monotonic() - began > STABLE_S and self._listening.is_set() else failures + 1
+            self._listening.clear()
+            self._complain(reason)
+            await asyncio.sleep(_pause(failures, rarely=rarely))
+
+    async def _listen(self) -> None:
+        from websockets import connect  # type: ignore[attr-defined]  # lazy names; the version is the SDK's
+
+        async with connect(
+            self._url, open_timeout=_PATIENCE_S, close_timeout=1, ping_interval=15, ping_timeout=15, max_size=2**22
+        ) as socket:
+            await self._authorize(socket)
+            await asyncio.to_thread(self._guarded, self._on_listening)
+            async for frame in socket:
+                await self._handle(frame)
+
+    async def _authorize(self, socket: Any) -> None:
+        key_id, secret_key = self._keys
+        await _send(socket, "authenticate", {"key_id": key_id, "secret_key": secret_key})
+        answer = await self._expect(socket, "authorization")
+        if answer.get("status") != "authorized":
+            raise StreamRefused(f"not authorized: {answer.get('status')}")
+        await _send(socket, "listen", {"streams": ["trade_updates"]})
+        answer = await self._expect(socket, "listening")
+        if "trade_updates" not in (answer.get("streams") or ()):
+            raise StreamRefused("the server does not stream trade_updates")
+        self._complaint = None
+        self._listening.set()
+        self._log.info("stream_listening")
+
+    async def _expect(self, socket: Any, stream: str) -> dict[str, Any]:
+        while True:
+            message = _decode(await asyncio.wait_for(socket.recv(), _PATIENCE_S))
+            if message.get("stream") == stream:
+                data: dict[str, Any] = message.get("data") or {}
+                return data
+
+    async def _handle(self, frame: str | bytes) -> None:
+        try:
+            message = _decode(frame)
+        except ValueError as error:
+            self._log.warning("stream_frame_unreadable", error=str(error))
+            return
+        if message.get("stream") == "trade_updates":
+            await asyncio.to_thread(self._guarded, self._on_event, message.get("data") or {})
+        elif message.get("stream") == "authorization":
+            raise StreamRefused("authorization withdrawn")
+
+    def _guarded(self, handler: Callable[..., None], *args: Any) -> None:
+        """Run a handler; whatever it raises, the stream goes on."""
+        try:
+            handler(*args)
+        except Exception:
+            self._log.exception("stream_handler_failed")
+
+    def _complain(self, reason: str) -> None:
+        """Log a trouble once, not at every try."""
+        if reason != self._complaint:
+            self._log.warning("stream_lost", reason=reason)
+        self._complaint = reason
+
+
+async def _send(socket: Any, action: str, data: dict[str, Any]) -> None:
+    await socket.send(json.dumps({"action": action, "data": data}))
+
+
+def _decode(frame: str | bytes) -> dict[str, Any]:
+    """Read one frame: paper sends JSON as binary, live as text (BROKERS.md 2.5)."""
+    message = json.loads(frame)
+    if not isinstance(message, dict):
+        raise ValueError("a frame that is no JSON object")
+    return message
+
+
+def _status(error: Exception) -> int | None:
+    """Return the HTTP status with which the handshake was refused."""
+    status = getattr(error, "status_code", None)
+    return status if isinstance(status, int) and 400 <= status < 500 else None
+
+
+def _pause(failures: int, *, rarely: bool) -> float:
+    longest = RARE_PAUSE_S if rarely else min(FIRST_PAUSE_S * 2 ** min(max(failures - 1, 0), 10), LONGEST_PAUSE_S)
+    return longest * random.uniform(0.5, 1.0)  # noqa: S311  # jitter

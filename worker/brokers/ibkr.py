@@ -1,0 +1,241 @@
+"""Interactive Brokers over TWS or IB Gateway, with ib_insync or ib_async as the codec.
+
+| file           | holds                                                                             |
+|----------------|-----------------------------------------------------------------------------------|
+| ibkr           | the seam: threads in, coroutines out, timeouts                                    |
+| ibkr_codes     | IB's error codes as a table                                                       |
+| ibkr_evidence  | what the wire has proved about each order, and the verdict on a send              |
+| ibkr_orders    | place, cancel, find: the order of operations                                      |
+| ibkr_data      | account, positions, quotes, bars                                                  |
+| ibkr_session   | one connection: raw messages in, single messages out, 1100/1101/1102              |
+| ibkr_terms     | words and numbers between corro and IB                                            |
+| ibkr_wire      | the SDK shim, the settings, the loop's thread, pacing, complete listings          |
+
+Facts about IB are in BROKERS.md section 1. IB keeps no unique client order id: `orderRef` is our key, `permId` the
+broker order id, and sending twice is two orders.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+import structlog
+
+from models.errors import BrokerError, CorroError, NotConnected, SubmitTimeout
+from models.reports import AccountReport, Bar, FillReport, OrderReport, PositionReport, QuoteReport, Report, Sighting
+from models.settings import BrokerSettings
+from worker.brokers import ibkr_data, ibkr_orders, ibkr_terms
+from worker.brokers.base import AbsenceRule, BrokerInterface, Capabilities, OrderRef, Ticket
+from worker.brokers.ibkr_data import BAR_SIZES
+from worker.brokers.ibkr_evidence import Flight, OrderBook
+from worker.brokers.ibkr_session import Session
+from worker.brokers.ibkr_wire import LoopThread, Options, Pace, Sdk, load_sdk
+
+_log = structlog.get_logger()
+T = TypeVar("T")
+
+#: Left of the deadline for the answer's way back to the calling thread.
+_MARGIN_S = 0.25
+#: connect() leaves a cut-off but open socket alone for this long: 1102 comes over it.
+_PATIENCE_S = 300.0
+
+
+class IbkrBroker(BrokerInterface):
+    """One client id at one TWS or Gateway.
+
+    Settings: host, port, client_id, account, live, sdk, timezone, connect_timeout, request_timeout,
+    messages_per_second, heartbeat, delayed_quotes (`ibkr_wire.Options`).
+
+    Attributes:
+        session: counts connections: one more for every connect and every 1101/1102. Whoever sees it grow reads open
+            orders, fills and positions again: what happened in between was not pushed.
+    """
+
+    capabilities = Capabilities(
+        order_types=frozenset(ibkr_terms.ORDER_TYPES),
+        times_in_force=frozenset(ibkr_terms.TIFS),
+        fractional=False,
+        client_order_id_length=ibkr_terms.REF_LENGTH,
+        dedupes_client_order_id=False,
+        absence=AbsenceRule(min_age_s=10.0, sightings=2),
+        parallel_orders=32,
+        timeframes=tuple(BAR_SIZES),
+    )
+
+    def __init__(self, name: str, settings: BrokerSettings) -> None:
+        super().__init__(name, settings)
+        self.session = 0
+        self._callback: Callable[[Report], None] | None = None
+        self._thread = LoopThread(name)
+        self._book = OrderBook(name, self._emit, time.monotonic)
+        self._pace: Pace | None = None
+        self._sdk: Sdk | None = None
+        self._live: Session | None = None
+        self._cut_at: float | None = None
+
+    # -- CONNECTION ---
+    def connect(self) -> None:
+        """Connect, check the account and read open orders and executions; see `BrokerInterface.connect`.
+
+        While TWS itself is cut off from IB (1100), the socket is kept and NotConnected raised: 1101 or 1102 restores
+        it without a new connection, and `is_connected` turns True by itself.
+        """
+        options = Options.read(self.name, self.settings)
+        if self.is_connected():
+            return
+        live = self._live
+        if live is not None and live.up and live.gate and time.monotonic() - (self._cut_at or 0) < _PATIENCE_S:
+            raise NotConnected(f"{self.name}: {live.gate}; waiting for IB", broker=self.name)
+        self._thread.start()
+        # TCP and handshake, the two readings, and some air.
+        limit = 2 * options.connect_timeout_s + 2 * options.request_timeout_s + 5
+        self._call(self._open(options), limit, "connect")
+        _log.info("ibkr.connected", broker=self.name, where=options.where, sdk=self._sdk and self._sdk.name)
+
+    async def _open(self, options: Options) -> None:
+        await self._close()
+        loop = asyncio.get_running_loop()
+        self._sdk = self._sdk or load_sdk(options.sdk)
+        self._pace = self._pace or Pace(options.messages_per_s, loop.time)
+        session = Session(self._sdk, options, self._book, self._pace, self._on_change)
+        try:
+            await session.open()
+        except BaseException:
+            await session.close()
+            raise
+        self._live, self._cut_at = session, None
+        self.session += 1
+
+    async def _close(self) -> None:
+        live, self._live = self._live, None
+        if live is not None:
+            await live.close()
+
+    def disconnect(self) -> None:
+        """Close the socket and end the loop's thread; safe to call twice."""
+        with contextlib.suppress(Exception):
+            self._thread.call(self._close(), 5)
+        self._live = None
+        self._thread.stop()
+        self._pace = None  # its clock was the loop's
+
+    def is_connected(self) -> bool:
+        """Tell whether an order could be sent now: API ready, synchronised, and IB reachable behind TWS."""
+        return self._thread.alive and self._live is not None and self._live.ready
+
+    def updates(self, callback: Callable[[Report], None]) -> None:
+        """Register the callback; it is called on the loop's thread and must neither block nor call this broker."""
+        self._callback = callback
+
+    # -- ORDERS ---
+    def place_order(self, ticket: Ticket) -> OrderReport:
+        """Send one order and wait for evidence from the wire; see `BrokerInterface.place_order`.
+
+        Returns as soon as IB shows the order as its own (permId and a live status), with what is known by then. An
+        order that IB took and at once ended is a report too (CANCELED, REJECTED), not an exception.
+        """
+        self.capabilities.check(ticket.order, self.name)
+        ibkr_terms.check_terms(ticket.order, ticket.broker_client_order_id, self.name)
+        session = self._session()
+        flight = Flight(ref=ticket.broker_client_order_id, broker=self.name)
+        until = time.monotonic() + max(ticket.deadline_s - _MARGIN_S, ticket.deadline_s / 2)
+        try:
+            return self._thread.call(
+                ibkr_orders.place(session, flight, ticket, until, self._emit), ticket.deadline_s
+            )
+        except TimeoutError:
+            if flight.give_up():
+                raise SubmitTimeout(f"{self.name}: no verdict in {ticket.deadline_s} s", broker=self.name) from None
+            raise NotConnected(f"{self.name}: the connection's loop is stuck; not sent", broker=self.name) from None
+        finally:
+            flight.give_up()
+
+    def cancel_order(self, ref: OrderRef) -> None:
+        """Ask IB to cancel; only the client id that placed an order may."""
+        session = self._session()
+        self._call(ibkr_orders.cancel(session, ref), self._limit(session, 3), "cancel")
+
+    def find_order(self, ref: OrderRef) -> Sighting:
+        """Look in open orders, executions and completed orders, by orderRef and permId."""
+        return self.find_orders([ref])[0]
+
+    def find_orders(self, refs: Sequence[OrderRef]) -> list[Sighting]:
+        """Look for several orders in one reading of the listings."""
+        session = self._session()
+        return self._call(ibkr_orders.find(session, refs), self._limit(session, 4), "find")
+
+    def get_orders(self, *, open_only: bool = True, since: datetime | None = None) -> Sequence[OrderReport]:
+        """Return orders of the account, whichever client placed them; IB lists completed ones of the day only."""
+        session = self._session()
+        return self._call(ibkr_orders.list_orders(session, open_only, since), self._limit(session, 3), "orders")
+
+    def get_fills(self, since: datetime) -> Sequence[FillReport]:
+        """Return executions; IB lists those since midnight, longer only if TWS's trade log is set to show them."""
+        session = self._session()
+        return self._call(ibkr_orders.list_fills(session, since), self._limit(session, 2), "fills")
+
+    # -- DATA ---
+    def get_account_info(self) -> AccountReport:
+        """Return the money of the account, from a fresh account summary."""
+        session = self._session()
+        return self._call(ibkr_data.account(session), self._limit(session, 2), "account")
+
+    def get_positions(self) -> Sequence[PositionReport]:
+        """Return every holding; what is no stock is named `<type>:<local symbol>`."""
+        session = self._session()
+        return self._call(ibkr_data.positions(session), self._limit(session, 2), "positions")
+
+    def get_market_data(self, symbol: str) -> QuoteReport:
+        """Return a snapshot of the top of the book."""
+        session = self._session()
+        limit = ibkr_data.QUOTE_TIMEOUT_S + self._limit(session, 2)
+        return self._call(ibkr_data.quote(session, symbol), limit, "quote")
+
+    def get_historical_data(self, symbol: str, timeframe: str, start: datetime, end: datetime) -> Sequence[Bar]:
+        """Return trade bars of the regular session; daily and longer ones begin at midnight in New York."""
+        session = self._session()
+        return self._call(ibkr_data.bars(session, symbol, timeframe, start, end), 600, "bars")
+
+    # -- INSIDE ---
+    def _session(self) -> Session:
+        live = self._live
+        if live is None or not self._thread.alive:
+            raise NotConnected(f"{self.name}: not connected", broker=self.name)
+        return live
+
+    @staticmethod
+    def _limit(session: Session, requests: int) -> float:
+        return requests * session.options.request_timeout_s + 5
+
+    def _call(self, work: Coroutine[Any, Any, T], limit_s: float, what: str) -> T:
+        """Run a read on the loop; no foreign exception leaves."""
+        try:
+            return self._thread.call(work, limit_s)
+        except CorroError:
+            raise
+        except TimeoutError:
+            raise BrokerError(f"{self.name}: {what} did not end within {limit_s:g} s", broker=self.name) from None
+        except Exception as error:
+            raise BrokerError(f"{self.name}: {what} failed: {error!r}", broker=self.name) from error
+
+    def _on_change(self, what: str) -> None:
+        if what == "cut off":
+            self._cut_at = self._cut_at or time.monotonic()
+        elif what == "restored":
+            self._cut_at = None
+            self.session += 1
+        _log.info("ibkr.connection_changed", broker=self.name, what=what, session=self.session)
+
+    def _emit(self, report: Report) -> None:
+        callback = self._callback
+        if callback is None:
+            return
+        try:
+            callback(report)
+        except Exception:
+            _log.exception("ibkr.callback_failed", broker=self.name, report=type(report).__name__)

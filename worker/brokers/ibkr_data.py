@@ -1,0 +1,219 @@
+"""Reads that no order depends on: account, positions, quotes and bars of Interactive Brokers."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from models.errors import CorroError, InstrumentUnknown, NoData, Unsupported
+from models.reports import AccountReport, Bar, PositionReport, QuoteReport
+from worker.brokers import ibkr_terms as terms
+from worker.brokers.ibkr_codes import read_error
+from worker.brokers.ibkr_session import Session
+
+#: Of accountSummary; AccountType and the like are not needed. TWS allows two summaries at a time.
+_SUMMARY = {
+    "NetLiquidation": "equity",
+    "TotalCashValue": "cash",
+    "BuyingPower": "buying_power",
+    "GrossPositionValue": "positions",
+}
+#: A snapshot ends by itself within 11 s on a quiet symbol.
+QUOTE_TIMEOUT_S = 12.0
+BARS_TIMEOUT_S = 60.0
+#: Quotes that TWS marks as delayed, or delayed and frozen.
+_DELAYED = frozenset({3, 4})
+#: Trading days begin at midnight in New York, as with the other brokers' daily bars.
+_NEW_YORK = ZoneInfo("America/New_York")
+
+
+@dataclass(frozen=True, slots=True)
+class BarSize:
+    """IB's word for a timeframe, and the most days one request may span (BROKERS.md 1.10)."""
+
+    word: str
+    max_days: int
+
+
+BAR_SIZES = {
+    "1Min": BarSize("1 min", 1),
+    "5Min": BarSize("5 mins", 7),
+    "15Min": BarSize("15 mins", 14),
+    "30Min": BarSize("30 mins", 30),
+    "1Hour": BarSize("1 hour", 30),
+    "1Day": BarSize("1 day", 365),
+    "1Week": BarSize("1W", 5 * 365),
+    "1Month": BarSize("1M", 10 * 365),
+}
+
+
+# -- ACCOUNT ---
+async def account(session: Session) -> AccountReport:
+    """Read the money of the account."""
+    wrapper, client = session.ib.wrapper, session.client
+    number = 0
+
+    def request() -> Any:
+        nonlocal number
+        number = client.getReqId()
+        answer = wrapper.startReq(number)
+        client.reqAccountSummary(number, "All", ",".join(_SUMMARY))
+        return answer
+
+    async with session.summary_lock:
+        wrapper.acctSummary.clear()
+        try:
+            await _request(session, "the account summary", request)
+        finally:
+            if number and session.up:
+                client.cancelAccountSummary(number)
+        rows = [row for row in wrapper.acctSummary.values() if row.account == session.account]
+    if not rows:
+        raise NoData(f"{session.options.broker}: TWS told nothing about account {session.account}")
+    values = {_SUMMARY[row.tag]: terms.number(row.value) for row in rows if row.tag in _SUMMARY}
+    return AccountReport(
+        account_id=session.account,
+        currency=next((row.currency for row in rows if row.tag == "NetLiquidation" and row.currency), "USD"),
+        buying_power=values.get("buying_power"),
+        cash=values.get("cash"),
+        equity=values.get("equity"),
+        portfolio_value=values.get("positions"),
+        total_liquidity=values.get("cash"),
+        paper=session.account.startswith("D"),
+    )
+
+
+async def positions(session: Session) -> list[PositionReport]:
+    """Read every holding; market values are there as far as the account subscription has told them."""
+    session.check()
+    rows = await session.positions()
+    held = [_position(session, *row) for row in rows if row[0] == session.account and row[2]]
+    session.check()
+    return sorted(held, key=lambda position: position.symbol)
+
+
+def _position(session: Session, account: str, contract: Any, quantity: float, avg_cost: float) -> PositionReport:
+    item = session.ib.wrapper.portfolio[account].get(contract.conId)
+    return PositionReport(
+        symbol=terms.symbol_of(contract),
+        quantity=terms.number(quantity) or Decimal(0),
+        avg_price=terms.number(avg_cost),
+        market_value=terms.number(item.marketValue) if item else None,
+        unrealized_pnl=terms.number(item.unrealizedPNL) if item else None,
+        account_id=account,
+    )
+
+
+# -- MARKET DATA ---
+async def quote(session: Session, symbol: str) -> QuoteReport:
+    """Read one snapshot; NaN, 0 and -1 are IB's words for 'none'."""
+    contract = copy.copy(await _contract(session, symbol))  # the SDK keys tickers by the object's id()
+    try:
+        request = lambda: session.ib.reqTickersAsync(contract)  # noqa: E731
+        (ticker,) = await _request(session, f"a quote of {symbol}", request, QUOTE_TIMEOUT_S)
+    finally:
+        _forget(session.ib.wrapper, contract)
+    report = QuoteReport(
+        symbol=symbol,
+        bid=terms.positive(ticker.bid),
+        ask=terms.positive(ticker.ask),
+        last=terms.positive(ticker.last),
+        bid_size=terms.positive(ticker.bidSize),
+        ask_size=terms.positive(ticker.askSize),
+        last_size=terms.positive(ticker.lastSize),
+        volume=terms.positive(ticker.volume),
+        at=ticker.time.astimezone(UTC) if ticker.time else None,
+        delayed=ticker.marketDataType in _DELAYED,
+    )
+    if report.bid is report.ask is report.last is None:
+        raise NoData(f"{session.options.broker}: no prices for {symbol}")
+    return report
+
+
+def _forget(wrapper: Any, contract: Any) -> None:
+    ticker = wrapper.tickers.pop(id(contract), None)
+    for number in [n for n, known in wrapper.reqId2Ticker.items() if known is ticker]:
+        del wrapper.reqId2Ticker[number]
+
+
+async def bars(session: Session, symbol: str, timeframe: str, start: datetime, end: datetime) -> list[Bar]:
+    """Read bars, newest request first, in as many requests as IB's limits need."""
+    size = BAR_SIZES.get(timeframe)
+    if size is None:
+        words = ", ".join(BAR_SIZES)
+        raise Unsupported(f"{session.options.broker} has no {timeframe} bars, only {words}")
+    contract = await _contract(session, symbol)
+    found: dict[datetime, Bar] = {}
+    upto = end
+    while upto > start:
+        days = min(math.ceil((upto - start) / timedelta(days=1)), size.max_days)
+        part = await _bars_upto(session, contract, size, upto, days)
+        found |= {bar.start: bar for bar in (_bar(raw, timeframe) for raw in part)}
+        upto = min([upto - timedelta(days=days), *(_start(part[0], timeframe) for _ in part[:1])])
+    wanted = [bar for at, bar in sorted(found.items()) if start <= at < end]
+    if not wanted:
+        raise NoData(f"{session.options.broker}: no {timeframe} bars of {symbol} between {start} and {end}")
+    return wanted
+
+
+async def _bars_upto(session: Session, contract: Any, size: BarSize, upto: datetime, days: int) -> Sequence[Any]:
+    duration = f"{days} D" if days <= 365 else f"{math.ceil(days / 365)} Y"
+
+    def request() -> Any:
+        # formatDate 2: epoch seconds, so that no zone has to be guessed. timeout 0: ours counts, the SDK's says [].
+        return session.ib.reqHistoricalDataAsync(
+            contract, upto.astimezone(UTC), duration, size.word, "TRADES", True, 2, timeout=0
+        )
+
+    try:
+        found: Sequence[Any] = await _request(session, "bars", request, BARS_TIMEOUT_S)
+        return found
+    except NoData:
+        return ()
+
+
+def _bar(raw: Any, timeframe: str) -> Bar:
+    numbers = {name: Decimal(str(getattr(raw, name))) for name in ("open", "high", "low", "close")}
+    return Bar(start=_start(raw, timeframe), volume=terms.positive(raw.volume) or Decimal(0), **numbers)
+
+
+def _start(raw: Any, timeframe: str) -> datetime:
+    """Return the beginning of a bar's interval; IB dates long bars by a day of theirs, weeks by the last one."""
+    at = raw.date
+    if isinstance(at, datetime):
+        return at.astimezone(UTC)
+    day: date = at
+    if timeframe == "1Week":
+        day -= timedelta(days=day.weekday())
+    elif timeframe == "1Month":
+        day = day.replace(day=1)
+    return datetime.combine(day, time(), _NEW_YORK).astimezone(UTC)
+
+
+# -- INSIDE ---
+async def _contract(session: Session, symbol: str) -> Any:
+    try:
+        async with asyncio.timeout(session.options.request_timeout_s):
+            return await session.contract(symbol)
+    except TimeoutError:
+        raise NoData(f"{session.options.broker}: no answer to details of {symbol}") from None
+    except InstrumentUnknown as error:
+        raise NoData(str(error)) from None
+
+
+async def _request(session: Session, what: str, request: Any, timeout_s: float | None = None) -> Any:
+    try:
+        return await session.ask(what, request, timeout_s)
+    except session.sdk.RequestError as error:
+        raise _read_error(session, error) from None
+
+
+def _read_error(session: Session, error: Any) -> CorroError:
+    return read_error(int(error.code), str(error.message), session.options.broker)

@@ -1,0 +1,413 @@
+"""What the wire has proved about orders: the flights of our own sends, and the book of every order IB has shown.
+
+Fed by the raw messages only. The SDKs' Trade objects are never read: they say `Cancelled` for errors on live orders
+(BROKERS.md 0.2 and 1.9). Everything here runs on the connection's loop; nothing here knows a socket or an SDK.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+import structlog
+
+from models.errors import BrokerError, ConnectionLost, SubmitTimeout, UnreadableReply
+from models.reports import DONE, BrokerStatus, CommissionReport, FillReport, OrderReport, Report
+from worker.brokers import ibkr_terms as terms
+from worker.brokers.ibkr_codes import CODES, Proof, code_of, order_error
+from worker.brokers.ibkr_terms import Execution, OrderLine
+
+_log = structlog.get_logger()
+
+#: A refusing code waits this long for wire evidence to the contrary, less once the wire itself shows the order dead.
+SETTLE_S = 0.5
+CONFIRMED_SETTLE_S = 0.05
+#: A code that decides nothing waits this long for the wire to decide before the outcome is called unknown.
+UNDECIDED_SETTLE_S = 2.0
+#: Codes that explain why an order that was shown ended. 321 is not one: it may answer a cancel.
+_ENDING_CODES = frozenset(n for n, row in CODES.items() if row.proof is Proof.REFUSED) - {321} | {202}
+#: Orders and executions remembered; the oldest are forgotten first.
+REMEMBERED = 20_000
+
+
+class Verdict(StrEnum):
+    """What a flight's evidence amounts to."""
+
+    WAIT = "wait"
+    #: IB has, or had, the order.
+    SEEN = "seen"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+
+
+@dataclass(slots=True)
+class Flight:
+    """One order of ours between its first byte and IB's answer."""
+
+    ref: str
+    broker: str
+    order_id: int = 0
+    perm_id: int = 0
+    #: Last wire status, and why the order is held, if it is.
+    status: str = ""
+    why_held: str = ""
+    #: The wire showed it alive, held or filled; this never goes back.
+    alive: bool = False
+    #: Any openOrder or orderStatus was seen.
+    shown: bool = False
+    #: The code that decides, or the last one that does not: number, text, time of arrival.
+    code: tuple[int, str, float] | None = None
+    ended_at: float | None = None
+    lost: str | None = None
+    #: place_order has answered "unknown"; a refusal that still comes is reported as an update.
+    lingers: bool = False
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _sent: bool = False
+    _given_up: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def take_off(self) -> bool:
+        """Mark the send as begun; False when the caller has given up on it."""
+        with self._lock:
+            self._sent = not self._given_up
+            return self._sent
+
+    def stay(self) -> None:
+        """Take the mark back: provably no byte left."""
+        self._sent = False
+
+    @property
+    def sent(self) -> bool:
+        """Whether bytes may have left."""
+        return self._sent
+
+    def give_up(self) -> bool:
+        """Forbid a send that has not begun; return whether it has."""
+        with self._lock:
+            self._given_up = True
+            return self._sent
+
+    def see(self, status: str, why_held: str, perm_id: int, now: float) -> None:
+        """Take in a wire status of this order."""
+        if self.perm_id and perm_id and perm_id != self.perm_id:
+            return  # another order under a reissued order id (FIELD.md 2.9)
+        self.perm_id = perm_id or self.perm_id
+        self.status, self.why_held, self.shown = status, why_held, True
+        held = status == terms.INACTIVE and bool(why_held)
+        if self.perm_id and (status in terms.ALIVE or held):
+            self.alive = True
+        if status in terms.ENDED:
+            self.ended_at = self.ended_at or now
+        self.changed.set()
+
+    def hear(self, number: int, text: str, now: float) -> None:
+        """Take in an error code under this order's id; a deciding code is not replaced by an undecided one."""
+        proof = code_of(number).proof
+        if proof in (Proof.LIVES, Proof.CANCEL_FAILED, Proof.DATA):
+            return
+        if self.code is None or code_of(self.code[0]).proof is not Proof.REFUSED:
+            self.code = (number, text, now)
+        self.changed.set()
+
+    def lose(self, why: str) -> None:
+        """Take in that the way to IB broke while this flight was up."""
+        self.lost = why
+        self.changed.set()
+
+    def judge(self, now: float) -> tuple[Verdict, float | None]:
+        """Return the verdict, and for WAIT the time at which it may change by itself."""
+        if self.alive:
+            return Verdict.SEEN, None
+        if self.lost:
+            return Verdict.UNKNOWN, None
+        if self.code is not None:
+            return self._judge_code(self.code[0], self.code[2], now)
+        if self.ended_at is not None:
+            return _when(now, self.ended_at + SETTLE_S, Verdict.SEEN)
+        return Verdict.WAIT, None
+
+    def _judge_code(self, number: int, heard_at: float, now: float) -> tuple[Verdict, float | None]:
+        confirmed = self.status in terms.ENDED | {terms.INACTIVE}
+        if code_of(number).proof is not Proof.REFUSED:
+            verdict = Verdict.SEEN if self.ended_at is not None else Verdict.UNKNOWN
+            return _when(now, heard_at + (SETTLE_S if self.ended_at else UNDECIDED_SETTLE_S), verdict)
+        if self.shown and not confirmed:
+            # IB has given it a permId and then said no: only the wire's own Inactive or Cancelled settles that (4.3).
+            return _when(now, heard_at + UNDECIDED_SETTLE_S, Verdict.UNKNOWN)
+        return _when(now, heard_at + (CONFIRMED_SETTLE_S if confirmed else SETTLE_S), Verdict.REFUSED)
+
+    def error(self, verdict: Verdict, waited_s: float) -> BrokerError:
+        """Return the error of a verdict; WAIT means that the deadline passed."""
+        where = f"{self.broker}: order {self.order_id}"
+        if self.lost:
+            return ConnectionLost(f"{where} had left when {self.lost}", broker=self.broker)
+        if self.code is None or verdict is Verdict.WAIT:
+            status = self.status or "no status"
+            code = f", {self.code[0]} {self.code[1]}" if self.code else ""
+            message = f"{where} was not answered within {waited_s:.1f} s (seen: {status}{code})"
+            return SubmitTimeout(message, broker=self.broker, code=str(self.code[0]) if self.code else None)
+        number, text, _ = self.code
+        if verdict is Verdict.UNKNOWN and code_of(number).proof is Proof.REFUSED:
+            message = f"{where}: {number} {text}, but IB shows it as {self.status}"
+            return UnreadableReply(message, broker=self.broker, code=str(number))
+        return order_error(number, text, self.broker)
+
+
+def _when(now: float, at: float, verdict: Verdict) -> tuple[Verdict, float | None]:
+    return (verdict, None) if now >= at else (Verdict.WAIT, at)
+
+
+@dataclass(slots=True)
+class CancelWatch:
+    """One cancel request between its bytes and the first word about it."""
+
+    code: tuple[int, str] | None = None
+    seen: bool = False
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def hear(self, number: int, text: str) -> None:
+        """Take in a code under the order's id: 202 says that it is canceled."""
+        if number == 202:
+            self.seen = True
+        elif code_of(number).proof is not Proof.LIVES:
+            self.code = (number, text)
+        self.changed.set()
+
+    def see(self, status: str) -> None:
+        """Take in a wire status; any that a cancel leads to, or overtakes it, will do."""
+        if status in terms.ENDED | {"PendingCancel", "Filled"}:
+            self.seen = True
+            self.changed.set()
+
+
+@dataclass(slots=True)
+class KnownOrder:
+    """One order as the wire last showed it."""
+
+    line: OrderLine
+    why_held: str = ""
+    #: Last code that refused or canceled it, with IB's words.
+    code: tuple[int, str] | None = None
+    wire_filled: Decimal | None = None
+    #: We asked for its end: whatever follows is a cancel, never a rejection that could fall back.
+    cancel_requested: bool = False
+    pushed: tuple[object, ...] = ()
+
+
+class OrderBook:
+    """Every order and execution seen on the wire by this process, over all its connections."""
+
+    def __init__(self, broker: str, emit: Callable[[Report], None], clock: Callable[[], float]) -> None:
+        self.broker = broker
+        self._emit = emit
+        self._clock = clock
+        #: Sends of the present connection, by order id.
+        self.flights: dict[int, Flight] = {}
+        #: Cancels under way, by order id.
+        self.cancels: dict[int, CancelWatch] = {}
+        self._orders: dict[int, KnownOrder] = {}
+        self._executions: dict[str, Execution] = {}
+        self._executions_of: dict[int, list[Execution]] = {}
+        self._commissions: dict[str, Decimal] = {}
+        self.client_id = -1
+        #: The next order id must not be below this, whatever nextValidId says (BROKERS.md 1.7).
+        self.id_floor = 1
+
+    # -- FLIGHTS ---
+    def board(self, flight: Flight, order_id: int) -> None:
+        """Listen for this order id from now on."""
+        flight.order_id = order_id
+        self.flights[order_id] = flight
+
+    def land(self, flight: Flight) -> None:
+        """Stop listening."""
+        self.flights.pop(flight.order_id, None)
+
+    def lose_flights(self, why: str) -> None:
+        """Tell every flight that the way to IB broke."""
+        for flight in self.flights.values():
+            flight.lose(why)
+
+    # -- WIRE ---
+    def on_order(self, line: OrderLine) -> None:
+        """Take in an openOrder."""
+        flight = self._flight_of(line.order_id, line.client_id)
+        if flight is not None and flight.ref == line.ref:
+            flight.see(line.status, self._why_held(line.perm_id), line.perm_id, self._clock())
+        if line.perm_id:
+            known = self._orders.setdefault(line.perm_id, KnownOrder(line=line))
+            known.line = line
+            self._trim(self._orders)
+            self._push(known)
+
+    def on_status(self, order_id: int, client_id: int, perm_id: int, status: str, why_held: str, filled: float) -> None:
+        """Take in an orderStatus."""
+        known = self._orders.get(perm_id)
+        flight = self._flight_of(order_id, client_id)
+        if client_id == self.client_id and order_id in self.cancels:
+            self.cancels[order_id].see(status)
+        if flight is not None and (known is None or known.line.ref == flight.ref):
+            flight.see(status, why_held, perm_id, self._clock())
+        if known is not None:
+            known.line = replace(known.line, status=status)
+            known.why_held, known.wire_filled = why_held, terms.number(filled)
+            self._push(known)
+
+    def on_execution(self, execution: Execution) -> bool:
+        """Take in an execDetails; return whether it was new."""
+        fill = execution.fill
+        flight = self._flight_of(execution.order_id, execution.client_id)
+        if flight is not None and flight.ref == fill.broker_client_order_id:
+            flight.see("Filled", "", execution.perm_id, self._clock())
+        if fill.execution_id in self._executions:
+            return False
+        self._executions[fill.execution_id] = execution
+        self._executions_of.setdefault(execution.perm_id, []).append(execution)
+        self._trim(self._executions)
+        self._trim(self._executions_of)
+        self._emit(self.fill(execution))
+        known = self._orders.get(execution.perm_id)
+        if known is not None:
+            self._push(known)
+        return True
+
+    def on_commission(self, execution_id: str, commission: Decimal | None) -> None:
+        """Take in a commissionReport."""
+        if commission is None or self._commissions.get(execution_id) == commission:
+            return
+        self._commissions[execution_id] = commission
+        self._trim(self._commissions)
+        self._emit(CommissionReport(execution_id=execution_id, commission=commission))
+
+    def on_error(self, order_id: int, number: int, text: str) -> bool:
+        """Take in an error under an order id; return whether it is an order of ours."""
+        flight = self.flights.get(order_id)
+        if order_id in self.cancels:
+            self.cancels[order_id].hear(number, text)
+        if flight is not None:
+            flight.hear(number, text, self._clock())
+        known = self.by_order_id(order_id)
+        if known is not None and not known.cancel_requested and number in _ENDING_CODES:
+            known.code = (number, text)
+            self._push(known)
+        return flight is not None or known is not None
+
+    # -- QUESTIONS ---
+    def by_perm_id(self, perm_id: int) -> KnownOrder | None:
+        """Return the order under IB's durable id."""
+        return self._orders.get(perm_id)
+
+    def by_order_id(self, order_id: int) -> KnownOrder | None:
+        """Return our newest order under this order id; ids may have been reissued, so the newest one counts."""
+        ours = (k for k in reversed(self._orders.values()) if k.line.order_id == order_id)
+        return next((k for k in ours if k.line.client_id == self.client_id), None)
+
+    def by_ref(self, ref: str) -> list[KnownOrder]:
+        """Return every order under this orderRef; after a modify there may be two (FIELD.md 2.9)."""
+        return [known for known in self._orders.values() if known.line.ref == ref]
+
+    def fill(self, execution: Execution) -> FillReport:
+        """Return an execution with its commission, if that is known."""
+        commission = self._commissions.get(execution.fill.execution_id)
+        return execution.fill if commission is None else replace(execution.fill, commission=commission)
+
+    def executions_of(self, perm_id: int) -> list[Execution]:
+        """Return the executions of one order, oldest first."""
+        return sorted(self._executions_of.get(perm_id, ()), key=lambda e: e.fill.cumulative_quantity or Decimal(0))
+
+    def answer(self, flight: Flight, quantity: Decimal) -> OrderReport:
+        """Return what place_order returns for a flight that was seen."""
+        known = self._orders.get(flight.perm_id)
+        if known is not None:
+            return self.report(known)
+        executions = self.executions_of(flight.perm_id)
+        filled = filled_by(executions)
+        status = terms.open_status(flight.status, flight.why_held, refused=False)
+        if filled is not None:
+            status = BrokerStatus.FILLED if filled >= quantity else BrokerStatus.PARTIALLY_FILLED
+        return OrderReport(
+            broker_order_id=str(flight.perm_id) if flight.perm_id else None,
+            status=status,
+            broker_client_order_id=flight.ref,
+            filled_quantity=filled,
+            raw_status=flight.status,
+        )
+
+    def report(self, known: KnownOrder) -> OrderReport:
+        """Return an open order as a report; quantities come from executions alone."""
+        line = known.line
+        refused = known.code is not None and known.code[0] != 202
+        status = terms.open_status(line.status, known.why_held, refused)
+        executions = self.executions_of(line.perm_id)
+        filled = filled_by(executions)
+        if filled and line.quantity and filled >= line.quantity:
+            status = BrokerStatus.FILLED  # a fill may come without any orderStatus (BROKERS.md 1.5)
+        elif status is BrokerStatus.ACCEPTED and (filled or (known.wire_filled or 0) > 0):
+            status = BrokerStatus.PARTIALLY_FILLED
+        if status is BrokerStatus.REJECTED and not filled and not known.wire_filled:
+            filled = Decimal(0)
+        return build_report(line, status, filled, executions, known.code)
+
+    # -- INSIDE ---
+    def _flight_of(self, order_id: int, client_id: int) -> Flight | None:
+        return self.flights.get(order_id) if client_id == self.client_id else None
+
+    def _why_held(self, perm_id: int) -> str:
+        known = self._orders.get(perm_id)
+        return known.why_held if known else ""
+
+    def _push(self, known: KnownOrder) -> None:
+        if not known.line.ref:
+            return  # typed into TWS by hand: nobody waits for it
+        report = self.report(known)
+        if report.status is BrokerStatus.UNKNOWN:
+            return  # PendingSubmit and a bare Inactive prove nothing: no news yet
+        key = (report.status, report.code, report.filled_quantity)
+        if key != known.pushed:
+            known.pushed = key
+            self._emit(report)
+
+    @staticmethod
+    def _trim(table: dict[Any, Any]) -> None:
+        if len(table) > REMEMBERED:
+            table.pop(next(iter(table)))
+
+
+def filled_by(executions: list[Execution]) -> Decimal | None:
+    """Return the quantity that executions of one order prove; IB's own running total where it is given."""
+    cumulative = [e.fill.cumulative_quantity for e in executions if e.fill.cumulative_quantity is not None]
+    return max(cumulative) if cumulative else sum((e.fill.quantity for e in executions), Decimal(0)) or None
+
+
+def build_report(
+    line: OrderLine,
+    status: BrokerStatus,
+    filled: Decimal | None,
+    executions: list[Execution],
+    code: tuple[int, str] | None,
+) -> OrderReport:
+    """Put an order line, its folded status and its executions together."""
+    number, text = code or (None, line.completed_status or None)
+    return OrderReport(
+        broker_order_id=str(line.perm_id) if line.perm_id else None,
+        status=status,
+        broker_client_order_id=line.ref or None,
+        symbol=line.symbol,
+        side=line.side,
+        order_type=line.order_type,
+        time_in_force=line.time_in_force,
+        quantity=line.quantity or (line.filled if status is BrokerStatus.FILLED else None),
+        limit_price=line.limit_price,
+        stop_price=line.stop_price,
+        filled_quantity=filled,
+        avg_fill_price=executions[-1].avg_price if executions else None,
+        code=str(number) if number is not None and status in DONE else None,
+        message=text if status in DONE else None,
+        raw_status=line.completed_status or line.status,
+        updated_at=line.completed_at,
+    )

@@ -1,0 +1,285 @@
+"""Words and numbers between corro and Interactive Brokers: orders out, order lines and executions in.
+
+Pure: no socket, no loop. SDK objects are read by attribute only, so both SDKs fit (BROKERS.md 1.4, 1.5, 4.2).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
+from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from models.errors import InstrumentUnknown, Unsupported
+from models.messages import OrderRequest, plain
+from models.reports import BrokerStatus, FillReport
+from models.vocabulary import OrderType, Side, TimeInForce
+
+#: orderRef: IB documents no limit; longer or odd ones get lost on the way (BROKERS.md 1.7).
+REF_LENGTH = 40
+_REF = re.compile(r"[!-~]{1,40}")
+_REF_BANNED = frozenset(" ,\"'")
+#: Both SDKs send this number, and the largest double, as "not set".
+_UNSET_INTEGER = 2**31 - 1
+_UNSET_DOUBLE = 1.7e308
+
+ORDER_TYPES = {
+    OrderType.MARKET: "MKT",
+    OrderType.LIMIT: "LMT",
+    OrderType.STOP: "STP",
+    OrderType.STOP_LIMIT: "STP LMT",
+    OrderType.TRAILING_STOP: "TRAIL",
+}
+_ON_CLOSE = {OrderType.MARKET: "MOC", OrderType.LIMIT: "LOC"}
+TIFS = {
+    TimeInForce.DAY: "DAY",
+    TimeInForce.GTC: "GTC",
+    TimeInForce.IOC: "IOC",
+    TimeInForce.FOK: "FOK",
+    TimeInForce.OPG: "OPG",
+    # On-close orders are an order type at IB, with an ordinary DAY.
+    TimeInForce.CLS: "DAY",
+}
+_AUCTION_TYPES = frozenset({OrderType.MARKET, OrderType.LIMIT})
+_AUCTIONS = frozenset({TimeInForce.OPG, TimeInForce.CLS})
+#: IB knows no short sale on this wire: selling more than one holds is one.
+ACTIONS = {Side.BUY: "BUY", Side.BUY_TO_COVER: "BUY", Side.SELL: "SELL", Side.SELL_SHORT: "SELL"}
+
+_SIDES = {"BUY": Side.BUY, "SELL": Side.SELL, "SSHORT": Side.SELL_SHORT, "BOT": Side.BUY, "SLD": Side.SELL}
+_TYPES_IN = {wire: ours for ours, wire in ORDER_TYPES.items()} | {"MOC": OrderType.MARKET, "LOC": OrderType.LIMIT}
+_TIFS_IN = {wire: ours for ours, wire in TIFS.items() if ours is not TimeInForce.CLS}
+
+#: Primary exchanges that decide between several stocks of one symbol.
+_US_LISTINGS = frozenset({"NYSE", "NASDAQ", "ISLAND", "ARCA", "AMEX", "BATS", "IEX"})
+
+#: Wire statuses that prove that IB has the order (BROKERS.md 1.6); PendingSubmit and ApiPending prove nothing.
+ALIVE = frozenset({"PreSubmitted", "Submitted", "PendingCancel", "Filled"})
+ENDED = frozenset({"Cancelled", "ApiCancelled"})
+INACTIVE = "Inactive"
+_STATUSES = {
+    "PreSubmitted": BrokerStatus.ACCEPTED,
+    "Submitted": BrokerStatus.ACCEPTED,
+    "PendingCancel": BrokerStatus.PENDING_CANCEL,
+    "Filled": BrokerStatus.FILLED,
+    "Cancelled": BrokerStatus.CANCELED,
+    "ApiCancelled": BrokerStatus.CANCELED,
+}
+#: completedStatus is prose: "Filled Size: 100", "Cancelled by Trader", "Rejected ...".
+_COMPLETED = (
+    ("rejected", BrokerStatus.REJECTED),
+    ("expired", BrokerStatus.EXPIRED),
+    ("cancel", BrokerStatus.CANCELED),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderLine:
+    """One openOrder or completedOrder message, in plain values."""
+
+    perm_id: int
+    order_id: int
+    client_id: int
+    ref: str
+    account: str
+    symbol: str
+    status: str
+    side: Side | None
+    order_type: OrderType | None
+    time_in_force: TimeInForce | None
+    quantity: Decimal | None
+    limit_price: Decimal | None
+    stop_price: Decimal | None
+    #: Only in completed orders.
+    filled: Decimal | None = None
+    completed_status: str = ""
+    completed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """One execDetails message: the fill, and the ids it hangs on."""
+
+    fill: FillReport
+    perm_id: int
+    order_id: int
+    client_id: int
+    account: str
+    avg_price: Decimal | None
+
+
+# -- OUT ---
+def check_terms(order: OrderRequest, ref: str, broker: str) -> None:
+    """Raise Unsupported for what IB takes in no form; called before anything is sent."""
+    if not _REF.fullmatch(ref) or _REF_BANNED & set(ref):
+        raise Unsupported(f"{broker}: orderRef {ref!r} must be 1-{REF_LENGTH} ASCII characters, no blanks or commas")
+    if order.time_in_force in _AUCTIONS and order.order_type not in _AUCTION_TYPES:
+        raise Unsupported(f"{broker} takes {order.time_in_force} for market and limit orders only")
+    if order.extended_hours and order.order_type is not OrderType.LIMIT:
+        raise Unsupported(f"{broker} trades extended hours with limit orders only, not {order.order_type}")
+    if order.quantity >= _UNSET_INTEGER:
+        raise Unsupported(f"{broker} cannot carry a quantity of {plain(order.quantity)}")
+
+
+def order_fields(order: OrderRequest, ref: str, account: str) -> dict[str, Any]:
+    """Return the fields of the SDK's Order; numbers become floats here and nowhere else."""
+    on_close = order.time_in_force is TimeInForce.CLS
+    types = _ON_CLOSE if on_close else ORDER_TYPES
+    fields: dict[str, Any] = {
+        "action": ACTIONS[order.side],
+        "totalQuantity": int(order.quantity),
+        "orderType": types[order.order_type],
+        # Explicit always: without it an order preset sets one and answers 10349 (BROKERS.md 1.9).
+        "tif": TIFS[order.time_in_force],
+        "orderRef": ref,
+        "account": account,
+        "outsideRth": order.extended_hours,
+        "transmit": True,
+    }
+    prices = {
+        "lmtPrice": order.limit_price,
+        "auxPrice": order.stop_price or order.trail_amount,
+        "trailingPercent": order.trail_percent,
+    }
+    return fields | {name: float(price) for name, price in prices.items() if price is not None}
+
+
+def to_ib_symbol(symbol: str) -> str:
+    """Return IB's spelling: share classes with a blank (BRK B)."""
+    return symbol.replace(".", " ")
+
+
+def from_ib_symbol(symbol: str) -> str:
+    """Return corro's spelling: share classes with a dot (BRK.B)."""
+    return symbol.replace(" ", ".")
+
+
+def choose(contracts: list[Any], wanted: Any, broker: str) -> Any:
+    """Pick the stock that a symbol means; several are refused rather than guessed.
+
+    Raises:
+        InstrumentUnknown: none matches exactly.
+        Unsupported: several do, and their primary listing does not decide.
+    """
+    exact = [c for c in contracts if c.symbol == wanted.symbol and c.secType == "STK" and c.currency == "USD"]
+    primary = [c for c in exact if c.primaryExchange in _US_LISTINGS]
+    for choice in (exact, primary):
+        if len(choice) == 1:
+            return choice[0]
+    if not exact:
+        raise InstrumentUnknown(f"{broker}: no US stock {wanted.symbol}", broker=broker, code="200")
+    raise Unsupported(f"{broker}: {wanted.symbol} is ambiguous, {len(exact)} stocks match", broker=broker, code="200")
+
+
+def symbol_of(contract: Any) -> str:
+    """Return corro's symbol; what is no stock gets a name that no stock has."""
+    if contract.secType not in ("STK", ""):
+        return f"{contract.secType}:{contract.localSymbol or contract.symbol}"
+    return from_ib_symbol(contract.symbol)
+
+
+# -- IN ---
+def number(value: Any) -> Decimal | None:
+    """Return a wire number as Decimal; unset, NaN and infinite ones are None."""
+    try:
+        whole = isinstance(value, float) and value.is_integer()
+        result = Decimal(int(value)) if whole else Decimal(str(value))
+    except ArithmeticError:
+        return None
+    return result if result.is_finite() and abs(result) < Decimal(_UNSET_DOUBLE) else None
+
+
+def positive(value: Any) -> Decimal | None:
+    """Return a wire number, or None where IB means 'none' by 0 or -1."""
+    result = number(value)
+    return result if result is not None and result > 0 else None
+
+
+def order_line(contract: Any, order: Any, state: Any, zone: tzinfo) -> OrderLine:
+    """Read an openOrder or completedOrder."""
+    on_close = order.orderType in _ON_CLOSE.values()
+    completed = bool(state.completedStatus or state.completedTime)
+    return OrderLine(
+        perm_id=int(order.permId),
+        order_id=int(order.orderId),
+        client_id=int(order.clientId),
+        ref=str(order.orderRef),
+        account=str(order.account),
+        symbol=symbol_of(contract),
+        status=str(state.status),
+        side=_SIDES.get(order.action),
+        order_type=_TYPES_IN.get(order.orderType),
+        time_in_force=TimeInForce.CLS if on_close else _TIFS_IN.get(order.tif),
+        quantity=positive(order.totalQuantity),
+        limit_price=positive(order.lmtPrice),
+        # auxPrice is the distance of a TRAIL order.
+        stop_price=positive(order.auxPrice) if order.orderType in ("STP", "STP LMT") else None,
+        filled=number(getattr(order, "filledQuantity", None)) if completed else None,
+        completed_status=str(state.completedStatus),
+        completed_at=parse_time(state.completedTime, zone) if completed else None,
+    )
+
+
+def execution(contract: Any, raw: Any) -> Execution:
+    """Read an execDetails; both SDKs have made its time aware through `IB.TimezoneTWS`."""
+    perm_id = int(raw.permId)
+    fill = FillReport(
+        execution_id=str(raw.execId),
+        quantity=number(raw.shares) or Decimal(0),
+        price=number(raw.price) or Decimal(0),
+        filled_at=raw.time.astimezone(UTC),
+        symbol=symbol_of(contract),
+        side=_SIDES.get(raw.side),
+        broker_client_order_id=str(raw.orderRef) or None,
+        broker_order_id=str(perm_id) if perm_id else None,
+        cumulative_quantity=positive(raw.cumQty),
+    )
+    # A manual order's execution carries the largest integer as its order id.
+    order_id = 0 if raw.orderId == _UNSET_INTEGER else int(raw.orderId)
+    return Execution(
+        fill=fill,
+        perm_id=perm_id,
+        order_id=order_id,
+        client_id=int(raw.clientId),
+        account=str(raw.acctNumber),
+        avg_price=positive(raw.avgPrice),
+    )
+
+
+def open_status(status: str, why_held: str, refused: bool) -> BrokerStatus:
+    """Fold a wire status; Inactive means rejected or held, and only its company tells (BROKERS.md 1.6)."""
+    if status in ENDED | {INACTIVE} and refused:
+        return BrokerStatus.REJECTED
+    if status == INACTIVE and why_held:
+        return BrokerStatus.ACCEPTED
+    return _STATUSES.get(status, BrokerStatus.UNKNOWN)
+
+
+def completed_status(line: OrderLine) -> BrokerStatus:
+    """Fold a completed order by its prose first: IB shows rejected ones as Cancelled or Inactive."""
+    if line.status == "Filled":
+        return BrokerStatus.FILLED
+    prose = line.completed_status.lower()
+    folded = next((status for words, status in _COMPLETED if words in prose), None)
+    return folded or _STATUSES.get(line.status, BrokerStatus.UNKNOWN)
+
+
+_TIME = re.compile(r"(\d{8})[ -]+(\d\d:\d\d:\d\d)(?: +(\S+))?")
+
+
+def parse_time(text: Any, zone: tzinfo) -> datetime | None:
+    """Return an IB time as aware UTC: `20230306 12:28:30 America/Los_Angeles`, or naive in the gateway's zone."""
+    match = _TIME.match(str(text))
+    if match is None:
+        return None
+    day, clock, name = match.groups()
+    naive = datetime.strptime(day + clock, "%Y%m%d%H:%M:%S")  # noqa: DTZ007 - the zone follows
+    return naive.replace(tzinfo=_zone(name, zone)).astimezone(UTC)
+
+
+def _zone(name: str | None, default: tzinfo) -> tzinfo:
+    try:
+        return ZoneInfo(name) if name else default
+    except (ZoneInfoNotFoundError, ValueError):
+        return default

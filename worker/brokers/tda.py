@@ -1,0 +1,442 @@
+"""TD Ameritrade v1 and Schwab's Trader API: one adapter over two dialects.
+
+Neither broker knows a client order id. An order is identified by the Location of the answer, verified against its
+terms, or by looking for the one order in a time window that has them (BROKERS.md 3.6); where that stays open, so does
+the outcome.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, ClassVar
+from urllib.parse import quote as in_url
+from urllib.parse import urlsplit
+
+import requests
+import structlog
+
+from models.errors import (
+    BrokerError,
+    ConfigurationError,
+    DataError,
+    NoData,
+    NotConnected,
+    NotPermitted,
+    OrderRejected,
+    UnreadableReply,
+    Unsupported,
+)
+from models.messages import OrderRequest, utcnow
+from models.reports import (
+    DONE,
+    AccountReport,
+    Ambiguous,
+    Bar,
+    BrokerStatus,
+    FillReport,
+    Found,
+    Missing,
+    OrderReport,
+    PositionReport,
+    QuoteReport,
+    Report,
+    Sighting,
+)
+from models.settings import BrokerSettings
+from worker.brokers import tda_reports as read
+from worker.brokers.base import AbsenceRule, BrokerInterface, Capabilities, OrderRef, Ticket
+from worker.brokers.http import exchange
+from worker.brokers.tda_dialects import FREQUENCIES, SCHWAB, TDA, Dialect, order_body
+from worker.brokers.tda_rest import READ_WITHIN_S, TdaRest, by_words
+from worker.brokers.tda_watch import OrderWatch
+from worker.brokers.tokens import TokenKeeper, token_path
+from worker.brokers.values import Raw
+
+_log = structlog.get_logger(__name__)
+
+#: An order is looked for from this long before its send, for clocks that differ, until this long after it.
+BEFORE, AFTER = timedelta(seconds=5), timedelta(seconds=120)
+#: A listing that holds as many may have been cut.
+MAX_RESULTS = 3000
+#: Pauses before asking again for an order that its Location promised: listings lag.
+_LAG_S = (0.0, 0.2, 0.5)
+
+
+def _capabilities(dialect: Dialect) -> Capabilities:
+    return Capabilities(
+        times_in_force=dialect.times_in_force,
+        client_order_id_length=None,
+        absence=AbsenceRule(possible=False),
+        parallel_orders=4,
+        timeframes=tuple(FREQUENCIES),
+    )
+
+
+class TdaBroker(BrokerInterface):
+    """One TD Ameritrade account.
+
+    Settings: base_url, api_key, refresh_token, account_id (needed if there are several), token_path, poll_s, live.
+    """
+
+    dialect: ClassVar[Dialect] = TDA
+    capabilities = _capabilities(TDA)
+
+    def __init__(self, name: str, settings: BrokerSettings) -> None:
+        super().__init__(name, settings)
+        self._log = _log.bind(broker=name)
+        self._rest = TdaRest(
+            name, _root(settings.get("base_url") or self.dialect.default_url, self.dialect), self._went_down
+        )
+        self._account = ""
+        self._up = False
+        self._callback: Callable[[Report], None] | None = None
+        self._watch = OrderWatch(name, self._entered_since, self._push, float(settings.get("poll_s") or 1.0))
+
+    # -- CONNECTION ---
+    @classmethod
+    def check_settings(cls, name: str, settings: BrokerSettings) -> None:
+        """Check the settings without touching the network.
+
+        Raises:
+            ConfigurationError: a key is missing, base_url is no URL, or it is the live host without live = true.
+        """
+        dialect, url = cls.dialect, str(settings.get("base_url") or cls.dialect.default_url)
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigurationError(f"brokers.{name}.base_url must be an http:// or https:// URL, was {url!r}")
+        if parts.hostname.rstrip(".").lower() == dialect.live_host and not settings.live:
+            note = f" ({dialect.retired})" if dialect.retired else ""
+            raise ConfigurationError(
+                f"brokers.{name}.base_url is the live host {dialect.live_host}: real money. Set live = true on this "
+                f"broker, or use the sandbox's URL{note}"
+            )
+        for key in ("api_key", "refresh_token", *(["app_secret"] if dialect.uses_secret else [])):
+            settings.need(key, name)
+
+    def connect(self) -> None:
+        """Get a token, find the account, and start watching orders."""
+        self.check_settings(self.name, self.settings)
+        if self.dialect.retired and self.settings.live:
+            self._log.warning("api_retired", advice=self.dialect.retired)
+        self._rest.keeper = self._rest.keeper or self._keeper()
+        try:
+            self._rest.keeper.token()
+            self._account = self._account or self._find_account()
+            self._rest.read(self._path(""), None, dict)
+        except NotPermitted as error:
+            raise ConfigurationError(f"brokers.{self.name}: {error}") from error
+        except BrokerError as error:
+            raise NotConnected(f"{self.name}: {error}", broker=self.name) from error
+        self._up = True
+        self._watch.start()
+
+    def disconnect(self) -> None:
+        """Stop watching and close every connection."""
+        self._up = False
+        self._watch.stop()
+        self._rest.close()
+        self._rest.keeper = None
+
+    def is_connected(self) -> bool:
+        """Tell whether the account was reached and neither a connection nor a token has failed since."""
+        return self._up
+
+    def updates(self, callback: Callable[[Report], None]) -> None:
+        """Register the callback for polled reports."""
+        self._callback = callback
+
+    def _went_down(self) -> None:
+        self._up = False
+
+    def _keeper(self) -> TokenKeeper:
+        settings, dialect = self.settings, self.dialect
+        client = settings.need("api_key", self.name).removesuffix(dialect.client_suffix)
+        basic = (client, settings.need("app_secret", self.name)) if dialect.uses_secret else None
+
+        def grant(refresh_token: str) -> Mapping[str, Any]:
+            form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
+            if not basic:
+                form["client_id"] = client + dialect.client_suffix
+            return self._rest.buy_token(dialect.token_path, form, basic)
+
+        return TokenKeeper(
+            self.name,
+            token_path(self.name, settings.get("token_path")),
+            settings.need("refresh_token", self.name),
+            grant,
+            refresh_lifetime_s=dialect.refresh_lifetime_s,
+        )
+
+    def _find_account(self) -> str:
+        """Return what the account is called in paths: its number, or Schwab's hash of it."""
+        wanted = str(self.settings.get("account_id") or "")
+        if wanted and not self.dialect.hashed_accounts:
+            return wanted
+        known = self._accounts()
+        if wanted and (wanted in known or wanted in known.values()):
+            return known.get(wanted, wanted)
+        if wanted or len(known) != 1:
+            raise ConfigurationError(
+                f"brokers.{self.name}.account_id is {wanted or 'missing'}, and these tokens open {len(known)} accounts"
+            )
+        return next(iter(known.values()))
+
+    def _accounts(self) -> dict[str, str]:
+        """Return account number -> what it is called in paths."""
+        trader, key = self.dialect.trader, self.dialect.account_key
+        if self.dialect.hashed_accounts:
+            rows = self._rest.read(f"{trader}/accounts/accountNumbers", None, list)
+            return self._rest.parse(lambda them: {str(r["accountNumber"]): str(r["hashValue"]) for r in them}, rows)
+        rows = self._rest.read(f"{trader}/accounts", None, list)
+        numbers = self._rest.parse(lambda them: [str(row["securitiesAccount"][key]) for row in them], rows)
+        return {number: number for number in numbers}
+
+    def _path(self, rest: str) -> str:
+        if not self._account:
+            raise NotConnected(f"{self.name}: not connected; connect first", broker=self.name)
+        return f"{self.dialect.trader}/accounts/{in_url(self._account, safe='')}{rest}"
+
+    # -- ORDERS ---
+    def place_order(self, ticket: Ticket) -> OrderReport:
+        """Send one order, then verify the one that the answer points to."""
+        self.capabilities.check(ticket.order, self.name)
+        body = order_body(ticket.order, self.dialect, self.name)
+        sent_at = utcnow()
+        with exchange(ticket.deadline_s):
+            answer = self._rest.send(
+                "POST", self._path("/orders"), body, deadline_s=ticket.deadline_s, gate=ticket.still_mine
+            )
+            order_id = self._promised(answer)
+            raw = self._fetched(order_id)
+        wanted = read.terms(body)
+        if raw is None:
+            self._watch.add(order_id, wanted, sent_at)
+            return self._taken(order_id, ticket.order)
+        return self._judged(raw, wanted, sent_at)
+
+    def cancel_order(self, ref: OrderRef) -> None:
+        """Ask for the cancel; the status follows."""
+        order_id = ref.broker_order_id or self._id_of(ref)
+        self._rest.send("DELETE", self._path(f"/orders/{in_url(order_id, safe='')}"), deadline_s=READ_WITHIN_S)
+
+    def find_order(self, ref: OrderRef) -> Sighting:
+        """Look at the id we were given, then for the one order that has these terms and is nobody else's."""
+        wanted = read.terms(order_body(ref.order, self.dialect, self.name))
+        raw = self._by_id(ref.broker_order_id) if ref.broker_order_id else None
+        if raw is None or not read.is_same(raw, wanted):
+            candidates = self._look_alikes(ref, wanted)
+            if len(candidates) != 1:
+                return self._unclear(ref, candidates)
+            raw = candidates[0]
+        report = self._rest.parse(read.order_report, raw)
+        if report.status not in DONE:
+            self._watch.add(str(report.broker_order_id), wanted, ref.sent_at)
+        return Found(report=report)
+
+    def get_orders(self, *, open_only: bool = True, since: datetime | None = None) -> Sequence[OrderReport]:
+        """Return open orders, and with open_only=False also those entered or closed after `since`."""
+        start = utcnow() - self.dialect.longest_window
+        found = self._reports(min(since, start) if since and not open_only else start)
+        return [order for order in found if order.status not in DONE or (not open_only and _is_after(order, since))]
+
+    def get_fills(self, since: datetime) -> Sequence[FillReport]:
+        """Return executions, of orders that were entered long before as well."""
+        found = self._reports(since - self.dialect.longest_window)
+        fills = [fill for order in found for fill in order.fills if fill.filled_at >= since]
+        return sorted(fills, key=lambda fill: fill.filled_at)
+
+    def _promised(self, answer: requests.Response) -> str:
+        """Return the id of the order just taken; it can be missing, or lead elsewhere (BROKERS.md 3.6)."""
+        location = answer.headers.get("Location")
+        order_id = read.located(location, self._account) if answer.status_code in (200, 201) else None
+        if order_id is None:
+            raise UnreadableReply(
+                f"{self.name}: HTTP {answer.status_code} to an order, its Location was {location!r}", broker=self.name
+            )
+        return order_id
+
+    def _fetched(self, order_id: str) -> Raw | None:
+        """Read an order that was just taken; None if that does not work now."""
+        for pause in _LAG_S:
+            time.sleep(pause)
+            try:
+                raw = self._by_id(order_id)
+            except BrokerError as error:
+                self._log.warning("placed_order_unread", broker_order_id=order_id, error=str(error))
+                return None
+            if raw is not None:
+                return raw
+        return None
+
+    def _by_id(self, order_id: str) -> Raw | None:
+        try:
+            return self._rest.read(self._path(f"/orders/{in_url(order_id, safe='')}"), None, dict)
+        except NotPermitted as error:
+            if error.code != "404":
+                raise
+            return None
+
+    def _judged(self, raw: Raw, wanted: read.Terms, sent_at: datetime) -> OrderReport:
+        """Return the report of the order that the answer pointed to, if it is the one that was sent."""
+        if not read.is_same(raw, wanted):
+            raise UnreadableReply(
+                f"{self.name}: the answer points to order {raw.get('orderId')}, which is another one", broker=self.name
+            )
+        report = self._rest.parse(read.order_report, raw)
+        if report.status is BrokerStatus.REJECTED and not report.filled_quantity:
+            text = report.message or "no reason given"
+            raise by_words(text)(f"{self.name} rejected the order: {text}", broker=self.name, code="REJECTED")
+        if report.status not in DONE:
+            self._watch.add(str(report.broker_order_id), wanted, sent_at)
+        # The 201 says that the broker has it, whatever word the listing uses.
+        return replace(report, status=BrokerStatus.ACCEPTED) if report.status is BrokerStatus.UNKNOWN else report
+
+    def _taken(self, order_id: str, order: OrderRequest) -> OrderReport:
+        return OrderReport(
+            broker_order_id=order_id,
+            status=BrokerStatus.ACCEPTED,
+            symbol=order.symbol,
+            side=order.side,
+            order_type=order.order_type,
+            time_in_force=order.time_in_force,
+            quantity=order.quantity,
+            message="taken with 201, not read back yet",
+        )
+
+    def _look_alikes(self, ref: OrderRef, wanted: read.Terms) -> list[Raw]:
+        start, end = (ref.sent_at - BEFORE).replace(microsecond=0), ref.sent_at + AFTER
+        others = ref.known | ref.baseline
+        return [
+            raw
+            for raw in self._listed(start, end)
+            if str(raw.get("orderId")) not in others
+            and read.is_same(raw, wanted)
+            and start <= (read.entered(raw) or start) <= end
+        ]
+
+    def _unclear(self, ref: OrderRef, candidates: Sequence[Raw]) -> Sighting:
+        if candidates:
+            reports = self._rest.parse(lambda rows: tuple(read.order_report(row) for row in rows), candidates)
+            return Ambiguous(candidates=reports)
+        return Missing(evidence=f"GET orders entered from {ref.sent_at - BEFORE:%H:%M:%S} on: none has these terms")
+
+    def _id_of(self, ref: OrderRef) -> str:
+        seen = self.find_order(ref)
+        if isinstance(seen, Found) and seen.report.broker_order_id:
+            return seen.report.broker_order_id
+        raise OrderRejected(f"{self.name} shows no single order like this to cancel", broker=self.name)
+
+    def _reports(self, start: datetime) -> list[OrderReport]:
+        """Read every order entered since, oldest first."""
+        rows = self._entered_since(start)
+        found = self._rest.parse(lambda them: [read.order_report(row) for row in them if _is_plain(row)], rows)
+        return sorted(found, key=lambda order: (order.submitted_at or start, str(order.broker_order_id)))
+
+    def _entered_since(self, start: datetime) -> list[Raw]:
+        now, found = utcnow() + BEFORE, dict[str, Raw]()
+        while start < now:
+            end = min(start + self.dialect.longest_window, now)
+            found |= {str(raw.get("orderId")): raw for raw in self._listed(start, end)}
+            start = end
+        return list(found.values())
+
+    def _listed(self, start: datetime, end: datetime) -> list[Raw]:
+        """Read one listing; one that may have been cut is read again in halves."""
+        query = {"maxResults": MAX_RESULTS, **self.dialect.window(start, end)}
+        rows = self._rest.read(self._path("/orders"), query, list)
+        if len(rows) < MAX_RESULTS:
+            return [row for row in rows if isinstance(row, dict)]
+        if end - start < timedelta(hours=1):
+            raise UnreadableReply(f"{self.name}: more than {MAX_RESULTS} orders in one listing", broker=self.name)
+        middle = start + (end - start) / 2
+        return self._listed(start, middle) + self._listed(middle, end)
+
+    def _push(self, report: Report) -> None:
+        if self._callback is not None:
+            self._callback(report)
+
+    # -- DATA ---
+    def get_account_info(self) -> AccountReport:
+        """Return the money of the account."""
+        raw = self._rest.read(self._path(""), None, dict)
+        report = self._rest.parse(lambda account: read.account_report(account, self.dialect.account_key), raw)
+        return replace(report, paper=not self.settings.live)
+
+    def get_positions(self) -> Sequence[PositionReport]:
+        """Return every holding."""
+        raw = self._rest.read(self._path(""), {"fields": "positions"}, dict)
+        return self._rest.parse(lambda account: read.position_reports(account, self.dialect.account_key), raw)
+
+    def get_market_data(self, symbol: str) -> QuoteReport:
+        """Return the current quote."""
+        answer = self._rest.read_data(f"{self.dialect.market}/{in_url(symbol, safe='')}/quotes", {})
+        raw = answer.get(symbol)
+        if not raw:
+            raise NoData(f"{self.name} has no quote for {symbol}")
+        return self._rest.parse_data(lambda quote: read.quote_report(symbol, quote), raw)
+
+    def get_historical_data(self, symbol: str, timeframe: str, start: datetime, end: datetime) -> Sequence[Bar]:
+        """Return candles of the regular session."""
+        if timeframe not in FREQUENCIES:
+            has = ", ".join(FREQUENCIES)
+            raise Unsupported(f"{self.name} has no {timeframe} bars (it has {has})", broker=self.name)
+        step = timedelta(days=FREQUENCIES[timeframe][3])
+        rows: list[Any] = []
+        first = start
+        while first < end:
+            rows += self._candles(symbol, timeframe, first, min(first + step, end))
+            first += step
+        found = self._rest.parse_data(lambda candles: read.bars(candles, start, end), rows)
+        if not found:
+            raise NoData(f"{self.name} has no {timeframe} bars of {symbol} in {start.isoformat()} .. {end.isoformat()}")
+        return found
+
+    def _candles(self, symbol: str, timeframe: str, start: datetime, end: datetime) -> list[Any]:
+        period_type, frequency_type, frequency, _ = FREQUENCIES[timeframe]
+        query = {
+            "periodType": period_type,
+            "frequencyType": frequency_type,
+            "frequency": frequency,
+            "startDate": int(start.timestamp() * 1000),
+            "endDate": int(end.timestamp() * 1000),
+            "needExtendedHoursData": "false",
+        }
+        in_path = "{symbol}" in self.dialect.history
+        path = self.dialect.history.format(symbol=in_url(symbol, safe="")) if in_path else self.dialect.history
+        answer = self._rest.read_data(self.dialect.market + path, query if in_path else query | {"symbol": symbol})
+        rows = answer.get("candles") or []
+        if not isinstance(rows, list):
+            raise DataError(f"{self.name}: the candles of {symbol} are no list")
+        return rows
+
+
+class SchwabBroker(TdaBroker):
+    """One Schwab account.
+
+    Settings: as TdaBroker, and app_secret; account_id is the account's number or its hash.
+    """
+
+    dialect: ClassVar[Dialect] = SCHWAB
+    capabilities = _capabilities(SCHWAB)
+
+
+def _is_plain(raw: Raw) -> bool:
+    """Tell whether an order has a leg of its own; a bracket made by hand in the broker's own tools may not."""
+    return bool(raw.get("orderLegCollection"))
+
+
+def _is_after(order: OrderReport, since: datetime | None) -> bool:
+    last = max((at for at in (order.submitted_at, order.updated_at) if at), default=None)
+    return since is None or last is None or last >= since
+
+
+def _root(url: str, dialect: Dialect) -> str:
+    """Return scheme and host of a base_url that may end in one of the service's own prefixes."""
+    root = str(url).strip().rstrip("/")
+    for ending in dialect.endings:
+        if root.endswith(ending):
+            return root.removesuffix(ending)
+    return root

@@ -1,0 +1,191 @@
+"""TD Ameritrade v1 and Schwab's Trader API side by side: what differs is data, what is common is in tda.py.
+
+TD Ameritrade retired its API in May 2024; its dialect lives on for the sandbox and for strategies that move to `schwab`
+(BROKERS.md 3.1 and 3.9). Orders are written here too, because what they may say differs by dialect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from models.errors import Unsupported
+from models.messages import OrderRequest, plain
+from models.vocabulary import OrderType, TimeInForce
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """One of the two protocols.
+
+    Args:
+        name: for messages.
+        default_url, live_host: where the real service is.
+        endings: what a base_url may end with besides its root.
+        token_path, trader, market: paths under the root.
+        account_key: where an account says its number.
+        hashed_accounts: paths take a hash instead of the account's number.
+        client_suffix: completes the api_key as OAuth client id.
+        uses_secret: the token endpoint wants key and secret.
+        refresh_lifetime_s: life of a refresh token that refreshing does not renew; 0 if the answer tells.
+        durations: time in force -> word.
+        on_close: order type -> its word with time in force cls.
+        time_format, time_slack: how listings take times, and how far to widen them for what the format leaves out.
+        longest_window: widest time window of a listing.
+        history: path of the candles; `{symbol}` where it takes the symbol in the path.
+        retired: what the operator should know, if the service is gone.
+    """
+
+    name: str
+    default_url: str
+    live_host: str
+    endings: tuple[str, ...]
+    token_path: str
+    trader: str
+    market: str
+    account_key: str
+    hashed_accounts: bool
+    client_suffix: str
+    uses_secret: bool
+    refresh_lifetime_s: float
+    durations: Mapping[TimeInForce, str]
+    on_close: Mapping[OrderType, str]
+    time_format: str
+    time_slack: timedelta
+    longest_window: timedelta
+    history: str
+    retired: str | None = None
+
+    @property
+    def times_in_force(self) -> frozenset[TimeInForce]:
+        """What an order's time_in_force may be."""
+        return frozenset(self.durations) | {TimeInForce.CLS}
+
+    def window(self, start: datetime, end: datetime) -> dict[str, str]:
+        """Return the query of a listing of orders entered in a window; it may list more, never less."""
+        first, last = start - self.time_slack, end + self.time_slack
+        return {
+            "fromEnteredTime": first.astimezone(UTC).strftime(self.time_format),
+            "toEnteredTime": last.astimezone(UTC).strftime(self.time_format),
+        }
+
+
+_DURATIONS = {
+    TimeInForce.DAY: "DAY",
+    TimeInForce.GTC: "GOOD_TILL_CANCEL",
+    TimeInForce.FOK: "FILL_OR_KILL",
+}
+TDA = Dialect(
+    name="tda",
+    default_url="https://api.tdameritrade.com/v1",
+    live_host="api.tdameritrade.com",
+    endings=("/v1",),
+    token_path="/v1/oauth2/token",  # noqa: S106  # a path
+    trader="/v1",
+    market="/v1/marketdata",
+    account_key="accountId",
+    hashed_accounts=False,
+    client_suffix="@AMER.OAUTHAP",
+    uses_secret=False,
+    refresh_lifetime_s=0,
+    durations=_DURATIONS,
+    on_close={OrderType.MARKET: "MARKET_ON_CLOSE"},
+    time_format="%Y-%m-%d",
+    time_slack=timedelta(days=1),
+    longest_window=timedelta(days=58),
+    history="/{symbol}/pricehistory",
+    retired="TD Ameritrade retired this API in May 2024; use the adapter 'schwab'",
+)
+SCHWAB = Dialect(
+    name="schwab",
+    default_url="https://api.schwabapi.com",
+    live_host="api.schwabapi.com",
+    endings=("/trader/v1", "/marketdata/v1", "/v1"),
+    token_path="/v1/oauth/token",  # noqa: S106  # a path
+    trader="/trader/v1",
+    market="/marketdata/v1",
+    account_key="accountNumber",
+    hashed_accounts=True,
+    client_suffix="",
+    uses_secret=True,
+    refresh_lifetime_s=604_800,
+    durations=_DURATIONS | {TimeInForce.IOC: "IMMEDIATE_OR_CANCEL"},
+    on_close={OrderType.MARKET: "MARKET_ON_CLOSE", OrderType.LIMIT: "LIMIT_ON_CLOSE"},
+    time_format="%Y-%m-%dT%H:%M:%S.000Z",
+    time_slack=timedelta(seconds=1),
+    longest_window=timedelta(days=60),
+    history="/pricehistory",
+)
+
+#: Period type, frequency type, frequency, and the days one request may span (BROKERS.md 3.3).
+FREQUENCIES: dict[str, tuple[str, str, int, int]] = {
+    "1Min": ("day", "minute", 1, 10),
+    "5Min": ("day", "minute", 5, 10),
+    "15Min": ("day", "minute", 15, 10),
+    "30Min": ("day", "minute", 30, 10),
+    "1Day": ("year", "daily", 1, 3650),
+    "1Week": ("year", "weekly", 1, 3650),
+    "1Month": ("year", "monthly", 1, 3650),
+}
+
+
+def order_body(order: OrderRequest, dialect: Dialect, broker: str) -> dict[str, Any]:
+    """Return an order as the broker takes it.
+
+    Raises:
+        Unsupported: it cannot be said in this dialect.
+    """
+    if order.extended_hours and order.order_type is not OrderType.LIMIT:
+        raise Unsupported(
+            f"{broker} trades extended hours with limit orders only, was {order.order_type}", broker=broker
+        )
+    return {
+        "session": "SEAMLESS" if order.extended_hours else "NORMAL",
+        "duration": dialect.durations.get(order.time_in_force, "DAY"),
+        "orderType": _order_type(order, dialect, broker),
+        **_prices(order, broker),
+        "orderLegCollection": [
+            {
+                "instruction": order.side.value.upper(),
+                "instrument": {"assetType": "EQUITY", "symbol": order.symbol},
+                "quantity": int(order.quantity),
+            }
+        ],
+        "orderStrategyType": "SINGLE",
+    }
+
+
+def _order_type(order: OrderRequest, dialect: Dialect, broker: str) -> str:
+    if order.time_in_force is not TimeInForce.CLS:
+        return order.order_type.value.upper()
+    if order.order_type not in dialect.on_close:
+        words = ", ".join(dialect.on_close)
+        raise Unsupported(f"{broker} takes time_in_force cls with {words} only, was {order.order_type}", broker=broker)
+    return dialect.on_close[order.order_type]
+
+
+def _prices(order: OrderRequest, broker: str) -> dict[str, Any]:
+    prices: dict[str, Any] = {}
+    if order.limit_price is not None:
+        prices["price"] = _tick(order.limit_price, "limit_price", broker)
+    if order.stop_price is not None:
+        prices["stopPrice"] = _tick(order.stop_price, "stop_price", broker)
+    trail = order.trail_amount or order.trail_percent
+    if trail is not None:
+        name = "trail_amount" if order.trail_amount else "trail_percent"
+        prices["stopPriceLinkBasis"] = "LAST"
+        prices["stopPriceLinkType"] = "VALUE" if order.trail_amount else "PERCENT"
+        prices["stopPriceOffset"] = float(_tick(trail, name, broker))  # a JSON number in both specs
+    return prices
+
+
+def _tick(price: Decimal, name: str, broker: str) -> str:
+    """Write a price with the decimals both brokers take: two from one dollar up, four below (BROKERS.md 3.5)."""
+    decimals = 2 if price >= 1 else 4
+    rounded = price.quantize(Decimal(1).scaleb(-decimals))
+    if rounded != price:
+        raise Unsupported(f"{broker} takes {decimals} decimals here, {name} was {plain(price)}", broker=broker)
+    return str(rounded)

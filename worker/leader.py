@@ -1,0 +1,135 @@
+"""What the leader of a broker does besides its own orders: the sweep, stranded orders, and the regular questions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import structlog
+from sqlalchemy import delete, insert, select, update
+
+from models.book import Book
+from models.database import Database
+from models.errors import CorroError, NotConnected
+from models.messages import MAX_BATCH
+from models.settings import Settings
+from models.tables import account_snapshots, orders, position_snapshots, workers
+from models.vocabulary import Status
+from worker.brokers.base import BrokerInterface
+from worker.clock import elapsed, utcnow
+from worker.execution import Execution
+from worker.reconcile import Reconciler
+from worker.recording import Aftermath, alive_brokers
+
+log = structlog.get_logger()
+
+
+class Leader:
+    """Heals what this broker's workers, or other brokers' dead ones, left behind."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        broker: BrokerInterface,
+        execution: Execution,
+        reconciler: Reconciler,
+        worker: str,
+        is_open: Callable[[], bool],
+    ) -> None:
+        self.settings, self.timing = settings, settings.timing
+        self.database, self.broker, self.worker = database, broker, worker
+        self.execution, self.reconciler, self.is_open = execution, reconciler, is_open
+        self._due: dict[str, float] = {}
+
+    def sweep(self) -> None:
+        """Claim from the database what the queue lost, here and for brokers without a worker."""
+        self.execution.sweep()
+        self.stranded()
+
+    def stranded(self) -> None:
+        """Move queued orders away from brokers whose workers are all dead: queued is provably not sent."""
+        now = utcnow()
+        old = now - timedelta(seconds=self.timing.strand_after)
+        with self.database.read() as connection:
+            alive = alive_brokers(connection, now, self.timing.dead_after)
+            waiting = select(orders.c.broker).where(orders.c.status == Status.QUEUED, orders.c.available_at <= old)
+            dead = set(connection.execute(waiting.distinct()).scalars()) - alive
+        for name in dead:
+            self._move_from(name)
+
+    def _move_from(self, name: str) -> None:
+        now = utcnow()
+        old = now - timedelta(seconds=self.timing.strand_after)
+        query = (
+            select(orders)
+            .where(orders.c.status == Status.QUEUED, orders.c.broker == name, orders.c.available_at <= old)
+            .order_by(orders.c.available_at)
+            .limit(MAX_BATCH)
+            .with_for_update(skip_locked=True)
+        )
+        after = Aftermath()
+        with self.database.write() as connection:
+            book = Book.of(connection, query, now)
+            for entry in book.entries.values():
+                error = NotConnected(f"no worker of {name} is alive", broker=name)
+                self.execution.recorder.turn_away(book, entry, error, after)
+            book.write()
+        if after.rings:
+            log.warning("orders_moved", broker=name, to={b: len(ids) for b, ids in after.rings.items()})
+        self.execution.finish(after)
+
+    # -- REGULAR QUESTIONS ---
+    def heal(self) -> None:
+        """Ask the broker what is due: unknown outcomes, cancels, open orders, positions."""
+        if not self.is_open():
+            return
+        self.reconciler.unknown()
+        self.reconciler.cancels()
+        if self._is_due("open_orders", self.timing.open_orders_every):
+            self.reconciler.open_orders()
+        if self._is_due("positions", self.timing.positions_every):
+            self.positions()
+
+    def _is_due(self, what: str, every: float) -> bool:
+        if elapsed() < self._due.get(what, 0.0):
+            return False
+        self._due[what] = elapsed() + every
+        return True
+
+    def positions(self) -> None:
+        """Read positions and account and store them; the routing of closing orders relies on them."""
+        held, account, now = self.broker.get_positions(), self.broker.get_account_info(), utcnow()
+        name = self.broker.name
+        with self.database.write() as connection:
+            connection.execute(delete(position_snapshots).where(position_snapshots.c.broker == name))
+            rows = [
+                {
+                    "broker": name,
+                    "symbol": p.symbol,
+                    "quantity": p.quantity,
+                    "avg_price": p.avg_price,
+                    "market_value": p.market_value,
+                    "unrealized_pnl": p.unrealized_pnl,
+                    "account_id": p.account_id,
+                    "taken_at": now,
+                }
+                for p in {p.symbol: p for p in held}.values()
+            ]
+            if rows:
+                connection.execute(insert(position_snapshots), rows)
+            connection.execute(delete(account_snapshots).where(account_snapshots.c.broker == name))
+            names = ("account_id", "currency", "buying_power", "cash", "equity", "portfolio_value")
+            values = {n: getattr(account, n) for n in (*names, "total_liquidity", "day_trade_count", "paper")}
+            connection.execute(insert(account_snapshots).values(broker=name, taken_at=now, **values))
+            connection.execute(update(workers).where(workers.c.worker == self.worker).values(positions_at=now))
+
+    def after_connect(self) -> None:
+        """Read everything that may have been missed while the connection was down."""
+        self.reconciler.missed_fills()
+        self.reconciler.open_orders()
+        self.reconciler.unknown(everything=True)
+        try:
+            self.positions()
+        except CorroError as error:
+            log.warning("positions_unreadable", broker=self.broker.name, error=str(error))

@@ -1,0 +1,419 @@
+"""Ask the broker what is true: unknown outcomes, missed updates, everything after a reconnect.
+
+`conclude` is the pure rule for an unknown attempt; `Reconciler` carries the questions and the answers.
+
+| the broker shows | the sender is done | sightings and age suffice | conclusion                         |
+|------------------|--------------------|---------------------------|------------------------------------|
+| the order        | any                | any                       | adopt it                           |
+| nothing          | no                 | any                       | wait: it may still be on its way   |
+| nothing          | yes                | no                        | wait: look again                   |
+| nothing          | yes                | yes, and absence possible | absent                             |
+| several          | any                | any                       | wait for a person                  |
+| no answer        | any                | any                       | wait: a failed reading is not an empty one |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+import structlog
+from sqlalchemy import Connection, func, or_, select, update
+
+from models.book import Book, Entry, Row
+from models.database import Database
+from models.errors import BrokerError, CorroError, NotSent
+from models.intake import request_of
+from models.lifecycle import Fact
+from models.reports import Ambiguous, Found, Missing, OrderReport, Report, Sighting
+from models.settings import Settings
+from models.tables import attempts, fills, orders, workers
+from models.vocabulary import LIVE, Outcome, Status
+from worker.brokers.base import AbsenceRule, BrokerInterface, OrderRef
+from worker.clock import utcnow
+from worker.execution import Execution
+from worker.health import Identity, is_gone, is_silent
+from worker.recording import Aftermath
+from worker.routing import Absent
+
+log = structlog.get_logger()
+
+#: Executions are read again this far behind the last one seen; they dedupe by their ids.
+_OVERLAP = timedelta(minutes=5)
+#: How far back the first reading goes.
+_FIRST_LOOK = timedelta(days=1)
+_LOOKS_AT_ONCE = 50
+
+
+def conclude(
+    rule: AbsenceRule, sighting: Sighting | None, *, missing: int, age_s: float, sender_done: bool
+) -> Literal["adopt", "absent", "wait"]:
+    """Draw the conclusion about an unknown attempt.
+
+    Args:
+        rule: what this broker allows to conclude.
+        sighting: what was seen now; None if it could not be read.
+        missing: complete readings that missed the order, this one included.
+        age_s: seconds since the send began.
+        sender_done: whoever sent it can send nothing more.
+    """
+    if isinstance(sighting, Found):
+        return "adopt"
+    if not isinstance(sighting, Missing) or not (rule.possible and sender_done):
+        return "wait"
+    return "absent" if missing >= rule.sightings and age_s >= rule.min_age_s else "wait"
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    entry_id: str
+    attempt_no: int
+    ref: OrderRef
+    checks: int
+    missing: int
+    sender_done: bool
+    never_sent: bool
+
+
+class Reconciler:
+    """Settles what is unknown at one broker, and reads what updates may have missed."""
+
+    def __init__(
+        self, settings: Settings, database: Database, broker: BrokerInterface, execution: Execution, me: Identity
+    ) -> None:
+        self.timing, self.database, self.broker = settings.timing, database, broker
+        self.execution, self.recorder, self.me = execution, execution.recorder, me
+        self.rule = broker.capabilities.absence
+
+    # -- UNKNOWN ATTEMPTS ---
+    def unknown(self, *, everything: bool = False) -> int:
+        """Look for every attempt whose outcome is open and due; returns how many were asked about.
+
+        Args:
+            everything: also those that are not due yet (after a reconnect).
+        """
+        self._orphans()
+        questions = self._due(everything)
+        for start in range(0, len(questions), _LOOKS_AT_ONCE):
+            self._ask(questions[start : start + _LOOKS_AT_ONCE])
+        return len(questions)
+
+    def _orphans(self) -> None:
+        """Attempts whose worker died, or whose lease ran out, during the send: their outcome is unknown."""
+        now = utcnow()
+        with self.database.write() as connection:
+            sending = self._open(connection, [Outcome.SENDING])
+            orphans = [
+                row
+                for row in sending
+                if row["lease_until"] < now
+                or is_gone(row["sender"], self.me, now, self.timing.sender_gone_after)
+                or is_silent(row["sender"], now, self.timing.dead_after)
+            ]
+            if not orphans:
+                return
+            book = Book.open(connection, [row["client_order_id"] for row in orphans], now)
+            for row in orphans:
+                entry, number = book[row["client_order_id"]], row["attempt_no"]
+                if entry.attempts[number]["outcome"] != Outcome.SENDING:
+                    continue
+                words = f"worker {row['worker']} did not finish the send"
+                entry.set_attempt(number, outcome=str(Outcome.UNKNOWN), message=words, next_check_at=now)
+                entry.note("unknown", f"attempt {number} at {self.broker.name}: {words}")
+                if number == entry.order["attempt_no"]:
+                    entry.set(reason=f"{self.broker.name}: {words}")
+            book.write()
+
+    def _open(self, connection: Connection, outcomes: Sequence[Outcome]) -> list[Row]:
+        query = (
+            select(attempts)
+            .where(attempts.c.broker == self.broker.name, attempts.c.outcome.in_([str(o) for o in outcomes]))
+            .order_by(attempts.c.started_at)
+        )
+        found = [dict(row) for row in connection.execute(query).mappings()]
+        names = {row["worker"] for row in found}
+        senders = {
+            row["worker"]: row
+            for row in connection.execute(select(workers).where(workers.c.worker.in_(names))).mappings()
+        }
+        return [{**row, "sender": senders.get(row["worker"])} for row in found]
+
+    def _due(self, everything: bool) -> list[_Question]:
+        now = utcnow()
+        with self.database.read() as connection:
+            found = self._open(connection, [Outcome.UNKNOWN])
+            due = [r for r in found if everything or r["next_check_at"] is None or r["next_check_at"] <= now]
+            rows = {
+                row["client_order_id"]: row
+                for row in connection.execute(
+                    select(orders).where(orders.c.client_order_id.in_([r["client_order_id"] for r in due]))
+                ).mappings()
+            }
+            known = self._known_ids(connection, due)
+        return [self._question(r, rows[r["client_order_id"]], known, now) for r in due]
+
+    def _question(self, row: Row, order: Any, known: frozenset[str], now: datetime) -> _Question:
+        # A worker that has recorded `unknown` by itself has come back from its send.
+        done = row["ended_at"] is not None or is_gone(row["sender"], self.me, now, self.timing.sender_gone_after)
+        if not done and row["sender"] is not None and row["sender"]["worker"] == self.me.name:
+            done = row["lease_until"] < now
+        anonymous = self.broker.capabilities.client_order_id_length is None
+        return _Question(
+            entry_id=row["client_order_id"],
+            attempt_no=row["attempt_no"],
+            ref=order_ref(order, row, known),
+            checks=row["checks"],
+            missing=row["missing"],
+            sender_done=done,
+            never_sent=anonymous and row["sent_at"] is None and done,
+        )
+
+    def _known_ids(self, connection: Connection, due: Sequence[Row]) -> frozenset[str]:
+        """Return the broker's ids of our other orders: they are not the one we look for."""
+        if not due or self.broker.capabilities.client_order_id_length is not None:
+            return frozenset()
+        since = min(row["started_at"] for row in due) - timedelta(minutes=10)
+        query = select(attempts.c.broker_order_id).where(
+            attempts.c.broker == self.broker.name,
+            attempts.c.broker_order_id.is_not(None),
+            attempts.c.started_at >= since,
+        )
+        return frozenset(connection.execute(query).scalars())
+
+    def _ask(self, questions: Sequence[_Question]) -> None:
+        lost = [q for q in questions if q.never_sent]
+        asked = [q for q in questions if not q.never_sent]
+        sightings: list[Sighting | None] = []
+        try:
+            sightings = list(self.broker.find_orders([q.ref for q in asked])) if asked else []
+        except CorroError as error:
+            log.warning("cannot_reconcile", broker=self.broker.name, orders=len(asked), error=str(error))
+            sightings = [None] * len(asked)
+        after = Aftermath()
+        with self.database.write() as connection:
+            book = Book.open(connection, [q.entry_id for q in questions], utcnow())
+            for question in lost:
+                unsent = NotSent("its worker died before it was sent", broker=self.broker.name, code="never_sent")
+                self._settle(book, question, unsent, after)
+            for question, sighting in zip(asked, sightings, strict=True):
+                self._answer(book, question, sighting, after)
+            book.write()
+        self.execution.finish(after)
+
+    def _settle(self, book: Book, question: _Question, error: BrokerError, after: Aftermath) -> None:
+        self.recorder.settle(book, book[question.entry_id], question.attempt_no, error, after)
+
+    def _answer(self, book: Book, question: _Question, sighting: Sighting | None, after: Aftermath) -> None:
+        entry = book[question.entry_id]
+        if entry.attempts[question.attempt_no]["outcome"] != Outcome.UNKNOWN:
+            return
+        missing = question.missing + isinstance(sighting, Missing)
+        age = (entry.now - question.ref.sent_at).total_seconds()
+        verdict = conclude(self.rule, sighting, missing=missing, age_s=age, sender_done=question.sender_done)
+        if verdict == "adopt":
+            assert isinstance(sighting, Found)
+            entry.note("found", f"attempt {question.attempt_no} at {self.broker.name}: {sighting.report.status}")
+            self.recorder.report(book, entry, question.attempt_no, sighting.report, after, infer=True)
+        elif verdict == "absent":
+            assert isinstance(sighting, Missing)
+            words = f"{self.broker.name} does not have it: missed {missing} times in {age:.0f} s ({sighting.evidence})"
+            self._settle(book, question, Absent(words, broker=self.broker.name, code="absent"), after)
+        else:
+            self._wait(entry, question, sighting, missing, age)
+
+    def _wait(self, entry: Entry, question: _Question, sighting: Sighting | None, missing: int, age: float) -> None:
+        pauses = self.timing.reconcile
+        pause = pauses[min(question.checks + 1, len(pauses) - 1)]
+        attempt = entry.attempts[question.attempt_no]
+        values: Row = {
+            "checks": question.checks + 1,
+            "missing": missing,
+            "next_check_at": entry.now + timedelta(seconds=pause),
+        }
+        if age >= self.timing.alert_after and attempt["alerted_at"] is None:
+            values["alerted_at"] = entry.now
+            words = _why_open(sighting, missing, self.rule)
+            entry.note("unresolved", f"attempt {question.attempt_no} at {self.broker.name} for {age:.0f} s: {words}")
+            log.error(
+                "order_unresolved",
+                client_order_id=entry.id,
+                broker=self.broker.name,
+                attempt_no=question.attempt_no,
+                seconds=round(age),
+                why=words,
+                hint=f"see `corro order {entry.id}`; close it with `corro resolve`",
+            )
+        entry.set_attempt(question.attempt_no, **values)
+
+    # -- MISSED UPDATES ---
+    def open_orders(self) -> None:
+        """Read every order that is live at this broker in our books, and executions since the last one seen."""
+        with self.database.read() as connection:
+            refs = self._live(connection)
+            since = self._fills_since(connection)
+        if not refs:
+            return
+        reports: list[Report] = list(self.broker.get_fills(since))
+        listed = {r.broker_order_id: r for r in self.broker.get_orders(open_only=True)}
+        gone = [ref for ref in refs if ref.broker_order_id not in listed]
+        reports += [report for ref in refs if (report := listed.get(ref.broker_order_id))]
+        reports += [s.report for s in self.broker.find_orders(gone) if isinstance(s, Found)] if gone else []
+        self.apply(reports)
+
+    def missed_fills(self) -> None:
+        """Read executions since the last one seen, whether or not an order is open (after a reconnect)."""
+        with self.database.read() as connection:
+            since = self._fills_since(connection)
+        self.apply(list(self.broker.get_fills(since)))
+
+    def apply(self, reports: Sequence[Report]) -> None:
+        """Apply reports in one transaction and do what follows."""
+        if not reports:
+            return
+        with self.database.write() as connection:
+            after = self.recorder.updates(connection, reports, utcnow())
+        self.execution.finish(after)
+
+    def _live(self, connection: Connection) -> list[OrderRef]:
+        query = (
+            select(orders, attempts)
+            .join_from(
+                orders,
+                attempts,
+                (orders.c.client_order_id == attempts.c.client_order_id)
+                & (orders.c.attempt_no == attempts.c.attempt_no),
+            )
+            .where(attempts.c.broker == self.broker.name, attempts.c.outcome == Outcome.ACCEPTED)
+            .where(orders.c.status.in_([str(s) for s in (*LIVE, Status.SUBMITTED)]))
+        )
+        return [order_ref(_part(row, orders), _part(row, attempts)) for row in connection.execute(query).mappings()]
+
+    def _fills_since(self, connection: Connection) -> datetime:
+        last = connection.execute(
+            select(func.max(fills.c.filled_at)).where(fills.c.broker == self.broker.name)
+        ).scalar()
+        # Not from the last fill alone: one that was missed may be older than one that was seen.
+        oldest = connection.execute(
+            select(func.min(orders.c.submitted_at)).where(
+                orders.c.broker == self.broker.name, orders.c.status.in_([str(s) for s in (*LIVE, Status.SUBMITTED)])
+            )
+        ).scalar()
+        known = [at for at in (last, oldest) if at is not None]
+        return min(known) - _OVERLAP if known else utcnow() - _FIRST_LOOK
+
+    # -- CANCELS ---
+    def cancels(self, ids: Sequence[str] | None = None) -> None:
+        """Ask the broker to cancel live orders whose cancel was requested and not yet sent.
+
+        Args:
+            ids: only these; None means all that are due, also those whose cancel was sent long ago without effect.
+        """
+        with self.database.read() as connection:
+            refs = {ref.order.client_order_id: ref for ref in self._live(connection)}
+            due = self._cancels_due(connection, list(refs), ids)
+        for client_order_id in due:
+            self._cancel(client_order_id, refs[client_order_id])
+
+    def _cancels_due(self, connection: Connection, live: Sequence[str], ids: Sequence[str] | None) -> list[str]:
+        query = select(orders.c.client_order_id).where(
+            orders.c.client_order_id.in_(live if ids is None else [i for i in ids if i in set(live)]),
+            orders.c.cancel_requested_at.is_not(None),
+            or_(orders.c.cancel_sent_at.is_(None), orders.c.cancel_sent_at < utcnow() - timedelta(seconds=10)),
+        )
+        return list(connection.execute(query).scalars())
+
+    def _cancel(self, client_order_id: str, ref: OrderRef) -> None:
+        try:
+            self.broker.cancel_order(ref)
+            outcome: BrokerError | None = None
+        except BrokerError as error:
+            outcome = error
+        if isinstance(outcome, NotSent):
+            log.warning("cancel_not_sent", client_order_id=client_order_id, error=str(outcome))
+            return
+        with self.database.write() as connection:
+            book = Book.open(connection, [client_order_id], utcnow())
+            entry = book[client_order_id]
+            entry.set(cancel_sent_at=entry.now)
+            if outcome is None:
+                entry.happen(Fact.CANCEL_SENT, attempt_no=entry.order["attempt_no"])
+            else:
+                entry.note("cancel_refused", str(outcome))
+            book.write()
+        if outcome is not None:  # too late, or not known under this id: what it is now, only the broker can tell
+            self._read_again(ref)
+
+    def _read_again(self, ref: OrderRef) -> None:
+        try:
+            sighting = self.broker.find_order(ref)
+        except CorroError as error:
+            log.warning("cannot_read_again", broker=self.broker.name, error=str(error))
+            return
+        if isinstance(sighting, Found):
+            self.apply([_named(sighting.report, ref)])
+
+    def cancel_stray(self, client_order_id: str, attempt_no: int) -> None:
+        """Cancel an order that is alive on an attempt which had been given up."""
+        with self.database.read() as connection:
+            order = (
+                connection.execute(select(orders).where(orders.c.client_order_id == client_order_id)).mappings().one()
+            )
+            attempt = (
+                connection.execute(
+                    select(attempts).where(
+                        attempts.c.client_order_id == client_order_id, attempts.c.attempt_no == attempt_no
+                    )
+                )
+                .mappings()
+                .one()
+            )
+        log.error("stray_order", client_order_id=client_order_id, broker=self.broker.name, attempt_no=attempt_no)
+        try:
+            self.broker.cancel_order(order_ref(order, attempt))
+        except BrokerError as error:
+            log.error("stray_not_canceled", client_order_id=client_order_id, error=str(error))
+
+    def requeue_checks(self) -> None:
+        """Make every unknown attempt due now."""
+        with self.database.write() as connection:
+            connection.execute(
+                update(attempts)
+                .where(attempts.c.broker == self.broker.name, attempts.c.outcome == Outcome.UNKNOWN)
+                .values(next_check_at=utcnow())
+            )
+
+
+def order_ref(order: Any, attempt: Any, known: frozenset[str] = frozenset()) -> OrderRef:
+    """Return what an adapter needs to find an attempt at its broker."""
+    return OrderRef(
+        order=request_of(order),
+        broker_client_order_id=attempt["broker_client_order_id"],
+        broker_order_id=attempt["broker_order_id"],
+        sent_at=attempt["sent_at"] or attempt["started_at"],
+        baseline=frozenset(attempt["baseline"] or ()),
+        known=known,
+    )
+
+
+def _named(report: OrderReport, ref: OrderRef) -> OrderReport:
+    """Give a report our id where the broker has none of its own to match by."""
+    if report.broker_client_order_id or report.broker_order_id == ref.broker_order_id:
+        return report
+    return replace(report, broker_client_order_id=ref.broker_client_order_id)
+
+
+def _part(row: Any, table: Any) -> Row:
+    return {column.name: row[column] for column in table.c}
+
+
+def _why_open(sighting: Sighting | None, missing: int, rule: AbsenceRule) -> str:
+    if isinstance(sighting, Ambiguous):
+        ids = ", ".join(str(c.broker_order_id) for c in sighting.candidates)
+        return f"several orders at the broker could be it: {ids}"
+    if sighting is None:
+        return "the broker could not be asked"
+    if not rule.possible:
+        return f"not seen in {missing} readings, but this broker offers no proof of absence"
+    return f"not seen in {missing} readings so far"

@@ -1,0 +1,382 @@
+"""Write down what became of attempts: the one place where an answer, or a report, changes an order.
+
+Everything here runs inside a transaction over a `Book`; the caller rings the bell after the commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Connection, and_, func, or_, select
+
+from models.book import INFERRED, Book, Entry, Row
+from models.errors import BrokerError, NotSent, OrderRejected, OutcomeUnknown, Refused, Unsupported
+from models.lifecycle import Fact
+from models.reports import DONE, BrokerStatus, CommissionReport, FillReport, OrderReport, Report
+from models.settings import Settings
+from models.tables import attempts, fills, halts, orders, position_snapshots, workers
+from models.vocabulary import CLOSING, LIVE, OPEN, TERMINAL, Outcome, Side, Status
+from worker.routing import Absent, Case, Decision, Go, Hold, Stop, decide
+
+_ZERO = Decimal(0)
+_OUTCOMES: tuple[tuple[type[BrokerError], Outcome], ...] = (
+    (OutcomeUnknown, Outcome.UNKNOWN),
+    (Refused, Outcome.REFUSED),
+    (Absent, Outcome.ABSENT),
+    (NotSent, Outcome.NOT_SENT),
+)
+_STOPS: dict[Status, Fact] = {
+    Status.CANCELED: Fact.CANCELED,
+    Status.EXPIRED: Fact.EXPIRED,
+    Status.REJECTED: Fact.REJECTED,
+    Status.DENIED: Fact.DENIED,
+}
+_REPORTED: dict[BrokerStatus, tuple[Fact, ...]] = {
+    BrokerStatus.ACCEPTED: (Fact.ACCEPTED,),
+    BrokerStatus.PARTIALLY_FILLED: (Fact.ACCEPTED,),
+    BrokerStatus.PENDING_CANCEL: (Fact.ACCEPTED, Fact.CANCEL_SENT),
+    BrokerStatus.FILLED: (Fact.ACCEPTED,),
+    BrokerStatus.CANCELED: (Fact.CANCELED,),
+    BrokerStatus.EXPIRED: (Fact.EXPIRED,),
+    BrokerStatus.REJECTED: (Fact.REJECTED,),
+    BrokerStatus.REPLACED: (),
+    BrokerStatus.UNKNOWN: (),
+}
+
+
+@dataclass(slots=True)
+class Aftermath:
+    """What to do once the transaction is committed."""
+
+    #: client_order_ids to ring, by broker.
+    rings: dict[str, list[str]] = field(default_factory=dict)
+    #: Orders alive on an attempt that had been given up: to be canceled at the broker at once.
+    strays: list[tuple[str, int]] = field(default_factory=list)
+    #: Reports about no order of ours, or about one whose broker id is not recorded yet.
+    unmatched: list[Report] = field(default_factory=list)
+
+    def ring(self, broker: str, client_order_id: str) -> None:
+        """Remember to wake a broker for an order."""
+        self.rings.setdefault(broker, []).append(client_order_id)
+
+
+class Recorder:
+    """Applies answers and reports of one broker to the orders in a book.
+
+    Args:
+        settings: for the timing.
+        broker: whose answers these are.
+        dedupes: this broker refuses a second order under the same id.
+    """
+
+    def __init__(self, settings: Settings, broker: str, *, dedupes: bool) -> None:
+        self.timing = settings.timing
+        self.brokers = frozenset(settings.all_brokers)
+        self.broker = broker
+        self.dedupes = dedupes
+
+    # -- ANSWERS TO A SEND ---
+    def settle(
+        self, book: Book, entry: Entry, attempt_no: int, answer: OrderReport | BrokerError, after: Aftermath
+    ) -> None:
+        """Record how an attempt ended, and decide what follows."""
+        if isinstance(answer, OrderReport):
+            self.report(book, entry, attempt_no, answer, after)
+            return
+        attempt = entry.attempts[attempt_no]
+        if attempt["outcome"] not in (Outcome.SENDING, Outcome.UNKNOWN):
+            entry.note("late_answer", f"attempt {attempt_no} was settled as {attempt['outcome']}: {answer}")
+            return
+        self.end(book, entry, attempt_no, answer, after)
+
+    def end(self, book: Book, entry: Entry, attempt_no: int, error: BrokerError, after: Aftermath) -> None:
+        """End an attempt with an error and route the order on."""
+        outcome = next(outcome for kind, outcome in _OUTCOMES if isinstance(error, kind))
+        code = UNSUPPORTED if isinstance(error, Unsupported) else error.code
+        values: Row = {"outcome": str(outcome), "code": code, "message": str(error)}
+        due = entry.now + timedelta(seconds=self.timing.reconcile[0]) if outcome is Outcome.UNKNOWN else None
+        values |= {"next_check_at": due, "ended_at": entry.attempts[attempt_no]["ended_at"] or entry.now}
+        entry.set_attempt(attempt_no, **values)
+        decision = decide(self.case(book, entry, attempt_no, error))
+        entry.note(str(outcome), f"attempt {attempt_no} at {entry.attempts[attempt_no]['broker']}: {error}")
+        if attempt_no == entry.order["attempt_no"]:
+            self.follow(entry, attempt_no, decision, after)
+
+    def follow(self, entry: Entry, attempt_no: int, decision: Decision, after: Aftermath) -> None:
+        """Carry out a routing decision."""
+        if isinstance(decision, Hold):
+            entry.set(reason=decision.reason)
+        elif isinstance(decision, Stop):
+            entry.happen(_STOPS[decision.status], attempt_no=attempt_no, detail=decision.reason)
+        elif self._requeue(entry, attempt_no, decision) and decision.after_s <= 0:
+            after.ring(decision.broker, entry.id)
+
+    def turn_away(self, book: Book, entry: Entry, error: NotSent, after: Aftermath) -> None:
+        """Move a queued order on although nothing was tried: its broker is halted, or has no worker alive."""
+        decision = decide(self.case(book, entry, 0, error))
+        if isinstance(decision, Go) and decision.broker == entry.order["broker"]:
+            return  # nowhere better to be: it waits where it is, until it expires
+        self.follow(entry, 0, decision, after)
+
+    def _requeue(self, entry: Entry, attempt_no: int, go: Go) -> bool:
+        step = entry.happen(Fact.REQUEUED, attempt_no=attempt_no, detail=f"to {go.broker}: {go.reason}")
+        if entry.status is not Status.QUEUED:
+            return False
+        if not step.changed:
+            entry.note("moved", f"to {go.broker}: {go.reason}")
+        entry.set(
+            broker=go.broker,
+            broker_order_id=None,
+            reason=go.reason,
+            available_at=entry.now + timedelta(seconds=max(go.after_s, 0.0)),
+        )
+        return True
+
+    def case(self, book: Book, entry: Entry, attempt_no: int, error: BrokerError) -> Case:
+        """Collect what the routing decision needs; reads the database only for orders that did not get through."""
+        row = entry.order
+        earlier = [a for no, a in entry.attempts.items() if no < attempt_no]
+        broker = entry.attempts[attempt_no]["broker"] if attempt_no else row["broker"]
+        side = Side(row["side"])
+        return Case(
+            broker=broker,
+            error=error,
+            route=row["route"] or [broker],
+            side=side,
+            quantity=row["quantity"] - row["filled_quantity"],
+            now=entry.now,
+            out={a["broker"] for a in earlier if _was_final(a)},
+            tried={a["broker"] for a in earlier},
+            refused_before=any(a["outcome"] == Outcome.REFUSED for a in earlier),
+            holdings=holdings(book.connection, row, self.timing.positions_valid) if side in CLOSING else None,
+            unavailable=unavailable(book.connection, self.brokers, entry.now, self.timing.dead_after) - {broker},
+            expires_at=row["expires_at"],
+            cancel_requested=row["cancel_requested_at"] is not None,
+            dedupes=self.dedupes,
+            retry_pause=self.timing.retry_pause,
+        )
+
+    # -- REPORTS ---
+    def report(
+        self, book: Book, entry: Entry, attempt_no: int, report: OrderReport, after: Aftermath, *, infer: bool = False
+    ) -> None:
+        """Apply what the broker shows of an order.
+
+        Args:
+            infer: book the difference as an inferred fill where the broker counts more than its executions told us.
+        """
+        attempt = entry.attempts[attempt_no]
+        for fill in report.fills:
+            entry.fill(attempt_no, fill)
+        filled = report.filled_quantity or _ZERO
+        if infer and filled:
+            self._infer(entry, attempt_no, report)
+        dead = report.status is BrokerStatus.REJECTED and not filled and not report.fills
+        if dead and not entry.filled_on(attempt_no):
+            self._refused(book, entry, attempt_no, report, after)
+            return
+        revived = attempt["outcome"] in (Outcome.ABSENT, Outcome.NOT_SENT, Outcome.REFUSED)
+        if attempt["outcome"] != Outcome.ACCEPTED:
+            _accept(entry, attempt_no)
+        self._identify(entry, attempt_no, report)
+        if attempt_no != entry.order["attempt_no"] or entry.status is Status.QUEUED or (revived and entry.status in TERMINAL and report.status not in DONE):
+            self._stray(entry, attempt_no, report, after)
+        self._move(entry, attempt_no, report)
+
+    def _move(self, entry: Entry, attempt_no: int, report: OrderReport) -> None:
+        before = entry.status
+        for fact in _REPORTED[report.status]:
+            entry.happen(fact, attempt_no=attempt_no, detail=_words(report))
+        if before is Status.SUBMITTED and entry.status in LIVE | {Status.FILLED}:
+            entry.set(reason=None)
+
+    def _refused(self, book: Book, entry: Entry, attempt_no: int, report: OrderReport, after: Aftermath) -> None:
+        """Schwab and exchanges reject after accepting: definitive, and without a fill the route goes on."""
+        if entry.attempts[attempt_no]["outcome"] == Outcome.REFUSED:
+            return
+        self._identify(entry, attempt_no, report)
+        error = OrderRejected(_words(report) or "rejected", broker=self.broker, code=report.code)
+        self.end(book, entry, attempt_no, error, after)
+
+    def _identify(self, entry: Entry, attempt_no: int, report: OrderReport) -> None:
+        known = entry.attempts[attempt_no]["broker_order_id"]
+        if report.broker_order_id and known != report.broker_order_id:
+            entry.set_attempt(attempt_no, broker_order_id=report.broker_order_id)
+        if report.broker_order_id and attempt_no == entry.order["attempt_no"] and entry.status is not Status.QUEUED:
+            if entry.order["broker_order_id"] != report.broker_order_id:
+                entry.set(broker_order_id=report.broker_order_id)
+
+    def _stray(self, entry: Entry, attempt_no: int, report: OrderReport, after: Aftermath) -> None:
+        """An attempt that was given up is alive at its broker: say so loudly, and have it canceled there."""
+        entry.note("stray", f"attempt {attempt_no} at {self.broker} is {report.status}, order {report.broker_order_id}")
+        if report.status not in DONE:
+            after.strays.append((entry.id, attempt_no))
+
+    def _infer(self, entry: Entry, attempt_no: int, report: OrderReport) -> None:
+        assert report.filled_quantity is not None
+        booked = entry.filled_on(attempt_no)
+        missing = report.filled_quantity - booked
+        if missing <= 0:
+            return
+        worth = sum((f["quantity"] * f["price"] for f in entry.fills if f["attempt_no"] == attempt_no), _ZERO)
+        total = (report.avg_fill_price or _ZERO) * report.filled_quantity
+        price = (total - worth) / missing if report.avg_fill_price else entry.order["limit_price"] or _ZERO
+        entry.fill(
+            attempt_no,
+            FillReport(
+                execution_id=f"{INFERRED}{report.broker_order_id}:{report.filled_quantity.normalize():f}",
+                quantity=missing,
+                price=round(price, 6),
+                filled_at=report.updated_at or entry.now,
+                cumulative_quantity=report.filled_quantity,
+            ),
+        )
+
+    # -- UPDATES ---
+    def updates(self, connection: Connection, reports: Sequence[Report], now: datetime) -> Aftermath:
+        """Apply pushed reports; those about orders that are not ours are left alone."""
+        after = Aftermath()
+        index = self._index(connection, reports)
+        wanted = {key[0] for key in index.values()}
+        book = Book.open(connection, wanted, now)
+        for report in reports:
+            found = next((index[key] for key in _keys(report) if key in index), None)
+            entry = book.get(found[0]) if found else None
+            if found is None or entry is None:
+                after.unmatched.append(report)
+                continue
+            self._update(book, entry, found[1], report, after)
+        book.write()
+        return after
+
+    def _update(self, book: Book, entry: Entry, attempt_no: int, report: Report, after: Aftermath) -> None:
+        if isinstance(report, OrderReport):
+            self.report(book, entry, attempt_no, report, after, infer=report.status in DONE)
+        elif isinstance(report, FillReport):
+            self._fill(entry, attempt_no, report)
+        else:
+            _commission(entry, report)
+
+    def _fill(self, entry: Entry, attempt_no: int, report: FillReport) -> None:
+        """An execution proves the order: the attempt is accepted whatever we believed."""
+        attempt = entry.attempts[attempt_no]
+        if attempt["outcome"] != Outcome.ACCEPTED:
+            _accept(entry, attempt_no)
+        if report.broker_order_id and attempt["broker_order_id"] is None:
+            entry.set_attempt(attempt_no, broker_order_id=report.broker_order_id)
+            if attempt_no == entry.order["attempt_no"]:
+                entry.set(broker_order_id=report.broker_order_id)
+        entry.fill(attempt_no, report)
+
+    def _index(self, connection: Connection, reports: Sequence[Report]) -> dict[tuple[str, str], tuple[str, int]]:
+        """Find (client_order_id, attempt_no) by the ids that reports carry; the newest attempt wins."""
+        keys = {key for report in reports for key in _keys(report)}
+        by_ours = [value for kind, value in keys if kind == "ours"]
+        by_theirs = [value for kind, value in keys if kind == "theirs"]
+        by_execution = [value for kind, value in keys if kind == "execution"]
+        index: dict[tuple[str, str], tuple[str, int]] = {}
+        a, f = attempts.c, fills.c
+        query = (
+            select(a.client_order_id, a.attempt_no, a.broker_client_order_id, a.broker_order_id)
+            .where(a.broker == self.broker)
+            .where(or_(a.broker_client_order_id.in_(by_ours), a.broker_order_id.in_(by_theirs)))
+            .order_by(a.attempt_no)
+        )
+        for row in connection.execute(query):
+            index["ours", row.broker_client_order_id] = (row.client_order_id, row.attempt_no)
+            if row.broker_order_id is not None:
+                index["theirs", row.broker_order_id] = (row.client_order_id, row.attempt_no)
+        if by_execution:
+            booked = select(f.execution_id, f.client_order_id, f.attempt_no).where(f.broker == self.broker)
+            for execution_id, client_order_id, attempt_no in connection.execute(
+                booked.where(f.execution_id.in_(by_execution))
+            ):
+                index["execution", execution_id] = (client_order_id, attempt_no)
+        for report in reports:  # an execution and its commission may come in the same batch
+            if isinstance(report, FillReport):
+                found = next((index[key] for key in _keys(report) if key in index), None)
+                if found:
+                    index["execution", report.execution_id] = found
+        return index
+
+
+def _accept(entry: Entry, attempt_no: int) -> None:
+    ended = entry.attempts[attempt_no]["ended_at"] or entry.now
+    entry.set_attempt(attempt_no, outcome=str(Outcome.ACCEPTED), ended_at=ended, next_check_at=None, message=None)
+
+
+def _keys(report: Report) -> list[tuple[str, str]]:
+    if isinstance(report, CommissionReport):
+        return [("execution", report.execution_id)]
+    keys = [("ours", report.broker_client_order_id), ("theirs", report.broker_order_id)]
+    return [(kind, value) for kind, value in keys if value]
+
+
+def _commission(entry: Entry, report: CommissionReport) -> None:
+    for row in entry.fills:
+        if row["execution_id"] == report.execution_id and row["commission"] != report.commission:
+            row["commission"] = report.commission
+            if row not in entry.new_fills:
+                entry.changed_fills.append({**row, "key_execution_id": row["execution_id"]})
+
+
+def _words(report: OrderReport) -> str | None:
+    parts = [report.code, report.message or report.raw_status]
+    return " ".join(part for part in parts if part) or None
+
+
+def _was_final(attempt: Mapping[str, Any]) -> bool:
+    """Tell from the record whether a broker is off the route: it refused, or it cannot do it at all."""
+    return (attempt["outcome"], attempt["code"]) == (Outcome.NOT_SENT, UNSUPPORTED) or (
+        attempt["outcome"] == Outcome.REFUSED and attempt["code"] not in _PASSING_CODES
+    )
+
+
+#: Code that attempts carry when a broker cannot do what the order asks.
+UNSUPPORTED = "unsupported"
+#: Codes of refusals that are only about the moment: the broker stays on the route.
+_PASSING_CODES = frozenset({"429", "42910000"})
+
+
+# -- WHAT THE DECISION READS ---
+def holdings(connection: Connection, order: Row, valid_s: float) -> dict[str, Decimal]:
+    """Return the free position in the order's symbol per broker, where it is known and fresh.
+
+    Free means: less what other open closing orders of ours are going to use there.
+    """
+    route = list(order["route"] or ())
+    fresh = order["updated_at"] - timedelta(seconds=valid_s)
+    w, p, o = workers.c, position_snapshots.c, orders.c
+    read = select(w.broker, func.max(w.positions_at)).where(w.broker.in_(route)).group_by(w.broker)
+    known = {broker: Decimal(0) for broker, at in connection.execute(read) if at is not None and at >= fresh}
+    held = select(p.broker, p.quantity).where(p.broker.in_(list(known)), p.symbol == order["symbol"])
+    for broker, quantity in connection.execute(held):
+        known[broker] += quantity
+    busy = select(o.broker, o.side, o.quantity, o.filled_quantity).where(
+        o.broker.in_(list(known)),
+        o.symbol == order["symbol"],
+        o.client_order_id != order["client_order_id"],
+        o.side.in_([str(side) for side in CLOSING]),
+        o.status.in_([str(status) for status in OPEN]),
+    )
+    for broker, side, quantity, filled in connection.execute(busy):
+        known[broker] += (quantity - filled) * (-1 if side == Side.SELL else 1)
+    return known
+
+
+def unavailable(connection: Connection, brokers: Iterable[str], now: datetime, dead_after: float) -> set[str]:
+    """Return the brokers that would not take an order now: halted, draining, or without a live worker."""
+    stopped = {scope for (scope,) in connection.execute(select(halts.c.scope))}
+    if "*" in stopped:
+        return set(brokers)
+    return stopped | (set(brokers) - alive_brokers(connection, now, dead_after))
+
+
+def alive_brokers(connection: Connection, now: datetime, dead_after: float) -> set[str]:
+    """Return the brokers that have a worker with a fresh heartbeat."""
+    fresh = and_(workers.c.heartbeat_at >= now - timedelta(seconds=dead_after), workers.c.state != "stopped")
+    return {broker for (broker,) in connection.execute(select(workers.c.broker).where(fresh).distinct())}

@@ -1,0 +1,164 @@
+"""Where an order goes after an attempt ended without an order at the broker: a pure decision, no I/O, no clock.
+
+| answer         | what follows                                                                                  |
+|----------------|-----------------------------------------------------------------------------------------------|
+| OutcomeUnknown | hold: reconcile, never resend, never fall back                                                |
+| NotSent, Stale, quota | the same broker again, soon                                                            |
+| NotSent, other | the next broker on the route; at the end of the route, those that were only out of reach again |
+| Refused        | the next broker on the route; at its end, rejected                                            |
+| absent         | the same broker under the same id where it dedupes by id, else like NotSent                   |
+
+A closing order (sell, buy_to_cover) moves only to a broker that holds the position: anywhere else it would open one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from models.errors import (
+    BrokerError,
+    NotConnected,
+    NotSent,
+    OutcomeUnknown,
+    QuotaExhausted,
+    RateLimited,
+    Stale,
+    Unsupported,
+)
+from models.vocabulary import CLOSING, Side, Status
+
+#: Answers after which the same broker may well take the order in a moment.
+SOON = (Stale, QuotaExhausted)
+#: Answers that leave a broker a candidate for a second round of the route.
+OUT_OF_REACH = (NotConnected, RateLimited)
+
+
+class Absent(NotSent):
+    """Reconciliation or an operator established that the broker does not have the order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Do nothing until evidence arrives."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Go:
+    """Queue the order for a broker, not to be claimed before `after_s` seconds have passed."""
+
+    broker: str
+    after_s: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End the order."""
+
+    status: Status
+    reason: str
+
+
+Decision = Hold | Go | Stop
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """What the decision is made from.
+
+    Args:
+        broker: the one whose attempt just ended.
+        error: how it ended.
+        route: brokers in order.
+        out: brokers that refused the order or cannot take it at all, from earlier attempts.
+        tried: brokers of earlier attempts.
+        refused_before: an earlier attempt was refused by its broker.
+        side: of the order.
+        quantity: shares still to do.
+        holdings: broker -> position in the symbol, free of other open orders; a missing broker is not known.
+        unavailable: brokers that take nothing now (halted, draining, no live worker).
+        expires_at: when the order goes stale.
+        cancel_requested: somebody asked for a cancel meanwhile.
+        dedupes: the broker refuses a second order under the same id.
+        now: the time.
+        retry_pause: seconds before a broker that was out of reach is asked again.
+    """
+
+    broker: str
+    error: BrokerError
+    route: Sequence[str]
+    side: Side
+    quantity: Decimal
+    now: datetime
+    out: Collection[str] = ()
+    tried: Collection[str] = ()
+    refused_before: bool = False
+    holdings: Mapping[str, Decimal] | None = None
+    unavailable: Collection[str] = ()
+    expires_at: datetime | None = None
+    cancel_requested: bool = False
+    dedupes: bool = False
+    retry_pause: float = 1.0
+
+
+def decide(case: Case) -> Decision:
+    """Decide what follows an attempt."""
+    error, reason = case.error, f"{case.broker}: {case.error}"
+    if isinstance(error, OutcomeUnknown):
+        return Hold(reason)
+    if case.cancel_requested:
+        return Stop(Status.CANCELED, f"canceled before it reached a broker ({reason})")
+    if case.expires_at is not None and case.now >= case.expires_at:
+        return Stop(Status.EXPIRED, f"too old to be sent again ({reason})")
+    if isinstance(error, SOON) or (isinstance(error, Absent) and case.dedupes):
+        return Go(case.broker, _pause(case), reason)
+    return _onward(case, reason)
+
+
+def _onward(case: Case, reason: str) -> Decision:
+    out = set(case.out) | ({case.broker} if is_final(case.error) else set())
+    candidates = [b for b in _after(case) if b not in out and b not in case.unavailable and may_take(case, b)]
+    fresh = [b for b in candidates if b not in case.tried and b != case.broker]
+    if fresh:
+        return Go(fresh[0], 0.0, reason)
+    # The route is through: whoever was merely out of reach is asked again, until the order expires.
+    waiting = [b for b in _after(case) if b not in out and (b == case.broker or may_take(case, b))]
+    if waiting:
+        return Go(waiting[0], max(_pause(case), case.retry_pause), reason)
+    refused = case.refused_before or not isinstance(case.error, NotSent)
+    return Stop(Status.REJECTED if refused else Status.DENIED, reason)
+
+
+def _after(case: Case) -> list[str]:
+    """The route from behind the current broker, round to the current broker itself."""
+    route = list(case.route)
+    if case.broker not in route:
+        return [*route, case.broker]
+    here = route.index(case.broker) + 1
+    return route[here:] + route[:here]
+
+
+def _pause(case: Case) -> float:
+    return case.error.retry_after if case.error.retry_after is not None else 0.0
+
+
+def is_final(error: BrokerError) -> bool:
+    """Tell whether this answer takes the broker off the order's route for good."""
+    return not isinstance(error, (*SOON, *OUT_OF_REACH, Absent)) and (
+        isinstance(error, Unsupported) or not isinstance(error, NotSent)
+    )
+
+
+def may_take(case: Case, broker: str) -> bool:
+    """Tell whether a closing order may move to this broker: only where the position is."""
+    if case.side not in CLOSING:
+        return True
+    held = (case.holdings or {}).get(broker)
+    if held is None:
+        return False
+    return (held if case.side is Side.SELL else -held) >= case.quantity

@@ -1,0 +1,95 @@
+"""Accounts of the sandbox: cash, positions, commissions. One per door, no wire protocol here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from decimal import ROUND_HALF_UP, Decimal
+
+CENT = Decimal("0.01")
+STARTING_CASH = Decimal(1_000_000)
+LEVERAGE = 4
+
+
+def cents(value: Decimal) -> Decimal:
+    """Round to whole cents, half up."""
+    return value.quantize(CENT, ROUND_HALF_UP)
+
+
+@dataclass(slots=True)
+class Position:
+    """Shares held (negative when short) and their average price."""
+
+    quantity: Decimal
+    avg_price: Decimal
+
+
+@dataclass(slots=True)
+class Account:
+    """A picture of an account at one moment: what a door shows to its client."""
+
+    cash: Decimal
+    equity: Decimal
+    buying_power: Decimal
+    positions: dict[str, Position]
+    realized: Decimal = Decimal(0)
+
+
+@dataclass(slots=True)
+class Book:
+    """The account as it is kept: fills change it."""
+
+    cash: Decimal = STARTING_CASH
+    positions: dict[str, Position] = field(default_factory=dict)
+    realized: Decimal = Decimal(0)
+
+    def apply(self, symbol: str, signed: Decimal, price: Decimal, commission: Decimal) -> Decimal:
+        """Book one fill and return the profit it realized.
+
+        Args:
+            symbol: what was traded.
+            signed: shares, positive bought, negative sold.
+            price: per share.
+            commission: for this fill.
+        """
+        self.cash -= signed * price + commission
+        held = self.positions.get(symbol, Position(Decimal(0), Decimal(0)))
+        closing = min(abs(signed), abs(held.quantity)) if held.quantity * signed < 0 else Decimal(0)
+        gain = closing * (price - held.avg_price) * (1 if held.quantity > 0 else -1)
+        after = held.quantity + signed
+        if closing == 0:
+            avg = (abs(held.quantity) * held.avg_price + abs(signed) * price) / abs(after)
+        else:
+            avg = price if after * held.quantity < 0 else held.avg_price
+        self.positions[symbol] = Position(after, avg.quantize(Decimal("0.0001")))
+        if after == 0:
+            del self.positions[symbol]
+        self.realized += gain
+        return gain
+
+    def picture(self, last: Callable[[str], Decimal], reserved: Decimal) -> Account:
+        """Value the account at last prices.
+
+        Args:
+            last: last price by symbol.
+            reserved: value of open buy orders, taken off the buying power.
+        """
+        values = {symbol: p.quantity * last(symbol) for symbol, p in self.positions.items()}
+        equity = self.cash + sum(values.values(), Decimal(0))
+        exposure = sum((abs(v) for v in values.values()), Decimal(0))
+        power = max(Decimal(0), LEVERAGE * equity - exposure - reserved)
+        positions = {symbol: Position(p.quantity, p.avg_price) for symbol, p in self.positions.items()}
+        return Account(cents(self.cash), cents(equity), cents(power), positions, cents(self.realized))
+
+
+def commission_due(door: str, cumulative: Decimal, paid: Decimal) -> Decimal:
+    """Return the commission of the newest fill: IB asks 0.005 a share, at least 1 an order; the others nothing.
+
+    Args:
+        door: whose tariff.
+        cumulative: shares of the order filled so far, the newest fill included.
+        paid: commission of the earlier fills of the order.
+    """
+    if door != "ibkr":
+        return Decimal(0)
+    return max(cents(max(Decimal(1), Decimal("0.005") * cumulative)) - paid, Decimal(0))

@@ -1,0 +1,256 @@
+"""The control door: JSON over HTTP for tests, the demo and operators of the sandbox; and its small client.
+
+Nothing a broker would offer: faults, pinned prices, set positions, and the ledger, the sandbox's own evidence.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any
+
+import requests
+from aiohttp import web
+
+from worker.sandbox.faults import Fault
+from worker.sandbox.market import Market, MarketOrder
+
+Json = dict[str, Any]
+
+
+class ControlDoor:
+    """HTTP door to the market's inside."""
+
+    def __init__(self, market: Market, doors: Mapping[str, object], ports: Mapping[str, int]) -> None:
+        self.market = market
+        self._doors = doors
+        self._ports = ports
+        self._runner: web.AppRunner | None = None
+
+    async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
+        """Listen; return the port."""
+        app = web.Application(middlewares=[_errors_as_json])
+        routes = {
+            "/health": self._health,
+            "/ports": self._get_ports,
+            "/ledger": self._ledger,
+            "/orders": self._orders,
+            "/accounts": self._accounts,
+            "/faults": self._faults,
+        }
+        app.add_routes([web.get(path, handler) for path, handler in routes.items()])
+        app.add_routes(
+            [
+                web.post("/faults", self._add_fault),
+                web.delete("/faults", self._clear_faults),
+                web.post("/price", self._price),
+                web.post("/position", self._position),
+                web.post("/release", self._release),
+            ]
+        )
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, host, port).start()
+        return int(self._runner.addresses[0][1])
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    # -- READING --
+
+    async def _health(self, _: web.Request) -> web.Response:
+        return web.json_response({"status": "ok", "doors": list(self._doors)})
+
+    async def _get_ports(self, _: web.Request) -> web.Response:
+        return web.json_response(dict(self._ports))
+
+    async def _ledger(self, _: web.Request) -> web.Response:
+        ledger = self.market.ledger
+        return web.json_response({"lines": ledger.lines, "duplicates": ledger.duplicates()})
+
+    async def _orders(self, request: web.Request) -> web.Response:
+        door = request.query.get("door")
+        doors = [door] if door else list(self._doors)
+        return web.json_response([order_json(order) for name in doors for order in self.market.orders(name)])
+
+    async def _accounts(self, _: web.Request) -> web.Response:
+        return web.json_response({name: _plain(asdict(self.market.account(name))) for name in self._doors})
+
+    async def _faults(self, _: web.Request) -> web.Response:
+        return web.json_response([_plain(asdict(fault)) for fault in self.market.faults.all()])
+
+    # -- CHANGING --
+
+    async def _add_fault(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        known = {"door", "kind", "count", "symbol", "operation", "options"}
+        if unknown := set(body) - known:
+            raise ValueError(f"unknown keys: {', '.join(sorted(unknown))}")
+        if body["door"] != "*" and body["door"] not in self._doors:
+            raise ValueError(f"unknown door {body['door']!r}")
+        fault = self.market.faults.add(Fault(**body))
+        return web.json_response(_plain(asdict(fault)), status=201)
+
+    async def _clear_faults(self, request: web.Request) -> web.Response:
+        self.market.faults.clear(request.query.get("door"))
+        return web.json_response({})
+
+    async def _price(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        price = None if body["price"] is None else Decimal(str(body["price"]))
+        self.market.set_price(body["symbol"], price)
+        quote = self.market.quote(body["symbol"])
+        return web.json_response(_plain({"bid": quote.bid, "ask": quote.ask, "last": quote.last}))
+
+    async def _position(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        self.market.set_position(body["door"], body["symbol"], Decimal(str(body["quantity"])))
+        return web.json_response({})
+
+    async def _release(self, request: web.Request) -> web.Response:
+        body = await request.json() if request.can_read_body else {}
+        self.market.release(body.get("door"))
+        return web.json_response({})
+
+
+@web.middleware
+async def _errors_as_json(request: web.Request, handler: Any) -> web.StreamResponse:
+    try:
+        answer: web.StreamResponse = await handler(request)
+    except (KeyError, ValueError, TypeError, InvalidOperation) as error:
+        return web.json_response({"error": f"{type(error).__name__}: {error}"}, status=400)
+    return answer
+
+
+def order_json(order: MarketOrder) -> Json:
+    """Return an order as JSON: decimals and times as text, what the market keeps for itself left out."""
+    body = asdict(order)
+    for name in ("extra", "held", "fill_cap", "triggered", "high_water"):
+        del body[name]
+    body["filled_quantity"] = order.filled_quantity
+    plain: Json = _plain(body)
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    """Make a value JSON-ready: decimals and times as text."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value) if isinstance(value, Decimal) else value
+
+
+class SandboxControl:
+    """Drives a running sandbox from another thread or process.
+
+    Raises `requests.HTTPError` with the door's own words when it says no.
+    """
+
+    def __init__(self, base_url: str, timeout: float = 5.0) -> None:
+        self.base_url = base_url.rstrip("/")
+        self.timeout = timeout
+
+    @classmethod
+    def at(cls, home: Path, timeout: float = 20.0) -> SandboxControl:
+        """Return the control of the sandbox that lives in `home`, once its `sandbox.json` is there.
+
+        Raises:
+            TimeoutError: it did not come up in `timeout` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        path = home / "sandbox.json"
+        while not path.exists():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"no sandbox in {home}")
+            time.sleep(0.02)
+        control = cls(f"http://127.0.0.1:{json.loads(path.read_text())['ports']['control']}")
+        control.wait_ready(max(deadline - time.monotonic(), 0.1))
+        return control
+
+    def wait_ready(self, timeout: float = 20.0) -> None:
+        """Wait until the sandbox answers. Raises TimeoutError when it does not."""
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                self.health()
+            except requests.RequestException as error:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"no sandbox at {self.base_url}") from error
+                time.sleep(0.02)
+            else:
+                return
+
+    def health(self) -> Json:
+        """Return status and doors."""
+        return dict(self._call("GET", "/health"))
+
+    def ports(self) -> dict[str, int]:
+        """Return the port of every door."""
+        return dict(self._call("GET", "/ports"))
+
+    def ledger(self) -> list[Json]:
+        """Return every ledger line of this run, oldest first."""
+        return list(self._call("GET", "/ledger")["lines"])
+
+    def duplicates(self) -> list[Json]:
+        """Return orders live or filled in more than one place; empty is the goal."""
+        return list(self._call("GET", "/ledger")["duplicates"])
+
+    def orders(self, door: str | None = None) -> list[Json]:
+        """Return the orders of one door or of all, as the market sees them."""
+        return list(self._call("GET", "/orders", params={"door": door} if door else None))
+
+    def accounts(self) -> dict[str, Json]:
+        """Return cash, equity, buying power and positions by door."""
+        return dict(self._call("GET", "/accounts"))
+
+    def faults(self) -> list[Json]:
+        """Return the faults in force."""
+        return list(self._call("GET", "/faults"))
+
+    def add_fault(
+        self,
+        door: str,
+        kind: str,
+        count: int | None = None,
+        symbol: str | None = None,
+        operation: str | None = None,
+        **options: object,
+    ) -> Json:
+        """Put a fault in force, see `worker.sandbox.faults`; `**options` are the fault's own."""
+        body = {"door": door, "kind": kind, "count": count, "symbol": symbol, "operation": operation}
+        return dict(self._call("POST", "/faults", body={**body, "options": options}))
+
+    def clear_faults(self, door: str | None = None) -> None:
+        """Remove the faults of one door, or all."""
+        self._call("DELETE", "/faults", params={"door": door} if door else None)
+
+    def set_price(self, symbol: str, price: Decimal | str | None) -> Json:
+        """Pin a price; None lets it walk again. Returns bid, ask and last."""
+        return dict(self._call("POST", "/price", body={"symbol": symbol, "price": price and str(price)}))
+
+    def set_position(self, door: str, symbol: str, quantity: Decimal | int) -> None:
+        """Set a position of a door's account."""
+        self._call("POST", "/position", body={"door": door, "symbol": symbol, "quantity": str(quantity)})
+
+    def release(self, door: str | None = None) -> None:
+        """Let orders held back by `no_fill` and `partial` be filled."""
+        self._call("POST", "/release", body={"door": door})
+
+    def _call(self, method: str, path: str, *, params: Json | None = None, body: Json | None = None) -> Any:
+        answer = requests.request(method, self.base_url + path, params=params, json=body, timeout=self.timeout)
+        if answer.status_code == 400:
+            raise requests.HTTPError(answer.json().get("error"), response=answer)
+        answer.raise_for_status()
+        return answer.json()

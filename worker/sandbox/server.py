@@ -1,0 +1,165 @@
+"""The sandbox as one process: the market, its doors and the control door, on loopback only.
+
+`python -m worker.sandbox.server --home DIR` runs it until SIGTERM or SIGINT; `DIR/sandbox.json` tells where it listens
+and exists only while everything listens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import errno
+import json
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from worker.sandbox.control import ControlDoor
+from worker.sandbox.market import Market
+
+HOST = "127.0.0.1"
+PREFERRED_PORTS = {"control": 8180, "ibkr": 8181, "alpaca": 8182, "tda": 8183, "schwab": 8184}
+DOORS = ("ibkr", "alpaca", "tda", "schwab")
+FILE = "sandbox.json"
+
+
+class Door(Protocol):
+    """What every door can do."""
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; return the actual port, which for port 0 is any free one."""
+
+    async def stop(self) -> None:
+        """Cut every connection and stop listening."""
+
+
+def make_door(market: Market, name: str) -> Door:
+    """Return the door of that name. Raises ValueError for an unknown one."""
+    if name == "ibkr":
+        from worker.sandbox.tws import TwsDoor
+
+        return TwsDoor(market, name)
+    if name == "alpaca":
+        from worker.sandbox.alpaca_door import AlpacaDoor
+
+        return AlpacaDoor(market, name)
+    if name == "tda":
+        from worker.sandbox.tda_door import TdaDoor
+
+        return TdaDoor(market, name, dialect="tda")
+    if name == "schwab":
+        from worker.sandbox.tda_door import TdaDoor
+
+        return TdaDoor(market, name, dialect="schwab")
+    raise ValueError(f"unknown door {name!r}; one of {', '.join(DOORS)}")
+
+
+class Sandbox:
+    """A market with its doors. `start` and `stop` belong to one running loop; `ports` is filled by `start`."""
+
+    def __init__(
+        self,
+        home: Path,
+        ports: Mapping[str, int] | None = None,
+        seed: int = 7,
+        doors: Sequence[str] = DOORS,
+        fill_delay: float = 0.02,
+    ) -> None:
+        self.home = home
+        self.ports: dict[str, int] = {}
+        self.doors: dict[str, Door] = {}
+        self._wanted = dict(PREFERRED_PORTS if ports is None else ports)
+        self._names = tuple(doors)
+        self.market = Market(seed=seed, fill_delay=fill_delay, ledger_path=home / "ledger.jsonl")
+
+    async def start(self) -> dict[str, int]:
+        """Open every door, then write `sandbox.json`; return the ports by name, `control` among them."""
+        try:
+            for name in self._names:
+                door = self.doors[name] = make_door(self.market, name)
+                self.ports[name] = await self._open(door, name)
+            control = ControlDoor(self.market, {name: self.doors[name] for name in self._names}, self.ports)
+            self.doors["control"] = control
+            self.ports["control"] = await self._open(control, "control")
+        except BaseException:
+            await self.stop()
+            raise
+        self._announce()
+        return self.ports
+
+    async def stop(self) -> None:
+        """Remove `sandbox.json`, close every door and the ledger."""
+        (self.home / FILE).unlink(missing_ok=True)
+        for door in reversed(list(self.doors.values())):
+            await door.stop()
+        self.market.close()
+
+    async def _open(self, door: Door, name: str) -> int:
+        """Listen on the wanted port, on any free one when it is taken."""
+        try:
+            return await door.start(HOST, self._wanted.get(name, 0))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            return await door.start(HOST, 0)
+
+    def _announce(self) -> None:
+        path = self.home / FILE
+        draft = path.with_suffix(".tmp")
+        draft.write_text(json.dumps({"pid": os.getpid(), "ports": self.ports}))
+        draft.replace(path)
+
+
+async def serve(
+    home: Path,
+    ports: Mapping[str, int] | None = None,
+    seed: int = 7,
+    doors: Sequence[str] = DOORS,
+    fill_delay: float = 0.02,
+    ready: Callable[[dict[str, int]], None] | None = None,
+) -> None:
+    """Run a sandbox until SIGTERM, SIGINT or cancellation.
+
+    Args:
+        home: directory for `sandbox.json` and `ledger.jsonl`; made when missing.
+        ports: wanted port by door; 0 or left out is any free one, None takes the preferred ones.
+        seed: of all prices.
+        doors: which to open.
+        fill_delay: seconds until a marketable order is filled.
+        ready: called with the ports once everything listens.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(ValueError, RuntimeError):  # not in the main thread: the caller cancels instead
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopped.set)
+    sandbox = Sandbox(home, ports, seed, doors, fill_delay)
+    listening = await sandbox.start()
+    try:
+        if ready is not None:
+            ready(listening)
+        await stopped.wait()
+    finally:
+        await sandbox.stop()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the sandbox from the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m worker.sandbox.server", description="corro's simulated brokers")
+    parser.add_argument("--home", type=Path, default=Path(".corro"), help="where sandbox.json and ledger.jsonl go")
+    parser.add_argument("--ports-any", action="store_true", help="free ports instead of the preferred 8180-8184")
+    parser.add_argument("--seed", type=int, default=7, help="seed of all prices")
+    parser.add_argument("--fill-delay", type=float, default=0.02, help="seconds until a marketable order is filled")
+    parser.add_argument("--doors", default=",".join(DOORS), help="comma-separated doors to open")
+    options = parser.parse_args(argv)
+    ports = dict.fromkeys(PREFERRED_PORTS, 0) if options.ports_any else None
+    asyncio.run(serve(options.home, ports, options.seed, options.doors.split(","), options.fill_delay))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,365 @@
+"""The order desk behind the TWS door: placing, changing and canceling, and what TWS tells about it.
+
+Knows faults, ids and the order in which TWS speaks; knows no socket. `Outlet` is how it reaches a client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Protocol
+
+from worker.sandbox.faults import Fault
+from worker.sandbox.market import Event, Market, MarketOrder
+from worker.sandbox.tws_messages import (
+    ACCOUNT,
+    TwsOrder,
+    commission,
+    error,
+    execution,
+    open_order,
+    order_status,
+    what_if,
+)
+from worker.sandbox.tws_wire import OrderRequest
+
+#: IB order type → ours; MOC and LOC are market and limit orders for the close.
+ORDER_TYPES = {
+    "MKT": "market",
+    "LMT": "limit",
+    "STP": "stop",
+    "STP LMT": "stop_limit",
+    "TRAIL": "trailing_stop",
+    "MOC": "market",
+    "LOC": "limit",
+}
+SIDES = {"BUY": "buy", "SELL": "sell", "SSHORT": "sell_short"}
+TIFS = {"": "day", "DAY": "day", "GTC": "gtc", "IOC": "ioc", "FOK": "fok", "OPG": "opg", "GTD": "gtc", "DTC": "day"}
+_ARRIVAL_FAULTS = ("refuse", "hang", "accept_hang", "accept_drop", "error_code")
+_MANNERS = ("tif_preset", "locate_hold", "swallow_status", "duplicate_status", "slow")
+#: Codes of `error_code` after which the order is live all the same (BROKERS.md 1.9).
+LIVE_CODES = frozenset({399, 404, 492, 2109, 2110, 10167, 10349})
+_POOR = (
+    "Order rejected - reason:YOUR ORDER IS NOT ACCEPTED. IN ORDER TO OBTAIN THE DESIRED POSITION YOUR EQUITY WITH LOAN "
+    "VALUE MUST EXCEED THE INITIAL MARGIN"
+)
+_UNKNOWN = "No security definition has been found for the request"
+
+
+class Outlet(Protocol):
+    """One connected client, as the desk sees it."""
+
+    client_id: int
+    version: int
+
+    def answer(self, *frames: bytes) -> None:
+        """Send what the client asked for."""
+
+    def push(self, *frames: bytes) -> None:
+        """Send news; lost while the connection to IB is down."""
+
+    def abort(self) -> None:
+        """Cut the connection without a goodbye."""
+
+
+class OrderDesk:
+    """All TWS orders of one account, and the clients that own them."""
+
+    def __init__(self, market: Market, name: str, clients: dict[int, Any]) -> None:
+        self.market = market
+        self.name = name
+        self.next_ids: dict[int, int] = {}
+        self._clients: dict[int, Outlet] = clients
+        self._by_number: dict[int, TwsOrder] = {}
+        self._by_id: dict[tuple[int, int], TwsOrder] = {}
+
+    # -- READING --
+
+    def all(self) -> list[TwsOrder]:
+        """Return every order, oldest first."""
+        return list(self._by_number.values())
+
+    def next_id(self, client_id: int) -> int:
+        """Return the next valid order id of a client; remembered for as long as the door lives."""
+        return self.next_ids.setdefault(client_id, 1)
+
+    # -- PLACING --
+
+    def place(self, client: Outlet, request: OrderRequest) -> None:
+        """Take a placeOrder message: a new order, a change of a live one, or a what-if question."""
+        known = self._by_id.get((client.client_id, request.order_id))
+        if known is not None:
+            self._change(client, known, request)
+            return
+        fields = self._fields(request, client)
+        complaint = self._complaint(request, fields, client)
+        if complaint is None and request.what_if:
+            self._answer_what_if(client, request, fields)
+            return
+        fault = self.market.faults.take(self.name, _ARRIVAL_FAULTS, fields["symbol"], "place")
+        if fault is None and complaint is not None:
+            fault = Fault(self.name, "refuse", options={"code": complaint[0], "text": complaint[1]})
+        if fault is not None and not self._is_taken(fault):
+            self._turn_away(client, request, fields, fault)
+            return
+        tws = self._take(client, request, fields)
+        self._misbehave(client, tws, fault)
+
+    def _fields(self, request: OrderRequest, client: Outlet) -> dict[str, Any]:
+        """Return the order in the market's words; what has no word there passes as it came."""
+        closing = request.order_type in ("MOC", "LOC")
+        trailing = request.order_type == "TRAIL"
+        stops = request.order_type in ("STP", "STP LMT")
+        limits = request.order_type in ("LMT", "LOC", "STP LMT")
+        return {
+            "door": self.name,
+            "account": request.account or ACCOUNT,
+            "client_order_id": request.order_ref or None,
+            "symbol": request.contract.market_symbol or request.contract.symbol,
+            "side": SIDES.get(request.action, request.action),
+            "quantity": request.quantity,
+            "order_type": ORDER_TYPES.get(request.order_type, request.order_type),
+            "time_in_force": "cls" if closing else TIFS.get(request.tif, request.tif),
+            "limit_price": request.limit_price if limits else None,
+            "stop_price": request.aux_price if stops else None,
+            "trail_amount": request.aux_price if trailing and not request.trailing_percent else None,
+            "trail_percent": request.trailing_percent if trailing else None,
+            "extended_hours": request.outside_rth,
+            "extra": {"client_id": client.client_id, "order_id": request.order_id},
+        }
+
+    def _complaint(self, request: OrderRequest, fields: dict[str, Any], client: Outlet) -> tuple[int, str] | None:
+        """Return code and text of the error that answers a bad order."""
+        if request.order_id < self.next_id(client.client_id):
+            return 103, "Duplicate order id"
+        if request.contract.market_symbol is None or not self.market.exists(fields["symbol"]):
+            return 200, _UNKNOWN
+        if request.account not in ("", ACCOUNT):
+            return 321, f"Error validating request.-'bN' : cause - Invalid account code '{request.account}'."
+        if request.order_type not in ORDER_TYPES:
+            return 387, f"Unsupported order type for this exchange and security type: {request.order_type}"
+        if request.action not in SIDES or request.tif not in TIFS:
+            return 111, "The order TIF and the order type are incompatible"
+        return self._complaint_about_numbers(request, fields)
+
+    def _complaint_about_numbers(self, request: OrderRequest, fields: dict[str, Any]) -> tuple[int, str] | None:
+        if request.quantity <= 0:
+            return 434, "The order size cannot be zero"
+        if request.quantity != request.quantity.to_integral_value():
+            return (
+                10243,
+                "Fractional-sized order cannot be placed via API. Please use desktop version to place the order.",
+            )
+        prices = [fields["limit_price"], fields["stop_price"], fields["trail_amount"]]
+        if any(p is not None and p != p.quantize(Decimal("0.01")) for p in prices):
+            return 110, "The price does not conform to the minimum price variation for this contract"
+        if request.order_type in ("LMT", "LOC", "STP LMT") and not request.limit_price:
+            return 321, "Error validating request.-'bN' : cause - Please enter a valid limit price"
+        if request.order_type in ("STP", "STP LMT") and not request.aux_price:
+            return 321, "Error validating request.-'bN' : cause - Please enter a valid stop price"
+        kind = self.market.refusal(**fields)
+        return (
+            None
+            if kind is None
+            else (201, _POOR if kind == "insufficient_funds" else f"Order rejected - reason:{kind}")
+        )
+
+    def _take(self, client: Outlet, request: OrderRequest, fields: dict[str, Any]) -> TwsOrder:
+        order = self.market.place(**fields)
+        tws = TwsOrder(order, request, client.client_id, request.order_id)
+        self._by_number[order.number] = tws
+        self._by_id[client.client_id, request.order_id] = tws
+        self.next_ids[client.client_id] = max(self.next_id(client.client_id), request.order_id + 1)
+        return tws
+
+    def _turn_away(self, client: Outlet, request: OrderRequest, fields: dict[str, Any], fault: Fault) -> None:
+        code, words = int(fault.options.get("code", 201)), fault.options.get("text", "Order rejected - reason:sandbox")
+        reason = "swallowed" if fault.kind == "hang" else f"{code} {words}"
+        self.market.turn_away(reason, **fields)
+        if code != 103:
+            self.next_ids[client.client_id] = max(self.next_id(client.client_id), request.order_id + 1)
+        if fault.kind == "hang":
+            return
+        client.answer(error(request.order_id, code, words, client.version))
+        if fault.options.get("inactive"):
+            ghost = TwsOrder(_unplaced(fields), request, client.client_id, request.order_id)
+            client.answer(order_status(ghost, "Inactive"))
+
+    def _answer_what_if(self, client: Outlet, request: OrderRequest, fields: dict[str, Any]) -> None:
+        ghost = TwsOrder(_unplaced(fields), request, client.client_id, request.order_id)
+        value = request.quantity * (request.limit_price or self.market.quote(fields["symbol"]).ask)
+        client.answer(what_if(ghost, client.version, self.market.account(self.name), value))
+
+    # -- FAULTS --
+
+    @staticmethod
+    def _is_taken(fault: Fault) -> bool:
+        """Tell whether the market gets the order in spite of the fault."""
+        if fault.kind == "error_code":
+            return bool(fault.options.get("accepted", int(fault.options.get("code", 201)) in LIVE_CODES))
+        return fault.kind in ("accept_hang", "accept_drop")
+
+    def _misbehave(self, client: Outlet, tws: TwsOrder, fault: Fault | None) -> None:
+        if fault is not None and fault.kind == "accept_drop":
+            client.abort()
+        elif fault is not None and fault.kind == "accept_hang":
+            tws.silent = True
+        elif fault is not None:
+            code, words = int(fault.options.get("code", 399)), str(fault.options.get("text", "Order Message:"))
+            client.answer(error(tws.order_id, code, words, client.version))
+        for kind in _MANNERS:
+            manner = self.market.faults.take(self.name, kind, tws.order.symbol, "place")
+            if manner is not None:
+                self._apply(client, tws, manner)
+
+    def _apply(self, client: Outlet, tws: TwsOrder, fault: Fault) -> None:
+        loop = asyncio.get_running_loop()
+        if fault.kind == "tif_preset":
+            words = str(fault.options.get("text", "Order TIF was set to DAY based on order preset."))
+            client.answer(error(tws.order_id, 10349, words, client.version))
+        elif fault.kind == "locate_hold":
+            tws.why_held, tws.order.held = "locate", True
+            words = "Order held while securities are located."
+            client.answer(error(tws.order_id, 404, words, client.version))
+            loop.call_later(float(fault.options.get("seconds", 0.2)), self._locate, tws)
+        elif fault.kind == "swallow_status":
+            tws.no_status = True
+        elif fault.kind == "duplicate_status":
+            tws.twice = True
+        else:
+            seconds = float(fault.options.get("seconds", 1.0))
+            tws.not_before = loop.time() + seconds
+            loop.call_later(seconds, self._catch_up, tws)
+
+    def _locate(self, tws: TwsOrder) -> None:
+        tws.why_held = ""
+        if tws.order.is_live:
+            self._tell(tws, self._standing(tws))
+            self.market.resume(tws.order)
+
+    def _catch_up(self, tws: TwsOrder) -> None:
+        tws.not_before, frames = 0.0, tws.waiting
+        tws.waiting = []
+        self._tell(tws, frames)
+
+    # -- CHANGING AND CANCELING --
+
+    def _change(self, client: Outlet, tws: TwsOrder, request: OrderRequest) -> None:
+        order, old = tws.order, tws.request
+        if not order.is_live:
+            code = 104 if order.state == "filled" else 103
+            words = "Cannot modify a filled order." if code == 104 else "Duplicate order id"
+            client.answer(error(request.order_id, code, words, client.version))
+            return
+        same = (old.action, old.order_type, old.contract.market_symbol)
+        if same != (request.action, request.order_type, request.contract.market_symbol):
+            words = "Order being modified does not match original order"
+            client.answer(error(request.order_id, 105, words, client.version))
+            return
+        if request.quantity <= order.filled_quantity or self._complaint_about_change(request):
+            words = "Error validating request.-'bN' : cause - Invalid change"
+            client.answer(error(request.order_id, 321, words, client.version))
+            return
+        new = self._fields(request, client)
+        names = ("quantity", "limit_price", "stop_price", "trail_amount", "trail_percent", "time_in_force")
+        changes = {name: new[name] for name in names if new[name] != getattr(order, name)}
+        if order.order_type == "trailing_stop":
+            changes.pop("stop_price", None)
+        tws.request = request
+        self.market.modify(order, **changes)
+
+    def _complaint_about_change(self, request: OrderRequest) -> bool:
+        prices = (request.limit_price, request.aux_price)
+        return any(p is not None and p != p.quantize(Decimal("0.01")) for p in prices)
+
+    def cancel(self, client: Outlet, order_id: int) -> None:
+        """Take a cancelOrder message: PendingCancel at once, the rest when the market has done it."""
+        tws = self._by_id.get((client.client_id, order_id))
+        if tws is None:
+            words = f"OrderId {order_id} that needs to be cancelled is not found."
+            client.answer(error(order_id, 10147, words, client.version))
+            return
+        symbol = tws.order.symbol
+        aimed = self.market.faults.take_aimed(self.name, ("hang", "error_code", "accept_hang"), "cancel", symbol)
+        if aimed is not None and aimed.kind == "accept_hang":
+            tws.silent = True
+        elif aimed is not None:
+            if aimed.kind == "error_code":
+                code, words = int(aimed.options.get("code", 10148)), str(aimed.options.get("text", "sandbox"))
+                client.answer(error(order_id, code, words, client.version))
+            return
+        stubborn = self.market.faults.take(self.name, "cancel_10148", symbol)
+        if stubborn is not None or not tws.order.is_live:
+            words = f"OrderId {order_id} that needs to be cancelled cannot be cancelled, state: {tws.status}."
+            client.answer(error(order_id, 10148, words, client.version))
+        elif tws.pending_cancel:
+            words = f"Cancel attempted when order is not in a cancellable state.  Order permId = {tws.perm_id}"
+            client.answer(error(order_id, 161, words, client.version))
+        else:
+            self._begin_cancel(tws)
+
+    def cancel_all(self) -> None:
+        """Cancel every live order of every client."""
+        for tws in self.all():
+            if tws.order.is_live and not tws.pending_cancel:
+                self._begin_cancel(tws)
+
+    def _begin_cancel(self, tws: TwsOrder) -> None:
+        tws.pending_cancel = True
+        self._tell(tws, [order_status(tws)])
+        asyncio.get_running_loop().call_later(self.market.fill_delay, self.market.cancel, tws.order)
+
+    # -- TELLING --
+
+    def on_event(self, event: Event) -> None:
+        """Tell the owner of an order what the market did with it."""
+        tws = self._by_number.get(event.order.number)
+        client = self._clients.get(tws.client_id) if tws is not None else None
+        if tws is None or client is None:
+            return
+        if event.kind == "fill" and event.execution is not None:
+            self._tell(tws, [execution(tws, event.execution)])
+            self._tell_status(tws, self._standing(tws))
+            self._tell_status(tws, [open_order(tws, client.version, event.execution.commission)])
+            self._tell(tws, [commission(event.execution)])
+        elif event.kind == "accepted":
+            first = [open_order(tws, client.version), order_status(tws, tws.status if tws.why_held else "PreSubmitted")]
+            self._tell_status(tws, first)
+            if tws.status == "Submitted":
+                self._tell_status(tws, self._standing(tws))
+        elif event.kind == "rejected":
+            words = f"Order rejected - reason:{event.order.reason}"
+            self._tell(tws, [*self._standing(tws), error(tws.order_id, 201, words, client.version)])
+        elif event.kind == "modified":
+            self._tell_status(tws, self._standing(tws))
+        else:
+            self._tell_status(tws, [order_status(tws)])
+            self._tell(tws, [error(tws.order_id, 202, "Order Canceled - reason:", client.version)])
+
+    def _standing(self, tws: TwsOrder) -> list[bytes]:
+        client = self._clients.get(tws.client_id)
+        return [] if client is None else [open_order(tws, client.version), order_status(tws)]
+
+    def _tell_status(self, tws: TwsOrder, frames: Iterable[bytes]) -> None:
+        if not tws.no_status:
+            self._tell(tws, [frame for frame in frames for _ in range(2 if tws.twice and _is_status(frame) else 1)])
+
+    def _tell(self, tws: TwsOrder, frames: list[bytes]) -> None:
+        client = self._clients.get(tws.client_id)
+        if tws.silent or client is None:
+            return
+        if tws.not_before:
+            tws.waiting.extend(frames)
+        else:
+            client.push(*frames)
+
+
+def _is_status(frame: bytes) -> bool:
+    return frame[4:6] == b"3\0"
+
+
+def _unplaced(fields: dict[str, Any]) -> MarketOrder:
+    """Return an order that only serves to write a message about it; the market never sees it."""
+    return MarketOrder(number=0, received_at=datetime.now(UTC), **fields)

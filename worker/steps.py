@@ -1,0 +1,71 @@
+"""How a worker's life hangs on Celery's: the engine starts before the pool and stops after its last task.
+
+A bootstep that merely requires the pool would be stopped while tasks still run, and a signal handler that fails is only
+logged and leaves a worker without a connection; a step that the *pool* requires does neither (QUEUE.md A6).
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from celery import Celery, bootsteps
+from celery.worker.components import Pool
+
+from models.errors import ConfigurationError, CorroError
+from models.settings import load_settings
+from worker.engine import Engine
+
+_engine: Engine | None = None
+
+
+def engine() -> Engine:
+    """Return the engine of this worker process."""
+    assert _engine is not None, "tasks run in a worker process only"
+    return _engine
+
+
+def broker_of(queues: Any) -> str:
+    """Return the one broker whose queues a worker consumes.
+
+    Raises:
+        ConfigurationError: the queues name no broker, or several.
+    """
+    names = {str(queue).partition(".")[2] for queue in queues}
+    if len(names) != 1:
+        raise ConfigurationError(
+            f"one worker is bound to one broker, but the queues are {sorted(map(str, queues))}: "
+            "start it as `corro worker NAME`, or with -Q orders.NAME,control.NAME,data.NAME"
+        )
+    return names.pop()
+
+
+class EngineStep(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Starts and stops the engine."""
+
+    requires = {"celery.worker.components:Timer"}
+
+    def start(self, worker: Any) -> None:
+        """Start the engine; a worker that is misconfigured exits instead of consuming orders it cannot send."""
+        global _engine
+        try:
+            _engine = Engine(load_settings(), broker_of(worker.app.amqp.queues.consume_from))
+            _engine.start()
+        except CorroError as error:
+            print(f"corro: {error}", file=sys.stderr)  # noqa: T201
+            raise SystemExit(2) from None
+
+    def stop(self, worker: Any) -> None:
+        """Stop the engine after the last task."""
+        global _engine
+        if _engine is not None:
+            _engine.stop()
+            _engine = None
+
+    terminate = stop
+
+
+def bind(app: Celery) -> None:
+    """Add the step to an app."""
+    app.steps["worker"].add(EngineStep)
+    Pool.requires = (*Pool.requires, EngineStep)

@@ -1,0 +1,38 @@
+"""The tasks: their names are the contract, their bodies hand over to the engine.
+
+None of them raises for a bad message: what is wrong with an order is written on the order.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+
+from worker.celery import app
+from worker.steps import engine
+
+log = structlog.get_logger()
+
+
+@app.task(name="orders.submit")  # type: ignore[untyped-decorator]
+def submit(orders: Any) -> None:
+    """Execute a batch of order objects."""
+    engine().execution.submit(orders)
+
+
+@app.task(name="orders.cancel")  # type: ignore[untyped-decorator]
+def cancel(client_order_ids: Any) -> None:
+    """Cancel orders by their ids."""
+    ids = [client_order_ids] if isinstance(client_order_ids, str) else list(client_order_ids)
+    engine().cancel([str(i) for i in ids])
+
+
+def _data_task(kind: str) -> None:
+    @app.task(name=f"data.{kind}")  # type: ignore[untyped-decorator]
+    def fetch(fetch_id: str, **request: Any) -> None:
+        engine().fetcher.take(kind, fetch_id, request)
+
+
+for _kind in ("quote", "bars", "account", "positions", "orders"):
+    _data_task(_kind)

@@ -1,0 +1,94 @@
+"""Kombu's Redis transport, with a guard at the door: what is no readable message is set aside, never fatal.
+
+Without it a message that misses its content-type ends the worker, one without an id sends it into an endless reconnect,
+and one that is no JSON is lost (QUEUE.md A1). The guard looks at each message before kombu does.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import redis
+import structlog
+from kombu.transport import TRANSPORT_ALIASES
+from kombu.transport import redis as kombu_redis
+
+log = structlog.get_logger()
+
+#: Where unreadable messages are kept, newest first, for a person to look at.
+SET_ASIDE = "corro.set_aside"
+_KEEP = 10_000
+
+
+def fault(item: bytes) -> str | None:
+    """Say what is wrong with a message, or None if a worker can take it."""
+    try:
+        message = json.loads(item)
+        headers, properties = message["headers"], message["properties"]
+        if not isinstance(headers.get("task"), str) or not isinstance(headers.get("id"), str):
+            return "headers.task and headers.id must be text"
+        if not properties["delivery_tag"] or "routing_key" not in properties["delivery_info"]:
+            return "properties.delivery_tag and delivery_info.routing_key must be there"
+        if message.get("content-type") != "application/json":
+            return f"content-type must be application/json, was {message.get('content-type')!r}"
+        body = message["body"]
+        if properties.get("body_encoding") == "base64":
+            body = base64.b64decode(body)
+        args, kwargs, _ = json.loads(body)
+        if not isinstance(args, list) or not isinstance(kwargs, dict):
+            return "the body must be [args, kwargs, embed]"
+    except KeyError as error:
+        return f"{error.args[0]} is missing"
+    except (ValueError, TypeError, AttributeError) as error:
+        return f"not a Celery message: {error}"
+    return None
+
+
+class GuardedRedis(redis.Redis):
+    """A client whose BRPOP never hands out an unreadable message."""
+
+    def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
+        """Read a reply; an unreadable message is set aside and looks like an empty queue."""
+        reply = super().parse_response(connection, command_name, **options)  # type: ignore[no-untyped-call]
+        if command_name != "BRPOP" or not reply:
+            return reply
+        queue, item = reply
+        why = fault(item)
+        if why is None:
+            return reply
+        log.error("message_set_aside", queue=queue.decode(errors="replace"), why=why, message=repr(item[:300]))
+        self._set_aside(queue, item, why)
+        return None
+
+    def _set_aside(self, queue: bytes, item: bytes, why: str) -> None:
+        kept = json.dumps(
+            {"queue": queue.decode(errors="replace"), "why": why, "message": item.decode(errors="replace")}
+        )
+        try:
+            aside = redis.Redis(connection_pool=self.connection_pool)
+            aside.lpush(SET_ASIDE, kept)
+            aside.ltrim(SET_ASIDE, 0, _KEEP - 1)
+        except redis.RedisError as error:
+            log.error("message_not_kept", error=str(error), message=kept)
+
+
+class Channel(kombu_redis.Channel):  # type: ignore[misc]
+    """Kombu's channel with the guarded client."""
+
+    def _get_client(self) -> Any:
+        client = super()._get_client()
+        return GuardedRedis if client is redis.Redis else client
+
+
+class Transport(kombu_redis.Transport):  # type: ignore[misc]
+    """Kombu's transport with the guarded channel."""
+
+    Channel = Channel
+
+
+def install() -> None:
+    """Have every redis:// connection of this process use the guard."""
+    for alias in ("redis", "rediss", "redis+socket"):
+        TRANSPORT_ALIASES[alias] = "worker.transport:Transport"
