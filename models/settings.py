@@ -281,7 +281,7 @@ def sandbox_brokers(home: Path) -> dict[str, BrokerSettings]:
             "base_url": f"http://127.0.0.1:{ports['tda']}/v1",
             "api_key": "sandbox",
             "refresh_token": "sandbox",
-            "account_id": "100000001",
+            "account_id": "123456789",
         },
     }
     return {name: BrokerSettings(adapter=name, **table) for name, table in tables.items()}

@@ -113,9 +113,8 @@ class Order:
 
     def __repr__(self) -> str:
         filled = f"{self.filled_quantity.normalize():f}/{self.quantity.normalize():f}"
-        return (
-            f"<Order {self.client_order_id} {self.side} {filled} {self.symbol} {self.status} at {self.broker}"
-            + (f": {self.reason}>" if self.reason else ">")
+        return f"<Order {self.client_order_id} {self.side} {filled} {self.symbol} {self.status} at {self.broker}" + (
+            f": {self.reason}>" if self.reason else ">"
         )
 
 

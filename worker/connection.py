@@ -39,6 +39,8 @@ class Supervisor:
         self.broker, self.timing = broker, timing
         self._after_connect, self._tell = after_connect, tell
         self._open = threading.Event()
+        #: Set once the first connect has succeeded or failed: until then orders wait instead of falling back.
+        self.has_tried = threading.Event()
         self._session: object = None
         self._failures = 0
         self._next_try = 0.0
@@ -70,11 +72,13 @@ class Supervisor:
             return
         self._session, self._failures = session, 0
         self._open.set()
+        self.has_tried.set()
         self._tell("ready", "")
         log.info("connected", broker=self.broker.name)
 
     def _later(self, error: CorroError) -> None:
         self._failures += 1
+        self.has_tried.set()
         pause = min(self.timing.reconnect_first * 2 ** min(self._failures - 1, 10), self.timing.reconnect_longest)
         if isinstance(error, ConfigurationError):
             pause = _MISCONFIGURED_PAUSE_S

@@ -70,6 +70,7 @@ class Engine:
             self.supervisor.is_open,
         )  # fmt: skip
         self.execution.gate = self.supervisor.is_open
+        self.execution.may_claim = self.supervisor.has_tried.is_set
         self.broker.updates(self.updates.put)
         self.loops = [
             Loop("pulse", timing.heartbeat_every, self.pulse.beat),

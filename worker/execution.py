@@ -100,6 +100,8 @@ class Execution:
         self.recorder = Recorder(settings, broker.name, dedupes=self.capabilities.dedupes_client_order_id)
         #: Closed while the connection is down or not reconciled yet.
         self.gate: Callable[[], bool] = lambda: True
+        #: False while the first connect is under way: orders wait for it instead of falling back at once.
+        self.may_claim: Callable[[], bool] = lambda: True
         self._senders = ThreadPoolExecutor(self.capabilities.parallel_orders, thread_name_prefix="send")
 
     def close(self) -> None:
@@ -133,6 +135,8 @@ class Execution:
 
     def _rounds(self, which: Any) -> int:
         total = 0
+        if not self.may_claim():
+            return total  # the sweep comes by again
         while claimed := self.claim(which):
             total += len(claimed)
             self.send(claimed)

@@ -183,7 +183,11 @@ class Recorder:
         if attempt["outcome"] != Outcome.ACCEPTED:
             _accept(entry, attempt_no)
         self._identify(entry, attempt_no, report)
-        if attempt_no != entry.order["attempt_no"] or entry.status is Status.QUEUED or (revived and entry.status in TERMINAL and report.status not in DONE):
+        if (
+            attempt_no != entry.order["attempt_no"]
+            or entry.status is Status.QUEUED
+            or (revived and entry.status in TERMINAL and report.status not in DONE)
+        ):
             self._stray(entry, attempt_no, report, after)
         self._move(entry, attempt_no, report)
 

@@ -23,6 +23,7 @@ class Client:
     def __init__(self, door: TdaDoor, dialect: str) -> None:
         self.door, self.dialect = door, dialect
         self.session = requests.Session()
+        self.timeout = 3.0
         self.account = f"/accounts/{door.account_path}"
         self.orders = f"{self.account}/orders"
         self.log_in()
@@ -39,7 +40,9 @@ class Client:
         self.session.headers["Authorization"] = f"Bearer {token}"
 
     def call(self, method: str, path: str, **more: Any) -> requests.Response:
-        return self.session.request(method, self.door.url + self.door.dialect.trader + path, timeout=1, **more)
+        return self.session.request(
+            method, self.door.url + self.door.dialect.trader + path, timeout=self.timeout, **more
+        )
 
     def data(self, path: str, **params: Any) -> requests.Response:
         return self.session.get(self.door.url + self.door.dialect.data + path, params=params, timeout=3)
@@ -306,6 +309,7 @@ def test_tda_lists_by_days_and_schwab_insists_on_exact_times(tda: Client, schwab
     tda.placed()
     assert len(tda.listed(fromEnteredTime=f"{today}", toEnteredTime=f"{today}")) == 1
     assert tda.listed(fromEnteredTime=f"{today - timedelta(5)}", toEnteredTime=f"{today - timedelta(2)}") == []
+    assert len(tda.listed(fromEnteredTime="1971-01-01T00:00:00+0000")) == 1
     schwab.placed()
     assert schwab.call("GET", schwab.orders).status_code == 400
     assert schwab.call("GET", schwab.orders, params={"fromEnteredTime": f"{today}T00:00:00Z"}).status_code == 400
@@ -429,11 +433,13 @@ def test_hangs_drops_and_accepted_errors(house: Sandbox, client: Client) -> None
         ("accept_drop", {}, 2),
         ("slow", {"seconds": 30}, 3),
     )
+    client.timeout = 0.4
     for kind, options, taken in cases:
         house.fault(client.dialect, kind, **options)
         with pytest.raises(requests.exceptions.RequestException):
             client.place()
         assert house.taken(client.dialect) == taken, kind
+    client.timeout = 3.0
     house.fault(client.dialect, "status", status=503, accepted=True, operation="place")
     assert client.place().status_code == 503
     assert house.taken(client.dialect) == 4

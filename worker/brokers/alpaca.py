@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
-from urllib.parse import quote as in_url
 
 import structlog
 
@@ -47,7 +46,7 @@ from worker.brokers.alpaca_rest import READ_WITHIN_S, Access, AlpacaRest, access
 from worker.brokers.alpaca_stream import TradeUpdates, stream_url
 from worker.brokers.base import AbsenceRule, BrokerInterface, Capabilities, OrderRef, Ticket
 from worker.brokers.http import exchange, lost_after
-from worker.brokers.values import UNREADABLE, rfc3339
+from worker.brokers.values import UNREADABLE, rfc3339, segment
 
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
@@ -59,6 +58,8 @@ _EVENTS = _FILLS | {
     "held", "restated",
 }  # fmt: skip
 _PAGE, _FILLS_PAGE, _BARS_PAGE = 500, 100, 10_000
+#: Orders that are cheaper to look up one by one than in a listing.
+_FEW = 3
 _TIMEFRAMES = ("1Min", "5Min", "15Min", "30Min", "1Hour", "1Day", "1Week", "1Month")
 
 
@@ -110,6 +111,7 @@ class AlpacaBroker(BrokerInterface):
         if blocked:
             self._log.warning("account_blocked", flags=blocked)
         self._up = True
+        self._heard_at = self._heard_at or utcnow()
         self._listen(access)
 
     def disconnect(self) -> None:
@@ -145,7 +147,7 @@ class AlpacaBroker(BrokerInterface):
             access.key_id,
             access.secret_key,
             on_event=self._on_event,
-            on_listening=self._on_listening,
+            on_gap=self._catch_up,
         )
         self._stream.start()
 
@@ -178,7 +180,7 @@ class AlpacaBroker(BrokerInterface):
     def cancel_order(self, ref: OrderRef) -> None:
         """Ask for the cancel; Alpaca answers 204 before it is done."""
         order_id = ref.broker_order_id or self._id_of(ref)
-        self._account.delete(f"/orders/{in_url(order_id, safe='')}", READ_WITHIN_S)
+        self._account.delete(f"/orders/{segment(order_id)}", READ_WITHIN_S)
 
     def find_order(self, ref: OrderRef) -> Sighting:
         """Look the order up by the id we gave it; unique at Alpaca for ever."""
@@ -195,6 +197,16 @@ class AlpacaBroker(BrokerInterface):
                 f"{self.name}: asked for {our_id}, was shown {report.broker_client_order_id}", broker=self.name
             )
         return Found(report=report)
+
+    def find_orders(self, refs: Sequence[OrderRef]) -> list[Sighting]:
+        """Look several orders up in one listing, and singly those that it does not show."""
+        if len(refs) <= _FEW:
+            return [self.find_order(ref) for ref in refs]
+        since = min(ref.sent_at for ref in refs) - timedelta(seconds=5)
+        listed = self._listing({"status": "all", "after": rfc3339(since)}).values()
+        shown = {order.broker_client_order_id: order for order in listed}
+        seen = [(ref, shown.get(ref.broker_client_order_id)) for ref in refs]
+        return [Found(report=order) if order else self.find_order(ref) for ref, order in seen]
 
     def get_orders(self, *, open_only: bool = True, since: datetime | None = None) -> Sequence[OrderReport]:
         """Return open orders, and with open_only=False also those submitted after `since`."""
@@ -308,7 +320,7 @@ class AlpacaBroker(BrokerInterface):
 
     def get_market_data(self, symbol: str) -> QuoteReport:
         """Return the latest quote and trade of the configured feed."""
-        rest, path, feed = self._data, f"/stocks/{in_url(symbol, safe='')}", {"feed": self._feed}
+        rest, path, feed = self._data, f"/stocks/{segment(symbol)}", {"feed": self._feed}
         quote = rest.read_data(f"{path}/quotes/latest", feed).get("quote") or {}
         trade = rest.read_data(f"{path}/trades/latest", feed).get("trade") or {}
         report = rest.parse_data(lambda both: read.quote_report(symbol, *both), (quote, trade))
@@ -337,7 +349,7 @@ class AlpacaBroker(BrokerInterface):
     def _bar_rows(self, symbol: str, query: dict[str, Any]) -> list[Any]:
         rows: list[Any] = []
         while True:
-            page = self._data.read_data(f"/stocks/{in_url(symbol, safe='')}/bars", query)
+            page = self._data.read_data(f"/stocks/{segment(symbol)}/bars", query)
             rows += page.get("bars") or []
             token = page.get("next_page_token")
             if not token:
@@ -374,14 +386,12 @@ class AlpacaBroker(BrokerInterface):
         self._push(report)
 
     def _read_again(self, order_id: str) -> OrderReport:
-        raw = self._account.read(f"/orders/{in_url(order_id, safe='')}", None, dict)
+        raw = self._account.read(f"/orders/{segment(order_id)}", None, dict)
         return self._account.parse(read.order_report, raw)
 
-    def _on_listening(self) -> None:
+    def _catch_up(self) -> None:
         """Read what was missed: the stream replays nothing (BROKERS.md 2.5)."""
-        since, self._heard_at = self._heard_at, utcnow()
-        if since is None:
-            return
+        since, self._heard_at = self._heard_at or utcnow(), utcnow()
         for fill in self.get_fills(since - timedelta(seconds=5)):
             self._push(fill)
         for order in self.get_orders(open_only=False, since=since - timedelta(seconds=5)):

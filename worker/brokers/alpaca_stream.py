@@ -47,7 +47,8 @@ class TradeUpdates:
         url: ws:// or wss:// address.
         key_id, secret_key: the account's keys.
         on_event: gets the `data` of every trade update; may block for a REST call, and may fail.
-        on_listening: called each time the stream has begun to listen; may block, and may fail.
+        on_gap: called when updates may have been missed: each time the stream begins to listen, and after a frame that
+            could not be read; may block, and may fail.
     """
 
     def __init__(
@@ -58,11 +59,11 @@ class TradeUpdates:
         secret_key: str,
         *,
         on_event: Callable[[dict[str, Any]], None],
-        on_listening: Callable[[], None],
+        on_gap: Callable[[], None],
     ) -> None:
         self._broker, self._log = broker, _log.bind(broker=broker)
         self._url, self._keys = url, (key_id, secret_key)
-        self._on_event, self._on_listening = on_event, on_listening
+        self._on_event, self._on_gap = on_event, on_gap
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
@@ -134,7 +135,7 @@ class TradeUpdates:
             self._url, open_timeout=_PATIENCE_S, close_timeout=1, ping_interval=15, ping_timeout=15, max_size=2**22
         ) as socket:
             await self._authorize(socket)
-            await asyncio.to_thread(self._guarded, self._on_listening)
+            await asyncio.to_thread(self._guarded, self._on_gap)
             async for frame in socket:
                 await self._handle(frame)
 
@@ -164,6 +165,7 @@ class TradeUpdates:
             message = _decode(frame)
         except ValueError as error:
             self._log.warning("stream_frame_unreadable", error=str(error))
+            await asyncio.to_thread(self._guarded, self._on_gap)
             return
         if message.get("stream") == "trade_updates":
             await asyncio.to_thread(self._guarded, self._on_event, message.get("data") or {})

@@ -24,6 +24,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import NewConnectionError
+from urllib3.response import HTTPResponse as WireResponse
 
 from models.errors import (
     BrokerError,
@@ -203,12 +204,21 @@ class _GatedHTTPS(_Gated, HTTPSConnection):
     pass
 
 
+class _WholeResponse(WireResponse):
+    """Half a body is an error; requests would return it as if it were whole."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs | {"enforce_content_length": True})
+
+
 class _HTTPPool(HTTPConnectionPool):
     ConnectionCls = _GatedHTTP
+    ResponseCls = _WholeResponse
 
 
 class _HTTPSPool(HTTPSConnectionPool):
     ConnectionCls = _GatedHTTPS
+    ResponseCls = _WholeResponse
 
 
 _POOLS = {"http": _HTTPPool, "https": _HTTPSPool}
@@ -339,7 +349,6 @@ def patiently(read: Callable[[], T], tries: int = 3) -> T:
 
 
 _AS_DATA: dict[type[BrokerError], type[DataError]] = {
-    RateLimited: PacingViolation,
     NotPermitted: DataNotPermitted,
     InstrumentUnknown: NoData,
 }
@@ -351,4 +360,6 @@ def as_data_error(error: CorroError) -> CorroError:
         return error
     if isinstance(error, RateLimited):
         return PacingViolation(str(error), retry_after=error.retry_after)
+    if str(error.code).startswith("404"):
+        return NoData(str(error))
     return _AS_DATA.get(type(error), DataError)(str(error))

@@ -17,7 +17,6 @@ broker order id, and sending twice is two orders.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -89,8 +88,11 @@ class IbkrBroker(BrokerInterface):
         if self.is_connected():
             return
         live = self._live
-        if live is not None and live.up and live.gate and time.monotonic() - (self._cut_at or 0) < _PATIENCE_S:
+        waited = time.monotonic() - self._cut_at if self._cut_at is not None else _PATIENCE_S
+        if live is not None and live.up and waited < _PATIENCE_S:
             raise NotConnected(f"{self.name}: {live.gate}; waiting for IB", broker=self.name)
+        if not self._thread.alive:
+            self._live = None  # after a fork it is the parent's: not ours to close
         self._thread.start()
         # TCP and handshake, the two readings, and some air.
         limit = 2 * options.connect_timeout_s + 2 * options.request_timeout_s + 5
@@ -99,9 +101,8 @@ class IbkrBroker(BrokerInterface):
 
     async def _open(self, options: Options) -> None:
         await self._close()
-        loop = asyncio.get_running_loop()
         self._sdk = self._sdk or load_sdk(options.sdk)
-        self._pace = self._pace or Pace(options.messages_per_s, loop.time)
+        self._pace = self._pace or Pace(options.messages_per_s, time.monotonic)
         session = Session(self._sdk, options, self._book, self._pace, self._on_change)
         try:
             await session.open()
@@ -122,7 +123,6 @@ class IbkrBroker(BrokerInterface):
             self._thread.call(self._close(), 5)
         self._live = None
         self._thread.stop()
-        self._pace = None  # its clock was the loop's
 
     def is_connected(self) -> bool:
         """Tell whether an order could be sent now: API ready, synchronised, and IB reachable behind TWS."""

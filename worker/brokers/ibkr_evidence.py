@@ -102,7 +102,7 @@ class Flight:
         if self.perm_id and (status in terms.ALIVE or held):
             self.alive = True
         if status in terms.ENDED:
-            self.ended_at = self.ended_at or now
+            self.ended_at = now if self.ended_at is None else self.ended_at
         self.changed.set()
 
     def hear(self, number: int, text: str, now: float) -> None:
@@ -135,7 +135,7 @@ class Flight:
         confirmed = self.status in terms.ENDED | {terms.INACTIVE}
         if code_of(number).proof is not Proof.REFUSED:
             verdict = Verdict.SEEN if self.ended_at is not None else Verdict.UNKNOWN
-            return _when(now, heard_at + (SETTLE_S if self.ended_at else UNDECIDED_SETTLE_S), verdict)
+            return _when(now, heard_at + (SETTLE_S if self.ended_at is not None else UNDECIDED_SETTLE_S), verdict)
         if self.shown and not confirmed:
             # IB has given it a permId and then said no: only the wire's own Inactive or Cancelled settles that (4.3).
             return _when(now, heard_at + UNDECIDED_SETTLE_S, Verdict.UNKNOWN)
@@ -291,7 +291,7 @@ class OrderBook:
             self.cancels[order_id].hear(number, text)
         if flight is not None:
             flight.hear(number, text, self._clock())
-        known = self.by_order_id(order_id)
+        known = self.by_order_id(order_id) if order_id > 0 else None
         if known is not None and not known.cancel_requested and number in _ENDING_CODES:
             known.code = (number, text)
             self._push(known)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 from models.errors import (
     ConnectionLost,
@@ -42,6 +43,7 @@ LINGER_S = 60.0
 #: How long a cancel waits for the first word about it; silence means requested.
 CANCEL_WAIT_S = 2.0
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+_NEW_YORK = ZoneInfo("America/New_York")
 
 
 # -- PLACE ---
@@ -214,13 +216,22 @@ async def find(session: Session, refs: Sequence[OrderRef]) -> list[Sighting]:
     session.check()  # an answer from a connection that was cut meanwhile proves nothing
     counts = f"{len(open_lines)} open, {len(executions)} executions, {len(completed)} completed"
     evidence = f"open orders, executions and completed orders answered: {counts}"
-    return [_sighting(_candidates(session.book, ref, open_lines, completed, executions), evidence) for ref in refs]
+    found = [_candidates(session.book, ref, open_lines, completed, executions) for ref in refs]
+    zones = (session.options.timezone, _NEW_YORK)
+    return [_sighting(ref, reports, evidence, zones) for ref, reports in zip(refs, found, strict=True)]
 
 
-def _sighting(reports: list[OrderReport], evidence: str) -> Sighting:
-    if not reports:
+def _sighting(ref: OrderRef, reports: list[OrderReport], evidence: str, zones: Sequence[tzinfo]) -> Sighting:
+    if len(reports) == 1:
+        return Found(report=reports[0])
+    if not reports and all(_same_day(ref.sent_at, zone) for zone in zones):
         return Missing(evidence=evidence)
-    return Found(report=reports[0]) if len(reports) == 1 else Ambiguous(candidates=tuple(reports))
+    # Executions and completed orders reach back to midnight only: what was sent before cannot be called absent.
+    return Ambiguous(candidates=tuple(reports))
+
+
+def _same_day(at: datetime, zone: tzinfo) -> bool:
+    return at.astimezone(zone).date() == datetime.now(zone).date()
 
 
 def _candidates(

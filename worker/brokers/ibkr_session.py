@@ -45,6 +45,7 @@ class Session:
         self._clock = asyncio.get_running_loop().time
         self._complaints: list[tuple[int, str]] = []
         self._unreadable = 0
+        self._lost = False
         self._contracts: dict[str, asyncio.Task[Any]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._reads: dict[int, tuple[asyncio.Future[None], list[Execution]]] = {}
@@ -365,6 +366,9 @@ class Session:
         _log.exception("ibkr.unreadable_frame", broker=self.options.broker, frame=message)
 
     def _on_lost(self) -> None:
+        if self._lost:
+            return
+        self._lost = True
         if self.gate != "disconnected":
             _log.warning("ibkr.connection_lost", broker=self.options.broker, where=self.options.where)
         self.gate = "the socket is closed"

@@ -114,7 +114,7 @@ class Options:
                 connect_timeout_s=float(get("connect_timeout", 20)),
                 request_timeout_s=float(get("request_timeout", 10)),
                 messages_per_s=int(get("messages_per_second", 45)),
-                heartbeat_s=float(get("heartbeat", 5)),
+                heartbeat_s=max(float(get("heartbeat", 5)), 0.05),
                 delayed_quotes=str(get("delayed_quotes", False)).lower() in ("1", "true", "yes"),
             )
         except (ValueError, ZoneInfoNotFoundError) as error:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
-from urllib.parse import quote as in_url
 from urllib.parse import urlsplit
 
 import requests
@@ -26,6 +25,8 @@ from models.errors import (
     NotConnected,
     NotPermitted,
     OrderRejected,
+    OutcomeUnknown,
+    Refused,
     UnreadableReply,
     Unsupported,
 )
@@ -48,19 +49,16 @@ from models.reports import (
 from models.settings import BrokerSettings
 from worker.brokers import tda_reports as read
 from worker.brokers.base import AbsenceRule, BrokerInterface, Capabilities, OrderRef, Ticket
-from worker.brokers.http import exchange
+from worker.brokers.http import Exchange, exchange, lost_after
 from worker.brokers.tda_dialects import FREQUENCIES, SCHWAB, TDA, Dialect, order_body
+from worker.brokers.tda_orders import BEFORE, OrderBook
 from worker.brokers.tda_rest import READ_WITHIN_S, TdaRest, by_words
 from worker.brokers.tda_watch import OrderWatch
 from worker.brokers.tokens import TokenKeeper, token_path
-from worker.brokers.values import Raw
+from worker.brokers.values import Raw, segment
 
 _log = structlog.get_logger(__name__)
 
-#: An order is looked for from this long before its send, for clocks that differ, until this long after it.
-BEFORE, AFTER = timedelta(seconds=5), timedelta(seconds=120)
-#: A listing that holds as many may have been cut.
-MAX_RESULTS = 3000
 #: Pauses before asking again for an order that its Location promised: listings lag.
 _LAG_S = (0.0, 0.2, 0.5)
 
@@ -87,13 +85,13 @@ class TdaBroker(BrokerInterface):
     def __init__(self, name: str, settings: BrokerSettings) -> None:
         super().__init__(name, settings)
         self._log = _log.bind(broker=name)
-        self._rest = TdaRest(
-            name, _root(settings.get("base_url") or self.dialect.default_url, self.dialect), self._went_down
-        )
+        root = _root(settings.get("base_url") or self.dialect.default_url, self.dialect)
+        self._rest = TdaRest(name, root, self._went_down)
+        self._book = OrderBook(name, self._rest, self.dialect, self._path)
         self._account = ""
         self._up = False
         self._callback: Callable[[Report], None] | None = None
-        self._watch = OrderWatch(name, self._entered_since, self._push, float(settings.get("poll_s") or 1.0))
+        self._watch = OrderWatch(name, self._book.entered_since, self._push, float(settings.get("poll_s") or 1.0))
 
     # -- CONNECTION ---
     @classmethod
@@ -197,7 +195,7 @@ class TdaBroker(BrokerInterface):
     def _path(self, rest: str) -> str:
         if not self._account:
             raise NotConnected(f"{self.name}: not connected; connect first", broker=self.name)
-        return f"{self.dialect.trader}/accounts/{in_url(self._account, safe='')}{rest}"
+        return f"{self.dialect.trader}/accounts/{segment(self._account)}{rest}"
 
     # -- ORDERS ---
     def place_order(self, ticket: Ticket) -> OrderReport:
@@ -205,48 +203,66 @@ class TdaBroker(BrokerInterface):
         self.capabilities.check(ticket.order, self.name)
         body = order_body(ticket.order, self.dialect, self.name)
         sent_at = utcnow()
-        with exchange(ticket.deadline_s):
+        with exchange(ticket.deadline_s) as whole:
             answer = self._rest.send(
                 "POST", self._path("/orders"), body, deadline_s=ticket.deadline_s, gate=ticket.still_mine
             )
-            order_id = self._promised(answer)
-            raw = self._fetched(order_id)
-        wanted = read.terms(body)
-        if raw is None:
-            self._watch.add(order_id, wanted, sent_at)
-            return self._taken(order_id, ticket.order)
-        return self._judged(raw, wanted, sent_at)
+            try:
+                return self._placed(answer, ticket.order, read.terms(body), sent_at, whole)
+            except (Refused, OutcomeUnknown):
+                raise
+            except Exception as error:
+                raise lost_after(error, self.name) from error
 
     def cancel_order(self, ref: OrderRef) -> None:
         """Ask for the cancel; the status follows."""
         order_id = ref.broker_order_id or self._id_of(ref)
-        self._rest.send("DELETE", self._path(f"/orders/{in_url(order_id, safe='')}"), deadline_s=READ_WITHIN_S)
+        self._rest.send("DELETE", self._path(f"/orders/{segment(order_id)}"), deadline_s=READ_WITHIN_S)
 
     def find_order(self, ref: OrderRef) -> Sighting:
         """Look at the id we were given, then for the one order that has these terms and is nobody else's."""
-        wanted = read.terms(order_body(ref.order, self.dialect, self.name))
-        raw = self._by_id(ref.broker_order_id) if ref.broker_order_id else None
+        wanted = self._terms(ref)
+        raw = self._book.by_id(ref.broker_order_id) if ref.broker_order_id else None
         if raw is None or not read.is_same(raw, wanted):
-            candidates = self._look_alikes(ref, wanted)
-            if len(candidates) != 1:
-                return self._unclear(ref, candidates)
-            raw = candidates[0]
-        report = self._rest.parse(read.order_report, raw)
-        if report.status not in DONE:
-            self._watch.add(str(report.broker_order_id), wanted, ref.sent_at)
-        return Found(report=report)
+            return self._chosen(ref, wanted, self._book.look_alikes(ref, wanted, self._book.around([ref])))
+        return self._chosen(ref, wanted, [raw])
+
+    def find_orders(self, refs: Sequence[OrderRef]) -> list[Sighting]:
+        """Look for several orders in one reading of the listing; those it does not settle are looked up singly."""
+        rows = self._book.around(refs) if len(refs) > 1 else []
+        by_id = {str(row.get("orderId")): row for row in rows}
+        found: list[Sighting] = []
+        for ref in refs:
+            raw = by_id.get(ref.broker_order_id or "")
+            if raw is not None and read.is_same(raw, self._terms(ref)):
+                found.append(self._chosen(ref, self._terms(ref), [raw]))
+            elif rows and ref.broker_order_id is None:
+                found.append(self._chosen(ref, self._terms(ref), self._book.look_alikes(ref, self._terms(ref), rows)))
+            else:
+                found.append(self.find_order(ref))
+        return found
 
     def get_orders(self, *, open_only: bool = True, since: datetime | None = None) -> Sequence[OrderReport]:
         """Return open orders, and with open_only=False also those entered or closed after `since`."""
         start = utcnow() - self.dialect.longest_window
-        found = self._reports(min(since, start) if since and not open_only else start)
+        found = self._book.reports(min(since, start) if since and not open_only else start)
         return [order for order in found if order.status not in DONE or (not open_only and _is_after(order, since))]
 
     def get_fills(self, since: datetime) -> Sequence[FillReport]:
         """Return executions, of orders that were entered long before as well."""
-        found = self._reports(since - self.dialect.longest_window)
+        found = self._book.reports(since - self.dialect.longest_window)
         fills = [fill for order in found for fill in order.fills if fill.filled_at >= since]
         return sorted(fills, key=lambda fill: fill.filled_at)
+
+    def _placed(
+        self, answer: requests.Response, order: OrderRequest, wanted: read.Terms, sent_at: datetime, whole: Exchange
+    ) -> OrderReport:
+        order_id = self._promised(answer)
+        raw = self._fetched(order_id, whole)
+        if raw is None:
+            self._watch.add(order_id, wanted, sent_at - BEFORE)
+            return self._taken(order_id, order)
+        return self._judged(raw, wanted, sent_at)
 
     def _promised(self, answer: requests.Response) -> str:
         """Return the id of the order just taken; it can be missing, or lead elsewhere (BROKERS.md 3.6)."""
@@ -258,26 +274,18 @@ class TdaBroker(BrokerInterface):
             )
         return order_id
 
-    def _fetched(self, order_id: str) -> Raw | None:
-        """Read an order that was just taken; None if that does not work now."""
+    def _fetched(self, order_id: str, whole: Exchange) -> Raw | None:
+        """Read an order that was just taken; None if that does not work in time."""
         for pause in _LAG_S:
-            time.sleep(pause)
+            time.sleep(min(pause, whole.left()))
             try:
-                raw = self._by_id(order_id)
+                raw = self._book.by_id(order_id)
             except BrokerError as error:
                 self._log.warning("placed_order_unread", broker_order_id=order_id, error=str(error))
                 return None
             if raw is not None:
                 return raw
         return None
-
-    def _by_id(self, order_id: str) -> Raw | None:
-        try:
-            return self._rest.read(self._path(f"/orders/{in_url(order_id, safe='')}"), None, dict)
-        except NotPermitted as error:
-            if error.code != "404":
-                raise
-            return None
 
     def _judged(self, raw: Raw, wanted: read.Terms, sent_at: datetime) -> OrderReport:
         """Return the report of the order that the answer pointed to, if it is the one that was sent."""
@@ -290,7 +298,7 @@ class TdaBroker(BrokerInterface):
             text = report.message or "no reason given"
             raise by_words(text)(f"{self.name} rejected the order: {text}", broker=self.name, code="REJECTED")
         if report.status not in DONE:
-            self._watch.add(str(report.broker_order_id), wanted, sent_at)
+            self._watch.add(str(report.broker_order_id), wanted, sent_at - BEFORE)
         # The 201 says that the broker has it, whatever word the listing uses.
         return replace(report, status=BrokerStatus.ACCEPTED) if report.status is BrokerStatus.UNKNOWN else report
 
@@ -306,53 +314,25 @@ class TdaBroker(BrokerInterface):
             message="taken with 201, not read back yet",
         )
 
-    def _look_alikes(self, ref: OrderRef, wanted: read.Terms) -> list[Raw]:
-        start, end = (ref.sent_at - BEFORE).replace(microsecond=0), ref.sent_at + AFTER
-        others = ref.known | ref.baseline
-        return [
-            raw
-            for raw in self._listed(start, end)
-            if str(raw.get("orderId")) not in others
-            and read.is_same(raw, wanted)
-            and start <= (read.entered(raw) or start) <= end
-        ]
+    def _terms(self, ref: OrderRef) -> read.Terms:
+        return read.terms(order_body(ref.order, self.dialect, self.name))
 
-    def _unclear(self, ref: OrderRef, candidates: Sequence[Raw]) -> Sighting:
-        if candidates:
-            reports = self._rest.parse(lambda rows: tuple(read.order_report(row) for row in rows), candidates)
+    def _chosen(self, ref: OrderRef, wanted: read.Terms, candidates: Sequence[Raw]) -> Sighting:
+        """Adopt the only candidate, and watch it; several or none leave it open."""
+        reports = self._rest.parse(lambda rows: tuple(read.order_report(row) for row in rows), candidates)
+        if len(reports) > 1:
             return Ambiguous(candidates=reports)
-        return Missing(evidence=f"GET orders entered from {ref.sent_at - BEFORE:%H:%M:%S} on: none has these terms")
+        if not reports:
+            return Missing(evidence=f"GET orders entered from {ref.sent_at - BEFORE:%H:%M:%S} on: none has these terms")
+        if reports[0].status not in DONE:
+            self._watch.add(str(reports[0].broker_order_id), wanted, ref.sent_at - BEFORE)
+        return Found(report=reports[0])
 
     def _id_of(self, ref: OrderRef) -> str:
         seen = self.find_order(ref)
         if isinstance(seen, Found) and seen.report.broker_order_id:
             return seen.report.broker_order_id
         raise OrderRejected(f"{self.name} shows no single order like this to cancel", broker=self.name)
-
-    def _reports(self, start: datetime) -> list[OrderReport]:
-        """Read every order entered since, oldest first."""
-        rows = self._entered_since(start)
-        found = self._rest.parse(lambda them: [read.order_report(row) for row in them if _is_plain(row)], rows)
-        return sorted(found, key=lambda order: (order.submitted_at or start, str(order.broker_order_id)))
-
-    def _entered_since(self, start: datetime) -> list[Raw]:
-        now, found = utcnow() + BEFORE, dict[str, Raw]()
-        while start < now:
-            end = min(start + self.dialect.longest_window, now)
-            found |= {str(raw.get("orderId")): raw for raw in self._listed(start, end)}
-            start = end
-        return list(found.values())
-
-    def _listed(self, start: datetime, end: datetime) -> list[Raw]:
-        """Read one listing; one that may have been cut is read again in halves."""
-        query = {"maxResults": MAX_RESULTS, **self.dialect.window(start, end)}
-        rows = self._rest.read(self._path("/orders"), query, list)
-        if len(rows) < MAX_RESULTS:
-            return [row for row in rows if isinstance(row, dict)]
-        if end - start < timedelta(hours=1):
-            raise UnreadableReply(f"{self.name}: more than {MAX_RESULTS} orders in one listing", broker=self.name)
-        middle = start + (end - start) / 2
-        return self._listed(start, middle) + self._listed(middle, end)
 
     def _push(self, report: Report) -> None:
         if self._callback is not None:
@@ -372,7 +352,7 @@ class TdaBroker(BrokerInterface):
 
     def get_market_data(self, symbol: str) -> QuoteReport:
         """Return the current quote."""
-        answer = self._rest.read_data(f"{self.dialect.market}/{in_url(symbol, safe='')}/quotes", {})
+        answer = self._rest.read_data(f"{self.dialect.market}/{segment(symbol)}/quotes", {})
         raw = answer.get(symbol)
         if not raw:
             raise NoData(f"{self.name} has no quote for {symbol}")
@@ -405,7 +385,7 @@ class TdaBroker(BrokerInterface):
             "needExtendedHoursData": "false",
         }
         in_path = "{symbol}" in self.dialect.history
-        path = self.dialect.history.format(symbol=in_url(symbol, safe="")) if in_path else self.dialect.history
+        path = self.dialect.history.format(symbol=segment(symbol)) if in_path else self.dialect.history
         answer = self._rest.read_data(self.dialect.market + path, query if in_path else query | {"symbol": symbol})
         rows = answer.get("candles") or []
         if not isinstance(rows, list):
@@ -421,11 +401,6 @@ class SchwabBroker(TdaBroker):
 
     dialect: ClassVar[Dialect] = SCHWAB
     capabilities = _capabilities(SCHWAB)
-
-
-def _is_plain(raw: Raw) -> bool:
-    """Tell whether an order has a leg of its own; a bracket made by hand in the broker's own tools may not."""
-    return bool(raw.get("orderLegCollection"))
 
 
 def _is_after(order: OrderReport, since: datetime | None) -> bool:

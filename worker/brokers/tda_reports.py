@@ -10,7 +10,7 @@ from typing import Any
 
 from models.reports import AccountReport, Bar, BrokerStatus, FillReport, OrderReport, PositionReport, QuoteReport
 from models.vocabulary import OrderType, Side, TimeInForce
-from worker.brokers.values import Raw, epoch_ms, moment, needed, number, positive
+from worker.brokers.values import UNREADABLE, Raw, epoch_ms, moment, needed, number, positive
 
 _ACCEPTED, _CANCELING = BrokerStatus.ACCEPTED, BrokerStatus.PENDING_CANCEL
 #: BROKERS.md 4.1; there is no word for a partial fill.
@@ -79,7 +79,7 @@ def is_same(raw: Raw, wanted: Terms) -> bool:
     """Tell whether a listed order has these terms; one of another shape has not."""
     try:
         return terms(raw) == wanted
-    except (ValueError, KeyError, TypeError):
+    except UNREADABLE:
         return False
 
 

@@ -231,7 +231,7 @@ def _text(response: requests.Response) -> str:
         return ""
     if not isinstance(body, dict):
         return ""
-    errors = body.get("errors")
+    errors = body.get("errors") if isinstance(body.get("errors"), list) else ()
     parts = [body.get("message"), body.get("error")]
     parts += [one.get("detail") or one.get("title") if isinstance(one, dict) else one for one in errors or ()]
     return "; ".join(str(part) for part in parts if part)[:500]

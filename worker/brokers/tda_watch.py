@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +17,8 @@ from worker.brokers.tda_reports import Terms, is_same, order_report
 _log = structlog.get_logger(__name__)
 
 _LONGEST_PAUSE_S = 30.0
+#: An order that no listing has shown for this long is left to reconciliation.
+_NEVER_SEEN_S = 60.0
 
 #: Lists the orders entered since a time.
 Listing = Callable[[datetime], Iterable[Mapping[str, Any]]]
@@ -25,6 +28,7 @@ Listing = Callable[[datetime], Iterable[Mapping[str, Any]]]
 class _Watched:
     wanted: Terms
     since: datetime
+    added_at: float = field(default_factory=time.monotonic)
     seen: object = None
 
 
@@ -93,6 +97,10 @@ class OrderWatch:
             order_id = str(raw.get("orderId"))
             if order_id in watched:
                 self._look(order_id, watched[order_id], raw)
+        for order_id, one in watched.items():
+            if one.seen is None and time.monotonic() - one.added_at > _NEVER_SEEN_S:
+                self._log.warning("watched_order_not_listed", broker_order_id=order_id)
+                self._forget(order_id)
 
     def _look(self, order_id: str, watched: _Watched, raw: Mapping[str, Any]) -> None:
         if not is_same(raw, watched.wanted):

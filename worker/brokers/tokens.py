@@ -1,7 +1,7 @@
 """OAuth access tokens for TDA and Schwab: refreshed ahead of time, once for all workers, and kept in a private file.
 
-The file is written before a new token is used, because a broker that rotates refresh tokens forgets the old one at once.
-A lock file lets one worker refresh while the others wait and then read what it stored (BROKERS.md 3.2).
+The file is written before a new token is used, because a broker that rotates refresh tokens forgets the old one at
+once. A lock file lets one worker refresh while the others wait and then read what it stored (BROKERS.md 3.2).
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
+from urllib.parse import quote
 
 Raw = Mapping[str, Any]
 
@@ -57,6 +58,11 @@ def epoch_ms(value: Any) -> datetime | None:
     """Return a time given as milliseconds since 1970."""
     found = positive(value)
     return datetime.fromtimestamp(float(found) / 1000, UTC) if found is not None else None
+
+
+def segment(text: str) -> str:
+    """Write a name so that it is one segment of a path, whatever it contains."""
+    return quote(text, safe="")
 
 
 def rfc3339(at: datetime) -> str:

@@ -19,8 +19,6 @@ from worker.sandbox.alpaca_json import NAMESPACE, Json, execution_uuid, order_id
 from worker.sandbox.http_door import HttpDoor
 from worker.sandbox.market import Execution, MarketOrder
 
-#: Events that carry the time at which they happened; the others have none.
-TIMED = frozenset({"fill", "partial_fill", "canceled", "expired", "replaced", "rejected"})
 GARBAGE = b'\x00\xff{"stream":"trade_updates","data":'
 
 
@@ -70,11 +68,13 @@ class TradeUpdates:
                 outbox.put_nowait(frame)
 
     def _update(self, event: str, order: MarketOrder, execution: Execution | None) -> Json:
-        data: Json = {"event": event, "order": order_json(order)}
-        if event in TIMED:
-            at = execution.at if execution is not None else order.closed_at or datetime.now(UTC)
-            data["timestamp"] = stamp(at, order.number)
-        data["execution_id"] = execution_uuid(execution) if execution is not None else _event_id(event, order)
+        at = execution.at if execution is not None else order.closed_at or datetime.now(UTC)
+        data: Json = {
+            "event": event,
+            "execution_id": execution_uuid(execution) if execution is not None else _event_id(event, order),
+            "order": order_json(order),
+            "timestamp": stamp(at, order.number),  # on every event: alpaca-py does not read one without
+        }
         if execution is not None:
             position = self._door.market.account(self._door.name).positions.get(order.symbol)
             data["price"] = plain(execution.price)

@@ -136,6 +136,7 @@ def order_json(order: MarketOrder) -> Json:
     for name in ("extra", "held", "fill_cap", "triggered", "high_water"):
         del body[name]
     body["filled_quantity"] = order.filled_quantity
+    body["wire_id"] = order.extra.get("order_id")  # what a door without client order ids calls it
     plain: Json = _plain(body)
     return plain
 

@@ -42,7 +42,20 @@ TWS_KINDS = frozenset(
         "rollback_next_valid_id",
     }
 )
-KINDS = COMMON_KINDS | TWS_KINDS
+#: Kinds that only HTTP doors know: TDA and Schwab first, Alpaca after them.
+HTTP_KINDS = frozenset(
+    {
+        "token_expired",
+        "list_lag",
+        "location_missing",
+        "location_foreign",
+        "not_found_lag",
+        "stream_silent",
+        "duplicate_update",
+        "garbage_update",
+    }
+)
+KINDS = COMMON_KINDS | TWS_KINDS | HTTP_KINDS
 
 
 @dataclass(slots=True)

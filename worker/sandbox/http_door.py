@@ -140,7 +140,12 @@ class HttpDoor:
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
         await self._runner.setup()
         self.host, self.port = host, port
-        await self._listen()
+        try:
+            await self._listen()
+        except OSError:
+            await self._runner.cleanup()
+            self._runner = self._site = None
+            raise
         self._watcher = asyncio.create_task(self._watch())
         return self.port
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from worker.sandbox.market import MarketOrder
+    from worker.sandbox.orders import MarketOrder
 
 Line = dict[str, Any]
 ORDER_FIELDS = (

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from worker.sandbox.accounts import Account, Book, Position, cents, commission_due
 from worker.sandbox.faults import Fault, Faults
 from worker.sandbox.ledger import Ledger
 from worker.sandbox.matching import execution_price, first_stop
+from worker.sandbox.orders import Event, Execution, Listener, MarketOrder, State
 from worker.sandbox.prices import Bar, PriceBook, Quote
 
 __all__ = [
@@ -36,105 +35,16 @@ __all__ = [
     "State",
 ]
 
-State = Literal["new", "partially_filled", "filled", "canceled", "rejected", "expired", "replaced"]
-
 #: Seconds between looks at resting orders.
 RECHECK_S = 0.25
 #: Orders of this size and above are filled in three parts.
 LARGE = Decimal(1000)
 PARTS = 3
-_LIVE = ("new", "partially_filled")
 #: What a replacement takes over from the order it replaces.
 _COPIED = (
     *("door", "account", "client_order_id", "symbol", "side", "quantity", "order_type", "time_in_force"),
     *("limit_price", "stop_price", "trail_amount", "trail_percent", "extended_hours"),
 )
-
-
-@dataclass(slots=True)
-class Execution:
-    """One fill of a market order."""
-
-    execution_id: str
-    quantity: Decimal
-    price: Decimal
-    at: datetime
-    cumulative: Decimal
-    commission: Decimal
-    realized: Decimal = Decimal(0)  # profit of the shares this fill closed
-
-
-@dataclass(slots=True)
-class MarketOrder:
-    """One order as it stands in the market. `number` counts up over all doors; doors derive their own ids from it."""
-
-    number: int
-    door: str  # "ibkr", "alpaca", "tda", "schwab"
-    account: str
-    client_order_id: str | None  # what the client called it (orderRef, client_order_id); None at TDA
-    symbol: str
-    side: str  # buy | sell | sell_short | buy_to_cover
-    quantity: Decimal
-    order_type: str  # market | limit | stop | stop_limit | trailing_stop
-    time_in_force: str  # day | gtc | ioc | fok | opg | cls
-    received_at: datetime
-    limit_price: Decimal | None = None
-    stop_price: Decimal | None = None  # of a trailing stop: where it stands now
-    trail_amount: Decimal | None = None
-    trail_percent: Decimal | None = None
-    extended_hours: bool = False
-    state: State = "new"
-    reason: str | None = None
-    executions: list[Execution] = field(default_factory=list)
-    closed_at: datetime | None = None
-    replaces: int | None = None
-    replaced_by: int | None = None
-    updated_at: datetime | None = None  # last change of any kind
-    triggered: bool = False  # the stop was reached
-    high_water: Decimal | None = None  # best price seen by a trailing stop
-    held: bool = False  # kept from filling by a fault, until Market.release
-    fill_cap: Decimal | None = None  # stop filling here: the fault `partial`
-    extra: dict[str, object] = field(default_factory=dict)  # wire details a door must echo
-
-    @property
-    def filled_quantity(self) -> Decimal:
-        """Shares filled so far."""
-        return self.executions[-1].cumulative if self.executions else Decimal(0)
-
-    @property
-    def remaining_quantity(self) -> Decimal:
-        """Shares not filled yet."""
-        return self.quantity - self.filled_quantity
-
-    @property
-    def avg_fill_price(self) -> Decimal | None:
-        """Average price over the fills, four decimals; None before the first."""
-        if not self.executions:
-            return None
-        value = sum((e.quantity * e.price for e in self.executions), Decimal(0))
-        return (value / self.filled_quantity).quantize(Decimal("0.0001"))
-
-    @property
-    def is_live(self) -> bool:
-        """Tell whether the order can still be filled."""
-        return self.state in _LIVE
-
-    @property
-    def is_buy(self) -> bool:
-        """Tell buys and covers from sells and shorts."""
-        return self.side in ("buy", "buy_to_cover")
-
-
-@dataclass(slots=True)
-class Event:
-    """What the market tells the doors: kind is accepted, fill, canceled, rejected, expired, replaced or modified."""
-
-    kind: str
-    order: MarketOrder
-    execution: Execution | None = None
-
-
-Listener = Callable[[Event], None]
 
 
 class Market:
@@ -309,7 +219,7 @@ class Market:
             (o.remaining_quantity * (o.limit_price or self.quote(o.symbol).ask) for o in self._open_buys(door)),
             Decimal(0),
         )
-        return book.picture(lambda symbol: self.quote(symbol).last, reserved)
+        return book.picture(self.prices.last, reserved)
 
     def set_position(self, door: str, symbol: str, quantity: Decimal) -> None:
         """Set a position at the current price, without moving cash."""
@@ -372,13 +282,15 @@ class Market:
         """Fill what can be filled of a live order now; immediate orders that cannot are canceled."""
         if not order.is_live:
             return
-        immediate = order.time_in_force in ("ioc", "fok")
+        immediate, waited = order.time_in_force in ("ioc", "fok"), not order.triggered
         price = None if order.held else execution_price(order, self.quote(order.symbol))
         short_of_all = order.time_in_force == "fok" and order.fill_cap is not None
         if price is not None and not short_of_all:
             self._fill(order, price)
         elif immediate and not (order.held and order.fill_cap is None):
             self.cancel(order)
+        elif order.triggered and waited:
+            self._emit("triggered", order)
 
     def _fill(self, order: MarketOrder, price: Decimal) -> None:
         target = order.fill_cap if order.fill_cap is not None else order.quantity

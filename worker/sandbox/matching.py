@@ -9,7 +9,7 @@ from worker.sandbox.accounts import CENT, cents
 from worker.sandbox.prices import Quote
 
 if TYPE_CHECKING:
-    from worker.sandbox.market import MarketOrder
+    from worker.sandbox.orders import MarketOrder
 
 
 def execution_price(order: MarketOrder, quote: Quote) -> Decimal | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time as clock
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -164,6 +165,16 @@ class PriceBook:
         bid = max(last - (cent if noise % 2 or symbol in self._pins else Decimal(0)), cent)
         sizes = [100 * (1 + (noise >> shift) % 9) for shift in (1, 5, 9)]
         return Quote(symbol, bid, last + cent, last, sizes[0], sizes[1], sizes[2], volume, now)
+
+    def last(self, symbol: str) -> Decimal:
+        """Return the last price alone: what accounts are valued at. Raises KeyError for an unknown symbol."""
+        pinned = self._pins.get(symbol)
+        if pinned is not None:
+            return pinned
+        kept = self._current.get(symbol)
+        if kept is not None and kept[0] == int(clock.time() // 60):
+            return _dollars(kept[1])
+        return self.quote(symbol).last
 
     def bars(
         self, symbol: str, timeframe: str, start: datetime, end: datetime, now: datetime | None = None

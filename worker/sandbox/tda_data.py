@@ -22,6 +22,9 @@ PERIODS: dict[str, tuple[tuple[int, ...], int, tuple[str, ...]]] = {
 }
 FREQUENCIES: dict[str, tuple[int, ...]] = {"minute": (1, 5, 10, 15, 30), "daily": (1,), "weekly": (1,), "monthly": (1,)}
 UNITS = {"minute": "Min", "daily": "Day", "weekly": "Week", "monthly": "Month"}
+#: Days of minute candles that the service keeps, by frequency; longer candles go back for ever.
+#: Source: schwab-py `get_price_history_every_*` (48 days of minutes, about nine months of the others).
+KEPT_DAYS = {1: 48, 5: 270, 10: 270, 15: 270, 30: 270}
 PARTS = ("quote", "reference", "regular", "fundamental", "extended")
 
 
@@ -70,7 +73,7 @@ class TdaData:
     def _quote_json(self, symbol: str, request: web.Request) -> Json:
         quote, day, before = self._market.quote(symbol), *self._days(symbol)
         if self._dialect.name == "tda":
-            return {**_flat(symbol, quote, day, before), "delayed": "Authorization" not in request.headers}
+            return {**_flat(symbol, quote, day, before), "delayed": not request.headers.get("Authorization")}
         wanted = request.query.get("fields", "all").split(",")
         if not set(wanted) <= {*PARTS, "all"}:
             detail = f"valid fields should be any of all,{','.join(PARTS)} or empty value"
@@ -122,6 +125,8 @@ class TdaData:
         start = self._moment(query, "startDate") or _back(end, kind, period)
         if start > end:
             raise self._bad("startDate after endDate")
+        if frequency_type == "minute":
+            start = max(start, datetime.now(UTC) - timedelta(days=KEPT_DAYS[frequency]))
         return f"{frequency}{UNITS[frequency_type]}", start, end
 
     def _whole(self, query: Any, name: str, usual: int) -> int:

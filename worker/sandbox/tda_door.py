@@ -280,7 +280,9 @@ class TdaDoor(HttpDoor):
         results: Json = {name: [] for name in ("alerts", "accepts", "rejects", "reviews", "warns")}
         if reason is not None:
             results["rejects"] = [{"activityMessage": reason, "originalSeverity": "REJECT"}]
-        fees: Json = {"commission": {"commissionLegs": []}, "fee": {"feeLegs": []}, "trueCommission": {"commissionLegs": []}}
+        fees: Json = {name: {"commissionLegs": []} for name in ("commission", "trueCommission")} | {
+            "fee": {"feeLegs": []}
+        }
         answer = {"orderId": 0, "orderStrategy": strategy, "orderValidationResult": results, "commissionAndFee": fees}
         return self._json(answer)
 
@@ -305,12 +307,17 @@ class TdaDoor(HttpDoor):
         wanted = query.get("status")
 
         def keep(order: MarketOrder) -> bool:
-            return first <= order.received_at <= last and wanted in (None, status(order, self.dialect))
+            entered = order.received_at.replace(microsecond=0)  # as it is shown
+            return first <= entered <= last and wanted in (None, status(order, self.dialect))
 
         return keep
 
     def _window(self, query: Any) -> tuple[datetime, datetime]:
-        """Return the times between which orders are listed: whole UTC days at TDA, exact times at Schwab."""
+        """Return the times between which orders are listed.
+
+        TDA takes whole UTC days or exact times and cuts a long window short (tda-api asks from 1971 on); Schwab
+        insists on exact times and refuses a window of more than a year.
+        """
         names = ("fromEnteredTime", "toEnteredTime")
         if self.dialect.list_window_required and not all(query.get(name) for name in names):
             raise self.dialect.no(400, "Bad Request", "fromEnteredTime and toEnteredTime are required")
@@ -322,6 +329,8 @@ class TdaDoor(HttpDoor):
             first = parse(query[names[0]], time.min) if query.get(names[0]) else last - longest
         except ValueError:
             raise self.dialect.no(400, "Bad Request", "fromEnteredTime or toEnteredTime is not valid") from None
+        if not self.dialect.list_window_required:
+            first = max(first, last - longest - timedelta(days=1))
         if first > last or last - first > longest + timedelta(days=1):
             raise self.dialect.no(400, "Bad Request", f"The window must be 0 to {longest.days} days long")
         return first, last
@@ -332,6 +341,8 @@ class TdaDoor(HttpDoor):
 
 
 def _parse_day(text: str, of_day: time) -> datetime:
+    if len(text) > len("2026-01-31"):
+        return _parse_time(text, of_day)
     return datetime.combine(date.fromisoformat(text), of_day, UTC)
 
 

@@ -179,7 +179,7 @@ def account_json(account: Account, dialect: Dialect, number: str, prices: dict[s
         held = sorted(account.positions.items())
         inner["positions"] = [position_json(symbol, p, prices[symbol], dialect) for symbol, p in held]
     values = [p.quantity * prices[symbol] for symbol, p in account.positions.items()]
-    inner |= _balances(account, [float(v) for v in values])
+    inner |= _balances(account, [float(v) for v in values], dialect.name == "schwab")
     body: Json = {"securitiesAccount": inner}
     if dialect.name == "schwab":
         worth = float(account.equity)
@@ -187,7 +187,7 @@ def account_json(account: Account, dialect: Dialect, number: str, prices: dict[s
     return body
 
 
-def _balances(account: Account, values: list[float]) -> Json:
+def _balances(account: Account, values: list[float], schwab: bool) -> Json:
     cash, equity, power = float(account.cash), float(account.equity), float(account.buying_power)
     long, short = sum(v for v in values if v > 0), sum(v for v in values if v < 0)
     common: Json = {
@@ -216,10 +216,15 @@ def _balances(account: Account, values: list[float]) -> Json:
         "shortMarginValue": short,
         "sma": equity,
     }
-    first = {"accountValue": equity, "isInCall": False, "longStockValue": long, "shortStockValue": short}
+    first = {
+        "accountValue": equity,
+        "isInCall": 0.0 if schwab else False,
+        "longStockValue": long,
+        "shortStockValue": short,
+    }
     first |= {"totalCash": cash, "marginBalance": 0.0, "buyingPower": power, "equity": equity, "cashBalance": cash}
     return {
         "initialBalances": first,
         "currentBalances": {**common, **funds},
-        "projectedBalances": {**funds, "isInCall": False, "stockBuyingPower": power},
+        "projectedBalances": {**funds, "isInCall": 0.0 if schwab else False, "stockBuyingPower": power},
     }

@@ -41,7 +41,7 @@ class Session:
         self.version = 0
         self.subscribed_account = False
         self.subscribed_positions = False
-        self.quotes: dict[int, str] = {}
+        self.quotes: dict[int, tuple[str, tuple[Decimal, Decimal, Decimal]]] = {}  # by request: symbol, prices told
         self._writer = writer
 
     def answer(self, *frames: bytes) -> None:
@@ -88,6 +88,7 @@ class TwsDoor:
         self._connections: set[Session] = set()
         self._running = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._moved: set[str] = set()
         market.subscribe(name, self._on_event)
         market.faults.on_added(self._on_fault)
         market.faults.on_cleared(self._on_cleared)
@@ -251,21 +252,27 @@ class TwsDoor:
     def _on_event(self, event: Event) -> None:
         self.desk.on_event(event)
         if event.kind == "fill":
-            for session in self.sessions.values():
-                self._requests.push_account(session, event.order.symbol)
+            if not self._moved:
+                self.later(0.05, self._tell_accounts)
+            self._moved.add(event.order.symbol)
+
+    def _tell_accounts(self) -> None:
+        """Tell subscribers what the fills of the last moment did to the account."""
+        moved, self._moved = sorted(self._moved), set()
+        for session in list(self.sessions.values()):
+            self._requests.push_account(session, moved)
 
     async def _tick(self) -> None:
         """Send changed quotes to those who watch them."""
-        told: dict[tuple[int, int], tuple[Decimal, Decimal, Decimal]] = {}
         while True:
             await asyncio.sleep(0.2)
-            watched = [(s, number, symbol) for s in self.sessions.values() for number, symbol in s.quotes.items()]
-            for session, number, symbol in watched:
-                quote = self.market.quote(symbol)
-                prices = (quote.bid, quote.ask, quote.last)
-                if told.setdefault((session.client_id, number), prices) != prices:
-                    told[session.client_id, number] = prices
-                    session.push(*messages.quote_ticks(number, quote, ()))
+            for session in list(self.sessions.values()):
+                for number, (symbol, told) in list(session.quotes.items()):
+                    quote = self.market.quote(symbol)
+                    prices = (quote.bid, quote.ask, quote.last)
+                    if prices != told:
+                        session.quotes[number] = (symbol, prices)
+                        session.push(*messages.quote_ticks(number, quote, ()))
 
     def day_prices(self, symbol: str) -> list[Decimal]:
         """Return open, high and low of the newest session and the close before it."""

@@ -101,16 +101,16 @@ def error(number: int, code: int, message: str, version: int) -> bytes:
 
 def hello(version: int) -> bytes:
     """Return the answer to a client's version range."""
-    return encode(version, f"{datetime.now(UTC).astimezone(NEW_YORK):%Y%m%d %H:%M:%S} EST")
+    return encode(version, f"{datetime.now(UTC).astimezone(NEW_YORK):%Y%m%d %H:%M:%S %Z}")
 
 
 # -- ORDERS --
 
 
-def open_order(tws: TwsOrder, version: int, commission: Decimal | None = None) -> bytes:
+def open_order(tws: TwsOrder, version: int, commission: Decimal | None = None, status: str | None = None) -> bytes:
     """Return openOrder, 131 fields and five more from server 170 on."""
     fields = _open_order_fields(tws)
-    fields[94] = tws.status
+    fields[94] = status or tws.status
     if commission is not None:
         fields[104], fields[107] = text(commission), "USD"
     return _cut(fields, version)

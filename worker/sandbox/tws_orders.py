@@ -325,14 +325,15 @@ class OrderDesk:
             self._tell_status(tws, [open_order(tws, client.version, event.execution.commission)])
             self._tell(tws, [commission(event.execution)])
         elif event.kind == "accepted":
-            first = [open_order(tws, client.version), order_status(tws, tws.status if tws.why_held else "PreSubmitted")]
+            status = tws.status if tws.why_held else "PreSubmitted"
+            first = [open_order(tws, client.version, status=status), order_status(tws, status)]
             self._tell_status(tws, first)
             if tws.status == "Submitted":
                 self._tell_status(tws, self._standing(tws))
         elif event.kind == "rejected":
             words = f"Order rejected - reason:{event.order.reason}"
             self._tell(tws, [*self._standing(tws), error(tws.order_id, 201, words, client.version)])
-        elif event.kind == "modified":
+        elif event.kind in ("modified", "triggered"):
             self._tell_status(tws, self._standing(tws))
         else:
             self._tell_status(tws, [order_status(tws)])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -159,21 +160,18 @@ class Requests:
             session.answer(messages.portfolio(symbol, held, last, account.realized))
         session.answer(encode(8, 1, f"{datetime.now(UTC):%H:%M}"))
 
-    def push_account(self, session: Session, symbol: str) -> None:
-        """Tell a client that subscribed what a fill in `symbol` did to the account."""
-        if self._door.outage_since is not None:
-            return
+    def push_account(self, session: Session, symbols: Iterable[str]) -> None:
+        """Tell a client that subscribed what fills in `symbols` did to the account."""
         account = self._market.account(self._door.name)
-        held = account.positions.get(symbol)
-        if held is None:
-            last = self._market.quote(symbol).last
-            held = Position(last * 0, last * 0)
-        if session.subscribed_positions:
-            session.push(messages.position(symbol, held))
         if session.subscribed_account:
             session.push(*(encode(6, 2, *line, ACCOUNT) for line in messages.account_values(account)))
-            last = self._market.quote(symbol).last
-            session.push(messages.portfolio(symbol, held, last, account.realized))
+        for symbol in symbols:
+            held = account.positions.get(symbol, Position(Decimal(0), Decimal(0)))
+            if session.subscribed_positions:
+                session.push(messages.position(symbol, held))
+            if session.subscribed_account:
+                last = self._market.quote(symbol).last
+                session.push(messages.portfolio(symbol, held, last, account.realized))
 
     def _positions(self, session: Session, _: Fields) -> None:
         session.subscribed_positions = True
@@ -225,11 +223,12 @@ class Requests:
         fields.skip(1)  # genericTicks
         snapshot = fields.flag()
         session.answer(encode(58, 1, request_id, 1), encode(81, request_id, "0.01", "9c0001", 3))
-        session.answer(*messages.quote_ticks(request_id, self._market.quote(symbol), self._door.day_prices(symbol)))
+        quote = self._market.quote(symbol)
+        session.answer(*messages.quote_ticks(request_id, quote, self._door.day_prices(symbol)))
         if snapshot:
             session.answer(encode(57, 1, request_id))
         else:
-            session.quotes[request_id] = symbol
+            session.quotes[request_id] = (symbol, (quote.bid, quote.ask, quote.last))
 
     def _cancel_quote(self, session: Session, fields: Fields) -> None:
         fields.skip(1)

@@ -1,0 +1,329 @@
+"""The order commands: what a strategy author and an analyst type. The worker's commands are in `worker.cli`."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from models.errors import CorroError, InvalidOrder, NotFound
+from models.logs import configure
+from models.vocabulary import Outcome, Status
+from producers import show
+
+if TYPE_CHECKING:
+    from models.history import History
+    from producers.client import OrderClient
+    from producers.handles import Order
+
+app = typer.Typer(
+    name="corro",
+    help="Execute orders over several brokers: never twice, never lost, never a guess told as a fact.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+_FAILED = {Status.REJECTED, Status.DENIED, Status.EXPIRED}
+_ORDER_COLUMNS = (
+    "client_order_id", "created_at", "strategy", "side", "quantity", "symbol", "order_type", "limit_price", "status",
+    "broker", "attempt_count", "filled_quantity", "avg_fill_price", "reason",
+)  # fmt: skip
+_ATTEMPT_COLUMNS = ("attempt_no", "broker", "outcome", "code", "message", "broker_order_id", "started_at", "ended_at")
+_FILL_COLUMNS = ("filled_at", "client_order_id", "broker", "side", "quantity", "symbol", "price", "commission", "late")
+_EVENT_COLUMNS = ("at", "kind", "from_status", "to_status", "detail")
+
+
+@contextmanager
+def client() -> Iterator[OrderClient]:
+    """Open a client, quietly: a command's answer is on stdout, its log on stderr."""
+    from models.settings import load_settings
+    from producers.client import OrderClient
+
+    settings = load_settings()
+    configure("WARNING" if settings.log_level.upper() == "INFO" else settings.log_level)
+    with OrderClient(settings) as opened:
+        yield opened
+
+
+@contextmanager
+def history() -> Iterator[History]:
+    """Open the history."""
+    from models.history import History
+
+    configure("WARNING")
+    opened = History()
+    yield opened
+    opened.database.close()
+
+
+# -- ORDERS ---
+@app.command()
+def submit(
+    symbol: str,
+    side: Annotated[str, typer.Argument(help="buy, sell, sell_short or buy_to_cover")],
+    quantity: Annotated[str, typer.Argument(metavar="QTY", help="shares")],
+    order_type: Annotated[
+        str | None, typer.Option("--type", help="market, limit, stop, stop_limit or trailing_stop")
+    ] = None,
+    limit: Annotated[str | None, typer.Option(help="limit price")] = None,
+    stop: Annotated[str | None, typer.Option(help="stop price")] = None,
+    trail_amount: Annotated[str | None, typer.Option(help="distance of a trailing stop, money")] = None,
+    trail_percent: Annotated[str | None, typer.Option(help="distance of a trailing stop, percent")] = None,
+    tif: Annotated[str, typer.Option(help="day, gtc, ioc, fok, opg or cls")] = "day",
+    extended_hours: Annotated[bool, typer.Option("--extended-hours", help="also outside the regular session")] = False,
+    route: Annotated[str | None, typer.Option(help="brokers in order, such as ibkr,alpaca")] = None,
+    client_order_id: Annotated[str | None, typer.Option("--id", help="your idempotency key")] = None,
+    strategy: Annotated[str | None, typer.Option(help="who asks, for the history")] = None,
+    expires_in: Annotated[float | None, typer.Option(help="seconds it may wait to be sent (default 60)")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="wait until it is filled or ended")] = False,
+    timeout: Annotated[float, typer.Option(help="seconds to wait")] = 30.0,
+    json: Json = False,
+) -> None:
+    """Send one order. The order's type follows from the prices given unless you name it."""
+    from models.messages import OrderRequest
+
+    now = datetime.now(UTC)
+    given: dict[str, Any] = {
+        "symbol": symbol, "side": side, "quantity": quantity, "limit_price": limit, "stop_price": stop,
+        "trail_amount": trail_amount, "trail_percent": trail_percent, "time_in_force": tif,
+        "extended_hours": extended_hours, "strategy": strategy, "created_at": now,
+        "order_type": order_type or _type_of(limit, stop, trail_amount or trail_percent),
+        "route": [name.strip() for name in route.split(",")] if route else None,
+        "expires_at": now + timedelta(seconds=expires_in) if expires_in else None,
+    }  # fmt: skip
+    if client_order_id is not None:
+        given["client_order_id"] = client_order_id
+    with client() as c:
+        order = c.submit(OrderRequest(**given))
+        if wait:
+            order = order.wait(timeout)
+        _show_order(c, order, json)
+    raise typer.Exit(1 if wait and order.status in _FAILED else 0)
+
+
+def _type_of(limit: str | None, stop: str | None, trail: str | None) -> str:
+    if trail:
+        return "trailing_stop"
+    if limit and stop:
+        return "stop_limit"
+    return "limit" if limit else "stop" if stop else "market"
+
+
+def _show_order(c: OrderClient, order: Order, json: bool) -> None:
+    from models.history import History
+
+    row = History(c.database).order(order.client_order_id)
+    if json:
+        row = {k: v for k, v in (row or {}).items() if k not in ("attempts", "fills", "events")}
+        show.document(row)
+    else:
+        show.rows([row or order.row], _ORDER_COLUMNS)
+
+
+@app.command()
+def cancel(client_order_id: str, json: Json = False) -> None:
+    """Ask for the cancel of an order; a fill may still win."""
+    with client() as c:
+        _show_order(c, c.cancel(client_order_id), json)
+
+
+@app.command()
+def orders(
+    status: Annotated[str | None, typer.Option(help="one status, or several with commas")] = None,
+    symbol: Annotated[str | None, typer.Option()] = None,
+    strategy: Annotated[str | None, typer.Option()] = None,
+    broker: Annotated[str | None, typer.Option()] = None,
+    since: Annotated[str | None, typer.Option(help="ISO time, date, or an age such as 30m, 12h, 7d")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="at most so many")] = 50,
+    json: Json = False,
+) -> None:
+    """List orders, newest first."""
+    from models.history import v_orders
+
+    _listing(
+        v_orders, _ORDER_COLUMNS, json, status=_words(status, Status), symbol=symbol and symbol.upper(),
+        strategy=strategy, broker=broker, since=_since(since), limit=limit,
+    )  # fmt: skip
+
+
+@app.command()
+def order(client_order_id: str, json: Json = False) -> None:
+    """Show one order: its attempts, its fills, and everything that happened to it."""
+    with history() as h:
+        row = h.order(client_order_id)
+    if row is None:
+        raise NotFound(f"no order has the client_order_id {client_order_id!r}")
+    if json:
+        show.document(row)
+        return
+    show.rows([row], _ORDER_COLUMNS)
+    for part, columns in (("attempts", _ATTEMPT_COLUMNS), ("fills", _FILL_COLUMNS), ("events", _EVENT_COLUMNS)):
+        show.out.print()
+        show.rows(row[part], columns, title=part)
+
+
+@app.command()
+def fills(
+    symbol: Annotated[str | None, typer.Option()] = None,
+    strategy: Annotated[str | None, typer.Option()] = None,
+    broker: Annotated[str | None, typer.Option()] = None,
+    since: Annotated[str | None, typer.Option(help="ISO time, date, or an age such as 30m, 12h, 7d")] = None,
+    limit: Annotated[int, typer.Option(min=1)] = 50,
+    json: Json = False,
+) -> None:
+    """List executions, newest first."""
+    from models.history import v_fills
+
+    _listing(
+        v_fills, _FILL_COLUMNS, json, symbol=symbol and symbol.upper(), strategy=strategy, broker=broker,
+        since=_since(since), limit=limit,
+    )  # fmt: skip
+
+
+@app.command()
+def unresolved(json: Json = False) -> None:
+    """List attempts whose outcome is unknown: they may be live. Nothing is sent again until that is settled."""
+    from models.history import v_attempts
+
+    columns = ("client_order_id", "broker", "side", "quantity", "symbol", "started_at", "checks", "message")
+    _listing(v_attempts, columns, json, outcome=[str(Outcome.UNKNOWN), str(Outcome.SENDING)])
+
+
+# -- DATA ---
+@app.command()
+def quote(
+    symbol: str,
+    route: Annotated[str | None, typer.Option(help="brokers to ask, in order")] = None,
+    timeout: Annotated[float, typer.Option()] = 10.0,
+    json: Json = False,
+) -> None:
+    """Ask for a quote."""
+    with client() as c:
+        found = _report(c.quote(symbol, route=_list(route)).result(timeout))
+    show.document(found) if json else show.rows([found], list(found))
+
+
+@app.command()
+def account(
+    broker: Annotated[str | None, typer.Argument(help="default: all")] = None,
+    timeout: Annotated[float, typer.Option()] = 10.0,
+    json: Json = False,
+) -> None:
+    """Show buying power, cash and equity."""
+    with client() as c:
+        asked = {name: c.account(name) for name in ([broker] if broker else c.settings.all_brokers)}
+        found, failed = [], False
+        for name, fetch in asked.items():
+            try:
+                found.append({"broker": name, **_report(fetch.result(timeout)), "error": None})
+            except CorroError as error:
+                failed = True
+                found.append({"broker": name, "error": str(error)})
+    columns = ("broker", "account_id", "currency", "buying_power", "cash", "equity", "portfolio_value", "error")
+    show.document(found) if json else show.rows(found, columns)
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
+def positions(timeout: Annotated[float, typer.Option()] = 10.0, json: Json = False) -> None:
+    """Show the positions at all brokers; what could not be reached is named."""
+    with client() as c:
+        held = c.positions(timeout)
+    found = [{"broker": name, **_report(p), "error": None} for name, ps in held.items() for p in ps]
+    found += [{"broker": name, "error": why} for name, why in held.unreachable.items()]
+    columns = ("broker", "symbol", "quantity", "avg_price", "market_value", "unrealized_pnl", "error")
+    show.document(found) if json else show.rows(found, columns)
+    raise typer.Exit(1 if held.unreachable else 0)
+
+
+@app.command()
+def bars(
+    symbol: str,
+    timeframe: Annotated[str, typer.Argument(help="1Min, 5Min, 15Min, 30Min, 1Hour, 1Day, 1Week or 1Month")] = "1Day",
+    start: Annotated[str, typer.Option(help="ISO time, date, or an age such as 30d")] = "30d",
+    end: Annotated[str | None, typer.Option(help="ISO time or date; default now")] = None,
+    route: Annotated[str | None, typer.Option(help="brokers to ask, in order")] = None,
+    save: Annotated[Path | None, typer.Option("--out", help="file to write: .csv or .parquet")] = None,
+    timeout: Annotated[float, typer.Option()] = 120.0,
+    json: Json = False,
+) -> None:
+    """Fetch bars into the database and show, or save, them."""
+    begin = _since(start)
+    assert begin is not None
+    with client() as c:
+        frame = c.bars(symbol, timeframe, begin, _since(end), route=_list(route)).result(timeout)
+    if save is not None:
+        _save(frame, save)
+    found = [{"start": index.to_pydatetime(), **values} for index, values in zip(frame.index, frame.to_dict("records"))]
+    if json:
+        show.document(found)
+    elif save is None:
+        show.rows(found, ("start", "open", "high", "low", "close", "volume"))
+    else:
+        show.err.print(f"{len(frame)} bars written to {save}")
+
+
+def _save(frame: Any, path: Path) -> None:
+    writers: dict[str, Callable[[Path], Any]] = {".csv": frame.to_csv, ".parquet": frame.to_parquet}
+    if path.suffix not in writers:
+        raise InvalidOrder(f"--out: must end in .csv or .parquet, was {path}")
+    writers[path.suffix](path)
+
+
+# -- SHARED ---
+def _listing(table: Any, columns: tuple[str, ...], json: bool, **filters: Any) -> None:
+    with history() as h:
+        found = h.rows(table, **filters)
+    if json:
+        show.document(found)
+    else:
+        show.rows(found, columns)
+
+
+def _report(report: Any) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return asdict(report)
+
+
+def _list(text: str | None) -> list[str] | None:
+    return [part.strip() for part in text.split(",") if part.strip()] if text else None
+
+
+def _words(text: str | None, kind: type[Status]) -> list[str] | None:
+    words = _list(text)
+    for word in words or ():
+        if word not in set(kind):
+            raise InvalidOrder(f"--status: must be one of {', '.join(kind)}, was {word!r}")
+    return words
+
+
+_AGE = re.compile(r"(\d+)([smhdw])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def _since(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    if age := _AGE.fullmatch(text):
+        return datetime.now(UTC) - timedelta(**{_UNITS[age[2]]: int(age[1])})
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidOrder(f"--since: must be an ISO time, a date, or an age such as 30m or 7d, was {text!r}") from None
+    return when.replace(tzinfo=UTC) if when.tzinfo is None else when
+
+
+def fail(error: CorroError, json: bool) -> None:
+    """Say what went wrong, in the form that was asked for."""
+    if json:
+        show.out.print(jsonlib.dumps({"error": type(error).__name__, "message": str(error)}), markup=False)
+    show.err.print(f"corro: {error}", markup=False, style="red" if show.err.is_terminal else "")

@@ -1,0 +1,217 @@
+"""The whole command line: the order commands, and what an operator types.
+
+Exit status: 0 done, 1 it failed, 2 wrong usage or settings.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from models.errors import ConfigurationError, CorroError, IdempotencyConflict, InvalidOrder
+from models.logs import configure
+from producers import show
+from producers.cli import Json, app, client, fail
+from worker.arguments import worker_arguments
+
+db_app = typer.Typer(help="The database's schema.", no_args_is_help=True)
+app.add_typer(db_app, name="db")
+
+
+# -- RUNNING ---
+@app.command()
+def worker(
+    name: Annotated[str, typer.Argument(help="a configured broker")],
+    concurrency: Annotated[int, typer.Option(help="messages worked on at once")] = 4,
+) -> None:
+    """Run a worker of one broker: the same as `celery -A worker worker` with that broker's queues."""
+    from models.settings import load_settings
+
+    settings = load_settings()
+    settings.broker(name)
+    configure(settings.log_level)
+    from worker.celery import app as celery
+
+    celery.start(worker_arguments(name, name, concurrency))
+
+
+@app.command()
+def up(
+    with_sandbox: Annotated[
+        bool | None, typer.Option("--sandbox/--no-sandbox", help="default: only if no broker is configured")
+    ] = None,
+) -> None:
+    """Run everything on this machine until Ctrl-C: queue, database, sandbox, one worker per broker."""
+    from models.settings import load_settings
+    from worker.fleet import Fleet
+
+    settings = load_settings()
+    configure(settings.log_level)
+    with Fleet(settings, sandbox=settings.is_sandbox if with_sandbox is None else with_sandbox) as fleet:
+        fleet.wait_ready()
+        show.out.print(f"[bold]corro is up[/bold] in {settings.home.absolute()}; Ctrl-C stops it.")
+        show.out.print("In another terminal: [cyan]corro submit AAPL buy 10 --wait[/cyan]")
+        fleet.watch()
+
+
+@app.command()
+def demo(
+    keep: Annotated[bool, typer.Option("--keep", help="leave the database and ledger in place")] = False,
+    json: Json = False,
+) -> None:
+    """Show it all: a sample strategy, a broker failure with fallback, the history; always on the sandbox."""
+    from worker.demo import run
+
+    raise typer.Exit(run(keep=keep, json=json))
+
+
+@app.command()
+def sandbox(
+    home: Annotated[Path | None, typer.Option(help="where sandbox.json and ledger.jsonl go")] = None,
+    any_port: Annotated[bool, typer.Option("--any-port", help="free ports instead of 8180-8184")] = False,
+    seed: Annotated[int, typer.Option(help="of all prices")] = 7,
+    fill_delay: Annotated[float, typer.Option(help="seconds until a marketable order is filled")] = 0.02,
+) -> None:
+    """Run the simulated market with its doors: TWS, Alpaca, TDA and Schwab, and the control door."""
+    from models.settings import load_settings
+    from worker.sandbox.server import main as serve
+
+    argv = ["--home", str(home or load_settings().home), "--seed", str(seed), "--fill-delay", str(fill_delay)]
+    raise typer.Exit(serve([*argv, *(["--ports-any"] if any_port else [])]))
+
+
+# -- OPERATING ---
+@app.command()
+def fleet(json: Json = False) -> None:
+    """Show the workers: which broker, since when, whether it answers, who leads."""
+    from sqlalchemy import select
+
+    from models.tables import leases, workers
+    from worker.clock import utcnow
+
+    with client() as c:
+        with c.database.read() as connection:
+            rows = connection.execute(select(workers).order_by(workers.c.broker, workers.c.started_at)).mappings().all()
+            leaders = set(connection.execute(select(leases.c.holder).where(leases.c.until > utcnow())).scalars())
+        silent = utcnow() - timedelta(seconds=c.settings.timing.dead_after)
+    found: list[dict[str, Any]] = []
+    for row in rows:
+        dead = row["state"] != "stopped" and row["heartbeat_at"] < silent
+        found.append({**row, "state": "silent" if dead else row["state"], "leader": row["worker"] in leaders})
+    found = [row for row in found if json or row["state"] != "stopped"]
+    columns = ("broker", "worker", "state", "leader", "heartbeat_at", "started_at", "detail")
+    show.document(found) if json else show.rows(found, columns, title="workers")
+
+
+@app.command()
+def halt(
+    broker: Annotated[str | None, typer.Option(help="only this broker; default all")] = None,
+    reason: Annotated[str, typer.Option(help="kept with the orders it denies")] = "halted by an operator",
+    by: Annotated[str | None, typer.Option(help="who; default the login name")] = None,
+) -> None:
+    """Stop sending: new and queued orders are denied (or go to another broker); cancels still pass."""
+    _stop("halt", broker, reason, by)
+
+
+@app.command()
+def drain(
+    name: Annotated[str, typer.Argument(help="a broker")], by: Annotated[str | None, typer.Option()] = None
+) -> None:
+    """Let a broker take nothing new: what waits for it goes to the next one; what is live there stays."""
+    _stop("drain", name, "draining", by)
+
+
+def _stop(kind: str, broker: str | None, reason: str, by: str | None) -> None:
+    from worker.halts import stop
+
+    with client() as c:
+        scope = broker or "*"
+        if broker:
+            c.settings.broker(broker)
+        stop(c.database, scope, kind, reason, by or os.environ.get("USER", "unknown"))
+    show.out.print(f"{kind}: {'all brokers' if scope == '*' else scope}; `corro resume` ends it")
+
+
+@app.command()
+def resume(
+    broker: Annotated[str | None, typer.Option(help="only this broker; default every halt and drain")] = None,
+) -> None:
+    """End halts and drains."""
+    from worker.halts import resume as end
+
+    with client() as c:
+        ended = end(c.database, broker)
+    show.out.print(f"resumed: {', '.join(ended) or 'nothing was stopped'}")
+
+
+@app.command()
+def resolve(
+    client_order_id: str,
+    absent: Annotated[bool, typer.Option("--absent", help="the broker does not have it, you have checked")] = False,
+    adopt: Annotated[str | None, typer.Option(metavar="BROKER_ORDER_ID", help="this order at the broker is it")] = None,
+    by: Annotated[str | None, typer.Option(help="who takes responsibility")] = None,
+    json: Json = False,
+) -> None:
+    """Settle an unknown outcome by hand, on somebody's word; it is kept with that name."""
+    from worker.resolve import resolve as settle
+
+    if absent == (adopt is not None):
+        raise typer.BadParameter("say either --absent or --adopt BROKER_ORDER_ID")
+    if not by:
+        raise typer.BadParameter("--by is required: the record keeps who decided this")
+    with client() as c:
+        row = settle(c, client_order_id, adopt=adopt, by=by)
+    show.document(row) if json else show.rows(
+        [row], ("client_order_id", "status", "broker", "broker_order_id", "reason")
+    )
+
+
+@db_app.command("upgrade")
+def db_upgrade() -> None:
+    """Bring the schema up to date."""
+    from models.database import Database, current_revision, upgrade
+    from models.settings import load_settings
+
+    configure("WARNING")
+    database = Database(load_settings().database)
+    before = current_revision(database)
+    upgrade(database)
+    show.out.print(f"{database.url!r}: {before or 'empty'} -> {current_revision(database)}", markup=False)
+
+
+@db_app.command("check")
+def db_check(json: Json = False) -> None:
+    """Tell whether the schema is current; exit 1 if not."""
+    from models.database import Database, current_revision, head_revision
+    from models.settings import load_settings
+
+    configure("WARNING")
+    database = Database(load_settings().database)
+    current, head = current_revision(database), head_revision(database)
+    state = {"database": repr(database.url), "revision": current, "needed": head, "ok": current == head}
+    show.document(state) if json else show.rows([state], list(state))
+    raise typer.Exit(0 if current == head else 1)
+
+
+# -- ENTRY ---
+_USAGE = (ConfigurationError, InvalidOrder, IdempotencyConflict)
+
+
+def main() -> None:
+    """Run the command line; errors of ours become one clear line and an exit status."""
+    try:
+        app(standalone_mode=True)
+    except CorroError as error:
+        fail(error, "--json" in sys.argv)
+        sys.exit(2 if isinstance(error, _USAGE) else 1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

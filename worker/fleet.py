@@ -1,0 +1,245 @@
+"""Everything on one machine: the embedded queue, the database, the sandbox, and one worker process per broker.
+
+The pieces are real processes, each in a session of its own: a Ctrl-C reaches this process alone, which then ends the
+others in the right order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import structlog
+from sqlalchemy import select
+
+from models.database import Database, open_database, upgrade
+from models.errors import ConfigurationError, CorroError
+from models.settings import Settings, load_settings
+from models.tables import workers
+from worker.arguments import worker_arguments
+from worker.embedded import EmbeddedQueue
+
+log = structlog.get_logger()
+
+#: Seconds a process gets to finish what it does; longer than a send may take.
+STOP_S = 45.0
+
+
+@dataclass(slots=True)
+class Process:
+    """One child and where it writes its log."""
+
+    name: str
+    popen: subprocess.Popen[bytes]
+    log: Path
+
+
+class Fleet:
+    """Starts, watches and stops the processes of one CORRO_HOME.
+
+    Args:
+        settings: the settings in force here; the children read the same file and environment.
+        sandbox: run the simulated market too.
+        environment: what the children's environment has beyond, or instead of, this one's; None takes a name away.
+        any_port: let the sandbox take free ports instead of its usual ones.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        sandbox: bool,
+        environment: Mapping[str, str | None] | None = None,
+        any_port: bool = False,
+        fill_delay: float = 0.02,
+    ) -> None:
+        self.settings, self.with_sandbox, self.any_port, self.fill_delay = settings, sandbox, any_port, fill_delay
+        self.home = settings.home.absolute()
+        self.processes: dict[str, Process] = {}
+        self._environment = _environment({"CORRO_HOME": str(self.home), **(environment or {})})
+        self._exit = contextlib.ExitStack()
+        self._files: list[IO[bytes]] = []
+
+    def __enter__(self) -> Fleet:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    # -- START ---
+    def start(self) -> None:
+        """Start everything; returns when the processes run, before the brokers answer."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        if self.settings.embedded_queue:
+            self._exit.enter_context(EmbeddedQueue(self.settings))
+        self.database = self._open_database()
+        if self.with_sandbox:
+            self.start_sandbox()
+        for name in self.settings.all_brokers:
+            self.start_worker(name)
+
+    def _open_database(self) -> Database:
+        if not self.settings.database_url:
+            upgrade(Database(self.settings.database))
+        return open_database(self.settings)
+
+    def start_sandbox(self) -> None:
+        """Start the simulated market and wait until its doors listen."""
+        announced = self.home / "sandbox.json"
+        announced.unlink(missing_ok=True)
+        arguments = ["--home", str(self.home), "--fill-delay", str(self.fill_delay)]
+        process = self._spawn(
+            "sandbox", ["-m", "worker.sandbox.server", *arguments, *(["--ports-any"] if self.any_port else [])]
+        )
+        self._wait(announced.exists, process, 30.0)
+        self.settings = load_settings(**self._overrides())
+
+    def _overrides(self) -> dict[str, object]:
+        return {"home": self.home, "database_url": self.settings.database_url, "redis_url": self.settings.redis_url}
+
+    def start_worker(self, name: str, label: str | None = None, environment: Mapping[str, str] | None = None) -> Process:
+        """Start a worker of one broker; `label` tells several of them apart."""
+        command = ["-m", "celery", "-A", "worker", *worker_arguments(label or name, name)]
+        return self._spawn(label or name, command, environment)
+
+    def _spawn(
+        self, name: str, arguments: Sequence[str], environment: Mapping[str, str] | None = None
+    ) -> Process:
+        path = self.home / "logs" / f"{name}.log"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("ab")
+        self._files.append(file)
+        popen = subprocess.Popen(
+            [sys.executable, *arguments], stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True,
+            env={**self._environment, **(environment or {})},
+        )  # fmt: skip
+        self.processes[name] = Process(name, popen, path)
+        return self.processes[name]
+
+    # -- WATCH ---
+    def wait_ready(self, timeout: float = 60.0, tell: Callable[[str], None] | None = None) -> None:
+        """Wait until every broker has a worker that is connected and reconciled.
+
+        Raises:
+            ConfigurationError: a worker ended; has the end of its log.
+            CorroError: not all of them are ready in time; names them, with what they say.
+        """
+        missing, deadline = set(self.settings.all_brokers), time.monotonic() + timeout
+        while missing:
+            for process in self.processes.values():
+                self._must_run(process)
+            states = self.states()
+            for name in sorted(missing):
+                if states.get(name, ("", ""))[0] == "ready":
+                    missing.discard(name)
+                    if tell:
+                        tell(name)
+            if missing and time.monotonic() > deadline:
+                words = {name: states.get(name, ("no heartbeat", ""))[1] or "starting" for name in sorted(missing)}
+                raise CorroError(f"not ready after {timeout:.0f} s: {words}; logs are in {self.home / 'logs'}")
+            time.sleep(0.05)
+
+    def states(self) -> dict[str, tuple[str, str]]:
+        """Return (state, detail) of the newest running worker of each broker."""
+        mine = {process.popen.pid for process in self.processes.values()}
+        with self.database.read() as connection:
+            rows = connection.execute(select(workers).order_by(workers.c.started_at)).mappings()
+            return {row["broker"]: (row["state"], row["detail"]) for row in rows if row["pid"] in mine}
+
+    def watch(self) -> None:
+        """Stay until Ctrl-C or SIGTERM; a worker that dies is started again."""
+        with _until_signal() as stopped:
+            while not stopped():
+                for name, process in list(self.processes.items()):
+                    if process.popen.poll() is None:
+                        continue
+                    log.error("process_died", name=name, status=process.popen.returncode, log=str(process.log))
+                    if name in self.settings.all_brokers and process.popen.returncode != 2:
+                        self.start_worker(name)
+                    else:
+                        raise ConfigurationError(f"{name} ended: {_tail(process.log)}")
+                time.sleep(0.5)
+
+    def _must_run(self, process: Process) -> None:
+        status = process.popen.poll()
+        if status is not None:
+            raise ConfigurationError(f"{process.name} ended with status {status}: {_tail(process.log)}")
+
+    def _wait(self, ready: Callable[[], bool], process: Process, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        while not ready():
+            self._must_run(process)
+            if time.monotonic() > deadline:
+                raise CorroError(f"{process.name} is not ready after {timeout:.0f} s: {_tail(process.log)}")
+            time.sleep(0.02)
+
+    # -- STOP ---
+    def kill(self, name: str, number: int = signal.SIGKILL) -> None:
+        """Send a signal to one process; SIGKILL waits until it is gone."""
+        process = self.processes[name]
+        process.popen.send_signal(number)
+        if number == signal.SIGKILL:
+            process.popen.wait(10)
+
+    def stop(self) -> None:
+        """End the workers, then the sandbox, then the queue; whoever does not end in time is killed."""
+        for names in ([n for n in self.processes if n != "sandbox"], ["sandbox"]):
+            self._end([self.processes[name] for name in names if name in self.processes])
+        self._exit.close()
+        if hasattr(self, "database"):
+            self.database.close()
+        for file in self._files:
+            file.close()
+
+    def _end(self, processes: Sequence[Process]) -> None:
+        for process in processes:
+            if process.popen.poll() is None:
+                process.popen.terminate()
+        deadline = time.monotonic() + STOP_S
+        for process in processes:
+            try:
+                process.popen.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                log.error("killed", name=process.name, after_s=STOP_S)
+                process.popen.kill()
+                process.popen.wait()
+
+
+def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:
+    environment = dict(os.environ)
+    for key, value in changes.items():
+        environment.pop(key, None)
+        if value is not None:
+            environment[key] = value
+    return environment
+
+
+@contextlib.contextmanager
+def _until_signal() -> Iterator[Callable[[], bool]]:
+    received: list[int] = []
+    before = {n: signal.signal(n, lambda number, _: received.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _tail(path: Path, lines: int = 8) -> str:
+    try:
+        return "\n" + "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
+    except OSError:
+        return "(no log)"

@@ -1,0 +1,69 @@
+"""Settle an unknown outcome on a named person's word.
+
+`--absent` ends the attempt like a proven absence: the order goes on along its route if it has not expired.
+`--adopt` names the order at the broker: the attempt is accepted under that id, and the worker reads the rest from there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from models.book import Book, Entry
+from models.errors import InvalidOrder, NotFound
+from models.intake import request_of
+from models.reports import BrokerStatus, OrderReport
+from models.vocabulary import Outcome
+from producers.client import OrderClient
+from worker.clock import utcnow
+from worker.recording import Aftermath, Recorder
+from worker.routing import Absent
+
+
+def resolve(client: OrderClient, client_order_id: str, *, adopt: str | None, by: str) -> dict[str, Any]:
+    """Settle the unknown attempt of an order.
+
+    Args:
+        client: for the database and the bell.
+        client_order_id: the order.
+        adopt: the broker's id of the order that is ours; None says that the broker does not have it.
+        by: who decided.
+
+    Raises:
+        NotFound: there is no such order.
+        InvalidOrder: no attempt of it is unknown.
+    """
+    after = Aftermath()
+    with client.database.write() as connection:
+        book = Book.open(connection, [client_order_id], utcnow())
+        entry = book.get(client_order_id)
+        if entry is None:
+            raise NotFound(f"no order has the client_order_id {client_order_id!r}")
+        number = _unknown_attempt(entry)
+        broker = entry.attempts[number]["broker"]
+        recorder = Recorder(client.settings, broker, dedupes=False)
+        if adopt is None:
+            entry.note("resolved", f"attempt {number} at {broker}: absent, says {by}")
+            error = Absent(f"{broker} does not have it, says {by}", broker=broker, code="resolved")
+            recorder.settle(book, entry, number, error, after)
+        else:
+            entry.note("resolved", f"attempt {number} at {broker}: is order {adopt}, says {by}")
+            recorder.settle(book, entry, number, _adopted(adopt), after)
+        book.write()
+        row = dict(entry.order)
+        bodies = {b: [request_of(row).to_wire()] for b in after.rings}
+    client._bell.ring([("orders.submit", f"orders.{b}", {"orders": found}) for b, found in bodies.items()])
+    return row
+
+
+def _adopted(broker_order_id: str) -> OrderReport:
+    return OrderReport(broker_order_id=broker_order_id, status=BrokerStatus.ACCEPTED)
+
+
+def _unknown_attempt(entry: Entry) -> int:
+    for number in sorted(entry.attempts, reverse=True):
+        if entry.attempts[number]["outcome"] == Outcome.UNKNOWN:
+            return number
+    outcomes = {no: row["outcome"] for no, row in sorted(entry.attempts.items())}
+    raise InvalidOrder(
+        f"no attempt of {entry.id} is unknown: the order is {entry.status}, its attempts are {outcomes or 'none'}"
+    )

@@ -1,0 +1,103 @@
+"""Orders, fills and events as the sandbox's market keeps them. No behaviour but what follows from the fields."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Literal
+
+State = Literal["new", "partially_filled", "filled", "canceled", "rejected", "expired", "replaced"]
+
+_LIVE = ("new", "partially_filled")
+
+
+@dataclass(slots=True)
+class Execution:
+    """One fill of a market order."""
+
+    execution_id: str
+    quantity: Decimal
+    price: Decimal
+    at: datetime
+    cumulative: Decimal
+    commission: Decimal
+    realized: Decimal = Decimal(0)  # profit of the shares this fill closed
+
+
+@dataclass(slots=True)
+class MarketOrder:
+    """One order as it stands in the market. `number` counts up over all doors; doors derive their own ids from it."""
+
+    number: int
+    door: str  # "ibkr", "alpaca", "tda", "schwab"
+    account: str
+    client_order_id: str | None  # what the client called it (orderRef, client_order_id); None at TDA
+    symbol: str
+    side: str  # buy | sell | sell_short | buy_to_cover
+    quantity: Decimal
+    order_type: str  # market | limit | stop | stop_limit | trailing_stop
+    time_in_force: str  # day | gtc | ioc | fok | opg | cls
+    received_at: datetime
+    limit_price: Decimal | None = None
+    stop_price: Decimal | None = None  # of a trailing stop: where it stands now
+    trail_amount: Decimal | None = None
+    trail_percent: Decimal | None = None
+    extended_hours: bool = False
+    state: State = "new"
+    reason: str | None = None
+    executions: list[Execution] = field(default_factory=list)
+    closed_at: datetime | None = None
+    replaces: int | None = None
+    replaced_by: int | None = None
+    updated_at: datetime | None = None  # last change of any kind
+    triggered: bool = False  # the stop was reached
+    high_water: Decimal | None = None  # best price seen by a trailing stop
+    held: bool = False  # kept from filling by a fault, until Market.release
+    fill_cap: Decimal | None = None  # stop filling here: the fault `partial`
+    extra: dict[str, object] = field(default_factory=dict)  # wire details a door must echo
+
+    @property
+    def filled_quantity(self) -> Decimal:
+        """Shares filled so far."""
+        return self.executions[-1].cumulative if self.executions else Decimal(0)
+
+    @property
+    def remaining_quantity(self) -> Decimal:
+        """Shares not filled yet."""
+        return self.quantity - self.filled_quantity
+
+    @property
+    def avg_fill_price(self) -> Decimal | None:
+        """Average price over the fills, four decimals; None before the first."""
+        if not self.executions:
+            return None
+        value = sum((e.quantity * e.price for e in self.executions), Decimal(0))
+        return (value / self.filled_quantity).quantize(Decimal("0.0001"))
+
+    @property
+    def is_live(self) -> bool:
+        """Tell whether the order can still be filled."""
+        return self.state in _LIVE
+
+    @property
+    def is_buy(self) -> bool:
+        """Tell buys and covers from sells and shorts."""
+        return self.side in ("buy", "buy_to_cover")
+
+
+@dataclass(slots=True)
+class Event:
+    """What the market tells the doors.
+
+    `kind` is accepted, fill, canceled, rejected, expired, replaced, modified or triggered (a stop was reached and the
+    order rests as a limit order).
+    """
+
+    kind: str
+    order: MarketOrder
+    execution: Execution | None = None
+
+
+Listener = Callable[[Event], None]
