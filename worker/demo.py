@@ -86,9 +86,10 @@ class Stage:
         with Fleet(self.settings, sandbox=True, any_port=True) as fleet:
             fleet.wait_ready(tell=lambda name: self.say(f"  worker of {name} is connected and reconciled"))
             self.control = SandboxControl.at(fleet.home)
-            with OrderClient(fleet.settings) as self.client, Narrator(self.client, self.tell):
+            with OrderClient(fleet.settings) as self.client, Narrator(self.client, self.tell) as narrator:
                 for scene in (self.normal, self.each_broker, self.primary_fails, self.unknown, self.resting):
                     scene()
+                    narrator.settle()
                 self.control.clear_faults()
             return self.ending(fleet)
 
@@ -213,8 +214,6 @@ class Stage:
 
     def tell(self, row: Any) -> None:
         """Tell one event."""
-        if row["kind"] in ("queued", "claimed", "found", "cancel_requested") and not row["detail"]:
-            return
         at = row["at"].strftime("%H:%M:%S.%f")[:-3]
         colour = {"filled": "green", "requeued": "magenta", "unknown": "bold red", "found": "cyan"}.get(row["kind"], "")
         words = f"{row['kind']:<12} {row['detail'] or ''}"
@@ -235,12 +234,12 @@ class Narrator:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._settle()
+        self.settle()
         self._stop.set()
         self._thread.join()
 
-    def _settle(self) -> None:
-        """Let the last events be told."""
+    def settle(self) -> None:
+        """Wait until what has happened so far is told."""
         deadline = utcnow().timestamp() + 2
         while utcnow().timestamp() < deadline:
             with self._client.database.read() as connection:

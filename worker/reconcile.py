@@ -409,6 +409,8 @@ def _part(row: Any, table: Any) -> Row:
 
 
 def _why_open(sighting: Sighting | None, missing: int, rule: AbsenceRule) -> str:
+    if isinstance(sighting, Ambiguous) and not sighting.candidates:
+        return "it was sent before what the broker still lists, so not seeing it proves nothing"
     if isinstance(sighting, Ambiguous):
         ids = ", ".join(str(c.broker_order_id) for c in sighting.candidates)
         return f"several orders at the broker could be it: {ids}"

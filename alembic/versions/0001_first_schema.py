@@ -40,7 +40,8 @@ SELECT a.client_order_id, a.attempt_no, o.strategy, o.symbol, o.side, o.quantity
 FROM attempts a JOIN orders o ON o.client_order_id = a.client_order_id
 """
 # queue_ms: recorded until the first worker took it; send_ms: the accepted attempt, from claim to the broker's answer;
-# accept_ms: recorded until accepted; fill_ms: recorded until the last fill at the broker. Milliseconds, null if not yet.
+# accept_ms: recorded until accepted; fill_ms: recorded until our books had the last fill (brokers
+# stamp fills by their own clocks, IB in whole seconds). Milliseconds, null if not yet.
 _LATENCY = """
 CREATE VIEW v_latency AS
 SELECT o.client_order_id, o.strategy, o.symbol, o.broker, o.attempt_no AS attempt_count, o.created_at,
@@ -49,7 +50,7 @@ FROM orders o
 LEFT JOIN attempts a ON a.client_order_id = o.client_order_id AND a.attempt_no = o.attempt_no
                     AND a.outcome = 'accepted'
 """
-_LAST_FILL = "(SELECT max(f.filled_at) FROM fills f WHERE f.client_order_id = o.client_order_id)"
+_LAST_FILL = "(SELECT max(f.recorded_at) FROM fills f WHERE f.client_order_id = o.client_order_id)"
 _SPANS = {
     "queue": ("o.created_at", "(SELECT min(b.started_at) FROM attempts b WHERE b.client_order_id = o.client_order_id)"),
     "send": ("a.started_at", "a.ended_at"),

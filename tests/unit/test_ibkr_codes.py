@@ -36,7 +36,8 @@ from models.vocabulary import OrderType, Side, TimeInForce
 from worker.brokers import ibkr_orders
 from worker.brokers import ibkr_terms as terms
 from worker.brokers.ibkr_codes import CODES, Proof, code_of, lookup_error, order_error, read_error
-from worker.brokers.ibkr_evidence import SETTLE_S, UNDECIDED_SETTLE_S, Flight, OrderBook, Verdict
+from worker.brokers.ibkr_evidence import OrderBook
+from worker.brokers.ibkr_flight import SETTLE_S, UNDECIDED_SETTLE_S, Flight, Verdict
 from worker.brokers.ibkr_terms import OrderLine
 
 # BROKERS.md 1.9 and 4.3.

@@ -4,7 +4,8 @@
 |----------------|-----------------------------------------------------------------------------------|
 | ibkr           | the seam: threads in, coroutines out, timeouts                                    |
 | ibkr_codes     | IB's error codes as a table                                                       |
-| ibkr_evidence  | what the wire has proved about each order, and the verdict on a send              |
+| ibkr_flight    | one send: its evidence and the verdict on it                                      |
+| ibkr_evidence  | the book of every order and execution the wire has shown                          |
 | ibkr_orders    | place, cancel, find: the order of operations                                      |
 | ibkr_data      | account, positions, quotes, bars                                                  |
 | ibkr_session   | one connection: raw messages in, single messages out, 1100/1101/1102              |
@@ -31,7 +32,8 @@ from models.settings import BrokerSettings
 from worker.brokers import ibkr_data, ibkr_orders, ibkr_terms
 from worker.brokers.base import AbsenceRule, BrokerInterface, Capabilities, OrderRef, Ticket
 from worker.brokers.ibkr_data import BAR_SIZES
-from worker.brokers.ibkr_evidence import Flight, OrderBook
+from worker.brokers.ibkr_evidence import OrderBook
+from worker.brokers.ibkr_flight import Flight
 from worker.brokers.ibkr_session import Session
 from worker.brokers.ibkr_wire import LoopThread, Options, Pace, Sdk, load_sdk
 

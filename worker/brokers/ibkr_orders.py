@@ -34,7 +34,8 @@ from models.reports import (
 from worker.brokers import ibkr_terms as terms
 from worker.brokers.base import OrderRef, Ticket
 from worker.brokers.ibkr_codes import Proof, code_of
-from worker.brokers.ibkr_evidence import CancelWatch, Flight, OrderBook, Verdict, build_report, filled_by
+from worker.brokers.ibkr_evidence import OrderBook, build_report, filled_by
+from worker.brokers.ibkr_flight import CancelWatch, Flight, Verdict
 from worker.brokers.ibkr_session import Session
 from worker.brokers.ibkr_terms import Execution, OrderLine
 
@@ -92,10 +93,10 @@ async def _send(session: Session, flight: Flight, ticket: Ticket, until: float) 
     session.check()
     order_id = session.next_order_id()
     session.book.board(flight, order_id)
+    ticket.still_mine()
     if not flight.take_off():
         raise NotConnected(f"{flight.broker}: given up before it was sent", broker=flight.broker)
     try:
-        ticket.still_mine()
         left = session.send(lambda: session.client.placeOrder(order_id, contract, order))
     except CorroError:
         flight.stay()

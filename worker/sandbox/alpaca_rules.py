@@ -13,7 +13,7 @@ from typing import Any
 
 from worker.sandbox.alpaca_json import is_fractionable, order_id, plain, plain_or_none
 from worker.sandbox.http_door import Refusal, decimal
-from worker.sandbox.market import Market, MarketOrder
+from worker.sandbox.market import Account, Market, MarketOrder
 
 TYPES = ("market", "limit", "stop", "stop_limit", "trailing_stop")
 TIMES_IN_FORCE = ("day", "gtc", "opg", "cls", "ioc", "fok")
@@ -208,14 +208,15 @@ class AccountRules:
             quantity = (notional / price).quantize(Decimal("1e-9"), ROUND_DOWN)
         if quantity != quantity.to_integral_value() and not is_fractionable(ticket.symbol):
             raise forbidden(f'asset "{ticket.symbol}" is not fractionable')
-        side = self._side(ticket, quantity)
+        account = self.market.account(self.door)
+        side = self._side(ticket, quantity, account)
         if side in ("buy", "sell_short"):
-            self.check_power(quantity * price)
+            _check_power(quantity * price, account.buying_power)
         return side, quantity
 
-    def _side(self, ticket: Ticket, quantity: Decimal) -> str:
+    def _side(self, ticket: Ticket, quantity: Decimal, account: Account) -> str:
         """Return what a plain buy or sell means for this account: open or close, long or short."""
-        position = self.market.account(self.door).positions.get(ticket.symbol)
+        position = account.positions.get(ticket.symbol)
         owned = position.quantity if position is not None else Decimal(0)
         closes = owned > 0 if ticket.side == "sell" else owned < 0
         if closes:
@@ -241,20 +242,19 @@ class AccountRules:
                 symbol=symbol,
             )
 
-    def check_power(self, cost: Decimal) -> None:
-        """Raise Refusal when the cost exceeds the buying power that open orders leave."""
-        power = self.market.account(self.door).buying_power
-        if cost > power:
-            raise forbidden(
-                "insufficient buying power",
-                buying_power=plain(power),
-                cost_basis=plain(cost.quantize(Decimal("0.01"))),
-            )
-
     def check_unique(self, client_order_id: str) -> None:
         """Raise the one refusal that means the opposite: an order of that name exists, for ever."""
         if self.market.find_by_client_id(self.door, client_order_id) is not None:
             raise malformed("client_order_id must be unique")
+
+
+def _check_power(cost: Decimal, power: Decimal) -> None:
+    if cost > power:
+        raise forbidden(
+            "insufficient buying power",
+            buying_power=plain(power),
+            cost_basis=plain(cost.quantize(Decimal("0.01"))),
+        )
 
 
 def order_fields(ticket: Ticket, side: str, quantity: Decimal) -> dict[str, Any]:

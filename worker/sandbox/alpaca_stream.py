@@ -53,9 +53,9 @@ class TradeUpdates:
 
     def publish(self, event: str, order: MarketOrder, execution: Execution | None = None) -> None:
         """Send one change of an order to everyone who listens, unless a fault says otherwise."""
-        frames = [_frame("trade_updates", self._update(event, order, execution))]
-        if self._door.take("stream_silent", symbol=order.symbol):
+        if not self._outboxes or self._door.take("stream_silent", symbol=order.symbol):
             return
+        frames = [_frame("trade_updates", self._update(event, order, execution))]
         if self._door.take("duplicate_update", symbol=order.symbol):
             frames *= 2
         garbage = self._door.take("garbage_update", symbol=order.symbol)
