@@ -1,0 +1,1 @@
+"""The language everything else speaks: words, messages, reports, errors, lifecycle, tables, settings, history."""

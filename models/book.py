@@ -107,9 +107,9 @@ class Entry:
             attempt_no=step.state.attempt_no,
         )
         self._stamp(step.state.status)
-        if step.state.status in (Status.CANCELED, Status.REJECTED, Status.DENIED, Status.EXPIRED) and detail:
-            if before not in TERMINAL:
-                self.order["reason"] = detail
+        ended = step.state.status in TERMINAL - {Status.FILLED} and before not in TERMINAL
+        if ended and detail:
+            self.order["reason"] = detail
         self.note(str(fact), detail, before)
         if step.late:
             self.note("late_fill", detail, before)

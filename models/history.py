@@ -108,7 +108,7 @@ class History:
         return found[0] | {
             name: sorted(
                 self.rows(table, client_order_id=client_order_id, newest_first=False),
-                key=lambda row: row.get("id", row.get("attempt_no", 0)),
+                key=lambda row: int(row.get("id") or row.get("attempt_no") or 0),
             )
             for name, table in parts.items()
         }

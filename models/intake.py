@@ -69,6 +69,7 @@ class Intake:
         """Return the route an order takes.
 
         Args:
+            request: the order.
             queue_broker: the broker whose queue the order came through; it is asked first where the order names no
                 route of its own.
 

@@ -7,6 +7,7 @@ simulated fill can never stand beside a real one.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -269,10 +270,8 @@ def embedded_socket(home: Path) -> Path:
 def sandbox_brokers(home: Path) -> dict[str, BrokerSettings]:
     """Return settings for the sandbox's doors: where they really are, or where they usually are."""
     ports = dict(SANDBOX_PORTS)
-    try:
+    with contextlib.suppress(OSError, ValueError, KeyError):  # none has run here yet
         ports |= json.loads((home / "sandbox.json").read_text())["ports"]
-    except (OSError, ValueError, KeyError):
-        pass  # no sandbox has run here yet
     alpaca = f"http://127.0.0.1:{ports['alpaca']}"
     tables: dict[str, dict[str, Any]] = {
         "ibkr": {"host": "127.0.0.1", "port": ports["ibkr"], "client_id": 1},

@@ -262,7 +262,9 @@ def bars(
         frame = c.bars(symbol, timeframe, begin, _since(end), route=_list(route)).result(timeout)
     if save is not None:
         _save(frame, save)
-    found = [{"start": index.to_pydatetime(), **values} for index, values in zip(frame.index, frame.to_dict("records"))]
+    found: list[dict[str, Any]] = [
+        {str(name): value for name, value in row.items()} for row in frame.reset_index().to_dict("records")
+    ]
     if json:
         show.document(found)
     elif save is None:

@@ -1,7 +1,7 @@
 """The client: record the order, then ring the bell. What happens next is read from the database.
 
-Submitting never depends on Redis: the ring is bounded in time, and what it misses the sweep finds. It does depend on the
-database: without a row there is no order, and nothing is enqueued.
+Submitting never depends on Redis: the ring is bounded in time, and what it misses the sweep finds. It does depend on
+the database: without a row there is no order, and nothing is enqueued.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class OrderClient:
             row = connection.execute(query).mappings().first()
         if row is None:
             raise NotFound(f"no order has the client_order_id {client_order_id!r}")
-        return Order(self, row)
+        return Order(self, dict(row))
 
     def wait_all(self, handles: Sequence[Order], timeout: float = 30.0) -> list[Order]:
         """Wait until all of these are terminal, and return them as they are then, or when the time is over."""

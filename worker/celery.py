@@ -14,7 +14,7 @@ app.config_from_object("worker.celeryconfig")
 bind(app)
 
 
-@setup_logging.connect  # type: ignore[untyped-decorator]
+@setup_logging.connect
 def _our_logging(**_: Any) -> None:
     from models.logs import configure
     from models.settings import load_settings

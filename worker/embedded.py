@@ -12,11 +12,14 @@ import fcntl
 import os
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 import redis
 import structlog
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from models.errors import ConfigurationError
 from models.settings import Settings, embedded_socket
@@ -72,14 +75,14 @@ class EmbeddedQueue:
                 self._client().shutdown(save=False)
 
     @contextlib.contextmanager
-    def _starting(self):  # type: ignore[no-untyped-def]
+    def _starting(self) -> Iterator[None]:
         """Serialise starts and stops among processes."""
         with (self.home / "queue.start.lock").open("a") as gate:
             fcntl.flock(gate, fcntl.LOCK_EX)
             yield
 
     def _client(self) -> redis.Redis:
-        return redis.Redis(unix_socket_path=str(self.socket), socket_timeout=2)
+        return redis.Redis(unix_socket_path=str(self.socket), socket_timeout=2, retry=Retry(NoBackoff(), 0))
 
     def _answers(self) -> bool:
         try:

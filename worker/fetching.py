@@ -54,7 +54,7 @@ class Fetcher:
 
     def take(self, kind: str, fetch_id: str, request: Mapping[str, Any]) -> None:
         """Record a request that came by message, if it is new, and answer it in the data lane."""
-        fetch = FetchRequest(kind=kind, fetch_id=str(fetch_id), request=dict(request))  # type: ignore[arg-type]
+        fetch = FetchRequest(kind=kind, fetch_id=str(fetch_id), request=dict(request))
         route = (self.broker.name, *(b for b in self.settings.route if b != self.broker.name))
         with self.database.write() as connection:
             insert_fetch(connection, fetch, route, utcnow())

@@ -83,11 +83,12 @@ class Fleet:
     def start(self) -> None:
         """Start everything; returns when the processes run, before the brokers answer."""
         self.home.mkdir(parents=True, exist_ok=True)
+        ready = self.start_sandbox() if self.with_sandbox else None
         if self.settings.embedded_queue:
             self._exit.enter_context(EmbeddedQueue(self.settings))
         self.database = self._open_database()
-        if self.with_sandbox:
-            self.start_sandbox()
+        if ready:
+            ready()
         for name in self.settings.all_brokers:
             self.start_worker(name)
 
@@ -96,28 +97,32 @@ class Fleet:
             upgrade(Database(self.settings.database))
         return open_database(self.settings)
 
-    def start_sandbox(self) -> None:
-        """Start the simulated market and wait until its doors listen."""
+    def start_sandbox(self) -> Callable[[], None]:
+        """Start the simulated market; the function returned waits until its doors listen."""
         announced = self.home / "sandbox.json"
         announced.unlink(missing_ok=True)
         arguments = ["--home", str(self.home), "--fill-delay", str(self.fill_delay)]
         process = self._spawn(
             "sandbox", ["-m", "worker.sandbox.server", *arguments, *(["--ports-any"] if self.any_port else [])]
         )
-        self._wait(announced.exists, process, 30.0)
-        self.settings = load_settings(**self._overrides())
+
+        def ready() -> None:
+            self._wait(announced.exists, process, 30.0)
+            self.settings = load_settings(**self._overrides())
+
+        return ready
 
     def _overrides(self) -> dict[str, object]:
         return {"home": self.home, "database_url": self.settings.database_url, "redis_url": self.settings.redis_url}
 
-    def start_worker(self, name: str, label: str | None = None, environment: Mapping[str, str] | None = None) -> Process:
+    def start_worker(
+        self, name: str, label: str | None = None, environment: Mapping[str, str] | None = None
+    ) -> Process:
         """Start a worker of one broker; `label` tells several of them apart."""
         command = ["-m", "celery", "-A", "worker", *worker_arguments(label or name, name)]
         return self._spawn(label or name, command, environment)
 
-    def _spawn(
-        self, name: str, arguments: Sequence[str], environment: Mapping[str, str] | None = None
-    ) -> Process:
+    def _spawn(self, name: str, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> Process:
         path = self.home / "logs" / f"{name}.log"
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("ab")

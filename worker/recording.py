@@ -166,8 +166,7 @@ class Recorder:
     ) -> None:
         """Apply what the broker shows of an order.
 
-        Args:
-            infer: book the difference as an inferred fill where the broker counts more than its executions told us.
+        `infer` books the difference as an inferred fill where the broker counts more than its executions told us.
         """
         attempt = entry.attempts[attempt_no]
         for fill in report.fills:
@@ -210,9 +209,9 @@ class Recorder:
         known = entry.attempts[attempt_no]["broker_order_id"]
         if report.broker_order_id and known != report.broker_order_id:
             entry.set_attempt(attempt_no, broker_order_id=report.broker_order_id)
-        if report.broker_order_id and attempt_no == entry.order["attempt_no"] and entry.status is not Status.QUEUED:
-            if entry.order["broker_order_id"] != report.broker_order_id:
-                entry.set(broker_order_id=report.broker_order_id)
+        speaks = attempt_no == entry.order["attempt_no"] and entry.status is not Status.QUEUED
+        if speaks and report.broker_order_id not in (None, entry.order["broker_order_id"]):
+            entry.set(broker_order_id=report.broker_order_id)
 
     def _stray(self, entry: Entry, attempt_no: int, report: OrderReport, after: Aftermath) -> None:
         """An attempt that was given up is alive at its broker: say so loudly, and have it canceled there."""

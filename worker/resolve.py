@@ -1,7 +1,7 @@
 """Settle an unknown outcome on a named person's word.
 
 `--absent` ends the attempt like a proven absence: the order goes on along its route if it has not expired.
-`--adopt` names the order at the broker: the attempt is accepted under that id, and the worker reads the rest from there.
+`--adopt` names the order at the broker: the attempt is accepted under that id, and the worker reads the rest there.
 """
 
 from __future__ import annotations

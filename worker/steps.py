@@ -40,22 +40,22 @@ def broker_of(queues: Any) -> str:
     return names.pop()
 
 
-class EngineStep(bootsteps.StartStopStep):  # type: ignore[misc]
+class EngineStep(bootsteps.StartStopStep):
     """Starts and stops the engine."""
 
-    requires = {"celery.worker.components:Timer"}
+    requires = ("celery.worker.components:Timer",)
 
-    def start(self, worker: Any) -> None:
+    def start(self, parent: Any) -> None:
         """Start the engine; a worker that is misconfigured exits instead of consuming orders it cannot send."""
         global _engine
         try:
-            _engine = Engine(load_settings(), broker_of(worker.app.amqp.queues.consume_from))
+            _engine = Engine(load_settings(), broker_of(parent.app.amqp.queues.consume_from))
             _engine.start()
         except CorroError as error:
             print(f"corro: {error}", file=sys.stderr)  # noqa: T201
             raise SystemExit(2) from None
 
-    def stop(self, worker: Any) -> None:
+    def stop(self, parent: Any) -> None:
         """Stop the engine after the last task."""
         global _engine
         if _engine is not None:
@@ -68,4 +68,4 @@ class EngineStep(bootsteps.StartStopStep):  # type: ignore[misc]
 def bind(app: Celery) -> None:
     """Add the step to an app."""
     app.steps["worker"].add(EngineStep)
-    Pool.requires = (*Pool.requires, EngineStep)
+    Pool.requires = (*(Pool.requires or ()), EngineStep)

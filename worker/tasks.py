@@ -15,13 +15,13 @@ from worker.steps import engine
 log = structlog.get_logger()
 
 
-@app.task(name="orders.submit")  # type: ignore[untyped-decorator]
+@app.task(name="orders.submit")
 def submit(orders: Any) -> None:
     """Execute a batch of order objects."""
     engine().execution.submit(orders)
 
 
-@app.task(name="orders.cancel")  # type: ignore[untyped-decorator]
+@app.task(name="orders.cancel")
 def cancel(client_order_ids: Any) -> None:
     """Cancel orders by their ids."""
     ids = [client_order_ids] if isinstance(client_order_ids, str) else list(client_order_ids)
@@ -29,7 +29,7 @@ def cancel(client_order_ids: Any) -> None:
 
 
 def _data_task(kind: str) -> None:
-    @app.task(name=f"data.{kind}")  # type: ignore[untyped-decorator]
+    @app.task(name=f"data.{kind}")
     def fetch(fetch_id: str, **request: Any) -> None:
         engine().fetcher.take(kind, fetch_id, request)
 

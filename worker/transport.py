@@ -74,15 +74,15 @@ class GuardedRedis(redis.Redis):
             log.error("message_not_kept", error=str(error), message=kept)
 
 
-class Channel(kombu_redis.Channel):  # type: ignore[misc]
+class Channel(kombu_redis.Channel):
     """Kombu's channel with the guarded client."""
 
     def _get_client(self) -> Any:
-        client = super()._get_client()
+        client = super()._get_client()  # type: ignore[misc]
         return GuardedRedis if client is redis.Redis else client
 
 
-class Transport(kombu_redis.Transport):  # type: ignore[misc]
+class Transport(kombu_redis.Transport):
     """Kombu's transport with the guarded channel."""
 
     Channel = Channel

@@ -1,78 +1,17 @@
-"""The TDA and Schwab door, driven by plain requests in both dialects."""
+"""The TDA and Schwab door in both dialects: tokens, accounts and orders."""
 
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-import requests
 
 from tests.contract.doors import Sandbox, eventually, sandbox
+from tests.contract.tda_client import BOTH, Client, client_of, filled, order
 from worker.sandbox.tda_door import TdaDoor
-
-BOTH = ("tda", "schwab")
-
-
-class Client:
-    """The least that speaks either dialect."""
-
-    def __init__(self, door: TdaDoor, dialect: str) -> None:
-        self.door, self.dialect = door, dialect
-        self.session = requests.Session()
-        self.timeout = 3.0
-        self.account = f"/accounts/{door.account_path}"
-        self.orders = f"{self.account}/orders"
-        self.log_in()
-
-    def token(self, refresh_token: str = "rt", secret: str = "s", **more: str) -> requests.Response:
-        form = {"grant_type": "refresh_token", "refresh_token": refresh_token, **more}
-        if self.dialect == "tda":
-            return self.session.post(f"{self.door.url}/v1/oauth2/token", data={**form, "client_id": "K@AMER.OAUTHAP"})
-        return self.session.post(f"{self.door.url}/v1/oauth/token", data=form, auth=("k", secret))
-
-    def log_in(self) -> None:
-        self.session.headers["Authorization"] = ""
-        token = self.token().json()["access_token"]
-        self.session.headers["Authorization"] = f"Bearer {token}"
-
-    def call(self, method: str, path: str, **more: Any) -> requests.Response:
-        return self.session.request(
-            method, self.door.url + self.door.dialect.trader + path, timeout=self.timeout, **more
-        )
-
-    def data(self, path: str, **params: Any) -> requests.Response:
-        return self.session.get(self.door.url + self.door.dialect.data + path, params=params, timeout=3)
-
-    def place(self, **change: Any) -> requests.Response:
-        return self.call("POST", self.orders, json=order(**change))
-
-    def placed(self, **change: Any) -> str:
-        answer = self.place(**change)
-        assert answer.status_code == 201, answer.text
-        assert answer.content == b""
-        return answer.headers["Location"].rpartition("/")[2]
-
-    def order(self, number: str) -> Any:
-        return self.call("GET", f"{self.orders}/{number}").json()
-
-    def listed(self, **params: str) -> Any:
-        if self.dialect == "schwab":
-            now = datetime.now(UTC)
-            params.setdefault("fromEnteredTime", f"{now - timedelta(days=1):%Y-%m-%dT%H:%M:%S}.000Z")
-            params.setdefault("toEnteredTime", f"{now + timedelta(days=1):%Y-%m-%dT%H:%M:%S}.000Z")
-        answer = self.call("GET", self.orders, params=params)
-        assert answer.ok, answer.text
-        return answer.json()
-
-
-def order(symbol: str = "AAPL", instruction: str = "BUY", quantity: Any = 10, **change: Any) -> dict[str, Any]:
-    leg = {"instruction": instruction, "quantity": quantity, "instrument": {"assetType": "EQUITY", "symbol": symbol}}
-    body = {"session": "NORMAL", "duration": "DAY", "orderType": "MARKET", "orderStrategyType": "SINGLE"}
-    return {**body, "orderLegCollection": [leg], **change}
 
 
 @pytest.fixture
@@ -83,29 +22,20 @@ def house() -> Iterator[Sandbox]:
 
 @pytest.fixture(params=BOTH)
 def client(house: Sandbox, request: pytest.FixtureRequest) -> Iterator[Client]:
-    yield from _client(house, request.param)
+    with client_of(house, request.param) as found:
+        yield found
 
 
 @pytest.fixture
 def tda(house: Sandbox) -> Iterator[Client]:
-    yield from _client(house, "tda")
+    with client_of(house, "tda") as found:
+        yield found
 
 
 @pytest.fixture
 def schwab(house: Sandbox) -> Iterator[Client]:
-    yield from _client(house, "schwab")
-
-
-def _client(house: Sandbox, dialect: Any) -> Iterator[Client]:
-    door: Any = house.open(lambda market: TdaDoor(market, dialect, dialect))
-    found = Client(door, dialect)
-    yield found
-    found.session.close()
-
-
-def filled(client: Client, number: str) -> Any:
-    eventually(lambda: client.order(number)["status"] == "FILLED")
-    return client.order(number)
+    with client_of(house, "schwab") as found:
+        yield found
 
 
 # -- TOKENS ---
@@ -336,160 +266,3 @@ def test_a_replacement_is_a_new_order(client: Client) -> None:
     assert new != old
     assert client.order(old)["status"] == "REPLACED"
     assert client.order(new)["price"] == 1.5
-
-
-# -- MARKET DATA ---
-
-
-def test_quotes_are_flat_at_tda_and_leave_out_what_is_unknown(house: Sandbox, tda: Client) -> None:
-    house.price("AAPL", "123.45")
-    body = tda.data("/quotes", symbol="AAPL,NOPE").json()
-    assert set(body) == {"AAPL"}
-    assert (body["AAPL"]["lastPrice"], body["AAPL"]["delayed"]) == (123.45, False)
-    tda.session.headers["Authorization"] = ""
-    assert tda.data("/AAPL/quotes", apikey="K").json()["AAPL"]["delayed"] is True
-    assert tda.data("/AAPL/quotes").status_code == 401
-
-
-def test_quotes_are_nested_at_schwab_and_name_what_is_unknown(house: Sandbox, schwab: Client) -> None:
-    house.price("AAPL", "123.45")
-    body = schwab.data("/quotes", symbols="AAPL,NOPE", fields="quote,reference").json()
-    assert body["errors"] == {"invalidSymbols": ["NOPE"]}
-    assert body["AAPL"]["quote"]["lastPrice"] == 123.45
-    assert "regular" not in body["AAPL"]
-    assert schwab.data("/NOPE/quotes").status_code == 404
-    assert schwab.data("/quotes").json()["errors"][0]["status"] == "400"
-
-
-def candles(client: Client, symbol: str = "AAPL", **params: Any) -> requests.Response:
-    if client.dialect == "tda":
-        return client.data(f"/{symbol}/pricehistory", **params)
-    return client.data("/pricehistory", symbol=symbol, **params)
-
-
-@pytest.mark.parametrize(
-    ("params", "step"),
-    [
-        ({"periodType": "day", "period": 2, "frequencyType": "minute", "frequency": 10}, 600_000),
-        ({"periodType": "month", "period": 1, "frequencyType": "daily"}, 86_400_000),
-        ({"periodType": "year", "period": 1, "frequencyType": "weekly"}, 7 * 86_400_000),
-        ({"periodType": "year"}, 28 * 86_400_000),
-        ({"periodType": "ytd", "frequencyType": "daily"}, 86_400_000),
-        ({}, 60_000),
-    ],
-)
-def test_candles_of_every_valid_combination(client: Client, params: dict[str, Any], step: int) -> None:
-    body = candles(client, **params).json()
-    assert body["empty"] is False
-    first, second = body["candles"][:2]
-    assert set(first) == {"open", "high", "low", "close", "volume", "datetime"}
-    assert second["datetime"] - first["datetime"] >= step - 3_600_000
-
-
-@pytest.mark.parametrize(
-    "params",
-    [
-        {"periodType": "day", "frequencyType": "daily"},
-        {"periodType": "day", "period": 6},
-        {"periodType": "month", "frequencyType": "monthly"},
-        {"periodType": "year", "period": 4},
-        {"periodType": "day", "frequency": 7},
-        {"periodType": "decade"},
-        {"startDate": "monday"},
-    ],
-)
-def test_an_invalid_combination_is_400(client: Client, params: dict[str, Any]) -> None:
-    assert candles(client, **params).status_code == 400
-
-
-def test_candles_between_dates_and_of_an_unknown_symbol(client: Client) -> None:
-    start, end = (int(datetime(2026, 3, d, tzinfo=UTC).timestamp() * 1000) for d in (2, 7))
-    window = {"startDate": start, "endDate": end, "periodType": "month", "frequencyType": "daily"}
-    body = candles(client, needPreviousClose="true", **window).json()
-    assert len(body["candles"]) == 5
-    assert body["previousClose"] > 0
-    unknown = candles(client, "NOPE")
-    if client.dialect == "tda":
-        assert unknown.json() == {"candles": [], "symbol": "NOPE", "empty": True}
-    else:
-        assert unknown.status_code == 404
-
-
-# -- FAULTS ---
-
-
-def test_a_refusal_is_definitive_and_takes_nothing(house: Sandbox, client: Client) -> None:
-    house.fault(client.dialect, "refuse", text="not today")
-    answer = client.place()
-    assert (answer.status_code, "not today" in answer.text) == (400, True)
-    assert house.taken(client.dialect) == 0
-    assert len(house.arrivals(client.dialect)) == 1
-
-
-def test_hangs_drops_and_accepted_errors(house: Sandbox, client: Client) -> None:
-    cases: tuple[tuple[str, dict[str, Any], int], ...] = (
-        ("hang", {}, 0),
-        ("accept_hang", {}, 1),
-        ("accept_drop", {}, 2),
-        ("slow", {"seconds": 30}, 3),
-    )
-    client.timeout = 0.4
-    for kind, options, taken in cases:
-        house.fault(client.dialect, kind, **options)
-        with pytest.raises(requests.exceptions.RequestException):
-            client.place()
-        assert house.taken(client.dialect) == taken, kind
-    client.timeout = 3.0
-    house.fault(client.dialect, "status", status=503, accepted=True, operation="place")
-    assert client.place().status_code == 503
-    assert house.taken(client.dialect) == 4
-
-
-def test_statuses_can_be_aimed_at_any_operation(house: Sandbox, client: Client) -> None:
-    house.fault(client.dialect, "status", status=429, operation="token")
-    assert client.token().status_code == 429
-    house.fault(client.dialect, "status", status=500, html=True, operation="quote")
-    assert client.data("/AAPL/quotes").headers["Content-Type"].startswith("text/html")
-    house.fault(client.dialect, "status", status=504, operation="list")
-    assert client.placed()
-
-
-def test_the_location_can_be_missing_or_name_another_order(house: Sandbox, client: Client) -> None:
-    first = client.placed()
-    house.fault(client.dialect, "location_missing")
-    answer = client.place()
-    assert answer.status_code == 201
-    assert "Location" not in answer.headers
-    house.fault(client.dialect, "location_foreign")
-    numbers = {str(o["orderId"]) for o in client.listed()}
-    foreign = client.placed(symbol="KO")
-    assert foreign in numbers
-    assert client.order(foreign)["orderLegCollection"][0]["instrument"]["symbol"] == "AAPL"
-    assert first in numbers
-
-
-def test_a_listing_can_lag_behind(house: Sandbox, client: Client) -> None:
-    house.fault(client.dialect, "list_lag", seconds=0.2)
-    number = client.placed()
-    assert client.listed() == []
-    assert client.order(number)["orderId"] == int(number)
-    eventually(lambda: len(client.listed()) == 1)
-
-
-def test_an_order_rejected_after_acceptance_says_why(house: Sandbox, client: Client) -> None:
-    house.fault(client.dialect, "reject_after_accept", text="halted")
-    number = client.placed()
-    eventually(lambda: client.order(number)["status"] == "REJECTED")
-    assert client.order(number)["statusDescription"] == "halted"
-
-
-def test_state_survives_the_door(house: Sandbox, client: Client) -> None:
-    number = client.placed(orderType="LIMIT", price="1.00")
-    house.run(client.door.stop())
-    house.run(client.door.start("127.0.0.1", client.door.port))
-    assert client.order(number)["status"] == "WORKING"
-    again: Any = house.open(lambda market: TdaDoor(market, client.dialect, client.dialect))
-    assert time.time() * 1000 > int(number)
-    other = Client(again, client.dialect)
-    assert other.order(number)["status"] == "WORKING"
-    other.session.close()

@@ -2,14 +2,14 @@
 
 | method                | required | answers                                                                        |
 |-----------------------|----------|--------------------------------------------------------------------------------|
-| connect               | yes      | returns when the broker can take orders; raises NotConnected / ConfigurationError |
+| connect               | yes      | returns when it can take orders; raises NotConnected or ConfigurationError      |
 | disconnect            | yes      | never raises                                                                   |
 | is_connected          | yes      | False also while the broker itself says it is cut off (IB 1100)                |
 | place_order           | yes      | an OrderReport, or one of NotSent, Refused, OutcomeUnknown; nothing else        |
 | cancel_order          | yes      | returns when the cancel is *requested*; Refused if the order cannot be canceled |
-| find_order            | yes      | Found, Missing or Ambiguous; raises BrokerError if it could not be read completely |
+| find_order            | yes      | Found, Missing or Ambiguous; BrokerError if it could not be read completely     |
 | get_orders, get_fills | yes      | complete lists or BrokerError: a failed read is never an empty list             |
-| updates               | yes      | registers the callback for pushed (or polled) reports; may be called before connect |
+| updates               | yes      | registers the callback for pushed, or polled, reports; called before connect    |
 | get_account_info, get_positions | yes | reports, or BrokerError / DataError                                     |
 | get_market_data, get_historical_data | yes | reports, or DataError; Unsupported where the broker has none        |
 

@@ -45,7 +45,7 @@ def audit(database: Database, found: Iterable[Mapping[str, Any]], *, foreign: It
         foreign: client order ids at the doors that are known not to be ours.
     """
     with database.read() as connection:
-        books = {row["client_order_id"]: row for row in connection.execute(select(orders)).mappings()}
+        books = {row["client_order_id"]: dict(row) for row in connection.execute(select(orders)).mappings()}
         tries = connection.execute(select(attempts)).mappings().all()
     result = Audit(orders=len(books))
     ours = {(row["broker"], row["broker_client_order_id"]): row["client_order_id"] for row in tries}

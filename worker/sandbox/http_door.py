@@ -72,14 +72,14 @@ async def read_json(request: web.Request) -> Any:
 
 
 def decimal(value: object) -> Decimal | None:
-    """Return a number that came as JSON number or string; None when it is neither."""
+    """Return a number that came as JSON number or string; None when it is neither, or absurdly large."""
     if value is None or isinstance(value, bool):
         return None
     try:
         number = Decimal(str(value))
     except InvalidOperation:
         return None
-    return number if number.is_finite() else None
+    return number if number.is_finite() and number.adjusted() < 15 else None
 
 
 class HttpDoor:

@@ -117,7 +117,7 @@ class TdaDoor(HttpDoor):
             return self.dialect.no_data(401, "Unauthorized", "Client not authorized")
         return self.dialect.no(401, "Unauthorized", "Client not authorized")
 
-    def failure(self, status: int, text: str | None, code: int | None) -> web.Response:  # noqa: ARG002 - no codes here
+    def failure(self, status: int, text: str | None, code: int | None) -> web.Response:
         """Return an error body; neither protocol has numeric codes."""
         return self.dialect.no(status, text or web_reason(status), text or web_reason(status)).response()
 
@@ -127,7 +127,7 @@ class TdaDoor(HttpDoor):
         message = "A validation error occurred while processing the request."
         return self.dialect.no(int(fault.options.get("status", 400)), message, text).response()
 
-    def limited(self, limit: int, reset_s: float) -> Refusal:  # noqa: ARG002 - the body names no numbers
+    def limited(self, limit: int, reset_s: float) -> Refusal:
         """Return the throttling answer."""
         return self.dialect.no(429, THROTTLED, THROTTLED)
 

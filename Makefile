@@ -1,0 +1,58 @@
+# Targets a newcomer needs: `make demo` and `make test`. Everything is installed into .venv from locked, hashed wheels.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up test check bench soak lock clean
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+demo: $(VENV)/.runtime ## Run the main job end to end on the embedded default: no account, no server, no docker
+	@$(BIN)/corro demo
+
+up: $(VENV)/.runtime ## Bring everything up until Ctrl-C, for `corro submit` in a second terminal
+	@$(BIN)/corro up
+
+test: $(VENV)/.dev ## Run the tests: unit, contract, integration, chaos; SQLite and PostgreSQL
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+check: $(VENV)/.dev ## Lint, types, layers, migrations
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(VENV)/.dev ## Measure the hot path against its floor and its peers
+	@$(BIN)/python -m tests.bench
+
+soak: $(VENV)/.dev ## Long chaos: many kills, many seeds
+	@$(BIN)/python -m pytest -m soak --timeout 3600 tests/chaos
+
+lock: $(VENV)/.dev ## Write the lock files anew from pyproject.toml
+	@$(BIN)/python -m pip install -q uv
+	@for part in all dev; do \
+	  $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	    --no-annotate pyproject.toml requirements/build.in --extra $$part -o requirements/$$part.lock; done
+
+clean: ## Remove the environment and what runs left behind
+	rm -rf $(VENV) .corro dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
+	  || { echo "corro needs Python 3.11 to 3.13; set PYTHON=python3.x"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.runtime: $(VENV)/.python requirements/all.lock pyproject.toml
+	@echo "Installing corro into $(VENV) ..."
+	@$(PIP) install -q --require-hashes -r requirements/all.lock
+	@$(PIP) install -q --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime requirements/dev.lock
+	@echo "Installing the test tools into $(VENV) ..."
+	@$(PIP) install -q --require-hashes -r requirements/dev.lock
+	@touch $@

@@ -1,0 +1,239 @@
+"""Take orders to send: the transaction in which an order becomes this worker's for the length of a send.
+
+An order can be claimed once, because only a `queued` row can, and the claim ends that in the same transaction that
+writes the attempt. Copies of a message, late messages and other workers find nothing left to claim.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, select, update
+
+from models.book import Book, Entry, Row
+from models.database import Database
+from models.errors import BrokerError, CorroError, NotConnected, NotSent
+from models.intake import request_of
+from models.lifecycle import Fact
+from models.messages import MAX_BATCH, OrderRequest
+from models.settings import TimingSettings
+from models.tables import attempts, halts, orders
+from models.vocabulary import Outcome, Status
+from worker.brokers.base import BrokerInterface
+from worker.clock import utcnow
+from worker.points import reached
+from worker.recording import Aftermath, Recorder
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """An order that this worker owns for the length of a send."""
+
+    order: OrderRequest
+    attempt_no: int
+    broker_client_order_id: str
+    #: Set where it must not be sent after all (a look-alike is unresolved).
+    blocked: BrokerError | None = None
+
+    @property
+    def id(self) -> str:
+        """The client_order_id."""
+        return self.order.client_order_id
+
+
+def attempt_id(client_order_id: str, attempt_no: int, longest: int | None) -> str:
+    """Return the id that the broker sees for an attempt.
+
+    The first attempt carries the order's own id; later ones append `~n`, which no client_order_id contains, because
+    Alpaca keeps an id used for ever (BROKERS.md 2.3). What is too long for the broker is shortened by its digest.
+    """
+    text = client_order_id if attempt_no == 1 else f"{client_order_id}~{attempt_no}"
+    if longest is None or len(text) <= longest:
+        return text
+    digest = hashlib.sha256(client_order_id.encode()).hexdigest()[:16]
+    return f"{client_order_id[: longest - 21]}.{digest}~{attempt_no}"
+
+
+class Claims:
+    """Claims orders for one broker.
+
+    Args:
+        database: the record.
+        broker: the adapter.
+        worker: this worker's name.
+        timing: for the lease.
+        recorder: routes on what cannot be claimed.
+        ring: wakes the brokers that orders were moved to.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        broker: BrokerInterface,
+        worker: str,
+        timing: TimingSettings,
+        recorder: Recorder,
+        ring: Callable[[Aftermath], None],
+    ) -> None:
+        self.database, self.broker, self.worker, self.timing = database, broker, worker, timing
+        self.recorder, self.ring = recorder, ring
+        self.capabilities = broker.capabilities
+
+    def claim(self, which: Any) -> list[Claimed]:
+        """Take queued orders in one transaction: status, attempt and event move together.
+
+        What must not be sent (stale, canceled, halted) is ended here instead.
+        """
+        baseline = self._baseline()
+        now = utcnow()
+        with self.database.write() as connection:
+            stops = stopped(connection, self.broker.name)
+            if stops:
+                claimed, after = [], self._turn_away(connection, which, stops, now)
+            else:
+                claimed, after = self._take_all(connection, which, baseline, now), Aftermath()
+        self.ring(after)
+        reached("after_claim")
+        return claimed
+
+    def is_waiting(self, which: Any) -> bool:
+        """Tell, without a lock, whether there is something to claim."""
+        query = self._queued(select(orders.c.client_order_id), which, utcnow()).limit(1)
+        with self.database.read() as connection:
+            return connection.execute(query).first() is not None
+
+    def _take_all(self, connection: Connection, which: Any, baseline: list[Row] | None, now: datetime) -> list[Claimed]:
+        book = Book.of(connection, self._claimable(which, now), now)
+        alike = self._look_alikes(connection) if self.anonymous else None
+        claimed = [c for entry in book.entries.values() if (c := self._take(entry, alike, baseline))]
+        book.write()
+        return claimed
+
+    def _claimable(self, which: Any, now: datetime) -> Any:
+        query = self._queued(select(orders), which, now)
+        oldest_first = query.order_by(orders.c.available_at, orders.c.client_order_id)
+        return oldest_first.limit(MAX_BATCH).with_for_update(skip_locked=True)
+
+    def _queued(self, query: Any, which: Any, now: datetime) -> Any:
+        mine = (orders.c.status == Status.QUEUED) & (orders.c.broker == self.broker.name)
+        return query.where(mine, orders.c.available_at <= now, which)
+
+    def _take(
+        self, entry: Entry, alike: dict[tuple[str, str], str] | None, baseline: list[Row] | None
+    ) -> Claimed | None:
+        row = entry.order
+        if row["cancel_requested_at"] is not None:
+            entry.happen(Fact.CANCELED, detail="canceled before it was sent")
+            return None
+        if row["expires_at"] is not None and entry.now >= row["expires_at"]:
+            waited = (entry.now - row["created_at"]).total_seconds()
+            entry.happen(Fact.EXPIRED, detail=f"too old to be sent: waited {waited:.0f} s")
+            return None
+        blocked: BrokerError | None = None
+        if baseline is None:
+            words = "its orders cannot be listed before sending, so ours could not be told apart afterwards"
+            blocked = NotConnected(f"{self.broker.name}: {words}", broker=self.broker.name, code="no_baseline")
+        if alike is not None:
+            key = (row["symbol"], row["side"])
+            if alike.get(key) == Outcome.SENDING:
+                return None  # its twin is on its way: stays queued until that is settled
+            if key in alike:
+                twin = f"an unresolved {key[1]} order for {key[0]} could not be told from this one"
+                blocked = NotSent(f"{self.broker.name}: {twin}", broker=self.broker.name, code="look_alike")
+            alike.setdefault(key, Outcome.SENDING)
+        return self._begin(entry, blocked, [r["id"] for r in baseline or () if r["symbol"] == row["symbol"]])
+
+    def _begin(self, entry: Entry, blocked: BrokerError | None, baseline: list[str]) -> Claimed:
+        number = entry.order["attempt_no"] + 1
+        theirs = self._their_id(entry, number)
+        entry.happen(Fact.CLAIMED, attempt_no=number, detail=f"attempt {number} at {self.broker.name}")
+        entry.order["submitted_at"] = entry.order["submitted_at"] or entry.now
+        entry.begin(
+            {
+                "attempt_no": number,
+                "broker": self.broker.name,
+                "broker_client_order_id": theirs,
+                "outcome": str(Outcome.SENDING),
+                "worker": self.worker,
+                "started_at": entry.now,
+                "lease_until": entry.now + timedelta(seconds=self.timing.lease),
+                "baseline": baseline or None,
+            }
+        )
+        return Claimed(request_of(entry.order), number, theirs, blocked)
+
+    def _their_id(self, entry: Entry, number: int) -> str:
+        """Use the same id again where the broker dedupes by it and the last try there came to nothing visible."""
+        last = entry.current
+        here = last is not None and self.capabilities.dedupes_client_order_id and last["broker"] == self.broker.name
+        if last and here and last["outcome"] in (Outcome.ABSENT, Outcome.NOT_SENT):
+            return str(last["broker_client_order_id"])
+        return attempt_id(entry.id, number, self.capabilities.client_order_id_length)
+
+    def _turn_away(self, connection: Connection, which: Any, stops: Row, now: datetime) -> Aftermath:
+        """Halted or draining: what waits for this broker goes on along its route; under a halt the rest is denied."""
+        book, after = Book.of(connection, self._claimable(which, now), now), Aftermath()
+        for entry in book.entries.values():
+            if stops["scope"] != "*":
+                error = NotSent(f"{self.broker.name} takes no orders: {stops['words']}", broker=self.broker.name)
+                self.recorder.turn_away(book, entry, error, after)
+            if stops["kind"] == "halt" and entry.order["broker"] == self.broker.name:
+                entry.happen(Fact.DENIED, detail=f"halted: {stops['words']}")
+        book.write()
+        return after
+
+    # -- BROKERS WITHOUT CLIENT ORDER IDS ---
+    @property
+    def anonymous(self) -> bool:
+        """This broker keeps no id of ours."""
+        return self.capabilities.client_order_id_length is None
+
+    def _baseline(self) -> list[Row] | None:
+        """List what exists before the send, where only the difference will tell which order is ours.
+
+        None means that it could not be listed, and so nothing may be sent.
+        """
+        if not self.anonymous:
+            return []
+        if not self.broker.is_connected():
+            return None
+        try:
+            found = self.broker.get_orders(open_only=False, since=utcnow() - timedelta(minutes=10))
+        except CorroError as error:
+            log.warning("baseline_unreadable", broker=self.broker.name, error=str(error))
+            return None
+        return [{"id": r.broker_order_id, "symbol": r.symbol} for r in found if r.broker_order_id]
+
+    def _look_alikes(self, connection: Connection) -> dict[tuple[str, str], str]:
+        a, o = attempts.c, orders.c
+        query = (
+            select(o.symbol, o.side, a.outcome)
+            .join_from(attempts, orders, a.client_order_id == o.client_order_id)
+            .where(a.broker == self.broker.name, a.outcome.in_([Outcome.SENDING, Outcome.UNKNOWN]))
+        )
+        return {(symbol, side): outcome for symbol, side, outcome in connection.execute(query)}
+
+    def mark_sent(self, claimed: Claimed) -> None:
+        """Note that bytes may leave from now on: what is not marked was provably not sent."""
+        with self.database.write() as connection:
+            connection.execute(
+                update(attempts)
+                .where(attempts.c.client_order_id == claimed.id, attempts.c.attempt_no == claimed.attempt_no)
+                .values(sent_at=utcnow())
+            )
+
+
+def stopped(connection: Connection, broker: str) -> Row | None:
+    """Return the halt or drain in force for a broker, the widest first, as scope, kind and words; None without one."""
+    query = select(halts).where(halts.c.scope.in_(["*", broker])).order_by(halts.c.kind.desc(), halts.c.scope)
+    row = connection.execute(query).mappings().first()
+    if row is None:
+        return None
+    return {"scope": row["scope"], "kind": row["kind"], "words": f"{row['reason'] or row['kind']} (by {row['by']})"}
