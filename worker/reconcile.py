@@ -27,7 +27,7 @@ from models.database import Database
 from models.errors import BrokerError, CorroError, NotSent
 from models.intake import request_of
 from models.lifecycle import Fact
-from models.reports import Ambiguous, Found, Missing, OrderReport, Report, Sighting
+from models.reports import Ambiguous, FillReport, Found, Missing, OrderReport, Report, Sighting
 from models.settings import Settings
 from models.tables import attempts, fills, orders, workers
 from models.vocabulary import LIVE, Outcome, Status
@@ -103,17 +103,11 @@ class Reconciler:
     def _orphans(self) -> None:
         """Attempts whose worker died, or whose lease ran out, during the send: their outcome is unknown."""
         now = utcnow()
+        with self.database.read() as connection:
+            orphans = [row for row in self._open(connection, [Outcome.SENDING]) if self._is_orphan(row, now)]
+        if not orphans:
+            return
         with self.database.write() as connection:
-            sending = self._open(connection, [Outcome.SENDING])
-            orphans = [
-                row
-                for row in sending
-                if row["lease_until"] < now
-                or is_gone(row["sender"], self.me, now, self.timing.sender_gone_after)
-                or is_silent(row["sender"], now, self.timing.dead_after)
-            ]
-            if not orphans:
-                return
             book = Book.open(connection, [row["client_order_id"] for row in orphans], now)
             for row in orphans:
                 entry, number = book[row["client_order_id"]], row["attempt_no"]
@@ -125,6 +119,14 @@ class Reconciler:
                 if number == entry.order["attempt_no"]:
                     entry.set(reason=f"{self.broker.name}: {words}")
             book.write()
+
+    def _is_orphan(self, row: Row, now: datetime) -> bool:
+        sender = row["sender"]
+        return (
+            row["lease_until"] < now
+            or is_gone(sender, self.me, now, self.timing.sender_gone_after)
+            or is_silent(sender, now, self.timing.dead_after)
+        )
 
     def _open(self, connection: Connection, outcomes: Sequence[Outcome]) -> list[Row]:
         query = (
@@ -255,7 +257,7 @@ class Reconciler:
             since = self._fills_since(connection)
         if not refs:
             return
-        reports: list[Report] = list(self.broker.get_fills(since))
+        reports: list[Report] = list(self._fills(since))
         listed = {r.broker_order_id: r for r in self.broker.get_orders(open_only=True)}
         gone = [ref for ref in refs if ref.broker_order_id not in listed]
         reports += [report for ref in refs if (report := listed.get(ref.broker_order_id))]
@@ -266,14 +268,22 @@ class Reconciler:
         """Read executions since the last one seen, whether or not an order is open (after a reconnect)."""
         with self.database.read() as connection:
             since = self._fills_since(connection)
-        self.apply(list(self.broker.get_fills(since)))
+        self.apply(list(self._fills(since)))
+
+    def _fills(self, since: datetime) -> Sequence[FillReport]:
+        """Read executions; where they cannot be listed, the orders' own totals still tell what was filled."""
+        try:
+            return self.broker.get_fills(since)
+        except CorroError as error:
+            log.warning("fills_unreadable", broker=self.broker.name, error=str(error))
+            return []
 
     def apply(self, reports: Sequence[Report]) -> None:
-        """Apply reports in one transaction and do what follows."""
+        """Apply what was read in one transaction and do what follows."""
         if not reports:
             return
         with self.database.write() as connection:
-            after = self.recorder.updates(connection, reports, utcnow())
+            after = self.recorder.updates(connection, reports, utcnow(), infer=True)
         self.execution.finish(after)
 
     def _live(self, connection: Connection) -> list[OrderRef]:

@@ -240,8 +240,14 @@ class Recorder:
         )
 
     # -- UPDATES ---
-    def updates(self, connection: Connection, reports: Sequence[Report], now: datetime) -> Aftermath:
-        """Apply pushed reports; those about orders that are not ours are left alone."""
+    def updates(
+        self, connection: Connection, reports: Sequence[Report], now: datetime, *, infer: bool = False
+    ) -> Aftermath:
+        """Apply reports; those about orders that are not ours are left alone.
+
+        `infer`: these were read together with the executions, so what an order counts beyond them was missed. A pushed
+        report is only taken so when it is the order's last.
+        """
         after = Aftermath()
         index = self._index(connection, reports)
         wanted = {key[0] for key in index.values()}
@@ -252,13 +258,13 @@ class Recorder:
             if found is None or entry is None:
                 after.unmatched.append(report)
                 continue
-            self._update(book, entry, found[1], report, after)
+            self._update(book, entry, found[1], report, after, infer)
         book.write()
         return after
 
-    def _update(self, book: Book, entry: Entry, attempt_no: int, report: Report, after: Aftermath) -> None:
+    def _update(self, book: Book, entry: Entry, attempt_no: int, report: Report, after: Aftermath, infer: bool) -> None:
         if isinstance(report, OrderReport):
-            self.report(book, entry, attempt_no, report, after, infer=report.status in DONE)
+            self.report(book, entry, attempt_no, report, after, infer=infer or report.status in DONE)
         elif isinstance(report, FillReport):
             self._fill(entry, attempt_no, report)
         else:

@@ -1,0 +1,82 @@
+"""Fixtures of all tests: a clean environment, PostgreSQL, whole worlds, and the money check after every test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kit import Postgres, World
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep a file's tests in one process: worlds are shared within a file."""
+    from xdist.scheduler import LoadFileScheduling
+
+    return LoadFileScheduling(config, log)
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the machine reaches a test."""
+    for name in [name for name in os.environ if name.startswith(("CORRO_", "APCA_"))]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def money() -> Iterator[None]:
+    """After every test: what the doors did agrees with what the database says, in every world that runs."""
+    yield
+    for world in list(World.live):
+        world.control.clear_faults()
+        world.money()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One PostgreSQL server for all tests of this process."""
+    server = Postgres()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str | None:
+    """A fresh database of each kind: None is SQLite in the world's home."""
+    return None if request.param == "sqlite" else request.getfixturevalue("postgres").fresh()
+
+
+@pytest.fixture(scope="module")
+def make_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., World]]:
+    """Make worlds that live as long as the module."""
+    yield from _makers(lambda: tmp_path_factory.mktemp("w"))
+
+
+@pytest.fixture
+def new_world(tmp_path: Path) -> Iterator[Callable[..., World]]:
+    """Make worlds that end with the test."""
+    count = iter(range(100))
+    yield from _makers(lambda: tmp_path / f"w{next(count)}")
+
+
+def _makers(home: Callable[[], Path]) -> Iterator[Callable[..., World]]:
+    made: list[World] = []
+
+    def make(*args: Any, **kwargs: Any) -> World:
+        world = World(home(), *args, **kwargs)
+        made.append(world)
+        return world
+
+    yield make
+    errors = []
+    for world in reversed(made):
+        try:
+            world.close()
+        except AssertionError as error:  # end the others first
+            errors.append(error)
+    if errors:
+        raise errors[0]

@@ -1,0 +1,308 @@
+"""What arrives through the queue from programs that import nothing of ours, readable or not."""
+
+from __future__ import annotations
+
+import base64
+import json
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from producers.bell import envelope
+from tests.kit import World, events_of, eventually, never, outcomes_of
+from worker.transport import SET_ASIDE
+
+#: A strategy in another house: Celery alone, none of our packages on its path.
+_BARE = """
+import json, sys
+from celery import Celery
+assert not any(name.split(".")[0] in ("models", "producers", "worker") for name in sys.modules)
+url, task, queue, kwargs = sys.argv[1:]
+app = Celery(broker=url)
+app.send_task(task, kwargs=json.loads(kwargs), queue=queue)
+app.close()
+"""
+
+
+@pytest.fixture(scope="module")
+def world(make_world: Callable[..., World], database_url: str | None) -> World:
+    made = make_world(["alpaca"], database_url=database_url)
+    made.start_all()
+    return made
+
+
+def body(**changes: Any) -> dict[str, Any]:
+    """Return an order object as the contract has it."""
+    now = datetime.now(UTC)
+    order = {
+        "version": 1, "client_order_id": f"outside-{uuid.uuid4().hex[:12]}", "symbol": "AAPL", "side": "buy",
+        "quantity": "3", "order_type": "market", "time_in_force": "day", "created_at": now.isoformat(),
+        "expires_at": (now + timedelta(seconds=60)).isoformat(),
+    }  # fmt: skip
+    return {key: value for key, value in {**order, **changes}.items() if value is not ...}
+
+
+def push(world: World, *orders: Any, queue: str = "orders.alpaca", task: str = "orders.submit") -> None:
+    """Put a well-formed message with these order objects on the queue."""
+    world.queue.lpush(queue, envelope(task, queue, {"orders": list(orders)}))
+
+
+def send_bare(world: World, task: str, queue: str, kwargs: dict[str, Any]) -> None:
+    said = world.script(_BARE, world.settings.queue_url, task, queue, json.dumps(kwargs))
+    assert said.status == 0, said
+
+
+def pid(world: World) -> int:
+    """Return the worker's process, which has to be the one that was started."""
+    process = world.fleet.processes["alpaca"].popen
+    assert process.poll() is None, f"the worker ended with {process.returncode}"
+    return process.pid
+
+
+def works(world: World) -> None:
+    """See that a good order is executed now, by message and not by the sweep."""
+    order = body(quantity="1")
+    push(world, order)
+    world.wait(order["client_order_id"], "filled", 10)
+
+
+def test_a_bare_celery_client_places_and_cancels_orders(world: World) -> None:
+    market = body(strategy="bare", tags=["a", "b"])
+    resting = body(order_type="limit", limit_price="1.00")
+    send_bare(world, "orders.submit", "orders.alpaca", {"orders": [market, resting]})
+    filled = world.wait(market["client_order_id"], "filled")
+    assert (filled["strategy"], filled["tags"], filled["route"]) == ("bare", ["a", "b"], ["alpaca"])
+    world.wait(resting["client_order_id"], "accepted")
+
+    send_bare(world, "orders.cancel", "control.alpaca", {"client_order_ids": [resting["client_order_id"]]})
+    world.wait(resting["client_order_id"], "canceled")
+
+
+def test_the_same_message_twice_is_one_order(world: World) -> None:
+    order = body()
+    push(world, order)
+    push(world, order)
+    push(world, order, order)
+    whole = world.wait(order["client_order_id"], "filled")
+    push(world, order)
+    works(world)
+
+    assert outcomes_of(whole) == [("alpaca", "accepted")]
+    assert len(world.at_doors(order["client_order_id"])) == 1
+    assert "conflict" not in events_of(world.whole(order["client_order_id"]))
+
+
+def test_the_same_id_with_another_body_is_a_conflict_and_nothing_else(world: World) -> None:
+    order = body()
+    push(world, order)
+    before = world.wait(order["client_order_id"], "filled")
+    push(world, {**order, "quantity": "4"})
+    eventually(lambda: "conflict" in events_of(world.whole(order["client_order_id"])))
+    after = world.whole(order["client_order_id"])
+
+    conflict = after["events"].pop()
+    assert conflict["kind"] == "conflict"
+    assert order["client_order_id"] in conflict["detail"]
+    assert {k: after[k] for k in before if k != "events"} == {k: before[k] for k in before if k != "events"}
+    assert after["events"] == before["events"]
+    assert len(world.at_doors(order["client_order_id"])) == 1
+
+
+def _message(**changes: Any) -> dict[str, Any]:
+    """Return a good message with changes at `part.key`; ... takes the key away."""
+    message = json.loads(envelope("orders.submit", "orders.alpaca", {"orders": [body()]}))
+    for path, value in changes.items():
+        *parents, key = path.split("__")
+        place = message
+        for parent in parents:
+            place = place[parent]
+        if value is ...:
+            place.pop(key)
+        else:
+            place[key] = value
+    return message
+
+
+def _b64(value: Any) -> str:
+    return base64.b64encode(json.dumps(value).encode()).decode()
+
+
+UNREADABLE: dict[str, bytes] = {
+    "garbage": b"\x00\xff\xfe garbage \x80",
+    "empty": b"",
+    "a word": b"hello",
+    "a number": b"42",
+    "a list": b"[1, 2, 3]",
+    "null": b"null",
+    "an empty object": b"{}",
+    "cut off": json.dumps(_message()).encode()[:200],
+    "no headers": json.dumps(_message(headers=...)).encode(),
+    "headers null": json.dumps(_message(headers=None)).encode(),
+    "no content-type": json.dumps(_message(**{"content-type": ...})).encode(),
+    "pickle": json.dumps(_message(**{"content-type": "application/x-python-serialize"})).encode(),
+    "no task": json.dumps(_message(headers__task=...)).encode(),
+    "no id": json.dumps(_message(headers__id=...)).encode(),
+    "id is a number": json.dumps(_message(headers__id=7)).encode(),
+    "no properties": json.dumps(_message(properties=...)).encode(),
+    "no delivery_tag": json.dumps(_message(properties__delivery_tag=...)).encode(),
+    "no delivery_info": json.dumps(_message(properties__delivery_info=...)).encode(),
+    "no body": json.dumps(_message(body=...)).encode(),
+    "body is no JSON": json.dumps(_message(body="{")).encode(),
+    "body is an object": json.dumps(_message(body="{}")).encode(),
+    "body is too short": json.dumps(_message(body="[[], {}]")).encode(),
+    "body is bad base64": json.dumps(_message(body="%%%", properties__body_encoding="base64")).encode(),
+    "args are an object": json.dumps(_message(body=_b64([{}, {}, {}]), properties__body_encoding="base64")).encode(),
+    "kwargs are a list": json.dumps(_message(body="[[], [], {}]")).encode(),
+}
+#: Readable for the transport, but nothing that this worker does; dropped or logged, never fatal.
+ODD: dict[str, bytes] = {
+    "unknown task": json.dumps(_message(headers__task="orders.destroy")).encode(),
+    "content-encoding missing": json.dumps(_message(**{"content-encoding": ...})).encode(),
+    "content-encoding unknown": json.dumps(_message(**{"content-encoding": "klingon"})).encode(),
+    "retries is a word": json.dumps(_message(headers__retries="many")).encode(),
+    "eta is a word": json.dumps(_message(headers__eta="soon")).encode(),
+    "expires is a word": json.dumps(_message(headers__expires="soon")).encode(),
+    "expires long ago": json.dumps(_message(headers__expires="2020-01-01T00:00:00+00:00")).encode(),
+    "timelimit is a word": json.dumps(_message(headers__timelimit="long")).encode(),
+    "embed is null": json.dumps(_message(body='[[], {"orders": []}, null]')).encode(),
+    "embed is a list": json.dumps(_message(body='[[], {"orders": []}, []]')).encode(),
+    "embed with a chain": json.dumps(_message(body='[[], {"orders": []}, {"chain": ["x"]}]')).encode(),
+    "priority is a word": json.dumps(_message(properties__priority="high")).encode(),
+    "delivery_info is a word": json.dumps(_message(properties__delivery_info="here")).encode(),
+    "delivery_tag is a list": json.dumps(_message(properties__delivery_tag=["x"])).encode(),
+    "body is a number": json.dumps(_message(body=7)).encode(),
+    "no arguments": json.dumps(_message(body="[[], {}, {}]")).encode(),
+    "an argument too many": json.dumps(_message(body='[[], {"orders": [], "more": 1}, {}]')).encode(),
+    "orders is a number": json.dumps(_message(body='[[], {"orders": 7}, {}]')).encode(),
+    "orders is null": json.dumps(_message(body='[[], {"orders": null}, {}]')).encode(),
+}
+
+
+def test_unreadable_messages_are_set_aside_and_the_worker_lives(world: World) -> None:
+    before, kept = pid(world), world.queue.llen(SET_ASIDE)
+    world.queue.lpush("orders.alpaca", *UNREADABLE.values())
+    eventually(lambda: world.queue.llen("orders.alpaca") == 0, 20)
+    works(world)
+
+    assert pid(world) == before
+    aside = [json.loads(item) for item in world.queue.lrange(SET_ASIDE, 0, -1)]
+    assert len(aside) - kept == len(UNREADABLE), [item["why"] for item in aside]
+    assert all(item["why"] and item["queue"] == "orders.alpaca" for item in aside)
+    assert all(item["message"] == UNREADABLE[name].decode(errors="replace") for item, name in
+               zip(aside, reversed(UNREADABLE), strict=False))  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_odd_message_does_not_stop_the_worker(world: World, name: str) -> None:
+    before = pid(world)
+    world.queue.lpush("orders.alpaca", ODD[name])
+    works(world)
+    assert pid(world) == before
+
+
+@pytest.mark.parametrize("queue", ["control.alpaca", "data.alpaca"])
+def test_unreadable_messages_on_the_other_queues_are_set_aside_too(world: World, queue: str) -> None:
+    before, kept = pid(world), world.queue.llen(SET_ASIDE)
+    task, odd = ("orders.cancel", "client_order_ids") if queue.startswith("control") else ("data.quote", "fetch_id")
+    world.queue.lpush(queue, b"\xff", b"{}", envelope(task, queue, {}), envelope(task, queue, {odd: {"a": 1}}),
+                      envelope(task, queue, {odd: None}))  # fmt: skip
+    eventually(lambda: world.queue.llen(queue) == 0 and world.queue.llen(SET_ASIDE) == kept + 2)
+    works(world)
+    assert pid(world) == before
+
+
+WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "quantity NaN": ({"quantity": "NaN"}, ["quantity", "NaN"]),
+    "quantity infinite": ({"quantity": "Infinity"}, ["quantity", "Infinity"]),
+    "quantity negative": ({"quantity": "-5"}, ["quantity", "-5"]),
+    "quantity zero": ({"quantity": "0"}, ["quantity", "0"]),
+    "quantity true": ({"quantity": True}, ["quantity", "True"]),
+    "quantity a word": ({"quantity": "ten"}, ["quantity", "ten"]),
+    "quantity missing": ({"quantity": ...}, ["quantity", "required"]),
+    "quantity a list": ({"quantity": [1]}, ["quantity", "[1]"]),
+    "quantity too long": ({"quantity": "1" * 40}, ["quantity", "1" * 40]),
+    "side unknown": ({"side": "hold"}, ["side", "hold"]),
+    "side missing": ({"side": ...}, ["side", "required"]),
+    "type unknown": ({"order_type": "iceberg"}, ["order_type", "iceberg"]),
+    "tif unknown": ({"time_in_force": "forever"}, ["time_in_force", "forever"]),
+    "limit without price": ({"order_type": "limit"}, ["limit_price", "none"]),
+    "market with price": ({"limit_price": "5"}, ["limit_price", "5"]),
+    "limit price NaN": ({"order_type": "limit", "limit_price": "nan"}, ["limit_price", "nan"]),
+    "unknown broker": ({"route": ["alpaca", "robinhood"]}, ["route", "robinhood"]),
+    "empty route": ({"route": []}, ["route"]),
+    "route a word": ({"route": "alpaca"}, ["route", "alpaca"]),
+    "symbol a number": ({"symbol": 7}, ["symbol", "7"]),
+    "symbol SQL": ({"symbol": "A'; DROP TABLE orders;--"}, ["symbol", "DROP"]),
+    "symbol missing": ({"symbol": ...}, ["symbol", "required"]),
+    "version 2": ({"version": 2}, ["version", "2"]),
+    "unknown field": ({"quantitty": "3"}, ["quantitty"]),
+    "created_at naive": ({"created_at": "2026-01-05T10:00:00"}, ["created_at", "zone"]),
+    "expires before created": ({"expires_at": "2001-01-01T00:00:00Z"}, ["expires_at", "2001"]),
+    "strategy a number": ({"strategy": 9}, ["strategy", "9"]),
+    "tags nested": ({"tags": {"a": {"b": 1}}}, ["tags"]),
+}
+
+
+def test_orders_that_make_no_sense_are_denied_by_name_and_value(world: World) -> None:
+    before = pid(world)
+    wrong = {name: body(**changes) for name, (changes, _) in WRONG.items()}
+    good = body()
+    push(world, *wrong.values(), good)  # one message: a bad order does not take its neighbours with it
+    world.wait(good["client_order_id"], "filled")
+
+    for name, order in wrong.items():
+        row = world.whole(order["client_order_id"])
+        assert row["status"] == "denied", (name, row)
+        missing = [word for word in WRONG[name][1] if word not in row["reason"]]
+        assert not missing, (name, missing, row["reason"])
+        assert row["attempts"] == []
+        assert row["closed_at"] is not None
+    assert pid(world) == before
+
+
+@pytest.mark.parametrize("odd", ["a word", 7, None, {"a": 1}, [["nested"]], [None, 5, "x"]])
+def test_something_that_is_no_list_of_orders_is_denied_under_a_stable_id(world: World, odd: Any) -> None:
+    before = pid(world)
+    message = envelope("orders.submit", "orders.alpaca", {"orders": odd})
+    world.queue.lpush("orders.alpaca", message, message)
+    works(world)
+    assert pid(world) == before
+    denied = world.history.rows(__import__("models.history", fromlist=["v_orders"]).v_orders, status="denied")
+    if odd:
+        assert any(row["client_order_id"].startswith("invalid-") for row in denied)
+
+
+@pytest.mark.parametrize("id_", ["", "x" * 65, "with blank", "tilde~2", "ünïcode", 7, None])
+def test_an_unusable_id_is_denied_and_not_executed(world: World, id_: Any) -> None:
+    order = body(client_order_id=id_, symbol="GLD")
+    push(world, order)
+    works(world)
+    denied = [r for r in _denied(world) if (r["symbol"], r["status"]) == ("GLD", "denied")]
+    assert denied
+    assert world.at_doors(symbol="GLD") == []
+
+
+def _denied(world: World) -> list[dict[str, Any]]:
+    from models.history import v_orders
+
+    return world.history.rows(v_orders, status="denied")
+
+
+def test_a_message_with_more_orders_than_agreed_is_still_executed_or_denied(world: World) -> None:
+    many = [body(quantity="1", symbol="T") for _ in range(130)]
+    push(world, *many)
+    for order in many:
+        world.wait(order["client_order_id"], ["filled", "denied"], 30)
+    assert len({world.row(order["client_order_id"])["status"] for order in many}) == 1  # type: ignore[index]
+
+
+def test_a_cancel_of_an_order_nobody_knows_changes_nothing(world: World) -> None:
+    before = pid(world)
+    ids = ["nobody-knows-this", "", "x" * 500]
+    world.queue.lpush("control.alpaca", envelope("orders.cancel", "control.alpaca", {"client_order_ids": ids}))
+    works(world)
+    assert pid(world) == before
+    never(lambda: any(world.row(id_) for id_ in ids), 0.3)

@@ -1,0 +1,177 @@
+"""One order at a time through a whole fleet: every way it can end, at every broker, on both databases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+
+import pytest
+
+from models.history import v_attempts, v_fills, v_latency, v_orders
+from tests.kit import World, events_of, eventually, outcomes_of
+
+BROKERS = ("ibkr", "alpaca", "tda")
+
+
+@pytest.fixture(scope="module")
+def world(make_world: Callable[..., World], database_url: str | None) -> World:
+    made = make_world(BROKERS, database_url=database_url)
+    made.control.set_position("tda", "MSFT", 50)  # only there: for the closing orders
+    made.start_all()
+    return made
+
+
+@pytest.mark.parametrize("broker", BROKERS)
+def test_an_order_is_filled_at_the_broker_it_names(world: World, broker: str) -> None:
+    order = world.send("AAPL", "buy", 10, route=broker, strategy="ways", tags={"leg": "1"})
+    whole = world.wait(order, "filled")
+
+    assert (whole["broker"], whole["filled_quantity"], whole["reason"]) == (broker, Decimal(10), None)
+    assert whole["created_at"] <= whole["submitted_at"] <= whole["accepted_at"] <= whole["closed_at"]
+    assert outcomes_of(whole) == [(broker, "accepted")]
+    assert sum(fill["quantity"] for fill in whole["fills"]) == Decimal(10)
+    assert {fill["late"] for fill in whole["fills"]} == {False}
+    assert [kind for kind in events_of(whole) if kind in ("queued", "claimed", "accepted", "filled")] in (
+        ["queued", "claimed", "accepted", "filled"],
+        ["queued", "claimed", "filled"],  # the execution came before the answer to the send
+    )
+    (at_door,) = world.at_doors(order.client_order_id)
+    assert (at_door["door"], at_door["state"], at_door["filled_quantity"]) == (broker, "filled", "10")
+    assert str(whole["attempts"][0]["broker_order_id"]) == str(whole["broker_order_id"])
+
+
+def test_the_views_show_the_order_and_how_long_it_took(world: World) -> None:
+    order = world.send("KO", "buy", 3, route="alpaca", strategy="views")
+    world.wait(order, "filled")
+    id_ = order.client_order_id
+
+    (row,) = world.history.rows(v_orders, client_order_id=id_)
+    assert (row["status"], row["strategy"], row["attempt_count"]) == ("filled", "views", 1)
+    assert row["remaining_quantity"] == 0
+    (fill,) = world.history.rows(v_fills, client_order_id=id_)
+    assert fill["notional"] == fill["quantity"] * fill["price"]
+    assert row["filled_notional"] == pytest.approx(fill["notional"])
+    (attempt,) = world.history.rows(v_attempts, client_order_id=id_)
+    assert attempt["outcome"] == "accepted"
+    (latency,) = world.history.rows(v_latency, client_order_id=id_)
+    assert all(latency[name] is not None and latency[name] >= 0 for name in ("queue_ms", "send_ms", "fill_ms")), latency
+    frame = world.history.frame(v_orders, client_order_id=id_, floats=True)
+    assert str(frame["created_at"].dtype) == "datetime64[ns, UTC]"
+    assert frame["filled_quantity"].tolist() == [3.0]
+
+
+@pytest.mark.parametrize("broker", BROKERS)
+def test_a_resting_limit_order_is_canceled(world: World, broker: str) -> None:
+    order = world.send("MSFT", "buy", 5, order_type="limit", limit_price="1.00", route=broker)
+    live = world.wait(order, "accepted")
+    assert live["broker_order_id"]
+    world.client.cancel(order.client_order_id)
+    whole = world.wait(order, "canceled")
+
+    assert (whole["filled_quantity"], whole["fills"]) == (0, [])
+    assert whole["closed_at"] is not None
+    assert "cancel_requested" in events_of(whole)
+    (at_door,) = world.at_doors(order.client_order_id)
+    assert at_door["state"] == "canceled"
+
+
+def test_a_refused_order_goes_to_the_next_broker(world: World) -> None:
+    world.control.add_fault("ibkr", "refuse", symbol="PEP", code=201, text="Order rejected - reason:not today")
+    order = world.send("PEP", "buy", 4, route=["ibkr", "alpaca"])
+    whole = world.wait(order, "filled")
+
+    assert outcomes_of(whole) == [("ibkr", "refused"), ("alpaca", "accepted")]
+    assert whole["attempts"][0]["code"] == "201"
+    assert "not today" in whole["attempts"][0]["message"]
+    assert "requeued" in events_of(whole)
+    assert [o["door"] for o in world.at_doors(order.client_order_id)] == ["alpaca"]
+
+
+def test_an_order_that_every_broker_refuses_is_rejected_with_each_brokers_code(world: World) -> None:
+    world.control.add_fault("ibkr", "refuse", symbol="PG", code=201, text="Order rejected - reason:one")
+    world.control.add_fault("alpaca", "refuse", symbol="PG")
+    world.control.add_fault("tda", "refuse", symbol="PG")
+    order = world.send("PG", "buy", 4)
+    whole = world.wait(order, "rejected")
+
+    assert outcomes_of(whole) == [(broker, "refused") for broker in BROKERS]
+    assert all(attempt["code"] and attempt["message"] for attempt in whole["attempts"]), whole["attempts"]
+    assert "tda" in whole["reason"]
+    assert world.at_doors(order.client_order_id) == []
+
+
+def test_a_symbol_that_no_broker_knows_is_rejected_with_the_reason(world: World) -> None:
+    order = world.send("NOSUCH", "buy", 1)
+    whole = world.wait(order, "rejected", 25)
+
+    assert outcomes_of(whole) == [(broker, "refused") for broker in BROKERS]
+    assert whole["attempts"][0]["code"] == "200"
+    assert "NOSUCH" in whole["reason"] or "symbol" in whole["reason"].lower(), whole["reason"]
+
+
+def test_a_sell_falls_back_only_to_the_broker_that_holds_the_position(world: World) -> None:
+    world.control.add_fault("ibkr", "refuse", symbol="MSFT")
+    order = world.send("MSFT", "sell", 20)
+    whole = world.wait(order, "filled")
+
+    assert outcomes_of(whole) == [("ibkr", "refused"), ("tda", "accepted")]
+    assert [o["door"] for o in world.at_doors(order.client_order_id)] == ["tda"]
+    assert Decimal(world.control.accounts()["tda"]["positions"]["MSFT"]["quantity"]) == Decimal(30)
+
+
+def test_a_sell_that_nobody_else_can_cover_ends_instead_of_opening_a_short(world: World) -> None:
+    world.control.add_fault("ibkr", "refuse", symbol="WMT")
+    order = world.send("WMT", "sell", 20)
+    whole = world.wait(order, "rejected")
+
+    assert outcomes_of(whole) == [("ibkr", "refused")]
+    assert world.at_doors(order.client_order_id) == []
+
+
+@pytest.mark.parametrize("broker", BROKERS)
+def test_an_order_that_is_filled_in_parts_adds_up(world: World, broker: str) -> None:
+    world.control.add_fault(broker, "partial", count=1, symbol="VZ")
+    order = world.send("VZ", "buy", 10, route=broker)
+    half = world.wait(order, "partially_filled")
+    assert half["filled_quantity"] == 5
+    world.control.release(broker)
+    whole = world.wait(order, "filled")
+
+    assert [fill["quantity"] for fill in whole["fills"]] == [5, 5]
+    worth = sum(fill["quantity"] * fill["price"] for fill in whole["fills"])
+    assert whole["avg_fill_price"] == pytest.approx(worth / 10)
+
+
+def test_an_order_rejected_after_it_was_accepted_goes_on_along_its_route(world: World) -> None:
+    world.control.add_fault("alpaca", "reject_after_accept", count=1, symbol="XOM")
+    order = world.send("XOM", "buy", 2, route=["alpaca", "ibkr"])
+    whole = world.wait(order, "filled")
+    assert outcomes_of(whole) == [("alpaca", "refused"), ("ibkr", "accepted")]
+
+
+def test_a_broker_that_cannot_do_it_is_skipped_before_anything_is_sent(world: World) -> None:
+    order = world.send("AAPL", "buy", "0.5", route=["ibkr", "alpaca"])
+    whole = world.wait(order, "filled")
+    assert outcomes_of(whole) == [("ibkr", "not_sent"), ("alpaca", "accepted")]
+    assert whole["filled_quantity"] == Decimal("0.5")
+
+
+def test_two_hundred_orders_are_recorded_in_one_commit_and_filled_once_each(world: World) -> None:
+    from sqlalchemy import event
+
+    commits: list[int] = []
+    engine = world.client.database.engine
+    event.listen(engine, "commit", lambda _: commits.append(1))
+    requests = [
+        world.request(("SPY", "QQQ", "IWM", "DIA")[n % 4], "buy", 1 + n % 7, route=[("ibkr", "alpaca")[n % 2]])
+        for n in range(200)
+    ]
+    placed = world.client.submit_many(requests)
+    assert (len(placed), len(commits)) == (200, 1)
+
+    ended = world.client.wait_all(placed, 60)
+    assert {order.status for order in ended} == {"filled"}
+    found = world.control.orders()
+    ids = [order["client_order_id"] for order in found]
+    assert all(ids.count(order.client_order_id) == 1 for order in placed)
+    eventually(lambda: not world.problems(), what=world.problems)
