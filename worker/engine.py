@@ -15,6 +15,7 @@ from models.reports import Report
 from models.settings import Settings
 from producers.bell import Bell
 from worker import brokers
+from worker.cancels import Cancels
 from worker.clock import utcnow
 from worker.connection import Supervisor
 from worker.embedded import EmbeddedQueue
@@ -62,13 +63,20 @@ class Engine:
         )
         self.fetcher = Fetcher(settings, self.database, self.broker, self.me.name, self.bell)
         self.reconciler = Reconciler(settings, self.database, self.broker, self.execution, self.me)
+        self.cancels = Cancels(self.database, self.broker, self.reconciler)
         self.pulse = Pulse(self.database, self.me, timing)
         self.updates = Updates(self._apply)
         self.supervisor = Supervisor(self.broker, timing, lambda: self.leader.after_connect(), self._tell)
         self.leader = Leader(
-            settings, self.database, self.broker, self.execution, self.reconciler, self.me.name,
+            settings,
+            self.database,
+            self.broker,
+            self.execution,
+            self.reconciler,
+            self.cancels,
+            self.me.name,
             self.supervisor.is_open,
-        )  # fmt: skip
+        )
         self.execution.gate = self.supervisor.is_open
         self.execution.may_claim = self.supervisor.has_tried.is_set
         self.broker.updates(self.updates.put)
@@ -106,7 +114,7 @@ class Engine:
         """Cancel orders: those still queued at once, live ones at the broker, others when their fate is known."""
         elsewhere = self.execution.request_cancel(ids)
         if self.supervisor.is_open():
-            self.reconciler.cancels(ids)
+            self.cancels.send(ids)
         self.bell.ring(
             [("orders.cancel", f"control.{b}", {"client_order_ids": found}) for b, found in elsewhere.items()]
         )
@@ -133,7 +141,7 @@ class Engine:
 
     def _strays(self, after: Aftermath) -> None:
         for client_order_id, attempt_no in after.strays:
-            self.reconciler.cancel_stray(client_order_id, attempt_no)
+            self.cancels.stray(client_order_id, attempt_no)
 
     def _tell(self, state: str, detail: str) -> None:
         self.pulse.state, self.pulse.detail = state, detail[:500]

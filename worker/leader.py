@@ -16,6 +16,7 @@ from models.settings import Settings
 from models.tables import account_snapshots, orders, position_snapshots, workers
 from models.vocabulary import Status
 from worker.brokers.base import BrokerInterface
+from worker.cancels import Cancels
 from worker.clock import elapsed, utcnow
 from worker.execution import Execution
 from worker.reconcile import Reconciler
@@ -34,12 +35,13 @@ class Leader:
         broker: BrokerInterface,
         execution: Execution,
         reconciler: Reconciler,
+        cancels: Cancels,
         worker: str,
         is_open: Callable[[], bool],
     ) -> None:
         self.settings, self.timing = settings, settings.timing
         self.database, self.broker, self.worker = database, broker, worker
-        self.execution, self.reconciler, self.is_open = execution, reconciler, is_open
+        self.execution, self.reconciler, self.cancels, self.is_open = execution, reconciler, cancels, is_open
         self._due: dict[str, float] = {}
 
     def sweep(self) -> None:
@@ -85,7 +87,7 @@ class Leader:
         if not self.is_open():
             return
         self.reconciler.unknown()
-        self.reconciler.cancels()
+        self.cancels.send()
         if self._is_due("open_orders", self.timing.open_orders_every):
             self.reconciler.open_orders()
         if self._is_due("positions", self.timing.positions_every):

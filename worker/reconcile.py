@@ -15,19 +15,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import structlog
-from sqlalchemy import Connection, func, or_, select, update
+from sqlalchemy import Connection, func, select
 
 from models.book import Book, Entry, Row
 from models.database import Database
 from models.errors import BrokerError, CorroError, NotSent
 from models.intake import request_of
-from models.lifecycle import Fact
-from models.reports import Ambiguous, FillReport, Found, Missing, OrderReport, Report, Sighting
+from models.reports import Ambiguous, FillReport, Found, Missing, Report, Sighting
 from models.settings import Settings
 from models.tables import attempts, fills, orders, workers
 from models.vocabulary import LIVE, Outcome, Status
@@ -253,7 +252,7 @@ class Reconciler:
     def open_orders(self) -> None:
         """Read every order that is live at this broker in our books, and executions since the last one seen."""
         with self.database.read() as connection:
-            refs = self._live(connection)
+            refs = self.live(connection)
             since = self._fills_since(connection)
         if not refs:
             return
@@ -286,7 +285,8 @@ class Reconciler:
             after = self.recorder.updates(connection, reports, utcnow(), infer=True)
         self.execution.finish(after)
 
-    def _live(self, connection: Connection) -> list[OrderRef]:
+    def live(self, connection: Connection) -> list[OrderRef]:
+        """Return the orders that are live at this broker in our books."""
         query = (
             select(orders, attempts)
             .join_from(
@@ -313,87 +313,6 @@ class Reconciler:
         known = [at for at in (last, oldest) if at is not None]
         return min(known) - _OVERLAP if known else utcnow() - _FIRST_LOOK
 
-    # -- CANCELS ---
-    def cancels(self, ids: Sequence[str] | None = None) -> None:
-        """Ask the broker to cancel live orders whose cancel was requested and not yet sent.
-
-        Args:
-            ids: only these; None means all that are due, also those whose cancel was sent long ago without effect.
-        """
-        with self.database.read() as connection:
-            refs = {ref.order.client_order_id: ref for ref in self._live(connection)}
-            due = self._cancels_due(connection, list(refs), ids)
-        for client_order_id in due:
-            self._cancel(client_order_id, refs[client_order_id])
-
-    def _cancels_due(self, connection: Connection, live: Sequence[str], ids: Sequence[str] | None) -> list[str]:
-        query = select(orders.c.client_order_id).where(
-            orders.c.client_order_id.in_(live if ids is None else [i for i in ids if i in set(live)]),
-            orders.c.cancel_requested_at.is_not(None),
-            or_(orders.c.cancel_sent_at.is_(None), orders.c.cancel_sent_at < utcnow() - timedelta(seconds=10)),
-        )
-        return list(connection.execute(query).scalars())
-
-    def _cancel(self, client_order_id: str, ref: OrderRef) -> None:
-        try:
-            self.broker.cancel_order(ref)
-            outcome: BrokerError | None = None
-        except BrokerError as error:
-            outcome = error
-        if isinstance(outcome, NotSent):
-            log.warning("cancel_not_sent", client_order_id=client_order_id, error=str(outcome))
-            return
-        with self.database.write() as connection:
-            book = Book.open(connection, [client_order_id], utcnow())
-            entry = book[client_order_id]
-            entry.set(cancel_sent_at=entry.now)
-            if outcome is None:
-                entry.happen(Fact.CANCEL_SENT, attempt_no=entry.order["attempt_no"])
-            else:
-                entry.note("cancel_refused", str(outcome))
-            book.write()
-        if outcome is not None:  # too late, or not known under this id: what it is now, only the broker can tell
-            self._read_again(ref)
-
-    def _read_again(self, ref: OrderRef) -> None:
-        try:
-            sighting = self.broker.find_order(ref)
-        except CorroError as error:
-            log.warning("cannot_read_again", broker=self.broker.name, error=str(error))
-            return
-        if isinstance(sighting, Found):
-            self.apply([_named(sighting.report, ref)])
-
-    def cancel_stray(self, client_order_id: str, attempt_no: int) -> None:
-        """Cancel an order that is alive on an attempt which had been given up."""
-        with self.database.read() as connection:
-            order = (
-                connection.execute(select(orders).where(orders.c.client_order_id == client_order_id)).mappings().one()
-            )
-            attempt = (
-                connection.execute(
-                    select(attempts).where(
-                        attempts.c.client_order_id == client_order_id, attempts.c.attempt_no == attempt_no
-                    )
-                )
-                .mappings()
-                .one()
-            )
-        log.error("stray_order", client_order_id=client_order_id, broker=self.broker.name, attempt_no=attempt_no)
-        try:
-            self.broker.cancel_order(order_ref(order, attempt))
-        except BrokerError as error:
-            log.error("stray_not_canceled", client_order_id=client_order_id, error=str(error))
-
-    def requeue_checks(self) -> None:
-        """Make every unknown attempt due now."""
-        with self.database.write() as connection:
-            connection.execute(
-                update(attempts)
-                .where(attempts.c.broker == self.broker.name, attempts.c.outcome == Outcome.UNKNOWN)
-                .values(next_check_at=utcnow())
-            )
-
 
 def order_ref(order: Any, attempt: Any, known: frozenset[str] = frozenset()) -> OrderRef:
     """Return what an adapter needs to find an attempt at its broker."""
@@ -405,13 +324,6 @@ def order_ref(order: Any, attempt: Any, known: frozenset[str] = frozenset()) -> 
         baseline=frozenset(attempt["baseline"] or ()),
         known=known,
     )
-
-
-def _named(report: OrderReport, ref: OrderRef) -> OrderReport:
-    """Give a report our id where the broker has none of its own to match by."""
-    if report.broker_client_order_id or report.broker_order_id == ref.broker_order_id:
-        return report
-    return replace(report, broker_client_order_id=ref.broker_client_order_id)
 
 
 def _part(row: Any, table: Any) -> Row:
