@@ -26,7 +26,7 @@ check: $(VENV)/.dev ## Lint, types, layers, migrations
 	@$(BIN)/lint-imports
 
 bench: $(VENV)/.dev ## Measure the hot path against its floor and its peers
-	@$(BIN)/python -m tests.bench
+	@$(BIN)/python -m benchmarks
 
 soak: $(VENV)/.dev ## Long chaos: many kills, many seeds
 	@$(BIN)/python -m pytest -m soak --timeout 3600 tests/chaos

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, select, update
 
 from models.book import Book, Entry, Row
 from models.database import Database
-from models.errors import BrokerError, CorroError, NotConnected, NotSent
+from models.errors import BrokerError, CorroError, NotConnected, NotSent, Stale
 from models.intake import request_of
 from models.lifecycle import Fact
 from models.messages import MAX_BATCH, OrderRequest
@@ -221,13 +221,16 @@ class Claims:
         return {(symbol, side): outcome for symbol, side, outcome in connection.execute(query)}
 
     def mark_sent(self, claimed: Claimed) -> None:
-        """Note that bytes may leave from now on: what is not marked was provably not sent."""
+        """Note that bytes may leave from now on: what is not marked was provably not sent.
+
+        Raises:
+            Stale: the attempt was settled by somebody else meanwhile.
+        """
+        mine = (attempts.c.client_order_id == claimed.id) & (attempts.c.attempt_no == claimed.attempt_no)
+        sending = mine & (attempts.c.outcome == Outcome.SENDING)
         with self.database.write() as connection:
-            connection.execute(
-                update(attempts)
-                .where(attempts.c.client_order_id == claimed.id, attempts.c.attempt_no == claimed.attempt_no)
-                .values(sent_at=utcnow())
-            )
+            if not connection.execute(update(attempts).where(sending).values(sent_at=utcnow())).rowcount:
+                raise Stale(f"{self.broker.name}: the attempt was settled meanwhile", broker=self.broker.name)
 
 
 def stopped(connection: Connection, broker: str) -> Row | None:

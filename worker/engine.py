@@ -6,11 +6,14 @@ broker) and the updates (reports from it). Celery's threads call `execution` and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 
 import structlog
+from celery.exceptions import Reject
 
 from models.database import Database, open_database, wait_for
+from models.errors import DatabaseUnavailable
 from models.reports import Report
 from models.settings import Settings
 from producers.bell import Bell
@@ -32,6 +35,8 @@ log = structlog.get_logger()
 
 #: Seconds a starting worker waits for its database.
 _DATABASE_START_S = 30.0
+#: Pause between tries of a message whose database is away.
+_DATABASE_PAUSE_S = 1.0
 
 
 class Engine:
@@ -51,6 +56,8 @@ class Engine:
         self.me = Identity(broker_name)
         self.queue = EmbeddedQueue(settings) if settings.embedded_queue else None
         self.bell = Bell(settings)
+        #: Set when the process has been told to end.
+        self.stopping = threading.Event()
 
     def start(self) -> None:
         """Open the database, start the threads, begin to connect; returns before the broker answers."""
@@ -110,6 +117,20 @@ class Engine:
             self.queue.release()
         log.info("worker_stopped", worker=self.me.name)
 
+    def patiently(self, work: Callable[[], None]) -> None:
+        """Do what a message asks; without a database, wait for it, because the message may be all there is.
+
+        Raises:
+            Reject: the worker is stopping; the message goes back to its queue.
+        """
+        while True:
+            try:
+                return work()
+            except DatabaseUnavailable as error:
+                log.error("message_waits_for_database", error=str(error))
+                if self.stopping.wait(_DATABASE_PAUSE_S):
+                    raise Reject(str(error), requeue=True) from error
+
     def cancel(self, ids: Sequence[str]) -> None:
         """Cancel orders: those still queued at once, live ones at the broker, others when their fate is known."""
         elsewhere = self.execution.request_cancel(ids)
@@ -125,11 +146,11 @@ class Engine:
         database.close()
         return open_database(self.settings)
 
-    def _lead(self, *duties: object):  # type: ignore[no-untyped-def]
+    def _lead(self, *duties: Callable[[], None]) -> Callable[[], None]:
         def work() -> None:
             for duty in duties:
                 if self.pulse.leads:
-                    duty()  # type: ignore[operator]
+                    duty()
 
         return work
 

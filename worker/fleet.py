@@ -48,6 +48,7 @@ class Fleet:
     Args:
         settings: the settings in force here; the children read the same file and environment.
         sandbox: run the simulated market too.
+        brokers: start workers of these only; None means all.
         environment: what the children's environment has beyond, or instead of, this one's; None takes a name away.
         any_port: let the sandbox take free ports instead of its usual ones.
     """
@@ -57,11 +58,13 @@ class Fleet:
         settings: Settings,
         *,
         sandbox: bool,
+        brokers: Sequence[str] | None = None,
         environment: Mapping[str, str | None] | None = None,
         any_port: bool = False,
         fill_delay: float = 0.02,
     ) -> None:
         self.settings, self.with_sandbox, self.any_port, self.fill_delay = settings, sandbox, any_port, fill_delay
+        self.brokers = tuple(settings.all_brokers if brokers is None else brokers)
         self.home = settings.home.absolute()
         self.processes: dict[str, Process] = {}
         self._environment = _environment({"CORRO_HOME": str(self.home), **(environment or {})})
@@ -89,7 +92,7 @@ class Fleet:
         self.database = self._open_database()
         if ready:
             ready()
-        for name in self.settings.all_brokers:
+        for name in self.brokers:
             self.start_worker(name)
 
     def _open_database(self) -> Database:
@@ -142,7 +145,7 @@ class Fleet:
             ConfigurationError: a worker ended; has the end of its log.
             CorroError: not all of them are ready in time; names them, with what they say.
         """
-        missing, deadline = set(self.settings.all_brokers), time.monotonic() + timeout
+        missing, deadline = set(self.brokers), time.monotonic() + timeout
         while missing:
             for process in self.processes.values():
                 self._must_run(process)

@@ -156,10 +156,7 @@ class Reconciler:
         return [self._question(r, rows[r["client_order_id"]], known, now) for r in due]
 
     def _question(self, row: Row, order: Any, known: frozenset[str], now: datetime) -> _Question:
-        # A worker that has recorded `unknown` by itself has come back from its send.
-        done = row["ended_at"] is not None or is_gone(row["sender"], self.me, now, self.timing.sender_gone_after)
-        if not done and row["sender"] is not None and row["sender"]["worker"] == self.me.name:
-            done = row["lease_until"] < now
+        done = self._sender_done(row, now)
         anonymous = self.broker.capabilities.client_order_id_length is None
         return _Question(
             entry_id=row["client_order_id"],
@@ -170,6 +167,17 @@ class Reconciler:
             sender_done=done,
             never_sent=anonymous and row["sent_at"] is None and done,
         )
+
+    def _sender_done(self, row: Row, now: datetime) -> bool:
+        """Tell whether whoever sent it can send nothing more.
+
+        It has recorded `unknown` itself, so it is back from its send; or it is gone; or it was seen running after its
+        lease had ended, so that it was not merely suspended in the middle.
+        """
+        sender = row["sender"]
+        if row["ended_at"] is not None or is_gone(sender, self.me, now, self.timing.sender_gone_after):
+            return True
+        return bool(sender["heartbeat_at"] > row["lease_until"])
 
     def _known_ids(self, connection: Connection, due: Sequence[Row]) -> frozenset[str]:
         """Return the broker's ids of our other orders: they are not the one we look for."""
@@ -210,7 +218,8 @@ class Reconciler:
         entry = book[question.entry_id]
         if entry.attempts[question.attempt_no]["outcome"] != Outcome.UNKNOWN:
             return
-        missing = question.missing + isinstance(sighting, Missing)
+        # A reading counts only once nothing can be on its way any more.
+        missing = question.missing + (isinstance(sighting, Missing) and question.sender_done)
         age = (entry.now - question.ref.sent_at).total_seconds()
         verdict = conclude(self.rule, sighting, missing=missing, age_s=age, sender_done=question.sender_done)
         if verdict == "adopt":

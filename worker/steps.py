@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 from celery import Celery, bootsteps
+from celery.signals import worker_shutting_down
 from celery.worker.components import Pool
 
 from models.errors import ConfigurationError, CorroError
@@ -23,6 +24,13 @@ def engine() -> Engine:
     """Return the engine of this worker process."""
     assert _engine is not None, "tasks run in a worker process only"
     return _engine
+
+
+@worker_shutting_down.connect
+def _stopping(**_: Any) -> None:
+    """Tell tasks that wait for something that the process is to end."""
+    if _engine is not None:
+        _engine.stopping.set()
 
 
 def broker_of(queues: Any) -> str:

@@ -7,31 +7,27 @@ from __future__ import annotations
 
 from typing import Any
 
-import structlog
-
 from worker.celery import app
 from worker.steps import engine
-
-log = structlog.get_logger()
 
 
 @app.task(name="orders.submit")
 def submit(orders: Any) -> None:
     """Execute a batch of order objects."""
-    engine().execution.submit(orders)
+    engine().patiently(lambda: engine().execution.submit(orders))
 
 
 @app.task(name="orders.cancel")
 def cancel(client_order_ids: Any) -> None:
     """Cancel orders by their ids."""
     ids = [client_order_ids] if isinstance(client_order_ids, str) else list(client_order_ids)
-    engine().cancel([str(i) for i in ids])
+    engine().patiently(lambda: engine().cancel([str(i) for i in ids]))
 
 
 def _data_task(kind: str) -> None:
     @app.task(name=f"data.{kind}")
     def fetch(fetch_id: str, **request: Any) -> None:
-        engine().fetcher.take(kind, fetch_id, request)
+        engine().patiently(lambda: engine().fetcher.take(kind, fetch_id, request))
 
 
 for _kind in ("quote", "bars", "account", "positions", "orders"):

@@ -22,6 +22,14 @@ SET_ASIDE = "corro.set_aside"
 _KEEP = 10_000
 
 
+#: The tasks of the contract, and the argument that each cannot do without.
+TASKS = {
+    "orders.submit": "orders",
+    "orders.cancel": "client_order_ids",
+    **{f"data.{kind}": "fetch_id" for kind in ("quote", "bars", "account", "positions", "orders")},
+}
+
+
 def fault(item: bytes) -> str | None:
     """Say what is wrong with a message, or None if a worker can take it."""
     try:
@@ -39,6 +47,11 @@ def fault(item: bytes) -> str | None:
         args, kwargs, _ = json.loads(body)
         if not isinstance(args, list) or not isinstance(kwargs, dict):
             return "the body must be [args, kwargs, embed]"
+        task = headers["task"]
+        if task not in TASKS:
+            return f"there is no task {task!r}, there are {', '.join(TASKS)}"
+        if not args and TASKS[task] not in kwargs:
+            return f"{task} needs the argument {TASKS[task]!r}, had {sorted(kwargs)}"
     except KeyError as error:
         return f"{error.args[0]} is missing"
     except (ValueError, TypeError, AttributeError) as error:

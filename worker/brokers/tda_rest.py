@@ -86,7 +86,8 @@ class TdaRest:
 
     def __init__(self, broker: str, root: str, on_down: Callable[[], None]) -> None:
         self._broker, self._root, self._on_down = broker, root, on_down
-        self._wire = Wire()
+        # A connection that dies under an order leaves it unknown, and here unknown may need a person: keep few alive.
+        self._wire = Wire(idle_s=5.0)
         self.keeper: TokenKeeper | None = None
 
     def close(self) -> None:

@@ -1,0 +1,82 @@
+"""What unit tests share: settings that nothing outside can change, and a real SQLite file with the schema."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import insert
+
+from models.database import Database, upgrade
+from models.settings import Settings, load_settings
+from models.tables import attempts, orders
+
+NOW = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
+
+
+@pytest.fixture(scope="session")
+def _template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("template") / "corro.db"
+    database = Database(f"sqlite:///{path}")
+    upgrade(database)
+    with database.engine.connect() as connection:
+        connection.exec_driver_sql("COMMIT")
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.exec_driver_sql("BEGIN")
+    database.close()
+    return path
+
+
+@pytest.fixture
+def database(_template: Path, tmp_path: Path) -> Iterator[Database]:
+    """A fresh database file with the current schema."""
+    path = tmp_path / "corro.db"
+    shutil.copy(_template, path)
+    opened = Database(f"sqlite:///{path}")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty working directory and an environment without our variables."""
+    for name in [name for name in os.environ if name.startswith(("CORRO_", "APCA_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def settings(bare: Path) -> Settings:
+    """The settings of somebody who has configured nothing: three sandbox brokers."""
+    return load_settings(home=bare)
+
+
+@pytest.fixture
+def put(database: Database) -> Callable[..., None]:
+    """Put an order that is at its first attempt, at `ibkr`, into the database."""
+
+    def put(client_order_id: str = "o-1", *, attempt: dict[str, Any] | None = None, **changes: Any) -> None:
+        order = {
+            "client_order_id": client_order_id, "version": 1, "symbol": "AAPL", "side": "buy",
+            "quantity": Decimal(10), "order_type": "market", "time_in_force": "day", "status": "submitted",
+            "route": ["ibkr", "alpaca", "tda"], "broker": "ibkr", "attempt_no": 1, "filled_quantity": Decimal(0),
+            "body_hash": "0" * 64, "available_at": NOW, "created_at": NOW, "updated_at": NOW,
+        } | changes  # fmt: skip
+        row = {
+            "client_order_id": client_order_id, "attempt_no": 1, "broker": order["broker"],
+            "broker_client_order_id": client_order_id, "outcome": "sending", "worker": "w", "started_at": NOW,
+            "lease_until": NOW, "checks": 0, "missing": 0,
+        } | (attempt or {})  # fmt: skip
+        with database.write() as connection:
+            connection.execute(insert(orders).values(**order))
+            if order["attempt_no"]:
+                connection.execute(insert(attempts).values(**row))
+
+    return put
