@@ -20,6 +20,7 @@ from models.book import Book, cancel
 from models.database import Database
 from models.errors import BrokerError, DatabaseUnavailable, NotConnected, NotSent, Stale, Unmapped
 from models.intake import Intake, request_of
+from models.messages import MAX_BATCH
 from models.reports import OrderReport
 from models.settings import Settings
 from models.tables import orders
