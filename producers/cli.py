@@ -219,7 +219,7 @@ def account(
 ) -> None:
     """Show buying power, cash and equity."""
     with client() as c:
-        asked = {name: c.account(name) for name in ([broker] if broker else c.settings.all_brokers)}
+        asked = {name: c.account(name) for name in ([broker] if broker else _all(c))}
         found, failed = [], False
         for name, fetch in asked.items():
             try:
@@ -281,6 +281,11 @@ def _save(frame: Any, path: Path) -> None:
 
 
 # -- SHARED ---
+def _all(c: OrderClient) -> list[str]:
+    """Every broker: those on the route in its order, then the others."""
+    return [*c.settings.route, *(name for name in c.settings.all_brokers if name not in c.settings.route)]
+
+
 def _listing(table: Any, columns: tuple[str, ...], json: bool, **filters: Any) -> None:
     with history() as h:
         found = h.rows(table, **filters)

@@ -108,7 +108,8 @@ class Case:
 
 def decide(case: Case) -> Decision:
     """Decide what follows an attempt."""
-    error, reason = case.error, f"{case.broker}: {case.error}"
+    error, words = case.error, str(case.error)
+    reason = words if words.startswith(case.broker) else f"{case.broker}: {words}"
     if isinstance(error, OutcomeUnknown):
         return Hold(reason)
     if case.cancel_requested:

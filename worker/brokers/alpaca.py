@@ -151,14 +151,11 @@ class AlpacaBroker(BrokerInterface):
         )
         self._stream.start()
 
-    def _open(self, rest: AlpacaRest | None) -> AlpacaRest:
-        if rest is None:
-            raise NotConnected(f"{self.name}: not connected; connect first", broker=self.name)
-        return rest
-
     @property
     def _account(self) -> AlpacaRest:
-        return self._open(self._trading)
+        if self._trading is None:
+            raise NotConnected(f"{self.name}: not connected; connect first", broker=self.name)
+        return self._trading
 
     # -- ORDERS ---
     def place_order(self, ticket: Ticket) -> OrderReport:

@@ -85,7 +85,7 @@ class TdaBroker(BrokerInterface):
     def __init__(self, name: str, settings: BrokerSettings) -> None:
         super().__init__(name, settings)
         self._log = _log.bind(broker=name)
-        root = _root(settings.get("base_url") or self.dialect.default_url, self.dialect)
+        root = self.dialect.root(settings.get("base_url") or self.dialect.default_url)
         self._rest = TdaRest(name, root, self._went_down)
         self._book = OrderBook(name, self._rest, self.dialect, self._path)
         self._account = ""
@@ -406,12 +406,3 @@ class SchwabBroker(TdaBroker):
 def _is_after(order: OrderReport, since: datetime | None) -> bool:
     last = max((at for at in (order.submitted_at, order.updated_at) if at), default=None)
     return since is None or last is None or last >= since
-
-
-def _root(url: str, dialect: Dialect) -> str:
-    """Return scheme and host of a base_url that may end in one of the service's own prefixes."""
-    root = str(url).strip().rstrip("/")
-    for ending in dialect.endings:
-        if root.endswith(ending):
-            return root.removesuffix(ending)
-    return root

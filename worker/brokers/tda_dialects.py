@@ -64,6 +64,14 @@ class Dialect:
         """What an order's time_in_force may be."""
         return frozenset(self.durations) | {TimeInForce.CLS}
 
+    def root(self, url: str) -> str:
+        """Return scheme and host of a base_url that may end in one of the service's own prefixes."""
+        root = str(url).strip().rstrip("/")
+        for ending in self.endings:
+            if root.endswith(ending):
+                return root.removesuffix(ending)
+        return root
+
     def window(self, start: datetime, end: datetime) -> dict[str, str]:
         """Return the query of a listing of orders entered in a window; it may list more, never less."""
         first, last = start - self.time_slack, end + self.time_slack
