@@ -95,9 +95,8 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
     """Have these variables, and no others of corro's, in force."""
     before = dict(os.environ)
     os.environ.clear()
-    os.environ.update(clean := {k: v for k, v in before.items() if not k.startswith(("CORRO_", "APCA_"))})
+    os.environ.update({k: v for k, v in before.items() if not k.startswith(("CORRO_", "APCA_"))})
     os.environ.update(values)
-    assert clean is not None
     try:
         yield
     finally:
@@ -156,7 +155,9 @@ class Crew(Fleet):
             self.queue = EmbeddedQueue(self.settings)
             self.queue.acquire()
             self._exit.callback(lambda: self.queue.release())
-        upgrade(Database(self.settings.database))
+        empty = Database(self.settings.database)
+        upgrade(empty)
+        empty.close()
         self.database = open_database(self.settings)
 
 

@@ -42,10 +42,9 @@ def test_it_fits_and_keeps_to_the_characters_brokers_take(client_order_id: str, 
 
 
 @pytest.mark.parametrize("number", [2, 9, 99, 100, 999, 1000, 12345])
-@pytest.mark.parametrize("length", [35, 36, 37, 38, 39, 40, 41, 64])
-def test_an_order_that_was_tried_all_night_still_fits(number: int, length: int) -> None:
+def test_an_order_that_was_tried_all_night_still_fits(number: int) -> None:
     """A broker that is down over a weekend is tried every few seconds: numbers of four digits and more happen."""
-    assert len(attempt_id("x" * length, number, 40)) <= 40
+    assert [n for n in range(1, 65) if len(attempt_id("x" * n, number, 40)) > 40] == []
 
 
 @given(IDS, st.lists(NUMBERS, min_size=2, unique=True), st.sampled_from(LENGTHS))
@@ -72,9 +71,7 @@ def test_two_orders_never_share_an_id(pair: tuple[str, str], one: int, other: in
     assert attempt_id(pair[0], one, longest) != attempt_id(pair[1], other, longest)
 
 
-@pytest.mark.parametrize("number", [2, 3, 12])
-def test_an_id_forged_from_anothers_digest_does_not_meet_it(number: int) -> None:
-    long = "x" * 64
-    for forged in {attempt_id(long, n, 40).rpartition("~")[0] for n in (1, 2, 10, 100)}:
-        if "~" not in forged and forged:
-            assert attempt_id(forged, number, 40) != attempt_id(long, number, 40)
+def test_an_id_forged_from_anothers_digest_does_not_meet_it() -> None:
+    long, number = "x" * 64, 2
+    forged = attempt_id(long, number, 40).rpartition("~")[0]
+    assert "~" in forged or attempt_id(forged, number, 40) != attempt_id(long, number, 40)

@@ -23,7 +23,6 @@ _SUMMARY = {
     "NetLiquidation": "equity",
     "TotalCashValue": "cash",
     "BuyingPower": "buying_power",
-    "GrossPositionValue": "positions",
 }
 #: A snapshot ends by itself within 11 s on a quiet symbol.
 QUOTE_TIMEOUT_S = 12.0
@@ -84,7 +83,7 @@ async def account(session: Session) -> AccountReport:
         buying_power=values.get("buying_power"),
         cash=values.get("cash"),
         equity=values.get("equity"),
-        portfolio_value=values.get("positions"),
+        portfolio_value=values.get("equity"),
         total_liquidity=values.get("cash"),
         paper=session.account.startswith("D"),
     )
