@@ -206,6 +206,7 @@ class World:
         self._log = (home / "sandbox.log").open("ab")
         self._others: list[subprocess.Popen[bytes]] = []
         self._redis: redis.Redis | None = None
+        self._reported: set[str] = set()
         self.sandbox = self._start_sandbox()
         try:
             self.control = SandboxControl.at(home)
@@ -412,10 +413,15 @@ class World:
         return audit(self.database, self.control.orders()).problems
 
     def money(self, timeout: float = MONEY_S) -> None:
-        """Σ(live + filled) <= ordered for every order, and the database says what the doors say."""
+        """Σ(live + filled) <= ordered for every order, and the database says what the doors say.
+
+        A problem is reported once, not again after every test that shares the world.
+        """
         deadline = time.monotonic() + timeout
-        while problems := self.problems():
-            assert time.monotonic() < deadline, f"the money check failed: {problems}"
+        while problems := set(self.problems()) - self._reported:
+            if time.monotonic() > deadline:
+                self._reported |= problems
+                raise AssertionError(f"the money check failed: {sorted(problems)}")
             time.sleep(0.1)
         self._ours_add_up()
 
