@@ -23,6 +23,7 @@ from models.errors import (
     NoData,
     NotConnected,
     OrderRejected,
+    OutcomeUnknown,
     RateLimited,
     Refused,
     ServerError,
@@ -281,11 +282,14 @@ def test_an_order_long_before_the_send_is_no_candidate(desk: Desk) -> None:
     assert isinstance(desk.broker.find_order(ref(resting(), sent_at=later)), Missing)
 
 
-def test_an_order_taken_but_not_readable_yet_is_accepted_and_watched(desk: Desk) -> None:
+def test_an_order_taken_but_not_readable_yet_is_unknown_until_it_is_found(desk: Desk) -> None:
     desk.house.fault(desk.name, "status", count=3, status=503, operation="get")
-    report = desk.place(order())
-    assert (report.status, report.symbol) == (BrokerStatus.ACCEPTED, "AAPL")
-    eventually(lambda: [r for r in desk.pushed(report.broker_order_id) if r.status is BrokerStatus.FILLED])
+    sent_at = datetime.now(UTC)
+    with pytest.raises(OutcomeUnknown):
+        desk.place(order())
+    found = desk.broker.find_order(ref(order(), sent_at=sent_at))
+    assert isinstance(found, Found)
+    assert found.report.symbol == "AAPL"
 
 
 def test_a_watched_order_that_turns_out_to_be_another_is_not_reported(desk: Desk) -> None:

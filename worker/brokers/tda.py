@@ -208,7 +208,7 @@ class TdaBroker(BrokerInterface):
                 "POST", self._path("/orders"), body, deadline_s=ticket.deadline_s, gate=ticket.still_mine
             )
             try:
-                return self._placed(answer, ticket.order, read.terms(body), sent_at, whole)
+                return self._placed(answer, read.terms(body), sent_at, whole)
             except (Refused, OutcomeUnknown):
                 raise
             except Exception as error:
@@ -254,14 +254,12 @@ class TdaBroker(BrokerInterface):
         fills = [fill for order in found for fill in order.fills if fill.filled_at >= since]
         return sorted(fills, key=lambda fill: fill.filled_at)
 
-    def _placed(
-        self, answer: requests.Response, order: OrderRequest, wanted: read.Terms, sent_at: datetime, whole: Exchange
-    ) -> OrderReport:
+    def _placed(self, answer: requests.Response, wanted: read.Terms, sent_at: datetime, whole: Exchange) -> OrderReport:
         order_id = self._promised(answer)
         raw = self._fetched(order_id, whole)
-        if raw is None:
-            self._watch.add(order_id, wanted, sent_at - BEFORE)
-            return self._taken(order_id, order)
+        if raw is None:  # a Location can name another order (BROKERS.md 3.6): not read back, it is no proof
+            words = f"taken with {answer.status_code} as order {order_id}, which cannot be read back yet"
+            raise UnreadableReply(f"{self.name}: {words}", broker=self.name)
         return self._judged(raw, wanted, sent_at)
 
     def _promised(self, answer: requests.Response) -> str:
@@ -301,18 +299,6 @@ class TdaBroker(BrokerInterface):
             self._watch.add(str(report.broker_order_id), wanted, sent_at - BEFORE)
         # The 201 says that the broker has it, whatever word the listing uses.
         return replace(report, status=BrokerStatus.ACCEPTED) if report.status is BrokerStatus.UNKNOWN else report
-
-    def _taken(self, order_id: str, order: OrderRequest) -> OrderReport:
-        return OrderReport(
-            broker_order_id=order_id,
-            status=BrokerStatus.ACCEPTED,
-            symbol=order.symbol,
-            side=order.side,
-            order_type=order.order_type,
-            time_in_force=order.time_in_force,
-            quantity=order.quantity,
-            message="taken with 201, not read back yet",
-        )
 
     def _terms(self, ref: OrderRef) -> read.Terms:
         return read.terms(order_body(ref.order, self.dialect, self.name))
