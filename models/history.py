@@ -148,33 +148,41 @@ def _filtered(
     return query
 
 
+def _frame(table: Table, filters: dict[str, Any]) -> pd.DataFrame:
+    history = History()
+    try:
+        return history.frame(table, **filters)
+    finally:
+        history.database.close()
+
+
 def orders(**filters: Any) -> pd.DataFrame:
     """Return orders, newest first: one row per order, the columns of `v_orders`.
 
     Args:
         filters: `since`, `until` (aware), `status`, `symbol`, `strategy`, `broker`, `side`, `limit`, `floats`.
     """
-    return History().frame(v_orders, **filters)
+    return _frame(v_orders, filters)
 
 
 def fills(**filters: Any) -> pd.DataFrame:
     """Return executions, newest first: one row per fill, the columns of `v_fills`."""
-    return History().frame(v_fills, **filters)
+    return _frame(v_fills, filters)
 
 
 def attempts(**filters: Any) -> pd.DataFrame:
     """Return attempts, newest first: one row per order, broker and try, the columns of `v_attempts`."""
-    return History().frame(v_attempts, **filters)
+    return _frame(v_attempts, filters)
 
 
 def events(**filters: Any) -> pd.DataFrame:
     """Return the event log, newest first."""
-    return History().frame(order_events, **filters)
+    return _frame(order_events, filters)
 
 
 def latency(**filters: Any) -> pd.DataFrame:
     """Return how long orders took, in milliseconds, newest first: the columns of `v_latency`."""
-    return History().frame(v_latency, **filters)
+    return _frame(v_latency, filters)
 
 
 def to_json(value: Any) -> Any:

@@ -192,9 +192,14 @@ def fills(
 def unresolved(json: Json = False) -> None:
     """List attempts whose outcome is unknown: they may be live. Nothing is sent again until that is settled."""
     from models.history import v_attempts
+    from models.settings import load_settings
 
-    columns = ("client_order_id", "broker", "side", "quantity", "symbol", "started_at", "checks", "message")
-    _listing(v_attempts, columns, json, outcome=[str(Outcome.UNKNOWN), str(Outcome.SENDING)])
+    columns = ("client_order_id", "broker", "side", "quantity", "symbol", "started_at", "outcome", "checks", "message")
+    longest = timedelta(seconds=load_settings().timing.deadline)  # a send that is merely under way is no trouble
+    with history() as h:
+        found = h.rows(v_attempts, outcome=[str(Outcome.UNKNOWN), str(Outcome.SENDING)])
+    found = [r for r in found if r["outcome"] == Outcome.UNKNOWN or datetime.now(UTC) - r["started_at"] > longest]
+    show.document(found) if json else show.rows(found, columns)
 
 
 # -- DATA ---

@@ -95,9 +95,7 @@ def place(
 
 
 def a_ref(ref: str, order: OrderRequest, broker_order_id: str | None = None) -> OrderRef:
-    return OrderRef(
-        order=order, broker_client_order_id=ref, broker_order_id=broker_order_id, sent_at=datetime.now(UTC)
-    )
+    return OrderRef(order=order, broker_client_order_id=ref, broker_order_id=broker_order_id, sent_at=datetime.now(UTC))
 
 
 def found(broker: IbkrBroker, ref: str, order: OrderRequest) -> OrderReport | None:

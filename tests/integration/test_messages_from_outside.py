@@ -13,7 +13,7 @@ import pytest
 
 from models.history import v_orders
 from producers.bell import envelope
-from tests.kit import World, events_of, eventually, never, outcomes_of
+from tests.kit import World, events_of, eventually, never, outcomes_of, tail
 from worker.transport import SET_ASIDE
 
 #: A strategy in another house: Celery alone, none of our packages on its path.
@@ -219,7 +219,8 @@ def test_unreadable_messages_on_the_other_queues_are_set_aside_too(world: World,
     task, odd = ("orders.cancel", "client_order_ids") if queue.startswith("control") else ("data.quote", "fetch_id")
     world.queue.lpush(queue, b"\xff", b"{}", envelope(task, queue, {}), envelope(task, queue, {odd: {"a": 1}}),
                       envelope(task, queue, {odd: None}))  # fmt: skip
-    eventually(lambda: world.queue.llen(queue) == 0 and world.queue.llen(SET_ASIDE) == kept + 2)
+    eventually(lambda: world.queue.llen(queue) == 0)
+    eventually(lambda: world.queue.llen(SET_ASIDE) == kept + 2, what=lambda: world.queue.lrange(SET_ASIDE, 0, 5))
     works(world)
     assert pid(world) == before
 

@@ -18,6 +18,7 @@ from models.tables import Money, UtcTime
 
 PAIRS = Table("pairs", MetaData(), Column("id", Integer, primary_key=True), Column("m", Money), Column("t", UtcTime))
 AT = datetime(2026, 1, 5, 14, 30, 0, 123456, tzinfo=UTC)
+NAIVE = AT.replace(tzinfo=None)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]
 def there_and_back(connection: Connection, **values: object) -> tuple[Decimal | None, datetime | None]:
     key = connection.execute(insert(PAIRS).values(**values)).inserted_primary_key[0]
     found = connection.execute(select(PAIRS.c.m, PAIRS.c.t).where(PAIRS.c.id == key)).one()
-    return found.m, found.t
+    return found[0], found[1]
 
 
 @st.composite
@@ -75,7 +76,7 @@ def test_nothing_stays_nothing(connection: Connection) -> None:
     assert there_and_back(connection, m=None, t=None) == (None, None)
 
 
-@given(st.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1)), st.integers(-14 * 60, 14 * 60))
+@given(st.datetimes(NAIVE - timedelta(days=18_000), NAIVE + timedelta(days=60_000)), st.integers(-14 * 60, 14 * 60))
 @quick
 def test_a_time_is_the_same_moment_and_utc(connection: Connection, wall: datetime, offset: int) -> None:
     at = wall.replace(tzinfo=timezone(timedelta(minutes=offset)))
@@ -86,7 +87,7 @@ def test_a_time_is_the_same_moment_and_utc(connection: Connection, wall: datetim
 
 def test_a_time_without_a_zone_is_refused(connection: Connection) -> None:
     with pytest.raises(StatementError, match="needs a zone"):
-        there_and_back(connection, t=datetime(2026, 1, 5))
+        there_and_back(connection, t=NAIVE)
 
 
 def test_times_compare_to_the_microsecond(connection: Connection) -> None:

@@ -27,6 +27,7 @@ from models.vocabulary import OrderType, Side, TimeInForce
 BASE: dict[str, Any] = {"symbol": "AAPL", "side": "buy", "quantity": 10}
 LIMIT = {"order_type": "limit", "limit_price": "1"}
 T = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
+NAIVE = T.replace(tzinfo=None)
 
 
 def order(**changes: Any) -> OrderRequest:
@@ -62,14 +63,14 @@ BAD: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"order_type": "trailing_stop", "trail_amount": 1, "limit_price": 3}, ("limit_price:", "3")),
     ({"trail_amount": 1}, ("trail_amount:", "trailing_stop")),
     ({**LIMIT, "trail_percent": 1}, ("trail_percent:", "trailing_stop")),
-    ({"created_at": datetime(2026, 1, 5)}, ("created_at:", "time zone")),
+    ({"created_at": NAIVE}, ("created_at:", "time zone")),
     ({"created_at": "2026-01-05T14:30:00"}, ("created_at:", "time zone", "2026-01-05T14:30:00")),
     ({"created_at": "yesterday"}, ("created_at:", "'yesterday'")),
     ({"created_at": 1767623400}, ("created_at:", "1767623400")),
     ({"created_at": "9999-12-31T23:59:59Z"}, ("created_at:", "9999")),
     ({"created_at": "0001-01-01T00:00:00+14:00"}, ("created_at:", "0001")),
     ({"expires_at": "0001-01-01T00:00:00+14:00"}, ("expires_at:", "0001")),
-    ({"expires_at": datetime(2099, 1, 5)}, ("expires_at:", "time zone")),
+    ({"expires_at": NAIVE}, ("expires_at:", "time zone")),
     ({"created_at": T, "expires_at": T}, ("expires_at:", "after created_at", "2026-01-05")),
     ({"created_at": T, "expires_at": T - timedelta(days=1)}, ("expires_at:", "2026-01-04")),
     ({"price": 5}, ("price:", "no such field", "5")),
@@ -78,7 +79,7 @@ BAD: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     *(({"client_order_id": i}, ("client_order_id:", repr(i))) for i in (
         "", "a b", "a,b", "a'b", 'a"b', "a~2", "a\n", "é", "\u0661", "x" * 65, 7)),
     *(({"symbol": s}, ("symbol:", repr(s))) for s in (
-        "", " ", "AA,PL", "A'L", "x" * 33, ".A", "A\nB", "A\x00", "Ä", 7, ["AAPL"])),
+        "", " ", "AA,PL", "A'L", "x" * 33, ".A", "A\nB", "A\x00", "Ä", "ß", "\u0131bm", 7, ["AAPL"])),
     ({"symbol": None}, ("symbol:", "required")),
     ({"route": []}, ("route:", "[]")),
     ({"route": ["ibkr", "ibkr"]}, ("route:", "each once", "ibkr")),
@@ -142,8 +143,8 @@ def numbers(draw: st.DrawFn) -> Decimal:
 @given(numbers())
 @settings(max_examples=300, deadline=None)
 def test_a_number_keeps_every_digit_on_its_way(number: Decimal) -> None:
-    for given in (number, str(number), f"{number:f}", f" {number:E} "):
-        made = order(**LIMIT | {"limit_price": given, "quantity": given})
+    for written in (number, str(number), f"{number:f}", f" {number:E} "):
+        made = order(**LIMIT | {"limit_price": written, "quantity": written})
         assert made.quantity == number
         assert Decimal(made.to_wire()["quantity"]) == number
         assert OrderRequest(**made.to_wire()).limit_price == number
@@ -176,7 +177,7 @@ def test_what_is_accepted_is_carried_exactly(number: Decimal) -> None:
 
 
 # -- THE WIRE ---
-TEXTS = st.text(max_size=12).filter(lambda t: "\ud800" not in t)
+TEXTS = st.text(max_size=12)
 
 
 @st.composite
@@ -187,7 +188,7 @@ def orders(draw: st.DrawFn) -> dict[str, Any]:
         OrderType.STOP_LIMIT: ("limit_price", "stop_price"),
         OrderType.TRAILING_STOP: (draw(st.sampled_from(["trail_amount", "trail_percent"])),),
     }[kind]  # fmt: skip
-    created = draw(st.datetimes(datetime(2000, 1, 1), datetime(2099, 1, 1), timezones=st.just(UTC)))
+    created = draw(st.datetimes(NAIVE, NAIVE + timedelta(days=30_000), timezones=st.just(UTC)))
     optional = {
         "route": st.lists(st.sampled_from(["ibkr", "alpaca", "tda"]), min_size=1, unique=True),
         "strategy": TEXTS,

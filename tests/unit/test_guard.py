@@ -1,0 +1,224 @@
+"""The guard at the queue's door: what would hurt a worker is named and set aside, what a worker can take passes."""
+
+from __future__ import annotations
+
+import base64
+import json
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from celery import Celery
+from celery.exceptions import InvalidTaskError
+from celery.worker.request import Request
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kombu import Connection, Consumer, Queue
+from kombu.exceptions import DecodeError
+
+from producers.bell import envelope
+from worker.transport import fault
+
+Message = dict[str, Any]
+
+
+def message() -> Message:
+    found: Message = json.loads(envelope("orders.submit", "orders.ibkr", {"orders": []}))
+    return found
+
+
+def changed(*path: str, to: Any = ...) -> bytes:
+    """A good message with one field changed, or dropped."""
+    whole = message()
+    part = whole
+    for name in path[:-1]:
+        part = part[name]
+    if to is ...:
+        del part[path[-1]]
+    else:
+        part[path[-1]] = to
+    return json.dumps(whole).encode()
+
+
+def b64(text: bytes) -> str:
+    return base64.b64encode(text).decode()
+
+
+def with_body(body: Any, encoding: str | None = "base64") -> bytes:
+    whole = message()
+    whole["body"] = body
+    if encoding:
+        whole["properties"]["body_encoding"] = encoding
+    return json.dumps(whole).encode()
+
+
+GOOD_BODY = json.dumps([[], {"orders": []}, {}]).encode()
+
+GOOD: dict[str, bytes] = {
+    "ours": json.dumps(message()).encode(),
+    "base64, as apply_async writes it": with_body(b64(GOOD_BODY)),
+    "arguments by position": with_body(json.dumps([[[]], {}, {}]), None),
+    "embed null": with_body(json.dumps([[], {"orders": []}, None]), None),
+    "no content-encoding": changed("content-encoding"),
+    "no correlation_id": changed("properties", "correlation_id"),
+    "no priority": changed("properties", "priority"),
+    "no root_id": changed("headers", "root_id"),
+    "the smallest that a worker runs": json.dumps({
+        "body": '[[], {"orders": []}, {}]', "content-type": "application/json", "content-encoding": "utf-8",
+        "headers": {"task": "orders.submit", "id": "1"},
+        "properties": {"delivery_info": {"exchange": "", "routing_key": "orders.ibkr"}, "delivery_tag": "1"},
+    }).encode(),
+}  # fmt: skip
+
+#: name -> message, word that the verdict must hold
+BAD: dict[str, tuple[bytes, str]] = {
+    "nothing": (b"", ""),
+    "no JSON": (b"buy 10 AAPL", ""),
+    "cut off": (envelope("orders.submit", "q", {})[:-20], ""),
+    "no text": (b"\xff\xfe\x00", ""),
+    "pickle": (b"\x80\x04\x95\x0b", ""),
+    "null": (b"null", ""),
+    "a number": (b"7", ""),
+    "a list": (b"[]", ""),
+    "a bare order": (b'{"symbol": "AAPL"}', "headers"),
+    "too deep": (b"[" * 100_000, ""),
+    "deep and closed": (b"[" * 100_000 + b"]" * 100_000, ""),
+    "body too deep": (with_body("[" * 100_000, None), ""),
+    **{f"no {name}": (changed(name), name) for name in ("body", "content-type", "headers", "properties")},
+    **{f"no {name}": (changed("properties", name), name) for name in ("delivery_tag", "delivery_info")},
+    **{f"no headers.{name}": (changed("headers", name), name) for name in ("id", "task")},
+    "no routing_key": (changed("properties", "delivery_info", "routing_key"), "routing_key"),
+    **{f"{name} null": (changed(name, to=None), "") for name in ("body", "content-type", "headers", "properties")},
+    **{f"{name} a number": (changed(name, to=7), "") for name in ("body", "content-type", "headers", "properties")},
+    **{f"headers.{n} {v!r}": (changed("headers", n, to=v), n) for n in ("id", "task") for v in (None, 7, [], {})},
+    "delivery_tag null": (changed("properties", "delivery_tag", to=None), "delivery_tag"),
+    "delivery_tag empty": (changed("properties", "delivery_tag", to=""), "delivery_tag"),
+    "delivery_tag a list": (changed("properties", "delivery_tag", to=["x"]), "delivery_tag"),
+    "delivery_tag an object": (changed("properties", "delivery_tag", to={"x": 1}), "delivery_tag"),
+    "delivery_info null": (changed("properties", "delivery_info", to=None), ""),
+    "delivery_info text": (changed("properties", "delivery_info", to="orders"), ""),
+    "pickled content": (changed("content-type", to="application/x-python-serialize"), "content-type"),
+    "yaml content": (changed("content-type", to="application/x-yaml"), "content-type"),
+    "body an object": (changed("body", to={"orders": []}), ""),
+    "body no JSON": (changed("body", to="buy"), ""),
+    "body empty": (changed("body", to=""), ""),
+    "body not base64": (with_body("***"), ""),
+    "body base64 of nothing": (with_body(""), ""),
+    "body base64 of no JSON": (with_body(b64(b"buy")), ""),
+    "body base64 cut off": (with_body(b64(GOOD_BODY)[:-3]), ""),
+    "body base64 of no text": (with_body(b64(b"\xff\xfe")), ""),
+    "body kwargs only": (changed("body", to='{"orders": []}'), ""),
+    "body of two": (changed("body", to="[[], {}]"), ""),
+    "body of four": (changed("body", to="[[], {}, {}, {}]"), ""),
+    "args no list": (changed("body", to="[{}, {}, {}]"), "body"),
+    "kwargs no object": (changed("body", to="[[], [], {}]"), "body"),
+    "an unknown task": (changed("headers", "task", to="os.system"), "os.system"),
+    "a task without its argument": (changed("body", to="[[], {}, {}]"), "orders"),
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_a_worker_may_take(name: str) -> None:
+    assert fault(GOOD[name]) is None
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_is_set_aside(name: str) -> None:
+    item, word = BAD[name]
+    why = fault(item)
+    assert why, "it would reach the worker"
+    assert word in why, why
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=200, deadline=None)
+def test_any_bytes_are_judged_without_an_exception(item: bytes) -> None:
+    assert fault(item)
+
+
+# -- WHAT THE GUARD LETS THROUGH CANNOT HURT A WORKER ---
+def _celery() -> Celery:
+    app = Celery("guarded", set_as_current=False)
+    app.conf.update(accept_content=["json"])
+    app.task(lambda orders: None, name="orders.submit")
+    return app
+
+
+APP = _celery()
+
+
+def consume(item: bytes) -> None:
+    """Do with a message what a worker does before the task runs; what a worker survives is no failure."""
+    with Connection("memory://") as connection, connection.channel() as channel:
+        name = uuid.uuid4().hex
+        queue = Queue(name, channel=channel, auto_delete=True)
+        taken: list[Any] = []
+        survived: list[Exception] = []
+        with Consumer(
+            channel, [queue], accept=["json"], on_message=taken.append,
+            on_decode_error=lambda message, error: survived.append(error),
+        ):  # fmt: skip
+            channel._put(name, json.loads(item))
+            connection.drain_events(timeout=1)
+        for found in taken:
+            try:
+                request = Request(found, app=APP, task=APP.tasks["orders.submit"])
+                assert isinstance(request.kwargs, dict)
+            except (InvalidTaskError, DecodeError) as error:
+                survived.append(error)
+        assert taken or survived
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
+    max_leaves=4,
+)
+FIELDS: list[tuple[str, ...]] = [
+    ("body",), ("content-type",), ("content-encoding",), ("headers",), ("properties",),
+    *(("headers", n) for n in ("task", "id", "eta", "expires", "retries", "timelimit", "root_id", "parent_id",
+                               "group", "lang", "argsrepr", "kwargsrepr", "ignore_result", "compression", "stamps")),
+    *(("properties", n) for n in ("correlation_id", "delivery_mode", "delivery_info", "priority", "delivery_tag",
+                                  "body_encoding", "reply_to")),
+    ("properties", "delivery_info", "exchange"), ("properties", "delivery_info", "routing_key"),
+]  # fmt: skip
+
+
+@given(st.sampled_from(FIELDS), ANYTHING | st.just(...))
+@settings(max_examples=300, deadline=None)
+def test_a_garbled_message_is_set_aside_or_harmless(path: tuple[str, ...], value: Any) -> None:
+    if value is ... and path[-1] not in _part(message(), path):
+        return
+    item = changed(*path, to=value)
+    if fault(item) is None:
+        consume(item)
+
+
+def _part(whole: Message, path: tuple[str, ...]) -> Message:
+    for name in path[:-1]:
+        whole = whole[name]
+    return whole
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_good_messages_become_requests(name: str) -> None:
+    consume(GOOD[name])
+
+
+SURE: list[Callable[[], bytes]] = [
+    lambda: changed("content-encoding", to=5),
+    lambda: changed("content-encoding", to="klingon"),
+    lambda: changed("headers", "compression", to="zzz"),
+    lambda: changed("properties", "body_encoding", to="rot13"),
+    lambda: changed("properties", "delivery_tag", to=7),
+    lambda: changed("headers", "eta", to="soon"),
+    lambda: changed("headers", "expires", to=[1]),
+    lambda: changed("headers", "timelimit", to=5),
+]
+
+
+@pytest.mark.parametrize("make", SURE, ids=range(len(SURE)))
+def test_what_kombu_stumbles_over_is_set_aside_or_harmless(make: Callable[[], bytes]) -> None:
+    if fault(make()) is None:
+        consume(make())

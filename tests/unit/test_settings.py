@@ -1,0 +1,286 @@
+"""Settings: file, environment, code; secrets that nobody sees; mistakes that are named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.errors import ConfigurationError
+from models.settings import BrokerSettings, Settings, TimingSettings, config_file, embedded_socket, load_settings
+
+pytestmark = pytest.mark.usefixtures("bare")
+SECRET = "hunter2-hunter2"
+
+
+def write(text: str, path: str = "corro.toml") -> None:
+    Path(path).write_text(text)
+
+
+def refusal(**overrides: Any) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(**overrides)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "pydantic" not in message.lower()
+    return message
+
+
+# -- WHO WINS ---
+def test_the_environment_beats_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    write('redis_url = "redis://file"\ndatabase_url = "sqlite:///file.db"')
+    monkeypatch.setenv("CORRO_REDIS_URL", "redis://environment")
+    found = load_settings()
+    assert (found.queue_url, found.database) == ("redis://environment", "sqlite:///file.db")
+
+
+def test_code_beats_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CORRO_REDIS_URL", "redis://environment")
+    assert load_settings(redis_url="redis://code").queue_url == "redis://code"
+
+
+def test_the_environment_adds_one_key_to_a_brokers_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    write('[brokers.ibkr]\nhost = "10.0.0.1"\nport = 4001')
+    monkeypatch.setenv("CORRO_BROKERS__IBKR__PORT", "4002")
+    table = load_settings().broker("ibkr")
+    assert (table.get("host"), str(table.get("port")), table.adapter) == ("10.0.0.1", "4002", "ibkr")
+
+
+def test_the_environment_alone_can_make_a_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CORRO_BROKERS__PAPER__ADAPTER", "alpaca")
+    found = load_settings()
+    assert set(found.all_brokers) == {"paper"}
+    assert found.broker("paper").adapter == "alpaca"
+
+
+def test_one_timing_from_the_environment_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    write("[timing]\nlease = 20")
+    monkeypatch.setenv("CORRO_TIMING__FRESH", "2.5")
+    timing = load_settings().timing
+    assert (timing.lease, timing.fresh, timing.deadline) == (20, 2.5, TimingSettings().deadline)
+
+
+def test_a_named_file_is_read_instead_of_the_local_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    write('redis_url = "redis://local"')
+    write('redis_url = "redis://named"', "other.toml")
+    monkeypatch.setenv("CORRO_CONFIG", str(tmp_path / "other.toml"))
+    assert load_settings().queue_url == "redis://named"
+
+
+def test_a_named_file_that_is_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    write('redis_url = "redis://local"')
+    monkeypatch.setenv("CORRO_CONFIG", "nowhere.toml")
+    message = refusal()
+    assert "CORRO_CONFIG" in message
+    assert "nowhere.toml" in message
+
+
+def test_no_file_is_no_error() -> None:
+    assert config_file() is None
+    assert load_settings().is_sandbox
+
+
+@pytest.mark.parametrize("text", ["x = = 1", "[brokers", 'redis_url = "a', "\x00"])
+def test_a_file_that_is_no_toml_is_one_clear_line(text: str) -> None:
+    write(text)
+    assert "settings" in refusal()
+
+
+# -- SECRETS ---
+KEYS = ("secret_key", "key_id", "api_key", "refresh_token", "password", "SECRET")
+
+
+def shown(found: Any) -> str:
+    return " ".join((repr(found), str(found), str(found.model_dump()), found.model_dump_json()))
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_brokers_secret_is_never_shown(key: str) -> None:
+    write(f'[brokers.alpaca]\n{key} = "{SECRET}"\nbase_url = "http://127.0.0.1"')
+    found = load_settings()
+    assert SECRET not in shown(found)
+    assert SECRET not in shown(found.broker("alpaca"))
+    assert found.broker("alpaca").get(key) == SECRET
+    assert "127.0.0.1" in repr(found)
+
+
+def test_a_secret_from_the_environment_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CORRO_BROKERS__ALPACA__SECRET_KEY", SECRET)
+    assert SECRET not in shown(load_settings())
+
+
+@pytest.mark.parametrize("key", ["database_url", "redis_url"])
+def test_a_password_in_a_url_is_not_shown_by_a_repr(key: str) -> None:
+    url = f"postgresql://u:{SECRET}@h/d" if key == "database_url" else f"redis://:{SECRET}@h:6379/0"
+    found = load_settings(**{key: url})
+    assert url in (found.database, found.queue_url)
+    assert SECRET not in repr(found)
+    assert SECRET not in str(found)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'[brokers."Not A Name"]\nsecret_key = "{SECRET}"',
+        f'[alpaca]\nsecret_key = "{SECRET}"',
+        f'[brokers]\nalpaca = "{SECRET}"',
+        f'[brokers.alpaca]\nlive = "perhaps"\nsecret_key = "{SECRET}"',
+        f'[routing]\nroute = ["nobody"]\n[brokers.alpaca]\nsecret_key = "{SECRET}"',
+        f'brokers = ["{SECRET}"]',
+        f'secret_key = "{SECRET}"',
+    ],
+    ids=["bad broker name", "table at the top", "text for a table", "bad flag", "bad route", "list", "key at the top"],
+)
+def test_a_mistake_beside_a_secret_does_not_print_it(text: str) -> None:
+    write(text)
+    assert SECRET not in refusal()
+
+
+@pytest.mark.parametrize("value", ["007", "1e5", "1.50", "true", "null", "[1]", "12345678901234567890", '{"a": 1}'])
+def test_a_secret_from_the_environment_arrives_letter_for_letter(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CORRO_BROKERS__ALPACA__SECRET_KEY", value)
+    assert load_settings().broker("alpaca").get("secret_key") == value
+
+
+def test_a_missing_key_is_named_for_file_and_environment() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        BrokerSettings(adapter="alpaca").need("key_id", "alpaca")
+    assert "brokers.alpaca.key_id" in str(caught.value)
+    assert "CORRO_BROKERS__ALPACA__KEY_ID" in str(caught.value)
+
+
+# -- MISTAKES ---
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("databse_url = 'x'", ("databse_url", "no such")),
+        ("[rooting]\nroute = []", ("rooting", "no such")),
+        ("[routing]\nrout = []", ("routing.rout", "no such")),
+        ("[timing]\nleese = 1", ("timing.leese", "no such")),
+        ("[timing]\nlease = 'long'", ("timing.lease", "long")),
+        ("[routing]\nroute = ['nobody']", ("route", "nobody", "alpaca", "ibkr", "tda")),
+        ("[routing]\nroute = 5", ("routing.route", "5")),
+        ("[brokers.alpaca]\nlive = 'perhaps'", ("brokers.alpaca.live", "perhaps")),
+        ("[brokers.'Al Paca']", ("Al Paca", "lower case")),
+        ("[brokers]\nalpaca = 5", ("brokers.alpaca", "5")),
+    ],
+)
+def test_a_mistake_in_the_file_is_named(text: str, words: tuple[str, ...]) -> None:
+    write(text)
+    message = refusal()
+    assert all(word in message for word in words), message
+
+
+def test_a_mistake_in_the_environment_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CORRO_TIMING__LEESE", "3")
+    assert "timing.leese" in refusal()
+
+
+def test_an_unknown_broker_is_named_with_those_there_are() -> None:
+    with pytest.raises(ConfigurationError, match=r"'etrade'.*alpaca.*ibkr.*tda"):
+        load_settings().broker("etrade")
+
+
+# -- BROKERS AND ROUTES ---
+def test_without_any_broker_the_sandbox_is_used() -> None:
+    found = load_settings()
+    assert found.is_sandbox
+    assert found.route == ("ibkr", "alpaca", "tda")
+    assert all(
+        "127.0.0.1" in str(table.get("host") or table.get("base_url")) for table in found.all_brokers.values()
+    )
+    assert not any(table.live for table in found.all_brokers.values())
+
+
+def test_one_configured_broker_ends_the_sandbox() -> None:
+    """A simulated fill can never stand beside a real one."""
+    write('[brokers.alpaca]\nbase_url = "https://paper-api.alpaca.markets"')
+    found = load_settings()
+    assert not found.is_sandbox
+    assert set(found.all_brokers) == {"alpaca"}
+    assert found.route == ("alpaca",)
+
+
+def test_a_route_cannot_name_a_sandbox_broker_beside_a_real_one() -> None:
+    write('[routing]\nroute = ["alpaca", "tda"]\n[brokers.alpaca]')
+    assert "'tda'" in refusal()
+
+
+def test_the_sandbox_is_found_where_it_runs(tmp_path: Path) -> None:
+    (tmp_path / "sandbox.json").write_text(json.dumps({"ports": {"alpaca": 7001, "ibkr": 7002, "tda": 7003}}))
+    found = load_settings(home=tmp_path)
+    assert found.broker("alpaca").get("base_url") == "http://127.0.0.1:7001"
+    assert found.broker("ibkr").get("port") == 7002
+
+
+@pytest.mark.parametrize("text", ["", "{", "{}", "[]", '{"ports": null}', "7"])
+def test_a_damaged_note_of_the_sandbox_is_ignored(text: str, tmp_path: Path) -> None:
+    (tmp_path / "sandbox.json").write_text(text)
+    assert load_settings(home=tmp_path).broker("alpaca").get("base_url") == "http://127.0.0.1:8182"
+
+
+@pytest.mark.parametrize(
+    "text", ["alpaca,ibkr", " alpaca , ibkr ", "alpaca,ibkr,", '["alpaca", "ibkr"]', ' ["alpaca","ibkr"] ']
+)
+def test_a_route_from_the_environment_may_be_a_list_or_json(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CORRO_ROUTING__ROUTE", text)
+    assert load_settings().route == ("alpaca", "ibkr")
+
+
+@pytest.mark.parametrize("text", ["[alpaca", '{"a": 1}', "alpaca;ibkr"])
+def test_a_route_that_cannot_be_read_is_named(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CORRO_ROUTING__ROUTE", text)
+    assert "rout" in refusal()
+
+
+def test_unrouted_brokers_come_in_the_usual_order() -> None:
+    write("\n".join(f"[brokers.{name}]" for name in ("zeta", "tda", "beta", "ibkr")))
+    assert load_settings().route == ("ibkr", "tda", "beta", "zeta")
+
+
+# -- PLACES ---
+def test_everything_is_kept_in_home_unless_told_otherwise(tmp_path: Path) -> None:
+    found = load_settings(home=tmp_path / "h")
+    assert found.database == f"sqlite:///{tmp_path}/h/corro.db"
+    assert found.embedded_queue
+    assert found.queue_url == f"redis+socket://{tmp_path}/h/queue.sock"
+
+
+def test_a_redis_of_ones_own_ends_the_embedded_one() -> None:
+    found = load_settings(redis_url="redis://localhost:6379/0")
+    assert not found.embedded_queue
+    assert found.queue_url == "redis://localhost:6379/0"
+
+
+@pytest.mark.parametrize("length", [10, 60, 90, 100, 110, 250, 1000])
+def test_the_socket_of_a_long_home_is_short_enough_for_the_kernel(length: int) -> None:
+    home = Path("/") / "/".join("d" * 9 for _ in range(length // 10))
+    path = embedded_socket(home)
+    assert len(bytes(path)) < 108
+    assert path == embedded_socket(home)
+    assert path != embedded_socket(home / "other")
+
+
+def test_a_home_of_wide_letters_is_measured_in_bytes() -> None:
+    assert len(bytes(embedded_socket(Path("/") / ("ü" * 60)))) < 108
+
+
+def test_the_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Settings().redis_url = "redis://elsewhere"  # type: ignore[misc]
+
+
+def test_the_clocks_fit_together() -> None:
+    """A send that begins as late as it may must be over before its lease ends; else a reconciler meets it in flight."""
+    timing = TimingSettings()
+    assert timing.fresh + timing.deadline < timing.lease
+    assert timing.heartbeat_every * 3 < timing.dead_after
+    assert timing.heartbeat_every < timing.leader_lease
+
+
+@pytest.mark.parametrize("text", ["lease = 17", "deadline = 25", "fresh = 21", "leader_lease = 1"])
+def test_clocks_that_do_not_fit_together_are_refused(text: str) -> None:
+    write(f"[timing]\n{text}")
+    assert "timing" in refusal()
