@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+from datetime import datetime
 from typing import Any
 
 import redis
@@ -30,32 +31,81 @@ TASKS = {
 }
 
 
-def fault(item: bytes) -> str | None:
-    """Say what is wrong with a message, or None if a worker can take it."""
+class Unreadable(ValueError):
+    """A message that no worker can take; its text says why."""
+
+
+def clean(item: bytes) -> bytes:
+    """Check a message and write it anew with what corro reads of it, so that nothing else in it can do harm.
+
+    A worker trusts headers and properties: a time limit that is a word, or a delivery tag that is a list, ends it.
+
+    Raises:
+        Unreadable: says what is missing or wrong.
+    """
     try:
         message = json.loads(item)
         headers, properties = message["headers"], message["properties"]
-        if not isinstance(headers.get("task"), str) or not isinstance(headers.get("id"), str):
-            return "headers.task and headers.id must be text"
-        if not properties["delivery_tag"] or "routing_key" not in properties["delivery_info"]:
-            return "properties.delivery_tag and delivery_info.routing_key must be there"
-        if message.get("content-type") != "application/json":
-            return f"content-type must be application/json, was {message.get('content-type')!r}"
-        body = message["body"]
-        if properties.get("body_encoding") == "base64":
-            body = base64.b64decode(body)
-        args, kwargs, _ = json.loads(body)
-        if not isinstance(args, list) or not isinstance(kwargs, dict):
-            return "the body must be [args, kwargs, embed]"
-        task = headers["task"]
-        if task not in TASKS:
-            return f"there is no task {task!r}, there are {', '.join(TASKS)}"
-        if not args and TASKS[task] not in kwargs:
-            return f"{task} needs the argument {TASKS[task]!r}, had {sorted(kwargs)}"
+        task, args, kwargs = headers["task"], *_body(message, properties)
+        _check(headers, properties, task, args, kwargs)
+        return json.dumps(
+            {
+                "body": json.dumps([args, kwargs, {}]),
+                "content-type": "application/json",
+                "content-encoding": "utf-8",
+                "headers": {name: headers.get(name) for name in _KEPT} | _PLAIN | {"root_id": headers["id"]},
+                "properties": {
+                    "correlation_id": headers["id"],
+                    "delivery_mode": 2,
+                    "delivery_info": {"exchange": "", "routing_key": properties["delivery_info"]["routing_key"]},
+                    "priority": 0,
+                    "delivery_tag": properties["delivery_tag"],
+                },
+            }
+        ).encode()
     except KeyError as error:
-        return f"{error.args[0]} is missing"
+        raise Unreadable(f"{error.args[0]} is missing") from error
     except (ValueError, TypeError, AttributeError) as error:
-        return f"not a Celery message: {error}"
+        raise Unreadable(str(error) if isinstance(error, Unreadable) else f"not a Celery message: {error}") from error
+
+
+_KEPT = ("task", "id", "eta", "expires")
+_PLAIN = {"lang": "py", "argsrepr": "", "kwargsrepr": "", "ignore_result": True, "retries": 0}
+
+
+def _body(message: Any, properties: Any) -> tuple[Any, Any]:
+    if message.get("content-type") != "application/json":
+        raise Unreadable(f"content-type must be application/json, was {message.get('content-type')!r}")
+    body = message["body"]
+    if properties.get("body_encoding") == "base64":
+        body = base64.b64decode(body)
+    args, kwargs, _ = json.loads(body)
+    return args, kwargs
+
+
+def _check(headers: Any, properties: Any, task: Any, args: Any, kwargs: Any) -> None:
+    if not isinstance(args, list) or not isinstance(kwargs, dict):
+        raise Unreadable("the body must be [args, kwargs, embed]")
+    if task not in TASKS:
+        raise Unreadable(f"there is no task {task!r}, there are {', '.join(TASKS)}")
+    if not args and TASKS[task] not in kwargs:
+        raise Unreadable(f"{task} needs the argument {TASKS[task]!r}, had {sorted(kwargs)}")
+    texts = {"headers.id": headers["id"], "delivery_tag": properties["delivery_tag"]}
+    texts["delivery_info.routing_key"] = properties["delivery_info"]["routing_key"]
+    for name, value in texts.items():
+        if not isinstance(value, str) or not value:
+            raise Unreadable(f"{name} must be text, was {value!r}")
+    for name in ("eta", "expires"):
+        if headers.get(name) is not None:
+            datetime.fromisoformat(headers[name])
+
+
+def fault(item: bytes) -> str | None:
+    """Say what is wrong with a message, or None if a worker can take it."""
+    try:
+        clean(item)
+    except Unreadable as error:
+        return str(error)
     return None
 
 
@@ -68,9 +118,10 @@ class GuardedRedis(redis.Redis):
         if command_name != "BRPOP" or not reply:
             return reply
         queue, item = reply
-        why = fault(item)
-        if why is None:
-            return reply
+        try:
+            return queue, clean(item)
+        except Unreadable as error:
+            why = str(error)
         log.error("message_set_aside", queue=queue.decode(errors="replace"), why=why, message=repr(item[:300]))
         self._set_aside(queue, item, why)
         return None

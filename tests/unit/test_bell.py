@@ -57,7 +57,11 @@ def test_neither_headers_nor_repr_show_the_orders() -> None:
 def test_kombu_and_celery_read_it_as_a_task() -> None:
     app = Celery("test", set_as_current=False)
     app.conf.update(accept_content=["json"], task_ignore_result=True)
-    app.task(lambda orders: None, name="orders.submit")
+
+    @app.task(name="orders.submit", shared=False)
+    def submit(orders: object) -> None: ...
+
+    app.finalize()
     with Connection("memory://") as connection, connection.channel() as channel:
         raw = json.loads(envelope(*RING))
         message = channel.Message(raw, channel=channel)

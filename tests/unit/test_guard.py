@@ -141,7 +141,11 @@ def test_any_bytes_are_judged_without_an_exception(item: bytes) -> None:
 def _celery() -> Celery:
     app = Celery("guarded", set_as_current=False)
     app.conf.update(accept_content=["json"])
-    app.task(lambda orders: None, name="orders.submit")
+
+    @app.task(name="orders.submit", shared=False)
+    def submit(orders: object) -> None: ...
+
+    app.finalize()
     return app
 
 

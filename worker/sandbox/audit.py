@@ -65,7 +65,7 @@ def audit(database: Database, found: Iterable[Mapping[str, Any]], *, foreign: It
 
 
 def _check(result: Audit, row: Mapping[str, Any], entries: list[Mapping[str, Any]]) -> None:
-    name, ordered = row["client_order_id"], row["quantity"] or _ZERO
+    name, ordered = row["client_order_id"], max(row["quantity"] or _ZERO, _ZERO)
     filled = sum((Decimal(e["filled_quantity"]) for e in entries), _ZERO)
     live = sum((Decimal(e["quantity"]) - Decimal(e["filled_quantity"]) for e in entries if e["state"] in _LIVE), _ZERO)
     result.filled += filled
