@@ -220,7 +220,7 @@ def test_unreadable_messages_on_the_other_queues_are_set_aside_too(world: World,
     world.queue.lpush(queue, b"\xff", b"{}", envelope(task, queue, {}), envelope(task, queue, {odd: {"a": 1}}),
                       envelope(task, queue, {odd: None}))  # fmt: skip
     eventually(lambda: world.queue.llen(queue) == 0)
-    eventually(lambda: world.queue.llen(SET_ASIDE) == kept + 2, what=lambda: world.queue.lrange(SET_ASIDE, 0, 5))
+    eventually(lambda: world.queue.llen(SET_ASIDE) >= kept + 2, what=lambda: world.queue.lrange(SET_ASIDE, 0, 5))
     works(world)
     assert pid(world) == before
 

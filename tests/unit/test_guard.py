@@ -91,7 +91,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "no routing_key": (changed("properties", "delivery_info", "routing_key"), "routing_key"),
     **{f"{name} null": (changed(name, to=None), "") for name in ("body", "content-type", "headers", "properties")},
     **{f"{name} a number": (changed(name, to=7), "") for name in ("body", "content-type", "headers", "properties")},
-    **{f"headers.{n} {v!r}": (changed("headers", n, to=v), n) for n in ("id", "task") for v in (None, 7, [], {})},
+    **{f"headers.{n} {v!r}": (changed("headers", n, to=v), "") for n in ("id", "task") for v in (None, 7, [], {})},
     "delivery_tag null": (changed("properties", "delivery_tag", to=None), "delivery_tag"),
     "delivery_tag empty": (changed("properties", "delivery_tag", to=""), "delivery_tag"),
     "delivery_tag a list": (changed("properties", "delivery_tag", to=["x"]), "delivery_tag"),

@@ -7,6 +7,7 @@
 | is_connected          | yes      | False also while the broker itself says it is cut off (IB 1100)                |
 | place_order           | yes      | an OrderReport, or one of NotSent, Refused, OutcomeUnknown; nothing else        |
 | cancel_order          | yes      | returns when the cancel is *requested*; Refused if the order cannot be canceled |
+| replace_order         | no       | the order as it stands then; Refused if it was not changed: the old one stands  |
 | find_order            | yes      | Found, Missing or Ambiguous; BrokerError if it could not be read completely     |
 | get_orders, get_fills | yes      | complete lists or BrokerError: a failed read is never an empty list             |
 | updates               | yes      | registers the callback for pushed, or polled, reports; called before connect    |
@@ -29,6 +30,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from models.errors import Unsupported
 from models.messages import OrderRequest, plain
@@ -75,6 +77,8 @@ class Capabilities:
     #: The broker itself refuses a second order under the same id, so sending it again is safe.
     dedupes_client_order_id: bool = False
     absence: AbsenceRule = AbsenceRule()
+    #: What a replace does: changes the order in place (IB), makes a new one in its stead (Alpaca, Schwab), or nothing.
+    replaces: Literal["in_place", "new_order", "no"] = "no"
     #: Orders that may be on their way at once over this connection.
     parallel_orders: int = 8
     #: Sizes of bars it can fetch, in corro's words (1Min, 5Min, 15Min, 30Min, 1Hour, 1Day, 1Week, 1Month).
@@ -189,6 +193,25 @@ class BrokerInterface(ABC):
             Refused: it cannot be canceled (already done, or not found): read it again.
             NotSent, OutcomeUnknown: as for place_order.
         """
+
+    def replace_order(self, ref: OrderRef, ticket: Ticket) -> OrderReport:
+        """Change the quantity or the prices of a live order, and wait for the broker's answer.
+
+        Args:
+            ref: the order that is live now.
+            ticket: the whole order with its new terms; quantity is the new total, what is filled already included.
+                `broker_client_order_id` is the id for a broker that makes a new order, and the old one where the
+                order is changed in place.
+
+        Returns:
+            The order that stands now: with the old broker_order_id in place, with its own where it is a new order.
+
+        Raises:
+            Refused: definitively not changed; the old order stands as it was, or is done: read it again.
+            NotSent: nothing left this process; the old order stands.
+            OutcomeUnknown: either of them may stand: look for both.
+        """
+        raise Unsupported(f"{self.name} cannot replace orders", broker=self.name)
 
     @abstractmethod
     def find_order(self, ref: OrderRef) -> Sighting:

@@ -30,7 +30,7 @@ from models.errors import (
     UnreadableReply,
     Unsupported,
 )
-from models.messages import OrderRequest, utcnow
+from models.messages import utcnow
 from models.reports import (
     DONE,
     AccountReport,

@@ -1,0 +1,97 @@
+"""Migrations on both databases: up, down, up, and no difference between them and the tables in the code."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, inspect, text
+
+from models.database import Database, current_revision, head_revision, open_database, upgrade
+from models.errors import ConfigurationError
+from models.settings import Settings
+from models.tables import metadata
+from tests.kit import ROOT, clean_environment
+
+VIEWS = {"v_orders", "v_fills", "v_attempts", "v_latency"}
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'corro.db'}"
+    return request.getfixturevalue("postgres").fresh()  # type: ignore[no-any-return]
+
+
+def run(url: str, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *command], capture_output=True, text=True, cwd=ROOT, timeout=60,
+        env={**clean_environment(), "CORRO_DATABASE_URL": url, "CORRO_HOME": "/nonexistent"},
+    )  # fmt: skip
+
+
+def names(url: str) -> tuple[set[str], set[str]]:
+    engine = create_engine(url)
+    found = inspect(engine)
+    tables, views = set(found.get_table_names()), set(found.get_view_names())
+    engine.dispose()
+    return tables - {"alembic_version"}, views
+
+
+def test_alembic_goes_up_down_and_up_again_and_finds_nothing_to_change(url: str) -> None:
+    for step in (("upgrade", "head"), ("check",), ("downgrade", "base")):
+        done = run(url, "alembic", *step)
+        assert done.returncode == 0, (step, done.stdout, done.stderr)
+    assert names(url) == (set(), set())
+    for step in (("upgrade", "head"), ("check",)):
+        done = run(url, "alembic", *step)
+        assert done.returncode == 0, (step, done.stdout, done.stderr)
+    assert names(url) == (set(metadata.tables), VIEWS)
+
+
+def test_corro_db_upgrade_and_check(url: str) -> None:
+    before = run(url, "worker.cli", "db", "check", "--json")
+    assert before.returncode == 1, before
+    assert '"ok":false' in before.stdout.replace(" ", "")
+    done = run(url, "worker.cli", "db", "upgrade")
+    assert done.returncode == 0, done
+    assert "empty ->" in done.stdout
+    assert run(url, "worker.cli", "db", "upgrade").returncode == 0
+    assert run(url, "worker.cli", "db", "check").returncode == 0
+
+
+def test_the_schema_is_made_for_a_fresh_sqlite_file_only(url: str) -> None:
+    settings = Settings(database_url=url)
+    if url.startswith("sqlite"):
+        opened = open_database(settings)
+        assert current_revision(opened) == head_revision(opened)
+        opened.close()
+        return
+    with pytest.raises(ConfigurationError, match="corro db upgrade"):
+        open_database(settings)
+
+
+def test_an_older_schema_is_refused_with_what_to_do(url: str) -> None:
+    database = Database(url)
+    upgrade(database)
+    with database.write() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = 'older'"))
+    with pytest.raises(ConfigurationError, match="corro db upgrade"):
+        open_database(Settings(database_url=url))
+    database.close()
+
+
+def test_two_processes_may_upgrade_at_once(url: str) -> None:
+    environment = {**clean_environment(), "CORRO_DATABASE_URL": url}
+    both = [
+        subprocess.Popen([sys.executable, "-m", "worker.cli", "db", "upgrade"], cwd=ROOT, env=environment,
+                         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(2)
+    ]  # fmt: skip
+    said = [process.communicate(timeout=60) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert names(url)[0] == set(metadata.tables)
+    assert os.path.exists(ROOT)
