@@ -25,6 +25,9 @@ _ORDER_COLUMNS = (
     "status", "broker", "broker_order_id", "attempt_no", "filled_quantity", "avg_fill_price", "reason",
     "cancel_requested_at", "cancel_sent_at", "available_at", "submitted_at", "accepted_at", "closed_at", "updated_at",
 )  # fmt: skip
+#: What a replace changes; written only when it did.
+TERMS = ("quantity", "limit_price", "stop_price", "trail_amount", "trail_percent", "time_in_force")
+_TERMS_COLUMNS = (*TERMS, "replace_request")
 _ATTEMPT_COLUMNS = (
     "broker_order_id", "outcome", "code", "message", "ended_at", "lease_until", "next_check_at", "checks", "missing",
     "alerted_at", "sent_at",
@@ -33,6 +36,11 @@ _UPDATE_ORDER = (
     update(orders)
     .where(orders.c.client_order_id == bindparam("key_id"))
     .values({name: bindparam("new_" + name) for name in _ORDER_COLUMNS})
+)
+_UPDATE_TERMS = (
+    update(orders)
+    .where(orders.c.client_order_id == bindparam("key_id"))
+    .values({name: bindparam("new_" + name) for name in _TERMS_COLUMNS})
 )
 _UPDATE_ATTEMPT = (
     update(attempts)
@@ -54,6 +62,7 @@ class Entry:
     known_fills: list[Row] | None = None
     events: list[Row] = field(default_factory=list)
     dirty: bool = False
+    dirty_terms: bool = False
     dirty_attempts: set[int] = field(default_factory=set)
     new_attempts: list[Row] = field(default_factory=list)
     new_fills: list[Row] = field(default_factory=list)
@@ -86,6 +95,11 @@ class Entry:
     def current(self) -> Row | None:
         """The newest attempt."""
         return self.attempts.get(self.order["attempt_no"])
+
+    @property
+    def next_attempt(self) -> int:
+        """The number of the next attempt; a replace that came to nothing has used one up too."""
+        return max(self.attempts, default=0) + 1
 
     @property
     def state(self) -> State:
@@ -130,6 +144,11 @@ class Entry:
         self.order["updated_at"] = self.now
         self.dirty = True
 
+    def set_terms(self, **values: Any) -> None:
+        """Change what is ordered, or the request to change it."""
+        self.set(**values)
+        self.dirty_terms = True
+
     def set_attempt(self, attempt_no: int, **values: Any) -> None:
         """Change columns of one attempt."""
         self.attempts[attempt_no].update(values)
@@ -162,7 +181,7 @@ class Entry:
         the same execution differently, but each share is filled once.
         """
         broker = self.attempts[attempt_no]["broker"]
-        known = [row for row in self.fills if row["attempt_no"] == attempt_no]
+        known = self.fills_of(attempt_no)
         same = next((row for row in self.fills if row["execution_id"] == report.execution_id), None)
         if same is None and report.cumulative_quantity is not None:
             same = _covering(known, report)
@@ -185,7 +204,8 @@ class Entry:
         self.fills.append(row)
         self.new_fills.append(row)
         detail = f"{report.quantity.normalize():f} @ {report.price.normalize():f} at {broker}"
-        row["late"] = self.happen(Fact.FILLED, attempt_no=attempt_no, quantity=report.quantity, detail=detail).late
+        speaker = self.order["attempt_no"] if self.was_replaced(attempt_no) else attempt_no
+        row["late"] = self.happen(Fact.FILLED, attempt_no=speaker, quantity=report.quantity, detail=detail).late
         total = sum((row["quantity"] for row in self.fills), Decimal(0))
         worth = sum((row["quantity"] * row["price"] for row in self.fills), Decimal(0))
         self.set(avg_fill_price=round(worth / total, 8))
@@ -206,8 +226,21 @@ class Entry:
                 self.changed_fills.append({**row, "key_execution_id": old})
 
     def filled_on(self, attempt_no: int) -> Decimal:
-        """Return the shares booked on one attempt."""
-        return sum((row["quantity"] for row in self.fills if row["attempt_no"] == attempt_no), Decimal(0))
+        """Return the shares booked on the order that an attempt made at its broker."""
+        return sum((row["quantity"] for row in self.fills_of(attempt_no)), Decimal(0))
+
+    def fills_of(self, attempt_no: int) -> list[Row]:
+        """Return the executions of one order at a broker: several attempts may be about the same one."""
+        mine = self.attempts[attempt_no]
+        key = ("broker", "broker_client_order_id")
+        same = {no for no, row in self.attempts.items() if all(row[name] == mine[name] for name in key)}
+        return [row for row in self.fills if row["attempt_no"] in same]
+
+    def was_replaced(self, attempt_no: int) -> bool:
+        """Tell whether another attempt has taken this one's place."""
+        return any(
+            row["replaces"] == attempt_no and row["outcome"] == Outcome.ACCEPTED for row in self.attempts.values()
+        )
 
 
 def _covering(known: Sequence[Row], report: FillReport) -> Row | None:
@@ -221,7 +254,7 @@ def _covering(known: Sequence[Row], report: FillReport) -> Row | None:
     return None
 
 
-_NEW_ATTEMPT: Row = dict.fromkeys((*_ATTEMPT_COLUMNS, "baseline")) | {"checks": 0, "missing": 0}
+_NEW_ATTEMPT: Row = dict.fromkeys((*_ATTEMPT_COLUMNS, "baseline", "replaces", "terms")) | {"checks": 0, "missing": 0}
 
 
 class Book:
@@ -276,6 +309,7 @@ class Book:
         entries = self.entries.values()
         run = self._run
         run(_UPDATE_ORDER, [_values(e.order, _ORDER_COLUMNS, key_id=e.id) for e in entries if e.dirty])
+        run(_UPDATE_TERMS, [_values(e.order, _TERMS_COLUMNS, key_id=e.id) for e in entries if e.dirty_terms])
         run(insert(attempts), [row for e in entries for row in e.new_attempts])
         fresh = {(row["client_order_id"], row["attempt_no"]) for e in entries for row in e.new_attempts}
         run(
@@ -316,7 +350,9 @@ def cancel(entry: Entry) -> None:
         entry.happen(Fact.CANCELED, detail="canceled before it was sent")
 
 
-def open_attempt(entry: Entry) -> Row | None:
-    """Return the newest attempt if its fate is not settled."""
-    row = entry.current
-    return row if row is not None and row["outcome"] in (Outcome.SENDING, Outcome.UNKNOWN) else None
+def is_changing(entry: Entry) -> bool:
+    """Tell whether a replace of this order is under way or unknown."""
+    return any(
+        row["replaces"] is not None and row["outcome"] in (Outcome.SENDING, Outcome.UNKNOWN)
+        for row in entry.attempts.values()
+    )

@@ -197,7 +197,11 @@ def _one_at_a_time(database: Database) -> Iterator[None]:
 def open_database(settings: Settings) -> Database:
     """Open the database of the settings and see that its schema is current."""
     database = Database(settings.database)
-    ensure_schema(database)
+    try:
+        ensure_schema(database)
+    except BaseException:
+        database.close()
+        raise
     return database
 
 

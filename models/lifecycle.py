@@ -106,7 +106,7 @@ def apply(state: State, event: Event) -> Step:
     if event.fact is Fact.FILLED:
         return _fill(state, event)
     if event.fact is Fact.CLAIMED:
-        if state.status is not Status.QUEUED or event.attempt_no != state.attempt_no + 1:
+        if state.status is not Status.QUEUED or event.attempt_no <= state.attempt_no:
             return Step(state, changed=False)
         return Step(replace(state, status=Status.SUBMITTED, attempt_no=event.attempt_no), changed=True)
     if event.attempt_no and event.attempt_no != state.attempt_no:

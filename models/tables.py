@@ -128,6 +128,8 @@ orders = Table(
     Column("body_hash", String(64), nullable=False),
     Column("cancel_requested_at", UtcTime),
     Column("cancel_sent_at", UtcTime),
+    #: New terms that somebody asked for and nobody has sent yet.
+    Column("replace_request", JSON(none_as_null=True)),
     #: Not to be claimed before this (a snooze lives here, never in the queue).
     Column("available_at", UtcTime, nullable=False),
     Column("created_at", UtcTime, nullable=False),
@@ -162,7 +164,10 @@ attempts = Table(
     Column("ended_at", UtcTime),
     Column("lease_until", UtcTime, nullable=False),
     #: Broker order ids that existed before the send, at brokers without client order ids.
-    Column("baseline", JSON),
+    Column("baseline", JSON(none_as_null=True)),
+    #: A replace: the attempt whose order this one changes, and the new terms.
+    Column("replaces", Integer),
+    Column("terms", JSON(none_as_null=True)),
     Column("next_check_at", UtcTime),
     Column("checks", Integer, nullable=False, default=0),
     Column("missing", Integer, nullable=False, default=0),

@@ -136,6 +136,22 @@ def cancel(client_order_id: str, json: Json = False) -> None:
 
 
 @app.command()
+def replace(
+    client_order_id: str,
+    quantity: Annotated[str | None, typer.Option("--qty", help="the new total, what is filled included")] = None,
+    limit: Annotated[str | None, typer.Option(help="the new limit price")] = None,
+    stop: Annotated[str | None, typer.Option(help="the new stop price")] = None,
+    tif: Annotated[str | None, typer.Option(help="the new time in force")] = None,
+    json: Json = False,
+) -> None:
+    """Change a live order; until its broker confirms, it keeps its terms."""
+    given = {"quantity": quantity, "limit_price": limit, "stop_price": stop, "time_in_force": tif}
+    with client() as c:
+        changes = {name: value for name, value in given.items() if value is not None}
+        _show_order(c, c.replace(client_order_id, **changes), json)
+
+
+@app.command()
 def orders(
     status: Annotated[str | None, typer.Option(help="one status, or several with commas")] = None,
     symbol: Annotated[str | None, typer.Option()] = None,

@@ -19,6 +19,7 @@ from models.errors import ConfigurationError, DataError, NotFound
 from models.fetches import from_json, insert_fetch, parse_bars
 from models.intake import Intake, request_of
 from models.messages import FetchKind, FetchRequest, OrderRequest, batches, utcnow
+from models.replacing import request_replace
 from models.reports import AccountReport, PositionReport, QuoteReport
 from models.settings import Settings, load_settings
 from models.tables import bars, fetches, orders
@@ -129,6 +130,33 @@ class OrderClient:
             self._bell.ring(
                 [("orders.cancel", f"control.{entry.order['broker']}", {"client_order_ids": [client_order_id]})]
             )
+        return Order(self, entry.order)
+
+    def replace(self, client_order_id: str, **changes: Any) -> Order:
+        """Ask for a change of an order that has not ended; until its broker confirms, it keeps its terms.
+
+        Args:
+            client_order_id: the order.
+            changes: any of quantity (the new total, what is filled included), limit_price, stop_price, trail_amount,
+                trail_percent, time_in_force.
+
+        Returns:
+            The order as it is now. The event log has `replaced` when the broker confirmed, `replace_refused` when not.
+
+        Raises:
+            NotFound: there is no such order.
+            InvalidOrder: it has ended, the new terms do not fit it, or nothing would change.
+        """
+        with self.database.write() as connection:
+            book = Book.open(connection, [client_order_id], utcnow())
+            entry = book.get(client_order_id)
+            if entry is None:
+                raise NotFound(f"no order has the client_order_id {client_order_id!r}")
+            request_replace(entry, changes)
+            book.write()
+        if entry.status is not Status.QUEUED:
+            ids = {"client_order_ids": [client_order_id]}
+            self._bell.ring([("orders.replace", f"control.{entry.order['broker']}", ids)])
         return Order(self, entry.order)
 
     # -- DATA ---

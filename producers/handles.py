@@ -111,6 +111,10 @@ class Order:
         """Ask for a cancel; a fill may still win."""
         return self._client.cancel(self.client_order_id)
 
+    def replace(self, **changes: Any) -> Order:
+        """Ask for a change of quantity or prices; it counts when the broker has confirmed it."""
+        return self._client.replace(self.client_order_id, **changes)
+
     def __repr__(self) -> str:
         filled = f"{self.filled_quantity.normalize():f}/{self.quantity.normalize():f}"
         return f"<Order {self.client_order_id} {self.side} {filled} {self.symbol} {self.status} at {self.broker}" + (

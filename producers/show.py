@@ -49,9 +49,8 @@ def document(value: Any) -> None:
 def rows(found: Sequence[Mapping[str, Any]], columns: Sequence[str], *, title: str | None = None) -> None:
     """Print rows: a table on a terminal, tab-separated with a header line when piped."""
     if not out.is_terminal:
-        out.print("\t".join(columns), markup=False)
-        for row in found:
-            out.print("\t".join(cell(row.get(name)) for name in columns), markup=False)
+        lines = [columns, *([cell(row.get(name)) for name in columns] for row in found)]
+        sys.stdout.write("".join("\t".join(line) + "\n" for line in lines))
         return
     if not found:
         out.print(f"[dim]{title or 'rows'}: none[/dim]")

@@ -74,9 +74,10 @@ class Cancels:
                 entry.note("cancel_refused", str(outcome))
             book.write()
         if outcome is not None:  # too late, or not known under this id: what it is now, only the broker can tell
-            self._read_again(ref)
+            self.read_again(ref)
 
-    def _read_again(self, ref: OrderRef) -> None:
+    def read_again(self, ref: OrderRef) -> None:
+        """Read one order again and apply what it is now."""
         try:
             sighting = self.broker.find_order(ref)
         except CorroError as error:

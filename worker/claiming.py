@@ -151,7 +151,7 @@ class Claims:
         return self._begin(entry, blocked, [r["id"] for r in baseline or () if r["symbol"] == row["symbol"]])
 
     def _begin(self, entry: Entry, blocked: BrokerError | None, baseline: list[str]) -> Claimed:
-        number = entry.order["attempt_no"] + 1
+        number = entry.next_attempt
         theirs = self._their_id(entry, number)
         entry.happen(Fact.CLAIMED, attempt_no=number, detail=f"attempt {number} at {self.broker.name}")
         entry.order["submitted_at"] = entry.order["submitted_at"] or entry.now

@@ -29,6 +29,7 @@ from worker.leader import Leader
 from worker.loops import Loop
 from worker.reconcile import Reconciler
 from worker.recording import Aftermath
+from worker.replacing import Replacements
 from worker.updates import Updates
 
 log = structlog.get_logger()
@@ -71,6 +72,7 @@ class Engine:
         self.fetcher = Fetcher(settings, self.database, self.broker, self.me.name, self.bell)
         self.reconciler = Reconciler(settings, self.database, self.broker, self.execution, self.me)
         self.cancels = Cancels(self.database, self.broker, self.reconciler)
+        self.replacements = Replacements(self.database, self.broker, self.me.name, self.execution, self.cancels)
         self.pulse = Pulse(self.database, self.me, timing)
         self.updates = Updates(self._apply)
         self.supervisor = Supervisor(self.broker, timing, lambda: self.leader.after_connect(), self._tell)
@@ -81,6 +83,7 @@ class Engine:
             self.execution,
             self.reconciler,
             self.cancels,
+            self.replacements,
             self.me.name,
             self.supervisor.is_open,
         )
@@ -139,6 +142,11 @@ class Engine:
         self.bell.ring(
             [("orders.cancel", f"control.{b}", {"client_order_ids": found}) for b, found in elsewhere.items()]
         )
+
+    def replace(self, ids: Sequence[str]) -> None:
+        """Carry out the replaces that are recorded on these orders."""
+        if self.supervisor.is_open():
+            self.replacements.send(ids)
 
     def _open_database(self) -> Database:
         database = Database(self.settings.database)

@@ -97,7 +97,9 @@ class Fleet:
 
     def _open_database(self) -> Database:
         if not self.settings.database_url:
-            upgrade(Database(self.settings.database))
+            database = Database(self.settings.database)
+            upgrade(database)
+            database.close()
         return open_database(self.settings)
 
     def start_sandbox(self) -> Callable[[], None]:

@@ -20,7 +20,9 @@ from worker.cancels import Cancels
 from worker.clock import elapsed, utcnow
 from worker.execution import Execution
 from worker.reconcile import Reconciler
-from worker.recording import Aftermath, alive_brokers
+from worker.recording import Aftermath
+from worker.replacing import Replacements
+from worker.standing import alive_brokers
 
 log = structlog.get_logger()
 
@@ -36,12 +38,14 @@ class Leader:
         execution: Execution,
         reconciler: Reconciler,
         cancels: Cancels,
+        replacements: Replacements,
         worker: str,
         is_open: Callable[[], bool],
     ) -> None:
         self.settings, self.timing = settings, settings.timing
         self.database, self.broker, self.worker = database, broker, worker
-        self.execution, self.reconciler, self.cancels, self.is_open = execution, reconciler, cancels, is_open
+        self.execution, self.reconciler, self.is_open = execution, reconciler, is_open
+        self.cancels, self.replacements = cancels, replacements
         self._due: dict[str, float] = {}
 
     def sweep(self) -> None:
@@ -88,6 +92,7 @@ class Leader:
             return
         self.reconciler.unknown()
         self.cancels.send()
+        self.replacements.send()
         if self._is_due("open_orders", self.timing.open_orders_every):
             self.reconciler.open_orders()
         if self._is_due("positions", self.timing.positions_every):

@@ -24,9 +24,10 @@ from sqlalchemy import Connection, func, select
 
 from models.book import Book, Entry, Row
 from models.database import Database
-from models.errors import BrokerError, CorroError, NotSent
+from models.errors import BrokerError, CorroError, NotSent, Refused
 from models.intake import request_of
-from models.reports import Ambiguous, FillReport, Found, Missing, Report, Sighting
+from models.replacing import changed_terms, terms_of
+from models.reports import Ambiguous, FillReport, Found, Missing, OrderReport, Report, Sighting
 from models.settings import Settings
 from models.tables import attempts, fills, orders, workers
 from models.vocabulary import LIVE, Outcome, Status
@@ -224,6 +225,10 @@ class Reconciler:
         verdict = conclude(self.rule, sighting, missing=missing, age_s=age, sender_done=question.sender_done)
         if verdict == "adopt":
             assert isinstance(sighting, Found)
+            if not _is_changed(entry.attempts[question.attempt_no], sighting.report):
+                unchanged = Refused(f"{self.broker.name} shows the order unchanged", broker=self.broker.name)
+                self._settle(book, question, unchanged, after)
+                return
             entry.note("found", f"attempt {question.attempt_no} at {self.broker.name}: {sighting.report.status}")
             self.recorder.report(book, entry, question.attempt_no, sighting.report, after, infer=True)
         elif verdict == "absent":
@@ -325,14 +330,21 @@ class Reconciler:
 
 def order_ref(order: Any, attempt: Any, known: frozenset[str] = frozenset()) -> OrderRef:
     """Return what an adapter needs to find an attempt at its broker."""
+    request = request_of(order)
     return OrderRef(
-        order=request_of(order),
+        order=changed_terms(request, attempt["terms"]) if attempt["terms"] else request,
         broker_client_order_id=attempt["broker_client_order_id"],
         broker_order_id=attempt["broker_order_id"],
         sent_at=attempt["sent_at"] or attempt["started_at"],
         baseline=frozenset(attempt["baseline"] or ()),
         known=known,
     )
+
+
+def _is_changed(attempt: Row, report: OrderReport) -> bool:
+    """Tell whether an order changed in place shows its new terms; any other attempt has an order of its own."""
+    shown = {name: getattr(report, name, None) for name in terms_of(attempt["terms"])}
+    return all(shown[name] in (None, value) for name, value in terms_of(attempt["terms"]).items())
 
 
 def _part(row: Any, table: Any) -> Row:

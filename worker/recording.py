@@ -5,22 +5,24 @@ Everything here runs inside a transaction over a `Book`; the caller rings the be
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, or_, select
+from sqlalchemy import Connection, or_, select
 
-from models.book import INFERRED, Book, Entry, Row
+from models.book import INFERRED, Book, Entry, Row, is_changing
 from models.errors import BrokerError, NotSent, OrderRejected, OutcomeUnknown, Refused, Unsupported
 from models.lifecycle import Fact
+from models.replacing import terms_of, words
 from models.reports import DONE, BrokerStatus, CommissionReport, FillReport, OrderReport, Report
 from models.settings import Settings
-from models.tables import attempts, fills, halts, orders, position_snapshots, workers
-from models.vocabulary import CLOSING, LIVE, OPEN, TERMINAL, Outcome, Side, Status
+from models.tables import attempts, fills
+from models.vocabulary import CLOSING, LIVE, TERMINAL, Outcome, Side, Status
 from worker.routing import Absent, Case, Decision, Go, Hold, Stop, decide
+from worker.standing import holdings, unavailable
 
 _ZERO = Decimal(0)
 _OUTCOMES: tuple[tuple[type[BrokerError], Outcome], ...] = (
@@ -101,8 +103,12 @@ class Recorder:
         due = entry.now + timedelta(seconds=self.timing.reconcile[0]) if outcome is Outcome.UNKNOWN else None
         values |= {"next_check_at": due, "ended_at": entry.attempts[attempt_no]["ended_at"] or entry.now}
         entry.set_attempt(attempt_no, **values)
+        changes = entry.attempts[attempt_no]["replaces"] is not None and attempt_no != entry.order["attempt_no"]
+        kind = f"replace_{outcome}" if changes else str(outcome)
+        entry.note(kind, f"attempt {attempt_no} at {entry.attempts[attempt_no]['broker']}: {error}")
+        if changes:
+            return  # the order stands as it was, at this broker
         decision = decide(self.case(book, entry, attempt_no, error))
-        entry.note(str(outcome), f"attempt {attempt_no} at {entry.attempts[attempt_no]['broker']}: {error}")
         if attempt_no == entry.order["attempt_no"]:
             self.follow(entry, attempt_no, decision, after)
 
@@ -181,7 +187,11 @@ class Recorder:
         revived = attempt["outcome"] in (Outcome.ABSENT, Outcome.NOT_SENT, Outcome.REFUSED)
         if attempt["outcome"] != Outcome.ACCEPTED:
             _accept(entry, attempt_no)
+        if attempt["replaces"] is not None and attempt_no > entry.order["attempt_no"]:
+            _promote(entry, attempt_no)
         self._identify(entry, attempt_no, report)
+        if entry.was_replaced(attempt_no):
+            return  # its successor speaks for the order; its fills are booked
         if (
             attempt_no != entry.order["attempt_no"]
             or entry.status is Status.QUEUED
@@ -191,6 +201,8 @@ class Recorder:
         self._move(entry, attempt_no, report)
 
     def _move(self, entry: Entry, attempt_no: int, report: OrderReport) -> None:
+        if report.status is BrokerStatus.CANCELED and is_changing(entry):
+            return  # some brokers call a replaced order canceled: wait for what becomes of the replace
         before = entry.status
         for fact in _REPORTED[report.status]:
             entry.happen(fact, attempt_no=attempt_no, detail=_words(report))
@@ -225,7 +237,7 @@ class Recorder:
         missing = report.filled_quantity - booked
         if missing <= 0:
             return
-        worth = sum((f["quantity"] * f["price"] for f in entry.fills if f["attempt_no"] == attempt_no), _ZERO)
+        worth = sum((f["quantity"] * f["price"] for f in entry.fills_of(attempt_no)), _ZERO)
         total = (report.avg_fill_price or _ZERO) * report.filled_quantity
         price = (total - worth) / missing if report.avg_fill_price else entry.order["limit_price"] or _ZERO
         entry.fill(
@@ -290,15 +302,20 @@ class Recorder:
         index: dict[tuple[str, str], tuple[str, int]] = {}
         a, f = attempts.c, fills.c
         query = (
-            select(a.client_order_id, a.attempt_no, a.broker_client_order_id, a.broker_order_id)
+            select(a.client_order_id, a.attempt_no, a.broker_client_order_id, a.broker_order_id, a.replaces, a.outcome)
             .where(a.broker == self.broker)
             .where(or_(a.broker_client_order_id.in_(by_ours), a.broker_order_id.in_(by_theirs)))
             .order_by(a.attempt_no)
         )
         for row in connection.execute(query):
-            index["ours", row.broker_client_order_id] = (row.client_order_id, row.attempt_no)
+            place = (row.client_order_id, row.attempt_no)
+            if row.replaces is not None and row.outcome != Outcome.ACCEPTED:
+                # Changed in place, an order keeps its id: until that is confirmed the id means the old attempt.
+                index.setdefault(("ours", row.broker_client_order_id), place)
+            else:
+                index["ours", row.broker_client_order_id] = place
             if row.broker_order_id is not None:
-                index["theirs", row.broker_order_id] = (row.client_order_id, row.attempt_no)
+                index["theirs", row.broker_order_id] = place
         if by_execution:
             booked = select(f.execution_id, f.client_order_id, f.attempt_no).where(f.broker == self.broker)
             for execution_id, client_order_id, attempt_no in connection.execute(
@@ -311,6 +328,13 @@ class Recorder:
                 if found:
                     index["execution", report.execution_id] = found
         return index
+
+
+def _promote(entry: Entry, attempt_no: int) -> None:
+    """The broker has confirmed a replace: the new attempt speaks for the order, which takes its terms."""
+    terms = terms_of(entry.attempts[attempt_no]["terms"])
+    entry.set_terms(attempt_no=attempt_no, **terms)
+    entry.note("replaced", f"attempt {attempt_no} at {entry.attempts[attempt_no]['broker']}: {words(terms)}")
 
 
 def _accept(entry: Entry, attempt_no: int) -> None:
@@ -349,43 +373,3 @@ def _was_final(attempt: Mapping[str, Any]) -> bool:
 UNSUPPORTED = "unsupported"
 #: Codes of refusals that are only about the moment: the broker stays on the route.
 _PASSING_CODES = frozenset({"429", "42910000"})
-
-
-# -- WHAT THE DECISION READS ---
-def holdings(connection: Connection, order: Row, valid_s: float) -> dict[str, Decimal]:
-    """Return the free position in the order's symbol per broker, where it is known and fresh.
-
-    Free means: less what other open closing orders of ours are going to use there.
-    """
-    route = list(order["route"] or ())
-    fresh = order["updated_at"] - timedelta(seconds=valid_s)
-    w, p, o = workers.c, position_snapshots.c, orders.c
-    read = select(w.broker, func.max(w.positions_at)).where(w.broker.in_(route)).group_by(w.broker)
-    known = {broker: Decimal(0) for broker, at in connection.execute(read) if at is not None and at >= fresh}
-    held = select(p.broker, p.quantity).where(p.broker.in_(list(known)), p.symbol == order["symbol"])
-    for broker, quantity in connection.execute(held):
-        known[broker] += quantity
-    busy = select(o.broker, o.side, o.quantity, o.filled_quantity).where(
-        o.broker.in_(list(known)),
-        o.symbol == order["symbol"],
-        o.client_order_id != order["client_order_id"],
-        o.side.in_([str(side) for side in CLOSING]),
-        o.status.in_([str(status) for status in OPEN]),
-    )
-    for broker, side, quantity, filled in connection.execute(busy):
-        known[broker] += (quantity - filled) * (-1 if side == Side.SELL else 1)
-    return known
-
-
-def unavailable(connection: Connection, brokers: Iterable[str], now: datetime, dead_after: float) -> set[str]:
-    """Return the brokers that would not take an order now: halted, draining, or without a live worker."""
-    stopped = {scope for (scope,) in connection.execute(select(halts.c.scope))}
-    if "*" in stopped:
-        return set(brokers)
-    return stopped | (set(brokers) - alive_brokers(connection, now, dead_after))
-
-
-def alive_brokers(connection: Connection, now: datetime, dead_after: float) -> set[str]:
-    """Return the brokers that have a worker with a fresh heartbeat."""
-    fresh = and_(workers.c.heartbeat_at >= now - timedelta(seconds=dead_after), workers.c.state != "stopped")
-    return {broker for (broker,) in connection.execute(select(workers.c.broker).where(fresh).distinct())}

@@ -20,8 +20,19 @@ def submit(orders: Any) -> None:
 @app.task(name="orders.cancel")
 def cancel(client_order_ids: Any) -> None:
     """Cancel orders by their ids."""
-    ids = [client_order_ids] if isinstance(client_order_ids, str) else list(client_order_ids)
-    engine().patiently(lambda: engine().cancel([str(i) for i in ids]))
+    ids = [str(i) for i in _ids(client_order_ids)]
+    engine().patiently(lambda: engine().cancel(ids))
+
+
+@app.task(name="orders.replace")
+def replace(client_order_ids: Any) -> None:
+    """Carry out replaces. The new terms are on the rows: a copy of this message, or a late one, changes nothing."""
+    ids = [str(i) for i in _ids(client_order_ids)]
+    engine().patiently(lambda: engine().replace(ids))
+
+
+def _ids(given: Any) -> list[Any]:
+    return given if isinstance(given, list) else [given]
 
 
 def _data_task(kind: str) -> None:

@@ -27,6 +27,7 @@ _KEEP = 10_000
 TASKS = {
     "orders.submit": "orders",
     "orders.cancel": "client_order_ids",
+    "orders.replace": "client_order_ids",
     **{f"data.{kind}": "fetch_id" for kind in ("quote", "bars", "account", "positions", "orders")},
 }
 

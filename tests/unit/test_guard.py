@@ -18,7 +18,7 @@ from kombu import Connection, Consumer, Queue
 from kombu.exceptions import DecodeError
 
 from producers.bell import envelope
-from worker.transport import fault
+from worker.transport import clean, fault
 
 Message = dict[str, Any]
 
@@ -154,6 +154,7 @@ APP = _celery()
 
 def consume(item: bytes) -> None:
     """Do with a message what a worker does before the task runs; what a worker survives is no failure."""
+    item = clean(item)
     with Connection("memory://") as connection, connection.channel() as channel:
         name = uuid.uuid4().hex
         queue = Queue(name, channel=channel, auto_delete=True)
@@ -208,6 +209,18 @@ def _part(whole: Message, path: tuple[str, ...]) -> Message:
 @pytest.mark.parametrize("name", GOOD)
 def test_good_messages_become_requests(name: str) -> None:
     consume(GOOD[name])
+
+
+@given(st.dictionaries(st.text(max_size=5), ANYTHING, max_size=3))
+@settings(max_examples=100, deadline=None)
+def test_what_is_written_anew_says_the_same(order: dict[str, Any]) -> None:
+    before = json.loads(envelope("orders.submit", "orders.ibkr", {"orders": [order]}))
+    after = json.loads(clean(json.dumps(before).encode()))
+    assert json.loads(after["body"]) == json.loads(before["body"])
+    for part, name in (("headers", "id"), ("headers", "task"), ("properties", "delivery_tag")):
+        assert after[part][name] == before[part][name]
+    assert after["properties"]["delivery_info"]["routing_key"] == "orders.ibkr"
+    assert fault(clean(json.dumps(after).encode())) is None
 
 
 SURE: list[Callable[[], bytes]] = [

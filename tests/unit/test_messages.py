@@ -88,6 +88,8 @@ BAD: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"extended_hours": "maybe"}, ("extended_hours:", "'maybe'")),
     ({"strategy": "x" * 129}, ("strategy:", "128")),
     ({"strategy": 5}, ("strategy:", "5")),
+    ({"strategy": "\ud800"}, ("strategy:", "ud800")),
+    ({"strategy": "a\x00b"}, ("strategy:", "x00")),  # PostgreSQL's text takes no NUL
     ({"tags": 5}, ("tags", "5")),
     ({"tags": {"a": 1}}, ("tags", "1")),
 ]  # fmt: skip

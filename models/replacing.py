@@ -1,0 +1,72 @@
+"""Changing an order that is under way: what may change, and how the wish is recorded.
+
+An order that is still queued changes at once. For one that may be at a broker the wish is written on the row, and the
+broker's worker carries it out; until the broker has confirmed it, the order keeps its terms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from models.book import TERMS, Entry, Row
+from models.errors import InvalidOrder
+from models.intake import request_of
+from models.messages import OrderRequest, plain
+from models.vocabulary import TERMINAL, Status
+
+
+def changed_terms(order: OrderRequest, changes: Mapping[str, Any]) -> OrderRequest:
+    """Return the order with new terms.
+
+    Raises:
+        InvalidOrder: names a field that cannot be changed, or whose new value does not fit the order.
+    """
+    unknown = sorted(set(changes) - set(TERMS))
+    if unknown:
+        raise InvalidOrder(f"{unknown[0]}: a replace can change {', '.join(TERMS)} only")
+    given = {name: value for name, value in changes.items() if value is not None}
+    return OrderRequest(**{**order.model_dump(), **given})
+
+
+def request_replace(entry: Entry, changes: Mapping[str, Any]) -> None:
+    """Record the wish to change an order.
+
+    Raises:
+        InvalidOrder: the order has ended or is being canceled, the new terms do not fit it, or nothing would change.
+    """
+    now = request_of(entry.order)
+    new = changed_terms(now, changes)
+    different: Row = {name: getattr(new, name) for name in TERMS if getattr(new, name) != getattr(now, name)}
+    if entry.status in TERMINAL or entry.order["cancel_requested_at"] is not None:
+        raise InvalidOrder(f"{entry.id} cannot be replaced: it is {entry.status}")
+    if not different:
+        raise InvalidOrder(f"{entry.id}: the new terms are those it has")
+    if new.quantity <= entry.order["filled_quantity"]:
+        filled = plain(entry.order["filled_quantity"])
+        raise InvalidOrder(f"quantity: {filled} are filled already, was {plain(new.quantity)}; cancel it instead")
+    if entry.status is Status.QUEUED:
+        entry.set_terms(**{name: _column(value) for name, value in different.items()})
+        entry.note("replaced", f"before it was sent: {words(different)}")
+        return
+    entry.set_terms(replace_request={name: _json(value) for name, value in different.items()})
+    entry.note("replace_requested", words(different))
+
+
+def terms_of(stored: Mapping[str, Any] | None) -> Row:
+    """Return stored terms as column values."""
+    return {n: value if n == "time_in_force" else Decimal(value) for n, value in (stored or {}).items()}
+
+
+def words(terms: Mapping[str, Any]) -> str:
+    """Write terms for a person."""
+    return ", ".join(f"{name} {_json(value)}" for name, value in terms.items())
+
+
+def _json(value: Any) -> str:
+    return plain(value) if isinstance(value, Decimal) else str(value)
+
+
+def _column(value: Any) -> Any:
+    return value if isinstance(value, Decimal) else str(value)

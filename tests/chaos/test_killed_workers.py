@@ -1,0 +1,136 @@
+"""kill -9 of a worker at every named point, and in the middle of many orders: nothing lost, nothing twice."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from decimal import Decimal
+
+import pytest
+
+from tests.kit import World, events_of, eventually, outcomes_of
+
+MakeWorld = Callable[..., World]
+POINTS = ("after_claim", "before_send", "after_send", "before_commit")
+#: Points at which the broker has the order already.
+AFTER_SEND = ("after_send", "before_commit")
+
+
+@pytest.fixture(scope="module")
+def world(make_world: MakeWorld, database_url: str | None) -> World:
+    return make_world(["alpaca", "ibkr", "tda"], database_url=database_url)
+
+
+@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("broker", ["alpaca", "ibkr"])
+def test_an_order_whose_worker_is_killed_reaches_the_broker_exactly_once(
+    world: World, broker: str, point: str
+) -> None:
+    first = world.start(broker, label=f"{broker}-1", CORRO_CRASH=point)
+    order = world.send("AAPL", "buy", 10, route=broker)
+    assert world.wait_gone(first) == -signal.SIGKILL
+    second = world.start(broker, label=f"{broker}-2")
+    whole = world.wait(order, "filled", 40)
+
+    assert [o["state"] for o in world.at_doors(order.client_order_id)] == ["filled"]
+    if point in AFTER_SEND:
+        assert outcomes_of(whole) == [(broker, "accepted")]
+        assert {"unknown", "found"} <= set(events_of(whole)), events_of(whole)
+    else:
+        assert outcomes_of(whole)[-1] == (broker, "accepted")
+        assert "absent" in events_of(whole)
+    world.kill(second)
+
+
+@pytest.mark.parametrize("point", ["after_claim", *AFTER_SEND])
+def test_an_order_at_a_broker_without_ids_is_never_sent_twice(world: World, point: str) -> None:
+    symbol = {"after_claim": "KO", "after_send": "PEP", "before_commit": "WMT"}[point]
+    first = world.start("tda", label="tda-1", CORRO_CRASH=point)
+    order = world.send(symbol, "buy", 10, route="tda")
+    assert world.wait_gone(first) == -signal.SIGKILL
+    second = world.start("tda", label="tda-2")
+    whole = world.wait(order, "filled", 40)
+
+    assert [o["state"] for o in world.at_doors(symbol=symbol)] == ["filled"]
+    if point == "after_claim":  # nothing was sent, and the record proves it
+        assert outcomes_of(whole) == [("tda", "not_sent"), ("tda", "accepted")]
+    else:  # found again by its terms
+        assert outcomes_of(whole) == [("tda", "accepted")]
+        assert "found" in events_of(whole)
+    world.kill(second)
+
+
+def test_an_order_without_proof_at_a_broker_without_ids_waits_for_a_person(world: World) -> None:
+    first = world.start("tda", label="tda-1", CORRO_CRASH="before_send")
+    order = world.send("DIS", "buy", 10, route=["tda", "alpaca"])
+    assert world.wait_gone(first) == -signal.SIGKILL
+    world.start("tda", label="tda-2")
+    world.start("alpaca")
+    id_ = order.client_order_id
+    eventually(lambda: world.whole(id_)["attempts"][0]["missing"] >= 3, 25, lambda: world.whole(id_))
+    whole = world.whole(id_)
+    assert (whole["status"], outcomes_of(whole)) == ("submitted", [("tda", "unknown")])
+    assert [a["client_order_id"] for a in world.corro("unresolved", "--json").json] == [id_]
+
+    said = world.corro("resolve", id_, "--absent", "--by", "ana", "--json")
+    assert said.status == 0, said
+    whole = world.wait(id_, "filled", 20)
+    assert any("ana" in (event["detail"] or "") for event in whole["events"])
+    assert len(world.at_doors(symbol="DIS")) == 1
+    for name in ("tda-2", "alpaca"):
+        world.kill(world.fleet.processes[name])
+
+
+def test_workers_killed_in_the_middle_of_two_hundred_orders_lose_none_and_double_none(world: World) -> None:
+    brokers = ("alpaca", "ibkr")
+    workers = [
+        world.start(name, label=f"{name}-{point}", ready=False, CORRO_CRASH=f"{point}:{count}")
+        for name, point, count in (("alpaca", "after_send", 30), ("ibkr", "after_send", 30))
+    ]
+    for process in workers:
+        world.wait_ready(process)
+    requests = [
+        world.request(("SPY", "QQQ", "IWM", "DIA")[n % 4], "buy", 1 + n % 5, route=list(brokers[:: 1 if n % 2 else -1]))
+        for n in range(200)
+    ]
+    placed = world.client.submit_many(requests)
+    for process in workers:
+        assert world.wait_gone(process, 30) == -signal.SIGKILL
+    world.start(*brokers)
+    ended = world.client.wait_all(placed, 60)
+
+    assert {order.status for order in ended} == {"filled"}, [o for o in ended if o.status != "filled"][:3]
+    filled: dict[str, Decimal] = {}
+    for order in world.control.orders():
+        id_ = (order["client_order_id"] or "").partition("~")[0]
+        filled[id_] = filled.get(id_, Decimal(0)) + Decimal(order["filled_quantity"])
+    assert {o.client_order_id: filled[o.client_order_id] for o in ended} == {o.client_order_id: o.quantity for o in ended}
+    for name in brokers:
+        world.kill(world.fleet.processes[name])
+
+
+def test_when_every_worker_of_a_broker_is_dead_its_queued_orders_move_on(world: World) -> None:
+    first = world.start("ibkr")
+    world.start("alpaca")
+    world.kill(first)
+    order = world.send("BA", "buy", 3, route=["ibkr", "alpaca"])
+    whole = world.wait(order, "filled", 15)
+
+    assert outcomes_of(whole) == [("alpaca", "accepted")]
+    assert [o["door"] for o in world.at_doors(order.client_order_id)] == ["alpaca"]
+    world.kill(world.fleet.processes["alpaca"])
+
+
+def test_orders_wait_for_a_broker_that_is_their_only_one_and_expire_there(world: World) -> None:
+    from datetime import UTC, datetime, timedelta
+
+    soon = datetime.now(UTC) + timedelta(seconds=3)
+    stale = world.send("GE", "buy", 3, route="ibkr", expires_at=soon)
+    fresh = world.send("GE", "buy", 4, route="ibkr")
+    eventually(lambda: datetime.now(UTC) > soon, 5)
+    world.start("ibkr")
+    assert world.wait(fresh, "filled")["filled_quantity"] == 4
+    whole = world.wait(stale, "expired")
+    assert whole["attempts"] == []
+    assert [o["quantity"] for o in world.at_doors(symbol="GE")] == ["4"]
+    world.kill(world.fleet.processes["ibkr"])

@@ -1,0 +1,236 @@
+"""IBKR's own client against the TWS door. Every message must be used up to its last field by the official decoder."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+import ibapi.client
+from driver import PORTS, control, eventually, report
+from ibapi.client import EClient
+from ibapi.contract import Contract
+from ibapi.decoder import Decoder
+from ibapi.execution import ExecutionFilter
+from ibapi.order import Order
+from ibapi.order_cancel import OrderCancel
+from ibapi.wrapper import EWrapper
+
+leftovers: list[Any] = []
+kinds_read: set[int] = set()
+complaints: list[str] = []
+
+
+class Line(list):  # type: ignore[type-arg]
+    """The fields of a message, which remembers how far they were read."""
+
+    def __iter__(self) -> Any:
+        self.rest = super().__iter__()
+        return self.rest
+
+
+class StrictDecoder(Decoder):  # type: ignore[misc]
+    def interpret(self, fields: Any, kind: int) -> None:
+        line = Line(fields)
+        super().interpret(line, kind)
+        kinds_read.add(kind)
+        rest = [field.decode() for field in getattr(line, "rest", ())]
+        if rest:
+            leftovers.append([kind, rest])
+
+
+class Complaints(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        complaints.append(record.getMessage())
+
+
+class App(EWrapper, EClient):  # type: ignore[misc]
+    """Collects what it is told, by callback."""
+
+    def __init__(self) -> None:
+        EClient.__init__(self, self)
+        self.heard: dict[str, list[Any]] = {}
+        self.statuses: dict[int, list[str]] = {}
+        self.codes: set[tuple[int, int]] = set()
+        self.open: dict[int, Any] = {}
+
+    def __getattribute__(self, name: str) -> Any:
+        found = super().__getattribute__(name)
+        if name in COLLECTED:
+            return lambda *args: self.heard.setdefault(name, []).append(args)
+        return found
+
+    def orderStatus(self, orderId: int, status: str, *_: Any) -> None:  # noqa: N802, N803
+        self.statuses.setdefault(orderId, []).append(status)
+
+    def openOrder(self, orderId: int, contract: Any, order: Any, state: Any) -> None:  # noqa: N802, N803
+        self.open[orderId] = (contract, order, state)
+
+    def error(self, reqId: int, errorTime: int, errorCode: int, errorString: str, *_: Any) -> None:  # noqa: N803
+        self.codes.add((reqId, errorCode))
+
+    def got(self, name: str, count: int = 1) -> list[Any]:
+        return eventually(lambda: len(self.heard.get(name, ())) >= count and self.heard[name], name)
+
+    def last(self, order_id: int) -> str:
+        return self.statuses.get(order_id, [""])[-1]
+
+
+COLLECTED = frozenset(
+    (
+        *("nextValidId", "managedAccounts", "currentTime", "accountSummary", "accountSummaryEnd", "position"),
+        *("positionEnd", "updateAccountValue", "updatePortfolio", "accountDownloadEnd", "contractDetails"),
+        *("contractDetailsEnd", "tickPrice", "tickSize", "tickSnapshotEnd", "historicalData", "historicalDataEnd"),
+        *("execDetails", "execDetailsEnd", "commissionAndFeesReport", "openOrderEnd", "completedOrder"),
+        *("completedOrdersEnd", "marketDataType", "tickReqParams", "accountUpdateMulti", "accountUpdateMultiEnd"),
+    )
+)
+
+
+def stock(symbol: str = "AAPL") -> Any:
+    contract = Contract()
+    contract.symbol, contract.secType, contract.exchange, contract.currency = symbol, "STK", "SMART", "USD"
+    return contract
+
+
+def order(kind: str = "MKT", action: str = "BUY", quantity: int = 10, **more: Any) -> Any:
+    made = Order()
+    made.action, made.orderType, made.totalQuantity, made.tif, made.orderRef = action, kind, quantity, "DAY", "ref-1"
+    for name, value in more.items():
+        setattr(made, name, value)
+    return made
+
+
+def main() -> None:
+    for name in ("ibapi.decoder", "ibapi.client", "ibapi.reader", "ibapi.connection"):
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.WARNING)
+        logger.addHandler(Complaints())
+    ibapi.client.decoder.Decoder = StrictDecoder
+    control("/price", symbol="AAPL", price="100")
+    control("/position", door="ibkr", symbol="BRK.B", quantity="5")
+    app = App()
+    app.connect("127.0.0.1", PORTS["ibkr"], 41)
+    reader = threading.Thread(target=app.run, daemon=True)
+    reader.start()
+    seen: dict[str, Any] = {"server_version": app.serverVersion()}
+    next_id = app.got("nextValidId")[0][0]
+    seen["accounts"] = app.got("managedAccounts")[0][0]
+    account_and_positions(app, seen)
+    contracts_and_prices(app, seen)
+    orders(app, seen, next_id)
+    looking_back(app, seen)
+    seen |= {"kinds_read": sorted(kinds_read), "leftovers": leftovers, "complaints": complaints, "codes": sorted(app.codes)}
+    app.disconnect()
+    reader.join(5)
+    report(seen)
+
+
+def account_and_positions(app: App, seen: dict[str, Any]) -> None:
+    app.reqCurrentTime()
+    seen["time"] = app.got("currentTime")[0][0]
+    app.reqAccountSummary(9001, "All", "NetLiquidation,TotalCashValue,BuyingPower")
+    app.got("accountSummaryEnd")
+    seen["summary"] = {tag: [value, currency] for _, _, tag, value, currency in app.heard["accountSummary"]}
+    app.reqPositions()
+    app.got("positionEnd")
+    seen["positions"] = [[a, c.symbol, str(p), cost] for a, c, p, cost in app.heard["position"]]
+    app.reqAccountUpdates(True, "")
+    app.got("accountDownloadEnd")
+    seen["values"] = {key: value for key, value, *_ in app.heard["updateAccountValue"]}
+    seen["portfolio"] = [[row[0].symbol, str(row[1])] for row in app.heard["updatePortfolio"]]
+    app.reqAccountUpdatesMulti(9002, "DU1000001", "", False)
+    app.got("accountUpdateMultiEnd")
+    seen["multi"] = len(app.heard["accountUpdateMulti"])
+
+
+def contracts_and_prices(app: App, seen: dict[str, Any]) -> None:
+    app.reqContractDetails(9003, stock())
+    details = app.got("contractDetails")[0][1]
+    seen["contract"] = [details.contract.conId, details.contract.primaryExchange, details.minTick, details.longName]
+    app.reqContractDetails(9004, stock("NOPE"))
+    eventually(lambda: (9004, 200) in app.codes, "200 for an unknown contract")
+    app.reqMktData(9005, stock(), "", True, False, [])
+    app.got("tickSnapshotEnd")
+    seen["ticks"] = {kind: price for _, kind, price, _ in app.heard["tickPrice"]}
+    seen["sizes"] = {kind: str(size) for _, kind, size in app.heard["tickSize"]}
+    app.reqHistoricalData(9006, stock(), "20260114 16:00:00 US/Eastern", "5 D", "1 day", "TRADES", 1, 1, False, [])
+    app.got("historicalDataEnd")
+    bars = [bar for _, bar in app.heard["historicalData"]]
+    seen["bars"] = [[b.date, b.open, b.high, b.low, b.close, str(b.volume), str(b.wap), b.barCount] for b in bars]
+
+
+def orders(app: App, seen: dict[str, Any], first: int) -> None:
+    app.placeOrder(first, stock(), order(orderRef="market"))
+    commission = app.got("commissionAndFeesReport")[0][0]
+    eventually(lambda: app.last(first) == "Filled", "the market order fills")
+    _, contract, fill = app.got("execDetails")[0]
+    seen["fill"] = [contract.symbol, fill.side, str(fill.shares), fill.price, fill.orderRef, str(fill.cumQty)]
+    seen["fill_ids"] = [fill.execId == commission.execId, fill.permId > 0, fill.orderId == first, fill.clientId]
+    seen["commission"] = [commission.commissionAndFees, commission.currency]
+    seen["market_statuses"] = app.statuses[first]
+
+    limit = first + 1
+    app.placeOrder(limit, stock(), order("LMT", lmtPrice=95.0, orderRef="limit"))
+    eventually(lambda: app.last(limit) == "Submitted", "the limit order works")
+    app.placeOrder(limit, stock(), order("LMT", lmtPrice=96.5, orderRef="limit"))
+    eventually(lambda: app.open[limit][1].lmtPrice == 96.5, "the change shows")
+    seen["modified"] = [app.open[limit][1].lmtPrice, str(app.open[limit][1].totalQuantity)]
+    app.cancelOrder(limit, OrderCancel())
+    eventually(lambda: (limit, 202) in app.codes, "the cancel is told with 202")
+    seen["limit_statuses"] = sorted(set(app.statuses[limit]))
+
+    kinds = {
+        "stop": order("STP", "SELL", 10, auxPrice=90.0),
+        "stop_limit": order("STP LMT", "SELL", 10, auxPrice=90.0, lmtPrice=89.5),
+        "trail": order("TRAIL", "SELL", 10, auxPrice=3.0),
+        "trail_percent": order("TRAIL", "SELL", 10, trailingPercent=5.0),
+        "gtc": order("LMT", "BUY", 10, lmtPrice=50.0, tif="GTC", outsideRth=True),
+    }
+    numbers = {name: limit + 1 + index for index, name in enumerate(kinds)}
+    for name, number in numbers.items():
+        app.placeOrder(number, stock(), kinds[name])
+    eventually(lambda: all(app.last(number) for number in numbers.values()), "resting orders are told")
+    app.reqAllOpenOrders()
+    app.got("openOrderEnd")
+    seen["resting"] = {
+        name: [o.orderType, o.tif, o.lmtPrice, o.auxPrice, o.trailingPercent, o.trailStopPrice, s.status]
+        for name, number in numbers.items()
+        for _, o, s in [app.open[number]]
+    }
+    app.reqGlobalCancel(OrderCancel())
+    eventually(lambda: all(app.last(n) == "Cancelled" for n in numbers.values()), "all are canceled")
+
+    bad = max(numbers.values()) + 1
+    refused = {
+        bad: (200, stock("NOPE"), order()),
+        bad + 1: (201, stock(), order(quantity=10_000_000)),
+        bad + 2: (110, stock(), order("LMT", lmtPrice=99.999)),
+    }
+    for number, (code, contract, wanted) in refused.items():
+        app.placeOrder(number, contract, wanted)
+        eventually(lambda n=number, c=code: (n, c) in app.codes, f"refusal {code}")
+    app.cancelOrder(first, OrderCancel())
+    app.cancelOrder(4711, OrderCancel())
+    eventually(lambda: {(first, 10148), (4711, 10147)} <= app.codes, "cancels that cannot be")
+    seen["refused"] = sorted(code for code, *_ in refused.values())
+
+    question = bad + 3
+    app.placeOrder(question, stock(), order(whatIf=True))
+    state = eventually(lambda: app.open.get(question), "the what-if answer")[2]
+    seen["what_if"] = [state.initMarginChange, state.commissionAndFees]
+
+
+def looking_back(app: App, seen: dict[str, Any]) -> None:
+    before = len(app.heard["execDetails"])
+    app.reqExecutions(9007, ExecutionFilter())
+    app.got("execDetailsEnd")
+    seen["executions"] = [[e.orderRef, str(e.shares)] for _, _, e in app.heard["execDetails"][before:]]
+    app.reqCompletedOrders(False)
+    app.got("completedOrdersEnd")
+    seen["completed"] = sorted(
+        [o.orderRef, s.status, str(o.filledQuantity), s.completedStatus] for _, o, s in app.heard["completedOrder"]
+    )
+
+
+main()

@@ -1,0 +1,410 @@
+"""The book on a real database: each share once, whatever the feeds say, and a hundred orders for the price of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from sqlalchemy import event, insert, select
+
+from models.book import INFERRED, Book, Entry, cancel, open_attempt
+from models.database import Database
+from models.lifecycle import Fact
+from models.messages import utcnow
+from models.reports import BrokerStatus, CommissionReport, FillReport, OrderReport
+from models.settings import Settings
+from models.tables import attempts, fills, order_events, orders
+from models.vocabulary import Status
+from worker.recording import Aftermath, Recorder
+
+Put = Callable[..., None]
+NOW = utcnow()
+D = Decimal
+
+
+def execution(
+    execution_id: str, quantity: str, price: str = "100", up_to: str | None = None, commission: str | None = None
+) -> FillReport:
+    return FillReport(
+        execution_id=execution_id, quantity=D(quantity), price=D(price), filled_at=NOW, broker_client_order_id="o-1",
+        cumulative_quantity=None if up_to is None else D(up_to),
+        commission=None if commission is None else D(commission),
+    )  # fmt: skip
+
+
+@contextmanager
+def opened(database: Database, *ids: str) -> Iterator[Book]:
+    """One transaction over some orders, written at its end."""
+    with database.write() as connection:
+        book = Book.open(connection, ids or ("o-1",), utcnow())
+        yield book
+        book.write()
+
+
+def fill(database: Database, *reports: FillReport, attempt_no: int = 1) -> list[bool]:
+    with opened(database) as book:
+        return [book["o-1"].fill(attempt_no, report) for report in reports]
+
+
+def order(database: Database, client_order_id: str = "o-1") -> dict[str, Any]:
+    with database.read() as connection:
+        query = select(orders).where(orders.c.client_order_id == client_order_id)
+        return dict(connection.execute(query).mappings().one())
+
+
+def booked(database: Database) -> list[dict[str, Any]]:
+    with database.read() as connection:
+        return [dict(row) for row in connection.execute(select(fills).order_by(fills.c.id)).mappings()]
+
+
+def kinds(database: Database) -> list[str]:
+    with database.read() as connection:
+        return list(connection.execute(select(order_events.c.kind).order_by(order_events.c.id)).scalars())
+
+
+# -- EACH SHARE ONCE ---
+def test_an_execution_is_booked_once_by_its_id(database: Database, put: Put) -> None:
+    put()
+    assert fill(database, execution("e1", "4")) == [True]
+    assert fill(database, execution("e1", "4"), execution("e1", "4", "999")) == [False, False]
+    assert [row["quantity"] for row in booked(database)] == [4]
+    assert order(database)["filled_quantity"] == 4
+    assert order(database)["avg_fill_price"] == 100
+
+
+def test_an_execution_with_two_names_is_booked_once_by_its_stretch(database: Database, put: Put) -> None:
+    """Alpaca's stream and its activities name the same execution differently."""
+    put()
+    assert fill(database, execution("stream-1", "4", up_to="4"), execution("stream-2", "6", up_to="10")) == [True, True]
+    assert fill(database, execution("rest-1", "4", up_to="4"), execution("rest-2", "6", up_to="10")) == [False, False]
+    assert order(database)["filled_quantity"] == 10
+
+
+def test_the_next_stretch_is_a_new_execution(database: Database, put: Put) -> None:
+    put()
+    assert fill(database, execution("a", "4", up_to="4")) == [True]
+    assert fill(database, execution("b", "4", up_to="8")) == [True]
+    assert order(database)["filled_quantity"] == 8
+
+
+def test_stretches_may_come_in_any_order(database: Database, put: Put) -> None:
+    put()
+    assert fill(database, execution("b", "6", up_to="10"), execution("a", "4", up_to="4")) == [True, True]
+    assert order(database)["status"] == Status.FILLED
+
+
+def test_a_part_of_a_known_stretch_is_known(database: Database, put: Put) -> None:
+    put()
+    fill(database, execution("whole", "10", up_to="10"))
+    assert fill(database, execution("part", "3", up_to="5")) == [False]
+    assert order(database)["filled_quantity"] == 10
+
+
+def test_two_attempts_have_stretches_of_their_own(database: Database, put: Put) -> None:
+    put(attempt_no=2)
+    with database.write() as connection:
+        connection.execute(insert(attempts).values(
+            client_order_id="o-1", attempt_no=2, broker="alpaca", broker_client_order_id="o-1~2", outcome="accepted",
+            worker="w", started_at=NOW, lease_until=NOW, checks=0, missing=0,
+        ))  # fmt: skip
+    assert fill(database, execution("a", "4", up_to="4"), attempt_no=1) == [True]
+    assert fill(database, execution("b", "4", up_to="4"), attempt_no=2) == [True]
+    assert order(database)["filled_quantity"] == 8
+
+
+def test_two_brokers_may_name_their_executions_alike(database: Database, put: Put) -> None:
+    """An execution_id is unique at its broker, no further."""
+    put(attempt_no=2)
+    with database.write() as connection:
+        connection.execute(insert(attempts).values(
+            client_order_id="o-1", attempt_no=2, broker="alpaca", broker_client_order_id="o-1~2", outcome="accepted",
+            worker="w", started_at=NOW, lease_until=NOW, checks=0, missing=0,
+        ))  # fmt: skip
+    assert fill(database, execution("1", "4"), attempt_no=1) == [True]
+    assert fill(database, execution("1", "5"), attempt_no=2) == [True]
+    assert order(database)["filled_quantity"] == 9
+
+
+# -- WHAT HAD TO BE INFERRED ---
+def test_the_real_execution_replaces_the_inferred_one(database: Database, put: Put) -> None:
+    put()
+    fill(database, execution(f"{INFERRED}7:10", "10", "100", up_to="10"))
+    assert fill(database, execution("real", "10", "101", up_to="10", commission="1.5")) == [False]
+    (row,) = booked(database)
+    assert (row["execution_id"], row["price"], row["commission"]) == ("real", 101, D("1.5"))
+    assert order(database)["filled_quantity"] == 10
+
+
+def test_the_average_price_follows_the_real_execution(database: Database, put: Put) -> None:
+    put()
+    fill(database, execution(f"{INFERRED}7:10", "10", "100", up_to="10"))
+    fill(database, execution("real", "10", "101", up_to="10"))
+    assert order(database)["avg_fill_price"] == 101
+
+
+def test_a_replaced_execution_is_known_by_its_real_id_afterwards(database: Database, put: Put) -> None:
+    put()
+    fill(database, execution(f"{INFERRED}7:10", "10", up_to="10"), execution("real", "10", up_to="10"))
+    assert fill(database, execution("real", "10")) == [False]
+    assert [row["execution_id"] for row in booked(database)] == ["real"]
+
+
+def test_several_real_executions_under_one_inferred_are_not_added_to_it(database: Database, put: Put) -> None:
+    put()
+    fill(database, execution(f"{INFERRED}7:10", "10", up_to="10"))
+    assert fill(database, execution("a", "4", up_to="4"), execution("b", "6", up_to="10")) == [False, False]
+    assert order(database)["filled_quantity"] == 10
+
+
+def shown(database: Database, settings: Settings, *reports: Any) -> Aftermath:
+    """What the updates thread does with reports of ibkr."""
+    with database.write() as connection:
+        return Recorder(settings, "ibkr", dedupes=False).updates(connection, reports, utcnow())
+
+
+def finished(filled: str, status: BrokerStatus = BrokerStatus.FILLED, price: str = "100") -> OrderReport:
+    return OrderReport(
+        broker_order_id="7", status=status, broker_client_order_id="o-1", filled_quantity=D(filled),
+        avg_fill_price=D(price),
+    )  # fmt: skip
+
+
+def test_what_the_broker_counts_beyond_the_known_executions_is_inferred(
+    database: Database, settings: Settings, put: Put
+) -> None:
+    put()
+    shown(database, settings, execution("a", "4", "100", up_to="4"), finished("10", price="103"))
+    assert order(database)["status"] == Status.FILLED
+    assert [(row["quantity"], row["price"]) for row in booked(database)] == [(4, 100), (6, 105)]
+    assert order(database)["avg_fill_price"] == 103
+    shown(database, settings, execution("b", "6", "105", up_to="10"), finished("10", price="103"))
+    assert [row["execution_id"] for row in booked(database)] == ["a", "b"]
+
+
+@pytest.mark.parametrize("end", [BrokerStatus.FILLED, BrokerStatus.CANCELED])
+def test_a_hole_before_a_known_execution_is_filled_once(
+    database: Database, settings: Settings, put: Put, end: BrokerStatus
+) -> None:
+    """The first push was lost, the second came: the total tells of the hole, and the late execution fits into it."""
+    put()
+    total = "10" if end is BrokerStatus.FILLED else "9"
+    shown(database, settings, execution("second", str(int(total) - 4), up_to=total), finished(total, end))
+    assert order(database)["filled_quantity"] == D(total)
+    shown(database, settings, execution("first", "4", up_to="4"))
+    assert order(database)["filled_quantity"] == D(total)
+    assert "overfilled" not in kinds(database)
+
+
+def test_a_total_that_is_behind_infers_nothing(database: Database, settings: Settings, put: Put) -> None:
+    put()
+    shown(database, settings, execution("a", "4", up_to="4"), finished("2", BrokerStatus.CANCELED))
+    assert order(database)["filled_quantity"] == 4
+    assert order(database)["status"] == Status.CANCELED
+
+
+# -- COMMISSION AND PRICE ---
+def test_a_commission_may_come_later(database: Database, settings: Settings, put: Put) -> None:
+    put()
+    shown(database, settings, execution("a", "4"))
+    assert booked(database)[0]["commission"] is None
+    shown(database, settings, CommissionReport(execution_id="a", commission=D("0.35")))
+    assert booked(database)[0]["commission"] == D("0.35")
+
+
+def test_a_commission_may_come_in_the_same_batch(database: Database, settings: Settings, put: Put) -> None:
+    put()
+    shown(database, settings, execution("a", "4"), CommissionReport(execution_id="a", commission=D("0.35")))
+    assert booked(database)[0]["commission"] == D("0.35")
+
+
+def test_a_second_report_adds_the_commission_and_takes_none_away(database: Database, put: Put) -> None:
+    put()
+    fill(database, execution("a", "4"))
+    fill(database, execution("a", "4", commission="0.35"))
+    fill(database, execution("a", "4"))
+    assert booked(database)[0]["commission"] == D("0.35")
+
+
+def test_the_average_price_is_weighted(database: Database, put: Put) -> None:
+    put()
+    fill(database, execution("a", "1", "100.10"), execution("b", "2", "100.40"))
+    assert order(database)["avg_fill_price"] == D("100.3")
+    fill(database, execution("c", "7", "99"))
+    assert order(database)["avg_fill_price"] == D("99.39")
+
+
+def test_a_third_of_a_cent_is_kept_to_eight_digits(database: Database, put: Put) -> None:
+    put()
+    fill(database, execution("a", "1", "1"), execution("b", "2", "2"))
+    assert order(database)["avg_fill_price"] == D("1.66666667")
+
+
+# -- LATE ---
+@pytest.mark.parametrize("status", ["canceled", "expired", "rejected", "denied"])
+def test_a_fill_after_the_end_is_booked_and_flagged(database: Database, put: Put, status: str) -> None:
+    closed = NOW - timedelta(minutes=5)
+    put(status=status, closed_at=closed, reason="why it ended")
+    assert fill(database, execution("late", "10")) == [True]
+    row = order(database)
+    assert (row["status"], row["filled_quantity"], row["reason"]) == ("filled", 10, "why it ended")
+    assert row["closed_at"] == closed
+    assert booked(database)[0]["late"]
+    assert "late_fill" in kinds(database)
+
+
+def test_a_fill_in_time_is_not_flagged(database: Database, put: Put) -> None:
+    put(status="accepted")
+    fill(database, execution("a", "10"))
+    assert not booked(database)[0]["late"]
+    assert kinds(database) == ["filled"]
+    assert order(database)["closed_at"] is not None
+
+
+def test_more_than_was_ordered_is_booked_and_said(database: Database, put: Put) -> None:
+    put(status="accepted")
+    fill(database, execution("a", "8"), execution("b", "8"))
+    assert order(database)["filled_quantity"] == 16
+    assert "overfilled" in kinds(database)
+
+
+# -- WRITING ---
+def test_a_failed_transaction_leaves_nothing(database: Database, put: Put) -> None:
+    def crash() -> None:
+        with opened(database) as book:
+            book["o-1"].fill(1, execution("a", "4"))
+            book.write()
+            raise RuntimeError
+
+    put()
+    with pytest.raises(RuntimeError):
+        crash()
+    assert order(database)["filled_quantity"] == 0
+    assert booked(database) == []
+    assert kinds(database) == []
+
+
+def test_what_did_not_change_is_not_written(database: Database, put: Put) -> None:
+    put()
+    before = order(database)
+    with opened(database) as book:
+        assert not book["o-1"].happen(Fact.CANCEL_SENT).changed
+    assert order(database) == before
+    assert kinds(database) == []
+
+
+def test_an_event_tells_where_the_order_came_from_and_went(database: Database, put: Put) -> None:
+    put()
+    with opened(database) as book:
+        book["o-1"].happen(Fact.CANCELED, attempt_no=1, detail="as asked")
+    with database.read() as connection:
+        row = connection.execute(select(order_events)).mappings().one()
+    assert (row["kind"], row["from_status"], row["to_status"], row["detail"]) == (
+        "canceled", "submitted", "canceled", "as asked",
+    )  # fmt: skip
+    assert order(database)["reason"] == "as asked"
+
+
+@pytest.mark.parametrize(("status", "after"), [("queued", "canceled"), ("accepted", "accepted"), ("filled", "filled")])
+def test_a_cancel_ends_only_what_was_not_sent(database: Database, put: Put, status: str, after: str) -> None:
+    put(status=status)
+    for _ in range(2):
+        with opened(database) as book:
+            cancel(book["o-1"])
+    row = order(database)
+    assert row["status"] == after
+    assert (row["cancel_requested_at"] is None) == (status == "filled")
+    assert kinds(database).count("cancel_requested") == (status != "filled")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "is_open"),
+    [("sending", True), ("unknown", True), ("accepted", False), ("refused", False), ("absent", False),
+     ("not_sent", False)],
+)  # fmt: skip
+def test_only_an_unsettled_attempt_is_open(database: Database, put: Put, outcome: str, is_open: bool) -> None:
+    put(attempt={"outcome": outcome})
+    with opened(database) as book:
+        assert (open_attempt(book["o-1"]) is not None) == is_open
+
+
+def test_an_id_that_is_no_order_is_left_out(database: Database, put: Put) -> None:
+    put()
+    with opened(database, "o-1", "nobody") as book:
+        assert book.get("nobody") is None
+        assert isinstance(book["o-1"], Entry)
+
+
+# -- WHAT IT COSTS ---
+@contextmanager
+def statements(database: Database) -> Iterator[list[str]]:
+    seen: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if not statement.startswith(("BEGIN", "SAVEPOINT", "RELEASE")):
+            seen.append(statement)
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    try:
+        yield seen
+    finally:
+        event.remove(database.engine, "before_cursor_execute", note)
+
+
+def claimed(entry: Entry) -> None:
+    entry.happen(Fact.CLAIMED, attempt_no=1)
+    entry.begin({
+        "attempt_no": 1, "broker": "ibkr", "broker_client_order_id": entry.id, "outcome": "sending", "worker": "w",
+        "started_at": entry.now, "lease_until": entry.now,
+    })  # fmt: skip
+
+
+def answered(entry: Entry) -> None:
+    entry.set_attempt(1, outcome="accepted", ended_at=entry.now)
+    entry.happen(Fact.ACCEPTED, attempt_no=1)
+
+
+def traded(entry: Entry) -> None:
+    entry.fill(1, execution(f"{entry.id}-x", "10", up_to="10"))
+
+
+@pytest.mark.parametrize(
+    ("change", "start"),
+    [(claimed, {"status": "queued", "attempt_no": 0}), (answered, {}), (traded, {"status": "accepted"})],
+    ids=["claim", "answer", "fill"],
+)
+def test_a_hundred_orders_cost_as_many_statements_as_one(
+    database: Database, put: Put, change: Callable[[Entry], None], start: dict[str, Any]
+) -> None:
+    counts = []
+    for ids in (["one"], [f"many-{n}" for n in range(100)]):
+        for client_order_id in ids:
+            put(client_order_id, **start)
+        with statements(database) as seen, opened(database, *ids) as book:
+            assert len(book.entries) == len(ids)
+            for entry in book.entries.values():
+                change(entry)
+        counts.append(len(seen))
+    assert counts[0] == counts[1] <= 7
+
+
+def test_a_hundred_commissions_cost_as_many_statements_as_one(
+    database: Database, settings: Settings, put: Put
+) -> None:
+    """IB reports each commission after its execution: a batch of them must not be a statement each."""
+    counts = []
+    for ids in (["one"], [f"many-{n}" for n in range(100)]):
+        for client_order_id in ids:
+            put(client_order_id, status="accepted")
+        with opened(database, *ids) as book:
+            for entry in book.entries.values():
+                traded(entry)
+        reports = [CommissionReport(execution_id=f"{i}-x", commission=D(1)) for i in ids]
+        with statements(database) as seen:
+            assert shown(database, settings, *reports).unmatched == []
+        counts.append(len(seen))
+    assert {row["commission"] for row in booked(database)} == {1}
+    assert counts[0] == counts[1]

@@ -1,0 +1,171 @@
+"""The history: what an analyst gets, empty or full, exact and with its types."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from sqlalchemy import Table
+
+from models import history
+from models.book import Book
+from models.database import Database
+from models.history import History, order_events, to_json, v_attempts, v_fills, v_latency, v_orders
+from models.reports import FillReport
+from models.settings import Settings
+
+Put = Callable[..., None]
+D = Decimal
+VIEWS: list[Table] = [v_orders, v_fills, v_attempts, v_latency, order_events]
+T = datetime.fromisoformat("2026-01-05T14:30:00+00:00")
+
+
+@pytest.fixture
+def past(database: Database) -> History:
+    return History(database)
+
+
+def trade(database: Database, client_order_id: str, *parts: tuple[str, str], at: datetime = T) -> None:
+    with database.write() as connection:
+        book = Book.open(connection, [client_order_id], at + timedelta(seconds=2))
+        for number, (quantity, price) in enumerate(parts):
+            report = FillReport(
+                execution_id=f"{client_order_id}-{number}", quantity=D(quantity), price=D(price), filled_at=at
+            )
+            book[client_order_id].fill(1, report)
+        book.write()
+
+
+# -- ROWS ---
+def test_newest_first_and_filtered(past: History, put: Put) -> None:
+    put("a", created_at=T, symbol="AAPL", strategy="x")
+    put("b", created_at=T + timedelta(minutes=1), symbol="MSFT", status="filled")
+    put("c", created_at=T + timedelta(minutes=2), symbol="AAPL", broker="tda")
+
+    def ids(**filters: Any) -> list[str]:
+        return [row["client_order_id"] for row in past.rows(v_orders, **filters)]
+
+    assert ids() == ["c", "b", "a"]
+    assert ids(newest_first=False) == ["a", "b", "c"]
+    assert ids(symbol="AAPL") == ["c", "a"]
+    assert ids(symbol=["AAPL", "MSFT"], status="filled") == ["b"]
+    assert ids(strategy="x") == ["a"]
+    assert ids(broker="tda") == ["c"]
+    assert ids(limit=2) == ["c", "b"]
+    assert ids(symbol=None) == ["c", "b", "a"]
+    assert ids(since=T + timedelta(minutes=1)) == ["c", "b"], "since is inclusive"
+    assert ids(until=T + timedelta(minutes=1)) == ["a"], "until is exclusive"
+    assert ids(symbol="'; DROP TABLE orders; --") == []
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.name)
+def test_a_filter_that_a_view_does_not_have_is_named(past: History, view: Table) -> None:
+    with pytest.raises(ValueError, match="colour"):
+        past.rows(view, colour="red")
+
+
+def test_a_naive_time_is_refused(past: History) -> None:
+    with pytest.raises(Exception, match="needs a zone"):
+        past.rows(v_orders, since=T.replace(tzinfo=None))
+
+
+def test_one_order_comes_with_everything_that_happened(past: History, database: Database, put: Put) -> None:
+    put("a", status="accepted")
+    trade(database, "a", ("4", "100"), ("6", "101"))
+    found = past.order("a")
+    assert found is not None
+    assert found["status"] == "filled"
+    assert found["attempt_count"] == 1
+    assert [row["attempt_no"] for row in found["attempts"]] == [1]
+    assert [row["quantity"] for row in found["fills"]] == [4, 6]
+    assert [row["kind"] for row in found["events"]] == ["filled", "filled"]
+    assert past.order("nobody") is None
+
+
+# -- EXACT NUMBERS ---
+@pytest.mark.parametrize(
+    ("quantity", "filled", "price"),
+    [("0.3", "0.1", "3"), ("1.1", "0.2", "0.1"), ("10", "3", "33.33"), ("7", "7", "0.07")],
+)
+def test_what_a_view_reckons_is_exact(
+    past: History, database: Database, put: Put, quantity: str, filled: str, price: str
+) -> None:
+    """SQLite reckons in floats; an analyst must not read 0.19999999999999998 shares."""
+    put("a", quantity=D(quantity), status="accepted")
+    trade(database, "a", (filled, price))
+    (row,) = past.rows(v_orders)
+    (fill,) = past.rows(v_fills)
+    assert row["remaining_quantity"] == D(quantity) - D(filled)
+    assert row["filled_notional"] == D(filled) * D(price)
+    assert fill["notional"] == D(filled) * D(price)
+
+
+def test_latencies_are_milliseconds(past: History, database: Database, put: Put) -> None:
+    attempt = {"started_at": T + timedelta(seconds=1), "ended_at": T + timedelta(seconds=1.5), "outcome": "accepted"}
+    put("a", created_at=T, status="accepted", accepted_at=T + timedelta(seconds=1.5), attempt=attempt)
+    trade(database, "a", ("10", "1"))
+    (row,) = past.rows(v_latency)
+    assert [row[n] for n in ("queue_ms", "send_ms", "accept_ms", "fill_ms")] == [1000, 500, 1500, 2000]
+
+
+def test_what_has_not_happened_has_no_latency(past: History, put: Put) -> None:
+    put("a", status="queued", attempt_no=0)
+    (row,) = past.rows(v_latency)
+    assert [row[n] for n in ("queue_ms", "send_ms", "accept_ms", "fill_ms")] == [None] * 4
+
+
+# -- FRAMES ---
+@pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.name)
+def test_an_empty_frame_has_the_columns_and_types_of_a_full_one(
+    past: History, database: Database, put: Put, view: Table
+) -> None:
+    empty = past.frame(view)
+    put("a", status="accepted")
+    trade(database, "a", ("4", "100"))
+    full = past.frame(view)
+    assert len(empty) == 0
+    assert len(full) == 1
+    assert list(empty.columns) == list(full.columns) == [column.name for column in view.c]
+    times = [c for c in full.columns if str(full[c].dtype).startswith("datetime64")]
+    assert {str(full[c].dtype) for c in times} == {"datetime64[ns, UTC]"}
+    assert [str(empty[c].dtype) for c in times] == [str(full[c].dtype) for c in times]
+
+
+def test_numbers_are_decimals_or_on_request_floats(past: History, database: Database, put: Put) -> None:
+    put("a", quantity=D("0.3"), status="accepted")
+    trade(database, "a", ("0.1", "99.99"))
+    exact, floats = past.frame(v_orders), past.frame(v_orders, floats=True)
+    assert type(exact["quantity"][0]) is Decimal
+    assert exact["quantity"][0] == D("0.3")
+    assert exact["avg_fill_price"][0] == D("99.99")
+    assert str(floats["quantity"].dtype) == str(floats["limit_price"].dtype) == "float64"
+    assert floats["quantity"][0] == 0.3
+
+
+def test_the_functions_read_the_database_of_the_settings(
+    settings: Settings, database: Database, put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CORRO_HOME", str(settings.home))
+    put("a", created_at=T)
+    assert list(history.orders()["client_order_id"]) == ["a"]
+    assert list(history.attempts()["attempt_no"]) == [1]
+    assert len(history.fills()) == len(history.events()) == 0
+    assert len(history.latency(since=T)) == 1
+
+
+# -- JSON ---
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (D("10.00"), "10"), (D("1E+3"), "1000"), (D("0.10"), "0.1"), (D("0E-9"), "0"), (D("1E-9"), "0.000000001"),
+        (D("-0.5"), "-0.5"), (T, "2026-01-05T14:30:00Z"), (None, None), (True, True), (7, 7), ("x", "x"),
+        ({"a": [D(1), {"b": (D("2.50"),)}]}, {"a": ["1", {"b": ["2.5"]}]}),
+    ],
+)  # fmt: skip
+def test_json_has_decimal_strings_and_utc_times(value: Any, expected: Any) -> None:
+    assert to_json(value) == expected
+    json.dumps(to_json(value))

@@ -1,0 +1,140 @@
+"""Where things live: imports go one way, a strategy carries no SDK, and the folder `alembic` stays a folder."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+LAYERS = ("models", "producers", "worker")
+SDKS = {"ib_insync", "ib_async", "alpaca_trade_api", "eventkit"}
+
+
+def loaded_by(*modules: str) -> set[str]:
+    """The top-level packages that a fresh interpreter has after these imports, beyond those it starts with."""
+    code = (
+        "import sys; before = set(sys.modules)\n"
+        + "".join(f"import {module}\n" for module in modules)
+        + "import threading; assert threading.active_count() == 1, 'an import must start no thread'\n"
+        + "print(*sorted({m.partition('.')[0] for m in set(sys.modules) - before}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports, at its top or inside a function."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module)
+    return found
+
+
+# -- ONE WAY ---
+def test_the_import_linter_agrees() -> None:
+    done = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 kept, 0 broken" in done.stdout
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_no_layer_looks_up(layer: str) -> None:
+    above = LAYERS[LAYERS.index(layer) + 1 :]
+    for path in (ROOT / layer).rglob("*.py"):
+        assert not [name for name in imports(path) if name.partition(".")[0] in above], path
+
+
+def test_no_import_is_relative() -> None:
+    """Two names for one module are two modules: the tables would be defined twice."""
+    for layer in LAYERS:
+        for path in (ROOT / layer).rglob("*.py"):
+            tree = ast.walk(ast.parse(path.read_text()))
+            assert not [node for node in tree if isinstance(node, ast.ImportFrom) and node.level], path
+
+
+def test_broker_sdks_are_imported_by_adapters_alone() -> None:
+    for layer in LAYERS:
+        for path in (ROOT / layer).rglob("*.py"):
+            if path.parent != ROOT / "worker" / "brokers":
+                assert not {name.partition(".")[0] for name in imports(path)} & SDKS, path
+
+
+def test_celery_is_the_workers_alone() -> None:
+    for path in (*(ROOT / "models").rglob("*.py"), *(ROOT / "producers").rglob("*.py")):
+        assert not {name.partition(".")[0] for name in imports(path)} & {"celery", "kombu", "requests"}, path
+
+
+# -- WHAT AN IMPORT BRINGS ---
+def test_a_strategy_loads_no_celery_no_sdk_and_no_pandas() -> None:
+    loaded = loaded_by("producers")
+    assert "producers" in loaded
+    assert not loaded & (SDKS | {"celery", "kombu", "worker", "alembic", "pandas", "requests", "aiohttp", "websockets"})
+
+
+def test_the_history_loads_no_queue() -> None:
+    assert not loaded_by("models.history") & (SDKS | {"celery", "kombu", "redis", "producers", "worker"})
+
+
+@pytest.mark.parametrize(
+    ("adapter", "others"),
+    [
+        ("ibkr", {"alpaca_trade_api"}),
+        ("alpaca", {"ib_insync", "ib_async", "eventkit"}),
+        ("tda", SDKS),
+        ("base", SDKS | {"celery", "kombu"}),
+    ],
+)
+def test_an_adapter_loads_no_other_brokers_sdk(adapter: str, others: set[str]) -> None:
+    assert not loaded_by(f"worker.brokers.{adapter}") & others
+
+
+def test_the_engine_loads_no_adapter() -> None:
+    assert not loaded_by("worker.engine") & SDKS
+
+
+# -- NAMES ---
+def test_alembic_is_a_folder_and_not_a_package() -> None:
+    assert not (ROOT / "alembic" / "__init__.py").exists()
+    spec = importlib.util.find_spec("alembic")
+    assert spec is not None
+    assert ROOT not in Path(str(spec.origin)).parents, "the library must win over our folder"
+    assert importlib.util.find_spec("alembic.command") is not None
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_our_packages_are_ours(name: str) -> None:
+    """There are packages named `worker` and `models` on PyPI."""
+    spec = importlib.util.find_spec(name)
+    assert spec is not None
+    assert Path(str(spec.origin)) == ROOT / name / "__init__.py"
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_no_module_shadows_the_standard_library(layer: str) -> None:
+    """`worker/queue.py`, run as a file, would stand before the library's `queue`."""
+    modules = {path.stem for path in (ROOT / layer).glob("*.py")}
+    assert not modules & sys.stdlib_module_names
+
+
+def test_every_entry_point_can_be_loaded() -> None:
+    from importlib.metadata import entry_points
+
+    from worker.brokers.base import BrokerInterface
+
+    points = entry_points(group="corro.brokers")
+    assert {point.name for point in points} >= {"ibkr", "alpaca", "tda", "schwab"}
+    assert all(issubclass(point.load(), BrokerInterface) for point in points)

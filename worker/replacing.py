@@ -1,0 +1,149 @@
+"""Carry out replaces: a change of a live order is an attempt of its own, with an outcome of its own.
+
+While it is under way the old attempt speaks for the order. When the broker has confirmed the change, the new one does,
+and the order takes its terms. What is not confirmed is unknown, and reconciled like any other attempt; a refusal leaves
+the order as it was. Nothing here ever falls back: the order is at this broker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from sqlalchemy import select
+
+from models.book import Book, Entry, is_changing
+from models.database import Database
+from models.errors import BrokerError, NotConnected, Stale, Unmapped, Unsupported
+from models.intake import request_of
+from models.replacing import changed_terms, words
+from models.reports import OrderReport
+from models.tables import orders
+from models.vocabulary import Outcome, Status
+from worker.brokers.base import BrokerInterface, OrderRef, Ticket
+from worker.cancels import Cancels
+from worker.claiming import attempt_id
+from worker.clock import Stopwatch, utcnow
+from worker.execution import Execution
+from worker.reconcile import order_ref
+from worker.recording import Aftermath
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """One replace, claimed."""
+
+    client_order_id: str
+    attempt_no: int
+    old: OrderRef
+    ticket: Ticket
+
+
+class Replacements:
+    """Replaces at one broker."""
+
+    def __init__(
+        self, database: Database, broker: BrokerInterface, worker: str, execution: Execution, cancels: Cancels
+    ) -> None:
+        self.database, self.broker, self.worker = database, broker, worker
+        self.execution, self.timing, self.cancels = execution, execution.timing, cancels
+
+    def send(self, ids: Sequence[str] | None = None) -> None:
+        """Carry out what is wanted and not sent yet; None means every order at this broker."""
+        o = orders.c
+        query = select(o.client_order_id).where(
+            o.broker == self.broker.name,
+            o.replace_request.is_not(None),
+            o.cancel_requested_at.is_(None),
+            o.status.in_([str(Status.ACCEPTED), str(Status.PARTIALLY_FILLED)]),
+        )
+        if ids is not None:
+            query = query.where(o.client_order_id.in_(list(ids)))
+        with self.database.read() as connection:
+            due = list(connection.execute(query).scalars())
+        for client_order_id in due:
+            watch = Stopwatch()
+            change = self._claim(client_order_id, watch)
+            if change is not None:
+                self._record(change, self._send(change))
+
+    # -- CLAIM ---
+    def _claim(self, client_order_id: str, watch: Stopwatch) -> _Change | None:
+        now = utcnow()
+        with self.database.write() as connection:
+            book = Book.open(connection, [client_order_id], now)
+            entry = book[client_order_id]
+            wanted, current = entry.order["replace_request"], entry.current
+            if not wanted or current is None or current["outcome"] != Outcome.ACCEPTED or is_changing(entry):
+                return None
+            number = entry.next_attempt
+            change = self._change(entry, number, wanted, watch)
+            entry.set_terms(replace_request=None)
+            entry.begin(
+                {
+                    "attempt_no": number,
+                    "broker": self.broker.name,
+                    "broker_client_order_id": change.ticket.broker_client_order_id,
+                    "outcome": str(Outcome.SENDING),
+                    "worker": self.worker,
+                    "started_at": now,
+                    "sent_at": now,
+                    "lease_until": now + timedelta(seconds=self.timing.lease),
+                    "replaces": current["attempt_no"],
+                    "terms": wanted,
+                }
+            )
+            entry.note("replacing", f"attempt {number} at {self.broker.name}: {words(wanted)}")
+            book.write()
+        return change
+
+    def _change(self, entry: Entry, number: int, wanted: dict[str, Any], watch: Stopwatch) -> _Change:
+        current = entry.attempts[entry.order["attempt_no"]]
+        longest = self.broker.capabilities.client_order_id_length
+        in_place = self.broker.capabilities.replaces == "in_place"
+
+        def still_mine() -> None:
+            if watch.age() > self.timing.fresh:
+                raise Stale(f"{self.broker.name}: the replace waited {watch.age():.1f} s", broker=self.broker.name)
+
+        ticket = Ticket(
+            order=changed_terms(request_of(entry.order), wanted),
+            broker_client_order_id=(
+                current["broker_client_order_id"] if in_place else attempt_id(entry.id, number, longest)
+            ),
+            deadline_s=self.timing.deadline,
+            still_mine=still_mine,
+        )
+        return _Change(entry.id, number, order_ref(entry.order, current), ticket)
+
+    # -- SEND AND RECORD ---
+    def _send(self, change: _Change) -> OrderReport | BrokerError:
+        try:
+            if self.broker.capabilities.replaces == "no":
+                raise Unsupported(f"{self.broker.name} cannot replace orders", broker=self.broker.name)
+            self.broker.capabilities.check(change.ticket.order, self.broker.name)
+            if not self.execution.gate():
+                raise NotConnected(f"{self.broker.name} is not connected", broker=self.broker.name)
+            return self.broker.replace_order(change.old, change.ticket)
+        except BrokerError as error:
+            return error
+        except Exception as error:
+            log.exception("adapter_leaked", broker=self.broker.name, client_order_id=change.client_order_id)
+            return Unmapped(f"{self.broker.name}: {type(error).__name__}: {error}", broker=self.broker.name)
+
+    def _record(self, change: _Change, answer: OrderReport | BrokerError) -> None:
+        after = Aftermath()
+        with self.database.write() as connection:
+            book = Book.open(connection, [change.client_order_id], utcnow())
+            entry = book[change.client_order_id]
+            self.execution.recorder.settle(book, entry, change.attempt_no, answer, after)
+            book.write()
+        self.execution.finish(after)
+        if isinstance(answer, BrokerError):
+            log.warning("not_replaced", client_order_id=change.client_order_id, error=str(answer))
+            self.cancels.read_again(change.old)  # it may be done by now: what stands, only the broker can tell
