@@ -1,4 +1,4 @@
-# Targets a newcomer needs: `make demo` and `make test`. Everything is installed into .venv from locked, hashed wheels.
+# Targets a newcomer needs: `make demo` and `make test`. Everything is installed into .venv from locked, hashed packages.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin

@@ -9,12 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import structlog
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from models.errors import ConfigurationError, DatabaseUnavailable
 from models.settings import Settings
+
+log = structlog.get_logger()
 
 #: Seconds a statement waits for a lock or for the server before the database counts as unavailable.
 PATIENCE_S = 5
@@ -155,6 +158,16 @@ def head_revision(database: Database) -> str | None:
     return ScriptDirectory.from_config(alembic_config(database)).get_current_head()
 
 
+def _is_known(database: Database, revision: str) -> bool:
+    from alembic.script import ScriptDirectory
+    from alembic.util.exc import CommandError
+
+    try:
+        return ScriptDirectory.from_config(alembic_config(database)).get_revision(revision) is not None
+    except CommandError:
+        return False
+
+
 def ensure_schema(database: Database) -> None:
     """Make the schema of a fresh SQLite file; refuse to work on any other that is not current.
 
@@ -170,6 +183,9 @@ def ensure_schema(database: Database) -> None:
         if empty or current_revision(database) is None:
             upgrade(database)
             return
+    if current is not None and not _is_known(database, current):
+        log.warning("schema_is_newer", revision=current, known=head, hint="upgrade this process when convenient")
+        return  # migrations keep the previous version running (alembic/script.py.mako)
     raise ConfigurationError(
         f"database {database.url!r} is at revision {current or 'none'}, corro needs {head}: run `corro db upgrade`"
     )

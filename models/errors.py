@@ -3,6 +3,7 @@
     CorroError
     |- ConfigurationError            an operator fixes it; the process exits 2
     |- InvalidOrder (ValueError)     denied at the producer, never enqueued
+    |- InvalidRequest (ValueError)   a data request, or a file to write, that makes no sense
     |- IdempotencyConflict           the same client_order_id with another body
     |- DatabaseUnavailable           nothing was recorded, nothing was enqueued
     |- NotFound                      no such order, fetch or broker
@@ -32,6 +33,10 @@ class ConfigurationError(CorroError):
 
 class InvalidOrder(CorroError, ValueError):
     """An order that cannot be executed as written; the message names the field and the value."""
+
+
+class InvalidRequest(CorroError, ValueError):
+    """A request for data that no broker could answer; the message names the field and the value."""
 
 
 class IdempotencyConflict(CorroError):

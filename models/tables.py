@@ -222,13 +222,23 @@ fetches = Table(
     Column("broker", String(32), nullable=False),
     #: queued, running, done, failed
     Column("status", String(16), nullable=False),
+    #: Claims so far, at any broker.
     Column("attempt_no", Integer, nullable=False, default=0),
+    #: Failures at this broker since its last page of bars.
+    Column("tries", Integer, nullable=False, default=0),
     #: Share done, 0 to 1; null where it cannot be told.
     Column("progress", Money),
-    Column("result", JSON),
+    #: Everything before this is stored in `bars`, from `broker`: where another worker goes on.
+    Column("cursor", UtcTime),
+    #: Bars this request has stored from `broker`.
+    Column("stored", Integer, nullable=False, default=0),
+    Column("result", JSON(none_as_null=True)),
+    #: What went wrong on the way, broker by broker; kept when another one has answered.
     Column("error", Text),
     Column("worker", String(128)),
     Column("lease_until", UtcTime),
+    #: Not to be claimed before this: a broker that asked for a pause gets it.
+    Column("available_at", UtcTime, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("started_at", UtcTime),
     Column("ended_at", UtcTime),

@@ -9,10 +9,12 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from models.errors import DataError
+from models.reports import PositionReport
 from models.vocabulary import LIVE, TERMINAL, Status
 
 if TYPE_CHECKING:
     from producers.client import OrderClient
+    from producers.data import DataClient
 
 T = TypeVar("T")
 
@@ -125,29 +127,77 @@ class Order:
 class Fetch(Generic[T]):
     """A data request that is under way."""
 
-    def __init__(self, client: OrderClient, fetch_id: str, read: Callable[[Mapping[str, Any]], T]) -> None:
+    def __init__(self, client: DataClient, fetch_id: str, read: Callable[[Mapping[str, Any]], T]) -> None:
         self._client, self.fetch_id, self._read = client, fetch_id, read
+        self._row: dict[str, Any] = {}
 
     def row(self) -> dict[str, Any]:
-        """Return its row: status, broker, progress (0 to 1), error."""
-        return self._client.fetch_row(self.fetch_id)
+        """Read its row: status, broker, progress (0 to 1), error."""
+        self._row = self._client.fetch_row(self.fetch_id)
+        return self._row
 
-    def result(self, timeout: float = 30.0) -> T:
+    @property
+    def broker(self) -> str:
+        """Who answered; before `result` has returned: who is asked now."""
+        return str((self._row or self.row())["broker"])
+
+    @property
+    def error(self) -> str | None:
+        """What went wrong on the way, at every broker that could not answer."""
+        return (self._row or self.row())["error"]
+
+    def result(self, timeout: float = 30.0, *, watch: Callable[[Mapping[str, Any]], None] | None = None) -> T:
         """Wait for the answer.
 
+        Args:
+            timeout: seconds.
+            watch: called with the row whenever it was read, to show its progress.
+
         Raises:
-            DataError: every broker on the route failed (the message has each one's reason), or time ran out; the
-                request goes on and can be asked again.
+            DataError: every broker on the route failed (the message has each one's reason), or time ran out (it says
+                who was asked and whether a worker of theirs is alive); the request goes on and can be asked again.
         """
-        row = _poll(self.row, lambda r: r["status"] in ("done", "failed"), timeout)
+
+        def look() -> dict[str, Any]:
+            row = self.row()
+            if watch is not None:
+                watch(row)
+            return row
+
+        row = _poll(look, lambda r: r["status"] in ("done", "failed"), timeout)
         if row["status"] == "done":
             return self._read(row)
+        asked = f"{row['kind']} {dict(row['request'])}"
         if row["status"] == "failed":
-            raise DataError(f"{row['kind']} {dict(row['request'])}: {row['error']}")
+            raise DataError(f"{asked}: {row['error']}")
+        so_far = f"; before: {row['error']}" if row["error"] else ""
         raise DataError(
-            f"{row['kind']} {dict(row['request'])}: no answer from {row['broker']} within {timeout:g} s "
-            f"({row['status']}{', ' + row['error'] if row['error'] else ''}); is a worker of {row['broker']} running?"
+            f"{asked}: no answer from {row['broker']} within {timeout:g} s ({row['status']}); "
+            f"{self._client.workers_of(row['broker'])}{so_far}"
         )
+
+    def __repr__(self) -> str:
+        return f"<Fetch {self.fetch_id} {self._row.get('status', '')}>"
+
+
+class Positions(dict[str, list[PositionReport]]):
+    """Positions by broker; what could not be read is named, not left out."""
+
+    def __init__(self, found: Mapping[str, list[PositionReport]], unreachable: Mapping[str, str]) -> None:
+        super().__init__(found)
+        #: broker -> why it did not answer.
+        self.unreachable = dict(unreachable)
+
+    def total(self) -> dict[str, Decimal]:
+        """Return the net quantity of each symbol over all brokers that answered; see `unreachable` for the others.
+
+        A symbol that is long at one broker and short at another can net to zero, and is there with zero.
+        """
+        net: dict[str, Decimal] = {}
+        for held in self.values():
+            for position in held:
+                net[position.symbol] = net.get(position.symbol, Decimal(0)) + position.quantity
+        return dict(sorted(net.items()))
 
 
 def _poll(read: Callable[[], T], ready: Callable[[T], bool], timeout: float) -> T:

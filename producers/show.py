@@ -49,7 +49,7 @@ def document(value: Any) -> None:
 def rows(found: Sequence[Mapping[str, Any]], columns: Sequence[str], *, title: str | None = None) -> None:
     """Print rows: a table on a terminal, tab-separated with a header line when piped."""
     if not out.is_terminal:
-        lines = [columns, *([cell(row.get(name)) for name in columns] for row in found)]
+        lines = [columns, *([" ".join(cell(row.get(name)).split()) for name in columns] for row in found)]
         sys.stdout.write("".join("\t".join(line) + "\n" for line in lines))
         return
     if not found:

@@ -293,6 +293,13 @@ class World:
         process.popen.send_signal(signal.SIGKILL)
         process.popen.wait(10)
 
+    def kill_all(self) -> None:
+        """Kill every worker."""
+        for process in self.fleet.processes.values():
+            if process.popen.poll() is None:
+                self.kill(process)
+        self.fleet.processes.clear()
+
     # -- ORDERS ---
     def request(self, symbol: str = "AAPL", side: str = "buy", quantity: Any = 10, **terms: Any) -> OrderRequest:
         """Make a request; `route` may be one name."""

@@ -28,6 +28,7 @@ from worker.brokers.base import BrokerInterface
 from worker.clock import utcnow
 from worker.points import reached
 from worker.recording import Aftermath, Recorder
+from worker.routing import Go, decide
 
 log = structlog.get_logger()
 
@@ -85,18 +86,24 @@ class Claims:
         self.database, self.broker, self.worker, self.timing = database, broker, worker, timing
         self.recorder, self.ring = recorder, ring
         self.capabilities = broker.capabilities
+        #: Says why nothing may be sent now: not connected, or not reconciled since. None: it may.
+        self.closed: Callable[[], str | None] = lambda: None
 
     def claim(self, which: Any) -> list[Claimed]:
         """Take queued orders in one transaction: status, attempt and event move together.
 
         What must not be sent (stale, canceled, halted) is ended here instead.
         """
-        baseline = self._baseline()
+        closed = self.closed()
+        baseline = [] if closed else self._baseline()
         now = utcnow()
         with self.database.write() as connection:
             stops = stopped(connection, self.broker.name)
             if stops:
-                claimed, after = [], self._turn_away(connection, which, stops, now)
+                claimed: list[Claimed] = []
+                after = self._turn_away(connection, which, stops, now)
+            elif closed:
+                claimed, after = [], self._send_on(connection, which, closed, now)
             else:
                 claimed, after = self._take_all(connection, which, baseline, now), Aftermath()
         self.ring(after)
@@ -129,12 +136,7 @@ class Claims:
         self, entry: Entry, alike: dict[tuple[str, str], str] | None, baseline: list[Row] | None
     ) -> Claimed | None:
         row = entry.order
-        if row["cancel_requested_at"] is not None:
-            entry.happen(Fact.CANCELED, detail="canceled before it was sent")
-            return None
-        if row["expires_at"] is not None and entry.now >= row["expires_at"]:
-            waited = (entry.now - row["created_at"]).total_seconds()
-            entry.happen(Fact.EXPIRED, detail=f"too old to be sent: waited {waited:.0f} s")
+        if _has_ended(entry):
             return None
         blocked: BrokerError | None = None
         if baseline is None:
@@ -189,6 +191,23 @@ class Claims:
         book.write()
         return after
 
+    def _send_on(self, connection: Connection, which: Any, closed: str, now: datetime) -> Aftermath:
+        """Not connected: orders go on along their routes at once; those that have nowhere else to go wait here."""
+        book, after = Book.of(connection, self._claimable(which, now), now), Aftermath()
+        error = NotConnected(f"{self.broker.name} is not connected: {closed}", broker=self.broker.name)
+        for entry in book.entries.values():
+            if _has_ended(entry):
+                continue
+            decision = decide(self.recorder.case(book, entry, 0, error))
+            if isinstance(decision, Go) and decision.broker == self.broker.name:
+                pause = timedelta(seconds=max(decision.after_s, self.timing.retry_pause))
+                entry.set(available_at=now + pause, reason=decision.reason)
+            else:  # an attempt of its own, so that the history shows where it could not go
+                number = self._begin(entry, None, []).attempt_no
+                self.recorder.end(book, entry, number, error, after)
+        book.write()
+        return after
+
     # -- BROKERS WITHOUT CLIENT ORDER IDS ---
     @property
     def anonymous(self) -> bool:
@@ -231,6 +250,17 @@ class Claims:
         with self.database.write() as connection:
             if not connection.execute(update(attempts).where(sending).values(sent_at=utcnow())).rowcount:
                 raise Stale(f"{self.broker.name}: the attempt was settled meanwhile", broker=self.broker.name)
+
+
+def _has_ended(entry: Entry) -> bool:
+    """End an order that must not be sent any more: canceled, or too old."""
+    row = entry.order
+    if row["cancel_requested_at"] is not None:
+        entry.happen(Fact.CANCELED, detail="canceled before it was sent")
+    elif row["expires_at"] is not None and entry.now >= row["expires_at"]:
+        waited = f"too old to be sent: waited {(entry.now - row['created_at']).total_seconds():.0f} s"
+        entry.happen(Fact.EXPIRED, detail=f"{waited}; {row['reason']}" if row["reason"] else waited)
+    return entry.status is not Status.QUEUED
 
 
 def stopped(connection: Connection, broker: str) -> Row | None:

@@ -17,10 +17,12 @@ from models.errors import ConfigurationError, CorroError, IdempotencyConflict, I
 from models.logs import configure
 from producers import show
 from producers.cli import Json, app, client, fail
+from worker import cli_check
 from worker.arguments import worker_arguments
 
 db_app = typer.Typer(help="The database's schema.", no_args_is_help=True)
 app.add_typer(db_app, name="db")
+cli_check.register(app)
 
 
 # -- RUNNING ---
@@ -139,13 +141,14 @@ def _stop(kind: str, broker: str | None, reason: str, by: str | None) -> None:
 
 @app.command()
 def resume(
+    name: Annotated[str | None, typer.Argument(help="a broker; default every halt and drain")] = None,
     broker: Annotated[str | None, typer.Option(help="only this broker; default every halt and drain")] = None,
 ) -> None:
     """End halts and drains."""
     from worker.halts import resume as end
 
     with client() as c:
-        ended = end(c.database, broker)
+        ended = end(c.database, name or broker)
     show.out.print(f"resumed: {', '.join(ended) or 'nothing was stopped'}")
 
 

@@ -44,10 +44,15 @@ class Supervisor:
         self._session: object = None
         self._failures = 0
         self._next_try = 0.0
+        self._why = "the first connect is under way"
 
     def is_open(self) -> bool:
         """Tell whether orders may be sent: connected, and reconciled since."""
         return self._open.is_set() and self.broker.is_connected()
+
+    def why_closed(self) -> str | None:
+        """Say why no order may be sent now; None if one may."""
+        return None if self.is_open() else self._why
 
     def look(self) -> None:
         """Check the connection once, and repair it if it is due."""
@@ -57,6 +62,7 @@ class Supervisor:
         if self._open.is_set():
             log.warning("connection_lost", broker=self.broker.name)
             self._open.clear()
+            self._why = "the connection was lost"
             self._tell("disconnected", "connection lost")
         if elapsed() >= self._next_try:
             self._repair()
@@ -78,6 +84,7 @@ class Supervisor:
 
     def _later(self, error: CorroError) -> None:
         self._failures += 1
+        self._why = str(error)
         self.has_tried.set()
         pause = min(self.timing.reconnect_first * 2 ** min(self._failures - 1, 10), self.timing.reconnect_longest)
         if isinstance(error, ConfigurationError):

@@ -87,7 +87,7 @@ class Engine:
             self.me.name,
             self.supervisor.is_open,
         )
-        self.execution.gate = self.supervisor.is_open
+        self.execution.claims.closed = self.supervisor.why_closed
         self.execution.may_claim = self.supervisor.has_tried.is_set
         self.broker.updates(self.updates.put)
         self.loops = [

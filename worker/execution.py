@@ -69,8 +69,6 @@ class Execution:
         self.intake = Intake(settings, database)
         self.recorder = Recorder(settings, broker.name, dedupes=self.capabilities.dedupes_client_order_id)
         self.claims = Claims(database, broker, worker, self.timing, self.recorder, self.ring)
-        #: Closed while the connection is down or not reconciled yet.
-        self.gate: Callable[[], bool] = lambda: True
         #: False while the first connect is under way: orders wait for it instead of falling back at once.
         self.may_claim: Callable[[], bool] = lambda: True
         self._senders = ThreadPoolExecutor(self.capabilities.parallel_orders, thread_name_prefix="send")
@@ -161,10 +159,7 @@ class Execution:
 
         try:
             self.capabilities.check(claimed.order, self.broker.name)
-            if not self.gate():
-                raise NotConnected(
-                    f"{self.broker.name} is not connected, or not reconciled yet", broker=self.broker.name
-                )
+            self.must_be_open()
             if self.claims.anonymous:
                 self.claims.mark_sent(claimed)
             report = self.broker.place_order(
@@ -184,6 +179,11 @@ class Execution:
             return Unmapped(f"{self.broker.name}: {type(error).__name__}: {error}", broker=self.broker.name)
         reached("after_send")
         return report
+
+    def must_be_open(self) -> None:
+        """Raise NotConnected while the connection is down or not reconciled yet."""
+        if closed := self.claims.closed():
+            raise NotConnected(f"{self.broker.name} is not connected: {closed}", broker=self.broker.name)
 
     # -- RECORD ---
     def record(self, answers: Iterable[tuple[Claimed, Answer]]) -> None:

@@ -145,7 +145,7 @@ class Recorder:
     def case(self, book: Book, entry: Entry, attempt_no: int, error: BrokerError) -> Case:
         """Collect what the routing decision needs; reads the database only for orders that did not get through."""
         row = entry.order
-        earlier = [a for no, a in entry.attempts.items() if no < attempt_no]
+        earlier = [a for no, a in entry.attempts.items() if not attempt_no or no < attempt_no]
         broker = entry.attempts[attempt_no]["broker"] if attempt_no else row["broker"]
         side = Side(row["side"])
         return Case(

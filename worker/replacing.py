@@ -17,7 +17,7 @@ from sqlalchemy import select
 
 from models.book import Book, Entry, is_changing
 from models.database import Database
-from models.errors import BrokerError, NotConnected, Stale, Unmapped, Unsupported
+from models.errors import BrokerError, Stale, Unmapped, Unsupported
 from models.intake import request_of
 from models.replacing import changed_terms, words
 from models.reports import OrderReport
@@ -127,8 +127,7 @@ class Replacements:
             if self.broker.capabilities.replaces == "no":
                 raise Unsupported(f"{self.broker.name} cannot replace orders", broker=self.broker.name)
             self.broker.capabilities.check(change.ticket.order, self.broker.name)
-            if not self.execution.gate():
-                raise NotConnected(f"{self.broker.name} is not connected", broker=self.broker.name)
+            self.execution.must_be_open()
             return self.broker.replace_order(change.old, change.ticket)
         except BrokerError as error:
             return error

@@ -91,6 +91,8 @@ def _check(headers: Any, properties: Any, task: Any, args: Any, kwargs: Any) -> 
         raise Unreadable(f"there is no task {task!r}, there are {', '.join(TASKS)}")
     if not args and TASKS[task] not in kwargs:
         raise Unreadable(f"{task} needs the argument {TASKS[task]!r}, had {sorted(kwargs)}")
+    if task.startswith("orders.") and set(kwargs) - {TASKS[task]}:
+        raise Unreadable(f"{task} takes {TASKS[task]!r} only, had {sorted(kwargs)}")
     texts = {"headers.id": headers["id"], "delivery_tag": properties["delivery_tag"]}
     texts["delivery_info.routing_key"] = properties["delivery_info"]["routing_key"]
     for name, value in texts.items():

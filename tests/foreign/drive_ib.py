@@ -122,7 +122,6 @@ async def orders(ib: Any, seen: dict[str, Any]) -> None:
     seen["refused"] = sorted(refused)
 
 
-for name in (f"{NAME}.Decoder", f"{NAME}.wrapper"):
-    logging.getLogger(name).addHandler(Complaints(logging.ERROR if name.endswith("wrapper") else logging.WARNING))
-    logging.getLogger(name).propagate = False
+decoder = logging.getLogger(f"{NAME}.Decoder")  # the only one that tells of a message it cannot read
+decoder.addHandler(Complaints(logging.WARNING))
 report(asyncio.get_event_loop().run_until_complete(story()))

@@ -60,13 +60,13 @@ class App(EWrapper, EClient):  # type: ignore[misc]
             return lambda *args: self.heard.setdefault(name, []).append(args)
         return found
 
-    def orderStatus(self, orderId: int, status: str, *_: Any) -> None:  # noqa: N802, N803
+    def orderStatus(self, orderId: int, status: str, *_: Any) -> None:
         self.statuses.setdefault(orderId, []).append(status)
 
-    def openOrder(self, orderId: int, contract: Any, order: Any, state: Any) -> None:  # noqa: N802, N803
+    def openOrder(self, orderId: int, contract: Any, order: Any, state: Any) -> None:
         self.open[orderId] = (contract, order, state)
 
-    def error(self, reqId: int, errorTime: int, errorCode: int, errorString: str, *_: Any) -> None:  # noqa: N803
+    def error(self, reqId: int, errorTime: int, errorCode: int, errorString: str, *_: Any) -> None:
         self.codes.add((reqId, errorCode))
 
     def got(self, name: str, count: int = 1) -> list[Any]:
@@ -120,7 +120,8 @@ def main() -> None:
     contracts_and_prices(app, seen)
     orders(app, seen, next_id)
     looking_back(app, seen)
-    seen |= {"kinds_read": sorted(kinds_read), "leftovers": leftovers, "complaints": complaints, "codes": sorted(app.codes)}
+    seen |= {"kinds_read": sorted(kinds_read), "leftovers": leftovers, "complaints": complaints}
+    seen["codes"] = sorted(app.codes)
     app.disconnect()
     reader.join(5)
     report(seen)

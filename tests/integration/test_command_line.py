@@ -94,7 +94,8 @@ def test_without_json_the_answer_is_tab_separated_when_piped(world: World) -> No
 
 
 def test_prices_decide_the_type_and_wait_fails_where_the_order_ends_badly(world: World) -> None:
-    resting = world.corro("submit", "MSFT", "buy", "1", "--limit", "1.50", "--tif", "gtc", "--route", "alpaca", "--json")
+    terms = ("--limit", "1.50", "--tif", "gtc", "--route", "alpaca")
+    resting = world.corro("submit", "MSFT", "buy", "1", *terms, "--json")
     assert resting.status == 0, resting
     assert (resting.json["order_type"], resting.json["limit_price"]) == ("limit", "1.5")
     assert (resting.json["time_in_force"], resting.json["route"]) == ("gtc", ["alpaca"])
@@ -163,7 +164,7 @@ def test_an_id_used_again_for_another_order_is_a_usage_error(world: World) -> No
         ({"CORRO_ROUTING__ROUTE": "robinhood"}, "robinhood"),
     ],
 )
-def test_wrong_settings_end_with_status_2_and_name_the_setting(world: World, changes: dict[str, str], word: str) -> None:
+def test_wrong_settings_end_with_status_2_and_name_it(world: World, changes: dict[str, str], word: str) -> None:
     said = world.corro("orders", **changes)
     assert said.status == 2, said
     assert word in said.err

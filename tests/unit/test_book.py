@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event, insert, select
 
-from models.book import INFERRED, Book, Entry, cancel, open_attempt
+from models.book import INFERRED, Book, Entry, cancel, is_changing
 from models.database import Database
 from models.lifecycle import Fact
 from models.messages import utcnow
@@ -206,6 +206,44 @@ def test_a_total_that_is_behind_infers_nothing(database: Database, settings: Set
     assert order(database)["status"] == Status.CANCELED
 
 
+# -- REPLACED ---
+def replaced(database: Database, settings: Settings, quantity: str, filled: str, status: BrokerStatus) -> None:
+    """The broker confirms a change in place (IB keeps the order's ids)."""
+    with database.write() as connection:
+        connection.execute(insert(attempts).values(
+            client_order_id="o-1", attempt_no=2, broker="ibkr", broker_client_order_id="o-1", outcome="sending",
+            worker="w", started_at=NOW, lease_until=NOW, checks=0, missing=0, replaces=1, terms={"quantity": quantity},
+        ))  # fmt: skip
+    report = OrderReport(
+        broker_order_id="7", status=status, broker_client_order_id="o-1", quantity=D(quantity),
+        filled_quantity=D(filled), avg_fill_price=D(100),
+    )  # fmt: skip
+    with opened(database) as book:
+        Recorder(settings, "ibkr", dedupes=False).settle(book, book["o-1"], 2, report, Aftermath())
+
+
+def test_a_fill_of_a_replaced_attempt_is_not_late(database: Database, settings: Settings, put: Put) -> None:
+    put(status="accepted", attempt={"outcome": "accepted"})
+    replaced(database, settings, "20", "0", BrokerStatus.ACCEPTED)
+    fill(database, execution("a", "4"), attempt_no=1)
+    row = order(database)
+    assert (row["attempt_no"], row["quantity"], row["filled_quantity"]) == (2, 20, 4)
+    assert not booked(database)[0]["late"]
+
+
+def test_an_order_replaced_to_what_is_filled_already_is_filled(
+    database: Database, settings: Settings, put: Put
+) -> None:
+    """The fill and the replace cross on their way: the broker has nothing left to do, so neither have we."""
+    put(status="accepted", attempt={"outcome": "accepted"})
+    fill(database, execution("a", "5", up_to="5"))
+    replaced(database, settings, "5", "5", BrokerStatus.FILLED)
+    row = order(database)
+    assert (row["quantity"], row["filled_quantity"]) == (5, 5)
+    assert row["status"] == Status.FILLED
+    assert row["closed_at"] is not None
+
+
 # -- COMMISSION AND PRICE ---
 def test_a_commission_may_come_later(database: Database, settings: Settings, put: Put) -> None:
     put()
@@ -320,15 +358,13 @@ def test_a_cancel_ends_only_what_was_not_sent(database: Database, put: Put, stat
     assert kinds(database).count("cancel_requested") == (status != "filled")
 
 
-@pytest.mark.parametrize(
-    ("outcome", "is_open"),
-    [("sending", True), ("unknown", True), ("accepted", False), ("refused", False), ("absent", False),
-     ("not_sent", False)],
-)  # fmt: skip
-def test_only_an_unsettled_attempt_is_open(database: Database, put: Put, outcome: str, is_open: bool) -> None:
-    put(attempt={"outcome": outcome})
-    with opened(database) as book:
-        assert (open_attempt(book["o-1"]) is not None) == is_open
+@pytest.mark.parametrize("outcome", ["sending", "unknown", "accepted", "refused", "absent", "not_sent"])
+def test_only_an_unsettled_replace_is_a_change_under_way(database: Database, put: Put, outcome: str) -> None:
+    put(attempt={"outcome": outcome, "replaces": None})
+    put("o-2", attempt={"outcome": outcome, "replaces": 1})
+    with opened(database, "o-1", "o-2") as book:
+        assert not is_changing(book["o-1"])
+        assert is_changing(book["o-2"]) == (outcome in ("sending", "unknown"))
 
 
 def test_an_id_that_is_no_order_is_left_out(database: Database, put: Put) -> None:

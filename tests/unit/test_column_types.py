@@ -42,7 +42,7 @@ def money(draw: st.DrawFn) -> Decimal:
     return Decimal(digits).scaleb(-draw(st.integers(0, MAX_DECIMALS)))
 
 
-quick = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @given(money())

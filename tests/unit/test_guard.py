@@ -132,7 +132,7 @@ def test_is_set_aside(name: str) -> None:
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_any_bytes_are_judged_without_an_exception(item: bytes) -> None:
     assert fault(item)
 
@@ -191,7 +191,7 @@ FIELDS: list[tuple[str, ...]] = [
 
 
 @given(st.sampled_from(FIELDS), ANYTHING | st.just(...))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_a_garbled_message_is_set_aside_or_harmless(path: tuple[str, ...], value: Any) -> None:
     if value is ... and path[-1] not in _part(message(), path):
         return

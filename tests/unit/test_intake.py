@@ -15,10 +15,12 @@ from hypothesis import settings as rounds
 from hypothesis import strategies as st
 from sqlalchemy import select, update
 
+from models.book import Book
 from models.database import Database
 from models.errors import IdempotencyConflict, InvalidOrder
 from models.intake import Intake, request_of, row_of
 from models.messages import OrderRequest
+from models.replacing import request_replace
 from models.settings import Settings
 from models.tables import order_events, orders
 
@@ -167,6 +169,23 @@ def test_a_row_gives_back_the_request_it_records(tags: Any, strategy: str | None
     made = request(tags=tags, strategy=strategy)
     back = request_of(row_of(made, ["ibkr"], NOW))
     assert back.body_hash == made.body_hash
+
+
+def test_an_order_with_new_terms_is_recognised_by_its_row_and_by_its_first_message(
+    intake: Intake, database: Database
+) -> None:
+    """Replaced while it was queued: its own ring must not look like another order."""
+    intake.record([request()])
+    with database.write() as connection:
+        book = Book.open(connection, ["o-1"], datetime.now(UTC))
+        request_replace(book["o-1"], {"quantity": 5})
+        book.write()
+    row = stored(database)["o-1"]
+    assert row["quantity"] == 5
+    assert intake.take([request_of(row).to_wire()], "ibkr") == {"o-1": "ibkr"}
+    assert intake.take([body()], "ibkr") == {"o-1": "ibkr"}
+    assert stored(database)["o-1"]["quantity"] == 5
+    assert "conflict" not in kinds(database)
 
 
 BROKEN: list[tuple[Body, tuple[str, ...]]] = [

@@ -103,9 +103,10 @@ def test_only_a_queued_order_can_be_claimed(status: Status) -> None:
     assert not apply(state(status, attempt_no=1), Event(F.CLAIMED, 2)).changed
 
 
-@pytest.mark.parametrize("number", [0, 1, 3])
-def test_a_claim_takes_the_next_attempt_number_and_no_other(number: int) -> None:
-    assert not apply(state(S.QUEUED, attempt_no=1), Event(F.CLAIMED, number)).changed
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_claim_takes_a_new_attempt_number(number: int) -> None:
+    assert not apply(state(S.QUEUED, attempt_no=2), Event(F.CLAIMED, number)).changed
+    assert apply(state(S.QUEUED, attempt_no=2), Event(F.CLAIMED, number + 3)).changed
 
 
 def test_a_claim_makes_its_attempt_the_one_that_speaks() -> None:
@@ -202,7 +203,7 @@ def known(events: list[tuple[int, Event]]) -> list[Event]:
 
 
 @given(histories(), st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_shuffled_and_doubled_reports_converge(history: list[Event], data: st.DataObject) -> None:
     numbered = list(enumerate(history))
     doubled = numbered + data.draw(st.lists(st.sampled_from(numbered), max_size=6))
@@ -216,7 +217,7 @@ def test_shuffled_and_doubled_reports_converge(history: list[Event], data: st.Da
 
 
 @given(histories(), st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_what_is_dropped_and_read_again_converges(history: list[Event], data: st.DataObject) -> None:
     """Some reports are lost, all are read again later, as reconciliation does: nothing shows of the loss."""
     numbered = list(enumerate(history))
@@ -237,7 +238,7 @@ def test_an_end_and_a_partial_fill_lead_to_the_same_state_in_either_order(end: F
 
 
 @given(histories(), st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_a_filled_order_ends_filled_whatever_else_was_said(history: list[Event], data: st.DataObject) -> None:
     rest = TEN - sum(e.quantity for e in history if e.fact is F.FILLED)
     whole = [*history, Event(F.FILLED, 1, rest)] if rest else history
@@ -258,10 +259,10 @@ class Order(RuleBasedStateMachine):
         assert step.changed == (self.now != self.before), "a step says whether it changed anything"
         return step
 
-    @rule()
-    def claim(self) -> None:
-        step = self.happen(Event(F.CLAIMED, self.now.attempt_no + 1))
-        assert step.changed == (self.before.status is S.QUEUED)
+    @rule(ahead=st.integers(-1, 2))
+    def claim(self, ahead: int) -> None:
+        step = self.happen(Event(F.CLAIMED, self.now.attempt_no + ahead))
+        assert step.changed == (self.before.status is S.QUEUED and ahead > 0)
 
     @rule(fact=st.sampled_from([f for f in F if f not in (F.FILLED, F.CLAIMED)]), back=st.integers(0, 2))
     def hear(self, fact: Fact, back: int) -> None:
@@ -308,4 +309,4 @@ class Order(RuleBasedStateMachine):
 
 
 TestOrder = Order.TestCase
-TestOrder.settings = settings(max_examples=100, stateful_step_count=25, deadline=None)
+TestOrder.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)

@@ -124,7 +124,7 @@ def test_everything_wrong_is_named_at_once() -> None:
 @example({"created_at": datetime.max.replace(tzinfo=UTC)})
 @example({"created_at": datetime.min.replace(tzinfo=timezone(timedelta(hours=1)))})
 @example({"quantity": 10**5000})
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_whatever_is_given_is_an_order_or_an_invalid_order(given: dict[str, Any]) -> None:
     try:
         made = order(**given)
@@ -143,7 +143,7 @@ def numbers(draw: st.DrawFn) -> Decimal:
 
 
 @given(numbers())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_a_number_keeps_every_digit_on_its_way(number: Decimal) -> None:
     for written in (number, str(number), f"{number:f}", f" {number:E} "):
         made = order(**LIMIT | {"limit_price": written, "quantity": written})
@@ -154,7 +154,7 @@ def test_a_number_keeps_every_digit_on_its_way(number: Decimal) -> None:
 
 
 @given(st.integers(1, 10**MAX_DIGITS - 1), st.integers(0, 6))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_a_float_means_its_shortest_text(digits: int, decimals: int) -> None:
     number = Decimal(digits).scaleb(-decimals)
     assert order(quantity=float(number)).quantity == number
@@ -166,7 +166,7 @@ def test_a_tenth_stays_a_tenth() -> None:
 
 
 @given(st.decimals(allow_nan=False, allow_infinity=False, min_value=0))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_what_is_accepted_is_carried_exactly(number: Decimal) -> None:
     """No number slips in that the wire, or the database's 15 digits, would change."""
     try:
@@ -211,7 +211,7 @@ def orders(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @given(orders())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_an_order_comes_out_of_the_queue_as_it_went_in(terms: dict[str, Any]) -> None:
     made = OrderRequest(**terms)
     back = OrderRequest(**json.loads(json.dumps(made.to_wire())))

@@ -190,19 +190,19 @@ def cases(draw: st.DrawFn, *branches: type[BrokerError]) -> Case:
 
 
 @given(cases(OutcomeUnknown))
-@rounds(max_examples=300, deadline=None)
+@rounds(max_examples=120, deadline=None)
 def test_an_unknown_outcome_is_never_resent_nor_ended(found: Case) -> None:
     assert isinstance(decide(found), Hold)
 
 
 @given(cases(NotSent, Refused))
-@rounds(max_examples=500, deadline=None)
+@rounds(max_examples=150, deadline=None)
 def test_a_known_outcome_never_waits_for_evidence(found: Case) -> None:
     assert not isinstance(decide(found), Hold)
 
 
 @given(cases(NotSent, Refused))
-@rounds(max_examples=500, deadline=None)
+@rounds(max_examples=150, deadline=None)
 def test_an_order_moves_only_where_it_may(found: Case) -> None:
     decision = decide(found)
     if not isinstance(decision, Go):
@@ -220,7 +220,7 @@ def test_an_order_moves_only_where_it_may(found: Case) -> None:
 
 
 @given(cases(NotSent, Refused))
-@rounds(max_examples=300, deadline=None)
+@rounds(max_examples=120, deadline=None)
 def test_the_end_has_a_reason_that_fits(found: Case) -> None:
     decision = decide(found)
     if not isinstance(decision, Stop):

@@ -164,7 +164,7 @@ def test_a_missing_key_is_named_for_file_and_environment() -> None:
         ("[routing]\nroute = 5", ("routing.route", "5")),
         ("[brokers.alpaca]\nlive = 'perhaps'", ("brokers.alpaca.live", "perhaps")),
         ("[brokers.'Al Paca']", ("Al Paca", "lower case")),
-        ("[brokers]\nalpaca = 5", ("brokers.alpaca", "5")),
+        ("[brokers]\nalpaca = 5", ("brokers.alpaca", "dictionary")),
     ],
 )
 def test_a_mistake_in_the_file_is_named(text: str, words: tuple[str, ...]) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from importlib.metadata import entry_points
 
+import structlog
+
 from models.errors import ConfigurationError
-from models.settings import Settings
+from models.settings import BrokerSettings, Settings
 from worker.brokers.base import BrokerInterface
+
+log = structlog.get_logger()
 
 #: Where other packages plug in their adapters.
 GROUP = "corro.brokers"
@@ -30,5 +35,16 @@ def load(settings: Settings, name: str) -> BrokerInterface:
         raise ConfigurationError(
             f"adapter {table.adapter!r} cannot be imported ({error}): install corro[{table.adapter}]"
         ) from error
-    broker: BrokerInterface = adapter(name, table)
+    _warn_of_strange_keys(name, table, adapter)
+    broker: BrokerInterface = adapter(name, table.model_copy(update={"home": str(settings.home)}))
     return broker
+
+
+def _warn_of_strange_keys(name: str, table: BrokerSettings, adapter: type[BrokerInterface]) -> None:
+    """A mistyped key would silently leave a default in force."""
+    if adapter.keys is None:
+        return
+    for key in sorted(set(table.model_extra or ()) - adapter.keys):
+        near = get_close_matches(key, adapter.keys, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"it knows {sorted(adapter.keys)}"
+        log.error("unknown_setting", setting=f"brokers.{name}.{key}", hint=hint)

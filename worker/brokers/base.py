@@ -30,7 +30,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import ClassVar, Literal
 
 from models.errors import Unsupported
 from models.messages import OrderRequest, plain
@@ -144,6 +144,8 @@ class BrokerInterface(ABC):
 
     #: What this kind of broker can do; an instance may narrow it.
     capabilities: Capabilities
+    #: Settings it reads besides `adapter` and `live`; anything else is reported as a likely mistake. None: not checked.
+    keys: ClassVar[frozenset[str] | None] = None
 
     def __init__(self, name: str, settings: BrokerSettings) -> None:
         self.name = name

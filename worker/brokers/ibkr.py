@@ -7,6 +7,8 @@
 | ibkr_flight    | one send: its evidence and the verdict on it                                      |
 | ibkr_evidence  | the book of every order and execution the wire has shown                          |
 | ibkr_orders    | place, cancel, find: the order of operations                                      |
+| ibkr_change    | one change of a live order: its evidence and the verdict on it                     |
+| ibkr_replace   | change: the order of operations                                                   |
 | ibkr_data      | account, positions, quotes, bars                                                  |
 | ibkr_session   | one connection: raw messages in, single messages out, 1100/1101/1102              |
 | ibkr_terms     | words and numbers between corro and IB                                            |
@@ -29,13 +31,15 @@ import structlog
 from models.errors import BrokerError, CorroError, NotConnected, SubmitTimeout
 from models.reports import AccountReport, Bar, FillReport, OrderReport, PositionReport, QuoteReport, Report, Sighting
 from models.settings import BrokerSettings
-from worker.brokers import ibkr_data, ibkr_orders, ibkr_terms
+from worker.brokers import ibkr_data, ibkr_orders, ibkr_replace, ibkr_terms
 from worker.brokers.base import AbsenceRule, BrokerInterface, Capabilities, OrderRef, Ticket
+from worker.brokers.ibkr_change import Change
 from worker.brokers.ibkr_data import BAR_SIZES
 from worker.brokers.ibkr_evidence import OrderBook
-from worker.brokers.ibkr_flight import Flight
+from worker.brokers.ibkr_flight import Departure, Flight
 from worker.brokers.ibkr_session import Session
 from worker.brokers.ibkr_wire import LoopThread, Options, Pace, Sdk, load_sdk
+from worker.brokers.replacing import check_changes
 
 _log = structlog.get_logger()
 T = TypeVar("T")
@@ -64,6 +68,7 @@ class IbkrBroker(BrokerInterface):
         client_order_id_length=ibkr_terms.REF_LENGTH,
         dedupes_client_order_id=False,
         absence=AbsenceRule(min_age_s=10.0, sightings=2),
+        replaces="in_place",
         parallel_orders=32,
         timeframes=tuple(BAR_SIZES),
     )
@@ -80,6 +85,15 @@ class IbkrBroker(BrokerInterface):
         self._cut_at: float | None = None
 
     # -- CONNECTION ---
+    @classmethod
+    def check_settings(cls, name: str, settings: BrokerSettings) -> None:
+        """Check the settings without touching the network.
+
+        Raises:
+            ConfigurationError: names the setting; also for a live port without live = true.
+        """
+        Options.read(name, settings)
+
     def connect(self) -> None:
         """Connect, check the account and read open orders and executions; see `BrokerInterface.connect`.
 
@@ -145,14 +159,33 @@ class IbkrBroker(BrokerInterface):
         ibkr_terms.check_terms(ticket.order, ticket.broker_client_order_id, self.name)
         session = self._session()
         flight = Flight(ref=ticket.broker_client_order_id, broker=self.name)
-        until = time.monotonic() + max(ticket.deadline_s - _MARGIN_S, ticket.deadline_s / 2)
+        until = _end_of(ticket)
+        return self._fly(flight, ibkr_orders.place(session, flight, ticket, until, self._emit), ticket.deadline_s)
+
+    def replace_order(self, ref: OrderRef, ticket: Ticket) -> OrderReport:
+        """Change a live order in place; see `BrokerInterface.replace_order`.
+
+        IB takes the new total as `totalQuantity` under the order id and the reference the order has, from the client id
+        that placed it (BROKERS.md 1.4). Evidence of success is an openOrder with the new terms. Codes that say no leave
+        the original order as it was (`ibkr_codes.NOT_CHANGED`): Refused. Where a change during a loss of connectivity
+        has left two permIds (FIELD.md 2.9), the outcome is unknown.
+        """
+        check_changes(ref.order, ticket.order, self.name)
+        self.capabilities.check(ticket.order, self.name)
+        ibkr_terms.check_terms(ticket.order, ref.broker_client_order_id, self.name)
+        ibkr_terms.check_change(ref.order, ticket.order, self.name)
+        session = self._session()
+        flight = Change(ref=ref.broker_client_order_id, broker=self.name, wanted=ticket.order)
+        until = _end_of(ticket)
+        return self._fly(flight, ibkr_replace.change(session, flight, ref, ticket, until), ticket.deadline_s)
+
+    def _fly(self, flight: Departure, work: Coroutine[Any, Any, OrderReport], deadline_s: float) -> OrderReport:
+        """Send on the loop and wait; once given up here, what has not left stays."""
         try:
-            return self._thread.call(
-                ibkr_orders.place(session, flight, ticket, until, self._emit), ticket.deadline_s
-            )
+            return self._thread.call(work, deadline_s)
         except TimeoutError:
             if flight.give_up():
-                raise SubmitTimeout(f"{self.name}: no verdict in {ticket.deadline_s} s", broker=self.name) from None
+                raise SubmitTimeout(f"{self.name}: no verdict in {deadline_s} s", broker=self.name) from None
             raise NotConnected(f"{self.name}: the connection's loop is stuck; not sent", broker=self.name) from None
         finally:
             flight.give_up()
@@ -186,6 +219,11 @@ class IbkrBroker(BrokerInterface):
         """Return the money of the account, from a fresh account summary."""
         session = self._session()
         return self._call(ibkr_data.account(session), self._limit(session, 2), "account")
+
+    def server_time(self) -> datetime:
+        """Return TWS's clock, in whole seconds."""
+        session = self._session()
+        return self._call(ibkr_data.server_time(session), self._limit(session, 1), "time")
 
     def get_positions(self) -> Sequence[PositionReport]:
         """Return every holding; what is no stock is named `<type>:<local symbol>`."""
@@ -241,3 +279,8 @@ class IbkrBroker(BrokerInterface):
             callback(report)
         except Exception:
             _log.exception("ibkr.callback_failed", broker=self.name, report=type(report).__name__)
+
+
+def _end_of(ticket: Ticket) -> float:
+    """Return the loop time at which the verdict must be in."""
+    return time.monotonic() + max(ticket.deadline_s - _MARGIN_S, ticket.deadline_s / 2)

@@ -69,7 +69,7 @@ _ROWS = (
     Code(200, Proof.REFUSED, InstrumentUnknown, "no security definition"),
     Code(201, Proof.REFUSED, OrderRejected, "order rejected"),
     Code(203, Proof.REFUSED, NotPermitted, "security not available or allowed for this account"),
-    # Definitive on a new order only; on a modify the old order lives. corro never modifies.
+    # Definitive on a new order; on a modify it says that the old order lives on as it was (NOT_CHANGED).
     Code(321, Proof.REFUSED, OrderRejected, "error validating request"),
     Code(382, Proof.REFUSED, OrderRejected, "price violates the ticks constraint"),
     Code(383, Proof.REFUSED, OrderRejected, "size violates the size constraint"),
@@ -122,6 +122,10 @@ _ROWS = (
 )
 CODES: dict[int, Code] = {row.number: row for row in _ROWS}
 
+#: Codes that answer a modify with no: the original order lives on as it was, or had ended (BROKERS.md 1.9). 103 comes
+#: for an order id whose order is done, 135 where this client knows no such order.
+NOT_CHANGED = frozenset({103, 104, 105, 135}) | {number for number, row in CODES.items() if row.proof is Proof.REFUSED}
+
 #: TWS has lost IB though its socket is up; orders are held back until RESTORED (BROKERS.md 1.8).
 CUT_OFF = frozenset({1100, 2110})
 RESTORED = frozenset({1101, 1102})
@@ -164,6 +168,13 @@ def order_error(number: int, text: str, broker: str) -> BrokerError:
         return refusal(message, broker=broker, code=str(number))
     error = row.error if issubclass(row.error, OutcomeUnknown) else Unmapped
     return error(f"{message}; the order may be live", broker=broker, code=str(number))
+
+
+def change_error(number: int, text: str, broker: str) -> Refused:
+    """Return the error of a change that IB refused: the order stands as it was, or is done."""
+    refusal: type[Refused] = _by_words(text, _REFUSAL_WORDS, OrderRejected)
+    message = f"{broker}: not changed: {number} {text or code_of(number).meaning}"
+    return refusal(message, broker=broker, code=str(number))
 
 
 def lookup_error(number: int, text: str, broker: str, symbol: str) -> BrokerError:

@@ -110,6 +110,12 @@ def _position(session: Session, account: str, contract: Any, quantity: float, av
     )
 
 
+async def server_time(session: Session) -> datetime:
+    """Ask TWS what time it is."""
+    told: datetime = await _request(session, "the time", session.ib.reqCurrentTimeAsync)
+    return told.astimezone(UTC)
+
+
 # -- MARKET DATA ---
 async def quote(session: Session, symbol: str) -> QuoteReport:
     """Read one snapshot; NaN, 0 and -1 are IB's words for 'none'."""

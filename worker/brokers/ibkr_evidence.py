@@ -13,6 +13,7 @@ from typing import Any
 
 from models.reports import DONE, BrokerStatus, CommissionReport, FillReport, OrderReport, Report
 from worker.brokers import ibkr_terms as terms
+from worker.brokers.ibkr_change import Change
 from worker.brokers.ibkr_codes import CODES, Proof
 from worker.brokers.ibkr_flight import CancelWatch, Flight
 from worker.brokers.ibkr_terms import Execution, OrderLine
@@ -34,6 +35,8 @@ class KnownOrder:
     wire_filled: Decimal | None = None
     #: We asked for its end: whatever follows is a cancel, never a rejection that could fall back.
     cancel_requested: bool = False
+    #: We asked for other terms: a refusing code is about them, the order lives on as it was.
+    change_requested: bool = False
     pushed: tuple[object, ...] = ()
 
 
@@ -48,6 +51,8 @@ class OrderBook:
         self.flights: dict[int, Flight] = {}
         #: Cancels under way, by order id.
         self.cancels: dict[int, CancelWatch] = {}
+        #: Changes under way, by order id.
+        self.changes: dict[int, Change] = {}
         self._orders: dict[int, KnownOrder] = {}
         self._executions: dict[str, Execution] = {}
         self._executions_of: dict[int, list[Execution]] = {}
@@ -68,8 +73,8 @@ class OrderBook:
 
     def lose_flights(self, why: str) -> None:
         """Tell every flight that the way to IB broke."""
-        for flight in self.flights.values():
-            flight.lose(why)
+        for departure in (*self.flights.values(), *self.changes.values()):
+            departure.lose(why)
 
     # -- WIRE ---
     def on_order(self, line: OrderLine) -> None:
@@ -77,6 +82,8 @@ class OrderBook:
         flight = self._flight_of(line.order_id, line.client_id)
         if flight is not None and flight.ref == line.ref:
             flight.see(line.status, self._why_held(line.perm_id), line.perm_id, self._clock())
+        if line.client_id == self.client_id and line.order_id in self.changes:
+            self.changes[line.order_id].see_order(line, self._clock())
         if line.perm_id:
             known = self._orders.setdefault(line.perm_id, KnownOrder(line=line))
             known.line = line
@@ -89,6 +96,8 @@ class OrderBook:
         flight = self._flight_of(order_id, client_id)
         if client_id == self.client_id and order_id in self.cancels:
             self.cancels[order_id].see(status)
+        if client_id == self.client_id and order_id in self.changes:
+            self.changes[order_id].see_status(status, perm_id, self._clock())
         if flight is not None and (known is None or known.line.ref == flight.ref):
             flight.see(status, why_held, perm_id, self._clock())
         if known is not None:
@@ -129,8 +138,10 @@ class OrderBook:
             self.cancels[order_id].hear(number, text)
         if flight is not None:
             flight.hear(number, text, self._clock())
+        if order_id in self.changes:
+            self.changes[order_id].hear(number, text, self._clock())
         known = self.by_order_id(order_id) if order_id > 0 else None
-        if known is not None and not known.cancel_requested and number in _ENDING_CODES:
+        if known is not None and _is_ending(known, number):
             known.code = (number, text)
             self._push(known)
         return flight is not None or known is not None
@@ -205,7 +216,7 @@ class OrderBook:
         report = self.report(known)
         if report.status is BrokerStatus.UNKNOWN:
             return  # PendingSubmit and a bare Inactive prove nothing: no news yet
-        key = (report.status, report.code, report.filled_quantity)
+        key = (report.status, report.code, report.filled_quantity, report.quantity, report.limit_price, report.stop_price)
         if key != known.pushed:
             known.pushed = key
             self._emit(report)
@@ -214,6 +225,12 @@ class OrderBook:
     def _trim(table: dict[Any, Any]) -> None:
         if len(table) > REMEMBERED:
             table.pop(next(iter(table)))
+
+
+def _is_ending(known: KnownOrder, number: int) -> bool:
+    """Tell whether a code explains the end of an order that we asked neither to cancel nor to change."""
+    about_the_change = known.change_requested and number != 202
+    return number in _ENDING_CODES and not known.cancel_requested and not about_the_change
 
 
 def filled_by(executions: list[Execution]) -> Decimal | None:

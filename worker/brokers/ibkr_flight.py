@@ -32,26 +32,17 @@ class Verdict(StrEnum):
 
 
 @dataclass(slots=True)
-class Flight:
-    """One order of ours between its first byte and IB's answer."""
+class Departure:
+    """What is common to an order and to the change of one, between its first byte and IB's answer.
+
+    Shared between the caller's thread, which may give up, and the loop, which sends.
+    """
 
     ref: str
     broker: str
     order_id: int = 0
     perm_id: int = 0
-    #: Last wire status, and why the order is held, if it is.
-    status: str = ""
-    why_held: str = ""
-    #: The wire showed it alive, held or filled; this never goes back.
-    alive: bool = False
-    #: Any openOrder or orderStatus was seen.
-    shown: bool = False
-    #: The code that decides, or the last one that does not: number, text, time of arrival.
-    code: tuple[int, str, float] | None = None
-    ended_at: float | None = None
     lost: str | None = None
-    #: place_order has answered "unknown"; a refusal that still comes is reported as an update.
-    lingers: bool = False
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     _sent: bool = False
     _given_up: bool = False
@@ -78,6 +69,29 @@ class Flight:
             self._given_up = True
             return self._sent
 
+    def lose(self, why: str) -> None:
+        """Take in that the way to IB broke while this was on its way."""
+        self.lost = why
+        self.changed.set()
+
+
+@dataclass(slots=True)
+class Flight(Departure):
+    """One order of ours between its first byte and IB's answer."""
+
+    #: Last wire status, and why the order is held, if it is.
+    status: str = ""
+    why_held: str = ""
+    #: The wire showed it alive, held or filled; this never goes back.
+    alive: bool = False
+    #: Any openOrder or orderStatus was seen.
+    shown: bool = False
+    #: The code that decides, or the last one that does not: number, text, time of arrival.
+    code: tuple[int, str, float] | None = None
+    ended_at: float | None = None
+    #: place_order has answered "unknown"; a refusal that still comes is reported as an update.
+    lingers: bool = False
+
     def see(self, status: str, why_held: str, perm_id: int, now: float) -> None:
         """Take in a wire status of this order."""
         if self.perm_id and perm_id and perm_id != self.perm_id:
@@ -100,11 +114,6 @@ class Flight:
             self.code = (number, text, now)
         self.changed.set()
 
-    def lose(self, why: str) -> None:
-        """Take in that the way to IB broke while this flight was up."""
-        self.lost = why
-        self.changed.set()
-
     def judge(self, now: float) -> tuple[Verdict, float | None]:
         """Return the verdict, and for WAIT the time at which it may change by itself."""
         if self.alive:
@@ -114,18 +123,18 @@ class Flight:
         if self.code is not None:
             return self._judge_code(self.code[0], self.code[2], now)
         if self.ended_at is not None:
-            return _when(now, self.ended_at + SETTLE_S, Verdict.SEEN)
+            return when(now, self.ended_at + SETTLE_S, Verdict.SEEN)
         return Verdict.WAIT, None
 
     def _judge_code(self, number: int, heard_at: float, now: float) -> tuple[Verdict, float | None]:
         confirmed = self.status in terms.ENDED | {terms.INACTIVE}
         if code_of(number).proof is not Proof.REFUSED:
             verdict = Verdict.SEEN if self.ended_at is not None else Verdict.UNKNOWN
-            return _when(now, heard_at + (SETTLE_S if self.ended_at is not None else UNDECIDED_SETTLE_S), verdict)
+            return when(now, heard_at + (SETTLE_S if self.ended_at is not None else UNDECIDED_SETTLE_S), verdict)
         if self.shown and not confirmed:
             # IB has given it a permId and then said no: only the wire's own Inactive or Cancelled settles that (4.3).
-            return _when(now, heard_at + UNDECIDED_SETTLE_S, Verdict.UNKNOWN)
-        return _when(now, heard_at + (CONFIRMED_SETTLE_S if confirmed else SETTLE_S), Verdict.REFUSED)
+            return when(now, heard_at + UNDECIDED_SETTLE_S, Verdict.UNKNOWN)
+        return when(now, heard_at + (CONFIRMED_SETTLE_S if confirmed else SETTLE_S), Verdict.REFUSED)
 
     def error(self, verdict: Verdict, waited_s: float) -> BrokerError:
         """Return the error of a verdict; WAIT means that the deadline passed."""
@@ -144,7 +153,8 @@ class Flight:
         return order_error(number, text, self.broker)
 
 
-def _when(now: float, at: float, verdict: Verdict) -> tuple[Verdict, float | None]:
+def when(now: float, at: float, verdict: Verdict) -> tuple[Verdict, float | None]:
+    """Return the verdict once its time has come, and until then WAIT and that time."""
     return (verdict, None) if now >= at else (Verdict.WAIT, at)
 
 

@@ -85,7 +85,7 @@ async def place(
 
 async def _send(session: Session, flight: Flight, ticket: Ticket, until: float) -> None:
     session.check()
-    contract = await _contract_by(session, ticket.order.symbol, until)
+    contract = await contract_by(session, ticket.order.symbol, until)
     fields = terms.order_fields(ticket.order, flight.ref, session.account if len(session.accounts) > 1 else "")
     order = session.sdk.Order(**fields)
     await session.turn(until)
@@ -106,7 +106,8 @@ async def _send(session: Session, flight: Flight, ticket: Ticket, until: float) 
         raise NotConnected(f"{flight.broker}: the socket took nothing", broker=flight.broker)
 
 
-async def _contract_by(session: Session, symbol: str, until: float) -> object:
+async def contract_by(session: Session, symbol: str, until: float) -> object:
+    """Return the contract of an order that has not left yet; NotConnected if it cannot be had in time."""
     try:
         async with asyncio.timeout_at(until):
             return await session.contract(symbol)
@@ -121,10 +122,11 @@ async def _verdict(flight: Flight, until: float) -> Verdict:
         verdict, at = flight.judge(loop.time())
         if verdict is not Verdict.WAIT or loop.time() >= until:
             return verdict
-        await _wait(flight.changed, min(until, at or until))
+        await wait(flight.changed, min(until, at or until))
 
 
-async def _wait(event: asyncio.Event, until: float) -> None:
+async def wait(event: asyncio.Event, until: float) -> None:
+    """Wait for an event, but not beyond a loop time."""
     try:
         async with asyncio.timeout_at(until):
             await event.wait()
@@ -165,22 +167,23 @@ def _known_order_ids(session: Session, ref: OrderRef) -> list[int]:
     book = session.book
     flying = [f.order_id for f in book.flights.values() if f.ref == ref.broker_client_order_id]
     known = [k.line for k in book.by_ref(ref.broker_client_order_id) if book.report(k).status not in DONE]
-    return list(dict.fromkeys(flying + [line.order_id for line in known if _is_ours(session, line)]))
+    return list(dict.fromkeys(flying + [line.order_id for line in known if is_ours(session, line)]))
 
 
 async def _listed_order_ids(session: Session, ref: OrderRef) -> list[int]:
     broker = session.options.broker
-    lines = [line for line in await session.open_orders() if _matches(ref, line.ref, line.perm_id)]
+    lines = [line for line in await session.open_orders() if matches(ref, line.ref, line.perm_id)]
     if not lines:
         raise Refused(f"{broker}: not among the open orders, nothing to cancel; read it again", broker=broker)
-    ours = [line.order_id for line in lines if _is_ours(session, line)]
+    ours = [line.order_id for line in lines if is_ours(session, line)]
     if not ours:
         owner = f"client id {lines[0].client_id}"
         raise Refused(f"{broker}: not ours to cancel, it belongs to {owner}; IB lets only that one", broker=broker)
     return ours
 
 
-def _is_ours(session: Session, line: OrderLine) -> bool:
+def is_ours(session: Session, line: OrderLine) -> bool:
+    """Tell whether this client id may cancel or change an order (BROKERS.md 1.4)."""
     return line.client_id == session.options.client_id and line.order_id > 0
 
 
@@ -194,7 +197,7 @@ async def _cancel_one(session: Session, order_id: int) -> None:
         session.send(lambda: session.client.cancelOrder(order_id, ""))
         if known is not None:
             known.cancel_requested = True
-        await _wait(watch.changed, loop.time() + CANCEL_WAIT_S)
+        await wait(watch.changed, loop.time() + CANCEL_WAIT_S)
     finally:
         book.cancels.pop(order_id, None)
     if watch.seen:
@@ -244,19 +247,20 @@ def _candidates(
 ) -> list[OrderReport]:
     found: dict[object, OrderReport] = {}
     for line in open_lines:
-        if _matches(ref, line.ref, line.perm_id):
+        if matches(ref, line.ref, line.perm_id):
             found[line.perm_id or line.order_id] = open_report(book, line)
     for line in completed:  # read last, so it wins
-        if _matches(ref, line.ref, line.perm_id):
+        if matches(ref, line.ref, line.perm_id):
             found[line.perm_id] = completed_report(book, line)
     for execution in executions:
         fill = execution.fill
-        if execution.perm_id not in found and _matches(ref, fill.broker_client_order_id, execution.perm_id):
+        if execution.perm_id not in found and matches(ref, fill.broker_client_order_id, execution.perm_id):
             found[execution.perm_id] = _executed_report(book, ref, execution)
     return [_with_fills(book, report) for report in found.values()]
 
 
-def _matches(ref: OrderRef, their_ref: str | None, perm_id: int) -> bool:
+def matches(ref: OrderRef, their_ref: str | None, perm_id: int) -> bool:
+    """Tell whether an order at IB is the one that is meant, by reference or permId."""
     if str(perm_id) in ref.known:
         return False
     return their_ref == ref.broker_client_order_id or bool(perm_id and str(perm_id) == ref.broker_order_id)

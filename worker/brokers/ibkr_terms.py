@@ -47,6 +47,7 @@ _AUCTIONS = frozenset({TimeInForce.OPG, TimeInForce.CLS})
 #: IB knows no short sale on this wire: selling more than one holds is one.
 ACTIONS = {Side.BUY: "BUY", Side.BUY_TO_COVER: "BUY", Side.SELL: "SELL", Side.SELL_SHORT: "SELL"}
 
+_PRICES = ("limit_price", "stop_price", "trail_amount", "trail_percent")
 _SIDES = {"BUY": Side.BUY, "SELL": Side.SELL, "SSHORT": Side.SELL_SHORT, "BOT": Side.BUY, "SLD": Side.SELL}
 _TYPES_IN = {wire: ours for ours, wire in ORDER_TYPES.items()} | {"MOC": OrderType.MARKET, "LOC": OrderType.LIMIT}
 _TIFS_IN = {wire: ours for ours, wire in TIFS.items() if ours is not TimeInForce.CLS}
@@ -91,6 +92,8 @@ class OrderLine:
     quantity: Decimal | None
     limit_price: Decimal | None
     stop_price: Decimal | None
+    trail_amount: Decimal | None = None
+    trail_percent: Decimal | None = None
     #: Only in completed orders.
     filled: Decimal | None = None
     completed_status: str = ""
@@ -118,8 +121,27 @@ def check_terms(order: OrderRequest, ref: str, broker: str) -> None:
         raise Unsupported(f"{broker} takes {order.time_in_force} for market and limit orders only")
     if order.extended_hours and order.order_type is not OrderType.LIMIT:
         raise Unsupported(f"{broker} trades extended hours with limit orders only, not {order.order_type}")
+    if order.extended_hours and order.time_in_force in _AUCTIONS:
+        raise Unsupported(f"{broker} has no extended hours for {order.time_in_force}: auctions are in regular hours")
     if order.quantity >= _UNSET_INTEGER:
         raise Unsupported(f"{broker} cannot carry a quantity of {plain(order.quantity)}")
+
+
+def check_change(old: OrderRequest, new: OrderRequest, broker: str) -> None:
+    """Raise Unsupported for a change that IB would answer with 105: on-close is an order type there (BROKERS.md 4.2)."""
+    if old.time_in_force is not new.time_in_force and TimeInForce.CLS in (old.time_in_force, new.time_in_force):
+        words = f"time_in_force from {old.time_in_force} to {new.time_in_force}: that is another order type there"
+        raise Unsupported(f"{broker}: a replace cannot change {words}", broker=broker)
+
+
+def has_terms(line: OrderLine, order: OrderRequest) -> bool:
+    """Tell whether an open order has these terms, as far as a change may touch them; quantity is the total."""
+    shown = {name: getattr(line, name) for name in _PRICES}
+    return (
+        line.quantity == order.quantity
+        and line.time_in_force == order.time_in_force
+        and all(shown[name] == getattr(order, name) for name in _PRICES if getattr(order, name) is not None)
+    )
 
 
 def order_fields(order: OrderRequest, ref: str, account: str) -> dict[str, Any]:
@@ -215,6 +237,8 @@ def order_line(contract: Any, order: Any, state: Any, zone: tzinfo) -> OrderLine
         limit_price=positive(order.lmtPrice),
         # auxPrice is the distance of a TRAIL order.
         stop_price=positive(order.auxPrice) if order.orderType in ("STP", "STP LMT") else None,
+        trail_amount=positive(order.auxPrice) if order.orderType == "TRAIL" else None,
+        trail_percent=positive(order.trailingPercent) if order.orderType == "TRAIL" else None,
         filled=number(getattr(order, "filledQuantity", None)) if completed else None,
         completed_status=str(state.completedStatus),
         completed_at=parse_time(state.completedTime, zone) if completed else None,

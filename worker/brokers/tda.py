@@ -162,7 +162,7 @@ class TdaBroker(BrokerInterface):
 
         return TokenKeeper(
             self.name,
-            token_path(self.name, settings.get("token_path")),
+            token_path(self.name, settings.get("token_path"), settings.get("home")),
             settings.need("refresh_token", self.name),
             grant,
             refresh_lifetime_s=dialect.refresh_lifetime_s,

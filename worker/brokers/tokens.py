@@ -217,8 +217,8 @@ def _is_fresh(tokens: Tokens | None) -> TypeGuard[Tokens]:
     return tokens is not None and time.time() < tokens.renew_at
 
 
-def token_path(broker: str, configured: str | None) -> Path:
-    """Return where a broker's tokens are kept."""
+def token_path(broker: str, configured: str | None, home: str | None = None) -> Path:
+    """Return where a broker's tokens are kept: as configured, or in corro's home."""
     if configured:
         return Path(configured)
-    return Path(os.environ.get("CORRO_HOME") or ".corro") / "tokens" / f"{broker}.json"
+    return Path(home or os.environ.get("CORRO_HOME") or ".corro") / "tokens" / f"{broker}.json"

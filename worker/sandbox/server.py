@@ -36,8 +36,14 @@ class Door(Protocol):
         """Cut every connection and stop listening."""
 
 
-def make_door(market: Market, name: str) -> Door:
-    """Return the door of that name. Raises ValueError for an unknown one."""
+def make_door(market: Market, name: str, literal_location: bool = False) -> Door:
+    """Return the door of that name. Raises ValueError for an unknown one.
+
+    Args:
+        market: behind the door.
+        name: of the door.
+        literal_location: let TDA and Schwab name their real host in Location headers; their own clients insist on it.
+    """
     if name == "ibkr":
         from worker.sandbox.tws import TwsDoor
 
@@ -49,11 +55,11 @@ def make_door(market: Market, name: str) -> Door:
     if name == "tda":
         from worker.sandbox.tda_door import TdaDoor
 
-        return TdaDoor(market, name, dialect="tda")
+        return TdaDoor(market, name, dialect="tda", literal_location=literal_location)
     if name == "schwab":
         from worker.sandbox.tda_door import TdaDoor
 
-        return TdaDoor(market, name, dialect="schwab")
+        return TdaDoor(market, name, dialect="schwab", literal_location=literal_location)
     raise ValueError(f"unknown door {name!r}; one of {', '.join(DOORS)}")
 
 
@@ -67,8 +73,10 @@ class Sandbox:
         seed: int = 7,
         doors: Sequence[str] = DOORS,
         fill_delay: float = 0.02,
+        literal_location: bool = False,
     ) -> None:
         self.home = home
+        self._literal_location = literal_location
         self.ports: dict[str, int] = {}
         self.doors: dict[str, Door] = {}
         self._wanted = dict(PREFERRED_PORTS if ports is None else ports)
@@ -79,7 +87,7 @@ class Sandbox:
         """Open every door, then write `sandbox.json`; return the ports by name, `control` among them."""
         try:
             for name in self._names:
-                door = self.doors[name] = make_door(self.market, name)
+                door = self.doors[name] = make_door(self.market, name, self._literal_location)
                 self.ports[name] = await self._open(door, name)
             control = ControlDoor(self.market, {name: self.doors[name] for name in self._names}, self.ports)
             self.doors["control"] = control
@@ -120,6 +128,7 @@ async def serve(
     doors: Sequence[str] = DOORS,
     fill_delay: float = 0.02,
     ready: Callable[[dict[str, int]], None] | None = None,
+    literal_location: bool = False,
 ) -> None:
     """Run a sandbox until SIGTERM, SIGINT or cancellation.
 
@@ -130,6 +139,7 @@ async def serve(
         doors: which to open.
         fill_delay: seconds until a marketable order is filled.
         ready: called with the ports once everything listens.
+        literal_location: let TDA and Schwab name their real host in Location headers.
     """
     home.mkdir(parents=True, exist_ok=True)
     stopped = asyncio.Event()
@@ -137,7 +147,7 @@ async def serve(
     with contextlib.suppress(ValueError, RuntimeError):  # not in the main thread: the caller cancels instead
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopped.set)
-    sandbox = Sandbox(home, ports, seed, doors, fill_delay)
+    sandbox = Sandbox(home, ports, seed, doors, fill_delay, literal_location)
     listening = await sandbox.start()
     try:
         if ready is not None:
@@ -155,9 +165,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=7, help="seed of all prices")
     parser.add_argument("--fill-delay", type=float, default=0.02, help="seconds until a marketable order is filled")
     parser.add_argument("--doors", default=",".join(DOORS), help="comma-separated doors to open")
+    parser.add_argument("--literal-location", action="store_true", help="Location headers name TDA's and Schwab's host")
     options = parser.parse_args(argv)
     ports = dict.fromkeys(PREFERRED_PORTS, 0) if options.ports_any else None
-    asyncio.run(serve(options.home, ports, options.seed, options.doors.split(","), options.fill_delay))
+    doors, delay, literal = options.doors.split(","), options.fill_delay, options.literal_location
+    asyncio.run(serve(options.home, ports, options.seed, doors, delay, literal_location=literal))
     return 0
 
 

@@ -1,0 +1,202 @@
+"""The data half of the client: quotes, bars, accounts and positions through the queue.
+
+A request is a row and a ring, like an order; its answer is read from the database. Bars stay in the table `bars`, each
+under the broker they came from.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any, Self
+
+from sqlalchemy import select
+
+from models.database import Database, open_database
+from models.errors import DataError, InvalidRequest, NotFound
+from models.fetches import check, from_json, insert_fetch, parse_bars, read_bars
+from models.messages import FetchKind, FetchRequest, utcnow
+from models.reports import AccountReport, OrderReport, PositionReport, QuoteReport
+from models.settings import Settings, load_settings
+from models.tables import fetches, workers
+from producers.bell import Bell
+from producers.handles import Fetch, Positions
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: How times may be given: aware, ISO 8601 with a zone, or a date, which is its midnight in New York.
+When = datetime | date | str
+
+
+class DataClient:
+    """Asks brokers for data. Thread-safe; `OrderClient` is one.
+
+    Args:
+        settings: None reads `corro.toml` and the environment.
+
+    Raises:
+        ConfigurationError: the settings are wrong, or the database has no current schema.
+        DatabaseUnavailable: the database cannot be reached.
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or load_settings()
+        self.database: Database = open_database(self.settings)
+        self._bell = Bell(self.settings)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._bell.close()
+        self.database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- MARKET DATA ---
+    def quote(self, symbol: str, *, route: Sequence[str] | None = None) -> Fetch[QuoteReport]:
+        """Ask for a quote; `.result(timeout)` gives a QuoteReport, then `.broker` tells whose it is.
+
+        Raises:
+            InvalidRequest: the symbol is none.
+        """
+        return self._fetch("quote", {"symbol": symbol}, route, lambda row: from_json(QuoteReport, row["result"]))
+
+    def bars(
+        self,
+        symbol: str,
+        timeframe: str = "1Day",
+        start: When | None = None,
+        end: When | None = None,
+        *,
+        duration: str | None = None,
+        route: Sequence[str] | None = None,
+        floats: bool = True,
+    ) -> Fetch[pd.DataFrame]:
+        """Ask for bars with start <= bar < end.
+
+        Args:
+            symbol: the symbol.
+            timeframe: 1Min, 5Min, 15Min, 30Min, 1Hour, 1Day, 1Week or 1Month.
+            start: aware time, ISO 8601 text, or a date (midnight in New York).
+            end: as `start`; None means now.
+            duration: with start or with end, instead of the other: `5D`, `2W`, `6M`, `1Y`, `4H`, `P1Y6M`, `PT30M`.
+            route: brokers to ask, in order; the first one that has the data gives all of it.
+            floats: float64 columns; False gives the exact Decimals.
+
+        Returns:
+            `.result(timeout)` gives a DataFrame: index `start` (datetime64[ns, UTC], ascending), columns open, high,
+            low, close, volume; `attrs` holds broker, symbol and timeframe.
+
+        Raises:
+            InvalidRequest: names the field that is wrong.
+        """
+        given = {"start": _iso("start", start), "end": _iso("end", end), "duration": duration}
+        request = {"symbol": symbol, "timeframe": timeframe, **{k: v for k, v in given.items() if v is not None}}
+        return self._fetch("bars", request, route, lambda row: self._frame(row, floats))
+
+    # -- ACCOUNTS ---
+    def account(self, broker: str) -> Fetch[AccountReport]:
+        """Ask one broker for the money of its account."""
+        return self._fetch("account", {}, [broker], lambda row: from_json(AccountReport, row["result"]))
+
+    def broker_orders(
+        self, broker: str, *, open_only: bool = True, since: When | None = None
+    ) -> Fetch[list[OrderReport]]:
+        """Ask one broker for the orders of its account, whoever placed them.
+
+        Args:
+            broker: whom to ask.
+            open_only: leave out what has ended.
+            since: with open_only=False, how far back to look.
+        """
+        request: dict[str, Any] = {"open_only": open_only}
+        if since is not None:
+            request["since"] = _iso("since", since)
+        return self._fetch("orders", request, [broker], lambda row: from_json(list[OrderReport], row["result"]))
+
+    def positions(self, timeout: float = 10.0) -> Positions:
+        """Return the positions at all brokers, asked at the same time.
+
+        Args:
+            timeout: seconds for all of them together; who has not answered by then is named in `.unreachable`.
+        """
+        now = utcnow()
+        asked = {broker: FetchRequest(kind="positions", route=(broker,)) for broker in self.settings.all_brokers}
+        with self.database.write() as connection:
+            for broker, request in asked.items():
+                insert_fetch(connection, request, [broker], now)
+        self._bell.ring([("data.positions", f"data.{broker}", r.to_wire()) for broker, r in asked.items()])
+        found: dict[str, list[PositionReport]] = {}
+        unreachable: dict[str, str] = {}
+        deadline = time.monotonic() + timeout
+        for broker, request in asked.items():
+            fetch = Fetch(self, request.fetch_id, lambda row: from_json(list[PositionReport], row["result"]))
+            try:
+                found[broker] = fetch.result(max(0.05, deadline - time.monotonic()))
+            except DataError as error:
+                unreachable[broker] = str(error)
+        return Positions(found, unreachable)
+
+    # -- ROWS ---
+    def fetch_row(self, fetch_id: str) -> dict[str, Any]:
+        """Return the row of a data request.
+
+        Raises:
+            NotFound: there is none under this id.
+        """
+        with self.database.read() as connection:
+            row = connection.execute(select(fetches).where(fetches.c.fetch_id == fetch_id)).mappings().first()
+        if row is None:
+            raise NotFound(f"no data request has the fetch_id {fetch_id!r}")
+        return dict(row)
+
+    def workers_of(self, broker: str) -> str:
+        """Say whether somebody could answer for a broker: 'its worker is ready', or since when there is none."""
+        query = select(workers.c.state, workers.c.detail, workers.c.heartbeat_at).where(workers.c.broker == broker)
+        with self.database.read() as connection:
+            newest = connection.execute(query.order_by(workers.c.heartbeat_at.desc()).limit(1)).first()
+        if newest is None:
+            return f"no worker of {broker} has ever run on this database"
+        silence = (utcnow() - newest.heartbeat_at).total_seconds()
+        if newest.state == "stopped" or silence > self.settings.timing.dead_after:
+            return f"no worker of {broker} is alive: the last one was heard {silence:.0f} s ago"
+        return f"a worker of {broker} is alive and {newest.state}{': ' + newest.detail if newest.detail else ''}"
+
+    def _fetch(
+        self, kind: FetchKind, request: dict[str, Any], route: Sequence[str] | None, read: Callable[[Any], Any]
+    ) -> Fetch[Any]:
+        now, brokers = utcnow(), tuple(route or self.settings.route)
+        for broker in brokers:
+            self.settings.broker(broker)
+        check(kind, request, now)
+        fetch = FetchRequest(kind=kind, request=request, route=brokers)
+        with self.database.write() as connection:
+            insert_fetch(connection, fetch, brokers, now)
+        self._bell.ring([(f"data.{kind}", f"data.{brokers[0]}", fetch.to_wire())])
+        return Fetch(self, fetch.fetch_id, read)
+
+    def _frame(self, row: Mapping[str, Any], floats: bool) -> pd.DataFrame:
+        import pandas as pd
+
+        result = row["result"]
+        with self.database.read() as connection:
+            wanted = parse_bars({k: result[k] for k in ("symbol", "timeframe", "start", "end")}, row["created_at"])
+            rows = read_bars(connection, result["broker"], wanted)
+        frame = pd.DataFrame(rows, columns=["start", "open", "high", "low", "close", "volume"])
+        frame["start"] = pd.to_datetime(frame["start"], utc=True).astype("datetime64[ns, UTC]")
+        frame = frame.set_index("start").astype("float64" if floats else "object")
+        frame.attrs |= {key: result[key] for key in ("broker", "symbol", "timeframe")}
+        return frame
+
+
+def _iso(field: str, value: When | None) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, datetime) and value.tzinfo is None:
+        raise InvalidRequest(f"{field}: must carry a time zone, was {value!r}")
+    return value.isoformat()

@@ -1,0 +1,134 @@
+"""Brokers that take an order and do not say so, and brokers that never took it: asked again, never sent twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.kit import World, events_of, eventually, never, outcomes_of
+
+BROKERS = ("alpaca", "ibkr", "tda")
+#: Door, fault and its options: the broker has the order, and the worker is not told.
+TAKEN: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "alpaca hangs up": ("alpaca", "accept_drop", {}),
+    "alpaca never answers": ("alpaca", "accept_hang", {}),
+    "alpaca 503": ("alpaca", "status", {"status": 503, "accepted": True, "operation": "place"}),
+    "alpaca 504": ("alpaca", "status", {"status": 504, "accepted": True, "operation": "place"}),
+    "alpaca 500 page": ("alpaca", "status", {"status": 500, "accepted": True, "operation": "place", "html": True}),
+    "ibkr hangs up": ("ibkr", "accept_drop", {}),
+    "ibkr never answers": ("ibkr", "accept_hang", {}),
+    "tda hangs up": ("tda", "accept_drop", {}),
+    "tda never answers": ("tda", "accept_hang", {}),
+    "tda 503": ("tda", "status", {"status": 503, "accepted": True, "operation": "place"}),
+    "tda 504": ("tda", "status", {"status": 504, "accepted": True, "operation": "place"}),
+}
+SYMBOLS = ("KO", "PEP", "WMT", "DIS", "XOM", "CVX", "JPM", "BAC", "WFC", "VZ", "PFE", "MRK")
+
+
+@pytest.fixture(scope="module")
+def world(make_world: Callable[..., World]) -> World:
+    made = make_world(BROKERS)
+    made.start_all()
+    return made
+
+
+@pytest.mark.parametrize("case", TAKEN)
+def test_an_order_that_was_taken_in_silence_is_found_and_never_sent_again(world: World, case: str) -> None:
+    broker, kind, options = TAKEN[case]
+    symbol = SYMBOLS[list(TAKEN).index(case)]
+    world.control.add_fault(broker, kind, count=1, symbol=symbol, **options)
+    order = world.send(symbol, "buy", 10, route=[broker, *(b for b in BROKERS if b != broker)])
+    whole = world.wait(order, "filled", 30)
+
+    assert outcomes_of(whole) == [(broker, "accepted")], whole["events"]
+    assert [(o["door"], o["state"]) for o in world.at_doors(symbol=symbol)] == [(broker, "filled")]
+    assert whole["filled_quantity"] == 10
+
+
+def test_an_order_that_was_swallowed_is_absent_only_after_the_rules_and_then_goes_on(world: World) -> None:
+    """Both brokers at once: the rules ask for ten seconds."""
+    cases = {"alpaca": "MCD", "ibkr": "COST"}
+    for broker, symbol in cases.items():
+        world.control.add_fault(broker, "hang", count=1, symbol=symbol)
+    placed = {b: world.send(s, "buy", 10, route=[b, "tda"]) for b, s in cases.items()}
+    for broker, order in placed.items():
+        eventually(lambda: "unknown" in events_of(world.whole(order.client_order_id)), 10)  # noqa: B023
+        assert outcomes_of(world.whole(order.client_order_id)) == [(broker, "unknown")]
+
+    for broker, order in placed.items():
+        whole = world.wait(order, "filled", 40)
+        first, *others = whole["attempts"]
+        assert (first["broker"], first["outcome"]) == (broker, "absent")
+        assert first["missing"] >= 2
+        assert (others[0]["started_at"] - first["started_at"]).total_seconds() >= 10
+        assert [a["outcome"] for a in others] == ["accepted"]
+        assert [o["state"] for o in world.at_doors(symbol=cases[broker])] == ["filled"]
+
+
+def test_an_order_swallowed_by_a_broker_without_ids_holds_until_a_person_decides(world: World) -> None:
+    world.control.add_fault("tda", "hang", count=1, symbol="IBM")
+    order = world.send("IBM", "buy", 10, route=["tda", "alpaca"])
+    id_ = order.client_order_id
+    eventually(lambda: (world.whole(id_)["attempts"] or [{"missing": 0}])[0]["missing"] >= 4, 20)
+    never(lambda: outcomes_of(world.whole(id_)) != [("tda", "unknown")], 1)
+    twin = world.send("IBM", "buy", 10, route=["tda"])  # could not be told apart: not sent while that is open
+    never(lambda: world.at_doors(symbol="IBM"), 1.5)
+
+    said = world.corro("resolve", id_, "--absent", "--by", "ana")
+    assert said.status == 0, said
+    assert world.wait(id_, "filled", 20)["broker"] in ("tda", "alpaca")
+    world.wait(twin, ["filled"], 20)
+    assert len(world.at_doors(symbol="IBM")) == 2
+
+
+def test_an_adopted_order_is_followed_from_there(world: World) -> None:
+    """Two orders with the same terms are at the broker: a person says which one is ours."""
+    world.control.add_fault("tda", "no_fill", symbol="CAT")
+    other = world.send("CAT", "buy", 10, route="tda")
+    world.wait(other, "accepted")
+    world.control.add_fault("tda", "status", count=1, symbol="CAT", status=503, accepted=True, operation="place")
+    order = world.send("CAT", "buy", 10, route="tda")
+    found = world.wait(order, ["accepted", "submitted"], 20)
+    eventually(lambda: len(world.at_doors(symbol="CAT")) == 2, 10)
+    if found["status"] == "submitted":
+        found = world.wait(order, "accepted", 20)  # the other one is known, so only one can be ours
+    ids = {str(o["wire_id"]) for o in world.at_doors(symbol="CAT")}
+    assert {world.row(o.client_order_id)["broker_order_id"] for o in (other, order)} == ids  # type: ignore[index]
+    world.control.clear_faults()
+    world.control.release()
+    for o in (other, order):
+        world.wait(o, "filled", 20)
+
+
+@pytest.mark.parametrize("broker", BROKERS)
+def test_an_unknown_order_that_is_canceled_meanwhile_ends_canceled_or_filled_but_once(
+    world: World, broker: str
+) -> None:
+    symbol = {"alpaca": "ABBV", "ibkr": "UNH", "tda": "HD"}[broker]
+    world.control.add_fault(broker, "accept_hang", count=1, symbol=symbol)
+    order = world.send(symbol, "buy", 5, order_type="limit", limit_price="1", route=[broker])
+    eventually(lambda: world.at_doors(symbol=symbol), 10)
+    world.client.cancel(order.client_order_id)
+    whole = world.wait(order, "canceled", 30)
+    assert [o["state"] for o in world.at_doors(symbol=symbol)] == ["canceled"]
+    assert outcomes_of(whole)[0][0] == broker
+
+
+def test_a_stream_that_is_silent_costs_time_but_no_fill(world: World) -> None:
+    world.control.add_fault("alpaca", "stream_silent", symbol="GM")
+    world.control.add_fault("alpaca", "duplicate_update", symbol="ADBE")
+    silent = world.send("GM", "buy", 10, route="alpaca")
+    double = world.send("ADBE", "buy", 10, route="alpaca")
+    assert world.wait(silent, "filled", 15)["filled_quantity"] == 10
+    whole = world.wait(double, "filled")
+    assert sum(f["quantity"] for f in whole["fills"]) == 10
+
+
+def test_an_order_slower_than_its_deadline_is_unknown_first_and_known_in_the_end(world: World) -> None:
+    world.control.add_fault("alpaca", "slow", count=1, symbol="CRM", seconds=4.5, operation="place")
+    order = world.send("CRM", "buy", 10, route=["alpaca", "ibkr"])
+    whole = world.wait(order, "filled", 30)
+    assert outcomes_of(whole) == [("alpaca", "accepted")]
+    assert len(world.at_doors(symbol="CRM")) == 1

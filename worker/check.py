@@ -1,0 +1,94 @@
+"""`corro check`: is everything there that trading needs, and if not, what has to change?
+
+| file           | holds                                                                      |
+|----------------|----------------------------------------------------------------------------|
+| check          | what is looked at, all of it at once, and the exit status                  |
+| check_steps    | the frame: steps, verdicts, lanes with a time limit                        |
+| check_system   | settings, database, queue, workers                                         |
+| check_broker   | one broker, from its adapter to a quote                                    |
+| check_alpaca   | Alpaca without its stream                                                  |
+| check_judge    | what the numbers mean                                                      |
+| check_calendar | is the market open                                                         |
+| check_advice   | what to change, as a table                                                 |
+
+Every broker has a thread and a time limit of its own; what hangs is left behind and named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from datetime import UTC, datetime
+from typing import Any
+
+from models.errors import ConfigurationError
+from models.settings import Settings
+from worker.check_broker import broker_lane
+from worker.check_calendar import Market, market_at
+from worker.check_steps import Finding, Lane, State
+from worker.check_system import secrets_of, system_lane
+
+#: Seconds for each broker.
+LIMIT_S = 15.0
+
+
+def run(settings: Settings, names: Sequence[str] | None = None, limit_s: float = LIMIT_S) -> list[Finding]:
+    """Look at everything.
+
+    Args:
+        settings: those in force.
+        names: brokers to look at; None is all.
+        limit_s: seconds for each of them.
+
+    Returns:
+        What all brokers share first, then broker by broker, each in the order of the checks.
+
+    Raises:
+        ConfigurationError: there is no broker of such a name.
+    """
+    wanted = list(names) if names is not None else [*settings.route, *_off_route(settings)]
+    market: Future[Market | None] = Future()
+    secrets = secrets_of(settings)
+    lanes = [broker_lane(settings, name, limit_s, market, secrets) for name in wanted]
+    shared = system_lane(settings, wanted, limit_s)
+    everything: list[Lane[Any]] = [shared, *lanes]
+    for lane in everything:
+        lane.start()
+    clock = _market(market)
+    found = [*shared.result(), clock, *(finding for lane in lanes for finding in lane.result())]
+    rank = {name: number for number, name in enumerate(wanted)}
+    return sorted(found, key=lambda finding: rank.get(finding.broker or "", -1))
+
+
+def _off_route(settings: Settings) -> list[str]:
+    return [name for name in settings.all_brokers if name not in settings.route]
+
+
+def _market(told: Future[Market | None]) -> Finding:
+    """Look at the exchange's calendar, here: it is the only check that is all computing, and no thread-safe one."""
+    market, missing = None, ""
+    try:
+        market = market_at(datetime.now(UTC))
+    except ImportError as error:
+        missing = f"unknown: {error}"
+    except Exception as error:
+        missing = f"unknown: {type(error).__name__}: {error}"
+    finally:
+        told.set_result(market)
+    if market is not None:
+        return Finding(broker=None, check="market", state=State.OK, words=market.words)
+    advice = "pip install 'corro[worker]' brings exchange_calendars."
+    return Finding(broker=None, check="market", state=State.SKIP, words=missing, advice=advice)
+
+
+def unreadable(error: ConfigurationError) -> list[Finding]:
+    """Return the report where the settings themselves cannot be read."""
+    return [Finding(broker=None, check="settings", state=State.FAIL, words=str(error))]
+
+
+def exit_status(found: Sequence[Finding]) -> int:
+    """Return 2 if settings are wrong, else 1 if anything failed, else 0."""
+    failed = {finding.check for finding in found if finding.state is State.FAIL}
+    if "settings" in failed:
+        return 2
+    return 1 if failed else 0

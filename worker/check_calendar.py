@@ -1,0 +1,109 @@
+"""Is the market open? The sessions of New York's exchanges from `exchange_calendars`, loaded when first asked for."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from typing import Any
+from zoneinfo import ZoneInfo
+
+NEW_YORK = ZoneInfo("America/New_York")
+_EXCHANGE = "XNYS"
+#: No weekend or holiday is longer.
+_AROUND = timedelta(days=20)
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Market:
+    """The market at one moment; times are UTC.
+
+    Args:
+        at: the moment.
+        is_open: the regular session is on.
+        next_open, next_close: the next bells after the moment.
+        early: the session that closes next closes early.
+        holiday: name of today's holiday, `holiday` if it has none, None where today is none.
+    """
+
+    at: datetime
+    is_open: bool
+    next_open: datetime
+    next_close: datetime
+    early: bool
+    holiday: str | None
+
+    @property
+    def words(self) -> str:
+        """The market in words, in the exchange's own time."""
+        early = ", early" if self.early else ""
+        if self.is_open:
+            return f"open, closes {_bell(self.next_close)}{early} (in {_span(self.next_close - self.at)})"
+        why = f" for {self.holiday}" if self.holiday else ""
+        closes = f", then closes early at {self.next_close.astimezone(NEW_YORK):%H:%M}" if self.early else ""
+        return f"closed{why}, opens {_bell(self.next_open)} (in {_span(self.next_open - self.at)}){closes}"
+
+
+def market_at(moment: datetime) -> Market:
+    """Return the state of the market.
+
+    Raises:
+        ImportError: exchange_calendars is not installed.
+    """
+    with _lock, _quietly():
+        import pandas as pd
+
+        at, today = pd.Timestamp(moment.astimezone(UTC)), moment.astimezone(NEW_YORK).date()
+        calendar = _calendar(today.replace(day=1))
+        next_close = calendar.next_close(at)
+        return Market(
+            at=moment,
+            is_open=bool(calendar.is_open_at_time(at)),
+            next_open=calendar.next_open(at).to_pydatetime(),
+            next_close=next_close.to_pydatetime(),
+            early=next_close.tz_convert(NEW_YORK).date() in {day.date() for day in calendar.early_closes},
+            holiday=_holiday(calendar, today),
+        )
+
+
+@lru_cache(maxsize=4)
+def _calendar(month: date) -> Any:
+    import exchange_calendars
+    import pandas as pd
+
+    first, last = pd.Timestamp(month - _AROUND), pd.Timestamp(month + timedelta(days=31) + _AROUND)
+    return exchange_calendars.get_calendar(_EXCHANGE, start=first, end=last)
+
+
+def _holiday(calendar: Any, day: date) -> str | None:
+    import pandas as pd
+
+    stamp = pd.Timestamp(day)
+    if calendar.is_session(stamp) or day.weekday() >= 5:
+        return None
+    named = calendar.regular_holidays.holidays(stamp, stamp, return_name=True)
+    return str(named.iloc[0]) if len(named) else "a holiday"
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep what pandas tells the authors of exchange_calendars from our users."""
+    with warnings.catch_warnings():
+        for kind in (DeprecationWarning, FutureWarning):
+            warnings.simplefilter("ignore", kind)
+        yield
+
+
+def _bell(at: datetime) -> str:
+    return f"{at.astimezone(NEW_YORK):%a %Y-%m-%d %H:%M} New York"
+
+
+def _span(span: timedelta) -> str:
+    minutes = int(span.total_seconds() // 60)
+    days, hours = minutes // 1440, minutes % 1440 // 60
+    return f"{days} d {hours} h" if days else f"{hours} h {minutes % 60:02d} min"

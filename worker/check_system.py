@@ -1,0 +1,234 @@
+"""The checks that all brokers share: settings, database, queue, and who is at work."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import redis
+from pydantic import SecretStr
+from sqlalchemy import delete, insert, make_url, select
+
+from models.database import Database, current_revision, head_revision
+from models.errors import CorroError
+from models.settings import BrokerSettings, Settings, config_file
+from models.tables import halts, leases, workers
+from producers.bell import connect
+from worker.check_advice import advice_for
+from worker.check_steps import Lane, Step, Verdict, fail, ok, skip, warn, worst
+from worker.clock import utcnow
+from worker.embedded import server_binary
+from worker.transport import SET_ASIDE
+
+#: A commit slower than this is worth knowing: every batch of orders costs a few.
+SLOW_COMMIT_MS = 100.0
+_PASSWORD = re.compile(r"(://[^:@/;]*):[^@;]*@")
+#: Shorter "secrets" are words such as `sandbox`, which must stay readable.
+_SECRET_LENGTH = 8
+
+
+@dataclass
+class System:
+    """What the shared checks work with."""
+
+    settings: Settings
+    limit_s: float
+    database: Database | None = None
+    doing: str = "settings"
+
+
+def system_lane(settings: Settings, names: Sequence[str], limit_s: float) -> Lane[System]:
+    """Return the lane of the shared checks; workers and halts are looked up for the brokers named."""
+    steps: list[Step[System]] = [
+        Step(name="settings", look=look_at_settings),
+        Step(name="database", look=look_at_database),
+        Step(name="queue", look=look_at_queue),
+    ]
+    steps += [Step(name="workers", look=partial(_workers, name), needs=("database",), broker=name) for name in names]
+    return Lane(
+        None, steps, System(settings, limit_s), limit_s, explain=_explain, close=_close, secrets=secrets_of(settings)
+    )
+
+
+def secrets_of(settings: Settings) -> list[str]:
+    """Return every secret of the settings that could stand in a message, longest first."""
+    found = [
+        value.get_secret_value()
+        for table in settings.all_brokers.values()
+        for value in (table.__pydantic_extra__ or {}).values()
+        if isinstance(value, SecretStr)
+    ]
+    found += [os.environ.get("APCA_API_SECRET_KEY", ""), os.environ.get("APCA_API_KEY_ID", "")]
+    found += [_password_in(url) for url in (settings.database_url, settings.redis_url)]
+    return sorted({text for text in found if len(text) >= _SECRET_LENGTH}, key=len, reverse=True)
+
+
+def _password_in(url: str) -> str:
+    found = re.search(r"://[^:@/;]*:([^@;]*)@", url)
+    return found[1] if found else ""
+
+
+def _explain(error: Exception, system: System) -> Verdict:
+    words = str(error) if isinstance(error, CorroError) else f"{type(error).__name__}: {error}"
+    return fail(words, advice_for(system.doing, words, {}))
+
+
+def _close(system: System) -> None:
+    if system.database is not None:
+        system.database.close()
+
+
+# -- SETTINGS ---
+def look_at_settings(system: System) -> Verdict:
+    """Say which file and which environment variables are in force; names only, never a value."""
+    path, settings = config_file(), system.settings
+    names = sorted(name for name in os.environ if name.startswith(("CORRO_", "APCA_")))
+    parts = [
+        f"file {path.absolute()}" if path else "no corro.toml",
+        f"environment {', '.join(names)}" if names else "no CORRO_ or APCA_ variables",
+        "brokers of the sandbox" if settings.is_sandbox else f"brokers {', '.join(settings.all_brokers)}",
+        f"route {', '.join(settings.route)}",
+    ]
+    words = "; ".join(parts)
+    if path and _is_readable_by_others(path) and _holds_secrets(settings):
+        return warn(f"{words}; others on this machine may read the file", f"chmod 600 {path}")
+    return ok(words)
+
+
+def _is_readable_by_others(path: Path) -> bool:
+    return bool(path.stat().st_mode & 0o044)
+
+
+def _holds_secrets(settings: Settings) -> bool:
+    def secret(table: BrokerSettings) -> bool:
+        return any(isinstance(value, SecretStr) for value in (table.__pydantic_extra__ or {}).values())
+
+    return any(secret(table) for table in settings.brokers.values())
+
+
+# -- DATABASE ---
+def look_at_database(system: System) -> Verdict:
+    """Open the database, compare its schema, and time one commit that leaves nothing behind."""
+    system.doing = "database"
+    url = make_url(system.settings.database)
+    path = Path(url.database or "") if url.get_backend_name() == "sqlite" and url.database != ":memory:" else None
+    if path is not None and not path.exists():
+        return warn(f"{url!r} does not exist yet", "The first worker makes it; `corro db upgrade` makes it now.")
+    database = Database(system.settings.database)
+    current, head = current_revision(database), head_revision(database)
+    if current != head:
+        database.close()
+        return fail(f"{url!r} is at schema {current or 'none'}, corro needs {head}", "Run `corro db upgrade`.")
+    took = _commit_ms(database)
+    system.database = database
+    words = f"{url!r}, schema {current}, a commit takes {took:.1f} ms"
+    if took > SLOW_COMMIT_MS:
+        return warn(words, "Every batch of orders costs a few commits: put the database on a faster or nearer disk.")
+    return ok(words)
+
+
+def _commit_ms(database: Database) -> float:
+    """Time one real commit: a row that is made and removed in the same transaction still reaches the disk."""
+    name = f"check.{uuid.uuid4().hex[:12]}"
+    with database.read() as connection:
+        connection.execute(select(leases.c.name).limit(1))  # the connection itself is not what is timed
+    started = time.perf_counter()
+    with database.write() as connection:
+        connection.execute(insert(leases).values(name=name, holder="corro check", until=utcnow()))
+        connection.execute(delete(leases).where(leases.c.name == name))
+    return (time.perf_counter() - started) * 1000
+
+
+# -- QUEUE ---
+def look_at_queue(system: System) -> Verdict:
+    """Ping the queue, and see that it neither drops messages nor has some that no worker could read."""
+    system.doing, settings = "queue", system.settings
+    url = _PASSWORD.sub(r"\1:***@", settings.queue_url)
+    where = f"embedded, {url}" if settings.embedded_queue else url
+    if settings.embedded_queue and not Path(settings.queue_url.partition("://")[2]).exists():
+        server_binary()
+        return warn(f"{where}: not running", "`corro up` or any worker starts it.")
+    patience = min(2.0, system.limit_s / 3)
+    client = connect(settings, connect_s=patience, answer_s=patience)
+    try:
+        client.ping()
+        started = time.perf_counter()
+        client.ping()
+        took = (time.perf_counter() - started) * 1000
+        troubles = [_policy(client), _set_aside(client)]
+    finally:
+        client.close()
+    verdict = worst(troubles, f"{where}, round trip {took:.1f} ms")
+    return verdict if verdict.words.startswith(where) else warn(f"{where}: {verdict.words}", verdict.advice)
+
+
+def _policy(client: redis.Redis) -> Verdict:
+    try:
+        answer: Any = client.config_get("maxmemory-policy")
+    except redis.ResponseError:
+        return ok("")  # managed servers do not tell
+    policy = answer.get("maxmemory-policy", "noeviction")
+    if policy == "noeviction":
+        return ok("")
+    return warn(
+        f"maxmemory-policy is {policy}: when memory is short it drops messages",
+        "Set `maxmemory-policy noeviction`; a lost message only costs time, but it need not be lost.",
+    )
+
+
+def _set_aside(client: redis.Redis) -> Verdict:
+    count: Any = client.llen(SET_ASIDE)
+    if not count:
+        return ok("")
+    return warn(
+        f"{count} message(s) could not be read and were set aside",
+        f"See who sends them: `redis-cli lrange {SET_ASIDE} 0 9` tells what was wrong; `del {SET_ASIDE}` forgets them.",
+    )
+
+
+# -- WORKERS ---
+def _workers(name: str, system: System) -> Verdict:
+    if system.database is None:
+        return skip("no database, so no worker has run yet")
+    now = utcnow()
+    silent = now - timedelta(seconds=system.settings.timing.dead_after)
+    with system.database.read() as connection:
+        query = select(workers).where(workers.c.broker == name, workers.c.state != "stopped")
+        alive = [row for row in connection.execute(query).mappings() if row["heartbeat_at"] >= silent]
+        lease = select(leases.c.holder).where(leases.c.name == f"leader.{name}", leases.c.until > now)
+        leader = connection.execute(lease).scalar()
+        stops = connection.execute(select(halts).where(halts.c.scope.in_(("*", name)))).mappings().all()
+    return worst([_alive(name, alive, leader), *map(_stopped, stops)], _named(alive, leader))
+
+
+def _alive(name: str, alive: Sequence[Any], leader: str | None) -> Verdict:
+    if not alive:
+        return warn(
+            "no worker runs; its orders go to the next broker of their route", f"`corro worker {name}` or `corro up`"
+        )
+    cut = [row for row in alive if row["state"] != "ready"]
+    if len(cut) == len(alive):
+        told = "; ".join(f"{row['state']}: {row['detail']}" if row["detail"] else row["state"] for row in cut)
+        return warn(f"{len(alive)} worker(s), none is connected ({told})", "The checks below say why.")
+    if leader is None:
+        return warn(f"{len(alive)} worker(s), none leads: nobody sweeps and reconciles", "It should change in seconds.")
+    return ok("")
+
+
+def _stopped(row: Any) -> Verdict:
+    scope = "all brokers" if row["scope"] == "*" else row["scope"]
+    words = f"{row['kind']} of {scope} since {row['at']:%Y-%m-%d %H:%M} UTC by {row['by']}: {row['reason']}"
+    return warn(words, "`corro resume` ends it.")
+
+
+def _named(alive: Sequence[Any], leader: str | None) -> str:
+    ready = sum(row["state"] == "ready" for row in alive)
+    return f"{len(alive)} alive, {ready} ready, {leader or 'nobody'} leads"
