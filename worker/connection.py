@@ -62,7 +62,6 @@ class Supervisor:
         if self._open.is_set():
             log.warning("connection_lost", broker=self.broker.name)
             self._open.clear()
-            self._why = "the connection was lost"
             self._tell("disconnected", "connection lost")
         if elapsed() >= self._next_try:
             self._repair()
@@ -78,6 +77,7 @@ class Supervisor:
             return
         self._session, self._failures = session, 0
         self._open.set()
+        self._why = "the connection was lost"
         self.has_tried.set()
         self._tell("ready", "")
         log.info("connected", broker=self.broker.name)
