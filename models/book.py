@@ -17,7 +17,7 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 from models.lifecycle import Event, Fact, State, Step, apply
 from models.reports import FillReport
 from models.tables import attempts, fills, order_events, orders
-from models.vocabulary import TERMINAL, Outcome, Status
+from models.vocabulary import OPEN, TERMINAL, Outcome, Status
 
 Row = dict[str, Any]
 
@@ -46,6 +46,12 @@ _UPDATE_ATTEMPT = (
     update(attempts)
     .where(attempts.c.client_order_id == bindparam("key_id"), attempts.c.attempt_no == bindparam("key_no"))
     .values({name: bindparam("new_" + name) for name in _ATTEMPT_COLUMNS})
+)
+_FILL_COLUMNS = ("execution_id", "price", "filled_at", "commission")
+_UPDATE_FILL = (
+    update(fills)
+    .where(fills.c.broker == bindparam("key_broker"), fills.c.execution_id == bindparam("key_execution"))
+    .values({name: bindparam("new_" + name) for name in _FILL_COLUMNS})
 )
 
 #: Executions we had to infer from a broker's totals; the broker's own id replaces this one when it arrives.
@@ -149,6 +155,12 @@ class Entry:
         self.set(**values)
         self.dirty_terms = True
 
+    def complete(self) -> None:
+        """End the order if a replace has left nothing to do: more fills will not come to say so."""
+        if self.status in OPEN and self.order["filled_quantity"] >= self.order["quantity"]:
+            self.set(status=str(Status.FILLED))
+            self._stamp(Status.FILLED)
+
     def set_attempt(self, attempt_no: int, **values: Any) -> None:
         """Change columns of one attempt."""
         self.attempts[attempt_no].update(values)
@@ -182,7 +194,8 @@ class Entry:
         """
         broker = self.attempts[attempt_no]["broker"]
         known = self.fills_of(attempt_no)
-        same = next((row for row in self.fills if row["execution_id"] == report.execution_id), None)
+        theirs = (broker, report.execution_id)
+        same = next((row for row in self.fills if (row["broker"], row["execution_id"]) == theirs), None)
         if same is None and report.cumulative_quantity is not None:
             same = _covering(known, report)
         if same is not None:
@@ -206,10 +219,13 @@ class Entry:
         detail = f"{report.quantity.normalize():f} @ {report.price.normalize():f} at {broker}"
         speaker = self.order["attempt_no"] if self.was_replaced(attempt_no) else attempt_no
         row["late"] = self.happen(Fact.FILLED, attempt_no=speaker, quantity=report.quantity, detail=detail).late
+        self._average()
+        return True
+
+    def _average(self) -> None:
         total = sum((row["quantity"] for row in self.fills), Decimal(0))
         worth = sum((row["quantity"] * row["price"] for row in self.fills), Decimal(0))
         self.set(avg_fill_price=round(worth / total, 8))
-        return True
 
     def _learn(self, row: Row, report: FillReport) -> None:
         """Take over what a second report of a known execution adds: its commission, or its real id."""
@@ -224,6 +240,22 @@ class Entry:
             row.update(news)
             if row not in self.new_fills:
                 self.changed_fills.append({**row, "key_execution_id": old})
+            if "price" in news:
+                self._average()
+
+    def gaps(self, attempt_no: int, up_to: Decimal) -> list[tuple[Decimal, Decimal]]:
+        """Return the stretches (from, to] below a broker's total that no booked execution covers."""
+        known = sorted(
+            (row["cumulative_quantity"] - row["quantity"], row["cumulative_quantity"])
+            for row in self.fills_of(attempt_no)
+            if row["cumulative_quantity"] is not None
+        )
+        found, at = [], Decimal(0)
+        for low, high in [*known, (up_to, up_to)]:
+            if low > at:
+                found.append((at, min(low, up_to)))
+            at = max(at, high)
+        return [(low, high) for low, high in found if low < high]
 
     def filled_on(self, attempt_no: int) -> Decimal:
         """Return the shares booked on the order that an attempt made at its broker."""
@@ -322,12 +354,14 @@ class Book:
             ],
         )
         run(insert(fills), [row for e in entries for row in e.new_fills])
-        for row in (row for e in entries for row in e.changed_fills):
-            self.connection.execute(
-                update(fills)
-                .where(fills.c.broker == row["broker"], fills.c.execution_id == row["key_execution_id"])
-                .values({name: row[name] for name in ("execution_id", "price", "filled_at", "commission")})
-            )
+        run(
+            _UPDATE_FILL,
+            [
+                _values(row, _FILL_COLUMNS, key_broker=row["broker"], key_execution=row["key_execution_id"])
+                for e in entries
+                for row in e.changed_fills
+            ],
+        )
         run(insert(order_events), [row for e in entries for row in e.events])
 
     def _run(self, statement: Any, rows: list[Row]) -> None:

@@ -18,7 +18,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from models.database import Database
 from models.errors import IdempotencyConflict, InvalidOrder
-from models.messages import OrderRequest, denied_id, utcnow
+from models.messages import OrderRequest, denied_id, is_id, utcnow
 from models.settings import Settings
 from models.tables import order_events, orders
 from models.vocabulary import OrderType, Side, Status, TimeInForce
@@ -36,7 +36,6 @@ def row_of(request: OrderRequest, route: Sequence[str], now: datetime) -> dict[s
     """Return the row of a new order, queued for the first broker on its route."""
     row: dict[str, Any] = {name: getattr(request, name) for name in _SAME_NAME}
     row |= {name: str(row[name]) for name in _ENUMS}
-    row["tags"] = row["tags"] or None
     return row | {
         "status": str(Status.QUEUED),
         "route": list(route),
@@ -55,7 +54,7 @@ def request_of(row: Mapping[Any, Any]) -> OrderRequest:
     """Return the request that a row records; it was validated when it came in."""
     values = {name: row[name] for name in _SAME_NAME}
     values |= {name: kind(values[name]) for name, kind in _ENUMS.items()}
-    values["tags"] = values["tags"] or []
+    values["tags"] = [] if values["tags"] is None else values["tags"]
     return OrderRequest.model_construct(**values, route=tuple(row["route"] or ()))
 
 
@@ -115,6 +114,7 @@ class Intake:
             conflicting one is noted on the order that owns the id, and neither is in the answer.
         """
         requests: dict[str, OrderRequest] = {}
+        copies: list[OrderRequest] = []
         refused: list[dict[str, Any]] = []
         for body in bodies if isinstance(bodies, (list, tuple)) else [bodies]:
             try:
@@ -124,12 +124,19 @@ class Intake:
                     raise InvalidOrder("client_order_id: is required in a message")
                 request = OrderRequest(**body)
                 self.route(request, queue_broker)
-                requests.setdefault(request.client_order_id, request)
+                if requests.setdefault(request.client_order_id, request) is not request:
+                    copies.append(request)
             except (InvalidOrder, TypeError) as error:
                 refused.append(_denied_row(body, str(error), queue_broker))
         if refused:
             self._deny(refused)
-        return self._known(requests, queue_broker) if requests else {}
+        known = self._known(requests, queue_broker) if requests else {}
+        if copies:
+            with self.database.read() as connection:
+                rows = _stored(connection, [copy.client_order_id for copy in copies])
+            for copy in copies:
+                self._same(copy, rows[copy.client_order_id])
+        return known
 
     def _known(self, requests: Mapping[str, OrderRequest], queue_broker: str) -> dict[str, str]:
         with self.database.read() as connection:
@@ -175,7 +182,7 @@ def _insert(connection: Connection, rows: Sequence[dict[str, Any]]) -> int:
             "to_status": row["status"],
             "detail": row["reason"] or f"for {row['broker']}",
         }
-        for row in rows
+        for row in {row["client_order_id"]: row for row in reversed(rows)}.values()
         if row["client_order_id"] in new
     ]
     if events:
@@ -190,13 +197,18 @@ def _stored(connection: Connection, ids: Sequence[str]) -> dict[str, dict[str, A
 
 def _same_or_conflict(request: OrderRequest, row: Mapping[str, Any]) -> None:
     same_route = request.route is None or list(request.route) == list(row["route"] or ())
-    if request.body_hash == row["body_hash"] and same_route:
+    if same_route and (request.body_hash == row["body_hash"] or request.body_hash == _terms_now(row)):
         return
     raise IdempotencyConflict(
         f"client_order_id {request.client_order_id!r} already names another order: {row['side']} {row['quantity']} "
         f"{row['symbol']} {row['order_type']} on {row['route']} ({row['status']}); this one is {request.side} "
         f"{request.quantity} {request.symbol} {request.order_type}. Use a new id for a new order."
     )
+
+
+def _terms_now(row: Mapping[str, Any]) -> str | None:
+    """Return the digest of an order's terms as they are now: a replace may have changed them."""
+    return None if row["status"] == Status.DENIED else request_of(row).body_hash
 
 
 def _note(connection: Connection, client_order_id: str, status: str, kind: str, detail: str) -> None:
@@ -217,7 +229,7 @@ def _denied_row(body: Any, reason: str, broker: str) -> dict[str, Any]:
     """Return the row of an order that we refuse: what can be read of it, and why not the rest."""
     given = body if isinstance(body, Mapping) else {}
     client_order_id = given.get("client_order_id")
-    if not isinstance(client_order_id, str) or not 0 < len(client_order_id) <= 64:
+    if not isinstance(client_order_id, str) or not is_id(client_order_id):
         client_order_id = denied_id(body)
     now = utcnow()
     raw = json.dumps(body, default=str)[:1000]
@@ -252,7 +264,10 @@ def _denied_row(body: Any, reason: str, broker: str) -> dict[str, Any]:
 
 
 def _text(value: Any, longest: int) -> str | None:
-    return value[:longest] if isinstance(value, str) else None
+    """Readable text: no database takes a lone surrogate, and PostgreSQL no NUL."""
+    if not isinstance(value, str):
+        return None
+    return "".join(c if c.isprintable() else "\ufffd" for c in value[:longest])
 
 
 def _number(value: Any) -> Decimal | None:
@@ -260,4 +275,4 @@ def _number(value: Any) -> Decimal | None:
         number = Decimal(str(value))
     except InvalidOperation:
         return None
-    return number if number.is_finite() and abs(number) < 10**15 else None
+    return number if number.is_finite() and -(10**15) < number < 10**15 and number.adjusted() > -10 else None

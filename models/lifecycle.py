@@ -132,6 +132,8 @@ def _fill(state: State, event: Event) -> Step:
     elif state.status in OPEN and state.status is not Status.PENDING_CANCEL:
         # From queued as well: an attempt that was believed dead lives, so nobody may claim the order again.
         after = Status.PARTIALLY_FILLED
+    elif state.status is Status.REJECTED:
+        after = Status.CANCELED  # part of it traded after all, as in TRANSITIONS
     return Step(
         replace(state, status=after, filled_quantity=filled),
         changed=True,

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Literal, Self
@@ -39,7 +39,7 @@ def _decimal(value: Any) -> Decimal:
         raise ValueError("must be a decimal number")
     try:
         number = value if isinstance(value, Decimal) else Decimal(str(value).strip())
-    except InvalidOperation:
+    except (InvalidOperation, ValueError):  # an int of thousands of digits has no text
         raise ValueError("must be a decimal number") from None
     if not number.is_finite():
         raise ValueError("must be a finite number")
@@ -50,9 +50,11 @@ def _positive(value: Any) -> Decimal:
     number = _decimal(value)
     if number <= 0:
         raise ValueError("must be greater than zero")
-    digits = number.normalize().as_tuple()
-    exponent = int(digits.exponent)
-    if len(digits.digits) + max(exponent, 0) > MAX_DIGITS or -exponent > MAX_DECIMALS:
+    # By hand: normalize() rounds to the context's 28 digits, and overflows.
+    _, digits, exponent = number.as_tuple()
+    text = "".join(map(str, digits)).lstrip("0")
+    decimals = -int(exponent) - (len(text) - len(text.rstrip("0")))
+    if len(text.rstrip("0")) + max(-decimals, 0) > MAX_DIGITS or decimals > MAX_DECIMALS:
         raise ValueError(f"must have at most {MAX_DIGITS} digits, {MAX_DECIMALS} of them decimals")
     return number
 
@@ -67,7 +69,12 @@ def _aware(value: Any) -> datetime:
         raise ValueError("must be an ISO 8601 time such as 2026-01-05T14:30:00Z")
     if value.tzinfo is None:
         raise ValueError("must carry a time zone (UTC), such as 2026-01-05T14:30:00Z")
-    return value.astimezone(UTC)
+    try:
+        moment = value.astimezone(UTC)
+        moment + timedelta(seconds=DEFAULT_EXPIRY_S)
+    except OverflowError:
+        raise ValueError("must be a time of this age") from None
+    return moment
 
 
 def _lower(value: Any) -> Any:
@@ -160,9 +167,16 @@ class OrderRequest(BaseModel):
     @classmethod
     def _symbol_is_plain(cls, value: Any) -> Any:
         text = value.strip().upper() if isinstance(value, str) else value
-        if not isinstance(text, str) or not _SYMBOL.fullmatch(text):
+        if not isinstance(text, str) or not value.isascii() or not _SYMBOL.fullmatch(text):
             raise ValueError("must be a symbol such as AAPL or BRK.B")
         return text
+
+    @field_validator("strategy")
+    @classmethod
+    def _strategy_is_text(cls, value: str | None) -> str | None:
+        if value is not None and "\0" in value:
+            raise ValueError("must not hold a NUL")
+        return value
 
     @field_validator("route")
     @classmethod
@@ -234,21 +248,33 @@ def _wire(value: Any) -> Any:
     return value
 
 
-def explain(error: ValidationError) -> str:
-    """Turn pydantic's report into one line: field, what is wrong, the value."""
+def explain(error: ValidationError, values: Callable[[str, Any], bool] = lambda *_: True) -> str:
+    """Turn pydantic's report into one line: field, what is wrong, and the value where `values` lets it be shown."""
     lines = []
     for item in error.errors(include_url=False):
         field = ".".join(str(part) for part in item["loc"])
-        text = item["msg"].removeprefix("Value error, ")
+        text = "no such field" if item["type"] == "extra_forbidden" else item["msg"].removeprefix("Value error, ")
+        value = f", was {shown(item['input'])}" if values(field, item["input"]) else ""
         if not field:
             lines.append(text)
         elif item["type"] == "missing":
             lines.append(f"{field}: is required")
-        elif item["type"] == "extra_forbidden":
-            lines.append(f"{field}: no such field, was {item['input']!r}")
         else:
-            lines.append(f"{field}: {text}, was {item['input']!r}")
+            lines.append(f"{field}: {text}{value}")
     return "; ".join(lines)
+
+
+def shown(value: Any) -> str:
+    """Return a value as text; what has none is named."""
+    try:
+        return repr(value)
+    except ValueError:  # an int of more than 4300 digits
+        return f"a {type(value).__name__} too long to print"
+
+
+def is_id(text: str) -> bool:
+    """Tell whether a text may be a client_order_id."""
+    return _ID.fullmatch(text) is not None
 
 
 def denied_id(body: object) -> str:

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -131,6 +133,22 @@ class TimingSettings(BaseModel):
     retry_pause: float = 1.0
     leader_lease: float = 6.0
 
+    @model_validator(mode="after")
+    def _a_send_ends_within_its_lease(self) -> Self:
+        if self.fresh + self.deadline >= self.lease:
+            raise ValueError(
+                f"fresh + deadline must stay below lease, were {self.fresh:g} + {self.deadline:g} and {self.lease:g}"
+            )
+        return self
+
+
+class _Environment(EnvSettingsSource):
+    """The environment, where a secret is text: `1e5` must not become 100000.0 on its way."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        """Leave secrets as they are."""
+        return value if _SECRET.search(field_name) else super().decode_complex_value(field_name, field, value)
+
 
 class Settings(BaseSettings):
     """Everything corro can be told from outside."""
@@ -140,9 +158,9 @@ class Settings(BaseSettings):
     )
 
     #: SQLAlchemy URL; default: SQLite in `home`.
-    database_url: str = ""
+    database_url: str = Field(default="", repr=False)
     #: redis://, rediss://, sentinel:// or redis+socket://; default: an embedded server in `home`.
-    redis_url: str = ""
+    redis_url: str = Field(default="", repr=False)
     #: Name of the master behind sentinel:// URLs.
     redis_master: str = "mymaster"
     #: Where the embedded queue, the database and the sandbox keep their files.
@@ -162,7 +180,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Put code above environment above file."""
-        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, config_file()))
+        return (init_settings, _Environment(settings_cls), TomlConfigSettingsSource(settings_cls, config_file()))
 
     @field_validator("brokers", mode="before")
     @classmethod
@@ -250,9 +268,16 @@ def load_settings(**overrides: Any) -> Settings:
     try:
         return Settings(**overrides)
     except ValidationError as error:
-        raise ConfigurationError(f"settings: {explain(error)}") from None
+        raise ConfigurationError(f"settings: {explain(error, values=_harmless)}") from None
     except ValueError as error:
         raise ConfigurationError(f"settings: {error}") from None
+
+
+def _harmless(field: str, value: Any) -> bool:
+    """Tell whether a value may be shown: not a whole table, nor what stands where a secret may stand."""
+    path = field.split(".")
+    outside = path[0] != "brokers" or len(path) > 2
+    return outside and not isinstance(value, (dict, list)) and not _SECRET.search(field)
 
 
 def embedded_socket(home: Path) -> Path:
@@ -270,7 +295,7 @@ def embedded_socket(home: Path) -> Path:
 def sandbox_brokers(home: Path) -> dict[str, BrokerSettings]:
     """Return settings for the sandbox's doors: where they really are, or where they usually are."""
     ports = dict(SANDBOX_PORTS)
-    with contextlib.suppress(OSError, ValueError, KeyError):  # none has run here yet
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # none has run here yet
         ports |= json.loads((home / "sandbox.json").read_text())["ports"]
     alpaca = f"http://127.0.0.1:{ports['alpaca']}"
     tables: dict[str, dict[str, Any]] = {

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json as jsonlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -218,95 +217,7 @@ def unresolved(json: Json = False) -> None:
     show.document(found) if json else show.rows(found, columns)
 
 
-# -- DATA ---
-@app.command()
-def quote(
-    symbol: str,
-    route: Annotated[str | None, typer.Option(help="brokers to ask, in order")] = None,
-    timeout: Annotated[float, typer.Option()] = 10.0,
-    json: Json = False,
-) -> None:
-    """Ask for a quote."""
-    with client() as c:
-        found = _report(c.quote(symbol, route=_list(route)).result(timeout))
-    show.document(found) if json else show.rows([found], list(found))
-
-
-@app.command()
-def account(
-    broker: Annotated[str | None, typer.Argument(help="default: all")] = None,
-    timeout: Annotated[float, typer.Option()] = 10.0,
-    json: Json = False,
-) -> None:
-    """Show buying power, cash and equity."""
-    with client() as c:
-        asked = {name: c.account(name) for name in ([broker] if broker else _all(c))}
-        found, failed = [], False
-        for name, fetch in asked.items():
-            try:
-                found.append({"broker": name, **_report(fetch.result(timeout)), "error": None})
-            except CorroError as error:
-                failed = True
-                found.append({"broker": name, "error": str(error)})
-    columns = ("broker", "account_id", "currency", "buying_power", "cash", "equity", "portfolio_value", "error")
-    show.document(found) if json else show.rows(found, columns)
-    raise typer.Exit(1 if failed else 0)
-
-
-@app.command()
-def positions(timeout: Annotated[float, typer.Option()] = 10.0, json: Json = False) -> None:
-    """Show the positions at all brokers; what could not be reached is named."""
-    with client() as c:
-        held = c.positions(timeout)
-    found = [{"broker": name, **_report(p), "error": None} for name, ps in held.items() for p in ps]
-    found += [{"broker": name, "error": why} for name, why in held.unreachable.items()]
-    columns = ("broker", "symbol", "quantity", "avg_price", "market_value", "unrealized_pnl", "error")
-    show.document(found) if json else show.rows(found, columns)
-    raise typer.Exit(1 if held.unreachable else 0)
-
-
-@app.command()
-def bars(
-    symbol: str,
-    timeframe: Annotated[str, typer.Argument(help="1Min, 5Min, 15Min, 30Min, 1Hour, 1Day, 1Week or 1Month")] = "1Day",
-    start: Annotated[str, typer.Option(help="ISO time, date, or an age such as 30d")] = "30d",
-    end: Annotated[str | None, typer.Option(help="ISO time or date; default now")] = None,
-    route: Annotated[str | None, typer.Option(help="brokers to ask, in order")] = None,
-    save: Annotated[Path | None, typer.Option("--out", help="file to write: .csv or .parquet")] = None,
-    timeout: Annotated[float, typer.Option()] = 120.0,
-    json: Json = False,
-) -> None:
-    """Fetch bars into the database and show, or save, them."""
-    begin = _since(start)
-    assert begin is not None
-    with client() as c:
-        frame = c.bars(symbol, timeframe, begin, _since(end), route=_list(route)).result(timeout)
-    if save is not None:
-        _save(frame, save)
-    found: list[dict[str, Any]] = [
-        {str(name): value for name, value in row.items()} for row in frame.reset_index().to_dict("records")
-    ]
-    if json:
-        show.document(found)
-    elif save is None:
-        show.rows(found, ("start", "open", "high", "low", "close", "volume"))
-    else:
-        show.err.print(f"{len(frame)} bars written to {save}")
-
-
-def _save(frame: Any, path: Path) -> None:
-    writers: dict[str, Callable[[Path], Any]] = {".csv": frame.to_csv, ".parquet": frame.to_parquet}
-    if path.suffix not in writers:
-        raise InvalidOrder(f"--out: must end in .csv or .parquet, was {path}")
-    writers[path.suffix](path)
-
-
 # -- SHARED ---
-def _all(c: OrderClient) -> list[str]:
-    """Every broker: those on the route in its order, then the others."""
-    return [*c.settings.route, *(name for name in c.settings.all_brokers if name not in c.settings.route)]
-
-
 def _listing(table: Any, columns: tuple[str, ...], json: bool, **filters: Any) -> None:
     with history() as h:
         found = h.rows(table, **filters)
@@ -314,12 +225,6 @@ def _listing(table: Any, columns: tuple[str, ...], json: bool, **filters: Any) -
         show.document(found)
     else:
         show.rows(found, columns)
-
-
-def _report(report: Any) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return asdict(report)
 
 
 def _list(text: str | None) -> list[str] | None:
@@ -355,3 +260,6 @@ def fail(error: CorroError, json: bool) -> None:
     if json:
         show.out.print(jsonlib.dumps({"error": type(error).__name__, "message": str(error)}), markup=False)
     show.err.print(f"corro: {error}", markup=False, style="red" if show.err.is_terminal else "")
+
+
+from producers import cli_data  # noqa: E402, F401  # its commands join the app

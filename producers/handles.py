@@ -144,7 +144,8 @@ class Fetch(Generic[T]):
     @property
     def error(self) -> str | None:
         """What went wrong on the way, at every broker that could not answer."""
-        return (self._row or self.row())["error"]
+        said: str | None = (self._row or self.row())["error"]
+        return said
 
     def result(self, timeout: float = 30.0, *, watch: Callable[[Mapping[str, Any]], None] | None = None) -> T:
         """Wait for the answer.

@@ -59,7 +59,8 @@ def attempt_id(client_order_id: str, attempt_no: int, longest: int | None) -> st
     if longest is None or len(text) <= longest:
         return text
     digest = hashlib.sha256(client_order_id.encode()).hexdigest()[:16]
-    return f"{client_order_id[: longest - 21]}.{digest}~{attempt_no}"
+    end = f"~{digest}~{attempt_no}"
+    return client_order_id[: longest - len(end)] + end
 
 
 class Claims:

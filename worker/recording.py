@@ -131,6 +131,9 @@ class Recorder:
     def _requeue(self, entry: Entry, attempt_no: int, go: Go) -> bool:
         step = entry.happen(Fact.REQUEUED, attempt_no=attempt_no, detail=f"to {go.broker}: {go.reason}")
         if entry.status is not Status.QUEUED:
+            if attempt_no == entry.order["attempt_no"]:
+                words = "part of it was filled on an earlier attempt, so the rest is not sent again"
+                entry.happen(Fact.CANCELED, attempt_no=attempt_no, detail=f"{words} ({go.reason})")
             return False
         if not step.changed:
             entry.note("moved", f"to {go.broker}: {go.reason}")
@@ -240,16 +243,20 @@ class Recorder:
         worth = sum((f["quantity"] * f["price"] for f in entry.fills_of(attempt_no)), _ZERO)
         total = (report.avg_fill_price or _ZERO) * report.filled_quantity
         price = (total - worth) / missing if report.avg_fill_price else entry.order["limit_price"] or _ZERO
-        entry.fill(
-            attempt_no,
-            FillReport(
-                execution_id=f"{INFERRED}{report.broker_order_id}:{report.filled_quantity.normalize():f}",
-                quantity=missing,
-                price=round(price, 6),
-                filled_at=report.updated_at or entry.now,
-                cumulative_quantity=report.filled_quantity,
-            ),
-        )
+        gaps = entry.gaps(attempt_no, report.filled_quantity)
+        if sum(high - low for low, high in gaps) != missing:  # executions without cumulative counts: the end is as good
+            gaps = [(booked, report.filled_quantity)]
+        for low, high in gaps:
+            entry.fill(
+                attempt_no,
+                FillReport(
+                    execution_id=f"{INFERRED}{report.broker_order_id}:{high.normalize():f}",
+                    quantity=high - low,
+                    price=round(price, 6),
+                    filled_at=report.updated_at or entry.now,
+                    cumulative_quantity=high,
+                ),
+            )
 
     # -- UPDATES ---
     def updates(
@@ -278,12 +285,15 @@ class Recorder:
         if isinstance(report, OrderReport):
             self.report(book, entry, attempt_no, report, after, infer=infer or report.status in DONE)
         elif isinstance(report, FillReport):
-            self._fill(entry, attempt_no, report)
+            self._fill(entry, attempt_no, report, after)
         else:
             _commission(entry, report)
 
-    def _fill(self, entry: Entry, attempt_no: int, report: FillReport) -> None:
+    def _fill(self, entry: Entry, attempt_no: int, report: FillReport, after: Aftermath) -> None:
         """An execution proves the order: the attempt is accepted whatever we believed."""
+        given_up = attempt_no != entry.order["attempt_no"] or entry.status is Status.QUEUED
+        if given_up and not entry.was_replaced(attempt_no):
+            after.strays.append((entry.id, attempt_no))  # what is left of it must not trade beside its successor
         attempt = entry.attempts[attempt_no]
         if attempt["outcome"] != Outcome.ACCEPTED:
             _accept(entry, attempt_no)
@@ -334,6 +344,7 @@ def _promote(entry: Entry, attempt_no: int) -> None:
     """The broker has confirmed a replace: the new attempt speaks for the order, which takes its terms."""
     terms = terms_of(entry.attempts[attempt_no]["terms"])
     entry.set_terms(attempt_no=attempt_no, **terms)
+    entry.complete()
     entry.note("replaced", f"attempt {attempt_no} at {entry.attempts[attempt_no]['broker']}: {words(terms)}")
 
 

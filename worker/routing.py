@@ -130,7 +130,8 @@ def _onward(case: Case, reason: str) -> Decision:
     # The route is through: whoever was merely out of reach is asked again, until the order expires.
     waiting = [b for b in _after(case) if b not in out and (b == case.broker or may_take(case, b))]
     if waiting:
-        return Go(waiting[0], max(_pause(case), case.retry_pause), reason)
+        reachable = [b for b in waiting if b not in case.unavailable]
+        return Go((reachable or waiting)[0], max(_pause(case), case.retry_pause), reason)
     refused = case.refused_before or not isinstance(case.error, NotSent)
     return Stop(Status.REJECTED if refused else Status.DENIED, reason)
 

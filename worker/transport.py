@@ -66,7 +66,7 @@ def clean(item: bytes) -> bytes:
         ).encode()
     except KeyError as error:
         raise Unreadable(f"{error.args[0]} is missing") from error
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise Unreadable(str(error) if isinstance(error, Unreadable) else f"not a Celery message: {error}") from error
 
 

@@ -22,15 +22,15 @@ _ORDERS = """
 CREATE VIEW v_orders AS
 SELECT client_order_id, strategy, symbol, side, quantity, order_type, limit_price, stop_price, trail_amount,
        trail_percent, time_in_force, extended_hours, tags, status, route, broker, broker_order_id,
-       attempt_no AS attempt_count, filled_quantity, quantity - filled_quantity AS remaining_quantity, avg_fill_price,
-       filled_quantity * avg_fill_price AS filled_notional, reason, created_at, expires_at, submitted_at, accepted_at,
-       closed_at, updated_at
+       attempt_no AS attempt_count, filled_quantity, round(quantity - filled_quantity, 9) AS remaining_quantity,
+       avg_fill_price, round(filled_quantity * avg_fill_price, 9) AS filled_notional, reason, created_at, expires_at,
+       submitted_at, accepted_at, closed_at, updated_at
 FROM orders
 """
 _FILLS = """
 CREATE VIEW v_fills AS
 SELECT f.broker, f.execution_id, f.client_order_id, f.attempt_no, o.strategy, o.symbol, o.side, f.quantity, f.price,
-       f.quantity * f.price AS notional, f.commission, f.late, f.filled_at, f.recorded_at
+       round(f.quantity * f.price, 9) AS notional, f.commission, f.late, f.filled_at, f.recorded_at
 FROM fills f JOIN orders o ON o.client_order_id = f.client_order_id
 """
 _ATTEMPTS = """

@@ -33,7 +33,7 @@ def test_no_order_may_have_an_id_that_looks_like_an_attempts() -> None:
 
 
 @given(IDS, NUMBERS, st.sampled_from(LENGTHS))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_it_fits_and_keeps_to_the_characters_brokers_take(client_order_id: str, number: int, longest: int) -> None:
     found = attempt_id(client_order_id, number, longest)
     assert longest is None or len(found) <= longest
@@ -66,7 +66,7 @@ def two_ids(draw: st.DrawFn) -> tuple[str, str]:
 
 
 @given(two_ids(), NUMBERS, NUMBERS, st.sampled_from(LENGTHS))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_two_orders_never_share_an_id(pair: tuple[str, str], one: int, other: int, longest: int) -> None:
     assert attempt_id(pair[0], one, longest) != attempt_id(pair[1], other, longest)
 

@@ -171,7 +171,9 @@ def closed_port() -> str:
 
 
 @pytest.mark.parametrize(
-    "url", [closed_port(), "http://does-not-exist.invalid", "http://", "nonsense", "http://[::1", "ftp://127.0.0.1/"]
+    "url",
+    [closed_port(), "http://does-not-exist.invalid", "http://", "nonsense", "http://[::1", "ftp://127.0.0.1/"],
+    ids=["closed port", "no such host", "no host", "no scheme", "broken address", "other scheme"],
 )
 def test_what_never_connected_was_never_sent(wire: Wire, url: str) -> None:
     gate_calls: list[None] = []

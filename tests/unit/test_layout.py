@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -30,10 +31,16 @@ def loaded_by(*modules: str) -> set[str]:
     return set(done.stdout.split())
 
 
+@cache
+def tree(path: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(path.read_text())))
+
+
+@cache
 def imports(path: Path) -> set[str]:
     """Every module that a file imports, at its top or inside a function."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in tree(path):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -62,8 +69,7 @@ def test_no_import_is_relative() -> None:
     """Two names for one module are two modules: the tables would be defined twice."""
     for layer in LAYERS:
         for path in (ROOT / layer).rglob("*.py"):
-            tree = ast.walk(ast.parse(path.read_text()))
-            assert not [node for node in tree if isinstance(node, ast.ImportFrom) and node.level], path
+            assert not [node for node in tree(path) if isinstance(node, ast.ImportFrom) and node.level], path
 
 
 def test_broker_sdks_are_imported_by_adapters_alone() -> None:

@@ -196,13 +196,13 @@ def test_an_unknown_outcome_is_never_resent_nor_ended(found: Case) -> None:
 
 
 @given(cases(NotSent, Refused))
-@rounds(max_examples=150, deadline=None)
+@rounds(max_examples=100, deadline=None)
 def test_a_known_outcome_never_waits_for_evidence(found: Case) -> None:
     assert not isinstance(decide(found), Hold)
 
 
 @given(cases(NotSent, Refused))
-@rounds(max_examples=150, deadline=None)
+@rounds(max_examples=100, deadline=None)
 def test_an_order_moves_only_where_it_may(found: Case) -> None:
     decision = decide(found)
     if not isinstance(decision, Go):

@@ -24,7 +24,7 @@ from models.errors import (
     UnreadableReply,
     Unsupported,
 )
-from models.messages import OrderRequest, plain, utcnow
+from models.messages import OrderRequest, utcnow
 from models.reports import (
     AccountReport,
     Bar,
@@ -39,13 +39,14 @@ from models.reports import (
     Sighting,
 )
 from models.settings import BrokerSettings
-from models.vocabulary import OrderType, TimeInForce
 from worker.brokers import alpaca_reports as read
 from worker.brokers.alpaca_codes import Duplicate
+from worker.brokers.alpaca_replace import check_trail, replace
 from worker.brokers.alpaca_rest import READ_WITHIN_S, Access, AlpacaRest, access_from
 from worker.brokers.alpaca_stream import TradeUpdates, stream_url
 from worker.brokers.base import AbsenceRule, BrokerInterface, Capabilities, OrderRef, Ticket
 from worker.brokers.http import exchange, lost_after
+from worker.brokers.replacing import check_changes
 from worker.brokers.values import UNREADABLE, rfc3339, segment
 
 T = TypeVar("T")
@@ -72,6 +73,7 @@ class AlpacaBroker(BrokerInterface):
     capabilities = Capabilities(
         fractional=True,
         dedupes_client_order_id=True,
+        replaces="new_order",
         absence=AbsenceRule(min_age_s=10, sightings=3),
         timeframes=_TIMEFRAMES,
     )
@@ -160,7 +162,8 @@ class AlpacaBroker(BrokerInterface):
     # -- ORDERS ---
     def place_order(self, ticket: Ticket) -> OrderReport:
         """Send one order under its client_order_id; an id that exists already is our own first send."""
-        self._check(ticket.order)
+        self.capabilities.check(ticket.order, self.name)
+        read.check_terms(ticket.order, self.name)
         rest, our_id = self._account, ticket.broker_client_order_id
         body = read.order_body(ticket.order, our_id)
         with exchange(ticket.deadline_s):
@@ -178,6 +181,14 @@ class AlpacaBroker(BrokerInterface):
         """Ask for the cancel; Alpaca answers 204 before it is done."""
         order_id = ref.broker_order_id or self._id_of(ref)
         self._account.delete(f"/orders/{segment(order_id)}", READ_WITHIN_S)
+
+    def replace_order(self, ref: OrderRef, ticket: Ticket) -> OrderReport:
+        """Have Alpaca make a new order in place of a live one; see `alpaca_replace`."""
+        check_changes(ref.order, ticket.order, self.name)
+        check_trail(ref.order, ticket.order, self.name)
+        self.capabilities.check(ticket.order, self.name)
+        read.check_terms(ticket.order, self.name)
+        return replace(self.name, self._account, self.find_order, ref, ticket)
 
     def find_order(self, ref: OrderRef) -> Sighting:
         """Look the order up by the id we gave it; unique at Alpaca for ever."""
@@ -229,23 +240,6 @@ class AlpacaBroker(BrokerInterface):
                 return sorted((f for f in found.values() if f.filled_at >= since), key=lambda f: f.filled_at)
             self._must_advance(fresh)
             query["page_token"] = page[-1].execution_id
-
-    def _check(self, order: OrderRequest) -> None:
-        self.capabilities.check(order, self.name)
-        whole = order.quantity == order.quantity.to_integral_value()
-        if not whole and order.time_in_force is not TimeInForce.DAY:
-            raise Unsupported(
-                f"{self.name} takes fractional quantities with time_in_force day only, was {order.time_in_force} "
-                f"with {plain(order.quantity)}",
-                broker=self.name,
-            )
-        calm = order.order_type is OrderType.LIMIT and order.time_in_force is TimeInForce.DAY
-        if order.extended_hours and not calm:
-            raise Unsupported(
-                f"{self.name} trades extended hours with limit day orders only, was {order.order_type} "
-                f"{order.time_in_force}",
-                broker=self.name,
-            )
 
     def _first_send(self, ticket: Ticket) -> OrderReport:
         """Return the order that took our client_order_id before, if it is ours."""

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
 
+from models.errors import Unsupported
 from models.messages import OrderRequest, plain
 from models.reports import AccountReport, Bar, BrokerStatus, FillReport, OrderReport, PositionReport, QuoteReport
 from models.vocabulary import OrderType, Side, TimeInForce, signed
@@ -50,6 +51,31 @@ LIVE_HOST = "api.alpaca.markets"
 def is_live(base_url: str) -> bool:
     """Tell whether real money is behind a URL."""
     return (urlsplit(base_url).hostname or "").rstrip(".").lower() == LIVE_HOST
+
+
+def check_terms(order: OrderRequest, broker: str) -> None:
+    """Raise Unsupported for what Alpaca takes in no form (BROKERS.md 2.3); called before anything is sent."""
+    whole = order.quantity == order.quantity.to_integral_value()
+    tif, kind = order.time_in_force, order.order_type
+    rules = (
+        (whole or tif is TimeInForce.DAY, f"takes fractional quantities with time_in_force day only, was {tif} with"),
+        (whole or kind is not OrderType.TRAILING_STOP, "takes no fractional trailing stops, was"),
+        (
+            not order.extended_hours or (kind is OrderType.LIMIT and tif is TimeInForce.DAY),
+            f"trades extended hours with limit day orders only, was {kind} {tif},",
+        ),
+        (
+            tif not in (TimeInForce.OPG, TimeInForce.CLS) or kind in (OrderType.MARKET, OrderType.LIMIT),
+            f"takes {tif} for market and limit orders only, was {kind},",
+        ),
+        (
+            kind is not OrderType.TRAILING_STOP or tif in (TimeInForce.DAY, TimeInForce.GTC),
+            f"takes trailing stops as day or gtc only, was {tif},",
+        ),
+    )
+    for holds, words in rules:
+        if not holds:
+            raise Unsupported(f"{broker} {words} {plain(order.quantity)}", broker=broker)
 
 
 def order_body(order: OrderRequest, client_order_id: str) -> dict[str, Any]:

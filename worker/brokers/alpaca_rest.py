@@ -89,6 +89,10 @@ class AlpacaRest:
         """Send once; NotSent, Refused or OutcomeUnknown if it fails."""
         return self._once(lambda: self._api.post(path, body), deadline_s, gate)
 
+    def patch(self, path: str, body: Mapping[str, Any], deadline_s: float, gate: Callable[[], None]) -> Any:
+        """Send once; NotSent, Refused or OutcomeUnknown if it fails."""
+        return self._once(lambda: self._api.patch(path, body), deadline_s, gate)
+
     def delete(self, path: str, deadline_s: float) -> None:
         """Send once; NotSent, Refused or OutcomeUnknown if it fails."""
         self._once(lambda: self._api.delete(path), deadline_s, passing)

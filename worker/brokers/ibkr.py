@@ -10,6 +10,7 @@
 | ibkr_change    | one change of a live order: its evidence and the verdict on it                     |
 | ibkr_replace   | change: the order of operations                                                   |
 | ibkr_data      | account, positions, quotes, bars                                                  |
+| ibkr_pacing    | how often bars may be asked for                                                   |
 | ibkr_session   | one connection: raw messages in, single messages out, 1100/1101/1102              |
 | ibkr_terms     | words and numbers between corro and IB                                            |
 | ibkr_wire      | the SDK shim, the settings, the loop's thread, pacing, complete listings          |
@@ -37,6 +38,7 @@ from worker.brokers.ibkr_change import Change
 from worker.brokers.ibkr_data import BAR_SIZES
 from worker.brokers.ibkr_evidence import OrderBook
 from worker.brokers.ibkr_flight import Departure, Flight
+from worker.brokers.ibkr_pacing import HistoryPace
 from worker.brokers.ibkr_session import Session
 from worker.brokers.ibkr_wire import LoopThread, Options, Pace, Sdk, load_sdk
 from worker.brokers.replacing import check_changes
@@ -80,6 +82,7 @@ class IbkrBroker(BrokerInterface):
         self._thread = LoopThread(name)
         self._book = OrderBook(name, self._emit, time.monotonic)
         self._pace: Pace | None = None
+        self._history = HistoryPace(time.monotonic)
         self._sdk: Sdk | None = None
         self._live: Session | None = None
         self._cut_at: float | None = None
@@ -239,7 +242,7 @@ class IbkrBroker(BrokerInterface):
     def get_historical_data(self, symbol: str, timeframe: str, start: datetime, end: datetime) -> Sequence[Bar]:
         """Return trade bars of the regular session; daily and longer ones begin at midnight in New York."""
         session = self._session()
-        return self._call(ibkr_data.bars(session, symbol, timeframe, start, end), 600, "bars")
+        return self._call(ibkr_data.bars(session, self._history, symbol, timeframe, start, end), 600, "bars")
 
     # -- INSIDE ---
     def _session(self) -> Session:

@@ -1,9 +1,9 @@
 """One change of a live order on its way to IB: its evidence, and the verdict on it.
 
 IB changes an order in place: placeOrder with the order id it has, from the client id that placed it, and only quantity,
-prices and time in force may differ (BROKERS.md 1.4). `totalQuantity` is the new total, what is filled included. Evidence
-of success is an openOrder on the wire with the new terms; codes that say no leave the original order as it was, and
-what the SDK makes of them locally (Cancelled) is no evidence at all (1.9).
+prices and time in force may differ (BROKERS.md 1.4). `totalQuantity` is the new total, what is filled included.
+Evidence of success is an openOrder on the wire with the new terms; codes that say no leave the original order as it
+was, and what the SDK makes of them locally (Cancelled) is no evidence at all (1.9).
 """
 
 from __future__ import annotations
@@ -105,7 +105,9 @@ class Change(Departure):
         if verdict is Verdict.UNKNOWN:
             words = words or f"the order is {self.ended[0] if self.ended else 'gone'}"
             return Unmapped(f"{where}: {words}; either terms may stand", broker=broker, code=code)
-        return SubmitTimeout(f"{where} was not shown within {waited_s:.1f} s {words}".rstrip(), broker=broker, code=code)
+        return SubmitTimeout(
+            f"{where} was not shown within {waited_s:.1f} s {words}".rstrip(), broker=broker, code=code
+        )
 
     def _end(self, status: str, now: float) -> None:
         if status in _OVER and self.ended is None:

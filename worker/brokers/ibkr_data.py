@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from models.errors import CorroError, InstrumentUnknown, NoData, Unsupported
 from models.reports import AccountReport, Bar, PositionReport, QuoteReport
+from models.timeframes import NEW_YORK, TIMEFRAMES
 from worker.brokers import ibkr_terms as terms
 from worker.brokers.ibkr_codes import read_error
+from worker.brokers.ibkr_pacing import HistoryPace
 from worker.brokers.ibkr_session import Session
 
 #: Of accountSummary; AccountType and the like are not needed. TWS allows two summaries at a time.
@@ -23,22 +24,35 @@ _SUMMARY = {
     "NetLiquidation": "equity",
     "TotalCashValue": "cash",
     "BuyingPower": "buying_power",
+    "DayTradesRemaining": "day_trades_left",
 }
+#: Day trades in five business days that an account below the margin for more may make; IB tells how many are left,
+#: and -1 where it does not count.
+_DAY_TRADES = 3
 #: A snapshot ends by itself within 11 s on a quiet symbol.
 QUOTE_TIMEOUT_S = 12.0
 BARS_TIMEOUT_S = 60.0
 #: Quotes that TWS marks as delayed, or delayed and frozen.
 _DELAYED = frozenset({3, 4})
-#: Trading days begin at midnight in New York, as with the other brokers' daily bars.
-_NEW_YORK = ZoneInfo("America/New_York")
 
 
 @dataclass(frozen=True, slots=True)
 class BarSize:
-    """IB's word for a timeframe, and the most days one request may span (BROKERS.md 1.10)."""
+    """IB's word for a timeframe, and the most days one request may span (BROKERS.md 1.10).
+
+    `unit` is the letter durations are written with, and how many days it stands for at least.
+    """
 
     word: str
     max_days: int
+    unit: tuple[str, int] = ("D", 1)
+
+    def duration(self, days: int) -> str:
+        """Write a duration that holds so many days: no shorter than a bar, and years above one year."""
+        letter, length = self.unit
+        if days > 365:
+            return f"{math.ceil(days / 365)} Y"
+        return f"{math.ceil(days / length)} {letter}"
 
 
 BAR_SIZES = {
@@ -48,8 +62,8 @@ BAR_SIZES = {
     "30Min": BarSize("30 mins", 30),
     "1Hour": BarSize("1 hour", 30),
     "1Day": BarSize("1 day", 365),
-    "1Week": BarSize("1W", 5 * 365),
-    "1Month": BarSize("1M", 10 * 365),
+    "1Week": BarSize("1W", 5 * 365, ("W", 7)),
+    "1Month": BarSize("1M", 10 * 365, ("M", 28)),
 }
 
 
@@ -77,6 +91,7 @@ async def account(session: Session) -> AccountReport:
     if not rows:
         raise NoData(f"{session.options.broker}: TWS told nothing about account {session.account}")
     values = {_SUMMARY[row.tag]: terms.number(row.value) for row in rows if row.tag in _SUMMARY}
+    left = values.get("day_trades_left")
     return AccountReport(
         account_id=session.account,
         currency=next((row.currency for row in rows if row.tag == "NetLiquidation" and row.currency), "USD"),
@@ -85,6 +100,7 @@ async def account(session: Session) -> AccountReport:
         equity=values.get("equity"),
         portfolio_value=values.get("equity"),
         total_liquidity=values.get("cash"),
+        day_trade_count=max(_DAY_TRADES - int(left), 0) if left is not None and left >= 0 else None,
         paper=session.account.startswith("D"),
     )
 
@@ -148,7 +164,9 @@ def _forget(wrapper: Any, contract: Any) -> None:
         del wrapper.reqId2Ticker[number]
 
 
-async def bars(session: Session, symbol: str, timeframe: str, start: datetime, end: datetime) -> list[Bar]:
+async def bars(
+    session: Session, pace: HistoryPace, symbol: str, timeframe: str, start: datetime, end: datetime
+) -> list[Bar]:
     """Read bars, newest request first, in as many requests as IB's limits need."""
     size = BAR_SIZES.get(timeframe)
     if size is None:
@@ -156,10 +174,11 @@ async def bars(session: Session, symbol: str, timeframe: str, start: datetime, e
         raise Unsupported(f"{session.options.broker} has no {timeframe} bars, only {words}")
     contract = await _contract(session, symbol)
     found: dict[datetime, Bar] = {}
-    upto = end
+    # A request that ends within a bar gets a part of that bar: end at midnight, or now.
+    upto = min(max(TIMEFRAMES[name].around(end, end)[1] for name in ("1Day", timeframe)), datetime.now(UTC))
     while upto > start:
         days = min(math.ceil((upto - start) / timedelta(days=1)), size.max_days)
-        part = await _bars_upto(session, contract, size, upto, days)
+        part = await _bars_upto(session, pace, contract, size, upto, days)
         found |= {bar.start: bar for bar in (_bar(raw, timeframe) for raw in part)}
         upto = min([upto - timedelta(days=days), *(_start(part[0], timeframe) for _ in part[:1])])
     wanted = [bar for at, bar in sorted(found.items()) if start <= at < end]
@@ -168,20 +187,23 @@ async def bars(session: Session, symbol: str, timeframe: str, start: datetime, e
     return wanted
 
 
-async def _bars_upto(session: Session, contract: Any, size: BarSize, upto: datetime, days: int) -> Sequence[Any]:
-    duration = f"{days} D" if days <= 365 else f"{math.ceil(days / 365)} Y"
+async def _bars_upto(
+    session: Session, pace: HistoryPace, contract: Any, size: BarSize, upto: datetime, days: int
+) -> Sequence[Any]:
+    last, duration = upto.astimezone(UTC).replace(microsecond=0), size.duration(days)
 
-    def request() -> Any:
-        # formatDate 2: epoch seconds, so that no zone has to be guessed. timeout 0: ours counts, the SDK's says [].
-        return session.ib.reqHistoricalDataAsync(
-            contract, upto.astimezone(UTC), duration, size.word, "TRADES", True, 2, timeout=0
-        )
+    async def request() -> Sequence[Any]:
+        try:
+            # formatDate 2: epoch seconds, so that no zone has to be guessed. timeout 0: ours counts, the SDK's says [].
+            arguments = (contract, last, duration, size.word, "TRADES", True, 2)
+            ask = lambda: session.ib.reqHistoricalDataAsync(*arguments, timeout=0)  # noqa: E731
+            found: Sequence[Any] = await _request(session, "bars", ask, BARS_TIMEOUT_S)
+            return found
+        except NoData:
+            return ()
 
-    try:
-        found: Sequence[Any] = await _request(session, "bars", request, BARS_TIMEOUT_S)
-        return found
-    except NoData:
-        return ()
+    rows: Sequence[Any] = await pace.ask(contract.conId, (last, duration, size.word), request)
+    return rows
 
 
 def _bar(raw: Any, timeframe: str) -> Bar:
@@ -199,7 +221,7 @@ def _start(raw: Any, timeframe: str) -> datetime:
         day -= timedelta(days=day.weekday())
     elif timeframe == "1Month":
         day = day.replace(day=1)
-    return datetime.combine(day, time(), _NEW_YORK).astimezone(UTC)
+    return datetime.combine(day, time(), NEW_YORK).astimezone(UTC)
 
 
 # -- INSIDE ---

@@ -216,7 +216,14 @@ class OrderBook:
         report = self.report(known)
         if report.status is BrokerStatus.UNKNOWN:
             return  # PendingSubmit and a bare Inactive prove nothing: no news yet
-        key = (report.status, report.code, report.filled_quantity, report.quantity, report.limit_price, report.stop_price)
+        key = (
+            report.status,
+            report.code,
+            report.filled_quantity,
+            report.quantity,
+            report.limit_price,
+            report.stop_price,
+        )
         if key != known.pushed:
             known.pushed = key
             self._emit(report)

@@ -59,13 +59,17 @@ async def _live(session: Session, ref: OrderRef) -> KnownOrder:
     except NotSent:
         raise
     except BrokerError as error:
-        raise NotConnected(f"{broker}: not changed, the open orders could not be read: {error}", broker=broker) from None
+        raise NotConnected(
+            f"{broker}: not changed, the open orders could not be read: {error}", broker=broker
+        ) from None
     lines = [line for line in listed if matches(ref, line.ref, line.perm_id)]
     if not lines:
         raise OrderRejected(f"{broker}: not among the open orders, nothing to change; read it again", broker=broker)
     if len(lines) > 1:
         ids = ", ".join(str(line.perm_id) for line in lines)
-        raise OrderRejected(f"{broker}: several orders are live under this reference ({ids}): not changed", broker=broker)
+        raise OrderRejected(
+            f"{broker}: several orders are live under this reference ({ids}): not changed", broker=broker
+        )
     if not is_ours(session, lines[0]):
         owner = f"client id {lines[0].client_id}"
         raise OrderRejected(f"{broker}: it belongs to {owner}, and IB lets only that one change it", broker=broker)

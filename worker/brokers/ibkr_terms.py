@@ -128,7 +128,7 @@ def check_terms(order: OrderRequest, ref: str, broker: str) -> None:
 
 
 def check_change(old: OrderRequest, new: OrderRequest, broker: str) -> None:
-    """Raise Unsupported for a change that IB would answer with 105: on-close is an order type there (BROKERS.md 4.2)."""
+    """Raise Unsupported for a change that IB answers with 105: on-close is an order type there (BROKERS.md 4.2)."""
     if old.time_in_force is not new.time_in_force and TimeInForce.CLS in (old.time_in_force, new.time_in_force):
         words = f"time_in_force from {old.time_in_force} to {new.time_in_force}: that is another order type there"
         raise Unsupported(f"{broker}: a replace cannot change {words}", broker=broker)

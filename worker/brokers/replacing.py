@@ -29,7 +29,9 @@ def check_changes(old: OrderRequest, new: OrderRequest, broker: str) -> None:
         raise Unsupported(f"{broker}: the new terms are those the order has", broker=broker)
 
 
-def left_to_trade(ref: OrderRef, total: Decimal, quantity: Decimal | None, filled: Decimal | None, broker: str) -> Decimal:
+def left_to_trade(
+    ref: OrderRef, total: Decimal, quantity: Decimal | None, filled: Decimal | None, broker: str
+) -> Decimal:
     """Return what a replacement may trade so that the whole order comes to its new total.
 
     The live order may be a replacement itself, for less than its order's total: what its predecessors have filled is

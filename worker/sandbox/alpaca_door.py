@@ -53,9 +53,9 @@ EVENTS = {"accepted": "new", **{kind: kind for kind in ("canceled", "rejected", 
 class AlpacaDoor(HttpDoor):
     """Alpaca in front of the market.
 
-    Faults beyond the common ones: `stream_silent`, `duplicate_update`, `garbage_update` [unreadable, replace] and
-    `not_found_lag` [seconds]. Operations: account, positions, close, list, place, get, find, replace, cancel,
-    clock, calendar, assets, activities, quote, bars, stream.
+    Faults beyond the common ones: `stream_silent`, `duplicate_update`, `garbage_update` [unreadable, replace],
+    `replace_rejected` and `not_found_lag` [seconds]. Operations: account, positions, close, list, place, get, find,
+    replace, cancel, clock, calendar, assets, activities, quote, bars, stream.
     """
 
     def __init__(self, market: Market, name: str = "alpaca") -> None:
@@ -175,12 +175,25 @@ class AlpacaDoor(HttpDoor):
         changes = read_changes(order, body)
         name = str(body.get("client_order_id") or uuid.uuid4())
         self.rules.check_unique(name)
-        changes["quantity"] = changes.get("quantity", order.quantity) - order.filled_quantity
-        extra = {"replaces": order_id(order)}
-        successor = self.market.replace(order, **changes, client_order_id=name, extra=extra)
+        # The new order trades its qty as it stands, the old one's unless another is given (alpacahq/Alpaca-API#165).
+        changes |= {"client_order_id": name, "extra": {"replaces": order_id(order)}}
+        if self.take("replace_rejected", symbol=order.symbol):
+            return web.json_response(order_json(self._refuse_late(order, changes)))
+        successor = self.market.replace(order, **changes)
         self._ids[order_id(successor)] = successor
         order.extra["replaced_by"] = order_id(successor)
         return web.json_response(order_json(successor))
+
+    def _refuse_late(self, order: MarketOrder, changes: dict[str, Any]) -> MarketOrder:
+        """Answer as if the order were replaced, and reject the new one a moment later: the old one stands."""
+        names = ("symbol", "side", "quantity", "order_type", "time_in_force", "limit_price", "stop_price")
+        fields = {name: getattr(order, name) for name in (*names, "trail_amount", "trail_percent", "extended_hours")}
+        late = self.market.place(door=self.name, account=ACCOUNT_NUMBER, **{**fields, **changes})
+        late.held, self._ids[order_id(late)] = True, late
+        loop, delay = asyncio.get_running_loop(), self.market.fill_delay
+        loop.call_later(delay, self.market.reject, late, "replace rejected")
+        loop.call_later(delay, self.stream.publish, "order_replace_rejected", order)
+        return late
 
     async def _cancel(self, request: web.Request) -> web.Response:
         self._request_cancel(self._named(request))

@@ -290,9 +290,9 @@ def read_changes(order: MarketOrder, body: Any) -> dict[str, Any]:
         changes["time_in_force"] = _choice(body, "time_in_force", TIMES_IN_FORCE)
     if any(isinstance(value, Decimal) and value <= 0 for value in changes.values()):
         raise malformed("quantities and prices must be > 0")
-    quantity = changes.get("quantity", order.quantity)
-    if quantity <= order.filled_quantity:
-        raise unprocessable(f"qty must be > filled qty {plain(order.filled_quantity)}")
+    wanted = changes.get("quantity", order.quantity)
+    if wanted != order.quantity and any(size != size.to_integral_value() for size in (wanted, order.quantity)):
+        raise unprocessable("qty of fractional orders cannot be changed")
     for name in ("limit_price", "stop_price"):
         check_increment(name, changes.get(name))
     return changes

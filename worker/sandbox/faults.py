@@ -53,6 +53,7 @@ HTTP_KINDS = frozenset(
         "stream_silent",
         "duplicate_update",
         "garbage_update",
+        "replace_rejected",  # Alpaca: a replace is answered with 200, and its order rejected a moment later
     }
 )
 KINDS = COMMON_KINDS | TWS_KINDS | HTTP_KINDS

@@ -262,7 +262,18 @@ class OrderDesk:
             words = "Error validating request.-'bN' : cause - Invalid change"
             client.answer(error(request.order_id, 321, words, client.version))
             return
-        new = self._fields(request, client)
+        fault = self.market.faults.take_aimed(self.name, _ARRIVAL_FAULTS, "replace", order.symbol)
+        if fault is not None and not self._is_taken(fault):
+            if fault.kind != "hang":
+                code, words = int(fault.options.get("code", 201)), fault.options.get("text", "Order rejected - sandbox")
+                client.answer(error(request.order_id, code, words, client.version))
+            return
+        self._apply_change(client, tws, request)
+        if fault is not None:
+            self._misbehave(client, tws, fault)
+
+    def _apply_change(self, client: Outlet, tws: TwsOrder, request: OrderRequest) -> None:
+        order, new = tws.order, self._fields(request, client)
         names = ("quantity", "limit_price", "stop_price", "trail_amount", "trail_percent", "time_in_force")
         changes = {name: new[name] for name in names if new[name] != getattr(order, name)}
         if order.order_type == "trailing_stop":

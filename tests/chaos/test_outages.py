@@ -1,0 +1,190 @@
+"""The queue and the database go away and come back: no order is lost, none is sent without a record."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from models.errors import DatabaseUnavailable
+from producers.bell import envelope
+from producers.client import OrderClient
+from tests.kit import Postgres, World, events_of, eventually, never, outcomes_of
+
+NewWorld = Callable[..., World]
+
+
+def test_orders_survive_a_queue_that_is_killed_and_wiped_while_they_wait(new_world: NewWorld) -> None:
+    world = new_world(["alpaca"])
+    placed = [world.send("AAPL", "buy", 1 + n) for n in range(5)]
+    assert world.queue.llen("orders.alpaca") == 5
+    world.kill_queue(wipe=True)
+    world.start_queue()
+    assert world.queue.llen("orders.alpaca") == 0
+    world.start("alpaca")
+    for order in placed:
+        assert outcomes_of(world.wait(order, "filled")) == [("alpaca", "accepted")]
+
+
+def test_trading_goes_on_without_a_queue_and_by_message_after_its_return(new_world: NewWorld) -> None:
+    world = new_world(["alpaca", "ibkr"])
+    world.start_all()
+    world.wait(world.send(), "filled")
+    world.kill_queue(wipe=True)
+
+    for broker in ("alpaca", "ibkr"):
+        began = time.monotonic()
+        order = world.send("KO", "buy", 3, route=[broker])
+        assert time.monotonic() - began < 1.0
+        world.wait(order, "filled", 5)
+    resting = world.send("KO", "buy", 3, order_type="limit", limit_price="1", route="alpaca")
+    world.wait(resting, "accepted", 5)
+    world.client.cancel(resting.client_order_id)
+    world.wait(resting, "canceled", 5)
+
+    world.start_queue()
+    # A message that no row knows: only a worker that consumes again can execute it.
+    foreign = {"client_order_id": "by-message", "symbol": "KO", "side": "buy", "quantity": "2"}
+    world.queue.lpush("orders.alpaca", envelope("orders.submit", "orders.alpaca", {"orders": [foreign]}))
+    world.wait("by-message", "filled", 25)
+
+
+def test_a_frozen_queue_holds_no_strategy_up(new_world: NewWorld) -> None:
+    world = new_world(["alpaca"])
+    world.start("alpaca")
+    world.wait(world.send(), "filled")
+    pid = world.queue_pid()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        for client in (world.client, OrderClient(world.settings)):  # warm and cold
+            began = time.monotonic()
+            order = client.submit(world.request("KO", "buy", 2))
+            assert time.monotonic() - began < 1.0
+            assert world.row(order.client_order_id)["status"] in ("queued", "submitted", "accepted", "filled")  # type: ignore[index]
+            world.wait(order, "filled", 5)
+            if client is not world.client:
+                client.close()
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    world.wait(world.send(), "filled")
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Postgres]:
+    """A server that may be stopped."""
+    server = Postgres()
+    yield server
+    server.close()
+
+
+def test_without_its_database_nothing_is_recorded_enqueued_or_sent(
+    new_world: NewWorld, own_postgres: Postgres
+) -> None:
+    world = new_world(["alpaca", "ibkr"], database_url=own_postgres.fresh())
+    world.start_all()
+    resting = world.send("MSFT", "buy", 1, order_type="limit", limit_price="1", route="alpaca")
+    world.wait(resting, "accepted")
+    foreign = {"client_order_id": "while-down", "symbol": "KO", "side": "buy", "quantity": "2"}
+
+    own_postgres.stop()
+    try:
+        before = {queue: world.queue.llen(queue) for queue in ("orders.alpaca", "orders.ibkr")}
+        for _ in range(3):
+            with pytest.raises(DatabaseUnavailable):
+                world.client.submit(world.request("KO", "buy", 1))
+        with pytest.raises(DatabaseUnavailable):
+            world.client.order(resting.client_order_id)
+        assert {queue: world.queue.llen(queue) for queue in before} == before
+        at_doors = len(world.control.orders())
+        world.queue.lpush("orders.alpaca", envelope("orders.submit", "orders.alpaca", {"orders": [foreign]}))
+        world.control.set_price("MSFT", "0.90")  # a fill that nobody can record now
+        never(lambda: len(world.control.orders()) != at_doors, 1.5)
+        assert all(process.popen.poll() is None for process in world.fleet.processes.values())
+    finally:
+        own_postgres.start()
+
+    assert world.wait(resting, "filled", 20)["filled_quantity"] == 1
+    for broker in ("alpaca", "ibkr"):
+        world.wait(world.send("KO", "buy", 2, route=broker), "filled", 20)
+    assert len(world.at_doors(symbol="KO")) >= 2
+
+
+def test_an_answer_that_could_not_be_recorded_is_read_again(new_world: NewWorld, own_postgres: Postgres) -> None:
+    """The database goes away between the send and the record."""
+    world = new_world(["alpaca"], database_url=own_postgres.fresh())
+    world.control.add_fault("alpaca", "slow", count=1, symbol="PEP", seconds=2.0, operation="place")
+    world.start("alpaca")
+    order = world.send("PEP", "buy", 4)
+    eventually(lambda: world.at_doors(symbol="PEP"), 10)
+    own_postgres.stop()
+    try:
+        never(lambda: len(world.at_doors(symbol="PEP")) != 1, 3)
+    finally:
+        own_postgres.start()
+    whole = world.wait(order, "filled", 30)
+    assert outcomes_of(whole) == [("alpaca", "accepted")]
+    assert len(world.at_doors(symbol="PEP")) == 1
+
+
+def test_a_locked_sqlite_file_refuses_orders_and_sends_nothing(new_world: NewWorld) -> None:
+    world = new_world(["alpaca"])
+    world.start("alpaca")
+    order = world.wait(world.send(), "filled")
+    lock = sqlite3.connect(world.home / "corro.db", isolation_level=None)
+    lock.execute("BEGIN EXCLUSIVE")
+    try:
+        began = time.monotonic()
+        with pytest.raises(DatabaseUnavailable, match="locked"):
+            world.client.submit(world.request("KO", "buy", 1))
+        assert time.monotonic() - began < 8
+        assert world.queue.llen("orders.alpaca") == 0
+        assert world.at_doors(symbol="KO") == []
+    finally:
+        lock.execute("ROLLBACK")
+        lock.close()
+    assert order["status"] == "filled"
+    world.wait(world.send("KO", "buy", 2), "filled", 20)
+
+
+def test_a_gateway_that_goes_down_is_passed_by_and_what_it_filled_meanwhile_is_picked_up(new_world: NewWorld) -> None:
+    world = new_world(["ibkr", "alpaca"])
+    world.start_all()
+    resting = {b: world.send("MSFT", "buy", 2, order_type="limit", limit_price="5", route=b) for b in world.brokers}
+    for order in resting.values():
+        world.wait(order, "accepted")
+
+    world.control.add_fault("ibkr", "down")
+    eventually(lambda: world.state(world.fleet.processes["ibkr"]) == "disconnected", 10)
+    moved = world.wait(world.send("KO", "buy", 1), "filled")
+    assert moved["broker"] == "alpaca"
+    assert world.at_doors(moved["client_order_id"])[0]["door"] == "alpaca"
+    world.control.set_price("MSFT", "4")  # both rest there and are filled now, one of them unseen
+    eventually(lambda: {o["state"] for o in world.at_doors(symbol="MSFT")} == {"filled"}, 10)
+    world.wait(resting["alpaca"], "filled")
+    assert world.row(resting["ibkr"].client_order_id)["status"] == "accepted"  # type: ignore[index]
+
+    world.control.clear_faults("ibkr")
+    whole = world.wait(resting["ibkr"], "filled", 20)
+    assert sum(fill["quantity"] for fill in whole["fills"]) == 2
+    assert "late_fill" not in events_of(whole)
+    eventually(lambda: world.state(world.fleet.processes["ibkr"]) == "ready", 10)
+    assert world.wait(world.send("KO", "buy", 1), "filled")["broker"] == "ibkr"
+
+
+@pytest.mark.parametrize("broker", ["ibkr", "alpaca", "tda"])
+def test_a_cut_connection_is_mended_and_orders_under_way_are_counted_once(new_world: NewWorld, broker: str) -> None:
+    world = new_world([broker])
+    world.start(broker)
+    requests = [world.request(("SPY", "QQQ", "DIA", "IWM")[n % 4], "buy", 1 + n) for n in range(8 if broker == "tda" else 40)]
+    placed = world.client.submit_many(requests)
+    eventually(lambda: world.at_doors(), 10)
+    world.control.add_fault(broker, "disconnect")
+    for order in placed:
+        whole = world.wait(order, ["filled", "submitted", "expired"], 45)
+        assert whole["status"] == "filled", whole
+    quantities = [o["quantity"] for o in world.at_doors() if o["state"] == "filled"]
+    assert sorted(map(int, quantities)) == [1 + n for n in range(len(requests))]

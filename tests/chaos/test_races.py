@@ -1,0 +1,179 @@
+"""Doubled and late messages, paused workers, and cancels that race: the row decides, once."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from producers.bell import envelope
+from tests.kit import World, events_of, eventually, never, outcomes_of
+
+NewWorld = Callable[..., World]
+
+
+def ring(world: World, *ids: str, queue: str) -> bytes:
+    """Return a ring for orders that have a row."""
+    bodies = [world.client.order(id_).row for id_ in ids]
+    wire = [
+        {name: row[name] for name in ("client_order_id", "symbol", "side")} | {"quantity": str(row["quantity"])}
+        for row in bodies
+    ]
+    return envelope("orders.submit", queue, {"orders": wire})
+
+
+@pytest.fixture(scope="module")
+def world(make_world: Callable[..., World], database_url: str | None) -> World:
+    return make_world(["alpaca", "ibkr"], database_url=database_url, timing={"fresh": 2.0, "lease": 6.0})
+
+
+@pytest.fixture(autouse=True)
+def _workers_of_its_own(request: pytest.FixtureRequest) -> None:
+    if "world" in request.fixturenames:
+        world = request.getfixturevalue("world")
+        request.addfinalizer(world.kill_all)
+        request.addfinalizer(world.money)
+
+
+def test_a_ring_five_times_and_again_after_the_end_is_one_order(world: World) -> None:
+    placed = [world.send("KO", "buy", 1 + n, route="alpaca") for n in range(4)]
+    ids = [order.client_order_id for order in placed]
+    copies = [ring(world, id_, queue="orders.alpaca") for id_ in reversed(ids)]
+    copies += [ring(world, *ids, queue="orders.alpaca"), ring(world, *reversed(ids), queue="orders.alpaca")]
+    for _ in range(5):
+        world.queue.lpush("orders.alpaca", *copies)
+    world.queue.lpush("orders.ibkr", *copies)  # and at the wrong broker
+    world.start("alpaca", "ibkr")
+    world.start("alpaca", label="alpaca-b")
+    ended = [world.wait(id_, "filled") for id_ in ids]
+    world.queue.lpush("orders.alpaca", *copies)
+    world.queue.lpush("orders.ibkr", *copies)
+    eventually(lambda: not world.queue.llen("orders.alpaca") and not world.queue.llen("orders.ibkr"))
+    world.wait(world.send("KO", "buy", 9, route="alpaca"), "filled")
+
+    for whole in ended:
+        assert outcomes_of(whole) == [("alpaca", "accepted")]
+        assert len(world.at_doors(whole["client_order_id"])) == 1
+        assert world.whole(whole["client_order_id"])["events"] == whole["events"]
+
+
+@pytest.mark.parametrize("broker", ["alpaca", "ibkr"])
+def test_a_worker_that_wakes_up_after_its_lease_sends_nothing(world: World, broker: str) -> None:
+    sleeper = world.start(broker, label=f"{broker}-sleeper", CORRO_PAUSE="before_send")
+    order = world.send("PEP", "buy", 7, route=broker)
+    stat = Path(f"/proc/{sleeper.popen.pid}/stat")
+    eventually(lambda: stat.read_text().rsplit(")", 1)[1].split()[0] == "T", 15)
+    world.start(broker, label=f"{broker}-other")
+    # The other one asks the broker, and may not conclude anything while the sleeper can still wake up and send.
+    eventually(lambda: "unknown" in events_of(world.whole(order.client_order_id)), 20)
+    eventually(lambda: world.whole(order.client_order_id)["attempts"][0]["missing"] >= 3, 20)
+    never(lambda: world.at_doors(symbol="PEP") and world.whole(order.client_order_id)["attempts"][1:], 0.5)
+    os.kill(sleeper.popen.pid, signal.SIGCONT)
+    whole = world.wait(order, "filled", 30)
+
+    found = [o for o in world.at_doors(order.client_order_id)]
+    assert [o["state"] for o in found] == ["filled"], whole
+    assert whole["filled_quantity"] == 7
+
+
+def test_two_workers_of_one_broker_share_many_orders_without_sending_one_twice(world: World) -> None:
+    world.start("alpaca", label="alpaca-a", ready=False)
+    world.start("alpaca", label="alpaca-b", ready=False)
+    for process in list(world.fleet.processes.values()):
+        world.wait_ready(process)
+    placed = world.client.submit_many([world.request("SPY", "buy", 1 + n % 5, route="alpaca") for n in range(150)])
+    for order in placed:  # each again, alone
+        world.queue.lpush("orders.alpaca", ring(world, order.client_order_id, queue="orders.alpaca"))
+    ended = world.client.wait_all(placed, 40)
+    assert {order.status for order in ended} == {"filled"}
+    ids = [o["client_order_id"] for o in world.at_doors(symbol="SPY")]
+    assert sorted(ids) == sorted(order.client_order_id for order in placed)
+
+
+def test_a_queued_order_that_is_canceled_is_never_sent(world: World) -> None:
+    order = world.send("WMT", "buy", 5, route="alpaca")
+    canceled = world.client.cancel(order.client_order_id)
+    assert canceled.status == "canceled"
+    world.start("alpaca")
+    world.wait(world.send("WMT", "buy", 6, route="alpaca"), "filled")
+    assert [o["quantity"] for o in world.at_doors(symbol="WMT")] == ["6"]
+    assert world.whole(order.client_order_id)["attempts"] == []
+
+
+def test_a_cancel_that_races_the_fill_ends_as_the_broker_says(world: World) -> None:
+    world.start("alpaca", "ibkr")
+    placed = [world.send("DIS", "buy", 3, route=("alpaca", "ibkr")[n % 2]) for n in range(20)]
+    for n, order in enumerate(placed):
+        if n % 3:
+            eventually(lambda: world.row(order.client_order_id)["status"] != "queued", 10)  # noqa: B023
+        world.client.cancel(order.client_order_id)
+    for order in placed:
+        whole = world.wait(order, ["filled", "canceled"], 20)
+        states = [o["state"] for o in world.at_doors(order.client_order_id)]
+        assert states in ([whole["status"]], []), whole
+        assert whole["status"] == "canceled" or states == ["filled"]
+
+
+@pytest.mark.parametrize("broker", ["alpaca", "ibkr"])
+def test_a_cancel_while_the_broker_is_down_is_carried_out_after_its_return(world: World, broker: str) -> None:
+    world.start(broker)
+    order = world.send("CVX", "buy", 2, order_type="limit", limit_price="1", route=broker)
+    world.wait(order, "accepted")
+    world.control.add_fault(broker, "down")
+    eventually(lambda: world.state(world.fleet.processes[broker]) == "disconnected", 15)
+    world.client.cancel(order.client_order_id)
+    never(lambda: world.row(order.client_order_id)["status"] == "canceled", 1)  # type: ignore[index]
+    world.control.clear_faults(broker)
+    world.wait(order, "canceled", 20)
+    assert [o["state"] for o in world.at_doors(order.client_order_id)] == ["canceled"]
+
+
+def test_a_cancel_that_is_refused_leaves_the_order_as_its_broker_has_it(world: World) -> None:
+    world.start("ibkr")
+    world.control.add_fault("ibkr", "cancel_10148", count=1, symbol="BAC")
+    order = world.send("BAC", "buy", 2, order_type="limit", limit_price="1", route="ibkr")
+    world.wait(order, "accepted")
+    world.client.cancel(order.client_order_id)
+    eventually(lambda: {"cancel_refused", "canceled"} & set(events_of(world.whole(order.client_order_id))), 15)
+    world.wait(order, ["accepted", "canceled", "pending_cancel"], 5)
+
+
+def test_one_id_from_two_processes_at_once_is_one_order(world: World) -> None:
+    """Both submit the same forty ids as fast as they can."""
+    import subprocess
+    import sys
+
+    from tests.kit import ROOT, clean_environment
+
+    script = """
+import sys
+from producers import OrderClient, OrderRequest
+with OrderClient() as client:
+    sys.stdin.readline()
+    for n in range(40):
+        client.submit(OrderRequest(client_order_id=f"{sys.argv[1]}-{n}", symbol="VZ", side="buy", quantity=1 + n % 3,
+                                   route=["alpaca"]))
+"""
+    prefix = f"both-{world.database.url.get_backend_name()}"
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, prefix], stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT,
+            env={**clean_environment(), **world.environment},
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    world.start("alpaca")
+    for process in both:
+        assert process.stdin is not None
+        process.stdin.write(b"go\n")
+        process.stdin.flush()
+    said = [process.communicate(timeout=60) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    for n in range(40):
+        whole = world.wait(f"{prefix}-{n}", "filled", 20)
+        assert outcomes_of(whole) == [("alpaca", "accepted")]
+        assert events_of(whole).count("queued") == 1
+    assert len(world.at_doors(symbol="VZ")) == 40
