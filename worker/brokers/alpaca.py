@@ -310,11 +310,9 @@ class AlpacaBroker(BrokerInterface):
         return self._rows("/positions", None, read.position_report)
 
     def get_market_data(self, symbol: str) -> QuoteReport:
-        """Return the latest quote and trade of the configured feed."""
-        rest, path, feed = self._data, f"/stocks/{segment(symbol)}", {"feed": self._feed}
-        quote = rest.read_data(f"{path}/quotes/latest", feed).get("quote") or {}
-        trade = rest.read_data(f"{path}/trades/latest", feed).get("trade") or {}
-        report = rest.parse_data(lambda both: read.quote_report(symbol, *both), (quote, trade))
+        """Return the latest quote, trade and volume of the configured feed."""
+        snapshot = self._data.read_data(f"/stocks/{segment(symbol)}/snapshot", {"feed": self._feed})
+        report = self._data.parse_data(lambda raw: read.quote_report(symbol, raw), snapshot)
         if report.bid is report.ask is report.last is None:
             raise NoData(f"{self.name} has no quote for {symbol}")
         return report

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from models.errors import Unsupported
 from models.messages import OrderRequest, plain
 from models.reports import AccountReport, Bar, BrokerStatus, FillReport, OrderReport, PositionReport, QuoteReport
+from models.timeframes import NEW_YORK
 from models.vocabulary import OrderType, Side, TimeInForce, signed
 from worker.brokers.values import Raw, moment, needed, number, positive
 
@@ -214,8 +215,12 @@ def _shares(lots: Any) -> Decimal | None:
     return found * ROUND_LOT if found is not None else None
 
 
-def quote_report(symbol: str, quote: Raw, trade: Raw) -> QuoteReport:
-    """Join the latest quote and the latest trade."""
+def quote_report(symbol: str, snapshot: Raw) -> QuoteReport:
+    """Read a snapshot: the latest quote and trade, and the volume of the day they belong to."""
+    quote, trade, day = (snapshot.get(key) or {} for key in ("latestQuote", "latestTrade", "dailyBar"))
+    at = moment(quote.get("t") or trade.get("t"))
+    opened = moment(day.get("t"))
+    is_today = at and opened and at.astimezone(NEW_YORK).date() == opened.astimezone(NEW_YORK).date()
     return QuoteReport(
         symbol=symbol,
         bid=positive(quote.get("bp")),
@@ -224,7 +229,8 @@ def quote_report(symbol: str, quote: Raw, trade: Raw) -> QuoteReport:
         bid_size=_shares(quote.get("bs")),
         ask_size=_shares(quote.get("as")),
         last_size=positive(trade.get("s")),
-        at=moment(quote.get("t") or trade.get("t")),
+        volume=positive(day.get("v")) if is_today else None,
+        at=at,
     )
 
 
