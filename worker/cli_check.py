@@ -17,7 +17,7 @@ from producers import show
 from producers.cli import Json
 
 if TYPE_CHECKING:
-    from worker.check_steps import Finding
+    from worker.checks.steps import Finding
 
 _COLUMNS = ("broker", "check", "state", "words", "advice")
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "bold red", "skip": "dim"}
@@ -35,7 +35,7 @@ def check(
 ) -> None:
     """Look whether everything works, and say what to change if not; orders nothing, disturbs no worker."""
     from models.settings import load_settings
-    from worker.check import exit_status, run, unreadable
+    from worker.checks import exit_status, run, unreadable
 
     configure("CRITICAL")  # what went wrong is in the findings
     try:

@@ -1,8 +1,9 @@
 """Judges answers by a broker's OpenAPI document. Runs where `openapi-schema-validator` is installed.
 
-Reads `{"documents": {name: path}, "answers": [{"document", "method", "path", "status", "body"}]}` from standard input
-and prints one list of complaints per answer: `<place in the body> <rule>: <what is wrong>`. A place has no indices.
-Beyond what a validator checks, a key that the document does not know is a complaint too (rule `undocumented`).
+Reads `{"documents": {name: path}, "repairs": [[document, pointer, value]], "answers": [{"document", "method", "path",
+"status", "body"}]}` from standard input and prints one list of complaints per answer: `<place in the body> <rule>: <what
+is wrong>`. A place has no indices. Repairs are put into a document before anything is judged by it. Beyond what a
+validator checks, a key that the document does not know is a complaint too (rule `undocumented`).
 """
 
 from __future__ import annotations
@@ -26,8 +27,12 @@ Json = dict[str, Any]
 class Document:
     """One OpenAPI document."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, repairs: list[tuple[str, Any]]) -> None:
         self.content: Json = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        for pointer, value in repairs:
+            parent, _, name = pointer.rpartition("/")
+            self.at(parent)[name] = value
+        obey_discriminators(self.content)
         self.registry = Registry().with_resource("urn:doc", Resource(self.content, DRAFT202012))
         new = self.content["openapi"].startswith("3.1")
         self.validator = OAS31Validator if new else OAS30Validator
@@ -108,6 +113,19 @@ class Document:
                 yield from self.parts(part)
 
 
+def obey_discriminators(schema: Any) -> None:
+    """Make choices exclusive where a discriminator says which one it is; validators do not look at discriminators."""
+    for inner in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
+        obey_discriminators(inner)
+    told = schema.get("discriminator") if isinstance(schema, dict) else None
+    if isinstance(told, dict) and "oneOf" in schema and "mapping" in told:
+        name = told["propertyName"]
+        schema["oneOf"] = [
+            {"allOf": [{"$ref": target}, {"properties": {name: {"enum": [word]}}, "required": [name]}]}
+            for word, target in told["mapping"].items()
+        ]
+
+
 def leaves(error: Any) -> Iterator[Any]:
     """Yield what an error comes down to: for a choice of schemas, the errors of the one that fits best."""
     if not error.context:
@@ -125,15 +143,18 @@ def place(path: Iterable[Any]) -> str:
     return "".join("[]" if isinstance(step, int) else f".{step}" for step in path).lstrip(".") or "-"
 
 
-def read(source: str) -> Document:
-    """Return the document at a path, or in an installed package: `package:inner/path`."""
+def read(source: str) -> str:
+    """Return the text at a path, or in an installed package: `package:inner/path`."""
     package, _, inner = source.partition(":")
-    return Document((files(package).joinpath(inner) if inner else Path(source)).read_text())
+    return (files(package).joinpath(inner) if inner else Path(source)).read_text()
 
 
 def main() -> None:
     asked = json.load(sys.stdin)
-    documents = {name: read(source) for name, source in asked["documents"].items()}
+    documents = {
+        name: Document(read(source), [(pointer, value) for which, pointer, value in asked["repairs"] if which == name])
+        for name, source in asked["documents"].items()
+    }
     json.dump([documents[answer["document"]].judge(answer) for answer in asked["answers"]], sys.stdout)
 
 

@@ -18,7 +18,7 @@ from models.settings import Settings, load_settings
 from tests.kit import ROOT, World, clean_environment, environment
 from worker import check, halts
 from worker.brokers.alpaca_stream import TradeUpdates
-from worker.check_steps import Finding
+from worker.checks.steps import Finding
 from worker.embedded import EmbeddedQueue
 from worker.sandbox.control import SandboxControl
 from worker.transport import SET_ASIDE

@@ -16,10 +16,10 @@ from models.errors import ConfigurationError, DataNotPermitted, NotConnected
 from models.reports import AccountReport, Bar, QuoteReport
 from models.settings import BrokerSettings, Settings
 from worker import check
-from worker.check_advice import PORT_OPEN, PORT_SILENT, ROWS, advice_for
-from worker.check_broker import CLIENT_ID_APART, table_for
-from worker.check_calendar import market_at
-from worker.check_judge import (
+from worker.checks.advice import PORT_OPEN, PORT_SILENT, ROWS, advice_for
+from worker.checks.broker import CLIENT_ID_APART, table_for
+from worker.checks.calendar import market_at
+from worker.checks.judge import (
     TOKEN_WARN_DAYS,
     judge_account,
     judge_bars,
@@ -28,8 +28,8 @@ from worker.check_judge import (
     judge_skew,
     judge_token,
 )
-from worker.check_steps import Finding, Lane, State, Step, Verdict, fail, ok, skip, warn, worst
-from worker.check_system import secrets_of
+from worker.checks.steps import Finding, Lane, State, Step, Verdict, fail, ok, skip, warn, worst
+from worker.checks.system import secrets_of
 
 NOW = datetime(2026, 11, 23, 16, 0, tzinfo=UTC)
 FACTS = {
@@ -70,6 +70,7 @@ FACTS = {
         ("schwab", "refresh_token is refused (schwab: HTTP 401: invalid_client)", ["Ready For Use"]),
         ("tda", "refresh_token is refused (HTTP 400: invalid_grant)", ["May 2024", 'adapter = "schwab"']),
         ("tda", "[Errno 111] Connection refused", ["May 2024", "schwab"]),
+        ("tda", "Failed to resolve 'api.tdameritrade.com'", ["May 2024", "schwab"]),
         ("database", "database X cannot be used", ["CORRO_DATABASE_URL"]),
         ("queue", "AuthenticationError: invalid username-password pair", ["user and password"]),
         ("queue", "Error 111 connecting to localhost:6379", ["CORRO_REDIS_URL"]),
@@ -326,7 +327,7 @@ def test_settings_that_cannot_be_read_are_a_finding_too() -> None:
 def test_missing_data_is_a_warning_because_orders_still_work() -> None:
     from concurrent.futures import Future
 
-    from worker.check_broker import Subject, explain
+    from worker.checks.broker import Subject, explain
 
     subject = Subject("ib", Settings(), BrokerSettings(adapter="ibkr"), 1.0, Future())
     verdict = explain(DataNotPermitted("ib: 354 market data is not subscribed"), subject)

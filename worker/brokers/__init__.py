@@ -26,9 +26,7 @@ def load(settings: Settings, name: str) -> BrokerInterface:
     table = settings.broker(name)
     found = {point.name: point for point in entry_points(group=GROUP)}
     if table.adapter not in found:
-        raise ConfigurationError(
-            f"brokers.{name}.adapter is {table.adapter!r}; installed adapters are {sorted(found)}"
-        )
+        raise ConfigurationError(f"brokers.{name}.adapter is {table.adapter!r}; installed adapters are {sorted(found)}")
     try:
         adapter = found[table.adapter].load()
     except ImportError as error:

@@ -240,9 +240,7 @@ class Session:
         return await asyncio.shield(task)
 
     async def _look_up(self, symbol: str) -> Any:
-        wanted = self.sdk.Contract(
-            secType="STK", symbol=terms.to_ib_symbol(symbol), exchange="SMART", currency="USD"
-        )
+        wanted = self.sdk.Contract(secType="STK", symbol=terms.to_ib_symbol(symbol), exchange="SMART", currency="USD")
         try:
             found = await self.ask(f"details of {symbol}", lambda: self.ib.reqContractDetailsAsync(wanted))
         except self.sdk.RequestError as error:

@@ -7,14 +7,12 @@ the outcome.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-import requests
 import structlog
 
 from models.errors import (
@@ -25,9 +23,6 @@ from models.errors import (
     NotConnected,
     NotPermitted,
     OrderRejected,
-    OutcomeUnknown,
-    Refused,
-    UnreadableReply,
     Unsupported,
 )
 from models.messages import utcnow
@@ -36,7 +31,6 @@ from models.reports import (
     AccountReport,
     Ambiguous,
     Bar,
-    BrokerStatus,
     FillReport,
     Found,
     Missing,
@@ -49,18 +43,16 @@ from models.reports import (
 from models.settings import BrokerSettings
 from worker.brokers import tda_reports as read
 from worker.brokers.base import AbsenceRule, BrokerInterface, Capabilities, OrderRef, Ticket
-from worker.brokers.http import Exchange, exchange, lost_after
+from worker.brokers.replacing import check_changes
+from worker.brokers.tda_desk import OrderDesk
 from worker.brokers.tda_dialects import FREQUENCIES, SCHWAB, TDA, Dialect, order_body
 from worker.brokers.tda_orders import BEFORE, OrderBook
-from worker.brokers.tda_rest import READ_WITHIN_S, TdaRest, by_words
+from worker.brokers.tda_rest import READ_WITHIN_S, TdaRest
 from worker.brokers.tda_watch import OrderWatch
 from worker.brokers.tokens import TokenKeeper, token_path
 from worker.brokers.values import Raw, segment
 
 _log = structlog.get_logger(__name__)
-
-#: Pauses before asking again for an order that its Location promised: listings lag.
-_LAG_S = (0.0, 0.2, 0.5)
 
 
 def _capabilities(dialect: Dialect) -> Capabilities:
@@ -68,6 +60,7 @@ def _capabilities(dialect: Dialect) -> Capabilities:
         times_in_force=dialect.times_in_force,
         client_order_id_length=None,
         absence=AbsenceRule(possible=False),
+        replaces="new_order",
         parallel_orders=4,
         timeframes=tuple(FREQUENCIES),
     )
@@ -92,6 +85,7 @@ class TdaBroker(BrokerInterface):
         self._up = False
         self._callback: Callable[[Report], None] | None = None
         self._watch = OrderWatch(name, self._book.entered_since, self._push, float(settings.get("poll_s") or 1.0))
+        self._desk = OrderDesk(name, self._rest, self._book, self._watch, self.dialect, lambda: self._account)
 
     # -- CONNECTION ---
     @classmethod
@@ -201,18 +195,13 @@ class TdaBroker(BrokerInterface):
     def place_order(self, ticket: Ticket) -> OrderReport:
         """Send one order, then verify the one that the answer points to."""
         self.capabilities.check(ticket.order, self.name)
-        body = order_body(ticket.order, self.dialect, self.name)
-        sent_at = utcnow()
-        with exchange(ticket.deadline_s) as whole:
-            answer = self._rest.send(
-                "POST", self._path("/orders"), body, deadline_s=ticket.deadline_s, gate=ticket.still_mine
-            )
-            try:
-                return self._placed(answer, read.terms(body), sent_at, whole)
-            except (Refused, OutcomeUnknown):
-                raise
-            except Exception as error:
-                raise lost_after(error, self.name) from error
+        return self._desk.place(ticket)
+
+    def replace_order(self, ref: OrderRef, ticket: Ticket) -> OrderReport:
+        """Have a new order made in place of a live one; see `tda_desk.OrderDesk.replace`."""
+        check_changes(ref.order, ticket.order, self.name)
+        self.capabilities.check(ticket.order, self.name)
+        return self._desk.replace(ref, ticket)
 
     def cancel_order(self, ref: OrderRef) -> None:
         """Ask for the cancel; the status follows."""
@@ -222,10 +211,7 @@ class TdaBroker(BrokerInterface):
     def find_order(self, ref: OrderRef) -> Sighting:
         """Look at the id we were given, then for the one order that has these terms and is nobody else's."""
         wanted = self._terms(ref)
-        raw = self._book.by_id(ref.broker_order_id) if ref.broker_order_id else None
-        if raw is None or not read.is_same(raw, wanted):
-            return self._chosen(ref, wanted, self._book.look_alikes(ref, wanted, self._book.around([ref])))
-        return self._chosen(ref, wanted, [raw])
+        return self._chosen(ref, self._book.candidates(ref, wanted))
 
     def find_orders(self, refs: Sequence[OrderRef]) -> list[Sighting]:
         """Look for several orders in one reading of the listing; those it does not settle are looked up singly."""
@@ -233,11 +219,12 @@ class TdaBroker(BrokerInterface):
         by_id = {str(row.get("orderId")): row for row in rows}
         found: list[Sighting] = []
         for ref in refs:
+            wanted = self._terms(ref)
             raw = by_id.get(ref.broker_order_id or "")
-            if raw is not None and read.is_same(raw, self._terms(ref)):
-                found.append(self._chosen(ref, self._terms(ref), [raw]))
+            if raw is not None and read.fits(raw, wanted):
+                found.append(self._chosen(ref, [raw]))
             elif rows and ref.broker_order_id is None:
-                found.append(self._chosen(ref, self._terms(ref), self._book.look_alikes(ref, self._terms(ref), rows)))
+                found.append(self._chosen(ref, self._book.look_alikes(ref, wanted, rows)))
             else:
                 found.append(self.find_order(ref))
         return found
@@ -254,56 +241,10 @@ class TdaBroker(BrokerInterface):
         fills = [fill for order in found for fill in order.fills if fill.filled_at >= since]
         return sorted(fills, key=lambda fill: fill.filled_at)
 
-    def _placed(self, answer: requests.Response, wanted: read.Terms, sent_at: datetime, whole: Exchange) -> OrderReport:
-        order_id = self._promised(answer)
-        raw = self._fetched(order_id, whole)
-        if raw is None:  # a Location can name another order (BROKERS.md 3.6): not read back, it is no proof
-            words = f"taken with {answer.status_code} as order {order_id}, which cannot be read back yet"
-            raise UnreadableReply(f"{self.name}: {words}", broker=self.name)
-        return self._judged(raw, wanted, sent_at)
-
-    def _promised(self, answer: requests.Response) -> str:
-        """Return the id of the order just taken; it can be missing, or lead elsewhere (BROKERS.md 3.6)."""
-        location = answer.headers.get("Location")
-        order_id = read.located(location, self._account) if answer.status_code in (200, 201) else None
-        if order_id is None:
-            raise UnreadableReply(
-                f"{self.name}: HTTP {answer.status_code} to an order, its Location was {location!r}", broker=self.name
-            )
-        return order_id
-
-    def _fetched(self, order_id: str, whole: Exchange) -> Raw | None:
-        """Read an order that was just taken; None if that does not work in time."""
-        for pause in _LAG_S:
-            time.sleep(min(pause, whole.left()))
-            try:
-                raw = self._book.by_id(order_id)
-            except BrokerError as error:
-                self._log.warning("placed_order_unread", broker_order_id=order_id, error=str(error))
-                return None
-            if raw is not None:
-                return raw
-        return None
-
-    def _judged(self, raw: Raw, wanted: read.Terms, sent_at: datetime) -> OrderReport:
-        """Return the report of the order that the answer pointed to, if it is the one that was sent."""
-        if not read.is_same(raw, wanted):
-            raise UnreadableReply(
-                f"{self.name}: the answer points to order {raw.get('orderId')}, which is another one", broker=self.name
-            )
-        report = self._rest.parse(read.order_report, raw)
-        if report.status is BrokerStatus.REJECTED and not report.filled_quantity:
-            text = report.message or "no reason given"
-            raise by_words(text)(f"{self.name} rejected the order: {text}", broker=self.name, code="REJECTED")
-        if report.status not in DONE:
-            self._watch.add(str(report.broker_order_id), wanted, sent_at - BEFORE)
-        # The 201 says that the broker has it, whatever word the listing uses.
-        return replace(report, status=BrokerStatus.ACCEPTED) if report.status is BrokerStatus.UNKNOWN else report
-
     def _terms(self, ref: OrderRef) -> read.Terms:
         return read.terms(order_body(ref.order, self.dialect, self.name))
 
-    def _chosen(self, ref: OrderRef, wanted: read.Terms, candidates: Sequence[Raw]) -> Sighting:
+    def _chosen(self, ref: OrderRef, candidates: Sequence[Raw]) -> Sighting:
         """Adopt the only candidate, and watch it; several or none leave it open."""
         reports = self._rest.parse(lambda rows: tuple(read.order_report(row) for row in rows), candidates)
         if len(reports) > 1:
@@ -311,7 +252,7 @@ class TdaBroker(BrokerInterface):
         if not reports:
             return Missing(evidence=f"GET orders entered from {ref.sent_at - BEFORE:%H:%M:%S} on: none has these terms")
         if reports[0].status not in DONE:
-            self._watch.add(str(reports[0].broker_order_id), wanted, ref.sent_at - BEFORE)
+            self._watch.add(str(reports[0].broker_order_id), read.terms(candidates[0]), ref.sent_at - BEFORE)
         return Found(report=reports[0])
 
     def _id_of(self, ref: OrderRef) -> str:
@@ -338,8 +279,9 @@ class TdaBroker(BrokerInterface):
 
     def get_market_data(self, symbol: str) -> QuoteReport:
         """Return the current quote."""
-        answer = self._rest.read_data(f"{self.dialect.market}/{segment(symbol)}/quotes", {})
-        raw = answer.get(symbol)
+        theirs = self.dialect.symbol(symbol)
+        answer = self._rest.read_data(f"{self.dialect.market}/{segment(theirs)}/quotes", {})
+        raw = answer.get(theirs)
         if not raw:
             raise NoData(f"{self.name} has no quote for {symbol}")
         return self._rest.parse_data(lambda quote: read.quote_report(symbol, quote), raw)
@@ -370,9 +312,9 @@ class TdaBroker(BrokerInterface):
             "endDate": int(end.timestamp() * 1000),
             "needExtendedHoursData": "false",
         }
-        in_path = "{symbol}" in self.dialect.history
-        path = self.dialect.history.format(symbol=segment(symbol)) if in_path else self.dialect.history
-        answer = self._rest.read_data(self.dialect.market + path, query if in_path else query | {"symbol": symbol})
+        in_path, theirs = "{symbol}" in self.dialect.history, self.dialect.symbol(symbol)
+        path = self.dialect.history.format(symbol=segment(theirs)) if in_path else self.dialect.history
+        answer = self._rest.read_data(self.dialect.market + path, query if in_path else query | {"symbol": theirs})
         rows = answer.get("candles") or []
         if not isinstance(rows, list):
             raise DataError(f"{self.name}: the candles of {symbol} are no list")

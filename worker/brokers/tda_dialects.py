@@ -6,6 +6,7 @@ TD Ameritrade retired its API in May 2024; its dialect lives on for the sandbox 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -35,6 +36,7 @@ class Dialect:
         on_close: order type -> its word with time in force cls.
         time_format, time_slack: how listings take times, and how far to widen them for what the format leaves out.
         longest_window: widest time window of a listing.
+        share_class: how a class of shares is written after the symbol: BRK.B or BRK/B.
         history: path of the candles; `{symbol}` where it takes the symbol in the path.
         retired: what the operator should know, if the service is gone.
     """
@@ -57,12 +59,21 @@ class Dialect:
     time_slack: timedelta
     longest_window: timedelta
     history: str
+    share_class: str = "."
     retired: str | None = None
 
     @property
     def times_in_force(self) -> frozenset[TimeInForce]:
         """What an order's time_in_force may be."""
         return frozenset(self.durations) | {TimeInForce.CLS}
+
+    def symbol(self, ours: str) -> str:
+        """Return the broker's spelling of a symbol.
+
+        Unconfirmed: Schwab is said to write share classes with a slash, BRK/B (BROKERS.md 1.11, from memory; several
+        public clients of its API do), yet Lean.Brokerages.CharlesSchwab passes BRK.B through its SymbolMapper.
+        """
+        return _SHARE_CLASS.sub(rf"\1{self.share_class}\2", ours)
 
     def root(self, url: str) -> str:
         """Return scheme and host of a base_url that may end in one of the service's own prefixes."""
@@ -81,6 +92,9 @@ class Dialect:
         }
 
 
+_SHARE_CLASS = re.compile(r"^([A-Z]{1,5})\.([A-Z]{1,2})$")
+#: Times in force that outlast a session, as SEAMLESS (AM, regular and PM in one order) needs.
+_LONG = frozenset({TimeInForce.DAY, TimeInForce.GTC})
 _DURATIONS = {
     TimeInForce.DAY: "DAY",
     TimeInForce.GTC: "GOOD_TILL_CANCEL",
@@ -126,6 +140,7 @@ SCHWAB = Dialect(
     time_slack=timedelta(seconds=1),
     longest_window=timedelta(days=60),
     history="/pricehistory",
+    share_class="/",
 )
 
 #: Period type, frequency type, frequency, and the days one request may span (BROKERS.md 3.3).
@@ -146,10 +161,9 @@ def order_body(order: OrderRequest, dialect: Dialect, broker: str) -> dict[str, 
     Raises:
         Unsupported: it cannot be said in this dialect.
     """
-    if order.extended_hours and order.order_type is not OrderType.LIMIT:
-        raise Unsupported(
-            f"{broker} trades extended hours with limit orders only, was {order.order_type}", broker=broker
-        )
+    if order.extended_hours and (order.order_type is not OrderType.LIMIT or order.time_in_force not in _LONG):
+        words = f"limit orders that are day or gtc only, was {order.order_type} {order.time_in_force}"
+        raise Unsupported(f"{broker} trades extended hours with {words}", broker=broker)
     return {
         "session": "SEAMLESS" if order.extended_hours else "NORMAL",
         "duration": dialect.durations.get(order.time_in_force, "DAY"),
@@ -158,7 +172,7 @@ def order_body(order: OrderRequest, dialect: Dialect, broker: str) -> dict[str, 
         "orderLegCollection": [
             {
                 "instruction": order.side.value.upper(),
-                "instrument": {"assetType": "EQUITY", "symbol": order.symbol},
+                "instrument": {"assetType": "EQUITY", "symbol": dialect.symbol(order.symbol)},
                 "quantity": int(order.quantity),
             }
         ],

@@ -54,9 +54,17 @@ _PRICES = {
     "STOP_LIMIT": ("price", "stopPrice"),
     "TRAILING_STOP": ("stopPriceOffset",),
 }
+_SHARE_CLASS = re.compile(r"^([A-Z]{1,5})/([A-Z]{1,2})$")
 _ORDER_PATH = re.compile(r"/accounts/([^/]+)/orders/(\d+)/?$")
 
 Terms = tuple[Any, ...]
+#: Where the quantity is in them.
+_SIZE = 2
+
+
+def from_wire(symbol: str) -> str:
+    """Return corro's spelling: share classes with a dot; Schwab writes them BRK/B (`tda_dialects.Dialect.symbol`)."""
+    return _SHARE_CLASS.sub(r"\1.\2", symbol)
 
 
 def terms(raw: Raw) -> Terms:
@@ -83,6 +91,48 @@ def is_same(raw: Raw, wanted: Terms) -> bool:
         return False
 
 
+def fits(raw: Raw, wanted: Terms) -> bool:
+    """Tell whether a listed order has these terms, or is for fewer shares: a replacement trades what was left."""
+    try:
+        found = terms(raw)
+        return found[:_SIZE] + found[_SIZE + 1 :] == wanted[:_SIZE] + wanted[_SIZE + 1 :] and missing(raw, wanted) >= 0
+    except UNREADABLE:
+        return False
+
+
+def missing(raw: Raw, wanted: Terms) -> Decimal:
+    """Return how many shares fewer an order is for."""
+    return Decimal(wanted[_SIZE]) - Decimal(terms(raw)[_SIZE])
+
+
+def size(raw: Raw) -> Decimal | None:
+    """Return what an order trades in all."""
+    return number(raw.get("quantity"))
+
+
+def filled(raw: Raw) -> Decimal:
+    """Return what of an order is filled."""
+    return number(raw.get("filledQuantity")) or Decimal(0)
+
+
+def is_replaced(raw: Raw) -> bool:
+    """Tell whether an order may have been replaced; some call it canceled (BROKERS.md 3.1)."""
+    return raw.get("status") in ("REPLACED", "CANCELED")
+
+
+def is_kin(raw: Raw, other: Raw) -> bool:
+    """Tell whether two orders trade the same symbol in the same direction."""
+    try:
+        return terms(raw)[:_SIZE] == terms(other)[:_SIZE]
+    except UNREADABLE:
+        return False
+
+
+def closed(raw: Raw) -> datetime | None:
+    """Return when an order ended, to the second."""
+    return moment(raw.get("closeTime"))
+
+
 def located(location: str | None, account: str) -> str | None:
     """Return the order id that a Location header names; None if there is none or it is in another account."""
     found = _ORDER_PATH.search(location or "")
@@ -101,23 +151,23 @@ def order_report(raw: Raw) -> OrderReport:
         ValueError, KeyError, TypeError: it is no order.
     """
     leg = raw["orderLegCollection"][0]
-    filled, kind = number(raw.get("filledQuantity")), raw.get("orderType")
+    done, kind = number(raw.get("filledQuantity")), raw.get("orderType")
     status = STATUSES.get(raw["status"], BrokerStatus.UNKNOWN)
-    if status is _ACCEPTED and filled:
+    if status is _ACCEPTED and done:
         status = BrokerStatus.PARTIALLY_FILLED
     executions = fills(raw)
     return OrderReport(
         broker_order_id=str(raw["orderId"]),
         status=status,
         raw_status=raw["status"],
-        symbol=leg["instrument"]["symbol"],
+        symbol=from_wire(leg["instrument"]["symbol"]),
         side=_SIDES.get(leg["instruction"]),
         order_type=_TYPES.get(str(kind)) or _ON_CLOSE.get(str(kind)),
         time_in_force=TimeInForce.CLS if kind in _ON_CLOSE else _DURATIONS.get(str(raw.get("duration"))),
         quantity=number(raw.get("quantity")),
         limit_price=positive(raw.get("price")) if kind != "MARKET" else None,
         stop_price=positive(raw.get("stopPrice")),
-        filled_quantity=filled,
+        filled_quantity=done,
         avg_fill_price=_average(executions),
         fills=executions,
         message=raw.get("statusDescription"),
@@ -151,7 +201,7 @@ def fills(raw: Raw) -> tuple[FillReport, ...]:
                 quantity=quantity,
                 price=price,
                 filled_at=when,
-                symbol=leg["instrument"]["symbol"],
+                symbol=from_wire(leg["instrument"]["symbol"]),
                 side=_SIDES.get(leg["instruction"]),
                 broker_order_id=str(raw["orderId"]),
                 cumulative_quantity=total,
@@ -195,7 +245,7 @@ def _position(row: Raw, account_id: str) -> PositionReport:
     gains = [number(row.get(key)) for key in ("longOpenProfitLoss", "shortOpenProfitLoss")]
     known = [gain for gain in gains if gain is not None]
     return PositionReport(
-        symbol=row["instrument"]["symbol"],
+        symbol=from_wire(row["instrument"]["symbol"]),
         quantity=(number(row.get("longQuantity")) or Decimal(0)) - (number(row.get("shortQuantity")) or Decimal(0)),
         avg_price=number(row.get("averagePrice")),
         market_value=number(row.get("marketValue")),

@@ -275,7 +275,7 @@ def asset_json(symbol: str) -> Json:
     whole_only = not is_fractionable(symbol)
     return {
         "attributes": ["has_options", "overnight_tradable"] if whole_only else ["fractional_eh_enabled", "has_options"],
-        "borrow_status": "not_borrowable" if whole_only else "easy_to_borrow",
+        "borrow_status": "hard_to_borrow" if whole_only else "easy_to_borrow",
         "class": "us_equity",
         "easy_to_borrow": not whole_only,
         "exchange": exchange(symbol),

@@ -79,4 +79,3 @@ def _check(result: Audit, row: Mapping[str, Any], entries: list[Mapping[str, Any
         result.problems.append(f"{name}: our books say {status}, but no door has it live ({where})")
     if status not in LIVE and status is not Status.SUBMITTED and live:
         result.problems.append(f"{name}: our books say {status}, but it is live at {where}")
-

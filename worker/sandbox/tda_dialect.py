@@ -52,8 +52,18 @@ class Dialect:
     #: Status of a stop that was not reached yet.
     waiting: str
     tag: str
+    #: What stands before a class of shares: BRK.B or BRK/B.
+    share_class: str
     list_window_required: bool
     max_window_days: int
+
+    def theirs(self, symbol: str) -> str:
+        """Return the dialect's spelling of a market symbol."""
+        return symbol.replace(".", self.share_class)
+
+    def ours(self, symbol: str) -> str:
+        """Return the market's spelling of a symbol; BRK.B is taken everywhere."""
+        return symbol.replace(self.share_class, ".")
 
     def no(self, status: int, text: str, *errors: str) -> Refusal:
         """Return a refusal of the trading API in this dialect's words."""
@@ -94,6 +104,7 @@ TDA = Dialect(
     received="QUEUED",
     waiting="WORKING",
     tag="API_TDAM:corro",
+    share_class=".",
     list_window_required=False,
     max_window_days=60,
 )
@@ -113,6 +124,7 @@ SCHWAB = Dialect(
     received="PENDING_ACKNOWLEDGEMENT",
     waiting="AWAITING_STOP_CONDITION",
     tag="API_TOS:corro",
+    share_class="/",
     list_window_required=True,
     max_window_days=366,
 )

@@ -43,7 +43,7 @@ def instrument_json(symbol: str, dialect: Dialect) -> Json:
     body: Json = {
         "assetType": dialect.fund_type if symbol in FUNDS else "EQUITY",
         "cusip": f"{instrument_id(symbol) % 10**9:09d}",
-        "symbol": symbol,
+        "symbol": dialect.theirs(symbol),
     }
     if dialect.name == "schwab":
         body["description"] = f"{symbol} COMMON STOCK"
@@ -94,7 +94,7 @@ def order_json(order: MarketOrder, dialect: Dialect) -> Json:
     if order.reason:
         body["statusDescription"] = order.reason
     if order.executions:
-        body["orderActivityCollection"] = [_activity_json(order, n) for n in range(len(order.executions))]
+        body["orderActivityCollection"] = [_activity_json(order, n, dialect) for n in range(len(order.executions))]
     return body
 
 
@@ -109,24 +109,24 @@ def _leg_json(order: MarketOrder, dialect: Dialect) -> Json:
     }
 
 
-def _activity_json(order: MarketOrder, index: int) -> Json:
+def _activity_json(order: MarketOrder, index: int, dialect: Dialect) -> Json:
     execution: Execution = order.executions[index]
+    leg: Json = {
+        "legId": 1,
+        "quantity": float(execution.quantity),
+        "mismarkedQuantity": 0.0,
+        "price": float(execution.price),
+        "time": stamp(execution.at),
+    }
+    if dialect.name == "schwab":
+        leg["instrumentId"] = instrument_id(order.symbol)
     return {
         "activityType": "EXECUTION",
         "activityId": number_of(order) * 100 + index + 1,
         "executionType": "FILL",
         "quantity": float(execution.quantity),
         "orderRemainingQuantity": float(order.quantity - execution.cumulative),
-        "executionLegs": [
-            {
-                "legId": 1,
-                "quantity": float(execution.quantity),
-                "mismarkedQuantity": 0.0,
-                "price": float(execution.price),
-                "time": stamp(execution.at),
-                "instrumentId": instrument_id(order.symbol),
-            }
-        ],
+        "executionLegs": [leg],
     }
 
 

@@ -85,7 +85,7 @@ def _read_leg(body: Json, dialect: Dialect) -> tuple[str, str, Decimal]:
         raise dialect.invalid("instrument.symbol is required")
     if quantity is None or quantity <= 0 or quantity != quantity.to_integral_value():
         raise dialect.invalid("quantity must be a whole number above zero")
-    return symbol, INSTRUCTIONS[instruction], quantity
+    return dialect.ours(symbol), INSTRUCTIONS[instruction], quantity
 
 
 def _read_prices(body: Json, order_type: str, dialect: Dialect) -> dict[str, Decimal]:

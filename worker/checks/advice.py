@@ -36,6 +36,8 @@ class Row:
 _ANY, _SANDBOX, _IB, _ALPACA, _TDA, _SCHWAB = ("*",), ("sandbox",), ("ibkr",), ("alpaca",), ("tda",), ("schwab",)
 _BOTH = _TDA + _SCHWAB
 _REFUSED = r"refused|connect call failed"
+_NO_NAME, _LATE = r"resol|name or service|getaddrinfo", r"time(d )?out|took as long|no answer"
+_UNREACHABLE = rf"{_NO_NAME}|{_LATE}|certificate|HTTP 5\d\d"
 
 ROWS = (
     # -- SETTINGS: their messages name the key; these add what to put there ---
@@ -143,7 +145,7 @@ ROWS = (
         "Set {env}ACCOUNT_ID to the account's number; it must be one that the login allowed this app to use.",
     ),
     Row(_SCHWAB, r"\b40[13]\b|not authorized", "Add 'Accounts and Trading Production' and 'Market Data' to the app."),
-    Row(_TDA, _REFUSED, "TD Ameritrade retired its API in May 2024: set adapter = \"schwab\"."),
+    Row(_TDA, rf"{_REFUSED}|{_UNREACHABLE}", "TD Ameritrade retired its API in May 2024: set adapter = \"schwab\"."),
     # -- DATABASE AND QUEUE ---
     Row(
         ("database",),
@@ -164,11 +166,11 @@ ROWS = (
     ),
     # -- ANYWHERE ---
     Row(_ANY, r"\b429\b|too many|pacing", "Too many requests: something else uses this login heavily; wait a minute."),
-    Row(_ANY, r"resol|name or service|getaddrinfo", "The name is unknown: see the URL or host, and the DNS here."),
+    Row(_ANY, _NO_NAME, "The name is unknown: see the URL or host, and the DNS here."),
     Row(_ANY, r"certificate|\bssl", "TLS fails: see this machine's clock and certificates, and any proxy in between."),
     Row(_ANY, r"proxy", "The proxy does not pass it: see HTTPS_PROXY and NO_PROXY."),
     Row(_ANY, _REFUSED, "Nothing listens at {url}: see brokers.{name}.base_url."),
-    Row(_ANY, r"time(d )?out|took as long|no answer", "No answer in time: see the network; --timeout waits longer."),
+    Row(_ANY, _LATE, "No answer in time: see the network; --timeout waits longer."),
     Row(_ANY, r"HTTP 5\d\d", "The broker's own server fails: see its status page and try again."),
 )  # fmt: skip
 

@@ -28,10 +28,10 @@ from models.settings import BrokerSettings, Settings
 from worker import brokers
 from worker.brokers.base import BrokerInterface
 from worker.brokers.http import CONNECT_S, Wire, exchange
-from worker.check_advice import IB_PORTS, PORT_OPEN, PORT_SILENT, advice_for
-from worker.check_calendar import Market
-from worker.check_judge import judge_account, judge_bars, judge_flags, judge_quote, judge_skew, judge_token
-from worker.check_steps import Lane, Step, Verdict, fail, ok, skip, warn, worst
+from worker.checks.advice import IB_PORTS, PORT_OPEN, PORT_SILENT, advice_for
+from worker.checks.calendar import Market
+from worker.checks.judge import judge_account, judge_bars, judge_flags, judge_quote, judge_skew, judge_token
+from worker.checks.steps import Lane, Step, Verdict, fail, ok, skip, warn, worst
 
 #: Every US market data plan has it, and it trades all day.
 SYMBOL = "SPY"
@@ -151,7 +151,7 @@ def _quiet(loaded: BrokerInterface) -> Callable[[str, BrokerSettings], BrokerInt
     """Return what makes the adapter for a check: itself, unless it would take what a worker needs."""
     hook: Callable[[str, BrokerSettings], BrokerInterface] | None = getattr(loaded, "quiet_for_check", None)
     if hook is None and type(loaded).__module__ == "worker.brokers.alpaca":
-        from worker.check_alpaca import QuietAlpaca
+        from worker.checks.alpaca import QuietAlpaca
 
         return QuietAlpaca
     return hook or type(loaded)

@@ -22,8 +22,8 @@ from models.errors import CorroError
 from models.settings import BrokerSettings, Settings, config_file
 from models.tables import halts, leases, workers
 from producers.bell import connect
-from worker.check_advice import advice_for
-from worker.check_steps import Lane, Step, Verdict, fail, ok, skip, warn, worst
+from worker.checks.advice import advice_for
+from worker.checks.steps import Lane, Step, Verdict, fail, ok, skip, warn, worst
 from worker.clock import utcnow
 from worker.embedded import server_binary
 from worker.transport import SET_ASIDE

@@ -3,13 +3,13 @@
 | file           | holds                                                                      |
 |----------------|----------------------------------------------------------------------------|
 | check          | what is looked at, all of it at once, and the exit status                  |
-| check_steps    | the frame: steps, verdicts, lanes with a time limit                        |
-| check_system   | settings, database, queue, workers                                         |
-| check_broker   | one broker, from its adapter to a quote                                    |
-| check_alpaca   | Alpaca without its stream                                                  |
-| check_judge    | what the numbers mean                                                      |
-| check_calendar | is the market open                                                         |
-| check_advice   | what to change, as a table                                                 |
+| steps          | the frame: steps, verdicts, lanes with a time limit                        |
+| system         | settings, database, queue, workers                                         |
+| broker         | one broker, from its adapter to a quote                                    |
+| alpaca         | Alpaca without its stream                                                  |
+| judge          | what the numbers mean                                                      |
+| calendar       | is the market open                                                         |
+| advice         | what to change, as a table                                                 |
 
 Every broker has a thread and a time limit of its own; what hangs is left behind and named.
 """
@@ -23,10 +23,10 @@ from typing import Any
 
 from models.errors import ConfigurationError
 from models.settings import Settings
-from worker.check_broker import broker_lane
-from worker.check_calendar import Market, market_at
-from worker.check_steps import Finding, Lane, State
-from worker.check_system import secrets_of, system_lane
+from worker.checks.broker import broker_lane
+from worker.checks.calendar import Market, market_at
+from worker.checks.steps import Finding, Lane, State
+from worker.checks.system import secrets_of, system_lane
 
 #: Seconds for each broker.
 LIMIT_S = 15.0

@@ -12,7 +12,7 @@ from typing import Any
 
 from models.messages import plain
 from models.reports import AccountReport, Bar, QuoteReport
-from worker.check_steps import State, Verdict, fail, ok, skip, warn
+from worker.checks.steps import State, Verdict, fail, ok, skip, warn
 
 SKEW_WARN_S, SKEW_FAIL_S = 2.0, 30.0
 #: A quote older than this, with the market open, is delayed or dead.
