@@ -1,8 +1,8 @@
 """Judges answers by a broker's OpenAPI document. Runs where `openapi-schema-validator` is installed.
 
 Reads `{"documents": {name: path}, "repairs": [[document, pointer, value]], "answers": [{"document", "method", "path",
-"status", "body"}]}` from standard input and prints one list of complaints per answer: `<place in the body> <rule>: <what
-is wrong>`. A place has no indices. Repairs are put into a document before anything is judged by it. Beyond what a
+"status", "body"}]}` from standard input and prints one list of complaints per answer: `<place in the body> <rule>:
+<what is wrong>`. A place has no indices. Repairs are put into a document before anything is judged by it. Beyond what a
 validator checks, a key that the document does not know is a complaint too (rule `undocumented`).
 """
 

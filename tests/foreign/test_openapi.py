@@ -6,6 +6,7 @@ import json
 import subprocess
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -138,9 +139,9 @@ BEYOND = {
         "* /v2/account 200 position_market_value undocumented": "recorded account",
         "* /v2/account 200 user_configurations undocumented": "recorded account",
         "* /v2/assets* easy_to_borrow undocumented": "recorded asset; the document's own example has it",
-        "GET /v2/account/activities/FILL 200 [[][]] oneOf: *": "both choices take anything: nothing in them is required",
+        "GET /v2/account/activities/FILL 200 [[][]] oneOf: *": "both choices take anything, nothing is required",
         "DELETE /v2/orders 207 [[][]].body undocumented": "2.2: id, status and the order",
-        "DELETE /v2/positions 207 [[][]].body*": "of a position that cannot be closed: the refusal (alpaca-py knows both)",
+        "DELETE /v2/positions 207 [[][]].body*": "the refusal, of one that cannot be closed; as alpaca-py has it",
         "* 401 status: not in the document": "2.4: unauthorized",
         "* 404 status: not in the document": "2.4: not found",
         "* 422 status: not in the document": "2.4: refused",

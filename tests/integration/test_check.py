@@ -16,7 +16,8 @@ from models.database import Database, upgrade
 from models.errors import ConfigurationError
 from models.settings import Settings, load_settings
 from tests.kit import ROOT, World, clean_environment, environment
-from worker import check, halts
+from worker import checks as check
+from worker import halts
 from worker.brokers.alpaca_stream import TradeUpdates
 from worker.checks.steps import Finding
 from worker.embedded import EmbeddedQueue

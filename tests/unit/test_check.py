@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from models.errors import ConfigurationError, DataNotPermitted, NotConnected
 from models.reports import AccountReport, Bar, QuoteReport
 from models.settings import BrokerSettings, Settings
-from worker import check
+from worker import checks as check
 from worker.checks.advice import PORT_OPEN, PORT_SILENT, ROWS, advice_for
 from worker.checks.broker import CLIENT_ID_APART, table_for
 from worker.checks.calendar import market_at

@@ -2,7 +2,6 @@
 
 | file           | holds                                                                      |
 |----------------|----------------------------------------------------------------------------|
-| check          | what is looked at, all of it at once, and the exit status                  |
 | steps          | the frame: steps, verdicts, lanes with a time limit                        |
 | system         | settings, database, queue, workers                                         |
 | broker         | one broker, from its adapter to a quote                                    |
