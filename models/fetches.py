@@ -201,9 +201,10 @@ def parse_bars(request: Mapping[str, Any], now: datetime) -> BarsRequest:
     if name not in TIMEFRAMES:
         raise InvalidRequest(f"timeframe: must be one of {', '.join(TIMEFRAMES)}, was {name!r}")
     start, end = _stretch(request, now)
-    if start >= min(end, now):
-        limit = f"before end ({end.isoformat()})" if end <= now else f"in the past (now is {now.isoformat()})"
-        raise InvalidRequest(f"start: must be {limit}, was {start.isoformat()}")
+    if start >= now:
+        raise InvalidRequest(f"start: must be in the past (now is {now.isoformat()}), was {start.isoformat()}")
+    if start >= end:
+        raise InvalidRequest(f"start: must be before end ({end.isoformat()}), was {start.isoformat()}")
     return BarsRequest(symbol_of(request), TIMEFRAMES[name], start, min(end, now))
 
 

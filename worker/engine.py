@@ -6,6 +6,7 @@ broker) and the updates (reports from it). Celery's threads call `execution` and
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 
@@ -96,7 +97,8 @@ class Engine:
             Loop("sweep", timing.sweep_every, self._lead(self.leader.sweep, self.fetcher.sweep)),
             Loop("healer", 0.5, self._lead(self.leader.heal)),
         ]
-        self.pulse.beat()
+        with contextlib.suppress(DatabaseUnavailable):  # locked just now: the loop beats again
+            self.pulse.beat()
         self.updates.start()
         for loop in self.loops:
             loop.start()

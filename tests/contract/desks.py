@@ -43,6 +43,9 @@ class SandboxDesk(Desk):
     def table(self) -> dict[str, Any]:
         raise NotImplementedError
 
+    def open_connections(self) -> object:
+        raise NotImplementedError
+
     def shut(self) -> None:
         self._exit.close()
 
@@ -70,7 +73,7 @@ class SandboxDesk(Desk):
 
     def down(self) -> None:
         self.fault("down", None)
-        eventually(lambda: not self._listens())
+        eventually(lambda: not self._listens() and not self.open_connections())
 
     def up(self) -> None:
         self.clear()
@@ -110,12 +113,6 @@ def _seen(order: MarketOrder) -> Seen:
     )
 
 
-def _closed_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
 # -- INTERACTIVE BROKERS ---
 class IbInsyncDesk(SandboxDesk):
     name = "ibkr-ib_insync"
@@ -138,11 +135,14 @@ class IbInsyncDesk(SandboxDesk):
     def make_door(self, market: Any) -> Any:
         return TwsDoor(market)
 
+    def open_connections(self) -> object:
+        return self.door._connections
+
     def table(self) -> dict[str, Any]:
         return {"port": self.door.port, "client_id": 1, "sdk": self.sdk, "request_timeout": 1, "connect_timeout": 1}
 
-    def unreachable(self) -> BrokerInterface:
-        return self.adapter(port=_closed_port())
+    def leading_to(self, port: int) -> BrokerInterface:
+        return self.adapter(port=port)
 
     def refused_keys(self) -> BrokerInterface:
         return self.adapter(account="DU9999999")
@@ -182,8 +182,8 @@ class HttpDesk(SandboxDesk):
         Trouble("status", {"status": 500, "accepted": True, "operation": "replace"}),
     )
 
-    def closed_url(self) -> str:
-        return f"http://127.0.0.1:{_closed_port()}"
+    def open_connections(self) -> object:
+        return self.door._runner.server.connections
 
     def throttled(self) -> BrokerInterface:
         limited = self.connected()
@@ -219,8 +219,8 @@ class AlpacaDesk(HttpDesk):
         broker: Any = self.broker
         eventually(lambda: broker.is_streaming)
 
-    def unreachable(self) -> BrokerInterface:
-        return self.adapter(base_url=self.closed_url(), data_url=self.closed_url())
+    def leading_to(self, port: int) -> BrokerInterface:
+        return self.adapter(base_url=f"http://127.0.0.1:{port}", data_url=f"http://127.0.0.1:{port}")
 
     def refused_keys(self) -> BrokerInterface:
         return self.adapter(key_id="wrong")
@@ -256,8 +256,8 @@ class TdaDesk(HttpDesk):
         found["token_path"] = str(self.home / "token.json")
         return found | ({"app_secret": "s"} if self.door_name == "schwab" else {})
 
-    def unreachable(self) -> BrokerInterface:
-        return self.adapter(base_url=self.closed_url())
+    def leading_to(self, port: int) -> BrokerInterface:
+        return self.adapter(base_url=f"http://127.0.0.1:{port}")
 
     def refused_keys(self) -> BrokerInterface:
         return self.adapter(refresh_token="wrong", token_path=str(self.home / "other.json"))

@@ -37,7 +37,7 @@ BUY = {"symbol": "AAPL", "qty": 10, "side": OrderSide.BUY, "time_in_force": Time
 SELL = {**BUY, "side": OrderSide.SELL}
 
 
-class Stream(TradingStream):  # type: ignore[misc]
+class Stream(TradingStream):
     """The SDK's stream, which tells when it is being listened to."""
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ from alpaca_trade_api import REST, TimeFrame
 from alpaca_trade_api.stream import TradingStream
 
 
-class Stream(TradingStream):  # type: ignore[misc]
+class Stream(TradingStream):
     """The SDK's stream, which tells when it is being listened to."""
 
     def __init__(self) -> None:

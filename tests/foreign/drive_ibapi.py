@@ -21,7 +21,7 @@ kinds_read: set[int] = set()
 complaints: list[str] = []
 
 
-class Line(list):  # type: ignore[type-arg]
+class Line(list):
     """The fields of a message, which remembers how far they were read."""
 
     def __iter__(self) -> Any:
@@ -29,7 +29,7 @@ class Line(list):  # type: ignore[type-arg]
         return self.rest
 
 
-class StrictDecoder(Decoder):  # type: ignore[misc]
+class StrictDecoder(Decoder):
     def interpret(self, fields: Any, kind: int) -> None:
         line = Line(fields)
         super().interpret(line, kind)
@@ -44,7 +44,7 @@ class Complaints(logging.Handler):
         complaints.append(record.getMessage())
 
 
-class App(EWrapper, EClient):  # type: ignore[misc]
+class App(EWrapper, EClient):
     """Collects what it is told, by callback."""
 
     def __init__(self) -> None:
@@ -53,12 +53,6 @@ class App(EWrapper, EClient):  # type: ignore[misc]
         self.statuses: dict[int, list[str]] = {}
         self.codes: set[tuple[int, int]] = set()
         self.open: dict[int, Any] = {}
-
-    def __getattribute__(self, name: str) -> Any:
-        found = super().__getattribute__(name)
-        if name in COLLECTED:
-            return lambda *args: self.heard.setdefault(name, []).append(args)
-        return found
 
     def orderStatus(self, orderId: int, status: str, *_: Any) -> None:
         self.statuses.setdefault(orderId, []).append(status)
@@ -76,15 +70,22 @@ class App(EWrapper, EClient):  # type: ignore[misc]
         return self.statuses.get(order_id, [""])[-1]
 
 
-COLLECTED = frozenset(
-    (
-        *("nextValidId", "managedAccounts", "currentTime", "accountSummary", "accountSummaryEnd", "position"),
-        *("positionEnd", "updateAccountValue", "updatePortfolio", "accountDownloadEnd", "contractDetails"),
-        *("contractDetailsEnd", "tickPrice", "tickSize", "tickSnapshotEnd", "historicalData", "historicalDataEnd"),
-        *("execDetails", "execDetailsEnd", "commissionAndFeesReport", "openOrderEnd", "completedOrder"),
-        *("completedOrdersEnd", "marketDataType", "tickReqParams", "accountUpdateMulti", "accountUpdateMultiEnd"),
-    )
+COLLECTED = (
+    *("nextValidId", "managedAccounts", "currentTime", "accountSummary", "accountSummaryEnd", "position"),
+    *("positionEnd", "updateAccountValue", "updatePortfolio", "accountDownloadEnd", "contractDetails"),
+    *("contractDetailsEnd", "tickPrice", "tickSize", "tickSnapshotEnd", "historicalData", "historicalDataEnd"),
+    *("execDetails", "execDetailsEnd", "commissionAndFeesReport", "openOrderEnd", "completedOrder"),
+    *("completedOrdersEnd", "accountUpdateMulti", "accountUpdateMultiEnd"),
 )
+
+
+def collect(name: str) -> Any:
+    return lambda app, *args: app.heard.setdefault(name, []).append(args)
+
+
+for name in COLLECTED:
+    assert hasattr(EWrapper, name), name
+    setattr(App, name, collect(name))
 
 
 def stock(symbol: str = "AAPL") -> Any:

@@ -39,7 +39,7 @@ def _to_sandbox(self: httpx.HTTPTransport, request: httpx.Request) -> httpx.Resp
     return _send(self, request)
 
 
-httpx.HTTPTransport.handle_request = _to_sandbox  # type: ignore[method-assign]
+httpx.HTTPTransport.handle_request = _to_sandbox
 
 
 def asked_for_tokens() -> list[str]:

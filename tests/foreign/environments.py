@@ -30,7 +30,8 @@ def interpreter() -> Path:
     home = HOME / "sdks"
     python, stamp, wanted = home / "bin" / "python", home / "built-from", _fingerprint()
     HOME.mkdir(exist_ok=True)
-    (HOME / ".gitignore").write_text("*\n")
+    if not (HOME / ".gitignore").exists():
+        (HOME / ".gitignore").write_text("*\n")
     with (HOME / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # test processes ask at the same time, one builds
         if not stamp.exists() or stamp.read_text() != wanted:

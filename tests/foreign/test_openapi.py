@@ -53,12 +53,8 @@ TDA_QUOTE = {
 def tda_quotes() -> Json:
     """Return the schema of a map of symbols to quotes; a documented key may not be missing."""
     known = {key: {"type": kind} for kind, keys in TDA_QUOTE.items() for key in keys.split()}
-    more: Json = {
-        "assetType": {"type": "string"},
-        "delayed": {"type": "boolean"},
-        "nAV": {"type": "number"},
-    }  # recorded
-    quote = {"type": "object", "properties": known | more, "required": list(known)}
+    recorded: Json = {"assetType": {"type": "string"}, "delayed": {"type": "boolean"}, "nAV": {"type": "number"}}
+    quote = {"type": "object", "properties": known | recorded, "required": list(known)}
     return {"type": "object", "additionalProperties": quote}
 
 
@@ -122,6 +118,12 @@ REPAIRS: list[tuple[str, str, Any, str]] = [
     ),
     (
         "tda",
+        "/components/schemas/MarginAccount/properties/orderStrategies/items",
+        ref(ORDER),
+        "an order like any other; its copy in the account has one activity where a list belongs",
+    ),
+    (
+        "tda",
         "/components/schemas/Order/properties/orderLegCollection/items/properties/orderLegType",
         ref("#/components/schemas/AssetType"),
         "the legs' type is an asset type, as the document itself has it in OrderCollection",
@@ -131,17 +133,17 @@ REPAIRS: list[tuple[str, str, Any, str]] = [
 #: Where the real service is known to answer something that its document does not know: complaint, and the evidence.
 BEYOND = {
     "trading": {
-        "* source undocumented": "recorded order",
-        "* subtag undocumented": "recorded order",
+        "*source undocumented": "recorded order",
+        "*subtag undocumented": "recorded order",
         "* /v2/account 200 admin_configurations undocumented": "recorded account",
         "* /v2/account 200 crypto_tier undocumented": "recorded account",
         "* /v2/account 200 effective_buying_power undocumented": "recorded account",
         "* /v2/account 200 position_market_value undocumented": "recorded account",
         "* /v2/account 200 user_configurations undocumented": "recorded account",
-        "* /v2/assets* easy_to_borrow undocumented": "recorded asset; the document's own example has it",
-        "GET /v2/account/activities/FILL 200 [[][]] oneOf: *": "both choices take anything, nothing is required",
-        "DELETE /v2/orders 207 [[][]].body undocumented": "2.2: id, status and the order",
-        "DELETE /v2/positions 207 [[][]].body*": "the refusal, of one that cannot be closed; as alpaca-py has it",
+        "* /v2/assets*easy_to_borrow undocumented": "recorded asset; the document's own example has it",
+        "GET /v2/account/activities/FILL 200 [] oneOf: *": "both choices take anything, nothing is required",
+        "DELETE /v2/orders 207 [].body undocumented": "2.2: id, status and the order",
+        "DELETE /v2/positions 207 [].body*": "the refusal, of one that cannot be closed; as alpaca-py has it",
         "* 401 status: not in the document": "2.4: unauthorized",
         "* 404 status: not in the document": "2.4: not found",
         "* 422 status: not in the document": "2.4: refused",
@@ -151,14 +153,16 @@ BEYOND = {
         "* 404 status: not in the document": "no such symbol",
     },
     "schwab": {
-        "* format: '*+0000' is not a 'date-time'": "3.5: real times have no colon in their zone",
-        "* orderActivityCollection[[][]].activityId undocumented": "3.5",
-        "* aggregatedBalance undocumented": "3.4",
-        "* securitiesAccount.currentBalances.* undocumented": "3.4: the balances of all account types come together",
+        "*ime format: '*+0000' is not a 'date-time'": "3.5: real times have no colon in their zone",
+        "*orderActivityCollection[].activityId undocumented": "3.5",
+        "*aggregatedBalance undocumented": "3.4",
+        "*securitiesAccount.currentBalances.* undocumented": "3.4: the balances of all account types come together",
     },
     "tda": {
-        "* orderActivityCollection[[][]].activityId undocumented": "recorded orders of 2022 and 2023",
-        "* 20[01] status: not in the document": "3.1: the document has only the failures of POST, PUT and DELETE",
+        "*orderActivityCollection[].activityId undocumented": "recorded orders of 2022 and 2023",
+        "POST */orders 201 status: not in the document": "3.1; the document has a 200",
+        "PUT */orders/* 201 status: not in the document": "3.1; the document has only failures",
+        "DELETE */orders/* 200 status: not in the document": "3.1; the document has only failures",
         "* 404 status: not in the document": "3.1",
     },
 }
@@ -184,11 +188,17 @@ class Caller:
         return body if answer.content else answer.headers.get("Location", "").rpartition("/")[2]
 
 
-def judged(python: Path, answers: list[Json]) -> Iterator[str]:
-    """Yield every complaint about the answers, with the operation in front."""
-    names = {answer["document"] for answer in answers}
-    documents = {name: DOCUMENTS[name] for name in names}
-    asked = {"documents": documents, "repairs": [repair[:3] for repair in REPAIRS], "answers": answers}
+def judged(python: Path, answers: list[Json], without: int | None = None) -> Iterator[str]:
+    """Yield every complaint about the answers, with the operation in front.
+
+    Args:
+        python: interpreter that has the validator.
+        answers: what callers kept.
+        without: number of a repair that is left out.
+    """
+    documents = {name: DOCUMENTS[name] for name in {answer["document"] for answer in answers}}
+    repairs = [repair[:3] for number, repair in enumerate(REPAIRS) if number != without and repair[0] in documents]
+    asked = {"documents": documents, "repairs": repairs, "answers": answers}
     command = [str(python), "-W", "ignore", str(HERE / "check_schemas.py")]
     done = subprocess.run(
         command, input=json.dumps(asked), capture_output=True, text=True, check=False, env=clean_environment()
@@ -386,9 +396,14 @@ def check(python: Path, *callers: Caller) -> None:
     """Assert that every complaint about the answers is one we know, and that no known one is out of date."""
     complaints = list(judged(python, [answer for caller in callers for answer in caller.answers]))
     known = [pattern for caller in callers for pattern in BEYOND.get(caller.document, ())]
-    unknown = [text for text in complaints if not any(fnmatchcase(text, pattern) for pattern in known)]
-    assert unknown == []
-    assert [pattern for pattern in set(known) if not any(fnmatchcase(text, pattern) for text in complaints)] == []
+    matches = {pattern: [text for text in complaints if is_like(text, pattern)] for pattern in known}
+    explained = {text for texts in matches.values() for text in texts}
+    assert [text for text in complaints if text not in explained] == []
+    assert [pattern for pattern, texts in matches.items() if not texts] == []
+
+
+def is_like(text: str, pattern: str) -> bool:
+    return fnmatchcase(text, pattern.replace("[", "[[]"))
 
 
 def has_specs() -> None:
@@ -420,6 +435,17 @@ def test_a_wrong_answer_is_noticed(alpaca: tuple[Caller, Caller], foreign_python
     told = [text.partition(" 200 ")[2].partition(":")[0] for text in judged(foreign_python, [bad])]
     assert told == ["id format", "qty type", "source undocumented", "status enum", "subtag undocumented", *told[5:]]
     assert told[5:] == ["surprise undocumented"]
+
+
+@pytest.mark.parametrize("number", range(len(REPAIRS)))
+def test_a_repair_is_still_needed(
+    schwab: tuple[Caller, Caller], tda: tuple[Caller, Caller], foreign_python: Path, number: int
+) -> None:
+    has_specs()
+    document = REPAIRS[number][0]
+    answers = [answer for caller in (*schwab, *tda) for answer in caller.answers if answer["document"] == document]
+    told = judged(foreign_python, answers, without=number)
+    assert [text for text in told if not any(is_like(text, pattern) for pattern in BEYOND.get(document, ()))] != []
 
 
 # -- RECORDED KEYS (BROKERS.md 2.3) --
@@ -483,12 +509,5 @@ def test_alpacas_bodies_have_the_recorded_keys(
 
 def test_every_number_of_an_alpaca_order_or_position_is_a_string(alpaca: tuple[Caller, Caller]) -> None:
     found = bodies(alpaca[0], "GET", "/v2/orders*") + bodies(alpaca[0], "GET", "/v2/positions*")
-    assert [
-        body
-        for body in found
-        if any(
-            isinstance(value, int | float)
-            for value in body.values()
-            if value is not None and not isinstance(value, bool)
-        )
-    ] == []
+    kinds = {type(value) for body in found for value in body.values()}
+    assert kinds == {str, bool, type(None)}

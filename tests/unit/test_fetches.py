@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, select, update
 
 from models.database import Database
 from models.errors import (
     DataError,
-    DataNotPermitted,
     InvalidRequest,
     NoData,
-    NotConnected,
-    PacingViolation,
-    Unsupported,
 )
-from models.fetches import as_json, check, from_json, insert_fetch, parse_bars, read_bars, store_bars
-from models.messages import FetchRequest
+from models.fetches import as_json, check, from_json, parse_bars, read_bars, store_bars
 from models.reports import AccountReport, Bar, PositionReport, QuoteReport
-from models.settings import Settings
-from models.tables import bars, fetches, workers
 from models.timeframes import NEW_YORK, TIMEFRAMES, Duration, moment
 from producers.handles import Positions
 from worker.brokers.ibkr_data import BAR_SIZES
 from worker.brokers.ibkr_pacing import BURST, BURST_S, SAME_S, HistoryPace
-from worker.fetching import Fetcher
 from worker.quotes import clean
 
 NOW = datetime(2026, 1, 5, 15, 0, tzinfo=UTC)
@@ -146,7 +137,7 @@ def test_pages_cover_a_stretch_without_gap_or_overlap(name: str, span: timedelta
     pages = list(TIMEFRAMES[name].pages(start, end))
     assert pages[0][0] == start
     assert pages[-1][1] == end
-    assert all(left[1] == right[0] for left, right in zip(pages, pages[1:], strict=False))
+    assert all(left[1] == right[0] for left, right in itertools.pairwise(pages))
     for _, cut in pages[:-1]:
         assert cut.astimezone(NEW_YORK).hour == cut.astimezone(NEW_YORK).minute == 0
         assert TIMEFRAMES[name].label(cut) == cut
@@ -258,291 +249,3 @@ def test_a_bar_that_was_still_forming_is_refreshed(database: Database) -> None:
     with database.read() as connection:
         assert [row["close"] for row in read_bars(connection, "ibkr", wanted)] == [Decimal("10.5")] * 2
         assert [row["close"] for row in read_bars(connection, "alpaca", wanted)] == [Decimal(9)]
-
-
-# -- WHO IS ASKED ---
-class Stub:
-    """A broker whose answers a test chooses."""
-
-    name = "ibkr"
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[datetime, datetime]] = []
-        self.answer: Callable[[datetime, datetime], Any] = lambda start, _: [bar(start)]
-        self.quote: Callable[[str], Any] = lambda symbol: QuoteReport(symbol=symbol, last=Decimal(5))
-        self.connected = True
-
-    def is_connected(self) -> bool:
-        return self.connected
-
-    def get_historical_data(self, _symbol: str, _timeframe: str, start: datetime, end: datetime) -> Any:
-        self.asked.append((start, end))
-        return self.answer(start, end)
-
-    def get_market_data(self, symbol: str) -> Any:
-        return self.quote(symbol)
-
-    def get_positions(self) -> Any:
-        raise NotConnected("ibkr: not connected")
-
-
-class Bell:
-    def __init__(self) -> None:
-        self.rung: list[tuple[str, str]] = []
-
-    def ring(self, messages: Any) -> bool:
-        self.rung += [(task, queue) for task, queue, _ in messages]
-        return True
-
-
-class Bench:
-    """A Fetcher over a real database and a stubbed broker."""
-
-    def __init__(self, settings: Settings, database: Database) -> None:
-        self.settings, self.database = settings, database
-        self.broker, self.bell = Stub(), Bell()
-        self.fetcher = self.worker("w1")
-
-    def worker(self, name: str) -> Fetcher:
-        with self.database.write() as connection:
-            row = {"worker": name, "broker": "ibkr", "host": "h", "boot": "b", "pid": 1, "state": "ready"}
-            now = datetime.now(UTC)
-            connection.execute(insert(workers).values(**row, started_at=now, heartbeat_at=now))
-        return Fetcher(self.settings, self.database, self.broker, name, self.bell)  # type: ignore[arg-type]
-
-    def ask(self, kind: str = "bars", fetch_id: str = "f", **fields: Any) -> dict[str, Any]:
-        """Ask by message, and wait until the lane is empty."""
-        if kind == "bars":
-            fields = {"symbol": "SPY", "timeframe": "1Min", "start": "2025-12-01", "end": "2025-12-20"} | fields
-        self.fetcher.take(kind, fetch_id, fields)
-        return self.settle(fetch_id)
-
-    def settle(self, fetch_id: str = "f", fetcher: Fetcher | None = None) -> dict[str, Any]:
-        for future in list((fetcher or self.fetcher)._here.values()):
-            future.result(10)
-        return self.row(fetch_id)
-
-    def row(self, fetch_id: str = "f") -> dict[str, Any]:
-        with self.database.read() as connection:
-            found = connection.execute(select(fetches).where(fetches.c.fetch_id == fetch_id)).mappings().first()
-        return dict(found) if found is not None else {}
-
-    def change(self, table: Any, where: Any, **values: Any) -> None:
-        with self.database.write() as connection:
-            connection.execute(update(table).where(where).values(**values))
-
-    def stored(self) -> list[datetime]:
-        with self.database.read() as connection:
-            return list(connection.execute(select(bars.c.start).order_by(bars.c.start)).scalars())
-
-
-@pytest.fixture
-def bench(settings: Settings, database: Database) -> Iterator[Bench]:
-    made = Bench(settings, database)
-    yield made
-    made.fetcher.close()
-
-
-def test_a_fetch_is_stored_page_by_page(bench: Bench) -> None:
-    row = bench.ask()
-    assert (row["status"], row["progress"], row["broker"], row["error"]) == ("done", 1, "ibkr", None)
-    assert row["route"] == ["ibkr", "alpaca", "tda"]
-    assert len(bench.broker.asked) == 3
-    assert row["stored"] == row["result"]["bars"] == 3
-    assert row["cursor"] == at_new_york(2025, 12, 20)
-    assert row["result"]["first"] == bench.stored()[0].isoformat()
-
-
-def test_a_page_without_bars_is_no_failure(bench: Bench) -> None:
-    def answer(start: datetime, end: datetime) -> Any:
-        if end < at_new_york(2025, 12, 16):
-            raise NoData("nothing then")
-        return [bar(start)]
-
-    bench.broker.answer = answer
-    row = bench.ask()
-    assert (row["status"], row["stored"], len(bench.broker.asked)) == ("done", 1, 3)
-
-
-@pytest.mark.parametrize(
-    "error", [NoData("none"), DataNotPermitted("not you"), Unsupported("not this"), DataError("?")]
-)
-def test_a_broker_that_cannot_is_followed_by_the_next(bench: Bench, error: Exception) -> None:
-    def answer(_start: datetime, _end: datetime) -> Any:
-        raise error
-
-    bench.broker.answer = answer
-    row = bench.ask()
-    assert (row["status"], row["broker"], row["cursor"], row["tries"]) == ("queued", "alpaca", None, 0)
-    assert row["error"].startswith("ibkr: ")
-    assert bench.bell.rung == [("data.bars", "data.alpaca")]
-
-
-def test_the_end_of_the_route_keeps_every_reason(bench: Bench) -> None:
-    def answer(_start: datetime, _end: datetime) -> Any:
-        raise DataNotPermitted("ibkr: no permission")
-
-    bench.broker.answer = answer
-    bench.ask(route=["ibkr"])
-    bench.change(fetches, fetches.c.fetch_id == "f", status="queued", error="alpaca: no data")
-    bench.fetcher._enqueue("f", "bars")
-    row = bench.settle()
-    assert (row["status"], row["error"]) == ("failed", "alpaca: no data; ibkr: no permission")
-    assert row["ended_at"] is not None
-
-
-def test_too_many_requests_wait_at_the_same_broker_with_what_is_stored(bench: Bench) -> None:
-    busy = True
-
-    def answer(start: datetime, _end: datetime) -> Any:
-        if busy and len(bench.broker.asked) == 2:
-            raise PacingViolation("ibkr: pacing", retry_after=15)
-        return [bar(start)]
-
-    bench.broker.answer = answer
-    before = datetime.now(UTC)
-    row = bench.ask()
-    assert (row["status"], row["broker"], row["tries"], row["stored"]) == ("queued", "ibkr", 1, 1)
-    assert row["available_at"] >= before + timedelta(seconds=15)
-    assert bench.bell.rung == []
-
-    bench.fetcher.take("bars", "f", {})  # another copy of the message does not shorten the pause
-    assert bench.settle()["status"] == "queued"
-    busy, cursor = False, row["cursor"]
-    bench.change(fetches, fetches.c.fetch_id == "f", available_at=before, updated_at=before - timedelta(seconds=60))
-    bench.fetcher.sweep()
-    row = bench.settle()
-    assert (row["status"], row["stored"], len(bench.broker.asked)) == ("done", 3, 4)
-    assert bench.broker.asked[2][0] == cursor
-
-
-def test_a_quote_does_not_wait_for_a_busy_broker(bench: Bench) -> None:
-    def quote(_symbol: str) -> Any:
-        raise PacingViolation("ibkr: pacing", retry_after=15)
-
-    bench.broker.quote = quote
-    assert bench.ask("quote", symbol="SPY")["broker"] == "alpaca"
-    row = bench.ask("quote", "g", symbol="SPY", route=["ibkr"])
-    assert (row["status"], row["broker"]) == ("queued", "ibkr")
-
-
-def test_a_connection_lost_on_the_way_goes_on_at_the_same_broker(bench: Bench) -> None:
-    def answer(start: datetime, _end: datetime) -> Any:
-        if len(bench.broker.asked) == 2:
-            raise NotConnected("ibkr: connection lost")
-        return [bar(start)]
-
-    bench.broker.answer = answer
-    row = bench.ask()
-    assert (row["status"], row["broker"], row["stored"]) == ("queued", "ibkr", 1)
-
-
-def test_other_peoples_accounts_are_no_answer(bench: Bench) -> None:
-    row = bench.ask("positions")
-    assert (row["status"], row["route"], row["broker"]) == ("failed", ["ibkr"], "ibkr")
-    assert row["error"] == "ibkr: not connected"
-
-
-def test_a_worker_that_lost_its_request_writes_nothing(bench: Bench) -> None:
-    def answer(start: datetime, _end: datetime) -> Any:
-        bench.change(fetches, fetches.c.fetch_id == "f", worker="w2", attempt_no=2)
-        return [bar(start)]
-
-    bench.broker.answer = answer
-    row = bench.ask()
-    assert (row["status"], row["worker"], row["cursor"], bench.stored()) == ("running", "w2", None, [])
-
-
-@pytest.mark.parametrize("how", ["lease", "heartbeat"])
-def test_another_worker_goes_on_from_the_cursor(bench: Bench, how: str) -> None:
-    caught, go_on = threading.Event(), threading.Event()
-
-    def answer(start: datetime, _end: datetime) -> Any:
-        if len(bench.broker.asked) == 2:
-            caught.set()
-            go_on.wait(10)
-        return [bar(start)]
-
-    bench.broker.answer = answer
-    bench.fetcher.take("bars", "f", {"symbol": "SPY", "timeframe": "1Min", "start": "2025-12-01", "end": "2025-12-20"})
-    assert caught.wait(10)
-    cursor = bench.row()["cursor"]
-    second = bench.worker("w2")
-    second.sweep()
-    assert bench.settle(fetcher=second)["worker"] == "w1"  # it is alive
-
-    old = datetime.now(UTC) - timedelta(seconds=100)
-    if how == "lease":
-        bench.change(fetches, fetches.c.fetch_id == "f", lease_until=old)
-    else:
-        bench.change(workers, workers.c.worker == "w1", heartbeat_at=old)
-    second.sweep()
-    row = bench.settle(fetcher=second)
-    go_on.set()
-    assert (row["status"], row["worker"], row["attempt_no"], row["stored"]) == ("done", "w2", 2, 3)
-    assert [asked[0] for asked in bench.broker.asked[2:]] == [cursor, at_new_york(2025, 12, 15)]
-    assert bench.settle()["worker"] == "w2"
-    second.close()
-
-
-def test_a_stopping_worker_leaves_its_request_with_what_is_stored(bench: Bench) -> None:
-    def answer(start: datetime, _end: datetime) -> Any:
-        bench.fetcher._stopping.set()
-        return [bar(start)]
-
-    bench.broker.answer = answer
-    row = bench.ask()
-    assert (row["status"], row["stored"], len(bench.broker.asked)) == ("queued", 1, 1)
-    assert row["cursor"] == bench.broker.asked[0][1]
-
-
-def test_a_worker_that_has_not_tried_its_broker_leaves_requests_to_the_sweep(bench: Bench) -> None:
-    bench.broker.connected = False
-    bench.change(workers, workers.c.worker == "w1", state="starting")
-    row = bench.ask("quote", symbol="SPY")
-    assert (row["status"], row["attempt_no"]) == ("queued", 0)
-    bench.change(workers, workers.c.worker == "w1", state="disconnected")
-    assert bench.ask("quote", "g", symbol="SPY")["status"] == "done"
-
-
-def test_what_waits_for_a_dead_broker_moves_on(bench: Bench, database: Database) -> None:
-    old = datetime.now(UTC) - timedelta(seconds=30)
-    asked = {
-        "quote": ("quote", {"symbol": "SPY"}, ["tda", "ibkr"]),
-        "only": ("bars", request(), ["tda"]),
-        "begun": ("bars", request(), ["tda", "ibkr"]),
-        "account": ("account", {}, ["tda"]),
-    }
-    with database.write() as connection:
-        for fetch_id, (kind, fields, route) in asked.items():
-            fetch = FetchRequest(kind=kind, fetch_id=fetch_id, request=fields)  # type: ignore[arg-type]
-            insert_fetch(connection, fetch, route, old)
-    bench.change(fetches, fetches.c.fetch_id == "begun", cursor=old)
-    bench.fetcher.sweep()
-    bench.fetcher.sweep()
-    assert (bench.row("quote")["broker"], bench.row("quote")["error"]) == ("ibkr", "tda: no worker of tda is alive")
-    assert ("data.quote", "data.ibkr") in bench.bell.rung
-    assert bench.row("only")["status"] == "queued"  # nobody else was allowed
-    assert (bench.row("begun")["broker"], bench.row("begun")["cursor"]) == ("tda", old)  # a worker may come back
-    assert bench.row("account")["status"] == "failed"
-
-
-@pytest.mark.parametrize(
-    "fields", [{"symbol": "SPY", "route": ["nobody"]}, {"symbol": 5}, {}, {"symbol": "SPY", "x": {}}]
-)
-def test_a_message_that_makes_no_sense_is_a_failed_row(bench: Bench, fields: dict[str, Any]) -> None:
-    row = bench.ask("quote", **fields)
-    assert (row["status"], row["attempt_no"]) == ("failed", 0)
-    assert row["error"]
-
-
-def test_a_message_for_another_broker_is_passed_on(bench: Bench) -> None:
-    row = bench.ask("quote", symbol="SPY", route=["tda", "ibkr"])
-    assert (row["status"], row["broker"]) == ("queued", "tda")
-    assert bench.bell.rung == [("data.quote", "data.tda")]
-
-
-@pytest.mark.parametrize("fetch_id", [None, {"a": 1}, "", "x" * 65, "a b", "a\x00b", ["f"]])
-def test_a_message_without_a_usable_id_is_dropped(bench: Bench, fetch_id: Any) -> None:
-    bench.fetcher.take("quote", fetch_id, {"symbol": "SPY"})
-    assert bench.fetcher._here == {}

@@ -56,16 +56,18 @@ class TdaData:
         symbols = [s.strip() for s in request.query.get(name, "").split(",") if s.strip()]
         if not symbols:
             raise self._dialect.no_data(400, "Bad Request", "Search combination should have min of 1.")
-        body: Json = {s: self._quote_json(s, request) for s in symbols if self._market.exists(s)}
+        ours = {asked: self._dialect.ours(asked) for asked in symbols}
+        body: Json = {s: self._quote_json(ours[s], request) for s in symbols if self._market.exists(ours[s])}
         unknown = [symbol for symbol in symbols if symbol not in body]
         if schwab and unknown:
             body["errors"] = {"invalidSymbols": unknown}
         return self._answer(body)
 
     async def _quote(self, request: web.Request) -> web.Response:
-        symbol = request.match_info["symbol"]
+        asked = request.match_info["symbol"]
+        symbol = self._dialect.ours(asked)
         if self._market.exists(symbol):
-            return self._answer({symbol: self._quote_json(symbol, request)})
+            return self._answer({asked: self._quote_json(symbol, request)})
         if self._dialect.name == "tda":
             return self._answer({})
         raise self._dialect.no_data(404, "Not Found", f"No quote found for {symbol}")
@@ -79,9 +81,14 @@ class TdaData:
             detail = f"valid fields should be any of all,{','.join(PARTS)} or empty value"
             raise self._dialect.no_data(400, "Bad Request", detail)
         parts = _nested(symbol, quote, day, before)
-        head = {"assetMainType": "EQUITY", "assetSubType": "ETF" if symbol in FUNDS else "COE", "quoteType": "NBBO"}
+        head: Json = {
+            "assetMainType": "EQUITY",
+            "assetSubType": "ETF" if symbol in FUNDS else "COE",
+            "quoteType": "NBBO",
+        }
         chosen = {name: part for name, part in parts.items() if name in wanted or "all" in wanted}
-        return {**head, "realtime": True, "ssid": instrument_id(symbol), "symbol": symbol, **chosen}
+        head |= {"realtime": True, "ssid": instrument_id(symbol), "symbol": self._dialect.theirs(symbol)}
+        return {**head, **chosen}
 
     def _days(self, symbol: str) -> tuple[Bar, Bar]:
         """Return the newest daily bar and the one before."""
@@ -93,14 +100,14 @@ class TdaData:
 
     async def _candles(self, request: web.Request) -> web.Response:
         query = request.query
-        symbol = request.match_info.get("symbol") or query.get("symbol", "")
+        symbol = self._dialect.ours(request.match_info.get("symbol") or query.get("symbol", ""))
         timeframe, start, end = self._window(query)
         if not self._market.exists(symbol):
             if self._dialect.name == "tda":
                 return self._answer({"candles": [], "symbol": symbol, "empty": True})
             raise self._dialect.no_data(404, "Not Found", f"Symbol not found: {symbol}")
         candles = [_candle(bar) for bar in self._market.bars(symbol, timeframe, start, end)]
-        body: Json = {"candles": candles, "symbol": symbol, "empty": not candles}
+        body: Json = {"candles": candles, "symbol": self._dialect.theirs(symbol), "empty": not candles}
         if query.get("needPreviousClose") == "true":
             earlier = self._market.bars(symbol, "1Day", start - timedelta(days=10), start - timedelta(microseconds=1))
             body |= {"previousClose": float(earlier[-1].close), "previousCloseDate": milliseconds(earlier[-1].start)}

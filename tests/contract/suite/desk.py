@@ -6,12 +6,13 @@ package.module:MyDesk`. Everything a card knows of a broker it knows from here a
 
 from __future__ import annotations
 
+import socket
 import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -105,8 +106,8 @@ class Desk(ABC):
         """Make an adapter for this broker, not connected; `settings` over those it needs."""
 
     @abstractmethod
-    def unreachable(self) -> BrokerInterface:
-        """Make an adapter whose settings lead to where nobody listens."""
+    def leading_to(self, port: int) -> BrokerInterface:
+        """Make an adapter whose settings lead to another port of this machine."""
 
     @abstractmethod
     def refused_keys(self) -> BrokerInterface:
@@ -183,6 +184,12 @@ class Desk(ABC):
         self._made.append(made)
         return made
 
+    def unreachable(self) -> BrokerInterface:
+        """Make an adapter whose settings lead to where nobody listens."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            return self.leading_to(free.getsockname()[1])
+
     def connected(self, **settings: Any) -> BrokerInterface:
         """Make an adapter and connect it."""
         made = self.adapter(**settings)
@@ -238,11 +245,11 @@ class Desk(ABC):
         reconnect(self.broker)
 
     def pushed(self, placed: OrderReport) -> list[OrderReport]:
-        """Return the states of an order that were pushed, in order."""
-        return [report for report in self.reports if isinstance(report, OrderReport) and is_of(report, placed)]
+        """Return the states of an order that were told, in order: the answer to the send, then what was pushed."""
+        return [placed, *(r for r in self.reports if isinstance(r, OrderReport) and is_of(r, placed))]
 
     def executions(self, placed: OrderReport) -> list[FillReport]:
-        """Return the fills of an order that were pushed, alone or inside reports, each once, in order."""
+        """Return the fills of an order that were told, alone or inside reports, each once, in order."""
         alone = [report for report in self.reports if isinstance(report, FillReport) and is_of(report, placed)]
         inside = [fill for report in self.pushed(placed) for fill in report.fills]
         return distinct([*alone, *inside])
@@ -332,6 +339,10 @@ def eventually(look: Callable[[], T], timeout: float = 8.0) -> T:
             return found
         assert time.monotonic() < end, "it never happened"
         time.sleep(0.01)
+
+
+#: Brokers tell times in whole seconds, and clocks differ: readings `since` a time begin this much earlier.
+SLACK = timedelta(seconds=2)
 
 
 def now() -> datetime:

@@ -1,0 +1,192 @@
+"""Every kind of order at every broker, against its door: what the market got must be what was meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from models.errors import Unsupported
+from models.messages import OrderRequest, utcnow
+from models.vocabulary import OrderType, Side, TimeInForce, signed
+from tests.contract.brokers import EVERY, NEW_ORDER, SDKS, Bench, a_ticket, bench, order
+from tests.contract.doors import eventually
+from worker.brokers.base import Ticket
+from worker.brokers.tda_dialects import SCHWAB, TDA, order_body
+
+#: Prices that keep an order from being filled, whatever its side is.
+TERMS: dict[str, dict[str, Any]] = {
+    "market": {},
+    "limit": {"limit_price": "1.05"},
+    "stop": {"stop_price": "900.5"},
+    "stop_limit": {"stop_price": "900.5", "limit_price": "901.25"},
+    "trail_amount": {"order_type": "trailing_stop", "trail_amount": "2.25"},
+    "trail_percent": {"order_type": "trailing_stop", "trail_percent": "1.5"},
+}
+#: What no broker takes with these, or this one does not.
+AUCTIONS = ("opg", "cls")
+_NOT_TRAILING = ("ioc", "fok")
+
+
+def a_kind(kind: str, time_in_force: str, **more: Any) -> OrderRequest:
+    return order(**{"order_type": kind, **TERMS[kind], "time_in_force": time_in_force, **more})
+
+
+def is_taken(broker: str, kind: str, time_in_force: str) -> bool:
+    """Whether the capabilities and the rules of a broker let this combination through."""
+    if time_in_force in AUCTIONS and kind not in ("market", "limit"):
+        return False
+    if broker == "alpaca" and kind.startswith("trail"):
+        return time_in_force in ("day", "gtc")
+    if broker == "tda":
+        return time_in_force in ("day", "gtc", "fok") or (time_in_force, kind) == ("cls", "market")
+    return broker != "schwab" or time_in_force != "opg"
+
+
+@pytest.fixture(scope="module", params=EVERY)
+def desk(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    with bench(request.param, tmp_path_factory.mktemp("kinds")) as found:
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def _calm(desk: Bench) -> Iterator[None]:
+    """Nothing fills, and nothing of a test is left for the next."""
+    desk.house.hold(desk.name, "AAPL", 1000)
+    desk.house.fault(desk.name, "no_fill", None)
+    yield
+    desk.house.clear()
+    for one in desk.live():
+        desk.house.call(lambda one=one: desk.house.market.cancel(one))
+
+
+def only(*kinds: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("desk", kinds, indirect=True, scope="module")
+
+
+def placed(desk: Bench, wanted: OrderRequest) -> Any:
+    """Place an order and return it as the market has it."""
+    before = len(desk.orders())
+    report = desk.broker.place_order(desk_ticket(wanted))
+    assert (report.symbol, report.order_type, report.time_in_force) == (
+        wanted.symbol, wanted.order_type, wanted.time_in_force,
+    )  # fmt: skip
+    (got,) = desk.orders()[before:]
+    return got
+
+
+def desk_ticket(wanted: OrderRequest) -> Ticket:
+    return a_ticket(wanted, wanted.client_order_id)
+
+
+@pytest.mark.parametrize("time_in_force", [str(one) for one in TimeInForce])
+@pytest.mark.parametrize("kind", list(TERMS))
+def test_every_kind_and_time_in_force_arrives_as_meant(desk: Bench, kind: str, time_in_force: str) -> None:
+    wanted = a_kind(kind, time_in_force)
+    if not is_taken(desk.name, kind, time_in_force):
+        with pytest.raises(Unsupported):
+            desk.broker.place_order(desk_ticket(wanted))
+        return
+    got = placed(desk, wanted)
+    names = ["order_type", "time_in_force", "limit_price", "trail_amount", "trail_percent", "quantity", "symbol"]
+    names += [] if wanted.order_type is OrderType.TRAILING_STOP else ["stop_price"]
+    assert {name: getattr(got, name) for name in names} == {name: getattr(wanted, name) for name in names}
+    assert got.extended_hours is False
+
+
+@pytest.mark.parametrize("kind", list(TERMS))
+@pytest.mark.parametrize("side", [str(one) for one in Side])
+def test_every_side_arrives_as_meant(desk: Bench, kind: str, side: str) -> None:
+    desk.house.hold(desk.name, "AAPL", {"buy_to_cover": -1000, "sell": 1000}.get(side, 0))
+    got = placed(desk, a_kind(kind, "day", side=side))
+    assert got.is_buy is (signed(Side(side)) > 0)
+    if desk.name in ("tda", "schwab"):
+        assert got.side == side
+
+
+@pytest.mark.parametrize("time_in_force", ["day", "gtc"])
+def test_extended_hours_are_for_limit_orders(desk: Bench, time_in_force: str) -> None:
+    wanted = a_kind("limit", time_in_force, extended_hours=True)
+    if (desk.name, time_in_force) == ("alpaca", "gtc"):
+        with pytest.raises(Unsupported):
+            desk.broker.place_order(desk_ticket(wanted))
+    else:
+        assert placed(desk, wanted).extended_hours is True
+
+
+@pytest.mark.parametrize("kind", [name for name in TERMS if name != "limit"])
+def test_extended_hours_are_refused_for_everything_else(desk: Bench, kind: str) -> None:
+    before = len(desk.orders())
+    for wanted in (a_kind(kind, "day", extended_hours=True), a_kind("limit", "cls", extended_hours=True)):
+        with pytest.raises(Unsupported):
+            desk.broker.place_order(desk_ticket(wanted))
+    assert len(desk.orders()) == before
+
+
+def test_fractions_are_for_alpaca_and_the_day(desk: Bench) -> None:
+    for kind in ("market", "limit", "stop", "stop_limit"):
+        wanted = a_kind(kind, "day", quantity="0.125")
+        if desk.name == "alpaca":
+            assert placed(desk, wanted).quantity == Decimal("0.125")
+    before = len(desk.orders())
+    for kind, time_in_force in (("limit", "gtc"), ("trail_amount", "day"), ("market", "cls")):
+        with pytest.raises(Unsupported):
+            desk.broker.place_order(desk_ticket(a_kind(kind, time_in_force, quantity="0.125")))
+    assert len(desk.orders()) == before
+
+
+@only("alpaca")
+def test_a_fraction_keeps_its_size_in_a_replace(desk: Bench) -> None:
+    old = desk.place(a_kind("limit", "day", quantity="0.5"))
+    with pytest.raises(Unsupported):
+        desk.replace(old, quantity="0.75")
+    _, report = desk.replace(old, limit_price="1.25")
+    assert (report.quantity, report.limit_price) == (Decimal("0.5"), Decimal("1.25"))
+
+
+# -- SYMBOLS ---
+def test_a_class_of_shares_has_one_name_everywhere(desk: Bench) -> None:
+    desk.house.hold(desk.name, "BRK.B", 7)
+    assert placed(desk, a_kind("limit", "day", symbol="BRK.B")).symbol == "BRK.B"
+    assert "BRK.B" in [one.symbol for one in desk.broker.get_orders()]
+    assert ("BRK.B", 7) in [(one.symbol, one.quantity) for one in desk.broker.get_positions()]
+    assert desk.broker.get_market_data("BRK.B").symbol == "BRK.B"
+    now = utcnow()
+    assert desk.broker.get_historical_data("BRK.B", "1Day", now - timedelta(days=9), now)
+
+
+def test_fills_of_a_class_of_shares_carry_that_name(desk: Bench) -> None:
+    desk.house.clear()
+    began = utcnow() - timedelta(seconds=1)
+    desk.broker.place_order(desk_ticket(order("BRK.B", quantity=1)))
+    eventually(lambda: "BRK.B" in [fill.symbol for fill in desk.broker.get_fills(began)])
+
+
+@only(*NEW_ORDER[1:])
+def test_the_wire_says_what_the_documents_say(desk: Bench) -> None:
+    dialect = {"tda": TDA, "schwab": SCHWAB}[desk.name]
+    body = order_body(a_kind("trail_percent", "gtc", side="sell_short", symbol="BRK.B"), dialect, desk.name)
+    leg = body["orderLegCollection"][0]
+    assert (leg["instruction"], leg["quantity"]) == ("SELL_SHORT", 10)
+    assert leg["instrument"]["symbol"] == {"tda": "BRK.B", "schwab": "BRK/B"}[desk.name]
+    assert (body["session"], body["duration"], body["orderType"]) == ("NORMAL", "GOOD_TILL_CANCEL", "TRAILING_STOP")
+    trail = {name: body[name] for name in ("stopPriceLinkBasis", "stopPriceLinkType", "stopPriceOffset")}
+    assert trail == {"stopPriceLinkBasis": "LAST", "stopPriceLinkType": "PERCENT", "stopPriceOffset": 1.5}
+    assert order_body(a_kind("limit", "gtc", extended_hours=True), dialect, desk.name)["session"] == "SEAMLESS"
+
+
+@only(*SDKS)
+def test_the_wire_of_ib_says_what_the_documents_say(desk: Bench) -> None:
+    def wire(wanted: OrderRequest) -> tuple[Any, ...]:
+        placed(desk, wanted)
+        request = desk.house.call(lambda: desk.door.desk.all()[-1].request)
+        return (request.action, request.order_type, request.tif, request.outside_rth, request.contract.symbol)
+
+    assert wire(a_kind("market", "cls")) == ("BUY", "MOC", "DAY", False, "AAPL")
+    assert wire(a_kind("limit", "cls")) == ("BUY", "LOC", "DAY", False, "AAPL")
+    assert wire(a_kind("limit", "opg", side="sell_short")) == ("SELL", "LMT", "OPG", False, "AAPL")
+    assert wire(a_kind("trail_amount", "gtc", side="buy_to_cover")) == ("BUY", "TRAIL", "GTC", False, "AAPL")
+    assert wire(a_kind("limit", "gtc", symbol="BRK.B", extended_hours=True)) == ("BUY", "LMT", "GTC", True, "BRK B")
