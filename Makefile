@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+CLIENTS := .venv-clients/.ready
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
@@ -16,7 +17,7 @@ demo: $(VENV)/.runtime ## Run the main job end to end on the embedded default: n
 up: $(VENV)/.runtime ## Bring everything up until Ctrl-C, for `corro submit` in a second terminal
 	@$(BIN)/corro up
 
-test: $(VENV)/.dev ## Run the tests: unit, contract, integration, chaos; SQLite and PostgreSQL
+test: $(VENV)/.dev $(CLIENTS) ## Run the tests: unit, contract, integration, chaos, other clients; SQLite and PostgreSQL
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/.dev ## Lint, types, layers, migrations
@@ -36,9 +37,13 @@ lock: $(VENV)/.dev ## Write the lock files anew from pyproject.toml
 	@for part in all dev; do \
 	  $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	    --no-annotate pyproject.toml requirements/build.in --extra $$part -o requirements/$$part.lock; done
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --no-annotate requirements/clients.in -o requirements/clients.lock
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --no-annotate --no-deps requirements/clients-specs.in -o requirements/clients-specs.lock
 
 clean: ## Remove the environment and what runs left behind
-	rm -rf $(VENV) .corro dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-clients .corro dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
@@ -50,6 +55,11 @@ $(VENV)/.runtime: $(VENV)/.python requirements/all.lock pyproject.toml
 	@echo "Installing corro into $(VENV) ..."
 	@$(PIP) install -q --require-hashes -r requirements/all.lock
 	@$(PIP) install -q --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(CLIENTS): $(VENV)/.dev requirements/clients.lock requirements/clients-specs.lock tests/foreign/environments.py
+	@echo "Installing the brokers' other clients into .venv-clients ..."
+	@$(BIN)/python tests/foreign/environments.py
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime requirements/dev.lock

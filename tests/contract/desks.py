@@ -69,7 +69,7 @@ class SandboxDesk(Desk):
 
     def cut(self) -> None:
         self.fault("disconnect")
-        eventually(lambda: not self.house.call(self.house.market.faults.all))
+        eventually(lambda: all(fault.kind != "disconnect" for fault in self.house.call(self.house.market.faults.all)))
 
     def down(self) -> None:
         self.fault("down", None)
@@ -119,6 +119,7 @@ class IbInsyncDesk(SandboxDesk):
     door_name = "ibkr"
     adapters = IbkrBroker
     sdk: ClassVar[str] = "ib_insync"
+    repeats = ("duplicate_status",)
     lost_changes = (
         Trouble("accept_drop", {"operation": "replace"}),
         Trouble("accept_hang", {"operation": "replace"}),
@@ -139,7 +140,8 @@ class IbInsyncDesk(SandboxDesk):
         return self.door._connections
 
     def table(self) -> dict[str, Any]:
-        return {"port": self.door.port, "client_id": 1, "sdk": self.sdk, "request_timeout": 1, "connect_timeout": 1}
+        found = {"port": self.door.port, "client_id": 1, "sdk": self.sdk}
+        return found | {"request_timeout": 0.8, "connect_timeout": 1, "heartbeat": 0.4}
 
     def leading_to(self, port: int) -> BrokerInterface:
         return self.adapter(port=port)
@@ -200,6 +202,7 @@ class AlpacaDesk(HttpDesk):
     name = "alpaca"
     door_name = "alpaca"
     adapters = AlpacaBroker
+    repeats = ("duplicate_update",)
     unreadable = {
         "find": _broken("find", Trouble("status", {"operation": "find", "status": 404, "html": True}, None)),
         "orders": _broken("list"),

@@ -28,7 +28,8 @@ class Document:
     """One OpenAPI document."""
 
     def __init__(self, text: str, repairs: list[tuple[str, Any]]) -> None:
-        self.content: Json = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        self.content: Json = json.loads(text) if text.lstrip().startswith("{") else yaml.load(text, loader)
         for pointer, value in repairs:
             parent, _, name = pointer.rpartition("/")
             self.at(parent)[name] = value

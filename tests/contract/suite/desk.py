@@ -19,7 +19,7 @@ from typing import Any, ClassVar, TypeVar
 
 import pytest
 
-from models.errors import NotConnected
+from models.errors import BrokerError, DataError, NotConnected
 from models.messages import OrderRequest
 from models.reports import BrokerStatus, FillReport, Found, OrderReport, Report, Sighting
 from worker.brokers.base import BrokerInterface, Capabilities, OrderRef, Ticket
@@ -81,6 +81,8 @@ class Desk(ABC):
     lost_changes: ClassVar[Sequence[Trouble]] = ()
     #: Troubles that keep a reading from being complete, by reading: find, orders, fills, quote, bars, positions.
     unreadable: ClassVar[Mapping[str, Sequence[Trouble]]]
+    #: Faults that make the broker say things twice.
+    repeats: ClassVar[Sequence[str]] = ()
     #: Modules that importing the adapter must not bring along: the SDKs of other brokers, and its own.
     foreign_modules: ClassVar[Sequence[str]] = ("ib_insync", "ib_async", "alpaca_trade_api")
 
@@ -243,6 +245,19 @@ class Desk(ABC):
         """Clear every fault and connect again if the connection was lost."""
         self.up()
         reconnect(self.broker)
+
+    def again(self, read: Callable[[], T]) -> T:
+        """Repeat a reading until it works, connecting where that is needed, as the worker does."""
+
+        def attempt() -> tuple[T] | None:
+            try:
+                return (read(),)
+            except (BrokerError, DataError):
+                if not self.broker.is_connected():
+                    reconnect(self.broker)
+                return None
+
+        return eventually(attempt)[0]  # type: ignore[index]
 
     def pushed(self, placed: OrderReport) -> list[OrderReport]:
         """Return the states of an order that were told, in order: the answer to the send, then what was pushed."""

@@ -117,7 +117,7 @@ def test_c62_a_cancel_keeps_what_was_filled_before(desk: Desk) -> None:
     desk.settled(wanted, BrokerStatus.PARTIALLY_FILLED)
     desk.broker.cancel_order(ref(wanted, placed.broker_order_id))
     assert desk.settled(wanted, BrokerStatus.CANCELED).filled_quantity == 5
-    assert [fill.quantity for fill in desk.executions(placed)] == [5]
+    eventually(lambda: [fill.quantity for fill in desk.executions(placed)] == [5])
 
 
 def test_c63_a_cancel_to_a_broker_that_is_down_is_not_sent(desk: Desk) -> None:

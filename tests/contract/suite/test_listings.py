@@ -102,11 +102,14 @@ def test_c79_a_listing_that_fails_is_an_error_and_never_a_short_list(
     broker = cold_desk.broker
     broker.connect()
     cold_desk.place(resting())
+    fills, since = reading == "fills", now() - SLACK
+    read = lambda: broker.get_fills(since) if fills else broker.get_orders(open_only=False, since=since)  # noqa: E731
     for trouble in cold_desk.unreadable[reading]:
         cold_desk.trouble(trouble)
         with pytest.raises(BrokerError):
-            broker.get_fills(now()) if reading == "fills" else broker.get_orders(open_only=False, since=now())
+            read()
         cold_desk.back()
+        cold_desk.again(read)
     assert len(broker.get_orders()) == 1
 
 

@@ -22,9 +22,11 @@ def test_c90_every_order_gets_its_own_answer(desk: Desk) -> None:
     with ThreadPoolExecutor(len(wanted)) as pool:
         placed = list(pool.map(lambda one: desk.place(one, deadline_s=8), wanted))
     assert len({report.broker_order_id for report in placed}) == len(wanted)
-    for one, report in zip(wanted, placed, strict=True):
+    found = desk.broker.find_orders([ref(one) for one in wanted])
+    for one, report, sighting in zip(wanted, placed, found, strict=True):
         assert report.quantity in (one.quantity, None)
-        assert desk.found(one).broker_order_id == report.broker_order_id
+        assert isinstance(sighting, Found)
+        assert sighting.report.broker_order_id == report.broker_order_id
         desk.the_one(one)
     assert desk.arrivals() == len(wanted)
 
