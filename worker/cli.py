@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from models.errors import ConfigurationError, CorroError, IdempotencyConflict, InvalidOrder
+from models.errors import ConfigurationError, CorroError, IdempotencyConflict, InvalidOrder, InvalidRequest
 from models.logs import configure
 from producers import show
 from producers.cli import Json, app, client, fail
@@ -202,7 +202,7 @@ def db_check(json: Json = False) -> None:
 
 
 # -- ENTRY ---
-_USAGE = (ConfigurationError, InvalidOrder, IdempotencyConflict)
+_USAGE = (ConfigurationError, InvalidOrder, InvalidRequest, IdempotencyConflict)
 
 
 def main() -> None:

@@ -225,7 +225,8 @@ class Reconciler:
         verdict = conclude(self.rule, sighting, missing=missing, age_s=age, sender_done=question.sender_done)
         if verdict == "adopt":
             assert isinstance(sighting, Found)
-            if not _is_changed(entry.attempts[question.attempt_no], sighting.report):
+            in_place = self.broker.capabilities.replaces == "in_place"
+            if in_place and not _is_changed(entry.attempts[question.attempt_no], sighting.report):
                 unchanged = Refused(f"{self.broker.name} shows the order unchanged", broker=self.broker.name)
                 self._settle(book, question, unchanged, after)
                 return
@@ -342,7 +343,7 @@ def order_ref(order: Any, attempt: Any, known: frozenset[str] = frozenset()) -> 
 
 
 def _is_changed(attempt: Row, report: OrderReport) -> bool:
-    """Tell whether an order changed in place shows its new terms; any other attempt has an order of its own."""
+    """Tell whether an order that is changed in place shows its new terms."""
     shown = {name: getattr(report, name, None) for name in terms_of(attempt["terms"])}
     return all(shown[name] in (None, value) for name, value in terms_of(attempt["terms"]).items())
 

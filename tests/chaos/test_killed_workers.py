@@ -34,7 +34,7 @@ def _workers_of_its_own(world: World) -> Iterator[None]:
 
 @pytest.mark.parametrize(
     ("database_url", "point"),
-    [*(("sqlite", point) for point in POINTS), ("postgresql", "after_send"), ("postgresql", "before_commit")],
+    [*(("sqlite", point) for point in POINTS), ("postgresql", "before_commit")],
     indirect=["database_url"],
 )
 def test_an_order_whose_worker_is_killed_reaches_its_broker_exactly_once(world: World, point: str) -> None:

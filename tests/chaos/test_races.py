@@ -13,7 +13,7 @@ import pytest
 from producers.bell import envelope
 from tests.kit import World, events_of, eventually, never, outcomes_of
 
-NewWorld = Callable[..., World]
+SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 def ring(world: World, *ids: str, queue: str) -> bytes:
@@ -63,6 +63,7 @@ def test_a_ring_five_times_and_again_after_the_end_is_one_order(world: World) ->
         assert world.whole(whole["client_order_id"])["events"] == whole["events"]
 
 
+@SQLITE
 def test_a_worker_that_wakes_up_after_its_lease_doubles_nothing(world: World) -> None:
     """At one broker only: one TWS connection is one worker, there is no second one beside it."""
     sleeper = world.start("alpaca", label="sleeper", CORRO_PAUSE="before_send")
@@ -96,6 +97,7 @@ def test_two_workers_of_one_broker_share_many_orders_without_sending_one_twice(w
     assert sorted(ids) == sorted(order.client_order_id for order in placed)
 
 
+@SQLITE
 def test_a_queued_order_that_is_canceled_is_never_sent(world: World) -> None:
     order = world.send("WMT", "buy", 5, route="alpaca")
     canceled = world.client.cancel(order.client_order_id)
@@ -120,6 +122,7 @@ def test_a_cancel_that_races_the_fill_ends_as_the_broker_says(world: World) -> N
         assert whole["status"] == "canceled" or states == ["filled"]
 
 
+@SQLITE
 @pytest.mark.parametrize("broker", ["alpaca", "ibkr"])
 def test_a_cancel_while_the_broker_is_down_is_carried_out_after_its_return(world: World, broker: str) -> None:
     world.start(broker)
@@ -134,6 +137,7 @@ def test_a_cancel_while_the_broker_is_down_is_carried_out_after_its_return(world
     assert [o["state"] for o in world.at_doors(order.client_order_id)] == ["canceled"]
 
 
+@SQLITE
 def test_a_cancel_that_is_refused_leaves_the_order_as_its_broker_has_it(world: World) -> None:
     world.start("ibkr")
     world.control.add_fault("ibkr", "cancel_10148", count=1, symbol="BAC")
@@ -144,6 +148,7 @@ def test_a_cancel_that_is_refused_leaves_the_order_as_its_broker_has_it(world: W
     world.wait(order, ["accepted", "canceled", "pending_cancel"], 5)
 
 
+@SQLITE
 def test_one_id_from_two_processes_at_once_is_one_order(world: World) -> None:
     """Both submit the same forty ids as fast as they can."""
     import subprocess

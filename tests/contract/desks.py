@@ -16,6 +16,7 @@ from worker.brokers import alpaca, alpaca_rest, tda, tda_rest
 from worker.brokers.alpaca import AlpacaBroker
 from worker.brokers.base import BrokerInterface
 from worker.brokers.ibkr import IbkrBroker
+from worker.brokers.ibkr_wire import Listings
 from worker.brokers.tda import SchwabBroker, TdaBroker
 from worker.sandbox.alpaca_door import AlpacaDoor
 from worker.sandbox.market import MarketOrder
@@ -151,6 +152,9 @@ class IbInsyncDesk(SandboxDesk):
 
     def real_money(self) -> BrokerInterface | None:
         return self.adapter(port=7496)
+
+    def hasten(self, patch: pytest.MonkeyPatch) -> None:
+        patch.setattr(Listings, "OVERDUE_S", 0.2)
 
     def throttled(self) -> BrokerInterface:
         """IB counts messages and drops the connection, so the adapter keeps the count itself."""

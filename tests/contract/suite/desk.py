@@ -26,6 +26,8 @@ from worker.brokers.base import BrokerInterface, Capabilities, OrderRef, Ticket
 
 T = TypeVar("T")
 
+#: Symbols that the cards trade: a desk's broker must know them, and must not know ZZZZ.
+SYMBOLS = ("AAPL", "MSFT", "KO", "TSLA", "SPY", "F")
 #: A price at which no buy order of the cards is ever filled by itself, whatever the symbol.
 FAR = "1.00"
 
@@ -281,8 +283,9 @@ class Desk(ABC):
 
 # -- WORDS ---
 def order(symbol: str = "AAPL", side: str = "buy", quantity: Any = 10, **terms: Any) -> OrderRequest:
-    """Make a market order."""
-    return OrderRequest(**{"symbol": symbol, "side": side, "quantity": quantity, **terms})
+    """Make a market order; its id is short enough for every broker that keeps ids at all."""
+    given = {"symbol": symbol, "side": side, "quantity": quantity, "client_order_id": fresh_id(), **terms}
+    return OrderRequest(**given)
 
 
 def resting(**terms: Any) -> OrderRequest:
@@ -292,7 +295,7 @@ def resting(**terms: Any) -> OrderRequest:
 
 def fresh_id() -> str:
     """Return an id that no order has had."""
-    return uuid.uuid4().hex
+    return uuid.uuid4().hex[:16]
 
 
 def ticket(

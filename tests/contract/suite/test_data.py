@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from decimal import Decimal
+from itertools import cycle
 
 import pytest
 
@@ -88,9 +89,9 @@ def test_c86_bars_are_ordered_within_their_range_and_true_to_their_shape(desk: D
     Skipped: brokers without bars.
     """
     end = now()
-    for timeframe in desk.can.timeframes:
+    for timeframe, symbol in zip(desk.can.timeframes, cycle(("SPY", "AAPL", "MSFT", "KO")), strict=False):
         start = end - timedelta(days=BACK[timeframe])
-        bars = desk.broker.get_historical_data("SPY", timeframe, start, end)
+        bars = desk.broker.get_historical_data(symbol, timeframe, start, end)
         starts = [bar.start for bar in bars]
         assert starts == sorted(set(starts)), timeframe
         assert start <= starts[0], timeframe

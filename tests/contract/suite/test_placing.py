@@ -235,7 +235,7 @@ def test_c31_the_longest_id_comes_back_whole(desk: Desk) -> None:
     """
     length = desk.can.client_order_id_length
     needs(length, "no client order ids")
-    our_id = (fresh_id() * 8)[: length or 0]
+    our_id = (fresh_id() * 16)[: length or 0]
     wanted = resting()
     desk.broker.place_order(ticket(wanted, our_id=our_id))
     assert desk.the_one(wanted).client_order_id == our_id

@@ -29,7 +29,7 @@ def test_c95_a_terminal_state_is_the_last_one_told(desk: Desk) -> None:
     eventually(lambda: desk.executions(placed))
     desk.release()
     eventually(lambda: desk.pushed(placed)[-1].status is BrokerStatus.FILLED)
-    told = desk.pushed(placed)
+    told = desk.pushed(placed)[1:]  # the answer to the send may be older than the first news
     amounts = [report.filled_quantity for report in told if report.filled_quantity is not None]
     assert amounts == sorted(amounts)
     first_end = next(at for at, report in enumerate(told) if report.status in DONE)
