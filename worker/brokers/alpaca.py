@@ -70,6 +70,7 @@ class AlpacaBroker(BrokerInterface):
     Settings: base_url, data_url, key_id, secret_key (or APCA_API_KEY_ID, APCA_API_SECRET_KEY), feed (iex or sip), live.
     """
 
+    keys = frozenset({"base_url", "data_url", "key_id", "secret_key", "feed"})
     capabilities = Capabilities(
         fractional=True,
         dedupes_client_order_id=True,

@@ -63,6 +63,22 @@ class IbkrBroker(BrokerInterface):
             orders, fills and positions again: what happened in between was not pushed.
     """
 
+    keys = frozenset(
+        {
+            "host",
+            "port",
+            "client_id",
+            "check_client_id",
+            "account",
+            "sdk",
+            "timezone",
+            "connect_timeout",
+            "request_timeout",
+            "messages_per_second",
+            "heartbeat",
+            "delayed_quotes",
+        }
+    )
     capabilities = Capabilities(
         order_types=frozenset(ibkr_terms.ORDER_TYPES),
         times_in_force=frozenset(ibkr_terms.TIFS),

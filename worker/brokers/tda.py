@@ -74,6 +74,7 @@ class TdaBroker(BrokerInterface):
 
     dialect: ClassVar[Dialect] = TDA
     capabilities = _capabilities(TDA)
+    keys = frozenset({"base_url", "api_key", "refresh_token", "account_id", "token_path", "poll_s"})
 
     def __init__(self, name: str, settings: BrokerSettings) -> None:
         super().__init__(name, settings)
@@ -329,6 +330,7 @@ class SchwabBroker(TdaBroker):
 
     dialect: ClassVar[Dialect] = SCHWAB
     capabilities = _capabilities(SCHWAB)
+    keys = TdaBroker.keys | {"app_secret"}
 
 
 def _is_after(order: OrderReport, since: datetime | None) -> bool:
