@@ -390,12 +390,7 @@ class World:
 
     def start_queue(self) -> None:
         """Start the queue's server again where it was."""
-        again = EmbeddedQueue(self.settings)
-        again.acquire()
-        self.fleet.queue.release, old = again.release, self.fleet.queue
-        lock, old._lock = old._lock, None
-        if lock is not None:
-            lock.close()
+        self.fleet.queue.revive()
 
     # -- COMMAND LINE ---
     def corro(self, *arguments: str, timeout: float = 60.0, **more: str) -> Said:

@@ -61,6 +61,12 @@ class EmbeddedQueue:
             if not self._answers():
                 self._start()
 
+    def revive(self) -> None:
+        """Start the server again if it has died."""
+        with self._starting():
+            if not self._answers():
+                self._start()
+
     def release(self) -> None:
         """Leave; the last one to leave stops the server."""
         lock, self._lock = self._lock, None

@@ -67,6 +67,7 @@ class Fleet:
         self.brokers = tuple(settings.all_brokers if brokers is None else brokers)
         self.home = settings.home.absolute()
         self.processes: dict[str, Process] = {}
+        self.queue: EmbeddedQueue | None = None
         self._environment = _environment({"CORRO_HOME": str(self.home), **(environment or {})})
         self._exit = contextlib.ExitStack()
         self._files: list[IO[bytes]] = []
@@ -88,7 +89,7 @@ class Fleet:
         self.home.mkdir(parents=True, exist_ok=True)
         ready = self.start_sandbox() if self.with_sandbox else None
         if self.settings.embedded_queue:
-            self._exit.enter_context(EmbeddedQueue(self.settings))
+            self.queue = self._exit.enter_context(EmbeddedQueue(self.settings))
         self.database = self._open_database()
         if ready:
             ready()
@@ -170,9 +171,11 @@ class Fleet:
             return {row["broker"]: (row["state"], row["detail"]) for row in rows if row["pid"] in mine}
 
     def watch(self) -> None:
-        """Stay until Ctrl-C or SIGTERM; a worker that dies is started again."""
+        """Stay until Ctrl-C or SIGTERM; a worker or a queue that dies is started again."""
         with _until_signal() as stopped:
             while not stopped():
+                if self.queue:
+                    self.queue.revive()
                 for name, process in list(self.processes.items()):
                     if process.popen.poll() is None:
                         continue

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
+from glob import escape
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -162,18 +163,26 @@ class TokenKeeper:
 
     # -- FILE ---
     def _stored(self) -> Tokens | None:
+        """Return the newest tokens stored: a process that died before it renamed its draft left the good ones there."""
+        found = [tokens for path in (self._path, *self._drafts()) if (tokens := self._read(path)) is not None]
+        return max(found, key=lambda tokens: tokens.renew_at, default=None)
+
+    def _drafts(self) -> list[Path]:
+        return list(self._path.parent.glob(f"{escape(self._path.stem)}.*.tmp"))
+
+    def _read(self, path: Path) -> Tokens | None:
         try:
-            raw = json.loads(self._path.read_text())
+            raw = json.loads(path.read_text())
             found = Tokens(**{field.name: raw[field.name] for field in fields(Tokens)})
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
-            _log.warning("token_file_unreadable", broker=self._broker, path=str(self._path), error=str(error))
+            _log.warning("token_file_unreadable", broker=self._broker, path=str(path), error=str(error))
             return None
         return found if found.origin == self._origin else None
 
     def _store(self, tokens: Tokens) -> None:
-        """Write the file as a whole, so that a crash leaves the old one or the new one."""
+        """Write the file as a whole, so that a crash leaves the old one or the new one, or the new one's draft."""
         draft = self._path.with_suffix(f".{os.getpid()}.tmp")
         try:
             draft.unlink(missing_ok=True)
@@ -182,6 +191,8 @@ class TokenKeeper:
                 file.flush()
                 os.fsync(file.fileno())
             draft.replace(self._path)
+            for left in self._drafts():
+                left.unlink(missing_ok=True)
         except OSError as error:
             raise ConfigurationError(f"brokers.{self._broker}: cannot write {self._path}: {error}") from error
 
