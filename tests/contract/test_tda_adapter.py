@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import stat
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,24 +15,12 @@ import pytest
 
 from models.errors import (
     ConfigurationError,
-    ConnectionLost,
-    DataError,
-    InstrumentUnknown,
-    InsufficientFunds,
     NoData,
-    NotConnected,
-    OrderRejected,
-    OutcomeUnknown,
-    RateLimited,
-    Refused,
-    ServerError,
-    Stale,
-    SubmitTimeout,
     UnreadableReply,
     Unsupported,
 )
 from models.messages import OrderRequest
-from models.reports import Ambiguous, BrokerStatus, Found, Missing, OrderReport
+from models.reports import BrokerStatus, Found, Missing, OrderReport
 from models.settings import BrokerSettings
 from tests.contract.doors import Sandbox, eventually, sandbox
 from worker.brokers import tda_orders, tda_reports, tokens
@@ -113,46 +100,6 @@ def desk(house: Sandbox, request: pytest.FixtureRequest, tmp_path: Path) -> Iter
 
 
 # -- ORDERS ---
-def test_a_market_order_is_verified_filled_and_pushed_with_its_executions(desk: Desk) -> None:
-    report = desk.place(order())
-    assert report.status in (BrokerStatus.ACCEPTED, BrokerStatus.FILLED)
-    # Quick enough, the order is filled before it is read back: then there is nothing left to push.
-    shown = lambda: [r for r in (report, *desk.pushed(report.broker_order_id)) if r.status is BrokerStatus.FILLED]  # noqa: E731
-    last = eventually(shown)[-1]
-    (fill,) = last.fills
-    assert (fill.quantity, fill.cumulative_quantity, fill.broker_order_id) == (10, 10, report.broker_order_id)
-    assert last.avg_fill_price == fill.price
-    eventually(lambda: not desk.broker._watch._orders)
-
-
-def test_a_partial_fill_is_told_from_a_working_order(desk: Desk) -> None:
-    desk.house.fault(desk.name, "partial", symbol="AAPL")
-    report = desk.place(order())
-    partial = eventually(lambda: [r for r in desk.pushed(report.broker_order_id) if r.filled_quantity])[0]
-    assert (partial.status, partial.filled_quantity) == (BrokerStatus.PARTIALLY_FILLED, 5)
-    assert [fill.quantity for fill in partial.fills] == [5]
-
-
-def test_a_limit_order_rests_is_listed_and_can_be_canceled(desk: Desk) -> None:
-    wanted = resting()
-    report = desk.place(wanted)
-    assert (report.status, report.limit_price) == (BrokerStatus.ACCEPTED, 1)
-    assert [o.broker_order_id for o in desk.broker.get_orders()] == [report.broker_order_id]
-    known = ref(wanted, broker_order_id=report.broker_order_id)
-    desk.broker.cancel_order(known)
-    eventually(lambda: desk.broker.find_order(known).report.status is BrokerStatus.CANCELED)
-    eventually(lambda: [r.status for r in desk.pushed(report.broker_order_id)][-1:] == [BrokerStatus.CANCELED])
-    with pytest.raises(Refused):
-        desk.broker.cancel_order(known)
-
-
-def test_an_order_can_be_canceled_by_its_terms(desk: Desk) -> None:
-    wanted = resting()
-    desk.place(wanted)
-    desk.broker.cancel_order(ref(wanted))
-    eventually(lambda: desk.broker.get_orders() == [])
-    with pytest.raises(Refused):
-        desk.broker.cancel_order(ref(resting(symbol="MSFT")))
 
 
 @pytest.mark.parametrize(
@@ -174,19 +121,6 @@ def test_every_kind_of_order_is_recognised_when_read_back(desk: Desk, terms: dic
     found = desk.broker.find_order(ref(wanted))
     assert isinstance(found, Found)
     assert found.report.broker_order_id == report.broker_order_id
-
-
-def test_refusals_have_their_classes(desk: Desk) -> None:
-    with pytest.raises(InsufficientFunds):
-        desk.place(order(quantity=10**7))
-    with pytest.raises(InstrumentUnknown):
-        desk.place(order(symbol="ZZZZ"))
-    desk.house.fault(desk.name, "refuse")
-    with pytest.raises(OrderRejected):
-        desk.place(order())
-    desk.house.hold(desk.name, "MSFT", 5)
-    with pytest.raises(Refused):
-        desk.place(order(symbol="MSFT", side="sell", quantity=6))
 
 
 def test_what_the_broker_cannot_do_is_known_before_sending(desk: Desk) -> None:
@@ -214,58 +148,6 @@ def test_the_dialects_take_different_times_in_force() -> None:
 
 
 # -- UNKNOWN OUTCOMES ---
-@pytest.mark.parametrize(
-    ("fault", "options", "kind"),
-    [
-        ("accept_drop", {}, ConnectionLost),
-        ("accept_hang", {}, SubmitTimeout),
-        ("status", {"status": 500, "accepted": True, "operation": "place"}, ServerError),
-        ("location_missing", {}, UnreadableReply),
-        ("location_foreign", {}, UnreadableReply),
-    ],
-)
-def test_an_order_lost_on_the_way_back_is_unknown_sent_once_and_found_by_its_terms(
-    desk: Desk, fault: str, options: dict[str, Any], kind: type[Exception]
-) -> None:
-    earlier = desk.place(resting(symbol="MSFT"))
-    desk.house.fault(desk.name, fault, **options)
-    wanted, began = resting(), time.monotonic()
-    with pytest.raises(kind):
-        desk.place(wanted, deadline_s=0.7)
-    assert time.monotonic() - began < 1.5
-    assert desk.arrivals() == 2
-    found = desk.broker.find_order(ref(wanted))
-    assert isinstance(found, Found)
-    assert (found.report.symbol, found.report.quantity) == ("AAPL", 10)
-    assert found.report.broker_order_id != earlier.broker_order_id
-    assert desk.broker.find_orders([ref(wanted), ref(resting(symbol="TSLA"))])[0] == found
-
-
-@pytest.mark.parametrize(
-    ("fault", "options", "kind"),
-    [("hang", {}, SubmitTimeout), ("status", {"status": 503, "operation": "place"}, ServerError)],
-)
-def test_an_order_lost_on_the_way_there_is_unknown_too_and_missing(
-    desk: Desk, fault: str, options: dict[str, Any], kind: type[Exception]
-) -> None:
-    desk.house.fault(desk.name, fault, **options)
-    wanted = order()
-    with pytest.raises(kind):
-        desk.place(wanted, deadline_s=0.7)
-    assert isinstance(desk.broker.find_order(ref(wanted)), Missing)
-    assert not desk.broker.capabilities.absence.possible
-
-
-def test_look_alikes_are_told_apart_by_what_is_known_or_stay_ambiguous(desk: Desk) -> None:
-    first, second = desk.place(resting()), desk.place(resting())
-    wanted = resting()
-    seen = desk.broker.find_order(ref(wanted))
-    assert isinstance(seen, Ambiguous)
-    assert {c.broker_order_id for c in seen.candidates} == {first.broker_order_id, second.broker_order_id}
-    for key in ("known", "baseline"):
-        seen = desk.broker.find_order(ref(wanted, **{key: frozenset({first.broker_order_id})}))
-        assert isinstance(seen, Found)
-        assert seen.report.broker_order_id == second.broker_order_id
 
 
 def test_an_id_that_leads_to_another_order_is_not_believed(desk: Desk) -> None:
@@ -284,16 +166,6 @@ def test_an_order_long_before_the_send_is_no_candidate(desk: Desk) -> None:
     assert isinstance(desk.broker.find_order(ref(resting(), sent_at=later)), Missing)
 
 
-def test_an_order_taken_but_not_readable_yet_is_unknown_until_it_is_found(desk: Desk) -> None:
-    desk.house.fault(desk.name, "status", count=3, status=503, operation="get")
-    sent_at = datetime.now(UTC)
-    with pytest.raises(OutcomeUnknown):
-        desk.place(order())
-    found = desk.broker.find_order(ref(order(), sent_at=sent_at))
-    assert isinstance(found, Found)
-    assert found.report.symbol == "AAPL"
-
-
 def test_a_watched_order_that_turns_out_to_be_another_is_not_reported(desk: Desk) -> None:
     other = desk.place(order(symbol="MSFT"))
     eventually(lambda: desk.pushed(other.broker_order_id))
@@ -304,22 +176,6 @@ def test_a_watched_order_that_turns_out_to_be_another_is_not_reported(desk: Desk
     assert desk.reports == []
 
 
-def test_throttling_is_a_refusal(desk: Desk) -> None:
-    desk.house.fault(desk.name, "rate_limit", count=None, per_minute=0)
-    with pytest.raises(RateLimited):
-        desk.place(order())
-    assert desk.house.taken(desk.name) == 0
-
-
-def test_a_stale_claim_sends_nothing(desk: Desk) -> None:
-    def still_mine() -> None:
-        raise Stale("claimed long ago")
-
-    with pytest.raises(Stale):
-        desk.place(order(), still_mine=still_mine)
-    assert desk.arrivals() == 0
-
-
 def test_a_listing_that_was_cut_is_read_in_parts_or_is_an_error(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(3):
         desk.place(resting())
@@ -328,50 +184,7 @@ def test_a_listing_that_was_cut_is_read_in_parts_or_is_an_error(desk: Desk, monk
         desk.broker.get_orders()
 
 
-def test_a_failed_listing_is_an_error_and_not_an_empty_list(desk: Desk) -> None:
-    desk.house.fault(desk.name, "status", count=None, status=500, operation="list")
-    with pytest.raises(ServerError):
-        desk.broker.get_orders()
-    with pytest.raises(ServerError):
-        desk.broker.get_fills(datetime.now(UTC))
-    with pytest.raises(ServerError):
-        desk.broker.find_order(ref(order()))
-
-
-def test_fills_and_closed_orders_are_read_since_a_time(desk: Desk) -> None:
-    began = datetime.now(UTC).replace(microsecond=0)
-    report = desk.place(order())
-    eventually(lambda: desk.broker.get_fills(began))
-    (fill,) = desk.broker.get_fills(began)
-    assert fill.broker_order_id == report.broker_order_id
-    assert [o.status for o in desk.broker.get_orders(open_only=False, since=began)] == [BrokerStatus.FILLED]
-    assert desk.broker.get_orders(open_only=False, since=began + timedelta(hours=1)) == []
-    assert desk.broker.get_fills(began + timedelta(hours=1)) == []
-
-
 # -- CONNECTION AND TOKENS ---
-def test_a_closed_door_sends_nothing_and_opens_again(desk: Desk) -> None:
-    desk.house.fault(desk.name, "down", count=None)
-    eventually(lambda: desk.door._site is None and not desk.door._runner.server.connections)
-    with pytest.raises(NotConnected):
-        desk.place(order())
-    assert not desk.broker.is_connected()
-    with pytest.raises(NotConnected):
-        desk.broker.connect()
-    desk.house.clear()
-    eventually(lambda: desk.door._site is not None)
-    desk.broker.connect()
-    desk.place(order())
-
-
-def test_an_adapter_that_is_not_connected_sends_nothing(desk: Desk) -> None:
-    desk.broker.disconnect()
-    desk.broker.disconnect()
-    assert not desk.broker.is_connected()
-    with pytest.raises(NotConnected):
-        desk.place(order())
-    with pytest.raises(DataError):
-        desk.broker.get_market_data("AAPL")
 
 
 def test_a_base_url_may_end_as_users_write_it(desk: Desk) -> None:
@@ -389,31 +202,6 @@ def test_the_account_is_found_by_number_by_hash_or_alone(desk: Desk) -> None:
         broker.disconnect()
     with pytest.raises(ConfigurationError):
         desk.another(account_id="999").connect()
-
-
-def test_an_expired_token_is_renewed_once_and_the_order_sent_once(desk: Desk) -> None:
-    before = desk.broker._rest.keeper._held  # type: ignore[union-attr]
-    desk.house.fault(desk.name, "token_expired", operation="place")
-    desk.place(order())
-    assert desk.house.taken(desk.name) == 1
-    assert desk.broker._rest.keeper._held != before  # type: ignore[union-attr]
-
-
-def test_a_token_that_cannot_be_renewed_sends_nothing(desk: Desk) -> None:
-    desk.house.fault(desk.name, "token_expired", operation="place")
-    desk.house.fault(desk.name, "status", count=None, status=503, operation="token")
-    with pytest.raises(NotConnected):
-        desk.place(order())
-    assert desk.arrivals() == 0
-    assert not desk.broker.is_connected()
-    desk.house.clear()
-    desk.broker.connect()
-    desk.place(order())
-
-
-def test_a_refused_refresh_token_is_a_matter_of_configuration(desk: Desk) -> None:
-    with pytest.raises(ConfigurationError, match="refresh_token"):
-        desk.another(refresh_token="wrong", token_path=str(desk.home / "other.json")).connect()
 
 
 def test_short_lived_tokens_are_renewed_ahead_of_their_end(house: Sandbox, tmp_path: Path) -> None:
@@ -463,30 +251,11 @@ def keeper(bank: Bank, path: Path, refresh_token: str = "r0") -> TokenKeeper:
     return TokenKeeper("schwab", path, refresh_token, bank.grant)
 
 
-def test_many_workers_refresh_once(tmp_path: Path) -> None:
-    bank, found = Bank(), []
-    keepers = [keeper(bank, tmp_path / "t.json") for _ in range(8)]
-    threads = [threading.Thread(target=lambda k=one: found.append(k.token())) for one in keepers]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert found == ["a1"] * 8
-    assert bank.offers == ["r0"]
-
-
 def test_a_refused_access_token_is_replaced_once_for_all(tmp_path: Path) -> None:
     bank = Bank()
     first, second = keeper(bank, tmp_path / "t.json"), keeper(bank, tmp_path / "t.json")
     assert first.token() == second.token() == "a1"
     assert first.after_refusal("a1") == second.after_refusal("a1") == "a2"
-    assert bank.offers == ["r0", "r1"]
-
-
-def test_a_rotated_refresh_token_survives_a_restart(tmp_path: Path) -> None:
-    bank = Bank(life_s=1e-6)
-    assert keeper(bank, tmp_path / "t.json").token() == "a1"
-    assert keeper(bank, tmp_path / "t.json").token() == "a2"
     assert bank.offers == ["r0", "r1"]
 
 
@@ -504,16 +273,6 @@ def test_a_dead_stored_chain_falls_back_to_the_configured_token(tmp_path: Path) 
     bank.valid = "r0"
     assert keeper(bank, tmp_path / "t.json").token() == "a3"
     assert bank.offers == ["r0", "r1", "r0"]
-
-
-def test_a_refused_chain_is_not_offered_with_every_order(tmp_path: Path) -> None:
-    bank = Bank()
-    bank.valid = "other"
-    mine = keeper(bank, tmp_path / "t.json")
-    for _ in range(3):
-        with pytest.raises(ConfigurationError):
-            mine.token()
-    assert bank.offers == ["r0"]
 
 
 def test_a_broken_token_file_is_replaced(tmp_path: Path) -> None:
@@ -595,21 +354,6 @@ def test_every_status_has_a_meaning_and_a_new_one_is_unknown(status: str) -> Non
 )
 def test_a_location_is_only_read_for_our_account(location: str | None, found: str | None) -> None:
     assert tda_reports.located(location, "ABC") == found
-
-
-def test_account_positions_and_quotes_are_in_our_words(desk: Desk) -> None:
-    desk.house.hold(desk.name, "MSFT", 7)
-    desk.house.hold(desk.name, "TSLA", -3)
-    account = desk.broker.get_account_info()
-    assert account.cash
-    assert account.buying_power
-    assert {p.symbol: p.quantity for p in desk.broker.get_positions()} == {"MSFT": 7, "TSLA": -3}
-    quote = desk.broker.get_market_data("AAPL")
-    assert quote.bid is not None
-    assert quote.ask is not None
-    assert quote.bid <= quote.ask
-    with pytest.raises(NoData):
-        desk.broker.get_market_data("ZZZZ")
 
 
 def test_bars_are_read_in_pieces_ordered_and_within_their_range(desk: Desk) -> None:

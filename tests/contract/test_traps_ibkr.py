@@ -234,9 +234,7 @@ def test_a_naive_execution_time_is_read_in_the_gateways_zone(desk: Any, monkeypa
 
     Guard: `Session._prepare` sets TimezoneTWS from the setting `timezone`. BROKERS.md 1.5.
     """
-    monkeypatch.setattr(
-        tws_messages, "ib_time", lambda at: f"{at.astimezone(tws_messages.NEW_YORK):%Y%m%d  %H:%M:%S}"
-    )
+    monkeypatch.setattr(tws_messages, "ib_time", lambda at: f"{at.astimezone(tws_messages.NEW_YORK):%Y%m%d  %H:%M:%S}")
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     time.tzset()
     try:

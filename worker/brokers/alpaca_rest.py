@@ -14,12 +14,12 @@ from typing import Any, TypeVar
 
 import requests
 
-from models.errors import BrokerError, ConfigurationError, CorroError, NotConnected, UnreadableReply
+from models.errors import BrokerError, ConfigurationError, NotConnected
 from models.settings import BrokerSettings
 from worker.brokers.alpaca_codes import refusal
 from worker.brokers.alpaca_reports import LIVE_HOST, is_live
-from worker.brokers.http import CONNECT_S, READ_S, Exchange, Wire, as_data_error, classify, exchange, passing, patiently
-from worker.brokers.values import UNREADABLE
+from worker.brokers.http import CONNECT_S, READ_S, Exchange, Wire, classify, exchange, passing, patiently
+from worker.brokers.reading import Readings
 
 T = TypeVar("T")
 PAPER_URL = "https://paper-api.alpaca.markets"
@@ -67,7 +67,7 @@ def _root(broker: str, key: str, url: str) -> str:
     return root
 
 
-class AlpacaRest:
+class AlpacaRest(Readings):
     """One base URL of one account; every exception that leaves it is corro's.
 
     Args:
@@ -97,37 +97,8 @@ class AlpacaRest:
         """Send once; NotSent, Refused or OutcomeUnknown if it fails."""
         self._once(lambda: self._api.delete(path), deadline_s, passing)
 
-    def read(self, path: str, query: Mapping[str, Any] | None, kind: type[T]) -> T:
-        """Read one JSON value of a kind, dict or list; repeated if it fails on its way.
-
-        Raises:
-            BrokerError: it could not be read.
-        """
-        answer = patiently(lambda: self._once(lambda: self._api.get(path, query), READ_WITHIN_S, passing))
-        if not isinstance(answer, kind):
-            raise UnreadableReply(f"{self._broker}: {path} answered {type(answer).__name__}", broker=self._broker)
-        return answer
-
-    def read_data(self, path: str, query: Mapping[str, Any]) -> dict[str, Any]:
-        """Read market data: as `read`, but what fails is a DataError."""
-        try:
-            return self.read(path, query, dict)
-        except CorroError as error:
-            raise as_data_error(error) from error
-
-    def parse(self, reader: Callable[[Any], T], raw: Any) -> T:
-        """Read an answer, or say that it is unreadable."""
-        try:
-            return reader(raw)
-        except UNREADABLE as error:
-            raise UnreadableReply(f"{self._broker}: unreadable answer: {error!r}", broker=self._broker) from error
-
-    def parse_data(self, reader: Callable[[Any], T], raw: Any) -> T:
-        """Read market data: as `parse`, but what fails is a DataError."""
-        try:
-            return self.parse(reader, raw)
-        except CorroError as error:
-            raise as_data_error(error) from error
+    def _get(self, path: str, query: Mapping[str, Any] | None) -> Any:
+        return patiently(lambda: self._once(lambda: self._api.get(path, query), READ_WITHIN_S, passing))
 
     def _once(self, call: Callable[[], T], deadline_s: float, gate: Callable[[], None]) -> T:
         with exchange(deadline_s, gate) as watched:

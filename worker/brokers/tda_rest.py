@@ -14,7 +14,6 @@ from requests.auth import AuthBase, HTTPBasicAuth
 from models.errors import (
     BrokerError,
     ConfigurationError,
-    CorroError,
     InstrumentUnknown,
     InsufficientFunds,
     NotConnected,
@@ -29,15 +28,14 @@ from worker.brokers.http import (
     CONNECT_S,
     READ_S,
     Wire,
-    as_data_error,
     classify,
     exchange,
     passing,
     patiently,
     retry_after,
 )
+from worker.brokers.reading import Readings
 from worker.brokers.tokens import GrantRefused, TokenKeeper
-from worker.brokers.values import UNREADABLE
 
 T = TypeVar("T")
 READ_WITHIN_S = CONNECT_S + READ_S
@@ -75,7 +73,7 @@ class _Bearer(AuthBase):
         return request
 
 
-class TdaRest:
+class TdaRest(Readings):
     """One root URL; every exception that leaves it is corro's.
 
     Args:
@@ -104,37 +102,8 @@ class TdaRest:
         """
         return self._signed(lambda token: self._once(method, path, deadline_s, gate, json=body, auth=_Bearer(token)))
 
-    def read(self, path: str, query: Mapping[str, Any] | None, kind: type[T]) -> T:
-        """Read one JSON value of a kind, dict or list; repeated if it fails on its way.
-
-        Raises:
-            BrokerError: it could not be read.
-        """
-        answer = decoded(patiently(lambda: self._read_once(path, query)), self._broker)
-        if not isinstance(answer, kind):
-            raise UnreadableReply(f"{self._broker}: {path} answered {type(answer).__name__}", broker=self._broker)
-        return answer
-
-    def read_data(self, path: str, query: Mapping[str, Any]) -> dict[str, Any]:
-        """Read market data: as `read`, but what fails is a DataError."""
-        try:
-            return self.read(path, query, dict)
-        except CorroError as error:
-            raise as_data_error(error) from error
-
-    def parse(self, reader: Callable[[Any], T], raw: Any) -> T:
-        """Read an answer, or say that it is unreadable."""
-        try:
-            return reader(raw)
-        except UNREADABLE as error:
-            raise UnreadableReply(f"{self._broker}: unreadable answer: {error!r}", broker=self._broker) from error
-
-    def parse_data(self, reader: Callable[[Any], T], raw: Any) -> T:
-        """Read market data: as `parse`, but what fails is a DataError."""
-        try:
-            return self.parse(reader, raw)
-        except CorroError as error:
-            raise as_data_error(error) from error
+    def _get(self, path: str, query: Mapping[str, Any] | None) -> Any:
+        return decoded(patiently(lambda: self._read_once(path, query)), self._broker)
 
     def buy_token(self, path: str, form: Mapping[str, str], basic: tuple[str, str] | None) -> dict[str, Any]:
         """Exchange a refresh token for new tokens.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from decimal import Decimal, InvalidOperation
@@ -82,7 +83,7 @@ def decimal(value: object) -> Decimal | None:
     return number if number.is_finite() and number.adjusted() < 15 else None
 
 
-class HttpDoor:
+class HttpDoor(ABC):
     """A loopback HTTP server in front of the market that can be told to misbehave.
 
     Faults honoured for every door, by kind (options in brackets): `refuse` [code, text, status], `hang`, `accept_hang`,
@@ -106,21 +107,23 @@ class HttpDoor:
 
     # -- FOR SUBCLASSES ---
 
+    @abstractmethod
     def routes(self) -> Iterable[Route]:
         """Return the door's endpoints, most specific path first."""
-        raise NotImplementedError
 
+    @abstractmethod
     def authorize(self, request: web.Request, operation: str) -> None:
         """Raise Refusal unless the caller may come in."""
 
+    @abstractmethod
     def failure(self, status: int, text: str | None, code: int | None) -> web.Response:
         """Return an error answer in the words of this wire."""
-        raise NotImplementedError
 
+    @abstractmethod
     def refusal(self, fault: Fault) -> web.Response:
         """Return a definitive no to an order, in the words of this wire."""
-        raise NotImplementedError
 
+    @abstractmethod
     def turned_away(self, reason: str, body: Any) -> None:
         """Leave a line in the ledger for an order that reached the door and was not taken; other calls leave none."""
 
@@ -296,9 +299,9 @@ class HttpDoor:
             raise self.limited(limit, 60.0 - (now - self._calls[0]) if self._calls else 60.0)
         self._calls.append(now)
 
+    @abstractmethod
     def limited(self, limit: int, reset_s: float) -> Refusal:
         """Return the answer to a caller above `limit` calls a minute; the oldest call leaves in `reset_s` seconds."""
-        raise NotImplementedError
 
 
 def web_reason(status: int) -> str:

@@ -320,7 +320,9 @@ def ref(wanted: OrderRequest, broker_order_id: str | None = None, **more: Any) -
 def is_of(report: OrderReport | FillReport, placed: OrderReport) -> bool:
     """Tell whether a report speaks of the order that place_order returned."""
     ours = placed.broker_client_order_id
-    return report.broker_order_id == placed.broker_order_id or (ours is not None and report.broker_client_order_id == ours)
+    return report.broker_order_id == placed.broker_order_id or (
+        ours is not None and report.broker_client_order_id == ours
+    )
 
 
 def distinct(fills: Sequence[FillReport]) -> list[FillReport]:

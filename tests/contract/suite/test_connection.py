@@ -163,9 +163,7 @@ def _answers(desk: Desk) -> bool:
     return True
 
 
-def test_c09_a_peer_that_never_speaks_does_not_hold_connect(
-    cold_desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_c09_a_peer_that_never_speaks_does_not_hold_connect(cold_desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """C09 A peer that takes the connection and never speaks does not hold connect for ever.
 
     Given: the port is a listener that accepts and stays silent.

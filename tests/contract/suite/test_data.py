@@ -129,7 +129,9 @@ def test_c88_a_reading_that_fails_is_an_error_and_never_a_value(
     cold_desk.hold("MSFT", 7)
     read = {
         "quote": lambda: broker.get_market_data("AAPL"),
-        "bars": lambda: broker.get_historical_data("SPY", broker.capabilities.timeframes[-1], end - timedelta(400), end),
+        "bars": lambda: broker.get_historical_data(
+            "SPY", broker.capabilities.timeframes[-1], end - timedelta(400), end
+        ),
         "positions": broker.get_positions,
     }[reading]
     for trouble in cold_desk.unreadable[reading]:

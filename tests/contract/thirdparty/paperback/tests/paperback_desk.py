@@ -5,8 +5,9 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from models.settings import BrokerSettings
 from paperback import Paper, PaperbackBroker, Venue, is_buy
+
+from models.settings import BrokerSettings
 from tests.contract.suite.desk import Desk, Seen, Trouble
 
 

@@ -1,0 +1,55 @@
+"""Reads over HTTP, the same for every REST broker: repeated if they fail on their way, and never half understood."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from models.errors import CorroError, UnreadableReply
+from worker.brokers.http import as_data_error
+from worker.brokers.values import UNREADABLE
+
+T = TypeVar("T")
+
+
+class Readings(ABC):
+    """What a REST client of a broker offers besides orders; `_get` is the broker's own."""
+
+    _broker: str
+
+    @abstractmethod
+    def _get(self, path: str, query: Mapping[str, Any] | None) -> Any:
+        """Read a path, patiently; returns the decoded JSON. Raises BrokerError."""
+
+    def read(self, path: str, query: Mapping[str, Any] | None, kind: type[T]) -> T:
+        """Read one JSON value of a kind, dict or list; repeated if it fails on its way.
+
+        Raises:
+            BrokerError: it could not be read.
+        """
+        answer = self._get(path, query)
+        if not isinstance(answer, kind):
+            raise UnreadableReply(f"{self._broker}: {path} answered {type(answer).__name__}", broker=self._broker)
+        return answer
+
+    def read_data(self, path: str, query: Mapping[str, Any]) -> dict[str, Any]:
+        """Read market data: as `read`, but what fails is a DataError."""
+        try:
+            return self.read(path, query, dict)
+        except CorroError as error:
+            raise as_data_error(error) from error
+
+    def parse(self, reader: Callable[[Any], T], raw: Any) -> T:
+        """Read an answer, or say that it is unreadable."""
+        try:
+            return reader(raw)
+        except UNREADABLE as error:
+            raise UnreadableReply(f"{self._broker}: unreadable answer: {error!r}", broker=self._broker) from error
+
+    def parse_data(self, reader: Callable[[Any], T], raw: Any) -> T:
+        """Read market data: as `parse`, but what fails is a DataError."""
+        try:
+            return self.parse(reader, raw)
+        except CorroError as error:
+            raise as_data_error(error) from error
