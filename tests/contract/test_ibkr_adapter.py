@@ -16,6 +16,7 @@ from models.errors import (
     ConfigurationError,
     InstrumentUnknown,
     NotConnected,
+    NotPermitted,
     OrderRejected,
     OutcomeUnknown,
     Refused,

@@ -102,10 +102,9 @@ class AlpacaBroker(BrokerInterface):
     def connect(self) -> None:
         """Read the account, and start listening to its updates."""
         access = access_from(self.name, self.settings)
-        self._trading = self._trading or AlpacaRest(self.name, access.base_url, access, self._went_down)
-        self._market = self._market or AlpacaRest(self.name, access.data_url, access, lambda: None)
+        trading = self._trading or AlpacaRest(self.name, access.base_url, access, self._went_down)
         try:
-            account = self._trading.read("/account", None, dict)
+            account = trading.read("/account", None, dict)
         except NotPermitted as error:
             raise ConfigurationError(f"brokers.{self.name}: {access.base_url} refuses the keys: {error}") from error
         except BrokerError as error:
@@ -113,6 +112,9 @@ class AlpacaBroker(BrokerInterface):
         blocked = [key for key in ("trading_blocked", "account_blocked", "trade_suspended_by_user") if account.get(key)]
         if blocked:
             self._log.warning("account_blocked", flags=blocked)
+        # Only now: with keys that are refused nothing may be sent.
+        self._trading = trading
+        self._market = self._market or AlpacaRest(self.name, access.data_url, access, lambda: None)
         self._up = True
         self._heard_at = self._heard_at or utcnow()
         self._listen(access)

@@ -1,4 +1,4 @@
-"""The list of cards, read from the suite itself; `python -m tests.contract.suite.cards` prints it for docs/adapters.md."""
+"""The list of cards, read from the suite itself; `python -m tests.contract.suite.cards` prints it for the docs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
 SUITE = Path(__file__).parent
 _NUMBER = re.compile(r"test_c(\d\d)_")
@@ -32,12 +33,13 @@ class Card:
 
 def cards() -> list[Card]:
     """Read every card, in order of its number."""
-    found = []
-    for path in sorted(SUITE.glob("test_*.py")):
-        for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
-                found.append(_card(node, path))
-    return sorted(found, key=lambda card: card.number)
+    paths = sorted(SUITE.glob("test_*.py"))
+    tests = [(node, path) for path in paths for node in ast.parse(path.read_text()).body if _is_test(node)]
+    return sorted((_card(node, path) for node, path in tests), key=lambda card: card.number)
+
+
+def _is_test(node: ast.stmt) -> TypeGuard[ast.FunctionDef]:
+    return isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
 
 
 def _card(node: ast.FunctionDef, path: Path) -> Card:

@@ -171,6 +171,7 @@ class Desk(ABC):
 
     def ready(self) -> None:
         """Wait until pushed updates arrive, where connect does not."""
+        assert self.broker.is_connected()
 
     def hasten(self, patch: pytest.MonkeyPatch) -> None:
         """Let readings that are never answered end within about a second, where settings cannot."""
@@ -320,9 +321,8 @@ def ref(wanted: OrderRequest, broker_order_id: str | None = None, **more: Any) -
 def is_of(report: OrderReport | FillReport, placed: OrderReport) -> bool:
     """Tell whether a report speaks of the order that place_order returned."""
     ours = placed.broker_client_order_id
-    return report.broker_order_id == placed.broker_order_id or (
-        ours is not None and report.broker_client_order_id == ours
-    )
+    same = ours is not None and report.broker_client_order_id == ours
+    return same or report.broker_order_id == placed.broker_order_id
 
 
 def distinct(fills: Sequence[FillReport]) -> list[FillReport]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 
 import pytest
 
@@ -93,10 +94,8 @@ def test_c61_a_cancel_and_a_fill_race_and_one_of_them_wins(desk: Desk) -> None:
         placed = desk.place(wanted)
         mover = threading.Thread(target=desk.price, args=("F", "0.90"))
         mover.start()
-        try:
+        with suppress(Refused):
             desk.broker.cancel_order(ref(wanted, placed.broker_order_id))
-        except Refused:
-            pass
         mover.join()
         report = desk.settled(wanted, BrokerStatus.FILLED, BrokerStatus.CANCELED)
         seen = desk.the_one(wanted)

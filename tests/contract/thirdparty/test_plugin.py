@@ -1,4 +1,4 @@
-"""An adapter in a package of its own: found by its entry point, traded through the queue, and held to the same cards."""
+"""An adapter in a package of its own: found by its entry point, traded through the queue, held to the same cards."""
 
 from __future__ import annotations
 
