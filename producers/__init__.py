@@ -1,6 +1,14 @@
 """What a strategy imports: the client, the order request, and the errors they raise. No broker SDK comes with it."""
 
-from models.errors import ConfigurationError, DatabaseUnavailable, IdempotencyConflict, InvalidOrder, NotFound
+from models.errors import (
+    ConfigurationError,
+    DatabaseUnavailable,
+    DataError,
+    IdempotencyConflict,
+    InvalidOrder,
+    InvalidRequest,
+    NotFound,
+)
 from models.messages import OrderRequest
 from producers.client import OrderClient
 from producers.handles import Fetch, Order
@@ -8,10 +16,12 @@ from producers.unified import UnifiedBroker
 
 __all__ = [
     "ConfigurationError",
+    "DataError",
     "DatabaseUnavailable",
     "Fetch",
     "IdempotencyConflict",
     "InvalidOrder",
+    "InvalidRequest",
     "NotFound",
     "Order",
     "OrderClient",

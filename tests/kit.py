@@ -246,6 +246,10 @@ class World:
                 "base_url": f"{http.get('tda')}/v1", "api_key": "sandbox", "refresh_token": "sandbox",
                 "account_id": "123456789", "token_path": str(self.home / "tda.token"), "poll_s": 0.3,
             },
+            "schwab": {
+                "base_url": http.get("schwab"), "api_key": "sandbox", "app_secret": "sandbox",
+                "refresh_token": "sandbox", "token_path": str(self.home / "schwab.token"), "poll_s": 0.3,
+            },
         }  # fmt: skip
         lines = [f"database_url = {json.dumps(self._database_url)}"] if self._database_url else []
         lines += ["[routing]", f"route = {json.dumps(list(self.brokers))}", "[timing]"]

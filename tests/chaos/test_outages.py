@@ -81,9 +81,7 @@ def own_postgres() -> Iterator[Postgres]:
     server.close()
 
 
-def test_without_its_database_nothing_is_recorded_enqueued_or_sent(
-    own_postgres: Postgres, new_world: NewWorld
-) -> None:
+def test_without_its_database_nothing_is_recorded_enqueued_or_sent(own_postgres: Postgres, new_world: NewWorld) -> None:
     world = new_world(["alpaca", "ibkr"], database_url=own_postgres.fresh())
     world.start_all()
     resting = world.send("MSFT", "buy", 1, order_type="limit", limit_price="1", route="alpaca")

@@ -194,7 +194,7 @@ def test_a_refusal_after_ib_has_shown_the_order_is_unknown(desk: Desk, monkeypat
 def test_a_fill_without_any_status_is_seen(desk: Desk) -> None:
     """A fill may come without an orderStatus: the SDK says Submitted and isDone False.
 
-    Guard: `OrderBook.report` counts executions. BROKERS.md 1.5.
+    Guard: `OrderBook.on_execution` is evidence for the send, and executions are what is counted. BROKERS.md 1.5.
     """
     desk.fault("swallow_status")
     placed = desk.place(order())
@@ -258,13 +258,14 @@ def test_order_ids_are_never_used_again_after_a_rollback(desk: Desk) -> None:
 
     Guard: `OrderBook.id_floor`, raised by everything that was sent or seen. BROKERS.md 1.7, FIELD.md 10.
     """
-    desk.place(resting(quantity=1))
+    for number in range(1, 7):
+        desk.place(resting(quantity=number))
     desk.fault("rollback_next_valid_id")
     desk.cut()
     eventually(lambda: not desk.broker.is_connected())
     desk.back()
-    desk.place(resting(quantity=2))
-    assert [seen.quantity for seen in desk.orders()] == [1, 2]
+    desk.place(resting(quantity=7))
+    assert [seen.quantity for seen in desk.orders()] == [1, 2, 3, 4, 5, 6, 7]
 
 
 def test_a_rollback_after_our_own_restart_is_caught_by_what_ib_shows(desk: Desk) -> None:
@@ -272,11 +273,12 @@ def test_a_rollback_after_our_own_restart_is_caught_by_what_ib_shows(desk: Desk)
 
     Guard: `Session._synchronise` reads open orders and executions before the first id is given out. BROKERS.md 1.7.
     """
-    desk.place(resting(quantity=1))
+    for number in range(1, 7):
+        desk.place(resting(quantity=number))
     desk.fault("rollback_next_valid_id")
     desk.restart()
-    desk.place(resting(quantity=2))
-    assert [seen.quantity for seen in desk.orders()] == [1, 2]
+    desk.place(resting(quantity=7))
+    assert [seen.quantity for seen in desk.orders()] == [1, 2, 3, 4, 5, 6, 7]
 
 
 # -- THE WAY TO IB ---

@@ -23,7 +23,7 @@ from models.tables import bars, fetches
 from tests.kit import World, eventually
 from worker.sandbox.prices import NEW_YORK, PriceBook
 
-BROKERS = ("ibkr", "alpaca", "tda")
+BROKERS = ("ibkr", "alpaca", "tda", "schwab")
 #: The market of every sandbox follows this seed, so what it holds can be computed here.
 BOOK = PriceBook(seed=7)
 #: A slow answer has to be slower than a look at the database, nothing more.
@@ -275,7 +275,7 @@ def test_positions_of_all_brokers_with_what_is_missing_named(world: World) -> No
 
     world.control.add_fault("alpaca", "hang", operation="positions")
     held = world.client.positions(timeout=2)
-    assert set(held) == {"ibkr", "tda"}
+    assert set(held) == {"ibkr", "tda", "schwab"}
     assert set(held.unreachable) == {"alpaca"}
     assert "a worker of alpaca is alive" in held.unreachable["alpaca"]
     assert held.total()["PEP"] == -5
@@ -290,7 +290,7 @@ def test_a_bare_celery_client_asks_for_bars(world: World) -> None:
     said = world.script(_BARE, world.settings.queue_url, "data.bars", "data.tda", json.dumps(kwargs))
     assert said.status == 0, said
     row = eventually(lambda: (row := _row(world, fetch_id)) and row["status"] == "done" and row)
-    assert (row["broker"], row["route"], row["progress"]) == ("tda", ["tda", "ibkr", "alpaca"], 1)
+    assert (row["broker"], row["route"], row["progress"]) == ("tda", ["tda", "ibkr", "alpaca", "schwab"], 1)
     mine = (bars.c.broker == "tda") & (bars.c.symbol == "SPY") & (bars.c.timeframe == "1Day")
     with world.database.read() as connection:
         rows = connection.execute(select(bars).where(mine).order_by(bars.c.start)).mappings().all()

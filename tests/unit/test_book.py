@@ -427,9 +427,7 @@ def test_a_hundred_orders_cost_as_many_statements_as_one(
     assert counts[0] == counts[1] <= 7
 
 
-def test_a_hundred_commissions_cost_as_many_statements_as_one(
-    database: Database, settings: Settings, put: Put
-) -> None:
+def test_a_hundred_commissions_cost_as_many_statements_as_one(database: Database, settings: Settings, put: Put) -> None:
     """IB reports each commission after its execution: a batch of them must not be a statement each."""
     counts = []
     for ids in (["one"], [f"many-{n}" for n in range(100)]):

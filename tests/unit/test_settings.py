@@ -188,9 +188,7 @@ def test_without_any_broker_the_sandbox_is_used() -> None:
     found = load_settings()
     assert found.is_sandbox
     assert found.route == ("ibkr", "alpaca", "tda")
-    assert all(
-        "127.0.0.1" in str(table.get("host") or table.get("base_url")) for table in found.all_brokers.values()
-    )
+    assert all("127.0.0.1" in str(table.get("host") or table.get("base_url")) for table in found.all_brokers.values())
     assert not any(table.live for table in found.all_brokers.values())
 
 

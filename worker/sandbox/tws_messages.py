@@ -243,6 +243,7 @@ def account_values(account: Account) -> list[tuple[str, str, str]]:
         "UnrealizedPnL": Decimal(0),
     }
     plain = [("AccountCode", ACCOUNT, ""), ("AccountType", "INDIVIDUAL", ""), ("AccountReady", "true", "")]
+    plain += [("DayTradesRemaining", "-1", "")]  # no limit
     return [*plain, *((key, f"{cents(value):f}", "USD") for key, value in money.items())]
 
 

@@ -1,4 +1,4 @@
-"""The list of cards, read from the suite itself; `python -m tests.contract.suite.cards` prints it for the docs."""
+"""The list of cards, read from the suite itself; `python tests/contract/suite/cards.py` prints it for the docs."""
 
 from __future__ import annotations
 

@@ -245,9 +245,10 @@ class Desk(ABC):
         return self.broker
 
     def back(self) -> None:
-        """Clear every fault and connect again if the connection was lost."""
+        """Clear every fault, and connect again if the connection was lost; an answer proves that it is there."""
         self.up()
         reconnect(self.broker)
+        self.again(self.broker.get_account_info)
 
     def again(self, read: Callable[[], T]) -> T:
         """Repeat a reading until it works, connecting where that is needed, as the worker does."""
