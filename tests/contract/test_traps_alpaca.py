@@ -171,7 +171,7 @@ def test_an_html_page_is_nobodys_answer(desk: AlpacaDesk, status: int) -> None:
 def test_a_lookup_that_fails_is_no_proof_of_absence(desk: AlpacaDesk, how: dict[str, Any]) -> None:
     """Only Alpaca's own 404 with its code says that there is no such order.
 
-    Guard: `AlpacaBroker.find_order` insists on code 40410000. BROKERS.md 2.4, 4.4.
+    Guard: `alpaca_codes.ERRORS` knows 404 with code 40410000 only, and find_order insists on it. BROKERS.md 2.4, 4.4.
     """
     wanted = resting()
     desk.place(wanted)

@@ -220,6 +220,7 @@ def test_c30_what_the_broker_cannot_do_is_known_before_a_byte(desk: Desk) -> Non
 
     When: an order of every side, type and time in force that is not in them.
     Then: Unsupported; nothing arrived.
+    Skipped: adapters that can do everything.
     """
     can = desk.can
     odd = [order(side=side) for side in set(Side) - can.sides]

@@ -228,6 +228,7 @@ STATES = {"live": BrokerStatus.ACCEPTED, **{word: BrokerStatus(word) for word in
 class PaperbackBroker(BrokerInterface):
     """One account at a venue. Settings: venue (default demo), key, read_s, live."""
 
+    keys = frozenset({"venue", "key", "read_s"})
     capabilities = Capabilities(
         sides=frozenset({Side.BUY, Side.SELL}),
         order_types=frozenset({OrderType.MARKET, OrderType.LIMIT}),
