@@ -7,7 +7,7 @@ writes the attempt. Copies of a message, late messages and other workers find no
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,7 +17,7 @@ from sqlalchemy import Connection, select, update
 
 from models.book import Book, Entry, Row
 from models.database import Database
-from models.errors import BrokerError, CorroError, NotConnected, NotSent, Stale
+from models.errors import CorroError, NotConnected, NotSent, Stale
 from models.intake import request_of
 from models.lifecycle import Fact
 from models.messages import MAX_BATCH, OrderRequest
@@ -40,8 +40,6 @@ class Claimed:
     order: OrderRequest
     attempt_no: int
     broker_client_order_id: str
-    #: Set where it must not be sent after all (a look-alike is unresolved).
-    blocked: BrokerError | None = None
 
     @property
     def id(self) -> str:
@@ -106,7 +104,7 @@ class Claims:
             elif closed:
                 claimed, after = [], self._send_on(connection, which, closed, now)
             else:
-                claimed, after = self._take_all(connection, which, baseline, now), Aftermath()
+                claimed, after = self._take_all(connection, which, baseline, now)
         self.ring(after)
         reached("after_claim")
         return claimed
@@ -117,12 +115,49 @@ class Claims:
         with self.database.read() as connection:
             return connection.execute(query).first() is not None
 
-    def _take_all(self, connection: Connection, which: Any, baseline: list[Row] | None, now: datetime) -> list[Claimed]:
-        book = Book.of(connection, self._claimable(which, now), now)
-        alike = self._look_alikes(connection) if self.anonymous else None
-        claimed = [c for entry in book.entries.values() if (c := self._take(entry, alike, baseline))]
+    def _take_all(
+        self, connection: Connection, which: Any, baseline: list[Row] | None, now: datetime
+    ) -> tuple[list[Claimed], Aftermath]:
+        book, after = Book.of(connection, self._claimable(which, now), now), Aftermath()
+        alike = self._look_alikes(connection) if self.anonymous else {}
+        claimed = []
+        for entry in book.entries.values():
+            if _has_ended(entry):
+                continue
+            key = (entry.order["symbol"], entry.order["side"])
+            if alike.get(key) == Outcome.SENDING:
+                continue  # its twin is on its way: stays queued until that is settled
+            if why := self._why_not(key, alike, baseline):
+                self._pass_on(book, entry, why, after)
+                continue
+            claimed.append(self._begin(entry, [r["id"] for r in baseline or () if r["symbol"] == key[0]]))
+            if self.anonymous:
+                alike[key] = Outcome.SENDING
         book.write()
-        return claimed
+        return claimed, after
+
+    def _why_not(
+        self, key: tuple[str, str], alike: Mapping[tuple[str, str], str], baseline: list[Row] | None
+    ) -> NotSent | None:
+        """Say why an order could not be told from others once it was sent, where the broker keeps no id of ours."""
+        name = self.broker.name
+        if baseline is None:
+            words = "its orders cannot be listed before sending, so ours could not be told apart afterwards"
+            return NotConnected(f"{name}: {words}", broker=name, code="no_baseline")
+        if key in alike:
+            words = f"an unresolved {key[1]} order for {key[0]} could not be told from this one"
+            return NotSent(f"{name}: {words}", broker=name, code="look_alike")
+        return None
+
+    def _pass_on(self, book: Book, entry: Entry, error: NotSent, after: Aftermath) -> None:
+        """An order that cannot be sent here now goes on along its route, or waits here if there is nowhere to go."""
+        decision = decide(self.recorder.case(book, entry, 0, error))
+        if isinstance(decision, Go) and decision.broker == self.broker.name:
+            pause = timedelta(seconds=max(decision.after_s, self.timing.retry_pause))
+            entry.set(available_at=entry.now + pause, reason=decision.reason)
+        else:  # an attempt of its own, so that the history shows where it could not go
+            number = self._begin(entry, []).attempt_no
+            self.recorder.end(book, entry, number, error, after)
 
     def _claimable(self, which: Any, now: datetime) -> Any:
         query = self._queued(select(orders), which, now)
@@ -133,27 +168,7 @@ class Claims:
         mine = (orders.c.status == Status.QUEUED) & (orders.c.broker == self.broker.name)
         return query.where(mine, orders.c.available_at <= now, which)
 
-    def _take(
-        self, entry: Entry, alike: dict[tuple[str, str], str] | None, baseline: list[Row] | None
-    ) -> Claimed | None:
-        row = entry.order
-        if _has_ended(entry):
-            return None
-        blocked: BrokerError | None = None
-        if baseline is None:
-            words = "its orders cannot be listed before sending, so ours could not be told apart afterwards"
-            blocked = NotConnected(f"{self.broker.name}: {words}", broker=self.broker.name, code="no_baseline")
-        if alike is not None:
-            key = (row["symbol"], row["side"])
-            if alike.get(key) == Outcome.SENDING:
-                return None  # its twin is on its way: stays queued until that is settled
-            if key in alike:
-                twin = f"an unresolved {key[1]} order for {key[0]} could not be told from this one"
-                blocked = NotSent(f"{self.broker.name}: {twin}", broker=self.broker.name, code="look_alike")
-            alike.setdefault(key, Outcome.SENDING)
-        return self._begin(entry, blocked, [r["id"] for r in baseline or () if r["symbol"] == row["symbol"]])
-
-    def _begin(self, entry: Entry, blocked: BrokerError | None, baseline: list[str]) -> Claimed:
+    def _begin(self, entry: Entry, baseline: list[str]) -> Claimed:
         number = entry.next_attempt
         theirs = self._their_id(entry, number)
         entry.happen(Fact.CLAIMED, attempt_no=number, detail=f"attempt {number} at {self.broker.name}")
@@ -170,7 +185,7 @@ class Claims:
                 "baseline": baseline or None,
             }
         )
-        return Claimed(request_of(entry.order), number, theirs, blocked)
+        return Claimed(request_of(entry.order), number, theirs)
 
     def _their_id(self, entry: Entry, number: int) -> str:
         """Use the same id again where the broker dedupes by it and the last try there came to nothing visible."""
@@ -197,15 +212,8 @@ class Claims:
         book, after = Book.of(connection, self._claimable(which, now), now), Aftermath()
         error = NotConnected(f"{self.broker.name} is not connected: {closed}", broker=self.broker.name)
         for entry in book.entries.values():
-            if _has_ended(entry):
-                continue
-            decision = decide(self.recorder.case(book, entry, 0, error))
-            if isinstance(decision, Go) and decision.broker == self.broker.name:
-                pause = timedelta(seconds=max(decision.after_s, self.timing.retry_pause))
-                entry.set(available_at=now + pause, reason=decision.reason)
-            else:  # an attempt of its own, so that the history shows where it could not go
-                number = self._begin(entry, None, []).attempt_no
-                self.recorder.end(book, entry, number, error, after)
+            if not _has_ended(entry):
+                self._pass_on(book, entry, error, after)
         book.write()
         return after
 

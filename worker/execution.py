@@ -146,8 +146,6 @@ class Execution:
             self.record([(pending.pop(future), future.result()) for future in done])
 
     def _send_one(self, claimed: Claimed, watch: Stopwatch) -> Answer:
-        if claimed.blocked is not None:
-            return claimed.blocked
 
         def still_mine() -> None:
             if watch.age() > self.timing.fresh:

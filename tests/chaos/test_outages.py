@@ -13,6 +13,7 @@ import pytest
 from models.errors import DatabaseUnavailable
 from producers.bell import envelope
 from producers.client import OrderClient
+from producers.handles import Order
 from tests.kit import Postgres, World, events_of, eventually, never, outcomes_of
 
 NewWorld = Callable[..., World]
@@ -173,6 +174,14 @@ def test_a_gateway_that_goes_down_is_passed_by_and_what_it_filled_meanwhile_is_p
     assert world.wait(world.send("KO", "buy", 1), "filled")["broker"] == "ibkr"
 
 
+def _is_known(world: World, order: Order, sure: bool) -> bool:
+    """Filled; or, where nothing proves absence, unknown after some looks, or waiting behind such a look-alike."""
+    whole = world.whole(order.client_order_id)
+    last = whole["attempts"][-1] if whole["attempts"] else {"outcome": "", "missing": 0}
+    unknown = last["outcome"] == "unknown" and last["missing"] >= 3
+    return whole["status"] == "filled" or (not sure and (unknown or "unresolved" in (whole["reason"] or "")))
+
+
 @pytest.mark.parametrize("broker", ["ibkr", "alpaca", "tda"])
 def test_a_cut_connection_is_mended_and_orders_under_way_are_counted_once(new_world: NewWorld, broker: str) -> None:
     world = new_world([broker])
@@ -182,7 +191,11 @@ def test_a_cut_connection_is_mended_and_orders_under_way_are_counted_once(new_wo
     placed = world.client.submit_many(requests)
     eventually(lambda: world.at_doors(), 10)
     world.control.add_fault(broker, "disconnect")
+    # A request that the cut kept from the door is unknown, and stays so where nothing proves absence (BROKERS.md 4.4).
+    sure = broker != "tda"
     for order in placed:
-        world.wait(order, "filled", 45)
-    quantities = [o["quantity"] for o in world.at_doors() if o["state"] == "filled"]
-    assert sorted(map(int, quantities)) == [1 + n for n in range(len(requests))]
+        eventually(partial(_is_known, world, order, sure), 45, partial(world.whole, order.client_order_id))
+    filled = [order for order in placed if world.whole(order.client_order_id)["status"] == "filled"]
+    quantities = [int(o["quantity"]) for o in world.at_doors() if o["state"] == "filled"]
+    assert sorted(quantities) == sorted(int(order.quantity) for order in filled)
+    assert len(filled) == len(placed) or not sure

@@ -25,7 +25,7 @@ from models.errors import (
 )
 from models.reports import BrokerStatus, CommissionReport, FillReport, Missing, OrderReport
 from tests.contract.desks import IbAsyncDesk, IbInsyncDesk
-from tests.contract.suite.desk import Desk, eventually, now, order, ref, resting
+from tests.contract.suite.desk import Desk, eventually, now, order, reconnect, ref, resting
 from worker.sandbox import tws_messages
 from worker.sandbox.tws_messages import TwsOrder, error, order_status
 from worker.sandbox.tws_orders import OrderDesk, _unplaced
@@ -263,7 +263,7 @@ def test_order_ids_are_never_used_again_after_a_rollback(desk: Desk) -> None:
     desk.fault("rollback_next_valid_id")
     desk.cut()
     eventually(lambda: not desk.broker.is_connected())
-    desk.back()
+    reconnect(desk.broker)
     desk.place(resting(quantity=7))
     assert [seen.quantity for seen in desk.orders()] == [1, 2, 3, 4, 5, 6, 7]
 

@@ -35,11 +35,8 @@ def resting(world: World, broker: str, symbol: str, quantity: int = 10) -> str:
 
 
 def replaced(world: World, id_: str, times: int = 1) -> dict[str, Any]:
-    def look() -> dict[str, Any] | None:
-        whole = world.whole(id_)
-        return whole if events_of(whole).count("replaced") == times else None
-
-    return eventually(look, 20, lambda: world.whole(id_))
+    eventually(lambda: events_of(world.whole(id_)).count("replaced") == times, 20, lambda: world.whole(id_))
+    return world.whole(id_)  # the order is read before its events, so once more
 
 
 @pytest.mark.parametrize("broker", BROKERS)
