@@ -109,9 +109,10 @@ class Execution:
             return total  # the sweep comes by again
         more = True
         while more:
+            watch = Stopwatch()  # from before the claim: a pause behind it counts as well
             claimed = self.claims.claim(which)
             total += len(claimed)
-            self.send(claimed)
+            self.send(claimed, watch)
             # A full batch has left some behind; so has a broker where look-alikes go one after the other.
             more = len(claimed) == MAX_BATCH or (self.claims.anonymous and bool(claimed))
         return total
@@ -136,9 +137,8 @@ class Execution:
         return elsewhere
 
     # -- SEND ---
-    def send(self, claimed: Sequence[Claimed]) -> None:
+    def send(self, claimed: Sequence[Claimed], watch: Stopwatch) -> None:
         """Send what was claimed, many at a time, and record answers as they come, several per transaction."""
-        watch = Stopwatch()
         pending: dict[Future[Answer], Claimed] = {self._senders.submit(self._send_one, c, watch): c for c in claimed}
         while pending:
             done, _ = wait(pending, return_when=FIRST_COMPLETED)
@@ -146,7 +146,6 @@ class Execution:
             self.record([(pending.pop(future), future.result()) for future in done])
 
     def _send_one(self, claimed: Claimed, watch: Stopwatch) -> Answer:
-
         def still_mine() -> None:
             if watch.age() > self.timing.fresh:
                 raise Stale(

@@ -117,7 +117,8 @@ def decide(case: Case) -> Decision:
     if case.expires_at is not None and case.now >= case.expires_at:
         return Stop(Status.EXPIRED, f"too old to be sent again ({reason})")
     if isinstance(error, SOON) or (isinstance(error, Absent) and case.dedupes):
-        return Go(case.broker, _pause(case), reason)
+        again = _pause(case) if isinstance(error, (Stale, Absent)) else max(_pause(case), case.retry_pause)
+        return Go(case.broker, again, reason)
     return _onward(case, reason)
 
 
