@@ -27,6 +27,10 @@ from worker.standing import alive_brokers
 log = structlog.get_logger()
 
 
+#: Open orders are read this often while the broker's stream is down.
+_WITHOUT_PUSH_S = 2.0
+
+
 class Leader:
     """Heals what this broker's workers, or other brokers' dead ones, left behind."""
 
@@ -93,7 +97,9 @@ class Leader:
         self.reconciler.unknown()
         self.cancels.send()
         self.replacements.send()
-        if self._is_due("open_orders", self.timing.open_orders_every):
+        pushed = getattr(self.broker, "is_streaming", True)
+        every = self.timing.open_orders_every
+        if self._is_due("open_orders", every if pushed else min(every, _WITHOUT_PUSH_S)):
             self.reconciler.open_orders()
         if self._is_due("positions", self.timing.positions_every):
             self.positions()

@@ -87,7 +87,7 @@ class Recorder:
     ) -> None:
         """Record how an attempt ended, and decide what follows."""
         if isinstance(answer, OrderReport):
-            self.report(book, entry, attempt_no, answer, after)
+            self.report(book, entry, attempt_no, answer, after, infer=answer.status in DONE)
             return
         attempt = entry.attempts[attempt_no]
         if attempt["outcome"] not in (Outcome.SENDING, Outcome.UNKNOWN):
