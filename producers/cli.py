@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from models.errors import CorroError, InvalidOrder, NotFound
-from models.logs import configure
+from models.errors import InvalidOrder, NotFound
 from models.vocabulary import Outcome, Status
 from producers import show
+from producers.cli_base import Json, app, client, history
 
 if TYPE_CHECKING:
-    from models.history import History
     from producers.client import OrderClient
     from producers.handles import Order
 
-app = typer.Typer(
-    name="corro",
-    help="Execute orders over several brokers: never twice, never lost, never a guess told as a fact.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 _FAILED = {Status.REJECTED, Status.DENIED, Status.EXPIRED}
 _ORDER_COLUMNS = (
     "client_order_id", "created_at", "strategy", "side", "quantity", "symbol", "order_type", "limit_price", "status",
@@ -38,29 +25,6 @@ _ORDER_COLUMNS = (
 _ATTEMPT_COLUMNS = ("attempt_no", "broker", "outcome", "code", "message", "broker_order_id", "started_at", "ended_at")
 _FILL_COLUMNS = ("filled_at", "client_order_id", "broker", "side", "quantity", "symbol", "price", "commission", "late")
 _EVENT_COLUMNS = ("at", "kind", "from_status", "to_status", "detail")
-
-
-@contextmanager
-def client() -> Iterator[OrderClient]:
-    """Open a client, quietly: a command's answer is on stdout, its log on stderr."""
-    from models.settings import load_settings
-    from producers.client import OrderClient
-
-    settings = load_settings()
-    configure("WARNING" if settings.log_level.upper() == "INFO" else settings.log_level)
-    with OrderClient(settings) as opened:
-        yield opened
-
-
-@contextmanager
-def history() -> Iterator[History]:
-    """Open the history."""
-    from models.history import History
-
-    configure("WARNING")
-    opened = History()
-    yield opened
-    opened.database.close()
 
 
 # -- ORDERS ---
@@ -253,13 +217,3 @@ def _since(text: str | None) -> datetime | None:
     except ValueError:
         raise InvalidOrder(f"--since: must be an ISO time, a date, or an age such as 30m or 7d, was {text!r}") from None
     return when.replace(tzinfo=UTC) if when.tzinfo is None else when
-
-
-def fail(error: CorroError, json: bool) -> None:
-    """Say what went wrong, in the form that was asked for."""
-    if json:
-        show.out.print(jsonlib.dumps({"error": type(error).__name__, "message": str(error)}), markup=False)
-    show.err.print(f"corro: {error}", markup=False, style="red" if show.err.is_terminal else "")
-
-
-from producers import cli_data  # noqa: E402, F401  # its commands join the app

@@ -18,7 +18,7 @@ from models.errors import CorroError
 from models.messages import utcnow
 from models.timeframes import TIMEFRAMES
 from producers import export, show
-from producers.cli import Json, app, client
+from producers.cli_base import Json, app, client
 
 if TYPE_CHECKING:
     from producers.data import DataClient

@@ -8,21 +8,23 @@ from __future__ import annotations
 import os
 import sys
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from models.errors import ConfigurationError, CorroError, IdempotencyConflict, InvalidOrder, InvalidRequest
 from models.logs import configure
+from producers import cli as _orders  # noqa: F401  # its commands join the app
+from producers import cli_data as _data  # noqa: F401
 from producers import show
-from producers.cli import Json, app, client, fail
-from worker import cli_check
+from producers.cli_base import Json, app, client, fail
+from worker import cli_check, cli_sandbox
 from worker.arguments import worker_arguments
 
 db_app = typer.Typer(help="The database's schema.", no_args_is_help=True)
 app.add_typer(db_app, name="db")
 cli_check.register(app)
+cli_sandbox.register(app)
 
 
 # -- RUNNING ---
@@ -70,21 +72,6 @@ def demo(
     from worker.demo import run
 
     raise typer.Exit(run(keep=keep, json=json))
-
-
-@app.command()
-def sandbox(
-    home: Annotated[Path | None, typer.Option(help="where sandbox.json and ledger.jsonl go")] = None,
-    any_port: Annotated[bool, typer.Option("--any-port", help="free ports instead of 8180-8184")] = False,
-    seed: Annotated[int, typer.Option(help="of all prices")] = 7,
-    fill_delay: Annotated[float, typer.Option(help="seconds until a marketable order is filled")] = 0.02,
-) -> None:
-    """Run the simulated market with its doors: TWS, Alpaca, TDA and Schwab, and the control door."""
-    from models.settings import load_settings
-    from worker.sandbox.server import main as serve
-
-    argv = ["--home", str(home or load_settings().home), "--seed", str(seed), "--fill-delay", str(fill_delay)]
-    raise typer.Exit(serve([*argv, *(["--ports-any"] if any_port else [])]))
 
 
 # -- OPERATING ---

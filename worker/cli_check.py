@@ -14,7 +14,7 @@ from rich.text import Text
 from models.errors import ConfigurationError
 from models.logs import configure
 from producers import show
-from producers.cli import Json
+from producers.cli_base import Json
 
 if TYPE_CHECKING:
     from worker.checks.steps import Finding
