@@ -115,10 +115,14 @@ class Stage:
 
     def unknown(self) -> None:
         """A broker takes the order and the line goes dead: the outcome is unknown, so it is asked, not sent again."""
-        second = self.settings.route[1]
-        self.scene(f"{second} takes an order and hangs up before answering: unknown, so nothing is sent again")
-        self.control.add_fault(second, "accept_drop", count=1, symbol="NVDA")
-        self.send([("buy", 3, "NVDA", {"route": [second, self.settings.route[2]]})])
+        _, second, third = self.settings.route
+        self.scene(
+            f"{third} takes an order and hangs up before answering: unknown, so it is looked for, not sent again"
+        )
+        self.control.add_fault(third, "accept_drop", count=1, symbol="NVDA")
+        (order,) = self.send([("buy", 3, "NVDA", {"route": [third, second]})])
+        if order.broker != third:
+            self.problems.append(f"{order.client_order_id} left {third}, which had it")
 
     def resting(self) -> None:
         """A limit order far from the market, canceled."""
@@ -131,8 +135,8 @@ class Stage:
         if order.status is not Status.CANCELED:
             self.problems.append(f"{order.client_order_id} should be canceled, is {order.status}")
 
-    def send(self, terms: Sequence[tuple[str, int, str, dict[str, Any]]], *, must_move: bool = False) -> None:
-        """Submit orders together and wait until they are filled."""
+    def send(self, terms: Sequence[tuple[str, int, str, dict[str, Any]]], *, must_move: bool = False) -> list[Order]:
+        """Submit orders together, wait until they are filled, and return them."""
         placed = self.client.submit_many([self.request(*t) for t in terms])
         ended = self.client.wait_all(placed, 40)
         self.orders += ended
@@ -141,6 +145,7 @@ class Stage:
                 self.problems.append(f"{order.client_order_id} should be filled, is {order.status}: {order.reason}")
             elif must_move and order.broker == order.row["route"][0]:
                 self.problems.append(f"{order.client_order_id} did not fall back")
+        return ended
 
     def request(self, side: str, quantity: int, symbol: str, more: dict[str, Any]) -> OrderRequest:
         """Make a request with an id that reads well."""
