@@ -144,6 +144,16 @@ class GuardedRedis(redis.Redis):
 class Channel(kombu_redis.Channel):
     """Kombu's channel with the guarded client."""
 
+    def _connparams(self, asynchronous: bool = False) -> Any:
+        """Say that a given-up channel has no connection, as an error that Celery knows.
+
+        A task that ends while the queue dies acknowledges on a channel whose connection is gone already; kombu then
+        trips over None, and an AttributeError ends the worker instead of only losing the acknowledgement.
+        """
+        if self.connection is None or self.connection.client is None:
+            raise redis.ConnectionError("the connection of this channel was given up")
+        return super()._connparams(asynchronous=asynchronous)  # type: ignore[misc]
+
     def _get_client(self) -> Any:
         client = super()._get_client()  # type: ignore[misc]
         return GuardedRedis if client is redis.Redis else client

@@ -20,6 +20,27 @@ from tests.kit import Postgres, World, events_of, eventually, never, outcomes_of
 NewWorld = Callable[..., World]
 
 
+def _has_left_the_queue(world: World, order: Order) -> bool:
+    return (world.row(order.client_order_id) or {}).get("status") != "queued"
+
+
+def test_workers_outlive_a_queue_that_dies_again_and_again_under_their_hands(new_world: NewWorld) -> None:
+    """Messages are acknowledged when their orders are done, so some are always in hand when the queue dies."""
+    world = new_world(["alpaca"])
+    worker = world.start("alpaca")
+    placed = []
+    for _ in range(4):
+        placed += [world.send("SPY", "buy", 1) for _ in range(12)]
+        eventually(partial(_has_left_the_queue, world, placed[-6]), 10)
+        world.kill_queue(wipe=True)
+        world.start_queue()
+        assert worker.popen.poll() is None
+    for order in placed:
+        world.wait(order, "filled", 30)
+    assert worker.popen.poll() is None
+    assert "Unrecoverable" not in worker.log.read_text()
+
+
 def test_orders_survive_a_queue_that_is_killed_and_wiped_while_they_wait(new_world: NewWorld) -> None:
     world = new_world(["alpaca"])
     placed = [world.send("AAPL", "buy", 1 + n) for n in range(5)]

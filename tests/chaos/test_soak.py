@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -46,7 +47,11 @@ def test_whatever_happens_every_share_is_bought_once(make_world: MakeWorld, seed
             world.kill_queue(wipe=True)
             world.start_queue()
     world.control.clear_faults()
-    eventually(lambda: all(_is_settled(world, order.client_order_id) for order in placed), 120)
+
+    def unsettled() -> list[Any]:
+        return [world.whole(o.client_order_id) for o in placed if not _is_settled(world, o.client_order_id)]
+
+    eventually(lambda: not unsettled(), 120, unsettled)
 
 
 def _is_settled(world: World, client_order_id: str) -> bool:
