@@ -6,12 +6,10 @@ not say; it never means zero.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
 
 from models.vocabulary import OrderType, Side, TimeInForce
 
@@ -183,14 +181,6 @@ class Bar:
     low: Decimal
     close: Decimal
     volume: Decimal
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
-    """Raw material kept with an attempt so that a person can see why we believe what we believe."""
-
-    what: str
-    raw: Mapping[str, Any] = field(default_factory=dict)
 
 
 #: What an adapter may push through `updates`.

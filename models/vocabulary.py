@@ -85,9 +85,6 @@ class Outcome(StrEnum):
     ABSENT = "absent"
 
 
-#: Outcomes under which quantity may be working at a broker.
-RESERVING = frozenset({Outcome.SENDING, Outcome.ACCEPTED, Outcome.UNKNOWN})
-
 #: Sides that reduce a position: they need the position at the broker, or they open the opposite one.
 CLOSING = frozenset({Side.SELL, Side.BUY_TO_COVER})
 

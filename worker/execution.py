@@ -154,7 +154,7 @@ class Execution:
                 )
             reached("before_send")
 
-        try:
+        def place() -> OrderReport:
             self.capabilities.check(claimed.order, self.broker.name)
             self.must_be_open()
             if self.claims.anonymous:
@@ -167,15 +167,10 @@ class Execution:
                     still_mine=still_mine,
                 )
             )
-        except BrokerError as error:
-            return error
-        except DatabaseUnavailable as error:
-            return NotSent(f"not sent, the database is away: {error}", broker=self.broker.name)
-        except Exception as error:
-            log.exception("adapter_leaked", broker=self.broker.name, client_order_id=claimed.id)
-            return Unmapped(f"{self.broker.name}: {type(error).__name__}: {error}", broker=self.broker.name)
-        reached("after_send")
-        return report
+            reached("after_send")
+            return report
+
+        return answer_of(place, self.broker.name, claimed.id)
 
     def must_be_open(self) -> None:
         """Raise NotConnected while the connection is down or not reconciled yet."""
@@ -230,6 +225,19 @@ class Execution:
                 for broker, found in after.rings.items()
             ]
         )
+
+
+def answer_of(call: Callable[[], OrderReport], broker: str, client_order_id: str) -> Answer:
+    """Make a call to an adapter and return its answer; what an adapter should not have let out is unknown."""
+    try:
+        return call()
+    except BrokerError as error:
+        return error
+    except DatabaseUnavailable as error:
+        return NotSent(f"not sent, the database is away: {error}", broker=broker)
+    except Exception as error:
+        log.exception("adapter_leaked", broker=broker, client_order_id=client_order_id)
+        return Unmapped(f"{broker}: {type(error).__name__}: {error}", broker=broker)
 
 
 def _tell(claimed: Claimed, answer: Answer, broker: str) -> None:

@@ -17,7 +17,7 @@ from sqlalchemy import select
 
 from models.book import Book, Entry, is_changing
 from models.database import Database
-from models.errors import BrokerError, Stale, Unmapped, Unsupported
+from models.errors import BrokerError, Stale, Unsupported
 from models.intake import request_of
 from models.replacing import changed_terms, words
 from models.reports import OrderReport
@@ -27,7 +27,7 @@ from worker.brokers.base import BrokerInterface, OrderRef, Ticket
 from worker.cancels import Cancels
 from worker.claiming import attempt_id
 from worker.clock import Stopwatch, utcnow
-from worker.execution import Execution
+from worker.execution import Answer, Execution, answer_of
 from worker.reconcile import order_ref
 from worker.recording import Aftermath
 
@@ -122,20 +122,17 @@ class Replacements:
         return _Change(entry.id, number, order_ref(entry.order, current), ticket)
 
     # -- SEND AND RECORD ---
-    def _send(self, change: _Change) -> OrderReport | BrokerError:
-        try:
+    def _send(self, change: _Change) -> Answer:
+        def replace() -> OrderReport:
             if self.broker.capabilities.replaces == "no":
                 raise Unsupported(f"{self.broker.name} cannot replace orders", broker=self.broker.name)
             self.broker.capabilities.check(change.ticket.order, self.broker.name)
             self.execution.must_be_open()
             return self.broker.replace_order(change.old, change.ticket)
-        except BrokerError as error:
-            return error
-        except Exception as error:
-            log.exception("adapter_leaked", broker=self.broker.name, client_order_id=change.client_order_id)
-            return Unmapped(f"{self.broker.name}: {type(error).__name__}: {error}", broker=self.broker.name)
 
-    def _record(self, change: _Change, answer: OrderReport | BrokerError) -> None:
+        return answer_of(replace, self.broker.name, change.client_order_id)
+
+    def _record(self, change: _Change, answer: Answer) -> None:
         after = Aftermath()
         with self.database.write() as connection:
             book = Book.open(connection, [change.client_order_id], utcnow())
