@@ -12,50 +12,31 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, select
 
 from models.lifecycle import Event, Fact, State, Step, apply
 from models.reports import FillReport
+from models.statements import Change, insert_many, update_many
+from models.statements import Row as Row
 from models.tables import attempts, fills, order_events, orders
 from models.vocabulary import OPEN, TERMINAL, Outcome, Status
 
-Row = dict[str, Any]
-
-_ORDER_COLUMNS = (
-    "status", "broker", "broker_order_id", "attempt_no", "filled_quantity", "avg_fill_price", "reason",
-    "cancel_requested_at", "cancel_sent_at", "available_at", "submitted_at", "accepted_at", "closed_at", "updated_at",
-)  # fmt: skip
-#: What a replace changes; written only when it did.
+#: What a replace changes.
 TERMS = ("quantity", "limit_price", "stop_price", "trail_amount", "trail_percent", "time_in_force")
-_TERMS_COLUMNS = (*TERMS, "replace_request")
-_ATTEMPT_COLUMNS = (
-    "broker_order_id", "outcome", "code", "message", "ended_at", "lease_until", "next_check_at", "checks", "missing",
-    "alerted_at", "sent_at",
-)  # fmt: skip
-_UPDATE_ORDER = (
-    update(orders)
-    .where(orders.c.client_order_id == bindparam("key_id"))
-    .values({name: bindparam("new_" + name) for name in _ORDER_COLUMNS})
-)
-_UPDATE_TERMS = (
-    update(orders)
-    .where(orders.c.client_order_id == bindparam("key_id"))
-    .values({name: bindparam("new_" + name) for name in _TERMS_COLUMNS})
-)
-_UPDATE_ATTEMPT = (
-    update(attempts)
-    .where(attempts.c.client_order_id == bindparam("key_id"), attempts.c.attempt_no == bindparam("key_no"))
-    .values({name: bindparam("new_" + name) for name in _ATTEMPT_COLUMNS})
-)
-_FILL_COLUMNS = ("execution_id", "price", "filled_at", "commission")
-_UPDATE_FILL = (
-    update(fills)
-    .where(fills.c.broker == bindparam("key_broker"), fills.c.execution_id == bindparam("key_execution"))
-    .values({name: bindparam("new_" + name) for name in _FILL_COLUMNS})
-)
-
 #: Executions we had to infer from a broker's totals; the broker's own id replaces this one when it arrives.
 INFERRED = "inferred:"
+#: What tells whether an order or its attempt has changed since it was read.
+_MARKS = (
+    select(orders.c.client_order_id, orders.c.updated_at, orders.c.status, attempts.c.outcome)
+    .join_from(
+        orders,
+        attempts,
+        (orders.c.client_order_id == attempts.c.client_order_id) & (orders.c.attempt_no == attempts.c.attempt_no),
+    )
+    .where(orders.c.client_order_id.in_(bindparam("ids", expanding=True)))
+    .order_by(orders.c.client_order_id)
+    .with_for_update(of=orders)
+)
 
 
 @dataclass(slots=True)
@@ -67,12 +48,13 @@ class Entry:
     attempts: dict[int, Row] = field(default_factory=dict)
     known_fills: list[Row] | None = None
     events: list[Row] = field(default_factory=list)
-    dirty: bool = False
-    dirty_terms: bool = False
-    dirty_attempts: set[int] = field(default_factory=set)
-    new_attempts: list[Row] = field(default_factory=list)
+    #: Names of the order's columns that changed, and of each attempt's.
+    changed: set[str] = field(default_factory=set)
+    changed_attempts: dict[int, set[str]] = field(default_factory=dict)
+    #: Numbers of the attempts that have no row yet.
+    new_attempts: list[int] = field(default_factory=list)
     new_fills: list[Row] = field(default_factory=list)
-    changed_fills: list[Row] = field(default_factory=list)
+    changed_fills: list[Change] = field(default_factory=list)
 
     @property
     def now(self) -> datetime:
@@ -129,7 +111,7 @@ class Entry:
         self._stamp(step.state.status)
         ended = step.state.status in TERMINAL - {Status.FILLED} and before not in TERMINAL
         if ended and detail:
-            self.order["reason"] = detail
+            self.set(reason=detail)
         self.note(str(fact), detail, before)
         if step.late:
             self.note("late_fill", detail, before)
@@ -140,20 +122,14 @@ class Entry:
     def _stamp(self, status: Status) -> None:
         row = self.order
         if status in (Status.ACCEPTED, Status.PARTIALLY_FILLED, Status.FILLED) and row["accepted_at"] is None:
-            row["accepted_at"] = self.now
+            self.set(accepted_at=self.now)
         if status in TERMINAL and row["closed_at"] is None:
-            row["closed_at"] = self.now
+            self.set(closed_at=self.now)
 
     def set(self, **values: Any) -> None:
         """Change columns of the order."""
-        self.order.update(values)
-        self.order["updated_at"] = self.now
-        self.dirty = True
-
-    def set_terms(self, **values: Any) -> None:
-        """Change what is ordered, or the request to change it."""
-        self.set(**values)
-        self.dirty_terms = True
+        self.order.update(values, updated_at=self.now)
+        self.changed.update(values)
 
     def complete(self) -> None:
         """End the order if a replace has left nothing to do: more fills will not come to say so."""
@@ -164,13 +140,33 @@ class Entry:
     def set_attempt(self, attempt_no: int, **values: Any) -> None:
         """Change columns of one attempt."""
         self.attempts[attempt_no].update(values)
-        self.dirty_attempts.add(attempt_no)
+        self.changed_attempts.setdefault(attempt_no, set()).update(values)
 
     def begin(self, row: Row) -> None:
         """Add a new attempt."""
-        row = {**_NEW_ATTEMPT, **row, "client_order_id": self.id}
-        self.attempts[row["attempt_no"]] = row
-        self.new_attempts.append(row)
+        number = row["attempt_no"]
+        self.attempts[number] = {**_NO_ATTEMPT, **row, "client_order_id": self.id}
+        self.new_attempts.append(number)
+
+    # -- WHAT CHANGED ---
+    @property
+    def mark(self) -> tuple[Any, ...]:
+        """What tells, beside the row as it is by then, whether somebody has changed the order since."""
+        current = self.current
+        return (self.order["updated_at"], self.order["status"], current and current["outcome"])
+
+    def order_changes(self) -> list[Change]:
+        """Return what the order's row has to learn."""
+        news = {name: self.order[name] for name in self.changed}
+        return [({"client_order_id": self.id}, {**news, "updated_at": self.order["updated_at"]})] if news else []
+
+    def attempt_changes(self) -> list[Change]:
+        """Return what the rows of attempts that exist already have to learn."""
+        return [
+            ({"client_order_id": self.id, "attempt_no": no}, {name: self.attempts[no][name] for name in names})
+            for no, names in self.changed_attempts.items()
+            if no not in self.new_attempts
+        ]
 
     def note(self, kind: str, detail: str | None = None, before: Status | None = None) -> None:
         """Append to the order's event log."""
@@ -238,10 +234,14 @@ class Entry:
         if news:
             old = row["execution_id"]
             row.update(news)
-            if row not in self.new_fills:
-                self.changed_fills.append({**row, "key_execution_id": old})
+            self.correct(row, old, news)
             if "price" in news:
                 self._average()
+
+    def correct(self, row: Row, execution_id: str, news: Row) -> None:
+        """Note that an execution, known under this id until now, has changed."""
+        if row not in self.new_fills:
+            self.changed_fills.append(({"broker": row["broker"], "execution_id": execution_id}, news))
 
     def gaps(self, attempt_no: int, up_to: Decimal) -> list[tuple[Decimal, Decimal]]:
         """Return the stretches (from, to] below a broker's total that no booked execution covers."""
@@ -286,7 +286,7 @@ def _covering(known: Sequence[Row], report: FillReport) -> Row | None:
     return None
 
 
-_NEW_ATTEMPT: Row = dict.fromkeys((*_ATTEMPT_COLUMNS, "baseline", "replaces", "terms")) | {"checks": 0, "missing": 0}
+_NO_ATTEMPT: Row = dict.fromkeys(column.name for column in attempts.c) | {"checks": 0, "missing": 0}
 
 
 class Book:
@@ -298,11 +298,32 @@ class Book:
         self.entries: dict[str, Entry] = {}
 
     @classmethod
-    def open(cls, connection: Connection, ids: Iterable[str], now: datetime) -> Book:
-        """Lock the orders of these ids, in one order of ids so that two books never deadlock."""
+    def open(
+        cls, connection: Connection, ids: Iterable[str], now: datetime, *, kept: Mapping[str, Entry] | None = None
+    ) -> Book:
+        """Lock the orders of these ids, in one order of ids so that two books never deadlock.
+
+        Args:
+            connection: of the transaction.
+            ids: client_order_ids; those that do not exist are left out.
+            now: the time of the transaction.
+            kept: entries as an earlier book wrote them; one that nobody has touched since is not read again.
+        """
         wanted = sorted(set(ids))
-        query = select(orders).where(orders.c.client_order_id.in_(wanted)).order_by(orders.c.client_order_id)
-        return cls.of(connection, query.with_for_update(), now)
+        marks = connection.execute(_MARKS, {"ids": wanted}) if kept else ()
+        same = {row[0]: entry for row in marks if (entry := (kept or {}).get(row[0])) and entry.mark == tuple(row[1:])}
+        query = select(orders).where(orders.c.client_order_id.in_(set(wanted) - set(same)))
+        read = len(same) < len(wanted)
+        book = (
+            cls.of(connection, query.order_by(orders.c.client_order_id).with_for_update(), now)
+            if read
+            else cls(connection, now)
+        )
+        book.entries |= {
+            id_: Entry(book, dict(e.order), {no: dict(row) for no, row in e.attempts.items()})
+            for id_, e in same.items()
+        }
+        return book
 
     @classmethod
     def of(cls, connection: Connection, query: Any, now: datetime) -> Book:
@@ -337,40 +358,15 @@ class Book:
         return self.entries.get(client_order_id)
 
     def write(self) -> None:
-        """Write everything that changed; the transaction's end makes it durable."""
-        entries = self.entries.values()
-        run = self._run
-        run(_UPDATE_ORDER, [_values(e.order, _ORDER_COLUMNS, key_id=e.id) for e in entries if e.dirty])
-        run(_UPDATE_TERMS, [_values(e.order, _TERMS_COLUMNS, key_id=e.id) for e in entries if e.dirty_terms])
-        run(insert(attempts), [row for e in entries for row in e.new_attempts])
-        fresh = {(row["client_order_id"], row["attempt_no"]) for e in entries for row in e.new_attempts}
-        run(
-            _UPDATE_ATTEMPT,
-            [
-                _values(e.attempts[no], _ATTEMPT_COLUMNS, key_id=e.id, key_no=no)
-                for e in entries
-                for no in sorted(e.dirty_attempts)
-                if (e.id, no) not in fresh
-            ],
-        )
-        run(insert(fills), [row for e in entries for row in e.new_fills])
-        run(
-            _UPDATE_FILL,
-            [
-                _values(row, _FILL_COLUMNS, key_broker=row["broker"], key_execution=row["key_execution_id"])
-                for e in entries
-                for row in e.changed_fills
-            ],
-        )
-        run(insert(order_events), [row for e in entries for row in e.events])
-
-    def _run(self, statement: Any, rows: list[Row]) -> None:
-        if rows:
-            self.connection.execute(statement, rows)
-
-
-def _values(row: Mapping[str, Any], names: Sequence[str], **keys: Any) -> Row:
-    return {**{"new_" + name: row[name] for name in names}, **keys}
+        """Write everything that changed, and nothing else; the transaction's end makes it durable."""
+        connection, entries = self.connection, self.entries.values()
+        update_many(connection, orders, [change for e in entries for change in e.order_changes()])
+        begun = [e.attempts[no] for e in entries for no in e.new_attempts]
+        insert_many(connection, attempts, [{n: v for n, v in row.items() if v is not None} for row in begun])
+        update_many(connection, attempts, [change for e in entries for change in e.attempt_changes()])
+        insert_many(connection, fills, [row for e in entries for row in e.new_fills])
+        update_many(connection, fills, [change for e in entries for change in e.changed_fills])
+        insert_many(connection, order_events, [row for e in entries for row in e.events])
 
 
 def cancel(entry: Entry) -> None:

@@ -47,10 +47,10 @@ def request_replace(entry: Entry, changes: Mapping[str, Any]) -> None:
         filled = plain(entry.order["filled_quantity"])
         raise InvalidOrder(f"quantity: {filled} are filled already, was {plain(new.quantity)}; cancel it instead")
     if entry.status is Status.QUEUED:
-        entry.set_terms(**{name: _column(value) for name, value in different.items()})
+        entry.set(**{name: _column(value) for name, value in different.items()})
         entry.note("replaced", f"before it was sent: {words(different)}")
         return
-    entry.set_terms(replace_request={name: _json(value) for name, value in different.items()})
+    entry.set(replace_request={name: _json(value) for name, value in different.items()})
     entry.note("replace_requested", words(different))
 
 

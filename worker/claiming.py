@@ -40,6 +40,8 @@ class Claimed:
     order: OrderRequest
     attempt_no: int
     broker_client_order_id: str
+    #: The order and its attempts as the claim wrote them.
+    entry: Entry
 
     @property
     def id(self) -> str:
@@ -172,7 +174,7 @@ class Claims:
         number = entry.next_attempt
         theirs = self._their_id(entry, number)
         entry.happen(Fact.CLAIMED, attempt_no=number, detail=f"attempt {number} at {self.broker.name}")
-        entry.order["submitted_at"] = entry.order["submitted_at"] or entry.now
+        entry.set(submitted_at=entry.order["submitted_at"] or entry.now)
         entry.begin(
             {
                 "attempt_no": number,
@@ -182,10 +184,10 @@ class Claims:
                 "worker": self.worker,
                 "started_at": entry.now,
                 "lease_until": entry.now + timedelta(seconds=self.timing.lease),
-                "baseline": baseline or None,
+                **({"baseline": baseline} if baseline else {}),
             }
         )
-        return Claimed(request_of(entry.order), number, theirs)
+        return Claimed(request_of(entry.order), number, theirs, entry)
 
     def _their_id(self, entry: Entry, number: int) -> str:
         """Use the same id again where the broker dedupes by it and the last try there came to nothing visible."""

@@ -194,9 +194,9 @@ class Execution:
         self.finish(after)
 
     def _record(self, answers: Sequence[tuple[Claimed, Answer]]) -> Aftermath:
-        after = Aftermath()
+        after, kept = Aftermath(), {c.id: c.entry for c, _ in answers}
         with self.database.write() as connection:
-            book = Book.open(connection, [c.id for c, _ in answers], utcnow())
+            book = Book.open(connection, kept, utcnow(), kept=kept)
             for claimed, answer in answers:
                 self.recorder.settle(book, book[claimed.id], claimed.attempt_no, answer, after)
             reached("before_commit")

@@ -343,7 +343,7 @@ class Recorder:
 def _promote(entry: Entry, attempt_no: int) -> None:
     """The broker has confirmed a replace: the new attempt speaks for the order, which takes its terms."""
     terms = terms_of(entry.attempts[attempt_no]["terms"])
-    entry.set_terms(attempt_no=attempt_no, **terms)
+    entry.set(attempt_no=attempt_no, **terms)
     entry.complete()
     entry.note("replaced", f"attempt {attempt_no} at {entry.attempts[attempt_no]['broker']}: {words(terms)}")
 
@@ -364,8 +364,7 @@ def _commission(entry: Entry, report: CommissionReport) -> None:
     for row in entry.fills:
         if row["execution_id"] == report.execution_id and row["commission"] != report.commission:
             row["commission"] = report.commission
-            if row not in entry.new_fills:
-                entry.changed_fills.append({**row, "key_execution_id": row["execution_id"]})
+            entry.correct(row, row["execution_id"], {"commission": report.commission})
 
 
 def _words(report: OrderReport) -> str | None:

@@ -83,7 +83,7 @@ class Replacements:
                 return None
             number = entry.next_attempt
             change = self._change(entry, number, wanted, watch)
-            entry.set_terms(replace_request=None)
+            entry.set(replace_request=None)
             entry.begin(
                 {
                     "attempt_no": number,
