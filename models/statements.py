@@ -37,8 +37,8 @@ def update_many(connection: Connection, table: Table, changes: Iterable[Change])
         _prepared(table, keys, names, connection.dialect).run(connection, alike)
 
 
-#: Distinguishes the old value of a key's column from its new one.
-_KEY = "key of "
+#: Distinguishes the old value of a key's column from its new one; no column's name begins so.
+_KEY = "key_"
 
 
 class _Prepared:
@@ -49,18 +49,19 @@ class _Prepared:
         if missing := set(compiled.binds) - set(names):
             raise ValueError(f"{sorted(missing)} must be given: {statement}")
         self.text, self.positional = str(compiled), compiled.positiontup is not None
-        #: Driver's name of a bind, ours, and what turns the value into the driver's.
+        #: Each bind's name, and what turns its value into the driver's.
         self.binds = [
-            (compiled.bind_names[bind], bind.key, bind.type.dialect_impl(dialect).bind_processor(dialect))
-            for bind in (compiled.binds[name] for name in compiled.positiontup or names)
+            (name, compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect))
+            for name in compiled.positiontup or names
         ]
 
     def run(self, connection: Connection, rows: list[Row]) -> None:
+        binds = self.binds
         values: list[Any]
         if self.positional:
-            values = [tuple([row[n] if to is None else to(row[n]) for _, n, to in self.binds]) for row in rows]
+            values = [tuple([row[name] if to is None else to(row[name]) for name, to in binds]) for row in rows]
         else:
-            values = [{theirs: row[n] if to is None else to(row[n]) for theirs, n, to in self.binds} for row in rows]
+            values = [{name: row[name] if to is None else to(row[name]) for name, to in binds} for row in rows]
         connection.exec_driver_sql(self.text, values)
 
 
