@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,6 +42,8 @@ class Database:
         except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
             raise ConfigurationError(f"database_url cannot be used: {error}") from None
         self.is_sqlite = self.engine.dialect.name == "sqlite"
+        # SQLite has one writer, and one that finds the file locked sleeps; threads of a process can take turns better.
+        self._turn = threading.Lock() if self.is_sqlite else None
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
@@ -49,8 +52,20 @@ class Database:
         Raises:
             DatabaseUnavailable: the database cannot be reached, or stayed locked.
         """
-        with _translated(self.url), self.engine.begin() as connection:
+        with self._my_turn(), _translated(self.url), self.engine.begin() as connection:
             yield connection
+
+    @contextlib.contextmanager
+    def _my_turn(self) -> Iterator[None]:
+        if self._turn is None:
+            yield
+            return
+        if not self._turn.acquire(timeout=PATIENCE_S):
+            raise DatabaseUnavailable(f"database {self.url!r} is locked: another thread has been writing too long")
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:

@@ -35,20 +35,33 @@ SILENCE_S = 1.0
 
 log = structlog.get_logger()
 
+#: Header of a message that only rings: how many orders it submits, all of which have rows; 0 for other wishes.
+RING = "corro-ring"
+#: How the header of a ring for one order stands in a message.
+SINGLE_RING = b'"corro-ring": 1,'
 
-def envelope(task: str, queue: str, kwargs: Mapping[str, Any]) -> bytes:
+
+def envelope(task: str, queue: str, kwargs: Mapping[str, Any], *, ring: bool = False) -> bytes:
     """Write one message as Celery's protocol 2 wants it (docs.celeryq.dev, internals/protocol).
 
     Every field here is needed: without content-type a worker exits, without headers.id it reconnects for ever, without
     delivery_tag the message is lost (QUEUE.md A1).
+
+    Args:
+        task: name of the task.
+        queue: name of the queue.
+        kwargs: of the task, JSON types only.
+        ring: what is asked is in the database already, and the message may be lost (worker/rings.py).
     """
     message_id = str(uuid.uuid4())
+    mark = {RING: len(kwargs.get("orders", ()))} if ring else {}
     return json.dumps(
         {
             "body": json.dumps([[], kwargs, {}]),
             "content-type": "application/json",
             "content-encoding": "utf-8",
             "headers": {
+                **mark,
                 "lang": "py",
                 "task": task,
                 "id": message_id,
@@ -92,7 +105,7 @@ class Bell:
         try:
             pipe = self._connect().pipeline(transaction=False)
             for task, queue, kwargs in messages:
-                pipe.lpush(queue, envelope(task, queue, kwargs))
+                pipe.lpush(queue, envelope(task, queue, kwargs, ring=True))
             pipe.execute()
         except (redis.RedisError, OSError) as error:
             self._silent_until = time.monotonic() + SILENCE_S

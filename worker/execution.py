@@ -78,8 +78,16 @@ class Execution:
         self._senders.shutdown(wait=True)
 
     # -- FROM A MESSAGE ---
-    def submit(self, bodies: Sequence[Mapping[str, Any]]) -> None:
-        """Execute the orders of one message; orders without a row get one, copies change nothing."""
+    def submit(self, bodies: Sequence[Mapping[str, Any]], *, recorded: bool = False) -> None:
+        """Execute the orders of one message; orders without a row get one, copies change nothing.
+
+        `recorded`: their producer has recorded and checked them, so those that can be claimed need no second look.
+        """
+        if recorded and (ids := _ids(bodies)):
+            claimed = set(self.work(ids))
+            bodies = [body for body, id_ in zip(bodies, ids, strict=True) if id_ not in claimed]
+            if not bodies:
+                return
         known = self.intake.take(bodies, queue_broker=self.broker.name)
         elsewhere = Aftermath()
         for client_order_id, broker in known.items():
@@ -89,33 +97,33 @@ class Execution:
         self.ring(elsewhere)
 
     # -- FROM THE DATABASE ---
-    def work(self, ids: Sequence[str]) -> int:
-        """Claim and execute these orders; returns how many were claimed."""
+    def work(self, ids: Sequence[str]) -> list[str]:
+        """Claim and execute these orders; returns those that were claimed."""
         if not ids:
-            return 0
+            return []
         return self._rounds(orders.c.client_order_id.in_(list(ids)))
 
-    def sweep(self) -> int:
-        """Claim and execute what has waited too long for its message, or whose pause is over."""
+    def sweep(self) -> list[str]:
+        """Claim and execute what has waited too long for its message, or whose pause is over; returns their ids."""
         now = utcnow()
         late = orders.c.available_at <= now - timedelta(seconds=self.timing.sweep_after)
         rested = and_(orders.c.available_at > orders.c.updated_at, orders.c.available_at <= now)
         which = or_(late, rested)
-        return self._rounds(which) if self.claims.is_waiting(which) else 0
+        return self._rounds(which) if self.claims.is_waiting(which) else []
 
-    def _rounds(self, which: Any) -> int:
-        total = 0
+    def _rounds(self, which: Any) -> list[str]:
+        done: list[str] = []
         if not self.may_claim():
-            return total  # the sweep comes by again
+            return done  # the sweep comes by again
         more = True
         while more:
             watch = Stopwatch()  # from before the claim: a pause behind it counts as well
             claimed = self.claims.claim(which)
-            total += len(claimed)
+            done += [c.id for c in claimed]
             self.send(claimed, watch)
             # A full batch has left some behind; so has a broker where look-alikes go one after the other.
             more = len(claimed) == MAX_BATCH or (self.claims.anonymous and bool(claimed))
-        return total
+        return done
 
     # -- CANCEL ---
     def request_cancel(self, ids: Sequence[str]) -> dict[str, list[str]]:
@@ -225,6 +233,14 @@ class Execution:
                 for broker, found in after.rings.items()
             ]
         )
+
+
+def _ids(bodies: Any) -> list[str] | None:
+    """Return the ids of order objects, or None where they are no such things."""
+    if not isinstance(bodies, list) or not all(isinstance(body, dict) for body in bodies):
+        return None
+    ids = [body.get("client_order_id") for body in bodies]
+    return ids if all(isinstance(id_, str) for id_ in ids) else None
 
 
 def answer_of(call: Callable[[], OrderReport], broker: str, client_order_id: str) -> Answer:

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from producers.bell import RING
 from worker.celery import app
 from worker.steps import engine
 
 
-@app.task(name="orders.submit")
-def submit(orders: Any) -> None:
+@app.task(name="orders.submit", bind=True)
+def submit(self: Any, orders: Any) -> None:
     """Execute a batch of order objects."""
-    engine().patiently(lambda: engine().execution.submit(orders))
+    recorded = bool((self.request.headers or {}).get(RING))
+    engine().patiently(lambda: engine().execution.submit(orders, recorded=recorded))
 
 
 @app.task(name="orders.cancel")

@@ -16,6 +16,9 @@ import structlog
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as kombu_redis
 
+from producers.bell import RING
+from worker.rings import Gather, QoS
+
 log = structlog.get_logger()
 
 #: Where unreadable messages are kept, newest first, for a person to look at.
@@ -54,7 +57,10 @@ def clean(item: bytes) -> bytes:
                 "body": json.dumps([args, kwargs, {}]),
                 "content-type": "application/json",
                 "content-encoding": "utf-8",
-                "headers": {name: headers.get(name) for name in _KEPT} | _PLAIN | {"root_id": headers["id"]},
+                "headers": {name: headers[name] for name in headers if name in _MARKS}
+                | {name: headers.get(name) for name in _KEPT}
+                | _PLAIN
+                | {"root_id": headers["id"]},
                 "properties": {
                     "correlation_id": headers["id"],
                     "delivery_mode": 2,
@@ -71,6 +77,7 @@ def clean(item: bytes) -> bytes:
 
 
 _KEPT = ("task", "id", "eta", "expires")
+_MARKS = frozenset({RING})
 _PLAIN = {"lang": "py", "argsrepr": "", "kwargsrepr": "", "ignore_result": True, "retries": 0}
 
 
@@ -115,14 +122,24 @@ def fault(item: bytes) -> str | None:
 class GuardedRedis(redis.Redis):
     """A client whose BRPOP never hands out an unreadable message."""
 
+    #: Takes more rings along with one; set on the client that reads the queues.
+    gather: Gather | None = None
+
     def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
         """Read a reply; an unreadable message is set aside and looks like an empty queue."""
         reply = super().parse_response(connection, command_name, **options)  # type: ignore[no-untyped-call]
         if command_name != "BRPOP" or not reply:
             return reply
         queue, item = reply
+        message = self.readable(queue, item)
+        if message is None:
+            return None
+        return queue, self.gather(queue, message) if self.gather else message
+
+    def readable(self, queue: bytes, item: bytes) -> bytes | None:
+        """Return a message as a worker may take it; None if it had to be set aside."""
         try:
-            return queue, clean(item)
+            return clean(item)
         except Unreadable as error:
             why = str(error)
         log.error("message_set_aside", queue=queue.decode(errors="replace"), why=why, message=repr(item[:300]))
@@ -142,7 +159,20 @@ class GuardedRedis(redis.Redis):
 
 
 class Channel(kombu_redis.Channel):
-    """Kombu's channel with the guarded client."""
+    """Kombu's channel with the guarded client, rings, and one client instead of one for every operation."""
+
+    QoS = QoS
+    _sync_client: redis.Redis | None = None
+
+    def _create_client(self, asynchronous: bool = False) -> Any:
+        """Return a client; for plain operations the same one, as long as its pool is the channel's (QUEUE.md B3)."""
+        if asynchronous:
+            client = super()._create_client(asynchronous=True)  # type: ignore[misc]
+            client.gather = Gather(self, client.readable)
+            return client
+        if self._sync_client is None or self._sync_client.connection_pool is not self.pool:
+            self._sync_client = super()._create_client()  # type: ignore[misc]
+        return self._sync_client
 
     def _connparams(self, asynchronous: bool = False) -> Any:
         """Say that a given-up channel has no connection, as an error that Celery knows.

@@ -1,0 +1,121 @@
+"""Rings: messages that only say "look at the database". What kombu spends on messages is not spent on them.
+
+The bell marks its messages: everything in them has a row that was committed before. Losing one costs the two seconds
+until the sweep, so a ring is not written to Redis a second time for its acknowledgement (QUEUE.md B3: half the cost of
+a message), and where many wait in a queue they are taken together, one claim for all of them. A message without the
+mark, from a producer that is not ours, may be all there is of an order: it keeps kombu's acknowledgement.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import redis
+from kombu.transport import redis as kombu_redis
+from kombu.transport import virtual
+
+from producers.bell import RING, SINGLE_RING
+
+#: Rings taken beside the first one; a claim takes a hundred orders.
+_MORE = 99
+#: A reply this soon after the question means that more was waiting, seconds.
+_AT_ONCE_S = 0.001
+#: Takes rings of one order from the end of a queue that is served next, and stops at anything else.
+_TAKE = """
+local taken = {}
+while #taken < tonumber(ARGV[1]) do
+  local item = redis.call('LINDEX', KEYS[1], -1)
+  if not item or not string.find(item, ARGV[2], 1, true) then break end
+  taken[#taken + 1] = redis.call('RPOP', KEYS[1])
+end
+return taken
+"""
+
+
+class QoS(kombu_redis.QoS):
+    """Kombu's bookkeeping of unacknowledged messages, which rings do without."""
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        """Remember a message; a ring only in this process."""
+        if RING in message.headers:
+            virtual.QoS.append(self, message, delivery_tag)
+        else:
+            super().append(message, delivery_tag)
+
+    def ack(self, delivery_tag: str) -> None:
+        """Forget a message that was worked on."""
+        if self._is_ring(delivery_tag):
+            virtual.QoS.ack(self, delivery_tag)
+        else:
+            super().ack(delivery_tag)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Forget a message, or give it back."""
+        if not self._is_ring(delivery_tag):
+            super().reject(delivery_tag, requeue=requeue)
+            return
+        if requeue:
+            self.restore_by_tag(delivery_tag, leftmost=True)
+        virtual.QoS.ack(self, delivery_tag)
+
+    def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:
+        """Give a message back to its queue."""
+        if not self._is_ring(tag):
+            super().restore_by_tag(tag, client, leftmost)
+            return
+        channel: Any = self.channel
+        message = self._message(tag)
+        info = message.delivery_info
+        with channel.conn_or_acquire(client) as connected:
+            channel._do_restore_message(message._raw, info["exchange"], info["routing_key"], connected, leftmost)
+
+    def _is_ring(self, tag: str) -> bool:
+        message = self._message(tag)
+        return message is not None and RING in message.headers
+
+    def _message(self, tag: str) -> Any:
+        delivered: Any = self._delivered
+        return delivered.get(tag)
+
+
+class Gather:
+    """Takes more rings along with one, where more are waiting.
+
+    Args:
+        channel: the channel that reads the queue.
+        readable: checks a message; None means that it was set aside.
+    """
+
+    def __init__(self, channel: Any, readable: Callable[[bytes, bytes], bytes | None]) -> None:
+        self.channel, self.readable = channel, readable
+        self._script: Any = None
+
+    def __call__(self, queue: bytes, item: bytes) -> bytes:
+        """Return the ring, with the orders of those that waited behind it."""
+        if SINGLE_RING not in item or not self._is_busy():
+            return item
+        client = self.channel._create_client()
+        try:
+            self._script = self._script or client.register_script(_TAKE)
+            waiting = self._script(keys=[queue], args=[_MORE, SINGLE_RING], client=client)
+        except redis.RedisError:
+            return item  # those that were taken have rows: the sweep finds them
+        found = [ring for one in waiting if (ring := self.readable(queue, one)) is not None]
+        return together(item, found) if found else item
+
+    def _is_busy(self) -> bool:
+        """Tell whether more is likely to wait: taking one alone is quicker where it is alone."""
+        qos = self.channel.qos
+        at_once = time.monotonic() - (self.channel._brpop_sent_at or 0.0) < _AT_ONCE_S
+        return at_once or len(qos._delivered) > len(qos._dirty)
+
+
+def together(first: bytes, others: Sequence[bytes]) -> bytes:
+    """Make one message of several that submit orders."""
+    message = json.loads(first)
+    orders = [order for one in (first, *others) for order in json.loads(json.loads(one)["body"])[1]["orders"]]
+    message["body"] = json.dumps([[], {"orders": orders}, {}])
+    return json.dumps(message).encode()
