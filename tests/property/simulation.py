@@ -1,0 +1,373 @@
+"""Simulated workers, clock and queue, with corro's own code between them: whatever can go wrong can be made to.
+
+Everything durable is a real SQLite file. A worker's steps run until a fault strikes at one of the points they pass:
+`die` ends its process there, `suspend` stops the whole process (no heartbeat) until it is woken, `slow` holds up that
+one thread while the process lives on. One thing runs at a time, so a failing example fails again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import shutil
+import sys
+import tempfile
+import threading
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import structlog
+from sqlalchemy import delete, select
+
+import worker.claiming
+import worker.execution
+import worker.health
+import worker.points
+from models.database import Database, upgrade
+from models.intake import Intake
+from models.messages import OrderRequest, utcnow
+from models.reports import Report
+from models.settings import BrokerSettings, Settings
+from models.tables import metadata
+from tests.property.ledger import Ledger, Seat
+from worker import clock
+from worker.brokers.base import Ticket
+from worker.cancels import Cancels
+from worker.execution import Execution
+from worker.health import Identity, Pulse
+from worker.leader import Leader
+from worker.reconcile import Reconciler
+from worker.recording import Aftermath
+from worker.replacing import Replacements
+
+#: Points where only a whole process can stop: a thread that lives does not take seconds between a check and a byte.
+ATOMIC = frozenset({"before_send"})
+#: Points inside a transaction: a process may die there, but not sleep on the lock in a test of one thread.
+LOCKED = frozenset({"before_commit"})
+
+
+class Clock:
+    """Both clocks of every machine, moved by hand."""
+
+    def __init__(self) -> None:
+        self._now = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
+        self.on_advance: list[Callable[[], None]] = []
+
+    def now(self) -> datetime:
+        return self._now
+
+    def later(self, seconds: float) -> datetime:
+        return self._now + timedelta(seconds=seconds)
+
+    def advance(self, seconds: float) -> None:
+        self._now += timedelta(seconds=seconds)
+        for call in self.on_advance:
+            call()
+
+    def time(self) -> float:
+        return self._now.timestamp()
+
+
+class Died(BaseException):
+    """The process is gone: nothing catches this but the test."""
+
+
+class InTurn:
+    """Sends run one after the other in the thread that claimed."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def submit(self, call: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(call(*arguments))
+        return future
+
+    def shutdown(self, **_: Any) -> None:
+        pass
+
+
+# -- STEPS THAT CAN BE BROKEN OFF ---
+class Step:
+    """Something that a process does, until a fault strikes.
+
+    Args:
+        process: whose step it is.
+        work: what is done.
+        fault: die, suspend, slow or none.
+        at: at which point, counted from 1.
+    """
+
+    _current = threading.local()
+
+    def __init__(self, process: Process, work: Callable[[], Any], fault: str = "none", at: int = 1) -> None:
+        self.process, self.work, self.fault, self.left = process, work, fault, at
+        self._thread: threading.Thread | None = None
+        self._go, self._stopped = threading.Event(), threading.Event()
+        self.error: BaseException | None = None
+        self.is_paused = False
+
+    def run(self) -> None:
+        """Run to the end, or to the fault."""
+        if self.fault in ("suspend", "slow"):
+            self._thread = threading.Thread(target=self._run, daemon=True)
+            self._thread.start()
+            self._wait()
+        else:
+            self._run()
+            self._tell()
+
+    def wake(self) -> None:
+        """Go on after a pause; in a process that has died meanwhile, end."""
+        self._stopped.clear()
+        self._go.set()
+        self._wait()
+
+    def _wait(self) -> None:
+        assert self._stopped.wait(60), "a step never came back"
+        if not self.is_paused:
+            assert self._thread is not None
+            self._thread.join()
+            self._tell()
+
+    def _tell(self) -> None:
+        if self.error is not None and not isinstance(self.error, Died):
+            raise self.error
+
+    def _run(self) -> None:
+        Step._current.step = self
+        try:
+            self.work()
+        except BaseException as error:
+            self.error = error
+        finally:
+            Step._current.step = None
+            self._stopped.set()
+
+    def _reached(self, name: str) -> None:
+        if self.process.is_dead:
+            raise Died
+        if self.fault == "none" or not self._fits(name):
+            return
+        self.left -= 1
+        if self.left > 0:
+            return
+        fault, self.fault = self.fault, "none"
+        if fault == "die":
+            self.process.die()
+            raise Died
+        self._pause(fault)
+
+    def _fits(self, name: str) -> bool:
+        return self.fault == "die" or name not in LOCKED | (ATOMIC if self.fault == "slow" else frozenset())
+
+    def _pause(self, fault: str) -> None:
+        self.is_paused = True
+        self.process.is_suspended = fault == "suspend"
+        self.process.paused.append(self)
+        self._stopped.set()
+        assert self._go.wait(120), "nobody woke it"
+        self.is_paused = False
+        if self.process.is_dead:
+            raise Died
+
+
+def point(name: str) -> None:
+    """Where the code under test passes a point."""
+    step = getattr(Step._current, "step", None)
+    if step is not None:
+        step._reached(name)
+
+
+class Process:
+    """One worker process of one broker, with corro's own objects in it."""
+
+    def __init__(self, world: Simulation, ledger: Ledger, pid: int, host: str) -> None:
+        self.world, self.ledger = world, ledger
+        self.is_dead = self.is_suspended = self.is_open = False
+        self.paused: list[Step] = []
+        self.me = Identity(ledger.name, host=host, pid=pid, boot=f"boot-{host}")
+        settings, database = world.settings, world.database
+        self.seat = Seat(ledger, point, world.on_wire)
+        self.execution = Execution(settings, database, self.seat, self.me.name, world, self._strays)  # type: ignore[arg-type]
+        self.reconciler = Reconciler(settings, database, self.seat, self.execution, self.me)
+        self.cancels = Cancels(database, self.seat, self.reconciler)
+        replacements = Replacements(database, self.seat, self.me.name, self.execution, self.cancels)
+        self.pulse = Pulse(database, self.me, settings.timing)
+        self.leader = Leader(
+            settings, database, self.seat, self.execution, self.reconciler, self.cancels, replacements, self.me.name,
+            self.is_ready,
+        )  # fmt: skip
+        self.execution.claims.closed = lambda: None if self.is_ready() else "the connection was lost"
+        self.seat.updates(lambda report: world.pushed.append((self, report)))
+        self.pulse.beat()
+
+    def is_ready(self) -> bool:
+        return self.is_open and self.seat.is_connected()
+
+    @property
+    def can_work(self) -> bool:
+        return not (self.is_dead or self.is_suspended)
+
+    def die(self) -> None:
+        self.is_dead = True
+        self.seat.connected = False
+        self.world.alive_pids.discard(self.me.pid)
+        if self.seat in self.ledger.seats:
+            self.ledger.seats.remove(self.seat)
+
+    def do(self, work: Callable[[], Any], fault: str = "none", at: int = 1) -> None:
+        Step(self, work, fault, at).run()
+
+    def connect(self, fault: str = "none", at: int = 1) -> None:
+        """Connect if the broker is there, read what was missed, and only then open (as the supervisor does)."""
+        self.do(self._connect, fault, at)
+
+    def _connect(self) -> None:
+        from models.errors import CorroError
+
+        with contextlib.suppress(CorroError):
+            self.is_open = False
+            self.seat.connect()
+            self.leader.after_connect()
+            self.is_open = True
+            self.pulse.state = "ready"
+
+    def wake(self) -> None:
+        """Have every step that is held up go on; the oldest first."""
+        self.is_suspended = False
+        while self.paused:
+            self.paused.pop(0).wake()
+        if not self.is_dead:
+            self.pulse.beat()
+
+    def apply(self, reports: Sequence[Report]) -> Sequence[Report]:
+        """Apply what was pushed, as the updates' thread does."""
+        with self.world.database.write() as connection:
+            after = self.execution.recorder.updates(connection, reports, clock.utcnow())
+        self.execution.finish(after)
+        return after.unmatched
+
+    def _strays(self, after: Aftermath) -> None:
+        for client_order_id, attempt_no in after.strays:
+            self.cancels.stray(client_order_id, attempt_no)
+
+
+class Simulation:
+    """A world of brokers and processes over one database.
+
+    Args:
+        kinds: broker name -> key of `ledger.KINDS`.
+    """
+
+    def __init__(self, kinds: Mapping[str, str]) -> None:
+        self.clock = Clock()
+        self._patches = contextlib.ExitStack()
+        self._patches.enter_context(virtual(self.clock, self))
+        self.database = empty_database()
+        table = {name: BrokerSettings(adapter="model") for name in kinds}
+        self.settings = Settings.model_construct(brokers=table)
+        self.intake = Intake(self.settings, self.database)
+        self.ledgers = {name: Ledger(name, kind, self.clock) for name, kind in kinds.items()}
+        self.clock.on_advance = [ledger.arrive for ledger in self.ledgers.values()]
+        self.processes: list[Process] = []
+        self.alive_pids: set[int] = set()
+        #: Messages on the queue: (task, broker, kwargs).
+        self.rung: list[tuple[str, str, Mapping[str, Any]]] = []
+        self.pushed: list[tuple[Process, Report]] = []
+        self.wire: Callable[[Ticket], None] = lambda _ticket: None
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.die()
+            process.wake()
+        self._patches.close()
+
+    # -- THE QUEUE (what Execution knows as its bell) ---
+    def ring(self, messages: Sequence[tuple[str, str, Mapping[str, Any]]]) -> bool:
+        self.rung += [(task, queue.split(".")[1], kwargs) for task, queue, kwargs in messages]
+        return True
+
+    # -- WHAT STRATEGIES DO ---
+    def submit(self, request: OrderRequest) -> None:
+        (row,) = self.intake.record([request])
+        self.ring([("orders.submit", f"orders.{row['broker']}", {"orders": [request.to_wire()]})])
+
+    # -- PROCESSES ---
+    def hire(self, broker: str, host: str = "here") -> Process:
+        pid = 100 + len(self.processes)
+        self.alive_pids.add(pid)
+        process = Process(self, self.ledgers[broker], pid, host)
+        self.processes.append(process)
+        process.connect()
+        return process
+
+    def on_wire(self, ticket: Ticket) -> None:
+        self.wire(ticket)
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass; who lives and is not suspended has shown it when it is over."""
+        self.clock.advance(seconds)
+        for process in self.processes:
+            if process.can_work:
+                process.pulse.beat()
+
+    def rows(self, table: Any) -> list[dict[str, Any]]:
+        with self.database.read() as connection:
+            return [dict(row) for row in connection.execute(select(table)).mappings()]
+
+
+# -- THE PATCHES ---
+@contextlib.contextmanager
+def virtual(moved: Clock, world: Simulation) -> Iterator[None]:
+    """Put the clock, the points and the processes of a simulation in the place of the machine's."""
+    seen = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    started = lambda pid: f"started-{pid}" if pid in world.alive_pids else None  # noqa: E731
+    replaced: dict[Any, Any] = {
+        utcnow: moved.now,
+        clock.utcnow: moved.now,
+        clock.elapsed: moved.time,
+        worker.points.reached: point,
+        worker.health.process_started: started,
+        worker.health.process_state: lambda _pid: "S",
+    }
+    with contextlib.ExitStack() as stack:
+        for module in [m for name, m in sys.modules.items() if name.split(".")[0] in ("models", "producers", "worker")]:
+            for name, value in list(vars(module).items()):
+                if isinstance(value, types.FunctionType) and value in replaced:
+                    stack.enter_context(patch.object(module, name, replaced[value]))
+        stack.enter_context(patch.object(clock, "time", types.SimpleNamespace(time=moved.time)))
+        stack.enter_context(patch.object(worker.execution, "ThreadPoolExecutor", InTurn))
+        try:
+            yield
+        finally:
+            structlog.configure(**seen)
+
+
+@functools.cache
+def _database() -> Database:
+    """One file for all simulations of this process; in memory where the machine has such a place."""
+    memory = Path("/dev/shm")
+    home = Path(tempfile.mkdtemp(prefix="corro-simulation-", dir=memory if memory.is_dir() else None))
+    import atexit
+
+    database = Database(f"sqlite:///{home / 'corro.db'}")
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    atexit.register(database.close)
+    upgrade(database)
+    return database
+
+
+def empty_database() -> Database:
+    database = _database()
+    with database.write() as connection:
+        for table in reversed(metadata.sorted_tables):
+            connection.execute(delete(table))
+    return database
