@@ -56,7 +56,7 @@ def conclude(
         rule: what this broker allows to conclude.
         sighting: what was seen now; None if it could not be read.
         missing: complete readings that missed the order, this one included.
-        age_s: seconds since the send began.
+        age_s: seconds since the last moment in which a byte of it can have left.
         sender_done: whoever sent it can send nothing more.
     """
     if isinstance(sighting, Found):
@@ -75,6 +75,8 @@ class _Question:
     missing: int
     sender_done: bool
     never_sent: bool
+    #: No byte of it has left later than this.
+    last_byte: datetime
 
 
 class Reconciler:
@@ -167,6 +169,7 @@ class Reconciler:
             missing=row["missing"],
             sender_done=done,
             never_sent=anonymous and row["sent_at"] is None and done,
+            last_byte=_last_byte(row),
         )
 
     def _sender_done(self, row: Row, now: datetime) -> bool:
@@ -222,7 +225,8 @@ class Reconciler:
         # A reading counts only once nothing can be on its way any more.
         missing = question.missing + (isinstance(sighting, Missing) and question.sender_done)
         age = (entry.now - question.ref.sent_at).total_seconds()
-        verdict = conclude(self.rule, sighting, missing=missing, age_s=age, sender_done=question.sender_done)
+        rest = (entry.now - question.last_byte).total_seconds()
+        verdict = conclude(self.rule, sighting, missing=missing, age_s=rest, sender_done=question.sender_done)
         if verdict == "adopt":
             assert isinstance(sighting, Found)
             in_place = self.broker.capabilities.replaces == "in_place"
@@ -340,6 +344,18 @@ def order_ref(order: Any, attempt: Any, known: frozenset[str] = frozenset()) -> 
         baseline=frozenset(attempt["baseline"] or ()),
         known=known,
     )
+
+
+def _last_byte(row: Row) -> datetime:
+    """Return when a byte of an attempt may have left at the latest: a send can be held up long after its claim.
+
+    Whoever recorded an answer was done by then; who did not was at most as late as its last sign of life.
+    """
+    begun: datetime = row["sent_at"] or row["started_at"]
+    ended: datetime | None = row["ended_at"]
+    if ended is None and row["sender"] is not None:
+        ended = min(row["sender"]["heartbeat_at"], row["lease_until"])
+    return max(begun, ended or begun)
 
 
 def _is_changed(attempt: Row, report: OrderReport) -> bool:

@@ -1,0 +1,488 @@
+"""Every guard of the claim protocol by itself: the one situation in which only this guard stands before a second order.
+
+tests/mutants removes the guards one by one and demands that a test here, or elsewhere, fails.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from models.errors import InsufficientFunds, NotConnected, Stale
+from models.reports import BrokerStatus
+from models.tables import attempts, orders
+from tests.property.scenario import Scenario
+from worker.halts import stop
+from worker.routing import Absent
+
+ANONYMOUS, DEDUPES, KEEPS = "tda", "alpaca", "ibkr"
+#: A send passes three points: behind the claim, before the first byte, behind the answer. A baseline adds two before.
+BEHIND_BASELINE = 2
+
+
+# -- THE CLAIM ---
+@pytest.mark.parametrize("broker", [ANONYMOUS, DEDUPES, KEEPS])
+def test_an_order_that_was_sent_is_not_claimed_again(at: Scenario, broker: str) -> None:
+    id_ = at.order(broker)
+    for _ in range(3):
+        at.work(broker, id_)
+    assert at.tries(id_) == [(broker, "accepted")]
+    assert len(at.kept(broker)) == 1
+
+
+def test_an_order_for_another_broker_is_not_claimed(at: Scenario) -> None:
+    id_ = at.order(KEEPS, DEDUPES)
+    at.work(DEDUPES, id_)
+    assert at.tries(id_) == []
+    assert at.at_brokers() == []
+
+
+def test_a_message_does_not_shorten_a_pause(at: Scenario) -> None:
+    id_ = at.order(KEEPS)
+    at.work(KEEPS, id_, meets="quota")
+    at.work(KEEPS, id_)
+    assert at.at_brokers() == []
+    at.world.pass_time(1.5)
+    at.work(KEEPS, id_)
+    assert at.at_brokers() == [KEEPS]
+
+
+def test_an_order_that_waited_too_long_is_not_sent(at: Scenario) -> None:
+    id_ = at.order(KEEPS)
+    at.world.pass_time(61)
+    at.work(KEEPS, id_)
+    assert at.status(id_) == "expired"
+    assert at.at_brokers() == []
+
+
+def test_an_order_whose_cancel_is_wanted_is_not_sent(at: Scenario) -> None:
+    id_ = at.order(KEEPS)
+    at.change(orders, id_, cancel_requested_at=at.world.clock.now())
+    at.work(KEEPS, id_)
+    assert at.status(id_) == "canceled"
+    assert at.at_brokers() == []
+
+
+@pytest.mark.parametrize(("scope", "kind"), [("*", "halt"), (KEEPS, "halt"), (KEEPS, "drain")])
+def test_what_is_stopped_sends_nothing(at: Scenario, scope: str, kind: str) -> None:
+    id_ = at.order(KEEPS)
+    stop(at.world.database, scope, kind, "a test", "somebody")
+    at.work(KEEPS, id_)
+    assert at.tries(id_) == []
+    assert at.at_brokers() == []
+
+
+def test_a_closed_gate_claims_nothing(at: Scenario) -> None:
+    id_ = at.order(KEEPS)
+    at.worker[KEEPS].is_open = False  # connected, and not reconciled yet
+    at.work(KEEPS, id_)
+    assert at.tries(id_) == []
+    assert at.status(id_) == "queued"
+    assert at.at_brokers() == []
+
+
+def test_a_gate_that_closes_behind_the_claim_lets_nothing_through(at: Scenario) -> None:
+    id_ = at.order(KEEPS)
+    at.work(KEEPS, id_, fault="slow")
+    at.worker[KEEPS].is_open = False
+    at.worker[KEEPS].wake()
+    assert at.tries(id_) == [(KEEPS, "not_sent")]
+    assert at.at_brokers() == []
+
+
+# -- A WORKER THAT SLEEPS ---
+@pytest.mark.parametrize("seconds", [7.0, 9.0])
+def test_a_claim_is_good_for_so_long_and_no_longer(at: Scenario, seconds: float) -> None:
+    """The sleep falls behind the claim's commit and before the worker looks at its watch again."""
+    id_ = at.order(KEEPS)
+    at.work(KEEPS, id_, fault="suspend")
+    at.world.pass_time(seconds)
+    at.worker[KEEPS].wake()
+    assert at.at_brokers() == ([KEEPS] if seconds < 8 else [])
+
+
+def test_nothing_is_sent_on_an_attempt_that_somebody_else_has_settled(at: Scenario) -> None:
+    id_ = at.order(ANONYMOUS)
+    at.work(ANONYMOUS, id_, fault="slow", at=BEHIND_BASELINE + 1)
+    (claimed,) = at.world.rows(attempts)
+    at.change(attempts, id_, outcome="absent")
+    with pytest.raises(Stale):
+        at.worker[ANONYMOUS].execution.claims.mark_sent(_claimed(claimed))
+    at.worker[ANONYMOUS].wake()
+    assert at.at_brokers() == []
+
+
+def _claimed(row: dict[str, Any]) -> Any:
+    from models.messages import OrderRequest
+    from worker.claiming import Claimed
+
+    order = OrderRequest(client_order_id=row["client_order_id"], symbol="KO", side="buy", quantity=10)
+    return Claimed(order, row["attempt_no"], row["broker_client_order_id"])
+
+
+# -- A WORKER THAT DIES ---
+def test_what_a_dead_worker_had_sent_is_found_and_sent_no_second_time(at: Scenario) -> None:
+    for broker in (KEEPS, DEDUPES, ANONYMOUS):
+        id_ = at.order(broker, KEEPS if broker != KEEPS else DEDUPES)
+        dying = at.world.hire(broker)
+        at.do(dying, id_, fault="die", at=3 + (broker == ANONYMOUS) * BEHIND_BASELINE)  # behind the send
+        assert dying.is_dead
+        at.reconcile(broker, rounds=3)
+        assert at.tries(id_) == [(broker, "accepted")], broker
+        assert at.at_brokers().count(broker) == 1
+
+
+@pytest.mark.parametrize("broker", [DEDUPES, KEEPS])
+def test_what_a_dead_worker_had_not_sent_is_sent_after_all(at: Scenario, broker: str) -> None:
+    id_ = at.order(broker, expires_at=at.world.clock.later(600))
+    at.do(at.world.hire(broker), id_, fault="die", at=2)  # before the first byte
+    at.reconcile(broker, rounds=5)
+    at.world.pass_time(2)
+    at.work(broker, id_)
+    assert at.tries(id_) == [(broker, "absent"), (broker, "accepted")]
+    assert at.at_brokers() == [broker]
+
+
+def test_a_worker_that_died_before_it_marked_its_send_had_provably_sent_nothing(at: Scenario) -> None:
+    id_ = at.order(ANONYMOUS, KEEPS)
+    at.do(at.world.hire(ANONYMOUS), id_, fault="die", at=BEHIND_BASELINE + 1)  # behind the claim
+    at.reconcile(ANONYMOUS)
+    assert at.tries(id_) == [(ANONYMOUS, "not_sent")]
+
+
+def test_a_worker_that_only_sleeps_may_still_send(at: Scenario) -> None:
+    """Not marked as sent, and not gone either: no proof of anything."""
+    id_ = at.order(ANONYMOUS, KEEPS)
+    sleeper = at.world.hire(ANONYMOUS)
+    at.do(sleeper, id_, fault="suspend", at=BEHIND_BASELINE + 1)
+    at.reconcile(ANONYMOUS, rounds=8)
+    assert at.tries(id_) == [(ANONYMOUS, "unknown")]
+    sleeper.wake()  # it sees that its claim is too old, and claims anew
+    assert at.tries(id_) == [(ANONYMOUS, "not_sent"), (ANONYMOUS, "accepted")]
+    assert at.at_brokers() == [ANONYMOUS]
+
+
+@pytest.mark.parametrize("broker", [DEDUPES, KEEPS])
+def test_nobody_is_absent_while_the_sender_may_wake_up(at: Scenario, broker: str) -> None:
+    """Suspended between the last look at the watch and the first byte: when it wakes up, it sends."""
+    id_ = at.order(broker, ANONYMOUS)
+    sleeper = at.world.hire(broker)
+    at.do(sleeper, id_, fault="suspend", at=2)
+    at.reconcile(broker, rounds=10)
+    assert at.tries(id_) == [(broker, "unknown")]
+    sleeper.wake()
+    at.reconcile(broker)
+    assert at.tries(id_) == [(broker, "accepted")]
+    assert at.at_brokers() == [broker]
+
+
+@pytest.mark.parametrize("broker", [DEDUPES, KEEPS])
+def test_the_age_that_proves_absence_counts_from_the_last_byte(at: Scenario, broker: str) -> None:
+    """It waited for its turn in a big batch, then its connection broke: eight seconds later the broker takes it."""
+    id_ = at.order(broker, ANONYMOUS)
+    at.work(broker, id_, meets="late_8", fault="slow")
+    at.world.pass_time(7.5)
+    at.worker[broker].wake()
+    at.reconcile(broker, rounds=7, pause=1.0)
+    assert at.tries(id_) == [(broker, "unknown")]
+    at.reconcile(broker, pause=1.5)
+    assert at.tries(id_) == [(broker, "accepted")]
+    assert at.at_brokers() == [broker]
+
+
+def test_readings_from_before_the_sender_was_done_prove_nothing(at: Scenario) -> None:
+    id_ = at.order(KEEPS, DEDUPES)
+    sleeper = at.world.hire(KEEPS)
+    at.do(sleeper, id_, meets="late_8", fault="suspend", at=2)
+    at.reconcile(KEEPS, rounds=6)
+    sleeper.wake()  # its bytes leave only now
+    at.reconcile(KEEPS, pause=1.0)
+    assert at.tries(id_) == [(KEEPS, "unknown")]
+    at.reconcile(KEEPS, rounds=3)
+    assert at.tries(id_) == [(KEEPS, "accepted")]
+
+
+def test_a_lease_that_has_run_out_makes_the_send_unknown(at: Scenario) -> None:
+    """The worker's heart beats on, and its thread hangs behind the send."""
+    id_ = at.order(KEEPS)
+    hanging = at.world.hire(KEEPS)
+    at.do(hanging, id_, fault="slow", at=2)
+    at.reconcile(KEEPS, rounds=4)
+    assert at.tries(id_) == [(KEEPS, "sending")]
+    at.reconcile(KEEPS, rounds=2)
+    assert at.tries(id_) == [(KEEPS, "accepted")]
+
+
+# -- UNKNOWN ---
+@pytest.mark.parametrize("answer", ["hang_taken", "drop_taken", "leak_taken", "hang_lost", "server_error", "late_8"])
+@pytest.mark.parametrize("broker", [ANONYMOUS, DEDUPES, KEEPS])
+def test_an_unknown_outcome_goes_nowhere(at: Scenario, broker: str, answer: str) -> None:
+    id_ = at.order(broker, KEEPS if broker != KEEPS else DEDUPES)
+    at.work(broker, id_, meets=answer)
+    assert at.tries(id_) == [(broker, "unknown")]
+    assert at.status(id_) == "submitted"
+    assert at.world.rung == []
+
+
+@pytest.mark.parametrize("broker", [ANONYMOUS, DEDUPES, KEEPS])
+def test_a_failed_reading_is_not_an_empty_one(at: Scenario, broker: str) -> None:
+    id_ = at.order(broker, KEEPS if broker != KEEPS else DEDUPES)
+    at.work(broker, id_, meets="drop_taken")
+    at.world.ledgers[broker].readings_fail = True
+    at.reconcile(broker, rounds=10)
+    assert at.tries(id_) == [(broker, "unknown")]
+
+
+def test_where_absence_cannot_be_proven_a_missing_order_stays_unknown(at: Scenario) -> None:
+    id_ = at.order(ANONYMOUS, KEEPS)
+    at.work(ANONYMOUS, id_, meets="hang_lost")
+    at.reconcile(ANONYMOUS, rounds=20)
+    assert at.tries(id_) == [(ANONYMOUS, "unknown")]
+    assert "unresolved" in at.kinds(id_)
+
+
+def test_an_answer_that_comes_too_late_changes_nothing(at: Scenario) -> None:
+    id_ = at.order(KEEPS, DEDUPES)
+    at.work(KEEPS, id_, meets="not_connected")
+    at.work(DEDUPES, id_)
+    before = at.row(id_)
+    (first, _) = sorted(at.world.rows(attempts), key=lambda row: row["attempt_no"])
+    at.worker[KEEPS].execution.record([(_claimed(first), InsufficientFunds("no money", broker=KEEPS))])
+    assert at.tries(id_) == [(KEEPS, "not_sent"), (DEDUPES, "accepted")]
+    assert at.row(id_) == before
+    assert at.kinds(id_)[-1] == "late_answer"
+
+
+# -- A BROKER THAT KEEPS NO ID OF OURS ---
+@pytest.mark.parametrize("answer", ["hang_taken", "hang_lost"])
+def test_a_look_alike_of_an_unresolved_order_goes_elsewhere(at: Scenario, answer: str) -> None:
+    first, second = at.order(ANONYMOUS), at.order(ANONYMOUS, KEEPS)
+    at.work(ANONYMOUS, first, meets=answer)
+    at.work(ANONYMOUS, second)
+    assert at.tries(second) == [(ANONYMOUS, "not_sent")]
+    assert at.row(second)["broker"] == KEEPS
+
+
+def test_a_look_alike_waits_for_its_twin_that_is_on_its_way(at: Scenario) -> None:
+    first, second = at.order(ANONYMOUS), at.order(ANONYMOUS, KEEPS)
+    at.do(at.world.hire(ANONYMOUS), first, fault="slow", at=BEHIND_BASELINE + 1)
+    assert at.tries(first) == [(ANONYMOUS, "sending")]
+    at.work(ANONYMOUS, second)
+    assert at.tries(second) == []
+    assert at.status(second) == "queued"
+
+
+def test_look_alikes_of_one_message_go_one_after_the_other(at: Scenario) -> None:
+    first, second = at.order(ANONYMOUS), at.order(ANONYMOUS, KEEPS)
+    at.work(ANONYMOUS, first, second, meets="drop_taken accept")
+    assert at.tries(first) == [(ANONYMOUS, "unknown")]
+    assert at.tries(second) == [(ANONYMOUS, "not_sent")]
+    at.reconcile(ANONYMOUS)
+    assert at.tries(first) == [(ANONYMOUS, "accepted")]
+
+
+def test_without_a_baseline_nothing_is_sent(at: Scenario) -> None:
+    id_ = at.order(ANONYMOUS)
+    at.world.ledgers[ANONYMOUS].readings_fail = True
+    at.work(ANONYMOUS, id_)
+    assert at.at_brokers() == []
+    assert at.status(id_) == "queued"
+
+
+def test_what_was_there_before_is_not_taken_for_ours(at: Scenario) -> None:
+    """Somebody else has placed the same order by hand."""
+    other, id_ = at.order(ANONYMOUS), at.order(ANONYMOUS)
+    at.work(ANONYMOUS, other)
+    at.change(attempts, other, broker_order_id=None, broker="elsewhere")  # as far as we know, nobody's
+    at.work(ANONYMOUS, id_, meets="hang_lost")
+    at.reconcile(ANONYMOUS, rounds=3)
+    assert at.tries(id_) == [(ANONYMOUS, "unknown")]
+
+
+def test_what_is_another_order_of_ours_is_not_taken_for_this_one(at: Scenario) -> None:
+    first, second = at.order(ANONYMOUS), at.order(ANONYMOUS)
+    at.work(ANONYMOUS, first, meets="hang_lost")
+    at.change(attempts, first, outcome="sending", lease_until=at.world.clock.later(99))  # hidden from the reconciler
+    at.change(attempts, first, outcome="absent")
+    at.work(ANONYMOUS, second)
+    at.change(attempts, first, outcome="unknown", next_check_at=None)
+    at.reconcile(ANONYMOUS)
+    assert at.tries(first) == [(ANONYMOUS, "unknown")]
+
+
+# -- A BROKER THAT DEDUPES BY OUR ID ---
+def test_the_same_id_goes_out_again_where_the_last_try_may_still_arrive(at: Scenario) -> None:
+    id_ = at.order(DEDUPES)
+    at.work(DEDUPES, id_, meets="hang_lost")
+    at.reconcile(DEDUPES, rounds=3)
+    at.world.pass_time(1)
+    at.work(DEDUPES, id_)
+    assert at.tries(id_) == [(DEDUPES, "absent"), (DEDUPES, "accepted")]
+    assert len({row["broker_client_order_id"] for row in at.world.rows(attempts)}) == 1
+
+
+def test_another_try_has_another_id_where_nothing_is_deduped(at: Scenario) -> None:
+    id_ = at.order(KEEPS)
+    at.work(KEEPS, id_, meets="rate_limit")
+    at.world.pass_time(3)
+    at.work(KEEPS, id_)
+    assert [row["broker_client_order_id"] for row in at.world.rows(attempts)] == [id_, f"{id_}~2"]
+
+
+# -- STRAYS, FILLS, POSITIONS ---
+def test_an_attempt_that_was_given_up_and_lives_is_canceled(at: Scenario) -> None:
+    """Somebody's word that the broker does not have it was wrong."""
+    id_ = at.order(KEEPS, DEDUPES)
+    at.work(KEEPS, id_, meets="drop_taken")
+    (first,) = at.world.rows(attempts)
+    at.worker[KEEPS].execution.record([(_claimed(first), Absent("says somebody", broker=KEEPS))])
+    assert at.row(id_)["broker"] == DEDUPES
+    (kept,) = at.kept(KEEPS)
+    at.worker[KEEPS].apply([at.world.ledgers[KEEPS].report(kept)])
+    assert kept.status is BrokerStatus.CANCELED
+    assert "stray" in at.kinds(id_)
+
+
+def test_a_fill_of_an_attempt_that_was_given_up_stops_the_next_one(at: Scenario) -> None:
+    id_ = at.order(KEEPS, DEDUPES)
+    at.work(KEEPS, id_, meets="drop_taken")
+    (first,) = at.world.rows(attempts)
+    at.worker[KEEPS].execution.record([(_claimed(first), Absent("says somebody", broker=KEEPS))])
+    (kept,) = at.kept(KEEPS)
+    at.world.ledgers[KEEPS].fill(kept, at.row(id_)["quantity"] / 2)
+    at.worker[KEEPS].apply([report for _, report in at.world.pushed])
+    at.work(DEDUPES, id_)
+    assert at.at_brokers() == [KEEPS]
+    assert kept.status is BrokerStatus.CANCELED
+    assert at.row(id_)["filled_quantity"] == 5
+
+
+@pytest.mark.parametrize(("held", "moves"), [(0, False), (9, False), (10, True)])
+def test_a_sell_falls_back_only_to_where_the_position_is(at: Scenario, held: int, moves: bool) -> None:
+    at.holds(DEDUPES, held)
+    id_ = at.order(KEEPS, DEDUPES, side="sell")
+    at.work(KEEPS, id_, meets="refuse")
+    assert (at.row(id_)["broker"] == DEDUPES) == moves
+    assert at.status(id_) == ("queued" if moves else "rejected")
+
+
+def test_a_position_that_another_sell_will_use_is_not_there(at: Scenario) -> None:
+    at.holds(DEDUPES, 15)
+    at.work(DEDUPES, at.order(DEDUPES, side="sell"))
+    id_ = at.order(KEEPS, DEDUPES, side="sell")
+    at.work(KEEPS, id_, meets="refuse")
+    assert at.status(id_) == "rejected"
+
+
+def test_an_old_reading_of_positions_moves_no_sell(at: Scenario) -> None:
+    at.holds(DEDUPES, 50)
+    at.world.pass_time(200)
+    id_ = at.order(KEEPS, DEDUPES, side="sell")
+    at.work(KEEPS, id_, meets="refuse")
+    assert at.status(id_) == "rejected"
+
+
+# -- THE NEXT BROKER HEARS OF IT AFTER THE COMMIT ---
+@pytest.mark.parametrize("answer", ["refuse", "not_connected"])
+def test_the_bell_rings_for_what_is_committed(at: Scenario, answer: str) -> None:
+    """Whoever hears the ring finds the row already his: else the message is spent and the order waits for the sweep."""
+    id_ = at.order(KEEPS, DEDUPES)
+    heard: list[str] = []
+    ring = at.world.ring
+
+    def listen(messages: Any) -> bool:
+        heard.append(at.row(id_)["broker"])
+        return ring(messages)
+
+    at.world.ring = listen  # type: ignore[method-assign]
+    at.work(KEEPS, id_, meets=answer)
+    assert heard == [DEDUPES]
+    assert [broker for _, broker, _ in at.world.rung] == [DEDUPES]
+
+
+def test_an_order_moved_by_a_claim_is_rung_after_the_commit(at: Scenario) -> None:
+    id_ = at.order(KEEPS, DEDUPES)
+    heard: list[str] = []
+    at.world.ring = lambda messages: heard.append(at.row(id_)["broker"]) or True  # type: ignore[method-assign,func-returns-value]
+    at.worker[KEEPS].is_open = False
+    at.work(KEEPS, id_)
+    assert heard == [DEDUPES]
+
+
+# -- WHO HEALS ---
+def test_orders_of_a_broker_without_a_living_worker_move_on(at: Scenario) -> None:
+    id_ = at.order(KEEPS, DEDUPES)
+    at.worker[DEDUPES].leader.stranded()
+    at.world.pass_time(6)
+    at.worker[DEDUPES].leader.stranded()
+    assert at.row(id_)["broker"] == KEEPS, "its worker lives"
+    at.worker[KEEPS].die()
+    at.world.pass_time(11)
+    at.worker[DEDUPES].leader.stranded()
+    assert at.row(id_)["broker"] == DEDUPES
+
+
+def test_the_sweep_finds_what_the_queue_lost(at: Scenario) -> None:
+    id_ = at.order(KEEPS)
+    at.worker[KEEPS].leader.sweep()
+    assert at.at_brokers() == [], "its message may still come"
+    at.world.pass_time(2.5)
+    at.worker[KEEPS].leader.sweep()
+    assert at.tries(id_) == [(KEEPS, "accepted")]
+
+
+def test_an_update_that_was_missed_is_read(at: Scenario) -> None:
+    id_ = at.order(KEEPS)
+    at.work(KEEPS, id_)
+    at.world.ledgers[KEEPS].fill(at.kept(KEEPS)[0], at.row(id_)["quantity"])
+    at.world.pushed.clear()
+    at.worker[KEEPS].reconciler.open_orders()
+    assert at.status(id_) == "filled"
+
+
+def test_a_database_that_was_away_costs_no_second_order(at: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether an order may be sent is asked of the database: no answer, no send."""
+    from models.errors import DatabaseUnavailable
+
+    id_ = at.order(ANONYMOUS, KEEPS)
+
+    def away(*_: Any) -> None:
+        raise DatabaseUnavailable("away")
+
+    monkeypatch.setattr(at.worker[ANONYMOUS].execution.claims, "mark_sent", away)
+    at.work(ANONYMOUS, id_)
+    assert at.at_brokers() == []
+    assert at.tries(id_) == [(ANONYMOUS, "not_sent")]
+
+
+def test_the_gate_opens_after_everything_missed_was_read(at: Scenario) -> None:
+    from worker.connection import Supervisor
+
+    process, seen = at.worker[KEEPS], []
+    supervisor = Supervisor(
+        process.seat, at.world.settings.timing, lambda: seen.append(supervisor.is_open()), lambda *_: None
+    )
+    supervisor.look()
+    assert (seen, supervisor.is_open()) == ([False], True)
+
+
+def test_the_gate_stays_closed_when_what_was_missed_cannot_be_read(at: Scenario) -> None:
+    from worker.connection import Supervisor
+
+    def fails() -> None:
+        raise NotConnected("cut off again", broker=KEEPS)
+
+    supervisor = Supervisor(at.worker[KEEPS].seat, at.world.settings.timing, fails, lambda *_: None)
+    supervisor.look()
+    assert not supervisor.is_open()
+    assert "cut off" in str(supervisor.why_closed())
+
+
+def test_an_order_is_listed_as_old_by_its_own_clock(at: Scenario) -> None:
+    """An expiry that the strategy named is kept."""
+    id_ = at.order(KEEPS, expires_at=at.world.clock.now() + timedelta(seconds=5))
+    at.world.pass_time(5)
+    at.work(KEEPS, id_)
+    assert at.status(id_) == "expired"
