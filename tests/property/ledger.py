@@ -51,7 +51,7 @@ KINDS: dict[str, Capabilities] = {
     "dedupes": Capabilities(
         dedupes_client_order_id=True, absence=AbsenceRule(min_age_s=10, sightings=3), parallel_orders=1
     ),
-    "keeps": Capabilities(absence=AbsenceRule(min_age_s=10, sightings=2), parallel_orders=1),
+    "keeps": Capabilities(absence=AbsenceRule(min_age_s=10, sightings=2), parallel_orders=1, replaces="in_place"),
     "anonymous": Capabilities(
         client_order_id_length=None, absence=AbsenceRule(possible=False), parallel_orders=1
     ),
@@ -293,6 +293,20 @@ class Seat(BrokerInterface):
         if kept is None or not kept.is_live:
             raise OrderRejected("too late to cancel, or not known", broker=self.name)
         self.ledger.end(kept, BrokerStatus.CANCELED)
+
+    def replace_order(self, ref: OrderRef, ticket: Ticket) -> OrderReport:
+        """Change an order in place."""
+        self.point("replace")
+        self._reach()
+        ticket.still_mine()
+        answer = self.ledger.answers.pop(0) if self.ledger.answers else "accept"
+        if answer in NOT_TAKEN_AND_LOST:
+            raise NOT_TAKEN_AND_LOST[answer](self.name)
+        (kept,) = [k for k in self.ledger.orders if k.order_id == ref.broker_order_id]
+        kept.ticket = ticket
+        if answer in TAKEN_AND_LOST:
+            raise TAKEN_AND_LOST[answer](self.name)
+        return self.ledger.report(kept)
 
     def find_order(self, ref: OrderRef) -> Sighting:
         return self.find_orders([ref])[0]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+from models.book import Book
 from models.messages import OrderRequest
+from models.replacing import request_replace
 from models.tables import attempts, order_events, orders
 from tests.property.ledger import Kept
 from tests.property.simulation import Process, Simulation
@@ -57,6 +59,19 @@ class Scenario:
         """Write columns of a row, as something outside would have."""
         with self.world.database.write() as connection:
             connection.execute(table.update().where(table.c.client_order_id == id_).values(**values))
+
+    def wish(self, id_: str, **changes: Any) -> None:
+        """Ask for other terms of a live order, as a client does."""
+        with self.world.database.write() as connection:
+            book = Book.open(connection, [id_], self.world.clock.now())
+            request_replace(book[id_], changes)
+            book.write()
+
+    def replace(self, broker: str, meets: str = "accept", fault: str = "none") -> None:
+        """Have the broker's worker carry out what is wished for."""
+        process = self.worker[broker]
+        process.ledger.answers = meets.split()
+        process.do(process.replacements.send, fault)
 
     def status(self, id_: str) -> str:
         """The order's status."""

@@ -198,11 +198,11 @@ class Process:
         self.execution = Execution(settings, database, self.seat, self.me.name, world, self._strays)  # type: ignore[arg-type]
         self.reconciler = Reconciler(settings, database, self.seat, self.execution, self.me)
         self.cancels = Cancels(database, self.seat, self.reconciler)
-        replacements = Replacements(database, self.seat, self.me.name, self.execution, self.cancels)
+        self.replacements = Replacements(database, self.seat, self.me.name, self.execution, self.cancels)
         self.pulse = Pulse(database, self.me, settings.timing)
         self.leader = Leader(
-            settings, database, self.seat, self.execution, self.reconciler, self.cancels, replacements, self.me.name,
-            self.is_ready,
+            settings, database, self.seat, self.execution, self.reconciler, self.cancels, self.replacements,
+            self.me.name, self.is_ready,
         )  # fmt: skip
         self.execution.claims.closed = lambda: None if self.is_ready() else "the connection was lost"
         self.seat.updates(lambda report: world.pushed.append((self, report)))

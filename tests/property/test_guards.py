@@ -384,6 +384,60 @@ def test_an_old_reading_of_positions_moves_no_sell(at: Scenario) -> None:
     assert at.status(id_) == "rejected"
 
 
+# -- REPLACES ---
+def test_a_replace_that_is_confirmed_changes_the_order(at: Scenario) -> None:
+    id_ = at.order(KEEPS)
+    at.work(KEEPS, id_)
+    at.wish(id_, quantity=20)
+    at.replace(KEEPS)
+    assert at.row(id_)["quantity"] == at.kept(KEEPS)[0].ticket.order.quantity == 20
+
+
+@pytest.mark.parametrize(("answer", "quantity"), [("hang_lost", 10), ("drop_taken", 20)])
+def test_a_replace_that_is_not_confirmed_keeps_the_terms(at: Scenario, answer: str, quantity: int) -> None:
+    """Until the broker shows what stands; in place, the order is there in any case."""
+    id_ = at.order(KEEPS)
+    at.work(KEEPS, id_)
+    at.wish(id_, quantity=20)
+    at.replace(KEEPS, meets=answer)
+    assert at.row(id_)["quantity"] == 10
+    at.reconcile(KEEPS)
+    assert at.row(id_)["quantity"] == at.kept(KEEPS)[0].ticket.order.quantity == quantity
+
+
+def test_a_report_while_a_replace_is_unknown_is_about_the_old_order(at: Scenario) -> None:
+    id_ = at.order(KEEPS)
+    at.work(KEEPS, id_)
+    at.wish(id_, quantity=20)
+    at.replace(KEEPS, meets="hang_lost")
+    at.worker[KEEPS].apply([at.world.ledgers[KEEPS].report(at.kept(KEEPS)[0])])
+    assert at.row(id_)["quantity"] == 10
+    assert at.row(id_)["attempt_no"] == 1
+
+
+def test_a_second_replace_waits_for_the_first(at: Scenario) -> None:
+    id_ = at.order(KEEPS)
+    at.work(KEEPS, id_)
+    for quantity in (20, 30):
+        at.wish(id_, quantity=quantity)
+        at.replace(KEEPS, meets="hang_lost")
+    assert at.tries(id_) == [(KEEPS, "accepted"), (KEEPS, "unknown")]
+    at.reconcile(KEEPS)
+    at.replace(KEEPS)
+    assert at.row(id_)["quantity"] == 30
+
+
+def test_a_replace_that_waited_too_long_is_not_sent(at: Scenario) -> None:
+    id_ = at.order(KEEPS)
+    at.work(KEEPS, id_)
+    at.wish(id_, quantity=20)
+    at.replace(KEEPS, fault="suspend")
+    at.world.pass_time(9)
+    at.worker[KEEPS].wake()
+    assert at.kept(KEEPS)[0].ticket.order.quantity == 10
+    assert at.tries(id_) == [(KEEPS, "accepted"), (KEEPS, "not_sent")]
+
+
 # -- THE NEXT BROKER HEARS OF IT AFTER THE COMMIT ---
 @pytest.mark.parametrize("answer", ["refuse", "not_connected"])
 def test_the_bell_rings_for_what_is_committed(at: Scenario, answer: str) -> None:

@@ -1,0 +1,28 @@
+"""The table of guards (tests/mutants) fits the code: each text is there once, and each test it names exists."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.mutants.run import ROOT, Guard, guards
+
+GUARDS = guards()
+
+
+@pytest.mark.parametrize("guard", GUARDS, ids=[guard.name for guard in GUARDS])
+def test_a_guard_is_where_the_table_says(guard: Guard) -> None:
+    assert guard.found == 1, f"{guard.file} has {guard.find!r} {guard.found} times: bring guards.toml up to date"
+    source = (ROOT / guard.file).read_text()
+    without = source.replace(guard.find, guard.put)
+    assert without != source
+    compile(without, guard.file, "exec")
+    for node in guard.nodes:
+        path, _, test = node.partition("::")
+        assert not test or re.search(rf"^def {test}\(", (ROOT / path).read_text(), re.MULTILINE), node
+
+
+def test_no_two_guards_share_a_name() -> None:
+    names = [guard.name for guard in GUARDS]
+    assert len(set(names)) == len(names)
