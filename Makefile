@@ -6,7 +6,7 @@ CLIENTS := .venv-clients/.ready
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check bench soak lock clean
+.PHONY: help demo up test check bench soak mutants lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -31,6 +31,10 @@ bench: $(VENV)/.dev ## Measure the hot path against its floor and its peers
 
 soak: $(VENV)/.dev ## Long chaos: many kills, many seeds
 	@$(BIN)/python -m pytest -m soak --timeout 3600 tests/chaos
+	@CORRO_PROPERTY_EXAMPLES=5000 CORRO_PROPERTY_STEPS=60 $(BIN)/python -m pytest --timeout 3600 tests/property/test_claim_protocol.py
+
+mutants: $(VENV)/.dev ## Take each guard away and see that a test fails (docs/mutants.md)
+	@$(BIN)/python tests/mutants/run.py
 
 lock: $(VENV)/.dev ## Write the lock files anew from pyproject.toml
 	@$(BIN)/python -m pip install -q uv

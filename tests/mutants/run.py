@@ -27,6 +27,11 @@ COPIED = ("models", "producers", "worker", "alembic", "tests", "docs", "pyprojec
 #: How a failed assertion begins in a report: plain, rewritten by pytest, or an expected exception that did not come.
 ASSERTED = ("assert", "AssertionError", "Failed: ")
 LONGEST_S = 300
+HEAD = """# Guards, and the tests that miss them
+
+`make mutants` takes each of these guards out of a copy of the code and demands that the test named here fails, by an
+assertion. The table is written from `tests/mutants/guards.toml` by `python tests/mutants/run.py --table`.
+"""
 
 
 @dataclass(frozen=True)
@@ -110,12 +115,27 @@ def judge(guard: Guard, home: Path) -> Verdict:
     return Verdict(killed=False, words=words.splitlines()[0][:200], seconds=seconds)
 
 
+def table() -> str:
+    """Return docs/mutants.md."""
+    rows = [f"| {g.name} | {g.file} | {', '.join(_short(test) for test in g.nodes)} |" for g in guards()]
+    return "\n".join([HEAD, "| guard | where | fails without it |", "|---|---|---|", *rows]) + "\n"
+
+
+def _short(node: str) -> str:
+    path, _, test = node.rpartition("::") if "::" in node else (node, "", "")
+    return f"`{test}` ({Path(path).stem})" if test else f"`{node}`"
+
+
 def main() -> int:
     """Run the table, or the guards whose names contain the words given."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("words", nargs="*", help="only guards with one of these in their names")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--table", action="store_true", help="print docs/mutants.md instead")
     given = parser.parse_args()
+    if given.table:
+        print(table(), end="")
+        return 0
     chosen = [g for g in guards() if not given.words or any(word in g.name for word in given.words)]
     lost = [g.name for g in chosen if g.found != 1]
     if lost:
@@ -127,12 +147,13 @@ def main() -> int:
         if status != 0:
             print("the tests fail with every guard in place: run them first")
             return 1
+        alive = 0
         with ThreadPoolExecutor(given.jobs) as pool:
-            verdicts = dict(zip(chosen, pool.map(lambda g: judge(g, Path(home)), chosen), strict=True))
-    for guard, verdict in verdicts.items():
-        print(f"{'killed' if verdict.killed else 'ALIVE ':6}  {verdict.seconds:5.1f} s  {guard.name}: {verdict.words}")
-    alive = [guard.name for guard, verdict in verdicts.items() if not verdict.killed]
-    print(f"{len(verdicts) - len(alive)} of {len(verdicts)} mutants killed")
+            for guard, verdict in zip(chosen, pool.map(lambda g: judge(g, Path(home)), chosen), strict=True):
+                alive += not verdict.killed
+                state = "killed" if verdict.killed else "ALIVE"
+                print(f"{state:6}  {verdict.seconds:5.1f} s  {guard.name}: {verdict.words}", flush=True)
+    print(f"{len(chosen) - alive} of {len(chosen)} mutants killed")
     return 1 if alive else 0
 
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.mutants.run import ROOT, Guard, guards
+from tests.mutants.run import ROOT, Guard, guards, table
 
 GUARDS = guards()
 
@@ -26,3 +26,8 @@ def test_a_guard_is_where_the_table_says(guard: Guard) -> None:
 def test_no_two_guards_share_a_name() -> None:
     names = [guard.name for guard in GUARDS]
     assert len(set(names)) == len(names)
+
+
+def test_the_table_in_the_documentation_is_this_one() -> None:
+    words = "run: python tests/mutants/run.py --table > docs/mutants.md"
+    assert (ROOT / "docs" / "mutants.md").read_text() == table(), words
