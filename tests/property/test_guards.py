@@ -23,7 +23,7 @@ BEHIND_BASELINE = 2
 
 
 # -- THE CLAIM ---
-@pytest.mark.parametrize("broker", [ANONYMOUS, DEDUPES, KEEPS])
+@pytest.mark.parametrize("broker", [DEDUPES, KEEPS, ANONYMOUS])
 def test_an_order_that_was_sent_is_not_claimed_again(at: Scenario, broker: str) -> None:
     id_ = at.order(broker)
     for _ in range(3):
