@@ -1,7 +1,8 @@
 """Take each guard away and see that the tests notice: `make mutants`.
 
 The tree is copied to a temporary directory; there one guard at a time is replaced as guards.toml says, and the tests
-named for it must fail: by an assertion, or by the error that guards.toml expects. First they must all pass with every guard in place.
+named for it must fail: by an assertion, or by the error that guards.toml expects. First they must all pass with every
+guard in place.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ ASSERTED = ("assert", "AssertionError", "Failed: ")
 HEAD = """# Guards, and the tests that miss them
 
 `make mutants` takes each of these guards out of a copy of the code and demands that the test named here fails by an
-assertion (or by the one error that the table expects), not by accident. The table is written from `tests/mutants/guards.toml` by `python tests/mutants/run.py --table`.
+assertion (or by the one error that the table expects), not by accident. The table is written from
+`tests/mutants/guards.toml` by `python tests/mutants/run.py --table`.
 """
 
 
