@@ -40,8 +40,8 @@ class Claimed:
     order: OrderRequest
     attempt_no: int
     broker_client_order_id: str
-    #: The order and its attempts as the claim wrote them.
-    entry: Entry
+    #: The order and its attempts as the claim wrote them: read again only if somebody has touched them since.
+    entry: Entry | None = None
 
     @property
     def id(self) -> str:
