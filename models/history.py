@@ -1,6 +1,6 @@
 """The order history for analysts: rows and DataFrames over the public views. Works with nothing else running.
 
-Every function takes the same filters and reads `v_orders`, `v_fills`, `v_attempts`, `v_latency` or the event log. In a
+Every function takes the same filters and reads one of the views `v_*`, or the event log. In a
 DataFrame times are datetime64[ns, UTC] and numbers are Decimal objects; `floats=True` makes them float64.
 """
 
@@ -46,16 +46,28 @@ v_fills = _view(
 v_attempts = _view(
     "v_attempts", client_order_id=String, attempt_no=Integer, strategy=String, symbol=String, side=String,
     quantity=Money, broker=String, broker_client_order_id=String, broker_order_id=String, outcome=String, code=String,
-    message=String, worker=String, started_at=UtcTime, ended_at=UtcTime, checks=Integer,
+    message=String, worker=String, started_at=UtcTime, ended_at=UtcTime, checks=Integer, sent_at=UtcTime,
+    next_check_at=UtcTime, evidence=JSON,
 )  # fmt: skip
 v_latency = _view(
     "v_latency", client_order_id=String, strategy=String, symbol=String, broker=String, attempt_count=Integer,
     created_at=UtcTime, queue_ms=Money, send_ms=Money, accept_ms=Money, fill_ms=Money,
 )  # fmt: skip
+v_external_orders = _view(
+    "v_external_orders", broker=String, broker_order_id=String, broker_client_order_id=String, symbol=String,
+    side=String, order_type=String, time_in_force=String, quantity=Money, limit_price=Money, stop_price=Money,
+    filled_quantity=Money, avg_fill_price=Money, status=String, raw_status=String, submitted_at=UtcTime,
+    first_seen_at=UtcTime, last_seen_at=UtcTime,
+)  # fmt: skip
+v_external_fills = _view(
+    "v_external_fills", broker=String, execution_id=String, broker_order_id=String, symbol=String, side=String,
+    quantity=Money, price=Money, notional=Money, commission=Money, filled_at=UtcTime, recorded_at=UtcTime,
+)  # fmt: skip
 
 #: What a row is dated by, for `since` and `until`, and for the order of rows.
 _DATED = {"v_orders": "created_at", "v_fills": "filled_at", "v_attempts": "started_at", "v_latency": "created_at",
-          "order_events": "at"}  # fmt: skip
+          "order_events": "at", "v_external_orders": "first_seen_at", "v_external_fills": "filled_at",
+          "position_events": "at"}  # fmt: skip
 _FILTERS = ("client_order_id", "status", "symbol", "strategy", "broker", "side", "outcome")
 
 
@@ -178,6 +190,16 @@ def attempts(**filters: Any) -> pd.DataFrame:
 def events(**filters: Any) -> pd.DataFrame:
     """Return the event log, newest first."""
     return _frame(order_events, filters)
+
+
+def external_orders(**filters: Any) -> pd.DataFrame:
+    """Return orders that others placed at our brokers, newest first: the columns of `v_external_orders`."""
+    return _frame(v_external_orders, filters)
+
+
+def external_fills(**filters: Any) -> pd.DataFrame:
+    """Return their executions, newest first: the columns of `v_external_fills`."""
+    return _frame(v_external_fills, filters)
 
 
 def latency(**filters: Any) -> pd.DataFrame:

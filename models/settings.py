@@ -122,6 +122,8 @@ class TimingSettings(BaseModel):
     alert_after: float = 30.0
     open_orders_every: float = 10.0
     positions_every: float = 60.0
+    #: A position that nothing explains for this long, in three readings at least, locks its symbol at that broker.
+    lock_after: float = 15.0
     #: A position snapshot older than this does not allow a sell to fall back.
     positions_valid: float = 180.0
     #: A sender that cannot be seen to be dead is believed dead after this silence.

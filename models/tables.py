@@ -190,6 +190,8 @@ attempts = Table(
     Column("checks", Integer, nullable=False, default=0),
     Column("missing", Integer, nullable=False, default=0),
     Column("alerted_at", UtcTime),
+    #: What was asked about it while it was unknown, and what came back: see `models.evidence`.
+    Column("evidence", JSON(none_as_null=True)),
     Index("ix_attempts_broker_outcome", "broker", "outcome"),
     Index("ix_attempts_broker_broker_client_order_id", "broker", "broker_client_order_id"),
     Index("ix_attempts_broker_broker_order_id", "broker", "broker_order_id"),
@@ -346,4 +348,106 @@ halts = Table(
     Column("reason", Text),
     Column("by", String(128)),
     Column("at", UtcTime, nullable=False),
+)
+
+# -- WHAT OTHERS DO AT OUR BROKERS ---
+#: Orders at a broker that corro did not send: recorded, and left alone.
+external_orders = Table(
+    "external_orders",
+    metadata,
+    Column("broker", String(32), primary_key=True),
+    Column("broker_order_id", String(64), primary_key=True),
+    Column("broker_client_order_id", String(128)),
+    Column("symbol", String(64)),
+    Column("side", String(16)),
+    Column("order_type", String(16)),
+    Column("time_in_force", String(8)),
+    Column("quantity", Money),
+    Column("limit_price", Money),
+    Column("stop_price", Money),
+    Column("filled_quantity", Money),
+    Column("avg_fill_price", Money),
+    #: In the words of `models.reports.BrokerStatus`; unknown where only executions tell of it.
+    Column("status", String(24), nullable=False),
+    Column("raw_status", String(64)),
+    Column("submitted_at", UtcTime),
+    Column("first_seen_at", UtcTime, nullable=False),
+    Column("last_seen_at", UtcTime, nullable=False),
+)
+
+#: Their executions: they move positions, so they explain them.
+external_fills = Table(
+    "external_fills",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("broker", String(32), nullable=False),
+    Column("execution_id", String(128), nullable=False),
+    Column("broker_order_id", String(64)),
+    Column("symbol", String(64)),
+    Column("side", String(16)),
+    Column("quantity", Money, nullable=False),
+    Column("price", Money, nullable=False),
+    Column("cumulative_quantity", Money),
+    Column("commission", Money),
+    Column("filled_at", UtcTime, nullable=False),
+    Column("recorded_at", UtcTime, nullable=False),
+    UniqueConstraint("broker", "execution_id"),
+    Index("ix_external_fills_broker_broker_order_id", "broker", "broker_order_id"),
+)
+
+#: How far the books of a broker's positions are added up: see `worker.positions`.
+position_ledgers = Table(
+    "position_ledgers",
+    metadata,
+    Column("broker", String(32), primary_key=True),
+    #: Fills up to these ids are contained in the baselines.
+    Column("fills_id", BigInteger, nullable=False, default=0),
+    Column("external_fills_id", BigInteger, nullable=False, default=0),
+    #: Symbols whose baseline could not be taken yet: something of ours was under way there.
+    Column("pending", JSON, nullable=False),
+    Column("opened_at", UtcTime, nullable=False),
+    #: Every execution before this has been read and booked, as ours or as external.
+    Column("fills_read_at", UtcTime),
+)
+
+#: What was at the broker before, and besides, the fills that came later; a symbol without a row began with nothing.
+position_baselines = Table(
+    "position_baselines",
+    metadata,
+    Column("broker", String(32), primary_key=True),
+    Column("symbol", String(64), primary_key=True),
+    Column("quantity", Money, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+)
+
+#: Positions that nothing explains: no new order goes there.
+position_locks = Table(
+    "position_locks",
+    metadata,
+    Column("broker", String(32), primary_key=True),
+    Column("symbol", String(64), primary_key=True),
+    #: By the baseline and every fill since; and what the broker shows. Negative is short.
+    Column("expected", Money, nullable=False),
+    Column("found", Money, nullable=False),
+    Column("since", UtcTime, nullable=False),
+    #: When the broker's figure was last read.
+    Column("read_at", UtcTime, nullable=False),
+    Column("note", Text),
+)
+
+#: The journal of baselines and locks. Append only.
+position_events = Table(
+    "position_events",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("broker", String(32), nullable=False),
+    Column("symbol", String(64), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    #: locked, explained, unlocked
+    Column("kind", String(16), nullable=False),
+    Column("expected", Money),
+    Column("found", Money),
+    Column("by", String(128)),
+    Column("reason", Text),
+    Index("ix_position_events_broker_symbol", "broker", "symbol"),
 )

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from models.errors import InvalidOrder, NotFound
-from models.vocabulary import Outcome, Status
+from models.vocabulary import Status
 from producers import show
 from producers.cli_base import Json, app, client, history
 
 if TYPE_CHECKING:
+    from models.history import Row
     from producers.client import OrderClient
     from producers.handles import Order
 
@@ -24,6 +25,14 @@ _ORDER_COLUMNS = (
 )  # fmt: skip
 _ATTEMPT_COLUMNS = ("attempt_no", "broker", "outcome", "code", "message", "broker_order_id", "started_at", "ended_at")
 _FILL_COLUMNS = ("filled_at", "client_order_id", "broker", "side", "quantity", "symbol", "price", "commission", "late")
+_UNRESOLVED_COLUMNS = (
+    "client_order_id", "broker", "side", "quantity", "symbol", "started_at", "outcome", "checks", "next_look",
+    "message", "latest",
+)  # fmt: skip
+_EXTERNAL_COLUMNS = (
+    "broker", "broker_order_id", "side", "quantity", "symbol", "order_type", "limit_price", "status", "filled_quantity",
+    "first_seen_at", "last_seen_at",
+)  # fmt: skip
 _EVENT_COLUMNS = ("at", "kind", "from_status", "to_status", "detail")
 
 
@@ -169,16 +178,50 @@ def fills(
 
 @app.command()
 def unresolved(json: Json = False) -> None:
-    """List attempts whose outcome is unknown: they may be live. Nothing is sent again until that is settled."""
-    from models.history import v_attempts
+    """List attempts whose outcome is unknown, with the evidence. Nothing is sent again until that is settled."""
+    from models.evidence import unresolved as open_attempts
     from models.settings import load_settings
 
-    columns = ("client_order_id", "broker", "side", "quantity", "symbol", "started_at", "outcome", "checks", "message")
-    longest = timedelta(seconds=load_settings().timing.deadline)  # a send that is merely under way is no trouble
+    longest = load_settings().timing.deadline  # a send that is merely under way is no trouble
     with history() as h:
-        found = h.rows(v_attempts, outcome=[str(Outcome.UNKNOWN), str(Outcome.SENDING)])
-    found = [r for r in found if r["outcome"] == Outcome.UNKNOWN or datetime.now(UTC) - r["started_at"] > longest]
-    show.document(found) if json else show.rows(found, columns)
+        found = open_attempts(h.database, longest)
+    if json:
+        show.document(found)
+        return
+    show.rows([row | {"next_look": row["asked"]["next_at"]} for row in found], _UNRESOLVED_COLUMNS)
+    if show.out.is_terminal:
+        for row in found:
+            _show_evidence(row)
+
+
+def _show_evidence(row: Row) -> None:
+    """What was sent, what was asked and what came back, for a person at a terminal."""
+    show.out.print()
+    show.rows([row["sent"]], list(row["sent"]), title=f"{row['client_order_id']}, attempt {row['attempt_no']}: sent")
+    show.rows([row["asked"]], list(row["asked"]), title="asked")
+    answers = [{"answer": kind, **told} for kind, told in row["answers"].items()]
+    show.rows(answers, ("answer", "times", "at", "words"), title="came back")
+    for told in answers:
+        if found := told.get("candidates"):
+            show.rows(found, list(found[0]), title=f"{told['answer']}: at the broker")
+
+
+@app.command()
+def external(
+    symbol: Annotated[str | None, typer.Option()] = None,
+    broker: Annotated[str | None, typer.Option()] = None,
+    status: Annotated[str | None, typer.Option(help="one of the broker's statuses, or several with commas")] = None,
+    since: Annotated[str | None, typer.Option(help="ISO time, date, or an age such as 30m, 12h, 7d")] = None,
+    limit: Annotated[int, typer.Option(min=1)] = 50,
+    json: Json = False,
+) -> None:
+    """List orders that others placed at our brokers, newest first. corro never touches them."""
+    from models.history import v_external_orders
+
+    _listing(
+        v_external_orders, _EXTERNAL_COLUMNS, json, symbol=symbol and symbol.upper(), broker=broker,
+        status=_list(status), since=_since(since), limit=limit,
+    )  # fmt: skip
 
 
 # -- SHARED ---

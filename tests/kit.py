@@ -30,7 +30,7 @@ from models.database import Database, open_database, upgrade
 from models.history import History
 from models.messages import OrderRequest
 from models.settings import Settings, load_settings
-from models.tables import attempts, fills, order_events, orders, workers
+from models.tables import attempts, fills, order_events, orders, position_locks, workers
 from models.vocabulary import Status
 from producers.client import OrderClient
 from producers.handles import Order
@@ -56,6 +56,7 @@ TIMING: dict[str, Any] = {
     "reconcile": [0.3, 0.5, 1.0],
     "open_orders_every": 1.0,
     "positions_every": 2.0,
+    "lock_after": 3.0,
     "reconnect_first": 0.2,
     "reconnect_longest": 1.0,
     "retry_pause": 0.5,
@@ -207,6 +208,8 @@ class World:
         self._others: list[subprocess.Popen[bytes]] = []
         self._redis: redis.Redis | None = None
         self._reported: set[str] = set()
+        #: Ids, the client's or the door's own, of orders that somebody else has placed.
+        self.foreign: set[str] = set()
         self.sandbox = self._start_sandbox()
         try:
             self.control = SandboxControl.at(home)
@@ -416,7 +419,18 @@ class World:
     # -- MONEY ---
     def problems(self) -> list[str]:
         """Compare the doors with the database."""
-        return audit(self.database, self.control.orders()).problems
+        ids = ("client_order_id", "wire_id")
+        ours = [o for o in self.control.orders() if self.foreign.isdisjoint(str(o[name]) for name in ids)]
+        return audit(self.database, ours).problems + self._false_locks()
+
+    def _false_locks(self) -> list[str]:
+        """Where no position was moved by hand, every one is explained, so nothing may be locked."""
+        with self.database.read() as connection:
+            found = [dict(row) for row in connection.execute(select(position_locks)).mappings()]
+        if not found:
+            return []
+        moved = {(e["door"], e["symbol"]) for e in self.control.ledger() if e["event"] == "position"}
+        return [f"locked without a reason: {row}" for row in found if (row["broker"], row["symbol"]) not in moved]
 
     def money(self, timeout: float = MONEY_S) -> None:
         """Σ(live + filled) <= ordered for every order, and the database says what the doors say.

@@ -26,6 +26,7 @@ from models.tables import attempts, halts, orders
 from models.vocabulary import Outcome, Status
 from worker.brokers.base import BrokerInterface
 from worker.clock import utcnow
+from worker.locks import Locks
 from worker.points import reached
 from worker.recording import Aftermath, Recorder
 from worker.routing import Go, decide
@@ -122,14 +123,14 @@ class Claims:
     ) -> tuple[list[Claimed], Aftermath]:
         book, after = Book.of(connection, self._claimable(which, now), now), Aftermath()
         alike = self._look_alikes(connection) if self.anonymous else {}
-        claimed = []
+        locks, claimed = Locks(connection, self.broker.name), []
         for entry in book.entries.values():
             if _has_ended(entry):
                 continue
             key = (entry.order["symbol"], entry.order["side"])
             if alike.get(key) == Outcome.SENDING:
                 continue  # its twin is on its way: stays queued until that is settled
-            if why := self._why_not(key, alike, baseline):
+            if why := locks.refusal(entry.order) or self._why_not(key, alike, baseline):
                 self._pass_on(book, entry, why, after)
                 continue
             claimed.append(self._begin(entry, [r["id"] for r in baseline or () if r["symbol"] == key[0]]))

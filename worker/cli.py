@@ -18,12 +18,13 @@ from producers import cli as _orders  # noqa: F401  # its commands join the app
 from producers import cli_data as _data  # noqa: F401
 from producers import show
 from producers.cli_base import Json, app, client, fail
-from worker import cli_check, cli_sandbox
+from worker import cli_check, cli_locks, cli_sandbox
 from worker.arguments import worker_arguments
 
 db_app = typer.Typer(help="The database's schema.", no_args_is_help=True)
 app.add_typer(db_app, name="db")
 cli_check.register(app)
+cli_locks.register(app)
 cli_sandbox.register(app)
 
 
@@ -145,6 +146,7 @@ def resolve(
     absent: Annotated[bool, typer.Option("--absent", help="the broker does not have it, you have checked")] = False,
     adopt: Annotated[str | None, typer.Option(metavar="BROKER_ORDER_ID", help="this order at the broker is it")] = None,
     by: Annotated[str | None, typer.Option(help="who takes responsibility")] = None,
+    reason: Annotated[str | None, typer.Option(help="why; kept with the order")] = None,
     json: Json = False,
 ) -> None:
     """Settle an unknown outcome by hand, on somebody's word; it is kept with that name."""
@@ -155,7 +157,7 @@ def resolve(
     if not by:
         raise typer.BadParameter("--by is required: the record keeps who decided this")
     with client() as c:
-        row = settle(c, client_order_id, adopt=adopt, by=by)
+        row = settle(c, client_order_id, adopt=adopt, by=by, reason=reason)
     show.document(row) if json else show.rows(
         [row], ("client_order_id", "status", "broker", "broker_order_id", "reason")
     )

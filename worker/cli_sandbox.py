@@ -87,6 +87,18 @@ def price(
     show.err.print(f"{symbol.upper()}: bid {now['bid']}, ask {now['ask']}")
 
 
+@_app.command()
+def position(
+    context: typer.Context,
+    door: Annotated[str, typer.Argument(help="ibkr, alpaca, tda or schwab")],
+    symbol: str,
+    quantity: Annotated[str, typer.Argument(metavar="QTY", help="shares afterwards; after -- negative, for short")],
+) -> None:
+    """Set a position out of thin air, as a split, an assignment or a deposit would."""
+    _ask(context, lambda control: control.set_position(door, symbol.upper(), quantity))
+    show.err.print(f"{door}: {symbol.upper()} is {quantity} now")
+
+
 def _ask(context: typer.Context, question: Any) -> Any:
     import requests
 

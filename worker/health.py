@@ -21,7 +21,7 @@ from sqlalchemy.exc import IntegrityError
 from models.database import Database
 from models.settings import TimingSettings
 from models.tables import leases, workers
-from worker.clock import utcnow
+from worker.clock import Stopwatch, utcnow
 
 
 def boot_id() -> str:
@@ -111,6 +111,27 @@ class Pulse:
             connection.execute(delete(leases).where(leases.c.holder == self.me.name))
             old = utcnow() - timedelta(days=7)
             connection.execute(delete(workers).where(workers.c.heartbeat_at < old))
+
+
+class Fence:
+    """Keeps a former leader from writing what it concluded while it led, or while it was suspended.
+
+    `Pulse.leads` is what the last heartbeat found; a process that was suspended in between believes it still. So what
+    only the leader may write is written in a transaction that looks at the lease itself.
+    """
+
+    def __init__(self, identity: Identity, timing: TimingSettings) -> None:
+        self.me, self.timing = identity, timing
+
+    def holds(self, connection: Connection, watch: Stopwatch) -> bool:
+        """Tell whether this worker leads now, and has led since `watch` was started.
+
+        The lease's row stays locked until the transaction ends, so nobody becomes leader in the middle of it. Who lost
+        the lease and got it back has been without it for at least its length: `watch` is older than that.
+        """
+        mine = (leases.c.name == f"leader.{self.me.broker}") & (leases.c.holder == self.me.name)
+        row = connection.execute(select(leases.c.until).where(mine).with_for_update()).first()
+        return row is not None and row.until > utcnow() and watch.age() < self.timing.leader_lease
 
 
 def take_lease(connection: Connection, name: str, holder: str, now: datetime, seconds: float) -> bool:

@@ -6,19 +6,21 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import structlog
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import select
 
 from models.book import Book
 from models.database import Database
-from models.errors import CorroError, NotConnected
+from models.errors import NotConnected
 from models.messages import MAX_BATCH
 from models.settings import Settings
-from models.tables import account_snapshots, orders, position_snapshots, workers
+from models.tables import orders
 from models.vocabulary import Status
 from worker.brokers.base import BrokerInterface
 from worker.cancels import Cancels
-from worker.clock import elapsed, utcnow
+from worker.clock import Stopwatch, elapsed, utcnow
 from worker.execution import Execution
+from worker.health import Fence
+from worker.positions import Positions
 from worker.reconcile import Reconciler
 from worker.recording import Aftermath
 from worker.replacing import Replacements
@@ -43,11 +45,13 @@ class Leader:
         reconciler: Reconciler,
         cancels: Cancels,
         replacements: Replacements,
-        worker: str,
+        positions: Positions,
+        fence: Fence,
         is_open: Callable[[], bool],
     ) -> None:
         self.settings, self.timing = settings, settings.timing
-        self.database, self.broker, self.worker = database, broker, worker
+        self.database, self.broker = database, broker
+        self.positions, self.fence = positions, fence
         self.execution, self.reconciler, self.is_open = execution, reconciler, is_open
         self.cancels, self.replacements = cancels, replacements
         self._due: dict[str, float] = {}
@@ -59,16 +63,16 @@ class Leader:
 
     def stranded(self) -> None:
         """Move queued orders away from brokers whose workers are all dead: queued is provably not sent."""
-        now = utcnow()
+        watch, now = Stopwatch(), utcnow()
         old = now - timedelta(seconds=self.timing.strand_after)
         with self.database.read() as connection:
             alive = alive_brokers(connection, now, self.timing.dead_after)
             waiting = select(orders.c.broker).where(orders.c.status == Status.QUEUED, orders.c.available_at <= old)
             dead = set(connection.execute(waiting.distinct()).scalars()) - alive
         for name in dead:
-            self._move_from(name)
+            self._move_from(name, watch)
 
-    def _move_from(self, name: str) -> None:
+    def _move_from(self, name: str, watch: Stopwatch) -> None:
         now = utcnow()
         old = now - timedelta(seconds=self.timing.strand_after)
         query = (
@@ -80,6 +84,8 @@ class Leader:
         )
         after = Aftermath()
         with self.database.write() as connection:
+            if not self.fence.holds(connection, watch):
+                return  # whoever was dead when we looked may be alive by now
             book = Book.of(connection, query, now)
             for entry in book.entries.values():
                 error = NotConnected(f"no worker of {name} is alive", broker=name)
@@ -101,8 +107,10 @@ class Leader:
         every = self.timing.open_orders_every
         if self._is_due("open_orders", every if pushed else min(every, _WITHOUT_PUSH_S)):
             self.reconciler.open_orders()
-        if self._is_due("positions", self.timing.positions_every):
-            self.positions()
+        if self._is_due("others", self.timing.positions_every):
+            self.reconciler.read()
+        if self.positions.is_due():
+            self.positions.read()
 
     def _is_due(self, what: str, every: float) -> bool:
         if elapsed() < self._due.get(what, 0.0):
@@ -110,39 +118,14 @@ class Leader:
         self._due[what] = elapsed() + every
         return True
 
-    def positions(self) -> None:
-        """Read positions and account and store them; the routing of closing orders relies on them."""
-        held, account, now = self.broker.get_positions(), self.broker.get_account_info(), utcnow()
-        name = self.broker.name
-        with self.database.write() as connection:
-            connection.execute(delete(position_snapshots).where(position_snapshots.c.broker == name))
-            rows = [
-                {
-                    "broker": name,
-                    "symbol": p.symbol,
-                    "quantity": p.quantity,
-                    "avg_price": p.avg_price,
-                    "market_value": p.market_value,
-                    "unrealized_pnl": p.unrealized_pnl,
-                    "account_id": p.account_id,
-                    "taken_at": now,
-                }
-                for p in {p.symbol: p for p in held}.values()
-            ]
-            if rows:
-                connection.execute(insert(position_snapshots), rows)
-            connection.execute(delete(account_snapshots).where(account_snapshots.c.broker == name))
-            names = ("account_id", "currency", "buying_power", "cash", "equity", "portfolio_value")
-            values = {n: getattr(account, n) for n in (*names, "total_liquidity", "day_trade_count", "paper")}
-            connection.execute(insert(account_snapshots).values(broker=name, taken_at=now, **values))
-            connection.execute(update(workers).where(workers.c.worker == self.worker).values(positions_at=now))
-
     def after_connect(self) -> None:
-        """Read everything that may have been missed while the connection was down."""
-        self.reconciler.missed_fills()
-        self.reconciler.open_orders()
+        """Read everything that may have been missed while the connection was down; the gate opens when this returns.
+
+        Executions, open and completed orders, unknown outcomes, positions, in this order: each explains the next.
+
+        Raises:
+            CorroError: something could not be read: a reading that failed is no empty one, so the gate stays closed.
+        """
+        self.reconciler.read(everything=True)
         self.reconciler.unknown(everything=True)
-        try:
-            self.positions()
-        except CorroError as error:
-            log.warning("positions_unreadable", broker=self.broker.name, error=str(error))
+        self.positions.read()

@@ -14,7 +14,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -25,16 +25,19 @@ from sqlalchemy import Connection, func, select
 from models.book import Book, Entry, Row
 from models.database import Database
 from models.errors import BrokerError, CorroError, NotSent, Refused
+from models.evidence import fold
 from models.intake import request_of
 from models.replacing import changed_terms, terms_of
 from models.reports import Ambiguous, FillReport, Found, Missing, OrderReport, Report, Sighting
 from models.settings import Settings
-from models.tables import attempts, fills, orders, workers
+from models.tables import attempts, fills, orders, position_ledgers, workers
 from models.vocabulary import LIVE, Outcome, Status
 from worker.brokers.base import AbsenceRule, BrokerInterface, OrderRef
 from worker.clock import utcnow
 from worker.execution import Execution
+from worker.external import External
 from worker.health import Identity, is_gone, is_silent
+from worker.points import reached
 from worker.recording import Aftermath
 from worker.routing import Absent
 
@@ -88,6 +91,7 @@ class Reconciler:
         self.timing, self.database, self.broker = settings.timing, database, broker
         self.execution, self.recorder, self.me = execution, execution.recorder, me
         self.rule = broker.capabilities.absence
+        self.external = External(database, broker.name)
 
     # -- UNKNOWN ATTEMPTS ---
     def unknown(self, *, everything: bool = False) -> int:
@@ -198,34 +202,42 @@ class Reconciler:
     def _ask(self, questions: Sequence[_Question]) -> None:
         lost = [q for q in questions if q.never_sent]
         asked = [q for q in questions if not q.never_sent]
-        sightings: list[Sighting | None] = []
+        answers: Sequence[Sighting | CorroError] = []
+        # What a reading proves, it proves of this moment: this process may be suspended before it is written down.
+        at = utcnow()
         try:
-            sightings = list(self.broker.find_orders([q.ref for q in asked])) if asked else []
+            answers = self.broker.find_orders([q.ref for q in asked]) if asked else []
         except CorroError as error:
             log.warning("cannot_reconcile", broker=self.broker.name, orders=len(asked), error=str(error))
-            sightings = [None] * len(asked)
+            answers = [error] * len(asked)
+        reached("after_look")
         after = Aftermath()
         with self.database.write() as connection:
             book = Book.open(connection, [q.entry_id for q in questions], utcnow())
             for question in lost:
                 unsent = NotSent("its worker died before it was sent", broker=self.broker.name, code="never_sent")
                 self._settle(book, question, unsent, after)
-            for question, sighting in zip(asked, sightings, strict=True):
-                self._answer(book, question, sighting, after)
+            for question, answer in zip(asked, answers, strict=True):
+                self._answer(book, question, answer, at, after)
             book.write()
         self.execution.finish(after)
 
     def _settle(self, book: Book, question: _Question, error: BrokerError, after: Aftermath) -> None:
         self.recorder.settle(book, book[question.entry_id], question.attempt_no, error, after)
 
-    def _answer(self, book: Book, question: _Question, sighting: Sighting | None, after: Aftermath) -> None:
+    def _answer(
+        self, book: Book, question: _Question, answer: Sighting | CorroError, at: datetime, after: Aftermath
+    ) -> None:
         entry = book[question.entry_id]
-        if entry.attempts[question.attempt_no]["outcome"] != Outcome.UNKNOWN:
+        attempt = entry.attempts[question.attempt_no]
+        if attempt["outcome"] != Outcome.UNKNOWN:
             return
+        entry.set_attempt(question.attempt_no, evidence=fold(attempt["evidence"], answer, at, self._query()))
+        sighting = None if isinstance(answer, CorroError) else answer
         # A reading counts only once nothing can be on its way any more.
         missing = question.missing + (isinstance(sighting, Missing) and question.sender_done)
-        age = (entry.now - question.ref.sent_at).total_seconds()
-        rest = (entry.now - question.last_byte).total_seconds()
+        age = (at - question.ref.sent_at).total_seconds()
+        rest = (at - question.last_byte).total_seconds()
         verdict = conclude(self.rule, sighting, missing=missing, age_s=rest, sender_done=question.sender_done)
         if verdict == "adopt":
             assert isinstance(sighting, Found)
@@ -242,6 +254,11 @@ class Reconciler:
             self._settle(book, question, Absent(words, broker=self.broker.name, code="absent"), after)
         else:
             self._wait(entry, question, sighting, missing, age)
+
+    def _query(self) -> str:
+        if self.broker.capabilities.client_order_id_length is None:
+            return "by its terms, among orders entered around the send that are not known to be others"
+        return "by the id we gave it"
 
     def _wait(self, entry: Entry, question: _Question, sighting: Sighting | None, missing: int, age: float) -> None:
         pauses = self.timing.reconcile
@@ -269,32 +286,55 @@ class Reconciler:
 
     # -- MISSED UPDATES ---
     def open_orders(self) -> None:
-        """Read every order that is live at this broker in our books, and executions since the last one seen."""
+        """Read again what is live at this broker in our books, if anything is."""
+        with self.database.read() as connection:
+            live = self.live(connection)
+        if live:
+            self.read()
+
+    def read(self, *, everything: bool = False) -> bool:
+        """Read executions since the last reading and the orders at this broker, ours and others', and book them.
+
+        Args:
+            everything: completed orders as well (after a reconnect); else only where an order has gone missing.
+
+        Returns:
+            Whether executions could be read; where they cannot be listed, the orders' own totals tell what was filled.
+
+        Raises:
+            CorroError: the orders could not be read.
+        """
+        begun = utcnow()
         with self.database.read() as connection:
             refs = self.live(connection)
             since = self._fills_since(connection)
-        if not refs:
-            return
-        reports: list[Report] = list(self._fills(since))
-        listed = {r.broker_order_id: r for r in self.broker.get_orders(open_only=True)}
-        gone = [ref for ref in refs if ref.broker_order_id not in listed]
-        reports += [report for ref in refs if (report := listed.get(ref.broker_order_id))]
+        fills = self._fills(since)
+        listed = list(self.broker.get_orders(open_only=not everything, since=since if everything else None))
+        by_id = {r.broker_order_id: r for r in listed}
+        gone = [ref for ref in refs if ref.broker_order_id not in by_id]
+        reports: list[Report] = [*(fills or []), *(r for ref in refs if (r := by_id.get(ref.broker_order_id)))]
         reports += [s.report for s in self.broker.find_orders(gone) if isinstance(s, Found)] if gone else []
         self.apply(reports)
+        decided = self.external.note([*(fills or []), *listed, *self._vanished(by_id)])
+        if fills is not None and decided:
+            self.external.read_until(begun)
+        return fills is not None
 
-    def missed_fills(self) -> None:
-        """Read executions since the last one seen, whether or not an order is open (after a reconnect)."""
-        with self.database.read() as connection:
-            since = self._fills_since(connection)
-        self.apply(list(self._fills(since)))
+    def _vanished(self, listed: Mapping[str | None, OrderReport]) -> list[OrderReport]:
+        """Read what became of other people's orders that are not listed as open any more."""
+        gone, since = self.external.vanished(listed)
+        if not gone:
+            return []
+        found = self.broker.get_orders(open_only=False, since=since)
+        self.external.lose(set(gone) - {r.broker_order_id for r in found})
+        return [report for report in found if report.broker_order_id in gone]
 
-    def _fills(self, since: datetime) -> Sequence[FillReport]:
-        """Read executions; where they cannot be listed, the orders' own totals still tell what was filled."""
+    def _fills(self, since: datetime) -> Sequence[FillReport] | None:
         try:
             return self.broker.get_fills(since)
         except CorroError as error:
             log.warning("fills_unreadable", broker=self.broker.name, error=str(error))
-            return []
+            return None
 
     def apply(self, reports: Sequence[Report]) -> None:
         """Apply what was read in one transaction and do what follows."""
@@ -320,13 +360,15 @@ class Reconciler:
         return [order_ref(_part(row, orders), _part(row, attempts)) for row in connection.execute(query).mappings()]
 
     def _fills_since(self, connection: Connection) -> datetime:
-        last = connection.execute(
-            select(func.max(fills.c.filled_at)).where(fills.c.broker == self.broker.name)
-        ).scalar()
+        name = self.broker.name
+        ledger = select(position_ledgers.c.fills_read_at).where(position_ledgers.c.broker == name)
+        last = connection.execute(ledger).scalar()
+        if last is None:
+            last = connection.execute(select(func.max(fills.c.filled_at)).where(fills.c.broker == name)).scalar()
         # Not from the last fill alone: one that was missed may be older than one that was seen.
         oldest = connection.execute(
             select(func.min(orders.c.submitted_at)).where(
-                orders.c.broker == self.broker.name, orders.c.status.in_([str(s) for s in (*LIVE, Status.SUBMITTED)])
+                orders.c.broker == name, orders.c.status.in_([str(s) for s in (*LIVE, Status.SUBMITTED)])
             )
         ).scalar()
         known = [at for at in (last, oldest) if at is not None]

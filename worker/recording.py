@@ -21,6 +21,7 @@ from models.reports import DONE, BrokerStatus, CommissionReport, FillReport, Ord
 from models.settings import Settings
 from models.tables import attempts, fills
 from models.vocabulary import CLOSING, LIVE, TERMINAL, Outcome, Side, Status
+from worker.locks import locked_at
 from worker.routing import Absent, Case, Decision, Go, Hold, Stop, decide
 from worker.standing import holdings, unavailable
 
@@ -162,7 +163,11 @@ class Recorder:
             tried={a["broker"] for a in earlier},
             refused_before=any(a["outcome"] == Outcome.REFUSED for a in earlier),
             holdings=holdings(book.connection, row, self.timing.positions_valid) if side in CLOSING else None,
-            unavailable=unavailable(book.connection, self.brokers, entry.now, self.timing.dead_after) - {broker},
+            unavailable=(
+                unavailable(book.connection, self.brokers, entry.now, self.timing.dead_after)
+                | locked_at(book.connection, row)
+            )
+            - {broker},
             expires_at=row["expires_at"],
             cancel_requested=row["cancel_requested_at"] is not None,
             dedupes=self.dedupes,

@@ -17,7 +17,7 @@ from sqlalchemy import select
 
 from models.book import Book, Entry, is_changing
 from models.database import Database
-from models.errors import BrokerError, Stale, Unsupported
+from models.errors import BrokerError, NotSent, Stale, Unsupported
 from models.intake import request_of
 from models.replacing import changed_terms, words
 from models.reports import OrderReport
@@ -28,6 +28,8 @@ from worker.cancels import Cancels
 from worker.claiming import attempt_id
 from worker.clock import Stopwatch, utcnow
 from worker.execution import Answer, Execution, answer_of
+from worker.locks import LOCKED, Locks
+from worker.locks import words as lock_words
 from worker.reconcile import order_ref
 from worker.recording import Aftermath
 
@@ -128,9 +130,19 @@ class Replacements:
                 raise Unsupported(f"{self.broker.name} cannot replace orders", broker=self.broker.name)
             self.broker.capabilities.check(change.ticket.order, self.broker.name)
             self.execution.must_be_open()
+            self._must_not_grow_locked(change)
             return self.broker.replace_order(change.old, change.ticket)
 
         return answer_of(replace, self.broker.name, change.client_order_id)
+
+    def _must_not_grow_locked(self, change: _Change) -> None:
+        """Raise NotSent where an order would get bigger in a symbol that is locked; anything else may change."""
+        if change.ticket.order.quantity <= change.old.order.quantity:
+            return
+        with self.database.read() as connection:
+            lock = Locks(connection, self.broker.name).rows.get(change.ticket.order.symbol)
+        if lock is not None:
+            raise NotSent(f"{self.broker.name}: {lock_words(lock)}", broker=self.broker.name, code=LOCKED)
 
     def _record(self, change: _Change, answer: Answer) -> None:
         after = Aftermath()

@@ -19,7 +19,9 @@ from worker.recording import Aftermath, Recorder
 from worker.routing import Absent
 
 
-def resolve(client: OrderClient, client_order_id: str, *, adopt: str | None, by: str) -> dict[str, Any]:
+def resolve(
+    client: OrderClient, client_order_id: str, *, adopt: str | None, by: str, reason: str | None = None
+) -> dict[str, Any]:
     """Settle the unknown attempt of an order.
 
     Args:
@@ -27,12 +29,13 @@ def resolve(client: OrderClient, client_order_id: str, *, adopt: str | None, by:
         client_order_id: the order.
         adopt: the broker's id of the order that is ours; None says that the broker does not have it.
         by: who decided.
+        reason: why, for the record.
 
     Raises:
         NotFound: there is no such order.
         InvalidOrder: no attempt of it is unknown.
     """
-    after = Aftermath()
+    after, says = Aftermath(), f"says {by}" + (f": {reason}" if reason else "")
     with client.database.write() as connection:
         book = Book.open(connection, [client_order_id], utcnow())
         entry = book.get(client_order_id)
@@ -42,11 +45,11 @@ def resolve(client: OrderClient, client_order_id: str, *, adopt: str | None, by:
         broker = entry.attempts[number]["broker"]
         recorder = Recorder(client.settings, broker, dedupes=False)
         if adopt is None:
-            entry.note("resolved", f"attempt {number} at {broker}: absent, says {by}")
-            error = Absent(f"{broker} does not have it, says {by}", broker=broker, code="resolved")
+            entry.note("resolved", f"attempt {number} at {broker}: absent, {says}")
+            error = Absent(f"{broker} does not have it, {says}", broker=broker, code="resolved")
             recorder.settle(book, entry, number, error, after)
         else:
-            entry.note("resolved", f"attempt {number} at {broker}: is order {adopt}, says {by}")
+            entry.note("resolved", f"attempt {number} at {broker}: is order {adopt}, {says}")
             recorder.settle(book, entry, number, _adopted(adopt), after)
         book.write()
         row = dict(entry.order)

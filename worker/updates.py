@@ -25,10 +25,15 @@ class Updates:
 
     Args:
         apply: applies reports in one transaction; returns those that matched no order.
+        give_up: gets those that still match none after a while: orders of others, perhaps.
     """
 
-    def __init__(self, apply: Callable[[Sequence[Report]], Sequence[Report]]) -> None:
-        self._apply = apply
+    def __init__(
+        self,
+        apply: Callable[[Sequence[Report]], Sequence[Report]],
+        give_up: Callable[[Sequence[Report]], object],
+    ) -> None:
+        self._apply, self._give_up = apply, give_up
         self._queue: queue.SimpleQueue[tuple[float, Report] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="updates", daemon=True)
         self._stopping = threading.Event()
@@ -73,7 +78,11 @@ class Updates:
     def _try(self, batch: list[tuple[float, Report]]) -> list[tuple[float, Report]]:
         """Apply a batch; returns what has to be tried again."""
         try:
-            unmatched = self._apply([report for _, report in batch])
+            unmatched = {id(report) for report in self._apply([report for _, report in batch])}
+            young = elapsed() - _UNMATCHED_S
+            waiting = [(at, report) for at, report in batch if id(report) in unmatched and at > young]
+            if given_up := [report for at, report in batch if id(report) in unmatched and at <= young]:
+                self._give_up(given_up)
         except DatabaseUnavailable as error:
             log.warning("updates_waiting", reports=len(batch), error=str(error))
             self._stopping.wait(_DATABASE_PAUSE_S)
@@ -81,9 +90,7 @@ class Updates:
         except Exception:
             log.exception("update_not_applied", reports=len(batch))
             return self._try_singly(batch) if len(batch) > 1 else []
-        again = {id(report) for report in unmatched}
-        young = elapsed() - _UNMATCHED_S
-        return [(at, report) for at, report in batch if id(report) in again and at > young]
+        return waiting
 
     def _try_singly(self, batch: list[tuple[float, Report]]) -> list[tuple[float, Report]]:
         """One report that cannot be applied must not take the others with it."""

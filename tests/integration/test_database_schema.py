@@ -15,7 +15,7 @@ from models.settings import Settings
 from models.tables import metadata
 from tests.kit import ROOT, clean_environment
 
-VIEWS = {"v_orders", "v_fills", "v_attempts", "v_latency"}
+VIEWS = {"v_orders", "v_fills", "v_attempts", "v_latency", "v_external_orders", "v_external_fills"}
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -112,6 +112,8 @@ class ControlDoor:
 
     async def _position(self, request: web.Request) -> web.Response:
         body = await request.json()
+        if body["door"] not in self._doors:
+            raise ValueError(f"unknown door {body['door']!r}")
         self.market.set_position(body["door"], body["symbol"], Decimal(str(body["quantity"])))
         return web.json_response({})
 
@@ -241,8 +243,8 @@ class SandboxControl:
         """Pin a price; None lets it walk again. Returns bid, ask and last."""
         return dict(self._call("POST", "/price", body={"symbol": symbol, "price": price and str(price)}))
 
-    def set_position(self, door: str, symbol: str, quantity: Decimal | int) -> None:
-        """Set a position of a door's account."""
+    def set_position(self, door: str, symbol: str, quantity: Decimal | int | str) -> None:
+        """Set a position of a door's account, out of thin air: no order, no fill, no cash."""
         self._call("POST", "/position", body={"door": door, "symbol": symbol, "quantity": str(quantity)})
 
     def release(self, door: str | None = None) -> None:

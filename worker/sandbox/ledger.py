@@ -56,7 +56,7 @@ class Ledger:
         self.record("arrived", **fields)
 
     def record(self, event: str, **fields: object) -> None:
-        """Append one line: arrived, fill, canceled, rejected, expired, replaced or modified."""
+        """Append one line: arrived, fill, canceled, rejected, expired, replaced, modified or position (by hand)."""
         line = {"event": event, "at": datetime.now(UTC).isoformat()}
         line.update({key: _plain(value) for key, value in fields.items()})
         self.lines.append(line)

@@ -225,6 +225,7 @@ class Market:
         """Set a position at the current price, without moving cash."""
         positions = self._book(door).positions
         positions.pop(symbol, None)
+        self.ledger.record("position", door=door, symbol=symbol, quantity=quantity)
         if quantity:
             positions[symbol] = Position(Decimal(quantity), self.quote(symbol).last)
 

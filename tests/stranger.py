@@ -1,0 +1,57 @@
+"""Another program at the same accounts: it trades through the same doors, and corro knows nothing of it."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from models.reports import OrderReport
+from models.settings import BrokerSettings
+from tests.kit import World
+from worker import brokers
+from worker.brokers.base import BrokerInterface, OrderRef, Ticket
+
+#: What tells this program from corro's workers, where the broker can tell.
+_OWN: dict[str, dict[str, Any]] = {"ibkr": {"client_id": 77}, "alpaca": {}, "tda": {}, "schwab": {}}
+
+
+class Stranger:
+    """One connection of somebody else's to a broker of a world."""
+
+    def __init__(self, world: World, name: str) -> None:
+        self.world, self.name = world, name
+        table = world.settings.broker(name).model_dump() | (world.settings.broker(name).model_extra or {})
+        own = {**_OWN[name], **({"token_path": str(world.home / f"{name}.stranger")} if "token_path" in table else {})}
+        settings = world.settings.model_copy(update={"brokers": {name: BrokerSettings(**{**table, **own})}})
+        self.broker: BrokerInterface = brokers.load(settings, name)
+        self.broker.updates(lambda _: None)
+        self.broker.connect()
+
+    def place(self, symbol: str, side: str, quantity: int, **terms: Any) -> OrderReport:
+        """Place an order; returns it as the broker has it."""
+        request = self.world.request(symbol, side, quantity, **terms)
+        id_ = f"stranger-{uuid.uuid4().hex[:8]}"
+        self.world.foreign.add(id_)
+        report = self.broker.place_order(
+            Ticket(order=request, broker_client_order_id=id_, deadline_s=5, still_mine=lambda: None)
+        )
+        if self.broker.capabilities.client_order_id_length is None:
+            self.world.foreign.add(str(report.broker_order_id))
+        return report
+
+    def cancel(self, request: Any, report: OrderReport) -> None:
+        """Cancel an order of its own."""
+        from worker.clock import utcnow
+
+        self.broker.cancel_order(
+            OrderRef(
+                order=request,
+                broker_client_order_id=report.broker_client_order_id or "",
+                broker_order_id=report.broker_order_id,
+                sent_at=utcnow(),
+            )
+        )
+
+    def close(self) -> None:
+        """Leave."""
+        self.broker.disconnect()

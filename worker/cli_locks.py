@@ -1,0 +1,53 @@
+"""`corro locks` and `corro unlock`: positions that nothing explains, and the word of somebody who looked."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from producers import show
+from producers.cli_base import Json, client
+
+_COLUMNS = ("broker", "symbol", "expected", "found", "difference", "since", "read_at")
+_EVENTS = ("at", "broker", "symbol", "kind", "expected", "found", "by", "reason")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command()(locks)
+    app.command()(unlock)
+
+
+def locks(
+    log: Annotated[bool, typer.Option("--log", help="the journal instead: locked, explained, unlocked")] = False,
+    json: Json = False,
+) -> None:
+    """List symbols that are locked at a broker, because it shows a position that nothing explains."""
+    from models.history import History
+    from models.tables import position_events
+    from worker.positions import locks as in_force
+
+    with client() as c:
+        found = History(c.database).rows(position_events) if log else in_force(c.database)
+    show.document(found) if json else show.rows(found, _EVENTS if log else _COLUMNS, title="locks")
+
+
+def unlock(
+    broker: Annotated[str, typer.Argument(help="a broker")],
+    symbol: Annotated[str, typer.Argument()],
+    by: Annotated[str | None, typer.Option(help="who takes responsibility; default the login name")] = None,
+    reason: Annotated[str | None, typer.Option(help="what explains the position; kept in the journal")] = None,
+    json: Json = False,
+) -> None:
+    """Let orders in a symbol go to a broker again: the position it shows is right, and counts from now on."""
+    from worker.positions import unlock as take
+
+    if not reason:
+        raise typer.BadParameter("--reason is required: the record keeps what explained this position")
+    with client() as c:
+        c.settings.broker(broker)
+        who = by or os.environ.get("USER", "unknown")
+        row = take(c.database, broker, symbol.upper(), by=who, reason=reason)
+    show.document(row) if json else show.rows([row], ("broker", "symbol", "expected", "found", "since"))

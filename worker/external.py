@@ -1,0 +1,271 @@
+"""Orders at our broker that corro did not send: recorded as external and left alone.
+
+Nothing here, and nothing that reads these tables, ever changes or cancels such an order. The danger is the other way
+round: an order of ours must not be called external because its broker's id is not recorded yet.
+
+| the report names                         | an attempt of ours in its symbol is sending or unknown | it is    |
+|------------------------------------------|--------------------------------------------------------|----------|
+| an id of one of our attempts             | any                                                    | ours     |
+| a client order id that we never gave     | any                                                    | external |
+| no client order id, a broker id unknown  | yes                                                    | open     |
+| no client order id, a broker id unknown  | no                                                     | external |
+| no broker order id                       | any                                                    | open     |
+
+What is open is looked at again with the next reading. What was called external and is later adopted is so no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, Literal
+
+import structlog
+from sqlalchemy import Connection, delete, exists, func, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from models.book import Row
+from models.database import Database
+from models.reports import DONE, BrokerStatus, CommissionReport, FillReport, OrderReport, Report
+from models.tables import attempts, external_fills, external_orders, orders, position_ledgers
+from models.vocabulary import Outcome
+from worker.clock import utcnow
+
+log = structlog.get_logger()
+
+Standing = Literal["ours", "external", "open"]
+#: `last_seen_at` of an order that has not changed is written this often.
+_SEEN_EVERY = timedelta(seconds=60)
+_DONE = [str(status) for status in DONE]
+_SHOWN = (
+    "broker_client_order_id", "symbol", "quantity", "limit_price", "stop_price", "filled_quantity", "avg_fill_price",
+    "raw_status", "submitted_at",
+)  # fmt: skip
+
+
+def standing(
+    report: OrderReport | FillReport,
+    our_ids: Collection[str],
+    their_ids: Collection[str],
+    unsettled: Collection[str | None],
+) -> Standing:
+    """Tell whose an order is.
+
+    Args:
+        report: about the order.
+        our_ids: ids that we gave to orders at this broker, as far as reports name them.
+        their_ids: ids that the broker gave to orders of ours, as far as reports name them.
+        unsettled: symbols in which an attempt of ours is sending or unknown.
+    """
+    if report.broker_client_order_id in our_ids or report.broker_order_id in their_ids:
+        return "ours"
+    if report.broker_order_id is None:
+        return "open"
+    if report.broker_client_order_id:
+        return "external"
+    return "open" if report.symbol is None or report.symbol in unsettled else "external"
+
+
+class External:
+    """Other people's orders at one broker."""
+
+    def __init__(self, database: Database, broker: str) -> None:
+        self.database, self.broker = database, broker
+
+    def note(self, reports: Iterable[Report]) -> bool:
+        """Record what is not ours among these; returns False if something had to be left open."""
+        about = [r for r in reports if not isinstance(r, CommissionReport)]
+        commissions = {r.execution_id: r.commission for r in reports if isinstance(r, CommissionReport)}
+        if not about and not commissions:
+            return True
+        with self.database.write() as connection:
+            found = self._sort(connection, about)
+            theirs = [r for r, whose in found if whose == "external"]
+            fresh = self._orders(connection, theirs)
+            self._fills(connection, [f for r in theirs for f in _fills_in(r)])
+            self._commissions(connection, commissions)
+        for row in fresh:
+            log.warning("external_order", **{k: str(row[k]) for k in ("broker", "broker_order_id", "symbol", "status")})
+        return all(whose != "open" for _, whose in found)
+
+    def _sort(
+        self, connection: Connection, reports: Sequence[OrderReport | FillReport]
+    ) -> list[tuple[OrderReport | FillReport, Standing]]:
+        a = attempts.c
+        # First what is under way, then what is known: what ends in between has its id recorded by then.
+        unsettled = unsettled_symbols(connection, self.broker)
+        named = {r.broker_client_order_id for r in reports} - {None}
+        numbered = {r.broker_order_id for r in reports} - {None}
+        query = select(a.broker_client_order_id, a.broker_order_id).where(
+            a.broker == self.broker,
+            or_(
+                a.broker_client_order_id.in_(sorted(map(str, named))), a.broker_order_id.in_(sorted(map(str, numbered)))
+            ),
+        )
+        rows = connection.execute(query).all()
+        our_ids, their_ids = {row[0] for row in rows}, {row[1] for row in rows} - {None}
+        return [(report, standing(report, our_ids, their_ids, unsettled)) for report in reports]
+
+    # -- WRITE ---
+    def _orders(self, connection: Connection, reports: Sequence[OrderReport | FillReport]) -> list[Row]:
+        """Insert what is new and update what has changed; returns the new rows."""
+        now = utcnow()
+        latest: dict[str, OrderReport | FillReport] = {
+            str(r.broker_order_id): r for r in reports if isinstance(r, FillReport)
+        }
+        latest |= {str(r.broker_order_id): r for r in reports if isinstance(r, OrderReport)}
+        e = external_orders.c
+        mine = (e.broker == self.broker) & e.broker_order_id.in_(list(latest))
+        known = {
+            row["broker_order_id"]: row for row in connection.execute(select(external_orders).where(mine)).mappings()
+        }
+        fresh = [_row(self.broker, r, now) for id_, r in latest.items() if id_ not in known]
+        if fresh:
+            insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+            connection.execute(insert(external_orders).on_conflict_do_nothing(), fresh)
+        for id_, report in latest.items():
+            if id_ in known and isinstance(report, OrderReport):
+                self._update(connection, known[id_], report, now)
+        stale = mine & (e.last_seen_at < now - _SEEN_EVERY)
+        connection.execute(update(external_orders).where(stale).values(last_seen_at=now))
+        return fresh
+
+    def _update(self, connection: Connection, row: Any, report: OrderReport, now: datetime) -> None:
+        if row["status"] in _DONE and report.status not in DONE:
+            return  # read before it ended, written after
+        news = {name: value for name, value in _shown(report).items() if value is not None and row[name] != value}
+        if news:
+            key = (external_orders.c.broker == self.broker) & (
+                external_orders.c.broker_order_id == row["broker_order_id"]
+            )
+            connection.execute(update(external_orders).where(key).values(**news, last_seen_at=now))
+
+    def _fills(self, connection: Connection, fills: Sequence[FillReport]) -> None:
+        if not fills:
+            return
+        now = utcnow()
+        rows = {
+            fill.execution_id: {
+                "broker": self.broker,
+                "execution_id": fill.execution_id,
+                "broker_order_id": fill.broker_order_id,
+                "symbol": fill.symbol,
+                "side": fill.side and str(fill.side),
+                "quantity": fill.quantity,
+                "price": fill.price,
+                "cumulative_quantity": fill.cumulative_quantity,
+                "commission": fill.commission,
+                "filled_at": fill.filled_at,
+                "recorded_at": now,
+            }
+            for fill in fills
+        }
+        e = external_fills.c
+        known = connection.execute(
+            select(e.execution_id, e.broker_order_id, e.cumulative_quantity).where(
+                e.broker == self.broker,
+                or_(
+                    e.execution_id.in_(list(rows)),
+                    e.broker_order_id.in_([row["broker_order_id"] for row in rows.values()]),
+                ),
+            )
+        ).all()
+        ids = {row.execution_id for row in known}
+        # Two feeds may name one execution differently; the stretch of its order that it fills is the same.
+        ends = {(row.broker_order_id, row.cumulative_quantity) for row in known if row.cumulative_quantity is not None}
+        new: list[Row] = []
+        for row in rows.values():
+            end = (row["broker_order_id"], row["cumulative_quantity"])
+            if row["execution_id"] not in ids and end not in ends:
+                new.append(row)
+                ends |= {end} if end[1] is not None else set()
+        if new:
+            insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+            connection.execute(insert(external_fills).on_conflict_do_nothing(), new)
+            self._add_up(connection, {row["broker_order_id"] for row in new})
+
+    def _add_up(self, connection: Connection, ids: Collection[str]) -> None:
+        """An order of which only executions were seen shows at least what they add up to."""
+        f, o = external_fills.c, external_orders.c
+        query = (
+            select(f.broker_order_id, func.sum(f.quantity))
+            .where(f.broker == self.broker, f.broker_order_id.in_(list(ids)))
+            .group_by(f.broker_order_id)
+        )
+        for id_, total in connection.execute(query).all():
+            less = or_(o.filled_quantity.is_(None), o.filled_quantity < total)
+            key = (o.broker == self.broker) & (o.broker_order_id == id_)
+            connection.execute(update(external_orders).where(key & less).values(filled_quantity=round(total, 9)))
+
+    def _commissions(self, connection: Connection, commissions: dict[str, Decimal]) -> None:
+        for execution_id, commission in commissions.items():
+            key = (external_fills.c.broker == self.broker) & (external_fills.c.execution_id == execution_id)
+            connection.execute(update(external_fills).where(key).values(commission=commission))
+
+    # -- READ ---
+    def read_until(self, at: datetime) -> None:
+        """Remember that every execution before a time has been read and booked, as ours or as external."""
+        mine = position_ledgers.c.broker == self.broker
+        with self.database.write() as connection:
+            connection.execute(update(position_ledgers).where(mine).values(fills_read_at=at))
+
+    def vanished(self, listed: Collection[str | None]) -> tuple[list[str], datetime | None]:
+        """Return external orders that were live and are not among the open ones any more, and when the first began."""
+        e = external_orders.c
+        query = select(e.broker_order_id, func.coalesce(e.submitted_at, e.first_seen_at)).where(
+            e.broker == self.broker, e.status.not_in([*_DONE, str(BrokerStatus.UNKNOWN)])
+        )
+        with self.database.read() as connection:
+            gone = [(id_, at) for id_, at in connection.execute(query) if id_ not in listed]
+        return [id_ for id_, _ in gone], min((at for _, at in gone), default=None)
+
+    def lose(self, ids: Collection[str]) -> None:
+        """Say of external orders that their broker shows them nowhere any more: what became of them is not known."""
+        key = (external_orders.c.broker == self.broker) & external_orders.c.broker_order_id.in_(list(ids))
+        still = external_orders.c.status.not_in(_DONE)
+        with self.database.write() as connection:
+            connection.execute(update(external_orders).where(key & still).values(status=str(BrokerStatus.UNKNOWN)))
+
+
+def unsettled_symbols(connection: Connection, broker: str) -> set[str]:
+    """Return the symbols in which an attempt of ours at this broker is sending or unknown."""
+    query = (
+        select(orders.c.symbol)
+        .join_from(attempts, orders, attempts.c.client_order_id == orders.c.client_order_id)
+        .where(attempts.c.broker == broker, attempts.c.outcome.in_([str(Outcome.SENDING), str(Outcome.UNKNOWN)]))
+    )
+    return set(connection.execute(query.distinct()).scalars())
+
+
+def disown(connection: Connection, broker: str) -> None:
+    """Take back what was called external and has turned out to be ours."""
+    for table in (external_fills, external_orders):
+        ours = exists().where(attempts.c.broker == broker, attempts.c.broker_order_id == table.c.broker_order_id)
+        connection.execute(delete(table).where(table.c.broker == broker, ours))
+
+
+def _fills_in(report: OrderReport | FillReport) -> Sequence[FillReport]:
+    return [report] if isinstance(report, FillReport) else report.fills
+
+
+def _shown(report: OrderReport) -> Row:
+    words = {name: getattr(report, name) for name in _SHOWN}
+    for name in ("side", "order_type", "time_in_force", "status"):
+        value = getattr(report, name)
+        words[name] = value if value is None else str(value)
+    return words
+
+
+def _row(broker: str, report: OrderReport | FillReport, now: datetime) -> Row:
+    if isinstance(report, FillReport):  # its order has not been listed
+        report = OrderReport(
+            broker_order_id=report.broker_order_id,
+            status=BrokerStatus.UNKNOWN,
+            broker_client_order_id=report.broker_client_order_id,
+            symbol=report.symbol,
+            side=report.side,
+            filled_quantity=report.cumulative_quantity,
+        )
+    key = {"broker": broker, "broker_order_id": report.broker_order_id, "first_seen_at": now, "last_seen_at": now}
+    return key | _shown(report)
