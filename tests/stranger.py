@@ -6,13 +6,10 @@ import uuid
 from typing import Any
 
 from models.reports import OrderReport
-from models.settings import BrokerSettings
-from tests.kit import World
+from models.settings import load_settings
+from tests.kit import World, environment
 from worker import brokers
 from worker.brokers.base import BrokerInterface, OrderRef, Ticket
-
-#: What tells this program from corro's workers, where the broker can tell.
-_OWN: dict[str, dict[str, Any]] = {"ibkr": {"client_id": 77}, "alpaca": {}, "tda": {}, "schwab": {}}
 
 
 class Stranger:
@@ -20,9 +17,12 @@ class Stranger:
 
     def __init__(self, world: World, name: str) -> None:
         self.world, self.name = world, name
-        table = world.settings.broker(name).model_dump() | (world.settings.broker(name).model_extra or {})
-        own = {**_OWN[name], **({"token_path": str(world.home / f"{name}.stranger")} if "token_path" in table else {})}
-        settings = world.settings.model_copy(update={"brokers": {name: BrokerSettings(**{**table, **own})}})
+        key = f"CORRO_BROKERS__{name.upper()}"
+        own = {f"{key}__CLIENT_ID": "77"} if name == "ibkr" else {}
+        if name in ("tda", "schwab"):
+            own = {f"{key}__TOKEN_PATH": str(world.home / f"{name}.stranger")}
+        with environment({**world.environment, **own}):
+            settings = load_settings()
         self.broker: BrokerInterface = brokers.load(settings, name)
         self.broker.updates(lambda _: None)
         self.broker.connect()
