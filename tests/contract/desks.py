@@ -115,6 +115,12 @@ def _seen(order: MarketOrder) -> Seen:
 
 
 # -- INTERACTIVE BROKERS ---
+def _unlisted(*operations: str) -> list[Trouble]:
+    """No answer; the rows without their end; the connection cut in the middle."""
+    ways: list[tuple[str, dict[str, Any]]] = [("hang", {}), ("half", {}), ("half", {"cut": True})]
+    return [Trouble(kind, {"operation": name, **how}) for name in operations for kind, how in ways]
+
+
 class IbInsyncDesk(SandboxDesk):
     name = "ibkr-ib_insync"
     door_name = "ibkr"
@@ -126,10 +132,11 @@ class IbInsyncDesk(SandboxDesk):
         Trouble("accept_hang", {"operation": "replace"}),
     )
     unreadable = {
-        "find": [Trouble("hang", {"operation": name}) for name in ("open_orders", "executions", "completed")],
-        "orders": [Trouble("hang", {"operation": name}) for name in ("open_orders", "completed")],
-        "fills": [Trouble("hang", {"operation": "executions"})],
-        "positions": [Trouble("hang", {"operation": "positions"})],
+        "find": _unlisted("open_orders", "executions", "completed"),
+        "open": _unlisted("open_orders"),
+        "orders": _unlisted("open_orders", "completed"),
+        "fills": _unlisted("executions"),
+        "positions": _unlisted("positions"),
         "quote": [Trouble("error_code", {"operation": "quote", "code": 354, "text": "not subscribed"})],
         "bars": [Trouble("error_code", {"operation": "bars", "code": 162, "text": "no permissions"})],
     }
@@ -198,8 +205,10 @@ class HttpDesk(SandboxDesk):
 
 
 def _broken(operation: str, *more: Trouble) -> tuple[Trouble, ...]:
-    always = [{"status": 500}, {"status": 503, "html": True}]
-    return (*(Trouble("status", {"operation": operation, **how}, None) for how in always), *more)
+    """An error of the broker, one of somebody in between, 200 with anything but the answer, and half an answer."""
+    statuses = [{"status": 500}, {"status": 503, "html": True}, {"status": 200}, {"status": 200, "html": True}]
+    always = [("status", how) for how in statuses] + [("half", {}), ("half", {"cut": True})]
+    return (*(Trouble(kind, {"operation": operation, **how}, None) for kind, how in always), *more)
 
 
 class AlpacaDesk(HttpDesk):
@@ -209,6 +218,7 @@ class AlpacaDesk(HttpDesk):
     repeats = ("duplicate_update",)
     unreadable = {
         "find": _broken("find", Trouble("status", {"operation": "find", "status": 404, "html": True}, None)),
+        "open": _broken("list"),
         "orders": _broken("list"),
         "fills": _broken("activities"),
         "positions": _broken("positions"),
@@ -247,6 +257,7 @@ class TdaDesk(HttpDesk):
     lost_answers = (*HttpDesk.lost_answers, Trouble("location_missing"), Trouble("location_foreign"))
     unreadable = {
         "find": _broken("list"),
+        "open": _broken("list"),
         "orders": _broken("list"),
         "fills": _broken("list"),
         "positions": _broken("account"),

@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
-from models.errors import CorroError, InstrumentUnknown, NoData, Unsupported
+from models.errors import CorroError, InstrumentUnknown, NoData, UnreadableReply, Unsupported
 from models.reports import AccountReport, Bar, PositionReport, QuoteReport
 from models.timeframes import NEW_YORK, TIMEFRAMES
 from worker.brokers import ibkr_terms as terms
@@ -116,9 +116,12 @@ async def positions(session: Session) -> list[PositionReport]:
 
 def _position(session: Session, account: str, contract: Any, quantity: float, avg_cost: float) -> PositionReport:
     item = session.ib.wrapper.portfolio[account].get(contract.conId)
+    held = terms.number(quantity)
+    if held is None:
+        raise UnreadableReply(f"{session.options.broker}: a position of {contract.symbol} without its size: {quantity}")
     return PositionReport(
         symbol=terms.symbol_of(contract),
-        quantity=terms.number(quantity) or Decimal(0),
+        quantity=held,
         avg_price=terms.number(avg_cost),
         market_value=terms.number(item.marketValue) if item else None,
         unrealized_pnl=terms.number(item.unrealizedPNL) if item else None,

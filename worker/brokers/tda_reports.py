@@ -244,9 +244,12 @@ def position_reports(raw: Raw, account_key: str) -> list[PositionReport]:
 def _position(row: Raw, account_id: str) -> PositionReport:
     gains = [number(row.get(key)) for key in ("longOpenProfitLoss", "shortOpenProfitLoss")]
     known = [gain for gain in gains if gain is not None]
+    sizes = [number(row.get(key)) for key in ("longQuantity", "shortQuantity")]
+    if sizes == [None, None]:
+        raise ValueError("a position without its size")
     return PositionReport(
         symbol=from_wire(row["instrument"]["symbol"]),
-        quantity=(number(row.get("longQuantity")) or Decimal(0)) - (number(row.get("shortQuantity")) or Decimal(0)),
+        quantity=(sizes[0] or Decimal(0)) - (sizes[1] or Decimal(0)),
         avg_price=number(row.get("averagePrice")),
         market_value=number(row.get("marketValue")),
         unrealized_pnl=sum(known, Decimal(0)) if known else None,

@@ -23,6 +23,7 @@ COMMON_KINDS = frozenset(
         "partial",  # half is filled, the rest rests
         "reject_after_accept",  # accepted, rejected a moment later
         "status",  # HTTP doors: answer options.status; options.accepted takes the order first
+        "half",  # a reading's answer ends in the middle; with option cut, the connection as well
         "rate_limit",  # HTTP doors: at most options per_minute calls
     }
 )

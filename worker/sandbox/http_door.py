@@ -87,7 +87,8 @@ class HttpDoor(ABC):
     """A loopback HTTP server in front of the market that can be told to misbehave.
 
     Faults honoured for every door, by kind (options in brackets): `refuse` [code, text, status], `hang`, `accept_hang`,
-    `accept_drop`, `status` [status, html, accepted, operation], `slow` [seconds, operation], `down`, `disconnect`,
+    `accept_drop`, `half` [cut, operation], `status` [status, html, accepted, operation],
+    `slow` [seconds, operation], `down`, `disconnect`,
     `rate_limit` [per_minute]. `hang`, `accept_hang` and `accept_drop` also take [operation] to hit another call.
     """
 
@@ -251,6 +252,9 @@ class HttpDoor(ABC):
                 return await self._drop(request)
             if self.take("accept_hang", operation, symbol):
                 return await self._hang(request)
+            half = self.take("half", operation) if request.method == "GET" else None
+            if half is not None:
+                return await self._halve(request, response, cut=bool(half.options.get("cut")))
         slow = self.take("slow", operation, symbol)
         if slow is not None:
             await self._wait(request, float(slow.options.get("seconds", 1.0)))
@@ -269,6 +273,17 @@ class HttpDoor(ABC):
             page = HTML.format(status, text or web_reason(status))
             return web.Response(status=status, text=page, content_type="text/html")
         return self.failure(status, text, fault.options.get("code"))
+
+    async def _halve(self, request: web.Request, response: web.StreamResponse, *, cut: bool) -> web.StreamResponse:
+        """Answer with the first half; the rest is lost on its way, or was never written."""
+        body = bytes(getattr(response, "body", b"") or b"")
+        half = web.StreamResponse(status=response.status, headers={"Content-Type": "application/json"})
+        half.content_length = len(body) if cut else len(body) // 2
+        await half.prepare(request)
+        await half.write(body[: len(body) // 2])
+        if cut and request.transport is not None:
+            request.transport.close()
+        return half
 
     async def _hang(self, request: web.Request) -> web.StreamResponse:
         await self._wait(request, float("inf"))

@@ -72,7 +72,7 @@ class TwsDoor:
 
     Faults: all of `COMMON_KINDS` but the HTTP ones, and all of `TWS_KINDS`. `refuse`, `hang`, `accept_hang`,
     `accept_drop`, `slow` and `error_code` strike at placeOrder; with `operation` set (cancel, open_orders, executions,
-    completed, positions, account, contract, quote, bars) `hang`, `slow` and `error_code` strike there instead.
+    completed, positions, account, contract, quote, bars) `hang`, `slow`, `half` and `error_code` strike there instead.
     """
 
     def __init__(self, market: Market, name: str = "ibkr") -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from worker.sandbox import tws_messages as messages
 from worker.sandbox.market import Position
@@ -18,7 +18,25 @@ if TYPE_CHECKING:
     from worker.sandbox.tws import Session, TwsDoor
 
 Handler = Callable[["Session", Fields], None]
+#: Faults that strike at a request, if they name its operation.
+_FAULTS = ("hang", "slow", "error_code", "half")
+#: The messages that say that a listing is complete: open orders, executions, positions, completed orders.
+_ENDS = frozenset({53, 55, 62, 102})
 _NO_SECURITY = "No security definition has been found for the request"
+
+
+class _Half:
+    """A client whose listings never come to their end."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def answer(self, *frames: bytes) -> None:
+        """Send rows, but not the message that ends them."""
+        self._session.answer(*(f for f in frames if int(f[4:].split(b"\0", 1)[0]) not in _ENDS))
 
 
 class Requests:
@@ -63,11 +81,15 @@ class Requests:
         operation, handler = self._handlers[kind]
         fault = None
         if operation not in ("place", "cancel"):
-            fault = self._market.faults.take_aimed(self._door.name, ("hang", "slow", "error_code"), operation)
+            fault = self._market.faults.take_aimed(self._door.name, _FAULTS, operation)
         if fault is not None and fault.kind == "slow":
             self._door.later(float(fault.options.get("seconds", 1.0)), partial(handler, session, fields))
         elif fault is not None and fault.kind == "error_code":
             self._fail(session, kind, fields, fault.options)
+        elif fault is not None and fault.kind == "half":
+            handler(cast("Session", _Half(session)), fields)
+            if fault.options.get("cut"):
+                session.close()
         elif fault is None:
             handler(session, fields)
 

@@ -81,7 +81,8 @@ class Desk(ABC):
     lost_sends: ClassVar[Sequence[Trouble]] = (Trouble("hang"),)
     #: As `lost_answers`, of a replace; empty where the broker has none.
     lost_changes: ClassVar[Sequence[Trouble]] = ()
-    #: Troubles that keep a reading from being complete, by reading: find, orders, fills, quote, bars, positions.
+    #: Troubles that keep a reading from being complete, by reading: find, open (orders), orders (closed ones as well),
+    #: fills, quote, bars, positions.
     unreadable: ClassVar[Mapping[str, Sequence[Trouble]]]
     #: Faults that make the broker say things twice.
     repeats: ClassVar[Sequence[str]] = ()

@@ -89,21 +89,25 @@ def test_c78_fills_before_the_time_asked_for_are_left_out(desk: Desk) -> None:
     assert list(desk.broker.get_fills(now() + timedelta(hours=1))) == []
 
 
-@pytest.mark.parametrize("reading", ["orders", "fills"])
+@pytest.mark.parametrize("reading", ["open", "orders", "fills"])
 def test_c79_a_listing_that_fails_is_an_error_and_never_a_short_list(
     cold_desk: Desk, reading: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """C79 A listing that fails is an error, never a short or an empty list.
 
-    Given: one after another, every part of the listing does not answer, or answers nonsense.
+    Given: one after another, every part of the listing does not answer, answers nonsense, or breaks off in the middle.
     Then: BrokerError each time.
     """
     cold_desk.hasten(monkeypatch)
     broker = cold_desk.broker
     broker.connect()
     cold_desk.place(resting())
-    fills, since = reading == "fills", now() - SLACK
-    read = lambda: broker.get_fills(since) if fills else broker.get_orders(open_only=False, since=since)  # noqa: E731
+    since = now() - SLACK
+    read = {
+        "open": broker.get_orders,
+        "orders": lambda: broker.get_orders(open_only=False, since=since),
+        "fills": lambda: broker.get_fills(since),
+    }[reading]
     for trouble in cold_desk.unreadable[reading]:
         cold_desk.trouble(trouble)
         with pytest.raises(BrokerError):
