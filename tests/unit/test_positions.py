@@ -1,0 +1,385 @@
+"""Whether our books explain a broker's positions: baselines, fills of ours and of others, locks, and who may judge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from sqlalchemy import delete, insert, select, update
+
+from models.database import Database
+from models.errors import BrokerError, NotFound
+from models.reports import AccountReport, FillReport, PositionReport
+from models.settings import Settings, TimingSettings
+from models.tables import (
+    attempts,
+    external_fills,
+    fills,
+    leases,
+    orders,
+    position_baselines,
+    position_events,
+    position_ledgers,
+    position_locks,
+    position_snapshots,
+)
+from models.vocabulary import Side
+from worker import positions as module
+from worker.clock import Stopwatch, elapsed, utcnow
+from worker.external import External
+from worker.health import Fence, Identity, Pulse
+from worker.locks import Locks
+from worker.positions import Positions, unlock
+
+BROKER = "alpaca"
+
+
+class Paper:
+    """As much of a broker as a reading of positions asks."""
+
+    name = BROKER
+
+    def __init__(self) -> None:
+        self.held: dict[str, int] = {}
+        self.while_reading: Callable[[], None] = lambda: None
+
+    def get_positions(self) -> list[PositionReport]:
+        found = [PositionReport(symbol=s, quantity=Decimal(q)) for s, q in self.held.items() if q]
+        self.while_reading()
+        return found
+
+    def get_account_info(self) -> AccountReport:
+        raise BrokerError("the account cannot be read")
+
+
+class Desk:
+    """Positions over a fresh database, led by `me`."""
+
+    def __init__(self, database: Database, timing: TimingSettings) -> None:
+        # Three readings one after another decide: how long a difference lasts is a matter of `judge`.
+        self.timing = timing.model_copy(update={"lock_after": 0.0})
+        self.database, self.paper, self.complete = database, Paper(), True
+        self.me = Identity(BROKER)
+        self.pulse = Pulse(database, self.me, self.timing)
+        self.pulse.beat()
+        self.positions = self.make()
+        self.external = External(database, BROKER)
+        self._numbers = iter(range(1000))
+
+    def make(self) -> Positions:
+        paper: Any = self.paper
+        fence = Fence(self.me, self.timing)
+        return Positions(self.database, paper, self.me.name, self.timing, fence, lambda: self.complete)
+
+    def read(self, times: int = 1, **held: int) -> None:
+        self.paper.held.update(held)
+        for _ in range(times):
+            self.positions.read()
+
+    def fill(self, symbol: str, side: str, quantity: int, *, outcome: str = "accepted", age_s: float = 10.0) -> str:
+        """Book a fill of ours, recorded so long ago."""
+        name, at = f"o{next(self._numbers)}", utcnow() - timedelta(seconds=age_s)
+        with self.database.write() as connection:
+            connection.execute(
+                insert(orders).values(
+                    client_order_id=name, symbol=symbol, side=side, quantity=quantity, filled_quantity=quantity,
+                    status="filled", broker=BROKER, body_hash="x", available_at=at, created_at=at, updated_at=at,
+                    attempt_no=1,
+                )
+            )  # fmt: skip
+            connection.execute(
+                insert(attempts).values(
+                    client_order_id=name, attempt_no=1, broker=BROKER, broker_client_order_id=name, outcome=outcome,
+                    broker_order_id=f"b-{name}", worker="w", started_at=at, lease_until=at,
+                )
+            )  # fmt: skip
+            if outcome == "accepted":
+                connection.execute(
+                    insert(fills).values(
+                        broker=BROKER, execution_id=f"e-{name}", client_order_id=name, attempt_no=1, quantity=quantity,
+                        price=1, filled_at=at, recorded_at=at, late=False,
+                    )
+                )  # fmt: skip
+        return name
+
+    def others_fill(self, symbol: str, side: Side, quantity: int, order: str = "x", age_s: float = 10.0) -> None:
+        report = FillReport(
+            execution_id=f"x{next(self._numbers)}", quantity=Decimal(quantity), price=Decimal(1), filled_at=utcnow(),
+            symbol=symbol, side=side, broker_order_id=order,
+        )  # fmt: skip
+        self.external.note([report])
+        with self.database.write() as connection:
+            old = utcnow() - timedelta(seconds=age_s)
+            mine = external_fills.c.execution_id == report.execution_id
+            connection.execute(update(external_fills).where(mine).values(recorded_at=old))
+
+    def _rows(self, query: Any) -> list[Any]:
+        with self.database.read() as connection:
+            return list(connection.execute(query).all())
+
+    def locks(self) -> dict[str, tuple[int, int]]:
+        p = position_locks.c
+        return {s: (int(e), int(f)) for s, e, f in self._rows(select(p.symbol, p.expected, p.found))}
+
+    def baselines(self) -> dict[str, int]:
+        b = position_baselines.c
+        return {s: int(q) for s, q in self._rows(select(b.symbol, b.quantity)) if q}
+
+    def snapshot(self) -> dict[str, int]:
+        p = position_snapshots.c
+        return {s: int(q) for s, q in self._rows(select(p.symbol, p.quantity))}
+
+    def journal(self) -> list[tuple[str, str]]:
+        e = position_events.c
+        return [(s, k) for s, k in self._rows(select(e.symbol, e.kind).order_by(e.id))]
+
+
+@pytest.fixture
+def desk(database: Database, settings: Settings) -> Desk:
+    return Desk(database, settings.timing)
+
+
+def test_what_is_there_at_first_is_the_baseline_and_locks_nothing(desk: Desk) -> None:
+    desk.read(5, KO=40, TSLA=-3)
+    assert desk.baselines() == {"KO": 40, "TSLA": -3}
+    assert desk.locks() == {}
+    assert desk.snapshot() == {"KO": 40, "TSLA": -3}
+
+
+def test_fills_of_ours_and_of_others_explain_what_they_made(desk: Desk) -> None:
+    desk.read(KO=40)
+    desk.fill("KO", "sell", 15)
+    desk.fill("PEP", "buy", 7)
+    desk.others_fill("KO", Side.BUY, 2)
+    desk.fill("TSLA", "sell_short", 4)
+    desk.read(5, KO=27, PEP=7, TSLA=-4)
+    assert desk.locks() == {}
+    assert desk.positions.doubts == {}
+
+
+def test_a_difference_locks_after_three_readings_and_ends_when_it_is_explained(desk: Desk) -> None:
+    desk.read(KO=40)
+    desk.read(2, KO=80)
+    assert desk.locks() == {}
+    desk.read()
+    assert desk.locks() == {"KO": (40, 80)}
+    desk.read(KO=90)
+    assert desk.locks() == {"KO": (40, 90)}  # it is kept up to date
+    desk.others_fill("KO", Side.BUY, 50)  # the listing was late
+    desk.read()
+    assert desk.locks() == {}
+    assert desk.journal() == [("KO", "locked"), ("KO", "explained")]
+
+
+def test_a_position_that_is_gone_locks_too(desk: Desk) -> None:
+    desk.read(KO=40)
+    desk.read(3, KO=0)
+    assert desk.locks() == {"KO": (40, 0)}
+
+
+def test_readings_count_only_while_executions_can_be_read(desk: Desk) -> None:
+    desk.read(KO=40)
+    desk.complete = False
+    desk.read(9, KO=50)
+    assert desk.locks() == {}
+    desk.complete = True
+    desk.read(2)
+    assert desk.locks() == {"KO": (40, 50)}
+
+
+@pytest.mark.parametrize("outcome", ["sending", "unknown"])
+def test_nothing_is_judged_where_an_order_of_ours_is_under_way(desk: Desk, outcome: str) -> None:
+    desk.read(KO=40)
+    name = desk.fill("KO", "buy", 5, outcome=outcome)
+    desk.read(9, KO=45)
+    assert desk.locks() == {}
+    with desk.database.write() as connection:
+        mine = attempts.c.client_order_id == name
+        connection.execute(update(attempts).where(mine).values(outcome="absent"))
+    desk.read(3)
+    assert desk.locks() == {"KO": (40, 45)}
+
+
+def test_nothing_is_judged_right_after_a_fill(desk: Desk) -> None:
+    desk.timing = desk.timing.model_copy(update={"lock_after": 5.0})
+    desk.positions = desk.make()
+    desk.read(KO=40)
+    desk.fill("KO", "buy", 5, age_s=0.0)
+    desk.read(5, KO=40)  # the broker's position is behind
+    assert desk.positions.doubts == {}
+    desk.read(KO=45)
+    assert desk.positions.doubts == {}
+
+
+def test_the_baseline_waits_where_something_is_under_way_at_first(desk: Desk) -> None:
+    name = desk.fill("KO", "buy", 5, outcome="unknown")
+    desk.read(KO=45, PEP=1)
+    assert desk.baselines() == {"PEP": 1}
+    with desk.database.write() as connection:
+        mine = attempts.c.client_order_id == name
+        connection.execute(update(attempts).where(mine).values(outcome="absent"))
+    desk.read(4)
+    assert desk.baselines() == {"KO": 45, "PEP": 1}
+    assert desk.locks() == {}
+
+
+def test_history_before_the_first_reading_is_no_surprise(desk: Desk) -> None:
+    """A corro that traded before it kept these books."""
+    desk.fill("KO", "buy", 30, age_s=86_400)
+    desk.fill("KO", "buy", 5)
+    desk.read(5, KO=35)
+    desk.fill("KO", "sell", 35)
+    desk.read(5, KO=0)
+    assert desk.locks() == {}
+
+
+def test_old_fills_are_folded_so_that_history_may_be_deleted(desk: Desk) -> None:
+    desk.read(KO=40)
+    old = desk.fill("KO", "buy", 5, age_s=3600)
+    desk.others_fill("KO", Side.SELL, 1, age_s=3600)
+    desk.fill("KO", "buy", 2)
+    desk.read(2, KO=46)
+    assert desk.baselines() == {"KO": 44}
+    with desk.database.write() as connection:
+        connection.execute(delete(fills).where(fills.c.client_order_id == old))
+        connection.execute(delete(external_fills))
+    desk.read(5)
+    assert desk.locks() == {}
+    assert desk.positions.doubts == {}
+
+
+def test_others_fills_that_turn_out_to_be_ours_count_once(desk: Desk) -> None:
+    desk.read(KO=40)
+    desk.others_fill("KO", Side.BUY, 5, order="b-o1", age_s=3600)
+    desk.read(2, KO=45)
+    assert desk.baselines() == {"KO": 45}  # folded as another's
+    name = desk.fill("KO", "buy", 5)
+    with desk.database.write() as connection:
+        mine = attempts.c.client_order_id == name
+        connection.execute(update(attempts).where(mine).values(broker_order_id="b-o1"))  # adopted
+    desk.read(5)
+    assert desk.locks() == {}
+    assert desk.baselines() == {"KO": 40}
+
+
+def test_unlocking_takes_what_the_broker_shows_and_keeps_who_and_why(desk: Desk) -> None:
+    desk.read(KO=40)
+    desk.read(3, KO=80)
+    row = unlock(desk.database, BROKER, "KO", by="ana", reason="split 2:1")
+    assert (row["expected"], row["found"]) == (40, 80)
+    desk.fill("KO", "sell", 10)
+    desk.read(5, KO=70)
+    assert desk.locks() == {}
+    e = position_events.c
+    assert desk._rows(select(e.kind, e.by, e.reason))[-1] == ("unlocked", "ana", "split 2:1")
+    with pytest.raises(NotFound):
+        unlock(desk.database, BROKER, "KO", by="ana", reason="again")
+
+
+# -- WHO MAY JUDGE ---
+def test_a_worker_that_does_not_lead_stores_but_does_not_judge(desk: Desk) -> None:
+    desk.read(KO=40)
+    with desk.database.write() as connection:
+        connection.execute(update(leases).values(holder="somebody else"))
+    desk.read(9, KO=80)
+    assert desk.locks() == {}
+    assert desk.snapshot() == {"KO": 80}
+
+
+def test_a_leader_that_slept_between_reading_and_writing_writes_nothing_old(desk: Desk) -> None:
+    desk.read(KO=40)
+    desk.read(2, KO=80)  # one more would lock
+    other = Desk(desk.database, desk.timing)
+
+    def sleep() -> None:
+        with desk.database.write() as connection:
+            connection.execute(update(leases).values(holder=other.me.name, until=utcnow() + timedelta(seconds=6)))
+        other.pulse.beat()
+        other.read(KO=41)
+
+    desk.paper.while_reading = sleep
+    desk.read()
+    assert desk.locks() == {}
+    assert desk.snapshot() == {"KO": 41}
+
+
+def test_a_lease_that_was_lost_and_won_back_does_not_revive_an_old_reading(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fence = Fence(desk.me, desk.timing)
+    watch = Stopwatch()
+    with desk.database.write() as connection:
+        assert fence.holds(connection, watch)
+        connection.execute(update(leases).values(until=utcnow() - timedelta(seconds=1)))
+        assert not fence.holds(connection, watch)  # over, though nobody else has it
+        connection.execute(update(leases).values(until=utcnow() + timedelta(seconds=6)))
+        assert fence.holds(connection, watch)
+        connection.execute(update(leases).values(holder="somebody else"))
+        assert not fence.holds(connection, watch)
+        connection.execute(update(leases).values(holder=desk.me.name))
+        later = elapsed() + desk.timing.leader_lease + 1
+        monkeypatch.setattr("worker.clock.elapsed", lambda: later)
+        assert not fence.holds(connection, watch)
+        assert fence.holds(connection, Stopwatch())
+
+
+def test_positions_are_read_sooner_while_there_are_doubts(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.read(KO=40)
+    began = elapsed()
+    monkeypatch.setattr(module, "elapsed", lambda: began + 5)
+    assert not desk.positions.is_due()
+    desk.read(KO=41)
+    monkeypatch.setattr(module, "elapsed", lambda: began + 10)
+    assert desk.positions.is_due()
+
+
+# -- WHAT A CLAIM SEES ---
+@pytest.mark.parametrize(
+    ("symbol", "side", "quantity", "passes"),
+    [
+        ("PEP", "buy", 99, True),
+        ("KO", "buy", 1, False),
+        ("KO", "sell", 80, True),
+        ("KO", "sell", 81, False),
+        ("KO", "sell_short", 1, False),
+        ("KO", "buy_to_cover", 1, False),
+    ],
+)
+def test_an_order_in_a_locked_symbol_is_refused_unless_it_closes(
+    desk: Desk, symbol: str, side: str, quantity: int, passes: bool
+) -> None:
+    desk.read(KO=40)
+    desk.read(3, KO=80)
+    row = {
+        "client_order_id": "new", "symbol": symbol, "side": side, "quantity": Decimal(quantity),
+        "filled_quantity": Decimal(0),
+    }  # fmt: skip
+    with desk.database.read() as connection:
+        refusal = Locks(connection, BROKER).refusal(row)
+    assert (refusal is None) is passes
+    if refusal is not None:
+        assert refusal.code == "position_locked"
+        assert "shows 80, our books explain 40" in str(refusal)
+
+
+def test_closing_orders_share_what_is_there(desk: Desk) -> None:
+    desk.read(KO=40)
+    desk.read(3, KO=80)
+    row = {"symbol": "KO", "side": "sell", "quantity": Decimal(50), "filled_quantity": Decimal(0)}
+    with desk.database.read() as connection:
+        locks = Locks(connection, BROKER)
+        assert locks.refusal(row | {"client_order_id": "a"}) is None
+        assert locks.refusal(row | {"client_order_id": "b"}) is not None  # in the same claim
+    desk.fill("KO", "sell", 50, age_s=0.0)  # sold since the position was read, perhaps
+    with desk.database.read() as connection:
+        assert Locks(connection, BROKER).refusal(row | {"client_order_id": "b"}) is not None
+
+
+def test_the_ledger_remembers_until_when_executions_were_read(desk: Desk) -> None:
+    desk.read(KO=40)
+    at = utcnow()
+    desk.external.read_until(at)
+    assert desk._rows(select(position_ledgers.c.fills_read_at)) == [(at,)]
