@@ -10,30 +10,29 @@ from sqlalchemy import select
 
 from models.history import v_external_fills, v_external_orders
 from models.tables import position_events, position_locks
-from tests.kit import World, eventually, never, outcomes_of
+from tests.kit import Postgres, World, eventually, never, outcomes_of
 from tests.stranger import Stranger
+from worker.positions import unlock
 
 BROKERS = ("alpaca", "ibkr", "tda")
+LIMIT: dict[str, Any] = {"order_type": "limit", "limit_price": "1.00"}
 
 
 @pytest.fixture(scope="module")
-def world(make_world: Callable[..., World], database_url: str | None) -> World:
-    made = make_world(BROKERS, database_url=database_url)
-    for broker in BROKERS:
-        made.control.set_position(broker, "MSFT", 40)  # there before corro came: the baseline
+def world(make_world: Callable[..., World], postgres: Postgres) -> World:
+    """On PostgreSQL; the unit tests of positions and of external orders run on SQLite."""
+    made = make_world(BROKERS, database_url=postgres.fresh(), timing={"lock_after": 1.5, "positions_every": 1.0})
+    made.control.set_position("tda", "MSFT", 40)  # there before corro came: the baseline
     made.start_all()
     return made
 
 
 @pytest.fixture
-def stranger(world: World, request: pytest.FixtureRequest) -> Iterator[Stranger]:
-    made = Stranger(world, request.param)
+def strangers(world: World) -> Iterator[dict[str, Stranger]]:
+    made = {name: Stranger(world, name) for name in BROKERS}
     yield made
-    made.close()
-
-
-def external(world: World, symbol: str) -> list[dict[str, Any]]:
-    return world.history.rows(v_external_orders, symbol=symbol)
+    for stranger in made.values():
+        stranger.close()
 
 
 def locked(world: World, symbol: str) -> list[str]:
@@ -50,39 +49,48 @@ def journal(world: World, symbol: str) -> list[tuple[str, str | None, str | None
 
 
 # -- EXTERNAL ORDERS ---
-@pytest.mark.parametrize("stranger", BROKERS, indirect=True)
-def test_a_live_order_of_somebody_else_is_recorded_and_left_alone(world: World, stranger: Stranger) -> None:
-    symbol = {"alpaca": "KO", "ibkr": "PEP", "tda": "WMT"}[stranger.name]
-    theirs = stranger.place(symbol, "buy", 7, order_type="limit", limit_price="1.00")
-    (row,) = eventually(lambda: external(world, symbol), 15)
-    assert (row["broker"], row["broker_order_id"]) == (stranger.name, theirs.broker_order_id)
-    assert (row["side"], row["quantity"], row["limit_price"], row["status"]) == ("buy", 7, 1, "accepted")
+def test_live_orders_of_somebody_else_are_recorded_and_left_alone(world: World, strangers: dict[str, Stranger]) -> None:
+    def seen() -> dict[str, Any]:
+        return {row["broker"]: row for row in world.history.rows(v_external_orders, symbol="KO")}
 
-    ours = world.send(symbol, "buy", 3, order_type="limit", limit_price="1.00", route=stranger.name)
-    world.wait(ours, "accepted")
-    world.client.cancel(ours.client_order_id)
-    world.wait(ours, "canceled")
-    at_door = {o["quantity"]: o["state"] for o in world.at_doors(symbol=symbol)}
-    assert at_door == {"7": "new", "3": "canceled"}
-    assert [r["broker_order_id"] for r in external(world, symbol)] == [theirs.broker_order_id]
+    theirs = {name: stranger.place("KO", "buy", 7, **LIMIT) for name, stranger in strangers.items()}
+    ours = [world.send("KO", "buy", 3, route=name, **LIMIT) for name in BROKERS]
+    rows = eventually(lambda: len(found := seen()) == 3 and found, 15)
+    assert {name: row["broker_order_id"] for name, row in rows.items()} == {
+        name: report.broker_order_id for name, report in theirs.items()
+    }
+    for row in rows.values():
+        assert (row["side"], row["quantity"], row["limit_price"], row["status"]) == ("buy", 7, 1, "accepted")
+    for order in ours:
+        world.wait(order, "accepted")
+        world.client.cancel(order.client_order_id)
+    for order in ours:
+        world.wait(order, "canceled")
+    states = {(o["door"], o["quantity"]): o["state"] for o in world.at_doors(symbol="KO")}
+    assert states == {(name, size): how for name in BROKERS for size, how in (("7", "new"), ("3", "canceled"))}
 
-    said = world.corro("external", "--symbol", symbol, "--json")
-    assert [r["broker_order_id"] for r in said.json] == [theirs.broker_order_id]
-    # Its owner cancels it: that is seen, too.
-    stranger.cancel(world.request(symbol, "buy", 7, order_type="limit", limit_price="1.00"), theirs)
-    eventually(lambda: external(world, symbol)[0]["status"] == "canceled", 15, lambda: external(world, symbol))
+    said = world.corro("external", "--symbol", "ko", "--broker", "tda", "--json")
+    assert [row["broker_order_id"] for row in said.json] == [theirs["tda"].broker_order_id]
+    for name, stranger in strangers.items():  # their owner cancels them: that is seen, too
+        stranger.cancel(world.request("KO", "buy", 7, **LIMIT), theirs[name])
+    eventually(lambda: {row["status"] for row in seen().values()} == {"canceled"}, 15, seen)
+    assert len(world.history.rows(v_external_orders, symbol="KO")) == 3  # ours were never among them
 
 
-@pytest.mark.parametrize("stranger", BROKERS, indirect=True)
-def test_fills_of_somebody_else_explain_the_position_they_make(world: World, stranger: Stranger) -> None:
-    symbol = {"alpaca": "DIS", "ibkr": "XOM", "tda": "CVX"}[stranger.name]
-    stranger.place(symbol, "buy", 9)
-    (fill,) = eventually(lambda: world.history.rows(v_external_fills, symbol=symbol), 15)
-    assert (fill["broker"], fill["side"], fill["quantity"]) == (stranger.name, "buy", 9)
-    eventually(lambda: [r["filled_quantity"] for r in external(world, symbol)] == [9], 15)
-    never(lambda: locked(world, symbol), 5)
-    assert world.wait(world.send(symbol, "buy", 1, route=stranger.name), "filled")["filled_quantity"] == 1
-    assert len(world.history.rows(v_external_orders, symbol=symbol)) == 1  # ours is not among them
+def test_fills_of_somebody_else_explain_the_position_they_make(world: World, strangers: dict[str, Stranger]) -> None:
+    for stranger in strangers.values():
+        stranger.place("DIS", "buy", 9)
+
+    def filled() -> dict[str, Any]:
+        return {row["broker"]: row["filled_quantity"] for row in world.history.rows(v_external_orders, symbol="DIS")}
+
+    eventually(lambda: filled() == dict.fromkeys(BROKERS, 9), 15, filled)
+    fills = world.history.rows(v_external_fills, symbol="DIS")
+    assert {(f["broker"], f["side"], f["quantity"]) for f in fills} == {(name, "buy", 9) for name in BROKERS}
+    for order in [world.send("DIS", "buy", 1, route=name) for name in BROKERS]:
+        world.wait(order, "filled")
+    never(lambda: locked(world, "DIS"), 4)
+    assert len(world.history.rows(v_external_orders, symbol="DIS")) == 3
 
 
 # -- LOCKS ---
@@ -103,24 +111,24 @@ def test_a_position_out_of_thin_air_locks_the_symbol_there_and_a_person_unlocks_
 
     (lock,) = world.corro("locks", "--json").json
     assert (lock["broker"], lock["symbol"], lock["expected"], lock["found"]) == ("alpaca", "IBM", "5", "10")
-    assert world.corro("unlock", "alpaca", "IBM", "--by", "ana").status == 2
     said = world.corro("unlock", "alpaca", "ibm", "--by", "ana", "--reason", "split 2:1", "--json")
     assert (said.status, said.json["found"]) == (0, "10"), said
     assert world.wait(waiting, "filled", 20)["broker"] == "alpaca"
     assert journal(world, "IBM") == [("locked", None, None), ("unlocked", "ana", "split 2:1")]
-    never(lambda: locked(world, "IBM"), 4)
-    assert world.corro("unlock", "alpaca", "IBM", "--by", "ana", "--reason", "again").status == 1
+    never(lambda: locked(world, "IBM"), 3)
 
 
-@pytest.mark.parametrize("broker", ["ibkr", "tda"])
-def test_a_lock_ends_by_itself_when_the_position_is_explained(world: World, broker: str) -> None:
-    symbol = {"ibkr": "CAT", "tda": "BA"}[broker]
-    world.control.set_position(broker, symbol, 8)
-    eventually(lambda: locked(world, symbol) == [broker], 20)
-    world.control.set_position(broker, symbol, 0)
-    eventually(lambda: not locked(world, symbol), 20)
-    assert journal(world, symbol) == [("locked", None, None), ("explained", None, None)]
-    assert world.wait(world.send(symbol, "buy", 1, route=broker), "filled")
+def test_a_lock_ends_by_itself_when_the_position_is_explained(world: World) -> None:
+    both = ["ibkr", "tda"]
+    for broker in both:
+        world.control.set_position(broker, "CAT", 8)
+    eventually(lambda: locked(world, "CAT") == both, 20)
+    for broker in both:
+        world.control.set_position(broker, "CAT", 0)
+    eventually(lambda: not locked(world, "CAT"), 20)
+    assert [kind for kind, _, _ in journal(world, "CAT")].count("explained") == 2
+    for order in [world.send("CAT", "buy", 1, route=broker) for broker in both]:
+        world.wait(order, "filled")
 
 
 def test_what_only_makes_a_locked_position_smaller_passes(world: World) -> None:
@@ -130,13 +138,19 @@ def test_what_only_makes_a_locked_position_smaller_passes(world: World) -> None:
     too_much = world.send("MSFT", "sell", 11, route="tda")
     eventually(lambda: "locked" in (world.row(too_much.client_order_id)["reason"] or ""), 10)  # type: ignore[index]
     world.client.cancel(too_much.client_order_id)
-    eventually(lambda: world.corro("locks", "--json").json[0]["found"] == "10", 15)
-    assert world.corro("unlock", "tda", "MSFT", "--by", "ana", "--reason", "withdrawn").status == 0
-    never(lambda: locked(world, "MSFT"), 4)
+    world.wait(too_much, "canceled")
+
+    def found() -> list[Any]:
+        with world.database.read() as connection:
+            return list(connection.execute(select(position_locks.c.found)).scalars())
+
+    eventually(lambda: found() == [10], 15, found)
+    unlock(world.database, "tda", "MSFT", by="ana", reason="withdrawn")
+    never(lambda: locked(world, "MSFT"), 3)
 
 
-def test_a_locked_order_keeps_its_terms_or_gets_smaller(world: World) -> None:
-    order = world.send("GE", "buy", 5, order_type="limit", limit_price="1.00", route="ibkr")
+def test_in_a_locked_symbol_a_live_order_may_get_smaller_but_not_bigger(world: World) -> None:
+    order = world.send("GE", "buy", 5, route="ibkr", **LIMIT)
     world.wait(order, "accepted")
     world.control.set_position("ibkr", "GE", 3)
     eventually(lambda: locked(world, "GE") == ["ibkr"], 20)
@@ -148,3 +162,17 @@ def test_a_locked_order_keeps_its_terms_or_gets_smaller(world: World) -> None:
     world.wait(order, "canceled")
     world.control.set_position("ibkr", "GE", 0)
     eventually(lambda: not locked(world, "GE"), 20)
+
+
+# -- THE GATE ---
+def test_positions_that_cannot_be_read_keep_the_gate_closed_after_a_connect(world: World) -> None:
+    worker = world.fleet.processes["alpaca"]
+    world.control.add_fault("alpaca", "status", operation="positions", status=503)
+    world.control.add_fault("alpaca", "down")
+    eventually(lambda: world.state(worker) == "disconnected", 20)
+    world.control.clear_faults("alpaca")
+    world.control.add_fault("alpaca", "status", operation="positions", status=503)
+    order = world.send("PFE", "buy", 1, route="alpaca")
+    never(lambda: world.state(worker) == "ready" or world.whole(order.client_order_id)["attempts"], 3)
+    world.control.clear_faults("alpaca")
+    assert world.wait(order, "filled", 20)["broker"] == "alpaca"
