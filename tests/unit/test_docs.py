@@ -254,7 +254,9 @@ def test_make_targets_exist() -> None:
 
 
 # -- HISTORY ---
-@pytest.mark.parametrize("view", ["v_orders", "v_fills", "v_attempts", "v_latency"])
+@pytest.mark.parametrize(
+    "view", ["v_orders", "v_fills", "v_attempts", "v_latency", "v_external_orders", "v_external_fills"]
+)
 def test_every_column_of_a_view_is_documented_in_order(view: str) -> None:
     text = (ROOT / "docs" / "history.md").read_text()
     section = re.search(rf"^## {view}:.*?\n(.*?)^## ", text, re.MULTILINE | re.DOTALL)
