@@ -336,6 +336,8 @@ leases = Table(
     Column("name", String(64), primary_key=True),
     Column("holder", String(128), nullable=False),
     Column("until", UtcTime, nullable=False),
+    #: Its holder has had it without a break since then: the fencing token of what only the holder may write.
+    Column("since", UtcTime),
 )
 
 halts = Table(
@@ -395,7 +397,7 @@ external_fills = Table(
     Index("ix_external_fills_broker_broker_order_id", "broker", "broker_order_id"),
 )
 
-#: How far the books of a broker's positions are added up: see `worker.positions`.
+#: How far the books of a broker's positions are added up: see `worker.ledgers`.
 position_ledgers = Table(
     "position_ledgers",
     metadata,

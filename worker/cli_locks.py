@@ -27,7 +27,7 @@ def locks(
     """List symbols that are locked at a broker, because it shows a position that nothing explains."""
     from models.history import History
     from models.tables import position_events
-    from worker.positions import locks as in_force
+    from worker.ledgers import locks as in_force
 
     with client() as c:
         found = History(c.database).rows(position_events) if log else in_force(c.database)
@@ -42,7 +42,7 @@ def unlock(
     json: Json = False,
 ) -> None:
     """Let orders in a symbol go to a broker again: the position it shows is right, and counts from now on."""
-    from worker.positions import unlock as take
+    from worker.ledgers import unlock as take
 
     if not reason:
         raise typer.BadParameter("--reason is required: the record keeps what explained this position")

@@ -25,7 +25,7 @@ from worker.connection import Supervisor
 from worker.embedded import EmbeddedQueue
 from worker.execution import Execution
 from worker.fetching import Fetcher
-from worker.health import Fence, Identity, Pulse
+from worker.health import Identity, Pulse
 from worker.leader import Leader
 from worker.loops import Loop
 from worker.positions import Positions
@@ -76,8 +76,7 @@ class Engine:
         self.cancels = Cancels(self.database, self.broker, self.reconciler)
         self.replacements = Replacements(self.database, self.broker, self.me.name, self.execution, self.cancels)
         self.pulse = Pulse(self.database, self.me, timing)
-        fence = Fence(self.me, timing)
-        positions = Positions(self.database, self.broker, self.me.name, timing, fence, self.reconciler.read)
+        positions = Positions(self.database, self.broker, self.me.name, timing, self.pulse, self.reconciler.read)
         self.updates = Updates(self._apply, self.reconciler.external.note)
         self.supervisor = Supervisor(self.broker, timing, lambda: self.leader.after_connect(), self._tell)
         self.leader = Leader(
@@ -89,7 +88,7 @@ class Engine:
             self.cancels,
             self.replacements,
             positions,
-            fence,
+            self.pulse,
             self.supervisor.is_open,
         )
         self.execution.claims.closed = self.supervisor.why_closed

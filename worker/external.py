@@ -16,6 +16,7 @@ What is open is looked at again with the next reading. What was called external 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -30,11 +31,14 @@ from models.database import Database
 from models.reports import DONE, BrokerStatus, CommissionReport, FillReport, OrderReport, Report
 from models.tables import attempts, external_fills, external_orders, orders, position_ledgers
 from models.vocabulary import Outcome
-from worker.clock import utcnow
+from worker.clock import elapsed, utcnow
 
 log = structlog.get_logger()
 
+#: Reports that are looked up at once.
+_AT_ONCE = 1000
 Standing = Literal["ours", "external", "open"]
+_MARK_EVERY_S = 60.0
 #: `last_seen_at` of an order that has not changed is written this often.
 _SEEN_EVERY = timedelta(seconds=60)
 _DONE = [str(status) for status in DONE]
@@ -72,21 +76,26 @@ class External:
 
     def __init__(self, database: Database, broker: str) -> None:
         self.database, self.broker = database, broker
+        self._marked = -math.inf
 
     def note(self, reports: Iterable[Report]) -> bool:
         """Record what is not ours among these; returns False if something had to be left open."""
-        about = [r for r in reports if not isinstance(r, CommissionReport)]
-        commissions = {r.execution_id: r.commission for r in reports if isinstance(r, CommissionReport)}
-        if not about and not commissions:
-            return True
-        with self.database.write() as connection:
-            found = self._sort(connection, about)
-            theirs = [r for r, whose in found if whose == "external"]
-            fresh = self._orders(connection, theirs)
-            self._fills(connection, [f for r in theirs for f in _fills_in(r)])
-            self._commissions(connection, commissions)
-        for row in fresh:
-            log.warning("external_order", **{k: str(row[k]) for k in ("broker", "broker_order_id", "symbol", "status")})
+        given = list(reports)
+        about = [r for r in given if not isinstance(r, CommissionReport)]
+        commissions = {r.execution_id: r.commission for r in given if isinstance(r, CommissionReport)}
+        # Most readings hold nothing that is not ours: those take no write lock.
+        with self.database.read() as connection:
+            chunks = (about[at : at + _AT_ONCE] for at in range(0, len(about), _AT_ONCE))
+            found = [pair for chunk in chunks for pair in self._sort(connection, chunk)]
+        if theirs := [r for r, whose in found if whose == "external"]:
+            with self.database.write() as connection:
+                fresh = self._orders(connection, theirs)
+                self._fills(connection, [f for r in theirs for f in _fills_in(r)])
+            for row in fresh:
+                words = {key: str(row[key]) for key in ("broker", "broker_order_id", "symbol", "status")}
+                log.warning("external_order", **words)
+        if commissions:
+            self._commissions(commissions)
         return all(whose != "open" for _, whose in found)
 
     def _sort(
@@ -198,17 +207,21 @@ class External:
             key = (o.broker == self.broker) & (o.broker_order_id == id_)
             connection.execute(update(external_orders).where(key & less).values(filled_quantity=round(total, 9)))
 
-    def _commissions(self, connection: Connection, commissions: dict[str, Decimal]) -> None:
-        for execution_id, commission in commissions.items():
-            key = (external_fills.c.broker == self.broker) & (external_fills.c.execution_id == execution_id)
-            connection.execute(update(external_fills).where(key).values(commission=commission))
+    def _commissions(self, commissions: dict[str, Decimal]) -> None:
+        with self.database.write() as connection:
+            for execution_id, commission in commissions.items():
+                key = (external_fills.c.broker == self.broker) & (external_fills.c.execution_id == execution_id)
+                connection.execute(update(external_fills).where(key).values(commission=commission))
 
     # -- READ ---
     def read_until(self, at: datetime) -> None:
         """Remember that every execution before a time has been read and booked, as ours or as external."""
+        if elapsed() - self._marked < _MARK_EVERY_S:
+            return  # the next reading overlaps by more than that
         mine = position_ledgers.c.broker == self.broker
         with self.database.write() as connection:
-            connection.execute(update(position_ledgers).where(mine).values(fills_read_at=at))
+            done = connection.execute(update(position_ledgers).where(mine).values(fills_read_at=at)).rowcount
+        self._marked = elapsed() if done else -math.inf
 
     def vanished(self, listed: Collection[str | None]) -> tuple[list[str], datetime | None]:
         """Return external orders that were live and are not among the open ones any more, and when the first began."""

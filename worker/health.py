@@ -15,13 +15,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, case, delete, insert, literal, select, update
 from sqlalchemy.exc import IntegrityError
 
 from models.database import Database
 from models.settings import TimingSettings
-from models.tables import leases, workers
-from worker.clock import Stopwatch, utcnow
+from models.tables import UtcTime, leases, workers
+from worker.clock import utcnow
 
 
 def boot_id() -> str:
@@ -78,6 +78,8 @@ class Pulse:
         self.database, self.me, self.timing = database, identity, timing
         self.state, self.detail = "starting", ""
         self.leads = False
+        #: Since when this worker has led without a break; None if it does not.
+        self.tenure: datetime | None = None
         self._started = utcnow()
 
     def beat(self) -> None:
@@ -88,7 +90,30 @@ class Pulse:
             mine = workers.c.worker == self.me.name
             if not connection.execute(update(workers).where(mine).values(**values)).rowcount:
                 connection.execute(insert(workers).values(**self._row(), **values))
-            self.leads = take_lease(connection, f"leader.{self.me.broker}", self.me.name, now, self.timing.leader_lease)
+            self.leads = take_lease(connection, self._lease, self.me.name, now, self.timing.leader_lease)
+            self.tenure = self._tenure(connection) if self.leads else None
+
+    @property
+    def _lease(self) -> str:
+        return f"leader.{self.me.broker}"
+
+    def _tenure(self, connection: Connection, *, lock: bool = False) -> datetime | None:
+        mine = (leases.c.name == self._lease) & (leases.c.holder == self.me.name) & (leases.c.until > utcnow())
+        query = select(leases.c.since).where(mine)
+        return connection.execute(query.with_for_update() if lock else query).scalar()
+
+    def still_leads(self, connection: Connection, tenure: datetime | None) -> bool:
+        """Fence a write that only the leader may do: tell, inside its transaction, whether it still leads.
+
+        `leads` is what the last heartbeat found; a process that was suspended since then believes it still. The lease's
+        row stays locked until the transaction ends, so nobody becomes leader in the middle of it.
+
+        Args:
+            connection: of the transaction.
+            tenure: as `self.tenure` was before it read what it is about to write. Who lost the lease and won it back
+                has another one.
+        """
+        return tenure is not None and self._tenure(connection, lock=True) == tenure
 
     def _row(self) -> dict[str, Any]:
         return {
@@ -113,38 +138,19 @@ class Pulse:
             connection.execute(delete(workers).where(workers.c.heartbeat_at < old))
 
 
-class Fence:
-    """Keeps a former leader from writing what it concluded while it led, or while it was suspended.
-
-    `Pulse.leads` is what the last heartbeat found; a process that was suspended in between believes it still. So what
-    only the leader may write is written in a transaction that looks at the lease itself.
-    """
-
-    def __init__(self, identity: Identity, timing: TimingSettings) -> None:
-        self.me, self.timing = identity, timing
-
-    def holds(self, connection: Connection, watch: Stopwatch) -> bool:
-        """Tell whether this worker leads now, and has led since `watch` was started.
-
-        The lease's row stays locked until the transaction ends, so nobody becomes leader in the middle of it. Who lost
-        the lease and got it back has been without it for at least its length: `watch` is older than that.
-        """
-        mine = (leases.c.name == f"leader.{self.me.broker}") & (leases.c.holder == self.me.name)
-        row = connection.execute(select(leases.c.until).where(mine).with_for_update()).first()
-        return row is not None and row.until > utcnow() and watch.age() < self.timing.leader_lease
-
-
 def take_lease(connection: Connection, name: str, holder: str, now: datetime, seconds: float) -> bool:
     """Take or renew a lease; returns whether `holder` has it."""
     free = (leases.c.name == name) & ((leases.c.holder == holder) | (leases.c.until < now))
     values = {"holder": holder, "until": now + timedelta(seconds=seconds)}
-    if connection.execute(update(leases).where(free).values(**values)).rowcount:
+    unbroken = (leases.c.holder == holder) & (leases.c.until >= now)
+    since = case((unbroken, leases.c.since), else_=literal(now, UtcTime()))
+    if connection.execute(update(leases).where(free).values(**values, since=since)).rowcount:
         return True
     if connection.execute(select(leases.c.name).where(leases.c.name == name)).first():
         return False
     try:
         with connection.begin_nested():
-            connection.execute(insert(leases).values(name=name, **values))
+            connection.execute(insert(leases).values(name=name, since=now, **values))
     except IntegrityError:
         return False
     return True

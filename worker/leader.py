@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 from sqlalchemy import select
@@ -17,9 +17,9 @@ from models.tables import orders
 from models.vocabulary import Status
 from worker.brokers.base import BrokerInterface
 from worker.cancels import Cancels
-from worker.clock import Stopwatch, elapsed, utcnow
+from worker.clock import elapsed, utcnow
 from worker.execution import Execution
-from worker.health import Fence
+from worker.health import Pulse
 from worker.positions import Positions
 from worker.reconcile import Reconciler
 from worker.recording import Aftermath
@@ -46,12 +46,12 @@ class Leader:
         cancels: Cancels,
         replacements: Replacements,
         positions: Positions,
-        fence: Fence,
+        pulse: Pulse,
         is_open: Callable[[], bool],
     ) -> None:
         self.settings, self.timing = settings, settings.timing
         self.database, self.broker = database, broker
-        self.positions, self.fence = positions, fence
+        self.positions, self.pulse = positions, pulse
         self.execution, self.reconciler, self.is_open = execution, reconciler, is_open
         self.cancels, self.replacements = cancels, replacements
         self._due: dict[str, float] = {}
@@ -63,16 +63,16 @@ class Leader:
 
     def stranded(self) -> None:
         """Move queued orders away from brokers whose workers are all dead: queued is provably not sent."""
-        watch, now = Stopwatch(), utcnow()
+        tenure, now = self.pulse.tenure, utcnow()
         old = now - timedelta(seconds=self.timing.strand_after)
         with self.database.read() as connection:
             alive = alive_brokers(connection, now, self.timing.dead_after)
             waiting = select(orders.c.broker).where(orders.c.status == Status.QUEUED, orders.c.available_at <= old)
             dead = set(connection.execute(waiting.distinct()).scalars()) - alive
         for name in dead:
-            self._move_from(name, watch)
+            self._move_from(name, tenure)
 
-    def _move_from(self, name: str, watch: Stopwatch) -> None:
+    def _move_from(self, name: str, tenure: datetime | None) -> None:
         now = utcnow()
         old = now - timedelta(seconds=self.timing.strand_after)
         query = (
@@ -84,7 +84,7 @@ class Leader:
         )
         after = Aftermath()
         with self.database.write() as connection:
-            if not self.fence.holds(connection, watch):
+            if not self.pulse.still_leads(connection, tenure):
                 return  # whoever was dead when we looked may be alive by now
             book = Book.of(connection, query, now)
             for entry in book.entries.values():
@@ -105,10 +105,10 @@ class Leader:
         self.replacements.send()
         pushed = getattr(self.broker, "is_streaming", True)
         every = self.timing.open_orders_every
-        if self._is_due("open_orders", every if pushed else min(every, _WITHOUT_PUSH_S)):
-            self.reconciler.open_orders()
         if self._is_due("others", self.timing.positions_every):
             self.reconciler.read()
+        elif self._is_due("open_orders", every if pushed else min(every, _WITHOUT_PUSH_S)):
+            self.reconciler.open_orders()
         if self.positions.is_due():
             self.positions.read()
 

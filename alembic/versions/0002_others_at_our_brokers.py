@@ -1,4 +1,4 @@
-"""others at our brokers: external orders, position locks, the evidence about unknown outcomes
+"""others at our brokers: external orders, position locks, the evidence of unknown outcomes, tenures
 
 Revision: 0002, after 0001
 
@@ -50,6 +50,8 @@ def _numbered() -> sa.Column[int]:
 def upgrade() -> None:
     with op.batch_alter_table("attempts", schema=None) as batch_op:
         batch_op.add_column(sa.Column("evidence", sa.JSON(none_as_null=True), nullable=True))
+    with op.batch_alter_table("leases", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("since", sa.DateTime(timezone=True), nullable=True))
     op.create_table(
         "external_orders",
         sa.Column("broker", sa.String(length=32), nullable=False),
@@ -144,6 +146,7 @@ def downgrade() -> None:
         op.execute(f"DROP VIEW {view}")
     # Not in a batch: on SQLite that would make the table anew under the other views.
     op.execute("ALTER TABLE attempts DROP COLUMN evidence")
+    op.execute("ALTER TABLE leases DROP COLUMN since")
     op.execute(_OLD_ATTEMPTS)
     for table in (
         "position_events",

@@ -12,7 +12,7 @@ from models.history import v_external_fills, v_external_orders
 from models.tables import position_events, position_locks
 from tests.kit import Postgres, World, eventually, never, outcomes_of
 from tests.stranger import Stranger
-from worker.positions import unlock
+from worker.ledgers import unlock
 
 BROKERS = ("alpaca", "ibkr", "tda")
 LIMIT: dict[str, Any] = {"order_type": "limit", "limit_price": "1.00"}

@@ -28,11 +28,12 @@ from models.tables import (
 )
 from models.vocabulary import Side
 from worker import positions as module
-from worker.clock import Stopwatch, elapsed, utcnow
+from worker.clock import elapsed, utcnow
 from worker.external import External
-from worker.health import Fence, Identity, Pulse
+from worker.health import Identity, Pulse
+from worker.ledgers import unlock
 from worker.locks import Locks
-from worker.positions import Positions, unlock
+from worker.positions import Positions
 
 BROKER = "alpaca"
 
@@ -71,8 +72,7 @@ class Desk:
 
     def make(self) -> Positions:
         paper: Any = self.paper
-        fence = Fence(self.me, self.timing)
-        return Positions(self.database, paper, self.me.name, self.timing, fence, lambda: self.complete)
+        return Positions(self.database, paper, self.me.name, self.timing, self.pulse, lambda: self.complete)
 
     def read(self, times: int = 1, **held: int) -> None:
         self.paper.held.update(held)
@@ -306,24 +306,40 @@ def test_a_leader_that_slept_between_reading_and_writing_writes_nothing_old(desk
     assert desk.snapshot() == {"KO": 41}
 
 
-def test_a_lease_that_was_lost_and_won_back_does_not_revive_an_old_reading(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fence = Fence(desk.me, desk.timing)
-    watch = Stopwatch()
-    with desk.database.write() as connection:
-        assert fence.holds(connection, watch)
-        connection.execute(update(leases).values(until=utcnow() - timedelta(seconds=1)))
-        assert not fence.holds(connection, watch)  # over, though nobody else has it
-        connection.execute(update(leases).values(until=utcnow() + timedelta(seconds=6)))
-        assert fence.holds(connection, watch)
-        connection.execute(update(leases).values(holder="somebody else"))
-        assert not fence.holds(connection, watch)
-        connection.execute(update(leases).values(holder=desk.me.name))
-        later = elapsed() + desk.timing.leader_lease + 1
-        monkeypatch.setattr("worker.clock.elapsed", lambda: later)
-        assert not fence.holds(connection, watch)
-        assert fence.holds(connection, Stopwatch())
+def test_a_lease_that_was_lost_and_won_back_does_not_revive_an_old_reading(desk: Desk) -> None:
+    pulse, other = desk.pulse, Pulse(desk.database, Identity(BROKER), desk.timing)
+    began = pulse.tenure
+
+    def still(tenure: Any) -> bool:
+        with desk.database.write() as connection:
+            return pulse.still_leads(connection, tenure)
+
+    def set_lease(**values: Any) -> None:
+        with desk.database.write() as connection:
+            connection.execute(update(leases).values(**values))
+
+    pulse.beat()
+    assert pulse.tenure == began is not None
+    assert still(began)
+    set_lease(until=utcnow() - timedelta(seconds=1))
+    assert not still(began)  # over, though nobody else has it
+    pulse.beat()
+    assert pulse.leads
+    assert not still(began)  # a tenure with a gap is two
+    began = pulse.tenure
+    assert still(began)
+    set_lease(until=utcnow() - timedelta(seconds=1))
+    other.beat()
+    assert other.leads
+    assert not still(began)
+    pulse.beat()
+    assert (pulse.leads, pulse.tenure) == (False, None)
+    assert not still(pulse.tenure)
+    other.stop()
+    pulse.beat()
+    assert pulse.leads
+    assert still(pulse.tenure)
+    assert not still(began)
 
 
 def test_positions_are_read_sooner_while_there_are_doubts(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
