@@ -75,7 +75,9 @@ def test_the_control_door_moves_prices_positions_and_faults(tmp_path: Path) -> N
         control.clear_faults("tda")
         assert len(control.faults()) == 1
         control.clear_faults()
-        assert control.faults() == control.orders() == control.ledger() == control.duplicates() == []
+        assert control.faults() == control.orders() == control.duplicates() == []
+        (line,) = control.ledger()  # a position out of thin air is in the evidence, too
+        assert (line["event"], line["door"], line["symbol"], line["quantity"]) == ("position", "tda", "AAPL", "100")
         for mistake in (lambda: control.set_price("NOPE", "1"), lambda: control.add_fault("ibkr", "explode")):
             with pytest.raises(requests.HTTPError):
                 mistake()

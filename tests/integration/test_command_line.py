@@ -121,6 +121,7 @@ def test_prices_decide_the_type_and_wait_fails_where_the_order_ends_badly(world:
         (["nonsense"], []),
         (["halt", "--broker", "robinhood"], ["robinhood"]),
         (["worker", "robinhood"], ["robinhood"]),
+        (["unlock", "alpaca", "KO", "--by", "ana"], ["reason"]),
     ],
 )
 def test_wrong_usage_ends_with_status_2_and_says_what_is_wrong(
