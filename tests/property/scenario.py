@@ -97,4 +97,4 @@ class Scenario:
     def holds(self, broker: str, quantity: int) -> None:
         """Give the account a position, and have it read."""
         self.world.ledgers[broker].held["KO"] = Decimal(quantity)
-        self.worker[broker].leader.positions()
+        self.worker[broker].positions.read()

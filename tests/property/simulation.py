@@ -42,6 +42,7 @@ from worker.cancels import Cancels
 from worker.execution import Execution
 from worker.health import Identity, Pulse
 from worker.leader import Leader
+from worker.positions import Positions
 from worker.reconcile import Reconciler
 from worker.recording import Aftermath
 from worker.replacing import Replacements
@@ -200,9 +201,10 @@ class Process:
         self.cancels = Cancels(database, self.seat, self.reconciler)
         self.replacements = Replacements(database, self.seat, self.me.name, self.execution, self.cancels)
         self.pulse = Pulse(database, self.me, settings.timing)
+        self.positions = Positions(database, self.seat, self.me.name, settings.timing, self.pulse, self.reconciler.read)
         self.leader = Leader(
             settings, database, self.seat, self.execution, self.reconciler, self.cancels, self.replacements,
-            self.me.name, self.is_ready,
+            self.positions, self.pulse, self.is_ready,
         )  # fmt: skip
         self.execution.claims.closed = lambda: None if self.is_ready() else "the connection was lost"
         self.seat.updates(lambda report: world.pushed.append((self, report)))
