@@ -299,7 +299,12 @@ class Book:
 
     @classmethod
     def open(
-        cls, connection: Connection, ids: Iterable[str], now: datetime, *, kept: Mapping[str, Entry | None] | None = None
+        cls,
+        connection: Connection,
+        ids: Iterable[str],
+        now: datetime,
+        *,
+        kept: Mapping[str, Entry | None] | None = None,
     ) -> Book:
         """Lock the orders of these ids, in one order of ids so that two books never deadlock.
 
