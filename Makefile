@@ -29,8 +29,9 @@ check: $(VENV)/.dev ## Lint, types, layers, migrations
 bench: $(VENV)/.dev ## Measure the hot path against its floor and its peers
 	@$(BIN)/python -m benchmarks
 
-soak: $(VENV)/.dev ## Long chaos: many kills, many seeds
-	@$(BIN)/python -m pytest -m soak --timeout 3600 tests/chaos
+soak: $(VENV)/.dev ## 100,000 faults, then the table and the three zeros; FAULTS= SEED= WORLD= MINUTES= JSON=
+	@$(BIN)/python -m tests.soak --faults $(or $(FAULTS),100000) --seed $(or $(SEED),1) $(if $(WORLD),--world $(WORLD)) \
+	  $(if $(MINUTES),--minutes $(MINUTES)) $(if $(JSON),--json $(JSON))
 
 lock: $(VENV)/.dev ## Write the lock files anew from pyproject.toml
 	@$(BIN)/python -m pip install -q uv

@@ -22,6 +22,8 @@ log = structlog.get_logger()
 
 #: Seconds a statement waits for a lock or for the server before the database counts as unavailable.
 PATIENCE_S = 5
+#: PostgreSQL's word for it: a standby, or a primary that an operator or a full disk has made read-only.
+_READ_ONLY = "25006"
 _ADVISORY_LOCK = 0x636F72726F  # "corro"
 
 
@@ -95,10 +97,10 @@ def _translated(url: Any) -> Iterator[None]:
 
 
 def _is_outage(error: DBAPIError) -> bool:
-    """Tell an outage (no server, locked file, disk) from a mistake in a statement."""
+    """Tell an outage (no server, locked file, disk, a server that only reads) from a mistake in a statement."""
     from sqlalchemy.exc import InterfaceError, OperationalError
 
-    return isinstance(error, OperationalError | InterfaceError)
+    return isinstance(error, OperationalError | InterfaceError) or getattr(error.orig, "sqlstate", None) == _READ_ONLY
 
 
 def _engine(url: str) -> Engine:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,8 @@ COMMON_KINDS = frozenset(
         "hang",  # request swallowed, never answered, order not taken
         "accept_hang",  # order taken, never answered
         "accept_drop",  # order taken, connection cut before the answer
+        "garbage",  # order taken, the answer is noise
+        "half_reply",  # order taken, the answer ends within: options share (0 to 1) of it is sent
         "disconnect",  # cut every socket of the door once
         "down",  # refuse new connections and cut the old ones until cleared
         "slow",  # options seconds before answering
@@ -53,6 +56,7 @@ HTTP_KINDS = frozenset(
         "stream_silent",
         "duplicate_update",
         "garbage_update",
+        "late_update",  # Alpaca: options seconds, so that others overtake it
         "replace_rejected",  # Alpaca: a replace is answered with 200, and its order rejected a moment later
     }
 )
@@ -81,12 +85,16 @@ class Fault:
 
 
 FaultListener = Callable[[Fault], None]
+#: One time a fault struck: at (seconds since 1970), door, kind, symbol, operation, label (the fault's own option).
+Strike = dict[str, Any]
 
 
 class Faults:
     """The faults in force, oldest first."""
 
     def __init__(self) -> None:
+        #: Every time a fault struck, oldest first: what was only planned is not here.
+        self.struck: list[Strike] = []
         self._faults: list[Fault] = []
         self._added: list[FaultListener] = []
         self._cleared: list[Callable[[], None]] = []
@@ -130,23 +138,32 @@ class Faults:
         self, door: str, kinds: str | Iterable[str], symbol: str | None = None, operation: str | None = None
     ) -> Fault | None:
         """Return the first fault that matches and use up one of its count; None when the door shall behave."""
-        return self._use_up(self.peek(door, kinds, symbol, operation))
+        return self._use_up(self.peek(door, kinds, symbol, operation), door, symbol, operation)
 
     def take_aimed(self, door: str, kinds: Iterable[str], operation: str, symbol: str | None = None) -> Fault | None:
         """Like `take`, but only a fault that names this very operation."""
         found = (f for f in self._faults if f.operation == operation and f.matches(door, kinds, symbol, operation))
-        return self._use_up(next(found, None))
+        return self._use_up(next(found, None), door, symbol, operation)
 
-    def _use_up(self, fault: Fault | None) -> Fault | None:
-        if fault is not None and fault.count is not None:
+    def _use_up(self, fault: Fault | None, door: str, symbol: str | None, operation: str | None) -> Fault | None:
+        if fault is None:
+            return None
+        self.note(fault, door, symbol, operation)
+        if fault.count is not None:
             fault.count -= 1
             if fault.count <= 0:
                 self._faults.remove(fault)
         return fault
 
-    def clear(self, door: str | None = None) -> None:
-        """Remove the faults of one door, or all."""
-        self._faults = [f for f in self._faults if door is not None and f.door != door]
+    def note(self, fault: Fault, door: str, symbol: str | None = None, operation: str | None = None) -> None:
+        """Count a strike; doors call it for the kinds that they obey without `take`."""
+        label, now = fault.options.get("label", fault.kind), time.time()
+        where = {"symbol": symbol or fault.symbol, "operation": operation or fault.operation}
+        self.struck.append({"at": now, "door": door, "kind": fault.kind, **where, "label": label})
+
+    def clear(self, door: str | None = None, kind: str | None = None) -> None:
+        """Remove the faults of one door, of one kind, or all."""
+        self._faults = [f for f in self._faults if (door and f.door != door) or (kind and f.kind != kind)]
         for listener in self._cleared:
             listener()
 
