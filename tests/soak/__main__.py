@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -161,6 +162,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the record there")
     parser.add_argument("--keep", type=Path, help="keep every world's directory there")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     run = Run(options)
     tally = run.go()
     minutes = (time.monotonic() - run.began) / 60

@@ -82,6 +82,8 @@ class Storm:
         self._ties = iter(range(10**9))
         self._told = 0.0
         self._count = 0
+        self._planned: Counter[tuple[str, str]] = Counter()
+        self._struck: Counter[tuple[str, str]] = Counter()
 
     # -- LIFE ---
     def run(self) -> dict[str, Any]:
@@ -159,7 +161,9 @@ class Storm:
         if time.time() - self._told > 1.0:
             self._told = time.time()
             with contextlib.suppress(requests.RequestException):
-                self._count += len(self.world.control.strikes(self._count))
+                news = self.world.control.strikes(self._count)
+                self._struck.update((strike["door"], strike["label"]) for strike in news)
+                self._count += len(news)
             self.tell(self._count + len(self.struck), len(self.intents))
 
     def _under_way(self, before: int) -> int:
@@ -188,8 +192,9 @@ class Storm:
     def _strike_door(self, kinds: tuple[menu.Kind, ...]) -> None:
         door = self.dice.choice(self.brokers)
         kind = menu.draw(self.dice, kinds, door)
-        if kind is None:
-            return
+        if kind is None or self._planned[door, kind.label] > self._struck[door, kind.label]:
+            return  # one at a time: saved up, they would keep a door from ever answering again
+        self._planned[door, kind.label] += 1
         faults = [kind.fault(self.dice, door)]
         if kind.kind == "rollback_next_valid_id":  # told to whoever connects next
             cut = next(k for k in menu.CUTTING if k.kind == "disconnect")

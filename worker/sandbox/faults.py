@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,12 +74,12 @@ class Fault:
     symbol: str | None = None
     operation: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    number: int = 0  # which came first
 
-    def matches(self, door: str, kinds: Iterable[str], symbol: str | None, operation: str | None) -> bool:
+    def matches(self, door: str, symbol: str | None, operation: str | None) -> bool:
         """Tell whether this fault concerns the request described by the arguments."""
         return (
             self.door in (door, "*")
-            and self.kind in kinds
             and (self.symbol is None or self.symbol == symbol)
             and (self.operation is None or operation is None or self.operation == operation)
         )
@@ -95,7 +96,9 @@ class Faults:
     def __init__(self) -> None:
         #: Every time a fault struck, oldest first: what was only planned is not here.
         self.struck: list[Strike] = []
-        self._faults: list[Fault] = []
+        #: By kind and symbol: every call to a door asks a dozen times.
+        self._faults: dict[tuple[str, str | None], list[Fault]] = {}
+        self._numbers = itertools.count()
         self._added: list[FaultListener] = []
         self._cleared: list[Callable[[], None]] = []
 
@@ -122,7 +125,8 @@ class Faults:
             fault.options.setdefault("operation", fault.operation)
         elif isinstance(fault.options.get("operation"), str):
             fault.operation = fault.options["operation"]
-        self._faults.append(fault)
+        fault.number = next(self._numbers)
+        self._faults.setdefault((fault.kind, fault.symbol), []).append(fault)
         for listener in self._added:
             listener(fault)
         return fault
@@ -131,8 +135,7 @@ class Faults:
         self, door: str, kinds: str | Iterable[str], symbol: str | None = None, operation: str | None = None
     ) -> Fault | None:
         """Return the first fault that matches, without using it up."""
-        wanted = (kinds,) if isinstance(kinds, str) else tuple(kinds)
-        return next((f for f in self._faults if f.matches(door, wanted, symbol, operation)), None)
+        return min(self._matching(door, kinds, symbol, operation), key=_age, default=None)
 
     def take(
         self, door: str, kinds: str | Iterable[str], symbol: str | None = None, operation: str | None = None
@@ -142,8 +145,15 @@ class Faults:
 
     def take_aimed(self, door: str, kinds: Iterable[str], operation: str, symbol: str | None = None) -> Fault | None:
         """Like `take`, but only a fault that names this very operation."""
-        found = (f for f in self._faults if f.operation == operation and f.matches(door, kinds, symbol, operation))
-        return self._use_up(next(found, None), door, symbol, operation)
+        found = (f for f in self._matching(door, kinds, symbol, operation) if f.operation == operation)
+        return self._use_up(min(found, key=_age, default=None), door, symbol, operation)
+
+    def _matching(
+        self, door: str, kinds: str | Iterable[str], symbol: str | None, operation: str | None
+    ) -> Iterator[Fault]:
+        for kind in (kinds,) if isinstance(kinds, str) else kinds:
+            for about in (None,) if symbol is None else (None, symbol):
+                yield from (f for f in self._faults.get((kind, about), ()) if f.matches(door, symbol, operation))
 
     def _use_up(self, fault: Fault | None, door: str, symbol: str | None, operation: str | None) -> Fault | None:
         if fault is None:
@@ -152,7 +162,7 @@ class Faults:
         if fault.count is not None:
             fault.count -= 1
             if fault.count <= 0:
-                self._faults.remove(fault)
+                self._faults[fault.kind, fault.symbol].remove(fault)
         return fault
 
     def note(self, fault: Fault, door: str, symbol: str | None = None, operation: str | None = None) -> None:
@@ -163,10 +173,17 @@ class Faults:
 
     def clear(self, door: str | None = None, kind: str | None = None) -> None:
         """Remove the faults of one door, of one kind, or all."""
-        self._faults = [f for f in self._faults if (door and f.door != door) or (kind and f.kind != kind)]
+        kept = [f for f in self.all() if (door and f.door != door) or (kind and f.kind != kind)]
+        self._faults = {}
+        for fault in kept:
+            self._faults.setdefault((fault.kind, fault.symbol), []).append(fault)
         for listener in self._cleared:
             listener()
 
     def all(self) -> list[Fault]:
         """Return the faults in force, oldest first."""
-        return list(self._faults)
+        return sorted((fault for found in self._faults.values() for fault in found), key=_age)
+
+
+def _age(fault: Fault) -> int:
+    return fault.number
