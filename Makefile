@@ -6,10 +6,10 @@ CLIENTS := .venv-clients/.ready
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check bench soak lock clean
+.PHONY: help demo up test check bench soak recovery lock clean
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.runtime ## Run the main job end to end on the embedded default: no account, no server, no docker
 	@$(BIN)/corro demo
@@ -32,6 +32,9 @@ bench: $(VENV)/.dev ## Measure the hot path against its floor and its peers
 soak: $(VENV)/.dev ## 100,000 faults, then the table and the three zeros; FAULTS= SEED= WORLD= MINUTES= JSON=
 	@$(BIN)/python -m tests.soak --faults $(or $(FAULTS),100000) --seed $(or $(SEED),1) $(if $(WORLD),--world $(WORLD)) \
 	  $(if $(MINUTES),--minutes $(MINUTES)) $(if $(JSON),--json $(JSON))
+
+recovery: $(VENV)/.dev ## How long it takes to get well, with the timing of production; TIMES=
+	@$(BIN)/python -m tests.soak.recovery --times $(or $(TIMES),100)
 
 lock: $(VENV)/.dev ## Write the lock files anew from pyproject.toml
 	@$(BIN)/python -m pip install -q uv

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -236,21 +235,3 @@ def open_database(settings: Settings) -> Database:
         database.close()
         raise
     return database
-
-
-def wait_for(database: Database, seconds: float) -> None:
-    """Wait until the database answers.
-
-    Raises:
-        DatabaseUnavailable: it did not within `seconds`.
-    """
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            with database.read() as connection:
-                connection.exec_driver_sql("SELECT 1")
-            return
-        except DatabaseUnavailable:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.2)

@@ -161,6 +161,22 @@ def test_a_database_that_only_reads_is_an_outage_like_any_other(own_postgres: Po
     assert [o["quantity"] for o in world.at_doors(symbol="KO")] == ["2"]
 
 
+def test_a_worker_that_starts_while_its_database_comes_and_goes_waits_for_it(
+    own_postgres: Postgres, new_world: NewWorld
+) -> None:
+    """Status 2 means wrong settings, and nobody starts it again: found by the soak."""
+    world = new_world(["alpaca"], database_url=own_postgres.fresh())
+    own_postgres.stop()
+    worker = world.start("alpaca", ready=False)
+    began = time.monotonic()
+    while time.monotonic() - began < 6:  # it starts somewhere in here
+        own_postgres.start()
+        own_postgres.stop()
+    own_postgres.start()
+    world.wait_ready(worker)
+    world.wait(world.send("KO", "buy", 2), "filled", 20)
+
+
 def test_an_answer_that_could_not_be_recorded_is_read_again(own_postgres: Postgres, new_world: NewWorld) -> None:
     """The database goes away between the send and the record."""
     world = new_world(["alpaca"], database_url=own_postgres.fresh())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import shutil
 import signal
 import subprocess
@@ -113,6 +114,8 @@ class Run:
         status = world.popen.poll()
         if status is None:
             if time.monotonic() - world.heard_at > SILENCE_S:
+                world.heard_at = time.monotonic()  # what it takes to end in order
+                world.popen.send_signal(signal.SIGUSR1)
                 world.popen.terminate()
             return
         self.running.remove(world)
@@ -150,6 +153,12 @@ class Run:
         print(f"\r{line}" if sys.stdout.isatty() else line, end="" if sys.stdout.isatty() else "\n", flush=True)
 
 
+def _cpu_minutes() -> float:
+    """Minutes of one core that the worlds took; the queues' and PostgreSQL's own are not among them."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (used.ru_utime + used.ru_stime) / 60
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make soak", description=__doc__)
     parser.add_argument("--faults", type=int, default=100_000, help="faults that must strike")
@@ -171,7 +180,7 @@ def main() -> int:
     print(
         f"{tally.faults:,} faults struck {struck:,} of {tally.orders:,} orders in {tally.worlds} worlds "
         f"({tally.crossed:,} orders by two kinds or more) in {minutes:.1f} min, "
-        f"{tally.faults / minutes / 60:.0f} faults/s"
+        f"{tally.faults / minutes / 60:.0f} faults/s; {_cpu_minutes():.0f} CPU minutes"
     )
     print(tally.zeros())
     print(f"seed {options.seed}; one world again: make soak SEED={options.seed} WORLD=n")

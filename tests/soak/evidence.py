@@ -188,14 +188,10 @@ def _assign(
             placed[str(noted)].append(entry)
         else:
             open_ends.append((entry, twins))
-    for entry, twins in open_ends:  # a twin that is still waiting for evidence may be this one
-        free = [
-            twin for twin in twins
-            if any(t["broker"] == entry.door and not t["broker_order_id"] for t in tries[twin.client_order_id])
-            and (not entry.counts or not any(e.counts for e in placed[twin.client_order_id]))
-        ]  # fmt: skip
-        if free:
-            placed[free[0].client_order_id].append(entry)
+    for entry, twins in open_ends:
+        owner = _likeliest(entry, twins, tries, placed)
+        if owner is not None:
+            placed[owner].append(entry)
         elif entry.counts:
             verdict.duplicates.append(f"{entry} in {entry.symbol} is one more than the twins asked for")
     for (symbol, quantity), twins in owners.items():
@@ -203,6 +199,25 @@ def _assign(
         if len(alive) > len(twins):
             verdict.duplicates.append(f"{len(twins)} orders for {quantity} {symbol}, but {_at(alive)}")
     return placed
+
+
+def _likeliest(
+    entry: AtDoor, twins: Sequence[Intent], tries: Mapping[str, list[Row]], placed: Mapping[str, list[AtDoor]]
+) -> str | None:
+    """Say which twin an order at a door belongs to, whose number nobody noted: one that has an attempt to spare there.
+
+    Which of them it is makes no difference to the sums; a refusal goes to one that says it was refused.
+    """
+    wanted = ("refused",) if entry.was_refused else ("unknown", "sending", "accepted", "absent", "not_sent")
+    found = []
+    for twin in twins:
+        id_ = twin.client_order_id
+        here = [t for t in tries[id_] if t["broker"] == entry.door and not t["broker_order_id"]]
+        known = [e for e in placed[id_] if e.door == entry.door and e.client_order_id is None]
+        if here and not (entry.counts and any(e.counts for e in placed[id_])):
+            fits = any(t["outcome"] in wanted for t in here)
+            found.append((not fits, len(known), id_))
+    return min(found)[2] if found else None
 
 
 @dataclass

@@ -6,7 +6,7 @@ A fault here is only planned. It counts when the door says that it struck (`Sand
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,7 +82,7 @@ UPDATING = (
     Kind("update lost", ("ibkr",), "swallow_status", 4),
     Kind("update doubled", ("ibkr",), "duplicate_status", 5),
 )
-#: Strike whoever asks next, whatever about.
+#: Strike whoever asks next, whatever about. IB's silence costs its worker ten seconds, so it is rare.
 ASKING = (
     Kind("listing answered 503", HTTP, "status", 4, {"status": 503, "operation": "list"}, operation="list"),
     Kind("listing is garbage", HTTP, "garbage", 4, operation="list"),
@@ -93,8 +93,8 @@ ASKING = (
     Kind("order asked for, half of it", ("alpaca",), "half_reply", 3, {"share": (0.02, 0.98)}, operation="find"),
     Kind("cancel answered 500", HTTP, "status", 1, {"status": 500, "operation": "cancel"}, operation="cancel"),
     Kind("token expired", WITHOUT_IDS, "token_expired", 2),
-    Kind("executions never end", ("ibkr",), "mute_executions", 1),
-    Kind("open orders never come", ("ibkr",), "hang", 1, operation="open_orders"),
+    Kind("executions never end", ("ibkr",), "mute_executions", 0.3),
+    Kind("open orders never come", ("ibkr",), "hang", 0.3, operation="open_orders"),
 )
 #: Strike everything under way at one door.
 CUTTING = (
@@ -105,7 +105,10 @@ CUTTING = (
 )
 
 
-def draw(dice: random.Random, menu: tuple[Kind, ...], door: str) -> Kind | None:
-    """Draw one kind that this door knows; None where it knows none."""
-    known = [kind for kind in menu if door in kind.doors]
-    return dice.choices(known, [kind.weight for kind in known])[0] if known else None
+def draw(dice: random.Random, menu: tuple[Kind, ...], doors: Sequence[str]) -> tuple[Kind, str] | None:
+    """Draw one kind that one of these doors knows, and the door; None where they know none."""
+    known = [kind for kind in menu if set(doors) & set(kind.doors)]
+    if not known:
+        return None
+    kind = dice.choices(known, [kind.weight for kind in known])[0]
+    return kind, dice.choice([door for door in doors if door in kind.doors])

@@ -7,6 +7,7 @@ its victim is the machine's. What struck is counted from what the doors, the que
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import heapq
 import json
 import random
@@ -43,7 +44,7 @@ UNDER_WAY = 160
 #: Seconds until everything must have settled after the last blow.
 SETTLES_S = 90.0
 #: Blows a second.
-BLOWS = {"shoot": 0.10, "suspend": 0.02, "queue": 0.10, "database": 0.05, "cut": 0.15, "ask": 3.0}
+BLOWS = {"shoot": 0.06, "suspend": 0.02, "queue": 0.10, "database": 0.05, "cut": 0.15, "ask": 3.0}
 #: Shares of orders.
 SHARES = {"placing": 0.7, "second": 0.4, "living": 0.45, "updating": 0.65, "copies": 1.3, "cancel": 0.12,
           "twin": 0.04, "sell": 0.08, "resting": 0.08, "dying": 0.10, "message first": 0.05}  # fmt: skip
@@ -190,9 +191,10 @@ class Storm:
                 self._strike_door(menu.CUTTING if hit == "cut" else menu.ASKING)
 
     def _strike_door(self, kinds: tuple[menu.Kind, ...]) -> None:
-        door = self.dice.choice(self.brokers)
-        kind = menu.draw(self.dice, kinds, door)
-        if kind is None or self._planned[door, kind.label] > self._struck[door, kind.label]:
+        drawn = menu.draw(self.dice, kinds, self.brokers)
+        assert drawn is not None
+        kind, door = drawn
+        if self._planned[door, kind.label] > self._struck[door, kind.label]:
             return  # one at a time: saved up, they would keep a door from ever answering again
         self._planned[door, kind.label] += 1
         faults = [kind.fault(self.dice, door)]
@@ -243,9 +245,9 @@ class Storm:
             if nth and dice.random() > SHARES["second"]:
                 return
             for share, kinds in (("placing", menu.PLACING), ("living", menu.LIVING), ("updating", menu.UPDATING)):
-                kind = menu.draw(dice, kinds, door) if dice.random() < SHARES[share] else None
-                if kind is not None:
-                    yield kind.fault(dice, door, wish.symbol)
+                drawn = menu.draw(dice, kinds, [door]) if dice.random() < SHARES[share] else None
+                if drawn is not None:
+                    yield drawn[0].fault(dice, door, wish.symbol)
 
     def _submit(self, wishes: list[OrderRequest]) -> None:
         try:
@@ -336,6 +338,7 @@ class Storm:
     # -- THE END ---
     def _settle(self) -> Verdict:
         """Stop the blows, let everything come back, and look until nothing is open or the time is over."""
+        self.crew.calm()
         self.outages.end()
         self.world.control.clear_faults()
         waiting, self._due = self._due, []
@@ -435,6 +438,7 @@ def _utc(at: float) -> Any:
 
 def main(argv: list[str]) -> None:
     """Run one world in a process of its own: seed, number, orders, home; the record goes to HOME/record.json."""
+    faulthandler.register(signal.SIGUSR1)  # where does it hang?
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # everything is brought down in order
     seed, number, orders, home = int(argv[0]), int(argv[1]), int(argv[2]), Path(argv[3])
     with environment({}):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import random
 import shutil
@@ -167,7 +168,7 @@ class Outages:
             return None
         try:
             label, repair = self.dice.choice(kinds)()
-        except (redis.RedisError, sqlite3.Error):
+        except (redis.RedisError, sqlite3.Error, BlockingIOError):
             return None
         self._busy[what] = threading.Thread(target=repair, daemon=True)
         self._busy[what].start()
@@ -194,7 +195,9 @@ class Outages:
 
     def _kill(self, *, wipe: bool = False) -> tuple[str, Callable[[], None]]:
         pid, seconds, queue = self.world.queue_pid(), self.dice.uniform(0.0, 3.0), self.world.fleet.queue
-        with queue._starting():  # a worker that starts just now would revive it in between
+        with (queue.home / "queue.start.lock").open("a") as gate:
+            # A worker that starts just now would revive it in between; one that is suspended there must not stop us.
+            fcntl.flock(gate, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.kill(pid, signal.SIGKILL)
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)

@@ -78,6 +78,14 @@ def test_one_more_than_the_twins_asked_for_is_a_duplicate() -> None:
     assert found([*two, at_door("tda", "c")], (ASKED, TWIN), **books).duplicates
 
 
+def test_a_refusal_belongs_to_the_twin_that_says_so() -> None:
+    refused = attempt("b", broker="tda", outcome="refused", broker_order_id=None)
+    tries = [attempt("a", broker="tda", outcome="not_sent", broker_order_id=None), refused, attempt("a", 2)]
+    books: dict[str, Any] = {"orders": [row("a"), row("b", "rejected", 0)], "attempts": tries, "fills": [fill("a")]}
+    nameless = at_door("tda", None, "rejected", 0, reasons=["refused"])
+    assert found([nameless, at_door(name="a~2")], (ASKED, TWIN), **books).clean
+
+
 @pytest.mark.parametrize(
     "books",
     [
