@@ -6,10 +6,10 @@ CLIENTS := .venv-clients/.ready
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check bench soak mutants lock clean
+.PHONY: help demo up test check bench soak recovery mutants lock clean
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.runtime ## Run the main job end to end on the embedded default: no account, no server, no docker
 	@$(BIN)/corro demo
@@ -29,9 +29,14 @@ check: $(VENV)/.dev ## Lint, types, layers, migrations
 bench: $(VENV)/.dev ## Measure the hot path against its floor and its peers
 	@$(BIN)/python -m benchmarks
 
-soak: $(VENV)/.dev ## Long chaos: many kills, many seeds
-	@$(BIN)/python -m pytest -m soak --timeout 3600 tests/chaos
-	@CORRO_PROPERTY_EXAMPLES=5000 CORRO_PROPERTY_STEPS=60 $(BIN)/python -m pytest --timeout 3600 tests/property/test_claim_protocol.py
+soak: $(VENV)/.dev ## 100,000 faults, then the table and the three zeros; FAULTS= SEED= WORLD= MINUTES= JSON=
+	@$(BIN)/python -m tests.soak --faults $(or $(FAULTS),100000) --seed $(or $(SEED),1) $(if $(WORLD),--world $(WORLD)) \
+	  $(if $(MINUTES),--minutes $(MINUTES)) $(if $(JSON),--json $(JSON))
+	@$(if $(WORLD),:,CORRO_PROPERTY_EXAMPLES=5000 CORRO_PROPERTY_STEPS=60 $(BIN)/python -m pytest --timeout 3600 \
+	  tests/property/test_claim_protocol.py)
+
+recovery: $(VENV)/.dev ## How long it takes to get well, with the timing of production; TIMES=
+	@$(BIN)/python -m tests.soak.recovery --times $(or $(TIMES),100)
 
 mutants: $(VENV)/.dev ## Take each guard away and see that a test fails (docs/mutants.md)
 	@$(BIN)/python tests/mutants/run.py

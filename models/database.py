@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,8 @@ log = structlog.get_logger()
 
 #: Seconds a statement waits for a lock or for the server before the database counts as unavailable.
 PATIENCE_S = 5
+#: PostgreSQL's word for it: a standby, or a primary that an operator or a full disk has made read-only.
+_READ_ONLY = "25006"
 _ADVISORY_LOCK = 0x636F72726F  # "corro"
 
 
@@ -95,10 +96,10 @@ def _translated(url: Any) -> Iterator[None]:
 
 
 def _is_outage(error: DBAPIError) -> bool:
-    """Tell an outage (no server, locked file, disk) from a mistake in a statement."""
+    """Tell an outage (no server, locked file, disk, a server that only reads) from a mistake in a statement."""
     from sqlalchemy.exc import InterfaceError, OperationalError
 
-    return isinstance(error, OperationalError | InterfaceError)
+    return isinstance(error, OperationalError | InterfaceError) or getattr(error.orig, "sqlstate", None) == _READ_ONLY
 
 
 def _engine(url: str) -> Engine:
@@ -234,21 +235,3 @@ def open_database(settings: Settings) -> Database:
         database.close()
         raise
     return database
-
-
-def wait_for(database: Database, seconds: float) -> None:
-    """Wait until the database answers.
-
-    Raises:
-        DatabaseUnavailable: it did not within `seconds`.
-    """
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            with database.read() as connection:
-                connection.exec_driver_sql("SELECT 1")
-            return
-        except DatabaseUnavailable:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.2)

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 import structlog
 from celery.exceptions import Reject
 
-from models.database import Database, open_database, wait_for
+from models.database import Database, open_database
 from models.errors import DatabaseUnavailable
 from models.reports import Report
 from models.settings import Settings
 from producers.bell import Bell
 from worker import brokers
 from worker.cancels import Cancels
-from worker.clock import utcnow
+from worker.clock import Stopwatch, utcnow
 from worker.connection import Supervisor
 from worker.embedded import EmbeddedQueue
 from worker.execution import Execution
@@ -38,6 +39,8 @@ log = structlog.get_logger()
 
 #: Seconds a starting worker waits for its database.
 _DATABASE_START_S = 30.0
+#: Pause between its looks.
+_DATABASE_LOOK_S = 0.2
 #: Pause between tries of a message whose database is away.
 _DATABASE_PAUSE_S = 1.0
 
@@ -154,10 +157,15 @@ class Engine:
             self.replacements.send(ids)
 
     def _open_database(self) -> Database:
-        database = Database(self.settings.database)
-        wait_for(database, _DATABASE_START_S)
-        database.close()
-        return open_database(self.settings)
+        """Open the database; one that is away, or goes away meanwhile, is waited for."""
+        watch = Stopwatch()
+        while True:
+            try:
+                return open_database(self.settings)
+            except DatabaseUnavailable:
+                if watch.age() > _DATABASE_START_S:
+                    raise
+                time.sleep(_DATABASE_LOOK_S)
 
     def _lead(self, *duties: Callable[[], None]) -> Callable[[], None]:
         def work() -> None:

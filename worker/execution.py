@@ -199,6 +199,7 @@ class Execution:
                 if patience.age() > _RECORD_PATIENCE_S:
                     return  # the attempts stay `sending`; reconciliation will ask the broker
                 time.sleep(0.5)
+        reached("after_commit")
         self.finish(after)
 
     def _record(self, answers: Sequence[tuple[Claimed, Answer]]) -> Aftermath:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
+from sqlalchemy import create_engine
 
 from models.errors import DatabaseUnavailable
 from producers.bell import envelope
@@ -132,6 +133,48 @@ def test_without_its_database_nothing_is_recorded_enqueued_or_sent(own_postgres:
     for broker in ("alpaca", "ibkr"):
         world.wait(world.send("KO", "buy", 2, route=broker), "filled", 20)
     assert len(world.at_doors(symbol="KO")) >= 2
+
+
+def test_a_database_that_only_reads_is_an_outage_like_any_other(own_postgres: Postgres, new_world: NewWorld) -> None:
+    """A primary that became a standby, or was made read-only: found by the soak."""
+    world = new_world(["alpaca"], database_url=own_postgres.fresh())
+    world.start("alpaca")
+    resting = world.send("MSFT", "buy", 1, order_type="limit", limit_price="1")
+    world.wait(resting, "accepted")
+    name = world.database.url.database
+    cut = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+    admin = create_engine(own_postgres.url("postgres"), isolation_level="AUTOCOMMIT")
+    try:
+        with admin.connect() as connection:
+            connection.exec_driver_sql(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+            connection.exec_driver_sql(cut)
+            with pytest.raises(DatabaseUnavailable):
+                world.client.submit(world.request("KO", "buy", 1))
+            with pytest.raises(DatabaseUnavailable):
+                world.client.cancel(resting.client_order_id)
+            assert world.client.order(resting.client_order_id).status == "accepted"
+            connection.exec_driver_sql(f"ALTER DATABASE {name} SET default_transaction_read_only = off")
+            connection.exec_driver_sql(cut)
+    finally:
+        admin.dispose()
+    world.wait(world.send("KO", "buy", 2), "filled", 20)
+    assert [o["quantity"] for o in world.at_doors(symbol="KO")] == ["2"]
+
+
+def test_a_worker_that_starts_while_its_database_comes_and_goes_waits_for_it(
+    own_postgres: Postgres, new_world: NewWorld
+) -> None:
+    """Status 2 means wrong settings, and nobody starts it again: found by the soak."""
+    world = new_world(["alpaca"], database_url=own_postgres.fresh())
+    own_postgres.stop()
+    worker = world.start("alpaca", ready=False)
+    began = time.monotonic()
+    while time.monotonic() - began < 6:  # it starts somewhere in here
+        own_postgres.start()
+        own_postgres.stop()
+    own_postgres.start()
+    world.wait_ready(worker)
+    world.wait(world.send("KO", "buy", 2), "filled", 20)
 
 
 def test_an_answer_that_could_not_be_recorded_is_read_again(own_postgres: Postgres, new_world: NewWorld) -> None:

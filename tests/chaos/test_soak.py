@@ -1,60 +1,24 @@
-"""The long run (`make soak`): orders under a rain of faults, many seeds; never in the default run.
-
-`CORRO_SOAK_ROUNDS` says how many rounds; each has its own seed, which the failing one prints.
-"""
+"""One small world of the long run (`make soak`), with a seed of its own: the same storm, the same check."""
 
 from __future__ import annotations
 
-import os
-import random
-from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
 import pytest
 
-from models.vocabulary import LIVE, TERMINAL, Outcome
-from tests.kit import World, eventually
-
-MakeWorld = Callable[..., World]
-ROUNDS = int(os.environ.get("CORRO_SOAK_ROUNDS", "20"))
-SYMBOLS = ("AAPL", "MSFT", "KO", "PEP", "SPY", "QQQ", "WMT", "NVDA")
-FAULTS = (
-    ("alpaca", "accept_drop"), ("alpaca", "refuse"), ("alpaca", "disconnect"), ("alpaca", "hang"),
-    ("ibkr", "accept_drop"), ("ibkr", "refuse"), ("ibkr", "disconnect"), ("ibkr", "swallow_status"),
-)  # fmt: skip
+from tests.soak.storm import Storm
+from tests.soak.tally import Tally
 
 
-@pytest.mark.soak
-@pytest.mark.parametrize("seed", range(ROUNDS))
-def test_whatever_happens_every_share_is_bought_once(make_world: MakeWorld, seed: int) -> None:
-    dice = random.Random(seed)
-    world = make_world(["ibkr", "alpaca"])
-    world.start_all()
-    placed = []
-    for _ in range(6):
-        for broker, kind in dice.sample(FAULTS, 2):
-            world.control.add_fault(broker, kind, count=1)
-        wishes = [
-            world.request(dice.choice(SYMBOLS), "buy", dice.randint(1, 20), route=dice.sample(["ibkr", "alpaca"], 2))
-            for _ in range(dice.randint(1, 40))
-        ]
-        placed += world.client.submit_many(wishes)
-        strike = dice.choice(("kill", "wipe", "nothing"))
-        if strike == "kill":
-            world.kill_all()
-            world.start_all()
-        elif strike == "wipe":
-            world.kill_queue(wipe=True)
-            world.start_queue()
-    world.control.clear_faults()
+@pytest.mark.timeout(150)
+def test_a_storm_doubles_no_order_loses_none_and_tells_no_guess(tmp_path: Path) -> None:
+    tally = Tally()
+    tally.add(Storm(seed=7, number=0, orders=110, home=tmp_path / "w", expires_s=12.0).run())
 
-    def unsettled() -> list[Any]:
-        return [world.whole(o.client_order_id) for o in placed if not _is_settled(world, o.client_order_id)]
-
-    eventually(lambda: not unsettled(), 120, unsettled)
-
-
-def _is_settled(world: World, client_order_id: str) -> bool:
-    whole = world.whole(client_order_id)
-    open_ = [a for a in whole["attempts"] if a["outcome"] in (Outcome.SENDING, Outcome.UNKNOWN)]
-    return whole["status"] in {*map(str, TERMINAL), *map(str, LIVE)} and not open_
+    assert tally.clean, tally.found
+    assert tally.faults > 200
+    assert tally.crossed > 50
+    kinds = {label.partition(": ")[2] or label for label in tally.rows}
+    assert {"message twice", "taken, half an answer", "update lost", "refused"} <= kinds
+    assert any(kind.startswith("worker kill -9") for kind in kinds)
+    assert tally.became["filled elsewhere"], "no order fell back, so nothing of that was tried"

@@ -173,6 +173,31 @@ def test_a_dropped_answer_leaves_the_order_at_the_broker(house: Sandbox, api: An
     assert api.get_order_by_client_order_id("dropped")
 
 
+def test_an_answer_that_is_noise_or_ends_within_leaves_the_order_at_the_broker(house: Sandbox, api: Any) -> None:
+    house.fault("alpaca", "garbage")
+    with pytest.raises(requests.exceptions.JSONDecodeError):
+        bought(api, client_order_id="noise")
+    for share in (0.4, 0.7, 0.97):
+        house.fault("alpaca", "half_reply", share=share)
+        with pytest.raises(requests.exceptions.RequestException):
+            bought(api, client_order_id=f"half-{share}")
+    house.fault("alpaca", "half_reply", operation="list", share=0.9)
+    assert api.get_order_by_client_order_id("half-0.97")
+    with pytest.raises(requests.exceptions.RequestException):
+        api.list_orders()
+    assert house.taken("alpaca") == 4
+    struck = [(s["kind"], s["symbol"], s["operation"]) for s in house.call(lambda: list(house.market.faults.struck))]
+    placed = ("half_reply", "AAPL", "place")
+    assert struck == [("garbage", "AAPL", "place"), placed, placed, placed, ("half_reply", None, "list")]
+
+
+def test_a_late_update_is_overtaken_by_those_behind_it(house: Sandbox, api: Any, updates: Updates) -> None:
+    house.fault("alpaca", "late_update", seconds=0.4)
+    bought(api)
+    eventually(lambda: len(updates.events()) == 3)
+    assert updates.events() == ["new", "fill", "pending_new"]
+
+
 def test_statuses_hit_the_operation_they_are_aimed_at(house: Sandbox, api: Any) -> None:
     house.fault("alpaca", "status", status=504, html=True, accepted=True, operation="place")
     api.list_orders()

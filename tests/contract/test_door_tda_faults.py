@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -144,6 +145,18 @@ def test_hangs_drops_and_accepted_errors(house: Sandbox, client: Client) -> None
     house.fault(client.dialect, "status", status=503, accepted=True, operation="place")
     assert client.place().status_code == 503
     assert house.taken(client.dialect) == 4
+
+
+def test_an_answer_that_ends_within_its_location_names_another_order(house: Sandbox, client: Client) -> None:
+    """The trap: cut at the wrong place it is a whole answer to a careless reader, with a number that is none."""
+    told = set()
+    for percent in range(2, 98, 4):
+        house.fault(client.dialect, "half_reply", share=percent / 100)
+        with contextlib.suppress(requests.exceptions.RequestException):
+            told.add(client.place().headers.get("Location", "").rpartition("/")[2])
+    real = {str(order["orderId"]) for order in client.listed()}
+    assert len(real) == house.taken(client.dialect) == 24
+    assert [number for number in told - real if number and any(r.startswith(number) for r in real)]
 
 
 def test_statuses_can_be_aimed_at_any_operation(house: Sandbox, client: Client) -> None:

@@ -408,6 +408,23 @@ def test_an_order_taken_before_the_cut_is_found_by_its_reference(sdk: Any) -> No
     run(story)
 
 
+def test_noise_and_half_an_answer_leave_the_order_at_the_broker(sdk: Any) -> None:
+    async def story() -> None:
+        async with open_gateway(sdk) as gateway:
+            ib = await gateway.connect()
+            gateway.fault("garbage")
+            noise = gateway.place(ib, orderRef="noise")
+            await eventually(lambda: noise.fills)
+            assert status(noise) == "PendingSubmit"
+            gateway.fault("half_reply")
+            half = gateway.place(ib, orderRef="half")
+            await eventually(lambda: not ib.isConnected())
+            assert status(half) == "PendingSubmit"
+            assert [o.client_order_id for o in gateway.market.orders("ibkr")] == ["noise", "half"]
+
+    run(story)
+
+
 def test_a_refusal_carries_its_code_and_places_nothing(sdk: Any) -> None:
     async def story() -> None:
         async with open_gateway(sdk) as gateway:

@@ -72,6 +72,10 @@ def test_the_control_door_moves_prices_positions_and_faults(tmp_path: Path) -> N
         assert [(f["door"], f["kind"], f["options"]) for f in control.faults()] == [
             ("alpaca", "refuse", {"code": 40310000})
         ]
+        control.add_faults([{"door": "tda", "kind": "down"}, {"door": "tda", "kind": "refuse", "count": 1}])
+        control.clear_faults("tda", "down")
+        assert [f["kind"] for f in control.faults()] == ["refuse", "refuse"]
+        assert [s["kind"] for s in control.strikes()] == ["down"]
         control.clear_faults("tda")
         assert len(control.faults()) == 1
         control.clear_faults()

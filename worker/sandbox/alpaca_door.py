@@ -54,8 +54,8 @@ class AlpacaDoor(HttpDoor):
     """Alpaca in front of the market.
 
     Faults beyond the common ones: `stream_silent`, `duplicate_update`, `garbage_update` [unreadable, replace],
-    `replace_rejected` and `not_found_lag` [seconds]. Operations: account, positions, close, list, place, get, find,
-    replace, cancel, clock, calendar, assets, activities, quote, bars, stream.
+    `late_update` [seconds], `replace_rejected` and `not_found_lag` [seconds]. Operations: account, positions, close,
+    list, place, get, find, replace, cancel, clock, calendar, assets, activities, quote, bars, stream.
     """
 
     def __init__(self, market: Market, name: str = "alpaca") -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -63,6 +63,13 @@ class TradeUpdates:
             odd = _frame("trade_updates", {**self._update(event, order, None), "event": "moon_phase"})
             frames = [GARBAGE if garbage.options.get("unreadable") else odd, *frames]
             frames = frames[:1] if garbage.options.get("replace") else frames
+        late = self._door.take("late_update", symbol=order.symbol)
+        if late is not None:
+            asyncio.get_running_loop().call_later(float(late.options.get("seconds", 1.0)), self._send, frames)
+        else:
+            self._send(frames)
+
+    def _send(self, frames: Sequence[bytes]) -> None:
         for outbox in self._outboxes.values():
             for frame in frames:
                 outbox.put_nowait(frame)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
@@ -42,6 +42,7 @@ class ControlDoor:
             "/orders": self._orders,
             "/accounts": self._accounts,
             "/faults": self._faults,
+            "/strikes": self._strikes,
         }
         app.add_routes([web.get(path, handler) for path, handler in routes.items()])
         app.add_routes(
@@ -87,20 +88,27 @@ class ControlDoor:
     async def _faults(self, _: web.Request) -> web.Response:
         return web.json_response([_plain(asdict(fault)) for fault in self.market.faults.all()])
 
+    async def _strikes(self, request: web.Request) -> web.Response:
+        return web.json_response(self.market.faults.struck[int(request.query.get("since", 0)) :])
+
     # -- CHANGING --
 
     async def _add_fault(self, request: web.Request) -> web.Response:
         body = await request.json()
+        if isinstance(body, list):
+            return web.json_response([_plain(asdict(self._add(one))) for one in body], status=201)
+        return web.json_response(_plain(asdict(self._add(body))), status=201)
+
+    def _add(self, body: Json) -> Fault:
         known = {"door", "kind", "count", "symbol", "operation", "options"}
         if unknown := set(body) - known:
             raise ValueError(f"unknown keys: {', '.join(sorted(unknown))}")
         if body["door"] != "*" and body["door"] not in self._doors:
             raise ValueError(f"unknown door {body['door']!r}")
-        fault = self.market.faults.add(Fault(**body))
-        return web.json_response(_plain(asdict(fault)), status=201)
+        return self.market.faults.add(Fault(**body))
 
     async def _clear_faults(self, request: web.Request) -> web.Response:
-        self.market.faults.clear(request.query.get("door"))
+        self.market.faults.clear(request.query.get("door"), request.query.get("kind"))
         return web.json_response({})
 
     async def _price(self, request: web.Request) -> web.Response:
@@ -235,9 +243,17 @@ class SandboxControl:
         body = {"door": door, "kind": kind, "count": count, "symbol": symbol, "operation": operation}
         return dict(self._call("POST", "/faults", body={**body, "options": options}))
 
-    def clear_faults(self, door: str | None = None) -> None:
-        """Remove the faults of one door, or all."""
-        self._call("DELETE", "/faults", params={"door": door} if door else None)
+    def add_faults(self, faults: Sequence[Json]) -> None:
+        """Put many in force at once: dictionaries with door, kind and what else a fault has."""
+        self._call("POST", "/faults", body=list(faults))
+
+    def strikes(self, since: int = 0) -> list[Json]:
+        """Return every time a fault struck, oldest first, from the given index on."""
+        return list(self._call("GET", "/strikes", params={"since": str(since)}))
+
+    def clear_faults(self, door: str | None = None, kind: str | None = None) -> None:
+        """Remove the faults of one door, of one kind, or all."""
+        self._call("DELETE", "/faults", params={k: v for k, v in (("door", door), ("kind", kind)) if v})
 
     def set_price(self, symbol: str, price: Decimal | str | None) -> Json:
         """Pin a price; None lets it walk again. Returns bid, ask and last."""
@@ -251,7 +267,7 @@ class SandboxControl:
         """Let orders held back by `no_fill` and `partial` be filled."""
         self._call("POST", "/release", body={"door": door})
 
-    def _call(self, method: str, path: str, *, params: Json | None = None, body: Json | None = None) -> Any:
+    def _call(self, method: str, path: str, *, params: Json | None = None, body: Any = None) -> Any:
         answer = requests.request(method, self.base_url + path, params=params, json=body, timeout=self.timeout)
         if answer.status_code == 400:
             raise requests.HTTPError(answer.json().get("error"), response=answer)

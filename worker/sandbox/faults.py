@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +18,8 @@ COMMON_KINDS = frozenset(
         "hang",  # request swallowed, never answered, order not taken
         "accept_hang",  # order taken, never answered
         "accept_drop",  # order taken, connection cut before the answer
+        "garbage",  # order taken, the answer is noise
+        "half_reply",  # order taken, the answer ends within: options share (0 to 1) of it is sent
         "disconnect",  # cut every socket of the door once
         "down",  # refuse new connections and cut the old ones until cleared
         "slow",  # options seconds before answering
@@ -54,6 +58,7 @@ HTTP_KINDS = frozenset(
         "stream_silent",
         "duplicate_update",
         "garbage_update",
+        "late_update",  # Alpaca: options seconds, so that others overtake it
         "replace_rejected",  # Alpaca: a replace is answered with 200, and its order rejected a moment later
     }
 )
@@ -70,25 +75,31 @@ class Fault:
     symbol: str | None = None
     operation: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    number: int = 0  # which came first
 
-    def matches(self, door: str, kinds: Iterable[str], symbol: str | None, operation: str | None) -> bool:
+    def matches(self, door: str, symbol: str | None, operation: str | None) -> bool:
         """Tell whether this fault concerns the request described by the arguments."""
         return (
             self.door in (door, "*")
-            and self.kind in kinds
             and (self.symbol is None or self.symbol == symbol)
             and (self.operation is None or operation is None or self.operation == operation)
         )
 
 
 FaultListener = Callable[[Fault], None]
+#: One time a fault struck: at (seconds since 1970), door, kind, symbol, operation, label (the fault's own option).
+Strike = dict[str, Any]
 
 
 class Faults:
     """The faults in force, oldest first."""
 
     def __init__(self) -> None:
-        self._faults: list[Fault] = []
+        #: Every time a fault struck, oldest first: what was only planned is not here.
+        self.struck: list[Strike] = []
+        #: By kind and symbol: every call to a door asks a dozen times.
+        self._faults: dict[tuple[str, str | None], list[Fault]] = {}
+        self._numbers = itertools.count()
         self._added: list[FaultListener] = []
         self._cleared: list[Callable[[], None]] = []
 
@@ -115,7 +126,8 @@ class Faults:
             fault.options.setdefault("operation", fault.operation)
         elif isinstance(fault.options.get("operation"), str):
             fault.operation = fault.options["operation"]
-        self._faults.append(fault)
+        fault.number = next(self._numbers)
+        self._faults.setdefault((fault.kind, fault.symbol), []).append(fault)
         for listener in self._added:
             listener(fault)
         return fault
@@ -124,33 +136,55 @@ class Faults:
         self, door: str, kinds: str | Iterable[str], symbol: str | None = None, operation: str | None = None
     ) -> Fault | None:
         """Return the first fault that matches, without using it up."""
-        wanted = (kinds,) if isinstance(kinds, str) else tuple(kinds)
-        return next((f for f in self._faults if f.matches(door, wanted, symbol, operation)), None)
+        return min(self._matching(door, kinds, symbol, operation), key=_age, default=None)
 
     def take(
         self, door: str, kinds: str | Iterable[str], symbol: str | None = None, operation: str | None = None
     ) -> Fault | None:
         """Return the first fault that matches and use up one of its count; None when the door shall behave."""
-        return self._use_up(self.peek(door, kinds, symbol, operation))
+        return self._use_up(self.peek(door, kinds, symbol, operation), door, symbol, operation)
 
     def take_aimed(self, door: str, kinds: Iterable[str], operation: str, symbol: str | None = None) -> Fault | None:
         """Like `take`, but only a fault that names this very operation."""
-        found = (f for f in self._faults if f.operation == operation and f.matches(door, kinds, symbol, operation))
-        return self._use_up(next(found, None))
+        found = (f for f in self._matching(door, kinds, symbol, operation) if f.operation == operation)
+        return self._use_up(min(found, key=_age, default=None), door, symbol, operation)
 
-    def _use_up(self, fault: Fault | None) -> Fault | None:
-        if fault is not None and fault.count is not None:
+    def _matching(
+        self, door: str, kinds: str | Iterable[str], symbol: str | None, operation: str | None
+    ) -> Iterator[Fault]:
+        for kind in (kinds,) if isinstance(kinds, str) else kinds:
+            for about in (None,) if symbol is None else (None, symbol):
+                yield from (f for f in self._faults.get((kind, about), ()) if f.matches(door, symbol, operation))
+
+    def _use_up(self, fault: Fault | None, door: str, symbol: str | None, operation: str | None) -> Fault | None:
+        if fault is None:
+            return None
+        self.note(fault, door, symbol, operation)
+        if fault.count is not None:
             fault.count -= 1
             if fault.count <= 0:
-                self._faults.remove(fault)
+                self._faults[fault.kind, fault.symbol].remove(fault)
         return fault
 
-    def clear(self, door: str | None = None) -> None:
-        """Remove the faults of one door, or all."""
-        self._faults = [f for f in self._faults if door is not None and f.door != door]
+    def note(self, fault: Fault, door: str, symbol: str | None = None, operation: str | None = None) -> None:
+        """Count a strike; doors call it for the kinds that they obey without `take`."""
+        label, now = fault.options.get("label", fault.kind), time.time()
+        where = {"symbol": symbol or fault.symbol, "operation": operation or fault.operation}
+        self.struck.append({"at": now, "door": door, "kind": fault.kind, **where, "label": label})
+
+    def clear(self, door: str | None = None, kind: str | None = None) -> None:
+        """Remove the faults of one door, of one kind, or all."""
+        kept = [f for f in self.all() if (door and f.door != door) or (kind and f.kind != kind)]
+        self._faults = {}
+        for fault in kept:
+            self._faults.setdefault((fault.kind, fault.symbol), []).append(fault)
         for listener in self._cleared:
             listener()
 
     def all(self) -> list[Fault]:
         """Return the faults in force, oldest first."""
-        return list(self._faults)
+        return sorted((fault for found in self._faults.values() for fault in found), key=_age)
+
+
+def _age(fault: Fault) -> int:
+    return fault.number

@@ -29,7 +29,11 @@ DEFAULT_OPERATIONS: dict[str, Collection[str]] = {
     "hang": ("place",),
     "accept_hang": ("place",),
     "accept_drop": ("place",),
+    "garbage": ("place",),
+    "half_reply": ("place",),
 }
+NOISE = b'\x00\xff{"id": \xc3("'
+
 HTML = "<html><head><title>{0} {1}</title></head><body><center><h1>{0} {1}</h1></center><hr></body></html>"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -87,9 +91,9 @@ class HttpDoor(ABC):
     """A loopback HTTP server in front of the market that can be told to misbehave.
 
     Faults honoured for every door, by kind (options in brackets): `refuse` [code, text, status], `hang`, `accept_hang`,
-    `accept_drop`, `half` [cut, operation], `status` [status, html, accepted, operation],
-    `slow` [seconds, operation], `down`, `disconnect`,
-    `rate_limit` [per_minute]. `hang`, `accept_hang` and `accept_drop` also take [operation] to hit another call.
+    `accept_drop`, `garbage`, `half_reply` [share], `half` [cut, operation] (of a reading), `status` [status, html,
+    accepted, operation], `slow` [seconds, operation], `down`, `disconnect`, `rate_limit` [per_minute]. All that
+    strike a `place` also take [operation] to hit another call.
     """
 
     def __init__(self, market: Market, name: str) -> None:
@@ -184,8 +188,10 @@ class HttpDoor(ABC):
             self._alarm.clear()
             if self.take("disconnect"):
                 self.cut()
-            down = self.peek("down") is not None
-            if down and self._site is not None:
+            fault = self.peek("down")
+            down = fault is not None
+            if fault is not None and self._site is not None:
+                self.market.faults.note(fault, self.name)
                 await self._site.stop()
                 self._site = None
                 self.cut()
@@ -255,6 +261,11 @@ class HttpDoor(ABC):
             half = self.take("half", operation) if request.method == "GET" else None
             if half is not None:
                 return await self._halve(request, response, cut=bool(half.options.get("cut")))
+            if self.take("garbage", operation, symbol):
+                return web.Response(status=response.status, body=NOISE, content_type="application/json")
+            half = self.take("half_reply", operation, symbol)
+            if half is not None and isinstance(response, web.Response):
+                return self._cut_short(request, response, float(half.options.get("share", 0.5)))
         slow = self.take("slow", operation, symbol)
         if slow is not None:
             await self._wait(request, float(slow.options.get("seconds", 1.0)))
@@ -294,6 +305,17 @@ class HttpDoor(ABC):
             request.transport.abort()
         return web.Response(status=503)  # never sent: the connection is gone
 
+    def _cut_short(self, request: web.Request, response: web.Response, share: float) -> web.StreamResponse:
+        """Send the first part of an answer, headers included, and close the connection as if that were all."""
+        body = response.body if isinstance(response.body, bytes) else b""
+        headers = {**response.headers, "Content-Type": "application/json", "Content-Length": str(len(body))}
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        whole = f"HTTP/1.1 {response.status} {web_reason(response.status)}\r\n{head}\r\n".encode() + body
+        if isinstance(request.transport, asyncio.Transport):
+            request.transport.write(whole[: int(len(whole) * share)])
+            request.transport.close()
+        return web.Response(status=503)  # never sent: the connection is gone
+
     async def _wait(self, request: web.Request, seconds: float) -> None:
         """Wait that long, or until the client leaves or the door closes."""
         end = monotonic() + seconds
@@ -311,6 +333,7 @@ class HttpDoor(ABC):
         limit, now = int(fault.options.get("per_minute", 200)), monotonic()
         self._calls = [at for at in self._calls if at > now - 60.0]
         if len(self._calls) >= limit:
+            self.market.faults.note(fault, self.name)
             raise self.limited(limit, 60.0 - (now - self._calls[0]) if self._calls else 60.0)
         self._calls.append(now)
 

@@ -71,8 +71,9 @@ class TwsDoor:
     """The sandbox's Interactive Brokers: `start` listens, `stop` ends; the market keeps all state in between.
 
     Faults: all of `COMMON_KINDS` but the HTTP ones, and all of `TWS_KINDS`. `refuse`, `hang`, `accept_hang`,
-    `accept_drop`, `slow` and `error_code` strike at placeOrder; with `operation` set (cancel, open_orders, executions,
-    completed, positions, account, contract, quote, bars) `hang`, `slow`, `half` and `error_code` strike there instead.
+    `accept_drop`, `garbage`, `half_reply`, `slow` and `error_code` strike at placeOrder; with `operation` set (cancel,
+    open_orders, executions, completed, positions, account, contract, quote, bars) `hang`, `slow`, `half` and
+    `error_code` strike there instead.
     """
 
     def __init__(self, market: Market, name: str = "ibkr") -> None:
@@ -142,6 +143,7 @@ class TwsDoor:
             self.cut()
             asyncio.get_running_loop().call_soon(self.market.faults.take, self.name, "disconnect")
         elif fault.kind == "down":
+            self.market.faults.note(fault, self.name)
             self._go_down()
         elif fault.kind == "nightly_reset":
             asyncio.get_running_loop().call_soon(self._lose_ib)

@@ -23,7 +23,7 @@ from worker.sandbox.tws_messages import (
     order_status,
     what_if,
 )
-from worker.sandbox.tws_wire import OrderRequest
+from worker.sandbox.tws_wire import OrderRequest, encode
 
 #: IB order type → ours; MOC and LOC are market and limit orders for the close.
 ORDER_TYPES = {
@@ -37,7 +37,8 @@ ORDER_TYPES = {
 }
 SIDES = {"BUY": "buy", "SELL": "sell", "SSHORT": "sell_short"}
 TIFS = {"": "day", "DAY": "day", "GTC": "gtc", "IOC": "ioc", "FOK": "fok", "OPG": "opg", "GTD": "gtc", "DTC": "day"}
-_ARRIVAL_FAULTS = ("refuse", "hang", "accept_hang", "accept_drop", "error_code")
+_TAKEN = ("accept_hang", "accept_drop", "garbage", "half_reply")
+_ARRIVAL_FAULTS = ("refuse", "hang", "error_code", *_TAKEN)
 _MANNERS = ("tif_preset", "locate_hold", "swallow_status", "duplicate_status", "slow")
 #: Codes of `error_code` after which the order is live all the same (BROKERS.md 1.9).
 LIVE_CODES = frozenset({399, 404, 492, 2109, 2110, 10167, 10349})
@@ -199,13 +200,20 @@ class OrderDesk:
         """Tell whether the market gets the order in spite of the fault."""
         if fault.kind == "error_code":
             return bool(fault.options.get("accepted", int(fault.options.get("code", 201)) in LIVE_CODES))
-        return fault.kind in ("accept_hang", "accept_drop")
+        return fault.kind in _TAKEN
 
     def _misbehave(self, client: Outlet, tws: TwsOrder, fault: Fault | None) -> None:
         if fault is not None and fault.kind == "accept_drop":
             client.abort()
         elif fault is not None and fault.kind == "accept_hang":
             tws.silent = True
+        elif fault is not None and fault.kind == "garbage":
+            client.answer(encode(3, tws.order_id, "\x7f?", "noise"))
+            tws.no_status = True
+        elif fault is not None and fault.kind == "half_reply":
+            frame = open_order(tws, client.version)
+            client.answer(frame[: int(len(frame) * float(fault.options.get("share", 0.5)))])
+            client.abort()
         elif fault is not None:
             code, words = int(fault.options.get("code", 399)), str(fault.options.get("text", "Order Message:"))
             client.answer(error(tws.order_id, code, words, client.version))

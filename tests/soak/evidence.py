@@ -1,0 +1,358 @@
+"""The check: what the doors' ledger and the database's rows say of every order, and where they disagree.
+
+It shares no code with what it checks: the ledger is folded here anew, the database is read by plain SQL, and an order
+is recognised at a door by its symbol and quantity, which only it has, before any id is believed.
+
+* duplicate: more than one live or filled order for one intent, more shares than ordered, or an attempt that may
+  still be alive beside one that is.
+* loss: an order that was recorded and is in no book; one that ends nowhere; a fill at a door that our books lack.
+* false terminal: an end that we told and the doors do not show, or that we had to take back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import create_engine, text
+
+TERMINAL = ("filled", "canceled", "rejected", "denied", "expired")
+LIVE = ("accepted", "partially_filled", "pending_cancel")
+Row = Mapping[str, Any]
+
+
+@dataclass
+class Intent:
+    """One order as it was asked for: the truth that both sides are held against."""
+
+    client_order_id: str
+    symbol: str
+    side: str
+    quantity: Decimal
+    route: tuple[str, ...]
+    #: A submit of it returned, so it must be in the books.
+    recorded: bool = False
+
+
+@dataclass
+class AtDoor:
+    """One order at a door, folded from the ledger."""
+
+    number: int
+    door: str
+    client_order_id: str | None
+    wire_id: str | None
+    symbol: str
+    quantity: Decimal
+    state: str = "live"
+    filled: Decimal = Decimal(0)
+    reasons: list[str] = field(default_factory=list)
+
+    @property
+    def counts(self) -> bool:
+        """Live, or traded."""
+        return self.state == "live" or self.filled > 0
+
+    @property
+    def was_taken(self) -> bool:
+        """The door had it, if only for a moment."""
+        return self.state != "rejected" or any("after acceptance" in reason for reason in self.reasons)
+
+    @property
+    def was_refused(self) -> bool:
+        """The door said no in so many words: not swallowed, not a server's error."""
+        return self.state == "rejected" and not any(r == "swallowed" or r.startswith("status ") for r in self.reasons)
+
+    def __str__(self) -> str:
+        return f"{self.door}#{self.number} {self.state} {self.filled}/{self.quantity} {self.reasons or ''}".strip()
+
+
+@dataclass
+class Verdict:
+    """What was found in one world."""
+
+    duplicates: list[str] = field(default_factory=list)
+    losses: list[str] = field(default_factory=list)
+    false_terminals: list[str] = field(default_factory=list)
+    #: Not finished: the caller may wait and look again.
+    unfinished: list[str] = field(default_factory=list)
+    #: client_order_id -> what became of it, and seconds until that was known (None: it is not known).
+    became: dict[str, tuple[str, float | None]] = field(default_factory=dict)
+    #: client_order_id -> (created, settled) as seconds since 1970, and the brokers that it was at.
+    spans: dict[str, tuple[float, float, frozenset[str]]] = field(default_factory=dict)
+
+    @property
+    def clean(self) -> bool:
+        return not (self.duplicates or self.losses or self.false_terminals)
+
+
+def fold(lines: Iterable[Row], wire_ids: Mapping[int, str]) -> list[AtDoor]:
+    """Fold the ledger's lines into one entry for every order that reached a door."""
+    found: dict[int, AtDoor] = {}
+    for line in lines:
+        number = line.get("number")
+        if line["event"] == "arrived":
+            found[number] = AtDoor(
+                number, line["door"], line["client_order_id"], wire_ids.get(number), line["symbol"],
+                Decimal(line["quantity"]),
+            )  # fmt: skip
+        elif number in found:
+            entry = found[number]
+            if line["event"] == "fill":
+                entry.filled += Decimal(line["quantity"])
+                entry.state = "filled" if entry.filled >= entry.quantity else entry.state
+            elif line["event"] in ("canceled", "rejected", "expired", "replaced"):
+                entry.state = line["event"]
+                entry.reasons.append(line.get("reason") or "")
+    return list(found.values())
+
+
+def read_ledger(path: Path) -> list[Row]:
+    """Read the ledger's file."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def read_books(url: str) -> dict[str, list[Row]]:
+    """Read our books: four tables, as they are."""
+    engine = create_engine(url)
+    try:
+        with engine.connect() as connection:
+            return {
+                name: [dict(row) for row in connection.execute(text(f"SELECT * FROM {name}")).mappings()]
+                for name in ("orders", "attempts", "fills", "order_events")
+            }
+    finally:
+        engine.dispose()
+
+
+def judge(intents: Sequence[Intent], entries: Sequence[AtDoor], books: Mapping[str, Sequence[Row]]) -> Verdict:
+    """Compare."""
+    verdict = Verdict()
+    rows = {row["client_order_id"]: row for row in books["orders"]}
+    tries, fills, events = (_by_order(books[name]) for name in ("attempts", "fills", "order_events"))
+    placed = _assign(verdict, intents, entries, tries)
+    for intent in intents:
+        id_ = intent.client_order_id
+        row = rows.get(id_)
+        if row is None:
+            if intent.recorded or placed[id_]:
+                verdict.losses.append(f"{id_}: its submit returned, but no row has it {_at(placed[id_])}")
+            verdict.became[id_] = ("never recorded", None)
+            continue
+        case = _Case(intent, row, tries[id_], fills[id_], events[id_], placed[id_])
+        case.judge(verdict)
+    for id_ in set(rows) - {intent.client_order_id for intent in intents}:
+        verdict.losses.append(f"{id_}: in our books, but nobody asked for it")
+    return verdict
+
+
+def _by_order(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        found[row["client_order_id"]].append(row)
+    return found
+
+
+def _at(entries: Sequence[AtDoor]) -> str:
+    return f"({', '.join(map(str, entries)) or 'at no door'})"
+
+
+def _assign(
+    verdict: Verdict, intents: Sequence[Intent], entries: Sequence[AtDoor], tries: Mapping[str, list[Row]]
+) -> dict[str, list[AtDoor]]:
+    """Say whose every order at a door is: by what it is for; among twins by the ids that our books noted."""
+    owners: dict[tuple[str, Decimal], list[Intent]] = defaultdict(list)
+    for intent in intents:
+        owners[intent.symbol, intent.quantity].append(intent)
+    theirs = {
+        (t["broker"], t["broker_order_id"]): id_ for id_, found in tries.items() for t in found if t["broker_order_id"]
+    }
+    placed: dict[str, list[AtDoor]] = defaultdict(list)
+    open_ends: list[tuple[AtDoor, list[Intent]]] = []
+    for entry in entries:
+        twins = owners.get((entry.symbol, entry.quantity), [])
+        names = {twin.client_order_id for twin in twins}
+        told = entry.client_order_id and entry.client_order_id.partition("~")[0]
+        noted = told or theirs.get((entry.door, entry.wire_id or ""))
+        if not twins or (told and told not in names):
+            verdict.duplicates.append(f"nobody asked for {entry} in {entry.symbol}")
+        elif len(twins) == 1:
+            placed[twins[0].client_order_id].append(entry)
+        elif noted in names:
+            placed[str(noted)].append(entry)
+        else:
+            open_ends.append((entry, twins))
+    for entry, twins in open_ends:
+        owner = _likeliest(entry, twins, tries, placed)
+        if owner is not None:
+            placed[owner].append(entry)
+        elif entry.counts:
+            verdict.duplicates.append(f"{entry} in {entry.symbol} is one more than the twins asked for")
+    for (symbol, quantity), twins in owners.items():
+        alive = [e for twin in twins for e in placed[twin.client_order_id] if e.counts]
+        if len(alive) > len(twins):
+            verdict.duplicates.append(f"{len(twins)} orders for {quantity} {symbol}, but {_at(alive)}")
+    return placed
+
+
+def _likeliest(
+    entry: AtDoor, twins: Sequence[Intent], tries: Mapping[str, list[Row]], placed: Mapping[str, list[AtDoor]]
+) -> str | None:
+    """Say which twin an order at a door belongs to, whose number nobody noted: one that has an attempt to spare there.
+
+    Which of them it is makes no difference to the sums; a refusal goes to one that says it was refused.
+    """
+    wanted = ("refused",) if entry.was_refused else ("unknown", "sending", "accepted", "absent", "not_sent")
+    found = []
+    for twin in twins:
+        id_ = twin.client_order_id
+        here = [t for t in tries[id_] if t["broker"] == entry.door and not t["broker_order_id"]]
+        known = [e for e in placed[id_] if e.door == entry.door and e.client_order_id is None]
+        if here and not (entry.counts and any(e.counts for e in placed[id_])):
+            fits = any(t["outcome"] in wanted for t in here)
+            found.append((not fits, len(known), id_))
+    return min(found)[2] if found else None
+
+
+@dataclass
+class _Case:
+    """One order, both sides of it."""
+
+    intent: Intent
+    row: Row
+    tries: list[Row]
+    fills: list[Row]
+    events: list[Row]
+    entries: list[AtDoor]
+
+    def judge(self, verdict: Verdict) -> None:
+        self._duplicates(verdict)
+        self._losses(verdict)
+        self._false_ends(verdict)
+        verdict.became[self.row["client_order_id"]] = (self._became(), self._settled_after())
+        verdict.spans[self.row["client_order_id"]] = self._span()
+
+    # -- TWICE ---
+    def _duplicates(self, verdict: Verdict) -> None:
+        alive = [e for e in self.entries if e.counts]
+        exposed = sum((e.quantity if e.state == "live" else e.filled for e in alive), Decimal(0))
+        if len(alive) > 1 or exposed > self.intent.quantity:
+            verdict.duplicates.append(self._say(f"{len(alive)} orders live or filled, {exposed} shares"))
+        open_ = [t for t in self.tries if t["outcome"] in ("sending", "unknown")]
+        known = [e for e in alive if e.door not in {t["broker"] for t in open_}]
+        if len(open_) > 1 or (open_ and known):
+            verdict.duplicates.append(self._say(f"{len(open_)} attempts may be live beside {_at(known)}"))
+
+    # -- LOST ---
+    def _losses(self, verdict: Verdict) -> None:
+        filled = sum((e.filled for e in self.entries), Decimal(0))
+        booked, listed = (
+            _number(self.row["filled_quantity"]),
+            sum((_number(f["quantity"]) for f in self.fills), Decimal(0)),
+        )
+        if booked != listed:
+            verdict.losses.append(self._say(f"{booked} filled in its row, {listed} in its fills"))
+        if filled > booked and not self._is_listed():
+            verdict.losses.append(self._say(f"{filled} filled at the doors, {booked} in our books"))
+        if filled < booked:
+            verdict.false_terminals.append(self._say(f"{booked} filled in our books, {filled} at the doors"))
+        status = self.row["status"]
+        if status in LIVE and not any(e.state == "live" for e in self.entries):
+            verdict.losses.append(self._say("live in our books, at no door"))
+        if status in ("queued", "submitted") and not (self._is_listed() and self._needs_a_person()):
+            verdict.unfinished.append(self._say("has not ended"))
+
+    def _is_listed(self) -> bool:
+        """It waits for evidence, and `corro unresolved` shows it."""
+        return self.row["status"] not in TERMINAL and any(t["outcome"] == "unknown" for t in self.tries)
+
+    def _needs_a_person(self) -> bool:
+        """Where a broker keeps no id of ours, nothing proves that it does not have an order."""
+        return any(t["outcome"] == "unknown" and t["broker"] in ("tda", "schwab") for t in self.tries)
+
+    # -- A GUESS TOLD AS A FACT ---
+    def _false_ends(self, verdict: Verdict) -> None:
+        status = self.row["status"]
+        words = [*self._taken_back(), *self._false_attempts()]
+        if status in TERMINAL and any(e.state == "live" for e in self.entries):
+            words.append("ended in our books, live at a door")
+        traded = any(e.state == "filled" for e in self.entries)
+        if status == "filled" and not traded:
+            words.append("no door has filled it")
+        if status in ("rejected", "denied", "expired") and any(e.counts for e in self.entries):
+            words.append("traded or live at a door")
+        if status == "canceled" and traded:
+            words.append("filled at a door")
+        if status == "rejected" and not any(e.was_refused for e in self.entries):
+            words.append("no door has refused it")
+        if status == "denied" and any(e.was_taken for e in self.entries):
+            words.append("a door had it")
+        if status == "canceled" and not self._may_be_canceled():
+            words.append("nobody canceled it")
+        verdict.false_terminals += [self._say(word) for word in words]
+
+    def _may_be_canceled(self) -> bool:
+        ended_in_part = any(e.filled and e.state != "live" for e in self.entries)
+        return (
+            bool(self.row["cancel_requested_at"]) or ended_in_part or any(e.state == "canceled" for e in self.entries)
+        )
+
+    def _taken_back(self) -> list[str]:
+        """An end that was followed by another one was never one."""
+        moves = [(e["from_status"], e["to_status"]) for e in self.events if e["from_status"] in TERMINAL]
+        return [f"told {before}, then {after}" for before, after in moves if after not in (before, None)]
+
+    def _false_attempts(self) -> list[str]:
+        """Ends of attempts, held against what reached that door under that attempt's id."""
+        ids = Counter((t["broker"], t["broker_client_order_id"]) for t in self.tries)
+        found = []
+        for attempt in self.tries:
+            broker, theirs = attempt["broker"], attempt["broker_client_order_id"]
+            mine = [e for e in self.entries if e.door == broker and e.client_order_id == theirs]
+            if ids[broker, theirs] > 1:
+                continue
+            if attempt["outcome"] in ("absent", "not_sent") and any(e.was_taken for e in mine):
+                found.append(f"attempt {attempt['attempt_no']} is {attempt['outcome']}, but {_at(mine)}")
+            if attempt["outcome"] == "refused" and any(e.counts for e in mine):
+                found.append(f"attempt {attempt['attempt_no']} is refused, but {_at(mine)}")
+        return found
+
+    # -- WHAT BECAME OF IT ---
+    def _became(self) -> str:
+        status = self.row["status"]
+        if status == "filled":
+            brokers = [t["broker"] for t in sorted(self.tries, key=lambda t: t["attempt_no"])]
+            if len(brokers) == 1:
+                return "filled at once"
+            return "filled elsewhere" if brokers[-1] != self.intent.route[0] else "filled later"
+        if self._is_listed():
+            return "unresolved, listed"
+        return "resting" if status in LIVE else str(status)
+
+    def _span(self) -> tuple[float, float, frozenset[str]]:
+        ends = [_time(self.row[name]) for name in ("accepted_at", "closed_at") if self.row[name] is not None]
+        brokers = {t["broker"] for t in self.tries} | {self.row["broker"]}
+        return _time(self.row["created_at"]), min(ends, default=float("inf")), frozenset(brokers)
+
+    def _settled_after(self) -> float | None:
+        began, ended, _ = self._span()
+        return None if ended == float("inf") else ended - began
+
+    def _say(self, words: str) -> str:
+        tries = [f"{t['attempt_no']} {t['broker']} {t['outcome']} {t['code'] or ''}".strip() for t in self.tries]
+        return f"{self.row['client_order_id']} [{self.row['status']}]: {words}; attempts {tries}; {_at(self.entries)}"
+
+
+def _number(value: Any) -> Decimal:
+    return Decimal(str(value))
+
+
+def _time(value: Any) -> float:
+    at = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()

@@ -1,0 +1,114 @@
+"""What can go wrong at a door and with a message: tables of data from which a seeded dice draws.
+
+A fault here is only planned. It counts when the door says that it struck (`SandboxControl.strikes`).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+HTTP = ("alpaca", "tda", "schwab")
+WITHOUT_IDS = ("tda", "schwab")
+ALL = ("ibkr", *HTTP)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One way to go wrong; `options` are values, or (low, high) to draw a number from."""
+
+    label: str
+    doors: tuple[str, ...]
+    kind: str
+    weight: float
+    options: Mapping[str, Any] = field(default_factory=dict)
+    #: None: for as long as the order lives, every time.
+    count: int | None = 1
+    operation: str | None = None
+
+    def fault(self, dice: random.Random, door: str, symbol: str | None = None) -> dict[str, Any]:
+        """Return it as the control door takes it."""
+        drawn = {k: round(dice.uniform(*v), 3) if isinstance(v, tuple) else v for k, v in self.options.items()}
+        where = {"door": door, "kind": self.kind, "count": self.count, "symbol": symbol, "operation": self.operation}
+        return {**where, "options": {**drawn, "label": self.label}}
+
+
+_TAKEN = {"accepted": True, "operation": "place"}
+_NOT_TAKEN = {"operation": "place"}
+#: Strike one order as it is placed. What hangs costs a sender its deadline, so it is rarer than what answers at once.
+PLACING = (
+    Kind("taken, never answered", ("ibkr", "alpaca"), "accept_hang", 3),
+    Kind("taken, never answered", WITHOUT_IDS, "accept_hang", 2),
+    Kind("taken, connection cut", HTTP, "accept_drop", 6),
+    Kind("taken, connection cut", ("ibkr",), "accept_drop", 0.5),
+    Kind("taken, garbage for an answer", ALL, "garbage", 5),
+    Kind("taken, half an answer", HTTP, "half_reply", 6, {"share": (0.02, 0.98)}),
+    Kind("taken, half an answer", ("ibkr",), "half_reply", 0.5, {"share": (0.02, 0.98)}),
+    Kind("taken, 500", HTTP, "status", 3, {"status": 500, **_TAKEN}),
+    Kind("taken, 502 page", HTTP, "status", 2, {"status": 502, "html": True, **_TAKEN}),
+    Kind("taken, 503", HTTP, "status", 3, {"status": 503, **_TAKEN}),
+    Kind("taken, 504", HTTP, "status", 3, {"status": 504, **_TAKEN}),
+    Kind("swallowed, 500", ("alpaca",), "status", 2, {"status": 500, **_NOT_TAKEN}),
+    Kind("swallowed, 500", WITHOUT_IDS, "status", 0.4, {"status": 500, **_NOT_TAKEN}),
+    Kind("swallowed, never answered", ("ibkr", "alpaca"), "hang", 2),
+    Kind("swallowed, never answered", WITHOUT_IDS, "hang", 0.4),
+    Kind("429", HTTP, "status", 4, {"status": 429, **_NOT_TAKEN}),
+    Kind("refused", ALL, "refuse", 6),
+    Kind("warning, order stands", ("ibkr",), "error_code", 4, {"code": 399, "text": "Order Message: held"}),
+    Kind("time in force preset", ("ibkr",), "tif_preset", 2),
+    Kind("held for a locate", ("ibkr",), "locate_hold", 2, {"seconds": (0.1, 1.5)}),
+    Kind("slow answer", ALL, "slow", 3, {"seconds": (0.1, 2.5), "operation": "place"}),
+)
+#: Strike one order once it is taken.
+LIVING = (
+    Kind("no fill", ALL, "no_fill", 3),
+    Kind("half a fill", ALL, "partial", 2),
+    Kind("rejected after acceptance", ALL, "reject_after_accept", 4),
+    Kind("cannot be canceled", ("ibkr",), "cancel_10148", 1),
+    Kind("not found for a while", ("alpaca",), "not_found_lag", 3, {"seconds": (0.2, 3.0)}),
+    Kind("listed late", WITHOUT_IDS, "list_lag", 3, {"seconds": (0.2, 3.0)}),
+    Kind("no Location", WITHOUT_IDS, "location_missing", 3),
+    Kind("another order's Location", WITHOUT_IDS, "location_foreign", 2),
+)
+#: Strike every update about one order.
+UPDATING = (
+    Kind("update lost", ("alpaca",), "stream_silent", 4, count=None),
+    Kind("update doubled", ("alpaca",), "duplicate_update", 5, count=None),
+    Kind("update late, overtaken", ("alpaca",), "late_update", 5, {"seconds": (0.05, 3.0)}, count=2),
+    Kind("garbage among the updates", ("alpaca",), "garbage_update", 3, {"unreadable": True}, count=2),
+    Kind("unknown word in an update", ("alpaca",), "garbage_update", 2, count=2),
+    Kind("update lost", ("ibkr",), "swallow_status", 4),
+    Kind("update doubled", ("ibkr",), "duplicate_status", 5),
+)
+#: Strike whoever asks next, whatever about. IB's silence costs its worker ten seconds, so it is rare.
+ASKING = (
+    Kind("listing answered 503", HTTP, "status", 4, {"status": 503, "operation": "list"}, operation="list"),
+    Kind("listing is garbage", HTTP, "garbage", 4, operation="list"),
+    Kind("listing ends within", HTTP, "half_reply", 4, {"share": (0.02, 0.98)}, operation="list"),
+    Kind("listing answered late", HTTP, "slow", 2, {"seconds": (0.1, 1.5), "operation": "list"}, operation="list"),
+    Kind("order asked for, 500", ("alpaca",), "status", 3, {"status": 500, "operation": "find"}, operation="find"),
+    Kind("order asked for, garbage", ("alpaca",), "garbage", 3, operation="find"),
+    Kind("order asked for, half of it", ("alpaca",), "half_reply", 3, {"share": (0.02, 0.98)}, operation="find"),
+    Kind("cancel answered 500", HTTP, "status", 1, {"status": 500, "operation": "cancel"}, operation="cancel"),
+    Kind("token expired", WITHOUT_IDS, "token_expired", 2),
+    Kind("executions never end", ("ibkr",), "mute_executions", 0.3),
+    Kind("open orders never come", ("ibkr",), "hang", 0.3, operation="open_orders"),
+)
+#: Strike everything under way at one door.
+CUTTING = (
+    Kind("door cuts every connection", ALL, "disconnect", 4),
+    Kind("gateway restarts, ids roll back", ("ibkr",), "rollback_next_valid_id", 2),
+    Kind("IB away, sockets up", ("ibkr",), "nightly_reset", 1, {"seconds": (0.3, 2.0)}),
+    Kind("door closed", ALL, "down", 1, count=None),
+)
+
+
+def draw(dice: random.Random, menu: tuple[Kind, ...], doors: Sequence[str]) -> tuple[Kind, str] | None:
+    """Draw one kind that one of these doors knows, and the door; None where they know none."""
+    known = [kind for kind in menu if set(doors) & set(kind.doors)]
+    if not known:
+        return None
+    kind = dice.choices(known, [kind.weight for kind in known])[0]
+    return kind, dice.choice([door for door in doors if door in kind.doors])

@@ -1,0 +1,205 @@
+"""The check of the long run can fail: each way to be wrong is found, and what is right is left alone."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from tests.soak.evidence import AtDoor, Intent, Verdict, fold, judge
+from tests.soak.tally import Tally
+
+ASKED = Intent("a", "SIM001", "buy", Decimal(2), ("alpaca", "tda"), recorded=True)
+TWIN = Intent("b", "SIM001", "buy", Decimal(2), ("tda",), recorded=True)
+
+
+def row(id_: str = "a", status: str = "filled", filled: int = 2, **more: Any) -> dict[str, Any]:
+    times = {"created_at": "2026-01-05 10:00:00", "accepted_at": "2026-01-05 10:00:01", "closed_at": None}
+    names = {"client_order_id": id_, "status": status, "filled_quantity": filled, "broker": "alpaca"}
+    return {**names, **times, "cancel_requested_at": None, **more}
+
+
+def attempt(id_: str = "a", number: int = 1, broker: str = "alpaca", outcome: str = "accepted", **more: Any) -> Any:
+    theirs = id_ if number == 1 else f"{id_}~{number}"
+    names = {"client_order_id": id_, "attempt_no": number, "broker": broker, "outcome": outcome, "code": None}
+    return {**names, "broker_client_order_id": theirs, "broker_order_id": f"{broker}-{theirs}", **more}
+
+
+def at_door(
+    door: str = "alpaca", name: str | None = "a", state: str = "filled", filled: int = 2, **more: Any
+) -> AtDoor:
+    wire_id = None if name and door == "alpaca" else more.pop("wire_id", f"{door}-{name}")
+    return AtDoor(
+        1, door, name if door == "alpaca" else None, wire_id, "SIM001", Decimal(2), state, Decimal(filled), **more
+    )
+
+
+def fill(id_: str = "a", quantity: int = 2) -> dict[str, Any]:
+    return {"client_order_id": id_, "quantity": quantity}
+
+
+def event(before: str | None, after: str) -> dict[str, Any]:
+    return {"client_order_id": "a", "from_status": before, "to_status": after}
+
+
+def found(entries: list[AtDoor], intents: tuple[Intent, ...] = (ASKED,), **books: list[Any]) -> Verdict:
+    usual: dict[str, list[Any]] = {"orders": [row()], "attempts": [attempt()], "fills": [fill()], "order_events": []}
+    return judge(intents, entries, {**usual, **books})
+
+
+def test_what_is_right_is_left_alone() -> None:
+    verdict = found([at_door()])
+    assert verdict.clean
+    assert verdict.became == {"a": ("filled at once", 1.0)}
+
+
+def test_two_doors_with_one_order_are_a_duplicate() -> None:
+    both = [attempt(), attempt(number=2, broker="tda")]
+    verdict = found([at_door(), at_door("tda", "a~2", wire_id="tda-a~2", state="live", filled=0)], attempts=both)
+    assert len(verdict.duplicates) == 2  # as one intent, and as one symbol and quantity
+
+
+def test_an_attempt_that_may_live_beside_one_that_does_is_a_duplicate() -> None:
+    tries = [attempt(outcome="unknown"), attempt(number=2, broker="tda")]
+    assert found([at_door("tda", "a~2", wire_id="tda-a~2")], attempts=tries).duplicates
+
+
+def test_an_order_that_nobody_asked_for_is_a_duplicate() -> None:
+    stranger = AtDoor(9, "tda", None, "x", "SIM777", Decimal(1), "filled", Decimal(1))
+    assert found([at_door(), stranger]).duplicates
+
+
+def test_one_more_than_the_twins_asked_for_is_a_duplicate() -> None:
+    tries = [attempt("a", broker="tda"), attempt("b", broker="tda")]
+    books: dict[str, Any] = {"orders": [row("a"), row("b")], "attempts": tries, "fills": [fill("a"), fill("b")]}
+    two = [at_door("tda", "a"), at_door("tda", "b")]
+    assert found(two, (ASKED, TWIN), **books).clean
+    assert found([*two, at_door("tda", "c")], (ASKED, TWIN), **books).duplicates
+
+
+def test_a_refusal_belongs_to_the_twin_that_says_so() -> None:
+    refused = attempt("b", broker="tda", outcome="refused", broker_order_id=None)
+    tries = [attempt("a", broker="tda", outcome="not_sent", broker_order_id=None), refused, attempt("a", 2)]
+    books: dict[str, Any] = {"orders": [row("a"), row("b", "rejected", 0)], "attempts": tries, "fills": [fill("a")]}
+    nameless = at_door("tda", None, "rejected", 0, reasons=["refused"])
+    assert found([nameless, at_door(name="a~2")], (ASKED, TWIN), **books).clean
+
+
+@pytest.mark.parametrize(
+    "books",
+    [
+        {"orders": [], "attempts": [], "fills": []},  # its row vanished
+        {"orders": [row(filled=1)], "fills": [fill(quantity=1)]},  # a fill that our books lack
+        {"fills": []},  # filled in its row, not in its fills
+    ],
+)
+def test_what_our_books_lack_is_a_loss(books: dict[str, Any]) -> None:
+    assert found([at_door()], **books).losses
+
+
+def test_an_order_that_is_live_nowhere_is_a_loss() -> None:
+    lost = {"orders": [row(status="accepted", filled=0)], "fills": []}
+    assert found([at_door(state="live", filled=0)], **lost).clean
+    assert found([at_door(state="canceled", filled=0)], **lost).losses
+    assert found([], **lost).losses
+
+
+def test_an_order_without_an_end_is_unfinished_unless_it_waits_for_a_person() -> None:
+    waits: dict[str, Any] = {"orders": [row(status="submitted", filled=0)], "fills": []}
+    assert found([], attempts=[attempt(outcome="unknown")], **waits).unfinished  # this broker can prove absence
+    there = attempt(broker="tda", outcome="unknown", broker_order_id=None)
+    verdict = found([], attempts=[there], **waits)
+    assert not verdict.unfinished
+    assert verdict.clean
+    assert verdict.became["a"][0] == "unresolved, listed"
+
+
+@pytest.mark.parametrize(
+    ("status", "state", "filled", "reasons"),
+    [
+        ("filled", "live", 0, []),
+        ("canceled", "live", 0, []),
+        ("rejected", "live", 0, []),
+        ("rejected", "canceled", 0, []),
+        ("rejected", "rejected", 0, ["swallowed"]),
+        ("rejected", "rejected", 0, ["status 503"]),
+        ("denied", "canceled", 0, []),
+        ("expired", "live", 0, []),
+        ("canceled", "expired", 0, []),
+    ],
+)
+def test_an_end_that_no_door_shows_is_a_false_terminal(
+    status: str, state: str, filled: int, reasons: list[str]
+) -> None:
+    entry = at_door(state=state, filled=filled, reasons=reasons)
+    assert found([entry], orders=[row(status=status, filled=filled)], fills=[]).false_terminals
+
+
+def test_ends_that_a_door_shows_are_true() -> None:
+    refused = at_door(state="rejected", filled=0, reasons=["refused"])
+    rejected = {"orders": [row(status="rejected", filled=0)], "attempts": [attempt(outcome="refused")], "fills": []}
+    assert found([refused], **rejected).clean
+    canceled = {"orders": [row(status="canceled", filled=0)], "fills": []}
+    assert found([at_door(state="canceled", filled=0)], **canceled).clean
+
+
+def test_an_end_that_was_taken_back_is_a_false_terminal() -> None:
+    assert found([at_door()], order_events=[event("queued", "submitted"), event("submitted", "filled")]).clean
+    assert found([at_door()], order_events=[event("rejected", "filled")]).false_terminals
+
+
+@pytest.mark.parametrize("outcome", ["absent", "not_sent", "refused"])
+def test_an_attempt_that_ended_though_its_door_has_it_is_a_false_terminal(outcome: str) -> None:
+    assert found([at_door()], attempts=[attempt(outcome=outcome)]).false_terminals
+
+
+def test_the_ledger_is_folded() -> None:
+    names = {"door": "alpaca", "client_order_id": "a", "symbol": "SIM001", "quantity": "2"}
+    lines = [
+        {"event": "opened"},
+        {"event": "arrived", "number": 1, **names},
+        {"event": "fill", "number": 1, "quantity": "1"},
+        {"event": "fill", "number": 1, "quantity": "1"},
+        {"event": "arrived", "number": 2, **names},
+        {"event": "rejected", "number": 2, "reason": "swallowed"},
+    ]
+    filled, swallowed = fold(lines, {2: "w"})
+    assert (filled.state, filled.filled, filled.counts) == ("filled", 2, True)
+    assert (swallowed.state, swallowed.was_taken, swallowed.was_refused, swallowed.wire_id) == (
+        "rejected", False, False, "w",
+    )  # fmt: skip
+
+
+def test_the_tally_adds_up_and_says_what_is_not_zero() -> None:
+    record = {
+        "world": 3, "orders": 10, "faults": 50, "crossed": 2, "unharmed": 1, "became": {"filled at once": 10},
+        "duplicates": ["two"], "losses": [], "false_terminals": [], "died": [],
+        "table": {"queue wiped": {"injected": 50, "orders": 9, "became": {"filled at once": 9}, "seconds": [1.0, 3.0]}},
+    }  # fmt: skip
+    tally = Tally()
+    tally.add(record)
+    tally.add({**record, "duplicates": []})
+    assert not tally.clean
+    assert tally.per_100_000("duplicates") == 1000
+    assert "duplicates: 1 (1000 per 100,000 faults)" in tally.zeros()
+    wiped, everything = tally.table().splitlines()[-2:]
+    assert wiped.split() == [
+        "|",
+        "queue",
+        "wiped",
+        "|",
+        "100",
+        "|",
+        "18",
+        "|",
+        "18",
+        *["|"] * 10,
+        "3.0",
+        "s",
+        "|",
+        "3.0",
+        "s",
+        "|",
+    ]
+    assert "| 100 " in everything
