@@ -147,6 +147,7 @@ class Storm:
             last = now
             while self._due and self._due[0][0] <= time.time():
                 heapq.heappop(self._due)[2]()
+                self.crew.watch(armed=True)  # one that is suspended may hold the lock that all this waits for
             if now - looked > 0.25:
                 under_way, looked = self._under_way(under_way), now
                 self._progress()
