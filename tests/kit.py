@@ -243,15 +243,17 @@ class World:
             "ibkr": {"host": "127.0.0.1", "port": ports.get("ibkr"), "client_id": 1},
             "alpaca": {
                 "base_url": http.get("alpaca"), "data_url": http.get("alpaca"), "key_id": "sandbox",
-                "secret_key": "sandbox",
+                "secret_key": "sandbox", "requests_per_minute": 0, "data_requests_per_minute": 0,
             },
             "tda": {
                 "base_url": f"{http.get('tda')}/v1", "api_key": "sandbox", "refresh_token": "sandbox",
                 "account_id": "123456789", "token_path": str(self.home / "tda.token"), "poll_s": 0.3,
+                "requests_per_minute": 0,
             },
             "schwab": {
                 "base_url": http.get("schwab"), "api_key": "sandbox", "app_secret": "sandbox",
                 "refresh_token": "sandbox", "token_path": str(self.home / "schwab.token"), "poll_s": 0.3,
+                "requests_per_minute": 0,
             },
         }  # fmt: skip
         lines = [f"database_url = {json.dumps(self._database_url)}"] if self._database_url else []

@@ -78,7 +78,7 @@ class Engine:
         self.reconciler = Reconciler(settings, self.database, self.broker, self.execution, self.me)
         self.cancels = Cancels(self.database, self.broker, self.reconciler)
         self.replacements = Replacements(self.database, self.broker, self.me.name, self.execution, self.cancels)
-        self.pulse = Pulse(self.database, self.me, timing)
+        self.pulse = Pulse(self.database, self.me, timing, remark=self.broker.limits.words)
         positions = Positions(self.database, self.broker, self.me.name, timing, self.pulse, self.reconciler.read)
         self.updates = Updates(self._apply, self.reconciler.external.note)
         self.supervisor = Supervisor(self.broker, timing, lambda: self.leader.after_connect(), self._tell)
@@ -123,6 +123,7 @@ class Engine:
         except Exception as error:
             log.warning("no_good_bye", error=str(error))
         self.bell.close()
+        self.broker.limits.close()
         self.database.close()
         if self.queue:
             self.queue.release()

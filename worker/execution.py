@@ -154,17 +154,21 @@ class Execution:
             self.record([(pending.pop(future), future.result()) for future in done])
 
     def _send_one(self, claimed: Claimed, watch: Stopwatch) -> Answer:
-        def still_mine() -> None:
+        def fresh() -> None:
             if watch.age() > self.timing.fresh:
                 raise Stale(
                     f"{self.broker.name}: claimed {watch.age():.1f} s ago, too long to send under that claim",
                     broker=self.broker.name,
                 )
+
+        def still_mine() -> None:
+            fresh()
             reached("before_send")
 
         def place() -> OrderReport:
             self.capabilities.check(claimed.order, self.broker.name)
             self.must_be_open()
+            fresh()  # before a turn is waited for, too: it may have stood in a row for long
             if self.claims.anonymous:
                 self.claims.mark_sent(claimed)
             report = self.broker.place_order(

@@ -48,6 +48,7 @@ from producers.bell import Bell
 from worker.brokers.base import BrokerInterface
 from worker.clock import utcnow
 from worker.fetch_rows import FetchRows, Row, Taken, add_error, next_broker
+from worker.limits import Use, using
 from worker.loops import Loop
 from worker.quotes import clean
 
@@ -199,7 +200,8 @@ class Fetcher:
 
     def _answer(self, row: Row) -> None:
         try:
-            result = self._answers[row["kind"]](row)
+            with using(Use.DATA):
+                result = self._answers[row["kind"]](row)
         except (Taken, DatabaseUnavailable):
             raise
         except Stopping:

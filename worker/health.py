@@ -9,7 +9,7 @@ import contextlib
 import os
 import socket
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -74,8 +74,12 @@ class Identity:
 class Pulse:
     """Writes this worker's heartbeat and holds, or tries for, its broker's leadership."""
 
-    def __init__(self, database: Database, identity: Identity, timing: TimingSettings) -> None:
+    def __init__(
+        self, database: Database, identity: Identity, timing: TimingSettings, remark: Callable[[], str] = str
+    ) -> None:
         self.database, self.me, self.timing = database, identity, timing
+        #: What is told of a worker that has nothing to complain about.
+        self.remark = remark
         self.state, self.detail = "starting", ""
         self.leads = False
         #: Since when this worker has led without a break; None if it does not.
@@ -84,9 +88,9 @@ class Pulse:
 
     def beat(self) -> None:
         """Write the heartbeat and renew the lease, in one transaction."""
-        now = utcnow()
+        now, detail = utcnow(), self.detail or self.remark()
         with self.database.write() as connection:
-            values: dict[str, Any] = {"state": self.state, "detail": self.detail, "heartbeat_at": now}
+            values: dict[str, Any] = {"state": self.state, "detail": detail, "heartbeat_at": now}
             mine = workers.c.worker == self.me.name
             if not connection.execute(update(workers).where(mine).values(**values)).rowcount:
                 connection.execute(insert(workers).values(**self._row(), **values))

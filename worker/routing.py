@@ -3,7 +3,8 @@
 | answer         | what follows                                                                                  |
 |----------------|-----------------------------------------------------------------------------------------------|
 | OutcomeUnknown | hold: reconcile, never resend, never fall back                                                |
-| NotSent, Stale, quota | the same broker again, soon                                                            |
+| NotSent, stale        | the same broker again, soon                                                            |
+| NotSent, budget used  | the same broker, if a turn comes within a moment and before the order expires; else as below |
 | NotSent, other | the next broker on the route; at the end of the route, those that were only out of reach again |
 | Refused        | the next broker on the route; at its end, rejected                                            |
 | absent         | the same broker under the same id where it dedupes by id, else like NotSent                   |
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from models.errors import (
@@ -30,10 +31,8 @@ from models.errors import (
 )
 from models.vocabulary import CLOSING, Side, Status
 
-#: Answers after which the same broker may well take the order in a moment.
-SOON = (Stale, QuotaExhausted)
 #: Answers that leave a broker a candidate for a second round of the route.
-OUT_OF_REACH = (NotConnected, RateLimited)
+OUT_OF_REACH = (NotConnected, RateLimited, QuotaExhausted)
 
 
 class Absent(NotSent):
@@ -116,10 +115,21 @@ def decide(case: Case) -> Decision:
         return Stop(Status.CANCELED, f"canceled before it reached a broker ({reason})")
     if case.expires_at is not None and case.now >= case.expires_at:
         return Stop(Status.EXPIRED, f"too old to be sent again ({reason})")
-    if isinstance(error, SOON) or (isinstance(error, Absent) and case.dedupes):
-        again = _pause(case) if isinstance(error, (Stale, Absent)) else max(_pause(case), case.retry_pause)
-        return Go(case.broker, again, reason)
+    if isinstance(error, Stale) or (isinstance(error, Absent) and case.dedupes):
+        return Go(case.broker, _pause(case), reason)
+    if isinstance(error, QuotaExhausted) and comes_soon(case):
+        return Go(case.broker, max(_pause(case), case.retry_pause), reason)
     return _onward(case, reason)
+
+
+def comes_soon(case: Case) -> bool:
+    """Tell whether a turn at this broker comes within a moment, and before the order is too old.
+
+    An order whose turn comes later is better off at the next broker; where there is none it waits for that turn.
+    """
+    pause = max(_pause(case), case.retry_pause)
+    in_time = case.expires_at is None or case.now + timedelta(seconds=pause) < case.expires_at
+    return in_time and _pause(case) <= case.retry_pause
 
 
 def _onward(case: Case, reason: str) -> Decision:
@@ -132,7 +142,7 @@ def _onward(case: Case, reason: str) -> Decision:
     waiting = [b for b in _after(case) if b not in out and (b == case.broker or may_take(case, b))]
     if waiting:
         reachable = [b for b in waiting if b not in case.unavailable]
-        return Go((reachable or waiting)[0], max(_pause(case), case.retry_pause), reason)
+        return Go((reachable or waiting)[0], _rest(case), reason)
     refused = case.refused_before or not isinstance(case.error, NotSent)
     return Stop(Status.REJECTED if refused else Status.DENIED, reason)
 
@@ -150,9 +160,17 @@ def _pause(case: Case) -> float:
     return case.error.retry_after if case.error.retry_after is not None else 0.0
 
 
+def _rest(case: Case) -> float:
+    """Return the pause before another round; of one that the order would not outlive, half its life is left to use."""
+    pause = max(_pause(case), case.retry_pause)
+    if case.expires_at is None or case.now + timedelta(seconds=pause) < case.expires_at:
+        return pause
+    return max((case.expires_at - case.now).total_seconds() / 2, case.retry_pause)
+
+
 def is_final(error: BrokerError) -> bool:
     """Tell whether this answer takes the broker off the order's route for good."""
-    return not isinstance(error, (*SOON, *OUT_OF_REACH, Absent)) and (
+    return not isinstance(error, (Stale, *OUT_OF_REACH, Absent)) and (
         isinstance(error, Unsupported) or not isinstance(error, NotSent)
     )
 

@@ -11,7 +11,7 @@ from typing import Any
 from models.messages import OrderRequest
 from models.reports import Found, OrderReport, Report
 from models.settings import BrokerSettings
-from tests.contract.doors import Sandbox, eventually, sandbox
+from tests.contract.doors import UNPACED, Sandbox, eventually, sandbox
 from worker.brokers.alpaca import AlpacaBroker
 from worker.brokers.base import BrokerInterface, OrderRef, Ticket
 from worker.brokers.ibkr import IbkrBroker
@@ -51,10 +51,16 @@ class Bench:
             table = {"port": self.door.port, "client_id": 1, "sdk": self.kind, "request_timeout": 1}
             return IbkrBroker("ibkr", BrokerSettings(adapter="ibkr", **(table | settings)))  # type: ignore[arg-type]
         if self.kind == "alpaca":
-            table = {"base_url": self.door.url, "data_url": self.door.url, "key_id": "k", "secret_key": "s"}
+            table = {"base_url": self.door.url, "data_url": self.door.url, "key_id": "k", "secret_key": "s", **UNPACED}
             return AlpacaBroker("alpaca", BrokerSettings(adapter="alpaca", **(table | settings)))  # type: ignore[arg-type]
-        table = {"base_url": self.door.url, "api_key": "k", "refresh_token": "r", "poll_s": 0.05}
-        table |= {"token_path": str(self.home / "token.json")}
+        table = {
+            "base_url": self.door.url,
+            "api_key": "k",
+            "refresh_token": "r",
+            "poll_s": 0.05,
+            "requests_per_minute": 0,
+        }
+        table |= {"token_path": str(self.home / "token.json"), "requests_per_minute": 0}
         table |= {"app_secret": "s"} if self.kind == "schwab" else {}
         adapter = SchwabBroker if self.kind == "schwab" else TdaBroker
         return adapter(self.name, BrokerSettings(adapter=self.name, **(table | settings)))  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 
 from models.settings import BrokerSettings
-from tests.contract.doors import Sandbox, sandbox
+from tests.contract.doors import UNPACED, Sandbox, sandbox
 from tests.contract.suite.desk import Desk, Seen, Trouble, eventually
 from worker.brokers import alpaca, alpaca_rest, tda, tda_rest
 from worker.brokers.alpaca import AlpacaBroker
@@ -230,7 +230,7 @@ class AlpacaDesk(HttpDesk):
         return AlpacaDoor(market)
 
     def table(self) -> dict[str, Any]:
-        return {"base_url": self.door.url, "data_url": self.door.url, "key_id": "k", "secret_key": "s"}
+        return {"base_url": self.door.url, "data_url": self.door.url, "key_id": "k", "secret_key": "s", **UNPACED}
 
     def ready(self) -> None:
         broker: Any = self.broker
@@ -270,8 +270,14 @@ class TdaDesk(HttpDesk):
         return TdaDoor(market, dialect, dialect)
 
     def table(self) -> dict[str, Any]:
-        found = {"base_url": self.door.url, "api_key": "k", "refresh_token": "r", "poll_s": 0.05}
-        found["token_path"] = str(self.home / "token.json")
+        found = {
+            "base_url": self.door.url,
+            "api_key": "k",
+            "refresh_token": "r",
+            "poll_s": 0.05,
+            "requests_per_minute": 0,
+        }
+        found |= {"token_path": str(self.home / "token.json"), "requests_per_minute": 0}
         return found | ({"app_secret": "s"} if self.door_name == "schwab" else {})
 
     def leading_to(self, port: int) -> BrokerInterface:

@@ -15,6 +15,8 @@ from worker.sandbox.http_door import HttpDoor
 from worker.sandbox.market import Market
 
 T = TypeVar("T")
+#: Alpaca's settings for tests that are not about pacing.
+UNPACED: dict[str, Any] = {"requests_per_minute": 0, "data_requests_per_minute": 0}
 
 
 class Sandbox:

@@ -24,7 +24,7 @@ from models.errors import (
 from models.messages import OrderRequest
 from models.reports import BrokerStatus, FillReport, OrderReport
 from models.settings import BrokerSettings
-from tests.contract.doors import Sandbox, eventually, sandbox
+from tests.contract.doors import UNPACED, Sandbox, eventually, sandbox
 from worker.brokers import alpaca, alpaca_stream
 from worker.brokers.alpaca import AlpacaBroker
 from worker.brokers.base import OrderRef, Ticket
@@ -42,8 +42,8 @@ class Desk:
         self.broker.updates(self.reports.append)
 
     def settings(self, **more: Any) -> BrokerSettings:
-        table = {"base_url": self.door.url, "data_url": self.door.url, "key_id": "k", "secret_key": "s", **more}
-        return BrokerSettings(adapter="alpaca", **table)
+        table = {"base_url": self.door.url, "data_url": self.door.url, "key_id": "k", "secret_key": "s"}
+        return BrokerSettings(adapter="alpaca", **(table | UNPACED | more))
 
     def place(self, order: OrderRequest, deadline_s: float = 3.0, **more: Any) -> OrderReport:
         return self.broker.place_order(ticket(order, deadline_s, **more))

@@ -45,8 +45,14 @@ class Desk:
         self.broker.updates(self.reports.append)  # type: ignore[arg-type]
 
     def another(self, **settings: Any) -> TdaBroker:
-        table = {"base_url": self.door.url, "api_key": "k", "refresh_token": "r", "poll_s": 0.05}
-        table |= {"token_path": str(self.home / "token.json")}
+        table = {
+            "base_url": self.door.url,
+            "api_key": "k",
+            "refresh_token": "r",
+            "poll_s": 0.05,
+            "requests_per_minute": 0,
+        }
+        table |= {"token_path": str(self.home / "token.json"), "requests_per_minute": 0}
         table |= {"app_secret": "s"} if self.name == "schwab" else {}
         return ADAPTERS[self.name](self.name, BrokerSettings(adapter=self.name, **(table | settings)))
 

@@ -101,7 +101,29 @@ CASES: dict[str, tuple[BrokerError, dict[str, Any], object]] = {
     # -- soon, at the same broker
     "stale: the same broker": (Stale("old claim"), {}, ("ibkr", 0.0)),
     "stale at the end of the route: the same broker": (Stale("old claim"), {"broker": "tda"}, ("tda", 0.0)),
-    "our own pacing: the same broker, when it may": (QuotaExhausted("pace", retry_after=2), {}, ("ibkr", 2)),
+    # -- the budget of the account is used up
+    "a turn within a moment: the same broker": (QuotaExhausted("pace", retry_after=0.4), {}, ("ibkr", 1.0)),
+    "a turn at a time not named: the same broker": (QuotaExhausted("pace"), {}, ("ibkr", 1.0)),
+    "a turn much later: the next broker, at once": (QuotaExhausted("pace", retry_after=20), {}, ("alpaca", 0.0)),
+    "a turn much later, nobody else: the same, then": (
+        QuotaExhausted("pace", retry_after=20), {"route": ["ibkr"]}, ("ibkr", 20)),
+    "a turn after the order is too old: the next broker": (
+        QuotaExhausted("pace", retry_after=70), {}, ("alpaca", 0.0)),
+    "a moment is too long for an order about to expire: the next broker": (
+        QuotaExhausted("pace", retry_after=0.4), {"expires_at": NOW + timedelta(seconds=0.9)}, ("alpaca", 0.0)),
+    "too late everywhere: half of what is left, for the estimate may be wrong": (
+        QuotaExhausted("pace", retry_after=70), {"route": ["ibkr"]}, ("ibkr", 30)),
+    "used up everywhere: the route again, then": (
+        QuotaExhausted("pace", retry_after=20), {"broker": "tda", "tried": ["ibkr", "alpaca"]}, ("ibkr", 20)),
+    "an order without an end waits for its turn": (
+        QuotaExhausted("pace", retry_after=500), {"route": ["ibkr"], "expires_at": None}, ("ibkr", 500)),
+    "a closing order waits where the position is": (
+        QuotaExhausted("pace", retry_after=20), {**SELL, "holdings": {"alpaca": Decimal(0), "tda": Decimal(0)}},
+        ("ibkr", 20)),
+    "a closing order goes where the position is": (
+        QuotaExhausted("pace", retry_after=20), {**SELL, "holdings": {"tda": Decimal(10)}}, ("tda", 0.0)),
+    "a canceled order does not wait for a turn": (
+        QuotaExhausted("pace", retry_after=20), {"cancel_requested": True}, Status.CANCELED),
     "rate limited: the next broker": (RateLimited("429", retry_after=30), {}, ("alpaca", 0.0)),
     "rate limited, nobody else: the same, when it may": (
         RateLimited("429", retry_after=30), {"route": ["ibkr"]}, ("ibkr", 30)),

@@ -10,6 +10,7 @@ import structlog
 from models.errors import ConfigurationError
 from models.settings import BrokerSettings, Settings
 from worker.brokers.base import BrokerInterface
+from worker.shared_limits import Limits
 
 log = structlog.get_logger()
 
@@ -35,6 +36,7 @@ def load(settings: Settings, name: str) -> BrokerInterface:
         ) from error
     _warn_of_strange_keys(name, table, adapter)
     broker: BrokerInterface = adapter(name, table.model_copy(update={"home": str(settings.home)}))
+    broker.limits = Limits(settings)
     return broker
 
 

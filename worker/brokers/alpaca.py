@@ -42,12 +42,14 @@ from models.settings import BrokerSettings
 from worker.brokers import alpaca_reports as read
 from worker.brokers.alpaca_codes import Duplicate
 from worker.brokers.alpaca_replace import check_trail, replace
-from worker.brokers.alpaca_rest import READ_WITHIN_S, Access, AlpacaRest, access_from
+from worker.brokers.alpaca_rest import READ_WITHIN_S, Access, AlpacaRest, access_from, rates
 from worker.brokers.alpaca_stream import TradeUpdates, stream_url
 from worker.brokers.base import AbsenceRule, BrokerInterface, Capabilities, OrderRef, Ticket
 from worker.brokers.http import exchange, lost_after
 from worker.brokers.replacing import check_changes
 from worker.brokers.values import UNREADABLE, rfc3339, segment
+from worker.limits import ALL, SHARES, Budget, Rate, Use, use_of, using
+from worker.shared_limits import location
 
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
@@ -70,7 +72,18 @@ class AlpacaBroker(BrokerInterface):
     Settings: base_url, data_url, key_id, secret_key (or APCA_API_KEY_ID, APCA_API_SECRET_KEY), feed (iex or sip), live.
     """
 
-    keys = frozenset({"base_url", "data_url", "key_id", "secret_key", "feed"})
+    keys = frozenset(
+        {
+            "base_url",
+            "data_url",
+            "key_id",
+            "secret_key",
+            "feed",
+            "requests_per_minute",
+            "data_requests_per_minute",
+            "budget_window",
+        }
+    )
     capabilities = Capabilities(
         fractional=True,
         dedupes_client_order_id=True,
@@ -98,11 +111,13 @@ class AlpacaBroker(BrokerInterface):
             ConfigurationError: keys are missing, a URL is none, or it is the live host without live = true.
         """
         access_from(name, settings)
+        rates(name, settings)
 
     def connect(self) -> None:
         """Read the account, and start listening to its updates."""
         access = access_from(self.name, self.settings)
-        trading = self._trading or AlpacaRest(self.name, access.base_url, access, self._went_down)
+        budget, data_budget = self._budgets(access)
+        trading = self._trading or AlpacaRest(self.name, access.base_url, access, self._went_down, budget)
         try:
             account = trading.read("/account", None, dict)
         except NotPermitted as error:
@@ -114,7 +129,7 @@ class AlpacaBroker(BrokerInterface):
             self._log.warning("account_blocked", flags=blocked)
         # Only now: with keys that are refused nothing may be sent.
         self._trading = trading
-        self._market = self._market or AlpacaRest(self.name, access.data_url, access, lambda: None)
+        self._market = self._market or AlpacaRest(self.name, access.data_url, access, lambda: None, data_budget)
         self._up = True
         self._heard_at = self._heard_at or utcnow()
         self._listen(access)
@@ -156,6 +171,18 @@ class AlpacaBroker(BrokerInterface):
         )
         self._stream.start()
 
+    def _budgets(self, access: Access) -> tuple[Budget | None, Budget | None]:
+        """Return the budgets of trading and of market data: Alpaca counts them apart, a host of both counts as one."""
+        rate, data_rate = rates(self.name, self.settings)
+        trading = self._budget_at(access, access.base_url, rate, SHARES)
+        if location(access.data_url) == location(access.base_url):
+            return trading, trading
+        return trading, self._budget_at(access, access.data_url, data_rate, ALL)
+
+    def _budget_at(self, access: Access, url: str, rate: Rate | None, shares: Mapping[Use, float]) -> Budget | None:
+        account = f"{location(url)} {access.key_id}"
+        return self.limits.budget(self.name, "alpaca", account, rate, shares) if rate else None
+
     @property
     def _account(self) -> AlpacaRest:
         if self._trading is None:
@@ -169,11 +196,12 @@ class AlpacaBroker(BrokerInterface):
         read.check_terms(ticket.order, self.name)
         rest, our_id = self._account, ticket.broker_client_order_id
         body = read.order_body(ticket.order, our_id)
-        with exchange(ticket.deadline_s):
+        with using(use_of(ticket.order.side)), exchange(ticket.deadline_s):
             try:
                 raw = rest.post("/orders", body, ticket.deadline_s, ticket.still_mine)
             except Duplicate:
-                return self._first_send(ticket)
+                with using(Use.URGENT):
+                    return self._first_send(ticket)
         report = rest.parse(read.order_report, raw)
         if report.broker_client_order_id != our_id or report.status is BrokerStatus.UNKNOWN:
             shown = f"{report.broker_client_order_id} as {report.raw_status}"
@@ -182,8 +210,9 @@ class AlpacaBroker(BrokerInterface):
 
     def cancel_order(self, ref: OrderRef) -> None:
         """Ask for the cancel; Alpaca answers 204 before it is done."""
-        order_id = ref.broker_order_id or self._id_of(ref)
-        self._account.delete(f"/orders/{segment(order_id)}", READ_WITHIN_S)
+        with using(Use.URGENT):
+            order_id = ref.broker_order_id or self._id_of(ref)
+            self._account.delete(f"/orders/{segment(order_id)}", READ_WITHIN_S)
 
     def replace_order(self, ref: OrderRef, ticket: Ticket) -> OrderReport:
         """Have Alpaca make a new order in place of a live one; see `alpaca_replace`."""
@@ -191,7 +220,8 @@ class AlpacaBroker(BrokerInterface):
         check_trail(ref.order, ticket.order, self.name)
         self.capabilities.check(ticket.order, self.name)
         read.check_terms(ticket.order, self.name)
-        return replace(self.name, self._account, self.find_order, ref, ticket)
+        with using(use_of(ticket.order.side)):
+            return replace(self.name, self._account, self.find_order, ref, ticket)
 
     def find_order(self, ref: OrderRef) -> Sighting:
         """Look the order up by the id we gave it; unique at Alpaca for ever."""

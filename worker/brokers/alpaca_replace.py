@@ -36,6 +36,7 @@ from worker.brokers.base import OrderRef, Ticket
 from worker.brokers.http import Exchange, exchange, lost_after
 from worker.brokers.replacing import left_to_trade, unsent
 from worker.brokers.values import segment
+from worker.limits import Use, using
 
 _log = structlog.get_logger(__name__)
 
@@ -71,10 +72,12 @@ def replace(
         except (RateLimited, NotPermitted):
             raise
         except Refused as no:
-            new = _in_spite_of(no, broker, find, ticket)
+            with using(Use.URGENT):
+                new = _in_spite_of(no, broker, find, ticket)
         try:
             _check_identity(broker, new, old, ticket)
-            return _settled(broker, rest, old, new, whole)
+            with using(Use.URGENT):
+                return _settled(broker, rest, old, new, whole)
         except (Refused, OutcomeUnknown):
             raise
         except Exception as error:

@@ -20,11 +20,14 @@ from worker.brokers.alpaca_codes import refusal
 from worker.brokers.alpaca_reports import LIVE_HOST, is_live
 from worker.brokers.http import CONNECT_S, READ_S, Exchange, Wire, classify, exchange, passing, patiently
 from worker.brokers.reading import Readings
+from worker.limits import Budget, Rate, rate_from
 
 T = TypeVar("T")
 PAPER_URL = "https://paper-api.alpaca.markets"
 DATA_URL = "https://data.alpaca.markets"
 READ_WITHIN_S = CONNECT_S + READ_S
+#: Requests per minute and account; Alpaca answers 429 above 200 (BROKERS.md 2.4).
+PER_MINUTE = 190
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +62,17 @@ def access_from(name: str, settings: BrokerSettings) -> Access:
     )
 
 
+def rates(name: str, settings: BrokerSettings) -> tuple[Rate | None, Rate | None]:
+    """Read the budgets of trading and of market data; None is no limit.
+
+    Raises:
+        ConfigurationError: one of them is no number above 0.
+    """
+    keys = ("requests_per_minute", "data_requests_per_minute")
+    trading, data = (rate_from(name, settings, key, PER_MINUTE) for key in keys)
+    return trading, data
+
+
 def _root(broker: str, key: str, url: str) -> str:
     """Return a URL without trailing slash and without the /v2 that the SDK adds."""
     root = str(url).strip().rstrip("/").removesuffix("/v2").rstrip("/")
@@ -75,10 +89,14 @@ class AlpacaRest(Readings):
         base_url: without /v2.
         access: the keys.
         on_down: called when a connection could not even be opened.
+        budget: every request pays from it.
     """
 
-    def __init__(self, broker: str, base_url: str, access: Access, on_down: Callable[[], None]) -> None:
+    def __init__(
+        self, broker: str, base_url: str, access: Access, on_down: Callable[[], None], budget: Budget | None = None
+    ) -> None:
         self._broker, self._on_down, self._wire = broker, on_down, Wire()
+        self._wire.budget = budget
         self._api: Any = _sdk(broker, base_url, access, self._wire)
 
     def close(self) -> None:

@@ -20,6 +20,7 @@ Rules for an adapter:
 * `ticket.still_mine()` is called immediately before the first byte of an order leaves the process.
 * Never repeat a send, and switch the SDK's own repeats off: repeating is decided in one place, from the database.
 * Every call ends by itself: pass timeouts everywhere. `place_order` ends within `ticket.deadline_s`.
+* Every request pays from a budget of `self.limits` before its first byte; `worker.limits.using` says what it is for.
 * All methods but `connect` and `disconnect` may be called from several threads at once.
 * Importing the adapter's module must not import other adapters' SDKs, connect, or start threads.
 """
@@ -46,6 +47,7 @@ from models.reports import (
 )
 from models.settings import BrokerSettings
 from models.vocabulary import OrderType, Side, TimeInForce
+from worker.shared_limits import Limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +152,8 @@ class BrokerInterface(ABC):
     def __init__(self, name: str, settings: BrokerSettings) -> None:
         self.name = name
         self.settings = settings
+        #: Makes budgets; in a worker they are shared with the other workers of the account.
+        self.limits = Limits()
 
     # -- CONNECTION ---
     @abstractmethod

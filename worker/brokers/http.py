@@ -38,12 +38,14 @@ from models.errors import (
     NotPermitted,
     OutcomeUnknown,
     PacingViolation,
+    QuotaExhausted,
     RateLimited,
     ServerError,
     SubmitTimeout,
     Unmapped,
     UnreadableReply,
 )
+from worker.limits import Budget
 
 T = TypeVar("T")
 
@@ -253,20 +255,31 @@ class Wire:
         self._connect_s, self._read_s, self._idle_s = connect_s, read_s, idle_s
         self._idle: list[tuple[float, requests.Session]] = []
         self._lock = threading.Lock()
+        #: Every request pays from it, before anything leaves.
+        self.budget: Budget | None = None
 
     def request(self, method: str, url: str, **options: Any) -> requests.Response:
-        """Make one request; never follows a redirect, always ends."""
+        """Make one request; never follows a redirect, always ends.
+
+        Raises:
+            QuotaExhausted: its turn does not come soon enough; nothing was sent.
+        """
         current = _exchange()
         if current is None:
             with exchange(self._connect_s + self._read_s):
                 return self.request(method, url, **options)
+        if self.budget is not None:
+            self.budget.spend(current.left())
         left = current.left()
         options |= {"allow_redirects": False, "timeout": (min(self._connect_s, left), left)}
         session = self._borrow()
         try:
-            return session.request(method, url, **options)
+            response = session.request(method, url, **options)
         finally:
             self._give_back(session)
+        if self.budget is not None:
+            _pass_on(response, self.budget)
+        return response
 
     def close(self) -> None:
         """Close every idle connection; the wire can be used again."""
@@ -337,6 +350,21 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return None
 
 
+def _pass_on(response: requests.Response, budget: Budget) -> None:
+    """Tell the budget what the broker says of it: 429, or its own count in X-RateLimit-Limit, -Remaining and -Reset."""
+    headers = response.headers
+    if response.status_code == 429:
+        budget.limited(retry_after(headers))
+        return
+    try:
+        left, limit = float(headers["X-RateLimit-Remaining"]), float(headers["X-RateLimit-Limit"])
+        seconds = float(headers["X-RateLimit-Reset"]) - time.time()
+    except (KeyError, ValueError):
+        return
+    if limit > 0:
+        budget.hear(min(max(left / limit, 0.0), 1.0), seconds)
+
+
 def patiently(read: Callable[[], T], tries: int = 3) -> T:
     """Repeat a read that failed on its way; only for reads."""
     attempts = tenacity.Retrying(
@@ -358,7 +386,7 @@ def as_data_error(error: CorroError) -> CorroError:
     """Say of a failed read of market data that it is one; reads may always be repeated."""
     if not isinstance(error, BrokerError):
         return error
-    if isinstance(error, RateLimited):
+    if isinstance(error, (RateLimited, QuotaExhausted)):
         return PacingViolation(str(error), retry_after=error.retry_after)
     if str(error.code).startswith("404"):
         return NoData(str(error))

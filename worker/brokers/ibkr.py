@@ -13,7 +13,7 @@
 | ibkr_pacing    | how often bars may be asked for                                                   |
 | ibkr_session   | one connection: raw messages in, single messages out, 1100/1101/1102              |
 | ibkr_terms     | words and numbers between corro and IB                                            |
-| ibkr_wire      | the SDK shim, the settings, the loop's thread, pacing, complete listings          |
+| ibkr_wire      | the SDK shim, the settings, the loop's thread, complete listings                  |
 
 Facts about IB are in BROKERS.md section 1. IB keeps no unique client order id: `orderRef` is our key, `permId` the
 broker order id, and sending twice is two orders.
@@ -40,8 +40,10 @@ from worker.brokers.ibkr_evidence import OrderBook
 from worker.brokers.ibkr_flight import Departure, Flight
 from worker.brokers.ibkr_pacing import HistoryPace
 from worker.brokers.ibkr_session import Session
-from worker.brokers.ibkr_wire import LoopThread, Options, Pace, Sdk, load_sdk
+from worker.brokers.ibkr_wire import LoopThread, Options, Sdk, load_sdk
 from worker.brokers.replacing import check_changes
+from worker.limits import Budget, Rate, Use, use_of, using
+from worker.shared_limits import digest, location
 
 _log = structlog.get_logger()
 T = TypeVar("T")
@@ -75,6 +77,7 @@ class IbkrBroker(BrokerInterface):
             "connect_timeout",
             "request_timeout",
             "messages_per_second",
+            "history_per_10_minutes",
             "heartbeat",
             "delayed_quotes",
         }
@@ -97,8 +100,8 @@ class IbkrBroker(BrokerInterface):
         self._callback: Callable[[Report], None] | None = None
         self._thread = LoopThread(name)
         self._book = OrderBook(name, self._emit, time.monotonic)
-        self._pace: Pace | None = None
         self._history = HistoryPace(time.monotonic)
+        self._paces_history = False
         self._sdk: Sdk | None = None
         self._live: Session | None = None
         self._cut_at: float | None = None
@@ -137,8 +140,7 @@ class IbkrBroker(BrokerInterface):
     async def _open(self, options: Options) -> None:
         await self._close()
         self._sdk = self._sdk or load_sdk(options.sdk)
-        self._pace = self._pace or Pace(options.messages_per_s, time.monotonic)
-        session = Session(self._sdk, options, self._book, self._pace, self._on_change)
+        session = Session(self._sdk, options, self._book, self._budget(options), self._on_change)
         try:
             await session.open()
         except BaseException:
@@ -146,6 +148,15 @@ class IbkrBroker(BrokerInterface):
             raise
         self._live, self._cut_at = session, None
         self.session += 1
+
+    def _budget(self, options: Options) -> Budget:
+        """Return the messages that TWS allows, to all clients together; bars have rules of their own."""
+        account = location(f"tws://{options.host}:{options.port}")
+        if not self._paces_history:
+            shared = self.limits.window(f"ibkr:{digest(account)}:bars")
+            self._history = HistoryPace(time.monotonic, shared, options.history_per_10_minutes)
+            self._paces_history = True
+        return self.limits.budget(self.name, "ibkr", account, Rate(options.messages_per_s, 1.0))
 
     async def _close(self) -> None:
         live, self._live = self._live, None
@@ -179,7 +190,8 @@ class IbkrBroker(BrokerInterface):
         session = self._session()
         flight = Flight(ref=ticket.broker_client_order_id, broker=self.name)
         until = _end_of(ticket)
-        return self._fly(flight, ibkr_orders.place(session, flight, ticket, until, self._emit), ticket.deadline_s)
+        with using(use_of(ticket.order.side)):
+            return self._fly(flight, ibkr_orders.place(session, flight, ticket, until, self._emit), ticket.deadline_s)
 
     def replace_order(self, ref: OrderRef, ticket: Ticket) -> OrderReport:
         """Change a live order in place; see `BrokerInterface.replace_order`.
@@ -196,7 +208,8 @@ class IbkrBroker(BrokerInterface):
         session = self._session()
         flight = Change(ref=ref.broker_client_order_id, broker=self.name, wanted=ticket.order)
         until = _end_of(ticket)
-        return self._fly(flight, ibkr_replace.change(session, flight, ref, ticket, until), ticket.deadline_s)
+        with using(use_of(ticket.order.side)):
+            return self._fly(flight, ibkr_replace.change(session, flight, ref, ticket, until), ticket.deadline_s)
 
     def _fly(self, flight: Departure, work: Coroutine[Any, Any, OrderReport], deadline_s: float) -> OrderReport:
         """Send on the loop and wait; once given up here, what has not left stays."""
@@ -212,7 +225,8 @@ class IbkrBroker(BrokerInterface):
     def cancel_order(self, ref: OrderRef) -> None:
         """Ask IB to cancel; only the client id that placed an order may."""
         session = self._session()
-        self._call(ibkr_orders.cancel(session, ref), self._limit(session, 3), "cancel")
+        with using(Use.URGENT):
+            self._call(ibkr_orders.cancel(session, ref), self._limit(session, 3), "cancel")
 
     def find_order(self, ref: OrderRef) -> Sighting:
         """Look in open orders, executions and completed orders, by orderRef and permId."""
@@ -253,12 +267,14 @@ class IbkrBroker(BrokerInterface):
         """Return a snapshot of the top of the book."""
         session = self._session()
         limit = ibkr_data.QUOTE_TIMEOUT_S + self._limit(session, 2)
-        return self._call(ibkr_data.quote(session, symbol), limit, "quote")
+        with using(Use.DATA):
+            return self._call(ibkr_data.quote(session, symbol), limit, "quote")
 
     def get_historical_data(self, symbol: str, timeframe: str, start: datetime, end: datetime) -> Sequence[Bar]:
         """Return trade bars of the regular session; daily and longer ones begin at midnight in New York."""
         session = self._session()
-        return self._call(ibkr_data.bars(session, self._history, symbol, timeframe, start, end), 600, "bars")
+        with using(Use.DATA):
+            return self._call(ibkr_data.bars(session, self._history, symbol, timeframe, start, end), 600, "bars")
 
     # -- INSIDE ---
     def _session(self) -> Session:

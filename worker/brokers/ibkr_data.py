@@ -11,7 +11,15 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
-from models.errors import CorroError, InstrumentUnknown, NoData, UnreadableReply, Unsupported
+from models.errors import (
+    CorroError,
+    InstrumentUnknown,
+    NoData,
+    PacingViolation,
+    QuotaExhausted,
+    UnreadableReply,
+    Unsupported,
+)
 from models.reports import AccountReport, Bar, PositionReport, QuoteReport
 from models.timeframes import NEW_YORK, TIMEFRAMES
 from worker.brokers import ibkr_terms as terms
@@ -236,6 +244,12 @@ async def _contract(session: Session, symbol: str) -> Any:
         raise NoData(f"{session.options.broker}: no answer to details of {symbol}") from None
     except InstrumentUnknown as error:
         raise NoData(str(error)) from None
+    except QuotaExhausted as error:
+        raise _paced(error) from None
+
+
+def _paced(error: QuotaExhausted) -> PacingViolation:
+    return PacingViolation(str(error), retry_after=error.retry_after)
 
 
 async def _request(session: Session, what: str, request: Any, timeout_s: float | None = None) -> Any:
@@ -243,6 +257,8 @@ async def _request(session: Session, what: str, request: Any, timeout_s: float |
         return await session.ask(what, request, timeout_s)
     except session.sdk.RequestError as error:
         raise _read_error(session, error) from None
+    except QuotaExhausted as error:
+        raise _paced(error) from None
 
 
 def _read_error(session: Session, error: Any) -> CorroError:

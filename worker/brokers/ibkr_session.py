@@ -13,25 +13,28 @@ from typing import Any
 
 import structlog
 
-from models.errors import BrokerError, ConfigurationError, NotConnected, UnreadableReply
+from models.errors import BrokerError, ConfigurationError, NotConnected, QuotaExhausted, UnreadableReply
 from worker.brokers import ibkr_terms as terms
 from worker.brokers.ibkr_codes import CUT_OFF, RESTORED, Proof, code_of, lookup_error
 from worker.brokers.ibkr_evidence import OrderBook
 from worker.brokers.ibkr_terms import Execution, OrderLine
-from worker.brokers.ibkr_wire import DecoderWatch, Listings, Options, Pace, Sdk
+from worker.brokers.ibkr_wire import DecoderWatch, Listings, Options, Sdk
+from worker.limits import Budget
 
 _log = structlog.get_logger()
 
 #: Probes without a single byte in return, after which a socket counts as dead.
 SILENT_PROBES = 3
 _READ_ONLY = "read-only"
+#: More than 50 messages in a second, and how long nothing is sent then: TWS disconnects who goes on.
+TOO_MANY, TOO_MANY_PAUSE_S = 100, 1.0
 
 
 class Session:
     """One connection; made, opened and closed on the loop, and never reopened."""
 
     def __init__(
-        self, sdk: Sdk, options: Options, book: OrderBook, pace: Pace, on_change: Callable[[str], None]
+        self, sdk: Sdk, options: Options, book: OrderBook, budget: Budget, on_change: Callable[[str], None]
     ) -> None:
         self.sdk = sdk
         self.options = options
@@ -40,7 +43,7 @@ class Session:
         self.accounts: list[str] = []
         #: Why nothing may be sent though the socket may be up; None when all is well.
         self.gate: str | None = "not connected yet"
-        self._pace = pace
+        self._budget = budget
         self._on_change = on_change
         self._clock = asyncio.get_running_loop().time
         self._complaints: list[tuple[int, str]] = []
@@ -196,7 +199,7 @@ class Session:
     async def executions(self) -> list[Execution]:
         """List executions of the day, of all clients; new ones go to the book, too."""
         unreadable = self._unreadable
-        await self._pace.turn()
+        await self._budget.turn(self.options.request_timeout_s)
         self._check_up()
         number = self.client.getReqId()
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -219,7 +222,7 @@ class Session:
             NotConnected, BrokerError: connection lost, or no answer; the SDK's RequestError passes.
         """
         self.check()
-        await self._pace.turn()
+        await self._budget.turn(self.options.request_timeout_s)
         try:
             async with asyncio.timeout(timeout_s or self.options.request_timeout_s):
                 return await request()
@@ -235,9 +238,15 @@ class Session:
             InstrumentUnknown, Unsupported: IB knows none, or several. NotConnected: it could not be asked.
         """
         task = self._contracts.get(symbol)
-        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+        asks = task is None or (task.done() and (task.cancelled() or task.exception() is not None))
+        if task is None or asks:
             task = self._contracts[symbol] = asyncio.create_task(self._look_up(symbol))
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except QuotaExhausted:
+            if asks:
+                raise
+        return await self.contract(symbol)  # who asked before may have been less urgent
 
     async def _look_up(self, symbol: str) -> Any:
         wanted = self.sdk.Contract(secType="STK", symbol=terms.to_ib_symbol(symbol), exchange="SMART", currency="USD")
@@ -245,6 +254,8 @@ class Session:
             found = await self.ask(f"details of {symbol}", lambda: self.ib.reqContractDetailsAsync(wanted))
         except self.sdk.RequestError as error:
             raise lookup_error(error.code, error.message, self.options.broker, symbol) from None  # type: ignore[attr-defined]
+        except QuotaExhausted:
+            raise
         except BrokerError as error:
             raise NotConnected(f"{error}; nothing was sent", broker=self.options.broker) from None
         contract = terms.choose([details.contract for details in found], wanted, self.options.broker)
@@ -253,8 +264,12 @@ class Session:
 
     # -- SEND ---
     async def turn(self, until: float) -> None:
-        """Wait for an order's turn to be sent."""
-        await self._pace.turn(share=1.0, until=until)
+        """Wait for a message's turn to be sent.
+
+        Raises:
+            QuotaExhausted: it does not come soon enough.
+        """
+        await self._budget.turn(max(until - self._clock(), 0.0))
 
     def send(self, message: Callable[[], None]) -> bool:
         """Put one message on the wire now; return whether bytes left, also when it raises.
@@ -328,6 +343,8 @@ class Session:
 
     def _on_error(self, number: int, code: int, text: str, advanced: str = "", *_: Any) -> None:
         words = f"{text} {advanced}".strip()
+        if code == TOO_MANY:
+            self._budget.limited(TOO_MANY_PAUSE_S)
         if number in self._reads and not (done := self._reads[number][0]).done():
             done.set_exception(BrokerError(f"{code} {words}", broker=self.options.broker, code=str(code)))
         elif not self.book.on_error(number, code, words):
@@ -384,7 +401,7 @@ class Session:
     # -- INSIDE ---
     async def _list(self, listings: Listings, request: Callable[[], None]) -> list[Any]:
         async def ask() -> None:
-            await self._pace.turn()
+            await self._budget.turn(self.options.request_timeout_s)
             self._check_up()
             request()
 

@@ -1,4 +1,4 @@
-"""The socket to TWS: either SDK behind one shim, its own loop in its own thread, pacing, and one live session.
+"""The socket to TWS: either SDK behind one shim, the settings, a loop in its own thread, and complete listings.
 
 The SDK is used as a codec only: handshake, encoding, decoding, contract and data requests. Its order state is
 replaced at the wrapper by our own evidence, because it says `Cancelled` for live orders (BROKERS.md 1.9), and its
@@ -20,8 +20,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import structlog
 
-from models.errors import BrokerError, ConfigurationError, NotConnected, QuotaExhausted
+from models.errors import BrokerError, ConfigurationError, NotConnected
 from models.settings import BrokerSettings
+from worker.brokers.ibkr_pacing import PER_10_MINUTES
 
 _log = structlog.get_logger()
 T = TypeVar("T")
@@ -74,7 +75,8 @@ class Options:
         timezone: zone of execution times that carry none; set TWS to send its instrument zone, or to UTC.
         connect_timeout_s: for the TCP connect and again for the handshake.
         request_timeout_s: for every single read.
-        messages_per_s: TWS disconnects above 50.
+        messages_per_s: of all workers at this TWS; it disconnects above 50.
+        history_per_10_minutes: requests for bars of all workers at this TWS; 0 is no limit.
         heartbeat_s: pause between probes of a silent socket; three silent ones end it.
         delayed_quotes: ask for delayed quotes where live ones are not subscribed.
     """
@@ -90,6 +92,7 @@ class Options:
     connect_timeout_s: float
     request_timeout_s: float
     messages_per_s: int
+    history_per_10_minutes: int
     heartbeat_s: float
     delayed_quotes: bool
 
@@ -114,11 +117,15 @@ class Options:
                 connect_timeout_s=float(get("connect_timeout", 20)),
                 request_timeout_s=float(get("request_timeout", 10)),
                 messages_per_s=int(get("messages_per_second", 45)),
+                history_per_10_minutes=int(get("history_per_10_minutes", PER_10_MINUTES)),
                 heartbeat_s=max(float(get("heartbeat", 5)), 0.05),
                 delayed_quotes=str(get("delayed_quotes", False)).lower() in ("1", "true", "yes"),
             )
         except (ValueError, ZoneInfoNotFoundError) as error:
             raise ConfigurationError(f"brokers.{broker}: {error}") from None
+        if options.messages_per_s < 1 or options.history_per_10_minutes < 0:
+            words = "messages_per_second must be above 0, and history_per_10_minutes 0 or more"
+            raise ConfigurationError(f"brokers.{broker}: {words}")
         if options.port in LIVE_PORTS and not options.live:
             raise ConfigurationError(
                 f"brokers.{broker}.port {options.port} is a live trading port: set live = true if real money is meant"
@@ -212,38 +219,6 @@ class LoopThread:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(5)
         self._loop = self._thread = None
-
-
-class Pace:
-    """At most so many messages in any second; orders may use all of it, reads leave room for them."""
-
-    #: A little more than TWS's second: its clock is not ours.
-    WINDOW_S = 1.05
-    READS = 0.7
-
-    def __init__(self, per_second: int, clock: Callable[[], float]) -> None:
-        self._limit = per_second
-        self._clock = clock
-        self._sent: deque[float] = deque()
-
-    async def turn(self, share: float = READS, until: float | None = None) -> None:
-        """Wait for a turn.
-
-        Raises:
-            QuotaExhausted: none comes before `until`.
-        """
-        limit = max(1, int(self._limit * share))
-        while (wait := self._wait(limit)) > 0:
-            if until is not None and self._clock() + wait >= until:
-                raise QuotaExhausted(f"our own pacing of {self._limit} messages/s holds it back", retry_after=wait)
-            await asyncio.sleep(wait)
-        self._sent.append(self._clock())
-
-    def _wait(self, limit: int) -> float:
-        now = self._clock()
-        while self._sent and now - self._sent[0] >= self.WINDOW_S:
-            self._sent.popleft()
-        return 0.0 if len(self._sent) < limit else self._sent[len(self._sent) - limit] + self.WINDOW_S - now
 
 
 @dataclass(slots=True)

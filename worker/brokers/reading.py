@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from models.errors import CorroError, UnreadableReply
 from worker.brokers.http import as_data_error
 from worker.brokers.values import UNREADABLE
+from worker.limits import Use, using
 
 T = TypeVar("T")
 
@@ -36,7 +37,8 @@ class Readings(ABC):
     def read_data(self, path: str, query: Mapping[str, Any]) -> dict[str, Any]:
         """Read market data: as `read`, but what fails is a DataError."""
         try:
-            return self.read(path, query, dict)
+            with using(Use.DATA):
+                return self.read(path, query, dict)
         except CorroError as error:
             raise as_data_error(error) from error
 

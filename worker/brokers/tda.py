@@ -47,10 +47,12 @@ from worker.brokers.replacing import check_changes
 from worker.brokers.tda_desk import OrderDesk
 from worker.brokers.tda_dialects import FREQUENCIES, SCHWAB, TDA, Dialect, order_body
 from worker.brokers.tda_orders import BEFORE, OrderBook
-from worker.brokers.tda_rest import READ_WITHIN_S, TdaRest
+from worker.brokers.tda_rest import PER_MINUTE, READ_WITHIN_S, TdaRest
 from worker.brokers.tda_watch import OrderWatch
 from worker.brokers.tokens import TokenKeeper, token_path
 from worker.brokers.values import Raw, segment
+from worker.limits import Budget, Use, rate_from, using
+from worker.shared_limits import location
 
 _log = structlog.get_logger(__name__)
 
@@ -74,7 +76,18 @@ class TdaBroker(BrokerInterface):
 
     dialect: ClassVar[Dialect] = TDA
     capabilities = _capabilities(TDA)
-    keys = frozenset({"base_url", "api_key", "refresh_token", "account_id", "token_path", "poll_s"})
+    keys = frozenset(
+        {
+            "base_url",
+            "api_key",
+            "refresh_token",
+            "account_id",
+            "token_path",
+            "poll_s",
+            "requests_per_minute",
+            "budget_window",
+        }
+    )
 
     def __init__(self, name: str, settings: BrokerSettings) -> None:
         super().__init__(name, settings)
@@ -108,6 +121,7 @@ class TdaBroker(BrokerInterface):
             )
         for key in ("api_key", "refresh_token", *(["app_secret"] if dialect.uses_secret else [])):
             settings.need(key, name)
+        rate_from(name, settings, "requests_per_minute", PER_MINUTE)
 
     def connect(self) -> None:
         """Get a token, find the account, and start watching orders."""
@@ -115,6 +129,7 @@ class TdaBroker(BrokerInterface):
         if self.dialect.retired and self.settings.live:
             self._log.warning("api_retired", advice=self.dialect.retired)
         self._rest.keeper = self._rest.keeper or self._keeper()
+        self._rest.pay_from(self._budget())
         try:
             self._rest.keeper.token()
             self._account = self._account or self._find_account()
@@ -143,6 +158,11 @@ class TdaBroker(BrokerInterface):
 
     def _went_down(self) -> None:
         self._up = False
+
+    def _budget(self) -> Budget | None:
+        get, rate = self.settings.get, rate_from(self.name, self.settings, "requests_per_minute", PER_MINUTE)
+        account = f"{location(self._rest.root)} {get('api_key')} {get('account_id') or ''}"
+        return self.limits.budget(self.name, self.dialect.name, account, rate) if rate else None
 
     def _keeper(self) -> TokenKeeper:
         settings, dialect = self.settings, self.dialect
@@ -206,8 +226,9 @@ class TdaBroker(BrokerInterface):
 
     def cancel_order(self, ref: OrderRef) -> None:
         """Ask for the cancel; the status follows."""
-        order_id = ref.broker_order_id or self._id_of(ref)
-        self._rest.send("DELETE", self._path(f"/orders/{segment(order_id)}"), deadline_s=READ_WITHIN_S)
+        with using(Use.URGENT):
+            order_id = ref.broker_order_id or self._id_of(ref)
+            self._rest.send("DELETE", self._path(f"/orders/{segment(order_id)}"), deadline_s=READ_WITHIN_S)
 
     def find_order(self, ref: OrderRef) -> Sighting:
         """Look at the id we were given, then for the one order that has these terms and is nobody else's."""

@@ -27,6 +27,7 @@ from worker.brokers.tda_orders import BEFORE, OrderBook
 from worker.brokers.tda_rest import READ_WITHIN_S, TdaRest, by_words
 from worker.brokers.tda_watch import OrderWatch
 from worker.brokers.values import Raw, segment
+from worker.limits import Use, use_of, using
 
 _log = structlog.get_logger(__name__)
 
@@ -63,12 +64,13 @@ class OrderDesk:
         """Send one order, then verify the one that the answer points to."""
         body = order_body(ticket.order, self._dialect, self._broker)
         sent_at = utcnow()
-        with exchange(ticket.deadline_s) as whole:
+        with using(use_of(ticket.order.side)), exchange(ticket.deadline_s) as whole:
             answer = self._rest.send(
                 "POST", self._book.path("/orders"), body, deadline_s=ticket.deadline_s, gate=ticket.still_mine
             )
             try:
-                return self._verified(answer, read.terms(body), sent_at, whole)
+                with using(Use.URGENT):
+                    return self._verified(answer, read.terms(body), sent_at, whole)
             except (Refused, OutcomeUnknown):
                 raise
             except Exception as error:
@@ -82,7 +84,7 @@ class OrderDesk:
         If the old one fills on while it is replaced, the new one is too large: it is canceled then.
         """
         order_body(ticket.order, self._dialect, self._broker)  # what cannot be said is known before anything is asked
-        with exchange(ticket.deadline_s) as whole:
+        with using(use_of(ticket.order.side)), exchange(ticket.deadline_s) as whole:
             old = self._standing(ref)
             filled = read.filled(old)
             left = left_to_trade(ref, ticket.order.quantity, read.size(old), filled, self._broker)
@@ -91,8 +93,9 @@ class OrderDesk:
             path = self._book.path(f"/orders/{segment(str(old['orderId']))}")
             answer = self._rest.send("PUT", path, body, deadline_s=ticket.deadline_s, gate=ticket.still_mine)
             try:
-                new = self._verified(answer, read.terms(body), sent_at, whole, unlike=str(old["orderId"]))
-                return self._not_too_large(new, str(old["orderId"]), filled)
+                with using(Use.URGENT):
+                    new = self._verified(answer, read.terms(body), sent_at, whole, unlike=str(old["orderId"]))
+                    return self._not_too_large(new, str(old["orderId"]), filled)
             except (Refused, OutcomeUnknown):
                 raise
             except Exception as error:

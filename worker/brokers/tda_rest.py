@@ -36,9 +36,12 @@ from worker.brokers.http import (
 )
 from worker.brokers.reading import Readings
 from worker.brokers.tokens import GrantRefused, TokenKeeper
+from worker.limits import Budget, Use, using
 
 T = TypeVar("T")
 READ_WITHIN_S = CONNECT_S + READ_S
+#: Requests per minute, account and app; above 120 both brokers answer 429 (BROKERS.md 3.6).
+PER_MINUTE = 115
 
 #: HTTP status -> what it says of a request whose error body is the broker's own (BROKERS.md 3.7). No row: Unmapped.
 ERRORS: dict[int, type[BrokerError]] = {
@@ -83,7 +86,7 @@ class TdaRest(Readings):
     """
 
     def __init__(self, broker: str, root: str, on_down: Callable[[], None]) -> None:
-        self._broker, self._root, self._on_down = broker, root, on_down
+        self._broker, self.root, self._on_down = broker, root, on_down
         # A connection that dies under an order leaves it unknown, and here unknown may need a person: keep few alive.
         self._wire = Wire(idle_s=5.0)
         self.keeper: TokenKeeper | None = None
@@ -91,6 +94,10 @@ class TdaRest(Readings):
     def close(self) -> None:
         """Close idle connections."""
         self._wire.close()
+
+    def pay_from(self, budget: Budget | None) -> None:
+        """Have every request pay from a budget; None is no limit."""
+        self._wire.budget = budget
 
     def send(
         self, method: str, path: str, body: Any = None, *, deadline_s: float, gate: Callable[[], None] = passing
@@ -114,7 +121,8 @@ class TdaRest(Readings):
         """
         auth = HTTPBasicAuth(*basic) if basic else None
         try:
-            response = self._once("POST", path, READ_WITHIN_S, passing, data=form, auth=auth)
+            with using(Use.URGENT):
+                response = self._once("POST", path, READ_WITHIN_S, passing, data=form, auth=auth)
             answer = decoded(response, self._broker)
         except (OrderRejected, NotPermitted, InsufficientFunds, InstrumentUnknown) as error:
             raise GrantRefused(str(error)) from error
@@ -152,7 +160,7 @@ class TdaRest(Readings):
     ) -> requests.Response:
         with exchange(deadline_s, gate) as watched:
             try:
-                response = self._wire.request(method, self._root + path, **options)
+                response = self._wire.request(method, self.root + path, **options)
             except Exception as error:
                 found = classify(error, watched, self._broker)
                 if isinstance(found, NotConnected):

@@ -13,6 +13,7 @@ import structlog
 
 from models.reports import DONE, OrderReport
 from worker.brokers.tda_reports import Terms, is_same, order_report
+from worker.limits import Use, using
 
 _log = structlog.get_logger(__name__)
 
@@ -80,7 +81,8 @@ class OrderWatch:
             if stopping.wait(pause):
                 return
             try:
-                self.poll()
+                with using(Use.WATCH):
+                    self.poll()
                 pause = self._poll_s
             except Exception as error:
                 pause = min(max(pause, 0.5) * 2, _LONGEST_PAUSE_S)

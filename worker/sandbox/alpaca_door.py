@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import ROUND_DOWN, Decimal
 from itertools import islice
@@ -30,7 +30,7 @@ from worker.sandbox.alpaca_rules import (
     unprocessable,
 )
 from worker.sandbox.alpaca_stream import TradeUpdates
-from worker.sandbox.http_door import HttpDoor, Refusal, Route, decimal, read_json, web_reason
+from worker.sandbox.http_door import Allowance, HttpDoor, Refusal, Route, decimal, read_json, web_reason
 from worker.sandbox.market import Event, Execution, Market, MarketOrder, Position
 
 if TYPE_CHECKING:
@@ -112,9 +112,16 @@ class AlpacaDoor(HttpDoor):
 
     def limited(self, limit: int, reset_s: float) -> Refusal:
         """Return the 429 of the real service with its three headers."""
-        headers = {"X-RateLimit-Limit": str(limit), "X-RateLimit-Remaining": "0"}
-        headers["X-RateLimit-Reset"] = str(int(time() + reset_s) + 1)
+        headers = self.told_of(Allowance(limit, 0, reset_s))
         return Refusal(429, {"code": 42910000, "message": "rate limit exceeded"}, headers)
+
+    def told_of(self, budget: Allowance) -> Mapping[str, str]:
+        """Return the three headers of the real service; the reset is in whole seconds."""
+        return {
+            "X-RateLimit-Limit": str(budget.limit),
+            "X-RateLimit-Remaining": str(max(budget.left, 0)),
+            "X-RateLimit-Reset": str(int(time() + budget.reset_s) + 1),
+        }
 
     def turned_away(self, reason: str, body: Any) -> None:
         """Record an order that a fault kept from being taken."""

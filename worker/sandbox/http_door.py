@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from decimal import Decimal, InvalidOperation
@@ -46,6 +47,14 @@ class Route(NamedTuple):
     path: str
     operation: str
     handler: Handler
+
+
+class Allowance(NamedTuple):
+    """What a door lets through: calls in a window, those left of them, and when the oldest leaves it."""
+
+    limit: int
+    left: int
+    reset_s: float
 
 
 class Refusal(Exception):
@@ -92,8 +101,8 @@ class HttpDoor(ABC):
 
     Faults honoured for every door, by kind (options in brackets): `refuse` [code, text, status], `hang`, `accept_hang`,
     `accept_drop`, `garbage`, `half_reply` [share], `half` [cut, operation] (of a reading), `status` [status, html,
-    accepted, operation], `slow` [seconds, operation], `down`, `disconnect`, `rate_limit` [per_minute]. All that
-    strike a `place` also take [operation] to hit another call.
+    accepted, operation], `slow` [seconds, operation], `down`, `disconnect`, `rate_limit` [per_minute,
+    window_s]. All that strike a `place` also take [operation] to hit another call.
     """
 
     def __init__(self, market: Market, name: str) -> None:
@@ -105,7 +114,7 @@ class HttpDoor(ABC):
         self._site: web.TCPSite | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._stopping = False
-        self._calls: list[float] = []
+        self._calls: deque[float] = deque()
         self._alarm = asyncio.Event()
         market.faults.on_added(lambda _: self._alarm.set())
         market.faults.on_cleared(self._alarm.set)
@@ -226,9 +235,12 @@ class HttpDoor(ABC):
             try:
                 if self.peek("down") is not None:
                     return await self._drop(request)
-                self._meter()
+                self._meter(route.operation)
                 self.authorize(request, route.operation)
-                return await self._faulty(route, request)
+                response = await self._faulty(route, request)
+                if not response.prepared and (budget := self.budget()) is not None:
+                    response.headers.update(self.told_of(budget))
+                return response
             except Refusal as no:
                 return no.response()
 
@@ -324,22 +336,41 @@ class HttpDoor(ABC):
                 return
             await asyncio.sleep(min(TICK_S, max(end - monotonic(), 0)))
 
-    def _meter(self) -> None:
-        """Count calls per minute while a `rate_limit` fault stands; refuse above it."""
-        fault = self.peek("rate_limit")
-        if fault is None:
+    def _meter(self, operation: str) -> None:
+        """Count calls while a `rate_limit` fault stands: per minute, or scaled to `window_s`; refuse above it.
+
+        Every call that is refused is a line `limited` in the ledger.
+        """
+        budget = self.budget()
+        if budget is None:
             self._calls.clear()
             return
-        limit, now = int(fault.options.get("per_minute", 200)), monotonic()
-        self._calls = [at for at in self._calls if at > now - 60.0]
-        if len(self._calls) >= limit:
-            self.market.faults.note(fault, self.name)
-            raise self.limited(limit, 60.0 - (now - self._calls[0]) if self._calls else 60.0)
-        self._calls.append(now)
+        if budget.left <= 0:
+            if (fault := self.peek("rate_limit")) is not None:
+                self.market.faults.note(fault, self.name)
+            self.market.ledger.record("limited", door=self.name, operation=operation, limit=budget.limit)
+            raise self.limited(budget.limit, budget.reset_s)
+        self._calls.append(monotonic())
+
+    def budget(self) -> Allowance | None:
+        """Return what a `rate_limit` fault allows now; None while there is none."""
+        fault = self.peek("rate_limit")
+        if fault is None:
+            return None
+        seconds = float(fault.options.get("window_s", 60.0))
+        limit, now = int(float(fault.options.get("per_minute", 200)) * seconds / 60), monotonic()
+        while self._calls and self._calls[0] <= now - seconds:
+            self._calls.popleft()
+        reset_s = seconds - (now - self._calls[0]) if self._calls else seconds
+        return Allowance(limit, limit - len(self._calls), reset_s)
+
+    def told_of(self, budget: Allowance) -> Mapping[str, str]:
+        """Return the headers in which answers tell what is left; most brokers tell nothing."""
+        return {}
 
     @abstractmethod
     def limited(self, limit: int, reset_s: float) -> Refusal:
-        """Return the answer to a caller above `limit` calls a minute; the oldest call leaves in `reset_s` seconds."""
+        """Return the answer to a caller above `limit` calls; the oldest call leaves in `reset_s` seconds."""
 
 
 def web_reason(status: int) -> str:

@@ -10,9 +10,11 @@ import asyncio
 import contextlib
 import logging
 import struct
+from collections import deque
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from time import monotonic
 from typing import Any
 
 from worker.sandbox import tws_messages as messages
@@ -25,6 +27,8 @@ from worker.sandbox.tws_wire import Fields, WireError, agreed_version, encode
 
 logger = logging.getLogger(__name__)
 _FARMS = ((2104, "usfarm"), (2106, "ushmds"), (2158, "secdefnj"))
+#: Pause between two looks at how late the loop is.
+_BEAT_S = 0.02
 _WORDS = {
     2104: "Market data farm connection is OK:",
     2106: "HMDS data farm connection is OK:",
@@ -74,6 +78,7 @@ class TwsDoor:
     `accept_drop`, `garbage`, `half_reply`, `slow` and `error_code` strike at placeOrder; with `operation` set (cancel,
     open_orders, executions, completed, positions, account, contract, quote, bars) `hang`, `slow`, `half` and
     `error_code` strike there instead.
+    `rate_limit` [per_second, 50] drops what is above it with error 100, over all clients.
     """
 
     def __init__(self, market: Market, name: str = "ibkr") -> None:
@@ -90,6 +95,9 @@ class TwsDoor:
         self._running = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._moved: set[str] = set()
+        self._messages: deque[float] = deque()
+        self._beat = 0.0
+        self._lags: deque[tuple[float, float]] = deque(maxlen=50)
         market.subscribe(name, self._on_event)
         market.faults.on_added(self._on_fault)
         market.faults.on_cleared(self._on_cleared)
@@ -145,6 +153,9 @@ class TwsDoor:
         elif fault.kind == "down":
             self.market.faults.note(fault, self.name)
             self._go_down()
+        elif fault.kind == "rate_limit":
+            self._beat = monotonic()
+            self._spawn(self._watch_the_clock())
         elif fault.kind == "nightly_reset":
             asyncio.get_running_loop().call_soon(self._lose_ib)
 
@@ -207,6 +218,8 @@ class TwsDoor:
         while True:
             payload = await _frame(reader)
             fields = Fields(payload)
+            if self._is_too_fast(session):
+                continue
             try:
                 kind = fields.integer()
                 if kind == 71:
@@ -219,6 +232,35 @@ class TwsDoor:
             except Exception:
                 logger.exception("tws request failed: %r", payload)
                 session.error(-1, 320, "Error reading request: internal")
+
+    async def _watch_the_clock(self) -> None:
+        """Note how long the loop was held up, for as long as messages are counted."""
+        while self._running and self.market.faults.peek(self.name, "rate_limit") is not None:
+            self._beat = monotonic()
+            await asyncio.sleep(_BEAT_S)
+            if (lag := monotonic() - self._beat - _BEAT_S) > _BEAT_S:
+                self._lags.append((monotonic(), lag))
+
+    def _is_too_fast(self, session: Session) -> bool:
+        """Count the messages of all clients while the fault `rate_limit` stands; what is too much is dropped."""
+        fault = self.market.faults.peek(self.name, "rate_limit")
+        if fault is None:
+            self._messages.clear()
+            return False
+        limit, now = int(fault.options.get("per_second", 50)), monotonic()
+        # While this process was held up, messages lay in its sockets: they came over that time, not all at once.
+        held_up = sum(lag for at, lag in self._lags if at > now - 1.0) + max(now - self._beat - _BEAT_S, 0.0)
+        while self._messages and self._messages[0] <= now - 1.0 - held_up:
+            self._messages.popleft()
+        limit = int(limit * (1.0 + held_up))
+        if len(self._messages) < limit:
+            self._messages.append(now)
+            return False
+        self.market.faults.note(fault, self.name)
+        self.market.ledger.record("limited", door=self.name, operation="message", limit=limit)
+        words = f"Max rate of messages per second has been exceeded:max={limit} rec={limit + 1} (1)"
+        session.error(-1, 100, words)
+        return True
 
     def _start_api(self, session: Session, fields: Fields) -> bool:
         """Answer startApi; False when the client must go."""
