@@ -307,15 +307,12 @@ def sandbox_brokers(home: Path) -> dict[str, BrokerSettings]:
             "data_url": alpaca,
             "key_id": "sandbox",
             "secret_key": "sandbox",
-            "requests_per_minute": 0,  # nobody counts there unless the fault `rate_limit` is set
-            "data_requests_per_minute": 0,
         },
         "tda": {
             "base_url": f"http://127.0.0.1:{ports['tda']}/v1",
             "api_key": "sandbox",
             "refresh_token": "sandbox",
             "account_id": "123456789",
-            "requests_per_minute": 0,
         },
     }
     return {name: BrokerSettings(adapter=name, **table) for name, table in tables.items()}

@@ -101,10 +101,18 @@ def use_of(side: Side) -> Use:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """So many requests in any window of so many seconds."""
+    """So many requests in any window of so many seconds.
+
+    Args:
+        limit: requests.
+        seconds: the window.
+        presumed: the broker's documents say so, but nobody has said that this very host counts: a proxy or a simulator
+            is believed when it speaks of a limit, and not held to one before.
+    """
 
     limit: int
     seconds: float
+    presumed: bool = False
 
     @property
     def lease_s(self) -> float:
@@ -121,8 +129,15 @@ class Rate:
         return max(1, int(self.limit * share))
 
 
-def rate_from(broker: str, settings: BrokerSettings, key: str, default: int) -> Rate | None:
+def rate_from(broker: str, settings: BrokerSettings, key: str, default: int, *, is_theirs: bool = True) -> Rate | None:
     """Read a budget from `[brokers.NAME]`: requests per minute, counted over `budget_window` seconds; 0 is no limit.
+
+    Args:
+        broker: its name.
+        settings: its table.
+        key: of the setting.
+        default: what the broker's documents say.
+        is_theirs: the host is the broker's own, so that its documents hold there.
 
     Raises:
         ConfigurationError: it is no such number, or less than one request in a window.
@@ -135,7 +150,7 @@ def rate_from(broker: str, settings: BrokerSettings, key: str, default: int) -> 
         raise ConfigurationError(
             f"brokers.{broker}.{key} of {per_minute:g} is less than one request in {seconds:g} s: raise budget_window"
         )
-    return Rate(limit, seconds)
+    return Rate(limit, seconds, presumed=not is_theirs and settings.get(key) is None)
 
 
 def _positive(broker: str, settings: BrokerSettings, key: str, default: float) -> float:
@@ -257,6 +272,8 @@ class Budget:
         #: When those that could not wait were told to come again.
         self._promises: dict[Use, deque[float]] = {use: deque() for use in Use}
         self._uncounted = 0
+        #: Nobody has spoken of a limit yet.
+        self._asleep = rate.presumed
         self.waiting = 0
         self._warned = -_WARN_EVERY_S
 
@@ -339,6 +356,11 @@ class Budget:
         """Spend a token at hand; returns 0, or the seconds to wait, or None if only asking can tell."""
         with self._lock:
             now = self._clock()
+            if self._asleep:
+                self._mine.used(now)  # lets the old ones go
+                self._mine.add(now)  # they count, should somebody speak of a limit now
+                self._uncounted += 1
+                return 0.0
             left, until = self._word
             if now < until and left <= 1 - self.shares[use]:
                 return until - now
@@ -401,6 +423,7 @@ class Budget:
 
     def hear(self, left: float, seconds: float) -> None:
         """The broker said what part of its limit is left, and for how long; other programs use it, too."""
+        self._asleep = False
         seconds = min(seconds, LONGEST_PAUSE_S)
         self._hear(left, seconds)
         now = self._clock()
@@ -428,4 +451,6 @@ class Budget:
         return max(self.rate.limit - used, 0)
 
     def __str__(self) -> str:
+        if self._asleep:
+            return "no limit heard of"
         return f"budget {self.left()} of {self.rate.limit} in {self.rate.seconds:g} s left, {self.waiting} waiting"

@@ -420,3 +420,25 @@ def test_many_threads_share_one_budget(crowd: Budget) -> None:
     assert len(sent) == 120
     assert most_in_any(sent, 1.0) <= 60
     assert crowd.waiting == 0
+
+
+# -- A HOST THAT NOBODY KNOWS ---
+def test_a_presumed_limit_holds_from_the_moment_somebody_speaks_of_it() -> None:
+    now = [100.0]
+    budget = Budget("alpaca", Rate(10, 60.0, presumed=True), clock=lambda: now[0])
+    assert [budget.try_spend(Use.DATA) for _ in range(50)] == [0.0] * 50
+    budget.hear(0.9, 30.0)
+    assert budget.try_spend(Use.URGENT) > 0  # what was spent before counts
+    now[0] += 70.0
+    assert budget.try_spend(Use.URGENT) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("given", "is_theirs", "presumed"), [({}, True, False), ({}, False, True), ({"per": 120}, False, False)]
+)
+def test_a_limit_is_presumed_only_at_other_hosts_and_only_if_nobody_set_it(
+    given: dict[str, int], is_theirs: bool, presumed: bool
+) -> None:
+    rate = rate_from("x", BrokerSettings(adapter="x", **given), "per", 200, is_theirs=is_theirs)
+    assert rate is not None
+    assert rate.presumed is presumed

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import requests
 
@@ -68,9 +69,16 @@ def rates(name: str, settings: BrokerSettings) -> tuple[Rate | None, Rate | None
     Raises:
         ConfigurationError: one of them is no number above 0.
     """
-    keys = ("requests_per_minute", "data_requests_per_minute")
-    trading, data = (rate_from(name, settings, key, PER_MINUTE) for key in keys)
+    keys = {"requests_per_minute": "base_url", "data_requests_per_minute": "data_url"}
+    trading, data = (
+        rate_from(name, settings, key, PER_MINUTE, is_theirs=_is_theirs(settings.get(url))) for key, url in keys.items()
+    )
     return trading, data
+
+
+def _is_theirs(url: str | None) -> bool:
+    """Tell whether a URL leads to a host of Alpaca's own, as the defaults do."""
+    return url is None or (urlsplit(str(url)).hostname or "").endswith("alpaca.markets")
 
 
 def _root(broker: str, key: str, url: str) -> str:

@@ -160,7 +160,8 @@ class TdaBroker(BrokerInterface):
         self._up = False
 
     def _budget(self) -> Budget | None:
-        get, rate = self.settings.get, rate_from(self.name, self.settings, "requests_per_minute", PER_MINUTE)
+        get, is_theirs = self.settings.get, self.dialect.live_host in self._rest.root
+        rate = rate_from(self.name, self.settings, "requests_per_minute", PER_MINUTE, is_theirs=is_theirs)
         account = f"{location(self._rest.root)} {get('api_key')} {get('account_id') or ''}"
         return self.limits.budget(self.name, self.dialect.name, account, rate) if rate else None
 
