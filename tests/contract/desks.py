@@ -176,16 +176,22 @@ class HttpDesk(SandboxDesk):
         Trouble("status", {"status": 500, "accepted": True, "operation": "place"}),
         Trouble("status", {"status": 503, "accepted": True, "operation": "place"}),
         Trouble("status", {"status": 504, "accepted": True, "operation": "place", "html": True}),
+        Trouble("garbage", {"accepted": True, "operation": "place"}),
+        Trouble("half_reply", {"accepted": True, "operation": "place"}),
     )
     lost_sends = (
         Trouble("hang"),
         Trouble("status", {"status": 503, "operation": "place"}),
         Trouble("status", {"status": 502, "operation": "place", "html": True}),
+        Trouble("garbage", {"operation": "place"}),
+        Trouble("half_reply", {"operation": "place"}),
     )
     lost_changes = (
         Trouble("accept_drop", {"operation": "replace"}),
         Trouble("accept_hang", {"operation": "replace"}),
         Trouble("status", {"status": 500, "accepted": True, "operation": "replace"}),
+        Trouble("garbage", {"accepted": True, "operation": "replace"}),
+        Trouble("half_reply", {"accepted": True, "operation": "replace"}),
     )
 
     def open_connections(self) -> object:
@@ -199,7 +205,8 @@ class HttpDesk(SandboxDesk):
 
 def _broken(operation: str, *more: Trouble) -> tuple[Trouble, ...]:
     always = [{"status": 500}, {"status": 503, "html": True}]
-    return (*(Trouble("status", {"operation": operation, **how}, None) for how in always), *more)
+    spoilt = [Trouble(kind, {"operation": operation}, None) for kind in ("garbage", "half_reply")]
+    return (*(Trouble("status", {"operation": operation, **how}, None) for how in always), *spoilt, *more)
 
 
 class AlpacaDesk(HttpDesk):

@@ -23,7 +23,9 @@ COMMON_KINDS = frozenset(
         "partial",  # half is filled, the rest rests
         "reject_after_accept",  # accepted, rejected a moment later
         "status",  # HTTP doors: answer options.status; options.accepted takes the order first
-        "rate_limit",  # HTTP doors: at most options per_minute calls
+        "garbage",  # HTTP doors: 200 with bytes that are no JSON; options.accepted takes the order first
+        "half_reply",  # HTTP doors: headers promise more bytes than come; options.accepted takes the order first
+        "rate_limit",  # HTTP doors: at most options per_minute calls; options.headers false: no headers
     }
 )
 #: Kinds that only the TWS door knows (BROKERS.md 1.14).

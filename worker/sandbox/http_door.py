@@ -31,6 +31,8 @@ DEFAULT_OPERATIONS: dict[str, Collection[str]] = {
     "accept_drop": ("place",),
 }
 HTML = "<html><head><title>{0} {1}</title></head><body><center><h1>{0} {1}</h1></center><hr></body></html>"
+#: An answer of `garbage`: neither JSON nor text.
+GARBAGE = b'\x00\xff{"id": "\x80'
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -87,8 +89,9 @@ class HttpDoor(ABC):
     """A loopback HTTP server in front of the market that can be told to misbehave.
 
     Faults honoured for every door, by kind (options in brackets): `refuse` [code, text, status], `hang`, `accept_hang`,
-    `accept_drop`, `status` [status, html, accepted, operation], `slow` [seconds, operation], `down`, `disconnect`,
-    `rate_limit` [per_minute]. `hang`, `accept_hang` and `accept_drop` also take [operation] to hit another call.
+    `accept_drop`, `status` [status, html, accepted, operation], `garbage` and `half_reply` [accepted, operation],
+    `slow` [seconds, operation], `down`, `disconnect`, `rate_limit` [per_minute, headers]. `hang`,
+    `accept_hang` and `accept_drop` also take [operation] to hit another call.
     """
 
     def __init__(self, market: Market, name: str) -> None:
@@ -243,9 +246,15 @@ class HttpDoor(ABC):
         if self.take("hang", operation, symbol):
             self.turned_away("swallowed", body)
             return await self._hang(request)
+        spoilt = self.take("garbage", operation, symbol) or self.take("half_reply", operation, symbol)
+        if spoilt is not None and not spoilt.options.get("accepted"):
+            self.turned_away(spoilt.kind, body)
+            return await self._spoil(spoilt, request, web.json_response({"id": "of nothing that was taken"}))
         response = await self._answer(route, request)
         if status is not None:
             return self._broken(status)
+        if spoilt is not None:
+            return await self._spoil(spoilt, request, response)
         if response.status < 300:
             if self.take("accept_drop", operation, symbol):
                 return await self._drop(request)
@@ -269,6 +278,20 @@ class HttpDoor(ABC):
             page = HTML.format(status, text or web_reason(status))
             return web.Response(status=status, text=page, content_type="text/html")
         return self.failure(status, text, fault.options.get("code"))
+
+    async def _spoil(self, fault: Fault, request: web.Request, answer: web.StreamResponse) -> web.StreamResponse:
+        """Answer with bytes that are no JSON, or with the first half of an answer and a cut."""
+        if fault.kind == "garbage":
+            return web.Response(body=GARBAGE, content_type="application/json")
+        body = getattr(answer, "body", None)
+        whole = body if isinstance(body, bytes) and body else b"an answer that was to be empty"
+        half = web.StreamResponse(status=answer.status, headers={"Content-Length": str(len(whole))})
+        half.content_type = "application/json"
+        await half.prepare(request)
+        await half.write(whole[: len(whole) // 2])
+        if request.transport is not None:
+            request.transport.close()  # after what was written; the rest never comes
+        return half
 
     async def _hang(self, request: web.Request) -> web.StreamResponse:
         await self._wait(request, float("inf"))
@@ -296,7 +319,8 @@ class HttpDoor(ABC):
         limit, now = int(fault.options.get("per_minute", 200)), monotonic()
         self._calls = [at for at in self._calls if at > now - 60.0]
         if len(self._calls) >= limit:
-            raise self.limited(limit, 60.0 - (now - self._calls[0]) if self._calls else 60.0)
+            no = self.limited(limit, 60.0 - (now - self._calls[0]) if self._calls else 60.0)
+            raise no if fault.options.get("headers", True) else Refusal(no.status, no.body)
         self._calls.append(now)
 
     @abstractmethod
