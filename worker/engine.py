@@ -20,7 +20,7 @@ from models.settings import Settings
 from producers.bell import Bell
 from worker import brokers
 from worker.cancels import Cancels
-from worker.clock import utcnow
+from worker.clock import Stopwatch, utcnow
 from worker.connection import Supervisor
 from worker.embedded import EmbeddedQueue
 from worker.execution import Execution
@@ -39,6 +39,8 @@ log = structlog.get_logger()
 _DATABASE_START_S = 30.0
 #: Pause between tries of a message whose database is away.
 _DATABASE_PAUSE_S = 1.0
+#: Seconds that the threads of a stopping worker have for what they are at, together.
+_LOOPS_STOP_S = 30.0
 
 
 class Engine:
@@ -89,7 +91,7 @@ class Engine:
             self.supervisor.is_open,
         )
         self.execution.claims.closed = self.supervisor.why_closed
-        self.execution.may_claim = self.supervisor.has_tried.is_set
+        self.execution.may_claim = lambda: self.supervisor.has_tried.is_set() and not self.stopping.is_set()
         self.broker.updates(self.updates.put)
         self.loops = [
             Loop("pulse", timing.heartbeat_every, self.pulse.beat),
@@ -106,8 +108,13 @@ class Engine:
 
     def stop(self) -> None:
         """Finish what is under way, say good-bye, close everything."""
-        for loop in reversed(self.loops):
-            loop.stop()
+        self.stopping.set()
+        pulse, *others = self.loops  # the heart beats until the others are done
+        for loop in others:
+            loop.ask_to_stop()
+        patience = Stopwatch()
+        for loop in (*others, pulse):
+            loop.stop(max(0.0, _LOOPS_STOP_S - patience.age()))
         self.execution.close()
         self.fetcher.close()
         self.broker.disconnect()
@@ -159,7 +166,7 @@ class Engine:
     def _lead(self, *duties: Callable[[], None]) -> Callable[[], None]:
         def work() -> None:
             for duty in duties:
-                if self.pulse.leads:
+                if self.pulse.leads and not self.stopping.is_set():
                     duty()
 
         return work

@@ -69,7 +69,8 @@ class Execution:
         self.intake = Intake(settings, database)
         self.recorder = Recorder(settings, broker.name, dedupes=self.capabilities.dedupes_client_order_id)
         self.claims = Claims(database, broker, worker, self.timing, self.recorder, self.ring)
-        #: False while the first connect is under way: orders wait for it instead of falling back at once.
+        #: False while the first connect is under way, and orders wait for it instead of falling back; and while the
+        #: process ends.
         self.may_claim: Callable[[], bool] = lambda: True
         self._senders = ThreadPoolExecutor(self.capabilities.parallel_orders, thread_name_prefix="send")
 
@@ -104,11 +105,8 @@ class Execution:
         return self._rounds(which) if self.claims.is_waiting(which) else 0
 
     def _rounds(self, which: Any) -> int:
-        total = 0
-        if not self.may_claim():
-            return total  # the sweep comes by again
-        more = True
-        while more:
+        total, more = 0, True
+        while more and self.may_claim():  # what is not claimed now, the sweep finds later
             watch = Stopwatch()  # from before the claim: a pause behind it counts as well
             claimed = self.claims.claim(which)
             total += len(claimed)
