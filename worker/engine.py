@@ -94,7 +94,7 @@ class Engine:
         self.execution.may_claim = lambda: self.supervisor.has_tried.is_set() and not self.stopping.is_set()
         self.broker.updates(self.updates.put)
         self.loops = [
-            Loop("pulse", timing.heartbeat_every, self.pulse.beat),
+            Loop("pulse", timing.heartbeat_every, self._beat),
             Loop("supervisor", 0.25, self.supervisor.look),
             Loop("sweep", timing.sweep_every, self._lead(self.leader.sweep, self.fetcher.sweep)),
             Loop("healer", 0.5, self._lead(self.leader.heal)),
@@ -162,6 +162,10 @@ class Engine:
         wait_for(database, _DATABASE_START_S)
         database.close()
         return open_database(self.settings)
+
+    def _beat(self) -> None:
+        self.reconciler.steps.look()  # a worker that leads only later has to know as well
+        self.pulse.beat()
 
     def _lead(self, *duties: Callable[[], None]) -> Callable[[], None]:
         def work() -> None:

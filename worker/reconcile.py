@@ -32,7 +32,7 @@ from models.settings import Settings
 from models.tables import attempts, fills, orders, workers
 from models.vocabulary import LIVE, Outcome, Status
 from worker.brokers.base import AbsenceRule, BrokerInterface, OrderRef
-from worker.clock import utcnow
+from worker.clock import StepWatch, utcnow
 from worker.execution import Execution
 from worker.health import Identity, is_gone, is_silent
 from worker.recording import Aftermath
@@ -86,6 +86,7 @@ class Reconciler:
         self.timing, self.database, self.broker = settings.timing, database, broker
         self.execution, self.recorder, self.me = execution, execution.recorder, me
         self.rule = broker.capabilities.absence
+        self.steps = StepWatch(self.timing.lease)
 
     # -- UNKNOWN ATTEMPTS ---
     def unknown(self, *, everything: bool = False) -> int:
@@ -94,6 +95,7 @@ class Reconciler:
         Args:
             everything: also those that are not due yet (after a reconnect).
         """
+        everything |= self.steps.look()  # what was due by the old clock may be an hour away by the new one
         self._orphans()
         questions = self._due(everything)
         for start in range(0, len(questions), _LOOKS_AT_ONCE):
@@ -157,7 +159,8 @@ class Reconciler:
         return [self._question(r, rows[r["client_order_id"]], known, now) for r in due]
 
     def _question(self, row: Row, order: Any, known: frozenset[str], now: datetime) -> _Question:
-        done = self._sender_done(row, now)
+        # A clock that was set ahead makes a send that is still under way look old, and its sender look past it.
+        done = self._sender_done(row, now) and not self.steps.doubtful()
         anonymous = self.broker.capabilities.client_order_id_length is None
         return _Question(
             entry_id=row["client_order_id"],

@@ -18,7 +18,7 @@ COMMON_KINDS = frozenset(
         "accept_drop",  # order taken, connection cut before the answer
         "disconnect",  # cut every socket of the door once
         "down",  # refuse new connections and cut the old ones until cleared
-        "slow",  # options seconds before answering
+        "slow",  # options seconds before answering; HTTP doors: options.before waits before the order is taken, too
         "no_fill",  # order rests
         "partial",  # half is filled, the rest rests
         "reject_after_accept",  # accepted, rejected a moment later

@@ -250,6 +250,10 @@ class HttpDoor(ABC):
         if spoilt is not None and not spoilt.options.get("accepted"):
             self.turned_away(spoilt.kind, body)
             return await self._spoil(spoilt, request, web.json_response({"id": "of nothing that was taken"}))
+        late = self.peek("slow", operation, symbol)
+        if late is not None and late.options.get("before"):  # on its way: not taken for so long, whoever still waits
+            self.take("slow", operation, symbol)
+            await asyncio.sleep(float(late.options.get("seconds", 1.0)))
         response = await self._answer(route, request)
         if status is not None:
             return self._broken(status)
