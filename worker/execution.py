@@ -21,6 +21,7 @@ from models.database import Database
 from models.errors import BrokerError, DatabaseUnavailable, NotConnected, NotSent, Stale, Unmapped
 from models.intake import Intake, request_of
 from models.messages import MAX_BATCH
+from models.points import reached
 from models.reports import OrderReport
 from models.settings import Settings
 from models.tables import orders
@@ -29,7 +30,6 @@ from producers.bell import Bell
 from worker.brokers.base import BrokerInterface, Ticket
 from worker.claiming import Claimed, Claims
 from worker.clock import Stopwatch, utcnow
-from worker.points import reached
 from worker.recording import Aftermath, Recorder
 
 log = structlog.get_logger()
@@ -199,6 +199,7 @@ class Execution:
                 self.recorder.settle(book, book[claimed.id], claimed.attempt_no, answer, after)
             reached("before_commit")
             book.write()
+        reached("after_commit")
         for claimed, answer in answers:
             _tell(claimed, answer, self.broker.name)
         return after
