@@ -6,6 +6,7 @@
     |- InvalidRequest (ValueError)   a data request, or a file to write, that makes no sense
     |- IdempotencyConflict           the same client_order_id with another body
     |- DatabaseUnavailable           nothing was recorded, nothing was enqueued
+    |- QueueUnavailable              only the queue knows, and it does not answer; orders do not need it
     |- NotFound                      no such order, fetch or broker
     |- BrokerError
     |   |- NotSent                   proof that nothing left us    -> retry or fall back freely
@@ -45,6 +46,10 @@ class IdempotencyConflict(CorroError):
 
 class DatabaseUnavailable(CorroError):
     """The database cannot be reached; nothing was recorded and nothing was enqueued."""
+
+
+class QueueUnavailable(CorroError):
+    """The queue's server cannot be reached. No order depends on it: only a question that is about the queue itself."""
 
 
 class NotFound(CorroError, LookupError):

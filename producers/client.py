@@ -16,6 +16,7 @@ from models.book import Book, cancel
 from models.errors import NotFound
 from models.intake import Intake, request_of
 from models.messages import OrderRequest, batches, utcnow
+from models.points import reached
 from models.replacing import request_replace
 from models.settings import Settings
 from models.tables import orders
@@ -62,6 +63,7 @@ class OrderClient(DataClient):
         if not requests:
             return []
         rows = self._intake.record(requests)
+        reached("before_ring")
         waiting: dict[str, list[Mapping[str, Any]]] = {}
         for row in rows:
             if row["status"] == Status.QUEUED:

@@ -31,6 +31,8 @@ task_serializer = "json"
 accept_content = ["json"]
 task_send_sent_event = False
 worker_send_task_events = False
+# `corro fleet`, `halt` and `drain` go through the database; Celery's remote control is one more way to end a worker.
+worker_enable_remote_control = False
 worker_disable_rate_limits = True
 worker_hijack_root_logger = False
 worker_redirect_stdouts = False

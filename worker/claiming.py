@@ -21,13 +21,13 @@ from models.errors import CorroError, NotConnected, NotSent, Stale
 from models.intake import request_of
 from models.lifecycle import Fact
 from models.messages import MAX_BATCH, OrderRequest
+from models.points import reached
 from models.settings import TimingSettings
 from models.tables import attempts, halts, orders
 from models.vocabulary import Outcome, Status
 from worker.brokers.base import BrokerInterface
 from worker.clock import utcnow
 from worker.locks import Locks
-from worker.points import reached
 from worker.recording import Aftermath, Recorder
 from worker.routing import Go, decide
 

@@ -18,7 +18,7 @@ from producers import cli as _orders  # noqa: F401  # its commands join the app
 from producers import cli_data as _data  # noqa: F401
 from producers import show
 from producers.cli_base import Json, app, client, fail
-from worker import cli_check, cli_locks, cli_sandbox
+from worker import cli_check, cli_locks, cli_queue, cli_sandbox
 from worker.arguments import worker_arguments
 
 db_app = typer.Typer(help="The database's schema.", no_args_is_help=True)
@@ -26,6 +26,7 @@ app.add_typer(db_app, name="db")
 cli_check.register(app)
 cli_locks.register(app)
 cli_sandbox.register(app)
+cli_queue.register(app)
 
 
 # -- RUNNING ---
@@ -96,6 +97,8 @@ def fleet(json: Json = False) -> None:
     found = [row for row in found if json or row["state"] != "stopped"]
     columns = ("broker", "worker", "state", "leader", "heartbeat_at", "started_at", "detail")
     show.document(found) if json else show.rows(found, columns, title="workers")
+    if not json and (line := cli_queue.hint(c.settings)):
+        show.err.print(line, markup=False)
 
 
 @app.command()

@@ -5,6 +5,10 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
+import structlog
+
+log = structlog.get_logger()
+
 #: Counts on while the machine sleeps, unlike CLOCK_MONOTONIC; not every system has it.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
@@ -31,3 +35,34 @@ class Stopwatch:
         """Return the age in seconds: the larger of the two clocks' answers, and infinite if the wall went back."""
         wall = time.time() - self._wall
         return max(elapsed() - self._elapsed, wall if wall > -1.0 else float("inf"))
+
+
+class StepWatch:
+    """Notices that the wall clock was set: what was written before and what is read after cannot be subtracted then.
+
+    Args:
+        calm_s: seconds of doubt after a step; everything that was under way then has ended by the time they are over.
+    """
+
+    #: Seconds by which the two clocks may part between two looks: slewing is slower, setting a clock is faster.
+    TOLERANCE_S = 1.0
+
+    def __init__(self, calm_s: float) -> None:
+        self._calm_s = calm_s
+        self._apart = time.time() - elapsed()
+        self._doubtful_until = 0.0
+
+    def look(self) -> bool:
+        """Compare the clocks; tells whether the wall clock was set since the last look."""
+        apart = time.time() - elapsed()
+        step, self._apart = apart - self._apart, apart
+        if abs(step) <= self.TOLERANCE_S:
+            return False
+        self._doubtful_until = elapsed() + self._calm_s
+        log.warning("clock_stepped", seconds=round(step, 1), hint="no absence is concluded for a while")
+        return True
+
+    def doubtful(self) -> bool:
+        """Tell whether ages by the wall clock may be wrong: it was set a short while ago."""
+        self.look()
+        return elapsed() < self._doubtful_until

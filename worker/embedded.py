@@ -58,14 +58,12 @@ class EmbeddedQueue:
         self._lock = (self.home / "queue.lock").open("a")
         with self._starting():
             fcntl.flock(self._lock, fcntl.LOCK_SH)
-            if not self._answers():
-                self._start()
+            self._start_if_gone()
 
     def revive(self) -> None:
         """Start the server again if it has died."""
         with self._starting():
-            if not self._answers():
-                self._start()
+            self._start_if_gone()
 
     def release(self) -> None:
         """Leave; the last one to leave stops the server."""
@@ -95,6 +93,18 @@ class EmbeddedQueue:
             return bool(self._client().ping())
         except redis.RedisError:
             return False
+
+    def _start_if_gone(self) -> None:
+        """Start the server unless there is one: one that does not answer is frozen or loading, and not replaced.
+
+        A second server would write to the same files, and share the messages with the first when that wakes up.
+        """
+        try:
+            self._client().ping()
+        except (redis.TimeoutError, redis.BusyLoadingError) as error:
+            log.warning("queue_silent", socket=str(self.socket), error=str(error), hint="the sweep finds the orders")
+        except redis.RedisError:
+            self._start()
 
     def _start(self) -> None:
         command = [

@@ -43,6 +43,8 @@ _DATABASE_START_S = 30.0
 _DATABASE_LOOK_S = 0.2
 #: Pause between tries of a message whose database is away.
 _DATABASE_PAUSE_S = 1.0
+#: Seconds that the threads of a stopping worker have for what they are at, together.
+_LOOPS_STOP_S = 30.0
 
 
 class Engine:
@@ -95,10 +97,10 @@ class Engine:
             self.supervisor.is_open,
         )
         self.execution.claims.closed = self.supervisor.why_closed
-        self.execution.may_claim = self.supervisor.has_tried.is_set
+        self.execution.may_claim = lambda: self.supervisor.has_tried.is_set() and not self.stopping.is_set()
         self.broker.updates(self.updates.put)
         self.loops = [
-            Loop("pulse", timing.heartbeat_every, self.pulse.beat),
+            Loop("pulse", timing.heartbeat_every, self._beat),
             Loop("supervisor", 0.25, self.supervisor.look),
             Loop("sweep", timing.sweep_every, self._lead(self.leader.sweep, self.fetcher.sweep)),
             Loop("healer", 0.5, self._lead(self.leader.heal)),
@@ -112,8 +114,13 @@ class Engine:
 
     def stop(self) -> None:
         """Finish what is under way, say good-bye, close everything."""
-        for loop in reversed(self.loops):
-            loop.stop()
+        self.stopping.set()
+        pulse, *others = self.loops  # the heart beats until the others are done
+        for loop in others:
+            loop.ask_to_stop()
+        patience = Stopwatch()
+        for loop in (*others, pulse):
+            loop.stop(max(0.0, _LOOPS_STOP_S - patience.age()))
         self.execution.close()
         self.fetcher.close()
         self.broker.disconnect()
@@ -168,10 +175,14 @@ class Engine:
                     raise
                 time.sleep(_DATABASE_LOOK_S)
 
+    def _beat(self) -> None:
+        self.reconciler.steps.look()  # a worker that leads only later has to know as well
+        self.pulse.beat()
+
     def _lead(self, *duties: Callable[[], None]) -> Callable[[], None]:
         def work() -> None:
             for duty in duties:
-                if self.pulse.leads:
+                if self.pulse.leads and not self.stopping.is_set():
                     duty()
 
         return work

@@ -21,6 +21,7 @@ from models.database import Database
 from models.errors import BrokerError, DatabaseUnavailable, NotConnected, NotSent, Stale, Unmapped
 from models.intake import Intake, request_of
 from models.messages import MAX_BATCH
+from models.points import reached
 from models.reports import OrderReport
 from models.settings import Settings
 from models.tables import orders
@@ -29,7 +30,6 @@ from producers.bell import Bell
 from worker.brokers.base import BrokerInterface, Ticket
 from worker.claiming import Claimed, Claims
 from worker.clock import Stopwatch, utcnow
-from worker.points import reached
 from worker.recording import Aftermath, Recorder
 
 log = structlog.get_logger()
@@ -69,7 +69,8 @@ class Execution:
         self.intake = Intake(settings, database)
         self.recorder = Recorder(settings, broker.name, dedupes=self.capabilities.dedupes_client_order_id)
         self.claims = Claims(database, broker, worker, self.timing, self.recorder, self.ring)
-        #: False while the first connect is under way: orders wait for it instead of falling back at once.
+        #: False while the first connect is under way, and orders wait for it instead of falling back; and while the
+        #: process ends.
         self.may_claim: Callable[[], bool] = lambda: True
         self._senders = ThreadPoolExecutor(self.capabilities.parallel_orders, thread_name_prefix="send")
 
@@ -113,10 +114,8 @@ class Execution:
 
     def _rounds(self, which: Any) -> list[str]:
         done: list[str] = []
-        if not self.may_claim():
-            return done  # the sweep comes by again
         more = True
-        while more:
+        while more and self.may_claim():  # what is not claimed now, the sweep finds later
             watch = Stopwatch()  # from before the claim: a pause behind it counts as well
             claimed = self.claims.claim(which)
             done += [c.id for c in claimed]
@@ -203,7 +202,6 @@ class Execution:
                 if patience.age() > _RECORD_PATIENCE_S:
                     return  # the attempts stay `sending`; reconciliation will ask the broker
                 time.sleep(0.5)
-        reached("after_commit")
         self.finish(after)
 
     def _record(self, answers: Sequence[tuple[Claimed, Answer]]) -> Aftermath:
@@ -214,6 +212,7 @@ class Execution:
                 self.recorder.settle(book, book[claimed.id], claimed.attempt_no, answer, after)
             reached("before_commit")
             book.write()
+        reached("after_commit")
         for claimed, answer in answers:
             _tell(claimed, answer, self.broker.name)
         return after

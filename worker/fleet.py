@@ -11,11 +11,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import structlog
 from sqlalchemy import select
@@ -71,17 +72,20 @@ class Fleet:
         self._environment = _environment({"CORRO_HOME": str(self.home), **(environment or {})})
         self._exit = contextlib.ExitStack()
         self._files: list[IO[bytes]] = []
+        self._before: Any = None
 
     def __enter__(self) -> Fleet:
+        self._before = _on_signal(signal.SIGTERM, _leave)  # told to end while it starts, it leaves nobody behind
         try:
             self.start()
         except BaseException:
-            self.stop()
+            self.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+        _on_signal(signal.SIGTERM, self._before)
 
     # -- START ---
     def start(self) -> None:
@@ -208,27 +212,31 @@ class Fleet:
             process.popen.wait(10)
 
     def stop(self) -> None:
-        """End the workers, then the sandbox, then the queue; whoever does not end in time is killed."""
-        for names in ([n for n in self.processes if n != "sandbox"], ["sandbox"]):
-            self._end([self.processes[name] for name in names if name in self.processes])
-        self._exit.close()
+        """End the workers, then the sandbox, then the queue; who is not done in time, or by the next signal, is killed.
+
+        A killed worker leaves what it was sending to the questions of the next one.
+        """
+        with _until_signal() as hurried:
+            for names in ([n for n in self.processes if n != "sandbox"], ["sandbox"]):
+                self._end([self.processes[name] for name in names if name in self.processes], hurried)
+            self._exit.close()
         if hasattr(self, "database"):
             self.database.close()
         for file in self._files:
             file.close()
 
-    def _end(self, processes: Sequence[Process]) -> None:
+    def _end(self, processes: Sequence[Process], hurried: Callable[[], bool]) -> None:
         for process in processes:
             if process.popen.poll() is None:
                 process.popen.terminate()
         deadline = time.monotonic() + STOP_S
-        for process in processes:
-            try:
-                process.popen.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                log.error("killed", name=process.name, after_s=STOP_S)
-                process.popen.kill()
-                process.popen.wait()
+        while left := [process for process in processes if process.popen.poll() is None]:
+            if hurried() or time.monotonic() > deadline:
+                for process in left:
+                    log.error("killed", name=process.name, why="a second signal" if hurried() else f"{STOP_S:.0f} s")
+                    process.popen.kill()
+                    process.popen.wait()
+            time.sleep(0.02)
 
 
 def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:
@@ -243,12 +251,23 @@ def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:
 @contextlib.contextmanager
 def _until_signal() -> Iterator[Callable[[], bool]]:
     received: list[int] = []
-    before = {n: signal.signal(n, lambda number, _: received.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
+    before = {n: _on_signal(n, lambda number, _: received.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: bool(received)
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            _on_signal(number, handler)
+
+
+def _on_signal(number: int, handler: Any) -> Any:
+    """Set a handler and return the one before; only a main thread has signals."""
+    if handler is None or threading.current_thread() is not threading.main_thread():
+        return None
+    return signal.signal(number, handler)
+
+
+def _leave(number: int, _: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def _tail(path: Path, lines: int = 8) -> str:

@@ -23,6 +23,9 @@ from models.settings import TimingSettings
 from models.tables import UtcTime, leases, workers
 from worker.clock import utcnow
 
+#: Seconds that the clocks of two machines may be apart before they are believed to be wrong.
+_CLOCKS_APART_S = 60.0
+
 
 def boot_id() -> str:
     """Return what tells this host's boot and process namespace from any other; pids are comparable within it."""
@@ -143,8 +146,14 @@ class Pulse:
 
 
 def take_lease(connection: Connection, name: str, holder: str, now: datetime, seconds: float) -> bool:
-    """Take or renew a lease; returns whether `holder` has it."""
-    free = (leases.c.name == name) & ((leases.c.holder == holder) | (leases.c.until < now))
+    """Take or renew a lease; returns whether `holder` has it.
+
+    One that ends later than any clock would have written it is free: its holder's clock was wrong, and if the holder
+    is gone, nobody would lead for as long as that.
+    """
+    too_far = now + timedelta(seconds=seconds + _CLOCKS_APART_S)
+    over = (leases.c.until < now) | (leases.c.until > too_far)
+    free = (leases.c.name == name) & ((leases.c.holder == holder) | over)
     values = {"holder": holder, "until": now + timedelta(seconds=seconds)}
     unbroken = (leases.c.holder == holder) & (leases.c.until >= now)
     since = case((unbroken, leases.c.since), else_=literal(now, UtcTime()))

@@ -35,10 +35,14 @@ class Loop:
         """Have the next call happen now."""
         self._nudge.set()
 
-    def stop(self, patience: float = 30.0) -> None:
-        """End after the call under way; waits for it."""
+    def ask_to_stop(self) -> None:
+        """End after the call under way, without waiting for it."""
         self._stop.set()
         self._nudge.set()
+
+    def stop(self, patience: float = 30.0) -> None:
+        """End after the call under way; waits for it."""
+        self.ask_to_stop()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(patience)
 

@@ -20,6 +20,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from models.database import Database
 from models.errors import CorroError
+from models.points import reached
 from models.reports import AccountReport, PositionReport
 from models.settings import TimingSettings
 from models.tables import account_snapshots, position_snapshots, workers
@@ -28,7 +29,6 @@ from worker.clock import Stopwatch, elapsed, utcnow
 from worker.health import Pulse
 from worker.ledgers import SETTLE, Books
 from worker.locks import READINGS, Doubt, judge
-from worker.points import reached
 
 log = structlog.get_logger()
 

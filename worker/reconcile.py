@@ -27,17 +27,17 @@ from models.database import Database
 from models.errors import BrokerError, CorroError, NotSent, Refused
 from models.evidence import fold
 from models.intake import request_of
+from models.points import reached
 from models.replacing import changed_terms, terms_of
 from models.reports import Ambiguous, FillReport, Found, Missing, OrderReport, Report, Sighting
 from models.settings import Settings
 from models.tables import attempts, fills, orders, position_ledgers, workers
 from models.vocabulary import LIVE, Outcome, Status
 from worker.brokers.base import AbsenceRule, BrokerInterface, OrderRef
-from worker.clock import utcnow
+from worker.clock import StepWatch, utcnow
 from worker.execution import Execution
 from worker.external import External
 from worker.health import Identity, is_gone, is_silent
-from worker.points import reached
 from worker.recording import Aftermath
 from worker.routing import Absent
 
@@ -92,6 +92,7 @@ class Reconciler:
         self.execution, self.recorder, self.me = execution, execution.recorder, me
         self.rule = broker.capabilities.absence
         self.external = External(database, broker.name)
+        self.steps = StepWatch(self.timing.lease)
 
     # -- UNKNOWN ATTEMPTS ---
     def unknown(self, *, everything: bool = False) -> int:
@@ -100,6 +101,7 @@ class Reconciler:
         Args:
             everything: also those that are not due yet (after a reconnect).
         """
+        everything |= self.steps.look()  # what was due by the old clock may be an hour away by the new one
         self._orphans()
         questions = self._due(everything)
         for start in range(0, len(questions), _LOOKS_AT_ONCE):
@@ -163,7 +165,8 @@ class Reconciler:
         return [self._question(r, rows[r["client_order_id"]], known, now) for r in due]
 
     def _question(self, row: Row, order: Any, known: frozenset[str], now: datetime) -> _Question:
-        done = self._sender_done(row, now)
+        # A clock that was set ahead makes a send that is still under way look old, and its sender look past it.
+        done = self._sender_done(row, now) and not self.steps.doubtful()
         anonymous = self.broker.capabilities.client_order_id_length is None
         return _Question(
             entry_id=row["client_order_id"],

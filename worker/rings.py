@@ -35,7 +35,7 @@ return taken
 """
 
 
-class QoS(kombu_redis.QoS):
+class Rings(kombu_redis.QoS):
     """Kombu's bookkeeping of unacknowledged messages, which rings do without."""
 
     def append(self, message: Any, delivery_tag: str) -> None:

@@ -11,8 +11,8 @@ import pytest
 from tests.kit import World, events_of, eventually, outcomes_of
 
 MakeWorld = Callable[..., World]
-POINTS = ("after_claim", "before_send", "after_send", "before_commit")
-#: Points at which the broker has the order already.
+POINTS = ("after_claim", "before_send", "after_send", "before_commit", "after_commit")
+#: Points at which the broker has the order already, and no answer is recorded.
 AFTER_SEND = ("after_send", "before_commit")
 SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -50,8 +50,34 @@ def test_an_order_whose_worker_is_killed_reaches_its_broker_exactly_once(world: 
         whole = world.wait(order, "filled", 40)
         assert [o["state"] for o in world.at_doors(order.client_order_id)] == ["filled"]
         assert outcomes_of(whole)[-1] == (broker, "accepted")
-        if point in AFTER_SEND:
+        if point in (*AFTER_SEND, "after_commit"):
             assert outcomes_of(whole) == [(broker, "accepted")]
+        if point == "after_commit":
+            assert "unknown" not in events_of(whole)
+
+
+@SQLITE
+def test_an_order_that_falls_back_is_taken_up_though_the_worker_died_before_it_rang(world: World) -> None:
+    first = world.start("alpaca", CORRO_CRASH="after_commit")
+    world.control.add_fault("alpaca", "refuse", count=1, symbol="KO")
+    order = world.send("KO", "buy", 2, route=["alpaca", "ibkr"])
+    assert world.wait_gone(first) == -signal.SIGKILL
+    assert world.row(order.client_order_id)["broker"] == "ibkr"  # type: ignore[index]
+    assert world.queue.llen("orders.ibkr") == 0
+    world.start("ibkr")
+    assert outcomes_of(world.wait(order, "filled")) == [("alpaca", "refused"), ("ibkr", "accepted")]
+
+
+@SQLITE
+def test_an_order_whose_producer_is_killed_before_it_rings_is_executed_once(world: World) -> None:
+    said = world.corro("submit", "PEP", "buy", "2", "--id", "died-young", "--route", "ibkr", CORRO_CRASH="before_ring")
+    assert said.status == -signal.SIGKILL, said
+    assert world.queue.llen("orders.ibkr") == 0
+    world.start("ibkr")
+    assert outcomes_of(world.wait("died-young", "filled")) == [("ibkr", "accepted")]
+    again = world.corro("submit", "PEP", "buy", "2", "--id", "died-young", "--route", "ibkr", "--wait", "--json")
+    assert again.json["status"] == "filled", "the caller does not know, and may ask again"
+    assert len(world.at_doors("died-young")) == 1
 
 
 @SQLITE

@@ -183,16 +183,22 @@ class HttpDesk(SandboxDesk):
         Trouble("status", {"status": 500, "accepted": True, "operation": "place"}),
         Trouble("status", {"status": 503, "accepted": True, "operation": "place"}),
         Trouble("status", {"status": 504, "accepted": True, "operation": "place", "html": True}),
+        Trouble("garbage", {"accepted": True, "operation": "place"}),
+        Trouble("half_reply", {"accepted": True, "operation": "place"}),
     )
     lost_sends = (
         Trouble("hang"),
         Trouble("status", {"status": 503, "operation": "place"}),
         Trouble("status", {"status": 502, "operation": "place", "html": True}),
+        Trouble("garbage", {"accepted": False, "operation": "place"}),
+        Trouble("half_reply", {"accepted": False, "operation": "place"}),
     )
     lost_changes = (
         Trouble("accept_drop", {"operation": "replace"}),
         Trouble("accept_hang", {"operation": "replace"}),
         Trouble("status", {"status": 500, "accepted": True, "operation": "replace"}),
+        Trouble("garbage", {"accepted": True, "operation": "replace"}),
+        Trouble("half_reply", {"accepted": True, "operation": "replace"}),
     )
 
     def open_connections(self) -> object:
@@ -208,6 +214,7 @@ def _broken(operation: str, *more: Trouble) -> tuple[Trouble, ...]:
     """An error of the broker, one of somebody in between, 200 with anything but the answer, and half an answer."""
     statuses = [{"status": 500}, {"status": 503, "html": True}, {"status": 200}, {"status": 200, "html": True}]
     always = [("status", how) for how in statuses] + [("half", {}), ("half", {"cut": True})]
+    always += [("garbage", {}), ("half_reply", {})]
     return (*(Trouble(kind, {"operation": operation, **how}, None) for kind, how in always), *more)
 
 

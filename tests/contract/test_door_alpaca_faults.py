@@ -198,6 +198,22 @@ def test_a_late_update_is_overtaken_by_those_behind_it(house: Sandbox, api: Any,
     assert updates.events() == ["new", "fill", "pending_new"]
 
 
+@pytest.mark.parametrize("accepted", [False, True])
+def test_an_answer_can_be_no_json_or_half_of_one(house: Sandbox, door: AlpacaDoor, accepted: bool) -> None:
+    order = {"symbol": "AAPL", "qty": "10", "side": "buy", "type": "market", "time_in_force": "day"}
+    place = partial(requests.post, f"{door.url}/v2/orders", headers=KEYS, json=order, timeout=5)
+    house.fault("alpaca", "garbage", accepted=accepted, operation="place")
+    with pytest.raises(requests.exceptions.JSONDecodeError):
+        place().json()
+    house.fault("alpaca", "half_reply", accepted=accepted, operation="place")
+    half = place()  # requests itself does not count the bytes
+    assert 0 < len(half.content) < int(half.headers["Content-Length"])
+    with pytest.raises(requests.exceptions.JSONDecodeError):
+        half.json()
+    assert house.taken("alpaca") == (2 if accepted else 0)
+    assert place().json()["symbol"] == "AAPL"
+
+
 def test_statuses_hit_the_operation_they_are_aimed_at(house: Sandbox, api: Any) -> None:
     house.fault("alpaca", "status", status=504, html=True, accepted=True, operation="place")
     api.list_orders()
@@ -270,5 +286,10 @@ def test_the_rate_limit_exists_only_while_its_fault_stands(house: Sandbox, door:
     assert [answer.status_code for answer in answers] == [200, 200, 429]
     assert answers[2].headers["X-RateLimit-Remaining"] == "0"
     assert answers[2].json()["code"] == 42910000
+    house.clear()
+    house.fault("alpaca", "rate_limit", None, per_minute=0, headers=False)
+    bare = get()
+    assert bare.status_code == 429
+    assert not [name for name in bare.headers if "ratelimit" in name.lower() or name == "Retry-After"]
     house.clear()
     assert get().ok

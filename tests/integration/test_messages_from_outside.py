@@ -7,6 +7,7 @@ import json
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -14,8 +15,9 @@ import pytest
 from models.history import v_orders
 from producers.bell import envelope
 from tests.kit import World, events_of, eventually, never, outcomes_of, tail
-from worker.transport import SET_ASIDE
+from worker.dead_letters import KEPT_BYTES, SET_ASIDE, DeadLetters
 
+SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # it is about the queue alone
 #: A strategy in another house: Celery alone, none of our packages on its path.
 _BARE = """
 import json, sys
@@ -201,8 +203,12 @@ def test_unreadable_messages_are_set_aside_and_the_worker_lives(world: World) ->
     aside = [json.loads(item) for item in world.queue.lrange(SET_ASIDE, 0, -1)]
     assert len(aside) - kept == len(UNREADABLE), [item["why"] for item in aside]
     assert all(item["why"] and item["queue"] == "orders.alpaca" for item in aside)
-    assert all(item["message"] == UNREADABLE[name].decode(errors="replace") for item, name in
-               zip(aside, reversed(UNREADABLE), strict=False))  # fmt: skip
+    for name, item in zip(reversed(UNREADABLE), aside, strict=False):
+        assert item["message"] == UNREADABLE[name].decode(errors="backslashreplace")
+        assert (item["size"], item["sha256"]) == (len(UNREADABLE[name]), sha256(UNREADABLE[name]).hexdigest())
+        assert item["worker"].startswith("alpaca@")
+        assert item["worker"].endswith(f":{before}")
+        assert abs((datetime.now(UTC) - datetime.fromisoformat(item["at"])).total_seconds()) < 60
 
 
 @pytest.mark.parametrize("name", ODD)
@@ -299,12 +305,122 @@ def _denied(world: World) -> list[dict[str, Any]]:
     return world.history.rows(v_orders, status="denied")
 
 
-def test_a_message_with_more_orders_than_agreed_is_still_executed_or_denied(world: World) -> None:
-    many = [body(quantity="1", symbol="T") for _ in range(130)]
+@SQLITE
+def test_a_message_with_more_orders_than_agreed_is_set_aside_whole(world: World) -> None:
+    before, counted = pid(world), counts(world).get("too_many", 0)
+    many = [body(quantity="1", symbol="T") for _ in range(101)]
     push(world, *many)
-    for order in many:
-        world.wait(order["client_order_id"], ["filled", "denied"], 30)
-    assert len({world.row(order["client_order_id"])["status"] for order in many}) == 1  # type: ignore[index]
+    works(world)
+    assert counts(world)["too_many"] == counted + 1
+    assert not any(world.row(order["client_order_id"]) for order in many)
+    push(world, *many[:100])
+    for order in many[:100]:
+        world.wait(order["client_order_id"], "filled", 30)
+    assert pid(world) == before
+
+
+@SQLITE
+def test_what_is_set_aside_costs_little_memory_and_is_counted_for_ever(world: World) -> None:
+    before, counted = pid(world), counts(world).get("too_large", 0)
+    huge = b"\xff" * 50_000_000
+    world.queue.lpush("orders.alpaca", huge)
+    works(world)
+    kept = world.queue.lindex(SET_ASIDE, 0)
+    entry = json.loads(kept)
+    assert (entry["reason"], entry["size"]) == ("too_large", len(huge))
+    assert entry["sha256"] == sha256(huge).hexdigest()
+    assert len(kept) < 6 * KEPT_BYTES + 2000
+    world.kill(world.fleet.processes["alpaca"])
+    world.queue.lpush("orders.alpaca", *[b"\xff" * 2_000_000] * 3)
+    world.start("alpaca")
+    works(world)
+    assert counts(world)["too_large"] == counted + 4
+    assert pid(world) != before
+
+
+def counts(world: World) -> dict[str, int]:
+    return DeadLetters(world.queue).counts()
+
+
+@SQLITE
+def test_the_command_line_shows_counts_and_forgets_what_was_set_aside(world: World) -> None:
+    world.queue.lpush("orders.alpaca", b"one of them", b"the newest\n\x1b[2J\xff")
+    works(world)
+    newest, other = world.corro("dead-letters", "--json", "--limit", "2").json
+    assert set(newest) == {"id", "at", "worker", "queue", "reason", "why", "size", "sha256", "message"}
+    assert (newest["queue"], newest["reason"]) == ("orders.alpaca", "not_a_message")
+    assert newest["message"] == "the newest\n\x1b[2J\\xff"
+    assert other["message"] == "one of them"
+    shown = world.corro("dead-letters", "--show", newest["id"]).out
+    assert newest["sha256"] in shown
+    assert "\x1b" not in shown, "what others write does not reach a terminal raw"
+    assert {"reason": "not_a_message", "count": counts(world)["not_a_message"]} in world.corro(
+        "dead-letters", "--counts", "--json"
+    ).json
+    kept = world.queue.llen(SET_ASIDE)
+    assert f"messages set aside: {kept}" in world.corro("fleet").err
+
+    before = counts(world)
+    assert world.corro("dead-letters", "--drop", newest["id"], "--json").json == {"dropped": 1}
+    gone = world.corro("dead-letters", "--show", newest["id"], "--json")
+    assert (gone.status, gone.json["error"]) == (1, "NotFound")
+    assert world.corro("dead-letters", "--drop", "all", "--json").json == {"dropped": kept - 1}
+    assert world.queue.llen(SET_ASIDE) == 0
+    assert counts(world) == before
+
+
+@SQLITE
+@pytest.mark.parametrize("key", ["orders.alpaca", "control.alpaca", "data.alpaca", SET_ASIDE])
+@pytest.mark.parametrize("kind", ["string", "hash"])
+def test_something_else_at_a_queues_key_is_moved_out_of_the_way(world: World, key: str, kind: str) -> None:
+    before = pid(world)
+    world.queue.delete(key)
+    pipe = world.queue.pipeline()
+    pipe.set(key, "a text") if kind == "string" else pipe.hset(key, "a", "b")
+    if key == SET_ASIDE:
+        pipe.lpush("orders.alpaca", b"to be set aside")
+    pipe.execute()
+    eventually(lambda: world.queue.type(key) in (b"none", b"list"), 10)
+    works(world)
+    assert pid(world) == before
+    away = f"{SET_ASIDE}.{key}"
+    assert world.queue.type(away) == kind.encode()
+    world.queue.delete(away)
+
+
+@SQLITE
+def test_somebody_elses_notes_do_not_stop_what_is_in_hand(world: World) -> None:
+    """Kombu notes messages in hand in two keys, and hands out again from there every few seconds."""
+    before, counted = pid(world), counts(world).get("not_a_message", 0)
+    world.queue.hset("unacked", "theirs", b"\xff garbage")
+    world.queue.zadd("unacked_index", {"theirs": 1.0})
+    mine = body(quantity="2")
+    note = [json.loads(envelope("orders.submit", "orders.alpaca", {"orders": [mine]})), "", "orders.alpaca"]
+    world.queue.hset("unacked", "lost", json.dumps(note))
+    world.queue.zadd("unacked_index", {"lost": 0.5})  # older, so it is looked at after the other one
+    world.wait(mine["client_order_id"], "filled", 15)
+    assert world.queue.hlen("unacked") == 0
+    assert counts(world)["not_a_message"] == counted + 1
+
+    world.queue.set("unacked", "a text")
+    works(world)
+    world.queue.delete("unacked_index")
+    world.queue.hset("unacked_index", "a", "b")
+    works(world)
+    assert pid(world) == before
+
+
+@SQLITE
+def test_nobody_ends_a_worker_by_celerys_remote_control(world: World) -> None:
+    before = pid(world)
+    world.script(
+        "import sys; from celery import Celery; app = Celery(broker=sys.argv[1]); app.control.shutdown(); app.close()",
+        world.settings.queue_url,
+    )
+    for item in (b"[1]", b"null", b"\xff", b"{}"):
+        world.queue.publish("/0.celery.pidbox", item)
+    works(world)
+    never(lambda: pid(world) != before, 0.5)
 
 
 def test_a_cancel_of_an_order_nobody_knows_changes_nothing(world: World) -> None:

@@ -25,10 +25,10 @@ from unittest.mock import patch
 import structlog
 from sqlalchemy import delete, select
 
+import models.points
 import worker.claiming
 import worker.execution
 import worker.health
-import worker.points
 from models.database import Database, upgrade
 from models.intake import Intake
 from models.messages import OrderRequest, utcnow
@@ -336,7 +336,7 @@ def virtual(moved: Clock, world: Simulation) -> Iterator[None]:
         utcnow: moved.now,
         clock.utcnow: moved.now,
         clock.elapsed: moved.time,
-        worker.points.reached: point,
+        models.points.reached: point,
         worker.health.process_started: started,
         worker.health.process_state: lambda _pid: "S",
     }

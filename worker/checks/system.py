@@ -25,8 +25,8 @@ from producers.bell import connect
 from worker.checks.advice import advice_for
 from worker.checks.steps import Lane, Step, Verdict, fail, ok, skip, warn, worst
 from worker.clock import utcnow
+from worker.dead_letters import SET_ASIDE
 from worker.embedded import server_binary
-from worker.transport import SET_ASIDE
 
 #: A commit slower than this is worth knowing: every batch of orders costs a few.
 SLOW_COMMIT_MS = 100.0
@@ -190,7 +190,7 @@ def _set_aside(client: redis.Redis) -> Verdict:
         return ok("")
     return warn(
         f"{count} message(s) could not be read and were set aside",
-        f"See who sends them: `redis-cli lrange {SET_ASIDE} 0 9` tells what was wrong; `del {SET_ASIDE}` forgets them.",
+        "`corro dead-letters` tells what was wrong with them; `corro dead-letters --drop all` forgets them.",
     )
 
 

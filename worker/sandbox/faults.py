@@ -18,17 +18,17 @@ COMMON_KINDS = frozenset(
         "hang",  # request swallowed, never answered, order not taken
         "accept_hang",  # order taken, never answered
         "accept_drop",  # order taken, connection cut before the answer
-        "garbage",  # order taken, the answer is noise
-        "half_reply",  # order taken, the answer ends within: options share (0 to 1) of it is sent
+        "garbage",  # order taken (unless options.accepted is false), the answer is noise
+        "half_reply",  # order taken (the same), the answer ends within: options share (0 to 1) of it is sent
         "disconnect",  # cut every socket of the door once
         "down",  # refuse new connections and cut the old ones until cleared
-        "slow",  # options seconds before answering
+        "slow",  # options seconds before answering; HTTP doors: options.before waits before the order is taken, too
         "no_fill",  # order rests
         "partial",  # half is filled, the rest rests
         "reject_after_accept",  # accepted, rejected a moment later
         "status",  # HTTP doors: answer options.status; options.accepted takes the order first
         "half",  # a reading's answer ends in the middle; with option cut, the connection as well
-        "rate_limit",  # HTTP doors: options per_minute calls (window_s scales it); TWS: per_second messages
+        "rate_limit",  # HTTP doors: options per_minute calls (window_s scales it); TWS: per_second messages; headers false
     }
 )
 #: Kinds that only the TWS door knows (BROKERS.md 1.14).

@@ -33,6 +33,7 @@ DEFAULT_OPERATIONS: dict[str, Collection[str]] = {
     "garbage": ("place",),
     "half_reply": ("place",),
 }
+#: An answer of `garbage`: neither JSON nor text.
 NOISE = b'\x00\xff{"id": \xc3("'
 
 HTML = "<html><head><title>{0} {1}</title></head><body><center><h1>{0} {1}</h1></center><hr></body></html>"
@@ -100,9 +101,9 @@ class HttpDoor(ABC):
     """A loopback HTTP server in front of the market that can be told to misbehave.
 
     Faults honoured for every door, by kind (options in brackets): `refuse` [code, text, status], `hang`, `accept_hang`,
-    `accept_drop`, `garbage`, `half_reply` [share], `half` [cut, operation] (of a reading), `status` [status, html,
-    accepted, operation], `slow` [seconds, operation], `down`, `disconnect`, `rate_limit` [per_minute,
-    window_s]. All that strike a `place` also take [operation] to hit another call.
+    `accept_drop`, `garbage` [accepted], `half_reply` [accepted, share], `half` [cut, operation] (of a reading), `status`
+    [status, html, accepted, operation], `slow` [seconds, operation], `down`, `disconnect`, `rate_limit` [per_minute,
+    window_s, headers]. All that strike a `place` also take [operation] to hit another call.
     """
 
     def __init__(self, market: Market, name: str) -> None:
@@ -262,9 +263,19 @@ class HttpDoor(ABC):
         if self.take("hang", operation, symbol):
             self.turned_away("swallowed", body)
             return await self._hang(request)
+        spoilt = self.take("garbage", operation, symbol) or self.take("half_reply", operation, symbol)
+        if spoilt is not None and not spoilt.options.get("accepted", True):
+            self.turned_away(spoilt.kind, body)
+            return self._spoil(spoilt, request, web.json_response({"id": "of nothing that was taken"}))
+        late = self.peek("slow", operation, symbol)
+        if late is not None and late.options.get("before"):  # on its way: not taken for so long, whoever still waits
+            self.take("slow", operation, symbol)
+            await asyncio.sleep(float(late.options.get("seconds", 1.0)))
         response = await self._answer(route, request)
         if status is not None:
             return self._broken(status)
+        if spoilt is not None:
+            return self._spoil(spoilt, request, response)
         if response.status < 300:
             if self.take("accept_drop", operation, symbol):
                 return await self._drop(request)
@@ -273,11 +284,6 @@ class HttpDoor(ABC):
             half = self.take("half", operation) if request.method == "GET" else None
             if half is not None:
                 return await self._halve(request, response, cut=bool(half.options.get("cut")))
-            if self.take("garbage", operation, symbol):
-                return web.Response(status=response.status, body=NOISE, content_type="application/json")
-            half = self.take("half_reply", operation, symbol)
-            if half is not None and isinstance(response, web.Response):
-                return self._cut_short(request, response, float(half.options.get("share", 0.5)))
         slow = self.take("slow", operation, symbol)
         if slow is not None:
             await self._wait(request, float(slow.options.get("seconds", 1.0)))
@@ -317,6 +323,12 @@ class HttpDoor(ABC):
             request.transport.abort()
         return web.Response(status=503)  # never sent: the connection is gone
 
+    def _spoil(self, fault: Fault, request: web.Request, answer: web.StreamResponse) -> web.StreamResponse:
+        """Answer with bytes that are no JSON, or with the first part of an answer and a cut."""
+        if fault.kind == "garbage" or not isinstance(answer, web.Response):
+            return web.Response(status=answer.status, body=NOISE, content_type="application/json")
+        return self._cut_short(request, answer, float(fault.options.get("share", 0.5)))
+
     def _cut_short(self, request: web.Request, response: web.Response, share: float) -> web.StreamResponse:
         """Send the first part of an answer, headers included, and close the connection as if that were all."""
         body = response.body if isinstance(response.body, bytes) else b""
@@ -346,10 +358,12 @@ class HttpDoor(ABC):
             self._calls.clear()
             return
         if budget.left <= 0:
-            if (fault := self.peek("rate_limit")) is not None:
+            fault = self.peek("rate_limit")
+            if fault is not None:
                 self.market.faults.note(fault, self.name)
             self.market.ledger.record("limited", door=self.name, operation=operation, limit=budget.limit)
-            raise self.limited(budget.limit, budget.reset_s)
+            no = self.limited(budget.limit, budget.reset_s)
+            raise no if fault is None or fault.options.get("headers", True) else Refusal(no.status, no.body)
         self._calls.append(monotonic())
 
     def budget(self) -> Allowance | None:

@@ -1,4 +1,4 @@
-"""Named crash points: where tests stop a worker dead, exactly there.
+"""Named crash points: where tests stop a worker, or a producer, dead, exactly there.
 
 `CORRO_CRASH=before_commit` kills the process with SIGKILL the first time that point is reached; `before_commit:3` the
 third time. `CORRO_PAUSE=before_send` stops it with SIGSTOP instead, as a suspended machine would be. Unset, a point
