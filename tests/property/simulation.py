@@ -61,6 +61,7 @@ class Clock:
         self.on_advance: list[Callable[[], None]] = []
 
     def now(self) -> datetime:
+        self._now += timedelta(microseconds=1)  # no two readings of a clock are the same
         return self._now
 
     def later(self, seconds: float) -> datetime:
