@@ -7,6 +7,14 @@ from collections.abc import Iterator
 import pytest
 
 from tests.property.scenario import Scenario
+from tests.property.simulation import remove_database
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_stays_behind() -> Iterator[None]:
+    """The simulations' database is gone after the run, however its process ends."""
+    yield
+    remove_database()
 
 
 @pytest.fixture

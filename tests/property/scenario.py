@@ -11,6 +11,8 @@ from models.replacing import request_replace
 from models.tables import attempts, order_events, orders
 from tests.property.ledger import Kept
 from tests.property.simulation import Process, Simulation
+from worker.claiming import Claimed
+from worker.clock import Stopwatch
 
 #: alpaca dedupes by our id, ibkr keeps it, tda has none.
 BROKERS = {"alpaca": "dedupes", "ibkr": "keeps", "tda": "anonymous"}
@@ -44,6 +46,16 @@ class Scenario:
         """The same, by this process."""
         process.ledger.answers = meets.split()
         process.do(lambda: process.execution.work(list(ids)), fault, at)
+
+    def claim(self, broker: str, id_: str) -> Claimed:
+        """Have the broker's worker claim one order, and nothing more."""
+        (claimed,) = self.worker[broker].execution.claims.claim(orders.c.client_order_id == id_)
+        return claimed
+
+    def send(self, broker: str, claimed: Claimed, meets: str = "accept") -> None:
+        """Have the broker's worker send what it has claimed, and record the answer."""
+        self.world.ledgers[broker].answers = meets.split()
+        self.worker[broker].execution.send([claimed], Stopwatch())
 
     def reconcile(self, broker: str, rounds: int = 1, pause: float = 6.0) -> None:
         """Have the broker asked about what is unknown, several times."""

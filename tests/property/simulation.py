@@ -61,6 +61,7 @@ class Clock:
         self.on_advance: list[Callable[[], None]] = []
 
     def now(self) -> datetime:
+        self._now += timedelta(microseconds=1)  # no two readings of a clock are the same
         return self._now
 
     def later(self, seconds: float) -> datetime:
@@ -358,13 +359,18 @@ def _database() -> Database:
     """One file for all simulations of this process; in memory where the machine has such a place."""
     memory = Path("/dev/shm")
     home = Path(tempfile.mkdtemp(prefix="corro-simulation-", dir=memory if memory.is_dir() else None))
-    import atexit
-
     database = Database(f"sqlite:///{home / 'corro.db'}")
-    atexit.register(shutil.rmtree, home, ignore_errors=True)
-    atexit.register(database.close)
     upgrade(database)
     return database
+
+
+def remove_database() -> None:
+    """Remove the file of this process's simulations, if there were any."""
+    if _database.cache_info().currsize:
+        database = _database()
+        database.close()
+        shutil.rmtree(Path(str(database.url.database)).parent, ignore_errors=True)
+        _database.cache_clear()
 
 
 def empty_database() -> Database:

@@ -38,7 +38,7 @@ from tests.property.simulation import Process, Simulation
 from worker.brokers.base import Ticket
 from worker.halts import resume, stop
 
-EXAMPLES = int(os.environ.get("CORRO_PROPERTY_EXAMPLES", "80"))
+EXAMPLES = int(os.environ.get("CORRO_PROPERTY_EXAMPLES", "60"))
 STEPS = int(os.environ.get("CORRO_PROPERTY_STEPS", "30"))
 ZERO = Decimal(0)
 MOST_ORDERS, MOST_PROCESSES = 6, 8

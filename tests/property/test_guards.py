@@ -105,21 +105,12 @@ def test_a_claim_is_good_for_so_long_and_no_longer(at: Scenario, seconds: float)
 
 def test_nothing_is_sent_on_an_attempt_that_somebody_else_has_settled(at: Scenario) -> None:
     id_ = at.order(ANONYMOUS)
-    at.work(ANONYMOUS, id_, fault="slow", at=BEHIND_BASELINE + 1)
-    (claimed,) = at.world.rows(attempts)
+    claimed = at.claim(ANONYMOUS, id_)
     at.change(attempts, id_, outcome="absent")
     with pytest.raises(Stale):
-        at.worker[ANONYMOUS].execution.claims.mark_sent(_claimed(claimed))
-    at.worker[ANONYMOUS].wake()
+        at.worker[ANONYMOUS].execution.claims.mark_sent(claimed)
+    at.send(ANONYMOUS, claimed)
     assert at.at_brokers() == []
-
-
-def _claimed(row: dict[str, Any]) -> Any:
-    from models.messages import OrderRequest
-    from worker.claiming import Claimed
-
-    order = OrderRequest(client_order_id=row["client_order_id"], symbol="KO", side="buy", quantity=10)
-    return Claimed(order, row["attempt_no"], row["broker_client_order_id"])
 
 
 # -- A WORKER THAT DIES ---
@@ -245,11 +236,11 @@ def test_where_absence_cannot_be_proven_a_missing_order_stays_unknown(at: Scenar
 
 def test_an_answer_that_comes_too_late_changes_nothing(at: Scenario) -> None:
     id_ = at.order(KEEPS, DEDUPES)
-    at.work(KEEPS, id_, meets="not_connected")
+    claimed = at.claim(KEEPS, id_)
+    at.worker[KEEPS].execution.record([(claimed, NotConnected("away", broker=KEEPS))])
     at.work(DEDUPES, id_)
     before = at.row(id_)
-    (first, _) = sorted(at.world.rows(attempts), key=lambda row: row["attempt_no"])
-    at.worker[KEEPS].execution.record([(_claimed(first), InsufficientFunds("no money", broker=KEEPS))])
+    at.worker[KEEPS].execution.record([(claimed, InsufficientFunds("no money", broker=KEEPS))])
     assert at.tries(id_) == [(KEEPS, "not_sent"), (DEDUPES, "accepted")]
     assert at.row(id_) == before
     assert at.kinds(id_)[-1] == "late_answer"
@@ -260,6 +251,7 @@ def test_an_answer_that_comes_too_late_changes_nothing(at: Scenario) -> None:
 def test_a_look_alike_of_an_unresolved_order_goes_elsewhere(at: Scenario, answer: str) -> None:
     first, second = at.order(ANONYMOUS), at.order(ANONYMOUS, KEEPS)
     at.work(ANONYMOUS, first, meets=answer)
+    at.world.pass_time(1)  # the others are alive
     at.work(ANONYMOUS, second)
     assert at.tries(second) == [(ANONYMOUS, "not_sent")]
     assert at.row(second)["broker"] == KEEPS
@@ -335,9 +327,9 @@ def test_another_try_has_another_id_where_nothing_is_deduped(at: Scenario) -> No
 def test_an_attempt_that_was_given_up_and_lives_is_canceled(at: Scenario) -> None:
     """Somebody's word that the broker does not have it was wrong."""
     id_ = at.order(KEEPS, DEDUPES)
-    at.work(KEEPS, id_, meets="drop_taken")
-    (first,) = at.world.rows(attempts)
-    at.worker[KEEPS].execution.record([(_claimed(first), Absent("says somebody", broker=KEEPS))])
+    claimed = at.claim(KEEPS, id_)
+    at.send(KEEPS, claimed, meets="drop_taken")
+    at.worker[KEEPS].execution.record([(claimed, Absent("says somebody", broker=KEEPS))])
     assert at.row(id_)["broker"] == DEDUPES
     (kept,) = at.kept(KEEPS)
     at.worker[KEEPS].apply([at.world.ledgers[KEEPS].report(kept)])
@@ -347,9 +339,9 @@ def test_an_attempt_that_was_given_up_and_lives_is_canceled(at: Scenario) -> Non
 
 def test_a_fill_of_an_attempt_that_was_given_up_stops_the_next_one(at: Scenario) -> None:
     id_ = at.order(KEEPS, DEDUPES)
-    at.work(KEEPS, id_, meets="drop_taken")
-    (first,) = at.world.rows(attempts)
-    at.worker[KEEPS].execution.record([(_claimed(first), Absent("says somebody", broker=KEEPS))])
+    claimed = at.claim(KEEPS, id_)
+    at.send(KEEPS, claimed, meets="drop_taken")
+    at.worker[KEEPS].execution.record([(claimed, Absent("says somebody", broker=KEEPS))])
     (kept,) = at.kept(KEEPS)
     at.world.ledgers[KEEPS].fill(kept, at.row(id_)["quantity"] / 2)
     at.worker[KEEPS].apply([report for _, report in at.world.pushed])
