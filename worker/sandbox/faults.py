@@ -28,7 +28,7 @@ COMMON_KINDS = frozenset(
         "reject_after_accept",  # accepted, rejected a moment later
         "status",  # HTTP doors: answer options.status; options.accepted takes the order first
         "half",  # a reading's answer ends in the middle; with option cut, the connection as well
-        "rate_limit",  # HTTP doors: options per_minute calls (window_s scales it); TWS: per_second messages; headers false
+        "rate_limit",  # HTTP doors: options per_minute calls (window_s scales it), headers; TWS: per_second messages
     }
 )
 #: Kinds that only the TWS door knows (BROKERS.md 1.14).

@@ -101,9 +101,9 @@ class HttpDoor(ABC):
     """A loopback HTTP server in front of the market that can be told to misbehave.
 
     Faults honoured for every door, by kind (options in brackets): `refuse` [code, text, status], `hang`, `accept_hang`,
-    `accept_drop`, `garbage` [accepted], `half_reply` [accepted, share], `half` [cut, operation] (of a reading), `status`
-    [status, html, accepted, operation], `slow` [seconds, operation], `down`, `disconnect`, `rate_limit` [per_minute,
-    window_s, headers]. All that strike a `place` also take [operation] to hit another call.
+    `accept_drop`, `garbage` [accepted], `half_reply` [accepted, share], `half` [cut, operation] (of a reading),
+    `status` [status, html, accepted, operation], `slow` [seconds, operation], `down`, `disconnect`, `rate_limit`
+    [per_minute, window_s, headers]. All that strike a `place` also take [operation] to hit another call.
     """
 
     def __init__(self, market: Market, name: str) -> None:
