@@ -205,7 +205,7 @@ def test_an_answer_can_be_no_json_or_half_of_one(house: Sandbox, door: AlpacaDoo
     house.fault("alpaca", "garbage", accepted=accepted, operation="place")
     with pytest.raises(requests.exceptions.JSONDecodeError):
         place().json()
-    house.fault("alpaca", "half_reply", accepted=accepted, operation="place")
+    house.fault("alpaca", "half_reply", accepted=accepted, operation="place", share=0.97)
     half = place()  # requests itself does not count the bytes
     assert 0 < len(half.content) < int(half.headers["Content-Length"])
     with pytest.raises(requests.exceptions.JSONDecodeError):
