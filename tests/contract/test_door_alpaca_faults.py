@@ -184,7 +184,7 @@ def test_an_answer_that_is_noise_or_ends_within_leaves_the_order_at_the_broker(h
     house.fault("alpaca", "half_reply", operation="list", share=0.9)
     assert api.get_order_by_client_order_id("half-0.97")
     with pytest.raises(requests.exceptions.RequestException):
-        api.list_orders()
+        api.list_orders(status="all")
     assert house.taken("alpaca") == 4
     struck = [(s["kind"], s["symbol"], s["operation"]) for s in house.call(lambda: list(house.market.faults.struck))]
     placed = ("half_reply", "AAPL", "place")
@@ -222,7 +222,7 @@ def test_statuses_hit_the_operation_they_are_aimed_at(house: Sandbox, api: Any) 
     assert api.get_order_by_client_order_id("lost")
     house.fault("alpaca", "status", status=500, operation="list")
     with pytest.raises(APIError, match="internal server error occurred"):
-        api.list_orders()
+        api.list_orders(status="all")
     house.fault("alpaca", "status", status=503, operation="bars")
     with pytest.raises(APIError):
         api.get_bars("AAPL", TimeFrame.Day, "2026-03-02", "2026-03-03")
