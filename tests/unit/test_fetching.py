@@ -18,6 +18,7 @@ from models.errors import (
     NoData,
     NotConnected,
     PacingViolation,
+    QuotaExhausted,
     Unsupported,
 )
 from models.fetches import insert_fetch
