@@ -152,11 +152,18 @@ class NoData(DataError):
 
 
 class PacingViolation(DataError):
-    """Too many reads; try again after `retry_after` seconds."""
+    """Too many reads; try again after `retry_after` seconds.
 
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+    Args:
+        message: what happened.
+        retry_after: seconds; None if nobody said.
+        ours: our own budget held it back, and the broker was not asked.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None, ours: bool = False) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.ours = ours
 
 
 class DataNotPermitted(DataError):

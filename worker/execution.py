@@ -18,7 +18,7 @@ from sqlalchemy import and_, or_, select
 
 from models.book import Book, cancel
 from models.database import Database
-from models.errors import BrokerError, DatabaseUnavailable, NotConnected, NotSent, Stale, Unmapped
+from models.errors import BrokerError, DatabaseUnavailable, NotConnected, NotSent, QuotaExhausted, Stale, Unmapped
 from models.intake import Intake, request_of
 from models.messages import MAX_BATCH
 from models.points import reached
@@ -39,6 +39,8 @@ Answer = OrderReport | BrokerError
 _RECORD_PATIENCE_S = 20.0
 #: While others of a batch are on their way, answers are gathered this long: a few commits instead of one for each.
 _GATHER_S = 0.02
+#: A turn that is no further away is waited for under the claim, instead of giving the order back.
+_NEAR_S = 2.0
 
 
 class Execution:
@@ -170,18 +172,28 @@ class Execution:
             fresh()  # before a turn is waited for, too: it may have stood in a row for long
             if self.claims.anonymous:
                 self.claims.mark_sent(claimed)
-            report = self.broker.place_order(
-                Ticket(
-                    order=claimed.order,
-                    broker_client_order_id=claimed.broker_client_order_id,
-                    deadline_s=self.timing.deadline,
-                    still_mine=still_mine,
-                )
+            ticket = Ticket(
+                order=claimed.order,
+                broker_client_order_id=claimed.broker_client_order_id,
+                deadline_s=self.timing.deadline,
+                still_mine=still_mine,
             )
+            report = self._in_turn(ticket, watch)
             reached("after_send")
             return report
 
         return answer_of(place, self.broker.name, claimed.id)
+
+    def _in_turn(self, ticket: Ticket, watch: Stopwatch) -> OrderReport:
+        """Place an order; where the budget has a turn for it within a moment and this claim, wait for that."""
+        while True:
+            try:
+                return self.broker.place_order(ticket)
+            except QuotaExhausted as held:  # proof that nothing was sent: the claim is as good as before
+                wait = held.retry_after or 0.0
+                if not 0 < wait <= _NEAR_S or watch.age() + wait > self.timing.fresh:
+                    raise
+                time.sleep(wait)
 
     def must_be_open(self) -> None:
         """Raise NotConnected while the connection is down or not reconciled yet."""

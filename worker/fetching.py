@@ -7,6 +7,7 @@ cursor: it moves in the transaction that stores a page, so whoever takes the req
 |--------------------------------------------------|---------------------------------------------------------------|
 | no data, no permission, cannot                   | the next broker, from the beginning                           |
 | too many requests                                | the same broker after the pause it asked for; a quote goes on |
+| not asked, our budget is used up                 | the same, and it is no try                                    |
 | anything else (connection, timeout, odd answer)  | bars under way: the same broker again; otherwise the next one |
 """
 
@@ -227,11 +228,13 @@ class Fetcher:
             self._hand_on(row, words)
         else:
             log.info("fetch_pauses", fetch_id=row["fetch_id"], kind=row["kind"], error=words, seconds=pause)
-            self.rows.put_back(row, pause=pause, error=add_error(row["error"], words), tries=row["tries"] + 1)
+            self.rows.put_back(
+                row, pause=pause, error=add_error(row["error"], words), tries=row["tries"] + (not _held_back(error))
+            )
 
     def _pause(self, row: Row, error: Exception) -> float | None:
         """Return after how many seconds to ask the same broker again; None: not this one."""
-        if row["tries"] + 1 >= TRIES or isinstance(error, _FINAL):
+        if isinstance(error, _FINAL) or (row["tries"] + 1 >= TRIES and not _held_back(error)):
             return None
         if isinstance(error, _BUSY):
             is_urgent = row["kind"] == "quote" and next_broker(row) is not None
@@ -270,3 +273,8 @@ class Fetcher:
             return ()
         labelled = {frame.label(bar.start): bar for bar in found}
         return [replace(bar, start=at) for at, bar in sorted(labelled.items()) if start <= at < end]
+
+
+def _held_back(error: Exception) -> bool:
+    """Tell whether our own budget held a request back: the broker has not failed, it was not asked."""
+    return isinstance(error, QuotaExhausted) or (isinstance(error, PacingViolation) and error.ours)

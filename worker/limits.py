@@ -31,6 +31,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
+from math import inf
 from typing import Protocol
 
 import structlog
@@ -67,7 +68,7 @@ ALL: Mapping[Use, float] = dict.fromkeys(Use, 1.0)
 #: Longest waits for a turn, seconds; and never more than half of the time that the request has in all. Long enough for
 #: all senders of a worker to get a turn at IB, whose window is a second; a full minute is not waited for at all.
 PATIENCE_S: Mapping[Use, float] = {
-    Use.DATA: 1.0,
+    Use.DATA: 2.0,
     Use.WATCH: 1.0,
     Use.ORDER: 2.0,
     Use.STATUS: 2.0,
@@ -278,8 +279,11 @@ class Budget:
         self._warned = -_WARN_EVERY_S
 
     # -- A TURN ---
-    def spend(self, within_s: float) -> None:
+    def spend(self, within_s: float = inf) -> None:
         """Wait for a turn of the use in force, not for long.
+
+        Args:
+            within_s: seconds that the request has in all, this wait included.
 
         Raises:
             QuotaExhausted: none comes soon enough; `retry_after` says when one will.
@@ -290,7 +294,7 @@ class Budget:
                 time.sleep(self._pause(use, started, within_s, wait))
         self._tell_of(use, started)
 
-    async def turn(self, within_s: float) -> None:
+    async def turn(self, within_s: float = inf) -> None:
         """As `spend`, for a loop: the shared count is asked from a thread beside it."""
         use, started = _use.get(), self._clock()
         with self._counted():

@@ -18,6 +18,7 @@ from models.errors import (
     NoData,
     NotConnected,
     PacingViolation,
+    QuotaExhausted,
     Unsupported,
 )
 from models.fetches import insert_fetch
@@ -201,6 +202,23 @@ def test_a_quote_does_not_wait_for_a_busy_broker(bench: Bench) -> None:
     assert bench.ask("quote", symbol="SPY")["broker"] == "alpaca"
     row = bench.ask("quote", "g", symbol="SPY", route=["ibkr"])
     assert (row["status"], row["broker"]) == ("queued", "ibkr")
+
+
+@pytest.mark.parametrize(
+    ("error", "tries"),
+    [
+        (PacingViolation("ibkr: 162 pacing", retry_after=3), 1),
+        (PacingViolation("ibkr: the budget is used up", retry_after=3, ours=True), 0),
+        (QuotaExhausted("ibkr: the budget is used up", retry_after=3), 0),
+    ],
+)
+def test_what_our_own_budget_holds_back_is_no_try(bench: Bench, error: Exception, tries: int) -> None:
+    def quote(_symbol: str) -> Any:
+        raise error
+
+    bench.broker.quote = quote
+    row = bench.ask("quote", symbol="SPY", route=["ibkr"])
+    assert (row["status"], row["broker"], row["tries"]) == ("queued", "ibkr", tries)
 
 
 def test_a_connection_lost_on_the_way_goes_on_at_the_same_broker(bench: Bench) -> None:

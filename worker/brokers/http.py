@@ -387,7 +387,8 @@ def as_data_error(error: CorroError) -> CorroError:
     if not isinstance(error, BrokerError):
         return error
     if isinstance(error, (RateLimited, QuotaExhausted)):
-        return PacingViolation(str(error), retry_after=error.retry_after)
+        ours = isinstance(error, QuotaExhausted)
+        return PacingViolation(str(error), retry_after=error.retry_after, ours=ours)
     if str(error.code).startswith("404"):
         return NoData(str(error))
     return _AS_DATA.get(type(error), DataError)(str(error))

@@ -249,7 +249,7 @@ async def _contract(session: Session, symbol: str) -> Any:
 
 
 def _paced(error: QuotaExhausted) -> PacingViolation:
-    return PacingViolation(str(error), retry_after=error.retry_after)
+    return PacingViolation(str(error), retry_after=error.retry_after, ours=True)
 
 
 async def _request(session: Session, what: str, request: Any, timeout_s: float | None = None) -> Any:

@@ -99,7 +99,7 @@ class HistoryPace:
 
 def _used_up(limit: int, seconds: float) -> PacingViolation:
     words = f"{limit} requests for bars in 10 minutes are used up (history_per_10_minutes)"
-    return PacingViolation(f"{words}; the next turn is in {seconds:.0f} s", retry_after=seconds)
+    return PacingViolation(f"{words}; the next turn is in {seconds:.0f} s", retry_after=seconds, ours=True)
 
 
 def _good(task: asyncio.Task[Any]) -> bool:

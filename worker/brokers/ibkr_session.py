@@ -199,7 +199,7 @@ class Session:
     async def executions(self) -> list[Execution]:
         """List executions of the day, of all clients; new ones go to the book, too."""
         unreadable = self._unreadable
-        await self._budget.turn(self.options.request_timeout_s)
+        await self._budget.turn()
         self._check_up()
         number = self.client.getReqId()
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -222,7 +222,7 @@ class Session:
             NotConnected, BrokerError: connection lost, or no answer; the SDK's RequestError passes.
         """
         self.check()
-        await self._budget.turn(self.options.request_timeout_s)
+        await self._budget.turn()
         try:
             async with asyncio.timeout(timeout_s or self.options.request_timeout_s):
                 return await request()
@@ -401,7 +401,7 @@ class Session:
     # -- INSIDE ---
     async def _list(self, listings: Listings, request: Callable[[], None]) -> list[Any]:
         async def ask() -> None:
-            await self._budget.turn(self.options.request_timeout_s)
+            await self._budget.turn()
             self._check_up()
             request()
 
