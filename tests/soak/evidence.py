@@ -196,7 +196,7 @@ def _assign(
             verdict.duplicates.append(f"{entry} in {entry.symbol} is one more than the twins asked for")
     for (symbol, quantity), twins in owners.items():
         alive = [e for twin in twins for e in placed[twin.client_order_id] if e.counts]
-        if len(alive) > len(twins):
+        if len(alive) > len(twins) > 1:  # a single one is counted by itself
             verdict.duplicates.append(f"{len(twins)} orders for {quantity} {symbol}, but {_at(alive)}")
     return placed
 
@@ -306,7 +306,7 @@ class _Case:
     def _taken_back(self) -> list[str]:
         """An end that was followed by another one was never one."""
         moves = [(e["from_status"], e["to_status"]) for e in self.events if e["from_status"] in TERMINAL]
-        return [f"told {before}, then {after}" for before, after in moves if after not in (before, None)]
+        return list(dict.fromkeys(f"told {a}, then {b}" for a, b in moves if b not in (a, None)))
 
     def _false_attempts(self) -> list[str]:
         """Ends of attempts, held against what reached that door under that attempt's id."""

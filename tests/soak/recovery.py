@@ -22,7 +22,7 @@ from typing import Any
 
 from models.settings import TimingSettings
 from producers.bell import envelope
-from tests.kit import World, eventually
+from tests.kit import World
 from worker.fleet import Process
 
 #: Seconds after which a scenario has failed.
@@ -59,26 +59,51 @@ def _standby(world: World) -> None:
     world.start("alpaca", label="standby")
 
 
-def _killed_at(point: str) -> Callable[[World, random.Random], float]:
+def _beside_a_standby(point: str) -> Callable[[World, random.Random], float]:
+    """Kill one of two workers; its broker's updates about the order are lost, so that only looking finds it."""
+
     def once(world: World, dice: random.Random) -> float:
         victim = world.start("alpaca", label="victim", CORRO_CRASH=point)
         time.sleep(dice.uniform(0.0, 2.0))
         while True:  # the standby takes some of them
-            order = world.send("SPY", "buy", 1, route="alpaca")
-            eventually(lambda: _status(world, order.client_order_id) != "queued", 20)  # noqa: B023
-            if _is_dead(victim):
-                break
-            world.wait(order, "filled", 20)
-        return _filled(world, order.client_order_id, time.monotonic())
+            symbol = f"SIM{dice.randrange(1000):03d}"
+            world.control.add_fault("alpaca", "stream_silent", symbol=symbol)
+            order = world.send(symbol, "buy", 1, route="alpaca")
+            since = _dies_of(world, victim, order.client_order_id)
+            if since is not None:
+                return _filled(world, order.client_order_id, since)
 
     return once
 
 
-def _is_dead(process: Process) -> bool:
-    try:
-        return process.popen.wait(0.3) == -signal.SIGKILL
-    except Exception:
-        return False
+def _alone(world: World, dice: random.Random) -> float:
+    """Kill the only worker of a broker and start another at once, as whoever keeps it running does."""
+    for process in [p for p in world.fleet.processes.values() if p.popen.poll() is None]:
+        world.kill(process)
+    victim = world.start("ibkr", label="victim", CORRO_CRASH="after_send")
+    time.sleep(dice.uniform(0.0, 2.0))
+    order = world.send("SPY", "buy", 1, route="ibkr")
+    since = _dies_of(world, victim, order.client_order_id)
+    assert since is not None
+    world.start("ibkr", label="next", ready=False)
+    return _filled(world, order.client_order_id, since)
+
+
+def _nothing(world: World) -> None:
+    pass
+
+
+def _dies_of(world: World, process: Process, client_order_id: str) -> float | None:
+    """Return when the process died of this order; None when another worker has sent it."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        if process.popen.poll() is not None:
+            assert process.popen.returncode == -signal.SIGKILL
+            return time.monotonic()
+        if _status(world, client_order_id) in ("accepted", "filled"):
+            return None
+        time.sleep(0.002)
+    raise AssertionError(f"nobody took {world.whole(client_order_id)}")
 
 
 # -- THE PRIMARY'S WORKERS DIE ---
@@ -91,13 +116,12 @@ def _primary_dies(world: World, dice: random.Random) -> float:
     if process.popen.poll() is not None:
         process = world.start("ibkr")
     time.sleep(dice.uniform(0.0, 2.0))
-    order_id: list[str] = []
     process.popen.send_signal(signal.SIGKILL)
     since = time.monotonic()
     process.popen.wait(10)
-    order_id.append(world.send("SPY", "buy", 1, route=["ibkr", "alpaca"]).client_order_id)
-    spent = _filled(world, order_id[0], since)
-    assert world.row(order_id[0])["broker"] == "alpaca"  # type: ignore[index]
+    order = world.send("SPY", "buy", 1, route=["ibkr", "alpaca"])
+    spent = _filled(world, order.client_order_id, since)
+    assert world.row(order.client_order_id)["broker"] == "alpaca"  # type: ignore[index]
     return spent
 
 
@@ -120,12 +144,16 @@ def _redis_back(world: World, dice: random.Random) -> float:
 
 SCENARIOS = (
     Scenario(
-        "sent", "worker kill -9 after the broker took the order, before the record → found there, filled in our books",
-        ("alpaca",), _standby, _killed_at("after_send"),
+        "sent", "worker kill -9 after the broker took the order, its updates lost → another worker finds it, filled",
+        ("alpaca",), _standby, _beside_a_standby("after_send"),
     ),
     Scenario(
-        "unsent", "worker kill -9 between claim and send → proved absent, sent, filled",
-        ("alpaca",), _standby, _killed_at("before_send"),
+        "alone", "the same, the broker's only worker, started again at once → found, filled",
+        ("ibkr",), _nothing, _alone,
+    ),
+    Scenario(
+        "unsent", "worker kill -9 between claim and send → another worker proves it absent, sends it, filled",
+        ("alpaca",), _standby, _beside_a_standby("before_send"),
     ),
     Scenario(
         "primary", "the primary's only worker kill -9 → an order for it is filled at the backup",

@@ -57,7 +57,7 @@ def test_what_is_right_is_left_alone() -> None:
 def test_two_doors_with_one_order_are_a_duplicate() -> None:
     both = [attempt(), attempt(number=2, broker="tda")]
     verdict = found([at_door(), at_door("tda", "a~2", wire_id="tda-a~2", state="live", filled=0)], attempts=both)
-    assert len(verdict.duplicates) == 2  # as one intent, and as one symbol and quantity
+    assert len(verdict.duplicates) == 1
 
 
 def test_an_attempt_that_may_live_beside_one_that_does_is_a_duplicate() -> None:
