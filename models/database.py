@@ -79,11 +79,16 @@ def _translated(url: Any) -> Iterator[None]:
         raise
 
 
+#: PostgreSQL, read-only: after a failover to a standby, or by an administrator. psycopg calls it an internal error.
+_READ_ONLY = "25006"
+
+
 def _is_outage(error: DBAPIError) -> bool:
-    """Tell an outage (no server, locked file, disk) from a mistake in a statement."""
+    """Tell an outage (no server, locked file, disk, no writes taken) from a mistake in a statement."""
     from sqlalchemy.exc import InterfaceError, OperationalError
 
-    return isinstance(error, OperationalError | InterfaceError)
+    read_only = getattr(error.orig, "sqlstate", None) == _READ_ONLY
+    return read_only or isinstance(error, OperationalError | InterfaceError)
 
 
 def _engine(url: str) -> Engine:
