@@ -29,6 +29,7 @@ class TradeUpdates:
         self._door = door
         self._is_known = is_known
         self._outboxes: dict[web.WebSocketResponse, asyncio.Queue[bytes]] = {}
+        self._held: dict[str, list[bytes]] = {}  # by symbol, while a `late_update` keeps them back
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Serve one websocket until it closes."""
@@ -63,6 +64,21 @@ class TradeUpdates:
             odd = _frame("trade_updates", {**self._update(event, order, None), "event": "moon_phase"})
             frames = [GARBAGE if garbage.options.get("unreadable") else odd, *frames]
             frames = frames[:1] if garbage.options.get("replace") else frames
+        held = self._held.get(order.symbol)
+        late = None if held is not None else self._door.take("late_update", symbol=order.symbol)
+        if late is not None:
+            held = self._held[order.symbol] = []
+            wait, reverse = float(late.options.get("seconds", 1.0)), bool(late.options.get("reverse"))
+            asyncio.get_running_loop().call_later(wait, self._release, order.symbol, reverse)
+        if held is not None:
+            held += frames
+        else:
+            self._send(frames)
+
+    def _release(self, symbol: str, reverse: bool) -> None:
+        self._send(self._held.pop(symbol)[:: -1 if reverse else 1])
+
+    def _send(self, frames: list[bytes]) -> None:
         for outbox in self._outboxes.values():
             for frame in frames:
                 outbox.put_nowait(frame)

@@ -18,7 +18,8 @@ COMMON_KINDS = frozenset(
         "accept_drop",  # order taken, connection cut before the answer
         "disconnect",  # cut every socket of the door once
         "down",  # refuse new connections and cut the old ones until cleared
-        "slow",  # options seconds before answering; HTTP doors: options.before waits before the order is taken, too
+        "slow",  # options seconds before answering; HTTP doors: options.before waits before it takes the order, too;
+        # TWS: with options.reverse what was held back is told backwards
         "no_fill",  # order rests
         "partial",  # half is filled, the rest rests
         "reject_after_accept",  # accepted, rejected a moment later
@@ -54,6 +55,7 @@ HTTP_KINDS = frozenset(
         "not_found_lag",
         "stream_silent",
         "duplicate_update",
+        "late_update",  # Alpaca: updates come options.seconds late, with options.reverse the last one first
         "garbage_update",
         "replace_rejected",  # Alpaca: a replace is answered with 200, and its order rejected a moment later
     }
