@@ -22,9 +22,14 @@ TAKEN: dict[str, tuple[str, str, dict[str, Any]]] = {
     "tda hangs up": ("tda", "accept_drop", {}),
     "tda never answers": ("tda", "accept_hang", {}),
     "tda 503": ("tda", "status", {"status": 503, "accepted": True, "operation": "place"}),
+    "alpaca answers rubbish": ("alpaca", "garbage", {"accepted": True, "operation": "place"}),
+    "alpaca is cut off in its answer": ("alpaca", "half_reply", {"accepted": True, "operation": "place"}),
+    "tda answers rubbish": ("tda", "garbage", {"accepted": True, "operation": "place"}),
+    "tda is cut off in its answer": ("tda", "half_reply", {"accepted": True, "operation": "place"}),
     "tda 504": ("tda", "status", {"status": 504, "accepted": True, "operation": "place"}),
 }
-SYMBOLS = ("KO", "PEP", "WMT", "DIS", "XOM", "CVX", "JPM", "BAC", "WFC", "VZ", "PFE", "MRK")
+SYMBOLS = ("KO", "PEP", "WMT", "DIS", "XOM", "CVX", "JPM", "BAC", "WFC", "VZ", "PFE", "MRK",
+           "QQQ", "IWM", "DIA")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +129,47 @@ def test_a_stream_that_is_silent_costs_time_but_no_fill(world: World) -> None:
     assert world.wait(silent, "filled", 15)["filled_quantity"] == 10
     whole = world.wait(double, "filled")
     assert sum(f["quantity"] for f in whole["fills"]) == 10
+
+
+@pytest.mark.parametrize(("broker", "symbol"), [("alpaca", "SPY"), ("ibkr", "T")])
+def test_updates_that_come_late_and_backwards_add_up(world: World, broker: str, symbol: str) -> None:
+    kind = "late_update" if broker == "alpaca" else "slow"
+    world.control.add_fault(broker, kind, count=1, symbol=symbol, seconds=1.0, hold=True, reverse=True)
+    world.control.add_fault(broker, "duplicate_update" if broker == "alpaca" else "duplicate_status", symbol=symbol)
+    whole = world.wait(world.send(symbol, "buy", 10, route=broker), "filled", 20)
+    eventually(lambda: not world.control.faults() or world.control.faults()[0]["kind"].startswith("duplicate"), 5)
+    assert [f["quantity"] for f in world.whole(whole["client_order_id"])["fills"]] == [10]
+    assert outcomes_of(whole) == [(broker, "accepted")]
+
+
+@pytest.mark.parametrize("headers", [True, False], ids=["with headers", "without"])
+def test_a_throttled_order_is_sent_once_somewhere(world: World, headers: bool) -> None:
+    symbol = "MSFT" if headers else "NVDA"
+    world.control.add_fault("alpaca", "rate_limit", per_minute=0, headers=headers)
+    whole = world.wait(world.send(symbol, "buy", 2, route=["alpaca", "ibkr"]), "filled", 25)
+    assert whole["broker"] == "ibkr"
+    assert [o["door"] for o in world.at_doors(symbol=symbol)] == ["ibkr"]
+    assert {a["outcome"] for a in whole["attempts"]} <= {"refused", "not_sent", "accepted"}, whole["attempts"]
+
+
+@pytest.mark.parametrize("trouble", ["nightly_reset", "restart"])
+def test_a_gateway_that_restarts_under_many_orders_doubles_none(world: World, trouble: str) -> None:
+    """A restart may hand out order ids again that were used before (BROKERS.md 1.14)."""
+    symbols = ("AMZN", "GOOGL") if trouble == "restart" else ("META", "TSLA")
+    requests = [world.request(symbols[n % 2], "buy", 1 + n, route="ibkr") for n in range(24)]
+    placed = world.client.submit_many(requests)
+    eventually(lambda: len([o for s in symbols for o in world.at_doors(symbol=s)]) >= 4, 10)
+    if trouble == "restart":
+        world.control.add_fault("ibkr", "rollback_next_valid_id", count=1)
+        world.control.add_fault("ibkr", "disconnect", count=1)
+        eventually(lambda: not world.control.faults(), 10, world.control.faults)  # it is back, and was given old ids
+    else:
+        world.control.add_fault("ibkr", "nightly_reset", count=1, seconds=1.5, code=1101)
+    placed += [world.send(symbols[0], "buy", 30 + n, route="ibkr") for n in range(4)]
+    for order in placed:
+        world.wait(order, "filled", 45)
+    filled = [o for s in symbols for o in world.at_doors(symbol=s) if o["state"] == "filled"]
+    assert sorted(int(o["quantity"]) for o in filled) == sorted(int(order.quantity) for order in placed)
 
 
 def test_an_order_slower_than_its_deadline_is_unknown_first_and_known_in_the_end(world: World) -> None:

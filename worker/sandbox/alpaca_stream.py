@@ -16,6 +16,7 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from worker.sandbox.alpaca_json import NAMESPACE, Json, execution_uuid, order_id, order_json, plain, stamp
+from worker.sandbox.faults import Fault
 from worker.sandbox.http_door import HttpDoor
 from worker.sandbox.market import Execution, MarketOrder
 
@@ -29,6 +30,7 @@ class TradeUpdates:
         self._door = door
         self._is_known = is_known
         self._outboxes: dict[web.WebSocketResponse, asyncio.Queue[bytes]] = {}
+        self._held: dict[str, list[bytes]] = {}  # by symbol, while a `late_update` keeps them back
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Serve one websocket until it closes."""
@@ -63,11 +65,26 @@ class TradeUpdates:
             odd = _frame("trade_updates", {**self._update(event, order, None), "event": "moon_phase"})
             frames = [GARBAGE if garbage.options.get("unreadable") else odd, *frames]
             frames = frames[:1] if garbage.options.get("replace") else frames
-        late = self._door.take("late_update", symbol=order.symbol)
-        if late is not None:
-            asyncio.get_running_loop().call_later(float(late.options.get("seconds", 1.0)), self._send, frames)
-        else:
+        held = self._held.get(order.symbol)
+        late = None if held is not None else self._door.take("late_update", symbol=order.symbol)
+        if held is not None:
+            held += frames
+        elif late is None:
             self._send(frames)
+        else:
+            self._send_late(late, order.symbol, frames)
+
+    def _send_late(self, late: Fault, symbol: str, frames: list[bytes]) -> None:
+        """Send after a while: this update alone, so that others overtake it, or all that come in between."""
+        wait, later = float(late.options.get("seconds", 1.0)), asyncio.get_running_loop().call_later
+        if late.options.get("hold"):
+            self._held[symbol] = frames
+            later(wait, self._release, symbol, bool(late.options.get("reverse")))
+        else:
+            later(wait, self._send, frames)
+
+    def _release(self, symbol: str, reverse: bool) -> None:
+        self._send(self._held.pop(symbol)[:: -1 if reverse else 1])
 
     def _send(self, frames: Sequence[bytes]) -> None:
         for outbox in self._outboxes.values():

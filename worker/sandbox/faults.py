@@ -22,7 +22,8 @@ COMMON_KINDS = frozenset(
         "half_reply",  # order taken (the same), the answer ends within: options share (0 to 1) of it is sent
         "disconnect",  # cut every socket of the door once
         "down",  # refuse new connections and cut the old ones until cleared
-        "slow",  # options seconds before answering; HTTP doors: options.before waits before the order is taken, too
+        "slow",  # options seconds before answering; HTTP doors: options.before waits before it takes the order, too;
+        # TWS: with options.reverse what was held back is told backwards
         "no_fill",  # order rests
         "partial",  # half is filled, the rest rests
         "reject_after_accept",  # accepted, rejected a moment later
@@ -58,7 +59,7 @@ HTTP_KINDS = frozenset(
         "stream_silent",
         "duplicate_update",
         "garbage_update",
-        "late_update",  # Alpaca: options seconds, so that others overtake it
+        "late_update",  # Alpaca: options seconds; others overtake it, or wait too (hold), the last first (reverse)
         "replace_rejected",  # Alpaca: a replace is answered with 200, and its order rejected a moment later
     }
 )

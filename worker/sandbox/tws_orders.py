@@ -239,7 +239,7 @@ class OrderDesk:
         else:
             seconds = float(fault.options.get("seconds", 1.0))
             tws.not_before = loop.time() + seconds
-            loop.call_later(seconds, self._catch_up, tws)
+            loop.call_later(seconds, self._catch_up, tws, bool(fault.options.get("reverse")))
 
     def _locate(self, tws: TwsOrder) -> None:
         tws.why_held = ""
@@ -247,8 +247,8 @@ class OrderDesk:
             self._tell(tws, self._standing(tws))
             self.market.resume(tws.order)
 
-    def _catch_up(self, tws: TwsOrder) -> None:
-        tws.not_before, frames = 0.0, tws.waiting
+    def _catch_up(self, tws: TwsOrder, reverse: bool) -> None:
+        tws.not_before, frames = 0.0, tws.waiting[:: -1 if reverse else 1]
         tws.waiting = []
         self._tell(tws, frames)
 

@@ -1,0 +1,151 @@
+"""A database that is there and does not do its work: read-only, full, slow. Nothing is sent that it does not record."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine
+
+from models.errors import DatabaseUnavailable
+from producers.bell import envelope
+from tests.kit import Postgres, World, eventually, never, outcomes_of
+from worker.fleet import Process
+
+NewWorld = Callable[..., World]
+
+
+def bare(name: str) -> bytes:
+    """Return a message with an order that only it knows."""
+    order = {"client_order_id": name, "symbol": "KO", "side": "buy", "quantity": "2"}
+    return envelope("orders.submit", "orders.alpaca", {"orders": [order]})
+
+
+class Server:
+    """The database of a world, as its administrator sees it."""
+
+    def __init__(self, url: str) -> None:
+        self.name = url.partition("?")[0].rpartition("/")[2]
+        self._engine = create_engine(url, isolation_level="AUTOCOMMIT")
+
+    def run(self, *statements: str) -> None:
+        with self._engine.connect() as connection:
+            connection.exec_driver_sql("SET default_transaction_read_only = off")
+            for statement in statements:
+                connection.exec_driver_sql(statement)
+
+    def end_sessions(self) -> None:
+        self.run(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+    @contextmanager
+    def read_only(self) -> Iterator[None]:
+        """As a server is after a failover to a standby."""
+        self.run(f"ALTER DATABASE {self.name} SET default_transaction_read_only = on")
+        self.end_sessions()
+        try:
+            yield
+        finally:
+            self.run(f"ALTER DATABASE {self.name} RESET default_transaction_read_only")
+            self.end_sessions()
+
+    @contextmanager
+    def before_every_write(self, what: str) -> Iterator[None]:
+        """Have PostgreSQL do this whenever an order's row, or an attempt's, is written."""
+        tables, when = ("orders", "attempts"), "FOR EACH ROW EXECUTE FUNCTION sick()"
+        self.run(
+            f"CREATE FUNCTION sick() RETURNS trigger AS $$ BEGIN {what}; RETURN NEW; END $$ LANGUAGE plpgsql",
+            *(f"CREATE TRIGGER sick BEFORE INSERT OR UPDATE ON {table} {when}" for table in tables),
+        )
+        try:
+            yield
+        finally:
+            self.run(*(f"DROP TRIGGER sick ON {t}" for t in tables), "DROP FUNCTION sick()")
+
+    def full(self) -> Any:
+        """Answer as PostgreSQL does when the disk is full."""
+        return self.before_every_write(
+            "RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100'"
+        )
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def world(make_world: Callable[..., World], postgres: Postgres) -> World:
+    made = make_world(["alpaca"], database_url=postgres.fresh())
+    made.start_all()
+    return made
+
+
+@pytest.fixture
+def server(world: World) -> Iterator[Server]:
+    made = Server(world.settings.database)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("kind", ["read_only", "full"])
+def test_a_database_that_takes_no_writes_stops_trading_and_loses_nothing(
+    world: World, server: Server, kind: str
+) -> None:
+    world.wait(world.send("AAPL", "buy", 1), "filled")
+    before, symbol = len(world.control.orders()), {"read_only": "PEP", "full": "WMT"}[kind]
+    world.control.add_fault("alpaca", "slow", count=1, symbol=symbol, seconds=1.5, operation="place")
+    under_way = world.send(symbol, "buy", 3, route="alpaca")
+    eventually(lambda: world.at_doors(symbol=symbol), 10)  # sent, not yet recorded
+    with getattr(server, kind)():
+        with pytest.raises(DatabaseUnavailable):
+            world.client.submit(world.request("KO", "buy", 1))
+        world.queue.lpush("orders.alpaca", bare(f"while-{kind}"))
+        eventually(lambda: "message_waits_for_database" in world.fleet.processes["alpaca"].log.read_text(), 15)
+        never(lambda: len(world.control.orders()) != before + 1, 2)
+        assert world.fleet.processes["alpaca"].popen.poll() is None
+    assert outcomes_of(world.wait(under_way, "filled", 30)) == [("alpaca", "accepted")]
+    assert world.wait(f"while-{kind}", "filled", 30)["filled_quantity"] == 2
+    assert len(world.control.orders()) == before + 2
+
+
+def test_a_slow_database_makes_orders_late_and_not_two(world: World, server: Server) -> None:
+    with server.before_every_write("PERFORM pg_sleep(0.4)"):
+        placed = [world.send("DIS", "buy", 1 + n, route="alpaca") for n in range(4)]
+        ended = [world.wait(order, ["filled", "expired"], 40) for order in placed]
+    for whole in ended:
+        assert len(world.at_doors(whole["client_order_id"])) == (whole["status"] == "filled")
+    world.wait(world.send("DIS", "buy", 9), "filled", 15)
+
+
+def limit(process: Process, size: int | None) -> None:
+    """Let a process write no file beyond a size: its disk is full there, and nobody else's."""
+    most = resource.RLIM_INFINITY if size is None else size
+    resource.prlimit(process.popen.pid, resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
+
+
+def test_a_disk_that_is_full_under_sqlite_stops_trading_and_loses_nothing(new_world: NewWorld) -> None:
+    world = new_world(["alpaca"])
+    process = world.start("alpaca")
+    world.wait(world.send("AAPL", "buy", 1), "filled")
+    world.control.add_fault("alpaca", "stream_silent", symbol="PEP")
+    world.control.add_fault("alpaca", "slow", count=1, symbol="PEP", seconds=1.5, operation="place")
+    under_way = world.send("PEP", "buy", 3, route="alpaca")
+    eventually(lambda: world.at_doors(symbol="PEP"), 10)
+    limit(process, 2_048)  # its database and its log are full
+    began = time.monotonic()
+    try:
+        waiting = world.send("KO", "buy", 2, route="alpaca")
+        never(lambda: world.at_doors(symbol="KO"), 3)
+        assert process.popen.poll() is None
+        assert world.whole(under_way.client_order_id)["status"] == "submitted"
+    finally:
+        limit(process, None)
+    assert time.monotonic() - began < 20
+    assert outcomes_of(world.wait(under_way, "filled", 30)) == [("alpaca", "accepted")]
+    assert outcomes_of(world.wait(waiting, "filled", 30)) == [("alpaca", "accepted")]
+    assert len(world.control.orders()) == 3
