@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import histories, submit, worker
+from benchmarks import bars, doors, fallback, histories, memory, scaling, submit, worker
 from benchmarks.house import House
 from benchmarks.report import Part, Scale, as_text
 from models.logs import configure
@@ -18,6 +18,11 @@ PARTS: dict[str, Callable[[House, Scale], Part]] = {
     "submit": submit.measure,
     "worker_sqlite": lambda house, scale: worker.measure(house, scale, "sqlite"),
     "worker_postgresql": lambda house, scale: worker.measure(house, scale, "postgresql"),
+    "scaling": scaling.measure,
+    "doors": doors.measure,
+    "memory": memory.measure,
+    "fallback": fallback.measure,
+    "bars": bars.measure,
     "history_sqlite": lambda house, scale: histories.measure(house, scale, "sqlite"),
     "history_postgresql": lambda house, scale: histories.measure(house, scale, "postgresql"),
 }

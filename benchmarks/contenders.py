@@ -87,7 +87,7 @@ EVERYBODY = [CORRO, FLOOR, *(contender for pair in PEERS_OF.values() for contend
 
 def rotated(contenders: list[Any], round_: int) -> list[Any]:
     """Begin each round with another one, so that nobody always follows the same neighbour."""
-    start = round_ * 3 % len(contenders)
+    start = round_ * (3 if len(contenders) > 3 else 1) % len(contenders)
     return contenders[start:] + contenders[:start]
 
 
@@ -163,10 +163,11 @@ class Run:
 
     def _toml(self) -> str:
         """Our usual settings. The null broker has nothing to say of open orders, so they are not asked about."""
-        broker = {"adapter": "null", "stamps": str(self.stamps), "answer": self._answer}
+        broker: dict[str, Any] = {"adapter": "null", "stamps": str(self.stamps), "answer": self._answer}
         if self.door:
             broker = {"adapter": "alpaca", "base_url": self.door, "data_url": self.door}
             broker |= {"key_id": "sandbox", "secret_key": "sandbox"}
+            broker |= {"requests_per_minute": 0, "data_requests_per_minute": 0}  # nobody counts at the sandbox
         lines = [
             f"database_url = {json.dumps(self.database)}",
             f'redis_url = "redis+socket://{self.house.socket}?virtual_host={QUEUE_DB}"',

@@ -9,14 +9,23 @@ from statistics import median
 from typing import Any
 
 from benchmarks import past
+from benchmarks.contenders import rotated
 from benchmarks.house import House
-from benchmarks.report import Part, Scale, Table, Target
+from benchmarks.report import Part, Scale, Table, Target, ratio
 from models.database import Database
 from models.history import History, order_events, v_attempts, v_fills, v_latency, v_orders
+from models.settings import Settings, load_settings
+from producers.bell import Bell
+from worker import brokers
+from worker.cancels import Cancels
+from worker.execution import Execution
+from worker.health import Identity
+from worker.reconcile import Reconciler
 
 WORDS = """\
 A thousand orders a day, so that a larger history is a longer one and each question has the same answer; 100 symbols, 20
-strategies, an attempt, a fill and four events for each order. p50 in ms, as a DataFrame where the API gives one."""
+strategies, an attempt, a fill and two events for each order. p50 in ms, as a DataFrame where the API gives one."""
+_ROUNDS = 15
 NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
 
 
@@ -36,7 +45,6 @@ def questions(history: History) -> dict[str, Callable[[], Any]]:
         "fills(symbol=, limit=50)": lambda: history.frame(v_fills, symbol=symbol, limit=50),
         "fills(strategy=, limit=50)": lambda: history.frame(v_fills, strategy=strategy, limit=50),
         "attempts(since=)": lambda: history.frame(v_attempts, since=one_day),
-        "attempts(symbol=, limit=50)": lambda: history.frame(v_attempts, symbol=symbol, limit=50),
         "unresolved": lambda: history.rows(v_attempts, outcome=unresolved),
         "latency(since=)": lambda: history.frame(v_latency, since=one_day),
         "latency(symbol=, limit=100)": lambda: history.frame(v_latency, symbol=symbol, limit=100),
@@ -44,42 +52,66 @@ def questions(history: History) -> dict[str, Callable[[], Any]]:
     }
 
 
+def duties(settings: Settings, database: Database) -> dict[str, Callable[[], Any]]:
+    """Return what the leader of a broker asks again and again, and what a batch of a worker does to the record."""
+    broker = brokers.load(settings, "alpaca")
+    execution = Execution(settings, database, broker, "bench", Bell(settings))
+    reconciler = Reconciler(settings, database, broker, execution, Identity("alpaca"))
+
+    def live() -> list[Any]:
+        with database.read() as connection:
+            return reconciler.live(connection)
+
+    def sweep() -> None:
+        execution.sweep()
+
+    return {
+        "leader: every live order, each 10 s": live,
+        "leader: cancels to send, twice a second": Cancels(database, broker, reconciler).send,
+        "leader: the sweep, twice a second": sweep,
+    }
+
+
 def measure(house: House, scale: Scale, database: str = "sqlite") -> Part:
-    """Grow one database, and ask at each size."""
+    """Ask every size in turn, question by question and round by round."""
     sizes = [10_000, 100_000] if scale.quick else [10_000, 100_000, 1_000_000]
-    found: dict[str, dict[str, float]] = {}
-    opened = Database(_url(house, database))
-    history, low = History(opened), 0
-    for size in sizes:
-        past.grow(opened, low, size)
-        low = size
-        for name, ask in questions(history).items():
-            found.setdefault(name, {})[str(size)] = _p50_ms(ask)
-    opened.close()
+    settings = load_settings(home=house.folder("leader"))
+    opened = {size: Database(house.database(database, house.folder("history"), ours=True)) for size in sizes}
+    asked = {}
+    for size, one in opened.items():
+        past.make(one, size)
+        asked[size] = questions(History(one)) | duties(settings, one)
+    found: dict[str, dict[int, list[float]]] = {}
+    for name in asked[sizes[0]]:
+        found[name] = {size: [] for size in sizes}
+        for round_ in range(_ROUNDS + 1):
+            for size in rotated(sizes, round_):
+                ms = _ms(name, asked[size][name])
+                if round_:  # the first one is to get warm
+                    found[name][size].append(ms)
+    for one in opened.values():
+        one.close()
     return _part(found, sizes, database)
 
 
-def _url(house: House, database: str) -> str:
-    return house.database(database, house.folder("history"), ours=True)
+def _ms(name: str, ask: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    answer = ask()
+    spent = (time.perf_counter() - started) * 1e3
+    assert not hasattr(answer, "__len__") or len(answer) > 0, f"{name}: no answer measures nothing"
+    return spent
 
 
-def _p50_ms(ask: Callable[[], Any], times: int = 15) -> float:
-    assert len(ask()) > 0, "a question without an answer measures nothing"
-    spent = []
-    for _ in range(times):
-        started = time.perf_counter()
-        ask()
-        spent.append((time.perf_counter() - started) * 1e3)
-    return median(spent)
-
-
-def _part(found: dict[str, dict[str, float]], sizes: list[int], database: str) -> Part:
-    first, last = str(sizes[0]), str(sizes[-1])
-    times = {name: one[last] / one[first] for name, one in found.items()}
-    rows = [[name, *(f"{one[str(size)]:.1f}" for size in sizes), f"{times[name]:.1f}"] for name, one in found.items()]
-    part = Part(f"history_{database}", f"Questions to the history, {NAMES[database]}", WORDS, figures=found)
+def _part(found: dict[str, dict[int, list[float]]], sizes: list[int], database: str) -> Part:
+    first, last = sizes[0], sizes[-1]
+    times = {name: ratio(one[last], one[first]) for name, one in found.items()}
+    rows = [
+        [name, *(f"{median(one[size]):.1f}" for size in sizes), f"{times[name]:.1f}"] for name, one in found.items()
+    ]
+    figures = {name: {str(size): ms for size, ms in one.items()} for name, one in found.items()}
+    part = Part(f"history_{database}", f"Questions to the history, {NAMES[database]}", WORDS, figures=figures)
     part.tables.append(Table("p50 in ms", ["question", *(f"{size:,}" for size in sizes), "last / first"], rows))
     worst = max(times, key=lambda name: times[name])
-    words = f"history queries at {sizes[-1]:,} orders within twice those at {sizes[0]:,} ({NAMES[database]})"
+    words = f"history queries at {last:,} orders within twice those at {first:,} ({NAMES[database]})"
     part.targets.append(Target(words, times[worst] <= 2, f"worst is {worst}: {times[worst]:.1f} times"))
     return part

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import uuid
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,19 @@ def _checkpoint(path: Path) -> None:
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
+
+
+@contextlib.contextmanager
+def sandbox(home: Path, doors: str) -> Iterator[Path]:
+    """Run the simulated market with these doors, in a home of its own; `SandboxControl.at(home)` waits for it."""
+    command = [sys.executable, "-m", "worker.sandbox.server", "--home", str(home), "--ports-any", "--doors", doors]
+    with (home / "sandbox.log").open("ab") as log:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        try:
+            yield home
+        finally:
+            process.terminate()
+            process.wait(10)
 
 
 class Postgres:

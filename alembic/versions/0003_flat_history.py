@@ -33,7 +33,10 @@ FROM fills f JOIN orders o ON o.client_order_id = f.client_order_id
 """
 # By the fill's own symbol and strategy: the way through the orders grows with the years.
 _FILLS = _OLD_FILLS.replace("o.strategy, o.symbol", "f.strategy, f.symbol")
-_COPIES = ("symbol", "strategy")
+_COPY = """
+UPDATE fills SET symbol = (SELECT o.symbol FROM orders o WHERE o.client_order_id = fills.client_order_id),
+                 strategy = (SELECT o.strategy FROM orders o WHERE o.client_order_id = fills.client_order_id)
+"""
 
 
 def _name(table: str, columns: list[str]) -> str:
@@ -51,9 +54,7 @@ def upgrade() -> None:
     op.execute("DROP VIEW v_fills")
     op.add_column("fills", sa.Column("symbol", sa.String(length=32), nullable=True))
     op.add_column("fills", sa.Column("strategy", sa.String(length=128), nullable=True))
-    for column in _COPIES:
-        theirs = f"(SELECT o.{column} FROM orders o WHERE o.client_order_id = fills.client_order_id)"
-        op.execute(f"UPDATE fills SET {column} = {theirs}")
+    op.execute(_COPY)
     _swap(_OLD, _NEW)
     op.execute(_FILLS)
 
@@ -62,6 +63,6 @@ def downgrade() -> None:
     op.execute("DROP VIEW v_fills")
     _swap(_NEW, _OLD)
     # Not in a batch: on SQLite that would make the table anew under the other views.
-    for column in _COPIES:
+    for column in ("symbol", "strategy"):
         op.execute(f"ALTER TABLE fills DROP COLUMN {column}")
     op.execute(_OLD_FILLS)
