@@ -6,46 +6,68 @@ import argparse
 import json
 import sys
 import time
+import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from benchmarks import bars, doors, fallback, histories, memory, scaling, submit, worker
-from benchmarks.house import House
+from benchmarks import bars, document, doors, fallback, histories, memory, scaling, submit, worker
+from benchmarks.house import ROOT, House
+from benchmarks.machine import Watch, facts
 from benchmarks.report import Part, Scale, as_text
 from models.logs import configure
 
 PARTS: dict[str, Callable[[House, Scale], Part]] = {
     "submit": submit.measure,
-    "worker_sqlite": lambda house, scale: worker.measure(house, scale, "sqlite"),
-    "worker_postgresql": lambda house, scale: worker.measure(house, scale, "postgresql"),
+    "worker_sqlite": partial(worker.measure, database="sqlite"),
+    "worker_postgresql": partial(worker.measure, database="postgresql"),
     "scaling": scaling.measure,
     "doors": doors.measure,
     "memory": memory.measure,
     "fallback": fallback.measure,
     "bars": bars.measure,
-    "history_sqlite": lambda house, scale: histories.measure(house, scale, "sqlite"),
-    "history_postgresql": lambda house, scale: histories.measure(house, scale, "postgresql"),
+    "history_sqlite": partial(histories.measure, database="sqlite"),
+    "history_postgresql": partial(histories.measure, database="postgresql"),
 }
+PAGE = ROOT / "docs" / "performance.md"
 
 
 def main() -> int:
     """Run the parts and report."""
-    parser = argparse.ArgumentParser(prog="make bench")
-    parser.add_argument("--quick", action="store_true", help="a first look in a few minutes; docs stay as they are")
-    parser.add_argument("--only", action="append", choices=list(PARTS), help="one part; may be given again")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write every figure there too")
-    options = parser.parse_args()
+    options = _options()
     configure("ERROR")
-    scale, parts = Scale(quick=options.quick), []
+    watch, parts, failed = Watch(), [], []
     with House() as house:
         for name in options.only or PARTS:
             began = time.monotonic()
-            parts.append(PARTS[name](house, scale))
-            print(as_text(parts[-1]), flush=True)
-            print(f"  ({time.monotonic() - began:.0f} s)", flush=True)
+            try:
+                parts.append(PARTS[name](house, Scale(quick=options.quick)))
+            except Exception:  # the other parts are worth having, but a page with a hole is not written
+                failed.append(name)
+                traceback.print_exc()
+                continue
+            print(as_text(parts[-1]), f"\n  ({time.monotonic() - began:.0f} s)", flush=True)
+        found = facts(house, watch)
+    print("\n" + "\n".join(f"{name}: {words}" for name, words in found))
     if options.json:
-        options.json.write_text(json.dumps([part.as_json() for part in parts], indent=1))
-    return 0
+        everything = {"facts": dict(found), "parts": [part.as_json() for part in parts]}
+        options.json.write_text(json.dumps(everything, indent=1))
+    page = options.page or (None if options.quick or options.only else PAGE)
+    if failed:
+        print(f"failed: {', '.join(failed)}")
+    elif page:
+        document.write(page, parts, found)
+        print(f"written: {page}")
+    return 1 if failed else 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make bench")
+    parser.add_argument("--quick", action="store_true", help="a first look in a few minutes; the docs stay as they are")
+    parser.add_argument("--only", action="append", choices=list(PARTS), help="one part; may be given again")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write every figure there too")
+    parser.add_argument("--page", metavar="FILE", type=Path, help=f"write the page there, instead of {PAGE.name}")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -51,18 +51,20 @@ def measure(house: House, scale: Scale, database: str = "sqlite", entries: list[
     found: dict[str, list[Figures]] = {}
     for round_ in range(scale.of(3, 1)):
         for entry in rotated(entries or ENTRIES, round_):
-            found.setdefault(entry.title, []).append(through_a_worker(house, entry, database, scale))
+            n = scale.of(3000, 1000) if entry.contender.ours else scale.of(1500, 600)
+            n = scale.of(500, 200) if entry.contender.slow else n
+            figures = through_a_worker(house, entry, database, n, scale.of(200, 100))
+            found.setdefault(entry.title, []).append(figures)
     return _part(found, database)
 
 
-def through_a_worker(house: House, entry: Entry, database: str, scale: Scale) -> Figures:
-    """Drain a backlog through one worker, then pace; returns the figures."""
-    n = scale.of(3000, 1000) if entry.contender.ours else scale.of(1500, 600)
+def through_a_worker(house: House, entry: Entry, database: str, backlog: int, pace: int) -> Figures:
+    """Drain a backlog through one worker, then submit so many at an even pace; returns the figures."""
     with Run(house, entry.contender, database) as run:
-        n, figures = fill(run, scale.of(500, 200) if entry.contender.slow else n, entry.batch)
+        n, figures = fill(run, backlog, entry.batch)
         run.start_worker()
         figures |= drained(run, n, figures)
-        figures |= paced(run, n, scale.of(200, 100))
+        figures |= paced(run, n, pace)
         figures["memory_mb"] = run.memory() / 1e6
     return figures
 
