@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 CLIENTS := .venv-clients/.ready
+PEERS  := .venv-peers/.ready
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
@@ -26,8 +27,8 @@ check: $(VENV)/.dev ## Lint, types, layers, migrations
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: $(VENV)/.dev ## Measure the hot path against its floor and its peers
-	@$(BIN)/python -m benchmarks
+bench: $(VENV)/.dev $(PEERS) ## Measure against the floor and the peers, into docs/performance.md; QUICK=1 for a first look
+	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(if $(JSON),--json $(JSON))
 
 soak: $(VENV)/.dev ## 100,000 faults, then the table and the three zeros; FAULTS= SEED= WORLD= MINUTES= JSON=
 	@$(BIN)/python -m tests.soak --faults $(or $(FAULTS),100000) --seed $(or $(SEED),1) $(if $(WORLD),--world $(WORLD)) \
@@ -50,9 +51,12 @@ lock: $(VENV)/.dev ## Write the lock files anew from pyproject.toml
 	  --no-annotate requirements/clients.in -o requirements/clients.lock
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --no-annotate --no-deps requirements/clients-specs.in -o requirements/clients-specs.lock
+	@for part in peers peers-arq; do \
+	  $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	    --no-annotate requirements/$$part.in -o requirements/$$part.lock; done
 
 clean: ## Remove the environment and what runs left behind
-	rm -rf $(VENV) .venv-clients .corro dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-clients .venv-peers .corro dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
@@ -69,6 +73,12 @@ $(VENV)/.runtime: $(VENV)/.python requirements/all.lock pyproject.toml
 $(CLIENTS): $(VENV)/.dev requirements/clients.lock requirements/clients-specs.lock tests/foreign/environments.py
 	@echo "Installing the brokers' other clients into .venv-clients ..."
 	@$(BIN)/python tests/foreign/environments.py
+	@touch $@
+
+$(PEERS): $(VENV)/.dev requirements/peers.lock requirements/peers-arq.lock tests/foreign/environments.py
+	@echo "Installing what corro is measured against into .venv-peers ..."
+	@for part in peers peers-arq; do \
+	  $(BIN)/python tests/foreign/environments.py .venv-peers/$$part requirements/$$part.lock || exit 1; done
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime requirements/dev.lock

@@ -202,6 +202,8 @@ class Entry:
             "execution_id": report.execution_id,
             "client_order_id": self.id,
             "attempt_no": attempt_no,
+            "symbol": self.order["symbol"],
+            "strategy": self.order["strategy"],
             "quantity": report.quantity,
             "price": report.price,
             "cumulative_quantity": report.cumulative_quantity,

@@ -157,6 +157,7 @@ orders = Table(
     Column("closed_at", UtcTime),
     Column("updated_at", UtcTime, nullable=False),
     Index("ix_orders_status_broker_available_at", "status", "broker", "available_at"),
+    Index("ix_orders_status_created_at", "status", "created_at"),
     Index("ix_orders_created_at", "created_at"),
     Index("ix_orders_strategy_created_at", "strategy", "created_at"),
     Index("ix_orders_symbol_created_at", "symbol", "created_at"),
@@ -192,7 +193,8 @@ attempts = Table(
     Column("alerted_at", UtcTime),
     #: What was asked about it while it was unknown, and what came back: see `models.evidence`.
     Column("evidence", JSON(none_as_null=True)),
-    Index("ix_attempts_broker_outcome", "broker", "outcome"),
+    Index("ix_attempts_outcome_started_at", "outcome", "started_at"),
+    Index("ix_attempts_started_at", "started_at"),
     Index("ix_attempts_broker_broker_client_order_id", "broker", "broker_client_order_id"),
     Index("ix_attempts_broker_broker_order_id", "broker", "broker_order_id"),
 )
@@ -205,6 +207,9 @@ fills = Table(
     Column("execution_id", String(128), nullable=False),
     Column("client_order_id", String(64), ForeignKey("orders.client_order_id"), nullable=False),
     Column("attempt_no", Integer, nullable=False),
+    #: The order's, so that the fills of a symbol or a strategy are found without going through its orders.
+    Column("symbol", String(32)),
+    Column("strategy", String(128)),
     Column("quantity", Money, nullable=False),
     Column("price", Money, nullable=False),
     #: Filled on this attempt including this fill, as the broker counts; null where it does not say.
@@ -217,6 +222,8 @@ fills = Table(
     UniqueConstraint("broker", "execution_id"),
     Index("ix_fills_client_order_id", "client_order_id"),
     Index("ix_fills_filled_at", "filled_at"),
+    Index("ix_fills_symbol_filled_at", "symbol", "filled_at"),
+    Index("ix_fills_strategy_filled_at", "strategy", "filled_at"),
 )
 
 order_events = Table(
@@ -230,6 +237,7 @@ order_events = Table(
     Column("to_status", String(24)),
     Column("detail", Text),
     Index("ix_order_events_client_order_id_id", "client_order_id", "id"),
+    Index("ix_order_events_at", "at"),
 )
 
 fetches = Table(

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import structlog
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import or_, select
 
 from models.book import Book
 from models.database import Database
@@ -41,19 +41,16 @@ class Cancels:
         Args:
             ids: only these; None means all that are due, also those whose cancel was sent long ago without effect.
         """
-        with self.database.read() as connection:
-            refs = {ref.order.client_order_id: ref for ref in self.reconciler.live(connection)}
-            due = self._cancels_due(connection, list(refs), ids)
-        for client_order_id in due:
-            self._cancel(client_order_id, refs[client_order_id])
-
-    def _cancels_due(self, connection: Connection, live: Sequence[str], ids: Sequence[str] | None) -> list[str]:
-        query = select(orders.c.client_order_id).where(
-            orders.c.client_order_id.in_(live if ids is None else [i for i in ids if i in set(live)]),
+        due = [
             orders.c.cancel_requested_at.is_not(None),
             or_(orders.c.cancel_sent_at.is_(None), orders.c.cancel_sent_at < utcnow() - timedelta(seconds=_AGAIN_S)),
-        )
-        return list(connection.execute(query).scalars())
+        ]
+        if ids is not None:
+            due.append(orders.c.client_order_id.in_(list(ids)))
+        with self.database.read() as connection:
+            refs = self.reconciler.live(connection, *due)
+        for ref in refs:
+            self._cancel(ref.order.client_order_id, ref)
 
     def _cancel(self, client_order_id: str, ref: OrderRef) -> None:
         try:

@@ -347,8 +347,13 @@ class Reconciler:
             after = self.recorder.updates(connection, reports, utcnow(), infer=True)
         self.execution.finish(after)
 
-    def live(self, connection: Connection) -> list[OrderRef]:
-        """Return the orders that are live at this broker in our books."""
+    def live(self, connection: Connection, *which: Any) -> list[OrderRef]:
+        """Return the orders that are live at this broker in our books; `which` narrows them.
+
+        The way leads from the few live orders to their attempts. What the attempts have to be is hidden from the
+        planner: SQLite, which has no statistics, would begin with every attempt that was ever accepted.
+        """
+        broker, outcome = (func.coalesce(column, "") for column in (attempts.c.broker, attempts.c.outcome))
         query = (
             select(orders, attempts)
             .join_from(
@@ -357,8 +362,8 @@ class Reconciler:
                 (orders.c.client_order_id == attempts.c.client_order_id)
                 & (orders.c.attempt_no == attempts.c.attempt_no),
             )
-            .where(attempts.c.broker == self.broker.name, attempts.c.outcome == Outcome.ACCEPTED)
-            .where(orders.c.status.in_([str(s) for s in (*LIVE, Status.SUBMITTED)]))
+            .where(broker == self.broker.name, outcome == str(Outcome.ACCEPTED))
+            .where(orders.c.status.in_([str(s) for s in (*LIVE, Status.SUBMITTED)]), *which)
         )
         return [order_ref(_part(row, orders), _part(row, attempts)) for row in connection.execute(query).mappings()]
 

@@ -1,0 +1,75 @@
+"""Writes docs/performance.md: targets first, then every table, then how it was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import plot
+from benchmarks.report import Part, Table
+
+_HEAD = """\
+# Performance
+
+Written by `make bench`; do not edit. Every contender is measured in the same run on the same machine, in turn, round
+after round, so **what counts is a row beside another row**, not a figure on its own: a busy machine moves them all. A
+figure is the median of its rounds, with the least and the most where it says [rounds].
+"""
+_METHOD = """\
+## How
+
+**The contenders.** What a user would write instead, with the same broker call and the same kind of database: a plain
+task on Celery, RQ, dramatiq, taskiq, huey and arq, each in two forms, and the floor, redis-py's LPUSH and BRPOP. *Bare*
+calls the broker and then commits a row: a crash between the two loses the order's trace, a message that comes again
+sends it again. *Same promise* commits the intent before the call, which also is its check against a second send, and
+the outcome after it, in the task. No peer commits the order before its message, as corro does: an order that Redis
+loses is gone with any of them.
+
+**Their choices**, each for the peer's speed (benchmarks/peers):
+
+* All: one worker process, eight sends at once, results and INFO logs off, a unix socket to the queue, the driver itself
+  instead of an ORM; on SQLite one connection behind a lock, on PostgreSQL one for each thread, autocommit.
+* Celery: threads; events, gossip, mingle and heartbeats off; `acks_late` only with the promise. It runs in corro's own
+  environment.
+* RQ: SimpleWorker, which does not fork for each job and runs one at a time: RQ has no threads.
+* dramatiq: one process, eight threads, its usual middleware.
+* taskiq: Redis streams, faster here than its lists and acknowledged; a coroutine that calls the null broker directly,
+  eight threads where the call waits for HTTP.
+* huey: eight threads, no results, no periodic tasks; it acknowledges nothing.
+* arq: looks every 10 ms instead of every 500; as taskiq otherwise. It needs redis-py below 6, so it lives apart.
+* The floor: one thread, nothing acknowledged; two commits.
+
+**corro** runs with its usual settings, but for log level WARNING and, with the null broker, no reading of open orders,
+of which that broker knows nothing. Its worker is a Celery worker, as `corro worker` starts it.
+
+**The null broker** is an adapter in a package of its own, found by its entry point: it accepts at once and notes id
+and moment (CLOCK_MONOTONIC) in a file; peers make the same call. After every run the calls are compared with the
+orders: one that is missing or doubled makes the run fail.
+"""
+
+
+def write(path: Path, parts: Sequence[Part], facts: Sequence[tuple[str, str]]) -> None:
+    """Write the page, and the picture beside it."""
+    picture = path.with_suffix(".svg")
+    lines = [_HEAD, "| | |", "|---|---|", *(f"| {name} | {words} |" for name, words in facts), ""]
+    lines += ["## Targets", "", "| target | | figure |", "|---|---|---|"]
+    lines += [
+        f"| {t.words} | {'met' if t.met else '**missed**'} | {t.figure} |" for part in parts for t in part.targets
+    ]
+    if plot.draw({part.name: part.figures for part in parts}, picture):
+        lines += ["", f"![The three figures that matter]({picture.name})"]
+    for part in parts:
+        lines += ["", f"## {part.title}", "", part.words]
+        for table in part.tables:
+            lines += ["", *_markdown(table)]
+            lines += ["", table.note] if table.note else []
+    path.write_text("\n".join([*lines, "", _METHOD]))
+
+
+def _markdown(table: Table) -> list[str]:
+    def line(cells: Sequence[Any]) -> str:
+        return f"| {' | '.join(map(str, cells))} |"
+
+    ruler = ["---", *("---:" for _ in table.columns[1:])]
+    return [f"{table.title[0].upper()}{table.title[1:]}:", "", *map(line, (table.columns, ruler, *table.rows))]

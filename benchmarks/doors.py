@@ -1,0 +1,75 @@
+"""With a broker that has a wire: the sandbox's Alpaca door, over HTTP, answering at once and after 20 ms."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from benchmarks.contenders import CELERY, CORRO, PEERS_OF, Run, rotated
+from benchmarks.house import House, sandbox
+from benchmarks.report import Part, Scale, Table, ratio, spread
+from benchmarks.worker import Entry
+from worker.sandbox.control import SandboxControl
+
+WORDS = """\
+One worker process each, eight sends at once, a backlog, SQLite. The door is a process of its own on the same machine,
+so at 0 ms it is what is measured; at 20 ms eight sends at once cannot be more than 400 orders/s. Peers POST with
+requests.Session and stop there; corro also listens to the account's stream."""
+WAITS_MS = (0, 20)
+_WARM = 20
+
+
+def measure(house: House, scale: Scale) -> Part:
+    """Drain a backlog of everybody's against the door, with both waits."""
+    entries = [Entry("corro, single submits", CORRO), Entry("corro, submit_many", CORRO, 100)]
+    entries += [Entry(peer.title, peer) for name, pair in PEERS_OF.items() if name != "rq" for peer in pair]
+    if scale.quick:
+        entries = [*entries[:2], Entry(CELERY.title, CELERY)]
+    found: dict[str, dict[str, list[float]]] = {}
+    for round_ in range(scale.of(2, 1)):
+        for wait_ms in WAITS_MS:
+            for entry in rotated(entries, round_):
+                pace = _pace(house, entry, wait_ms, scale.of(500, 200))
+                found.setdefault(entry.title, {}).setdefault(f"{wait_ms} ms", []).append(pace)
+    base = found[CELERY.title]
+    rows = [
+        [title, *(cell for wait in one for cell in (spread(one[wait]), f"{ratio(one[wait], base[wait]):.2f}"))]
+        for title, one in found.items()
+    ]
+    columns = ["contender"]
+    for wait_ms in WAITS_MS:
+        columns += [f"orders/s at {wait_ms} ms [rounds]", "of bare Celery"]
+    part = Part("doors", "Against a broker with a wire", WORDS, figures=found)
+    part.tables.append(Table("orders/s through one worker, outcomes committed", columns, rows))
+    return part
+
+
+@contextmanager
+def _door(house: House, wait_ms: int) -> Iterator[str]:
+    with sandbox(house.folder("sandbox"), doors="alpaca") as home:
+        control = SandboxControl.at(home)
+        if wait_ms:
+            control.add_fault("alpaca", "slow", operation="place", seconds=wait_ms / 1000)
+        yield f"http://127.0.0.1:{control.ports()['alpaca']}"
+
+
+def _pace(house: House, entry: Entry, wait_ms: int, n: int) -> float:
+    with _door(house, wait_ms) as url, Run(house, entry.contender, door=url) as run:
+        if entry.batch:
+            for _ in range((n + _WARM) // entry.batch):
+                run.tell("many", n=entry.batch)
+            n = (n + _WARM) // entry.batch * entry.batch
+        else:
+            run.tell("each", n=n)
+        run.start_worker()
+        seen: list[tuple[float, int]] = []
+
+        def done() -> bool:
+            seen.append((time.monotonic(), run.recorded()))
+            return seen[-1][1] >= n
+
+        run.wait_for(done, f"{n} orders at the door", 0.02)
+    first = next(one for one in seen if one[1] >= n // 10)
+    last = next(one for one in seen if one[1] >= n - n // 20)
+    return (last[1] - first[1]) / (last[0] - first[0])

@@ -1,0 +1,41 @@
+"""corro's own producer, driven like the peers': a strategy that builds a request and submits it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import common
+from null_call import Commits
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+from producers import OrderClient, OrderRequest
+
+_client = OrderClient()
+event.listen(Engine, "commit", Commits(common.CONFIG["stamps"]).add)
+
+
+def new_order() -> OrderRequest:
+    """The order that everybody sends; it may wait in the queue for as long as a measurement lasts."""
+    expires_at = datetime.now(UTC) + timedelta(hours=1)
+    return OrderRequest(
+        symbol="AAPL",
+        side="buy",
+        quantity=10,
+        order_type="limit",
+        limit_price="1.00",
+        strategy="bench",
+        expires_at=expires_at,
+    )
+
+
+def identity(order: OrderRequest) -> str:
+    return order.client_order_id
+
+
+def enqueue(order: OrderRequest) -> None:
+    _client.submit(order)
+
+
+def enqueue_many(orders: list[OrderRequest]) -> None:
+    _client.submit_many(orders)

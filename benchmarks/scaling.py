@@ -1,0 +1,45 @@
+"""More workers of one broker: 1, 2 and 4 processes that share a backlog."""
+
+from __future__ import annotations
+
+from benchmarks.contenders import CORRO, PEERS_OF, Run, rotated
+from benchmarks.house import House
+from benchmarks.report import Part, Scale, Table, spread
+from benchmarks.worker import NAMES, Entry, fill
+
+WORDS = """\
+A backlog, the null broker. SQLite has one writer, so more workers cannot commit more there; PostgreSQL shows what the
+rest allows. The machine's cores bound it too."""
+WORKERS = (1, 2, 4)
+
+
+def measure(house: House, scale: Scale) -> Part:
+    """Drain with every number of workers, interleaved."""
+    entries = [Entry("corro, single submits", CORRO), Entry("corro, submit_many", CORRO, 1000)]
+    entries += [Entry(PEERS_OF[name][1].title, PEERS_OF[name][1]) for name in ("celery", "huey")]
+    found: dict[str, dict[str, list[float]]] = {}
+    for round_ in range(scale.of(2, 1)):
+        for database in ("sqlite", "postgresql"):
+            for entry in rotated(entries[: scale.of(4, 2)], round_):
+                for workers in rotated(list(WORKERS), round_):
+                    title = f"{entry.title}, {NAMES[database]}"
+                    pace = _pace(house, entry, database, workers, scale.of(3000, 1000))
+                    found.setdefault(title, {}).setdefault(str(workers), []).append(pace)
+    rows = [[title, *(spread(one[str(workers)]) for workers in WORKERS)] for title, one in sorted(found.items())]
+    part = Part("scaling", "Through 1, 2 and 4 workers", WORDS, figures=found)
+    columns = ["contender", *(f"{workers} worker{'s' * (workers > 1)} [rounds]" for workers in WORKERS)]
+    part.tables.append(Table("orders/s", columns, rows))
+    return part
+
+
+def _pace(house: House, entry: Entry, database: str, workers: int, n: int) -> float:
+    """Return orders/s between the 20th and the 95th percentile, when every worker has come up."""
+    with Run(house, entry.contender, database) as run:
+        n, _ = fill(run, n, entry.batch)
+        for _ in range(workers):
+            run.start_worker()
+        run.wait_sent(n)
+        run.wait_recorded(n)
+        at = sorted(moment for _, moment in run.stamps_at())
+    low, high = n // 5, n - n // 20
+    return (high - low) / (at[high] - at[low]) * 1e9

@@ -1,0 +1,43 @@
+"""The benchmarks' pieces run, and what they say adds up; the figures themselves are `make bench`'s."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks import document
+from benchmarks.contenders import CORRO
+from benchmarks.house import House
+from benchmarks.report import Part, Table, Target
+from benchmarks.worker import Entry, through_a_worker
+
+
+@pytest.fixture
+def house(monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    before = dict(os.environ)
+    with House() as found:
+        yield found
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def test_every_order_of_a_run_is_at_the_null_broker_once(house: House) -> None:
+    figures = through_a_worker(house, Entry("corro", CORRO, 50), "sqlite", 100, 10)
+    assert figures["per_s"] > 0
+    assert 0 < figures["p50_ms"] <= figures["p99_ms"]
+    assert 0 < figures["commits"] < 3, "a batch shares its commits"
+    assert figures["commands"] > 0
+    assert figures["cpu_ms"] > 0
+
+
+def test_the_page_says_what_was_missed(tmp_path: Path) -> None:
+    part = Part("x", "A part", "Words.", [Table("some figures", ["who", "ms"], [["corro", "1.0"]])])
+    part.targets = [Target("quick enough", False, "3 ms")]
+    document.write(tmp_path / "page.md", [part], [("date", "today")])
+    page = (tmp_path / "page.md").read_text()
+    assert "| quick enough | **missed** | 3 ms |" in page
+    assert "Some figures:\n\n| who | ms |\n| --- | ---: |\n| corro | 1.0 |" in page
+    assert not (tmp_path / "page.svg").exists()

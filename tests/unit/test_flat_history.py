@@ -1,0 +1,53 @@
+"""What analysts and leaders ask again and again is answered from an index, however long the history is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from benchmarks.histories import duties, questions
+from models.database import Database, upgrade
+from models.history import History
+from models.settings import load_settings
+
+#: One order's parts, and the few unresolved attempts, are sorted after they were found.
+_SORTED_AFTERWARDS = ("order(id), with everything", "unresolved")
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Database:
+    """SQLite plans by the schema alone: it has no statistics."""
+    database = Database(f"sqlite:///{tmp_path_factory.mktemp('flat') / 'corro.db'}")
+    upgrade(database)
+    return database
+
+
+def _asked(database: Database, home: Path) -> dict[str, Any]:
+    return questions(History(database)) | duties(load_settings(home=home), database)
+
+
+NAMES = [*questions(None), *("live", "cancels", "sweep")]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("number", range(len(NAMES)), ids=NAMES)
+def test_no_table_is_read_from_end_to_end(number: int, empty: Database, tmp_path: Path) -> None:
+    name, ask = list(_asked(empty, tmp_path).items())[number]
+    statements: list[tuple[str, Any]] = []
+    note = lambda _c, _cursor, statement, values, *_: statements.append((statement, values))  # noqa: E731
+    event.listen(empty.engine, "before_cursor_execute", note)
+    try:
+        ask()
+    finally:
+        event.remove(empty.engine, "before_cursor_execute", note)
+    selects = [one for one in statements if one[0].startswith("SELECT")]
+    assert selects
+    for statement, values in selects:
+        with empty.read() as connection:
+            plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)]
+        scans = [line for line in plan if line.startswith("SCAN") and "INDEX" not in line and "CONSTANT" not in line]
+        assert not [line for line in scans if "subquery" not in line], (name, plan)
+        if not name.startswith(_SORTED_AFTERWARDS) and not name.startswith("leader"):
+            assert "USE TEMP B-TREE FOR ORDER BY" not in plan, (name, plan)
