@@ -33,6 +33,8 @@ from models.vocabulary import CLOSING, Side, Status
 
 #: Answers that leave a broker a candidate for a second round of the route.
 OUT_OF_REACH = (NotConnected, RateLimited, QuotaExhausted)
+#: Longest pause before a broker is asked again that has not said itself when to come, seconds.
+ROUND_S = 10.0
 
 
 class Absent(NotSent):
@@ -142,7 +144,8 @@ def _onward(case: Case, reason: str) -> Decision:
     waiting = [b for b in _after(case) if b not in out and (b == case.broker or may_take(case, b))]
     if waiting:
         reachable = [b for b in waiting if b not in case.unavailable]
-        return Go((reachable or waiting)[0], _rest(case), reason)
+        following = (reachable or waiting)[0]
+        return Go(following, _rest(case, following), reason)
     refused = case.refused_before or not isinstance(case.error, NotSent)
     return Stop(Status.REJECTED if refused else Status.DENIED, reason)
 
@@ -160,9 +163,13 @@ def _pause(case: Case) -> float:
     return case.error.retry_after if case.error.retry_after is not None else 0.0
 
 
-def _rest(case: Case) -> float:
-    """Return the pause before another round; of one that the order would not outlive, half its life is left to use."""
-    pause = max(_pause(case), case.retry_pause)
+def _rest(case: Case, following: str) -> float:
+    """Return the pause before another round; of one that the order would not outlive, half its life is left to use.
+
+    When to come again, a broker says for itself: another one is asked sooner.
+    """
+    asked_for = _pause(case) if following == case.broker else min(_pause(case), ROUND_S)
+    pause = max(asked_for, case.retry_pause)
     if case.expires_at is None or case.now + timedelta(seconds=pause) < case.expires_at:
         return pause
     return max((case.expires_at - case.now).total_seconds() / 2, case.retry_pause)

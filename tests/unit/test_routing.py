@@ -33,7 +33,7 @@ from models.errors import (
     Unsupported,
 )
 from models.vocabulary import Side, Status
-from worker.routing import Absent, Case, Decision, Go, Hold, Stop, decide, is_final, may_take
+from worker.routing import ROUND_S, Absent, Case, Decision, Go, Hold, Stop, decide, is_final, may_take
 
 NOW = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
 LATER = NOW + timedelta(seconds=60)
@@ -113,8 +113,8 @@ CASES: dict[str, tuple[BrokerError, dict[str, Any], object]] = {
         QuotaExhausted("pace", retry_after=0.4), {"expires_at": NOW + timedelta(seconds=0.9)}, ("alpaca", 0.0)),
     "too late everywhere: half of what is left, for the estimate may be wrong": (
         QuotaExhausted("pace", retry_after=70), {"route": ["ibkr"]}, ("ibkr", 30)),
-    "used up everywhere: the route again, then": (
-        QuotaExhausted("pace", retry_after=20), {"broker": "tda", "tried": ["ibkr", "alpaca"]}, ("ibkr", 20)),
+    "used up everywhere: the route again, and not as late as the last one said for itself": (
+        QuotaExhausted("pace", retry_after=20), {"broker": "tda", "tried": ["ibkr", "alpaca"]}, ("ibkr", ROUND_S)),
     "an order without an end waits for its turn": (
         QuotaExhausted("pace", retry_after=500), {"route": ["ibkr"], "expires_at": None}, ("ibkr", 500)),
     "a closing order waits where the position is": (
