@@ -11,6 +11,7 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -101,9 +102,17 @@ def _dies_of(world: World, process: Process, client_order_id: str) -> float | No
             assert process.popen.returncode == -signal.SIGKILL
             return time.monotonic()
         if _status(world, client_order_id) in ("accepted", "filled"):
-            return None
+            # Its own updates may have told it so a moment before it died.
+            return time.monotonic() if _is_dead(process) else None
         time.sleep(0.002)
     raise AssertionError(f"nobody took {world.whole(client_order_id)}")
+
+
+def _is_dead(process: Process) -> bool:
+    try:
+        return process.popen.wait(0.3) == -signal.SIGKILL
+    except subprocess.TimeoutExpired:
+        return False
 
 
 # -- THE PRIMARY'S WORKERS DIE ---
