@@ -93,7 +93,8 @@ class Fleet:
         self.home.mkdir(parents=True, exist_ok=True)
         ready = self.start_sandbox() if self.with_sandbox else None
         if self.settings.embedded_queue:
-            self.queue = self._exit.enter_context(EmbeddedQueue(self.settings))
+            with _whole():
+                self.queue = self._exit.enter_context(EmbeddedQueue(self.settings))
         self.database = self._open_database()
         if ready:
             ready()
@@ -137,11 +138,12 @@ class Fleet:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("ab")
         self._files.append(file)
-        popen = subprocess.Popen(
-            [sys.executable, *arguments], stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True,
-            env={**self._environment, **(environment or {})},
-        )  # fmt: skip
-        self.processes[name] = Process(name, popen, path)
+        with _whole():
+            popen = subprocess.Popen(
+                [sys.executable, *arguments], stdin=subprocess.DEVNULL, stdout=file, stderr=file,
+                start_new_session=True, env={**self._environment, **(environment or {})},
+            )  # fmt: skip
+            self.processes[name] = Process(name, popen, path)
         return self.processes[name]
 
     # -- WATCH ---
@@ -257,6 +259,15 @@ def _until_signal() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             _on_signal(number, handler)
+
+
+@contextlib.contextmanager
+def _whole() -> Iterator[None]:
+    """Do something whole: a signal in the middle of a start would leave a process that nobody knows."""
+    with _until_signal() as told:
+        yield
+    if told():
+        raise KeyboardInterrupt
 
 
 def _on_signal(number: int, handler: Any) -> Any:

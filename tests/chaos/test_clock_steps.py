@@ -63,7 +63,7 @@ def _workers_of_its_own(skewed: Skewed) -> Iterator[None]:
         skewed.set(0)
 
 
-@pytest.mark.parametrize("step", [HOUR, -HOUR], ids=["ahead", "back"])
+@pytest.mark.parametrize("step", [HOUR, pytest.param(-HOUR, marks=pytest.mark.soak)], ids=["ahead", "back"])
 def test_a_step_while_an_order_is_on_its_way_does_not_make_it_absent(skewed: Skewed, step: float) -> None:
     """The broker takes the order long after the worker gave up waiting, and looking for it finds nothing until then."""
     world, symbol = skewed.world, "KO" if step > 0 else "PEP"
@@ -86,6 +86,7 @@ def test_a_step_while_an_order_is_on_its_way_does_not_make_it_absent(skewed: Ske
     world.wait(world.send(symbol, "buy", 1, route="alpaca"), "filled", 15)
 
 
+@pytest.mark.soak
 def test_a_clock_that_is_ahead_lets_orders_expire_instead_of_sending_them_late(skewed: Skewed) -> None:
     world = skewed.world
     skewed.start("alpaca")

@@ -141,6 +141,7 @@ def _servers_of(world: World) -> list[int]:
     return found
 
 
+@pytest.mark.soak
 def test_brokers_that_accept_and_never_answer(new_world: NewWorld, silent: Callable[[], int]) -> None:
     """At the connect, all four of them: orders move on at once, workers say what is wrong, and end when told."""
     ports = {name: silent() for name in BROKERS}

@@ -49,7 +49,7 @@ def left_behind(world: World, placed: Sequence[Order]) -> dict[str, list[str]]:
     return found
 
 
-@pytest.mark.parametrize("again", [False, True], ids=["once", "twice"])
+@pytest.mark.parametrize("again", [pytest.param(False, marks=pytest.mark.soak), True], ids=["once", "twice"])
 def test_a_worker_in_the_middle_of_many_orders_ends_and_the_next_one_goes_on(new_world: NewWorld, again: bool) -> None:
     world = new_world(["alpaca"])
     first = world.start("alpaca")
@@ -90,6 +90,7 @@ def test_a_worker_whose_broker_hangs_ends_and_says_what_is_unresolved(new_world:
         assert len(world.at_doors(order.client_order_id)) == (whole["status"] == "filled")
 
 
+@pytest.mark.soak
 def test_a_worker_ends_while_its_queue_is_frozen(new_world: NewWorld) -> None:
     world = new_world(["alpaca"])
     first = world.start("alpaca")
@@ -143,6 +144,7 @@ def test_a_worker_ends_without_its_database_and_hands_back_what_only_messages_kn
         assert world.wait(f"by-message-{n}", "filled", 100)["filled_quantity"] == 1 + n
 
 
+@pytest.mark.soak
 def test_a_worker_ends_while_its_sqlite_file_is_locked(new_world: NewWorld) -> None:
     world = new_world(["alpaca"])
     first = world.start("alpaca")
@@ -177,7 +179,11 @@ def _children_of(home: Path) -> list[int]:
 
 @pytest.mark.parametrize(
     ("when", "signals"),
-    [("up", (signal.SIGINT, signal.SIGINT)), ("starting", (signal.SIGTERM,)), ("starting", (signal.SIGINT,))],
+    [
+        ("up", (signal.SIGINT, signal.SIGINT)),
+        ("starting", (signal.SIGTERM,)),
+        pytest.param("starting", (signal.SIGINT,), marks=pytest.mark.soak),
+    ],
     ids=["Ctrl-C twice", "SIGTERM at the start", "Ctrl-C at the start"],
 )
 def test_corro_up_leaves_no_process_behind(tmp_path: Path, when: str, signals: Sequence[signal.Signals]) -> None:
