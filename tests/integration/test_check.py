@@ -22,7 +22,7 @@ from worker.brokers.alpaca_stream import TradeUpdates
 from worker.checks.steps import Finding
 from worker.embedded import EmbeddedQueue
 from worker.sandbox.control import SandboxControl
-from worker.transport import SET_ASIDE
+from worker.dead_letters import SET_ASIDE
 
 KEYS = {"broker", "check", "state", "words", "advice"}
 STEPS = ["workers", "adapter", "settings", "connect", "clock", "account", "positions", "permissions", "bars", "quote"]

@@ -60,7 +60,7 @@ KINDS: dict[str, Capabilities] = {
 #: What may become of a send. Before the first byte:
 UNSENT = {
     "not_connected": lambda name: NotConnected("no route to host", broker=name),
-    "quota": lambda name: QuotaExhausted("pacing", broker=name, retry_after=1.0),
+    "quota": lambda name: QuotaExhausted("pacing", broker=name, retry_after=3.0),
 }
 #: The broker says no:
 NO = {

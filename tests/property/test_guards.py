@@ -44,7 +44,7 @@ def test_a_message_does_not_shorten_a_pause(at: Scenario) -> None:
     at.work(KEEPS, id_, meets="quota")
     at.work(KEEPS, id_)
     assert at.at_brokers() == []
-    at.world.pass_time(1.5)
+    at.world.pass_time(3.5)
     at.work(KEEPS, id_)
     assert at.at_brokers() == [KEEPS]
 

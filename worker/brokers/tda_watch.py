@@ -56,7 +56,7 @@ class OrderWatch:
         """Watch an order until it is done; terms that differ from `wanted` show that it is not the one meant."""
         with self._lock:
             self._orders.setdefault(order_id, _Watched(wanted, since))
-        self._work.set()
+            self._work.set()
 
     def start(self) -> None:
         """Begin; does nothing if it runs already."""
@@ -92,9 +92,9 @@ class OrderWatch:
         """Look once, and push what has changed."""
         with self._lock:
             watched = dict(self._orders)
-        if not watched:
-            self._work.clear()
-            return
+            if not watched:
+                self._work.clear()  # in here: one that is added meanwhile must not be forgotten
+                return
         for raw in self._listing(min(one.since for one in watched.values())):
             order_id = str(raw.get("orderId"))
             if order_id in watched:
