@@ -14,21 +14,12 @@ import time
 from typing import Any
 
 from producers import OrderClient, OrderRequest
-from producers.bell import Bell
-
-
-class _Deadly(Bell):
-    """What the process does not live to do."""
-
-    def ring(self, messages: Any) -> bool:
-        os.kill(os.getpid(), signal.SIGKILL)
-        return super().ring(messages)
 
 
 def _submit(orders: list[dict[str, Any]], at_the_ring: bool) -> None:
-    client = OrderClient()
     if at_the_ring:
-        client._bell = _Deadly(client.settings)
+        os.environ["CORRO_CRASH"] = "before_ring"
+    client = OrderClient()
     client.submit_many([OrderRequest(**order) for order in orders])
 
 

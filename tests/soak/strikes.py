@@ -22,7 +22,7 @@ from sqlalchemy import create_engine
 from tests.kit import Postgres, World, eventually
 from worker.fleet import Process
 
-POINTS = ("after_claim", "before_send", "after_send", "before_commit", "after_commit")
+POINTS = ("after_claim", "before_send", "after_send", "before_commit", "after_commit", "after_look")
 PAUSES = ("after_claim", "before_send")
 
 
