@@ -83,7 +83,7 @@ def test_an_order_whose_producer_is_killed_before_it_rings_is_executed_once(worl
 @SQLITE
 @pytest.mark.parametrize("point", ["after_claim", *AFTER_SEND])
 def test_an_order_at_a_broker_without_ids_is_never_sent_twice(world: World, point: str) -> None:
-    symbol = {"after_claim": "NKE", "after_send": "SBUX", "before_commit": "TGT"}[point]
+    symbol = {"after_claim": "IBM", "after_send": "CAT", "before_commit": "WMT"}[point]
     first = world.start("tda", label="tda-1", CORRO_CRASH=point)
     order = world.send(symbol, "buy", 10, route="tda")
     assert world.wait_gone(first) == -signal.SIGKILL
