@@ -20,9 +20,9 @@ from worker import checks as check
 from worker import halts
 from worker.brokers.alpaca_stream import TradeUpdates
 from worker.checks.steps import Finding
+from worker.dead_letters import SET_ASIDE
 from worker.embedded import EmbeddedQueue
 from worker.sandbox.control import SandboxControl
-from worker.dead_letters import SET_ASIDE
 
 KEYS = {"broker", "check", "state", "words", "advice"}
 STEPS = ["workers", "adapter", "settings", "connect", "clock", "account", "positions", "permissions", "bars", "quote"]
