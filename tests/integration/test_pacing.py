@@ -49,7 +49,14 @@ def paced(make_world: MakeWorld, scale: Scale) -> World:
     world = make_world(
         ["ibkr", "alpaca"],
         more={"alpaca": {**table, "data_requests_per_minute": scale.ours * scale.faster}},
-        timing={"open_orders_every": 5.0, "positions_every": 10.0, "deadline": 6.0, "fresh": 8.0, "lease": 30.0},
+        timing={
+            "open_orders_every": 5.0,
+            "positions_every": 10.0,
+            "deadline": 6.0,
+            "fresh": 8.0,
+            "lease": 30.0,
+            "dead_after": 20.0,
+        },
     )
     world.control.add_fault("alpaca", "rate_limit", per_minute=ALPACA * scale.faster, window_s=scale.window_s)
     world.control.add_fault("ibkr", "rate_limit", per_second=TWS)
