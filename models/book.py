@@ -277,6 +277,12 @@ class Entry:
         )
 
 
+def _untouched(connection: Connection, ids: Iterable[str], kept: Mapping[str, Entry | None]) -> list[Entry]:
+    """Lock the orders of these ids, and return the kept entries that say of them what the database says."""
+    marks = {row[0]: tuple(row[1:]) for row in connection.execute(_MARKS, {"ids": sorted(ids)})}
+    return [entry for id_, mark in marks.items() if (entry := kept.get(id_)) is not None and entry.mark == mark]
+
+
 def _covering(known: Sequence[Row], report: FillReport) -> Row | None:
     """Return the fill whose stretch (cumulative - quantity, cumulative] already contains the report's."""
     assert report.cumulative_quantity is not None
@@ -316,20 +322,15 @@ class Book:
             now: the time of the transaction.
             kept: entries as an earlier book wrote them; one that nobody has touched since is not read again.
         """
-        wanted = sorted(set(ids))
-        marks = connection.execute(_MARKS, {"ids": wanted}) if kept else ()
-        same = {row[0]: entry for row in marks if (entry := (kept or {}).get(row[0])) and entry.mark == tuple(row[1:])}
-        query = select(orders).where(orders.c.client_order_id.in_(set(wanted) - set(same)))
-        read = len(same) < len(wanted)
-        book = (
-            cls.of(connection, query.order_by(orders.c.client_order_id).with_for_update(), now)
-            if read
-            else cls(connection, now)
-        )
-        book.entries |= {
-            id_: Entry(book, dict(e.order), {no: dict(row) for no, row in e.attempts.items()})
-            for id_, e in same.items()
-        }
+        wanted = set(ids)
+        untouched = _untouched(connection, wanted, kept) if kept else []
+        book = cls(connection, now)
+        if to_read := wanted - {entry.id for entry in untouched}:
+            query = select(orders).where(orders.c.client_order_id.in_(to_read)).order_by(orders.c.client_order_id)
+            book = cls.of(connection, query.with_for_update(), now)
+        for entry in untouched:
+            tries = {number: dict(row) for number, row in entry.attempts.items()}
+            book.entries[entry.id] = Entry(book, dict(entry.order), tries)
         return book
 
     @classmethod
