@@ -12,11 +12,11 @@ from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter
 from sqlalchemy import Connection, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from models.errors import InvalidRequest
 from models.messages import FetchRequest, plain
 from models.reports import Bar
+from models.statements import upsert
 from models.tables import bars, fetches
 from models.timeframes import TIMEFRAMES, Duration, Timeframe, moment
 
@@ -61,9 +61,8 @@ def insert_fetch(
     connection: Connection, fetch: FetchRequest, route: Sequence[str], now: datetime, error: str | None = None
 ) -> None:
     """Record a request; one that is there already stays as it is. With an error it has failed before it began."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     connection.execute(
-        dialect.insert(fetches)
+        upsert(connection, fetches)
         .values(
             fetch_id=fetch.fetch_id,
             kind=fetch.kind,
@@ -88,8 +87,7 @@ def store_bars(connection: Connection, broker: str, symbol: str, timeframe: str,
     """Write bars; one that is there already takes the new values, so a bar that was still forming gets its end."""
     if not page:
         return
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(bars)
+    statement = upsert(connection, bars)
     keys = ("broker", "symbol", "timeframe", "start")
     values = {name: statement.excluded[name] for name in _BAR}
     connection.execute(

@@ -14,12 +14,12 @@ from typing import Any
 
 import structlog
 from sqlalchemy import Connection, insert, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from models.database import Database
 from models.errors import IdempotencyConflict, InvalidOrder
 from models.messages import OrderRequest, denied_id, is_id, utcnow
 from models.settings import Settings
+from models.statements import upsert
 from models.tables import order_events, orders
 from models.vocabulary import OrderType, Side, Status, TimeInForce
 
@@ -170,8 +170,7 @@ class Intake:
 
 def _insert(connection: Connection, rows: Sequence[dict[str, Any]]) -> int:
     """Insert the rows whose id is new, with their first event; returns how many were new."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(orders).on_conflict_do_nothing(index_elements=[orders.c.client_order_id])
+    statement = upsert(connection, orders).on_conflict_do_nothing(index_elements=[orders.c.client_order_id])
     new = set(connection.execute(statement.returning(orders.c.client_order_id), list(rows)).scalars())
     events = [
         {

@@ -302,12 +302,7 @@ def sandbox_brokers(home: Path) -> dict[str, BrokerSettings]:
     alpaca = f"http://127.0.0.1:{ports['alpaca']}"
     tables: dict[str, dict[str, Any]] = {
         "ibkr": {"host": "127.0.0.1", "port": ports["ibkr"], "client_id": 1},
-        "alpaca": {
-            "base_url": alpaca,
-            "data_url": alpaca,
-            "key_id": "sandbox",
-            "secret_key": "sandbox",
-        },
+        "alpaca": {"base_url": alpaca, "data_url": alpaca, "key_id": "sandbox", "secret_key": "sandbox"},
         "tda": {
             "base_url": f"http://127.0.0.1:{ports['tda']}/v1",
             "api_key": "sandbox",

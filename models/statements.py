@@ -11,11 +11,17 @@ from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, Table, bindparam, insert, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
 
 Row = dict[str, Any]
 #: A change of one row: the columns that find it, and those that change.
 Change = tuple[Row, Row]
+
+
+def upsert(connection: Connection, table: Table) -> Any:
+    """Begin an INSERT that can say what happens to rows that are there already (`on_conflict_...`)."""
+    return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)
 
 
 def insert_many(connection: Connection, table: Table, rows: Iterable[Row]) -> None:

@@ -185,7 +185,7 @@ class Claims:
                 "worker": self.worker,
                 "started_at": entry.now,
                 "lease_until": entry.now + timedelta(seconds=self.timing.lease),
-                **({"baseline": baseline} if baseline else {}),
+                "baseline": baseline or None,
             }
         )
         return Claimed(request_of(entry.order), number, theirs, entry)

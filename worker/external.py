@@ -23,12 +23,12 @@ from decimal import Decimal
 from typing import Any, Literal
 
 import structlog
-from sqlalchemy import Connection, delete, exists, func, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import ColumnElement, Connection, Table, delete, exists, func, or_, select, update
 
 from models.book import Row
 from models.database import Database
 from models.reports import DONE, BrokerStatus, CommissionReport, FillReport, OrderReport, Report
+from models.statements import upsert
 from models.tables import attempts, external_fills, external_orders, orders, position_ledgers
 from models.vocabulary import Outcome
 from worker.clock import elapsed, utcnow
@@ -131,8 +131,7 @@ class External:
         }
         fresh = [_row(self.broker, r, now) for id_, r in latest.items() if id_ not in known]
         if fresh:
-            insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-            connection.execute(insert(external_orders).on_conflict_do_nothing(), fresh)
+            connection.execute(upsert(connection, external_orders).on_conflict_do_nothing(), fresh)
         for id_, report in latest.items():
             if id_ in known and isinstance(report, OrderReport):
                 self._update(connection, known[id_], report, now)
@@ -190,8 +189,7 @@ class External:
                 new.append(row)
                 ends |= {end} if end[1] is not None else set()
         if new:
-            insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-            connection.execute(insert(external_fills).on_conflict_do_nothing(), new)
+            connection.execute(upsert(connection, external_fills).on_conflict_do_nothing(), new)
             self._add_up(connection, {row["broker_order_id"] for row in new})
 
     def _add_up(self, connection: Connection, ids: Collection[str]) -> None:
@@ -251,11 +249,16 @@ def unsettled_symbols(connection: Connection, broker: str) -> set[str]:
     return set(connection.execute(query.distinct()).scalars())
 
 
+def turned_out_ours(table: Table, broker: str) -> ColumnElement[bool]:
+    """Say of a row of external orders or fills at a broker that an attempt of ours bears its broker's order id."""
+    ours = exists().where(attempts.c.broker == broker, attempts.c.broker_order_id == table.c.broker_order_id)
+    return (table.c.broker == broker) & ours
+
+
 def disown(connection: Connection, broker: str) -> None:
     """Take back what was called external and has turned out to be ours."""
     for table in (external_fills, external_orders):
-        ours = exists().where(attempts.c.broker == broker, attempts.c.broker_order_id == table.c.broker_order_id)
-        connection.execute(delete(table).where(table.c.broker == broker, ours))
+        connection.execute(delete(table).where(turned_out_ours(table, broker)))
 
 
 def _fills_in(report: OrderReport | FillReport) -> Sequence[FillReport]:

@@ -8,20 +8,19 @@ by their ids from where the baselines end (`position_ledgers`); old ones are fol
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, delete, func, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, select, update
 
 from models.database import Database
 from models.errors import NotFound
+from models.statements import upsert
 from models.tables import (
-    attempts,
     external_fills,
     fills,
     orders,
@@ -32,7 +31,7 @@ from models.tables import (
 )
 from models.vocabulary import Side, signed
 from worker.clock import utcnow
-from worker.external import disown, unsettled_symbols
+from worker.external import disown, turned_out_ours, unsettled_symbols
 from worker.locks import words
 
 log = structlog.get_logger()
@@ -71,8 +70,9 @@ class Books:
         books = cls(connection, broker, row["fills_id"], row["external_fills_id"], list(row["pending"]), utcnow())
         books._read()
         if is_new:
+            restless = books.restless(SETTLE)
             for symbol in sorted(set(sizes) | set(books.expected)):
-                books.begin(symbol, sizes.get(symbol, _ZERO))
+                books.begin(symbol, sizes.get(symbol, _ZERO), restless)
         return books
 
     def _read(self) -> None:
@@ -89,11 +89,8 @@ class Books:
     def _disown(self) -> None:
         """Take back what was called external and is ours, also where it is in a baseline already."""
         e = external_fills.c
-        ours = select(attempts.c.broker_order_id).where(
-            attempts.c.broker == self.broker, attempts.c.broker_order_id.is_not(None)
-        )
         folded = select(e.symbol, e.side, func.sum(e.quantity)).where(
-            e.broker == self.broker, e.id <= self.external_fills_id, e.broker_order_id.in_(ours)
+            turned_out_ours(external_fills, self.broker), e.id <= self.external_fills_id
         )
         rows = self.connection.execute(folded.group_by(e.symbol, e.side)).all()
         disown(self.connection, self.broker)
@@ -108,7 +105,7 @@ class Books:
         own = (
             select(o.symbol, o.side, func.sum(f.quantity))
             .join_from(fills, orders, f.client_order_id == o.client_order_id)
-            .where(f.broker == self.broker, f.id > own_after)
+            .where(_at(fills, self.broker), f.id > own_after)
             .group_by(o.symbol, o.side)
         )
         others = (
@@ -127,16 +124,16 @@ class Books:
         own = (
             select(o.symbol)
             .join_from(fills, orders, f.client_order_id == o.client_order_id)
-            .where(f.broker == self.broker, f.id > self.fills_id, f.recorded_at >= lately)
+            .where(_at(fills, self.broker), f.id > self.fills_id, f.recorded_at >= lately)
         )
         others = select(e.symbol).where(e.broker == self.broker, e.id > self.external_fills_id, e.recorded_at >= lately)
         filled = {s for query in (own, others) for s in self.connection.execute(query.distinct()).scalars()}
         return filled | unsettled_symbols(self.connection, self.broker)
 
     # -- BASELINES ---
-    def begin(self, symbol: str, found: Decimal) -> None:
-        """Take the baseline of a symbol, or put it off while something of ours is under way there."""
-        if symbol in self.restless(SETTLE):
+    def begin(self, symbol: str, found: Decimal, restless: Collection[str]) -> None:
+        """Take the baseline of a symbol, or put it off while it is restless: something of ours is under way there."""
+        if symbol in restless:
             if symbol not in self.pending:
                 self._pend([*self.pending, symbol])
             return
@@ -163,7 +160,7 @@ class Books:
         tops = []
         for table, after in ((fills, self.fills_id), (external_fills, self.external_fills_id)):
             t = table.c
-            old = (t.broker == self.broker) & (t.id > after) & (t.recorded_at < self.now - _FOLD_AFTER)
+            old = _at(table, self.broker) & (t.id > after) & (t.recorded_at < self.now - _FOLD_AFTER)
             top = self.connection.execute(select(func.max(t.id)).where(old)).scalar()
             last = self.connection.execute(select(func.max(t.id))).scalar() or 0
             # SQLite gives the ids of deleted rows again.
@@ -203,6 +200,14 @@ class Books:
         self.connection.execute(delete(position_locks).where(_lock(self.broker, symbol)))
         journal(self.connection, self.broker, symbol, "explained", expected, found, self.now)
         log.warning("position_explained", broker=self.broker, symbol=symbol, found=str(found))
+
+
+def _at(table: Table, broker: str) -> ColumnElement[bool]:
+    """Say that a row is of this broker, beside a range of ids.
+
+    The column is hidden from SQLite's planner, which would read every row the broker ever had and not just the range.
+    """
+    return func.coalesce(table.c.broker, "") == broker
 
 
 def unlock(database: Database, broker: str, symbol: str, *, by: str, reason: str) -> dict[str, Any]:
@@ -274,9 +279,8 @@ def _ledger(connection: Connection, broker: str) -> Any:
 
 def _begin(connection: Connection, broker: str) -> None:
     """Write the ledger of a broker that has none; of two workers at once, one does."""
-    make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     row = {"broker": broker, "fills_id": 0, "external_fills_id": 0, "pending": [], "opened_at": utcnow()}
-    connection.execute(make(position_ledgers).values(**row).on_conflict_do_nothing())
+    connection.execute(upsert(connection, position_ledgers).values(**row).on_conflict_do_nothing())
 
 
 def _signed(rows: Sequence[Any]) -> dict[str, Decimal]:

@@ -133,12 +133,13 @@ class Positions:
     # -- JUDGE ---
     def _judge(self, books: Books, sizes: Mapping[str, Decimal], at: datetime, complete: bool) -> None:
         restless = books.restless(min(SETTLE, timedelta(seconds=self.timing.lock_after)))
+        unready = books.restless(SETTLE) if books.pending else set()
         symbols = set(sizes) | set(books.expected) | set(books.locks) | set(self.doubts)
         for symbol in sorted(symbols):
             found = sizes.get(symbol, _ZERO)
             if symbol in books.pending:
                 if symbol not in restless:
-                    books.begin(symbol, found)
+                    books.begin(symbol, found, unready)
                 continue
             expected = books.expected.get(symbol, _ZERO)
             verdict, doubt = judge(

@@ -81,7 +81,7 @@ def clean(item: bytes, queue: str | None = None) -> bytes:
                 "body": json.dumps([args, kwargs, {}]),
                 "content-type": "application/json",
                 "content-encoding": "utf-8",
-                "headers": {name: headers[name] for name in headers if name in _MARKS}
+                "headers": ({RING: headers[RING]} if RING in headers else {})
                 | {name: headers.get(name) for name in _KEPT}
                 | _PLAIN
                 | {"root_id": headers["id"]},
@@ -103,7 +103,6 @@ def clean(item: bytes, queue: str | None = None) -> bytes:
 
 
 _KEPT = ("task", "id", "eta", "expires")
-_MARKS = frozenset({RING})
 _PLAIN = {"lang": "py", "argsrepr": "", "kwargsrepr": "", "ignore_result": True, "retries": 0}
 
 
