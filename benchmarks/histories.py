@@ -13,13 +13,16 @@ from benchmarks.contenders import rotated
 from benchmarks.house import House
 from benchmarks.report import Part, Scale, Table, Target, ratio
 from models.database import Database
+from models.evidence import unresolved
 from models.history import History, order_events, v_attempts, v_fills, v_latency, v_orders
 from models.settings import Settings, load_settings
 from producers.bell import Bell
 from worker import brokers
 from worker.cancels import Cancels
 from worker.execution import Execution
+from worker.external import unsettled_symbols
 from worker.health import Identity
+from worker.ledgers import Books
 from worker.reconcile import Reconciler
 
 WORDS = """\
@@ -33,7 +36,7 @@ def questions(history: History) -> dict[str, Callable[[], Any]]:
     """Return what analysts and the command line ask."""
     ten_days, one_day = past.NEWEST - timedelta(days=9.5), past.NEWEST - timedelta(days=1)
     symbol, strategy, one = "S07", "strategy-7", past.identity(4321)
-    unresolved = ["unknown", "sending"]
+    open_ = ["unknown", "sending"]
     return {
         "orders(symbol=, since=)": lambda: history.frame(v_orders, symbol=symbol, since=ten_days),
         "orders(strategy=, limit=100)": lambda: history.frame(v_orders, strategy=strategy, limit=100),
@@ -45,7 +48,8 @@ def questions(history: History) -> dict[str, Callable[[], Any]]:
         "fills(symbol=, limit=50)": lambda: history.frame(v_fills, symbol=symbol, limit=50),
         "fills(strategy=, limit=50)": lambda: history.frame(v_fills, strategy=strategy, limit=50),
         "attempts(since=)": lambda: history.frame(v_attempts, since=one_day),
-        "unresolved": lambda: history.rows(v_attempts, outcome=unresolved),
+        "attempts(outcome=)": lambda: history.rows(v_attempts, outcome=open_),
+        "unresolved, with its evidence": lambda: unresolved(history.database, 10.0),
         "latency(since=)": lambda: history.frame(v_latency, since=one_day),
         "latency(symbol=, limit=100)": lambda: history.frame(v_latency, symbol=symbol, limit=100),
         "events(limit=100)": lambda: history.frame(order_events, limit=100),
@@ -65,9 +69,19 @@ def duties(settings: Settings, database: Database) -> dict[str, Callable[[], Any
     def sweep() -> None:
         execution.sweep()
 
+    def positions() -> dict[str, Any]:
+        with database.write() as connection:
+            return Books.open(connection, "alpaca", {}).expected
+
+    def unknown() -> set[str]:
+        with database.read() as connection:
+            return unsettled_symbols(connection, "alpaca")
+
     return {
         "leader: every live order, each 10 s": live,
         "leader: cancels to send, twice a second": Cancels(database, broker, reconciler).send,
+        "leader: symbols with something unknown": unknown,
+        "leader: positions added up, each minute": positions,
         "leader: the sweep, twice a second": sweep,
     }
 

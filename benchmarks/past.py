@@ -77,6 +77,17 @@ SELECT {{id}}, {{at{number}}}, '{kind}', {before}, '{kind}', 'at the broker' FRO
     for number, (kind, before) in enumerate([("queued", "NULL"), ("filled", "'accepted'")])
 ]
 
+# What the books of positions stand on: fills are folded into baselines up to the last hundred, others' fills stay.
+_LEDGERS = [
+    """
+INSERT INTO external_fills (broker, execution_id, broker_order_id, symbol, side, quantity, price, filled_at,
+  recorded_at)
+SELECT 'alpaca', 'X' || i, 'XB' || i, {symbol}, 'buy', 10, 101.2, {at3}, {at3} FROM {numbers} n WHERE i < 20""",
+    """
+INSERT INTO position_ledgers (broker, fills_id, external_fills_id, pending, opened_at, fills_read_at)
+SELECT 'alpaca', (SELECT max(id) - 100 FROM fills), 10, '[]', {at3}, {at3} FROM {numbers} n WHERE i < 1""",
+]
+
 
 def identity(number: int) -> str:
     """Return the client_order_id of an order."""
@@ -90,7 +101,7 @@ def make(database: Database, count: int) -> None:
     """
     words = _words(database, count)
     with _unhurried(database) as connection:
-        for statement in (_ORDERS, _ATTEMPTS, _FILLS, *_EVENTS):
+        for statement in (_ORDERS, _ATTEMPTS, _FILLS, *_EVENTS, *_LEDGERS):
             text = statement.format(**words)
             connection.exec_driver_sql(text if database.is_sqlite else text.replace("%", "%%"))
     if not database.is_sqlite:

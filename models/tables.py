@@ -193,7 +193,7 @@ attempts = Table(
     Column("alerted_at", UtcTime),
     #: What was asked about it while it was unknown, and what came back: see `models.evidence`.
     Column("evidence", JSON(none_as_null=True)),
-    Index("ix_attempts_outcome_started_at", "outcome", "started_at"),
+    Index("ix_attempts_outcome_broker_started_at", "outcome", "broker", "started_at"),
     Index("ix_attempts_started_at", "started_at"),
     Index("ix_attempts_broker_broker_client_order_id", "broker", "broker_client_order_id"),
     Index("ix_attempts_broker_broker_order_id", "broker", "broker_order_id"),

@@ -18,7 +18,7 @@ depends_on = None
 
 _NEW = (
     ("orders", ["status", "created_at"]),
-    ("attempts", ["outcome", "started_at"]),
+    ("attempts", ["outcome", "broker", "started_at"]),
     ("attempts", ["started_at"]),
     ("fills", ["symbol", "filled_at"]),
     ("fills", ["strategy", "filled_at"]),
