@@ -12,11 +12,11 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, select
 
 from models.lifecycle import Event, Fact, State, Step, apply
 from models.reports import FillReport
-from models.statements import Change, insert_many, update_many
+from models.statements import Change, Query, among, insert_many, update_many
 from models.statements import Row as Row
 from models.tables import attempts, fills, order_events, orders
 from models.vocabulary import OPEN, TERMINAL, Outcome, Status
@@ -25,15 +25,20 @@ from models.vocabulary import OPEN, TERMINAL, Outcome, Status
 TERMS = ("quantity", "limit_price", "stop_price", "trail_amount", "trail_percent", "time_in_force")
 #: Executions we had to infer from a broker's totals; the broker's own id replaces this one when it arrives.
 INFERRED = "inferred:"
+_MINE = among(orders.c.client_order_id, "ids")
+#: Rows of orders are locked in one order, so that two books never deadlock.
+_ORDERS = Query(select(orders).where(_MINE).order_by(orders.c.client_order_id).with_for_update())
+_ATTEMPTS = Query(select(attempts).where(among(attempts.c.client_order_id, "ids")))
+_FILLS = Query(select(fills).where(among(fills.c.client_order_id, "ids")))
 #: What tells whether an order or its attempt has changed since it was read.
-_MARKS = (
+_MARKS = Query(
     select(orders.c.client_order_id, orders.c.updated_at, orders.c.status, attempts.c.outcome)
     .join_from(
         orders,
         attempts,
         (orders.c.client_order_id == attempts.c.client_order_id) & (orders.c.attempt_no == attempts.c.attempt_no),
     )
-    .where(orders.c.client_order_id.in_(bindparam("ids", expanding=True)))
+    .where(_MINE)
     .order_by(orders.c.client_order_id)
     .with_for_update(of=orders)
 )
@@ -279,8 +284,8 @@ class Entry:
 
 def _untouched(connection: Connection, ids: Iterable[str], kept: Mapping[str, Entry | None]) -> list[Entry]:
     """Lock the orders of these ids, and return the kept entries that say of them what the database says."""
-    marks = {row[0]: tuple(row[1:]) for row in connection.execute(_MARKS, {"ids": sorted(ids)})}
-    return [entry for id_, mark in marks.items() if (entry := kept.get(id_)) is not None and entry.mark == mark]
+    entries = ((row, kept.get(row["client_order_id"])) for row in _MARKS.rows(connection, ids=sorted(ids)))
+    return [e for row, e in entries if e and e.mark == (row["updated_at"], row["status"], row["outcome"])]
 
 
 def _covering(known: Sequence[Row], report: FillReport) -> Row | None:
@@ -326,37 +331,29 @@ class Book:
         untouched = _untouched(connection, wanted, kept) if kept else []
         book = cls(connection, now)
         if to_read := wanted - {entry.id for entry in untouched}:
-            query = select(orders).where(orders.c.client_order_id.in_(to_read)).order_by(orders.c.client_order_id)
-            book = cls.of(connection, query.with_for_update(), now)
+            book = cls.of(connection, _ORDERS.rows(connection, ids=sorted(to_read)), now)
         for entry in untouched:
             tries = {number: dict(row) for number, row in entry.attempts.items()}
             book.entries[entry.id] = Entry(book, dict(entry.order), tries)
         return book
 
     @classmethod
-    def of(cls, connection: Connection, query: Any, now: datetime) -> Book:
-        """Lock the orders that a query selects."""
+    def of(cls, connection: Connection, rows: Iterable[Row], now: datetime) -> Book:
+        """Open a book over the rows of orders that were just read, and locked."""
         book = cls(connection, now)
-        for row in connection.execute(query).mappings():
-            entry = Entry(book, dict(row))
-            book.entries[entry.id] = entry
-        begun = [entry.id for entry in book.entries.values() if entry.order["attempt_no"]]
-        for attempt in book._rows(attempts, begun):
-            book.entries[attempt["client_order_id"]].attempts[attempt["attempt_no"]] = attempt
+        for row in rows:
+            book.entries[row["client_order_id"]] = Entry(book, row)
+        if begun := [entry.id for entry in book.entries.values() if entry.order["attempt_no"]]:
+            for attempt in _ATTEMPTS.rows(connection, ids=begun):
+                book.entries[attempt["client_order_id"]].attempts[attempt["attempt_no"]] = attempt
         return book
 
     def load_fills(self) -> None:
         """Read the executions of all orders in the book."""
         for entry in self.entries.values():
             entry.known_fills = []
-        for row in self._rows(fills, list(self.entries)):
+        for row in _FILLS.rows(self.connection, ids=list(self.entries)):
             self.entries[row["client_order_id"]].fills.append(row)
-
-    def _rows(self, table: Any, ids: list[str]) -> list[Row]:
-        if not ids:
-            return []
-        query = select(table).where(table.c.client_order_id.in_(ids))
-        return [dict(row) for row in self.connection.execute(query).mappings()]
 
     def __getitem__(self, client_order_id: str) -> Entry:
         return self.entries[client_order_id]

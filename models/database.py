@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_u
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from models import wire
 from models.errors import ConfigurationError, DatabaseUnavailable
 from models.settings import Settings
 
@@ -43,6 +44,8 @@ class Database:
         except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
             raise ConfigurationError(f"database_url cannot be used: {error}") from None
         self.is_sqlite = self.engine.dialect.name == "sqlite"
+        self._dbapi: Any = self.engine.dialect.loaded_dbapi
+        self._reader = self.engine.execution_options(corro_read=True)
         # SQLite has one writer, and one that finds the file locked sleeps; threads of a process can take turns better.
         self._turn = threading.Lock() if self.is_sqlite else None
 
@@ -53,7 +56,7 @@ class Database:
         Raises:
             DatabaseUnavailable: the database cannot be reached, or stayed locked.
         """
-        with self._my_turn(), _translated(self.url), self.engine.begin() as connection:
+        with self._my_turn(), self.translated(), self.engine.begin() as connection:
             yield connection
 
     @contextlib.contextmanager
@@ -71,35 +74,36 @@ class Database:
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
         """Open a transaction that only reads; it takes no write lock."""
-        with _translated(self.url), self._reader.connect() as connection:
+        with self.translated(), self._reader.connect() as connection:
             yield connection
 
-    @property
-    def _reader(self) -> Engine:
-        return self.engine.execution_options(corro_read=True)
+    @contextlib.contextmanager
+    def translated(self) -> Iterator[None]:
+        """Tell an outage by its own name, whoever reports it."""
+        try:
+            yield
+        except PoolTimeout as error:
+            raise DatabaseUnavailable(f"database {self.url!r}: no free connection: {error}") from error
+        except DBAPIError as error:
+            if error.connection_invalidated or self._is_outage(error.orig):
+                raise DatabaseUnavailable(f"database {self.url!r} cannot be used: {error.orig}") from error
+            raise
+        except self._dbapi.Error as error:  # from a prepared statement
+            if self._is_outage(error):
+                raise DatabaseUnavailable(f"database {self.url!r} cannot be used: {error}") from error
+            raise
+
+    def _is_outage(self, error: Any) -> bool:
+        """Tell an outage (no server, locked file, disk, a server that only reads) from a mistake in a statement."""
+        kinds = (self._dbapi.OperationalError, self._dbapi.InterfaceError)
+        return isinstance(error, kinds) or getattr(error, "sqlstate", None) == _READ_ONLY
 
     def close(self) -> None:
         """Close every pooled connection."""
         self.engine.dispose()
 
 
-@contextlib.contextmanager
-def _translated(url: Any) -> Iterator[None]:
-    try:
-        yield
-    except PoolTimeout as error:
-        raise DatabaseUnavailable(f"database {url!r}: no free connection: {error}") from error
-    except DBAPIError as error:
-        if error.connection_invalidated or _is_outage(error):
-            raise DatabaseUnavailable(f"database {url!r} cannot be used: {error.orig}") from error
-        raise
-
-
-def _is_outage(error: DBAPIError) -> bool:
-    """Tell an outage (no server, locked file, disk, a server that only reads) from a mistake in a statement."""
-    from sqlalchemy.exc import InterfaceError, OperationalError
-
-    return isinstance(error, OperationalError | InterfaceError) or getattr(error.orig, "sqlstate", None) == _READ_ONLY
+_JSON: dict[str, Any] = {"json_serializer": wire.text, "json_deserializer": wire.loads}
 
 
 def _engine(url: str) -> Engine:
@@ -107,7 +111,9 @@ def _engine(url: str) -> Engine:
         path = make_url(url).database
         if path and path != ":memory:":
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(url, connect_args={"timeout": PATIENCE_S, "check_same_thread": False}, pool_size=20)
+        engine = create_engine(
+            url, connect_args={"timeout": PATIENCE_S, "check_same_thread": False}, pool_size=20, **_JSON
+        )
         event.listen(engine, "connect", _sqlite_connect)
         event.listen(engine, "begin", _sqlite_begin)
         return engine
@@ -117,6 +123,7 @@ def _engine(url: str) -> Engine:
         max_overflow=10,
         pool_timeout=PATIENCE_S,
         pool_pre_ping=True,
+        **_JSON,
         connect_args={"connect_timeout": PATIENCE_S, "options": "-c timezone=UTC -c lock_timeout=10000"},
     )
 
@@ -131,7 +138,8 @@ def _sqlite_connect(connection: Any, _record: Any) -> None:
 
 def _sqlite_begin(connection: Connection) -> None:
     reading = connection.get_execution_options().get("corro_read")
-    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+    driver: Any = connection.connection.driver_connection
+    driver.execute("BEGIN" if reading else "BEGIN IMMEDIATE")
 
 
 # -- MIGRATIONS ---
@@ -155,7 +163,7 @@ def upgrade(database: Database, revision: str = "head") -> None:
     """Bring the schema up to a revision; two processes doing so at once wait for each other."""
     from alembic import command
 
-    with _one_at_a_time(database), _translated(database.url):
+    with _one_at_a_time(database), database.translated():
         command.upgrade(alembic_config(database), revision)
 
 

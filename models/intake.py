@@ -13,13 +13,13 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, exists, insert, select
 
 from models.database import Database
 from models.errors import IdempotencyConflict, InvalidOrder
 from models.messages import OrderRequest, denied_id, is_id, utcnow
 from models.settings import Settings
-from models.statements import upsert
+from models.statements import Query, among, insert_many, insert_new
 from models.tables import order_events, orders
 from models.vocabulary import OrderType, Side, Status, TimeInForce
 
@@ -29,6 +29,9 @@ _SAME_NAME = (
     "client_order_id", "version", "strategy", "symbol", "side", "quantity", "order_type", "limit_price", "stop_price",
     "trail_amount", "trail_percent", "time_in_force", "extended_hours", "tags", "created_at", "expires_at",
 )  # fmt: skip
+_MINE = among(orders.c.client_order_id, "ids")
+_ORDERS = Query(select(orders).where(_MINE))
+_IDS = Query(select(orders.c.client_order_id).where(_MINE))
 _ENUMS = {"side": Side, "order_type": OrderType, "time_in_force": TimeInForce}
 
 
@@ -106,6 +109,11 @@ class Intake:
         return [stored[request.client_order_id] for request in requests]
 
     # -- THE QUEUE'S WAY ---
+    def without_row(self, ids: Sequence[str]) -> set[str]:
+        """Return those ids that no order has."""
+        with self.database.read() as connection:
+            return set(ids) - {row["client_order_id"] for row in _IDS.rows(connection, ids=ids)}
+
     def take(self, bodies: Sequence[Mapping[str, Any]], queue_broker: str) -> dict[str, str]:
         """See that every order object of a message has a row.
 
@@ -170,28 +178,37 @@ class Intake:
 
 def _insert(connection: Connection, rows: Sequence[dict[str, Any]]) -> int:
     """Insert the rows whose id is new, with their first event; returns how many were new."""
-    statement = upsert(connection, orders).on_conflict_do_nothing(index_elements=[orders.c.client_order_id])
-    new = set(connection.execute(statement.returning(orders.c.client_order_id), list(rows)).scalars())
-    events = [
-        {
-            "client_order_id": row["client_order_id"],
-            "at": row["updated_at"],
-            "kind": row["status"],
-            "from_status": None,
-            "to_status": row["status"],
-            "detail": row["reason"] or f"for {row['broker']}",
-        }
-        for row in {row["client_order_id"]: row for row in reversed(rows)}.values()
-        if row["client_order_id"] in new
-    ]
-    if events:
-        connection.execute(insert(order_events), events)
-    return len(new)
+    count = insert_new(connection, orders, rows)
+    new = rows if count == len(rows) else _without_event(connection, rows)
+    insert_many(
+        connection,
+        order_events,
+        [
+            {
+                "client_order_id": row["client_order_id"],
+                "at": row["updated_at"],
+                "kind": row["status"],
+                "from_status": None,
+                "to_status": row["status"],
+                "detail": row["reason"] or f"for {row['broker']}",
+            }
+            for row in new
+        ],
+    )
+    return count
+
+
+def _without_event(connection: Connection, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return those of some rows that were inserted just now, each id once: nobody else leaves one without an event."""
+    first = {row["client_order_id"]: row for row in reversed(rows)}
+    o = orders.c
+    told = exists().where(order_events.c.client_order_id == o.client_order_id)
+    query = select(o.client_order_id).where(o.client_order_id.in_(list(first)), ~told)
+    return [first[id_] for id_ in connection.execute(query).scalars()]
 
 
 def _stored(connection: Connection, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-    query = select(orders).where(orders.c.client_order_id.in_(list(ids)))
-    return {row["client_order_id"]: dict(row) for row in connection.execute(query).mappings()}
+    return {row["client_order_id"]: row for row in _ORDERS.rows(connection, ids=ids)}
 
 
 def _same_or_conflict(request: OrderRequest, row: Mapping[str, Any]) -> None:

@@ -108,7 +108,7 @@ def apply(state: State, event: Event) -> Step:
     if event.fact is Fact.CLAIMED:
         if state.status is not Status.QUEUED or event.attempt_no <= state.attempt_no:
             return Step(state, changed=False)
-        return Step(replace(state, status=Status.SUBMITTED, attempt_no=event.attempt_no), changed=True)
+        return Step(State(Status.SUBMITTED, state.quantity, state.filled_quantity, event.attempt_no), changed=True)
     if event.attempt_no and event.attempt_no != state.attempt_no:
         return Step(state, changed=False)
     if event.fact is Fact.REQUEUED and state.filled_quantity:
@@ -120,7 +120,9 @@ def apply(state: State, event: Event) -> Step:
         after = Status.PARTIALLY_FILLED
     if after is Status.REJECTED and state.filled_quantity:
         after = Status.CANCELED
-    return Step(replace(state, status=after), changed=after is not state.status)
+    return Step(
+        State(after, state.quantity, state.filled_quantity, state.attempt_no), changed=after is not state.status
+    )
 
 
 def _fill(state: State, event: Event) -> Step:

@@ -1,22 +1,29 @@
-"""The hot statements: written in Core, compiled once for each set of columns, run through the driver for many rows.
+"""The hot statements: written in Core, compiled once, and run by the driver itself.
 
-SQLAlchemy prepares every row of an `executemany` anew, which costs a batch of a hundred orders more than the database
-does. Here the text and the types' own conversions are looked up once; what is executed is the same.
+SQLAlchemy prepares every statement anew, and every row of an `executemany`, which costs an order more than the database
+does. Here the text and the types' own conversions are looked up once; what is executed is the same, in the same
+transaction. Errors come from the driver as they are: `models.database` knows them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, insert, update
+from sqlalchemy import ARRAY, Connection, Select, Table, Text, bindparam, func, insert, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeDecorator
+
+from models import wire
 
 Row = dict[str, Any]
 #: A change of one row: the columns that find it, and those that change.
 Change = tuple[Row, Row]
+_Convert = Callable[[Any], Any] | None
 
 
 def upsert(connection: Connection, table: Table) -> Any:
@@ -24,57 +31,165 @@ def upsert(connection: Connection, table: Table) -> Any:
     return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)
 
 
+# -- ROWS IN ---
 def insert_many(connection: Connection, table: Table, rows: Iterable[Row]) -> None:
     """Insert rows; each may leave out columns that may be null."""
-    groups: dict[tuple[str, ...], list[Row]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row), []).append(row)
-    for names, alike in groups.items():
-        _prepared(table, (), names, connection.dialect).run(connection, alike)
+    for names, alike in _by(tuple, rows):
+        _insertion(table, names, False, connection.dialect).run(connection, alike)
+
+
+def insert_new(connection: Connection, table: Table, rows: Iterable[Row]) -> int:
+    """Insert those rows whose primary key is new; returns how many were."""
+    groups = _by(tuple, rows)
+    return sum(_insertion(table, names, True, connection.dialect).run(connection, alike) for names, alike in groups)
 
 
 def update_many(connection: Connection, table: Table, changes: Iterable[Change]) -> None:
     """Change rows found by their keys, each its own columns; those that change the same ones share a statement."""
-    groups: dict[tuple[tuple[str, ...], tuple[str, ...]], list[Row]] = {}
-    for key, news in changes:
-        row = {**news, **{_KEY + name: value for name, value in key.items()}}
-        groups.setdefault((tuple(key), tuple(sorted(news))), []).append(row)
-    for (keys, names), alike in groups.items():
-        _prepared(table, keys, names, connection.dialect).run(connection, alike)
+    for (keys, names), alike in _by(lambda change: (tuple(change[0]), tuple(sorted(change[1]))), changes):
+        rows = [{**news, **{_KEY + name: value for name, value in key.items()}} for key, news in alike]
+        _change(table, keys, names, connection.dialect).run(connection, rows)
+
+
+def _by(kind: Callable[[Any], Any], items: Iterable[Any]) -> Iterable[tuple[Any, list[Any]]]:
+    groups: dict[Any, list[Any]] = {}
+    for item in items:
+        groups.setdefault(kind(item), []).append(item)
+    return groups.items()
 
 
 #: Distinguishes the old value of a key's column from its new one; no column's name begins so.
 _KEY = "key_"
 
 
+@lru_cache(maxsize=256)
+def _insertion(table: Table, names: tuple[str, ...], only_new: bool, dialect: Dialect) -> _Prepared:
+    statement: Any = insert(table)
+    if only_new:
+        kind = postgresql if dialect.name == "postgresql" else sqlite
+        statement = kind.insert(table).on_conflict_do_nothing(index_elements=list(table.primary_key))
+    return _Prepared(statement, dialect, names)
+
+
+@lru_cache(maxsize=256)
+def _change(table: Table, keys: tuple[str, ...], names: tuple[str, ...], dialect: Dialect) -> _Prepared:
+    where = [table.c[name] == bindparam(_KEY + name, type_=table.c[name].type) for name in keys]
+    statement = update(table).where(*where).values({name: bindparam(name, type_=table.c[name].type) for name in names})
+    return _Prepared(statement, dialect, (*names, *(_KEY + name for name in keys)))
+
+
+# -- ROWS OUT ---
+class Query:
+    """A SELECT that is asked often: built once; its rows come as dicts, converted by the columns' types.
+
+    Args:
+        statement: names its values with `bindparam`, and each column by a name of its own.
+    """
+
+    def __init__(self, statement: Select[Any]) -> None:
+        self.statement = statement
+        self._names = [str(column.key) for column in statement.selected_columns]
+        self._types = [column.type for column in statement.selected_columns]
+        self._known: dict[str, tuple[_Prepared, list[tuple[int, Callable[[Any], Any]]]]] = {}
+
+    def rows(self, connection: Connection, **values: Any) -> list[Row]:
+        """Ask."""
+        dialect = connection.dialect
+        known = self._known.get(dialect.name)
+        prepared = known[0] if known else _Prepared(self.statement, dialect, tuple(values))
+        cursor = connection.connection.cursor()
+        try:
+            cursor.execute(prepared.text, prepared.values(values))
+            if known is None:
+                known = self._known[dialect.name] = (prepared, self._conversions(dialect, cursor.description))
+            names, found = self._names, []
+            for given in cursor.fetchall():
+                row = dict(zip(names, given, strict=True))
+                for place, to in known[1]:
+                    if (value := given[place]) is not None:
+                        row[names[place]] = to(value)
+                found.append(row)
+            return found
+        finally:
+            cursor.close()
+
+    def _conversions(self, dialect: Dialect, description: Any) -> list[tuple[int, Callable[[Any], Any]]]:
+        """Return the places of the columns that the driver does not hand over as they shall be."""
+        processors = [
+            type_.dialect_impl(dialect).result_processor(dialect, column[1])
+            for type_, column in zip(self._types, description, strict=True)
+        ]
+        return [(place, to) for place, to in enumerate(processors) if to is not None]
+
+
+class _Many(TypeDecorator[list[str]]):
+    """Any number of texts as one value: an array, or JSON where there are none."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        return dialect.type_descriptor(ARRAY(Text()) if dialect.name == "postgresql" else Text())
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        return list(value) if dialect.name == "postgresql" else wire.text(list(value))
+
+
+class _Among(FunctionElement[Any]):
+    inherit_cache = True
+
+
+def among(column: Any, name: str) -> Any:
+    """Say that a column is one of the texts bound by a name: the same statement however many they are, unlike `in_`."""
+    return _Among(column, bindparam(name, type_=_Many()))
+
+
+def unindexed(column: Any) -> Any:
+    """Keep a text column from being what rows are found by: SQLite's planner may prefer it to a far better one."""
+    return func.coalesce(column, "")
+
+
+@compiles(_Among)
+def _among(element: _Among, compiler: Any, **options: Any) -> str:
+    column, given = (compiler.process(clause, **options) for clause in element.clauses)
+    if compiler.dialect.name == "postgresql":
+        return f"{column} = ANY({given})"
+    return f"{column} IN (SELECT value FROM json_each({given}))"  # noqa: S608 -- Core's own text
+
+
+# -- AT THE DRIVER ---
 class _Prepared:
     """One statement as its driver takes it."""
 
-    def __init__(self, statement: Any, names: tuple[str, ...], dialect: Dialect) -> None:
+    def __init__(self, statement: Any, dialect: Dialect, names: tuple[str, ...]) -> None:
         compiled = statement.compile(dialect=dialect, column_keys=names)
-        if missing := set(compiled.binds) - set(names):
-            raise ValueError(f"{sorted(missing)} must be given: {statement}")
+        others = {name: bind for name, bind in compiled.binds.items() if name not in names}
+        if missing := sorted(name for name, bind in others.items() if bind.required):
+            raise ValueError(f"{missing} must be given: {statement}")
+        #: Values that the statement itself has.
+        self.own: Row = {name: bind.effective_value for name, bind in others.items()}
         self.text, self.positional = str(compiled), compiled.positiontup is not None
         #: Each bind's name, and what turns its value into the driver's.
-        self.binds = [
+        self.binds: list[tuple[str, _Convert]] = [
             (name, compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect))
-            for name in compiled.positiontup or names
+            for name in compiled.positiontup or compiled.binds
         ]
 
-    def run(self, connection: Connection, rows: list[Row]) -> None:
-        binds = self.binds
-        values: list[Any]
+    def values(self, row: Mapping[str, Any]) -> Any:
+        """Return the values of one execution, in the driver's own types."""
+        row = {**self.own, **row} if self.own else row
         if self.positional:
-            values = [tuple([row[name] if to is None else to(row[name]) for name, to in binds]) for row in rows]
-        else:
-            values = [{name: row[name] if to is None else to(row[name]) for name, to in binds} for row in rows]
-        connection.exec_driver_sql(self.text, values)
+            return [row[name] if to is None else to(row[name]) for name, to in self.binds]
+        return {name: row[name] if to is None else to(row[name]) for name, to in self.binds}
 
-
-@lru_cache(maxsize=512)
-def _prepared(table: Table, keys: tuple[str, ...], names: tuple[str, ...], dialect: Dialect) -> _Prepared:
-    if not keys:
-        return _Prepared(insert(table), names, dialect)
-    where = [table.c[name] == bindparam(_KEY + name, type_=table.c[name].type) for name in keys]
-    statement = update(table).where(*where).values({name: bindparam(name, type_=table.c[name].type) for name in names})
-    return _Prepared(statement, (*names, *(_KEY + name for name in keys)), dialect)
+    def run(self, connection: Connection, rows: Sequence[Row]) -> int:
+        """Execute for every row; returns how many rows of the table that concerned."""
+        cursor = connection.connection.cursor()
+        try:
+            if len(rows) == 1:
+                cursor.execute(self.text, self.values(rows[0]))
+            else:
+                cursor.executemany(self.text, [self.values(row) for row in rows])
+            return int(cursor.rowcount)
+        finally:
+            cursor.close()

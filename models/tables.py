@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
@@ -34,7 +35,8 @@ class Money(TypeDecorator[Decimal]):
     """NUMERIC that stays exact on SQLite too.
 
     SQLite keeps a NUMERIC of up to 15 significant digits without loss (and messages carry no more), but the driver
-    hands it over as a float; its shortest text is the number that was stored.
+    hands it over as a float. Rounded to those digits it is the number that was stored; its shortest text need not be,
+    since SQLite does not always read a text into the nearest float.
     """
 
     impl = Numeric
@@ -60,6 +62,8 @@ def _number_text(value: Any) -> str | None:
 
 
 def _decimal(value: Any) -> Decimal | None:
+    if isinstance(value, float):
+        return Decimal(format(value, ".15g"))
     return None if value is None else Decimal(str(value))
 
 
@@ -96,13 +100,14 @@ def _utc(value: datetime | None) -> datetime | None:
     return value.astimezone(UTC)
 
 
+@lru_cache(maxsize=16)  # one transaction writes its own time again and again
 def _utc_text(value: datetime | None) -> str | None:
     utc = _utc(value)
     return None if utc is None else utc.replace(tzinfo=None).isoformat(" ", "microseconds")
 
 
 def _from_utc_text(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text).replace(tzinfo=UTC)
+    return None if text is None else datetime.fromisoformat(text + "+00:00")
 
 
 metadata = MetaData(

@@ -10,7 +10,6 @@ message and brings Celery into every strategy process (QUEUE.md B2).
 
 from __future__ import annotations
 
-import json
 import socket
 import time
 import uuid
@@ -24,6 +23,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
+from models import wire
 from models.errors import ConfigurationError
 from models.settings import Settings
 
@@ -38,7 +38,7 @@ log = structlog.get_logger()
 #: Header of a message that only rings: how many orders it submits, all of which have rows; 0 for other wishes.
 RING = "corro-ring"
 #: How the header of a ring for one order stands in a message.
-SINGLE_RING = b'"corro-ring": 1,'
+SINGLE_RING = b'"corro-ring":1,'
 
 
 def envelope(task: str, queue: str, kwargs: Mapping[str, Any], *, ring: bool = False) -> bytes:
@@ -55,9 +55,9 @@ def envelope(task: str, queue: str, kwargs: Mapping[str, Any], *, ring: bool = F
     """
     message_id = str(uuid.uuid4())
     mark = {RING: len(kwargs.get("orders", ()))} if ring else {}
-    return json.dumps(
+    return wire.dumps(
         {
-            "body": json.dumps([[], kwargs, {}]),
+            "body": wire.text([[], kwargs, {}]),
             "content-type": "application/json",
             "content-encoding": "utf-8",
             "headers": {
@@ -78,7 +78,7 @@ def envelope(task: str, queue: str, kwargs: Mapping[str, Any], *, ring: bool = F
                 "delivery_tag": str(uuid.uuid4()),
             },
         }
-    ).encode()
+    )
 
 
 class Bell:

@@ -7,13 +7,13 @@ writes the attempt. Copies of a message, late messages and other workers find no
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, or_, select, update
 
 from models.book import Book, Entry, Row
 from models.database import Database
@@ -23,6 +23,7 @@ from models.lifecycle import Fact
 from models.messages import MAX_BATCH, OrderRequest
 from models.points import reached
 from models.settings import TimingSettings
+from models.statements import Query, among, unindexed
 from models.tables import attempts, halts, orders
 from models.vocabulary import Outcome, Status
 from worker.brokers.base import BrokerInterface
@@ -32,6 +33,52 @@ from worker.recording import Aftermath, Recorder
 from worker.routing import Go, decide
 
 log = structlog.get_logger()
+
+
+_o = orders.c
+
+
+def _waiting(found_by: Callable[[Any], Any] = lambda column: column) -> Any:
+    """An order that can be claimed for a broker: queued, there, and not put off."""
+    mine = (found_by(_o.status) == str(Status.QUEUED)) & (found_by(_o.broker) == bindparam("broker"))
+    return mine & (_o.available_at <= bindparam("now"))
+
+
+def _claimable(*which: Any) -> Query:
+    """The oldest first, leaving out what another claim holds just now."""
+    oldest_first = select(orders).where(*which).order_by(_o.available_at, _o.client_order_id)
+    return Query(oldest_first.limit(MAX_BATCH).with_for_update(skip_locked=True))
+
+
+#: Waited too long for its message, or its pause is over.
+_LATE = or_(_o.available_at <= bindparam("late"), _o.available_at > _o.updated_at)
+_THESE = _claimable(_waiting(unindexed), among(_o.client_order_id, "ids"))
+_OVERDUE = _claimable(_waiting(), _LATE)
+_IS_OVERDUE = Query(select(_o.client_order_id).where(_waiting(), _LATE).limit(1))
+_STOPS = Query(
+    select(halts)
+    .where(halts.c.scope.in_(["*", bindparam("broker")]))
+    .order_by(halts.c.kind.desc(), halts.c.scope)
+    .limit(1)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Which:
+    """Queued orders that somebody wants to be sent."""
+
+    query: Query
+    values: Mapping[str, Any]
+
+
+def these(ids: Iterable[str]) -> Which:
+    """Orders that a message names."""
+    return Which(_THESE, {"ids": list(ids)})
+
+
+def overdue(wait_s: float) -> Which:
+    """Orders that have waited so many seconds for their message, or whose pause is over."""
+    return Which(_OVERDUE, {"late": utcnow() - timedelta(seconds=wait_s)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +138,7 @@ class Claims:
         #: Says why nothing may be sent now: not connected, or not reconciled since. None: it may.
         self.closed: Callable[[], str | None] = lambda: None
 
-    def claim(self, which: Any) -> list[Claimed]:
+    def claim(self, which: Which) -> list[Claimed]:
         """Take queued orders in one transaction: status, attempt and event move together.
 
         What must not be sent (stale, canceled, halted) is ended here instead.
@@ -112,16 +159,15 @@ class Claims:
         reached("after_claim")
         return claimed
 
-    def is_waiting(self, which: Any) -> bool:
-        """Tell, without a lock, whether there is something to claim."""
-        query = self._queued(select(orders.c.client_order_id), which, utcnow()).limit(1)
+    def is_overdue(self, which: Which) -> bool:
+        """Tell, without a lock, whether one of the overdue waits to be claimed."""
         with self.database.read() as connection:
-            return connection.execute(query).first() is not None
+            return bool(_IS_OVERDUE.rows(connection, broker=self.broker.name, now=utcnow(), **which.values))
 
     def _take_all(
-        self, connection: Connection, which: Any, baseline: list[Row] | None, now: datetime
+        self, connection: Connection, which: Which, baseline: list[Row] | None, now: datetime
     ) -> tuple[list[Claimed], Aftermath]:
-        book, after = Book.of(connection, self._claimable(which, now), now), Aftermath()
+        book, after = self._book(connection, which, now), Aftermath()
         alike = self._look_alikes(connection) if self.anonymous else {}
         locks, claimed = Locks(connection, self.broker.name), []
         for entry in book.entries.values():
@@ -162,14 +208,9 @@ class Claims:
             number = self._begin(entry, []).attempt_no
             self.recorder.end(book, entry, number, error, after)
 
-    def _claimable(self, which: Any, now: datetime) -> Any:
-        query = self._queued(select(orders), which, now)
-        oldest_first = query.order_by(orders.c.available_at, orders.c.client_order_id)
-        return oldest_first.limit(MAX_BATCH).with_for_update(skip_locked=True)
-
-    def _queued(self, query: Any, which: Any, now: datetime) -> Any:
-        mine = (orders.c.status == Status.QUEUED) & (orders.c.broker == self.broker.name)
-        return query.where(mine, orders.c.available_at <= now, which)
+    def _book(self, connection: Connection, which: Which, now: datetime) -> Book:
+        """Lock those that wait for this broker, the oldest first."""
+        return Book.of(connection, which.query.rows(connection, broker=self.broker.name, now=now, **which.values), now)
 
     def _begin(self, entry: Entry, baseline: list[str]) -> Claimed:
         number = entry.next_attempt
@@ -198,9 +239,9 @@ class Claims:
             return str(last["broker_client_order_id"])
         return attempt_id(entry.id, number, self.capabilities.client_order_id_length)
 
-    def _turn_away(self, connection: Connection, which: Any, stops: Row, now: datetime) -> Aftermath:
+    def _turn_away(self, connection: Connection, which: Which, stops: Row, now: datetime) -> Aftermath:
         """Halted or draining: what waits for this broker goes on along its route; under a halt the rest is denied."""
-        book, after = Book.of(connection, self._claimable(which, now), now), Aftermath()
+        book, after = self._book(connection, which, now), Aftermath()
         for entry in book.entries.values():
             if stops["scope"] != "*":
                 error = NotSent(f"{self.broker.name} takes no orders: {stops['words']}", broker=self.broker.name)
@@ -210,9 +251,9 @@ class Claims:
         book.write()
         return after
 
-    def _send_on(self, connection: Connection, which: Any, closed: str, now: datetime) -> Aftermath:
+    def _send_on(self, connection: Connection, which: Which, closed: str, now: datetime) -> Aftermath:
         """Not connected: orders go on along their routes at once; those that have nowhere else to go wait here."""
-        book, after = Book.of(connection, self._claimable(which, now), now), Aftermath()
+        book, after = self._book(connection, which, now), Aftermath()
         error = NotConnected(f"{self.broker.name} is not connected: {closed}", broker=self.broker.name)
         for entry in book.entries.values():
             if not _has_ended(entry):
@@ -277,8 +318,6 @@ def _has_ended(entry: Entry) -> bool:
 
 def stopped(connection: Connection, broker: str) -> Row | None:
     """Return the halt or drain in force for a broker, the widest first, as scope, kind and words; None without one."""
-    query = select(halts).where(halts.c.scope.in_(["*", broker])).order_by(halts.c.kind.desc(), halts.c.scope)
-    row = connection.execute(query).mappings().first()
-    if row is None:
-        return None
-    return {"scope": row["scope"], "kind": row["kind"], "words": f"{row['reason'] or row['kind']} (by {row['by']})"}
+    for row in _STOPS.rows(connection, broker=broker):
+        return {"scope": row["scope"], "kind": row["kind"], "words": f"{row['reason'] or row['kind']} (by {row['by']})"}
+    return None

@@ -7,14 +7,15 @@ order. A process that dies in between leaves an attempt `sending`, which reconci
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from datetime import timedelta
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import structlog
-from sqlalchemy import and_, or_, select
+from sqlalchemy import select
 
 from models.book import Book, cancel
 from models.database import Database
@@ -28,17 +29,15 @@ from models.tables import orders
 from models.vocabulary import OPEN
 from producers.bell import Bell
 from worker.brokers.base import BrokerInterface, Ticket
-from worker.claiming import Claimed, Claims
+from worker.claiming import Claimed, Claims, Which, overdue, these
 from worker.clock import Stopwatch, utcnow
 from worker.recording import Aftermath, Recorder
+from worker.volley import Answer, Volley
 
 log = structlog.get_logger()
 
-Answer = OrderReport | BrokerError
 #: How long a recorded answer is tried against a database that is away; then reconciliation reads it again.
 _RECORD_PATIENCE_S = 20.0
-#: While others of a batch are on their way, answers are gathered this long: a few commits instead of one for each.
-_GATHER_S = 0.02
 #: A turn that is no further away is waited for under the claim, instead of giving the order back.
 _NEAR_S = 2.0
 
@@ -75,6 +74,7 @@ class Execution:
         #: process ends.
         self.may_claim: Callable[[], bool] = lambda: True
         self._senders = ThreadPoolExecutor(self.capabilities.parallel_orders, thread_name_prefix="send")
+        self._lines = threading.BoundedSemaphore(self.capabilities.parallel_orders)
 
     def close(self) -> None:
         """Wait for sends under way and stop."""
@@ -84,13 +84,14 @@ class Execution:
     def submit(self, bodies: Sequence[Mapping[str, Any]], *, recorded: bool = False) -> None:
         """Execute the orders of one message; orders without a row get one, copies change nothing.
 
-        `recorded`: their producer has recorded and checked them, so those that can be claimed need no second look.
+        `recorded`: their producer has recorded and checked them, so those that have a row need no second look.
         """
         if recorded and (ids := _ids(bodies)):
-            claimed = set(self.work(ids))
-            bodies = [body for body, id_ in zip(bodies, ids, strict=True) if id_ not in claimed]
-            if not bodies:
+            left = set(ids) - set(self.work(ids))
+            lost = self.intake.without_row(list(left)) if left else left
+            if not lost:
                 return
+            bodies = [body for body, id_ in zip(bodies, ids, strict=True) if id_ in lost]
         known = self.intake.take(bodies, queue_broker=self.broker.name)
         elsewhere = Aftermath()
         for client_order_id, broker in known.items():
@@ -104,17 +105,14 @@ class Execution:
         """Claim and execute these orders; returns those that were claimed."""
         if not ids:
             return []
-        return self._rounds(orders.c.client_order_id.in_(list(ids)))
+        return self._rounds(these(ids))
 
     def sweep(self) -> list[str]:
         """Claim and execute what has waited too long for its message, or whose pause is over; returns their ids."""
-        now = utcnow()
-        late = orders.c.available_at <= now - timedelta(seconds=self.timing.sweep_after)
-        rested = and_(orders.c.available_at > orders.c.updated_at, orders.c.available_at <= now)
-        which = or_(late, rested)
-        return self._rounds(which) if self.claims.is_waiting(which) else []
+        which = overdue(self.timing.sweep_after)
+        return self._rounds(which) if self.claims.is_overdue(which) else []
 
-    def _rounds(self, which: Any) -> list[str]:
+    def _rounds(self, which: Which) -> list[str]:
         done: list[str] = []
         more = True
         while more and self.may_claim():  # what is not claimed now, the sweep finds later
@@ -148,11 +146,12 @@ class Execution:
     # -- SEND ---
     def send(self, claimed: Sequence[Claimed], watch: Stopwatch) -> None:
         """Send what was claimed, many at a time, and record answers as they come, several per transaction."""
-        pending: dict[Future[Answer], Claimed] = {self._senders.submit(self._send_one, c, watch): c for c in claimed}
-        while pending:
-            done, _ = wait(pending, return_when=FIRST_COMPLETED)
-            done |= wait(pending, timeout=_GATHER_S).done
-            self.record([(pending.pop(future), future.result()) for future in done])
+        if len(claimed) == 1:  # alone it need not change threads
+            self.record([(claimed[0], self._send_one(claimed[0], watch))])
+            return
+        send = partial(self._send_one, watch=watch)
+        for came in Volley(claimed, send, self._senders, self.capabilities.parallel_orders):
+            self.record(came)
 
     def _send_one(self, claimed: Claimed, watch: Stopwatch) -> Answer:
         def fresh() -> None:
@@ -182,7 +181,8 @@ class Execution:
             reached("after_send")
             return report
 
-        return answer_of(place, self.broker.name, claimed.id)
+        with self._lines:
+            return answer_of(place, self.broker.name, claimed.id)
 
     def _in_turn(self, ticket: Ticket, watch: Stopwatch) -> OrderReport:
         """Place an order; where the budget has a turn for it within a moment and this claim, wait for that."""

@@ -86,7 +86,7 @@ class Leader:
         with self.database.write() as connection:
             if not self.pulse.still_leads(connection, tenure):
                 return  # whoever was dead when we looked may be alive by now
-            book = Book.of(connection, query, now)
+            book = Book.of(connection, map(dict, connection.execute(query).mappings()), now)
             for entry in book.entries.values():
                 error = NotConnected(f"no worker of {name} is alive", broker=name)
                 self.execution.recorder.turn_away(book, entry, error, after)
@@ -129,3 +129,5 @@ class Leader:
         self.reconciler.read(everything=True)
         self.reconciler.unknown(everything=True)
         self.positions.read()
+        self._is_due("others", self.timing.positions_every)
+        self._is_due("open_orders", self.timing.open_orders_every)

@@ -19,7 +19,7 @@ from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, s
 
 from models.database import Database
 from models.errors import NotFound
-from models.statements import upsert
+from models.statements import unindexed, upsert
 from models.tables import (
     external_fills,
     fills,
@@ -203,11 +203,9 @@ class Books:
 
 
 def _at(table: Table, broker: str) -> ColumnElement[bool]:
-    """Say that a row is of this broker, beside a range of ids.
-
-    The column is hidden from SQLite's planner, which would read every row the broker ever had and not just the range.
-    """
-    return func.coalesce(table.c.broker, "") == broker
+    """Say that a row is of this broker, beside a range of ids: the range is small, a broker's history is not."""
+    found: ColumnElement[bool] = unindexed(table.c.broker) == broker
+    return found
 
 
 def unlock(database: Database, broker: str, symbol: str, *, by: str, reason: str) -> dict[str, Any]:

@@ -19,11 +19,12 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Literal
 
-from sqlalchemy import Connection, func, or_, select
+from sqlalchemy import Connection, bindparam, func, or_, select
 
 from models.book import Row
 from models.errors import NotSent
 from models.messages import plain
+from models.statements import Query
 from models.tables import orders, position_locks
 from models.vocabulary import CLOSING, OPEN, Side, Status
 
@@ -35,6 +36,7 @@ READINGS = 3
 _LAG = timedelta(seconds=60)
 #: Code of attempts that a lock has turned away.
 LOCKED = "position_locked"
+_LOCKS = Query(select(position_locks).where(position_locks.c.broker == bindparam("broker")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +105,7 @@ class Locks:
 
     def __init__(self, connection: Connection, broker: str) -> None:
         self.connection, self.broker = connection, broker
-        query = select(position_locks).where(position_locks.c.broker == broker)
-        self.rows = {row["symbol"]: row for row in connection.execute(query).mappings()}
+        self.rows = {row["symbol"]: row for row in _LOCKS.rows(connection, broker=broker)}
         #: Shares of closing orders that this claim has let pass, by symbol and side.
         self._passed: dict[tuple[str, Side], Decimal] = {}
 

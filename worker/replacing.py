@@ -27,11 +27,12 @@ from worker.brokers.base import BrokerInterface, OrderRef, Ticket
 from worker.cancels import Cancels
 from worker.claiming import attempt_id
 from worker.clock import Stopwatch, utcnow
-from worker.execution import Answer, Execution, answer_of
+from worker.execution import Execution, answer_of
 from worker.locks import LOCKED, Locks
 from worker.locks import words as lock_words
 from worker.reconcile import order_ref
 from worker.recording import Aftermath
+from worker.volley import Answer
 
 log = structlog.get_logger()
 

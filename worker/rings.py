@@ -8,7 +8,6 @@ mark, from a producer that is not ours, may be all there is of an order: it keep
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,6 +16,7 @@ import redis
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 
+from models import wire
 from producers.bell import RING, SINGLE_RING
 
 #: Rings taken beside the first one; a claim takes a hundred orders.
@@ -115,7 +115,7 @@ class Gather:
 
 def together(first: bytes, others: Sequence[bytes]) -> bytes:
     """Make one message of several that submit orders."""
-    message = json.loads(first)
-    orders = [order for one in (first, *others) for order in json.loads(json.loads(one)["body"])[1]["orders"]]
-    message["body"] = json.dumps([[], {"orders": orders}, {}])
-    return json.dumps(message).encode()
+    message = wire.loads(first)
+    orders = [order for one in (first, *others) for order in wire.loads(wire.loads(one)["body"])[1]["orders"]]
+    message["body"] = wire.text([[], {"orders": orders}, {}])
+    return wire.dumps(message)

@@ -8,7 +8,6 @@ where something else than a queue stands at a queue's key.
 from __future__ import annotations
 
 import base64
-import json
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ import redis
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as kombu_redis
 
+from models import wire
 from models.messages import MAX_BATCH
 from producers.bell import RING
 from worker.dead_letters import DeadLetters
@@ -71,14 +71,14 @@ def clean(item: bytes, queue: str | None = None) -> bytes:
     if len(item) > MOST_BYTES:
         raise Unreadable(f"{len(item)} bytes long, at most {MOST_BYTES} are read", "too_large")
     try:
-        message = json.loads(item)
+        message = wire.loads(item)
         headers, properties = message["headers"], message["properties"]
         task, args, kwargs = headers["task"], *_body(message, properties)
         _check(task, args, kwargs)
         routing_key = _check_envelope(headers, properties)
-        return json.dumps(
+        return wire.dumps(
             {
-                "body": json.dumps([args, kwargs, {}]),
+                "body": wire.text([args, kwargs, {}]),
                 "content-type": "application/json",
                 "content-encoding": "utf-8",
                 "headers": ({RING: headers[RING]} if RING in headers else {})
@@ -93,7 +93,7 @@ def clean(item: bytes, queue: str | None = None) -> bytes:
                     "delivery_tag": str(uuid.uuid4()),  # theirs may be used twice
                 },
             }
-        ).encode()
+        )
     except Unreadable:
         raise
     except KeyError as error:
@@ -113,7 +113,7 @@ def _body(message: Any, properties: Any) -> tuple[Any, Any]:
     body = message["body"]
     if properties.get("body_encoding") == "base64":
         body = base64.b64decode(body)
-    args, kwargs, _ = json.loads(body)
+    args, kwargs, _ = wire.loads(body)
     return args, kwargs
 
 

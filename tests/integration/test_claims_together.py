@@ -12,10 +12,10 @@ from models.database import Database, upgrade
 from models.intake import Intake
 from models.messages import OrderRequest
 from models.settings import BrokerSettings, Settings
-from models.tables import orders
 from producers.bell import Bell
 from tests.kit import Postgres
 from tests.property.ledger import Ledger, Seat
+from worker.claiming import these
 from worker.execution import Execution
 
 
@@ -30,7 +30,8 @@ def database(postgres: Postgres) -> Iterator[Database]:
 def test_of_two_claims_at_once_one_gets_the_order(database: Database) -> None:
     """The first holds its rows and has not committed yet; the second neither takes them nor waits for them."""
     settings = Settings.model_construct(brokers={"ibkr": BrokerSettings(adapter="model")})
-    Intake(settings, database).record([OrderRequest(symbol="KO", side="buy", quantity=1, route=["ibkr"])])
+    request = OrderRequest(symbol="KO", side="buy", quantity=1, route=["ibkr"])
+    Intake(settings, database).record([request])
     claims = [_execution(settings, database, name).claims for name in ("first", "second")]
     taken: dict[str, int] = {}
     holding, go = threading.Event(), threading.Event()
@@ -41,7 +42,7 @@ def test_of_two_claims_at_once_one_gets_the_order(database: Database) -> None:
             assert go.wait(30)
 
     def claim(number: int) -> None:
-        taken[threading.current_thread().name] = len(claims[number].claim(orders.c.symbol == "KO"))
+        taken[threading.current_thread().name] = len(claims[number].claim(these([request.client_order_id])))
 
     event.listen(database.engine, "commit", before_commit)
     first, second = (threading.Thread(target=claim, args=(n,), name=name) for n, name in enumerate(("first", "second")))

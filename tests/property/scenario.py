@@ -11,7 +11,7 @@ from models.replacing import request_replace
 from models.tables import attempts, order_events, orders
 from tests.property.ledger import Kept
 from tests.property.simulation import Process, Simulation
-from worker.claiming import Claimed
+from worker.claiming import Claimed, these
 from worker.clock import Stopwatch
 
 #: alpaca dedupes by our id, ibkr keeps it, tda has none.
@@ -49,7 +49,7 @@ class Scenario:
 
     def claim(self, broker: str, id_: str) -> Claimed:
         """Have the broker's worker claim one order, and nothing more."""
-        (claimed,) = self.worker[broker].execution.claims.claim(orders.c.client_order_id == id_)
+        (claimed,) = self.worker[broker].execution.claims.claim(these([id_]))
         return claimed
 
     def send(self, broker: str, claimed: Claimed, meets: str = "accept") -> None:

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import event, insert, select
+from sqlalchemy import insert, select
 
 from models.book import INFERRED, Book, Entry, cancel, is_changing
 from models.database import Database
@@ -19,6 +19,7 @@ from models.reports import BrokerStatus, CommissionReport, FillReport, OrderRepo
 from models.settings import Settings
 from models.tables import attempts, fills, order_events, orders
 from models.vocabulary import Status
+from tests.traced import executions, traced
 from worker.recording import Aftermath, Recorder
 
 Put = Callable[..., None]
@@ -375,21 +376,6 @@ def test_an_id_that_is_no_order_is_left_out(database: Database, put: Put) -> Non
 
 
 # -- WHAT IT COSTS ---
-@contextmanager
-def statements(database: Database) -> Iterator[list[str]]:
-    seen: list[str] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if not statement.startswith(("BEGIN", "SAVEPOINT", "RELEASE")):
-            seen.append(statement)
-
-    event.listen(database.engine, "before_cursor_execute", note)
-    try:
-        yield seen
-    finally:
-        event.remove(database.engine, "before_cursor_execute", note)
-
-
 def claimed(entry: Entry) -> None:
     entry.happen(Fact.CLAIMED, attempt_no=1)
     entry.begin({
@@ -419,11 +405,11 @@ def test_a_hundred_orders_cost_as_many_statements_as_one(
     for ids in (["one"], [f"many-{n}" for n in range(100)]):
         for client_order_id in ids:
             put(client_order_id, **start)
-        with statements(database) as seen, opened(database, *ids) as book:
+        with traced(database) as seen, opened(database, *ids) as book:
             assert len(book.entries) == len(ids)
             for entry in book.entries.values():
                 change(entry)
-        counts.append(len(seen))
+        counts.append(len(executions(seen)))
     assert counts[0] == counts[1] <= 7
 
 
@@ -437,8 +423,8 @@ def test_a_hundred_commissions_cost_as_many_statements_as_one(database: Database
             for entry in book.entries.values():
                 traded(entry)
         reports = [CommissionReport(execution_id=f"{i}-x", commission=D(1)) for i in ids]
-        with statements(database) as seen:
+        with traced(database) as seen:
             assert shown(database, settings, *reports).unmatched == []
-        counts.append(len(seen))
+        counts.append(len(executions(seen)))
     assert {row["commission"] for row in booked(database)} == {1}
     assert counts[0] == counts[1]

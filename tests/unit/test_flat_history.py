@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event
 
 from benchmarks.histories import duties, questions
 from models.database import Database, upgrade
 from models.history import History
 from models.settings import load_settings
+from tests.traced import traced
 
 #: One order's parts, and the few unresolved attempts, are sorted after they were found.
 _SORTED_AFTERWARDS = ("order(id), with everything", "unresolved", "attempts(outcome=)")
@@ -38,18 +38,13 @@ NAMES = [*questions(None), *("live", "cancels", "unknown", "positions", "sweep")
 @pytest.mark.parametrize("number", range(len(NAMES)), ids=NAMES)
 def test_no_table_is_read_from_end_to_end(number: int, empty: Database, tmp_path: Path) -> None:
     name, ask = list(_asked(empty, tmp_path).items())[number]
-    statements: list[tuple[str, Any]] = []
-    note = lambda _c, _cursor, statement, values, *_: statements.append((statement, values))  # noqa: E731
-    event.listen(empty.engine, "before_cursor_execute", note)
-    try:
+    with traced(empty) as statements:
         ask()
-    finally:
-        event.remove(empty.engine, "before_cursor_execute", note)
-    selects = [one for one in statements if one[0].startswith("SELECT")]
+    selects = [one for one in statements if one.startswith("SELECT")]
     assert selects
-    for statement, values in selects:
+    for statement in selects:
         with empty.read() as connection:
-            plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)]
+            plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}")]
         scans = [line for line in plan if line.startswith("SCAN") and "INDEX" not in line and "CONSTANT" not in line]
         assert not [line for line in scans if "subquery" not in line], (name, plan)
         assert not [line for line in plan if _ALL_OF_A_BROKER.fullmatch(line)], (name, plan)
