@@ -6,6 +6,7 @@ logged and leaves a worker without a connection; a step that the *pool* requires
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import Any
 
@@ -59,6 +60,7 @@ class EngineStep(bootsteps.StartStopStep):
         try:
             _engine = Engine(load_settings(), broker_of(parent.app.amqp.queues.consume_from))
             _engine.start()
+            _spare_the_collector()
         except CorroError as error:
             print(f"corro: {error}", file=sys.stderr)  # noqa: T201
             raise SystemExit(2) from None
@@ -71,6 +73,16 @@ class EngineStep(bootsteps.StartStopStep):
             _engine = None
 
     terminate = stop
+
+
+def _spare_the_collector() -> None:
+    """Leave what was imported out of garbage collections: each of them would look at 140,000 lasting objects.
+
+    A full collection of what a worker imports took 76 ms, in which nothing is sent.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def bind(app: Celery) -> None:
