@@ -46,8 +46,10 @@ class Database:
         self.is_sqlite = self.engine.dialect.name == "sqlite"
         self._dbapi: Any = self.engine.dialect.loaded_dbapi
         self._reader = self.engine.execution_options(corro_read=True)
-        # SQLite has one writer, and one that finds the file locked sleeps; threads of a process can take turns better.
-        self._turn = threading.Lock() if self.is_sqlite else None
+        # SQLite has one writer, and one that finds the file locked sleeps; threads of a process can take turns better,
+        # and share a connection.
+        self._turn = threading.Lock()
+        self._writer: Connection | None = None
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
@@ -56,20 +58,27 @@ class Database:
         Raises:
             DatabaseUnavailable: the database cannot be reached, or stayed locked.
         """
-        with self._my_turn(), self.translated(), self.engine.begin() as connection:
-            yield connection
-
-    @contextlib.contextmanager
-    def _my_turn(self) -> Iterator[None]:
-        if self._turn is None:
-            yield
+        if not self.is_sqlite:
+            with self.translated(), self.engine.begin() as connection:
+                yield connection
             return
         if not self._turn.acquire(timeout=PATIENCE_S):
             raise DatabaseUnavailable(f"database {self.url!r} is locked: another thread has been writing too long")
         try:
-            yield
+            with self.translated():
+                self._writer = self._writer or self.engine.connect()
+                with self._writer.begin():
+                    yield self._writer
+        except BaseException:
+            self._put_down_the_pen()  # whatever state it is in, the next one begins anew
+            raise
         finally:
             self._turn.release()
+
+    def _put_down_the_pen(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
@@ -99,7 +108,9 @@ class Database:
         return isinstance(error, kinds) or getattr(error, "sqlstate", None) == _READ_ONLY
 
     def close(self) -> None:
-        """Close every pooled connection."""
+        """Close every connection."""
+        with self._turn:
+            self._put_down_the_pen()
         self.engine.dispose()
 
 

@@ -32,6 +32,7 @@ _SAME_NAME = (
 _MINE = among(orders.c.client_order_id, "ids")
 _ORDERS = Query(select(orders).where(_MINE))
 _IDS = Query(select(orders.c.client_order_id).where(_MINE))
+_BODY = (*_SAME_NAME, "route")
 _ENUMS = {"side": Side, "order_type": OrderType, "time_in_force": TimeInForce}
 
 
@@ -59,6 +60,11 @@ def request_of(row: Mapping[Any, Any]) -> OrderRequest:
     values |= {name: kind(values[name]) for name, kind in _ENUMS.items()}
     values["tags"] = [] if values["tags"] is None else values["tags"]
     return OrderRequest.model_construct(**values, route=tuple(row["route"] or ()))
+
+
+def body_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the order object that a row records; JSON writes its numbers and times as they travel."""
+    return {name: row[name] for name in _BODY} | {"tags": [] if row["tags"] is None else row["tags"]}
 
 
 class Intake:
@@ -109,6 +115,11 @@ class Intake:
         return [stored[request.client_order_id] for request in requests]
 
     # -- THE QUEUE'S WAY ---
+    def bodies(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Return the order objects of these ids; those that no order has are left out."""
+        with self.database.read() as connection:
+            return {id_: body_of(row) for id_, row in _stored(connection, ids).items()}
+
     def without_row(self, ids: Sequence[str]) -> set[str]:
         """Return those ids that no order has."""
         with self.database.read() as connection:

@@ -19,6 +19,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from models.errors import InvalidOrder
 from models.vocabulary import OrderType, Side, TimeInForce
+from models.wire import dumps, moment
+from models.wire import plain as plain
 
 #: Seconds an order may wait in our queue before it is `expired`, unless it says otherwise.
 DEFAULT_EXPIRY_S = 60.0
@@ -83,11 +85,6 @@ def _lower(value: Any) -> Any:
 
 Positive = Annotated[Decimal, BeforeValidator(_positive)]
 UtcTime = Annotated[datetime, BeforeValidator(_aware)]
-
-
-def plain(number: Decimal) -> str:
-    """Write a decimal without exponent and without trailing zeros: 10, not 1E+1; 0.5, not 0.500."""
-    return format(number.normalize(), "f")
 
 
 def utcnow() -> datetime:
@@ -224,8 +221,8 @@ class OrderRequest(BaseModel):
 
         Times and route are left out: a repeated call has a new `created_at`, and the route says where, not what.
         """
-        terms = {name: _wire(getattr(self, name)) for name in _BODY}
-        return hashlib.sha256(json.dumps(terms, sort_keys=True).encode()).hexdigest()
+        tags = sorted(self.tags.items()) if isinstance(self.tags, dict) else self.tags
+        return hashlib.sha256(dumps([tags, *(getattr(self, name) for name in _BODY)])).hexdigest()
 
     def to_wire(self) -> dict[str, Any]:
         """Return the order object as it travels: decimal strings, ISO times, JSON types only."""
@@ -234,7 +231,7 @@ class OrderRequest(BaseModel):
 
 _BODY = (
     "symbol", "side", "quantity", "order_type", "limit_price", "stop_price", "trail_amount", "trail_percent",
-    "time_in_force", "extended_hours", "strategy", "tags",
+    "time_in_force", "extended_hours", "strategy",
 )  # fmt: skip
 
 
@@ -242,7 +239,7 @@ def _wire(value: Any) -> Any:
     if isinstance(value, Decimal):
         return plain(value)
     if isinstance(value, datetime):
-        return value.isoformat().replace("+00:00", "Z")
+        return moment(value)
     if isinstance(value, tuple):
         return list(value)
     return value

@@ -1,8 +1,8 @@
 """The bell: put a wake-up call on a broker's queue, and never wait long for a sick Redis.
 
-The database is the record; a ring that is lost only costs the two seconds until the sweep looks. So a ring is one
-pipelined LPUSH with short timeouts and no repeats, and after a failure the bell stays silent for a moment instead of
-making every submit pay the timeout.
+The database is the record; a ring that is lost only costs the two seconds until the sweep looks. So a ring is an LPUSH
+with short timeouts and no repeats, whose answer nobody waits for, and after a failure the bell stays silent for a
+moment instead of making every submit pay the timeout.
 
 The message is Celery's protocol 2, written out here in one tested function: `apply_async` costs five times as much a
 message and brings Celery into every strategy process (QUEUE.md B2).
@@ -11,9 +11,12 @@ message and brings Celery into every strategy process (QUEUE.md B2).
 from __future__ import annotations
 
 import socket
+import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -50,7 +53,7 @@ def envelope(task: str, queue: str, kwargs: Mapping[str, Any], *, ring: bool = F
     Args:
         task: name of the task.
         queue: name of the queue.
-        kwargs: of the task, JSON types only.
+        kwargs: of the task; decimals and times are written as they travel.
         ring: what is asked is in the database already, and the message may be lost (worker/rings.py).
     """
     message_id = str(uuid.uuid4())
@@ -82,47 +85,83 @@ def envelope(task: str, queue: str, kwargs: Mapping[str, Any], *, ring: bool = F
 
 
 class Bell:
-    """Rings queues; thread-safe; opens its connection at the first ring."""
+    """Rings queues; thread-safe; opens its connection at the first ring.
+
+    A ring does not wait for Redis to answer: the answers are read before the next ring, and one that is owed for too
+    long, or says no, means that the queue is sick.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._lock = threading.Lock()
         self._client: redis.Redis | None = None
+        self._line: Any = None
+        #: When each command was sent whose answer has not been read.
+        self._owed = deque[float]()
         self._silent_until = 0.0
 
     def ring(self, messages: Sequence[tuple[str, str, Mapping[str, Any]]]) -> bool:
-        """Put messages on their queues, in one round trip.
+        """Put messages on their queues.
 
         Args:
             messages: (task, queue, kwargs) each.
 
         Returns:
-            Whether the queue took them. False is no loss: the sweep finds what the database holds.
+            Whether they are on their way. False is no loss: the sweep finds what the database holds.
         """
         if not messages:
             return True
         if time.monotonic() < self._silent_until:
             return False
-        try:
-            pipe = self._connect().pipeline(transaction=False)
-            for task, queue, kwargs in messages:
-                pipe.lpush(queue, envelope(task, queue, kwargs, ring=True))
-            pipe.execute()
-        except (redis.RedisError, OSError) as error:
-            self._silent_until = time.monotonic() + SILENCE_S
-            log.warning("bell_silent", error=str(error), messages=len(messages), hint="the sweep will find the orders")
-            return False
+        rings: dict[str, list[bytes]] = {}
+        for task, queue, kwargs in messages:
+            rings.setdefault(queue, []).append(envelope(task, queue, kwargs, ring=True))
+        with self._lock:
+            try:
+                self._listen()
+                for queue, found in rings.items():
+                    self._line.send_command("LPUSH", queue, *found)
+                    self._owed.append(time.monotonic())
+            except (redis.RedisError, OSError) as error:
+                self._hang_up()
+                self._silent_until = time.monotonic() + SILENCE_S
+                hint = "the sweep will find the orders"
+                log.warning("bell_silent", error=str(error), messages=len(messages), hint=hint)
+                return False
         return True
 
-    def _connect(self) -> redis.Redis:
-        if self._client is None:
-            self._client = connect(self._settings, connect_s=CONNECT_S, answer_s=ANSWER_S)
-        return self._client
+    def _listen(self) -> None:
+        """See that there is a line, and read the answers that have come."""
+        if self._line is not None:
+            try:
+                while self._line.can_read(0):  # an end of the line, too, can be read
+                    self._line.read_response()
+                    self._owed.popleft()
+            except redis.ConnectionError:  # it went away meanwhile: what it owes, the sweep finds
+                self._hang_up()
+        if self._owed and time.monotonic() - self._owed[0] > ANSWER_S:
+            raise redis.TimeoutError(f"the queue has not answered for {ANSWER_S} s")
+        if self._line is None:
+            self._client = self._client or connect(self._settings, connect_s=CONNECT_S, answer_s=ANSWER_S)
+            self._line = self._client.connection_pool.get_connection()
+
+    def _hang_up(self) -> None:
+        self._owed.clear()
+        if self._line is not None:
+            self._line.disconnect()
+            self._line = None
 
     def close(self) -> None:
-        """Close the connection."""
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        """Wait for the answers under way, and close the connection."""
+        with self._lock:
+            with suppress(redis.RedisError, OSError):
+                while self._owed:
+                    self._line.read_response()
+                    self._owed.popleft()
+            self._hang_up()
+            if self._client is not None:
+                self._client.close()
+                self._client = None
 
 
 def connect(settings: Settings, *, connect_s: float, answer_s: float) -> redis.Redis:

@@ -14,7 +14,7 @@ from sqlalchemy import select
 
 from models.book import Book, cancel
 from models.errors import NotFound
-from models.intake import Intake, request_of
+from models.intake import Intake, body_of
 from models.messages import OrderRequest, batches, utcnow
 from models.points import reached
 from models.replacing import request_replace
@@ -70,7 +70,7 @@ class OrderClient(DataClient):
                 waiting.setdefault(row["broker"], []).append(row)
         self._bell.ring(
             [
-                ("orders.submit", f"orders.{broker}", {"orders": [request_of(row).to_wire() for row in batch]})
+                ("orders.submit", f"orders.{broker}", {"orders": list(map(body_of, batch))})
                 for broker, found in waiting.items()
                 for batch in batches(found)
             ]

@@ -15,17 +15,15 @@ from functools import partial
 from typing import Any
 
 import structlog
-from sqlalchemy import select
 
 from models.book import Book, cancel
 from models.database import Database
 from models.errors import BrokerError, DatabaseUnavailable, NotConnected, NotSent, QuotaExhausted, Stale, Unmapped
-from models.intake import Intake, request_of
+from models.intake import Intake
 from models.messages import MAX_BATCH
 from models.points import reached
 from models.reports import OrderReport
 from models.settings import Settings
-from models.tables import orders
 from models.vocabulary import OPEN
 from producers.bell import Bell
 from worker.brokers.base import BrokerInterface, Ticket
@@ -239,10 +237,7 @@ class Execution:
         """Wake the brokers that are next; the order travels as its id, the row has the rest."""
         if not after.rings:
             return
-        ids = [i for found in after.rings.values() for i in found]
-        with self.database.read() as connection:
-            rows = connection.execute(select(orders).where(orders.c.client_order_id.in_(ids))).mappings()
-            bodies = {row["client_order_id"]: request_of(row).to_wire() for row in rows}
+        bodies = self.intake.bodies([i for found in after.rings.values() for i in found])
         self.bell.ring(
             [
                 ("orders.submit", f"orders.{broker}", {"orders": [bodies[i] for i in found if i in bodies]})

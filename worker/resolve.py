@@ -10,7 +10,7 @@ from typing import Any
 
 from models.book import Book, Entry
 from models.errors import InvalidOrder, NotFound
-from models.intake import request_of
+from models.intake import body_of
 from models.reports import BrokerStatus, OrderReport
 from models.vocabulary import Outcome
 from producers.client import OrderClient
@@ -53,7 +53,7 @@ def resolve(
             recorder.settle(book, entry, number, _adopted(adopt), after)
         book.write()
         row = dict(entry.order)
-        bodies = {b: [request_of(row).to_wire()] for b in after.rings}
+        bodies = {b: [body_of(row)] for b in after.rings}
     client._bell.ring([("orders.submit", f"orders.{b}", {"orders": found}) for b, found in bodies.items()])
     return row
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 import threading
 import time
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from celery import Celery
 from celery.worker.request import Request
 from kombu import Connection
@@ -20,6 +23,8 @@ from models.messages import OrderRequest
 from models.settings import Settings, load_settings
 from producers import bell
 from producers.bell import Bell, connect, envelope
+from tests.kit import eventually
+from worker.embedded import EmbeddedQueue
 from worker.transport import fault
 
 ORDER = OrderRequest(symbol="AAPL", side="buy", quantity="1.5", tags={"note": "é, \u4e2d, 😀"})
@@ -214,6 +219,62 @@ def test_nothing_to_ring_needs_no_queue(bare: Path) -> None:
     ringer = Bell(url_settings(bare, "redis://127.0.0.1:1/0"))
     assert ringer.ring([])
     ringer.close()
+
+
+# -- THE ANSWERS NOBODY WAITS FOR ---
+@pytest.fixture
+def queue(bare: Path) -> Iterator[redis.Redis]:
+    with EmbeddedQueue(load_settings(home=bare)) as embedded, redis.Redis(unix_socket_path=str(embedded.socket)) as own:
+        yield own
+
+
+@pytest.fixture
+def ringer(bare: Path, queue: redis.Redis) -> Iterator[Bell]:
+    made = Bell(load_settings(home=bare))
+    yield made
+    made.close()
+
+
+def test_every_ring_arrives_in_its_order(ringer: Bell, queue: redis.Redis) -> None:
+    for n in range(50):
+        assert ringer.ring([("orders.cancel", "control.ibkr", {"client_order_ids": [f"o-{n}", f"p-{n}"]})] * 2)
+    ringer.close()  # waits for what is under way
+    bodies = [
+        json.loads(json.loads(item)["body"])[1]["client_order_ids"][0] for item in queue.lrange("control.ibkr", 0, -1)
+    ]
+    assert bodies[::-1] == [f"o-{n}" for n in range(50) for _ in range(2)]
+
+
+def test_a_queue_that_says_no_is_noticed_at_the_next_ring(ringer: Bell, queue: redis.Redis) -> None:
+    queue.set("orders.ibkr", "not a list")
+    assert ringer.ring([RING])
+    eventually(lambda: not ringer.ring([RING]), what="the refusal to be read")
+    queue.delete("orders.ibkr")
+    eventually(lambda: ringer.ring([RING]), what="the bell to ring again")
+
+
+def test_a_frozen_queue_is_noticed_and_costs_nothing(ringer: Bell, queue: redis.Redis, bare: Path) -> None:
+    assert ringer.ring([RING])
+    pid = int(queue.info("server")["process_id"])
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        eventually(lambda: not ringer.ring([RING]), timeout=3, what="the owed answer to be missed")
+        assert 0.3 < time.monotonic() - began < 2
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    eventually(lambda: ringer.ring([RING]), what="the bell to ring again")
+
+
+def test_a_queue_that_was_restarted_is_rung_at_once(ringer: Bell, queue: redis.Redis, bare: Path) -> None:
+    assert ringer.ring([RING])
+    queue.shutdown(nosave=True)
+    with EmbeddedQueue(load_settings(home=bare)):
+        eventually(queue.ping)
+        before = queue.llen("orders.ibkr")
+        assert ringer.ring([RING]), "a line that went away meanwhile is opened again"
+        ringer.close()
+        assert queue.llen("orders.ibkr") == before + 1
 
 
 # -- URLS ---

