@@ -16,7 +16,7 @@ from sqlalchemy import Connection, select
 
 from models.lifecycle import Event, Fact, State, Step, apply
 from models.reports import FillReport
-from models.statements import Change, Query, among, insert_many, update_many
+from models.statements import Change, Query, among, insert_many, together, update_many
 from models.statements import Row as Row
 from models.tables import attempts, fills, order_events, orders
 from models.vocabulary import OPEN, TERMINAL, Outcome, Status
@@ -365,13 +365,14 @@ class Book:
     def write(self) -> None:
         """Write everything that changed, and nothing else; the transaction's end makes it durable."""
         connection, entries = self.connection, self.entries.values()
-        update_many(connection, orders, [change for e in entries for change in e.order_changes()])
         begun = [e.attempts[no] for e in entries for no in e.new_attempts]
-        insert_many(connection, attempts, [{n: v for n, v in row.items() if v is not None} for row in begun])
-        update_many(connection, attempts, [change for e in entries for change in e.attempt_changes()])
-        insert_many(connection, fills, [row for e in entries for row in e.new_fills])
-        update_many(connection, fills, [change for e in entries for change in e.changed_fills])
-        insert_many(connection, order_events, [row for e in entries for row in e.events])
+        with together(connection):
+            update_many(connection, orders, [change for e in entries for change in e.order_changes()])
+            insert_many(connection, attempts, [{n: v for n, v in row.items() if v is not None} for row in begun])
+            update_many(connection, attempts, [change for e in entries for change in e.attempt_changes()])
+            insert_many(connection, fills, [row for e in entries for row in e.new_fills])
+            update_many(connection, fills, [change for e in entries for change in e.changed_fills])
+            insert_many(connection, order_events, [row for e in entries for row in e.events])
 
 
 def cancel(entry: Entry) -> None:

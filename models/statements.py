@@ -7,11 +7,12 @@ transaction. Errors come from the driver as they are: `models.database` knows th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ARRAY, Connection, Select, Table, Text, bindparam, func, insert, update
+from sqlalchemy import ARRAY, JSON, Connection, Select, Table, Text, bindparam, cast, column, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.compiler import compiles
@@ -41,7 +42,9 @@ def insert_many(connection: Connection, table: Table, rows: Iterable[Row]) -> No
 def insert_new(connection: Connection, table: Table, rows: Iterable[Row]) -> int:
     """Insert those rows whose primary key is new; returns how many were."""
     groups = _by(tuple, rows)
-    return sum(_insertion(table, names, True, connection.dialect).run(connection, alike) for names, alike in groups)
+    with together(connection):
+        ran = [_insertion(table, names, True, connection.dialect).run(connection, alike) for names, alike in groups]
+    return sum(cursor.rowcount for cursor in ran)
 
 
 def update_many(connection: Connection, table: Table, changes: Iterable[Change]) -> None:
@@ -49,6 +52,14 @@ def update_many(connection: Connection, table: Table, changes: Iterable[Change])
     for (keys, names), alike in _by(lambda change: (tuple(change[0]), tuple(sorted(change[1]))), changes):
         rows = [{**news, **{_KEY + name: value for name, value in key.items()}} for key, news in alike]
         _change(table, keys, names, connection.dialect).run(connection, rows)
+
+
+@contextmanager
+def together(connection: Connection) -> Iterator[None]:
+    """Send the statements of a block in one round trip; what they did is known at its end. PostgreSQL only."""
+    driver: Any = connection.connection.driver_connection
+    with driver.pipeline() if connection.dialect.name == "postgresql" else nullcontext():
+        yield
 
 
 def _by(kind: Callable[[Any], Any], items: Iterable[Any]) -> Iterable[tuple[Any, list[Any]]]:
@@ -64,18 +75,34 @@ _KEY = "key_"
 
 @lru_cache(maxsize=256)
 def _insertion(table: Table, names: tuple[str, ...], only_new: bool, dialect: Dialect) -> _Prepared:
-    statement: Any = insert(table)
-    if only_new:
-        kind = postgresql if dialect.name == "postgresql" else sqlite
-        statement = kind.insert(table).on_conflict_do_nothing(index_elements=list(table.primary_key))
-    return _Prepared(statement, dialect, names)
+    kind: Any = postgresql if dialect.name == "postgresql" else sqlite
+
+    def put(values: Any = None) -> Any:
+        statement = kind.insert(table)
+        statement = statement if values is None else statement.from_select(names, values, include_defaults=False)
+        return statement.on_conflict_do_nothing(index_elements=list(table.primary_key)) if only_new else statement
+
+    given = _given({name: table.c[name] for name in names})
+    return _Prepared(put(), dialect, names, put(select(*given.c)))
 
 
 @lru_cache(maxsize=256)
 def _change(table: Table, keys: tuple[str, ...], names: tuple[str, ...], dialect: Dialect) -> _Prepared:
-    where = [table.c[name] == bindparam(_KEY + name, type_=table.c[name].type) for name in keys]
-    statement = update(table).where(*where).values({name: bindparam(name, type_=table.c[name].type) for name in names})
-    return _Prepared(statement, dialect, (*names, *(_KEY + name for name in keys)))
+    columns = {name: table.c[name] for name in names} | {_KEY + name: table.c[name] for name in keys}
+
+    def change(given: Any) -> Any:
+        found = [table.c[name] == given[_KEY + name] for name in keys]
+        return update(table).where(*found).values({name: given[name] for name in names})
+
+    one = {name: bindparam(name, type_=column.type) for name, column in columns.items()}
+    return _Prepared(change(one), dialect, tuple(columns), change(_given(columns).c))
+
+
+def _given(columns: Mapping[str, Any]) -> Any:
+    """Many rows as one JSON value, as PostgreSQL reads it: a table with these columns."""
+    typed = [column(name, like.type) for name, like in columns.items()]
+    read = func.json_to_recordset(cast(bindparam(_ROWS), JSON))
+    return read.table_valued(*typed).render_derived("n", with_types=True)
 
 
 # -- ROWS OUT ---
@@ -158,10 +185,21 @@ def _among(element: _Among, compiler: Any, **options: Any) -> str:
 
 
 # -- AT THE DRIVER ---
-class _Prepared:
-    """One statement as its driver takes it."""
+#: Name of the value that holds many rows.
+_ROWS = "rows"
 
-    def __init__(self, statement: Any, dialect: Dialect, names: tuple[str, ...]) -> None:
+
+class _Prepared:
+    """One statement as its driver takes it.
+
+    Args:
+        statement: for one row.
+        dialect: of the database.
+        names: of the values it takes.
+        many: the same for rows in one JSON value; PostgreSQL spends a third of the time on it.
+    """
+
+    def __init__(self, statement: Any, dialect: Dialect, names: tuple[str, ...], many: Any = None) -> None:
         compiled = statement.compile(dialect=dialect, column_keys=names)
         others = {name: bind for name, bind in compiled.binds.items() if name not in names}
         if missing := sorted(name for name, bind in others.items() if bind.required):
@@ -169,10 +207,15 @@ class _Prepared:
         #: Values that the statement itself has.
         self.own: Row = {name: bind.effective_value for name, bind in others.items()}
         self.text, self.positional = str(compiled), compiled.positiontup is not None
+        self.many = str(many.compile(dialect=dialect)) if many is not None and dialect.name == "postgresql" else None
         #: Each bind's name, and what turns its value into the driver's.
         self.binds: list[tuple[str, _Convert]] = [
             (name, compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect))
             for name in compiled.positiontup or compiled.binds
+        ]
+        #: The same where rows are written as JSON, which has JSON of its own.
+        self.plain: list[tuple[str, _Convert]] = [
+            (name, None if isinstance(compiled.binds[name].type, JSON) else to) for name, to in self.binds
         ]
 
     def values(self, row: Mapping[str, Any]) -> Any:
@@ -182,14 +225,14 @@ class _Prepared:
             return [row[name] if to is None else to(row[name]) for name, to in self.binds]
         return {name: row[name] if to is None else to(row[name]) for name, to in self.binds}
 
-    def run(self, connection: Connection, rows: Sequence[Row]) -> int:
-        """Execute for every row; returns how many rows of the table that concerned."""
-        cursor = connection.connection.cursor()
-        try:
-            if len(rows) == 1:
-                cursor.execute(self.text, self.values(rows[0]))
-            else:
-                cursor.executemany(self.text, [self.values(row) for row in rows])
-            return int(cursor.rowcount)
-        finally:
-            cursor.close()
+    def run(self, connection: Connection, rows: Sequence[Row]) -> Any:
+        """Execute for every row; returns the cursor: `rowcount` says how many rows that concerned."""
+        cursor: Any = connection.connection.cursor()
+        if len(rows) == 1:
+            cursor.execute(self.text, self.values(rows[0]))
+        elif self.many is None:
+            cursor.executemany(self.text, [self.values(row) for row in rows])
+        else:
+            plain = [{name: row[name] if to is None else to(row[name]) for name, to in self.plain} for row in rows]
+            cursor.execute(self.many, {_ROWS: wire.text(plain)})
+        return cursor
