@@ -24,6 +24,8 @@ log = structlog.get_logger()
 
 #: Seconds a statement waits for a lock or for the server before the database counts as unavailable.
 PATIENCE_S = 5
+#: Pages of 4 kB that SQLite's log may grow by before a commit has to clear it away; workers do that beside the work.
+_WAL_PAGES = 10_000
 #: Seconds after which a connection may have died unseen.
 _RESTED_S = 1.0
 #: PostgreSQL's word for it: a standby, or a primary that an operator or a full disk has made read-only.
@@ -111,6 +113,17 @@ class Database:
         kinds = (self._dbapi.OperationalError, self._dbapi.InterfaceError)
         return isinstance(error, kinds) or getattr(error, "sqlstate", None) == _READ_ONLY
 
+    def tidy(self) -> None:
+        """Clear away what SQLite's log has grown by, holding nobody up; otherwise a commit does it now and then.
+
+        Raises:
+            DatabaseUnavailable: the database cannot be reached.
+        """
+        if self.is_sqlite:
+            with self.translated(), self.engine.connect() as connection:
+                driver: Any = connection.connection.driver_connection
+                driver.execute("PRAGMA wal_checkpoint(PASSIVE)").close()
+
     def close(self) -> None:
         """Close every connection."""
         with self._turn:
@@ -162,7 +175,13 @@ def _look_first(dialect: Any, connection: Any, record: Any, _proxy: Any) -> None
 def _sqlite_connect(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves, so that a writer locks at its start
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={PATIENCE_S * 1000}"):
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        f"busy_timeout={PATIENCE_S * 1000}",
+        f"wal_autocheckpoint={_WAL_PAGES}",
+    ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

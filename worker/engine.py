@@ -37,6 +37,8 @@ from worker.updates import Updates
 
 log = structlog.get_logger()
 
+#: Seconds between looks at the log of an SQLite database.
+_TIDY_EVERY_S = 0.5
 #: Seconds a starting worker waits for its database.
 _DATABASE_START_S = 30.0
 #: Pause between its looks.
@@ -104,6 +106,7 @@ class Engine:
             Loop("supervisor", 0.25, self.supervisor.look),
             Loop("sweep", timing.sweep_every, self._lead(self.leader.sweep, self.fetcher.sweep)),
             Loop("healer", 0.5, self._lead(self.leader.heal)),
+            Loop("tidy", _TIDY_EVERY_S, self.database.tidy),
         ]
         with contextlib.suppress(DatabaseUnavailable):  # locked just now: the loop beats again
             self.pulse.beat()
