@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks import bars, document, doors, fallback, histories, memory, scaling, submit, worker
+from benchmarks import bars, document, doors, fallback, histories, memory, scaling, stages, submit, worker
 from benchmarks.house import ROOT, House
 from benchmarks.machine import Watch, facts
 from benchmarks.report import Part, Scale, as_text
@@ -21,6 +21,7 @@ PARTS: dict[str, Callable[[House, Scale], Part]] = {
     "submit": submit.measure,
     "worker_sqlite": partial(worker.measure, database="sqlite"),
     "worker_postgresql": partial(worker.measure, database="postgresql"),
+    "stages": stages.measure,
     "scaling": scaling.measure,
     "doors": doors.measure,
     "memory": memory.measure,

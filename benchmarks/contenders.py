@@ -112,6 +112,7 @@ class Run:
         database: sqlite or postgresql.
         door: None for the null broker, or the URL of an Alpaca door.
         answer: what the null broker says, of our own runs: accepted or filled.
+        marks: note when each of corro's named points is reached.
     """
 
     def __init__(
@@ -122,6 +123,7 @@ class Run:
         *,
         door: str | None = None,
         answer: str = "accepted",
+        marks: bool = False,
     ) -> None:
         self.house, self.contender, self.door = house, contender, door
         self.folder = house.folder(contender.module)
@@ -130,7 +132,7 @@ class Run:
         self.database = house.database(database, self.folder, ours=contender.ours)
         self.log = self.folder / "log"
         self._file: IO[bytes] = self.log.open("ab")
-        self._answer = answer
+        self._answer, self._marks = answer, marks
         self._environment = self._make_environment()
         self.workers: list[subprocess.Popen[bytes]] = []
         self._driver: subprocess.Popen[str] | None = None
@@ -154,6 +156,7 @@ class Run:
             "broker": self.door or "null",
             "stamps": str(self.stamps),
             "database": self.database,
+            "marks": self._marks,
         }
         found = {**os.environ, "CORRO_BENCH": json.dumps(config)}
         if self.contender.ours:
@@ -164,6 +167,7 @@ class Run:
     def _toml(self) -> str:
         """Our usual settings. The null broker has nothing to say of open orders, so they are not asked about."""
         broker: dict[str, Any] = {"adapter": "null", "stamps": str(self.stamps), "answer": self._answer}
+        broker |= {"marks": True} if self._marks else {}
         if self.door:
             broker = {"adapter": "alpaca", "base_url": self.door, "data_url": self.door}
             broker |= {"key_id": "sandbox", "secret_key": "sandbox"}

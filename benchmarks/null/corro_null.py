@@ -1,6 +1,7 @@
 """corro's adapter for the null broker: every order is accepted at once, and nothing is ever reported afterwards.
 
-Settings: `stamps`, the file that the calls are noted in; `answer`, accepted (the default) or filled.
+Settings: `stamps`, the file that the calls are noted in; `answer`, accepted (the default) or filled; `marks`, whether
+to note when each of corro's named points is reached.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from null_call import Commits, NullCall
+from null_call import Commits, Marks, NullCall
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
+from models import points
 from models.errors import Unsupported
 from models.reports import (
     AccountReport,
@@ -33,7 +35,7 @@ from worker.brokers.base import BrokerInterface, Capabilities, OrderRef, Ticket
 class NullBroker(BrokerInterface):
     """Accepts."""
 
-    keys = frozenset({"stamps", "answer"})
+    keys = frozenset({"stamps", "answer", "marks"})
     capabilities = Capabilities(parallel_orders=8, dedupes_client_order_id=True)
 
     def __init__(self, name: str, settings: Any) -> None:
@@ -42,6 +44,8 @@ class NullBroker(BrokerInterface):
         self._call, self._connected = NullCall(stamps), False
         self._answer = BrokerStatus(self.settings.get("answer", "accepted"))
         event.listen(Engine, "commit", Commits(stamps).add)
+        if self.settings.get("marks"):
+            points._armed_points = Marks(stamps)  # type: ignore[assignment]
 
     def connect(self) -> None:
         self._connected = True

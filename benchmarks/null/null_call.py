@@ -48,6 +48,30 @@ def stamp_count(path: str | Path) -> int:
         return 0
 
 
+class Marks(dict[str, object]):
+    """Notes when each of corro's named points was reached; stands in for the points that a test has armed.
+
+    Args:
+        path: the file of stamps; the moments stand in a file beside it.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self._file = os.open(f"{path}.marks", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def __contains__(self, point: object) -> bool:
+        os.write(self._file, _STAMP.pack(str(point).encode(), time.monotonic_ns()))
+        return False
+
+
+def moments(path: str | Path) -> dict[str, list[int]]:
+    """Return the nanoseconds at which each point was reached, in their order."""
+    found: dict[str, list[int]] = {}
+    for name, at in sorted(stamps(f"{path}.marks"), key=lambda one: one[1]):
+        found.setdefault(name, []).append(at)
+    return found
+
+
 class Commits:
     """Counts this process's commits where another process can read them.
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import common
-from null_call import Commits
+from null_call import Commits, Marks
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
+from models import points
 from producers import OrderClient, OrderRequest
 
 _client = OrderClient()
 event.listen(Engine, "commit", Commits(common.CONFIG["stamps"]).add)
+if common.CONFIG["marks"]:
+    points._armed_points = Marks(common.CONFIG["stamps"])  # type: ignore[assignment]
 
 
 def new_order() -> OrderRequest:

@@ -1,0 +1,131 @@
+"""Why it takes what it takes: the way of one order by its stages, and where a worker's time goes in a batch."""
+
+from __future__ import annotations
+
+import cProfile
+import pstats
+import sys
+import time
+from bisect import bisect_left
+from itertools import pairwise
+from statistics import median
+
+from benchmarks.contenders import CORRO, Run
+from benchmarks.house import House
+from benchmarks.null.null_call import moments
+from benchmarks.report import Part, Scale, Table, percentile
+from benchmarks.worker import NAMES, PER_S
+from models.database import Database
+from models.intake import Intake
+from models.messages import OrderRequest
+from models.settings import load_settings
+from producers.bell import Bell
+from worker import brokers
+from worker.execution import Execution
+
+WORDS = """\
+The first table follows single orders at 100 a second through corro, by the marks that its code has for crash tests
+(models/points.py). Between two of them everything is cold: producer, queue and worker have slept. The second table is
+a worker's code alone, without Celery and queue: cProfile over claim, send and record of batches of 100."""
+#: From before the strategy builds the order to the broker's call.
+STAGES = (
+    "build the order, commit its row",
+    "ring, wake the worker, Celery to our task",
+    "claim: commit that we are about to send",
+    "send, to the broker's call",
+)
+_WARM = 20
+#: What a line of the profile counts as, by a piece of its file's name; the first that fits.
+AREAS = (
+    ("commit, written through to the disk", ("method 'commit'",)),
+    ("SQLite: the statements", ("sqlite3.",)),
+    ("SQLAlchemy: connections, transactions", ("sqlalchemy",)),
+    ("our statements: rows to values and back", ("models/statements", "models/tables", "orjson", "models/wire")),
+    ("our book and lifecycle", ("models/book", "models/lifecycle", "models/evidence")),
+    ("request objects (pydantic)", ("pydantic", "models/intake", "models/messages")),
+    ("claim, send, record: our own code", ("worker/",)),
+    ("waiting for the sending threads", ("_thread", "threading.py", "concurrent")),
+)
+
+
+def measure(house: House, scale: Scale) -> Part:
+    """Follow orders, then profile batches."""
+    part = Part("stages", "Where the time goes", WORDS)
+    for database in ("sqlite", "postgresql"):
+        found = _stages(house, database, scale.of(400, 100))
+        part.figures[database] = found
+        rows = [[name, f"{median(ms):.2f}", f"{percentile(ms, 99):.2f}"] for name, ms in found.items()]
+        part.tables.append(Table(f"one order, {NAMES[database]}", ["stage", "p50 ms", "p99 ms"], rows))
+    shares, plain = _profile(house, scale.of(3000, 1000))
+    rows = [[name, f"{share:.0%}", f"{share * plain:.0f}"] for name, share in shares.items()]
+    title = f"a worker's code, SQLite: {plain:.0f} us of time per order"
+    part.figures["profile"] = shares
+    part.tables.append(Table(title, ["what", "share", "us per order"], rows))
+    return part
+
+
+def _stages(house: House, database: str, n: int) -> dict[str, list[float]]:
+    """Return the milliseconds of each stage, of every order."""
+    with Run(house, CORRO, database, marks=True) as run:
+        run.tell("each", n=_WARM)
+        run.start_worker()
+        run.wait_recorded(_WARM)
+        sent = run.tell("paced", n=n, per_s=PER_S)["sent"]
+        run.wait_recorded(_WARM + n)
+        marks, at = moments(run.stamps), dict(run.stamps_at())
+    found: dict[str, list[float]] = {}
+    for id_, begun in sent:
+        committed = marks["before_ring"][bisect_left(marks["before_ring"], begun)]
+        # Two rings may be taken together, so these are found from the end: the last ones before the broker's call.
+        claiming, claimed = (
+            marks[mark][bisect_left(marks[mark], at[id_]) - 1] for mark in ("before_claim", "after_claim")
+        )
+        ends = (begun, committed, max(claiming, committed), claimed, at[id_])
+        for stage, (start, end) in zip(STAGES, pairwise(ends), strict=True):
+            found.setdefault(stage, []).append((end - start) / 1e6)
+        found.setdefault("submit to broker", []).append((at[id_] - begun) / 1e6)
+    return found
+
+
+def _profile(house: House, n: int) -> tuple[dict[str, float], float]:
+    """Return each area's share of the time, and the time per order in microseconds without the profiler."""
+    folder = house.folder("profile")
+    (folder / "stamps").touch()
+    sys.path.insert(0, str(house.site))
+    url = house.database("sqlite", folder, ours=True)
+    settings = load_settings(
+        home=folder, database_url=url, redis_url=f"redis+socket://{house.socket}",
+        brokers={"desk": {"adapter": "null", "stamps": str(folder / "stamps")}},
+    )  # fmt: skip
+    database = Database(url)
+    broker = brokers.load(settings, "desk")
+    broker.connect()
+    execution = Execution(settings, database, broker, "bench@host:1", Bell(settings))
+    _work(execution, database, 300)
+    started = time.perf_counter()
+    _work(execution, database, n)
+    plain = (time.perf_counter() - started) / n * 1e6
+    profile = cProfile.Profile()
+    _work(execution, database, n, profile)
+    execution.close()
+    database.close()
+    sys.path.remove(str(house.site))
+    times: dict[str, float] = {}
+    for (file, _, function), (_, _, own, _, _) in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
+        words = f"{file} {function}"
+        area = next((name for name, pieces in AREAS if any(piece in words for piece in pieces)), "everything else")
+        times[area] = times.get(area, 0.0) + own
+    whole = sum(times.values())
+    return {name: own / whole for name, own in sorted(times.items(), key=lambda one: -one[1])}, plain
+
+
+def _work(execution: Execution, database: Database, n: int, profile: cProfile.Profile | None = None) -> None:
+    requests = [OrderRequest(symbol="AAPL", side="buy", quantity=10, route=["desk"]) for _ in range(n)]
+    Intake(execution.settings, database).record(requests)
+    ids = [request.client_order_id for request in requests]
+    if profile:
+        profile.enable()
+    for start in range(0, n, 100):
+        execution.work(ids[start : start + 100])
+    if profile:
+        profile.disable()
