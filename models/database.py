@@ -5,15 +5,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import threading
-import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import structlog
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from models import wire
@@ -26,8 +24,6 @@ log = structlog.get_logger()
 PATIENCE_S = 5
 #: Pages of 4 kB that SQLite's log may grow by before a commit has to clear it away; workers do that beside the work.
 _WAL_PAGES = 10_000
-#: Seconds after which a connection may have died unseen.
-_RESTED_S = 1.0
 #: PostgreSQL's word for it: a standby, or a primary that an operator or a full disk has made read-only.
 _READ_ONLY = "25006"
 _ADVISORY_LOCK = 0x636F72726F  # "corro"
@@ -145,31 +141,15 @@ def _engine(url: str) -> Engine:
         event.listen(engine, "connect", _sqlite_connect)
         event.listen(engine, "begin", _sqlite_begin)
         return engine
-    engine = create_engine(
+    return create_engine(
         url,
         pool_size=10,
         max_overflow=10,
         pool_timeout=PATIENCE_S,
+        pool_pre_ping=True,  # a server that was restarted a moment ago is no outage
         **_JSON,
         connect_args={"connect_timeout": PATIENCE_S, "options": "-c timezone=UTC -c lock_timeout=10000"},
     )
-    event.listen(engine, "checkin", _note_use)
-    event.listen(engine, "checkout", partial(_look_first, engine.dialect))
-    return engine
-
-
-def _note_use(_connection: Any, record: Any) -> None:
-    record.info["used_at"] = time.monotonic()
-
-
-def _look_first(dialect: Any, connection: Any, record: Any, _proxy: Any) -> None:
-    """Ask for a sign of life over a connection that has rested; asking each time would cost a round trip each time."""
-    if time.monotonic() - record.info.get("used_at", time.monotonic()) < _RESTED_S:
-        return
-    try:
-        dialect.do_ping(connection)
-    except dialect.loaded_dbapi.Error as error:
-        raise DisconnectionError(f"a connection that rested is dead: {error}") from error
 
 
 def _sqlite_connect(connection: Any, _record: Any) -> None:

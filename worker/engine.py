@@ -146,6 +146,8 @@ class Engine:
             Reject: the worker is stopping; the message goes back to its queue.
         """
         while True:
+            if self.stopping.is_set():  # nothing is begun any more
+                raise Reject("the worker is stopping", requeue=True)
             try:
                 return work()
             except DatabaseUnavailable as error:

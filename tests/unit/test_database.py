@@ -74,12 +74,9 @@ def test_the_log_is_cleared_away_beside_the_work(database: Database) -> None:
     assert len(scopes(database)) == 50
 
 
-def test_a_connection_that_died_while_it_rested_is_replaced(
-    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_connection_that_died_while_it_rested_is_replaced(postgres: Postgres) -> None:
     database = Database(postgres.fresh())
     upgrade(database)
-    monkeypatch.setattr(models.database, "_RESTED_S", 0.0)
     with database.read() as connection:
         pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar()
     killer = Database(str(database.url.render_as_string(hide_password=False)))
