@@ -30,8 +30,7 @@ a worker's code alone, without Celery and queue: cProfile over claim, send and r
 #: From before the strategy builds the order to the broker's call.
 STAGES = (
     "build the order, commit its row",
-    "ring, wake the worker, Celery to our task",
-    "claim: commit that we are about to send",
+    "ring, Celery to our task, commit the claim",
     "send, to the broker's call",
 )
 _WARM = 20
@@ -76,11 +75,9 @@ def _stages(house: House, database: str, n: int) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
     for id_, begun in sent:
         committed = marks["before_ring"][bisect_left(marks["before_ring"], begun)]
-        # Two rings may be taken together, so these are found from the end: the last ones before the broker's call.
-        claiming, claimed = (
-            marks[mark][bisect_left(marks[mark], at[id_]) - 1] for mark in ("before_claim", "after_claim")
-        )
-        ends = (begun, committed, max(claiming, committed), claimed, at[id_])
+        # Two rings may be taken together, so the claim is found from the end: the last one before the broker's call.
+        claimed = marks["after_claim"][bisect_left(marks["after_claim"], at[id_]) - 1]
+        ends = (begun, committed, claimed, at[id_])
         for stage, (start, end) in zip(STAGES, pairwise(ends), strict=True):
             found.setdefault(stage, []).append((end - start) / 1e6)
         found.setdefault("submit to broker", []).append((at[id_] - begun) / 1e6)

@@ -93,7 +93,7 @@ def drained(run: Run, n: int, producer: Figures) -> Figures:
     last = run.read()
     at = sorted(moment for _, moment in run.stamps_at())
     low, high = n // 20, n - n // 20
-    left = n - first.orders
+    left = max(n - first.orders, 1)
     return {
         "per_s": (high - low) / (at[high] - at[low]) * 1e9,
         "idle_per_s": left / (last.at - first.at),

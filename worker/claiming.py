@@ -143,7 +143,6 @@ class Claims:
 
         What must not be sent (stale, canceled, halted) is ended here instead.
         """
-        reached("before_claim")
         closed = self.closed()
         baseline = [] if closed else self._baseline()
         now = utcnow()

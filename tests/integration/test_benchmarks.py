@@ -25,7 +25,7 @@ def house(monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
 
 
 def test_every_order_of_a_run_is_at_the_null_broker_once(house: House) -> None:
-    figures = through_a_worker(house, Entry("corro", CORRO, 50), "sqlite", 100, 10)
+    figures = through_a_worker(house, Entry("corro", CORRO, 100), "sqlite", 2000, 10)
     assert figures["per_s"] > 0
     assert 0 < figures["p50_ms"] <= figures["p99_ms"]
     assert 0 < figures["commits"] < 3, "a batch shares its commits"
