@@ -137,7 +137,7 @@ class Bell:
                 while self._line.can_read(0):  # an end of the line, too, can be read
                     self._line.read_response()
                     self._owed.popleft()
-            except redis.ConnectionError:  # it went away meanwhile: what it owes, the sweep finds
+            except (redis.ConnectionError, IndexError):  # it went away, or says more than it was asked
                 self._hang_up()
         if self._owed and time.monotonic() - self._owed[0] > ANSWER_S:
             raise redis.TimeoutError(f"the queue has not answered for {ANSWER_S} s")

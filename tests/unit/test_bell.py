@@ -266,6 +266,15 @@ def test_a_frozen_queue_is_noticed_and_costs_nothing(ringer: Bell, queue: redis.
     eventually(lambda: ringer.ring([RING]), what="the bell to ring again")
 
 
+def test_an_answer_that_nobody_asked_for_is_no_error_of_a_submit(ringer: Bell, queue: redis.Redis) -> None:
+    assert ringer.ring([RING])
+    eventually(lambda: queue.llen("orders.ibkr") == 1 and ringer._line.can_read(0))
+    ringer._owed.clear()
+    assert ringer.ring([RING])
+    ringer.close()
+    assert queue.llen("orders.ibkr") == 2
+
+
 def test_a_queue_that_was_restarted_is_rung_at_once(ringer: Bell, queue: redis.Redis, bare: Path) -> None:
     assert ringer.ring([RING])
     queue.shutdown(nosave=True)
