@@ -110,6 +110,39 @@ def _from_utc_text(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text + "+00:00")
 
 
+class Words(TypeDecorator[str]):
+    """Text in somebody else's words: what a broker says must never keep us from recording that it said it.
+
+    No database takes a lone surrogate, PostgreSQL takes no NUL and nothing longer than the column.
+    """
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, longest: int | None = None) -> None:
+        super().__init__()
+        self.longest = longest
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        """Be VARCHAR where there is a longest."""
+        return dialect.type_descriptor(String(self.longest) if self.longest else Text())
+
+    def bind_processor(self, dialect: Dialect) -> Any:
+        """Leave out what the database would refuse."""
+        return self._taken
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> None:
+        """Hand over what is there."""
+        return
+
+    def _taken(self, value: str | None) -> str | None:
+        if value is None:
+            return None
+        if "\0" in value or not value.isascii():
+            value = value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+        return value[: self.longest]
+
+
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -147,7 +180,7 @@ orders = Table(
     Column("filled_quantity", Money, nullable=False, default=Decimal(0)),
     Column("avg_fill_price", Money),
     #: Why it ended, or why it waits.
-    Column("reason", Text),
+    Column("reason", Words()),
     Column("body_hash", String(64), nullable=False),
     Column("cancel_requested_at", UtcTime),
     Column("cancel_sent_at", UtcTime),
@@ -179,8 +212,8 @@ attempts = Table(
     Column("broker_order_id", String(64)),
     Column("outcome", String(16), nullable=False),
     #: The broker's code and words, always kept.
-    Column("code", String(64)),
-    Column("message", Text),
+    Column("code", Words(64)),
+    Column("message", Words()),
     Column("worker", String(128), nullable=False),
     Column("started_at", UtcTime, nullable=False),
     #: When bytes could first leave; null on a broker that marks it means that nothing was sent.
@@ -240,7 +273,7 @@ order_events = Table(
     Column("kind", String(32), nullable=False),
     Column("from_status", String(24)),
     Column("to_status", String(24)),
-    Column("detail", Text),
+    Column("detail", Words()),
     Index("ix_order_events_client_order_id_id", "client_order_id", "id"),
     Index("ix_order_events_at", "at"),
 )
@@ -267,7 +300,7 @@ fetches = Table(
     Column("stored", Integer, nullable=False, default=0),
     Column("result", JSON(none_as_null=True)),
     #: What went wrong on the way, broker by broker; kept when another one has answered.
-    Column("error", Text),
+    Column("error", Words()),
     Column("worker", String(128)),
     Column("lease_until", UtcTime),
     #: Not to be claimed before this: a broker that asked for a pause gets it.
@@ -335,7 +368,7 @@ workers = Table(
     Column("pid", Integer, nullable=False),
     #: starting, ready, disconnected, stopped
     Column("state", String(16), nullable=False),
-    Column("detail", Text),
+    Column("detail", Words()),
     Column("started_at", UtcTime, nullable=False),
     Column("heartbeat_at", UtcTime, nullable=False),
     #: When the positions at this broker were last read completely.
@@ -360,7 +393,7 @@ halts = Table(
     Column("scope", String(32), primary_key=True),
     #: halt: nothing is sent; drain: this broker takes nothing new.
     Column("kind", String(8), primary_key=True),
-    Column("reason", Text),
+    Column("reason", Words()),
     Column("by", String(128)),
     Column("at", UtcTime, nullable=False),
 )
@@ -384,7 +417,7 @@ external_orders = Table(
     Column("avg_fill_price", Money),
     #: In the words of `models.reports.BrokerStatus`; unknown where only executions tell of it.
     Column("status", String(24), nullable=False),
-    Column("raw_status", String(64)),
+    Column("raw_status", Words(64)),
     Column("submitted_at", UtcTime),
     Column("first_seen_at", UtcTime, nullable=False),
     Column("last_seen_at", UtcTime, nullable=False),
@@ -447,7 +480,7 @@ position_locks = Table(
     Column("since", UtcTime, nullable=False),
     #: When the broker's figure was last read.
     Column("read_at", UtcTime, nullable=False),
-    Column("note", Text),
+    Column("note", Words()),
 )
 
 #: The journal of baselines and locks. Append only.
@@ -463,6 +496,6 @@ position_events = Table(
     Column("expected", Money),
     Column("found", Money),
     Column("by", String(128)),
-    Column("reason", Text),
+    Column("reason", Words()),
     Index("ix_position_events_broker_symbol", "broker", "symbol"),
 )

@@ -26,6 +26,7 @@ from models.reports import OrderReport
 from models.settings import Settings
 from models.vocabulary import OPEN
 from producers.bell import Bell
+from worker.apart import apart
 from worker.brokers.base import BrokerInterface, Ticket
 from worker.claiming import Claimed, Claims, Which, overdue, these
 from worker.clock import Stopwatch, utcnow
@@ -205,14 +206,15 @@ class Execution:
         patience = Stopwatch()
         while True:
             try:
-                after = self._record(answers)
+                done = apart(self._record, answers, "answer_not_recorded")
                 break
             except DatabaseUnavailable as error:
                 log.error("answer_not_recorded", orders=[c.id for c, _ in answers], error=str(error))
                 if patience.age() > _RECORD_PATIENCE_S:
                     return  # the attempts stay `sending`; reconciliation will ask the broker
                 time.sleep(0.5)
-        self.finish(after)
+        for after in done:
+            self.finish(after)
 
     def _record(self, answers: Sequence[tuple[Claimed, Answer]]) -> Aftermath:
         after, kept = Aftermath(), {c.id: c.entry for c, _ in answers}

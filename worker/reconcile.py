@@ -33,6 +33,7 @@ from models.reports import Ambiguous, FillReport, Found, Missing, OrderReport, R
 from models.settings import Settings
 from models.tables import attempts, fills, orders, position_ledgers, workers
 from models.vocabulary import LIVE, Outcome, Status
+from worker.apart import apart
 from worker.brokers.base import AbsenceRule, BrokerInterface, OrderRef
 from worker.clock import StepWatch, utcnow
 from worker.execution import Execution
@@ -341,11 +342,12 @@ class Reconciler:
 
     def apply(self, reports: Sequence[Report]) -> None:
         """Apply what was read in one transaction and do what follows."""
-        if not reports:
-            return
+        for after in apart(self._apply, reports, "report_not_applied") if reports else ():
+            self.execution.finish(after)
+
+    def _apply(self, reports: Sequence[Report]) -> Aftermath:
         with self.database.write() as connection:
-            after = self.recorder.updates(connection, reports, utcnow(), infer=True)
-        self.execution.finish(after)
+            return self.recorder.updates(connection, reports, utcnow(), infer=True)
 
     def live(self, connection: Connection, *which: Any) -> list[OrderRef]:
         """Return the orders that are live at this broker in our books; `which` narrows them.

@@ -248,6 +248,7 @@ class Recorder:
         worth = sum((f["quantity"] * f["price"] for f in entry.fills_of(attempt_no)), _ZERO)
         total = (report.avg_fill_price or _ZERO) * report.filled_quantity
         price = (total - worth) / missing if report.avg_fill_price else entry.order["limit_price"] or _ZERO
+        ours = entry.attempts[attempt_no]["broker_client_order_id"]  # a broker may begin its own numbers anew
         gaps = entry.gaps(attempt_no, report.filled_quantity)
         if sum(high - low for low, high in gaps) != missing:  # executions without cumulative counts: the end is as good
             gaps = [(booked, report.filled_quantity)]
@@ -255,7 +256,7 @@ class Recorder:
             entry.fill(
                 attempt_no,
                 FillReport(
-                    execution_id=f"{INFERRED}{report.broker_order_id}:{high.normalize():f}",
+                    execution_id=f"{INFERRED}{ours}:{high.normalize():f}",
                     quantity=high - low,
                     price=round(price, 6),
                     filled_at=report.updated_at or entry.now,

@@ -30,7 +30,7 @@ class NullCall:
     def place(self, client_order_id: str) -> str:
         """Take an order; returns the broker's id of it."""
         os.write(self._file, _STAMP.pack(client_order_id.encode(), time.monotonic_ns()))
-        return "N" + client_order_id[:8]
+        return "N" + client_order_id
 
 
 def stamps(path: str | Path) -> list[tuple[str, int]]:

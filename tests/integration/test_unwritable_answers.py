@@ -1,0 +1,112 @@
+"""What a broker says that the record cannot take: it must not cost the answers that came with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from models.book import INFERRED
+from models.database import Database, upgrade
+from models.errors import OrderRejected
+from models.intake import Intake
+from models.messages import OrderRequest
+from models.reports import BrokerStatus, FillReport, OrderReport
+from models.settings import BrokerSettings, Settings
+from models.tables import attempts, fills, orders
+from producers.bell import Bell
+from tests.property.ledger import Ledger, Seat
+from worker.claiming import Claimed, these
+from worker.clock import utcnow
+from worker.execution import Execution
+from worker.health import Identity
+from worker.reconcile import Reconciler
+
+D = Decimal
+
+
+class Desk:
+    """One broker's code over a database, and three orders that are on their way to it."""
+
+    def __init__(self, database: Database, broker: str = "ibkr") -> None:
+        settings = Settings.model_construct(brokers={broker: BrokerSettings(adapter="model")})
+        seat = Seat(Ledger(broker, "keeps", SimpleNamespace(now=utcnow)), lambda _name: None, lambda _ticket: None)
+        seat.connect()
+        self.database = database
+        self.execution = Execution(settings, database, seat, "worker", Bell(settings))
+        self.reconciler = Reconciler(settings, database, seat, self.execution, Identity(broker))
+        wanted = [OrderRequest(symbol="KO", side="buy", quantity=5, route=[broker]) for _ in range(3)]
+        Intake(settings, database).record(wanted)
+        self.ids = [request.client_order_id for request in wanted]
+        by_id = {claimed.id: claimed for claimed in self.execution.claims.claim(these(self.ids))}
+        self.claimed: list[Claimed] = [by_id[i] for i in self.ids]
+
+    def orders(self) -> dict[str, Any]:
+        with self.database.read() as connection:
+            found = {row["client_order_id"]: row for row in connection.execute(select(orders)).mappings()}
+        return {str(self.ids.index(i)): found[i] for i in self.ids}
+
+    def outcomes(self) -> list[tuple[str, str]]:
+        with self.database.read() as connection:
+            tries = {row["client_order_id"]: row for row in connection.execute(select(attempts)).mappings()}
+        return [(row["status"], tries[row["client_order_id"]]["outcome"]) for row in self.orders().values()]
+
+    def executions(self) -> list[str]:
+        with self.database.read() as connection:
+            return sorted(connection.execute(select(fills.c.execution_id)).scalars())
+
+
+@pytest.fixture
+def desk(database_url: str | None, request: pytest.FixtureRequest) -> Iterator[Desk]:
+    home = request.getfixturevalue("tmp_path")
+    database = Database(request.getfixturevalue("postgres").fresh() if database_url else f"sqlite:///{home / 'c.db'}")
+    upgrade(database)
+    yield Desk(database)
+    database.close()
+
+
+def filled(claimed: Claimed, number: str, *executions: str) -> OrderReport:
+    """The order filled at once, with these executions, or only as a total."""
+    quantity = D(5)
+    return OrderReport(
+        broker_order_id=number, status=BrokerStatus.FILLED, filled_quantity=quantity, avg_fill_price=D(100),
+        broker_client_order_id=claimed.broker_client_order_id,
+        fills=tuple(
+            FillReport(execution_id=one, quantity=quantity / len(executions), price=D(100), filled_at=utcnow())
+            for one in executions
+        ),
+    )  # fmt: skip
+
+
+def test_an_execution_id_that_comes_twice_costs_its_own_answer_only(desk: Desk) -> None:
+    """Three answers in one commit; the second's execution is the first's by its id, so it cannot be booked."""
+    names = ("a", "a", "b")
+    desk.execution.record((c, filled(c, str(n), names[n])) for n, c in enumerate(desk.claimed))
+    assert desk.outcomes() == [("filled", "accepted"), ("submitted", "sending"), ("filled", "accepted")]
+    assert desk.executions() == ["a", "b"]
+
+
+def test_a_report_that_cannot_be_applied_keeps_no_other_from_it(desk: Desk) -> None:
+    """A leader reads them all at once after a connect; its broker would stay closed for new orders."""
+    names = ("a", "a", "b")
+    desk.reconciler.apply([filled(c, str(n), names[n]) for n, c in enumerate(desk.claimed)])
+    assert desk.outcomes() == [("filled", "accepted"), ("submitted", "sending"), ("filled", "accepted")]
+
+
+def test_order_numbers_that_begin_anew_are_no_conflict(desk: Desk) -> None:
+    """Where only a total tells of the fill, it is named by our id of the order, which is never used again."""
+    desk.execution.record((c, filled(c, "7")) for c in desk.claimed)
+    assert desk.outcomes() == [("filled", "accepted")] * 3
+    assert desk.executions() == sorted(f"{INFERRED}{i}:5" for i in desk.ids)
+
+
+@pytest.mark.parametrize("words", ["no\0money", "no \ud800 money", "n" * 5000])
+def test_whatever_a_broker_says_its_no_is_recorded(desk: Desk, words: str) -> None:
+    no = OrderRejected(words, broker="ibkr", code=words)
+    desk.execution.record((c, no) for c in desk.claimed)
+    assert desk.outcomes() == [("rejected", "refused")] * 3
+    assert all("n" in row["reason"] for row in desk.orders().values())

@@ -1,0 +1,40 @@
+"""Many at once, and where that fails each alone: one that cannot be written holds back no other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import structlog
+
+from models.errors import CorroError
+
+log = structlog.get_logger()
+Item = TypeVar("Item")
+Done = TypeVar("Done")
+
+
+def apart(work: Callable[[Sequence[Item]], Done], items: Sequence[Item], event: str) -> list[Done]:
+    """Do a work for all of them; where the record refuses that, do it for each, and say which it refuses.
+
+    Args:
+        work: all or nothing: where it fails it has done nothing.
+        items: in the order in which they are to be done.
+        event: what the log calls an item that cannot be done.
+
+    Returns:
+        What the work returned, once for all or once for each that could be done.
+
+    Raises:
+        CorroError: from the work, as it is: an outage is no fault of any item.
+    """
+    try:
+        return [work(items)]
+    except CorroError:
+        raise
+    except Exception:
+        if len(items) == 1:
+            log.exception(event, item=repr(items[0])[:500])
+            return []
+        log.warning(event, items=len(items), hint="one of them cannot be written: each is tried alone")
+    return [done for item in items for done in apart(work, [item], event)]
