@@ -13,13 +13,13 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, exists, insert, select
+from sqlalchemy import Connection, insert, select
 
 from models.database import Database
 from models.errors import IdempotencyConflict, InvalidOrder
 from models.messages import OrderRequest, denied_id, is_id, utcnow
 from models.settings import Settings
-from models.statements import Query, among, insert_many, insert_new
+from models.statements import Query, among, insert_new, together
 from models.tables import order_events, orders
 from models.vocabulary import OrderType, Side, Status, TimeInForce
 
@@ -189,33 +189,24 @@ class Intake:
 
 def _insert(connection: Connection, rows: Sequence[dict[str, Any]]) -> int:
     """Insert the rows whose id is new, with their first event; returns how many were new."""
-    count = insert_new(connection, orders, rows)
-    new = rows if count == len(rows) else _without_event(connection, rows)
-    insert_many(
-        connection,
-        order_events,
-        [
-            {
-                "client_order_id": row["client_order_id"],
-                "at": row["updated_at"],
-                "kind": row["status"],
-                "from_status": None,
-                "to_status": row["status"],
-                "detail": row["reason"] or f"for {row['broker']}",
-            }
-            for row in new
-        ],
-    )
-    return count
-
-
-def _without_event(connection: Connection, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return those of some rows that were inserted just now, each id once: nobody else leaves one without an event."""
-    first = {row["client_order_id"]: row for row in reversed(rows)}
-    o = orders.c
-    told = exists().where(order_events.c.client_order_id == o.client_order_id)
-    query = select(o.client_order_id).where(o.client_order_id.in_(list(first)), ~told)
-    return [first[id_] for id_ in connection.execute(query).scalars()]
+    first: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        first.setdefault(row["client_order_id"], row)
+    events = [
+        {
+            "client_order_id": row["client_order_id"],
+            "at": row["updated_at"],
+            "kind": row["status"],
+            "from_status": None,
+            "to_status": row["status"],
+            "detail": row["reason"] or f"for {row['broker']}",
+        }
+        for row in first.values()
+    ]
+    with together(connection):
+        new = insert_new(connection, orders, rows)
+        insert_new(connection, order_events, events, by="client_order_id")  # only a new order has none yet
+    return sum(cursor.rowcount for cursor in new)
 
 
 def _stored(connection: Connection, ids: Sequence[str]) -> dict[str, dict[str, Any]]:

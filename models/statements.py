@@ -12,7 +12,21 @@ from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ARRAY, JSON, Connection, Select, Table, Text, bindparam, cast, column, func, select, update
+from sqlalchemy import (
+    ARRAY,
+    JSON,
+    Connection,
+    Select,
+    Table,
+    Text,
+    bindparam,
+    cast,
+    column,
+    exists,
+    func,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.compiler import compiles
@@ -36,15 +50,17 @@ def upsert(connection: Connection, table: Table) -> Any:
 def insert_many(connection: Connection, table: Table, rows: Iterable[Row]) -> None:
     """Insert rows; each may leave out columns that may be null."""
     for names, alike in _by(tuple, rows):
-        _insertion(table, names, False, connection.dialect).run(connection, alike)
+        _insertion(table, names, None, connection.dialect).run(connection, alike)
 
 
-def insert_new(connection: Connection, table: Table, rows: Iterable[Row]) -> int:
-    """Insert those rows whose primary key is new; returns how many were."""
-    groups = _by(tuple, rows)
-    with together(connection):
-        ran = [_insertion(table, names, True, connection.dialect).run(connection, alike) for names, alike in groups]
-    return sum(cursor.rowcount for cursor in ran)
+def insert_new(connection: Connection, table: Table, rows: Iterable[Row], *, by: str | None = None) -> list[Any]:
+    """Insert those rows that are new: whose primary key is, or whose value in the column `by`.
+
+    Returns:
+        The cursors: once the statements have been answered, their `rowcount` says how many rows were new.
+    """
+    dialect, new = connection.dialect, by or _PRIMARY
+    return [_insertion(table, names, new, dialect).run(connection, alike) for names, alike in _by(tuple, rows)]
 
 
 def update_many(connection: Connection, table: Table, changes: Iterable[Change]) -> None:
@@ -62,6 +78,14 @@ def together(connection: Connection) -> Iterator[None]:
         yield
 
 
+def _with_begin(connection: Connection) -> Any:
+    """Spare PostgreSQL's BEGIN a round trip of its own, where it is still to come."""
+    driver: Any = connection.connection.driver_connection
+    if connection.dialect.name != "postgresql" or driver.autocommit or driver.info.transaction_status:
+        return nullcontext()
+    return driver.pipeline()
+
+
 def _by(kind: Callable[[Any], Any], items: Iterable[Any]) -> Iterable[tuple[Any, list[Any]]]:
     groups: dict[Any, list[Any]] = {}
     for item in items:
@@ -71,19 +95,28 @@ def _by(kind: Callable[[Any], Any], items: Iterable[Any]) -> Iterable[tuple[Any,
 
 #: Distinguishes the old value of a key's column from its new one; no column's name begins so.
 _KEY = "key_"
+#: Stands for the primary key where a column that has to be new is asked for.
+_PRIMARY = "primary key"
 
 
 @lru_cache(maxsize=256)
-def _insertion(table: Table, names: tuple[str, ...], only_new: bool, dialect: Dialect) -> _Prepared:
+def _insertion(table: Table, names: tuple[str, ...], new: str | None, dialect: Dialect) -> _Prepared:
     kind: Any = postgresql if dialect.name == "postgresql" else sqlite
 
-    def put(values: Any = None) -> Any:
-        statement = kind.insert(table)
-        statement = statement if values is None else statement.from_select(names, values, include_defaults=False)
-        return statement.on_conflict_do_nothing(index_elements=list(table.primary_key)) if only_new else statement
+    by = None if new == _PRIMARY else new
 
-    given = _given({name: table.c[name] for name in names})
-    return _Prepared(put(), dialect, names, put(select(*given.c)))
+    def put(given: Any) -> Any:
+        statement = kind.insert(table)
+        if by or given is not one:
+            values = select(*(given[name] for name in names))
+            values = values.where(~exists().where(table.c[by] == given[by])) if by else values
+            statement = statement.from_select(names, values, include_defaults=False)
+        keys = list(table.primary_key)
+        return statement.on_conflict_do_nothing(index_elements=keys) if new == _PRIMARY else statement
+
+    columns = {name: table.c[name] for name in names}
+    one = {name: bindparam(name, type_=column.type) for name, column in columns.items()}
+    return _Prepared(put(one), dialect, names, put(_given(columns).c))
 
 
 @lru_cache(maxsize=256)
@@ -126,7 +159,8 @@ class Query:
         prepared = known[0] if known else _Prepared(self.statement, dialect, tuple(values))
         cursor = connection.connection.cursor()
         try:
-            cursor.execute(prepared.text, prepared.values(values))
+            with _with_begin(connection):
+                cursor.execute(prepared.text, prepared.values(values))
             if known is None:
                 known = self._known[dialect.name] = (prepared, self._conversions(dialect, cursor.description))
             names, found = self._names, []

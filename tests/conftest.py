@@ -8,8 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.kit import Postgres, World
+
+#: How quickly examples are made says something of the machine, nothing of corro.
+settings.register_profile("corro", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("corro")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, bindparam, or_, select, update
+from sqlalchemy import Connection, bindparam, exists, or_, select, update
 
 from models.book import Book, Entry, Row
 from models.database import Database
@@ -24,7 +24,7 @@ from models.messages import MAX_BATCH, OrderRequest
 from models.points import reached
 from models.settings import TimingSettings
 from models.statements import Query, among, unindexed
-from models.tables import attempts, halts, orders
+from models.tables import attempts, halts, orders, position_locks
 from models.vocabulary import Outcome, Status
 from worker.brokers.base import BrokerInterface
 from worker.clock import utcnow
@@ -44,9 +44,14 @@ def _waiting(found_by: Callable[[Any], Any] = lambda column: column) -> Any:
     return mine & (_o.available_at <= bindparam("now"))
 
 
+#: A halt or drain is in force; a position is locked. Asked with the orders: for most claims the answer is no, twice.
+_STOPPED = exists().where(halts.c.scope.in_(["*", bindparam("broker")])).label("stopped")
+_LOCKED = exists().where(position_locks.c.broker == bindparam("broker")).label("locked")
+
+
 def _claimable(*which: Any) -> Query:
     """The oldest first, leaving out what another claim holds just now."""
-    oldest_first = select(orders).where(*which).order_by(_o.available_at, _o.client_order_id)
+    oldest_first = select(orders, _STOPPED, _LOCKED).where(*which).order_by(_o.available_at, _o.client_order_id)
     return Query(oldest_first.limit(MAX_BATCH).with_for_update(skip_locked=True))
 
 
@@ -146,15 +151,18 @@ class Claims:
         closed = self.closed()
         baseline = [] if closed else self._baseline()
         now = utcnow()
+        after, claimed = Aftermath(), list[Claimed]()
         with self.database.write() as connection:
-            stops = stopped(connection, self.broker.name)
-            if stops:
-                claimed: list[Claimed] = []
-                after = self._turn_away(connection, which, stops, now)
+            rows = which.query.rows(connection, broker=self.broker.name, now=now, **which.values)
+            is_stopped, locked = ({row.pop(name) for row in rows} == {True} for name in ("stopped", "locked"))
+            book = Book.of(connection, rows, now)
+            if is_stopped and (stop := stopped(connection, self.broker.name)):
+                self._turn_away(book, stop, after)
             elif closed:
-                claimed, after = [], self._send_on(connection, which, closed, now)
+                self._send_on(book, closed, after)
             else:
-                claimed, after = self._take_all(connection, which, baseline, now)
+                claimed = self._take_all(book, Locks(connection, self.broker.name) if locked else None, baseline, after)
+            book.write()
         self.ring(after)
         reached("after_claim")
         return claimed
@@ -164,26 +172,22 @@ class Claims:
         with self.database.read() as connection:
             return bool(_IS_OVERDUE.rows(connection, broker=self.broker.name, now=utcnow(), **which.values))
 
-    def _take_all(
-        self, connection: Connection, which: Which, baseline: list[Row] | None, now: datetime
-    ) -> tuple[list[Claimed], Aftermath]:
-        book, after = self._book(connection, which, now), Aftermath()
-        alike = self._look_alikes(connection) if self.anonymous else {}
-        locks, claimed = Locks(connection, self.broker.name), []
+    def _take_all(self, book: Book, locks: Locks | None, baseline: list[Row] | None, after: Aftermath) -> list[Claimed]:
+        alike = self._look_alikes(book.connection) if self.anonymous else {}
+        claimed = []
         for entry in book.entries.values():
             if _has_ended(entry):
                 continue
             key = (entry.order["symbol"], entry.order["side"])
             if alike.get(key) == Outcome.SENDING:
                 continue  # its twin is on its way: stays queued until that is settled
-            if why := locks.refusal(entry.order) or self._why_not(key, alike, baseline):
+            if why := (locks and locks.refusal(entry.order)) or self._why_not(key, alike, baseline):
                 self._pass_on(book, entry, why, after)
                 continue
             claimed.append(self._begin(entry, [r["id"] for r in baseline or () if r["symbol"] == key[0]]))
             if self.anonymous:
                 alike[key] = Outcome.SENDING
-        book.write()
-        return claimed, after
+        return claimed
 
     def _why_not(
         self, key: tuple[str, str], alike: Mapping[tuple[str, str], str], baseline: list[Row] | None
@@ -207,10 +211,6 @@ class Claims:
         else:  # an attempt of its own, so that the history shows where it could not go
             number = self._begin(entry, []).attempt_no
             self.recorder.end(book, entry, number, error, after)
-
-    def _book(self, connection: Connection, which: Which, now: datetime) -> Book:
-        """Lock those that wait for this broker, the oldest first."""
-        return Book.of(connection, which.query.rows(connection, broker=self.broker.name, now=now, **which.values), now)
 
     def _begin(self, entry: Entry, baseline: list[str]) -> Claimed:
         number = entry.next_attempt
@@ -239,27 +239,21 @@ class Claims:
             return str(last["broker_client_order_id"])
         return attempt_id(entry.id, number, self.capabilities.client_order_id_length)
 
-    def _turn_away(self, connection: Connection, which: Which, stops: Row, now: datetime) -> Aftermath:
+    def _turn_away(self, book: Book, stop: Row, after: Aftermath) -> None:
         """Halted or draining: what waits for this broker goes on along its route; under a halt the rest is denied."""
-        book, after = self._book(connection, which, now), Aftermath()
         for entry in book.entries.values():
-            if stops["scope"] != "*":
-                error = NotSent(f"{self.broker.name} takes no orders: {stops['words']}", broker=self.broker.name)
+            if stop["scope"] != "*":
+                error = NotSent(f"{self.broker.name} takes no orders: {stop['words']}", broker=self.broker.name)
                 self.recorder.turn_away(book, entry, error, after)
-            if stops["kind"] == "halt" and entry.order["broker"] == self.broker.name:
-                entry.happen(Fact.DENIED, detail=f"halted: {stops['words']}")
-        book.write()
-        return after
+            if stop["kind"] == "halt" and entry.order["broker"] == self.broker.name:
+                entry.happen(Fact.DENIED, detail=f"halted: {stop['words']}")
 
-    def _send_on(self, connection: Connection, which: Which, closed: str, now: datetime) -> Aftermath:
+    def _send_on(self, book: Book, closed: str, after: Aftermath) -> None:
         """Not connected: orders go on along their routes at once; those that have nowhere else to go wait here."""
-        book, after = self._book(connection, which, now), Aftermath()
         error = NotConnected(f"{self.broker.name} is not connected: {closed}", broker=self.broker.name)
         for entry in book.entries.values():
             if not _has_ended(entry):
                 self._pass_on(book, entry, error, after)
-        book.write()
-        return after
 
     # -- BROKERS WITHOUT CLIENT ORDER IDS ---
     @property

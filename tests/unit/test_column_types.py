@@ -42,7 +42,9 @@ def money(draw: st.DrawFn) -> Decimal:
     return Decimal(digits).scaleb(-draw(st.integers(0, MAX_DECIMALS)))
 
 
-quick = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 
 
 @given(money())

@@ -160,7 +160,9 @@ _CALLS = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 8000)), max_s
 
 
 @given(_CALLS)
-@rounds(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@rounds(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_two_never_have_it_at_once(database: Database, calls: list[tuple[str, int]]) -> None:
     """Whoever asks whenever: between a grant and its end, no one else is granted it."""
     at, holder, end = NOW, "", NOW - timedelta(days=1)
