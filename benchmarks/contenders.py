@@ -320,14 +320,9 @@ class Run:
 
     # -- END ---
     def _end(self, process: subprocess.Popen[Any]) -> None:
-        """End a process and whatever it started."""
+        """End a process and whatever it started; all is recorded, so nobody is given time to say good-bye."""
         if process.stdin:
             process.stdin.close()
-        graceful = signal.SIGINT if self.contender.module == "huey_peer" else signal.SIGTERM
-        if process.poll() is None:
-            process.send_signal(graceful)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(5)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(5)

@@ -51,9 +51,9 @@ def measure(house: House, scale: Scale, database: str = "sqlite", entries: list[
     found: dict[str, list[Figures]] = {}
     for round_ in range(scale.of(3, 1)):
         for entry in rotated(entries or ENTRIES, round_):
-            n = scale.of(3000, 1000) if entry.contender.ours else scale.of(1500, 600)
-            n = scale.of(500, 200) if entry.contender.slow else n
-            figures = through_a_worker(house, entry, database, n, scale.of(200, 100))
+            n = scale.of(3000, 1000) if entry.contender.ours else scale.of(1200, 600)
+            n, pace = (scale.of(300, 200), 100) if entry.contender.slow else (n, scale.of(200, 100))
+            figures = through_a_worker(house, entry, database, n, pace)
             found.setdefault(entry.title, []).append(figures)
     return _part(found, database)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
+from weakref import proxy
 
 from sqlalchemy import Connection, select
 
@@ -48,7 +49,8 @@ _MARKS = Query(
 class Entry:
     """One order in the book, with its attempts."""
 
-    book: Book
+    #: Weak: entries outlive their book, and a circle of all of them would wait for the garbage collector.
+    book: Book = field(repr=False, compare=False)
     order: Row
     attempts: dict[int, Row] = field(default_factory=dict)
     known_fills: list[Row] | None = None
@@ -334,7 +336,7 @@ class Book:
             book = cls.of(connection, _ORDERS.rows(connection, ids=sorted(to_read)), now)
         for entry in untouched:
             tries = {number: dict(row) for number, row in entry.attempts.items()}
-            book.entries[entry.id] = Entry(book, dict(entry.order), tries)
+            book.entries[entry.id] = Entry(proxy(book), dict(entry.order), tries)
         return book
 
     @classmethod
@@ -342,7 +344,7 @@ class Book:
         """Open a book over the rows of orders that were just read, and locked."""
         book = cls(connection, now)
         for row in rows:
-            book.entries[row["client_order_id"]] = Entry(book, row)
+            book.entries[row["client_order_id"]] = Entry(proxy(book), row)
         if begun := [entry.id for entry in book.entries.values() if entry.order["attempt_no"]]:
             for attempt in _ATTEMPTS.rows(connection, ids=begun):
                 book.entries[attempt["client_order_id"]].attempts[attempt["attempt_no"]] = attempt

@@ -24,6 +24,8 @@ log = structlog.get_logger()
 PATIENCE_S = 5
 #: Pages of 4 kB that SQLite's log may grow by before a commit has to clear it away; workers do that beside the work.
 _WAL_PAGES = 10_000
+#: What each connection keeps of the file; a worker has several, and the system keeps the file too.
+_CACHE_KB = 1000
 #: PostgreSQL's word for it: a standby, or a primary that an operator or a full disk has made read-only.
 _READ_ONLY = "25006"
 _ADVISORY_LOCK = 0x636F72726F  # "corro"
@@ -161,6 +163,7 @@ def _sqlite_connect(connection: Any, _record: Any) -> None:
         "foreign_keys=ON",
         f"busy_timeout={PATIENCE_S * 1000}",
         f"wal_autocheckpoint={_WAL_PAGES}",
+        f"cache_size=-{_CACHE_KB}",
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()

@@ -19,7 +19,7 @@ from models.database import Database
 from models.errors import IdempotencyConflict, InvalidOrder
 from models.messages import OrderRequest, denied_id, is_id, utcnow
 from models.settings import Settings
-from models.statements import Query, among, insert_new, together
+from models.statements import Query, among, insert_many, insert_new, together
 from models.tables import order_events, orders
 from models.vocabulary import OrderType, Side, Status, TimeInForce
 
@@ -39,8 +39,8 @@ _ENUMS = {"side": Side, "order_type": OrderType, "time_in_force": TimeInForce}
 def row_of(request: OrderRequest, route: Sequence[str], now: datetime) -> dict[str, Any]:
     """Return the row of a new order, queued for the first broker on its route."""
     row: dict[str, Any] = {name: getattr(request, name) for name in _SAME_NAME}
-    row |= {name: str(row[name]) for name in _ENUMS}
-    return row | {
+    row.update((name, str(row[name])) for name in _ENUMS)
+    row |= {
         "status": str(Status.QUEUED),
         "route": list(route),
         "broker": route[0],
@@ -52,6 +52,7 @@ def row_of(request: OrderRequest, route: Sequence[str], now: datetime) -> dict[s
         "reason": None,
         "closed_at": None,
     }
+    return row
 
 
 def request_of(row: Mapping[Any, Any]) -> OrderRequest:
@@ -205,7 +206,10 @@ def _insert(connection: Connection, rows: Sequence[dict[str, Any]]) -> int:
     ]
     with together(connection):
         new = insert_new(connection, orders, rows)
-        insert_new(connection, order_events, events, by="client_order_id")  # only a new order has none yet
+        if sum(cursor.rowcount for cursor in new) == len(rows):  # PostgreSQL says so only at the block's end
+            insert_many(connection, order_events, events)
+        else:
+            insert_new(connection, order_events, events, by="client_order_id")
     return sum(cursor.rowcount for cursor in new)
 
 

@@ -11,7 +11,7 @@ import json
 import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import MAXYEAR, UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Literal, Self
 
@@ -24,6 +24,7 @@ from models.wire import plain as plain
 
 #: Seconds an order may wait in our queue before it is `expired`, unless it says otherwise.
 DEFAULT_EXPIRY_S = 60.0
+_DEFAULT_EXPIRY = timedelta(seconds=DEFAULT_EXPIRY_S)
 #: Orders in one `orders.submit` message.
 MAX_BATCH = 100
 #: SQLite's NUMERIC keeps 15 significant digits exactly, so no message carries more.
@@ -32,6 +33,8 @@ MAX_DECIMALS = 9
 
 # No blanks, commas or quotes (IB's orderRef cannot hold them); `~` separates the attempt number in ids we derive.
 _ID = re.compile(r"[A-Za-z0-9._:+/=@#!$%&()*?^|{}\[\]<>-]{1,64}")
+#: A number that is within the limits by its looks, unless it is zero.
+_SHORT = re.compile(r"[0-9]{1,6}(\.[0-9]{1,9})?", re.ASCII)
 _SYMBOL = re.compile(r"[A-Z0-9$^][A-Z0-9.\-/ ]{0,31}")
 
 
@@ -49,6 +52,10 @@ def _decimal(value: Any) -> Decimal:
 
 
 def _positive(value: Any) -> Decimal:
+    if type(value) is int and 0 < value < 10**MAX_DIGITS:
+        return Decimal(value)
+    if type(value) is str and _SHORT.fullmatch(value) and (short := Decimal(value)):
+        return short  # as nearly all are: no need to count its digits
     number = _decimal(value)
     if number <= 0:
         raise ValueError("must be greater than zero")
@@ -62,6 +69,8 @@ def _positive(value: Any) -> Decimal:
 
 
 def _aware(value: Any) -> datetime:
+    if type(value) is datetime and value.tzinfo is UTC and value.year < MAXYEAR:
+        return value
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value)
@@ -73,7 +82,7 @@ def _aware(value: Any) -> datetime:
         raise ValueError("must carry a time zone (UTC), such as 2026-01-05T14:30:00Z")
     try:
         moment = value.astimezone(UTC)
-        moment + timedelta(seconds=DEFAULT_EXPIRY_S)
+        moment + _DEFAULT_EXPIRY
     except OverflowError:
         raise ValueError("must be a time of this age") from None
     return moment
@@ -101,6 +110,11 @@ PRICES: dict[OrderType, frozenset[str]] = {
     OrderType.TRAILING_STOP: frozenset(),
 }
 _TRAILS = ("trail_amount", "trail_percent")
+#: The same at a glance: no limit_price, no stop_price, how many of the trails are missing.
+_MISSING = {
+    kind: ("limit_price" not in needed, "stop_price" not in needed, 1 if kind is OrderType.TRAILING_STOP else 2)
+    for kind, needed in PRICES.items()
+}
 
 
 class OrderRequest(BaseModel):
@@ -186,19 +200,24 @@ class OrderRequest(BaseModel):
     @classmethod
     def _expiry_defaults(cls, data: Any) -> Any:
         if isinstance(data, dict):
-            data = dict(data)
-            data["created_at"] = utcnow() if data.get("created_at") is None else data["created_at"]
-            if data.get("expires_at") is None:
-                try:
-                    data["expires_at"] = _aware(data["created_at"]) + timedelta(seconds=DEFAULT_EXPIRY_S)
-                except ValueError:
-                    data["expires_at"] = utcnow()  # created_at is reported by its own field
             # JSON null means "not given" for everything that has a default.
             data = {key: value for key, value in data.items() if value is not None}
+            if "created_at" not in data:
+                data["created_at"] = utcnow()
+            if "expires_at" not in data:
+                try:
+                    data["expires_at"] = _aware(data["created_at"]) + _DEFAULT_EXPIRY
+                except ValueError:
+                    data["expires_at"] = utcnow()  # created_at is reported by its own field
         return data
 
     @model_validator(mode="after")
     def _prices_fit_the_type(self) -> Self:
+        if self.expires_at <= self.created_at:
+            raise ValueError(f"expires_at: must be after created_at, was {self.expires_at.isoformat()}")
+        trails_missing = (self.trail_amount is None) + (self.trail_percent is None)
+        if (self.limit_price is None, self.stop_price is None, trails_missing) == _MISSING[self.order_type]:
+            return self
         needed = PRICES[self.order_type]
         for name in ("limit_price", "stop_price"):
             given = getattr(self, name)
@@ -209,11 +228,7 @@ class OrderRequest(BaseModel):
         trails = [name for name in _TRAILS if getattr(self, name) is not None]
         if self.order_type is OrderType.TRAILING_STOP and len(trails) != 1:
             raise ValueError(f"trail_amount: a trailing_stop order needs trail_amount or trail_percent, had {trails}")
-        if self.order_type is not OrderType.TRAILING_STOP and trails:
-            raise ValueError(f"{trails[0]}: only a trailing_stop order takes one")
-        if self.expires_at <= self.created_at:
-            raise ValueError(f"expires_at: must be after created_at, was {self.expires_at.isoformat()}")
-        return self
+        raise ValueError(f"{trails[0]}: only a trailing_stop order takes one")
 
     @property
     def body_hash(self) -> str:

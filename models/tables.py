@@ -56,9 +56,7 @@ class Money(TypeDecorator[Decimal]):
 
 
 def _number_text(value: Any) -> str | None:
-    if value is None:
-        return None
-    return format(value, "f") if isinstance(value, Decimal) else str(value)
+    return None if value is None else str(value)
 
 
 def _decimal(value: Any) -> Decimal | None:
@@ -100,10 +98,14 @@ def _utc(value: datetime | None) -> datetime | None:
     return value.astimezone(UTC)
 
 
+#: A time's text without +00:00 at its end.
+_NO_OFFSET = -6
+
+
 @lru_cache(maxsize=16)  # one transaction writes its own time again and again
 def _utc_text(value: datetime | None) -> str | None:
     utc = _utc(value)
-    return None if utc is None else utc.replace(tzinfo=None).isoformat(" ", "microseconds")
+    return None if utc is None else utc.isoformat(" ", "microseconds")[:_NO_OFFSET]
 
 
 def _from_utc_text(text: str | None) -> datetime | None:
