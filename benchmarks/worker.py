@@ -49,10 +49,10 @@ ENTRIES = [
 def measure(house: House, scale: Scale, database: str = "sqlite", entries: list[Entry] | None = None) -> Part:
     """Run every contender in turn, round after round."""
     found: dict[str, list[Figures]] = {}
-    for round_ in range(scale.of(3, 1)):
+    for round_ in range(scale.of(3 if database == "sqlite" else 2, 1)):
         for entry in rotated(entries or ENTRIES, round_):
-            n = scale.of(3000, 1000) if entry.contender.ours else scale.of(1200, 600)
-            n, pace = (scale.of(300, 200), 100) if entry.contender.slow else (n, scale.of(200, 100))
+            n = scale.of(3000, 1000) if entry.contender.ours else scale.of(800, 600)
+            n, pace = (scale.of(200, 150), 100) if entry.contender.slow else (n, scale.of(200, 100))
             figures = through_a_worker(house, entry, database, n, pace)
             found.setdefault(entry.title, []).append(figures)
     return _part(found, database)
