@@ -6,6 +6,7 @@ logged and leaves a worker without a connection; a step that the *pool* requires
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import sys
 from typing import Any
@@ -17,6 +18,10 @@ from celery.worker.components import Pool
 from models.errors import ConfigurationError, CorroError
 from models.settings import load_settings
 from worker.engine import Engine
+
+#: As in glibc's malloc.h, mallopt(3).
+_M_ARENA_MAX = -8
+_ARENAS = 2
 
 _engine: Engine | None = None
 
@@ -58,6 +63,7 @@ class EngineStep(bootsteps.StartStopStep):
         """Start the engine; a worker that is misconfigured exits instead of consuming orders it cannot send."""
         global _engine
         try:
+            _share_memory()
             _engine = Engine(load_settings(), broker_of(parent.app.amqp.queues.consume_from))
             _engine.start()
             _spare_the_collector()
@@ -83,6 +89,16 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+
+
+def _share_memory() -> None:
+    """Have threads share glibc's arenas: with one for each a worker keeps more memory, and frees less of it.
+
+    The interpreter lock leaves nothing to gain from many. Other C libraries have no such setting.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, _ARENAS)
 
 
 def bind(app: Celery) -> None:
