@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
@@ -52,6 +53,14 @@ class Scale:
     """
 
     quick: bool = False
+
+    def rounds(self, least: int, most: int, seconds: float) -> Iterator[int]:
+        """Count rounds: as many as fit into so many seconds, so that a busy machine takes no longer than a calm one."""
+        began = time.monotonic()
+        for round_ in range(1 if self.quick else most):
+            if round_ >= least and (time.monotonic() - began) * (round_ + 1) / round_ > seconds:
+                return
+            yield round_
 
     def of(self, full: int, quick: int) -> int:
         """Choose."""

@@ -18,7 +18,7 @@ def measure(house: House, scale: Scale) -> Part:
     entries = [Entry("corro, single submits", CORRO), Entry("corro, submit_many", CORRO, 1000)]
     entries.append(Entry(PEERS_OF["huey"][1].title, PEERS_OF["huey"][1]))
     found: dict[str, dict[str, list[float]]] = {}
-    for round_ in range(scale.of(2, 1)):
+    for round_ in scale.rounds(1, 3, 150.0):
         for database in ("sqlite", "postgresql"):
             for entry in rotated(entries[: scale.of(3, 2)], round_):
                 for workers in rotated(list(WORKERS), round_):

@@ -18,6 +18,8 @@ WORDS = """\
 One worker process each, eight sends at once, the null broker: it accepts at once and notes the moment. A backlog is
 drained, then 100 orders a second are submitted and the time from before the call to the broker is taken."""
 PER_S = 100
+#: How long all rounds together may take, unless two take longer.
+_SECONDS = 240.0
 #: The producer's first orders, not measured.
 _WARM = 20
 NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
@@ -49,7 +51,7 @@ ENTRIES = [
 def measure(house: House, scale: Scale, database: str = "sqlite", entries: list[Entry] | None = None) -> Part:
     """Run every contender in turn, round after round."""
     found: dict[str, list[Figures]] = {}
-    for round_ in range(scale.of(3 if database == "sqlite" else 2, 1)):
+    for round_ in scale.rounds(2, 5, _SECONDS):
         for entry in rotated(entries or ENTRIES, round_):
             n = scale.of(3000, 1000) if entry.contender.ours else scale.of(800, 600)
             n, pace = (scale.of(200, 150), 100) if entry.contender.slow else (n, scale.of(200, 100))
