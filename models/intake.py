@@ -38,8 +38,10 @@ _ENUMS = {"side": Side, "order_type": OrderType, "time_in_force": TimeInForce}
 
 def row_of(request: OrderRequest, route: Sequence[str], now: datetime) -> dict[str, Any]:
     """Return the row of a new order, queued for the first broker on its route."""
-    row: dict[str, Any] = {name: getattr(request, name) for name in _SAME_NAME}
-    row.update((name, str(row[name])) for name in _ENUMS)
+    given = vars(request)
+    row: dict[str, Any] = {name: given[name] for name in _SAME_NAME}
+    for name in _ENUMS:
+        row[name] = str(row[name])
     row |= {
         "status": str(Status.QUEUED),
         "route": list(route),

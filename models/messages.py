@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import MAXYEAR, UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
+from operator import itemgetter
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -237,7 +238,7 @@ class OrderRequest(BaseModel):
         Times and route are left out: a repeated call has a new `created_at`, and the route says where, not what.
         """
         tags = sorted(self.tags.items()) if isinstance(self.tags, dict) else self.tags
-        return hashlib.sha256(dumps([tags, *(getattr(self, name) for name in _BODY)])).hexdigest()
+        return hashlib.sha256(dumps([tags, *_body(vars(self))])).hexdigest()
 
     def to_wire(self) -> dict[str, Any]:
         """Return the order object as it travels: decimal strings, ISO times, JSON types only."""
@@ -248,6 +249,7 @@ _BODY = (
     "symbol", "side", "quantity", "order_type", "limit_price", "stop_price", "trail_amount", "trail_percent",
     "time_in_force", "extended_hours", "strategy",
 )  # fmt: skip
+_body = itemgetter(*_BODY)
 
 
 def _wire(value: Any) -> Any:

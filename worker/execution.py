@@ -7,6 +7,7 @@ order. A process that dies in between leaves an attempt `sending`, which reconci
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -104,14 +105,14 @@ class Execution:
         """Claim and execute these orders; returns those that were claimed."""
         if not ids:
             return []
-        return self._rounds(these(ids))
+        return self._rounds(these(ids), len(ids))
 
     def sweep(self) -> list[str]:
         """Claim and execute what has waited too long for its message, or whose pause is over; returns their ids."""
         which = overdue(self.timing.sweep_after)
         return self._rounds(which) if self.claims.is_overdue(which) else []
 
-    def _rounds(self, which: Which) -> list[str]:
+    def _rounds(self, which: Which, most: float = math.inf) -> list[str]:
         done: list[str] = []
         more = True
         while more and self.may_claim():  # what is not claimed now, the sweep finds later
@@ -120,7 +121,8 @@ class Execution:
             done += [c.id for c in claimed]
             self.send(claimed, watch)
             # A full batch has left some behind; so has a broker where look-alikes go one after the other.
-            more = len(claimed) == MAX_BATCH or (self.claims.anonymous and bool(claimed))
+            full = len(claimed) == MAX_BATCH and len(done) < most
+            more = full or (self.claims.anonymous and bool(claimed))
         return done
 
     # -- CANCEL ---

@@ -198,6 +198,8 @@ class Process:
         settings, database = world.settings, world.database
         self.seat = Seat(ledger, point, world.on_wire)
         self.execution = Execution(settings, database, self.seat, self.me.name, world, self._strays)  # type: ignore[arg-type]
+        # A send that is slow for as long as the test wants must not hold up the thread of the test.
+        self.execution._lines = threading.BoundedSemaphore(1_000)
         self.reconciler = Reconciler(settings, database, self.seat, self.execution, self.me)
         self.cancels = Cancels(database, self.seat, self.reconciler)
         self.replacements = Replacements(database, self.seat, self.me.name, self.execution, self.cancels)
