@@ -17,8 +17,8 @@ from worker.sandbox.control import SandboxControl
 
 WORDS = """\
 Submit until filled, as the strategy sees it, which looks every 5 to 100 ms; the sandbox fills after 20 ms. Route ibkr,
-alpaca. No peer is beside it: none has a backup. The dead worker is the slowest on purpose: its silence has to last 10 s
-before anybody believes it."""
+alpaca. No peer is beside it: none has a backup. Two are slow on purpose: a refusal by IB is given half a second in which
+the order may still show itself alive, and a worker's silence has to last 10 s before anybody believes that it is dead."""
 _ROUTE = ("ibkr", "alpaca")
 
 
@@ -60,7 +60,7 @@ class Stage:
             return self.order(*_ROUTE)
         finally:
             self.control.clear_faults()
-            self.fleet.wait_ready()
+            self.undisturbed()  # waits until the line is up again, which no measurement shall
 
     def worker_killed(self) -> float:
         """The primary's only worker is killed a moment before."""
