@@ -17,8 +17,8 @@ from worker.sandbox.control import SandboxControl
 
 WORDS = """\
 Submit until filled, as the strategy sees it, which looks every 5 to 100 ms; the sandbox fills after 20 ms. Route ibkr,
-alpaca. No peer is beside it: none has a backup. Two are slow on purpose: a refusal by IB is given half a second in which
-the order may still show itself alive, and a worker's silence has to last 10 s before anybody believes that it is dead."""
+alpaca. No peer is beside it: none has a backup. Two are slow on purpose: a refusal by IB is given half a second, in
+which the order may still show itself alive; a worker has to be silent for 10 s before anybody believes it dead."""
 _ROUTE = ("ibkr", "alpaca")
 
 
