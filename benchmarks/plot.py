@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
@@ -27,13 +28,13 @@ def draw(figures: Mapping[str, Mapping[str, Any]], path: Path) -> bool:
     cost = {title: median(one["p50"]) for title, one in submit.items()}
     figure, axes = plt.subplots(3, 1, figsize=(8, 11), height_ratios=[len(pace), len(late), len(cost)])
     _bars(axes[0], pace, "orders/s through one worker, SQLite (more is better)")
-    _bars(
-        axes[1], {t: p99 for t, (_, p99) in late.items()}, "submit to broker at 100/s, ms: p50 filled, p99 pale", 0.35
-    )
+    words = "submit to broker at 100/s, ms (less is better; pale: p99)"
+    _bars(axes[1], {t: p99 for t, (_, p99) in late.items()}, words, 0.35)
     _bars(axes[1], {t: p50 for t, (p50, _) in late.items()}, None)
-    _bars(axes[2], cost, "cost of one order in the strategy's process, µs (less is better)")
-    for axis in axes[1:]:
+    _bars(axes[2], cost, "an order in the strategy's process, µs (less is better)")
+    for axis, least in ((axes[1], min(p50 for p50, _ in late.values())), (axes[2], min(cost.values()))):
         axis.set_xscale("log")
+        axis.set_xlim(left=10 ** math.floor(math.log10(least)))
     figure.legend(handles=[Patch(color=c, label=name) for name, c in _COLOURS.items()], loc="lower center", ncol=4)
     figure.tight_layout(rect=(0, 0.03, 1, 1))
     figure.savefig(path, metadata={"Date": None})
