@@ -19,7 +19,7 @@ up: $(VENV)/.runtime ## Bring everything up until Ctrl-C, for `corro submit` in 
 	@$(BIN)/corro up
 
 test: $(VENV)/.dev $(CLIENTS) ## Run the tests: unit, contract, integration, chaos, other clients; SQLite and PostgreSQL
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.dev ## Lint, types, layers, migrations
 	@$(BIN)/ruff check .
