@@ -33,8 +33,9 @@ bare Celery has none. Each costs what *one durable commit* says at the top, on P
 its server instead. Writing and reading the message for less than Celery does makes up for one of them, not for both.
 The claim could go without a commit only if a crash behind it might double the order.
 
-**No later at p99.** It is the disk's: whoever commits twice on the way meets its slow commits twice, and the p99 of a
-single one stands at the top too. Celery's own row is written after the broker was called, so nobody waits for it.
+**No later at p99.** It is the disk's. An order commits three times, two of them on its way; SQLite has one writer, so a
+slow commit (the p99 of a single one stands at the top) also holds up the orders behind it. Celery's row is committed
+once, after the broker was called: nobody waits for it.
 
 **PostgreSQL: a submit for the price of an apply_async, a submit_many for a tenth.** Its server is another process, and
 a durable submit is at least two round trips to it, one of them with a write through to the disk. The plain driver,
