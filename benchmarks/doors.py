@@ -31,7 +31,7 @@ def measure(house: House, scale: Scale) -> Part:
     for round_ in range(scale.of(2, 1)):
         for wait_ms in WAITS_MS:
             for entry in rotated(entries, round_):
-                pace = _pace(house, entry, wait_ms, scale.of(300, 200))
+                pace = _pace(house, entry, wait_ms, scale.of(250, 200))
                 found.setdefault(entry.title, {}).setdefault(f"{wait_ms} ms", []).append(pace)
     base = found[CELERY.title]
     rows = [
