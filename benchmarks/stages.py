@@ -7,6 +7,7 @@ import pstats
 import sys
 import time
 from bisect import bisect_left
+from collections.abc import Callable
 from itertools import pairwise
 from statistics import median
 
@@ -15,18 +16,18 @@ from benchmarks.house import House
 from benchmarks.null.null_call import moments
 from benchmarks.report import Part, Scale, Table, percentile
 from benchmarks.worker import NAMES, PER_S
-from models.database import Database
-from models.intake import Intake
 from models.messages import OrderRequest
 from models.settings import load_settings
 from producers.bell import Bell
+from producers.client import OrderClient
 from worker import brokers
 from worker.execution import Execution
 
 WORDS = """\
-The first table follows single orders at 100 a second through corro, by the marks that its code has for crash tests
-(models/points.py). Between two of them everything is cold: producer, queue and worker have slept. The second table is
-a worker's code alone, without Celery and queue: cProfile over claim, send and record of batches of 100."""
+The first tables follow single orders at 100 a second through corro, by the marks that its code has for crash tests
+(models/points.py). Between two of them everything is cold: producer, queue and worker have slept. The last two are code
+alone, by cProfile: the strategy's, submit_many of 1,000, orders built and rung for; and the worker's without Celery and
+queue, claim, send and record of batches of 100."""
 #: From before the strategy builds the order to the broker's call.
 STAGES = (
     "build the order, commit its row",
@@ -34,6 +35,7 @@ STAGES = (
     "send, to the broker's call",
 )
 _WARM = 20
+_COLUMNS = ["what", "share", "us per order"]
 #: What a line of the profile counts as, by a piece of its file's name; the first that fits.
 AREAS = (
     ("commit, written through to the disk", ("method 'commit'",)),
@@ -43,6 +45,7 @@ AREAS = (
     ("our book and lifecycle", ("models/book", "models/lifecycle", "models/evidence")),
     ("request objects (pydantic)", ("pydantic", "models/intake", "models/messages")),
     ("claim, send, record: our own code", ("worker/",)),
+    ("client and bell: our own code", ("producers/", "redis", "hiredis", "uuid", "_socket")),
     ("waiting for the sending threads", ("_thread", "threading.py", "concurrent")),
 )
 
@@ -55,11 +58,10 @@ def measure(house: House, scale: Scale) -> Part:
         part.figures[database] = found
         rows = [[name, f"{median(ms):.2f}", f"{percentile(ms, 99):.2f}"] for name, ms in found.items()]
         part.tables.append(Table(f"one order, {NAMES[database]}", ["stage", "p50 ms", "p99 ms"], rows))
-    shares, plain = _profile(house, scale.of(3000, 1000))
-    rows = [[name, f"{share:.0%}", f"{share * plain:.0f}"] for name, share in shares.items()]
-    title = f"a worker's code, SQLite: {plain:.0f} us of time per order"
-    part.figures["profile"] = shares
-    part.tables.append(Table(title, ["what", "share", "us per order"], rows))
+    for who, (shares, plain) in _profiles(house, scale.of(3000, 1000)).items():
+        rows = [[name, f"{share:.0%}", f"{share * plain:.0f}"] for name, share in shares.items() if share >= 0.005]
+        part.figures[who] = shares
+        part.tables.append(Table(f"{who}, SQLite: {plain:.0f} us of time per order", _COLUMNS, rows))
     return part
 
 
@@ -84,29 +86,47 @@ def _stages(house: House, database: str, n: int) -> dict[str, list[float]]:
     return found
 
 
-def _profile(house: House, n: int) -> tuple[dict[str, float], float]:
-    """Return each area's share of the time, and the time per order in microseconds without the profiler."""
+def _profiles(house: House, n: int) -> dict[str, tuple[dict[str, float], float]]:
+    """Return, by whose code it is, each area's share, and the microseconds per order without the profiler."""
     folder = house.folder("profile")
     (folder / "stamps").touch()
     sys.path.insert(0, str(house.site))
-    url = house.database("sqlite", folder, ours=True)
     settings = load_settings(
-        home=folder, database_url=url, redis_url=f"redis+socket://{house.socket}",
+        home=folder,
+        database_url=house.database("sqlite", folder, ours=True),
+        redis_url=f"redis+socket://{house.socket}",
         brokers={"desk": {"adapter": "null", "stamps": str(folder / "stamps")}},
-    )  # fmt: skip
-    database = Database(url)
+    )
     broker = brokers.load(settings, "desk")
     broker.connect()
-    execution = Execution(settings, database, broker, "bench@host:1", Bell(settings))
-    _work(execution, database, 300)
+    bell = Bell(settings)
+    with OrderClient(settings) as client:
+        execution = Execution(settings, client.database, broker, "bench@host:1", bell)
+        ids: list[str] = []
+
+        def submit(count: int) -> None:
+            for _ in range(0, count, 1000):
+                asked = [OrderRequest(symbol="AAPL", side="buy", quantity=10, route=["desk"]) for _ in range(1000)]
+                ids.extend(order.client_order_id for order in client.submit_many(asked))
+
+        def work(count: int) -> None:
+            for _ in range(0, count, 100):
+                execution.work([ids.pop() for _ in range(100)])
+
+        found = {"the code of submit_many": _profile(submit, n), "a worker's code": _profile(work, n)}
+        execution.close()
+    bell.close()
+    sys.path.remove(str(house.site))
+    return found
+
+
+def _profile(work: Callable[[int], None], n: int) -> tuple[dict[str, float], float]:
+    work(1000)  # connected, everything compiled
     started = time.perf_counter()
-    _work(execution, database, n)
+    work(n)
     plain = (time.perf_counter() - started) / n * 1e6
     profile = cProfile.Profile()
-    _work(execution, database, n, profile)
-    execution.close()
-    database.close()
-    sys.path.remove(str(house.site))
+    profile.runcall(work, n)
     times: dict[str, float] = {}
     for (file, _, function), (_, _, own, _, _) in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
         words = f"{file} {function}"
@@ -114,15 +134,3 @@ def _profile(house: House, n: int) -> tuple[dict[str, float], float]:
         times[area] = times.get(area, 0.0) + own
     whole = sum(times.values())
     return {name: own / whole for name, own in sorted(times.items(), key=lambda one: -one[1])}, plain
-
-
-def _work(execution: Execution, database: Database, n: int, profile: cProfile.Profile | None = None) -> None:
-    requests = [OrderRequest(symbol="AAPL", side="buy", quantity=10, route=["desk"]) for _ in range(n)]
-    Intake(execution.settings, database).record(requests)
-    ids = [request.client_order_id for request in requests]
-    if profile:
-        profile.enable()
-    for start in range(0, n, 100):
-        execution.work(ids[start : start + 100])
-    if profile:
-        profile.disable()
