@@ -31,14 +31,16 @@ orders instead of two for each, so a disk that takes longer to commit makes it l
 **No later than bare Celery at the median.** Two commits lie on the way to the broker, the order's row and the claim;
 bare Celery has none. Each costs what *one durable commit* says at the top, on PostgreSQL three or four round trips to
 its server instead. Writing and reading the message for less than Celery does makes up for one of them, not for both.
-The claim could go without a commit only if a crash behind it might double the order.
+The claim could go without a commit only if a crash behind it might double the order. The rows of huey and taskiq show
+what the way costs without Celery.
 
 **No later at p99.** It is the disk's. An order commits three times, two of them on its way; SQLite has one writer, so a
 slow commit (the p99 of a single one stands at the top) also holds up the orders behind it. Celery's row is committed
 once, after the broker was called: nobody waits for it.
 
-**A submit_many for a tenth, SQLite.** It lies at the line, 0.09 to 0.12 from run to run; the last table but one shows
-the rest: checking the request, turning it into values, and an order with its event in nine indexes.
+**SQLite: a submit for the price of an apply_async, a submit_many for a tenth.** Both lie at the line: 0.92 to 1.11 and
+0.09 to 0.12 in six runs. A submit is half a durable commit; the last table but one shows the rest of a submit_many:
+checking the request, turning it into values, and an order with its event in eight indexes.
 
 **PostgreSQL: a submit for the price of an apply_async, a submit_many for a tenth.** Its server is another process, and
 a durable submit is at least two round trips to it, one of them with a write through to the disk. The plain driver,
