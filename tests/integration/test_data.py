@@ -66,9 +66,11 @@ def as_rows(frame: pd.DataFrame) -> list[tuple[Any, ...]]:
     return [(at.to_pydatetime(), *values) for at, *values in frame.reset_index().itertuples(index=False, name=None)]
 
 
-def finished() -> datetime:
-    """Return the last midnight in New York: no bar before it changes any more."""
-    return datetime.now(NEW_YORK).replace(hour=0, minute=0, second=0, microsecond=0).astimezone(UTC)
+def finished(timeframe: str = "1Day") -> datetime:
+    """Return the last midnight in New York, of the week or month for those bars: none before it changes any more."""
+    midnight = datetime.now(NEW_YORK).replace(hour=0, minute=0, second=0, microsecond=0)
+    days = {"1Week": midnight.weekday(), "1Month": midnight.day - 1}.get(timeframe, 0)
+    return (midnight - timedelta(days=days)).astimezone(UTC)
 
 
 # -- BARS ---
@@ -96,7 +98,8 @@ def test_bars_are_those_of_the_market(world: World, broker: str, timeframe: str,
     ("timeframe", "duration"), [("5Min", "2W"), ("15Min", "1M"), ("30Min", "3M"), ("1Week", "2Y"), ("1Month", "5Y")]
 )
 def test_every_timeframe_is_the_same_at_every_broker(world: World, timeframe: str, duration: str) -> None:
-    asked = [world.client.bars("SPY", timeframe, end=finished(), duration=duration, route=[b]) for b in BROKERS]
+    end = finished(timeframe)
+    asked = [world.client.bars("SPY", timeframe, end=end, duration=duration, route=[b]) for b in BROKERS]
     frames = [fetch.result(60) for fetch in asked]
     assert as_rows(frames[0]) == [(start, *map(float, values)) for start, *values in in_the_market(asked[0].row())]
     for frame in frames[1:]:
