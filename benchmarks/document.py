@@ -39,8 +39,8 @@ slow commit (the p99 of a single one stands at the top) also holds up the orders
 once, after the broker was called: nobody waits for it.
 
 **SQLite: a submit for the price of an apply_async, a submit_many for a tenth.** Both lie at the line: 0.92 to 1.11 and
-0.09 to 0.12 in six runs. A submit is half a durable commit; the last table but one shows the rest of a submit_many:
-checking the request, turning it into values, and an order with its event in eight indexes.
+0.09 to 0.12 in six runs. A third to two thirds of a submit is its one durable commit. A submit_many's time is in the
+last table but one: checking the request, turning it into values, and an order with its event in eight indexes.
 
 **PostgreSQL: a submit for the price of an apply_async, a submit_many for a tenth.** Its server is another process, and
 a durable submit is at least two round trips to it, one of them with a write through to the disk. The plain driver,

@@ -15,16 +15,17 @@ from worker.sandbox.control import SandboxControl
 WORDS = """\
 One worker process each, eight sends at once, a backlog, SQLite. The door is a process of its own on the same machine,
 so at 0 ms it is what is measured; at 20 ms eight sends at once cannot be more than 400 orders/s. Peers POST with
-requests.Session and stop there; corro also listens to the account's stream. The two quickest peers beside Celery."""
+requests.Session and stop there; corro also listens to the account's stream. Beside
+Celery stand the two quickest of the others."""
 WAITS_MS = (0, 20)
 _WARM = 20
 
 
 def measure(house: House, scale: Scale) -> Part:
-    """Drain a backlog of everybody's against the door, with both waits."""
+    """Drain everybody's backlog against the door, with both waits."""
+    peers = [CELERY, *(PEERS_OF[name][1] for name in ("celery", "dramatiq", "huey"))]
     entries = [Entry("corro, single submits", CORRO), Entry("corro, submit_many", CORRO, 100)]
-    entries.append(Entry(CELERY.title, CELERY))
-    entries += [Entry(PEERS_OF[name][1].title, PEERS_OF[name][1]) for name in ("celery", "dramatiq", "huey")]
+    entries += [Entry(peer.title, peer) for peer in peers]
     if scale.quick:
         entries = entries[:3]
     found: dict[str, dict[str, list[float]]] = {}
