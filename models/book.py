@@ -213,21 +213,30 @@ class Entry:
             "strategy": self.order["strategy"],
             "quantity": report.quantity,
             "price": report.price,
+            "currency": report.currency,
             "cumulative_quantity": report.cumulative_quantity,
             "commission": report.commission,
+            "commission_currency": report.commission_currency,
+            "revision": report.revision,
+            "inferred": report.inferred,
+            "voided_at": None,
             "filled_at": report.filled_at,
             "recorded_at": self.now,
             "late": False,
         }
         self.fills.append(row)
         self.new_fills.append(row)
-        detail = f"{report.quantity.normalize():f} @ {report.price.normalize():f} at {broker}"
+        price = "an unknown price" if report.price is None else f"{report.price.normalize():f}"
+        detail = f"{report.quantity.normalize():f} @ {price} at {broker}"
         speaker = self.order["attempt_no"] if self.was_replaced(attempt_no) else attempt_no
         row["late"] = self.happen(Fact.FILLED, attempt_no=speaker, quantity=report.quantity, detail=detail).late
         self._average()
         return True
 
     def _average(self) -> None:
+        if any(row["price"] is None for row in self.fills):
+            self.set(avg_fill_price=None)  # the mean of a part would be a guess about the whole
+            return
         total = sum((row["quantity"] for row in self.fills), Decimal(0))
         worth = sum((row["quantity"] * row["price"] for row in self.fills), Decimal(0))
         self.set(avg_fill_price=round(worth / total, 8))

@@ -34,20 +34,20 @@ v_orders = _view(
     "v_orders", client_order_id=String, strategy=String, symbol=String, side=String, quantity=Money, order_type=String,
     limit_price=Money, stop_price=Money, trail_amount=Money, trail_percent=Money, time_in_force=String,
     extended_hours=Boolean, tags=JSON, status=String, route=JSON, broker=String, broker_order_id=String,
-    attempt_count=Integer, filled_quantity=Money, remaining_quantity=Money, avg_fill_price=Money, filled_notional=Money,
-    reason=String, created_at=UtcTime, expires_at=UtcTime, submitted_at=UtcTime, accepted_at=UtcTime,
-    closed_at=UtcTime, updated_at=UtcTime,
+    attempt_count=Integer, brokers_tried=Integer, fell_back=Boolean, filled_quantity=Money, remaining_quantity=Money,
+    avg_fill_price=Money, filled_notional=Money, reason=String, reason_code=String, created_at=UtcTime,
+    expires_at=UtcTime, submitted_at=UtcTime, accepted_at=UtcTime, closed_at=UtcTime, updated_at=UtcTime,
 )  # fmt: skip
 v_fills = _view(
     "v_fills", broker=String, execution_id=String, client_order_id=String, attempt_no=Integer, strategy=String,
-    symbol=String, side=String, quantity=Money, price=Money, notional=Money, commission=Money, late=Boolean,
-    filled_at=UtcTime, recorded_at=UtcTime,
+    symbol=String, side=String, quantity=Money, price=Money, notional=Money, currency=String, commission=Money,
+    commission_currency=String, late=Boolean, inferred=Boolean, filled_at=UtcTime, recorded_at=UtcTime,
 )  # fmt: skip
 v_attempts = _view(
     "v_attempts", client_order_id=String, attempt_no=Integer, strategy=String, symbol=String, side=String,
     quantity=Money, broker=String, broker_client_order_id=String, broker_order_id=String, outcome=String, code=String,
-    message=String, worker=String, started_at=UtcTime, ended_at=UtcTime, checks=Integer, sent_at=UtcTime,
-    next_check_at=UtcTime, evidence=JSON,
+    message=String, worker=String, session=String, started_at=UtcTime, ended_at=UtcTime, checks=Integer,
+    sent_at=UtcTime, next_check_at=UtcTime, evidence=JSON,
 )  # fmt: skip
 v_latency = _view(
     "v_latency", client_order_id=String, strategy=String, symbol=String, broker=String, attempt_count=Integer,
@@ -61,7 +61,8 @@ v_external_orders = _view(
 )  # fmt: skip
 v_external_fills = _view(
     "v_external_fills", broker=String, execution_id=String, broker_order_id=String, symbol=String, side=String,
-    quantity=Money, price=Money, notional=Money, commission=Money, filled_at=UtcTime, recorded_at=UtcTime,
+    quantity=Money, price=Money, notional=Money, currency=String, commission=Money, commission_currency=String,
+    filled_at=UtcTime, recorded_at=UtcTime,
 )  # fmt: skip
 
 #: What a row is dated by, for `since` and `until`, and for the order of rows.

@@ -44,11 +44,20 @@ DONE = frozenset(
 class FillReport:
     """One execution."""
 
-    #: The broker's own id of this execution; unique per broker.
+    #: The broker's own id of this execution; unique per broker, and the same for every correction of it.
     execution_id: str
     quantity: Decimal
-    price: Decimal
+    #: None until the broker tells it; never 0, never an order's limit price.
+    price: Decimal | None
     filled_at: datetime
+    #: A correction carries a higher number than what it corrects (IB: the last part of the execId).
+    revision: int = 0
+    #: The broker has taken this execution back: it counts no more.
+    busted: bool = False
+    #: Nobody told of it: the difference between the broker's total and its executions.
+    inferred: bool = False
+    #: Currency of the price; None where the broker does not say.
+    currency: str | None = None
     symbol: str | None = None
     side: Side | None = None
     #: Our id as the broker echoes it (Alpaca client_order_id, IB orderRef); None where the broker has none.
@@ -57,8 +66,9 @@ class FillReport:
     #: Quantity filled on this order at this broker including this fill. Lets two feeds that name the same execution
     #: differently (Alpaca's stream and its activities) be recognised as one.
     cumulative_quantity: Decimal | None = None
-    #: In `currency`; None until the broker reports it (IB sends it separately).
+    #: In `commission_currency`; None until the broker reports it (IB sends it separately).
     commission: Decimal | None = None
+    commission_currency: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +77,7 @@ class CommissionReport:
 
     execution_id: str
     commission: Decimal
+    currency: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +94,14 @@ class OrderReport:
     quantity: Decimal | None = None
     limit_price: Decimal | None = None
     stop_price: Decimal | None = None
+    trail_amount: Decimal | None = None
+    trail_percent: Decimal | None = None
+    extended_hours: bool | None = None
+    #: The broker's ids of the order that this one replaced, and of the one that replaced it.
+    replaces: str | None = None
+    replaced_by: str | None = None
+    #: The connection that placed it and alone may cancel or change it (IB's client id); None where any may.
+    session: str | None = None
     #: Cumulative at the broker; None where it is only known from executions (IB).
     filled_quantity: Decimal | None = None
     avg_fill_price: Decimal | None = None
@@ -120,6 +139,8 @@ class Ambiguous:
     """Several orders at the broker could be ours; a person has to choose."""
 
     candidates: tuple[OrderReport, ...]
+    #: Why none of them can be taken for ours, for the evidence and the person.
+    words: str = ""
 
 
 Sighting = Found | Missing | Ambiguous
@@ -151,6 +172,7 @@ class PositionReport:
     market_value: Decimal | None = None
     unrealized_pnl: Decimal | None = None
     account_id: str | None = None
+    currency: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

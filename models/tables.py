@@ -26,6 +26,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
@@ -183,6 +184,8 @@ orders = Table(
     Column("avg_fill_price", Money),
     #: Why it ended, or why it waits.
     Column("reason", Words()),
+    #: The same as one word that a program can rely on: no_position, halted, ...; null where there is none.
+    Column("reason_code", String(32)),
     Column("body_hash", String(64), nullable=False),
     Column("cancel_requested_at", UtcTime),
     Column("cancel_sent_at", UtcTime),
@@ -217,6 +220,8 @@ attempts = Table(
     Column("code", Words(64)),
     Column("message", Words()),
     Column("worker", String(128), nullable=False),
+    #: The broker connection that alone may cancel or change the order (IB's client id); null where any may.
+    Column("session", String(64)),
     Column("started_at", UtcTime, nullable=False),
     #: When bytes could first leave; null on a broker that marks it means that nothing was sent.
     Column("sent_at", UtcTime),
@@ -251,10 +256,21 @@ fills = Table(
     Column("symbol", String(32)),
     Column("strategy", String(128)),
     Column("quantity", Money, nullable=False),
-    Column("price", Money, nullable=False),
+    #: Null until the broker has told it.
+    Column("price", Money),
     #: Filled on this attempt including this fill, as the broker counts; null where it does not say.
     Column("cumulative_quantity", Money),
+    #: Currency of the price, as the broker told it; null where it did not say.
+    Column("currency", String(8)),
     Column("commission", Money),
+    Column("commission_currency", String(8)),
+    #: How often the broker has corrected this execution.
+    Column("revision", Integer, nullable=False, server_default="0"),
+    #: Since when it counts no more: its broker took it back, or the real executions replaced what was inferred. Its
+    #: quantity is 0 then, so that sums stay right.
+    Column("voided_at", UtcTime),
+    #: Nobody told of this execution: it is the difference between the broker's total and its executions.
+    Column("inferred", Boolean, nullable=False, server_default=false()),
     Column("filled_at", UtcTime, nullable=False),
     Column("recorded_at", UtcTime, nullable=False),
     #: Arrived after the order had ended, or on an attempt that was believed dead.
@@ -349,13 +365,14 @@ position_snapshots = Table(
     "position_snapshots",
     metadata,
     Column("broker", String(32), primary_key=True),
-    Column("symbol", String(32), primary_key=True),
+    Column("symbol", String(64), primary_key=True),
     #: Negative for a short position.
     Column("quantity", Money, nullable=False),
     Column("avg_price", Money),
     Column("market_value", Money),
     Column("unrealized_pnl", Money),
     Column("account_id", String(64)),
+    Column("currency", String(8)),
     Column("taken_at", UtcTime, nullable=False),
 )
 
@@ -400,6 +417,30 @@ halts = Table(
     Column("at", UtcTime, nullable=False),
 )
 
+#: What people and corro itself did to trading: halt, drain, resume, unlock, resolve ... Append only.
+control_events = Table(
+    "control_events",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("at", UtcTime, nullable=False),
+    Column("kind", String(16), nullable=False),
+    #: "*", broker, order, symbol ...; and which.
+    Column("scope_kind", String(16), nullable=False),
+    Column("scope", String(128), nullable=False),
+    Column("by", String(128)),
+    Column("reason", Words()),
+    Column("detail", Words()),
+)
+
+#: One row: which fleet this database belongs to. `home` and the queue carry the same id, so that none is mistaken for a
+#: fresh one.
+deployment = Table(
+    "deployment",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("created_at", UtcTime, nullable=False),
+)
+
 # -- WHAT OTHERS DO AT OUR BROKERS ---
 #: Orders at a broker that corro did not send: recorded, and left alone.
 external_orders = Table(
@@ -436,9 +477,14 @@ external_fills = Table(
     Column("symbol", String(64)),
     Column("side", String(16)),
     Column("quantity", Money, nullable=False),
-    Column("price", Money, nullable=False),
+    Column("price", Money),
     Column("cumulative_quantity", Money),
+    #: Currency of the price, as the broker told it; null where it did not say.
+    Column("currency", String(8)),
     Column("commission", Money),
+    Column("commission_currency", String(8)),
+    Column("revision", Integer, nullable=False, server_default="0"),
+    Column("voided_at", UtcTime),
     Column("filled_at", UtcTime, nullable=False),
     Column("recorded_at", UtcTime, nullable=False),
     UniqueConstraint("broker", "execution_id"),

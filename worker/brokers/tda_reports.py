@@ -211,7 +211,10 @@ def fills(raw: Raw) -> tuple[FillReport, ...]:
 
 
 def _average(executions: Iterable[FillReport]) -> Decimal | None:
-    parts = [(fill.quantity, fill.price) for fill in executions]
+    executions = tuple(executions)
+    parts = [(fill.quantity, fill.price) for fill in executions if fill.price is not None]
+    if len(parts) < len(executions):
+        return None  # the mean of a part would be a guess about the whole
     total = sum((quantity for quantity, _ in parts), Decimal(0))
     if not total:
         return None
