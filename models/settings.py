@@ -13,7 +13,7 @@ import os
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
@@ -28,6 +28,7 @@ from pydantic_settings import (
 
 from models.errors import ConfigurationError
 from models.messages import explain
+from models.timing import TimingSettings as TimingSettings
 
 _SECRET = re.compile(r"key|secret|token|password", re.IGNORECASE)
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
@@ -96,54 +97,6 @@ class RoutingSettings(BaseModel):
         return value
 
 
-class TimingSettings(BaseModel):
-    """`[timing]`: every interval of the healers, in seconds (DESIGN.md 4)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    #: A queued order older than this is claimed by the sweep.
-    sweep_after: float = 2.0
-    #: How often the sweep looks.
-    sweep_every: float = 0.5
-    heartbeat_every: float = 2.0
-    #: A worker without a heartbeat for this long is dead.
-    dead_after: float = 10.0
-    #: Queued orders of a broker without a live worker move on after this.
-    strand_after: float = 5.0
-    #: A claim is good for this long; then the attempt is reconciled.
-    lease: float = 30.0
-    #: A send may begin only while its claim is younger than this.
-    fresh: float = 8.0
-    #: A send has to be answered within this; fresh + deadline stay below the lease.
-    deadline: float = 10.0
-    #: Pauses between look-ups of an unknown outcome; the last one repeats.
-    reconcile: tuple[float, ...] = (1.0, 2.0, 5.0)
-    #: An outcome unknown for this long is alerted.
-    alert_after: float = 30.0
-    open_orders_every: float = 10.0
-    positions_every: float = 60.0
-    #: A position that nothing explains for this long, in three readings at least, locks its symbol at that broker.
-    lock_after: float = 15.0
-    #: A position snapshot older than this does not allow a sell to fall back.
-    positions_valid: float = 180.0
-    #: A sender that cannot be seen to be dead is believed dead after this silence.
-    sender_gone_after: float = 300.0
-    #: Backoff of reconnects: first pause and longest pause.
-    reconnect_first: float = 0.5
-    reconnect_longest: float = 15.0
-    #: Pause before an order whose whole route was unreachable tries it again.
-    retry_pause: float = 1.0
-    leader_lease: float = 6.0
-
-    @model_validator(mode="after")
-    def _a_send_ends_within_its_lease(self) -> Self:
-        if self.fresh + self.deadline >= self.lease:
-            raise ValueError(
-                f"fresh + deadline must stay below lease, were {self.fresh:g} + {self.deadline:g} and {self.lease:g}"
-            )
-        return self
-
-
 class _Environment(EnvSettingsSource):
     """The environment, where a secret is text: `1e5` must not become 100000.0 on its way."""
 
@@ -167,7 +120,7 @@ class Settings(BaseSettings):
     redis_master: str = "mymaster"
     #: Where the embedded queue, the database and the sandbox keep their files.
     home: Path = Path(".corro")
-    log_level: str = "INFO"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     routing: RoutingSettings = RoutingSettings()
     timing: TimingSettings = TimingSettings()
     brokers: dict[str, BrokerSettings] = Field(default_factory=dict)
@@ -195,6 +148,11 @@ class Settings(BaseSettings):
                 raise ValueError(f"broker name {name!r} must be lower case letters, digits, - and _")
             tables[name] = {"adapter": name, **table} if isinstance(table, dict) else table
         return tables
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _in_capitals(cls, value: Any) -> Any:
+        return value.upper() if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _route_names_brokers(self) -> Self:

@@ -278,8 +278,49 @@ def test_the_clocks_fit_together() -> None:
     assert timing.heartbeat_every < timing.leader_lease
 
 
-@pytest.mark.parametrize("text", ["lease = 17", "deadline = 25", "fresh = 21"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "lease = 17", "deadline = 25", "fresh = 21", "dead_after = 5.9", "heartbeat_every = 3.4", "leader_lease = 3.9",
+        "sender_gone_after = 29", "reconnect_first = 16", "positions_valid = 59",
+    ],
+)  # fmt: skip
 def test_clocks_that_do_not_fit_together_are_refused(text: str) -> None:
     """Reconciliation takes a sender seen alive after its lease for one that is back from its send."""
     write(f"[timing]\n{text}")
-    assert "timing" in refusal()
+    said = refusal()
+    assert "timing" in said
+    assert text.split()[0] in said
+
+
+#: Values that switch a guard off in silence, or make a loop spin: `age > nan` is never true.
+SENSELESS = ("nan", "inf", "-inf", "-1", "1e300")
+
+
+@pytest.mark.parametrize("value", SENSELESS)
+@pytest.mark.parametrize("name", sorted(TimingSettings.model_fields))
+def test_every_interval_has_a_range(name: str, value: str) -> None:
+    write(f"[timing]\n{name} = {f'[{value}]' if name == 'reconcile' else value}")
+    assert f"timing.{name}" in refusal()
+
+
+@pytest.mark.parametrize("value", SENSELESS)
+def test_the_environment_has_the_same_ranges(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CORRO_TIMING__FRESH", value)
+    assert "timing.fresh" in refusal()
+
+
+def test_no_look_at_all_is_no_way_to_reconcile() -> None:
+    write("[timing]\nreconcile = []")
+    assert "timing.reconcile" in refusal()
+
+
+def test_a_log_level_may_be_written_in_small_letters() -> None:
+    write("log_level = 'debug'")
+    assert load_settings().log_level == "DEBUG"
+
+
+@pytest.mark.parametrize("level", ["loud", "warn", "10", ""])
+def test_a_log_level_that_does_not_exist_is_refused(level: str) -> None:
+    write(f"log_level = {level!r}")
+    assert "log_level" in refusal()
