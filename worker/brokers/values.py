@@ -1,65 +1,157 @@
-"""Reading the brokers' JSON: numbers exactly, times as aware UTC, and a clear error for what is neither."""
+"""What brokers write on the wire, read once for every adapter: amounts, prices, sizes, fees, ids, times.
+
+Brokers have many words for "nothing": an empty field, null, NaN, infinity, the largest double, the largest integers,
+-1 or 0 where neither is possible, the first day of a calendar. Each function here knows them for its kind of field and
+returns None; text that is nothing of the kind raises ValueError. No adapter converts a wire value by itself.
+
+| function   | for                                             | None besides these                           |
+|------------|-------------------------------------------------|----------------------------------------------|
+| `number`   | money that may be negative or 0, signed holdings |                                             |
+| `positive` | prices, and sizes where 0 means "none"          | 0 and less                                   |
+| `size`     | quantities where 0 is an answer                 | less than 0                                  |
+| `fee`      | commissions; rebates are negative               | exactly -1: IB's word for "not computed yet" |
+| `count`    | how many of something                           | less than 0                                  |
+| `identity` | ids that a broker gave                          | 0, -1                                        |
+| `moment`, `epoch_ms`, `epoch_s` | times                      | 0, and years before 1971                     |
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
 
 Raw = Mapping[str, Any]
 
+#: The largest and smallest integers of 32 and 64 bits, and the double next to the largest of 64: "not set" at IB.
+_UNSET_INTEGERS = frozenset({2**31 - 1, -(2**31), 2**63 - 1, 2**63, -(2**63)})
+#: IB's "not set" is the largest double, 1.79e308; what exceeds this is it, however many digits were sent.
+_UNSET_DOUBLE = Decimal("1.7e308")
+#: No account, order or bar holds as much: a number beyond is an error of somebody, and no column takes it.
+_LARGEST = Decimal("1e18")
+#: ASCII only, and no underscores: Decimal would take "1_0" and Arabic digits.
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
+_NOT_A_NUMBER = frozenset({"", "nan", "inf", "infinity", "null", "none"})
+_NO_IDS = _NOT_A_NUMBER | {"-inf", "-infinity", "0", "-1"} | {str(number) for number in _UNSET_INTEGERS}
+#: Go's zero time is in year 1, .NET's too; 0 seconds since 1970 is the wire's zero.
+_FIRST_YEAR = 1971
+_LAST_YEAR = 9998
 
+
+# -- NUMBERS ---
 def number(value: Any) -> Decimal | None:
-    """Return a broker's number; None where it said nothing.
+    """Return a broker's number, exactly; None where it said nothing.
 
     Raises:
-        ValueError: it said something that is no finite number.
+        ValueError: it said something that is no number, or one of 1e18 and more.
     """
-    if value is None or value == "":
+    text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+    if text.lower().lstrip("+-") in _NOT_A_NUMBER:
         return None
-    try:
-        found = Decimal(str(value))
-    except InvalidOperation:
-        raise ValueError(f"{value!r} is not a number") from None
-    if not found.is_finite():
-        raise ValueError(f"{value!r} is not a finite number")
-    return found
-
-
-def needed(raw: Raw, key: str) -> Decimal:
-    """Return a number that must be there.
-
-    Raises:
-        ValueError: it is missing.
-    """
-    found = number(raw.get(key))
-    if found is None:
-        raise ValueError(f"{key} is missing")
+    if isinstance(value, bool) or not _NUMBER.fullmatch(text):
+        raise ValueError(f"{str(value)[:100]!r} is not a number")
+    found = Decimal(text)
+    if found in _UNSET_INTEGERS or abs(found) >= _UNSET_DOUBLE:
+        return None
+    if abs(found) >= _LARGEST:
+        raise ValueError(f"{text[:100]} is larger than anything traded")
     return found
 
 
 def positive(value: Any) -> Decimal | None:
-    """Return a price or size; None for 0 and less, which brokers send for 'no quote'."""
+    """Return a price, or a size where 0 means "none"; None for 0 and less."""
     found = number(value)
     return found if found is not None and found > 0 else None
 
 
+def size(value: Any) -> Decimal | None:
+    """Return a quantity of which 0 is an answer; None for less."""
+    found = number(value)
+    return found if found is not None and found >= 0 else None
+
+
+def fee(value: Any) -> Decimal | None:
+    """Return a commission, negative for a rebate; None for exactly -1."""
+    found = number(value)
+    return None if found == -1 else found
+
+
+def count(value: Any) -> int | None:
+    """Return how many; None for less than 0.
+
+    Raises:
+        ValueError: it is no whole number.
+    """
+    found = size(value)
+    if found is not None and found != found.to_integral_value():
+        raise ValueError(f"{value!r} is no whole number")
+    return None if found is None else int(found)
+
+
+def needed(raw: Raw, key: str, read: Callable[[Any], Decimal | None] = number) -> Decimal:
+    """Return a field that must be there, read by one of the functions above.
+
+    Raises:
+        ValueError: it is missing, or one of the words for "nothing".
+    """
+    found = read(raw.get(key))
+    if found is None:
+        raise ValueError(f"{key} is missing, was {raw.get(key)!r}")
+    return found
+
+
+# -- IDS ---
+def identity(value: Any) -> str | None:
+    """Return an id that a broker gave, as text; None for 0, -1 and the unset integers."""
+    text = str(value).strip()
+    return None if text.lower() in _NO_IDS else text
+
+
+# -- TIMES ---
 def moment(value: Any) -> datetime | None:
-    """Return a time as aware UTC; nine decimals and `+0000` are understood, and a time without a zone is UTC."""
-    if not value:
+    """Return an ISO 8601 time as aware UTC; nine decimals and `+0000` are understood, and without a zone it is UTC.
+
+    Raises:
+        ValueError: it is none.
+    """
+    text = "" if value is None else str(value).strip()
+    if text.lower() in _NOT_A_NUMBER | {"0"}:
         return None
-    found = datetime.fromisoformat(str(value))
-    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    found = datetime.fromisoformat(text)
+    return _plausible(found, text)
 
 
 def epoch_ms(value: Any) -> datetime | None:
     """Return a time given as milliseconds since 1970."""
     found = positive(value)
-    return datetime.fromtimestamp(float(found) / 1000, UTC) if found is not None else None
+    return _since_1970(found / 1000) if found is not None else None
 
 
+def epoch_s(value: Any) -> datetime | None:
+    """Return a time given as seconds since 1970."""
+    found = positive(value)
+    return _since_1970(found) if found is not None else None
+
+
+def _since_1970(seconds: Decimal) -> datetime | None:
+    try:
+        return _plausible(datetime.fromtimestamp(float(seconds), UTC), str(seconds))
+    except (OverflowError, OSError):
+        raise ValueError(f"{seconds} s since 1970 is no time") from None
+
+
+def _plausible(found: datetime, text: str) -> datetime | None:
+    if found.year < _FIRST_YEAR:
+        return None
+    if found.year > _LAST_YEAR:
+        raise ValueError(f"{text!r} is beyond the calendar")
+    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+# -- OUT ---
 def segment(text: str) -> str:
     """Write a name so that it is one segment of a path, whatever it contains."""
     return quote(text, safe="")
