@@ -10,7 +10,7 @@
     |- NotFound                      no such order, fetch or broker
     |- BrokerError
     |   |- NotSent                   proof that nothing left us    -> retry or fall back freely
-    |   |   |- NotConnected  Stale  QuotaExhausted  Unsupported
+    |   |   |- NotConnected (AccessLost)  Stale  QuotaExhausted  Unsupported  Denied
     |   |- Refused                   the broker answered no        -> the routing table decides
     |   |   |- OrderRejected  InsufficientFunds  InstrumentUnknown  NotPermitted  RateLimited
     |   |- OutcomeUnknown            it may be live                -> reconcile; never resend, never fall back
@@ -22,6 +22,8 @@ Routing matches the three branches, never a leaf's name alone, so a new leaf can
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class CorroError(Exception):
@@ -81,6 +83,26 @@ class NotSent(BrokerError):
 
 class NotConnected(NotSent):
     """There is no connection to the broker, or it is not reconciled yet."""
+
+
+class AccessLost(NotConnected):
+    """The broker refuses our keys, our session or our account, whatever is asked: nothing was placed.
+
+    An adapter raises it from any request about trading (401 or 403 to everything, an account that the broker does not
+    know any more). The gate closes at once, and the connection is made anew.
+    """
+
+
+class Denied(NotSent):
+    """Our own rules forbid it: a halt, no position to close. `code` is the order's reason_code if it ends so.
+
+    Args:
+        everywhere: no broker may have it; else only this one may not.
+    """
+
+    def __init__(self, message: str, *, everywhere: bool = False, **given: Any) -> None:
+        super().__init__(message, **given)
+        self.everywhere = everywhere
 
 
 class Stale(NotSent):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import structlog
 
-from models.errors import ConfigurationError, CorroError
+from models.errors import AccessLost, ConfigurationError, CorroError
 from models.settings import TimingSettings
 from worker.brokers.base import BrokerInterface
 from worker.clock import elapsed
@@ -45,14 +45,22 @@ class Supervisor:
         self._failures = 0
         self._next_try = 0.0
         self._why = "the first connect is under way"
+        #: Why the connection that stands is of no use; None while it is.
+        self._lost: str | None = None
 
     def is_open(self) -> bool:
         """Tell whether orders may be sent: connected, and reconciled since."""
-        return self._open.is_set() and self.broker.is_connected()
+        return self._open.is_set() and self._lost is None and self.broker.is_connected()
 
     def why_closed(self) -> str | None:
         """Say why no order may be sent now; None if one may."""
-        return None if self.is_open() else self._why
+        return None if self.is_open() else self._lost or self._why
+
+    def lost(self, reason: str) -> None:
+        """Close the gate at once: the broker answers, but refuses us; the next look goes through connect again."""
+        if self._open.is_set() and self._lost is None:
+            self._lost = reason
+            log.error("access_lost", broker=self.broker.name, error=reason)
 
     def look(self) -> None:
         """Check the connection once, and repair it if it is due."""
@@ -62,12 +70,15 @@ class Supervisor:
         if self._open.is_set():
             log.warning("connection_lost", broker=self.broker.name)
             self._open.clear()
-            self._tell("disconnected", "connection lost")
+            self._tell("disconnected", self._lost or "connection lost")
         if elapsed() >= self._next_try:
             self._repair()
 
     def _repair(self) -> None:
         try:
+            if self._lost is not None:
+                self.broker.disconnect()
+                self._why, self._lost = self._lost, None
             if not self.broker.is_connected():
                 self.broker.connect()
             session = getattr(self.broker, "session", None)
@@ -85,6 +96,8 @@ class Supervisor:
     def _later(self, error: CorroError) -> None:
         self._failures += 1
         self._why = str(error)
+        if isinstance(error, AccessLost):
+            self._lost = self._why
         self.has_tried.set()
         pause = min(self.timing.reconnect_first * 2 ** min(self._failures - 1, 10), self.timing.reconnect_longest)
         if isinstance(error, ConfigurationError):

@@ -15,7 +15,7 @@ import structlog
 from celery.exceptions import Reject
 
 from models.database import Database, open_database
-from models.errors import DatabaseUnavailable
+from models.errors import AccessLost, DatabaseUnavailable
 from models.reports import Report
 from models.settings import Settings
 from producers.bell import Bell
@@ -99,6 +99,7 @@ class Engine:
             self.supervisor.is_open,
         )
         self.execution.claims.closed = self.supervisor.why_closed
+        self.execution.lost = self.supervisor.lost
         self.execution.may_claim = lambda: self.supervisor.has_tried.is_set() and not self.stopping.is_set()
         self.broker.updates(self.updates.put)
         self.loops = [
@@ -188,7 +189,10 @@ class Engine:
         def work() -> None:
             for duty in duties:
                 if self.pulse.leads and not self.stopping.is_set():
-                    duty()
+                    try:
+                        duty()
+                    except AccessLost as error:
+                        raise self.execution.heeded(error) from None
 
         return work
 

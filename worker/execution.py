@@ -13,13 +13,22 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
 from models.book import Book, cancel
 from models.database import Database
-from models.errors import BrokerError, DatabaseUnavailable, NotConnected, NotSent, QuotaExhausted, Stale, Unmapped
+from models.errors import (
+    AccessLost,
+    BrokerError,
+    DatabaseUnavailable,
+    NotConnected,
+    NotSent,
+    QuotaExhausted,
+    Stale,
+    Unmapped,
+)
 from models.intake import Intake
 from models.messages import MAX_BATCH
 from models.points import reached
@@ -35,6 +44,7 @@ from worker.recording import Aftermath, Recorder
 from worker.volley import Answer, Volley
 
 log = structlog.get_logger()
+_A = TypeVar("_A")
 
 #: How long a recorded answer is tried against a database that is away; then reconciliation reads it again.
 _RECORD_PATIENCE_S = 20.0
@@ -73,6 +83,8 @@ class Execution:
         #: False while the first connect is under way, and orders wait for it instead of falling back; and while the
         #: process ends.
         self.may_claim: Callable[[], bool] = lambda: True
+        #: Told why the broker refuses us altogether.
+        self.lost: Callable[[str], None] = lambda _: None
         self._senders = ThreadPoolExecutor(self.capabilities.parallel_orders, thread_name_prefix="send")
         self._lines = threading.BoundedSemaphore(self.capabilities.parallel_orders)
 
@@ -183,7 +195,7 @@ class Execution:
             return report
 
         with self._lines:
-            return answer_of(place, self.broker.name, claimed.id)
+            return self.heeded(answer_of(place, self.broker.name, claimed.id))
 
     def _in_turn(self, ticket: Ticket, watch: Stopwatch) -> OrderReport:
         """Place an order; where the budget has a turn for it within a moment and this claim, wait for that."""
@@ -195,6 +207,12 @@ class Execution:
                 if not 0 < wait <= _NEAR_S or watch.age() + wait > self.timing.fresh:
                     raise
                 time.sleep(wait)
+
+    def heeded(self, answer: _A) -> _A:
+        """Hand an answer on; one that says that our access is lost closes the gate first, for every thread."""
+        if isinstance(answer, AccessLost):
+            self.lost(str(answer))
+        return answer
 
     def must_be_open(self) -> None:
         """Raise NotConnected while the connection is down or not reconciled yet."""

@@ -213,7 +213,7 @@ class Reconciler:
             answers = self.broker.find_orders([q.ref for q in asked]) if asked else []
         except CorroError as error:
             log.warning("cannot_reconcile", broker=self.broker.name, orders=len(asked), error=str(error))
-            answers = [error] * len(asked)
+            answers = [self.execution.heeded(error)] * len(asked)
         reached("after_look")
         after = Aftermath()
         with self.database.write() as connection:
@@ -337,7 +337,7 @@ class Reconciler:
         try:
             return self.broker.get_fills(since)
         except CorroError as error:
-            log.warning("fills_unreadable", broker=self.broker.name, error=str(error))
+            log.warning("fills_unreadable", broker=self.broker.name, error=str(self.execution.heeded(error)))
             return None
 
     def apply(self, reports: Sequence[Report]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from models.errors import InsufficientFunds, NotConnected, Stale
+from models.errors import AccessLost, InsufficientFunds, NotConnected, Stale
 from models.reports import BrokerStatus
 from models.tables import attempts, orders
 from tests.property.scenario import Scenario
@@ -524,6 +524,35 @@ def test_the_gate_stays_closed_when_what_was_missed_cannot_be_read(at: Scenario)
     supervisor.look()
     assert not supervisor.is_open()
     assert "cut off" in str(supervisor.why_closed())
+
+
+def test_a_broker_that_refuses_us_closes_the_gate_at_once_and_is_connected_anew(
+    at: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from worker.connection import Supervisor
+
+    process, seat = at.worker[KEEPS], at.worker[KEEPS].seat
+    supervisor = Supervisor(seat, at.world.settings.timing, lambda: None, lambda *_: None)
+    supervisor.look()
+    process.execution.claims.closed = supervisor.why_closed
+    process.execution.lost = supervisor.lost
+    first, second = at.order(KEEPS), at.order(KEEPS)
+    calls = []
+
+    def refuses(ticket: Any) -> Any:
+        calls.append("place")
+        raise AccessLost(f"{KEEPS}: 401 the keys were revoked", broker=KEEPS)
+
+    monkeypatch.setattr(seat, "place_order", refuses)
+    monkeypatch.setattr(seat, "disconnect", lambda: calls.append("disconnect"))
+    at.work(KEEPS, first)
+    assert "keys were revoked" in str(supervisor.why_closed())
+    at.work(KEEPS, second)
+    assert calls == ["place"]  # the second order met the closed gate
+    assert at.tries(first) == [(KEEPS, "not_sent")]
+    supervisor.look()
+    assert calls == ["place", "disconnect"]
+    assert supervisor.is_open()
 
 
 def test_an_order_is_listed_as_old_by_its_own_clock(at: Scenario) -> None:

@@ -18,6 +18,7 @@ Rules for an adapter:
 
 * A foreign exception never leaves it. What is not in its table is `Unmapped`, an `OutcomeUnknown`.
 * `ticket.still_mine()` is called immediately before the first byte of an order leaves the process.
+* A broker that refuses our keys or our account, whatever is asked, is `AccessLost`, from every method about trading.
 * Never repeat a send, and switch the SDK's own repeats off: repeating is decided in one place, from the database.
 * Every call ends by itself: pass timeouts everywhere. `place_order` ends within `ticket.deadline_s`.
 * Every request pays from a budget of `self.limits` before its first byte; `worker.limits.using` says what it is for.
@@ -152,6 +153,9 @@ class BrokerInterface(ABC):
     def __init__(self, name: str, settings: BrokerSettings) -> None:
         self.name = name
         self.settings = settings
+        #: The session that alone may cancel or change the orders sent through this connection, also after a reconnect
+        #: (IB: the client id as text); None where every connection to the account may.
+        self.order_session: str | None = None
         #: Makes budgets; in a worker they are shared with the other workers of the account.
         self.limits = Limits()
 
