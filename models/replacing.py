@@ -14,7 +14,7 @@ from models.book import TERMS, Entry, Row
 from models.errors import InvalidOrder
 from models.intake import request_of
 from models.messages import OrderRequest, plain
-from models.vocabulary import TERMINAL, Status
+from models.vocabulary import TERMINAL, Side, Status
 
 
 def changed_terms(order: OrderRequest, changes: Mapping[str, Any]) -> OrderRequest:
@@ -28,6 +28,34 @@ def changed_terms(order: OrderRequest, changes: Mapping[str, Any]) -> OrderReque
         raise InvalidOrder(f"{unknown[0]}: a replace can change {', '.join(TERMS)} only")
     given = {name: value for name, value in changes.items() if value is not None}
     return OrderRequest(**{**order.model_dump(), **given})
+
+
+#: Which way a limit price goes when an order becomes less aggressive: it buys for less, it sells for more.
+_LESS = {Side.BUY: -1, Side.BUY_TO_COVER: -1, Side.SELL: 1, Side.SELL_SHORT: 1}
+
+
+def lessens(old: OrderRequest, new: OrderRequest) -> bool:
+    """Tell whether a change makes an order only smaller or less aggressive, so that it may pass a halt.
+
+    | quantity | limit price     | anything else | lessens |
+    |----------|-----------------|---------------|---------|
+    | smaller  | same, or less   | same          | yes     |
+    | same     | less aggressive | same          | yes     |
+    | same     | same            | same          | no      |
+    | larger   | any             | any           | no      |
+    | any      | more aggressive | any           | no      |
+    | any      | any             | different     | no      |
+
+    Anything else is a trigger, a distance or how long the order lives: no change of these is surely a lessening.
+    """
+    if any(getattr(old, name) != getattr(new, name) for name in TERMS if name not in ("quantity", "limit_price")):
+        return False
+    shrinks = old.quantity - new.quantity
+    before, after = old.limit_price, new.limit_price
+    retreats = Decimal(0) if before is None or after is None else (after - before) * _LESS[old.side]
+    if (before is None) != (after is None):
+        return False
+    return min(shrinks, retreats) >= 0 and max(shrinks, retreats) > 0
 
 
 def request_replace(entry: Entry, changes: Mapping[str, Any]) -> None:

@@ -85,6 +85,17 @@ class Outcome(StrEnum):
     ABSENT = "absent"
 
 
+class Denial(StrEnum):
+    """Why our own rules kept an order from a broker: `orders.reason_code`, and `attempts.code`."""
+
+    #: Somebody had halted trading.
+    HALTED = "halted"
+    #: It closes a position, and the broker does not hold so much.
+    NO_POSITION = "no_position"
+    #: The broker cannot do what the order asks.
+    UNSUPPORTED = "unsupported"
+
+
 #: Sides that reduce a position: they need the position at the broker, or they open the opposite one.
 CLOSING = frozenset({Side.SELL, Side.BUY_TO_COVER})
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import json as jsonlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -49,6 +51,16 @@ def history() -> Iterator[History]:
     opened = History()
     yield opened
     opened.database.close()
+
+
+def operator(by: str | None) -> str:
+    """Return who does something: as named, else the login name."""
+    if by and by.strip():
+        return by.strip()
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # a user id without a name, as containers have
+        return f"user id {os.getuid()}"
 
 
 def fail(error: CorroError, json: bool) -> None:

@@ -28,9 +28,10 @@ from models.tables import attempts, halts, orders, position_locks
 from models.vocabulary import Outcome, Status
 from worker.brokers.base import BrokerInterface
 from worker.clock import utcnow
+from worker.halts import denial, stopped
 from worker.locks import Locks
 from worker.recording import Aftermath, Recorder
-from worker.routing import Go, decide
+from worker.routing import Go, Stop, decide
 
 log = structlog.get_logger()
 
@@ -60,12 +61,6 @@ _LATE = or_(_o.available_at <= bindparam("late"), _o.available_at > _o.updated_a
 _THESE = _claimable(_waiting(unindexed), among(_o.client_order_id, "ids"))
 _OVERDUE = _claimable(_waiting(), _LATE)
 _IS_OVERDUE = Query(select(_o.client_order_id).where(_waiting(), _LATE).limit(1))
-_STOPS = Query(
-    select(halts)
-    .where(halts.c.scope.in_(["*", bindparam("broker")]))
-    .order_by(halts.c.kind.desc(), halts.c.scope)
-    .limit(1)
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,13 +235,20 @@ class Claims:
         return attempt_id(entry.id, number, self.capabilities.client_order_id_length)
 
     def _turn_away(self, book: Book, stop: Row, after: Aftermath) -> None:
-        """Halted or draining: what waits for this broker goes on along its route; under a halt the rest is denied."""
+        """Draining: what waits here goes on along its route if it can. Halted: it goes on, or it is denied."""
+        name = self.broker.name
         for entry in book.entries.values():
-            if stop["scope"] != "*":
-                error = NotSent(f"{self.broker.name} takes no orders: {stop['words']}", broker=self.broker.name)
+            if _has_ended(entry):
+                continue
+            if stop["kind"] == "drain":
+                error = NotSent(f"{name} takes no orders: {stop['words']}", broker=name)
                 self.recorder.turn_away(book, entry, error, after)
-            if stop["kind"] == "halt" and entry.order["broker"] == self.broker.name:
-                entry.happen(Fact.DENIED, detail=f"halted: {stop['words']}")
+                continue
+            denied = denial(name, stop)
+            if denied.everywhere:
+                self.recorder.follow(entry, 0, Stop(Status.DENIED, str(denied), denied.code), after)
+            else:  # an attempt of its own, so that the history shows where it could not go
+                self.recorder.end(book, entry, self._begin(entry, []).attempt_no, denied, after)
 
     def _send_on(self, book: Book, closed: str, after: Aftermath) -> None:
         """Not connected: orders go on along their routes at once; those that have nowhere else to go wait here."""
@@ -308,10 +310,3 @@ def _has_ended(entry: Entry) -> bool:
         waited = f"too old to be sent: waited {(entry.now - row['created_at']).total_seconds():.0f} s"
         entry.happen(Fact.EXPIRED, detail=f"{waited}; {row['reason']}" if row["reason"] else waited)
     return entry.status is not Status.QUEUED
-
-
-def stopped(connection: Connection, broker: str) -> Row | None:
-    """Return the halt or drain in force for a broker, the widest first, as scope, kind and words; None without one."""
-    for row in _STOPS.rows(connection, broker=broker):
-        return {"scope": row["scope"], "kind": row["kind"], "words": f"{row['reason'] or row['kind']} (by {row['by']})"}
-    return None

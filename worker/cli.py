@@ -5,7 +5,6 @@ Exit status: 0 done, 1 it failed, 2 wrong usage or settings.
 
 from __future__ import annotations
 
-import os
 import sys
 from datetime import timedelta
 from typing import Annotated, Any
@@ -18,12 +17,13 @@ from producers import cli as _orders  # noqa: F401  # its commands join the app
 from producers import cli_data as _data  # noqa: F401
 from producers import show
 from producers.cli_base import Json, app, client, fail
-from worker import cli_check, cli_locks, cli_queue, cli_sandbox
+from worker import cli_check, cli_controls, cli_locks, cli_queue, cli_sandbox
 from worker.arguments import worker_arguments
 
 db_app = typer.Typer(help="The database's schema.", no_args_is_help=True)
 app.add_typer(db_app, name="db")
 cli_check.register(app)
+cli_controls.register(app)
 cli_locks.register(app)
 cli_sandbox.register(app)
 cli_queue.register(app)
@@ -99,48 +99,6 @@ def fleet(json: Json = False) -> None:
     show.document(found) if json else show.rows(found, columns, title="workers")
     if not json and (line := cli_queue.hint(c.settings)):
         show.err.print(line, markup=False)
-
-
-@app.command()
-def halt(
-    broker: Annotated[str | None, typer.Option(help="only this broker; default all")] = None,
-    reason: Annotated[str, typer.Option(help="kept with the orders it denies")] = "halted by an operator",
-    by: Annotated[str | None, typer.Option(help="who; default the login name")] = None,
-) -> None:
-    """Stop sending: new and queued orders are denied (or go to another broker); cancels still pass."""
-    _stop("halt", broker, reason, by)
-
-
-@app.command()
-def drain(
-    name: Annotated[str, typer.Argument(help="a broker")], by: Annotated[str | None, typer.Option()] = None
-) -> None:
-    """Let a broker take nothing new: what waits for it goes to the next one; what is live there stays."""
-    _stop("drain", name, "draining", by)
-
-
-def _stop(kind: str, broker: str | None, reason: str, by: str | None) -> None:
-    from worker.halts import stop
-
-    with client() as c:
-        scope = broker or "*"
-        if broker:
-            c.settings.broker(broker)
-        stop(c.database, scope, kind, reason, by or os.environ.get("USER", "unknown"))
-    show.out.print(f"{kind}: {'all brokers' if scope == '*' else scope}; `corro resume` ends it")
-
-
-@app.command()
-def resume(
-    name: Annotated[str | None, typer.Argument(help="a broker; default every halt and drain")] = None,
-    broker: Annotated[str | None, typer.Option(help="only this broker; default every halt and drain")] = None,
-) -> None:
-    """End halts and drains."""
-    from worker.halts import resume as end
-
-    with client() as c:
-        ended = end(c.database, name or broker)
-    show.out.print(f"resumed: {', '.join(ended) or 'nothing was stopped'}")
 
 
 @app.command()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import typer
 
 from producers import show
-from producers.cli_base import Json, client
+from producers.cli_base import Json, client, operator
 
 _COLUMNS = ("broker", "symbol", "expected", "found", "difference", "since", "read_at")
 _EVENTS = ("at", "broker", "symbol", "kind", "expected", "found", "by", "reason")
@@ -48,6 +47,5 @@ def unlock(
         raise typer.BadParameter("--reason is required: the record keeps what explained this position")
     with client() as c:
         c.settings.broker(broker)
-        who = by or os.environ.get("USER", "unknown")
-        row = take(c.database, broker, symbol.upper(), by=who, reason=reason)
+        row = take(c.database, broker, symbol.upper(), by=operator(by), reason=reason)
     show.document(row) if json else show.rows([row], ("broker", "symbol", "expected", "found", "since"))

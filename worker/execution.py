@@ -40,6 +40,7 @@ from worker.apart import apart
 from worker.brokers.base import BrokerInterface, Ticket
 from worker.claiming import Claimed, Claims, Which, overdue, these
 from worker.clock import Stopwatch, utcnow
+from worker.halts import Brake
 from worker.recording import Aftermath, Recorder
 from worker.volley import Answer, Volley
 
@@ -80,6 +81,7 @@ class Execution:
         self.intake = Intake(settings, database)
         self.recorder = Recorder(settings, broker.name, dedupes=self.capabilities.dedupes_client_order_id)
         self.claims = Claims(database, broker, worker, self.timing, self.recorder, self.ring)
+        self.brake = Brake(database, broker.name)
         #: False while the first connect is under way, and orders wait for it instead of falling back; and while the
         #: process ends.
         self.may_claim: Callable[[], bool] = lambda: True
@@ -175,12 +177,14 @@ class Execution:
                 )
 
         def still_mine() -> None:
+            self.brake.gate()
             fresh()
             reached("before_send")
 
         def place() -> OrderReport:
             self.capabilities.check(claimed.order, self.broker.name)
             self.must_be_open()
+            self.brake.look()
             fresh()  # before a turn is waited for, too: it may have stood in a row for long
             if self.claims.anonymous:
                 self.claims.mark_sent(claimed)

@@ -32,6 +32,7 @@ from models.tables import (
 from models.vocabulary import Side, signed
 from worker.clock import utcnow
 from worker.external import disown, turned_out_ours, unsettled_symbols
+from worker.halts import journal as control
 from worker.locks import words
 
 log = structlog.get_logger()
@@ -227,6 +228,7 @@ def unlock(database: Database, broker: str, symbol: str, *, by: str, reason: str
         shift_baseline(connection, broker, symbol, lock["found"] - lock["expected"], now)
         connection.execute(delete(position_locks).where(_lock(broker, symbol)))
         journal(connection, broker, symbol, "unlocked", lock["expected"], lock["found"], now, by, reason)
+        control(connection, "unlock", "symbol", f"{broker}:{symbol}", by=by, reason=reason, detail=words(lock))
     return lock
 
 

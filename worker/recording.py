@@ -14,15 +14,15 @@ from typing import Any
 from sqlalchemy import Connection, or_, select
 
 from models.book import INFERRED, Book, Entry, Row, is_changing
-from models.errors import BrokerError, NotSent, OrderRejected, OutcomeUnknown, Refused, Unsupported
+from models.errors import BrokerError, NotSent, OrderRejected, OutcomeUnknown, Refused
 from models.lifecycle import Fact
 from models.replacing import terms_of, words
 from models.reports import DONE, BrokerStatus, CommissionReport, FillReport, OrderReport, Report
 from models.settings import Settings
 from models.tables import attempts, fills
-from models.vocabulary import CLOSING, LIVE, TERMINAL, Outcome, Side, Status
+from models.vocabulary import CLOSING, LIVE, TERMINAL, Denial, Outcome, Side, Status
 from worker.locks import locked_at
-from worker.routing import Absent, Case, Decision, Go, Hold, Stop, decide
+from worker.routing import Absent, Case, Decision, Go, Hold, Stop, code_of, decide
 from worker.standing import holdings, unavailable
 
 _ZERO = Decimal(0)
@@ -99,8 +99,7 @@ class Recorder:
     def end(self, book: Book, entry: Entry, attempt_no: int, error: BrokerError, after: Aftermath) -> None:
         """End an attempt with an error and route the order on."""
         outcome = next(outcome for kind, outcome in _OUTCOMES if isinstance(error, kind))
-        code = UNSUPPORTED if isinstance(error, Unsupported) else error.code
-        values: Row = {"outcome": str(outcome), "code": code, "message": str(error)}
+        values: Row = {"outcome": str(outcome), "code": code_of(error), "message": str(error)}
         due = entry.now + timedelta(seconds=self.timing.reconcile[0]) if outcome is Outcome.UNKNOWN else None
         values |= {"next_check_at": due, "ended_at": entry.attempts[attempt_no]["ended_at"] or entry.now}
         entry.set_attempt(attempt_no, **values)
@@ -118,7 +117,8 @@ class Recorder:
         if isinstance(decision, Hold):
             entry.set(reason=decision.reason)
         elif isinstance(decision, Stop):
-            entry.happen(_STOPS[decision.status], attempt_no=attempt_no, detail=decision.reason)
+            if entry.happen(_STOPS[decision.status], attempt_no=attempt_no, detail=decision.reason).changed:
+                entry.set(reason_code=decision.code)
         elif self._requeue(entry, attempt_no, decision) and decision.after_s <= 0:
             after.ring(decision.broker, entry.id)
 
@@ -162,6 +162,7 @@ class Recorder:
             out={a["broker"] for a in earlier if _was_final(a)},
             tried={a["broker"] for a in earlier},
             refused_before=any(a["outcome"] == Outcome.REFUSED for a in earlier),
+            denied_before=next((a["code"] for a in earlier if _was_denied(a)), None),
             holdings=holdings(book.connection, row, self.timing.positions_valid) if side in CLOSING else None,
             unavailable=(
                 unavailable(book.connection, self.brokers, entry.now, self.timing.dead_after)
@@ -380,12 +381,12 @@ def _words(report: OrderReport) -> str | None:
 
 def _was_final(attempt: Mapping[str, Any]) -> bool:
     """Tell from the record whether a broker is off the route: it refused, or it cannot do it at all."""
-    return (attempt["outcome"], attempt["code"]) == (Outcome.NOT_SENT, UNSUPPORTED) or (
-        attempt["outcome"] == Outcome.REFUSED and attempt["code"] not in _PASSING_CODES
-    )
+    return _was_denied(attempt) or (attempt["outcome"] == Outcome.REFUSED and attempt["code"] not in _PASSING_CODES)
 
 
-#: Code that attempts carry when a broker cannot do what the order asks.
-UNSUPPORTED = "unsupported"
+def _was_denied(attempt: Mapping[str, Any]) -> bool:
+    return attempt["outcome"] == Outcome.NOT_SENT and attempt["code"] in set(Denial)
+
+
 #: Codes of refusals that are only about the moment: the broker stays on the route.
 _PASSING_CODES = frozenset({"429", "42910000"})

@@ -19,7 +19,7 @@ from models.book import Book, Entry, is_changing
 from models.database import Database
 from models.errors import BrokerError, NotSent, Stale, Unsupported
 from models.intake import request_of
-from models.replacing import changed_terms, words
+from models.replacing import changed_terms, lessens, words
 from models.reports import OrderReport
 from models.tables import orders
 from models.vocabulary import Outcome, Status
@@ -28,6 +28,7 @@ from worker.cancels import Cancels
 from worker.claiming import attempt_id
 from worker.clock import Stopwatch, utcnow
 from worker.execution import Execution, answer_of
+from worker.halts import denial, stopped
 from worker.locks import LOCKED, Locks
 from worker.locks import words as lock_words
 from worker.reconcile import order_ref
@@ -45,6 +46,8 @@ class _Change:
     attempt_no: int
     old: OrderRef
     ticket: Ticket
+    #: It only makes the order smaller or less aggressive, so a halt lets it pass.
+    lessens: bool
 
 
 class Replacements:
@@ -86,6 +89,12 @@ class Replacements:
                 return None
             number = entry.next_attempt
             change = self._change(entry, number, wanted, watch)
+            halt = stopped(connection, self.broker.name)
+            if halt and halt["kind"] == "halt" and not change.lessens:
+                entry.set(replace_request=None)
+                entry.note("replace_refused", str(denial(self.broker.name, halt)))
+                book.write()
+                return None
             entry.set(replace_request=None)
             entry.begin(
                 {
@@ -110,19 +119,25 @@ class Replacements:
         longest = self.broker.capabilities.client_order_id_length
         in_place = self.broker.capabilities.replaces == "in_place"
 
+        now = request_of(entry.order)
+        new = changed_terms(now, wanted)
+        is_less = lessens(now, new)
+
         def still_mine() -> None:
+            if not is_less:
+                self.execution.brake.gate()
             if watch.age() > self.timing.fresh:
                 raise Stale(f"{self.broker.name}: the replace waited {watch.age():.1f} s", broker=self.broker.name)
 
         ticket = Ticket(
-            order=changed_terms(request_of(entry.order), wanted),
+            order=new,
             broker_client_order_id=(
                 current["broker_client_order_id"] if in_place else attempt_id(entry.id, number, longest)
             ),
             deadline_s=self.timing.deadline,
             still_mine=still_mine,
         )
-        return _Change(entry.id, number, order_ref(entry.order, current), ticket)
+        return _Change(entry.id, number, order_ref(entry.order, current), ticket, is_less)
 
     # -- SEND AND RECORD ---
     def _send(self, change: _Change) -> Answer:

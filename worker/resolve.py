@@ -15,6 +15,7 @@ from models.reports import BrokerStatus, OrderReport
 from models.vocabulary import Outcome
 from producers.client import OrderClient
 from worker.clock import utcnow
+from worker.halts import journal
 from worker.recording import Aftermath, Recorder
 from worker.routing import Absent
 
@@ -43,13 +44,16 @@ def resolve(
             raise NotFound(f"no order has the client_order_id {client_order_id!r}")
         number = _unknown_attempt(entry)
         broker = entry.attempts[number]["broker"]
+        found = "absent" if adopt is None else f"is order {adopt}"
+        detail = f"attempt {number} at {broker}: {found}"
+        journal(connection, "resolve", "order", client_order_id, by=by, reason=reason, detail=detail)
         recorder = Recorder(client.settings, broker, dedupes=False)
         if adopt is None:
-            entry.note("resolved", f"attempt {number} at {broker}: absent, {says}")
+            entry.note("resolved", f"{detail}, {says}")
             error = Absent(f"{broker} does not have it, {says}", broker=broker, code="resolved")
             recorder.settle(book, entry, number, error, after)
         else:
-            entry.note("resolved", f"attempt {number} at {broker}: is order {adopt}, {says}")
+            entry.note("resolved", f"{detail}, {says}")
             recorder.settle(book, entry, number, _adopted(adopt), after)
         book.write()
         row = dict(entry.order)

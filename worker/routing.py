@@ -5,6 +5,7 @@
 | OutcomeUnknown | hold: reconcile, never resend, never fall back                                                |
 | NotSent, stale        | the same broker again, soon                                                            |
 | NotSent, budget used  | the same broker, if a turn comes within a moment and before the order expires; else as below |
+| Denied, everywhere    | denied: no broker may have it                                                          |
 | NotSent, other | the next broker on the route; at the end of the route, those that were only out of reach again |
 | Refused        | the next broker on the route; at its end, rejected                                            |
 | absent         | the same broker under the same id where it dedupes by id, else like NotSent                   |
@@ -21,6 +22,7 @@ from decimal import Decimal
 
 from models.errors import (
     BrokerError,
+    Denied,
     NotConnected,
     NotSent,
     OutcomeUnknown,
@@ -29,7 +31,7 @@ from models.errors import (
     Stale,
     Unsupported,
 )
-from models.vocabulary import CLOSING, Side, Status
+from models.vocabulary import CLOSING, Denial, Side, Status
 
 #: Answers that leave a broker a candidate for a second round of the route.
 OUT_OF_REACH = (NotConnected, RateLimited, QuotaExhausted)
@@ -63,6 +65,8 @@ class Stop:
 
     status: Status
     reason: str
+    #: Why, as one word that a program can rely on; None where there is none.
+    code: str | None = None
 
 
 Decision = Hold | Go | Stop
@@ -79,6 +83,7 @@ class Case:
         out: brokers that refused the order or cannot take it at all, from earlier attempts.
         tried: brokers of earlier attempts.
         refused_before: an earlier attempt was refused by its broker.
+        denied_before: the code of the first attempt that our own rules kept from its broker.
         side: of the order.
         quantity: shares still to do.
         holdings: broker -> position in the symbol, free of other open orders; a missing broker is not known.
@@ -99,6 +104,7 @@ class Case:
     out: Collection[str] = ()
     tried: Collection[str] = ()
     refused_before: bool = False
+    denied_before: str | None = None
     holdings: Mapping[str, Decimal] | None = None
     unavailable: Collection[str] = ()
     expires_at: datetime | None = None
@@ -117,6 +123,8 @@ def decide(case: Case) -> Decision:
         return Stop(Status.CANCELED, f"canceled before it reached a broker ({reason})")
     if case.expires_at is not None and case.now >= case.expires_at:
         return Stop(Status.EXPIRED, f"too old to be sent again ({reason})")
+    if isinstance(error, Denied) and error.everywhere:
+        return Stop(Status.DENIED, reason, error.code)
     if isinstance(error, Stale) or (isinstance(error, Absent) and case.dedupes):
         return Go(case.broker, _pause(case), reason)
     if isinstance(error, QuotaExhausted) and comes_soon(case):
@@ -147,7 +155,14 @@ def _onward(case: Case, reason: str) -> Decision:
         following = (reachable or waiting)[0]
         return Go(following, _rest(case, following), reason)
     refused = case.refused_before or not isinstance(case.error, NotSent)
-    return Stop(Status.REJECTED if refused else Status.DENIED, reason)
+    if refused:
+        return Stop(Status.REJECTED, reason)
+    return Stop(Status.DENIED, reason, case.denied_before or code_of(case.error))
+
+
+def code_of(error: BrokerError) -> str | None:
+    """Return the code that an attempt carries: the broker's own, or why our rules kept it from the broker."""
+    return str(Denial.UNSUPPORTED) if isinstance(error, Unsupported) else error.code
 
 
 def _after(case: Case) -> list[str]:
@@ -178,7 +193,7 @@ def _rest(case: Case, following: str) -> float:
 def is_final(error: BrokerError) -> bool:
     """Tell whether this answer takes the broker off the order's route for good."""
     return not isinstance(error, (Stale, *OUT_OF_REACH, Absent)) and (
-        isinstance(error, Unsupported) or not isinstance(error, NotSent)
+        isinstance(error, (Unsupported, Denied)) or not isinstance(error, NotSent)
     )
 
 

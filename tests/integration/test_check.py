@@ -320,7 +320,7 @@ def test_workers_go_on_undisturbed(make_world: Callable[..., World]) -> None:
 
     halts.stop(world.database, "ibkr", "halt", "lunch", "ana")
     (told,) = [one for one in world.corro("check", "ibkr", "--json").json if one["check"] == "workers"]
-    halts.resume(world.database, "ibkr")
+    halts.resume(world.database, "ibkr", by="ana")
     assert told["state"] == "warn"
     assert "halt of ibkr" in told["words"]
     assert "by ana: lunch" in told["words"]

@@ -219,7 +219,7 @@ class Protocol(RuleBasedStateMachine):
         if what in ("halt", "drain", "halt all"):
             stop(self.world.database, "*" if what == "halt all" else broker, what.split()[0], "a test", "somebody")
         elif what == "resume":
-            resume(self.world.database, None)
+            resume(self.world.database, None, by="a test")
         elif what in ("blind", "seeing"):
             self.world.ledgers[broker].readings_fail = what == "blind"
         elif what in ("up", "down"):
@@ -305,7 +305,7 @@ class Protocol(RuleBasedStateMachine):
     def _heal_everything(self) -> None:
         assert self.world is not None
         world = self.world
-        resume(world.database, None)
+        resume(world.database, None, by="a test")
         for ledger in self._ledgers():
             ledger.is_up, ledger.readings_fail, ledger.answers = True, False, list(self.last)
         for process in world.processes:

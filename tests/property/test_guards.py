@@ -14,7 +14,7 @@ from models.errors import AccessLost, InsufficientFunds, NotConnected, Stale
 from models.reports import BrokerStatus
 from models.tables import attempts, orders
 from tests.property.scenario import Scenario
-from worker.halts import stop
+from worker.halts import resume, stop
 from worker.routing import Absent
 
 ANONYMOUS, DEDUPES, KEEPS = "tda", "alpaca", "ibkr"
@@ -70,7 +70,8 @@ def test_what_is_stopped_sends_nothing(at: Scenario, scope: str, kind: str) -> N
     id_ = at.order(KEEPS)
     stop(at.world.database, scope, kind, "a test", "somebody")
     at.work(KEEPS, id_)
-    assert at.tries(id_) == []
+    assert at.at_brokers() == []
+    assert at.tries(id_) == ([(KEEPS, "not_sent")] if (scope, kind) == (KEEPS, "halt") else [])
     assert at.at_brokers() == []
 
 
@@ -455,6 +456,82 @@ def test_an_order_moved_by_a_claim_is_rung_after_the_commit(at: Scenario) -> Non
     at.worker[KEEPS].is_open = False
     at.work(KEEPS, id_)
     assert heard == [DEDUPES]
+
+
+# -- THE BRAKE ---
+def test_a_halt_behind_the_claim_stops_what_has_not_left_and_nothing_trades_at_resume(at: Scenario) -> None:
+    id_ = at.order(KEEPS, DEDUPES)
+    claimed = at.claim(KEEPS, id_)
+    stop(at.world.database, "*", "halt", "a test", "somebody")
+    at.send(KEEPS, claimed)
+    assert at.tries(id_) == [(KEEPS, "not_sent")]
+    assert (at.status(id_), at.row(id_)["reason_code"]) == ("denied", "halted")
+    resume(at.world.database, None, by="somebody")
+    for broker in (KEEPS, DEDUPES):
+        at.world.pass_time(5)
+        at.worker[broker].leader.sweep()
+    assert at.at_brokers() == []
+
+
+def test_a_halt_is_seen_at_the_gate_by_an_order_that_waited_for_its_turn(at: Scenario) -> None:
+    """The look before the turn saw nothing; a quarter of a second later the gate reads for itself."""
+    id_ = at.order(KEEPS)
+    claimed, process = at.claim(KEEPS, id_), at.worker[KEEPS]
+    place = process.seat.place_order
+
+    def in_turn(ticket: Any) -> Any:
+        stop(at.world.database, "*", "halt", "a test", "somebody")
+        at.world.clock.advance(0.3)
+        return place(ticket)
+
+    process.seat.place_order = in_turn  # type: ignore[method-assign]
+    at.send(KEEPS, claimed)
+    assert at.at_brokers() == []
+    assert at.row(id_)["reason_code"] == "halted"
+
+
+def test_a_halted_broker_sends_an_order_on_and_the_first_code_ends_it(at: Scenario) -> None:
+    id_ = at.order(KEEPS, DEDUPES)
+    claimed = at.claim(KEEPS, id_)
+    stop(at.world.database, KEEPS, "halt", "a test", "somebody")
+    at.send(KEEPS, claimed)
+    assert (at.status(id_), at.row(id_)["broker"]) == ("queued", DEDUPES)
+    stop(at.world.database, DEDUPES, "halt", "a test", "somebody")
+    at.work(DEDUPES, id_)
+    assert at.tries(id_) == [(KEEPS, "not_sent"), (DEDUPES, "not_sent")]
+    assert (at.status(id_), at.row(id_)["reason_code"]) == ("denied", "halted")
+    assert at.at_brokers() == []
+
+
+def test_under_a_halt_a_replace_that_grows_is_refused_and_one_that_lessens_passes(at: Scenario) -> None:
+    id_ = at.order(KEEPS)
+    at.work(KEEPS, id_)
+    stop(at.world.database, "*", "halt", "a test", "somebody")
+    at.wish(id_, quantity=500)
+    at.replace(KEEPS)
+    assert at.kept(KEEPS)[0].ticket.order.quantity == 10
+    assert (at.kinds(id_)[-1], at.row(id_)["replace_request"]) == ("replace_refused", None)
+    at.wish(id_, quantity=5)
+    at.replace(KEEPS)
+    assert at.kept(KEEPS)[0].ticket.order.quantity == 5
+
+
+def test_a_replace_that_grows_meets_a_halt_at_the_gate_too(at: Scenario) -> None:
+    id_ = at.order(KEEPS)
+    at.work(KEEPS, id_)
+    at.wish(id_, quantity=500)
+    process = at.worker[KEEPS]
+    replace = process.seat.replace_order
+
+    def halted_meanwhile(*given: Any) -> Any:
+        stop(at.world.database, "*", "halt", "a test", "somebody")
+        at.world.clock.advance(0.3)
+        return replace(*given)
+
+    process.seat.replace_order = halted_meanwhile  # type: ignore[method-assign]
+    at.replace(KEEPS)
+    assert at.kept(KEEPS)[0].ticket.order.quantity == 10
+    assert (at.row(id_)["quantity"], at.row(id_)["replace_request"]) == (10, None)
 
 
 # -- WHO HEALS ---

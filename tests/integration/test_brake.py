@@ -1,0 +1,124 @@
+"""The brake: a halt holds for what is claimed and has not left, for replaces, and for nobody else's scope."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from models.history import History
+from models.tables import control_events
+from tests.kit import World, events_of, eventually, outcomes_of
+from worker.halts import in_force
+
+#: Below the market: it rests.
+LOW = "1.00"
+ORDERS = 60
+
+
+@pytest.fixture(scope="module")
+def world(make_world: Callable[..., World]) -> World:
+    made = make_world(["alpaca", "tda"])
+    made.start_all()
+    return made
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_halted(world: World) -> Iterator[None]:
+    yield
+    world.corro("resume", "--all")
+
+
+def sent_at(world: World, symbol: str) -> list[float]:
+    """When the doors got the orders in a symbol, seconds since 1970."""
+    lines = [line for line in world.control.ledger() if line.get("symbol") == symbol and line["event"] == "arrived"]
+    return sorted(datetime.fromisoformat(line["at"]).timestamp() for line in lines)
+
+
+def stopped(world: World) -> list[tuple[str, str]]:
+    with world.database.read() as connection:
+        return [(row["kind"], row["scope"]) for row in in_force(connection)]
+
+
+def test_no_send_begins_after_a_halt_and_what_it_stopped_never_trades(world: World) -> None:
+    world.control.add_fault("alpaca", "slow", symbol="KO", seconds=1.0)
+    orders = world.client.submit_many([world.request("KO", quantity=1, route="alpaca") for _ in range(ORDERS)])
+    eventually(lambda: len(sent_at(world, "KO")) >= 4, 10)
+    assert world.corro("halt", "--reason", "drill", "--by", "ana").status == 0
+    with world.database.read() as connection:
+        halted_at = in_force(connection)[0]["at"].timestamp()
+    ended = [order.wait(20) for order in orders]
+    world.control.clear_faults()
+    late = [at - halted_at for at in sent_at(world, "KO") if at > halted_at + 0.3]
+    assert late == []
+    denied = [order for order in ended if order.status == "denied"]
+    assert denied, "all of them had left before the halt"
+    whole = [world.whole(order.client_order_id) for order in denied]
+    assert {(one["reason_code"], *outcomes_of(one)[-1:]) for one in whole} <= {
+        ("halted", ("alpaca", "not_sent")), ("halted",)
+    }  # fmt: skip
+    assert any(outcomes_of(one) for one in whole), "none had been claimed"
+    before = len(sent_at(world, "KO"))
+    assert world.corro("resume").status == 0
+    assert world.send("VZ", route="alpaca").wait(10).status == "filled"
+    assert len(sent_at(world, "KO")) == before
+
+
+def test_a_halted_broker_passes_its_orders_on(world: World) -> None:
+    assert world.corro("halt", "--broker", "alpaca").status == 0
+    whole = world.wait(world.send("PEP", route=["alpaca", "tda"]), "filled")
+    assert outcomes_of(whole) == [("alpaca", "not_sent"), ("tda", "accepted")]
+    assert whole["attempts"][0]["code"] == "halted"
+    alone = world.wait(world.send("PEP", route="alpaca"), "denied")
+    assert alone["reason_code"] == "halted"
+
+
+def test_under_a_halt_a_replace_only_lessens(world: World) -> None:
+    order = world.send("WMT", "buy", 10, order_type="limit", limit_price=LOW, route="alpaca")
+    world.wait(order, "accepted")
+    assert world.corro("halt").status == 0
+    order.replace(quantity=500)
+    eventually(lambda: "replace_refused" in events_of(world.whole(order.client_order_id)), 10)
+    order.replace(limit_price="50.00")
+    eventually(lambda: events_of(world.whole(order.client_order_id)).count("replace_refused") == 2, 10)
+    order.replace(quantity=4)
+    eventually(lambda: "replaced" in events_of(world.whole(order.client_order_id)), 10)
+    (live,) = [o for o in world.at_doors(order.client_order_id) if o["state"] == "new"]
+    assert (Decimal(live["quantity"]), Decimal(live["limit_price"])) == (4, 1)
+    world.client.cancel(order.client_order_id)
+    world.wait(order, "canceled")
+
+
+def test_resume_ends_what_it_names_and_nobody_elses(world: World) -> None:
+    for command in (["halt"], ["halt", "--broker", "alpaca"], ["drain", "tda"]):
+        assert world.corro(*command).status == 0
+    assert stopped(world) == [("halt", "*"), ("halt", "alpaca"), ("drain", "tda")]
+    said = world.corro("resume", "--by", "ana")
+    assert "still in force: halt alpaca" in said.err
+    assert stopped(world) == [("halt", "alpaca"), ("drain", "tda")]
+    world.corro("resume", "--broker", "tda", "--by", "ben")
+    assert stopped(world) == [("halt", "alpaca")]
+    assert "nothing was stopped" in world.corro("resume").out
+    world.corro("resume", "--all")
+    assert stopped(world) == []
+
+
+def test_every_control_is_kept_with_who_and_why(world: World) -> None:
+    began = time.time()
+    world.corro("halt", "--broker", "tda", "--by", "ana", "--reason", "lunch")
+    world.corro("resume", "tda", "--by", "ben", "--reason", "fed")
+    world.corro("drain", "tda", USER="carla", LOGNAME="carla")
+    journal: list[dict[str, Any]] = world.corro("controls", "--log", "--json").json
+    newest = [row for row in journal if datetime.fromisoformat(row["at"]).timestamp() >= began - 1][:3]
+    assert [(row["kind"], row["scope_kind"], row["scope"], row["by"], row["reason"]) for row in newest] == [
+        ("drain", "broker", "tda", "carla", "draining"),
+        ("resume", "broker", "tda", "ben", "fed"),
+        ("halt", "broker", "tda", "ana", "lunch"),
+    ]
+    assert "ana" in newest[1]["detail"]
+    assert len(History(world.database).rows(control_events)) == len(journal)
+    assert [row["kind"] for row in world.corro("controls", "--json").json] == ["drain"]
