@@ -7,7 +7,6 @@ import re
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from types import SimpleNamespace as Raw
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -352,11 +351,6 @@ def test_times_become_utc(text: str, expected: str) -> None:
     assert at.isoformat() == expected
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1.7976931348623157e308, "", None])
-def test_no_number_is_none(value: object) -> None:
-    assert terms.number(value) is None
-
-
 @pytest.mark.parametrize(
     ("changes", "fields"),
     [
@@ -413,18 +407,6 @@ def test_an_order_ref_that_would_get_lost_is_not_sent(ref: str) -> None:
 )
 def test_completed_orders_are_read_by_status_and_prose(status: str, prose: str, expected: BrokerStatus) -> None:
     assert terms.completed_status(a_line(status=status, completed_status=prose)) is expected
-
-
-def test_only_an_unmistakable_stock_is_chosen() -> None:
-    def stock(primary: str, symbol: str = "AAPL") -> Raw:
-        return Raw(symbol=symbol, secType="STK", currency="USD", primaryExchange=primary)
-
-    wanted = stock("")
-    assert terms.choose([stock("PINK"), stock("NASDAQ")], wanted, "ib").primaryExchange == "NASDAQ"
-    with pytest.raises(Unsupported):
-        terms.choose([stock("NYSE"), stock("NASDAQ")], wanted, "ib")
-    with pytest.raises(InstrumentUnknown):
-        terms.choose([stock("NYSE", "AAPX")], wanted, "ib")
 
 
 def test_every_code_cites_words_and_no_row_is_doubled() -> None:

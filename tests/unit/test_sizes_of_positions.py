@@ -11,6 +11,7 @@ import pytest
 
 from models.errors import UnreadableReply
 from worker.brokers import ibkr_data
+from worker.brokers.ibkr_names import Names
 from worker.brokers.tda_reports import position_reports
 
 
@@ -25,8 +26,11 @@ def test_ibkr() -> None:
     session: Any = SimpleNamespace(
         options=SimpleNamespace(broker="ibkr"),
         ib=SimpleNamespace(wrapper=SimpleNamespace(portfolio=defaultdict(dict))),
+        names=Names(),
     )
-    contract = SimpleNamespace(conId=1, symbol="KO", secType="STK")
+    contract = SimpleNamespace(
+        conId=1, symbol="KO", secType="STK", currency="USD", exchange="NYSE", primaryExchange="", localSymbol="KO"
+    )
     with pytest.raises(UnreadableReply, match="KO"):
         ibkr_data._position(cast(Any, session), "DU1", contract, math.nan, 1.0)
     assert ibkr_data._position(cast(Any, session), "DU1", contract, -5.0, 1.0).quantity == -5

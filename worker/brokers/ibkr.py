@@ -9,6 +9,7 @@
 | ibkr_orders    | place, cancel, find: the order of operations                                      |
 | ibkr_change    | one change of a live order: its evidence and the verdict on it                     |
 | ibkr_replace   | change: the order of operations                                                   |
+| ibkr_names     | which security a symbol means, and what every other one is called                 |
 | ibkr_data      | account, positions, quotes, bars                                                  |
 | ibkr_pacing    | how often bars may be asked for                                                   |
 | ibkr_session   | one connection: raw messages in, single messages out, 1100/1101/1102              |
@@ -308,7 +309,8 @@ class IbkrBroker(BrokerInterface):
 
     def _emit(self, report: Report) -> None:
         callback = self._callback
-        if callback is None:
+        # An execution in a contract that nobody has asked about yet is told by the next reading, with its name.
+        if callback is None or (isinstance(report, FillReport) and report.symbol is None):
             return
         try:
             callback(report)

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 from models.errors import (
+    BrokerError,
     CorroError,
     InstrumentUnknown,
     NoData,
@@ -22,10 +23,10 @@ from models.errors import (
 )
 from models.reports import AccountReport, Bar, PositionReport, QuoteReport
 from models.timeframes import NEW_YORK, TIMEFRAMES
-from worker.brokers import ibkr_terms as terms
 from worker.brokers.ibkr_codes import read_error
 from worker.brokers.ibkr_pacing import HistoryPace
 from worker.brokers.ibkr_session import Session
+from worker.brokers.values import number, positive
 
 #: Of accountSummary; AccountType and the like are not needed. TWS allows two summaries at a time.
 _SUMMARY = {
@@ -34,6 +35,8 @@ _SUMMARY = {
     "BuyingPower": "buying_power",
     "DayTradesRemaining": "day_trades_left",
 }
+#: IB's word for the base currency, whichever it is.
+_BASE = "BASE"
 #: Day trades in five business days that an account below the margin for more may make; IB tells how many are left,
 #: and -1 where it does not count.
 _DAY_TRADES = 3
@@ -79,13 +82,13 @@ BAR_SIZES = {
 async def account(session: Session) -> AccountReport:
     """Read the money of the account."""
     wrapper, client = session.ib.wrapper, session.client
-    number = 0
+    asked = 0
 
     def request() -> Any:
-        nonlocal number
-        number = client.getReqId()
-        answer = wrapper.startReq(number)
-        client.reqAccountSummary(number, "All", ",".join(_SUMMARY))
+        nonlocal asked
+        asked = client.getReqId()
+        answer = wrapper.startReq(asked)
+        client.reqAccountSummary(asked, "All", ",".join(_SUMMARY))
         return answer
 
     async with session.summary_lock:
@@ -93,47 +96,108 @@ async def account(session: Session) -> AccountReport:
         try:
             await _request(session, "the account summary", request)
         finally:
-            if number and session.up:
-                client.cancelAccountSummary(number)
+            if asked and session.up:
+                client.cancelAccountSummary(asked)
         rows = [row for row in wrapper.acctSummary.values() if row.account == session.account]
     if not rows:
         raise NoData(f"{session.options.broker}: TWS told nothing about account {session.account}")
-    values = {_SUMMARY[row.tag]: terms.number(row.value) for row in rows if row.tag in _SUMMARY}
-    left = values.get("day_trades_left")
+    pushed = [row for row in wrapper.accountValues.values() if row.account == session.account]
+    try:
+        return account_report(session.account, rows, pushed)
+    except ValueError as error:
+        raise UnreadableReply(f"{session.options.broker}: account {session.account}: {error}") from None
+
+
+def account_report(account: str, rows: Sequence[Any], pushed: Sequence[Any] = ()) -> AccountReport:
+    """Put the rows of an account summary together, all in the account's base currency.
+
+    IB tells totals in the base currency, under its code or as `BASE`; rows in other currencies are parts of them.
+
+    Args:
+        account: whose.
+        rows: of the summary: `tag`, `value` and `currency`.
+        pushed: of the account's updates, which tell the net liquidation in the base currency only.
+
+    Raises:
+        ValueError: several currencies, and nothing says which one is the account's; or a value that is no number.
+    """
+    base = base_currency(rows, pushed)
+    found: dict[str, Decimal | None] = {}
+    for tag, field in _SUMMARY.items():
+        of_tag = {row.currency: row.value for row in rows if row.tag == tag}
+        found[field] = number(next((of_tag[c] for c in (_BASE, base, "") if c in of_tag), None))
+    left = found["day_trades_left"]
     return AccountReport(
-        account_id=session.account,
-        currency=next((row.currency for row in rows if row.tag == "NetLiquidation" and row.currency), "USD"),
-        buying_power=values.get("buying_power"),
-        cash=values.get("cash"),
-        equity=values.get("equity"),
-        portfolio_value=values.get("equity"),
-        total_liquidity=values.get("cash"),
+        account_id=account,
+        currency=base,
+        buying_power=found["buying_power"],
+        cash=found["cash"],
+        equity=found["equity"],
+        portfolio_value=found["equity"],
+        total_liquidity=found["cash"],
         day_trade_count=max(_DAY_TRADES - int(left), 0) if left is not None and left >= 0 else None,
-        paper=session.account.startswith("D"),
+        paper=account.startswith("D"),
     )
 
 
+def base_currency(rows: Sequence[Any], pushed: Sequence[Any]) -> str:
+    """Return the currency that an account is kept in; `BASE` where IB gives that word and no code.
+
+    Raises:
+        ValueError: several currencies, and nothing says which one it is.
+    """
+    told = _currencies(rows)
+    if len(told - {_BASE}) == 1:
+        return (told - {_BASE}).pop()
+    kept_in = _currencies(pushed) - {_BASE}
+    # The ledger of the base currency is the one whose exchange rate is 1.
+    kept_in |= {r.currency for r in (*rows, *pushed) if r.tag == "ExchangeRate" and number(r.value) == 1} - {_BASE}
+    if len(kept_in) == 1:
+        return kept_in.pop()
+    if _BASE in told or not told:
+        return _BASE
+    raise ValueError(f"its values are in {', '.join(sorted(told))}, and nothing says which of them it is kept in")
+
+
+def _currencies(rows: Sequence[Any]) -> set[str]:
+    return {row.currency for row in rows if row.tag == "NetLiquidation" and row.currency}
+
+
 async def positions(session: Session) -> list[PositionReport]:
-    """Read every holding; market values are there as far as the account subscription has told them."""
+    """Read every holding; market values are there as far as the account subscription has told them.
+
+    Raises:
+        BrokerError: also where it could not be learnt which security a holding is.
+    """
     session.check()
-    rows = await session.positions()
-    held = [_position(session, *row) for row in rows if row[0] == session.account and row[2]]
+    rows = [row for row in await session.positions() if row[0] == session.account and row[2]]
+    if None in [_name(session, row[1]) for row in rows]:
+        await session.learn_names()
+    held = [_position(session, *row) for row in rows]
     session.check()
     return sorted(held, key=lambda position: position.symbol)
 
 
+def _name(session: Session, contract: Any) -> str | None:
+    return session.names.of(contract, listed=True)
+
+
 def _position(session: Session, account: str, contract: Any, quantity: float, avg_cost: float) -> PositionReport:
     item = session.ib.wrapper.portfolio[account].get(contract.conId)
-    held = terms.number(quantity)
+    name, held = _name(session, contract), number(quantity)
+    where = f"{session.options.broker}: a position of {contract.symbol} (conId {contract.conId})"
     if held is None:
-        raise UnreadableReply(f"{session.options.broker}: a position of {contract.symbol} without its size: {quantity}")
+        raise UnreadableReply(f"{where} without its size: {quantity}")
+    if name is None:
+        raise BrokerError(f"{where}: IB did not say where that security is listed", broker=session.options.broker)
     return PositionReport(
-        symbol=terms.symbol_of(contract),
+        symbol=name,
         quantity=held,
-        avg_price=terms.number(avg_cost),
-        market_value=terms.number(item.marketValue) if item else None,
-        unrealized_pnl=terms.number(item.unrealizedPNL) if item else None,
+        avg_price=positive(avg_cost),
+        market_value=number(item.marketValue) if item else None,
+        unrealized_pnl=number(item.unrealizedPNL) if item else None,
         account_id=account,
+        currency=contract.currency or None,
     )
 
 
@@ -154,13 +218,13 @@ async def quote(session: Session, symbol: str) -> QuoteReport:
         _forget(session.ib.wrapper, contract)
     report = QuoteReport(
         symbol=symbol,
-        bid=terms.positive(ticker.bid),
-        ask=terms.positive(ticker.ask),
-        last=terms.positive(ticker.last),
-        bid_size=terms.positive(ticker.bidSize),
-        ask_size=terms.positive(ticker.askSize),
-        last_size=terms.positive(ticker.lastSize),
-        volume=terms.positive(ticker.volume),
+        bid=positive(ticker.bid),
+        ask=positive(ticker.ask),
+        last=positive(ticker.last),
+        bid_size=positive(ticker.bidSize),
+        ask_size=positive(ticker.askSize),
+        last_size=positive(ticker.lastSize),
+        volume=positive(ticker.volume),
         at=ticker.time.astimezone(UTC) if ticker.time else None,
         delayed=ticker.marketDataType in _DELAYED,
     )
@@ -171,8 +235,8 @@ async def quote(session: Session, symbol: str) -> QuoteReport:
 
 def _forget(wrapper: Any, contract: Any) -> None:
     ticker = wrapper.tickers.pop(id(contract), None)
-    for number in [n for n, known in wrapper.reqId2Ticker.items() if known is ticker]:
-        del wrapper.reqId2Ticker[number]
+    for request in [n for n, known in wrapper.reqId2Ticker.items() if known is ticker]:
+        del wrapper.reqId2Ticker[request]
 
 
 async def bars(
@@ -219,7 +283,7 @@ async def _bars_upto(
 
 def _bar(raw: Any, timeframe: str) -> Bar:
     numbers = {name: Decimal(str(getattr(raw, name))) for name in ("open", "high", "low", "close")}
-    return Bar(start=_start(raw, timeframe), volume=terms.positive(raw.volume) or Decimal(0), **numbers)
+    return Bar(start=_start(raw, timeframe), volume=positive(raw.volume) or Decimal(0), **numbers)
 
 
 def _start(raw: Any, timeframe: str) -> datetime:

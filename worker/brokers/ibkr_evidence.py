@@ -13,6 +13,7 @@ from typing import Any
 
 from models.reports import DONE, BrokerStatus, CommissionReport, FillReport, OrderReport, Report
 from worker.brokers import ibkr_terms as terms
+from worker.brokers import values
 from worker.brokers.ibkr_change import Change
 from worker.brokers.ibkr_codes import CODES, Proof
 from worker.brokers.ibkr_flight import CancelWatch, Flight
@@ -102,7 +103,7 @@ class OrderBook:
             flight.see(status, why_held, perm_id, self._clock())
         if known is not None:
             known.line = replace(known.line, status=status)
-            known.why_held, known.wire_filled = why_held, terms.number(filled)
+            known.why_held, known.wire_filled = why_held, values.size(filled)
             self._push(known)
 
     def on_execution(self, execution: Execution) -> bool:

@@ -9,12 +9,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import structlog
 
-from models.errors import BrokerError, ConfigurationError, NotConnected, QuotaExhausted, UnreadableReply
+from models.errors import (
+    BrokerError,
+    ConfigurationError,
+    InstrumentUnknown,
+    NotConnected,
+    QuotaExhausted,
+    UnreadableReply,
+    Unsupported,
+)
+from worker.brokers import ibkr_names as names
 from worker.brokers import ibkr_terms as terms
+from worker.brokers import values
 from worker.brokers.ibkr_codes import CUT_OFF, RESTORED, Proof, code_of, lookup_error
 from worker.brokers.ibkr_evidence import OrderBook
 from worker.brokers.ibkr_terms import Execution, OrderLine
@@ -22,6 +33,7 @@ from worker.brokers.ibkr_wire import DecoderWatch, Listings, Options, Sdk
 from worker.limits import Budget
 
 _log = structlog.get_logger()
+Row = TypeVar("Row", OrderLine, Execution)
 
 #: Probes without a single byte in return, after which a socket counts as dead.
 SILENT_PROBES = 3
@@ -49,6 +61,8 @@ class Session:
         self._complaints: list[tuple[int, str]] = []
         self._unreadable = 0
         self._lost = False
+        #: What every contract is called.
+        self.names = names.Names()
         self._contracts: dict[str, asyncio.Task[Any]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._reads: dict[int, tuple[asyncio.Future[None], list[Execution]]] = {}
@@ -186,11 +200,15 @@ class Session:
     async def open_orders(self, own: bool = False) -> list[OrderLine]:
         """List open orders: of this client id, or of all."""
         request = self.client.reqOpenOrders if own else self.client.reqAllOpenOrders
-        return await self._list(self._open, request)
+        lines = await self._named(await self._list(self._open, request))
+        for line in lines:
+            if (known := self.book.by_perm_id(line.perm_id)) is not None and known.line.symbol is None:
+                known.line = replace(known.line, symbol=line.symbol)
+        return lines
 
     async def completed_orders(self) -> list[OrderLine]:
         """List completed orders of the day, of all clients."""
-        return await self._list(self._completed, lambda: self.client.reqCompletedOrders(False))
+        return await self._named(await self._list(self._completed, lambda: self.client.reqCompletedOrders(False)))
 
     async def positions(self) -> list[Any]:
         """List positions as (account, contract, quantity, average cost)."""
@@ -213,7 +231,7 @@ class Session:
         finally:
             _, rows = self._reads.pop(number)
         self._check_readable(unreadable, "executions")
-        return [row for row in rows if self._mine(row.account)]
+        return await self._named([row for row in rows if self._mine(row.account)])
 
     async def ask(self, what: str, request: Callable[[], Awaitable[Any]], timeout_s: float | None = None) -> Any:
         """Make one SDK request in its turn.
@@ -249,7 +267,8 @@ class Session:
         return await self.contract(symbol)  # who asked before may have been less urgent
 
     async def _look_up(self, symbol: str) -> Any:
-        wanted = self.sdk.Contract(secType="STK", symbol=terms.to_ib_symbol(symbol), exchange="SMART", currency="USD")
+        name = names.to_ib_symbol(symbol)
+        wanted = self.sdk.Contract(secType="STK", symbol=name, exchange="SMART", currency="USD")
         try:
             found = await self.ask(f"details of {symbol}", lambda: self.ib.reqContractDetailsAsync(wanted))
         except self.sdk.RequestError as error:
@@ -258,9 +277,39 @@ class Session:
             raise
         except BrokerError as error:
             raise NotConnected(f"{error}; nothing was sent", broker=self.options.broker) from None
-        contract = terms.choose([details.contract for details in found], wanted, self.options.broker)
+        contract = names.choose([details.contract for details in found], wanted, self.options.broker)
+        self.names.chose(symbol, contract.conId)
         contract.exchange = "SMART"
         return contract
+
+    async def learn_names(self) -> None:
+        """Ask which contracts the tickers seen mean; what cannot be asked now stays without a name."""
+
+        async def ask(ticker: str) -> None:
+            try:
+                await self.contract(ticker)
+            except (InstrumentUnknown, Unsupported):
+                self.names.chose_none(ticker)
+            except BrokerError as error:
+                _log.info("ibkr.contract_without_name", broker=self.options.broker, symbol=ticker, error=str(error))
+
+        if self.ready:
+            await asyncio.gather(*(ask(ticker) for ticker in self.names.unnamed))
+
+    async def _named(self, rows: list[Row]) -> list[Row]:
+        """Give the rows of a reading the names of their contracts, asking for those that are not known yet."""
+        if any(self._name(row) is row for row in rows):
+            await self.learn_names()
+        return [self._name(row) for row in rows]
+
+    def _name(self, row: Row) -> Row:
+        """Name one row; without a known name it stays the same object."""
+        symbol = self.names.of(row.contract)
+        if symbol is None:
+            return row
+        if isinstance(row, Execution):
+            return replace(row, fill=replace(row.fill, symbol=symbol))
+        return replace(row, symbol=symbol)
 
     # -- SEND ---
     async def turn(self, until: float) -> None:
@@ -304,7 +353,7 @@ class Session:
     def _on_open_order(self, _: int, contract: Any, order: Any, state: Any) -> None:
         if order.whatIf:
             return
-        line = terms.order_line(contract, order, state, self.options.timezone)
+        line = self._name(terms.order_line(contract, order, state, self.options.timezone))
         if line.client_id == self.options.client_id:
             self._raise_floor(line.order_id)
         if self._mine(line.account):
@@ -318,12 +367,12 @@ class Session:
         self.book.on_status(order_id, client_id, perm_id, status, why_held, filled)
 
     def _on_completed_order(self, contract: Any, order: Any, state: Any) -> None:
-        line = terms.order_line(contract, order, state, self.options.timezone)
+        line = self._name(terms.order_line(contract, order, state, self.options.timezone))
         if self._mine(line.account):
             self._completed.row(line.perm_id or object(), line)
 
     def _on_exec_details(self, number: int, contract: Any, raw: Any) -> None:
-        execution = terms.execution(contract, raw)
+        execution = self._name(terms.execution(contract, raw))
         if execution.client_id == self.options.client_id:
             self._raise_floor(execution.order_id)
         if number in self._reads:
@@ -336,7 +385,7 @@ class Session:
             done.set_result(None)
 
     def _on_commission(self, raw: Any) -> None:
-        self.book.on_commission(str(raw.execId), terms.number(raw.commission))
+        self.book.on_commission(str(raw.execId), values.fee(raw.commission))
 
     def _on_position(self, account: str, contract: Any, quantity: float, avg_cost: float) -> None:
         self._positions.row((account, contract.conId), (account, contract, quantity, avg_cost))

@@ -12,18 +12,18 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from models.errors import InstrumentUnknown, Unsupported
+from models.errors import Unsupported
 from models.messages import OrderRequest, plain
 from models.reports import BrokerStatus, FillReport
 from models.vocabulary import OrderType, Side, TimeInForce
+from worker.brokers.values import number, positive, size
 
 #: orderRef: IB documents no limit; longer or odd ones get lost on the way (BROKERS.md 1.7).
 REF_LENGTH = 40
 _REF = re.compile(r"[!-~]{1,40}")
 _REF_BANNED = frozenset(" ,\"'")
-#: Both SDKs send this number, and the largest double, as "not set".
+#: Both SDKs send this number as "not set".
 _UNSET_INTEGER = 2**31 - 1
-_UNSET_DOUBLE = 1.7e308
 
 ORDER_TYPES = {
     OrderType.MARKET: "MKT",
@@ -51,9 +51,6 @@ _PRICES = ("limit_price", "stop_price", "trail_amount", "trail_percent")
 _SIDES = {"BUY": Side.BUY, "SELL": Side.SELL, "SSHORT": Side.SELL_SHORT, "BOT": Side.BUY, "SLD": Side.SELL}
 _TYPES_IN = {wire: ours for ours, wire in ORDER_TYPES.items()} | {"MOC": OrderType.MARKET, "LOC": OrderType.LIMIT}
 _TIFS_IN = {wire: ours for ours, wire in TIFS.items() if ours is not TimeInForce.CLS}
-
-#: Primary exchanges that decide between several stocks of one symbol.
-_US_LISTINGS = frozenset({"NYSE", "NASDAQ", "ISLAND", "ARCA", "AMEX", "BATS", "IEX"})
 
 #: Wire statuses that prove that IB has the order (BROKERS.md 1.6); PendingSubmit and ApiPending prove nothing.
 ALIVE = frozenset({"PreSubmitted", "Submitted", "PendingCancel", "Filled"})
@@ -84,7 +81,8 @@ class OrderLine:
     client_id: int
     ref: str
     account: str
-    symbol: str
+    #: None until it is known which contract its ticker means (`ibkr_names.Names`).
+    symbol: str | None
     status: str
     side: Side | None
     order_type: OrderType | None
@@ -98,6 +96,8 @@ class OrderLine:
     filled: Decimal | None = None
     completed_status: str = ""
     completed_at: datetime | None = None
+    #: The SDK's contract, for its name.
+    contract: Any = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +110,8 @@ class Execution:
     client_id: int
     account: str
     avg_price: Decimal | None
+    #: The SDK's contract, for its name.
+    contract: Any = None
 
 
 # -- OUT ---
@@ -167,57 +169,7 @@ def order_fields(order: OrderRequest, ref: str, account: str) -> dict[str, Any]:
     return fields | {name: float(price) for name, price in prices.items() if price is not None}
 
 
-def to_ib_symbol(symbol: str) -> str:
-    """Return IB's spelling: share classes with a blank (BRK B)."""
-    return symbol.replace(".", " ")
-
-
-def from_ib_symbol(symbol: str) -> str:
-    """Return corro's spelling: share classes with a dot (BRK.B)."""
-    return symbol.replace(" ", ".")
-
-
-def choose(contracts: list[Any], wanted: Any, broker: str) -> Any:
-    """Pick the stock that a symbol means; several are refused rather than guessed.
-
-    Raises:
-        InstrumentUnknown: none matches exactly.
-        Unsupported: several do, and their primary listing does not decide.
-    """
-    exact = [c for c in contracts if c.symbol == wanted.symbol and c.secType == "STK" and c.currency == "USD"]
-    primary = [c for c in exact if c.primaryExchange in _US_LISTINGS]
-    for choice in (exact, primary):
-        if len(choice) == 1:
-            return choice[0]
-    if not exact:
-        raise InstrumentUnknown(f"{broker}: no US stock {wanted.symbol}", broker=broker, code="200")
-    raise Unsupported(f"{broker}: {wanted.symbol} is ambiguous, {len(exact)} stocks match", broker=broker, code="200")
-
-
-def symbol_of(contract: Any) -> str:
-    """Return corro's symbol; what is no stock gets a name that no stock has."""
-    if contract.secType not in ("STK", ""):
-        return f"{contract.secType}:{contract.localSymbol or contract.symbol}"
-    return from_ib_symbol(contract.symbol)
-
-
 # -- IN ---
-def number(value: Any) -> Decimal | None:
-    """Return a wire number as Decimal; unset, NaN and infinite ones are None."""
-    try:
-        whole = isinstance(value, float) and value.is_integer()
-        result = Decimal(int(value)) if whole else Decimal(str(value))
-    except ArithmeticError:
-        return None
-    return result if result.is_finite() and abs(result) < Decimal(_UNSET_DOUBLE) else None
-
-
-def positive(value: Any) -> Decimal | None:
-    """Return a wire number, or None where IB means 'none' by 0 or -1."""
-    result = number(value)
-    return result if result is not None and result > 0 else None
-
-
 def order_line(contract: Any, order: Any, state: Any, zone: tzinfo) -> OrderLine:
     """Read an openOrder or completedOrder."""
     on_close = order.orderType in _ON_CLOSE.values()
@@ -228,7 +180,8 @@ def order_line(contract: Any, order: Any, state: Any, zone: tzinfo) -> OrderLine
         client_id=int(order.clientId),
         ref=str(order.orderRef),
         account=str(order.account),
-        symbol=symbol_of(contract),
+        symbol=None,
+        contract=contract,
         status=str(state.status),
         side=_SIDES.get(order.action),
         order_type=_TYPES_IN.get(order.orderType),
@@ -239,7 +192,7 @@ def order_line(contract: Any, order: Any, state: Any, zone: tzinfo) -> OrderLine
         stop_price=positive(order.auxPrice) if order.orderType in ("STP", "STP LMT") else None,
         trail_amount=positive(order.auxPrice) if order.orderType == "TRAIL" else None,
         trail_percent=positive(order.trailingPercent) if order.orderType == "TRAIL" else None,
-        filled=number(getattr(order, "filledQuantity", None)) if completed else None,
+        filled=size(getattr(order, "filledQuantity", None)) if completed else None,
         completed_status=str(state.completedStatus),
         completed_at=parse_time(state.completedTime, zone) if completed else None,
     )
@@ -253,7 +206,6 @@ def execution(contract: Any, raw: Any) -> Execution:
         quantity=number(raw.shares) or Decimal(0),
         price=number(raw.price) or Decimal(0),
         filled_at=raw.time.astimezone(UTC),
-        symbol=symbol_of(contract),
         side=_SIDES.get(raw.side),
         broker_client_order_id=str(raw.orderRef) or None,
         broker_order_id=str(perm_id) if perm_id else None,
@@ -268,6 +220,7 @@ def execution(contract: Any, raw: Any) -> Execution:
         client_id=int(raw.clientId),
         account=str(raw.acctNumber),
         avg_price=positive(raw.avgPrice),
+        contract=contract,
     )
 
 

@@ -259,7 +259,7 @@ def portfolio(symbol: str, position: Position, last: Decimal, realized: Decimal)
 
 def position(symbol: str, held: Position) -> bytes:
     """Return one line of the positions list."""
-    return encode(61, 3, ACCOUNT, *contract_fields(symbol, "", ""), held.quantity, held.avg_price)
+    return encode(61, 3, ACCOUNT, *contract_fields(symbol, listing(symbol)[0], ""), held.quantity, held.avg_price)
 
 
 # -- CONTRACTS AND QUOTES --

@@ -1,0 +1,138 @@
+"""Which security a symbol means at Interactive Brokers, and what every other one is called.
+
+A plain ticker means one thing: the stock of that symbol, in US dollars, whose primary listing is in the United States.
+Everything else has a qualified name that no ticker equals: `STK:SHOP@TSE.CAD` (symbol, listing, currency),
+`OPT:AAPL  261218C00200000`, `FUT:MESU6`. Pure: SDK objects are read by attribute only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from models.errors import InstrumentUnknown, Unsupported
+
+#: `primaryExchange` of stocks listed in the United States, as IBKR's Exchange Listings page (Products > Exchanges >
+#: North America > Stocks) and the answers of reqMatchingSymbols write them; NASDAQ was ISLAND until TWS 10.
+EXCHANGES = frozenset(
+    {
+        "NYSE", "NASDAQ", "NASDAQ.NMS", "NASDAQ.SCM", "ISLAND", "ARCA", "AMEX", "BATS", "CHX", "IEX", "LTSE", "NYSENAT",
+    }
+)  # fmt: skip
+#: Stocks that trade in the United States without a listing: the OTC markets and their tiers.
+OTC = frozenset(
+    {
+        "PINK", "PINK.CURRENT", "PINK.LIMITED", "PINK.NOINFO", "PINK.PREMQX", "PINK.PRIMQX", "PINK.INTPREMQX",
+        "PINK.INTPRIMQX", "OTC", "OTCBB", "OTCQB", "OTCQX", "OTCLNKECN", "ARCAEDGE",
+    }
+)  # fmt: skip
+#: Tried in this order. An exchange in neither is refused, not guessed: LSEETF and FWB2 list in dollars too, VALUE holds
+#: what is delisted.
+_TIERS = (EXCHANGES, OTC)
+#: Where an order goes, which says nothing about where its security is listed.
+_ROUTES = frozenset({"", "SMART"})
+
+
+def to_ib_symbol(symbol: str) -> str:
+    """Return IB's spelling: share classes with a blank (BRK B)."""
+    return symbol.replace(".", " ")
+
+
+def from_ib_symbol(symbol: str) -> str:
+    """Return corro's spelling: share classes with a dot (BRK.B)."""
+    return symbol.replace(" ", ".")
+
+
+def choose(contracts: Iterable[Any], wanted: Any, broker: str) -> Any:
+    """Pick the stock that a symbol means; several are refused rather than guessed.
+
+    Raises:
+        InstrumentUnknown: no stock of this very symbol is in US dollars and listed in the United States.
+        Unsupported: several are.
+    """
+    exact = [c for c in contracts if c.symbol == wanted.symbol and c.secType == "STK" and c.currency == "USD"]
+    for tier in _TIERS:
+        listed = [c for c in exact if c.primaryExchange in tier]
+        if len(listed) == 1:
+            return listed[0]
+        if listed:
+            words = f"{wanted.symbol} is ambiguous, {len(listed)} US stocks match"
+            raise Unsupported(f"{broker}: {words}", broker=broker, code="200")
+    where = ", ".join(sorted({c.primaryExchange or "nowhere" for c in exact}))
+    known = f" (in US dollars it is listed at {where})" if exact else ""
+    raise InstrumentUnknown(f"{broker}: no US stock {wanted.symbol}{known}", broker=broker, code="200")
+
+
+def qualified(contract: Any) -> str:
+    """Return the name of a security that no plain ticker means."""
+    if contract.secType != "STK":
+        return f"{contract.secType or '?'}:{contract.localSymbol or contract.symbol}"
+    return f"STK:{from_ib_symbol(contract.symbol)}@{_listing(contract) or '?'}.{contract.currency or '?'}"
+
+
+def _listing(contract: Any) -> str:
+    """Return where a security is listed, as far as its contract tells: positions have it in `exchange`."""
+    exchange: str = contract.primaryExchange or contract.exchange
+    return "" if exchange in _ROUTES else exchange
+
+
+@dataclass(frozen=True, slots=True)
+class Unnamed:
+    """A contract in US dollars that may be the US stock of its ticker, or a foreign listing of the same symbol."""
+
+    con_id: int
+    ticker: str
+    contract: Any
+
+
+class Names:
+    """What the contracts of one connection are called: by conId where that is known, never by symbol alone."""
+
+    def __init__(self) -> None:
+        self._names: dict[int, str] = {}
+        self._chosen: dict[str, int] = {}
+        self._unnamed: dict[int, Unnamed] = {}
+
+    def chose(self, ticker: str, con_id: int) -> None:
+        """Take in which contract a ticker means."""
+        self._chosen[ticker] = con_id
+        self._names[con_id] = ticker
+        for other in [u for u in self._unnamed.values() if u.ticker == ticker]:
+            self._settle(other)
+
+    def chose_none(self, ticker: str) -> None:
+        """Take in that IB knows no one US stock of this ticker."""
+        for other in [u for u in self._unnamed.values() if u.ticker == ticker]:
+            self._settle(other)
+
+    def _settle(self, other: Unnamed) -> None:
+        self._names.setdefault(other.con_id, qualified(other.contract))
+        del self._unnamed[other.con_id]
+
+    def of(self, contract: Any, listed: bool = False) -> str | None:
+        """Return the name of a contract; None until it is known which one its ticker means.
+
+        Args:
+            contract: of an order, an execution or a holding.
+            listed: its `exchange` is where it is listed (positions), not where it traded or was sent.
+        """
+        if contract.secType != "STK" or contract.currency != "USD":
+            return qualified(contract)
+        if (known := self._names.get(contract.conId)) is not None:
+            return known
+        ticker = from_ib_symbol(contract.symbol)
+        if ticker in self._chosen or not contract.conId:
+            return qualified(contract)
+        listing = _listing(contract) if listed or contract.primaryExchange else ""
+        if listing in EXCHANGES:
+            return ticker
+        if listing and listing not in OTC:
+            return qualified(contract)
+        self._unnamed.setdefault(contract.conId, Unnamed(contract.conId, ticker, contract))
+        return None
+
+    @property
+    def unnamed(self) -> list[str]:
+        """Return the tickers whose contract has to be asked for before everything seen has a name."""
+        return sorted({u.ticker for u in self._unnamed.values()})
