@@ -19,17 +19,17 @@ from sqlalchemy import or_, select
 from models.database import Database
 from models.history import to_json
 from models.messages import utcnow
-from models.reports import Ambiguous, Found, Missing, OrderReport, Sighting
+from models.reports import MOST_CANDIDATES, Ambiguous, Found, Missing, OrderReport, Sighting
 from models.tables import attempts, orders
 from models.vocabulary import Outcome
 
 Row = dict[str, Any]
 
-#: Candidates that are kept of one answer, and characters of its words.
-_MOST_CANDIDATES, _LONGEST = 10, 500
+#: Characters of an answer's words that are kept.
+_LONGEST = 500
 _TERMS = (
-    "symbol", "side", "quantity", "order_type", "limit_price", "stop_price", "time_in_force", "filled_quantity",
-    "submitted_at",
+    "symbol", "side", "quantity", "order_type", "limit_price", "stop_price", "trail_amount", "trail_percent",
+    "time_in_force", "filled_quantity", "submitted_at",
 )  # fmt: skip
 _SENT = (
     "symbol", "side", "quantity", "order_type", "limit_price", "stop_price", "trail_amount", "trail_percent",
@@ -51,7 +51,7 @@ def fold(before: Mapping[str, Any] | None, answer: Sighting | Exception, at: dat
     times = found["answers"].get(kind, {}).get("times", 0) + 1
     told = {"times": times, "at": to_json(at), "words": _words(answer)[:_LONGEST]}
     if isinstance(answer, Ambiguous):
-        told["candidates"] = [candidate(report) for report in answer.candidates[:_MOST_CANDIDATES]]
+        told["candidates"] = [candidate(report) for report in answer.candidates[:MOST_CANDIDATES]]
     if isinstance(answer, Found):
         told["candidates"] = [candidate(answer.report)]
     return found | {
@@ -72,10 +72,7 @@ def _words(answer: Sighting | Exception) -> str:
     if isinstance(answer, Found):
         return f"order {answer.report.broker_order_id} is {answer.report.status}"
     if isinstance(answer, Ambiguous):
-        ids = ", ".join(str(report.broker_order_id) for report in answer.candidates[:_MOST_CANDIDATES])
-        if not ids:
-            return "it was sent before what the broker still lists, so not seeing it proves nothing"
-        return f"{len(answer.candidates)} orders at the broker could be it: {ids}"
+        return answer.text
     return f"{type(answer).__name__}: {answer}"
 
 

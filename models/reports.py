@@ -134,13 +134,27 @@ class Missing:
     evidence: str
 
 
+#: Candidates that are named of an ambiguous answer.
+MOST_CANDIDATES = 10
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ambiguous:
-    """Several orders at the broker could be ours; a person has to choose."""
+    """Several orders at the broker could be ours, or one has our id and not our terms; a person has to choose."""
 
     candidates: tuple[OrderReport, ...]
     #: Why none of them can be taken for ours, for the evidence and the person.
     words: str = ""
+
+    @property
+    def text(self) -> str:
+        """Say it to a person."""
+        if self.words:
+            return self.words
+        if not self.candidates:
+            return "it was sent before what the broker still lists, so not seeing it proves nothing"
+        ids = ", ".join(str(report.broker_order_id) for report in self.candidates[:MOST_CANDIDATES])
+        return f"{len(self.candidates)} orders at the broker could be it: {ids}"
 
 
 Sighting = Found | Missing | Ambiguous

@@ -21,7 +21,8 @@ from models.reports import Found, OrderReport
 from models.tables import attempts, orders
 from worker.brokers.base import BrokerInterface, OrderRef
 from worker.clock import utcnow
-from worker.reconcile import Reconciler, order_ref
+from worker.readings import order_ref
+from worker.reconcile import Reconciler
 
 log = structlog.get_logger()
 

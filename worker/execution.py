@@ -79,7 +79,12 @@ class Execution:
         self.after_commit = after_commit
         self.capabilities = broker.capabilities
         self.intake = Intake(settings, database)
-        self.recorder = Recorder(settings, broker.name, dedupes=self.capabilities.dedupes_client_order_id)
+        self.recorder = Recorder(
+            settings,
+            broker.name,
+            dedupes=self.capabilities.dedupes_client_order_id,
+            rewrites=self.capabilities.rewrites,
+        )
         self.claims = Claims(database, broker, worker, self.timing, self.recorder, self.ring)
         self.brake = Brake(database, broker.name)
         #: False while the first connect is under way, and orders wait for it instead of falling back; and while the

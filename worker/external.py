@@ -6,6 +6,7 @@ round: an order of ours must not be called external because its broker's id is n
 | the report names                         | an attempt of ours in its symbol is sending or unknown | it is    |
 |------------------------------------------|--------------------------------------------------------|----------|
 | an id of one of our attempts             | any                                                    | ours     |
+| the same, on another symbol or direction | as if the id were not ours                             |          |
 | a client order id that we never gave     | any                                                    | external |
 | no client order id, a broker id unknown  | yes                                                    | open     |
 | no client order id, a broker id unknown  | no                                                     | external |
@@ -30,6 +31,7 @@ from models.database import Database
 from models.reports import DONE, BrokerStatus, CommissionReport, FillReport, OrderReport, Report
 from models.statements import upsert
 from models.tables import attempts, external_fills, external_orders, orders, position_ledgers
+from models.terms import is_another
 from models.vocabulary import Outcome
 from worker.clock import elapsed, utcnow
 
@@ -106,15 +108,31 @@ class External:
         unsettled = unsettled_symbols(connection, self.broker)
         named = {r.broker_client_order_id for r in reports} - {None}
         numbered = {r.broker_order_id for r in reports} - {None}
-        query = select(a.broker_client_order_id, a.broker_order_id).where(
-            a.broker == self.broker,
-            or_(
-                a.broker_client_order_id.in_(sorted(map(str, named))), a.broker_order_id.in_(sorted(map(str, numbered)))
-            ),
+        query = (
+            select(a.broker_client_order_id, a.broker_order_id, orders.c.symbol, orders.c.side)
+            .join_from(attempts, orders, a.client_order_id == orders.c.client_order_id)
+            .where(
+                a.broker == self.broker,
+                or_(
+                    a.broker_client_order_id.in_(sorted(map(str, named))),
+                    a.broker_order_id.in_(sorted(map(str, numbered))),
+                ),
+            )
         )
-        rows = connection.execute(query).all()
-        our_ids, their_ids = {row[0] for row in rows}, {row[1] for row in rows} - {None}
-        return [(report, standing(report, our_ids, their_ids, unsettled)) for report in reports]
+        by_id: dict[str | None, list[Any]] = {}
+        for row in connection.execute(query).mappings():
+            for id_ in {row["broker_client_order_id"], row["broker_order_id"]} - {None}:
+                by_id.setdefault(id_, []).append(row)
+        return [(report, self._standing(report, by_id, unsettled)) for report in reports]
+
+    @staticmethod
+    def _standing(
+        report: OrderReport | FillReport, by_id: dict[str | None, list[Any]], unsettled: Collection[str | None]
+    ) -> Standing:
+        named = (row for id_ in (report.broker_client_order_id, report.broker_order_id) for row in by_id.get(id_, ()))
+        ours = [row for row in named if not is_another(row, report)]
+        our_ids = {row["broker_client_order_id"] for row in ours}
+        return standing(report, our_ids, {row["broker_order_id"] for row in ours} - {None}, unsettled)
 
     # -- WRITE ---
     def _orders(self, connection: Connection, reports: Sequence[OrderReport | FillReport]) -> list[Row]:

@@ -1,44 +1,32 @@
-"""Ask the broker what is true: unknown outcomes, missed updates, everything after a reconnect.
-
-`conclude` is the pure rule for an unknown attempt; `Reconciler` carries the questions and the answers.
-
-| the broker shows | the sender is done | sightings and age suffice | conclusion                         |
-|------------------|--------------------|---------------------------|------------------------------------|
-| the order        | any                | any                       | adopt it                           |
-| nothing          | no                 | any                       | wait: it may still be on its way   |
-| nothing          | yes                | no                        | wait: look again                   |
-| nothing          | yes                | yes, and absence possible | absent                             |
-| several          | any                | any                       | wait for a person                  |
-| no answer        | any                | any                       | wait: a failed reading is not an empty one |
-"""
+"""Ask the broker what became of the attempts whose outcome is unknown (`worker.absence` has the rules)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
 import structlog
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
 from models.book import Book, Entry, Row
 from models.database import Database
 from models.errors import BrokerError, CorroError, NotSent, Refused
 from models.evidence import fold
-from models.intake import request_of
 from models.points import reached
-from models.replacing import changed_terms, terms_of
-from models.reports import Ambiguous, FillReport, Found, Missing, OrderReport, Report, Sighting
+from models.replacing import terms_of
+from models.reports import Found, Missing, OrderReport, Sighting
 from models.settings import Settings
-from models.tables import attempts, fills, orders, position_ledgers, workers
-from models.vocabulary import LIVE, Outcome, Status
-from worker.apart import apart
-from worker.brokers.base import AbsenceRule, BrokerInterface, OrderRef
+from models.tables import attempts, orders, workers
+from models.vocabulary import Outcome
+from worker.absence import conclude, proven, why_open
+from worker.brokers.base import BrokerInterface, OrderRef
 from worker.clock import StepWatch, utcnow
 from worker.execution import Execution
-from worker.external import External
 from worker.health import Identity, is_gone, is_silent
+from worker.matching import objections
+from worker.readings import Readings, order_ref
 from worker.recording import Aftermath
 from worker.routing import Absent
 
@@ -49,25 +37,6 @@ _OVERLAP = timedelta(minutes=5)
 #: How far back the first reading goes.
 _FIRST_LOOK = timedelta(days=1)
 _LOOKS_AT_ONCE = 50
-
-
-def conclude(
-    rule: AbsenceRule, sighting: Sighting | None, *, missing: int, age_s: float, sender_done: bool
-) -> Literal["adopt", "absent", "wait"]:
-    """Draw the conclusion about an unknown attempt.
-
-    Args:
-        rule: what this broker allows to conclude.
-        sighting: what was seen now; None if it could not be read.
-        missing: complete readings that missed the order, this one included.
-        age_s: seconds since the last moment in which a byte of it can have left.
-        sender_done: whoever sent it can send nothing more.
-    """
-    if isinstance(sighting, Found):
-        return "adopt"
-    if not isinstance(sighting, Missing) or not (rule.possible and sender_done):
-        return "wait"
-    return "absent" if missing >= rule.sightings and age_s >= rule.min_age_s else "wait"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +52,14 @@ class _Question:
     last_byte: datetime
 
 
-class Reconciler:
-    """Settles what is unknown at one broker, and reads what updates may have missed."""
+class Reconciler(Readings):
+    """Settles what is unknown at one broker, beside reading what updates may have missed."""
 
     def __init__(
         self, settings: Settings, database: Database, broker: BrokerInterface, execution: Execution, me: Identity
     ) -> None:
-        self.timing, self.database, self.broker = settings.timing, database, broker
-        self.execution, self.recorder, self.me = execution, execution.recorder, me
-        self.rule = broker.capabilities.absence
-        self.external = External(database, broker.name)
+        super().__init__(settings, database, broker, execution)
+        self.me, self.rule = me, broker.capabilities.absence
         self.steps = StepWatch(self.timing.lease)
 
     # -- UNKNOWN ATTEMPTS ---
@@ -236,6 +203,8 @@ class Reconciler:
         attempt = entry.attempts[question.attempt_no]
         if attempt["outcome"] != Outcome.UNKNOWN:
             return
+        if not isinstance(answer, CorroError):
+            answer = self._proven(entry, question, answer)
         entry.set_attempt(question.attempt_no, evidence=fold(attempt["evidence"], answer, at, self._query()))
         sighting = None if isinstance(answer, CorroError) else answer
         # A reading counts only once nothing can be on its way any more.
@@ -245,8 +214,7 @@ class Reconciler:
         verdict = conclude(self.rule, sighting, missing=missing, age_s=rest, sender_done=question.sender_done)
         if verdict == "adopt":
             assert isinstance(sighting, Found)
-            in_place = self.broker.capabilities.replaces == "in_place"
-            if in_place and not _is_changed(entry.attempts[question.attempt_no], sighting.report):
+            if self._changes_in_place(attempt) and not _is_changed(attempt, sighting.report):
                 unchanged = Refused(f"{self.broker.name} shows the order unchanged", broker=self.broker.name)
                 self._settle(book, question, unchanged, after)
                 return
@@ -258,6 +226,16 @@ class Reconciler:
             self._settle(book, question, Absent(words, broker=self.broker.name, code="absent"), after)
         else:
             self._wait(entry, question, sighting, missing, age)
+
+    def _proven(self, entry: Entry, question: _Question, sighting: Sighting) -> Sighting:
+        """Look at the terms of an order that was found; one that is changed in place has the old or the new ones."""
+        attempt = entry.attempts[question.attempt_no]
+        if not isinstance(sighting, Found) or self._changes_in_place(attempt):
+            return sighting
+        return proven(sighting, objections(entry, question.attempt_no, sighting.report, self.recorder.rewrites))
+
+    def _changes_in_place(self, attempt: Row) -> bool:
+        return attempt["replaces"] is not None and self.broker.capabilities.replaces == "in_place"
 
     def _query(self) -> str:
         if self.broker.capabilities.client_order_id_length is None:
@@ -275,7 +253,7 @@ class Reconciler:
         }
         if age >= self.timing.alert_after and attempt["alerted_at"] is None:
             values["alerted_at"] = entry.now
-            words = _why_open(sighting, missing, self.rule)
+            words = why_open(sighting, missing, self.rule)
             entry.note("unresolved", f"attempt {question.attempt_no} at {self.broker.name} for {age:.0f} s: {words}")
             log.error(
                 "order_unresolved",
@@ -287,115 +265,6 @@ class Reconciler:
                 hint=f"see `corro order {entry.id}`; close it with `corro resolve`",
             )
         entry.set_attempt(question.attempt_no, **values)
-
-    # -- MISSED UPDATES ---
-    def open_orders(self) -> None:
-        """Read again what is live at this broker in our books, if anything is."""
-        with self.database.read() as connection:
-            live = self.live(connection)
-        if live:
-            self.read()
-
-    def read(self, *, everything: bool = False) -> bool:
-        """Read executions since the last reading and the orders at this broker, ours and others', and book them.
-
-        Args:
-            everything: completed orders as well (after a reconnect); else only where an order has gone missing.
-
-        Returns:
-            Whether executions could be read; where they cannot be listed, the orders' own totals tell what was filled.
-
-        Raises:
-            CorroError: the orders could not be read.
-        """
-        begun = utcnow()
-        with self.database.read() as connection:
-            refs = self.live(connection)
-            since = self._fills_since(connection)
-        fills = self._fills(since)
-        listed = list(self.broker.get_orders(open_only=not everything, since=since if everything else None))
-        by_id = {r.broker_order_id: r for r in listed}
-        gone = [ref for ref in refs if ref.broker_order_id not in by_id]
-        reports: list[Report] = [*(fills or []), *(r for ref in refs if (r := by_id.get(ref.broker_order_id)))]
-        reports += [s.report for s in self.broker.find_orders(gone) if isinstance(s, Found)] if gone else []
-        self.apply(reports)
-        decided = self.external.note([*(fills or []), *listed, *self._vanished(by_id)])
-        if fills is not None and decided:
-            self.external.read_until(begun)
-        return fills is not None
-
-    def _vanished(self, listed: Mapping[str | None, OrderReport]) -> list[OrderReport]:
-        """Read what became of other people's orders that are not listed as open any more."""
-        gone, since = self.external.vanished(listed)
-        if not gone:
-            return []
-        found = self.broker.get_orders(open_only=False, since=since)
-        self.external.lose(set(gone) - {r.broker_order_id for r in found})
-        return [report for report in found if report.broker_order_id in gone]
-
-    def _fills(self, since: datetime) -> Sequence[FillReport] | None:
-        try:
-            return self.broker.get_fills(since)
-        except CorroError as error:
-            log.warning("fills_unreadable", broker=self.broker.name, error=str(self.execution.heeded(error)))
-            return None
-
-    def apply(self, reports: Sequence[Report]) -> None:
-        """Apply what was read in one transaction and do what follows."""
-        for after in apart(self._apply, reports, "report_not_applied") if reports else ():
-            self.execution.finish(after)
-
-    def _apply(self, reports: Sequence[Report]) -> Aftermath:
-        with self.database.write() as connection:
-            return self.recorder.updates(connection, reports, utcnow(), infer=True)
-
-    def live(self, connection: Connection, *which: Any) -> list[OrderRef]:
-        """Return the orders that are live at this broker in our books; `which` narrows them.
-
-        The way leads from the few live orders to their attempts. What the attempts have to be is hidden from the
-        planner: SQLite, which has no statistics, would begin with every attempt that was ever accepted.
-        """
-        broker, outcome = (func.coalesce(column, "") for column in (attempts.c.broker, attempts.c.outcome))
-        query = (
-            select(orders, attempts)
-            .join_from(
-                orders,
-                attempts,
-                (orders.c.client_order_id == attempts.c.client_order_id)
-                & (orders.c.attempt_no == attempts.c.attempt_no),
-            )
-            .where(broker == self.broker.name, outcome == str(Outcome.ACCEPTED))
-            .where(orders.c.status.in_([str(s) for s in (*LIVE, Status.SUBMITTED)]), *which)
-        )
-        return [order_ref(_part(row, orders), _part(row, attempts)) for row in connection.execute(query).mappings()]
-
-    def _fills_since(self, connection: Connection) -> datetime:
-        name = self.broker.name
-        ledger = select(position_ledgers.c.fills_read_at).where(position_ledgers.c.broker == name)
-        last = connection.execute(ledger).scalar()
-        if last is None:
-            last = connection.execute(select(func.max(fills.c.filled_at)).where(fills.c.broker == name)).scalar()
-        # Not from the last fill alone: one that was missed may be older than one that was seen.
-        oldest = connection.execute(
-            select(func.min(orders.c.submitted_at)).where(
-                orders.c.broker == name, orders.c.status.in_([str(s) for s in (*LIVE, Status.SUBMITTED)])
-            )
-        ).scalar()
-        known = [at for at in (last, oldest) if at is not None]
-        return min(known) - _OVERLAP if known else utcnow() - _FIRST_LOOK
-
-
-def order_ref(order: Any, attempt: Any, known: frozenset[str] = frozenset()) -> OrderRef:
-    """Return what an adapter needs to find an attempt at its broker."""
-    request = request_of(order)
-    return OrderRef(
-        order=changed_terms(request, attempt["terms"]) if attempt["terms"] else request,
-        broker_client_order_id=attempt["broker_client_order_id"],
-        broker_order_id=attempt["broker_order_id"],
-        sent_at=attempt["sent_at"] or attempt["started_at"],
-        baseline=frozenset(attempt["baseline"] or ()),
-        known=known,
-    )
 
 
 def _last_byte(row: Row) -> datetime:
@@ -414,20 +283,3 @@ def _is_changed(attempt: Row, report: OrderReport) -> bool:
     """Tell whether an order that is changed in place shows its new terms."""
     shown = {name: getattr(report, name, None) for name in terms_of(attempt["terms"])}
     return all(shown[name] in (None, value) for name, value in terms_of(attempt["terms"]).items())
-
-
-def _part(row: Any, table: Any) -> Row:
-    return {column.name: row[column] for column in table.c}
-
-
-def _why_open(sighting: Sighting | None, missing: int, rule: AbsenceRule) -> str:
-    if isinstance(sighting, Ambiguous) and not sighting.candidates:
-        return "it was sent before what the broker still lists, so not seeing it proves nothing"
-    if isinstance(sighting, Ambiguous):
-        ids = ", ".join(str(c.broker_order_id) for c in sighting.candidates)
-        return f"several orders at the broker could be it: {ids}"
-    if sighting is None:
-        return "the broker could not be asked"
-    if not rule.possible:
-        return f"not seen in {missing} readings, but this broker offers no proof of absence"
-    return f"not seen in {missing} readings so far"

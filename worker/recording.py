@@ -11,19 +11,23 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, or_, select
+import structlog
+from sqlalchemy import Connection
 
 from models.book import INFERRED, Book, Entry, Row, is_changing
-from models.errors import BrokerError, NotSent, OrderRejected, OutcomeUnknown, Refused
+from models.errors import BrokerError, NotSent, OrderRejected, OutcomeUnknown, Refused, UnreadableReply
 from models.lifecycle import Fact
 from models.replacing import terms_of, words
 from models.reports import DONE, BrokerStatus, CommissionReport, FillReport, OrderReport, Report
 from models.settings import Settings
-from models.tables import attempts, fills
+from models.terms import Rewrites, is_another
 from models.vocabulary import CLOSING, LIVE, TERMINAL, Denial, Outcome, Side, Status
 from worker.locks import locked_at
+from worker.matching import index_of, objections, place_of
 from worker.routing import Absent, Case, Decision, Go, Hold, Stop, code_of, decide
 from worker.standing import holdings, unavailable
+
+log = structlog.get_logger()
 
 _ZERO = Decimal(0)
 _OUTCOMES: tuple[tuple[type[BrokerError], Outcome], ...] = (
@@ -74,19 +78,23 @@ class Recorder:
         settings: for the timing.
         broker: whose answers these are.
         dedupes: this broker refuses a second order under the same id.
+        rewrites: what this broker may make of an order's terms.
     """
 
-    def __init__(self, settings: Settings, broker: str, *, dedupes: bool) -> None:
+    def __init__(self, settings: Settings, broker: str, *, dedupes: bool, rewrites: Rewrites | None = None) -> None:
         self.timing = settings.timing
         self.brokers = frozenset(settings.all_brokers)
         self.broker = broker
-        self.dedupes = dedupes
+        self.dedupes, self.rewrites = dedupes, rewrites or {}
 
     # -- ANSWERS TO A SEND ---
     def settle(
         self, book: Book, entry: Entry, attempt_no: int, answer: OrderReport | BrokerError, after: Aftermath
     ) -> None:
         """Record how an attempt ended, and decide what follows."""
+        if isinstance(answer, OrderReport) and is_another(entry.order, answer):
+            words = f"{self.broker} answered with order {answer.broker_order_id}: {answer.side} {answer.symbol}"
+            answer = UnreadableReply(words, broker=self.broker)
         if isinstance(answer, OrderReport):
             self.report(book, entry, attempt_no, answer, after, infer=answer.status in DONE)
             return
@@ -275,18 +283,26 @@ class Recorder:
         report is only taken so when it is the order's last.
         """
         after = Aftermath()
-        index = self._index(connection, reports)
+        index = index_of(connection, self.broker, reports)
         wanted = {key[0] for key in index.values()}
         book = Book.open(connection, wanted, now)
         for report in reports:
-            found = next((index[key] for key in _keys(report) if key in index), None)
+            found = place_of(report, index)
             entry = book.get(found[0]) if found else None
-            if found is None or entry is None:
+            if found is None or entry is None or self._is_strange(entry, found[1], report):
                 after.unmatched.append(report)
                 continue
             self._update(book, entry, found[1], report, after, infer)
         book.write()
         return after
+
+    def _is_strange(self, entry: Entry, attempt_no: int, report: Report) -> bool:
+        """Tell whether a report only carries an id of ours: an order on other terms, perhaps a stranger's."""
+        against = objections(entry, attempt_no, report, self.rewrites)
+        if against:
+            about = {"broker": self.broker, "attempt_no": attempt_no, "why": ", ".join(against)}
+            log.warning("report_not_ours", client_order_id=entry.id, **about)
+        return bool(against)
 
     def _update(self, book: Book, entry: Entry, attempt_no: int, report: Report, after: Aftermath, infer: bool) -> None:
         if isinstance(report, OrderReport):
@@ -310,42 +326,6 @@ class Recorder:
                 entry.set(broker_order_id=report.broker_order_id)
         entry.fill(attempt_no, report)
 
-    def _index(self, connection: Connection, reports: Sequence[Report]) -> dict[tuple[str, str], tuple[str, int]]:
-        """Find (client_order_id, attempt_no) by the ids that reports carry; the newest attempt wins."""
-        keys = {key for report in reports for key in _keys(report)}
-        by_ours = [value for kind, value in keys if kind == "ours"]
-        by_theirs = [value for kind, value in keys if kind == "theirs"]
-        by_execution = [value for kind, value in keys if kind == "execution"]
-        index: dict[tuple[str, str], tuple[str, int]] = {}
-        a, f = attempts.c, fills.c
-        query = (
-            select(a.client_order_id, a.attempt_no, a.broker_client_order_id, a.broker_order_id, a.replaces, a.outcome)
-            .where(a.broker == self.broker)
-            .where(or_(a.broker_client_order_id.in_(by_ours), a.broker_order_id.in_(by_theirs)))
-            .order_by(a.attempt_no)
-        )
-        for row in connection.execute(query):
-            place = (row.client_order_id, row.attempt_no)
-            if row.replaces is not None and row.outcome != Outcome.ACCEPTED:
-                # Changed in place, an order keeps its id: until that is confirmed the id means the old attempt.
-                index.setdefault(("ours", row.broker_client_order_id), place)
-            else:
-                index["ours", row.broker_client_order_id] = place
-            if row.broker_order_id is not None:
-                index["theirs", row.broker_order_id] = place
-        if by_execution:
-            booked = select(f.execution_id, f.client_order_id, f.attempt_no).where(f.broker == self.broker)
-            for execution_id, client_order_id, attempt_no in connection.execute(
-                booked.where(f.execution_id.in_(by_execution))
-            ):
-                index["execution", execution_id] = (client_order_id, attempt_no)
-        for report in reports:  # an execution and its commission may come in the same batch
-            if isinstance(report, FillReport):
-                found = next((index[key] for key in _keys(report) if key in index), None)
-                if found:
-                    index["execution", report.execution_id] = found
-        return index
-
 
 def _promote(entry: Entry, attempt_no: int) -> None:
     """The broker has confirmed a replace: the new attempt speaks for the order, which takes its terms."""
@@ -358,13 +338,6 @@ def _promote(entry: Entry, attempt_no: int) -> None:
 def _accept(entry: Entry, attempt_no: int) -> None:
     ended = entry.attempts[attempt_no]["ended_at"] or entry.now
     entry.set_attempt(attempt_no, outcome=str(Outcome.ACCEPTED), ended_at=ended, next_check_at=None, message=None)
-
-
-def _keys(report: Report) -> list[tuple[str, str]]:
-    if isinstance(report, CommissionReport):
-        return [("execution", report.execution_id)]
-    keys = [("ours", report.broker_client_order_id), ("theirs", report.broker_order_id)]
-    return [(kind, value) for kind, value in keys if value]
 
 
 def _commission(entry: Entry, report: CommissionReport) -> None:

@@ -31,7 +31,7 @@ from worker.execution import Execution, answer_of
 from worker.halts import denial, stopped
 from worker.locks import LOCKED, Locks
 from worker.locks import words as lock_words
-from worker.reconcile import order_ref
+from worker.readings import order_ref
 from worker.recording import Aftermath
 from worker.volley import Answer
 

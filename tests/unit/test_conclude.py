@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.reports import Ambiguous, BrokerStatus, Found, Missing, OrderReport, Sighting
+from worker.absence import conclude
 from worker.brokers.base import AbsenceRule
-from worker.reconcile import conclude
 
 RULE = AbsenceRule(min_age_s=10, sightings=2)
 NEVER = AbsenceRule(min_age_s=0, sightings=0, possible=False)

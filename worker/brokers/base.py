@@ -29,8 +29,8 @@ Rules for an adapter:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar, Literal
 
@@ -80,6 +80,8 @@ class Capabilities:
     #: The broker itself refuses a second order under the same id, so sending it again is safe.
     dedupes_client_order_id: bool = False
     absence: AbsenceRule = AbsenceRule()
+    #: What the broker may make of an order's terms, by its own documentation: term -> the values it may get.
+    rewrites: Mapping[str, frozenset[str]] = field(default_factory=dict)
     #: What a replace does: changes the order in place (IB), makes a new one in its stead (Alpaca, Schwab), or nothing.
     replaces: Literal["in_place", "new_order", "no"] = "no"
     #: Orders that may be on their way at once over this connection.
@@ -94,10 +96,10 @@ class Capabilities:
             ("order_type", order.order_type, self.order_types),
             ("time_in_force", order.time_in_force, self.times_in_force),
         )
-        for field, value, allowed in table:
+        for name, value, allowed in table:
             if value not in allowed:
                 words = ", ".join(sorted(allowed))
-                raise Unsupported(f"{broker} does not take {field} {value} (it takes {words})", broker=broker)
+                raise Unsupported(f"{broker} does not take {name} {value} (it takes {words})", broker=broker)
         if not self.fractional and order.quantity != order.quantity.to_integral_value():
             raise Unsupported(f"{broker} takes whole shares only, quantity was {plain(order.quantity)}", broker=broker)
         if order.extended_hours and not self.extended_hours:

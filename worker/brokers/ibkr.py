@@ -90,6 +90,8 @@ class IbkrBroker(BrokerInterface):
         client_order_id_length=ibkr_terms.REF_LENGTH,
         dedupes_client_order_id=False,
         absence=AbsenceRule(min_age_s=10.0, sightings=2),
+        # 10349: an order preset of TWS turns another time into DAY; on-close orders are DAY with a type of their own.
+        rewrites={"time_in_force": frozenset({"day"})},
         replaces="in_place",
         parallel_orders=32,
         timeframes=tuple(BAR_SIZES),

@@ -1,0 +1,80 @@
+"""Is an order at a broker ours? An id is a claim, the terms are the evidence.
+
+Under an id that we gave may stand a stranger's order, last month's, or one of another client of the same gateway. So an
+order is taken for ours only with our id *and* our terms:
+
+| term                       | contradicts if the broker shows it, and                                             |
+|----------------------------|-------------------------------------------------------------------------------------|
+| symbol                     | it is another one                                                                   |
+| side                       | it is the other direction: a short sale is a plain sell on the wire of many brokers |
+| quantity                   | it is another one; an order that replaces ours trades only what ours had left       |
+| type, prices, trails, time | it is another one, unless this broker is known to rewrite it so                     |
+
+A term that the broker does not show contradicts nothing. The stop price of a trailing stop moves, so it says nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from models.messages import OrderRequest, plain
+from models.reports import FillReport, OrderReport
+from models.vocabulary import OrderType, Side, signed
+
+#: What a broker may make of a term by its own documentation: the term -> what it may have become.
+Rewrites = Mapping[str, frozenset[str]]
+
+_DOTTED = str.maketrans(" /-", "...")
+_TERMS = (
+    "symbol", "side", "quantity", "order_type", "limit_price", "stop_price", "trail_amount", "trail_percent",
+    "time_in_force",
+)  # fmt: skip
+
+
+def contradictions(
+    order: OrderRequest, report: OrderReport, *, rewrites: Rewrites | None = None, is_heir: bool = False
+) -> list[str]:
+    """Return what speaks against an order at a broker being ours, in words; nothing if it is.
+
+    Args:
+        order: as it was sent, with the terms of its replace.
+        report: what the broker shows under our id.
+        rewrites: what this broker may make of terms.
+        is_heir: it was made in place of an order of ours, so its quantity is what was left.
+    """
+    return [
+        f"{name} {_shown(theirs)} instead of {_shown(ours)}"
+        for name in _TERMS
+        if (ours := getattr(order, name)) is not None
+        and (theirs := getattr(report, name)) is not None
+        and not _agrees(name, ours, theirs, order, is_heir)
+        and str(theirs) not in (rewrites or {}).get(name, ())
+    ]
+
+
+def _agrees(name: str, ours: Any, theirs: Any, order: OrderRequest, is_heir: bool) -> bool:
+    if name == "symbol":
+        return is_same_symbol(ours, theirs)
+    if name == "side":
+        return signed(theirs) == signed(ours)
+    if name == "quantity" and is_heir:
+        return bool(theirs <= ours)
+    if name == "stop_price" and order.order_type is OrderType.TRAILING_STOP:
+        return True
+    return bool(theirs == ours)
+
+
+def is_another(order: Mapping[str, Any], report: OrderReport | FillReport) -> bool:
+    """Tell whether a report is about another symbol or direction than an order's row: such a report is never ours."""
+    other_symbol = report.symbol is not None and not is_same_symbol(order["symbol"], report.symbol)
+    return other_symbol or (report.side is not None and signed(report.side) != signed(Side(order["side"])))
+
+
+def is_same_symbol(ours: str, theirs: str) -> bool:
+    """Tell whether two texts name one security: a class of shares is BRK.B, BRK B, BRK/B or BRK-B."""
+    return ours == theirs or ours.translate(_DOTTED) == theirs.translate(_DOTTED)
+
+
+def _shown(value: Any) -> str:
+    return str(value) if isinstance(value, str) else plain(value)

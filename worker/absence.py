@@ -1,0 +1,66 @@
+"""What may be concluded about an attempt whose outcome is unknown: the pure rules.
+
+| the broker shows               | sender done | sightings and age suffice | conclusion                            |
+|--------------------------------|-------------|---------------------------|---------------------------------------|
+| the order, on our terms        | any         | any                       | adopt it                              |
+| an order with our id, not ours | any         | any                       | wait for a person                     |
+| nothing                        | no          | any                       | wait: it may still be on its way      |
+| nothing                        | yes         | no                        | wait: look again                      |
+| nothing                        | yes         | yes, absence possible     | absent                                |
+| nothing                        | yes         | yes, not possible         | wait for evidence, or for a person    |
+| several                        | any         | any                       | wait for a person                     |
+| no answer                      | any         | any                       | wait: a failed reading is not empty   |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from models.reports import Ambiguous, Found, Missing, Sighting
+from worker.brokers.base import AbsenceRule
+
+
+def conclude(
+    rule: AbsenceRule, sighting: Sighting | None, *, missing: int, age_s: float, sender_done: bool
+) -> Literal["adopt", "absent", "wait"]:
+    """Draw the conclusion about an unknown attempt.
+
+    Args:
+        rule: what this broker allows to conclude.
+        sighting: what was seen now; None if it could not be read.
+        missing: complete readings that missed the order, this one included.
+        age_s: seconds since the last moment in which a byte of it can have left.
+        sender_done: whoever sent it can send nothing more.
+    """
+    if isinstance(sighting, Found):
+        return "adopt"
+    if not isinstance(sighting, Missing) or not (rule.possible and sender_done):
+        return "wait"
+    return "absent" if missing >= rule.sightings and age_s >= rule.min_age_s else "wait"
+
+
+def proven(sighting: Sighting, objections: Sequence[str]) -> Sighting:
+    """Return what a sighting is worth: an order that is not on our terms is found by its id alone, so a person decides.
+
+    Args:
+        sighting: as the adapter returned it.
+        objections: what speaks against the order that it shows.
+    """
+    if not isinstance(sighting, Found) or not objections:
+        return sighting
+    words = f"order {sighting.report.broker_order_id} carries our id, but not our terms: {', '.join(objections)}"
+    return Ambiguous(candidates=(sighting.report,), words=words)
+
+
+def why_open(sighting: Sighting | None, missing: int, rule: AbsenceRule) -> str:
+    """Say why an attempt stays unknown."""
+    if isinstance(sighting, Ambiguous):
+        return sighting.text
+    if sighting is None:
+        return "the broker could not be asked"
+    if not rule.possible:
+        return (
+            f"not seen in {missing} readings, but what this broker does not list may still be there: a person decides"
+        )
+    return f"not seen in {missing} readings so far"

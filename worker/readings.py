@@ -1,0 +1,152 @@
+"""Read what updates may have missed: executions, the orders that are live in our books, and other people's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, func, select
+
+from models.book import Row
+from models.database import Database
+from models.errors import CorroError
+from models.reports import FillReport, Found, OrderReport, Report
+from models.settings import Settings
+from models.tables import attempts, fills, orders, position_ledgers
+from models.vocabulary import LIVE, Outcome, Status
+from worker.apart import apart
+from worker.brokers.base import BrokerInterface, OrderRef
+from worker.clock import utcnow
+from worker.execution import Execution
+from worker.external import External
+from worker.matching import sent
+from worker.recording import Aftermath
+
+log = structlog.get_logger()
+
+#: Executions are read again this far behind the last one seen; they dedupe by their ids.
+_OVERLAP = timedelta(minutes=5)
+#: How far back the first reading goes.
+_FIRST_LOOK = timedelta(days=1)
+
+
+class Readings:
+    """Reads one broker's orders and executions, and books them."""
+
+    def __init__(self, settings: Settings, database: Database, broker: BrokerInterface, execution: Execution) -> None:
+        self.timing, self.database, self.broker = settings.timing, database, broker
+        self.execution, self.recorder = execution, execution.recorder
+        self.external = External(database, broker.name)
+
+    def open_orders(self) -> None:
+        """Read again what is live at this broker in our books, if anything is."""
+        with self.database.read() as connection:
+            live = self.live(connection)
+        if live:
+            self.read()
+
+    def read(self, *, everything: bool = False) -> bool:
+        """Read executions since the last reading and the orders at this broker, ours and others', and book them.
+
+        Args:
+            everything: completed orders as well (after a reconnect); else only where an order has gone missing.
+
+        Returns:
+            Whether executions could be read; where they cannot be listed, the orders' own totals tell what was filled.
+
+        Raises:
+            CorroError: the orders could not be read.
+        """
+        begun = utcnow()
+        with self.database.read() as connection:
+            refs = self.live(connection)
+            since = self._fills_since(connection)
+        fills = self._fills(since)
+        listed = list(self.broker.get_orders(open_only=not everything, since=since if everything else None))
+        by_id = {r.broker_order_id: r for r in listed}
+        gone = [ref for ref in refs if ref.broker_order_id not in by_id]
+        reports: list[Report] = [*(fills or []), *(r for ref in refs if (r := by_id.get(ref.broker_order_id)))]
+        reports += [s.report for s in self.broker.find_orders(gone) if isinstance(s, Found)] if gone else []
+        self.apply(reports)
+        decided = self.external.note([*(fills or []), *listed, *self._vanished(by_id)])
+        if fills is not None and decided:
+            self.external.read_until(begun)
+        return fills is not None
+
+    def _vanished(self, listed: Mapping[str | None, OrderReport]) -> list[OrderReport]:
+        """Read what became of other people's orders that are not listed as open any more."""
+        gone, since = self.external.vanished(listed)
+        if not gone:
+            return []
+        found = self.broker.get_orders(open_only=False, since=since)
+        self.external.lose(set(gone) - {r.broker_order_id for r in found})
+        return [report for report in found if report.broker_order_id in gone]
+
+    def _fills(self, since: datetime) -> Sequence[FillReport] | None:
+        try:
+            return self.broker.get_fills(since)
+        except CorroError as error:
+            log.warning("fills_unreadable", broker=self.broker.name, error=str(self.execution.heeded(error)))
+            return None
+
+    def apply(self, reports: Sequence[Report]) -> None:
+        """Apply what was read in one transaction and do what follows."""
+        for after in apart(self._apply, reports, "report_not_applied") if reports else ():
+            self.execution.finish(after)
+
+    def _apply(self, reports: Sequence[Report]) -> Aftermath:
+        with self.database.write() as connection:
+            return self.recorder.updates(connection, reports, utcnow(), infer=True)
+
+    def live(self, connection: Connection, *which: Any) -> list[OrderRef]:
+        """Return the orders that are live at this broker in our books; `which` narrows them.
+
+        The way leads from the few live orders to their attempts. What the attempts have to be is hidden from the
+        planner: SQLite, which has no statistics, would begin with every attempt that was ever accepted.
+        """
+        broker, outcome = (func.coalesce(column, "") for column in (attempts.c.broker, attempts.c.outcome))
+        query = (
+            select(orders, attempts)
+            .join_from(
+                orders,
+                attempts,
+                (orders.c.client_order_id == attempts.c.client_order_id)
+                & (orders.c.attempt_no == attempts.c.attempt_no),
+            )
+            .where(broker == self.broker.name, outcome == str(Outcome.ACCEPTED))
+            .where(orders.c.status.in_([str(s) for s in (*LIVE, Status.SUBMITTED)]), *which)
+        )
+        return [order_ref(_part(row, orders), _part(row, attempts)) for row in connection.execute(query).mappings()]
+
+    def _fills_since(self, connection: Connection) -> datetime:
+        name = self.broker.name
+        ledger = select(position_ledgers.c.fills_read_at).where(position_ledgers.c.broker == name)
+        last = connection.execute(ledger).scalar()
+        if last is None:
+            last = connection.execute(select(func.max(fills.c.filled_at)).where(fills.c.broker == name)).scalar()
+        # Not from the last fill alone: one that was missed may be older than one that was seen.
+        oldest = connection.execute(
+            select(func.min(orders.c.submitted_at)).where(
+                orders.c.broker == name, orders.c.status.in_([str(s) for s in (*LIVE, Status.SUBMITTED)])
+            )
+        ).scalar()
+        known = [at for at in (last, oldest) if at is not None]
+        return min(known) - _OVERLAP if known else utcnow() - _FIRST_LOOK
+
+
+def order_ref(order: Any, attempt: Any, known: frozenset[str] = frozenset()) -> OrderRef:
+    """Return what an adapter needs to find an attempt at its broker."""
+    return OrderRef(
+        order=sent(order, attempt),
+        broker_client_order_id=attempt["broker_client_order_id"],
+        broker_order_id=attempt["broker_order_id"],
+        sent_at=attempt["sent_at"] or attempt["started_at"],
+        baseline=frozenset(attempt["baseline"] or ()),
+        known=known,
+    )
+
+
+def _part(row: Any, table: Any) -> Row:
+    return {column.name: row[column] for column in table.c}
