@@ -31,7 +31,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
-from math import inf
+from math import inf, isnan
 from typing import Protocol
 
 import structlog
@@ -93,6 +93,11 @@ def using(use: Use) -> Iterator[None]:
         yield
     finally:
         _use.reset(token)
+
+
+def current_use() -> Use:
+    """Return what the requests made here and now are for."""
+    return _use.get()
 
 
 def use_of(side: Side) -> Use:
@@ -427,8 +432,10 @@ class Budget:
 
     def hear(self, left: float, seconds: float) -> None:
         """The broker said what part of its limit is left, and for how long; other programs use it, too."""
+        if isnan(left) or isnan(seconds):
+            return  # it said nothing
         self._asleep = False
-        seconds = min(seconds, LONGEST_PAUSE_S)
+        seconds = min(max(seconds, 0.0), LONGEST_PAUSE_S)
         self._hear(left, seconds)
         now = self._clock()
         is_news = left <= 0 or now - self._passed_on > 0.25

@@ -20,6 +20,7 @@ from worker.brokers.ibkr_wire import Listings
 from worker.brokers.tda import SchwabBroker, TdaBroker
 from worker.sandbox.alpaca_door import AlpacaDoor
 from worker.sandbox.market import MarketOrder
+from worker.sandbox.spoilt import FLOODS
 from worker.sandbox.tda_door import TdaDoor
 from worker.sandbox.tws import TwsDoor
 
@@ -185,6 +186,7 @@ class HttpDesk(SandboxDesk):
         Trouble("status", {"status": 504, "accepted": True, "operation": "place", "html": True}),
         Trouble("garbage", {"accepted": True, "operation": "place"}),
         Trouble("half_reply", {"accepted": True, "operation": "place"}),
+        *(Trouble("flood", {"accepted": True, "operation": "place", "way": way}) for way in FLOODS),
     )
     lost_sends = (
         Trouble("hang"),
@@ -214,7 +216,7 @@ def _broken(operation: str, *more: Trouble) -> tuple[Trouble, ...]:
     """An error of the broker, one of somebody in between, 200 with anything but the answer, and half an answer."""
     statuses = [{"status": 500}, {"status": 503, "html": True}, {"status": 200}, {"status": 200, "html": True}]
     always = [("status", how) for how in statuses] + [("half", {}), ("half", {"cut": True})]
-    always += [("garbage", {}), ("half_reply", {})]
+    always += [("garbage", {}), ("half_reply", {}), ("flood", {"way": "gzip"})]
     return (*(Trouble(kind, {"operation": operation, **how}, None) for kind, how in always), *more)
 
 

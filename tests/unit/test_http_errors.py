@@ -35,6 +35,7 @@ from models.errors import (
     Stale,
     SubmitTimeout,
     Unmapped,
+    UnreadableReply,
 )
 from worker.brokers import alpaca_codes, tda_rest
 from worker.brokers.http import (
@@ -325,12 +326,12 @@ def test_threads_never_share_a_connection(wire: Wire, serve: Callable[..., RawSe
     assert server.connections == 4
 
 
-def test_a_redirect_is_an_answer_and_not_followed(wire: Wire, serve: Callable[..., RawServer]) -> None:
+def test_a_redirect_is_not_followed_and_no_answer(wire: Wire, serve: Callable[..., RawServer]) -> None:
     def elsewhere(connection: socket.socket, *_: Any) -> None:
         connection.sendall(b"HTTP/1.1 307 Temporary Redirect\r\nLocation: /other\r\nContent-Length: 0\r\n\r\n")
 
     server = serve(elsewhere)
-    assert failure(wire, server.url) is None
+    assert type(failure(wire, server.url)) is UnreadableReply
     assert len(server.requests) == 1
 
 
@@ -474,7 +475,7 @@ def test_a_throttled_answer_says_how_long_to_wait() -> None:
     assert retry_after({"Retry-After": "3"}) == 3.0
     assert retry_after({"X-RateLimit-Reset": "1"}) == 0.0
     assert 8 < (retry_after({"X-RateLimit-Reset": str(time.time() + 10)}) or 0) <= 10
-    assert retry_after({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}) is None
+    assert retry_after({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0.0
     assert retry_after({}) is None
 
 

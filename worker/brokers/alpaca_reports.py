@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
-from urllib.parse import urlsplit
 
 from models.errors import Unsupported
 from models.messages import OrderRequest, plain
@@ -46,12 +45,6 @@ _PRICES = (
 )
 #: Quote sizes come in round lots of the tape (BROKERS.md 2.2).
 ROUND_LOT = Decimal(100)
-LIVE_HOST = "api.alpaca.markets"
-
-
-def is_live(base_url: str) -> bool:
-    """Tell whether real money is behind a URL."""
-    return (urlsplit(base_url).hostname or "").rstrip(".").lower() == LIVE_HOST
 
 
 def check_terms(order: OrderRequest, broker: str) -> None:

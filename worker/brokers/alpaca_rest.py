@@ -7,18 +7,16 @@ The SDK signs and addresses the requests. Its repeats are switched off, because 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import requests
 
 from models.errors import BrokerError, ConfigurationError, NotConnected
 from models.settings import BrokerSettings
+from worker.brokers.address import address, judge
 from worker.brokers.alpaca_codes import refusal
-from worker.brokers.alpaca_reports import LIVE_HOST, is_live
 from worker.brokers.http import CONNECT_S, READ_S, Exchange, Wire, classify, exchange, passing, patiently
 from worker.brokers.reading import Readings
 from worker.limits import Budget, Rate, rate_from
@@ -26,6 +24,11 @@ from worker.limits import Budget, Rate, rate_from
 T = TypeVar("T")
 PAPER_URL = "https://paper-api.alpaca.markets"
 DATA_URL = "https://data.alpaca.markets"
+#: Hosts by what is behind them: real money, simulated money, and prices (docs.alpaca.markets/docs/paper-trading and
+#: .../docs/about-market-data-api).
+LIVE_HOSTS = frozenset({"api.alpaca.markets"})
+PAPER_HOSTS = frozenset({"paper-api.alpaca.markets"})
+DATA_HOSTS = frozenset({"data.alpaca.markets", "data.sandbox.alpaca.markets"})
 READ_WITHIN_S = CONNECT_S + READ_S
 #: Requests per minute and account; Alpaca answers 429 above 200 (BROKERS.md 2.4).
 PER_MINUTE = 190
@@ -45,17 +48,12 @@ def access_from(name: str, settings: BrokerSettings) -> Access:
     """Read the settings without touching the network.
 
     Raises:
-        ConfigurationError: keys are missing, a URL is none, or it is the live host without live = true.
+        ConfigurationError: keys are missing, or a URL must not be given keys, or none without live = true.
     """
-    base_url = _root(name, "base_url", settings.get("base_url") or PAPER_URL)
-    if is_live(base_url) and not settings.live:
-        raise ConfigurationError(
-            f"brokers.{name}.base_url is the live host {LIVE_HOST}: real money. Set live = true on this broker, "
-            f"or use {PAPER_URL}"
-        )
+    base_url = _root(name, "base_url", settings, PAPER_URL, PAPER_HOSTS)
     return Access(
         base_url=base_url,
-        data_url=_root(name, "data_url", settings.get("data_url") or DATA_URL),
+        data_url=_root(name, "data_url", settings, DATA_URL, DATA_HOSTS),
         key_id=settings.get("key_id") or os.environ.get("APCA_API_KEY_ID") or settings.need("key_id", name),
         secret_key=settings.get("secret_key")
         or os.environ.get("APCA_API_SECRET_KEY")
@@ -78,15 +76,14 @@ def rates(name: str, settings: BrokerSettings) -> tuple[Rate | None, Rate | None
 
 def _is_theirs(url: str | None) -> bool:
     """Tell whether a URL leads to a host of Alpaca's own, as the defaults do."""
-    return url is None or (urlsplit(str(url)).hostname or "").endswith("alpaca.markets")
+    return url is None or address("", "", url).host.endswith(".alpaca.markets")
 
 
-def _root(broker: str, key: str, url: str) -> str:
-    """Return a URL without trailing slash and without the /v2 that the SDK adds."""
-    root = str(url).strip().rstrip("/").removesuffix("/v2").rstrip("/")
-    if not re.match(r"https?://[^/\s]+", root):
-        raise ConfigurationError(f"brokers.{broker}.{key} must be an http:// or https:// URL, was {url!r}")
-    return root
+def _root(broker: str, key: str, settings: BrokerSettings, usual: str, harmless: frozenset[str]) -> str:
+    """Return a URL that may be used, without trailing slash and without the /v2 that the SDK adds."""
+    given = settings.get(key) or usual
+    found = judge(broker, key, given, live=settings.live, real=LIVE_HOSTS, simulated=harmless)
+    return found.url.removesuffix("/v2").rstrip("/")
 
 
 class AlpacaRest(Readings):

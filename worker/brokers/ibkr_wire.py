@@ -22,6 +22,7 @@ import structlog
 
 from models.errors import BrokerError, ConfigurationError, NotConnected
 from models.settings import BrokerSettings
+from worker.brokers.address import real_money
 from worker.brokers.ibkr_pacing import PER_10_MINUTES
 
 _log = structlog.get_logger()
@@ -127,9 +128,7 @@ class Options:
             words = "messages_per_second must be above 0, and history_per_10_minutes 0 or more"
             raise ConfigurationError(f"brokers.{broker}: {words}")
         if options.port in LIVE_PORTS and not options.live:
-            raise ConfigurationError(
-                f"brokers.{broker}.port {options.port} is a live trading port: set live = true if real money is meant"
-            )
+            raise real_money(f"brokers.{broker}.port", f"the live port {options.port}", "7497 and 4002 are paper")
         return options
 
     def check_accounts(self, managed: list[str]) -> str:
@@ -141,7 +140,7 @@ class Options:
             raise ConfigurationError(f"{where} is missing: this login manages {', '.join(managed)}; name one")
         account = self.account or managed[0]
         if not account.startswith("D") and not self.live:  # DU and DF are paper (BROKERS.md 1.7)
-            raise ConfigurationError(f"{where}: {account} is a live account: set live = true if real money is meant")
+            raise real_money(where, f"{account}, a live account", "paper accounts begin with D")
         return account
 
     @property

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
 
 import structlog
 
@@ -42,6 +41,7 @@ from models.reports import (
 )
 from models.settings import BrokerSettings
 from worker.brokers import tda_reports as read
+from worker.brokers.address import judge
 from worker.brokers.base import AbsenceRule, BrokerInterface, Capabilities, OrderRef, Ticket
 from worker.brokers.replacing import check_changes
 from worker.brokers.tda_desk import OrderDesk
@@ -107,18 +107,13 @@ class TdaBroker(BrokerInterface):
         """Check the settings without touching the network.
 
         Raises:
-            ConfigurationError: a key is missing, base_url is no URL, or it is the live host without live = true.
+            ConfigurationError: a key is missing, or base_url must not be given any, or none without live = true.
         """
-        dialect, url = cls.dialect, str(settings.get("base_url") or cls.dialect.default_url)
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigurationError(f"brokers.{name}.base_url must be an http:// or https:// URL, was {url!r}")
-        if parts.hostname.rstrip(".").lower() == dialect.live_host and not settings.live:
-            note = f" ({dialect.retired})" if dialect.retired else ""
-            raise ConfigurationError(
-                f"brokers.{name}.base_url is the live host {dialect.live_host}: real money. Set live = true on this "
-                f"broker, or use the sandbox's URL{note}"
-            )
+        dialect, url = cls.dialect, settings.get("base_url") or cls.dialect.default_url
+        try:
+            judge(name, "base_url", url, live=settings.live, real={dialect.live_host}, simulated=())
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{error} ({dialect.retired})" if dialect.retired else str(error)) from None
         for key in ("api_key", "refresh_token", *(["app_secret"] if dialect.uses_secret else [])):
             settings.need(key, name)
         rate_from(name, settings, "requests_per_minute", PER_MINUTE)

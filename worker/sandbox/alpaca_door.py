@@ -30,8 +30,9 @@ from worker.sandbox.alpaca_rules import (
     unprocessable,
 )
 from worker.sandbox.alpaca_stream import TradeUpdates
-from worker.sandbox.http_door import Allowance, HttpDoor, Refusal, Route, decimal, read_json, web_reason
+from worker.sandbox.http_door import Allowance, HttpDoor, Refusal, Route, decimal, read_json
 from worker.sandbox.market import Event, Execution, Market, MarketOrder, Position
+from worker.sandbox.spoilt import web_reason
 
 if TYPE_CHECKING:
     from worker.sandbox.faults import Fault

@@ -20,6 +20,7 @@ COMMON_KINDS = frozenset(
         "accept_drop",  # order taken, connection cut before the answer
         "garbage",  # order taken (unless options.accepted is false), the answer is noise
         "half_reply",  # order taken (the same), the answer ends within: options share (0 to 1) of it is sent
+        "flood",  # HTTP doors: order taken (the same), the answer never ends: options way (see worker.sandbox.spoilt)
         "disconnect",  # cut every socket of the door once
         "down",  # refuse new connections and cut the old ones until cleared
         "slow",  # options seconds before answering; HTTP doors: options.before waits before it takes the order, too;
@@ -27,7 +28,7 @@ COMMON_KINDS = frozenset(
         "no_fill",  # order rests
         "partial",  # half is filled, the rest rests
         "reject_after_accept",  # accepted, rejected a moment later
-        "status",  # HTTP doors: answer options.status; options.accepted takes the order first
+        "status",  # HTTP doors: answer options.status, with options.headers; options.accepted takes the order first
         "half",  # a reading's answer ends in the middle; with option cut, the connection as well
         "rate_limit",  # HTTP doors: options per_minute calls (window_s scales it), headers; TWS: per_second messages
     }

@@ -12,11 +12,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from decimal import Decimal, InvalidOperation
-from http import HTTPStatus
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiohttp import web
+
+from worker.sandbox.spoilt import SPOILERS, halve, spoil, web_reason
 
 if TYPE_CHECKING:
     from worker.sandbox.faults import Fault
@@ -32,10 +33,8 @@ DEFAULT_OPERATIONS: dict[str, Collection[str]] = {
     "accept_drop": ("place",),
     "garbage": ("place",),
     "half_reply": ("place",),
+    "flood": ("place",),
 }
-#: An answer of `garbage`: neither JSON nor text.
-NOISE = b'\x00\xff{"id": \xc3("'
-
 HTML = "<html><head><title>{0} {1}</title></head><body><center><h1>{0} {1}</h1></center><hr></body></html>"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -101,9 +100,10 @@ class HttpDoor(ABC):
     """A loopback HTTP server in front of the market that can be told to misbehave.
 
     Faults honoured for every door, by kind (options in brackets): `refuse` [code, text, status], `hang`, `accept_hang`,
-    `accept_drop`, `garbage` [accepted], `half_reply` [accepted, share], `half` [cut, operation] (of a reading),
-    `status` [status, html, accepted, operation], `slow` [seconds, operation], `down`, `disconnect`, `rate_limit`
-    [per_minute, window_s, headers]. All that strike a `place` also take [operation] to hit another call.
+    `accept_drop`, `garbage` [accepted], `half_reply` [accepted, share], `flood` [accepted, way], `half` [cut,
+    operation] (of a reading), `status` [status, html, accepted, operation, headers], `slow` [seconds, operation],
+    `down`, `disconnect`, `rate_limit` [per_minute, window_s, headers]. All that strike a `place` also take [operation]
+    to hit another call.
     """
 
     def __init__(self, market: Market, name: str) -> None:
@@ -263,10 +263,10 @@ class HttpDoor(ABC):
         if self.take("hang", operation, symbol):
             self.turned_away("swallowed", body)
             return await self._hang(request)
-        spoilt = self.take("garbage", operation, symbol) or self.take("half_reply", operation, symbol)
+        spoilt = next((fault for kind in SPOILERS if (fault := self.take(kind, operation, symbol))), None)
         if spoilt is not None and not spoilt.options.get("accepted", True):
             self.turned_away(spoilt.kind, body)
-            return self._spoil(spoilt, request, web.json_response({"id": "of nothing that was taken"}))
+            return await spoil(spoilt, request, web.json_response({"id": "of nothing that was taken"}))
         late = self.peek("slow", operation, symbol)
         if late is not None and late.options.get("before"):  # on its way: not taken for so long, whoever still waits
             self.take("slow", operation, symbol)
@@ -275,7 +275,7 @@ class HttpDoor(ABC):
         if status is not None:
             return self._broken(status)
         if spoilt is not None:
-            return self._spoil(spoilt, request, response)
+            return await spoil(spoilt, request, response)
         if response.status < 300:
             if self.take("accept_drop", operation, symbol):
                 return await self._drop(request)
@@ -283,7 +283,7 @@ class HttpDoor(ABC):
                 return await self._hang(request)
             half = self.take("half", operation) if request.method == "GET" else None
             if half is not None:
-                return await self._halve(request, response, cut=bool(half.options.get("cut")))
+                return await halve(request, response, cut=bool(half.options.get("cut")))
         slow = self.take("slow", operation, symbol)
         if slow is not None:
             await self._wait(request, float(slow.options.get("seconds", 1.0)))
@@ -300,19 +300,11 @@ class HttpDoor(ABC):
         text = fault.options.get("text")
         if fault.options.get("html"):
             page = HTML.format(status, text or web_reason(status))
-            return web.Response(status=status, text=page, content_type="text/html")
-        return self.failure(status, text, fault.options.get("code"))
-
-    async def _halve(self, request: web.Request, response: web.StreamResponse, *, cut: bool) -> web.StreamResponse:
-        """Answer with the first half; the rest is lost on its way, or was never written."""
-        body = bytes(getattr(response, "body", b"") or b"")
-        half = web.StreamResponse(status=response.status, headers={"Content-Type": "application/json"})
-        half.content_length = len(body) if cut else len(body) // 2
-        await half.prepare(request)
-        await half.write(body[: len(body) // 2])
-        if cut and request.transport is not None:
-            request.transport.close()
-        return half
+            answer = web.Response(status=status, text=page, content_type="text/html")
+        else:
+            answer = self.failure(status, text, fault.options.get("code"))
+        answer.headers.update(fault.options.get("headers") or {})
+        return answer
 
     async def _hang(self, request: web.Request) -> web.StreamResponse:
         await self._wait(request, float("inf"))
@@ -321,23 +313,6 @@ class HttpDoor(ABC):
     async def _drop(self, request: web.Request) -> web.StreamResponse:
         if request.transport is not None:
             request.transport.abort()
-        return web.Response(status=503)  # never sent: the connection is gone
-
-    def _spoil(self, fault: Fault, request: web.Request, answer: web.StreamResponse) -> web.StreamResponse:
-        """Answer with bytes that are no JSON, or with the first part of an answer and a cut."""
-        if fault.kind == "garbage" or not isinstance(answer, web.Response):
-            return web.Response(status=answer.status, body=NOISE, content_type="application/json")
-        return self._cut_short(request, answer, float(fault.options.get("share", 0.5)))
-
-    def _cut_short(self, request: web.Request, response: web.Response, share: float) -> web.StreamResponse:
-        """Send the first part of an answer, headers included, and close the connection as if that were all."""
-        body = response.body if isinstance(response.body, bytes) else b""
-        headers = {**response.headers, "Content-Type": "application/json", "Content-Length": str(len(body))}
-        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        whole = f"HTTP/1.1 {response.status} {web_reason(response.status)}\r\n{head}\r\n".encode() + body
-        if isinstance(request.transport, asyncio.Transport):
-            request.transport.write(whole[: int(len(whole) * share)])
-            request.transport.close()
         return web.Response(status=503)  # never sent: the connection is gone
 
     async def _wait(self, request: web.Request, seconds: float) -> None:
@@ -385,14 +360,6 @@ class HttpDoor(ABC):
     @abstractmethod
     def limited(self, limit: int, reset_s: float) -> Refusal:
         """Return the answer to a caller above `limit` calls; the oldest call leaves in `reset_s` seconds."""
-
-
-def web_reason(status: int) -> str:
-    """Return the standard words for an HTTP status."""
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return "error"
 
 
 def order_symbol(body: object) -> str | None:

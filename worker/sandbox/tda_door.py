@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from aiohttp import web
 
-from worker.sandbox.http_door import HttpDoor, Refusal, Route, read_json, web_reason
+from worker.sandbox.http_door import HttpDoor, Refusal, Route, read_json
 from worker.sandbox.market import Event, Market, MarketOrder
+from worker.sandbox.spoilt import web_reason
 from worker.sandbox.tda_data import TdaData
 from worker.sandbox.tda_dialect import DIALECTS, Json, correlation
 from worker.sandbox.tda_json import account_json, number_of, order_json, status
