@@ -20,12 +20,14 @@ from models.reports import FillReport
 from models.statements import Change, Query, among, insert_many, together, update_many
 from models.statements import Row as Row
 from models.tables import attempts, fills, order_events, orders
-from models.vocabulary import OPEN, TERMINAL, Outcome, Status
+from models.vocabulary import LIVE, OPEN, TERMINAL, Outcome, Status
 
 #: What a replace changes.
 TERMS = ("quantity", "limit_price", "stop_price", "trail_amount", "trail_percent", "time_in_force")
 #: Executions we had to infer from a broker's totals; the broker's own id replaces this one when it arrives.
 INFERRED = "inferred:"
+#: The broker has it, or had it: whatever was said of an outcome that nobody knew is answered.
+_ANSWERED = LIVE | {Status.FILLED}
 _MINE = among(orders.c.client_order_id, "ids")
 #: Rows of orders are locked in one order, so that two books never deadlock.
 _ORDERS = Query(select(orders).where(_MINE).order_by(orders.c.client_order_id).with_for_update())
@@ -119,6 +121,8 @@ class Entry:
         ended = step.state.status in TERMINAL - {Status.FILLED} and before not in TERMINAL
         if ended and detail:
             self.set(reason=detail)
+        elif before not in TERMINAL and before is not step.state.status and step.state.status in _ANSWERED:
+            self.set(reason=None)  # "it may have been received" is no reason of an order that stands at its broker
         self.note(str(fact), detail, before)
         if step.late:
             self.note("late_fill", detail, before)

@@ -7,11 +7,11 @@ DataFrame times are datetime64[ns, UTC] and numbers are Decimal objects; `floats
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import JSON, Boolean, Column, Integer, MetaData, String, Table, select
+from sqlalchemy import JSON, Boolean, Column, Integer, MetaData, String, Table, func, select
 from sqlalchemy import Select as SelectOf
 
 from models.database import Database, open_database
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Row = dict[str, Any]
+#: How times may be given.
+When = datetime | date | str
 
 _views = MetaData()
 
@@ -87,8 +89,8 @@ class History:
         self,
         table: Table,
         *,
-        since: datetime | None = None,
-        until: datetime | None = None,
+        since: When | None = None,
+        until: When | None = None,
         limit: int | None = None,
         newest_first: bool = True,
         **equal: str | Sequence[str] | None,
@@ -97,20 +99,34 @@ class History:
 
         Args:
             table: one of the views, or `order_events`.
-            since: earliest time, aware, inclusive.
-            until: latest time, aware, exclusive.
+            since: earliest time, inclusive: aware, ISO 8601 text, or a date; without a zone the text is UTC.
+            until: latest time, exclusive, given as `since`.
             limit: at most so many.
             newest_first: the order.
             equal: columns that have to have a value, or one of several.
 
         Raises:
-            ValueError: a naive time, or a column that the view does not have.
+            ValueError: a naive datetime, a text that is no time, or a column that the view does not have.
         """
-        query = _filtered(table, equal, since, until)
+        query = _filtered(table, equal, _moment("since", since), _moment("until", until))
         dated = table.c[_DATED[table.name]]
         query = query.order_by(dated.desc() if newest_first else dated.asc())
         with self.database.read() as connection:
             return [dict(row) for row in connection.execute(query.limit(limit)).mappings()]
+
+    def count(self, table: Table, **filters: Any) -> int:
+        """Return how many rows `rows` has without a limit."""
+        since, until = (_moment(name, filters.pop(name, None)) for name in ("since", "until"))
+        with self.database.read() as connection:
+            query = select(func.count()).select_from(_filtered(table, filters, since, until).subquery())
+            return int(connection.execute(query).scalar_one())
+
+    def ids(self, start: str, limit: int = 6) -> list[str]:
+        """Return client_order_ids that begin with a text, in their order, so that an exact one is the first."""
+        ids = v_orders.c.client_order_id
+        with self.database.read() as connection:
+            query = select(ids).where(ids >= start, ids.startswith(start, autoescape=True)).order_by(ids).limit(limit)
+            return list(connection.execute(query).scalars())
 
     def order(self, client_order_id: str) -> Row | None:
         """Return one order with its `attempts`, `fills` and `events`, oldest first; None where there is none."""
@@ -139,6 +155,19 @@ class History:
                 values = frame[column.name]
                 frame[column.name] = values.astype("float64") if floats else values.astype("object")
         return frame
+
+
+def _moment(name: str, value: When | None) -> datetime | None:
+    """Read a time as an analyst writes it; the records are in UTC, and so is a date."""
+    if value is None:
+        return None
+    try:
+        when = datetime.fromisoformat(value if isinstance(value, str) else value.isoformat())
+    except ValueError:
+        raise ValueError(f"{name}: must be an ISO 8601 time or a date such as 2026-11-01, was {value!r}") from None
+    if when.tzinfo is None and isinstance(value, datetime):
+        raise ValueError(f"{name}: needs a zone, was {value!r}")
+    return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
 
 
 def _filtered(
@@ -173,7 +202,8 @@ def orders(**filters: Any) -> pd.DataFrame:
     """Return orders, newest first: one row per order, the columns of `v_orders`.
 
     Args:
-        filters: `since`, `until` (aware), `status`, `symbol`, `strategy`, `broker`, `side`, `limit`, `floats`.
+        filters: `since`, `until` (aware, text, or a date, which is its midnight in UTC), `status`,
+            `symbol`, `strategy`, `broker`, `side`, `limit`, `floats`.
     """
     return _frame(v_orders, filters)
 

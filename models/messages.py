@@ -36,6 +36,10 @@ MAX_DECIMALS = 9
 _ID = re.compile(r"[A-Za-z0-9._:+/=@#!$%&()*?^|{}\[\]<>-]{1,64}")
 #: A number that is within the limits by its looks, unless it is zero.
 _SHORT = re.compile(r"[0-9]{1,6}(\.[0-9]{1,9})?", re.ASCII)
+#: Python also reads `1_0` and digits of other scripts: whoever wrote them did not mean what another reader sees.
+_NUMBER = re.compile(
+    r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?(inf(inity)?|nan)", re.IGNORECASE | re.ASCII
+)
 _SYMBOL = re.compile(r"[A-Z0-9$^][A-Z0-9.\-/ ]{0,31}")
 
 
@@ -44,6 +48,8 @@ def _decimal(value: Any) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, (Decimal, int, float, str)):
         raise ValueError("must be a decimal number")
     try:
+        if isinstance(value, str) and not _NUMBER.fullmatch(value.strip()):
+            raise ValueError
         number = value if isinstance(value, Decimal) else Decimal(str(value).strip())
     except (InvalidOperation, ValueError):  # an int of thousands of digits has no text
         raise ValueError("must be a decimal number") from None

@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from models.errors import InvalidOrder, NotFound
+from models.errors import (
+    ConfigurationError,
+    IdempotencyConflict,
+    InvalidOrder,
+    InvalidRequest,
+    NotFound,
+    OutputLost,
+)
 from models.vocabulary import Status
 from producers import show
-from producers.cli_base import Json, app, client, history
+from producers.cli_base import (
+    Form,
+    Json,
+    Limit,
+    Out,
+    Since,
+    Until,
+    Wide,
+    app,
+    client,
+    history,
+    listing,
+    moment,
+    seconds,
+    tell,
+    whole_id,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from models.history import Row
@@ -19,6 +43,10 @@ if TYPE_CHECKING:
     from producers.handles import Order
 
 _FAILED = {Status.REJECTED, Status.DENIED, Status.EXPIRED}
+#: Errors of a submit that say for certain that nothing was done.
+_NOTHING_DONE = (ConfigurationError, InvalidOrder, InvalidRequest, IdempotencyConflict)
+#: `--wait` ran out: not known yet.
+_NOT_KNOWN_YET = 3
 _ORDER_COLUMNS = (
     "client_order_id", "created_at", "strategy", "side", "quantity", "symbol", "order_type", "limit_price", "status",
     "broker", "attempt_count", "filled_quantity", "avg_fill_price", "reason",
@@ -54,9 +82,12 @@ def submit(
     route: Annotated[str | None, typer.Option(help="brokers in order, such as ibkr,alpaca")] = None,
     client_order_id: Annotated[str | None, typer.Option("--id", help="your idempotency key")] = None,
     strategy: Annotated[str | None, typer.Option(help="who asks, for the history")] = None,
-    expires_in: Annotated[float | None, typer.Option(help="seconds it may wait to be sent (default 60)")] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="wait until it is filled or ended")] = False,
-    timeout: Annotated[float, typer.Option(help="seconds to wait")] = 30.0,
+    expires_in: Annotated[
+        float | None, typer.Option(parser=seconds, metavar="S", help="seconds it may wait to be sent (default 60)")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="wait until it is filled or ended; exit 3: not yet")] = False,
+    timeout: Annotated[float, typer.Option(parser=seconds, metavar="S", help="seconds to wait")] = 30.0,
+    wide: Wide = False,
     json: Json = False,
 ) -> None:
     """Send one order. The order's type follows from the prices given unless you name it."""
@@ -73,12 +104,59 @@ def submit(
     }  # fmt: skip
     if client_order_id is not None:
         given["client_order_id"] = client_order_id
-    with client() as c:
-        order = c.submit(OrderRequest(**given))
+    request = OrderRequest(**given)
+    with client() as c, _never_lost(c, request.client_order_id):
+        order = c.submit(request)
+        if order.status is Status.QUEUED and (nobody := c.nobody(order.broker)):
+            show.note((nobody, "yellow"))
         if wait:
             order = order.wait(timeout)
-        _show_order(c, order, json)
-    raise typer.Exit(1 if wait and order.status in _FAILED else 0)
+            if not order.is_terminal:
+                show.note(f"not known yet after {timeout:g} s: ", *_standing(order))
+        _show_order(c, order, Form(json, wide=wide))
+    raise typer.Exit(_exit_status(order) if wait else 0)
+
+
+def _exit_status(order: Order) -> int:
+    if not order.is_terminal:
+        return _NOT_KNOWN_YET
+    return 1 if order.status in _FAILED else 0
+
+
+@contextmanager
+def _never_lost(c: OrderClient, client_order_id: str) -> Iterator[None]:
+    """Say the order's id before anything can fail, and, whatever fails then, whether there is an order under it.
+
+    Without the id a person whose terminal died can only guess, and send the same order again.
+    """
+    show.note(f"order {client_order_id}")
+    try:
+        yield
+    except (typer.Exit, *_NOTHING_DONE):
+        raise
+    except OutputLost as error:  # the order is what the exit status is about
+        show.note((f"corro: {error}", "red"))
+        show.note(*_found(c, client_order_id))
+    except BaseException:
+        show.note(*_found(c, client_order_id))
+        raise
+
+
+def _found(c: OrderClient, client_order_id: str) -> tuple[str, ...]:
+    try:
+        return _standing(c.order(client_order_id))
+    except NotFound:
+        return (f"order {client_order_id} was not recorded: nothing was sent",)
+    except Exception:
+        again = f"the same command with --id {client_order_id} is safe to repeat"
+        return (f"whether order {client_order_id} was recorded is not known: `corro order {client_order_id}`; {again}",)
+
+
+def _standing(order: Order) -> tuple[str, ...]:
+    where = "for" if order.status is Status.QUEUED else "at"
+    id_ = order.client_order_id
+    ends = "" if order.is_terminal else f", `corro cancel {id_}` withdraws it"
+    return (f"order {id_} is {order.status} {where} {order.broker}: `corro order {id_}` shows it{ends}",)
 
 
 def _type_of(limit: str | None, stop: str | None, trail: str | None) -> str:
@@ -89,22 +167,32 @@ def _type_of(limit: str | None, stop: str | None, trail: str | None) -> str:
     return "limit" if limit else "stop" if stop else "market"
 
 
-def _show_order(c: OrderClient, order: Order, json: bool) -> None:
+def _show_order(c: OrderClient, order: Order, form: Form) -> None:
     from models.history import History
 
-    row = History(c.database).order(order.client_order_id)
-    if json:
-        row = {k: v for k, v in (row or {}).items() if k not in ("attempts", "fills", "events")}
-        show.document(row)
-    else:
-        show.rows([row or order.row], _ORDER_COLUMNS)
+    row = History(c.database).order(order.client_order_id) or order.row
+    row = {name: value for name, value in row.items() if name not in ("attempts", "fills", "events")}
+    tell([row], _ORDER_COLUMNS, form, document=row)
+
+
+def _meant(c: OrderClient, client_order_id: str) -> str:
+    """Find the order that is to be changed, and name it where its id was not given in full."""
+    from models.history import History
+
+    id_ = whole_id(client_order_id, History(c.database).ids, changes=True)
+    if id_ != client_order_id:
+        show.note(f"order {id_}")
+    return id_
 
 
 @app.command()
-def cancel(client_order_id: str, json: Json = False) -> None:
-    """Ask for the cancel of an order; a fill may still win."""
+def cancel(client_order_id: str, wide: Wide = False, json: Json = False) -> None:
+    """Ask for the cancel of an order; a fill may still win. The start of an id is enough where it is the only one."""
     with client() as c:
-        _show_order(c, c.cancel(client_order_id), json)
+        order = c.cancel(_meant(c, client_order_id))
+        if not order.is_terminal and (nobody := c.nobody(order.broker)):
+            show.note((nobody, "yellow"))
+        _show_order(c, order, Form(json, wide=wide))
 
 
 @app.command()
@@ -114,13 +202,15 @@ def replace(
     limit: Annotated[str | None, typer.Option(help="the new limit price")] = None,
     stop: Annotated[str | None, typer.Option(help="the new stop price")] = None,
     tif: Annotated[str | None, typer.Option(help="the new time in force")] = None,
+    wide: Wide = False,
     json: Json = False,
 ) -> None:
     """Change a live order; until its broker confirms, it keeps its terms."""
     given = {"quantity": quantity, "limit_price": limit, "stop_price": stop, "time_in_force": tif}
     with client() as c:
         changes = {name: value for name, value in given.items() if value is not None}
-        _show_order(c, c.replace(client_order_id, **changes), json)
+        order = c.replace(_meant(c, client_order_id), **changes)
+        _show_order(c, order, Form(json, wide=wide))
 
 
 @app.command()
@@ -129,33 +219,36 @@ def orders(
     symbol: Annotated[str | None, typer.Option()] = None,
     strategy: Annotated[str | None, typer.Option()] = None,
     broker: Annotated[str | None, typer.Option()] = None,
-    since: Annotated[str | None, typer.Option(help="ISO time, date, or an age such as 30m, 12h, 7d")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="at most so many")] = 50,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = None,
+    out: Out = None,
+    wide: Wide = False,
     json: Json = False,
 ) -> None:
     """List orders, newest first."""
     from models.history import v_orders
 
-    _listing(
-        v_orders, _ORDER_COLUMNS, json, status=_words(status, Status), symbol=symbol and symbol.upper(),
-        strategy=strategy, broker=broker, since=_since(since), limit=limit,
+    listing(
+        v_orders, _ORDER_COLUMNS, Form(json, out, wide), status=_words(status, Status),
+        symbol=symbol and symbol.upper(), strategy=strategy, broker=broker,
+        since=moment("--since", since), until=moment("--until", until), limit=limit,
     )  # fmt: skip
 
 
 @app.command()
-def order(client_order_id: str, json: Json = False) -> None:
-    """Show one order: its attempts, its fills, and everything that happened to it."""
+def order(client_order_id: str, wide: Wide = False, json: Json = False) -> None:
+    """Show one order: its attempts, its fills, and everything that happened to it. The start of its id is enough."""
     with history() as h:
-        row = h.order(client_order_id)
-    if row is None:
-        raise NotFound(f"no order has the client_order_id {client_order_id!r}")
+        row = h.order(whole_id(client_order_id, h.ids, changes=False))
+    assert row is not None
     if json:
         show.document(row)
         return
-    show.rows([row], _ORDER_COLUMNS)
+    show.rows([row], _ORDER_COLUMNS, wide=wide)
     for part, columns in (("attempts", _ATTEMPT_COLUMNS), ("fills", _FILL_COLUMNS), ("events", _EVENT_COLUMNS)):
-        show.out.print()
-        show.rows(row[part], columns, title=part)
+        show.say()
+        show.rows(row[part], columns, title=part, wide=wide)
 
 
 @app.command()
@@ -163,40 +256,42 @@ def fills(
     symbol: Annotated[str | None, typer.Option()] = None,
     strategy: Annotated[str | None, typer.Option()] = None,
     broker: Annotated[str | None, typer.Option()] = None,
-    since: Annotated[str | None, typer.Option(help="ISO time, date, or an age such as 30m, 12h, 7d")] = None,
-    limit: Annotated[int, typer.Option(min=1)] = 50,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = None,
+    out: Out = None,
+    wide: Wide = False,
     json: Json = False,
 ) -> None:
     """List executions, newest first."""
     from models.history import v_fills
 
-    _listing(
-        v_fills, _FILL_COLUMNS, json, symbol=symbol and symbol.upper(), strategy=strategy, broker=broker,
-        since=_since(since), limit=limit,
+    listing(
+        v_fills, _FILL_COLUMNS, Form(json, out, wide), symbol=symbol and symbol.upper(), strategy=strategy,
+        broker=broker, since=moment("--since", since), until=moment("--until", until), limit=limit,
     )  # fmt: skip
 
 
 @app.command()
-def unresolved(json: Json = False) -> None:
+def unresolved(out: Out = None, wide: Wide = False, json: Json = False) -> None:
     """List attempts whose outcome is unknown, with the evidence. Nothing is sent again until that is settled."""
     from models.evidence import unresolved as open_attempts
     from models.settings import load_settings
 
+    form = Form(json, out, wide)
     longest = load_settings().timing.deadline  # a send that is merely under way is no trouble
     with history() as h:
         found = open_attempts(h.database, longest)
-    if json:
-        show.document(found)
-        return
-    show.rows([row | {"next_look": row["asked"]["next_at"]} for row in found], _UNRESOLVED_COLUMNS)
-    if show.out.is_terminal:
+    listed = [row | {"next_look": row["asked"]["next_at"]} for row in found]
+    tell(listed, _UNRESOLVED_COLUMNS, form, title="unresolved", document=found)
+    if show.out.is_terminal and not json and out is None:
         for row in found:
             _show_evidence(row)
 
 
 def _show_evidence(row: Row) -> None:
     """What was sent, what was asked and what came back, for a person at a terminal."""
-    show.out.print()
+    show.say()
     show.rows([row["sent"]], list(row["sent"]), title=f"{row['client_order_id']}, attempt {row['attempt_no']}: sent")
     show.rows([row["asked"]], list(row["asked"]), title="asked")
     answers = [{"answer": kind, **told} for kind, told in row["answers"].items()]
@@ -211,29 +306,23 @@ def external(
     symbol: Annotated[str | None, typer.Option()] = None,
     broker: Annotated[str | None, typer.Option()] = None,
     status: Annotated[str | None, typer.Option(help="one of the broker's statuses, or several with commas")] = None,
-    since: Annotated[str | None, typer.Option(help="ISO time, date, or an age such as 30m, 12h, 7d")] = None,
-    limit: Annotated[int, typer.Option(min=1)] = 50,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = None,
+    out: Out = None,
+    wide: Wide = False,
     json: Json = False,
 ) -> None:
     """List orders that others placed at our brokers, newest first. corro never touches them."""
     from models.history import v_external_orders
 
-    _listing(
-        v_external_orders, _EXTERNAL_COLUMNS, json, symbol=symbol and symbol.upper(), broker=broker,
-        status=_list(status), since=_since(since), limit=limit,
+    listing(
+        v_external_orders, _EXTERNAL_COLUMNS, Form(json, out, wide), symbol=symbol and symbol.upper(), broker=broker,
+        status=_list(status), since=moment("--since", since), until=moment("--until", until), limit=limit,
     )  # fmt: skip
 
 
 # -- SHARED ---
-def _listing(table: Any, columns: tuple[str, ...], json: bool, **filters: Any) -> None:
-    with history() as h:
-        found = h.rows(table, **filters)
-    if json:
-        show.document(found)
-    else:
-        show.rows(found, columns)
-
-
 def _list(text: str | None) -> list[str] | None:
     return [part.strip() for part in text.split(",") if part.strip()] if text else None
 
@@ -242,21 +331,5 @@ def _words(text: str | None, kind: type[Status]) -> list[str] | None:
     words = _list(text)
     for word in words or ():
         if word not in set(kind):
-            raise InvalidOrder(f"--status: must be one of {', '.join(kind)}, was {word!r}")
+            raise InvalidRequest(f"--status: must be one of {', '.join(kind)}, was {word!r}")
     return words
-
-
-_AGE = re.compile(r"(\d+)([smhdw])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-
-
-def _since(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    if age := _AGE.fullmatch(text):
-        return datetime.now(UTC) - timedelta(**{_UNITS[age[2]]: int(age[1])})
-    try:
-        when = datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidOrder(f"--since: must be an ISO time, a date, or an age such as 30m or 7d, was {text!r}") from None
-    return when.replace(tzinfo=UTC) if when.tzinfo is None else when

@@ -2,41 +2,34 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import datetime, timedelta
-from pathlib import Path
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from models.errors import CorroError
+from models.errors import CorroError, InvalidRequest
 from models.messages import utcnow
 from models.timeframes import TIMEFRAMES
-from producers import export, show
-from producers.cli_base import Json, app, client
+from producers import show
+from producers.cli_base import Form, Json, Out, Wide, age, app, client, seconds, tell
 
 if TYPE_CHECKING:
     from producers.data import DataClient
 
 Row = dict[str, Any]
 Route = Annotated[str | None, typer.Option(help="brokers to ask, in order, such as alpaca,ibkr")]
-Out = Annotated[Path | None, typer.Option("--out", help="write .csv or .parquet; - is CSV on stdout")]
-Timeout = Annotated[float, typer.Option(help="seconds to wait for the answer")]
+Timeout = Annotated[float, typer.Option(parser=seconds, metavar="S", help="seconds to wait for the answer")]
 
 _ACCOUNT = (
     "broker", "account_id", "currency", "buying_power", "cash", "equity", "portfolio_value", "total_liquidity",
     "day_trade_count", "error",
 )  # fmt: skip
 _POSITION = ("broker", "symbol", "quantity", "avg_price", "market_value", "unrealized_pnl", "error")
-
-
-_AGE = re.compile(r"(\d+)([smhdw])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def _all(c: DataClient) -> list[str]:
@@ -48,33 +41,25 @@ def _names(text: str | None) -> list[str] | None:
     return [part.strip() for part in text.split(",") if part.strip()] if text else None
 
 
-def _when(text: str | None) -> datetime | str | None:
+def _when(option: str, text: str | None) -> datetime | str | None:
     """Read an age such as 30d; anything else is for the client to read."""
-    if text and (age := _AGE.fullmatch(text)):
-        return utcnow() - timedelta(**{_UNITS[age[2]]: int(age[1])})
-    return text
-
-
-def _tell(found: list[Row], columns: tuple[str, ...], json: bool, out: Path | None, document: Any = None) -> None:
-    if out is not None:
-        export.write(found, out)
-    if json:
-        show.document(found if document is None else document)
-    elif out is None:
-        show.rows(found, columns)
-    elif str(out) != "-":
-        show.err.print(f"{len(found)} rows written to {out}", markup=False)
+    try:
+        return text and (age(text) or text)
+    except OverflowError:
+        raise InvalidRequest(f"{option}: reaches too far back, was {text!r}") from None
 
 
 @app.command()
-def quote(symbol: str, route: Route = None, timeout: Timeout = 10.0, out: Out = None, json: Json = False) -> None:
+def quote(
+    symbol: str, route: Route = None, timeout: Timeout = 10.0, out: Out = None, wide: Wide = False, json: Json = False
+) -> None:
     """Ask for a quote: who answered, and how old it is."""
-    export.check(out)
+    form = Form(json, out, wide)
     with client() as c:
         fetch = c.quote(symbol, route=_names(route))
         found = asdict(fetch.result(timeout))
     found = {"broker": fetch.broker, **found, "age_s": _seconds_old(found["at"])}
-    _tell([found], tuple(found), json, out, document=found)
+    tell([found], tuple(found), form, document=found)
 
 
 def _seconds_old(at: datetime | None) -> float | None:
@@ -86,10 +71,11 @@ def account(
     broker: Annotated[str | None, typer.Argument(help="default: all")] = None,
     timeout: Timeout = 10.0,
     out: Out = None,
+    wide: Wide = False,
     json: Json = False,
 ) -> None:
     """Show buying power, cash and equity; a broker that does not answer is named, and the exit status is 1."""
-    export.check(out)
+    form = Form(json, out, wide)
     found: list[Row] = []
     with client() as c:
         deadline = time.monotonic() + timeout
@@ -100,7 +86,7 @@ def account(
                 found.append({"broker": name, **asdict(report), "error": None})
             except CorroError as error:
                 found.append({"broker": name, "error": str(error)})
-    _tell(found, _ACCOUNT, json, out)
+    tell(found, _ACCOUNT, form)
     raise typer.Exit(1 if any(row["error"] for row in found) else 0)
 
 
@@ -109,10 +95,11 @@ def positions(
     total: Annotated[bool, typer.Option("--total", help="net quantity of each symbol over the brokers")] = False,
     timeout: Timeout = 10.0,
     out: Out = None,
+    wide: Wide = False,
     json: Json = False,
 ) -> None:
     """Show the positions at all brokers; what could not be reached is named, and the exit status is 1."""
-    export.check(out)
+    form = Form(json, out, wide)
     with client() as c:
         held = c.positions(timeout)
     found: list[Row]
@@ -124,7 +111,7 @@ def positions(
     else:
         found = [{"broker": name, **asdict(p), "error": None} for name, ps in held.items() for p in ps]
     found += [{"broker": name, "error": why} for name, why in held.unreachable.items()]
-    _tell(found, ("symbol", "quantity", "brokers", "broker", "error") if total else _POSITION, json, out)
+    tell(found, ("symbol", "quantity", "brokers", "broker", "error") if total else _POSITION, form)
     raise typer.Exit(1 if held.unreachable else 0)
 
 
@@ -144,20 +131,22 @@ def bars(
     route: Route = None,
     timeout: Timeout = 600.0,
     out: Out = None,
+    wide: Wide = False,
     json: Json = False,
 ) -> None:
     """Fetch bars into the database and show, or save, them. A fetch goes on when you stop waiting for it."""
-    export.check(out)
+    form = Form(json, out, wide)
     if start is None and duration is None:
         duration = "1M"
     with client() as c, _progress(symbol.upper(), timeframe) as watch:
         fetch = c.bars(
-            symbol, timeframe, _when(start), _when(end), duration=duration, route=_names(route), floats=False,
+            symbol, timeframe, _when("--start", start), _when("--end", end), duration=duration, route=_names(route),
+            floats=False,
         )  # fmt: skip
         frame = fetch.result(timeout, watch=watch)
     same = {key: frame.attrs[key] for key in ("broker", "symbol", "timeframe")}
     found = [{**_named(row), **same} for row in frame.reset_index().to_dict("records")]
-    _tell(found, ("start", "open", "high", "low", "close", "volume", "broker"), json, out)
+    tell(found, ("start", "open", "high", "low", "close", "volume", "broker"), form)
 
 
 def _named(row: Mapping[Any, Any]) -> Row:

@@ -157,15 +157,26 @@ class DataClient:
 
     def workers_of(self, broker: str) -> str:
         """Say whether somebody could answer for a broker: 'its worker is ready', or since when there is none."""
-        query = select(workers.c.state, workers.c.detail, workers.c.heartbeat_at).where(workers.c.broker == broker)
-        with self.database.read() as connection:
-            newest = connection.execute(query.order_by(workers.c.heartbeat_at.desc()).limit(1)).first()
+        newest = self._newest_worker(broker)
+        return self.nobody(broker) or (
+            f"a worker of {broker} is alive and {newest.state}{': ' + newest.detail if newest.detail else ''}"
+        )
+
+    def nobody(self, broker: str) -> str | None:
+        """Say that no worker of a broker is alive, and in which database; None where there is one."""
+        newest = self._newest_worker(broker)
+        here = f"this database (home {self.settings.home.absolute()})"
         if newest is None:
-            return f"no worker of {broker} has ever run on this database"
+            return f"no worker of {broker} has been seen in {here}"
         silence = (utcnow() - newest.heartbeat_at).total_seconds()
         if newest.state == "stopped" or silence > self.settings.timing.dead_after:
-            return f"no worker of {broker} is alive: the last one was heard {silence:.0f} s ago"
-        return f"a worker of {broker} is alive and {newest.state}{': ' + newest.detail if newest.detail else ''}"
+            return f"no worker of {broker} is alive: the last one in {here} was heard {silence:.0f} s ago"
+        return None
+
+    def _newest_worker(self, broker: str) -> Any:
+        query = select(workers.c.state, workers.c.detail, workers.c.heartbeat_at).where(workers.c.broker == broker)
+        with self.database.read() as connection:
+            return connection.execute(query.order_by(workers.c.heartbeat_at.desc()).limit(1)).first()
 
     def _fetch(
         self, kind: FetchKind, request: dict[str, Any], route: Sequence[str] | None, read: Callable[[Any], Any]

@@ -1,67 +1,146 @@
-"""How the command line speaks: tables and colours for people, plain tab-separated text when piped, JSON when asked."""
+"""How the command line speaks: tables and colours for people, plain tab-separated text when piped, JSON when asked.
+
+Every command prints through here, and nothing here is markup: what producers, brokers and operators have written is
+cleaned (`models.outward`) and shown as it is. Printing never undoes what a command has done: a character that the
+terminal has no sign for is written out, and a reader that has gone away is nobody's fault.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
-from collections.abc import Mapping, Sequence
-from datetime import datetime
-from decimal import Decimal
-from typing import Any
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import IO, Any
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from models.errors import OutputLost
 from models.history import to_json
+from models.outward import outward, untold
+from producers.layout import Layout, cell, layout
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+out = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 _COLOURS = {
     "filled": "green", "accepted": "cyan", "partially_filled": "cyan", "queued": "white", "submitted": "yellow",
     "pending_cancel": "yellow", "canceled": "white", "rejected": "red", "denied": "red", "expired": "magenta",
     "unknown": "bold red", "refused": "red", "not_sent": "magenta", "absent": "magenta", "sending": "yellow",
     "ready": "green", "disconnected": "red", "starting": "yellow", "stopped": "white", "silent": "bold red",
+    "no worker": "bold red", "ok": "green", "warn": "yellow", "fail": "bold red", "skip": "dim",
 }  # fmt: skip
+#: Words that have to be seen, wherever they stand.
+_LOUD = ("REAL MONEY",)
+#: Narrower than this no table can be read; a terminal that says so has no size.
+_LEAST_WIDTH = 40
+
+#: A piece of a line: a text, or a text and its style.
+Part = str | tuple[str, str]
 
 
-def cell(value: Any) -> str:
-    """Write one value for a person."""
-    if value is None:
-        return ""
-    if isinstance(value, datetime):
-        return value.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
-    if isinstance(value, Decimal):
-        return str(to_json(value))
-    if isinstance(value, (list, tuple)):
-        return ",".join(map(str, value))
-    if isinstance(value, Mapping):
-        return json.dumps(to_json(value))
-    return str(value)
+def prepare() -> None:
+    """Let no character that the terminal's encoding lacks end a command."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError):  # a test's stream has no encoding
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def say(*parts: Part) -> None:
+    """Print a line on stdout: a command's answer, for a person."""
+    _line(out, sys.stdout, parts)
+
+
+def note(*parts: Part, keep: str = "") -> None:
+    """Print a line on stderr: what is not part of the answer."""
+    with contextlib.suppress(OutputLost):  # there is nowhere left to say so
+        _line(err, sys.stderr, parts, keep)
 
 
 def document(value: Any) -> None:
-    """Print one JSON document on stdout."""
-    sys.stdout.write(json.dumps(to_json(value), indent=2 if sys.stdout.isatty() else None, default=str) + "\n")
+    """Print one JSON document on stdout; what is no ASCII stands in it as an escape."""
+    text = json.dumps(untold(to_json(value)), indent=2 if out.is_terminal else None, default=str)
+    _put(sys.stdout, text + "\n")
 
 
-def rows(found: Sequence[Mapping[str, Any]], columns: Sequence[str], *, title: str | None = None) -> None:
-    """Print rows: a table on a terminal, tab-separated with a header line when piped."""
+def rows(found: Sequence[Mapping[str, Any]], columns: Sequence[str], *, title: str = "", wide: bool = False) -> None:
+    """Print rows: a table that fits on a terminal, tab-separated with a header line when piped.
+
+    Args:
+        found: the rows.
+        columns: which of their values, in order.
+        title: above the table, and in the place of an empty one.
+        wide: as wide as it takes, nothing shortened and nothing left out.
+    """
     if not out.is_terminal:
-        lines = [columns, *([" ".join(cell(row.get(name)).split()) for name in columns] for row in found)]
-        sys.stdout.write("".join("\t".join(line) + "\n" for line in lines))
+        lines = [list(columns), *([cell(row.get(name), name) for name in columns] for row in found)]
+        _put(sys.stdout, "".join("\t".join(line) + "\n" for line in lines))
         return
     if not found:
-        out.print(f"[dim]{title or 'rows'}: none[/dim]")
+        say((f"{title or 'rows'}: none", "dim"))
         return
-    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
-    for name in columns:
-        table.add_column(name, overflow="fold", no_wrap=name in ("client_order_id",))
-    for row in found:
-        table.add_row(*(_painted(cell(row.get(name))) for name in columns))
-    out.print(table)
+    if title:
+        say((title, "italic"))
+    width = None if wide else max(out.width, _LEAST_WIDTH)
+    fitted = layout(found, columns, width)
+    for line in _lines(fitted, len(found), width):
+        _rendered(out, sys.stdout, line)
+    if fitted.hidden:
+        count = len(fitted.hidden)
+        say((f"no room for {count} column{'s' if count > 1 else ''}: --wide shows all", "dim"))
 
 
-def _painted(text: str) -> Text:
-    return Text(text, style=_COLOURS.get(text, ""))
+def _lines(fitted: Layout, count: int, width: int | None) -> Iterator[Text]:
+    yield _joined([(_sized(c.header, c.width, c.right), "bold") for c in fitted.columns])
+    for place in range(count):
+        yield _joined([(_sized(c.texts[place], c.width, c.right), _style(c.texts[place])) for c in fitted.columns])
+        for name, texts in fitted.under:
+            for line in textwrap.wrap(texts[place], (width or 0) - 2, break_on_hyphens=False):
+                yield Text("  " + line, style="cyan" if name == "advice" else _style(line) or "dim")
+
+
+def _joined(parts: Sequence[tuple[str, str]]) -> Text:
+    joined = Text("  ").join(Text(text, style) for text, style in parts)
+    joined.rstrip()
+    return joined
+
+
+def _sized(text: str, width: int, right: bool) -> str:
+    return " " * (width - cell_len(text)) + text if right else set_cell_size(text, width)
+
+
+def _style(text: str) -> str:
+    return "bold red" if any(loud in text for loud in _LOUD) else _COLOURS.get(text, "")
+
+
+# -- WRITING ---
+def _line(console: Console, stream: IO[str], parts: Sequence[Part], keep: str = "") -> None:
+    pairs = [(part, "") if isinstance(part, str) else part for part in parts]
+    _rendered(console, stream, Text.assemble(*((outward(text, keep), style) for text, style in pairs)))
+
+
+def _rendered(console: Console, stream: IO[str], line: Text) -> None:
+    with console.capture() as caught:
+        console.print(line, soft_wrap=True)
+    _put(stream, caught.get())
+
+
+def _put(stream: IO[str], text: str) -> None:
+    """Write, and see that it has left.
+
+    Raises:
+        OutputLost: it could not be written. A reader that went away (`| head`) is no error: nobody wants the rest.
+    """
+    try:
+        stream.write(text)
+        stream.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except (OSError, ValueError) as error:  # the disk is full, or the stream is closed
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or the end of Python fails at it again
+        raise OutputLost(f"the answer could not be written: {error}") from None

@@ -1,13 +1,13 @@
 """The whole command line: the order commands, and what an operator types.
 
-Exit status: 0 done, 1 it failed, 2 wrong usage or settings.
+Exit status: 0 done, 1 it failed, 2 wrong usage or settings (nothing was done), 3 `--wait` ran out: not known yet.
 """
 
 from __future__ import annotations
 
 import sys
-from datetime import timedelta
-from typing import Annotated, Any
+import traceback
+from typing import Annotated, cast
 
 import typer
 
@@ -16,14 +16,15 @@ from models.logs import configure
 from producers import cli as _orders  # noqa: F401  # its commands join the app
 from producers import cli_data as _data  # noqa: F401
 from producers import show
-from producers.cli_base import Json, app, client, fail
-from worker import cli_check, cli_controls, cli_locks, cli_queue, cli_sandbox
+from producers.cli_base import Form, Json, Wide, app, client, fail, tell, whole_id
+from worker import cli_check, cli_controls, cli_fleet, cli_locks, cli_queue, cli_sandbox
 from worker.arguments import worker_arguments
 
 db_app = typer.Typer(help="The database's schema.", no_args_is_help=True)
 app.add_typer(db_app, name="db")
 cli_check.register(app)
 cli_controls.register(app)
+cli_fleet.register(app)
 cli_locks.register(app)
 cli_sandbox.register(app)
 cli_queue.register(app)
@@ -33,7 +34,7 @@ cli_queue.register(app)
 @app.command()
 def worker(
     name: Annotated[str, typer.Argument(help="a configured broker")],
-    concurrency: Annotated[int, typer.Option(help="messages worked on at once")] = 4,
+    concurrency: Annotated[int, typer.Option(min=1, max=64, help="messages worked on at once")] = 4,
 ) -> None:
     """Run a worker of one broker: the same as `celery -A worker worker` with that broker's queues."""
     from models.settings import load_settings
@@ -60,8 +61,8 @@ def up(
     configure(settings.log_level)
     with Fleet(settings, sandbox=settings.is_sandbox if with_sandbox is None else with_sandbox) as fleet:
         fleet.wait_ready()
-        show.out.print(f"[bold]corro is up[/bold] in {settings.home.absolute()}; Ctrl-C stops it.")
-        show.out.print("In another terminal: [cyan]corro submit AAPL buy 10 --wait[/cyan]")
+        show.say(("corro is up", "bold"), f" in {settings.home.absolute()}; Ctrl-C stops it.")
+        show.say("In another terminal: ", ("corro submit AAPL buy 10 --wait", "cyan"))
         fleet.watch()
 
 
@@ -78,29 +79,6 @@ def demo(
 
 # -- OPERATING ---
 @app.command()
-def fleet(json: Json = False) -> None:
-    """Show the workers: which broker, since when, whether it answers, who leads."""
-    from sqlalchemy import select
-
-    from models.tables import leases, workers
-    from worker.clock import utcnow
-
-    with client() as c:
-        with c.database.read() as connection:
-            rows = connection.execute(select(workers).order_by(workers.c.broker, workers.c.started_at)).mappings().all()
-            leaders = set(connection.execute(select(leases.c.holder).where(leases.c.until > utcnow())).scalars())
-        silent = utcnow() - timedelta(seconds=c.settings.timing.dead_after)
-    found: list[dict[str, Any]] = []
-    for row in rows:
-        dead = row["state"] != "stopped" and row["heartbeat_at"] < silent
-        found.append({**row, "state": "silent" if dead else row["state"], "leader": row["worker"] in leaders})
-    found = [row for row in found if json or row["state"] != "stopped"]
-    columns = ("broker", "worker", "state", "leader", "heartbeat_at", "started_at", "detail")
-    show.document(found) if json else show.rows(found, columns, title="workers")
-    if not json and (line := cli_queue.hint(c.settings)):
-        show.err.print(line, markup=False)
-
-
 @app.command()
 def resolve(
     client_order_id: str,
@@ -108,9 +86,11 @@ def resolve(
     adopt: Annotated[str | None, typer.Option(metavar="BROKER_ORDER_ID", help="this order at the broker is it")] = None,
     by: Annotated[str | None, typer.Option(help="who takes responsibility")] = None,
     reason: Annotated[str | None, typer.Option(help="why; kept with the order")] = None,
+    wide: Wide = False,
     json: Json = False,
 ) -> None:
     """Settle an unknown outcome by hand, on somebody's word; it is kept with that name."""
+    from models.history import History
     from worker.resolve import resolve as settle
 
     if absent == (adopt is not None):
@@ -118,10 +98,10 @@ def resolve(
     if not by:
         raise typer.BadParameter("--by is required: the record keeps who decided this")
     with client() as c:
-        row = settle(c, client_order_id, adopt=adopt, by=by, reason=reason)
-    show.document(row) if json else show.rows(
-        [row], ("client_order_id", "status", "broker", "broker_order_id", "reason")
-    )
+        meant = whole_id(client_order_id, History(c.database).ids, changes=True)
+        row = settle(c, meant, adopt=adopt, by=by, reason=reason)
+    columns = ("client_order_id", "status", "broker", "broker_order_id", "reason")
+    tell([row], columns, Form(json, wide=wide), document=row)
 
 
 @db_app.command("upgrade")
@@ -134,7 +114,7 @@ def db_upgrade() -> None:
     database = Database(load_settings().database)
     before = current_revision(database)
     upgrade(database)
-    show.out.print(f"{database.url!r}: {before or 'empty'} -> {current_revision(database)}", markup=False)
+    show.say(f"{database.url!r}: {before or 'empty'} -> {current_revision(database)}")
 
 
 @db_app.command("check")
@@ -153,17 +133,39 @@ def db_check(json: Json = False) -> None:
 
 # -- ENTRY ---
 _USAGE = (ConfigurationError, InvalidOrder, InvalidRequest, IdempotencyConflict)
+#: Click's ClickException, wherever Typer keeps it; its classes have `format_message`, `exit_code` and `ctx`.
+_WRONG_COMMAND = cast("type[Exception]", typer.BadParameter.__mro__[2])
+_INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run the command line; errors of ours become one clear line and an exit status."""
+    """Run the command line; whatever goes wrong becomes one clear line and an exit status."""
+    show.prepare()
     try:
-        app(standalone_mode=True)
+        status = app(standalone_mode=False)
     except CorroError as error:
-        fail(error, "--json" in sys.argv)
-        sys.exit(2 if isinstance(error, _USAGE) else 1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+        fail(error)
+        status = 2 if isinstance(error, _USAGE) else 1
+    except _WRONG_COMMAND as error:
+        status = _explain(error)
+    except (KeyboardInterrupt, typer.Abort):
+        status = _INTERRUPTED
+    except Exception as error:
+        show.note(traceback.format_exc().rstrip(), keep="\n")
+        fail(error, f"a defect of corro, {type(error).__name__}: {error}; please report the lines above")
+        status = 1
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _explain(error: Exception) -> int:
+    """Say what is wrong with a command; without any arguments, what there is."""
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        cast("typer.BadParameter", error).show()
+    else:
+        words = cast("typer.BadParameter", error).format_message().rstrip(".")
+        fail(error, f"{words}; try `{context.command_path} --help`" if context else words)
+    return int(getattr(error, "exit_code", 2))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from producers import show
-from producers.cli_base import Json, client, operator
+from producers.cli_base import Form, Json, Out, Wide, client, operator, tell
 
 _COLUMNS = ("broker", "symbol", "expected", "found", "difference", "since", "read_at")
 _EVENTS = ("at", "broker", "symbol", "kind", "expected", "found", "by", "reason")
@@ -21,6 +21,8 @@ def register(app: typer.Typer) -> None:
 
 def locks(
     log: Annotated[bool, typer.Option("--log", help="the journal instead: locked, explained, unlocked")] = False,
+    out: Out = None,
+    wide: Wide = False,
     json: Json = False,
 ) -> None:
     """List symbols that are locked at a broker, because it shows a position that nothing explains."""
@@ -28,9 +30,10 @@ def locks(
     from models.tables import position_events
     from worker.ledgers import locks as in_force
 
+    form = Form(json, out, wide)
     with client() as c:
         found = History(c.database).rows(position_events) if log else in_force(c.database)
-    show.document(found) if json else show.rows(found, _EVENTS if log else _COLUMNS, title="locks")
+    tell(found, _EVENTS if log else _COLUMNS, form, title="locks")
 
 
 def unlock(

@@ -11,8 +11,8 @@ from models.errors import QueueUnavailable
 from models.logs import configure
 from models.settings import Settings, load_settings
 from producers import show
-from producers.cli_base import Json
-from worker.dead_letters import DeadLetters
+from producers.cli_base import Form, Json, Limit, Out, Wide, tell
+from worker.dead_letters import KEPT, DeadLetters
 
 _COLUMNS = ("id", "at", "queue", "worker", "reason", "why", "size", "message")
 #: Characters of a message in a list.
@@ -25,36 +25,35 @@ def register(app: typer.Typer) -> None:
 
 
 def dead_letters(
-    limit: Annotated[int, typer.Option(min=1, help="at most so many, newest first")] = 50,
+    limit: Limit = None,
     counts: Annotated[bool, typer.Option("--counts", help="how many there have ever been, by reason")] = False,
     one: Annotated[str | None, typer.Option("--show", metavar="ID", help="one of them whole, as far as kept")] = None,
     drop: Annotated[str | None, typer.Option("--drop", metavar="ID", help="forget one of them, or `all`")] = None,
+    out: Out = None,
+    wide: Wide = False,
     json: Json = False,
 ) -> None:
     """List the messages that no worker could read, and why; asks the queue, not the database."""
+    form = Form(json, out, wide)
     configure("WARNING")
     with closing(DeadLetters.of(load_settings())) as letters:
         if drop is not None:
             done = {"dropped": letters.drop(None if drop == "all" else drop)}
-            show.document(done) if json else show.rows([done], list(done))
+            tell([done], list(done), form, document=done)
         elif one is not None:
             found = letters.one(one)
-            pairs = [{"field": name, "value": _harmless(value)} for name, value in found.items()]
-            show.document(found) if json else show.rows(pairs, ("field", "value"))
+            pairs = [{"field": name, "value": value} for name, value in found.items()]
+            tell(pairs, ("field", "value"), form, document=found)
         elif counts:
-            tally = [{"reason": reason, "count": count} for reason, count in letters.counts().items()]
-            show.document(tally) if json else show.rows(tally, ("reason", "count"))
+            tell([{"reason": why, "count": n} for why, n in letters.counts().items()], ("reason", "count"), form)
         else:
-            listed = [{**row, "message": str(row["message"])[:_START]} for row in letters.kept(limit)]
-            rows = [{name: _harmless(value) for name, value in row.items()} for row in listed]
-            show.document(listed) if json else show.rows(rows, _COLUMNS, title="messages set aside")
-
-
-def _harmless(value: object) -> object:
-    """Write out what would steer a terminal: anybody may have written it."""
-    if not isinstance(value, str):
-        return value
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in value)
+            most = limit or form.limit or KEPT
+            listed = letters.kept(most)
+            if out is None:
+                listed = [{**row, "message": str(row["message"])[:_START]} for row in listed]
+            tell(listed, _COLUMNS, form, title="messages set aside")
+            if show.err.is_terminal and len(listed) == most < (there := letters.size()):
+                show.note(f"{most:,} of {there:,} shown; --limit {there} shows all")
 
 
 def hint(settings: Settings) -> str | None:

@@ -9,7 +9,7 @@ import typer
 
 from models.errors import ConfigurationError, InvalidOrder
 from producers import show
-from producers.cli_base import Json
+from producers.cli_base import Json, seconds
 
 _app = typer.Typer(
     help="Run the simulated market with its doors: TWS, Alpaca, TDA, Schwab and the control door; or trouble it.",
@@ -29,7 +29,9 @@ def run(
     home: Annotated[Path | None, typer.Option(help="where sandbox.json and ledger.jsonl are")] = None,
     any_port: Annotated[bool, typer.Option("--any-port", help="free ports instead of 8180-8184")] = False,
     seed: Annotated[int, typer.Option(help="of all prices")] = 7,
-    fill_delay: Annotated[float, typer.Option(help="seconds until a marketable order is filled")] = 0.02,
+    fill_delay: Annotated[
+        float, typer.Option(parser=seconds, metavar="S", help="seconds until a marketable order is filled")
+    ] = 0.02,
 ) -> None:
     """Run it until Ctrl-C."""
     from models.settings import load_settings
@@ -54,14 +56,14 @@ def fault(
     """Switch on a fault at a door of a running sandbox."""
     options = dict(_pair(text) for text in option or ())
     _ask(context, lambda control: control.add_fault(door, kind, count, symbol, operation, **options))
-    show.err.print(f"{door}: {kind} is on" + (f", {count} times" if count else "; `corro sandbox clear` ends it"))
+    show.note(f"{door}: {kind} is on" + (f", {count} times" if count else "; `corro sandbox clear` ends it"))
 
 
 @_app.command()
 def clear(context: typer.Context, door: Annotated[str | None, typer.Argument(help="default all")] = None) -> None:
     """Switch faults off."""
     _ask(context, lambda control: control.clear_faults(door))
-    show.err.print(f"{door or 'all doors'}: no faults")
+    show.note(f"{door or 'all doors'}: no faults")
 
 
 @_app.command()
@@ -84,7 +86,7 @@ def price(
 ) -> None:
     """Pin a price."""
     now = _ask(context, lambda control: control.set_price(symbol.upper(), value))
-    show.err.print(f"{symbol.upper()}: bid {now['bid']}, ask {now['ask']}")
+    show.note(f"{symbol.upper()}: bid {now['bid']}, ask {now['ask']}")
 
 
 @_app.command()
@@ -96,7 +98,7 @@ def position(
 ) -> None:
     """Set a position out of thin air, as a split, an assignment or a deposit would."""
     _ask(context, lambda control: control.set_position(door, symbol.upper(), quantity))
-    show.err.print(f"{door}: {symbol.upper()} is {quantity} now")
+    show.note(f"{door}: {symbol.upper()} is {quantity} now")
 
 
 def _ask(context: typer.Context, question: Any) -> Any:

@@ -171,7 +171,7 @@ class Stage:
             show.rows([t for t in tries if t["outcome"] != "accepted"], columns)
         fills = sorted(float(row["fill_ms"]) for row in latency if row["fill_ms"] is not None)
         brokers = sorted({row["broker"] for row in rows if row["status"] == "filled"})
-        fell_back = sum(row["attempt_count"] > 1 for row in rows)
+        fell_back = sum(bool(row["fell_back"]) for row in rows)
         problems = self.problems + result.problems
         if set(brokers) != set(self.settings.route):
             problems.append(f"orders were filled at {brokers} only")
@@ -199,30 +199,32 @@ class Stage:
         """Say how it ended."""
         self.scene("The ledger of the doors against the database")
         for problem in found["problems"]:
-            self.say(f"  [red]PROBLEM[/red] {problem}")
+            self.say(("  PROBLEM ", "red"), problem)
         if found["ok"]:
             self.say(
-                f"  [green]they agree[/green]: {found['orders']} orders, {found['filled']} filled at "
-                f"{', '.join(found['filled_at'])}; {found['fell_back']} fell back; each share bought once."
+                ("  they agree", "green"),
+                f": {found['orders']} orders, {found['filled']} filled at "
+                f"{', '.join(found['filled_at'])}; {found['fell_back']} fell back; each share bought once.",
             )
         self.say(f"  median time from submit to fill {found['median_fill_ms']} ms; all of it {found['seconds']} s")
 
     # -- TELLING ---
     def scene(self, title: str) -> None:
         """Begin a scene."""
-        self.say(f"\n[bold]{title}[/bold]")
+        self.say()
+        self.say((title, "bold"))
 
-    def say(self, text: str) -> None:
+    def say(self, *parts: show.Part) -> None:
         """Say something, unless only the JSON document is wanted."""
         if not self.quiet:
-            show.out.print(text)
+            show.say(*parts)
 
     def tell(self, row: Any) -> None:
         """Tell one event."""
         at = row["at"].strftime("%H:%M:%S.%f")[:-3]
         colour = {"filled": "green", "requeued": "magenta", "unknown": "bold red", "found": "cyan"}.get(row["kind"], "")
         words = f"{row['kind']:<12} {row['detail'] or ''}"
-        self.say(f"  {at}  {row['client_order_id']:<16} " + (f"[{colour}]{words}[/{colour}]" if colour else words))
+        self.say(f"  {at}  {row['client_order_id']:<16} ", (words, colour))
 
 
 class Narrator:

@@ -21,7 +21,7 @@ from models.replacing import terms_of, words
 from models.reports import DONE, BrokerStatus, CommissionReport, FillReport, OrderReport, Report
 from models.settings import Settings
 from models.terms import Rewrites, is_another
-from models.vocabulary import CLOSING, LIVE, TERMINAL, Denial, Outcome, Side, Status
+from models.vocabulary import CLOSING, TERMINAL, Denial, Outcome, Side, Status
 from worker.locks import locked_at
 from worker.matching import index_of, objections, place_of
 from worker.routing import Absent, Case, Decision, Go, Hold, Stop, code_of, decide
@@ -220,11 +220,8 @@ class Recorder:
     def _move(self, entry: Entry, attempt_no: int, report: OrderReport) -> None:
         if report.status is BrokerStatus.CANCELED and is_changing(entry):
             return  # some brokers call a replaced order canceled: wait for what becomes of the replace
-        before = entry.status
         for fact in _REPORTED[report.status]:
             entry.happen(fact, attempt_no=attempt_no, detail=_words(report))
-        if before is Status.SUBMITTED and entry.status in LIVE | {Status.FILLED}:
-            entry.set(reason=None)
 
     def _refused(self, book: Book, entry: Entry, attempt_no: int, report: OrderReport, after: Aftermath) -> None:
         """Schwab and exchanges reject after accepting: definitive, and without a fill the route goes on."""

@@ -1,0 +1,59 @@
+"""Rows as files: exact numbers, UTC times, every column, and nothing that a spreadsheet would run."""
+
+from __future__ import annotations
+
+import csv
+import io
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from models.history import v_fills, v_orders
+from producers import export
+
+NOW = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-2", "@SUM(A1)", "\t=1"])
+def test_a_text_that_a_spreadsheet_would_run_is_guarded_and_a_number_is_not(tmp_path: Path, text: str) -> None:
+    rows = [{"reason": text, "quantity": Decimal("-2.50"), "at": NOW, "route": ["=a", "b"]}]
+    export.write(rows, tmp_path / "x.csv")
+    (row,) = csv.DictReader(io.StringIO((tmp_path / "x.csv").read_text()))
+    assert row["reason"].startswith("'")
+    assert row["route"] == "'=a b"
+    assert (row["quantity"], row["at"]) == ("-2.5", "2026-01-05T14:30:00Z")
+
+
+def test_parquet_keeps_numbers_exact_and_times_in_utc(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"price": Decimal("0.1"), "at": NOW, "count": 3, "late": True, "symbol": "KO", "route": ["a", "b"]},
+        {
+            "price": Decimal("123456789.123456789"),
+            "at": None,
+            "count": None,
+            "late": None,
+            "symbol": None,
+            "route": None,
+        },
+    ]
+    export.write(rows, tmp_path / "x.parquet")
+    table = pq.read_table(tmp_path / "x.parquet")
+    assert pa.types.is_decimal128(table.schema.field("price").type)
+    assert table.schema.field("at").type == pa.timestamp("us", tz="UTC")
+    assert table.column("price").to_pylist() == [row["price"] for row in rows]
+    assert table.to_pylist()[0] == rows[0]
+
+
+@pytest.mark.parametrize("table", [v_orders, v_fills], ids=lambda table: table.name)
+def test_a_file_without_rows_has_the_columns_and_types_of_one_with_rows(tmp_path: Path, table: Any) -> None:
+    row = {"client_order_id": "o-1", "quantity": Decimal(1), "filled_at": NOW, "late": False, "route": ["a"]}
+    export.write([], tmp_path / "none.parquet", table)
+    export.write([{k: v for k, v in row.items() if k in table.c}], tmp_path / "one.parquet", table)
+    none, one = (pq.read_schema(tmp_path / f"{name}.parquet") for name in ("none", "one"))
+    assert none.names == [column.name for column in table.c]
+    assert none.equals(one), (none, one)

@@ -1,0 +1,64 @@
+"""`corro fleet` tells at a glance, and by its exit status, whether every broker takes orders."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from worker.cli_fleet import Picture, picture
+
+NOW = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
+
+
+def worker(
+    broker: str, state: str = "ready", age: float = 1, detail: str | None = None, name: str = "w"
+) -> dict[str, Any]:
+    heard = NOW - timedelta(seconds=age)
+    return {"broker": broker, "worker": f"{name}.{broker}", "state": state, "heartbeat_at": heard, "detail": detail}
+
+
+def stop(kind: str, scope: str) -> dict[str, Any]:
+    return {"kind": kind, "scope": scope, "at": NOW - timedelta(seconds=90), "by": "ana", "reason": "storm"}
+
+
+def seen(*rows: dict[str, Any], stops: tuple[dict[str, Any], ...] = ()) -> Picture:
+    return picture(rows, {"w.ibkr"}, stops, ["ibkr", "alpaca"], NOW, timedelta(seconds=10))
+
+
+def test_a_fleet_that_trades_has_no_troubles() -> None:
+    whole = seen(worker("ibkr"), worker("alpaca"), worker("ibkr", "silent", 900, name="old"))
+    assert whole.troubles == []
+    assert [row["leader"] for row in whole.rows] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("second", "state", "words"),
+    [
+        (None, "no worker", "alpaca: no worker"),
+        (worker("alpaca", age=40), "silent", "alpaca: its worker is dead, heard 40 s ago"),
+        (worker("alpaca", "stopped"), "no worker", "alpaca: no worker"),
+        (worker("alpaca", "disconnected", detail="HTTP 401"), "disconnected", "alpaca: disconnected, HTTP 401"),
+        (worker("alpaca", "starting"), "starting", "alpaca: starting"),
+    ],
+)
+def test_a_broker_that_takes_no_orders_is_a_trouble(second: dict[str, Any] | None, state: str, words: str) -> None:
+    found = seen(worker("ibkr"), *([second] if second else []))
+    (trouble,) = found.troubles
+    assert trouble.startswith(words)
+    assert state in [row["state"] for row in found.rows if row["broker"] == "alpaca"]
+
+
+def test_a_halt_and_a_drain_are_troubles_with_who_when_and_why_and_stand_beside_their_workers() -> None:
+    found = seen(worker("ibkr"), worker("alpaca"), stops=(stop("halt", "*"), stop("drain", "alpaca")))
+    halted, drained = found.troubles
+    assert halted.startswith("halt of all brokers since 2026-01-05 14:28:30 UTC (90 s) by ana: storm")
+    assert drained.startswith("drain of alpaca")
+    assert [row["stopped"] for row in found.rows] == ["halt", "halt, drain"]
+
+
+def test_a_fleet_nobody_has_started_is_not_an_empty_table() -> None:
+    found = seen()
+    assert [(row["broker"], row["state"]) for row in found.rows] == [("ibkr", "no worker"), ("alpaca", "no worker")]
+    assert len(found.troubles) == 2

@@ -1,0 +1,105 @@
+"""`corro submit` never loses the order's id: whatever fails after it was recorded, stderr says what there is."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from models.database import Database
+from models.history import History, v_orders
+from tests.kit import eventually
+
+ROOT = Path(__file__).parents[2]
+
+
+def submit(home: Path, *options: str, stdout: int = subprocess.PIPE, **more: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "worker.cli", "submit", "AAPL", "buy", "1", *options]
+    environment = {**os.environ, "CORRO_HOME": str(home), **more}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=stdout, stderr=subprocess.PIPE, text=True)
+
+
+def recorded(database: Database) -> str:
+    """Wait for the order; returns its id."""
+    (row,) = eventually(lambda: History(database).rows(v_orders), 30)
+    return str(row["client_order_id"])
+
+
+def test_ctrl_c_while_waiting_leaves_the_id_and_how_to_withdraw_the_order(database: Database, bare: Path) -> None:
+    process = submit(bare, "--wait")
+    id_ = recorded(database)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert f"order {id_} is queued for ibkr" in err
+    assert f"corro cancel {id_}" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("json_wanted", [True, False])
+def test_a_wait_that_runs_out_is_status_3_with_the_order_and_how_to_withdraw_it(
+    database: Database, bare: Path, json_wanted: bool
+) -> None:
+    process = submit(bare, "--wait", "--timeout", "0.1", *(["--json"] if json_wanted else []))
+    out, err = process.communicate(timeout=30)
+    id_ = recorded(database)
+    assert process.returncode == 3
+    assert "not known yet" in err
+    assert f"corro cancel {id_}" in err
+    assert (json.loads(out)["client_order_id"] if json_wanted else out.split("\n")[1].split("\t")[0]) == id_
+
+
+def test_a_full_disk_behind_stdout_is_told_and_the_status_stays_that_of_the_order(
+    database: Database, bare: Path
+) -> None:
+    with open("/dev/full", "w") as full:
+        process = submit(bare, stdout=full.fileno())
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    assert f"order {recorded(database)} is queued" in err
+    assert "could not be written" in err
+
+
+def test_a_reader_that_went_away_changes_nothing(database: Database, bare: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = submit(bare, "--json", stdout=writer)
+    os.close(writer)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    assert f"order {recorded(database)}" in err
+    assert "corro:" not in err
+    assert "Broken" not in err
+
+
+def test_a_terminal_that_lacks_a_character_gets_it_written_out(database: Database, bare: Path) -> None:
+    process = submit(bare, "--strategy", "Öl €", PYTHONIOENCODING="ascii:strict", LC_ALL="C")
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    assert "\\xd6l \\u20ac" in out
+    assert recorded(database) in out
+
+
+def test_the_id_is_said_before_anything_can_fail_and_then_that_nobody_is_there_to_send_it(
+    database: Database, bare: Path
+) -> None:
+    out, err = submit(bare, "--id", "void-1").communicate(timeout=30)
+    lines = err.splitlines()
+    assert lines[0] == "order void-1"
+    assert lines[-1] == f"no worker of ibkr has been seen in this database (home {bare})"
+    assert "void-1" in out
+    assert recorded(database) == "void-1"
+
+
+def test_a_refused_order_is_not_said_to_exist(bare: Path, put: Callable[..., None]) -> None:
+    put("taken-1", symbol="KO")
+    process = submit(bare, "--id", "taken-1")
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert "is queued" not in err
