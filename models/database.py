@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
+import random
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, select
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from models import wire
-from models.errors import ConfigurationError, DatabaseUnavailable
+from models import deployment, postgres, tables, wire
+from models.errors import ConfigurationError, DatabaseBusy, DatabaseUnavailable
 from models.settings import Settings
 
 log = structlog.get_logger()
+T = TypeVar("T")
 
 #: Seconds a statement waits for a lock or for the server before the database counts as unavailable.
 PATIENCE_S = 5
@@ -28,6 +32,12 @@ _WAL_PAGES = 10_000
 _CACHE_KB = 1000
 #: PostgreSQL's word for it: a standby, or a primary that an operator or a full disk has made read-only.
 _READ_ONLY = "25006"
+#: Its words for transactions that met: could not be serialised, deadlock.
+_MET = frozenset({"40001", "40P01"})
+#: SQLite's for a file that is none of its own, or is damaged.
+_GARBLED = ("SQLITE_NOTADB", "SQLITE_CORRUPT")
+#: How often a transaction that met another is tried, and the longest pause before the next try, seconds.
+_TRIES, _PAUSE_S = 8, 0.2
 _ADVISORY_LOCK = 0x636F72726F  # "corro"
 
 
@@ -48,6 +58,12 @@ class Database:
         except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
             raise ConfigurationError(f"database_url cannot be used: {error}") from None
         self.is_sqlite = self.engine.dialect.name == "sqlite"
+        #: The id of the fleet whose record this is: once known, no connection to any other database is used.
+        self.deployment: str | None = None
+        self._file = _file_of(self.url) if self.is_sqlite else None
+        self._inode: tuple[int, int] | None = None
+        if not self.is_sqlite:
+            event.listen(self.engine, "connect", self._is_the_same)
         self._dbapi: Any = self.engine.dialect.loaded_dbapi
         self._reader = self.engine.execution_options(corro_read=True)
         # SQLite has one writer, and one that finds the file locked sleeps; threads of a process can take turns better,
@@ -71,6 +87,7 @@ class Database:
         try:
             with self.translated():
                 self._writer = self._writer or self.engine.connect()
+                self._must_be_there()
                 with self._writer.begin():
                     yield self._writer
         except BaseException:
@@ -78,6 +95,56 @@ class Database:
             raise
         finally:
             self._turn.release()
+
+    def transact(self, work: Callable[[Connection], T]) -> T:
+        """Do some work in a transaction that writes; one that had to give way to another is done again.
+
+        Args:
+            work: called with the connection, once for each try; it must do nothing outside the database.
+
+        Raises:
+            DatabaseUnavailable: as for `write`.
+        """
+        for again in range(_TRIES - 1):
+            try:
+                with self.write() as connection:
+                    return work(connection)
+            except DatabaseBusy:
+                time.sleep(random.uniform(0, _PAUSE_S * 2.0 ** (again - _TRIES + 2)))  # noqa: S311
+        with self.write() as connection:
+            return work(connection)
+
+    def _must_be_there(self) -> None:
+        """Raise where the SQLite file was removed, emptied or replaced: we would go on writing where nobody looks."""
+        if self._file is None:
+            return
+        try:
+            stat = os.stat(self._file)
+        except OSError as error:
+            raise DatabaseUnavailable(f"database {self.url!r} was removed while in use: {error.strerror}") from None
+        found = (stat.st_dev, stat.st_ino)
+        self._inode = self._inode or found
+        if found != self._inode or not stat.st_size:
+            raise DatabaseUnavailable(
+                f"database {self.url!r} was {'emptied' if found == self._inode else 'replaced'} while in use: put the "
+                "right file there and start this process again"
+            )
+
+    def _is_the_same(self, driver: Any, _record: Any) -> None:
+        """Refuse a new connection that leads to another database than the ones before."""
+        if self.deployment is None:
+            return
+        try:
+            row = driver.execute("SELECT id FROM deployment ORDER BY created_at LIMIT 1").fetchone()
+        except self._dbapi.ProgrammingError:  # no such table
+            row = None
+        driver.rollback()
+        if row is None or row[0] != self.deployment:
+            driver.close()
+            raise DatabaseUnavailable(
+                f"database {self.url!r} is not the one this process began with (deployment {self.deployment}, now "
+                f"{row[0] if row else 'none'}): put the right one there, or start this process again"
+            )
 
     def _put_down_the_pen(self) -> None:
         if self._writer is not None:
@@ -99,17 +166,23 @@ class Database:
             raise DatabaseUnavailable(f"database {self.url!r}: no free connection: {error}") from error
         except DBAPIError as error:
             if error.connection_invalidated or self._is_outage(error.orig):
-                raise DatabaseUnavailable(f"database {self.url!r} cannot be used: {error.orig}") from error
+                raise self._outage(error.orig) from error
             raise
         except self._dbapi.Error as error:  # from a prepared statement
             if self._is_outage(error):
-                raise DatabaseUnavailable(f"database {self.url!r} cannot be used: {error}") from error
+                raise self._outage(error) from error
             raise
+
+    def _outage(self, error: Any) -> DatabaseUnavailable:
+        kind = DatabaseBusy if getattr(error, "sqlstate", None) in _MET else DatabaseUnavailable
+        garbled = "; it is damaged, or no SQLite database at all" if _is_garbled(error) else ""
+        return kind(f"database {self.url!r} cannot be used: {error}{garbled}")
 
     def _is_outage(self, error: Any) -> bool:
         """Tell an outage (no server, locked file, disk, a server that only reads) from a mistake in a statement."""
         kinds = (self._dbapi.OperationalError, self._dbapi.InterfaceError)
-        return isinstance(error, kinds) or getattr(error, "sqlstate", None) == _READ_ONLY
+        known = isinstance(error, kinds) or _is_garbled(error)
+        return known or getattr(error, "sqlstate", None) in _MET | {_READ_ONLY}
 
     def tidy(self) -> None:
         """Clear away what SQLite's log has grown by, holding nobody up; otherwise a commit does it now and then.
@@ -129,6 +202,15 @@ class Database:
         self.engine.dispose()
 
 
+def _is_garbled(error: Any) -> bool:
+    return str(getattr(error, "sqlite_errorname", "")).startswith(_GARBLED)
+
+
+def _file_of(url: URL) -> Path | None:
+    path = url.database
+    return None if path in (None, "", ":memory:") or path.startswith("file:") else Path(str(path)).absolute()
+
+
 _JSON: dict[str, Any] = {"json_serializer": wire.text, "json_deserializer": wire.loads}
 
 
@@ -143,15 +225,18 @@ def _engine(url: str) -> Engine:
         event.listen(engine, "connect", _sqlite_connect)
         event.listen(engine, "begin", _sqlite_begin)
         return engine
-    return create_engine(
+    engine = create_engine(
         url,
         pool_size=10,
         max_overflow=10,
         pool_timeout=PATIENCE_S,
         pool_pre_ping=True,  # a server that was restarted a moment ago is no outage
+        isolation_level="READ COMMITTED",  # whatever the role's default is
         **_JSON,
-        connect_args={"connect_timeout": PATIENCE_S, "options": "-c timezone=UTC -c lock_timeout=10000"},
+        connect_args={"connect_timeout": PATIENCE_S, "client_encoding": "utf8"},
     )
+    event.listen(engine, "connect", lambda driver, _record: postgres.pin(driver))
+    return engine
 
 
 def _sqlite_connect(connection: Any, _record: Any) -> None:
@@ -198,6 +283,9 @@ def upgrade(database: Database, revision: str = "head") -> None:
 
     with _one_at_a_time(database), database.translated():
         command.upgrade(alembic_config(database), revision)
+        if inspect(database.engine).has_table(tables.deployment.name):
+            with database.engine.begin() as connection:
+                deployment.identity(connection)
 
 
 def current_revision(database: Database) -> str | None:
@@ -206,6 +294,20 @@ def current_revision(database: Database) -> str | None:
 
     with database.read() as connection:
         return MigrationContext.configure(connection).get_current_revision()
+
+
+def objections(database: Database) -> list[str]:
+    """Return why the server, or the way to it, cannot hold the record; empty where it can.
+
+    Raises:
+        DatabaseUnavailable: it cannot be reached.
+    """
+    if database.is_sqlite:
+        with database.read() as connection:
+            state = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+        return [] if state == "ok" else [f"the file is damaged: {state}"]
+    with database.translated():
+        return postgres.objections(database.engine)
 
 
 def head_revision(database: Database) -> str | None:
@@ -225,27 +327,40 @@ def _is_known(database: Database, revision: str) -> bool:
         return False
 
 
-def ensure_schema(database: Database) -> None:
+def ensure_schema(database: Database, marker: Path | None = None, *, upgrading: bool = False) -> None:
     """Make the schema of a fresh SQLite file; refuse to work on any other that is not current.
 
+    Args:
+        database: the database.
+        marker: the file that knows which database belongs here.
+        upgrading: bring an older schema up to date instead of refusing it.
+
     Raises:
-        ConfigurationError: the schema is missing or of another version; says what to run.
+        ConfigurationError: the schema is missing or of another version, or the database is not the one that was here;
+            says what to do.
     """
+    was_here = marker is not None and deployment.read(marker) is not None  # before the look: it is written after
     current, head = current_revision(database), head_revision(database)
-    if current == head:
-        return
-    if database.is_sqlite and current is None:
-        with database.read() as connection:
-            empty = not inspect(connection).get_table_names()
-        if empty or current_revision(database) is None:
-            upgrade(database)
-            return
-    if current is not None and not _is_known(database, current):
+    known = current is not None and _is_known(database, current)
+    if current is None and database.is_sqlite:
+        if was_here:
+            deployment.must_not_be_known(marker, database.url)
+        upgrade(database)
+    elif known and current != head and upgrading:
+        upgrade(database)
+    elif current is None or (known and current != head):
+        raise ConfigurationError(
+            f"database {database.url!r} is at revision {current or 'none'}, corro needs {head}: run `corro db upgrade`"
+        )
+    elif current != head:  # migrations keep the previous version running (alembic/script.py.mako)
         log.warning("schema_is_newer", revision=current, known=head, hint="upgrade this process when convenient")
-        return  # migrations keep the previous version running (alembic/script.py.mako)
-    raise ConfigurationError(
-        f"database {database.url!r} is at revision {current or 'none'}, corro needs {head}: run `corro db upgrade`"
-    )
+    with database.read() as connection:
+        found = connection.execute(select(tables.deployment.c.id)).scalar()
+    if found is None:
+        found = database.transact(deployment.identity)
+    if marker is not None:
+        deployment.must_agree(marker, found, database.url)
+    database.deployment = found
 
 
 @contextlib.contextmanager
@@ -267,11 +382,11 @@ def _one_at_a_time(database: Database) -> Iterator[None]:
         yield
 
 
-def open_database(settings: Settings) -> Database:
-    """Open the database of the settings and see that its schema is current."""
+def open_database(settings: Settings, *, upgrading: bool = False) -> Database:
+    """Open the database of the settings and see that its schema is current: see `ensure_schema`."""
     database = Database(settings.database)
     try:
-        ensure_schema(database)
+        ensure_schema(database, deployment.marker_of(settings), upgrading=upgrading)
     except BaseException:
         database.close()
         raise

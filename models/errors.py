@@ -6,6 +6,7 @@
     |- InvalidRequest (ValueError)   a data request, or a file to write, that makes no sense
     |- IdempotencyConflict           the same client_order_id with another body
     |- DatabaseUnavailable           nothing was recorded, nothing was enqueued
+    |   |- DatabaseBusy              two transactions met: doing the same again helps
     |- QueueUnavailable              only the queue knows, and it does not answer; orders do not need it
     |- NotFound                      no such order, fetch or broker
     |- BrokerError
@@ -48,6 +49,10 @@ class IdempotencyConflict(CorroError):
 
 class DatabaseUnavailable(CorroError):
     """The database cannot be reached; nothing was recorded and nothing was enqueued."""
+
+
+class DatabaseBusy(DatabaseUnavailable):
+    """The database ended this transaction in favour of another one; nothing was recorded, doing it again helps."""
 
 
 class QueueUnavailable(CorroError):

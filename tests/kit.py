@@ -121,12 +121,12 @@ class Postgres:
         host = self.server.get_postmaster_info().socket_dir
         return f"postgresql+psycopg://postgres@/{name}?host={host}"
 
-    def fresh(self) -> str:
-        """Make a database; returns its URL."""
+    def fresh(self, options: str = "") -> str:
+        """Make a database, with options of CREATE DATABASE; returns its URL."""
         name = f"corro_{uuid.uuid4().hex[:10]}"
         engine = create_engine(self.url("postgres"), isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
-            connection.exec_driver_sql(f"CREATE DATABASE {name}")
+            connection.exec_driver_sql(f"CREATE DATABASE {name} {options}")
         engine.dispose()
         return self.url(name)
 

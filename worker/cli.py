@@ -119,16 +119,20 @@ def db_upgrade() -> None:
 
 @db_app.command("check")
 def db_check(json: Json = False) -> None:
-    """Tell whether the schema is current; exit 1 if not."""
-    from models.database import Database, current_revision, head_revision
+    """Tell whether the schema is current and whether the server can hold the record; exit 1 if not."""
+    from models.database import Database, current_revision, head_revision, objections
     from models.settings import load_settings
 
     configure("WARNING")
     database = Database(load_settings().database)
     current, head = current_revision(database), head_revision(database)
-    state = {"database": repr(database.url), "revision": current, "needed": head, "ok": current == head}
-    show.document(state) if json else show.rows([state], list(state))
-    raise typer.Exit(0 if current == head else 1)
+    found = objections(database)
+    good = current == head and not found
+    state = {"database": repr(database.url), "revision": current, "needed": head, "ok": good}
+    show.document({**state, "objections": found}) if json else show.rows([state], list(state))
+    for line in found if not json else ():
+        show.err.print(f"corro: {line}", markup=False)
+    raise typer.Exit(0 if good else 1)
 
 
 # -- ENTRY ---

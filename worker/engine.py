@@ -29,6 +29,7 @@ from worker.fetching import Fetcher
 from worker.health import Identity, Pulse
 from worker.leader import Leader
 from worker.loops import Loop
+from worker.one_fleet import must_be_one
 from worker.positions import Positions
 from worker.reconcile import Reconciler
 from worker.recording import Aftermath
@@ -72,9 +73,7 @@ class Engine:
     def start(self) -> None:
         """Open the database, start the threads, begin to connect; returns before the broker answers."""
         settings, timing = self.settings, self.settings.timing
-        if self.queue:
-            self.queue.acquire()
-        self.database = self._open_database()
+        self._open()
         self.execution = Execution(
             settings, self.database, self.broker, self.me.name, self.bell, after_commit=self._strays
         )
@@ -169,6 +168,17 @@ class Engine:
         """Carry out the replaces that are recorded on these orders."""
         if self.supervisor.is_open():
             self.replacements.send(ids)
+
+    def _open(self) -> None:
+        """Open queue and database, and see that they belong together; none stays open if they do not."""
+        with contextlib.ExitStack() as undo:
+            if self.queue:
+                self.queue.acquire()
+                undo.callback(self.queue.release)
+            self.database = self._open_database()
+            undo.callback(self.database.close)
+            must_be_one(self.settings, self.database)
+            undo.pop_all()
 
     def _open_database(self) -> Database:
         """Open the database; one that is away, or goes away meanwhile, is waited for."""

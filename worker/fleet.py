@@ -21,7 +21,7 @@ from typing import IO, Any
 import structlog
 from sqlalchemy import select
 
-from models.database import Database, open_database, upgrade
+from models.database import open_database
 from models.errors import ConfigurationError, CorroError
 from models.settings import Settings, load_settings
 from models.tables import workers
@@ -95,18 +95,11 @@ class Fleet:
         if self.settings.embedded_queue:
             with _whole():
                 self.queue = self._exit.enter_context(EmbeddedQueue(self.settings))
-        self.database = self._open_database()
+        self.database = open_database(self.settings, upgrading=not self.settings.database_url)
         if ready:
             ready()
         for name in self.brokers:
             self.start_worker(name)
-
-    def _open_database(self) -> Database:
-        if not self.settings.database_url:
-            database = Database(self.settings.database)
-            upgrade(database)
-            database.close()
-        return open_database(self.settings)
 
     def start_sandbox(self) -> Callable[[], None]:
         """Start the simulated market; the function returned waits until its doors listen."""

@@ -68,6 +68,7 @@ class EngineStep(bootsteps.StartStopStep):
             _engine.start()
             _spare_the_collector()
         except CorroError as error:
+            _engine = None  # it has not begun, so there is nothing to stop
             print(f"corro: {error}", file=sys.stderr)  # noqa: T201
             raise SystemExit(2) from None
 

@@ -1,0 +1,86 @@
+"""PostgreSQL as corro needs it: what the server's side may decide otherwise is pinned on each connection, or refused.
+
+Settings of a role, a database or a server reach every session, and PgBouncer stands between without a word. Sources:
+PostgreSQL's documentation of client connection defaults and of libpq's parameters; PgBouncer's of pooling modes (in
+session mode startup parameters such as `options` are refused, so what can be set is set by statements).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Engine
+
+from models.errors import ConfigurationError
+
+#: Pinned by the first statements of a session. A transaction says READ COMMITTED itself, with its BEGIN. A server
+#: that an operator has made read-only stays so: an outage, not a setting.
+PINNED = (
+    "SET TIME ZONE 'UTC'",
+    "SET datestyle = 'ISO, YMD'",
+    "SET lock_timeout = 10000",
+    "SET statement_timeout = 0",
+    # A commit that was answered has to be there after a power cut; whoever asked for more than `on` keeps it.
+    "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'",
+)
+
+
+def pin(driver: Any) -> None:
+    """Pin a new connection of psycopg.
+
+    Raises:
+        ConfigurationError: the database cannot hold every text.
+    """
+    encoding = driver.info.parameter_status("server_encoding")
+    if encoding not in (None, "UTF8"):
+        driver.close()
+        raise ConfigurationError(
+            f"the database's encoding is {encoding}, corro needs UTF8: a broker's words may hold any character. "
+            "Make it anew: CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
+        )
+    before, driver.autocommit = driver.autocommit, True
+    try:
+        driver.execute("; ".join(PINNED))
+    finally:
+        driver.autocommit = before
+
+
+#: A server's promise that corro relies on: the setting, the value that breaks it, and the consequence.
+_PROMISES = (
+    ("fsync", "off", "a power cut can garble the database"),
+    ("full_page_writes", "off", "a power cut can garble the database"),
+)
+
+
+def objections(engine: Engine) -> list[str]:
+    """Return why this server, or the way to it, cannot hold the record; empty where it can."""
+    with engine.connect() as connection:
+        found = [
+            f"{name} = {broken}: {consequence}; set it to on"
+            for name, broken, consequence in _PROMISES
+            if connection.exec_driver_sql(f"SHOW {name}").scalar() == broken
+        ]
+    return found + ([_POOLED] if _shares_sessions(engine) else [])
+
+
+_POOLED = (
+    "a pooler hands one session to several clients (PgBouncer's pool_mode = transaction or statement): what a session "
+    "has pinned or prepared leaks to others. Use pool_mode = session, or connect directly"
+)
+
+
+def _shares_sessions(engine: Engine) -> bool:
+    """Tell whether two connections that are open at once can be one session of the server.
+
+    A pooler in session mode gives each its own; in transaction mode the second gets whatever is free, which is the
+    first one's, since that has just ended its transaction.
+    """
+    with engine.connect() as first, engine.connect() as second:
+        return len({_session(first), _session(second), _session(first)}) < 2
+
+
+def _session(connection: Connection) -> int:
+    """The server process that answers; the transaction is over afterwards."""
+    number = int(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
+    connection.rollback()
+    return number
