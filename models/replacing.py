@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from models.book import TERMS, Entry, Row
+from models.book import TERMS, Entry, Row, is_changing
 from models.errors import InvalidOrder
 from models.intake import request_of
 from models.messages import OrderRequest, plain
@@ -59,7 +59,7 @@ def lessens(old: OrderRequest, new: OrderRequest) -> bool:
 
 
 def request_replace(entry: Entry, changes: Mapping[str, Any]) -> None:
-    """Record the wish to change an order.
+    """Record the wish to change an order; asking for the terms that it has withdraws a wish nobody has sent yet.
 
     Raises:
         InvalidOrder: the order has ended or is being canceled, the new terms do not fit it, or nothing would change.
@@ -69,6 +69,10 @@ def request_replace(entry: Entry, changes: Mapping[str, Any]) -> None:
     different: Row = {name: getattr(new, name) for name in TERMS if getattr(new, name) != getattr(now, name)}
     if entry.status in TERMINAL or entry.order["cancel_requested_at"] is not None:
         raise InvalidOrder(f"{entry.id} cannot be replaced: it is {entry.status}")
+    if not different and entry.order["replace_request"] and not is_changing(entry):
+        entry.set(replace_request=None)
+        entry.note("replace_withdrawn", "it keeps the terms that it has")
+        return
     if not different:
         raise InvalidOrder(f"{entry.id}: the new terms are those it has")
     if new.quantity <= entry.order["filled_quantity"]:
@@ -78,7 +82,7 @@ def request_replace(entry: Entry, changes: Mapping[str, Any]) -> None:
         entry.set(**{name: _column(value) for name, value in different.items()})
         entry.note("replaced", f"before it was sent: {words(different)}")
         return
-    entry.set(replace_request={name: _json(value) for name, value in different.items()})
+    entry.set(replace_request={name: _json(value) for name, value in different.items()}, available_at=entry.now)
     entry.note("replace_requested", words(different))
 
 

@@ -219,6 +219,7 @@ class Claims:
                 "broker_client_order_id": theirs,
                 "outcome": str(Outcome.SENDING),
                 "worker": self.worker,
+                "session": self.broker.order_session,
                 "started_at": entry.now,
                 "lease_until": entry.now + timedelta(seconds=self.timing.lease),
                 "baseline": baseline or None,

@@ -1,7 +1,8 @@
 """The world of one worker: built from the settings in one function, started and stopped as a whole.
 
 Threads: the pulse (heartbeat and leadership), the supervisor (connection), the sweep, the healer (questions to the
-broker) and the updates (reports from it). Celery's threads call `execution` and `fetcher`.
+broker), the wishes (cancels and replaces) and the updates (reports from it). Celery's threads call `execution` and
+`fetcher`.
 """
 
 from __future__ import annotations
@@ -106,6 +107,7 @@ class Engine:
             Loop("supervisor", 0.25, self.supervisor.look),
             Loop("sweep", timing.sweep_every, self._lead(self.leader.sweep, self.fetcher.sweep)),
             Loop("healer", 0.5, self._lead(self.leader.heal)),
+            Loop("wishes", 0.5, self._lead(self.leader.wishes)),
             Loop("tidy", _TIDY_EVERY_S, self.database.tidy),
         ]
         with contextlib.suppress(DatabaseUnavailable):  # locked just now: the loop beats again

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -25,7 +24,6 @@ from models.errors import (
     DatabaseUnavailable,
     NotConnected,
     NotSent,
-    QuotaExhausted,
     Stale,
     Unmapped,
 )
@@ -41,16 +39,12 @@ from worker.brokers.base import BrokerInterface, Ticket
 from worker.claiming import Claimed, Claims, Which, overdue, these
 from worker.clock import Stopwatch, utcnow
 from worker.halts import Brake
+from worker.patience import NEAR_S, in_turn, written
 from worker.recording import Aftermath, Recorder
 from worker.volley import Answer, Volley
 
 log = structlog.get_logger()
 _A = TypeVar("_A")
-
-#: How long a recorded answer is tried against a database that is away; then reconciliation reads it again.
-_RECORD_PATIENCE_S = 20.0
-#: A turn that is no further away is waited for under the claim, instead of giving the order back.
-_NEAR_S = 2.0
 
 
 class Execution:
@@ -93,11 +87,14 @@ class Execution:
         #: Told why the broker refuses us altogether.
         self.lost: Callable[[str], None] = lambda _: None
         self._senders = ThreadPoolExecutor(self.capabilities.parallel_orders, thread_name_prefix="send")
+        #: Cancels and replaces have threads of their own: they do not wait behind orders.
+        self.changers = ThreadPoolExecutor(self.capabilities.parallel_orders, thread_name_prefix="change")
         self._lines = threading.BoundedSemaphore(self.capabilities.parallel_orders)
 
     def close(self) -> None:
         """Wait for sends under way and stop."""
         self._senders.shutdown(wait=True)
+        self.changers.shutdown(wait=True)
 
     # -- FROM A MESSAGE ---
     def submit(self, bodies: Sequence[Mapping[str, Any]], *, recorded: bool = False) -> None:
@@ -152,6 +149,13 @@ class Execution:
             Ids whose order is at another broker, by broker.
         """
         elsewhere: dict[str, list[str]] = {}
+        for found in apart(self._wish_cancels, ids, "cancel_not_recorded"):
+            for broker, theirs in found.items():
+                elsewhere.setdefault(broker, []).extend(theirs)
+        return elsewhere
+
+    def _wish_cancels(self, ids: Sequence[str]) -> dict[str, list[str]]:
+        elsewhere: dict[str, list[str]] = {}
         with self.database.write() as connection:
             book = Book.open(connection, ids, utcnow())
             for entry in book.entries.values():
@@ -199,23 +203,14 @@ class Execution:
                 deadline_s=self.timing.deadline,
                 still_mine=still_mine,
             )
-            report = self._in_turn(ticket, watch)
+            # A turn that is near is waited for under this claim, instead of giving the order back.
+            left = lambda: min(NEAR_S, self.timing.fresh - watch.age())  # noqa: E731
+            report = in_turn(partial(self.broker.place_order, ticket), left)
             reached("after_send")
             return report
 
         with self._lines:
             return self.heeded(answer_of(place, self.broker.name, claimed.id))
-
-    def _in_turn(self, ticket: Ticket, watch: Stopwatch) -> OrderReport:
-        """Place an order; where the budget has a turn for it within a moment and this claim, wait for that."""
-        while True:
-            try:
-                return self.broker.place_order(ticket)
-            except QuotaExhausted as held:  # proof that nothing was sent: the claim is as good as before
-                wait = held.retry_after or 0.0
-                if not 0 < wait <= _NEAR_S or watch.age() + wait > self.timing.fresh:
-                    raise
-                time.sleep(wait)
 
     def heeded(self, answer: _A) -> _A:
         """Hand an answer on; one that says that our access is lost closes the gate first, for every thread."""
@@ -231,18 +226,8 @@ class Execution:
     # -- RECORD ---
     def record(self, answers: Iterable[tuple[Claimed, Answer]]) -> None:
         """Commit what became of sends, then ring whoever is next."""
-        answers = list(answers)
-        patience = Stopwatch()
-        while True:
-            try:
-                done = apart(self._record, answers, "answer_not_recorded")
-                break
-            except DatabaseUnavailable as error:
-                log.error("answer_not_recorded", orders=[c.id for c, _ in answers], error=str(error))
-                if patience.age() > _RECORD_PATIENCE_S:
-                    return  # the attempts stay `sending`; reconciliation will ask the broker
-                time.sleep(0.5)
-        for after in done:
+        answers, event = list(answers), "answer_not_recorded"
+        for after in written(lambda: apart(self._record, answers, event), event, [c.id for c, _ in answers]):
             self.finish(after)
 
     def _record(self, answers: Sequence[tuple[Claimed, Answer]]) -> Aftermath:

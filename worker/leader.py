@@ -95,14 +95,19 @@ class Leader:
             log.warning("orders_moved", broker=name, to={b: len(ids) for b, ids in after.rings.items()})
         self.execution.finish(after)
 
+    # -- WISHES ---
+    def wishes(self) -> None:
+        """Carry out the cancels and replaces that somebody wants and that no message has brought."""
+        if self.is_open():
+            self.cancels.send()
+            self.replacements.send()
+
     # -- REGULAR QUESTIONS ---
     def heal(self) -> None:
-        """Ask the broker what is due: unknown outcomes, cancels, open orders, positions."""
+        """Ask the broker what is due: unknown outcomes, open orders, positions."""
         if not self.is_open():
             return
         self.reconciler.unknown()
-        self.cancels.send()
-        self.replacements.send()
         pushed = getattr(self.broker, "is_streaming", True)
         every = self.timing.open_orders_every
         if self._is_due("others", self.timing.positions_every):

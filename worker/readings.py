@@ -118,7 +118,7 @@ class Readings:
             .where(broker == self.broker.name, outcome == str(Outcome.ACCEPTED))
             .where(orders.c.status.in_([str(s) for s in (*LIVE, Status.SUBMITTED)]), *which)
         )
-        return [order_ref(_part(row, orders), _part(row, attempts)) for row in connection.execute(query).mappings()]
+        return [ref for row in connection.execute(query).mappings() if (ref := _readable(row)) is not None]
 
     def _fills_since(self, connection: Connection) -> datetime:
         name = self.broker.name
@@ -146,6 +146,15 @@ def order_ref(order: Any, attempt: Any, known: frozenset[str] = frozenset()) -> 
         baseline=frozenset(attempt["baseline"] or ()),
         known=known,
     )
+
+
+def _readable(row: Any) -> OrderRef | None:
+    """Return what an adapter needs, or None for a row that makes no sense: the others go on."""
+    try:
+        return order_ref(_part(row, orders), _part(row, attempts))
+    except Exception as error:
+        log.error("row_unreadable", client_order_id=row["client_order_id"], error=f"{type(error).__name__}: {error}")
+        return None
 
 
 def _part(row: Any, table: Any) -> Row:

@@ -24,7 +24,7 @@ from models.terms import Rewrites, is_another
 from models.vocabulary import CLOSING, TERMINAL, Denial, Outcome, Side, Status
 from worker.locks import locked_at
 from worker.matching import index_of, objections, place_of
-from worker.routing import Absent, Case, Decision, Go, Hold, Stop, code_of, decide
+from worker.routing import ROUND_S, Absent, Case, Decision, Go, Hold, Stop, code_of, decide, may_be_asked_again
 from worker.standing import holdings, unavailable
 
 log = structlog.get_logger()
@@ -114,11 +114,24 @@ class Recorder:
         changes = entry.attempts[attempt_no]["replaces"] is not None and attempt_no != entry.order["attempt_no"]
         kind = f"replace_{outcome}" if changes else str(outcome)
         entry.note(kind, f"attempt {attempt_no} at {entry.attempts[attempt_no]['broker']}: {error}")
-        if changes:
-            return  # the order stands as it was, at this broker
+        if changes:  # the order stands as it was, at this broker
+            self._keep_wish(entry, attempt_no, error)
+            return
         decision = decide(self.case(book, entry, attempt_no, error))
         if attempt_no == entry.order["attempt_no"]:
             self.follow(entry, attempt_no, decision, after)
+
+    def _keep_wish(self, entry: Entry, attempt_no: int, error: BrokerError) -> None:
+        """What came of a replace: the wish stays until it is done, refused or withdrawn."""
+        terms = entry.attempts[attempt_no]["terms"]
+        if isinstance(error, OutcomeUnknown) or entry.order["replace_request"] != terms:
+            return  # nobody knows yet; or somebody wishes something else by now
+        if not may_be_asked_again(error):
+            entry.set(replace_request=None)
+            return
+        tries = sum(a["terms"] == terms and a["outcome"] == Outcome.NOT_SENT for a in entry.attempts.values())
+        rest = min(self.timing.retry_pause * 2 ** min(tries - 1, 10), ROUND_S)
+        entry.set(available_at=entry.now + timedelta(seconds=max(error.retry_after or 0.0, rest)))
 
     def follow(self, entry: Entry, attempt_no: int, decision: Decision, after: Aftermath) -> None:
         """Carry out a routing decision."""
@@ -328,6 +341,8 @@ def _promote(entry: Entry, attempt_no: int) -> None:
     """The broker has confirmed a replace: the new attempt speaks for the order, which takes its terms."""
     terms = terms_of(entry.attempts[attempt_no]["terms"])
     entry.set(attempt_no=attempt_no, **terms)
+    if entry.order["replace_request"] == entry.attempts[attempt_no]["terms"]:
+        entry.set(replace_request=None)
     entry.complete()
     entry.note("replaced", f"attempt {attempt_no} at {entry.attempts[attempt_no]['broker']}: {words(terms)}")
 

@@ -3,6 +3,8 @@
 While it is under way the old attempt speaks for the order. When the broker has confirmed the change, the new one does,
 and the order takes its terms. What is not confirmed is unknown, and reconciled like any other attempt; a refusal leaves
 the order as it was. Nothing here ever falls back: the order is at this broker.
+
+The wish stays on the row until it is done, refused or withdrawn: what was not sent is tried again after a pause.
 """
 
 from __future__ import annotations
@@ -17,12 +19,13 @@ from sqlalchemy import select
 
 from models.book import Book, Entry, is_changing
 from models.database import Database
-from models.errors import BrokerError, NotSent, Stale, Unsupported
+from models.errors import BrokerError, Denied, Stale, Unsupported
 from models.intake import request_of
 from models.replacing import changed_terms, lessens, words
 from models.reports import OrderReport
-from models.tables import orders
+from models.tables import attempts, orders
 from models.vocabulary import Outcome, Status
+from worker.apart import apart
 from worker.brokers.base import BrokerInterface, OrderRef, Ticket
 from worker.cancels import Cancels
 from worker.claiming import attempt_id
@@ -31,9 +34,10 @@ from worker.execution import Execution, answer_of
 from worker.halts import denial, stopped
 from worker.locks import LOCKED, Locks
 from worker.locks import words as lock_words
+from worker.patience import NEAR_S, in_turn, written
 from worker.readings import order_ref
 from worker.recording import Aftermath
-from worker.volley import Answer
+from worker.volley import Answer, Volley
 
 log = structlog.get_logger()
 
@@ -48,6 +52,8 @@ class _Change:
     ticket: Ticket
     #: It only makes the order smaller or less aggressive, so a halt lets it pass.
     lessens: bool
+    #: Since before the claim.
+    watch: Stopwatch
 
 
 class Replacements:
@@ -59,66 +65,83 @@ class Replacements:
         self.database, self.broker, self.worker = database, broker, worker
         self.execution, self.timing, self.cancels = execution, execution.timing, cancels
 
-    def send(self, ids: Sequence[str] | None = None) -> None:
-        """Carry out what is wanted and not sent yet; None means every order at this broker."""
-        o = orders.c
-        query = select(o.client_order_id).where(
-            o.broker == self.broker.name,
-            o.replace_request.is_not(None),
-            o.cancel_requested_at.is_(None),
-            o.status.in_([str(Status.ACCEPTED), str(Status.PARTIALLY_FILLED)]),
+    def send(self, ids: Sequence[str] | None = None, *which: Any) -> None:
+        """Carry out what is wanted and not sent yet; None means every order at this broker.
+
+        Args:
+            ids: only these orders.
+            which: narrows the orders and attempts further.
+        """
+        o, a = orders.c, attempts.c
+        mine = (a.client_order_id == o.client_order_id) & (a.attempt_no == o.attempt_no)
+        query = (
+            select(o.client_order_id)
+            .join_from(orders, attempts, mine)
+            .where(
+                o.broker == self.broker.name,
+                o.replace_request.is_not(None),
+                o.available_at <= utcnow(),
+                o.cancel_requested_at.is_(None),
+                o.status.in_([str(Status.ACCEPTED), str(Status.PARTIALLY_FILLED)]),
+                *which,
+            )
         )
         if ids is not None:
             query = query.where(o.client_order_id.in_(list(ids)))
         with self.database.read() as connection:
             due = list(connection.execute(query).scalars())
-        for client_order_id in due:
-            watch = Stopwatch()
-            change = self._claim(client_order_id, watch)
-            if change is not None:
-                self._record(change, self._send(change))
+        if not due:
+            return
+        watch = Stopwatch()
+        changes = [c for found in apart(lambda some: self._claim(some, watch), due, "not_replaced") for c in found]
+        most = self.broker.capabilities.parallel_orders
+        for came in Volley(changes, self._send, self.execution.changers, most):
+            self._conclude(came)
 
     # -- CLAIM ---
-    def _claim(self, client_order_id: str, watch: Stopwatch) -> _Change | None:
-        now = utcnow()
+    def _claim(self, ids: Sequence[str], watch: Stopwatch) -> list[_Change]:
         with self.database.write() as connection:
-            book = Book.open(connection, [client_order_id], now)
-            entry = book[client_order_id]
-            wanted, current = entry.order["replace_request"], entry.current
-            if not wanted or current is None or current["outcome"] != Outcome.ACCEPTED or is_changing(entry):
-                return None
-            number = entry.next_attempt
-            change = self._change(entry, number, wanted, watch)
+            book = Book.open(connection, ids, utcnow())
             halt = stopped(connection, self.broker.name)
-            if halt and halt["kind"] == "halt" and not change.lessens:
-                entry.set(replace_request=None)
-                entry.note("replace_refused", str(denial(self.broker.name, halt)))
-                book.write()
-                return None
-            entry.set(replace_request=None)
-            entry.begin(
-                {
-                    "attempt_no": number,
-                    "broker": self.broker.name,
-                    "broker_client_order_id": change.ticket.broker_client_order_id,
-                    "outcome": str(Outcome.SENDING),
-                    "worker": self.worker,
-                    "started_at": now,
-                    "sent_at": now,
-                    "lease_until": now + timedelta(seconds=self.timing.lease),
-                    "replaces": current["attempt_no"],
-                    "terms": wanted,
-                }
-            )
-            entry.note("replacing", f"attempt {number} at {self.broker.name}: {words(wanted)}")
+            halt = halt if halt and halt["kind"] == "halt" else None
+            found = [self._claim_one(entry, halt, watch) for entry in book.entries.values()]
             book.write()
+        return [change for change in found if change is not None]
+
+    def _claim_one(self, entry: Entry, halt: Any, watch: Stopwatch) -> _Change | None:
+        wanted, current = entry.order["replace_request"], entry.current
+        if not wanted or current is None or current["outcome"] != Outcome.ACCEPTED or is_changing(entry):
+            return None
+        if entry.order["available_at"] > entry.now:
+            return None  # somebody has just tried
+        number = entry.next_attempt
+        change = self._change(entry, number, wanted, watch)
+        if halt and not change.lessens:
+            entry.set(replace_request=None)
+            entry.note("replace_refused", str(denial(self.broker.name, halt)))
+            return None
+        entry.begin(
+            {
+                "attempt_no": number,
+                "broker": self.broker.name,
+                "broker_client_order_id": change.ticket.broker_client_order_id,
+                "outcome": str(Outcome.SENDING),
+                "worker": self.worker,
+                "session": self.broker.order_session,
+                "started_at": entry.now,
+                "sent_at": entry.now,
+                "lease_until": entry.now + timedelta(seconds=self.timing.lease),
+                "replaces": current["attempt_no"],
+                "terms": wanted,
+            }
+        )
+        entry.note("replacing", f"attempt {number} at {self.broker.name}: {words(wanted)}")
         return change
 
     def _change(self, entry: Entry, number: int, wanted: dict[str, Any], watch: Stopwatch) -> _Change:
         current = entry.attempts[entry.order["attempt_no"]]
         longest = self.broker.capabilities.client_order_id_length
         in_place = self.broker.capabilities.replaces == "in_place"
-
         now = request_of(entry.order)
         new = changed_terms(now, wanted)
         is_less = lessens(now, new)
@@ -137,7 +160,7 @@ class Replacements:
             deadline_s=self.timing.deadline,
             still_mine=still_mine,
         )
-        return _Change(entry.id, number, order_ref(entry.order, current), ticket, is_less)
+        return _Change(entry.id, number, order_ref(entry.order, current), ticket, is_less, watch)
 
     # -- SEND AND RECORD ---
     def _send(self, change: _Change) -> Answer:
@@ -147,27 +170,38 @@ class Replacements:
             self.broker.capabilities.check(change.ticket.order, self.broker.name)
             self.execution.must_be_open()
             self._must_not_grow_locked(change)
-            return self.broker.replace_order(change.old, change.ticket)
+            return in_turn(
+                lambda: self.broker.replace_order(change.old, change.ticket),
+                lambda: min(NEAR_S, self.timing.fresh - change.watch.age()),
+            )
 
-        return answer_of(replace, self.broker.name, change.client_order_id)
+        return self.execution.heeded(answer_of(replace, self.broker.name, change.client_order_id))
 
     def _must_not_grow_locked(self, change: _Change) -> None:
-        """Raise NotSent where an order would get bigger in a symbol that is locked; anything else may change."""
+        """Raise Denied where an order would get bigger in a symbol that is locked; anything else may change."""
         if change.ticket.order.quantity <= change.old.order.quantity:
             return
         with self.database.read() as connection:
             lock = Locks(connection, self.broker.name).rows.get(change.ticket.order.symbol)
         if lock is not None:
-            raise NotSent(f"{self.broker.name}: {lock_words(lock)}", broker=self.broker.name, code=LOCKED)
+            raise Denied(f"{self.broker.name}: {lock_words(lock)}", broker=self.broker.name, code=LOCKED)
 
-    def _record(self, change: _Change, answer: Answer) -> None:
+    def _conclude(self, came: Sequence[tuple[_Change, Answer]]) -> None:
+        event, names = "replace_not_recorded", [change.client_order_id for change, _ in came]
+        for after in written(lambda: apart(self._record, came, event), event, names):
+            self.execution.finish(after)
+        # It may be done by now: what stands, only the broker can tell.
+        self.cancels.read_again([change.old for change, answer in came if isinstance(answer, BrokerError)])
+
+    def _record(self, came: Sequence[tuple[_Change, Answer]]) -> Aftermath:
         after = Aftermath()
         with self.database.write() as connection:
-            book = Book.open(connection, [change.client_order_id], utcnow())
-            entry = book[change.client_order_id]
-            self.execution.recorder.settle(book, entry, change.attempt_no, answer, after)
+            book = Book.open(connection, [change.client_order_id for change, _ in came], utcnow())
+            for change, answer in came:
+                entry = book[change.client_order_id]
+                self.execution.recorder.settle(book, entry, change.attempt_no, answer, after)
             book.write()
-        self.execution.finish(after)
-        if isinstance(answer, BrokerError):
-            log.warning("not_replaced", client_order_id=change.client_order_id, error=str(answer))
-            self.cancels.read_again(change.old)  # it may be done by now: what stands, only the broker can tell
+        for change, answer in came:
+            if isinstance(answer, BrokerError):
+                log.warning("not_replaced", client_order_id=change.client_order_id, error=str(answer))
+        return after

@@ -197,6 +197,20 @@ def is_final(error: BrokerError) -> bool:
     )
 
 
+def may_be_asked_again(error: BrokerError) -> bool:
+    """Tell whether this answer decided nothing: the same broker may be asked the very same thing again.
+
+    | answer                                            | again |
+    |---------------------------------------------------|-------|
+    | NotSent, absent                                   | yes   |
+    | NotSent because it cannot, or our rules forbid it | no    |
+    | RateLimited                                       | yes   |
+    | Refused                                           | no    |
+    | OutcomeUnknown                                    | no    |
+    """
+    return isinstance(error, (NotSent, RateLimited)) and not isinstance(error, (Unsupported, Denied))
+
+
 def may_take(case: Case, broker: str) -> bool:
     """Tell whether a closing order may move to this broker: only where the position is."""
     if case.side not in CLOSING:

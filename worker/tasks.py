@@ -7,9 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import structlog
+
 from producers.bell import RING
 from worker.celery import app
 from worker.steps import engine
+
+log = structlog.get_logger()
+_LONGEST_ID = 64
 
 
 @app.task(name="orders.submit", bind=True)
@@ -22,19 +27,24 @@ def submit(self: Any, orders: Any) -> None:
 @app.task(name="orders.cancel")
 def cancel(client_order_ids: Any) -> None:
     """Cancel orders by their ids."""
-    ids = [str(i) for i in _ids(client_order_ids)]
+    ids = _ids(client_order_ids)
     engine().patiently(lambda: engine().cancel(ids))
 
 
 @app.task(name="orders.replace")
 def replace(client_order_ids: Any) -> None:
     """Carry out replaces. The new terms are on the rows: a copy of this message, or a late one, changes nothing."""
-    ids = [str(i) for i in _ids(client_order_ids)]
+    ids = _ids(client_order_ids)
     engine().patiently(lambda: engine().replace(ids))
 
 
-def _ids(given: Any) -> list[Any]:
-    return given if isinstance(given, list) else [given]
+def _ids(given: Any) -> list[str]:
+    """Return what may be ids of orders: a database would refuse anything else, and the whole message with it."""
+    texts = [str(i) for i in (given if isinstance(given, list) else [given])]
+    ids = [text for text in texts if text.isprintable() and 0 < len(text) <= _LONGEST_ID]
+    if len(ids) < len(texts):
+        log.warning("not_an_id", found=[text[:_LONGEST_ID] for text in texts if text not in ids])
+    return ids
 
 
 def _data_task(kind: str) -> None:

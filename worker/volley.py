@@ -1,4 +1,4 @@
-"""Several orders on their way to a broker at once, and their answers as they come."""
+"""Several requests about orders on their way to a broker at once, and their answers as they come."""
 
 from __future__ import annotations
 
@@ -6,38 +6,46 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from models.errors import BrokerError
 from models.reports import OrderReport
-from worker.claiming import Claimed
 
 Answer = OrderReport | BrokerError
+Sent = TypeVar("Sent")
+Came = TypeVar("Came")
 #: While others are on their way, answers are gathered this long, seconds: a few commits instead of one for each.
 _GATHER_S = 0.02
 #: A broker that answers at once needs one thread: each more costs changes between them. Twice as many every so often.
 _GROW_S = 0.001
 
 
-class Volley:
-    """Sends orders by several threads; iterate over it for the answers, some at a time.
+@dataclass(frozen=True, slots=True)
+class _End:
+    """What ended a thread: no answer."""
+
+    error: BaseException
+
+
+class Volley(Generic[Sent, Came]):
+    """Sends orders, cancels or changes by several threads; iterate over it for the answers, some at a time.
 
     Args:
-        claimed: the orders.
+        claimed: what is to be sent.
         send: sends one; called by several threads at once.
         threads: where they run.
         most: how many may send at once.
     """
 
-    def __init__(
-        self, claimed: Sequence[Claimed], send: Callable[[Claimed], Answer], threads: Executor, most: int
-    ) -> None:
+    def __init__(self, claimed: Sequence[Sent], send: Callable[[Sent], Came], threads: Executor, most: int) -> None:
         self._send, self._threads, self._most = send, threads, min(most, len(claimed))
         self._waiting, self._total = deque(claimed), len(claimed)
-        self._answers = deque[tuple[Claimed, Answer | BaseException]]()
+        self._answers = deque[tuple[Sent, Came | _End]]()
         self._count = 0
         self._lock, self._some, self._all = threading.Lock(), threading.Event(), threading.Event()
 
-    def __iter__(self) -> Iterator[list[tuple[Claimed, Answer]]]:
+    def __iter__(self) -> Iterator[list[tuple[Sent, Came]]]:
         """Send, and hand over what came back; an exception that is no answer goes on to the caller."""
         lines, left = 0, self._total
         while left:
@@ -61,10 +69,10 @@ class Volley:
             try:
                 self._put(one, self._send(one))
             except BaseException as end:  # this thread ends, and so does who waits for it
-                self._put(one, end)
+                self._put(one, _End(end))
                 raise
 
-    def _put(self, one: Claimed, answer: Answer | BaseException) -> None:
+    def _put(self, one: Sent, answer: Came | _End) -> None:
         self._answers.append((one, answer))
         with self._lock:
             self._count += 1
@@ -73,11 +81,11 @@ class Volley:
             self._all.set()
         self._some.set()
 
-    def _take(self) -> list[tuple[Claimed, Answer]]:
-        found: list[tuple[Claimed, Answer]] = []
+    def _take(self) -> list[tuple[Sent, Came]]:
+        found: list[tuple[Sent, Came]] = []
         while self._answers:
             one, answer = self._answers.popleft()
-            if isinstance(answer, BaseException) and not isinstance(answer, BrokerError):
-                raise answer
+            if isinstance(answer, _End):
+                raise answer.error
             found.append((one, answer))
         return found

@@ -300,8 +300,8 @@ class Seat(BrokerInterface):
         self._reach()
         ticket.still_mine()
         answer = self.ledger.answers.pop(0) if self.ledger.answers else "accept"
-        if answer in NOT_TAKEN_AND_LOST:
-            raise NOT_TAKEN_AND_LOST[answer](self.name)
+        if no := (UNSENT | NO | NOT_TAKEN_AND_LOST).get(answer):
+            raise no(self.name)
         (kept,) = [k for k in self.ledger.orders if k.order_id == ref.broker_order_id]
         kept.ticket = ticket
         if answer in TAKEN_AND_LOST:

@@ -534,6 +534,75 @@ def test_a_replace_that_grows_meets_a_halt_at_the_gate_too(at: Scenario) -> None
     assert (at.row(id_)["quantity"], at.row(id_)["replace_request"]) == (10, None)
 
 
+# -- WISHES ---
+@pytest.mark.parametrize("meets", ["quota", "not_connected", "rate_limit"])
+def test_a_replace_that_was_not_sent_is_done_later(at: Scenario, meets: str) -> None:
+    id_ = at.order(KEEPS)
+    at.work(KEEPS, id_)
+    at.wish(id_, quantity=20)
+    at.replace(KEEPS, meets=meets)
+    assert at.kept(KEEPS)[0].ticket.order.quantity == 10
+    at.replace(KEEPS)
+    assert at.kept(KEEPS)[0].ticket.order.quantity == 10, "tried again without a pause"
+    at.world.pass_time(5)
+    at.replace(KEEPS)
+    assert at.kept(KEEPS)[0].ticket.order.quantity == 20
+    assert (at.row(id_)["quantity"], at.row(id_)["replace_request"]) == (20, None)
+    at.world.pass_time(60)
+    at.replace(KEEPS)
+    assert len(at.tries(id_)) == 3, "what is done is not wished for any more"
+
+
+def test_a_replace_that_is_refused_is_not_tried_again(at: Scenario) -> None:
+    id_ = at.order(KEEPS)
+    at.work(KEEPS, id_)
+    at.wish(id_, quantity=20)
+    at.replace(KEEPS, meets="refuse")
+    assert (at.kinds(id_)[-1], at.row(id_)["replace_request"]) == ("replace_refused", None)
+
+
+def test_a_wish_can_be_withdrawn_or_changed_until_it_is_sent(at: Scenario) -> None:
+    id_ = at.order(KEEPS)
+    at.work(KEEPS, id_)
+    at.wish(id_, quantity=20)
+    at.replace(KEEPS, meets="quota")
+    at.wish(id_, quantity=10)
+    assert (at.kinds(id_)[-1], at.row(id_)["replace_request"]) == ("replace_withdrawn", None)
+    at.wish(id_, quantity=20)
+    at.wish(id_, quantity=30)
+    at.replace(KEEPS)
+    assert at.kept(KEEPS)[0].ticket.order.quantity == 30
+
+
+def test_one_cancel_that_breaks_the_adapter_costs_no_other(at: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [at.order(KEEPS, limit_price=50 + n, order_type="limit") for n in range(3)]
+    at.work(KEEPS, *ids)
+    seat, cancels = at.worker[KEEPS].seat, at.worker[KEEPS].cancels
+    cancel = seat.cancel_order
+
+    def breaks(ref: Any) -> None:
+        if ref.order.client_order_id == ids[0]:
+            raise ValueError("what an adapter should not let out")
+        cancel(ref)
+
+    monkeypatch.setattr(seat, "cancel_order", breaks)
+    at.worker[KEEPS].execution.request_cancel(ids)
+    cancels.send(ids)
+    at.worker[KEEPS].reconciler.read(everything=True)
+    assert [at.status(id_) for id_ in ids] == ["accepted", "canceled", "canceled"]
+    assert "cancel_unknown" in at.kinds(ids[0])
+
+
+def test_one_row_that_cannot_be_read_holds_up_no_cancel(at: Scenario) -> None:
+    ids = [at.order(KEEPS, limit_price=50 + n, order_type="limit") for n in range(3)]
+    at.work(KEEPS, *ids)
+    at.worker[KEEPS].execution.request_cancel(ids)
+    at.change(attempts, ids[1], terms={"quantity": "nonsense"})
+    at.worker[KEEPS].cancels.send()
+    statuses = [kept.status for kept in at.kept(KEEPS)]
+    assert statuses == [BrokerStatus.CANCELED, BrokerStatus.ACCEPTED, BrokerStatus.CANCELED]
+
+
 # -- WHO HEALS ---
 def test_orders_of_a_broker_without_a_living_worker_move_on(at: Scenario) -> None:
     id_ = at.order(KEEPS, DEDUPES)
