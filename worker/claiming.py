@@ -13,11 +13,11 @@ from datetime import timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, bindparam, exists, or_, select, update
+from sqlalchemy import Connection, bindparam, exists, or_, select
 
 from models.book import Book, Entry, Row
 from models.database import Database
-from models.errors import CorroError, NotConnected, NotSent, Stale
+from models.errors import CorroError, NotConnected, NotSent
 from models.intake import request_of
 from models.lifecycle import Fact
 from models.messages import MAX_BATCH, OrderRequest
@@ -288,18 +288,6 @@ class Claims:
             .where(a.broker == self.broker.name, a.outcome.in_([Outcome.SENDING, Outcome.UNKNOWN]))
         )
         return {(symbol, side): outcome for symbol, side, outcome in connection.execute(query)}
-
-    def mark_sent(self, claimed: Claimed) -> None:
-        """Note that bytes may leave from now on: what is not marked was provably not sent.
-
-        Raises:
-            Stale: the attempt was settled by somebody else meanwhile.
-        """
-        mine = (attempts.c.client_order_id == claimed.id) & (attempts.c.attempt_no == claimed.attempt_no)
-        sending = mine & (attempts.c.outcome == Outcome.SENDING)
-        with self.database.write() as connection:
-            if not connection.execute(update(attempts).where(sending).values(sent_at=utcnow())).rowcount:
-                raise Stale(f"{self.broker.name}: the attempt was settled meanwhile", broker=self.broker.name)
 
 
 def _has_ended(entry: Entry) -> bool:

@@ -39,6 +39,7 @@ from worker.brokers.base import BrokerInterface, Ticket
 from worker.claiming import Claimed, Claims, Which, overdue, these
 from worker.clock import Stopwatch, utcnow
 from worker.halts import Brake
+from worker.marks import Marks
 from worker.patience import NEAR_S, in_turn, written
 from worker.recording import Aftermath, Recorder
 from worker.volley import Answer, Volley
@@ -170,14 +171,15 @@ class Execution:
     # -- SEND ---
     def send(self, claimed: Sequence[Claimed], watch: Stopwatch) -> None:
         """Send what was claimed, many at a time, and record answers as they come, several per transaction."""
+        marks = Marks(self.database, self.broker.name, claimed, self.capabilities.parallel_orders)
+        send = partial(self._send_one, watch=watch, marks=marks)
         if len(claimed) == 1:  # alone it need not change threads
-            self.record([(claimed[0], self._send_one(claimed[0], watch))])
+            self.record([(claimed[0], send(claimed[0]))])
             return
-        send = partial(self._send_one, watch=watch)
         for came in Volley(claimed, send, self._senders, self.capabilities.parallel_orders):
             self.record(came)
 
-    def _send_one(self, claimed: Claimed, watch: Stopwatch) -> Answer:
+    def _send_one(self, claimed: Claimed, watch: Stopwatch, marks: Marks) -> Answer:
         def fresh() -> None:
             if watch.age() > self.timing.fresh:
                 raise Stale(
@@ -195,8 +197,8 @@ class Execution:
             self.must_be_open()
             self.brake.look()
             fresh()  # before a turn is waited for, too: it may have stood in a row for long
-            if self.claims.anonymous:
-                self.claims.mark_sent(claimed)
+            if self.capabilities.marks_sends:
+                marks.mark(claimed)
             ticket = Ticket(
                 order=claimed.order,
                 broker_client_order_id=claimed.broker_client_order_id,

@@ -135,7 +135,7 @@ class Reconciler(Readings):
     def _question(self, row: Row, order: Any, known: frozenset[str], now: datetime) -> _Question:
         # A clock that was set ahead makes a send that is still under way look old, and its sender look past it.
         done = self._sender_done(row, now) and not self.steps.doubtful()
-        anonymous = self.broker.capabilities.client_order_id_length is None
+        marks = self.broker.capabilities.marks_sends
         return _Question(
             entry_id=row["client_order_id"],
             attempt_no=row["attempt_no"],
@@ -143,7 +143,7 @@ class Reconciler(Readings):
             checks=row["checks"],
             missing=row["missing"],
             sender_done=done,
-            never_sent=anonymous and row["sent_at"] is None and done,
+            never_sent=marks and row["sent_at"] is None and done,
             last_byte=_last_byte(row),
         )
 

@@ -15,6 +15,7 @@ from models.reports import BrokerStatus
 from models.tables import attempts, orders
 from tests.property.scenario import Scenario
 from worker.halts import resume, stop
+from worker.marks import Marks
 from worker.routing import Absent
 
 ANONYMOUS, DEDUPES, KEEPS = "tda", "alpaca", "ibkr"
@@ -109,7 +110,7 @@ def test_nothing_is_sent_on_an_attempt_that_somebody_else_has_settled(at: Scenar
     claimed = at.claim(ANONYMOUS, id_)
     at.change(attempts, id_, outcome="absent")
     with pytest.raises(Stale):
-        at.worker[ANONYMOUS].execution.claims.mark_sent(claimed)
+        Marks(at.world.database, ANONYMOUS, [claimed], 1).mark(claimed)
     at.send(ANONYMOUS, claimed)
     assert at.at_brokers() == []
 
@@ -643,7 +644,7 @@ def test_a_database_that_was_away_costs_no_second_order(at: Scenario, monkeypatc
     def away(*_: Any) -> None:
         raise DatabaseUnavailable("away")
 
-    monkeypatch.setattr(at.worker[ANONYMOUS].execution.claims, "mark_sent", away)
+    monkeypatch.setattr(Marks, "mark", away)
     at.work(ANONYMOUS, id_)
     assert at.at_brokers() == []
     assert at.tries(id_) == [(ANONYMOUS, "not_sent")]

@@ -274,7 +274,7 @@ class _Case:
 
     def _needs_a_person(self) -> bool:
         """Where a broker keeps no id of ours, nothing proves that it does not have an order."""
-        return any(t["outcome"] == "unknown" and t["broker"] in ("tda", "schwab") for t in self.tries)
+        return any(t["outcome"] == "unknown" and t["broker"] in ("ibkr", "tda", "schwab") for t in self.tries)
 
     # -- A GUESS TOLD AS A FACT ---
     def _false_ends(self, verdict: Verdict) -> None:

@@ -58,7 +58,8 @@ class AbsenceRule:
     Args:
         min_age_s: seconds after the send before a missing order counts at all.
         sightings: how many complete readings must miss it.
-        possible: False where the broker offers no certainty (no client order id): a person decides.
+        possible: False where no listing is a proof: the broker keeps no id of ours, or an order may wait unseen in a
+            window of its gateway and trade later. What was sent and not answered then waits for evidence or a person.
     """
 
     min_age_s: float = 10.0
@@ -88,6 +89,11 @@ class Capabilities:
     parallel_orders: int = 8
     #: Sizes of bars it can fetch, in corro's words (1Min, 5Min, 15Min, 30Min, 1Hour, 1Day, 1Week, 1Month).
     timeframes: tuple[str, ...] = ()
+
+    @property
+    def marks_sends(self) -> bool:
+        """No listing can prove that an order never came: what has not left this process is told by a mark instead."""
+        return self.client_order_id_length is None or not self.absence.possible
 
     def check(self, order: OrderRequest, broker: str) -> None:
         """Raise Unsupported with the field and the value if this broker cannot take the order."""

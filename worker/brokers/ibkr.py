@@ -25,6 +25,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -81,6 +82,7 @@ class IbkrBroker(BrokerInterface):
             "history_per_10_minutes",
             "heartbeat",
             "delayed_quotes",
+            "absence",
         }
     )
     capabilities = Capabilities(
@@ -89,7 +91,8 @@ class IbkrBroker(BrokerInterface):
         fractional=False,
         client_order_id_length=ibkr_terms.REF_LENGTH,
         dedupes_client_order_id=False,
-        absence=AbsenceRule(min_age_s=10.0, sightings=2),
+        # A gateway that holds an order in a confirmation window shows it in no listing, and places it minutes later.
+        absence=AbsenceRule(min_age_s=10.0, sightings=2, possible=False),
         # 10349: an order preset of TWS turns another time into DAY; on-close orders are DAY with a type of their own.
         rewrites={"time_in_force": frozenset({"day"})},
         replaces="in_place",
@@ -99,6 +102,8 @@ class IbkrBroker(BrokerInterface):
 
     def __init__(self, name: str, settings: BrokerSettings) -> None:
         super().__init__(name, settings)
+        if settings.get("absence") == "listings":
+            self.capabilities = replace(self.capabilities, absence=AbsenceRule(min_age_s=10.0, sightings=2))
         self.session = 0
         self._callback: Callable[[Report], None] | None = None
         self._thread = LoopThread(name)

@@ -31,6 +31,8 @@ T = TypeVar("T")
 SDKS = ("ib_insync", "ib_async")
 #: TWS and Gateway listen here for real money (BROKERS.md 1.7).
 LIVE_PORTS = frozenset({7496, 4001})
+#: Whether listings that miss an order may prove that it is not there: never, or (at the user's own risk) they do.
+ABSENCE = ("never", "listings")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,9 @@ class Options:
             raise ConfigurationError(f"brokers.{broker}: {error}") from None
         if options.messages_per_s < 1 or options.history_per_10_minutes < 0:
             words = "messages_per_second must be above 0, and history_per_10_minutes 0 or more"
+            raise ConfigurationError(f"brokers.{broker}: {words}")
+        if get("absence", "never") not in ABSENCE:
+            words = f"absence must be one of {', '.join(ABSENCE)}, was {get('absence')!r}"
             raise ConfigurationError(f"brokers.{broker}: {words}")
         if options.port in LIVE_PORTS and not options.live:
             raise real_money(f"brokers.{broker}.port", f"the live port {options.port}", "7497 and 4002 are paper")
