@@ -79,7 +79,6 @@ def demo(
 
 # -- OPERATING ---
 @app.command()
-@app.command()
 def resolve(
     client_order_id: str,
     absent: Annotated[bool, typer.Option("--absent", help="the broker does not have it, you have checked")] = False,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from producers import show
-from producers.cli_base import Json, client, operator
+from producers.cli_base import Form, Json, Out, Wide, client, operator, tell
 
 By = Annotated[str | None, typer.Option(help="who; default the login name")]
 Reason = Annotated[str | None, typer.Option(help="why; kept for ever")]
@@ -51,7 +51,7 @@ def _stop(kind: str, broker: str | None, reason: str, by: str | None) -> None:
             c.settings.broker(broker)
         stop(c.database, broker or EVERYTHING, kind, reason, operator(by))
     ends = f"corro resume --broker {broker}" if broker else "corro resume"
-    show.out.print(f"{kind}: {broker or 'all brokers'}; `{ends}` ends it", markup=False)
+    show.say(f"{kind}: {broker or 'all brokers'}; `{ends}` ends it")
 
 
 def resume(
@@ -75,13 +75,15 @@ def resume(
         with c.database.read() as connection:
             left = in_force(connection)
     words = ", ".join(f"{row['kind']} {row['scope']}" for row in ended)
-    show.out.print(f"resumed: {words or 'nothing was stopped in that scope'}", markup=False)
+    show.say(f"resumed: {words or 'nothing was stopped in that scope'}")
     for row in left:
-        show.err.print(f"still in force: {row['kind']} {row['scope']} (by {row['by']}: {row['reason']})", markup=False)
+        show.note(f"still in force: {row['kind']} {row['scope']} (by {row['by']}: {row['reason']})")
 
 
 def controls(
     log: Annotated[bool, typer.Option("--log", help="the journal instead: who did what, when and why")] = False,
+    out: Out = None,
+    wide: Wide = False,
     json: Json = False,
 ) -> None:
     """List the halts and drains in force."""
@@ -89,10 +91,11 @@ def controls(
     from models.tables import control_events
     from worker.halts import in_force
 
+    form = Form(json, out, wide)
     with client() as c:
         if log:
             found = History(c.database).rows(control_events)
         else:
             with c.database.read() as connection:
                 found = list(in_force(connection))
-    show.document(found) if json else show.rows(found, _JOURNAL if log else _IN_FORCE, title="controls")
+    tell(found, _JOURNAL if log else _IN_FORCE, form, title="controls")

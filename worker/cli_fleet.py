@@ -143,8 +143,9 @@ def _stopped(row: Row, stops: Sequence[Row]) -> str | None:
 
 def _said(stop: Row, now: datetime) -> str:
     scope = "all brokers" if stop["scope"] == "*" else stop["scope"]
+    ends = "corro resume" if stop["scope"] == "*" else f"corro resume --broker {stop['scope']}"
     since = (now - stop["at"]).total_seconds()
     return (
         f"{stop['kind']} of {scope} since {stop['at']:%Y-%m-%d %H:%M:%S} UTC ({since:.0f} s) by {stop['by']}: "
-        f"{stop['reason']}; `corro resume` ends it"
+        f"{stop['reason']}; `{ends}` ends it"
     )

@@ -107,7 +107,7 @@ def fill_with(database: Database, text: str, client_order_id: str) -> None:
 
 
 _COMMANDS = (
-    ["orders"], ["fills"], ["external"], ["unresolved"], ["fleet"], ["fleet", "--check"], ["locks"],
+    ["orders"], ["fills"], ["external"], ["unresolved"], ["fleet"], ["fleet", "--check"], ["locks"], ["controls"],
     ["orders", "--wide"], ["controls"],
     ["order", "o-1"], ["order", "nobody\x1b[2J"], ["submit", "KO", "hold\x07", "1"], ["orders", "--status", "x\x1b"],
     ["resolve", "o-1", "--absent", "--adopt", "\x9b1m", "--by", "\x1b"], ["\x1b[1m"], ["fills", "--out", "-"],
