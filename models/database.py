@@ -19,6 +19,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from models import deployment, postgres, tables, wire
 from models.errors import ConfigurationError, DatabaseBusy, DatabaseUnavailable
+from models.private import private_folder
 from models.settings import Settings
 
 log = structlog.get_logger()
@@ -218,7 +219,7 @@ def _engine(url: str) -> Engine:
     if make_url(url).get_backend_name() == "sqlite":
         path = make_url(url).database
         if path and path != ":memory:":
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            private_folder(Path(path).parent)
         engine = create_engine(
             url, connect_args={"timeout": PATIENCE_S, "check_same_thread": False}, pool_size=20, **_JSON
         )

@@ -17,6 +17,8 @@ bind(app)
 @setup_logging.connect
 def _our_logging(**_: Any) -> None:
     from models.logs import configure
+    from models.private import keep_private
     from models.settings import load_settings
 
+    keep_private()
     configure(load_settings().log_level)

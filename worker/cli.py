@@ -13,6 +13,7 @@ import typer
 
 from models.errors import ConfigurationError, CorroError, IdempotencyConflict, InvalidOrder, InvalidRequest
 from models.logs import configure
+from models.private import keep_private
 from producers import cli as _orders  # noqa: F401  # its commands join the app
 from producers import cli_data as _data  # noqa: F401
 from producers import show
@@ -144,6 +145,7 @@ _INTERRUPTED = 130
 def main() -> None:
     """Run the command line; whatever goes wrong becomes one clear line and an exit status."""
     show.prepare()
+    keep_private()
     try:
         status = app(standalone_mode=False)
     except CorroError as error:

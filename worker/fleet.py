@@ -7,6 +7,7 @@ others in the right order.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from sqlalchemy import select
 
 from models.database import open_database
 from models.errors import ConfigurationError, CorroError
+from models.private import private_folder
 from models.settings import Settings, load_settings
 from models.tables import workers
 from worker.arguments import worker_arguments
@@ -89,8 +91,13 @@ class Fleet:
 
     # -- START ---
     def start(self) -> None:
-        """Start everything; returns when the processes run, before the brokers answer."""
-        self.home.mkdir(parents=True, exist_ok=True)
+        """Start everything; returns when the processes run, before the brokers answer.
+
+        Raises:
+            CorroError: another fleet of this home runs; names its pid.
+        """
+        private_folder(self.home)
+        self._be_the_only_one()
         ready = self.start_sandbox() if self.with_sandbox else None
         if self.settings.embedded_queue:
             with _whole():
@@ -100,6 +107,19 @@ class Fleet:
             ready()
         for name in self.brokers:
             self.start_worker(name)
+
+    def _be_the_only_one(self) -> None:
+        """Hold a lock for as long as this process lives: two sandboxes would write one ledger."""
+        file = self._exit.enter_context((self.home / "up.lock").open("a+"))
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            raise CorroError(f"corro is up already in {self.home} (pid {file.read().strip() or 'unknown'})") from None
+        file.seek(0)
+        file.truncate()
+        file.write(f"{os.getpid()}\n")
+        file.flush()
 
     def start_sandbox(self) -> Callable[[], None]:
         """Start the simulated market; the function returned waits until its doors listen."""
@@ -178,7 +198,9 @@ class Fleet:
                 for name, process in list(self.processes.items()):
                     if process.popen.poll() is None:
                         continue
-                    log.error("process_died", name=name, status=process.popen.returncode, log=str(process.log))
+                    status = process.popen.returncode
+                    told = log.error if status else log.info  # told to end, a worker ends in good order
+                    told("process_died" if status else "process_ended", name=name, status=status, log=str(process.log))
                     if name in self.settings.all_brokers and process.popen.returncode != 2:
                         self.start_worker(name)
                     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -95,3 +96,20 @@ def test_two_processes_may_upgrade_at_once(url: str) -> None:
     said = [process.communicate(timeout=60) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert names(url)[0] == set(metadata.tables)
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))])
+def test_the_sql_of_the_documents_runs(page: str, url: str) -> None:
+    """A query that a document gives for one database only says so in its first or last comment."""
+    kind = "SQLite" if url.startswith("sqlite") else "PostgreSQL"
+    queries = re.findall(r"^```sql\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
+    if not queries:
+        pytest.skip("no SQL")
+    database = Database(url)
+    upgrade(database)
+    for query in ";".join(queries).split(";"):
+        meant = re.findall(r"--.*\b(SQLite|PostgreSQL)\b", query)
+        if query.strip() and (not meant or kind in meant):
+            with database.engine.connect() as connection:
+                connection.execute(text(query)).all()
+    database.close()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -18,6 +19,7 @@ from worker.sandbox.ledger import Ledger, duplicates, read_ledger, summary
 from worker.sandbox.market import Event, Market, MarketOrder
 from worker.sandbox.prices import NEW_YORK, Bar, PriceBook
 
+T = TypeVar("T")
 NOW = datetime(2026, 1, 15, 18, 0, tzinfo=UTC)  # a Thursday, 13:00 in New York
 
 
@@ -55,12 +57,12 @@ def place(market: Market, **changes: Any) -> MarketOrder:
     return market.place(**{**fields, **changes})
 
 
-def run(story: Callable[[], Awaitable[None]]) -> None:
-    async def bounded() -> None:
+def run(story: Callable[[], Awaitable[T]]) -> T:
+    async def bounded() -> T:
         async with asyncio.timeout(10):
-            await story()
+            return await story()
 
-    asyncio.run(bounded())
+    return asyncio.run(bounded())
 
 
 # -- PRICES --
@@ -416,19 +418,54 @@ def test_the_ledger_has_the_order_before_anyone_hears_of_it_and_survives_in_a_fi
     assert summary(lines)[1]["state"] == "filled"
 
 
-def test_numbers_go_on_after_a_restart_and_orders_of_the_old_run_are_gone(tmp_path: Path) -> None:
+def test_a_restart_forgets_neither_orders_nor_fills_nor_positions_nor_ids(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
 
-    async def story() -> None:
+    async def before() -> dict[str, Any]:
         async with open_market(ledger_path=path) as (market, _):
-            place(market, client_order_id="a", order_type="limit", limit_price=Decimal(1))
-        async with open_market(ledger_path=path) as (market, _):
-            place(market, client_order_id="a", order_type="limit", limit_price=Decimal(1))
+            filled = place(market, client_order_id="filled", quantity=Decimal(3000), extra={"wire": {"a": "1"}})
+            await eventually(lambda: filled.state == "filled")
+            resting = place(market, client_order_id="resting", order_type="limit", limit_price=Decimal(1))
+            market.modify(resting, limit_price=Decimal("1.50"))
+            old = place(market, client_order_id="old", order_type="limit", limit_price=Decimal(1))
+            market.replace(old, client_order_id="new", limit_price=Decimal(2))
+            gone = place(market, client_order_id="gone", order_type="limit", limit_price=Decimal(1))
+            market.cancel(gone)
+            market.turn_away("refused", **_arrival("refused"))
+            market.set_position("alpaca", "KO", Decimal(-7))
+            return _picture(market)
 
-    run(story)
-    orders = summary(read_ledger(path))
-    assert {number: entry["state"] for number, entry in orders.items()} == {1: "gone", 2: "live"}
+    async def after() -> dict[str, Any]:
+        async with open_market(ledger_path=path) as (market, _):
+            market.wake()
+            seen = _picture(market)
+            resting = market.find_by_client_id("alpaca", "resting")
+            assert resting is not None
+            market.set_price("AAPL", Decimal(1))  # it can still be filled, and another one canceled
+            await eventually(lambda: resting.state == "filled")
+            successor = market.find_by_client_id("alpaca", "new")
+            assert successor is not None
+            assert place(market, client_order_id="next").number == max(seen["orders"]) + 2  # one was turned away
+            return seen
+
+    first, second = run(before), run(after)
+    assert second == first
+    orders = {entry["client_order_id"]: entry["state"] for entry in summary(read_ledger(path)).values()}
+    assert orders["gone"] == "canceled"
     assert duplicates(read_ledger(path)) == []
+
+
+def _picture(market: Market) -> dict[str, Any]:
+    """What a door can see of the market, but for what only counts while an order is under way."""
+    seen = [asdict(order) for order in market.orders("alpaca")]
+    passing = ("updated_at", "closed_at", "held", "fill_cap", "triggered", "high_water")
+    orders = {row["number"]: {k: v for k, v in row.items() if k not in passing} for row in seen}
+    for row in orders.values():
+        row["extra"].pop("accepted", None)
+        for execution in row["executions"]:
+            execution.pop("at")
+    account = market.account("alpaca")
+    return {"orders": orders, "positions": account.positions, "cash": account.cash, "realized": account.realized}
 
 
 def test_an_order_in_two_places_is_a_duplicate_unless_one_of_them_is_dead() -> None:

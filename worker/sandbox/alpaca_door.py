@@ -66,6 +66,9 @@ class AlpacaDoor(HttpDoor):
         self.data = AlpacaData(market)
         self.account = AlpacaAccount(market, name, ACCOUNT_NUMBER, self.rules)
         self._ids = {order_id(order): order for order in market.orders(name)}
+        for order in self._ids.values():
+            if order.replaced_by and (successor := market.find(name, order.replaced_by)):
+                order.extra["replaced_by"] = order_id(successor)
         market.subscribe(name, self._on_event)
 
     def routes(self) -> Iterable[Route]:

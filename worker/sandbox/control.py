@@ -6,6 +6,7 @@ Nothing a broker would offer: faults, pinned prices, set positions, and the ledg
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -13,6 +14,7 @@ from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from aiohttp import web
@@ -21,6 +23,7 @@ from worker.sandbox.faults import Fault
 from worker.sandbox.market import Market, MarketOrder
 
 Json = dict[str, Any]
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class ControlDoor:
@@ -28,13 +31,15 @@ class ControlDoor:
 
     def __init__(self, market: Market, doors: Mapping[str, object], ports: Mapping[str, int]) -> None:
         self.market = market
+        #: What a caller has to show; it is in `sandbox.json`, which only the user who runs the sandbox can read.
+        self.token = secrets.token_urlsafe(24)
         self._doors = doors
         self._ports = ports
         self._runner: web.AppRunner | None = None
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
         """Listen; return the port."""
-        app = web.Application(middlewares=[_errors_as_json])
+        app = web.Application(middlewares=[_errors_as_json, self._guard])
         routes = {
             "/health": self._health,
             "/ports": self._get_ports,
@@ -64,6 +69,22 @@ class ControlDoor:
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        """Let in who can read the home: no page of a browser, no other user of this machine, no other host's name."""
+        if _host(request.host) not in _LOOPBACK:
+            return _no(403, f"Host must be this machine, was {request.host}")
+        if (origin := request.headers.get("Origin")) is not None:
+            return _no(403, f"no page may ask, was {origin}")
+        if request.path != "/health" and not secrets.compare_digest(
+            request.headers.get("Authorization", "").encode(), f"Bearer {self.token}".encode()
+        ):
+            return _no(401, "the token of sandbox.json is needed: Authorization: Bearer ...")
+        if request.can_read_body and request.content_type != "application/json":
+            return _no(415, f"must be application/json, was {request.content_type}")
+        answer: web.StreamResponse = await handler(request)
+        return answer
 
     # -- READING --
 
@@ -131,6 +152,15 @@ class ControlDoor:
         return web.json_response({})
 
 
+def _host(name: str) -> str:
+    """Return the host of a Host header, without its port and without the brackets of IPv6."""
+    return (urlsplit(f"//{name}").hostname or "") if name else ""
+
+
+def _no(status: int, words: str) -> web.Response:
+    return web.json_response({"error": words}, status=status)
+
+
 @web.middleware
 async def _errors_as_json(request: web.Request, handler: Any) -> web.StreamResponse:
     try:
@@ -168,9 +198,9 @@ class SandboxControl:
     Raises `requests.HTTPError` with the door's own words when it says no.
     """
 
-    def __init__(self, base_url: str, timeout: float = 5.0) -> None:
-        self.base_url = base_url.rstrip("/")
-        self.timeout = timeout
+    def __init__(self, base_url: str, token: str = "", timeout: float = 5.0) -> None:
+        self.base_url, self.timeout = base_url.rstrip("/"), timeout
+        self._headers = {"Authorization": f"Bearer {token}"}
 
     @classmethod
     def at(cls, home: Path, timeout: float = 20.0) -> SandboxControl:
@@ -185,7 +215,8 @@ class SandboxControl:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"no sandbox in {home}")
             time.sleep(0.02)
-        control = cls(f"http://127.0.0.1:{json.loads(path.read_text())['ports']['control']}")
+        told = json.loads(path.read_text())
+        control = cls(f"http://127.0.0.1:{told['ports']['control']}", told.get("token", ""))
         control.wait_ready(max(deadline - time.monotonic(), 0.1))
         return control
 
@@ -268,8 +299,10 @@ class SandboxControl:
         self._call("POST", "/release", body={"door": door})
 
     def _call(self, method: str, path: str, *, params: Json | None = None, body: Any = None) -> Any:
-        answer = requests.request(method, self.base_url + path, params=params, json=body, timeout=self.timeout)
-        if answer.status_code == 400:
+        answer = requests.request(
+            method, self.base_url + path, params=params, json=body, timeout=self.timeout, headers=self._headers
+        )
+        if answer.status_code in (400, 401, 403, 415):
             raise requests.HTTPError(answer.json().get("error"), response=answer)
         answer.raise_for_status()
         return answer.json()

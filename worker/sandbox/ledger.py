@@ -7,7 +7,7 @@ is live or filled in more than one place.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Line = dict[str, Any]
 ORDER_FIELDS = (
     "door",
+    "account",
     "number",
     "client_order_id",
     "symbol",
@@ -29,6 +30,9 @@ ORDER_FIELDS = (
     "trail_amount",
     "trail_percent",
     "time_in_force",
+    "extended_hours",
+    "replaces",
+    "extra",
     "received_at",
 )
 #: Events after which an order is not live any more.
@@ -36,7 +40,10 @@ _CLOSING = {"canceled": "canceled", "rejected": "rejected", "expired": "expired"
 
 
 class Ledger:
-    """Append-only list of lines, mirrored to a JSONL file when a path is given (flushed line by line)."""
+    """Append-only list of lines, mirrored to a JSONL file when a path is given (flushed line by line).
+
+    `lines` has those of the runs before, too, except that a run was opened.
+    """
 
     def __init__(self, path: Path | None = None) -> None:
         self.lines: list[Line] = []
@@ -44,16 +51,16 @@ class Ledger:
         self._file: IO[str] | None = None
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self.last_number = max((int(line.get("number", 0)) for line in read_ledger(path)), default=0)
+            self.lines = [line for line in read_ledger(path) if line.get("event") != "opened"]
+            self.last_number = max((int(line.get("number", 0)) for line in self.lines), default=0)
             self._file = path.open("a", encoding="utf-8")
             if path.stat().st_size and not path.read_bytes().endswith(b"\n"):
                 self._file.write("\n")  # the last run was killed within a line
             self._write({"event": "opened", "at": datetime.now(UTC).isoformat()})
 
-    def arrived(self, order: MarketOrder) -> None:
-        """Record an order as it reached its door."""
-        fields = {name: _plain(getattr(order, name)) for name in ORDER_FIELDS}
-        self.record("arrived", **fields)
+    def arrived(self, order: MarketOrder, *, taken: bool = True) -> None:
+        """Record an order as it reached its door, and whether it will be taken."""
+        self.record("arrived", **{name: getattr(order, name) for name in ORDER_FIELDS}, taken=taken)
 
     def record(self, event: str, **fields: object) -> None:
         """Append one line: arrived, fill, canceled, rejected, expired, replaced, modified or position (by hand)."""
@@ -63,7 +70,7 @@ class Ledger:
         self._write(line)
 
     def duplicates(self) -> list[Line]:
-        """See `duplicates`, over the lines of this run."""
+        """See `duplicates`."""
         return duplicates(self.lines)
 
     def close(self) -> None:
@@ -94,15 +101,12 @@ def read_ledger(path: Path) -> list[Line]:
 def summary(lines: Iterable[Line]) -> dict[int, Line]:
     """Fold lines into one entry per order number: the arrived line plus `state` and `filled_quantity`.
 
-    States: live, filled, canceled, rejected, expired, replaced, or gone (live when the sandbox was stopped).
+    States: live, filled, canceled, rejected, expired or replaced.
     """
     orders: dict[int, Line] = {}
     for line in lines:
         event, number = line["event"], line.get("number")
-        if event == "opened":
-            for entry in orders.values():
-                entry["state"] = "gone" if entry["state"] == "live" else entry["state"]
-        elif event == "arrived":
+        if event == "arrived":
             orders[line["number"]] = {**line, "state": "live", "filled_quantity": "0"}
         elif number in orders:
             _fold(orders[number], line)
@@ -146,4 +150,6 @@ def _plain(value: object) -> Any:
     """Make a value JSON-ready: decimals and times as text."""
     if value is None or isinstance(value, str | int | bool):
         return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
     return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -19,6 +19,7 @@ from worker.sandbox.ledger import Ledger
 from worker.sandbox.matching import execution_price, first_stop
 from worker.sandbox.orders import Event, Execution, Listener, MarketOrder, State
 from worker.sandbox.prices import Bar, PriceBook, Quote
+from worker.sandbox.restore import Past, past
 
 __all__ = [
     "Account",
@@ -63,6 +64,31 @@ class Market:
         self._scheduled: set[int] = set()
         self._listeners: dict[str, list[Listener]] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._restore(past(self.ledger.lines))
+
+    def _restore(self, before: Past) -> None:
+        """Go on where the run before has stopped."""
+        self._books.update(before.books)
+        for order in before.orders.values():
+            if order.is_live and not self.exists(order.symbol):
+                continue
+            self._enlist(order)
+            if order.is_live and order.order_type == "trailing_stop":
+                first_stop(order, self.quote(order.symbol))
+
+    def wake(self) -> None:
+        """Look at the orders that rest here from before; call it once the doors listen."""
+        for order in list(self._working.values()):
+            self._look_later(order)
+        if self._working and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(RECHECK_S, self._recheck)
+
+    def _enlist(self, order: MarketOrder) -> None:
+        self._orders.setdefault(order.door, {})[order.number] = order
+        if order.client_order_id:
+            self._by_client_id[order.door, order.client_order_id] = order
+        if order.is_live:
+            self._working[order.number] = order
 
     # -- PRICES --
 
@@ -127,10 +153,7 @@ class Market:
         order = MarketOrder(number=next(self._numbers), **fields)
         self.ledger.arrived(order)
         order.updated_at = order.received_at
-        self._orders.setdefault(order.door, {})[order.number] = order
-        if order.client_order_id:
-            self._by_client_id[order.door, order.client_order_id] = order
-        self._working[order.number] = order
+        self._enlist(order)
         if order.order_type == "trailing_stop":
             first_stop(order, self.quote(order.symbol))
         self._emit("accepted", order)
@@ -141,7 +164,7 @@ class Market:
         """Record in the ledger an order that reached the door and is not taken (refused or swallowed)."""
         fields.setdefault("received_at", datetime.now(UTC))
         order = MarketOrder(number=next(self._numbers), **fields)
-        self.ledger.arrived(order)
+        self.ledger.arrived(order, taken=False)
         self.ledger.record("rejected", **_names(order), reason=reason)
 
     def cancel(self, order: MarketOrder) -> bool:
@@ -225,9 +248,10 @@ class Market:
         """Set a position at the current price, without moving cash."""
         positions = self._book(door).positions
         positions.pop(symbol, None)
-        self.ledger.record("position", door=door, symbol=symbol, quantity=quantity)
-        if quantity:
-            positions[symbol] = Position(Decimal(quantity), self.quote(symbol).last)
+        price = self.quote(symbol).last if quantity else None
+        self.ledger.record("position", door=door, symbol=symbol, quantity=quantity, price=price)
+        if price is not None:
+            positions[symbol] = Position(Decimal(quantity), price)
 
     # -- EVENTS --
 

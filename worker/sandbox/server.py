@@ -79,6 +79,7 @@ class Sandbox:
         self._literal_location = literal_location
         self.ports: dict[str, int] = {}
         self.doors: dict[str, Door] = {}
+        self._token = ""
         self._wanted = dict(PREFERRED_PORTS if ports is None else ports)
         self._names = tuple(doors)
         self.market = Market(seed=seed, fill_delay=fill_delay, ledger_path=home / "ledger.jsonl")
@@ -90,11 +91,13 @@ class Sandbox:
                 door = self.doors[name] = make_door(self.market, name, self._literal_location)
                 self.ports[name] = await self._open(door, name)
             control = ControlDoor(self.market, {name: self.doors[name] for name in self._names}, self.ports)
+            self._token = control.token
             self.doors["control"] = control
             self.ports["control"] = await self._open(control, "control")
         except BaseException:
             await self.stop()
             raise
+        self.market.wake()
         self._announce()
         return self.ports
 
@@ -117,7 +120,9 @@ class Sandbox:
     def _announce(self) -> None:
         path = self.home / FILE
         draft = path.with_suffix(".tmp")
-        draft.write_text(json.dumps({"pid": os.getpid(), "ports": self.ports}))
+        draft.unlink(missing_ok=True)
+        draft.touch(mode=0o600)
+        draft.write_text(json.dumps({"pid": os.getpid(), "ports": self.ports, "token": self._token}))
         draft.replace(path)
 
 
@@ -141,7 +146,7 @@ async def serve(
         ready: called with the ports once everything listens.
         literal_location: let TDA and Schwab name their real host in Location headers.
     """
-    home.mkdir(parents=True, exist_ok=True)
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     with contextlib.suppress(ValueError, RuntimeError):  # not in the main thread: the caller cancels instead
@@ -167,6 +172,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--doors", default=",".join(DOORS), help="comma-separated doors to open")
     parser.add_argument("--literal-location", action="store_true", help="Location headers name TDA's and Schwab's host")
     options = parser.parse_args(argv)
+    os.umask(0o077)
     ports = dict.fromkeys(PREFERRED_PORTS, 0) if options.ports_any else None
     doors, delay, literal = options.doors.split(","), options.fill_delay, options.literal_location
     asyncio.run(serve(options.home, ports, options.seed, doors, delay, literal_location=literal))

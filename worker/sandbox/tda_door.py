@@ -197,7 +197,8 @@ class TdaDoor(HttpDoor):
         self._check_account(request)
         fields = self._read(await read_json(request))
         reason = rejection(self.market, self.name, fields)
-        order = self._number(self.market.place(door=self.name, account=self.account, **fields))
+        fields["extra"] |= {"order_id": self._next_id()}
+        order = self._keep(self.market.place(door=self.name, account=self.account, **fields))
         if reason is not None:
             self.market.reject(order, reason)
         lag = self.take("list_lag", symbol=order.symbol)
@@ -210,7 +211,8 @@ class TdaDoor(HttpDoor):
         fields = self._read(await read_json(request))
         if not order.is_live:
             raise self.dialect.no(400, f"Order in {status(order, self.dialect)} status cannot be replaced")
-        return self._created(self._number(self.market.replace(order, **fields)))
+        fields["extra"] |= {"order_id": self._next_id()}
+        return self._created(self._keep(self.market.replace(order, **fields)))
 
     def _read(self, body: Any) -> Json:
         """Return what the market needs to know of a body; Refusal also for an unknown symbol."""
@@ -219,11 +221,12 @@ class TdaDoor(HttpDoor):
             raise self.dialect.invalid(f"Invalid symbol: {fields['symbol']}")
         return fields
 
-    def _number(self, order: MarketOrder) -> MarketOrder:
-        """Give a new order its id: 13 digits, rising, never the same again after a restart."""
-        number = max(int(order.received_at.timestamp() * 1000), next(reversed(self._numbered), 0) + 1)
-        order.extra["order_id"] = number
-        self._numbered[number] = order
+    def _next_id(self) -> int:
+        """Return the id of a new order: 13 digits, rising, never the same again after a restart."""
+        return max(int(datetime.now(UTC).timestamp() * 1000), next(reversed(self._numbered), 0) + 1)
+
+    def _keep(self, order: MarketOrder) -> MarketOrder:
+        self._numbered[number_of(order)] = order
         return order
 
     def _created(self, order: MarketOrder) -> web.Response:

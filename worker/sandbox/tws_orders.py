@@ -6,7 +6,8 @@ Knows faults, ids and the order in which TWS speaks; knows no socket. `Outlet` i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Protocol
@@ -23,7 +24,7 @@ from worker.sandbox.tws_messages import (
     order_status,
     what_if,
 )
-from worker.sandbox.tws_wire import OrderRequest, encode
+from worker.sandbox.tws_wire import OrderRequest, encode, request_of
 
 #: IB order type → ours; MOC and LOC are market and limit orders for the close.
 ORDER_TYPES = {
@@ -75,6 +76,9 @@ class OrderDesk:
         self._clients: dict[int, Outlet] = clients
         self._by_number: dict[int, TwsOrder] = {}
         self._by_id: dict[tuple[int, int], TwsOrder] = {}
+        for order in market.orders(name):  # of the runs before
+            if isinstance(told := order.extra.get("request"), Mapping):
+                self._list(TwsOrder(order, request_of(told), int(str(order.extra["client_id"])), told["order_id"]))
 
     # -- READING --
 
@@ -128,7 +132,7 @@ class OrderDesk:
             "trail_amount": request.aux_price if trailing and not request.trailing_percent else None,
             "trail_percent": request.trailing_percent if trailing else None,
             "extended_hours": request.outside_rth,
-            "extra": {"client_id": client.client_id, "order_id": request.order_id},
+            "extra": {"client_id": client.client_id, "order_id": request.order_id, "request": asdict(request)},
         }
 
     def _complaint(self, request: OrderRequest, fields: dict[str, Any], client: Outlet) -> tuple[int, str] | None:
@@ -169,10 +173,12 @@ class OrderDesk:
 
     def _take(self, client: Outlet, request: OrderRequest, fields: dict[str, Any]) -> TwsOrder:
         order = self.market.place(**fields)
-        tws = TwsOrder(order, request, client.client_id, request.order_id)
-        self._by_number[order.number] = tws
-        self._by_id[client.client_id, request.order_id] = tws
-        self.next_ids[client.client_id] = max(self.next_id(client.client_id), request.order_id + 1)
+        return self._list(TwsOrder(order, request, client.client_id, request.order_id))
+
+    def _list(self, tws: TwsOrder) -> TwsOrder:
+        self._by_number[tws.order.number] = tws
+        self._by_id[tws.client_id, tws.order_id] = tws
+        self.next_ids[tws.client_id] = max(self.next_id(tws.client_id), tws.order_id + 1)
         return tws
 
     def _turn_away(self, client: Outlet, request: OrderRequest, fields: dict[str, Any], fault: Fault) -> None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from dataclasses import fields as fields_of
 from decimal import Decimal, InvalidOperation
 from functools import cache
+from typing import Any
 
 from worker.sandbox.prices import BASE_PRICES
 
@@ -204,6 +206,16 @@ class OrderRequest:
     trail_stop_price: Decimal | None = None
     trailing_percent: Decimal | None = None
     what_if: bool = False
+
+
+def request_of(told: Mapping[str, Any]) -> OrderRequest:
+    """Return a placeOrder message from the ledger, where numbers are texts."""
+    kinds = {item.name: str(item.type) for item in fields_of(OrderRequest)}
+    values: dict[str, Any] = {
+        name: Decimal(value) if "Decimal" in kinds[name] and value is not None else value
+        for name, value in told.items()
+    }
+    return OrderRequest(**{**values, "contract": Contract(**told["contract"])})
 
 
 def read_place_order(fields: Fields, version: int) -> OrderRequest:
