@@ -17,7 +17,7 @@
     |   |- OutcomeUnknown            it may be live                -> reconcile; never resend, never fall back
     |       |- SubmitTimeout  ConnectionLost  ServerError  UnreadableReply  Unmapped
     |- DataError                     a read failed; reads may always be repeated
-        |- NoData  PacingViolation  DataNotPermitted
+        |- NoData  NoSuchSymbol  PacingViolation  DataNotPermitted
 
 Routing matches the three branches, never a leaf's name alone, so a new leaf cannot change safety.
 """
@@ -179,7 +179,11 @@ class DataError(CorroError):
 
 
 class NoData(DataError):
-    """The broker has no data for this request."""
+    """The broker answered, completely, that it has nothing in this stretch or of this kind; never a failure."""
+
+
+class NoSuchSymbol(DataError):
+    """The broker does not know this symbol: nothing it says about it is an empty answer."""
 
 
 class PacingViolation(DataError):

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from models.errors import DataError
+from models.messages import utcnow
 from models.reports import PositionReport
 from models.vocabulary import LIVE, TERMINAL, Status
 
@@ -142,6 +143,20 @@ class Fetch(Generic[T]):
         return str((self._row or self.row())["broker"])
 
     @property
+    def progress(self) -> float:
+        """How much of it is done, 0 to 1, read anew; bars move page by page, everything else in one step."""
+        row = self.row()
+        return 1.0 if row["status"] == "done" else float(row["progress"] or 0)
+
+    @property
+    def waits(self) -> str | None:
+        """Whom it waits for, until when and why, read anew; None while somebody works on it, and at its end."""
+        row = self.row()
+        if row["status"] != "queued":
+            return None
+        return _standing(row) + (f": {row['error']}" if row["error"] else "")
+
+    @property
     def error(self) -> str | None:
         """What went wrong on the way, at every broker that could not answer."""
         said: str | None = (self._row or self.row())["error"]
@@ -152,7 +167,8 @@ class Fetch(Generic[T]):
 
         Args:
             timeout: seconds.
-            watch: called with the row whenever it was read, to show its progress.
+            watch: called with the row whenever it was read, to show its progress: `status`, `broker`, `progress`
+                (0 to 1), `stored` (bars), `error`.
 
         Raises:
             DataError: every broker on the route failed (the message has each one's reason), or time ran out (it says
@@ -171,14 +187,22 @@ class Fetch(Generic[T]):
         asked = f"{row['kind']} {dict(row['request'])}"
         if row["status"] == "failed":
             raise DataError(f"{asked}: {row['error']}")
-        so_far = f"; before: {row['error']}" if row["error"] else ""
+        said = f"; {row['error']}" if row["error"] else ""
         raise DataError(
-            f"{asked}: no answer from {row['broker']} within {timeout:g} s ({row['status']}); "
-            f"{self._client.workers_of(row['broker'])}{so_far}"
+            f"{asked}: no answer from {row['broker']} within {timeout:g} s ({_standing(row)}); "
+            f"{self._client.workers_of(row['broker'])}{said}"
         )
 
     def __repr__(self) -> str:
         return f"<Fetch {self.fetch_id} {self._row.get('status', '')}>"
+
+
+def _standing(row: Mapping[str, Any]) -> str:
+    """Say where a request is, until when it waits, and how far it has come."""
+    waits = row["status"] == "queued" and row["available_at"] > utcnow()
+    until = f", waits until {row['available_at']:%H:%M:%S} UTC" if waits else ""
+    done = f", {float(row['progress'] or 0):.0%} done, {row['stored']} bars stored" if row["kind"] == "bars" else ""
+    return f"{row['status']} at {row['broker']}{until}{done}"
 
 
 class Positions(dict[str, list[PositionReport]]):

@@ -6,7 +6,7 @@ cursor: it moves in the transaction that stores a page, so whoever takes the req
 | what the broker says                             | what follows                                                  |
 |--------------------------------------------------|---------------------------------------------------------------|
 | no data, no permission, cannot                   | the next broker, from the beginning                           |
-| too many requests                                | the same broker after the pause it asked for; a quote goes on |
+| too many requests                                | the next broker; the same one after a pause of seconds        |
 | not asked, our budget is used up                 | the same, and it is no try                                    |
 | anything else (connection, timeout, odd answer)  | bars under way: the same broker again; otherwise the next one |
 """
@@ -33,6 +33,7 @@ from models.errors import (
     DataNotPermitted,
     InvalidRequest,
     NoData,
+    NoSuchSymbol,
     NotPermitted,
     PacingViolation,
     QuotaExhausted,
@@ -61,11 +62,13 @@ LONG_LANES, SHORT_LANES = 2, 4
 TRIES = 8
 #: Pause where a broker says "too many requests" and not for how long, seconds.
 BUSY_PAUSE_S = 5.0
+#: A busy broker is waited for up to so many seconds where another one could be asked.
+PATIENCE_S = 5.0
 #: Seconds that a stopping worker gives to requests under way.
 CLOSE_S = 3.0
 
 _BUSY = (PacingViolation, RateLimited, QuotaExhausted)
-_FINAL = (NoData, DataNotPermitted, NotPermitted, Unsupported)
+_FINAL = (NoData, NoSuchSymbol, DataNotPermitted, NotPermitted, Unsupported)
 _ID = re.compile(r"[!-~]{1,64}")
 
 
@@ -237,8 +240,9 @@ class Fetcher:
         if isinstance(error, _FINAL) or (row["tries"] + 1 >= TRIES and not _held_back(error)):
             return None
         if isinstance(error, _BUSY):
-            is_urgent = row["kind"] == "quote" and next_broker(row) is not None
-            return None if is_urgent else getattr(error, "retry_after", None) or BUSY_PAUSE_S
+            pause = getattr(error, "retry_after", None) or BUSY_PAUSE_S
+            has_others = next_broker(row) is not None
+            return None if has_others and (row["kind"] == "quote" or pause > PATIENCE_S) else pause
         return self.timing.retry_pause if row["cursor"] is not None else None
 
     def _hand_on(self, row: Row, error: str) -> None:

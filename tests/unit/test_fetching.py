@@ -16,9 +16,11 @@ from models.errors import (
     DataError,
     DataNotPermitted,
     NoData,
+    NoSuchSymbol,
     NotConnected,
     PacingViolation,
     QuotaExhausted,
+    UnreadableReply,
     Unsupported,
 )
 from models.fetches import insert_fetch
@@ -169,7 +171,57 @@ def test_the_end_of_the_route_keeps_every_reason(bench: Bench) -> None:
     assert row["ended_at"] is not None
 
 
-def test_too_many_requests_wait_at_the_same_broker_with_what_is_stored(bench: Bench) -> None:
+@pytest.mark.parametrize("error", [PacingViolation("ibkr: pacing", retry_after=15), QuotaExhausted("x", retry_after=6)])
+def test_a_broker_that_is_busy_for_more_than_seconds_is_not_waited_for(bench: Bench, error: Exception) -> None:
+    def answer(start: datetime, _end: datetime) -> Any:
+        if len(bench.broker.asked) == 2:
+            raise error
+        return [bar(start)]
+
+    bench.broker.answer = answer
+    row = bench.ask()
+    assert (row["status"], row["broker"], row["cursor"], row["stored"]) == ("queued", "alpaca", None, 0)
+    assert row["error"].startswith("ibkr: ")
+    assert bench.bell.rung == [("data.bars", "data.alpaca")]
+
+
+def test_a_broker_that_is_busy_for_seconds_is_waited_for(bench: Bench) -> None:
+    def answer(_start: datetime, _end: datetime) -> Any:
+        raise PacingViolation("ibkr: pacing", retry_after=2)
+
+    bench.broker.answer = answer
+    row = bench.ask()
+    assert (row["status"], row["broker"], row["tries"]) == ("queued", "ibkr", 1)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DataError("ibkr: 162 Historical Market Data Service error message:Trading TWS session is connected from a "
+                  "different IP address"),
+        NoSuchSymbol("ibkr: 200 No security definition"),
+        NotConnected("ibkr: gone"),
+        UnreadableReply("ibkr: ?"),
+        RuntimeError("?"),
+    ],
+)  # fmt: skip
+def test_a_page_that_failed_is_no_empty_page(bench: Bench, error: Exception) -> None:
+    """The second of three pages: what is not `NoData` leaves a fetch that is not done, here or at the next broker."""
+
+    def answer(start: datetime, _end: datetime) -> Any:
+        if len(bench.broker.asked) > 1:
+            raise error
+        return [bar(start)]
+
+    bench.broker.answer = answer
+    row = bench.ask(route=["ibkr"])
+    assert row["status"] in ("queued", "failed")
+    assert len(bench.broker.asked) == 2
+    assert row["stored"] == 1
+    assert str(error) in row["error"]
+
+
+def test_too_many_requests_wait_at_the_last_broker_with_what_is_stored(bench: Bench) -> None:
     busy = True
 
     def answer(start: datetime, _end: datetime) -> Any:
@@ -179,7 +231,7 @@ def test_too_many_requests_wait_at_the_same_broker_with_what_is_stored(bench: Be
 
     bench.broker.answer = answer
     before = datetime.now(UTC)
-    row = bench.ask()
+    row = bench.ask(route=["ibkr"])
     assert (row["status"], row["broker"], row["tries"], row["stored"]) == ("queued", "ibkr", 1, 1)
     assert row["available_at"] >= before + timedelta(seconds=15)
     assert bench.bell.rung == []

@@ -23,7 +23,7 @@ from models.errors import (
     DataError,
     DataNotPermitted,
     InstrumentUnknown,
-    NoData,
+    NoSuchSymbol,
     NotConnected,
     NotPermitted,
     OutcomeUnknown,
@@ -209,7 +209,7 @@ def patiently(read: Callable[[], T], tries: int = 3) -> T:
 
 _AS_DATA: dict[type[BrokerError], type[DataError]] = {
     NotPermitted: DataNotPermitted,
-    InstrumentUnknown: NoData,
+    InstrumentUnknown: NoSuchSymbol,
 }
 
 
@@ -221,5 +221,5 @@ def as_data_error(error: CorroError) -> CorroError:
         ours = isinstance(error, QuotaExhausted)
         return PacingViolation(str(error), retry_after=error.retry_after, ours=ours)
     if str(error.code).startswith("404"):
-        return NoData(str(error))
+        return NoSuchSymbol(str(error))
     return _AS_DATA.get(type(error), DataError)(str(error))

@@ -16,10 +16,12 @@ from models.errors import (
     BrokerError,
     ConnectionLost,
     CorroError,
+    DataError,
     DataNotPermitted,
     InstrumentUnknown,
     InsufficientFunds,
     NoData,
+    NoSuchSymbol,
     NotConnected,
     NotPermitted,
     OrderRejected,
@@ -109,10 +111,10 @@ _ROWS = (
     Code(1300, Proof.CONNECTION, ConnectionLost, "the socket port was reset"),
     Code(2110, Proof.CONNECTION, ConnectionLost, "TWS is cut off from IB and will restore it"),
     # -- DATA ---
-    Code(162, Proof.DATA, NoData, "historical market data service"),
-    Code(165, Proof.DATA, NoData, "historical market data service query"),
+    Code(162, Proof.DATA, DataError, "historical market data service"),
+    Code(165, Proof.DATA, DataError, "historical market data service query"),
     Code(354, Proof.DATA, DataNotPermitted, "market data is not subscribed"),
-    Code(366, Proof.DATA, NoData, "no historical query for this id"),
+    Code(366, Proof.DATA, DataError, "no historical query for this id"),
     Code(420, Proof.DATA, PacingViolation, "invalid real-time query or pacing"),
     Code(10089, Proof.DATA, DataNotPermitted, "needs an additional subscription"),
     Code(10090, Proof.DATA, DataNotPermitted, "part of the data is not subscribed"),
@@ -139,7 +141,10 @@ _REFUSAL_WORDS: tuple[tuple[str, type[Refused]], ...] = (
     ("trading permission", NotPermitted),
     ("read-only", NotPermitted),
 )
-#: Words in the text of 162 and 321 that choose among the data errors.
+#: The only answer of 162 that is one: the request was right, and there is nothing. Anything else, in any language, is
+#: a failure ("connected from a different IP address", "query cancelled", pacing, timeouts): the bars may well exist.
+_EMPTY = "hmds query returned no data"
+#: Words in the text of 162 and 321 that choose among the data errors; none of them makes a failure an answer.
 _DATA_WORDS: tuple[tuple[str, type[CorroError]], ...] = (
     ("pacing", PacingViolation),
     ("permission", DataNotPermitted),
@@ -187,12 +192,14 @@ def lookup_error(number: int, text: str, broker: str, symbol: str) -> BrokerErro
 def read_error(number: int, text: str, broker: str) -> CorroError:
     """Return the error of a failed read of quotes, bars or contracts."""
     message = f"{broker}: {number} {text}"
-    if number in (200, 366):
-        return NoData(message)
     row = code_of(number)
+    if number == 162 and _EMPTY in text.lower():
+        return NoData(message)
+    if number == 200:
+        return NoSuchSymbol(message)
     if row.proof is not Proof.DATA and number not in (100, 321):
         return BrokerError(message, broker=broker, code=str(number))
-    fallback = PacingViolation if number == 100 else row.error if row.proof is Proof.DATA else NoData
+    fallback = PacingViolation if number == 100 else row.error if row.proof is Proof.DATA else DataError
     error = _by_words(text, _DATA_WORDS, fallback)
     return PacingViolation(message, retry_after=PACING_PAUSE_S) if error is PacingViolation else error(message)
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
+
+import structlog
 
 from models.errors import (
     BrokerError,
     CorroError,
+    DataError,
+    DataNotPermitted,
     InstrumentUnknown,
     NoData,
+    NoSuchSymbol,
+    NotConnected,
     PacingViolation,
     QuotaExhausted,
     UnreadableReply,
@@ -24,9 +29,12 @@ from models.errors import (
 from models.reports import AccountReport, Bar, PositionReport, QuoteReport
 from models.timeframes import NEW_YORK, TIMEFRAMES
 from worker.brokers.ibkr_codes import read_error
+from worker.brokers.ibkr_frames import RawBar
 from worker.brokers.ibkr_pacing import HistoryPace
 from worker.brokers.ibkr_session import Session
-from worker.brokers.values import number, positive
+from worker.brokers.values import bar, epoch_s, number, positive
+
+_log = structlog.get_logger()
 
 #: Of accountSummary; AccountType and the like are not needed. TWS allows two summaries at a time.
 _SUMMARY = {
@@ -209,13 +217,14 @@ async def server_time(session: Session) -> datetime:
 
 # -- MARKET DATA ---
 async def quote(session: Session, symbol: str) -> QuoteReport:
-    """Read one snapshot; NaN, 0 and -1 are IB's words for 'none'."""
-    contract = copy.copy(await _contract(session, symbol))  # the SDK keys tickers by the object's id()
-    try:
-        request = lambda: session.ib.reqTickersAsync(contract)  # noqa: E731
-        (ticker,) = await _request(session, f"a quote of {symbol}", request, QUOTE_TIMEOUT_S)
-    finally:
-        _forget(session.ib.wrapper, contract)
+    """Read one snapshot; NaN, 0 and -1 are IB's words for 'none'.
+
+    Raises:
+        DataNotPermitted: also where IB said that part of the data is not subscribed, and no price came after it.
+        NoData: there are no prices.
+    """
+    contract = await _contract(session, symbol)
+    ticker, notice = await _snapshot(session, symbol, contract)
     report = QuoteReport(
         symbol=symbol,
         bid=positive(ticker.bid),
@@ -228,38 +237,78 @@ async def quote(session: Session, symbol: str) -> QuoteReport:
         at=ticker.time.astimezone(UTC) if ticker.time else None,
         delayed=ticker.marketDataType in _DELAYED,
     )
-    if report.bid is report.ask is report.last is None:
+    if not _has_price(ticker):
+        if notice is not None:
+            raise DataNotPermitted(f"{session.options.broker}: {notice}, and no price of {symbol} came")
         raise NoData(f"{session.options.broker}: no prices for {symbol}")
     return report
 
 
-def _forget(wrapper: Any, contract: Any) -> None:
-    ticker = wrapper.tickers.pop(id(contract), None)
-    for request in [n for n, known in wrapper.reqId2Ticker.items() if known is ticker]:
-        del wrapper.reqId2Ticker[request]
+async def _snapshot(session: Session, symbol: str, contract: Any) -> tuple[Any, str | None]:
+    """Return the ticker of one snapshot of its own, and what IB said of the request.
+
+    The SDKs share tickers: one by the contract's address, the other by the contract, so that an old price would stay.
+    """
+    wrapper, client = session.ib.wrapper, session.client
+    ticker, asked = session.sdk.Ticker(contract=contract), 0
+
+    async def request() -> None:
+        nonlocal asked
+        asked = client.getReqId()
+        ended = wrapper.startReq(asked, contract)
+        wrapper.reqId2Ticker[asked] = ticker
+        client.reqMktData(asked, contract, "", True, False, [])
+        await ended
+
+    try:
+        await _request(session, f"a quote of {symbol}", request, QUOTE_TIMEOUT_S)
+    except NotConnected:
+        raise
+    except BrokerError:  # no end in time; what came is a quote all the same
+        if not _has_price(ticker):
+            raise
+    finally:
+        for table in (wrapper.reqId2Ticker, wrapper._futures, wrapper._results, wrapper._reqId2Contract):
+            table.pop(asked, None)
+    return ticker, session.frames.notice(asked)
+
+
+def _has_price(ticker: Any) -> bool:
+    return any(positive(price) for price in (ticker.bid, ticker.ask, ticker.last))
 
 
 async def bars(
     session: Session, pace: HistoryPace, symbol: str, timeframe: str, start: datetime, end: datetime
 ) -> list[Bar]:
-    """Read bars, newest request first, in as many requests as IB's limits need."""
-    size = BAR_SIZES.get(timeframe)
+    """Read bars, newest request first, in as many requests as IB's limits need.
+
+    Raises:
+        NoData: IB said of every part that it has nothing there; any other failure of one part fails them all.
+    """
+    broker, size = session.options.broker, BAR_SIZES.get(timeframe)
     if size is None:
         words = ", ".join(BAR_SIZES)
-        raise Unsupported(f"{session.options.broker} has no {timeframe} bars, only {words}")
+        raise Unsupported(f"{broker} has no {timeframe} bars, only {words}")
     contract = await _contract(session, symbol)
-    found: dict[datetime, Bar] = {}
+    found: dict[datetime, Bar | None] = {}
     # A request that ends within a bar gets a part of that bar: end at midnight, or now.
     upto = min(max(TIMEFRAMES[name].around(end, end)[1] for name in ("1Day", timeframe)), datetime.now(UTC))
     while upto > start:
         days = min(math.ceil((upto - start) / timedelta(days=1)), size.max_days)
         part = await _bars_upto(session, pace, contract, size, upto, days)
-        found |= {bar.start: bar for bar in (_bar(raw, timeframe) for raw in part)}
-        upto = min([upto - timedelta(days=days), *(_start(part[0], timeframe) for _ in part[:1])])
-    wanted = [bar for at, bar in sorted(found.items()) if start <= at < end]
-    if not wanted:
-        raise NoData(f"{session.options.broker}: no {timeframe} bars of {symbol} between {start} and {end}")
-    return wanted
+        read = read_bars(part, timeframe, f"{broker}: {timeframe} bars of {symbol}")
+        found |= read
+        upto = min([upto - timedelta(days=days), *sorted(read)[:1]])
+    wanted = {at: one for at, one in sorted(found.items()) if start <= at < end}
+    good = [one for one in wanted.values() if one is not None]
+    if priceless := [at for at, one in wanted.items() if one is None]:
+        first, count = priceless[0].isoformat(), len(priceless)
+        _log.warning("bars_without_prices", broker=broker, symbol=symbol, timeframe=timeframe, count=count, first=first)
+        if not good:
+            raise DataError(f"{broker}: {count} {timeframe} bars of {symbol} from {first}, none of them with prices")
+    if not good:
+        raise NoData(f"{broker}: no {timeframe} bars of {symbol} between {start} and {end}")
+    return good
 
 
 async def _bars_upto(
@@ -281,17 +330,31 @@ async def _bars_upto(
     return rows
 
 
-def _bar(raw: Any, timeframe: str) -> Bar:
-    numbers = {name: Decimal(str(getattr(raw, name))) for name in ("open", "high", "low", "close")}
-    return Bar(start=_start(raw, timeframe), volume=positive(raw.volume) or Decimal(0), **numbers)
+def read_bars(rows: Sequence[RawBar], timeframe: str, what: str) -> dict[datetime, Bar | None]:
+    """Read the bars of one answer by the beginning of their interval; None for those without prices.
+
+    Raises:
+        DataError: a time or a number is none.
+    """
+    try:
+        dated = [(_start(raw.date, timeframe), raw) for raw in rows]
+        return {at: bar(at, (raw.open, raw.high, raw.low, raw.close), raw.volume) for at, raw in dated}
+    except ValueError as error:
+        raise DataError(f"{what} are unreadable: {error}") from None
 
 
-def _start(raw: Any, timeframe: str) -> datetime:
-    """Return the beginning of a bar's interval; IB dates long bars by a day of theirs, weeks by the last one."""
-    at = raw.date
-    if isinstance(at, datetime):
-        return at.astimezone(UTC)
-    day: date = at
+def _start(text: str, timeframe: str) -> datetime:
+    """Return the beginning of a bar's interval; IB dates long bars by a day of theirs, weeks by the last one.
+
+    Raises:
+        ValueError: it is neither a day nor a number of seconds.
+    """
+    if len(text) != 8:
+        at = epoch_s(text)
+        if at is None:
+            raise ValueError(f"a bar without its time: {text!r}")
+        return at
+    day = datetime.strptime(text, "%Y%m%d").date()  # noqa: DTZ007 - a day
     if timeframe == "1Week":
         day -= timedelta(days=day.weekday())
     elif timeframe == "1Month":
@@ -305,9 +368,9 @@ async def _contract(session: Session, symbol: str) -> Any:
         async with asyncio.timeout(session.options.request_timeout_s):
             return await session.contract(symbol)
     except TimeoutError:
-        raise NoData(f"{session.options.broker}: no answer to details of {symbol}") from None
+        raise DataError(f"{session.options.broker}: no answer to details of {symbol}") from None
     except InstrumentUnknown as error:
-        raise NoData(str(error)) from None
+        raise NoSuchSymbol(str(error)) from None
     except QuotaExhausted as error:
         raise _paced(error) from None
 

@@ -17,6 +17,7 @@ from worker.brokers import values
 from worker.brokers.ibkr_change import Change
 from worker.brokers.ibkr_codes import CODES, Proof
 from worker.brokers.ibkr_flight import CancelWatch, Flight
+from worker.brokers.ibkr_names import Names
 from worker.brokers.ibkr_terms import Execution, OrderLine
 
 #: Codes that explain why an order that was shown ended. 321 is not one: it may answer a cancel.
@@ -59,6 +60,8 @@ class OrderBook:
         self._executions_of: dict[int, list[Execution]] = {}
         self._commissions: dict[str, Decimal] = {}
         self.client_id = -1
+        #: What contracts are called; a conId means the same over all connections.
+        self.names = Names()
         #: The next order id must not be below this, whatever nextValidId says (BROKERS.md 1.7).
         self.id_floor = 1
 

@@ -1,9 +1,10 @@
-"""How often Interactive Brokers may be asked for bars (BROKERS.md 1.10).
+"""How often Interactive Brokers may be asked for bars.
 
-IB allows fewer than six requests for one contract within 2 s, no identical request within 15 s, and 60 requests in 10
-minutes. It counts what a login asks for, so the workers of one TWS count together in Redis; each of them also counts
-for itself, which is what holds while Redis is away. What another program of the same login asks for comes back as a
-PacingViolation.
+IB's documentation ("Pacing Limitations for Small Bars") allows fewer than six requests for one contract within 2 s and
+no identical request within 15 s. Its 60 requests in 10 minutes are for bars of 30 s and less, which corro does not ask
+for: that limit is a setting, for a login under which other programs do. IB counts what a login asks for, so the workers
+of one TWS count together in Redis; each of them also counts for itself, which is what holds while Redis is away. What
+another program of the same login asks for comes back as a PacingViolation.
 """
 
 from __future__ import annotations
@@ -21,9 +22,8 @@ from worker.shared_limits import SharedWindow
 BURST, BURST_S = 5, 2.1
 #: Within these seconds the answer to an identical request is given again.
 SAME_S = 15.5
-#: Requests for any contract, and the seconds they are counted over. IB has lifted this one for bars of a minute and
-#: more ("soft slow"), so it is a setting.
-PER_10_MINUTES, TEN_MINUTES_S = 60, 601.0
+#: Requests for any contract, 0 for no limit, and the seconds they are counted over.
+PER_10_MINUTES, TEN_MINUTES_S = 0, 601.0
 
 
 class HistoryPace:

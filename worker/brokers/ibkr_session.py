@@ -28,6 +28,7 @@ from worker.brokers import ibkr_terms as terms
 from worker.brokers import values
 from worker.brokers.ibkr_codes import CUT_OFF, RESTORED, Proof, code_of, lookup_error
 from worker.brokers.ibkr_evidence import OrderBook
+from worker.brokers.ibkr_frames import Frames
 from worker.brokers.ibkr_terms import Execution, OrderLine
 from worker.brokers.ibkr_wire import DecoderWatch, Listings, Options, Sdk
 from worker.limits import Budget
@@ -61,8 +62,7 @@ class Session:
         self._complaints: list[tuple[int, str]] = []
         self._unreadable = 0
         self._lost = False
-        #: What every contract is called.
-        self.names = names.Names()
+        self.names = book.names
         self._contracts: dict[str, asyncio.Task[Any]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._reads: dict[int, tuple[asyncio.Future[None], list[Execution]]] = {}
@@ -94,6 +94,7 @@ class Session:
         wrapper.commissionReport = self._on_commission
         wrapper.position = self._on_position
         wrapper.positionEnd = self._positions.end
+        self.frames = Frames(self.client, wrapper)
         self.client.decoder.logger = DecoderWatch(self.client.decoder.logger, self._on_unreadable)
         self.client.apiEnd += self._on_lost
 
@@ -272,6 +273,10 @@ class Session:
         try:
             found = await self.ask(f"details of {symbol}", lambda: self.ib.reqContractDetailsAsync(wanted))
         except self.sdk.RequestError as error:
+            if self.frames.broken:  # "no security definition" then says nothing about the security
+                farms = ", ".join(sorted(self.frames.broken))
+                words = f"{error.message}, looking up {symbol} while IB's {farms} is broken; nothing was sent"  # type: ignore[attr-defined]
+                raise NotConnected(f"{self.options.broker}: {words}", broker=self.options.broker) from None
             raise lookup_error(error.code, error.message, self.options.broker, symbol) from None  # type: ignore[attr-defined]
         except QuotaExhausted:
             raise

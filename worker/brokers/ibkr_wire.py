@@ -44,6 +44,7 @@ class Sdk:
     Contract: Any
     Order: Any
     ExecutionFilter: Any
+    Ticker: Any
     RequestError: type[Exception]
 
 
@@ -61,7 +62,7 @@ def load_sdk(wanted: str | None) -> Sdk:
         except ImportError:
             continue
         error = importlib.import_module(f"{name}.wrapper").RequestError
-        return Sdk(name, module.IB, module.Contract, module.Order, module.ExecutionFilter, error)
+        return Sdk(name, module.IB, module.Contract, module.Order, module.ExecutionFilter, module.Ticker, error)
     raise ConfigurationError(f"{wanted or ' or '.join(SDKS)} is not installed: pip install 'corro[ibkr]'")
 
 

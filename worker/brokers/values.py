@@ -12,17 +12,20 @@ returns None; text that is nothing of the kind raises ValueError. No adapter con
 | `fee`      | commissions; rebates are negative               | exactly -1: IB's word for "not computed yet" |
 | `count`    | how many of something                           | less than 0                                  |
 | `identity` | ids that a broker gave                          | 0, -1                                        |
+| `bar`      | a candle                                        | any price missing                            |
 | `moment`, `epoch_ms`, `epoch_s` | times                      | 0, and years before 1971                     |
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
+
+from models.reports import Bar
 
 Raw = Mapping[str, Any]
 
@@ -101,6 +104,21 @@ def needed(raw: Raw, key: str, read: Callable[[Any], Decimal | None] = number) -
     if found is None:
         raise ValueError(f"{key} is missing, was {raw.get(key)!r}")
     return found
+
+
+def bar(start: datetime, prices: Sequence[Any], volume: Any) -> Bar | None:
+    """Return one candle, or None where one of its prices is missing: such a row is none.
+
+    Args:
+        start: the beginning of its interval.
+        prices: open, high, low, close as the broker wrote them.
+        volume: shares; a word for "nothing" is 0, which is what a bar without trades has.
+    """
+    found = [positive(price) for price in prices]
+    open_, high, low, close = found
+    if open_ is None or high is None or low is None or close is None:
+        return None
+    return Bar(start=start, open=open_, high=high, low=low, close=close, volume=size(volume) or Decimal(0))
 
 
 # -- IDS ---

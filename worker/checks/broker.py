@@ -22,7 +22,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from models.errors import CorroError, DataNotPermitted, NoData
+from models.errors import CorroError, DataNotPermitted, NoData, NoSuchSymbol
 from models.messages import plain
 from models.settings import BrokerSettings, Settings
 from worker import brokers
@@ -121,7 +121,7 @@ def explain(error: Exception, subject: Subject) -> Verdict:
     """Turn what a step raised into a verdict with advice."""
     words = str(error) if isinstance(error, CorroError) else f"{type(error).__name__}: {error}"
     advice = advice_for(subject.table.adapter, words, subject.facts, sandbox=subject.settings.is_sandbox)
-    return (warn if isinstance(error, DataNotPermitted | NoData) else fail)(words, advice)
+    return (warn if isinstance(error, DataNotPermitted | NoData | NoSuchSymbol) else fail)(words, advice)
 
 
 def _close(subject: Subject) -> None:

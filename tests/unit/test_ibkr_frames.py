@@ -1,0 +1,117 @@
+"""Frames of TWS that are read before the SDK: bars one by one, and codes after which ticks still come."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from models.errors import DataError
+from worker.brokers.ibkr_data import read_bars
+from worker.brokers.ibkr_frames import Frames, RawBar, raw_bars
+
+SENTINELS = ["", "-1", "0", "NaN", "inf", "1.7976931348623157E308", "2147483647", "9223372036854775807"]
+GOOD = ["1775931120", "10.5", "11", "10", "10.75", "1200", "10.6", "33"]
+
+
+def frame(*rows: list[str]) -> list[str]:
+    return [
+        "17",
+        "5",
+        "20260411 09:30:00",
+        "20260411 16:00:00",
+        str(len(rows)),
+        *(field for row in rows for field in row),
+    ]
+
+
+class Sdk:
+    """As much of an SDK's client and wrapper as stands behind a frame."""
+
+    def __init__(self) -> None:
+        self.heard: list[list[str]] = []
+        self.ended: dict[int, Any] = {}
+        self.rows: list[Any] = []
+        self.client = SimpleNamespace(decoder=SimpleNamespace(handlers={4: self.heard.append, 17: None}))
+        self.wrapper = SimpleNamespace(reqId2Ticker={7: object()}, _results={5: self.rows}, _endReq=self.end)
+        self.frames = Frames(self.client, self.wrapper)
+
+    def end(self, number: int, result: Any = None, success: bool = True) -> None:
+        self.ended[number] = result if not success else "done"
+
+    def take(self, fields: list[str]) -> None:
+        self.client.decoder.handlers[int(fields[0])](fields)
+
+
+# -- BARS ---
+@pytest.mark.parametrize("place", [1, 2, 3, 4], ids=["open", "high", "low", "close"])
+@pytest.mark.parametrize("sentinel", SENTINELS)
+def test_a_bar_without_a_price_is_none_and_the_others_stay(sentinel: str, place: int) -> None:
+    spoiled = ["1775931180", *GOOD[1:]]
+    spoiled[place] = sentinel
+    found = read_bars(list(raw_bars(frame(GOOD, spoiled))), "1Min", "bars")
+    assert found[datetime(2026, 4, 11, 18, 13, tzinfo=UTC)] is None
+    good = next(iter(found.values()))
+    assert good is not None
+    assert (good.open, good.high, good.low, good.close, good.volume) == tuple(map(Decimal, GOOD[1:6]))
+    assert good.start == datetime(2026, 4, 11, 18, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("place", [5, 6, 7], ids=["volume", "wap", "count"])
+@pytest.mark.parametrize("sentinel", [*SENTINELS, "abc"])
+def test_a_bar_with_its_prices_is_kept_whatever_else_is_missing(sentinel: str, place: int) -> None:
+    row = list(GOOD)
+    row[place] = sentinel
+    if (place, sentinel) == (5, "abc"):
+        with pytest.raises(DataError):
+            read_bars(list(raw_bars(frame(row))), "1Min", "bars")
+        return
+    (found,) = read_bars(list(raw_bars(frame(row))), "1Min", "bars").values()
+    assert found is not None
+    assert found.volume == (0 if place == 5 else 1200)
+
+
+@pytest.mark.parametrize("text", [*SENTINELS, "20261341", "tomorrow", "1775931120000000"])
+def test_a_bar_without_its_time_fails_the_answer(text: str) -> None:
+    with pytest.raises(DataError, match="unreadable"):
+        read_bars([RawBar(text, *GOOD[1:6])], "1Day", "bars")
+
+
+@pytest.mark.parametrize("fields", [frame(GOOD)[:-1], [*frame(GOOD), "1"], ["17", "5", "", "", "2", *GOOD]])
+def test_an_answer_of_another_length_fails_at_once(fields: list[str]) -> None:
+    sdk = Sdk()
+    sdk.take(fields)
+    assert isinstance(sdk.ended[5], DataError)
+    assert sdk.rows == []
+
+
+def test_bars_go_to_the_request_that_asked_for_them() -> None:
+    sdk = Sdk()
+    sdk.take(frame(GOOD))
+    assert (sdk.rows, sdk.ended) == ([RawBar(*GOOD[:6])], {5: "done"})
+    sdk.take(["17", "6", "", "", "0"])  # nobody asks any more
+    assert sdk.ended == {5: "done", 6: "done"}
+
+
+# -- CODES ---
+@pytest.mark.parametrize("code", ["10090", "10091", "10167"])
+def test_a_code_after_which_ticks_come_does_not_end_their_request(code: str) -> None:
+    sdk = Sdk()
+    sdk.take(["4", "2", "7", code, "Part of requested market data is not subscribed.", ""])
+    assert sdk.heard == []
+    assert sdk.frames.notice(7) == f"{code} Part of requested market data is not subscribed."
+    assert sdk.frames.notice(7) is None
+    sdk.take(["4", "2", "8", code, "of no ticks", ""])
+    sdk.take(["4", "2", "7", "354", "Requested market data is not subscribed.", ""])
+    assert [fields[3] for fields in sdk.heard] == [code, "354"]
+
+
+def test_farms_for_definitions_are_broken_until_they_are_well() -> None:
+    sdk = Sdk()
+    for code, farm in (("2157", "secdefnj"), ("2157", "secdefeu"), ("2158", "secdefnj"), ("2103", "usfarm")):
+        sdk.take(["4", "2", "-1", code, f"Sec-def data farm connection is broken:{farm}", ""])
+    assert sdk.frames.broken == {"secdefeu"}
+    assert len(sdk.heard) == 4

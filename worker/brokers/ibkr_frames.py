@@ -1,0 +1,100 @@
+"""Messages of TWS that are read before the SDK sees them, because it would lose something or stumble.
+
+| message        | why                                                                                       |
+|----------------|-------------------------------------------------------------------------------------------|
+| historicalData | one bar that is no bar makes the SDK drop all of them, and the request waits for its timeout |
+| execDetails    | a zone that Python does not know is an exception, and some are another one's name            |
+| errMsg         | codes after which ticks still come end the SDK's request                                      |
+
+Both SDKs keep a table of handlers by message id; these stand before them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from models.errors import DataError
+
+Handler = Callable[[list[str]], None]
+
+_ERROR, _HISTORY = 4, 17
+#: Ticks come all the same: part of the data is not subscribed, or delayed data is shown. IB's list of message codes:
+#: "Subscription-independent ticks are still active", "Displaying delayed market data"; 10167 with delayed ticks after
+#: it was recorded live (server 200).
+TICKS_GO_ON = frozenset({10090, 10091, 10167})
+#: Farms by the codes that say they are broken or well again; without the one for definitions of securities, "no
+#: security definition" (200) says nothing about the security.
+_DEFINITIONS_BROKEN, _DEFINITIONS_OK = 2157, 2158
+
+
+@dataclass(frozen=True, slots=True)
+class RawBar:
+    """One bar as it was sent, all of it text."""
+
+    date: str
+    open: str
+    high: str
+    low: str
+    close: str
+    volume: str
+
+
+class Frames:
+    """Reads some messages of one connection before its SDK.
+
+    Attributes:
+        broken: farms for definitions of securities that IB has called broken, by name.
+    """
+
+    def __init__(self, client: Any, wrapper: Any) -> None:
+        self._wrapper = wrapper
+        self._handlers: dict[int, Handler] = client.decoder.handlers
+        self.broken: set[str] = set()
+        self._notices: dict[int, str] = {}
+        self._on_error = self._handlers[_ERROR]
+        self._handlers[_ERROR] = self._error
+        self._handlers[_HISTORY] = self._history
+
+    def notice(self, number: int) -> str | None:
+        """Return, once, what was said of a request for ticks that went on."""
+        return self._notices.pop(number, None)
+
+    # -- MESSAGES ---
+    def _error(self, fields: list[str]) -> None:
+        number, code, text = int(fields[2]), int(fields[3]), fields[4]
+        farm = text.rpartition(":")[2].strip()
+        if code == _DEFINITIONS_BROKEN:
+            self.broken.add(farm)
+        elif code == _DEFINITIONS_OK:
+            self.broken.discard(farm)
+        if code in TICKS_GO_ON and number in self._wrapper.reqId2Ticker:
+            self._notices[number] = f"{code} {text}"
+            return
+        self._on_error(fields)
+
+    def _history(self, fields: list[str]) -> None:
+        number = int(fields[1])
+        found = self._wrapper._results.get(number)
+        try:
+            rows = list(raw_bars(fields))
+        except ValueError as error:
+            self._wrapper._endReq(number, DataError(f"unreadable bars: {error}"), success=False)
+            return
+        if found is not None:
+            found.extend(rows)
+        self._wrapper._endReq(number)
+
+
+def raw_bars(fields: Sequence[str]) -> Iterator[RawBar]:
+    """Read historicalData up to server version 195: id, request, start, end, how many, and eight fields a bar.
+
+    Raises:
+        ValueError: there are fewer or more bars than it says.
+    """
+    count, rest = int(fields[4]), fields[5:]
+    if len(rest) != 8 * count:
+        raise ValueError(f"{count} bars in {len(rest)} fields")
+    for at in range(0, len(rest), 8):
+        yield RawBar(*rest[at : at + 6])
