@@ -50,6 +50,8 @@ class FillReport:
     #: None until the broker tells it; never 0, never an order's limit price.
     price: Decimal | None
     filled_at: datetime
+    #: False where the broker's time could not be read with certainty: `filled_at` is when we first heard of it.
+    timed: bool = True
     #: A correction carries a higher number than what it corrects (IB: the last part of the execId).
     revision: int = 0
     #: The broker has taken this execution back: it counts no more.

@@ -7,7 +7,6 @@ import re
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -352,20 +351,6 @@ def test_a_local_cancel_code_on_a_live_order_is_no_news() -> None:
 
 
 # -- WORDS AND NUMBERS ---
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("20230224  12:04:56", "2023-02-24T12:04:56+00:00"),
-        ("20230306 12:28:30 America/Los_Angeles", "2023-03-06T20:28:30+00:00"),
-        ("20230306-12:28:30", "2023-03-06T12:28:30+00:00"),
-    ],
-)
-def test_times_become_utc(text: str, expected: str) -> None:
-    at = terms.parse_time(text, ZoneInfo("UTC"))
-    assert at is not None
-    assert at.isoformat() == expected
-
-
 @pytest.mark.parametrize(
     ("changes", "fields"),
     [

@@ -12,6 +12,7 @@ import pytest
 from models.errors import DataError
 from worker.brokers.ibkr_data import read_bars
 from worker.brokers.ibkr_frames import Frames, RawBar, raw_bars
+from worker.brokers.ibkr_times import Zones
 
 SENTINELS = ["", "-1", "0", "NaN", "inf", "1.7976931348623157E308", "2147483647", "9223372036854775807"]
 GOOD = ["1775931120", "10.5", "11", "10", "10.75", "1200", "10.6", "33"]
@@ -35,9 +36,11 @@ class Sdk:
         self.heard: list[list[str]] = []
         self.ended: dict[int, Any] = {}
         self.rows: list[Any] = []
-        self.client = SimpleNamespace(decoder=SimpleNamespace(handlers={4: self.heard.append, 17: None}))
+        self.client = SimpleNamespace(
+            decoder=SimpleNamespace(handlers={4: self.heard.append, 11: self.heard.append, 17: None})
+        )
         self.wrapper = SimpleNamespace(reqId2Ticker={7: object()}, _results={5: self.rows}, _endReq=self.end)
-        self.frames = Frames(self.client, self.wrapper)
+        self.frames = Frames(self.client, self.wrapper, Zones(UTC))
 
     def end(self, number: int, result: Any = None, success: bool = True) -> None:
         self.ended[number] = result if not success else "done"
@@ -115,3 +118,35 @@ def test_farms_for_definitions_are_broken_until_they_are_well() -> None:
         sdk.take(["4", "2", "-1", code, f"Sec-def data farm connection is broken:{farm}", ""])
     assert sdk.frames.broken == {"secdefeu"}
     assert len(sdk.heard) == 4
+
+
+# -- EXECUTIONS ---
+def an_execution(time: str, exec_id: str = "0000e0d5.69dd7411.01.01") -> list[str]:
+    return ["11", "-1", *[""] * 12, exec_id, time, "DU1"]
+
+
+def test_the_sdk_is_given_seconds_and_needs_no_zone() -> None:
+    sdk = Sdk()
+    sdk.take(an_execution("20260413 15:27:04 US/Eastern"))
+    (fields,) = sdk.heard
+    assert fields[15] == str(int(datetime(2026, 4, 13, 19, 27, 4, tzinfo=UTC).timestamp()))
+    assert (fields[14], fields[16]) == ("0000e0d5.69dd7411.01.01", "DU1")
+    assert sdk.frames.is_timed("0000e0d5.69dd7411.01.01")
+
+
+def test_an_execution_whose_time_nobody_can_know_has_the_time_it_was_first_heard_of() -> None:
+    sdk = Sdk()
+    before = int(datetime.now(UTC).timestamp())
+    sdk.take(an_execution("20260129 10:18:12 IST"))
+    sdk.frames._heard["0000e0d5.69dd7411.01.01"] = datetime(2026, 1, 29, 12, tzinfo=UTC)
+    sdk.take(an_execution("20260129 10:18:12 IST"))
+    first, again = (int(fields[15]) for fields in sdk.heard)
+    assert before <= first <= datetime.now(UTC).timestamp()
+    assert again == datetime(2026, 1, 29, 12, tzinfo=UTC).timestamp()
+    assert not sdk.frames.is_timed("0000e0d5.69dd7411.01.01")
+
+
+def test_an_execution_that_is_cut_short_is_left_to_the_sdk() -> None:
+    sdk = Sdk()
+    sdk.take(["11", "-1", "7"])
+    assert sdk.heard == [["11", "-1", "7"]]

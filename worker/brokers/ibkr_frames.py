@@ -3,7 +3,7 @@
 | message        | why                                                                                       |
 |----------------|-------------------------------------------------------------------------------------------|
 | historicalData | one bar that is no bar makes the SDK drop all of them, and the request waits for its timeout |
-| execDetails    | a zone that Python does not know is an exception, and some are another one's name            |
+| execDetails    | a zone that Python does not know is an exception, and another one is taken for its namesake |
 | errMsg         | codes after which ticks still come end the SDK's request                                      |
 
 Both SDKs keep a table of handlers by message id; these stand before them.
@@ -13,13 +13,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
+import structlog
+
 from models.errors import DataError
+from worker.brokers.ibkr_times import Zones, parse
+
+_log = structlog.get_logger()
 
 Handler = Callable[[list[str]], None]
 
-_ERROR, _HISTORY = 4, 17
+_ERROR, _EXECUTION, _HISTORY = 4, 11, 17
+#: Where execDetails has its execId and its time.
+_EXEC_ID, _TIME = 14, 15
 #: Ticks come all the same: part of the data is not subscribed, or delayed data is shown. IB's list of message codes:
 #: "Subscription-independent ticks are still active", "Displaying delayed market data"; 10167 with delayed ticks after
 #: it was recorded live (server 200).
@@ -44,16 +52,23 @@ class RawBar:
 class Frames:
     """Reads some messages of one connection before its SDK.
 
+    Args:
+        client, wrapper: of the SDK.
+        zones: of this gateway.
+
     Attributes:
         broken: farms for definitions of securities that IB has called broken, by name.
     """
 
-    def __init__(self, client: Any, wrapper: Any) -> None:
-        self._wrapper = wrapper
+    def __init__(self, client: Any, wrapper: Any, zones: Zones) -> None:
+        self._wrapper, self.zones = wrapper, zones
         self._handlers: dict[int, Handler] = client.decoder.handlers
         self.broken: set[str] = set()
         self._notices: dict[int, str] = {}
-        self._on_error = self._handlers[_ERROR]
+        #: By execId: when an execution was first heard of whose own time cannot be known.
+        self._heard: dict[str, datetime] = {}
+        self._on_error, self._on_execution = self._handlers[_ERROR], self._handlers[_EXECUTION]
+        self._handlers[_EXECUTION] = self._execution
         self._handlers[_ERROR] = self._error
         self._handlers[_HISTORY] = self._history
 
@@ -61,7 +76,23 @@ class Frames:
         """Return, once, what was said of a request for ticks that went on."""
         return self._notices.pop(number, None)
 
+    def is_timed(self, exec_id: str) -> bool:
+        """Tell whether the time of an execution is the broker's."""
+        return exec_id not in self._heard
+
     # -- MESSAGES ---
+    def _execution(self, fields: list[str]) -> None:
+        """Give the SDK the time in seconds since 1970, which it reads without a zone."""
+        if len(fields) > _TIME:
+            exec_id, text = fields[_EXEC_ID], fields[_TIME]
+            at = parse(text, self.zones)
+            if at is None:
+                if exec_id not in self._heard:
+                    _log.warning("ibkr.time_not_known", execution_id=exec_id, time=text)
+                at = self._heard.setdefault(exec_id, datetime.now(UTC))
+            fields = [*fields[:_TIME], str(int(at.timestamp())), *fields[_TIME + 1 :]]
+        self._on_execution(fields)
+
     def _error(self, fields: list[str]) -> None:
         number, code, text = int(fields[2]), int(fields[3]), fields[4]
         farm = text.rpartition(":")[2].strip()

@@ -30,6 +30,7 @@ from worker.brokers.ibkr_codes import CUT_OFF, RESTORED, Proof, code_of, lookup_
 from worker.brokers.ibkr_evidence import OrderBook
 from worker.brokers.ibkr_frames import Frames
 from worker.brokers.ibkr_terms import Execution, OrderLine
+from worker.brokers.ibkr_times import Zones
 from worker.brokers.ibkr_wire import DecoderWatch, Listings, Options, Sdk
 from worker.limits import Budget
 
@@ -94,7 +95,7 @@ class Session:
         wrapper.commissionReport = self._on_commission
         wrapper.position = self._on_position
         wrapper.positionEnd = self._positions.end
-        self.frames = Frames(self.client, wrapper)
+        self.frames = Frames(self.client, wrapper, Zones(self.options.timezone))
         self.client.decoder.logger = DecoderWatch(self.client.decoder.logger, self._on_unreadable)
         self.client.apiEnd += self._on_lost
 
@@ -377,7 +378,7 @@ class Session:
             self._completed.row(line.perm_id or object(), line)
 
     def _on_exec_details(self, number: int, contract: Any, raw: Any) -> None:
-        execution = self._name(terms.execution(contract, raw))
+        execution = self._name(terms.execution(contract, raw, timed=self.frames.is_timed(raw.execId)))
         if execution.client_id == self.options.client_id:
             self._raise_floor(execution.order_id)
         if number in self._reads:

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from models.errors import Unsupported
 from models.messages import OrderRequest, plain
 from models.reports import BrokerStatus, FillReport
 from models.vocabulary import OrderType, Side, TimeInForce
+from worker.brokers.ibkr_times import Zones, parse
 from worker.brokers.values import number, positive, size
 
 #: orderRef: IB documents no limit; longer or odd ones get lost on the way (BROKERS.md 1.7).
@@ -194,18 +194,19 @@ def order_line(contract: Any, order: Any, state: Any, zone: tzinfo) -> OrderLine
         trail_percent=positive(order.trailingPercent) if order.orderType == "TRAIL" else None,
         filled=size(getattr(order, "filledQuantity", None)) if completed else None,
         completed_status=str(state.completedStatus),
-        completed_at=parse_time(state.completedTime, zone) if completed else None,
+        completed_at=parse(state.completedTime, Zones(zone)) if completed else None,
     )
 
 
-def execution(contract: Any, raw: Any) -> Execution:
-    """Read an execDetails; both SDKs have made its time aware through `IB.TimezoneTWS`."""
+def execution(contract: Any, raw: Any, timed: bool = True) -> Execution:
+    """Read an execDetails; its time came to the SDK in seconds since 1970 (`ibkr_frames`), and is aware."""
     perm_id = int(raw.permId)
     fill = FillReport(
         execution_id=str(raw.execId),
         quantity=number(raw.shares) or Decimal(0),
         price=number(raw.price) or Decimal(0),
         filled_at=raw.time.astimezone(UTC),
+        timed=timed,
         side=_SIDES.get(raw.side),
         broker_client_order_id=str(raw.orderRef) or None,
         broker_order_id=str(perm_id) if perm_id else None,
@@ -240,23 +241,3 @@ def completed_status(line: OrderLine) -> BrokerStatus:
     prose = line.completed_status.lower()
     folded = next((status for words, status in _COMPLETED if words in prose), None)
     return folded or _STATUSES.get(line.status, BrokerStatus.UNKNOWN)
-
-
-_TIME = re.compile(r"(\d{8})[ -]+(\d\d:\d\d:\d\d)(?: +(\S+))?")
-
-
-def parse_time(text: Any, zone: tzinfo) -> datetime | None:
-    """Return an IB time as aware UTC: `20230306 12:28:30 America/Los_Angeles`, or naive in the gateway's zone."""
-    match = _TIME.match(str(text))
-    if match is None:
-        return None
-    day, clock, name = match.groups()
-    naive = datetime.strptime(day + clock, "%Y%m%d%H:%M:%S")  # noqa: DTZ007 - the zone follows
-    return naive.replace(tzinfo=_zone(name, zone)).astimezone(UTC)
-
-
-def _zone(name: str | None, default: tzinfo) -> tzinfo:
-    try:
-        return ZoneInfo(name) if name else default
-    except (ZoneInfoNotFoundError, ValueError):
-        return default
