@@ -14,6 +14,7 @@ import re
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
@@ -28,10 +29,13 @@ from pydantic_settings import (
 
 from models.errors import ConfigurationError
 from models.messages import explain
+from models.queue_url import QueueAddress, parse
 from models.timing import TimingSettings as TimingSettings
 
 _SECRET = re.compile(r"key|secret|token|password", re.IGNORECASE)
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+#: Settings whose value may hold a password.
+_URLS = ("database_url", "redis_url")
 #: Order of preference where no route is configured.
 _USUAL_ROUTE = ("ibkr", "alpaca", "tda", "schwab")
 #: Doors of the sandbox when nothing else is known; `corro up` writes the real ones to CORRO_HOME/sandbox.json.
@@ -114,7 +118,7 @@ class Settings(BaseSettings):
 
     #: SQLAlchemy URL; default: SQLite in `home`.
     database_url: str = Field(default="", repr=False)
-    #: redis://, rediss://, sentinel:// or redis+socket://; default: an embedded server in `home`.
+    #: redis://, rediss://, redis+socket://, unix:// or sentinel://; default: an embedded server in `home`.
     redis_url: str = Field(default="", repr=False)
     #: Name of the master behind sentinel:// URLs.
     redis_master: str = "mymaster"
@@ -153,6 +157,19 @@ class Settings(BaseSettings):
     @classmethod
     def _in_capitals(cls, value: Any) -> Any:
         return value.upper() if isinstance(value, str) else value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _queue_can_be_read(cls, value: str) -> str:
+        if value:
+            parse(value)
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _driver_is_ours(cls, value: str) -> str:
+        """Take the names that others give PostgreSQL: the driver that comes with corro is psycopg."""
+        return re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", value)
 
     @model_validator(mode="after")
     def _route_names_brokers(self) -> Self:
@@ -193,7 +210,12 @@ class Settings(BaseSettings):
     @property
     def queue_url(self) -> str:
         """The queue's URL in force."""
-        return self.redis_url or f"redis+socket://{embedded_socket(self.home)}"
+        return self.redis_url or f"redis+socket://{quote(str(embedded_socket(self.home)))}"
+
+    @cached_property
+    def queue_address(self) -> QueueAddress:
+        """The same, read: what every client of the queue is made from."""
+        return parse(self.queue_url)
 
     def broker(self, name: str) -> BrokerSettings:
         """Return one broker's settings.
@@ -237,7 +259,7 @@ def _harmless(field: str, value: Any) -> bool:
     """Tell whether a value may be shown: not a whole table, nor what stands where a secret may stand."""
     path = field.split(".")
     outside = path[0] != "brokers" or len(path) > 2
-    return outside and not isinstance(value, (dict, list)) and not _SECRET.search(field)
+    return outside and not isinstance(value, (dict, list)) and path[-1] not in _URLS and not _SECRET.search(field)
 
 
 def embedded_socket(home: Path) -> Path:

@@ -15,19 +15,18 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import redis
 import structlog
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from redis.sentinel import Sentinel
+from redis.sentinel import Sentinel, SentinelManagedConnection
 
 from models import wire
-from models.errors import ConfigurationError
+from models.queue_url import QueueAddress
 from models.settings import Settings
 
 #: Seconds for one connect and for one answer; together below the second a strategy may be held up.
@@ -101,7 +100,7 @@ class Bell:
         self._silent_until = 0.0
 
     def ring(self, messages: Sequence[tuple[str, str, Mapping[str, Any]]]) -> bool:
-        """Put messages on their queues.
+        """Put messages on their queues; never raises, because what they ring for is committed.
 
         Args:
             messages: (task, queue, kwargs) each.
@@ -113,20 +112,20 @@ class Bell:
             return True
         if time.monotonic() < self._silent_until:
             return False
-        rings: dict[str, list[bytes]] = {}
-        for task, queue, kwargs in messages:
-            rings.setdefault(queue, []).append(envelope(task, queue, kwargs, ring=True))
         with self._lock:
             try:
+                rings: dict[str, list[bytes]] = {}
+                for task, queue, kwargs in messages:
+                    rings.setdefault(queue, []).append(envelope(task, queue, kwargs, ring=True))
                 self._listen()
                 for queue, found in rings.items():
                     self._line.send_command("LPUSH", queue, *found)
                     self._owed.append(time.monotonic())
-            except (redis.RedisError, OSError) as error:
+            except Exception as error:  # a server may answer anything, and redis-py may stumble over it anyhow
                 self._hang_up()
                 self._silent_until = time.monotonic() + SILENCE_S
-                hint = "the sweep will find the orders"
-                log.warning("bell_silent", error=str(error), messages=len(messages), hint=hint)
+                hint = "recorded all the same: the sweep of a worker finds what no message tells"
+                log.warning("bell_silent", error=f"{type(error).__name__}: {error}", messages=len(messages), hint=hint)
                 return False
         return True
 
@@ -146,58 +145,65 @@ class Bell:
             self._line = self._client.connection_pool.get_connection()
 
     def _hang_up(self) -> None:
+        client, self._client, self._line = self._client, None, None
         self._owed.clear()
-        if self._line is not None:
-            self._line.disconnect()
-            self._line = None
+        if client is not None:
+            with suppress(Exception):
+                client.close()  # and with it the line
 
     def close(self) -> None:
         """Wait for the answers under way, and close the connection."""
         with self._lock:
-            with suppress(redis.RedisError, OSError):
+            with suppress(Exception):
                 while self._owed:
                     self._line.read_response()
                     self._owed.popleft()
             self._hang_up()
-            if self._client is not None:
-                self._client.close()
-                self._client = None
 
 
 def connect(settings: Settings, *, connect_s: float, answer_s: float) -> redis.Redis:
-    """Return a client for any URL that the settings may hold; it never repeats a command by itself.
+    """Return a client of the queue; it never repeats a command by itself."""
+    return redis.Redis.from_pool(pool_of(settings.queue_address, settings.redis_master, connect_s, answer_s))
 
-    Raises:
-        ConfigurationError: the URL is of no kind that corro knows.
+
+def pool_of(
+    address: QueueAddress,
+    master: str,
+    connect_s: float,
+    answer_s: float,
+    made_of: Callable[[type], type] = lambda connection: connection,
+    **more: Any,
+) -> redis.ConnectionPool:
+    """Return connections to the queue: one function for strategies and workers, so that none is verified less.
+
+    Args:
+        address: of the queue.
+        master: the name that sentinels know it by.
+        connect_s: seconds for one connect.
+        answer_s: seconds for one answer.
+        made_of: makes the connections' class from the one that fits the address.
+        more: for redis-py's connections, beside these.
     """
-    url = settings.queue_url
     options: dict[str, Any] = {
-        "socket_connect_timeout": connect_s,
+        "db": address.db,
+        "username": address.username,
+        "password": address.password,
         "socket_timeout": answer_s,
         "retry": Retry(NoBackoff(), 0),
         "client_name": f"corro@{socket.gethostname()}",
+        **more,
     }
-    scheme = urlsplit(url).scheme
-    if scheme in ("redis", "rediss"):
-        return redis.Redis.from_url(url, **options)
-    if scheme in ("redis+socket", "unix", "socket"):
-        query = parse_qs(urlsplit(url).query)
-        db = int(query.get("virtual_host", query.get("db", ["0"]))[0])
-        return redis.Redis(unix_socket_path=urlsplit(url).path, db=db, **options)
-    if scheme == "sentinel":
-        return _through_sentinel(url, settings.redis_master, options)
-    raise ConfigurationError(
-        f"redis_url has the unknown scheme {scheme!r}; known are redis, rediss, redis+socket and sentinel"
-    )
-
-
-def _through_sentinel(url: str, master: str, options: dict[str, Any]) -> redis.Redis:
-    """`sentinel://host:port/db;sentinel://host:port`, as Celery writes it."""
-    parts = [urlsplit(part) for part in url.split(";") if part]
-    hosts = [(part.hostname or "127.0.0.1", part.port or 26379) for part in parts]
-    password = next((part.password for part in parts if part.password), None)
-    db = int(parts[0].path.strip("/") or 0)
-    sentinel_options = {key: value for key, value in options.items() if key.startswith("socket")}
-    sentinel: Any = Sentinel(hosts, sentinel_kwargs=sentinel_options)  # type: ignore[no-untyped-call]
-    client: redis.Redis = sentinel.master_for(master, password=password, db=db, **options)
-    return client
+    if address.kind == "socket":  # it connects at once, or not at all
+        options.pop("socket_keepalive", None)
+        kind = made_of(redis.UnixDomainSocketConnection)
+        return redis.ConnectionPool(connection_class=kind, path=address.path, **options)
+    options["socket_connect_timeout"] = connect_s
+    if address.kind == "sentinel":
+        ask = {name: value for name, value in options.items() if name.startswith("socket")}
+        sentinels: Any = Sentinel(address.hosts, sentinel_kwargs=ask)  # type: ignore[no-untyped-call]
+        kind = made_of(SentinelManagedConnection)
+        found: redis.ConnectionPool = sentinels.master_for(master, connection_class=kind, **options).connection_pool
+        return found
+    ((host, port),) = address.hosts
+    kind = made_of(redis.Connection if address.tls is None else redis.SSLConnection)
+    return redis.ConnectionPool(connection_class=kind, host=host, port=port, **(address.tls or {}), **options)

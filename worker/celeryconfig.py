@@ -5,12 +5,14 @@ from __future__ import annotations
 from kombu import Queue
 
 from models.settings import load_settings
-from worker.transport import install
+from worker.transport import SCHEME, install
 
 _settings = load_settings()
 install()
 
-broker_url = _settings.queue_url
+# Where the queue is, kombu does not read: it gets the connections that strategies get, too.
+broker_url = f"{SCHEME}://queue"
+worker_consumer = "worker.consuming:QueueConsumer"
 # The database has the results.
 result_backend = None
 task_ignore_result = True
@@ -48,12 +50,8 @@ broker_transport_options = {
     "visibility_timeout": 60,
     "unacked_restore_interval": 5,
     "unacked_restore_throttle": 1,
-    "socket_timeout": 5,
-    "socket_connect_timeout": 2,
-    "socket_keepalive": True,
     "health_check_interval": 10,
     "queue_order_strategy": "priority",  # cancels before orders before data
-    "master_name": _settings.redis_master,
+    "address": _settings.queue_address,
+    "master": _settings.redis_master,
 }
-if _settings.queue_url.startswith("redis+socket"):
-    broker_transport_options.pop("socket_keepalive")

@@ -43,9 +43,13 @@ def worker(
     settings = load_settings()
     settings.broker(name)
     configure(settings.log_level)
-    from worker.celery import app as celery
+    from celery.bin.celery import celery as command
 
-    celery.start(worker_arguments(name, name, concurrency))
+    from worker.celery import app as celery_app
+
+    command.params[0].default = celery_app  # as Celery.start does, which forgets the exit status
+    status = command.main(args=worker_arguments(name, name, concurrency), standalone_mode=False)
+    raise typer.Exit(int(status or 0))
 
 
 @app.command()

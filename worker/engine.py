@@ -32,6 +32,7 @@ from worker.leader import Leader
 from worker.loops import Loop
 from worker.one_fleet import must_be_one
 from worker.positions import Positions
+from worker.queue_health import health as queue_health
 from worker.reconcile import Reconciler
 from worker.recording import Aftermath
 from worker.replacing import Replacements
@@ -82,7 +83,9 @@ class Engine:
         self.reconciler = Reconciler(settings, self.database, self.broker, self.execution, self.me)
         self.cancels = Cancels(self.database, self.broker, self.reconciler)
         self.replacements = Replacements(self.database, self.broker, self.me.name, self.execution, self.cancels)
-        self.pulse = Pulse(self.database, self.me, timing, remark=self.broker.limits.words)
+        self.pulse = Pulse(
+            self.database, self.me, timing, remark=self.broker.limits.words, trouble=lambda: queue_health.trouble
+        )
         positions = Positions(self.database, self.broker, self.me.name, timing, self.pulse, self.reconciler.read)
         self.updates = Updates(self._apply, self.reconciler.external.note)
         self.supervisor = Supervisor(self.broker, timing, lambda: self.leader.after_connect(), self._tell)

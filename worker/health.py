@@ -78,11 +78,18 @@ class Pulse:
     """Writes this worker's heartbeat and holds, or tries for, its broker's leadership."""
 
     def __init__(
-        self, database: Database, identity: Identity, timing: TimingSettings, remark: Callable[[], str] = str
+        self,
+        database: Database,
+        identity: Identity,
+        timing: TimingSettings,
+        remark: Callable[[], str] = str,
+        trouble: Callable[[], str] = str,
     ) -> None:
         self.database, self.me, self.timing = database, identity, timing
         #: What is told of a worker that has nothing to complain about.
         self.remark = remark
+        #: What is wrong beside the broker; told before everything else.
+        self.trouble = trouble
         self.state, self.detail = "starting", ""
         self.leads = False
         #: Since when this worker has led without a break; None if it does not.
@@ -91,7 +98,7 @@ class Pulse:
 
     def beat(self) -> None:
         """Write the heartbeat and renew the lease, in one transaction."""
-        now, detail = utcnow(), self.detail or self.remark()
+        now, detail = utcnow(), "; ".join(filter(None, (self.trouble(), self.detail or self.remark())))
         with self.database.write() as connection:
             values: dict[str, Any] = {"state": self.state, "detail": detail, "heartbeat_at": now}
             mine = workers.c.worker == self.me.name

@@ -42,7 +42,7 @@ def test_the_mark_stands_in_a_message_as_the_script_looks_for_it() -> None:
 
 
 def test_several_become_one_with_all_their_orders() -> None:
-    made = json.loads(together(foreign("a", ring=True), [foreign("b", ring=True), foreign("c", ring=True)]))
+    made = json.loads(together([foreign(name, ring=True) for name in "abc"]))
     _, kwargs, _ = json.loads(made["body"])
     assert [order["client_order_id"] for order in kwargs["orders"]] == ["a", "b", "c"]
     assert RING in made["headers"]

@@ -18,14 +18,13 @@ from celery import Celery
 from celery.worker.request import Request
 from kombu import Connection
 
-from models.errors import ConfigurationError
 from models.messages import OrderRequest
 from models.settings import Settings, load_settings
 from producers import bell
 from producers.bell import Bell, connect, envelope
 from tests.kit import eventually
 from worker.embedded import EmbeddedQueue
-from worker.transport import fault
+from worker.guard import fault
 
 ORDER = OrderRequest(symbol="AAPL", side="buy", quantity="1.5", tags={"note": "é, \u4e2d, 😀"})
 RING = ("orders.submit", "orders.ibkr", {"orders": [ORDER.to_wire()]})
@@ -308,7 +307,24 @@ def test_every_kind_of_url_leads_to_its_server(bare: Path, url: str, expected: d
     assert found["retry"].get_retries() == 0
 
 
-@pytest.mark.parametrize("url", ["amqp://h", "http://h", "h:6379"])
-def test_an_unknown_scheme_is_named(bare: Path, url: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"redis_url .*redis, rediss"):
-        connect(url_settings(bare, url), connect_s=0.3, answer_s=0.5)
+# -- WHATEVER A SERVER ANSWERS ---
+@pytest.mark.parametrize(
+    "reply",
+    [b"+OK\r\n" * 20, b":1\r\n" * 20, b"*0\r\n" * 20, b"$-1\r\n" * 20, b"%1\r\n+a\r\n+b\r\n", b"*-1\r\n", b"_\r\n" * 9,
+     b"$99999999999999999999\r\n", b"-\r\n", b"-NOAUTH\r\n" * 9, b"*3\r\n:1\r\n", b"+PONG\r\n\x00\xff"],
+)  # fmt: skip
+def test_a_ring_never_raises_whatever_the_server_says(bare: Path, reply: bytes) -> None:
+    """What it rings for is committed: an error here would tell a strategy that nothing happened."""
+    server = Listener(reply)
+    ringer = Bell(url_settings(bare, f"redis://127.0.0.1:{server.port}/0"))
+    for _ in range(3):
+        assert ringer.ring([RING]) in (True, False)
+        ringer._silent_until = 0.0
+    ringer.close()
+    server.close()
+
+
+def test_a_ring_that_cannot_be_written_raises_nothing_either(bare: Path) -> None:
+    ringer = Bell(url_settings(bare, "redis://127.0.0.1:1/0"))
+    assert not ringer.ring([("orders.submit", "orders.ibkr", {"orders": [{"odd": object()}]})])
+    ringer.close()

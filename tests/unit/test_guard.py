@@ -19,7 +19,7 @@ from kombu import Connection, Consumer, Queue
 from kombu.exceptions import DecodeError
 
 from producers.bell import envelope
-from worker.transport import MOST_BYTES, Unreadable, clean, fault
+from worker.guard import MOST_BYTES, Unreadable, clean, fault
 
 Message = dict[str, Any]
 

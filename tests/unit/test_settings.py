@@ -115,7 +115,7 @@ def test_a_secret_from_the_environment_is_never_shown(monkeypatch: pytest.Monkey
 def test_a_password_in_a_url_is_not_shown_by_a_repr(key: str) -> None:
     url = f"postgresql://u:{SECRET}@h/d" if key == "database_url" else f"redis://:{SECRET}@h:6379/0"
     found = load_settings(**{key: url})
-    assert url in (found.database, found.queue_url)
+    assert SECRET in (found.database if key == "database_url" else found.queue_url)
     assert SECRET not in repr(found)
     assert SECRET not in str(found)
 

@@ -151,9 +151,9 @@ def _commit_ms(database: Database) -> float:
 def look_at_queue(system: System) -> Verdict:
     """Ping the queue, and see that it neither drops messages nor has some that no worker could read."""
     system.doing, settings = "queue", system.settings
-    url = _PASSWORD.sub(r"\1:***@", settings.queue_url)
-    where = f"embedded, {url}" if settings.embedded_queue else url
-    if settings.embedded_queue and not Path(settings.queue_url.partition("://")[2]).exists():
+    address = settings.queue_address
+    where = f"embedded, {address.shown}" if settings.embedded_queue else address.shown
+    if settings.embedded_queue and not Path(address.path).exists():
         server_binary()
         return warn(f"{where}: not running", "`corro up` or any worker starts it.")
     patience = min(2.0, system.limit_s / 3)
