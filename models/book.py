@@ -6,28 +6,38 @@ or not at all. A batch of a hundred orders costs the same number of statements a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from weakref import proxy
 
+import structlog
 from sqlalchemy import Connection, select
 
+from models import order_fills
+from models.baselines import Moved, follow
 from models.lifecycle import Event, Fact, State, Step, apply
 from models.reports import FillReport
 from models.statements import Change, Query, among, insert_many, together, update_many
 from models.statements import Row as Row
 from models.tables import attempts, fills, order_events, orders
-from models.vocabulary import LIVE, OPEN, TERMINAL, Outcome, Status
+from models.vocabulary import LIVE, OPEN, TERMINAL, Outcome, Side, Status, signed
+
+log = structlog.get_logger()
 
 #: What a replace changes.
 TERMS = ("quantity", "limit_price", "stop_price", "trail_amount", "trail_percent", "time_in_force")
-#: Executions we had to infer from a broker's totals; the broker's own id replaces this one when it arrives.
-INFERRED = "inferred:"
 #: The broker has it, or had it: whatever was said of an outcome that nobody knew is answered.
 _ANSWERED = LIVE | {Status.FILLED}
+#: Kinds of events that are one line each in the log; what the broker accepted is told with its answer.
+_TOLD = frozenset(
+    {
+        "claimed", "requeued", "moved", "replaced", "replaced_outside", "filled", "completed", "canceled", "rejected",
+        "expired", "denied",
+    }
+)  # fmt: skip
 _MINE = among(orders.c.client_order_id, "ids")
 #: Rows of orders are locked in one order, so that two books never deadlock.
 _ORDERS = Query(select(orders).where(_MINE).order_by(orders.c.client_order_id).with_for_update())
@@ -63,7 +73,9 @@ class Entry:
     #: Numbers of the attempts that have no row yet.
     new_attempts: list[int] = field(default_factory=list)
     new_fills: list[Row] = field(default_factory=list)
-    changed_fills: list[Change] = field(default_factory=list)
+    #: Names of the columns of executions that changed, by broker and execution_id; and what those counted before.
+    changed_fills: dict[tuple[str, str], set[str]] = field(default_factory=dict)
+    counted: dict[tuple[str, str], Decimal] = field(default_factory=dict)
 
     @property
     def now(self) -> datetime:
@@ -192,92 +204,53 @@ class Entry:
             }
         )
 
+    def tell(self) -> None:
+        """Write one log line for each step of the order's way, so that it can be followed by its id."""
+        for event in self.events:
+            if (kind := event["kind"]) in _TOLD:
+                about = {"status": event["to_status"], "broker": self.order["broker"], "detail": event["detail"]}
+                log.info(f"order_{kind}", client_order_id=self.id, **about)
+
     # -- FILLS ---
     def fill(self, attempt_no: int, report: FillReport) -> bool:
-        """Book one execution; returns False if it was known.
+        """Book one execution; returns False if it was known."""
+        return order_fills.fill(self, attempt_no, report)
 
-        An execution is known by its id, or by the stretch of the order that it fills: two feeds of one broker may name
-        the same execution differently, but each share is filled once.
-        """
-        broker = self.attempts[attempt_no]["broker"]
-        known = self.fills_of(attempt_no)
-        theirs = (broker, report.execution_id)
-        same = next((row for row in self.fills if (row["broker"], row["execution_id"]) == theirs), None)
-        if same is None and report.cumulative_quantity is not None:
-            same = _covering(known, report)
-        if same is not None:
-            self._learn(same, report)
-            return False
-        row = {
-            "broker": broker,
-            "execution_id": report.execution_id,
-            "client_order_id": self.id,
-            "attempt_no": attempt_no,
-            "symbol": self.order["symbol"],
-            "strategy": self.order["strategy"],
-            "quantity": report.quantity,
-            "price": report.price,
-            "currency": report.currency,
-            "cumulative_quantity": report.cumulative_quantity,
-            "commission": report.commission,
-            "commission_currency": report.commission_currency,
-            "revision": report.revision,
-            "inferred": report.inferred,
-            "voided_at": None,
-            "filled_at": report.filled_at,
-            "recorded_at": self.now,
-            "late": False,
-        }
+    def add_fill(self, row: Row) -> None:
+        """Add a row of an execution."""
         self.fills.append(row)
         self.new_fills.append(row)
-        price = "an unknown price" if report.price is None else f"{report.price.normalize():f}"
-        detail = f"{report.quantity.normalize():f} @ {price} at {broker}"
-        speaker = self.order["attempt_no"] if self.was_replaced(attempt_no) else attempt_no
-        row["late"] = self.happen(Fact.FILLED, attempt_no=speaker, quantity=report.quantity, detail=detail).late
-        self._average()
-        return True
 
-    def _average(self) -> None:
-        if any(row["price"] is None for row in self.fills):
-            self.set(avg_fill_price=None)  # the mean of a part would be a guess about the whole
-            return
-        total = sum((row["quantity"] for row in self.fills), Decimal(0))
-        worth = sum((row["quantity"] * row["price"] for row in self.fills), Decimal(0))
-        self.set(avg_fill_price=round(worth / total, 8))
+    def change_fill(self, row: Row, **values: Any) -> None:
+        """Change columns of an execution."""
+        news = {name: value for name, value in values.items() if row[name] != value}
+        if news and row not in self.new_fills:
+            key = (row["broker"], row["execution_id"])
+            self.counted.setdefault(key, row["quantity"])
+            self.changed_fills.setdefault(key, set()).update(news)
+        row.update(news)
 
-    def _learn(self, row: Row, report: FillReport) -> None:
-        """Take over what a second report of a known execution adds: its commission, or its real id."""
-        news: Row = {}
-        if report.commission is not None and row["commission"] != report.commission:
-            news["commission"] = report.commission
-        inferred = row["execution_id"].startswith(INFERRED) and not report.execution_id.startswith(INFERRED)
-        if inferred and row["quantity"] == report.quantity:
-            news |= {"execution_id": report.execution_id, "price": report.price, "filled_at": report.filled_at}
-        if news:
-            old = row["execution_id"]
-            row.update(news)
-            self.correct(row, old, news)
-            if "price" in news:
-                self._average()
+    def fill_changes(self) -> list[Change]:
+        """Return what the rows of executions that exist already have to learn."""
+        rows = {(row["broker"], row["execution_id"]): row for row in self.known_fills or ()}
+        return [
+            ({"broker": key[0], "execution_id": key[1]}, {name: rows[key][name] for name in names})
+            for key, names in self.changed_fills.items()
+        ]
 
-    def correct(self, row: Row, execution_id: str, news: Row) -> None:
-        """Note that an execution, known under this id until now, has changed."""
-        if row not in self.new_fills:
-            self.changed_fills.append(({"broker": row["broker"], "execution_id": execution_id}, news))
+    def moves(self) -> list[Moved]:
+        """Return what a position gains by executions that count more or less than they did."""
+        sign, symbol = signed(Side(self.order["side"])), self.order["symbol"]
+        rows = {(row["broker"], row["execution_id"]): row for row in self.known_fills or ()}
+        return [
+            Moved(key[0], rows[key]["id"], symbol, sign * (rows[key]["quantity"] - before))
+            for key, before in self.counted.items()
+            if rows[key]["quantity"] != before
+        ]
 
-    def gaps(self, attempt_no: int, up_to: Decimal) -> list[tuple[Decimal, Decimal]]:
-        """Return the stretches (from, to] below a broker's total that no booked execution covers."""
-        known = sorted(
-            (row["cumulative_quantity"] - row["quantity"], row["cumulative_quantity"])
-            for row in self.fills_of(attempt_no)
-            if row["cumulative_quantity"] is not None
-        )
-        found, at = [], Decimal(0)
-        for low, high in [*known, (up_to, up_to)]:
-            if low > at:
-                found.append((at, min(low, up_to)))
-            at = max(at, high)
-        return [(low, high) for low, high in found if low < high]
+    def speaker(self, attempt_no: int) -> int:
+        """Return the attempt that speaks for a fill of this one: the newest, if that has taken its place."""
+        return int(self.order["attempt_no"]) if self.was_replaced(attempt_no) else attempt_no
 
     def filled_on(self, attempt_no: int) -> Decimal:
         """Return the shares booked on the order that an attempt made at its broker."""
@@ -301,17 +274,6 @@ def _untouched(connection: Connection, ids: Iterable[str], kept: Mapping[str, En
     """Lock the orders of these ids, and return the kept entries that say of them what the database says."""
     entries = ((row, kept.get(row["client_order_id"])) for row in _MARKS.rows(connection, ids=sorted(ids)))
     return [e for row, e in entries if e and e.mark == (row["updated_at"], row["status"], row["outcome"])]
-
-
-def _covering(known: Sequence[Row], report: FillReport) -> Row | None:
-    """Return the fill whose stretch (cumulative - quantity, cumulative] already contains the report's."""
-    assert report.cumulative_quantity is not None
-    low, high = report.cumulative_quantity - report.quantity, report.cumulative_quantity
-    for row in known:
-        end = row["cumulative_quantity"]
-        if end is not None and end - row["quantity"] <= low and high <= end:
-            return row
-    return None
 
 
 _NO_ATTEMPT: Row = dict.fromkeys(column.name for column in attempts.c) | {"checks": 0, "missing": 0}
@@ -386,8 +348,12 @@ class Book:
             insert_many(connection, attempts, [{n: v for n, v in row.items() if v is not None} for row in begun])
             update_many(connection, attempts, [change for e in entries for change in e.attempt_changes()])
             insert_many(connection, fills, [row for e in entries for row in e.new_fills])
-            update_many(connection, fills, [change for e in entries for change in e.changed_fills])
+            update_many(connection, fills, [change for e in entries for change in e.fill_changes()])
             insert_many(connection, order_events, [row for e in entries for row in e.events])
+        for entry in entries:
+            entry.tell()
+        if moved := [move for e in entries for move in e.moves()]:
+            follow(connection, moved, self.now)
 
 
 def cancel(entry: Entry) -> None:

@@ -30,6 +30,13 @@ class Fact(StrEnum):
     REQUEUED = "requeued"
     ACCEPTED = "accepted"
     FILLED = "filled"
+    #: An execution counts more or less than it did: its quantity is the difference.
+    FILL_CORRECTED = "fill_corrected"
+    FILL_BUSTED = "fill_busted"
+    #: Its broker calls it filled, whatever we have counted.
+    COMPLETED = "completed"
+    #: Somebody replaced it at its broker: its rest lives on as an order that is not ours.
+    REPLACED_OUTSIDE = "replaced_outside"
     CANCEL_SENT = "cancel_sent"
     CANCEL_REFUSED = "cancel_refused"
     CANCELED = "canceled"
@@ -50,6 +57,8 @@ TRANSITIONS: dict[Fact, dict[Status, Status]] = {
     Fact.CANCEL_SENT: dict.fromkeys((_S.ACCEPTED, _S.PARTIALLY_FILLED), _S.PENDING_CANCEL),
     Fact.CANCEL_REFUSED: {_S.PENDING_CANCEL: _S.ACCEPTED},
     Fact.CANCELED: dict.fromkeys((_S.QUEUED, *_AT_BROKER), _S.CANCELED),
+    Fact.REPLACED_OUTSIDE: dict.fromkeys(_AT_BROKER, _S.CANCELED),
+    Fact.COMPLETED: dict.fromkeys(_AT_BROKER, _S.FILLED),
     Fact.REJECTED: {
         **dict.fromkeys((_S.QUEUED, *_AT_BROKER), _S.REJECTED),
         _S.PARTIALLY_FILLED: _S.CANCELED,  # part of it traded: the rest was ended by the broker
@@ -76,7 +85,7 @@ class Event:
 
     fact: Fact
     attempt_no: int = 0
-    #: Shares of a fill, greater than zero.
+    #: Shares of a fill, greater than zero; of a correction, what it adds or takes away.
     quantity: Decimal = _ZERO
 
 
@@ -105,6 +114,8 @@ def apply(state: State, event: Event) -> Step:
     """
     if event.fact is Fact.FILLED:
         return _fill(state, event)
+    if event.fact in (Fact.FILL_CORRECTED, Fact.FILL_BUSTED):
+        return _correct(state, event)
     if event.fact is Fact.CLAIMED:
         if state.status is not Status.QUEUED or event.attempt_no <= state.attempt_no:
             return Step(state, changed=False)
@@ -142,3 +153,15 @@ def _fill(state: State, event: Event) -> Step:
         late=late,
         overfilled=filled > state.quantity,
     )
+
+
+def _correct(state: State, event: Event) -> Step:
+    """Count an execution anew. An end stays an end: what was filled is told by the quantity, and by the event."""
+    filled = state.filled_quantity + event.quantity
+    after = state.status
+    if filled >= state.quantity:
+        after = Status.FILLED
+    elif after in (Status.ACCEPTED, Status.PARTIALLY_FILLED):
+        after = Status.PARTIALLY_FILLED if filled else Status.ACCEPTED
+    overfilled = filled > state.quantity and event.quantity > 0
+    return Step(replace(state, status=after, filled_quantity=filled), changed=True, overfilled=overfilled)

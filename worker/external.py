@@ -26,13 +26,14 @@ from typing import Any, Literal
 import structlog
 from sqlalchemy import ColumnElement, Connection, Table, delete, exists, func, or_, select, update
 
+from models.baselines import Moved, follow
 from models.book import Row
 from models.database import Database
 from models.reports import DONE, BrokerStatus, CommissionReport, FillReport, OrderReport, Report
 from models.statements import upsert
 from models.tables import attempts, external_fills, external_orders, orders, position_ledgers
 from models.terms import is_another
-from models.vocabulary import Outcome
+from models.vocabulary import Outcome, Side, signed
 from worker.clock import elapsed, utcnow
 
 log = structlog.get_logger()
@@ -44,6 +45,11 @@ _MARK_EVERY_S = 60.0
 #: `last_seen_at` of an order that has not changed is written this often.
 _SEEN_EVERY = timedelta(seconds=60)
 _DONE = [str(status) for status in DONE]
+#: What a correction changes of an execution.
+_CORRECTED = (
+    "quantity", "price", "currency", "cumulative_quantity", "commission", "commission_currency", "revision",
+    "voided_at", "filled_at",
+)  # fmt: skip
 _SHOWN = (
     "broker_client_order_id", "symbol", "quantity", "limit_price", "stop_price", "filled_quantity", "avg_fill_price",
     "raw_status", "submitted_at",
@@ -84,7 +90,7 @@ class External:
         """Record what is not ours among these; returns False if something had to be left open."""
         given = list(reports)
         about = [r for r in given if not isinstance(r, CommissionReport)]
-        commissions = {r.execution_id: r.commission for r in given if isinstance(r, CommissionReport)}
+        commissions = [r for r in given if isinstance(r, CommissionReport)]
         # Most readings hold nothing that is not ours: those take no write lock.
         with self.database.read() as connection:
             chunks = (about[at : at + _AT_ONCE] for at in range(0, len(about), _AT_ONCE))
@@ -167,50 +173,59 @@ class External:
             )
             connection.execute(update(external_orders).where(key).values(**news, last_seen_at=now))
 
-    def _fills(self, connection: Connection, fills: Sequence[FillReport]) -> None:
-        if not fills:
+    def _fills(self, connection: Connection, told: Sequence[FillReport]) -> None:
+        """Book executions: each once, as its broker told it last."""
+        if not told:
             return
-        now = utcnow()
-        rows = {
-            fill.execution_id: {
-                "broker": self.broker,
-                "execution_id": fill.execution_id,
-                "broker_order_id": fill.broker_order_id,
-                "symbol": fill.symbol,
-                "side": fill.side and str(fill.side),
-                "quantity": fill.quantity,
-                "price": fill.price,
-                "cumulative_quantity": fill.cumulative_quantity,
-                "commission": fill.commission,
-                "filled_at": fill.filled_at,
-                "recorded_at": now,
-            }
-            for fill in fills
-        }
-        e = external_fills.c
-        known = connection.execute(
-            select(e.execution_id, e.broker_order_id, e.cumulative_quantity).where(
-                e.broker == self.broker,
-                or_(
-                    e.execution_id.in_(list(rows)),
-                    e.broker_order_id.in_([row["broker_order_id"] for row in rows.values()]),
-                ),
-            )
-        ).all()
-        ids = {row.execution_id for row in known}
+        now, e = utcnow(), external_fills.c
+        orders_ = {fill.broker_order_id for fill in told}
+        query = select(external_fills).where(
+            e.broker == self.broker,
+            or_(e.execution_id.in_({fill.execution_id for fill in told}), e.broker_order_id.in_(orders_)),
+        )
+        known: dict[str, Row] = {row["execution_id"]: dict(row) for row in connection.execute(query).mappings()}
         # Two feeds may name one execution differently; the stretch of its order that it fills is the same.
-        ends = {(row.broker_order_id, row.cumulative_quantity) for row in known if row.cumulative_quantity is not None}
-        new: list[Row] = []
-        for row in rows.values():
-            end = (row["broker_order_id"], row["cumulative_quantity"])
-            if row["execution_id"] not in ids and end not in ends:
-                new.append(row)
-                ends |= {end} if end[1] is not None else set()
+        ends = {_end(row) for row in known.values()}
+        new: dict[str, Row] = {}
+        changed: dict[str, Decimal] = {}
+        for row in (_fill_row(self.broker, fill, now) for fill in told):
+            id_ = row["execution_id"]
+            if (same := new.get(id_) or known.get(id_)) is not None:
+                if row["revision"] > same["revision"] or (row["voided_at"] and same["quantity"]):
+                    if id_ in known:
+                        changed.setdefault(id_, same["quantity"])
+                    same.update({name: value for name, value in row.items() if value is not None})
+                    same["voided_at"] = row["voided_at"]
+            elif _end(row) is None or _end(row) not in ends:
+                new[id_] = row
+                ends.add(_end(row))
         if new:
-            connection.execute(upsert(connection, external_fills).on_conflict_do_nothing(), new)
-            self._add_up(connection, {row["broker_order_id"] for row in new})
+            connection.execute(upsert(connection, external_fills).on_conflict_do_nothing(), list(new.values()))
+        for id_ in changed:
+            news = {name: known[id_][name] for name in _CORRECTED}
+            connection.execute(update(external_fills).where(e.id == known[id_]["id"]).values(**news))
+        self._follow(connection, [known[id_] for id_ in changed], changed, now)
+        if new or changed:
+            self._add_up(connection, orders_)
 
-    def _add_up(self, connection: Connection, ids: Collection[str]) -> None:
+    def _follow(self, connection: Connection, rows: Sequence[Row], before: dict[str, Decimal], now: datetime) -> None:
+        """Let the baselines know what counts more or less than it did."""
+        told = [row for row in rows if row["symbol"] is not None and row["side"] is not None]
+        for row in rows:
+            about = {name: str(row[name]) for name in ("execution_id", "symbol", "quantity", "price")}
+            log.warning("external_fill_corrected", broker=self.broker, was=str(before[row["execution_id"]]), **about)
+        moved = [
+            Moved(
+                self.broker,
+                row["id"],
+                row["symbol"],
+                signed(Side(row["side"])) * (row["quantity"] - before[row["execution_id"]]),
+            )
+            for row in told
+        ]
+        follow(connection, moved, now, external=True)
+
+    def _add_up(self, connection: Connection, ids: Collection[str | None]) -> None:
         """An order of which only executions were seen shows at least what they add up to."""
         f, o = external_fills.c, external_orders.c
         query = (
@@ -223,11 +238,12 @@ class External:
             key = (o.broker == self.broker) & (o.broker_order_id == id_)
             connection.execute(update(external_orders).where(key & less).values(filled_quantity=round(total, 9)))
 
-    def _commissions(self, commissions: dict[str, Decimal]) -> None:
+    def _commissions(self, reports: Iterable[CommissionReport]) -> None:
         with self.database.write() as connection:
-            for execution_id, commission in commissions.items():
-                key = (external_fills.c.broker == self.broker) & (external_fills.c.execution_id == execution_id)
-                connection.execute(update(external_fills).where(key).values(commission=commission))
+            for report in reports:
+                key = (external_fills.c.broker == self.broker) & (external_fills.c.execution_id == report.execution_id)
+                values = {"commission": report.commission, "commission_currency": report.currency}
+                connection.execute(update(external_fills).where(key).values(**values))
 
     # -- READ ---
     def read_until(self, at: datetime) -> None:
@@ -281,6 +297,32 @@ def disown(connection: Connection, broker: str) -> None:
 
 def _fills_in(report: OrderReport | FillReport) -> Sequence[FillReport]:
     return [report] if isinstance(report, FillReport) else report.fills
+
+
+def _fill_row(broker: str, fill: FillReport, now: datetime) -> Row:
+    return {
+        "broker": broker,
+        "execution_id": fill.execution_id,
+        "broker_order_id": fill.broker_order_id,
+        "symbol": fill.symbol,
+        "side": fill.side and str(fill.side),
+        "quantity": Decimal(0) if fill.busted else fill.quantity,
+        "price": fill.price,
+        "currency": fill.currency,
+        "cumulative_quantity": fill.cumulative_quantity,
+        "commission": fill.commission,
+        "commission_currency": fill.commission_currency,
+        "revision": fill.revision,
+        "voided_at": now if fill.busted else None,
+        "filled_at": fill.filled_at,
+        "recorded_at": now,
+    }
+
+
+def _end(row: Row) -> tuple[Any, Decimal] | None:
+    """Return the end of the stretch of its order that an execution fills; None where the broker does not say."""
+    end = row["cumulative_quantity"]
+    return None if end is None else (row["broker_order_id"], end)
 
 
 def _shown(report: OrderReport) -> Row:

@@ -17,6 +17,7 @@ from typing import Any
 import structlog
 from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, select, update
 
+from models.baselines import shift_baseline
 from models.database import Database
 from models.errors import NotFound
 from models.statements import unindexed, upsert
@@ -253,19 +254,6 @@ def journal(
     """Append to the journal of positions."""
     row = {"broker": broker, "symbol": symbol, "kind": kind, "expected": expected, "found": found, "at": at}
     connection.execute(insert(position_events).values(**row, by=by, reason=reason))
-
-
-def shift_baseline(connection: Connection, broker: str, symbol: str, shares: Decimal, now: datetime) -> None:
-    """Add shares to a baseline."""
-    b = position_baselines.c
-    key = (b.broker == broker) & (b.symbol == symbol)
-    before = connection.execute(select(b.quantity).where(key)).scalar()
-    if before is None:
-        row = {"broker": broker, "symbol": symbol, "quantity": shares, "updated_at": now}
-        connection.execute(insert(position_baselines).values(**row))
-    else:
-        values = {"quantity": before + shares, "updated_at": now}
-        connection.execute(update(position_baselines).where(key).values(**values))
 
 
 def _lock(broker: str, symbol: str) -> Any:

@@ -14,14 +14,16 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
-from models.book import INFERRED, Book, Entry, Row, is_changing
+from models import order_fills
+from models.book import Book, Entry, Row, is_changing
 from models.errors import BrokerError, NotSent, OrderRejected, OutcomeUnknown, Refused, UnreadableReply
 from models.lifecycle import Fact
+from models.messages import plain
 from models.replacing import terms_of, words
-from models.reports import DONE, BrokerStatus, CommissionReport, FillReport, OrderReport, Report
+from models.reports import DONE, BrokerStatus, FillReport, OrderReport, Report
 from models.settings import Settings
 from models.terms import Rewrites, is_another
-from models.vocabulary import CLOSING, TERMINAL, Denial, Outcome, Side, Status
+from models.vocabulary import CLOSING, OPEN, TERMINAL, Denial, Outcome, Side, Status
 from worker.locks import locked_at
 from worker.matching import index_of, objections, place_of
 from worker.routing import ROUND_S, Absent, Case, Decision, Go, Hold, Stop, code_of, decide, may_be_asked_again
@@ -96,7 +98,7 @@ class Recorder:
             words = f"{self.broker} answered with order {answer.broker_order_id}: {answer.side} {answer.symbol}"
             answer = UnreadableReply(words, broker=self.broker)
         if isinstance(answer, OrderReport):
-            self.report(book, entry, attempt_no, answer, after, infer=answer.status in DONE)
+            self.report(book, entry, attempt_no, answer, after)
             return
         attempt = entry.attempts[attempt_no]
         if attempt["outcome"] not in (Outcome.SENDING, Outcome.UNKNOWN):
@@ -202,14 +204,15 @@ class Recorder:
     ) -> None:
         """Apply what the broker shows of an order.
 
-        `infer` books the difference as an inferred fill where the broker counts more than its executions told us.
+        `infer`: the executions were read before this, so what the broker counts beyond them is booked as inferred; of
+        an order that has ended, always.
         """
         attempt = entry.attempts[attempt_no]
         for fill in report.fills:
             entry.fill(attempt_no, fill)
         filled = report.filled_quantity or _ZERO
-        if infer and filled:
-            self._infer(entry, attempt_no, report)
+        if infer or report.status in DONE:
+            order_fills.infer(entry, attempt_no, report, complete=infer)
         dead = report.status is BrokerStatus.REJECTED and not filled and not report.fills
         if dead and not entry.filled_on(attempt_no):
             self._refused(book, entry, attempt_no, report, after)
@@ -229,10 +232,15 @@ class Recorder:
         ):
             self._stray(entry, attempt_no, report, after)
         self._move(entry, attempt_no, report)
+        if infer and report.status is BrokerStatus.FILLED and entry.status in OPEN:
+            counts = f"{plain(entry.order['filled_quantity'])} of {plain(entry.order['quantity'])}"
+            entry.happen(Fact.COMPLETED, attempt_no=attempt_no, detail=f"its broker calls it filled with {counts}")
 
     def _move(self, entry: Entry, attempt_no: int, report: OrderReport) -> None:
         if report.status is BrokerStatus.CANCELED and is_changing(entry):
             return  # some brokers call a replaced order canceled: wait for what becomes of the replace
+        if report.status is BrokerStatus.REPLACED:
+            _replaced(entry, attempt_no, report)
         for fact in _REPORTED[report.status]:
             entry.happen(fact, attempt_no=attempt_no, detail=_words(report))
 
@@ -257,31 +265,6 @@ class Recorder:
         entry.note("stray", f"attempt {attempt_no} at {self.broker} is {report.status}, order {report.broker_order_id}")
         if report.status not in DONE:
             after.strays.append((entry.id, attempt_no))
-
-    def _infer(self, entry: Entry, attempt_no: int, report: OrderReport) -> None:
-        assert report.filled_quantity is not None
-        booked = entry.filled_on(attempt_no)
-        missing = report.filled_quantity - booked
-        if missing <= 0:
-            return
-        worth = sum((f["quantity"] * f["price"] for f in entry.fills_of(attempt_no)), _ZERO)
-        total = (report.avg_fill_price or _ZERO) * report.filled_quantity
-        price = (total - worth) / missing if report.avg_fill_price else entry.order["limit_price"] or _ZERO
-        ours = entry.attempts[attempt_no]["broker_client_order_id"]  # a broker may begin its own numbers anew
-        gaps = entry.gaps(attempt_no, report.filled_quantity)
-        if sum(high - low for low, high in gaps) != missing:  # executions without cumulative counts: the end is as good
-            gaps = [(booked, report.filled_quantity)]
-        for low, high in gaps:
-            entry.fill(
-                attempt_no,
-                FillReport(
-                    execution_id=f"{INFERRED}{ours}:{high.normalize():f}",
-                    quantity=high - low,
-                    price=round(price, 6),
-                    filled_at=report.updated_at or entry.now,
-                    cumulative_quantity=high,
-                ),
-            )
 
     # -- UPDATES ---
     def updates(
@@ -316,11 +299,11 @@ class Recorder:
 
     def _update(self, book: Book, entry: Entry, attempt_no: int, report: Report, after: Aftermath, infer: bool) -> None:
         if isinstance(report, OrderReport):
-            self.report(book, entry, attempt_no, report, after, infer=infer or report.status in DONE)
+            self.report(book, entry, attempt_no, report, after, infer=infer)
         elif isinstance(report, FillReport):
             self._fill(entry, attempt_no, report, after)
         else:
-            _commission(entry, report)
+            order_fills.commission(entry, report)
 
     def _fill(self, entry: Entry, attempt_no: int, report: FillReport, after: Aftermath) -> None:
         """An execution proves the order: the attempt is accepted whatever we believed."""
@@ -352,11 +335,15 @@ def _accept(entry: Entry, attempt_no: int) -> None:
     entry.set_attempt(attempt_no, outcome=str(Outcome.ACCEPTED), ended_at=ended, next_check_at=None, message=None)
 
 
-def _commission(entry: Entry, report: CommissionReport) -> None:
-    for row in entry.fills:
-        if row["execution_id"] == report.execution_id and row["commission"] != report.commission:
-            row["commission"] = report.commission
-            entry.correct(row, row["execution_id"], {"commission": report.commission})
+def _replaced(entry: Entry, attempt_no: int, report: OrderReport) -> None:
+    """Somebody has replaced the order in the broker's own tools: what is left of it lives on as their order."""
+    ours = {row["broker_order_id"] for row in entry.attempts.values()} - {None}
+    if is_changing(entry) or report.replaced_by in ours:
+        return  # a replace of ours: what becomes of it says the rest
+    heir = f"order {report.replaced_by}" if report.replaced_by else "an order that the broker does not name"
+    broker = entry.attempts[attempt_no]["broker"]
+    detail = f"replaced at {broker} by {heir}, which is not ours: it is external"
+    entry.happen(Fact.REPLACED_OUTSIDE, attempt_no=attempt_no, detail=detail)
 
 
 def _words(report: OrderReport) -> str | None:

@@ -132,6 +132,7 @@ def upgrade() -> None:
     for table, columns in _new().items():
         for column in columns:
             op.add_column(table, column)
+    op.execute("UPDATE fills SET inferred = true WHERE execution_id LIKE 'inferred:%'")
     _price_may_be_unknown(True)
     with op.batch_alter_table("position_snapshots", schema=None) as batch_op:
         batch_op.alter_column("symbol", existing_type=sa.String(length=32), type_=sa.String(length=64))

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from models.book import INFERRED
 from models.database import Database, upgrade
 from models.errors import OrderRejected
 from models.intake import Intake
 from models.messages import OrderRequest
+from models.order_fills import INFERRED
 from models.reports import BrokerStatus, FillReport, OrderReport
 from models.settings import BrokerSettings, Settings
 from models.tables import attempts, fills, orders
@@ -101,7 +101,7 @@ def test_order_numbers_that_begin_anew_are_no_conflict(desk: Desk) -> None:
     """Where only a total tells of the fill, it is named by our id of the order, which is never used again."""
     desk.execution.record((c, filled(c, "7")) for c in desk.claimed)
     assert desk.outcomes() == [("filled", "accepted")] * 3
-    assert desk.executions() == sorted(f"{INFERRED}{i}:5" for i in desk.ids)
+    assert desk.executions() == sorted(f"{INFERRED}{i}" for i in desk.ids)
 
 
 @pytest.mark.parametrize("words", ["no\0money", "no \ud800 money", "n" * 5000])

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select
 
-from models.book import INFERRED, Book, Entry, cancel, is_changing
+from models.book import Book, Entry, cancel, is_changing
 from models.database import Database
 from models.lifecycle import Fact
 from models.messages import utcnow
@@ -130,81 +130,10 @@ def test_two_brokers_may_name_their_executions_alike(database: Database, put: Pu
     assert order(database)["filled_quantity"] == 9
 
 
-# -- WHAT HAD TO BE INFERRED ---
-def test_the_real_execution_replaces_the_inferred_one(database: Database, put: Put) -> None:
-    put()
-    fill(database, execution(f"{INFERRED}7:10", "10", "100", up_to="10"))
-    assert fill(database, execution("real", "10", "101", up_to="10", commission="1.5")) == [False]
-    (row,) = booked(database)
-    assert (row["execution_id"], row["price"], row["commission"]) == ("real", 101, D("1.5"))
-    assert order(database)["filled_quantity"] == 10
-
-
-def test_the_average_price_follows_the_real_execution(database: Database, put: Put) -> None:
-    put()
-    fill(database, execution(f"{INFERRED}7:10", "10", "100", up_to="10"))
-    fill(database, execution("real", "10", "101", up_to="10"))
-    assert order(database)["avg_fill_price"] == 101
-
-
-def test_a_replaced_execution_is_known_by_its_real_id_afterwards(database: Database, put: Put) -> None:
-    put()
-    fill(database, execution(f"{INFERRED}7:10", "10", up_to="10"), execution("real", "10", up_to="10"))
-    assert fill(database, execution("real", "10")) == [False]
-    assert [row["execution_id"] for row in booked(database)] == ["real"]
-
-
-def test_several_real_executions_under_one_inferred_are_not_added_to_it(database: Database, put: Put) -> None:
-    put()
-    fill(database, execution(f"{INFERRED}7:10", "10", up_to="10"))
-    assert fill(database, execution("a", "4", up_to="4"), execution("b", "6", up_to="10")) == [False, False]
-    assert order(database)["filled_quantity"] == 10
-
-
 def shown(database: Database, settings: Settings, *reports: Any) -> Aftermath:
     """What the updates thread does with reports of ibkr."""
     with database.write() as connection:
         return Recorder(settings, "ibkr", dedupes=False).updates(connection, reports, utcnow())
-
-
-def finished(filled: str, status: BrokerStatus = BrokerStatus.FILLED, price: str = "100") -> OrderReport:
-    return OrderReport(
-        broker_order_id="7", status=status, broker_client_order_id="o-1", filled_quantity=D(filled),
-        avg_fill_price=D(price),
-    )  # fmt: skip
-
-
-def test_what_the_broker_counts_beyond_the_known_executions_is_inferred(
-    database: Database, settings: Settings, put: Put
-) -> None:
-    put()
-    shown(database, settings, execution("a", "4", "100", up_to="4"), finished("10", price="103"))
-    assert order(database)["status"] == Status.FILLED
-    assert [(row["quantity"], row["price"]) for row in booked(database)] == [(4, 100), (6, 105)]
-    assert order(database)["avg_fill_price"] == 103
-    shown(database, settings, execution("b", "6", "105", up_to="10"), finished("10", price="103"))
-    assert [row["execution_id"] for row in booked(database)] == ["a", "b"]
-
-
-@pytest.mark.parametrize("end", [BrokerStatus.FILLED, BrokerStatus.CANCELED])
-def test_a_hole_before_a_known_execution_is_filled_once(
-    database: Database, settings: Settings, put: Put, end: BrokerStatus
-) -> None:
-    """The first push was lost, the second came: the total tells of the hole, and the late execution fits into it."""
-    put()
-    total = "10" if end is BrokerStatus.FILLED else "9"
-    shown(database, settings, execution("second", str(int(total) - 4), up_to=total), finished(total, end))
-    assert order(database)["filled_quantity"] == D(total)
-    shown(database, settings, execution("first", "4", up_to="4"))
-    assert order(database)["filled_quantity"] == D(total)
-    assert "overfilled" not in kinds(database)
-
-
-def test_a_total_that_is_behind_infers_nothing(database: Database, settings: Settings, put: Put) -> None:
-    put()
-    shown(database, settings, execution("a", "4", up_to="4"), finished("2", BrokerStatus.CANCELED))
-    assert order(database)["filled_quantity"] == 4
-    assert order(database)["status"] == Status.CANCELED
 
 
 # -- REPLACED ---

@@ -53,12 +53,22 @@ MOVES = {
     (S.PENDING_CANCEL, F.CANCELED): S.CANCELED,
     (S.PENDING_CANCEL, F.REJECTED): S.REJECTED,
     (S.PENDING_CANCEL, F.EXPIRED): S.EXPIRED,
+    (S.SUBMITTED, F.COMPLETED): S.FILLED,
+    (S.SUBMITTED, F.REPLACED_OUTSIDE): S.CANCELED,
+    (S.ACCEPTED, F.COMPLETED): S.FILLED,
+    (S.ACCEPTED, F.REPLACED_OUTSIDE): S.CANCELED,
+    (S.PENDING_CANCEL, F.COMPLETED): S.FILLED,
+    (S.PENDING_CANCEL, F.REPLACED_OUTSIDE): S.CANCELED,
 }
+#: What an execution moves is told by quantities, not by the table.
+COUNTED = (F.FILL_CORRECTED, F.FILL_BUSTED)
 
 
-@pytest.mark.parametrize(("status", "fact"), [(s, f) for s in S if s not in (S.PARTIALLY_FILLED, S.FILLED) for f in F])
+@pytest.mark.parametrize(
+    ("status", "fact"), [(s, f) for s in S if s not in (S.PARTIALLY_FILLED, S.FILLED) for f in F if f not in COUNTED]
+)
 def test_only_the_listed_facts_move_an_unfilled_order(status: Status, fact: Fact) -> None:
-    if fact in (F.FILLED, F.CLAIMED):
+    if fact in (F.FILLED, F.CLAIMED, *COUNTED):
         return
     step = apply(state(status), Event(fact, 1))
     assert step.state == state(MOVES.get((status, fact), status))
@@ -72,16 +82,20 @@ PARTLY = {
     (S.PARTIALLY_FILLED, F.CANCELED): S.CANCELED,
     (S.PARTIALLY_FILLED, F.REJECTED): S.CANCELED,
     (S.PARTIALLY_FILLED, F.EXPIRED): S.EXPIRED,
+    (S.PARTIALLY_FILLED, F.COMPLETED): S.FILLED,
+    (S.PARTIALLY_FILLED, F.REPLACED_OUTSIDE): S.CANCELED,
     (S.PENDING_CANCEL, F.CANCEL_REFUSED): S.PARTIALLY_FILLED,
     (S.PENDING_CANCEL, F.CANCELED): S.CANCELED,
     (S.PENDING_CANCEL, F.REJECTED): S.CANCELED,
     (S.PENDING_CANCEL, F.EXPIRED): S.EXPIRED,
+    (S.PENDING_CANCEL, F.COMPLETED): S.FILLED,
+    (S.PENDING_CANCEL, F.REPLACED_OUTSIDE): S.CANCELED,
 }
 
 
 @pytest.mark.parametrize(("status", "fact"), [(s, f) for s in (S.PARTIALLY_FILLED, S.PENDING_CANCEL) for f in F])
 def test_only_the_listed_facts_move_a_partly_filled_order(status: Status, fact: Fact) -> None:
-    if fact in (F.FILLED, F.CLAIMED):
+    if fact in (F.FILLED, F.CLAIMED, *COUNTED):
         return
     step = apply(state(status, 4), Event(fact, 1))
     assert step.state == state(PARTLY.get((status, fact), status), 4)
@@ -168,7 +182,7 @@ def test_an_order_with_a_fill_is_never_requeued(status: Status) -> None:
 
 
 # -- ATTEMPTS ---
-@pytest.mark.parametrize("fact", [f for f in F if f not in (F.FILLED, F.CLAIMED)])
+@pytest.mark.parametrize("fact", [f for f in F if f not in (F.FILLED, F.CLAIMED, *COUNTED)])
 @pytest.mark.parametrize("status", sorted(OPEN))
 @pytest.mark.parametrize("number", [1, 3])
 def test_only_the_current_attempt_moves_the_order(fact: Fact, status: Status, number: int) -> None:
@@ -245,6 +259,10 @@ def test_a_filled_order_ends_filled_whatever_else_was_said(history: list[Event],
     assert after(state(S.SUBMITTED), *data.draw(st.permutations(whole))).status is S.FILLED
 
 
+#: Without what moves quantities, and without a broker's word that all is filled: that one ends an order uncounted.
+HEARD = [f for f in F if f not in (F.FILLED, F.CLAIMED, F.COMPLETED, *COUNTED)]
+
+
 class Order(RuleBasedStateMachine):
     """Any facts, about any attempt, in any order."""
 
@@ -264,7 +282,7 @@ class Order(RuleBasedStateMachine):
         step = self.happen(Event(F.CLAIMED, self.now.attempt_no + ahead))
         assert step.changed == (self.before.status is S.QUEUED and ahead > 0)
 
-    @rule(fact=st.sampled_from([f for f in F if f not in (F.FILLED, F.CLAIMED)]), back=st.integers(0, 2))
+    @rule(fact=st.sampled_from(HEARD), back=st.integers(0, 2))
     def hear(self, fact: Fact, back: int) -> None:
         number = max(self.now.attempt_no - back, 0)
         step = self.happen(Event(fact, number))
@@ -310,3 +328,18 @@ class Order(RuleBasedStateMachine):
 
 TestOrder = Order.TestCase
 TestOrder.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+
+
+# -- CORRECTIONS ---
+@pytest.mark.parametrize("status", sorted(TERMINAL))
+@pytest.mark.parametrize("fact", COUNTED)
+def test_a_correction_takes_back_shares_and_no_end(status: Status, fact: Fact) -> None:
+    step = apply(state(status, 10), Event(fact, 1, Decimal(-4)))
+    assert (step.state.status, step.state.filled_quantity) == (status, 6)
+
+
+@pytest.mark.parametrize(
+    ("before", "change", "after_"), [(4, -4, S.ACCEPTED), (4, -1, S.PARTIALLY_FILLED), (4, 6, S.FILLED)]
+)
+def test_a_correction_of_a_live_order_moves_it_as_its_quantity_says(before: int, change: int, after_: Status) -> None:
+    assert after(state(S.PARTIALLY_FILLED, before), Event(F.FILL_CORRECTED, 1, Decimal(change))).status is after_
