@@ -212,7 +212,7 @@ def test_a_live_account_without_live_is_a_configuration_error(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("worker.sandbox.tws.ACCOUNT", "U7654321")
-    with pytest.raises(ConfigurationError, match="U7654321 is a live account"):
+    with pytest.raises(ConfigurationError, match="U7654321, a live account"):
         gateway.broker()
 
 

@@ -37,7 +37,15 @@ class Sdk:
         self.ended: dict[int, Any] = {}
         self.rows: list[Any] = []
         self.client = SimpleNamespace(
-            decoder=SimpleNamespace(handlers={4: self.heard.append, 11: self.heard.append, 17: None})
+            decoder=SimpleNamespace(
+                handlers={
+                    4: self.heard.append,
+                    11: self.heard.append,
+                    17: None,
+                    59: self.heard.append,
+                    61: self.heard.append,
+                }
+            )
         )
         self.wrapper = SimpleNamespace(reqId2Ticker={7: object()}, _results={5: self.rows}, _endReq=self.end)
         self.frames = Frames(self.client, self.wrapper, Zones(UTC))
@@ -150,3 +158,12 @@ def test_an_execution_that_is_cut_short_is_left_to_the_sdk() -> None:
     sdk = Sdk()
     sdk.take(["11", "-1", "7"])
     assert sdk.heard == [["11", "-1", "7"]]
+
+
+@pytest.mark.parametrize(("fields", "place"), [(["59", "1", "x.01", "", "USD"], 3), (["61", *["1"] * 13, "", "2"], 14)])
+def test_an_empty_amount_is_not_zero(fields: list[str], place: int) -> None:
+    sdk = Sdk()
+    sdk.take(fields)
+    assert sdk.heard[0][place] == "1.7976931348623157E308"
+    sdk.take([*fields[:place], "0", *fields[place + 1 :]])
+    assert sdk.heard[1][place] == "0"

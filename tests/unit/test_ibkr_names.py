@@ -50,37 +50,52 @@ def test_an_exchange_goes_before_the_otc_market_and_two_listings_are_refused() -
 
 
 # -- NAMES ---
-FOREIGN = [
-    ({"symbol": "SHOP", "currency": "CAD", "exchange": "TSE"}, "STK:SHOP@TSE.CAD"),
-    ({"symbol": "SHOP", "currency": "CAD", "exchange": "SMART", "primaryExchange": "TSE"}, "STK:SHOP@TSE.CAD"),
-    ({"symbol": "SHOP", "currency": "CAD"}, "STK:SHOP@?.CAD"),
-    ({"symbol": "VOD", "currency": "GBP", "exchange": "LSE"}, "STK:VOD@LSE.GBP"),
-    ({"symbol": "AAPL", "currency": ""}, "STK:AAPL@?.?"),
-    ({"symbol": "AAPL", "secType": "OPT", "localSymbol": "AAPL  261218C00200000"}, "OPT:AAPL  261218C00200000"),
+APART = [
+    ({"secType": "OPT", "localSymbol": "AAPL  261218C00200000"}, "OPT:AAPL  261218C00200000"),
     ({"symbol": "MES", "secType": "FUT", "localSymbol": "MESU6"}, "FUT:MESU6"),
     ({"symbol": "EUR", "secType": "CASH", "localSymbol": "EUR.USD"}, "CASH:EUR.USD"),
-    ({"symbol": "AAPL", "secType": ""}, "?:AAPL"),
+    ({"secType": ""}, "?:AAPL"),
+    ({"conId": 0}, "STK:AAPL@?.USD"),
+    ({"symbol": "SHOP", "currency": "CAD", "primaryExchange": "TSE"}, "STK:SHOP@TSE.CAD"),
+    ({"currency": "USD", "primaryExchange": "LSEETF"}, "STK:AAPL@LSEETF.USD"),
+    ({"currency": "", "primaryExchange": "TSE"}, "STK:AAPL@TSE.?"),
+]
+LISTED = [
+    ({"symbol": "SHOP", "currency": "CAD", "exchange": "TSE"}, "STK:SHOP@TSE.CAD"),
+    ({"symbol": "VOD", "currency": "GBP", "exchange": "LSE"}, "STK:VOD@LSE.GBP"),
+    ({"symbol": "VUSD", "exchange": "LSEETF"}, "STK:VUSD@LSEETF.USD"),
+    ({"exchange": "VALUE"}, "STK:AAPL@VALUE.USD"),
 ]
 
 
-@pytest.mark.parametrize("listed", [True, False])
-@pytest.mark.parametrize(("fields", "name"), FOREIGN)
-def test_what_a_plain_ticker_does_not_mean_has_a_name_of_its_own(
-    fields: dict[str, Any], name: str, listed: bool
-) -> None:
+@pytest.mark.parametrize(("fields", "name"), APART)
+def test_what_no_ticker_means_has_a_name_of_its_own(fields: dict[str, Any], name: str) -> None:
+    for listed in (True, False):
+        names = Names()
+        assert names.of(contract(**{"conId": 99, **fields}), listed) == name
+        assert names.unnamed == {}
+
+
+@pytest.mark.parametrize(("fields", "name"), LISTED)
+def test_a_foreign_security_has_one_name_in_every_message(fields: dict[str, Any], name: str) -> None:
+    """A holding tells where it is listed; an order goes by way of SMART, an execution tells where it traded."""
+    order, execution = ({**fields, "exchange": venue} for venue in ("SMART", "DARK"))
     names = Names()
-    names.chose("SHOP", 1)
-    names.chose("AAPL", 265598)
-    assert names.of(contract(**{"conId": 99, **fields}), listed) == name
-    assert names.unnamed == []
+    assert names.of(contract(conId=99, **fields), listed=True) == name
+    assert {names.of(contract(conId=99, **one)) for one in (order, execution)} == {name}
+    asked = Names()
+    assert {asked.of(contract(conId=99, **one)) for one in (order, execution)} == {None}
+    assert list(asked.unnamed) == [99]
+    asked.listed(99, str(fields["exchange"]))
+    assert {asked.of(contract(conId=99, **one)) for one in (order, execution)} == {name}
+    assert asked.unnamed == {}
 
 
-def test_a_holding_in_dollars_is_named_by_its_listing() -> None:
+def test_a_holding_in_dollars_at_a_us_exchange_is_its_ticker() -> None:
     names = Names()
     assert names.of(contract(exchange="NASDAQ"), listed=True) == "AAPL"
     assert names.of(contract(symbol="BRK B", exchange="NYSE", conId=3), listed=True) == "BRK.B"
-    assert names.of(contract(symbol="VUSD", exchange="LSEETF", conId=4), listed=True) == "STK:VUSD@LSEETF.USD"
-    assert names.unnamed == []
+    assert names.unnamed == {}
 
 
 def test_where_something_traded_does_not_tell_where_it_is_listed() -> None:
@@ -88,12 +103,15 @@ def test_where_something_traded_does_not_tell_where_it_is_listed() -> None:
     names = Names()
     assert names.of(contract(exchange="ISLAND")) is None
     assert names.of(contract(symbol="VUSD", conId=4)) is None
-    assert names.unnamed == ["AAPL", "VUSD"]
+    assert names.of(contract(symbol="VOD", currency="GBP", conId=5)) is None
+    assert names.unnamed == {265598: "AAPL", 4: "VUSD", 5: ""}
     names.chose("AAPL", 265598)
-    names.chose_none("VUSD")
+    names.listed(4, "LSEETF")
+    names.listed(5, "")
     assert names.of(contract(exchange="ISLAND")) == "AAPL"
-    assert names.of(contract(symbol="VUSD", conId=4)) == "STK:VUSD@?.USD"
-    assert names.unnamed == []
+    assert names.of(contract(symbol="VUSD", conId=4)) == "STK:VUSD@LSEETF.USD"
+    assert names.of(contract(symbol="VOD", currency="GBP", conId=5)) == "STK:VOD@?.GBP"
+    assert names.unnamed == {}
 
 
 def test_the_contract_that_a_ticker_means_decides_over_its_symbol() -> None:
@@ -101,7 +119,8 @@ def test_the_contract_that_a_ticker_means_decides_over_its_symbol() -> None:
     names.chose("AAPL", 265598)
     assert names.of(contract()) == "AAPL"
     assert names.of(contract(conId=99, exchange="NASDAQ"), listed=True) == "STK:AAPL@NASDAQ.USD"
-    assert names.of(contract(conId=0)) == "STK:AAPL@?.USD"
+    assert names.of(contract(conId=98)) is None
+    assert names.unnamed == {98: ""}
 
 
 def test_a_holding_at_the_otc_market_has_to_be_asked_for() -> None:

@@ -1,10 +1,11 @@
 """Messages of TWS that are read before the SDK sees them, because it would lose something or stumble.
 
-| message        | why                                                                                       |
-|----------------|-------------------------------------------------------------------------------------------|
-| historicalData | one bar that is no bar makes the SDK drop all of them, and the request waits for its timeout |
-| execDetails    | a zone that Python does not know is an exception, and another one is taken for its namesake |
-| errMsg         | codes after which ticks still come end the SDK's request                                      |
+| message                    | why                                                                            |
+|----------------------------|--------------------------------------------------------------------------------|
+| historicalData             | one bar that is no bar makes the SDK drop all, and the request waits in vain   |
+| execDetails                | a zone that Python does not know is an exception, another is taken for its namesake |
+| commissionReport, position | an empty amount or size becomes 0                                              |
+| errMsg                     | codes after which ticks still come end the SDK's request                       |
 
 Both SDKs keep a table of handlers by message id; these stand before them.
 """
@@ -26,6 +27,9 @@ _log = structlog.get_logger()
 Handler = Callable[[list[str]], None]
 
 _ERROR, _EXECUTION, _HISTORY = 4, 11, 17
+#: Numbers of which an empty field says nothing, and the SDKs say 0: message id -> place.
+_NOT_ZERO = {59: 3, 61: 14}
+_UNSET = "1.7976931348623157E308"
 #: Where execDetails has its execId and its time.
 _EXEC_ID, _TIME = 14, 15
 #: Ticks come all the same: part of the data is not subscribed, or delayed data is shown. IB's list of message codes:
@@ -71,6 +75,8 @@ class Frames:
         self._handlers[_EXECUTION] = self._execution
         self._handlers[_ERROR] = self._error
         self._handlers[_HISTORY] = self._history
+        for kind, place in _NOT_ZERO.items():
+            self._handlers[kind] = _unset_if_empty(self._handlers[kind], place)
 
     def notice(self, number: int) -> str | None:
         """Return, once, what was said of a request for ticks that went on."""
@@ -116,6 +122,15 @@ class Frames:
         if found is not None:
             found.extend(rows)
         self._wrapper._endReq(number)
+
+
+def _unset_if_empty(handler: Handler, place: int) -> Handler:
+    def read(fields: list[str]) -> None:
+        if len(fields) > place and not fields[place]:
+            fields = [*fields[:place], _UNSET, *fields[place + 1 :]]
+        handler(fields)
+
+    return read
 
 
 def raw_bars(fields: Sequence[str]) -> Iterator[RawBar]:

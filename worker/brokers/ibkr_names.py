@@ -8,7 +8,6 @@ Everything else has a qualified name that no ticker equals: `STK:SHOP@TSE.CAD` (
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from models.errors import InstrumentUnknown, Unsupported
@@ -64,75 +63,66 @@ def choose(contracts: Iterable[Any], wanted: Any, broker: str) -> Any:
     raise InstrumentUnknown(f"{broker}: no US stock {wanted.symbol}{known}", broker=broker, code="200")
 
 
-def qualified(contract: Any) -> str:
+def qualified(contract: Any, listing: str = "") -> str:
     """Return the name of a security that no plain ticker means."""
     if contract.secType != "STK":
         return f"{contract.secType or '?'}:{contract.localSymbol or contract.symbol}"
-    return f"STK:{from_ib_symbol(contract.symbol)}@{_listing(contract) or '?'}.{contract.currency or '?'}"
-
-
-def _listing(contract: Any) -> str:
-    """Return where a security is listed, as far as its contract tells: positions have it in `exchange`."""
-    exchange: str = contract.primaryExchange or contract.exchange
-    return "" if exchange in _ROUTES else exchange
-
-
-@dataclass(frozen=True, slots=True)
-class Unnamed:
-    """A contract in US dollars that may be the US stock of its ticker, or a foreign listing of the same symbol."""
-
-    con_id: int
-    ticker: str
-    contract: Any
+    return f"STK:{from_ib_symbol(contract.symbol)}@{listing or '?'}.{contract.currency or '?'}"
 
 
 class Names:
-    """What the contracts of one connection are called: by conId where that is known, never by symbol alone."""
+    """What contracts are called: the same in every message, by conId, and never by symbol alone."""
 
     def __init__(self) -> None:
         self._names: dict[int, str] = {}
         self._chosen: dict[str, int] = {}
-        self._unnamed: dict[int, Unnamed] = {}
+        #: Stocks of which no message has told where they are listed, by conId.
+        self._unnamed: dict[int, Any] = {}
 
     def chose(self, ticker: str, con_id: int) -> None:
         """Take in which contract a ticker means."""
         self._chosen[ticker] = con_id
-        self._names[con_id] = ticker
-        for other in [u for u in self._unnamed.values() if u.ticker == ticker]:
-            self._settle(other)
+        self._name(con_id, ticker)
 
-    def chose_none(self, ticker: str) -> None:
-        """Take in that IB knows no one US stock of this ticker."""
-        for other in [u for u in self._unnamed.values() if u.ticker == ticker]:
-            self._settle(other)
+    def listed(self, con_id: int, listing: str) -> None:
+        """Take in where a contract that no ticker means is listed; empty where IB does not know it any more."""
+        if con_id in self._unnamed:
+            self._name(con_id, qualified(self._unnamed[con_id], listing))
 
-    def _settle(self, other: Unnamed) -> None:
-        self._names.setdefault(other.con_id, qualified(other.contract))
-        del self._unnamed[other.con_id]
+    def _name(self, con_id: int, name: str) -> None:
+        self._names[con_id] = name
+        self._unnamed.pop(con_id, None)
 
     def of(self, contract: Any, listed: bool = False) -> str | None:
-        """Return the name of a contract; None until it is known which one its ticker means.
+        """Return the name of a contract; None until it is known which one its ticker means, or where it is listed.
 
         Args:
             contract: of an order, an execution or a holding.
             listed: its `exchange` is where it is listed (positions), not where it traded or was sent.
         """
-        if contract.secType != "STK" or contract.currency != "USD":
+        if contract.secType != "STK":
             return qualified(contract)
         if (known := self._names.get(contract.conId)) is not None:
             return known
-        ticker = from_ib_symbol(contract.symbol)
-        if ticker in self._chosen or not contract.conId:
-            return qualified(contract)
-        listing = _listing(contract) if listed or contract.primaryExchange else ""
-        if listing in EXCHANGES:
+        listing = contract.primaryExchange or (contract.exchange if listed else "")
+        listing = "" if listing in _ROUTES else listing
+        if not contract.conId:
+            return qualified(contract, listing)
+        ticker = self._ticker(contract)
+        if ticker and listing in EXCHANGES:
             return ticker
-        if listing and listing not in OTC:
-            return qualified(contract)
-        self._unnamed.setdefault(contract.conId, Unnamed(contract.conId, ticker, contract))
-        return None
+        if not listing or (ticker and listing in OTC):
+            self._unnamed.setdefault(contract.conId, contract)
+            return None
+        self._name(contract.conId, qualified(contract, listing))
+        return self._names[contract.conId]
 
     @property
-    def unnamed(self) -> list[str]:
-        """Return the tickers whose contract has to be asked for before everything seen has a name."""
-        return sorted({u.ticker for u in self._unnamed.values()})
+    def unnamed(self) -> dict[int, str]:
+        """Return what has to be asked for before everything seen has a name: conId -> the ticker it may be, or none."""
+        return {con_id: self._ticker(one) for con_id, one in self._unnamed.items()}
+
+    def _ticker(self, contract: Any) -> str:
+        """Return the ticker that may mean a contract; empty where none can."""
+        ticker = from_ib_symbol(contract.symbol)
+        return ticker if contract.currency == "USD" and ticker not in self._chosen else ""

@@ -289,18 +289,31 @@ class Session:
         return contract
 
     async def learn_names(self) -> None:
-        """Ask which contracts the tickers seen mean; what cannot be asked now stays without a name."""
+        """Ask what the contracts seen are; what cannot be asked now stays without a name."""
 
-        async def ask(ticker: str) -> None:
+        async def ask(con_id: int, ticker: str) -> None:
             try:
-                await self.contract(ticker)
-            except (InstrumentUnknown, Unsupported):
-                self.names.chose_none(ticker)
+                if ticker:
+                    with contextlib.suppress(InstrumentUnknown, Unsupported):
+                        await self.contract(ticker)
+                if con_id in self.names.unnamed:
+                    self.names.listed(con_id, await self._listing(con_id))
             except BrokerError as error:
-                _log.info("ibkr.contract_without_name", broker=self.options.broker, symbol=ticker, error=str(error))
+                _log.info("ibkr.contract_without_name", broker=self.options.broker, con_id=con_id, error=str(error))
 
         if self.ready:
-            await asyncio.gather(*(ask(ticker) for ticker in self.names.unnamed))
+            await asyncio.gather(*(ask(con_id, ticker) for con_id, ticker in self.names.unnamed.items()))
+
+    async def _listing(self, con_id: int) -> str:
+        """Return where a contract is listed; empty where IB does not know it any more."""
+        wanted = self.sdk.Contract(conId=con_id)
+        try:
+            found = await self.ask(f"conId {con_id}", lambda: self.ib.reqContractDetailsAsync(wanted))
+        except self.sdk.RequestError as error:
+            if error.code == 200 and not self.frames.broken:  # type: ignore[attr-defined]
+                return ""
+            raise BrokerError(f"{self.options.broker}: {error}", broker=self.options.broker) from None
+        return next((str(details.contract.primaryExchange) for details in found), "")
 
     async def _named(self, rows: list[Row]) -> list[Row]:
         """Give the rows of a reading the names of their contracts, asking for those that are not known yet."""

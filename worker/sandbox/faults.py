@@ -44,7 +44,10 @@ TWS_KINDS = frozenset(
         "mute_executions",
         "duplicate_status",
         "locate_hold",
-        "error_code",
+        "error_code",  # with notice: the code, and the answer all the same
+        "foreign",  # a stranger's row in every listing: tws_foreign has its options
+        "sentinel",  # options value stands for a number: in commissions, with operation bars in their closes
+        "definitions_broken",  # 2157, and every look-up of a contract is answered with 200, until cleared: 2158
         "no_next_valid_id",
         "rollback_next_valid_id",
     }
@@ -69,7 +72,10 @@ KINDS = COMMON_KINDS | TWS_KINDS | HTTP_KINDS
 
 @dataclass(slots=True)
 class Fault:
-    """One planned failure. A `count` of None lasts until it is cleared; an integer is used up by `Faults.take`."""
+    """One planned failure. A `count` of None lasts until it is cleared; an integer is used up by `Faults.take`.
+
+    Option `after` of any kind that is taken: so many requests pass before it strikes.
+    """
 
     door: str
     kind: str
@@ -160,6 +166,9 @@ class Faults:
 
     def _use_up(self, fault: Fault | None, door: str, symbol: str | None, operation: str | None) -> Fault | None:
         if fault is None:
+            return None
+        if (left := int(fault.options.get("after", 0))) > 0:
+            fault.options["after"] = left - 1
             return None
         self.note(fault, door, symbol, operation)
         if fault.count is not None:

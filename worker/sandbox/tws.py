@@ -93,6 +93,7 @@ class TwsDoor:
         self._server: asyncio.Server | None = None
         self._connections: set[Session] = set()
         self._running = False
+        self._is_broken = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._moved: set[str] = set()
         self._messages: deque[float] = deque()
@@ -156,10 +157,16 @@ class TwsDoor:
         elif fault.kind == "rate_limit":
             self._beat = monotonic()
             self._spawn(self._watch_the_clock())
+        elif fault.kind == "definitions_broken":
+            self._is_broken = True
+            self._tell_all(2157, "Sec-def data farm connection is broken:secdefnj")
         elif fault.kind == "nightly_reset":
             asyncio.get_running_loop().call_soon(self._lose_ib)
 
     def _on_cleared(self) -> None:
+        if self._is_broken and self.market.faults.peek(self.name, "definitions_broken") is None:
+            self._is_broken = False
+            self._tell_all(2158, "Sec-def data farm connection is OK:secdefnj")
         if self._running and self._server is None and self.market.faults.peek(self.name, "down") is None:
             self._spawn(self._listen_again())
 

@@ -27,6 +27,8 @@ _ALLOWED = {
 }
 _SHIFT = {"BID": Decimal("-0.01"), "ASK": Decimal("0.01"), "MIDPOINT": Decimal(0), "BID_ASK": Decimal(0)}
 _CLOSE = time(16, 0)
+#: Where a bar's fields have its close.
+_CLOSE_PLACE = 4
 
 
 class HistoryError(Exception):
@@ -67,8 +69,14 @@ def read_request(fields: Fields) -> HistoryRequest:
     )
 
 
-def history(market: Market, request: HistoryRequest, now: datetime) -> bytes:
+def history(market: Market, request: HistoryRequest, now: datetime, sentinel: str | None = None) -> bytes:
     """Return the historicalData frame.
+
+    Args:
+        market: where the prices are from.
+        request: what was asked for.
+        now: the end of what there is.
+        sentinel: stands for the close of every other bar.
 
     Raises:
         HistoryError: 200 unknown symbol, 321 malformed request, 162 no data.
@@ -84,8 +92,11 @@ def history(market: Market, request: HistoryRequest, now: datetime) -> bytes:
         text = f"HMDS query returned no data: {ib_symbol(symbol)}@SMART {request.what.title()}"
         raise HistoryError(162, f"Historical Market Data Service error message:{text}")
     fields: list[object] = []
-    for bar in bars:
-        fields += _bar_fields(bar, unit, request)
+    for number, bar in enumerate(bars):
+        row = _bar_fields(bar, unit, request)
+        if sentinel is not None and number % 2:
+            row[_CLOSE_PLACE] = sentinel
+        fields += row
     return encode(17, request.request_id, ib_time(start), ib_time(end), len(bars), *fields)
 
 

@@ -128,6 +128,20 @@ def what_if(tws: TwsOrder, version: int, account: Account, value: Decimal) -> by
     return _cut(fields, version)
 
 
+def open_order_of(
+    contract: Sequence[object], account: str, ref: str, client_id: int, perm_id: int, version: int
+) -> bytes:
+    """Return openOrder of an order that this door did not take: a limit order of another program, which rests."""
+    fields = list(_OPEN_ORDER)
+    fields[1] = "0"
+    fields[2:13] = [text(field) for field in contract]
+    fields[15:17] = ["LMT", "1.0"]
+    fields[20], fields[23:26] = account, [ref, str(client_id), str(perm_id)]
+    fields[30] = f"{perm_id}.0/{account}/100"
+    fields[94] = "Submitted"
+    return _cut(fields, version)
+
+
 def _open_order_fields(tws: TwsOrder) -> list[str]:
     fields, request, perm = list(_OPEN_ORDER), tws.request, str(tws.perm_id)
     fields[1] = str(tws.order_id)
@@ -205,10 +219,11 @@ def execution(tws: TwsOrder, fill: Execution, request_id: int = -1) -> bytes:
     )
 
 
-def commission(fill: Execution) -> bytes:
-    """Return the commissionReport of a fill."""
+def commission(fill: Execution, instead: str | None = None) -> bytes:
+    """Return the commissionReport of a fill; `instead` is what stands for its amount."""
     gain: object = fill.realized if fill.realized else UNSET_DOUBLE
-    return encode(59, 1, _exec_id(fill), fill.commission, "USD", gain, UNSET_DOUBLE, "")
+    amount: object = fill.commission if instead is None else instead
+    return encode(59, 1, _exec_id(fill), amount, "USD", gain, UNSET_DOUBLE, "")
 
 
 def _exec_id(fill: Execution) -> str:

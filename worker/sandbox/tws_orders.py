@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from worker.sandbox.faults import Fault
 from worker.sandbox.market import Event, Market, MarketOrder
+from worker.sandbox.tws_foreign import sentinel
 from worker.sandbox.tws_messages import (
     ACCOUNT,
     TwsOrder,
@@ -348,7 +349,8 @@ class OrderDesk:
             self._tell(tws, [execution(tws, event.execution)])
             self._tell_status(tws, self._standing(tws))
             self._tell_status(tws, [open_order(tws, client.version, event.execution.commission)])
-            self._tell(tws, [commission(event.execution)])
+            spoiled = sentinel(self.market.faults, self.name, "commission")
+            self._tell(tws, [commission(event.execution, spoiled)])
         elif event.kind == "accepted":
             status = tws.status if tws.why_held else "PreSubmitted"
             first = [open_order(tws, client.version, status=status), order_status(tws, status)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from worker.sandbox import tws_messages as messages
 from worker.sandbox.market import Position
+from worker.sandbox.tws_foreign import contract_details, execution, open_order, position, sentinel, strangers
 from worker.sandbox.tws_history import HistoryError, history, parse_end, read_request
 from worker.sandbox.tws_messages import ACCOUNT, TwsOrder
 from worker.sandbox.tws_wire import Fields, encode, read_contract, read_place_order, split_tags
@@ -85,7 +87,11 @@ class Requests:
         if fault is not None and fault.kind == "slow":
             self._door.later(float(fault.options.get("seconds", 1.0)), partial(handler, session, fields))
         elif fault is not None and fault.kind == "error_code":
-            self._fail(session, kind, fields, fault.options)
+            if fault.options.get("notice"):  # the answer comes all the same
+                self._fail(session, kind, copy.copy(fields), fault.options)
+                handler(session, fields)
+            else:
+                self._fail(session, kind, fields, fault.options)
         elif fault is not None and fault.kind == "half":
             handler(cast("Session", _Half(session)), fields)
             if fault.options.get("cut"):
@@ -120,6 +126,9 @@ class Requests:
         if session.client_id != 0 and fields.flag():
             session.error(-1, 327, "Only the default client (i.e 0) can set the auto bind attribute.")
 
+    def _strangers(self) -> Iterable[dict[str, Any]]:
+        return strangers(self._market.faults, self._door.name)
+
     def _visible(self) -> list[TwsOrder]:
         """Return the orders TWS can tell about: during an outage, none that came after it began."""
         since = self._door.outage_since
@@ -129,6 +138,8 @@ class Requests:
         for tws in self._visible():
             if tws.order.is_live and (everyone or tws.client_id == session.client_id):
                 session.answer(messages.open_order(tws, session.version), messages.order_status(tws))
+        if everyone:
+            session.answer(*(open_order(row, session.version) for row in self._strangers()))
         session.answer(encode(53, 1))
 
     def _completed(self, session: Session, _: Fields) -> None:
@@ -158,12 +169,13 @@ class Requests:
                 and side in (None, tws.order.is_buy)
             ):
                 self._send_executions(session, request_id, tws, earliest)
-        session.answer(encode(55, 1, request_id))
+        session.answer(*(execution(row, request_id) for row in self._strangers()), encode(55, 1, request_id))
 
     def _send_executions(self, session: Session, request_id: int, tws: TwsOrder, earliest: datetime | None) -> None:
         for fill in tws.order.executions:
             if earliest is None or fill.at >= earliest:
-                session.answer(messages.execution(tws, fill, request_id), messages.commission(fill))
+                spoiled = sentinel(self._market.faults, self._door.name, "commission")
+                session.answer(messages.execution(tws, fill, request_id), messages.commission(fill, spoiled))
 
     # -- ACCOUNT --
 
@@ -199,6 +211,7 @@ class Requests:
         session.subscribed_positions = True
         account = self._market.account(self._door.name)
         session.answer(*(messages.position(symbol, held) for symbol, held in account.positions.items()))
+        session.answer(*(position(row) for row in self._strangers()))
         session.answer(encode(62, 1))
 
     def _cancel_positions(self, session: Session, _: Fields) -> None:
@@ -227,7 +240,16 @@ class Requests:
         fields.skip(1)
         request_id, contract = fields.integer(), read_contract(fields)
         symbol = contract.market_symbol
-        if symbol is None or not self._market.exists(symbol):
+        faults, name = self._market.faults, self._door.name
+        broken = faults.peek(name, "definitions_broken")
+        if broken is not None:
+            faults.note(broken, name, symbol, "contract")
+        strange = [row for row in self._strangers() if row["con_id"] == contract.con_id and not contract.symbol]
+        if strange and broken is None:
+            ours = messages.contract_details(request_id, "AAPL", contract, session.version)
+            session.answer(*(contract_details(row, ours) for row in strange), encode(52, 1, request_id))
+            return
+        if broken is not None or symbol is None or not self._market.exists(symbol):
             session.error(request_id, 200, _NO_SECURITY)
             return
         session.answer(messages.contract_details(request_id, symbol, contract, session.version))
@@ -259,6 +281,7 @@ class Requests:
     def _bars(self, session: Session, fields: Fields) -> None:
         request = read_request(fields)
         try:
-            session.answer(history(self._market, request, datetime.now(UTC)))
+            spoiled = sentinel(self._market.faults, self._door.name, "bars")
+            session.answer(history(self._market, request, datetime.now(UTC), spoiled))
         except HistoryError as error:
             session.error(request.request_id, error.code, str(error))
