@@ -67,6 +67,9 @@ v_external_fills = _view(
     filled_at=UtcTime, recorded_at=UtcTime,
 )  # fmt: skip
 
+#: In a DataFrame. The time's unit is named: pandas infers another one from no rows than from some.
+TIME_DTYPE = "datetime64[ns, UTC]"
+_DTYPES = ((UtcTime, TIME_DTYPE), (Boolean, "boolean"), (Integer, "Int64"))
 #: What a row is dated by, for `since` and `until`, and for the order of rows.
 _DATED = {"v_orders": "created_at", "v_fills": "filled_at", "v_attempts": "started_at", "v_latency": "created_at",
           "order_events": "at", "v_external_orders": "first_seen_at", "v_external_fills": "filled_at",
@@ -143,18 +146,17 @@ class History:
         }
 
     def frame(self, table: Table, *, floats: bool = False, **filters: Any) -> pd.DataFrame:
-        """Return rows of a view as a DataFrame; no rows give the same columns and dtypes."""
-        import pandas as pd
+        """Return rows of a view as a DataFrame; columns and dtypes are those of the view, whatever its rows hold."""
+        return frame_of(table, self.rows(table, **filters), floats=floats)
 
-        rows = self.rows(table, **filters)
-        frame = pd.DataFrame(rows, columns=[column.name for column in table.c])
-        for column in table.c:
-            if isinstance(column.type, UtcTime):
-                frame[column.name] = pd.to_datetime(frame[column.name], utc=True).astype("datetime64[ns, UTC]")
-            elif isinstance(column.type, Money):
-                values = frame[column.name]
-                frame[column.name] = values.astype("float64") if floats else values.astype("object")
-        return frame
+
+def frame_of(table: Table, rows: Sequence[Row], *, floats: bool = False) -> pd.DataFrame:
+    """Return rows as a DataFrame with the columns of their table, and the dtypes that those have."""
+    import pandas as pd
+
+    names = [column.name for column in table.c]
+    series = [_column([row[c.name] for row in rows], dtype_of(c, floats=floats)) for c in table.c]
+    return pd.DataFrame(dict(zip(names, series, strict=True)), columns=names)
 
 
 def _moment(name: str, value: When | None) -> datetime | None:
@@ -168,6 +170,22 @@ def _moment(name: str, value: When | None) -> datetime | None:
     if when.tzinfo is None and isinstance(value, datetime):
         raise ValueError(f"{name}: needs a zone, was {value!r}")
     return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+
+
+def dtype_of(column: Column[Any], *, floats: bool = False) -> str:
+    """Return the dtype of a column in a DataFrame: integers and booleans nullable, text and Decimals as objects."""
+    if floats and isinstance(column.type, Money):
+        return "float64"
+    return next((dtype for kind, dtype in _DTYPES if isinstance(column.type, kind)), "object")
+
+
+def _column(values: list[Any], dtype: str) -> pd.Series[Any]:
+    import pandas as pd
+
+    series: pd.Series[Any] = pd.Series(values, dtype="object")
+    found: Any = pd.to_datetime(series, utc=True) if dtype == TIME_DTYPE else series
+    converted: pd.Series[Any] = found.astype(dtype)
+    return converted
 
 
 def _filtered(

@@ -192,17 +192,22 @@ class DataClient:
         return Fetch(self, fetch.fetch_id, read)
 
     def _frame(self, row: Mapping[str, Any], floats: bool) -> pd.DataFrame:
-        import pandas as pd
-
         result = row["result"]
         with self.database.read() as connection:
             wanted = parse_bars({k: result[k] for k in ("symbol", "timeframe", "start", "end")}, row["created_at"])
             rows = read_bars(connection, result["broker"], wanted)
-        frame = pd.DataFrame(rows, columns=["start", "open", "high", "low", "close", "volume"])
-        frame["start"] = pd.to_datetime(frame["start"], utc=True).astype("datetime64[ns, UTC]")
-        frame = frame.set_index("start").astype("float64" if floats else "object")
+        frame = bars_frame(rows, floats=floats)
         frame.attrs |= {key: result[key] for key in ("broker", "symbol", "timeframe")}
         return frame
+
+
+def bars_frame(rows: Sequence[Mapping[str, Any]], *, floats: bool = True) -> pd.DataFrame:
+    """Return bars as a DataFrame: index `start`, float64 columns or exact Decimals; the same dtypes without a bar."""
+    import pandas as pd
+
+    frame = pd.DataFrame(rows, columns=["start", "open", "high", "low", "close", "volume"])
+    frame["start"] = pd.to_datetime(frame["start"], utc=True).astype("datetime64[ns, UTC]")
+    return frame.set_index("start").astype("float64" if floats else "object")
 
 
 def _iso(field: str, value: When | None) -> str | None:

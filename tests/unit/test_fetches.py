@@ -20,6 +20,7 @@ from models.errors import (
 from models.fetches import as_json, check, from_json, parse_bars, read_bars, store_bars
 from models.reports import AccountReport, Bar, PositionReport, QuoteReport
 from models.timeframes import NEW_YORK, TIMEFRAMES, Duration, moment
+from producers.data import bars_frame
 from producers.handles import Positions
 from worker.brokers.ibkr_data import BAR_SIZES
 from worker.brokers.ibkr_pacing import BURST, BURST_S, SAME_S, HistoryPace
@@ -249,3 +250,12 @@ def test_a_bar_that_was_still_forming_is_refreshed(database: Database) -> None:
     with database.read() as connection:
         assert [row["close"] for row in read_bars(connection, "ibkr", wanted)] == [Decimal("10.5")] * 2
         assert [row["close"] for row in read_bars(connection, "alpaca", wanted)] == [Decimal(9)]
+
+
+# -- FRAMES ---
+@pytest.mark.parametrize("floats", [True, False])
+def test_a_frame_without_bars_has_the_dtypes_of_a_full_one(floats: bool) -> None:
+    row = {name: Decimal(1) for name in ("open", "high", "low", "close", "volume")} | {"start": datetime.now(UTC)}
+    full, empty = bars_frame([row], floats=floats), bars_frame([], floats=floats)
+    assert empty.dtypes.to_dict() == full.dtypes.to_dict()
+    assert (str(empty.index.dtype), empty.index.name) == (str(full.index.dtype), "start")

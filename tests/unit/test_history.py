@@ -9,14 +9,28 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import Table
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import JSON, Boolean, Integer, Table
 
 from models import history
 from models.book import Book
 from models.database import Database
-from models.history import History, order_events, to_json, v_attempts, v_fills, v_latency, v_orders
+from models.history import (
+    History,
+    frame_of,
+    order_events,
+    to_json,
+    v_attempts,
+    v_external_fills,
+    v_external_orders,
+    v_fills,
+    v_latency,
+    v_orders,
+)
 from models.reports import FillReport
 from models.settings import Settings
+from models.tables import Money, UtcTime, control_events
 
 Put = Callable[..., None]
 D = Decimal
@@ -130,9 +144,36 @@ def test_an_empty_frame_has_the_columns_and_types_of_a_full_one(
     assert len(empty) == 0
     assert len(full) == 1
     assert list(empty.columns) == list(full.columns) == [column.name for column in view.c]
-    times = [c for c in full.columns if str(full[c].dtype).startswith("datetime64")]
-    assert {str(full[c].dtype) for c in times} == {"datetime64[ns, UTC]"}
-    assert [str(empty[c].dtype) for c in times] == [str(full[c].dtype) for c in times]
+    assert empty.dtypes.to_dict() == full.dtypes.to_dict()
+    assert past.frame(view, floats=True).dtypes.to_dict() == past.frame(view, floats=True, limit=0).dtypes.to_dict()
+
+
+#: A value that a column of each type may hold.
+_SOME: dict[type, st.SearchStrategy[Any]] = {
+    UtcTime: st.timedeltas(timedelta(-15000), timedelta(60000)).map(lambda age: T + age),
+    Money: st.decimals(-(10**9), 10**9, places=4),
+    Boolean: st.booleans(),
+    Integer: st.integers(-(2**31), 2**31 - 1),
+    JSON: st.just({"a": [1]}),
+}
+
+
+@given(
+    data=st.data(),
+    view=st.sampled_from([*VIEWS, v_external_orders, v_external_fills, control_events]),
+    floats=st.booleans(),
+)
+def test_a_frame_has_the_dtypes_of_its_view_whatever_its_rows_hold(
+    data: st.DataObject, view: Table, floats: bool
+) -> None:
+    """Also where a column is empty in every row, or in the first one."""
+    text = st.text(max_size=5)
+    strategies = {c.name: next((s for kind, s in _SOME.items() if isinstance(c.type, kind)), text) for c in view.c}
+    rows = data.draw(st.lists(st.fixed_dictionaries({n: st.none() | s for n, s in strategies.items()}), max_size=3))
+    frame = frame_of(view, rows, floats=floats)
+    assert frame.dtypes.to_dict() == frame_of(view, [], floats=floats).dtypes.to_dict()
+    assert list(frame.columns) == [c.name for c in view.c]
+    assert len(frame) == len(rows)
 
 
 def test_numbers_are_decimals_or_on_request_floats(past: History, database: Database, put: Put) -> None:
