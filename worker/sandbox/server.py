@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from worker.sandbox.arrivals import PolledLoop
 from worker.sandbox.control import ControlDoor
 from worker.sandbox.market import Market
 
@@ -175,7 +176,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.umask(0o077)
     ports = dict.fromkeys(PREFERRED_PORTS, 0) if options.ports_any else None
     doors, delay, literal = options.doors.split(","), options.fill_delay, options.literal_location
-    asyncio.run(serve(options.home, ports, options.seed, doors, delay, literal_location=literal))
+    with asyncio.Runner(loop_factory=PolledLoop) as runner:
+        runner.run(serve(options.home, ports, options.seed, doors, delay, literal_location=literal))
     return 0
 
 

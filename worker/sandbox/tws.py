@@ -14,10 +14,11 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from time import monotonic
+from functools import partial
 from typing import Any
 
 from worker.sandbox import tws_messages as messages
+from worker.sandbox.arrivals import StampedReader
 from worker.sandbox.faults import Fault
 from worker.sandbox.market import Event, Market
 from worker.sandbox.tws_messages import ACCOUNT
@@ -27,8 +28,8 @@ from worker.sandbox.tws_wire import Fields, WireError, agreed_version, encode
 
 logger = logging.getLogger(__name__)
 _FARMS = ((2104, "usfarm"), (2106, "ushmds"), (2158, "secdefnj"))
-#: Pause between two looks at how late the loop is.
-_BEAT_S = 0.02
+#: Longest pause between two looks at the sockets while messages are counted.
+_LOOK_S = 0.01
 _WORDS = {
     2104: "Market data farm connection is OK:",
     2106: "HMDS data farm connection is OK:",
@@ -96,9 +97,8 @@ class TwsDoor:
         self._is_broken = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._moved: set[str] = set()
-        self._messages: deque[float] = deque()
-        self._beat = 0.0
-        self._lags: deque[tuple[float, float]] = deque(maxlen=50)
+        #: The earliest moment at which each message of the last second can have come.
+        self._messages: deque[float] = deque(maxlen=1000)
         market.subscribe(name, self._on_event)
         market.faults.on_added(self._on_fault)
         market.faults.on_cleared(self._on_cleared)
@@ -129,7 +129,9 @@ class TwsDoor:
             session.abort()
 
     async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._serve, self.host, self.port)
+        loop = asyncio.get_running_loop()
+        made = partial(asyncio.StreamReaderProtocol, client_connected_cb=self._serve)
+        self._server = await loop.create_server(lambda: made(StampedReader()), self.host, self.port)
         self.port = int(self._server.sockets[0].getsockname()[1])
 
     def _go_down(self) -> None:
@@ -155,8 +157,7 @@ class TwsDoor:
             self.market.faults.note(fault, self.name)
             self._go_down()
         elif fault.kind == "rate_limit":
-            self._beat = monotonic()
-            self._spawn(self._watch_the_clock())
+            self._spawn(self._look_often())
         elif fault.kind == "definitions_broken":
             self._is_broken = True
             self._tell_all(2157, "Sec-def data farm connection is broken:secdefnj")
@@ -206,6 +207,7 @@ class TwsDoor:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         try:
+            assert isinstance(reader, StampedReader)
             await self._converse(session, reader)
         except (asyncio.IncompleteReadError, ConnectionError, WireError) as error:
             logger.debug("tws client gone client_id=%s reason=%r", session.client_id, error)
@@ -217,7 +219,7 @@ class TwsDoor:
                 del self.sessions[session.client_id]
             session.close()
 
-    async def _converse(self, session: Session, reader: asyncio.StreamReader) -> None:
+    async def _converse(self, session: Session, reader: StampedReader) -> None:
         if await reader.readexactly(4) != b"API\0":
             raise WireError("not a TWS client")
         session.version = agreed_version(await _frame(reader))
@@ -225,7 +227,7 @@ class TwsDoor:
         while True:
             payload = await _frame(reader)
             fields = Fields(payload)
-            if self._is_too_fast(session):
+            if self._is_too_fast(session, reader.came()):
                 continue
             try:
                 kind = fields.integer()
@@ -240,28 +242,23 @@ class TwsDoor:
                 logger.exception("tws request failed: %r", payload)
                 session.error(-1, 320, "Error reading request: internal")
 
-    async def _watch_the_clock(self) -> None:
-        """Note how long the loop was held up, for as long as messages are counted."""
+    async def _look_often(self) -> None:
+        """Have the loop look at its sockets, for as long as messages are counted: then it knows when they came."""
         while self._running and self.market.faults.peek(self.name, "rate_limit") is not None:
-            self._beat = monotonic()
-            await asyncio.sleep(_BEAT_S)
-            if (lag := monotonic() - self._beat - _BEAT_S) > _BEAT_S:
-                self._lags.append((monotonic(), lag))
+            await asyncio.sleep(_LOOK_S)
 
-    def _is_too_fast(self, session: Session) -> bool:
-        """Count the messages of all clients while the fault `rate_limit` stands; what is too much is dropped."""
+    def _is_too_fast(self, session: Session, came: tuple[float, float]) -> bool:
+        """Count the messages of all clients while the fault `rate_limit` stands; what is too much is dropped.
+
+        Too much is only what certainly came within one second, however late this process was to read it.
+        """
         fault = self.market.faults.peek(self.name, "rate_limit")
         if fault is None:
             self._messages.clear()
             return False
-        limit, now = int(fault.options.get("per_second", 50)), monotonic()
-        # While this process was held up, messages lay in its sockets: they came over that time, not all at once.
-        held_up = sum(lag for at, lag in self._lags if at > now - 1.0) + max(now - self._beat - _BEAT_S, 0.0)
-        while self._messages and self._messages[0] <= now - 1.0 - held_up:
-            self._messages.popleft()
-        limit = int(limit * (1.0 + held_up))
-        if len(self._messages) < limit:
-            self._messages.append(now)
+        limit, (earliest, latest) = int(fault.options.get("per_second", 50)), came
+        if sum(at > latest - 1.0 for at in self._messages) < limit:
+            self._messages.append(earliest)
             return False
         self.market.faults.note(fault, self.name)
         self.market.ledger.record("limited", door=self.name, operation="message", limit=limit)
