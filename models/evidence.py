@@ -14,16 +14,19 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import or_, select
+from sqlalchemy import and_, or_, select
 
 from models.database import Database
 from models.history import to_json
 from models.messages import utcnow
 from models.reports import MOST_CANDIDATES, Ambiguous, Found, Missing, OrderReport, Sighting
-from models.tables import attempts, orders
-from models.vocabulary import Outcome
+from models.tables import attempts, orders, workers
+from models.vocabulary import LIVE, Outcome, Status
 
 Row = dict[str, Any]
+
+#: Looks in vain after which a live order is a question.
+LOST_AFTER = 3
 
 #: Characters of an answer's words that are kept.
 _LONGEST = 500
@@ -93,28 +96,42 @@ def latest(evidence: Mapping[str, Any] | None) -> str:
 
 
 # -- OPEN ATTEMPTS ---
-def unresolved(database: Database, longest_send_s: float) -> list[Row]:
-    """Return attempts that may be live without our knowing, oldest first, each with the evidence about it.
+def unresolved(
+    database: Database, longest_send_s: float, *, cancel_alert_s: float = 120.0, dead_after_s: float = 10.0
+) -> list[Row]:
+    """Return what may be live, or ended, without our knowing, oldest first, each with the evidence about it.
+
+    Attempts whose outcome is unknown; live orders that no listing of their broker has any more; cancels that had no
+    effect.
 
     Args:
         database: the record.
         longest_send_s: an attempt that is being sent for longer than this is listed as well.
+        cancel_alert_s: so is an order whose cancel was asked for longer ago and that has not ended.
+        dead_after_s: a worker without a heartbeat for this long is dead.
 
     Returns:
         The columns of the attempt, with `sent` (what was sent, when, by whom, under which id), `asked` (how, how often,
-        when last, when next) and `answers` (what came back, by kind).
+        when last, when next), `answers` (what came back, by kind), and `cannot_ask` (why its broker cannot be asked
+        now, or null).
     """
-    late = attempts.c.started_at < utcnow() - timedelta(seconds=longest_send_s)
-    open_ = or_(attempts.c.outcome == Outcome.UNKNOWN, (attempts.c.outcome == Outcome.SENDING) & late)
-    terms = [orders.c[name] for name in (*_SENT, "strategy", "status", "expires_at")]
-    query = (
-        select(attempts, *terms)
-        .join_from(attempts, orders, attempts.c.client_order_id == orders.c.client_order_id)
-        .where(open_)
-        .order_by(attempts.c.started_at)
+    now, a, o = utcnow(), attempts.c, orders.c
+    late = a.started_at < now - timedelta(seconds=longest_send_s)
+    lost = and_(o.status.in_([str(status) for status in LIVE]), a.missing >= LOST_AFTER)
+    canceling = and_(
+        o.status == str(Status.PENDING_CANCEL), o.cancel_requested_at < now - timedelta(seconds=cancel_alert_s)
     )
+    # The way to loose ends leads over the few orders that are live, not over all that were ever accepted.
+    live = o.status.in_([str(status) for status in LIVE])
+    ends = and_(live, a.attempt_no == o.attempt_no, a.outcome == str(Outcome.ACCEPTED), or_(lost, canceling))
+    open_ = or_(a.outcome == str(Outcome.UNKNOWN), (a.outcome == str(Outcome.SENDING)) & late)
+    terms = [o[name] for name in (*_SENT, "strategy", "status", "expires_at")]
+    joined = select(attempts, *terms).join_from(attempts, orders, a.client_order_id == o.client_order_id)
     with database.read() as connection:
-        return [_shown(dict(row)) for row in connection.execute(query).mappings()]
+        rows = [dict(row) for which in (open_, ends) for row in connection.execute(joined.where(which)).mappings()]
+    rows.sort(key=lambda row: row["started_at"])
+    why = {name: unreachable(database, name, dead_after_s) for name in {row["broker"] for row in rows}}
+    return [_shown(row) | {"cannot_ask": why[row["broker"]]} for row in rows]
 
 
 def _shown(row: Row) -> Row:
@@ -141,3 +158,16 @@ def _shown(row: Row) -> Row:
         "answers": evidence.get("answers", {}),
         "latest": latest(evidence),
     }
+
+
+def unreachable(database: Database, broker: str, dead_after: float) -> str | None:
+    """Say why a broker cannot be asked now, from what its workers last said; None while one of them can."""
+    with database.read() as connection:
+        query = select(workers).where(workers.c.broker == broker).order_by(workers.c.heartbeat_at.desc())
+        rows = list(connection.execute(query).mappings())
+    fresh = [row for row in rows if row["heartbeat_at"] > utcnow() - timedelta(seconds=dead_after)]
+    if any(row["state"] == "ready" for row in fresh):
+        return None
+    if not fresh:
+        return f"no worker of {broker} is alive" + (f" since {rows[0]['heartbeat_at']:%H:%M:%SZ}" if rows else "")
+    return f"{broker} is {fresh[0]['state']}: {fresh[0]['detail']}"

@@ -27,6 +27,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    or_,
 )
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
@@ -281,6 +282,10 @@ fills = Table(
     Index("ix_fills_symbol_filled_at", "symbol", "filled_at"),
     Index("ix_fills_strategy_filled_at", "strategy", "filled_at"),
 )
+
+#: Executions that are inferred, or have no price yet.
+UNSETTLED = fills.c.voided_at.is_(None) & or_(fills.c.inferred, fills.c.price.is_(None))
+Index("ix_fills_unsettled", fills.c.broker, sqlite_where=UNSETTLED, postgresql_where=UNSETTLED)
 
 order_events = Table(
     "order_events",

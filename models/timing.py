@@ -46,6 +46,8 @@ class TimingSettings(BaseModel):
     reconcile: Annotated[tuple[Period, ...], Field(min_length=1, max_length=20)] = (1.0, 2.0, 5.0)
     #: An outcome unknown for this long is alerted.
     alert_after: Wait = 30.0
+    #: A cancel that has had no effect for this long is alerted.
+    cancel_alert_after: Wait = 120.0
     open_orders_every: Period = 10.0
     positions_every: Period = 60.0
     #: A position that nothing explains for this long, in three readings at least, locks its symbol at that broker.

@@ -279,14 +279,18 @@ def unresolved(out: Out = None, wide: Wide = False, json: Json = False) -> None:
     from models.settings import load_settings
 
     form = Form(json, out, wide)
-    longest = load_settings().timing.deadline  # a send that is merely under way is no trouble
-    with history() as h:
-        found = open_attempts(h.database, longest)
+    timing = load_settings().timing
+    with history() as h:  # a send that is merely under way is no trouble
+        found = open_attempts(
+            h.database, timing.deadline, cancel_alert_s=timing.cancel_alert_after, dead_after_s=timing.dead_after
+        )
     listed = [row | {"next_look": row["asked"]["next_at"]} for row in found]
     tell(listed, _UNRESOLVED_COLUMNS, form, title="unresolved", document=found)
     if show.out.is_terminal and not json and out is None:
         for row in found:
             _show_evidence(row)
+            if row["cannot_ask"]:
+                show.say(f"cannot ask: {row['cannot_ask']}")
 
 
 def _show_evidence(row: Row) -> None:

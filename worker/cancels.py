@@ -20,6 +20,7 @@ from sqlalchemy import or_, select
 from models.book import Book
 from models.database import Database
 from models.errors import BrokerError, CorroError, NotSent, OutcomeUnknown, Unmapped
+from models.evidence import LOST_AFTER
 from models.lifecycle import Fact
 from models.reports import Found, OrderReport, Report
 from models.tables import attempts, orders
@@ -61,6 +62,7 @@ class Cancels:
         due = [
             orders.c.cancel_requested_at.is_not(None),
             or_(orders.c.cancel_sent_at.is_(None), orders.c.cancel_sent_at < utcnow() - timedelta(seconds=_AGAIN_S)),
+            attempts.c.missing < LOST_AFTER,  # what no listing has any more is a question, and no daily refusal
             *which,
         ]
         if ids is not None:

@@ -55,6 +55,7 @@ class Leader:
         self.execution, self.reconciler, self.is_open = execution, reconciler, is_open
         self.cancels, self.replacements = cancels, replacements
         self._due: dict[str, float] = {}
+        self._closed_at: datetime | None = None
 
     def sweep(self) -> None:
         """Claim from the database what the queue lost, here and for brokers without a worker."""
@@ -105,8 +106,11 @@ class Leader:
     # -- REGULAR QUESTIONS ---
     def heal(self) -> None:
         """Ask the broker what is due: unknown outcomes, open orders, positions."""
-        if not self.is_open():
+        is_open = self.is_open()
+        self.reconciler.loose_ends.alarm(None if is_open else self._closed())
+        if not is_open:
             return
+        self._closed_at = None
         self.reconciler.unknown()
         pushed = getattr(self.broker, "is_streaming", True)
         every = self.timing.open_orders_every
@@ -116,6 +120,11 @@ class Leader:
             self.reconciler.open_orders()
         if self.positions.is_due():
             self.positions.read()
+
+    def _closed(self) -> str:
+        """Say since when this broker cannot be asked: an alarm does not wait for the answer that is missing."""
+        self._closed_at = self._closed_at or utcnow()
+        return f"{self.broker.name} is disconnected since {self._closed_at:%H:%M:%SZ}"
 
     def _is_due(self, what: str, every: float) -> bool:
         if elapsed() < self._due.get(what, 0.0):

@@ -14,22 +14,26 @@ from models.database import Database
 from models.errors import CorroError
 from models.reports import FillReport, Found, OrderReport, Report
 from models.settings import Settings
-from models.tables import attempts, fills, orders, position_ledgers
+from models.tables import UNSETTLED, attempts, fills, orders, position_ledgers
 from models.vocabulary import LIVE, Outcome, Status
 from worker.apart import apart
 from worker.brokers.base import BrokerInterface, OrderRef
-from worker.clock import utcnow
+from worker.clock import elapsed, utcnow
 from worker.execution import Execution
 from worker.external import External
+from worker.loose_ends import Loose, LooseEnds, is_due
 from worker.matching import sent
 from worker.recording import Aftermath
+from worker.windows import OVERLAP, Patience, Window
 
 log = structlog.get_logger()
 
-#: Executions are read again this far behind the last one seen; they dedupe by their ids.
-_OVERLAP = timedelta(minutes=5)
 #: How far back the first reading goes.
 _FIRST_LOOK = timedelta(days=1)
+#: What is not settled is asked for again after pauses from this to that, seconds, so many orders at once.
+_AGAIN_S, _LONGEST_S, _AT_ONCE = 10.0, 600.0, 50
+#: What is inferred, or has no price, is asked for again for so long.
+_HOPE = timedelta(days=7)
 
 
 class Readings:
@@ -39,12 +43,15 @@ class Readings:
         self.timing, self.database, self.broker = settings.timing, database, broker
         self.execution, self.recorder = execution, execution.recorder
         self.external = External(database, broker.name)
+        self.window = Window(broker.capabilities.lookback)
+        self.loose_ends = LooseEnds(settings, database, broker.name)
+        self._patience = Patience(_AGAIN_S, _LONGEST_S)
 
     def open_orders(self) -> None:
-        """Read again what is live at this broker in our books, if anything is."""
+        """Read again what is live at this broker in our books, or not settled, if anything is."""
         with self.database.read() as connection:
-            live = self.live(connection)
-        if live:
+            idle = not self._live_rows(connection) and not self._unsettled(connection)
+        if not idle:
             self.read()
 
     def read(self, *, everything: bool = False) -> bool:
@@ -61,25 +68,59 @@ class Readings:
         """
         begun = utcnow()
         with self.database.read() as connection:
-            refs = self.live(connection)
-            since = self._fills_since(connection)
+            live = self._live_rows(connection)
+            since = self.window.since(self._long_way(connection), begun)
+            again = self._again(self._unsettled(connection))
+        if again:
+            since = min(since, self.window.capped(min(at for at, _ in again.values()) - OVERLAP, begun))
         fills = self._fills(since)
         listed = list(self.broker.get_orders(open_only=not everything, since=since if everything else None))
         by_id = {r.broker_order_id: r for r in listed}
-        gone = [ref for ref in refs if ref.broker_order_id not in by_id]
-        reports: list[Report] = [*(fills or []), *(r for ref in refs if (r := by_id.get(ref.broker_order_id)))]
-        reports += [s.report for s in self.broker.find_orders(gone) if isinstance(s, Found)] if gone else []
+        gone = [Loose(ref, row) for ref, row in live if ref.broker_order_id not in by_id and is_due(row, begun)]
+        missed = [*(loose.ref for loose in gone), *(ref for _, ref in again.values())]
+        found = self.broker.find_orders(missed) if missed else []
+        reports: list[Report] = [*(fills or []), *(r for ref, _ in live if (r := by_id.get(ref.broker_order_id)))]
+        reports += [s.report for s in found if isinstance(s, Found)]
         self.apply(reports)
+        self.loose_ends.note(list(zip(gone, found, strict=False)), begun)
         decided = self.external.note([*(fills or []), *listed, *self._vanished(by_id)])
-        if fills is not None and decided:
-            self.external.read_until(begun)
+        if fills is not None:
+            self.window.done(begun)
+            if decided:
+                self.external.read_until(begun)
         return fills is not None
+
+    # -- ASKED FOR AGAIN ---
+    def _unsettled(self, connection: Connection) -> list[Any]:
+        """Return orders of which something is inferred, or has no price: (order, attempt, when it was filled)."""
+        query = (
+            select(orders, attempts, fills.c.filled_at)
+            .join_from(fills, orders, fills.c.client_order_id == orders.c.client_order_id)
+            .join(
+                attempts,
+                (attempts.c.client_order_id == fills.c.client_order_id) & (attempts.c.attempt_no == fills.c.attempt_no),
+            )
+            .where(fills.c.broker == self.broker.name, UNSETTLED, fills.c.filled_at > utcnow() - _HOPE)
+            .order_by(fills.c.filled_at.desc())
+            .limit(_AT_ONCE)
+        )
+        return list(connection.execute(query).mappings())
+
+    def _again(self, rows: Sequence[Any]) -> dict[str, tuple[datetime, OrderRef]]:
+        """Return those that are due to be asked for again, with when they were filled."""
+        found = {
+            ref.order.client_order_id: (row[fills.c.filled_at], ref)
+            for row in rows
+            if (ref := _readable(row)) is not None
+        }
+        return found if self._patience.is_due(found, elapsed()) else {}
 
     def _vanished(self, listed: Mapping[str | None, OrderReport]) -> list[OrderReport]:
         """Read what became of other people's orders that are not listed as open any more."""
-        gone, since = self.external.vanished(listed)
+        gone, began = self.external.vanished(listed)
         if not gone:
             return []
+        since = self.window.capped(began, utcnow()) if began else None
         found = self.broker.get_orders(open_only=False, since=since)
         self.external.lose(set(gone) - {r.broker_order_id for r in found})
         return [report for report in found if report.broker_order_id in gone]
@@ -101,7 +142,11 @@ class Readings:
             return self.recorder.updates(connection, reports, utcnow(), infer=True)
 
     def live(self, connection: Connection, *which: Any) -> list[OrderRef]:
-        """Return the orders that are live at this broker in our books; `which` narrows them.
+        """Return the orders that are live at this broker in our books; `which` narrows them."""
+        return [ref for ref, _ in self._live_rows(connection, *which)]
+
+    def _live_rows(self, connection: Connection, *which: Any) -> list[tuple[OrderRef, Any]]:
+        """Return the live orders with the rows of their attempts.
 
         The way leads from the few live orders to their attempts. What the attempts have to be is hidden from the
         planner: SQLite, which has no statistics, would begin with every attempt that was ever accepted.
@@ -118,9 +163,13 @@ class Readings:
             .where(broker == self.broker.name, outcome == str(Outcome.ACCEPTED))
             .where(orders.c.status.in_([str(s) for s in (*LIVE, Status.SUBMITTED)]), *which)
         )
-        return [ref for row in connection.execute(query).mappings() if (ref := _readable(row)) is not None]
+        rows = connection.execute(query).mappings()
+        return [(ref, _part(row, attempts)) for row in rows if (ref := _readable(row)) is not None]
 
-    def _fills_since(self, connection: Connection) -> datetime:
+    def _long_way(self, connection: Connection) -> datetime:
+        """Return where the first reading of a process begins: from then on, each goes back to the one before."""
+        if not self.window.is_first:
+            return utcnow()
         name = self.broker.name
         ledger = select(position_ledgers.c.fills_read_at).where(position_ledgers.c.broker == name)
         last = connection.execute(ledger).scalar()
@@ -133,7 +182,7 @@ class Readings:
             )
         ).scalar()
         known = [at for at in (last, oldest) if at is not None]
-        return min(known) - _OVERLAP if known else utcnow() - _FIRST_LOOK
+        return min(known) if known else utcnow() - _FIRST_LOOK
 
 
 def order_ref(order: Any, attempt: Any, known: frozenset[str] = frozenset()) -> OrderRef:

@@ -10,9 +10,11 @@ from typing import Any
 
 from models.book import Book, Entry
 from models.errors import InvalidOrder, NotFound
+from models.evidence import LOST_AFTER
 from models.intake import body_of
+from models.lifecycle import Fact
 from models.reports import BrokerStatus, OrderReport
-from models.vocabulary import Outcome
+from models.vocabulary import LIVE, Outcome
 from producers.client import OrderClient
 from worker.clock import utcnow
 from worker.halts import journal
@@ -34,7 +36,7 @@ def resolve(
 
     Raises:
         NotFound: there is no such order.
-        InvalidOrder: no attempt of it is unknown.
+        InvalidOrder: no attempt of it is unknown, and its broker lists it.
     """
     after, says = Aftermath(), f"says {by}" + (f": {reason}" if reason else "")
     with client.database.write() as connection:
@@ -48,12 +50,16 @@ def resolve(
         detail = f"attempt {number} at {broker}: {found}"
         journal(connection, "resolve", "order", client_order_id, by=by, reason=reason, detail=detail)
         recorder = Recorder(client.settings, broker, dedupes=False)
-        if adopt is None:
-            entry.note("resolved", f"{detail}, {says}")
+        entry.note("resolved", f"{detail}, {says}")
+        lost = entry.attempts[number]["outcome"] == Outcome.ACCEPTED
+        if lost:
+            entry.set_attempt(number, missing=0, next_check_at=None, alerted_at=None)
+        if adopt is None and lost:  # the broker had it: it is not sent again, whatever became of it
+            entry.happen(Fact.CANCELED, attempt_no=number, detail=f"{broker} does not have it any more, {says}")
+        elif adopt is None:
             error = Absent(f"{broker} does not have it, {says}", broker=broker, code="resolved")
             recorder.settle(book, entry, number, error, after)
         else:
-            entry.note("resolved", f"{detail}, {says}")
             recorder.settle(book, entry, number, _adopted(adopt), after)
         book.write()
         row = dict(entry.order)
@@ -70,6 +76,9 @@ def _unknown_attempt(entry: Entry) -> int:
     for number in sorted(entry.attempts, reverse=True):
         if entry.attempts[number]["outcome"] == Outcome.UNKNOWN:
             return number
+    current = entry.current
+    if current is not None and entry.status in LIVE and current["missing"] >= LOST_AFTER:
+        return int(current["attempt_no"])
     outcomes = {no: row["outcome"] for no, row in sorted(entry.attempts.items())}
     raise InvalidOrder(
         f"no attempt of {entry.id} is unknown: the order is {entry.status}, its attempts are {outcomes or 'none'}"

@@ -134,6 +134,8 @@ def upgrade() -> None:
             op.add_column(table, column)
     op.execute("UPDATE fills SET inferred = true WHERE execution_id LIKE 'inferred:%'")
     _price_may_be_unknown(True)
+    unsettled = sa.text("voided_at IS NULL AND (inferred OR price IS NULL)")
+    op.create_index("ix_fills_unsettled", "fills", ["broker"], sqlite_where=unsettled, postgresql_where=unsettled)
     with op.batch_alter_table("position_snapshots", schema=None) as batch_op:
         batch_op.alter_column("symbol", existing_type=sa.String(length=32), type_=sa.String(length=64))
     op.create_table(
@@ -163,6 +165,7 @@ def downgrade() -> None:
     op.drop_table("control_events")
     with op.batch_alter_table("position_snapshots", schema=None) as batch_op:
         batch_op.alter_column("symbol", existing_type=sa.String(length=64), type_=sa.String(length=32))
+    op.drop_index("ix_fills_unsettled", "fills")
     _price_may_be_unknown(False)
     for table, columns in _new().items():
         for column in columns:

@@ -31,7 +31,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import ClassVar, Literal
 
 from models.errors import Unsupported
@@ -89,6 +89,8 @@ class Capabilities:
     parallel_orders: int = 8
     #: Sizes of bars it can fetch, in corro's words (1Min, 5Min, 15Min, 30Min, 1Hour, 1Day, 1Week, 1Month).
     timeframes: tuple[str, ...] = ()
+    #: How old an order may be to be listed; None where there is no such limit.
+    lookback: timedelta | None = None
 
     @property
     def marks_sends(self) -> bool:

@@ -1,0 +1,275 @@
+"""How far a reading goes back, what is asked for again, and which questions are open: over a real database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+from structlog.testing import capture_logs
+
+from models.database import Database
+from models.errors import BrokerError
+from models.evidence import LOST_AFTER, unresolved
+from models.reports import BrokerStatus, FillReport, Found, Missing, OrderReport, Sighting
+from models.settings import Settings
+from models.tables import attempts, fills, order_events, orders, workers
+from models.vocabulary import Side
+from producers.bell import Bell
+from worker.brokers.base import AbsenceRule, Capabilities, OrderRef
+from worker.clock import utcnow
+from worker.execution import Execution
+from worker.health import Identity, Pulse
+from worker.reconcile import Reconciler
+from worker.windows import OVERLAP, Patience, Window, pause_after
+
+Put = Callable[..., None]
+D = Decimal
+DAY = timedelta(days=1)
+
+
+class Paper:
+    """As much of a broker as readings ask, with a page of 100 executions a request."""
+
+    name = "ibkr"
+    capabilities = Capabilities(absence=AbsenceRule(possible=False), lookback=timedelta(days=60))
+
+    def __init__(self) -> None:
+        self.executions: list[FillReport] = []
+        self.open: list[OrderReport] = []
+        self.found: dict[str, Sighting] = {}
+        self.fails = False
+        self.requests, self.looked = 0, 0
+        self.since: list[datetime] = []
+
+    def get_fills(self, since: datetime) -> Sequence[FillReport]:
+        self.since.append(since)
+        if self.fails:
+            raise BrokerError("HTTP 503")
+        shown = [e for e in self.executions if e.filled_at >= since]
+        self.requests += 1 + len(shown) // 100
+        return shown
+
+    def get_orders(self, *, open_only: bool = True, since: datetime | None = None) -> Sequence[OrderReport]:
+        self.requests += 1
+        return list(self.open)
+
+    def find_orders(self, refs: Sequence[OrderRef]) -> list[Sighting]:
+        self.requests += 1
+        self.looked += len(refs)
+        return [self.found.get(ref.broker_client_order_id, Missing(evidence="everything")) for ref in refs]
+
+
+class Scene:
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self.database, self.paper, me = database, Paper(), Identity("ibkr")
+        Pulse(database, me, settings.timing).beat()
+        paper: Any = self.paper
+        execution = Execution(settings, database, paper, me.name, Bell(settings))
+        self.reconciler = Reconciler(settings, database, paper, execution, me)
+        self.shift = 0.0
+
+    def attempt(self, client_order_id: str = "o-1") -> Any:
+        with self.database.read() as connection:
+            query = select(attempts).where(attempts.c.client_order_id == client_order_id)
+            return connection.execute(query).mappings().one()
+
+    def events(self) -> list[str]:
+        with self.database.read() as connection:
+            return list(connection.execute(select(order_events.c.kind)).scalars())
+
+    def again(self) -> None:
+        """Let the pause before the next look pass."""
+        with self.database.write() as connection:
+            connection.execute(update(attempts).values(next_check_at=utcnow()))
+
+
+@pytest.fixture
+def scene(database: Database, settings: Settings) -> Scene:
+    return Scene(database, settings)
+
+
+def live(put: Put, client_order_id: str = "o-1", **changes: Any) -> None:
+    put(client_order_id, status="accepted", attempt={"outcome": "accepted", "broker_order_id": "7"}, **changes)
+
+
+def strangers(count: int, since: datetime) -> list[FillReport]:
+    every = (utcnow() - since) / count
+    return [
+        FillReport(
+            execution_id=f"x{n}",
+            quantity=D(1),
+            price=D(1),
+            filled_at=since + n * every,
+            symbol="KO",
+            side=Side.BUY,
+            broker_order_id=f"b{n}",
+        )
+        for n in range(count)
+    ]
+
+
+# -- HOW FAR BACK ---
+def test_requests_depend_neither_on_the_oldest_order_nor_on_the_length_of_the_history(
+    scene: Scene, put: Put, database: Database
+) -> None:
+    old = utcnow() - 50 * DAY
+    live(put, submitted_at=old)
+    scene.paper.open = [OrderReport(broker_order_id="7", status=BrokerStatus.ACCEPTED)]
+    scene.paper.executions = strangers(3000, old)
+    scene.reconciler.read()
+    assert scene.paper.since[-1] <= old, "the first reading of a process goes the long way"
+    assert scene.paper.requests >= 30
+    scene.paper.requests = 0
+    for _ in range(6):
+        scene.reconciler.read()
+    assert scene.paper.requests == 6 * 2
+
+
+def test_a_reading_goes_back_to_the_last_complete_one(scene: Scene) -> None:
+    scene.reconciler.read()
+    before = utcnow()
+    scene.paper.fails = True
+    for _ in range(3):
+        assert not scene.reconciler.read()
+    scene.paper.fails = False
+    scene.reconciler.read()
+    assert all(since <= before - OVERLAP for since in scene.paper.since[1:])
+    assert scene.paper.since[-1] >= before - OVERLAP - timedelta(seconds=10)
+
+
+def test_a_broker_is_not_asked_further_back_than_it_can_answer(scene: Scene, put: Put) -> None:
+    live(put, submitted_at=utcnow() - 400 * DAY)
+    scene.reconciler.read()
+    assert utcnow() - scene.paper.since[0] <= 60 * DAY + timedelta(seconds=10)
+
+
+def test_a_window_without_a_limit_goes_all_the_way_once() -> None:
+    now, window = utcnow(), Window(None)
+    assert window.since(now - 400 * DAY, now) == now - 400 * DAY - OVERLAP
+    window.done(now)
+    assert window.since(now - 400 * DAY, now + DAY) == now - OVERLAP
+
+
+# -- ASKED FOR AGAIN ---
+def test_what_was_inferred_is_asked_for_until_it_is_told(scene: Scene, put: Put, database: Database) -> None:
+    live(put, submitted_at=utcnow())
+    done = OrderReport(
+        broker_order_id="7", status=BrokerStatus.FILLED, broker_client_order_id="o-1", filled_quantity=D(10)
+    )
+    scene.paper.found["o-1"] = Found(report=done)
+    scene.reconciler.read()
+    with database.read() as connection:
+        assert connection.execute(select(fills.c.price)).scalars().all() == [None]
+    told = FillReport(
+        execution_id="e1", quantity=D(10), price=D(50), filled_at=utcnow(), symbol="AAPL", side=Side.BUY,
+        broker_order_id="7",
+    )  # fmt: skip
+    scene.paper.executions = [told]
+    looked = scene.paper.looked
+    scene.reconciler.open_orders()  # nothing is live any more, and it is asked all the same
+    assert scene.paper.looked == looked + 1
+    with database.read() as connection:
+        assert connection.execute(select(orders.c.avg_fill_price)).scalar() == 50
+    requests = scene.paper.requests
+    scene.reconciler.open_orders()
+    assert scene.paper.requests == requests, "settled"
+
+
+def test_what_stays_open_is_asked_for_less_and_less_often() -> None:
+    patience, now, asked = Patience(10, 600), 0.0, 0
+    while now < 3600:
+        asked += patience.is_due({"a"}, now)
+        now += 10
+    assert asked <= 12
+    assert patience.is_due({"a", "b"}, now), "something new is asked for at once"
+    assert not patience.is_due({}, now)
+    assert [pause_after(n, 10, 600) for n in (1, 2, 3, 99)] == [10, 20, 40, 600]
+
+
+# -- IN NO LISTING ---
+def test_a_live_order_that_no_listing_has_any_more_becomes_a_question(scene: Scene, put: Put) -> None:
+    live(put)
+    for _ in range(LOST_AFTER - 1):
+        scene.reconciler.read()
+        scene.again()
+    assert unresolved(scene.database, 10.0) == []
+    with capture_logs() as lines:
+        for _ in range(3):
+            scene.reconciler.read()
+            scene.again()
+    assert [line["client_order_id"] for line in lines if line["event"] == "order_unresolved"] == ["o-1"]
+    (row,) = unresolved(scene.database, 10.0)
+    assert (row["client_order_id"], row["outcome"], row["status"]) == ("o-1", "accepted", "accepted")
+    assert row["answers"]["missing"]["words"] == "everything"
+
+    looked = scene.paper.looked
+    with scene.database.write() as connection:
+        connection.execute(update(attempts).values(next_check_at=utcnow() + timedelta(seconds=60)))
+    scene.reconciler.read()
+    assert scene.paper.looked == looked, "and is looked for less often"
+
+    scene.again()
+    scene.paper.found["o-1"] = Found(report=OrderReport(broker_order_id="7", status=BrokerStatus.ACCEPTED))
+    scene.reconciler.read()
+    assert unresolved(scene.database, 10.0) == []
+
+
+def test_a_person_may_close_the_question_and_nothing_is_sent_again(
+    scene: Scene, put: Put, settings: Settings, database: Database
+) -> None:
+    from producers.client import OrderClient
+    from worker.resolve import resolve
+
+    live(put)
+    for _ in range(LOST_AFTER):
+        scene.reconciler.read()
+        scene.again()
+    client = OrderClient(settings)
+    client.database.close()
+    client.database = database
+    row = resolve(client, "o-1", adopt=None, by="ana")
+    assert (row["status"], row["attempt_no"]) == ("canceled", 1)
+    assert "ana" in row["reason"]
+    assert unresolved(database, 10.0) == []
+
+
+# -- ALARMS THAT HANG ON NOTHING ---
+def test_an_unknown_outcome_is_raised_though_its_broker_cannot_be_asked(scene: Scene, put: Put) -> None:
+    put(attempt={"outcome": "unknown", "started_at": utcnow() - timedelta(seconds=31)})
+    with capture_logs() as lines:
+        scene.reconciler.loose_ends.alarm(None)
+        assert [line for line in lines if line["event"] == "order_unresolved"] == []
+        for _ in range(2):
+            scene.reconciler.loose_ends.alarm("ibkr is disconnected since 10:00:00Z")
+    (line,) = [line for line in lines if line["event"] == "order_unresolved"]
+    assert (line["client_order_id"], line["why"]) == ("o-1", "cannot ask: ibkr is disconnected since 10:00:00Z")
+    assert scene.attempt()["alerted_at"] is not None
+
+
+def test_unresolved_says_why_a_broker_cannot_be_asked(scene: Scene, put: Put, database: Database) -> None:
+    put(attempt={"outcome": "unknown"})
+
+    def said(**changes: Any) -> str | None:
+        with database.write() as connection:
+            connection.execute(update(workers).values(**changes))
+        (row,) = unresolved(database, 10.0)
+        words: str | None = row["cannot_ask"]
+        return words
+
+    assert said(state="ready") is None
+    assert said(state="disconnected", detail="no route to host") == "ibkr is disconnected: no route to host"
+    assert "no worker of ibkr is alive since" in str(said(heartbeat_at=utcnow() - timedelta(minutes=5)))
+
+
+def test_a_cancel_without_effect_is_raised_once_and_listed(scene: Scene, put: Put) -> None:
+    asked = utcnow() - timedelta(seconds=121)
+    put(status="pending_cancel", attempt={"outcome": "accepted"}, cancel_requested_at=asked)
+    put("o-2", status="pending_cancel", attempt={"outcome": "accepted"}, cancel_requested_at=utcnow())
+    for _ in range(2):
+        scene.reconciler.loose_ends.alarm(None)
+    assert scene.events() == ["unresolved"]
+    assert [row["client_order_id"] for row in unresolved(scene.database, 10.0)] == ["o-1"]

@@ -1,0 +1,84 @@
+"""How far back a reading goes, and how often what stays open is asked for again: pure, and bounded in requests.
+
+A reading goes back to the last complete one, less an overlap: neither the age of the oldest order nor the length of the
+history makes it longer. Only the first one of a process goes the long way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime, timedelta
+
+#: Executions are read again this far behind the last complete reading; they dedupe by their ids.
+OVERLAP = timedelta(minutes=5)
+
+
+class Window:
+    """Since when executions are read.
+
+    Args:
+        lookback: how far back the broker can be asked; None where it does not limit that.
+    """
+
+    def __init__(self, lookback: timedelta | None) -> None:
+        self.lookback = lookback
+        self._complete: datetime | None = None
+
+    @property
+    def is_first(self) -> bool:
+        """No reading of this process has been complete yet."""
+        return self._complete is None
+
+    def done(self, begun: datetime) -> None:
+        """Remember a complete reading by when it was begun."""
+        self._complete = begun
+
+    def since(self, long_way: datetime, now: datetime) -> datetime:
+        """Return the time from which to read.
+
+        Args:
+            long_way: where the first reading begins.
+            now: the time of the reading.
+        """
+        return self.capped((self._complete or long_way) - OVERLAP, now)
+
+    def capped(self, since: datetime, now: datetime) -> datetime:
+        """Return a time that the broker can be asked about."""
+        return since if self.lookback is None else max(since, now - self.lookback)
+
+
+class Patience:
+    """Asks again after pauses that double, and from the beginning when something new is open.
+
+    Args:
+        first: the first pause, seconds.
+        longest: the longest one, seconds.
+    """
+
+    def __init__(self, first: float, longest: float) -> None:
+        self._first, self._longest = first, longest
+        self._pause, self._due = first, 0.0
+        self._known: frozenset[str] = frozenset()
+
+    def is_due(self, open_: Collection[str], now: float) -> bool:
+        """Tell whether to ask about what is open, and count it as asked.
+
+        Args:
+            open_: ids of what is open.
+            now: on the elapsed clock, seconds.
+        """
+        if not open_:
+            self._known = frozenset()
+            return False
+        if not self._known.issuperset(open_):
+            self._pause, self._due = self._first, now
+        self._known = frozenset(open_)
+        if now < self._due:
+            return False
+        self._due, self._pause = now + self._pause, min(self._pause * 2, self._longest)
+        return True
+
+
+def pause_after(times: int, first: float, longest: float) -> float:
+    """Return the pause after a number of looks in vain, seconds: the first one doubled with each."""
+    return min(first * float(2 ** min(times - 1, 20)), longest)
