@@ -17,6 +17,7 @@ from models.errors import (
     InstrumentUnknown,
     NotConnected,
     NotPermitted,
+    NotSent,
     OrderRejected,
     OutcomeUnknown,
     Refused,
@@ -175,15 +176,31 @@ def test_a_rejection_after_acceptance_is_told_with_its_code(gateway: Gateway) ->
 # -- CANCELING ---
 
 
-def test_only_the_client_that_placed_an_order_may_cancel_it(gateway: Gateway) -> None:
+def test_a_cancel_goes_to_the_worker_whose_client_id_placed_the_order(gateway: Gateway) -> None:
     order = a_resting_order()
-    place(gateway.broker(client_id=5), "theirs", order)
+    placed = place(gateway.broker(client_id=5), "theirs", order)
     other = gateway.broker(client_id=6)
-    with pytest.raises(Refused, match="not ours to cancel"):
+    assert (placed.session, other.order_session) == ("5", "6")
+    with pytest.raises(NotSent, match="belongs to client id 5, whose worker is connected"):
         other.cancel_order(a_ref("theirs", order))
     report = found(other, "theirs", order)
     assert report is not None
-    assert report.status is BrokerStatus.ACCEPTED
+    assert (report.status, report.session) == (BrokerStatus.ACCEPTED, "5")
+
+
+def test_an_order_whose_worker_is_gone_is_canceled_under_its_client_id(gateway: Gateway) -> None:
+    """Both client ids count from 1: under our own id the cancel would hit our own order."""
+    order, owner, other = a_resting_order(), gateway.broker(client_id=5), gateway.broker(client_id=6)
+    placed = [place(owner, "theirs", order), place(other, "ours", order)]
+    owner.disconnect()
+    eventually(lambda: 5 not in gateway.house.call(lambda: dict(gateway.door.sessions)))
+    other.cancel_order(a_ref("theirs", order, placed[0].broker_order_id))
+    eventually(lambda: (seen := found(other, "theirs", order)) and seen.status is BrokerStatus.CANCELED)
+    mine = found(other, "ours", order)
+    assert mine is not None
+    assert mine.status is BrokerStatus.ACCEPTED
+    assert other.is_connected()
+    owner.connect()  # the id is free again
 
 
 # -- THE CONNECTION ---
@@ -242,17 +259,6 @@ def _orders(broker: IbkrBroker) -> list[str | None]:
         return [report.broker_client_order_id for report in broker.get_orders()]
     except BrokerError:
         return []
-
-
-def test_an_unreadable_row_makes_a_listing_fail(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    broker = gateway.broker()
-    place(broker, "odd", an_order())
-    eventually(lambda: (r := found(broker, "odd", an_order())) and r.status is BrokerStatus.FILLED)
-    from worker.sandbox import tws_messages
-
-    monkeypatch.setattr(tws_messages, "completed_order", lambda *_: tws_messages.encode(101, "garbage"))
-    with pytest.raises(BrokerError, match="unreadable"):
-        broker.find_order(a_ref("odd", an_order()))
 
 
 def test_an_order_is_found_by_its_perm_id(gateway: Gateway) -> None:

@@ -13,6 +13,7 @@ import pytest
 from models.errors import (
     ConnectionLost,
     NotConnected,
+    NotSent,
     OutcomeUnknown,
     Refused,
     Stale,
@@ -327,7 +328,7 @@ def test_only_the_client_that_placed_an_order_can_change_it(desk: Bench) -> None
     old = desk.place(resting())
     other = desk.another(client_id=2)
     other.connect()
-    with pytest.raises(Refused, match="client id 1"):
+    with pytest.raises(NotSent, match="client id 1"):
         other.replace_order(old, desk.ticket(old, limit_price="1.50"))
     other.disconnect()
     assert [one.limit_price for one in desk.live()] == [1]

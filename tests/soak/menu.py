@@ -12,6 +12,8 @@ from typing import Any
 
 HTTP = ("alpaca", "tda", "schwab")
 WITHOUT_IDS = ("tda", "schwab")
+#: Where no listing proves absence: what is swallowed waits for a person.
+UNPROVABLE = ("ibkr", *WITHOUT_IDS)
 ALL = ("ibkr", *HTTP)
 
 
@@ -52,8 +54,9 @@ PLACING = (
     Kind("taken, 504", HTTP, "status", 3, {"status": 504, **_TAKEN}),
     Kind("swallowed, 500", ("alpaca",), "status", 2, {"status": 500, **_NOT_TAKEN}),
     Kind("swallowed, 500", WITHOUT_IDS, "status", 0.4, {"status": 500, **_NOT_TAKEN}),
-    Kind("swallowed, never answered", ("ibkr", "alpaca"), "hang", 2),
-    Kind("swallowed, never answered", WITHOUT_IDS, "hang", 0.4),
+    Kind("swallowed, never answered", ("alpaca",), "hang", 2),
+    Kind("swallowed, never answered", UNPROVABLE, "hang", 0.4),
+    Kind("held until somebody clicks", ("ibkr",), "confirmation", 2, {"seconds": (1.0, 25.0)}),
     Kind("429", HTTP, "status", 4, {"status": 429, **_NOT_TAKEN}),
     Kind("refused", ALL, "refuse", 6),
     Kind("warning, order stands", ("ibkr",), "error_code", 4, {"code": 399, "text": "Order Message: held"}),

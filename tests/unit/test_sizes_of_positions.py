@@ -26,7 +26,7 @@ def test_ibkr() -> None:
     session: Any = SimpleNamespace(
         options=SimpleNamespace(broker="ibkr"),
         ib=SimpleNamespace(wrapper=SimpleNamespace(portfolio=defaultdict(dict))),
-        names=Names(),
+        contracts=SimpleNamespace(names=Names()),
     )
     contract = SimpleNamespace(
         conId=1, symbol="KO", secType="STK", currency="USD", exchange="NYSE", primaryExchange="", localSymbol="KO"

@@ -7,11 +7,16 @@
 | ibkr_flight    | one send: its evidence and the verdict on it                                      |
 | ibkr_evidence  | the book of every order and execution the wire has shown                          |
 | ibkr_orders    | place, cancel, find: the order of operations                                      |
+| ibkr_deputy    | canceling for a client id whose worker is gone                                    |
+| ibkr_days      | the day, as far as IB's listings reach back                                       |
+| ibkr_spoiled   | rows of listings that the SDK cannot decode                                       |
 | ibkr_change    | one change of a live order: its evidence and the verdict on it                     |
 | ibkr_replace   | change: the order of operations                                                   |
 | ibkr_names     | which security a symbol means, and what every other one is called                 |
 | ibkr_data      | account, positions, quotes, bars                                                  |
 | ibkr_pacing    | how often bars may be asked for                                                   |
+| ibkr_handshake | from the TCP connect to a ready API                                               |
+| ibkr_contracts | the contracts that symbols mean                                                   |
 | ibkr_session   | one connection: raw messages in, single messages out, 1100/1101/1102              |
 | ibkr_terms     | words and numbers between corro and IB                                            |
 | ibkr_wire      | the SDK shim, the settings, the loop's thread, complete listings                  |
@@ -34,7 +39,7 @@ import structlog
 from models.errors import BrokerError, CorroError, NotConnected, SubmitTimeout
 from models.reports import AccountReport, Bar, FillReport, OrderReport, PositionReport, QuoteReport, Report, Sighting
 from models.settings import BrokerSettings
-from worker.brokers import ibkr_data, ibkr_orders, ibkr_replace, ibkr_terms
+from worker.brokers import ibkr_data, ibkr_deputy, ibkr_orders, ibkr_replace, ibkr_terms
 from worker.brokers.base import AbsenceRule, BrokerInterface, Capabilities, OrderRef, Ticket
 from worker.brokers.ibkr_change import Change
 from worker.brokers.ibkr_data import BAR_SIZES
@@ -102,6 +107,7 @@ class IbkrBroker(BrokerInterface):
 
     def __init__(self, name: str, settings: BrokerSettings) -> None:
         super().__init__(name, settings)
+        self.order_session = str(settings.get("client_id", 1))
         if settings.get("absence") == "listings":
             self.capabilities = replace(self.capabilities, absence=AbsenceRule(min_age_s=10.0, sightings=2))
         self.session = 0
@@ -231,10 +237,17 @@ class IbkrBroker(BrokerInterface):
             flight.give_up()
 
     def cancel_order(self, ref: OrderRef) -> None:
-        """Ask IB to cancel; only the client id that placed an order may."""
+        """Ask IB to cancel, as the client id that placed the order.
+
+        Where that is another one than ours, a short connection is made under it, as TWS allows once its worker is gone.
+
+        Raises:
+            NotSent: that worker is connected, and has to cancel it itself.
+        """
         session = self._session()
         with using(Use.URGENT):
-            self._call(ibkr_orders.cancel(session, ref), self._limit(session, 3), "cancel")
+            limit = 2 * session.options.connect_timeout_s + self._limit(session, 8)
+            self._call(ibkr_deputy.cancel(session, ref), limit, "cancel")
 
     def find_order(self, ref: OrderRef) -> Sighting:
         """Look in open orders, executions and completed orders, by orderRef and permId."""

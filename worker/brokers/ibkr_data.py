@@ -180,14 +180,14 @@ async def positions(session: Session) -> list[PositionReport]:
     session.check()
     rows = [row for row in await session.positions() if row[0] == session.account and row[2]]
     if None in [_name(session, row[1]) for row in rows]:
-        await session.learn_names()
+        await session.contracts.learn()
     held = [_position(session, *row) for row in rows]
     session.check()
     return sorted(held, key=lambda position: position.symbol)
 
 
 def _name(session: Session, contract: Any) -> str | None:
-    return session.names.of(contract, listed=True)
+    return session.contracts.names.of(contract, listed=True)
 
 
 def _position(session: Session, account: str, contract: Any, quantity: float, avg_cost: float) -> PositionReport:
@@ -366,7 +366,7 @@ def _start(text: str, timeframe: str) -> datetime:
 async def _contract(session: Session, symbol: str) -> Any:
     try:
         async with asyncio.timeout(session.options.request_timeout_s):
-            return await session.contract(symbol)
+            return await session.contracts.of(symbol)
     except TimeoutError:
         raise DataError(f"{session.options.broker}: no answer to details of {symbol}") from None
     except InstrumentUnknown as error:

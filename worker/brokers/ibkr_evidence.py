@@ -32,14 +32,22 @@ class KnownOrder:
 
     line: OrderLine
     why_held: str = ""
-    #: Last code that refused or canceled it, with IB's words.
+    #: Last code that refused or canceled it, with IB's words; forgotten as soon as the wire shows the order alive.
     code: tuple[int, str] | None = None
+    #: What orderStatus counts as filled, and at which average: it may be ahead of the executions.
     wire_filled: Decimal | None = None
+    wire_average: Decimal | None = None
     #: We asked for its end: whatever follows is a cancel, never a rejection that could fall back.
     cancel_requested: bool = False
     #: We asked for other terms: a refusing code is about them, the order lives on as it was.
     change_requested: bool = False
     pushed: tuple[object, ...] = ()
+
+    def show(self, line: OrderLine) -> None:
+        """Take in how the wire shows the order now: a code that spoke before of a life that goes on decides nothing."""
+        self.line = line
+        if terms.is_alive(line.status, self.why_held):
+            self.code = None
 
 
 class OrderBook:
@@ -58,7 +66,8 @@ class OrderBook:
         self._orders: dict[int, KnownOrder] = {}
         self._executions: dict[str, Execution] = {}
         self._executions_of: dict[int, list[Execution]] = {}
-        self._commissions: dict[str, Decimal] = {}
+        #: By execution: the revision it is for, the amount, its currency.
+        self._commissions: dict[str, tuple[int, Decimal, str | None]] = {}
         self.client_id = -1
         #: What contracts are called; a conId means the same over all connections.
         self.names = Names()
@@ -90,12 +99,14 @@ class OrderBook:
             self.changes[line.order_id].see_order(line, self._clock())
         if line.perm_id:
             known = self._orders.setdefault(line.perm_id, KnownOrder(line=line))
-            known.line = line
+            known.show(line)
             self._trim(self._orders)
             self._push(known)
 
-    def on_status(self, order_id: int, client_id: int, perm_id: int, status: str, why_held: str, filled: float) -> None:
-        """Take in an orderStatus."""
+    def on_status(
+        self, order_id: int, client_id: int, perm_id: int, status: str, why_held: str, filled: float, average: float = 0
+    ) -> None:
+        """Take in an orderStatus; a cancel by another client is told with that client's id, so permId decides."""
         known = self._orders.get(perm_id)
         flight = self._flight_of(order_id, client_id)
         if client_id == self.client_id and order_id in self.cancels:
@@ -105,20 +116,23 @@ class OrderBook:
         if flight is not None and (known is None or known.line.ref == flight.ref):
             flight.see(status, why_held, perm_id, self._clock())
         if known is not None:
-            known.line = replace(known.line, status=status)
-            known.why_held, known.wire_filled = why_held, values.size(filled)
+            known.why_held = why_held
+            known.wire_filled, known.wire_average = values.size(filled), values.positive(average)
+            known.show(replace(known.line, status=status))
             self._push(known)
 
     def on_execution(self, execution: Execution) -> bool:
-        """Take in an execDetails; return whether it was new."""
+        """Take in an execDetails; return whether it was new, or corrects what was known."""
         fill = execution.fill
         flight = self._flight_of(execution.order_id, execution.client_id)
         if flight is not None and flight.ref == fill.broker_client_order_id:
             flight.see("Filled", "", execution.perm_id, self._clock())
-        if fill.execution_id in self._executions:
+        known_as = self._executions.get(fill.execution_id)
+        if known_as is not None and known_as.fill.revision >= fill.revision:
             return False
         self._executions[fill.execution_id] = execution
-        self._executions_of.setdefault(execution.perm_id, []).append(execution)
+        rows = self._executions_of.setdefault(execution.perm_id, [])
+        rows[:] = [*(row for row in rows if row.fill.execution_id != fill.execution_id), execution]
         self._trim(self._executions)
         self._trim(self._executions_of)
         self._emit(self.fill(execution))
@@ -127,13 +141,17 @@ class OrderBook:
             self._push(known)
         return True
 
-    def on_commission(self, execution_id: str, commission: Decimal | None) -> None:
-        """Take in a commissionReport."""
-        if commission is None or self._commissions.get(execution_id) == commission:
+    def on_commission(self, text: str, commission: Decimal | None, currency: str | None = None) -> None:
+        """Take in a commissionReport; that of the highest revision of an execution counts."""
+        execution_id, revision = terms.split_execution_id(text)
+        if commission is None:
             return
-        self._commissions[execution_id] = commission
+        told, known = (revision, commission, currency), self._commissions.get(execution_id)
+        if known == told or (known is not None and known[0] > revision):
+            return
+        self._commissions[execution_id] = told
         self._trim(self._commissions)
-        self._emit(CommissionReport(execution_id=execution_id, commission=commission))
+        self._emit(CommissionReport(execution_id=execution_id, commission=commission, currency=currency))
 
     def on_error(self, order_id: int, number: int, text: str) -> bool:
         """Take in an error under an order id; return whether it is an order of ours."""
@@ -165,9 +183,11 @@ class OrderBook:
         return [known for known in self._orders.values() if known.line.ref == ref]
 
     def fill(self, execution: Execution) -> FillReport:
-        """Return an execution with its commission, if that is known."""
-        commission = self._commissions.get(execution.fill.execution_id)
-        return execution.fill if commission is None else replace(execution.fill, commission=commission)
+        """Return an execution with its commission, if that of this revision is known."""
+        revision, commission, currency = self._commissions.get(execution.fill.execution_id, (-1, None, None))
+        if revision != execution.fill.revision:
+            return execution.fill
+        return replace(execution.fill, commission=commission, commission_currency=currency)
 
     def executions_of(self, perm_id: int) -> list[Execution]:
         """Return the executions of one order, oldest first."""
@@ -187,24 +207,29 @@ class OrderBook:
             broker_order_id=str(flight.perm_id) if flight.perm_id else None,
             status=status,
             broker_client_order_id=flight.ref,
+            symbol=executions[-1].fill.symbol if executions else None,
+            side=executions[-1].fill.side if executions else None,
+            session=str(self.client_id),
             filled_quantity=filled,
+            avg_fill_price=average_of(executions),
             raw_status=flight.status,
         )
 
     def report(self, known: KnownOrder) -> OrderReport:
-        """Return an open order as a report; quantities come from executions alone."""
+        """Return an open order as a report; what IB counts as filled may be ahead of the executions it has told."""
         line = known.line
         refused = known.code is not None and known.code[0] != 202
         status = terms.open_status(line.status, known.why_held, refused)
         executions = self.executions_of(line.perm_id)
-        filled = filled_by(executions)
+        filled = total_of(executions, known.wire_filled)
         if filled and line.quantity and filled >= line.quantity:
             status = BrokerStatus.FILLED  # a fill may come without any orderStatus (BROKERS.md 1.5)
-        elif status is BrokerStatus.ACCEPTED and (filled or (known.wire_filled or 0) > 0):
+        elif status is BrokerStatus.ACCEPTED and filled:
             status = BrokerStatus.PARTIALLY_FILLED
-        if status is BrokerStatus.REJECTED and not filled and not known.wire_filled:
-            filled = Decimal(0)
-        return build_report(line, status, filled, executions, known.code)
+        if status is BrokerStatus.REJECTED:
+            filled = filled or Decimal(0)
+        report = build_report(line, status, filled, executions, known.code)
+        return report if report.avg_fill_price is not None else replace(report, avg_fill_price=known.wire_average)
 
     # -- INSIDE ---
     def _flight_of(self, order_id: int, client_id: int) -> Flight | None:
@@ -227,6 +252,7 @@ class OrderBook:
             report.quantity,
             report.limit_price,
             report.stop_price,
+            report.time_in_force,
         )
         if key != known.pushed:
             known.pushed = key
@@ -245,9 +271,41 @@ def _is_ending(known: KnownOrder, number: int) -> bool:
 
 
 def filled_by(executions: list[Execution]) -> Decimal | None:
-    """Return the quantity that executions of one order prove; IB's own running total where it is given."""
-    cumulative = [e.fill.cumulative_quantity for e in executions if e.fill.cumulative_quantity is not None]
-    return max(cumulative) if cumulative else sum((e.fill.quantity for e in executions), Decimal(0)) or None
+    """Return the quantity that executions of one order prove: IB's own running total where that is ahead.
+
+    Once one of them was corrected, the running totals of the others speak of what was before: then the sum counts.
+    """
+    if not executions:
+        return None
+    total = sum((e.fill.quantity for e in executions), Decimal(0))
+    if _is_corrected(executions):
+        return total
+    return max(total, *(e.fill.cumulative_quantity or Decimal(0) for e in executions))
+
+
+def total_of(executions: list[Execution], told: Decimal | None) -> Decimal | None:
+    """Return what is filled: the larger of the executions and the broker's total, or what corrections have left."""
+    executed = filled_by(executions)
+    if executed is not None and (_is_corrected(executions) or not told):
+        return executed
+    return max(executed or Decimal(0), told or Decimal(0)) or None
+
+
+def average_of(executions: list[Execution]) -> Decimal | None:
+    """Return the average price of executions: IB's own, unless a correction has made that history."""
+    if not executions:
+        return None
+    if not _is_corrected(executions):
+        return executions[-1].avg_price
+    worth = [(e.fill.quantity, e.fill.price) for e in executions if e.fill.quantity]
+    total = sum((quantity for quantity, _ in worth), Decimal(0))
+    if not total or any(price is None for _, price in worth):
+        return None
+    return sum((quantity * price for quantity, price in worth if price is not None), Decimal(0)) / total
+
+
+def _is_corrected(executions: list[Execution]) -> bool:
+    return any(e.fill.revision > 1 for e in executions)
 
 
 def build_report(
@@ -270,8 +328,12 @@ def build_report(
         quantity=line.quantity or (line.filled if status is BrokerStatus.FILLED else None),
         limit_price=line.limit_price,
         stop_price=line.stop_price,
+        trail_amount=line.trail_amount,
+        trail_percent=line.trail_percent,
+        extended_hours=line.extended_hours,
+        session=line.session,
         filled_quantity=filled,
-        avg_fill_price=executions[-1].avg_price if executions else None,
+        avg_fill_price=average_of(executions) if filled == filled_by(executions) else None,
         code=str(number) if number is not None and status in DONE else None,
         message=text if status in DONE else None,
         raw_status=line.completed_status or line.status,

@@ -98,8 +98,7 @@ class Flight(Departure):
             return  # another order under a reissued order id (FIELD.md 2.9)
         self.perm_id = perm_id or self.perm_id
         self.status, self.why_held, self.shown = status, why_held, True
-        held = status == terms.INACTIVE and bool(why_held)
-        if self.perm_id and (status in terms.ALIVE or held):
+        if self.perm_id and terms.is_alive(status, why_held):
             self.alive = True
         if status in terms.ENDED:
             self.ended_at = now if self.ended_at is None else self.ended_at

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
-from zoneinfo import ZoneInfo
 
 from models.errors import (
     ConnectionLost,
@@ -34,9 +33,11 @@ from models.reports import (
 from worker.brokers import ibkr_terms as terms
 from worker.brokers.base import OrderRef, Ticket
 from worker.brokers.ibkr_codes import Proof, code_of
-from worker.brokers.ibkr_evidence import OrderBook, build_report, filled_by
+from worker.brokers.ibkr_days import same_day
+from worker.brokers.ibkr_evidence import KnownOrder, OrderBook, average_of, build_report, filled_by, total_of
 from worker.brokers.ibkr_flight import CancelWatch, Flight, Verdict
 from worker.brokers.ibkr_session import Session
+from worker.brokers.ibkr_spoiled import Spoiled
 from worker.brokers.ibkr_terms import Execution, OrderLine
 
 #: A flight whose outcome was called unknown is still listened to for this long.
@@ -44,7 +45,6 @@ LINGER_S = 60.0
 #: How long a cancel waits for the first word about it; silence means requested.
 CANCEL_WAIT_S = 2.0
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
-_NEW_YORK = ZoneInfo("America/New_York")
 
 
 # -- PLACE ---
@@ -86,6 +86,7 @@ async def place(
 async def _send(session: Session, flight: Flight, ticket: Ticket, until: float) -> None:
     session.check()
     contract = await contract_by(session, ticket.order.symbol, until)
+    terms.check_listed(ticket.order, session.contracts.order_types(ticket.order.symbol), flight.broker)
     fields = terms.order_fields(ticket.order, flight.ref, session.account if len(session.accounts) > 1 else "")
     order = session.sdk.Order(**fields)
     await session.turn(until)
@@ -110,7 +111,7 @@ async def contract_by(session: Session, symbol: str, until: float) -> object:
     """Return the contract of an order that has not left yet; NotConnected if it cannot be had in time."""
     try:
         async with asyncio.timeout_at(until):
-            return await session.contract(symbol)
+            return await session.contracts.of(symbol)
     except TimeoutError:
         raise NotConnected(f"{session.options.broker}: no contract for {symbol} in time; nothing was sent") from None
 
@@ -166,24 +167,40 @@ async def cancel(session: Session, ref: OrderRef) -> None:
 def _known_order_ids(session: Session, ref: OrderRef) -> list[int]:
     book = session.book
     flying = [f.order_id for f in book.flights.values() if f.ref == ref.broker_client_order_id]
-    known = [k.line for k in book.by_ref(ref.broker_client_order_id) if book.report(k).status not in DONE]
+    known = [k.line for k in book.by_ref(ref.broker_client_order_id) if may_live(book, k)]
     return list(dict.fromkeys(flying + [line.order_id for line in known if is_ours(session, line)]))
+
+
+def may_live(book: OrderBook, known: KnownOrder) -> bool:
+    """Tell whether an order may still trade: an Inactive one can be activated again, even after a refusing code."""
+    report = book.report(known)
+    return report.status not in DONE or report.raw_status == terms.INACTIVE
 
 
 async def _listed_order_ids(session: Session, ref: OrderRef) -> list[int]:
     broker = session.options.broker
-    lines = [line for line in await session.open_orders() if matches(ref, line.ref, line.perm_id)]
+    listed = await session.open_orders()
+    lines = [line for line in listed if matches(ref, line.ref, line.perm_id)]
+    if suspects := [str(row) for row in listed.spoiled if row.may_be(ref)]:
+        raise Unmapped(f"{broker}: cannot be read, so not canceled: {'; '.join(suspects)}", broker=broker)
     if not lines:
         raise Refused(f"{broker}: not among the open orders, nothing to cancel; read it again", broker=broker)
     ours = [line.order_id for line in lines if is_ours(session, line)]
     if not ours:
-        owner = f"client id {lines[0].client_id}"
-        raise Refused(f"{broker}: not ours to cancel, it belongs to {owner}; IB lets only that one", broker=broker)
+        raise Foreign(lines[0].client_id)
     return ours
 
 
+class Foreign(Exception):
+    """The order was placed under another client id; `owner` is that."""
+
+    def __init__(self, owner: int) -> None:
+        super().__init__(f"it belongs to client id {owner}")
+        self.owner = owner
+
+
 def is_ours(session: Session, line: OrderLine) -> bool:
-    """Tell whether this client id may cancel or change an order (BROKERS.md 1.4)."""
+    """Tell whether an order is this client id's: order ids of others may name an order of ours."""
     return line.client_id == session.options.client_id and line.order_id > 0
 
 
@@ -221,21 +238,27 @@ async def find(session: Session, refs: Sequence[OrderRef]) -> list[Sighting]:
     counts = f"{len(open_lines)} open, {len(executions)} executions, {len(completed)} completed"
     evidence = f"open orders, executions and completed orders answered: {counts}"
     found = [_candidates(session.book, ref, open_lines, completed, executions) for ref in refs]
-    zones = (session.options.timezone, _NEW_YORK)
-    return [_sighting(ref, reports, evidence, zones) for ref, reports in zip(refs, found, strict=True)]
+    spoiled = [*open_lines.spoiled, *executions.spoiled, *completed.spoiled]
+    days = session.days()
+    return [_sighting(ref, reports, evidence, days, spoiled) for ref, reports in zip(refs, found, strict=True)]
 
 
-def _sighting(ref: OrderRef, reports: list[OrderReport], evidence: str, zones: Sequence[tzinfo]) -> Sighting:
+def _sighting(
+    ref: OrderRef, reports: list[OrderReport], evidence: str, days: Sequence[tzinfo], spoiled: Sequence[Spoiled]
+) -> Sighting:
+    seen = {report.broker_order_id for report in reports}
+    # A spoiled row of an order that is seen elsewhere hides nothing of it but details; one without ids could be any.
+    suspects = [row for row in spoiled if row.may_be(ref) and (row.is_named or not seen)]
+    suspects = [row for row in suspects if row.get("perm_id") not in seen]
+    if suspects:
+        words = "; ".join(str(row) for row in suspects)
+        return Ambiguous(candidates=tuple(reports), words=f"it may be what cannot be read: {words}")
     if len(reports) == 1:
         return Found(report=reports[0])
-    if not reports and all(_same_day(ref.sent_at, zone) for zone in zones):
+    if not reports and same_day(ref.sent_at, datetime.now(UTC), days):
         return Missing(evidence=evidence)
-    # Executions and completed orders reach back to midnight only: what was sent before cannot be called absent.
-    return Ambiguous(candidates=tuple(reports))
-
-
-def _same_day(at: datetime, zone: tzinfo) -> bool:
-    return at.astimezone(zone).date() == datetime.now(zone).date()
+    words = "" if reports else "it was sent before a midnight to which the listings may reach back"
+    return Ambiguous(candidates=tuple(reports), words=words)
 
 
 def _candidates(
@@ -275,14 +298,15 @@ def open_report(book: OrderBook, line: OrderLine) -> OrderReport:
 
 
 def completed_report(book: OrderBook, line: OrderLine) -> OrderReport:
-    """Return a completed order; its own filled size counts where the executions are gone (FIELD.md 2.9)."""
+    """Return a completed order; its own filled size counts where executions are gone, at a price that is not known."""
     executions = book.executions_of(line.perm_id)
     status = terms.completed_status(line)
-    filled = filled_by(executions) or line.filled
+    filled = total_of(executions, line.filled)
     if status is BrokerStatus.REJECTED:
         filled = filled or Decimal(0)
     known = book.by_perm_id(line.perm_id)
-    return build_report(line, status, filled, executions, known.code if known else None)
+    owner = known.line.session if known else None  # a completed order does not tell
+    return build_report(replace(line, session=owner), status, filled, executions, known.code if known else None)
 
 
 def _executed_report(book: OrderBook, ref: OrderRef, execution: Execution) -> OrderReport:
@@ -296,8 +320,9 @@ def _executed_report(book: OrderBook, ref: OrderRef, execution: Execution) -> Or
         broker_client_order_id=execution.fill.broker_client_order_id,
         symbol=execution.fill.symbol,
         side=execution.fill.side,
+        session=str(execution.client_id),
         filled_quantity=filled,
-        avg_fill_price=executions[-1].avg_price,
+        avg_fill_price=average_of(executions),
         raw_status="executions only",
     )
 

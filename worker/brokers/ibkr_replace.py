@@ -63,6 +63,8 @@ async def _live(session: Session, ref: OrderRef) -> KnownOrder:
             f"{broker}: not changed, the open orders could not be read: {error}", broker=broker
         ) from None
     lines = [line for line in listed if matches(ref, line.ref, line.perm_id)]
+    if suspects := [str(row) for row in listed.spoiled if row.may_be(ref)]:
+        raise OrderRejected(f"{broker}: cannot be read, so not changed: {'; '.join(suspects)}", broker=broker)
     if not lines:
         raise OrderRejected(f"{broker}: not among the open orders, nothing to change; read it again", broker=broker)
     if len(lines) > 1:
@@ -72,7 +74,7 @@ async def _live(session: Session, ref: OrderRef) -> KnownOrder:
         )
     if not is_ours(session, lines[0]):
         owner = f"client id {lines[0].client_id}"
-        raise OrderRejected(f"{broker}: it belongs to {owner}, and IB lets only that one change it", broker=broker)
+        raise NotSent(f"{broker}: not changed, it belongs to {owner}, whose worker has to do it", broker=broker)
     known = session.book.by_perm_id(lines[0].perm_id)
     if known is None or session.book.report(known).status in DONE:
         raise OrderRejected(f"{broker}: IB has not taken it yet, or it is done: not changed", broker=broker)
@@ -89,6 +91,7 @@ def _check_size(session: Session, known: KnownOrder, ticket: Ticket) -> None:
 
 async def _send(session: Session, flight: Change, known: KnownOrder, ticket: Ticket, until: float) -> None:
     contract = await contract_by(session, ticket.order.symbol, until)
+    terms.check_listed(ticket.order, session.contracts.order_types(ticket.order.symbol), flight.broker)
     # The reference stays: it is how the order is found, and it is the same order.
     fields = terms.order_fields(ticket.order, known.line.ref, session.account if len(session.accounts) > 1 else "")
     order = session.sdk.Order(**fields)

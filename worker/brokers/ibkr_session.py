@@ -8,38 +8,36 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
-from typing import Any, TypeVar
+from datetime import UTC, datetime, tzinfo
+from typing import Any
+from zoneinfo import ZoneInfo
 
 import structlog
 
-from models.errors import (
-    BrokerError,
-    ConfigurationError,
-    InstrumentUnknown,
-    NotConnected,
-    QuotaExhausted,
-    UnreadableReply,
-    Unsupported,
-)
-from worker.brokers import ibkr_names as names
+from models.errors import BrokerError, ConfigurationError, NotConnected, UnreadableReply
 from worker.brokers import ibkr_terms as terms
 from worker.brokers import values
-from worker.brokers.ibkr_codes import CUT_OFF, RESTORED, Proof, code_of, lookup_error
+from worker.brokers.ibkr_codes import CUT_OFF, RESTORED, Proof, code_of
+from worker.brokers.ibkr_contracts import Contracts
+from worker.brokers.ibkr_days import zones_of
 from worker.brokers.ibkr_evidence import OrderBook
 from worker.brokers.ibkr_frames import Frames
+from worker.brokers.ibkr_handshake import Greeting, HandshakeFailed, shake_hands
+from worker.brokers.ibkr_spoiled import Rows, Spoiled, is_apart, spoiled
 from worker.brokers.ibkr_terms import Execution, OrderLine
 from worker.brokers.ibkr_times import Zones
 from worker.brokers.ibkr_wire import DecoderWatch, Listings, Options, Sdk
 from worker.limits import Budget
 
 _log = structlog.get_logger()
-Row = TypeVar("Row", OrderLine, Execution)
 
 #: Probes without a single byte in return, after which a socket counts as dead.
 SILENT_PROBES = 3
 _READ_ONLY = "read-only"
+_NEW_YORK = ZoneInfo("America/New_York")
 #: More than 50 messages in a second, and how long nothing is sent then: TWS disconnects who goes on.
 TOO_MANY, TOO_MANY_PAUSE_S = 100, 1.0
 
@@ -57,16 +55,19 @@ class Session:
         self.accounts: list[str] = []
         #: Why nothing may be sent though the socket may be up; None when all is well.
         self.gate: str | None = "not connected yet"
-        self._budget = budget
+        #: Zones in which TWS may count its days, as its greeting tells them; empty where it tells none.
+        self.zones: list[tzinfo] = []
+        self.budget = budget
         self._on_change = on_change
         self._clock = asyncio.get_running_loop().time
         self._complaints: list[tuple[int, str]] = []
         self._unreadable = 0
         self._lost = False
-        self.names = book.names
-        self._contracts: dict[str, asyncio.Task[Any]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._reads: dict[int, tuple[asyncio.Future[None], list[Execution]]] = {}
+        self._reads: dict[int, tuple[asyncio.Future[None], Rows[Execution]]] = {}
+        #: The frame that is being decoded, and the unreadable rows that were said already.
+        self._frame: list[str] = []
+        self._said: set[Spoiled] = set()
         #: TWS allows two account summaries at a time; one will do.
         self.summary_lock = asyncio.Lock()
         self._open = Listings("open orders", self._clock)
@@ -74,6 +75,7 @@ class Session:
         self._positions = Listings("positions", self._clock)
         self.ib = sdk.IB()
         self.client = self.ib.client
+        self.contracts = Contracts(sdk, self.ib, options.broker, self, book.names)
         self._prepare()
 
     def _prepare(self) -> None:
@@ -96,7 +98,11 @@ class Session:
         wrapper.position = self._on_position
         wrapper.positionEnd = self._positions.end
         self.frames = Frames(self.client, wrapper, Zones(self.options.timezone))
-        self.client.decoder.logger = DecoderWatch(self.client.decoder.logger, self._on_unreadable)
+        decoder = self.client.decoder
+        decoder.logger = DecoderWatch(decoder.logger, self._on_unreadable)
+        self._decode = decoder.interpret
+        decoder.interpret = self._on_frame
+        self._greeting = Greeting(self.client, self._on_greeting)  # events hold their listeners weakly
         self.client.apiEnd += self._on_lost
 
     # -- OPEN AND CLOSE ---
@@ -107,7 +113,11 @@ class Session:
             NotConnected: with TWS's own words where it gave any (326: client id in use).
             ConfigurationError: a live account without live = true, or a read-only API.
         """
-        await self._connect()
+        self.ib.wrapper.clientId = self.options.client_id
+        try:
+            await shake_hands(self.client, self.options)
+        except HandshakeFailed as failed:
+            raise self._why(str(failed)) from None
         self.accounts = list(self.client.getAccounts())
         self.account = self.options.check_accounts(self.accounts)
         self.book.client_id = self.options.client_id
@@ -122,27 +132,6 @@ class Session:
         self._subscribe()
         self.spawn(self._watch())
         self.gate = None
-
-    async def _connect(self) -> None:
-        o = self.options
-        refused: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-
-        def on_refused(text: str) -> None:
-            if not refused.done():
-                refused.set_result(text)
-
-        self.client.apiError += on_refused
-        self.ib.wrapper.clientId = o.client_id
-        handshake = asyncio.ensure_future(self.client.connectAsync(o.host, o.port, o.client_id, o.connect_timeout_s))
-        # The SDK goes on waiting for the API after the peer has closed (326): race it against apiError.
-        try:
-            await asyncio.wait({handshake, refused}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            handshake.cancel()
-        error: object = (await asyncio.gather(handshake, return_exceptions=True))[0]
-        if isinstance(error, BaseException):
-            raise self._why(refused.result() if refused.done() else repr(error)) from None
-        self.client.apiError -= on_refused
 
     def _why(self, reason: str) -> NotConnected | ConfigurationError:
         number, text = self._complaints[-1] if self._complaints else (None, reason)
@@ -199,31 +188,36 @@ class Session:
             raise NotConnected(f"{self.options.broker}: {why}, at {self.options.where}", broker=self.options.broker)
 
     # -- READ ---
-    async def open_orders(self, own: bool = False) -> list[OrderLine]:
+    async def open_orders(self, own: bool = False) -> Rows[OrderLine]:
         """List open orders: of this client id, or of all."""
         request = self.client.reqOpenOrders if own else self.client.reqAllOpenOrders
-        lines = await self._named(await self._list(self._open, request))
+        lines = await self.contracts.named(await self._list(self._open, request))
         for line in lines:
             if (known := self.book.by_perm_id(line.perm_id)) is not None and known.line.symbol is None:
                 known.line = replace(known.line, symbol=line.symbol)
         return lines
 
-    async def completed_orders(self) -> list[OrderLine]:
+    async def completed_orders(self) -> Rows[OrderLine]:
         """List completed orders of the day, of all clients."""
-        return await self._named(await self._list(self._completed, lambda: self.client.reqCompletedOrders(False)))
+        return await self.contracts.named(
+            await self._list(self._completed, lambda: self.client.reqCompletedOrders(False))
+        )
 
     async def positions(self) -> list[Any]:
         """List positions as (account, contract, quantity, average cost)."""
-        return await self._list(self._positions, self.client.reqPositions)
+        rows = await self._list(self._positions, self.client.reqPositions)
+        if ours := [row for row in rows.spoiled if not row.is_no_us_stock and self._mine(row.get("account") or "")]:
+            raise UnreadableReply(f"{self.options.broker}: cannot read {ours[0]}")
+        return rows
 
-    async def executions(self) -> list[Execution]:
+    async def executions(self) -> Rows[Execution]:
         """List executions of the day, of all clients; new ones go to the book, too."""
         unreadable = self._unreadable
-        await self._budget.turn()
+        await self.budget.turn()
         self._check_up()
         number = self.client.getReqId()
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._reads[number] = (done, [])
+        self._reads[number] = (done, Rows())
         try:
             self.client.reqExecutions(number, self.sdk.ExecutionFilter())
             async with asyncio.timeout(self.options.request_timeout_s):
@@ -233,7 +227,7 @@ class Session:
         finally:
             _, rows = self._reads.pop(number)
         self._check_readable(unreadable, "executions")
-        return await self._named([row for row in rows if self._mine(row.account)])
+        return await self.contracts.named(Rows([row for row in rows if self._mine(row.account)], rows.spoiled))
 
     async def ask(self, what: str, request: Callable[[], Awaitable[Any]], timeout_s: float | None = None) -> Any:
         """Make one SDK request in its turn.
@@ -242,7 +236,7 @@ class Session:
             NotConnected, BrokerError: connection lost, or no answer; the SDK's RequestError passes.
         """
         self.check()
-        await self._budget.turn()
+        await self.budget.turn()
         try:
             async with asyncio.timeout(timeout_s or self.options.request_timeout_s):
                 return await request()
@@ -251,85 +245,6 @@ class Session:
         except ConnectionError as error:
             raise NotConnected(f"{self.options.broker}: {error} during {what}", broker=self.options.broker) from None
 
-    async def contract(self, symbol: str) -> Any:
-        """Return the one US stock of this symbol; looked up once per connection.
-
-        Raises:
-            InstrumentUnknown, Unsupported: IB knows none, or several. NotConnected: it could not be asked.
-        """
-        task = self._contracts.get(symbol)
-        asks = task is None or (task.done() and (task.cancelled() or task.exception() is not None))
-        if task is None or asks:
-            task = self._contracts[symbol] = asyncio.create_task(self._look_up(symbol))
-        try:
-            return await asyncio.shield(task)
-        except QuotaExhausted:
-            if asks:
-                raise
-        return await self.contract(symbol)  # who asked before may have been less urgent
-
-    async def _look_up(self, symbol: str) -> Any:
-        name = names.to_ib_symbol(symbol)
-        wanted = self.sdk.Contract(secType="STK", symbol=name, exchange="SMART", currency="USD")
-        try:
-            found = await self.ask(f"details of {symbol}", lambda: self.ib.reqContractDetailsAsync(wanted))
-        except self.sdk.RequestError as error:
-            if self.frames.broken:  # "no security definition" then says nothing about the security
-                farms = ", ".join(sorted(self.frames.broken))
-                words = f"{error.message}, looking up {symbol} while IB's {farms} is broken; nothing was sent"  # type: ignore[attr-defined]
-                raise NotConnected(f"{self.options.broker}: {words}", broker=self.options.broker) from None
-            raise lookup_error(error.code, error.message, self.options.broker, symbol) from None  # type: ignore[attr-defined]
-        except QuotaExhausted:
-            raise
-        except BrokerError as error:
-            raise NotConnected(f"{error}; nothing was sent", broker=self.options.broker) from None
-        contract = names.choose([details.contract for details in found], wanted, self.options.broker)
-        self.names.chose(symbol, contract.conId)
-        contract.exchange = "SMART"
-        return contract
-
-    async def learn_names(self) -> None:
-        """Ask what the contracts seen are; what cannot be asked now stays without a name."""
-
-        async def ask(con_id: int, ticker: str) -> None:
-            try:
-                if ticker:
-                    with contextlib.suppress(InstrumentUnknown, Unsupported):
-                        await self.contract(ticker)
-                if con_id in self.names.unnamed:
-                    self.names.listed(con_id, await self._listing(con_id))
-            except BrokerError as error:
-                _log.info("ibkr.contract_without_name", broker=self.options.broker, con_id=con_id, error=str(error))
-
-        if self.ready:
-            await asyncio.gather(*(ask(con_id, ticker) for con_id, ticker in self.names.unnamed.items()))
-
-    async def _listing(self, con_id: int) -> str:
-        """Return where a contract is listed; empty where IB does not know it any more."""
-        wanted = self.sdk.Contract(conId=con_id)
-        try:
-            found = await self.ask(f"conId {con_id}", lambda: self.ib.reqContractDetailsAsync(wanted))
-        except self.sdk.RequestError as error:
-            if error.code == 200 and not self.frames.broken:  # type: ignore[attr-defined]
-                return ""
-            raise BrokerError(f"{self.options.broker}: {error}", broker=self.options.broker) from None
-        return next((str(details.contract.primaryExchange) for details in found), "")
-
-    async def _named(self, rows: list[Row]) -> list[Row]:
-        """Give the rows of a reading the names of their contracts, asking for those that are not known yet."""
-        if any(self._name(row) is row for row in rows):
-            await self.learn_names()
-        return [self._name(row) for row in rows]
-
-    def _name(self, row: Row) -> Row:
-        """Name one row; without a known name it stays the same object."""
-        symbol = self.names.of(row.contract)
-        if symbol is None:
-            return row
-        if isinstance(row, Execution):
-            return replace(row, fill=replace(row.fill, symbol=symbol))
-        return replace(row, symbol=symbol)
-
     # -- SEND ---
     async def turn(self, until: float) -> None:
         """Wait for a message's turn to be sent.
@@ -337,7 +252,7 @@ class Session:
         Raises:
             QuotaExhausted: it does not come soon enough.
         """
-        await self._budget.turn(max(until - self._clock(), 0.0))
+        await self.budget.turn(max(until - self._clock(), 0.0))
 
     def send(self, message: Callable[[], None]) -> bool:
         """Put one message on the wire now; return whether bytes left, also when it raises.
@@ -369,10 +284,17 @@ class Session:
         return number
 
     # -- WIRE ---
+    def _on_greeting(self, text: str) -> None:
+        self.zones = zones_of(text, datetime.now(UTC))
+
+    def _on_frame(self, fields: list[str]) -> None:
+        self._frame = fields
+        self._decode(fields)
+
     def _on_open_order(self, _: int, contract: Any, order: Any, state: Any) -> None:
         if order.whatIf:
             return
-        line = self._name(terms.order_line(contract, order, state, self.options.timezone))
+        line = self.contracts.name(terms.order_line(contract, order, state, self.options.timezone))
         if line.client_id == self.options.client_id:
             self._raise_floor(line.order_id)
         if self._mine(line.account):
@@ -380,18 +302,18 @@ class Session:
             self.book.on_order(line)
 
     def _on_order_status(
-        self, order_id: int, status: str, filled: float, _remaining: float, _avg: float, perm_id: int,
+        self, order_id: int, status: str, filled: float, _remaining: float, average: float, perm_id: int,
         _parent: int, _last: float, client_id: int, why_held: str, *_: Any,
     ) -> None:  # fmt: skip
-        self.book.on_status(order_id, client_id, perm_id, status, why_held, filled)
+        self.book.on_status(order_id, client_id, perm_id, status, why_held, filled, average)
 
     def _on_completed_order(self, contract: Any, order: Any, state: Any) -> None:
-        line = self._name(terms.order_line(contract, order, state, self.options.timezone))
+        line = self.contracts.name(terms.order_line(contract, order, state, self.options.timezone))
         if self._mine(line.account):
             self._completed.row(line.perm_id or object(), line)
 
     def _on_exec_details(self, number: int, contract: Any, raw: Any) -> None:
-        execution = self._name(terms.execution(contract, raw, timed=self.frames.is_timed(raw.execId)))
+        execution = self.contracts.name(terms.execution(contract, raw, timed=self.frames.is_timed(raw.execId)))
         if execution.client_id == self.options.client_id:
             self._raise_floor(execution.order_id)
         if number in self._reads:
@@ -404,7 +326,7 @@ class Session:
             done.set_result(None)
 
     def _on_commission(self, raw: Any) -> None:
-        self.book.on_commission(str(raw.execId), values.fee(raw.commission))
+        self.book.on_commission(str(raw.execId), values.fee(raw.commission), str(raw.currency) or None)
 
     def _on_position(self, account: str, contract: Any, quantity: float, avg_cost: float) -> None:
         self._positions.row((account, contract.conId), (account, contract, quantity, avg_cost))
@@ -412,7 +334,7 @@ class Session:
     def _on_error(self, number: int, code: int, text: str, advanced: str = "", *_: Any) -> None:
         words = f"{text} {advanced}".strip()
         if code == TOO_MANY:
-            self._budget.limited(TOO_MANY_PAUSE_S)
+            self.budget.limited(TOO_MANY_PAUSE_S)
         if number in self._reads and not (done := self._reads[number][0]).done():
             done.set_exception(BrokerError(f"{code} {words}", broker=self.options.broker, code=str(code)))
         elif not self.book.on_error(number, code, words):
@@ -445,8 +367,24 @@ class Session:
             self._on_change("restored")
 
     def _on_unreadable(self, message: str) -> None:
-        self._unreadable += 1
-        _log.exception("ibkr.unreadable_frame", broker=self.options.broker, frame=message)
+        """Take in a frame that the SDK, or our own reading of it, could not decode."""
+        fields, row = self._frame, spoiled(self._frame)
+        if row is None:
+            self._unreadable += not is_apart(fields)
+            _log.exception("ibkr.unreadable_frame", broker=self.options.broker, frame=message[:2000])
+            return
+        if row not in self._said:
+            self._said.add(row)
+            _log.error("ibkr.unreadable_row", broker=self.options.broker, row=str(row), error=repr(sys.exc_info()[1]))
+        if row.get("client_id") in (None, str(self.options.client_id)) and (order_id := row.number("order_id")):
+            self._raise_floor(order_id)
+        if not self._mine(row.get("account") or ""):
+            return
+        if (number := row.number("request_id")) in self._reads:
+            self._reads[number][1].spoiled.append(row)
+        listings = {"open order": self._open, "completed order": self._completed, "position": self._positions}
+        if row.what in listings:
+            listings[row.what].row(row, row)
 
     def _on_lost(self) -> None:
         if self._lost:
@@ -467,16 +405,21 @@ class Session:
         self._on_change("lost")
 
     # -- INSIDE ---
-    async def _list(self, listings: Listings, request: Callable[[], None]) -> list[Any]:
+    async def _list(self, listings: Listings, request: Callable[[], None]) -> Rows[Any]:
         async def ask() -> None:
-            await self._budget.turn()
+            await self.budget.turn()
             self._check_up()
             request()
 
         unreadable = self._unreadable
         rows = await listings.read(ask, self.options.request_timeout_s)
         self._check_readable(unreadable, listings.what)
-        return list(rows.values())
+        bad = [row for row in rows.values() if isinstance(row, Spoiled)]
+        return Rows([row for row in rows.values() if not isinstance(row, Spoiled)], bad)
+
+    def days(self) -> list[tzinfo]:
+        """Return the zones in which IB may count its days; nothing where TWS's own is not known."""
+        return [self.options.timezone, _NEW_YORK, *self.zones] if self.zones else []
 
     def _check_up(self) -> None:
         if not self.up:

@@ -16,7 +16,7 @@ from models.messages import OrderRequest, plain
 from models.reports import BrokerStatus, FillReport
 from models.vocabulary import OrderType, Side, TimeInForce
 from worker.brokers.ibkr_times import Zones, parse
-from worker.brokers.values import number, positive, size
+from worker.brokers.values import positive, size
 
 #: orderRef: IB documents no limit; longer or odd ones get lost on the way (BROKERS.md 1.7).
 REF_LENGTH = 40
@@ -50,6 +50,8 @@ ACTIONS = {Side.BUY: "BUY", Side.BUY_TO_COVER: "BUY", Side.SELL: "SELL", Side.SE
 _PRICES = ("limit_price", "stop_price", "trail_amount", "trail_percent")
 _SIDES = {"BUY": Side.BUY, "SELL": Side.SELL, "SSHORT": Side.SELL_SHORT, "BOT": Side.BUY, "SLD": Side.SELL}
 _TYPES_IN = {wire: ours for ours, wire in ORDER_TYPES.items()} | {"MOC": OrderType.MARKET, "LOC": OrderType.LIMIT}
+#: Wire types whose lmtPrice is a limit.
+_LIMITED = frozenset({"LMT", "LOC", "STP LMT"})
 _TIFS_IN = {wire: ours for ours, wire in TIFS.items() if ours is not TimeInForce.CLS}
 
 #: Wire statuses that prove that IB has the order (BROKERS.md 1.6); PendingSubmit and ApiPending prove nothing.
@@ -92,10 +94,13 @@ class OrderLine:
     stop_price: Decimal | None
     trail_amount: Decimal | None = None
     trail_percent: Decimal | None = None
-    #: Only in completed orders.
+    extended_hours: bool | None = None
+    #: Only in completed orders, which in turn carry neither order id nor client id.
     filled: Decimal | None = None
     completed_status: str = ""
     completed_at: datetime | None = None
+    #: The client id that placed the order, as text; None where the message does not tell.
+    session: str | None = None
     #: The SDK's contract, for its name.
     contract: Any = None
 
@@ -127,6 +132,35 @@ def check_terms(order: OrderRequest, ref: str, broker: str) -> None:
         raise Unsupported(f"{broker} has no extended hours for {order.time_in_force}: auctions are in regular hours")
     if order.quantity >= _UNSET_INTEGER:
         raise Unsupported(f"{broker} cannot carry a quantity of {plain(order.quantity)}")
+
+
+#: How a contract's own list of order types (`contractDetails.orderTypes`) spells them.
+_LISTED_TYPES = {
+    OrderType.MARKET: "MKT",
+    OrderType.LIMIT: "LMT",
+    OrderType.STOP: "STP",
+    OrderType.STOP_LIMIT: "STPLMT",
+    OrderType.TRAILING_STOP: "TRAIL",
+}
+#: Not offered unless the contract lists it: recorded of AAPL, IB shows a FOK order as Inactive and says no more.
+_ONLY_LISTED = frozenset({"FOK"})
+
+
+def check_listed(order: OrderRequest, listed: frozenset[str], broker: str) -> None:
+    """Raise Unsupported for an order type or time in force that the contract's own order types do not name.
+
+    Args:
+        order: what is wanted.
+        listed: the contract's order types, which hold times in force too; empty where IB told none.
+        broker: for the message.
+    """
+    on_close = order.time_in_force is TimeInForce.CLS
+    kind = _ON_CLOSE[order.order_type] if on_close else _LISTED_TYPES[order.order_type]
+    needed = {kind, TIFS[order.time_in_force]}
+    missing = needed - listed if listed else needed & _ONLY_LISTED
+    if missing:
+        words = ", ".join(sorted(missing))
+        raise Unsupported(f"{broker} does not take {words} orders for {order.symbol}: not among its order types")
 
 
 def check_change(old: OrderRequest, new: OrderRequest, broker: str) -> None:
@@ -187,24 +221,31 @@ def order_line(contract: Any, order: Any, state: Any, zone: tzinfo) -> OrderLine
         order_type=_TYPES_IN.get(order.orderType),
         time_in_force=TimeInForce.CLS if on_close else _TIFS_IN.get(order.tif),
         quantity=positive(order.totalQuantity),
-        limit_price=positive(order.lmtPrice),
+        # Of other types it is no limit: recorded of a TRAIL order was lmtPrice 2000.03 while AAPL stood at 264.
+        limit_price=positive(order.lmtPrice) if order.orderType in _LIMITED else None,
         # auxPrice is the distance of a TRAIL order.
         stop_price=positive(order.auxPrice) if order.orderType in ("STP", "STP LMT") else None,
         trail_amount=positive(order.auxPrice) if order.orderType == "TRAIL" else None,
         trail_percent=positive(order.trailingPercent) if order.orderType == "TRAIL" else None,
+        extended_hours=bool(order.outsideRth),
         filled=size(getattr(order, "filledQuantity", None)) if completed else None,
         completed_status=str(state.completedStatus),
         completed_at=parse(state.completedTime, Zones(zone)) if completed else None,
+        session=None if completed else str(int(order.clientId)),
     )
 
 
 def execution(contract: Any, raw: Any, timed: bool = True) -> Execution:
     """Read an execDetails; its time came to the SDK in seconds since 1970 (`ibkr_frames`), and is aware."""
     perm_id = int(raw.permId)
+    quantity = positive(raw.shares) or Decimal(0)
+    execution_id, revision = split_execution_id(str(raw.execId))
     fill = FillReport(
-        execution_id=str(raw.execId),
-        quantity=number(raw.shares) or Decimal(0),
-        price=number(raw.price) or Decimal(0),
+        execution_id=execution_id,
+        revision=revision,
+        quantity=quantity,
+        busted=not quantity,
+        price=positive(raw.price),
         filled_at=raw.time.astimezone(UTC),
         timed=timed,
         side=_SIDES.get(raw.side),
@@ -225,13 +266,30 @@ def execution(contract: Any, raw: Any, timed: bool = True) -> Execution:
     )
 
 
+def split_execution_id(text: str) -> tuple[str, int]:
+    """Return what names an execution for ever, and its revision: a correction differs after the last dot only.
+
+    Source: the documentation of IB's API on execDetails; `0000e0d5.69dd7411.01.01` was recorded live.
+    """
+    head, dot, tail = text.rpartition(".")
+    return (head, int(tail)) if dot and tail.isdecimal() else (text, 0)
+
+
 def open_status(status: str, why_held: str, refused: bool) -> BrokerStatus:
-    """Fold a wire status; Inactive means rejected or held, and only its company tells (BROKERS.md 1.6)."""
-    if status in ENDED | {INACTIVE} and refused:
-        return BrokerStatus.REJECTED
+    """Fold a wire status; Inactive means rejected or held, and only its company tells.
+
+    Cancelled is never a rejection: a refusing code that was heard earlier may be about anything.
+    """
     if status == INACTIVE and why_held:
         return BrokerStatus.ACCEPTED
+    if status == INACTIVE and refused:
+        return BrokerStatus.REJECTED
     return _STATUSES.get(status, BrokerStatus.UNKNOWN)
+
+
+def is_alive(status: str, why_held: str) -> bool:
+    """Tell whether a wire status shows an order that IB has, and that is held, works, or worked."""
+    return status in ALIVE or (status == INACTIVE and bool(why_held))
 
 
 def completed_status(line: OrderLine) -> BrokerStatus:

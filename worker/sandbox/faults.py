@@ -50,6 +50,9 @@ TWS_KINDS = frozenset(
         "definitions_broken",  # 2157, and every look-up of a contract is answered with 200, until cleared: 2158
         "no_next_valid_id",
         "rollback_next_valid_id",
+        # The order waits in a window for a click, in no listing and without a word: options seconds until somebody
+        # clicks; without them the click comes with the next clearing of faults.
+        "confirmation",
     }
 )
 #: Kinds that only HTTP doors know: TDA and Schwab first, Alpaca after them.

@@ -27,6 +27,11 @@ from worker.sandbox.tws_wire import (
 )
 
 ACCOUNT = "DU1000001"
+#: What a US stock at SMART takes, from a recorded contractDetails of AAPL (ibkr-go, 2026-04-05), shortened: no FOK.
+ORDER_TYPES = (
+    "ACTIVETIM,AD,ADJUST,ALERT,ALGO,ALLOC,AON,CASHQTY,COND,DAY,GTC,GTD,IOC,LIT,LMT,LOC,MIT,MKT,MOC,MTL,OCA,OPG,REL,"
+    "STP,STPLMT,TRAIL,TRAILLMT,WHATIF"
+)
 PERM_BASE = 1_376_000_000
 ZONE = "US/Eastern"
 _U9 = "|".join([UNSET_DOUBLE] * 9)
@@ -60,6 +65,7 @@ class TwsOrder:
     silent: bool = False  # fault accept_hang: never a word about it
     no_status: bool = False  # fault swallow_status
     twice: bool = False  # fault duplicate_status
+    canceled_by: int | None = None  # the client id that asked for its end, if it is another one
     not_before: float = 0.0  # fault slow: loop time of the first word
     waiting: list[bytes] = field(default_factory=list)
 
@@ -79,10 +85,16 @@ class TwsOrder:
             return "PendingCancel"
         if self.why_held:
             return "Inactive"
-        waiting = order.order_type in ("stop", "stop_limit", "trailing_stop") and not order.triggered
-        if waiting or order.time_in_force in ("opg", "cls"):
+        if self.waits or order.time_in_force in ("opg", "cls"):
             return "PreSubmitted"
         return "PreSubmitted" if order.order_type == "market" and not order.executions else "Submitted"
+
+    @property
+    def waits(self) -> bool:
+        """Whether a live order waits for its trigger."""
+        order = self.order
+        stops = order.order_type in ("stop", "stop_limit", "trailing_stop")
+        return stops and not order.triggered and order.is_live and not order.executions
 
 
 def ib_time(at: datetime) -> str:
@@ -191,7 +203,9 @@ def _main(tws: TwsOrder) -> list[str]:
     """Return action, quantity, type, limit price, aux price and time in force."""
     order, request = tws.order, tws.request
     aux = order.trail_amount if order.order_type == "trailing_stop" else order.stop_price
-    prices = [text(value) if value is not None else "0.0" for value in (order.limit_price, aux)]
+    # Recorded: a TRAIL order without any limit shows a lmtPrice all the same.
+    limit = order.stop_price if order.order_type == "trailing_stop" else order.limit_price
+    prices = [text(value) if value is not None else "0.0" for value in (limit, aux)]
     return [request.action, text(order.quantity), request.order_type, *prices, request.tif or "DAY"]
 
 
@@ -199,9 +213,12 @@ def order_status(tws: TwsOrder, status: str | None = None) -> bytes:
     """Return orderStatus as the order stands."""
     order = tws.order
     last = order.executions[-1].price if order.executions else 0
+    # Recorded: why_held "trigger" on a PreSubmitted TRAIL order; the canceling client's id on an order it canceled.
+    client_id = tws.client_id if tws.canceled_by is None else tws.canceled_by
     return encode(
         *(3, tws.order_id, status or tws.status, order.filled_quantity, order.remaining_quantity),
-        *(order.avg_fill_price or 0, tws.perm_id, tws.request.parent_id, last, tws.client_id, tws.why_held, 0),
+        *(order.avg_fill_price or 0, tws.perm_id, tws.request.parent_id, last, client_id),
+        *(tws.why_held or ("trigger" if tws.waits else ""), 0),
     )
 
 
@@ -285,13 +302,23 @@ def contract_details(request_id: int, symbol: str, asked: Contract, version: int
     primary, trading_class = listing(symbol)
     name, hours = ib_symbol(symbol), f"{datetime.now(NEW_YORK):%Y%m%d}"
     exchange = asked.exchange or "SMART"
-    kinds = "ACTIVETIM,AD,ADJUST,ALERT,ALLOC,AON,CASHQTY,DAY,FOK,GTC,GTD,IOC,LMT,LOC,MKT,MOC,OPG,STP,STPLMT,TRAIL"
     old = version < 164
     return encode(
         *((10, 8) if old else (10,)),
         *(request_id, name, "STK", "", "0", "", exchange, "USD", name, trading_class, trading_class, con_id(symbol)),
         *(("0.01", "100") if old else ("0.01",)),
-        *("", kinds, f"SMART,AMEX,NYSE,CBOE,{primary}", 1, 0, f"{name} INC", primary, "", "Technology", "Computers"),
+        *(
+            "",
+            ORDER_TYPES,
+            f"SMART,AMEX,NYSE,CBOE,{primary}",
+            1,
+            0,
+            f"{name} INC",
+            primary,
+            "",
+            "Technology",
+            "Computers",
+        ),
         *("Computers", ZONE, f"{hours}:0400-{hours}:2000", f"{hours}:0930-{hours}:1600", "", "", 0),
         *(1, "", "", "26,26,26,26,26", "", "COMMON"),
         *(() if version < 163 else ("1",) if old else ("1", "1", "100")),

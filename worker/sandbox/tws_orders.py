@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any, Protocol
 
 from worker.sandbox.faults import Fault
@@ -25,30 +24,16 @@ from worker.sandbox.tws_messages import (
     order_status,
     what_if,
 )
+from worker.sandbox.tws_rules import ORDER_TYPES, SIDES, TIFS, complaint_about, is_off_the_tick
 from worker.sandbox.tws_wire import OrderRequest, encode, request_of
 
-#: IB order type → ours; MOC and LOC are market and limit orders for the close.
-ORDER_TYPES = {
-    "MKT": "market",
-    "LMT": "limit",
-    "STP": "stop",
-    "STP LMT": "stop_limit",
-    "TRAIL": "trailing_stop",
-    "MOC": "market",
-    "LOC": "limit",
-}
-SIDES = {"BUY": "buy", "SELL": "sell", "SSHORT": "sell_short"}
-TIFS = {"": "day", "DAY": "day", "GTC": "gtc", "IOC": "ioc", "FOK": "fok", "OPG": "opg", "GTD": "gtc", "DTC": "day"}
+#: Changes of the order type that IB takes: recorded of this one, the others answer 105 (assumed).
+_RETYPED = frozenset({("LMT", "MKT")})
 _TAKEN = ("accept_hang", "accept_drop", "garbage", "half_reply")
 _ARRIVAL_FAULTS = ("refuse", "hang", "error_code", *_TAKEN)
 _MANNERS = ("tif_preset", "locate_hold", "swallow_status", "duplicate_status", "slow")
 #: Codes of `error_code` after which the order is live all the same (BROKERS.md 1.9).
 LIVE_CODES = frozenset({399, 404, 492, 2109, 2110, 10167, 10349})
-_POOR = (
-    "Order rejected - reason:YOUR ORDER IS NOT ACCEPTED. IN ORDER TO OBTAIN THE DESIRED POSITION YOUR EQUITY WITH LOAN "
-    "VALUE MUST EXCEED THE INITIAL MARGIN"
-)
-_UNKNOWN = "No security definition has been found for the request"
 
 
 class Outlet(Protocol):
@@ -77,6 +62,11 @@ class OrderDesk:
         self._clients: dict[int, Outlet] = clients
         self._by_number: dict[int, TwsOrder] = {}
         self._by_id: dict[tuple[int, int], TwsOrder] = {}
+        #: Orders that TWS holds back without a word: not transmitted yet, or before somebody clicks.
+        self._staged: dict[tuple[int, int], OrderRequest] = {}
+        #: Orders of other clients that a client has listed, by order id: it may cancel them.
+        self._listed: dict[int, dict[int, TwsOrder]] = {}
+        market.faults.on_cleared(self._click_all)
         for order in market.orders(name):  # of the runs before
             if isinstance(told := order.extra.get("request"), Mapping):
                 self._list(TwsOrder(order, request_of(told), int(str(order.extra["client_id"])), told["order_id"]))
@@ -95,14 +85,23 @@ class OrderDesk:
 
     def place(self, client: Outlet, request: OrderRequest) -> None:
         """Take a placeOrder message: a new order, a change of a live one, or a what-if question."""
-        known = self._by_id.get((client.client_id, request.order_id))
+        key = (client.client_id, request.order_id)
+        known = self._by_id.get(key)
         if known is not None:
             self._change(client, known, request)
             return
-        fields = self._fields(request, client)
-        complaint = self._complaint(request, fields, client)
+        if not request.transmit:  # recorded: not a word until it is placed again with transmit
+            self._staged[key] = request
+            return
+        self._staged.pop(key, None)
+        fields = self._fields(request, client.client_id)
+        complaint = complaint_about(self.market, request, fields, self.next_id(client.client_id))
         if complaint is None and request.what_if:
             self._answer_what_if(client, request, fields)
+            return
+        window = self.market.faults.take(self.name, "confirmation", fields["symbol"], "place")
+        if window is not None and complaint is None:
+            self._open_window(key, request, window)
             return
         fault = self.market.faults.take(self.name, _ARRIVAL_FAULTS, fields["symbol"], "place")
         if fault is None and complaint is not None:
@@ -110,10 +109,37 @@ class OrderDesk:
         if fault is not None and not self._is_taken(fault):
             self._turn_away(client, request, fields, fault)
             return
-        tws = self._take(client, request, fields)
+        tws = self._take(client.client_id, request, fields)
+        if request.tif == "FOK":
+            self._deactivate(client, tws)
+            return
         self._misbehave(client, tws, fault)
 
-    def _fields(self, request: OrderRequest, client: Outlet) -> dict[str, Any]:
+    def _deactivate(self, client: Outlet, tws: TwsOrder) -> None:
+        """Answer FOK as recorded of AAPL: openOrder and orderStatus Inactive, no code, no fill."""
+        tws.silent = True
+        self.market.reject(tws.order, "FOK is not among the order types")
+        client.answer(open_order(tws, client.version), order_status(tws))
+
+    def _open_window(self, key: tuple[int, int], request: OrderRequest, fault: Fault) -> None:
+        self._staged[key] = request
+        self.next_ids[key[0]] = max(self.next_id(key[0]), request.order_id + 1)
+        if "seconds" in fault.options:
+            asyncio.get_running_loop().call_later(float(fault.options["seconds"]), self._click, key)
+
+    def _click(self, key: tuple[int, int]) -> None:
+        """Somebody confirms an order in TWS: only now is it placed."""
+        request = self._staged.get(key)
+        if request is None or not request.transmit:
+            return
+        del self._staged[key]
+        self._take(key[0], request, self._fields(request, key[0]))
+
+    def _click_all(self) -> None:
+        for key in list(self._staged):
+            self._click(key)
+
+    def _fields(self, request: OrderRequest, client_id: int) -> dict[str, Any]:
         """Return the order in the market's words; what has no word there passes as it came."""
         closing = request.order_type in ("MOC", "LOC")
         trailing = request.order_type == "TRAIL"
@@ -133,48 +159,12 @@ class OrderDesk:
             "trail_amount": request.aux_price if trailing and not request.trailing_percent else None,
             "trail_percent": request.trailing_percent if trailing else None,
             "extended_hours": request.outside_rth,
-            "extra": {"client_id": client.client_id, "order_id": request.order_id, "request": asdict(request)},
+            "extra": {"client_id": client_id, "order_id": request.order_id, "request": asdict(request)},
         }
 
-    def _complaint(self, request: OrderRequest, fields: dict[str, Any], client: Outlet) -> tuple[int, str] | None:
-        """Return code and text of the error that answers a bad order."""
-        if request.order_id < self.next_id(client.client_id):
-            return 103, "Duplicate order id"
-        if request.contract.market_symbol is None or not self.market.exists(fields["symbol"]):
-            return 200, _UNKNOWN
-        if request.account not in ("", ACCOUNT):
-            return 321, f"Error validating request.-'bN' : cause - Invalid account code '{request.account}'."
-        if request.order_type not in ORDER_TYPES:
-            return 387, f"Unsupported order type for this exchange and security type: {request.order_type}"
-        if request.action not in SIDES or request.tif not in TIFS:
-            return 111, "The order TIF and the order type are incompatible"
-        return self._complaint_about_numbers(request, fields)
-
-    def _complaint_about_numbers(self, request: OrderRequest, fields: dict[str, Any]) -> tuple[int, str] | None:
-        if request.quantity <= 0:
-            return 434, "The order size cannot be zero"
-        if request.quantity != request.quantity.to_integral_value():
-            return (
-                10243,
-                "Fractional-sized order cannot be placed via API. Please use desktop version to place the order.",
-            )
-        prices = [fields["limit_price"], fields["stop_price"], fields["trail_amount"]]
-        if any(p is not None and p != p.quantize(Decimal("0.01")) for p in prices):
-            return 110, "The price does not conform to the minimum price variation for this contract"
-        if request.order_type in ("LMT", "LOC", "STP LMT") and not request.limit_price:
-            return 321, "Error validating request.-'bN' : cause - Please enter a valid limit price"
-        if request.order_type in ("STP", "STP LMT") and not request.aux_price:
-            return 321, "Error validating request.-'bN' : cause - Please enter a valid stop price"
-        kind = self.market.refusal(**fields)
-        return (
-            None
-            if kind is None
-            else (201, _POOR if kind == "insufficient_funds" else f"Order rejected - reason:{kind}")
-        )
-
-    def _take(self, client: Outlet, request: OrderRequest, fields: dict[str, Any]) -> TwsOrder:
+    def _take(self, client_id: int, request: OrderRequest, fields: dict[str, Any]) -> TwsOrder:
         order = self.market.place(**fields)
-        return self._list(TwsOrder(order, request, client.client_id, request.order_id))
+        return self._list(TwsOrder(order, request, client_id, request.order_id))
 
     def _list(self, tws: TwsOrder) -> TwsOrder:
         self._by_number[tws.order.number] = tws
@@ -268,12 +258,15 @@ class OrderDesk:
             words = "Cannot modify a filled order." if code == 104 else "Duplicate order id"
             client.answer(error(request.order_id, code, words, client.version))
             return
-        same = (old.action, old.order_type, old.contract.market_symbol)
-        if same != (request.action, request.order_type, request.contract.market_symbol):
+        same = (old.action, old.contract.market_symbol)
+        retyped = (old.order_type, request.order_type)
+        if same != (request.action, request.contract.market_symbol) or (
+            len({*retyped}) > 1 and retyped not in _RETYPED
+        ):
             words = "Order being modified does not match original order"
             client.answer(error(request.order_id, 105, words, client.version))
             return
-        if request.quantity <= order.filled_quantity or self._complaint_about_change(request):
+        if request.quantity <= order.filled_quantity or is_off_the_tick(request):
             words = "Error validating request.-'bN' : cause - Invalid change"
             client.answer(error(request.order_id, 321, words, client.version))
             return
@@ -288,21 +281,30 @@ class OrderDesk:
             self._misbehave(client, tws, fault)
 
     def _apply_change(self, client: Outlet, tws: TwsOrder, request: OrderRequest) -> None:
-        order, new = tws.order, self._fields(request, client)
-        names = ("quantity", "limit_price", "stop_price", "trail_amount", "trail_percent", "time_in_force")
+        order, new = tws.order, self._fields(request, client.client_id)
+        names = (
+            "order_type",
+            "quantity",
+            "limit_price",
+            "stop_price",
+            "trail_amount",
+            "trail_percent",
+            "time_in_force",
+        )
         changes = {name: new[name] for name in names if new[name] != getattr(order, name)}
         if order.order_type == "trailing_stop":
             changes.pop("stop_price", None)
         tws.request = request
         self.market.modify(order, **changes)
 
-    def _complaint_about_change(self, request: OrderRequest) -> bool:
-        prices = (request.limit_price, request.aux_price)
-        return any(p is not None and p != p.quantize(Decimal("0.01")) for p in prices)
-
     def cancel(self, client: Outlet, order_id: int) -> None:
         """Take a cancelOrder message: PendingCancel at once, the rest when the market has done it."""
-        tws = self._by_id.get((client.client_id, order_id))
+        key = (client.client_id, order_id)
+        if self._staged.pop(key, None) is not None:
+            client.answer(error(order_id, 202, "Order Canceled - reason:", client.version))
+            return
+        # Recorded: a client may cancel what it has listed of another, where the id is none of its own.
+        tws = self._by_id.get(key) or self._listed.get(client.client_id, {}).get(order_id)
         if tws is None:
             words = f"OrderId {order_id} that needs to be cancelled is not found."
             client.answer(error(order_id, 10147, words, client.version))
@@ -324,7 +326,12 @@ class OrderDesk:
             words = f"Cancel attempted when order is not in a cancellable state.  Order permId = {tws.perm_id}"
             client.answer(error(order_id, 161, words, client.version))
         else:
-            self._begin_cancel(tws)
+            self._begin_cancel(tws, client)
+
+    def show(self, client_id: int, tws: TwsOrder) -> None:
+        """Note that a client has listed an order."""
+        if tws.client_id != client_id:
+            self._listed.setdefault(client_id, {})[tws.order_id] = tws
 
     def cancel_all(self) -> None:
         """Cancel every live order of every client."""
@@ -332,8 +339,10 @@ class OrderDesk:
             if tws.order.is_live and not tws.pending_cancel:
                 self._begin_cancel(tws)
 
-    def _begin_cancel(self, tws: TwsOrder) -> None:
+    def _begin_cancel(self, tws: TwsOrder, client: Outlet | None = None) -> None:
         tws.pending_cancel = True
+        if client is not None and client.client_id != tws.client_id:
+            tws.canceled_by = client.client_id
         self._tell(tws, [order_status(tws)])
         asyncio.get_running_loop().call_later(self.market.fill_delay, self.market.cancel, tws.order)
 
@@ -342,7 +351,7 @@ class OrderDesk:
     def on_event(self, event: Event) -> None:
         """Tell the owner of an order what the market did with it."""
         tws = self._by_number.get(event.order.number)
-        client = self._clients.get(tws.client_id) if tws is not None else None
+        client = self._outlet(tws) if tws is not None else None
         if tws is None or client is None:
             return
         if event.kind == "fill" and event.execution is not None:
@@ -362,12 +371,18 @@ class OrderDesk:
             self._tell(tws, [*self._standing(tws), error(tws.order_id, 201, words, client.version)])
         elif event.kind in ("modified", "triggered"):
             self._tell_status(tws, self._standing(tws))
+        elif tws.request.tif == "IOC":  # recorded: no code
+            self._tell_status(tws, [order_status(tws, "PendingCancel"), order_status(tws)])
         else:
             self._tell_status(tws, [order_status(tws)])
             self._tell(tws, [error(tws.order_id, 202, "Order Canceled - reason:", client.version)])
 
+    def _outlet(self, tws: TwsOrder) -> Outlet | None:
+        """Return the client that hears about an order: its own, and once another has asked for its end, that one."""
+        return self._clients.get(tws.client_id if tws.canceled_by is None else tws.canceled_by)
+
     def _standing(self, tws: TwsOrder) -> list[bytes]:
-        client = self._clients.get(tws.client_id)
+        client = self._outlet(tws)
         return [] if client is None else [open_order(tws, client.version), order_status(tws)]
 
     def _tell_status(self, tws: TwsOrder, frames: Iterable[bytes]) -> None:
@@ -375,7 +390,7 @@ class OrderDesk:
             self._tell(tws, [frame for frame in frames for _ in range(2 if tws.twice and _is_status(frame) else 1)])
 
     def _tell(self, tws: TwsOrder, frames: list[bytes]) -> None:
-        client = self._clients.get(tws.client_id)
+        client = self._outlet(tws)
         if tws.silent or client is None:
             return
         if tws.not_before:

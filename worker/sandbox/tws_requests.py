@@ -137,6 +137,7 @@ class Requests:
     def _open_orders(self, session: Session, _: Fields, *, everyone: bool) -> None:
         for tws in self._visible():
             if tws.order.is_live and (everyone or tws.client_id == session.client_id):
+                self._desk.show(session.client_id, tws)
                 session.answer(messages.open_order(tws, session.version), messages.order_status(tws))
         if everyone:
             session.answer(*(open_order(row, session.version) for row in self._strangers()))
