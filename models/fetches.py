@@ -33,6 +33,8 @@ FIELDS: dict[str, frozenset[str]] = {
     "orders": frozenset({"open_only", "since"}),
 }
 _SYMBOL = re.compile(r"[A-Z0-9$^][A-Z0-9.\-/ ]{0,31}")
+#: How far back bars may be asked for: what bounds the pages of a fetch.
+LONGEST_YEARS = 100
 _BAR = ("open", "high", "low", "close", "volume")
 
 
@@ -201,6 +203,8 @@ def parse_bars(request: Mapping[str, Any], now: datetime) -> BarsRequest:
     start, end = _stretch(request, now)
     if start >= now:
         raise InvalidRequest(f"start: must be in the past (now is {now.isoformat()}), was {start.isoformat()}")
+    if start < Duration(months=12 * LONGEST_YEARS).before(now):
+        raise InvalidRequest(f"start: must be in the last {LONGEST_YEARS} years, was {start.isoformat()}")
     if start >= end:
         raise InvalidRequest(f"start: must be before end ({end.isoformat()}), was {start.isoformat()}")
     return BarsRequest(symbol_of(request), TIMEFRAMES[name], start, min(end, now))

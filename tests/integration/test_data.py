@@ -158,10 +158,30 @@ def test_no_broker_has_it(world: World) -> None:
         world.client.bars("SPY", "7Min", duration="1M")
 
 
-def test_a_pacing_violation_waits_at_the_same_broker(world: World) -> None:
-    text = "Historical Market Data Service error message:Historical data request pacing violation"
-    world.control.add_fault("ibkr", "error_code", count=1, operation="bars", code=162, text=text)
+PACING = "Historical Market Data Service error message:Historical data request pacing violation"
+
+
+def test_a_pacing_violation_is_not_waited_for_where_another_broker_follows(world: World) -> None:
+    world.control.add_fault("ibkr", "error_code", count=1, operation="bars", code=162, text=PACING)
     fetch = world.client.bars("MSFT", "1Day", end=finished(), duration="1M", route=["ibkr", "tda"])
+    fetch.result(10)
+    assert fetch.broker == "tda"
+    assert "pacing" in str(fetch.error)
+
+
+def test_a_part_that_failed_in_whatever_words_leaves_no_hole(world: World) -> None:
+    text = "Historical Market Data Service error message:Trading TWS session is connected from a different IP address"
+    world.control.add_fault("ibkr", "error_code", count=1, operation="bars", code=162, text=text, after=1)
+    fetch = world.client.bars("PEP", "1Min", end=finished(), duration="5D", route=["ibkr"], floats=False)
+    with pytest.raises(DataError, match="different IP address"):
+        fetch.result(20)
+    again = world.client.bars("PEP", "1Min", end=finished(), duration="5D", route=["ibkr"], floats=False)
+    assert as_rows(again.result(20)) == in_the_market(again.row())
+
+
+def test_a_pacing_violation_is_waited_for_at_the_last_broker(world: World) -> None:
+    world.control.add_fault("ibkr", "error_code", count=1, operation="bars", code=162, text=PACING)
+    fetch = world.client.bars("MSFT", "1Day", end=finished(), duration="1M", route=["ibkr"])
     waiting = eventually(lambda: (row := fetch.row())["tries"] and row)
     assert (waiting["status"], waiting["broker"]) == ("queued", "ibkr")
     assert waiting["available_at"] > datetime.now(UTC) + timedelta(seconds=5)
@@ -197,6 +217,7 @@ def test_a_worker_killed_in_the_middle_is_continued_from_the_cursor(world: World
 
     seen = []
     frame = fetch.result(60, watch=lambda row: seen.append((row["cursor"], row["progress"], row["stored"])))
+    assert (fetch.progress, fetch.waits) == (1, None)
     assert seen == sorted(seen)  # neither cursor nor progress ever goes back
     assert seen[0][0] >= before["cursor"]
     assert as_rows(frame) == in_the_market(fetch.row())
@@ -376,8 +397,10 @@ def test_a_broker_without_a_worker_is_said_to_have_none(world: World) -> None:
     world.kill(world.fleet.processes["tda"])
     fetch = world.client.bars("SPY", "1Day", duration="1M", route=["tda"])
     eventually(lambda: "no worker of tda is alive" in world.client.workers_of("tda"), 15)
-    with pytest.raises(DataError, match=r"no answer from tda within .* no worker of tda is alive"):
+    with pytest.raises(DataError, match=r"no answer from tda within .*at tda, 0% done.* no worker of tda is alive"):
         fetch.result(0.2)
+    assert fetch.progress == 0
+    assert str(fetch.waits).startswith("queued at tda")
     moved = world.client.bars("SPY", "1Day", duration="1M", route=["tda", "alpaca"])
     moved.result(20)
     assert moved.broker == "alpaca"

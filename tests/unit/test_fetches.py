@@ -102,6 +102,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("bars", request(start=...), "start.*duration"),
     ("bars", request(end="2025-11-01"), "start: must be before end"),
     ("bars", request(start="2027-01-01"), "start: must be in the past"),
+    ("bars", request(start="0001-01-02"), "start: must be in the last 100 years"),
     ("bars", request(end="2025-12-03", duration="5D"), "duration"),
     ("bars", request(start=5), "start"),
     ("bars", request(adjusted=True), "adjusted"),
