@@ -16,7 +16,8 @@ import structlog
 from sqlalchemy import Connection, insert, select
 
 from models.database import Database
-from models.errors import IdempotencyConflict, InvalidOrder
+from models.errors import CorroError, IdempotencyConflict, InvalidOrder
+from models.lifetimes import DatabaseClock, expiry
 from models.messages import OrderRequest, denied_id, is_id, utcnow
 from models.settings import Settings
 from models.statements import Query, among, insert_many, insert_new, together
@@ -36,13 +37,18 @@ _BODY = (*_SAME_NAME, "route")
 _ENUMS = {"side": Side, "order_type": OrderType, "time_in_force": TimeInForce}
 
 
-def row_of(request: OrderRequest, route: Sequence[str], now: datetime) -> dict[str, Any]:
-    """Return the row of a new order, queued for the first broker on its route."""
+def row_of(request: OrderRequest, route: Sequence[str], now: datetime, longest_s: float = 86_400.0) -> dict[str, Any]:
+    """Return the row of a new order, queued for the first broker on its route.
+
+    Raises:
+        InvalidOrder: its times are not to be believed (models/lifetimes.py).
+    """
     given = vars(request)
     row: dict[str, Any] = {name: given[name] for name in _SAME_NAME}
     for name in _ENUMS:
         row[name] = str(row[name])
     row |= {
+        "expires_at": expiry(request.created_at, request.expires_at, now, longest_s),
         "status": str(Status.QUEUED),
         "route": list(route),
         "broker": route[0],
@@ -75,6 +81,8 @@ class Intake:
 
     def __init__(self, settings: Settings, database: Database) -> None:
         self.settings, self.database = settings, database
+        self.clock = DatabaseClock(database)
+        self._longest_s = settings.timing.longest_life
 
     def route(self, request: OrderRequest, queue_broker: str | None = None) -> tuple[str, ...]:
         """Return the route an order takes.
@@ -106,8 +114,18 @@ class Intake:
             InvalidOrder, IdempotencyConflict: nothing was recorded.
             DatabaseUnavailable: nothing was recorded.
         """
-        now = utcnow()
-        rows = [row_of(request, self.route(request), now) for request in requests]
+        now = self.clock.now()
+        rows = [row_of(request, self.route(request), now, self._longest_s) for request in requests]
+        try:
+            return self._record(requests, rows)
+        except CorroError:
+            raise
+        except Exception as error:
+            raise InvalidOrder(
+                f"the database refuses to record {_names(requests)}; nothing was recorded: {_words(error)}"
+            ) from error
+
+    def _record(self, requests: Sequence[OrderRequest], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         with self.database.write() as connection:
             fresh = _insert(connection, rows)
             if fresh == len({row["client_order_id"] for row in rows}) == len(rows):
@@ -138,38 +156,76 @@ class Intake:
         requests: dict[str, OrderRequest] = {}
         copies: list[OrderRequest] = []
         refused: list[dict[str, Any]] = []
+        now = self.clock.now()
         for body in bodies if isinstance(bodies, (list, tuple)) else [bodies]:
             try:
-                if not isinstance(body, Mapping):
-                    raise InvalidOrder(f"orders: must be a list of objects, had {body!r:.100}")
-                if not body.get("client_order_id"):
-                    raise InvalidOrder("client_order_id: is required in a message")
-                request = OrderRequest(**body)
-                self.route(request, queue_broker)
-                if requests.setdefault(request.client_order_id, request) is not request:
-                    copies.append(request)
-            except (InvalidOrder, TypeError) as error:
-                refused.append(_denied_row(body, str(error), queue_broker))
+                request = self._read(body, queue_broker)
+            except Exception as error:  # whatever an object from outside makes its reader raise
+                why = str(error) if isinstance(error, InvalidOrder) else f"{type(error).__name__}: {error}"
+                refused.append(_denied_row(body, why, queue_broker, now))
+                continue
+            if requests.setdefault(request.client_order_id, request) is not request:
+                copies.append(request)
         if refused:
             self._deny(refused)
-        known = self._known(requests, queue_broker) if requests else {}
+        known = self._known(requests, queue_broker, now) if requests else {}
         if copies:
             with self.database.read() as connection:
                 rows = _stored(connection, [copy.client_order_id for copy in copies])
             for copy in copies:
-                self._same(copy, rows[copy.client_order_id])
+                if copy.client_order_id in rows:
+                    self._same(copy, rows[copy.client_order_id])
         return known
 
-    def _known(self, requests: Mapping[str, OrderRequest], queue_broker: str) -> dict[str, str]:
+    def _read(self, body: Any, queue_broker: str) -> OrderRequest:
+        if not isinstance(body, Mapping):
+            raise InvalidOrder(f"orders: must be a list of objects, had {body!r:.100}")
+        if not body.get("client_order_id"):
+            raise InvalidOrder("client_order_id: is required in a message")
+        request = OrderRequest(**body)
+        self.route(request, queue_broker)
+        return request
+
+    def _known(self, requests: Mapping[str, OrderRequest], queue_broker: str, now: datetime) -> dict[str, str]:
         with self.database.read() as connection:
             stored = _stored(connection, list(requests))
-        missing = [request for id_, request in requests.items() if id_ not in stored]
+        missing = [self._row(request, queue_broker, now) for id_, request in requests.items() if id_ not in stored]
         if missing:
-            now = utcnow()
+            for done in self._each(missing, now):
+                stored |= done
+        return {
+            id_: stored[id_]["broker"]
+            for id_, request in requests.items()
+            if id_ in stored and self._same(request, stored[id_])
+        }
+
+    def _row(self, request: OrderRequest, queue_broker: str, now: datetime) -> dict[str, Any]:
+        """Return the row of an order from a message: queued, or denied under its own id where its times are wrong."""
+        route = self.route(request, queue_broker)
+        try:
+            return row_of(request, route, now, self._longest_s)
+        except InvalidOrder as error:
+            seen = min(request.created_at, now)  # a listing by time has it where it came
+            dated = request.model_copy(update={"created_at": seen, "expires_at": seen})
+            log.warning("order_denied", client_order_id=request.client_order_id, reason=str(error))
+            row = row_of(dated, route, now, self._longest_s)
+            return row | {"status": str(Status.DENIED), "reason": str(error), "closed_at": now, "expires_at": None}
+
+    def _each(self, rows: list[dict[str, Any]], now: datetime) -> list[dict[str, dict[str, Any]]]:
+        """Insert rows; where the database refuses that, each alone, and what it refuses is denied."""
+        ids = [row["client_order_id"] for row in rows]
+        try:
             with self.database.write() as connection:
-                _insert(connection, [row_of(r, self.route(r, queue_broker), now) for r in missing])
-                stored |= _stored(connection, [r.client_order_id for r in missing])
-        return {id_: stored[id_]["broker"] for id_, request in requests.items() if self._same(request, stored[id_])}
+                _insert(connection, rows)
+                return [_stored(connection, ids)]
+        except CorroError:
+            raise
+        except Exception as error:
+            if len(rows) > 1:
+                return [done for row in rows for done in self._each([row], now)]
+            body = {name: str(rows[0][name]) for name in ("client_order_id", "symbol", "side", "quantity")}
+            self._deny([_denied_row(body, f"the database refuses it: {_words(error)}", rows[0]["broker"], now)])
+            return []
 
     def _same(self, request: OrderRequest, row: Mapping[str, Any]) -> bool:
         try:
@@ -249,16 +305,18 @@ def _note(connection: Connection, client_order_id: str, status: str, kind: str, 
 
 
 # -- WHAT CANNOT BE READ ---
-def _denied_row(body: Any, reason: str, broker: str) -> dict[str, Any]:
-    """Return the row of an order that we refuse: what can be read of it, and why not the rest."""
+def _denied_row(body: Any, reason: str, broker: str, now: datetime) -> dict[str, Any]:
+    """Return the row of an order that cannot be read: what can be read of it, and why not the rest.
+
+    It never has the id that it claims: an order that can be read may come under that, and must find it free.
+    """
     given = body if isinstance(body, Mapping) else {}
-    client_order_id = given.get("client_order_id")
-    if not isinstance(client_order_id, str) or not is_id(client_order_id):
-        client_order_id = denied_id(body)
-    now = utcnow()
-    raw = json.dumps(body, default=str)[:1000]
+    claimed = given.get("client_order_id")
+    if isinstance(claimed, str) and is_id(claimed):
+        reason = f"{reason} (in an order that called itself {claimed})"
+    raw = _raw(body)
     return {
-        "client_order_id": client_order_id,
+        "client_order_id": denied_id(body),
         "version": 1,
         "strategy": _text(given.get("strategy"), 128),
         "symbol": _text(given.get("symbol"), 32),
@@ -285,6 +343,23 @@ def _denied_row(body: Any, reason: str, broker: str) -> dict[str, Any]:
         "filled_quantity": Decimal(0),
         "reason": reason,
     }
+
+
+def _raw(body: Any) -> str:
+    try:
+        return json.dumps(body, default=str)[:1000]
+    except (ValueError, TypeError, RecursionError):
+        return "not to be written as JSON"
+
+
+def _words(error: Exception) -> str:
+    """Return what the driver says, without the statement and its values."""
+    return str(getattr(error, "orig", None) or error)[:300]
+
+
+def _names(requests: Sequence[OrderRequest]) -> str:
+    names = [request.client_order_id for request in requests]
+    return names[0] if len(names) == 1 else f"{len(names)} orders ({', '.join(names[:5])}{' ...' if names[5:] else ''})"
 
 
 def _text(value: Any, longest: int) -> str | None:

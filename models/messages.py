@@ -32,8 +32,11 @@ MAX_BATCH = 100
 MAX_DIGITS = 15
 MAX_DECIMALS = 9
 
-# No blanks, commas or quotes (IB's orderRef cannot hold them); `~` separates the attempt number in ids we derive.
-_ID = re.compile(r"[A-Za-z0-9._:+/=@#!$%&()*?^|{}\[\]<>-]{1,64}")
+# No blanks, commas or quotes (IB's orderRef cannot hold them), nothing that a shell or an option parser reads as its
+# own; `~` separates the attempt number in ids we derive.
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+/=@#-]{0,63}")
+#: Labels of one order, and characters of one label.
+MAX_TAGS, MAX_TAG = 20, 128
 #: A number that is within the limits by its looks, unless it is zero.
 _SHORT = re.compile(r"[0-9]{1,6}(\.[0-9]{1,9})?", re.ASCII)
 #: Python also reads `1_0` and digits of other scripts: whoever wrote them did not mean what another reader sees.
@@ -178,7 +181,7 @@ class OrderRequest(BaseModel):
     @classmethod
     def _id_is_plain(cls, value: str) -> str:
         if not _ID.fullmatch(value):
-            raise ValueError("must be 1 to 64 printable ASCII characters without blanks, commas, quotes or ~")
+            raise ValueError("must be 1 to 64 letters, digits and . _ : + / = @ # -, the first a letter or digit")
         return value
 
     @field_validator("symbol", mode="before")
@@ -192,8 +195,18 @@ class OrderRequest(BaseModel):
     @field_validator("strategy")
     @classmethod
     def _strategy_is_text(cls, value: str | None) -> str | None:
-        if value is not None and "\0" in value:
-            raise ValueError("must not hold a NUL")
+        if value is not None and not value.isprintable():
+            raise ValueError("must be printable: no control characters, none that turn the direction of writing")
+        return value
+
+    @field_validator("tags")
+    @classmethod
+    def _tags_are_labels(cls, value: list[str] | dict[str, str]) -> list[str] | dict[str, str]:
+        if len(value) > MAX_TAGS:
+            raise ValueError(f"at most {MAX_TAGS} tags, had {len(value)}")
+        labels = value if isinstance(value, list) else [*value, *value.values()]
+        if any(len(label) > MAX_TAG or not label.isprintable() for label in labels):
+            raise ValueError(f"every tag must be at most {MAX_TAG} printable characters")
         return value
 
     @field_validator("route")
@@ -299,7 +312,10 @@ def is_id(text: str) -> bool:
 
 def denied_id(body: object) -> str:
     """Return a stable id for an order object that came without a usable one, so that a copy of it is the same row."""
-    text = json.dumps(body, sort_keys=True, default=str)
+    try:
+        text = json.dumps(body, sort_keys=True, default=str)
+    except (TypeError, ValueError, RecursionError):  # keys of several types, a circle, too deep
+        text = f"{body!r:.10000}"
     return "invalid-" + hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

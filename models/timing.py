@@ -62,6 +62,8 @@ class TimingSettings(BaseModel):
     #: Pause before an order whose whole route was unreachable tries it again.
     retry_pause: Period = 1.0
     leader_lease: Period = 6.0
+    #: An order may ask to wait so long at most, from created_at to expires_at.
+    longest_life: Annotated[float, Field(ge=1, le=30 * _DAY_S, allow_inf_nan=False)] = _DAY_S
 
     @model_validator(mode="after")
     def _in_proportion(self) -> Self:

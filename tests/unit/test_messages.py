@@ -179,7 +179,7 @@ def test_what_is_accepted_is_carried_exactly(number: Decimal) -> None:
 
 
 # -- THE WIRE ---
-TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
+LABELS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12).filter(str.isprintable)
 
 
 @st.composite
@@ -193,8 +193,8 @@ def orders(draw: st.DrawFn) -> dict[str, Any]:
     created = draw(st.datetimes(NAIVE, NAIVE + timedelta(days=30_000), timezones=st.just(UTC)))
     optional = {
         "route": st.lists(st.sampled_from(["ibkr", "alpaca", "tda"]), min_size=1, unique=True),
-        "strategy": TEXTS,
-        "tags": st.lists(TEXTS, max_size=2) | st.dictionaries(TEXTS, TEXTS, max_size=2),
+        "strategy": LABELS,
+        "tags": st.lists(LABELS, max_size=2) | st.dictionaries(LABELS, LABELS, max_size=2),
         "expires_at": st.timedeltas(timedelta(microseconds=1), timedelta(days=9)).map(lambda wait: created + wait),
         "extended_hours": st.booleans(),
         "time_in_force": st.sampled_from(TimeInForce),
@@ -301,3 +301,30 @@ def test_batches_hold_everything_once_in_order(count: int) -> None:
 def test_a_data_request_travels_as_the_tasks_arguments() -> None:
     fetch = FetchRequest(kind="quote", fetch_id="f-1", request={"symbol": "SPY"})
     assert fetch.to_wire() == {"fetch_id": "f-1", "symbol": "SPY"}
+
+
+# -- WHAT PEOPLE AND SHELLS READ ---
+@pytest.mark.parametrize(
+    "id_", ["$(touch${IFS}x)", "--json", "-x", "[/red]boom", "a|b", "a>b", "a&b", "*", ".hidden", "\u202e"]
+)
+def test_an_id_is_no_shell_and_no_option(id_: str) -> None:
+    with pytest.raises(InvalidOrder, match="client_order_id"):
+        order(client_order_id=id_)
+
+
+@pytest.mark.parametrize("id_", ["a", "7", "A.b_c:d+e/f=g@h#i-j", "x" * 64])
+def test_an_id_of_letters_digits_and_a_few_signs_is_taken(id_: str) -> None:
+    assert order(client_order_id=id_).client_order_id == id_
+
+
+@pytest.mark.parametrize("text", ["\0", "a\x1b[2J", "\x07", "\u202e", "a\nb", "\u2028", "\ud800", "x" * 129])
+def test_a_label_holds_nothing_that_steers_a_terminal_or_a_reader(text: str) -> None:
+    for terms in ({"strategy": text}, {"tags": [text]}, {"tags": {text: "a"}}, {"tags": {"a": text}}):
+        with pytest.raises(InvalidOrder, match=next(iter(terms))):
+            order(**terms)
+
+
+def test_twenty_labels_of_128_characters_are_taken_and_no_more() -> None:
+    order(tags=[f"{n:0128}" for n in range(20)])
+    with pytest.raises(InvalidOrder, match="at most 20"):
+        order(tags=list(map(str, range(21))))
