@@ -70,7 +70,7 @@ class DeadLetters:
             except redis.ResponseError:  # somebody has put something else where these belong
                 self.displace({SET_ASIDE: "list", COUNTS: "hash"}, report=False)
                 self._put(queue, message, reason, why)
-        except redis.RedisError as error:
+        except Exception as error:
             log.error("message_not_kept", error=str(error), queue=queue, size=len(message))
 
     def _put(self, queue: str, message: bytes, reason: str, why: str) -> None:
@@ -162,7 +162,7 @@ class DeadLetters:
             QueueUnavailable: the queue does not answer.
         """
         found: Any = self._asked(lambda: self._client.hgetall(COUNTS))
-        pairs = [(name.decode(errors="replace"), int(count)) for name, count in found.items()]
+        pairs = [(name.decode(errors="replace"), int(count)) for name, count in found.items() if count.isdigit()]
         return dict(sorted(pairs, key=lambda pair: (-pair[1], pair[0])))
 
     def _items(self, limit: int = KEPT) -> Sequence[bytes]:
@@ -189,6 +189,6 @@ def _read(item: bytes) -> dict[str, Any]:
     """Read an entry; one that is none, or of a version before, is shown as far as it goes."""
     try:
         found = json.loads(item)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     return {**_BLANK, **(found if isinstance(found, dict) else {"message": repr(item[:_START])})}

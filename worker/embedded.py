@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -28,6 +29,8 @@ from models.settings import Settings, embedded_socket
 log = structlog.get_logger()
 
 _START_S = 10.0
+#: Seconds for a connect to a server on this machine.
+_CONNECT_S = 2.0
 
 
 class EmbeddedQueue:
@@ -90,22 +93,39 @@ class EmbeddedQueue:
         return redis.Redis(unix_socket_path=str(self.socket), socket_timeout=2, retry=Retry(NoBackoff(), 0))
 
     def _answers(self) -> bool:
-        try:
-            return bool(self._client().ping())
-        except redis.RedisError:
-            return False
-
-    def _start_if_gone(self) -> None:
-        """Start the server unless there is one: one that does not answer is frozen or loading, and not replaced.
-
-        A second server would write to the same files, and share the messages with the first when that wakes up.
-        """
+        """Tell whether the server is there and has read its files: an answer, be it a refusal."""
         try:
             self._client().ping()
-        except (redis.TimeoutError, redis.BusyLoadingError) as error:
-            log.warning("queue_silent", socket=str(self.socket), error=str(error), hint="the sweep finds the orders")
+        except (redis.ConnectionError, redis.TimeoutError):
+            return False
         except redis.RedisError:
+            return True
+        return True
+
+    def _listens(self) -> bool:
+        """Tell whether there is a server: whoever takes a connection is one, whatever it would answer."""
+        with socket.socket(socket.AF_UNIX) as line:
+            line.settimeout(_CONNECT_S)
+            try:
+                line.connect(str(self.socket))
+            except (FileNotFoundError, ConnectionRefusedError):
+                return False
+            except OSError as error:  # the row of those who wait for it is full
+                log.warning("queue_silent", socket=str(self.socket), error=str(error))
+        return True
+
+    def _start_if_gone(self) -> None:
+        """Start the server unless there is one: one that does not answer, or says no, is not replaced.
+
+        A second server would write to the same files, and share the messages with the first.
+        """
+        if not self._listens():
             self._start()
+            return
+        try:
+            self._client().ping()
+        except Exception as error:  # frozen, loading, MISCONF ...
+            log.warning("queue_silent", socket=str(self.socket), error=str(error), hint="the sweep finds the orders")
 
     def _start(self) -> None:
         command = [
@@ -120,7 +140,12 @@ class EmbeddedQueue:
         )  # fmt: skip
         deadline = time.monotonic() + _START_S
         while not self._answers():
-            if process.poll() is not None or time.monotonic() > deadline:
+            late = time.monotonic() > deadline
+            if late and self._listens():
+                break  # a long log is being read: it answers when that is done
+            if late or process.poll() is not None:
+                process.kill()
+                process.wait()
                 raise ConfigurationError(f"the embedded queue does not start; see {self.home / 'queue.log'}")
             time.sleep(0.02)
         log.info("queue_started", socket=str(self.socket), pid=process.pid)

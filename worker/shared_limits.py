@@ -11,6 +11,7 @@ count for themselves (`worker.limits`).
 from __future__ import annotations
 
 import hashlib
+import math
 import socket
 import threading
 import time
@@ -20,7 +21,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-import redis
 import structlog
 
 from models.settings import Settings
@@ -42,6 +42,10 @@ SYNC_S = 10.0
 #: Pause between two looks at what brokers told the other workers.
 WORD_S = 0.1
 _PREFIX = "corro.budget"
+#: Longest time for which a broker's word is passed on, or believed: no broker tells anybody to wait for longer.
+LONGEST_WORD_S = 300.0
+#: Workers that can share an account; a larger number is not believed.
+_MOST_PEERS = 64
 #: Keys of accounts that nobody uses any more go after a day.
 _KEPT_S = 86_400
 
@@ -71,7 +75,7 @@ class Link:
         self.trips += 1
         try:
             return work(self._open())
-        except (redis.RedisError, OSError) as error:
+        except Exception as error:  # whatever a reply, or what others have written there, makes of it
             self._silent_until = time.monotonic() + SILENCE_S
             self.losses += 1
             log.warning("budgets_not_shared", error=str(error), hint="every worker keeps its part of the limit")
@@ -111,6 +115,8 @@ class SharedWindow:
         self._losses = 0
         self._offset_ms = 0.0
         self._epoch: str | None = None
+        #: What was found there that no worker writes; empty while all is well.
+        self.oddity = ""
 
     # -- TOKENS ---
     def take(self, wanted: int, limit: int, window_s: float, part: str = "") -> tuple[int, float]:
@@ -166,7 +172,7 @@ class SharedWindow:
         moment, _, epoch, _, _, _, peers = self._link.do(self._look_around)
         middle = (asked_at + time.monotonic()) / 2
         self._offset_ms = moment[0] * 1000 + moment[1] / 1000 - middle * 1000
-        self._epoch, self.peers = str(epoch), max(int(peers), 1)
+        self._epoch, self.peers = str(epoch), min(max(int(peers), 1), _MOST_PEERS)
         self._synced_at, self._losses = time.monotonic(), losses
 
     def _look_around(self, storage: RedisStorage) -> list[Any]:
@@ -185,6 +191,7 @@ class SharedWindow:
     # -- THE BROKER'S OWN WORD ---
     def tell(self, left: float, seconds: float) -> None:
         """Pass the broker's word on; lost if Redis is away, because the others will hear it themselves."""
+        seconds = min(seconds, LONGEST_WORD_S)
         try:
             self._sync()
             until = self._now_ms() + seconds * 1000
@@ -203,9 +210,9 @@ class SharedWindow:
         if not found:
             return None
         text = found.decode() if isinstance(found, bytes) else str(found)
-        left, until = (float(part) for part in text.split())
-        seconds = (until - self._now_ms()) / 1000
-        return (left, seconds) if seconds > 0 else None
+        word = read_word(text, self._now_ms())
+        self.oddity = "" if word is not None else f"what stands as the broker's word is none: {text[:40]!r}"
+        return word if word is not None and word[1] > 0 else None
 
     # -- ONCE ---
     def once(self, what: str, seconds: float) -> float:
@@ -215,9 +222,23 @@ class SharedWindow:
             key = storage.prefixed_key(f"{self._key}:{digest(what)}")
             if storage.storage.set(key, "1", nx=True, px=_ms(seconds)):
                 return 0.0
-            return max(int(storage.storage.pttl(key)), 10) / 1000
+            return min(max(int(storage.storage.pttl(key)) / 1000, 0.01), seconds)  # whoever wrote it, for however long
 
         return self._link.do(mark)
+
+
+def read_word(text: str, now_ms: float) -> tuple[float, float] | None:
+    """Read a broker's word that a worker has passed on: what is left of the budget, and for how many seconds.
+
+    Anybody may have written it. What no worker writes is None, and no word holds for longer than `LONGEST_WORD_S`.
+    """
+    try:
+        left, until = (float(part) for part in text.split())
+    except ValueError:
+        return None
+    if not (math.isfinite(left) and math.isfinite(until) and left >= 0):
+        return None
+    return left, min((until - now_ms) / 1000, LONGEST_WORD_S)
 
 
 def _ms(seconds: float) -> int:
@@ -243,6 +264,7 @@ class Limits:
     def __post_init__(self) -> None:
         self._link = Link(self.settings) if self.settings is not None else None
         self._lock = threading.Lock()
+        self._windows: dict[str, SharedWindow] = {}
 
     def budget(self, name: str, adapter: str, account: str, rate: Rate, shares: Mapping[Use, float] = SHARES) -> Budget:
         """Return the budget of an account, the same one for the same account.
@@ -262,11 +284,14 @@ class Limits:
 
     def window(self, key: str) -> SharedWindow | None:
         """Return an account's window in Redis; None without settings."""
-        return SharedWindow(self._link, key) if self._link is not None else None
+        if self._link is None:
+            return None
+        return self._windows.setdefault(key, SharedWindow(self._link, key))
 
     def words(self) -> str:
         """Say what is left of the budgets that were used."""
-        return "; ".join(str(budget) for budget in list(self.budgets.values())[:3])
+        odd = [window.oddity for window in list(self._windows.values()) if window.oddity]
+        return "; ".join([*odd[:3], *(str(budget) for budget in list(self.budgets.values())[:3])])
 
     @property
     def trips(self) -> int:

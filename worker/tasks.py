@@ -1,16 +1,21 @@
 """The tasks: their names are the contract, their bodies hand over to the engine.
 
-None of them raises for a bad message: what is wrong with an order is written on the order.
+None of them raises for a bad message: what is wrong with an order is written on the order, and a message that no task
+can work on is set aside.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import structlog
+from celery.exceptions import Reject
 
-from producers.bell import RING
+from producers.bell import RING, envelope
 from worker.celery import app
+from worker.dead_letters import DeadLetters
 from worker.steps import engine
 
 log = structlog.get_logger()
@@ -21,21 +26,36 @@ _LONGEST_ID = 64
 def submit(self: Any, orders: Any) -> None:
     """Execute a batch of order objects."""
     recorded = bool((self.request.headers or {}).get(RING))
-    engine().patiently(lambda: engine().execution.submit(orders, recorded=recorded))
+    _do(self, lambda: engine().execution.submit(orders, recorded=recorded))
 
 
-@app.task(name="orders.cancel")
-def cancel(client_order_ids: Any) -> None:
+@app.task(name="orders.cancel", bind=True)
+def cancel(self: Any, client_order_ids: Any) -> None:
     """Cancel orders by their ids."""
     ids = _ids(client_order_ids)
-    engine().patiently(lambda: engine().cancel(ids))
+    _do(self, lambda: engine().cancel(ids))
 
 
-@app.task(name="orders.replace")
-def replace(client_order_ids: Any) -> None:
+@app.task(name="orders.replace", bind=True)
+def replace(self: Any, client_order_ids: Any) -> None:
     """Carry out replaces. The new terms are on the rows: a copy of this message, or a late one, changes nothing."""
     ids = _ids(client_order_ids)
-    engine().patiently(lambda: engine().replace(ids))
+    _do(self, lambda: engine().replace(ids))
+
+
+def _do(task: Any, work: Callable[[], None]) -> None:
+    """Do what a message asks; one that makes the work fail is kept for a person, because nobody else has it."""
+    try:
+        engine().patiently(work)
+    except Reject:
+        raise
+    except Exception as error:
+        request = task.request
+        log.exception("task_failed", task=task.name, id=request.id)
+        queue = str((request.delivery_info or {}).get("routing_key", ""))
+        given = dict(request.kwargs or {}) | ({"args": list(request.args)} if request.args else {})
+        with closing(DeadLetters.of(engine().settings)) as letters:
+            letters.put(queue, envelope(task.name, queue, given), "task_failed", f"{type(error).__name__}: {error}")
 
 
 def _ids(given: Any) -> list[str]:
@@ -48,9 +68,9 @@ def _ids(given: Any) -> list[str]:
 
 
 def _data_task(kind: str) -> None:
-    @app.task(name=f"data.{kind}")
-    def fetch(fetch_id: str, **request: Any) -> None:
-        engine().patiently(lambda: engine().fetcher.take(kind, fetch_id, request))
+    @app.task(name=f"data.{kind}", bind=True)
+    def fetch(self: Any, /, fetch_id: str, **request: Any) -> None:
+        _do(self, lambda: engine().fetcher.take(kind, fetch_id, request))
 
 
 for _kind in ("quote", "bars", "account", "positions", "orders"):
