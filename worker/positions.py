@@ -11,18 +11,19 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
 import structlog
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, Table, delete, func, select, update
 
 from models.database import Database
 from models.errors import CorroError
 from models.points import reached
 from models.reports import AccountReport, PositionReport
 from models.settings import TimingSettings
+from models.statements import Row, upsert
 from models.tables import account_snapshots, position_snapshots, workers
 from worker.brokers.base import BrokerInterface
 from worker.clock import Stopwatch, elapsed, utcnow
@@ -35,6 +36,7 @@ log = structlog.get_logger()
 _ZERO = Decimal(0)
 #: A reading older than this, because this process was suspended, begins no books.
 _OLD_S = 30.0
+_HELD = ("symbol", "quantity", "avg_price", "market_value", "unrealized_pnl", "account_id", "currency")
 _MONEY = (
     "account_id", "currency", "buying_power", "cash", "equity", "portfolio_value", "total_liquidity",
     "day_trade_count", "paper",
@@ -119,15 +121,11 @@ class Positions:
         newest = connection.execute(select(func.max(workers.c.positions_at)).where(workers.c.broker == name)).scalar()
         if newest is not None and newest > at:
             return  # somebody has read them since
-        connection.execute(delete(position_snapshots).where(position_snapshots.c.broker == name))
-        columns = ("symbol", "quantity", "avg_price", "market_value", "unrealized_pnl", "account_id")
-        rows = [{"broker": name, "taken_at": at, **{c: getattr(p, c) for c in columns}} for p in held]
-        if rows:
-            connection.execute(insert(position_snapshots), rows)
+        rows = [{"broker": name, "taken_at": at, **{c: getattr(p, c) for c in _HELD}} for p in held]
+        keep(connection, position_snapshots, name, at, rows)
         if account is not None:
-            connection.execute(delete(account_snapshots).where(account_snapshots.c.broker == name))
             values = {c: getattr(account, c) for c in _MONEY}
-            connection.execute(insert(account_snapshots).values(broker=name, taken_at=at, **values))
+            keep(connection, account_snapshots, name, at, [{"broker": name, "taken_at": at, **values}])
         connection.execute(update(workers).where(workers.c.worker == self.worker).values(positions_at=at))
 
     # -- JUDGE ---
@@ -167,3 +165,17 @@ class Positions:
             books.free(symbol, expected, found)
         else:
             books.refresh(symbol, expected, found, at)
+
+
+def keep(connection: Connection, table: Table, broker: str, at: datetime, rows: Sequence[Row]) -> None:
+    """Let these rows be what a table of snapshots says of a broker, unless a newer reading has been stored already.
+
+    Two workers may store at once: rows are changed in one order, and each only by a reading that is as new.
+    """
+    names = [column.name for column in table.primary_key]
+    for row in sorted(rows, key=lambda row: [str(row[name]) for name in names]):
+        put = upsert(connection, table).values(**row)
+        news = {name: put.excluded[name] for name in row if name not in names}
+        same_age = table.c.taken_at <= put.excluded.taken_at
+        connection.execute(put.on_conflict_do_update(index_elements=names, set_=news, where=same_age))
+    connection.execute(delete(table).where(table.c.broker == broker, table.c.taken_at < at))

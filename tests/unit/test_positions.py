@@ -33,7 +33,7 @@ from worker.external import External
 from worker.health import Identity, Pulse
 from worker.ledgers import unlock
 from worker.locks import Locks
-from worker.positions import Positions
+from worker.positions import Positions, keep
 
 BROKER = "alpaca"
 
@@ -399,3 +399,27 @@ def test_the_ledger_remembers_until_when_executions_were_read(desk: Desk) -> Non
     at = utcnow()
     desk.external.read_until(at)
     assert desk._rows(select(position_ledgers.c.fills_read_at)) == [(at,)]
+
+
+# -- SNAPSHOTS ---
+def test_an_older_reading_takes_nothing_from_a_newer_one(database: Database) -> None:
+    now = utcnow()
+
+    def row(symbol: str, quantity: int, at: Any) -> dict[str, Any]:
+        return {"broker": BROKER, "symbol": symbol, "quantity": Decimal(quantity), "currency": "EUR", "taken_at": at}
+
+    def stored() -> dict[str, Any]:
+        with database.read() as connection:
+            rows = connection.execute(select(position_snapshots)).mappings().all()
+        return {r["symbol"]: (r["quantity"], r["currency"]) for r in rows}
+
+    with database.write() as connection:
+        keep(connection, position_snapshots, BROKER, now, [row("KO", 5, now), row("PEP", 2, now)])
+    earlier = now - timedelta(seconds=1)
+    with database.write() as connection:
+        keep(connection, position_snapshots, BROKER, earlier, [row("KO", 4, earlier)])
+    assert stored() == {"KO": (5, "EUR"), "PEP": (2, "EUR")}
+    later = now + timedelta(seconds=1)
+    with database.write() as connection:
+        keep(connection, position_snapshots, BROKER, later, [row("KO", 3, later)])
+    assert stored() == {"KO": (3, "EUR")}

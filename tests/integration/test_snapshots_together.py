@@ -1,0 +1,64 @@
+"""Two workers store what they read of one broker at the same moment, on the database that lets both try."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+from sqlalchemy import Connection, event, select
+
+from models.database import Database, upgrade
+from models.tables import position_snapshots
+from tests.kit import Postgres
+from worker.clock import utcnow
+from worker.positions import keep
+
+
+@pytest.fixture
+def database(postgres: Postgres) -> Iterator[Database]:
+    made = Database(postgres.fresh())
+    upgrade(made)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("newer", ["first", "second"])
+def test_of_two_readings_stored_at_once_both_are_taken_and_the_newer_one_stays(database: Database, newer: str) -> None:
+    """The first has written and not committed yet when the second comes: it waits, and fails on nothing."""
+    now, errors = utcnow(), list[BaseException]()
+    at = {name: now if name == newer else now - timedelta(seconds=1) for name in ("first", "second")}
+    size = {"first": 1, "second": 2}
+    holding, go = threading.Event(), threading.Event()
+
+    def before_commit(_connection: Connection) -> None:
+        if threading.current_thread().name == "first":
+            holding.set()
+            assert go.wait(30)
+
+    def store() -> None:
+        name = threading.current_thread().name
+        rows = [
+            {"broker": "ibkr", "symbol": symbol, "quantity": Decimal(size[name]), "taken_at": at[name]}
+            for symbol in ("PEP", "KO")
+        ]
+        try:
+            with database.write() as connection:
+                keep(connection, position_snapshots, "ibkr", at[name], rows)
+        except BaseException as error:
+            errors.append(error)
+
+    event.listen(database.engine, "commit", before_commit)
+    first, second = (threading.Thread(target=store, name=name) for name in ("first", "second"))
+    first.start()
+    assert holding.wait(10)
+    second.start()
+    go.set()
+    first.join(20)
+    second.join(20)
+    assert errors == []
+    with database.read() as connection:
+        stored = {row.symbol: row.quantity for row in connection.execute(select(position_snapshots))}
+    assert stored == {"KO": size[newer], "PEP": size[newer]}
