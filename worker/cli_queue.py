@@ -5,14 +5,17 @@ from __future__ import annotations
 from contextlib import closing
 from typing import Annotated
 
+import redis
 import typer
 
 from models.errors import QueueUnavailable
 from models.logs import configure
 from models.settings import Settings, load_settings
 from producers import show
+from producers.bell import connect
 from producers.cli_base import Form, Json, Limit, Out, Wide, tell
 from worker.dead_letters import KEPT, DeadLetters
+from worker.unread import unread_lists, words
 
 _COLUMNS = ("id", "at", "queue", "worker", "reason", "why", "size", "message")
 #: Characters of a message in a list.
@@ -61,6 +64,9 @@ def hint(settings: Settings) -> str | None:
     try:
         with closing(DeadLetters.of(settings, answer_s=0.5)) as letters:
             kept = letters.size()
-    except QueueUnavailable as error:
+        with connect(settings, connect_s=0.5, answer_s=0.5) as client:
+            unread = unread_lists(client, settings.all_brokers)
+    except (QueueUnavailable, redis.RedisError, OSError) as error:
         return f"messages set aside: not known, {error}"
-    return f"messages set aside: {kept}; `corro dead-letters` lists them" if kept else None
+    aside = f"messages set aside: {kept}; `corro dead-letters` lists them" if kept else ""
+    return "\n".join(filter(None, (aside, words(unread)))) or None

@@ -20,7 +20,7 @@ from models.errors import AccessLost, DatabaseUnavailable
 from models.reports import Report
 from models.settings import Settings
 from producers.bell import Bell
-from worker import brokers
+from worker import brokers, unread
 from worker.cancels import Cancels
 from worker.clock import Stopwatch, utcnow
 from worker.connection import Supervisor
@@ -40,6 +40,8 @@ from worker.updates import Updates
 
 log = structlog.get_logger()
 
+#: Seconds between looks at the list on which messages stand that name no queue.
+_UNREAD_EVERY_S = 5.0
 #: Seconds between looks at the log of an SQLite database.
 _TIDY_EVERY_S = 0.5
 #: Seconds a starting worker waits for its database.
@@ -111,6 +113,7 @@ class Engine:
             Loop("sweep", timing.sweep_every, self._lead(self.leader.sweep, self.fetcher.sweep)),
             Loop("healer", 0.5, self._lead(self.leader.heal)),
             Loop("wishes", 0.5, self._lead(self.leader.wishes)),
+            Loop("unread", _UNREAD_EVERY_S, self._lead(lambda: unread.look(self.settings))),
             Loop("tidy", _TIDY_EVERY_S, self.database.tidy),
         ]
         with contextlib.suppress(DatabaseUnavailable):  # locked just now: the loop beats again

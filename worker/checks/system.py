@@ -7,7 +7,7 @@ import re
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from models.errors import CorroError
 from models.settings import BrokerSettings, Settings, config_file
 from models.tables import halts, leases, workers
 from producers.bell import connect
+from worker import unread
 from worker.checks.advice import advice_for
 from worker.checks.steps import Lane, Step, Verdict, fail, ok, skip, warn, worst
 from worker.clock import utcnow
@@ -163,11 +164,38 @@ def look_at_queue(system: System) -> Verdict:
         started = time.perf_counter()
         client.ping()
         took = (time.perf_counter() - started) * 1000
-        troubles = [_policy(client), _set_aside(client)]
+        troubles = [_writes(client), _policy(client), _set_aside(client), _unread(client, settings)]
     finally:
         client.close()
     verdict = worst(troubles, f"{where}, round trip {took:.1f} ms")
-    return verdict if verdict.words.startswith(where) else warn(f"{where}: {verdict.words}", verdict.advice)
+    if verdict.words.startswith(where):
+        return verdict
+    return replace(verdict, words=f"{where}: {verdict.words}")
+
+
+def _writes(client: redis.Redis) -> Verdict:
+    """Write to the keys that producers and workers write to, so that nothing stays: a PING is no proof of that."""
+    name = f"corro.check.{uuid.uuid4().hex[:12]}"
+    pipe: Any = client.pipeline(transaction=False)
+    pipe.lpush(name, "1")
+    pipe.rpop(name)
+    pipe.hdel("unacked", name)
+    pipe.zrem("unacked_index", name)
+    pipe.srem("_kombu.binding.celery", name)
+    said = [str(answer) for answer in pipe.execute(raise_on_error=False) if isinstance(answer, redis.RedisError)]
+    if not said:
+        return ok("")
+    return fail(
+        f"it answers PING and refuses writes: {said[0]}",
+        "Orders go on from the database at the sweep's pace. Look at the server: is it a replica, full, out of disk, "
+        "or does its ACL leave out corro.*, unacked* or _kombu.*?",
+    )
+
+
+def _unread(client: redis.Redis, settings: Settings) -> Verdict:
+    found = unread.unread_lists(client, settings.all_brokers)
+    advice = "A producer names a queue that no broker here has: orders.<broker>, control.<broker> or data.<broker>."
+    return warn(unread.words(found), advice) if found else ok("")
 
 
 def _policy(client: redis.Redis) -> Verdict:
