@@ -16,6 +16,7 @@ from models.reports import CommissionReport, FillReport
 from tests.contract.desks import IbAsyncDesk, IbInsyncDesk
 from tests.contract.suite.desk import Desk, eventually, now, order, reconnect
 from worker.sandbox import tws_messages
+from worker.sandbox.tws_wire import encode
 
 
 @pytest.fixture(params=[IbInsyncDesk, IbAsyncDesk], ids=lambda kind: kind.name)
@@ -95,12 +96,25 @@ def test_an_order_in_a_us_stock_is_sent_wherever_it_is_listed(
 @pytest.mark.parametrize("zone", ["JST", "IST", "BST", "GMT+8", "US/Eastern", "Central European Standard Time", ""])
 def test_no_zone_of_an_execution_closes_the_broker(desk: Desk, zone: str) -> None:
     desk.fault("foreign", None, time=f"{now():%Y%m%d} 10:18:12 {zone}".strip())
+    desk.broker.disconnect()
     reconnect(desk.broker)
     (fill,) = desk.broker.get_fills(now() - timedelta(days=2))
     certain = zone in ("JST", "GMT+8", "US/Eastern", "")
     assert fill.timed is certain
     assert certain or abs(fill.filled_at - now()) < timedelta(minutes=1)
     assert desk.place(order()).broker_order_id
+
+
+def test_the_clock_of_the_gateway_shows_what_its_zone_means(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """IST is India, Israel or Ireland; a gateway whose clock is five and a half hours ahead is in India."""
+    india = timedelta(hours=5, minutes=30)
+    monkeypatch.setattr(tws_messages, "hello", lambda v: encode(v, f"{now() + india:%Y%m%d %H:%M:%S} IST"))
+    desk.fault("foreign", None, time=f"{now():%Y%m%d} 10:18:12 IST")
+    desk.broker.disconnect()
+    reconnect(desk.broker)
+    (fill,) = desk.broker.get_fills(now() - timedelta(days=2))
+    assert fill.timed
+    assert f"{fill.filled_at:%H:%M:%S}" == "04:48:12"
 
 
 # -- FARMS AND NOTICES ---

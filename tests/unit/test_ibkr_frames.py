@@ -160,7 +160,10 @@ def test_an_execution_that_is_cut_short_is_left_to_the_sdk() -> None:
     assert sdk.heard == [["11", "-1", "7"]]
 
 
-@pytest.mark.parametrize(("fields", "place"), [(["59", "1", "x.01", "", "USD"], 3), (["61", *["1"] * 13, "", "2"], 14)])
+@pytest.mark.parametrize(
+    ("fields", "place"),
+    [(["59", "1", "x.01", "", "USD"], 3), (["61", *["1"] * 13, "", "2"], 14), (["11", *["1"] * 18, "", "2"], 19)],
+)
 def test_an_empty_amount_is_not_zero(fields: list[str], place: int) -> None:
     sdk = Sdk()
     sdk.take(fields)

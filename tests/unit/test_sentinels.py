@@ -125,7 +125,7 @@ _ORDER_NUMBERS = ("totalQuantity", "lmtPrice", "auxPrice", "trailingPercent", "f
 #: Name of the message, what reads it, and a good one: every value in it is spoiled in turn.
 MESSAGES: list[tuple[str, Callable[[Any], Any], Any]] = [
     ("ib order", ib_order, {name: IB_ORDER[name] for name in _ORDER_NUMBERS}),
-    ("ib execution", ib_fill, {name: IB_FILL[name] for name in ("cumQty", "avgPrice")}),
+    ("ib execution", ib_fill, {name: IB_FILL[name] for name in ("shares", "price", "cumQty", "avgPrice")}),
     ("ib bar", ib_bars, IB_BAR),
     ("ib account", ib_account, IB_ACCOUNT),
     ("ib commission", lambda raw: values.fee(raw["commission"]), {"commission": 1.0}),
@@ -144,3 +144,10 @@ def test_a_word_for_nothing_is_never_a_value(read: Callable[[Any], Any], raw: An
         except UNREADABLE:
             continue
         check(report)
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_an_execution_is_taken_back_by_a_size_of_zero_and_by_no_other_word(word: Any) -> None:
+    assert ib_fill({"shares": 0.0}).busted
+    with pytest.raises(ValueError, match=r"size|number"):
+        ib_fill({"shares": word})

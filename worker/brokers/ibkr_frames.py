@@ -28,7 +28,7 @@ Handler = Callable[[list[str]], None]
 
 _ERROR, _EXECUTION, _HISTORY = 4, 11, 17
 #: Numbers of which an empty field says nothing, and the SDKs say 0: message id -> place.
-_NOT_ZERO = {59: 3, 61: 14}
+_NOT_ZERO = {11: 19, 59: 3, 61: 14}
 _UNSET = "1.7976931348623157E308"
 #: Where execDetails has its execId and its time.
 _EXEC_ID, _TIME = 14, 15

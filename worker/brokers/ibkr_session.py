@@ -285,7 +285,9 @@ class Session:
 
     # -- WIRE ---
     def _on_greeting(self, text: str) -> None:
-        self.zones = zones_of(text, datetime.now(UTC))
+        now = datetime.now(UTC)
+        self.zones = zones_of(text, now)
+        self.frames.zones.greet(text.strip("\0").rpartition("\0")[2], now)
 
     def _on_frame(self, fields: list[str]) -> None:
         self._frame = fields

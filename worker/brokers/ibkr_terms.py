@@ -236,9 +236,15 @@ def order_line(contract: Any, order: Any, state: Any, zone: tzinfo) -> OrderLine
 
 
 def execution(contract: Any, raw: Any, timed: bool = True) -> Execution:
-    """Read an execDetails; its time came to the SDK in seconds since 1970 (`ibkr_frames`), and is aware."""
+    """Read an execDetails; its time came to the SDK in seconds since 1970 (`ibkr_frames`), and is aware.
+
+    Raises:
+        ValueError: it does not say how many; only 0 means that the execution was taken back.
+    """
     perm_id = int(raw.permId)
-    quantity = positive(raw.shares) or Decimal(0)
+    quantity = size(raw.shares)
+    if quantity is None:
+        raise ValueError(f"an execution without its size: {raw.shares!r}")
     execution_id, revision = split_execution_id(str(raw.execId))
     fill = FillReport(
         execution_id=execution_id,
