@@ -161,8 +161,8 @@ def refuse(proxy: Refusing, commands: tuple[bytes, ...], reply: bytes) -> None:
     proxy.rule = lambda words: reply if words[0] in commands else None
 
 
-def ids(consuming: Consuming) -> set[str]:
-    return {order["client_order_id"] for orders in consuming.done for order in orders}
+def ids(consuming: Consuming) -> set[Any]:
+    return ids_of(consuming.done)
 
 
 @pytest.mark.parametrize("place", AGAIN)
