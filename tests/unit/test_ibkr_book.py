@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from models.errors import Unsupported
 from models.messages import OrderRequest
 from models.reports import BrokerStatus, CommissionReport, FillReport, OrderReport, Report
 from models.vocabulary import OrderType, Side, TimeInForce
@@ -15,7 +16,7 @@ from worker.brokers.base import OrderRef
 from worker.brokers.ibkr_days import same_day, zones_of
 from worker.brokers.ibkr_evidence import OrderBook
 from worker.brokers.ibkr_spoiled import spoiled
-from worker.brokers.ibkr_terms import Execution, OrderLine, split_execution_id
+from worker.brokers.ibkr_terms import Execution, OrderLine, check_listed, split_execution_id
 
 NOW = datetime(2026, 11, 27, 16, 0, tzinfo=UTC)
 PERM = 77
@@ -89,6 +90,8 @@ def test_inactive_with_a_refusing_code_is_a_rejection_until_the_order_works_agai
     assert (wire.now.status, wire.now.raw_status, wire.now.code) == (BrokerStatus.REJECTED, "Inactive", "201")
     wire.status("Submitted")
     assert (wire.now.status, wire.now.code) == (BrokerStatus.ACCEPTED, None)
+    wire.status("Inactive")  # the code was about the time before
+    assert wire.now.status is BrokerStatus.UNKNOWN
 
 
 def test_an_order_held_for_a_locate_is_alive_whatever_code_came_before() -> None:
@@ -157,6 +160,16 @@ def test_a_report_carries_every_term_and_its_session() -> None:
     report = Wire("Submitted").now
     assert (report.order_type, report.time_in_force, report.limit_price) == ("limit", "day", 50)
     assert (report.symbol, report.side, report.quantity, report.session) == ("AAPL", "buy", 100, "1")
+
+
+# -- ORDER TYPES ---
+@pytest.mark.parametrize("listed", ["", "DAY,IOC,LMT,MKT"])
+def test_an_order_type_that_the_contract_does_not_list_is_not_sent(listed: str) -> None:
+    order = OrderRequest(
+        symbol="AAPL", side="buy", quantity=1, order_type="limit", limit_price="1", time_in_force="fok"
+    )
+    with pytest.raises(Unsupported, match="FOK"):
+        check_listed(order, frozenset(filter(None, listed.split(","))), "ib")
 
 
 # -- DAYS ---

@@ -364,7 +364,7 @@ class OrderDesk:
             status = tws.status if tws.why_held else "PreSubmitted"
             first = [open_order(tws, client.version, status=status), order_status(tws, status)]
             self._tell_status(tws, first)
-            if tws.status == "Submitted":
+            if tws.status == "Submitted" and tws.request.tif != "IOC":  # recorded: never Submitted
                 self._tell_status(tws, self._standing(tws))
         elif event.kind == "rejected":
             words = f"Order rejected - reason:{event.order.reason}"
