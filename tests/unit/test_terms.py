@@ -117,6 +117,7 @@ def test_an_order_that_has_our_id_and_other_terms_waits_for_a_person(
     scene.paper.answer = Found(report=shown(**terms | other))
     for _ in range(3):
         scene.look()
+    assert scene.attempt["outcome"] == "unknown"
     (row,) = unresolved(database, 10.0)
     ours, (theirs,) = row["sent"], row["answers"]["ambiguous"]["candidates"]
     assert (ours["symbol"], ours["side"], ours["quantity"]) == ("KO", "buy", 3)
