@@ -183,7 +183,8 @@ class PositionReport:
     """One holding; quantity is negative for a short position."""
 
     symbol: str
-    quantity: Decimal
+    #: None where the broker's row cannot be read: something is held, nobody knows how much; never 0.
+    quantity: Decimal | None
     avg_price: Decimal | None = None
     market_value: Decimal | None = None
     unrealized_pnl: Decimal | None = None

@@ -216,11 +216,14 @@ class Positions(dict[str, list[PositionReport]]):
     def total(self) -> dict[str, Decimal]:
         """Return the net quantity of each symbol over all brokers that answered; see `unreachable` for the others.
 
-        A symbol that is long at one broker and short at another can net to zero, and is there with zero.
+        A symbol that is long at one broker and short at another can net to zero, and is there with zero. A symbol of
+        which a holding could not be read (quantity None) is left out: its total is not known.
         """
+        held = [position for positions in self.values() for position in positions]
+        unread = {position.symbol for position in held if position.quantity is None}
         net: dict[str, Decimal] = {}
-        for held in self.values():
-            for position in held:
+        for position in held:
+            if position.quantity is not None and position.symbol not in unread:
                 net[position.symbol] = net.get(position.symbol, Decimal(0)) + position.quantity
         return dict(sorted(net.items()))
 

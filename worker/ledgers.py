@@ -61,8 +61,17 @@ class Books:
     locks: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, connection: Connection, broker: str, sizes: Mapping[str, Decimal]) -> Books:
-        """Open the books; the first time, what is held (`sizes`, shares by symbol) becomes the baseline."""
+    def open(
+        cls, connection: Connection, broker: str, sizes: Mapping[str, Decimal], unread: Collection[str] = ()
+    ) -> Books:
+        """Open the books; the first time, what is held becomes the baseline.
+
+        Args:
+            connection: of the transaction.
+            broker: name from the settings.
+            sizes: shares held, by symbol.
+            unread: symbols that are held and whose size could not be read: their baseline is put off.
+        """
         row = _ledger(connection, broker)
         is_new = row is None
         if row is None:
@@ -72,8 +81,8 @@ class Books:
         books = cls(connection, broker, row["fills_id"], row["external_fills_id"], list(row["pending"]), utcnow())
         books._read()
         if is_new:
-            restless = books.restless(SETTLE)
-            for symbol in sorted(set(sizes) | set(books.expected)):
+            restless = books.restless(SETTLE) | set(unread)
+            for symbol in sorted({*sizes, *books.expected, *unread}):
                 books.begin(symbol, sizes.get(symbol, _ZERO), restless)
         return books
 

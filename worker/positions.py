@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -90,9 +90,11 @@ class Positions:
     def _read(self) -> None:
         watch, tenure, at, self._read_at = Stopwatch(), self.pulse.tenure, utcnow(), elapsed()
         reports = self.broker.get_positions()
+        unread = {held.symbol for held in reports if held.quantity is None}
         sizes: dict[str, Decimal] = {}
         for held in reports:  # one symbol may be held as two contracts
-            sizes[held.symbol] = sizes.get(held.symbol, _ZERO) + held.quantity
+            if held.quantity is not None and held.symbol not in unread:
+                sizes[held.symbol] = sizes.get(held.symbol, _ZERO) + held.quantity
         account = self._account()
         complete = self._read_executions() if self.doubts else False
         reached("before_positions")
@@ -100,10 +102,10 @@ class Positions:
             leads = self.pulse.still_leads(connection, tenure)
             self._store(connection, {p.symbol: p for p in reports}.values(), account, at)
             if leads or watch.age() < _OLD_S:
-                books = Books.open(connection, self.broker.name, sizes)
+                books = Books.open(connection, self.broker.name, sizes, unread)
                 if leads:
                     books.fold()
-                    self._judge(books, sizes, at, complete)
+                    self._judge(books, sizes, unread, at, complete)
 
     def _account(self) -> AccountReport | None:
         """Read the money; without it positions are still worth having."""
@@ -121,7 +123,12 @@ class Positions:
         newest = connection.execute(select(func.max(workers.c.positions_at)).where(workers.c.broker == name)).scalar()
         if newest is not None and newest > at:
             return  # somebody has read them since
-        rows = [{"broker": name, "taken_at": at, **{c: getattr(p, c) for c in _HELD}} for p in held]
+        held = list(held)
+        unread = {p.symbol for p in held if p.quantity is None}
+        read = (p for p in held if p.symbol not in unread)
+        rows = [{"broker": name, "taken_at": at, **{c: getattr(p, c) for c in _HELD}} for p in read]
+        stands = (position_snapshots.c.broker == name) & position_snapshots.c.symbol.in_(sorted(unread))
+        connection.execute(update(position_snapshots).where(stands).values(taken_at=at))  # what was known of these
         keep(connection, position_snapshots, name, at, rows)
         if account is not None:
             values = {c: getattr(account, c) for c in _MONEY}
@@ -129,11 +136,13 @@ class Positions:
         connection.execute(update(workers).where(workers.c.worker == self.worker).values(positions_at=at))
 
     # -- JUDGE ---
-    def _judge(self, books: Books, sizes: Mapping[str, Decimal], at: datetime, complete: bool) -> None:
+    def _judge(
+        self, books: Books, sizes: Mapping[str, Decimal], unread: Collection[str], at: datetime, complete: bool
+    ) -> None:
         restless = books.restless(min(SETTLE, timedelta(seconds=self.timing.lock_after)))
         unready = books.restless(SETTLE) if books.pending else set()
         symbols = set(sizes) | set(books.expected) | set(books.locks) | set(self.doubts)
-        for symbol in sorted(symbols):
+        for symbol in sorted(symbols.difference(unread)):
             found = sizes.get(symbol, _ZERO)
             if symbol in books.pending:
                 if symbol not in restless:

@@ -27,6 +27,7 @@ from worker.brokers import tda_orders, tda_reports, tokens
 from worker.brokers.base import OrderRef, Ticket
 from worker.brokers.tda import SchwabBroker, TdaBroker
 from worker.brokers.tda_dialects import SCHWAB, TDA, order_body
+from worker.brokers.tda_terms import terms
 from worker.brokers.tokens import GrantRefused, TokenKeeper
 from worker.sandbox.tda_door import TdaDoor
 
@@ -176,7 +177,7 @@ def test_a_watched_order_that_turns_out_to_be_another_is_not_reported(desk: Desk
     other = desk.place(order(symbol="MSFT"))
     eventually(lambda: not desk.broker._watch._orders)  # it may be filled before anybody has to watch it
     desk.reports.clear()
-    wanted = tda_reports.terms(order_body(order(), desk.broker.dialect, "x"))
+    wanted = terms(order_body(order(), desk.broker.dialect, "x"))
     desk.broker._watch.add(str(other.broker_order_id), wanted, datetime.now(UTC) - timedelta(seconds=9))
     eventually(lambda: not desk.broker._watch._orders)
     assert desk.reports == []
@@ -318,7 +319,7 @@ def test_real_money_has_to_be_asked_for(adapter: type[TdaBroker], url: str | Non
 
 # -- READING ---
 def test_executions_of_one_activity_are_told_apart_and_weighted() -> None:
-    leg = {"instrument": {"symbol": "AAPL"}, "instruction": "BUY", "quantity": 10, "legId": 1}
+    leg = {"instrument": {"assetType": "EQUITY", "symbol": "AAPL"}, "instruction": "BUY", "quantity": 10, "legId": 1}
     parts = [
         {"legId": 1, "quantity": 4, "price": 10, "time": "2026-01-05T15:00:01+0000"},
         {"legId": 1, "quantity": 6, "price": 20, "time": "2026-01-05T15:00:00+0000"},
@@ -341,8 +342,8 @@ def test_executions_of_one_activity_are_told_apart_and_weighted() -> None:
 
 @pytest.mark.parametrize("status", [*tda_reports.STATUSES, "SOMETHING_NEW"])
 def test_every_status_has_a_meaning_and_a_new_one_is_unknown(status: str) -> None:
-    leg = {"instrument": {"symbol": "AAPL"}, "instruction": "BUY", "quantity": 10}
-    raw = {"orderId": 7, "status": status, "orderType": "MARKET", "orderLegCollection": [leg]}
+    leg = {"instrument": {"assetType": "EQUITY", "symbol": "AAPL"}, "instruction": "BUY", "quantity": 10}
+    raw = {"orderId": 7, "status": status, "orderType": "MARKET", "orderLegCollection": [leg], "filledQuantity": 0}
     report = tda_reports.order_report(raw)
     assert report.status is tda_reports.STATUSES.get(status, BrokerStatus.UNKNOWN)
     assert report.raw_status == status

@@ -61,7 +61,7 @@ TD Ameritrade and Schwab (test_traps_tda.py, both dialects)
 | 201, but not readable yet | test_an_order_taken_but_not_readable_yet_is_unknown_until_it_is_found |
 | look-alikes | test_look_alikes_are_never_guessed |
 | 401: replay once | test_an_expired_token_is_renewed_once_and_the_order_sent_once |
-| 401 again and again | test_a_second_401_is_a_refusal_and_no_loop |
+| 401 again and again | test_a_second_401_is_a_lost_access_and_no_loop |
 | 401, and no new token | test_a_token_that_cannot_be_renewed_sends_nothing |
 | the refresh token has run out | test_a_refresh_token_that_has_run_out_is_named |
 | ... and is offered with every order | test_a_refused_chain_is_not_offered_with_every_order |

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from models.errors import (
+    AccessLost,
     ConfigurationError,
     InsufficientFunds,
     NotConnected,
@@ -127,16 +128,17 @@ def test_an_expired_token_is_renewed_once_and_the_order_sent_once(desk: Any) -> 
     assert desk.broker._rest.keeper._held != before
 
 
-def test_a_second_401_is_a_refusal_and_no_loop(desk: TdaDesk) -> None:
-    """A broker that answers 401 to every token must not be asked for ever.
+def test_a_second_401_is_a_lost_access_and_no_loop(desk: TdaDesk) -> None:
+    """A broker that answers 401 to every token must not be asked for ever, and says nothing about the order.
 
-    Guard: `TdaRest._signed` repeats once. BROKERS.md 3.2.
+    Guard: `TdaRest._signed` repeats once; `TdaRest._is_shut_out`. BROKERS.md 3.2.
     """
     desk.fault("token_expired", None, operation="place")
     began = time.monotonic()
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(AccessLost) as caught:
         desk.place(order())
     assert (caught.value.code, desk.arrivals()) == ("401", 0)
+    assert not desk.broker.is_connected()
     assert time.monotonic() - began < 2
 
 

@@ -1,4 +1,4 @@
-"""A holding whose size cannot be read is no holding of zero: the whole reading fails."""
+"""A holding whose size cannot be read is no holding of zero: it is unknown, and only it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,27 @@ import pytest
 from models.errors import UnreadableReply
 from worker.brokers import ibkr_data
 from worker.brokers.ibkr_names import Names
-from worker.brokers.tda_reports import position_reports
+from worker.brokers.oddities import Oddities
+from worker.brokers.tda_account import position_reports
+
+_NO_SIZES = (
+    {},
+    {"longQuantity": None},
+    {"longQuantity": None, "shortQuantity": None},
+    {"longQuantity": "NaN", "shortQuantity": 0},
+    {"longQuantity": -1, "shortQuantity": 0},
+)
 
 
-@pytest.mark.parametrize("sizes", [{}, {"longQuantity": None}, {"longQuantity": None, "shortQuantity": None}])
+@pytest.mark.parametrize("sizes", _NO_SIZES)
 def test_tda(sizes: dict[str, Any]) -> None:
-    rows = [{"instrument": {"symbol": "KO"}, "longQuantity": 5}, {"instrument": {"symbol": "PEP"}, **sizes}]
-    with pytest.raises(ValueError, match="size"):
-        position_reports({"securitiesAccount": {"accountId": "1", "positions": rows}}, "accountId")
+    rows = [
+        {"instrument": {"assetType": "EQUITY", "symbol": "KO"}, "longQuantity": 5},
+        {"instrument": {"assetType": "EQUITY", "symbol": "PEP"}, **sizes},
+    ]
+    account = {"securitiesAccount": {"accountId": "1", "positions": rows}}
+    found = position_reports(account, "accountId", Oddities("tda"))
+    assert [(held.symbol, held.quantity) for held in found] == [("KO", 5), ("PEP", None)]
 
 
 def test_ibkr() -> None:

@@ -1,8 +1,7 @@
 """TD Ameritrade v1 and Schwab's Trader API: one adapter over two dialects.
 
 Neither broker knows a client order id. An order is identified by the Location of the answer, verified against its
-terms, or by looking for the one order in a time window that has them (BROKERS.md 3.6); where that stays open, so does
-the outcome.
+terms, or by looking for the one order in a time window that has them; where that stays open, so does the outcome.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from typing import Any, ClassVar
 import structlog
 
 from models.errors import (
+    AccessLost,
     BrokerError,
     ConfigurationError,
     DataError,
@@ -30,6 +30,7 @@ from models.reports import (
     AccountReport,
     Ambiguous,
     Bar,
+    BrokerStatus,
     FillReport,
     Found,
     Missing,
@@ -40,21 +41,28 @@ from models.reports import (
     Sighting,
 )
 from models.settings import BrokerSettings
+from worker.brokers import tda_account as account
 from worker.brokers import tda_reports as read
 from worker.brokers.address import judge
 from worker.brokers.base import AbsenceRule, BrokerInterface, Capabilities, OrderRef, Ticket
+from worker.brokers.oddities import Oddities
 from worker.brokers.replacing import check_changes
 from worker.brokers.tda_desk import OrderDesk
 from worker.brokers.tda_dialects import FREQUENCIES, SCHWAB, TDA, Dialect, order_body
 from worker.brokers.tda_orders import BEFORE, OrderBook
 from worker.brokers.tda_rest import PER_MINUTE, READ_WITHIN_S, TdaRest
+from worker.brokers.tda_shapes import order_id
+from worker.brokers.tda_terms import Terms, could_be, terms
 from worker.brokers.tda_watch import OrderWatch
 from worker.brokers.tokens import TokenKeeper, token_path
-from worker.brokers.values import Raw, segment
+from worker.brokers.values import UNREADABLE, Raw, segment
 from worker.limits import Budget, Use, rate_from, using
 from worker.shared_limits import location
 
 _log = structlog.get_logger(__name__)
+
+#: What has ended within this time is among what the watch reads.
+_LATELY = timedelta(minutes=5)
 
 
 def _capabilities(dialect: Dialect) -> Capabilities:
@@ -65,6 +73,7 @@ def _capabilities(dialect: Dialect) -> Capabilities:
         replaces="new_order",
         parallel_orders=4,
         timeframes=tuple(FREQUENCIES),
+        lookback=dialect.lookback,
     )
 
 
@@ -93,13 +102,19 @@ class TdaBroker(BrokerInterface):
         super().__init__(name, settings)
         self._log = _log.bind(broker=name)
         root = self.dialect.root(settings.get("base_url") or self.dialect.default_url)
-        self._rest = TdaRest(name, root, self._went_down)
-        self._book = OrderBook(name, self._rest, self.dialect, self._path)
+        self._rest = TdaRest(name, root, self.dialect.market, self._went_down)
+        self._rest.veil.hide(settings.get("api_key"), settings.get("app_secret"), settings.get("refresh_token"))
+        self._rest.veil.hide_account(str(settings.get("account_id") or ""))
+        self._odd = Oddities(name, self._rest.veil.clean)
+        self._book = OrderBook(name, self._rest, self.dialect, self._path, self._odd)
         self._account = ""
-        self._up = False
+        self._up = self._was_up = False
         self._callback: Callable[[Report], None] | None = None
-        self._watch = OrderWatch(name, self._book.entered_since, self._push, float(settings.get("poll_s") or 1.0))
-        self._desk = OrderDesk(name, self._rest, self._book, self._watch, self.dialect, lambda: self._account)
+        poll_s = float(settings.get("poll_s") or 1.0)
+        self._watch = OrderWatch(name, self._rows_since, self._push, poll_s, self._odd)
+        self._desk = OrderDesk(
+            name, self._rest, self._book, self._watch, self.dialect, lambda: self._account, self._odd
+        )
 
     # -- CONNECTION ---
     @classmethod
@@ -119,7 +134,7 @@ class TdaBroker(BrokerInterface):
         rate_from(name, settings, "requests_per_minute", PER_MINUTE)
 
     def connect(self) -> None:
-        """Get a token, find the account, and start watching orders."""
+        """Get a token, find the account anew (Schwab may call it otherwise by now), and start watching orders."""
         self.check_settings(self.name, self.settings)
         if self.dialect.retired and self.settings.live:
             self._log.warning("api_retired", advice=self.dialect.retired)
@@ -127,13 +142,18 @@ class TdaBroker(BrokerInterface):
         self._rest.pay_from(self._budget())
         try:
             self._rest.keeper.token()
-            self._account = self._account or self._find_account()
+            self._account = self._find_account()
+            self._rest.veil.hide_account(self._account)
+            self._rest.account_path = self._path("")
             self._rest.read(self._path(""), None, dict)
-        except NotPermitted as error:
+        except (NotPermitted, AccessLost) as error:
+            if self._was_up:
+                raise
             raise ConfigurationError(f"brokers.{self.name}: {error}") from error
         except BrokerError as error:
             raise NotConnected(f"{self.name}: {error}", broker=self.name) from error
-        self._up = True
+        self._book.memory.forget()
+        self._up = self._was_up = True
         self._watch.start()
 
     def disconnect(self) -> None:
@@ -157,8 +177,8 @@ class TdaBroker(BrokerInterface):
     def _budget(self) -> Budget | None:
         get, is_theirs = self.settings.get, self.dialect.live_host in self._rest.root
         rate = rate_from(self.name, self.settings, "requests_per_minute", PER_MINUTE, is_theirs=is_theirs)
-        account = f"{location(self._rest.root)} {get('api_key')} {get('account_id') or ''}"
-        return self.limits.budget(self.name, self.dialect.name, account, rate) if rate else None
+        payer = f"{location(self._rest.root)} {get('api_key')} {get('account_id') or ''}"
+        return self.limits.budget(self.name, self.dialect.name, payer, rate) if rate else None
 
     def _keeper(self) -> TokenKeeper:
         settings, dialect = self.settings, self.dialect
@@ -184,24 +204,30 @@ class TdaBroker(BrokerInterface):
         wanted = str(self.settings.get("account_id") or "")
         if wanted and not self.dialect.hashed_accounts:
             return wanted
-        known = self._accounts()
+        known, count = self._accounts()
+        self._rest.veil.hide_account(*known, *known.values())
         if wanted and (wanted in known or wanted in known.values()):
             return known.get(wanted, wanted)
-        if wanted or len(known) != 1:
-            raise ConfigurationError(
-                f"brokers.{self.name}.account_id is {wanted or 'missing'}, and these tokens open {len(known)} accounts"
-            )
+        if wanted or len(known) != 1 or count != 1:
+            words = f"is {wanted or 'missing'}, and these tokens open {count} accounts"
+            raise ConfigurationError(self._rest.veil.clean(f"brokers.{self.name}.account_id {words}"))
         return next(iter(known.values()))
 
-    def _accounts(self) -> dict[str, str]:
-        """Return account number -> what it is called in paths."""
-        trader, key = self.dialect.trader, self.dialect.account_key
-        if self.dialect.hashed_accounts:
-            rows = self._rest.read(f"{trader}/accounts/accountNumbers", None, list)
-            return self._rest.parse(lambda them: {str(r["accountNumber"]): str(r["hashValue"]) for r in them}, rows)
-        rows = self._rest.read(f"{trader}/accounts", None, list)
-        numbers = self._rest.parse(lambda them: [str(row["securitiesAccount"][key]) for row in them], rows)
-        return {number: number for number in numbers}
+    def _accounts(self) -> tuple[dict[str, str], int]:
+        """Return account number -> what it is called in paths, and how many there are: some may be unreadable."""
+        trader, key, is_hashed = self.dialect.trader, self.dialect.account_key, self.dialect.hashed_accounts
+        rows = self._rest.read(f"{trader}/accounts{'/accountNumbers' if is_hashed else ''}", None, list)
+        found: dict[str, str] = {}
+        for place, row in enumerate(rows, 1):
+            try:
+                if is_hashed:
+                    found[account.account_number(row, "accountNumber")] = account.account_number(row, "hashValue")
+                else:
+                    number = account.account_number(row["securitiesAccount"], key)
+                    found[number] = number
+            except UNREADABLE as error:
+                self._odd.note(f"account {place} of {len(rows)}", repr(error))
+        return found, len(rows)
 
     def _path(self, rest: str) -> str:
         if not self._account:
@@ -228,50 +254,65 @@ class TdaBroker(BrokerInterface):
 
     def find_order(self, ref: OrderRef) -> Sighting:
         """Look at the id we were given, then for the one order that has these terms and is nobody else's."""
-        wanted = self._terms(ref)
-        return self._chosen(ref, self._book.candidates(ref, wanted))
+        return self._chosen(ref, *self._book.candidates(ref, self._terms(ref)))
 
     def find_orders(self, refs: Sequence[OrderRef]) -> list[Sighting]:
-        """Look for several orders in one reading of the listing; those it does not settle are looked up singly."""
+        """Look for several orders in few readings of the listing; those they do not settle are looked up singly."""
         rows = self._book.around(refs) if len(refs) > 1 else []
-        by_id = {str(row.get("orderId")): row for row in rows}
+        by_id = {order_id(row): row for row in rows}
         found: list[Sighting] = []
         for ref in refs:
             wanted = self._terms(ref)
-            raw = by_id.get(ref.broker_order_id or "")
-            if raw is not None and read.fits(raw, wanted):
-                found.append(self._chosen(ref, [raw]))
+            raw = by_id.get(ref.broker_order_id) if ref.broker_order_id else None
+            if raw is not None and could_be(raw, wanted):
+                found.append(self._chosen(ref, [raw], True))
             elif rows and ref.broker_order_id is None:
-                found.append(self._chosen(ref, self._book.look_alikes(ref, wanted, rows)))
+                found.append(self._chosen(ref, *self._book.look_alikes(ref, wanted, rows)))
             else:
                 found.append(self.find_order(ref))
         return found
 
     def get_orders(self, *, open_only: bool = True, since: datetime | None = None) -> Sequence[OrderReport]:
         """Return open orders, and with open_only=False also those entered or closed after `since`."""
-        start = utcnow() - self.dialect.longest_window
-        found = self._book.reports(min(since, start) if since and not open_only else start)
+        earliest = utcnow() - self.dialect.lookback
+        found = self._book.reports(self._book.memory.read(None if open_only else max(since or earliest, earliest)))
         return [order for order in found if order.status not in DONE or (not open_only and _is_after(order, since))]
 
     def get_fills(self, since: datetime) -> Sequence[FillReport]:
         """Return executions, of orders that were entered long before as well."""
-        found = self._book.reports(since - self.dialect.longest_window)
+        found = self._book.reports(self._book.memory.read(max(since, utcnow() - self.dialect.lookback)))
         fills = [fill for order in found for fill in order.fills if fill.filled_at >= since]
         return sorted(fills, key=lambda fill: fill.filled_at)
 
-    def _terms(self, ref: OrderRef) -> read.Terms:
-        return read.terms(order_body(ref.order, self.dialect, self.name))
+    def _rows_since(self, start: datetime | None) -> Sequence[Raw]:
+        """Return the rows that the watch asks for: entered since a time, or all that can have changed lately."""
+        return self._book.memory.read(utcnow() - _LATELY) if start is None else self._book.entered_since(start)
 
-    def _chosen(self, ref: OrderRef, candidates: Sequence[Raw]) -> Sighting:
-        """Adopt the only candidate, and watch it; several or none leave it open."""
-        reports = self._rest.parse(lambda rows: tuple(read.order_report(row) for row in rows), candidates)
-        if len(reports) > 1:
-            return Ambiguous(candidates=reports)
+    def _terms(self, ref: OrderRef) -> Terms:
+        return terms(order_body(ref.order, self.dialect, self.name))
+
+    def _chosen(self, ref: OrderRef, candidates: Sequence[Raw], is_sure: bool) -> Sighting:
+        """Adopt the only candidate, and watch it; several, or one that only may be it, leave it open."""
+        read_all = lambda rows: tuple(read.order_report(row, self._odd) for row in rows)  # noqa: E731
+        reports = self._rest.parse(read_all, candidates)
         if not reports:
-            return Missing(evidence=f"GET orders entered from {ref.sent_at - BEFORE:%H:%M:%S} on: none has these terms")
-        if reports[0].status not in DONE:
-            self._watch.add(str(reports[0].broker_order_id), read.terms(candidates[0]), ref.sent_at - BEFORE)
-        return Found(report=reports[0])
+            return self._missing(ref)
+        if len(reports) > 1 or not is_sure:
+            ids = ", ".join(str(report.broker_order_id) for report in reports)
+            doubt = "" if is_sure else "; not every term can be compared: unreadable, or part of a group"
+            return Ambiguous(candidates=reports, words=f"{len(reports)} could be it: {ids}{doubt}")
+        (report,), (raw,) = reports, candidates
+        if report.status is BrokerStatus.REPLACED:
+            report = replace(report, replaced_by=self._book.heir_of(raw))
+        if not read.is_settled(raw) and report.broker_order_id:
+            self._watch.add(report.broker_order_id, terms(raw), ref.sent_at - BEFORE)
+        return Found(report=report)
+
+    def _missing(self, ref: OrderRef) -> Sighting:
+        if ref.sent_at < utcnow() - self.dialect.lookback:
+            days = self.dialect.lookback.days
+            return Ambiguous(candidates=(), words=f"it was sent more than {days} days ago, further back than is listed")
+        return Missing(evidence=f"GET orders entered from {ref.sent_at - BEFORE:%H:%M:%S} on: none has these terms")
 
     def _id_of(self, ref: OrderRef) -> str:
         seen = self.find_order(ref)
@@ -287,22 +328,22 @@ class TdaBroker(BrokerInterface):
     def get_account_info(self) -> AccountReport:
         """Return the money of the account."""
         raw = self._rest.read(self._path(""), None, dict)
-        report = self._rest.parse(lambda account: read.account_report(account, self.dialect.account_key), raw)
+        report = self._rest.parse(lambda row: account.account_report(row, self.dialect.account_key), raw)
         return replace(report, paper=not self.settings.live)
 
     def get_positions(self) -> Sequence[PositionReport]:
         """Return every holding."""
         raw = self._rest.read(self._path(""), {"fields": "positions"}, dict)
-        return self._rest.parse(lambda account: read.position_reports(account, self.dialect.account_key), raw)
+        return self._rest.parse(lambda row: account.position_reports(row, self.dialect.account_key, self._odd), raw)
 
     def get_market_data(self, symbol: str) -> QuoteReport:
         """Return the current quote."""
         theirs = self.dialect.symbol(symbol)
         answer = self._rest.read_data(f"{self.dialect.market}/{segment(theirs)}/quotes", {})
         raw = answer.get(theirs)
-        if not raw:
+        if not raw or not isinstance(raw, dict):
             raise NoData(f"{self.name} has no quote for {symbol}")
-        return self._rest.parse_data(lambda quote: read.quote_report(symbol, quote), raw)
+        return self._rest.parse_data(lambda quote: account.quote_report(symbol, quote), raw)
 
     def get_historical_data(self, symbol: str, timeframe: str, start: datetime, end: datetime) -> Sequence[Bar]:
         """Return candles of the regular session."""
@@ -315,7 +356,7 @@ class TdaBroker(BrokerInterface):
         while first < end:
             rows += self._candles(symbol, timeframe, first, min(first + step, end))
             first += step
-        found = self._rest.parse_data(lambda candles: read.bars(candles, start, end), rows)
+        found = self._rest.parse_data(lambda candles: account.bars(candles, start, end, self._odd), rows)
         if not found:
             raise NoData(f"{self.name} has no {timeframe} bars of {symbol} in {start.isoformat()} .. {end.isoformat()}")
         return found

@@ -36,6 +36,7 @@ class Dialect:
         on_close: order type -> its word with time in force cls.
         time_format, time_slack: how listings take times, and how far to widen them for what the format leaves out.
         longest_window: widest time window of a listing.
+        lookback: how old an order may be to be listed.
         share_class: how a class of shares is written after the symbol: BRK.B or BRK/B.
         history: path of the candles; `{symbol}` where it takes the symbol in the path.
         retired: what the operator should know, if the service is gone.
@@ -58,6 +59,7 @@ class Dialect:
     time_format: str
     time_slack: timedelta
     longest_window: timedelta
+    lookback: timedelta
     history: str
     share_class: str = "."
     retired: str | None = None
@@ -118,6 +120,7 @@ TDA = Dialect(
     time_format="%Y-%m-%d",
     time_slack=timedelta(days=1),
     longest_window=timedelta(days=58),
+    lookback=timedelta(days=58),  # fromEnteredTime must be within sixty days of today; `time_slack` takes one of them
     history="/{symbol}/pricehistory",
     retired="TD Ameritrade retired this API in May 2024; use the adapter 'schwab'",
 )
@@ -139,6 +142,7 @@ SCHWAB = Dialect(
     time_format="%Y-%m-%dT%H:%M:%S.000Z",
     time_slack=timedelta(seconds=1),
     longest_window=timedelta(days=60),
+    lookback=timedelta(days=364),  # an account's orders are listed for a year; a GTC order lives for half of one
     history="/pricehistory",
     share_class="/",
 )

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
 from models.errors import NotPermitted, UnreadableReply
 from models.messages import utcnow
 from models.reports import OrderReport
-from worker.brokers import tda_reports as read
+from worker.brokers import tda_shapes as shapes
 from worker.brokers.base import OrderRef
+from worker.brokers.oddities import Oddities
 from worker.brokers.tda_dialects import Dialect
+from worker.brokers.tda_memory import OrderMemory
+from worker.brokers.tda_reports import order_reports
 from worker.brokers.tda_rest import TdaRest
-from worker.brokers.values import Raw, segment
+from worker.brokers.tda_terms import Likeness, Terms, compare, could_be, is_kin, missing
+from worker.brokers.values import UNREADABLE, Raw, segment
 
 #: An order is looked for from this long before its send, for clocks that differ, until this long after it.
 BEFORE, AFTER = timedelta(seconds=5), timedelta(seconds=120)
 #: A listing that holds as many may have been cut.
 MAX_RESULTS = 3000
+#: Some call a replaced order canceled.
+_REPLACED = ("REPLACED", "CANCELED")
 
 
 class OrderBook:
@@ -29,60 +36,73 @@ class OrderBook:
         rest: the way there.
         dialect: how windows are written.
         path: completes a path under the account.
+        odd: is told of rows that cannot be read.
     """
 
-    def __init__(self, broker: str, rest: TdaRest, dialect: Dialect, path: Callable[[str], str]) -> None:
-        self._broker, self._rest, self._dialect, self.path = broker, rest, dialect, path
+    def __init__(self, broker: str, rest: TdaRest, dialect: Dialect, path: Callable[[str], str], odd: Oddities) -> None:
+        self._broker, self._rest, self._dialect, self.path, self._odd = broker, rest, dialect, path, odd
+        self.memory = OrderMemory(self._entered, self.by_id, dialect.lookback)
 
+    # -- ONE ---
     def by_id(self, order_id: str) -> Raw | None:
-        """Read one order; None if the broker does not know the id."""
+        """Read one order, also one inside another; None if the broker does not know the id."""
         try:
-            return self._rest.read(self.path(f"/orders/{segment(order_id)}"), None, dict)
+            raw = self._rest.read(self.path(f"/orders/{segment(order_id)}"), None, dict)
         except NotPermitted as error:
             if error.code != "404":
                 raise
             return None
+        named = [row for row in shapes.flat([raw]) if shapes.order_id(row) in (order_id, None)]
+        return named[0] if named else None
 
-    def around(self, refs: Sequence[OrderRef]) -> list[Raw]:
-        """Read the orders entered when these may have been."""
-        return self._entered(
-            min(ref.sent_at for ref in refs) - BEFORE, min(max(ref.sent_at for ref in refs), utcnow()) + AFTER
-        )
+    def the_one(self, ref: OrderRef, wanted: Terms) -> Raw | None:
+        """Return the one order that is meant; None if there is none, or more than one, or only one that might be."""
+        found, is_sure = self.candidates(ref, wanted)
+        return found[0] if is_sure and len(found) == 1 else None
 
-    def candidates(self, ref: OrderRef, wanted: read.Terms) -> list[Raw]:
-        """Return what an order could be: the one with its id, or else those that look like it."""
+    # -- LOOK-ALIKES ---
+    def candidates(self, ref: OrderRef, wanted: Terms) -> tuple[list[Raw], bool]:
+        """Return what an order could be, the one with its id or else its look-alikes, and whether that is sure."""
         raw = self.by_id(ref.broker_order_id) if ref.broker_order_id else None
-        if raw is not None and read.fits(raw, wanted):
-            return [raw]
+        if raw is not None and could_be(raw, wanted):
+            return [raw], True
         return self.look_alikes(ref, wanted, self.around([ref]))
 
-    def the_one(self, ref: OrderRef, wanted: read.Terms) -> Raw | None:
-        """Return the one order that is meant; None if there is none, or more than one."""
-        found = self.candidates(ref, wanted)
-        return found[0] if len(found) == 1 else None
-
-    def look_alikes(self, ref: OrderRef, wanted: read.Terms, rows: Sequence[Raw]) -> list[Raw]:
-        """Return the orders around a send that have its terms and belong to nobody else (BROKERS.md 3.6).
+    def look_alikes(self, ref: OrderRef, wanted: Terms, rows: Sequence[Raw]) -> tuple[list[Raw], bool]:
+        """Return the orders around a send that have its terms and belong to nobody else, and whether that is sure.
 
         An order made by a replace trades only what the old one had left: if nothing has the terms exactly, those count
-        that want fewer shares, as far as orders replaced around that time have filled the rest.
+        that want fewer shares, as far as orders replaced around that time have filled the rest. One that cannot be
+        compared in full is never taken for the order that was sent, but it may be.
         """
-        free = self._free(ref, rows)
-        same = [raw for raw in free if read.is_same(raw, wanted)]
-        parts = [raw for raw in free if read.fits(raw, wanted)]
-        if same or not parts:
-            return same
-        filled = self._filled_by_replaced(ref, parts[0])
-        return [raw for raw in parts if read.missing(raw, wanted) <= filled]
+        found: dict[Likeness, list[Raw]] = {kind: [] for kind in Likeness}
+        for raw in self._free(ref, rows):
+            found[compare(raw, wanted)].append(raw)
+        likely, doubtful = found[Likeness.SAME], found[Likeness.MAYBE]
+        if not likely and (parts := found[Likeness.PART]):
+            done = self._filled_by_replaced(ref, parts[0])
+            likely = [raw for raw in parts if missing(raw, wanted) <= done]
+        return [*likely, *doubtful], not doubtful
+
+    def around(self, refs: Sequence[OrderRef]) -> list[Raw]:
+        """Read the orders entered when these may have been, those inside others as well."""
+        windows = sorted((ref.sent_at - BEFORE, min(ref.sent_at, utcnow()) + AFTER) for ref in refs)
+        joined: list[tuple[datetime, datetime]] = []
+        for start, end in windows:
+            if joined and start <= joined[-1][1]:
+                joined[-1] = (joined[-1][0], max(joined[-1][1], end))
+            else:
+                joined.append((start, end))
+        return shapes.flat(row for start, end in joined for row in self._entered(start, end))
 
     def _filled_by_replaced(self, ref: OrderRef, heir: Raw) -> Decimal:
         """Return what replaced orders of the same symbol and side have filled, if one was replaced around that time."""
         start, end = self._window(ref)
-        rows = self.entered_since(ref.sent_at - self._dialect.longest_window)
-        kin = [raw for raw in rows if read.is_replaced(raw) and read.is_kin(raw, heir)]
-        if not any(start <= (read.closed(raw) or start) <= end for raw in kin):
+        rows = shapes.flat(self.entered_since(ref.sent_at - self._dialect.longest_window))
+        kin = [raw for raw in rows if raw.get("status") in _REPLACED and is_kin(raw, heir)]
+        if not any(start <= (shapes.closed(raw) or start) <= end for raw in kin):
             return Decimal(0)
-        return sum((read.filled(raw) for raw in kin), Decimal(0))
+        return sum((shapes.filled(raw) or Decimal(0) for raw in kin), Decimal(0))
 
     @staticmethod
     def _window(ref: OrderRef) -> tuple[datetime, datetime]:
@@ -92,33 +112,55 @@ class OrderBook:
         start, end = self._window(ref)
         others = ref.known | ref.baseline
         return [
-            raw
-            for raw in rows
-            if str(raw.get("orderId")) not in others and start <= (read.entered(raw) or start) <= end
+            raw for raw in rows if shapes.order_id(raw) not in others and start <= (shapes.entered(raw) or start) <= end
         ]
 
-    def reports(self, start: datetime) -> list[OrderReport]:
-        """Read every order entered since, oldest first."""
-        rows = self.entered_since(start)
-        found = self._rest.parse(lambda them: [read.order_report(row) for row in them if _is_plain(row)], rows)
-        return sorted(found, key=lambda order: (order.submitted_at or start, str(order.broker_order_id)))
+    # -- MANY ---
+    def reports(self, rows: Iterable[Raw]) -> list[OrderReport]:
+        """Read orders, and those inside them, oldest first; what cannot be read is told of and skipped."""
+        nodes = shapes.flat(rows)
+        heirs = shapes.successors(nodes)
+        forebears = {new: old for old, new in heirs.items()}
+        found: list[OrderReport] = []
+        for raw in nodes:
+            mine = shapes.order_id(raw)
+            try:
+                if mine is None:
+                    raise ValueError("an order without an id")
+                old, new = forebears.get(mine), heirs.get(mine)
+                found += [replace(report, replaces=old, replaced_by=new) for report in order_reports(raw, self._odd)]
+            except UNREADABLE as error:
+                self._odd.note(f"order {mine or raw.get('enteredTime')}", repr(error))
+        first = datetime.min.replace(tzinfo=utcnow().tzinfo)
+        return sorted(found, key=lambda order: (order.submitted_at or first, str(order.broker_order_id)))
+
+    def heir_of(self, raw: Raw) -> str | None:
+        """Return the id of the order that took a replaced one's place; None if that cannot be told."""
+        mine, ended = shapes.order_id(raw), shapes.closed(raw)
+        if mine is None or ended is None or raw.get("status") != "REPLACED":
+            return None
+        second = timedelta(seconds=1)
+        rows = self._entered(ended - second, ended + 2 * second)
+        return shapes.successors(shapes.flat([raw, *rows])).get(mine)
 
     def entered_since(self, start: datetime) -> list[Raw]:
-        """Read every order entered since a time."""
+        """Read every order entered since a time, the outermost ones."""
         return self._entered(start, utcnow() + BEFORE)
 
-    def _entered(self, start: datetime, end: datetime) -> list[Raw]:
-        found: dict[str, Raw] = {}
+    def _entered(self, start: datetime, end: datetime, status: str | None = None) -> list[Raw]:
+        """Read the orders entered in a window, as far back as the broker lists any."""
+        start = max(start, utcnow() - self._dialect.lookback)
+        found: dict[object, Raw] = {}
         while start < end:
             until = min(start + self._dialect.longest_window, end)
-            found |= {str(raw.get("orderId")): raw for raw in self._listed(start, until)}
+            found |= {shapes.order_id(raw) or id(raw): raw for raw in self._listed(start, until, status)}
             start = until
         return list(found.values())
 
-    def _listed(self, start: datetime, end: datetime) -> list[Raw]:
+    def _listed(self, start: datetime, end: datetime, status: str | None) -> list[Raw]:
         """Read one listing; one that may have been cut is read again in halves."""
         query = {"maxResults": MAX_RESULTS, **self._dialect.window(start, end)}
-        rows = self._rest.read(self.path("/orders"), query, list)
+        rows = self._rest.read(self.path("/orders"), query | ({"status": status} if status else {}), list)
         if any(not isinstance(row, dict) for row in rows):
             raise UnreadableReply(f"{self._broker}: a listing of orders holds something else", broker=self._broker)
         if len(rows) < MAX_RESULTS:
@@ -126,9 +168,4 @@ class OrderBook:
         if end - start < timedelta(hours=1):
             raise UnreadableReply(f"{self._broker}: more than {MAX_RESULTS} orders in one listing", broker=self._broker)
         middle = start + (end - start) / 2
-        return self._listed(start, middle) + self._listed(middle, end)
-
-
-def _is_plain(raw: Raw) -> bool:
-    """Tell whether an order has a leg of its own; a bracket made by hand in the broker's own tools may not."""
-    return bool(raw.get("orderLegCollection"))
+        return self._listed(start, middle, status) + self._listed(middle, end, status)

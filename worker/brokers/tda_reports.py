@@ -1,19 +1,25 @@
-"""TDA's and Schwab's JSON in corro's words, and when two orders are the same; nothing here talks to anyone."""
+"""TDA's and Schwab's orders in corro's words; nothing here talks to anyone.
+
+An order with several legs is as many orders here, one a leg, `1000436258264/2`: each has its own symbol, side and
+quantity, and an execution belongs to the leg whose legId it names. An order of one leg is itself.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 
-from models.reports import AccountReport, Bar, BrokerStatus, FillReport, OrderReport, PositionReport, QuoteReport
-from models.vocabulary import OrderType, Side, TimeInForce
-from worker.brokers.values import UNREADABLE, Raw, epoch_ms, moment, needed, number, positive
+from models.reports import DONE, BrokerStatus, FillReport, OrderReport
+from models.vocabulary import OrderType, TimeInForce
+from worker.brokers.oddities import Oddities
+from worker.brokers.tda_shapes import Leg, closed, entered, filled, legs, order_id, rows_in, soft, total
+from worker.brokers.values import Raw, identity, moment, positive, size
 
 _ACCEPTED, _CANCELING = BrokerStatus.ACCEPTED, BrokerStatus.PENDING_CANCEL
-#: BROKERS.md 4.1; there is no word for a partial fill.
+#: The 21 words of Schwab's specification, the first 15 of which TDA had; there is no word for a partial fill.
 STATUSES: dict[str, BrokerStatus] = {
     "NEW": _ACCEPTED,
     "ACCEPTED": _ACCEPTED,
@@ -37,6 +43,8 @@ STATUSES: dict[str, BrokerStatus] = {
     "REPLACED": BrokerStatus.REPLACED,
     "UNKNOWN": BrokerStatus.UNKNOWN,
 }
+#: Words after which the broker does nothing more.
+ENDS = frozenset(word for word, status in STATUSES.items() if status in DONE)
 _TYPES = {kind.value.upper(): kind for kind in OrderType}
 _ON_CLOSE = {"MARKET_ON_CLOSE": OrderType.MARKET, "LIMIT_ON_CLOSE": OrderType.LIMIT}
 _DURATIONS = {
@@ -45,92 +53,9 @@ _DURATIONS = {
     "FILL_OR_KILL": TimeInForce.FOK,
     "IMMEDIATE_OR_CANCEL": TimeInForce.IOC,
 }
-_SIDES = {side.value.upper(): side for side in Side}
-#: The prices that tell orders of a type apart; others the broker fills in by itself.
-_PRICES = {
-    "LIMIT": ("price",),
-    "LIMIT_ON_CLOSE": ("price",),
-    "STOP": ("stopPrice",),
-    "STOP_LIMIT": ("price", "stopPrice"),
-    "TRAILING_STOP": ("stopPriceOffset",),
-}
-_SHARE_CLASS = re.compile(r"^([A-Z]{1,5})/([A-Z]{1,2})$")
+#: Types that have no price of that kind, although a listing may show one that the broker made: the trail's stop.
+_NO_LIMIT, _NO_STOP = frozenset({"MARKET", "STOP", "TRAILING_STOP", "MARKET_ON_CLOSE"}), frozenset({"TRAILING_STOP"})
 _ORDER_PATH = re.compile(r"/accounts/([^/]+)/orders/(\d+)/?$")
-
-Terms = tuple[Any, ...]
-#: Where the quantity is in them.
-_SIZE = 2
-
-
-def from_wire(symbol: str) -> str:
-    """Return corro's spelling: share classes with a dot; Schwab writes them BRK/B (`tda_dialects.Dialect.symbol`)."""
-    return _SHARE_CLASS.sub(r"\1.\2", symbol)
-
-
-def terms(raw: Raw) -> Terms:
-    """Return what tells an order from another: the same for the body sent and the order listed (BROKERS.md 3.6)."""
-    (leg,) = raw["orderLegCollection"]
-    kind = raw["orderType"]
-    return (
-        leg["instrument"]["symbol"],
-        leg["instruction"],
-        number(leg["quantity"]),
-        kind,
-        raw["duration"],
-        raw["session"],
-        *(number(raw.get(name)) for name in _PRICES.get(kind, ())),
-        raw.get("stopPriceLinkType") if kind == "TRAILING_STOP" else None,
-    )
-
-
-def is_same(raw: Raw, wanted: Terms) -> bool:
-    """Tell whether a listed order has these terms; one of another shape has not."""
-    try:
-        return terms(raw) == wanted
-    except UNREADABLE:
-        return False
-
-
-def fits(raw: Raw, wanted: Terms) -> bool:
-    """Tell whether a listed order has these terms, or is for fewer shares: a replacement trades what was left."""
-    try:
-        found = terms(raw)
-        return found[:_SIZE] + found[_SIZE + 1 :] == wanted[:_SIZE] + wanted[_SIZE + 1 :] and missing(raw, wanted) >= 0
-    except UNREADABLE:
-        return False
-
-
-def missing(raw: Raw, wanted: Terms) -> Decimal:
-    """Return how many shares fewer an order is for."""
-    return Decimal(wanted[_SIZE]) - Decimal(terms(raw)[_SIZE])
-
-
-def size(raw: Raw) -> Decimal | None:
-    """Return what an order trades in all."""
-    return number(raw.get("quantity"))
-
-
-def filled(raw: Raw) -> Decimal:
-    """Return what of an order is filled."""
-    return number(raw.get("filledQuantity")) or Decimal(0)
-
-
-def is_replaced(raw: Raw) -> bool:
-    """Tell whether an order may have been replaced; some call it canceled (BROKERS.md 3.1)."""
-    return raw.get("status") in ("REPLACED", "CANCELED")
-
-
-def is_kin(raw: Raw, other: Raw) -> bool:
-    """Tell whether two orders trade the same symbol in the same direction."""
-    try:
-        return terms(raw)[:_SIZE] == terms(other)[:_SIZE]
-    except UNREADABLE:
-        return False
-
-
-def closed(raw: Raw) -> datetime | None:
-    """Return when an order ended, to the second."""
-    return moment(raw.get("closeTime"))
 
 
 def located(location: str | None, account: str) -> str | None:
@@ -139,150 +64,180 @@ def located(location: str | None, account: str) -> str | None:
     return found.group(2) if found and found.group(1) == account else None
 
 
-def entered(raw: Raw) -> datetime | None:
-    """Return when an order was entered, to the second."""
-    return moment(raw.get("enteredTime"))
+# -- STATUS ---
+def status_of(raw: Raw) -> BrokerStatus:
+    """Return where an order stands.
 
-
-def order_report(raw: Raw) -> OrderReport:
-    """Read one order with the executions it carries.
-
-    Raises:
-        ValueError, KeyError, TypeError: it is no order.
+    An end that does not say how much was filled before it is no end yet: it is read again.
     """
-    leg = raw["orderLegCollection"][0]
-    done, kind = number(raw.get("filledQuantity")), raw.get("orderType")
-    status = STATUSES.get(raw["status"], BrokerStatus.UNKNOWN)
+    word = raw.get("status")
+    found = STATUSES.get(word, BrokerStatus.UNKNOWN) if isinstance(word, str) else BrokerStatus.UNKNOWN
+    if found in DONE and filled(raw) is None and legs(raw):
+        return BrokerStatus.UNKNOWN
+    return found
+
+
+def is_settled(raw: Raw) -> bool:
+    """Tell whether nothing more will be told of an order: it is done, and its executions are all that is filled.
+
+    Status and filledQuantity can be there seconds before the executions. A group without legs has none to wait for.
+    """
+    if status_of(raw) not in DONE:
+        return False
+    for report in order_reports(raw):
+        told = sum((fill.quantity for fill in report.fills), Decimal(0))
+        whole = report.quantity if report.status is BrokerStatus.FILLED else None
+        if told < max(report.filled_quantity or Decimal(0), whole or Decimal(0)):
+            return False
+    return True
+
+
+# -- ORDERS ---
+def order_report(raw: Raw, odd: Oddities | None = None) -> OrderReport:
+    """Read one order with the executions it carries: of one with several legs, the first."""
+    return order_reports(raw, odd)[0]
+
+
+def order_reports(raw: Raw, odd: Oddities | None = None) -> list[OrderReport]:
+    """Read one order: a report for each leg. A group without legs has none; its members have their own.
+
+    What cannot be read is None, with a status UNKNOWN where the order's fate hangs on it.
+    """
+    found = legs(raw)
+    if not found and raw.get("childOrderStrategies"):
+        return []
+    if len(found) < 2:
+        return [_report(raw, found[0] if found else None, None, odd)]
+    return [_report(raw, leg, str(leg.place), odd) for leg in found]
+
+
+def _report(raw: Raw, leg: Leg | None, part: str | None, odd: Oddities | None) -> OrderReport:
+    mine = order_id(raw)
+    if odd is not None and (leg is None or leg.symbol is None):
+        odd.note(f"order {mine}", "it does not say what it trades")
+    kind, status = raw.get("orderType"), status_of(raw)
+    executions = fills(raw, leg, part, odd)
+    done = filled(raw) if part is None else _filled_of_leg(raw, leg, executions)
     if status is _ACCEPTED and done:
         status = BrokerStatus.PARTIALLY_FILLED
-    executions = fills(raw)
+    offset, link = soft(positive, raw.get("stopPriceOffset")), raw.get("stopPriceLinkType")
+    session, word, message = raw.get("session"), raw.get("status"), raw.get("statusDescription")
     return OrderReport(
-        broker_order_id=str(raw["orderId"]),
+        broker_order_id=_named(mine, part),
         status=status,
-        raw_status=raw["status"],
-        symbol=from_wire(leg["instrument"]["symbol"]),
-        side=_SIDES.get(leg["instruction"]),
+        raw_status=word if isinstance(word, str) else None,
+        symbol=_symbol(mine, leg, part),
+        side=leg.side if leg else None,
         order_type=_TYPES.get(str(kind)) or _ON_CLOSE.get(str(kind)),
         time_in_force=TimeInForce.CLS if kind in _ON_CLOSE else _DURATIONS.get(str(raw.get("duration"))),
-        quantity=number(raw.get("quantity")),
-        limit_price=positive(raw.get("price")) if kind != "MARKET" else None,
-        stop_price=positive(raw.get("stopPrice")),
+        quantity=leg.quantity if part is not None and leg else total(raw),
+        limit_price=soft(positive, raw.get("price")) if kind not in _NO_LIMIT else None,
+        stop_price=soft(positive, raw.get("stopPrice")) if kind not in _NO_STOP else None,
+        trail_amount=offset if link == "VALUE" else None,
+        trail_percent=offset if link == "PERCENT" else None,
+        extended_hours=session != "NORMAL" if isinstance(session, str) else None,
         filled_quantity=done,
-        avg_fill_price=_average(executions),
+        avg_fill_price=_average(executions, done),
         fills=executions,
-        message=raw.get("statusDescription"),
+        message=(odd.clean(message) if odd else message) if isinstance(message, str) else None,
         submitted_at=entered(raw),
-        updated_at=moment(raw.get("closeTime")) or (executions[-1].filled_at if executions else None),
+        updated_at=closed(raw) or (executions[-1].filled_at if executions else None),
     )
 
 
-def fills(raw: Raw) -> tuple[FillReport, ...]:
-    """Read the executions of an order, oldest first.
+def _named(mine: str | None, part: str | None) -> str | None:
+    return mine if part is None or mine is None else f"{mine}/{part}"
 
-    Several legs of one activity share its id and often their legId, so their place in it completes the execution_id.
+
+def _symbol(mine: str | None, leg: Leg | None, part: str | None) -> str:
+    """Return what an order trades: a name that no ticker equals where it does not say."""
+    return (leg.symbol if leg else None) or f"UNREADABLE:{_named(mine, part)}"
+
+
+def _filled_of_leg(raw: Raw, leg: Leg | None, executions: Iterable[FillReport]) -> Decimal | None:
+    """Return what of one leg is filled: the order counts spreads, so its own count is taken in proportion."""
+    done, whole = filled(raw), total(raw)
+    told = sum((fill.quantity for fill in executions), Decimal(0))
+    if done is None or whole is None or leg is None or leg.quantity is None:
+        return told or None
+    return max(told, done * leg.quantity / whole)
+
+
+# -- EXECUTIONS ---
+@dataclass(frozen=True, slots=True)
+class _Execution:
+    at: datetime
+    order: tuple[int, int, int]
+    execution_id: str
+    leg_id: str | None
+    quantity: Decimal
+    price: Decimal | None
+
+
+def _executions(raw: Raw, odd: Oddities | None = None) -> Iterator[_Execution]:
+    """Yield what of an order was executed, as far as it can be read.
+
+    `activityId` is in TDA's recorded answers of 2022, not in those of 2020 nor in Schwab's specification; without it
+    what was left after the execution identifies it.
     """
-    leg = raw["orderLegCollection"][0]
-    found: list[tuple[datetime, str, Decimal, Decimal]] = []
-    for at, activity in enumerate(raw.get("orderActivityCollection") or ()):
+    for at, activity in enumerate(rows_in(raw.get("orderActivityCollection"))):
         if activity.get("activityType") != "EXECUTION" or activity.get("executionType", "FILL") != "FILL":
             continue
-        for place, part in enumerate(activity.get("executionLegs") or ()):
-            when = moment(part.get("time")) or moment(raw.get("closeTime")) or entered(raw)
-            if when is None:
-                raise ValueError("an execution without a time")
-            execution_id = f"{raw['orderId']}:{activity.get('activityId', at)}:{place}"
-            found.append((when, execution_id, needed(part, "quantity"), needed(part, "price")))
-    reports, total = [], Decimal(0)
-    for when, execution_id, quantity, price in sorted(found, key=lambda one: one[0]):
-        total += quantity
-        reports.append(
+        left = soft(size, activity.get("orderRemainingQuantity"))
+        told = soft(identity, activity["activityId"]) if activity.get("activityId") is not None else None
+        key = told or (f"left{left.normalize():f}" if left is not None else str(at))
+        for place, part in enumerate(rows_in(activity.get("executionLegs"))):
+            execution_id = f"{order_id(raw)}:{key}:{place}"
+            when = soft(moment, part.get("time")) or closed(raw) or entered(raw)
+            quantity = soft(positive, part.get("quantity"))
+            if when is None or quantity is None:
+                if odd is not None:
+                    odd.note(f"execution {execution_id}", f"quantity {part.get('quantity')!r}, {part.get('time')!r}")
+                continue
+            leg_id = soft(identity, part["legId"]) if part.get("legId") is not None else None
+            order = (int(told) if told and told.isdecimal() else 0, at, place)
+            yield _Execution(when, order, execution_id, leg_id, quantity, soft(positive, part.get("price")))
+
+
+def fills(
+    raw: Raw, leg: Leg | None = None, part: str | None = None, odd: Oddities | None = None
+) -> tuple[FillReport, ...]:
+    """Read the executions of an order, or of one of its legs, oldest first.
+
+    Several legs of one activity share its id and often their legId, so their place in it completes the execution_id.
+    A price that is missing, or 0, is None: it is told later.
+    """
+    leg = leg or next(iter(legs(raw)), None)
+    mine = [one for one in _executions(raw, odd) if part is None or _belongs(one, leg)]
+    found: list[FillReport] = []
+    done = Decimal(0)
+    for one in sorted(mine, key=lambda one: (one.at, one.order)):
+        done += one.quantity
+        found.append(
             FillReport(
-                execution_id=execution_id,
-                quantity=quantity,
-                price=price,
-                filled_at=when,
-                symbol=from_wire(leg["instrument"]["symbol"]),
-                side=_SIDES.get(leg["instruction"]),
-                broker_order_id=str(raw["orderId"]),
-                cumulative_quantity=total,
+                execution_id=one.execution_id,
+                quantity=one.quantity,
+                price=one.price,
+                filled_at=one.at,
+                symbol=_symbol(order_id(raw), leg, part),
+                side=leg.side if leg else None,
+                broker_order_id=_named(order_id(raw), part),
+                cumulative_quantity=done,
             )
         )
-    return tuple(reports)
+    return tuple(found)
 
 
-def _average(executions: Iterable[FillReport]) -> Decimal | None:
+def _belongs(one: _Execution, leg: Leg | None) -> bool:
+    return leg is not None and one.leg_id == (leg.leg_id or str(leg.place))
+
+
+def _average(executions: Iterable[FillReport], done: Decimal | None) -> Decimal | None:
+    """Return the mean price of everything that is filled; None while a part of it, or its price, was not told."""
     executions = tuple(executions)
     parts = [(fill.quantity, fill.price) for fill in executions if fill.price is not None]
-    if len(parts) < len(executions):
+    told = sum((quantity for quantity, _ in parts), Decimal(0))
+    if not told or len(parts) < len(executions) or (done is not None and told < done):
         return None  # the mean of a part would be a guess about the whole
-    total = sum((quantity for quantity, _ in parts), Decimal(0))
-    if not total:
-        return None
-    average = sum((quantity * price for quantity, price in parts), Decimal(0)) / total
+    average = sum((quantity * price for quantity, price in parts), Decimal(0)) / told
     return average.quantize(Decimal("0.000001")).normalize() if len(parts) > 1 else parts[0][1]
-
-
-def account_report(raw: Raw, account_key: str) -> AccountReport:
-    """Read the money of an account; a cash account has cashAvailableForTrading instead of buyingPower."""
-    account = raw["securitiesAccount"]
-    now = account.get("currentBalances") or {}
-    cash = number(now.get("cashBalance", now.get("totalCash")))
-    return AccountReport(
-        account_id=str(account[account_key]),
-        buying_power=number(now.get("buyingPower", now.get("cashAvailableForTrading"))),
-        cash=cash,
-        equity=number(now.get("equity", now.get("liquidationValue"))),
-        portfolio_value=number(now.get("liquidationValue")),
-        total_liquidity=cash,
-        day_trade_count=account.get("roundTrips"),
-    )
-
-
-def position_reports(raw: Raw, account_key: str) -> list[PositionReport]:
-    """Read the holdings of an account; the key is absent when there are none."""
-    account = raw["securitiesAccount"]
-    return [_position(row, str(account[account_key])) for row in account.get("positions") or ()]
-
-
-def _position(row: Raw, account_id: str) -> PositionReport:
-    gains = [number(row.get(key)) for key in ("longOpenProfitLoss", "shortOpenProfitLoss")]
-    known = [gain for gain in gains if gain is not None]
-    sizes = [number(row.get(key)) for key in ("longQuantity", "shortQuantity")]
-    if sizes == [None, None]:
-        raise ValueError("a position without its size")
-    return PositionReport(
-        symbol=from_wire(row["instrument"]["symbol"]),
-        quantity=(sizes[0] or Decimal(0)) - (sizes[1] or Decimal(0)),
-        avg_price=number(row.get("averagePrice")),
-        market_value=number(row.get("marketValue")),
-        unrealized_pnl=sum(known, Decimal(0)) if known else None,
-        account_id=account_id,
-    )
-
-
-def quote_report(symbol: str, raw: Raw) -> QuoteReport:
-    """Read a quote: flat at TDA, nested at Schwab, otherwise the same."""
-    inner = raw.get("quote") or raw
-    return QuoteReport(
-        symbol=symbol,
-        bid=positive(inner.get("bidPrice")),
-        ask=positive(inner.get("askPrice")),
-        last=positive(inner.get("lastPrice")),
-        bid_size=positive(inner.get("bidSize")),
-        ask_size=positive(inner.get("askSize")),
-        last_size=positive(inner.get("lastSize")),
-        volume=number(inner.get("totalVolume")),
-        at=epoch_ms(inner.get("quoteTime") or inner.get("quoteTimeInLong")),
-        delayed=bool(raw.get("delayed")) or raw.get("realtime") is False,
-    )
-
-
-def bars(rows: Iterable[Raw], start: datetime, end: datetime) -> list[Bar]:
-    """Read candles with start <= bar.start < end, each start once."""
-    found: dict[datetime, Bar] = {}
-    for row in rows:
-        at = epoch_ms(row["datetime"])
-        if at is not None and start <= at < end:
-            open_, high, low, close, volume = (needed(row, key) for key in ("open", "high", "low", "close", "volume"))
-            found[at] = Bar(start=at, open=open_, high=high, low=low, close=close, volume=volume)
-    return [found[at] for at in sorted(found)]

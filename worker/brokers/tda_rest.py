@@ -12,6 +12,7 @@ import requests
 from requests.auth import AuthBase, HTTPBasicAuth
 
 from models.errors import (
+    AccessLost,
     BrokerError,
     ConfigurationError,
     InstrumentUnknown,
@@ -20,6 +21,7 @@ from models.errors import (
     NotPermitted,
     OrderRejected,
     RateLimited,
+    Refused,
     ServerError,
     Unmapped,
     UnreadableReply,
@@ -36,14 +38,15 @@ from worker.brokers.http import (
 )
 from worker.brokers.reading import Readings
 from worker.brokers.tokens import GrantRefused, TokenKeeper
+from worker.brokers.veil import Veil
 from worker.limits import Budget, Use, using
 
 T = TypeVar("T")
 READ_WITHIN_S = CONNECT_S + READ_S
-#: Requests per minute, account and app; above 120 both brokers answer 429 (BROKERS.md 3.6).
+#: Requests per minute, account and app; above 120 both brokers answer 429.
 PER_MINUTE = 115
 
-#: HTTP status -> what it says of a request whose error body is the broker's own (BROKERS.md 3.7). No row: Unmapped.
+#: HTTP status -> what it says of a request whose error body is the broker's own. No row: Unmapped.
 ERRORS: dict[int, type[BrokerError]] = {
     400: OrderRejected,
     401: NotPermitted,
@@ -63,6 +66,11 @@ _WORDS = (
     (re.compile(r"(symbol|instrument)\b.*(not|invalid|unknown|unsupported)", re.IGNORECASE), InstrumentUnknown),
     (re.compile(r"(not|invalid|unknown|unsupported) .*(symbol|instrument)\b", re.IGNORECASE), InstrumentUnknown),
 )
+#: A 400 about the account in the path, not about the order. Schwab answers so to an account number in place of its hash
+#: (github.com/alexgolec/schwab-py/issues/118, 203).
+_ACCOUNT_WORDS = re.compile(r"invalid account (number|hash|id)\b", re.IGNORECASE)
+#: A 404 about the order in the path.
+_ORDER_WORDS = re.compile(r"\border\b", re.IGNORECASE)
 
 
 class _Bearer(AuthBase):
@@ -77,19 +85,23 @@ class _Bearer(AuthBase):
 
 
 class TdaRest(Readings):
-    """One root URL; every exception that leaves it is corro's.
+    """One root URL; every exception that leaves it is corro's, and clean of secrets.
 
     Args:
         broker: name from the settings.
         root: scheme and host.
-        on_down: called when a connection could not even be opened, or no token could be had.
+        market: prefix of the paths of market data, which have permissions of their own.
+        on_down: called when a connection could not even be opened, no token could be had, or our access is lost.
     """
 
-    def __init__(self, broker: str, root: str, on_down: Callable[[], None]) -> None:
-        self._broker, self.root, self._on_down = broker, root, on_down
+    def __init__(self, broker: str, root: str, market: str, on_down: Callable[[], None]) -> None:
+        self._broker, self.root, self._market, self._on_down = broker, root, market, on_down
         # A connection that dies under an order leaves it unknown, and here unknown may need a person: keep few alive.
         self._wire = Wire(idle_s=5.0)
         self.keeper: TokenKeeper | None = None
+        self.veil = Veil()
+        #: Path of the account: what is asked to tell a refusal of everything from a refusal of one request.
+        self.account_path: str | None = None
 
     def close(self) -> None:
         """Close idle connections."""
@@ -99,41 +111,90 @@ class TdaRest(Readings):
         """Have every request pay from a budget; None is no limit."""
         self._wire.budget = budget
 
+    # -- REQUESTS ---
     def send(
         self, method: str, path: str, body: Any = None, *, deadline_s: float, gate: Callable[[], None] = passing
     ) -> requests.Response:
-        """Send once, and once more only after a 401, which comes before any order is taken (BROKERS.md 3.2).
+        """Send once, and once more only after a 401, which comes before any order is taken.
 
         Raises:
-            NotSent, Refused, OutcomeUnknown: as for place_order.
+            NotSent, Refused, OutcomeUnknown: as for place_order; AccessLost if it is refused like everything else.
         """
-        return self._signed(lambda token: self._once(method, path, deadline_s, gate, json=body, auth=_Bearer(token)))
+        return self._permitted(
+            path, lambda token: self._once(method, path, deadline_s, gate, json=body, auth=_Bearer(token))
+        )
+
+    def read(self, path: str, query: Mapping[str, Any] | None, kind: type[T]) -> T:
+        """Read one JSON value of a kind, as `Readings.read`."""
+        try:
+            return super().read(path, query, kind)
+        except BrokerError as error:
+            raise self.veil.over(error) from None
+
+    def parse(self, reader: Callable[[Any], T], raw: Any) -> T:
+        """Read an answer, as `Readings.parse`."""
+        try:
+            return super().parse(reader, raw)
+        except BrokerError as error:
+            raise self.veil.over(error) from None
 
     def _get(self, path: str, query: Mapping[str, Any] | None) -> Any:
         return decoded(patiently(lambda: self._read_once(path, query)), self._broker)
 
-    def buy_token(self, path: str, form: Mapping[str, str], basic: tuple[str, str] | None) -> dict[str, Any]:
-        """Exchange a refresh token for new tokens.
+    def _read_once(self, path: str, query: Mapping[str, Any] | None) -> requests.Response:
+        return self._permitted(
+            path, lambda token: self._once("GET", path, READ_WITHIN_S, passing, params=query, auth=_Bearer(token))
+        )
 
-        Raises:
-            GrantRefused: the broker says no.
-            NotConnected: it said nothing usable; try again.
-        """
-        auth = HTTPBasicAuth(*basic) if basic else None
+    def _once(
+        self, method: str, path: str, deadline_s: float, gate: Callable[[], None], **options: Any
+    ) -> requests.Response:
+        with exchange(deadline_s, gate) as watched:
+            try:
+                response = self._wire.request(method, self.root + path, **options)
+            except Exception as error:
+                found = self.veil.over(classify(error, watched, self._broker))
+                if isinstance(found, NotConnected):
+                    self._on_down()
+                raise found from None  # the library's own error holds the URL, and that the account
+        if response.status_code >= 400:
+            raise self.veil.over(refusal(response, self._broker))
+        return response
+
+    # -- ACCESS ---
+    def _permitted(self, path: str, call: Callable[[str], requests.Response]) -> requests.Response:
+        """Make a request; a refusal of everything about trading is AccessLost."""
+        try:
+            return self._signed(call)
+        except Refused as error:
+            if not self._is_shut_out(error, path):
+                raise
+            self._on_down()
+            words = f"{error}: our keys or our account are refused, whatever is asked"
+            raise AccessLost(words, broker=self._broker, code=error.code) from error
+
+    def _is_shut_out(self, error: Refused, path: str) -> bool:
+        """Tell a refusal of our keys, or of our account, from one that is about a single request."""
+        if error.code not in ("400", "401", "403", "404") or path.startswith(self._market):
+            return False
+        if error.code == "401" or path == self.account_path:
+            return True
+        if error.code == "400":
+            return _ACCOUNT_WORDS.search(str(error)) is not None
+        if error.code == "404" and _ORDER_WORDS.search(str(error)):
+            return False
+        return not self._can_see_account()
+
+    def _can_see_account(self) -> bool:
+        path = self.account_path
+        if path is None:
+            return False
         try:
             with using(Use.URGENT):
-                response = self._once("POST", path, READ_WITHIN_S, passing, data=form, auth=auth)
-            answer = decoded(response, self._broker)
-        except (OrderRejected, NotPermitted, InsufficientFunds, InstrumentUnknown) as error:
-            raise GrantRefused(str(error)) from error
-        except BrokerError as error:
-            raise NotConnected(f"{self._broker}: no token: {error}", broker=self._broker) from error
-        return answer if isinstance(answer, dict) else {}
-
-    def _read_once(self, path: str, query: Mapping[str, Any] | None) -> requests.Response:
-        return self._signed(
-            lambda token: self._once("GET", path, READ_WITHIN_S, passing, params=query, auth=_Bearer(token))
-        )
+                self._signed(lambda token: self._once("GET", path, READ_WITHIN_S, passing, auth=_Bearer(token)))
+        except BrokerError:
+            return False
+        return True
 
     def _signed(self, call: Callable[[str], requests.Response]) -> requests.Response:
         token = self._token(None)
@@ -151,35 +212,40 @@ class TdaRest(Readings):
             return self.keeper.token() if refused is None else self.keeper.after_refusal(refused)
         except (ConfigurationError, NotConnected) as error:
             self._on_down()
-            raise NotConnected(
-                f"{self._broker}: no access token, nothing was sent: {error}", broker=self._broker
-            ) from error
+            kind = AccessLost if isinstance(error, ConfigurationError) else NotConnected
+            words = self.veil.clean(f"{self._broker}: no access token, nothing was sent: {error}")
+            raise kind(words, broker=self._broker) from error
 
-    def _once(
-        self, method: str, path: str, deadline_s: float, gate: Callable[[], None], **options: Any
-    ) -> requests.Response:
-        with exchange(deadline_s, gate) as watched:
-            try:
-                response = self._wire.request(method, self.root + path, **options)
-            except Exception as error:
-                found = classify(error, watched, self._broker)
-                if isinstance(found, NotConnected):
-                    self._on_down()
-                raise found from error
-        if response.status_code >= 400:
-            raise refusal(response, self._broker)
-        return response
+    def buy_token(self, path: str, form: Mapping[str, str], basic: tuple[str, str] | None) -> dict[str, Any]:
+        """Exchange a refresh token for new tokens.
+
+        Raises:
+            GrantRefused: the broker says no.
+            NotConnected: it said nothing usable; try again.
+        """
+        auth = HTTPBasicAuth(*basic) if basic else None
+        self.veil.hide(form.get("refresh_token"))
+        try:
+            with using(Use.URGENT):
+                response = self._once("POST", path, READ_WITHIN_S, passing, data=form, auth=auth)
+            answer = decoded(response, self._broker, show=False)
+        except (OrderRejected, NotPermitted, InsufficientFunds, InstrumentUnknown) as error:
+            raise GrantRefused(str(error)) from error
+        except BrokerError as error:
+            raise NotConnected(f"{self._broker}: no token: {error}", broker=self._broker) from error
+        answer = answer if isinstance(answer, dict) else {}
+        names = ("access_token", "refresh_token", "id_token")
+        self.veil.hide(*(found for name in names if isinstance(found := answer.get(name), str)))
+        return answer
 
 
-def decoded(response: requests.Response, broker: str) -> Any:
-    """Return the JSON of an answer with exact decimals."""
+def decoded(response: requests.Response, broker: str, *, show: bool = True) -> Any:
+    """Return the JSON of an answer with exact decimals; `show` puts the beginning of what is none into the error."""
     try:
         return json.loads(response.content, parse_float=Decimal)
-    except ValueError as error:
-        start = response.content[:100]
-        raise UnreadableReply(
-            f"{broker}: HTTP {response.status_code} without JSON: {start!r}", broker=broker
-        ) from error
+    except (ValueError, RecursionError) as error:
+        words = f": {response.content[:100]!r}" if show else ""
+        raise UnreadableReply(f"{broker}: HTTP {response.status_code} without JSON{words}", broker=broker) from error
 
 
 def refusal(response: requests.Response, broker: str) -> BrokerError:
@@ -202,10 +268,10 @@ def by_words(text: str) -> type[BrokerError]:
 
 
 def _text(response: requests.Response) -> str:
-    """Return the words of the three shapes of error body (BROKERS.md 3.7); empty if it has none of them."""
+    """Return the words of the three shapes of error body; empty if it has none of them."""
     try:
         body = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     if not isinstance(body, dict):
         return ""

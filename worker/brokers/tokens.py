@@ -1,7 +1,7 @@
 """OAuth access tokens for TDA and Schwab: refreshed ahead of time, once for all workers, and kept in a private file.
 
 The file is written before a new token is used, because a broker that rotates refresh tokens forgets the old one at
-once. A lock file lets one worker refresh while the others wait and then read what it stored (BROKERS.md 3.2).
+once. A lock file lets one worker refresh while the others wait and then read what it stored.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
+from decimal import Decimal
 from glob import escape
+from math import isfinite
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -32,6 +34,9 @@ WARN_S = 86_400.0
 _LOCK_WAIT_S = 15.0
 #: A refused refresh token is not offered again for this long: every order would ask.
 _REFUSED_S = 10.0
+#: Lives of access and refresh tokens are believed up to a day and a year; without a usable word an access token has
+#: the half hour that both brokers document.
+_LONGEST_S, _LONGEST_REFRESH_S, _USUAL_S = 86_400.0, 365 * 86_400.0, 1800.0
 
 
 class GrantRefused(Exception):
@@ -132,13 +137,13 @@ class TokenKeeper:
         )
 
     def _keep(self, answer: Mapping[str, Any], used: str, stored: Tokens | None) -> Tokens:
-        try:
-            access, life = str(answer["access_token"]), float(answer.get("expires_in") or 1800)
-        except (KeyError, TypeError, ValueError):
-            raise NotConnected(f"{self._broker}: the token endpoint gave no token", broker=self._broker) from None
+        access = _token(answer.get("access_token"))
+        if access is None:
+            raise NotConnected(f"{self._broker}: the token endpoint gave no token", broker=self._broker)
+        life = _seconds(answer.get("expires_in"), _LONGEST_S) or _USUAL_S
         tokens = Tokens(
             access_token=access,
-            refresh_token=str(answer.get("refresh_token") or used),
+            refresh_token=_token(answer.get("refresh_token")) or used,
             renew_at=time.time() + life - min(AHEAD_S, life / 5),
             refresh_expires_at=self._end_of_refresh(answer, stored),
             origin=self._origin,
@@ -149,11 +154,11 @@ class TokenKeeper:
         return tokens
 
     def _end_of_refresh(self, answer: Mapping[str, Any], stored: Tokens | None) -> float:
-        told = answer.get("refresh_token_expires_in")
-        if isinstance(told, (int, float)) and told > 0:
+        told = _seconds(answer.get("refresh_token_expires_in"), _LONGEST_REFRESH_S)
+        if told is not None:
             return time.time() + told
         if stored and stored.refresh_expires_at:
-            return stored.refresh_expires_at  # Schwab's seven days do not start again (BROKERS.md 3.1)
+            return stored.refresh_expires_at  # Schwab's seven days do not start again
         return time.time() + self._lifetime_s if self._lifetime_s else 0.0
 
     def _warn(self, tokens: Tokens) -> None:
@@ -173,7 +178,7 @@ class TokenKeeper:
     def _read(self, path: Path) -> Tokens | None:
         try:
             raw = json.loads(path.read_text())
-            found = Tokens(**{field.name: raw[field.name] for field in fields(Tokens)})
+            found = _checked(Tokens(**{field.name: raw[field.name] for field in fields(Tokens)}))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -222,6 +227,35 @@ class TokenKeeper:
                         broker=self._broker,
                     ) from None
                 time.sleep(0.02)
+
+
+def _token(value: Any) -> str | None:
+    """Return a token as it goes into a header; None for anything that cannot be one."""
+    is_one = isinstance(value, str) and value.isascii() and value.isprintable() and value == value.strip()
+    return value if is_one and value else None
+
+
+def _seconds(value: Any, most: float) -> float | None:
+    """Return a length of time from outside, at most `most`; None where it is no positive number."""
+    try:
+        found = float(value) if isinstance(value, (int, float, Decimal, str)) and not isinstance(value, bool) else 0.0
+    except (ValueError, OverflowError):
+        return None
+    return min(found, most) if isfinite(found) and found > 0 else None
+
+
+def _checked(found: Tokens) -> Tokens:
+    """Return what a file held, if it can be: a time that is none, or far away, would keep a dead token for ever.
+
+    Raises:
+        ValueError: it is no token, or its times are not.
+    """
+    if _token(found.access_token) is None or _token(found.refresh_token) is None:
+        raise ValueError("no tokens")
+    for at, most in ((found.renew_at, _LONGEST_S), (found.refresh_expires_at, _LONGEST_REFRESH_S)):
+        if isinstance(at, bool) or not isinstance(at, (int, float)) or not 0 <= at <= time.time() + most:
+            raise ValueError("a time that cannot be")
+    return found
 
 
 def _is_fresh(tokens: Tokens | None) -> TypeGuard[Tokens]:

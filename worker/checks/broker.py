@@ -254,7 +254,8 @@ def look_at_account(s: Subject) -> Verdict:
 def count_positions(s: Subject) -> Verdict:
     """Read the holdings."""
     held = s.broker.get_positions()
-    names = ", ".join(f"{position.symbol} {plain(position.quantity)}" for position in held[:5])
+    shown = [(p.symbol, "?" if p.quantity is None else plain(p.quantity)) for p in held[:5]]
+    names = ", ".join(f"{symbol} {quantity}" for symbol, quantity in shown)
     return ok(f"{len(held)} position(s)" + (f": {names}{', ...' if len(held) > 5 else ''}" if held else ""))
 
 
