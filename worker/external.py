@@ -10,6 +10,7 @@ round: an order of ours must not be called external because its broker's id is n
 | a client order id that we never gave     | any                                                    | external |
 | no client order id, a broker id unknown  | yes                                                    | open     |
 | no client order id, a broker id unknown  | no                                                     | external |
+| the same, and no symbol that can be read | in any symbol: yes                                     | open     |
 | no broker order id                       | any                                                    | open     |
 
 What is open is looked at again with the next reading. What was called external and is later adopted is so no more.
@@ -76,7 +77,7 @@ def standing(
         return "open"
     if report.broker_client_order_id:
         return "external"
-    return "open" if report.symbol is None or report.symbol in unsettled else "external"
+    return "open" if unsettled and (report.symbol is None or report.symbol in unsettled) else "external"
 
 
 class External:

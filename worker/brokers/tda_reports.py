@@ -126,7 +126,7 @@ def _report(raw: Raw, leg: Leg | None, part: str | None, odd: Oddities | None) -
         broker_order_id=_named(mine, part),
         status=status,
         raw_status=word if isinstance(word, str) else None,
-        symbol=_symbol(mine, leg, part),
+        symbol=leg.symbol if leg else None,
         side=leg.side if leg else None,
         order_type=_TYPES.get(str(kind)) or _ON_CLOSE.get(str(kind)),
         time_in_force=TimeInForce.CLS if kind in _ON_CLOSE else _DURATIONS.get(str(raw.get("duration"))),
@@ -147,11 +147,6 @@ def _report(raw: Raw, leg: Leg | None, part: str | None, odd: Oddities | None) -
 
 def _named(mine: str | None, part: str | None) -> str | None:
     return mine if part is None or mine is None else f"{mine}/{part}"
-
-
-def _symbol(mine: str | None, leg: Leg | None, part: str | None) -> str:
-    """Return what an order trades: a name that no ticker equals where it does not say."""
-    return (leg.symbol if leg else None) or f"UNREADABLE:{_named(mine, part)}"
 
 
 def _filled_of_leg(raw: Raw, leg: Leg | None, executions: Iterable[FillReport]) -> Decimal | None:
@@ -219,7 +214,7 @@ def fills(
                 quantity=one.quantity,
                 price=one.price,
                 filled_at=one.at,
-                symbol=_symbol(order_id(raw), leg, part),
+                symbol=leg.symbol if leg else None,
                 side=leg.side if leg else None,
                 broker_order_id=_named(order_id(raw), part),
                 cumulative_quantity=done,

@@ -27,6 +27,7 @@ _SHARE_CLASS = re.compile(r"^([A-Z]{1,5})/([A-Z]{1,2})$")
 _TICKER = re.compile(r"[A-Z0-9$^][A-Z0-9.\-/]{0,31}")
 _OCC = re.compile(r"[A-Z0-9]{1,6}\d{6}[CP]\d{8}")
 _WORD = re.compile(r"[A-Z_]{1,24}")
+_UNKNOWN = "UNKNOWN"
 #: Longest name that the record takes.
 _LONGEST = 64
 #: Kinds of instrument that a plain ticker means. Schwab lists ETFs as COLLECTIVE_INVESTMENT, TDA as EQUITY or ETF.
@@ -117,8 +118,7 @@ class Leg:
     Args:
         place: which one it is, from 1.
         leg_id: the broker's number of it, which executions name.
-        symbol: its name here; None where nothing names the instrument.
-        is_plain: a plain ticker means this instrument.
+        symbol: its name here; None where nothing names the instrument, or its kind cannot be read.
         instruction, side: what is done.
         quantity: of it, in the whole order.
     """
@@ -126,7 +126,6 @@ class Leg:
     place: int
     leg_id: str | None
     symbol: str | None
-    is_plain: bool
     instruction: str | None
     side: Side | None
     quantity: Decimal | None
@@ -139,13 +138,14 @@ def legs(raw: Raw) -> list[Leg]:
 
 def _leg(row: Raw, place: int) -> Leg:
     named = name(row.get("instrument"), row.get("orderLegType"))
+    if named is not None and named.startswith(_UNKNOWN):
+        named = None  # a ticker of nobody knows what: it may be the share, and may be not
     instruction = row.get("instruction")
     word = instruction if isinstance(instruction, str) and _WORD.fullmatch(instruction) else None
     return Leg(
         place=place,
         leg_id=soft(identity, row.get("legId")) if row.get("legId") is not None else None,
         symbol=named,
-        is_plain=named is not None and ":" not in named and not _OCC.fullmatch(named),
         instruction=word,
         side=SIDES.get(word or ""),
         quantity=soft(positive, row.get("quantity")),
@@ -162,7 +162,7 @@ def name(instrument: Any, kind: Any = None) -> str | None:
     if not isinstance(instrument, dict):
         return None
     kind = instrument.get("assetType", kind)
-    word = kind if isinstance(kind, str) and _WORD.fullmatch(kind) else "UNKNOWN"
+    word = kind if isinstance(kind, str) and _WORD.fullmatch(kind) else _UNKNOWN
     symbol = _text(instrument.get("symbol"))
     if symbol is None:
         return next((f"{label}:{found}" for label, key in _OTHER_NAMES if (found := _text(instrument.get(key)))), None)

@@ -104,10 +104,9 @@ def _leg_terms(raw: Raw) -> dict[str, Any]:
     if not found:
         return dict.fromkeys(("legs", "symbol", "instruction", "quantity"), UNREAD)
     leg = found[0]
-    is_unknown = leg.symbol is None or leg.symbol.startswith("UNKNOWN:")
     return {
         "legs": len(found),
-        "symbol": UNREAD if is_unknown else leg.symbol,
+        "symbol": leg.symbol if leg.symbol is not None else UNREAD,
         "instruction": leg.instruction or UNREAD,
         "quantity": leg.quantity if leg.quantity is not None else UNREAD,
     }
