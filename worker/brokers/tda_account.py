@@ -90,7 +90,7 @@ def _held(row: Raw) -> Decimal:
     """Return the shares of a holding: two fields, of which at least one has to be there, and both be numbers."""
     sizes = [row.get(key) for key in ("longQuantity", "shortQuantity")]
     told = [needed(row, key, size) for key in ("longQuantity", "shortQuantity") if row.get(key) is not None]
-    if not told:
+    if not told or (len(told) == 1 and not told[0]):  # nothing of the one proves nothing of the other
         raise ValueError("a position without its size")
     return told[0] * (1 if sizes[0] is not None else -1) if len(told) == 1 else told[0] - told[1]
 

@@ -31,6 +31,7 @@ KEPT_FOR, MOST_KEPT = timedelta(hours=24), 3000
 #: More orders than this are read in one window instead of one by one.
 SINGLY = 4
 _SECOND = timedelta(seconds=1)
+_CLOCKS_DIFFER = timedelta(days=1)
 #: A listing reaches this far beyond our clock: the broker's may be ahead.
 _AHEAD = timedelta(seconds=5)
 
@@ -117,7 +118,8 @@ class OrderMemory:
         dropped = len(kept) > MOST_KEPT
         self._complete_from = max(begins, kept[-MOST_KEPT][1][0]) if dropped else begins
         found = [at for row in rows.values() if (at := entered(row)) is not None]
-        self._newest = max([*found, self._newest or now - self._lookback])
+        # Clocks differ by less than a day: what was entered before that has been read.
+        self._newest = max([*found, self._newest or now - self._lookback, now - _CLOCKS_DIFFER])
 
 
 def _by_id(rows: Iterable[Raw]) -> dict[str, Raw]:

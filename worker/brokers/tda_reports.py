@@ -115,7 +115,8 @@ def _report(raw: Raw, leg: Leg | None, part: str | None, odd: Oddities | None) -
     mine = order_id(raw)
     if odd is not None and (leg is None or leg.symbol is None):
         odd.note(f"order {mine}", "it does not say what it trades")
-    kind, status = raw.get("orderType"), status_of(raw)
+    found = raw.get("orderType")
+    kind, status = found if isinstance(found, str) else None, status_of(raw)
     executions = fills(raw, leg, part, odd)
     done = filled(raw) if part is None else _filled_of_leg(raw, leg, executions)
     if status is _ACCEPTED and done:
