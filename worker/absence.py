@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from models.reports import Ambiguous, Found, Missing, Sighting
+from models.reports import DONE, Ambiguous, BrokerStatus, Found, Missing, OrderReport, Sighting
 from worker.brokers.base import AbsenceRule
 
 
@@ -38,6 +38,23 @@ def conclude(
     if not isinstance(sighting, Missing) or not (rule.possible and sender_done):
         return "wait"
     return "absent" if missing >= rule.sightings and age_s >= rule.min_age_s else "wait"
+
+
+def after_refusal(report: OrderReport) -> Literal["adopt", "refused", "wait"]:
+    """Draw the conclusion about an order that was refused after acceptance, once we have asked for its cancel.
+
+    | the broker shows                  | filled | conclusion                                        |
+    |-----------------------------------|--------|---------------------------------------------------|
+    | anything                          | some   | adopt it: it traded                               |
+    | rejected, canceled, expired       | none   | refused: it is dead, and the route may go on      |
+    | filled, or replaced by another    | none   | adopt it                                          |
+    | working, or a state nobody knows  | none   | wait: it may still trade; it is canceled again    |
+    """
+    if report.filled_quantity or report.fills:
+        return "adopt"
+    if report.status in (BrokerStatus.REJECTED, BrokerStatus.CANCELED, BrokerStatus.EXPIRED):
+        return "refused"
+    return "adopt" if report.status in DONE else "wait"
 
 
 def proven(sighting: Sighting, objections: Sequence[str]) -> Sighting:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 from sqlalchemy import Connection, select
 
 from models.book import Book, Entry, Row
 from models.database import Database
-from models.errors import BrokerError, CorroError, NotSent, Refused
+from models.errors import BrokerError, CorroError, NotSent, OrderRejected, Refused
 from models.evidence import fold
 from models.points import reached
 from models.replacing import terms_of
@@ -20,14 +20,14 @@ from models.reports import Found, Missing, OrderReport, Sighting
 from models.settings import Settings
 from models.tables import attempts, orders, workers
 from models.vocabulary import Outcome
-from worker.absence import conclude, proven, why_open
+from worker.absence import after_refusal, conclude, proven, why_open
 from worker.brokers.base import BrokerInterface, OrderRef
 from worker.clock import StepWatch, utcnow
 from worker.execution import Execution
 from worker.health import Identity, is_gone, is_silent
 from worker.matching import objections
 from worker.readings import Readings, order_ref
-from worker.recording import Aftermath
+from worker.recording import Aftermath, is_doubted
 from worker.routing import Absent
 
 log = structlog.get_logger()
@@ -48,6 +48,8 @@ class _Question:
     missing: int
     sender_done: bool
     never_sent: bool
+    #: It was refused after its broker had accepted it.
+    doubted: bool
     #: No byte of it has left later than this.
     last_byte: datetime
 
@@ -143,6 +145,7 @@ class Reconciler(Readings):
             checks=row["checks"],
             missing=row["missing"],
             sender_done=done,
+            doubted=is_doubted(row),
             never_sent=marks and row["sent_at"] is None and done,
             last_byte=_last_byte(row),
         )
@@ -174,6 +177,7 @@ class Reconciler(Readings):
         lost = [q for q in questions if q.never_sent]
         asked = [q for q in questions if not q.never_sent]
         answers: Sequence[Sighting | CorroError] = []
+        alive = {q.entry_id: error for q in asked if q.doubted and (error := self._cancel_doubted(q))}
         # What a reading proves, it proves of this moment: this process may be suspended before it is written down.
         at = utcnow()
         try:
@@ -189,9 +193,25 @@ class Reconciler(Readings):
                 unsent = NotSent("its worker died before it was sent", broker=self.broker.name, code="never_sent")
                 self._settle(book, question, unsent, after)
             for question, answer in zip(asked, answers, strict=True):
-                self._answer(book, question, answer, at, after)
+                self._answer(book, question, alive.get(question.entry_id, answer), at, after)
             book.write()
         self.execution.finish(after)
+
+    def _cancel_doubted(self, question: _Question) -> BrokerError | None:
+        """What was refused after acceptance may work again: ask for its cancel before the look that may end it.
+
+        Returns:
+            Why nothing may be concluded from the look; None where the broker has taken the cancel, or refused it: then
+            the order is gone, or not known, and the look tells.
+        """
+        try:
+            self.broker.cancel_order(question.ref)
+        except Refused:
+            return None
+        except BrokerError as error:
+            log.warning("doubted_not_canceled", client_order_id=question.entry_id, error=str(error))
+            return self.execution.heeded(error)
+        return None
 
     def _settle(self, book: Book, question: _Question, error: BrokerError, after: Aftermath) -> None:
         self.recorder.settle(book, book[question.entry_id], question.attempt_no, error, after)
@@ -211,15 +231,21 @@ class Reconciler(Readings):
         missing = question.missing + (isinstance(sighting, Missing) and question.sender_done)
         age = (at - question.ref.sent_at).total_seconds()
         rest = (at - question.last_byte).total_seconds()
-        verdict = conclude(self.rule, sighting, missing=missing, age_s=rest, sender_done=question.sender_done)
-        if verdict == "adopt":
+        verdict: Literal["adopt", "absent", "refused", "wait"] = conclude(
+            self.rule, sighting, missing=missing, age_s=rest, sender_done=question.sender_done
+        )
+        if question.doubted and verdict != "wait":
+            verdict = after_refusal(sighting.report) if isinstance(sighting, Found) else "refused"
+        if verdict == "refused":
+            self._settle(book, question, OrderRejected(attempt["message"], broker=self.broker.name), after)
+        elif verdict == "adopt":
             assert isinstance(sighting, Found)
             if self._changes_in_place(attempt) and not _is_changed(attempt, sighting.report):
                 unchanged = Refused(f"{self.broker.name} shows the order unchanged", broker=self.broker.name)
                 self._settle(book, question, unchanged, after)
                 return
             entry.note("found", f"attempt {question.attempt_no} at {self.broker.name}: {sighting.report.status}")
-            self.recorder.report(book, entry, question.attempt_no, sighting.report, after, infer=True)
+            self.recorder.report(book, entry, question.attempt_no, sighting.report, after, infer=True, asked=True)
         elif verdict == "absent":
             assert isinstance(sighting, Missing)
             words = f"{self.broker.name} does not have it: missed {missing} times in {age:.0f} s ({sighting.evidence})"

@@ -98,7 +98,7 @@ class Recorder:
             words = f"{self.broker} answered with order {answer.broker_order_id}: {answer.side} {answer.symbol}"
             answer = UnreadableReply(words, broker=self.broker)
         if isinstance(answer, OrderReport):
-            self.report(book, entry, attempt_no, answer, after)
+            self.report(book, entry, attempt_no, answer, after, asked=True)
             return
         attempt = entry.attempts[attempt_no]
         if attempt["outcome"] not in (Outcome.SENDING, Outcome.UNKNOWN):
@@ -200,12 +200,21 @@ class Recorder:
 
     # -- REPORTS ---
     def report(
-        self, book: Book, entry: Entry, attempt_no: int, report: OrderReport, after: Aftermath, *, infer: bool = False
+        self,
+        book: Book,
+        entry: Entry,
+        attempt_no: int,
+        report: OrderReport,
+        after: Aftermath,
+        *,
+        infer: bool = False,
+        asked: bool = False,
     ) -> None:
         """Apply what the broker shows of an order.
 
         `infer`: the executions were read before this, so what the broker counts beyond them is booked as inferred; of
         an order that has ended, always.
+        `asked`: it is the answer to a question about this very attempt, not something that was pushed.
         """
         attempt = entry.attempts[attempt_no]
         for fill in report.fills:
@@ -213,6 +222,9 @@ class Recorder:
         filled = report.filled_quantity or _ZERO
         if infer or report.status in DONE:
             order_fills.infer(entry, attempt_no, report, complete=infer)
+        if is_doubted(attempt) and not asked:
+            entry.set_attempt(attempt_no, next_check_at=entry.now)
+            return  # it was refused and is being canceled: what became of it is asked, not overheard
         dead = report.status is BrokerStatus.REJECTED and not filled and not report.fills
         if dead and not entry.filled_on(attempt_no):
             self._refused(book, entry, attempt_no, report, after)
@@ -245,12 +257,22 @@ class Recorder:
             entry.happen(fact, attempt_no=attempt_no, detail=_words(report))
 
     def _refused(self, book: Book, entry: Entry, attempt_no: int, report: OrderReport, after: Aftermath) -> None:
-        """Schwab and exchanges reject after accepting: definitive, and without a fill the route goes on."""
-        if entry.attempts[attempt_no]["outcome"] == Outcome.REFUSED:
+        """Without a fill the route goes on, once it is sure that a refused order is dead.
+
+        Brokers and exchanges reject after accepting, and some such orders work again seconds later.
+        """
+        outcome = entry.attempts[attempt_no]["outcome"]
+        if outcome == Outcome.REFUSED:
             return
         self._identify(entry, attempt_no, report)
-        error = OrderRejected(_words(report) or "rejected", broker=self.broker, code=report.code)
-        self.end(book, entry, attempt_no, error, after)
+        told = _words(report) or "rejected"
+        if outcome == Outcome.ACCEPTED and attempt_no == entry.order["attempt_no"] and entry.status in OPEN:
+            values = {"outcome": str(Outcome.UNKNOWN), "code": LATE_REFUSAL, "message": told}
+            entry.set_attempt(attempt_no, **values, next_check_at=entry.now)
+            words = "refused after it was accepted, so it is canceled and looked for before anything follows"
+            entry.note("unknown", f"attempt {attempt_no} at {self.broker}: {words}: {told}")
+            return
+        self.end(book, entry, attempt_no, OrderRejected(told, broker=self.broker, code=report.code), after)
 
     def _identify(self, entry: Entry, attempt_no: int, report: OrderReport) -> None:
         known = entry.attempts[attempt_no]["broker_order_id"]
@@ -351,6 +373,11 @@ def _words(report: OrderReport) -> str | None:
     return " ".join(part for part in parts if part) or None
 
 
+def is_doubted(attempt: Mapping[str, Any]) -> bool:
+    """Tell whether a broker refused what it had accepted, and has not shown yet that the order is dead."""
+    return (attempt["outcome"], attempt["code"]) == (Outcome.UNKNOWN, LATE_REFUSAL)
+
+
 def _was_final(attempt: Mapping[str, Any]) -> bool:
     """Tell from the record whether a broker is off the route: it refused, or it cannot do it at all."""
     return _was_denied(attempt) or (attempt["outcome"] == Outcome.REFUSED and attempt["code"] not in _PASSING_CODES)
@@ -360,5 +387,7 @@ def _was_denied(attempt: Mapping[str, Any]) -> bool:
     return attempt["outcome"] == Outcome.NOT_SENT and attempt["code"] in set(Denial)
 
 
+#: Code of attempts that their broker refused after it had accepted them.
+LATE_REFUSAL = "refused_after_acceptance"
 #: Codes of refusals that are only about the moment: the broker stays on the route.
 _PASSING_CODES = frozenset({"429", "42910000"})

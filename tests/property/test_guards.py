@@ -5,6 +5,7 @@ tests/mutants removes the guards one by one and demands that a test here, or els
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -457,6 +458,57 @@ def test_an_order_moved_by_a_claim_is_rung_after_the_commit(at: Scenario) -> Non
     at.worker[KEEPS].is_open = False
     at.work(KEEPS, id_)
     assert heard == [DEDUPES]
+
+
+# -- A REFUSAL AFTER ACCEPTANCE ---
+def reject_late(at: Scenario, id_: str) -> None:
+    """The broker refuses what it had accepted, and its word arrives."""
+    process = at.worker[KEEPS]
+    (kept,) = at.kept(KEEPS)
+    report = at.world.ledgers[KEEPS].report(kept)
+    process.apply([replace(report, status=BrokerStatus.REJECTED, message="no")])
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_refusal_after_acceptance_moves_on_only_when_the_order_is_dead(at: Scenario, times: int) -> None:
+    """The broker says no, and the order works on: it is canceled, and only then sent elsewhere."""
+    id_ = at.order(KEEPS, DEDUPES)
+    at.work(KEEPS, id_)
+    for _ in range(times):  # told twice it is no truer
+        reject_late(at, id_)
+    assert at.tries(id_) == [(KEEPS, "unknown")]
+    assert at.row(id_)["broker"] == KEEPS
+    at.reconcile(KEEPS, rounds=2)
+    assert at.kept(KEEPS)[0].status is BrokerStatus.CANCELED
+    assert at.tries(id_) == [(KEEPS, "refused")]
+    at.work(DEDUPES, id_)
+    assert at.tries(id_) == [(KEEPS, "refused"), (DEDUPES, "accepted")]
+
+
+def test_what_was_refused_and_filled_after_all_is_not_sent_elsewhere(at: Scenario) -> None:
+    id_ = at.order(KEEPS, DEDUPES)
+    at.work(KEEPS, id_)
+    reject_late(at, id_)
+    at.world.ledgers[KEEPS].fill(at.kept(KEEPS)[0], at.row(id_)["quantity"])
+    at.reconcile(KEEPS)
+    assert (at.status(id_), at.tries(id_)) == ("filled", [(KEEPS, "accepted")])
+
+
+def test_what_was_refused_and_cannot_be_canceled_stays_where_it_is(
+    at: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A listing that calls it rejected is not believed as long as the broker has not answered the cancel."""
+    id_ = at.order(KEEPS, DEDUPES)
+    at.work(KEEPS, id_)
+    reject_late(at, id_)
+    at.kept(KEEPS)[0].status = BrokerStatus.REJECTED
+
+    def away(_: Any) -> None:
+        raise NotConnected("away", broker=KEEPS)
+
+    monkeypatch.setattr(at.worker[KEEPS].seat, "cancel_order", away)
+    at.reconcile(KEEPS, rounds=3)
+    assert at.tries(id_) == [(KEEPS, "unknown")]
 
 
 # -- THE BRAKE ---

@@ -357,6 +357,13 @@ def test_every_end_that_a_broker_tells_ends_the_order_from_every_open_status(
             connection.execute(update(orders).values(filled_quantity=0, status="accepted"))
         record.pushed(execution("a", 4, 50, up_to=4))
     record.read(total(filled, end))
+    if record.order["status"] not in TERMINAL:  # a refusal after acceptance: the broker is asked before it counts
+        assert (end, filled or 0, done) == (BrokerStatus.REJECTED, 0, 0)
+        with database.write() as connection:
+            book = Book.open(connection, ["o-1"], utcnow())
+            assert book["o-1"].attempts[1]["outcome"] == "unknown"
+            Recorder(settings, "ibkr", dedupes=False).settle(book, book["o-1"], 1, total(filled, end), Aftermath())
+            book.write()
     assert record.order["status"] in TERMINAL, record.order["status"]
 
 
