@@ -55,6 +55,20 @@ TWS_KINDS = frozenset(
         "confirmation",
     }
 )
+#: Kinds that only the doors of TDA and Schwab know; their options are in :mod:`worker.sandbox.tda_lies`.
+TDA_KINDS = frozenset(
+    {
+        "strange_rows",
+        "late_executions",
+        "stale_words",
+        "replaced_outside",
+        "spoiled_row",
+        "account_renamed",
+        "no_access",
+        "short_lookback",
+        "odd_token",
+    }
+)
 #: Kinds that only HTTP doors know: TDA and Schwab first, Alpaca after them.
 HTTP_KINDS = frozenset(
     {
@@ -70,7 +84,7 @@ HTTP_KINDS = frozenset(
         "replace_rejected",  # Alpaca: a replace is answered with 200, and its order rejected a moment later
     }
 )
-KINDS = COMMON_KINDS | TWS_KINDS | HTTP_KINDS
+KINDS = COMMON_KINDS | TWS_KINDS | HTTP_KINDS | TDA_KINDS
 
 
 @dataclass(slots=True)

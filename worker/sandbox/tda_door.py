@@ -8,9 +8,11 @@ Neither protocol knows a client order id: what a client lost, it finds again onl
 from __future__ import annotations
 
 import asyncio
+import copy
 import hashlib
 from collections.abc import Callable, Iterable
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,7 +25,8 @@ from worker.sandbox.spoilt import web_reason
 from worker.sandbox.tda_data import TdaData
 from worker.sandbox.tda_dialect import DIALECTS, Json, correlation
 from worker.sandbox.tda_json import account_json, number_of, order_json, status
-from worker.sandbox.tda_rules import read_order, rejection
+from worker.sandbox.tda_lies import STALE, days_of, dress, no_window, spoil, strange_orders, strange_positions
+from worker.sandbox.tda_rules import read_order, read_window, rejection
 from worker.sandbox.tda_tokens import Tokens
 
 if TYPE_CHECKING:
@@ -37,7 +40,8 @@ THROTTLED = "Individual App's transactions per seconds restriction reached. Plea
 class TdaDoor(HttpDoor):
     """TDA or Schwab in front of the market.
 
-    Faults beyond the common ones: `location_missing`, `location_foreign`, `list_lag` [seconds] and `token_expired`.
+    Faults beyond the common ones: `location_missing`, `location_foreign`, `list_lag` [seconds], `token_expired`, and
+    those of :mod:`worker.sandbox.tda_lies`.
     Operations: token, accounts, account, place, list, get, replace, cancel, preview, preferences, quote, bars.
 
     Args:
@@ -67,6 +71,7 @@ class TdaDoor(HttpDoor):
         self.literal_location = literal_location
         self.tokens = Tokens(self.dialect, token_lifetime_s, revoke_on_refresh)
         self.data = TdaData(market, self.dialect)
+        self._renamed, self._unknown_account = "", 404
         self._numbered = {number_of(order): order for order in market.orders(name) if "order_id" in order.extra}
         market.subscribe(name, self._on_event)
 
@@ -75,7 +80,7 @@ class TdaDoor(HttpDoor):
         """What names the account in a path: its number at TDA, a hash of it at Schwab."""
         if self.dialect.name == "tda":
             return self.account
-        return hashlib.sha256(self.account.encode()).hexdigest().upper()
+        return hashlib.sha256(f"{self.account}{self._renamed}".encode()).hexdigest().upper()
 
     def routes(self) -> Iterable[Route]:
         """Return every endpoint of the dialect."""
@@ -106,6 +111,12 @@ class TdaDoor(HttpDoor):
         header = request.headers.get("Authorization", "")
         if self.dialect.name == "tda" and operation in ("quote", "bars") and not header and request.query.get("apikey"):
             return
+        about_trading = operation not in ("quote", "bars")
+        if about_trading and (closed := self.take("no_access", operation)):
+            raise self.dialect.no(int(closed.options.get("status", 403)), "Forbidden", "Forbidden")
+        if about_trading and (renamed := self.take("account_renamed", operation)):
+            self._renamed += "x"
+            self._unknown_account = int(renamed.options.get("status", 404))
         if self.take("token_expired", operation):
             self.tokens.revoke(header)
         if not self.tokens.check(header):
@@ -150,17 +161,25 @@ class TdaDoor(HttpDoor):
 
     async def _token(self, request: web.Request) -> web.Response:
         form = {name: str(value) for name, value in (await request.post()).items()}
-        return web.json_response(self.tokens.grant(form, request.headers.get("Authorization", "")))
+        body = self.tokens.grant(form, request.headers.get("Authorization", ""))
+        odd = self.take("odd_token", "token")
+        return web.json_response(body | (dict(odd.options.get("body") or {}) if odd else {}))
 
     async def _account_numbers(self, _: web.Request) -> web.Response:
-        return self._json([{"accountNumber": self.account, "hashValue": self.account_path}])
+        rows = [{"accountNumber": self.account, "hashValue": self.account_path}]
+        if self.take("strange_rows", "accounts"):
+            rows.append({"accountNumber": "87654321", "hashValue": "0" * 64})
+        return self._json(self._spoilt("accounts", rows))
 
     async def _accounts(self, request: web.Request) -> web.Response:
-        return self._json([self._account_json(request)])
+        rows = [self._account_json(request)]
+        if self.take("strange_rows", "accounts"):
+            rows.append({"securitiesAccount": {self.dialect.account_key: "87654321", "type": "CASH"}})
+        return self._json(self._spoilt("accounts", rows))
 
     async def _account(self, request: web.Request) -> web.Response:
         self._check_account(request)
-        return self._json(self._account_json(request))
+        return self._json(self._spoilt("account", [self._account_json(request)])[0])
 
     def _account_json(self, request: web.Request) -> Json:
         fields = set(request.query.get("fields", "").split(",")) - {""}
@@ -173,12 +192,25 @@ class TdaDoor(HttpDoor):
         if "orders" in fields:
             today = datetime.now(UTC).date()
             orders = [o for o in self._listed() if o.received_at.date() == today]
-            body["securitiesAccount"]["orderStrategies"] = [order_json(o, self.dialect) for o in orders]
+            body["securitiesAccount"]["orderStrategies"] = [self._shown(o) for o in orders]
+        if "positions" in fields and self.take("strange_rows", "account"):
+            body["securitiesAccount"].setdefault("positions", []).extend(strange_positions())
         return body
+
+    def _shown(self, order: MarketOrder) -> Json:
+        return dress(order, order_json(order, self.dialect))
+
+    def _spoilt(self, operation: str, rows: list[Json]) -> list[Json]:
+        """Return the rows of an answer with the fields that faults spoil."""
+        for fault in self.market.faults.all():
+            if fault.kind == "spoiled_row" and fault.matches(self.name, fault.symbol, operation):
+                self.market.faults.note(fault, self.name, fault.symbol, operation)
+                rows = spoil(rows, fault)
+        return rows
 
     def _check_account(self, request: web.Request) -> None:
         if request.match_info["account"] != self.account_path:
-            raise self.dialect.no(404, "Not Found", "Invalid account number")
+            raise self.dialect.no(self._unknown_account, "Invalid account number")
 
     async def _preferences(self, _: web.Request) -> web.Response:
         account = {"accountNumber": self.account, "primaryAccount": True, "type": "BROKERAGE", "nickName": "Sandbox"}
@@ -204,7 +236,28 @@ class TdaDoor(HttpDoor):
         lag = self.take("list_lag", symbol=order.symbol)
         if lag is not None:
             order.extra["hidden_until"] = monotonic() + float(lag.options.get("seconds", 1.0))
+        if late := self.take("late_executions", symbol=order.symbol):
+            order.extra["late_executions_s"] = float(late.options.get("seconds", 3.0))
+        if stale := self.take("stale_words", symbol=order.symbol):
+            order.extra["stale_words"] = str(stale.options.get("text", STALE))
+        if outside := self.take("replaced_outside", symbol=order.symbol):
+            self._replace_outside(order, fields, outside)
         return self._created(order)
+
+    def _replace_outside(self, order: MarketOrder, fields: Json, fault: Fault) -> None:
+        """Have somebody replace the order in the broker's own pages, a moment later."""
+        price = fault.options.get("price")
+        new = {**fields, "extra": copy.deepcopy(fields["extra"])}
+        if price is not None:
+            new["limit_price"] = Decimal(str(price))
+            new["extra"]["wire"]["price"] = float(price)
+
+        def replace() -> None:
+            if order.is_live:
+                new["extra"]["order_id"] = self._next_id()
+                self._keep(self.market.replace(order, **new))
+
+        asyncio.get_running_loop().call_later(float(fault.options.get("seconds", 0.05)), replace)
 
     async def _replace(self, request: web.Request) -> web.Response:
         order = self._named(request)
@@ -242,7 +295,7 @@ class TdaDoor(HttpDoor):
         return web.Response(status=201, headers=headers)
 
     async def _order(self, request: web.Request) -> web.Response:
-        return self._json(order_json(self._named(request), self.dialect))
+        return self._json(self._spoilt("get", [self._shown(self._named(request))])[0])
 
     async def _cancel(self, request: web.Request) -> web.Response:
         """Note the wish at once and carry it out a moment later, so that a fill may still win."""
@@ -264,7 +317,10 @@ class TdaDoor(HttpDoor):
         except ValueError:
             raise self.dialect.no(400, "Bad Request", "maxResults must be a number") from None
         kept = (order for order in self._listed() if keep(order))
-        return self._json([order_json(order, self.dialect) for order in islice(kept, limit)])
+        rows = [self._shown(order) for order in islice(kept, limit)]
+        if not request.query.get("status") and self.take("strange_rows", "list"):
+            rows += strange_orders(self.dialect, self.account)
+        return self._json(self._spoilt("list", rows))
 
     async def _preview(self, request: web.Request) -> web.Response:
         self._check_account(request)
@@ -317,41 +373,14 @@ class TdaDoor(HttpDoor):
         return keep
 
     def _window(self, query: Any) -> tuple[datetime, datetime]:
-        """Return the times between which orders are listed.
-
-        TDA takes whole UTC days or exact times and cuts a long window short (tda-api asks from 1971 on); Schwab
-        insists on exact times and refuses a window of more than a year.
-        """
-        names = ("fromEnteredTime", "toEnteredTime")
-        if self.dialect.list_window_required and not all(query.get(name) for name in names):
-            raise self.dialect.no(400, "Bad Request", "fromEnteredTime and toEnteredTime are required")
-        longest = timedelta(days=self.dialect.max_window_days)
-        now = datetime.now(UTC)
-        try:
-            parse = _parse_time if self.dialect.list_window_required else _parse_day
-            last = parse(query[names[1]], time.max) if query.get(names[1]) else now + timedelta(days=1)
-            first = parse(query[names[0]], time.min) if query.get(names[0]) else last - longest
-        except ValueError:
-            raise self.dialect.no(400, "Bad Request", "fromEnteredTime or toEnteredTime is not valid") from None
-        if not self.dialect.list_window_required:
-            first = max(first, last - longest - timedelta(days=1))
-        if first > last or last - first > longest + timedelta(days=1):
-            raise self.dialect.no(400, "Bad Request", f"The window must be 0 to {longest.days} days long")
+        """Return the times between which orders are listed."""
+        first, last = read_window(query, self.dialect)
+        short = self.peek("short_lookback")
+        if short is not None and first < datetime.now(UTC) - timedelta(days=days_of(short)):
+            self.take("short_lookback")
+            raise no_window(self.dialect, days_of(short))
         return first, last
 
     def _on_event(self, event: Event) -> None:
         if event.kind == "accepted":
             event.order.extra["accepted"] = True
-
-
-def _parse_day(text: str, of_day: time) -> datetime:
-    if len(text) > len("2026-01-31"):
-        return _parse_time(text, of_day)
-    return datetime.combine(date.fromisoformat(text), of_day, UTC)
-
-
-def _parse_time(text: str, _: time) -> datetime:
-    at = datetime.fromisoformat(text.replace(" ", "+"))
-    if at.tzinfo is None:
-        raise ValueError(text)
-    return at

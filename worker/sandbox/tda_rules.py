@@ -5,6 +5,8 @@ Pure checks over one request body; nothing here speaks HTTP.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -114,6 +116,42 @@ def _echo(body: Json, order_type: str, prices: dict[str, Decimal]) -> Json:
     words = ("session", "duration", "stopPriceLinkBasis", "stopPriceLinkType", "stopType")
     echo: Json = {name: body[name] for name in words if name in body}
     return {**echo, "orderType": order_type, **{name: float(price) for name, price in prices.items()}}
+
+
+def read_window(query: Mapping[str, str], dialect: Dialect) -> tuple[datetime, datetime]:
+    """Return the times between which a listing shows orders; Refusal (400) for a window that is none.
+
+    TDA takes whole UTC days or exact times and cuts a long window short (tda-api asks from 1971 on); Schwab insists on
+    exact times and refuses a window of more than a year.
+    """
+    names = ("fromEnteredTime", "toEnteredTime")
+    if dialect.list_window_required and not all(query.get(name) for name in names):
+        raise dialect.no(400, "Bad Request", "fromEnteredTime and toEnteredTime are required")
+    longest = timedelta(days=dialect.max_window_days)
+    try:
+        parse = _parse_time if dialect.list_window_required else _parse_day
+        last = parse(query[names[1]], time.max) if query.get(names[1]) else datetime.now(UTC) + timedelta(days=1)
+        first = parse(query[names[0]], time.min) if query.get(names[0]) else last - longest
+    except ValueError:
+        raise dialect.no(400, "Bad Request", "fromEnteredTime or toEnteredTime is not valid") from None
+    if not dialect.list_window_required:
+        first = max(first, last - longest - timedelta(days=1))
+    if first > last or last - first > longest + timedelta(days=1):
+        raise dialect.no(400, "Bad Request", f"The window must be 0 to {longest.days} days long")
+    return first, last
+
+
+def _parse_day(text: str, of_day: time) -> datetime:
+    if len(text) > len("2026-01-31"):
+        return _parse_time(text, of_day)
+    return datetime.combine(date.fromisoformat(text), of_day, UTC)
+
+
+def _parse_time(text: str, _: time) -> datetime:
+    at = datetime.fromisoformat(text.replace(" ", "+"))
+    if at.tzinfo is None:
+        raise ValueError(text)
+    return at
 
 
 def rejection(market: Market, door: str, fields: Json) -> str | None:
