@@ -7,6 +7,7 @@
     |- IdempotencyConflict           the same client_order_id with another body
     |- DatabaseUnavailable           nothing was recorded, nothing was enqueued
     |   |- DatabaseBusy              two transactions met: doing the same again helps
+    |- NotRecorded                   a message rings for orders that are in no row here
     |- QueueUnavailable              only the queue knows, and it does not answer; orders do not need it
     |- NotFound                      no such order, fetch or broker
     |- BrokerError
@@ -53,6 +54,10 @@ class DatabaseUnavailable(CorroError):
 
 class DatabaseBusy(DatabaseUnavailable):
     """The database ended this transaction in favour of another one; nothing was recorded, doing it again helps."""
+
+
+class NotRecorded(CorroError):
+    """A ring names orders that this database does not have: whoever rang has recorded them in another one."""
 
 
 class QueueUnavailable(CorroError):

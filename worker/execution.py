@@ -23,6 +23,7 @@ from models.errors import (
     BrokerError,
     DatabaseUnavailable,
     NotConnected,
+    NotRecorded,
     NotSent,
     Stale,
     Unmapped,
@@ -101,14 +102,22 @@ class Execution:
     def submit(self, bodies: Sequence[Mapping[str, Any]], *, recorded: bool = False) -> None:
         """Execute the orders of one message; orders without a row get one, copies change nothing.
 
-        `recorded`: their producer has recorded and checked them, so those that have a row need no second look.
+        Args:
+            bodies: order objects.
+            recorded: their producer has recorded and checked them, so they have rows and need no second look.
+
+        Raises:
+            NotRecorded: they have none here. Their rows are in another database, whose own fleet may send them too.
         """
         if recorded and (ids := _ids(bodies)):
             left = set(ids) - set(self.work(ids))
-            lost = self.intake.without_row(list(left)) if left else left
-            if not lost:
-                return
-            bodies = [body for body, id_ in zip(bodies, ids, strict=True) if id_ in lost]
+            if left and (lost := self.intake.without_row(list(left))):
+                raise NotRecorded(
+                    f"{', '.join(sorted(lost))}: recorded by a producer, but not in this database "
+                    f"({self.database.url!r}, deployment {self.database.deployment}). That producer works on another "
+                    "one: compare database_url, CORRO_HOME and its working directory"
+                )
+            return
         known = self.intake.take(bodies, queue_broker=self.broker.name)
         elsewhere = Aftermath()
         for client_order_id, broker in known.items():

@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 from celery.exceptions import Reject
 
+from models.errors import NotRecorded
 from producers.bell import RING, envelope
 from worker.celery import app
 from worker.dead_letters import DeadLetters
@@ -50,12 +51,14 @@ def _do(task: Any, work: Callable[[], None]) -> None:
     except Reject:
         raise
     except Exception as error:
-        request = task.request
-        log.exception("task_failed", task=task.name, id=request.id)
+        request, foreign = task.request, isinstance(error, NotRecorded)
+        if not foreign:
+            log.exception("task_failed", task=task.name, id=request.id)
         queue = str((request.delivery_info or {}).get("routing_key", ""))
         given = dict(request.kwargs or {}) | ({"args": list(request.args)} if request.args else {})
         with closing(DeadLetters.of(engine().settings)) as letters:
-            letters.put(queue, envelope(task.name, queue, given), "task_failed", f"{type(error).__name__}: {error}")
+            reason = "not_recorded" if foreign else "task_failed"
+            letters.put(queue, envelope(task.name, queue, given), reason, f"{type(error).__name__}: {error}")
 
 
 def _ids(given: Any) -> list[str]:

@@ -75,11 +75,12 @@ def test_only_what_is_no_ring_is_written_down_for_its_acknowledgement(world: Wor
     assert calls(world, "hset") == before + 1
 
 
-def test_a_ring_for_an_order_that_has_no_row_is_an_order_like_any_other(world: World) -> None:
-    """Nobody but us should mark a message; an order is not lost for it."""
-    world.queue.lpush("orders.alpaca", foreign("liar", ring=True), b'{"headers": {"corro-ring": 1, "id": 7}}')
+def test_a_ring_for_an_order_that_has_no_row_here_is_set_aside(world: World) -> None:
+    """Its producer works on another database, whose own fleet may send it: two would."""
+    world.queue.lpush("orders.alpaca", foreign("elsewhere", ring=True), b'{"headers": {"corro-ring": 1, "id": 7}}')
     world.start("alpaca")
-    world.wait("liar", "filled")
+    eventually(lambda: "not_recorded" in world.corro("dead-letters").out, 15)
+    assert world.row("elsewhere") is None
     world.queue.lpush(
         "orders.alpaca", envelope("orders.submit", "orders.alpaca", {"orders": [7, None]}, ring=True), foreign("after")
     )
