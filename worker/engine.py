@@ -86,7 +86,7 @@ class Engine:
         self.cancels = Cancels(self.database, self.broker, self.reconciler)
         self.replacements = Replacements(self.database, self.broker, self.me.name, self.execution, self.cancels)
         self.pulse = Pulse(
-            self.database, self.me, timing, remark=self.broker.limits.words, trouble=lambda: queue_health.trouble
+            self.database, self.me, timing, remark=self._remark, trouble=lambda: queue_health.trouble
         )
         positions = Positions(self.database, self.broker, self.me.name, timing, self.pulse, self.reconciler.read)
         self.updates = Updates(self._apply, self.reconciler.external.note)
@@ -198,6 +198,12 @@ class Engine:
                 if watch.age() > _DATABASE_START_S:
                     raise
                 time.sleep(_DATABASE_LOOK_S)
+
+    def _remark(self) -> str:
+        """Say when the broker last answered, and what is left of its budgets."""
+        at = self.broker.answered_at
+        age = f"answered {max((utcnow() - at).total_seconds(), 0):.0f} s ago" if at is not None else ""
+        return "; ".join(words for words in (age, self.broker.limits.words()) if words)
 
     def _beat(self) -> None:
         self.reconciler.steps.look()  # a worker that leads only later has to know as well

@@ -386,8 +386,10 @@ def coded(code: int, message: str, **more: Any) -> dict[str, Any]:
 HTML = b"<html><h1>502 Bad Gateway</h1></html>"
 ALPACA = [
     (400, coded(40010000, "request body format is invalid"), OrderRejected),
-    (401, {"message": "unauthorized."}, NotPermitted),
-    (403, {"message": "forbidden."}, NotPermitted),
+    (401, {"message": "unauthorized."}, alpaca_codes.KeysRefused),
+    (401, HTML, alpaca_codes.KeysRefused),
+    (403, {"message": "forbidden."}, alpaca_codes.Forbidden),
+    (403, coded(40300000, "forbidden"), alpaca_codes.Forbidden),
     (403, coded(40310000, "insufficient buying power", buying_power="1"), InsufficientFunds),
     (403, coded(40310000, "insufficient qty available for order", existing_qty="0"), InsufficientFunds),
     (403, coded(40310000, 'asset "OCGN" is not fractionable'), OrderRejected),
@@ -484,8 +486,14 @@ def test_a_throttled_answer_says_how_long_to_wait() -> None:
     [
         (RateLimited("x", retry_after=2), PacingViolation),
         (NotPermitted("x"), DataNotPermitted),
+<<<<<<< HEAD
         (NotPermitted("x", code="404"), NoSuchSymbol),
         (InstrumentUnknown("x"), NoSuchSymbol),
+=======
+        (alpaca_codes.Forbidden("x"), DataNotPermitted),
+        (NotPermitted("x", code="404"), NoData),
+        (InstrumentUnknown("x"), NoData),
+>>>>>>> 5ca52d5 (Alpaca: keys that are refused close the gate, a 403 about one order is that order's refusal; fleet shows when the broker last answered)
         (ServerError("x"), DataError),
         (NotConnected("x"), DataError),
     ],

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import structlog
 
 from models.errors import (
+    AccessLost,
     BrokerError,
     ConfigurationError,
     DataError,
@@ -117,10 +118,12 @@ class AlpacaBroker(BrokerInterface):
         """Read the account, and start listening to its updates."""
         access = access_from(self.name, self.settings)
         budget, data_budget = self._budgets(access)
-        trading = self._trading or AlpacaRest(self.name, access.base_url, access, self._went_down, budget)
+        trading = self._trading or AlpacaRest(
+            self.name, access.base_url, access, self._went_down, budget, on_answer=self._was_answered
+        )
         try:
             account = trading.read("/account", None, dict)
-        except NotPermitted as error:
+        except (AccessLost, NotPermitted) as error:
             raise ConfigurationError(f"brokers.{self.name}: {access.base_url} refuses the keys: {error}") from error
         except BrokerError as error:
             raise NotConnected(f"{self.name}: {access.base_url}: {error}", broker=self.name) from error
@@ -129,7 +132,9 @@ class AlpacaBroker(BrokerInterface):
             self._log.warning("account_blocked", flags=blocked)
         # Only now: with keys that are refused nothing may be sent.
         self._trading = trading
-        self._market = self._market or AlpacaRest(self.name, access.data_url, access, lambda: None, data_budget)
+        self._market = self._market or AlpacaRest(
+            self.name, access.data_url, access, lambda: None, data_budget, trades=False
+        )
         self._up = True
         self._heard_at = self._heard_at or utcnow()
         self._listen(access)
@@ -159,6 +164,9 @@ class AlpacaBroker(BrokerInterface):
 
     def _went_down(self) -> None:
         self._up = False
+
+    def _was_answered(self) -> None:
+        self.answered_at = utcnow()
 
     def _listen(self, access: Access) -> None:
         self._stream = self._stream or TradeUpdates(

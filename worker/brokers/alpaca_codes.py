@@ -21,17 +21,30 @@ from models.errors import (
 )
 from worker.brokers.http import retry_after
 
+
+class KeysRefused(NotPermitted):
+    """Who asks is not known: it is said of everything that these keys ask, and nothing was placed."""
+
+
+class Forbidden(NotPermitted):
+    """It is not allowed, and the code does not say whether this one thing is meant or everything."""
+
+
 #: Kinds of error body, for rows that hold whatever the code: JSON with a code, JSON with words only, neither.
 CODED, WORDED, BARE = "coded", "worded", "bare"
 #: HTTP status and numeric code -> what it says of a request (BROKERS.md 2.4 and 4.3). No row means Unmapped: unknown.
 ERRORS: dict[tuple[int, int | str], type[BrokerError]] = {
     (400, CODED): OrderRejected,
     (400, WORDED): OrderRejected,
-    (401, CODED): NotPermitted,
-    (401, WORDED): NotPermitted,
-    (403, WORDED): NotPermitted,
-    (403, CODED): NotPermitted,
+    (401, CODED): KeysRefused,
+    (401, WORDED): KeysRefused,
+    (401, BARE): KeysRefused,
+    (403, WORDED): Forbidden,
+    (403, CODED): Forbidden,
+    # About this one order: buying power, shares to sell, short selling, wash trades, orders switched off by the user.
     (403, 40310000): OrderRejected,
+    # Pattern day trading protection.
+    (403, 40310100): NotPermitted,
     (404, 40410000): InstrumentUnknown,
     (422, CODED): OrderRejected,
     (422, WORDED): OrderRejected,
@@ -75,7 +88,7 @@ def refusal(response: requests.Response, broker: str) -> BrokerError:
 def _body(response: requests.Response) -> Mapping[str, Any]:
     try:
         body = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):  # also JSON that is nothing but brackets
         return {}
     return body if isinstance(body, dict) else {}
 

@@ -12,16 +12,18 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import requests
+import structlog
 
-from models.errors import BrokerError, ConfigurationError, NotConnected
+from models.errors import AccessLost, BrokerError, ConfigurationError, NotConnected
 from models.settings import BrokerSettings
 from worker.brokers.address import address, judge
-from worker.brokers.alpaca_codes import refusal
+from worker.brokers.alpaca_codes import Forbidden, KeysRefused, refusal
 from worker.brokers.http import CONNECT_S, READ_S, Exchange, Wire, classify, exchange, passing, patiently
 from worker.brokers.reading import Readings
-from worker.limits import Budget, Rate, rate_from
+from worker.limits import Budget, Rate, Use, rate_from, using
 
 T = TypeVar("T")
+_log = structlog.get_logger(__name__)
 PAPER_URL = "https://paper-api.alpaca.markets"
 DATA_URL = "https://data.alpaca.markets"
 #: Hosts by what is behind them: real money, simulated money, and prices (docs.alpaca.markets/docs/paper-trading and
@@ -95,13 +97,24 @@ class AlpacaRest(Readings):
         access: the keys.
         on_down: called when a connection could not even be opened.
         budget: every request pays from it.
+        trades: the account is behind it, so keys that are refused are `AccessLost`; else only data are refused.
+        on_answer: called when a question was answered.
     """
 
     def __init__(
-        self, broker: str, base_url: str, access: Access, on_down: Callable[[], None], budget: Budget | None = None
+        self,
+        broker: str,
+        base_url: str,
+        access: Access,
+        on_down: Callable[[], None],
+        budget: Budget | None = None,
+        *,
+        trades: bool = True,
+        on_answer: Callable[[], None] = passing,
     ) -> None:
         self._broker, self._on_down, self._wire = broker, on_down, Wire()
         self._wire.budget = budget
+        self._trades, self._on_answer = trades, on_answer
         self._api: Any = _sdk(broker, base_url, access, self._wire)
 
     def close(self) -> None:
@@ -126,18 +139,34 @@ class AlpacaRest(Readings):
     def _once(self, call: Callable[[], T], deadline_s: float, gate: Callable[[], None]) -> T:
         with exchange(deadline_s, gate) as watched:
             try:
-                return call()
+                answer = call()
             except Exception as error:
                 raise self._failure(error, watched) from error
+        self._on_answer()
+        return answer
 
     def _failure(self, error: Exception, watched: Exchange) -> BrokerError:
         response = getattr(error, "response", None)
         if isinstance(response, requests.Response) and response.status_code >= 400:
-            return refusal(response, self._broker)
+            found = refusal(response, self._broker)
+            lost = self._trades and (
+                isinstance(found, KeysRefused) or (isinstance(found, Forbidden) and self._is_out())
+            )
+            return AccessLost(str(found), broker=self._broker, code=found.code) if lost else found
         found = classify(error, watched, self._broker)
         if isinstance(found, NotConnected):
             self._on_down()
         return found
+
+    def _is_out(self) -> bool:
+        """Ask for the account: whoever may not even read it is shut out of everything, and not of one order."""
+        try:
+            with using(Use.URGENT), exchange(READ_WITHIN_S):
+                self._api.get("/account")
+        except Exception as error:
+            _log.warning("account_refused", broker=self._broker, error=str(error)[:300])
+            return True
+        return False
 
 
 def _sdk(broker: str, base_url: str, access: Access, wire: Wire) -> Any:

@@ -163,6 +163,8 @@ class BrokerInterface(ABC):
     def __init__(self, name: str, settings: BrokerSettings) -> None:
         self.name = name
         self.settings = settings
+        #: When the broker last answered a question about the account or an order; None where nobody notes it.
+        self.answered_at: datetime | None = None
         #: The session that alone may cancel or change the orders sent through this connection, also after a reconnect
         #: (IB: the client id as text); None where every connection to the account may.
         self.order_session: str | None = None

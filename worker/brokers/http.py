@@ -17,6 +17,7 @@ from requests import exceptions as failed
 from urllib3.exceptions import NewConnectionError
 
 from models.errors import (
+    AccessLost,
     BrokerError,
     ConnectionLost,
     CorroError,
@@ -196,10 +197,15 @@ def lost_after(error: Exception, broker: str) -> OutcomeUnknown:
     return Unmapped(f"{broker}: after the order was sent: {error}", broker=broker)
 
 
+def _may_pass(error: BaseException) -> bool:
+    """Tell whether the same question may be answered a moment later."""
+    return isinstance(error, (ConnectionLost, ServerError, NotConnected)) and not isinstance(error, AccessLost)
+
+
 def patiently(read: Callable[[], T], tries: int = 3) -> T:
     """Repeat a read that failed on its way; only for reads."""
     attempts = tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type((ConnectionLost, ServerError, NotConnected)),
+        retry=tenacity.retry_if_exception(_may_pass),
         stop=tenacity.stop_after_attempt(tries),
         wait=tenacity.wait_random_exponential(multiplier=0.1, max=0.5),
         reraise=True,
@@ -207,7 +213,7 @@ def patiently(read: Callable[[], T], tries: int = 3) -> T:
     return attempts(read)
 
 
-_AS_DATA: dict[type[BrokerError], type[DataError]] = {
+_AS_DATA: dict[type[Any], type[DataError]] = {
     NotPermitted: DataNotPermitted,
     InstrumentUnknown: NoSuchSymbol,
 }
@@ -221,5 +227,11 @@ def as_data_error(error: CorroError) -> CorroError:
         ours = isinstance(error, QuotaExhausted)
         return PacingViolation(str(error), retry_after=error.retry_after, ours=ours)
     if str(error.code).startswith("404"):
+<<<<<<< HEAD
         return NoSuchSymbol(str(error))
     return _AS_DATA.get(type(error), DataError)(str(error))
+=======
+        return NoData(str(error))
+    leaf = next((_AS_DATA[kind] for kind in type(error).__mro__ if kind in _AS_DATA), DataError)
+    return leaf(str(error))
+>>>>>>> 5ca52d5 (Alpaca: keys that are refused close the gate, a 403 about one order is that order's refusal; fleet shows when the broker last answered)
