@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from typing import Literal
 
 from models.vocabulary import OrderType, Side, TimeInForce
 
@@ -99,6 +100,9 @@ class OrderReport:
     trail_amount: Decimal | None = None
     trail_percent: Decimal | None = None
     extended_hours: bool | None = None
+    #: What about it no order of corro's has (an amount of money as its size, legs, another class of assets), in words:
+    #: whatever id it carries, it is not ours.
+    unlike_ours: tuple[str, ...] = ()
     #: The broker's ids of the order that this one replaced, and of the one that replaced it.
     replaces: str | None = None
     replaced_by: str | None = None
@@ -194,7 +198,7 @@ class PositionReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuoteReport:
-    """Top of the book. Missing values are None, never NaN, 0 or -1. Sizes are shares."""
+    """Top of the book. Missing values are None, never NaN, 0 or -1."""
 
     symbol: str
     bid: Decimal | None = None
@@ -203,6 +207,9 @@ class QuoteReport:
     bid_size: Decimal | None = None
     ask_size: Decimal | None = None
     last_size: Decimal | None = None
+    #: Of bid_size and ask_size: "shares", or "unspecified" where the feed's numbers may be shares or round lots, which
+    #: are 100, 40, 10 or 1 shares by the price of the stock. last_size is always shares.
+    size_unit: Literal["shares", "unspecified"] = "shares"
     #: Shares traded today.
     volume: Decimal | None = None
     #: Time of the quote at the broker.

@@ -10,7 +10,8 @@ order is taken for ours only with our id *and* our terms:
 | quantity                   | it is another one; an order that replaces ours trades only what ours had left       |
 | type, prices, trails, time | it is another one, unless this broker is known to rewrite it so                     |
 
-A term that the broker does not show contradicts nothing. The stop price of a trailing stop moves, so it says nothing.
+A term that the broker does not show contradicts nothing; what no order of corro's has contradicts always. The stop
+price of a trailing stop moves, so it says nothing.
 """
 
 from __future__ import annotations
@@ -44,12 +45,15 @@ def contradictions(
         is_heir: it was made in place of an order of ours, so its quantity is what was left.
     """
     return [
-        f"{name} {_shown(theirs)} instead of {_shown(ours)}"
-        for name in _TERMS
-        if (ours := getattr(order, name)) is not None
-        and (theirs := getattr(report, name)) is not None
-        and not _agrees(name, ours, theirs, order, is_heir)
-        and str(theirs) not in (rewrites or {}).get(name, ())
+        *report.unlike_ours,
+        *(
+            f"{name} {_shown(theirs)} instead of {_shown(ours)}"
+            for name in _TERMS
+            if (ours := getattr(order, name)) is not None
+            and (theirs := getattr(report, name)) is not None
+            and not _agrees(name, ours, theirs, order, is_heir)
+            and str(theirs) not in (rewrites or {}).get(name, ())
+        ),
     ]
 
 

@@ -25,7 +25,7 @@ from models.messages import OrderRequest
 from models.reports import BrokerStatus, FillReport, OrderReport
 from models.settings import BrokerSettings
 from tests.contract.doors import UNPACED, Sandbox, eventually, sandbox
-from worker.brokers import alpaca, alpaca_stream
+from worker.brokers import alpaca, alpaca_listings, alpaca_prices, alpaca_stream
 from worker.brokers.alpaca import AlpacaBroker
 from worker.brokers.base import OrderRef, Ticket
 from worker.sandbox.alpaca_door import AlpacaDoor
@@ -167,8 +167,8 @@ def test_throttling_is_a_refusal_with_a_time(desk: Desk) -> None:
 
 
 def test_listings_are_read_to_their_end(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(alpaca, "_PAGE", 3)
-    monkeypatch.setattr(alpaca, "_FILLS_PAGE", 2)
+    monkeypatch.setattr(alpaca_listings, "ORDERS_PAGE", 3)
+    monkeypatch.setattr(alpaca_listings, "FILLS_PAGE", 2)
     began = datetime.now(UTC) - timedelta(seconds=1)
     rest = [resting() for _ in range(7)]
     for one in rest:
@@ -188,9 +188,10 @@ def test_listings_are_read_to_their_end(desk: Desk, monkeypatch: pytest.MonkeyPa
 def test_a_listing_that_does_not_advance_is_an_error_and_not_a_list(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report = desk.place(resting())
-    monkeypatch.setattr(alpaca, "_PAGE", 1)
-    monkeypatch.setattr(alpaca.AlpacaBroker, "_rows", lambda *_: [report])
+    desk.place(resting())
+    monkeypatch.setattr(
+        alpaca_listings, "ORDERS_PAGE", 1
+    )  # and the overlap of a millisecond shows the same order again
     with pytest.raises(UnreadableReply):
         desk.broker.get_orders()
 
@@ -262,14 +263,14 @@ def test_an_unreadable_frame_does_not_end_the_stream(desk: Desk) -> None:
 
 
 # -- DATA ---
-def test_sizes_of_a_quote_are_shares_and_not_round_lots(desk: Desk) -> None:
+def test_sizes_of_a_quote_are_the_feeds_own_numbers_and_say_so(desk: Desk) -> None:
     quote = desk.broker.get_market_data("AAPL")
     assert quote.bid_size
-    assert quote.bid_size % 100 == 0
+    assert quote.size_unit == "unspecified"
 
 
 def test_bars_are_paged_ordered_and_within_their_range(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(alpaca, "_BARS_PAGE", 100)
+    monkeypatch.setattr(alpaca_prices, "BARS_PAGE", 100)
     start, end = datetime(2026, 1, 5, 15, tzinfo=UTC), datetime(2026, 1, 5, 20, tzinfo=UTC)
     bars = desk.broker.get_historical_data("AAPL", "1Min", start, end)
     assert len(bars) == 300

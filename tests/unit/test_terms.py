@@ -48,6 +48,10 @@ def test_an_order_with_the_same_terms_is_not_contradicted() -> None:
     assert contradictions(request(), shown()) == []
 
 
+def test_what_no_order_of_ours_has_contradicts_whatever_the_terms() -> None:
+    assert contradictions(request(), shown(unlike_ours=("notional 500",))) == ["notional 500"]
+
+
 @pytest.mark.parametrize(
     ("term", "theirs"),
     [

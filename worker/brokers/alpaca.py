@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 
@@ -18,16 +18,15 @@ from models.errors import (
     ConfigurationError,
     DataError,
     InstrumentUnknown,
-    NoData,
     NotConnected,
     NotPermitted,
     OrderRejected,
     UnreadableReply,
-    Unsupported,
 )
 from models.messages import OrderRequest, utcnow
 from models.reports import (
     AccountReport,
+    Ambiguous,
     Bar,
     BrokerStatus,
     FillReport,
@@ -40,31 +39,31 @@ from models.reports import (
     Sighting,
 )
 from models.settings import BrokerSettings
+from models.terms import contradictions
 from worker.brokers import alpaca_reports as read
 from worker.brokers.alpaca_codes import Duplicate
+from worker.brokers.alpaca_executions import AMENDS, FILLS, Executions, amended, of_event
+from worker.brokers.alpaca_listings import Listings
+from worker.brokers.alpaca_prices import TIMEFRAMES, Prices
 from worker.brokers.alpaca_replace import check_trail, replace
 from worker.brokers.alpaca_rest import READ_WITHIN_S, Access, AlpacaRest, access_from, rates
 from worker.brokers.alpaca_stream import TradeUpdates, stream_url
 from worker.brokers.base import AbsenceRule, BrokerInterface, Capabilities, OrderRef, Ticket
 from worker.brokers.http import exchange, lost_after
 from worker.brokers.replacing import check_changes
-from worker.brokers.values import UNREADABLE, rfc3339, segment
+from worker.brokers.values import UNREADABLE, identity, rfc3339, segment
 from worker.limits import ALL, SHARES, Budget, Rate, Use, use_of, using
 from worker.shared_limits import location
 
-T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
-_FILLS = frozenset({"fill", "partial_fill"})
-_EVENTS = _FILLS | {
+_EVENTS = FILLS | set(AMENDS) | {
     "new", "accepted", "pending_new", "canceled", "expired", "done_for_day", "replaced", "rejected", "stopped",
     "suspended", "calculated", "pending_cancel", "pending_replace", "order_replace_rejected", "order_cancel_rejected",
     "held", "restated",
 }  # fmt: skip
-_PAGE, _FILLS_PAGE, _BARS_PAGE = 500, 100, 10_000
 #: Orders that are cheaper to look up one by one than in a listing.
 _FEW = 3
-_TIMEFRAMES = ("1Min", "5Min", "15Min", "30Min", "1Hour", "1Day", "1Week", "1Month")
 
 
 class AlpacaBroker(BrokerInterface):
@@ -90,7 +89,7 @@ class AlpacaBroker(BrokerInterface):
         dedupes_client_order_id=True,
         replaces="new_order",
         absence=AbsenceRule(min_age_s=10, sightings=3),
-        timeframes=_TIMEFRAMES,
+        timeframes=TIMEFRAMES,
     )
 
     def __init__(self, name: str, settings: BrokerSettings) -> None:
@@ -102,6 +101,9 @@ class AlpacaBroker(BrokerInterface):
         self._callback: Callable[[Report], None] | None = None
         self._up = False
         self._heard_at: datetime | None = None
+        self._executions = Executions()
+        self._listings = Listings(name, lambda: self._account, self._executions)
+        self._prices = Prices(name, lambda: self._data, str(settings.get("feed") or "iex"))
 
     # -- CONNECTION ---
     @classmethod
@@ -250,37 +252,32 @@ class AlpacaBroker(BrokerInterface):
     def find_orders(self, refs: Sequence[OrderRef]) -> list[Sighting]:
         """Look several orders up in one listing, and singly those that it does not show."""
         if len(refs) <= _FEW:
-            return [self.find_order(ref) for ref in refs]
+            return [self._look(ref) for ref in refs]
         since = min(ref.sent_at for ref in refs) - timedelta(seconds=5)
-        listed = self._listing({"status": "all", "after": rfc3339(since)}).values()
-        shown = {order.broker_client_order_id: order for order in listed}
+        listed = self._listings.orders({"status": "all", "after": rfc3339(since)})
+        shown = {o.broker_client_order_id: o for o in listed if o.status is not BrokerStatus.UNKNOWN}
         seen = [(ref, shown.get(ref.broker_client_order_id)) for ref in refs]
-        return [Found(report=order) if order else self.find_order(ref) for ref, order in seen]
+        return [Found(report=order) if order else self._look(ref) for ref, order in seen]
+
+    def _look(self, ref: OrderRef) -> Sighting:
+        """Look one of several up: where it cannot be read, the others still can."""
+        try:
+            return self.find_order(ref)
+        except UnreadableReply as error:
+            return Ambiguous(candidates=(), words=str(error))
 
     def get_orders(self, *, open_only: bool = True, since: datetime | None = None) -> Sequence[OrderReport]:
         """Return open orders, and with open_only=False also those submitted after `since`."""
-        found = self._listing({"status": "open"})
+        listed = self._listings.orders({"status": "open"})
         if not open_only:
             after = {"after": rfc3339(since - timedelta(milliseconds=1))} if since else {}
-            found |= self._listing({"status": "all", **after})
+            listed += self._listings.orders({"status": "all", **after})
+        found = {order.broker_order_id or order.broker_client_order_id: order for order in listed}
         return sorted(found.values(), key=lambda order: (order.submitted_at is not None, order.submitted_at))
 
     def get_fills(self, since: datetime) -> Sequence[FillReport]:
         """Return executions from the account's activities."""
-        found: dict[str, FillReport] = {}
-        query: dict[str, Any] = {
-            "after": rfc3339(since - timedelta(seconds=1)),
-            "direction": "asc",
-            "page_size": _FILLS_PAGE,
-        }
-        while True:
-            page = self._rows("/account/activities/FILL", query, read.activity_fill)
-            fresh = {fill.execution_id: fill for fill in page if fill.execution_id not in found}
-            found |= fresh
-            if len(page) < _FILLS_PAGE:
-                return sorted((f for f in found.values() if f.filled_at >= since), key=lambda f: f.filled_at)
-            self._must_advance(fresh)
-            query["page_token"] = page[-1].execution_id
+        return self._listings.fills(since)
 
     def _first_send(self, ticket: Ticket) -> OrderReport:
         """Return the order that took our client_order_id before, if it is ours."""
@@ -289,10 +286,9 @@ class AlpacaBroker(BrokerInterface):
             seen = self._by_our_id(our_id, ticket.order)
         except Exception as error:
             raise lost_after(error, self.name) from error
-        if not isinstance(seen, Found) or not read.same_terms(seen.report, ticket.order):
-            raise UnreadableReply(
-                f"{self.name}: client_order_id {our_id} is taken, but looking it up gave {seen}", broker=self.name
-            )
+        if not isinstance(seen, Found) or (wrong := contradictions(ticket.order, seen.report)):
+            shown = f"an order with {', '.join(wrong)}" if isinstance(seen, Found) else str(seen)
+            raise UnreadableReply(f"{self.name}: client_order_id {our_id} is taken: it is {shown}", broker=self.name)
         if seen.report.status is BrokerStatus.UNKNOWN:
             raise UnreadableReply(f"{self.name}: {our_id} is {seen.report.raw_status}", broker=self.name)
         self._log.info("order_was_there", client_order_id=our_id, broker_order_id=seen.report.broker_order_id)
@@ -318,28 +314,6 @@ class AlpacaBroker(BrokerInterface):
             return seen.report.broker_order_id
         raise OrderRejected(f"{self.name} shows no order {ref.broker_client_order_id} to cancel", broker=self.name)
 
-    def _listing(self, query: Mapping[str, Any]) -> dict[str, OrderReport]:
-        """Read every page of a listing, newest first; pages overlap by a millisecond so that no tie falls between."""
-        found: dict[str, OrderReport] = {}
-        paged: dict[str, Any] = {**query, "limit": _PAGE, "direction": "desc"}
-        while True:
-            page = self._rows("/orders", paged, read.order_report)
-            fresh = {str(order.broker_order_id): order for order in page if order.broker_order_id not in found}
-            found |= fresh
-            if len(page) < _PAGE:
-                return found
-            self._must_advance(fresh)
-            oldest = min(order.submitted_at for order in page if order.submitted_at)
-            paged["until"] = rfc3339(oldest + timedelta(milliseconds=1))
-
-    def _rows(self, path: str, query: Mapping[str, Any] | None, reader: Callable[[Any], T]) -> list[T]:
-        rows = self._account.read(path, query, list)
-        return self._account.parse(lambda page: [reader(row) for row in page], rows)
-
-    def _must_advance(self, fresh: Mapping[str, Any]) -> None:
-        if not fresh:
-            raise UnreadableReply(f"{self.name}: a listing repeats its page, so it cannot be read to its end")
-
     # -- DATA ---
     def get_account_info(self) -> AccountReport:
         """Return the money of the account."""
@@ -348,45 +322,15 @@ class AlpacaBroker(BrokerInterface):
 
     def get_positions(self) -> Sequence[PositionReport]:
         """Return every holding."""
-        return self._rows("/positions", None, read.position_report)
+        return self._listings.positions()
 
     def get_market_data(self, symbol: str) -> QuoteReport:
         """Return the latest quote, trade and volume of the configured feed."""
-        snapshot = self._data.read_data(f"/stocks/{segment(symbol)}/snapshot", {"feed": self._feed})
-        report = self._data.parse_data(lambda raw: read.quote_report(symbol, raw), snapshot)
-        if report.bid is report.ask is report.last is None:
-            raise NoData(f"{self.name} has no quote for {symbol}")
-        return report
+        return self._prices.quote(symbol)
 
     def get_historical_data(self, symbol: str, timeframe: str, start: datetime, end: datetime) -> Sequence[Bar]:
         """Return unadjusted candles of the configured feed."""
-        if timeframe not in _TIMEFRAMES:
-            has = ", ".join(_TIMEFRAMES)
-            raise Unsupported(f"{self.name} has no {timeframe} bars (it has {has})", broker=self.name)
-        query = {
-            "timeframe": timeframe,
-            "start": rfc3339(start),
-            "end": rfc3339(end),
-            "adjustment": "raw",
-            "feed": self._feed,
-            "limit": _BARS_PAGE,
-        }
-        found = self._data.parse_data(lambda rows: read.bars(rows, start, end), self._bar_rows(symbol, query))
-        if not found:
-            raise NoData(f"{self.name} has no {timeframe} bars of {symbol} in {start.isoformat()} .. {end.isoformat()}")
-        return found
-
-    def _bar_rows(self, symbol: str, query: dict[str, Any]) -> list[Any]:
-        rows: list[Any] = []
-        while True:
-            page = self._data.read_data(f"/stocks/{segment(symbol)}/bars", query)
-            rows += page.get("bars") or []
-            token = page.get("next_page_token")
-            if not token:
-                return rows
-            if token == query.get("page_token"):
-                raise DataError(f"{self.name}: the bars of {symbol} repeat their page")
-            query["page_token"] = token
+        return self._prices.bars(symbol, timeframe, start, end)
 
     @property
     def _data(self) -> AlpacaRest:
@@ -394,26 +338,34 @@ class AlpacaBroker(BrokerInterface):
             raise DataError(f"{self.name}: not connected; connect first")
         return self._market
 
-    @property
-    def _feed(self) -> str:
-        return str(self.settings.get("feed") or "iex")
-
     # -- UPDATES ---
     def _on_event(self, event: Mapping[str, Any]) -> None:
         self._heard_at = utcnow()
-        raw = event.get("order") or {}
-        kind = event.get("event")
         try:
-            if kind not in _EVENTS:
-                raise ValueError(f"unknown event {kind}")
-            report = read.order_report(raw)
-            fill = read.stream_fill(event, report) if kind in _FILLS else None
+            for report in self._told(event):
+                self._push(report)
         except UNREADABLE as error:
-            self._log.warning("update_unreadable", update=kind, broker_order_id=raw.get("id"), error=str(error))
-            report, fill = self._read_again(str(raw["id"])), None
-        if fill is not None:
-            self._push(fill)
-        self._push(report)
+            order = event.get("order") if isinstance(event, Mapping) else None
+            order_id = identity(order.get("id")) if isinstance(order, Mapping) else None
+            self._log.warning("update_unreadable", broker_order_id=order_id, error=str(error)[:300])
+            if order_id is None:
+                self._catch_up()
+            else:
+                self._push(self._read_again(order_id))
+
+    def _told(self, event: Mapping[str, Any]) -> list[Report]:
+        """Read what an event says: an execution if it is about one, and its order.
+
+        Raises:
+            ValueError, KeyError, TypeError, AttributeError: it cannot be read, or is of a kind that nobody knows.
+        """
+        kind = event["event"]
+        if kind not in _EVENTS:
+            raise ValueError(f"unknown event {str(kind)[:80]}")
+        order = read.order_report(event["order"])
+        if kind not in FILLS and kind not in AMENDS:
+            return [order]
+        return [self._executions.known(of_event(event, order), amended(event)), order]
 
     def _read_again(self, order_id: str) -> OrderReport:
         raw = self._account.read(f"/orders/{segment(order_id)}", None, dict)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from models.errors import Unsupported
 from models.messages import OrderRequest, plain
-from models.reports import AccountReport, Bar, BrokerStatus, FillReport, OrderReport, PositionReport, QuoteReport
+from models.reports import DONE, AccountReport, Bar, BrokerStatus, OrderReport, PositionReport, QuoteReport
 from models.timeframes import NEW_YORK
-from models.vocabulary import OrderType, Side, TimeInForce, signed
-from worker.brokers.values import Raw, moment, needed, number, positive
+from models.vocabulary import OrderType, Side, TimeInForce
+from worker.brokers.values import UNREADABLE, Raw, count, identity, moment, needed, number, positive, size
 
 _ACCEPTED = BrokerStatus.ACCEPTED
 #: BROKERS.md 2.3 and 4.1; done_for_day and calculated are no end: a GTC order lives on, a day order expires next.
@@ -20,6 +20,7 @@ STATUSES: dict[str, BrokerStatus] = {
     "pending_new": _ACCEPTED,
     "accepted": _ACCEPTED,
     "accepted_for_bidding": _ACCEPTED,
+    "pending_review": _ACCEPTED,
     "held": _ACCEPTED,
     "new": _ACCEPTED,
     "stopped": _ACCEPTED,
@@ -43,8 +44,13 @@ _PRICES = (
     ("trail_price", "trail_amount"),
     ("trail_percent", "trail_percent"),
 )
-#: Quote sizes come in round lots of the tape (BROKERS.md 2.2).
-ROUND_LOT = Decimal(100)
+#: Fields of an order, and what they are in every order that corro sends.
+_NEVER_OURS: dict[str, tuple[Any, ...]] = {
+    "asset_class": (None, "", "us_equity"),
+    "notional": (None, ""),
+    "order_class": (None, "", "simple"),
+    "legs": (None, []),
+}
 
 
 def check_terms(order: OrderRequest, broker: str) -> None:
@@ -93,7 +99,19 @@ def order_body(order: OrderRequest, client_order_id: str) -> dict[str, Any]:
 
 def _word(kind: Any, value: Any) -> Any:
     """Return the enum member of a word, None for a word corro has not."""
-    return kind(value) if value in set(kind) else None
+    return kind(value) if isinstance(value, str) and value in set(kind) else None
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _id(raw: Raw, key: str, longest: int = 64) -> str:
+    """Return an id that must be there, no longer than the record keeps ids."""
+    found = identity(raw[key])
+    if found is None or len(found) > longest:
+        raise ValueError(f"{key} is no id, was {str(raw[key])[:80]!r}")
+    return found
 
 
 def order_report(raw: Raw) -> OrderReport:
@@ -102,137 +120,164 @@ def order_report(raw: Raw) -> OrderReport:
     Raises:
         ValueError, KeyError, TypeError, AttributeError: it is no order.
     """
-    filled = number(raw.get("filled_qty"))
-    status = STATUSES.get(raw["status"], BrokerStatus.UNKNOWN)
+    filled, word = size(raw.get("filled_qty")), raw["status"]
+    status = STATUSES.get(word, BrokerStatus.UNKNOWN)
     if status is _ACCEPTED and filled:
         status = BrokerStatus.PARTIALLY_FILLED
+    if status is BrokerStatus.FILLED and not filled:
+        status = BrokerStatus.UNKNOWN  # filled, but with nothing: read it again
     return OrderReport(
-        broker_order_id=str(raw["id"]),
-        broker_client_order_id=raw.get("client_order_id"),
+        broker_order_id=_id(raw, "id"),
+        broker_client_order_id=identity(raw.get("client_order_id")),
         status=status,
-        raw_status=raw["status"],
-        symbol=raw.get("symbol"),
+        raw_status=str(word),
+        symbol=symbol_of(raw),
         side=_word(Side, raw.get("side")),
         order_type=_word(OrderType, raw.get("type") or raw.get("order_type")),
         time_in_force=_word(TimeInForce, raw.get("time_in_force")),
-        quantity=number(raw.get("qty")),
-        limit_price=number(raw.get("limit_price")),
-        stop_price=number(raw.get("stop_price")),
+        quantity=positive(raw.get("qty")),
+        limit_price=positive(raw.get("limit_price")),
+        stop_price=positive(raw.get("stop_price")),
+        trail_amount=positive(raw.get("trail_price")),
+        trail_percent=positive(raw.get("trail_percent")),
+        extended_hours=raw["extended_hours"] if isinstance(raw.get("extended_hours"), bool) else None,
+        replaces=identity(raw.get("replaces")),
+        replaced_by=identity(raw.get("replaced_by")),
+        unlike_ours=unlike_ours(raw),
         filled_quantity=filled,
         avg_fill_price=positive(raw.get("filled_avg_price")),
-        message=raw.get("reject_reason") or None,
+        # Of an order that lives, a reason is one of the past.
+        message=_text(raw.get("reject_reason")) if status in DONE else None,
         submitted_at=moment(raw.get("submitted_at") or raw.get("created_at")),
         updated_at=moment(raw.get("updated_at")),
     )
 
 
-def same_terms(report: OrderReport, order: OrderRequest) -> bool:
-    """Tell whether an order at Alpaca is the one we mean: same symbol, direction, size, type, prices and time."""
-    return (
-        report.symbol == order.symbol
-        and report.side is not None
-        and signed(report.side) == signed(order.side)
-        and report.quantity == order.quantity
-        and report.order_type == order.order_type
-        and report.time_in_force == order.time_in_force
-        and report.limit_price == order.limit_price
-        and (order.order_type is OrderType.TRAILING_STOP or report.stop_price == order.stop_price)
-    )
+def unlike_ours(raw: Raw) -> tuple[str, ...]:
+    """Return what an order has that no order of corro's has: whatever id it carries, it is not ours."""
+    terms = {"type": OrderType, "side": Side, "time_in_force": TimeInForce}
+    strange = [key for key, usual in _NEVER_OURS.items() if raw.get(key) not in usual]
+    strange += [key for key, known in terms.items() if raw.get(key) and _word(known, raw[key]) is None]
+    return tuple(f"{key} {str(raw[key])[:60]}" for key in strange)
 
 
-def stream_fill(event: Raw, order: OrderReport) -> FillReport:
-    """Read the execution in a fill or partial_fill event of the stream."""
-    at = moment(event.get("timestamp")) or order.updated_at
-    if at is None:
-        raise ValueError("a fill without a time")
-    return FillReport(
-        execution_id=str(event["execution_id"]),
-        quantity=needed(event, "qty"),
-        price=needed(event, "price"),
-        filled_at=at,
-        symbol=order.symbol,
-        side=order.side,
-        broker_client_order_id=order.broker_client_order_id,
-        broker_order_id=order.broker_order_id,
-        cumulative_quantity=order.filled_quantity,
-    )
+def symbol_of(raw: Raw) -> str | None:
+    """Return a symbol, qualified where a plain ticker would mean something else: `CRYPTO:BTCUSD`."""
+    symbol, kind = _text(raw.get("symbol")), raw.get("asset_class")
+    if symbol is None or kind in (None, "", "us_equity", "us_option") or "/" in symbol:
+        return symbol
+    return f"{str(kind).upper()}:{symbol}"[:64]
 
 
-def activity_fill(raw: Raw) -> FillReport:
-    """Read one FILL of the account's activities; its id differs from the stream's, its cum_qty does not."""
-    at = moment(raw["transaction_time"])
-    if at is None:
-        raise ValueError("a fill without a time")
-    return FillReport(
-        execution_id=str(raw["id"]),
-        quantity=needed(raw, "qty"),
-        price=needed(raw, "price"),
-        filled_at=at,
-        symbol=raw.get("symbol"),
-        side=_word(Side, raw.get("side")),
-        broker_order_id=raw.get("order_id"),
-        cumulative_quantity=number(raw.get("cum_qty")),
+def ids_of(raw: Any) -> OrderReport:
+    """Read of an order that cannot be read which one it is: its state is unknown, and it is nobody else's affair.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: not even that can be read, so it may be any order.
+    """
+    ours = identity(raw.get("client_order_id"))
+    theirs = identity(raw.get("id"))
+    if ours is None and theirs is None:
+        raise ValueError("an order without an id")
+    return OrderReport(
+        broker_order_id=None if theirs is None else _id(raw, "id"),
+        broker_client_order_id=None if ours is None else _id(raw, "client_order_id", 128),
+        status=BrokerStatus.UNKNOWN,
+        raw_status="unreadable",
     )
 
 
 def account_report(raw: Raw, *, paper: bool) -> AccountReport:
     """Read the account; the day trading fields are absent since 2026 (BROKERS.md 2.1)."""
-    trades = raw.get("daytrade_count")
     return AccountReport(
-        account_id=str(raw.get("account_number") or raw["id"]),
-        currency=raw.get("currency") or "USD",
+        account_id=str(identity(raw.get("account_number")) or _id(raw, "id")),
+        currency=_text(raw.get("currency")) or "USD",
         buying_power=number(raw.get("buying_power")),
         cash=number(raw.get("cash")),
         equity=number(raw.get("equity")),
         portfolio_value=number(raw.get("portfolio_value") or raw.get("equity")),
         total_liquidity=number(raw.get("cash")),
-        day_trade_count=int(trades) if trades is not None else None,
+        day_trade_count=count(raw.get("daytrade_count")),
         paper=paper,
     )
 
 
 def position_report(raw: Raw) -> PositionReport:
-    """Read one holding; short ones are negative whichever way Alpaca writes them."""
-    quantity = needed(raw, "qty")
+    """Read one holding; short ones are negative whichever way Alpaca writes them. Only symbol and quantity must be."""
+    quantity, symbol = needed(raw, "qty"), symbol_of(raw)
+    if symbol is None:
+        raise ValueError(f"a position without a symbol: {raw.get('symbol')!r}")
     return PositionReport(
-        symbol=raw["symbol"],
+        symbol=symbol,
         quantity=-abs(quantity) if raw.get("side") == "short" else quantity,
-        avg_price=number(raw.get("avg_entry_price")),
-        market_value=number(raw.get("market_value")),
-        unrealized_pnl=number(raw.get("unrealized_pl")),
+        avg_price=_or_none(positive, raw.get("avg_entry_price")),
+        market_value=_or_none(number, raw.get("market_value")),
+        unrealized_pnl=_or_none(number, raw.get("unrealized_pl")),
+        currency="USD",
     )
 
 
-def _shares(lots: Any) -> Decimal | None:
-    found = positive(lots)
-    return found * ROUND_LOT if found is not None else None
+def _or_none(read: Callable[[Any], Decimal | None], value: Any) -> Decimal | None:
+    """Read what is nice to know: what cannot be read is not known."""
+    try:
+        return read(value)
+    except UNREADABLE:
+        return None
 
 
 def quote_report(symbol: str, snapshot: Raw) -> QuoteReport:
-    """Read a snapshot: the latest quote and trade, and the volume of the day they belong to."""
-    quote, trade, day = (snapshot.get(key) or {} for key in ("latestQuote", "latestTrade", "dailyBar"))
-    at = moment(quote.get("t") or trade.get("t"))
-    opened = moment(day.get("t"))
+    """Read a snapshot: the latest quote and trade, and the volume of the day they belong to.
+
+    Sizes of quotes are the feed's own numbers. They were round lots of 100 shares (Alpaca's staff in
+    forum.alpaca.markets/t/16000); since round lots have been 100, 40, 10 or 1 shares by price, and the tapes publish
+    shares (SEC release 34-101070, in force since 2025-11-03), no factor holds for every feed and day.
+    """
+    quote, trade, day = (_part(snapshot, key) for key in ("latestQuote", "latestTrade", "dailyBar"))
+    at = _or_no_time(quote.get("t")) or _or_no_time(trade.get("t"))
+    opened = _or_no_time(day.get("t"))
     is_today = at and opened and at.astimezone(NEW_YORK).date() == opened.astimezone(NEW_YORK).date()
     return QuoteReport(
         symbol=symbol,
-        bid=positive(quote.get("bp")),
-        ask=positive(quote.get("ap")),
-        last=positive(trade.get("p")),
-        bid_size=_shares(quote.get("bs")),
-        ask_size=_shares(quote.get("as")),
-        last_size=positive(trade.get("s")),
-        volume=positive(day.get("v")) if is_today else None,
+        bid=_or_none(positive, quote.get("bp")),
+        ask=_or_none(positive, quote.get("ap")),
+        last=_or_none(positive, trade.get("p")),
+        bid_size=_or_none(positive, quote.get("bs")),
+        ask_size=_or_none(positive, quote.get("as")),
+        last_size=_or_none(positive, trade.get("s")),
+        size_unit="unspecified",
+        volume=_or_none(positive, day.get("v")) if is_today else None,
         at=at,
     )
 
 
-def bars(rows: Iterable[Raw], start: datetime, end: datetime) -> list[Bar]:
-    """Read candles with start <= bar.start < end."""
-    found = []
+def _part(raw: Raw, key: str) -> Raw:
+    found = raw.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def _or_no_time(value: Any) -> datetime | None:
+    try:
+        return moment(value)
+    except UNREADABLE:
+        return None
+
+
+def bars(rows: Iterable[Any], start: datetime, end: datetime) -> tuple[list[Bar], list[Any]]:
+    """Read candles with start <= bar.start < end, and return those that cannot be read beside them.
+
+    A candle without its prices, or its time, says nothing; nothing is made up for it.
+    """
+    found, unreadable = [], []
     for row in rows:
-        at = moment(row["t"])
-        if at is not None and start <= at < end:
-            open_, high, low, close, volume = (needed(row, key) for key in "ohlcv")
-            found.append(Bar(start=at, open=open_, high=high, low=low, close=close, volume=volume))
-    return sorted(found, key=lambda bar: bar.start)
+        try:
+            at = moment(row["t"])
+            if at is None:
+                raise ValueError("a bar without a time")
+            open_, high, low, close = (needed(row, key, positive) for key in "ohlc")
+            bar = Bar(start=at, open=open_, high=high, low=low, close=close, volume=needed(row, "v", size))
+        except UNREADABLE:
+            unreadable.append(row)
+            continue
+        if start <= at < end:
+            found.append(bar)
+    return sorted(found, key=lambda bar: bar.start), unreadable

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
+
+import structlog
 
 from models.errors import CorroError, UnreadableReply
 from worker.brokers.http import as_data_error
@@ -12,6 +15,58 @@ from worker.brokers.values import UNREADABLE
 from worker.limits import Use, using
 
 T = TypeVar("T")
+log = structlog.get_logger()
+
+
+class Paging:
+    """The pages of one listing: none comes twice, and there is an end to them.
+
+    Args:
+        broker: name from the settings.
+        what: is listed, for words.
+        most: pages that are read at all.
+    """
+
+    def __init__(self, broker: str, what: str, most: int = 1000) -> None:
+        self._broker, self._what, self._most = broker, what, most
+        self._turned: set[str] = set()
+
+    def turn(self, token: object) -> str:
+        """Return what leads to the next page.
+
+        Raises:
+            UnreadableReply: it is no token, leads back to a page that was read, or there are too many.
+        """
+        if not isinstance(token, str) or not token or token in self._turned or len(self._turned) >= self._most:
+            words = f"after {len(self._turned)} pages comes {str(token)[:80]!r}"
+            raise UnreadableReply(
+                f"{self._broker}: the listing of {self._what} has no end: {words}", broker=self._broker
+            )
+        self._turned.add(token)
+        return token
+
+
+class Said:
+    """Says a thing once: what cannot be read is read again every few seconds.
+
+    Args:
+        broker: name from the settings.
+        most: things remembered.
+    """
+
+    def __init__(self, broker: str, most: int = 1000) -> None:
+        self._broker, self._most = broker, most
+        self._said: OrderedDict[tuple[object, ...], None] = OrderedDict()
+
+    def once(self, event: str, **facts: object) -> None:
+        """Log an error, unless the same was logged before."""
+        key = (event, *facts.values())
+        if key not in self._said:
+            log.error(event, broker=self._broker, **facts)
+        self._said[key] = None
+        self._said.move_to_end(key)
+        if len(self._said) > self._most:
+            self._said.popitem(last=False)
 
 
 class Readings(ABC):

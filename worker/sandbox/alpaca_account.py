@@ -72,7 +72,11 @@ class AlpacaAccount:
         kinds = request.match_info.get("kind") or query.get("activity_types") or "FILL"
         fills = self._fills if "FILL" in kinds.split(",") else []
         keep = _fill_filter(query)
-        rows: Iterable[Json] = (activity_json(order, index) for order, index in fills if keep(order.executions[index]))
+        rows: Iterable[Json] = (
+            activity_json(order, index)
+            for order, index in fills
+            if keep(order.executions[index]) and order.executions[index].quantity
+        )
         if query.get("direction", "desc") != "asc":
             rows = reversed(list(rows))
         after, size = query.get("page_token"), whole_number(query.get("page_size"), "page_size", 100, 100)

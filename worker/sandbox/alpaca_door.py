@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from worker.sandbox import alpaca_lies as lies
 from worker.sandbox.alpaca_account import AlpacaAccount, when, whole_number
 from worker.sandbox.alpaca_data import AlpacaData
 from worker.sandbox.alpaca_json import Json, order_id, order_json
@@ -55,7 +56,9 @@ class AlpacaDoor(HttpDoor):
     """Alpaca in front of the market.
 
     Faults beyond the common ones: `stream_silent`, `duplicate_update`, `garbage_update` [unreadable, replace],
-    `late_update` [seconds], `replace_rejected` and `not_found_lag` [seconds]. Operations: account, positions, close,
+    `late_update` [seconds], `replace_rejected`, `not_found_lag` [seconds], `page_loop`, `trade_correct` [seconds,
+    price, silent], `trade_bust` [seconds, silent], `id_taken` [ticker, side, quantity] and `replaced_outside`
+    [seconds, quantity]. Operations: account, positions, close,
     list, place, get, find, replace, cancel, clock, calendar, assets, activities, quote, bars, stream.
     """
 
@@ -147,9 +150,23 @@ class AlpacaDoor(HttpDoor):
     async def _place(self, request: web.Request) -> web.Response:
         body = await read_json(request)
         ticket = read_ticket(body)
+        taken = self.take("id_taken", symbol=ticket.symbol)
+        if taken is not None:
+            fields = order_fields(ticket, ticket.side, ticket["qty"] or Decimal(1))
+            lies.take_id(self, taken, ticket.client_order_id, fields)
         self.rules.check_unique(ticket.client_order_id)
         side, quantity = self.rules.admit(ticket)
         return web.json_response(order_json(self._take(order_fields(ticket, side, quantity))))
+
+    def stand(self, fields: dict[str, Any]) -> None:
+        """Have somebody else's order in the account."""
+        order = self.market.place(door=self.name, account=ACCOUNT_NUMBER, **fields)
+        self._ids[order_id(order)] = order
+
+    def succeed(self, order: MarketOrder, successor: MarketOrder) -> None:
+        """Note that an order was made in place of another."""
+        self._ids[order_id(successor)] = successor
+        order.extra["replaced_by"] = order_id(successor)
 
     def _take(self, fields: dict[str, Any]) -> MarketOrder:
         """Give an admitted order to the market."""
@@ -158,6 +175,9 @@ class AlpacaDoor(HttpDoor):
         lag = self.take("not_found_lag", symbol=order.symbol)
         if lag is not None:
             order.extra["hidden_until"] = monotonic() + float(lag.options.get("seconds", 1.0))
+        outside = self.take("replaced_outside", symbol=order.symbol)
+        if outside is not None:
+            lies.later(outside, lies.replace_outside, self, outside, order)
         self.stream.publish("pending_new", order)
         return order
 
@@ -191,8 +211,7 @@ class AlpacaDoor(HttpDoor):
         if self.take("replace_rejected", symbol=order.symbol):
             return web.json_response(order_json(self._refuse_late(order, changes)))
         successor = self.market.replace(order, **changes)
-        self._ids[order_id(successor)] = successor
-        order.extra["replaced_by"] = order_id(successor)
+        self.succeed(order, successor)
         return web.json_response(order_json(successor))
 
     def _refuse_late(self, order: MarketOrder, changes: dict[str, Any]) -> MarketOrder:
@@ -252,6 +271,7 @@ class AlpacaDoor(HttpDoor):
         self.account.add_fill(order, execution)
         whole = execution.cumulative >= order.quantity
         self.stream.publish("fill" if whole else "partial_fill", order, execution)
+        lies.after_fill(self, order, execution)
 
     # -- CLOSING POSITIONS ---
 

@@ -74,6 +74,10 @@ class TradeUpdates:
         else:
             self._send_late(late, order.symbol, frames)
 
+    def tell(self, event: str, order: MarketOrder, facts: Json) -> None:
+        """Send an update about an order with facts of its own."""
+        self._send([_frame("trade_updates", {**self._update(event, order, None), **facts})])
+
     def _send_late(self, late: Fault, symbol: str, frames: list[bytes]) -> None:
         """Send after a while: this update alone, so that others overtake it, or all that come in between."""
         wait, later = float(late.options.get("seconds", 1.0)), asyncio.get_running_loop().call_later

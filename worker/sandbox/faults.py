@@ -81,6 +81,12 @@ HTTP_KINDS = frozenset(
         "duplicate_update",
         "garbage_update",
         "late_update",  # Alpaca: options seconds; others overtake it, or wait too (hold), the last first (reverse)
+        "spoiled_row",  # options field, value, index: one field of one row of an answer (operation) is another
+        "page_loop",  # Alpaca: pages of bars lead to each other for ever
+        "trade_correct",  # Alpaca: options seconds, price, silent: an execution gets another price, told or only listed
+        "trade_bust",  # Alpaca: options seconds, silent: an execution is taken back
+        "id_taken",  # Alpaca: options ticker, side, quantity: a stranger's order stands under our client_order_id
+        "replaced_outside",  # Alpaca: options seconds, quantity: somebody replaces our order in the dashboard
         "replace_rejected",  # Alpaca: a replace is answered with 200, and its order rejected a moment later
     }
 )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiohttp import web
 
-from worker.sandbox.spoilt import SPOILERS, halve, spoil, web_reason
+from worker.sandbox.spoilt import SPOILERS, halve, spoil, spoil_row, web_reason
 
 if TYPE_CHECKING:
     from worker.sandbox.faults import Fault
@@ -101,9 +101,9 @@ class HttpDoor(ABC):
 
     Faults honoured for every door, by kind (options in brackets): `refuse` [code, text, status], `hang`, `accept_hang`,
     `accept_drop`, `garbage` [accepted], `half_reply` [accepted, share], `flood` [accepted, way], `half` [cut,
-    operation] (of a reading), `status` [status, html, accepted, operation, headers], `slow` [seconds, operation],
-    `down`, `disconnect`, `rate_limit` [per_minute, window_s, headers]. All that strike a `place` also take [operation]
-    to hit another call.
+    operation] (of a reading), `spoiled_row` [field, value, index, operation], `status` [status, html, accepted,
+    operation, headers], `slow` [seconds, operation], `down`, `disconnect`, `rate_limit` [per_minute, window_s, headers]. All that
+    strike a `place` also take [operation] to hit another call.
     """
 
     def __init__(self, market: Market, name: str) -> None:
@@ -281,6 +281,9 @@ class HttpDoor(ABC):
                 return await self._drop(request)
             if self.take("accept_hang", operation, symbol):
                 return await self._hang(request)
+            row = self.take("spoiled_row", operation)
+            if row is not None:
+                return spoil_row(row, response)
             half = self.take("half", operation) if request.method == "GET" else None
             if half is not None:
                 return await halve(request, response, cut=bool(half.options.get("cut")))

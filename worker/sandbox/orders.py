@@ -71,7 +71,7 @@ class MarketOrder:
     @property
     def avg_fill_price(self) -> Decimal | None:
         """Average price over the fills, four decimals; None before the first."""
-        if not self.executions:
+        if not self.filled_quantity:
             return None
         value = sum((e.quantity * e.price for e in self.executions), Decimal(0))
         return (value / self.filled_quantity).quantize(Decimal("0.0001"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 from collections.abc import Iterator
 from contextlib import suppress
 from http import HTTPStatus
@@ -45,6 +46,19 @@ async def halve(request: web.Request, response: web.StreamResponse, *, cut: bool
     if cut and request.transport is not None:
         request.transport.close()
     return half
+
+
+def spoil_row(fault: Fault, response: web.StreamResponse) -> web.StreamResponse:
+    """Change one field of one row of an answer; the first list in it holds the rows, or the answer itself is one."""
+    if not isinstance(response, web.Response) or not isinstance(response.body, bytes):
+        return response
+    document = json.loads(response.body)
+    lists = [document] if isinstance(document, list) else [v for v in document.values() if isinstance(v, list) and v]
+    rows = lists[0] if lists else [document]
+    index = int(fault.options.get("index", 0))
+    if index < len(rows) and isinstance(rows[index], dict):
+        rows[index][str(fault.options["field"])] = fault.options.get("value")
+    return web.json_response(document, status=response.status)
 
 
 def _cut_short(request: web.Request, response: web.Response, share: float) -> web.StreamResponse:

@@ -1,0 +1,123 @@
+"""What Alpaca may say that is not so, or no longer so: each is reported as what it is, and closes nothing else."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+
+from models.errors import DataError, OutcomeUnknown
+from models.reports import BrokerStatus, FillReport, Found, OrderReport
+from models.terms import contradictions
+from tests.contract.doors import eventually
+from tests.contract.test_alpaca_adapter import Desk, desk, order, ref, resting
+
+__all__ = ["desk"]
+SPOILED = ("qty", "filled_qty", "limit_price", "submitted_at", "status", "filled_avg_price", "updated_at")
+
+
+# -- EXECUTIONS ---
+def test_a_corrected_price_is_pushed_under_the_first_id_with_a_revision(desk: Desk) -> None:
+    desk.house.fault("alpaca", "trade_correct", symbol="AAPL", price="12.34", seconds=0.1)
+    wanted = order()
+    desk.place(wanted)
+    first, second = eventually(lambda: found if len(found := desk.pushed(FillReport, wanted)) > 1 else None)
+    assert (first.execution_id, second.price) == (second.execution_id, Decimal("12.34"))
+    assert (first.revision, second.quantity) == (0, 10)
+    assert second.revision > 0
+
+
+def test_an_execution_that_is_taken_back_is_pushed_as_busted(desk: Desk) -> None:
+    desk.house.fault("alpaca", "trade_bust", symbol="AAPL", seconds=0.1)
+    wanted = order()
+    desk.place(wanted)
+    first, second = eventually(lambda: found if len(found := desk.pushed(FillReport, wanted)) > 1 else None)
+    assert (second.execution_id, second.busted, second.quantity) == (first.execution_id, True, 10)
+
+
+def test_an_activity_with_a_new_price_under_its_old_id_is_a_correction(desk: Desk) -> None:
+    began = datetime.now(UTC)
+    desk.house.fault("alpaca", "trade_correct", symbol="AAPL", price="12.34", seconds=0.5, silent=True)
+    desk.place(order())
+    (first,) = eventually(lambda: desk.broker.get_fills(began))
+    changed = lambda: [fill for fill in desk.broker.get_fills(began) if fill.price == Decimal("12.34")]  # noqa: E731
+    (second,) = eventually(changed)
+    assert second.execution_id == first.execution_id
+    assert first.revision == 0 < second.revision
+
+
+# -- WHOSE ORDER ---
+@pytest.mark.parametrize("theirs", [{"side": "sell"}, {"ticker": "PEP"}, {"quantity": 99}], ids=str)
+def test_a_strangers_order_under_our_id_is_not_our_first_send(desk: Desk, theirs: dict[str, object]) -> None:
+    desk.house.fault("alpaca", "id_taken", **{"quantity": 10, **theirs})  # type: ignore[arg-type]
+    wanted = resting()
+    with pytest.raises(OutcomeUnknown, match="instead of"):
+        desk.place(wanted)
+    seen = desk.find(wanted)
+    assert isinstance(seen, Found)
+    assert contradictions(wanted, seen.report)
+
+
+def test_an_order_replaced_in_the_dashboard_names_its_successor(desk: Desk) -> None:
+    desk.house.fault("alpaca", "replaced_outside", seconds=0.1)
+    wanted = resting()
+    placed = desk.place(wanted)
+    (report,) = eventually(
+        lambda: [r for r in desk.pushed(OrderReport, wanted) if r.status is BrokerStatus.REPLACED and r.replaced_by]
+    )
+    heirs = [found for found in desk.broker.get_orders() if found.broker_order_id == report.replaced_by]
+    assert [heir.replaces for heir in heirs] == [placed.broker_order_id]
+
+
+# -- ROWS AND PAGES ---
+@pytest.mark.parametrize("field", SPOILED)
+def test_one_spoiled_order_in_a_listing_is_unknown_and_the_others_are_read(desk: Desk, field: str) -> None:
+    placed = [desk.place(resting(quantity=size)) for size in (11, 12, 13)]
+    desk.house.fault("alpaca", "spoiled_row", None, operation="list", field=field, value={"no": "such"}, index=1)
+    found = {report.broker_order_id: report for report in desk.broker.get_orders()}
+    assert set(found) == {report.broker_order_id for report in placed}
+    assert [r.quantity for r in found.values() if r.status is not BrokerStatus.UNKNOWN] == [11, 13]
+
+
+def test_a_spoiled_order_among_several_is_looked_up_alone(desk: Desk) -> None:
+    wanted = [resting(quantity=size) for size in (11, 12, 13, 14)]
+    for one in wanted:
+        desk.place(one)
+    desk.house.fault("alpaca", "spoiled_row", None, operation="list", field="qty", value="x", index=2)
+    assert all(isinstance(seen, Found) for seen in desk.broker.find_orders([ref(one) for one in wanted]))
+    desk.house.fault("alpaca", "spoiled_row", None, operation="find", field="qty", value="x")
+    seen = desk.broker.find_orders([ref(one) for one in wanted])
+    assert len([one for one in seen if isinstance(one, Found)]) == 3
+
+
+@pytest.mark.parametrize("field", ["price", "qty", "transaction_time", "symbol", "cum_qty", "side"])
+def test_one_spoiled_execution_hides_no_other(desk: Desk, field: str) -> None:
+    began = datetime.now(UTC)
+    for size in (11, 12, 13):
+        desk.settled(wanted, BrokerStatus.FILLED) if desk.place(wanted := order(quantity=size)) else None
+    desk.house.fault("alpaca", "spoiled_row", None, operation="activities", field=field, value=[1], index=1)
+    assert {11, 13} <= {fill.quantity for fill in desk.broker.get_fills(began)}
+
+
+@pytest.mark.parametrize("field", ["qty", "avg_entry_price", "market_value", "unrealized_pl", "side"])
+def test_one_spoiled_position_hides_no_other(desk: Desk, field: str) -> None:
+    for symbol in ("AAPL", "KO", "PEP"):
+        desk.house.hold("alpaca", symbol, 10)
+    desk.house.fault("alpaca", "spoiled_row", None, operation="positions", field=field, value="x", index=1)
+    found = {position.symbol: position for position in desk.broker.get_positions()}
+    assert {"AAPL", "PEP"} <= set(found)
+    assert all(position.quantity == 10 for position in found.values())
+
+
+def test_pages_of_bars_that_lead_to_each_other_end(desk: Desk) -> None:
+    desk.house.fault("alpaca", "page_loop", None)
+    with pytest.raises(DataError, match="no end"):
+        desk.broker.get_historical_data("AAPL", "1Day", datetime.now(UTC) - timedelta(days=99), datetime.now(UTC))
+    assert len([strike for strike in desk.house.market.faults.struck if strike["kind"] == "page_loop"]) == 3
+
+
+def test_a_bar_without_prices_is_left_out(desk: Desk) -> None:
+    desk.house.fault("alpaca", "spoiled_row", None, operation="bars", field="c", value=None, index=2)
+    start = datetime(2026, 1, 5, 15, tzinfo=UTC)
+    assert len(desk.broker.get_historical_data("AAPL", "1Min", start, start + timedelta(minutes=10))) == 9

@@ -1,0 +1,134 @@
+"""Alpaca's executions: told by the stream, listed by the activities, corrected and taken back by either.
+
+`trade_correct` names the execution that it puts right in `previous_execution_id`, and a correction may be corrected
+again under its own id; `trade_bust` takes one back, with a negative qty (Alpaca's trade events, GET /v2/events/trades,
+and its changelog of 2026-08-12; that trade_updates carries them alike is assumed). Activities may show a row with
+another price or size under its old id. corro knows an execution by its first id; what is told later has a revision.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from threading import Lock
+from typing import Any
+
+from models.messages import utcnow
+from models.reports import FillReport, OrderReport
+from models.vocabulary import Side
+from worker.brokers.values import Raw, identity, moment, needed, number, positive, size
+
+FILLS = frozenset({"fill", "partial_fill"})
+#: What changes an execution that was told before -> whether it takes it back.
+AMENDS: Mapping[str, bool] = {"trade_correct": False, "trade_bust": True}
+#: A clock may be ahead of ours by this much; an execution later than that is a broken time.
+_AHEAD = timedelta(days=1)
+#: Executions remembered; older ones are not told again.
+_MOST = 50_000
+
+
+def of_event(event: Raw, order: OrderReport) -> FillReport:
+    """Read the execution that an event of the stream tells, corrects or takes back."""
+    amends = event["event"] in AMENDS
+    quantity = abs(needed(event, "qty", number)) if amends else needed(event, "qty", positive)
+    # The order in the event of an execution counts up to it; after a correction it counts all there are.
+    return FillReport(
+        execution_id=_named(event, "execution_id"),
+        quantity=quantity,
+        price=positive(event.get("price")),
+        filled_at=_at(event.get("timestamp"), order.updated_at),
+        busted=AMENDS.get(event["event"], False),
+        symbol=order.symbol,
+        side=order.side,
+        broker_client_order_id=order.broker_client_order_id,
+        broker_order_id=order.broker_order_id,
+        cumulative_quantity=None if amends else order.filled_quantity,
+    )
+
+
+def of_activity(raw: Raw) -> FillReport:
+    """Read one FILL of the account's activities; its id differs from the stream's, its cum_qty does not."""
+    kind = raw.get("type")
+    amends = kind in AMENDS
+    side = raw.get("side")
+    return FillReport(
+        execution_id=_named(raw, "id"),
+        quantity=abs(needed(raw, "qty", number)) if amends else needed(raw, "qty", positive),
+        price=positive(raw.get("price")),
+        filled_at=_at(raw["transaction_time"], None),
+        busted=AMENDS.get(str(kind), False),
+        symbol=raw["symbol"] if isinstance(raw.get("symbol"), str) else None,
+        side=Side(side) if isinstance(side, str) and side in set(Side) else None,
+        broker_order_id=identity(raw.get("order_id")),
+        cumulative_quantity=None if amends else size(raw.get("cum_qty")),
+    )
+
+
+def amended(raw: Raw) -> str | None:
+    """Return the id of the execution that an event or activity puts right or takes back."""
+    if raw.get("event") not in AMENDS and raw.get("type") not in AMENDS:
+        return None
+    return identity(raw.get("previous_execution_id")) or identity(raw.get("execution_id", raw.get("id")))
+
+
+def _named(raw: Raw, key: str) -> str:
+    found = identity(raw[key])
+    if found is None or len(found) > 128:
+        raise ValueError(f"{key} is no id, was {str(raw[key])[:140]!r}")
+    return found
+
+
+def _at(value: Any, otherwise: datetime | None) -> datetime:
+    found = moment(value) or otherwise
+    if found is None or found > utcnow() + _AHEAD:
+        raise ValueError(f"an execution without a time, or of the future: {value!r}")
+    return found
+
+
+#: What was told of an execution: under which id, how many, at which price, and whether they were taken back.
+_Content = tuple[str, Decimal, Decimal | None, bool]
+
+
+class Executions:
+    """What was told before: a second telling of the same is the same, and of something else a correction.
+
+    Revisions are seconds since 1970, so that they grow over restarts; the first telling has 0.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        #: Id of a correction -> the first id of its execution.
+        self._first: OrderedDict[str, str] = OrderedDict()
+        #: First id -> what was told of it, the newest last, with its revision.
+        self._told: OrderedDict[str, dict[_Content, int]] = OrderedDict()
+
+    def known(self, fill: FillReport, amends: str | None = None, *, is_current: bool = False) -> FillReport:
+        """Return a telling under the execution's first id, and with its revision.
+
+        Args:
+            fill: as the broker told it.
+            amends: the id that it puts right or takes back; None if it says of itself that it is new.
+            is_current: it was just read from a listing, so what was told of the same id before is of the past.
+        """
+        content = (fill.execution_id, fill.quantity, fill.price, fill.busted)
+        with self._lock:
+            first = self._first.get(amends or fill.execution_id, amends or fill.execution_id)
+            if first != fill.execution_id:
+                _keep(self._first, fill.execution_id, first)
+            told = self._told.get(first, {})
+            if content not in told or (is_current and list(told)[-1] != content):
+                told.pop(content, None)
+                is_later = bool(told) or amends is not None
+                told[content] = max(int(utcnow().timestamp()), *(told.values() or (0,))) + 1 if is_later else 0
+            _keep(self._told, first, told)
+            return replace(fill, execution_id=first, revision=told[content])
+
+
+def _keep(kept: OrderedDict[str, Any], key: str, value: Any) -> None:
+    kept[key] = value
+    kept.move_to_end(key)
+    if len(kept) > _MOST:
+        kept.popitem(last=False)
