@@ -85,9 +85,7 @@ class Engine:
         self.reconciler = Reconciler(settings, self.database, self.broker, self.execution, self.me)
         self.cancels = Cancels(self.database, self.broker, self.reconciler)
         self.replacements = Replacements(self.database, self.broker, self.me.name, self.execution, self.cancels)
-        self.pulse = Pulse(
-            self.database, self.me, timing, remark=self._remark, trouble=lambda: queue_health.trouble
-        )
+        self.pulse = Pulse(self.database, self.me, timing, remark=self._remark, trouble=lambda: queue_health.trouble)
         positions = Positions(self.database, self.broker, self.me.name, timing, self.pulse, self.reconciler.read)
         self.updates = Updates(self._apply, self.reconciler.external.note)
         self.supervisor = Supervisor(self.broker, timing, lambda: self.leader.after_connect(), self._tell)

@@ -486,14 +486,9 @@ def test_a_throttled_answer_says_how_long_to_wait() -> None:
     [
         (RateLimited("x", retry_after=2), PacingViolation),
         (NotPermitted("x"), DataNotPermitted),
-<<<<<<< HEAD
         (NotPermitted("x", code="404"), NoSuchSymbol),
         (InstrumentUnknown("x"), NoSuchSymbol),
-=======
         (alpaca_codes.Forbidden("x"), DataNotPermitted),
-        (NotPermitted("x", code="404"), NoData),
-        (InstrumentUnknown("x"), NoData),
->>>>>>> 5ca52d5 (Alpaca: keys that are refused close the gate, a 403 about one order is that order's refusal; fleet shows when the broker last answered)
         (ServerError("x"), DataError),
         (NotConnected("x"), DataError),
     ],

@@ -227,11 +227,6 @@ def as_data_error(error: CorroError) -> CorroError:
         ours = isinstance(error, QuotaExhausted)
         return PacingViolation(str(error), retry_after=error.retry_after, ours=ours)
     if str(error.code).startswith("404"):
-<<<<<<< HEAD
         return NoSuchSymbol(str(error))
-    return _AS_DATA.get(type(error), DataError)(str(error))
-=======
-        return NoData(str(error))
     leaf = next((_AS_DATA[kind] for kind in type(error).__mro__ if kind in _AS_DATA), DataError)
     return leaf(str(error))
->>>>>>> 5ca52d5 (Alpaca: keys that are refused close the gate, a 403 about one order is that order's refusal; fleet shows when the broker last answered)

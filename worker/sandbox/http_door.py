@@ -102,8 +102,8 @@ class HttpDoor(ABC):
     Faults honoured for every door, by kind (options in brackets): `refuse` [code, text, status], `hang`, `accept_hang`,
     `accept_drop`, `garbage` [accepted], `half_reply` [accepted, share], `flood` [accepted, way], `half` [cut,
     operation] (of a reading), `spoiled_row` [field, value, index, operation], `status` [status, html, accepted,
-    operation, headers], `slow` [seconds, operation], `down`, `disconnect`, `rate_limit` [per_minute, window_s, headers]. All that
-    strike a `place` also take [operation] to hit another call.
+    operation, headers], `slow` [seconds, operation], `down`, `disconnect`, `rate_limit` [per_minute, window_s,
+    headers]. All that strike a `place` also take [operation] to hit another call.
     """
 
     def __init__(self, market: Market, name: str) -> None:
