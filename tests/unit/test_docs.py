@@ -25,7 +25,7 @@ from worker.brokers.ibkr import IbkrBroker
 from worker.cli import app
 
 ROOT = Path(__file__).parents[2]
-DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "facts").glob("*.md"))]
 README = DOCS[0].read_text()
 COMMANDS: Any = typer.main.get_command(app)
 
@@ -190,7 +190,7 @@ def capability_table() -> dict[str, dict[str, str]]:
     for line in lines[start + 2 :]:
         if not line.startswith("|"):
             break
-        what, *words = cells(line)
+        what, *words = cells(re.sub(" ?[¹²³⁴]", "", line))  # marks of evidence: tests/unit/test_facts.py
         for at, word in enumerate(words):
             words[at] = words[at - 1] if word == "the same" else words[2] if word == "as tda" else word
         table[what] = dict(zip(BROKERS, words, strict=True))
