@@ -5,6 +5,7 @@
 | of an execution that is new                                | a row; what was inferred shrinks by it                 |
 | of a known one, or of the same stretch under another name  | nothing but what it adds: a commission, a price        |
 | of a known one, with a higher revision                     | the row as it is now: `fill_corrected`                 |
+| of a known one, with other content in a listing            | the same: it was corrected while nobody listened       |
 | that a known one was taken back                            | the row with nothing left: `fill_busted`               |
 | the same before the execution itself came                  | a row with nothing left, so that it does not count     |
 | that the broker counts more than its executions            | one inferred row for the difference                    |
@@ -35,6 +36,8 @@ log = structlog.get_logger()
 #: Begins the id of what we had to infer from a broker's total; what follows is our own id of the order there.
 INFERRED = "inferred:"
 _ZERO = Decimal(0)
+#: Less than this is how a database rounds, not what a broker corrects.
+_FINEST = Decimal("1E-8")
 #: Two feeds that name an execution differently date it alike.
 _SAME_TIME = timedelta(seconds=1)
 
@@ -44,7 +47,7 @@ def fill(entry: Entry, attempt_no: int, report: FillReport) -> bool:
     row = _known(entry, attempt_no, report)
     if row is None:
         return _add(entry, attempt_no, report)
-    if report.revision > row["revision"] or (report.busted and row["quantity"]):
+    if report.revision > row["revision"] or (report.busted and row["quantity"]) or _reads_otherwise(row, report):
         _correct(entry, attempt_no, row, report)
     elif not report.busted:
         _learn(entry, row, report)
@@ -100,6 +103,15 @@ def _known(entry: Entry, attempt_no: int, report: FillReport) -> Row | None:
         if row["voided_at"] is not None and end == high and abs(row["filled_at"] - report.filled_at) <= _SAME_TIME:
             return row
     return None
+
+
+def _reads_otherwise(row: Row, report: FillReport) -> bool:
+    """Tell whether a listing shows another size or price than the record has under the same id and revision."""
+    same = report.listed and not report.busted and row["execution_id"] == report.execution_id
+    if not same or row["revision"] != report.revision or row["voided_at"] is not None:
+        return False
+    pairs = [(report.quantity, row["quantity"]), (report.price, row["price"])]
+    return any(new is not None and old is not None and abs(new - old) > _FINEST for new, old in pairs)
 
 
 def _sum(rows: Iterable[Row]) -> Decimal:

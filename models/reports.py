@@ -57,6 +57,8 @@ class FillReport:
     revision: int = 0
     #: The broker has taken this execution back: it counts no more.
     busted: bool = False
+    #: Read from a listing, which shows it as it stands now: other content under the same id is a correction.
+    listed: bool = False
     #: Nobody told of it: the difference between the broker's total and its executions.
     inferred: bool = False
     #: Currency of the price; None where the broker does not say.

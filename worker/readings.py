@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -127,7 +128,7 @@ class Readings:
 
     def _fills(self, since: datetime) -> Sequence[FillReport] | None:
         try:
-            return self.broker.get_fills(since)
+            return [replace(fill, listed=True) for fill in self.broker.get_fills(since)]
         except CorroError as error:
             log.warning("fills_unreadable", broker=self.broker.name, error=str(self.execution.heeded(error)))
             return None

@@ -118,6 +118,21 @@ def test_a_correction_may_overtake_what_it_corrects(record: Record) -> None:
     assert record.events("fill_corrected") == []
 
 
+def test_a_listing_that_shows_other_content_under_the_same_id_corrects_it(record: Record) -> None:
+    """It was corrected while this worker was down, so nobody counted a revision."""
+    record.pushed(execution("e1", 10, "50"))
+    record.pushed(execution("e1", 10, "49"))  # a push may be old: it does not decide
+    assert record.standing == [("e1", D(10), D(50))]
+    record.read(execution("e1", 10, "49", listed=True))
+    assert record.standing == [("e1", D(10), D(49))]
+    assert record.order["avg_fill_price"] == D(49)
+    assert "10 @ 50" in record.events("fill_corrected")[0]
+    record.read(execution("e1", 6, "49", listed=True))
+    assert record.order["filled_quantity"] == D(6)
+    record.read(execution("e1", 6, None, listed=True))
+    assert record.standing == [("e1", D(6), D(49))]
+
+
 def test_an_execution_that_is_taken_back_counts_no_more(record: Record) -> None:
     record.pushed(execution("e1", 4, 50, up_to=4), execution("e2", 3, 51, up_to=7))
     record.pushed(execution("e1", 4, 50, up_to=4, busted=True))
