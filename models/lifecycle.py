@@ -51,7 +51,8 @@ _AT_BROKER = (_S.SUBMITTED, _S.ACCEPTED, _S.PARTIALLY_FILLED, _S.PENDING_CANCEL)
 #: fact -> {status now: status after}. What is not here is not a transition.
 TRANSITIONS: dict[Fact, dict[Status, Status]] = {
     Fact.CLAIMED: {_S.QUEUED: _S.SUBMITTED},
-    # From accepted too: Schwab answers 201 and rejects a moment later (BROKERS.md 3.6). Never with a fill: see `apply`.
+    # From accepted too: Schwab answers 201 and rejects a moment later (docs/facts/schwab.md#2.3). Never with a fill:
+    # see `apply`.
     Fact.REQUEUED: {_S.SUBMITTED: _S.QUEUED, _S.ACCEPTED: _S.QUEUED, _S.QUEUED: _S.QUEUED},
     Fact.ACCEPTED: {_S.SUBMITTED: _S.ACCEPTED},
     Fact.CANCEL_SENT: dict.fromkeys((_S.ACCEPTED, _S.PARTIALLY_FILLED), _S.PENDING_CANCEL),

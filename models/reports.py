@@ -16,7 +16,10 @@ from models.vocabulary import OrderType, Side, TimeInForce
 
 
 class BrokerStatus(StrEnum):
-    """State of an order as its broker shows it, folded from each broker's own words (BROKERS.md 4.1)."""
+    """State of an order as its broker shows it, folded from each broker's own words.
+
+    Source: docs/facts/ibkr.md#3.1, docs/facts/alpaca.md#2.9, docs/facts/schwab.md#2.5.
+    """
 
     #: The broker has it; it works, waits for its trigger, or waits for the session.
     ACCEPTED = "accepted"

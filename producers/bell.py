@@ -5,7 +5,7 @@ with short timeouts and no repeats, whose answer nobody waits for, and after a f
 moment instead of making every submit pay the timeout.
 
 The message is Celery's protocol 2, written out here in one tested function: `apply_async` costs five times as much a
-message and brings Celery into every strategy process (QUEUE.md B2).
+message and brings Celery into every strategy process (docs/facts/celery.md#4.1).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def envelope(task: str, queue: str, kwargs: Mapping[str, Any], *, ring: bool = F
     """Write one message as Celery's protocol 2 wants it (docs.celeryq.dev, internals/protocol).
 
     Every field here is needed: without content-type a worker exits, without headers.id it reconnects for ever, without
-    delivery_tag the message is lost (QUEUE.md A1).
+    delivery_tag the message is lost (docs/facts/celery.md#1.1).
 
     Args:
         task: name of the task.

@@ -1,4 +1,7 @@
-"""Celery's settings, each with its reason (QUEUE.md). Read when the app is first used, not when it is imported."""
+"""Celery's settings, each with its reason. Read when the app is first used, not when it is imported.
+
+Source: docs/facts/celery.md#3.6.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ broker_connection_retry_on_startup = True
 broker_connection_max_retries = None
 worker_cancel_long_running_tasks_on_connection_loss = False
 imports = ("worker.tasks",)
-# Threads: one process is one broker connection, and its event loops live in it (QUEUE.md A6).
+# Threads: one process is one broker connection, and its event loops live in it (docs/facts/celery.md#3.1).
 worker_pool = "threads"
 worker_concurrency = 4
 broker_transport_options = {

@@ -101,7 +101,8 @@ def attempt_id(client_order_id: str, attempt_no: int, longest: int | None) -> st
     """Return the id that the broker sees for an attempt.
 
     The first attempt carries the order's own id; later ones append `~n`, which no client_order_id contains, because
-    Alpaca keeps an id used for ever (BROKERS.md 2.3). What is too long for the broker is shortened by its digest.
+    Alpaca keeps an id used for ever (docs/facts/alpaca.md#2.1). What is too long for the broker is shortened by its
+    digest.
     """
     text = client_order_id if attempt_no == 1 else f"{client_order_id}~{attempt_no}"
     if longest is None or len(text) <= longest:

@@ -1,9 +1,9 @@
 """Rings: messages that only say "look at the database". What kombu spends on messages is not spent on them.
 
 The bell marks its messages: everything in them has a row that was committed before. Losing one costs the two seconds
-until the sweep, so a ring is not written to Redis a second time for its acknowledgement (QUEUE.md B3: half the cost of
-a message), and where many wait in a queue they are taken together, one claim for all of them. A message without the
-mark, from a producer that is not ours, may be all there is of an order: it keeps kombu's acknowledgement.
+until the sweep, so a ring is not written to Redis a second time for its acknowledgement (docs/facts/celery.md#4.2: half
+the cost of a message), and where many wait in a queue they are taken together, one claim for all of them. A message
+without the mark, from a producer that is not ours, may be all there is of an order: it keeps kombu's acknowledgement.
 """
 
 from __future__ import annotations

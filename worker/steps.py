@@ -1,7 +1,8 @@
 """How a worker's life hangs on Celery's: the engine starts before the pool and stops after its last task.
 
 A bootstep that merely requires the pool would be stopped while tasks still run, and a signal handler that fails is only
-logged and leaves a worker without a connection; a step that the *pool* requires does neither (QUEUE.md A6).
+logged and leaves a worker without a connection; a step that the *pool* requires does neither
+(docs/facts/celery.md#3.2).
 """
 
 from __future__ import annotations

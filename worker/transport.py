@@ -111,7 +111,10 @@ class Channel(kombu_redis.Channel):
     _sync_client: redis.Redis | None = None
 
     def _create_client(self, asynchronous: bool = False) -> Any:
-        """Return a client; for plain operations the same one, as long as its pool is the channel's (QUEUE.md B3)."""
+        """Return a client; for plain operations the same one, as long as its pool is the channel's.
+
+        Source: docs/facts/celery.md#4.2.
+        """
         if asynchronous:
             client = super()._create_client(asynchronous=True)  # type: ignore[misc]
             client.gather = Gather(self, client.readable, client.set_aside)

@@ -165,7 +165,7 @@ def test_a_throttled_order_is_sent_once_somewhere(world: World, headers: bool) -
 
 @pytest.mark.parametrize("trouble", ["nightly_reset", "restart"])
 def test_a_gateway_that_restarts_under_many_orders_doubles_none(world: World, trouble: str) -> None:
-    """A restart may hand out order ids again that were used before (BROKERS.md 1.14)."""
+    """A restart may hand out order ids again that were used before (docs/facts/ibkr.md#2.3)."""
     symbols = ("AMZN", "GOOGL") if trouble == "restart" else ("META", "TSLA")
     requests = [world.request(symbols[n % 2], "buy", 1 + n, route="ibkr") for n in range(24)]
     placed = world.client.submit_many(requests)

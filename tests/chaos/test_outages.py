@@ -256,7 +256,8 @@ def test_a_cut_connection_is_mended_and_orders_under_way_are_counted_once(new_wo
     placed = world.client.submit_many(requests)
     eventually(lambda: world.at_doors(), 10)
     world.control.add_fault(broker, "disconnect")
-    # A request that the cut kept from the door is unknown, and stays so where nothing proves absence (BROKERS.md 4.4).
+    # A request that the cut kept from the door is unknown, and stays so where nothing proves absence
+    # (docs/facts/ibkr.md#2.9).
     sure = broker != "tda"
     for order in placed:
         eventually(partial(_is_known, world, order, sure), 45, partial(world.whole, order.client_order_id))

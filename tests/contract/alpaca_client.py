@@ -20,7 +20,7 @@ def words(text: str) -> list[str]:
     return sorted(text.split())
 
 
-# Recorded paper traffic, 2026-10-08 (BROKERS.md 5.1).
+# Recorded paper traffic, 2026-10-08 (docs/facts/alpaca.md).
 ORDER_KEYS = words(
     """
     asset_class asset_id canceled_at client_order_id created_at expired_at expires_at extended_hours failed_at

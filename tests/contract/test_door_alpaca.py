@@ -16,7 +16,7 @@ from tests.contract.alpaca_client import KEYS, ORDER_KEYS, alpaca_sdk, bought, f
 from tests.contract.doors import Sandbox, eventually, sandbox
 from worker.sandbox.alpaca_door import AlpacaDoor
 
-# Recorded paper traffic, 2026-10-08 (BROKERS.md 5.1).
+# Recorded paper traffic, 2026-10-08 (docs/facts/alpaca.md).
 POSITION_KEYS = words(
     """
     asset_class asset_id asset_marginable avg_entry_price change_today cost_basis current_price exchange

@@ -45,7 +45,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AlpacaDesk
 def test_the_sdk_does_not_send_again(desk: AlpacaDesk, status: int, kind: type[Exception]) -> None:
     """The SDK sends POST /orders again after 429 and 504: up to four orders from one call.
 
-    Guard: `alpaca_rest._sdk` switches its repeats off, whatever APCA_RETRY_* say. BROKERS.md 0.3, 2.1.
+    Guard: `alpaca_rest._sdk` switches its repeats off, whatever APCA_RETRY_* say. docs/facts/alpaca.md#1.1.
     """
     desk.fault("status", None, status=status, operation="place")
     with pytest.raises(kind):
@@ -56,7 +56,7 @@ def test_the_sdk_does_not_send_again(desk: AlpacaDesk, status: int, kind: type[E
 def test_a_504_after_the_order_was_taken_is_unknown_and_found(desk: AlpacaDesk) -> None:
     """504 after the order was taken: the SDK's own repeat ends in 422 though the order exists.
 
-    Guard: `alpaca_codes` has every 5xx under ServerError, an OutcomeUnknown. BROKERS.md 0.3, 4.3.
+    Guard: `alpaca_codes` has every 5xx under ServerError, an OutcomeUnknown. docs/facts/alpaca.md#1.1, #3.6.
     """
     desk.fault("status", status=504, accepted=True, operation="place")
     wanted = resting()
@@ -69,7 +69,7 @@ def test_a_504_after_the_order_was_taken_is_unknown_and_found(desk: AlpacaDesk) 
 def test_must_be_unique_after_a_lost_answer_is_our_own_order(desk: AlpacaDesk) -> None:
     """422 "client_order_id must be unique" looks like a refusal; it means that the first send worked.
 
-    Guard: `alpaca_codes.Duplicate`, and `AlpacaBroker._first_send` looks it up. BROKERS.md 0.3, 2.4.
+    Guard: `alpaca_codes.Duplicate`, and `AlpacaBroker._first_send` looks it up. docs/facts/alpaca.md#2.1.
     """
     desk.fault("accept_drop")
     wanted = resting()
@@ -82,7 +82,7 @@ def test_must_be_unique_after_a_lost_answer_is_our_own_order(desk: AlpacaDesk) -
 def test_must_be_unique_for_an_order_with_other_terms_stays_unknown(desk: AlpacaDesk) -> None:
     """The id may have been used by somebody else, for another order.
 
-    Guard: `alpaca_reports.same_terms`. BROKERS.md 0.3.
+    Guard: `alpaca_reports.same_terms`. docs/facts/alpaca.md#2.1.
     """
     wanted = resting()
     desk.place(wanted)
@@ -93,7 +93,7 @@ def test_must_be_unique_for_an_order_with_other_terms_stays_unknown(desk: Alpaca
 def test_a_taken_id_that_cannot_be_looked_up_stays_unknown(desk: AlpacaDesk) -> None:
     """The look-up after "must be unique" may fail with a refusal of its own.
 
-    Guard: `http.lost_after` around `_first_send`. BROKERS.md 4.4.
+    Guard: `http.lost_after` around `_first_send`. docs/facts/alpaca.md#2.2, #2.14.
     """
     wanted = resting()
     desk.place(wanted)
@@ -105,7 +105,8 @@ def test_a_taken_id_that_cannot_be_looked_up_stays_unknown(desk: AlpacaDesk) -> 
 def test_every_call_ends_though_the_sdk_has_no_timeout(desk: AlpacaDesk, monkeypatch: pytest.MonkeyPatch) -> None:
     """The SDK sets no HTTP timeout: a server that does not answer holds the caller for ever.
 
-    Guard: `http.Wire` stands in for the SDK's session; `http._Bounded` ends drip-fed answers too. BROKERS.md 2.1.
+    Guard: `http.Wire` stands in for the SDK's session; `http._Bounded` ends drip-fed answers too.
+    docs/facts/alpaca.md#1.2.
     """
     desk.hasten(monkeypatch)
     for operation, call in {
@@ -127,7 +128,7 @@ def test_every_call_ends_though_the_sdk_has_no_timeout(desk: AlpacaDesk, monkeyp
 def test_the_live_url_has_to_be_asked_for(url: str) -> None:
     """The live host trades real money, however it is spelled.
 
-    Guard: `alpaca_rest.access_from`. BROKERS.md 2.1.
+    Guard: `alpaca_rest.access_from`. docs/facts/alpaca.md#1.3.
     """
     keys = {"adapter": "alpaca", "key_id": "k", "secret_key": "s", "base_url": url}
     with pytest.raises(ConfigurationError, match="live = true"):
@@ -138,7 +139,7 @@ def test_the_live_url_has_to_be_asked_for(url: str) -> None:
 def test_without_a_url_it_is_paper(monkeypatch: pytest.MonkeyPatch) -> None:
     """The SDK's own default is the live host, and the environment may say so too.
 
-    Guard: `alpaca_rest.access_from` always names a URL. BROKERS.md 2.1.
+    Guard: `alpaca_rest.access_from` always names a URL. docs/facts/alpaca.md#1.3.
     """
     monkeypatch.setenv("APCA_API_BASE_URL", "https://api.alpaca.markets")
     settings = BrokerSettings(adapter="alpaca", key_id="k", secret_key="s")
@@ -149,7 +150,7 @@ def test_without_a_url_it_is_paper(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_fraction_of_a_share_is_held_exactly(desk: AlpacaDesk) -> None:
     """`int(position.qty)` raises for "0.557436865", and float loses digits.
 
-    Guard: `alpaca_reports.position_report` reads decimals. BROKERS.md 2.1.
+    Guard: `alpaca_reports.position_report` reads decimals. docs/facts/alpaca.md#1.5.
     """
     quantity = Decimal("0.557436865")
     desk.house.call(lambda: desk.house.market.set_position("alpaca", "KO", quantity))
@@ -160,7 +161,7 @@ def test_a_fraction_of_a_share_is_held_exactly(desk: AlpacaDesk) -> None:
 def test_an_html_page_is_nobodys_answer(desk: AlpacaDesk, status: int) -> None:
     """A proxy's HTML page has no code: the SDK raises another exception, which says nothing of the order.
 
-    Guard: `alpaca_codes.ERRORS` has no row for BARE below 500: Unmapped, so unknown. BROKERS.md 2.1, 2.4.
+    Guard: `alpaca_codes.ERRORS` has no row for BARE below 500: Unmapped, so unknown. docs/facts/alpaca.md#3.7.
     """
     desk.fault("status", status=status, html=True, operation="place")
     with pytest.raises((Unmapped, ServerError)):
@@ -171,7 +172,8 @@ def test_an_html_page_is_nobodys_answer(desk: AlpacaDesk, status: int) -> None:
 def test_a_lookup_that_fails_is_no_proof_of_absence(desk: AlpacaDesk, how: dict[str, Any]) -> None:
     """Only Alpaca's own 404 with its code says that there is no such order.
 
-    Guard: `alpaca_codes.ERRORS` knows 404 with code 40410000 only, and find_order insists on it. BROKERS.md 2.4, 4.4.
+    Guard: `alpaca_codes.ERRORS` knows 404 with code 40410000 only, and find_order insists on it.
+    docs/facts/alpaca.md#2.14, #3.4.
     """
     wanted = resting()
     desk.place(wanted)
@@ -186,7 +188,7 @@ def test_a_lookup_that_fails_is_no_proof_of_absence(desk: AlpacaDesk, how: dict[
 def test_a_handler_that_fails_does_not_end_the_stream(desk: AlpacaDesk) -> None:
     """An exception in a handler ends the SDK's stream silently, for good.
 
-    Guard: `TradeUpdates._guarded`. BROKERS.md 2.5.
+    Guard: `TradeUpdates._guarded`. docs/facts/alpaca.md#4.4.
     """
 
     def fail(_: Any) -> None:
@@ -207,7 +209,7 @@ def test_a_handler_that_fails_does_not_end_the_stream(desk: AlpacaDesk) -> None:
 def test_refused_keys_do_not_hammer_the_stream(desk: AlpacaDesk) -> None:
     """With wrong keys the SDK connects about 82 times a second.
 
-    Guard: `StreamRefused` pauses for RARE_PAUSE_S. BROKERS.md 2.5.
+    Guard: `StreamRefused` pauses for RARE_PAUSE_S. docs/facts/alpaca.md#4.4.
     """
     asked: list[str] = []
     updates = desk.door.stream
@@ -231,7 +233,7 @@ def test_refused_keys_do_not_hammer_the_stream(desk: AlpacaDesk) -> None:
 def test_what_the_stream_missed_is_read_when_it_is_back(desk: AlpacaDesk) -> None:
     """The stream replays nothing: what happens during a reconnect is lost.
 
-    Guard: `AlpacaBroker._catch_up`, called whenever listening begins. BROKERS.md 2.5.
+    Guard: `AlpacaBroker._catch_up`, called whenever listening begins. docs/facts/alpaca.md#4.2.
     """
     desk.fault("status", None, status=503, operation="stream")
     desk.fault("disconnect")

@@ -46,7 +46,7 @@ def states(desk: Desk, placed: OrderReport) -> set[BrokerStatus]:
 def test_a_preset_notice_10349_is_no_cancel(desk: Desk) -> None:
     """The SDK calls the order Cancelled after 10349; it is filled a moment later, in the field 0.7 to 8.3 s later.
 
-    Guard: `ibkr_codes` lists 10349 under LIVES, and the SDK's Trade is never read. BROKERS.md 0.2, 1.9.
+    Guard: `ibkr_codes` lists 10349 under LIVES, and the SDK's Trade is never read. docs/facts/ibkr.md#4.1, #4.5.
     """
     desk.fault("tif_preset")
     desk.fault("slow", seconds=0.9, operation="place")
@@ -59,7 +59,7 @@ def test_a_preset_notice_10349_is_no_cancel(desk: Desk) -> None:
 def test_the_time_in_force_is_always_said(desk: Any) -> None:
     """Without an explicit time in force a preset of TWS sets one, and answers 10349.
 
-    Guard: `ibkr_terms.order_fields` names the tif of every order. BROKERS.md 1.9.
+    Guard: `ibkr_terms.order_fields` names the tif of every order. docs/facts/ibkr.md#4.5.
     """
     desk.place(order())
     assert [tws.request.tif for tws in desk.door.desk.all()] == ["DAY"]
@@ -69,7 +69,8 @@ def test_the_time_in_force_is_always_said(desk: Any) -> None:
 def test_a_cancel_that_fails_leaves_a_live_order_live(desk: Desk, code: int) -> None:
     """The SDK calls a live order Cancelled when its cancel fails with 10148, 161, 10147 or 135.
 
-    Guard: `ibkr_codes` has them under CANCEL_FAILED: the cancel is Refused, the order stays. BROKERS.md 0.2, 4.5.
+    Guard: `ibkr_codes` has them under CANCEL_FAILED: the cancel is Refused, the order stays. docs/facts/ibkr.md#4.1,
+    #4.7.
     """
     wanted = resting()
     placed = desk.place(wanted)
@@ -85,7 +86,7 @@ def test_a_cancel_that_fails_leaves_a_live_order_live(desk: Desk, code: int) -> 
 def test_a_refusal_that_the_sdk_takes_for_a_warning_is_refused(desk: Desk, code: int) -> None:
     """110 and 434 are warnings to the SDK: the order stays PendingSubmit for ever.
 
-    Guard: `ibkr_codes` has them under REFUSED. BROKERS.md 0.2, 1.9.
+    Guard: `ibkr_codes` has them under REFUSED. docs/facts/ibkr.md#4.2, #4.4.
     """
     desk.fault("refuse", code=code, text="sandbox says no")
     began = time.monotonic()
@@ -98,7 +99,7 @@ def test_a_refusal_that_the_sdk_takes_for_a_warning_is_refused(desk: Desk, code:
 def test_an_order_held_while_shares_are_located_is_live(desk: Desk) -> None:
     """404 with Inactive and whyHeld=locate looks like a rejection; the order lives and may be filled.
 
-    Guard: `Flight.see` and `ibkr_terms.open_status` read whyHeld. BROKERS.md 1.6, 1.9.
+    Guard: `Flight.see` and `ibkr_terms.open_status` read whyHeld. docs/facts/ibkr.md#3.6, #3.8.
     """
     desk.fault("locate_hold", seconds=30)
     placed = desk.place(order(side="sell_short"))
@@ -109,7 +110,7 @@ def test_an_order_held_while_shares_are_located_is_live(desk: Desk) -> None:
 def test_an_order_message_399_leaves_the_order_live(desk: Desk) -> None:
     """399 ("will not be placed at the exchange until 09:30") reads like a no; the order is live.
 
-    Guard: `ibkr_codes` has it under LIVES. BROKERS.md 1.9.
+    Guard: `ibkr_codes` has it under LIVES. docs/facts/ibkr.md#4.6.
     """
     desk.fault("slow", seconds=0.9, operation="place")
     desk.fault("error_code", code=399, text="Order Message: will not be placed at the exchange until 09:30")
@@ -122,7 +123,7 @@ def test_an_order_message_399_leaves_the_order_live(desk: Desk) -> None:
 def test_a_code_that_nobody_has_classified_is_unknown(desk: Desk) -> None:
     """A code without a row reads like a refusal; IB adds codes, and some of them leave the order live.
 
-    Guard: `ibkr_codes.code_of` calls it UNMAPPED. BROKERS.md 4.3.
+    Guard: `ibkr_codes.code_of` calls it UNMAPPED. docs/facts/ibkr.md#4.8.
     """
     desk.fault("refuse", code=10289, text="never seen before")
     with pytest.raises(OutcomeUnknown) as caught:
@@ -134,7 +135,7 @@ def test_a_code_that_nobody_has_classified_is_unknown(desk: Desk) -> None:
 def test_inactive_after_the_error_is_a_rejection(desk: Desk) -> None:
     """201 first, then Inactive: the SDK says Cancelled, then Inactive.
 
-    Guard: `Flight._judge_code` waits for the wire after a refusing code. BROKERS.md 1.6.
+    Guard: `Flight._judge_code` waits for the wire after a refusing code. docs/facts/ibkr.md#3.6.
     """
     desk.fault("refuse", code=201, text="no", inactive=True)
     with pytest.raises(OrderRejected):
@@ -144,7 +145,7 @@ def test_inactive_after_the_error_is_a_rejection(desk: Desk) -> None:
 def test_inactive_before_the_error_is_a_rejection_too(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Inactive first, then 201: the SDK stays at Inactive, which it may also say of a held order.
 
-    Guard: `Flight.judge` does not decide on a bare Inactive; the code that follows does. BROKERS.md 1.6.
+    Guard: `Flight.judge` does not decide on a bare Inactive; the code that follows does. docs/facts/ibkr.md#3.6.
     """
 
     def inactive_first(self: OrderDesk, client: Any, request: Any, fields: Any, fault: Any) -> None:
@@ -161,7 +162,7 @@ def test_inactive_before_the_error_is_a_rejection_too(desk: Desk, monkeypatch: p
 def test_inactive_without_a_reason_decides_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Inactive alone may be a rejection, a hold or a deactivated order.
 
-    Guard: `Flight.judge` waits, and what is still open at the deadline is unknown. BROKERS.md 1.6.
+    Guard: `Flight.judge` waits, and what is still open at the deadline is unknown. docs/facts/ibkr.md#3.6.
     """
 
     def only_inactive(self: OrderDesk, client: Any, request: Any, fields: Any, fault: Any) -> None:
@@ -177,7 +178,7 @@ def test_inactive_without_a_reason_decides_nothing(desk: Desk, monkeypatch: pyte
 def test_a_refusal_after_ib_has_shown_the_order_is_unknown(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """201 while the wire shows the order as PendingSubmit with a permId: two truths.
 
-    Guard: `Flight._judge_code` believes only the wire's own Inactive or Cancelled then. BROKERS.md 4.3.
+    Guard: `Flight._judge_code` believes only the wire's own Inactive or Cancelled then. docs/facts/ibkr.md#4.8.
     """
 
     def shown_and_refused(self: OrderDesk, client: Any, request: Any, fields: Any, fault: Any) -> None:
@@ -194,7 +195,8 @@ def test_a_refusal_after_ib_has_shown_the_order_is_unknown(desk: Desk, monkeypat
 def test_a_fill_without_any_status_is_seen(desk: Desk) -> None:
     """A fill may come without an orderStatus: the SDK says Submitted and isDone False.
 
-    Guard: `OrderBook.on_execution` is evidence for the send, and executions are what is counted. BROKERS.md 1.5.
+    Guard: `OrderBook.on_execution` is evidence for the send, and executions are what is counted.
+    docs/facts/ibkr.md#3.2, #6.1.
     """
     desk.fault("swallow_status")
     placed = desk.place(order())
@@ -204,7 +206,7 @@ def test_a_fill_without_any_status_is_seen(desk: Desk) -> None:
 def test_doubled_statuses_change_nothing(desk: Desk) -> None:
     """TWS repeats orderStatus lines.
 
-    Guard: `OrderBook._push` tells what differs only. BROKERS.md 1.5.
+    Guard: `OrderBook._push` tells what differs only. docs/facts/ibkr.md#3.2.
     """
     desk.fault("duplicate_status")
     placed = desk.place(order())
@@ -217,7 +219,7 @@ def test_doubled_statuses_change_nothing(desk: Desk) -> None:
 def test_an_execution_replayed_after_a_reconnect_is_told_once_and_not_lost(desk: Desk) -> None:
     """On connect the SDK takes in the day's executions without an event, the ones that were missed as well.
 
-    Guard: `Session.open` reads executions into the book, which emits those it has not seen. FIELD.md 9.5.
+    Guard: `Session.open` reads executions into the book, which emits those it has not seen. docs/facts/ibkr.md#6.2.
     """
     seen = desk.place(order(quantity=3))
     eventually(lambda: desk.executions(seen))
@@ -234,7 +236,7 @@ def test_an_execution_replayed_after_a_reconnect_is_told_once_and_not_lost(desk:
 def test_a_naive_execution_time_is_read_in_the_gateways_zone(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Older gateways send execution times without a zone: the SDK takes the host's, and hours go wrong.
 
-    Guard: `Session._prepare` sets TimezoneTWS from the setting `timezone`. BROKERS.md 1.5.
+    Guard: `Session._prepare` sets TimezoneTWS from the setting `timezone`. docs/facts/ibkr.md#6.3.
     """
     monkeypatch.setattr(tws_messages, "ib_time", lambda at: f"{at.astimezone(tws_messages.NEW_YORK):%Y%m%d  %H:%M:%S}")
     monkeypatch.setenv("TZ", "Asia/Tokyo")
@@ -256,7 +258,7 @@ def test_a_naive_execution_time_is_read_in_the_gateways_zone(desk: Any, monkeypa
 def test_order_ids_are_never_used_again_after_a_rollback(desk: Desk) -> None:
     """nextValidId may roll back; an order under an id that lives would change that order.
 
-    Guard: `OrderBook.id_floor`, raised by everything that was sent or seen. BROKERS.md 1.7, FIELD.md 10.
+    Guard: `OrderBook.id_floor`, raised by everything that was sent or seen. docs/facts/ibkr.md#2.3.
     """
     for number in range(1, 7):
         desk.place(resting(quantity=number))
@@ -271,7 +273,8 @@ def test_order_ids_are_never_used_again_after_a_rollback(desk: Desk) -> None:
 def test_a_rollback_after_our_own_restart_is_caught_by_what_ib_shows(desk: Desk) -> None:
     """As above, by a process that remembers nothing.
 
-    Guard: `Session._synchronise` reads open orders and executions before the first id is given out. BROKERS.md 1.7.
+    Guard: `Session._synchronise` reads open orders and executions before the first id is given out.
+    docs/facts/ibkr.md#2.3.
     """
     for number in range(1, 7):
         desk.place(resting(quantity=number))
@@ -285,7 +288,8 @@ def test_a_rollback_after_our_own_restart_is_caught_by_what_ib_shows(desk: Desk)
 def test_what_1100_cut_off_is_unknown_and_nothing_is_sent_until_it_is_read_again(desk: Any) -> None:
     """1100 leaves the socket up: the SDK sends on, and fills until 1102 are not replayed.
 
-    Guard: `Session._on_system_code` closes the gate, and reads orders and executions before it opens. BROKERS.md 1.8.
+    Guard: `Session._on_system_code` closes the gate, and reads orders and executions before it opens.
+    docs/facts/ibkr.md#1.6.
     """
     desk.fault("no_fill")
     placed = desk.place(order())
@@ -306,7 +310,7 @@ def test_what_1100_cut_off_is_unknown_and_nothing_is_sent_until_it_is_read_again
 def test_an_order_in_flight_at_1100_is_unknown(desk: Desk) -> None:
     """An order that was on its way when IB was lost gets no answer any more.
 
-    Guard: `OrderBook.lose_flights`. BROKERS.md 0.5, 1.8.
+    Guard: `OrderBook.lose_flights`. docs/facts/ibkr.md#1.6.
     """
     desk.fault("accept_hang")
     with ThreadPoolExecutor(1) as pool:
@@ -320,7 +324,7 @@ def test_an_order_in_flight_at_1100_is_unknown(desk: Desk) -> None:
 def test_an_order_in_flight_at_a_gateway_restart_is_unknown_and_found(desk: Any) -> None:
     """The daily restart cuts the socket; the SDK forgets its trades and does not come back by itself.
 
-    Guard: `Session._on_lost` ends flights as ConnectionLost, and find_order asks IB. BROKERS.md 1.7, 1.8.
+    Guard: `Session._on_lost` ends flights as ConnectionLost, and find_order asks IB. docs/facts/ibkr.md#1.7, #2.1.
     """
     desk.fault("accept_hang")
     wanted, session = order(), desk.broker.session
@@ -341,7 +345,7 @@ def test_an_order_in_flight_at_a_gateway_restart_is_unknown_and_found(desk: Any)
 def test_a_client_id_in_use_is_said_so_at_once(desk: Desk) -> None:
     """326 and a closed socket: the SDK waits until its timeout and speaks of a timeout.
 
-    Guard: `Session._connect` races the handshake against apiError, and `_why` names the code. BROKERS.md 1.8.
+    Guard: `Session._connect` races the handshake against apiError, and `_why` names the code. docs/facts/ibkr.md#1.5.
     """
     second = desk.adapter(connect_timeout=5)
     began = time.monotonic()
@@ -354,7 +358,7 @@ def test_a_client_id_in_use_is_said_so_at_once(desk: Desk) -> None:
 def test_a_failed_request_is_an_error_and_not_an_empty_result(desk: Desk) -> None:
     """RaiseRequestErrors is off by default: a failed request becomes an empty list or a ticker full of NaN.
 
-    Guard: `Session._prepare` switches it on. BROKERS.md 1.2.
+    Guard: `Session._prepare` switches it on. docs/facts/ibkr.md#1.4.
     """
     desk.fault("error_code", operation="quote", code=354, text="not subscribed")
     with pytest.raises(DataError, match="not subscribed"):
@@ -367,7 +371,7 @@ def test_a_failed_request_is_an_error_and_not_an_empty_result(desk: Desk) -> Non
 def test_a_connect_whose_executions_are_not_answered_stays_closed(desk: Desk) -> None:
     """One SDK aborts connect without a word when reqExecutions is not answered, the other goes on without them.
 
-    Guard: `Session.open` reads them itself and stays closed without them. BROKERS.md 1.2.
+    Guard: `Session.open` reads them itself and stays closed without them. docs/facts/ibkr.md#1.4.
     """
     desk.fault("mute_executions")
     broker = desk.adapter(client_id=8, request_timeout=0.3)
@@ -380,7 +384,7 @@ def test_a_connect_whose_executions_are_not_answered_stays_closed(desk: Desk) ->
 def test_orders_never_wait_in_the_sdks_own_queue(desk: Desk) -> None:
     """Above 45 messages a second placeOrder returns before its bytes leave, and a cut discards them silently.
 
-    Guard: `Session._prepare` sets MaxRequests to 0, and `Session.turn` waits before the send. FIELD.md 10.
+    Guard: `Session._prepare` sets MaxRequests to 0, and `Session.turn` waits before the send. docs/facts/ibkr.md#1.10.
     """
     broker = desk.connected(client_id=6, messages_per_second=8)
     outcomes: list[object] = []

@@ -39,7 +39,7 @@ def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
 def test_a_location_that_leads_to_another_order_is_not_believed(desk: TdaDesk) -> None:
     """Location may point to another order of the account.
 
-    Guard: `tda_desk.OrderDesk._judged` compares the terms of the order it leads to. BROKERS.md 3.6.
+    Guard: `tda_desk.OrderDesk._judged` compares the terms of the order it leads to. docs/facts/tda.md#2.2.
     """
     other = desk.place(resting(symbol="MSFT"))
     desk.fault("location_foreign")
@@ -53,7 +53,7 @@ def test_a_location_that_leads_to_another_order_is_not_believed(desk: TdaDesk) -
 def test_an_order_without_a_location_is_unknown_and_found_by_its_terms(desk: TdaDesk) -> None:
     """Location may be missing, on instant fills for example.
 
-    Guard: `tda_desk.OrderDesk._promised`; find_order looks for the terms. BROKERS.md 3.6.
+    Guard: `tda_desk.OrderDesk._promised`; find_order looks for the terms. docs/facts/tda.md#2.2.
     """
     desk.fault("location_missing")
     wanted = resting()
@@ -66,7 +66,7 @@ def test_an_order_without_a_location_is_unknown_and_found_by_its_terms(desk: Tda
 def test_a_201_that_ends_rejected_is_refused(desk: TdaDesk) -> None:
     """201 is no acceptance: the order may be REJECTED a moment later.
 
-    Guard: `tda_desk.OrderDesk._verified` reads the order before it is called accepted. BROKERS.md 3.6.
+    Guard: `tda_desk.OrderDesk._verified` reads the order before it is called accepted. docs/facts/schwab.md#2.3.
     """
     with pytest.raises(InsufficientFunds):
         desk.place(order(quantity=9_000_000))
@@ -79,7 +79,7 @@ def test_a_201_that_ends_rejected_is_refused(desk: TdaDesk) -> None:
 def test_a_listing_that_lags_proves_no_absence(desk: TdaDesk) -> None:
     """A listing shows an order seconds after it was taken: one that misses it proves nothing, ever.
 
-    Guard: `AbsenceRule(possible=False)`: the reconciler never calls it absent. BROKERS.md 3.6, 4.4.
+    Guard: `AbsenceRule(possible=False)`: the reconciler never calls it absent. docs/facts/schwab.md#2.1.
     """
     desk.fault("list_lag", seconds=0.4)
     desk.fault("accept_drop")
@@ -94,7 +94,7 @@ def test_a_listing_that_lags_proves_no_absence(desk: TdaDesk) -> None:
 def test_an_order_taken_but_not_readable_yet_is_unknown_until_it_is_found(desk: TdaDesk) -> None:
     """201 with a Location that cannot be read back may be another order's.
 
-    Guard: `tda_desk.OrderDesk._verified` calls it unknown. BROKERS.md 3.6.
+    Guard: `tda_desk.OrderDesk._verified` calls it unknown. docs/facts/schwab.md#2.2.
     """
     desk.fault("status", 3, status=503, operation="get")
     wanted = order()
@@ -107,7 +107,7 @@ def test_an_order_taken_but_not_readable_yet_is_unknown_until_it_is_found(desk: 
 def test_look_alikes_are_never_guessed(desk: TdaDesk) -> None:
     """Two orders with the same terms cannot be told apart: there is no client order id.
 
-    Guard: `TdaBroker._chosen` answers Ambiguous. BROKERS.md 0.4, 3.6.
+    Guard: `TdaBroker._chosen` answers Ambiguous. docs/facts/schwab.md#2.1.
     """
     both = {desk.place(resting()).broker_order_id for _ in range(2)}
     seen = desk.find(resting())
@@ -119,7 +119,7 @@ def test_look_alikes_are_never_guessed(desk: TdaDesk) -> None:
 def test_an_expired_token_is_renewed_once_and_the_order_sent_once(desk: Any) -> None:
     """401 comes before any order is taken; to send it again is safe, and only then.
 
-    Guard: `TdaRest._signed`. BROKERS.md 3.2.
+    Guard: `TdaRest._signed`. docs/facts/schwab.md#1.3.
     """
     before = desk.broker._rest.keeper._held
     desk.fault("token_expired", operation="place")
@@ -131,7 +131,7 @@ def test_an_expired_token_is_renewed_once_and_the_order_sent_once(desk: Any) -> 
 def test_a_second_401_is_a_lost_access_and_no_loop(desk: TdaDesk) -> None:
     """A broker that answers 401 to every token must not be asked for ever, and says nothing about the order.
 
-    Guard: `TdaRest._signed` repeats once; `TdaRest._is_shut_out`. BROKERS.md 3.2.
+    Guard: `TdaRest._signed` repeats once; `TdaRest._is_shut_out`. docs/facts/schwab.md#1.3.
     """
     desk.fault("token_expired", None, operation="place")
     began = time.monotonic()
@@ -145,7 +145,7 @@ def test_a_second_401_is_a_lost_access_and_no_loop(desk: TdaDesk) -> None:
 def test_a_token_that_cannot_be_renewed_sends_nothing(desk: TdaDesk) -> None:
     """Between the 401 and the new token the order is nowhere.
 
-    Guard: `TdaRest._token` says NotConnected, before the order is sent again. BROKERS.md 3.2.
+    Guard: `TdaRest._token` says NotConnected, before the order is sent again. docs/facts/schwab.md#1.3.
     """
     desk.fault("token_expired", operation="place")
     desk.fault("status", None, status=503, operation="token")
@@ -160,7 +160,7 @@ def test_a_token_that_cannot_be_renewed_sends_nothing(desk: TdaDesk) -> None:
 def test_a_refresh_token_that_has_run_out_is_named(desk: TdaDesk) -> None:
     """Schwab's refresh token ends after seven days, and its error does not say so in any words one could search for.
 
-    Guard: `TokenKeeper._needs_login` names the setting; it is a ConfigurationError. BROKERS.md 3.1, 3.2.
+    Guard: `TokenKeeper._needs_login` names the setting; it is a ConfigurationError. docs/facts/schwab.md#1.1.
     """
     with pytest.raises(ConfigurationError, match=r"brokers\.\w+\.refresh_token is refused .*log in again"):
         desk.refused_keys().connect()
@@ -188,7 +188,7 @@ def keeper(bank: Bank, path: Path, refresh_token: str = "r0") -> TokenKeeper:
 def test_a_refused_chain_is_not_offered_with_every_order(tmp_path: Path) -> None:
     """A refresh token that has run out would be offered again with every order, and the app be throttled.
 
-    Guard: `TokenKeeper._bought` remembers the refusal for a while. BROKERS.md 3.2.
+    Guard: `TokenKeeper._bought` remembers the refusal for a while. docs/facts/schwab.md#1.2.
     """
     bank = Bank()
     bank.valid = "other"
@@ -202,7 +202,7 @@ def test_a_refused_chain_is_not_offered_with_every_order(tmp_path: Path) -> None
 def test_a_rotated_refresh_token_survives_a_restart(tmp_path: Path) -> None:
     """The broker forgets the old refresh token when it gives a new one: the configured one is worthless from then on.
 
-    Guard: `TokenKeeper._keep` stores the new one before the access token is used. BROKERS.md 3.1.
+    Guard: `TokenKeeper._keep` stores the new one before the access token is used. docs/facts/schwab.md#1.4.
     """
     bank = Bank(life_s=1e-6)
     assert keeper(bank, tmp_path / "t.json").token() == "a1"
@@ -215,7 +215,7 @@ def test_a_rotated_refresh_token_survives_a_crash_between_the_two_writes(
 ) -> None:
     """A process that dies between writing the draft and renaming it leaves the only good token in the draft.
 
-    Guard: `TokenKeeper._stored` reads drafts of dead processes, too. BROKERS.md 3.2.
+    Guard: `TokenKeeper._stored` reads drafts of dead processes, too. docs/facts/schwab.md#1.4.
     """
     bank, path = Bank(life_s=1e-6), tmp_path / "t.json"
     assert keeper(bank, path).token() == "a1"
@@ -237,7 +237,7 @@ def test_a_rotated_refresh_token_survives_a_crash_between_the_two_writes(
 def test_many_workers_refresh_once(tmp_path: Path) -> None:
     """Schwab may end older access tokens when several workers refresh at once.
 
-    Guard: `TokenKeeper._alone`, a lock across processes. BROKERS.md 3.2.
+    Guard: `TokenKeeper._alone`, a lock across processes. docs/facts/schwab.md#1.4.
     """
     bank, found = Bank(), list[str]()
     keepers = [keeper(bank, tmp_path / "t.json") for _ in range(8)]

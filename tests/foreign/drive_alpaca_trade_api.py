@@ -114,7 +114,8 @@ def refusals(api: Any, seen: dict[str, Any]) -> None:
         "position": refusal(lambda: api.get_position("TSLA")),
         "keys": refusal(wrong.get_account),
     }
-    # The SDK repeats a POST on 504: the broker took the first one, so the name is not free any more (BROKERS.md 2.4).
+    # The SDK repeats a POST on 504: the broker took the first one, so the name is not free any more
+    # (docs/facts/alpaca.md#1.1, #2.1).
     control("/faults", door="alpaca", kind="status", count=1, options={"status": 504, "accepted": True})
     seen["repeated"] = refusal(lambda: api.submit_order("AAPL", 1, client_order_id="old-2"))
     seen["exists"] = api.get_order_by_client_order_id("old-2").qty

@@ -36,7 +36,7 @@ EQUITIES = "#/components/schemas/EquityResponse"
 ACCOUNT, ORDER = "#/components/schemas/Account", "#/components/schemas/Order"
 _TDA_OK = "responses/200/content/application~1json/schema"
 
-#: TDA's own documentation of an equity quote (BROKERS.md 5.2: GetQuotes/response.json): type to keys.
+#: TDA's own documentation of an equity quote (docs/facts/tda.md#3.1: GetQuotes/response.json): type to keys.
 TDA_QUOTE = {
     "string": "symbol description bidId askId lastId exchange exchangeName divDate securityStatus",
     "boolean": "marginable shortable",
@@ -465,7 +465,7 @@ def test_no_repair_is_out_of_date(
     assert set(documents) - needed == set()
 
 
-# -- RECORDED KEYS (BROKERS.md 2.3) --
+# -- RECORDED KEYS (docs/facts/alpaca.md#2.12) --
 
 RECORDED = {
     "order": """

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from models.messages import OrderRequest
 from worker.claiming import attempt_id
 
-#: IB keeps 40 characters (BROKERS.md 1), Alpaca 128; None: the broker has no such id.
+#: IB keeps 40 characters (docs/facts/ibkr.md#2.1), Alpaca 128; None: the broker has no such id.
 LENGTHS = [40, 48, 128, None]
 IDS = st.text(string.ascii_letters + string.digits + "._:+/=@#!$%&()*?^|{}[]<>-", min_size=1, max_size=64)
 NUMBERS = st.integers(1, 12) | st.integers(1, 100_000)

@@ -36,7 +36,7 @@ def test_the_guard_lets_it_through() -> None:
 
 
 def test_it_has_every_field_a_worker_cannot_do_without() -> None:
-    """Without content-type a worker exits, without headers.id it reconnects for ever (QUEUE.md A1)."""
+    """Without content-type a worker exits, without headers.id it reconnects for ever (docs/facts/celery.md#1.1)."""
     message = json.loads(envelope(*RING))
     assert message["content-type"] == "application/json"
     assert message["content-encoding"] == "utf-8"

@@ -18,7 +18,7 @@ MARK = re.compile("[¹²³⁴]")
 #: One fact: its number, its title, its words, and in its last paragraph the kind of evidence and the source.
 FACT = re.compile(r"^### (\d+\.\d+) (.+)\n((?:.+\n)+?)\*([\w ]+)\*: ((?:.+(?:\n|\Z))+)", re.MULTILINE)
 #: `docs/facts/ibkr.md#4.1`, and for more facts of one file `docs/facts/ibkr.md#4.1, #4.5`.
-CITATION = re.compile(r"docs/facts/(\w+)\.md((?:(?:,\s+)?#\d+\.\d+)+)")
+CITATION = re.compile(r"docs/facts/(\w+)\.md((?:(?:,\s+(?:#:? )?)?#\d+\.\d+)+)")
 
 FACTS = {(name, fact[1]): fact for name, text in FILES.items() for fact in FACT.finditer(text)}
 
@@ -79,11 +79,13 @@ def test_what_a_fact_says_is_shown_by_a_test_is_a_test_of_ours(name: str, number
 
 
 @pytest.mark.parametrize("path", texts(), ids=lambda path: str(path.relative_to(ROOT)))
-def test_cited_facts_exist(path: Path) -> None:
+def test_cited_facts_and_documents_exist(path: Path) -> None:
     text = path.read_text()
     for name, numbers in CITATION.findall(text):
         for number in re.findall(r"\d+\.\d+", numbers):
             assert (name, number) in FACTS, f"docs/facts/{name}.md#{number}"
+    for document in re.findall(r"\b(?:docs/[\w./-]+|[A-Z][A-Z_]+)\.md\b", re.sub(r"https?://\S+", "", text)):
+        assert (ROOT / document).exists(), f"{document} is not in the repository"
 
 
 def test_reliability_counts_the_facts_by_kind_of_evidence() -> None:

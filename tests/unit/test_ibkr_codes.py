@@ -40,7 +40,7 @@ from worker.brokers.ibkr_evidence import OrderBook
 from worker.brokers.ibkr_flight import SETTLE_S, UNDECIDED_SETTLE_S, Flight, Verdict
 from worker.brokers.ibkr_terms import OrderLine
 
-# BROKERS.md 1.9 and 4.3.
+# docs/facts/ibkr.md#4.2, #4.8.
 DEFINITIVE = {110, 111, 200, 201, 203, 321, 382, 383, 388, 434, 460}
 NEVER_A_REJECTION = {104, 105, 202, 399, 10148, 1100, 504, 103, 135, 161, 404, 10147, 10349, 2109, 100}
 NAMED_IN_THE_RESEARCH = DEFINITIVE | NEVER_A_REJECTION | {

@@ -372,7 +372,7 @@ class AlpacaBroker(BrokerInterface):
         return self._account.parse(read.order_report, raw)
 
     def _catch_up(self) -> None:
-        """Read what was missed: the stream replays nothing (BROKERS.md 2.5)."""
+        """Read what was missed: the stream replays nothing (docs/facts/alpaca.md#4.2)."""
         since, self._heard_at = self._heard_at or utcnow(), utcnow()
         for fill in self.get_fills(since - timedelta(seconds=5)):
             self._push(fill)

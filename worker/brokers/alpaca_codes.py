@@ -32,7 +32,8 @@ class Forbidden(NotPermitted):
 
 #: Kinds of error body, for rows that hold whatever the code: JSON with a code, JSON with words only, neither.
 CODED, WORDED, BARE = "coded", "worded", "bare"
-#: HTTP status and numeric code -> what it says of a request (BROKERS.md 2.4 and 4.3). No row means Unmapped: unknown.
+#: HTTP status and numeric code -> what it says of a request (docs/facts/alpaca.md#3.1, #3.7). No row means Unmapped:
+#: unknown.
 ERRORS: dict[tuple[int, int | str], type[BrokerError]] = {
     (400, CODED): OrderRejected,
     (400, WORDED): OrderRejected,
@@ -60,7 +61,7 @@ _FUNDS = frozenset({"buying_power", "cost_basis", "existing_qty", "held_for_orde
 # Words choose between two refusals here, never between refused and unknown.
 _NO_FUNDS = re.compile(r"insufficient", re.IGNORECASE)
 _NO_INSTRUMENT = re.compile(r"asset .*(not found|not (active|trad))|find asset|invalid symbol", re.IGNORECASE)
-# The one message that decides: it means the first send worked (BROKERS.md 0.3).
+# The one message that decides: it means the first send worked (docs/facts/alpaca.md#2.1).
 _DUPLICATE = re.compile(r"client.?order.?id.*(unique|exist|duplicate|already)", re.IGNORECASE)
 
 

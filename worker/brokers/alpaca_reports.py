@@ -15,7 +15,7 @@ from models.vocabulary import OrderType, Side, TimeInForce
 from worker.brokers.values import UNREADABLE, Raw, count, identity, moment, needed, number, positive, size
 
 _ACCEPTED = BrokerStatus.ACCEPTED
-#: BROKERS.md 2.3 and 4.1; done_for_day and calculated are no end: a GTC order lives on, a day order expires next.
+#: docs/facts/alpaca.md#2.9; done_for_day and calculated are no end: a GTC order lives on, a day order expires next.
 STATUSES: dict[str, BrokerStatus] = {
     "pending_new": _ACCEPTED,
     "accepted": _ACCEPTED,
@@ -54,7 +54,10 @@ _NEVER_OURS: dict[str, tuple[Any, ...]] = {
 
 
 def check_terms(order: OrderRequest, broker: str) -> None:
-    """Raise Unsupported for what Alpaca takes in no form (BROKERS.md 2.3); called before anything is sent."""
+    """Raise Unsupported for what Alpaca takes in no form; called before anything is sent.
+
+    Source: docs/facts/alpaca.md#2.3, #2.7.
+    """
     whole = order.quantity == order.quantity.to_integral_value()
     tif, kind = order.time_in_force, order.order_type
     rules = (
@@ -188,7 +191,7 @@ def ids_of(raw: Any) -> OrderReport:
 
 
 def account_report(raw: Raw, *, paper: bool) -> AccountReport:
-    """Read the account; the day trading fields are absent since 2026 (BROKERS.md 2.1)."""
+    """Read the account; the day trading fields are absent since 2026 (docs/facts/alpaca.md#1.6)."""
     return AccountReport(
         account_id=str(identity(raw.get("account_number")) or _id(raw, "id")),
         currency=_text(raw.get("currency")) or "USD",

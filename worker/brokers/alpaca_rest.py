@@ -1,7 +1,8 @@
 """The two REST clients of one Alpaca account, trading and market data, made of alpaca-trade-api.
 
 The SDK signs and addresses the requests. Its repeats are switched off, because it would repeat POST /orders after a 504
-(BROKERS.md 0.3), and its session is ours, because it has no timeouts and cannot tell when a first byte leaves.
+(docs/facts/alpaca.md#1.1, #1.2), and its session is ours, because it has no timeouts and cannot tell when a first byte
+leaves.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ LIVE_HOSTS = frozenset({"api.alpaca.markets"})
 PAPER_HOSTS = frozenset({"paper-api.alpaca.markets"})
 DATA_HOSTS = frozenset({"data.alpaca.markets", "data.sandbox.alpaca.markets"})
 READ_WITHIN_S = CONNECT_S + READ_S
-#: Requests per minute and account; Alpaca answers 429 above 200 (BROKERS.md 2.4).
+#: Requests per minute and account; Alpaca answers 429 above 200 (docs/facts/alpaca.md#3.5).
 PER_MINUTE = 190
 
 

@@ -1,8 +1,8 @@
 """Alpaca's trade_updates websocket with our own reconnect.
 
 The SDK's stream stops for good when a handler fails, hammers the server when the keys are wrong and never backs off
-(BROKERS.md 2.5), so only the protocol is taken from it. Losing the stream costs promptness, never truth: the worker
-reads orders and fills over REST as well.
+(docs/facts/alpaca.md#4.4), so only the protocol is taken from it. Losing the stream costs promptness, never truth: the
+worker reads orders and fills over REST as well.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ async def _send(socket: Any, action: str, data: dict[str, Any]) -> None:
 
 
 def _decode(frame: str | bytes) -> dict[str, Any]:
-    """Read one frame: paper sends JSON as binary, live as text (BROKERS.md 2.5)."""
+    """Read one frame: paper sends JSON as binary, live as text (docs/facts/alpaca.md#4.1)."""
     message = json.loads(frame)
     if not isinstance(message, dict):
         raise ValueError("a frame that is no JSON object")

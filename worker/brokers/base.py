@@ -53,7 +53,7 @@ from worker.shared_limits import Limits
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AbsenceRule:
-    """When 'not there' may be believed (BROKERS.md 4.4).
+    """When 'not there' may be believed (docs/facts/alpaca.md#2.14, docs/facts/ibkr.md#2.9).
 
     Args:
         min_age_s: seconds after the send before a missing order counts at all.

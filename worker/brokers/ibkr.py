@@ -21,7 +21,7 @@
 | ibkr_terms     | words and numbers between corro and IB                                            |
 | ibkr_wire      | the SDK shim, the settings, the loop's thread, complete listings                  |
 
-Facts about IB are in BROKERS.md section 1. IB keeps no unique client order id: `orderRef` is our key, `permId` the
+Facts about IB are in docs/facts/ibkr.md. IB keeps no unique client order id: `orderRef` is our key, `permId` the
 broker order id, and sending twice is two orders.
 """
 
@@ -211,9 +211,9 @@ class IbkrBroker(BrokerInterface):
         """Change a live order in place; see `BrokerInterface.replace_order`.
 
         IB takes the new total as `totalQuantity` under the order id and the reference the order has, from the client id
-        that placed it (BROKERS.md 1.4). Evidence of success is an openOrder with the new terms. Codes that say no leave
-        the original order as it was (`ibkr_codes.NOT_CHANGED`): Refused. Where a change during a loss of connectivity
-        has left two permIds (FIELD.md 2.9), the outcome is unknown.
+        that placed it (docs/facts/ibkr.md#2.7). Evidence of success is an openOrder with the new terms. Codes that say
+        no leave the original order as it was (`ibkr_codes.NOT_CHANGED`): Refused. Where a change during a loss of
+        connectivity has left two permIds (docs/facts/ibkr.md#2.4), the outcome is unknown.
         """
         check_changes(ref.order, ticket.order, self.name)
         self.capabilities.check(ticket.order, self.name)

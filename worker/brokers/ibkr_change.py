@@ -1,7 +1,7 @@
 """One change of a live order on its way to IB: its evidence, and the verdict on it.
 
 IB changes an order in place: placeOrder with the order id it has, from the client id that placed it, and only quantity,
-prices and time in force may differ (BROKERS.md 1.4). `totalQuantity` is the new total, what is filled included.
+prices and time in force may differ (docs/facts/ibkr.md#2.7). `totalQuantity` is the new total, what is filled included.
 Evidence of success is an openOrder on the wire with the new terms; codes that say no leave the original order as it
 was, and what the SDK makes of them locally (Cancelled) is no evidence at all (1.9).
 """
@@ -27,7 +27,7 @@ class Change(Departure):
     wanted: OrderRequest | None = None
     #: The wire showed the order with its new terms; this never goes back.
     done: bool = False
-    #: Another order turned up under this order id and reference (FIELD.md 2.9): both may be live.
+    #: Another order turned up under this order id and reference (docs/facts/ibkr.md#2.4): both may be live.
     second: int = 0
     code: tuple[int, str, float] | None = field(default=None)
     #: The order's end as the wire showed it, and when.

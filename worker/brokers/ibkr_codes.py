@@ -1,8 +1,8 @@
 """Interactive Brokers' error codes as data: what each one proves about an order, a cancel or a read.
 
-Source: BROKERS.md 1.9 and 4.3. A code that is not in the table proves nothing: it reads as `Proof.UNMAPPED`, which
-becomes an `OutcomeUnknown`. Never add a code to `Proof.REFUSED` because "the order is usually gone then": it belongs
-there only if a new order under that id provably does not exist, or is dead without a fill.
+Source: docs/facts/ibkr.md#4.2, #4.8. A code that is not in the table proves nothing: it reads as `Proof.UNMAPPED`,
+which becomes an `OutcomeUnknown`. Never add a code to `Proof.REFUSED` because "the order is usually gone then": it
+belongs there only if a new order under that id provably does not exist, or is dead without a fill.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Code:
 
 
 _ROWS = (
-    # -- REFUSED: definitive for a new order (BROKERS.md 1.9, first paragraph) ---
+    # -- REFUSED: definitive for a new order (docs/facts/ibkr.md#4.2) ---
     Code(110, Proof.REFUSED, OrderRejected, "price does not conform to the minimum variation"),
     Code(111, Proof.REFUSED, OrderRejected, "time in force and order type do not go together"),
     Code(200, Proof.REFUSED, InstrumentUnknown, "no security definition"),
@@ -84,7 +84,7 @@ _ROWS = (
     Code(492, Proof.LIVES, ServerError, "notice"),
     Code(2109, Proof.LIVES, ServerError, "outsideRth was ignored"),
     Code(10349, Proof.LIVES, ServerError, "time in force was set by an order preset"),
-    # -- CANCEL_FAILED (BROKERS.md 4.5) ---
+    # -- CANCEL_FAILED (docs/facts/ibkr.md#4.7) ---
     Code(135, Proof.CANCEL_FAILED, Refused, "cannot find the order with this id"),
     Code(161, Proof.CANCEL_FAILED, Refused, "not in a cancellable state"),
     Code(10147, Proof.CANCEL_FAILED, Refused, "the order to be canceled is not found"),
@@ -98,7 +98,7 @@ _ROWS = (
     Code(109, Proof.UNKNOWN, ServerError, "price is out of the range of precautions"),
     # Cancelled, but fills may precede: only the wire status says what is left.
     Code(202, Proof.UNKNOWN, ServerError, "order canceled"),
-    # -- CONNECTION (BROKERS.md 1.8) ---
+    # -- CONNECTION (docs/facts/ibkr.md#1.6) ---
     Code(326, Proof.CONNECTION, NotConnected, "client id already in use"),
     Code(327, Proof.CONNECTION, NotConnected, "only client id 0 may auto-bind"),
     Code(501, Proof.CONNECTION, NotConnected, "already connected"),
@@ -124,11 +124,11 @@ _ROWS = (
 )
 CODES: dict[int, Code] = {row.number: row for row in _ROWS}
 
-#: Codes that answer a modify with no: the original order lives on as it was, or had ended (BROKERS.md 1.9). 103 comes
-#: for an order id whose order is done, 135 where this client knows no such order.
+#: Codes that answer a modify with no: the original order lives on as it was, or had ended (docs/facts/ibkr.md#2.7,
+#: #4.8). 103 comes for an order id whose order is done, 135 where this client knows no such order.
 NOT_CHANGED = frozenset({103, 104, 105, 135}) | {number for number, row in CODES.items() if row.proof is Proof.REFUSED}
 
-#: TWS has lost IB though its socket is up; orders are held back until RESTORED (BROKERS.md 1.8).
+#: TWS has lost IB though its socket is up; orders are held back until RESTORED (docs/facts/ibkr.md#1.6).
 CUT_OFF = frozenset({1100, 2110})
 RESTORED = frozenset({1101, 1102})
 
@@ -150,7 +150,7 @@ _DATA_WORDS: tuple[tuple[str, type[CorroError]], ...] = (
     ("permission", DataNotPermitted),
     ("not subscribed", DataNotPermitted),
 )
-#: IB counts identical requests over 15 s and the total over 10 min (BROKERS.md 1.10).
+#: IB counts identical requests over 15 s and the total over 10 min (docs/facts/ibkr.md#7.5).
 PACING_PAUSE_S = 15.0
 
 

@@ -57,7 +57,7 @@ _DELAYED = frozenset({3, 4})
 
 @dataclass(frozen=True, slots=True)
 class BarSize:
-    """IB's word for a timeframe, and the most days one request may span (BROKERS.md 1.10).
+    """IB's word for a timeframe, and the most days one request may span (docs/facts/ibkr.md#7.6).
 
     `unit` is the letter durations are written with, and how many days it stands for at least.
     """

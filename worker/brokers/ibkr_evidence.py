@@ -1,7 +1,7 @@
 """The book of every order and execution that IB has shown this process, and what to tell about them.
 
 Fed by the raw messages only. The SDKs' Trade objects are never read: they say `Cancelled` for errors on live orders
-(BROKERS.md 0.2 and 1.9). Everything here runs on the connection's loop; nothing here knows a socket or an SDK.
+(docs/facts/ibkr.md#4.1). Everything here runs on the connection's loop; nothing here knows a socket or an SDK.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class OrderBook:
         self.client_id = -1
         #: What contracts are called; a conId means the same over all connections.
         self.names = Names()
-        #: The next order id must not be below this, whatever nextValidId says (BROKERS.md 1.7).
+        #: The next order id must not be below this, whatever nextValidId says (docs/facts/ibkr.md#2.3).
         self.id_floor = 1
 
     # -- FLIGHTS ---
@@ -179,7 +179,7 @@ class OrderBook:
         return next((k for k in ours if k.line.client_id == self.client_id), None)
 
     def by_ref(self, ref: str) -> list[KnownOrder]:
-        """Return every order under this orderRef; after a modify there may be two (FIELD.md 2.9)."""
+        """Return every order under this orderRef; after a modify there may be two (docs/facts/ibkr.md#2.4)."""
         return [known for known in self._orders.values() if known.line.ref == ref]
 
     def fill(self, execution: Execution) -> FillReport:
@@ -223,7 +223,7 @@ class OrderBook:
         executions = self.executions_of(line.perm_id)
         filled = total_of(executions, known.wire_filled)
         if filled and line.quantity and filled >= line.quantity:
-            status = BrokerStatus.FILLED  # a fill may come without any orderStatus (BROKERS.md 1.5)
+            status = BrokerStatus.FILLED  # a fill may come without any orderStatus (docs/facts/ibkr.md#3.2)
         elif status is BrokerStatus.ACCEPTED and filled:
             status = BrokerStatus.PARTIALLY_FILLED
         if status is BrokerStatus.REJECTED:

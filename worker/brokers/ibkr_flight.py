@@ -1,6 +1,6 @@
 """One order of ours on its way: the evidence between its first byte and IB's answer, and the verdict on it.
 
-Fed by raw messages only, like the book in `ibkr_evidence`; the SDK's word is no evidence (BROKERS.md 1.9).
+Fed by raw messages only, like the book in `ibkr_evidence`; the SDK's word is no evidence (docs/facts/ibkr.md#4.1).
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Flight(Departure):
     def see(self, status: str, why_held: str, perm_id: int, now: float) -> None:
         """Take in a wire status of this order."""
         if self.perm_id and perm_id and perm_id != self.perm_id:
-            return  # another order under a reissued order id (FIELD.md 2.9)
+            return  # another order under a reissued order id (docs/facts/ibkr.md#2.3)
         self.perm_id = perm_id or self.perm_id
         self.status, self.why_held, self.shown = status, why_held, True
         if self.perm_id and terms.is_alive(status, why_held):

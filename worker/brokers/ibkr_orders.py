@@ -157,7 +157,10 @@ async def _linger(book: OrderBook, flight: Flight, emit: Callable[[Report], None
 
 # -- CANCEL ---
 async def cancel(session: Session, ref: OrderRef) -> None:
-    """Ask for the end of every live order under this reference; after a modify there may be two (FIELD.md 2.9)."""
+    """Ask for the end of every live order under this reference; after a modify there may be two.
+
+    Source: docs/facts/ibkr.md#2.4.
+    """
     session.check()
     order_ids = _known_order_ids(session, ref) or await _listed_order_ids(session, ref)
     for order_id in order_ids:

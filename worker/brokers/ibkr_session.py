@@ -143,7 +143,7 @@ class Session:
         return NotConnected(message, broker=self.options.broker, code=str(number) if number else None)
 
     async def _synchronise(self) -> None:
-        # Orders first: their ids and executions raise the floor of ours (FIELD.md 2.9: ids get reissued).
+        # Orders first: their ids and executions raise the floor of ours (docs/facts/ibkr.md#2.3: ids get reissued).
         await self.open_orders(own=True)
         await self.executions()
 
@@ -357,7 +357,7 @@ class Session:
             self.spawn(self._resume(code))
 
     async def _resume(self, code: int) -> None:
-        # Fills during 1100 are not replayed (BROKERS.md 1.8): read first, then reopen.
+        # Fills during 1100 are not replayed (docs/facts/ibkr.md#1.6): read first, then reopen.
         gate = self.gate
         try:
             await self._synchronise()

@@ -1,6 +1,6 @@
 """Words and numbers between corro and Interactive Brokers: orders out, order lines and executions in.
 
-Pure: no socket, no loop. SDK objects are read by attribute only, so both SDKs fit (BROKERS.md 1.4, 1.5, 4.2).
+Pure: no socket, no loop. SDK objects are read by attribute only, so both SDKs fit (docs/facts/ibkr.md#5.6, #5.9).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from models.vocabulary import OrderType, Side, TimeInForce
 from worker.brokers.ibkr_times import Zones, parse
 from worker.brokers.values import positive, size
 
-#: orderRef: IB documents no limit; longer or odd ones get lost on the way (BROKERS.md 1.7).
+#: orderRef: IB documents no limit; longer or odd ones get lost on the way (docs/facts/ibkr.md#2.1).
 REF_LENGTH = 40
 _REF = re.compile(r"[!-~]{1,40}")
 _REF_BANNED = frozenset(" ,\"'")
@@ -54,7 +54,7 @@ _TYPES_IN = {wire: ours for ours, wire in ORDER_TYPES.items()} | {"MOC": OrderTy
 _LIMITED = frozenset({"LMT", "LOC", "STP LMT"})
 _TIFS_IN = {wire: ours for ours, wire in TIFS.items() if ours is not TimeInForce.CLS}
 
-#: Wire statuses that prove that IB has the order (BROKERS.md 1.6); PendingSubmit and ApiPending prove nothing.
+#: Wire statuses that prove that IB has the order (docs/facts/ibkr.md#3.1); PendingSubmit and ApiPending prove nothing.
 ALIVE = frozenset({"PreSubmitted", "Submitted", "PendingCancel", "Filled"})
 ENDED = frozenset({"Cancelled", "ApiCancelled"})
 INACTIVE = "Inactive"
@@ -164,7 +164,7 @@ def check_listed(order: OrderRequest, listed: frozenset[str], broker: str) -> No
 
 
 def check_change(old: OrderRequest, new: OrderRequest, broker: str) -> None:
-    """Raise Unsupported for a change that IB answers with 105: on-close is an order type there (BROKERS.md 4.2)."""
+    """Raise Unsupported for a change to on-close or from it: it is an order type there (docs/facts/ibkr.md#5.6)."""
     if old.time_in_force is not new.time_in_force and TimeInForce.CLS in (old.time_in_force, new.time_in_force):
         words = f"time_in_force from {old.time_in_force} to {new.time_in_force}: that is another order type there"
         raise Unsupported(f"{broker}: a replace cannot change {words}", broker=broker)
@@ -188,7 +188,7 @@ def order_fields(order: OrderRequest, ref: str, account: str) -> dict[str, Any]:
         "action": ACTIONS[order.side],
         "totalQuantity": int(order.quantity),
         "orderType": types[order.order_type],
-        # Explicit always: without it an order preset sets one and answers 10349 (BROKERS.md 1.9).
+        # Explicit always: without it an order preset sets one and answers 10349 (docs/facts/ibkr.md#4.5).
         "tif": TIFS[order.time_in_force],
         "orderRef": ref,
         "account": account,

@@ -1,8 +1,9 @@
 """The socket to TWS: either SDK behind one shim, the settings, a loop in its own thread, and complete listings.
 
 The SDK is used as a codec only: handshake, encoding, decoding, contract and data requests. Its order state is
-replaced at the wrapper by our own evidence, because it says `Cancelled` for live orders (BROKERS.md 1.9), and its
-throttle queue is switched off, because it holds orders back after `placeOrder` has returned (FIELD.md 10).
+replaced at the wrapper by our own evidence, because it says `Cancelled` for live orders (docs/facts/ibkr.md#4.1), and
+its throttle queue is switched off, because it holds orders back after `placeOrder` has returned
+(docs/facts/ibkr.md#1.10).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _log = structlog.get_logger()
 T = TypeVar("T")
 
 SDKS = ("ib_insync", "ib_async")
-#: TWS and Gateway listen here for real money (BROKERS.md 1.7).
+#: TWS and Gateway listen here for real money (docs/facts/ibkr.md#1.9).
 LIVE_PORTS = frozenset({7496, 4001})
 #: Whether listings that miss an order may prove that it is not there: never, or (at the user's own risk) they do.
 ABSENCE = ("never", "listings")
@@ -49,7 +50,9 @@ class Sdk:
 
 
 def load_sdk(wanted: str | None) -> Sdk:
-    """Import the SDK; call it on the loop's thread, because eventkit asks for a loop at import (BROKERS.md 1.13).
+    """Import the SDK; call it on the loop's thread, because eventkit asks for a loop at import.
+
+    Source: docs/facts/ibkr.md#8.2.
 
     Raises:
         ConfigurationError: the setting names no SDK, or none is installed.
@@ -145,7 +148,7 @@ class Options:
         if not self.account and len(managed) > 1:
             raise ConfigurationError(f"{where} is missing: this login manages {', '.join(managed)}; name one")
         account = self.account or managed[0]
-        if not account.startswith("D") and not self.live:  # DU and DF are paper (BROKERS.md 1.7)
+        if not account.startswith("D") and not self.live:  # DU and DF are paper (docs/facts/ibkr.md#1.9)
             raise real_money(where, f"{account}, a live account", "paper accounts begin with D")
         return account
 
@@ -195,7 +198,7 @@ class LoopThread:
 
     @staticmethod
     def _run(loop: asyncio.AbstractEventLoop) -> None:
-        # The SDKs ask the policy for "the" loop of their thread (BROKERS.md 1.12).
+        # The SDKs ask the policy for "the" loop of their thread (docs/facts/ibkr.md#8.1).
         asyncio.set_event_loop(loop)
         try:
             loop.run_forever()

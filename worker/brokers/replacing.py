@@ -3,7 +3,7 @@
 Two kinds of broker: IB changes the order in place and takes its new total. Alpaca, TDA and Schwab make a new order that
 trades the quantity it is given, whatever the old one has filled: Alpaca by its own staff's bug report
 (alpacahq/Alpaca-API#165, open since 2021: a replaced order "reflects the original qty N and not the unfilled qty"), TDA
-and Schwab because the body of a PUT is a whole order (BROKERS.md 3.1). So what is sent there is what is left.
+and Schwab because the body of a PUT is a whole order (docs/facts/schwab.md#2.8). So what is sent there is what is left.
 """
 
 from __future__ import annotations

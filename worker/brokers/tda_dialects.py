@@ -1,7 +1,8 @@
 """TD Ameritrade v1 and Schwab's Trader API side by side: what differs is data, what is common is in tda.py.
 
 TD Ameritrade retired its API in May 2024; its dialect lives on for the sandbox and for strategies that move to `schwab`
-(BROKERS.md 3.1 and 3.9). Orders are written here too, because what they may say differs by dialect.
+(docs/facts/schwab.md#1.5, docs/facts/tda.md#1.2). Orders are written here too, because what they may say differs by
+dialect.
 """
 
 from __future__ import annotations
@@ -72,8 +73,8 @@ class Dialect:
     def symbol(self, ours: str) -> str:
         """Return the broker's spelling of a symbol.
 
-        Unconfirmed: Schwab is said to write share classes with a slash, BRK/B (BROKERS.md 1.11, from memory; several
-        public clients of its API do), yet Lean.Brokerages.CharlesSchwab passes BRK.B through its SymbolMapper.
+        Unconfirmed: Schwab is said to write share classes with a slash, BRK/B (docs/facts/schwab.md#4.1, from memory;
+        several public clients of its API do), yet Lean.Brokerages.CharlesSchwab passes BRK.B through its SymbolMapper.
         """
         return _SHARE_CLASS.sub(rf"\1{self.share_class}\2", ours)
 
@@ -147,7 +148,7 @@ SCHWAB = Dialect(
     share_class="/",
 )
 
-#: Period type, frequency type, frequency, and the days one request may span (BROKERS.md 3.3).
+#: Period type, frequency type, frequency, and the days one request may span (docs/facts/schwab.md#4.4).
 FREQUENCIES: dict[str, tuple[str, str, int, int]] = {
     "1Min": ("day", "minute", 1, 10),
     "5Min": ("day", "minute", 5, 10),
@@ -209,7 +210,10 @@ def _prices(order: OrderRequest, broker: str) -> dict[str, Any]:
 
 
 def _tick(price: Decimal, name: str, broker: str) -> str:
-    """Write a price with the decimals both brokers take: two from one dollar up, four below (BROKERS.md 3.5)."""
+    """Write a price with the decimals both brokers take: two from one dollar up, four below.
+
+    Source: docs/facts/schwab.md#2.17.
+    """
     decimals = 2 if price >= 1 else 4
     rounded = price.quantize(Decimal(1).scaleb(-decimals))
     if rounded != price:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-#: Where TWS and Gateway listen unless they are told otherwise (BROKERS.md 1.7).
+#: Where TWS and Gateway listen unless they are told otherwise (docs/facts/ibkr.md#1.9).
 IB_PORTS = {7497: "TWS, paper", 7496: "TWS, LIVE", 4002: "Gateway, paper", 4001: "Gateway, LIVE"}
 _API = "Global Configuration > API > Settings (in Gateway: Configure > Settings > API > Settings)"
 _PORTS = "TWS 7497 paper, 7496 live; Gateway 4002 paper, 4001 live"

@@ -10,7 +10,10 @@ from worker.brokers.alpaca_rest import Access, AlpacaRest, access_from
 
 
 class QuietAlpaca(AlpacaBroker):
-    """The adapter without trade_updates: a second stream on one account makes Alpaca cut both (BROKERS.md 2.5)."""
+    """The adapter without trade_updates: a second stream on one account makes Alpaca cut both.
+
+    Source: docs/facts/alpaca.md#4.5.
+    """
 
     def _listen(self, access: Access) -> None:
         """Open no stream."""

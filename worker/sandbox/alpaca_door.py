@@ -1,7 +1,8 @@
 """The Alpaca door: the trading API, the data API and the trade_updates stream of one simulated account.
 
-Paths, codes and bodies are those of the real service (BROKERS.md 2); rules are in :mod:`worker.sandbox.alpaca_rules`,
-bodies in :mod:`worker.sandbox.alpaca_json`. `base_url` and `data_url` of a client are both the door's own address.
+Paths, codes and bodies are those of the real service (docs/facts/alpaca.md#2.12, #3.1); rules are in
+:mod:`worker.sandbox.alpaca_rules`, bodies in :mod:`worker.sandbox.alpaca_json`. `base_url` and `data_url` of a client
+are both the door's own address.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Alpaca's trading bodies: what the market knows, in the exact keys and spellings of the real service.
 
-Key sets and number formats follow recorded paper traffic of 2026-10-08 (BROKERS.md 2.3): numbers are strings, times
-have nine digits after the second. The data API is in :mod:`worker.sandbox.alpaca_data`.
+Key sets and number formats follow recorded paper traffic of 2026-10-08 (docs/facts/alpaca.md#2.12): numbers are
+strings, times have nine digits after the second. The data API is in :mod:`worker.sandbox.alpaca_data`.
 """
 
 from __future__ import annotations

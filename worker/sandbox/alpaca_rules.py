@@ -1,6 +1,7 @@
 """Alpaca's rules for orders: which bodies it takes, which it refuses, and the codes it refuses them with.
 
-Pure checks over one request and the account; nothing here speaks HTTP. Codes and texts: BROKERS.md 2.3 and 2.4.
+Pure checks over one request and the account; nothing here speaks HTTP. Codes and texts: docs/facts/alpaca.md#2.6, #3.1,
+#3.2.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Alpaca's trade_updates websocket: the handshake in both its forms, and every change of an order as a binary frame.
 
-Nothing is replayed: who is not connected misses the update, exactly as at the real service (BROKERS.md 2.5).
+Nothing is replayed: who is not connected misses the update, exactly as at the real service (docs/facts/alpaca.md#4.2).
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ COMMON_KINDS = frozenset(
         "rate_limit",  # HTTP doors: options per_minute calls (window_s scales it), headers; TWS: per_second messages
     }
 )
-#: Kinds that only the TWS door knows (BROKERS.md 1.14).
+#: Kinds that only the TWS door knows.
 TWS_KINDS = frozenset(
     {
         "client_id_in_use",

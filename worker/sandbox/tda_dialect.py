@@ -1,6 +1,6 @@
 """What tells TD Ameritrade v1 and Schwab's Trader API apart: paths, words and error bodies. Data, no behaviour.
 
-The rest of the two protocols is the same (BROKERS.md 3.1 and 3.9).
+The rest of the two protocols is the same (docs/facts/schwab.md#1.5, docs/facts/tda.md#1.2).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""OAuth as TDA and Schwab do it: short-lived access tokens bought with a refresh token (BROKERS.md 3.2).
+"""OAuth as TDA and Schwab do it: short-lived access tokens bought with a refresh token (docs/facts/schwab.md#1.1).
 
 Any refresh token and any key are taken, except an empty one and the word `wrong`.
 """

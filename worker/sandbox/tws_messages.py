@@ -1,7 +1,7 @@
 """What the TWS door says: one function per server message, each returning one frame.
 
 The long messages are recorded lines of a real TWS (server 164) with our values put in; `|` stands for the zero byte.
-Source: rust-ibapi v1-stable, src/orders/tests.rs; field numbers as in BROKERS.md 1.5.
+Source: rust-ibapi v1-stable, src/orders/tests.rs; field numbers as in docs/facts/ibkr.md#5.9.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ _RETYPED = frozenset({("LMT", "MKT")})
 _TAKEN = ("accept_hang", "accept_drop", "garbage", "half_reply")
 _ARRIVAL_FAULTS = ("refuse", "hang", "error_code", *_TAKEN)
 _MANNERS = ("tif_preset", "locate_hold", "swallow_status", "duplicate_status", "slow")
-#: Codes of `error_code` after which the order is live all the same (BROKERS.md 1.9).
+#: Codes of `error_code` after which the order is live all the same (docs/facts/ibkr.md#4.1, #4.6).
 LIVE_CODES = frozenset({399, 404, 492, 2109, 2110, 10167, 10349})
 
 
