@@ -66,14 +66,14 @@ def ref(target: str) -> Json:
 #: Where a document is wrong about its own service: what is put there instead, and why.
 REPAIRS: list[Repair] = [
     *(
-        ("schwab", f"/components/schemas/{name}/required", ["assetType"], "`name` is no property and never sent (5.2)")
+        ("schwab", f"/components/schemas/{name}/required", ["assetType"], "`name` is no property and never sent")
         for name in ("AccountsBaseInstrument", "TransactionBaseInstrument")
     ),
     (
         "schwab",
         "/components/schemas/AccountsInstrument/discriminator/mapping/COLLECTIVE_INVESTMENT",
         "#/components/schemas/CollectiveInvestment",
-        "funds are COLLECTIVE_INVESTMENT (3.4); the base knows the word, the mapping forgot it",
+        "funds are COLLECTIVE_INVESTMENT; the base knows the word, the mapping forgot it",
     ),
     (
         "schwab",

@@ -1,9 +1,10 @@
 """One change of a live order on its way to IB: its evidence, and the verdict on it.
 
-IB changes an order in place: placeOrder with the order id it has, from the client id that placed it, and only quantity,
-prices and time in force may differ (docs/facts/ibkr.md#2.7). `totalQuantity` is the new total, what is filled included.
-Evidence of success is an openOrder on the wire with the new terms; codes that say no leave the original order as it
-was, and what the SDK makes of them locally (Cancelled) is no evidence at all (1.9).
+IB changes an order in place: placeOrder with the order id it has, from the client id that placed it
+(docs/facts/ibkr.md#2.7). corro changes quantity, prices and time in force only, though IB takes another order type too
+(docs/facts/ibkr.md#2.8). `totalQuantity` is the new total, what is filled included. Evidence of success is an openOrder
+on the wire with the new terms; codes that say no leave the original order as it was, and what the SDK makes of them
+locally (Cancelled) is no evidence at all (docs/facts/ibkr.md#4.1).
 """
 
 from __future__ import annotations
