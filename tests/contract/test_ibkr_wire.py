@@ -93,9 +93,9 @@ def test_a_peer_that_closes_at_once_ends_the_wait_at_once(sdk: str) -> None:
         gateway.house, gateway.sdk, gateway.brokers = house, sdk, []
         gateway.door = type("Door", (), {"port": server.getsockname()[1]})
         broker, began = gateway.broker(connect=False, connect_timeout=20), time.monotonic()
-        with pytest.raises(NotConnected, match="closed"):
+        with pytest.raises(NotConnected, match=r"closed|reset by peer"):
             broker.connect()
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 10, "the wait went on after the peer was gone"
         server.shutdown(socket.SHUT_RDWR)
 
 

@@ -95,4 +95,4 @@ def test_the_table_names_every_trap() -> None:
 def test_every_trap_names_its_guard_and_its_source() -> None:
     for name, words in traps().items():
         assert "\nGuard: " in words, name
-        assert re.search(r"(BROKERS|FIELD)\.md \d", words), name
+        assert re.search(r"docs/facts/\w+\.md#\d", words), name

@@ -37,12 +37,15 @@ async def shake_hands(client: Any, options: Options) -> None:
     """
     ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
-    def on_end(text: str) -> None:
+    def on_error(text: str) -> None:
         if not ended.done():
-            ended.set_result(text or "the peer closed the connection before its API was ready")
+            ended.set_result(text)
+
+    def on_end(text: str) -> None:  # with the system's words where it was a reset
+        on_error(f"the peer closed the connection before its API was ready{f' ({text})' if text else ''}")
 
     # The SDKs go on waiting for the API after the peer has closed: race it against both ways to hear of that.
-    client.apiError += on_end
+    client.apiError += on_error
     client.conn.disconnected += on_end
     ready = asyncio.ensure_future(
         client.connectAsync(options.host, options.port, options.client_id, options.connect_timeout_s)
@@ -54,5 +57,5 @@ async def shake_hands(client: Any, options: Options) -> None:
     error: object = (await asyncio.gather(ready, return_exceptions=True))[0]
     if isinstance(error, BaseException):
         raise HandshakeFailed(ended.result() if ended.done() else repr(error)) from None
-    client.apiError -= on_end
+    client.apiError -= on_error
     client.conn.disconnected -= on_end
