@@ -67,6 +67,8 @@ class Entry:
     attempts: dict[int, Row] = field(default_factory=dict)
     known_fills: list[Row] | None = None
     events: list[Row] = field(default_factory=list)
+    #: Those of them that have a line in the log, with what it says: the broker of that moment.
+    steps: list[tuple[str, Row]] = field(default_factory=list)
     #: Names of the order's columns that changed, and of each attempt's.
     changed: set[str] = field(default_factory=set)
     changed_attempts: dict[int, set[str]] = field(default_factory=dict)
@@ -203,13 +205,14 @@ class Entry:
                 "detail": detail,
             }
         )
+        if kind in _TOLD:
+            about = {"status": self.order["status"], "broker": self.order["broker"], "detail": detail}
+            self.steps.append((kind, about | ({"recorded_at": self.order["created_at"]} if kind == "claimed" else {})))
 
     def tell(self) -> None:
         """Write one log line for each step of the order's way, so that it can be followed by its id."""
-        for event in self.events:
-            if (kind := event["kind"]) in _TOLD:
-                about = {"status": event["to_status"], "broker": self.order["broker"], "detail": event["detail"]}
-                log.info(f"order_{kind}", client_order_id=self.id, **about)
+        for kind, about in self.steps:
+            log.info(f"order_{kind}", client_order_id=self.id, **about)
 
     # -- FILLS ---
     def fill(self, attempt_no: int, report: FillReport) -> bool:

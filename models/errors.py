@@ -27,9 +27,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from models.outward import discreet
+
 
 class CorroError(Exception):
-    """Base of every error raised by corro."""
+    """Base of every error raised by corro; its words are kept in rows and shown, so they hold no secret of ours."""
+
+    def __init__(self, *words: object) -> None:
+        super().__init__(*(discreet(word) if isinstance(word, str) else word for word in words))
 
 
 class ConfigurationError(CorroError):

@@ -19,6 +19,7 @@ from sqlalchemy import and_, or_, select
 from models.database import Database
 from models.history import to_json
 from models.messages import utcnow
+from models.outward import discreet
 from models.reports import MOST_CANDIDATES, Ambiguous, Found, Missing, OrderReport, Sighting
 from models.tables import attempts, orders, workers
 from models.vocabulary import LIVE, Outcome, Status
@@ -52,7 +53,7 @@ def fold(before: Mapping[str, Any] | None, answer: Sighting | Exception, at: dat
     found = dict(before or {"times": 0, "first_at": to_json(at), "answers": {}})
     kind = _kind(answer)
     times = found["answers"].get(kind, {}).get("times", 0) + 1
-    told = {"times": times, "at": to_json(at), "words": _words(answer)[:_LONGEST]}
+    told = {"times": times, "at": to_json(at), "words": discreet(_words(answer))[:_LONGEST]}
     if isinstance(answer, Ambiguous):
         told["candidates"] = [candidate(report) for report in answer.candidates[:MOST_CANDIDATES]]
     if isinstance(answer, Found):

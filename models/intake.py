@@ -193,6 +193,8 @@ class Intake:
         if missing:
             for done in self._each(missing, now):
                 stored |= done
+            for row in missing:
+                log.info("order_recorded", client_order_id=row["client_order_id"], broker=row["broker"])
         return {
             id_: stored[id_]["broker"]
             for id_, request in requests.items()

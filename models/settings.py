@@ -11,10 +11,11 @@ import contextlib
 import json
 import os
 import re
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
@@ -29,11 +30,14 @@ from pydantic_settings import (
 
 from models.errors import ConfigurationError
 from models.messages import explain
+from models.outward import hide
 from models.queue_url import QueueAddress, parse
 from models.timing import TimingSettings as TimingSettings
 
 _SECRET = re.compile(r"key|secret|token|password", re.IGNORECASE)
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+#: The password of a URL, before its host or among its parameters.
+_PASSWORD = re.compile(r"(?<=:)[^\s:/][^\s]*(?=@)|(?<=password=)[^\s&]+")
 #: Settings whose value may hold a password.
 _URLS = ("database_url", "redis_url")
 #: Order of preference where no route is configured.
@@ -248,11 +252,33 @@ def load_settings(**overrides: Any) -> Settings:
         ConfigurationError: one line that names the setting, the value and what is wrong.
     """
     try:
-        return Settings(**overrides)
+        settings = Settings(**overrides)
     except ValidationError as error:
         raise ConfigurationError(f"settings: {explain(error, values=_harmless)}") from None
     except ValueError as error:
         raise ConfigurationError(f"settings: {error}") from None
+    hide(_secrets(settings))
+    return settings
+
+
+def _secrets(settings: Settings) -> Iterator[str]:
+    """Yield what stands in these settings and may be shown nowhere: keys, tokens, passwords of URLs."""
+    for table in settings.brokers.values():
+        for key, value in (table.__pydantic_extra__ or {}).items():
+            if isinstance(value, SecretStr) and not key.endswith("_path"):
+                yield value.get_secret_value()
+            elif isinstance(value, str):
+                yield from _passwords(value)
+    for url in (settings.database_url, settings.redis_url):
+        yield from _passwords(url)
+    yield from (value for name, value in os.environ.items() if name.startswith("APCA_API_") and _SECRET.search(name))
+
+
+def _passwords(text: str) -> Iterator[str]:
+    """Yield the passwords of a URL as they are written and as they are sent."""
+    for url in re.split(r"[;,]", text):
+        for raw in _PASSWORD.findall(url):
+            yield from {raw, unquote(raw)}
 
 
 def _harmless(field: str, value: Any) -> bool:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import uuid
 
+#: Environment variable with the pid of the process that started a worker and that it ends with.
+PARENT = "CORRO_UP_PID"
+
 
 def queues_of(name: str) -> str:
     """Return the queues of a broker, the urgent ones first."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging
+from celery.signals import celeryd_init, setup_logging
 
 from worker.steps import bind
 
@@ -14,6 +14,7 @@ app.config_from_object("worker.celeryconfig")
 bind(app)
 
 
+@celeryd_init.connect  # Celery warns before it sets up any log
 @setup_logging.connect
 def _our_logging(**_: Any) -> None:
     from models.logs import configure

@@ -27,7 +27,7 @@ from models.errors import ConfigurationError, CorroError
 from models.private import private_folder
 from models.settings import Settings, load_settings
 from models.tables import workers
-from worker.arguments import worker_arguments
+from worker.arguments import PARENT, worker_arguments
 from worker.embedded import EmbeddedQueue
 
 log = structlog.get_logger()
@@ -125,7 +125,7 @@ class Fleet:
         """Start the simulated market; the function returned waits until its doors listen."""
         announced = self.home / "sandbox.json"
         announced.unlink(missing_ok=True)
-        arguments = ["--home", str(self.home), "--fill-delay", str(self.fill_delay)]
+        arguments = ["--home", str(self.home), "--fill-delay", str(self.fill_delay), "--parent", str(os.getpid())]
         process = self._spawn(
             "sandbox", ["-m", "worker.sandbox.server", *arguments, *(["--ports-any"] if self.any_port else [])]
         )
@@ -154,7 +154,7 @@ class Fleet:
         with _whole():
             popen = subprocess.Popen(
                 [sys.executable, *arguments], stdin=subprocess.DEVNULL, stdout=file, stderr=file,
-                start_new_session=True, env={**self._environment, **(environment or {})},
+                start_new_session=True, env={**self._environment, PARENT: str(os.getpid()), **(environment or {})},
             )  # fmt: skip
             self.processes[name] = Process(name, popen, path)
         return self.processes[name]

@@ -19,6 +19,7 @@ from sqlalchemy import Connection, case, delete, insert, literal, select, update
 from sqlalchemy.exc import IntegrityError
 
 from models.database import Database
+from models.outward import discreet
 from models.settings import TimingSettings
 from models.tables import UtcTime, leases, workers
 from worker.clock import utcnow
@@ -98,7 +99,7 @@ class Pulse:
 
     def beat(self) -> None:
         """Write the heartbeat and renew the lease, in one transaction."""
-        now, detail = utcnow(), "; ".join(filter(None, (self.trouble(), self.detail or self.remark())))
+        now, detail = utcnow(), discreet("; ".join(filter(None, (self.trouble(), self.detail or self.remark()))))
         with self.database.write() as connection:
             values: dict[str, Any] = {"state": self.state, "detail": detail, "heartbeat_at": now}
             mine = workers.c.worker == self.me.name

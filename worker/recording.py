@@ -19,6 +19,7 @@ from models.book import Book, Entry, Row, is_changing
 from models.errors import BrokerError, NotSent, OrderRejected, OutcomeUnknown, Refused, UnreadableReply
 from models.lifecycle import Fact
 from models.messages import plain
+from models.outward import discreet
 from models.replacing import terms_of, words
 from models.reports import DONE, BrokerStatus, FillReport, OrderReport, Report
 from models.settings import Settings
@@ -370,7 +371,7 @@ def _replaced(entry: Entry, attempt_no: int, report: OrderReport) -> None:
 
 def _words(report: OrderReport) -> str | None:
     parts = [report.code, report.message or report.raw_status]
-    return " ".join(part for part in parts if part) or None
+    return discreet(" ".join(part for part in parts if part)) or None
 
 
 def is_doubted(attempt: Mapping[str, Any]) -> bool:

@@ -9,20 +9,30 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
+import signal
 import sys
+import threading
+import time
 from typing import Any
 
+import structlog
 from celery import Celery, bootsteps
 from celery.signals import worker_shutting_down
 from celery.worker.components import Pool
 
 from models.errors import ConfigurationError, CorroError
 from models.settings import load_settings
+from worker.arguments import PARENT
 from worker.engine import Engine
+
+log = structlog.get_logger()
 
 #: As in glibc's malloc.h, mallopt(3).
 _M_ARENA_MAX = -8
 _ARENAS = 2
+#: Seconds between looks whether the process is still there that this one is to end with.
+_PARENT_EVERY_S = 0.5
 
 _engine: Engine | None = None
 
@@ -67,6 +77,7 @@ class EngineStep(bootsteps.StartStopStep):
             _share_memory()
             _engine = Engine(load_settings(), broker_of(parent.app.amqp.queues.consume_from))
             _engine.start()
+            _end_with_parent()
             _spare_the_collector()
         except CorroError as error:
             _engine = None  # it has not begun, so there is nothing to stop
@@ -81,6 +92,23 @@ class EngineStep(bootsteps.StartStopStep):
             _engine = None
 
     terminate = stop
+
+
+def _end_with_parent() -> None:
+    """End in good order when the `corro up` is gone that started this worker, however it went.
+
+    The next one starts workers of its own, and a sandbox: two sets would share one account, one client id at IB.
+    """
+    parent = int(os.environ.get(PARENT) or 0)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_PARENT_EVERY_S)
+        log.error("parent_gone", pid=parent, hint="the worker ends as after SIGTERM")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    if parent:
+        threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
 def _spare_the_collector() -> None:

@@ -15,11 +15,13 @@ import redis
 from models import wire
 from models.settings import Settings
 from producers.bell import connect
-from worker.dead_letters import SET_ASIDE, DeadLetters
+from worker.dead_letters import DeadLetters
 from worker.guard import TASKS
 
 #: The list on which Celery puts messages that name no queue.
 DEFAULT = "celery"
+#: How our own lists begin: what was set aside, and who waits for an account's budget.
+_OURS = "corro."
 KINDS = ("control", "orders", "data")
 #: Between a queue's name and a priority in the names of kombu's lists.
 _SEPARATOR = "\x06\x16"
@@ -37,7 +39,7 @@ def unread_lists(client: redis.Redis, brokers: Iterable[str]) -> dict[str, int]:
     found: dict[str, int] = {}
     for seen, key in enumerate(client.scan_iter(count=1000, _type="list")):
         name = key.decode(errors="replace").split(_SEPARATOR)[0]
-        if name not in read and not name.startswith(SET_ASIDE):
+        if name not in read and not name.startswith(_OURS):
             found[name] = found.get(name, 0) + int(client.llen(key))
         if seen > _MOST_KEYS:
             break

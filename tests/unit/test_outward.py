@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from models import outward
+from models.errors import OrderRejected
+from models.settings import load_settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -105,3 +107,23 @@ def test_a_log_at_a_terminal_shows_neither_secrets_nor_control_characters() -> N
     assert "order_recorded" in said
     assert "S3cr3t" not in said
     assert said.replace("\n", "").isprintable()
+
+
+def test_secrets_of_settings_are_hidden_wherever_they_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outward, "_known", ())
+    monkeypatch.setenv("APCA_API_SECRET_KEY", "from-the-environment")
+    load_settings(
+        home=tmp_path,
+        database_url="postgresql+psycopg://corro:p%2Fassword1@db/corro",
+        redis_url="redis://:queue-password@host:6379/0",
+        brokers={
+            "alpaca": {"secret_key": "alpaca-secret"},
+            "schwab": {"base_url": "https://u:url-password@h", "token_path": "/home/ana/schwab.json"},
+        },
+    )
+    for secret in (
+        "p%2Fassword1", "p/assword1", "queue-password", "alpaca-secret", "url-password", "from-the-environment",
+    ):  # fmt: skip
+        assert outward.outward(f"somebody said {secret} aloud") == "somebody said *** aloud"
+        assert str(OrderRejected(f"no such key: {secret}")) == "no such key: ***"
+    assert outward.outward("/home/ana/schwab.json is missing") == "/home/ana/schwab.json is missing"

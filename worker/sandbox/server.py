@@ -10,12 +10,14 @@ import argparse
 import asyncio
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import signal
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 from worker.sandbox.arrivals import PolledLoop
 from worker.sandbox.control import ControlDoor
@@ -25,6 +27,11 @@ HOST = "127.0.0.1"
 PREFERRED_PORTS = {"control": 8180, "ibkr": 8181, "alpaca": 8182, "tda": 8183, "schwab": 8184}
 DOORS = ("ibkr", "alpaca", "tda", "schwab")
 FILE = "sandbox.json"
+LOCK = "sandbox.lock"
+#: Seconds between looks whether the process is still there that this one is to end with.
+_PARENT_EVERY_S = 0.2
+#: Seconds that one has whose `corro up` has just been killed.
+_PREDECESSOR_S = 3.0
 
 
 class Door(Protocol):
@@ -127,6 +134,41 @@ class Sandbox:
         draft.replace(path)
 
 
+def only_one(home: Path) -> IO[str]:
+    """Hold the home's lock for as long as the file returned is open: two markets would write one ledger.
+
+    Raises:
+        SystemExit: another one runs in this home; names its pid.
+    """
+    file = (home / LOCK).open("a+")
+    deadline = time.monotonic() + _PREDECESSOR_S
+    while not _locked(file):
+        if time.monotonic() > deadline:
+            file.seek(0)
+            raise SystemExit(f"a sandbox runs in {home.absolute()} already (pid {file.read().strip()})")
+        time.sleep(0.05)
+    file.seek(0)
+    file.truncate()
+    file.write(f"{os.getpid()}\n")
+    file.flush()
+    return file
+
+
+def _locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+async def _end_with(parent: int, stopped: asyncio.Event) -> None:
+    """End when the parent is gone, however it went."""
+    while os.getppid() == parent:
+        await asyncio.sleep(_PARENT_EVERY_S)
+    stopped.set()
+
+
 async def serve(
     home: Path,
     ports: Mapping[str, int] | None = None,
@@ -135,6 +177,7 @@ async def serve(
     fill_delay: float = 0.02,
     ready: Callable[[dict[str, int]], None] | None = None,
     literal_location: bool = False,
+    parent: int = 0,
 ) -> None:
     """Run a sandbox until SIGTERM, SIGINT or cancellation.
 
@@ -146,6 +189,7 @@ async def serve(
         fill_delay: seconds until a marketable order is filled.
         ready: called with the ports once everything listens.
         literal_location: let TDA and Schwab name their real host in Location headers.
+        parent: pid of the process to end with; 0 is none.
     """
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     stopped = asyncio.Event()
@@ -153,14 +197,18 @@ async def serve(
     with contextlib.suppress(ValueError, RuntimeError):  # not in the main thread: the caller cancels instead
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopped.set)
-    sandbox = Sandbox(home, ports, seed, doors, fill_delay, literal_location)
-    listening = await sandbox.start()
-    try:
-        if ready is not None:
-            ready(listening)
-        await stopped.wait()
-    finally:
-        await sandbox.stop()
+    with only_one(home):
+        sandbox = Sandbox(home, ports, seed, doors, fill_delay, literal_location)
+        listening = await sandbox.start()
+        watch = asyncio.create_task(_end_with(parent, stopped)) if parent else None
+        try:
+            if ready is not None:
+                ready(listening)
+            await stopped.wait()
+        finally:
+            if watch is not None:
+                watch.cancel()
+            await sandbox.stop()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -172,12 +220,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--fill-delay", type=float, default=0.02, help="seconds until a marketable order is filled")
     parser.add_argument("--doors", default=",".join(DOORS), help="comma-separated doors to open")
     parser.add_argument("--literal-location", action="store_true", help="Location headers name TDA's and Schwab's host")
+    parser.add_argument("--parent", type=int, default=0, help="pid of the process to end with")
     options = parser.parse_args(argv)
     os.umask(0o077)
     ports = dict.fromkeys(PREFERRED_PORTS, 0) if options.ports_any else None
     doors, delay, literal = options.doors.split(","), options.fill_delay, options.literal_location
     with asyncio.Runner(loop_factory=PolledLoop) as runner:
-        runner.run(serve(options.home, ports, options.seed, doors, delay, literal_location=literal))
+        runner.run(
+            serve(options.home, ports, options.seed, doors, delay, literal_location=literal, parent=options.parent)
+        )
     return 0
 
 
