@@ -95,6 +95,9 @@ class RoutingSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     route: Annotated[tuple[str, ...], NoDecode] = ()
+    #: closes: `sell` and `buy_to_cover` are sent only where the broker holds the position. as_ordered: the first broker
+    #: gets them unseen; only their fallback asks who holds it.
+    sell: Literal["closes", "as_ordered"] = "closes"
 
     @field_validator("route", mode="before")
     @classmethod

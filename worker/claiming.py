@@ -17,7 +17,7 @@ from sqlalchemy import Connection, bindparam, exists, or_, select
 
 from models.book import Book, Entry, Row
 from models.database import Database
-from models.errors import CorroError, NotConnected, NotSent
+from models.errors import CorroError, Denied, NotConnected, NotSent
 from models.intake import request_of
 from models.lifecycle import Fact
 from models.messages import MAX_BATCH, OrderRequest
@@ -25,13 +25,14 @@ from models.points import reached
 from models.settings import TimingSettings
 from models.statements import Query, among, unindexed
 from models.tables import attempts, halts, orders, position_locks
-from models.vocabulary import Outcome, Status
+from models.vocabulary import Denial, Outcome, Status
 from worker.brokers.base import BrokerInterface
 from worker.clock import utcnow
+from worker.closing import AGAIN, Asked, Closings, closes
 from worker.halts import denial, stopped
 from worker.locks import Locks
 from worker.recording import Aftermath, Recorder
-from worker.routing import Go, Stop, decide
+from worker.routing import Go, Stop, decide, is_known
 
 log = structlog.get_logger()
 
@@ -139,12 +140,17 @@ class Claims:
         #: Says why nothing may be sent now: not connected, or not reconciled since. None: it may.
         self.closed: Callable[[], str | None] = lambda: None
 
-    def claim(self, which: Which) -> list[Claimed]:
+    def claim(self, which: Which, asked: Asked | None = None) -> list[Claimed]:
         """Take queued orders in one transaction: status, attempt and event move together.
 
         What must not be sent (stale, canceled, halted) is ended here instead.
+
+        Args:
+            which: orders.
+            asked: takes the ids of orders that wait for a reading of this broker's positions, which is the caller's to
+                make; they stay queued.
         """
-        closed = self.closed()
+        closed, asked = self.closed(), asked or Asked()
         baseline = [] if closed else self._baseline()
         now = utcnow()
         after, claimed = Aftermath(), list[Claimed]()
@@ -157,7 +163,8 @@ class Claims:
             elif closed:
                 self._send_on(book, closed, after)
             else:
-                claimed = self._take_all(book, Locks(connection, self.broker.name) if locked else None, baseline, after)
+                locks = Locks(connection, self.broker.name) if locked else None
+                claimed = self._take_all(book, locks, baseline, asked, after)
             book.write()
         self.ring(after)
         reached("after_claim")
@@ -168,7 +175,10 @@ class Claims:
         with self.database.read() as connection:
             return bool(_IS_OVERDUE.rows(connection, broker=self.broker.name, now=utcnow(), **which.values))
 
-    def _take_all(self, book: Book, locks: Locks | None, baseline: list[Row] | None, after: Aftermath) -> list[Claimed]:
+    def _take_all(
+        self, book: Book, locks: Locks | None, baseline: list[Row] | None, asked: Asked, after: Aftermath
+    ) -> list[Claimed]:
+        closings = self._closings(book)
         alike = self._look_alikes(book.connection) if self.anonymous else {}
         claimed = []
         for entry in book.entries.values():
@@ -179,6 +189,8 @@ class Claims:
                 continue  # its twin is on its way: stays queued until that is settled
             if why := (locks and locks.refusal(entry.order)) or self._why_not(key, alike, baseline):
                 self._pass_on(book, entry, why, after)
+                continue
+            if closings and closes(entry.order) and not self._may_close(book, entry, closings, asked, after):
                 continue
             claimed.append(self._begin(entry, [r["id"] for r in baseline or () if r["symbol"] == key[0]]))
             if self.anonymous:
@@ -197,6 +209,33 @@ class Claims:
             words = f"an unresolved {key[1]} order for {key[0]} could not be told from this one"
             return NotSent(f"{name}: {words}", broker=name, code="look_alike")
         return None
+
+    # -- CLOSING ORDERS ---
+    def _closings(self, book: Book) -> Closings | None:
+        """What else closes positions here, if anything in the book does: most claims ask nothing."""
+        if not self.recorder.closes or not any(closes(entry.order) for entry in book.entries.values()):
+            return None
+        return Closings(book.connection, self.broker.name, self.recorder.brokers, self.timing.positions_valid)
+
+    def _may_close(self, book: Book, entry: Entry, closings: Closings, asked: Asked, after: Aftermath) -> bool:
+        """Tell whether the broker holds what an order closes; else see to it that it waits, moves or ends."""
+        verdict = closings.judge(entry, entry.order["quantity"] - entry.order["filled_quantity"], asked)
+        if verdict == "send":
+            return True
+        if verdict == "read anew":
+            if asked.since is None:
+                asked.ids[entry.id] = None
+            else:
+                entry.set(available_at=entry.now + AGAIN, reason=closings.doubt(entry, asked))
+            return False
+        error = Denied(closings.words(entry), broker=self.broker.name, code=str(Denial.NO_POSITION))
+        case = self.recorder.case(book, entry, 0, error)
+        decision = decide(case)
+        if isinstance(decision, Go) and is_known(case, decision.broker):
+            self.recorder.follow(entry, 0, decision, after)  # it begins where the position is
+        else:  # an attempt of its own, so that the history shows where it could not go
+            self.recorder.end(book, entry, self._begin(entry, []).attempt_no, error, after)
+        return False
 
     def _pass_on(self, book: Book, entry: Entry, error: NotSent, after: Aftermath) -> None:
         """An order that cannot be sent here now goes on along its route, or waits here if there is nowhere to go."""

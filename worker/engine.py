@@ -103,6 +103,7 @@ class Engine:
         )
         self.execution.claims.closed = self.supervisor.why_closed
         self.execution.lost = self.supervisor.lost
+        self.execution.read_positions = positions.read_anew
         self.execution.may_claim = lambda: self.supervisor.has_tried.is_set() and not self.stopping.is_set()
         self.broker.updates(self.updates.put)
         self.loops = [

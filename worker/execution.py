@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from models.database import Database
 from models.errors import (
     AccessLost,
     BrokerError,
+    CorroError,
     DatabaseUnavailable,
     NotConnected,
     NotRecorded,
@@ -39,6 +40,7 @@ from worker.apart import apart
 from worker.brokers.base import BrokerInterface, Ticket
 from worker.claiming import Claimed, Claims, Which, overdue, these
 from worker.clock import Stopwatch, utcnow
+from worker.closing import Asked
 from worker.halts import Brake
 from worker.marks import Marks
 from worker.patience import NEAR_S, in_turn, written
@@ -86,6 +88,8 @@ class Execution:
         #: False while the first connect is under way, and orders wait for it instead of falling back; and while the
         #: process ends.
         self.may_claim: Callable[[], bool] = lambda: True
+        #: Reads and stores the broker's positions; returns the symbols whose size could not be read.
+        self.read_positions: Callable[[], Collection[str]] = lambda: ()
         #: Told why the broker refuses us altogether.
         self.lost: Callable[[str], None] = lambda _: None
         self._senders = ThreadPoolExecutor(self.capabilities.parallel_orders, thread_name_prefix="send")
@@ -140,15 +144,36 @@ class Execution:
 
     def _rounds(self, which: Which, most: float = math.inf) -> list[str]:
         done: list[str] = []
-        more = True
+        more, asked = True, Asked()
         while more and self.may_claim():  # what is not claimed now, the sweep finds later
             watch = Stopwatch()  # from before the claim: a pause behind it counts as well
-            claimed = self.claims.claim(which)
+            claimed = self.claims.claim(which, asked)
             done += [c.id for c in claimed]
             self.send(claimed, watch)
             # A full batch has left some behind; so has a broker where look-alikes go one after the other.
             full = len(claimed) == MAX_BATCH and len(done) < most
             more = full or (self.claims.anonymous and bool(claimed))
+        return done + self._once_more(list(asked.ids))
+
+    def _once_more(self, ids: Sequence[str]) -> list[str]:
+        """Claim and execute orders that close a position of which it was not known whether it is there."""
+        if not ids:
+            return []
+        done, asked = list[str](), Asked(since=utcnow())
+        try:
+            asked.unread = self.read_positions()
+        except DatabaseUnavailable:
+            raise
+        except CorroError as error:
+            asked.error = str(self.heeded(error))
+            log.warning("positions_unreadable", broker=self.broker.name, error=asked.error)
+        more = True
+        while more and self.may_claim():
+            watch = Stopwatch()
+            claimed = self.claims.claim(these(ids), asked)
+            done += [c.id for c in claimed]
+            self.send(claimed, watch)
+            more = self.claims.anonymous and bool(claimed)
         return done
 
     # -- CANCEL ---

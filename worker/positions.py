@@ -69,7 +69,8 @@ class Positions:
         self.doubts: dict[str, Doubt] = {}
         #: The supervisor's thread reads after a connect, the healer's regularly.
         self._one_at_a_time = threading.Lock()
-        self._read_at = -math.inf
+        self._read_at = self._stored_from = -math.inf
+        self._unread: frozenset[str] = frozenset()
 
     def is_due(self) -> bool:
         """Tell whether it is time for the next reading: sooner while there are doubts."""
@@ -78,16 +79,25 @@ class Positions:
             every = min(every, max(self.timing.lock_after / READINGS, 0.5))
         return elapsed() - self._read_at >= every
 
-    def read(self) -> None:
+    def read(self) -> frozenset[str]:
         """Read positions and account, store them, and judge what is not explained.
+
+        Returns:
+            Symbols that are held and whose size could not be read.
 
         Raises:
             CorroError: positions could not be read; nothing is concluded from that.
         """
         with self._one_at_a_time:
-            self._read()
+            return self._read()
 
-    def _read(self) -> None:
+    def read_anew(self) -> frozenset[str]:
+        """The same, but a reading that somebody began after this call serves as well."""
+        asked = elapsed()
+        with self._one_at_a_time:
+            return self._unread if self._stored_from >= asked else self._read()
+
+    def _read(self) -> frozenset[str]:
         watch, tenure, at, self._read_at = Stopwatch(), self.pulse.tenure, utcnow(), elapsed()
         reports = self.broker.get_positions()
         unread = {held.symbol for held in reports if held.quantity is None}
@@ -106,6 +116,8 @@ class Positions:
                 if leads:
                     books.fold()
                     self._judge(books, sizes, unread, at, complete)
+        self._stored_from, self._unread = self._read_at, frozenset(unread)
+        return self._unread
 
     def _account(self) -> AccountReport | None:
         """Read the money; without it positions are still worth having."""

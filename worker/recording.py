@@ -24,11 +24,12 @@ from models.replacing import terms_of, words
 from models.reports import DONE, BrokerStatus, FillReport, OrderReport, Report
 from models.settings import Settings
 from models.terms import Rewrites, is_another
-from models.vocabulary import CLOSING, OPEN, TERMINAL, Denial, Outcome, Side, Status
+from models.vocabulary import CLOSING, OPEN, TERMINAL, Denial, Outcome, Side, Status, signed
+from worker.holdings import holdings
 from worker.locks import locked_at
 from worker.matching import index_of, objections, place_of
 from worker.routing import ROUND_S, Absent, Case, Decision, Go, Hold, Stop, code_of, decide, may_be_asked_again
-from worker.standing import holdings, unavailable
+from worker.standing import unavailable
 
 log = structlog.get_logger()
 
@@ -87,6 +88,8 @@ class Recorder:
     def __init__(self, settings: Settings, broker: str, *, dedupes: bool, rewrites: Rewrites | None = None) -> None:
         self.timing = settings.timing
         self.brokers = frozenset(settings.all_brokers)
+        #: Closing orders are sent only where the position is.
+        self.closes = settings.routing.sell == "closes"
         self.broker = broker
         self.dedupes, self.rewrites = dedupes, rewrites or {}
 
@@ -187,7 +190,7 @@ class Recorder:
             tried={a["broker"] for a in earlier},
             refused_before=any(a["outcome"] == Outcome.REFUSED for a in earlier),
             denied_before=next((a["code"] for a in earlier if _was_denied(a)), None),
-            holdings=holdings(book.connection, row, self.timing.positions_valid) if side in CLOSING else None,
+            **(self._holdings(book.connection, row, side, entry.now) if side in CLOSING else {}),
             unavailable=(
                 unavailable(book.connection, self.brokers, entry.now, self.timing.dead_after)
                 | locked_at(book.connection, row)
@@ -198,6 +201,18 @@ class Recorder:
             dedupes=self.dedupes,
             retry_pause=self.timing.retry_pause,
         )
+
+    def _holdings(self, connection: Connection, row: Row, side: Side, now: datetime) -> dict[str, Any]:
+        """Say where a closing order finds its position, and where it has to be looked for first."""
+        route = row["route"] or [row["broker"]]
+        found = holdings(connection, route, row["symbol"], side, but=row["client_order_id"], queued=True)
+        oldest, wanted = now - timedelta(seconds=self.timing.positions_valid), row["quantity"] - row["filled_quantity"]
+        known = {b: held for b, held in found.items() if held.read_at is not None and held.read_at >= oldest}
+        doubtful = {b for b in found if b not in known or known[b].least < wanted <= known[b].most}
+        return {
+            "holdings": {b: -signed(side) * held.least for b, held in known.items()},
+            "doubtful": doubtful if self.closes else (),
+        }
 
     # -- REPORTS ---
     def report(

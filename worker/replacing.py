@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import structlog
@@ -30,6 +31,7 @@ from worker.brokers.base import BrokerInterface, OrderRef, Ticket
 from worker.cancels import Cancels
 from worker.claiming import attempt_id
 from worker.clock import Stopwatch, utcnow
+from worker.closing import AGAIN, Asked, Closings, closes
 from worker.execution import Execution, answer_of
 from worker.halts import denial, stopped
 from worker.locks import LOCKED, Locks
@@ -104,11 +106,29 @@ class Replacements:
             book = Book.open(connection, ids, utcnow())
             halt = stopped(connection, self.broker.name)
             halt = halt if halt and halt["kind"] == "halt" else None
-            found = [self._claim_one(entry, halt, watch) for entry in book.entries.values()]
+            closings = self._closings(book)
+            found = [self._claim_one(entry, halt, closings, watch) for entry in book.entries.values()]
             book.write()
         return [change for change in found if change is not None]
 
-    def _claim_one(self, entry: Entry, halt: Any, watch: Stopwatch) -> _Change | None:
+    def _closings(self, book: Book) -> Closings | None:
+        recorder, entries = self.execution.recorder, book.entries.values()
+        if not recorder.closes or not any(closes(entry.order) for entry in entries):
+            return None
+        return Closings(book.connection, self.broker.name, recorder.brokers, self.timing.positions_valid)
+
+    def _may_grow(self, entry: Entry, closings: Closings, growth: Decimal) -> bool:
+        """Tell whether the broker holds what a closing order takes beyond what it has; else refuse, or put it off."""
+        asked = Asked(since=entry.now - timedelta(seconds=self.timing.positions_valid))
+        verdict = closings.judge(entry, growth, asked, growing=True)
+        if verdict == "read anew":
+            entry.set(available_at=entry.now + AGAIN)
+        elif verdict == "no position":
+            entry.set(replace_request=None)
+            entry.note("replace_refused", f"it would close more than is held: {closings.words(entry)}")
+        return verdict == "send"
+
+    def _claim_one(self, entry: Entry, halt: Any, closings: Closings | None, watch: Stopwatch) -> _Change | None:
         wanted, current = entry.order["replace_request"], entry.current
         if not wanted or current is None or current["outcome"] != Outcome.ACCEPTED or is_changing(entry):
             return None
@@ -119,6 +139,9 @@ class Replacements:
         if halt and not change.lessens:
             entry.set(replace_request=None)
             entry.note("replace_refused", str(denial(self.broker.name, halt)))
+            return None
+        growth = change.ticket.order.quantity - change.old.order.quantity
+        if closings and closes(entry.order) and growth > 0 and not self._may_grow(entry, closings, growth):
             return None
         entry.begin(
             {

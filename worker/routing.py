@@ -11,6 +11,7 @@
 | absent         | the same broker under the same id where it dedupes by id, else like NotSent                   |
 
 A closing order (sell, buy_to_cover) moves only to a broker that holds the position: anywhere else it would open one.
+Of those left on the route the first that is known to hold it comes before one whose position is in doubt.
 """
 
 from __future__ import annotations
@@ -87,6 +88,7 @@ class Case:
         side: of the order.
         quantity: shares still to do.
         holdings: broker -> position in the symbol, free of other open orders; a missing broker is not known.
+        doubtful: brokers that see for themselves whether they hold enough, by a reading of their own.
         unavailable: brokers that take nothing now (halted, draining, no live worker).
         expires_at: when the order goes stale.
         cancel_requested: somebody asked for a cancel meanwhile.
@@ -106,6 +108,7 @@ class Case:
     refused_before: bool = False
     denied_before: str | None = None
     holdings: Mapping[str, Decimal] | None = None
+    doubtful: Collection[str] = ()
     unavailable: Collection[str] = ()
     expires_at: datetime | None = None
     cancel_requested: bool = False
@@ -147,7 +150,7 @@ def _onward(case: Case, reason: str) -> Decision:
     candidates = [b for b in _after(case) if b not in out and b not in case.unavailable and may_take(case, b)]
     fresh = [b for b in candidates if b not in case.tried and b != case.broker]
     if fresh:
-        return Go(fresh[0], 0.0, reason)
+        return Go(next((b for b in fresh if may_close(case, b)), fresh[0]), 0.0, reason)
     # The route is through: whoever was merely out of reach is asked again, until the order expires.
     waiting = [b for b in _after(case) if b not in out and (b == case.broker or may_take(case, b))]
     if waiting:
@@ -212,7 +215,17 @@ def may_be_asked_again(error: BrokerError) -> bool:
 
 
 def may_take(case: Case, broker: str) -> bool:
-    """Tell whether a closing order may move to this broker: only where the position is."""
+    """Tell whether a closing order may move to this broker: where the position is, or where somebody looks first."""
+    return may_close(case, broker) or broker in case.doubtful
+
+
+def is_known(case: Case, broker: str) -> bool:
+    """Tell whether a broker that may take a closing order holds the position by its last reading, or by our books."""
+    return may_take(case, broker) and broker in (case.holdings or {})
+
+
+def may_close(case: Case, broker: str) -> bool:
+    """Tell whether an order opens a position, or the broker is known to hold what it closes."""
     if case.side not in CLOSING:
         return True
     held = (case.holdings or {}).get(broker)

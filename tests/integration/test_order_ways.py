@@ -16,7 +16,8 @@ BROKERS = ("ibkr", "alpaca", "tda")
 @pytest.fixture(scope="module")
 def world(make_world: Callable[..., World], database_url: str | None) -> World:
     made = make_world(BROKERS, database_url=database_url)
-    made.control.set_position("tda", "MSFT", 50)  # only there: for the closing orders
+    for broker, symbol, shares in (("ibkr", "MSFT", 20), ("tda", "MSFT", 50), ("ibkr", "WMT", 20)):
+        made.control.set_position(broker, symbol, shares)  # for the closing orders
     made.start_all()
     return made
 
@@ -117,6 +118,31 @@ def test_a_sell_falls_back_only_to_the_broker_that_holds_the_position(world: Wor
     assert outcomes_of(whole) == [("ibkr", "refused"), ("tda", "accepted")]
     assert [o["door"] for o in world.at_doors(order.client_order_id)] == ["tda"]
     assert Decimal(world.control.accounts()["tda"]["positions"]["MSFT"]["quantity"]) == Decimal(30)
+
+
+def test_what_was_bought_on_the_way_is_sold_where_it_is_and_no_further(world: World) -> None:
+    world.control.add_fault("ibkr", "refuse", symbol="PEP", count=1)
+    bought = world.wait(world.send("PEP", "buy", 7, route=["ibkr", "alpaca"]), "filled")
+    assert outcomes_of(bought) == [("ibkr", "refused"), ("alpaca", "accepted")]
+    sold = world.wait(world.send("PEP", "sell", 7, route=["ibkr", "alpaca"]), "filled")
+    assert outcomes_of(sold) == [("alpaca", "accepted")]
+    accounts = world.control.accounts()
+    assert [accounts[name]["positions"].get("PEP") for name in BROKERS] == [None] * 3
+
+    more = world.send("PEP", "sell", 7, route=["ibkr", "alpaca"])
+    denied = world.wait(more, "denied")
+    assert denied["reason_code"] == "no_position"
+    assert world.at_doors(more.client_order_id) == []
+
+
+def test_a_sell_of_more_than_any_broker_holds_is_not_split(world: World) -> None:
+    world.wait(world.send("CVX", "buy", 3, route="ibkr"), "filled")
+    world.wait(world.send("CVX", "buy", 7, route="alpaca"), "filled")
+    order = world.send("CVX", "sell", 10, route=["ibkr", "alpaca"])
+    denied = world.wait(order, "denied")
+    assert denied["reason_code"] == "no_position"
+    assert "holds 3 CVX" in denied["attempts"][0]["message"]
+    assert world.at_doors(order.client_order_id) == []
 
 
 def test_a_sell_that_nobody_else_can_cover_ends_instead_of_opening_a_short(world: World) -> None:

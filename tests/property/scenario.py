@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+from models.baselines import shift_baseline
 from models.book import Book
 from models.messages import OrderRequest
 from models.replacing import request_replace
@@ -107,6 +108,10 @@ class Scenario:
         return [name for name in BROKERS for _ in self.kept(name)]
 
     def holds(self, broker: str, quantity: int) -> None:
-        """Give the account a position, and have it read."""
-        self.world.ledgers[broker].held["KO"] = Decimal(quantity)
+        """Give the account a position that our books explain, and have it read."""
+        held = self.world.ledgers[broker].held
+        with self.world.database.write() as connection:
+            more = quantity - held.get("KO", Decimal(0))
+            shift_baseline(connection, broker, "KO", more, self.world.clock.now())
+        held["KO"] = Decimal(quantity)
         self.worker[broker].positions.read()

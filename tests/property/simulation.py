@@ -205,6 +205,7 @@ class Process:
         self.replacements = Replacements(database, self.seat, self.me.name, self.execution, self.cancels)
         self.pulse = Pulse(database, self.me, settings.timing)
         self.positions = Positions(database, self.seat, self.me.name, settings.timing, self.pulse, self.reconciler.read)
+        self.execution.read_positions = self.positions.read_anew
         self.leader = Leader(
             settings, database, self.seat, self.execution, self.reconciler, self.cancels, self.replacements,
             self.positions, self.pulse, self.is_ready,

@@ -356,6 +356,7 @@ def test_a_fill_of_an_attempt_that_was_given_up_stops_the_next_one(at: Scenario)
 
 @pytest.mark.parametrize(("held", "moves"), [(0, False), (9, False), (10, True)])
 def test_a_sell_falls_back_only_to_where_the_position_is(at: Scenario, held: int, moves: bool) -> None:
+    at.holds(KEEPS, 10)
     at.holds(DEDUPES, held)
     id_ = at.order(KEEPS, DEDUPES, side="sell")
     at.work(KEEPS, id_, meets="refuse")
@@ -364,6 +365,7 @@ def test_a_sell_falls_back_only_to_where_the_position_is(at: Scenario, held: int
 
 
 def test_a_position_that_another_sell_will_use_is_not_there(at: Scenario) -> None:
+    at.holds(KEEPS, 10)
     at.holds(DEDUPES, 15)
     at.work(DEDUPES, at.order(DEDUPES, side="sell"))
     id_ = at.order(KEEPS, DEDUPES, side="sell")
@@ -371,12 +373,14 @@ def test_a_position_that_another_sell_will_use_is_not_there(at: Scenario) -> Non
     assert at.status(id_) == "rejected"
 
 
-def test_an_old_reading_of_positions_moves_no_sell(at: Scenario) -> None:
-    at.holds(DEDUPES, 50)
+def test_an_old_reading_of_positions_sends_no_sell(at: Scenario) -> None:
+    at.holds(KEEPS, 50)
     at.world.pass_time(200)
-    id_ = at.order(KEEPS, DEDUPES, side="sell")
-    at.work(KEEPS, id_, meets="refuse")
-    assert at.status(id_) == "rejected"
+    at.world.ledgers[KEEPS].held["KO"] -= 45  # somebody else has sold them
+    id_ = at.order(KEEPS, side="sell")
+    at.work(KEEPS, id_)
+    assert (at.at_brokers(), at.status(id_)) == ([], "queued")
+    assert "ibkr holds 5 KO, our books say 50" in at.row(id_)["reason"]
 
 
 # -- REPLACES ---
