@@ -22,7 +22,9 @@ from producers import export, show
 if TYPE_CHECKING:
     from sqlalchemy import Table
 
+    from models.database import Database
     from models.history import History
+    from models.settings import Settings
     from producers.client import OrderClient
 
 app = typer.Typer(
@@ -106,6 +108,21 @@ def moment(option: str, text: str | None) -> datetime | None:
 
 
 # -- OPENING ---
+@contextmanager
+def opened() -> Iterator[tuple[Settings, Database]]:
+    """Open the record, quietly: for commands that neither submit nor ask the queue, and import nothing that would."""
+    from models.database import open_database
+    from models.settings import load_settings
+
+    settings = load_settings()
+    configure("WARNING" if settings.log_level.upper() == "INFO" else settings.log_level)
+    database = open_database(settings)
+    try:
+        yield settings, database
+    finally:
+        database.close()
+
+
 @contextmanager
 def client() -> Iterator[OrderClient]:
     """Open a client, quietly: a command's answer is on stdout, its log on stderr."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from importlib.metadata import version
 from typing import Annotated, cast
 
 import typer
@@ -29,6 +30,19 @@ cli_fleet.register(app)
 cli_locks.register(app)
 cli_sandbox.register(app)
 cli_queue.register(app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        show.say(f"corro {version('corro')}")
+        raise typer.Exit
+
+
+@app.callback()
+def corro(
+    _: Annotated[bool, typer.Option("--version", is_eager=True, callback=_version, help="Show the version.")] = False,
+) -> None:
+    """Execute orders over several brokers: never twice, never lost, never a guess told as a fact."""
 
 
 # -- RUNNING ---

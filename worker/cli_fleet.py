@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from producers import show
-from producers.cli_base import Form, Json, Out, Wide, client, tell
+from producers.cli_base import Form, Json, Out, Wide, opened, tell
 
 if TYPE_CHECKING:
-    from producers.client import OrderClient
+    from models.database import Database
+    from models.settings import Settings
 
 Row = Mapping[str, Any]
 
@@ -50,9 +51,9 @@ def fleet(
 ) -> None:
     """Show the workers, what is stopped, and what is wrong; exit 1 unless every configured broker takes orders."""
     form = Form(json, out, wide)
-    with client() as c:
-        seen = _look(c)
-        configured = ", ".join(c.settings.all_brokers)
+    with opened() as (settings, database):
+        seen = _look(settings, database, remarks=json or not check)
+        configured = ", ".join(settings.all_brokers)
     ok = not seen.troubles
     if check:
         line = f"ok: {configured} take orders" if ok else f"not ok: {'; '.join(seen.troubles)}"
@@ -69,27 +70,30 @@ def fleet(
     raise typer.Exit(0 if ok else 1)
 
 
-def _look(c: OrderClient) -> Picture:
+def _look(settings: Settings, database: Database, remarks: bool) -> Picture:
     from sqlalchemy import select
 
-    from models.evidence import unresolved
     from models.tables import halts, leases, workers
-    from worker.cli_queue import hint
     from worker.clock import utcnow
-    from worker.ledgers import locks
 
-    now, timing = utcnow(), c.settings.timing
-    with c.database.read() as connection:
+    now, timing = utcnow(), settings.timing
+    with database.read() as connection:
         rows = connection.execute(select(workers).order_by(workers.c.broker, workers.c.started_at)).mappings().all()
         leaders = set(connection.execute(select(leases.c.holder).where(leases.c.until > now)).scalars())
         stops = connection.execute(select(halts).order_by(halts.c.at)).mappings().all()
     silent = timedelta(seconds=timing.dead_after)
-    seen = picture(list(map(dict, rows)), leaders, list(map(dict, stops)), list(c.settings.all_brokers), now, silent)
-    if unknown := len(unresolved(c.database, timing.alert_after)):
+    seen = picture(list(map(dict, rows)), leaders, list(map(dict, stops)), list(settings.all_brokers), now, silent)
+    if not remarks:  # a line for a monitor: the queue is not asked, and its client not imported
+        return seen
+    from models.evidence import unresolved
+    from worker.cli_queue import hint
+    from worker.ledgers import locks
+
+    if unknown := len(unresolved(database, timing.alert_after)):
         seen.remarks.append(f"outcomes nobody knows: {unknown}; `corro unresolved` lists them")
-    if locked := len(locks(c.database)):
+    if locked := len(locks(database)):
         seen.remarks.append(f"symbols locked: {locked}; `corro locks` lists them")
-    if said := hint(c.settings):
+    if said := hint(settings):
         seen.remarks.append(said)
     return seen
 
@@ -124,7 +128,7 @@ def picture(
             continue
         if not states:
             blank = dict.fromkeys(rows[0]) if rows else {}
-            gone = {"broker": broker, "worker": None, "state": NO_WORKER, "leader": False, "stopped": None}
+            gone = {"broker": broker, "worker": None, "state": NO_WORKER, "leader": None, "stopped": None}
             listed.append({**blank, **gone, "stopped": _stopped(gone, stops)})
             troubles.append(f"{broker}: {NO_WORKER}; `corro worker {broker}` or `corro up`")
         elif set(states) == {"silent"}:

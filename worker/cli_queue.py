@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import redis
 import typer
 
-from models.errors import QueueUnavailable
 from models.logs import configure
-from models.settings import Settings, load_settings
 from producers import show
-from producers.bell import connect
 from producers.cli_base import Form, Json, Limit, Out, Wide, tell
-from worker.dead_letters import KEPT, DeadLetters
-from worker.unread import unread_lists, words
+
+if TYPE_CHECKING:
+    from models.settings import Settings
 
 _COLUMNS = ("id", "at", "queue", "worker", "reason", "why", "size", "message")
 #: Characters of a message in a list.
@@ -37,6 +34,9 @@ def dead_letters(
     json: Json = False,
 ) -> None:
     """List the messages that no worker could read, and why; asks the queue, not the database."""
+    from models.settings import load_settings
+    from worker.dead_letters import KEPT, DeadLetters
+
     form = Form(json, out, wide)
     configure("WARNING")
     with closing(DeadLetters.of(load_settings())) as letters:
@@ -61,6 +61,13 @@ def dead_letters(
 
 def hint(settings: Settings) -> str | None:
     """Return a line about messages set aside, if there are some and the queue says so at once."""
+    import redis
+
+    from models.errors import QueueUnavailable
+    from producers.bell import connect
+    from worker.dead_letters import DeadLetters
+    from worker.unread import unread_lists, words
+
     try:
         with closing(DeadLetters.of(settings, answer_s=0.5)) as letters:
             kept = letters.size()

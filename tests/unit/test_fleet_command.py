@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from worker.cli_fleet import Picture, picture
+from models.database import Database
+from worker.cli_fleet import NO_WORKER, Picture, picture
 
 NOW = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
 
@@ -62,3 +67,30 @@ def test_a_fleet_nobody_has_started_is_not_an_empty_table() -> None:
     found = seen()
     assert [(row["broker"], row["state"]) for row in found.rows] == [("ibkr", "no worker"), ("alpaca", "no worker")]
     assert len(found.troubles) == 2
+
+
+def test_a_broker_that_nobody_works_for_is_red_and_leads_nothing() -> None:
+    found = seen()
+    assert [(row["state"], row["leader"]) for row in found.rows] == [(NO_WORKER, None)] * 2
+    assert len(found.troubles) == 2
+
+
+def test_the_line_for_a_monitor_imports_neither_the_queues_client_nor_celery_nor_pandas(database_home: Path) -> None:
+    script = (
+        "import sys; from worker.cli import app; status = app(['fleet', '--check'], standalone_mode=False);"
+        "print(status, sorted({'redis', 'celery', 'pandas', 'ib_insync', 'alpaca_trade_api'} & set(sys.modules)))"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60,
+        env={**os.environ, "CORRO_HOME": str(database_home)},
+    )  # fmt: skip
+    first, second = said.stdout.splitlines()
+    assert first.startswith("not ok: ibkr: no worker;"), said
+    assert second == "1 []", said
+
+
+@pytest.fixture
+def database_home(database: Database, tmp_path: Path) -> Path:
+    """A home with a database of the current schema, at which nobody works."""
+    assert database.url.database == str(tmp_path / "corro.db")
+    return tmp_path
