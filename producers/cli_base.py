@@ -211,7 +211,8 @@ def listing(table: Table, columns: Sequence[str], form: Form, *, limit: int | No
     with history() as h:
         found = h.rows(table, limit=most, **filters)
         count = h.count(table, **filters) if most is not None and len(found) == most and show.err.is_terminal else 0
-    tell(found, columns, form, table=table)
+    # Only an empty list needs a name: the columns say what the others are.
+    tell(found, columns, form, table=table, title="" if found else table.name.removeprefix("v_").replace("_", " "))
     if count > len(found):
         show.note(f"{len(found):,} of {count:,} shown; --limit {count} shows all")
 

@@ -58,7 +58,7 @@ def say(*parts: Part) -> None:
 def note(*parts: Part, keep: str = "") -> None:
     """Print a line on stderr: what is not part of the answer."""
     with contextlib.suppress(OutputLost):  # there is nowhere left to say so
-        _line(err, sys.stderr, parts, keep)
+        _line(err, sys.stderr, parts, keep, by_words=not keep)
 
 
 def document(value: Any) -> None:
@@ -118,14 +118,15 @@ def _style(text: str) -> str:
 
 
 # -- WRITING ---
-def _line(console: Console, stream: IO[str], parts: Sequence[Part], keep: str = "") -> None:
+def _line(console: Console, stream: IO[str], parts: Sequence[Part], keep: str = "", *, by_words: bool = False) -> None:
     pairs = [(part, "") if isinstance(part, str) else part for part in parts]
-    _rendered(console, stream, Text.assemble(*((outward(text, keep), style) for text, style in pairs)))
+    line = Text.assemble(*((outward(text, keep), style) for text, style in pairs))
+    _rendered(console, stream, line, by_words=by_words and console.is_terminal)
 
 
-def _rendered(console: Console, stream: IO[str], line: Text) -> None:
+def _rendered(console: Console, stream: IO[str], line: Text, *, by_words: bool = False) -> None:
     with console.capture() as caught:
-        console.print(line, soft_wrap=True)
+        console.print(line, soft_wrap=not by_words)
     _put(stream, caught.get())
 
 

@@ -94,7 +94,7 @@ def _look(settings: Settings, database: Database, remarks: bool) -> Picture:
     if locked := len(locks(database)):
         seen.remarks.append(f"symbols locked: {locked}; `corro locks` lists them")
     if said := hint(settings):
-        seen.remarks.append(said)
+        seen.remarks.extend(said.splitlines())
     return seen
 
 

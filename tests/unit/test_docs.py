@@ -144,6 +144,18 @@ def test_every_command_is_in_the_readme() -> None:
     assert not [command for command in leaves(COMMANDS) if f"`{command}" not in README]
 
 
+def test_every_command_is_in_operations() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+    assert [name for name in leaves(COMMANDS) if not re.search(rf"\b{name}\b", text)] == []
+
+
+@pytest.mark.parametrize("path", DOCS, ids=named)
+def test_links_lead_to_a_heading(path: Path) -> None:
+    headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    assert set(re.findall(r"\]\(#([^)]+)\)", path.read_text())) <= anchors
+
+
 def command_lines() -> list[tuple[str, str]]:
     found = []
     for path in DOCS:

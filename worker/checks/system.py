@@ -254,7 +254,8 @@ def _alive(name: str, alive: Sequence[Any], leader: str | None) -> Verdict:
 def _stopped(row: Any) -> Verdict:
     scope = "all brokers" if row["scope"] == "*" else row["scope"]
     words = f"{row['kind']} of {scope} since {row['at']:%Y-%m-%d %H:%M} UTC by {row['by']}: {row['reason']}"
-    return warn(words, "`corro resume` ends it.")
+    ends = "corro resume" if row["scope"] == "*" else f"corro resume --broker {scope}"
+    return warn(words, f"`{ends}` ends it.")
 
 
 def _named(alive: Sequence[Any], leader: str | None) -> str:
