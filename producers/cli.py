@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -117,6 +118,37 @@ def submit(
     raise typer.Exit(_exit_status(order) if wait else 0)
 
 
+@app.command()
+def close(
+    symbol: str,
+    broker: Annotated[str | None, typer.Option(help="only there, instead of everywhere")] = None,
+    limit: Annotated[str | None, typer.Option(help="limit price, instead of a market order")] = None,
+    tif: Annotated[str, typer.Option(help="day, gtc, ioc, fok, opg or cls")] = "day",
+    strategy: Annotated[str | None, typer.Option(help="who asks, for the history")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="wait until all are filled or ended; exit 3: not yet")] = False,
+    timeout: Annotated[float, typer.Option(parser=seconds, metavar="S", help="seconds to wait")] = 30.0,
+    wide: Wide = False,
+    json: Json = False,
+) -> None:
+    """Close what is held of a symbol: one order at each broker that holds it. Exit 1: a broker could not be asked."""
+    terms: dict[str, Any] = {"limit_price": limit, "order_type": _type_of(limit, None, None), "time_in_force": tif}
+    with client() as c, contextlib.ExitStack() as safe:
+        requests, unreachable = c.closing_orders(symbol, broker, strategy=strategy, **terms)
+        for request in requests:
+            safe.enter_context(_never_lost(c, request.client_order_id))
+        placed = c.submit_many(requests)
+        for name in sorted({order.broker for order in placed if order.status is Status.QUEUED}):
+            if nobody := c.nobody(name):
+                show.note((nobody, "yellow"))
+        placed = c.wait_all(placed, timeout) if wait else placed
+        for why in unreachable.values():
+            show.note((f"not closed: {why}", "red"))
+        rows = [_row(c, order) for order in placed]
+        tell(rows, _ORDER_COLUMNS, Form(json, wide=wide), document=rows)
+    statuses = [_exit_status(order) for order in placed] if wait else []
+    raise typer.Exit(max([*statuses, int(bool(unreachable))]))
+
+
 def _exit_status(order: Order) -> int:
     if not order.is_terminal:
         return _NOT_KNOWN_YET
@@ -167,11 +199,15 @@ def _type_of(limit: str | None, stop: str | None, trail: str | None) -> str:
     return "limit" if limit else "stop" if stop else "market"
 
 
-def _show_order(c: OrderClient, order: Order, form: Form) -> None:
+def _row(c: OrderClient, order: Order) -> Row:
     from models.history import History
 
     row = History(c.database).order(order.client_order_id) or order.row
-    row = {name: value for name, value in row.items() if name not in ("attempts", "fills", "events")}
+    return {name: value for name, value in row.items() if name not in ("attempts", "fills", "events")}
+
+
+def _show_order(c: OrderClient, order: Order, form: Form) -> None:
+    row = _row(c, order)
     tell([row], _ORDER_COLUMNS, form, document=row)
 
 

@@ -22,7 +22,7 @@ from models.settings import Settings
 from models.tables import orders
 from models.vocabulary import OPEN, Status
 from producers.data import DataClient
-from producers.handles import Order
+from producers.handles import Closed, Order
 
 
 class OrderClient(DataClient):
@@ -76,6 +76,51 @@ class OrderClient(DataClient):
             ]
         )
         return [Order(self, row) for row in rows]
+
+    def close_position(self, symbol: str, broker: str | None = None, *, timeout: float = 10.0, **terms: Any) -> Closed:
+        """Close what is held of a symbol: one order at each broker that holds it, for all of it, and at no other.
+
+        Args:
+            symbol: long positions are sold, short ones bought to cover.
+            broker: only there; None asks every broker.
+            timeout: seconds that all brokers together have to tell their positions.
+            terms: anything else of an OrderRequest: order_type, limit_price, time_in_force, strategy ...
+
+        Returns:
+            The orders, as recorded, each with its broker as its whole route. `.unreachable` names the brokers that did
+            not tell, and why: what they hold stays open.
+
+        Raises:
+            NotFound: no broker that answered holds it; names those that did not answer.
+            InvalidOrder: the terms do not fit.
+            DatabaseUnavailable: nothing was recorded and nothing was enqueued.
+        """
+        requests, unreachable = self.closing_orders(symbol, broker, timeout=timeout, **terms)
+        return Closed(self.submit_many(requests), unreachable)
+
+    def closing_orders(
+        self, symbol: str, broker: str | None = None, *, timeout: float = 10.0, **terms: Any
+    ) -> tuple[list[OrderRequest], dict[str, str]]:
+        """Return the orders that `close_position` would submit, and why some brokers could not be asked."""
+        if broker is not None:
+            self.settings.broker(broker)  # refuses a name that nobody has
+        symbol, held = symbol.upper(), self.positions(timeout, None if broker is None else [broker])
+        found = [(name, p.quantity) for name, told in held.items() for p in told if p.symbol == symbol]
+        unread = {name: f"{name} does not tell how much {symbol} it holds" for name, size in found if size is None}
+        unreachable = held.unreachable | unread
+        requests = [
+            OrderRequest(
+                **{"symbol": symbol, "side": "sell" if size > 0 else "buy_to_cover", "quantity": abs(size)}
+                | {"route": [name], "created_at": utcnow()}
+                | terms
+            )
+            for name, size in found
+            if size
+        ]
+        if not requests:
+            silent = "".join(f"; not known at {name}: {why}" for name, why in unreachable.items())
+            raise NotFound(f"no position in {symbol} is held at {broker or 'any broker'}{silent}")
+        return requests, unreachable
 
     def order(self, client_order_id: str) -> Order:
         """Read one order.

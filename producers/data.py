@@ -119,14 +119,17 @@ class DataClient:
             request["since"] = _iso("since", since)
         return self._fetch("orders", request, [broker], lambda row: from_json(list[OrderReport], row["result"]))
 
-    def positions(self, timeout: float = 10.0) -> Positions:
-        """Return the positions at all brokers, asked at the same time.
+    def positions(self, timeout: float = 10.0, brokers: Sequence[str] | None = None) -> Positions:
+        """Return the positions at brokers, asked at the same time.
 
         Args:
             timeout: seconds for all of them together; who has not answered by then is named in `.unreachable`.
+            brokers: only these; None asks all.
         """
         now = utcnow()
-        asked = {broker: FetchRequest(kind="positions", route=(broker,)) for broker in self.settings.all_brokers}
+        asked = {
+            broker: FetchRequest(kind="positions", route=(broker,)) for broker in brokers or self.settings.all_brokers
+        }
         with self.database.write() as connection:
             for broker, request in asked.items():
                 insert_fetch(connection, request, [broker], now)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -203,6 +203,15 @@ def _standing(row: Mapping[str, Any]) -> str:
     until = f", waits until {row['available_at']:%H:%M:%S} UTC" if waits else ""
     done = f", {float(row['progress'] or 0):.0%} done, {row['stored']} bars stored" if row["kind"] == "bars" else ""
     return f"{row['status']} at {row['broker']}{until}{done}"
+
+
+class Closed(list[Order]):
+    """Orders that close a position; the brokers that could not be asked are named, not left out."""
+
+    def __init__(self, orders: Iterable[Order], unreachable: Mapping[str, str]) -> None:
+        super().__init__(orders)
+        #: broker -> why it did not tell what it holds.
+        self.unreachable = dict(unreachable)
 
 
 class Positions(dict[str, list[PositionReport]]):

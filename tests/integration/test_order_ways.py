@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import pytest
 
+from models.errors import NotFound
 from models.history import v_attempts, v_fills, v_latency, v_orders
 from tests.kit import World, events_of, eventually, outcomes_of
 
@@ -143,6 +144,29 @@ def test_a_sell_of_more_than_any_broker_holds_is_not_split(world: World) -> None
     assert denied["reason_code"] == "no_position"
     assert "holds 3 CVX" in denied["attempts"][0]["message"]
     assert world.at_doors(order.client_order_id) == []
+
+
+def test_closing_a_position_closes_it_at_every_broker_that_holds_it(world: World) -> None:
+    world.wait(world.send("PFE", "buy", 3, route="ibkr"), "filled")
+    world.wait(world.send("PFE", "sell_short", 7, route="alpaca"), "filled")
+    closed = world.client.close_position("pfe", strategy="flat")
+    assert [(o.broker, o.side, o.quantity, o.row["route"]) for o in closed] == [
+        ("ibkr", "sell", 3, ["ibkr"]), ("alpaca", "buy_to_cover", 7, ["alpaca"]),
+    ]  # fmt: skip
+    assert closed.unreachable == {}
+    for order in closed:
+        world.wait(order, "filled")
+    with pytest.raises(NotFound, match="no position in PFE is held at any broker"):
+        world.client.close_position("PFE")
+
+
+def test_the_command_close_tells_every_order_and_waits_for_all(world: World) -> None:
+    world.wait(world.send("GM", "buy", 2, route="alpaca"), "filled")
+    said = world.corro("close", "GM", "--wait", "--json")
+    assert said.status == 0, said
+    assert [(o["broker"], o["side"], o["status"]) for o in said.json] == [("alpaca", "sell", "filled")]
+    again = world.corro("close", "GM", "--broker", "alpaca")
+    assert (again.status, "no position in GM is held at alpaca" in again.err) == (1, True), again
 
 
 def test_a_sell_that_nobody_else_can_cover_ends_instead_of_opening_a_short(world: World) -> None:
