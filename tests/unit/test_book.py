@@ -67,6 +67,25 @@ def kinds(database: Database) -> list[str]:
         return list(connection.execute(select(order_events.c.kind).order_by(order_events.c.id)).scalars())
 
 
+@pytest.mark.parametrize("fact", [Fact.ACCEPTED, Fact.FILLED])
+def test_why_an_order_waited_is_no_reason_once_it_stands_at_its_broker(
+    database: Database, put: Put, fact: Fact
+) -> None:
+    put("o-1", status="submitted", quantity="10", reason="alpaca: timed out; it may have been received")
+    with opened(database) as book:
+        book["o-1"].happen(fact, attempt_no=1, quantity=D(10 if fact is Fact.FILLED else 0))
+    assert order(database)["reason"] is None
+
+
+def test_a_step_is_told_with_the_broker_it_happened_at(database: Database, put: Put) -> None:
+    put("o-1", status="queued", broker="ibkr")
+    with opened(database) as book:
+        book["o-1"].happen(Fact.CLAIMED, attempt_no=2)
+        book["o-1"].happen(Fact.REQUEUED, attempt_no=2, detail="to alpaca")
+        book["o-1"].set(broker="alpaca")
+    assert [(kind, about["broker"]) for kind, about in book["o-1"].steps] == [("claimed", "ibkr"), ("requeued", "ibkr")]
+
+
 # -- EACH SHARE ONCE ---
 def test_an_execution_is_booked_once_by_its_id(database: Database, put: Put) -> None:
     put()

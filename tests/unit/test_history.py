@@ -87,6 +87,14 @@ def test_a_naive_time_is_refused(past: History) -> None:
         past.rows(v_orders, since=T.replace(tzinfo=None))
 
 
+@pytest.mark.parametrize("when", [T.isoformat(), T.strftime("%Y-%m-%dT%H:%M:%S"), T.date().isoformat(), T.date()])
+def test_a_time_may_be_a_text_or_a_date(past: History, put: Put, when: Any) -> None:
+    put("a", created_at=T)
+    put("old", created_at=T - timedelta(days=2))
+    assert [row["client_order_id"] for row in past.rows(v_orders, since=when)] == ["a"]
+    assert [row["client_order_id"] for row in past.rows(v_orders, until=when)] == ["old"]
+
+
 def test_one_order_comes_with_everything_that_happened(past: History, database: Database, put: Put) -> None:
     put("a", status="accepted")
     trade(database, "a", ("4", "100"), ("6", "101"))
