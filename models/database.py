@@ -56,13 +56,17 @@ class Database:
         try:
             self.url = make_url(url)
             self.engine = _engine(url)
-        except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
+        except OSError as error:
+            raise ConfigurationError(f"the database's folder cannot be made: {error}") from None
+        except (ArgumentError, ValueError, NoSuchModuleError, ModuleNotFoundError) as error:
             raise ConfigurationError(f"database_url cannot be used: {error}") from None
         self.is_sqlite = self.engine.dialect.name == "sqlite"
         #: The id of the fleet whose record this is: once known, no connection to any other database is used.
         self.deployment: str | None = None
         self._file = _file_of(self.url) if self.is_sqlite else None
         self._inode: tuple[int, int] | None = None
+        #: Why nothing is written any more; only a new start ends it, since a person has to have looked.
+        self._lost: str | None = None
         if not self.is_sqlite:
             event.listen(self.engine, "connect", self._is_the_same)
         self._dbapi: Any = self.engine.dialect.loaded_dbapi
@@ -71,6 +75,16 @@ class Database:
         # and share a connection.
         self._turn = threading.Lock()
         self._writer: Connection | None = None
+
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether the database ends with the process, or its file has a name that only SQLite can read."""
+        return self.is_sqlite and self._file is None
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether the SQLite file is not there, or is empty."""
+        return self._file is not None and not (self._file.exists() and self._file.stat().st_size)
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
@@ -119,16 +133,20 @@ class Database:
         """Raise where the SQLite file was removed, emptied or replaced: we would go on writing where nobody looks."""
         if self._file is None:
             return
-        try:
-            stat = os.stat(self._file)
-        except OSError as error:
-            raise DatabaseUnavailable(f"database {self.url!r} was removed while in use: {error.strerror}") from None
-        found = (stat.st_dev, stat.st_ino)
-        self._inode = self._inode or found
-        if found != self._inode or not stat.st_size:
+        if self._lost is None:
+            try:
+                stat = os.stat(self._file)
+            except OSError:
+                self._lost = "removed"
+            else:
+                found = (stat.st_dev, stat.st_ino)
+                self._inode = self._inode or found
+                if found != self._inode or not stat.st_size:
+                    self._lost = "emptied" if found == self._inode else "replaced"
+        if self._lost is not None:
             raise DatabaseUnavailable(
-                f"database {self.url!r} was {'emptied' if found == self._inode else 'replaced'} while in use: put the "
-                "right file there and start this process again"
+                f"database {self.url!r} was {self._lost} while in use: put the right file there and start this process "
+                "again"
             )
 
     def _is_the_same(self, driver: Any, _record: Any) -> None:
@@ -341,6 +359,8 @@ def ensure_schema(database: Database, marker: Path | None = None, *, upgrading: 
             says what to do.
     """
     was_here = marker is not None and deployment.read(marker) is not None  # before the look: it is written after
+    if was_here and database.is_missing:  # before any connection: opening makes the file, and drops a log beside it
+        deployment.must_not_be_known(marker, database.url)
     current, head = current_revision(database), head_revision(database)
     known = current is not None and _is_known(database, current)
     if current is None and database.is_sqlite:
@@ -386,6 +406,10 @@ def _one_at_a_time(database: Database) -> Iterator[None]:
 def open_database(settings: Settings, *, upgrading: bool = False) -> Database:
     """Open the database of the settings and see that its schema is current: see `ensure_schema`."""
     database = Database(settings.database)
+    if database.is_sqlite and database.is_in_memory:
+        raise ConfigurationError(
+            f"database_url {database.url!r} is no file: an order recorded there would be gone with this process"
+        )
     try:
         ensure_schema(database, deployment.marker_of(settings), upgrading=upgrading)
     except BaseException:

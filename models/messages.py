@@ -294,13 +294,19 @@ def explain(error: ValidationError, values: Callable[[str, Any], bool] = lambda 
             lines.append(f"{field}: is required")
         else:
             lines.append(f"{field}: {text}{value}")
-    return "; ".join(lines)
+    rest = len(lines) - _MOST_LINES
+    return "; ".join(lines[:_MOST_LINES] + ([f"and {rest} more"] if rest > 0 else []))
+
+
+#: A message may be wrong in thousands of places, and each value a megabyte: this much of it is told.
+_MOST_LINES, _LONGEST_SHOWN = 10, 200
 
 
 def shown(value: Any) -> str:
-    """Return a value as text; what has none is named."""
+    """Return a value as text, of a long one the beginning; what has none is named."""
     try:
-        return repr(value)
+        text = repr(value)
+        return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}... ({len(text)} characters)"
     except ValueError:  # an int of more than 4300 digits
         return f"a {type(value).__name__} too long to print"
 

@@ -101,7 +101,7 @@ def submit(
         "extended_hours": extended_hours, "strategy": strategy, "created_at": now,
         "order_type": order_type or _type_of(limit, stop, trail_amount or trail_percent),
         "route": [name.strip() for name in route.split(",")] if route else None,
-        "expires_at": now + timedelta(seconds=expires_in) if expires_in else None,
+        "expires_at": now + timedelta(seconds=expires_in) if expires_in is not None else None,
     }  # fmt: skip
     if client_order_id is not None:
         given["client_order_id"] = client_order_id

@@ -113,6 +113,8 @@ def _check(task: Any, args: Any, kwargs: Any) -> None:
     needed = TASKS[task]
     if not args and needed not in kwargs:
         raise Unreadable(f"{task} needs the argument {needed!r}, had {sorted(kwargs)}", "arguments")
+    if len(args) > 1 or (args and needed in kwargs):
+        raise Unreadable(f"{task} takes {needed!r} once, had {len(args)} positional and {sorted(kwargs)}", "arguments")
     if task.startswith("orders.") and set(kwargs) - {needed}:
         raise Unreadable(f"{task} takes {needed!r} only, had {sorted(kwargs)}", "arguments")
     given = args[0] if args else kwargs[needed]

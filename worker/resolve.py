@@ -8,16 +8,21 @@ from __future__ import annotations
 
 from typing import Any
 
+from sqlalchemy import Connection, select
+
 from models.book import Book, Entry
 from models.errors import InvalidOrder, NotFound
 from models.evidence import LOST_AFTER
 from models.intake import body_of
 from models.lifecycle import Fact
 from models.reports import BrokerStatus, OrderReport
-from models.vocabulary import LIVE, Outcome
+from models.tables import attempts, external_orders
+from models.terms import contradictions
+from models.vocabulary import LIVE, OrderType, Outcome, Side, TimeInForce
 from producers.client import OrderClient
 from worker.clock import utcnow
 from worker.halts import journal
+from worker.matching import sent
 from worker.recording import Aftermath, Recorder
 from worker.routing import Absent
 
@@ -36,7 +41,8 @@ def resolve(
 
     Raises:
         NotFound: there is no such order.
-        InvalidOrder: no attempt of it is unknown, and its broker lists it.
+        InvalidOrder: no attempt of it is unknown, and its broker lists it; or the order to adopt is another one of
+            ours, has other terms, or was shown by no listing of the broker.
     """
     after, says = Aftermath(), f"says {by}" + (f": {reason}" if reason else "")
     with client.database.write() as connection:
@@ -46,6 +52,8 @@ def resolve(
             raise NotFound(f"no order has the client_order_id {client_order_id!r}")
         number = _unknown_attempt(entry)
         broker = entry.attempts[number]["broker"]
+        if adopt is not None:
+            _must_be_adoptable(connection, entry, number, adopt)
         found = "absent" if adopt is None else f"is order {adopt}"
         detail = f"attempt {number} at {broker}: {found}"
         journal(connection, "resolve", "order", client_order_id, by=by, reason=reason, detail=detail)
@@ -66,6 +74,44 @@ def resolve(
         bodies = {b: [body_of(row)] for b in after.rings}
     client._bell.ring([("orders.submit", f"orders.{b}", {"orders": found}) for b, found in bodies.items()])
     return row
+
+
+def _must_be_adoptable(connection: Connection, entry: Entry, number: int, adopt: str) -> None:
+    """Raise where a person's word cannot be right: corro would cancel and count somebody else's order as this one."""
+    attempt, broker = entry.attempts[number], entry.attempts[number]["broker"]
+    a, e = attempts.c, external_orders.c
+    theirs = select(a.client_order_id).where(a.broker == broker, a.broker_order_id == adopt)
+    if owner := connection.execute(theirs.where(a.client_order_id != entry.id).limit(1)).scalar():
+        raise InvalidOrder(f"order {adopt} at {broker} is {owner}'s, so it cannot be {entry.id}'s too")
+    listed = select(external_orders).where(e.broker == broker, e.broker_order_id == adopt)
+    row = connection.execute(listed).mappings().first()
+    answers = (attempt["evidence"] or {}).get("answers", {}).values()
+    shown = {str(c.get("broker_order_id")) for answer in answers for c in answer.get("candidates", ())}
+    if row is None and adopt not in shown | {attempt["broker_order_id"]}:
+        raise InvalidOrder(
+            f"{broker} has shown corro no order {adopt}: see `corro unresolved` and `corro external` for those it shows"
+        )
+    if row is not None and (wrong := contradictions(sent(entry.order, attempt), _report_of(row), rewrites=_REWRITES)):
+        raise InvalidOrder(f"order {adopt} at {broker} is not {entry.id}: it has {', '.join(wrong)}")
+
+
+#: Terms that brokers may have rewritten: a preset makes any time in force a day order.
+_REWRITES = {"time_in_force": frozenset({"day"})}
+
+
+def _report_of(row: Any) -> OrderReport:
+    """Return a row of `external_orders` as the report that it came from."""
+    return OrderReport(
+        broker_order_id=row["broker_order_id"],
+        status=BrokerStatus.UNKNOWN,
+        symbol=row["symbol"],
+        side=Side(row["side"]) if row["side"] else None,
+        order_type=OrderType(row["order_type"]) if row["order_type"] else None,
+        time_in_force=TimeInForce(row["time_in_force"]) if row["time_in_force"] else None,
+        quantity=row["quantity"],
+        limit_price=row["limit_price"],
+        stop_price=row["stop_price"],
+    )
 
 
 def _adopted(broker_order_id: str) -> OrderReport:

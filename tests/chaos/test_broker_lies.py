@@ -149,7 +149,9 @@ def test_updates_that_come_late_and_backwards_add_up(world: World, broker: str, 
     world.control.add_fault(broker, "duplicate_update" if broker == "alpaca" else "duplicate_status", symbol=symbol)
     whole = world.wait(world.send(symbol, "buy", 10, route=broker), "filled", 20)
     eventually(lambda: not world.control.faults() or world.control.faults()[0]["kind"].startswith("duplicate"), 5)
-    assert [f["quantity"] for f in world.whole(whole["client_order_id"])["fills"]] == [10]
+    fills = world.whole(whole["client_order_id"])["fills"]
+    # A total that came before its execution was inferred, and gave way to it.
+    assert [f["quantity"] for f in fills if f["voided_at"] is None] == [10]
     assert outcomes_of(whole) == [(broker, "accepted")]
 
 

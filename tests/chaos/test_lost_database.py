@@ -21,7 +21,7 @@ def doomed(tmp_path: Path) -> Iterator[World]:
 
 
 @pytest.mark.parametrize(
-    ("how", "status", "words"), [("removed", 2, "put the database back"), ("emptied", 1, "damaged")]
+    ("how", "status", "words"), [("removed", 2, "put the database back"), ("emptied", 2, "put the database back")]
 )
 def test_a_fleet_whose_database_is_gone_sends_nothing_more(doomed: World, how: str, status: int, words: str) -> None:
     world = doomed

@@ -89,7 +89,7 @@ def test_a_queue_that_accepts_and_never_answers(new_world: NewWorld, silent: Cal
         assert time.monotonic() - began < 5, name
     client.close()
 
-    commands = {f"cancel {order.client_order_id}": 0, "fleet": 0, "quote KO --timeout 1": 1, "dead-letters": 1}
+    commands = {f"cancel {order.client_order_id}": 0, "fleet": 1, "quote KO --timeout 1": 1, "dead-letters": 1}
     for command, status, text in together(world, [c.split() for c in commands], 120, CORRO_REDIS_URL=url):
         assert status == commands[" ".join(command)], (command, status, text)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, delete
+from sqlalchemy import create_engine, delete, insert, select
 from sqlalchemy.pool import StaticPool
 
 from models import deployment, tables
@@ -49,6 +50,41 @@ def test_a_database_that_is_gone_is_not_made_anew(bare: Path, how: str) -> None:
     with pytest.raises(ConfigurationError, match=r"missing or empty.*put the database back"):
         opened(bare)
     assert not (bare / "corro.db").exists() or not tables_of(bare / "corro.db")
+
+
+def test_a_refusal_touches_neither_the_file_s_place_nor_its_log(bare: Path) -> None:
+    """A database that was moved aside has its newest rows in the log that stayed behind: opening would drop it."""
+    holder = opened(bare)
+    with holder.write() as connection:
+        connection.execute(insert(tables.halts).values(scope="*", kind="halt", by="t", at=datetime.now(UTC)))
+    log = (bare / "corro.db-wal").read_bytes()
+    assert log
+    (bare / "corro.db").rename(bare / "aside.db")
+    with pytest.raises(ConfigurationError, match="put the database back"):
+        opened(bare)
+    assert not (bare / "corro.db").exists()
+    assert (bare / "corro.db-wal").read_bytes() == log
+    (bare / "aside.db").rename(bare / "corro.db")
+    again = opened(bare)
+    with again.read() as connection:
+        assert connection.execute(select(tables.halts.c.by)).scalars().all() == ["t"]
+    again.close()
+    holder.close()
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///file:x?uri=true"])
+def test_a_database_that_ends_with_its_process_takes_no_order(bare: Path, url: str) -> None:
+    with pytest.raises(ConfigurationError, match="no file"):
+        open_database(load_settings(home=bare, database_url=url))
+    assert not list(bare.iterdir())
+
+
+@pytest.mark.parametrize("url", ["postgresql+psycopg://u:pw@127.0.0.1:x/x", "mysql://x/y", "nonsense"])
+def test_a_url_that_cannot_be_read_is_told_in_one_line(bare: Path, url: str) -> None:
+    with pytest.raises(ConfigurationError) as told:
+        open_database(load_settings(home=bare, database_url=url))
+    assert "pw" not in str(told.value)
+    assert "\n" not in str(told.value)
 
 
 def tables_of(path: Path) -> list[str]:
@@ -115,6 +151,20 @@ def test_nothing_is_written_where_nobody_looks(bare: Path, what: str) -> None:
     with pytest.raises(DatabaseUnavailable, match=what), database.write() as connection:
         connection.execute(delete(tables.halts))
     database.close()
+
+
+def test_a_file_that_was_away_is_trusted_again_only_after_a_new_start(bare: Path) -> None:
+    database = opened(bare)
+    with database.write() as connection:
+        connection.execute(delete(tables.halts))
+    (bare / "corro.db").rename(bare / "aside.db")
+    with pytest.raises(DatabaseUnavailable, match="removed"), database.write():
+        pytest.fail("it writes")
+    (bare / "aside.db").rename(bare / "corro.db")
+    with pytest.raises(DatabaseUnavailable, match="start this process again"), database.write():
+        pytest.fail("it writes")
+    database.close()
+    close(opened(bare))
 
 
 def test_a_new_connection_to_another_database_is_not_used(postgres: Postgres) -> None:

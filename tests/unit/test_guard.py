@@ -149,6 +149,8 @@ REASONS: dict[str, tuple[bytes, str]] = {
     "pickle": (changed("content-type", to="application/x-python-serialize"), "content_type"),
     "unknown task": (changed("headers", "task", to="os.system"), "unknown_task"),
     "argument missing": (changed("body", to="[[], {}, {}]"), "arguments"),
+    "argument twice": (with_body(json.dumps([[[]], {"orders": []}, {}]), None), "arguments"),
+    "two by position": (with_body(json.dumps([[[], []], {}, {}]), None), "arguments"),
     "one order too many": (orders_of(101), "too_many"),
     "a dictionary of many": (envelope("orders.submit", "q", {"orders": dict.fromkeys(range(101))}), "too_many"),
     "many by position": (changed("body", to=json.dumps([[[{}] * 101], {}, {}])), "too_many"),

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import insert, select, update
 from structlog.testing import capture_logs
 
 from models.database import Database
@@ -235,6 +235,36 @@ def test_a_person_may_close_the_question_and_nothing_is_sent_again(
     assert (row["status"], row["attempt_no"]) == ("canceled", 1)
     assert "ana" in row["reason"]
     assert unresolved(database, 10.0) == []
+
+
+@pytest.mark.parametrize(
+    ("adopted", "words"),
+    [
+        ("77", "is o-2's"),
+        ("88", "is not o-1: it has symbol F instead of"),
+        ("99", "has shown corro no order 99"),
+    ],
+)
+def test_a_person_cannot_adopt_what_is_not_this_order(
+    scene: Scene, put: Put, settings: Settings, database: Database, adopted: str, words: str
+) -> None:
+    """Another order of ours, one on other terms, and one that the broker never showed: corro would cancel it."""
+    from models.errors import InvalidOrder
+    from models.tables import external_orders
+    from producers.client import OrderClient
+    from worker.resolve import resolve
+
+    put(attempt={"outcome": "unknown"})
+    put("o-2", status="accepted", attempt={"outcome": "accepted", "broker_order_id": "77"})
+    seen = {"status": "accepted", "first_seen_at": utcnow(), "last_seen_at": utcnow(), "broker": "ibkr"}
+    with database.write() as connection:
+        connection.execute(insert(external_orders).values(broker_order_id="88", symbol="F", side="buy", **seen))
+    client = OrderClient(settings)
+    client.database.close()
+    client.database = database
+    with pytest.raises(InvalidOrder, match=words):
+        resolve(client, "o-1", adopt=adopted, by="ana")
+    assert scene.attempt()["outcome"] == "unknown"
 
 
 # -- ALARMS THAT HANG ON NOTHING ---

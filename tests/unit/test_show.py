@@ -255,6 +255,7 @@ def test_a_program_gets_every_row_and_a_person_hears_of_those_not_shown(
         ["orders", "--since", "99999999999d"], ["orders", "--since", "999999999w"], ["orders", "--since", "٣d"],
         ["orders", "--until", "0001-01-01T00:00:00+14:00"], ["orders", "--limit", "9999999999999999999"],
         ["orders", "--limit", "0"], ["submit", "KO", "buy", "1", "--expires-in", "inf"],
+        ["submit", "KO", "buy", "1", "--expires-in", "0"],
         ["submit", "KO", "buy", "1", "--expires-in", "-1"], ["submit", "KO", "buy", "1", "--wait", "--timeout", "nan"],
         ["submit", "KO", "buy", "1", "--timeout", "1e999"], ["submit", "KO", "buy", "1_0"],
         ["submit", "KO", "buy", "٣"],
