@@ -154,7 +154,7 @@ def test_one_broker_as_lines_for_a_pipe(house: House) -> None:
 @pytest.mark.parametrize(
     ("arguments", "changes", "words"),
     [
-        (["--json"], {"ibkr": {"port": 7496}}, "live trading port"),
+        (["--json"], {"ibkr": {"port": 7496}}, "the live port"),
         (["--json"], {"alpaca": {"base_url": "https://api.alpaca.markets"}}, "live = true"),
         (["--json"], {"schwab": {"app_secret": ""}}, "app_secret is missing"),
     ],

@@ -16,6 +16,7 @@ from models.errors import ConfigurationError, DataNotPermitted, NotConnected
 from models.reports import AccountReport, Bar, QuoteReport
 from models.settings import BrokerSettings, Settings
 from worker import checks as check
+from worker.brokers.address import real_money
 from worker.checks.advice import PORT_OPEN, PORT_SILENT, ROWS, advice_for
 from worker.checks.broker import CLIENT_ID_APART, table_for
 from worker.checks.calendar import market_at
@@ -57,8 +58,8 @@ FACTS = {
          ["Client id 101", "brokers.ib.check_client_id"]),
         ("ibkr", "TWS is cut off from IB (1100)", ["nightly reset"]),
         ("ibkr", "354 Requested market data is not subscribed.", ["Market Data Subscriptions", "delayed_quotes"]),
-        ("ibkr", "brokers.ib.port 7496 is a live trading port: set live = true", ["7497 paper"]),
-        ("ibkr", "brokers.ib.account: U1 is a live account: set live = true", ["paper account"]),
+        ("ibkr", str(real_money("brokers.ib.port", "the live port 7496", "paper")), ["7497 paper"]),
+        ("ibkr", str(real_money("brokers.ib.account", "U1, a live account", "paper")), ["paper account"]),
         ("ibkr", "ib_insync or ib_async is not installed", ["pip install 'corro[worker,ibkr]'"]),
         ("alpaca", "refuses the keys: alpaca: HTTP 401: unauthorized.",
          ["do not open https://paper-api.alpaca.markets", "live keys only https://api.alpaca.markets",

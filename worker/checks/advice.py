@@ -41,10 +41,10 @@ _UNREACHABLE = rf"{_NO_NAME}|{_LATE}|certificate|HTTP 5\d\d"
 
 ROWS = (
     # -- SETTINGS: their messages name the key; these add what to put there ---
-    Row(_IB, r"is a live trading port", f"For paper set brokers.{{name}}.port to a paper port ({_PORTS})."),
-    Row(_IB, r"is a live account", "Log TWS in to the paper account (DU...), or set live = true for real money."),
+    Row(_IB, r"is the live port", f"For paper set brokers.{{name}}.port to a paper port ({_PORTS})."),
+    Row(_IB, r"a live account: real money", "Log TWS in to the paper account (DU...), or set live = true."),
     Row(_IB, r"this login manages", "Set brokers.{name}.account (or {env}ACCOUNT) to one of them."),
-    Row(_ALPACA, r"is the live host", "Paper needs the paper URL and the paper account's own keys."),
+    Row(_ALPACA, r"is the live host|nobody knows as simulated", "Paper needs its own URL and its own keys."),
     Row(_TDA, r"is the live host", "TD Ameritrade's API is gone since May 2024: set adapter = \"schwab\"."),
     Row(
         _ALPACA,
