@@ -19,6 +19,7 @@ from models.database import Database, open_database
 from models.errors import AccessLost, DatabaseUnavailable
 from models.reports import Report
 from models.settings import Settings
+from models.tables import attempts
 from producers.bell import Bell
 from worker import brokers, unread
 from worker.cancels import Cancels
@@ -111,7 +112,7 @@ class Engine:
             Loop("supervisor", 0.25, self.supervisor.look),
             Loop("sweep", timing.sweep_every, self._lead(self.leader.sweep, self.fetcher.sweep)),
             Loop("healer", 0.5, self._lead(self.leader.heal)),
-            Loop("wishes", 0.5, self._lead(self.leader.wishes)),
+            Loop("wishes", 0.5, self._wishes),
             Loop("unread", _UNREAD_EVERY_S, self._lead(lambda: unread.look(self.settings))),
             Loop("tidy", _TIDY_EVERY_S, self.database.tidy),
         ]
@@ -207,6 +208,16 @@ class Engine:
     def _beat(self) -> None:
         self.reconciler.steps.look()  # a worker that leads only later has to know as well
         self.pulse.beat()
+
+    def _wishes(self) -> None:
+        """Carry out what is wished for: the leader everything, others what only their own connection may change."""
+        session = self.broker.order_session
+        if self.stopping.is_set():
+            return
+        if self.pulse.leads:
+            self.leader.wishes()
+        elif session is not None:
+            self.leader.wishes(attempts.c.session == session)
 
     def _lead(self, *duties: Callable[[], None]) -> Callable[[], None]:
         def work() -> None:

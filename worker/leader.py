@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Any
 
 import structlog
 from sqlalchemy import select
@@ -97,11 +98,15 @@ class Leader:
         self.execution.finish(after)
 
     # -- WISHES ---
-    def wishes(self) -> None:
-        """Carry out the cancels and replaces that somebody wants and that no message has brought."""
+    def wishes(self, *which: Any) -> None:
+        """Carry out the cancels and replaces that somebody wants and that no message has brought.
+
+        Args:
+            which: narrows the orders and attempts.
+        """
         if self.is_open():
-            self.cancels.send()
-            self.replacements.send()
+            self.cancels.send(None, *which)
+            self.replacements.send(None, *which)
 
     # -- REGULAR QUESTIONS ---
     def heal(self) -> None:
