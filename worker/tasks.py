@@ -23,21 +23,21 @@ log = structlog.get_logger()
 _LONGEST_ID = 64
 
 
-@app.task(name="orders.submit", bind=True)
+@app.task(name="orders.submit", bind=True, shared=False)
 def submit(self: Any, orders: Any) -> None:
     """Execute a batch of order objects."""
     recorded = bool((self.request.headers or {}).get(RING))
     _do(self, lambda: engine().execution.submit(orders, recorded=recorded))
 
 
-@app.task(name="orders.cancel", bind=True)
+@app.task(name="orders.cancel", bind=True, shared=False)
 def cancel(self: Any, client_order_ids: Any) -> None:
     """Cancel orders by their ids."""
     ids = _ids(client_order_ids)
     _do(self, lambda: engine().cancel(ids))
 
 
-@app.task(name="orders.replace", bind=True)
+@app.task(name="orders.replace", bind=True, shared=False)
 def replace(self: Any, client_order_ids: Any) -> None:
     """Carry out replaces. The new terms are on the rows: a copy of this message, or a late one, changes nothing."""
     ids = _ids(client_order_ids)
@@ -71,7 +71,7 @@ def _ids(given: Any) -> list[str]:
 
 
 def _data_task(kind: str) -> None:
-    @app.task(name=f"data.{kind}", bind=True)
+    @app.task(name=f"data.{kind}", bind=True, shared=False)
     def fetch(self: Any, /, fetch_id: str, **request: Any) -> None:
         _do(self, lambda: engine().fetcher.take(kind, fetch_id, request))
 

@@ -20,10 +20,8 @@ def doomed(tmp_path: Path) -> Iterator[World]:
     made.close(check=False)
 
 
-@pytest.mark.parametrize(
-    ("how", "status", "words"), [("removed", 2, "put the database back"), ("emptied", 2, "put the database back")]
-)
-def test_a_fleet_whose_database_is_gone_sends_nothing_more(doomed: World, how: str, status: int, words: str) -> None:
+@pytest.mark.parametrize("how", ["removed", "emptied"])
+def test_a_fleet_whose_database_is_gone_sends_nothing_more(doomed: World, how: str) -> None:
     world = doomed
     worker = world.start("alpaca")
     world.wait(world.send("AAPL", "buy", 1, client_order_id="used-1"), "filled")
@@ -35,8 +33,9 @@ def test_a_fleet_whose_database_is_gone_sends_nothing_more(doomed: World, how: s
     with pytest.raises(DatabaseUnavailable, match=how):
         world.send("MSFT", "buy", 1)
     again = world.corro("submit", "AAPL", "buy", "1", "--id", "used-1")
-    assert again.status == status, again
-    assert words in again.err
+    # What was emptied may have got a page of its log back meanwhile: then it is damaged.
+    assert again.status in ((2,) if how == "removed" else (1, 2)), again
+    assert "put the database back" in again.err or (how == "emptied" and "damaged" in again.err), again
     bare = {"version": 1, "client_order_id": "bare-1", "symbol": "KO", "side": "buy", "quantity": "1"}
     queue = connect(world.settings, connect_s=1, answer_s=1)
     queue.lpush("orders.alpaca", envelope("orders.submit", "orders.alpaca", {"orders": [bare]}))

@@ -122,15 +122,15 @@ def test_a_sell_falls_back_only_to_the_broker_that_holds_the_position(world: Wor
 
 
 def test_what_was_bought_on_the_way_is_sold_where_it_is_and_no_further(world: World) -> None:
-    world.control.add_fault("ibkr", "refuse", symbol="PEP", count=1)
-    bought = world.wait(world.send("PEP", "buy", 7, route=["ibkr", "alpaca"]), "filled")
+    world.control.add_fault("ibkr", "refuse", symbol="COST", count=1)
+    bought = world.wait(world.send("COST", "buy", 7, route=["ibkr", "alpaca"]), "filled")
     assert outcomes_of(bought) == [("ibkr", "refused"), ("alpaca", "accepted")]
-    sold = world.wait(world.send("PEP", "sell", 7, route=["ibkr", "alpaca"]), "filled")
+    sold = world.wait(world.send("COST", "sell", 7, route=["ibkr", "alpaca"]), "filled")
     assert outcomes_of(sold) == [("alpaca", "accepted")]
     accounts = world.control.accounts()
-    assert [accounts[name]["positions"].get("PEP") for name in BROKERS] == [None] * 3
+    assert [accounts[name]["positions"].get("COST") for name in BROKERS] == [None] * 3
 
-    more = world.send("PEP", "sell", 7, route=["ibkr", "alpaca"])
+    more = world.send("COST", "sell", 7, route=["ibkr", "alpaca"])
     denied = world.wait(more, "denied")
     assert denied["reason_code"] == "no_position"
     assert world.at_doors(more.client_order_id) == []

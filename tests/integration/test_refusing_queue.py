@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import redis
-from celery import Celery, shared_task
+from celery import Celery
 from celery.worker import state
 from kombu import Connection, Consumer, Queue
 
@@ -126,11 +126,10 @@ def consuming(real: Path) -> Iterator[Consuming]:
             patience.undo()
 
 
-#: What has been executed; pool threads know tasks by the current app, so it is shared by all of them.
+#: What has been executed.
 DONE: list[Any] = []
 
 
-@shared_task(name="orders.submit")
 def submit(orders: Any) -> None:
     DONE.append(orders)
 
@@ -151,6 +150,8 @@ def _worker(url: str) -> tuple[Any, threading.Thread]:
         task_ignore_result=True,
     )
 
+    app.task(name="orders.submit", shared=False)(submit)
+    app.set_default()  # pool threads know tasks by the default app
     worker = app.WorkController(
         pool="threads", concurrency=2, without_gossip=True, without_mingle=True, without_heartbeat=True, quiet=True
     )
