@@ -63,7 +63,13 @@ def drive(start_sandbox: Callable[[], SandboxControl]) -> Callable[..., Story]:
         control = start_sandbox()
         command = [str(python), str(HERE / script), json.dumps(control.ports()), *arguments]
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=60, check=False, env=clean_environment(), cwd="/"
+            command,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            cwd="/",
+            env={**clean_environment(), "SANDBOX_TOKEN": control.token},
         )
         assert done.returncode == 0, done.stderr[-4000:]
         return Story(json.loads(done.stdout), control)

@@ -5,6 +5,7 @@ document of what it saw on standard output.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 import urllib.request
@@ -23,7 +24,8 @@ def url(door: str) -> str:
 
 def control(path: str, **body: Any) -> Any:
     """Ask the control door of the sandbox: prices, positions, faults."""
-    request = urllib.request.Request(url("control") + path, json.dumps(body).encode(), method="POST")
+    headers = {"Authorization": f"Bearer {os.environ['SANDBOX_TOKEN']}", "Content-Type": "application/json"}
+    request = urllib.request.Request(url("control") + path, json.dumps(body).encode(), headers, method="POST")
     with urllib.request.urlopen(request, timeout=5) as answer:
         return json.load(answer)
 

@@ -200,6 +200,7 @@ class SandboxControl:
 
     def __init__(self, base_url: str, token: str = "", timeout: float = 5.0) -> None:
         self.base_url, self.timeout = base_url.rstrip("/"), timeout
+        self.token = token
         self._headers = {"Authorization": f"Bearer {token}"}
 
     @classmethod
