@@ -104,11 +104,12 @@ def test_the_official_client_changes_and_cancels_an_order(official: Story) -> No
 
 def test_the_official_client_rests_orders_of_every_type(official: Story) -> None:
     unset = 1.7976931348623157e308
+    # A real gateway tells the stop of a trailing order as its limit price, too (docs/facts/ibkr.md).
     assert official["resting"] == {
         "stop": ["STP", "DAY", 0.0, 90.0, unset, unset, "PreSubmitted"],
         "stop_limit": ["STP LMT", "DAY", 89.5, 90.0, unset, unset, "PreSubmitted"],
-        "trail": ["TRAIL", "DAY", 0.0, 3.0, unset, 97.0, "PreSubmitted"],
-        "trail_percent": ["TRAIL", "DAY", 0.0, 0.0, 5.0, 95.0, "PreSubmitted"],
+        "trail": ["TRAIL", "DAY", 97.0, 3.0, unset, 97.0, "PreSubmitted"],
+        "trail_percent": ["TRAIL", "DAY", 95.0, 0.0, 5.0, 95.0, "PreSubmitted"],
         "gtc": ["LMT", "GTC", 50.0, 0.0, unset, unset, "Submitted"],
     }
     orders = {(o["order_type"], o["trail_percent"]): o for o in official.orders("ibkr") if o["state"] == "canceled"}
