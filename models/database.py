@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import os
 import random
 import threading
 import time
@@ -13,11 +12,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
-from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, select
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, select
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from models import deployment, postgres, tables, wire
+from models import deployment, postgres, sqlite, tables, wire
 from models.errors import ConfigurationError, DatabaseBusy, DatabaseUnavailable
 from models.private import private_folder
 from models.settings import Settings
@@ -27,16 +26,10 @@ T = TypeVar("T")
 
 #: Seconds a statement waits for a lock or for the server before the database counts as unavailable.
 PATIENCE_S = 5
-#: Pages of 4 kB that SQLite's log may grow by before a commit has to clear it away; workers do that beside the work.
-_WAL_PAGES = 10_000
-#: What each connection keeps of the file; a worker has several, and the system keeps the file too.
-_CACHE_KB = 1000
 #: PostgreSQL's word for it: a standby, or a primary that an operator or a full disk has made read-only.
 _READ_ONLY = "25006"
 #: Its words for transactions that met: could not be serialised, deadlock.
 _MET = frozenset({"40001", "40P01"})
-#: SQLite's for a file that is none of its own, or is damaged.
-_GARBLED = ("SQLITE_NOTADB", "SQLITE_CORRUPT")
 #: How often a transaction that met another is tried, and the longest pause before the next try, seconds.
 _TRIES, _PAUSE_S = 8, 0.2
 _ADVISORY_LOCK = 0x636F72726F  # "corro"
@@ -63,10 +56,8 @@ class Database:
         self.is_sqlite = self.engine.dialect.name == "sqlite"
         #: The id of the fleet whose record this is: once known, no connection to any other database is used.
         self.deployment: str | None = None
-        self._file = _file_of(self.url) if self.is_sqlite else None
-        self._inode: tuple[int, int] | None = None
-        #: Why nothing is written any more; only a new start ends it, since a person has to have looked.
-        self._lost: str | None = None
+        #: What is watched while it is used; None on a server, and for what ends with the process.
+        self.file = sqlite.DatabaseFile.of(self.url) if self.is_sqlite else None
         if not self.is_sqlite:
             event.listen(self.engine, "connect", self._is_the_same)
         self._dbapi: Any = self.engine.dialect.loaded_dbapi
@@ -75,16 +66,6 @@ class Database:
         # and share a connection.
         self._turn = threading.Lock()
         self._writer: Connection | None = None
-
-    @property
-    def is_in_memory(self) -> bool:
-        """Whether the database ends with the process, or its file has a name that only SQLite can read."""
-        return self.is_sqlite and self._file is None
-
-    @property
-    def is_missing(self) -> bool:
-        """Whether the SQLite file is not there, or is empty."""
-        return self._file is not None and not (self._file.exists() and self._file.stat().st_size)
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
@@ -102,7 +83,8 @@ class Database:
         try:
             with self.translated():
                 self._writer = self._writer or self.engine.connect()
-                self._must_be_there()
+                if self.file is not None:
+                    self.file.must_be_there()
                 with self._writer.begin():
                     yield self._writer
         except BaseException:
@@ -128,26 +110,6 @@ class Database:
                 time.sleep(random.uniform(0, _PAUSE_S * 2.0 ** (again - _TRIES + 2)))  # noqa: S311
         with self.write() as connection:
             return work(connection)
-
-    def _must_be_there(self) -> None:
-        """Raise where the SQLite file was removed, emptied or replaced: we would go on writing where nobody looks."""
-        if self._file is None:
-            return
-        if self._lost is None:
-            try:
-                stat = os.stat(self._file)
-            except OSError:
-                self._lost = "removed"
-            else:
-                found = (stat.st_dev, stat.st_ino)
-                self._inode = self._inode or found
-                if found != self._inode or not stat.st_size:
-                    self._lost = "emptied" if found == self._inode else "replaced"
-        if self._lost is not None:
-            raise DatabaseUnavailable(
-                f"database {self.url!r} was {self._lost} while in use: put the right file there and start this process "
-                "again"
-            )
 
     def _is_the_same(self, driver: Any, _record: Any) -> None:
         """Refuse a new connection that leads to another database than the ones before."""
@@ -194,13 +156,13 @@ class Database:
 
     def _outage(self, error: Any) -> DatabaseUnavailable:
         kind = DatabaseBusy if getattr(error, "sqlstate", None) in _MET else DatabaseUnavailable
-        garbled = "; it is damaged, or no SQLite database at all" if _is_garbled(error) else ""
+        garbled = "; it is damaged, or no SQLite database at all" if sqlite.is_garbled(error) else ""
         return kind(f"database {self.url!r} cannot be used: {error}{garbled}")
 
     def _is_outage(self, error: Any) -> bool:
         """Tell an outage (no server, locked file, disk, a server that only reads) from a mistake in a statement."""
         kinds = (self._dbapi.OperationalError, self._dbapi.InterfaceError)
-        known = isinstance(error, kinds) or _is_garbled(error)
+        known = isinstance(error, kinds) or sqlite.is_garbled(error)
         return known or getattr(error, "sqlstate", None) in _MET | {_READ_ONLY}
 
     def tidy(self) -> None:
@@ -221,15 +183,6 @@ class Database:
         self.engine.dispose()
 
 
-def _is_garbled(error: Any) -> bool:
-    return str(getattr(error, "sqlite_errorname", "")).startswith(_GARBLED)
-
-
-def _file_of(url: URL) -> Path | None:
-    path = url.database
-    return None if path in (None, "", ":memory:") or path.startswith("file:") else Path(str(path)).absolute()
-
-
 _JSON: dict[str, Any] = {"json_serializer": wire.text, "json_deserializer": wire.loads}
 
 
@@ -241,8 +194,8 @@ def _engine(url: str) -> Engine:
         engine = create_engine(
             url, connect_args={"timeout": PATIENCE_S, "check_same_thread": False}, pool_size=20, **_JSON
         )
-        event.listen(engine, "connect", _sqlite_connect)
-        event.listen(engine, "begin", _sqlite_begin)
+        event.listen(engine, "connect", lambda driver, _record: sqlite.pin(driver, PATIENCE_S))
+        event.listen(engine, "begin", sqlite.begin)
         return engine
     engine = create_engine(
         url,
@@ -256,27 +209,6 @@ def _engine(url: str) -> Engine:
     )
     event.listen(engine, "connect", lambda driver, _record: postgres.pin(driver))
     return engine
-
-
-def _sqlite_connect(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # we say BEGIN ourselves, so that a writer locks at its start
-    cursor = connection.cursor()
-    for pragma in (
-        "journal_mode=WAL",
-        "synchronous=FULL",
-        "foreign_keys=ON",
-        f"busy_timeout={PATIENCE_S * 1000}",
-        f"wal_autocheckpoint={_WAL_PAGES}",
-        f"cache_size=-{_CACHE_KB}",
-    ):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _sqlite_begin(connection: Connection) -> None:
-    reading = connection.get_execution_options().get("corro_read")
-    driver: Any = connection.connection.driver_connection
-    driver.execute("BEGIN" if reading else "BEGIN IMMEDIATE")
 
 
 # -- MIGRATIONS ---
@@ -323,8 +255,7 @@ def objections(database: Database) -> list[str]:
     """
     if database.is_sqlite:
         with database.read() as connection:
-            state = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
-        return [] if state == "ok" else [f"the file is damaged: {state}"]
+            return sqlite.objections(connection)
     with database.translated():
         return postgres.objections(database.engine)
 
@@ -359,7 +290,8 @@ def ensure_schema(database: Database, marker: Path | None = None, *, upgrading: 
             says what to do.
     """
     was_here = marker is not None and deployment.read(marker) is not None  # before the look: it is written after
-    if was_here and database.is_missing:  # before any connection: opening makes the file, and drops a log beside it
+    # Before any connection: opening makes the file, and drops a log beside it.
+    if was_here and database.file is not None and database.file.is_missing:
         deployment.must_not_be_known(marker, database.url)
     current, head = current_revision(database), head_revision(database)
     known = current is not None and _is_known(database, current)
@@ -406,7 +338,7 @@ def _one_at_a_time(database: Database) -> Iterator[None]:
 def open_database(settings: Settings, *, upgrading: bool = False) -> Database:
     """Open the database of the settings and see that its schema is current: see `ensure_schema`."""
     database = Database(settings.database)
-    if database.is_sqlite and database.is_in_memory:
+    if database.is_sqlite and database.file is None:
         raise ConfigurationError(
             f"database_url {database.url!r} is no file: an order recorded there would be gone with this process"
         )

@@ -96,8 +96,6 @@ class Engine:
             self.broker,
             self.execution,
             self.reconciler,
-            self.cancels,
-            self.replacements,
             positions,
             self.pulse,
             self.supervisor.is_open,
@@ -212,12 +210,16 @@ class Engine:
     def _wishes(self) -> None:
         """Carry out what is wished for: the leader everything, others what only their own connection may change."""
         session = self.broker.order_session
-        if self.stopping.is_set():
+        if self.stopping.is_set() or not self.supervisor.is_open():
             return
         if self.pulse.leads:
-            self.leader.wishes()
+            which = []
         elif session is not None:
-            self.leader.wishes(attempts.c.session == session)
+            which = [attempts.c.session == session]
+        else:
+            return
+        self.cancels.send(None, *which)
+        self.replacements.send(None, *which)
 
     def _lead(self, *duties: Callable[[], None]) -> Callable[[], None]:
         def work() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any
 
 import structlog
 from sqlalchemy import select
@@ -17,14 +16,12 @@ from models.settings import Settings
 from models.tables import orders
 from models.vocabulary import Status
 from worker.brokers.base import BrokerInterface
-from worker.cancels import Cancels
 from worker.clock import elapsed, utcnow
 from worker.execution import Execution
 from worker.health import Pulse
 from worker.positions import Positions
 from worker.reconcile import Reconciler
 from worker.recording import Aftermath
-from worker.replacing import Replacements
 from worker.standing import alive_brokers
 
 log = structlog.get_logger()
@@ -44,8 +41,6 @@ class Leader:
         broker: BrokerInterface,
         execution: Execution,
         reconciler: Reconciler,
-        cancels: Cancels,
-        replacements: Replacements,
         positions: Positions,
         pulse: Pulse,
         is_open: Callable[[], bool],
@@ -54,7 +49,6 @@ class Leader:
         self.database, self.broker = database, broker
         self.positions, self.pulse = positions, pulse
         self.execution, self.reconciler, self.is_open = execution, reconciler, is_open
-        self.cancels, self.replacements = cancels, replacements
         self._due: dict[str, float] = {}
         self._closed_at: datetime | None = None
 
@@ -96,17 +90,6 @@ class Leader:
         if after.rings:
             log.warning("orders_moved", broker=name, to={b: len(ids) for b, ids in after.rings.items()})
         self.execution.finish(after)
-
-    # -- WISHES ---
-    def wishes(self, *which: Any) -> None:
-        """Carry out the cancels and replaces that somebody wants and that no message has brought.
-
-        Args:
-            which: narrows the orders and attempts.
-        """
-        if self.is_open():
-            self.cancels.send(None, *which)
-            self.replacements.send(None, *which)
 
     # -- REGULAR QUESTIONS ---
     def heal(self) -> None:

@@ -207,8 +207,7 @@ class Process:
         self.positions = Positions(database, self.seat, self.me.name, settings.timing, self.pulse, self.reconciler.read)
         self.execution.read_positions = self.positions.read_anew
         self.leader = Leader(
-            settings, database, self.seat, self.execution, self.reconciler, self.cancels, self.replacements,
-            self.positions, self.pulse, self.is_ready,
+            settings, database, self.seat, self.execution, self.reconciler, self.positions, self.pulse, self.is_ready,
         )  # fmt: skip
         self.execution.claims.closed = lambda: None if self.is_ready() else "the connection was lost"
         self.seat.updates(lambda report: world.pushed.append((self, report)))

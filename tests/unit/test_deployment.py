@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -41,12 +42,16 @@ def test_a_fresh_home_gets_an_id_and_keeps_it(bare: Path) -> None:
     assert close(opened(bare / "h")) == first
 
 
-@pytest.mark.parametrize("how", ["removed", "emptied"])
+@pytest.mark.parametrize("how", ["removed", "emptied", "without a table"])
 def test_a_database_that_is_gone_is_not_made_anew(bare: Path, how: str) -> None:
     close(opened(bare))
     remove(bare)
     if how == "emptied":
         (bare / "corro.db").touch()
+    elif how == "without a table":
+        blank = sqlite3.connect(bare / "corro.db")
+        blank.execute("PRAGMA user_version = 1")
+        blank.close()
     with pytest.raises(ConfigurationError, match=r"missing or empty.*put the database back"):
         opened(bare)
     assert not (bare / "corro.db").exists() or not tables_of(bare / "corro.db")
