@@ -6,6 +6,7 @@ Numbers travel as decimal strings and times as ISO 8601 UTC, so rows and request
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -52,6 +53,19 @@ def dumps(value: Any) -> bytes:
 def text(value: Any) -> str:
     """Write JSON as text."""
     return dumps(value).decode()
+
+
+def to_json(value: Any) -> Any:
+    """Return a row, or rows, as JSON types: decimals as strings, times as ISO 8601 UTC."""
+    if isinstance(value, Decimal):
+        return format(value.normalize(), "f") if value else "0"
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, Mapping):
+        return {key: to_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_json(item) for item in value]
+    return value
 
 
 def _other(value: Any) -> str:
