@@ -433,3 +433,18 @@ def test_a_cancel_of_an_order_nobody_knows_changes_nothing(world: World) -> None
     works(world)
     assert pid(world) == before
     never(lambda: any(world.row(id_) for id_ in ids), 0.3)
+
+
+@SQLITE
+def test_a_cancel_that_overtakes_its_order_ends_it_unsent(world: World) -> None:
+    overtaken, other = body(), body()
+    wish = envelope("orders.cancel", "control.alpaca", {"client_order_ids": [overtaken["client_order_id"]]})
+    world.queue.lpush("control.alpaca", wish)
+    eventually(lambda: "cancel_of_unknown_order" in world.fleet.processes["alpaca"].log.read_text())
+    push(world, overtaken, other)
+
+    world.wait(other["client_order_id"], "filled")
+    ended = world.wait(overtaken["client_order_id"], "canceled")
+    assert events_of(ended) == ["queued", "cancel_requested", "canceled"]
+    assert ended["attempts"] == []
+    assert world.at_doors(overtaken["client_order_id"]) == []
