@@ -14,6 +14,8 @@ from typing import Any
 import orjson
 
 _OPTIONS = orjson.OPT_UTC_Z
+#: Longer integers are not written by orjson, or read as something else.
+_SAFE_DIGITS = 18
 
 
 def plain(number: Decimal) -> str:
@@ -36,6 +38,35 @@ def loads(text: str | bytes) -> Any:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
         return json.loads(text)  # takes NaN and lone surrogates; what becomes of them, others decide
+
+
+class Twice(dict[str, Any]):
+    """The value of a name that an object has more than once: no reader may choose one of them."""
+
+
+def exactly(text: str | bytes) -> Any:
+    """Read JSON as somebody else wrote it, where money depends on it.
+
+    A name given twice has all its values, as `Twice`; numbers that a float, or orjson, would change are their text.
+
+    Raises:
+        ValueError: it is none. RecursionError: it is nested too deeply.
+    """
+    return json.loads(text, object_pairs_hook=_once, parse_float=str, parse_int=_integer, parse_constant=str)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        values: dict[str, list[Any]] = {}
+        for name, value in pairs:
+            values.setdefault(name, []).append(value)
+        found |= {name: Twice({"given more than once": all_}) for name, all_ in values.items() if len(all_) > 1}
+    return found
+
+
+def _integer(digits: str) -> int | str:
+    return int(digits) if len(digits) <= _SAFE_DIGITS else digits
 
 
 def dumps(value: Any) -> bytes:
