@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import logging
 import random
 import threading
 import time
@@ -12,7 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, String, column, create_engine, event, inspect, make_url, select, table
+import structlog
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, select
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -21,6 +21,7 @@ from models.errors import ConfigurationError, DatabaseBusy, DatabaseUnavailable
 from models.private import private_folder
 from models.settings import Settings
 
+log = structlog.get_logger()
 T = TypeVar("T")
 
 #: Seconds a statement waits for a lock or for the server before the database counts as unavailable.
@@ -239,12 +240,11 @@ def upgrade(database: Database, revision: str = "head") -> None:
 
 
 def current_revision(database: Database) -> str | None:
-    """Return the schema's revision, or None where there is none; reads what Alembic has written, without Alembic."""
-    version = table("alembic_version", column("version_num", String))
+    """Return the schema's revision, or None where there is none."""
+    from alembic.runtime.migration import MigrationContext
+
     with database.read() as connection:
-        if not connection.dialect.has_table(connection, version.name):
-            return None
-        return connection.execute(select(version.c.version_num)).scalar_one_or_none()
+        return MigrationContext.configure(connection).get_current_revision()
 
 
 def objections(database: Database) -> list[str]:
@@ -260,14 +260,21 @@ def objections(database: Database) -> list[str]:
         return postgres.objections(database.engine)
 
 
-def revisions() -> list[str]:
-    """Return the revisions that this version of corro knows, oldest first: what their files' names begin with."""
-    return sorted(path.name.partition("_")[0] for path in (migrations() / "versions").glob("[0-9]*_*.py"))
-
-
-def head_revision() -> str:
+def head_revision(database: Database) -> str | None:
     """Return the revision this version of corro needs."""
-    return revisions()[-1]
+    from alembic.script import ScriptDirectory
+
+    return ScriptDirectory.from_config(alembic_config(database)).get_current_head()
+
+
+def _is_known(database: Database, revision: str) -> bool:
+    from alembic.script import ScriptDirectory
+    from alembic.util.exc import CommandError
+
+    try:
+        return ScriptDirectory.from_config(alembic_config(database)).get_revision(revision) is not None
+    except CommandError:
+        return False
 
 
 def ensure_schema(database: Database, marker: Path | None = None, *, upgrading: bool = False) -> None:
@@ -286,8 +293,8 @@ def ensure_schema(database: Database, marker: Path | None = None, *, upgrading: 
     # Before any connection: opening makes the file, and drops a log beside it.
     if was_here and database.file is not None and database.file.is_missing:
         deployment.must_not_be_known(marker, database.url)
-    current, head = current_revision(database), head_revision()
-    known = current in revisions()
+    current, head = current_revision(database), head_revision(database)
+    known = current is not None and _is_known(database, current)
     if current is None and database.is_sqlite:
         if was_here:
             deployment.must_not_be_known(marker, database.url)
@@ -299,9 +306,7 @@ def ensure_schema(database: Database, marker: Path | None = None, *, upgrading: 
             f"database {database.url!r} is at revision {current or 'none'}, corro needs {head}: run `corro db upgrade`"
         )
     elif current != head:  # migrations keep the previous version running (alembic/script.py.mako)
-        logging.getLogger(__name__).warning(
-            "schema_is_newer: revision %s, this process knows %s; upgrade it when convenient", current, head
-        )
+        log.warning("schema_is_newer", revision=current, known=head, hint="upgrade this process when convenient")
     with database.read() as connection:
         found = connection.execute(select(tables.deployment.c.id)).scalar()
     if found is None:

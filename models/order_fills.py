@@ -7,8 +7,9 @@
 | of a known one, with a higher revision                     | the row as it is now: `fill_corrected`                 |
 | of a known one, with other content in a listing            | the same: it was corrected while nobody listened       |
 | that a known one was taken back                            | the row with nothing left: `fill_busted`               |
-| the same before the execution itself came                  | a row with nothing left, so that it does not count     |
+| the same before the execution itself came                  | a row with nothing left; what was inferred shrinks     |
 | that the broker counts more than its executions            | one inferred row for the difference                    |
+| the same after one of them was taken back                  | nothing: its total may be of before                    |
 
 Real executions split, shrink and replace what was inferred; none is ever dropped for it. Corrections may overtake what
 they correct: the highest revision stands. A price that nobody told is null, never 0, and never the limit.
@@ -76,6 +77,8 @@ def infer(entry: Entry, attempt_no: int, report: OrderReport, *, complete: bool)
     if report.status is BrokerStatus.FILLED and complete and not any(r["voided_at"] or r["revision"] for r in rows):
         total = max(total, report.quantity or entry.order["quantity"])
     missing = max(total - real, _ZERO)
+    if any(r["voided_at"] and not r["inferred"] for r in rows):
+        missing = min(missing, guessed)  # the total may have been read before the broker took one back
     price = _rest_price(rows, total, report.avg_fill_price, missing)
     if missing < guessed and report.status not in DONE:
         return  # read before it traded on, perhaps
@@ -124,7 +127,7 @@ def _add(entry: Entry, attempt_no: int, report: FillReport) -> bool:
     before = entry.filled_on(attempt_no)
     entry.add_fill(row)
     if report.busted:
-        entry.note("fill_busted", f"{_told(row, report.quantity, report.price)}, before it was told here")
+        _bust_unknown(entry, attempt_no, row, report)
         return False
     covered = _give_way(entry, attempt_no, row, before)
     detail = _told(row, row["quantity"], row["price"])
@@ -137,6 +140,22 @@ def _add(entry: Entry, attempt_no: int, report: FillReport) -> bool:
         row["late"] = step.late
     average(entry)
     return bool(covered < row["quantity"])
+
+
+def _bust_unknown(entry: Entry, attempt_no: int, row: Row, report: FillReport) -> None:
+    """Take back an execution that was never told here: its broker counted it, so it is in what was inferred."""
+    taken = rest = min(report.quantity, _sum(r for r in entry.fills_of(attempt_no) if r["inferred"]))
+    for guess in [r for r in entry.fills_of(attempt_no) if r["inferred"] and r["quantity"]]:
+        part = min(rest, guess["quantity"])
+        rest -= part
+        _shrink(entry, guess, guess["quantity"] - part, part, report.price)
+    detail = f"{_told(row, report.quantity, report.price)}, before it was told here"
+    if taken:
+        entry.happen(Fact.FILL_BUSTED, attempt_no=entry.speaker(attempt_no), quantity=-taken, detail=detail)
+        log.error("fill_busted", client_order_id=entry.id, broker=row["broker"], change=plain(-taken), detail=detail)
+        average(entry)
+    else:
+        entry.note("fill_busted", detail)
 
 
 def _give_way(entry: Entry, attempt_no: int, row: Row, before: Decimal) -> Decimal:

@@ -285,8 +285,7 @@ fills = Table(
 
 #: Executions that are inferred, or have no price yet.
 UNSETTLED = fills.c.voided_at.is_(None) & or_(fills.c.inferred, fills.c.price.is_(None))
-# Its migration makes it of the UNSETTLED fills alone; to say so here would load both dialects into every process.
-UNSETTLED_INDEX = Index("ix_fills_unsettled", fills.c.broker)
+Index("ix_fills_unsettled", fills.c.broker, sqlite_where=UNSETTLED, postgresql_where=UNSETTLED)
 
 order_events = Table(
     "order_events",

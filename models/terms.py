@@ -10,8 +10,8 @@ order is taken for ours only with our id *and* our terms:
 | quantity                   | it is another one; an order that replaces ours trades only what ours had left       |
 | type, prices, trails, time | it is another one, unless this broker is known to rewrite it so                     |
 
-A term that the broker does not show contradicts nothing; what no order of corro's has contradicts always. The stop
-price of a trailing stop moves, so it says nothing.
+Symbol and side have to be shown. Any other term that the broker does not show contradicts nothing; what no order of
+corro's has contradicts always. The stop price of a trailing stop moves, so it says nothing.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ def contradictions(
     """
     return [
         *report.unlike_ours,
+        *(f"{name} is not shown" for name in ("symbol", "side") if getattr(report, name) is None),
         *(
             f"{name} {_shown(theirs)} instead of {_shown(ours)}"
             for name in _TERMS

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from models.errors import InvalidOrder, InvalidRequest, NotFound
-from producers import show
+from models.logs import configure
+from producers import export, show
 
 if TYPE_CHECKING:
     from sqlalchemy import Table
@@ -109,11 +110,12 @@ def moment(option: str, text: str | None) -> datetime | None:
 # -- OPENING ---
 @contextmanager
 def opened() -> Iterator[tuple[Settings, Database]]:
-    """Open the record, for commands that neither submit nor ask the queue; nothing that it imports logs."""
+    """Open the record, quietly: for commands that neither submit nor ask the queue, and import nothing that would."""
     from models.database import open_database
     from models.settings import load_settings
 
     settings = load_settings()
+    configure("WARNING" if settings.log_level.upper() == "INFO" else settings.log_level)
     database = open_database(settings)
     try:
         yield settings, database
@@ -124,7 +126,6 @@ def opened() -> Iterator[tuple[Settings, Database]]:
 @contextmanager
 def client() -> Iterator[OrderClient]:
     """Open a client, quietly: a command's answer is on stdout, its log on stderr."""
-    from models.logs import configure
     from models.settings import load_settings
     from producers.client import OrderClient
 
@@ -136,9 +137,10 @@ def client() -> Iterator[OrderClient]:
 
 @contextmanager
 def history() -> Iterator[History]:
-    """Open the history; nothing that it imports logs."""
+    """Open the history."""
     from models.history import History
 
+    configure("WARNING")
     opened = History()
     try:
         yield opened
@@ -166,10 +168,7 @@ class Form:
     wide: bool = False
 
     def __post_init__(self) -> None:
-        if self.out is not None:
-            from producers import export
-
-            export.check(self.out)
+        export.check(self.out)
 
     @property
     def limit(self) -> int | None:
@@ -197,8 +196,6 @@ def tell(
         document: instead of the rows, for JSON.
     """
     if form.out is not None:
-        from producers import export
-
         export.write(found, form.out, table)
         if str(form.out) != export.STDOUT:
             show.note(f"{len(found)} rows written to {form.out}")

@@ -78,8 +78,10 @@ def objections(entry: Entry, attempt_no: int, report: Report, rewrites: Rewrites
         return []
     if is_another(entry.order, report):
         return [f"it is about {report.side or 'trading'} {report.symbol or entry.order['symbol']}"]
-    if isinstance(report, FillReport) or _is_known(entry.attempts[attempt_no], report):
+    if _is_known(entry.attempts[attempt_no], report):
         return []
+    if isinstance(report, FillReport):
+        return [f"nothing has shown yet that order {report.broker_order_id} is on our terms"]
     return against(sent(entry.order, entry.attempts[attempt_no]), entry.attempts[attempt_no], report, rewrites)
 
 
@@ -94,6 +96,11 @@ def sent(order: Row, attempt: Row) -> OrderRequest:
     return changed_terms(request, attempt["terms"]) if attempt["terms"] else request
 
 
-def _is_known(attempt: Row, report: OrderReport) -> bool:
-    """Tell whether the broker has confirmed the attempt under this id: its terms may have been changed there since."""
+def _is_known(attempt: Row, report: OrderReport | FillReport) -> bool:
+    """Tell whether the broker has confirmed the attempt under this id: its terms may have been changed there since.
+
+    An execution shows no terms of its order: it is known by the broker's id, once that has been found to be ours.
+    """
+    if isinstance(report, FillReport):
+        return report.broker_order_id in (None, attempt["broker_order_id"]) or attempt["outcome"] == Outcome.ACCEPTED
     return attempt["outcome"] == Outcome.ACCEPTED and report.broker_order_id in (None, attempt["broker_order_id"])

@@ -27,7 +27,7 @@ from models.terms import Rewrites, is_another
 from models.vocabulary import CLOSING, OPEN, TERMINAL, Denial, Outcome, Side, Status, signed
 from worker.holdings import holdings
 from worker.locks import locked_at
-from worker.matching import index_of, objections, place_of
+from worker.matching import Index, index_of, objections, place_of
 from worker.routing import ROUND_S, Absent, Case, Decision, Go, Hold, Stop, code_of, decide, may_be_asked_again
 from worker.standing import unavailable
 
@@ -317,15 +317,25 @@ class Recorder:
         index = index_of(connection, self.broker, reports)
         wanted = {key[0] for key in index.values()}
         book = Book.open(connection, wanted, now)
+        left = self._each(book, index, reports, after, infer)
+        # An execution may stand before the order that shows whose it is.
+        early = [report for report in left if isinstance(report, FillReport)]
+        again = {id(report) for report in self._each(book, index, early, after, infer)} if early else set()
+        after.unmatched += [r for r in left if not isinstance(r, FillReport) or id(r) in again]
+        book.write()
+        return after
+
+    def _each(self, book: Book, index: Index, reports: Sequence[Report], after: Aftermath, infer: bool) -> list[Report]:
+        """Apply what is ours of these; returns the rest."""
+        left: list[Report] = []
         for report in reports:
             found = place_of(report, index)
             entry = book.get(found[0]) if found else None
             if found is None or entry is None or self._is_strange(entry, found[1], report):
-                after.unmatched.append(report)
-                continue
-            self._update(book, entry, found[1], report, after, infer)
-        book.write()
-        return after
+                left.append(report)
+            else:
+                self._update(book, entry, found[1], report, after, infer)
+        return left
 
     def _is_strange(self, entry: Entry, attempt_no: int, report: Report) -> bool:
         """Tell whether a report only carries an id of ours: an order on other terms, perhaps a stranger's."""

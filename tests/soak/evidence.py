@@ -6,71 +6,31 @@ is recognised at a door by its symbol and quantity, which only it has, before an
 * duplicate: more than one live or filled order for one intent, more shares than ordered, or an attempt that may
   still be alive beside one that is.
 * loss: an order that was recorded and is in no book; one that ends nowhere; a fill at a door that our books lack.
-* false terminal: an end that we told and the doors do not show, or that we had to take back.
+* false terminal: an end, a quantity or a price that we told and the doors do not show, or an end that we had to take
+  back.
+
+Beside them, whether an order of somebody else was touched: taken for ours, or canceled.
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import create_engine, text
 
+from tests.soak.doors import AtDoor, Intent, Row
+
 TERMINAL = ("filled", "canceled", "rejected", "denied", "expired")
 LIVE = ("accepted", "partially_filled", "pending_cancel")
-Row = Mapping[str, Any]
-
-
-@dataclass
-class Intent:
-    """One order as it was asked for: the truth that both sides are held against."""
-
-    client_order_id: str
-    symbol: str
-    side: str
-    quantity: Decimal
-    route: tuple[str, ...]
-    #: A submit of it returned, so it must be in the books.
-    recorded: bool = False
-
-
-@dataclass
-class AtDoor:
-    """One order at a door, folded from the ledger."""
-
-    number: int
-    door: str
-    client_order_id: str | None
-    wire_id: str | None
-    symbol: str
-    quantity: Decimal
-    state: str = "live"
-    filled: Decimal = Decimal(0)
-    reasons: list[str] = field(default_factory=list)
-
-    @property
-    def counts(self) -> bool:
-        """Live, or traded."""
-        return self.state == "live" or self.filled > 0
-
-    @property
-    def was_taken(self) -> bool:
-        """The door had it, if only for a moment."""
-        return self.state != "rejected" or any("after acceptance" in reason for reason in self.reasons)
-
-    @property
-    def was_refused(self) -> bool:
-        """The door said no in so many words: not swallowed, not a server's error."""
-        return self.state == "rejected" and not any(r == "swallowed" or r.startswith("status ") for r in self.reasons)
-
-    def __str__(self) -> str:
-        return f"{self.door}#{self.number} {self.state} {self.filled}/{self.quantity} {self.reasons or ''}".strip()
+#: Brokers where nothing proves that they do not have an order.
+UNPROVABLE = ("ibkr", "tda", "schwab")
+#: Prices agree when their worth differs by less a share: IB's averages have four decimals.
+_FINEST = Decimal("0.002")
 
 
 @dataclass
@@ -80,6 +40,8 @@ class Verdict:
     duplicates: list[str] = field(default_factory=list)
     losses: list[str] = field(default_factory=list)
     false_terminals: list[str] = field(default_factory=list)
+    #: Orders of somebody else that we took for ours, or canceled.
+    touched: list[str] = field(default_factory=list)
     #: Not finished: the caller may wait and look again.
     unfinished: list[str] = field(default_factory=list)
     #: client_order_id -> what became of it, and seconds until that was known (None: it is not known).
@@ -89,33 +51,7 @@ class Verdict:
 
     @property
     def clean(self) -> bool:
-        return not (self.duplicates or self.losses or self.false_terminals)
-
-
-def fold(lines: Iterable[Row], wire_ids: Mapping[int, str]) -> list[AtDoor]:
-    """Fold the ledger's lines into one entry for every order that reached a door."""
-    found: dict[int, AtDoor] = {}
-    for line in lines:
-        number = line.get("number")
-        if line["event"] == "arrived":
-            found[number] = AtDoor(
-                number, line["door"], line["client_order_id"], wire_ids.get(number), line["symbol"],
-                Decimal(line["quantity"]),
-            )  # fmt: skip
-        elif number in found:
-            entry = found[number]
-            if line["event"] == "fill":
-                entry.filled += Decimal(line["quantity"])
-                entry.state = "filled" if entry.filled >= entry.quantity else entry.state
-            elif line["event"] in ("canceled", "rejected", "expired", "replaced"):
-                entry.state = line["event"]
-                entry.reasons.append(line.get("reason") or "")
-    return list(found.values())
-
-
-def read_ledger(path: Path) -> list[Row]:
-    """Read the ledger's file."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
+        return not (self.duplicates or self.losses or self.false_terminals or self.touched)
 
 
 def read_books(url: str) -> dict[str, list[Row]]:
@@ -136,7 +72,10 @@ def judge(intents: Sequence[Intent], entries: Sequence[AtDoor], books: Mapping[s
     verdict = Verdict()
     rows = {row["client_order_id"]: row for row in books["orders"]}
     tries, fills, events = (_by_order(books[name]) for name in ("attempts", "fills", "order_events"))
-    placed = _assign(verdict, intents, entries, tries)
+    strangers = [entry for entry in entries if entry.stranger]
+    verdict.touched += [f"canceled by us: {entry}" for entry in strangers if entry.state == "canceled"]
+    verdict.touched += _adopted(strangers, books["attempts"])
+    placed = _assign(verdict, intents, [entry for entry in entries if not entry.stranger], tries)
     for intent in intents:
         id_ = intent.client_order_id
         row = rows.get(id_)
@@ -145,11 +84,21 @@ def judge(intents: Sequence[Intent], entries: Sequence[AtDoor], books: Mapping[s
                 verdict.losses.append(f"{id_}: its submit returned, but no row has it {_at(placed[id_])}")
             verdict.became[id_] = ("never recorded", None)
             continue
-        case = _Case(intent, row, tries[id_], fills[id_], events[id_], placed[id_])
+        case = _Case(intent, row, tries[id_], fills[id_], events[id_], placed[id_], strangers)
         case.judge(verdict)
     for id_ in set(rows) - {intent.client_order_id for intent in intents}:
         verdict.losses.append(f"{id_}: in our books, but nobody asked for it")
     return verdict
+
+
+def _adopted(strangers: Sequence[AtDoor], tries: Iterable[Row]) -> list[str]:
+    """Say which orders of strangers an attempt of ours takes for its own, by the broker's id."""
+    theirs = {(entry.door, entry.wire_id): entry for entry in strangers if entry.wire_id}
+    return [
+        f"{t['client_order_id']} took for its own: {theirs[t['broker'], t['broker_order_id']]}"
+        for t in tries
+        if t["outcome"] == "accepted" and (t["broker"], t["broker_order_id"]) in theirs
+    ]
 
 
 def _by_order(rows: Iterable[Row]) -> dict[str, list[Row]]:
@@ -230,6 +179,8 @@ class _Case:
     fills: list[Row]
     events: list[Row]
     entries: list[AtDoor]
+    #: Orders of somebody else, at any door.
+    strangers: Sequence[AtDoor] = ()
 
     def judge(self, verdict: Verdict) -> None:
         self._duplicates(verdict)
@@ -273,13 +224,18 @@ class _Case:
         return self.row["status"] not in TERMINAL and any(t["outcome"] == "unknown" for t in self.tries)
 
     def _needs_a_person(self) -> bool:
-        """Where a broker keeps no id of ours, nothing proves that it does not have an order."""
-        return any(t["outcome"] == "unknown" and t["broker"] in ("ibkr", "tda", "schwab") for t in self.tries)
+        """Nothing proves that its broker does not have it, or a stranger's order has its id there."""
+        return any(t["outcome"] == "unknown" and (t["broker"] in UNPROVABLE or self._is_taken(t)) for t in self.tries)
+
+    def _is_taken(self, attempt: Row) -> bool:
+        """Under the id of this attempt stands an order of somebody else."""
+        names = {(e.door, e.client_order_id) for e in self.strangers}
+        return (attempt["broker"], attempt["broker_client_order_id"]) in names
 
     # -- A GUESS TOLD AS A FACT ---
     def _false_ends(self, verdict: Verdict) -> None:
         status = self.row["status"]
-        words = [*self._taken_back(), *self._false_attempts()]
+        words = [*self._taken_back(), *self._false_attempts(), *self._false_prices()]
         if status in TERMINAL and any(e.state == "live" for e in self.entries):
             words.append("ended in our books, live at a door")
         traded = any(e.state == "filled" for e in self.entries)
@@ -291,7 +247,7 @@ class _Case:
             words.append("filled at a door")
         if status == "rejected" and not any(e.was_refused for e in self.entries):
             words.append("no door has refused it")
-        if status == "denied" and any(e.was_taken for e in self.entries):
+        if status == "denied" and any(e.was_taken and not e.was_refused for e in self.entries):
             words.append("a door had it")
         if status == "canceled" and not self._may_be_canceled():
             words.append("nobody canceled it")
@@ -300,8 +256,29 @@ class _Case:
     def _may_be_canceled(self) -> bool:
         ended_in_part = any(e.filled and e.state != "live" for e in self.entries)
         return (
-            bool(self.row["cancel_requested_at"]) or ended_in_part or any(e.state == "canceled" for e in self.entries)
+            bool(self.row["cancel_requested_at"])
+            or ended_in_part
+            or any(e.state in ("canceled", "replaced") for e in self.entries)
         )
+
+    def _false_prices(self) -> list[str]:
+        """Hold prices against the doors'; one that is not known, and says so, is no claim."""
+        fills = [f for f in self.fills if _number(f["quantity"])]
+        theirs = [pair for e in self.entries for pair in e.executions.values() if pair[0]]
+        shares = sum((quantity for quantity, _ in theirs), Decimal(0))
+        if any(f["price"] is None for f in fills) or shares != _number(self.row["filled_quantity"]):
+            return []  # how many is judged elsewhere
+        known = {price for _, price in theirs}
+        odd = [f["price"] for f in fills if not f["inferred"] and not any(_agree(f["price"], p) for p in known)]
+        found = [f"an execution at {price}, the doors have {sorted(map(str, known))}" for price in odd]
+        worth = sum((quantity * price for quantity, price in theirs), Decimal(0))
+        booked = sum((_number(f["quantity"]) * _number(f["price"]) for f in fills), Decimal(0))
+        if abs(worth - booked) > _FINEST * shares:
+            found.append(f"traded for {booked} in our books, for {worth} at the doors")
+        average = self.row["avg_fill_price"]
+        if shares and average is not None and not _agree(average, worth / shares):
+            found.append(f"{average} on average in its row, {worth / shares} at the doors")
+        return found
 
     def _taken_back(self) -> list[str]:
         """An end that was followed by another one was never one."""
@@ -347,6 +324,10 @@ class _Case:
     def _say(self, words: str) -> str:
         tries = [f"{t['attempt_no']} {t['broker']} {t['outcome']} {t['code'] or ''}".strip() for t in self.tries]
         return f"{self.row['client_order_id']} [{self.row['status']}]: {words}; attempts {tries}; {_at(self.entries)}"
+
+
+def _agree(ours: Any, theirs: Decimal) -> bool:
+    return abs(_number(ours) - theirs) <= _FINEST
 
 
 def _number(value: Any) -> Decimal:

@@ -21,7 +21,7 @@ class Tally:
     def __init__(self) -> None:
         self.worlds = self.orders = self.faults = self.crossed = self.unharmed = 0
         self.became: Counter[str] = Counter()
-        self.found: dict[str, list[str]] = {name: [] for name in (*ZEROS, "died")}
+        self.found: dict[str, list[str]] = {name: [] for name in (*ZEROS, "touched", "died")}
         self.rows: dict[str, dict[str, Any]] = {}
 
     def add(self, record: Record) -> None:
@@ -82,6 +82,8 @@ class Tally:
             f"{name.replace('_', ' ')}: {len(self.found[name])} ({self.per_100_000(name):g} per 100,000 faults)"
             for name in ZEROS
         ]
+        if self.found["touched"]:
+            words.append(f"orders of others touched: {len(self.found['touched'])}")
         if self.found["died"]:
             words.append(f"processes that died by themselves: {len(self.found['died'])}")
         return "\n".join(words)

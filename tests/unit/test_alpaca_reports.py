@@ -209,9 +209,18 @@ def test_an_activity_with_another_price_under_its_old_id_is_a_correction() -> No
     known = Executions()
     prices = ("86.88", "86.88", "86", "86", "86.88")
     found = [known.known(of_activity(ACTIVITY | {"price": price}), is_current=True) for price in prices]
-    assert {fill.execution_id for fill in found} == {ACTIVITY["id"]}
+    assert {fill.execution_id for fill in found} == {ACTIVITY["id"].rpartition("::")[2]}
     first, again, corrected, still, back = (fill.revision for fill in found)
     assert first == again == 0 < corrected == still < back
+
+
+def test_both_feeds_name_an_execution_alike_where_the_activity_has_the_id_of_the_stream_in_it() -> None:
+    own = ACTIVITY["id"].rpartition("::")[2]
+    stream = told(Executions(), event(execution_id=own))
+    assert of_activity(ACTIVITY).execution_id == stream.execution_id == own
+    amends = {"type": "trade_bust", "previous_execution_id": ACTIVITY["id"]}
+    assert amended(ACTIVITY | amends) == own
+    assert amended(ACTIVITY | {"type": "trade_bust"}) == own
 
 
 def test_a_restart_does_not_make_a_correction_older() -> None:

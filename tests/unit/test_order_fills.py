@@ -153,6 +153,30 @@ def test_what_is_taken_back_before_it_was_told_does_not_count_when_it_is(record:
     assert len(record.events("fill_busted")) == 1
 
 
+def test_what_is_taken_back_before_it_was_told_is_in_what_was_inferred(record: Record) -> None:
+    record.read(total(10, mean=50))
+    record.pushed(execution("e1", 10, 50, busted=True))
+    assert (record.standing, record.order["filled_quantity"]) == ([], 0)
+    assert record.order["avg_fill_price"] is None
+    assert len(record.events("fill_busted")) == 1
+
+
+def test_a_total_of_before_does_not_bring_back_what_was_taken_back(record: Record) -> None:
+    record.pushed(execution("e1", 10, 50))
+    record.pushed(execution("e1", 10, 50, revision=1, busted=True))
+    record.pushed(total(10, mean=50))
+    record.read(total(10, mean=50))
+    assert (record.standing, record.order["filled_quantity"]) == ([], 0)
+
+
+def test_of_what_was_inferred_only_what_is_taken_back_is_gone(record: Record) -> None:
+    record.read(total(10, mean=50))
+    record.pushed(execution("e1", 4, 50, busted=True))
+    assert (record.standing, record.order["filled_quantity"]) == ([(GUESS, 6, 50)], 6)
+    record.pushed(execution("e2", 6, 50))
+    assert (record.standing, record.order["filled_quantity"]) == ([("e2", 6, 50)], 6)
+
+
 def test_an_order_that_was_filled_stays_ended_and_its_quantity_tells_the_truth(record: Record) -> None:
     record.pushed(execution("e1", 10, 50))
     record.pushed(execution("e1", 10, 50, revision=1, busted=True))

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.soak.evidence import AtDoor, Intent, Verdict, fold, judge
+from tests.soak.doors import AtDoor, Intent, fold
+from tests.soak.evidence import Verdict, judge
 from tests.soak.tally import Tally
 
 ASKED = Intent("a", "SIM001", "buy", Decimal(2), ("alpaca", "tda"), recorded=True)
@@ -17,7 +18,7 @@ TWIN = Intent("b", "SIM001", "buy", Decimal(2), ("tda",), recorded=True)
 def row(id_: str = "a", status: str = "filled", filled: int = 2, **more: Any) -> dict[str, Any]:
     times = {"created_at": "2026-01-05 10:00:00", "accepted_at": "2026-01-05 10:00:01", "closed_at": None}
     names = {"client_order_id": id_, "status": status, "filled_quantity": filled, "broker": "alpaca"}
-    return {**names, **times, "cancel_requested_at": None, **more}
+    return {**names, **times, "cancel_requested_at": None, "avg_fill_price": 50, **more}
 
 
 def attempt(id_: str = "a", number: int = 1, broker: str = "alpaca", outcome: str = "accepted", **more: Any) -> Any:
@@ -29,14 +30,15 @@ def attempt(id_: str = "a", number: int = 1, broker: str = "alpaca", outcome: st
 def at_door(
     door: str = "alpaca", name: str | None = "a", state: str = "filled", filled: int = 2, **more: Any
 ) -> AtDoor:
+    more.setdefault("executions", {"e1": (Decimal(filled), Decimal(50))} if filled else {})
     wire_id = None if name and door == "alpaca" else more.pop("wire_id", f"{door}-{name}")
     return AtDoor(
         1, door, name if door == "alpaca" else None, wire_id, "SIM001", Decimal(2), state, Decimal(filled), **more
     )
 
 
-def fill(id_: str = "a", quantity: int = 2) -> dict[str, Any]:
-    return {"client_order_id": id_, "quantity": quantity}
+def fill(id_: str = "a", quantity: int = 2, price: Any = 50, inferred: bool = False) -> dict[str, Any]:
+    return {"client_order_id": id_, "quantity": quantity, "price": price, "inferred": inferred}
 
 
 def event(before: str | None, after: str) -> dict[str, Any]:
@@ -154,13 +156,121 @@ def test_an_attempt_that_ended_though_its_door_has_it_is_a_false_terminal(outcom
     assert found([at_door()], attempts=[attempt(outcome=outcome)]).false_terminals
 
 
+# -- EXECUTIONS AS THEY STAND ---
+ARRIVED = {"event": "arrived", "number": 1, "door": "ibkr", "client_order_id": "a", "symbol": "SIM001", "quantity": "2"}
+FILLED = {"event": "fill", "number": 1, "execution_id": "1.01", "quantity": "2", "price": "50"}
+CORRECTED = {"event": "amended", "number": 1, "execution_id": "1.01", "quantity": "2", "price": "49"}
+BUSTED = {**CORRECTED, "quantity": "0"}
+AT_IB = {"attempts": [attempt(broker="ibkr", broker_order_id=None)]}
+
+
+def standing(*lines: dict[str, Any]) -> AtDoor:
+    (entry,) = fold([ARRIVED, *lines], {1: "7"})
+    return entry
+
+
+def test_a_wrong_price_is_a_guess_told_as_a_fact() -> None:
+    door = standing(FILLED)
+    assert found([door], **AT_IB).clean
+    assert found([door], fills=[fill(price=49)], orders=[row(avg_fill_price=49)], **AT_IB).false_terminals
+    assert found([door], orders=[row(avg_fill_price="50.01")], **AT_IB).false_terminals
+    assert found([door], fills=[fill(price=49, inferred=True)], **AT_IB).false_terminals
+    two = [fill(quantity=1, price=49), fill(quantity=1, price=51)]
+    assert found([door], fills=two, **AT_IB).false_terminals  # on average it is right, in each it is not
+
+
+def test_a_price_that_nobody_told_is_no_claim() -> None:
+    unknown = {"fills": [fill(price=None, inferred=True)], "orders": [row(avg_fill_price=None)]}
+    assert found([standing(FILLED)], **unknown, **AT_IB).clean
+
+
+def test_an_inferred_execution_may_have_the_mean_of_several() -> None:
+    half = {**FILLED, "quantity": "1"}
+    door = standing({**half, "price": "49"}, {**half, "execution_id": "1.02", "price": "51"})
+    assert found([door], fills=[fill(inferred=True)], **AT_IB).clean
+
+
+def test_a_correction_has_to_be_followed() -> None:
+    door = standing(FILLED, CORRECTED)
+    assert found([door], **AT_IB).false_terminals
+    assert found([door], fills=[fill(price=49)], orders=[row(avg_fill_price=49)], **AT_IB).clean
+
+
+def test_a_bust_has_to_be_followed_and_leaves_the_end_an_end() -> None:
+    door = standing(FILLED, BUSTED)
+    assert found([door], **AT_IB).false_terminals
+    followed = {"fills": [fill(quantity=0)], "orders": [row(filled=0, avg_fill_price=None)]}
+    assert found([door], **followed, **AT_IB).clean
+    assert found([standing(FILLED)], **followed, **AT_IB).losses  # nobody took it back
+
+
+# -- OTHERS ---
+def stranger(state: str = "live", name: str = "a", **more: Any) -> AtDoor:
+    return at_door(name=name, state=state, filled=more.pop("filled", 0), stranger=True, **more)
+
+
+WAITS: dict[str, Any] = {
+    "orders": [row(status="submitted", filled=0, avg_fill_price=None)],
+    "attempts": [attempt(outcome="unknown", broker_order_id=None)],
+    "fills": [],
+}
+
+
+def test_an_order_whose_id_is_a_strangers_waits_for_a_person_and_that_is_right() -> None:
+    verdict = found([stranger()], **WAITS)
+    assert verdict.clean
+    assert not verdict.unfinished
+    assert verdict.became["a"][0] == "unresolved, listed"
+    assert found([], **WAITS).unfinished  # without the stranger, its broker can tell
+
+
+def test_a_strangers_order_counts_for_nothing_of_ours() -> None:
+    assert found([at_door(), stranger("filled", "theirs", filled=2)]).clean
+
+
+def test_a_strangers_order_that_we_cancel_is_touched() -> None:
+    assert not found([stranger()], **WAITS).touched
+    assert found([stranger("canceled")], **WAITS).touched
+
+
+def test_a_strangers_order_that_we_take_for_ours_is_seen() -> None:
+    adopted = attempt(outcome="accepted", broker="tda", broker_order_id="tda-9")
+    theirs = at_door("tda", "a", state="live", filled=0, wire_id="tda-9", stranger=True)
+    books = {"orders": [row(status="accepted", filled=0)], "attempts": [adopted], "fills": []}
+    verdict = found([theirs], **books)
+    assert verdict.touched
+    assert verdict.losses  # and ours is nowhere
+
+
+def test_an_order_that_somebody_else_replaced_is_canceled() -> None:
+    canceled = {"orders": [row(status="canceled", filled=0)], "fills": []}
+    assert found([at_door(state="replaced", filled=0), stranger(name="theirs")], **canceled).clean
+
+
+# -- REFUSED, AND KEPT ---
+@pytest.mark.parametrize(("status", "outcome"), [("rejected", "refused"), ("denied", "refused")])
+def test_what_was_refused_and_kept_may_go_on_once_it_is_canceled(status: str, outcome: str) -> None:
+    over = {"orders": [row(status=status, filled=0)], "attempts": [attempt(outcome=outcome)], "fills": []}
+    assert found([at_door(state="canceled", filled=0, doubted=True)], **over).clean
+    assert not found([at_door(state="live", filled=0, doubted=True)], **over).clean
+    assert not found([at_door(state="filled", filled=2, doubted=True)], **over).clean
+
+
+def test_an_order_swallowed_where_nothing_proves_absence_waits_and_is_not_lost() -> None:
+    swallowed = at_door("ibkr", "a", "rejected", 0, reasons=["swallowed"])
+    waits = {**WAITS, "attempts": [attempt(broker="ibkr", outcome="unknown", broker_order_id=None)]}
+    verdict = found([swallowed], **waits)
+    assert verdict.clean
+    assert not verdict.unfinished
+
+
 def test_the_ledger_is_folded() -> None:
     names = {"door": "alpaca", "client_order_id": "a", "symbol": "SIM001", "quantity": "2"}
     lines = [
         {"event": "opened"},
         {"event": "arrived", "number": 1, **names},
-        {"event": "fill", "number": 1, "quantity": "1"},
-        {"event": "fill", "number": 1, "quantity": "1"},
+        {"event": "fill", "number": 1, "execution_id": "1", "quantity": "1", "price": "50"},
+        {"event": "fill", "number": 1, "execution_id": "2", "quantity": "1", "price": "50"},
         {"event": "arrived", "number": 2, **names},
         {"event": "rejected", "number": 2, "reason": "swallowed"},
     ]
@@ -174,7 +284,7 @@ def test_the_ledger_is_folded() -> None:
 def test_the_tally_adds_up_and_says_what_is_not_zero() -> None:
     record = {
         "world": 3, "orders": 10, "faults": 50, "crossed": 2, "unharmed": 1, "became": {"filled at once": 10},
-        "duplicates": ["two"], "losses": [], "false_terminals": [], "died": [],
+        "duplicates": ["two"], "losses": [], "false_terminals": [], "touched": [], "died": [],
         "table": {"queue wiped": {"injected": 50, "orders": 9, "became": {"filled at once": 9}, "seconds": [1.0, 3.0]}},
     }  # fmt: skip
     tally = Tally()

@@ -63,7 +63,8 @@ def test_what_no_order_of_ours_has_contradicts_whatever_the_terms() -> None:
 def test_each_term_contradicts_and_is_named(term: str, theirs: Any) -> None:
     (words,) = contradictions(request(), shown(**{term: theirs}))
     assert words.startswith(f"{term} {theirs} instead of")
-    assert contradictions(request(), shown(**{term: None})) == []  # what is not shown contradicts nothing
+    needed = term in ("symbol", "side")  # without them an id would be all there is; no other term has to be shown
+    assert contradictions(request(), shown(**{term: None})) == ([f"{term} is not shown"] if needed else [])
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [
@@ -187,6 +188,28 @@ def test_a_stranger_under_our_id_neither_fills_nor_cancels_our_order(
         order = connection.execute(select(orders)).mappings().one()
         assert connection.execute(select(attempts.c.outcome)).scalar() == outcome
     assert (order["status"], order["filled_quantity"]) == ("submitted", 0)
+
+
+@pytest.mark.parametrize("outcome", ["sending", "unknown", "absent", "not_sent", "refused"])
+def test_an_execution_counts_once_its_order_has_shown_our_terms_and_not_before(
+    database: Database, settings: Settings, put: Put, outcome: str
+) -> None:
+    """The stream of a stranger's order under our id told of an order of 99, and then of its execution."""
+    put(attempt={"outcome": outcome})
+    names = {"symbol": "AAPL", "broker_client_order_id": "o-1"}
+    stranger = shown(**names, quantity=D(99), status=BrokerStatus.FILLED, filled_quantity=D(99))
+    theirs = execution(quantity=D(99))
+    assert told(database, settings, stranger, theirs).unmatched == [stranger, theirs]
+    assert told(database, settings, theirs).unmatched == [theirs]  # alone it shows no terms at all
+    with database.read() as connection:
+        assert connection.execute(select(orders.c.filled_quantity)).scalar() == 0
+        assert connection.execute(select(attempts.c.outcome)).scalar() == outcome
+    market = {"order_type": OrderType.MARKET, "limit_price": None}
+    ours = shown(**names, **market, broker_order_id="8", status=BrokerStatus.PARTIALLY_FILLED, filled_quantity=D(4))
+    mine = execution(execution_id="e2", broker_order_id="8")
+    assert told(database, settings, mine, ours).unmatched == []  # an execution may come first in a listing
+    with database.read() as connection:
+        assert connection.execute(select(orders.c.filled_quantity)).scalar() == 4
 
 
 def test_an_order_that_somebody_changed_at_its_broker_is_still_ours(

@@ -50,12 +50,12 @@ def of_event(event: Raw, order: OrderReport) -> FillReport:
 
 
 def of_activity(raw: Raw) -> FillReport:
-    """Read one FILL of the account's activities; its id differs from the stream's, its cum_qty does not."""
+    """Read one FILL of the account's activities; its id may differ from the stream's, its cum_qty does not."""
     kind = raw.get("type")
     amends = kind in AMENDS
     side = raw.get("side")
     return FillReport(
-        execution_id=_named(raw, "id"),
+        execution_id=_own_id(_named(raw, "id")),
         quantity=abs(needed(raw, "qty", number)) if amends else needed(raw, "qty", positive),
         price=positive(raw.get("price")),
         filled_at=_at(raw["transaction_time"], None),
@@ -71,7 +71,17 @@ def amended(raw: Raw) -> str | None:
     """Return the id of the execution that an event or activity puts right or takes back."""
     if raw.get("event") not in AMENDS and raw.get("type") not in AMENDS:
         return None
-    return identity(raw.get("previous_execution_id")) or identity(raw.get("execution_id", raw.get("id")))
+    named = identity(raw.get("previous_execution_id")) or identity(raw.get("execution_id", raw.get("id")))
+    return named and _own_id(named)
+
+
+def _own_id(text: str) -> str:
+    """Return the UUID in an activity's id, `20260105093000123::UUID`.
+
+    Whether that is the stream's execution_id nobody says (docs/facts/alpaca.md#4.7). If it is, a correction told by one
+    feed finds the execution that the other has told; if not, the same stretch of the order tells, as for any other id.
+    """
+    return text.rpartition("::")[2] or text
 
 
 def _named(raw: Raw, key: str) -> str:

@@ -245,6 +245,9 @@ class OrderBook:
         report = self.report(known)
         if report.status is BrokerStatus.UNKNOWN:
             return  # PendingSubmit and a bare Inactive prove nothing: no news yet
+        flight = self._flight_of(known.line.order_id, known.line.client_id)
+        if report.status is BrokerStatus.REJECTED and flight is not None and not flight.lingers:
+            return  # place_order answers, and knows whether the order was alive before
         key = (
             report.status,
             report.code,

@@ -66,7 +66,7 @@ async def place(
         await _send(session, flight, ticket, until)
         verdict = await _verdict(flight, until)
         if verdict is Verdict.SEEN:
-            return session.book.answer(flight, ticket.order.quantity)
+            return _as_accepted(session.book.answer(flight, ticket.order.quantity), flight)
         raise flight.error(verdict, loop.time() - started)
     except (OutcomeUnknown, asyncio.CancelledError):
         if flight.sent and not flight.lost:
@@ -81,6 +81,17 @@ async def place(
     finally:
         if not flight.lingers:
             session.book.land(flight)
+
+
+def _as_accepted(report: OrderReport, flight: Flight) -> OrderReport:
+    """Tell an order that was alive, and refused before its sender was answered, as accepted.
+
+    That it was refused since is told by the next reading: an order that IB had accepted may work again
+    (docs/facts/ibkr.md#3.8), so it is canceled before anything follows.
+    """
+    if flight.alive and report.status is BrokerStatus.REJECTED and not report.filled_quantity:
+        return replace(report, status=BrokerStatus.ACCEPTED, code=None, message=None)
+    return report
 
 
 async def _send(session: Session, flight: Flight, ticket: Ticket, until: float) -> None:

@@ -25,6 +25,7 @@ from worker.sandbox.alpaca_json import (
     clock_json,
     position_json,
 )
+from worker.sandbox.alpaca_lies import loop
 from worker.sandbox.alpaca_rules import AccountRules, malformed, not_found
 from worker.sandbox.http_door import Refusal, Route
 from worker.sandbox.market import Execution, Market, MarketOrder, Position
@@ -72,15 +73,14 @@ class AlpacaAccount:
         kinds = request.match_info.get("kind") or query.get("activity_types") or "FILL"
         fills = self._fills if "FILL" in kinds.split(",") else []
         keep = _fill_filter(query)
-        rows: Iterable[Json] = (
-            activity_json(order, index)
-            for order, index in fills
-            if keep(order.executions[index]) and order.executions[index].quantity
-        )
+        kept = [(order, index) for order, index in fills if keep(order.executions[index])]
+        kept.sort(key=lambda fill: fill[0].executions[fill[1]].listed_at)
+        rows: Iterable[Json] = (activity_json(order, index) for order, index in kept)
         if query.get("direction", "desc") != "asc":
             rows = reversed(list(rows))
         after, size = query.get("page_token"), whole_number(query.get("page_size"), "page_size", 100, 100)
-        return web.json_response(list(islice(_after(rows, after) if after else rows, size)))
+        page = list(islice(_after(rows, after) if after else rows, size))
+        return web.json_response(loop(self._market, self._name, "activities", page, size))
 
     async def _positions(self, _: web.Request) -> web.Response:
         positions = self._market.account(self._name).positions
@@ -143,8 +143,8 @@ def _fill_filter(query: Any) -> Callable[[Execution], bool]:
     day = query.get("date")
 
     def keep(execution: Execution) -> bool:
-        local = execution.at.astimezone(NEW_YORK).date().isoformat()
-        return after < execution.at < until and (not day or local == day[:10])
+        local = execution.listed_at.astimezone(NEW_YORK).date().isoformat()
+        return after < execution.listed_at < until and (not day or local == day[:10])
 
     return keep
 

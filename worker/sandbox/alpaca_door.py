@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from worker.sandbox import alpaca_lies as lies
+from worker.sandbox import amending
 from worker.sandbox.alpaca_account import AlpacaAccount, when, whole_number
 from worker.sandbox.alpaca_data import AlpacaData
 from worker.sandbox.alpaca_json import Json, order_id, order_json
@@ -178,7 +179,7 @@ class AlpacaDoor(HttpDoor):
             order.extra["hidden_until"] = monotonic() + float(lag.options.get("seconds", 1.0))
         outside = self.take("replaced_outside", symbol=order.symbol)
         if outside is not None:
-            lies.later(outside, lies.replace_outside, self, outside, order)
+            amending.later(outside, lies.replace_outside, self, outside, order)
         self.stream.publish("pending_new", order)
         return order
 
@@ -189,7 +190,8 @@ class AlpacaDoor(HttpDoor):
         orders: Iterable[MarketOrder] = self.market.orders(self.name)
         if query.get("direction", "desc") != "asc":
             orders = reversed(list(orders))
-        return web.json_response([order_json(order) for order in islice(filter(keep, orders), limit)])
+        rows = [order_json(order) for order in islice(filter(keep, orders), limit)]
+        return web.json_response(lies.loop(self.market, self.name, "list", rows, limit))
 
     async def _order(self, request: web.Request) -> web.Response:
         return web.json_response(order_json(self._named(request)))

@@ -77,6 +77,11 @@ def execution_uuid(execution: Execution) -> str:
     return str(uuid.uuid5(NAMESPACE, f"{execution.execution_id}:{execution.at.isoformat()}"))
 
 
+def amendment_uuid(execution: Execution) -> str:
+    """Return the UUID of the event that put a fill right or took it back last."""
+    return str(uuid.uuid5(NAMESPACE, f"{execution_uuid(execution)}:{execution.revision}"))
+
+
 def asset_id(symbol: str) -> str:
     """Return the asset's UUID."""
     return str(uuid.uuid5(NAMESPACE, f"asset:{symbol}"))
@@ -161,14 +166,15 @@ def order_json(order: MarketOrder) -> Json:
 
 
 def activity_json(order: MarketOrder, index: int) -> Json:
-    """Return one fill as the account's activities list it."""
+    """Return one fill as the account's activities list it; one that was taken back as the bust (assumed)."""
     execution = order.executions[index]
+    if execution.taken_back:
+        return _bust(order, execution)
     leaves = order.quantity - execution.cumulative
-    at = execution.at.astimezone(NEW_YORK)
     return {
         "activity_type": "FILL",
         "cum_qty": plain(execution.cumulative),
-        "id": f"{at:%Y%m%d%H%M%S}{at.microsecond // 1000:03d}::{execution_uuid(execution)}",
+        "id": _activity_id(execution.at, execution_uuid(execution)),
         "leaves_qty": plain(leaves),
         "order_id": order_id(order),
         "order_status": "partially_filled" if leaves else "filled",
@@ -179,6 +185,28 @@ def activity_json(order: MarketOrder, index: int) -> Json:
         "transaction_time": f"{execution.at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z",
         "type": "partial_fill" if leaves else "fill",
     }
+
+
+def _bust(order: MarketOrder, execution: Execution) -> Json:
+    at = execution.listed_at
+    return {
+        "activity_type": "FILL",
+        "cum_qty": plain(execution.cumulative),
+        "id": _activity_id(at, amendment_uuid(execution)),
+        "order_id": order_id(order),
+        "previous_execution_id": execution_uuid(execution),
+        "price": plain(execution.price),
+        "qty": plain(-execution.taken_back),
+        "side": order.side.partition("_")[0],
+        "symbol": order.symbol,
+        "transaction_time": f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z",
+        "type": "trade_bust",
+    }
+
+
+def _activity_id(at: datetime, name: str) -> str:
+    at = at.astimezone(NEW_YORK)
+    return f"{at:%Y%m%d%H%M%S}{at.microsecond // 1000:03d}::{name}"
 
 
 def position_json(symbol: str, position: Position, price: Decimal, held: Decimal) -> Json:

@@ -31,6 +31,10 @@ COMMON_KINDS = frozenset(
         "status",  # HTTP doors: answer options.status, with options.headers; options.accepted takes the order first
         "half",  # a reading's answer ends in the middle; with option cut, the connection as well
         "rate_limit",  # HTTP doors: options per_minute calls (window_s scales it), headers; TWS: per_second messages
+        # Alpaca and TWS: in options seconds an execution gets another price, or is taken back: told, or with silent
+        # only listed.
+        "trade_correct",
+        "trade_bust",
     }
 )
 #: Kinds that only the TWS door knows.
@@ -44,6 +48,7 @@ TWS_KINDS = frozenset(
         "mute_executions",
         "duplicate_status",
         "locate_hold",
+        "revive",  # refused with Inactive and 201 after it was alive, later alive again: worker.sandbox.tws_lies
         "error_code",  # with notice: the code, and the answer all the same
         "foreign",  # a stranger's row in every listing: tws_foreign has its options
         "sentinel",  # options value stands for a number: in commissions, with operation bars in their closes
@@ -82,9 +87,7 @@ HTTP_KINDS = frozenset(
         "garbage_update",
         "late_update",  # Alpaca: options seconds; others overtake it, or wait too (hold), the last first (reverse)
         "spoiled_row",  # options field, value, index: one field of one row of an answer (operation) is another
-        "page_loop",  # Alpaca: pages of bars lead to each other for ever
-        "trade_correct",  # Alpaca: options seconds, price, silent: an execution gets another price, told or only listed
-        "trade_bust",  # Alpaca: options seconds, silent: an execution is taken back
+        "page_loop",  # Alpaca: pages of bars lead to each other for ever; with operation list or activities, theirs
         "id_taken",  # Alpaca: options ticker, side, quantity: a stranger's order stands under our client_order_id
         "replaced_outside",  # Alpaca: options seconds, quantity: somebody replaces our order in the dashboard
         "replace_rejected",  # Alpaca: a replace is answered with 200, and its order rejected a moment later
@@ -194,17 +197,27 @@ class Faults:
             fault.options["after"] = left - 1
             return None
         self.note(fault, door, symbol, operation)
+        self.spend(fault)
+        return fault
+
+    def spend(self, fault: Fault) -> None:
+        """Use up one count of a fault."""
         if fault.count is not None:
             fault.count -= 1
             if fault.count <= 0:
                 self._faults[fault.kind, fault.symbol].remove(fault)
-        return fault
 
     def note(self, fault: Fault, door: str, symbol: str | None = None, operation: str | None = None) -> None:
         """Count a strike; doors call it for the kinds that they obey without `take`."""
         label, now = fault.options.get("label", fault.kind), time.time()
         where = {"symbol": symbol or fault.symbol, "operation": operation or fault.operation}
         self.struck.append({"at": now, "door": door, "kind": fault.kind, **where, "label": label})
+
+    def note_once(self, fault: Fault, door: str, symbol: str | None = None, operation: str | None = None) -> None:
+        """Count a fault that lasts: it strikes once, however often it shows."""
+        if not fault.options.get("noted"):
+            fault.options["noted"] = True
+            self.note(fault, door, symbol, operation)
 
     def clear(self, door: str | None = None, kind: str | None = None) -> None:
         """Remove the faults of one door, of one kind, or all."""

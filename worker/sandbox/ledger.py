@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -63,7 +64,11 @@ class Ledger:
         self.record("arrived", **{name: getattr(order, name) for name in ORDER_FIELDS}, taken=taken)
 
     def record(self, event: str, **fields: object) -> None:
-        """Append one line: arrived, fill, canceled, rejected, expired, replaced, modified or position (by hand)."""
+        """Append one line.
+
+        Events: arrived, fill, amended (of an execution), canceled, rejected, expired, replaced, modified, doubted (said
+        to be refused, and kept), limited, position (by hand).
+        """
         line = {"event": event, "at": datetime.now(UTC).isoformat()}
         line.update({key: _plain(value) for key, value in fields.items()})
         self.lines.append(line)
@@ -116,7 +121,12 @@ def summary(lines: Iterable[Line]) -> dict[int, Line]:
 def _fold(entry: Line, line: Line) -> None:
     if line["event"] == "fill":
         entry["filled_quantity"] = line["cumulative"]
+        entry.setdefault("executions", {})[line["execution_id"]] = Decimal(line["quantity"])
         entry["state"] = "filled" if line["state"] == "filled" else entry["state"]
+    elif line["event"] == "amended":
+        amended = entry.setdefault("executions", {})[line["execution_id"]] - Decimal(line["quantity"])
+        entry["executions"][line["execution_id"]] = Decimal(line["quantity"])
+        entry["filled_quantity"] = str(Decimal(entry["filled_quantity"]) - amended)
     elif line["event"] == "modified":
         entry.update({k: v for k, v in line.items() if k in ORDER_FIELDS})
     else:

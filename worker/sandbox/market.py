@@ -347,7 +347,7 @@ class Market:
         if order.state == "filled":
             order.closed_at = now
             self._working.pop(order.number, None)
-        details = {"execution_id": name, "quantity": size, "price": price, "cumulative": cumulative}
+        details = {"execution_id": name, "quantity": size, "price": price, "cumulative": cumulative, "at": now}
         self.ledger.record("fill", **_names(order), **details, state=order.state)
         self._emit("fill", order, execution)
 

@@ -24,6 +24,14 @@ class Execution:
     cumulative: Decimal
     commission: Decimal
     realized: Decimal = Decimal(0)  # profit of the shares this fill closed
+    revision: int = 1  # one more each time that it is put right or taken back
+    taken_back: Decimal = Decimal(0)  # how many, once it counts no more
+    amended_at: datetime | None = None
+
+    @property
+    def listed_at(self) -> datetime:
+        """When it happened; of one that was taken back, when that was."""
+        return self.amended_at if self.taken_back and self.amended_at else self.at
 
 
 @dataclass(slots=True)
@@ -75,6 +83,13 @@ class MarketOrder:
             return None
         value = sum((e.quantity * e.price for e in self.executions), Decimal(0))
         return (value / self.filled_quantity).quantize(Decimal("0.0001"))
+
+    def take_back(self, execution: Execution) -> None:
+        """Count an execution no more; it stays in the list, with nothing left."""
+        quantity, execution.quantity = execution.quantity, Decimal(0)
+        execution.taken_back = quantity
+        for one in self.executions[self.executions.index(execution) :]:
+            one.cumulative -= quantity
 
     @property
     def is_live(self) -> bool:

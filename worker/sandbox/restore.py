@@ -17,6 +17,7 @@ from worker.sandbox.orders import Execution, MarketOrder
 Line = Mapping[str, Any]
 
 _DECIMALS = ("quantity", "limit_price", "stop_price", "trail_amount", "trail_percent")
+_UNREADABLE = (KeyError, ValueError, TypeError, InvalidOperation, StopIteration)
 _CLOSING = ("canceled", "rejected", "expired", "replaced")
 #: What every order of the ledger has; lines of older versions lack some of it and are left out.
 _ARRIVED = (
@@ -42,7 +43,7 @@ def past(lines: Iterable[Line]) -> Past:
             continue
         try:
             fold(found, line)
-        except (KeyError, ValueError, TypeError, InvalidOperation):  # of an older version, or written by hand
+        except _UNREADABLE:  # of an older version, or written by hand
             continue
     return found
 
@@ -72,6 +73,15 @@ def _filled(found: Past, line: Line) -> None:
         order.closed_at = at
 
 
+def _amended(found: Past, line: Line) -> None:
+    order = found.orders[line["number"]]
+    execution = next(one for one in order.executions if one.execution_id == line["execution_id"])
+    if not Decimal(line["quantity"]):  # what it does to the position is a line of its own
+        order.take_back(execution)
+    execution.price, execution.revision = Decimal(line["price"]), int(line["revision"])
+    execution.amended_at = order.updated_at = datetime.fromisoformat(line["at"])
+
+
 def _modified(found: Past, line: Line) -> None:
     order = found.orders[line["number"]]
     for name in {*line} & {*_DECIMALS, "time_in_force"}:
@@ -97,6 +107,6 @@ def _decimal(text: str | None) -> Decimal | None:
 
 
 _FOLDS: dict[str, Callable[[Past, Line], None]] = {
-    "arrived": _arrived, "fill": _filled, "modified": _modified, "position": _set,
+    "arrived": _arrived, "fill": _filled, "amended": _amended, "modified": _modified, "position": _set,
     **dict.fromkeys(_CLOSING, _closed),
 }  # fmt: skip

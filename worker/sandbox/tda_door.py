@@ -204,8 +204,11 @@ class TdaDoor(HttpDoor):
         """Return the rows of an answer with the fields that faults spoil."""
         for fault in self.market.faults.all():
             if fault.kind == "spoiled_row" and fault.matches(self.name, fault.symbol, operation):
-                self.market.faults.note(fault, self.name, fault.symbol, operation)
-                rows = spoil(rows, fault)
+                spoilt = spoil(rows, fault)
+                if spoilt != rows:
+                    rows = spoilt
+                    self.market.faults.note(fault, self.name, fault.symbol, operation)
+                    self.market.faults.spend(fault)
         return rows
 
     def _check_account(self, request: web.Request) -> None:
@@ -247,7 +250,7 @@ class TdaDoor(HttpDoor):
     def _replace_outside(self, order: MarketOrder, fields: Json, fault: Fault) -> None:
         """Have somebody replace the order in the broker's own pages, a moment later."""
         price = fault.options.get("price")
-        new = {**fields, "extra": copy.deepcopy(fields["extra"])}
+        new = {**fields, "extra": {**copy.deepcopy(fields["extra"]), "stranger": True}}
         if price is not None:
             new["limit_price"] = Decimal(str(price))
             new["extra"]["wire"]["price"] = float(price)

@@ -27,7 +27,7 @@ _BLANK: dict[str, Any] = {
 def strangers(faults: Faults, door: str) -> Iterator[dict[str, Any]]:
     """Return the rows that the faults in force add to every listing."""
     for number, fault in enumerate(f for f in faults.all() if f.kind == "foreign" and f.door in (door, "*")):
-        faults.note(fault, door)
+        faults.note_once(fault, door)
         at = {"perm_id": _BLANK["perm_id"] + number, "exec_id": f"0000f3b5.6a1c22d{number}.01.01"}
         symbol = {} if fault.symbol is None else {"symbol": fault.symbol}
         yield _BLANK | at | {"time": ib_time(datetime.now(UTC))} | fault.options | symbol
@@ -74,5 +74,5 @@ def sentinel(faults: Faults, door: str, operation: str) -> str | None:
     fault = next((f for f in faults.all() if f.kind == "sentinel" and f.door in (door, "*")), None)
     if fault is None or (fault.operation or "commission") != operation:
         return None
-    faults.note(fault, door, operation=operation)
+    faults.note_once(fault, door, operation=operation)
     return str(fault.options.get("value", "1.7976931348623157E308"))

@@ -62,6 +62,7 @@ class TwsOrder:
     order_id: int
     pending_cancel: bool = False
     why_held: str = ""
+    inactive: bool = False  # fault revive: refused, and kept
     silent: bool = False  # fault accept_hang: never a word about it
     no_status: bool = False  # fault swallow_status
     twice: bool = False  # fault duplicate_status
@@ -83,7 +84,7 @@ class TwsOrder:
             return closed or "Cancelled"
         if self.pending_cancel:
             return "PendingCancel"
-        if self.why_held:
+        if self.why_held or self.inactive:
             return "Inactive"
         if self.waits or order.time_in_force in ("opg", "cls"):
             return "PreSubmitted"
@@ -227,7 +228,7 @@ def execution(tws: TwsOrder, fill: Execution, request_id: int = -1) -> bytes:
     fields: list[object] = [11, request_id, tws.order_id, *contract_fields(tws.order.symbol, "ISLAND", "")]
     side = "BOT" if tws.order.is_buy else "SLD"
     until = [e for e in tws.order.executions if e.cumulative <= fill.cumulative]
-    average = sum((e.quantity * e.price for e in until), Decimal(0)) / fill.cumulative
+    average = sum((e.quantity * e.price for e in until), Decimal(0)) / (fill.cumulative or 1)
     return encode(
         *fields,
         *(_exec_id(fill), ib_time(fill.at), ACCOUNT, "ISLAND", side, fill.quantity, fill.price, tws.perm_id),
@@ -245,7 +246,7 @@ def commission(fill: Execution, instead: str | None = None) -> bytes:
 
 def _exec_id(fill: Execution) -> str:
     number, part = fill.execution_id.split(".")
-    return f"00025b46.{number}.{part}.01"
+    return f"00025b46.{number}.{part}.{fill.revision:02d}"
 
 
 # -- ACCOUNT --

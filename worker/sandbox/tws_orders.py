@@ -9,10 +9,13 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, Protocol
 
+from worker.sandbox import amending
+from worker.sandbox import tws_lies as lies
 from worker.sandbox.faults import Fault
-from worker.sandbox.market import Event, Market, MarketOrder
+from worker.sandbox.market import Event, Execution, Market, MarketOrder
 from worker.sandbox.tws_foreign import sentinel
 from worker.sandbox.tws_messages import (
     ACCOUNT,
@@ -25,13 +28,12 @@ from worker.sandbox.tws_messages import (
     what_if,
 )
 from worker.sandbox.tws_rules import ORDER_TYPES, SIDES, TIFS, complaint_about, is_off_the_tick
-from worker.sandbox.tws_wire import OrderRequest, encode, request_of
+from worker.sandbox.tws_wire import OrderRequest, request_of
 
 #: Changes of the order type that IB takes: recorded of this one, the others answer 105 (assumed).
 _RETYPED = frozenset({("LMT", "MKT")})
 _TAKEN = ("accept_hang", "accept_drop", "garbage", "half_reply")
 _ARRIVAL_FAULTS = ("refuse", "hang", "error_code", *_TAKEN)
-_MANNERS = ("tif_preset", "locate_hold", "swallow_status", "duplicate_status", "slow")
 #: Codes of `error_code` after which the order is live all the same (docs/facts/ibkr.md#4.1, #4.6).
 LIVE_CODES = frozenset({399, 404, 492, 2109, 2110, 10167, 10349})
 
@@ -200,54 +202,12 @@ class OrderDesk:
         return fault.kind in _TAKEN
 
     def _misbehave(self, client: Outlet, tws: TwsOrder, fault: Fault | None) -> None:
-        if fault is not None and fault.kind == "accept_drop":
-            client.abort()
-        elif fault is not None and fault.kind == "accept_hang":
-            tws.silent = True
-        elif fault is not None and fault.kind == "garbage":
-            client.answer(encode(3, tws.order_id, "\x7f?", "noise"))
-            tws.no_status = True
-        elif fault is not None and fault.kind == "half_reply":
-            frame = open_order(tws, client.version)
-            client.answer(frame[: int(len(frame) * float(fault.options.get("share", 0.5)))])
-            client.abort()
-        elif fault is not None:
-            code, words = int(fault.options.get("code", 399)), str(fault.options.get("text", "Order Message:"))
-            client.answer(error(tws.order_id, code, words, client.version))
-        for kind in _MANNERS:
+        if fault is not None:
+            lies.answer(client, tws, fault)
+        for kind in lies.MANNERS:
             manner = self.market.faults.take(self.name, kind, tws.order.symbol, "place")
             if manner is not None:
-                self._apply(client, tws, manner)
-
-    def _apply(self, client: Outlet, tws: TwsOrder, fault: Fault) -> None:
-        loop = asyncio.get_running_loop()
-        if fault.kind == "tif_preset":
-            words = str(fault.options.get("text", "Order TIF was set to DAY based on order preset."))
-            client.answer(error(tws.order_id, 10349, words, client.version))
-        elif fault.kind == "locate_hold":
-            tws.why_held, tws.order.held = "locate", True
-            words = "Order held while securities are located."
-            client.answer(error(tws.order_id, 404, words, client.version))
-            loop.call_later(float(fault.options.get("seconds", 0.2)), self._locate, tws)
-        elif fault.kind == "swallow_status":
-            tws.no_status = True
-        elif fault.kind == "duplicate_status":
-            tws.twice = True
-        else:
-            seconds = float(fault.options.get("seconds", 1.0))
-            tws.not_before = loop.time() + seconds
-            loop.call_later(seconds, self._catch_up, tws, bool(fault.options.get("reverse")))
-
-    def _locate(self, tws: TwsOrder) -> None:
-        tws.why_held = ""
-        if tws.order.is_live:
-            self._tell(tws, self._standing(tws))
-            self.market.resume(tws.order)
-
-    def _catch_up(self, tws: TwsOrder, reverse: bool) -> None:
-        tws.not_before, frames = 0.0, tws.waiting[:: -1 if reverse else 1]
-        tws.waiting = []
-        self._tell(tws, frames)
+                lies.behave(self, client, tws, manner)
 
     # -- CHANGING AND CANCELING --
 
@@ -343,7 +303,7 @@ class OrderDesk:
         tws.pending_cancel = True
         if client is not None and client.client_id != tws.client_id:
             tws.canceled_by = client.client_id
-        self._tell(tws, [order_status(tws)])
+        self.tell(tws, [order_status(tws)])
         asyncio.get_running_loop().call_later(self.market.fill_delay, self.market.cancel, tws.order)
 
     # -- TELLING --
@@ -355,41 +315,49 @@ class OrderDesk:
         if tws is None or client is None:
             return
         if event.kind == "fill" and event.execution is not None:
-            self._tell(tws, [execution(tws, event.execution)])
-            self._tell_status(tws, self._standing(tws))
+            self.tell(tws, [execution(tws, event.execution)])
+            self._tell_status(tws, self.standing(tws))
             self._tell_status(tws, [open_order(tws, client.version, event.execution.commission)])
             spoiled = sentinel(self.market.faults, self.name, "commission")
-            self._tell(tws, [commission(event.execution, spoiled)])
+            self.tell(tws, [commission(event.execution, spoiled)])
+            amending.after_fill(self.market, event.order, event.execution, self._tell_amendment)
         elif event.kind == "accepted":
             status = tws.status if tws.why_held else "PreSubmitted"
             first = [open_order(tws, client.version, status=status), order_status(tws, status)]
             self._tell_status(tws, first)
             if tws.status == "Submitted" and tws.request.tif != "IOC":  # recorded: never Submitted
-                self._tell_status(tws, self._standing(tws))
+                self._tell_status(tws, self.standing(tws))
         elif event.kind == "rejected":
             words = f"Order rejected - reason:{event.order.reason}"
-            self._tell(tws, [*self._standing(tws), error(tws.order_id, 201, words, client.version)])
+            self.tell(tws, [*self.standing(tws), error(tws.order_id, 201, words, client.version)])
         elif event.kind in ("modified", "triggered"):
-            self._tell_status(tws, self._standing(tws))
+            self._tell_status(tws, self.standing(tws))
         elif tws.request.tif == "IOC":  # recorded: no code
             self._tell_status(tws, [order_status(tws, "PendingCancel"), order_status(tws)])
         else:
             self._tell_status(tws, [order_status(tws)])
-            self._tell(tws, [error(tws.order_id, 202, "Order Canceled - reason:", client.version)])
+            self.tell(tws, [error(tws.order_id, 202, "Order Canceled - reason:", client.version)])
+
+    def _tell_amendment(self, _: Fault, order: MarketOrder, fill: Execution, __: Decimal) -> None:
+        """Tell an execution again, under its id with a higher suffix; with no shares once it was taken back."""
+        tws = self._by_number[order.number]
+        self.tell(tws, [execution(tws, fill), *([] if fill.taken_back else [commission(fill)])])
 
     def _outlet(self, tws: TwsOrder) -> Outlet | None:
         """Return the client that hears about an order: its own, and once another has asked for its end, that one."""
         return self._clients.get(tws.client_id if tws.canceled_by is None else tws.canceled_by)
 
-    def _standing(self, tws: TwsOrder) -> list[bytes]:
+    def standing(self, tws: TwsOrder) -> list[bytes]:
+        """Return openOrder and orderStatus as the order stands; nothing where nobody would hear it."""
         client = self._outlet(tws)
         return [] if client is None else [open_order(tws, client.version), order_status(tws)]
 
     def _tell_status(self, tws: TwsOrder, frames: Iterable[bytes]) -> None:
         if not tws.no_status:
-            self._tell(tws, [frame for frame in frames for _ in range(2 if tws.twice and _is_status(frame) else 1)])
+            self.tell(tws, [frame for frame in frames for _ in range(2 if tws.twice and _is_status(frame) else 1)])
 
-    def _tell(self, tws: TwsOrder, frames: list[bytes]) -> None:
+    def tell(self, tws: TwsOrder, frames: list[bytes]) -> None:
+        """Tell whoever hears about an order, now or as late as a fault says."""
         client = self._outlet(tws)
         if tws.silent or client is None:
             return

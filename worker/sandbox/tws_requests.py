@@ -176,7 +176,9 @@ class Requests:
         for fill in tws.order.executions:
             if earliest is None or fill.at >= earliest:
                 spoiled = sentinel(self._market.faults, self._door.name, "commission")
-                session.answer(messages.execution(tws, fill, request_id), messages.commission(fill, spoiled))
+                session.answer(messages.execution(tws, fill, request_id))
+                if not fill.taken_back:
+                    session.answer(messages.commission(fill, spoiled))
 
     # -- ACCOUNT --
 
@@ -244,7 +246,7 @@ class Requests:
         faults, name = self._market.faults, self._door.name
         broken = faults.peek(name, "definitions_broken")
         if broken is not None:
-            faults.note(broken, name, symbol, "contract")
+            faults.note_once(broken, name, symbol, "contract")
         strange = [row for row in self._strangers() if row["con_id"] == contract.con_id and not contract.symbol]
         if strange and broken is None:
             ours = messages.contract_details(request_id, "AAPL", contract, session.version)
