@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import random
 import threading
 import time
@@ -11,8 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-import structlog
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, select
+from sqlalchemy import Connection, Engine, String, column, create_engine, event, inspect, make_url, select, table
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -21,7 +21,6 @@ from models.errors import ConfigurationError, DatabaseBusy, DatabaseUnavailable
 from models.private import private_folder
 from models.settings import Settings
 
-log = structlog.get_logger()
 T = TypeVar("T")
 
 #: Seconds a statement waits for a lock or for the server before the database counts as unavailable.
@@ -240,11 +239,12 @@ def upgrade(database: Database, revision: str = "head") -> None:
 
 
 def current_revision(database: Database) -> str | None:
-    """Return the schema's revision, or None where there is none."""
-    from alembic.runtime.migration import MigrationContext
-
+    """Return the schema's revision, or None where there is none; reads what Alembic has written, without Alembic."""
+    version = table("alembic_version", column("version_num", String))
     with database.read() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
+        if not connection.dialect.has_table(connection, version.name):
+            return None
+        return connection.execute(select(version.c.version_num)).scalar_one_or_none()
 
 
 def objections(database: Database) -> list[str]:
@@ -260,21 +260,14 @@ def objections(database: Database) -> list[str]:
         return postgres.objections(database.engine)
 
 
-def head_revision(database: Database) -> str | None:
+def revisions() -> list[str]:
+    """Return the revisions that this version of corro knows, oldest first: what their files' names begin with."""
+    return sorted(path.name.partition("_")[0] for path in (migrations() / "versions").glob("[0-9]*_*.py"))
+
+
+def head_revision() -> str:
     """Return the revision this version of corro needs."""
-    from alembic.script import ScriptDirectory
-
-    return ScriptDirectory.from_config(alembic_config(database)).get_current_head()
-
-
-def _is_known(database: Database, revision: str) -> bool:
-    from alembic.script import ScriptDirectory
-    from alembic.util.exc import CommandError
-
-    try:
-        return ScriptDirectory.from_config(alembic_config(database)).get_revision(revision) is not None
-    except CommandError:
-        return False
+    return revisions()[-1]
 
 
 def ensure_schema(database: Database, marker: Path | None = None, *, upgrading: bool = False) -> None:
@@ -293,8 +286,8 @@ def ensure_schema(database: Database, marker: Path | None = None, *, upgrading: 
     # Before any connection: opening makes the file, and drops a log beside it.
     if was_here and database.file is not None and database.file.is_missing:
         deployment.must_not_be_known(marker, database.url)
-    current, head = current_revision(database), head_revision(database)
-    known = current is not None and _is_known(database, current)
+    current, head = current_revision(database), head_revision()
+    known = current in revisions()
     if current is None and database.is_sqlite:
         if was_here:
             deployment.must_not_be_known(marker, database.url)
@@ -306,7 +299,9 @@ def ensure_schema(database: Database, marker: Path | None = None, *, upgrading: 
             f"database {database.url!r} is at revision {current or 'none'}, corro needs {head}: run `corro db upgrade`"
         )
     elif current != head:  # migrations keep the previous version running (alembic/script.py.mako)
-        log.warning("schema_is_newer", revision=current, known=head, hint="upgrade this process when convenient")
+        logging.getLogger(__name__).warning(
+            "schema_is_newer: revision %s, this process knows %s; upgrade it when convenient", current, head
+        )
     with database.read() as connection:
         found = connection.execute(select(tables.deployment.c.id)).scalar()
     if found is None:

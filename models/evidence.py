@@ -17,12 +17,12 @@ from typing import Any
 from sqlalchemy import and_, or_, select
 
 from models.database import Database
-from models.history import to_json
 from models.messages import utcnow
 from models.outward import discreet
 from models.reports import MOST_CANDIDATES, Ambiguous, Found, Missing, OrderReport, Sighting
 from models.tables import attempts, orders, workers
 from models.vocabulary import LIVE, Outcome, Status
+from models.wire import to_json
 
 Row = dict[str, Any]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import JSON, Boolean, Column, Integer, MetaData, String, Table, func, select
@@ -17,6 +16,7 @@ from sqlalchemy import Select as SelectOf
 from models.database import Database, open_database
 from models.settings import Settings, load_settings
 from models.tables import Money, UtcTime, order_events
+from models.wire import to_json as to_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -254,16 +254,3 @@ def external_fills(**filters: Any) -> pd.DataFrame:
 def latency(**filters: Any) -> pd.DataFrame:
     """Return how long orders took, in milliseconds, newest first: the columns of `v_latency`."""
     return _frame(v_latency, filters)
-
-
-def to_json(value: Any) -> Any:
-    """Return a row, or rows, as JSON types: decimals as strings, times as ISO 8601 UTC."""
-    if isinstance(value, Decimal):
-        return format(value.normalize(), "f") if value else "0"
-    if isinstance(value, datetime):
-        return value.isoformat().replace("+00:00", "Z")
-    if isinstance(value, Mapping):
-        return {key: to_json(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [to_json(item) for item in value]
-    return value

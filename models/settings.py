@@ -29,7 +29,7 @@ from pydantic_settings import (
 )
 
 from models.errors import ConfigurationError
-from models.messages import explain
+from models.explaining import explain
 from models.outward import hide
 from models.queue_url import QueueAddress, parse
 from models.timing import TimingSettings as TimingSettings

@@ -285,7 +285,8 @@ fills = Table(
 
 #: Executions that are inferred, or have no price yet.
 UNSETTLED = fills.c.voided_at.is_(None) & or_(fills.c.inferred, fills.c.price.is_(None))
-Index("ix_fills_unsettled", fills.c.broker, sqlite_where=UNSETTLED, postgresql_where=UNSETTLED)
+# Its migration makes it of the UNSETTLED fills alone; to say so here would load both dialects into every process.
+UNSETTLED_INDEX = Index("ix_fills_unsettled", fills.c.broker)
 
 order_events = Table(
     "order_events",

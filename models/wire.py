@@ -6,6 +6,7 @@ Numbers travel as decimal strings and times as ISO 8601 UTC, so rows and request
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 import orjson
 
 _OPTIONS = orjson.OPT_UTC_Z
+#: Longer integers are not written by orjson, or read as something else.
+_SAFE_DIGITS = 18
 
 
 def plain(number: Decimal) -> str:
@@ -37,6 +40,35 @@ def loads(text: str | bytes) -> Any:
         return json.loads(text)  # takes NaN and lone surrogates; what becomes of them, others decide
 
 
+class Twice(dict[str, Any]):
+    """The value of a name that an object has more than once: no reader may choose one of them."""
+
+
+def exactly(text: str | bytes) -> Any:
+    """Read JSON as somebody else wrote it, where money depends on it.
+
+    A name given twice has all its values, as `Twice`; numbers that a float, or orjson, would change are their text.
+
+    Raises:
+        ValueError: it is none. RecursionError: it is nested too deeply.
+    """
+    return json.loads(text, object_pairs_hook=_once, parse_float=str, parse_int=_integer, parse_constant=str)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        values: dict[str, list[Any]] = {}
+        for name, value in pairs:
+            values.setdefault(name, []).append(value)
+        found |= {name: Twice({"given more than once": all_}) for name, all_ in values.items() if len(all_) > 1}
+    return found
+
+
+def _integer(digits: str) -> int | str:
+    return int(digits) if len(digits) <= _SAFE_DIGITS else digits
+
+
 def dumps(value: Any) -> bytes:
     """Write JSON, without blanks.
 
@@ -52,6 +84,19 @@ def dumps(value: Any) -> bytes:
 def text(value: Any) -> str:
     """Write JSON as text."""
     return dumps(value).decode()
+
+
+def to_json(value: Any) -> Any:
+    """Return a row, or rows, as JSON types: decimals as strings, times as ISO 8601 UTC."""
+    if isinstance(value, Decimal):
+        return format(value.normalize(), "f") if value else "0"
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, Mapping):
+        return {key: to_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_json(item) for item in value]
+    return value
 
 
 def _other(value: Any) -> str:

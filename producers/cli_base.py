@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from models.errors import InvalidOrder, InvalidRequest, NotFound
-from models.logs import configure
-from producers import export, show
+from producers import show
 
 if TYPE_CHECKING:
     from sqlalchemy import Table
@@ -110,12 +109,11 @@ def moment(option: str, text: str | None) -> datetime | None:
 # -- OPENING ---
 @contextmanager
 def opened() -> Iterator[tuple[Settings, Database]]:
-    """Open the record, quietly: for commands that neither submit nor ask the queue, and import nothing that would."""
+    """Open the record, for commands that neither submit nor ask the queue; nothing that it imports logs."""
     from models.database import open_database
     from models.settings import load_settings
 
     settings = load_settings()
-    configure("WARNING" if settings.log_level.upper() == "INFO" else settings.log_level)
     database = open_database(settings)
     try:
         yield settings, database
@@ -126,6 +124,7 @@ def opened() -> Iterator[tuple[Settings, Database]]:
 @contextmanager
 def client() -> Iterator[OrderClient]:
     """Open a client, quietly: a command's answer is on stdout, its log on stderr."""
+    from models.logs import configure
     from models.settings import load_settings
     from producers.client import OrderClient
 
@@ -137,10 +136,9 @@ def client() -> Iterator[OrderClient]:
 
 @contextmanager
 def history() -> Iterator[History]:
-    """Open the history."""
+    """Open the history; nothing that it imports logs."""
     from models.history import History
 
-    configure("WARNING")
     opened = History()
     try:
         yield opened
@@ -168,7 +166,10 @@ class Form:
     wide: bool = False
 
     def __post_init__(self) -> None:
-        export.check(self.out)
+        if self.out is not None:
+            from producers import export
+
+            export.check(self.out)
 
     @property
     def limit(self) -> int | None:
@@ -196,6 +197,8 @@ def tell(
         document: instead of the rows, for JSON.
     """
     if form.out is not None:
+        from producers import export
+
         export.write(found, form.out, table)
         if str(form.out) != export.STDOUT:
             show.note(f"{len(found)} rows written to {form.out}")

@@ -6,14 +6,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from models.errors import CorroError, InvalidRequest
-from models.messages import utcnow
 from models.timeframes import TIMEFRAMES
 from producers import show
 from producers.cli_base import Form, Json, Out, Wide, age, app, client, seconds, tell
@@ -63,7 +61,7 @@ def quote(
 
 
 def _seconds_old(at: datetime | None) -> float | None:
-    return None if at is None else round((utcnow() - at).total_seconds(), 3)
+    return None if at is None else round((datetime.now(UTC) - at).total_seconds(), 3)
 
 
 @app.command()
@@ -159,6 +157,8 @@ def _progress(symbol: str, timeframe: str) -> Iterator[Callable[[Mapping[str, An
     if not show.err.is_terminal:
         yield lambda _: None
         return
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, console=show.err, transient=True) as bar:
         task = bar.add_task(f"{symbol} {timeframe}", total=1.0)

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from models.errors import ConfigurationError, InvalidRequest, OutputLost
-from models.history import to_json
 from models.outward import is_id, outward, printable, untold
 from models.tables import Money, UtcTime
+from models.wire import to_json
 
 if TYPE_CHECKING:
     from sqlalchemy import Table

@@ -16,8 +16,8 @@ from typing import Any
 
 from rich.cells import cell_len
 
-from models.history import to_json
 from models.outward import is_id, outward, printable
+from models.wire import to_json
 
 Row = Mapping[str, Any]
 

@@ -20,8 +20,8 @@ from rich.console import Console
 from rich.text import Text
 
 from models.errors import OutputLost
-from models.history import to_json
 from models.outward import outward, untold
+from models.wire import to_json
 from producers.layout import Layout, cell, layout
 
 out = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)

@@ -5,15 +5,14 @@ Exit status: 0 done, 1 it failed, 2 wrong usage or settings (nothing was done), 
 
 from __future__ import annotations
 
+import gc
 import sys
 import traceback
-from importlib.metadata import version
 from typing import Annotated, cast
 
 import typer
 
 from models.errors import ConfigurationError, CorroError, IdempotencyConflict, InvalidOrder, InvalidRequest
-from models.logs import configure
 from models.private import keep_private
 from producers import cli as _orders  # noqa: F401  # its commands join the app
 from producers import cli_data as _data  # noqa: F401
@@ -34,6 +33,8 @@ cli_queue.register(app)
 
 def _version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version
+
         show.say(f"corro {version('corro')}")
         raise typer.Exit
 
@@ -52,6 +53,7 @@ def worker(
     concurrency: Annotated[int, typer.Option(min=1, max=64, help="messages worked on at once")] = 4,
 ) -> None:
     """Run a worker of one broker: the same as `celery -A worker worker` with that broker's queues."""
+    from models.logs import configure
     from models.settings import load_settings
 
     settings = load_settings()
@@ -73,6 +75,7 @@ def up(
     ] = None,
 ) -> None:
     """Run everything on this machine until Ctrl-C: queue, database, sandbox, one worker per broker."""
+    from models.logs import configure
     from models.settings import load_settings
     from worker.fleet import Fleet
 
@@ -126,6 +129,7 @@ def resolve(
 def db_upgrade() -> None:
     """Bring the schema up to date."""
     from models.database import Database, current_revision, upgrade
+    from models.logs import configure
     from models.settings import load_settings
 
     configure("WARNING")
@@ -141,9 +145,8 @@ def db_check(json: Json = False) -> None:
     from models.database import Database, current_revision, head_revision, objections
     from models.settings import load_settings
 
-    configure("WARNING")
     database = Database(load_settings().database)
-    current, head = current_revision(database), head_revision(database)
+    current, head = current_revision(database), head_revision()
     found = objections(database)
     good = current == head and not found
     state = {"database": repr(database.url), "revision": current, "needed": head, "ok": good}
@@ -162,6 +165,7 @@ _INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line; whatever goes wrong becomes one clear line and an exit status."""
+    gc.freeze()  # what was imported stays: no collection, nor the one at the end, need look at it
     show.prepare()
     keep_private()
     try:

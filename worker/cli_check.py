@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from models.errors import ConfigurationError
-from models.logs import configure
 from producers import show
 from producers.cli_base import Form, Json, Out, Wide, seconds, tell
 
@@ -31,6 +30,7 @@ def check(
     json: Json = False,
 ) -> None:
     """Look whether everything works, and say what to change if not; orders nothing, disturbs no worker."""
+    from models.logs import configure
     from models.settings import load_settings
     from worker.checks import exit_status, run, unreadable
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -71,27 +71,26 @@ def fleet(
 
 
 def _look(settings: Settings, database: Database, remarks: bool) -> Picture:
-    from sqlalchemy import select
+    from sqlalchemy import func, select
 
-    from models.tables import halts, leases, workers
-    from worker.clock import utcnow
+    from models.tables import halts, leases, position_locks, workers
 
-    now, timing = utcnow(), settings.timing
+    now, timing = datetime.now(UTC), settings.timing
     with database.read() as connection:
         rows = connection.execute(select(workers).order_by(workers.c.broker, workers.c.started_at)).mappings().all()
         leaders = set(connection.execute(select(leases.c.holder).where(leases.c.until > now)).scalars())
         stops = connection.execute(select(halts).order_by(halts.c.at)).mappings().all()
+        locked = connection.execute(select(func.count()).select_from(position_locks)).scalar_one()
     silent = timedelta(seconds=timing.dead_after)
     seen = picture(list(map(dict, rows)), leaders, list(map(dict, stops)), list(settings.all_brokers), now, silent)
     if not remarks:  # a line for a monitor: the queue is not asked, and its client not imported
         return seen
     from models.evidence import unresolved
     from worker.cli_queue import hint
-    from worker.ledgers import locks
 
     if unknown := len(unresolved(database, timing.alert_after)):
         seen.remarks.append(f"outcomes nobody knows: {unknown}; `corro unresolved` lists them")
-    if locked := len(locks(database)):
+    if locked:
         seen.remarks.append(f"symbols locked: {locked}; `corro locks` lists them")
     if said := hint(settings):
         seen.remarks.extend(said.splitlines())

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from models.logs import configure
 from producers import show
 from producers.cli_base import Form, Json, Limit, Out, Wide, tell
 
@@ -34,6 +33,7 @@ def dead_letters(
     json: Json = False,
 ) -> None:
     """List the messages that no worker could read, and why; asks the queue, not the database."""
+    from models.logs import configure
     from models.settings import load_settings
     from worker.dead_letters import KEPT, DeadLetters
 
@@ -64,10 +64,12 @@ def hint(settings: Settings) -> str | None:
     import redis
 
     from models.errors import QueueUnavailable
+    from models.logs import configure
     from producers.bell import connect
     from worker.dead_letters import DeadLetters
     from worker.unread import unread_lists, words
 
+    configure("WARNING")
     try:
         with closing(DeadLetters.of(settings, answer_s=0.5)) as letters:
             kept = letters.size()

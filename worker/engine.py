@@ -169,6 +169,8 @@ class Engine:
         self.bell.ring(
             [("orders.cancel", f"control.{b}", {"client_order_ids": found}) for b, found in elsewhere.items()]
         )
+        if come := self.execution.cancel_when_they_come(ids):
+            self.cancel(come)
 
     def replace(self, ids: Sequence[str]) -> None:
         """Carry out the replaces that are recorded on these orders."""

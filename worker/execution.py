@@ -26,6 +26,7 @@ from models.errors import (
     NotConnected,
     NotRecorded,
     NotSent,
+    QueueUnavailable,
     Stale,
     Unmapped,
 )
@@ -41,6 +42,7 @@ from worker.brokers.base import BrokerInterface, Ticket
 from worker.claiming import Claimed, Claims, Which, overdue, these
 from worker.clock import Stopwatch, utcnow
 from worker.closing import Asked
+from worker.early_cancels import EarlyCancels
 from worker.halts import Brake
 from worker.marks import Marks
 from worker.patience import NEAR_S, in_turn, written
@@ -77,6 +79,7 @@ class Execution:
         self.after_commit = after_commit
         self.capabilities = broker.capabilities
         self.intake = Intake(settings, database)
+        self.early_cancels = EarlyCancels(settings)
         self.recorder = Recorder(
             settings,
             broker.name,
@@ -101,6 +104,7 @@ class Execution:
         """Wait for sends under way and stop."""
         self._senders.shutdown(wait=True)
         self.changers.shutdown(wait=True)
+        self.early_cancels.close()
 
     # -- FROM A MESSAGE ---
     def submit(self, bodies: Sequence[Mapping[str, Any]], *, recorded: bool = False) -> None:
@@ -123,6 +127,7 @@ class Execution:
                 )
             return
         known = self.intake.take(bodies, queue_broker=self.broker.name)
+        self._cancel_early(list(known))
         elsewhere = Aftermath()
         for client_order_id, broker in known.items():
             if broker != self.broker.name:
@@ -189,6 +194,27 @@ class Execution:
                 elsewhere.setdefault(broker, []).extend(theirs)
         return elsewhere
 
+    def cancel_when_they_come(self, ids: Sequence[str]) -> list[str]:
+        """Remember the cancels of orders that have no row yet; returns those whose row has come meanwhile.
+
+        Raises:
+            QueueUnavailable: nobody would remember them.
+        """
+        early = self.intake.without_row(ids)
+        if not early:
+            return []
+        self.early_cancels.remember(sorted(early))
+        return sorted(early - self.intake.without_row(sorted(early)))
+
+    def _cancel_early(self, ids: Sequence[str]) -> None:
+        """End orders from a message whose cancel was read before them; they have a row, and nobody has claimed them."""
+        try:
+            if early := self.early_cancels.of(ids):
+                self.request_cancel(early)
+                self.early_cancels.forget(early)
+        except QueueUnavailable as error:  # they are executed as if nobody had wished a cancel, as far as anybody knows
+            log.warning("early_cancels_not_known", error=str(error), orders=len(ids))
+
     def _wish_cancels(self, ids: Sequence[str]) -> dict[str, list[str]]:
         elsewhere: dict[str, list[str]] = {}
         with self.database.write() as connection:
@@ -198,8 +224,6 @@ class Execution:
                 if entry.status in OPEN and entry.order["broker"] != self.broker.name:
                     elsewhere.setdefault(entry.order["broker"], []).append(entry.id)
             book.write()
-        for unknown in set(ids) - set(book.entries):
-            log.warning("cancel_of_unknown_order", client_order_id=unknown)
         return elsewhere
 
     # -- SEND ---

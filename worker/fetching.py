@@ -14,7 +14,6 @@ cursor: it moves in the transaction that stores a page, so whoever takes the req
 from __future__ import annotations
 
 import contextlib
-import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -69,7 +68,6 @@ CLOSE_S = 3.0
 
 _BUSY = (PacingViolation, RateLimited, QuotaExhausted)
 _FINAL = (NoData, NoSuchSymbol, DataNotPermitted, NotPermitted, Unsupported)
-_ID = re.compile(r"[!-~]{1,64}")
 
 
 class Stopping(Exception):
@@ -117,12 +115,8 @@ class Fetcher:
             self._renewal.stop()
 
     # -- IN ---
-    def take(self, kind: str, fetch_id: Any, request: Mapping[str, Any]) -> None:
+    def take(self, kind: str, fetch_id: str | int, request: Mapping[str, Any]) -> None:
         """Record a request that came by message, if it is new, and answer it in its lane."""
-        name = str(fetch_id) if isinstance(fetch_id, (str, int)) else ""
-        if not _ID.fullmatch(name):
-            log.warning("fetch_without_id", kind=kind, fetch_id=repr(fetch_id)[:100])
-            return
         now, fields, error = utcnow(), dict(request), None
         route: Sequence[str] = [self.broker.name]
         try:
@@ -130,11 +124,11 @@ class Fetcher:
             check(kind, fields, now)
         except InvalidRequest as wrong:
             fields, error = {"unreadable": repr(fields)[:1000]}, str(wrong)
-        fetch = FetchRequest(kind=kind, fetch_id=name, request=fields)
+        fetch = FetchRequest(kind=kind, fetch_id=str(fetch_id), request=fields)
         with self.database.write() as connection:
             insert_fetch(connection, fetch, route, now, error)
         if route[0] == self.broker.name:
-            self._enqueue(name, kind)
+            self._enqueue(fetch.fetch_id, kind)
         else:
             self.bell.ring([(f"data.{kind}", f"data.{route[0]}", fetch.to_wire())])
 

@@ -7,6 +7,7 @@ limit that is a word or a delivery tag that is a list ends it.
 from __future__ import annotations
 
 import base64
+import re
 import uuid
 from datetime import UTC, datetime
 from typing import Any
@@ -21,6 +22,11 @@ MOST_BYTES = 1_048_576
 MOST = {"orders": MAX_BATCH, "client_order_ids": 1_000}
 #: A worker holds a message until its eta, so it has to come before the message counts as lost and is handed out again.
 MOST_ETA_S = 30.0
+
+#: What names a request for data.
+FETCH_ID = re.compile(r"[!-~]{1,64}")
+#: Celery hands the task itself over under this name.
+_RESERVED = {"self"}
 
 #: The tasks of the contract, and the argument that each cannot do without.
 TASKS = {
@@ -98,10 +104,12 @@ def _body(message: Any, properties: Any) -> tuple[Any, Any]:
     if message.get("content-type") != "application/json":
         words = f"content-type must be application/json, was {message.get('content-type')!r}"
         raise Unreadable(words, "content_type" if "content-type" in message else "field_missing")
+    if packing := message["headers"].get("compression"):
+        raise Unreadable(f"the body must not be compressed, was {packing!r}", "content_type")
     body = message["body"]
     if properties.get("body_encoding") == "base64":
         body = base64.b64decode(body)
-    args, kwargs, _ = wire.loads(body)
+    args, kwargs, _ = wire.exactly(body)
     return args, kwargs
 
 
@@ -117,7 +125,13 @@ def _check(task: Any, args: Any, kwargs: Any) -> None:
         raise Unreadable(f"{task} takes {needed!r} once, had {len(args)} positional and {sorted(kwargs)}", "arguments")
     if task.startswith("orders.") and set(kwargs) - {needed}:
         raise Unreadable(f"{task} takes {needed!r} only, had {sorted(kwargs)}", "arguments")
+    if twice := [name for name, value in kwargs.items() if isinstance(value, wire.Twice)]:
+        raise Unreadable(f"{task}: {', '.join(twice)} given more than once", "arguments")
     given = args[0] if args else kwargs[needed]
+    if needed == "fetch_id" and not (isinstance(given, str | int) and FETCH_ID.fullmatch(str(given))):
+        raise Unreadable(f"fetch_id: must be 1 to 64 characters without blanks, was {given!r:.100}", "arguments")
+    if reserved := _RESERVED & set(kwargs):
+        raise Unreadable(f"{task} takes no argument {reserved.pop()!r}", "arguments")
     if needed in MOST and isinstance(given, list | dict) and len(given) > MOST[needed]:
         raise Unreadable(f"{needed}: at most {MOST[needed]} in one message, had {len(given)}", "too_many")
 

@@ -1,7 +1,7 @@
 """The tasks: their names are the contract, their bodies hand over to the engine.
 
 None of them raises for a bad message: what is wrong with an order is written on the order, and a message that no task
-can work on is set aside.
+can work on is set aside. So is one that Celery gives up by itself: its arguments fit no task, or it has expired.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from contextlib import closing
 from typing import Any
 
 import structlog
+from celery import signals
 from celery.exceptions import Reject
 
 from models.errors import NotRecorded
@@ -33,14 +34,14 @@ def submit(self: Any, orders: Any) -> None:
 @app.task(name="orders.cancel", bind=True, shared=False)
 def cancel(self: Any, client_order_ids: Any) -> None:
     """Cancel orders by their ids."""
-    ids = _ids(client_order_ids)
+    ids = _ids(self.request, client_order_ids)
     _do(self, lambda: engine().cancel(ids))
 
 
 @app.task(name="orders.replace", bind=True, shared=False)
 def replace(self: Any, client_order_ids: Any) -> None:
     """Carry out replaces. The new terms are on the rows: a copy of this message, or a late one, changes nothing."""
-    ids = _ids(client_order_ids)
+    ids = _ids(self.request, client_order_ids)
     _do(self, lambda: engine().replace(ids))
 
 
@@ -50,24 +51,49 @@ def _do(task: Any, work: Callable[[], None]) -> None:
         engine().patiently(work)
     except Reject:
         raise
+    except NotRecorded as error:
+        _set_aside(task.request, "not_recorded", error)
     except Exception as error:
-        request, foreign = task.request, isinstance(error, NotRecorded)
-        if not foreign:
-            log.exception("task_failed", task=task.name, id=request.id)
-        queue = str((request.delivery_info or {}).get("routing_key", ""))
-        given = dict(request.kwargs or {}) | ({"args": list(request.args)} if request.args else {})
-        with closing(DeadLetters.of(engine().settings)) as letters:
-            reason = "not_recorded" if foreign else "task_failed"
-            letters.put(queue, envelope(task.name, queue, given), reason, f"{type(error).__name__}: {error}")
+        log.exception("task_failed", task=task.name, id=task.request.id)
+        _set_aside(task.request, "task_failed", error)
 
 
-def _ids(given: Any) -> list[str]:
+def _set_aside(request: Any, reason: str, why: Exception | str) -> None:
+    """Keep the message of a request for a person."""
+    queue = str((request.delivery_info or {}).get("routing_key", ""))
+    given = dict(request.kwargs or {}) | ({"args": list(request.args)} if request.args else {})
+    words = f"{type(why).__name__}: {why}" if isinstance(why, Exception) else why
+    with closing(DeadLetters.of(engine().settings)) as letters:
+        letters.put(queue, envelope(request.task, queue, given), reason, words)
+
+
+@signals.task_failure.connect
+def _unfit(sender: Any, exception: Exception, **_: Any) -> None:
+    """Keep a message that failed before its task could begin: what a task lets out, it has set aside itself."""
+    _set_aside(sender.request, "task_failed", exception)
+
+
+@signals.task_revoked.connect
+def _expired(request: Any, expired: bool, **_: Any) -> None:
+    """Keep a message whose `expires` had passed when it was read: Celery drops it without a word."""
+    if expired:
+        _set_aside(request, "expired", f"its header expires was {request.expires}; it was read after that")
+
+
+def _ids(request: Any, given: Any) -> list[str]:
     """Return what may be ids of orders: a database would refuse anything else, and the whole message with it."""
-    texts = [str(i) for i in (given if isinstance(given, list) else [given])]
-    ids = [text for text in texts if text.isprintable() and 0 < len(text) <= _LONGEST_ID]
-    if len(ids) < len(texts):
-        log.warning("not_an_id", found=[text[:_LONGEST_ID] for text in texts if text not in ids])
+    found = given if isinstance(given, list) else [given]
+    ids = [str(each) for each in found if _is_id(each)]
+    if len(ids) < len(found):
+        strange = [each for each in found if not _is_id(each)]
+        _set_aside(
+            request, "not_an_id", f"{len(strange)} of {len(found)} are no ids, the others were taken: {strange!r}"
+        )
     return ids
+
+
+def _is_id(given: Any) -> bool:
+    return isinstance(given, str) and given.isprintable() and 0 < len(given) <= _LONGEST_ID
 
 
 def _data_task(kind: str) -> None:

@@ -433,3 +433,34 @@ def test_a_cancel_of_an_order_nobody_knows_changes_nothing(world: World) -> None
     works(world)
     assert pid(world) == before
     never(lambda: any(world.row(id_) for id_ in ids), 0.3)
+
+
+@SQLITE
+def test_a_cancel_that_overtakes_its_order_ends_it_unsent(world: World) -> None:
+    overtaken, other = body(), body()
+    wish = envelope("orders.cancel", "control.alpaca", {"client_order_ids": [overtaken["client_order_id"]]})
+    world.queue.lpush("control.alpaca", wish)
+    eventually(lambda: world.queue.exists(f"corro.early_cancel:{overtaken['client_order_id']}"))
+    push(world, overtaken, other)
+
+    world.wait(other["client_order_id"], "filled")
+    ended = world.wait(overtaken["client_order_id"], "canceled")
+    assert events_of(ended) == ["queued", "cancel_requested", "canceled"]
+    assert ended["attempts"] == []
+    assert world.at_doors(overtaken["client_order_id"]) == []
+
+
+@SQLITE
+def test_what_celery_would_drop_without_a_word_is_set_aside(world: World) -> None:
+    late = json.loads(envelope("orders.submit", "orders.alpaca", {"orders": [order := body()]}))
+    late["headers"]["expires"] = (datetime.now(UTC) - timedelta(seconds=5)).isoformat()
+    no_ids = envelope("orders.cancel", "control.alpaca", {"client_order_ids": ["a\x00", {"b": 1}, "some-id"]})
+    world.queue.lpush("orders.alpaca", json.dumps(late))
+    world.queue.lpush("control.alpaca", no_ids)
+
+    def kept(reason: str) -> list[str]:
+        return [one["message"] for one in DeadLetters(world.queue).kept() if one["reason"] == reason]
+
+    eventually(lambda: any(order["client_order_id"] in one for one in kept("expired")))
+    eventually(lambda: any("some-id" in one for one in kept("not_an_id")))
+    assert world.row(order["client_order_id"]) is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -174,17 +175,14 @@ def test_a_file_that_was_away_is_trusted_again_only_after_a_new_start(bare: Path
 
 def test_a_new_connection_to_another_database_is_not_used(postgres: Postgres) -> None:
     url = postgres.fresh()
-    first = Database(url)
-    upgrade(first)
-    ensure_schema(first)
-    first.engine.dispose()  # as after a restart of the server
-    owner = Database(url)
-    with owner.write() as connection:
-        connection.execute(delete(tables.deployment))
-    owner.close()
-    with pytest.raises(DatabaseUnavailable, match="is not the one this process began with"), first.write():
-        pytest.fail("it writes")
-    first.close()
+    with closing(Database(url)) as first:
+        upgrade(first)
+        ensure_schema(first)
+        first.engine.dispose()  # as after a restart of the server
+        with closing(Database(url)) as owner, owner.write() as connection:
+            connection.execute(delete(tables.deployment))
+        with pytest.raises(DatabaseUnavailable, match="is not the one this process began with"), first.write():
+            pytest.fail("it writes")
 
 
 # -- WHAT THE SERVER DECIDES ---

@@ -387,9 +387,3 @@ def test_a_message_for_another_broker_is_passed_on(bench: Bench) -> None:
     row = bench.ask("quote", symbol="SPY", route=["tda", "ibkr"])
     assert (row["status"], row["broker"]) == ("queued", "tda")
     assert bench.bell.rung == [("data.quote", "data.tda")]
-
-
-@pytest.mark.parametrize("fetch_id", [None, {"a": 1}, "", "x" * 65, "a b", "a\x00b", ["f"]])
-def test_a_message_without_a_usable_id_is_dropped(bench: Bench, fetch_id: Any) -> None:
-    bench.fetcher.take("quote", fetch_id, {"symbol": "SPY"})
-    assert bench.fetcher._here == {}

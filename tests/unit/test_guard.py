@@ -18,6 +18,9 @@ from hypothesis import strategies as st
 from kombu import Connection, Consumer, Queue
 from kombu.exceptions import DecodeError
 
+from models import wire
+from models.errors import InvalidOrder
+from models.messages import OrderRequest
 from producers.bell import envelope
 from worker.guard import MOST_BYTES, Unreadable, clean, fault
 
@@ -161,6 +164,13 @@ REASONS: dict[str, tuple[bytes, str]] = {
     "eta in the year 9999": (changed("headers", "eta", to="9999-12-31T23:59:59-14:00"), "time"),
     "eta in an hour": (changed("headers", "eta", to=in_seconds(3600)), "time"),
     "expires a list": (changed("headers", "expires", to=[1]), "time"),
+    "compressed": (changed("headers", "compression", to="application/x-gzip"), "content_type"),
+    "an argument written twice": (with_body('[[], {"orders": [], "orders": []}, {}]', None), "arguments"),
+    "an argument that Celery takes itself": (envelope("data.quote", "q", {"fetch_id": "f", "self": 1}), "arguments"),
+    **{
+        f"a fetch called {name!r:.20}": (envelope("data.quote", "q", {"fetch_id": name, "symbol": "KO"}), "arguments")
+        for name in (None, {"a": 1}, "", "x" * 65, "a b", "a\x00b", ["f"])
+    },
 }
 
 
@@ -182,6 +192,28 @@ def test_what_a_message_may_ask_for() -> None:
 def test_a_message_is_handed_back_to_the_queue_it_came_from() -> None:
     elsewhere = changed("properties", "delivery_info", "routing_key", to="nobody.reads.this")
     assert json.loads(clean(elsewhere, "orders.ibkr"))["properties"]["delivery_info"]["routing_key"] == "orders.ibkr"
+
+
+def first_order(fields: str) -> dict[str, Any]:
+    """What a worker gets of an order object with these fields."""
+    found = clean(with_body(f'[[], {{"orders": [{{{fields}}}]}}, {{}}]', None))
+    order: dict[str, Any] = json.loads(json.loads(found)["body"])[1]["orders"][0]
+    return order
+
+
+@pytest.mark.parametrize("name", ["quantity", "client_order_id", "symbol", "side", "strategy", "tags", "route"])
+def test_no_reader_chooses_between_two_values_of_one_field(name: str) -> None:
+    order = {"client_order_id": "k", "symbol": "KO", "side": "buy", "quantity": "1"}
+    twice = json.dumps(order)[1:-1] + f', "{name}": "1", "{name}": "1000"'
+    with pytest.raises(InvalidOrder, match=f"{name}.*(given more than once|must be|valid string)"):
+        OrderRequest(**first_order(twice))
+
+
+@pytest.mark.parametrize(
+    "number", ["0.1", "45.12345678901234567", "1e400", "9" * 5000, "12345678901234567890", "NaN", "-Infinity"]
+)
+def test_a_number_comes_in_as_it_was_written(number: str) -> None:
+    assert first_order(f'"quantity": {number}') == {"quantity": number}
 
 
 @given(st.binary(max_size=200))
@@ -269,7 +301,7 @@ def test_good_messages_become_requests(name: str) -> None:
 def test_what_is_written_anew_says_the_same(order: dict[str, Any]) -> None:
     before = json.loads(envelope("orders.submit", "orders.ibkr", {"orders": [order]}))
     after = json.loads(clean(json.dumps(before).encode()))
-    assert json.loads(after["body"]) == json.loads(before["body"])
+    assert wire.exactly(after["body"]) == wire.exactly(before["body"])  # numbers as they were written
     for name in ("id", "task"):
         assert after["headers"][name] == before["headers"][name]
     assert after["properties"]["delivery_tag"] != before["properties"]["delivery_tag"]  # theirs may not be unique

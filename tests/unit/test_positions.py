@@ -298,12 +298,12 @@ def test_a_leader_that_slept_between_reading_and_writing_writes_nothing_old(desk
         with desk.database.write() as connection:
             connection.execute(update(leases).values(holder=other.me.name, until=utcnow() + timedelta(seconds=6)))
         other.pulse.beat()
-        other.read(KO=41)
+        other.read(PEP=41)  # nothing of KO is held any more
 
     desk.paper.while_reading = sleep
     desk.read()
     assert desk.locks() == {}
-    assert desk.snapshot() == {"KO": 41}
+    assert desk.snapshot() == {"PEP": 41}
 
 
 def test_a_lease_that_was_lost_and_won_back_does_not_revive_an_old_reading(desk: Desk) -> None:

@@ -124,7 +124,7 @@ def look_at_database(system: System) -> Verdict:
     if path is not None and not path.exists():
         return warn(f"{url!r} does not exist yet", "The first worker makes it; `corro db upgrade` makes it now.")
     database = Database(system.settings.database)
-    current, head = current_revision(database), head_revision(database)
+    current, head = current_revision(database), head_revision()
     if current != head:
         database.close()
         return fail(f"{url!r} is at schema {current or 'none'}, corro needs {head}", "Run `corro db upgrade`.")

@@ -1,0 +1,74 @@
+"""Cancels that overtake their order: remembered until the order comes, which then ends without being sent.
+
+A bare message is all there is of an order until a worker reads it, and workers read cancels first. So a cancel sent
+right behind its order is read before it wherever a worker was busy or away; forgotten then, the order would trade.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import redis
+import structlog
+
+from models.errors import QueueUnavailable
+from models.settings import Settings
+from producers.bell import connect
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+_KEY = "corro.early_cancel:"
+#: Seconds for one answer of the queue.
+_PATIENCE_S = 1.0
+
+
+class EarlyCancels:
+    """The ids whose cancel came and whose order did not, in the queue's server: any worker may read either message.
+
+    Args:
+        settings: name the queue, and the longest life of an order, which is how long a cancel waits for one.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._client = connect(settings, connect_s=_PATIENCE_S, answer_s=_PATIENCE_S)
+        self._life_s = math.ceil(settings.timing.longest_life)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def remember(self, ids: Sequence[str]) -> None:
+        """Remember cancels of orders that have no row yet.
+
+        Raises:
+            QueueUnavailable: nothing was remembered; the message has to be kept.
+        """
+        for id_ in ids:
+            log.warning("cancel_of_unknown_order", client_order_id=id_, waits_s=self._life_s)
+        pipe = self._client.pipeline()
+        for id_ in ids:
+            pipe.set(_KEY + id_, b"1", ex=self._life_s)
+        _asked(pipe.execute)
+
+    def of(self, ids: Sequence[str]) -> list[str]:
+        """Return those of these new orders whose cancel is there already.
+
+        Raises:
+            QueueUnavailable: nobody knows.
+        """
+        found: Any = _asked(lambda: self._client.mget([_KEY + id_ for id_ in ids])) if ids else []
+        return [id_ for id_, mark in zip(ids, found, strict=True) if mark is not None]
+
+    def forget(self, ids: Sequence[str]) -> None:
+        """Forget cancels that are on their orders now; what stays finds orders that have ended."""
+        _asked(lambda: self._client.delete(*(_KEY + id_ for id_ in ids)))
+
+
+def _asked(call: Callable[[], T]) -> T:
+    try:
+        return call()
+    except (redis.RedisError, OSError) as error:
+        raise QueueUnavailable(f"the queue does not answer: {error}") from error
