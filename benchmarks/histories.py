@@ -15,7 +15,7 @@ from benchmarks.report import Part, Scale, Table, Target, ratio
 from models.database import Database
 from models.evidence import unresolved
 from models.history import History, order_events, v_attempts, v_fills, v_latency, v_orders
-from models.settings import Settings, load_settings
+from models.settings import BrokerSettings, Settings, load_settings
 from producers.bell import Bell
 from worker import brokers
 from worker.cancels import Cancels
@@ -58,7 +58,8 @@ def questions(history: History) -> dict[str, Callable[[], Any]]:
 
 def duties(settings: Settings, database: Database) -> dict[str, Callable[[], Any]]:
     """Return what the leader of a broker asks again and again, and what a batch of a worker does to the record."""
-    broker = brokers.load(settings, "alpaca")
+    table = {"adapter": "alpaca", "key_id": "bench", "secret_key": "bench"}  # it is never connected
+    broker = brokers.load(settings.model_copy(update={"brokers": {"alpaca": BrokerSettings(**table)}}), "alpaca")
     execution = Execution(settings, database, broker, "bench", Bell(settings))
     reconciler = Reconciler(settings, database, broker, execution, Identity("alpaca"))
 

@@ -42,8 +42,9 @@ _PASSWORD = re.compile(r"(?<=:)[^\s:/][^\s]*(?=@)|(?<=password=)[^\s&]+")
 _URLS = ("database_url", "redis_url")
 #: Order of preference where no route is configured.
 _USUAL_ROUTE = ("ibkr", "alpaca", "tda", "schwab")
-#: Doors of the sandbox when nothing else is known; `corro up` writes the real ones to CORRO_HOME/sandbox.json.
-SANDBOX_PORTS = {"ibkr": 8181, "alpaca": 8182, "tda": 8183}
+#: What a running sandbox writes to its home: where its doors are, and its name. There is no other way to find it, for
+#: on its usual ports another home's may listen.
+SANDBOX_FILE = "sandbox.json"
 
 
 class BrokerSettings(BaseModel):
@@ -193,7 +194,12 @@ class Settings(BaseSettings):
     @cached_property
     def all_brokers(self) -> dict[str, BrokerSettings]:
         """The configured brokers, or the sandbox's."""
-        return self.brokers or sandbox_brokers(self.home)
+        return self.brokers or sandbox_brokers(self.sandbox)
+
+    @cached_property
+    def sandbox(self) -> SandboxNote | None:
+        """What the sandbox of this home says of itself; None while none runs."""
+        return read_note(self.home)
 
     @cached_property
     def route(self) -> tuple[str, ...]:
@@ -303,20 +309,38 @@ def embedded_socket(home: Path) -> Path:
     return Path(tempfile.gettempdir()) / f"corro-{os.getuid()}-{digest}" / "queue.sock"
 
 
-def sandbox_brokers(home: Path) -> dict[str, BrokerSettings]:
-    """Return settings for the sandbox's doors: where they really are, or where they usually are."""
-    ports = dict(SANDBOX_PORTS)
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # none has run here yet
-        ports |= json.loads((home / "sandbox.json").read_text())["ports"]
-    alpaca = f"http://127.0.0.1:{ports['alpaca']}"
-    tables: dict[str, dict[str, Any]] = {
-        "ibkr": {"host": "127.0.0.1", "port": ports["ibkr"], "client_id": 1},
-        "alpaca": {"base_url": alpaca, "data_url": alpaca, "key_id": "sandbox", "secret_key": "sandbox"},
-        "tda": {
-            "base_url": f"http://127.0.0.1:{ports['tda']}/v1",
-            "api_key": "sandbox",
-            "refresh_token": "sandbox",
-            "account_id": "123456789",
-        },
-    }
+class SandboxNote(BaseModel):
+    """What a running sandbox says of itself in its home.
+
+    Args:
+        ports: by door.
+        name: shown at every door: a sandbox that has taken over a port lets nobody in who names another one.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    ports: dict[str, int]
+    name: str = Field(min_length=1)
+
+
+def read_note(home: Path) -> SandboxNote | None:
+    """Return what the sandbox of a home has written there; None without one, or where nobody can read it."""
+    try:
+        return SandboxNote.model_validate_json((home / SANDBOX_FILE).read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def sandbox_brokers(note: SandboxNote | None) -> dict[str, BrokerSettings]:
+    """Return settings for the sandbox's doors; without addresses while it is not known to run."""
+    tables: dict[str, dict[str, Any]] = {"ibkr": {}, "alpaca": {}, "tda": {}}
+    if note is not None and tables.keys() <= note.ports.keys():
+        urls = {name: f"http://127.0.0.1:{port}" for name, port in note.ports.items()}
+        alpaca = {"base_url": urls["alpaca"], "data_url": urls["alpaca"], "key_id": "sandbox"}
+        tda = {"base_url": f"{urls['tda']}/v1", "api_key": "sandbox", "account_id": "123456789"}
+        tables = {
+            "ibkr": {"host": "127.0.0.1", "port": note.ports["ibkr"], "client_id": 1, "connect_options": note.name},
+            "alpaca": {**alpaca, "secret_key": note.name},
+            "tda": {**tda, "refresh_token": note.name},
+        }
     return {name: BrokerSettings(adapter=name, **table) for name, table in tables.items()}

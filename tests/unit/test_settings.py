@@ -188,7 +188,7 @@ def test_without_any_broker_the_sandbox_is_used() -> None:
     found = load_settings()
     assert found.is_sandbox
     assert found.route == ("ibkr", "alpaca", "tda")
-    assert all("127.0.0.1" in str(table.get("host") or table.get("base_url")) for table in found.all_brokers.values())
+    assert set(found.all_brokers) == {"ibkr", "alpaca", "tda"}
     assert not any(table.live for table in found.all_brokers.values())
 
 
@@ -207,16 +207,20 @@ def test_a_route_cannot_name_a_sandbox_broker_beside_a_real_one() -> None:
 
 
 def test_the_sandbox_is_found_where_it_runs(tmp_path: Path) -> None:
-    (tmp_path / "sandbox.json").write_text(json.dumps({"ports": {"alpaca": 7001, "ibkr": 7002, "tda": 7003}}))
+    ports = {"alpaca": 7001, "ibkr": 7002, "tda": 7003}
+    (tmp_path / "sandbox.json").write_text(json.dumps({"ports": ports, "name": "sandbox-of-1"}))
     found = load_settings(home=tmp_path)
     assert found.broker("alpaca").get("base_url") == "http://127.0.0.1:7001"
     assert found.broker("ibkr").get("port") == 7002
 
 
-@pytest.mark.parametrize("text", ["", "{", "{}", "[]", '{"ports": null}', "7"])
-def test_a_damaged_note_of_the_sandbox_is_ignored(text: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["", "{", "{}", "[]", '{"ports": null}', "7", '{"ports": {"alpaca": 7001}}'])
+def test_without_a_note_that_can_be_read_the_sandbox_has_no_address(text: str, tmp_path: Path) -> None:
     (tmp_path / "sandbox.json").write_text(text)
-    assert load_settings(home=tmp_path).broker("alpaca").get("base_url") == "http://127.0.0.1:8182"
+    found = load_settings(home=tmp_path)
+    assert found.sandbox is None
+    assert found.route == ("ibkr", "alpaca", "tda")
+    assert found.broker("alpaca").get("base_url") is None
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,11 @@ def load(settings: Settings, name: str) -> BrokerInterface:
         ConfigurationError: there is no such broker or adapter, its SDK is missing, or its settings are wrong.
     """
     table = settings.broker(name)
+    if settings.is_sandbox and settings.sandbox is None:
+        raise ConfigurationError(
+            f"no broker is configured, and no sandbox runs in {settings.home.absolute()}: start `corro up` or "
+            "`corro sandbox` there, set CORRO_HOME to where one runs, or configure brokers in corro.toml"
+        )
     found = {point.name: point for point in entry_points(group=GROUP)}
     if table.adapter not in found:
         raise ConfigurationError(f"brokers.{name}.adapter is {table.adapter!r}; installed adapters are {sorted(found)}")

@@ -64,7 +64,7 @@ _PATIENCE_S = 300.0
 class IbkrBroker(BrokerInterface):
     """One client id at one TWS or Gateway.
 
-    Settings: host, port, client_id, account, live, sdk, timezone, connect_timeout, request_timeout,
+    Settings: host, port, client_id, account, connect_options, live, sdk, timezone, connect_timeout, request_timeout,
     messages_per_second, heartbeat, delayed_quotes (`ibkr_wire.Options`).
 
     Attributes:
@@ -79,6 +79,7 @@ class IbkrBroker(BrokerInterface):
             "client_id",
             "check_client_id",
             "account",
+            "connect_options",
             "sdk",
             "timezone",
             "connect_timeout",

@@ -47,6 +47,7 @@ async def shake_hands(client: Any, options: Options) -> None:
     # The SDKs go on waiting for the API after the peer has closed: race it against both ways to hear of that.
     client.apiError += on_error
     client.conn.disconnected += on_end
+    client.setConnectOptions(options.connect_options)
     ready = asyncio.ensure_future(
         client.connectAsync(options.host, options.port, options.client_id, options.connect_timeout_s)
     )

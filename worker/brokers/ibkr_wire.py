@@ -77,6 +77,7 @@ class Options:
         broker: name of the broker in the settings, for messages.
         host, port, client_id: where TWS or Gateway listens, and as whom we speak; one live socket per client id.
         account: required only if the login manages several.
+        connect_options: sent with the first frame, as `+PACEAPI`; the sandbox's name where it is meant.
         live: real money is meant.
         sdk: ib_insync or ib_async; None takes what is installed.
         timezone: zone of execution times that carry none; set TWS to send its instrument zone, or to UTC.
@@ -93,6 +94,7 @@ class Options:
     port: int
     client_id: int
     account: str
+    connect_options: str
     live: bool
     sdk: str | None
     timezone: tzinfo
@@ -118,6 +120,7 @@ class Options:
                 port=int(get("port", 7497)),
                 client_id=int(get("client_id", 1)),
                 account=str(get("account") or ""),
+                connect_options=str(get("connect_options") or ""),
                 live=settings.live,
                 sdk=get("sdk"),
                 timezone=ZoneInfo(str(get("timezone", "UTC"))),

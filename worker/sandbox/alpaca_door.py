@@ -96,7 +96,7 @@ class AlpacaDoor(HttpDoor):
     # -- COMMON ANSWERS ---
 
     def authorize(self, request: web.Request, operation: str) -> None:
-        """Let in whoever names a key and a secret other than `wrong`, or a bearer token; the stream asks by itself."""
+        """Let in whoever names a key and a secret other than `wrong` or another sandbox's, or a bearer token; the stream asks by itself."""
         if operation == "stream":
             return
         keys = [request.headers.get(f"APCA-API-{part}", "") for part in ("KEY-ID", "SECRET-KEY")]
@@ -142,7 +142,7 @@ class AlpacaDoor(HttpDoor):
         self.market.turn_away(reason, door=self.name, account=ACCOUNT_NUMBER, **fields)
 
     def _is_known(self, key: str, secret: str) -> bool:
-        return bool(key and secret) and "wrong" not in (key, secret)
+        return bool(key and secret) and "wrong" not in (key, secret) and not self.market.is_another(secret)
 
     async def _unknown(self, _: web.Request) -> web.Response:
         raise Refusal(404, {"message": "endpoint not found."})

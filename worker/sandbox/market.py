@@ -36,6 +36,8 @@ __all__ = [
     "State",
 ]
 
+#: How the name of a sandbox begins, where somebody shows one at a door as a key, a token or a connect option.
+NAMED = "sandbox-of-"
 #: Seconds between looks at resting orders.
 RECHECK_S = 0.25
 #: Orders of this size and above are filled in three parts.
@@ -51,7 +53,10 @@ _COPIED = (
 class Market:
     """Prices, order books and accounts for all doors. Orders are placed from the running asyncio loop."""
 
-    def __init__(self, seed: int = 7, fill_delay: float = 0.02, ledger_path: Path | None = None) -> None:
+    def __init__(
+        self, seed: int = 7, fill_delay: float = 0.02, ledger_path: Path | None = None, name: str = NAMED
+    ) -> None:
+        self.name = name
         self.fill_delay = fill_delay
         self.faults = Faults()
         self.prices = PriceBook(seed)
@@ -65,6 +70,10 @@ class Market:
         self._listeners: dict[str, list[Listener]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._restore(past(self.ledger.lines))
+
+    def is_another(self, shown: str) -> bool:
+        """Tell whether somebody at a door means another home's sandbox: this one may have taken over its port."""
+        return shown.startswith(NAMED) and shown != self.name
 
     def _restore(self, before: Past) -> None:
         """Go on where the run before has stopped."""

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import signal
@@ -21,7 +22,7 @@ from typing import IO, Protocol
 
 from worker.sandbox.arrivals import PolledLoop
 from worker.sandbox.control import ControlDoor
-from worker.sandbox.market import Market
+from worker.sandbox.market import NAMED, Market
 
 HOST = "127.0.0.1"
 PREFERRED_PORTS = {"control": 8180, "ibkr": 8181, "alpaca": 8182, "tda": 8183, "schwab": 8184}
@@ -90,7 +91,7 @@ class Sandbox:
         self._token = ""
         self._wanted = dict(PREFERRED_PORTS if ports is None else ports)
         self._names = tuple(doors)
-        self.market = Market(seed=seed, fill_delay=fill_delay, ledger_path=home / "ledger.jsonl")
+        self.market = Market(seed, fill_delay, ledger_path=home / "ledger.jsonl", name=name_of(home))
 
     async def start(self) -> dict[str, int]:
         """Open every door, then write `sandbox.json`; return the ports by name, `control` among them."""
@@ -130,8 +131,14 @@ class Sandbox:
         draft = path.with_suffix(".tmp")
         draft.unlink(missing_ok=True)
         draft.touch(mode=0o600)
-        draft.write_text(json.dumps({"pid": os.getpid(), "ports": self.ports, "token": self._token}))
+        told = {"pid": os.getpid(), "ports": self.ports, "name": self.market.name, "token": self._token}
+        draft.write_text(json.dumps(told))
         draft.replace(path)
+
+
+def name_of(home: Path) -> str:
+    """Return the name of a home's sandbox: the same after a restart, another in another home."""
+    return NAMED + hashlib.sha256(os.fsencode(home.resolve())).hexdigest()[:16]
 
 
 def only_one(home: Path) -> IO[str]:

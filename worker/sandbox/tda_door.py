@@ -69,7 +69,7 @@ class TdaDoor(HttpDoor):
         self.dialect = DIALECTS[dialect]
         self.account = account or self.dialect.account
         self.literal_location = literal_location
-        self.tokens = Tokens(self.dialect, token_lifetime_s, revoke_on_refresh)
+        self.tokens = Tokens(self.dialect, token_lifetime_s, revoke_on_refresh, market.is_another)
         self.data = TdaData(market, self.dialect)
         self._renamed, self._unknown_account = "", 404
         self._numbered = {number_of(order): order for order in market.orders(name) if "order_id" in order.extra}

@@ -1,13 +1,13 @@
 """OAuth as TDA and Schwab do it: short-lived access tokens bought with a refresh token (docs/facts/schwab.md#1.1).
 
-Any refresh token and any key are taken, except an empty one and the word `wrong`.
+Any refresh token and any key are taken, except an empty one, the word `wrong` and another sandbox's name.
 """
 
 from __future__ import annotations
 
 import base64
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from time import monotonic
 
 from worker.sandbox.http_door import Refusal
@@ -19,10 +19,11 @@ GRANTS = {"refresh_token": "refresh_token", "authorization_code": "code"}
 class Tokens:
     """The access tokens that are good at this moment."""
 
-    def __init__(self, dialect: Dialect, lifetime_s: float, revokes: bool) -> None:
+    def __init__(self, dialect: Dialect, lifetime_s: float, revokes: bool, is_another: Callable[[str], bool]) -> None:
         self._dialect = dialect
         self._lifetime_s = lifetime_s
         self._revokes = revokes
+        self._is_another = is_another
         self._good_until: dict[str, float] = {}
 
     def grant(self, form: Mapping[str, str], authorization: str) -> Json:
@@ -37,7 +38,7 @@ class Tokens:
             self._check_basic(authorization)
         elif form.get("client_id", "") in ("", "wrong"):
             raise Refusal(401, {"error": "invalid_client"})
-        if offer in ("", "wrong"):
+        if offer in ("", "wrong") or self._is_another(offer):
             raise self._denied()
         if self._revokes:
             self._good_until.clear()

@@ -44,6 +44,7 @@ class Session:
         self.door = door
         self.client_id = -1
         self.version = 0
+        self.meant = ""  # its connect options
         self.subscribed_account = False
         self.subscribed_positions = False
         self.quotes: dict[int, tuple[str, tuple[Decimal, Decimal, Decimal]]] = {}  # by request: symbol, prices told
@@ -222,7 +223,9 @@ class TwsDoor:
     async def _converse(self, session: Session, reader: StampedReader) -> None:
         if await reader.readexactly(4) != b"API\0":
             raise WireError("not a TWS client")
-        session.version = agreed_version(await _frame(reader))
+        greeting = await _frame(reader)
+        session.version = agreed_version(greeting)
+        session.meant = greeting.decode(errors="replace").partition(" ")[2]
         session.answer(messages.hello(session.version))
         while True:
             payload = await _frame(reader)
@@ -271,6 +274,9 @@ class TwsDoor:
         fields.skip(1)
         client_id = fields.integer()
         faults = self.market.faults
+        if self.market.is_another(session.meant):
+            session.error(-1, 502, f"Couldn't connect: this is {self.market.name}, not {session.meant}")
+            return False
         if client_id in self.sessions or faults.take(self.name, "client_id_in_use"):
             session.error(
                 -1, 326, "Unable to connect as the client id is already in use. Retry with a unique client id."
