@@ -18,7 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from models import deployment, postgres, sqlite, tables, wire
 from models.errors import ConfigurationError, DatabaseBusy, DatabaseUnavailable
-from models.private import private_folder
+from models.private import private_file, private_folder
 from models.settings import Settings
 
 T = TypeVar("T")
@@ -286,6 +286,8 @@ def ensure_schema(database: Database, marker: Path | None = None, *, upgrading: 
     # Before any connection: opening makes the file, and drops a log beside it.
     if was_here and database.file is not None and database.file.is_missing:
         deployment.must_not_be_known(marker, database.url)
+    if database.file is not None and database.file.is_missing:
+        private_file(database.file.path)  # SQLite gives its log the same mode
     current, head = current_revision(database), head_revision()
     known = current in revisions()
     if current is None and database.is_sqlite:
@@ -325,7 +327,7 @@ def _one_at_a_time(database: Database) -> Iterator[None]:
     if not path or path == ":memory:":
         yield
         return
-    with open(f"{path}.migrate.lock", "w") as lock:
+    with private_file(Path(f"{path}.migrate.lock")).open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

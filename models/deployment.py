@@ -16,6 +16,7 @@ from pathlib import Path
 from sqlalchemy import Connection, insert, make_url, select
 
 from models.errors import ConfigurationError
+from models.private import private_file, private_folder
 from models.settings import Settings
 from models.tables import deployment
 
@@ -86,8 +87,8 @@ def read(marker: Path) -> str | None:
 def write(marker: Path, found: str) -> None:
     """Write the id once, whole: a second process finds either nothing or all of it."""
     draft = marker.with_name(f"{marker.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
-    marker.parent.mkdir(parents=True, exist_ok=True)
-    draft.write_text(f"{found}\n", encoding="utf-8")
+    private_folder(marker.parent)
+    private_file(draft).write_text(f"{found}\n", encoding="utf-8")
     with contextlib.suppress(FileExistsError):
         os.link(draft, marker)
     draft.unlink()

@@ -7,7 +7,6 @@ simulated fill can never stand beside a real one.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -31,6 +30,7 @@ from pydantic_settings import (
 from models.errors import ConfigurationError
 from models.explaining import explain
 from models.outward import hide
+from models.private import must_be_ours
 from models.queue_url import QueueAddress, parse
 from models.timing import TimingSettings as TimingSettings
 
@@ -185,6 +185,20 @@ class Settings(BaseSettings):
         if unknown:
             raise ValueError(f"routing.route names {unknown}, but the brokers are {sorted(self.all_brokers)}")
         return self
+
+    @model_validator(mode="after")
+    def _socket_is_ours(self) -> Self:
+        self.must_own_socket()
+        return self
+
+    def must_own_socket(self) -> None:
+        """See that the embedded queue's socket is nobody else's; again before every connect, for it may come late.
+
+        Raises:
+            ConfigurationError: its folder in the temporary directory is somebody else's.
+        """
+        if self.embedded_queue and (folder := embedded_socket(self.home).parent) != self.home.absolute():
+            must_be_ours(folder)
 
     @property
     def is_sandbox(self) -> bool:

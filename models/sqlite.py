@@ -69,7 +69,7 @@ class DatabaseFile:
     """
 
     def __init__(self, path: Path, shown: str) -> None:
-        self._path, self._shown = path, shown
+        self.path, self._shown = path, shown
         self._inode: tuple[int, int] | None = None
         #: Why nothing is written any more; only a new start ends it, since a person has to have looked.
         self._lost: str | None = None
@@ -85,7 +85,7 @@ class DatabaseFile:
     @property
     def is_missing(self) -> bool:
         """Whether the file is not there, or is empty."""
-        return not (self._path.exists() and self._path.stat().st_size)
+        return not (self.path.exists() and self.path.stat().st_size)
 
     def must_be_there(self) -> None:
         """Raise where the file was removed, emptied or replaced: we would go on writing where nobody looks.
@@ -103,7 +103,7 @@ class DatabaseFile:
 
     def _look(self) -> str | None:
         try:
-            stat = os.stat(self._path)
+            stat = os.stat(self.path)
         except OSError:
             return "removed"
         found = (stat.st_dev, stat.st_ino)

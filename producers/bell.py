@@ -162,7 +162,12 @@ class Bell:
 
 
 def connect(settings: Settings, *, connect_s: float, answer_s: float) -> redis.Redis:
-    """Return a client of the queue; it never repeats a command by itself."""
+    """Return a client of the queue; it never repeats a command by itself.
+
+    Raises:
+        ConfigurationError: the embedded queue's socket is in a folder of somebody else.
+    """
+    settings.must_own_socket()
     return redis.Redis.from_pool(pool_of(settings.queue_address, settings.redis_master, connect_s, answer_s))
 
 

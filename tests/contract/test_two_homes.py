@@ -70,7 +70,7 @@ def homes(tmp_path: Path) -> Iterator[Homes]:
 @pytest.mark.parametrize("name", DOORS)
 def test_where_no_sandbox_runs_no_other_one_is_looked_for(name: str, tmp_path: Path) -> None:
     settings = load_settings(home=tmp_path / "empty")
-    with pytest.raises(ConfigurationError, match="no sandbox runs in .*empty: start `corro up`"):
+    with pytest.raises(ConfigurationError, match=r"no sandbox runs in .*empty: start `corro up`"):
         brokers.load(settings, name)
     assert settings.route == DOORS
 

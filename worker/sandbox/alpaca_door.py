@@ -96,7 +96,10 @@ class AlpacaDoor(HttpDoor):
     # -- COMMON ANSWERS ---
 
     def authorize(self, request: web.Request, operation: str) -> None:
-        """Let in whoever names a key and a secret other than `wrong` or another sandbox's, or a bearer token; the stream asks by itself."""
+        """Let in whoever shows a bearer token, or a key and a secret: not `wrong`, not another sandbox's name.
+
+        The stream asks by itself.
+        """
         if operation == "stream":
             return
         keys = [request.headers.get(f"APCA-API-{part}", "") for part in ("KEY-ID", "SECRET-KEY")]
