@@ -46,7 +46,7 @@ class InvalidOrder(CorroError, ValueError):
 
 
 class InvalidRequest(CorroError, ValueError):
-    """A request for data that no broker could answer; the message names the field and the value."""
+    """A request that cannot be done as it is made; the message names the field and the value."""
 
 
 class IdempotencyConflict(CorroError):

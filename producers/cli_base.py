@@ -147,8 +147,8 @@ def history() -> Iterator[History]:
 
 
 def operator(by: str | None) -> str:
-    """Return who does something: as named, else the login name."""
-    if by and by.strip():
+    """Return who does something: as named, were it by nothing, else the login name."""
+    if by is not None:
         return by.strip()
     try:
         return getpass.getuser()

@@ -116,7 +116,7 @@ def resolve(
 
     if absent == (adopt is not None):
         raise typer.BadParameter("say either --absent or --adopt BROKER_ORDER_ID")
-    if not by:
+    if by is None:
         raise typer.BadParameter("--by is required: the record keeps who decided this")
     with client() as c:
         meant = whole_id(client_order_id, History(c.database).ids, changes=True)

@@ -46,7 +46,7 @@ def unlock(
     """Let orders in a symbol go to a broker again: the position it shows is right, and counts from now on."""
     from worker.ledgers import unlock as take
 
-    if not reason:
+    if reason is None:
         raise typer.BadParameter("--reason is required: the record keeps what explained this position")
     with client() as c:
         c.settings.broker(broker)

@@ -13,12 +13,14 @@ from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from models.book import Row
 from models.database import Database
-from models.errors import Denied
+from models.errors import Denied, InvalidRequest
 from models.statements import Query
 from models.tables import control_events, halts
 from models.vocabulary import Denial
 from worker.clock import elapsed, utcnow
 
+#: Characters of a name in the journal.
+_LONGEST_NAME = 128
 #: The scope of everything.
 EVERYTHING = "*"
 #: A reading of the halts is good for this long before a send is begun, seconds ...
@@ -43,6 +45,9 @@ def stop(database: Database, scope: str, kind: str, reason: str, by: str) -> Non
         kind: `halt` (nothing is sent) or `drain` (nothing new is taken).
         reason: kept with the orders it denies.
         by: who.
+
+    Raises:
+        InvalidRequest: the name or the reason is blank.
     """
     with database.write() as connection:
         connection.execute(delete(halts).where(halts.c.scope == scope, halts.c.kind == kind))
@@ -61,7 +66,11 @@ def resume(database: Database, scope: str | None, *, by: str, reason: str | None
 
     Returns:
         The rows that were ended.
+
+    Raises:
+        InvalidRequest: the name or the reason is blank.
     """
+    must_say_who(by, reason)
     which = halts.c.scope == scope if scope else halts.c.scope.is_not(None)
     with database.write() as connection:
         query = select(halts).where(which).order_by(halts.c.scope, halts.c.kind)
@@ -93,9 +102,29 @@ def journal(
         by: who.
         reason: why, in their words.
         detail: what it changed, in ours.
+
+    Raises:
+        InvalidRequest: the name or the reason is blank.
     """
+    must_say_who(by, reason)
     values = {"kind": kind, "scope_kind": scope_kind, "scope": scope, "by": by, "reason": reason, "detail": detail}
     connection.execute(insert(control_events).values(**values, at=utcnow()))
+
+
+def must_say_who(by: str, reason: str | None) -> None:
+    """See that an act has a name, and a reason with words in it where it has one: the journal is read years later.
+
+    Raises:
+        InvalidRequest: names the field and the value.
+    """
+    if not _has_words(by) or not by.isprintable() or len(by) > _LONGEST_NAME:
+        raise InvalidRequest(f"by: must be a name of 1 to {_LONGEST_NAME} printable characters, was {by!r:.200}")
+    if reason is not None and not _has_words(reason):
+        raise InvalidRequest(f"reason: must say why, was {reason!r:.200}")
+
+
+def _has_words(text: str) -> bool:
+    return any(character.isprintable() and not character.isspace() for character in text)
 
 
 def in_force(connection: Connection) -> Sequence[Row]:

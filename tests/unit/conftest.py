@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -16,7 +17,9 @@ from sqlalchemy import insert
 from models.database import Database, upgrade
 from models.settings import Settings, load_settings
 from models.tables import attempts, orders
+from worker import cli
 
+Run = Callable[..., "tuple[int, str, str]"]
 NOW = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
 
 
@@ -80,3 +83,19 @@ def put(database: Database) -> Callable[..., None]:
                 connection.execute(insert(attempts).values(**row))
 
     return put
+
+
+@pytest.fixture
+def corro(database: Database, bare: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in this process, over the test's database; returns exit status, stdout and stderr."""
+    monkeypatch.setenv("CORRO_HOME", str(bare))
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["corro", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+    return run

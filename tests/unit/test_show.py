@@ -29,26 +29,9 @@ from models.database import Database
 from models.tables import attempts, external_orders, fills, halts, order_events, orders, position_locks, workers
 from producers import show
 from producers.layout import layout, prefixes
-from worker import cli
+from tests.unit.conftest import Run
 
 NOW = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
-Run = Callable[..., "tuple[int, str, str]"]
-
-
-@pytest.fixture
-def corro(database: Database, bare: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command in this process, over the test's database; returns exit status, stdout and stderr."""
-    monkeypatch.setenv("CORRO_HOME", str(bare))
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["corro", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
-
-    return run
 
 
 @pytest.fixture

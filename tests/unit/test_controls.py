@@ -1,0 +1,79 @@
+"""Who stops trading, and who lets it go on, has a name; a reason has words. The journal is read years later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import select
+
+from models.database import Database
+from models.errors import CorroError, InvalidRequest
+from models.tables import control_events, halts
+from tests.unit.conftest import Run
+from worker.halts import resume, stop
+from worker.ledgers import unlock
+
+BLANK = ("", " ", "\t \n", "\u200b", "\u00a0", "\x00")
+
+
+def kept(database: Database) -> list[str]:
+    with database.read() as connection:
+        acts = list(connection.execute(select(control_events.c.kind)).scalars())
+        return acts + list(connection.execute(select(halts.c.kind)).scalars())
+
+
+@pytest.mark.parametrize("text", BLANK)
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda db, text: stop(db, "*", "halt", text, "ana"),
+        lambda db, text: stop(db, "*", "halt", "storm", text),
+        lambda db, text: stop(db, "ibkr", "drain", text, "ana"),
+        lambda db, text: resume(db, "*", by=text),
+        lambda db, text: resume(db, None, by="ana", reason=text),
+    ],
+)
+def test_no_control_is_set_or_ended_by_nobody_or_for_no_reason(
+    act: Callable[[Database, str], object], text: str, database: Database
+) -> None:
+    with pytest.raises(InvalidRequest, match=r"by: must be a name|reason: must say why"):
+        act(database, text)
+    assert kept(database) == []
+
+
+@pytest.mark.parametrize("name", ["a" * 129, "ana\x1b[2J", "ana\nbob"])
+def test_a_name_is_one_line_that_the_journal_can_hold(name: str, database: Database) -> None:
+    with pytest.raises(InvalidRequest, match="by: must be a name"):
+        stop(database, "*", "halt", "storm", name)
+
+
+def test_what_has_a_name_and_a_reason_is_kept(database: Database) -> None:
+    stop(database, "*", "halt", "a storm\nover the bay", "a" * 128)
+    resume(database, "*", by="ana", reason="sun")
+    assert kept(database) == ["halt", "resume"]
+    with pytest.raises(CorroError):
+        unlock(database, "tda", "KO", by="", reason="split")
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ("halt", "--reason", ""),
+        ("halt", "--reason", "  "),
+        ("halt", "--by", ""),
+        ("halt", "--broker", "ibkr", "--by", " "),
+        ("drain", "ibkr", "--reason", ""),
+        ("drain", "ibkr", "--by", "\t"),
+        ("resume", "--by", ""),
+        ("resume", "--reason", " "),
+    ],
+)
+def test_the_command_line_refuses_the_same_in_one_line_with_exit_2(
+    typed: tuple[str, ...], corro: Run, database: Database
+) -> None:
+    status, out, err = corro(*typed)
+    assert (status, out) == (2, "")
+    assert len(err.splitlines()) == 1, err
+    assert f"{typed[-2].removeprefix('--')}: must" in err
+    assert kept(database) == []
