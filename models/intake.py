@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 import structlog
@@ -18,7 +18,7 @@ from sqlalchemy import Connection, insert, select
 from models.database import Database
 from models.errors import CorroError, IdempotencyConflict, InvalidOrder
 from models.lifetimes import DatabaseClock, expiry
-from models.messages import OrderRequest, denied_id, is_id, utcnow
+from models.messages import OrderRequest, denied_id, exact, is_id, utcnow
 from models.settings import Settings
 from models.statements import Query, among, insert_many, insert_new, together
 from models.tables import order_events, orders
@@ -180,7 +180,7 @@ class Intake:
     def _read(self, body: Any, queue_broker: str) -> OrderRequest:
         if not isinstance(body, Mapping):
             raise InvalidOrder(f"orders: must be a list of objects, had {body!r:.100}")
-        if not body.get("client_order_id"):
+        if body.get("client_order_id") is None:
             raise InvalidOrder("client_order_id: is required in a message")
         request = OrderRequest(**body)
         self.route(request, queue_broker)
@@ -373,7 +373,7 @@ def _text(value: Any, longest: int) -> str | None:
 
 def _number(value: Any) -> Decimal | None:
     try:
-        number = Decimal(str(value))
-    except InvalidOperation:
+        number = exact(value)
+    except ValueError:
         return None
-    return number if number.is_finite() and -(10**15) < number < 10**15 and number.adjusted() > -10 else None
+    return number if -(10**15) < number < 10**15 and number.adjusted() > -10 else None

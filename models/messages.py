@@ -16,7 +16,16 @@ from decimal import Decimal, InvalidOperation
 from operator import itemgetter
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from models.errors import InvalidOrder
 from models.explaining import explain
@@ -44,15 +53,17 @@ _SHORT = re.compile(r"[0-9]{1,6}(\.[0-9]{1,9})?", re.ASCII)
 _NUMBER = re.compile(
     r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?(inf(inity)?|nan)", re.IGNORECASE | re.ASCII
 )
+#: No order is older: an earlier time is a clock that was never set, or garbage.
+_BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 _SYMBOL = re.compile(r"[A-Z0-9$^][A-Z0-9.\-/ ]{0,31}")
 
 
-def _decimal(value: Any) -> Decimal:
+def exact(value: Any) -> Decimal:
     """Read a number exactly: floats by their shortest text, so that 0.1 stays 0.1."""
     if isinstance(value, bool) or not isinstance(value, (Decimal, int, float, str)):
         raise ValueError("must be a decimal number")
     try:
-        if isinstance(value, str) and not _NUMBER.fullmatch(value.strip()):
+        if isinstance(value, str) and not (value.isascii() and _NUMBER.fullmatch(value.strip())):
             raise ValueError
         number = value if isinstance(value, Decimal) else Decimal(str(value).strip())
     except (InvalidOperation, ValueError):  # an int of thousands of digits has no text
@@ -67,7 +78,7 @@ def _positive(value: Any) -> Decimal:
         return Decimal(value)
     if type(value) is str and _SHORT.fullmatch(value) and (short := Decimal(value)):
         return short  # as nearly all are: no need to count its digits
-    number = _decimal(value)
+    number = exact(value)
     if number <= 0:
         raise ValueError("must be greater than zero")
     # By hand: normalize() rounds to the context's 28 digits, and overflows.
@@ -80,9 +91,9 @@ def _positive(value: Any) -> Decimal:
 
 
 def _aware(value: Any) -> datetime:
-    if type(value) is datetime and value.tzinfo is UTC and value.year < MAXYEAR:
+    if type(value) is datetime and value.tzinfo is UTC and _BEGINNING.year <= value.year < MAXYEAR:
         return value
-    if isinstance(value, str):
+    if isinstance(value, str) and value.isascii():
         try:
             value = datetime.fromisoformat(value)
         except ValueError:
@@ -96,11 +107,26 @@ def _aware(value: Any) -> datetime:
         moment + _DEFAULT_EXPIRY
     except OverflowError:
         raise ValueError("must be a time of this age") from None
+    if moment < _BEGINNING:
+        raise ValueError("must be a time of this age, 2000 or later")
     return moment
 
 
 def _lower(value: Any) -> Any:
-    return value.strip().lower() if isinstance(value, str) else value
+    if isinstance(value, str):
+        return value.strip().lower() if value.isascii() else value
+    raise ValueError("must be a text")
+
+
+def _version(value: Any) -> int:
+    if type(value) is not int or value != 1:
+        raise ValueError("must be the number 1")
+    return value
+
+
+def _sequence(value: Any) -> Any:
+    """Take a list for a tuple, as JSON has no other, but no set, which has no order."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 Positive = Annotated[Decimal, BeforeValidator(_positive)]
@@ -131,6 +157,9 @@ _MISSING = {
 class OrderRequest(BaseModel):
     """One order as a strategy asks for it.
 
+    Every field takes its own type and no other: `true` is no number, 1 is not true, a number is no text. Numbers may
+    be Decimal, int, float or decimal text.
+
     Args:
         symbol: US equity symbol, upper case; share classes with a dot (BRK.B).
         side: buy, sell, sell_short or buy_to_cover.
@@ -152,21 +181,21 @@ class OrderRequest(BaseModel):
         InvalidOrder: with the field and the value.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    version: Literal[1] = 1
+    version: Annotated[Literal[1], BeforeValidator(_version)] = 1
     client_order_id: str = Field(default_factory=lambda: str(uuid.uuid4()))
     symbol: str
-    side: Annotated[Side, BeforeValidator(_lower)]
+    side: Annotated[Side, Strict(False), BeforeValidator(_lower)]
     quantity: Positive
-    order_type: Annotated[OrderType, BeforeValidator(_lower)] = OrderType.MARKET
+    order_type: Annotated[OrderType, Strict(False), BeforeValidator(_lower)] = OrderType.MARKET
     limit_price: Positive | None = None
     stop_price: Positive | None = None
     trail_amount: Positive | None = None
     trail_percent: Positive | None = None
-    time_in_force: Annotated[TimeInForce, BeforeValidator(_lower)] = TimeInForce.DAY
+    time_in_force: Annotated[TimeInForce, Strict(False), BeforeValidator(_lower)] = TimeInForce.DAY
     extended_hours: bool = False
-    route: tuple[str, ...] | None = None
+    route: Annotated[tuple[str, ...], BeforeValidator(_sequence)] | None = None
     strategy: str | None = Field(default=None, max_length=128)
     tags: list[str] | dict[str, str] = Field(default_factory=list)
     created_at: UtcTime = Field(default_factory=utcnow)
@@ -200,15 +229,17 @@ class OrderRequest(BaseModel):
             raise ValueError("must be printable: no control characters, none that turn the direction of writing")
         return value
 
-    @field_validator("tags")
+    @field_validator("tags", mode="before")
     @classmethod
-    def _tags_are_labels(cls, value: list[str] | dict[str, str]) -> list[str] | dict[str, str]:
+    def _tags_are_labels(cls, value: Any) -> list[str] | dict[str, str]:
+        labels = [*value, *value.values()] if isinstance(value, dict) else value
+        if not isinstance(labels, (list, tuple)) or not all(isinstance(label, str) for label in labels):
+            raise ValueError("must be a list of texts, or texts by name")
         if len(value) > MAX_TAGS:
             raise ValueError(f"at most {MAX_TAGS} tags, had {len(value)}")
-        labels = value if isinstance(value, list) else [*value, *value.values()]
         if any(len(label) > MAX_TAG or not label.isprintable() for label in labels):
             raise ValueError(f"every tag must be at most {MAX_TAG} printable characters")
-        return value
+        return list(value) if isinstance(value, tuple) else value
 
     @field_validator("route")
     @classmethod

@@ -18,6 +18,7 @@ from models.book import Book
 from models.database import Database
 from models.errors import IdempotencyConflict, InvalidOrder
 from models.intake import Intake, request_of, row_of
+from models.lifetimes import expiry
 from models.messages import OrderRequest
 from models.replacing import request_replace
 from models.settings import Settings
@@ -300,22 +301,32 @@ def at(seconds: float) -> datetime:
 @pytest.mark.parametrize(
     ("created", "expires", "word"),
     [
-        (3600.0, 3660.0, "created_at"), (6.0, 60.0, "created_at"), (-1.8e9, 2.5e11, "expires_at"),
-        (-1.8e9, 3600.0, "expires_at"), (0.0, 86_500.0, "expires_at"), (-86_500.0, 100.0, "expires_at"),
+        (3600.0, 3660.0, "created_at"), (9.0, 60.0, "created_at"), (-8e8, 2.5e11, "expires_at"),
+        (-8e8, 3600.0, "expires_at"), (0.0, 86_500.0, "expires_at"), (-86_500.0, 100.0, "expires_at"),
     ],
 )  # fmt: skip
 def test_an_order_from_a_clock_that_is_wrong_is_not_sent(
     intake: Intake, database: Database, created: float, expires: float, word: str
 ) -> None:
-    times = {"created_at": at(created), "expires_at": at(expires)}
+    def times() -> dict[str, datetime]:
+        return {"created_at": at(created), "expires_at": at(expires)}
+
     with pytest.raises(InvalidOrder, match=word):
-        intake.record([request("by-client", **times)])
+        intake.record([request("by-client", **times())])
     assert stored(database) == {}
-    intake.take([body(**{name: value.isoformat() for name, value in times.items()}), body("good")], "ibkr")
+    intake.take([body(**{name: value.isoformat() for name, value in times().items()}), body("good")], "ibkr")
     rows = stored(database)
     assert (rows["o-1"]["status"], rows["good"]["status"]) == ("denied", "queued")
     assert word in rows["o-1"]["reason"]
     assert rows["o-1"]["created_at"] <= at(0), "else it would be the first of every listing for ever"
+
+
+def test_a_clock_may_be_five_seconds_ahead_and_no_more() -> None:
+    now = at(0)
+    lives = timedelta(seconds=60)
+    assert expiry(now + timedelta(seconds=5), now + timedelta(seconds=5) + lives, now, 86_400) == now + lives
+    with pytest.raises(InvalidOrder, match="created_at"):
+        expiry(now + timedelta(seconds=5.1), now + timedelta(seconds=5.1) + lives, now, 86_400)
 
 
 def test_an_order_lives_from_its_creation_or_from_our_first_sight(intake: Intake, database: Database) -> None:
