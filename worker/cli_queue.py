@@ -60,22 +60,23 @@ def dead_letters(
 
 
 def hint(settings: Settings) -> str | None:
-    """Return a line about messages set aside, if there are some and the queue says so at once."""
+    """Return lines about the queue, if it says so at once: that it refuses writes, and which messages nobody takes."""
     import redis
 
     from models.errors import QueueUnavailable
     from models.logs import configure
     from producers.bell import connect
     from worker.dead_letters import DeadLetters
-    from worker.unread import unread_lists, words
+    from worker.unread import refusal, unread_lists, words
 
     configure("WARNING")
     try:
         with closing(DeadLetters.of(settings, answer_s=0.5)) as letters:
             kept = letters.size()
         with connect(settings, connect_s=0.5, answer_s=0.5) as client:
-            unread = unread_lists(client, settings.all_brokers)
+            unread, no = unread_lists(client, settings.all_brokers), refusal(client)
     except (QueueUnavailable, redis.RedisError, OSError) as error:
         return f"messages set aside: not known, {error}"
     aside = f"messages set aside: {kept}; `corro dead-letters` lists them" if kept else ""
-    return "\n".join(filter(None, (aside, words(unread)))) or None
+    sick = f"the queue refuses writes: {no}; orders go on at the sweep's pace, `corro check` tells more" if no else ""
+    return "\n".join(filter(None, (sick, aside, words(unread)))) or None

@@ -29,6 +29,8 @@ from models.settings import Settings, embedded_socket
 log = structlog.get_logger()
 
 _START_S = 10.0
+#: Bytes of a socket's path: sockaddr_un holds 108, one of them the closing NUL.
+_LONGEST_PATH = 107
 #: Seconds for a connect to a server on this machine.
 _CONNECT_S = 2.0
 
@@ -40,8 +42,8 @@ class EmbeddedQueue:
     """
 
     def __init__(self, settings: Settings) -> None:
+        self.settings = settings
         self.home = settings.home.absolute()
-        self._must_own_socket = settings.must_own_socket
         self.socket = embedded_socket(settings.home)
         self._lock: IO[str] | None = None
 
@@ -60,9 +62,13 @@ class EmbeddedQueue:
                 temporary directory is somebody else's.
         """
         private_folder(self.home)
-        self._must_own_socket()
+        if len(os.fsencode(self.socket)) > _LONGEST_PATH:
+            raise ConfigurationError(
+                f"{self.socket} is longer than a socket's path may be: shorten CORRO_HOME or TMPDIR"
+            )
+        self.settings.must_own_socket()
         private_folder(self.socket.parent)
-        self._must_own_socket()  # whoever was first
+        self.settings.must_own_socket()  # whoever was first
         self._lock = (self.home / "queue.lock").open("a")
         with self._starting():
             fcntl.flock(self._lock, fcntl.LOCK_SH)

@@ -6,6 +6,7 @@ that mistypes the broker makes a new list. The first is taken into the dead lett
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
@@ -27,6 +28,28 @@ KINDS = ("control", "orders", "data")
 _SEPARATOR = "\x06\x16"
 #: Keys looked at, and messages taken, in one go: a server that others use too may have millions.
 _MOST_KEYS, _MOST_TAKEN = 100_000, 100
+
+
+def refusal(client: redis.Redis) -> str | None:
+    """Return what the queue says no with to the writes of producers and workers; None while it takes them.
+
+    A PING, and the waiting of a worker that has nothing to do, go on where writes are refused: no memory left, a
+    replica, no disk, an ACL. Nothing of what is written stays.
+
+    Raises:
+        redis.RedisError: it does not answer.
+    """
+    name = f"corro.check.{uuid.uuid4().hex[:12]}"
+    pipe: Any = client.pipeline(transaction=False)
+    pipe.lpush(name, "1")
+    pipe.rpop(name)
+    pipe.hdel("unacked", name)
+    pipe.zrem("unacked_index", name)
+    pipe.srem("_kombu.binding.celery", name)
+    answers = pipe.execute(raise_on_error=False)
+    said = next((answer for answer in answers if isinstance(answer, redis.RedisError)), None)
+    # redis-py takes OOM, READONLY and the like off the words, and makes a class of them.
+    return None if said is None else f"{type(said).__name__}: {said}"
 
 
 def unread_lists(client: redis.Redis, brokers: Iterable[str]) -> dict[str, int]:

@@ -298,13 +298,16 @@ def test_a_connection_idle_for_too_long_is_not_used_for_an_order(serve: Callable
 def test_a_connection_that_the_server_closed_is_replaced_and_the_order_sent_once(
     wire: Wire, serve: Callable[..., RawServer]
 ) -> None:
+    ended = threading.Event()
+
     def once(connection: socket.socket, *_: Any) -> None:
         answer(connection)
-        hang_up(connection)
+        hang_up(connection)  # over loopback the other end has it when this returns
+        ended.set()
 
     server = serve(once)
     assert failure(wire, server.url) is None
-    time.sleep(0.02)  # let the FIN arrive
+    assert ended.wait(5)
     assert failure(wire, server.url) is None
     assert (server.connections, len(server.requests)) == (2, 2)
 

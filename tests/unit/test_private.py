@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,38 +16,39 @@ from models.private import _strange
 from models.settings import Settings, embedded_socket, load_settings
 from producers import OrderClient
 from producers.bell import Bell
+from tests.reaper import folder
 from worker.embedded import EmbeddedQueue
 
 
 @pytest.fixture
-def far(bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def far(bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A home too long for a socket, whose socket is in a temporary directory of this test."""
-    temporary = tmp_path / "t"
-    temporary.mkdir()
+    temporary = folder("t")
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
     home = tmp_path / ("d" * 50) / ("d" * 50)
     assert embedded_socket(home).parent.parent == temporary
-    return home
+    yield home
+    shutil.rmtree(temporary)
 
 
-def a_link(folder: Path) -> None:
-    target = folder.with_name("elsewhere")
+def a_link(path: Path) -> None:
+    target = path.with_name("elsewhere")
     target.mkdir(mode=0o700)
-    folder.symlink_to(target)
+    path.symlink_to(target)
 
 
-def for_all(folder: Path) -> None:
-    folder.mkdir()
-    folder.chmod(0o777)
+def for_all(path: Path) -> None:
+    path.mkdir()
+    path.chmod(0o777)
 
 
-def for_the_group(folder: Path) -> None:
-    folder.mkdir()
-    folder.chmod(0o770)
+def for_the_group(path: Path) -> None:
+    path.mkdir()
+    path.chmod(0o770)
 
 
-def no_folder(folder: Path) -> None:
-    folder.write_text("")
+def no_folder(path: Path) -> None:
+    path.write_text("")
 
 
 _STRANGE = pytest.mark.parametrize(
@@ -100,6 +102,13 @@ def test_the_embedded_queue_makes_its_folder_for_its_user_only(far: Path) -> Non
             load_settings(home=far)
     finally:
         os.umask(before)
+
+
+def test_a_temporary_directory_too_long_for_a_socket_is_told(far: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load_settings(home=far)
+    monkeypatch.setattr("tempfile.tempdir", str(far))
+    with pytest.raises(ConfigurationError, match="longer than a socket's path may be"):
+        EmbeddedQueue(settings).acquire()
 
 
 @pytest.mark.parametrize("where", ["home", "url"])

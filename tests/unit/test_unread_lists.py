@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import redis
 from models.settings import Settings, load_settings
 from producers.bell import envelope
 from tests.proxies import Refusing
+from tests.unit.conftest import Run
 from worker.checks.steps import Verdict
 from worker.checks.system import System, look_at_queue
 from worker.cli_queue import hint
@@ -60,11 +62,34 @@ def test_a_message_of_ours_that_names_no_queue_is_set_aside_and_others_stay(
     [(b"LPUSH", b"OOM command not allowed"), (b"LPUSH", b"READONLY You can't write"), (b"SREM", b"NOPERM no access"),
      (b"HDEL", b"MISCONF unable to persist"), (b"ZREM", b"CROSSSLOT Keys")],
 )  # fmt: skip
-def test_check_says_that_a_queue_refuses_writes(queue: redis.Redis, bare: Path, command: bytes, reply: bytes) -> None:
+def test_check_and_fleet_say_that_a_queue_refuses_writes(
+    queue: redis.Redis, bare: Path, command: bytes, reply: bytes
+) -> None:
     proxy = Refusing(bare / "queue.sock")
     proxy.rule = lambda words: reply if words[0] == command else None
-    found = look_at_queue(System(load_settings(home=bare, redis_url=f"redis://127.0.0.1:{proxy.port}/0"), 5.0))
+    settings = load_settings(home=bare, redis_url=f"redis://127.0.0.1:{proxy.port}/0")
+    found = look_at_queue(System(settings, 5.0))
+    told = hint(settings) or ""
     proxy.close()
+    words = re.escape(reply.decode().partition(" ")[2])
+    assert re.search(rf"the queue refuses writes: [A-Za-z]+: .*{words}", told), told
     assert found.state == "fail"
     assert "refuses writes" in found.words
     assert not queue.keys("corro.check*")
+
+
+def test_a_queue_without_memory_is_told_at_once_while_no_worker_has_met_it(
+    settings: Settings, queue: redis.Redis, corro: Run
+) -> None:
+    """A worker that has nothing to do only waits, and waiting is not refused."""
+    assert hint(settings) is None
+    queue.config_set("maxmemory", "1")
+    try:
+        assert queue.ping()
+        assert "the queue refuses writes: OutOfMemoryError: " in corro("fleet")[2]
+        status, out, _ = corro("check")
+        assert status == 1
+        assert "refuses writes" in out
+    finally:
+        queue.config_set("maxmemory", "0")
+    assert hint(settings) is None

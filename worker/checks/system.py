@@ -174,19 +174,12 @@ def look_at_queue(system: System) -> Verdict:
 
 
 def _writes(client: redis.Redis) -> Verdict:
-    """Write to the keys that producers and workers write to, so that nothing stays: a PING is no proof of that."""
-    name = f"corro.check.{uuid.uuid4().hex[:12]}"
-    pipe: Any = client.pipeline(transaction=False)
-    pipe.lpush(name, "1")
-    pipe.rpop(name)
-    pipe.hdel("unacked", name)
-    pipe.zrem("unacked_index", name)
-    pipe.srem("_kombu.binding.celery", name)
-    said = [str(answer) for answer in pipe.execute(raise_on_error=False) if isinstance(answer, redis.RedisError)]
-    if not said:
+    """Write to the keys that producers and workers write to: a PING is no proof of that."""
+    said = unread.refusal(client)
+    if said is None:
         return ok("")
     return fail(
-        f"it answers PING and refuses writes: {said[0]}",
+        f"it answers PING and refuses writes: {said}",
         "Orders go on from the database at the sweep's pace. Look at the server: is it a replica, full, out of disk, "
         "or does its ACL leave out corro.*, unacked* or _kombu.*?",
     )
