@@ -107,7 +107,7 @@ class NotConnected(NotSent):
 class AccessLost(NotConnected):
     """The broker refuses our keys, our session or our account, whatever is asked: nothing was placed.
 
-    An adapter raises it from any request about trading (401 or 403 to everything, an account that the broker does not
+    An adapter raises it from any request, for prices too (401 or 403 to everything, an account that the broker does not
     know any more). The gate closes at once, and the connection is made anew.
     """
 

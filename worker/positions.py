@@ -19,7 +19,7 @@ import structlog
 from sqlalchemy import Connection, Table, delete, func, select, update
 
 from models.database import Database
-from models.errors import CorroError
+from models.errors import AccessLost, CorroError
 from models.points import reached
 from models.reports import AccountReport, PositionReport
 from models.settings import TimingSettings
@@ -123,6 +123,8 @@ class Positions:
         """Read the money; without it positions are still worth having."""
         try:
             return self.broker.get_account_info()
+        except AccessLost:
+            raise
         except CorroError as error:
             log.warning("account_unreadable", broker=self.broker.name, error=str(error))
             return None

@@ -18,7 +18,9 @@ from models.errors import (
     OrderRejected,
     Refused,
 )
+from tests.contract.doors import eventually
 from tests.contract.test_alpaca_adapter import Desk, desk, order, ref, resting, ticket
+from worker.brokers import alpaca_rest
 
 __all__ = ["desk"]
 NOW = datetime.now(UTC)
@@ -93,6 +95,68 @@ def test_prices_that_are_not_permitted_close_nothing(desk: Desk) -> None:
         desk.broker.get_market_data("AAPL")
     with pytest.raises(DataNotPermitted):
         desk.broker.get_historical_data("AAPL", "1Day", NOW - timedelta(days=9), NOW)
+    assert desk.broker.is_connected()
+
+
+ABOUT_PRICES: dict[str, Callable[[Desk], Any]] = {
+    "quote": lambda desk: desk.broker.get_market_data("AAPL"),
+    "bars": lambda desk: desk.broker.get_historical_data("AAPL", "1Day", NOW - timedelta(days=9), NOW),
+}
+
+
+@pytest.mark.parametrize("answer", TO_EVERYTHING, ids=str)
+@pytest.mark.parametrize("asked", ABOUT_PRICES)
+def test_prices_that_are_refused_like_everything_else_are_an_access_that_is_lost(
+    desk: Desk, asked: str, answer: dict[str, Any]
+) -> None:
+    desk.house.fault("alpaca", "status", None, **answer)
+    with pytest.raises(AccessLost):
+        ABOUT_PRICES[asked](desk)
+    assert not desk.broker.is_connected()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [{"status": 401}, {"status": 403, "text": "subscription does not permit querying recent SIP data"}],
+    ids=str,
+)
+def test_prices_that_are_refused_alone_leave_orders_their_way(desk: Desk, answer: dict[str, Any]) -> None:
+    desk.house.fault("alpaca", "status", None, operation=["quote", "bars"], **answer)
+    for ask in (*ABOUT_PRICES.values(), *ABOUT_PRICES.values()):
+        with pytest.raises(DataNotPermitted):
+            ask(desk)
+    assert desk.broker.is_connected()
+    desk.place(order())
+
+
+def test_prices_that_are_refused_again_and_again_have_the_account_looked_at_now_and_then(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alpaca_rest, "LOOK_EVERY_S", 600)
+    desk.house.fault("alpaca", "status", None, operation="quote", status=403)
+    with pytest.raises(DataNotPermitted):
+        desk.broker.get_market_data("AAPL")
+    desk.house.fault("alpaca", "status", None, operation="account", status=403)
+    with pytest.raises(DataNotPermitted):
+        desk.broker.get_market_data("AAPL")
+    monkeypatch.setattr(alpaca_rest, "LOOK_EVERY_S", 0)
+    with pytest.raises(AccessLost):
+        desk.broker.get_market_data("AAPL")
+
+
+def test_keys_that_the_stream_refuses_are_tried_at_the_account(desk: Desk) -> None:
+    desk.house.fault("alpaca", "status", None, status=401)
+    desk.house.fault("alpaca", "disconnect")
+    eventually(lambda: not desk.broker.is_connected())
+
+
+def test_a_stream_that_is_refused_alone_closes_nothing(desk: Desk) -> None:
+    before = desk.broker.answered_at
+    assert before is not None
+    desk.house.fault("alpaca", "status", None, status=401, operation="stream")
+    desk.house.fault("alpaca", "disconnect")
+    eventually(lambda: desk.broker.answered_at != before)
+    assert desk.broker.is_connected()
 
 
 def test_after_access_was_lost_connecting_says_that_the_keys_are_wrong(desk: Desk) -> None:

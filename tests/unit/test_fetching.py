@@ -13,6 +13,7 @@ from sqlalchemy import insert, select, update
 
 from models.database import Database
 from models.errors import (
+    AccessLost,
     DataError,
     DataNotPermitted,
     NoData,
@@ -29,7 +30,7 @@ from models.reports import Bar, QuoteReport
 from models.settings import Settings
 from models.tables import bars, fetches, workers
 from models.timeframes import NEW_YORK
-from worker.fetching import Fetcher
+from worker.fetching import TRIES, Fetcher
 
 
 def at_new_york(*when: int) -> datetime:
@@ -282,6 +283,49 @@ def test_a_connection_lost_on_the_way_goes_on_at_the_same_broker(bench: Bench) -
     bench.broker.answer = answer
     row = bench.ask()
     assert (row["status"], row["broker"], row["stored"]) == ("queued", "ibkr", 1)
+
+
+def test_an_access_that_is_lost_closes_the_gate_and_the_next_broker_answers(bench: Bench) -> None:
+    told: list[str] = []
+    bench.fetcher.lost = told.append
+
+    def refuses(_: str) -> Any:
+        raise AccessLost("ibkr: 401 the keys were revoked")
+
+    bench.broker.quote = refuses
+    row = bench.ask("quote", symbol="SPY")
+    assert told == ["ibkr: 401 the keys were revoked"]
+    assert (row["status"], row["broker"], row["error"]) == ("queued", "alpaca", told[0])
+
+
+def test_what_nobody_else_can_answer_waits_for_an_access_that_is_lost(bench: Bench) -> None:
+    told: list[str] = []
+    bench.fetcher.lost = told.append
+
+    def refuses() -> Any:
+        raise AccessLost("ibkr: 404 no such account")
+
+    bench.broker.get_positions = refuses  # type: ignore[method-assign]
+    row = bench.ask("positions")
+    assert told == ["ibkr: 404 no such account"]
+    assert (row["status"], row["broker"], row["tries"]) == ("queued", "ibkr", 1)
+    bench.broker.get_positions = list  # type: ignore[method-assign]
+    bench.change(fetches, fetches.c.fetch_id == "f", available_at=datetime.now(UTC) - timedelta(minutes=1))
+    bench.fetcher.take("positions", "f", {})
+    assert bench.settle()["status"] == "done"
+
+
+def test_an_access_that_stays_lost_ends_a_request_with_the_brokers_words(bench: Bench) -> None:
+    def refuses() -> Any:
+        raise AccessLost("ibkr: 404 no such account")
+
+    bench.broker.get_positions = refuses  # type: ignore[method-assign]
+    row = bench.ask("positions")
+    for _ in range(TRIES):
+        bench.change(fetches, fetches.c.fetch_id == "f", available_at=datetime.now(UTC) - timedelta(minutes=1))
+        bench.fetcher.take("positions", "f", {})
+        row = bench.settle()
+    assert (row["status"], row["error"]) == ("failed", "ibkr: 404 no such account")
 
 
 def test_other_peoples_accounts_are_no_answer(bench: Bench) -> None:

@@ -135,7 +135,7 @@ class AlpacaBroker(BrokerInterface):
         # Only now: with keys that are refused nothing may be sent.
         self._trading = trading
         self._market = self._market or AlpacaRest(
-            self.name, access.data_url, access, lambda: None, data_budget, trades=False
+            self.name, access.data_url, access, lambda: None, data_budget, account=trading
         )
         self._up = True
         self._heard_at = self._heard_at or utcnow()
@@ -178,8 +178,17 @@ class AlpacaBroker(BrokerInterface):
             access.secret_key,
             on_event=self._on_event,
             on_gap=self._catch_up,
+            on_refused=self._look_at_account,
         )
         self._stream.start()
+
+    def _look_at_account(self) -> None:
+        """Read the account, because the stream refuses our keys: if it refuses them too, we are connected no more."""
+        if self._trading is not None:
+            try:
+                self._trading.read("/account", None, dict)
+            except BrokerError as error:
+                self._log.warning("account_unreadable", error=str(error))
 
     def _budgets(self, access: Access) -> tuple[Budget | None, Budget | None]:
         """Return the budgets of trading and of market data: Alpaca counts them apart, a host of both counts as one."""

@@ -7,7 +7,9 @@ leaves.
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -35,6 +37,8 @@ DATA_HOSTS = frozenset({"data.alpaca.markets", "data.sandbox.alpaca.markets"})
 READ_WITHIN_S = CONNECT_S + READ_S
 #: Requests per minute and account; Alpaca answers 429 above 200 (docs/facts/alpaca.md#3.5).
 PER_MINUTE = 190
+#: Seconds between looks at the account because prices were refused.
+LOOK_EVERY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +102,8 @@ class AlpacaRest(Readings):
         access: the keys.
         on_down: called when a connection could not even be opened.
         budget: every request pays from it.
-        trades: the account is behind it, so keys that are refused are `AccessLost`; else only data are refused.
+        account: the client that reads the account, where this one reads prices: prices that are refused while the
+            account answers are no more than that. None: the account is behind this one.
         on_answer: called when a question was answered.
     """
 
@@ -110,12 +115,13 @@ class AlpacaRest(Readings):
         on_down: Callable[[], None],
         budget: Budget | None = None,
         *,
-        trades: bool = True,
+        account: AlpacaRest | None = None,
         on_answer: Callable[[], None] = passing,
     ) -> None:
         self._broker, self._on_down, self._wire = broker, on_down, Wire()
         self._wire.budget = budget
-        self._trades, self._on_answer = trades, on_answer
+        self._account, self._on_answer = account, on_answer
+        self._looked_at = -math.inf
         self._api: Any = _sdk(broker, base_url, access, self._wire)
 
     def close(self) -> None:
@@ -150,24 +156,43 @@ class AlpacaRest(Readings):
         response = getattr(error, "response", None)
         if isinstance(response, requests.Response) and response.status_code >= 400:
             found = refusal(response, self._broker)
-            lost = self._trades and (
-                isinstance(found, KeysRefused) or (isinstance(found, Forbidden) and self._is_out())
-            )
-            return AccessLost(str(found), broker=self._broker, code=found.code) if lost else found
+            if self._is_lost(found):
+                (self._account or self)._on_down()  # whoever asked: not every thread has somebody who hears it
+                return AccessLost(str(found), broker=self._broker, code=found.code)
+            return found
         found = classify(error, watched, self._broker)
         if isinstance(found, NotConnected):
             self._on_down()
         return found
 
-    def _is_out(self) -> bool:
+    def _is_lost(self, found: BrokerError) -> bool:
+        """Tell a refusal of everything from one of a single order, or of prices."""
+        if self._account is not None:
+            return isinstance(found, (KeysRefused, Forbidden)) and self._account.shuts_out_prices(found)
+        return isinstance(found, KeysRefused) or (isinstance(found, Forbidden) and self._refused_account() is not None)
+
+    def shuts_out_prices(self, found: BrokerError) -> bool:
+        """Tell whether prices are refused because everything is.
+
+        Prices alone are refused with 403 for a subscription that the account has not (recent SIP data), again and
+        again: the account is then looked at now and then.
+        """
+        now = time.monotonic()
+        if isinstance(found, Forbidden) and now - self._looked_at < LOOK_EVERY_S:
+            return False
+        self._looked_at = now
+        response = getattr(self._refused_account(), "response", None)
+        return isinstance(response, requests.Response) and response.status_code in (401, 403)
+
+    def _refused_account(self) -> Exception | None:
         """Ask for the account: whoever may not even read it is shut out of everything, and not of one order."""
         try:
             with using(Use.URGENT), exchange(READ_WITHIN_S):
                 self._api.get("/account")
         except Exception as error:
             _log.warning("account_refused", broker=self._broker, error=str(error)[:300])
-            return True
-        return False
+            return error
+        return None
 
 
 def _sdk(broker: str, base_url: str, access: Access, wire: Wire) -> Any:

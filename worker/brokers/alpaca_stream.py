@@ -33,6 +33,10 @@ class StreamRefused(Exception):
     """The server does not let us listen; try again seldom."""
 
 
+class KeysRefused(StreamRefused):
+    """It does not accept our keys; the account may."""
+
+
 def stream_url(base_url: str) -> str:
     """Return the address of trade_updates: the same host as the orders, another scheme."""
     scheme, rest = base_url.split("://", 1)
@@ -49,6 +53,7 @@ class TradeUpdates:
         on_event: gets the `data` of every trade update; may block for a REST call, and may fail.
         on_gap: called when updates may have been missed: each time the stream begins to listen, and after a frame that
             could not be read; may block, and may fail.
+        on_refused: called when the server does not accept the keys, or withdraws them; may block, and may fail.
     """
 
     def __init__(
@@ -60,10 +65,11 @@ class TradeUpdates:
         *,
         on_event: Callable[[dict[str, Any]], None],
         on_gap: Callable[[], None],
+        on_refused: Callable[[], None] = lambda: None,
     ) -> None:
         self._broker, self._log = broker, _log.bind(broker=broker)
         self._url, self._keys = url, (key_id, secret_key)
-        self._on_event, self._on_gap = on_event, on_gap
+        self._on_event, self._on_gap, self._on_refused = on_event, on_gap, on_refused
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
@@ -116,16 +122,19 @@ class TradeUpdates:
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         failures = 0
         while not stopping.is_set():
-            rarely, began = False, time.monotonic()
+            failure: Exception | None = None
+            began = time.monotonic()
             try:
                 await self._listen()
                 reason = "closed by the server"
             except Exception as error:
-                reason = f"{type(error).__name__}: {error}"
-                rarely = isinstance(error, StreamRefused) or _status(error) is not None
+                failure, reason = error, f"{type(error).__name__}: {error}"
+            rarely = isinstance(failure, StreamRefused) or _status(failure) is not None
             failures = 0 if time.monotonic() - began > STABLE_S and self._listening.is_set() else failures + 1
             self._listening.clear()
             self._complain(reason)
+            if isinstance(failure, KeysRefused) or _status(failure) in (401, 403):
+                await asyncio.to_thread(self._guarded, self._on_refused)
             await asyncio.sleep(_pause(failures, rarely=rarely))
 
     async def _listen(self) -> None:
@@ -144,7 +153,7 @@ class TradeUpdates:
         await _send(socket, "authenticate", {"key_id": key_id, "secret_key": secret_key})
         answer = await self._expect(socket, "authorization")
         if answer.get("status") != "authorized":
-            raise StreamRefused(f"not authorized: {answer.get('status')}")
+            raise KeysRefused(f"not authorized: {answer.get('status')}")
         await _send(socket, "listen", {"streams": ["trade_updates"]})
         answer = await self._expect(socket, "listening")
         if "trade_updates" not in (answer.get("streams") or ()):
@@ -170,7 +179,7 @@ class TradeUpdates:
         if message.get("stream") == "trade_updates":
             await asyncio.to_thread(self._guarded, self._on_event, message.get("data") or {})
         elif message.get("stream") == "authorization":
-            raise StreamRefused("authorization withdrawn")
+            raise KeysRefused("authorization withdrawn")
 
     def _guarded(self, handler: Callable[..., None], *args: Any) -> None:
         """Run a handler; whatever it raises, the stream goes on."""
@@ -198,7 +207,7 @@ def _decode(frame: str | bytes) -> dict[str, Any]:
     return message
 
 
-def _status(error: Exception) -> int | None:
+def _status(error: Exception | None) -> int | None:
     """Return the HTTP status with which the handshake was refused."""
     status = getattr(error, "status_code", None)
     return status if isinstance(status, int) and 400 <= status < 500 else None

@@ -18,7 +18,8 @@ Rules for an adapter:
 
 * A foreign exception never leaves it. What is not in its table is `Unmapped`, an `OutcomeUnknown`.
 * `ticket.still_mine()` is called immediately before the first byte of an order leaves the process.
-* A broker that refuses our keys or our account, whatever is asked, is `AccessLost`, from every method about trading.
+* A broker that refuses our keys or our account, whatever is asked, is `AccessLost`, from every method; refused prices
+  alone are `DataNotPermitted`. Where nobody hears the error (a stream's thread), `is_connected` has to turn False.
 * Never repeat a send, and switch the SDK's own repeats off: repeating is decided in one place, from the database.
 * Every call ends by itself: pass timeouts everywhere. `place_order` ends within `ticket.deadline_s`.
 * Every request pays from a budget of `self.limits` before its first byte; `worker.limits.using` says what it is for.

@@ -221,7 +221,7 @@ _AS_DATA: dict[type[Any], type[DataError]] = {
 
 def as_data_error(error: CorroError) -> CorroError:
     """Say of a failed read of market data that it is one; reads may always be repeated."""
-    if not isinstance(error, BrokerError):
+    if not isinstance(error, BrokerError) or isinstance(error, AccessLost):
         return error
     if isinstance(error, (RateLimited, QuotaExhausted)):
         ours = isinstance(error, QuotaExhausted)

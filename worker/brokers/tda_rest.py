@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+import time
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -45,6 +47,8 @@ T = TypeVar("T")
 READ_WITHIN_S = CONNECT_S + READ_S
 #: Requests per minute, account and app; above 120 both brokers answer 429.
 PER_MINUTE = 115
+#: Seconds between looks at the account because prices were refused.
+LOOK_EVERY_S = 5.0
 
 #: HTTP status -> what it says of a request whose error body is the broker's own. No row: Unmapped.
 ERRORS: dict[int, type[BrokerError]] = {
@@ -102,6 +106,7 @@ class TdaRest(Readings):
         self.veil = Veil()
         #: Path of the account: what is asked to tell a refusal of everything from a refusal of one request.
         self.account_path: str | None = None
+        self._looked_at = -math.inf
 
     def close(self) -> None:
         """Close idle connections."""
@@ -175,7 +180,9 @@ class TdaRest(Readings):
 
     def _is_shut_out(self, error: Refused, path: str) -> bool:
         """Tell a refusal of our keys, or of our account, from one that is about a single request."""
-        if error.code not in ("400", "401", "403", "404") or path.startswith(self._market):
+        if path.startswith(self._market):
+            return error.code in ("401", "403") and self._shuts_out_prices()
+        if error.code not in ("400", "401", "403", "404"):
             return False
         if error.code == "401" or path == self.account_path:
             return True
@@ -183,18 +190,27 @@ class TdaRest(Readings):
             return _ACCOUNT_WORDS.search(str(error)) is not None
         if error.code == "404" and _ORDER_WORDS.search(str(error)):
             return False
-        return not self._can_see_account()
+        return self._refused_account() is not None
 
-    def _can_see_account(self) -> bool:
+    def _shuts_out_prices(self) -> bool:
+        """Tell whether the account is refused like prices; an app without market data is refused them for good."""
+        now = time.monotonic()
+        if now - self._looked_at < LOOK_EVERY_S:
+            return False
+        self._looked_at = now
+        why = self._refused_account()
+        return isinstance(why, AccessLost) or (why is not None and why.code in ("401", "403", "404"))
+
+    def _refused_account(self) -> BrokerError | None:
         path = self.account_path
         if path is None:
-            return False
+            return NotConnected(f"{self._broker}: not connected; connect first", broker=self._broker)
         try:
             with using(Use.URGENT):
                 self._signed(lambda token: self._once("GET", path, READ_WITHIN_S, passing, auth=_Bearer(token)))
-        except BrokerError:
-            return False
-        return True
+        except BrokerError as error:
+            return error
+        return None
 
     def _signed(self, call: Callable[[str], requests.Response]) -> requests.Response:
         token = self._token(None)

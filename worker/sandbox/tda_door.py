@@ -112,7 +112,9 @@ class TdaDoor(HttpDoor):
         if self.dialect.name == "tda" and operation in ("quote", "bars") and not header and request.query.get("apikey"):
             return
         about_trading = operation not in ("quote", "bars")
-        if about_trading and (closed := self.take("no_access", operation)):
+        closed = self.peek("no_access", operation)
+        if closed is not None and (about_trading or closed.options.get("prices")):
+            self.take("no_access", operation)
             raise self.dialect.no(int(closed.options.get("status", 403)), "Forbidden", "Forbidden")
         if about_trading and (renamed := self.take("account_renamed", operation)):
             self._renamed += "x"

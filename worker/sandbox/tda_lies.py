@@ -10,7 +10,7 @@ Faults, by kind (options in brackets):
 * `spoiled_row` [operation, field, value, drop]: one field of a row, `orderLegCollection.0.instrument.symbol`, is noise.
 * `account_renamed` [status]: the account is called otherwise in paths from now on (Schwab's hash); the old name gets
   404, or 400 "Invalid account number".
-* `no_access` [status]: whatever is asked about trading is refused.
+* `no_access` [status, prices]: whatever is asked about trading is refused; with `prices`, prices are too.
 * `short_lookback` [days]: a window of orders that begins earlier is refused with 400.
 * `odd_token` [body]: the token endpoint's answer has these fields.
 """
