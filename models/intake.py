@@ -126,14 +126,16 @@ class Intake:
             ) from error
 
     def _record(self, requests: Sequence[OrderRequest], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        with self.database.write() as connection:
+        def work(connection: Connection) -> list[dict[str, Any]]:
             fresh = _insert(connection, rows)
             if fresh == len({row["client_order_id"] for row in rows}) == len(rows):
                 return rows
             stored = _stored(connection, [row["client_order_id"] for row in rows])
             for request in requests:
                 _same_or_conflict(request, stored[request.client_order_id])
-        return [stored[request.client_order_id] for request in requests]
+            return [stored[request.client_order_id] for request in requests]
+
+        return self.database.transact(work)
 
     # -- THE QUEUE'S WAY ---
     def bodies(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -216,10 +218,13 @@ class Intake:
     def _each(self, rows: list[dict[str, Any]], now: datetime) -> list[dict[str, dict[str, Any]]]:
         """Insert rows; where the database refuses that, each alone, and what it refuses is denied."""
         ids = [row["client_order_id"] for row in rows]
+
+        def work(connection: Connection) -> list[dict[str, dict[str, Any]]]:
+            _insert(connection, rows)
+            return [_stored(connection, ids)]
+
         try:
-            with self.database.write() as connection:
-                _insert(connection, rows)
-                return [_stored(connection, ids)]
+            return self.database.transact(work)
         except CorroError:
             raise
         except Exception as error:
@@ -234,18 +239,21 @@ class Intake:
             _same_or_conflict(request, row)
         except IdempotencyConflict as error:
             log.error("idempotency_conflict", client_order_id=request.client_order_id, error=str(error))
-            with self.database.write() as connection:
-                _note(connection, request.client_order_id, row["status"], "conflict", str(error))
+            note = (request.client_order_id, row["status"], "conflict", str(error))
+            self.database.transact(lambda connection: _note(connection, *note))
             return False
         return True
 
     def _deny(self, rows: list[dict[str, Any]]) -> None:
-        with self.database.write() as connection:
+        def work(connection: Connection) -> None:
             for row in rows:
-                log.warning("order_denied", client_order_id=row["client_order_id"], reason=row["reason"])
                 if not _insert(connection, [row]):
                     status = _stored(connection, [row["client_order_id"]])[row["client_order_id"]]["status"]
                     _note(connection, row["client_order_id"], status, "denied_copy", row["reason"])
+
+        for row in rows:
+            log.warning("order_denied", client_order_id=row["client_order_id"], reason=row["reason"])
+        self.database.transact(work)
 
 
 def _insert(connection: Connection, rows: Sequence[dict[str, Any]]) -> int:

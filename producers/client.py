@@ -7,12 +7,12 @@ the database: without a row there is no order, and nothing is enqueued.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
-from models.book import Book, cancel
+from models.book import Book, Entry, cancel
 from models.errors import NotFound
 from models.intake import Intake, body_of
 from models.messages import OrderRequest, batches, utcnow
@@ -146,18 +146,26 @@ class OrderClient(DataClient):
         Raises:
             NotFound: there is no such order.
         """
-        with self.database.write() as connection:
-            book = Book.open(connection, [client_order_id], utcnow())
-            entry = book.get(client_order_id)
-            if entry is None:
-                raise NotFound(f"no order has the client_order_id {client_order_id!r}")
-            cancel(entry)
-            book.write()
+        entry = self._change(client_order_id, cancel)
         if entry.status in OPEN:
             self._bell.ring(
                 [("orders.cancel", f"control.{entry.order['broker']}", {"client_order_ids": [client_order_id]})]
             )
         return Order(self, entry.order)
+
+    def _change(self, client_order_id: str, how: Callable[[Entry], object]) -> Entry:
+        """Change one order, and return it as it is then."""
+
+        def work(connection: Connection) -> Entry:
+            book = Book.open(connection, [client_order_id], utcnow())
+            entry = book.get(client_order_id)
+            if entry is None:
+                raise NotFound(f"no order has the client_order_id {client_order_id!r}")
+            how(entry)
+            book.write()
+            return entry
+
+        return self.database.transact(work)
 
     def replace(self, client_order_id: str, **changes: Any) -> Order:
         """Ask for a change of an order that has not ended; until its broker confirms, it keeps its terms.
@@ -174,13 +182,7 @@ class OrderClient(DataClient):
             NotFound: there is no such order.
             InvalidOrder: it has ended, the new terms do not fit it, or nothing would change.
         """
-        with self.database.write() as connection:
-            book = Book.open(connection, [client_order_id], utcnow())
-            entry = book.get(client_order_id)
-            if entry is None:
-                raise NotFound(f"no order has the client_order_id {client_order_id!r}")
-            request_replace(entry, changes)
-            book.write()
+        entry = self._change(client_order_id, lambda entry: request_replace(entry, changes))
         if entry.status is not Status.QUEUED:
             ids = {"client_order_ids": [client_order_id]}
             self._bell.ring([("orders.replace", f"control.{entry.order['broker']}", ids)])

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Self
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from models.database import Database, open_database
 from models.errors import DataError, InvalidRequest, NotFound
@@ -130,9 +130,12 @@ class DataClient:
         asked = {
             broker: FetchRequest(kind="positions", route=(broker,)) for broker in brokers or self.settings.all_brokers
         }
-        with self.database.write() as connection:
+
+        def record(connection: Connection) -> None:
             for broker, request in asked.items():
                 insert_fetch(connection, request, [broker], now)
+
+        self.database.transact(record)
         self._bell.ring([("data.positions", f"data.{broker}", r.to_wire()) for broker, r in asked.items()])
         found: dict[str, list[PositionReport]] = {}
         unreachable: dict[str, str] = {}
@@ -189,8 +192,7 @@ class DataClient:
             self.settings.broker(broker)
         check(kind, request, now)
         fetch = FetchRequest(kind=kind, request=request, route=brokers)
-        with self.database.write() as connection:
-            insert_fetch(connection, fetch, brokers, now)
+        self.database.transact(lambda connection: insert_fetch(connection, fetch, brokers, now))
         self._bell.ring([(f"data.{kind}", f"data.{brokers[0]}", fetch.to_wire())])
         return Fetch(self, fetch.fetch_id, read)
 

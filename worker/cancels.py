@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy import or_, select
+from sqlalchemy import Connection, or_, select
 
 from models.book import Book
 from models.database import Database
@@ -111,7 +111,7 @@ class Cancels:
         self.read_again([ref for ref, error in told if error is not None])
 
     def _record(self, told: Sequence[Asked]) -> None:
-        with self.database.write() as connection:
+        def work(connection: Connection) -> None:
             book = Book.open(connection, [_id(ref) for ref, _ in told], utcnow())
             for ref, error in told:
                 entry = book[_id(ref)]
@@ -122,6 +122,8 @@ class Cancels:
                     kind = "cancel_unknown" if isinstance(error, OutcomeUnknown) else "cancel_refused"
                     entry.note(kind, str(error))
             book.write()
+
+        self.database.transact(work)
 
     def read_again(self, refs: Sequence[OrderRef]) -> None:
         """Read orders again and apply what they are now."""

@@ -153,8 +153,9 @@ class Claims:
         closed, asked = self.closed(), asked or Asked()
         baseline = [] if closed else self._baseline()
         now = utcnow()
-        after, claimed = Aftermath(), list[Claimed]()
-        with self.database.write() as connection:
+
+        def work(connection: Connection) -> tuple[list[Claimed], Aftermath]:
+            after, claimed = Aftermath(), list[Claimed]()
             rows = which.query.rows(connection, broker=self.broker.name, now=now, **which.values)
             is_stopped, locked = ({row.pop(name) for row in rows} == {True} for name in ("stopped", "locked"))
             book = Book.of(connection, rows, now)
@@ -166,6 +167,9 @@ class Claims:
                 locks = Locks(connection, self.broker.name) if locked else None
                 claimed = self._take_all(book, locks, baseline, asked, after)
             book.write()
+            return claimed, after
+
+        claimed, after = self.database.transact(work)
         self.ring(after)
         reached("after_claim")
         return claimed

@@ -101,7 +101,7 @@ class Engine:
             self.supervisor.is_open,
         )
         self.execution.claims.closed = self.supervisor.why_closed
-        self.execution.lost = self.supervisor.lost
+        self.execution.lost = self.fetcher.lost = self.supervisor.lost
         self.execution.read_positions = positions.read_anew
         self.execution.may_claim = lambda: self.supervisor.has_tried.is_set() and not self.stopping.is_set()
         self.broker.updates(self.updates.put)
@@ -235,8 +235,7 @@ class Engine:
         return work
 
     def _apply(self, reports: Sequence[Report]) -> Sequence[Report]:
-        with self.database.write() as connection:
-            after = self.execution.recorder.updates(connection, reports, utcnow())
+        after = self.database.transact(lambda c: self.execution.recorder.updates(c, reports, utcnow()))
         self.execution.finish(after)
         return after.unmatched
 

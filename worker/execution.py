@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import structlog
+from sqlalchemy import Connection
 
 from models.book import Book, cancel
 from models.database import Database
@@ -216,14 +217,18 @@ class Execution:
             log.warning("early_cancels_not_known", error=str(error), orders=len(ids))
 
     def _wish_cancels(self, ids: Sequence[str]) -> dict[str, list[str]]:
-        elsewhere: dict[str, list[str]] = {}
-        with self.database.write() as connection:
+        def work(connection: Connection) -> Book:
             book = Book.open(connection, ids, utcnow())
             for entry in book.entries.values():
                 cancel(entry)
-                if entry.status in OPEN and entry.order["broker"] != self.broker.name:
-                    elsewhere.setdefault(entry.order["broker"], []).append(entry.id)
             book.write()
+            return book
+
+        entries = self.database.transact(work).entries
+        elsewhere: dict[str, list[str]] = {}
+        for entry in entries.values():
+            if entry.status in OPEN and entry.order["broker"] != self.broker.name:
+                elsewhere.setdefault(entry.order["broker"], []).append(entry.id)
         return elsewhere
 
     # -- SEND ---
@@ -291,13 +296,18 @@ class Execution:
             self.finish(after)
 
     def _record(self, answers: Sequence[tuple[Claimed, Answer]]) -> Aftermath:
-        after, kept = Aftermath(), {c.id: c.entry for c, _ in answers}
-        with self.database.write() as connection:
+        kept = {c.id: c.entry for c, _ in answers}
+
+        def work(connection: Connection) -> Aftermath:
+            after = Aftermath()
             book = Book.open(connection, kept, utcnow(), kept=kept)
             for claimed, answer in answers:
                 self.recorder.settle(book, book[claimed.id], claimed.attempt_no, answer, after)
             reached("before_commit")
             book.write()
+            return after
+
+        after = self.database.transact(work)
         reached("after_commit")
         for claimed, answer in answers:
             _tell(claimed, answer, self.broker.name)

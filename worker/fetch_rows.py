@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
 
 from models.database import Database
 from models.fetches import BarsRequest, store_bars, summary
@@ -76,10 +76,13 @@ class FetchRows:
             "updated_at": now,
             "attempt_no": f.attempt_no + 1,
         }
-        with self.database.write() as connection:
+
+        def work(connection: Connection) -> Row | None:
             if not connection.execute(update(fetches).where(mine & free).values(**values)).rowcount:
                 return None
             return dict(connection.execute(select(fetches).where(mine)).mappings().one())
+
+        return self.database.transact(work)
 
     def _orphan(self, now: datetime) -> ColumnElement[bool]:
         f, w = fetches.c, workers.c
@@ -118,11 +121,14 @@ class FetchRows:
         """
         now = utcnow()
         moved: Row = {"cursor": until, "stored": row["stored"] + len(page), "tries": 0}
-        with self.database.write() as connection:
+        values = {**moved, "progress": wanted.share_done(until), "updated_at": now, "lease_until": self._lease(now)}
+
+        def work(connection: Connection) -> None:
             store_bars(connection, self.broker, wanted.symbol, wanted.frame.name, page)
-            values = {**moved, "progress": wanted.share_done(until), "updated_at": now, "lease_until": self._lease(now)}
             if not connection.execute(update(fetches).where(self._mine(row)).values(**values)).rowcount:
                 raise Taken(row["fetch_id"])
+
+        self.database.transact(work)
         row.update(moved)
 
     def summary(self, wanted: BarsRequest) -> Row:
@@ -161,11 +167,8 @@ class FetchRows:
         return following
 
     def _write(self, row: Row, **values: Any) -> None:
-        with self.database.write() as connection:
-            changed = connection.execute(
-                update(fetches).where(self._mine(row)).values(updated_at=utcnow(), **values)
-            ).rowcount
-        if not changed:
+        put = update(fetches).where(self._mine(row)).values(updated_at=utcnow(), **values)
+        if not self.database.transact(lambda connection: connection.execute(put).rowcount):
             raise Taken(row["fetch_id"])
 
     def _mine(self, row: Row) -> ColumnElement[bool]:

@@ -6,6 +6,8 @@ cursor: it moves in the transaction that stores a page, so whoever takes the req
 | what the broker says                             | what follows                                                  |
 |--------------------------------------------------|---------------------------------------------------------------|
 | no data, no permission, cannot                   | the next broker, from the beginning                           |
+| our keys or our account are refused altogether   | the next one; where there is none, the same again once it is  |
+|                                                  | connected anew. The gate closes for orders too                |
 | too many requests                                | the next broker; the same one after a pause of seconds        |
 | not asked, our budget is used up                 | the same, and it is no try                                    |
 | anything else (connection, timeout, odd answer)  | bars under way: the same broker again; otherwise the next one |
@@ -26,6 +28,7 @@ from sqlalchemy import select
 
 from models.database import Database
 from models.errors import (
+    AccessLost,
     ConfigurationError,
     CorroError,
     DatabaseUnavailable,
@@ -83,6 +86,8 @@ class Fetcher:
         self.settings, self.timing = settings, settings.timing
         self.database, self.broker, self.worker, self.bell = database, broker, worker, bell
         self.rows = FetchRows(database, broker.name, worker, settings.timing)
+        #: Told why the broker refuses us altogether.
+        self.lost: Callable[[str], None] = lambda _: None
         self._long = ThreadPoolExecutor(LONG_LANES, thread_name_prefix="bars")
         self._short = ThreadPoolExecutor(SHORT_LANES, thread_name_prefix="data")
         self._lock = threading.Lock()
@@ -125,8 +130,7 @@ class Fetcher:
         except InvalidRequest as wrong:
             fields, error = {"unreadable": repr(fields)[:1000]}, str(wrong)
         fetch = FetchRequest(kind=kind, fetch_id=str(fetch_id), request=fields)
-        with self.database.write() as connection:
-            insert_fetch(connection, fetch, route, now, error)
+        self.database.transact(lambda connection: insert_fetch(connection, fetch, route, now, error))
         if route[0] == self.broker.name:
             self._enqueue(fetch.fetch_id, kind)
         else:
@@ -215,6 +219,8 @@ class Fetcher:
             self.rows.finish(row, status="done", result=result, progress=1)
 
     def _failed_here(self, row: Row, error: Exception) -> None:
+        if isinstance(error, AccessLost):
+            self.lost(str(error))
         if self._stopping.is_set():  # the connection went because we go
             self.rows.put_back(row, pause=0)
             return
@@ -237,6 +243,8 @@ class Fetcher:
             pause = getattr(error, "retry_after", None) or BUSY_PAUSE_S
             has_others = next_broker(row) is not None
             return None if has_others and (row["kind"] == "quote" or pause > PATIENCE_S) else pause
+        if isinstance(error, AccessLost):  # whoever else can be asked has its access
+            return self.timing.retry_pause if next_broker(row) is None else None
         return self.timing.retry_pause if row["cursor"] is not None else None
 
     def _hand_on(self, row: Row, error: str) -> None:

@@ -85,7 +85,8 @@ class Reconciler(Readings):
             orphans = [row for row in self._open(connection, [Outcome.SENDING]) if self._is_orphan(row, now)]
         if not orphans:
             return
-        with self.database.write() as connection:
+
+        def work(connection: Connection) -> None:
             book = Book.open(connection, [row["client_order_id"] for row in orphans], now)
             for row in orphans:
                 entry, number = book[row["client_order_id"]], row["attempt_no"]
@@ -97,6 +98,8 @@ class Reconciler(Readings):
                 if number == entry.order["attempt_no"]:
                     entry.set(reason=f"{self.broker.name}: {words}")
             book.write()
+
+        self.database.transact(work)
 
     def _is_orphan(self, row: Row, now: datetime) -> bool:
         sender = row["sender"]
@@ -186,8 +189,9 @@ class Reconciler(Readings):
             log.warning("cannot_reconcile", broker=self.broker.name, orders=len(asked), error=str(error))
             answers = [self.execution.heeded(error)] * len(asked)
         reached("after_look")
-        after = Aftermath()
-        with self.database.write() as connection:
+
+        def work(connection: Connection) -> Aftermath:
+            after = Aftermath()
             book = Book.open(connection, [q.entry_id for q in questions], utcnow())
             for question in lost:
                 unsent = NotSent("its worker died before it was sent", broker=self.broker.name, code="never_sent")
@@ -195,7 +199,9 @@ class Reconciler(Readings):
             for question, answer in zip(asked, answers, strict=True):
                 self._answer(book, question, alive.get(question.entry_id, answer), at, after)
             book.write()
-        self.execution.finish(after)
+            return after
+
+        self.execution.finish(self.database.transact(work))
 
     def _cancel_doubted(self, question: _Question) -> BrokerError | None:
         """What was refused after acceptance may work again: ask for its cancel before the look that may end it.

@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import Any
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from models.book import Book, Entry, is_changing
 from models.database import Database
@@ -102,14 +102,16 @@ class Replacements:
 
     # -- CLAIM ---
     def _claim(self, ids: Sequence[str], watch: Stopwatch) -> list[_Change]:
-        with self.database.write() as connection:
+        def work(connection: Connection) -> list[_Change | None]:
             book = Book.open(connection, ids, utcnow())
             halt = stopped(connection, self.broker.name)
             halt = halt if halt and halt["kind"] == "halt" else None
             closings = self._closings(book)
             found = [self._claim_one(entry, halt, closings, watch) for entry in book.entries.values()]
             book.write()
-        return [change for change in found if change is not None]
+            return found
+
+        return [change for change in self.database.transact(work) if change is not None]
 
     def _closings(self, book: Book) -> Closings | None:
         recorder, entries = self.execution.recorder, book.entries.values()
@@ -217,13 +219,16 @@ class Replacements:
         self.cancels.read_again([change.old for change, answer in came if isinstance(answer, BrokerError)])
 
     def _record(self, came: Sequence[tuple[_Change, Answer]]) -> Aftermath:
-        after = Aftermath()
-        with self.database.write() as connection:
+        def work(connection: Connection) -> Aftermath:
+            after = Aftermath()
             book = Book.open(connection, [change.client_order_id for change, _ in came], utcnow())
             for change, answer in came:
                 entry = book[change.client_order_id]
                 self.execution.recorder.settle(book, entry, change.attempt_no, answer, after)
             book.write()
+            return after
+
+        after = self.database.transact(work)
         for change, answer in came:
             if isinstance(answer, BrokerError):
                 log.warning("not_replaced", client_order_id=change.client_order_id, error=str(answer))

@@ -44,8 +44,10 @@ def resolve(
         InvalidOrder: no attempt of it is unknown, and its broker lists it; or the order to adopt is another one of
             ours, has other terms, or was shown by no listing of the broker.
     """
-    after, says = Aftermath(), f"says {by}" + (f": {reason}" if reason else "")
-    with client.database.write() as connection:
+    says = f"says {by}" + (f": {reason}" if reason else "")
+
+    def work(connection: Connection) -> tuple[dict[str, Any], Aftermath]:
+        after = Aftermath()
         book = Book.open(connection, [client_order_id], utcnow())
         entry = book.get(client_order_id)
         if entry is None:
@@ -70,8 +72,10 @@ def resolve(
         else:
             recorder.settle(book, entry, number, _adopted(adopt), after)
         book.write()
-        row = dict(entry.order)
-        bodies = {b: [body_of(row)] for b in after.rings}
+        return dict(entry.order), after
+
+    row, after = client.database.transact(work)
+    bodies = {b: [body_of(row)] for b in after.rings}
     client._bell.ring([("orders.submit", f"orders.{b}", {"orders": found}) for b, found in bodies.items()])
     return row
 
