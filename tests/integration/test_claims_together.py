@@ -1,22 +1,28 @@
-"""Two workers claim the same order at the same moment, on the database that lets both try."""
+"""Two workers claim at the same moment, on the database that lets both try: one order, or two that close a position."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from decimal import Decimal
 
 import pytest
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, event, insert, select
 
 from models.database import Database, upgrade
 from models.intake import Intake
 from models.messages import OrderRequest
 from models.settings import BrokerSettings, Settings
+from models.tables import orders, position_snapshots, workers
 from producers.bell import Bell
+from tests.contract.doors import eventually
 from tests.kit import Postgres
 from tests.property.ledger import Ledger, Seat
 from worker.claiming import these
+from worker.clock import utcnow
+from worker.closing import Asked
 from worker.execution import Execution
+from worker.positions import keep
 
 
 @pytest.fixture
@@ -60,6 +66,73 @@ def test_of_two_claims_at_once_one_gets_the_order(database: Database) -> None:
             second.join(20)
         event.remove(database.engine, "commit", before_commit)
     assert taken == {"first": 1, "second": 0}
+
+
+@pytest.mark.parametrize(("side", "held"), [("sell", 100), ("buy_to_cover", -100)])
+def test_of_two_closing_orders_claimed_at_once_no_more_than_is_held_is_sent(
+    database: Database, side: str, held: int
+) -> None:
+    """Each alone would fit the holding; the first has claimed and not committed yet when the second looks."""
+    settings = Settings.model_construct(brokers={"ibkr": BrokerSettings(adapter="model")})
+    requests = [OrderRequest(symbol="KO", side=side, quantity=60, route=["ibkr"]) for _ in range(2)]
+    Intake(settings, database).record(requests)
+    _holds(database, held)
+    claims = [_execution(settings, database, name).claims for name in ("first", "second")]
+    taken: dict[str, list[Decimal]] = {}
+    asked = {"first": Asked(), "second": Asked()}
+    holding, go = threading.Event(), threading.Event()
+
+    def before_commit(_connection: Connection) -> None:
+        if threading.current_thread().name == "first":
+            holding.set()
+            assert go.wait(30)
+
+    def claim(number: int) -> None:
+        name = threading.current_thread().name
+        found = claims[number].claim(these([requests[number].client_order_id]), asked[name])
+        taken[name] = [one.order.quantity for one in found]
+
+    event.listen(database.engine, "commit", before_commit)
+    first, second = (threading.Thread(target=claim, args=(n,), name=name) for n, name in enumerate(("first", "second")))
+    first.start()
+    try:
+        assert holding.wait(10)
+        second.start()
+        eventually(lambda: _waits_for_lock(database) or not second.is_alive())
+    finally:
+        go.set()
+        first.join(10)
+        if second.ident is not None:
+            second.join(20)
+        event.remove(database.engine, "commit", before_commit)
+    assert taken == {"first": [60], "second": []}
+    assert list(asked["second"].ids) == [requests[1].client_order_id]  # it waits for a reading of its own
+    with database.read() as connection:
+        rows = connection.execute(select(orders.c.client_order_id, orders.c.status)).all()
+    assert {row.client_order_id: row.status for row in rows} == {
+        requests[0].client_order_id: "submitted",
+        requests[1].client_order_id: "queued",
+    }
+
+
+def _holds(database: Database, shares: int) -> None:
+    """A worker has just read that the broker holds so many shares."""
+    now = utcnow()
+    worker = {"worker": "w", "broker": "ibkr", "host": "h", "boot": "b", "pid": 1, "state": "ready"}
+    with database.write() as connection:
+        connection.execute(insert(workers).values(**worker, started_at=now, heartbeat_at=now, positions_at=now))
+        keep(
+            connection,
+            position_snapshots,
+            "ibkr",
+            now,
+            [{"broker": "ibkr", "symbol": "KO", "quantity": Decimal(shares), "taken_at": now}],
+        )
+
+
+def _waits_for_lock(database: Database) -> bool:
+    with database.read() as connection:
+        return bool(connection.exec_driver_sql("select count(*) from pg_locks where not granted").scalar())
 
 
 def _execution(settings: Settings, database: Database, worker: str) -> Execution:

@@ -1,0 +1,154 @@
+"""Transactions that meet another one and have to give way are done again: a real deadlock, on PostgreSQL.
+
+The other one holds the event log and then wants the orders, which the transaction under test holds and therefore never
+gets the log. PostgreSQL ends the one whose patience is over first: ours, because the other one's is long.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import event, select
+
+from models.database import Database, upgrade
+from models.errors import SubmitTimeout
+from models.messages import OrderRequest
+from models.reports import BrokerStatus, OrderReport
+from models.settings import Settings, load_settings
+from models.tables import order_events, orders
+from producers import OrderClient
+from producers.bell import Bell
+from tests.contract.doors import eventually
+from tests.kit import Postgres
+from tests.property.ledger import Ledger, Seat
+from worker.claiming import these
+from worker.execution import Execution
+from worker.resolve import resolve
+
+#: Milliseconds after which a waiting session looks whether it waits in a circle.
+PATIENCE = 500
+
+
+class Place:
+    """A client and a worker's execution on one PostgreSQL database, without queue or broker."""
+
+    def __init__(self, url: str, home: Path) -> None:
+        self.url = url
+        made = Database(url)
+        upgrade(made)
+        with made.engine.connect() as connection:
+            name = connection.exec_driver_sql("select current_database()").scalar()
+            connection.exec_driver_sql(f"alter database {name} set deadlock_timeout = {PATIENCE}")
+            connection.commit()
+        made.close()
+        self.settings: Settings = load_settings(home=home, database_url=url)
+        self.client = OrderClient(self.settings)
+        self.database = self.client.database
+        seat = Seat(Ledger("ibkr", "keeps", None), lambda _name: None, lambda _ticket: None)
+        self.execution = Execution(self.settings, self.database, seat, "w", Bell(self.settings))
+
+    def close(self) -> None:
+        self.execution.close()
+        self.client.close()
+
+    def order(self, id_: str = "met") -> OrderRequest:
+        terms = {"symbol": "KO", "side": "buy", "quantity": 10, "order_type": "limit", "limit_price": 5}
+        return OrderRequest(client_order_id=id_, **terms)
+
+    def meets_another(self, work: Callable[[], Any]) -> Any:
+        """Do some work, which is the one that PostgreSQL ends; returns what it returned."""
+        rollbacks: list[Any] = []
+        event.listen(self.database.engine, "rollback", rollbacks.append)
+        came: list[Any] = []
+        thread = threading.Thread(target=lambda: came.append(work()))
+        url = self.url.replace("+psycopg", "")
+        with psycopg.connect(url) as other, psycopg.connect(url, autocommit=True) as looker:
+            other.execute("set local deadlock_timeout = '1h'")
+            other.execute("lock table order_events in access exclusive mode")
+            thread.start()
+            waiting = "select count(*) from pg_locks where not granted"
+            eventually(lambda: (looker.execute(waiting).fetchone() or [0])[0])
+            other.execute("lock table orders in exclusive mode")  # granted once ours has given way
+            other.rollback()
+            thread.join(20)
+        assert rollbacks, "nothing had to give way"
+        assert came, "it was not done again"
+        return came[0]
+
+    def kinds(self, id_: str = "met") -> list[str]:
+        with self.database.read() as connection:
+            query = select(order_events.c.kind).where(order_events.c.client_order_id == id_)
+            return list(connection.execute(query.order_by(order_events.c.id)).scalars())
+
+    def row(self, id_: str = "met") -> dict[str, Any]:
+        with self.database.read() as connection:
+            return dict(connection.execute(select(orders).where(orders.c.client_order_id == id_)).mappings().one())
+
+
+@pytest.fixture
+def place(postgres: Postgres, tmp_path: Path) -> Iterator[Place]:
+    made = Place(postgres.fresh(), tmp_path)
+    yield made
+    made.close()
+
+
+def test_a_submit_that_met_another_transaction_is_recorded_once(place: Place) -> None:
+    order = place.meets_another(lambda: place.client.submit(place.order()))
+    assert order.status == "queued"
+    assert place.kinds() == ["queued"]
+
+
+def test_many_that_met_another_transaction_are_recorded_once_each(place: Place) -> None:
+    ids = ["m-1", "m-2", "m-3"]
+    place.meets_another(lambda: place.client.submit_many([place.order(id_) for id_ in ids]))
+    assert [place.kinds(id_) for id_ in ids] == [["queued"]] * 3
+
+
+def test_an_order_from_a_message_that_met_another_transaction_is_recorded_once(place: Place) -> None:
+    body = place.order().to_wire()
+    assert place.meets_another(lambda: place.execution.intake.take([body], "ibkr")) == {"met": "ibkr"}
+    assert place.kinds() == ["queued"]
+
+
+def test_a_cancel_that_met_another_transaction_cancels_once(place: Place) -> None:
+    place.client.submit(place.order())
+    assert place.meets_another(lambda: place.client.cancel("met")).status == "canceled"
+    assert place.kinds() == ["queued", "cancel_requested", "canceled"]
+
+
+def test_a_replace_that_met_another_transaction_changes_once(place: Place) -> None:
+    place.client.submit(place.order())
+    place.meets_another(lambda: place.client.replace("met", quantity=7))
+    assert place.row()["quantity"] == 7
+    assert place.kinds().count("replaced") == 1
+
+
+def test_a_claim_that_met_another_transaction_takes_the_order_once(place: Place) -> None:
+    place.client.submit(place.order())
+    (claimed,) = place.meets_another(lambda: place.execution.claims.claim(these(["met"])))
+    assert claimed.attempt_no == 1
+    assert (place.row()["status"], place.row()["attempt_no"]) == ("submitted", 1)
+    assert place.kinds() == ["queued", "claimed"]
+
+
+def test_an_answer_that_met_another_transaction_is_recorded_once(place: Place) -> None:
+    place.client.submit(place.order())
+    (claimed,) = place.execution.claims.claim(these(["met"]))
+    answer = OrderReport(broker_order_id="7", status=BrokerStatus.PARTIALLY_FILLED, filled_quantity=Decimal(4))
+    place.meets_another(lambda: place.execution._record([(claimed, answer)]))
+    assert (place.row()["status"], place.row()["broker_order_id"]) == ("accepted", "7")
+    assert place.kinds() == ["queued", "claimed", "accepted"]
+
+
+def test_a_persons_word_that_met_another_transaction_is_taken_once(place: Place) -> None:
+    place.client.submit(place.order())
+    (claimed,) = place.execution.claims.claim(these(["met"]))
+    place.execution._record([(claimed, SubmitTimeout("no answer", broker="ibkr"))])
+    place.meets_another(lambda: resolve(place.client, "met", adopt=None, by="somebody"))
+    assert place.kinds().count("resolved") == 1
