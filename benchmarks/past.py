@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from models.database import Database
-from models.tables import UNSETTLED_INDEX, metadata
+from models.tables import STRAY_INDEX, UNSETTLED_INDEX, metadata
 
 #: The newest order's time.
 NEWEST = datetime(2026, 6, 1, 16, tzinfo=UTC)
@@ -134,7 +134,8 @@ def _unhurried(database: Database) -> Iterator[Connection]:
             connection.commit()
         with connection.begin():
             every = [index for table in metadata.sorted_tables for index in table.indexes]
-            indexes = [index for index in every if index is not UNSETTLED_INDEX]  # a partial one, empty here
+            partial = {STRAY_INDEX, UNSETTLED_INDEX}  # empty here
+            indexes = [index for index in every if index not in partial]
             for index in indexes:
                 index.drop(connection)
             yield connection

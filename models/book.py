@@ -23,7 +23,7 @@ from models.reports import FillReport
 from models.statements import Change, Query, among, insert_many, together, update_many
 from models.statements import Row as Row
 from models.tables import attempts, fills, order_events, orders
-from models.vocabulary import LIVE, OPEN, TERMINAL, Outcome, Side, Status, signed
+from models.vocabulary import LIVE, OPEN, TERMINAL, UNCLEAR, WAITS_FOR_OWNER, Outcome, Side, Status, signed
 
 log = structlog.get_logger()
 
@@ -31,6 +31,8 @@ log = structlog.get_logger()
 TERMS = ("quantity", "limit_price", "stop_price", "trail_amount", "trail_percent", "time_in_force")
 #: The broker has it, or had it: whatever was said of an outcome that nobody knew is answered.
 _ANSWERED = LIVE | {Status.FILLED}
+#: Nothing is left to cancel or to change, or the broker has been asked.
+_WISH_IS_OVER = TERMINAL | {Status.PENDING_CANCEL}
 #: Kinds of events that are one line each in the log; what the broker accepted is told with its answer.
 _TOLD = frozenset(
     {
@@ -133,9 +135,11 @@ class Entry:
         )
         self._stamp(step.state.status)
         ended = step.state.status in TERMINAL - {Status.FILLED} and before not in TERMINAL
+        if step.state.status in _WISH_IS_OVER:
+            self.waits_no_more()
         if ended and detail:
             self.set(reason=detail)
-        elif before not in TERMINAL and before is not step.state.status and step.state.status in _ANSWERED:
+        elif self._is_answered(before, step.state.status):
             self.set(reason=None)  # "it may have been received" is no reason of an order that stands at its broker
         self.note(str(fact), detail, before)
         if step.late:
@@ -143,6 +147,15 @@ class Entry:
         if step.overfilled:
             self.note("overfilled", f"filled {step.state.filled_quantity} of {step.state.quantity}", before)
         return step
+
+    def _is_answered(self, before: Status, now: Status) -> bool:
+        waits = self.order["reason_code"] == WAITS_FOR_OWNER
+        return before not in TERMINAL and before is not now and now in _ANSWERED and not waits
+
+    def waits_no_more(self) -> None:
+        """Forget why it has waited, for a worker or for a word that decides: somebody acts on it, or it has ended."""
+        if self.order["reason_code"] in (WAITS_FOR_OWNER, UNCLEAR):
+            self.set(reason=None, reason_code=None)
 
     def _stamp(self, status: Status) -> None:
         row = self.order

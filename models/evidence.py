@@ -14,14 +14,14 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import and_, case, or_, select
 
 from models.database import Database
 from models.messages import utcnow
 from models.outward import discreet
 from models.reports import MOST_CANDIDATES, Ambiguous, Found, Missing, OrderReport, Sighting
-from models.tables import attempts, orders, workers
-from models.vocabulary import LIVE, Outcome, Status
+from models.tables import STRAY, attempts, orders, workers
+from models.vocabulary import LIVE, UNCLEAR, WAITS_FOR_OWNER, Outcome, Status
 from models.wire import to_json
 
 Row = dict[str, Any]
@@ -102,8 +102,9 @@ def unresolved(
 ) -> list[Row]:
     """Return what may be live, or ended, without our knowing, oldest first, each with the evidence about it.
 
-    Attempts whose outcome is unknown; live orders that no listing of their broker has any more; cancels that had no
-    effect.
+    Attempts whose outcome is unknown; live orders that no listing of their broker has any more, or whose status there
+    says nothing; cancels that had no effect; wishes that wait for the worker that alone may carry them out; attempts
+    that are alive though given up.
 
     Args:
         database: the record.
@@ -113,24 +114,28 @@ def unresolved(
 
     Returns:
         The columns of the attempt, with `sent` (what was sent, when, by whom, under which id), `asked` (how, how often,
-        when last, when next), `answers` (what came back, by kind), and `cannot_ask` (why its broker cannot be asked
-        now, or null).
+        when last, when next), `answers` (what came back, by kind); or null: `waits_for` (who has to be alive for its
+        cancel or replace), `unclear` (a status that says nothing), `cannot_ask` (why its broker cannot be asked now).
     """
     now, a, o = utcnow(), attempts.c, orders.c
     late = a.started_at < now - timedelta(seconds=longest_send_s)
-    lost = and_(o.status.in_([str(status) for status in LIVE]), a.missing >= LOST_AFTER)
-    canceling = and_(
-        o.status == str(Status.PENDING_CANCEL), o.cancel_requested_at < now - timedelta(seconds=cancel_alert_s)
-    )
+    lost = and_(o.status != str(Status.SUBMITTED), a.missing >= LOST_AFTER)
+    unclear = o.reason_code == UNCLEAR
+    canceling = o.cancel_requested_at < now - timedelta(seconds=cancel_alert_s)
+    waiting = o.reason_code == WAITS_FOR_OWNER
     # The way to loose ends leads over the few orders that are live, not over all that were ever accepted.
-    live = o.status.in_([str(status) for status in LIVE])
-    ends = and_(live, a.attempt_no == o.attempt_no, a.outcome == str(Outcome.ACCEPTED), or_(lost, canceling))
+    live = o.status.in_([str(status) for status in (*LIVE, Status.SUBMITTED)])
+    ends = and_(
+        live, a.attempt_no == o.attempt_no, a.outcome == str(Outcome.ACCEPTED), or_(lost, canceling, waiting, unclear)
+    )
     open_ = or_(a.outcome == str(Outcome.UNKNOWN), (a.outcome == str(Outcome.SENDING)) & late)
     terms = [o[name] for name in (*_SENT, "strategy", "status", "expires_at")]
-    joined = select(attempts, *terms).join_from(attempts, orders, a.client_order_id == o.client_order_id)
+    told = [case((which, o.reason)).label(name) for name, which in (("waits_for", waiting), ("unclear", unclear))]
+    joined = select(attempts, *terms, *told).join_from(attempts, orders, a.client_order_id == o.client_order_id)
     with database.read() as connection:
-        rows = [dict(row) for which in (open_, ends) for row in connection.execute(joined.where(which)).mappings()]
-    rows.sort(key=lambda row: row["started_at"])
+        found = [connection.execute(joined.where(which)).mappings().all() for which in (open_, ends, STRAY)]
+    by_key = {(row["client_order_id"], row["attempt_no"]): dict(row) for part in found for row in part}
+    rows = sorted(by_key.values(), key=lambda row: row["started_at"])
     why = {name: unreachable(database, name, dead_after_s) for name in {row["broker"] for row in rows}}
     return [_shown(row) | {"cannot_ask": why[row["broker"]]} for row in rows]
 
@@ -139,7 +144,7 @@ def _shown(row: Row) -> Row:
     evidence = row.pop("evidence") or {}
     terms = {name: row[name] for name in _SENT} | (row["terms"] or {})
     plain = {name: value for name, value in row.items() if name not in _SENT or name in ("symbol", "side", "quantity")}
-    for internal in ("baseline", "terms", "lease_until", "missing", "alerted_at"):
+    for internal in ("baseline", "terms", "lease_until", "missing", "alerted_at", "stray_at"):
         plain.pop(internal)
     return plain | {
         "sent": {
@@ -157,7 +162,7 @@ def _shown(row: Row) -> Row:
             "next_at": row["next_check_at"],
         },
         "answers": evidence.get("answers", {}),
-        "latest": latest(evidence),
+        "latest": row["waits_for"] or row["unclear"] or latest(evidence),
     }
 
 

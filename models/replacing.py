@@ -71,6 +71,7 @@ def request_replace(entry: Entry, changes: Mapping[str, Any]) -> None:
         raise InvalidOrder(f"{entry.id} cannot be replaced: it is {entry.status}")
     if not different and entry.order["replace_request"] and not is_changing(entry):
         entry.set(replace_request=None)
+        entry.waits_no_more()
         entry.note("replace_withdrawn", "it keeps the terms that it has")
         return
     if not different:

@@ -237,6 +237,8 @@ attempts = Table(
     Column("checks", Integer, nullable=False, default=0),
     Column("missing", Integer, nullable=False, default=0),
     Column("alerted_at", UtcTime),
+    #: It had been given up and is alive at its broker: when its cancel is asked for next; null once it is dead.
+    Column("stray_at", UtcTime),
     #: What was asked about it while it was unknown, and what came back: see `models.evidence`.
     Column("evidence", JSON(none_as_null=True)),
     Index("ix_attempts_outcome_broker_started_at", "outcome", "broker", "started_at"),
@@ -244,6 +246,11 @@ attempts = Table(
     Index("ix_attempts_broker_broker_client_order_id", "broker", "broker_client_order_id"),
     Index("ix_attempts_broker_broker_order_id", "broker", "broker_order_id"),
 )
+
+#: Attempts that are alive at their broker though they had been given up.
+STRAY = attempts.c.stray_at.is_not(None)
+# Its migration makes it of the STRAY attempts alone; to say so here would load both dialects into every process.
+STRAY_INDEX = Index("ix_attempts_stray", attempts.c.broker)
 
 fills = Table(
     "fills",
@@ -391,8 +398,12 @@ workers = Table(
     #: Tells two boots of one host, and two containers that share its name, apart.
     Column("boot", String(64), nullable=False),
     Column("pid", Integer, nullable=False),
+    #: The session under which its orders are placed (IB's client id); null where every connection may change them.
+    Column("session", String(64)),
     #: starting, ready, disconnected, stopped
     Column("state", String(16), nullable=False),
+    #: Since when it is so.
+    Column("state_since", UtcTime),
     Column("detail", Words()),
     Column("started_at", UtcTime, nullable=False),
     Column("heartbeat_at", UtcTime, nullable=False),

@@ -96,6 +96,12 @@ class Denial(StrEnum):
     UNSUPPORTED = "unsupported"
 
 
+#: `orders.reason_code` of an order whose cancel or replace waits for the worker that alone may carry it out.
+WAITS_FOR_OWNER = "waits_for_owner"
+
+#: The same of an order whose broker shows a status that says neither that it works nor that it has ended.
+UNCLEAR = "unclear_at_broker"
+
 #: Sides that reduce a position: they need the position at the broker, or they open the opposite one.
 CLOSING = frozenset({Side.SELL, Side.BUY_TO_COVER})
 

@@ -8,8 +8,9 @@ Cancels go out like orders: many at a time, each with its own outcome, waiting f
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -22,13 +23,13 @@ from models.database import Database
 from models.errors import BrokerError, CorroError, NotSent, OutcomeUnknown, Unmapped
 from models.evidence import LOST_AFTER
 from models.lifecycle import Fact
-from models.reports import Found, OrderReport, Report
-from models.tables import attempts, orders
+from models.reports import Found, OrderReport, Report, Sighting
+from models.tables import STRAY, attempts, orders
 from worker.apart import apart
 from worker.brokers.base import BrokerInterface, OrderRef
 from worker.clock import Stopwatch, utcnow
 from worker.patience import in_turn, written
-from worker.readings import order_ref
+from worker.readings import order_ref, part
 from worker.reconcile import Reconciler
 from worker.volley import Volley
 
@@ -40,6 +41,8 @@ _AGAIN_S = 10.0
 _PATIENCE_S = 30.0
 
 Asked = tuple[OrderRef, BrokerError | None]
+#: client_order_id and attempt_no.
+Stray = tuple[str, int]
 
 
 class Cancels:
@@ -47,33 +50,46 @@ class Cancels:
 
     def __init__(self, database: Database, broker: BrokerInterface, reconciler: Reconciler) -> None:
         self.database, self.broker, self.reconciler = database, broker, reconciler
-        self.execution = reconciler.execution
+        self.execution, self.deputies = reconciler.execution, reconciler.deputies
         #: Orders whose cancel is on its way from this process: a message and the regular look may meet.
         self._under_way: set[str] = set()
         self._lock = threading.Lock()
 
-    def send(self, ids: Sequence[str] | None = None, *which: Any) -> None:
-        """Ask the broker to cancel live orders whose cancel was requested and not yet sent.
+    def send(self, ids: Sequence[str] | None = None) -> None:
+        """Ask the broker to cancel live orders whose cancel was requested and not yet sent, as far as they are ours.
 
         Args:
             ids: only these; None means all that are due, also those whose cancel was sent long ago without effect.
-            which: narrows the orders and attempts further.
         """
         due = [
             orders.c.cancel_requested_at.is_not(None),
             or_(orders.c.cancel_sent_at.is_(None), orders.c.cancel_sent_at < utcnow() - timedelta(seconds=_AGAIN_S)),
             attempts.c.missing < LOST_AFTER,  # what no listing has any more is a question, and no daily refusal
-            *which,
         ]
         if ids is not None:
             due.append(orders.c.client_order_id.in_(list(ids)))
         with self.database.read() as connection:
-            refs = self._take(self.reconciler.live(connection, *due))
+            live = self.reconciler.live(connection, *due)
+        mine = self.deputies.mine(((ref.session, ref) for ref in live), free=ids is not None)
+        for session, refs in mine.items():
+            with self._taken(refs) as taken:
+                self._send_as(session, taken)
+
+    def _send_as(self, session: str | None, refs: Sequence[OrderRef]) -> None:
         try:
-            self._send(refs)
+            with self.deputies.acting_as(session):
+                self._send(refs)
+        except NotSent as away:
+            self.deputies.wait([_id(ref) for ref in refs], session, "cancel", str(away))
+
+    @contextlib.contextmanager
+    def _taken(self, refs: Sequence[OrderRef]) -> Iterator[list[OrderRef]]:
+        taken = self._take(refs)
+        try:
+            yield taken
         finally:
             with self._lock:
-                self._under_way -= {_id(ref) for ref in refs}
+                self._under_way -= {_id(ref) for ref in taken}
 
     def _take(self, refs: Sequence[OrderRef]) -> list[OrderRef]:
         with self._lock:
@@ -116,6 +132,7 @@ class Cancels:
             for ref, error in told:
                 entry = book[_id(ref)]
                 entry.set(cancel_sent_at=entry.now)
+                entry.waits_no_more()
                 if error is None:
                     entry.happen(Fact.CANCEL_SENT, attempt_no=entry.order["attempt_no"])
                 else:
@@ -125,30 +142,70 @@ class Cancels:
 
         self.database.transact(work)
 
-    def read_again(self, refs: Sequence[OrderRef]) -> None:
-        """Read orders again and apply what they are now."""
+    def read_again(self, refs: Sequence[OrderRef]) -> Sequence[Sighting]:
+        """Read orders again and apply what they are now; returns what was seen, nothing where they cannot be read."""
         if not refs:
-            return
+            return ()
         try:
             sightings = self.broker.find_orders(refs)
         except CorroError as error:
             log.warning("cannot_read_again", broker=self.broker.name, error=str(self.execution.heeded(error)))
-            return
+            return ()
         found: list[Report] = [
             _named(seen.report, ref) for ref, seen in zip(refs, sightings, strict=True) if isinstance(seen, Found)
         ]
         self.reconciler.apply(found)
+        return sightings
 
-    def stray(self, client_order_id: str, attempt_no: int) -> None:
-        """Cancel an order that is alive on an attempt which had been given up."""
-        o, a = orders.c, attempts.c
-        mine = (a.client_order_id == client_order_id) & (a.attempt_no == attempt_no)
+    # -- STRAYS ---
+    def strays(self, *, told: bool = False) -> None:
+        """Cancel orders that are alive on attempts which had been given up, as far as they are ours, until they end.
+
+        Args:
+            told: this worker has just seen one: what any connection may cancel, it need not leave to the leader.
+        """
         with self.database.read() as connection:
-            order = connection.execute(select(orders).where(o.client_order_id == client_order_id)).mappings().one()
-            attempt = connection.execute(select(attempts).where(mine)).mappings().one()
-        log.error("stray_order", client_order_id=client_order_id, broker=self.broker.name, attempt_no=attempt_no)
-        if error := self.ask(order_ref(order, attempt)):
-            log.error("stray_not_canceled", client_order_id=client_order_id, error=str(error))
+            found = {_stray(row): order_ref(*_parts(row)) for row in self._strays(connection)}
+        mine = self.deputies.mine(((ref.session, (stray, ref)) for stray, ref in found.items()), free=told)
+        for session, work in mine.items():
+            with self._taken([ref for _, ref in work]) as taken:
+                self._cancel_strays(session, {stray: ref for stray, ref in work if ref in taken})
+
+    def _strays(self, connection: Connection) -> list[Any]:
+        o, a = orders.c, attempts.c
+        query = (
+            select(orders, attempts)
+            .join_from(attempts, orders, a.client_order_id == o.client_order_id)
+            .where(STRAY, a.broker == self.broker.name, a.stray_at <= utcnow())
+        )
+        return list(connection.execute(query).mappings())
+
+    def _cancel_strays(self, session: str | None, strays: dict[Stray, OrderRef]) -> None:
+        log.error("stray_orders", broker=self.broker.name, orders=[f"{id_}, attempt {no}" for id_, no in strays])
+        try:
+            with self.deputies.acting_as(session):
+                for (id_, _), ref in strays.items():
+                    if error := self.ask(ref):
+                        log.error("stray_not_canceled", client_order_id=id_, error=str(error))
+        except NotSent as away:
+            log.error("stray_not_canceled", orders=[id_ for id_, _ in strays], error=str(away))
+        self._look_again(strays, self.read_again(list(strays.values())))
+
+    def _look_again(self, strays: dict[Stray, OrderRef], seen: Sequence[Sighting]) -> None:
+        """Ask again later for what may be alive; what no listing has any more, some looks long, is no stray."""
+        missing = {stray for stray, sighting in zip(strays, seen, strict=False) if not isinstance(sighting, Found)}
+        with self.database.write() as connection:
+            book = Book.open(connection, {id_ for id_, _ in strays}, utcnow())
+            for id_, number in strays:
+                entry, attempt = book[id_], book[id_].attempts[number]
+                if attempt["stray_at"] is None:
+                    continue  # its end has been told
+                looks = attempt["missing"] + 1 if (id_, number) in missing else 0
+                again = None if looks >= LOST_AFTER else entry.now + timedelta(seconds=_AGAIN_S)
+                entry.set_attempt(number, missing=looks, stray_at=again)
+                if again is None:
+                    entry.note("stray_gone", f"attempt {number} at {self.broker.name}: in no listing any more")
+            book.write()
 
 
 def _id(ref: OrderRef) -> str:
@@ -160,3 +217,11 @@ def _named(report: OrderReport, ref: OrderRef) -> OrderReport:
     if report.broker_client_order_id or report.broker_order_id == ref.broker_order_id:
         return report
     return replace(report, broker_client_order_id=ref.broker_client_order_id)
+
+
+def _parts(row: Any) -> tuple[Any, Any]:
+    return part(row, orders), part(row, attempts)
+
+
+def _stray(row: Any) -> Stray:
+    return row[attempts.c.client_order_id], row[attempts.c.attempt_no]

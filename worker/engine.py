@@ -19,7 +19,6 @@ from models.database import Database, open_database
 from models.errors import AccessLost, DatabaseUnavailable
 from models.reports import Report
 from models.settings import Settings
-from models.tables import attempts
 from producers.bell import Bell
 from worker import brokers, unread
 from worker.cancels import Cancels
@@ -87,6 +86,8 @@ class Engine:
         self.cancels = Cancels(self.database, self.broker, self.reconciler)
         self.replacements = Replacements(self.database, self.broker, self.me.name, self.execution, self.cancels)
         self.pulse = Pulse(self.database, self.me, timing, remark=self._remark, trouble=lambda: queue_health.trouble)
+        self.pulse.session = self.broker.order_session
+        self.reconciler.deputies.leads = lambda: self.pulse.leads
         positions = Positions(self.database, self.broker, self.me.name, timing, self.pulse, self.reconciler.read)
         self.updates = Updates(self._apply, self.reconciler.external.note)
         self.supervisor = Supervisor(self.broker, timing, lambda: self.leader.after_connect(), self._tell)
@@ -210,18 +211,14 @@ class Engine:
         self.pulse.beat()
 
     def _wishes(self) -> None:
-        """Carry out what is wished for: the leader everything, others what only their own connection may change."""
-        session = self.broker.order_session
+        """Do what is to be done to live orders: the leader, and whose session alone may (`worker.owners`)."""
         if self.stopping.is_set() or not self.supervisor.is_open():
             return
-        if self.pulse.leads:
-            which = []
-        elif session is not None:
-            which = [attempts.c.session == session]
-        else:
-            return
-        self.cancels.send(None, *which)
-        self.replacements.send(None, *which)
+        if self.pulse.leads or self.broker.order_session is not None:
+            self.cancels.send()
+            self.replacements.send()
+            self.cancels.strays()
+            self.reconciler.doubted()
 
     def _lead(self, *duties: Callable[[], None]) -> Callable[[], None]:
         def work() -> None:
@@ -240,8 +237,8 @@ class Engine:
         return after.unmatched
 
     def _strays(self, after: Aftermath) -> None:
-        for client_order_id, attempt_no in after.strays:
-            self.cancels.stray(client_order_id, attempt_no)
+        if after.strays:
+            self.cancels.strays(told=True)
 
     def _tell(self, state: str, detail: str) -> None:
         self.pulse.state, self.pulse.detail = state, detail[:500]

@@ -92,16 +92,23 @@ class Pulse:
         #: What is wrong beside the broker; told before everything else.
         self.trouble = trouble
         self.state, self.detail = "starting", ""
+        #: The session of this worker's orders; None where it has none.
+        self.session: str | None = None
         self.leads = False
         #: Since when this worker has led without a break; None if it does not.
         self.tenure: datetime | None = None
         self._started = utcnow()
+        #: The state as it was last written, and since when it is so.
+        self._said, self._since = "", self._started
 
     def beat(self) -> None:
         """Write the heartbeat and renew the lease, in one transaction."""
         now, detail = utcnow(), discreet("; ".join(filter(None, (self.trouble(), self.detail or self.remark()))))
         with self.database.write() as connection:
+            if self.state != self._said:
+                self._said, self._since = self.state, now
             values: dict[str, Any] = {"state": self.state, "detail": detail, "heartbeat_at": now}
+            values |= {"state_since": self._since, "session": self.session}
             mine = workers.c.worker == self.me.name
             if not connection.execute(update(workers).where(mine).values(**values)).rowcount:
                 connection.execute(insert(workers).values(**self._row(), **values))
@@ -146,7 +153,7 @@ class Pulse:
             connection.execute(
                 update(workers)
                 .where(workers.c.worker == self.me.name)
-                .values(state="stopped", detail="", heartbeat_at=utcnow())
+                .values(state="stopped", detail="", heartbeat_at=utcnow(), state_since=utcnow())
             )
             connection.execute(delete(leases).where(leases.c.holder == self.me.name))
             old = utcnow() - timedelta(days=7)

@@ -20,7 +20,7 @@ from models.evidence import LOST_AFTER, fold
 from models.reports import Found, Sighting
 from models.settings import Settings
 from models.tables import attempts, orders
-from models.vocabulary import LIVE, Outcome, Status
+from models.vocabulary import LIVE, Outcome
 from worker.brokers.base import OrderRef
 from worker.clock import utcnow
 from worker.windows import pause_after
@@ -100,7 +100,7 @@ class LooseEnds:
             a.alerted_at.is_(None),
         )
         canceling = and_(
-            o.status == str(Status.PENDING_CANCEL),
+            o.status.in_([str(status) for status in LIVE]),
             o.broker == self.broker,
             o.cancel_requested_at <= now - timedelta(seconds=self.timing.cancel_alert_after),
             a.alerted_at.is_(None),

@@ -20,6 +20,7 @@ from models.vocabulary import LIVE, Outcome, Status
 from worker.apart import apart
 from worker.brokers.base import BrokerInterface, OrderRef
 from worker.clock import elapsed, utcnow
+from worker.deputies import Deputies
 from worker.execution import Execution
 from worker.external import External
 from worker.loose_ends import Loose, LooseEnds, is_due
@@ -44,6 +45,7 @@ class Readings:
         self.timing, self.database, self.broker = settings.timing, database, broker
         self.execution, self.recorder = execution, execution.recorder
         self.external = External(database, broker.name)
+        self.deputies = Deputies(database, broker, settings.timing)
         self.window = Window(broker.capabilities.lookback)
         self.loose_ends = LooseEnds(settings, database, broker.name)
         self._patience = Patience(_AGAIN_S, _LONGEST_S)
@@ -165,7 +167,7 @@ class Readings:
             .where(orders.c.status.in_([str(s) for s in (*LIVE, Status.SUBMITTED)]), *which)
         )
         rows = connection.execute(query).mappings()
-        return [(ref, _part(row, attempts)) for row in rows if (ref := _readable(row)) is not None]
+        return [(ref, part(row, attempts)) for row in rows if (ref := _readable(row)) is not None]
 
     def _long_way(self, connection: Connection) -> datetime:
         """Return where the first reading of a process begins: from then on, each goes back to the one before."""
@@ -195,17 +197,19 @@ def order_ref(order: Any, attempt: Any, known: frozenset[str] = frozenset()) -> 
         sent_at=attempt["sent_at"] or attempt["started_at"],
         baseline=frozenset(attempt["baseline"] or ()),
         known=known,
+        session=attempt["session"],
     )
 
 
 def _readable(row: Any) -> OrderRef | None:
     """Return what an adapter needs, or None for a row that makes no sense: the others go on."""
     try:
-        return order_ref(_part(row, orders), _part(row, attempts))
+        return order_ref(part(row, orders), part(row, attempts))
     except Exception as error:
         log.error("row_unreadable", client_order_id=row["client_order_id"], error=f"{type(error).__name__}: {error}")
         return None
 
 
-def _part(row: Any, table: Any) -> Row:
+def part(row: Any, table: Any) -> Row:
+    """Return the columns of one table from a row of several."""
     return {column.name: row[column] for column in table.c}

@@ -73,7 +73,16 @@ class Reconciler(Readings):
         """
         everything |= self.steps.look()  # what was due by the old clock may be an hour away by the new one
         self._orphans()
-        questions = self._due(everything)
+        return self._settle_open(self._due(everything))
+
+    def doubted(self) -> int:
+        """Cancel, and look for, what is ours of the orders that were refused after acceptance; returns how many."""
+        return self._settle_open([question for question in self._due(False) if question.doubted])
+
+    def _settle_open(self, questions: Sequence[_Question]) -> int:
+        mine = self.deputies.mine((q.ref.session, q) for q in questions if q.doubted)
+        ours = {id(q) for found in mine.values() for q in found}
+        questions = [q for q in questions if not q.doubted or id(q) in ours]
         for start in range(0, len(questions), _LOOKS_AT_ONCE):
             self._ask(questions[start : start + _LOOKS_AT_ONCE])
         return len(questions)
@@ -210,8 +219,10 @@ class Reconciler(Readings):
             Why nothing may be concluded from the look; None where the broker has taken the cancel, or refused it: then
             the order is gone, or not known, and the look tells.
         """
+        session = question.ref.session
         try:
-            self.broker.cancel_order(question.ref)
+            with self.deputies.acting_as(None if session == self.broker.order_session else session):
+                self.broker.cancel_order(question.ref)
         except Refused:
             return None
         except BrokerError as error:

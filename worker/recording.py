@@ -24,12 +24,10 @@ from models.replacing import terms_of, words
 from models.reports import DONE, BrokerStatus, FillReport, OrderReport, Report
 from models.settings import Settings
 from models.terms import Rewrites, is_another
-from models.vocabulary import CLOSING, OPEN, TERMINAL, Denial, Outcome, Side, Status, signed
-from worker.holdings import holdings
-from worker.locks import locked_at
+from models.vocabulary import OPEN, TERMINAL, UNCLEAR, Outcome, Status
+from worker.cases import Cases
 from worker.matching import Index, index_of, objections, place_of
-from worker.routing import ROUND_S, Absent, Case, Decision, Go, Hold, Stop, code_of, decide, may_be_asked_again
-from worker.standing import unavailable
+from worker.routing import ROUND_S, Absent, Decision, Go, Hold, Stop, code_of, decide, may_be_asked_again
 
 log = structlog.get_logger()
 
@@ -91,7 +89,8 @@ class Recorder:
         #: Closing orders are sent only where the position is.
         self.closes = settings.routing.sell == "closes"
         self.broker = broker
-        self.dedupes, self.rewrites = dedupes, rewrites or {}
+        self.rewrites = rewrites or {}
+        self.case = Cases(settings, dedupes=dedupes).of
 
     # -- ANSWERS TO A SEND ---
     def settle(
@@ -173,47 +172,6 @@ class Recorder:
         )
         return True
 
-    def case(self, book: Book, entry: Entry, attempt_no: int, error: BrokerError) -> Case:
-        """Collect what the routing decision needs; reads the database only for orders that did not get through."""
-        row = entry.order
-        earlier = [a for no, a in entry.attempts.items() if not attempt_no or no < attempt_no]
-        broker = entry.attempts[attempt_no]["broker"] if attempt_no else row["broker"]
-        side = Side(row["side"])
-        return Case(
-            broker=broker,
-            error=error,
-            route=row["route"] or [broker],
-            side=side,
-            quantity=row["quantity"] - row["filled_quantity"],
-            now=entry.now,
-            out={a["broker"] for a in earlier if _was_final(a)},
-            tried={a["broker"] for a in earlier},
-            refused_before=any(a["outcome"] == Outcome.REFUSED for a in earlier),
-            denied_before=next((a["code"] for a in earlier if _was_denied(a)), None),
-            **(self._holdings(book.connection, row, side, entry.now) if side in CLOSING else {}),
-            unavailable=(
-                unavailable(book.connection, self.brokers, entry.now, self.timing.dead_after)
-                | locked_at(book.connection, row)
-            )
-            - {broker},
-            expires_at=row["expires_at"],
-            cancel_requested=row["cancel_requested_at"] is not None,
-            dedupes=self.dedupes,
-            retry_pause=self.timing.retry_pause,
-        )
-
-    def _holdings(self, connection: Connection, row: Row, side: Side, now: datetime) -> dict[str, Any]:
-        """Say where a closing order finds its position, and where it has to be looked for first."""
-        route = row["route"] or [row["broker"]]
-        found = holdings(connection, route, row["symbol"], side, but=row["client_order_id"], queued=True)
-        oldest, wanted = now - timedelta(seconds=self.timing.positions_valid), row["quantity"] - row["filled_quantity"]
-        known = {b: held for b, held in found.items() if held.read_at is not None and held.read_at >= oldest}
-        doubtful = {b for b in found if b not in known or known[b].least < wanted <= known[b].most}
-        return {
-            "holdings": {b: -signed(side) * held.least for b, held in known.items()},
-            "doubtful": doubtful if self.closes else (),
-        }
-
     # -- REPORTS ---
     def report(
         self,
@@ -233,6 +191,8 @@ class Recorder:
         `asked`: it is the answer to a question about this very attempt, not something that was pushed.
         """
         attempt = entry.attempts[attempt_no]
+        if report.status in DONE and attempt["stray_at"] is not None:
+            entry.set_attempt(attempt_no, stray_at=None)
         for fill in report.fills:
             entry.fill(attempt_no, fill)
         filled = report.filled_quantity or _ZERO
@@ -251,6 +211,7 @@ class Recorder:
         if attempt["replaces"] is not None and attempt_no > entry.order["attempt_no"]:
             _promote(entry, attempt_no)
         self._identify(entry, attempt_no, report)
+        self._say_what_is_unclear(entry, attempt_no, report)
         if entry.was_replaced(attempt_no):
             return  # its successor speaks for the order; its fills are booked
         if (
@@ -263,6 +224,20 @@ class Recorder:
         if infer and report.status is BrokerStatus.FILLED and entry.status in OPEN:
             counts = f"{plain(entry.order['filled_quantity'])} of {plain(entry.order['quantity'])}"
             entry.happen(Fact.COMPLETED, attempt_no=attempt_no, detail=f"its broker calls it filled with {counts}")
+
+    def _say_what_is_unclear(self, entry: Entry, attempt_no: int, report: OrderReport) -> None:
+        """Let a person see a status that decides nothing, such as IB's Inactive without a code."""
+        if attempt_no != entry.order["attempt_no"]:
+            return
+        code = entry.order["reason_code"]
+        if report.status is not BrokerStatus.UNKNOWN and code == UNCLEAR:
+            entry.waits_no_more()
+        elif report.status is BrokerStatus.UNKNOWN and report.raw_status and entry.status in OPEN and code is None:
+            shows = (
+                f"{self.broker} shows it as {_words(report)}, which says neither that it works nor that it has ended"
+            )
+            entry.set(reason=shows, reason_code=UNCLEAR)
+            entry.note(UNCLEAR, shows)
 
     def _move(self, entry: Entry, attempt_no: int, report: OrderReport) -> None:
         if report.status is BrokerStatus.CANCELED and is_changing(entry):
@@ -291,6 +266,8 @@ class Recorder:
         self.end(book, entry, attempt_no, OrderRejected(told, broker=self.broker, code=report.code), after)
 
     def _identify(self, entry: Entry, attempt_no: int, report: OrderReport) -> None:
+        if report.session and entry.attempts[attempt_no]["session"] is None:
+            entry.set_attempt(attempt_no, session=report.session)
         known = entry.attempts[attempt_no]["broker_order_id"]
         if report.broker_order_id and known != report.broker_order_id:
             entry.set_attempt(attempt_no, broker_order_id=report.broker_order_id)
@@ -302,7 +279,7 @@ class Recorder:
         """An attempt that was given up is alive at its broker: say so loudly, and have it canceled there."""
         entry.note("stray", f"attempt {attempt_no} at {self.broker} is {report.status}, order {report.broker_order_id}")
         if report.status not in DONE:
-            after.strays.append((entry.id, attempt_no))
+            _give_up_again(entry, attempt_no, after)
 
     # -- UPDATES ---
     def updates(
@@ -357,7 +334,7 @@ class Recorder:
         """An execution proves the order: the attempt is accepted whatever we believed."""
         given_up = attempt_no != entry.order["attempt_no"] or entry.status is Status.QUEUED
         if given_up and not entry.was_replaced(attempt_no):
-            after.strays.append((entry.id, attempt_no))  # what is left of it must not trade beside its successor
+            _give_up_again(entry, attempt_no, after)  # what is left of it must not trade beside its successor
         attempt = entry.attempts[attempt_no]
         if attempt["outcome"] != Outcome.ACCEPTED:
             _accept(entry, attempt_no)
@@ -366,6 +343,13 @@ class Recorder:
             if attempt_no == entry.order["attempt_no"]:
                 entry.set(broker_order_id=report.broker_order_id)
         entry.fill(attempt_no, report)
+
+
+def _give_up_again(entry: Entry, attempt_no: int, after: Aftermath) -> None:
+    """Have an order canceled that is alive on an attempt which had been given up."""
+    if entry.attempts[attempt_no]["stray_at"] is None:
+        entry.set_attempt(attempt_no, stray_at=entry.now, missing=0)
+    after.strays.append((entry.id, attempt_no))
 
 
 def _promote(entry: Entry, attempt_no: int) -> None:
@@ -404,16 +388,5 @@ def is_doubted(attempt: Mapping[str, Any]) -> bool:
     return (attempt["outcome"], attempt["code"]) == (Outcome.UNKNOWN, LATE_REFUSAL)
 
 
-def _was_final(attempt: Mapping[str, Any]) -> bool:
-    """Tell from the record whether a broker is off the route: it refused, or it cannot do it at all."""
-    return _was_denied(attempt) or (attempt["outcome"] == Outcome.REFUSED and attempt["code"] not in _PASSING_CODES)
-
-
-def _was_denied(attempt: Mapping[str, Any]) -> bool:
-    return attempt["outcome"] == Outcome.NOT_SENT and attempt["code"] in set(Denial)
-
-
 #: Code of attempts that their broker refused after it had accepted them.
 LATE_REFUSAL = "refused_after_acceptance"
-#: Codes of refusals that are only about the moment: the broker stays on the route.
-_PASSING_CODES = frozenset({"429", "42910000"})

@@ -20,7 +20,7 @@ from sqlalchemy import Connection, select
 
 from models.book import Book, Entry, is_changing
 from models.database import Database
-from models.errors import BrokerError, Denied, Stale, Unsupported
+from models.errors import BrokerError, Denied, NotSent, Stale, Unsupported
 from models.intake import request_of
 from models.replacing import changed_terms, lessens, words
 from models.reports import OrderReport
@@ -66,18 +66,14 @@ class Replacements:
     ) -> None:
         self.database, self.broker, self.worker = database, broker, worker
         self.execution, self.timing, self.cancels = execution, execution.timing, cancels
+        self.deputies = cancels.deputies
 
-    def send(self, ids: Sequence[str] | None = None, *which: Any) -> None:
-        """Carry out what is wanted and not sent yet; None means every order at this broker.
-
-        Args:
-            ids: only these orders.
-            which: narrows the orders and attempts further.
-        """
+    def send(self, ids: Sequence[str] | None = None) -> None:
+        """Carry out what is wanted and not sent yet, as far as it is ours; None means every order at this broker."""
         o, a = orders.c, attempts.c
         mine = (a.client_order_id == o.client_order_id) & (a.attempt_no == o.attempt_no)
         query = (
-            select(o.client_order_id)
+            select(a.session, o.client_order_id)
             .join_from(orders, attempts, mine)
             .where(
                 o.broker == self.broker.name,
@@ -85,17 +81,26 @@ class Replacements:
                 o.available_at <= utcnow(),
                 o.cancel_requested_at.is_(None),
                 o.status.in_([str(Status.ACCEPTED), str(Status.PARTIALLY_FILLED)]),
-                *which,
             )
         )
         if ids is not None:
             query = query.where(o.client_order_id.in_(list(ids)))
         with self.database.read() as connection:
-            due = list(connection.execute(query).scalars())
-        if not due:
-            return
+            due = [(row.session, row.client_order_id) for row in connection.execute(query)]
+        for session, ours in self.deputies.mine(due, free=ids is not None).items():
+            self._send_as(session, ours)
+
+    def _send_as(self, session: str | None, ids: Sequence[str]) -> None:
+        """Carry out replaces under a session; where it cannot be had, no attempt is begun."""
+        try:
+            with self.deputies.acting_as(session):
+                self._carry_out(ids)
+        except NotSent as away:
+            self.deputies.wait(ids, session, "replace", str(away))
+
+    def _carry_out(self, ids: Sequence[str]) -> None:
         watch = Stopwatch()
-        changes = [c for found in apart(lambda some: self._claim(some, watch), due, "not_replaced") for c in found]
+        changes = [c for found in apart(lambda some: self._claim(some, watch), ids, "not_replaced") for c in found]
         most = self.broker.capabilities.parallel_orders
         for came in Volley(changes, self._send, self.execution.changers, most):
             self._conclude(came)
@@ -152,7 +157,8 @@ class Replacements:
                 "broker_client_order_id": change.ticket.broker_client_order_id,
                 "outcome": str(Outcome.SENDING),
                 "worker": self.worker,
-                "session": self.broker.order_session,
+                # Changed in place, it stays the order of whoever placed it.
+                "session": current["session"] if self._in_place else self.broker.order_session,
                 "started_at": entry.now,
                 "sent_at": entry.now,
                 "lease_until": entry.now + timedelta(seconds=self.timing.lease),
@@ -160,13 +166,17 @@ class Replacements:
                 "terms": wanted,
             }
         )
+        entry.waits_no_more()
         entry.note("replacing", f"attempt {number} at {self.broker.name}: {words(wanted)}")
         return change
+
+    @property
+    def _in_place(self) -> bool:
+        return self.broker.capabilities.replaces == "in_place"
 
     def _change(self, entry: Entry, number: int, wanted: dict[str, Any], watch: Stopwatch) -> _Change:
         current = entry.attempts[entry.order["attempt_no"]]
         longest = self.broker.capabilities.client_order_id_length
-        in_place = self.broker.capabilities.replaces == "in_place"
         now = request_of(entry.order)
         new = changed_terms(now, wanted)
         is_less = lessens(now, new)
@@ -180,7 +190,7 @@ class Replacements:
         ticket = Ticket(
             order=new,
             broker_client_order_id=(
-                current["broker_client_order_id"] if in_place else attempt_id(entry.id, number, longest)
+                current["broker_client_order_id"] if self._in_place else attempt_id(entry.id, number, longest)
             ),
             deadline_s=self.timing.deadline,
             still_mine=still_mine,

@@ -63,7 +63,7 @@ def resolve(
         entry.note("resolved", f"{detail}, {says}")
         lost = entry.attempts[number]["outcome"] == Outcome.ACCEPTED
         if lost:
-            entry.set_attempt(number, missing=0, next_check_at=None, alerted_at=None)
+            entry.set_attempt(number, missing=0, next_check_at=None, alerted_at=None, stray_at=None)
         if adopt is None and lost:  # the broker had it: it is not sent again, whatever became of it
             entry.happen(Fact.CANCELED, attempt_no=number, detail=f"{broker} does not have it any more, {says}")
         elif adopt is None:

@@ -18,6 +18,13 @@ def unavailable(connection: Connection, brokers: Iterable[str], now: datetime, d
     return stopped | (set(brokers) - alive_brokers(connection, now, dead_after))
 
 
+def alive_sessions(connection: Connection, broker: str, now: datetime, dead_after: float) -> frozenset[str]:
+    """Return the sessions of a broker's workers that are connected and have a fresh heartbeat."""
+    fresh = and_(workers.c.heartbeat_at >= now - timedelta(seconds=dead_after), workers.c.state == "ready")
+    query = select(workers.c.session).where(workers.c.broker == broker, workers.c.session.is_not(None), fresh)
+    return frozenset(connection.execute(query).scalars())
+
+
 def alive_brokers(connection: Connection, now: datetime, dead_after: float) -> set[str]:
     """Return the brokers that have a worker with a fresh heartbeat."""
     fresh = and_(workers.c.heartbeat_at >= now - timedelta(seconds=dead_after), workers.c.state != "stopped")

@@ -181,7 +181,7 @@ def test_a_cancel_goes_to_the_worker_whose_client_id_placed_the_order(gateway: G
     placed = place(gateway.broker(client_id=5), "theirs", order)
     other = gateway.broker(client_id=6)
     assert (placed.session, other.order_session) == ("5", "6")
-    with pytest.raises(NotSent, match="belongs to client id 5, whose worker is connected"):
+    with pytest.raises(NotSent, match="belongs to client id 5, under which somebody is connected"):
         other.cancel_order(a_ref("theirs", order))
     report = found(other, "theirs", order)
     assert report is not None

@@ -285,7 +285,7 @@ def test_an_order_of_another_client_is_seen_with_its_session_and_its_end_by_its_
     report = found(other, "o1", order)
     agrees(recorded(steps, "open_order")[0], report)
     assert (report.status, report.session) == (BrokerStatus.ACCEPTED, "1")
-    with pytest.raises(NotSent, match="belongs to client id 1, whose worker is connected"):
+    with pytest.raises(NotSent, match="belongs to client id 1, under which somebody is connected"):
         other.cancel_order(a_ref("o1", order, report.broker_order_id))
     other.server_time()
     done = stage.settled("o1", BrokerStatus.CANCELED)

@@ -52,6 +52,32 @@ def test_alembic_goes_up_down_and_up_again_and_finds_nothing_to_change(url: str)
     assert names(url) == (set(metadata.tables), VIEWS)
 
 
+def test_the_upgrade_from_0004_keeps_what_is_recorded(url: str) -> None:
+    """What a worker of the version before has written has no session of a worker, and is no stray."""
+    assert run(url, "alembic", "upgrade", "0004").returncode == 0
+    at, engine = "2026-01-05 14:30:00", create_engine(url)
+    with engine.begin() as connection:
+        rows = {
+            "workers": "worker='ibkr@host:1', broker='ibkr', host='host', boot='boot', pid=1, state='ready',"
+            " started_at=$at, heartbeat_at=$at",
+            "orders": "client_order_id='o-1', version=1, status='accepted', attempt_no=1, filled_quantity=0,"
+            " body_hash='x', extended_hours=false, available_at=$at, created_at=$at, updated_at=$at",
+            "attempts": "client_order_id='o-1', attempt_no=1, broker='ibkr', broker_client_order_id='o-1',"
+            " outcome='accepted', worker='w', session='7', started_at=$at, lease_until=$at, checks=0, missing=0",
+        }
+        for table, values in rows.items():
+            names, given = zip(*(value.split("=") for value in values.split(", ")), strict=True)
+            statement = f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join(given)})"
+            connection.execute(text(statement.replace("$at", f"'{at}'")))
+    done = run(url, "alembic", "upgrade", "head")
+    assert done.returncode == 0, done.stderr
+    with engine.connect() as connection:
+        worker = connection.execute(text("SELECT worker, session, state_since FROM workers")).one()
+        attempt = connection.execute(text("SELECT session, stray_at, outcome FROM attempts")).one()
+    engine.dispose()
+    assert (tuple(worker), tuple(attempt)) == (("ibkr@host:1", None, None), ("7", None, "accepted"))
+
+
 def test_corro_db_upgrade_and_check(url: str) -> None:
     before = run(url, "worker.cli", "db", "check", "--json")
     assert before.returncode == 1, before

@@ -260,8 +260,8 @@ class Process:
         return after.unmatched
 
     def _strays(self, after: Aftermath) -> None:
-        for client_order_id, attempt_no in after.strays:
-            self.cancels.stray(client_order_id, attempt_no)
+        if after.strays:
+            self.cancels.strays(told=True)
 
 
 class Simulation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -13,6 +14,7 @@ from sqlalchemy import insert, select
 
 from models.book import Book, Entry, cancel, is_changing
 from models.database import Database
+from models.evidence import unresolved
 from models.lifecycle import Fact
 from models.messages import utcnow
 from models.reports import BrokerStatus, CommissionReport, FillReport, OrderReport
@@ -153,6 +155,35 @@ def shown(database: Database, settings: Settings, *reports: Any) -> Aftermath:
     """What the updates thread does with reports of ibkr."""
     with database.write() as connection:
         return Recorder(settings, "ibkr", dedupes=False).updates(connection, reports, utcnow())
+
+
+# -- A STATUS THAT DECIDES NOTHING ---
+@pytest.mark.parametrize("status", ["submitted", "accepted"])
+def test_a_status_that_decides_nothing_is_shown_until_the_broker_says_more(
+    database: Database, settings: Settings, put: Put, status: str
+) -> None:
+    """Recorded of IB: openOrder, then Inactive, without a code."""
+    put(status=status, attempt={"outcome": "accepted", "broker_order_id": "7"})
+    bare = OrderReport(broker_order_id="7", status=BrokerStatus.UNKNOWN, raw_status="Inactive")
+    for _ in range(2):
+        shown(database, settings, bare)
+    row, words = order(database), "ibkr shows it as Inactive, which says neither that it works nor that it has ended"
+    assert (row["status"], row["reason"], row["reason_code"]) == (status, words, "unclear_at_broker")
+    assert kinds(database).count("unclear_at_broker") == 1
+    (listed,) = unresolved(database, 60)
+    assert (listed["latest"], listed["unclear"]) == (words, words)
+    shown(database, settings, replace(bare, status=BrokerStatus.ACCEPTED, raw_status="Submitted"))
+    row = order(database)
+    assert (row["status"], row["reason"], row["reason_code"]) == ("accepted", None, None)
+    assert unresolved(database, 60) == []
+
+
+def test_an_order_that_ends_is_unclear_no_more(database: Database, settings: Settings, put: Put) -> None:
+    put(status="accepted", attempt={"outcome": "accepted", "broker_order_id": "7"})
+    shown(database, settings, OrderReport(broker_order_id="7", status=BrokerStatus.UNKNOWN, raw_status="Inactive"))
+    fill(database, execution("a", "10"))
+    row = order(database)
+    assert (row["status"], row["reason_code"], row["reason"]) == ("filled", None, None)
 
 
 # -- REPLACED ---

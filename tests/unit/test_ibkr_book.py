@@ -94,6 +94,24 @@ def test_inactive_with_a_refusing_code_is_a_rejection_until_the_order_works_agai
     assert wire.now.status is BrokerStatus.UNKNOWN
 
 
+@pytest.mark.parametrize("number", [135, 161, 10147, 10148])
+def test_a_rejection_from_before_our_cancel_counts_once_ib_has_answered_the_cancel(number: int) -> None:
+    """Silence about the cancel of an Inactive order proves nothing: it may work again, and be canceled then."""
+    wire = Wire("Submitted")
+    wire.status("Inactive")
+    wire.code(201)
+    known = wire.book.by_perm_id(PERM)
+    assert known is not None
+    known.ask_for_end()
+    assert (wire.now.status, wire.now.raw_status) == (BrokerStatus.UNKNOWN, "Inactive")
+    wire.code(number)
+    assert (wire.now.status, wire.now.code) == (BrokerStatus.REJECTED, "201")
+    known.ask_for_end()  # each cancel wants an answer of its own
+    assert wire.now.status is BrokerStatus.UNKNOWN
+    wire.status("Cancelled")
+    assert wire.now.status is BrokerStatus.CANCELED
+
+
 def test_an_order_held_for_a_locate_is_alive_whatever_code_came_before() -> None:
     wire = Wire()
     wire.code(201)

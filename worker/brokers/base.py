@@ -31,6 +31,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import ClassVar, Literal
@@ -143,6 +144,7 @@ class OrderRef:
         sent_at: when the send began.
         baseline: broker order ids that existed before the send.
         known: broker order ids that belong to other attempts of ours.
+        session: the session that placed it, where only that may cancel or change it.
     """
 
     order: OrderRequest
@@ -151,6 +153,7 @@ class OrderRef:
     sent_at: datetime
     baseline: frozenset[str] = frozenset()
     known: frozenset[str] = frozenset()
+    session: str | None = None
 
 
 class BrokerInterface(ABC):
@@ -160,6 +163,8 @@ class BrokerInterface(ABC):
     capabilities: Capabilities
     #: Settings it reads besides `adapter` and `live`; anything else is reported as a likely mistake. None: not checked.
     keys: ClassVar[frozenset[str] | None] = None
+    #: How people call `order_session` at this broker.
+    session_kind: ClassVar[str] = "session"
 
     def __init__(self, name: str, settings: BrokerSettings) -> None:
         self.name = name
@@ -235,6 +240,17 @@ class BrokerInterface(ABC):
             OutcomeUnknown: either of them may stand: look for both.
         """
         raise Unsupported(f"{self.name} cannot replace orders", broker=self.name)
+
+    def acting_as(self, order_session: str) -> AbstractContextManager[None]:
+        """Hold the session of a worker that is gone, so that its orders can be canceled and changed meanwhile.
+
+        Args:
+            order_session: as `order_session` of that worker's adapter.
+
+        Raises:
+            NotSent: somebody else has it; raised on entering.
+        """
+        return nullcontext()
 
     @abstractmethod
     def find_order(self, ref: OrderRef) -> Sighting:

@@ -7,7 +7,7 @@
 | ibkr_flight    | one send: its evidence and the verdict on it                                      |
 | ibkr_evidence  | the book of every order and execution the wire has shown                          |
 | ibkr_orders    | place, cancel, find: the order of operations                                      |
-| ibkr_deputy    | canceling for a client id whose worker is gone                                    |
+| ibkr_deputy    | connections under client ids whose workers are gone                               |
 | ibkr_days      | the day, as far as IB's listings reach back                                       |
 | ibkr_spoiled   | rows of listings that the SDK cannot decode                                       |
 | ibkr_change    | one change of a live order: its evidence and the verdict on it                     |
@@ -29,20 +29,21 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import structlog
 
 from models.errors import BrokerError, CorroError, NotConnected, SubmitTimeout
 from models.reports import AccountReport, Bar, FillReport, OrderReport, PositionReport, QuoteReport, Report, Sighting
 from models.settings import BrokerSettings
-from worker.brokers import ibkr_data, ibkr_deputy, ibkr_orders, ibkr_replace, ibkr_terms
+from worker.brokers import ibkr_data, ibkr_orders, ibkr_replace, ibkr_terms
 from worker.brokers.base import AbsenceRule, BrokerInterface, Capabilities, OrderRef, Ticket
 from worker.brokers.ibkr_change import Change
 from worker.brokers.ibkr_data import BAR_SIZES
+from worker.brokers.ibkr_deputy import Deputies
 from worker.brokers.ibkr_evidence import OrderBook
 from worker.brokers.ibkr_flight import Departure, Flight
 from worker.brokers.ibkr_pacing import HistoryPace
@@ -72,6 +73,7 @@ class IbkrBroker(BrokerInterface):
             orders, fills and positions again: what happened in between was not pushed.
     """
 
+    session_kind: ClassVar[str] = "client id"
     keys = frozenset(
         {
             "host",
@@ -119,6 +121,7 @@ class IbkrBroker(BrokerInterface):
         self._paces_history = False
         self._sdk: Sdk | None = None
         self._live: Session | None = None
+        self._deputies: Deputies | None = None
         self._cut_at: float | None = None
 
     # -- CONNECTION ---
@@ -161,7 +164,7 @@ class IbkrBroker(BrokerInterface):
         except BaseException:
             await session.close()
             raise
-        self._live, self._cut_at = session, None
+        self._live, self._deputies, self._cut_at = session, Deputies(session), None
         self.session += 1
 
     def _budget(self, options: Options) -> Budget:
@@ -175,6 +178,9 @@ class IbkrBroker(BrokerInterface):
 
     async def _close(self) -> None:
         live, self._live = self._live, None
+        deputies, self._deputies = self._deputies, None
+        if deputies is not None:
+            await deputies.close()
         if live is not None:
             await live.close()
 
@@ -220,7 +226,7 @@ class IbkrBroker(BrokerInterface):
         self.capabilities.check(ticket.order, self.name)
         ibkr_terms.check_terms(ticket.order, ref.broker_client_order_id, self.name)
         ibkr_terms.check_change(ref.order, ticket.order, self.name)
-        session = self._session()
+        session = self._under(ref.session)
         flight = Change(ref=ref.broker_client_order_id, broker=self.name, wanted=ticket.order)
         until = _end_of(ticket)
         with using(use_of(ticket.order.side)):
@@ -240,15 +246,27 @@ class IbkrBroker(BrokerInterface):
     def cancel_order(self, ref: OrderRef) -> None:
         """Ask IB to cancel, as the client id that placed the order.
 
-        Where that is another one than ours, a short connection is made under it, as TWS allows once its worker is gone.
+        Where that is another one than ours, a connection is made under it, as TWS allows once its worker is gone.
 
         Raises:
             NotSent: that worker is connected, and has to cancel it itself.
         """
-        session = self._session()
+        session, deputies = self._session(), self._substitutes()
         with using(Use.URGENT):
             limit = 2 * session.options.connect_timeout_s + self._limit(session, 8)
-            self._call(ibkr_deputy.cancel(session, ref), limit, "cancel")
+            self._call(deputies.cancel(ref), limit, "cancel")
+
+    @contextlib.contextmanager
+    def acting_as(self, order_session: str) -> Iterator[None]:
+        """Hold a connection under another client id, which TWS gives to one socket at a time."""
+        session, deputies, owner = self._session(), self._substitutes(), int(order_session)
+        limit = 2 * session.options.connect_timeout_s + self._limit(session, 2)
+        self._call(deputies.hire(owner), limit, "connect")
+        try:
+            yield
+        finally:
+            with contextlib.suppress(BrokerError):
+                self._call(deputies.dismiss(owner), self._limit(session, 1), "disconnect")
 
     def find_order(self, ref: OrderRef) -> Sighting:
         """Look in open orders, executions and completed orders, by orderRef and permId."""
@@ -304,6 +322,16 @@ class IbkrBroker(BrokerInterface):
         if live is None or not self._thread.alive:
             raise NotConnected(f"{self.name}: not connected", broker=self.name)
         return live
+
+    def _substitutes(self) -> Deputies:
+        if self._deputies is None:
+            raise NotConnected(f"{self.name}: not connected", broker=self.name)
+        return self._deputies
+
+    def _under(self, order_session: str | None) -> Session:
+        """Return the connection that may change an order: ours, or the one that we hold for its owner."""
+        held = self._deputies.held(int(order_session)) if self._deputies and order_session else None
+        return held or self._session()
 
     @staticmethod
     def _limit(session: Session, requests: int) -> float:

@@ -1,13 +1,14 @@
-"""Canceling for a client id whose worker is gone.
+"""Connections under client ids whose workers are gone.
 
-IB knows an order by the client id that placed it, and order ids begin anew with each client id: a cancel sent by
-another client may name an order of its own. So a short second connection is made under the owner's client id, which TWS
-gives to one socket at a time: while the owner lives it is turned away (326), and the owner takes the cancel. Recorded
+IB knows an order by the client id that placed it, and order ids begin anew with each client id: a cancel or a change
+sent by another client may name an order of its own. So a second connection is made under the owner's client id, which
+TWS gives to one socket at a time: while the owner is connected it is turned away (326), and the owner does it. Recorded
 live: a client may cancel what it placed over an earlier connection.
 """
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import time
 
@@ -23,39 +24,82 @@ _log = structlog.get_logger()
 _IN_USE = "326"
 
 
-async def cancel(session: Session, ref: OrderRef) -> None:
-    """Cancel an order, under whichever client id it was placed; see `IbkrBroker.cancel_order`."""
-    try:
-        await ibkr_orders.cancel(session, ref)
-    except ibkr_orders.Foreign as foreign:
-        await cancel_as(session, foreign.owner, ref)
+class Deputies:
+    """Connections under other client ids beside our own: one for each, as long as somebody needs it.
 
-
-async def cancel_as(session: Session, owner: int, ref: OrderRef) -> None:
-    """Cancel an order that another client id placed, as that client id.
-
-    Raises:
-        NotSent: the owner is connected, and has to cancel it itself; or no connection could be made.
-        Refused, OutcomeUnknown: as for the cancel of an order of our own.
+    Args:
+        session: our own connection.
     """
-    broker, where = session.options.broker, f"it belongs to client id {owner}"
-    options = dataclasses.replace(session.options, client_id=owner)
-    deputy = Session(session.sdk, options, OrderBook(broker, _ignore, time.monotonic), session.budget, _ignore)
-    try:
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self._held: dict[int, Session] = {}
+        self._users: dict[int, int] = {}
+        self._lock = asyncio.Lock()
+
+    def held(self, owner: int) -> Session | None:
+        """Return the connection under a client id, if it is held."""
+        return self._held.get(owner)
+
+    async def hire(self, owner: int) -> Session:
+        """Hold a connection under a client id until `dismiss`.
+
+        Raises:
+            NotSent: somebody is connected under it, and has to do the work; or no connection could be made.
+        """
+        async with self._lock:
+            deputy = self._held.get(owner)
+            if deputy is None or not deputy.up:
+                deputy = self._held[owner] = await self._open(owner)
+            self._users[owner] = self._users.get(owner, 0) + 1
+            return deputy
+
+    async def dismiss(self, owner: int) -> None:
+        """Close a connection once nobody needs it."""
+        async with self._lock:
+            self._users[owner] = self._users.get(owner, 1) - 1
+            if self._users[owner] <= 0 and (deputy := self._held.pop(owner, None)):
+                await deputy.close()
+
+    async def close(self) -> None:
+        """Close all of them; never raises."""
+        for owner in list(self._held):
+            await self._held.pop(owner).close()
+
+    async def cancel(self, ref: OrderRef) -> None:
+        """Cancel an order, under whichever client id it was placed; see `IbkrBroker.cancel_order`.
+
+        Raises:
+            NotSent: its owner is connected, and has to cancel it itself; or no connection could be made.
+            Refused, OutcomeUnknown: as for the cancel of an order of our own.
+        """
+        try:
+            await ibkr_orders.cancel(self.session, ref)
+        except ibkr_orders.Foreign as foreign:
+            deputy = await self.hire(foreign.owner)
+            try:
+                _log.info(
+                    "ibkr.cancel_for_another", client_id=foreign.owner, ref=ref.broker_client_order_id,
+                    broker=self.session.options.broker,
+                )  # fmt: skip
+                await ibkr_orders.cancel(deputy, ref)
+            finally:
+                await self.dismiss(foreign.owner)
+
+    async def _open(self, owner: int) -> Session:
+        ours, broker = self.session, self.session.options.broker
+        options = dataclasses.replace(ours.options, client_id=owner)
+        deputy = Session(ours.sdk, options, OrderBook(broker, _ignore, time.monotonic), ours.budget, _ignore)
         try:
             await deputy.open()
-        except CorroError as error:
-            why = ", whose worker is connected and has to do it" if error_code(error) == _IN_USE else f": {error}"
-            raise NotSent(f"{broker}: not canceled, {where}{why}", broker=broker) from None
-        _log.info("ibkr.cancel_for_another", broker=broker, client_id=owner, ref=ref.broker_client_order_id)
-        await ibkr_orders.cancel(deputy, ref)
-    finally:
-        await deputy.close()
-
-
-def error_code(error: CorroError) -> str | None:
-    """Return the broker's code of an error, if it has one."""
-    return getattr(error, "code", None)
+        except BaseException as error:
+            await deputy.close()
+            if not isinstance(error, CorroError):
+                raise
+            in_use = getattr(error, "code", None) == _IN_USE
+            why = ", under which somebody is connected, who has to do it" if in_use else f": {error}"
+            raise NotSent(f"{broker}: it belongs to client id {owner}{why}", broker=broker) from None
+        return deputy
 
 
 def _ignore(_: object) -> None:

@@ -22,6 +22,8 @@ from worker.brokers.ibkr_terms import Execution, OrderLine
 
 #: Codes that explain why an order that was shown ended. 321 is not one: it may answer a cancel.
 _ENDING_CODES = frozenset(n for n, row in CODES.items() if row.proof is Proof.REFUSED) - {321} | {202}
+#: Codes that answer the cancel of an order that is gone.
+_NOTHING_TO_CANCEL = frozenset(n for n, row in CODES.items() if row.proof is Proof.CANCEL_FAILED)
 #: Orders and executions remembered; the oldest are forgotten first.
 REMEMBERED = 20_000
 
@@ -39,9 +41,21 @@ class KnownOrder:
     wire_average: Decimal | None = None
     #: We asked for its end: whatever follows is a cancel, never a rejection that could fall back.
     cancel_requested: bool = False
+    #: IB has said of the last such request that there is nothing to cancel.
+    cancel_answered: bool = False
     #: We asked for other terms: a refusing code is about them, the order lives on as it was.
     change_requested: bool = False
     pushed: tuple[object, ...] = ()
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether a code says that IB has refused it; from before our cancel, it counts once that is answered."""
+        told = self.code is not None and self.code[0] != 202
+        return told and (self.cancel_answered or not self.cancel_requested)
+
+    def ask_for_end(self) -> None:
+        """Note that a cancel has left."""
+        self.cancel_requested, self.cancel_answered = True, False
 
     def show(self, line: OrderLine) -> None:
         """Take in how the wire shows the order now: a code that spoke before of a life that goes on decides nothing."""
@@ -163,6 +177,9 @@ class OrderBook:
         if order_id in self.changes:
             self.changes[order_id].hear(number, text, self._clock())
         known = self.by_order_id(order_id) if order_id > 0 else None
+        if known is not None and known.cancel_requested and number in _NOTHING_TO_CANCEL:
+            known.cancel_answered = True
+            self._push(known)
         if known is not None and _is_ending(known, number):
             known.code = (number, text)
             self._push(known)
@@ -218,8 +235,7 @@ class OrderBook:
     def report(self, known: KnownOrder) -> OrderReport:
         """Return an open order as a report; what IB counts as filled may be ahead of the executions it has told."""
         line = known.line
-        refused = known.code is not None and known.code[0] != 202
-        status = terms.open_status(line.status, known.why_held, refused)
+        status = terms.open_status(line.status, known.why_held, known.is_refused)
         executions = self.executions_of(line.perm_id)
         filled = total_of(executions, known.wire_filled)
         if filled and line.quantity and filled >= line.quantity:

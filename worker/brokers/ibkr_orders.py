@@ -227,7 +227,7 @@ async def _cancel_one(session: Session, order_id: int) -> None:
     try:
         session.send(lambda: session.client.cancelOrder(order_id, ""))
         if known is not None:
-            known.cancel_requested = True
+            known.ask_for_end()
         await wait(watch.changed, loop.time() + CANCEL_WAIT_S)
     finally:
         book.cancels.pop(order_id, None)
