@@ -228,10 +228,20 @@ def alembic_config(database: Database) -> Any:
 
 
 def upgrade(database: Database, revision: str = "head") -> None:
-    """Bring the schema up to a revision; two processes doing so at once wait for each other."""
+    """Bring the schema up to a revision; two processes doing so at once wait for each other.
+
+    Raises:
+        ConfigurationError: a newer corro has made the schema; this one knows nothing beyond its own.
+    """
     from alembic import command
 
     with _one_at_a_time(database), database.translated():
+        current = current_revision(database)
+        if current is not None and current not in revisions():
+            raise ConfigurationError(
+                f"database {database.url!r} is at revision {current}, newer than {head_revision()}, the newest "
+                "that this corro knows: nothing to upgrade; upgrade corro when convenient"
+            )
         command.upgrade(alembic_config(database), revision)
         if inspect(database.engine).has_table(tables.deployment.name):
             with database.engine.begin() as connection:

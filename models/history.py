@@ -14,6 +14,7 @@ from sqlalchemy import JSON, Boolean, Column, Integer, MetaData, String, Table, 
 from sqlalchemy import Select as SelectOf
 
 from models.database import Database, open_database
+from models.errors import InvalidRequest
 from models.settings import Settings, load_settings
 from models.tables import Money, UtcTime, order_events
 from models.wire import to_json as to_json
@@ -201,6 +202,8 @@ def _filtered(
         if name not in table.c or name not in _FILTERS:
             raise ValueError(f"{table.name} cannot be filtered by {name!r}")
         query = query.where(table.c[name].in_([value] if isinstance(value, str) else list(value)))
+    if since is not None and until is not None and since > until:
+        raise InvalidRequest(f"since {since.isoformat()} is later than until {until.isoformat()}")
     if since is not None:
         query = query.where(dated >= since)
     if until is not None:

@@ -7,7 +7,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from models.errors import InvalidOrder, InvalidRequest, NotFound
+from models.errors import InvalidOrder, InvalidRequest, NotFound, OutputLost
 from producers import show
 
 if TYPE_CHECKING:
@@ -260,5 +260,6 @@ def fail(error: Exception, words: str | None = None) -> None:
     """Say what went wrong, in the form that was asked for."""
     said = str(error) if words is None else words
     if wants_json():
-        show.document({"error": type(error).__name__, "message": said})
+        with suppress(OutputLost):  # there is nowhere to put it
+            show.document({"error": type(error).__name__, "message": said})
     show.note((f"corro: {said}", "red"), keep="\n")

@@ -44,7 +44,20 @@ Part = str | tuple[str, str]
 
 
 def prepare() -> None:
-    """Let no character that the terminal's encoding lacks end a command."""
+    """Let no character that the terminal's encoding lacks end a command, and no stream that its caller has closed.
+
+    A closed standard descriptor would be taken by the next file or socket, and get what is printed.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # it gets the lowest number that is free
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        sys.stdout.close()  # what a command has to tell is lost, and it says so
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):  # a test's stream has no encoding
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
@@ -125,23 +138,34 @@ def _line(console: Console, stream: IO[str], parts: Sequence[Part], keep: str = 
 
 
 def _rendered(console: Console, stream: IO[str], line: Text, *, by_words: bool = False) -> None:
-    with console.capture() as caught:
+    with _leaving(stream), console.capture() as caught:  # rich writes what a failed write has left behind
         console.print(line, soft_wrap=not by_words)
     _put(stream, caught.get())
 
 
 def _put(stream: IO[str], text: str) -> None:
-    """Write, and see that it has left.
-
-    Raises:
-        OutputLost: it could not be written. A reader that went away (`| head`) is no error: nobody wants the rest.
-    """
-    try:
+    """Write, and see that it has left; raises OutputLost."""
+    with _leaving(stream):
         stream.write(text)
         stream.flush()
+
+
+@contextlib.contextmanager
+def _leaving(stream: IO[str]) -> Iterator[None]:
+    """Give up a stream that cannot be written, or the end of Python fails at it again.
+
+    Raises:
+        OutputLost: it cannot be written. A reader that went away (`| head`) is no error: nobody wants the rest.
+    """
+    try:
+        yield
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        _give_up(stream)
     except (OSError, ValueError) as error:  # the disk is full, or the stream is closed
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or the end of Python fails at it again
+        _give_up(stream)
         raise OutputLost(f"the answer could not be written: {error}") from None
+
+
+def _give_up(stream: IO[str]) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

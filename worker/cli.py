@@ -6,8 +6,10 @@ Exit status: 0 done, 1 it failed, 2 wrong usage or settings (nothing was done), 
 from __future__ import annotations
 
 import gc
+import os
 import sys
 import traceback
+from collections.abc import Sequence
 from typing import Annotated, cast
 
 import typer
@@ -169,6 +171,7 @@ def main() -> None:
     show.prepare()
     keep_private()
     try:
+        _must_be_text(sys.argv)
         status = app(standalone_mode=False)
     except CorroError as error:
         fail(error)
@@ -182,6 +185,13 @@ def main() -> None:
         fail(error, f"a defect of corro, {type(error).__name__}: {error}; please report the lines above")
         status = 1
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _must_be_text(words: Sequence[str]) -> None:
+    """Refuse arguments that are no text: neither database nor queue could take them."""
+    for word in words:
+        if not word.isascii() and any("\ud800" <= c <= "\udfff" for c in word):
+            raise InvalidRequest(f"an argument is no UTF-8 text: {os.fsencode(word)!r}")
 
 
 def _explain(error: Exception) -> int:

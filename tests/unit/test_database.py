@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import bindparam, select
 
 import models.database
-from models.database import Database, upgrade
-from models.errors import DatabaseUnavailable
+from models.database import Database, current_revision, upgrade
+from models.errors import ConfigurationError, DatabaseUnavailable
 from models.statements import Query, insert_many
 from models.tables import halts
 from tests.kit import Postgres
@@ -36,6 +36,14 @@ def scopes(database: Database) -> list[str]:
 def put(database: Database, scope: str) -> None:
     with database.write() as connection:
         insert_many(connection, halts, [{**HALT, "scope": scope, "at": utcnow()}])
+
+
+def test_an_upgrade_of_a_newer_schema_says_so_and_changes_nothing(database: Database) -> None:
+    with database.write() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(ConfigurationError, match="at revision 9999, newer than"):
+        upgrade(database)
+    assert current_revision(database) == "9999"
 
 
 def test_what_fails_is_undone_and_holds_up_nobody(database: Database) -> None:

@@ -16,6 +16,7 @@ from sqlalchemy import JSON, Boolean, Integer, Table
 from models import history
 from models.book import Book
 from models.database import Database
+from models.errors import InvalidRequest
 from models.history import (
     History,
     frame_of,
@@ -93,6 +94,14 @@ def test_a_time_may_be_a_text_or_a_date(past: History, put: Put, when: Any) -> N
     put("old", created_at=T - timedelta(days=2))
     assert [row["client_order_id"] for row in past.rows(v_orders, since=when)] == ["a"]
     assert [row["client_order_id"] for row in past.rows(v_orders, until=when)] == ["old"]
+
+
+@pytest.mark.parametrize("view", [v_orders, v_fills])
+def test_a_time_that_ends_before_it_begins_is_refused_and_not_empty(past: History, view: Table) -> None:
+    with pytest.raises(InvalidRequest, match="later than until"):
+        past.rows(view, since="2026-02-01", until="2026-01-01")
+    with pytest.raises(InvalidRequest, match="later than until"):
+        past.count(view, since="2026-02-01", until="2026-01-01")
 
 
 def test_one_order_comes_with_everything_that_happened(past: History, database: Database, put: Put) -> None:

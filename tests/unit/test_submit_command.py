@@ -66,6 +66,46 @@ def test_a_full_disk_behind_stdout_is_told_and_the_status_stays_that_of_the_orde
     assert "could not be written" in err
 
 
+@pytest.mark.parametrize("streams", ["2>/dev/full", "2>&-", "<&-", "<&- 2>&-"])
+def test_an_order_does_not_hang_on_a_place_for_its_remarks(database: Database, bare: Path, streams: str) -> None:
+    line = f"{sys.executable} -m worker.cli submit AAPL buy 1 --id unseen-1 {streams}"
+    ended = subprocess.run(
+        line, shell=True, cwd=ROOT, env={**os.environ, "CORRO_HOME": str(bare)}, stdout=subprocess.PIPE, text=True
+    )
+    assert ended.returncode == 0
+    assert "unseen-1" in ended.stdout
+    assert recorded(database) == "unseen-1"
+
+
+@pytest.mark.parametrize("command", ["fleet --check", "db check", "orders --json", "fills"])
+def test_an_answer_that_nobody_can_read_is_told_in_a_line(database: Database, bare: Path, command: str) -> None:
+    line = f"{sys.executable} -m worker.cli {command} >&-"
+    ended = subprocess.run(
+        line, shell=True, cwd=ROOT, env={**os.environ, "CORRO_HOME": str(bare)}, stderr=subprocess.PIPE, text=True
+    )
+    assert ended.returncode == 1
+    assert "the answer could not be written" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["order", b"\xff"],
+        ["submit", "KO", "buy", "1", "--strategy", b"a\xfe"],
+        ["halt", "--reason", b"\xff"],
+    ],
+)
+def test_an_argument_that_is_no_text_is_refused_in_a_line(database: Database, bare: Path, words: list[str]) -> None:
+    command = [sys.executable, "-m", "worker.cli", *words]
+    ended = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "CORRO_HOME": str(bare)}, stderr=subprocess.PIPE, text=True
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("corro: an argument is no UTF-8 text: b'")
+    assert ended.stderr.count("\n") == 1
+
+
 def test_a_reader_that_went_away_changes_nothing(database: Database, bare: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
