@@ -281,7 +281,7 @@ def order(client_order_id: str, wide: Wide = False, json: Json = False) -> None:
     if json:
         show.document(row)
         return
-    show.rows([row], _ORDER_COLUMNS, wide=wide)
+    show.rows([row], _ORDER_COLUMNS, title=f"order {row['client_order_id']}", wide=wide)
     for part, columns in (("attempts", _ATTEMPT_COLUMNS), ("fills", _FILL_COLUMNS), ("events", _EVENT_COLUMNS)):
         show.say()
         show.rows(row[part], columns, title=part, wide=wide)

@@ -35,10 +35,12 @@ _SHORT_HEADERS = {
     "last_seen_at": "last seen", "quantity": "qty", "filled_quantity": "filled", "avg_fill_price": "price",
     "order_type": "type", "limit_price": "limit", "attempt_count": "tries", "attempt_no": "no",
     "positions_at": "last read", "unrealized_pnl": "unrealized", "market_value": "value",
-    "day_trade_count": "day trades",
+    "day_trade_count": "day trades", "bid_size": "bid size", "ask_size": "ask size", "last_size": "last size",
+    "size_unit": "unit", "age_s": "age s",
 }  # fmt: skip
 #: Which columns go when there is no room, the first ones first; what is not named here stays.
 _GO_FIRST = (
+    "volume", "last_size", "bid_size", "ask_size", "size_unit",
     "leader", "positions_at", "queue", "worker", "size", "total_liquidity", "portfolio_value", "day_trade_count",
     "account_id", "read_at", "first_seen_at", "ended_at", "checks", "next_look", "times", "late", "commission",
     "strategy", "attempt_count", "order_type", "started_at", "broker_order_id", "created_at", "last_seen_at",
@@ -126,7 +128,12 @@ def layout(found: Sequence[Row], names: Sequence[str], width: int | None) -> Lay
 
 def _column(name: str, values: list[Any]) -> Column:
     right = any(isinstance(value, (Decimal, int, float)) and not isinstance(value, bool) for value in values)
-    return Column(name, name, [cell(value, name) for value in values], right, values)
+    return Column(name, name, [_for_a_person(value, name) for value in values], right, values)
+
+
+def _for_a_person(value: Any, name: str) -> str:
+    """A yes stands out where a no is blank; a column of nos goes."""
+    return ("yes" if value else "") if isinstance(value, bool) else cell(value, name)
 
 
 def _total(columns: Sequence[Column]) -> int:

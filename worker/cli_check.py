@@ -32,7 +32,7 @@ def check(
     """Look whether everything works, and say what to change if not; orders nothing, disturbs no worker."""
     from models.logs import configure
     from models.settings import load_settings
-    from worker.checks import exit_status, run, unreadable
+    from worker.checks import exit_status, run, summary, unreadable
 
     form, timeout = Form(json, out, wide), max(timeout, _LEAST_S)
     configure("CRITICAL")  # what went wrong is in the findings
@@ -47,4 +47,6 @@ def check(
             found = run(settings, names, timeout)
     rows = [asdict(finding) for finding in found]
     tell(rows, _COLUMNS, form)
+    if show.err.is_terminal:  # the table is longer than a screen
+        show.note((summary(found), "bold red" if exit_status(found) else "bold"))
     raise typer.Exit(exit_status(found))

@@ -339,3 +339,10 @@ def test_missing_data_is_a_warning_because_orders_still_work() -> None:
 
 def test_skips_are_better_than_warnings() -> None:
     assert worst([skip("a"), warn("b", "do b")], "fine") == Verdict(State.WARN, "a; b", "do b")
+
+
+def test_a_report_longer_than_a_screen_ends_with_what_is_not_well() -> None:
+    states = (("", "queue", "fail"), ("tda", "token", "skip"), ("tda", "workers", "warn"), ("ibkr", "quote", "ok"))
+    found = [check.Finding(broker=b or None, check=c, state=check.State(s), words="") for b, c, s in states]
+    assert check.summary(found) == "1 of 4 checks ok; fail: queue; warn: tda workers"
+    assert check.summary(found[3:]) == "1 of 1 checks ok"

@@ -49,6 +49,33 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     return have
 
 
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_quote_fits_its_terminal_and_keeps_its_prices(
+    width: int, terminal: Callable[[int], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    terminal(width)
+    row = {
+        "broker": "ibkr", "symbol": "KO", "bid": Decimal("44.92"), "ask": Decimal("44.93"), "last": Decimal("44.92"),
+        "bid_size": 900, "ask_size": 700, "last_size": 200, "size_unit": "shares", "volume": 2943308, "at": NOW,
+        "delayed": True, "age_s": 0.013,
+    }  # fmt: skip
+    show.rows([row], list(row))
+    head, line, *_ = capsys.readouterr().out.splitlines()
+    assert max(len(head), len(line)) <= width
+    assert {"bid", "ask", "last", "delayed"} <= set(head.split())
+    assert {"44.92", "44.93", "yes"} <= set(line.split())
+
+
+def test_a_no_is_blank_and_a_column_of_nos_goes(
+    terminal: Callable[[int], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    terminal(80)
+    show.rows(
+        [{"id": "a", "late": False, "leads": True}, {"id": "b", "late": False, "leads": False}], ("id", "late", "leads")
+    )
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [["id", "leads"], ["a", "yes"], ["b"]]
+
+
 def fill_with(database: Database, text: str, client_order_id: str) -> None:
     """Put a text everywhere a producer, a broker or an operator could have put it."""
     rows: list[tuple[Any, dict[str, Any]]] = [

@@ -91,3 +91,13 @@ def exit_status(found: Sequence[Finding]) -> int:
     if "settings" in failed:
         return 2
     return 1 if failed else 0
+
+
+def summary(found: Sequence[Finding]) -> str:
+    """Return one line: how many checks are well, and which are not."""
+
+    def named(state: State) -> list[str]:
+        return [f"{finding.broker or ''} {finding.check}".strip() for finding in found if finding.state is state]
+
+    bad = [f"{state}: {', '.join(named(state))}" for state in (State.FAIL, State.WARN) if named(state)]
+    return "; ".join([f"{len(named(State.OK))} of {len(found)} checks ok", *bad])
