@@ -8,6 +8,7 @@
 | of a known one, with other content in a listing            | the same: it was corrected while nobody listened       |
 | that a known one was taken back                            | the row with nothing left: `fill_busted`               |
 | the same before the execution itself came                  | a row with nothing left; what was inferred shrinks     |
+| of a change to one that the record does not have           | nothing but `fill_unexplained`, where names may differ |
 | that the broker counts more than its executions            | one inferred row for the difference                    |
 | the same after one of them was taken back                  | nothing: its total may be of before                    |
 
@@ -47,12 +48,24 @@ def fill(entry: Entry, attempt_no: int, report: FillReport) -> bool:
     """Book one execution; returns False if it was known, or counts for nothing."""
     row = _known(entry, attempt_no, report)
     if row is None:
-        return _add(entry, attempt_no, report)
+        return not report.amends and _add(entry, attempt_no, report)
     if report.revision > row["revision"] or (report.busted and row["quantity"]) or _reads_otherwise(row, report):
         _correct(entry, attempt_no, row, report)
     elif not report.busted:
         _learn(entry, row, report)
     return False
+
+
+def is_unexplained(entry: Entry, attempt_no: int, report: FillReport) -> bool:
+    """Tell whether a report changes an execution that the record does not have, under that name at least."""
+    return report.amends and _known(entry, attempt_no, report) is None
+
+
+def unexplained(entry: Entry, attempt_no: int, report: FillReport) -> str:
+    """Say what such a report would change: it may mean an execution that was booked under another name."""
+    broker, does = entry.attempts[attempt_no]["broker"], "takes back" if report.busted else "corrects"
+    words = f"{broker} {does} execution {report.execution_id}: {_words(report.quantity, report.price)}"
+    return f"{words}; the record has none of that name, so nothing was booked: compare with the broker's own page"
 
 
 def commission(entry: Entry, report: CommissionReport) -> None:

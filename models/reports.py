@@ -54,12 +54,16 @@ class FillReport:
     #: None until the broker tells it; never 0, never an order's limit price.
     price: Decimal | None
     filled_at: datetime
-    #: False where the broker's time could not be read with certainty: `filled_at` is when we first heard of it.
+    #: False where the broker's time could not be read with certainty (IB's, where the zone of TWS is not known):
+    #: `filled_at` is then when this process first heard of the execution, late by as long as it was away.
     timed: bool = True
     #: A correction carries a higher number than what it corrects (IB: the last part of the execId).
     revision: int = 0
     #: The broker has taken this execution back: it counts no more.
     busted: bool = False
+    #: It changes an execution that was told before and is none itself: where the record has none under its id, there is
+    #: nothing to book. Only of brokers whose feeds name one execution differently, so that another name may hide it.
+    amends: bool = False
     #: Read from a listing, which shows it as it stands now: other content under the same id is a correction.
     listed: bool = False
     #: Nobody told of it: the difference between the broker's total and its executions.

@@ -89,7 +89,7 @@ class Engine:
         self.pulse.session = self.broker.order_session
         self.reconciler.deputies.leads = lambda: self.pulse.leads
         positions = Positions(self.database, self.broker, self.me.name, timing, self.pulse, self.reconciler.read)
-        self.updates = Updates(self._apply, self.reconciler.external.note)
+        self.updates = Updates(self._apply, self.reconciler.leave)
         self.supervisor = Supervisor(self.broker, timing, lambda: self.leader.after_connect(), self._tell)
         self.leader = Leader(
             settings,

@@ -189,7 +189,8 @@ class External:
         ends = {_end(row) for row in known.values()}
         new: dict[str, Row] = {}
         changed: dict[str, Decimal] = {}
-        for row in (_fill_row(self.broker, fill, now) for fill in told):
+        for fill in told:
+            row = _fill_row(self.broker, fill, now)
             id_ = row["execution_id"]
             if (same := new.get(id_) or known.get(id_)) is not None:
                 if row["revision"] > same["revision"] or (row["voided_at"] and same["quantity"]):
@@ -197,6 +198,8 @@ class External:
                         changed.setdefault(id_, same["quantity"])
                     same.update({name: value for name, value in row.items() if value is not None})
                     same["voided_at"] = row["voided_at"]
+            elif fill.amends:  # of an execution that nobody has told under that name: none of its own
+                log.warning("external_fill_unexplained", broker=self.broker, execution_id=id_)
             elif _end(row) is None or _end(row) not in ends:
                 new[id_] = row
                 ends.add(_end(row))

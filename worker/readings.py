@@ -10,12 +10,13 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection, func, select
 
-from models.book import Row
+from models import order_fills
+from models.book import Book, Row
 from models.database import Database
 from models.errors import CorroError
 from models.reports import FillReport, Found, OrderReport, Report
 from models.settings import Settings
-from models.tables import UNSETTLED, attempts, fills, orders, position_ledgers
+from models.tables import UNSETTLED, attempts, fills, order_events, orders, position_ledgers
 from models.vocabulary import LIVE, Outcome, Status
 from worker.apart import apart
 from worker.brokers.base import BrokerInterface, OrderRef
@@ -24,7 +25,7 @@ from worker.deputies import Deputies
 from worker.execution import Execution
 from worker.external import External
 from worker.loose_ends import Loose, LooseEnds, is_due
-from worker.matching import sent
+from worker.matching import index_of, place_of, sent
 from worker.recording import Aftermath
 from worker.windows import OVERLAP, Patience, Window
 
@@ -54,7 +55,7 @@ class Readings:
         """Read again what is live at this broker in our books, or not settled, if anything is."""
         with self.database.read() as connection:
             idle = not self._live_rows(connection) and not self._unsettled(connection)
-        if not idle:
+        if self.window.is_wanted or not idle:
             self.read()
 
     def read(self, *, everything: bool = False) -> bool:
@@ -91,7 +92,50 @@ class Readings:
             self.window.done(begun)
             if decided:
                 self.external.read_until(begun)
+        self._ask_about(fills or [])
         return fills is not None
+
+    # -- WHAT FITS NOTHING ---
+    def leave(self, reports: Sequence[Report]) -> None:
+        """Take pushed reports that fit nothing of ours after a while: they are others', or change what nobody knows."""
+        self._ask_about([report for report in reports if isinstance(report, FillReport)])
+        self.external.note(reports)
+
+    def _ask_about(self, reports: Sequence[FillReport]) -> None:
+        """Question an order of which an execution was changed that the record does not have, and read it all anew.
+
+        It is said once, loudly; what the listings show then is booked, and nothing is made up before.
+        """
+        if not (changes := [report for report in reports if report.amends]):
+            return
+        for began, told in apart(self._unexplained, changes, "change_not_noted"):
+            if told:
+                self.window.want(began)
+                for words in told:
+                    log.error("fill_unexplained", broker=self.broker.name, why=words)
+
+    def _unexplained(self, changes: Sequence[FillReport]) -> tuple[datetime, list[str]]:
+        def work(connection: Connection) -> tuple[datetime, list[str]]:
+            now, told = utcnow(), list[str]()
+            began, index = now, index_of(connection, self.broker.name, changes)
+            book = Book.open(connection, {place[0] for place in index.values()}, now)
+            for report in changes:
+                client_order_id, number = place_of(report, index) or ("", 0)
+                entry = book.get(client_order_id)
+                if entry is None or not order_fills.is_unexplained(entry, number, report):
+                    continue
+                words = order_fills.unexplained(entry, number, report)
+                e = order_events.c
+                same = (e.client_order_id == entry.id) & (e.kind == "fill_unexplained") & (e.detail == words)
+                if words in told or connection.execute(select(e.id).where(same).limit(1)).first() is not None:
+                    continue
+                entry.note("fill_unexplained", words)
+                told.append(words)
+                began = min(began, entry.order["created_at"])
+            book.write()
+            return began, told
+
+        return self.database.transact(work)
 
     # -- ASKED FOR AGAIN ---
     def _unsettled(self, connection: Connection) -> list[Any]:

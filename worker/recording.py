@@ -65,7 +65,7 @@ class Aftermath:
     rings: dict[str, list[str]] = field(default_factory=dict)
     #: Orders alive on an attempt that had been given up: to be canceled at the broker at once.
     strays: list[tuple[str, int]] = field(default_factory=list)
-    #: Reports about no order of ours, or about one whose broker id is not recorded yet.
+    #: Reports about no order of ours, about one whose broker id is not recorded yet, or about an unknown execution.
     unmatched: list[Report] = field(default_factory=list)
 
     def ring(self, broker: str, client_order_id: str) -> None:
@@ -310,6 +310,8 @@ class Recorder:
             entry = book.get(found[0]) if found else None
             if found is None or entry is None or self._is_strange(entry, found[1], report):
                 left.append(report)
+            elif isinstance(report, FillReport) and order_fills.is_unexplained(entry, found[1], report):
+                left.append(report)  # what it changes may be on its way
             else:
                 self._update(book, entry, found[1], report, after, infer)
         return left

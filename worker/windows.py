@@ -23,15 +23,26 @@ class Window:
     def __init__(self, lookback: timedelta | None) -> None:
         self.lookback = lookback
         self._complete: datetime | None = None
+        #: Somebody asked for a reading from here on; None: the last complete one will do.
+        self._wanted: datetime | None = None
 
     @property
     def is_first(self) -> bool:
         """No reading of this process has been complete yet."""
         return self._complete is None
 
+    @property
+    def is_wanted(self) -> bool:
+        """A reading is asked for that goes further back than usual."""
+        return self._wanted is not None
+
+    def want(self, since: datetime) -> None:
+        """Ask for the next reading to go back to a time."""
+        self._wanted = min(since, self._wanted or since)
+
     def done(self, begun: datetime) -> None:
         """Remember a complete reading by when it was begun."""
-        self._complete = begun
+        self._complete, self._wanted = begun, None
 
     def since(self, long_way: datetime, now: datetime) -> datetime:
         """Return the time from which to read.
@@ -40,7 +51,8 @@ class Window:
             long_way: where the first reading begins.
             now: the time of the reading.
         """
-        return self.capped((self._complete or long_way) - OVERLAP, now)
+        usual = (self._complete or long_way) - OVERLAP
+        return self.capped(min(usual, (self._wanted or now) - OVERLAP), now)
 
     def capped(self, since: datetime, now: datetime) -> datetime:
         """Return a time that the broker can be asked about."""

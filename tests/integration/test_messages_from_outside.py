@@ -283,6 +283,17 @@ def test_orders_that_make_no_sense_are_denied_by_name_and_value(world: World) ->
     assert pid(world) == before
 
 
+def test_a_text_that_the_database_cannot_hold_does_not_take_its_neighbours_with_it(world: World) -> None:
+    before, first, bad, last = pid(world), body(), body(tags=["\0"]), body()
+    push(world, first, bad, last)
+    for order in (first, last):
+        world.wait(order["client_order_id"], "filled")
+    (row,) = [row for row in _denied(world) if f"called itself {bad['client_order_id']}" in row["reason"]]
+    assert "tags" in row["reason"]
+    assert world.row(bad["client_order_id"]) is None
+    assert pid(world) == before
+
+
 @pytest.mark.parametrize("odd", ["a word", 7, None, {"a": 1}, [["nested"]], [None, 5, "x"]])
 def test_something_that_is_no_list_of_orders_is_denied_under_a_stable_id(world: World, odd: Any) -> None:
     before = pid(world)

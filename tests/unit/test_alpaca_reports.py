@@ -193,6 +193,14 @@ def test_a_bust_names_what_it_takes_back() -> None:
     assert busted.revision > 0
 
 
+@pytest.mark.parametrize("kind", ["trade_bust", "trade_correct"])
+def test_what_changes_an_execution_says_that_it_is_none_itself(kind: str) -> None:
+    assert not told(Executions(), event()).amends
+    assert told(Executions(), event(event=kind, execution_id="b", previous_execution_id="7c8a", qty="3")).amends
+    assert not of_activity(ACTIVITY).amends
+    assert of_activity(ACTIVITY | {"type": kind}).amends
+
+
 def test_a_bust_without_the_earlier_id_means_its_own() -> None:
     assert told(Executions(), event(event="trade_bust", qty="-3")).execution_id == "7c8a"
 

@@ -104,6 +104,40 @@ def test_a_correction_stands_in_place_of_what_it_corrects_and_both_are_told(reco
     assert record.events("fill_corrected") == ["execution e1: 10 @ 50 at ibkr is 6 @ 49 now"]
 
 
+@pytest.mark.parametrize("busted", [False, True])
+@pytest.mark.parametrize("booked", [None, "told by the other feed"])
+def test_a_change_to_an_execution_that_the_record_does_not_have_books_nothing(
+    record: Record, busted: bool, booked: str | None
+) -> None:
+    if booked:
+        record.pushed(execution(booked, 10, 50, up_to=10))
+    before = record.standing
+    change = execution("e1", 6, 49, amends=True, busted=busted, revision=9)
+    after = record.pushed(change)
+    assert after.unmatched == [change]
+    record.pushed(total(None, BrokerStatus.ACCEPTED, fills=(change,)))
+    assert record.standing == before
+    assert len(record.rows) == len(before)
+
+
+@pytest.mark.parametrize("busted", [False, True])
+def test_a_change_that_overtakes_its_execution_is_applied_when_that_has_come(record: Record, busted: bool) -> None:
+    change = execution("e1", 6, 49, amends=True, busted=busted, revision=9)
+    assert record.pushed(change).unmatched == [change]
+    record.pushed(execution("e1", 10, 50))
+    assert record.pushed(change).unmatched == []
+    assert record.standing == ([] if busted else [("e1", 6, 49)])
+
+
+@pytest.mark.parametrize("busted", [False, True])
+def test_a_change_to_a_strangers_execution_that_nobody_told_is_none_of_its_own(record: Record, busted: bool) -> None:
+    external = External(record.database, "ibkr")
+    told = replace(execution("x", 6, 49, amends=True, busted=busted, revision=9), broker_client_order_id="theirs")
+    external.note([replace(told, broker_order_id="99", symbol="KO", side=Side.BUY)])
+    with record.database.read() as connection:
+        assert connection.execute(select(external_fills)).all() == []
+
+
 def test_a_correction_of_the_price_moves_the_mean_and_nothing_else(record: Record) -> None:
     record.pushed(execution("e1", 4, 50), execution("e2", 6, 50))
     record.pushed(execution("e1", 4, 49, revision=1))

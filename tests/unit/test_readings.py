@@ -96,6 +96,50 @@ def live(put: Put, client_order_id: str = "o-1", **changes: Any) -> None:
     put(client_order_id, status="accepted", attempt={"outcome": "accepted", "broker_order_id": "7"}, **changes)
 
 
+def change(**more: Any) -> FillReport:
+    return FillReport(
+        execution_id="named-otherwise", quantity=D(6), price=D(49), filled_at=utcnow(), broker_order_id="7",
+        broker_client_order_id="o-1", amends=True, revision=9, **more,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("busted", [False, True])
+def test_a_change_to_an_execution_that_the_record_does_not_have_questions_the_order_once(
+    scene: Scene, put: Put, busted: bool
+) -> None:
+    began = utcnow() - 3 * DAY
+    live(put, created_at=began)
+    scene.reconciler.read()
+    with capture_logs() as logs:
+        for _ in range(2):
+            scene.reconciler.leave([change(busted=busted)])
+    assert [line["event"] for line in logs if line["log_level"] == "error"] == ["fill_unexplained"]
+    assert scene.events() == ["fill_unexplained"]
+    scene.reconciler.open_orders()
+    assert scene.paper.since[-1] == began - OVERLAP
+    scene.reconciler.open_orders()
+    assert scene.paper.since[-1] > began + DAY
+
+
+def test_a_change_that_a_listing_shows_and_nobody_can_place_is_told_too(scene: Scene, put: Put) -> None:
+    live(put)
+    scene.paper.executions = [change()]
+    for _ in range(2):
+        scene.reconciler.read()
+    assert scene.events() == ["fill_unexplained"]
+    with scene.database.read() as connection:
+        assert connection.execute(select(fills)).all() == []
+
+
+def test_an_order_that_is_over_is_read_again_for_an_unexplained_change(scene: Scene, put: Put) -> None:
+    put(status="filled", attempt={"outcome": "accepted", "broker_order_id": "7"})
+    scene.reconciler.open_orders()
+    assert scene.paper.since == []
+    scene.reconciler.leave([change()])
+    scene.reconciler.open_orders()
+    assert len(scene.paper.since) == 1
+
+
 def strangers(count: int, since: datetime) -> list[FillReport]:
     every = (utcnow() - since) / count
     return [
