@@ -64,7 +64,7 @@ class Supervisor:
 
     def look(self) -> None:
         """Check the connection once, and repair it if it is due."""
-        session = getattr(self.broker, "session", None)
+        session = self.broker.session
         if self.is_open() and session == self._session:
             return
         if self._open.is_set():
@@ -81,7 +81,7 @@ class Supervisor:
                 self._why, self._lost = self._lost, None
             if not self.broker.is_connected():
                 self.broker.connect()
-            session = getattr(self.broker, "session", None)
+            session = self.broker.session
             self._after_connect()
         except CorroError as error:
             self._later(error)

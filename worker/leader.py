@@ -100,11 +100,10 @@ class Leader:
             return
         self._closed_at = None
         self.reconciler.unknown()
-        pushed = getattr(self.broker, "is_streaming", True)
         every = self.timing.open_orders_every
         if self._is_due("others", self.timing.positions_every):
             self.reconciler.read()
-        elif self._is_due("open_orders", every if pushed else min(every, _WITHOUT_PUSH_S)):
+        elif self._is_due("open_orders", every if self.broker.is_streaming else min(every, _WITHOUT_PUSH_S)):
             self.reconciler.open_orders()
         if self.positions.is_due():
             self.positions.read()

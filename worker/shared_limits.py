@@ -24,7 +24,6 @@ from urllib.parse import urlsplit
 import structlog
 
 from models.settings import Settings
-from producers.bell import connect
 from worker.limits import SHARES, Away, Budget, Rate, Use
 
 if TYPE_CHECKING:
@@ -84,7 +83,9 @@ class Link:
     def _open(self) -> RedisStorage:
         with self._lock:
             if self._storage is None:
-                from limits.storage import RedisStorage  # here: no other process needs it
+                from limits.storage import RedisStorage  # here: no other process needs it, nor the queue's client
+
+                from producers.bell import connect
 
                 client = connect(self._settings, connect_s=CONNECT_S, answer_s=ANSWER_S)
                 self._storage = RedisStorage("redis://", connection_pool=client.connection_pool, key_prefix=_PREFIX)

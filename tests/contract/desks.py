@@ -11,6 +11,7 @@ import pytest
 
 from models.settings import BrokerSettings
 from tests.contract.doors import UNPACED, Sandbox, sandbox
+from tests.contract.fake_desk import FakeDesk
 from tests.contract.suite.desk import Desk, Seen, Trouble, eventually
 from worker.brokers import alpaca, alpaca_rest, tda, tda_rest
 from worker.brokers.alpaca import AlpacaBroker
@@ -309,4 +310,4 @@ class SchwabDesk(TdaDesk):
     adapters = SchwabBroker
 
 
-DESKS: tuple[type[Desk], ...] = (IbInsyncDesk, IbAsyncDesk, AlpacaDesk, TdaDesk, SchwabDesk)
+DESKS: tuple[type[Desk], ...] = (IbInsyncDesk, IbAsyncDesk, AlpacaDesk, TdaDesk, SchwabDesk, FakeDesk)

@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import subprocess
 import sys
+import zipfile
 from functools import cache
 from pathlib import Path
 
@@ -89,6 +90,21 @@ def test_a_strategy_loads_no_celery_no_sdk_and_no_pandas() -> None:
     loaded = loaded_by("producers")
     assert "producers" in loaded
     assert not loaded & (SDKS | {"celery", "kombu", "worker", "alembic", "pandas", "requests", "aiohttp", "websockets"})
+
+
+def test_neither_do_the_names_that_it_imports_when_they_are_asked_for() -> None:
+    loaded = loaded_by("producers.client", "producers.unified", "producers.handles", "models.messages")
+    assert not loaded & (SDKS | {"celery", "kombu", "worker", "alembic", "pandas", "requests", "aiohttp", "websockets"})
+
+
+@pytest.mark.parametrize("package", ["models", "producers"])
+def test_a_strategys_type_checker_finds_our_types_in_the_wheel(package: str, tmp_path: Path) -> None:
+    """PEP 561: the marker has to be in what is installed, not only in the checkout."""
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    [wheel] = tmp_path.glob("corro-*.whl")
+    assert f"{package}/py.typed" in zipfile.ZipFile(wheel).namelist()
 
 
 def test_the_history_loads_no_queue() -> None:

@@ -84,6 +84,7 @@ class AlpacaBroker(BrokerInterface):
             "budget_window",
         }
     )
+    default_url = "https://paper-api.alpaca.markets"
     capabilities = Capabilities(
         fractional=True,
         dedupes_client_order_id=True,
@@ -99,7 +100,7 @@ class AlpacaBroker(BrokerInterface):
         self._market: AlpacaRest | None = None
         self._stream: TradeUpdates | None = None
         self._callback: Callable[[Report], None] | None = None
-        self._up = False
+        self._up = self._is_quiet = False
         self._heard_at: datetime | None = None
         self._executions = Executions()
         self._listings = Listings(name, lambda: self._account, self._executions)
@@ -139,7 +140,8 @@ class AlpacaBroker(BrokerInterface):
         )
         self._up = True
         self._heard_at = self._heard_at or utcnow()
-        self._listen(access)
+        if not self._is_quiet:
+            self._listen(access)
 
     def disconnect(self) -> None:
         """Stop listening and close every connection."""
@@ -154,6 +156,17 @@ class AlpacaBroker(BrokerInterface):
     def is_connected(self) -> bool:
         """Tell whether the account was reached and no connection has failed since."""
         return self._up
+
+    @classmethod
+    def quiet_for_check(cls, name: str, settings: BrokerSettings) -> AlpacaBroker:
+        """Make an adapter without trade_updates: a second stream makes Alpaca cut both (docs/facts/alpaca.md#4.5)."""
+        quiet = cls(name, settings)
+        quiet._is_quiet = True
+        return quiet
+
+    def account_flags(self) -> dict[str, Any]:
+        """Return the account as Alpaca shows it."""
+        return dict(self._account.read("/account", None, dict))
 
     def updates(self, callback: Callable[[Report], None]) -> None:
         """Register the callback for trade updates."""

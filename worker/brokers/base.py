@@ -13,6 +13,10 @@
 | updates               | yes      | registers the callback for pushed, or polled, reports; called before connect    |
 | get_account_info, get_positions | yes | reports, or BrokerError / DataError                                     |
 | get_market_data, get_historical_data | yes | reports, or DataError; Unsupported where the broker has none        |
+| is_streaming          | no       | whether updates are pushed now; else open orders are read more often           |
+| check_settings        | no       | ConfigurationError if they are wrong; no network                                |
+| server_time, account_flags | no  | what `corro check` compares and judges; None where the broker does not tell      |
+| quiet_for_check       | no       | an adapter that takes nothing a running worker needs                            |
 
 Rules for an adapter:
 
@@ -34,7 +38,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from models.errors import Unsupported
 from models.messages import OrderRequest, plain
@@ -165,10 +169,16 @@ class BrokerInterface(ABC):
     keys: ClassVar[frozenset[str] | None] = None
     #: How people call `order_session` at this broker.
     session_kind: ClassVar[str] = "session"
+    #: Its address where `base_url` is not set; empty where it has none.
+    default_url: ClassVar[str] = ""
+    #: Since when the service behind it is gone, in words; empty while it is there.
+    retired: ClassVar[str] = ""
 
     def __init__(self, name: str, settings: BrokerSettings) -> None:
         self.name = name
         self.settings = settings
+        #: Counts connections, and gaps in what was pushed: whenever it grows, everything is read again.
+        self.session = 0
         #: When the broker last answered a question about the account or an order; None where nobody notes it.
         self.answered_at: datetime | None = None
         #: The session that alone may cancel or change the orders sent through this connection, also after a reconnect
@@ -198,6 +208,42 @@ class BrokerInterface(ABC):
     @abstractmethod
     def updates(self, callback: Callable[[Report], None]) -> None:
         """Register the one callback for everything the broker reports from now on; it must not block."""
+
+    @property
+    def is_streaming(self) -> bool:
+        """Whether updates are pushed, or polled by the adapter, now."""
+        return True
+
+    # -- BEFORE IT WORKS ---
+    @classmethod
+    def check_settings(cls, name: str, settings: BrokerSettings) -> None:
+        """Check the settings without touching the network.
+
+        Raises:
+            ConfigurationError: names the setting and what is wrong with it.
+        """
+        return
+
+    @classmethod
+    def quiet_for_check(cls, name: str, settings: BrokerSettings) -> BrokerInterface:
+        """Make an adapter for `corro check`, beside a worker that runs: it reads, and takes nothing that one needs."""
+        return cls(name, settings)
+
+    def server_time(self) -> datetime | None:
+        """Return the broker's clock, aware; None where only the Date of its answers tells it.
+
+        Raises:
+            DataError, BrokerError: it could not be read.
+        """
+        return None
+
+    def account_flags(self) -> Mapping[str, Any] | None:
+        """Return what the account may do, as the broker shows it (`worker.checks.judge.FLAGS`); None: not told.
+
+        Raises:
+            DataError, BrokerError: it could not be read.
+        """
+        return None
 
     # -- ORDERS ---
     @abstractmethod

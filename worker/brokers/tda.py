@@ -84,6 +84,7 @@ class TdaBroker(BrokerInterface):
     """
 
     dialect: ClassVar[Dialect] = TDA
+    default_url, retired = TDA.default_url, TDA.retired or ""
     capabilities = _capabilities(TDA)
     keys = frozenset(
         {
@@ -391,6 +392,7 @@ class SchwabBroker(TdaBroker):
     """
 
     dialect: ClassVar[Dialect] = SCHWAB
+    default_url, retired = SCHWAB.default_url, SCHWAB.retired or ""
     capabilities = _capabilities(SCHWAB)
     keys = TdaBroker.keys | {"app_secret"}
 

@@ -1,13 +1,7 @@
 """The checks of one broker: from its adapter to a quote, without disturbing a worker that runs.
 
-An adapter may offer more than the seam demands; what it does not offer is looked at another way or skipped:
-
-| hook                                  | answers                                                                |
-|---------------------------------------|------------------------------------------------------------------------|
-| `check_settings(name, settings)`      | class method; ConfigurationError if they are wrong; no network         |
-| `server_time()`                       | the broker's clock, aware; else the Date header of its `base_url`      |
-| `account_flags()`                     | the account's flags by name, see `FLAGS`                               |
-| `quiet_for_check(name, settings)`     | class method; an adapter that reads but takes nothing a worker needs   |
+What an adapter does not tell (`server_time`, `account_flags`, see worker/brokers/base.py) is looked at another way or
+skipped: the clock by the Date header of its URL.
 """
 
 from __future__ import annotations
@@ -15,12 +9,11 @@ from __future__ import annotations
 import importlib.metadata
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any
 
 from models.errors import CorroError, DataNotPermitted, NoData, NoSuchSymbol
 from models.messages import plain
@@ -74,9 +67,8 @@ class Subject:
     @property
     def url(self) -> str:
         """The base URL in force, empty where the adapter has none."""
-        dialect = getattr(self._broker, "dialect", None)
-        usual = {"alpaca": "https://paper-api.alpaca.markets"}.get(self.table.adapter, "")
-        return str(self.table.get("base_url") or getattr(dialect, "default_url", usual))
+        usual = self._broker.default_url if self._broker is not None else ""
+        return str(self.table.get("base_url") or usual)
 
     @property
     def facts(self) -> Mapping[str, object]:
@@ -133,28 +125,17 @@ def _close(subject: Subject) -> None:
 def look_at_adapter(s: Subject) -> Verdict:
     """Load the adapter and name its SDK; say so if the service behind it is gone."""
     loaded = brokers.load(s.settings, s.name)
-    s._broker = _quiet(loaded)(s.name, s.table)
+    s._broker = loaded.quiet_for_check(s.name, s.table)
     wanted = (str(s.table.get("sdk")),) if s.table.get("sdk") else SDKS.get(s.table.adapter, ())
     found = [f"{sdk} {version}" for sdk in wanted if (version := _version(sdk))]
     if wanted and not found:
         return fail(f"{' or '.join(wanted)} is not installed", f"pip install 'corro[worker,{s.table.adapter}]'")
     words = ", ".join([type(loaded).__name__, *found[:1]])
-    retired = getattr(getattr(loaded, "dialect", None), "retired", None)
-    if retired:
+    if loaded.retired:
         return warn(
-            f"{words}. {retired}", 'Set adapter = "schwab" for a real account; `tda` speaks to the sandbox only.'
+            f"{words}. {loaded.retired}", 'Set adapter = "schwab" for a real account; `tda` speaks to the sandbox only.'
         )
     return ok(words)
-
-
-def _quiet(loaded: BrokerInterface) -> Callable[[str, BrokerSettings], BrokerInterface]:
-    """Return what makes the adapter for a check: itself, unless it would take what a worker needs."""
-    hook: Callable[[str, BrokerSettings], BrokerInterface] | None = getattr(loaded, "quiet_for_check", None)
-    if hook is None and type(loaded).__module__ == "worker.brokers.alpaca":
-        from worker.checks.alpaca import QuietAlpaca
-
-        return QuietAlpaca
-    return hook or type(loaded)
 
 
 def _version(distribution: str) -> str | None:
@@ -166,9 +147,7 @@ def _version(distribution: str) -> str | None:
 
 def look_at_settings(s: Subject) -> Verdict:
     """Have the adapter check its settings, and say what money is meant, in capitals."""
-    check: Callable[[str, BrokerSettings], None] | None = getattr(type(s.broker), "check_settings", None)
-    if check is not None:
-        check(s.name, s.table)
+    s.broker.check_settings(s.name, s.table)
     if s.settings.is_sandbox:
         return ok(f"SANDBOX: simulated market, no money, at {s.where}")
     if not s.table.live:
@@ -222,14 +201,14 @@ def port_state(host: str, port: int, timeout_s: float) -> str:
 
 def look_at_clock(s: Subject) -> Verdict:
     """Compare this machine's clock with the broker's."""
-    tell: Callable[[], datetime] | None = getattr(s.broker, "server_time", None)
-    if tell is None and not s.url:
-        return skip("the adapter does not tell the broker's time")
     before, started = datetime.now(UTC), time.perf_counter()
-    told = tell() if tell is not None else _date_header(s.url)
+    told = s.broker.server_time()
+    if told is None and s.url:
+        before, started = datetime.now(UTC), time.perf_counter()
+        told = _date_header(s.url)
     trip = time.perf_counter() - started
     if told is None:
-        return skip(f"{s.url} sends no Date")
+        return skip(f"{s.url} sends no Date" if s.url else "the adapter does not tell the broker's time")
     # Both are told in whole seconds, at some moment of the round trip.
     ahead = (before + timedelta(seconds=trip / 2) - told).total_seconds() - 0.5
     return judge_skew(ahead, trip / 2 + 0.5)
@@ -264,8 +243,8 @@ def look_at_permissions(s: Subject) -> Verdict:
     orders = s.broker.get_orders(open_only=True)
     read_only = "Read-Only API is off, " if s.table.adapter == "ibkr" else ""
     words = f"{read_only}orders may be read ({len(orders)} open)"
-    flags: Callable[[], Mapping[str, Any]] | None = getattr(s.broker, "account_flags", None)
-    return worst(judge_flags(flags()), words) if flags is not None else ok(words)
+    flags = s.broker.account_flags()
+    return worst(judge_flags(flags), words) if flags is not None else ok(words)
 
 
 def look_at_token(s: Subject) -> Verdict:
