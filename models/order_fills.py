@@ -19,6 +19,7 @@ they correct: the highest revision stands. A price that nobody told is null, nev
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -97,6 +98,17 @@ def infer(entry: Entry, attempt_no: int, report: OrderReport, *, complete: bool)
         return  # read before it traded on, perhaps
     if missing != guessed or (missing and price is not None):
         _guess(entry, attempt_no, missing, price, report)
+
+
+def filled_with_nothing(entry: Entry, attempt_no: int, report: OrderReport) -> OrderReport:
+    """Return an order that its broker calls filled, with no shares, as filled if all of it was taken back.
+
+    Otherwise such words are unknown: it has to be read again.
+    """
+    rows = [row for row in entry.fills_of(attempt_no) if not row["inferred"]]
+    over = any(row["voided_at"] for row in rows) and not any(row["quantity"] for row in rows)
+    with_nothing = (report.raw_status or "").lower() == "filled" and report.filled_quantity == 0
+    return replace(report, status=BrokerStatus.FILLED) if over and with_nothing else report
 
 
 # -- WHAT IS KNOWN ---

@@ -195,6 +195,14 @@ def test_what_is_taken_back_before_it_was_told_is_in_what_was_inferred(record: R
     assert len(record.events("fill_busted")) == 1
 
 
+def test_an_order_whose_only_execution_was_taken_back_before_it_was_told_ends_with_nothing(record: Record) -> None:
+    with_nothing = total(0, BrokerStatus.UNKNOWN, raw_status="filled")  # as Alpaca's adapter reads it
+    record.read(with_nothing)
+    assert record.order["status"] == "accepted"  # so far nothing explains that
+    record.read(execution("e1", 10, 50, busted=True), with_nothing)
+    assert (record.order["status"], record.order["filled_quantity"], record.standing) == ("filled", 0, [])
+
+
 def test_a_total_of_before_does_not_bring_back_what_was_taken_back(record: Record) -> None:
     record.pushed(execution("e1", 10, 50))
     record.pushed(execution("e1", 10, 50, revision=1, busted=True))
