@@ -82,21 +82,22 @@ def infer(entry: Entry, attempt_no: int, report: OrderReport, *, complete: bool)
     Args:
         entry: the order.
         attempt_no: whose order at its broker the report is about.
-        report: with the broker's total; an order that is filled counts its whole size where `complete`.
+        report: with the broker's total; an order that is filled and tells none counts its whole size where `complete`.
         complete: the executions were read before this report, so none is merely on its way.
     """
     rows = entry.fills_of(attempt_no)
     real, guessed = _sum(r for r in rows if not r["inferred"]), _sum(r for r in rows if r["inferred"])
     total = report.filled_quantity or _ZERO
     if report.status is BrokerStatus.FILLED and complete and not any(r["voided_at"] or r["revision"] for r in rows):
-        total = max(total, report.quantity or entry.order["quantity"])
-    missing = max(total - real, _ZERO)
+        # What the broker counts stands, also where it calls less than the whole order filled.
+        total = total or report.quantity or entry.order["quantity"]
+    missing = total - real if total - real > _FINEST else _ZERO
     if any(r["voided_at"] and not r["inferred"] for r in rows):
         missing = min(missing, guessed)  # the total may have been read before the broker took one back
     price = _rest_price(rows, total, report.avg_fill_price, missing)
     if missing < guessed and report.status not in DONE:
         return  # read before it traded on, perhaps
-    if missing != guessed or (missing and price is not None):
+    if abs(missing - guessed) > _FINEST or (missing and price is not None):
         _guess(entry, attempt_no, missing, price, report)
 
 

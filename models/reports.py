@@ -75,6 +75,8 @@ class FillReport:
     #: Our id as the broker echoes it (Alpaca client_order_id, IB orderRef); None where the broker has none.
     broker_client_order_id: str | None = None
     broker_order_id: str | None = None
+    #: The connection that placed the order (IB's client id); None where the broker does not say.
+    session: str | None = None
     #: Quantity filled on this order at this broker including this fill. Lets two feeds that name the same execution
     #: differently (Alpaca's stream and its activities) be recognised as one.
     cumulative_quantity: Decimal | None = None
@@ -127,8 +129,15 @@ class OrderReport:
     message: str | None = None
     #: The broker's own word for the status, as evidence.
     raw_status: str | None = None
+    #: It is dead for now, and its broker may still bring it to life again (IB's Inactive after a refusing code).
+    dormant: bool = False
     submitted_at: datetime | None = None
     updated_at: datetime | None = None
+
+    @property
+    def at_work(self) -> bool:
+        """Whether the broker shows it as one that may trade."""
+        return self.status in (BrokerStatus.ACCEPTED, BrokerStatus.PARTIALLY_FILLED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

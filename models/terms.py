@@ -9,6 +9,7 @@ order is taken for ours only with our id *and* our terms:
 | side                       | it is the other direction: a short sale is a plain sell on the wire of many brokers |
 | quantity                   | it is another one; an order that replaces ours trades only what ours had left       |
 | type, prices, trails, time | it is another one, unless this broker is known to rewrite it so                     |
+| when it was submitted      | that was before our order was made                                                  |
 
 Symbol and side have to be shown. Any other term that the broker does not show contradicts nothing; what no order of
 corro's has contradicts always. The stop price of a trailing stop moves, so it says nothing.
@@ -17,6 +18,7 @@ corro's has contradicts always. The stop price of a trailing stop moves, so it s
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 from models.messages import OrderRequest, plain
@@ -26,6 +28,8 @@ from models.vocabulary import OrderType, Side, signed
 #: What a broker may make of a term by its own documentation: the term -> what it may have become.
 Rewrites = Mapping[str, frozenset[str]]
 
+#: Clocks of a producer and a broker differ by less than this.
+_CLOCKS_DIFFER = timedelta(minutes=10)
 _DOTTED = str.maketrans(" /-", "...")
 _TERMS = (
     "symbol", "side", "quantity", "order_type", "limit_price", "stop_price", "trail_amount", "trail_percent",
@@ -45,8 +49,18 @@ def contradictions(
         is_heir: it was made in place of an order of ours, so its quantity is what was left.
     """
     return [
-        *report.unlike_ours,
         *(f"{name} is not shown" for name in ("symbol", "side") if getattr(report, name) is None),
+        *conflicts(order, report, rewrites=rewrites, is_heir=is_heir),
+    ]
+
+
+def conflicts(
+    order: OrderRequest, report: OrderReport, *, rewrites: Rewrites | None = None, is_heir: bool = False
+) -> list[str]:
+    """Return what an order shows that ours has not; the answer to a send need not show everything."""
+    return [
+        *report.unlike_ours,
+        *_too_old(order, report),
         *(
             f"{name} {_shown(theirs)} instead of {_shown(ours)}"
             for name in _TERMS
@@ -56,6 +70,14 @@ def contradictions(
             and str(theirs) not in (rewrites or {}).get(name, ())
         ),
     ]
+
+
+def _too_old(order: OrderRequest, report: OrderReport) -> list[str]:
+    """Return that an order was at its broker before ours was made: last month's, under an id that is used again."""
+    at = report.submitted_at
+    if at is None or at >= order.created_at - _CLOCKS_DIFFER:
+        return []
+    return [f"submitted_at {at:%Y-%m-%d %H:%M:%SZ}, before this order was made"]
 
 
 def _agrees(name: str, ours: Any, theirs: Any, order: OrderRequest, is_heir: bool) -> bool:

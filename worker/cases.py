@@ -61,6 +61,7 @@ class Cases:
             expires_at=row["expires_at"],
             cancel_requested=row["cancel_requested_at"] is not None,
             dedupes=self.dedupes,
+            pinned=any(_was_missed(a, broker) for a in earlier),
             retry_pause=self.timing.retry_pause,
         )
 
@@ -80,6 +81,11 @@ class Cases:
 def _was_final(attempt: Mapping[str, Any]) -> bool:
     """Tell from the record whether a broker is off the route: it refused, or it cannot do it at all."""
     return _was_denied(attempt) or (attempt["outcome"] == Outcome.REFUSED and attempt["code"] not in _PASSING_CODES)
+
+
+def _was_missed(attempt: Mapping[str, Any], broker: str) -> bool:
+    """Tell whether listings of a broker have missed an order that had left for it: it may still turn up there."""
+    return (attempt["broker"], attempt["outcome"], attempt["code"]) == (broker, Outcome.ABSENT, "absent")
 
 
 def _was_denied(attempt: Mapping[str, Any]) -> bool:

@@ -36,6 +36,7 @@ from models.tables import attempts, external_fills, external_orders, orders, pos
 from models.terms import is_another
 from models.vocabulary import Outcome, Side, signed
 from worker.clock import elapsed, utcnow
+from worker.matching import is_elsewhere
 
 log = structlog.get_logger()
 
@@ -116,7 +117,7 @@ class External:
         named = {r.broker_client_order_id for r in reports} - {None}
         numbered = {r.broker_order_id for r in reports} - {None}
         query = (
-            select(a.broker_client_order_id, a.broker_order_id, orders.c.symbol, orders.c.side)
+            select(a.broker_client_order_id, a.broker_order_id, a.session, orders.c.symbol, orders.c.side)
             .join_from(attempts, orders, a.client_order_id == orders.c.client_order_id)
             .where(
                 a.broker == self.broker,
@@ -137,7 +138,7 @@ class External:
         report: OrderReport | FillReport, by_id: dict[str | None, list[Any]], unsettled: Collection[str | None]
     ) -> Standing:
         named = (row for id_ in (report.broker_client_order_id, report.broker_order_id) for row in by_id.get(id_, ()))
-        ours = [row for row in named if not is_another(row, report)]
+        ours = [row for row in named if not is_another(row, report) and not is_elsewhere(row["session"], report)]
         our_ids = {row["broker_client_order_id"] for row in ours}
         return standing(report, our_ids, {row["broker_order_id"] for row in ours} - {None}, unsettled)
 

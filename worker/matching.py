@@ -16,7 +16,7 @@ from models.messages import OrderRequest
 from models.replacing import changed_terms
 from models.reports import CommissionReport, FillReport, OrderReport, Report
 from models.tables import attempts, fills
-from models.terms import Rewrites, contradictions, is_another
+from models.terms import Rewrites, conflicts, contradictions, is_another
 from models.vocabulary import Outcome
 
 #: client_order_id and attempt_no.
@@ -78,11 +78,27 @@ def objections(entry: Entry, attempt_no: int, report: Report, rewrites: Rewrites
         return []
     if is_another(entry.order, report):
         return [f"it is about {report.side or 'trading'} {report.symbol or entry.order['symbol']}"]
+    if is_elsewhere(entry.attempts[attempt_no]["session"], report):
+        return [f"it was placed through session {report.session}"]
     if _is_known(entry.attempts[attempt_no], report):
         return []
     if isinstance(report, FillReport):
         return [f"nothing has shown yet that order {report.broker_order_id} is on our terms"]
     return against(sent(entry.order, entry.attempts[attempt_no]), entry.attempts[attempt_no], report, rewrites)
+
+
+def denials(entry: Entry, attempt_no: int, answer: OrderReport, rewrites: Rewrites) -> list[str]:
+    """Return what says that the answer to a send is about another order; what it does not show, it does not deny."""
+    attempt = entry.attempts[attempt_no]
+    if is_elsewhere(attempt["session"], answer):
+        return [f"it was placed through session {answer.session}"]
+    heir = attempt["replaces"] is not None
+    return conflicts(sent(entry.order, attempt), answer, rewrites=rewrites, is_heir=heir)
+
+
+def is_elsewhere(session: str | None, report: OrderReport | FillReport) -> bool:
+    """Tell whether an order was placed through another connection than the attempt whose id it carries."""
+    return None not in (session, report.session) and session != report.session
 
 
 def against(order: OrderRequest, attempt: Row, report: OrderReport, rewrites: Rewrites) -> list[str]:

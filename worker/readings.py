@@ -85,6 +85,9 @@ class Readings:
         found = self.broker.find_orders(missed) if missed else []
         reports: list[Report] = [*(fills or []), *(r for ref, _ in live if (r := by_id.get(ref.broker_order_id)))]
         reports += [s.report for s in found if isinstance(s, Found)]
+        alive = {ref.broker_order_id for ref, _ in live}
+        # One that has ended in our books, or was given up, and is at work at the broker all the same.
+        reports += [r for r in listed if r.at_work and r.broker_order_id not in alive]
         self.apply(reports)
         self.loose_ends.note(list(zip(gone, found, strict=False)), begun)
         decided = self.external.note([*(fills or []), *listed, *self._vanished(by_id)])

@@ -20,15 +20,16 @@ from models.reports import Found, Missing, OrderReport, Sighting
 from models.settings import Settings
 from models.tables import attempts, orders, workers
 from models.vocabulary import Outcome
-from worker.absence import after_refusal, conclude, proven, why_open
+from worker.absence import after_cancel, after_refusal, conclude, proven, why_open
 from worker.brokers.base import BrokerInterface, OrderRef
 from worker.clock import StepWatch, utcnow
 from worker.execution import Execution
 from worker.health import Identity, is_gone, is_silent
 from worker.matching import objections
 from worker.readings import Readings, order_ref
-from worker.recording import Aftermath, is_doubted
+from worker.recording import Aftermath
 from worker.routing import Absent
+from worker.succession import SURPLUS, is_doubted
 
 log = structlog.get_logger()
 
@@ -252,7 +253,8 @@ class Reconciler(Readings):
             self.rule, sighting, missing=missing, age_s=rest, sender_done=question.sender_done
         )
         if question.doubted and verdict != "wait":
-            verdict = after_refusal(sighting.report) if isinstance(sighting, Found) else "refused"
+            after_all = after_cancel if attempt["code"] == SURPLUS else after_refusal
+            verdict = after_all(sighting.report) if isinstance(sighting, Found) else "refused"
         if verdict == "refused":
             self._settle(book, question, OrderRejected(attempt["message"], broker=self.broker.name), after)
         elif verdict == "adopt":

@@ -5,11 +5,10 @@ Everything here runs inside a transaction over a `Book`; the caller rings the be
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
 
 import structlog
 from sqlalchemy import Connection
@@ -20,14 +19,14 @@ from models.errors import BrokerError, NotSent, OrderRejected, OutcomeUnknown, R
 from models.lifecycle import Fact
 from models.messages import plain
 from models.outward import discreet
-from models.replacing import terms_of, words
 from models.reports import DONE, BrokerStatus, FillReport, OrderReport, Report
 from models.settings import Settings
-from models.terms import Rewrites, is_another
+from models.terms import Rewrites
 from models.vocabulary import OPEN, TERMINAL, UNCLEAR, Outcome, Status
 from worker.cases import Cases
-from worker.matching import Index, index_of, objections, place_of
+from worker.matching import Index, denials, index_of, objections, place_of
 from worker.routing import ROUND_S, Absent, Decision, Go, Hold, Stop, code_of, decide, may_be_asked_again
+from worker.succession import LATE_REFUSAL, is_doubted, lives_on, promote, replaced, steps_back, withdraw_surplus
 
 log = structlog.get_logger()
 
@@ -97,8 +96,8 @@ class Recorder:
         self, book: Book, entry: Entry, attempt_no: int, answer: OrderReport | BrokerError, after: Aftermath
     ) -> None:
         """Record how an attempt ended, and decide what follows."""
-        if isinstance(answer, OrderReport) and is_another(entry.order, answer):
-            words = f"{self.broker} answered with order {answer.broker_order_id}: {answer.side} {answer.symbol}"
+        if isinstance(answer, OrderReport) and (wrong := denials(entry, attempt_no, answer, self.rewrites)):
+            words = f"{self.broker} answered with order {answer.broker_order_id}: {', '.join(wrong)}"
             answer = UnreadableReply(words, broker=self.broker)
         if isinstance(answer, OrderReport):
             self.report(book, entry, attempt_no, answer, after, asked=True)
@@ -195,8 +194,7 @@ class Recorder:
             report = order_fills.filled_with_nothing(entry, attempt_no, report)
         if report.status in DONE and attempt["stray_at"] is not None:
             entry.set_attempt(attempt_no, stray_at=None)
-        for fill in report.fills:
-            entry.fill(attempt_no, fill)
+        late = [entry.fill(attempt_no, fill) for fill in report.fills]
         filled = report.filled_quantity or _ZERO
         if infer or report.status in DONE:
             order_fills.infer(entry, attempt_no, report, complete=infer)
@@ -208,20 +206,25 @@ class Recorder:
             self._refused(book, entry, attempt_no, report, after)
             return
         revived = attempt["outcome"] in (Outcome.ABSENT, Outcome.NOT_SENT, Outcome.REFUSED)
-        if attempt["outcome"] != Outcome.ACCEPTED:
+        answered = attempt["outcome"] != Outcome.ACCEPTED
+        if answered:
             _accept(entry, attempt_no)
         if attempt["replaces"] is not None and attempt_no > entry.order["attempt_no"]:
-            _promote(entry, attempt_no)
+            promote(entry, attempt_no)
         self._identify(entry, attempt_no, report)
         self._say_what_is_unclear(entry, attempt_no, report)
-        if entry.was_replaced(attempt_no):
+        lives = infer and lives_on(entry, report, _SILENT_S)
+        if entry.was_replaced(attempt_no) and not lives:
             return  # its successor speaks for the order; its fills are booked
         if (
-            attempt_no != entry.order["attempt_no"]
+            lives
+            or attempt_no != entry.order["attempt_no"]
             or entry.status is Status.QUEUED
             or (revived and entry.status in TERMINAL and report.status not in DONE)
         ):
             self._stray(entry, attempt_no, report, after)
+        if any(late) or (answered and report.at_work):
+            withdraw_surplus(entry)
         self._move(entry, attempt_no, report)
         if infer and report.status is BrokerStatus.FILLED and entry.status in OPEN:
             counts = f"{plain(entry.order['filled_quantity'])} of {plain(entry.order['quantity'])}"
@@ -245,7 +248,7 @@ class Recorder:
         if report.status is BrokerStatus.CANCELED and is_changing(entry):
             return  # some brokers call a replaced order canceled: wait for what becomes of the replace
         if report.status is BrokerStatus.REPLACED:
-            _replaced(entry, attempt_no, report)
+            replaced(entry, attempt_no, report)
         for fact in _REPORTED[report.status]:
             entry.happen(fact, attempt_no=attempt_no, detail=_words(report))
 
@@ -259,6 +262,8 @@ class Recorder:
             return
         self._identify(entry, attempt_no, report)
         told = _words(report) or "rejected"
+        if outcome == Outcome.ACCEPTED and steps_back(entry, attempt_no, told):
+            return
         if outcome == Outcome.ACCEPTED and attempt_no == entry.order["attempt_no"] and entry.status in OPEN:
             values = {"outcome": str(Outcome.UNKNOWN), "code": LATE_REFUSAL, "message": told}
             entry.set_attempt(attempt_no, **values, next_check_at=entry.now)
@@ -337,8 +342,6 @@ class Recorder:
     def _fill(self, entry: Entry, attempt_no: int, report: FillReport, after: Aftermath) -> None:
         """An execution proves the order: the attempt is accepted whatever we believed."""
         given_up = attempt_no != entry.order["attempt_no"] or entry.status is Status.QUEUED
-        if given_up and not entry.was_replaced(attempt_no):
-            _give_up_again(entry, attempt_no, after)  # what is left of it must not trade beside its successor
         attempt = entry.attempts[attempt_no]
         if attempt["outcome"] != Outcome.ACCEPTED:
             _accept(entry, attempt_no)
@@ -346,7 +349,12 @@ class Recorder:
             entry.set_attempt(attempt_no, broker_order_id=report.broker_order_id)
             if attempt_no == entry.order["attempt_no"]:
                 entry.set(broker_order_id=report.broker_order_id)
-        entry.fill(attempt_no, report)
+        is_new = entry.fill(attempt_no, report)
+        if given_up and not entry.was_replaced(attempt_no):
+            if entry.filled_on(attempt_no) < entry.order["quantity"]:
+                _give_up_again(entry, attempt_no, after)  # what is left must not trade beside its successor
+            if is_new:
+                withdraw_surplus(entry)
 
 
 def _give_up_again(entry: Entry, attempt_no: int, after: Aftermath) -> None:
@@ -356,30 +364,11 @@ def _give_up_again(entry: Entry, attempt_no: int, after: Aftermath) -> None:
     after.strays.append((entry.id, attempt_no))
 
 
-def _promote(entry: Entry, attempt_no: int) -> None:
-    """The broker has confirmed a replace: the new attempt speaks for the order, which takes its terms."""
-    terms = terms_of(entry.attempts[attempt_no]["terms"])
-    entry.set(attempt_no=attempt_no, **terms)
-    if entry.order["replace_request"] == entry.attempts[attempt_no]["terms"]:
-        entry.set(replace_request=None)
-    entry.complete()
-    entry.note("replaced", f"attempt {attempt_no} at {entry.attempts[attempt_no]['broker']}: {words(terms)}")
-
-
 def _accept(entry: Entry, attempt_no: int) -> None:
     ended = entry.attempts[attempt_no]["ended_at"] or entry.now
-    entry.set_attempt(attempt_no, outcome=str(Outcome.ACCEPTED), ended_at=ended, next_check_at=None, message=None)
-
-
-def _replaced(entry: Entry, attempt_no: int, report: OrderReport) -> None:
-    """Somebody has replaced the order in the broker's own tools: what is left of it lives on as their order."""
-    ours = {row["broker_order_id"] for row in entry.attempts.values()} - {None}
-    if is_changing(entry) or report.replaced_by in ours:
-        return  # a replace of ours: what becomes of it says the rest
-    heir = f"order {report.replaced_by}" if report.replaced_by else "an order that the broker does not name"
-    broker = entry.attempts[attempt_no]["broker"]
-    detail = f"replaced at {broker} by {heir}, which is not ours: it is external"
-    entry.happen(Fact.REPLACED_OUTSIDE, attempt_no=attempt_no, detail=detail)
+    entry.set_attempt(
+        attempt_no, outcome=str(Outcome.ACCEPTED), ended_at=ended, next_check_at=None, code=None, message=None
+    )
 
 
 def _words(report: OrderReport) -> str | None:
@@ -387,10 +376,5 @@ def _words(report: OrderReport) -> str | None:
     return discreet(" ".join(part for part in parts if part)) or None
 
 
-def is_doubted(attempt: Mapping[str, Any]) -> bool:
-    """Tell whether a broker refused what it had accepted, and has not shown yet that the order is dead."""
-    return (attempt["outcome"], attempt["code"]) == (Outcome.UNKNOWN, LATE_REFUSAL)
-
-
-#: Code of attempts that their broker refused after it had accepted them.
-LATE_REFUSAL = "refused_after_acceptance"
+#: An order that ended in our books is called alive by a listing only this long after: listings are read before.
+_SILENT_S = 30.0

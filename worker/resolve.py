@@ -115,6 +115,7 @@ def _report_of(row: Any) -> OrderReport:
         quantity=row["quantity"],
         limit_price=row["limit_price"],
         stop_price=row["stop_price"],
+        submitted_at=row["submitted_at"],
     )
 
 

@@ -15,7 +15,7 @@ from models.tables import attempts, leases, workers
 from models.vocabulary import Outcome
 from tests.kit import World, events_of, eventually, never
 from worker.fleet import Process
-from worker.recording import LATE_REFUSAL
+from worker.succession import LATE_REFUSAL
 
 NewWorld = Callable[..., World]
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from models.reports import BrokerStatus, OrderReport
-from worker.absence import after_refusal
+from worker.absence import after_cancel, after_refusal
 
 DEAD = (BrokerStatus.REJECTED, BrokerStatus.CANCELED, BrokerStatus.EXPIRED)
 GONE = (BrokerStatus.FILLED, BrokerStatus.REPLACED)
@@ -19,3 +19,19 @@ def test_only_what_is_dead_and_never_traded_is_refused(status: BrokerStatus) -> 
     assert after_refusal(OrderReport(broker_order_id="7", status=status, filled_quantity=Decimal(0))) == expected
     assert after_refusal(OrderReport(broker_order_id="7", status=status)) == expected
     assert after_refusal(OrderReport(broker_order_id="7", status=status, filled_quantity=Decimal(1))) == "adopt"
+
+
+def test_what_may_come_alive_again_is_not_dead_until_its_broker_says_that_it_ended() -> None:
+    """IB's Inactive: a cancel that is not answered, or refused, proves nothing while the order is still listed."""
+    dormant = OrderReport(
+        broker_order_id="7", status=BrokerStatus.REJECTED, filled_quantity=Decimal(0), raw_status="Inactive",
+        dormant=True,
+    )  # fmt: skip
+    assert after_refusal(dormant) == "wait"
+    assert after_cancel(dormant) == "wait"
+
+
+@pytest.mark.parametrize("status", BrokerStatus)
+def test_an_order_that_is_one_too_many_is_settled_by_its_end_alone(status: BrokerStatus) -> None:
+    expected = "adopt" if status in (*DEAD, *GONE) else "wait"
+    assert after_cancel(OrderReport(broker_order_id="7", status=status)) == expected

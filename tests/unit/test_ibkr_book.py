@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -15,8 +16,9 @@ from models.vocabulary import OrderType, Side, TimeInForce
 from worker.brokers.base import OrderRef
 from worker.brokers.ibkr_days import same_day, zones_of
 from worker.brokers.ibkr_evidence import OrderBook
+from worker.brokers.ibkr_flight import Flight, Verdict
 from worker.brokers.ibkr_spoiled import spoiled
-from worker.brokers.ibkr_terms import Execution, OrderLine, check_listed, split_execution_id
+from worker.brokers.ibkr_terms import Execution, OrderLine, check_listed, completed_status, split_execution_id
 
 NOW = datetime(2026, 11, 27, 16, 0, tzinfo=UTC)
 PERM = 77
@@ -248,3 +250,51 @@ def test_an_unreadable_row_that_may_be_ours_is_taken_for_it(fields: list[str], r
     row = spoiled(fields)
     assert row is not None
     assert row.may_be(ref)
+
+
+# -- REISSUED ORDER IDS ---
+def flying() -> tuple[OrderBook, Flight]:
+    book = OrderBook("ib", lambda _: None, lambda: 0.0)
+    book.client_id = 1
+    flight = Flight("s-1", "ib")
+    book.board(flight, 5)
+    return book, flight
+
+
+@pytest.mark.parametrize("status", ["Filled", "Cancelled", "Submitted", "Inactive"])
+def test_a_status_under_a_reissued_order_id_is_not_ours(status: str) -> None:
+    """Yesterday's order had the same order id; ours is told by its reference, which comes with an openOrder."""
+    book, flight = flying()
+    book.on_status(5, 1, 11, status, "", 0, 0)
+    assert flight.judge(1.0)[0] is Verdict.WAIT
+    book.on_order(LINE)
+    assert (flight.judge(1.0)[0], flight.perm_id) == (Verdict.SEEN, PERM)
+
+
+def test_a_refusing_code_does_not_decide_against_a_status_that_is_alive() -> None:
+    book, flight = flying()
+    book.on_status(5, 1, 11, "Submitted", "", 0, 0)
+    book.on_error(5, 201, "Order rejected")
+    assert flight.judge(60.0)[0] is Verdict.UNKNOWN
+
+
+def test_an_inactive_order_with_a_refusing_code_may_come_alive_again() -> None:
+    wire = Wire()
+    wire.status("Inactive")
+    wire.code(201)
+    assert wire.now.dormant
+    wire.status("Cancelled")
+    assert (wire.now.dormant, wire.now.status) == (False, BrokerStatus.CANCELED)
+
+
+@pytest.mark.parametrize(
+    ("prose", "status"),
+    [
+        ("Cancelled by Trader: change rejected before", BrokerStatus.CANCELED),
+        ("Cancelled", BrokerStatus.CANCELED),
+        ("Rejected by System: no funds", BrokerStatus.REJECTED),
+    ],
+)
+def test_what_was_canceled_is_no_rejection_whatever_its_reason_says(prose: str, status: BrokerStatus) -> None:
+    line = replace(LINE, status="Cancelled", completed_status=prose)
+    assert completed_status(line) is status

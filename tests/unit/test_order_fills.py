@@ -340,6 +340,20 @@ def test_a_filled_order_without_a_total_counts_its_whole_size_once_executions_we
     assert (record.order["status"], record.standing) == ("filled", [(GUESS, 10, None)])
 
 
+def test_a_filled_order_counts_what_its_broker_counts_though_that_is_less_than_was_ordered(record: Record) -> None:
+    """Schwab: FILLED with a filledQuantity of 6 of 10; four more would be a guess."""
+    record.read(execution("a", 6, 50, up_to=6), total(6, quantity=D(10)))
+    assert (record.order["status"], record.order["filled_quantity"]) == ("filled", 6)
+    assert record.standing == [("a", 6, 50)]
+
+
+def test_what_is_left_over_by_a_float_is_no_execution(record: Record) -> None:
+    record.read(execution("a", "0.1", 50, up_to="0.1"), execution("b", "0.2", 50))
+    record.read(total("0.30000000000000004", BrokerStatus.CANCELED), total("0.3", BrokerStatus.CANCELED))
+    assert [name for name, *_ in record.standing] == ["a", "b"]
+    assert record.order["filled_quantity"] == D("0.3")
+
+
 def test_a_price_that_comes_later_is_taken_over(record: Record) -> None:
     record.pushed(execution("a", 10, None))
     assert record.order["avg_fill_price"] is None

@@ -282,3 +282,25 @@ def test_every_error_is_in_exactly_one_branch() -> None:
         assert sum(issubclass(leaf, branch) for branch in branches) == 1, leaf
     assert {kind.__name__ for kind in _tree(OutcomeUnknown)} >= {kind.__name__ for kind in UNKNOWN}
     assert all(hasattr(errors, kind.__name__) for kind in UNKNOWN)
+
+
+# -- MISSED BY LISTINGS ---
+@pytest.mark.parametrize(
+    "error",
+    [
+        NotConnected("away", broker="ibkr"),
+        NotSent("draining", broker="ibkr"),
+        QuotaExhausted("no turn", broker="ibkr", retry_after=30),
+        errors.Denied("halted", broker="ibkr", code="halted"),
+    ],
+)
+def test_what_listings_have_missed_stays_with_its_broker(error: BrokerError) -> None:
+    """It had left, and may turn up there: at another broker it would be there twice."""
+    decision = decide(case(error, pinned=True))
+    assert isinstance(decision, Go)
+    assert decision.broker == "ibkr"
+    assert decision.after_s > 0
+
+
+def test_what_listings_have_missed_moves_on_once_its_broker_has_refused_it() -> None:
+    assert brief(decide(case(OrderRejected("no", broker="ibkr"), pinned=True))) == ("alpaca", 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -50,6 +51,14 @@ def test_an_order_with_the_same_terms_is_not_contradicted() -> None:
 
 def test_what_no_order_of_ours_has_contradicts_whatever_the_terms() -> None:
     assert contradictions(request(), shown(unlike_ours=("notional 500",))) == ["notional 500"]
+
+
+def test_an_order_that_was_there_before_ours_was_made_is_not_ours_whatever_its_terms() -> None:
+    """Last month's, under an id that a strategy uses again with a new database."""
+    ours = request()
+    assert contradictions(ours, shown(submitted_at=ours.created_at - timedelta(days=30))) != []
+    assert contradictions(ours, shown(submitted_at=ours.created_at - timedelta(minutes=1))) == []
+    assert contradictions(ours, shown(submitted_at=ours.created_at + timedelta(days=3))) == []
 
 
 @pytest.mark.parametrize(
@@ -175,6 +184,24 @@ def test_a_fill_of_another_symbol_or_side_is_not_booked_whatever_id_it_carries(
         assert connection.execute(select(fills.c.quantity)).scalar() == 4
 
 
+@pytest.mark.parametrize("outcome", ["sending", "unknown", "accepted"])
+def test_an_execution_of_another_connection_is_not_ours_whatever_id_it_carries(
+    database: Database, settings: Settings, put: Put, outcome: str
+) -> None:
+    """IB: somebody's program uses our orderRef under another client id, even on the very same terms."""
+    put(attempt={"outcome": outcome, "session": "1"})
+    terms: dict[str, Any] = {"symbol": "AAPL", "order_type": OrderType.MARKET, "limit_price": None, "session": "9"}
+    strange: list[Any] = [execution(session="9"), shown(**terms, broker_client_order_id="o-1", broker_order_id="8")]
+    assert told(database, settings, *strange).unmatched == strange
+    External(database, "ibkr").note(strange)
+    with database.read() as connection:
+        assert connection.execute(select(fills)).all() == []
+        assert set(connection.execute(select(external_orders.c.broker_order_id)).scalars()) == {"7", "8"}
+    told(database, settings, shown(**terms | {"session": "1"}, broker_client_order_id="o-1"), execution(session="1"))
+    with database.read() as connection:
+        assert connection.execute(select(fills.c.quantity)).scalar() == 4
+
+
 @pytest.mark.parametrize("status", [BrokerStatus.ACCEPTED, BrokerStatus.FILLED, BrokerStatus.CANCELED])
 @pytest.mark.parametrize("outcome", ["sending", "unknown", "absent", "not_sent", "refused"])
 def test_a_stranger_under_our_id_neither_fills_nor_cancels_our_order(
@@ -224,14 +251,26 @@ def test_an_order_that_somebody_changed_at_its_broker_is_still_ours(
 
 
 # -- ANSWERED ---
-def test_an_answer_about_another_order_settles_nothing(database: Database, settings: Settings, put: Put) -> None:
-    put()
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"symbol": "KO"}, "symbol KO"), ({"side": Side.SELL}, "side sell"), ({"quantity": D(99)}, "quantity 99"),
+        ({"order_type": OrderType.LIMIT}, "order_type limit"),
+        ({"time_in_force": TimeInForce.GTC}, "time_in_force gtc"),
+        ({"session": "9"}, "session 9"), ({"submitted_at": NOW - timedelta(days=30)}, "submitted_at"),
+    ],
+)  # fmt: skip
+def test_an_answer_about_another_order_settles_nothing(
+    database: Database, settings: Settings, put: Put, wrong: dict[str, Any], words: str
+) -> None:
+    put(attempt={"session": "1"})  # buy 10 AAPL at the market
     with database.write() as connection:
         book = Book.open(connection, ["o-1"], utcnow())
-        answer = shown(symbol="KO", side=Side.SELL)
+        ours: dict[str, Any] = {"symbol": "AAPL", "order_type": OrderType.MARKET, "limit_price": None}
+        answer = shown(**ours | wrong)
         Recorder(settings, "ibkr", dedupes=False).settle(book, book["o-1"], 1, answer, Aftermath())
         book.write()
     with database.read() as connection:
         row = connection.execute(select(attempts)).mappings().one()
     assert (row["outcome"], row["broker_order_id"]) == ("unknown", None)
-    assert "sell KO" in row["message"]
+    assert words in row["message"]

@@ -32,7 +32,7 @@ from worker.brokers.ibkr_codes import read_error
 from worker.brokers.ibkr_frames import RawBar
 from worker.brokers.ibkr_pacing import HistoryPace
 from worker.brokers.ibkr_session import Session
-from worker.brokers.values import bar, epoch_s, number, positive, soft
+from worker.brokers.values import bar, epoch_s, number, positive
 
 _log = structlog.get_logger()
 
@@ -127,13 +127,13 @@ def account_report(account: str, rows: Sequence[Any], pushed: Sequence[Any] = ()
         pushed: of the account's updates, which tell the net liquidation in the base currency only.
 
     Raises:
-        ValueError: several currencies, and nothing says which one is the account's.
+        ValueError: several currencies, and nothing says which one is the account's; or a value that is no number.
     """
     base = base_currency(rows, pushed)
     found: dict[str, Decimal | None] = {}
     for tag, field in _SUMMARY.items():
         of_tag = {row.currency: row.value for row in rows if row.tag == tag}
-        found[field] = soft(number, next((of_tag[c] for c in (_BASE, base, "") if c in of_tag), None))
+        found[field] = number(next((of_tag[c] for c in (_BASE, base, "") if c in of_tag), None))
     left = found["day_trades_left"]
     return AccountReport(
         account_id=account,
@@ -159,9 +159,7 @@ def base_currency(rows: Sequence[Any], pushed: Sequence[Any]) -> str:
         return (told - {_BASE}).pop()
     kept_in = _currencies(pushed) - {_BASE}
     # The ledger of the base currency is the one whose exchange rate is 1.
-    kept_in |= {r.currency for r in (*rows, *pushed) if r.tag == "ExchangeRate" and soft(number, r.value) == 1} - {
-        _BASE
-    }
+    kept_in |= {r.currency for r in (*rows, *pushed) if r.tag == "ExchangeRate" and number(r.value) == 1} - {_BASE}
     if len(kept_in) == 1:
         return kept_in.pop()
     if _BASE in told or not told:
@@ -177,8 +175,7 @@ async def positions(session: Session) -> list[PositionReport]:
     """Read every holding; market values are there as far as the account subscription has told them.
 
     Raises:
-        BrokerError: also where it could not be learnt which security a holding is; where it is its size that cannot be
-            read, the holding has none.
+        BrokerError: also where it could not be learnt which security a holding is.
     """
     session.check()
     rows = [row for row in await session.positions() if row[0] == session.account and row[2]]
@@ -195,10 +192,10 @@ def _name(session: Session, contract: Any) -> str | None:
 
 def _position(session: Session, account: str, contract: Any, quantity: float, avg_cost: float) -> PositionReport:
     item = session.ib.wrapper.portfolio[account].get(contract.conId)
-    name, held = _name(session, contract), soft(number, quantity)
+    name, held = _name(session, contract), number(quantity)
     where = f"{session.options.broker}: a position of {contract.symbol} (conId {contract.conId})"
     if held is None:
-        _log.warning("ibkr.position_without_its_size", broker=session.options.broker, symbol=name, size=str(quantity))
+        raise UnreadableReply(f"{where} without its size: {quantity}")
     if name is None:
         raise BrokerError(f"{where}: IB did not say where that security is listed", broker=session.options.broker)
     return PositionReport(

@@ -127,8 +127,10 @@ class OrderBook:
             self.cancels[order_id].see(status)
         if client_id == self.client_id and order_id in self.changes:
             self.changes[order_id].see_status(status, perm_id, self._clock())
-        if flight is not None and (known is None or known.line.ref == flight.ref):
+        if flight is not None and known is not None and known.line.ref == flight.ref:
             flight.see(status, why_held, perm_id, self._clock())
+        elif flight is not None and known is None:
+            flight.suspect(status, why_held)
         if known is not None:
             known.why_held = why_held
             known.wire_filled, known.wire_average = values.size(filled), values.positive(average)
@@ -245,7 +247,8 @@ class OrderBook:
         if status is BrokerStatus.REJECTED:
             filled = filled or Decimal(0)
         report = build_report(line, status, filled, executions, known.code)
-        return report if report.avg_fill_price is not None else replace(report, avg_fill_price=known.wire_average)
+        dormant = status is BrokerStatus.REJECTED and line.status == terms.INACTIVE
+        return replace(report, avg_fill_price=report.avg_fill_price or known.wire_average, dormant=dormant)
 
     # -- INSIDE ---
     def _flight_of(self, order_id: int, client_id: int) -> Flight | None:

@@ -104,6 +104,14 @@ class Flight(Departure):
             self.ended_at = now if self.ended_at is None else self.ended_at
         self.changed.set()
 
+    def suspect(self, status: str, why_held: str) -> None:
+        """Take in a status under this order id of an order that was not shown: ids are reissued, it may be another's.
+
+        It ends nothing and confirms nothing; unless it is an end, it keeps a refusing code from deciding.
+        """
+        if status not in terms.ENDED and (status != terms.INACTIVE or why_held):
+            self.status, self.shown = "held" if status == terms.INACTIVE else status, True
+
     def hear(self, number: int, text: str, now: float) -> None:
         """Take in an error code under this order's id; a deciding code is not replaced by an undecided one."""
         proof = code_of(number).proof

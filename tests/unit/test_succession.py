@@ -1,0 +1,203 @@
+"""Which attempt speaks for an order: a replace that comes to nothing; two attempts that would trade side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from sqlalchemy import insert, select, update
+
+from models.book import Book
+from models.database import Database
+from models.messages import utcnow
+from models.reports import BrokerStatus, FillReport, OrderReport
+from models.settings import Settings
+from models.tables import attempts, order_events, orders
+from models.vocabulary import Side
+from worker.recording import Aftermath, Recorder
+from worker.succession import SURPLUS, is_doubted
+
+Put = Callable[..., None]
+D = Decimal
+
+
+class Scene:
+    """One order in a database, and what its brokers' workers make of reports about it."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self.database, self.settings = database, settings
+
+    def told(self, *reports: Any, broker: str = "alpaca", infer: bool = False) -> Aftermath:
+        recorder = Recorder(self.settings, broker, dedupes=True)
+        with self.database.write() as connection:
+            return recorder.updates(connection, reports, utcnow(), infer=infer)
+
+    def answered(self, attempt_no: int, report: OrderReport, broker: str = "alpaca") -> Aftermath:
+        after = Aftermath()
+        with self.database.write() as connection:
+            book = Book.open(connection, ["o-1"], utcnow())
+            Recorder(self.settings, broker, dedupes=True).settle(book, book["o-1"], attempt_no, report, after)
+            book.write()
+        return after
+
+    def attempt(self, number: int, **values: Any) -> None:
+        now = utcnow()
+        row = {
+            "client_order_id": "o-1", "attempt_no": number, "broker": "alpaca", "worker": "w", "started_at": now,
+            "broker_client_order_id": f"o-1~{number}", "outcome": "sending", "lease_until": now, "checks": 0,
+            "missing": 0,
+        } | values  # fmt: skip
+        with self.database.write() as connection:
+            connection.execute(insert(attempts).values(**row))
+            if row.get("replaces") is None:
+                connection.execute(update(orders).values(attempt_no=number, broker=row["broker"], status="submitted"))
+
+    @property
+    def order(self) -> dict[str, Any]:
+        with self.database.read() as connection:
+            return dict(connection.execute(select(orders)).mappings().one())
+
+    def row(self, number: int) -> dict[str, Any]:
+        with self.database.read() as connection:
+            query = select(attempts).where(attempts.c.attempt_no == number)
+            return dict(connection.execute(query).mappings().one())
+
+    @property
+    def kinds(self) -> list[str]:
+        with self.database.read() as connection:
+            return list(connection.execute(select(order_events.c.kind).order_by(order_events.c.id)).scalars())
+
+
+@pytest.fixture
+def scene(database: Database, settings: Settings) -> Scene:
+    return Scene(database, settings)
+
+
+def shown(number: int, status: BrokerStatus, **more: Any) -> OrderReport:
+    ours = "o-1" if number == 1 else f"o-1~{number}"
+    values: dict[str, Any] = {"broker_order_id": f"b{number}", "broker_client_order_id": ours}
+    values |= {"symbol": "AAPL", "side": Side.BUY}
+    return OrderReport(status=status, **values | more)
+
+
+def executed(number: int, quantity: str, execution_id: str = "e1") -> FillReport:
+    ours = "o-1" if number == 1 else f"o-1~{number}"
+    return FillReport(
+        execution_id=execution_id, quantity=D(quantity), price=D(50), filled_at=utcnow(), broker_client_order_id=ours,
+        broker_order_id=f"b{number}", cumulative_quantity=D(quantity),
+    )  # fmt: skip
+
+
+def replaced_to(scene: Scene, put: Put, price: str, **second: Any) -> None:
+    """A resting order whose replace its broker has taken: by a new order unless `second` says otherwise."""
+    put(
+        status="accepted", broker="alpaca", broker_order_id="b1", order_type="limit", limit_price=D(50),
+        attempt={"outcome": "accepted", "broker_order_id": "b1"},
+    )  # fmt: skip
+    scene.attempt(2, replaces=1, terms={"limit_price": price}, **second)
+    scene.answered(2, shown(2, BrokerStatus.ACCEPTED, limit_price=D(price)))
+    assert (scene.order["attempt_no"], scene.order["limit_price"]) == (2, D(price))
+
+
+# -- A REPLACE THAT COMES TO NOTHING ---
+def test_a_new_order_that_is_rejected_after_it_was_taken_gives_the_voice_back_to_the_old_one(
+    scene: Scene, put: Put
+) -> None:
+    """The old order may live: nothing goes on along the route, and its terms are the order's again."""
+    replaced_to(scene, put, "51")
+    after = scene.told(shown(2, BrokerStatus.REJECTED, filled_quantity=D(0)))
+    assert not after.rings
+    assert (scene.order["status"], scene.order["broker"]) == ("accepted", "alpaca")
+    assert (scene.order["attempt_no"], scene.order["broker_order_id"], scene.order["limit_price"]) == (1, "b1", 50)
+    assert (scene.row(1)["outcome"], scene.row(2)["outcome"]) == ("accepted", "refused")
+    assert scene.kinds[-1] == "replace_refused"
+
+
+def test_the_old_order_is_followed_again_after_a_rejected_replace(scene: Scene, put: Put) -> None:
+    replaced_to(scene, put, "51")
+    scene.told(shown(2, BrokerStatus.REJECTED, filled_quantity=D(0)))
+    after = scene.told(shown(1, BrokerStatus.ACCEPTED), executed(1, "10"))
+    assert (scene.order["status"], scene.order["filled_quantity"]) == ("filled", 10)
+    assert not after.strays
+    assert "late_fill" not in scene.kinds
+
+
+@pytest.mark.parametrize("heir", ["b2", None])
+def test_an_order_replaced_by_one_that_was_rejected_has_ended(scene: Scene, put: Put, heir: str | None) -> None:
+    replaced_to(scene, put, "51")
+    scene.told(shown(2, BrokerStatus.REJECTED, filled_quantity=D(0)))
+    after = scene.told(shown(1, BrokerStatus.REPLACED, replaced_by=heir))
+    assert scene.order["status"] == "rejected"
+    assert not after.rings
+    assert "replaced_outside" not in scene.kinds
+
+
+def test_a_new_order_that_works_after_its_rejection_speaks_again(scene: Scene, put: Put) -> None:
+    replaced_to(scene, put, "51")
+    scene.told(shown(2, BrokerStatus.REJECTED, filled_quantity=D(0)))
+    scene.told(shown(2, BrokerStatus.ACCEPTED, limit_price=D(51)))
+    assert (scene.order["attempt_no"], scene.order["limit_price"]) == (2, 51)
+
+
+def test_an_order_changed_in_place_and_then_rejected_is_doubted_like_any_other(scene: Scene, put: Put) -> None:
+    replaced_to(scene, put, "51", broker_client_order_id="o-1")
+    rejected = shown(1, BrokerStatus.REJECTED, broker_order_id="b2", filled_quantity=D(0))
+    scene.told(rejected)
+    assert is_doubted(scene.row(2))
+    assert scene.order["attempt_no"] == 2
+
+
+# -- ONE AT A TIME ---
+@pytest.mark.parametrize(("shares", "status"), [("10", "filled"), ("4", "partially_filled")])
+def test_an_order_that_traded_where_it_was_given_up_is_withdrawn_where_it_went(
+    scene: Scene, put: Put, shares: str, status: str
+) -> None:
+    put(status="queued", broker="alpaca", attempt={"outcome": "refused", "broker": "ibkr", "broker_order_id": "b1"})
+    scene.attempt(2)
+    scene.answered(2, shown(2, BrokerStatus.ACCEPTED))
+    scene.told(executed(1, shares), broker="ibkr")
+    assert (scene.order["status"], scene.order["filled_quantity"]) == (status, D(shares))
+    assert (scene.row(2)["outcome"], scene.row(2)["code"]) == ("unknown", SURPLUS)
+    assert is_doubted(scene.row(2))
+
+
+def test_an_answer_that_comes_after_the_order_was_filled_elsewhere_is_withdrawn(scene: Scene, put: Put) -> None:
+    put(status="queued", broker="alpaca", attempt={"outcome": "refused", "broker": "ibkr", "broker_order_id": "b1"})
+    scene.attempt(2)
+    scene.told(executed(1, "10"), broker="ibkr")
+    assert scene.row(2)["outcome"] == "sending"
+    scene.answered(2, shown(2, BrokerStatus.ACCEPTED))
+    assert is_doubted(scene.row(2))
+
+
+def test_what_is_read_again_withdraws_nothing_again(scene: Scene, put: Put) -> None:
+    put(status="queued", broker="alpaca", attempt={"outcome": "refused", "broker": "ibkr", "broker_order_id": "b1"})
+    scene.attempt(2)
+    scene.answered(2, shown(2, BrokerStatus.ACCEPTED))
+    scene.told(executed(1, "10"), broker="ibkr")
+    scene.answered(2, shown(2, BrokerStatus.CANCELED, filled_quantity=D(0)))
+    after = scene.told(executed(1, "10"), broker="ibkr", infer=True)
+    assert scene.row(2)["outcome"] == "accepted"
+    assert scene.kinds.count("surplus") == 1
+    assert not after.strays  # nothing is left of it
+
+
+@pytest.mark.parametrize("at_work", [BrokerStatus.ACCEPTED, BrokerStatus.PARTIALLY_FILLED])
+def test_an_order_that_ended_here_long_ago_and_is_at_work_there_is_a_stray(
+    scene: Scene, put: Put, at_work: BrokerStatus
+) -> None:
+    ended = {"status": "canceled", "broker": "alpaca", "closed_at": utcnow() - timedelta(minutes=2)}
+    put(**ended, attempt={"outcome": "accepted", "broker_order_id": "b1"})
+    assert scene.told(shown(1, at_work), infer=True).strays == [("o-1", 1)]
+    assert not scene.told(shown(1, BrokerStatus.CANCELED), infer=True).strays
+
+
+def test_an_end_of_a_moment_ago_is_not_doubted_by_a_listing_from_before(scene: Scene, put: Put) -> None:
+    put(
+        status="canceled", broker="alpaca", closed_at=utcnow(),
+        attempt={"outcome": "accepted", "broker_order_id": "b1"},
+    )  # fmt: skip
+    assert not scene.told(shown(1, BrokerStatus.ACCEPTED), infer=True).strays
