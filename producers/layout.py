@@ -40,7 +40,7 @@ _SHORT_HEADERS = {
 }  # fmt: skip
 #: Which columns go when there is no room, the first ones first; what is not named here stays.
 _GO_FIRST = (
-    "volume", "last_size", "bid_size", "ask_size", "size_unit",
+    "cumulative", "number", "volume", "last_size", "bid_size", "ask_size", "size_unit",
     "leader", "positions_at", "queue", "worker", "size", "total_liquidity", "portfolio_value", "day_trade_count",
     "account_id", "read_at", "first_seen_at", "ended_at", "checks", "next_look", "times", "late", "commission",
     "strategy", "attempt_count", "order_type", "started_at", "broker_order_id", "created_at", "last_seen_at",
@@ -49,6 +49,10 @@ _GO_FIRST = (
     "filled_at", "avg_fill_price", "avg_price", "at", "heartbeat_at", "id", "operation", "options", "filled_quantity",
     "broker", "quantity", "side",
 )  # fmt: skip
+
+
+#: What stays beside the first column, however narrow the terminal is; of the rest the rightmost go.
+_STAY = ("status", "ok", "state", "outcome", "symbol", *_IDS)
 
 
 @dataclass(slots=True)
@@ -123,6 +127,9 @@ def layout(found: Sequence[Row], names: Sequence[str], width: int | None) -> Lay
         if left and len(left) < len(columns):
             hidden.append(name)
             columns = left
+    while _total(columns) > width and (spare := [column for column in columns[1:] if column.name not in _STAY]):
+        hidden.append(spare[-1].name)
+        columns = [column for column in columns if column is not spare[-1]]
     return Layout(columns, under, hidden)
 
 

@@ -71,7 +71,7 @@ def say(*parts: Part) -> None:
 def note(*parts: Part, keep: str = "") -> None:
     """Print a line on stderr: what is not part of the answer."""
     with contextlib.suppress(OutputLost):  # there is nowhere left to say so
-        _line(err, sys.stderr, parts, keep, by_words=not keep)
+        _line(err, sys.stderr, parts, keep, by_words=True)
 
 
 def document(value: Any) -> None:

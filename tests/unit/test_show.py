@@ -66,6 +66,28 @@ def test_a_quote_fits_its_terminal_and_keeps_its_prices(
     assert {"44.92", "44.93", "yes"} <= set(line.split())
 
 
+def test_a_table_of_columns_that_nobody_has_ranked_fits_all_the_same(
+    terminal: Callable[[int], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    terminal(60)
+    names = ("event", "status", *(f"column_{n}" for n in range(20)))
+    show.rows([dict.fromkeys(names, "something")], names)
+    head, line, hidden = capsys.readouterr().out.splitlines()
+    assert max(len(head), len(line)) <= 60
+    assert head.split()[:3] == ["event", "status", "column_0"]
+    assert "no room for" in hidden
+
+
+def test_an_error_wraps_by_words_on_a_terminal(
+    terminal: Callable[[int], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    terminal(60)
+    show.note("corro: " + "seventeen letters " * 8, keep="\n")
+    lines = capsys.readouterr().err.splitlines()
+    assert max(map(len, lines)) <= 60
+    assert all(word in ("corro:", "seventeen", "letters") for line in lines for word in line.split())
+
+
 def test_a_no_is_blank_and_a_column_of_nos_goes(
     terminal: Callable[[int], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
