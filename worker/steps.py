@@ -73,6 +73,7 @@ class EngineStep(bootsteps.StartStopStep):
     def start(self, parent: Any) -> None:
         """Start the engine; a worker that is misconfigured exits instead of consuming orders it cannot send."""
         global _engine
+        _end_when_hung_up()
         try:
             _share_memory()
             _engine = Engine(load_settings(), broker_of(parent.app.amqp.queues.consume_from))
@@ -92,6 +93,15 @@ class EngineStep(bootsteps.StartStopStep):
             _engine = None
 
     terminate = stop
+
+
+def _end_when_hung_up() -> None:
+    """End in good order when the terminal closes, or a supervisor sends SIGHUP.
+
+    Celery leaves a worker at a terminal to the system, which ends it in the middle of a send; away from one it starts
+    the process anew under the name of its own file, which is no program where it was started by `python -m celery`.
+    """
+    signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
 
 
 def _end_with_parent() -> None:

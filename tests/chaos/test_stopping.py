@@ -177,6 +177,14 @@ def _children_of(home: Path) -> list[int]:
     return found
 
 
+def test_a_worker_that_is_hung_up_on_ends_in_good_order(new_world: NewWorld) -> None:
+    world = new_world(["alpaca"])
+    process = world.start("alpaca")
+    process.popen.send_signal(signal.SIGHUP)
+    assert world.wait_gone(process, GRACE_S) == 0, tail(process.log)
+    assert "worker_stopped" in process.log.read_text()
+
+
 @pytest.mark.parametrize(
     ("when", "signals"),
     [
