@@ -194,7 +194,8 @@ class Cancels:
     def _look_again(self, strays: dict[Stray, OrderRef], seen: Sequence[Sighting]) -> None:
         """Ask again later for what may be alive; what no listing has any more, some looks long, is no stray."""
         missing = {stray for stray, sighting in zip(strays, seen, strict=False) if not isinstance(sighting, Found)}
-        with self.database.write() as connection:
+
+        def work(connection: Connection) -> None:
             book = Book.open(connection, {id_ for id_, _ in strays}, utcnow())
             for id_, number in strays:
                 entry, attempt = book[id_], book[id_].attempts[number]
@@ -206,6 +207,8 @@ class Cancels:
                 if again is None:
                     entry.note("stray_gone", f"attempt {number} at {self.broker.name}: in no listing any more")
             book.write()
+
+        self.database.transact(work)
 
 
 def _id(ref: OrderRef) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TypeVar
 
 import structlog
-from sqlalchemy import or_, select
+from sqlalchemy import Connection, or_, select
 
 from models.book import Book
 from models.database import Database
@@ -101,10 +101,13 @@ class Deputies:
         if not news:
             return
         log.warning("nobody_can_take_it", wish=wish, orders=news, why=words)
-        with self.database.write() as connection:
+
+        def work(connection: Connection) -> None:
             book = Book.open(connection, news, utcnow())
             for entry in book.entries.values():
                 if entry.status not in TERMINAL:
                     entry.set(reason=words, reason_code=WAITS_FOR_OWNER)
                     entry.note(f"{wish}_waits", words)
             book.write()
+
+        self.database.transact(work)
