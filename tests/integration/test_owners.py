@@ -131,8 +131,8 @@ def test_a_wish_that_nobody_can_carry_out_says_who_has_to_be_alive(new_world: Ne
     whole = world.whole(id_)
     words = "waits for a worker of ibkr with client id 7"
     assert words in whole["reason"]
-    assert words in world.corro("order", id_).out
-    assert words in world.corro("unresolved").out
+    for command in (("order", id_), ("unresolved",)):
+        assert words in world.corro(*command, timeout=300).out
     owner.popen.send_signal(signal.SIGCONT)
     if wish == "cancel":
         world.wait(id_, "canceled", 30)
