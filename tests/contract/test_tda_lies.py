@@ -18,6 +18,7 @@ from models.errors import (
     BrokerError,
     ConfigurationError,
     CorroError,
+    DataError,
     NotSent,
     UnreadableReply,
 )
@@ -182,6 +183,16 @@ def test_one_spoiled_field_of_one_foreign_holding_closes_nothing(desk: Any) -> N
             assert held.get("PEP", 4) in (4, None), (field, value)
             desk.clear()
     assert desk.broker.is_connected()
+
+
+def test_candles_of_which_none_can_be_read_are_no_empty_history(desk: Any) -> None:
+    start = desk.broker.get_historical_data("AAPL", "1Day", now() - 9 * DAY, now())[-1].start
+    ask = lambda: desk.broker.get_historical_data("AAPL", "1Day", start, start + timedelta(hours=1))  # noqa: E731
+    assert len(ask()) == 1
+    for value in (None, "NaN", -1, 1.79e308):
+        desk.fault("spoiled_row", operation="bars", field="close", value=value)
+        with pytest.raises(DataError, match="can be read"):
+            ask()
 
 
 def test_an_account_that_cannot_be_read_hides_no_other(desk: Any) -> None:

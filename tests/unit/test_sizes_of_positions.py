@@ -9,7 +9,6 @@ from typing import Any, cast
 
 import pytest
 
-from models.errors import UnreadableReply
 from worker.brokers import ibkr_data
 from worker.brokers.ibkr_names import Names
 from worker.brokers.oddities import Oddities
@@ -44,6 +43,6 @@ def test_ibkr() -> None:
     contract = SimpleNamespace(
         conId=1, symbol="KO", secType="STK", currency="USD", exchange="NYSE", primaryExchange="", localSymbol="KO"
     )
-    with pytest.raises(UnreadableReply, match="KO"):
-        ibkr_data._position(cast(Any, session), "DU1", contract, math.nan, 1.0)
+    for nothing in (math.nan, math.inf, 1.7976931348623157e308):
+        assert ibkr_data._position(cast(Any, session), "DU1", contract, nothing, 1.0).quantity is None
     assert ibkr_data._position(cast(Any, session), "DU1", contract, -5.0, 1.0).quantity == -5

@@ -51,7 +51,7 @@ from worker.brokers.alpaca_stream import TradeUpdates, stream_url
 from worker.brokers.base import AbsenceRule, BrokerInterface, Capabilities, OrderRef, Ticket
 from worker.brokers.http import exchange, lost_after
 from worker.brokers.replacing import check_changes
-from worker.brokers.values import UNREADABLE, identity, rfc3339, segment
+from worker.brokers.values import UNREADABLE, identity, rfc3339, segment, soft
 from worker.limits import ALL, SHARES, Budget, Rate, Use, use_of, using
 from worker.shared_limits import location
 
@@ -368,7 +368,7 @@ class AlpacaBroker(BrokerInterface):
                 self._push(report)
         except UNREADABLE as error:
             order = event.get("order") if isinstance(event, Mapping) else None
-            order_id = identity(order.get("id")) if isinstance(order, Mapping) else None
+            order_id = soft(identity, order.get("id")) if isinstance(order, Mapping) else None
             self._log.warning("update_unreadable", broker_order_id=order_id, error=str(error)[:300])
             if order_id is None:
                 self._catch_up()

@@ -16,7 +16,7 @@ from worker.brokers import alpaca_reports as read
 from worker.brokers.alpaca_executions import Executions, amended, of_activity
 from worker.brokers.alpaca_rest import AlpacaRest
 from worker.brokers.reading import Paging, Said
-from worker.brokers.values import UNREADABLE, identity, rfc3339
+from worker.brokers.values import UNREADABLE, identity, rfc3339, soft
 
 T = TypeVar("T")
 
@@ -73,12 +73,19 @@ class Listings:
                     found[fill.execution_id, fill.revision] = fill
             if len(rows) < FILLS_PAGE:
                 return sorted(found.values(), key=lambda fill: fill.filled_at)
-            last = next((name for row in reversed(rows) if (name := identity(_field(row, "id")))), None)
+            last = next((name for row in reversed(rows) if (name := soft(identity, _field(row, "id")))), None)
             query["page_token"] = pages.turn(last)
 
     def positions(self) -> list[PositionReport]:
-        """Read every holding."""
-        return self._readable("position", self._rest().read("/positions", None, list), read.position_report)
+        """Read every holding; one whose size or direction cannot be read has none."""
+        rows = self._rest().read("/positions", None, list)
+        return self._readable("position", rows, self._position)
+
+    def _position(self, row: Any) -> PositionReport:
+        held = read.position_report(row)
+        if held.quantity is None:
+            self._say("position", row, ValueError("it does not say how much is held, or which way"))
+        return held
 
     def _order(self, row: Any) -> OrderReport:
         try:

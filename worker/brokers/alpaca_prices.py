@@ -68,10 +68,10 @@ class Prices:
         pages = Paging(self._broker, f"bars of {symbol}")
         while True:
             page = self._rest().read_data(f"/stocks/{segment(symbol)}/bars", query)
-            rows = page.get("bars") or []
-            if not isinstance(rows, list):
+            rows = page.get("bars", "missing")  # null where there are none
+            if not isinstance(rows, (list, type(None))):
                 raise DataError(f"{self._broker}: the bars of {symbol} are {str(rows)[:80]}")
-            yield from rows
+            yield from rows or ()
             if not (token := page.get("next_page_token")):
                 return
             try:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -12,7 +13,7 @@ from models.messages import OrderRequest, plain
 from models.reports import DONE, AccountReport, Bar, BrokerStatus, OrderReport, PositionReport, QuoteReport
 from models.timeframes import NEW_YORK
 from models.vocabulary import OrderType, Side, TimeInForce
-from worker.brokers.values import UNREADABLE, Raw, count, identity, moment, needed, number, positive, size
+from worker.brokers.values import UNREADABLE, Raw, count, identity, moment, needed, number, positive, size, soft
 
 _ACCEPTED = BrokerStatus.ACCEPTED
 #: docs/facts/alpaca.md#2.9; done_for_day and calculated are no end: a GTC order lives on, a day order expires next.
@@ -44,6 +45,8 @@ _PRICES = (
     ("trail_price", "trail_amount"),
     ("trail_percent", "trail_percent"),
 )
+#: What the record takes as a symbol and as a currency.
+_SYMBOL, _CURRENCY = re.compile(r"[!-~]{1,64}"), re.compile(r"[A-Z]{3}")
 #: Fields of an order, and what they are in every order that corro sends.
 _NEVER_OURS: dict[str, tuple[Any, ...]] = {
     "asset_class": (None, "", "us_equity"),
@@ -118,7 +121,7 @@ def _id(raw: Raw, key: str, longest: int = 64) -> str:
 
 
 def order_report(raw: Raw) -> OrderReport:
-    """Read one order.
+    """Read one order; an end that does not say how much was filled before it is no end yet: it is read again.
 
     Raises:
         ValueError, KeyError, TypeError, AttributeError: it is no order.
@@ -127,8 +130,8 @@ def order_report(raw: Raw) -> OrderReport:
     status = STATUSES.get(word, BrokerStatus.UNKNOWN)
     if status is _ACCEPTED and filled:
         status = BrokerStatus.PARTIALLY_FILLED
-    if status is BrokerStatus.FILLED and not filled:
-        status = BrokerStatus.UNKNOWN  # filled, but with nothing: read it again
+    if (status in DONE and filled is None) or (status is BrokerStatus.FILLED and not filled):
+        status = BrokerStatus.UNKNOWN
     return OrderReport(
         broker_order_id=_id(raw, "id"),
         broker_client_order_id=identity(raw.get("client_order_id")),
@@ -165,9 +168,17 @@ def unlike_ours(raw: Raw) -> tuple[str, ...]:
 
 
 def symbol_of(raw: Raw) -> str | None:
-    """Return a symbol, qualified where a plain ticker would mean something else: `CRYPTO:BTCUSD`."""
-    symbol, kind = _text(raw.get("symbol")), raw.get("asset_class")
-    if symbol is None or kind in (None, "", "us_equity", "us_option") or "/" in symbol:
+    """Return a symbol, qualified where a plain ticker would mean something else: `CRYPTO:BTCUSD`; None if it is absent.
+
+    Raises:
+        ValueError: it is no name that the record takes.
+    """
+    symbol, kind = raw.get("symbol"), raw.get("asset_class")
+    if symbol in (None, ""):
+        return None
+    if not isinstance(symbol, str) or not _SYMBOL.fullmatch(symbol):
+        raise ValueError(f"symbol is {str(symbol)[:100]!r}")
+    if kind in (None, "", "us_equity", "us_option") or "/" in symbol:
         return symbol
     return f"{str(kind).upper()}:{symbol}"[:64]
 
@@ -178,54 +189,72 @@ def ids_of(raw: Any) -> OrderReport:
     Raises:
         ValueError, KeyError, TypeError, AttributeError: not even that can be read, so it may be any order.
     """
-    ours = identity(raw.get("client_order_id"))
-    theirs = identity(raw.get("id"))
+    ours = soft(lambda row: _id(row, "client_order_id", 128), raw)
+    theirs = soft(lambda row: _id(row, "id"), raw)
     if ours is None and theirs is None:
         raise ValueError("an order without an id")
     return OrderReport(
-        broker_order_id=None if theirs is None else _id(raw, "id"),
-        broker_client_order_id=None if ours is None else _id(raw, "client_order_id", 128),
+        broker_order_id=theirs,
+        broker_client_order_id=ours,
         status=BrokerStatus.UNKNOWN,
         raw_status="unreadable",
     )
 
 
 def account_report(raw: Raw, *, paper: bool) -> AccountReport:
-    """Read the account; the day trading fields are absent since 2026 (docs/facts/alpaca.md#1.6)."""
+    """Read the account; the day trading fields are absent since 2026 (docs/facts/alpaca.md#1.6).
+
+    An amount that cannot be read is None.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: it is no account, or its currency cannot be read.
+    """
+    currency = raw.get("currency") or "USD"
+    if not isinstance(currency, str) or not _CURRENCY.fullmatch(currency):
+        raise ValueError(f"currency is {str(currency)[:60]!r}")
+    equity, worth = soft(number, raw.get("equity")), soft(number, raw.get("portfolio_value"))
+    cash = soft(number, raw.get("cash"))
     return AccountReport(
-        account_id=str(identity(raw.get("account_number")) or _id(raw, "id")),
-        currency=_text(raw.get("currency")) or "USD",
-        buying_power=number(raw.get("buying_power")),
-        cash=number(raw.get("cash")),
-        equity=number(raw.get("equity")),
-        portfolio_value=number(raw.get("portfolio_value") or raw.get("equity")),
-        total_liquidity=number(raw.get("cash")),
-        day_trade_count=count(raw.get("daytrade_count")),
+        account_id=soft(lambda row: _id(row, "account_number"), raw) or _id(raw, "id"),
+        currency=currency,
+        buying_power=soft(number, raw.get("buying_power")),
+        cash=cash,
+        equity=equity,
+        portfolio_value=equity if worth is None else worth,
+        total_liquidity=cash,
+        day_trade_count=soft(count, raw.get("daytrade_count")),
         paper=paper,
     )
 
 
 def position_report(raw: Raw) -> PositionReport:
-    """Read one holding; short ones are negative whichever way Alpaca writes them. Only symbol and quantity must be."""
-    quantity, symbol = needed(raw, "qty"), symbol_of(raw)
+    """Read one holding; its quantity is None where its size or its direction cannot be read, never 0.
+
+    Short ones are negative whichever way Alpaca writes them.
+
+    Raises:
+        ValueError, AttributeError: it names nothing.
+    """
+    symbol = symbol_of(raw)
     if symbol is None:
         raise ValueError(f"a position without a symbol: {raw.get('symbol')!r}")
     return PositionReport(
         symbol=symbol,
-        quantity=-abs(quantity) if raw.get("side") == "short" else quantity,
-        avg_price=_or_none(positive, raw.get("avg_entry_price")),
-        market_value=_or_none(number, raw.get("market_value")),
-        unrealized_pnl=_or_none(number, raw.get("unrealized_pl")),
+        quantity=_held(raw),
+        avg_price=soft(positive, raw.get("avg_entry_price")),
+        market_value=soft(number, raw.get("market_value")),
+        unrealized_pnl=soft(number, raw.get("unrealized_pl")),
         currency="USD",
     )
 
 
-def _or_none(read: Callable[[Any], Decimal | None], value: Any) -> Decimal | None:
-    """Read what is nice to know: what cannot be read is not known."""
-    try:
-        return read(value)
-    except UNREADABLE:
+def _held(raw: Raw) -> Decimal | None:
+    quantity, side = soft(number, raw.get("qty")), raw.get("side")
+    if quantity is None or (side == "long" and quantity < 0):
         return None
+    if quantity > 0 and side not in ("long", "short"):
+        return None
+    return -abs(quantity) if side == "short" else quantity
 
 
 def quote_report(symbol: str, snapshot: Raw) -> QuoteReport:
@@ -236,19 +265,19 @@ def quote_report(symbol: str, snapshot: Raw) -> QuoteReport:
     shares (SEC release 34-101070, in force since 2025-11-03), no factor holds for every feed and day.
     """
     quote, trade, day = (_part(snapshot, key) for key in ("latestQuote", "latestTrade", "dailyBar"))
-    at = _or_no_time(quote.get("t")) or _or_no_time(trade.get("t"))
-    opened = _or_no_time(day.get("t"))
+    at = soft(moment, quote.get("t")) or soft(moment, trade.get("t"))
+    opened = soft(moment, day.get("t"))
     is_today = at and opened and at.astimezone(NEW_YORK).date() == opened.astimezone(NEW_YORK).date()
     return QuoteReport(
         symbol=symbol,
-        bid=_or_none(positive, quote.get("bp")),
-        ask=_or_none(positive, quote.get("ap")),
-        last=_or_none(positive, trade.get("p")),
-        bid_size=_or_none(positive, quote.get("bs")),
-        ask_size=_or_none(positive, quote.get("as")),
-        last_size=_or_none(positive, trade.get("s")),
+        bid=soft(positive, quote.get("bp")),
+        ask=soft(positive, quote.get("ap")),
+        last=soft(positive, trade.get("p")),
+        bid_size=soft(positive, quote.get("bs")),
+        ask_size=soft(positive, quote.get("as")),
+        last_size=soft(positive, trade.get("s")),
         size_unit="unspecified",
-        volume=_or_none(positive, day.get("v")) if is_today else None,
+        volume=soft(positive, day.get("v")) if is_today else None,
         at=at,
     )
 
@@ -256,13 +285,6 @@ def quote_report(symbol: str, snapshot: Raw) -> QuoteReport:
 def _part(raw: Raw, key: str) -> Raw:
     found = raw.get(key)
     return found if isinstance(found, dict) else {}
-
-
-def _or_no_time(value: Any) -> datetime | None:
-    try:
-        return moment(value)
-    except UNREADABLE:
-        return None
 
 
 def bars(rows: Iterable[Any], start: datetime, end: datetime) -> tuple[list[Bar], list[Any]]:

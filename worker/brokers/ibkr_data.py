@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -30,9 +30,11 @@ from models.reports import AccountReport, Bar, PositionReport, QuoteReport
 from models.timeframes import NEW_YORK, TIMEFRAMES
 from worker.brokers.ibkr_codes import read_error
 from worker.brokers.ibkr_frames import RawBar
+from worker.brokers.ibkr_names import from_ib_symbol
 from worker.brokers.ibkr_pacing import HistoryPace
 from worker.brokers.ibkr_session import Session
-from worker.brokers.values import bar, epoch_s, number, positive
+from worker.brokers.ibkr_spoiled import Spoiled
+from worker.brokers.values import bar, epoch_s, number, positive, soft
 
 _log = structlog.get_logger()
 
@@ -127,13 +129,13 @@ def account_report(account: str, rows: Sequence[Any], pushed: Sequence[Any] = ()
         pushed: of the account's updates, which tell the net liquidation in the base currency only.
 
     Raises:
-        ValueError: several currencies, and nothing says which one is the account's; or a value that is no number.
+        ValueError: several currencies, and nothing says which one is the account's.
     """
     base = base_currency(rows, pushed)
     found: dict[str, Decimal | None] = {}
     for tag, field in _SUMMARY.items():
         of_tag = {row.currency: row.value for row in rows if row.tag == tag}
-        found[field] = number(next((of_tag[c] for c in (_BASE, base, "") if c in of_tag), None))
+        found[field] = soft(number, next((of_tag[c] for c in (_BASE, base, "") if c in of_tag), None))
     left = found["day_trades_left"]
     return AccountReport(
         account_id=account,
@@ -159,7 +161,9 @@ def base_currency(rows: Sequence[Any], pushed: Sequence[Any]) -> str:
         return (told - {_BASE}).pop()
     kept_in = _currencies(pushed) - {_BASE}
     # The ledger of the base currency is the one whose exchange rate is 1.
-    kept_in |= {r.currency for r in (*rows, *pushed) if r.tag == "ExchangeRate" and number(r.value) == 1} - {_BASE}
+    kept_in |= {r.currency for r in (*rows, *pushed) if r.tag == "ExchangeRate" and soft(number, r.value) == 1} - {
+        _BASE
+    }
     if len(kept_in) == 1:
         return kept_in.pop()
     if _BASE in told or not told:
@@ -175,15 +179,26 @@ async def positions(session: Session) -> list[PositionReport]:
     """Read every holding; market values are there as far as the account subscription has told them.
 
     Raises:
-        BrokerError: also where it could not be learnt which security a holding is.
+        BrokerError: also where it could not be learnt which security a holding is; where it is its size that cannot be
+            read, the holding has none.
     """
     session.check()
-    rows = [row for row in await session.positions() if row[0] == session.account and row[2]]
+    listed = await session.positions()
+    rows = [row for row in listed if row[0] == session.account and row[2]]
     if None in [_name(session, row[1]) for row in rows]:
         await session.contracts.learn()
     held = [_position(session, *row) for row in rows]
+    held += [unread for row in listed.spoiled if (unread := _unread(session, row)) is not None]
     session.check()
-    return sorted(held, key=lambda position: position.symbol)
+    return _one_each(held)
+
+
+def _one_each(held: Sequence[PositionReport]) -> list[PositionReport]:
+    """Return one holding a name: of two with the same name, the size is unknown."""
+    found: dict[str, PositionReport] = {}
+    for one in held:
+        found[one.symbol] = replace(one, quantity=None) if one.symbol in found else one
+    return sorted(found.values(), key=lambda position: position.symbol)
 
 
 def _name(session: Session, contract: Any) -> str | None:
@@ -192,10 +207,10 @@ def _name(session: Session, contract: Any) -> str | None:
 
 def _position(session: Session, account: str, contract: Any, quantity: float, avg_cost: float) -> PositionReport:
     item = session.ib.wrapper.portfolio[account].get(contract.conId)
-    name, held = _name(session, contract), number(quantity)
+    name, held = _name(session, contract), soft(number, quantity)
     where = f"{session.options.broker}: a position of {contract.symbol} (conId {contract.conId})"
     if held is None:
-        raise UnreadableReply(f"{where} without its size: {quantity}")
+        _log.warning("ibkr.position_without_its_size", broker=session.options.broker, symbol=name, size=str(quantity))
     if name is None:
         raise BrokerError(f"{where}: IB did not say where that security is listed", broker=session.options.broker)
     return PositionReport(
@@ -207,6 +222,20 @@ def _position(session: Session, account: str, contract: Any, quantity: float, av
         account_id=account,
         currency=contract.currency or None,
     )
+
+
+def _unread(session: Session, row: Spoiled) -> PositionReport | None:
+    """Return a holding of which only the security can be read: its size is unknown. None: of what corro never trades.
+
+    Raises:
+        UnreadableReply: it may be any holding.
+    """
+    if row.is_no_us_stock:
+        return None
+    symbol = session.contracts.names.called(row.number("con_id")) or from_ib_symbol(row.get("symbol") or "")
+    if not symbol:
+        raise UnreadableReply(f"{session.options.broker}: cannot read {row}")
+    return PositionReport(symbol=symbol, quantity=None, account_id=session.account, currency=row.get("currency"))
 
 
 async def server_time(session: Session) -> datetime:

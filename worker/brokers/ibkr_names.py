@@ -93,6 +93,10 @@ class Names:
         self._names[con_id] = name
         self._unnamed.pop(con_id, None)
 
+    def called(self, con_id: int | None) -> str | None:
+        """Return the name of a contract that was named before."""
+        return self._names.get(con_id) if con_id is not None else None
+
     def of(self, contract: Any, listed: bool = False) -> str | None:
         """Return the name of a contract; None until it is known which one its ticker means, or where it is listed.
 

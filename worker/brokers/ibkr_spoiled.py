@@ -19,7 +19,7 @@ _PLACES: dict[str, tuple[str, dict[str, int]]] = {
     "5": ("open order", {"order_id": 1, "account": 20, "ref": 23, "client_id": 24, "perm_id": 25}),
     "101": ("completed order", {"account": 19, "ref": 22, "perm_id": 23}),
     "11": ("execution", {"request_id": 1, "order_id": 2, "account": 16, "ref": 26, "client_id": 22, "perm_id": 21}),
-    "61": ("position", {"account": 2, "con_id": 3, "symbol": 4, "kind": 5, "currency": 10}),
+    "61": ("position", {"account": 2, "con_id": 3, "symbol": 4, "kind": 5, "currency": 11}),
 }
 #: Answers and news that no listing of orders hangs on: the row of an order says its status, too.
 _APART = frozenset({"1", "2", "3", "4", "6", "7", "8", "10", "17", "45", "46", "49", "58", "59", "63", "73", "81"})

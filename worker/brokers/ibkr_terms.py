@@ -16,7 +16,7 @@ from models.messages import OrderRequest, plain
 from models.reports import BrokerStatus, FillReport
 from models.vocabulary import OrderType, Side, TimeInForce
 from worker.brokers.ibkr_times import Zones, parse
-from worker.brokers.values import positive, size
+from worker.brokers.values import identity, positive, size
 
 #: orderRef: IB documents no limit; longer or odd ones get lost on the way (docs/facts/ibkr.md#2.1).
 REF_LENGTH = 40
@@ -209,7 +209,7 @@ def order_line(contract: Any, order: Any, state: Any, zone: tzinfo) -> OrderLine
     on_close = order.orderType in _ON_CLOSE.values()
     completed = bool(state.completedStatus or state.completedTime)
     return OrderLine(
-        perm_id=int(order.permId),
+        perm_id=_perm_id(order.permId),
         order_id=int(order.orderId),
         client_id=int(order.clientId),
         ref=str(order.orderRef),
@@ -239,12 +239,14 @@ def execution(contract: Any, raw: Any, timed: bool = True) -> Execution:
     """Read an execDetails; its time came to the SDK in seconds since 1970 (`ibkr_frames`), and is aware.
 
     Raises:
-        ValueError: it does not say how many; only 0 means that the execution was taken back.
+        ValueError: it does not say which one, or how many; only 0 means that the execution was taken back.
     """
-    perm_id = int(raw.permId)
+    perm_id = _perm_id(raw.permId)
     quantity = size(raw.shares)
     if quantity is None:
         raise ValueError(f"an execution without its size: {raw.shares!r}")
+    if identity(raw.execId) is None:
+        raise ValueError(f"an execution without its id: {raw.execId!r}")
     execution_id, revision = split_execution_id(str(raw.execId))
     fill = FillReport(
         execution_id=execution_id,
@@ -271,6 +273,11 @@ def execution(contract: Any, raw: Any, timed: bool = True) -> Execution:
         avg_price=positive(raw.avgPrice),
         contract=contract,
     )
+
+
+def _perm_id(value: Any) -> int:
+    """Return IB's durable id of an order; 0 where it has not given any."""
+    return int(identity(value) or 0)
 
 
 def split_execution_id(text: str) -> tuple[str, int]:

@@ -357,7 +357,9 @@ class TdaBroker(BrokerInterface):
         while first < end:
             rows += self._candles(symbol, timeframe, first, min(first + step, end))
             first += step
-        found = self._rest.parse_data(lambda candles: account.bars(candles, start, end, self._odd), rows)
+        found, unreadable = account.bars(rows, start, end, self._odd)
+        if unreadable and not found:
+            raise DataError(f"{self.name}: no {timeframe} bar of {symbol} can be read: {str(unreadable[0])[:200]}")
         if not found:
             raise NoData(f"{self.name} has no {timeframe} bars of {symbol} in {start.isoformat()} .. {end.isoformat()}")
         return found
@@ -375,9 +377,11 @@ class TdaBroker(BrokerInterface):
         in_path, theirs = "{symbol}" in self.dialect.history, self.dialect.symbol(symbol)
         path = self.dialect.history.format(symbol=segment(theirs)) if in_path else self.dialect.history
         answer = self._rest.read_data(self.dialect.market + path, query if in_path else query | {"symbol": theirs})
-        rows = answer.get("candles") or []
+        rows = answer.get("candles")
+        if rows is None and answer.get("empty") is True:
+            return []
         if not isinstance(rows, list):
-            raise DataError(f"{self.name}: the candles of {symbol} are no list")
+            raise DataError(f"{self.name}: the candles of {symbol} are no list: {str(rows)[:80]}")
         return rows
 
 

@@ -1,4 +1,7 @@
-"""TDA's and Schwab's accounts, holdings, quotes and candles in corro's words; nothing here talks to anyone."""
+"""TDA's and Schwab's accounts, holdings, quotes and candles in corro's words; nothing here talks to anyone.
+
+Neither tells a currency; both keep accounts in USD (docs/facts/schwab.md#4.3).
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,16 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from models.reports import AccountReport, Bar, PositionReport, QuoteReport
 from worker.brokers.oddities import Oddities
-from worker.brokers.tda_shapes import name, rows_in, soft
-from worker.brokers.values import UNREADABLE, Raw, count, epoch_ms, needed, number, positive, size
+from worker.brokers.tda_shapes import name
+from worker.brokers.values import UNREADABLE, Raw, count, epoch_ms, identity, needed, number, positive, size, soft
+
+_CURRENCY = "USD"
+#: Schwab's hash of an account has 64 characters.
+_LONGEST_NUMBER = 128
 
 
 def account_number(row: Raw, account_key: str) -> str:
@@ -19,10 +27,10 @@ def account_number(row: Raw, account_key: str) -> str:
     Raises:
         ValueError: it names none.
     """
-    found = row.get(account_key)
-    if isinstance(found, bool) or not isinstance(found, (str, int)) or not str(found).strip():
+    found = identity(row.get(account_key))
+    if found is None or len(found) > _LONGEST_NUMBER:
         raise ValueError(f"{account_key} is missing")
-    return str(found).strip()
+    return found
 
 
 def account_report(raw: Raw, account_key: str) -> AccountReport:
@@ -36,16 +44,23 @@ def account_report(raw: Raw, account_key: str) -> AccountReport:
     account = raw["securitiesAccount"]
     found = account.get("currentBalances")
     now: Raw = found if isinstance(found, dict) else {}
-    cash = soft(number, now.get("cashBalance", now.get("totalCash")))
+    cash = _first(now, "cashBalance", "totalCash")
     return AccountReport(
         account_id=account_number(account, account_key),
-        buying_power=soft(number, now.get("buyingPower", now.get("cashAvailableForTrading"))),
+        currency=_CURRENCY,
+        buying_power=_first(now, "buyingPower", "cashAvailableForTrading"),
         cash=cash,
-        equity=soft(number, now.get("equity", now.get("liquidationValue"))),
+        equity=_first(now, "equity", "liquidationValue"),
         portfolio_value=soft(number, now.get("liquidationValue")),
         total_liquidity=cash,
         day_trade_count=soft(count, account.get("roundTrips")),
     )
+
+
+def _first(balances: Raw, *keys: str) -> Decimal | None:
+    """Return the first of several amounts that can be read: margin and cash accounts call the same otherwise."""
+    found = (soft(number, balances.get(key)) for key in keys)
+    return next((amount for amount in found if amount is not None), None)
 
 
 def position_reports(raw: Raw, account_key: str, odd: Oddities) -> list[PositionReport]:
@@ -61,23 +76,24 @@ def position_reports(raw: Raw, account_key: str, odd: Oddities) -> list[Position
     rows = account.get("positions")
     if not isinstance(rows, (list, type(None))):
         raise TypeError("positions are no list")
-    return [held for row in rows_in(rows) if (held := _position(row, account_id, odd)) is not None]
+    return [held for row in rows or () if (held := _position(row, account_id, odd)) is not None]
 
 
-def _position(row: Raw, account_id: str | None, odd: Oddities) -> PositionReport | None:
-    symbol = name(row.get("instrument"))
+def _position(row: Any, account_id: str | None, odd: Oddities) -> PositionReport | None:
+    symbol = name(row.get("instrument")) if isinstance(row, dict) else None
     if symbol is None:
-        odd.note("position without a name", row.get("instrument"))
+        odd.note("position without a name", str(row)[:200])
         return None
     gains = [soft(number, row.get(key)) for key in ("longOpenProfitLoss", "shortOpenProfitLoss")]
     known = [gain for gain in gains if gain is not None]
     held = PositionReport(
         symbol=symbol,
         quantity=None,
-        avg_price=soft(number, row.get("averagePrice")),
+        avg_price=soft(positive, row.get("averagePrice")),
         market_value=soft(number, row.get("marketValue")),
         unrealized_pnl=sum(known, Decimal(0)) if known else None,
         account_id=account_id,
+        currency=None if ":" in symbol else _CURRENCY,  # a plain ticker, and an OCC symbol, mean what trades in USD
     )
     try:
         return replace(held, quantity=_held(row))
@@ -115,9 +131,13 @@ def quote_report(symbol: str, raw: Raw) -> QuoteReport:
     )
 
 
-def bars(rows: Iterable[Raw], start: datetime, end: datetime, odd: Oddities) -> list[Bar]:
-    """Read candles with start <= bar.start < end, each start once; one without all its prices is skipped and noted."""
+def bars(rows: Iterable[Any], start: datetime, end: datetime, odd: Oddities) -> tuple[list[Bar], list[Any]]:
+    """Read candles with start <= bar.start < end, each start once, and return those that cannot be read beside them.
+
+    One without all its prices, or its time, says nothing: it is told of, and nothing is made up for it.
+    """
     found: dict[datetime, Bar] = {}
+    unreadable = []
     for row in rows:
         try:
             at = epoch_ms(row["datetime"])
@@ -128,5 +148,6 @@ def bars(rows: Iterable[Raw], start: datetime, end: datetime, odd: Oddities) -> 
                 volume = needed(row, "volume", size)
                 found[at] = Bar(start=at, open=open_, high=high, low=low, close=close, volume=volume)
         except UNREADABLE as error:
-            odd.note(f"candle {row.get('datetime') if isinstance(row, dict) else row!r}", error)
-    return [found[at] for at in sorted(found)]
+            unreadable.append(row)
+            odd.note(f"candle {str(row.get('datetime') if isinstance(row, dict) else row)[:80]}", error)
+    return [found[at] for at in sorted(found)], unreadable

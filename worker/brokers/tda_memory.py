@@ -86,7 +86,9 @@ class OrderMemory:
         rows = _by_id(self._listing(first, now + _AHEAD, None))
         if self._newest is None:
             return rows
-        older = {key: row for key, row in self._open.items() if key not in rows and (entered(row) or first) > horizon}
+        # One whose id cannot be read cannot be asked for: whichever listing shows it, shows it anew.
+        named = {key: row for key, row in self._open.items() if order_id(row) is not None}
+        older = {key: row for key, row in named.items() if key not in rows and (entered(row) or first) > horizon}
         for status in sorted({word for row in older.values() if (word := _filter_word(row)) is not None}):
             begins = [entered(row) or horizon for row in older.values() if _filter_word(row) == status]
             rows |= _by_id(self._listing(min(begins) - _SECOND, first, status))
@@ -123,7 +125,7 @@ class OrderMemory:
 
 
 def _by_id(rows: Iterable[Raw]) -> dict[str, Raw]:
-    return {order_id(row) or f"?{place}": row for place, row in enumerate(rows)}
+    return {order_id(row) or f"?{id(row)}": row for row in rows}
 
 
 def _filter_word(row: Raw) -> str | None:

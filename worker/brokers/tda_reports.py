@@ -15,8 +15,8 @@ from decimal import Decimal
 from models.reports import DONE, BrokerStatus, FillReport, OrderReport
 from models.vocabulary import OrderType, TimeInForce
 from worker.brokers.oddities import Oddities
-from worker.brokers.tda_shapes import Leg, closed, entered, filled, legs, order_id, rows_in, soft, total
-from worker.brokers.values import Raw, identity, moment, positive, size
+from worker.brokers.tda_shapes import Leg, closed, entered, filled, legs, order_id, rows_in, total
+from worker.brokers.values import Raw, identity, moment, positive, size, soft
 
 _ACCEPTED, _CANCELING = BrokerStatus.ACCEPTED, BrokerStatus.PENDING_CANCEL
 #: The 21 words of Schwab's specification, the first 15 of which TDA had; there is no word for a partial fill.
@@ -53,6 +53,8 @@ _DURATIONS = {
     "FILL_OR_KILL": TimeInForce.FOK,
     "IMMEDIATE_OR_CANCEL": TimeInForce.IOC,
 }
+#: Activities that change an order and trade nothing.
+_NO_EXECUTIONS = ("ORDER_ACTION",)
 #: Types that have no price of that kind, although a listing may show one that the broker made: the trail's stop.
 _NO_LIMIT, _NO_STOP = frozenset({"MARKET", "STOP", "TRAILING_STOP", "MARKET_ON_CLOSE"}), frozenset({"TRAILING_STOP"})
 _ORDER_PATH = re.compile(r"/accounts/([^/]+)/orders/(\d+)/?$")
@@ -177,7 +179,10 @@ def _executions(raw: Raw, odd: Oddities | None = None) -> Iterator[_Execution]:
     what was left after the execution identifies it.
     """
     for at, activity in enumerate(rows_in(raw.get("orderActivityCollection"))):
-        if activity.get("activityType") != "EXECUTION" or activity.get("executionType", "FILL") != "FILL":
+        if not _is_execution(activity):
+            if odd is not None and activity.get("activityType") not in _NO_EXECUTIONS:
+                words = {key: activity.get(key) for key in ("activityType", "executionType")}
+                odd.note(f"activity {at + 1} of order {order_id(raw)}", words)
             continue
         left = soft(size, activity.get("orderRemainingQuantity"))
         told = soft(identity, activity["activityId"]) if activity.get("activityId") is not None else None
@@ -193,6 +198,11 @@ def _executions(raw: Raw, odd: Oddities | None = None) -> Iterator[_Execution]:
             leg_id = soft(identity, part["legId"]) if part.get("legId") is not None else None
             order = (int(told) if told and told.isdecimal() else 0, at, place)
             yield _Execution(when, order, execution_id, leg_id, quantity, soft(positive, part.get("price")))
+
+
+def _is_execution(activity: Raw) -> bool:
+    """Tell whether an activity is an execution; the kind of execution need not be told, there is only one."""
+    return activity.get("activityType") == "EXECUTION" and activity.get("executionType") in (None, "FILL")
 
 
 def fills(

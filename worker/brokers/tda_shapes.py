@@ -9,16 +9,15 @@ and the successor's enteredTime is its closeTime.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any
 
 from models.vocabulary import Side
-from worker.brokers.values import UNREADABLE, Raw, identity, moment, positive, size
+from worker.brokers.values import Raw, identity, moment, positive, size, soft
 
-T = TypeVar("T")
 #: Where `flat` notes the id of the order around a row.
 PARENT = "parentOrderId"
 _DEEPEST = 20
@@ -26,6 +25,7 @@ _SHARE_CLASS = re.compile(r"^([A-Z]{1,5})/([A-Z]{1,2})$")
 #: A ticker as corro writes it: what a plain order in a US share can mean.
 _TICKER = re.compile(r"[A-Z0-9$^][A-Z0-9.\-/]{0,31}")
 _OCC = re.compile(r"[A-Z0-9]{1,6}\d{6}[CP]\d{8}")
+_DIGITS = re.compile(r"[0-9]{1,64}")
 _WORD = re.compile(r"[A-Z_]{1,24}")
 _UNKNOWN = "UNKNOWN"
 #: Longest name that the record takes.
@@ -42,14 +42,6 @@ SIDES: dict[str, Side] = {side.value.upper(): side for side in Side} | {
 }
 
 
-def soft(read: Callable[[Any], T | None], value: Any) -> T | None:
-    """Read a field that others do without: None where it cannot be read."""
-    try:
-        return read(value)
-    except UNREADABLE:
-        return None
-
-
 def rows_in(value: Any) -> list[Raw]:
     """Return the objects in a list; what is none, or no list, is left out."""
     return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
@@ -57,9 +49,9 @@ def rows_in(value: Any) -> list[Raw]:
 
 # -- ORDERS ---
 def order_id(raw: Raw) -> str | None:
-    """Return an order's id; None where it cannot be read."""
-    found = raw.get("orderId")
-    return identity(found) if isinstance(found, (int, str)) and not isinstance(found, bool) else None
+    """Return an order's id, up to 64 digits; None where it cannot be read."""
+    found = soft(identity, raw.get("orderId"))
+    return found if found is not None and _DIGITS.fullmatch(found) else None
 
 
 def flat(rows: Iterable[Raw]) -> list[Raw]:
@@ -132,8 +124,10 @@ class Leg:
 
 
 def legs(raw: Raw) -> list[Leg]:
-    """Return the legs of an order; a group has none."""
-    return [_leg(row, place) for place, row in enumerate(rows_in(raw.get("orderLegCollection")), 1)]
+    """Return the legs of an order; a group has none. One that cannot be read is a leg all the same."""
+    rows = raw.get("orderLegCollection")
+    rows = rows if isinstance(rows, list) else []
+    return [_leg(row if isinstance(row, dict) else {}, place) for place, row in enumerate(rows, 1)]
 
 
 def _leg(row: Raw, place: int) -> Leg:

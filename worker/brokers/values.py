@@ -3,6 +3,7 @@
 Brokers have many words for "nothing": an empty field, null, NaN, infinity, the largest double, the largest integers,
 -1 or 0 where neither is possible, the first day of a calendar. Each function here knows them for its kind of field and
 returns None; text that is nothing of the kind raises ValueError. No adapter converts a wire value by itself.
+A JSON number that is a double has 15 digits: what follows is how doubles are stored (13.120000000000001 is 13.12).
 
 | function   | for                                             | None besides these                           |
 |------------|-------------------------------------------------|----------------------------------------------|
@@ -22,12 +23,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from models.reports import Bar
 
 Raw = Mapping[str, Any]
+T = TypeVar("T")
 
 #: The largest and smallest integers of 32 and 64 bits, and the double next to the largest of 64: "not set" at IB.
 _UNSET_INTEGERS = frozenset({2**31 - 1, -(2**31), 2**63 - 1, 2**63, -(2**63)})
@@ -51,7 +53,7 @@ def number(value: Any) -> Decimal | None:
     Raises:
         ValueError: it said something that is no number, or one of 1e18 and more.
     """
-    text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+    text = _digits(value) if isinstance(value, float) else str(value).strip()
     if text.lower().lstrip("+-") in _NOT_A_NUMBER:
         return None
     if isinstance(value, bool) or not _NUMBER.fullmatch(text):
@@ -62,6 +64,11 @@ def number(value: Any) -> Decimal | None:
     if abs(found) >= _LARGEST:
         raise ValueError(f"{text[:100]} is larger than anything traded")
     return found
+
+
+def _digits(value: float) -> str:
+    """Write a double without the noise of its last digits; whole ones and the largest are exact."""
+    return str(int(value)) if value.is_integer() else f"{value:.15g}"
 
 
 def positive(value: Any) -> Decimal | None:
@@ -123,8 +130,15 @@ def bar(start: datetime, prices: Sequence[Any], volume: Any) -> Bar | None:
 
 # -- IDS ---
 def identity(value: Any) -> str | None:
-    """Return an id that a broker gave, as text; None for 0, -1 and the unset integers."""
-    text = str(value).strip()
+    """Return an id that a broker gave, as text; None for 0, -1 and the unset integers.
+
+    Raises:
+        ValueError: it is neither text nor a whole number.
+    """
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    if not (value is None or is_whole or isinstance(value, (str, float))):
+        raise ValueError(f"{str(value)[:100]!r} is no id")
+    text = _digits(value) if isinstance(value, float) else str(value).strip()
     return None if text.lower() in _NO_IDS else text
 
 
@@ -182,3 +196,11 @@ def rfc3339(at: datetime) -> str:
 
 #: What reading an answer of the wrong shape raises.
 UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError)
+
+
+def soft(read: Callable[[Any], T | None], value: Any) -> T | None:
+    """Read a field that others do without: None where it cannot be read."""
+    try:
+        return read(value)
+    except UNREADABLE:
+        return None
