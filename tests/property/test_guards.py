@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from models.errors import AccessLost, InsufficientFunds, NotConnected, Stale
 from models.reports import BrokerStatus, FillReport
@@ -347,8 +348,12 @@ def test_a_fill_of_an_attempt_that_was_given_up_stops_the_next_one(at: Scenario)
     at.worker[KEEPS].execution.record([(claimed, Absent("says somebody", broker=KEEPS))])
     (kept,) = at.kept(KEEPS)
     at.world.ledgers[KEEPS].fill(kept, at.row(id_)["quantity"] / 2)
-    # The execution alone: what is pushed after it shows the order as well.
-    at.worker[KEEPS].apply([report for _, report in at.world.pushed if isinstance(report, FillReport)])
+    # The execution alone, of an order that its broker has named: what is pushed after it shows the order as well.
+    executions = [report for _, report in at.world.pushed if isinstance(report, FillReport)]
+    with at.world.database.write() as connection:
+        named = attempts.c.attempt_no == claimed.attempt_no
+        connection.execute(update(attempts).where(named).values(broker_order_id=executions[0].broker_order_id))
+    at.worker[KEEPS].apply(executions)
     at.work(DEDUPES, id_)
     assert at.at_brokers() == [KEEPS]
     assert kept.status is BrokerStatus.CANCELED
