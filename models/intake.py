@@ -251,9 +251,20 @@ class Intake:
                     status = _stored(connection, [row["client_order_id"]])[row["client_order_id"]]["status"]
                     _note(connection, row["client_order_id"], status, "denied_copy", row["reason"])
 
+        try:
+            self.database.transact(work)
+        except CorroError:
+            raise
+        except Exception as error:
+            if len(rows) == 1 and rows[0]["tags"] is None:
+                raise  # not even that it came
+            for row in rows:  # each alone; what is alone already, without what came from outside
+                if len(rows) == 1:
+                    log.warning("denied_order_unwritable", client_order_id=row["client_order_id"], error=_words(error))
+                self._deny([row] if len(rows) > 1 else [row | dict.fromkeys(_GIVEN)])
+            return
         for row in rows:
             log.warning("order_denied", client_order_id=row["client_order_id"], reason=row["reason"])
-        self.database.transact(work)
 
 
 def _insert(connection: Connection, rows: Sequence[dict[str, Any]]) -> int:
@@ -315,6 +326,12 @@ def _note(connection: Connection, client_order_id: str, status: str, kind: str, 
 
 
 # -- WHAT CANNOT BE READ ---
+#: What a denied row has from outside, beside its reason.
+_GIVEN = (
+    "strategy", "symbol", "side", "quantity", "order_type", "limit_price", "stop_price", "time_in_force", "tags",
+)  # fmt: skip
+
+
 def _denied_row(body: Any, reason: str, broker: str, now: datetime) -> dict[str, Any]:
     """Return the row of an order that cannot be read: what can be read of it, and why not the rest.
 

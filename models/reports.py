@@ -6,6 +6,7 @@ not say; it never means zero.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -245,6 +246,14 @@ class Bar:
     low: Decimal
     close: Decimal
     volume: Decimal
+
+
+class Bars(list[Bar]):
+    """Candles, oldest first, and how many more the broker showed without their prices or their time."""
+
+    def __init__(self, bars: Iterable[Bar] = (), *, left_out: int = 0) -> None:
+        super().__init__(bars)
+        self.left_out = left_out
 
 
 #: What an adapter may push through `updates`.

@@ -142,6 +142,8 @@ def bars(
             floats=False,
         )  # fmt: skip
         frame = fetch.result(timeout, watch=watch)
+    if missing := frame.attrs["left_out"]:
+        show.note(f"{missing} bars that {frame.attrs['broker']} showed without prices, or without a time, are left out")
     same = {key: frame.attrs[key] for key in ("broker", "symbol", "timeframe")}
     found = [{**_named(row), **same} for row in frame.reset_index().to_dict("records")]
     tell(found, ("start", "open", "high", "low", "close", "volume", "broker"), form)

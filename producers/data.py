@@ -90,7 +90,8 @@ class DataClient:
 
         Returns:
             `.result(timeout)` gives a DataFrame: index `start` (datetime64[ns, UTC], ascending), columns open, high,
-            low, close, volume; `attrs` holds broker, symbol and timeframe.
+            low, close, volume; `attrs` holds broker, symbol, timeframe and `left_out`: how many bars the broker showed
+            without prices.
 
         Raises:
             InvalidRequest: names the field that is wrong.
@@ -203,6 +204,7 @@ class DataClient:
             rows = read_bars(connection, result["broker"], wanted)
         frame = bars_frame(rows, floats=floats)
         frame.attrs |= {key: result[key] for key in ("broker", "symbol", "timeframe")}
+        frame.attrs["left_out"] = result.get("left_out", 0)
         return frame
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
 
 from models.database import Database
 from models.fetches import BarsRequest, store_bars, summary
-from models.reports import Bar
+from models.reports import Bars
 from models.settings import TimingSettings
 from models.tables import fetches, workers
 from worker.clock import utcnow
@@ -37,6 +37,11 @@ def next_broker(row: Row) -> str | None:
     route = list(row["route"])
     rest = route[route.index(row["broker"]) + 1 :] if row["broker"] in route else []
     return rest[0] if rest else None
+
+
+def left_out(row: Row) -> int:
+    """Return how many bars were left out of what is stored, because they had no prices or no time."""
+    return int((row["result"] or {}).get("left_out", 0))
 
 
 def add_error(known: str | None, new: str) -> str:
@@ -113,7 +118,7 @@ class FetchRows:
         with self.database.write() as connection:
             connection.execute(update(fetches).where(held).values(lease_until=self._lease(utcnow())))
 
-    def store(self, row: Row, wanted: BarsRequest, page: Sequence[Bar], until: datetime) -> None:
+    def store(self, row: Row, wanted: BarsRequest, page: Bars, until: datetime) -> None:
         """Write a page and move the cursor behind it, in one transaction.
 
         Raises:
@@ -121,6 +126,8 @@ class FetchRows:
         """
         now = utcnow()
         moved: Row = {"cursor": until, "stored": row["stored"] + len(page), "tries": 0}
+        if page.left_out:  # whoever goes on from the cursor goes on counting
+            moved["result"] = {"left_out": left_out(row) + page.left_out}
         values = {**moved, "progress": wanted.share_done(until), "updated_at": now, "lease_until": self._lease(now)}
 
         def work(connection: Connection) -> None:
@@ -162,7 +169,7 @@ class FetchRows:
         if following is None:
             self._write(row, status="failed", error=errors, ended_at=now, lease_until=None)
             return None
-        fresh: Row = {"cursor": None, "stored": 0, "tries": 0, "progress": None, "lease_until": None}
+        fresh: Row = {"result": None, "cursor": None, "stored": 0, "tries": 0, "progress": None, "lease_until": None}
         self._write(row, status="queued", broker=following, error=errors, available_at=now, worker=None, **fresh)
         return following
 

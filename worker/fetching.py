@@ -44,14 +44,14 @@ from models.errors import (
 )
 from models.fetches import MARKET_DATA, as_json, check, insert_fetch, parse_bars, parse_orders, symbol_of
 from models.messages import FetchRequest
-from models.reports import Bar
+from models.reports import Bars
 from models.settings import Settings
 from models.tables import workers
 from models.timeframes import Timeframe
 from producers.bell import Bell
 from worker.brokers.base import BrokerInterface
 from worker.clock import utcnow
-from worker.fetch_rows import FetchRows, Row, Taken, add_error, next_broker
+from worker.fetch_rows import FetchRows, Row, Taken, add_error, left_out, next_broker
 from worker.limits import Use, using
 from worker.loops import Loop
 from worker.quotes import clean
@@ -268,17 +268,18 @@ class Fetcher:
             self.rows.store(row, wanted, self._page(wanted.symbol, wanted.frame, start, end), end)
         if not row["stored"]:
             raise NoData(f"no {wanted.frame.name} bars of {wanted.symbol} from {wanted.start} to {wanted.end}")
-        return self.rows.summary(wanted)
+        return self.rows.summary(wanted) | {"left_out": left_out(row)}
 
-    def _page(self, symbol: str, frame: Timeframe, start: datetime, end: datetime) -> Sequence[Bar]:
+    def _page(self, symbol: str, frame: Timeframe, start: datetime, end: datetime) -> Bars:
         """Read the bars of one page, in whole bars, under corro's labels; none is an answer."""
         first, last = frame.around(start, end)
         try:
             found = self.broker.get_historical_data(symbol, frame.name, first, max(end, min(last, utcnow())))
         except NoData:
-            return ()
+            return Bars()
         labelled = {frame.label(bar.start): bar for bar in found}
-        return [replace(bar, start=at) for at, bar in sorted(labelled.items()) if start <= at < end]
+        good = (replace(bar, start=at) for at, bar in sorted(labelled.items()) if start <= at < end)
+        return Bars(good, left_out=getattr(found, "left_out", 0))
 
 
 def _held_back(error: Exception) -> bool:

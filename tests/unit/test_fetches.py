@@ -218,6 +218,9 @@ def test_ib_is_asked_at_its_pace(monkeypatch: pytest.MonkeyPatch) -> None:
         for n in range(BURST + 2):
             await pace.ask("SPY", n, make(f"spy{n}"))
         assert [at for _, at in sent] == [100.0] * BURST + [100.0 + BURST_S] * 2
+        for n in range(90):  # three times the half year of thirty stocks: no limit over all contracts holds it up
+            await pace.ask(f"stock {n % 30}", ("1 day", n), make(f"day{n}"))
+        assert {at for name, at in sent if name.startswith("day")} == {now[0]}
         await pace.ask("KO", 0, make("ko"))
         assert sent[-1] == ("ko", 100.0 + BURST_S)
 

@@ -26,7 +26,7 @@ from models.errors import (
 )
 from models.fetches import insert_fetch
 from models.messages import FetchRequest
-from models.reports import Bar, QuoteReport
+from models.reports import Bar, Bars, QuoteReport
 from models.settings import Settings
 from models.tables import bars, fetches, workers
 from models.timeframes import NEW_YORK
@@ -143,6 +143,36 @@ def test_a_page_without_bars_is_no_failure(bench: Bench) -> None:
     bench.broker.answer = answer
     row = bench.ask()
     assert (row["status"], row["stored"], len(bench.broker.asked)) == ("done", 1, 3)
+
+
+def test_bars_that_are_left_out_are_counted_over_all_pages(bench: Bench) -> None:
+    bench.broker.answer = lambda start, _: Bars([bar(start)], left_out=2)
+    row = bench.ask()
+    assert (row["stored"], row["result"]["bars"], row["result"]["left_out"]) == (3, 3, 6)
+
+
+def test_whoever_goes_on_from_the_cursor_goes_on_counting_what_is_left_out(bench: Bench) -> None:
+    def answer(start: datetime, end: datetime) -> Any:
+        if len(bench.broker.asked) == 2:
+            raise NotConnected("gone")
+        return Bars([bar(start)], left_out=1)
+
+    bench.broker.answer = answer
+    assert bench.ask()["result"] == {"left_out": 1}
+    bench.change(fetches, fetches.c.fetch_id == "f", available_at=datetime.now(UTC) - timedelta(minutes=1))
+    bench.fetcher.take("bars", "f", {})
+    assert bench.settle()["result"]["left_out"] == 3
+
+
+def test_the_next_broker_begins_to_count_anew(bench: Bench) -> None:
+    def answer(start: datetime, end: datetime) -> Any:
+        if len(bench.broker.asked) == 2:
+            raise DataNotPermitted("no more")
+        return Bars([bar(start)], left_out=1)
+
+    bench.broker.answer = answer
+    row = bench.ask()
+    assert (row["status"], row["broker"], row["result"]) == ("queued", "alpaca", None)
 
 
 @pytest.mark.parametrize(

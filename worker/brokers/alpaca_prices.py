@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from models.errors import DataError, NoData, UnreadableReply, Unsupported
-from models.reports import Bar, QuoteReport
+from models.reports import Bar, Bars, QuoteReport
 from worker.brokers import alpaca_reports as read
 from worker.brokers.alpaca_rest import AlpacaRest
 from worker.brokers.http import as_data_error
@@ -62,7 +62,7 @@ class Prices:
         if not found:
             span = f"{start.isoformat()} .. {end.isoformat()}"
             raise NoData(f"{self._broker} has no {timeframe} bars of {symbol} in {span}")
-        return found
+        return Bars(found, left_out=len(unreadable))
 
     def _rows(self, symbol: str, query: dict[str, Any]) -> Iterator[Any]:
         pages = Paging(self._broker, f"bars of {symbol}")

@@ -26,7 +26,7 @@ from models.errors import (
     UnreadableReply,
     Unsupported,
 )
-from models.reports import AccountReport, Bar, PositionReport, QuoteReport
+from models.reports import AccountReport, Bar, Bars, PositionReport, QuoteReport
 from models.timeframes import NEW_YORK, TIMEFRAMES
 from worker.brokers.ibkr_codes import read_error
 from worker.brokers.ibkr_frames import RawBar
@@ -337,7 +337,7 @@ async def bars(
             raise DataError(f"{broker}: {count} {timeframe} bars of {symbol} from {first}, none of them with prices")
     if not good:
         raise NoData(f"{broker}: no {timeframe} bars of {symbol} between {start} and {end}")
-    return good
+    return Bars(good, left_out=len(priceless))
 
 
 async def _bars_upto(

@@ -30,6 +30,7 @@ from models.reports import (
     AccountReport,
     Ambiguous,
     Bar,
+    Bars,
     BrokerStatus,
     FillReport,
     Found,
@@ -362,7 +363,7 @@ class TdaBroker(BrokerInterface):
             raise DataError(f"{self.name}: no {timeframe} bar of {symbol} can be read: {str(unreadable[0])[:200]}")
         if not found:
             raise NoData(f"{self.name} has no {timeframe} bars of {symbol} in {start.isoformat()} .. {end.isoformat()}")
-        return found
+        return Bars(found, left_out=len(unreadable))
 
     def _candles(self, symbol: str, timeframe: str, start: datetime, end: datetime) -> list[Any]:
         period_type, frequency_type, frequency, _ = FREQUENCIES[timeframe]
