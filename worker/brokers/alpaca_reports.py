@@ -164,7 +164,8 @@ def unlike_ours(raw: Raw) -> tuple[str, ...]:
     terms = {"type": OrderType, "side": Side, "time_in_force": TimeInForce}
     strange = [key for key, usual in _NEVER_OURS.items() if raw.get(key) not in usual]
     strange += [key for key, known in terms.items() if raw.get(key) and _word(known, raw[key]) is None]
-    return tuple(f"{key} {str(raw[key])[:60]}" for key in strange)
+    strange += ["qty"] if positive(raw.get("qty")) is None else []
+    return tuple(f"{key} {str(raw.get(key))[:60]}" for key in strange)
 
 
 def symbol_of(raw: Raw) -> str | None:

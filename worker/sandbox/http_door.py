@@ -243,6 +243,8 @@ class HttpDoor(ABC):
                     response.headers.update(self.told_of(budget))
                 return response
             except Refusal as no:
+                if route.operation == "place" and request.get("refused"):
+                    self.turned_away("refused", await read_json(request))
                 return no.response()
 
         return serve

@@ -115,6 +115,7 @@ class TdaDoor(HttpDoor):
         closed = self.peek("no_access", operation)
         if closed is not None and (about_trading or closed.options.get("prices")):
             self.take("no_access", operation)
+            request["refused"] = True
             raise self.dialect.no(int(closed.options.get("status", 403)), "Forbidden", "Forbidden")
         if about_trading and (renamed := self.take("account_renamed", operation)):
             self._renamed += "x"
