@@ -20,8 +20,9 @@ from sqlalchemy import select
 
 from models.database import Database
 from models.errors import InvalidOrder
+from models.explaining import shown
 from models.intake import Intake
-from models.messages import OrderRequest, shown
+from models.messages import OrderRequest
 from models.replacing import changed_terms
 from models.settings import Settings
 from models.tables import orders
