@@ -140,9 +140,15 @@ def test_what_no_order_of_ours_has_is_named(odd: dict[str, Any]) -> None:
     assert read.order_report(ORDER | odd).unlike_ours
 
 
-@pytest.mark.parametrize("noise", [None, "", "?", "NaN", -1, [], {}])
-def test_an_order_whose_size_cannot_be_read_is_not_taken_for_ours_by_its_id(noise: Any) -> None:
+@pytest.mark.parametrize("noise", [None, "", "NaN", -1])
+def test_an_order_whose_size_is_not_told_is_not_taken_for_ours_by_its_id(noise: Any) -> None:
     assert read.order_report(ORDER | {"qty": noise}).unlike_ours
+
+
+@pytest.mark.parametrize("noise", ["?", [], {}])
+def test_an_order_whose_size_cannot_be_read_is_a_row_that_cannot_be_read(noise: Any) -> None:
+    with pytest.raises(ValueError, match="is not a number"):
+        read.order_report(ORDER | {"qty": noise})
 
 
 def test_a_reason_of_the_past_does_not_explain_an_order_that_lives() -> None:
