@@ -83,7 +83,7 @@ def test_bars_are_those_of_the_market(world: World, broker: str, timeframe: str,
     assert len(frame) >= least
     assert as_rows(frame) == in_the_market(fetch.row())
     assert fetch.broker == broker
-    assert frame.attrs == {"broker": broker, "symbol": "AAPL", "timeframe": timeframe}
+    assert frame.attrs == {"broker": broker, "symbol": "AAPL", "timeframe": timeframe, "left_out": 0}
 
     floats = world.client.bars("AAPL", timeframe, **asked).result(60)  # type: ignore[arg-type]
     assert str(floats.index.dtype) == "datetime64[ns, UTC]"
