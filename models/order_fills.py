@@ -9,6 +9,7 @@
 | that a known one was taken back                            | the row with nothing left: `fill_busted`               |
 | the same before the execution itself came                  | a row with nothing left; what was inferred shrinks     |
 | of a change to one that the record does not have           | nothing but `fill_unexplained`, where names may differ |
+| that it was taken back, where no other stands              | the same, and a row with nothing left                  |
 | that the broker counts more than its executions            | one inferred row for the difference                    |
 | the same after one of them was taken back                  | nothing: its total may be of before                    |
 
@@ -60,6 +61,15 @@ def fill(entry: Entry, attempt_no: int, report: FillReport) -> bool:
 def is_unexplained(entry: Entry, attempt_no: int, report: FillReport) -> bool:
     """Tell whether a report changes an execution that the record does not have, under that name at least."""
     return report.amends and _known(entry, attempt_no, report) is None
+
+
+def keep_bust(entry: Entry, attempt_no: int, report: FillReport) -> None:
+    """Keep that an unknown execution was taken back, where none is booked that could be meant under another name.
+
+    Its row has no shares. Only by it an order that its broker calls filled, with nothing, is known to be over.
+    """
+    if report.busted and not any(row["quantity"] for row in entry.fills_of(attempt_no) if not row["inferred"]):
+        _add(entry, attempt_no, report)
 
 
 def unexplained(entry: Entry, attempt_no: int, report: FillReport) -> str:

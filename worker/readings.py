@@ -133,6 +133,7 @@ class Readings:
                 if words in told or connection.execute(select(e.id).where(same).limit(1)).first() is not None:
                     continue
                 entry.note("fill_unexplained", words)
+                order_fills.keep_bust(entry, number, report)
                 told.append(words)
                 began = min(began, entry.order["created_at"])
             book.write()

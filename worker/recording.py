@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-import structlog
 from sqlalchemy import Connection
 
 from models import order_fills
@@ -26,9 +25,8 @@ from models.vocabulary import OPEN, TERMINAL, UNCLEAR, Outcome, Status
 from worker.cases import Cases
 from worker.matching import Index, denials, index_of, objections, place_of
 from worker.routing import ROUND_S, Absent, Decision, Go, Hold, Stop, code_of, decide, may_be_asked_again
+from worker.said import Said
 from worker.succession import LATE_REFUSAL, is_doubted, lives_on, promote, replaced, steps_back, withdraw_surplus
-
-log = structlog.get_logger()
 
 _ZERO = Decimal(0)
 _OUTCOMES: tuple[tuple[type[BrokerError], Outcome], ...] = (
@@ -90,6 +88,7 @@ class Recorder:
         self.broker = broker
         self.rewrites = rewrites or {}
         self.case = Cases(settings, dedupes=dedupes).of
+        self._said = Said(broker)
 
     # -- ANSWERS TO A SEND ---
     def settle(
@@ -327,8 +326,8 @@ class Recorder:
         """Tell whether a report only carries an id of ours: an order on other terms, perhaps a stranger's."""
         against = objections(entry, attempt_no, report, self.rewrites)
         if against:
-            about = {"broker": self.broker, "attempt_no": attempt_no, "why": ", ".join(against)}
-            log.warning("report_not_ours", client_order_id=entry.id, **about)
+            about = {"attempt_no": attempt_no, "why": ", ".join(against)}
+            self._said.once("report_not_ours", client_order_id=entry.id, **about)
         return bool(against)
 
     def _update(self, book: Book, entry: Entry, attempt_no: int, report: Report, after: Aftermath, infer: bool) -> None:

@@ -81,6 +81,14 @@ class Scene:
         with self.database.read() as connection:
             return list(connection.execute(select(order_events.c.kind)).scalars())
 
+    def told(self, report: OrderReport) -> None:
+        recorder = self.reconciler.execution.recorder
+        self.database.transact(lambda connection: recorder.updates(connection, [report], utcnow()))
+
+    def status(self) -> str:
+        with self.database.read() as connection:
+            return str(connection.execute(select(orders.c.status)).scalar())
+
     def again(self) -> None:
         """Let the pause before the next look pass."""
         with self.database.write() as connection:
@@ -114,7 +122,7 @@ def test_a_change_to_an_execution_that_the_record_does_not_have_questions_the_or
         for _ in range(2):
             scene.reconciler.leave([change(busted=busted)])
     assert [line["event"] for line in logs if line["log_level"] == "error"] == ["fill_unexplained"]
-    assert scene.events() == ["fill_unexplained"]
+    assert scene.events() == ["fill_unexplained", *(["fill_busted"] if busted else [])]
     scene.reconciler.open_orders()
     assert scene.paper.since[-1] == began - OVERLAP
     scene.reconciler.open_orders()
@@ -129,6 +137,21 @@ def test_a_change_that_a_listing_shows_and_nobody_can_place_is_told_too(scene: S
     assert scene.events() == ["fill_unexplained"]
     with scene.database.read() as connection:
         assert connection.execute(select(fills)).all() == []
+
+
+def test_an_order_that_is_filled_with_nothing_ends_when_all_that_its_broker_told_of_it_was_taken_back(
+    scene: Scene, put: Put
+) -> None:
+    live(put)
+    with_nothing = OrderReport(
+        broker_order_id="7", broker_client_order_id="o-1", status=BrokerStatus.UNKNOWN, raw_status="filled",
+        filled_quantity=D(0),
+    )  # fmt: skip
+    scene.told(with_nothing)
+    assert scene.status() == "accepted"
+    scene.reconciler.leave([change(busted=True)])
+    scene.told(with_nothing)
+    assert scene.status() == "filled"
 
 
 def test_an_order_that_is_over_is_read_again_for_an_unexplained_change(scene: Scene, put: Put) -> None:

@@ -15,8 +15,9 @@ from models.reports import FillReport, OrderReport, PositionReport
 from worker.brokers import alpaca_reports as read
 from worker.brokers.alpaca_executions import Executions, amended, of_activity
 from worker.brokers.alpaca_rest import AlpacaRest
-from worker.brokers.reading import Paging, Said
+from worker.brokers.reading import Paging
 from worker.brokers.values import UNREADABLE, identity, rfc3339, soft
+from worker.said import Said
 
 T = TypeVar("T")
 

@@ -11,8 +11,9 @@ from models.reports import Bar, Bars, QuoteReport
 from worker.brokers import alpaca_reports as read
 from worker.brokers.alpaca_rest import AlpacaRest
 from worker.brokers.http import as_data_error
-from worker.brokers.reading import Paging, Said
+from worker.brokers.reading import Paging
 from worker.brokers.values import rfc3339, segment
+from worker.said import Said
 
 TIMEFRAMES = ("1Min", "5Min", "15Min", "30Min", "1Hour", "1Day", "1Week", "1Month")
 BARS_PAGE = 10_000

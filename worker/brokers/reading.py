@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
-
-import structlog
 
 from models.errors import CorroError, UnreadableReply
 from worker.brokers.http import as_data_error
@@ -15,7 +12,6 @@ from worker.brokers.values import UNREADABLE
 from worker.limits import Use, using
 
 T = TypeVar("T")
-log = structlog.get_logger()
 
 
 class Paging:
@@ -44,29 +40,6 @@ class Paging:
             )
         self._turned.add(token)
         return token
-
-
-class Said:
-    """Says a thing once: what cannot be read is read again every few seconds.
-
-    Args:
-        broker: name from the settings.
-        most: things remembered.
-    """
-
-    def __init__(self, broker: str, most: int = 1000) -> None:
-        self._broker, self._most = broker, most
-        self._said: OrderedDict[tuple[object, ...], None] = OrderedDict()
-
-    def once(self, event: str, **facts: object) -> None:
-        """Log an error, unless the same was logged before."""
-        key = (event, *facts.values())
-        if key not in self._said:
-            log.error(event, broker=self._broker, **facts)
-        self._said[key] = None
-        self._said.move_to_end(key)
-        if len(self._said) > self._most:
-            self._said.popitem(last=False)
 
 
 class Readings(ABC):
