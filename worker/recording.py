@@ -193,6 +193,9 @@ class Recorder:
             report = order_fills.filled_with_nothing(entry, attempt_no, report)
         if report.status in DONE and attempt["stray_at"] is not None:
             entry.set_attempt(attempt_no, stray_at=None)
+        if report.fills and attempt["replaces"] is not None and attempt_no > entry.order["attempt_no"]:
+            _accept(entry, attempt_no)  # its executions prove the replace, so they are no late ones of somebody else
+            promote(entry, attempt_no)
         late = [entry.fill(attempt_no, fill) for fill in report.fills]
         filled = report.filled_quantity or _ZERO
         if infer or report.status in DONE:

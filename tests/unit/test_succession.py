@@ -116,6 +116,20 @@ def test_a_new_order_that_is_rejected_after_it_was_taken_gives_the_voice_back_to
     assert scene.kinds[-1] == "replace_refused"
 
 
+def test_executions_that_come_with_the_answer_to_a_replace_are_not_late(scene: Scene, put: Put) -> None:
+    """Schwab and TDA: the new order is filled by the time it is read back."""
+    put(
+        status="accepted", broker="alpaca", broker_order_id="b1", order_type="limit", limit_price=D(50),
+        attempt={"outcome": "accepted", "broker_order_id": "b1"},
+    )  # fmt: skip
+    scene.attempt(2, replaces=1, terms={"limit_price": "51"})
+    told = {"fills": (executed(2, "10"),), "filled_quantity": D(10), "limit_price": D(51)}
+    scene.answered(2, shown(2, BrokerStatus.FILLED, **told))
+    assert (scene.order["status"], scene.order["attempt_no"]) == ("filled", 2)
+    assert "late_fill" not in scene.kinds
+    assert not is_doubted(scene.row(2))
+
+
 def test_the_old_order_is_followed_again_after_a_rejected_replace(scene: Scene, put: Put) -> None:
     replaced_to(scene, put, "51")
     scene.told(shown(2, BrokerStatus.REJECTED, filled_quantity=D(0)))
