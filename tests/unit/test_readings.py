@@ -83,7 +83,7 @@ class Scene:
 
     def told(self, report: OrderReport) -> None:
         recorder = self.reconciler.execution.recorder
-        self.database.transact(lambda connection: recorder.updates(connection, [report], utcnow()))
+        self.database.transact(lambda connection: recorder.updates(connection, [report], utcnow(), infer=True))
 
     def status(self) -> str:
         with self.database.read() as connection:
