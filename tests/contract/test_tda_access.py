@@ -30,7 +30,7 @@ def test_an_access_that_ends_is_no_refusal_of_the_order(desk: Any, status: int) 
     assert isinstance(caught.value, AccessLost)
     assert isinstance(caught.value, NotSent)
     assert not desk.broker.is_connected()
-    assert desk.arrivals() == 0
+    assert desk.orders() == []
     for read in (desk.broker.get_orders, desk.broker.get_positions, lambda: desk.find(order())):
         with pytest.raises(AccessLost):
             read()

@@ -74,7 +74,8 @@ def filled(claimed: Claimed, number: str, *executions: str) -> OrderReport:
     quantity = D(5)
     return OrderReport(
         broker_order_id=number, status=BrokerStatus.FILLED, filled_quantity=quantity, avg_fill_price=D(100),
-        broker_client_order_id=claimed.broker_client_order_id,
+        broker_client_order_id=claimed.broker_client_order_id, symbol=claimed.order.symbol,
+        side=claimed.order.side, quantity=claimed.order.quantity,
         fills=tuple(
             FillReport(execution_id=one, quantity=quantity / len(executions), price=D(100), filled_at=utcnow())
             for one in executions
