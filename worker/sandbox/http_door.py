@@ -64,7 +64,10 @@ class Refusal(Exception):
         status: HTTP status of the answer.
         body: its JSON document.
         headers: what goes with it.
+        turns_away: an order is noted as turned away; who raises it before the order was read says so.
     """
+
+    turns_away = False
 
     def __init__(self, status: int, body: dict[str, Any], headers: Mapping[str, str] | None = None) -> None:
         super().__init__(f"{status} {body}")
@@ -243,7 +246,7 @@ class HttpDoor(ABC):
                     response.headers.update(self.told_of(budget))
                 return response
             except Refusal as no:
-                if route.operation == "place" and request.get("refused"):
+                if route.operation == "place" and no.turns_away:
                     self.turned_away("refused", await read_json(request))
                 return no.response()
 

@@ -115,8 +115,9 @@ class TdaDoor(HttpDoor):
         closed = self.peek("no_access", operation)
         if closed is not None and (about_trading or closed.options.get("prices")):
             self.take("no_access", operation)
-            request["refused"] = True
-            raise self.dialect.no(int(closed.options.get("status", 403)), "Forbidden", "Forbidden")
+            no = self.dialect.no(int(closed.options.get("status", 403)), "Forbidden", "Forbidden")
+            no.turns_away = True
+            raise no
         if about_trading and (renamed := self.take("account_renamed", operation)):
             self._renamed += "x"
             self._unknown_account = int(renamed.options.get("status", 404))
