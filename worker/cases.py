@@ -12,6 +12,7 @@ from models.book import Book, Entry, Row
 from models.errors import BrokerError
 from models.settings import Settings
 from models.vocabulary import CLOSING, Denial, Outcome, Side, signed
+from worker.closing import Closings, closes
 from worker.holdings import holdings
 from worker.locks import locked_at
 from worker.routing import Case
@@ -22,15 +23,16 @@ _PASSING_CODES = frozenset({"429", "42910000"})
 
 
 class Cases:
-    """What `worker.routing` decides about.
+    """What `worker.routing` decides about, and what a claim of closing orders looks at.
 
     Args:
         settings: for the timing.
+        broker: whose orders these are.
         dedupes: this broker refuses a second order under the same id.
     """
 
-    def __init__(self, settings: Settings, *, dedupes: bool) -> None:
-        self.timing, self.dedupes = settings.timing, dedupes
+    def __init__(self, settings: Settings, broker: str, *, dedupes: bool) -> None:
+        self.timing, self.broker, self.dedupes = settings.timing, broker, dedupes
         self.brokers = frozenset(settings.all_brokers)
         #: Closing orders are sent only where the position is.
         self.closes = settings.routing.sell == "closes"
@@ -64,6 +66,12 @@ class Cases:
             pinned=any(_was_missed(a, broker) for a in earlier),
             retry_pause=self.timing.retry_pause,
         )
+
+    def closings(self, book: Book) -> Closings | None:
+        """Return what else closes positions here, if anything in the book does: most claims ask nothing."""
+        if not self.closes or not any(closes(entry.order) for entry in book.entries.values()):
+            return None
+        return Closings(book.connection, self.broker, self.brokers, self.timing.positions_valid)
 
     def _holdings(self, connection: Connection, row: Row, side: Side, now: datetime) -> dict[str, Any]:
         """Say where a closing order finds its position, and where it has to be looked for first."""

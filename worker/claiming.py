@@ -182,7 +182,7 @@ class Claims:
     def _take_all(
         self, book: Book, locks: Locks | None, baseline: list[Row] | None, asked: Asked, after: Aftermath
     ) -> list[Claimed]:
-        closings = self._closings(book)
+        closings = self.recorder.closings(book)
         alike = self._look_alikes(book.connection) if self.anonymous else {}
         claimed = []
         for entry in book.entries.values():
@@ -215,12 +215,6 @@ class Claims:
         return None
 
     # -- CLOSING ORDERS ---
-    def _closings(self, book: Book) -> Closings | None:
-        """What else closes positions here, if anything in the book does: most claims ask nothing."""
-        if not self.recorder.closes or not any(closes(entry.order) for entry in book.entries.values()):
-            return None
-        return Closings(book.connection, self.broker.name, self.recorder.brokers, self.timing.positions_valid)
-
     def _may_close(self, book: Book, entry: Entry, closings: Closings, asked: Asked, after: Aftermath) -> bool:
         """Tell whether the broker holds what an order closes; else see to it that it waits, moves or ends."""
         verdict = closings.judge(entry, entry.order["quantity"] - entry.order["filled_quantity"], asked)

@@ -82,12 +82,10 @@ class Recorder:
 
     def __init__(self, settings: Settings, broker: str, *, dedupes: bool, rewrites: Rewrites | None = None) -> None:
         self.timing = settings.timing
-        self.brokers = frozenset(settings.all_brokers)
-        #: Closing orders are sent only where the position is.
-        self.closes = settings.routing.sell == "closes"
         self.broker = broker
         self.rewrites = rewrites or {}
-        self.case = Cases(settings, dedupes=dedupes).of
+        cases = Cases(settings, broker, dedupes=dedupes)
+        self.case, self.closings = cases.of, cases.closings
         self._said = Said(broker)
 
     # -- ANSWERS TO A SEND ---

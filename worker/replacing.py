@@ -111,18 +111,12 @@ class Replacements:
             book = Book.open(connection, ids, utcnow())
             halt = stopped(connection, self.broker.name)
             halt = halt if halt and halt["kind"] == "halt" else None
-            closings = self._closings(book)
+            closings = self.execution.recorder.closings(book)
             found = [self._claim_one(entry, halt, closings, watch) for entry in book.entries.values()]
             book.write()
             return found
 
         return [change for change in self.database.transact(work) if change is not None]
-
-    def _closings(self, book: Book) -> Closings | None:
-        recorder, entries = self.execution.recorder, book.entries.values()
-        if not recorder.closes or not any(closes(entry.order) for entry in entries):
-            return None
-        return Closings(book.connection, self.broker.name, recorder.brokers, self.timing.positions_valid)
 
     def _may_grow(self, entry: Entry, closings: Closings, growth: Decimal) -> bool:
         """Tell whether the broker holds what a closing order takes beyond what it has; else refuse, or put it off."""
