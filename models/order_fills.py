@@ -180,11 +180,9 @@ def _add(entry: Entry, attempt_no: int, report: FillReport) -> bool:
 
 def _bust_unknown(entry: Entry, attempt_no: int, row: Row, report: FillReport) -> None:
     """Take back an execution that was never told here: its broker counted it, so it is in what was inferred."""
-    taken = rest = min(report.quantity, _sum(r for r in entry.fills_of(attempt_no) if r["inferred"]))
-    for guess in [r for r in entry.fills_of(attempt_no) if r["inferred"] and r["quantity"]]:
-        part = min(rest, guess["quantity"])
-        rest -= part
-        _shrink(entry, guess, guess["quantity"] - part, part, report.price)
+    guesses = [r for r in entry.fills_of(attempt_no) if r["inferred"] and r["quantity"]]
+    taken = min(report.quantity, _sum(guesses))
+    _take_out(entry, guesses, taken, report.price)
     detail = f"{_told(row, report.quantity, report.price)}, before it was told here"
     if taken:
         entry.happen(Fact.FILL_BUSTED, attempt_no=entry.speaker(attempt_no), quantity=-taken, detail=detail)
@@ -203,12 +201,18 @@ def _give_way(entry: Entry, attempt_no: int, row: Row, before: Decimal) -> Decim
     told = max(before, row["cumulative_quantity"] or _ZERO)
     guessed = _sum(guesses)
     left = min(guessed, max(told - _sum(r for r in rows if not r["inferred"]), _ZERO))
-    covered = rest = guessed - left
+    covered = guessed - left
+    _take_out(entry, guesses, covered, row["price"])
+    return covered
+
+
+def _take_out(entry: Entry, guesses: Iterable[Row], quantity: Decimal, price: Decimal | None) -> None:
+    """Take shares that traded at a price out of what was inferred, one row after the other."""
+    rest = quantity
     for guess in guesses:
         part = min(rest, guess["quantity"])
         rest -= part
-        _shrink(entry, guess, guess["quantity"] - part, part, row["price"])
-    return covered
+        _shrink(entry, guess, guess["quantity"] - part, part, price)
 
 
 def _shrink(entry: Entry, guess: Row, left: Decimal, part: Decimal, price: Decimal | None) -> None:

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import structlog
@@ -29,7 +30,7 @@ from worker.apart import apart
 from worker.brokers.base import BrokerInterface, OrderRef
 from worker.clock import Stopwatch, utcnow
 from worker.patience import in_turn, written
-from worker.readings import order_ref, part
+from worker.readings import readable
 from worker.reconcile import Reconciler
 from worker.volley import Volley
 
@@ -73,29 +74,18 @@ class Cancels:
         mine = self.deputies.mine(((ref.session, ref) for ref in live), free=ids is not None)
         for session, refs in mine.items():
             with self._taken(refs) as taken:
-                self._send_as(session, taken)
-
-    def _send_as(self, session: str | None, refs: Sequence[OrderRef]) -> None:
-        try:
-            with self.deputies.acting_as(session):
-                self._send(refs)
-        except NotSent as away:
-            self.deputies.wait([_id(ref) for ref in refs], session, "cancel", str(away))
+                self.deputies.carry_out("cancel", session, [_id(ref) for ref in taken], partial(self._send, taken))
 
     @contextlib.contextmanager
     def _taken(self, refs: Sequence[OrderRef]) -> Iterator[list[OrderRef]]:
-        taken = self._take(refs)
+        with self._lock:
+            taken = [ref for ref in refs if _id(ref) not in self._under_way]
+            self._under_way |= {_id(ref) for ref in taken}
         try:
             yield taken
         finally:
             with self._lock:
                 self._under_way -= {_id(ref) for ref in taken}
-
-    def _take(self, refs: Sequence[OrderRef]) -> list[OrderRef]:
-        with self._lock:
-            mine = [ref for ref in refs if _id(ref) not in self._under_way]
-            self._under_way |= {_id(ref) for ref in mine}
-        return mine
 
     def _send(self, refs: Sequence[OrderRef]) -> None:
         for came in Volley(refs, self.ask, self.execution.changers, self.broker.capabilities.parallel_orders):
@@ -165,7 +155,8 @@ class Cancels:
             told: this worker has just seen one: what any connection may cancel, it need not leave to the leader.
         """
         with self.database.read() as connection:
-            found = {_stray(row): order_ref(*_parts(row)) for row in self._strays(connection)}
+            rows = self._strays(connection)
+        found = {_stray(row): ref for row in rows if (ref := readable(row)) is not None}
         mine = self.deputies.mine(((ref.session, (stray, ref)) for stray, ref in found.items()), free=told)
         for session, work in mine.items():
             with self._taken([ref for _, ref in work]) as taken:
@@ -220,10 +211,6 @@ def _named(report: OrderReport, ref: OrderRef) -> OrderReport:
     if report.broker_client_order_id or report.broker_order_id == ref.broker_order_id:
         return report
     return replace(report, broker_client_order_id=ref.broker_client_order_id)
-
-
-def _parts(row: Any) -> tuple[Any, Any]:
-    return part(row, orders), part(row, attempts)
 
 
 def _stray(row: Any) -> Stray:

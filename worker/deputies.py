@@ -69,12 +69,12 @@ class Deputies:
 
     @contextlib.contextmanager
     def acting_as(self, session: str | None) -> Iterator[None]:
-        """Hold another session for a while; None is our own.
+        """Hold another session for a while; ours we have, and None is no session.
 
         Raises:
             NotSent: somebody else holds it, or did a moment ago: the next try comes later.
         """
-        if session is None:
+        if session in (None, self.broker.order_session):
             yield
             return
         times, until, why = self._held.get(session, (0, 0.0, ""))
@@ -89,6 +89,14 @@ class Deputies:
                 raise NotSent(str(error), broker=self.broker.name) from error
             self._held.pop(session, None)
             yield
+
+    def carry_out(self, wish: str, session: str | None, ids: Collection[str], work: Callable[[], None]) -> None:
+        """Do what is wished for these orders under a session; where it cannot be had, say who has to be alive."""
+        try:
+            with self.acting_as(session):
+                work()
+        except NotSent as away:
+            self.wait(ids, session, wish, str(away))
 
     def wait(self, ids: Collection[str], session: str | None, wish: str, why: str) -> None:
         """Say of orders, once for each wish, whose worker has to be alive."""

@@ -162,7 +162,7 @@ class Readings:
         found = {
             ref.order.client_order_id: (row[fills.c.filled_at], ref)
             for row in rows
-            if (ref := _readable(row)) is not None
+            if (ref := readable(row)) is not None
         }
         return found if self._patience.is_due(found, elapsed()) else {}
 
@@ -215,7 +215,7 @@ class Readings:
             .where(orders.c.status.in_([str(s) for s in (*LIVE, Status.SUBMITTED)]), *which)
         )
         rows = connection.execute(query).mappings()
-        return [(ref, part(row, attempts)) for row in rows if (ref := _readable(row)) is not None]
+        return [(ref, _part(row, attempts)) for row in rows if (ref := readable(row)) is not None]
 
     def _long_way(self, connection: Connection) -> datetime:
         """Return where the first reading of a process begins: from then on, each goes back to the one before."""
@@ -249,15 +249,14 @@ def order_ref(order: Any, attempt: Any, known: frozenset[str] = frozenset()) -> 
     )
 
 
-def _readable(row: Any) -> OrderRef | None:
-    """Return what an adapter needs, or None for a row that makes no sense: the others go on."""
+def readable(row: Any) -> OrderRef | None:
+    """Return what an adapter needs of an order and an attempt; None where they make no sense: the others go on."""
     try:
-        return order_ref(part(row, orders), part(row, attempts))
+        return order_ref(_part(row, orders), _part(row, attempts))
     except Exception as error:
         log.error("row_unreadable", client_order_id=row["client_order_id"], error=f"{type(error).__name__}: {error}")
         return None
 
 
-def part(row: Any, table: Any) -> Row:
-    """Return the columns of one table from a row of several."""
+def _part(row: Any, table: Any) -> Row:
     return {column.name: row[column] for column in table.c}

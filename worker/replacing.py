@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import structlog
@@ -20,7 +21,7 @@ from sqlalchemy import Connection, select
 
 from models.book import Book, Entry, is_changing
 from models.database import Database
-from models.errors import BrokerError, Denied, NotSent, Stale, Unsupported
+from models.errors import BrokerError, Denied, Stale, Unsupported
 from models.intake import request_of
 from models.replacing import changed_terms, lessens, words
 from models.reports import OrderReport
@@ -88,15 +89,8 @@ class Replacements:
         with self.database.read() as connection:
             due = [(row.session, row.client_order_id) for row in connection.execute(query)]
         for session, ours in self.deputies.mine(due, free=ids is not None).items():
-            self._send_as(session, ours)
-
-    def _send_as(self, session: str | None, ids: Sequence[str]) -> None:
-        """Carry out replaces under a session; where it cannot be had, no attempt is begun."""
-        try:
-            with self.deputies.acting_as(session):
-                self._carry_out(ids)
-        except NotSent as away:
-            self.deputies.wait(ids, session, "replace", str(away))
+            # Where the session cannot be had, no attempt is begun.
+            self.deputies.carry_out("replace", session, ours, partial(self._carry_out, ours))
 
     def _carry_out(self, ids: Sequence[str]) -> None:
         watch = Stopwatch()
