@@ -74,11 +74,11 @@ class Reconciler(Readings):
         """
         everything |= self.steps.look()  # what was due by the old clock may be an hour away by the new one
         self._orphans()
-        return self._settle_open(self._due(everything))
+        return self._settle_open(self._due(everything=everything))
 
     def doubted(self) -> int:
         """Cancel, and look for, what is ours of the orders that were refused after acceptance; returns how many."""
-        return self._settle_open([question for question in self._due(False) if question.doubted])
+        return self._settle_open(self._due(only_doubted=True))
 
     def _settle_open(self, questions: Sequence[_Question]) -> int:
         mine = self.deputies.mine((q.ref.session, q) for q in questions if q.doubted)
@@ -126,6 +126,8 @@ class Reconciler(Readings):
             .order_by(attempts.c.started_at)
         )
         found = [dict(row) for row in connection.execute(query).mappings()]
+        if not found:
+            return []
         names = {row["worker"] for row in found}
         senders = {
             row["worker"]: row
@@ -133,11 +135,14 @@ class Reconciler(Readings):
         }
         return [{**row, "sender": senders.get(row["worker"])} for row in found]
 
-    def _due(self, everything: bool) -> list[_Question]:
+    def _due(self, *, everything: bool = False, only_doubted: bool = False) -> list[_Question]:
         now = utcnow()
         with self.database.read() as connection:
             found = self._open(connection, [Outcome.UNKNOWN])
             due = [r for r in found if everything or r["next_check_at"] is None or r["next_check_at"] <= now]
+            due = [r for r in due if is_doubted(r) or not only_doubted]
+            if not due:
+                return []
             rows = {
                 row["client_order_id"]: row
                 for row in connection.execute(
@@ -176,7 +181,7 @@ class Reconciler(Readings):
 
     def _known_ids(self, connection: Connection, due: Sequence[Row]) -> frozenset[str]:
         """Return the broker's ids of our other orders: they are not the one we look for."""
-        if not due or self.broker.capabilities.client_order_id_length is not None:
+        if self.broker.capabilities.client_order_id_length is not None:
             return frozenset()
         since = min(row["started_at"] for row in due) - timedelta(minutes=10)
         query = select(attempts.c.broker_order_id).where(
@@ -220,9 +225,8 @@ class Reconciler(Readings):
             Why nothing may be concluded from the look; None where the broker has taken the cancel, or refused it: then
             the order is gone, or not known, and the look tells.
         """
-        session = question.ref.session
         try:
-            with self.deputies.acting_as(None if session == self.broker.order_session else session):
+            with self.deputies.acting_as(question.ref.session):
                 self.broker.cancel_order(question.ref)
         except Refused:
             return None
