@@ -21,6 +21,7 @@ from models.reports import Report
 from models.settings import Settings
 from producers.bell import Bell
 from worker import brokers, unread
+from worker.brokers.base import BrokerInterface
 from worker.cancels import Cancels
 from worker.clock import Stopwatch, utcnow
 from worker.connection import Supervisor
@@ -59,16 +60,16 @@ class Engine:
 
     Args:
         settings: the settings.
-        broker_name: the broker this process is bound to.
+        broker: the broker this process is bound to, by name; or its adapter, where that is there already.
 
     Raises:
         ConfigurationError: from `start` too; the process exits 2.
     """
 
-    def __init__(self, settings: Settings, broker_name: str) -> None:
+    def __init__(self, settings: Settings, broker: str | BrokerInterface) -> None:
         self.settings = settings
-        self.broker = brokers.load(settings, broker_name)
-        self.me = Identity(broker_name)
+        self.broker = brokers.load(settings, broker) if isinstance(broker, str) else broker
+        self.me = Identity(self.broker.name)
         self.queue = EmbeddedQueue(settings) if settings.embedded_queue else None
         self.bell = Bell(settings)
         #: Set when the process has been told to end.

@@ -6,7 +6,6 @@ Celery and the queue are not there; the sweep finds every order in the database,
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,12 +14,10 @@ from typing import Any
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from models.settings import Settings
-from producers.bell import Bell
 from producers.client import OrderClient
 from worker.brokers.base import BrokerInterface
 from worker.brokers.fake import FakeBroker
 from worker.engine import Engine
-from worker.health import Identity
 
 #: Seconds that a worker has to connect to its broker.
 _CONNECT_S = 10.0
@@ -36,14 +33,6 @@ class _Given(Settings):
         cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *others: Any, **more: Any
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings,)
-
-
-class _Engine(Engine):
-    """A worker's engine around an adapter that is there already, without a queue of its own."""
-
-    def __init__(self, settings: Settings, broker: BrokerInterface) -> None:
-        self.settings, self.broker, self.queue = settings, broker, None
-        self.me, self.bell, self.stopping = Identity(broker.name), Bell(settings), threading.Event()
 
 
 @contextmanager
@@ -69,7 +58,7 @@ def rehearsal(home: Path, *brokers: BrokerInterface, **settings: Any) -> Iterato
         known = _Given(**(given | settings | {"timing": _TIMING | settings.get("timing", {})}))
         client = stack.enter_context(OrderClient(known))
         for broker in used:
-            engine = _Engine(known, broker)
+            engine = Engine(known, broker)
             engine.start()
             stack.callback(engine.stop)
             engine.supervisor.has_tried.wait(_CONNECT_S)
