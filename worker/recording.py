@@ -213,7 +213,7 @@ class Recorder:
             promote(entry, attempt_no)
         self._identify(entry, attempt_no, report)
         self._say_what_is_unclear(entry, attempt_no, report)
-        lives = infer and lives_on(entry, report, _SILENT_S)
+        lives = infer and lives_on(entry, report)
         if entry.was_replaced(attempt_no) and not lives:
             return  # its successor speaks for the order; its fills are booked
         if (
@@ -374,7 +374,3 @@ def _accept(entry: Entry, attempt_no: int) -> None:
 def _words(report: OrderReport) -> str | None:
     parts = [report.code, report.message or report.raw_status]
     return discreet(" ".join(part for part in parts if part)) or None
-
-
-#: An order that ended in our books is called alive by a listing only this long after: listings are read before.
-_SILENT_S = 30.0

@@ -28,6 +28,8 @@ log = structlog.get_logger()
 LATE_REFUSAL = "refused_after_acceptance"
 #: Code of attempts that would trade what another attempt of the order has traded already.
 SURPLUS = "surplus"
+#: An order that ended in our books is called alive by a listing only this long after: listings are read before.
+_SILENT_S = 30.0
 
 
 def is_doubted(attempt: Mapping[str, object]) -> bool:
@@ -113,10 +115,10 @@ def withdraw_surplus(entry: Entry) -> None:
     log.error("surplus_order", client_order_id=entry.id, broker=current["broker"], attempt_no=number, why=told)
 
 
-def lives_on(entry: Entry, report: OrderReport, silent_s: float) -> bool:
+def lives_on(entry: Entry, report: OrderReport) -> bool:
     """Tell whether a broker shows an order at work that ended in our books long ago."""
     closed = entry.order["closed_at"]
-    ended = entry.status in TERMINAL and closed is not None and (entry.now - closed).total_seconds() > silent_s
+    ended = entry.status in TERMINAL and closed is not None and (entry.now - closed).total_seconds() > _SILENT_S
     return ended and report.at_work
 
 
