@@ -6,7 +6,6 @@ changes nothing.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -18,10 +17,11 @@ from sqlalchemy import Connection, insert, select
 from models.database import Database
 from models.errors import CorroError, IdempotencyConflict, InvalidOrder
 from models.lifetimes import DatabaseClock, expiry
-from models.messages import OrderRequest, denied_id, exact, is_id, utcnow
+from models.messages import OrderRequest, utcnow
 from models.settings import Settings
 from models.statements import Query, among, insert_many, insert_new, together
 from models.tables import order_events, orders
+from models.unreadable import GIVEN, denied_row
 from models.vocabulary import OrderType, Side, Status, TimeInForce
 
 log = structlog.get_logger()
@@ -164,7 +164,7 @@ class Intake:
                 request = self._read(body, queue_broker)
             except Exception as error:  # whatever an object from outside makes its reader raise
                 why = str(error) if isinstance(error, InvalidOrder) else f"{type(error).__name__}: {error}"
-                refused.append(_denied_row(body, why, queue_broker, now))
+                refused.append(denied_row(body, why, queue_broker, now))
                 continue
             if requests.setdefault(request.client_order_id, request) is not request:
                 copies.append(request)
@@ -231,7 +231,7 @@ class Intake:
             if len(rows) > 1:
                 return [done for row in rows for done in self._each([row], now)]
             body = {name: str(rows[0][name]) for name in ("client_order_id", "symbol", "side", "quantity")}
-            self._deny([_denied_row(body, f"the database refuses it: {_words(error)}", rows[0]["broker"], now)])
+            self._deny([denied_row(body, f"the database refuses it: {_words(error)}", rows[0]["broker"], now)])
             return []
 
     def _same(self, request: OrderRequest, row: Mapping[str, Any]) -> bool:
@@ -261,7 +261,7 @@ class Intake:
             for row in rows:  # each alone; what is alone already, without what came from outside
                 if len(rows) == 1:
                     log.warning("denied_order_unwritable", client_order_id=row["client_order_id"], error=_words(error))
-                self._deny([row] if len(rows) > 1 else [row | dict.fromkeys(_GIVEN)])
+                self._deny([row] if len(rows) > 1 else [row | dict.fromkeys(GIVEN)])
             return
         for row in rows:
             log.warning("order_denied", client_order_id=row["client_order_id"], reason=row["reason"])
@@ -325,60 +325,6 @@ def _note(connection: Connection, client_order_id: str, status: str, kind: str, 
     )
 
 
-# -- WHAT CANNOT BE READ ---
-#: What a denied row has from outside, beside its reason.
-_GIVEN = (
-    "strategy", "symbol", "side", "quantity", "order_type", "limit_price", "stop_price", "time_in_force", "tags",
-)  # fmt: skip
-
-
-def _denied_row(body: Any, reason: str, broker: str, now: datetime) -> dict[str, Any]:
-    """Return the row of an order that cannot be read: what can be read of it, and why not the rest.
-
-    It never has the id that it claims: an order that can be read may come under that, and must find it free.
-    """
-    given = body if isinstance(body, Mapping) else {}
-    claimed = given.get("client_order_id")
-    if isinstance(claimed, str) and is_id(claimed):
-        reason = f"{reason} (in an order that called itself {claimed})"
-    raw = _raw(body)
-    return {
-        "client_order_id": denied_id(body),
-        "version": 1,
-        "strategy": _text(given.get("strategy"), 128),
-        "symbol": _text(given.get("symbol"), 32),
-        "side": _text(given.get("side"), 16),
-        "quantity": _number(given.get("quantity")),
-        "order_type": _text(given.get("order_type"), 16),
-        "limit_price": _number(given.get("limit_price")),
-        "stop_price": _number(given.get("stop_price")),
-        "trail_amount": None,
-        "trail_percent": None,
-        "time_in_force": _text(given.get("time_in_force"), 8),
-        "extended_hours": False,
-        "tags": {"message": raw},
-        "expires_at": None,
-        "status": str(Status.DENIED),
-        "route": [broker],
-        "broker": broker,
-        "body_hash": denied_id(body),
-        "available_at": now,
-        "created_at": now,
-        "updated_at": now,
-        "closed_at": now,
-        "attempt_no": 0,
-        "filled_quantity": Decimal(0),
-        "reason": reason,
-    }
-
-
-def _raw(body: Any) -> str:
-    try:
-        return json.dumps(body, default=str)[:1000]
-    except (ValueError, TypeError, RecursionError):
-        return "not to be written as JSON"
-
-
 def _words(error: Exception) -> str:
     """Return what the driver says, without the statement and its values."""
     return str(getattr(error, "orig", None) or error)[:300]
@@ -387,18 +333,3 @@ def _words(error: Exception) -> str:
 def _names(requests: Sequence[OrderRequest]) -> str:
     names = [request.client_order_id for request in requests]
     return names[0] if len(names) == 1 else f"{len(names)} orders ({', '.join(names[:5])}{' ...' if names[5:] else ''})"
-
-
-def _text(value: Any, longest: int) -> str | None:
-    """Readable text: no database takes a lone surrogate, and PostgreSQL no NUL."""
-    if not isinstance(value, str):
-        return None
-    return "".join(c if c.isprintable() else "\ufffd" for c in value[:longest])
-
-
-def _number(value: Any) -> Decimal | None:
-    try:
-        number = exact(value)
-    except ValueError:
-        return None
-    return number if -(10**15) < number < 10**15 and number.adjusted() > -10 else None

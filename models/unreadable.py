@@ -1,0 +1,79 @@
+"""The row of an order that cannot be read, or recorded: what can be read of it, and why not the rest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from models.messages import denied_id, exact, is_id
+from models.vocabulary import Status
+
+#: What a denied row has from outside, beside its reason.
+GIVEN = (
+    "strategy", "symbol", "side", "quantity", "order_type", "limit_price", "stop_price", "time_in_force", "tags",
+)  # fmt: skip
+
+
+def denied_row(body: Any, reason: str, broker: str, now: datetime) -> dict[str, Any]:
+    """Return the row of an order that cannot be read: what can be read of it, and why not the rest.
+
+    It never has the id that it claims: an order that can be read may come under that, and must find it free.
+    """
+    given = body if isinstance(body, Mapping) else {}
+    claimed = given.get("client_order_id")
+    if isinstance(claimed, str) and is_id(claimed):
+        reason = f"{reason} (in an order that called itself {claimed})"
+    raw = _raw(body)
+    return {
+        "client_order_id": denied_id(body),
+        "version": 1,
+        "strategy": _text(given.get("strategy"), 128),
+        "symbol": _text(given.get("symbol"), 32),
+        "side": _text(given.get("side"), 16),
+        "quantity": _number(given.get("quantity")),
+        "order_type": _text(given.get("order_type"), 16),
+        "limit_price": _number(given.get("limit_price")),
+        "stop_price": _number(given.get("stop_price")),
+        "trail_amount": None,
+        "trail_percent": None,
+        "time_in_force": _text(given.get("time_in_force"), 8),
+        "extended_hours": False,
+        "tags": {"message": raw},
+        "expires_at": None,
+        "status": str(Status.DENIED),
+        "route": [broker],
+        "broker": broker,
+        "body_hash": denied_id(body),
+        "available_at": now,
+        "created_at": now,
+        "updated_at": now,
+        "closed_at": now,
+        "attempt_no": 0,
+        "filled_quantity": Decimal(0),
+        "reason": reason,
+    }
+
+
+def _raw(body: Any) -> str:
+    try:
+        return json.dumps(body, default=str)[:1000]
+    except (ValueError, TypeError, RecursionError):
+        return "not to be written as JSON"
+
+
+def _text(value: Any, longest: int) -> str | None:
+    """Readable text: no database takes a lone surrogate, and PostgreSQL no NUL."""
+    if not isinstance(value, str):
+        return None
+    return "".join(c if c.isprintable() else "\ufffd" for c in value[:longest])
+
+
+def _number(value: Any) -> Decimal | None:
+    try:
+        number = exact(value)
+    except ValueError:
+        return None
+    return number if -(10**15) < number < 10**15 and number.adjusted() > -10 else None
