@@ -46,7 +46,7 @@ from worker.brokers.alpaca_executions import AMENDS, FILLS, Executions, amended,
 from worker.brokers.alpaca_listings import Listings
 from worker.brokers.alpaca_prices import TIMEFRAMES, Prices
 from worker.brokers.alpaca_replace import check_trail, replace
-from worker.brokers.alpaca_rest import READ_WITHIN_S, Access, AlpacaRest, access_from, rates
+from worker.brokers.alpaca_rest import PAPER_URL, READ_WITHIN_S, Access, AlpacaRest, access_from, rates
 from worker.brokers.alpaca_stream import TradeUpdates, stream_url
 from worker.brokers.base import AbsenceRule, BrokerInterface, Capabilities, OrderRef, Ticket
 from worker.brokers.http import exchange, lost_after
@@ -84,7 +84,7 @@ class AlpacaBroker(BrokerInterface):
             "budget_window",
         }
     )
-    default_url = "https://paper-api.alpaca.markets"
+    default_url = PAPER_URL
     capabilities = Capabilities(
         fractional=True,
         dedupes_client_order_id=True,

@@ -13,7 +13,7 @@ from typing import Literal
 
 from models.messages import OrderRequest
 from models.reports import DONE, BrokerStatus, FillReport, OrderReport, Report
-from models.vocabulary import OrderType, Side, TimeInForce
+from models.vocabulary import OrderType, TimeInForce, signed
 
 #: What may become of the next order or replace: a definitive no; lost on the way there; taken, and the answer lost;
 #: taken and rejected later; taken and not filled, or half filled, until `release`.
@@ -141,13 +141,14 @@ class FakeAccount:
         """Fill what the price and the faults allow."""
         order = self.orders[order_id]
         assert order.symbol is not None
+        assert order.side is not None
         assert order.quantity is not None
-        done = order.filled_quantity or _ZERO
+        done, sign = order.filled_quantity or _ZERO, signed(order.side)
         size = min(self._caps.get(order_id, order.quantity), order.quantity) - done
         whole = order.time_in_force is not TimeInForce.FOK or size + done == order.quantity
-        if order.status in DONE or size <= 0 or not whole or not self._is_marketable(order):
+        if order.status in DONE or size <= 0 or not whole or not self._is_marketable(order, sign):
             return
-        price, sign = self.prices[order.symbol], 1 if _buys(order) else -1
+        price = self.prices[order.symbol]
         fill = FillReport(
             execution_id=f"{order_id}.{len(self.fills) + 1}", quantity=size, price=price, currency="USD",
             filled_at=datetime.now(UTC), symbol=order.symbol, side=order.side, broker_order_id=order_id,
@@ -164,9 +165,9 @@ class FakeAccount:
             avg_fill_price=paid / (done + size),
         )  # fmt: skip
 
-    def _is_marketable(self, order: OrderReport) -> bool:
+    def _is_marketable(self, order: OrderReport, sign: int) -> bool:
         """Tell whether the price reaches the order's: a stop from its far side, a limit from its near one."""
-        price, sign = self.prices[str(order.symbol)], 1 if _buys(order) else -1
+        price = self.prices[str(order.symbol)]
         if order.order_type is OrderType.TRAILING_STOP:
             return False  # prices here do not move by themselves
         triggered = order.stop_price is None or (price - order.stop_price) * sign >= 0
@@ -179,7 +180,3 @@ class FakeAccount:
     def _tell(self, report: Report) -> None:
         for listener in list(self.listeners):
             listener(report)
-
-
-def _buys(order: OrderReport) -> bool:
-    return order.side in (Side.BUY, Side.BUY_TO_COVER)

@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from worker.sandbox import amending
 from worker.sandbox.alpaca_json import Json, amendment_uuid, execution_uuid, order_id, plain
+from worker.sandbox.ledger import STRANGER
 from worker.sandbox.market import Execution, Market, MarketOrder
-
-#: In the ledger's `extra` of an order that somebody else has placed.
-STRANGER = "stranger"
 
 if TYPE_CHECKING:
     from worker.sandbox.alpaca_door import AlpacaDoor

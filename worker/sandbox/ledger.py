@@ -36,6 +36,8 @@ ORDER_FIELDS = (
     "extra",
     "received_at",
 )
+#: In the `extra` of an order that somebody else has placed.
+STRANGER = "stranger"
 #: Events after which an order is not live any more.
 _CLOSING = {"canceled": "canceled", "rejected": "rejected", "expired": "expired", "replaced": "replaced"}
 

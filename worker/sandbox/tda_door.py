@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from aiohttp import web
 
 from worker.sandbox.http_door import HttpDoor, Refusal, Route, read_json
+from worker.sandbox.ledger import STRANGER
 from worker.sandbox.market import Event, Market, MarketOrder
 from worker.sandbox.spoilt import web_reason
 from worker.sandbox.tda_data import TdaData
@@ -254,7 +255,7 @@ class TdaDoor(HttpDoor):
     def _replace_outside(self, order: MarketOrder, fields: Json, fault: Fault) -> None:
         """Have somebody replace the order in the broker's own pages, a moment later."""
         price = fault.options.get("price")
-        new = {**fields, "extra": {**copy.deepcopy(fields["extra"]), "stranger": True}}
+        new = {**fields, "extra": {**copy.deepcopy(fields["extra"]), STRANGER: True}}
         if price is not None:
             new["limit_price"] = Decimal(str(price))
             new["extra"]["wire"]["price"] = float(price)
