@@ -46,14 +46,13 @@ from worker.brokers.alpaca_executions import AMENDS, FILLS, Executions, amended,
 from worker.brokers.alpaca_listings import Listings
 from worker.brokers.alpaca_prices import TIMEFRAMES, Prices
 from worker.brokers.alpaca_replace import check_trail, replace
-from worker.brokers.alpaca_rest import PAPER_URL, READ_WITHIN_S, Access, AlpacaRest, access_from, rates
+from worker.brokers.alpaca_rest import PAPER_URL, READ_WITHIN_S, Access, AlpacaRest, access_from, budgets, rates
 from worker.brokers.alpaca_stream import TradeUpdates, stream_url
 from worker.brokers.base import AbsenceRule, BrokerInterface, Capabilities, OrderRef, Ticket
 from worker.brokers.http import exchange, lost_after
 from worker.brokers.replacing import check_changes
 from worker.brokers.values import UNREADABLE, identity, rfc3339, segment, soft
-from worker.limits import ALL, SHARES, Budget, Rate, Use, use_of, using
-from worker.shared_limits import location
+from worker.limits import Use, use_of, using
 
 _log = structlog.get_logger(__name__)
 
@@ -120,7 +119,7 @@ class AlpacaBroker(BrokerInterface):
     def connect(self) -> None:
         """Read the account, and start listening to its updates."""
         access = access_from(self.name, self.settings)
-        budget, data_budget = self._budgets(access)
+        budget, data_budget = budgets(self.limits, self.name, self.settings, access)
         trading = self._trading or AlpacaRest(
             self.name, access.base_url, access, self._went_down, budget, on_answer=self._was_answered
         )
@@ -202,18 +201,6 @@ class AlpacaBroker(BrokerInterface):
                 self._trading.read("/account", None, dict)
             except BrokerError as error:
                 self._log.warning("account_unreadable", error=str(error))
-
-    def _budgets(self, access: Access) -> tuple[Budget | None, Budget | None]:
-        """Return the budgets of trading and of market data: Alpaca counts them apart, a host of both counts as one."""
-        rate, data_rate = rates(self.name, self.settings)
-        trading = self._budget_at(access, access.base_url, rate, SHARES)
-        if location(access.data_url) == location(access.base_url):
-            return trading, trading
-        return trading, self._budget_at(access, access.data_url, data_rate, ALL)
-
-    def _budget_at(self, access: Access, url: str, rate: Rate | None, shares: Mapping[Use, float]) -> Budget | None:
-        account = f"{location(url)} {access.key_id}"
-        return self.limits.budget(self.name, "alpaca", account, rate, shares) if rate else None
 
     @property
     def _account(self) -> AlpacaRest:

@@ -23,7 +23,8 @@ from worker.brokers.address import address, judge
 from worker.brokers.alpaca_codes import Forbidden, KeysRefused, refusal
 from worker.brokers.http import CONNECT_S, READ_S, Exchange, Wire, classify, exchange, passing, patiently
 from worker.brokers.reading import Readings
-from worker.limits import Budget, Rate, Use, rate_from, using
+from worker.limits import ALL, SHARES, Budget, Rate, Use, rate_from, using
+from worker.shared_limits import Limits, location
 
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
@@ -79,6 +80,19 @@ def rates(name: str, settings: BrokerSettings) -> tuple[Rate | None, Rate | None
         rate_from(name, settings, key, PER_MINUTE, is_theirs=_is_theirs(settings.get(url))) for key, url in keys.items()
     )
     return trading, data
+
+
+def budgets(limits: Limits, name: str, settings: BrokerSettings, access: Access) -> tuple[Budget | None, Budget | None]:
+    """Return the budgets of trading and of market data: Alpaca counts them apart, a host of both counts as one."""
+
+    def at(url: str, rate: Rate | None, shares: Mapping[Use, float]) -> Budget | None:
+        return limits.budget(name, "alpaca", f"{location(url)} {access.key_id}", rate, shares) if rate else None
+
+    rate, data_rate = rates(name, settings)
+    trading = at(access.base_url, rate, SHARES)
+    if location(access.data_url) == location(access.base_url):
+        return trading, trading
+    return trading, at(access.data_url, data_rate, ALL)
 
 
 def _is_theirs(url: str | None) -> bool:

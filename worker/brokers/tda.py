@@ -17,12 +17,9 @@ from models.errors import (
     AccessLost,
     BrokerError,
     ConfigurationError,
-    DataError,
-    NoData,
     NotConnected,
     NotPermitted,
     OrderRejected,
-    Unsupported,
 )
 from models.messages import utcnow
 from models.reports import (
@@ -30,7 +27,6 @@ from models.reports import (
     AccountReport,
     Ambiguous,
     Bar,
-    Bars,
     BrokerStatus,
     FillReport,
     Found,
@@ -51,6 +47,7 @@ from worker.brokers.replacing import check_changes
 from worker.brokers.tda_desk import OrderDesk
 from worker.brokers.tda_dialects import FREQUENCIES, SCHWAB, TDA, Dialect, order_body
 from worker.brokers.tda_orders import BEFORE, OrderBook
+from worker.brokers.tda_prices import Prices
 from worker.brokers.tda_rest import PER_MINUTE, READ_WITHIN_S, TdaRest
 from worker.brokers.tda_shapes import order_id
 from worker.brokers.tda_terms import Terms, could_be, terms
@@ -108,6 +105,7 @@ class TdaBroker(BrokerInterface):
         self._rest.veil.hide(settings.get("api_key"), settings.get("app_secret"), settings.get("refresh_token"))
         self._rest.veil.hide_account(str(settings.get("account_id") or ""))
         self._odd = Oddities(name, self._rest.veil.clean)
+        self._prices = Prices(name, self._rest, self.dialect, self._odd)
         self._book = OrderBook(name, self._rest, self.dialect, self._path, self._odd)
         self._account = ""
         self._up = self._was_up = False
@@ -340,50 +338,11 @@ class TdaBroker(BrokerInterface):
 
     def get_market_data(self, symbol: str) -> QuoteReport:
         """Return the current quote."""
-        theirs = self.dialect.symbol(symbol)
-        answer = self._rest.read_data(f"{self.dialect.market}/{segment(theirs)}/quotes", {})
-        raw = answer.get(theirs)
-        if not raw or not isinstance(raw, dict):
-            raise NoData(f"{self.name} has no quote for {symbol}")
-        return self._rest.parse_data(lambda quote: account.quote_report(symbol, quote), raw)
+        return self._prices.quote(symbol)
 
     def get_historical_data(self, symbol: str, timeframe: str, start: datetime, end: datetime) -> Sequence[Bar]:
         """Return candles of the regular session."""
-        if timeframe not in FREQUENCIES:
-            has = ", ".join(FREQUENCIES)
-            raise Unsupported(f"{self.name} has no {timeframe} bars (it has {has})", broker=self.name)
-        step = timedelta(days=FREQUENCIES[timeframe][3])
-        rows: list[Any] = []
-        first = start
-        while first < end:
-            rows += self._candles(symbol, timeframe, first, min(first + step, end))
-            first += step
-        found, unreadable = account.bars(rows, start, end, self._odd)
-        if unreadable and not found:
-            raise DataError(f"{self.name}: no {timeframe} bar of {symbol} can be read: {str(unreadable[0])[:200]}")
-        if not found:
-            raise NoData(f"{self.name} has no {timeframe} bars of {symbol} in {start.isoformat()} .. {end.isoformat()}")
-        return Bars(found, left_out=len(unreadable))
-
-    def _candles(self, symbol: str, timeframe: str, start: datetime, end: datetime) -> list[Any]:
-        period_type, frequency_type, frequency, _ = FREQUENCIES[timeframe]
-        query = {
-            "periodType": period_type,
-            "frequencyType": frequency_type,
-            "frequency": frequency,
-            "startDate": int(start.timestamp() * 1000),
-            "endDate": int(end.timestamp() * 1000),
-            "needExtendedHoursData": "false",
-        }
-        in_path, theirs = "{symbol}" in self.dialect.history, self.dialect.symbol(symbol)
-        path = self.dialect.history.format(symbol=segment(theirs)) if in_path else self.dialect.history
-        answer = self._rest.read_data(self.dialect.market + path, query if in_path else query | {"symbol": theirs})
-        rows = answer.get("candles")
-        if rows is None and answer.get("empty") is True:
-            return []
-        if not isinstance(rows, list):
-            raise DataError(f"{self.name}: the candles of {symbol} are no list: {str(rows)[:80]}")
-        return rows
+        return self._prices.bars(symbol, timeframe, start, end)
 
 
 class SchwabBroker(TdaBroker):
