@@ -159,11 +159,9 @@ def base_currency(rows: Sequence[Any], pushed: Sequence[Any]) -> str:
     told = _currencies(rows)
     if len(told - {_BASE}) == 1:
         return (told - {_BASE}).pop()
-    kept_in = _currencies(pushed) - {_BASE}
     # The ledger of the base currency is the one whose exchange rate is 1.
-    kept_in |= {r.currency for r in (*rows, *pushed) if r.tag == "ExchangeRate" and soft(number, r.value) == 1} - {
-        _BASE
-    }
+    at_par = {r.currency for r in (*rows, *pushed) if r.tag == "ExchangeRate" and soft(number, r.value) == 1}
+    kept_in = (_currencies(pushed) | at_par) - {_BASE}
     if len(kept_in) == 1:
         return kept_in.pop()
     if _BASE in told or not told:

@@ -82,7 +82,7 @@ class TdaBroker(BrokerInterface):
     """
 
     dialect: ClassVar[Dialect] = TDA
-    default_url, retired = TDA.default_url, TDA.retired or ""
+    default_url, retired = TDA.default_url, TDA.retired
     capabilities = _capabilities(TDA)
     keys = frozenset(
         {
@@ -352,7 +352,7 @@ class SchwabBroker(TdaBroker):
     """
 
     dialect: ClassVar[Dialect] = SCHWAB
-    default_url, retired = SCHWAB.default_url, SCHWAB.retired or ""
+    default_url, retired = SCHWAB.default_url, SCHWAB.retired
     capabilities = _capabilities(SCHWAB)
     keys = TdaBroker.keys | {"app_secret"}
 

@@ -40,7 +40,7 @@ class Dialect:
         lookback: how old an order may be to be listed.
         share_class: how a class of shares is written after the symbol: BRK.B or BRK/B.
         history: path of the candles; `{symbol}` where it takes the symbol in the path.
-        retired: what the operator should know, if the service is gone.
+        retired: what the operator should know, if the service is gone; else empty.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Dialect:
     lookback: timedelta
     history: str
     share_class: str = "."
-    retired: str | None = None
+    retired: str = ""
 
     @property
     def times_in_force(self) -> frozenset[TimeInForce]:

@@ -126,9 +126,9 @@ def _fold(entry: Line, line: Line) -> None:
         entry.setdefault("executions", {})[line["execution_id"]] = Decimal(line["quantity"])
         entry["state"] = "filled" if line["state"] == "filled" else entry["state"]
     elif line["event"] == "amended":
-        amended = entry.setdefault("executions", {})[line["execution_id"]] - Decimal(line["quantity"])
-        entry["executions"][line["execution_id"]] = Decimal(line["quantity"])
-        entry["filled_quantity"] = str(Decimal(entry["filled_quantity"]) - amended)
+        executions, name, left = entry["executions"], line["execution_id"], Decimal(line["quantity"])
+        entry["filled_quantity"] = str(Decimal(entry["filled_quantity"]) - (executions[name] - left))
+        executions[name] = left
     elif line["event"] == "modified":
         entry.update({k: v for k, v in line.items() if k in ORDER_FIELDS})
     else:
