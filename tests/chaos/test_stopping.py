@@ -185,6 +185,7 @@ def test_a_worker_that_is_hung_up_on_ends_in_good_order(new_world: NewWorld) -> 
     assert "worker_stopped" in process.log.read_text()
 
 
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize(
     ("when", "signals"),
     [

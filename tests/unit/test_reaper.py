@@ -25,6 +25,7 @@ time.sleep(600)
 """
 
 
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_test_process_that_is_ended_early_leaves_no_server_behind(number: signal.Signals) -> None:
     with subprocess.Popen(

@@ -31,6 +31,7 @@ def recorded(database: Database) -> str:
     return str(row["client_order_id"])
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_while_waiting_leaves_the_id_and_how_to_withdraw_the_order(database: Database, bare: Path) -> None:
     process = submit(bare, "--wait")
     id_ = recorded(database)
