@@ -47,6 +47,13 @@ def _logs_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
+def bare(_clean_environment: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty working directory and an environment without our variables."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
 def ctrl_c() -> Iterator[None]:
     """What the test starts hears Ctrl-C; a run that a script put in the background would hand on that it is ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

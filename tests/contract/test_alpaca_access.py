@@ -40,18 +40,24 @@ ABOUT_THE_ACCOUNT: dict[str, Callable[[Desk], Any]] = {
     "positions": lambda desk: desk.broker.get_positions(),
     "account": lambda desk: desk.broker.get_account_info(),
 }
+ABOUT_PRICES: dict[str, Callable[[Desk], Any]] = {
+    "quote": lambda desk: desk.broker.get_market_data("AAPL"),
+    "bars": lambda desk: desk.broker.get_historical_data("AAPL", "1Day", NOW - timedelta(days=9), NOW),
+}
+QUESTIONS = ABOUT_THE_ACCOUNT | ABOUT_PRICES
 
 
 @pytest.mark.parametrize("answer", TO_EVERYTHING, ids=str)
-@pytest.mark.parametrize("asked", ABOUT_THE_ACCOUNT)
+@pytest.mark.parametrize("asked", QUESTIONS)
 def test_what_is_refused_to_everything_is_access_lost_and_no_answer_about_an_order(
     desk: Desk, asked: str, answer: dict[str, Any]
 ) -> None:
     desk.house.fault("alpaca", "status", None, **answer)
     with pytest.raises(AccessLost) as raised:
-        ABOUT_THE_ACCOUNT[asked](desk)
+        QUESTIONS[asked](desk)
     assert isinstance(raised.value, NotSent)
     assert not isinstance(raised.value, Refused)
+    assert not desk.broker.is_connected()
 
 
 @pytest.mark.parametrize("answer", TO_EVERYTHING, ids=str)
@@ -96,23 +102,6 @@ def test_prices_that_are_not_permitted_close_nothing(desk: Desk) -> None:
     with pytest.raises(DataNotPermitted):
         desk.broker.get_historical_data("AAPL", "1Day", NOW - timedelta(days=9), NOW)
     assert desk.broker.is_connected()
-
-
-ABOUT_PRICES: dict[str, Callable[[Desk], Any]] = {
-    "quote": lambda desk: desk.broker.get_market_data("AAPL"),
-    "bars": lambda desk: desk.broker.get_historical_data("AAPL", "1Day", NOW - timedelta(days=9), NOW),
-}
-
-
-@pytest.mark.parametrize("answer", TO_EVERYTHING, ids=str)
-@pytest.mark.parametrize("asked", ABOUT_PRICES)
-def test_prices_that_are_refused_like_everything_else_are_an_access_that_is_lost(
-    desk: Desk, asked: str, answer: dict[str, Any]
-) -> None:
-    desk.house.fault("alpaca", "status", None, **answer)
-    with pytest.raises(AccessLost):
-        ABOUT_PRICES[asked](desk)
-    assert not desk.broker.is_connected()
 
 
 @pytest.mark.parametrize(

@@ -7,18 +7,18 @@ alone here: a row without them may be ours.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from models.reports import Ambiguous, BrokerStatus, Found
-from tests.contract.doors import eventually, sandbox
-from tests.contract.test_ibkr_adapter import SDKS, Gateway, a_ref, a_resting_order, an_order, found, place
+from tests.contract.doors import eventually
+from tests.contract.test_ibkr_adapter import Gateway, a_ref, a_resting_order, an_order, found, gateway, place
 from worker.brokers.ibkr import IbkrBroker
 from worker.sandbox import tws_messages
 from worker.sandbox.tws_wire import encode
 
+__all__ = ["gateway"]
 NOISE = ("x?", "", "-1", "NaN", "1.7976931348623157E308", "2147483647", "9223372036854775807")
 #: Message -> the fields that name it or say whose it is, and the one that makes each copy a row of its own.
 IDS = {
@@ -27,14 +27,6 @@ IDS = {
     "position": ({0, 2, 3}, 3),
 }
 OTHER_CLIENT = 9
-
-
-@pytest.fixture(params=SDKS)
-def gateway(request: pytest.FixtureRequest) -> Iterator[Gateway]:
-    with sandbox() as house:
-        gateway = Gateway(house, request.param)
-        yield gateway
-        gateway.close()
 
 
 def is_theirs(message: str, *arguments: Any) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from decimal import Decimal
 from typing import Any
@@ -14,18 +13,12 @@ import pytest
 
 from models.errors import NotConnected, Unsupported
 from models.reports import Ambiguous, BrokerStatus
-from tests.contract.doors import eventually, sandbox
-from tests.contract.test_ibkr_adapter import SDKS, Gateway, a_ref, a_resting_order, an_order, found, place
+from tests.contract.doors import eventually
+from tests.contract.test_ibkr_adapter import SDKS, Gateway, a_ref, a_resting_order, an_order, found, gateway, place
 from worker.sandbox import tws_messages
 from worker.sandbox.tws_wire import encode
 
-
-@pytest.fixture(params=SDKS)
-def gateway(request: pytest.FixtureRequest) -> Iterator[Gateway]:
-    with sandbox() as house:
-        gateway = Gateway(house, request.param)
-        yield gateway
-        gateway.close()
+__all__ = ["gateway"]
 
 
 # -- ROWS THAT CANNOT BE READ ---

@@ -15,8 +15,7 @@ from models.errors import (
     NotSent,
     Refused,
 )
-from models.reports import OrderReport
-from tests.contract.suite.desk import now, order, resting
+from tests.contract.suite.desk import now, order, ref, resting
 from tests.contract.test_tda_lies import DAY, desk, schwab
 
 __all__ = ["desk", "schwab"]
@@ -84,17 +83,11 @@ def test_an_account_that_is_called_otherwise_is_found_anew(schwab: Any, status: 
     with pytest.raises(AccessLost):
         schwab.place(order())
     with pytest.raises(NotSent):
-        schwab.broker.cancel_order(_ref(kept))
+        schwab.broker.cancel_order(ref(resting(), kept.broker_order_id))
     schwab.broker.connect()
     assert schwab.broker._account != old
     schwab.place(order(symbol="MSFT"))
-    schwab.broker.cancel_order(_ref(kept))
-
-
-def _ref(placed: OrderReport) -> Any:
-    from tests.contract.suite.desk import ref
-
-    return ref(resting(), placed.broker_order_id)
+    schwab.broker.cancel_order(ref(resting(), kept.broker_order_id))
 
 
 #: What a 400 says -> what it is: all of these are about the order.

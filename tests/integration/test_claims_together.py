@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 
 import pytest
@@ -15,8 +16,7 @@ from models.messages import OrderRequest
 from models.settings import BrokerSettings, Settings
 from models.tables import orders, position_snapshots, workers
 from producers.bell import Bell
-from tests.contract.doors import eventually
-from tests.kit import Postgres
+from tests.kit import Postgres, eventually
 from tests.property.ledger import Ledger, Seat
 from worker.claiming import these
 from worker.clock import utcnow
@@ -33,13 +33,9 @@ def database(postgres: Postgres) -> Iterator[Database]:
     made.close()
 
 
-def test_of_two_claims_at_once_one_gets_the_order(database: Database) -> None:
-    """The first holds its rows and has not committed yet; the second neither takes them nor waits for them."""
-    settings = Settings.model_construct(brokers={"ibkr": BrokerSettings(adapter="model")})
-    request = OrderRequest(symbol="KO", side="buy", quantity=1, route=["ibkr"])
-    Intake(settings, database).record([request])
-    claims = [_execution(settings, database, name).claims for name in ("first", "second")]
-    taken: dict[str, int] = {}
+@contextmanager
+def before_the_first_commits(database: Database, claim: Callable[[int], None]) -> Iterator[threading.Thread]:
+    """Let two threads claim, `first` and `second`: the first has not committed yet as long as this lasts."""
     holding, go = threading.Event(), threading.Event()
 
     def before_commit(_connection: Connection) -> None:
@@ -47,24 +43,36 @@ def test_of_two_claims_at_once_one_gets_the_order(database: Database) -> None:
             holding.set()
             assert go.wait(30)
 
-    def claim(number: int) -> None:
-        taken[threading.current_thread().name] = len(claims[number].claim(these([request.client_order_id])))
-
     event.listen(database.engine, "commit", before_commit)
     first, second = (threading.Thread(target=claim, args=(n,), name=name) for n, name in enumerate(("first", "second")))
     first.start()
     try:
         assert holding.wait(10)
         second.start()
-        second.join(4)
-        assert not second.is_alive(), "it waits for the other one's rows"
-        assert taken == {"second": 0}
+        yield second
     finally:
         go.set()
         first.join(10)
-        if second.is_alive():
+        if second.ident is not None:
             second.join(20)
         event.remove(database.engine, "commit", before_commit)
+
+
+def test_of_two_claims_at_once_one_gets_the_order(database: Database) -> None:
+    """The first holds its rows and has not committed yet; the second neither takes them nor waits for them."""
+    settings = Settings.model_construct(brokers={"ibkr": BrokerSettings(adapter="model")})
+    request = OrderRequest(symbol="KO", side="buy", quantity=1, route=["ibkr"])
+    Intake(settings, database).record([request])
+    claims = [_execution(settings, database, name).claims for name in ("first", "second")]
+    taken: dict[str, int] = {}
+
+    def claim(number: int) -> None:
+        taken[threading.current_thread().name] = len(claims[number].claim(these([request.client_order_id])))
+
+    with before_the_first_commits(database, claim) as second:
+        second.join(4)
+        assert not second.is_alive(), "it waits for the other one's rows"
+        assert taken == {"second": 0}
     assert taken == {"first": 1, "second": 0}
 
 
@@ -80,31 +88,14 @@ def test_of_two_closing_orders_claimed_at_once_no_more_than_is_held_is_sent(
     claims = [_execution(settings, database, name).claims for name in ("first", "second")]
     taken: dict[str, list[Decimal]] = {}
     asked = {"first": Asked(), "second": Asked()}
-    holding, go = threading.Event(), threading.Event()
-
-    def before_commit(_connection: Connection) -> None:
-        if threading.current_thread().name == "first":
-            holding.set()
-            assert go.wait(30)
 
     def claim(number: int) -> None:
         name = threading.current_thread().name
         found = claims[number].claim(these([requests[number].client_order_id]), asked[name])
         taken[name] = [one.order.quantity for one in found]
 
-    event.listen(database.engine, "commit", before_commit)
-    first, second = (threading.Thread(target=claim, args=(n,), name=name) for n, name in enumerate(("first", "second")))
-    first.start()
-    try:
-        assert holding.wait(10)
-        second.start()
+    with before_the_first_commits(database, claim) as second:
         eventually(lambda: _waits_for_lock(database) or not second.is_alive())
-    finally:
-        go.set()
-        first.join(10)
-        if second.ident is not None:
-            second.join(20)
-        event.remove(database.engine, "commit", before_commit)
     assert taken == {"first": [60], "second": []}
     assert list(asked["second"].ids) == [requests[1].client_order_id]  # it waits for a reading of its own
     with database.read() as connection:

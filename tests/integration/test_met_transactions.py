@@ -24,8 +24,7 @@ from models.settings import Settings, load_settings
 from models.tables import order_events, orders
 from producers import OrderClient
 from producers.bell import Bell
-from tests.contract.doors import eventually
-from tests.kit import Postgres
+from tests.kit import Postgres, eventually
 from tests.property.ledger import Ledger, Seat
 from worker.claiming import these
 from worker.execution import Execution

@@ -93,12 +93,6 @@ def refusal(side: str, settings: Settings) -> str:
     return str(said.value)
 
 
-@pytest.fixture
-def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 @_SIDE
 def test_a_certificate_of_an_authority_that_is_named_is_taken(side: str, front: TlsFront, bare: Path) -> None:
     for host in ("127.0.0.1", "localhost"):

@@ -49,8 +49,17 @@ def _drawn(dice: random.Random, value: Any) -> Any:
     return dice.choice(value) if isinstance(value, list) else value
 
 
+def _noise(
+    label: str, doors: tuple[str, ...], weight: float, fields: list[str], operation: str, count: int = 1, **more: Any
+) -> Kind:
+    options = {"field": fields, "value": NOISE, **more}
+    return Kind(label, doors, "spoiled_row", weight, options, count=count, operation=operation)
+
+
 #: What stands where a number, a word or a list belongs.
 NOISE = [None, "", "?", "NaN", -1, 1.7976931348623157e308, [], {}]
+#: Which row of a listing.
+ROWS = [0, 1, 2, 5, 20]
 ALPACA_ORDER = ["id", "client_order_id", "qty", "filled_qty", "status", "submitted_at", "symbol", "side", "type"]
 ALPACA_FILL = ["id", "order_id", "qty", "cum_qty", "price", "transaction_time", "symbol", "side", "type"]
 TDA_ORDER = [
@@ -111,15 +120,7 @@ LIVING = (
     Kind("execution taken back, only listed", ("alpaca",), "trade_bust", 1, {"seconds": (0.02, 4.0), "silent": True}),
     Kind("executions later than their total", WITHOUT_IDS, "late_executions", 2, {"seconds": (0.2, 4.0)}),
     Kind("words of a refusal on an order that works", WITHOUT_IDS, "stale_words", 2),
-    Kind(
-        "a field of its row is noise",
-        WITHOUT_IDS,
-        "spoiled_row",
-        3,
-        {"field": TDA_ORDER, "value": NOISE},
-        count=2,
-        operation="list",
-    ),
+    _noise("a field of its row is noise", WITHOUT_IDS, 3, TDA_ORDER, "list", count=2),
 )
 #: Strike one order that rests.
 RESTING = (Kind("replaced by somebody else", HTTP, "replaced_outside", 1, {"seconds": (0.1, 3.0)}),)
@@ -167,38 +168,10 @@ ASKING = (
     Kind("strangers in the account", WITHOUT_IDS, "strange_rows", 1, operation="account"),
     Kind("listing never ends", HTTP, "flood", 1, {"way": FLOODS}, operation="list"),
     Kind("order asked for, a flood", ("alpaca",), "flood", 0.5, {"way": FLOODS}, operation="find"),
-    Kind(
-        "a field of a row is noise",
-        ("alpaca",),
-        "spoiled_row",
-        3,
-        {"field": ALPACA_ORDER, "value": NOISE, "index": [0, 1, 2, 5, 20]},
-        operation="list",
-    ),
-    Kind(
-        "order asked for, a field is noise",
-        ("alpaca",),
-        "spoiled_row",
-        2,
-        {"field": ALPACA_ORDER, "value": NOISE},
-        operation="find",
-    ),
-    Kind(
-        "a field of an execution is noise",
-        ("alpaca",),
-        "spoiled_row",
-        2,
-        {"field": ALPACA_FILL, "value": NOISE, "index": [0, 1, 2, 5, 20]},
-        operation="activities",
-    ),
-    Kind(
-        "a field of a position is noise",
-        ("alpaca",),
-        "spoiled_row",
-        1,
-        {"field": ["symbol", "qty", "side"], "value": NOISE},
-        operation="positions",
-    ),
+    _noise("a field of a row is noise", ("alpaca",), 3, ALPACA_ORDER, "list", index=ROWS),
+    _noise("order asked for, a field is noise", ("alpaca",), 2, ALPACA_ORDER, "find"),
+    _noise("a field of an execution is noise", ("alpaca",), 2, ALPACA_FILL, "activities", index=ROWS),
+    _noise("a field of a position is noise", ("alpaca",), 1, ["symbol", "qty", "side"], "positions"),
     Kind("pages of orders lead nowhere", ("alpaca",), "page_loop", 1, count=2, operation="list"),
     Kind("pages of executions lead nowhere", ("alpaca",), "page_loop", 1, count=2, operation="activities"),
     Kind("account called otherwise", ("schwab",), "account_renamed", 0.3, {"status": [404, 400]}),

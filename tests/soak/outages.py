@@ -81,14 +81,9 @@ class Outages:
         return "queue slow to answer", lambda: None
 
     def _freeze(self) -> tuple[str, Repair]:
-        pid, seconds = self.world.queue_pid(), self.dice.uniform(0.5, 3.0)
-        os.kill(pid, signal.SIGSTOP)
-
-        def repair() -> None:
-            time.sleep(seconds)
-            os.kill(pid, signal.SIGCONT)
-
-        return "queue frozen", repair
+        pid = self.world.queue_pid()
+        stop, go_on = (lambda: os.kill(pid, signal.SIGSTOP)), (lambda: os.kill(pid, signal.SIGCONT))
+        return "queue frozen", self._for_a_while(stop, go_on, 0.5, 3.0)
 
     def _kill(self, *, wipe: bool = False) -> tuple[str, Repair]:
         pid, seconds, queue = self.world.queue_pid(), self.dice.uniform(0.0, 3.0), self.world.fleet.queue
@@ -140,8 +135,10 @@ class Outages:
         for command in commands:
             self.world.queue.execute_command(*(word.strip('"') for word in command.split(" ", 3)))  # type: ignore[no-untyped-call]
 
-    def _for_a_while(self, begin: Callable[[], object], end: Callable[[], object]) -> Repair:
-        seconds = self.dice.uniform(0.5, 4.0)
+    def _for_a_while(
+        self, begin: Callable[[], object], end: Callable[[], object], least: float = 0.5, most: float = 4.0
+    ) -> Repair:
+        seconds = self.dice.uniform(least, most)
         begin()
 
         def repair() -> None:
@@ -191,8 +188,12 @@ class Outages:
     def _name(self) -> str:
         return str(self.world.database.url.database)
 
+    @property
+    def _cutting(self) -> str:
+        return f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{self._name}'"
+
     def _cut(self) -> tuple[str, Repair]:
-        self._admin(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{self._name}'")
+        self._admin(self._cutting)
         return "database cuts every connection", lambda: None
 
     def _lock_tables(self) -> tuple[str, Repair]:
@@ -208,26 +209,14 @@ class Outages:
         return "database locked", repair
 
     def _stop(self) -> tuple[str, Repair]:
-        postgres, seconds = self.postgres, self.dice.uniform(0.2, 3.0)
-        assert postgres is not None
-        postgres.stop()
-
-        def repair() -> None:
-            time.sleep(seconds)
-            postgres.start()
-
-        return "database killed", repair
+        assert self.postgres is not None
+        return "database killed", self._for_a_while(self.postgres.stop, self.postgres.start, 0.2, 3.0)
 
     def _read_only(self) -> tuple[str, Repair]:
-        seconds = self.dice.uniform(0.5, 3.0)
-        cut = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{self._name}'"
-        self._admin(f"ALTER DATABASE {self._name} SET default_transaction_read_only = on", cut)
+        def set_to(word: str) -> None:
+            self._admin(f"ALTER DATABASE {self._name} SET default_transaction_read_only = {word}", self._cutting)
 
-        def repair() -> None:
-            time.sleep(seconds)
-            self._admin(f"ALTER DATABASE {self._name} SET default_transaction_read_only = off", cut)
-
-        return "database read-only", repair
+        return "database read-only", self._for_a_while(lambda: set_to("on"), lambda: set_to("off"), 0.5, 3.0)
 
 
 def _surely(action: Callable[[], object], seconds: float = 25.0) -> None:

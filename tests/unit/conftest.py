@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ import pytest
 from sqlalchemy import insert
 
 from models.database import Database, upgrade
+from models.intake import Intake
 from models.settings import Settings, load_settings
 from models.tables import attempts, orders
 from worker import cli
@@ -47,18 +47,15 @@ def database(_template: Path, tmp_path: Path) -> Iterator[Database]:
 
 
 @pytest.fixture
-def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty working directory and an environment without our variables."""
-    for name in [name for name in os.environ if name.startswith(("CORRO_", "APCA_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
 def settings(bare: Path) -> Settings:
     """The settings of somebody who has configured nothing: three sandbox brokers."""
     return load_settings(home=bare)
+
+
+@pytest.fixture
+def intake(settings: Settings, database: Database) -> Intake:
+    """What records orders of the test's database."""
+    return Intake(settings, database)
 
 
 @pytest.fixture

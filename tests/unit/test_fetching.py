@@ -42,6 +42,15 @@ def bar(start: datetime) -> Bar:
     return Bar(start=start, open=price, high=price, low=price, close=price, volume=Decimal(100))
 
 
+def raising(error: Exception) -> Callable[..., Any]:
+    """What a broker asks that raises, whatever it is asked."""
+
+    def refuse(*_: Any) -> Any:
+        raise error
+
+    return refuse
+
+
 class Stub:
     """A broker whose answers a test chooses."""
 
@@ -98,6 +107,22 @@ class Bench:
         self.fetcher.take(kind, fetch_id, fields)
         return self.settle(fetch_id)
 
+    def again(self, kind: str = "bars") -> dict[str, Any]:
+        """Let the pause of a fetch that was put off pass, and ask again."""
+        self.change(fetches, fetches.c.fetch_id == "f", available_at=datetime.now(UTC) - timedelta(minutes=1))
+        self.fetcher.take(kind, "f", {})
+        return self.settle()
+
+    def fails_on_page_2(self, error: Exception, left_out: int = 0) -> None:
+        """Let the broker answer the second request with an error, and any other one with one bar."""
+
+        def answer(start: datetime, _end: datetime) -> Any:
+            if len(self.broker.asked) == 2:
+                raise error
+            return Bars([bar(start)], left_out=left_out)
+
+        self.broker.answer = answer
+
     def settle(self, fetch_id: str = "f", fetcher: Fetcher | None = None) -> dict[str, Any]:
         for future in list((fetcher or self.fetcher)._here.values()):
             future.result(10)
@@ -152,25 +177,13 @@ def test_bars_that_are_left_out_are_counted_over_all_pages(bench: Bench) -> None
 
 
 def test_whoever_goes_on_from_the_cursor_goes_on_counting_what_is_left_out(bench: Bench) -> None:
-    def answer(start: datetime, end: datetime) -> Any:
-        if len(bench.broker.asked) == 2:
-            raise NotConnected("gone")
-        return Bars([bar(start)], left_out=1)
-
-    bench.broker.answer = answer
+    bench.fails_on_page_2(NotConnected("gone"), left_out=1)
     assert bench.ask()["result"] == {"left_out": 1}
-    bench.change(fetches, fetches.c.fetch_id == "f", available_at=datetime.now(UTC) - timedelta(minutes=1))
-    bench.fetcher.take("bars", "f", {})
-    assert bench.settle()["result"]["left_out"] == 3
+    assert bench.again()["result"]["left_out"] == 3
 
 
 def test_the_next_broker_begins_to_count_anew(bench: Bench) -> None:
-    def answer(start: datetime, end: datetime) -> Any:
-        if len(bench.broker.asked) == 2:
-            raise DataNotPermitted("no more")
-        return Bars([bar(start)], left_out=1)
-
-    bench.broker.answer = answer
+    bench.fails_on_page_2(DataNotPermitted("no more"), left_out=1)
     row = bench.ask()
     assert (row["status"], row["broker"], row["result"]) == ("queued", "alpaca", None)
 
@@ -305,12 +318,7 @@ def test_what_our_own_budget_holds_back_is_no_try(bench: Bench, error: Exception
 
 
 def test_a_connection_lost_on_the_way_goes_on_at_the_same_broker(bench: Bench) -> None:
-    def answer(start: datetime, _end: datetime) -> Any:
-        if len(bench.broker.asked) == 2:
-            raise NotConnected("ibkr: connection lost")
-        return [bar(start)]
-
-    bench.broker.answer = answer
+    bench.fails_on_page_2(NotConnected("ibkr: connection lost"))
     row = bench.ask()
     assert (row["status"], row["broker"], row["stored"]) == ("queued", "ibkr", 1)
 
@@ -318,11 +326,7 @@ def test_a_connection_lost_on_the_way_goes_on_at_the_same_broker(bench: Bench) -
 def test_an_access_that_is_lost_closes_the_gate_and_the_next_broker_answers(bench: Bench) -> None:
     told: list[str] = []
     bench.fetcher.lost = told.append
-
-    def refuses(_: str) -> Any:
-        raise AccessLost("ibkr: 401 the keys were revoked")
-
-    bench.broker.quote = refuses
+    bench.broker.quote = raising(AccessLost("ibkr: 401 the keys were revoked"))
     row = bench.ask("quote", symbol="SPY")
     assert told == ["ibkr: 401 the keys were revoked"]
     assert (row["status"], row["broker"], row["error"]) == ("queued", "alpaca", told[0])
@@ -331,30 +335,19 @@ def test_an_access_that_is_lost_closes_the_gate_and_the_next_broker_answers(benc
 def test_what_nobody_else_can_answer_waits_for_an_access_that_is_lost(bench: Bench) -> None:
     told: list[str] = []
     bench.fetcher.lost = told.append
-
-    def refuses() -> Any:
-        raise AccessLost("ibkr: 404 no such account")
-
-    bench.broker.get_positions = refuses  # type: ignore[method-assign]
+    bench.broker.get_positions = raising(AccessLost("ibkr: 404 no such account"))  # type: ignore[method-assign]
     row = bench.ask("positions")
     assert told == ["ibkr: 404 no such account"]
     assert (row["status"], row["broker"], row["tries"]) == ("queued", "ibkr", 1)
     bench.broker.get_positions = list  # type: ignore[method-assign]
-    bench.change(fetches, fetches.c.fetch_id == "f", available_at=datetime.now(UTC) - timedelta(minutes=1))
-    bench.fetcher.take("positions", "f", {})
-    assert bench.settle()["status"] == "done"
+    assert bench.again("positions")["status"] == "done"
 
 
 def test_an_access_that_stays_lost_ends_a_request_with_the_brokers_words(bench: Bench) -> None:
-    def refuses() -> Any:
-        raise AccessLost("ibkr: 404 no such account")
-
-    bench.broker.get_positions = refuses  # type: ignore[method-assign]
+    bench.broker.get_positions = raising(AccessLost("ibkr: 404 no such account"))  # type: ignore[method-assign]
     row = bench.ask("positions")
     for _ in range(TRIES):
-        bench.change(fetches, fetches.c.fetch_id == "f", available_at=datetime.now(UTC) - timedelta(minutes=1))
-        bench.fetcher.take("positions", "f", {})
-        row = bench.settle()
+        row = bench.again("positions")
     assert (row["status"], row["error"]) == ("failed", "ibkr: 404 no such account")
 
 

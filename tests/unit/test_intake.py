@@ -21,17 +21,11 @@ from models.intake import Intake, request_of, row_of
 from models.lifetimes import expiry
 from models.messages import OrderRequest
 from models.replacing import request_replace
-from models.settings import Settings
 from models.tables import order_events, orders
 from tests.traced import executions, traced
 
 NOW = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
 Body = dict[str, Any]
-
-
-@pytest.fixture
-def intake(settings: Settings, database: Database) -> Intake:
-    return Intake(settings, database)
 
 
 def request(client_order_id: str = "o-1", **changes: Any) -> OrderRequest:

@@ -25,6 +25,13 @@ def submit(home: Path, *options: str, stdout: int = subprocess.PIPE, **more: str
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=stdout, stderr=subprocess.PIPE, text=True)
 
 
+def typed(home: Path, line: str, **streams: int) -> subprocess.CompletedProcess[str]:
+    """Run a command as somebody types it into a shell."""
+    environment = {**os.environ, "CORRO_HOME": str(home)}
+    line = f"{sys.executable} -m worker.cli {line}"
+    return subprocess.run(line, shell=True, cwd=ROOT, env=environment, text=True, **streams)
+
+
 def recorded(database: Database) -> str:
     """Wait for the order; returns its id."""
     (row,) = eventually(lambda: History(database).rows(v_orders), 30)
@@ -69,10 +76,7 @@ def test_a_full_disk_behind_stdout_is_told_and_the_status_stays_that_of_the_orde
 
 @pytest.mark.parametrize("streams", ["2>/dev/full", "2>&-", "<&-", "<&- 2>&-"])
 def test_an_order_does_not_hang_on_a_place_for_its_remarks(database: Database, bare: Path, streams: str) -> None:
-    line = f"{sys.executable} -m worker.cli submit AAPL buy 1 --id unseen-1 {streams}"
-    ended = subprocess.run(
-        line, shell=True, cwd=ROOT, env={**os.environ, "CORRO_HOME": str(bare)}, stdout=subprocess.PIPE, text=True
-    )
+    ended = typed(bare, f"submit AAPL buy 1 --id unseen-1 {streams}", stdout=subprocess.PIPE)
     assert ended.returncode == 0
     assert "unseen-1" in ended.stdout
     assert recorded(database) == "unseen-1"
@@ -80,10 +84,7 @@ def test_an_order_does_not_hang_on_a_place_for_its_remarks(database: Database, b
 
 @pytest.mark.parametrize("command", ["fleet --check", "db check", "orders --json", "fills"])
 def test_an_answer_that_nobody_can_read_is_told_in_a_line(database: Database, bare: Path, command: str) -> None:
-    line = f"{sys.executable} -m worker.cli {command} >&-"
-    ended = subprocess.run(
-        line, shell=True, cwd=ROOT, env={**os.environ, "CORRO_HOME": str(bare)}, stderr=subprocess.PIPE, text=True
-    )
+    ended = typed(bare, f"{command} >&-", stderr=subprocess.PIPE)
     assert ended.returncode == 1
     assert "the answer could not be written" in ended.stderr
     assert "Traceback" not in ended.stderr
