@@ -40,7 +40,8 @@ def test_a_rehearsal_cancels_replaces_and_finds_what_was_lost(tmp_path: Path) ->
         rests = client.submit(
             OrderRequest(symbol="KO", side="buy", quantity=5, order_type="limit", limit_price="1", route=["fake"])
         )
-        rests = rests.wait(timeout=1)
+        rests = rests.wait(timeout=20, until=lambda order: order.is_live)
+        assert rests.is_live
         client.cancel(rests.client_order_id)
         assert rests.wait(timeout=20).status == "canceled"
 

@@ -24,7 +24,6 @@ from models.explaining import shown
 from models.intake import Intake
 from models.messages import OrderRequest
 from models.replacing import changed_terms
-from models.settings import Settings
 from models.tables import orders
 from tests.unit.conftest import Run
 
@@ -65,11 +64,6 @@ def wrong(name: str) -> st.SearchStrategy[Any]:
     return st.one_of(*(values for kind, values in _TYPES_OF_JSON.items() if kind not in TYPES[name]))
 
 
-@pytest.fixture
-def intake(settings: Settings, database: Database) -> Intake:
-    return Intake(settings, database)
-
-
 def rows(database: Database) -> list[dict[str, Any]]:
     with database.read() as connection:
         return [dict(row) for row in connection.execute(select(orders)).mappings()]
@@ -99,7 +93,9 @@ def test_a_message_with_another_type_is_denied_and_takes_no_id(
     value = json.loads(json.dumps(data.draw(wrong(name))))
     before = {row["client_order_id"] for row in rows(database)}
     assert intake.take([BODY | {name: value}], "ibkr") == {}
-    for row in rows(database):
+    found = rows(database)
+    assert found
+    for row in found:
         if row["client_order_id"] not in before:
             assert row["client_order_id"].startswith("invalid-")
             assert row["status"] == "denied"
@@ -117,7 +113,7 @@ NO_TIMES = [
     "2026-01-05T14:30:00", "2026-01-05", "soon", "1767623400", "\uff12\uff10\uff12\uff16-01-05T14:30:00Z",
     datetime(1, 1, 1, tzinfo=UTC), datetime(1999, 12, 31, tzinfo=UTC), date(2026, 1, 5),
     datetime(2026, 1, 5, 14, 30),  # noqa: DTZ001
-       datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC), 1767623400,
+    datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC), 1767623400,
 ]  # fmt: skip
 
 
