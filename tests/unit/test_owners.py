@@ -73,7 +73,7 @@ def beat(database: Database, settings: Settings, session: str | None, state: str
     return pulse
 
 
-class Desk:
+class Doorkeeper:
     """As much of a broker as cancels ask; sessions in `taken` are somebody else's."""
 
     name, session_kind, order_session = "ibkr", "client id", "8"
@@ -103,21 +103,21 @@ class Desk:
 
 
 @pytest.fixture
-def desk() -> Desk:
-    return Desk()
+def keeper() -> Doorkeeper:
+    return Doorkeeper()
 
 
 @pytest.fixture
-def cancels(database: Database, settings: Settings, desk: Desk) -> Iterator[Cancels]:
-    broker: Any = desk
+def cancels(database: Database, settings: Settings, keeper: Doorkeeper) -> Iterator[Cancels]:
+    broker: Any = keeper
     me = Identity("ibkr")
     execution = Execution(settings, database, broker, me.name, Bell(settings))
     yield Cancels(database, broker, Reconciler(settings, database, broker, execution, me))
     execution.close()
 
 
-def share(desk: Desk, database: Database, settings: Settings, *, leads: bool) -> list[str | None]:
-    broker: Any = desk
+def share(keeper: Doorkeeper, database: Database, settings: Settings, *, leads: bool) -> list[str | None]:
+    broker: Any = keeper
     deputies = Deputies(database, broker, settings.timing)
     deputies.leads = lambda: leads
     mine = deputies.mine((session, session) for session in ("7", "8", "9", None))
@@ -129,13 +129,13 @@ def share(desk: Desk, database: Database, settings: Settings, *, leads: bool) ->
     [("ready", 0, ["8", "9"]), ("ready", 60, ["7", "8", "9"]), ("disconnected", 0, ["7", "8", "9"])],
 )
 def test_the_record_says_who_is_alive_and_connected(
-    desk: Desk, database: Database, settings: Settings, state: str, silent_s: int, expected: list[str]
+    keeper: Doorkeeper, database: Database, settings: Settings, state: str, silent_s: int, expected: list[str]
 ) -> None:
     beat(database, settings, "7", state)
     with database.write() as connection:
         connection.execute(update(workers).values(heartbeat_at=utcnow() - timedelta(seconds=silent_s)))
-    assert share(desk, database, settings, leads=True) == expected
-    assert share(desk, database, settings, leads=False) == ["8"]
+    assert share(keeper, database, settings, leads=True) == expected
+    assert share(keeper, database, settings, leads=False) == ["8"]
 
 
 def test_a_heartbeat_tells_the_session_and_since_when_the_state_is_so(database: Database, settings: Settings) -> None:
@@ -165,7 +165,7 @@ def told(database: Database, id_: str) -> tuple[list[str], str | None, str | Non
 
 
 def test_a_wish_that_nobody_can_take_is_told_once_and_not_knocked_for(
-    put: Put, desk: Desk, database: Database, cancels: Cancels
+    put: Put, keeper: Doorkeeper, database: Database, cancels: Cancels
 ) -> None:
     for id_ in ("o-1", "o-2"):
         wished(put, id_)
@@ -174,27 +174,27 @@ def test_a_wish_that_nobody_can_take_is_told_once_and_not_knocked_for(
     words = "cancel waits for a worker of ibkr with client id 7: somebody is connected under it"
     assert told(database, "o-1") == (["cancel_waits"], words, "waits_for_owner")
     assert told(database, "o-2") == (["cancel_waits"], words, "waits_for_owner")
-    assert (desk.knocks, desk.canceled) == (["7"], [])
+    assert (keeper.knocks, keeper.canceled) == (["7"], [])
 
 
 def test_a_gone_workers_orders_are_canceled_under_one_connection(
-    put: Put, desk: Desk, database: Database, cancels: Cancels
+    put: Put, keeper: Doorkeeper, database: Database, cancels: Cancels
 ) -> None:
-    desk.taken.clear()
+    keeper.taken.clear()
     for id_ in ("o-1", "o-2"):
         wished(put, id_)
     wished(put, "o-3", session="8")
     cancels.send()
-    assert desk.knocks == ["7"]
-    assert sorted(desk.canceled, key=str) == [("7", "o-1"), ("7", "o-2"), (None, "o-3")]
+    assert keeper.knocks == ["7"]
+    assert sorted(keeper.canceled, key=str) == [("7", "o-1"), ("7", "o-2"), (None, "o-3")]
 
 
 def test_what_has_waited_says_so_no_more_once_it_is_sent(
-    put: Put, desk: Desk, database: Database, cancels: Cancels
+    put: Put, keeper: Doorkeeper, database: Database, cancels: Cancels
 ) -> None:
     wished(put, "o-1")
     cancels.send()
-    desk.taken.clear()
+    keeper.taken.clear()
     cancels.deputies._held.clear()  # the pause is over
     cancels.send()
     assert told(database, "o-1") == (["cancel_waits", "cancel_sent"], None, None)
@@ -216,37 +216,39 @@ def stray(put: Put, database: Database, session: str | None) -> Any:
     return again
 
 
-def test_a_stray_is_canceled_until_its_end_is_told(put: Put, desk: Desk, database: Database, cancels: Cancels) -> None:
+def test_a_stray_is_canceled_until_its_end_is_told(
+    put: Put, keeper: Doorkeeper, database: Database, cancels: Cancels
+) -> None:
     again = stray(put, database, "8")
     alive = OrderReport(broker_order_id="9", status=BrokerStatus.PENDING_CANCEL, broker_client_order_id="o-1")
-    desk.seen["o-1"] = Found(report=alive)
+    keeper.seen["o-1"] = Found(report=alive)
     cancels.strays()
     cancels.strays()  # not due again yet
-    assert desk.canceled == [(None, "o-1")]
+    assert keeper.canceled == [(None, "o-1")]
     assert again()["stray_at"] is not None
     dead = OrderReport(broker_order_id="9", status=BrokerStatus.CANCELED, broker_client_order_id="o-1")
-    desk.seen["o-1"] = Found(report=dead)
+    keeper.seen["o-1"] = Found(report=dead)
     cancels.strays()
     assert again()["stray_at"] is None
-    assert len(desk.canceled) == 2
+    assert len(keeper.canceled) == 2
 
 
 def test_a_stray_is_left_to_its_living_owner(
-    put: Put, desk: Desk, database: Database, settings: Settings, cancels: Cancels
+    put: Put, keeper: Doorkeeper, database: Database, settings: Settings, cancels: Cancels
 ) -> None:
     again = stray(put, database, "7")
     beat(database, settings, "7")
     cancels.strays(told=True)
-    assert (desk.knocks, desk.canceled) == ([], [])
+    assert (keeper.knocks, keeper.canceled) == ([], [])
     assert again()["stray_at"] is not None  # for the owner
 
 
 def test_a_stray_that_no_listing_has_any_more_is_left_alone(
-    put: Put, desk: Desk, database: Database, cancels: Cancels
+    put: Put, keeper: Doorkeeper, database: Database, cancels: Cancels
 ) -> None:
     again = stray(put, database, None)
     for _ in range(5):
         cancels.strays()
         row = again()
-    assert (len(desk.canceled), row["stray_at"]) == (3, None)
+    assert (len(keeper.canceled), row["stray_at"]) == (3, None)
     assert told(database, "o-1")[0] == ["stray_gone"]

@@ -24,7 +24,7 @@ Put = Callable[..., None]
 D = Decimal
 
 
-class Scene:
+class Contest:
     """One order in a database, and what its brokers' workers make of reports about it."""
 
     def __init__(self, database: Database, settings: Settings) -> None:
@@ -72,8 +72,8 @@ class Scene:
 
 
 @pytest.fixture
-def scene(database: Database, settings: Settings) -> Scene:
-    return Scene(database, settings)
+def contest(database: Database, settings: Settings) -> Contest:
+    return Contest(database, settings)
 
 
 def shown(number: int, status: BrokerStatus, **more: Any) -> OrderReport:
@@ -91,127 +91,131 @@ def executed(number: int, quantity: str, execution_id: str = "e1") -> FillReport
     )  # fmt: skip
 
 
-def replaced_to(scene: Scene, put: Put, price: str, **second: Any) -> None:
+def replaced_to(contest: Contest, put: Put, price: str, **second: Any) -> None:
     """A resting order whose replace its broker has taken: by a new order unless `second` says otherwise."""
     put(
         status="accepted", broker="alpaca", broker_order_id="b1", order_type="limit", limit_price=D(50),
         attempt={"outcome": "accepted", "broker_order_id": "b1"},
     )  # fmt: skip
-    scene.attempt(2, replaces=1, terms={"limit_price": price}, **second)
-    scene.answered(2, shown(2, BrokerStatus.ACCEPTED, limit_price=D(price)))
-    assert (scene.order["attempt_no"], scene.order["limit_price"]) == (2, D(price))
+    contest.attempt(2, replaces=1, terms={"limit_price": price}, **second)
+    contest.answered(2, shown(2, BrokerStatus.ACCEPTED, limit_price=D(price)))
+    assert (contest.order["attempt_no"], contest.order["limit_price"]) == (2, D(price))
 
 
 # -- A REPLACE THAT COMES TO NOTHING ---
 def test_a_new_order_that_is_rejected_after_it_was_taken_gives_the_voice_back_to_the_old_one(
-    scene: Scene, put: Put
+    contest: Contest, put: Put
 ) -> None:
     """The old order may live: nothing goes on along the route, and its terms are the order's again."""
-    replaced_to(scene, put, "51")
-    after = scene.told(shown(2, BrokerStatus.REJECTED, filled_quantity=D(0)))
+    replaced_to(contest, put, "51")
+    after = contest.told(shown(2, BrokerStatus.REJECTED, filled_quantity=D(0)))
     assert not after.rings
-    assert (scene.order["status"], scene.order["broker"]) == ("accepted", "alpaca")
-    assert (scene.order["attempt_no"], scene.order["broker_order_id"], scene.order["limit_price"]) == (1, "b1", 50)
-    assert (scene.row(1)["outcome"], scene.row(2)["outcome"]) == ("accepted", "refused")
-    assert scene.kinds[-1] == "replace_refused"
+    assert (contest.order["status"], contest.order["broker"]) == ("accepted", "alpaca")
+    assert (contest.order["attempt_no"], contest.order["broker_order_id"], contest.order["limit_price"]) == (
+        1,
+        "b1",
+        50,
+    )
+    assert (contest.row(1)["outcome"], contest.row(2)["outcome"]) == ("accepted", "refused")
+    assert contest.kinds[-1] == "replace_refused"
 
 
-def test_executions_that_come_with_the_answer_to_a_replace_are_not_late(scene: Scene, put: Put) -> None:
+def test_executions_that_come_with_the_answer_to_a_replace_are_not_late(contest: Contest, put: Put) -> None:
     """Schwab and TDA: the new order is filled by the time it is read back."""
     put(
         status="accepted", broker="alpaca", broker_order_id="b1", order_type="limit", limit_price=D(50),
         attempt={"outcome": "accepted", "broker_order_id": "b1"},
     )  # fmt: skip
-    scene.attempt(2, replaces=1, terms={"limit_price": "51"})
+    contest.attempt(2, replaces=1, terms={"limit_price": "51"})
     told = {"fills": (executed(2, "10"),), "filled_quantity": D(10), "limit_price": D(51)}
-    scene.answered(2, shown(2, BrokerStatus.FILLED, **told))
-    assert (scene.order["status"], scene.order["attempt_no"]) == ("filled", 2)
-    assert "late_fill" not in scene.kinds
-    assert not is_doubted(scene.row(2))
+    contest.answered(2, shown(2, BrokerStatus.FILLED, **told))
+    assert (contest.order["status"], contest.order["attempt_no"]) == ("filled", 2)
+    assert "late_fill" not in contest.kinds
+    assert not is_doubted(contest.row(2))
 
 
-def test_the_old_order_is_followed_again_after_a_rejected_replace(scene: Scene, put: Put) -> None:
-    replaced_to(scene, put, "51")
-    scene.told(shown(2, BrokerStatus.REJECTED, filled_quantity=D(0)))
-    after = scene.told(shown(1, BrokerStatus.ACCEPTED), executed(1, "10"))
-    assert (scene.order["status"], scene.order["filled_quantity"]) == ("filled", 10)
+def test_the_old_order_is_followed_again_after_a_rejected_replace(contest: Contest, put: Put) -> None:
+    replaced_to(contest, put, "51")
+    contest.told(shown(2, BrokerStatus.REJECTED, filled_quantity=D(0)))
+    after = contest.told(shown(1, BrokerStatus.ACCEPTED), executed(1, "10"))
+    assert (contest.order["status"], contest.order["filled_quantity"]) == ("filled", 10)
     assert not after.strays
-    assert "late_fill" not in scene.kinds
+    assert "late_fill" not in contest.kinds
 
 
 @pytest.mark.parametrize("heir", ["b2", None])
-def test_an_order_replaced_by_one_that_was_rejected_has_ended(scene: Scene, put: Put, heir: str | None) -> None:
-    replaced_to(scene, put, "51")
-    scene.told(shown(2, BrokerStatus.REJECTED, filled_quantity=D(0)))
-    after = scene.told(shown(1, BrokerStatus.REPLACED, replaced_by=heir))
-    assert scene.order["status"] == "rejected"
+def test_an_order_replaced_by_one_that_was_rejected_has_ended(contest: Contest, put: Put, heir: str | None) -> None:
+    replaced_to(contest, put, "51")
+    contest.told(shown(2, BrokerStatus.REJECTED, filled_quantity=D(0)))
+    after = contest.told(shown(1, BrokerStatus.REPLACED, replaced_by=heir))
+    assert contest.order["status"] == "rejected"
     assert not after.rings
-    assert "replaced_outside" not in scene.kinds
+    assert "replaced_outside" not in contest.kinds
 
 
-def test_a_new_order_that_works_after_its_rejection_speaks_again(scene: Scene, put: Put) -> None:
-    replaced_to(scene, put, "51")
-    scene.told(shown(2, BrokerStatus.REJECTED, filled_quantity=D(0)))
-    scene.told(shown(2, BrokerStatus.ACCEPTED, limit_price=D(51)))
-    assert (scene.order["attempt_no"], scene.order["limit_price"]) == (2, 51)
+def test_a_new_order_that_works_after_its_rejection_speaks_again(contest: Contest, put: Put) -> None:
+    replaced_to(contest, put, "51")
+    contest.told(shown(2, BrokerStatus.REJECTED, filled_quantity=D(0)))
+    contest.told(shown(2, BrokerStatus.ACCEPTED, limit_price=D(51)))
+    assert (contest.order["attempt_no"], contest.order["limit_price"]) == (2, 51)
 
 
-def test_an_order_changed_in_place_and_then_rejected_is_doubted_like_any_other(scene: Scene, put: Put) -> None:
-    replaced_to(scene, put, "51", broker_client_order_id="o-1")
+def test_an_order_changed_in_place_and_then_rejected_is_doubted_like_any_other(contest: Contest, put: Put) -> None:
+    replaced_to(contest, put, "51", broker_client_order_id="o-1")
     rejected = shown(1, BrokerStatus.REJECTED, broker_order_id="b2", filled_quantity=D(0))
-    scene.told(rejected)
-    assert is_doubted(scene.row(2))
-    assert scene.order["attempt_no"] == 2
+    contest.told(rejected)
+    assert is_doubted(contest.row(2))
+    assert contest.order["attempt_no"] == 2
 
 
 # -- ONE AT A TIME ---
 @pytest.mark.parametrize(("shares", "status"), [("10", "filled"), ("4", "partially_filled")])
 def test_an_order_that_traded_where_it_was_given_up_is_withdrawn_where_it_went(
-    scene: Scene, put: Put, shares: str, status: str
+    contest: Contest, put: Put, shares: str, status: str
 ) -> None:
     put(status="queued", broker="alpaca", attempt={"outcome": "refused", "broker": "ibkr", "broker_order_id": "b1"})
-    scene.attempt(2)
-    scene.answered(2, shown(2, BrokerStatus.ACCEPTED))
-    scene.told(executed(1, shares), broker="ibkr")
-    assert (scene.order["status"], scene.order["filled_quantity"]) == (status, D(shares))
-    assert (scene.row(2)["outcome"], scene.row(2)["code"]) == ("unknown", SURPLUS)
-    assert is_doubted(scene.row(2))
+    contest.attempt(2)
+    contest.answered(2, shown(2, BrokerStatus.ACCEPTED))
+    contest.told(executed(1, shares), broker="ibkr")
+    assert (contest.order["status"], contest.order["filled_quantity"]) == (status, D(shares))
+    assert (contest.row(2)["outcome"], contest.row(2)["code"]) == ("unknown", SURPLUS)
+    assert is_doubted(contest.row(2))
 
 
-def test_an_answer_that_comes_after_the_order_was_filled_elsewhere_is_withdrawn(scene: Scene, put: Put) -> None:
+def test_an_answer_that_comes_after_the_order_was_filled_elsewhere_is_withdrawn(contest: Contest, put: Put) -> None:
     put(status="queued", broker="alpaca", attempt={"outcome": "refused", "broker": "ibkr", "broker_order_id": "b1"})
-    scene.attempt(2)
-    scene.told(executed(1, "10"), broker="ibkr")
-    assert scene.row(2)["outcome"] == "sending"
-    scene.answered(2, shown(2, BrokerStatus.ACCEPTED))
-    assert is_doubted(scene.row(2))
+    contest.attempt(2)
+    contest.told(executed(1, "10"), broker="ibkr")
+    assert contest.row(2)["outcome"] == "sending"
+    contest.answered(2, shown(2, BrokerStatus.ACCEPTED))
+    assert is_doubted(contest.row(2))
 
 
-def test_what_is_read_again_withdraws_nothing_again(scene: Scene, put: Put) -> None:
+def test_what_is_read_again_withdraws_nothing_again(contest: Contest, put: Put) -> None:
     put(status="queued", broker="alpaca", attempt={"outcome": "refused", "broker": "ibkr", "broker_order_id": "b1"})
-    scene.attempt(2)
-    scene.answered(2, shown(2, BrokerStatus.ACCEPTED))
-    scene.told(executed(1, "10"), broker="ibkr")
-    scene.answered(2, shown(2, BrokerStatus.CANCELED, filled_quantity=D(0)))
-    after = scene.told(executed(1, "10"), broker="ibkr", infer=True)
-    assert scene.row(2)["outcome"] == "accepted"
-    assert scene.kinds.count("surplus") == 1
+    contest.attempt(2)
+    contest.answered(2, shown(2, BrokerStatus.ACCEPTED))
+    contest.told(executed(1, "10"), broker="ibkr")
+    contest.answered(2, shown(2, BrokerStatus.CANCELED, filled_quantity=D(0)))
+    after = contest.told(executed(1, "10"), broker="ibkr", infer=True)
+    assert contest.row(2)["outcome"] == "accepted"
+    assert contest.kinds.count("surplus") == 1
     assert not after.strays  # nothing is left of it
 
 
 @pytest.mark.parametrize("at_work", [BrokerStatus.ACCEPTED, BrokerStatus.PARTIALLY_FILLED])
 def test_an_order_that_ended_here_long_ago_and_is_at_work_there_is_a_stray(
-    scene: Scene, put: Put, at_work: BrokerStatus
+    contest: Contest, put: Put, at_work: BrokerStatus
 ) -> None:
     ended = {"status": "canceled", "broker": "alpaca", "closed_at": utcnow() - timedelta(minutes=2)}
     put(**ended, attempt={"outcome": "accepted", "broker_order_id": "b1"})
-    assert scene.told(shown(1, at_work), infer=True).strays == [("o-1", 1)]
-    assert not scene.told(shown(1, BrokerStatus.CANCELED), infer=True).strays
+    assert contest.told(shown(1, at_work), infer=True).strays == [("o-1", 1)]
+    assert not contest.told(shown(1, BrokerStatus.CANCELED), infer=True).strays
 
 
-def test_an_end_of_a_moment_ago_is_not_doubted_by_a_listing_from_before(scene: Scene, put: Put) -> None:
+def test_an_end_of_a_moment_ago_is_not_doubted_by_a_listing_from_before(contest: Contest, put: Put) -> None:
     put(
         status="canceled", broker="alpaca", closed_at=utcnow(),
         attempt={"outcome": "accepted", "broker_order_id": "b1"},
     )  # fmt: skip
-    assert not scene.told(shown(1, BrokerStatus.ACCEPTED), infer=True).strays
+    assert not contest.told(shown(1, BrokerStatus.ACCEPTED), infer=True).strays
