@@ -67,10 +67,21 @@ def _function(name: str, found: Callable[..., Any]) -> Iterator[str]:
     yield f"\n#### `{name}{_signature(found)}`\n\n{_text(found)}"
 
 
+class _Plain(str):
+    """An annotation that is shown as it is written, without quotes."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
+
+
 def _signature(found: Callable[..., Any]) -> str:
     signature = inspect.signature(found)
-    kept = [p for p in signature.parameters.values() if p.name not in ("self", "cls")]
-    return str(signature.replace(parameters=kept)).replace("'", "")
+    kept = [
+        p.replace(annotation=_Plain(p.annotation))
+        for p in signature.parameters.values()
+        if p.name not in ("self", "cls")
+    ]
+    return str(signature.replace(parameters=kept, return_annotation=_Plain(signature.return_annotation)))
 
 
 def _text(found: Any) -> str:
