@@ -14,7 +14,7 @@ it, orders four fifths, and the rest is there for what must not wait.
 | order   | 80 %  | orders that may open a position, and replaces                                  |
 | status  | 90 %  | reconciliation: unknown outcomes, open orders, positions                       |
 | closing | 95 %  | orders that close one (sell, buy_to_cover)                                     |
-| urgent  | 100 % | cancels, tokens, and reads that settle what has just been sent                 |
+| urgent  | 100 % | cancels, tokens, reads that settle what was just sent, and replaces once begun |
 
 A wait is short and comes before the first byte. What would wait longer is `QuotaExhausted`, with the time when it may
 come again: nothing was sent, and routing decides.

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from models import order_fills
 from models.book import Book, Entry, Row, is_changing
-from models.errors import BrokerError, NotSent, OrderRejected, OutcomeUnknown, Refused, UnreadableReply
+from models.errors import BrokerError, NotSent, OrderRejected, OutcomeUnknown, QuotaExhausted, Refused, UnreadableReply
 from models.lifecycle import Fact
 from models.messages import plain
 from models.outward import discreet
@@ -132,6 +132,8 @@ class Recorder:
             return
         tries = sum(a["terms"] == terms and a["outcome"] == Outcome.NOT_SENT for a in entry.attempts.values())
         rest = min(self.timing.retry_pause * 2 ** min(tries - 1, 10), ROUND_S)
+        if isinstance(error, QuotaExhausted):  # our own count says when its turn is; orders in the queue wait no longer
+            rest = self.timing.retry_pause
         entry.set(available_at=entry.now + timedelta(seconds=max(error.retry_after or 0.0, rest)))
 
     def follow(self, entry: Entry, attempt_no: int, decision: Decision, after: Aftermath) -> None:

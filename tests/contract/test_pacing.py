@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,19 @@ def test_what_closes_a_position_and_cancels_go_on(open_bench: Callable[..., Benc
     report_of_sell = bench.broker.place_order(ticket(side="sell", limit_price="9999"))
     assert report_of_sell.broker_order_id
     bench.broker.cancel_order(a_ref(first, first.client_order_id, report.broker_order_id))
+
+
+@pytest.mark.parametrize("kind", HTTP)
+def test_a_replace_needs_one_turn_of_an_order(open_bench: Callable[..., Bench], kind: str) -> None:
+    """It reads the order first: with two turns each, replaces would lose to orders, which need one."""
+    bench = open_bench(kind, requests_per_minute=40)
+    old = bench.place(resting())
+    (budget,) = (one for one in bench.broker.limits.budgets.values() if one.rate.limit == 40)
+    while budget.rate.limit - budget.left() < budget.rate.part(budget.shares[Use.ORDER]) - 1:
+        assert budget.try_spend(Use.ORDER) == 0
+    _, report = bench.replace(old, limit_price="1.25")
+    assert report.limit_price == Decimal("1.25")
+    assert budget.try_spend(Use.ORDER) > 0
 
 
 @pytest.mark.parametrize("kind", HTTP)

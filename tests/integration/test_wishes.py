@@ -68,7 +68,7 @@ def test_a_replace_that_meets_a_full_budget_is_done_later(new_world: Callable[..
     world.start_all()
     (order,) = rest(world, 1, "KO")
     wait_all(world, [order], "accepted")
-    others = rest(world, 18, "PEP")
+    others = rest(world, 25, "PEP")
     eventually(lambda: any("budget" in str((world.row(o.client_order_id) or {})["reason"]) for o in others), 20)
     order.replace(limit_price="2.00")
 

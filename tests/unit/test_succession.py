@@ -12,6 +12,7 @@ from sqlalchemy import insert, select, update
 
 from models.book import Book
 from models.database import Database
+from models.errors import BrokerError, NotConnected, NotSent, QuotaExhausted
 from models.messages import utcnow
 from models.reports import BrokerStatus, FillReport, OrderReport
 from models.settings import Settings
@@ -35,7 +36,7 @@ class Contest:
         with self.database.write() as connection:
             return recorder.updates(connection, reports, utcnow(), infer=infer)
 
-    def answered(self, attempt_no: int, report: OrderReport, broker: str = "alpaca") -> Aftermath:
+    def answered(self, attempt_no: int, report: OrderReport | BrokerError, broker: str = "alpaca") -> Aftermath:
         after = Aftermath()
         with self.database.write() as connection:
             book = Book.open(connection, ["o-1"], utcnow())
@@ -118,6 +119,28 @@ def test_a_new_order_that_is_rejected_after_it_was_taken_gives_the_voice_back_to
     )
     assert (contest.row(1)["outcome"], contest.row(2)["outcome"]) == ("accepted", "refused")
     assert contest.kinds[-1] == "replace_refused"
+
+
+@pytest.mark.parametrize(
+    ("error", "pauses"),
+    [(QuotaExhausted("no turn", broker="alpaca", retry_after=0.01), 1), (NotConnected("away", broker="alpaca"), 8)],
+)
+def test_a_replace_that_our_own_budget_holds_back_waits_no_longer_than_an_order(
+    contest: Contest, put: Put, error: NotSent, pauses: int
+) -> None:
+    """The budget says when the turn is; whoever comes later and later loses every turn to orders that come in time."""
+    terms = {"limit_price": "51"}
+    put(
+        status="accepted", broker="alpaca", order_type="limit", limit_price=D(50), replace_request=terms,
+        attempt={"outcome": "accepted", "broker_order_id": "b1"},
+    )  # fmt: skip
+    for number in (2, 3, 4, 5):
+        contest.attempt(number, replaces=1, terms=terms)
+        contest.answered(number, error)
+        asked = utcnow()
+    assert contest.kinds == ["replace_not_sent"] * 4
+    pause = contest.settings.timing.retry_pause * pauses
+    assert 0 <= pause - (contest.order["available_at"] - asked).total_seconds() < 0.5 * pause
 
 
 def test_executions_that_come_with_the_answer_to_a_replace_are_not_late(contest: Contest, put: Put) -> None:

@@ -68,7 +68,9 @@ def replace(
         body = replace_body(ticket.order, ticket.broker_client_order_id, _quantity(broker, ref, ticket, old))
         path = f"/orders/{segment(str(old.broker_order_id))}"
         try:
-            new = rest.parse(read.order_report, rest.patch(path, body, ticket.deadline_s, ticket.still_mine))
+            with using(Use.URGENT):  # the reading had an order's turn: to want another one would be two for each change
+                raw = rest.patch(path, body, ticket.deadline_s, ticket.still_mine)
+            new = rest.parse(read.order_report, raw)
         except (RateLimited, NotPermitted):
             raise
         except Refused as no:
