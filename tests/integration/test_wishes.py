@@ -64,7 +64,12 @@ def test_cancels_go_out_as_quickly_as_orders(world: World) -> None:
 
 
 def test_a_replace_that_meets_a_full_budget_is_done_later(new_world: Callable[..., World]) -> None:
-    world = new_world(["alpaca"], more={"alpaca": {"requests_per_minute": 240, "budget_window": 4}})
+    # Every second and two, as the healers of the tests read, their readings alone would fill what orders may use of it.
+    world = new_world(
+        ["alpaca"],
+        timing={"open_orders_every": 5.0, "positions_every": 10.0},
+        more={"alpaca": {"requests_per_minute": 240, "budget_window": 4}},
+    )
     world.start_all()
     (order,) = rest(world, 1, "KO")
     wait_all(world, [order], "accepted")
