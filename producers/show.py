@@ -54,8 +54,7 @@ def prepare() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # it gets the lowest number that is free
     if sys.stdout is None:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-        sys.stdout.close()  # what a command has to tell is lost, and it says so
+        sys.stdout = open(os.devnull)  # noqa: SIM115  # not to be written: what a command has to tell is lost, and it says so
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):

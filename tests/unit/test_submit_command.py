@@ -11,7 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Table, select
 
+from models import tables
 from models.database import Database
 from models.history import History, v_orders
 from tests.kit import eventually
@@ -88,6 +90,18 @@ def test_an_answer_that_nobody_can_read_is_told_in_a_line(database: Database, ba
     assert ended.returncode == 1
     assert "the answer could not be written" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "table"), [("submit KO buy 1", tables.orders), ("halt --reason fire --by ann", tables.halts)]
+)
+def test_what_is_asked_for_is_done_where_nobody_can_read_the_answer(
+    database: Database, bare: Path, command: str, table: Table
+) -> None:
+    ended = typed(bare, f"{command} >&-", stderr=subprocess.PIPE)
+    assert "Traceback" not in ended.stderr
+    with database.read() as connection:
+        assert len(connection.execute(select(table)).all()) == 1
 
 
 @pytest.mark.parametrize(
