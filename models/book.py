@@ -33,11 +33,11 @@ TERMS = ("quantity", "limit_price", "stop_price", "trail_amount", "trail_percent
 _ANSWERED = LIVE | {Status.FILLED}
 #: Nothing is left to cancel or to change, or the broker has been asked.
 _WISH_IS_OVER = TERMINAL | {Status.PENDING_CANCEL}
-#: Kinds of events that are one line each in the log; what the broker accepted is told with its answer.
+#: Kinds of events that are one line each in the log; what the broker accepted is told with its answer, or as found.
 _TOLD = frozenset(
     {
         "claimed", "requeued", "moved", "replaced", "replaced_outside", "filled", "completed", "canceled", "rejected",
-        "expired", "denied",
+        "expired", "denied", "found",
     }
 )  # fmt: skip
 _MINE = among(orders.c.client_order_id, "ids")

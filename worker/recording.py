@@ -5,6 +5,7 @@ Everything here runs inside a transaction over a `Book`; the caller rings the be
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -86,7 +87,7 @@ class Recorder:
         self.rewrites = rewrites or {}
         cases = Cases(settings, broker, dedupes=dedupes)
         self.case, self.closings = cases.of, cases.closings
-        self._said = Said(broker)
+        self._said = Said(broker, logging.WARNING)  # it may be ours before its terms are shown
 
     # -- ANSWERS TO A SEND ---
     def settle(

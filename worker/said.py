@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 
 import structlog
@@ -14,18 +15,19 @@ class Said:
 
     Args:
         broker: name from the settings.
+        level: how loud.
         most: things remembered.
     """
 
-    def __init__(self, broker: str, most: int = 1000) -> None:
-        self._broker, self._most = broker, most
+    def __init__(self, broker: str, level: int = logging.ERROR, most: int = 1000) -> None:
+        self._broker, self._level, self._most = broker, level, most
         self._said: OrderedDict[tuple[object, ...], None] = OrderedDict()
 
     def once(self, event: str, **facts: object) -> None:
-        """Log an error, unless the same was logged before."""
+        """Log it, unless the same was logged before."""
         key = (event, *facts.values())
         if key not in self._said:
-            log.error(event, broker=self._broker, **facts)
+            log.log(self._level, event, broker=self._broker, **facts)
         self._said[key] = None
         self._said.move_to_end(key)
         if len(self._said) > self._most:
