@@ -258,7 +258,7 @@ def test_a_cut_connection_is_mended_and_orders_under_way_are_counted_once(new_wo
     world.control.add_fault(broker, "disconnect")
     # A request that the cut kept from the door is unknown, and stays so where nothing proves absence
     # (docs/facts/ibkr.md#2.9).
-    sure = broker != "tda"
+    sure = broker == "alpaca"
     for order in placed:
         eventually(partial(_is_known, world, order, sure), 45, partial(world.whole, order.client_order_id))
     filled = [order for order in placed if world.whole(order.client_order_id)["status"] == "filled"]

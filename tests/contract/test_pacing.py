@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from models.errors import BrokerError, ConfigurationError, PacingViolation, QuotaExhausted, RateLimited
+from models.reports import Report
 from models.settings import BrokerSettings
 from tests.contract.brokers import Bench, a_ref, a_ticket, bench, resting
+from tests.kit import eventually
 from worker.brokers.alpaca import AlpacaBroker
 from worker.brokers.ibkr import IbkrBroker
 from worker.brokers.tda import SchwabBroker, TdaBroker
@@ -133,6 +135,11 @@ def test_messages_to_tws_keep_their_pace(open_bench: Callable[..., Bench], sdk: 
 # -- THE BROKER'S OWN WORD ---
 def test_a_429_holds_back_what_comes_after_it(open_bench: Callable[..., Bench]) -> None:
     bench = open_bench("alpaca", requests_per_minute=1000)
+    pushed: list[Report] = []
+    bench.broker.updates(pushed.append)
+    eventually(lambda: bench.broker.is_streaming)
+    bench.broker.place_order(ticket())
+    eventually(lambda: pushed)  # so the stream has read what it had missed, and asks no more beside us
     bench.house.fault("alpaca", "rate_limit", None, per_minute=0)
     with pytest.raises(RateLimited) as told:
         bench.broker.place_order(ticket())
