@@ -52,7 +52,7 @@ class Cases:
             now=entry.now,
             out={a["broker"] for a in earlier if _was_final(a)},
             tried={a["broker"] for a in earlier},
-            refused_before=any(a["outcome"] == Outcome.REFUSED for a in earlier),
+            refused_before=any(_was_refused(a) for a in earlier),
             denied_before=next((a["code"] for a in earlier if _was_denied(a)), None),
             **(self._holdings(book.connection, row, side, entry.now) if side in CLOSING else {}),
             unavailable=(
@@ -88,7 +88,12 @@ class Cases:
 
 def _was_final(attempt: Mapping[str, Any]) -> bool:
     """Tell from the record whether a broker is off the route: it refused, or it cannot do it at all."""
-    return _was_denied(attempt) or (attempt["outcome"] == Outcome.REFUSED and attempt["code"] not in _PASSING_CODES)
+    return _was_denied(attempt) or _was_refused(attempt)
+
+
+def _was_refused(attempt: Mapping[str, Any]) -> bool:
+    """Tell whether a broker refused the order, and not the moment at which it came."""
+    return attempt["outcome"] == Outcome.REFUSED and attempt["code"] not in _PASSING_CODES
 
 
 def _was_missed(attempt: Mapping[str, Any], broker: str) -> bool:

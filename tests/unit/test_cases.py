@@ -1,0 +1,31 @@
+"""What an order's earlier attempts say of the one that follows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from models.book import Book
+from models.database import Database
+from models.errors import Denied
+from models.settings import Settings
+from models.vocabulary import Denial, Status
+from worker.cases import Cases
+from worker.clock import utcnow
+from worker.routing import Stop, decide
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [("42910000", Status.DENIED), ("429", Status.DENIED), ("40310000", Status.REJECTED)]
+)
+def test_an_order_that_met_a_full_limit_and_then_a_halt_was_rejected_by_nobody(
+    database: Database, settings: Settings, put: Callable[..., None], code: str, status: Status
+) -> None:
+    put(route=["ibkr"], status="queued", attempt={"outcome": "refused", "code": code})
+    halted = Denied("halted: fire", broker="ibkr", code=Denial.HALTED)
+    with database.write() as connection:
+        book = Book.open(connection, ["o-1"], utcnow())
+        decision = decide(Cases(settings, "ibkr", dedupes=False).of(book, book.entries["o-1"], 0, halted))
+    assert isinstance(decision, Stop)
+    assert decision.status is status
