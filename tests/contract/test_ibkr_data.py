@@ -131,6 +131,14 @@ def test_a_symbol_is_not_refused_while_the_farm_for_definitions_is_broken(desk: 
         desk.place(order(symbol="ZZZZ"))
 
 
+def test_a_client_that_connects_is_told_that_the_farm_for_definitions_is_broken(desk: Desk) -> None:
+    desk.fault("definitions_broken", None)
+    desk.broker.disconnect()
+    reconnect(desk.broker)
+    with pytest.raises(NotConnected, match="secdefnj"):
+        desk.place(order())
+
+
 @pytest.mark.parametrize("code", [10090, 10167])
 def test_ticks_are_awaited_after_a_notice(desk: Desk, code: int) -> None:
     desk.fault("error_code", operation="quote", code=code, text="not subscribed. Ticks are still active", notice=True)

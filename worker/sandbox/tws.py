@@ -27,12 +27,13 @@ from worker.sandbox.tws_requests import Requests
 from worker.sandbox.tws_wire import Fields, WireError, agreed_version, encode
 
 logger = logging.getLogger(__name__)
-_FARMS = ((2104, "usfarm"), (2106, "ushmds"), (2158, "secdefnj"))
+_FARMS = ((2104, "usfarm"), (2106, "ushmds"))
 #: Longest pause between two looks at the sockets while messages are counted.
 _LOOK_S = 0.01
 _WORDS = {
     2104: "Market data farm connection is OK:",
     2106: "HMDS data farm connection is OK:",
+    2157: "Sec-def data farm connection is broken:",
     2158: "Sec-def data farm connection is OK:",
 }
 
@@ -161,14 +162,23 @@ class TwsDoor:
             self._spawn(self._look_often())
         elif fault.kind == "definitions_broken":
             self._is_broken = True
-            self._tell_all(2157, "Sec-def data farm connection is broken:secdefnj")
+            self._tell_definitions()
         elif fault.kind == "nightly_reset":
             asyncio.get_running_loop().call_soon(self._lose_ib)
+
+    @property
+    def _definitions(self) -> tuple[int, str]:
+        """How the farm for definitions of securities is; a client that connects is told as well."""
+        return (2157 if self._is_broken else 2158), "secdefnj"
+
+    def _tell_definitions(self) -> None:
+        code, farm = self._definitions
+        self._tell_all(code, _WORDS[code] + farm)
 
     def _on_cleared(self) -> None:
         if self._is_broken and self.market.faults.peek(self.name, "definitions_broken") is None:
             self._is_broken = False
-            self._tell_all(2158, "Sec-def data farm connection is OK:secdefnj")
+            self._tell_definitions()
         if self._running and self._server is None and self.market.faults.peek(self.name, "down") is None:
             self._spawn(self._listen_again())
 
@@ -287,7 +297,7 @@ class TwsDoor:
         session.answer(encode(15, 1, ACCOUNT))
         if not faults.take(self.name, "no_next_valid_id"):
             self.send_next_id(session)
-        for code, farm in _FARMS:
+        for code, farm in (*_FARMS, self._definitions):
             session.error(-1, code, _WORDS[code] + farm)
         if self.outage_since is not None:
             session.error(-1, 1100, "Connectivity between IB and Trader Workstation has been lost.")
