@@ -324,21 +324,22 @@ def unresolved(out: Out = None, wide: Wide = False, json: Json = False) -> None:
     tell(listed, _UNRESOLVED_COLUMNS, form, title="unresolved", document=found)
     if show.out.is_terminal and not json and out is None:
         for row in found:
-            _show_evidence(row)
+            _show_evidence(row, wide)
             if row["cannot_ask"]:
                 show.say(f"cannot ask: {row['cannot_ask']}")
 
 
-def _show_evidence(row: Row) -> None:
+def _show_evidence(row: Row, wide: bool) -> None:
     """What was sent, what was asked and what came back, for a person at a terminal."""
     show.say()
-    show.rows([row["sent"]], list(row["sent"]), title=f"{row['client_order_id']}, attempt {row['attempt_no']}: sent")
-    show.rows([row["asked"]], list(row["asked"]), title="asked")
+    title = f"{row['client_order_id']}, attempt {row['attempt_no']}: sent"
+    show.record(row["sent"], title=title)
+    show.record(row["asked"], title="asked")
     answers = [{"answer": kind, **told} for kind, told in row["answers"].items()]
-    show.rows(answers, ("answer", "times", "at", "words"), title="came back")
+    show.rows(answers, ("answer", "times", "at", "words"), title="came back", wide=wide)
     for told in answers:
         if found := told.get("candidates"):
-            show.rows(found, list(found[0]), title=f"{told['answer']}: at the broker")
+            show.rows(found, list(found[0]), title=f"{told['answer']}: at the broker", wide=wide)
 
 
 @app.command()

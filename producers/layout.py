@@ -1,8 +1,8 @@
 """How rows become a table that fits a terminal: pure, without printing.
 
 A table that is too wide gives way in steps until it fits: headers and times are shortened, then ids down to a prefix
-that still tells them apart (every command takes it), then columns go, the least important first. The status never
-goes. Words that do not fit beside their row stand under it.
+that still tells them apart (every command takes it), then columns go, the least important first, and at last the
+longest texts are cut. The status never goes. Words that do not fit beside their row stand under it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 
 from models.outward import is_id, outward, printable
 from models.wire import to_json
@@ -123,6 +123,8 @@ def layout(found: Sequence[Row], names: Sequence[str], width: int | None) -> Lay
     for name in _GO_FIRST:
         if _total(columns) <= width:
             break
+        if name == names[0] and is_id(name):  # what a row is called
+            continue
         left = [column for column in columns if column.name != name]
         if left and len(left) < len(columns):
             hidden.append(name)
@@ -130,6 +132,7 @@ def layout(found: Sequence[Row], names: Sequence[str], width: int | None) -> Lay
     while _total(columns) > width and (spare := [column for column in columns[1:] if column.name not in _STAY]):
         hidden.append(spare[-1].name)
         columns = [column for column in columns if column is not spare[-1]]
+    _cut(columns, width)
     return Layout(columns, under, hidden)
 
 
@@ -166,6 +169,22 @@ def _short_ids(columns: Sequence[Column]) -> None:
     for column in columns:
         if column.name in _IDS:
             column.texts = prefixes(column.texts)
+
+
+def _cut(columns: Sequence[Column], width: int) -> None:
+    """Cut the longest texts of columns that have to stay: a line that the terminal breaks is no row any more."""
+    widths = [column.width for column in columns]
+    room = width - _GAP * (len(columns) - 1)
+    longest = max(widths)
+    while longest > 1 and sum(min(each, longest) for each in widths) > room:
+        longest -= 1
+    for column in columns:
+        if column.width > longest:
+            column.header, *column.texts = (_shortened(text, longest) for text in (column.header, *column.texts))
+
+
+def _shortened(text: str, cells: int) -> str:
+    return text if cell_len(text) <= cells else set_cell_size(text, cells - 1).rstrip() + "…"
 
 
 def prefixes(ids: Sequence[str]) -> list[str]:

@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import sys
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 
@@ -70,7 +69,7 @@ def say(*parts: Part) -> None:
 def note(*parts: Part, keep: str = "") -> None:
     """Print a line on stderr: what is not part of the answer."""
     with contextlib.suppress(OutputLost):  # there is nowhere left to say so
-        _line(err, sys.stderr, parts, keep, by_words=True)
+        _line(err, sys.stderr, parts, keep)
 
 
 def document(value: Any) -> None:
@@ -106,13 +105,38 @@ def rows(found: Sequence[Mapping[str, Any]], columns: Sequence[str], *, title: s
         say((f"no room for {count} column{'s' if count > 1 else ''}: --wide shows all", "dim"))
 
 
+def record(row: Mapping[str, Any], *, title: str = "") -> None:
+    """Print one row upright, each value beside its name: nothing is left out, however narrow the terminal is."""
+    told = [(name, text) for name, value in row.items() if (text := cell(value, name))]
+    if not out.is_terminal:
+        rows([{"field": name, "value": text} for name, text in told], ("field", "value"))
+        return
+    if title:
+        say((title, "italic"))
+    longest = max((len(name) for name, _ in told), default=0)
+    for name, text in told:
+        for line in _beside(f"  {name:<{longest}}  ", text, _style(text), max(out.width, _LEAST_WIDTH)):
+            _rendered(out, sys.stdout, line)
+
+
+def _beside(start: str, text: str, style: str, width: int | None) -> Iterator[Text]:
+    """Break a text between words into lines, the first behind `start`, the others as far to the right."""
+    if not text:
+        return
+    room = max((width or len(text) + len(start)) - len(start), 1)
+    for line in Text(text, style).wrap(out, room):
+        line.rstrip()
+        yield Text(start).append_text(line)
+        start = " " * len(start)
+
+
 def _lines(fitted: Layout, count: int, width: int | None) -> Iterator[Text]:
     yield _joined([(_sized(c.header, c.width, c.right), "bold") for c in fitted.columns])
     for place in range(count):
         yield _joined([(_sized(c.texts[place], c.width, c.right), _style(c.texts[place])) for c in fitted.columns])
         for name, texts in fitted.under:
-            for line in textwrap.wrap(texts[place], (width or 0) - 2, break_on_hyphens=False):
-                yield Text("  " + line, style="cyan" if name == "advice" else _style(line) or "dim")
+            style = "cyan" if name == "advice" else _style(texts[place]) or "dim"
+            yield from _beside("  ", texts[place], style, width)
 
 
 def _joined(parts: Sequence[tuple[str, str]]) -> Text:
@@ -130,10 +154,11 @@ def _style(text: str) -> str:
 
 
 # -- WRITING ---
-def _line(console: Console, stream: IO[str], parts: Sequence[Part], keep: str = "", *, by_words: bool = False) -> None:
+def _line(console: Console, stream: IO[str], parts: Sequence[Part], keep: str = "") -> None:
+    """Write a sentence: on a terminal it is broken between words, elsewhere it stays one line for grep."""
     pairs = [(part, "") if isinstance(part, str) else part for part in parts]
     line = Text.assemble(*((outward(text, keep), style) for text, style in pairs))
-    _rendered(console, stream, line, by_words=by_words and console.is_terminal)
+    _rendered(console, stream, line, by_words=console.is_terminal)
 
 
 def _rendered(console: Console, stream: IO[str], line: Text, *, by_words: bool = False) -> None:

@@ -142,7 +142,7 @@ def db_upgrade() -> None:
 
 
 @db_app.command("check")
-def db_check(json: Json = False) -> None:
+def db_check(wide: Wide = False, json: Json = False) -> None:
     """Tell whether the schema is current and whether the server can hold the record; exit 1 if not."""
     from models.database import Database, current_revision, head_revision, objections
     from models.settings import load_settings
@@ -152,9 +152,9 @@ def db_check(json: Json = False) -> None:
     found = objections(database)
     good = current == head and not found
     state = {"database": repr(database.url), "revision": current, "needed": head, "ok": good}
-    show.document({**state, "objections": found}) if json else show.rows([state], list(state))
+    tell([state], list(state), Form(json, wide=wide), document={**state, "objections": found})
     for line in found if not json else ():
-        show.err.print(f"corro: {line}", markup=False)
+        show.note(f"corro: {line}")
     raise typer.Exit(0 if good else 1)
 
 

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from producers import show
 from producers.cli_base import Form, Json, Out, Wide, client, operator, tell
 
 _COLUMNS = ("broker", "symbol", "expected", "found", "difference", "since", "read_at")
@@ -41,6 +40,7 @@ def unlock(
     symbol: Annotated[str, typer.Argument()],
     by: Annotated[str | None, typer.Option(help="who takes responsibility; default the login name")] = None,
     reason: Annotated[str | None, typer.Option(help="what explains the position; kept in the journal")] = None,
+    wide: Wide = False,
     json: Json = False,
 ) -> None:
     """Let orders in a symbol go to a broker again: the position it shows is right, and counts from now on."""
@@ -51,4 +51,5 @@ def unlock(
     with client() as c:
         c.settings.broker(broker)
         row = take(c.database, broker, symbol.upper(), by=operator(by), reason=reason)
-    show.document(row) if json else show.rows([row], ("broker", "symbol", "expected", "found", "since"))
+    columns = ("broker", "symbol", "expected", "found", "since")
+    tell([row], columns, Form(json, wide=wide), document=row)

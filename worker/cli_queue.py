@@ -45,8 +45,10 @@ def dead_letters(
             tell([done], list(done), form, document=done)
         elif one is not None:
             found = letters.one(one)
-            pairs = [{"field": name, "value": value} for name, value in found.items()]
-            tell(pairs, ("field", "value"), form, document=found)
+            if json or out is not None:
+                tell([found], list(found), form, document=found)
+            else:
+                show.record(found)
         elif counts:
             tell([{"reason": why, "count": n} for why, n in letters.counts().items()], ("reason", "count"), form)
         else:

@@ -171,6 +171,51 @@ def test_no_command_prints_a_control_character_whatever_anybody_has_said(
         assert status in (0, 1, 2), (arguments, err)
 
 
+@pytest.mark.parametrize("width", [40, 60, 80, 140])
+def test_no_line_of_any_command_is_wider_than_its_terminal(
+    corro: Run, terminal: Callable[[int], None], database: Database, width: int
+) -> None:
+    terminal(width)
+    looks = {kind: {"times": 2, "at": "2026-01-05T14:30:00Z", "words": "words of the broker " * 9, "candidates": [
+        {"broker_order_id": f"{n}" * 40, "status": "accepted", "symbol": "KO", "side": "buy", "quantity": "1"}
+        for n in (1, 2)
+    ]} for kind in ("ambiguous", "error")}  # fmt: skip
+    fill_with(database, "many words of a person, and then " + "one" * 30 + "日本語" * 20, "k-" + "1" * 60)
+    with database.write() as connection:
+        connection.execute(attempts.update().values(evidence={"query": "by the id " * 9, "times": 2, "answers": looks}))
+    commands = (
+        ["orders"], ["fills"], ["external"], ["unresolved"], ["fleet"], ["fleet", "--check"], ["locks"], ["controls"],
+        ["order", "k-1111"], ["controls", "--log"], ["locks", "--log"], ["db", "check"],
+        ["halt", "--reason", "r " * 90],
+        ["cancel", "k-1111…"], ["cancel", "k-2"], ["resume"], ["submit", "KO", "buy", "-1"], ["frobnicate"],
+        ["submit", "KO", "buy", "1", "--route", "alpaca"], ["resolve", "k-1111…", "--absent", "--by", "me"],
+        ["unlock", "ibkr", "KO", "--reason", "x"], ["sandbox", "faults"],
+    )  # fmt: skip
+    for arguments in commands:
+        _, out, err = corro(*arguments)
+        said = [line for line in (out + err).splitlines() if not line.startswith("{")]  # a log has lines for grep
+        wide = [line for line in said if cell_len(line) > width]
+        assert not wide, (arguments, wide)
+
+
+def test_what_was_asked_about_an_attempt_is_whole_on_a_narrow_terminal(
+    corro: Run, terminal: Callable[[int], None], database: Database
+) -> None:
+    terminal(60)
+    fill_with(database, "words", "o-1")
+    candidate = {
+        "broker_order_id": "1003-77-9", "status": "accepted", "symbol": "KO", "limit_price": "45.5", "quantity": "3",
+        "submitted_at": "2026-01-05T14:30:00Z", "side": "buy", "order_type": "limit",
+    }  # fmt: skip
+    looks = {"ambiguous": {"times": 7, "at": "2026-01-05T14:30:00Z", "words": "two", "candidates": [candidate]}}
+    asked = {"query": "by terms " * 9, "times": 7, "last_at": "2026-01-05T14:31:00Z", "answers": looks}
+    with database.write() as connection:
+        connection.execute(attempts.update().values(evidence=asked))
+    _, out, _ = corro("unresolved")
+    assert "2026-01-05T14:31:00Z" in out, "when it was asked last"
+    assert "1003-77-9" in out, "what `corro resolve --adopt` wants"
+
+
 def test_json_gives_the_text_as_it_was_with_every_control_character_escaped(corro: Run, database: Database) -> None:
     fill_with(database, "\x1b[31m\u202e\x07", "o-1")
     _, out, _ = corro("order", "o-1", "--json")
