@@ -3,6 +3,8 @@
 | the broker shows               | sender done | sightings and age suffice | conclusion                            |
 |--------------------------------|-------------|---------------------------|---------------------------------------|
 | the order, on our terms        | any         | any                       | adopt it                              |
+| a look-alike, by no id of ours | any         | age does not              | wait: ours may not be listed yet      |
+| a look-alike, by no id of ours | any         | age does                  | adopt it                              |
 | an order with our id, not ours | any         | any                       | wait for a person                     |
 | nothing                        | no          | any                       | wait: it may still be on its way      |
 | nothing                        | yes         | no                        | wait: look again                      |
@@ -22,7 +24,13 @@ from worker.brokers.base import AbsenceRule
 
 
 def conclude(
-    rule: AbsenceRule, sighting: Sighting | None, *, missing: int, age_s: float, sender_done: bool
+    rule: AbsenceRule,
+    sighting: Sighting | None,
+    *,
+    missing: int,
+    age_s: float,
+    sender_done: bool,
+    by_terms: bool = False,
 ) -> Literal["adopt", "absent", "wait"]:
     """Draw the conclusion about an unknown attempt.
 
@@ -32,9 +40,10 @@ def conclude(
         missing: complete readings that missed the order, this one included.
         age_s: seconds since the last moment in which a byte of it can have left.
         sender_done: whoever sent it can send nothing more.
+        by_terms: it is looked for by its terms alone: its broker keeps no id of ours, and never told its own.
     """
     if isinstance(sighting, Found):
-        return "adopt"
+        return "wait" if by_terms and age_s < rule.min_age_s else "adopt"
     if not isinstance(sighting, Missing) or not (rule.possible and sender_done):
         return "wait"
     return "absent" if missing >= rule.sightings and age_s >= rule.min_age_s else "wait"
@@ -84,6 +93,8 @@ def why_open(sighting: Sighting | None, missing: int, rule: AbsenceRule) -> str:
         return sighting.text
     if sighting is None:
         return "the broker could not be asked"
+    if isinstance(sighting, Found):
+        return "an equal order is there, and listings lag: ours may not be listed yet"
     if not rule.possible:
         return (
             f"not seen in {missing} readings, but what this broker does not list may still be there: a person decides"

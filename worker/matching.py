@@ -92,6 +92,8 @@ def denials(entry: Entry, attempt_no: int, answer: OrderReport, rewrites: Rewrit
     attempt = entry.attempts[attempt_no]
     if is_elsewhere(attempt["session"], answer):
         return [f"it was placed through session {answer.session}"]
+    if answer.broker_order_id in (attempt["baseline"] or ()):
+        return ["it was listed before this one was sent"]
     heir = attempt["replaces"] is not None
     return conflicts(sent(entry.order, attempt), answer, rewrites=rewrites, is_heir=heir)
 

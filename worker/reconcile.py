@@ -181,7 +181,7 @@ class Reconciler(Readings):
 
     def _known_ids(self, connection: Connection, due: Sequence[Row]) -> frozenset[str]:
         """Return the broker's ids of our other orders: they are not the one we look for."""
-        if self.broker.capabilities.client_order_id_length is not None:
+        if not self._keeps_no_id:
             return frozenset()
         since = min(row["started_at"] for row in due) - timedelta(minutes=10)
         query = select(attempts.c.broker_order_id).where(
@@ -253,8 +253,9 @@ class Reconciler(Readings):
         missing = question.missing + (isinstance(sighting, Missing) and question.sender_done)
         age = (at - question.ref.sent_at).total_seconds()
         rest = (at - question.last_byte).total_seconds()
+        by_terms = self._keeps_no_id and question.ref.broker_order_id is None
         verdict: Literal["adopt", "absent", "refused", "wait"] = conclude(
-            self.rule, sighting, missing=missing, age_s=rest, sender_done=question.sender_done
+            self.rule, sighting, missing=missing, age_s=rest, sender_done=question.sender_done, by_terms=by_terms
         )
         if question.doubted and verdict != "wait":
             after_all = after_cancel if attempt["code"] == SURPLUS else after_refusal
@@ -286,8 +287,12 @@ class Reconciler(Readings):
     def _changes_in_place(self, attempt: Row) -> bool:
         return attempt["replaces"] is not None and self.broker.capabilities.replaces == "in_place"
 
+    @property
+    def _keeps_no_id(self) -> bool:
+        return self.broker.capabilities.client_order_id_length is None
+
     def _query(self) -> str:
-        if self.broker.capabilities.client_order_id_length is None:
+        if self._keeps_no_id:
             return "by its terms, among orders entered around the send that are not known to be others"
         return "by the id we gave it"
 

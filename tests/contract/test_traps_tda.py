@@ -109,8 +109,9 @@ def test_look_alikes_are_never_guessed(desk: TdaDesk) -> None:
 
     Guard: `TdaBroker._chosen` answers Ambiguous. docs/facts/schwab.md#2.1.
     """
+    third = resting()
     both = {desk.place(resting()).broker_order_id for _ in range(2)}
-    seen = desk.find(resting())
+    seen = desk.find(third)
     assert isinstance(seen, Ambiguous)
     assert {candidate.broker_order_id for candidate in seen.candidates} == both
 

@@ -275,8 +275,17 @@ def test_look_alikes_of_one_message_go_one_after_the_other(at: Scenario) -> None
     at.work(ANONYMOUS, first, second, meets="drop_taken accept")
     assert at.tries(first) == [(ANONYMOUS, "unknown")]
     assert at.tries(second) == [(ANONYMOUS, "not_sent")]
-    at.reconcile(ANONYMOUS)
+    at.reconcile(ANONYMOUS, rounds=3)
     assert at.tries(first) == [(ANONYMOUS, "accepted")]
+
+
+def test_what_looks_like_ours_is_not_adopted_before_ours_would_be_listed(at: Scenario) -> None:
+    id_ = at.order(ANONYMOUS)
+    at.work(ANONYMOUS, id_, meets="drop_taken")
+    at.reconcile(ANONYMOUS, pause=1.0)
+    assert at.tries(id_) == [(ANONYMOUS, "unknown")]
+    at.reconcile(ANONYMOUS, rounds=3)
+    assert at.tries(id_) == [(ANONYMOUS, "accepted")]
 
 
 def test_without_a_baseline_nothing_is_sent(at: Scenario) -> None:

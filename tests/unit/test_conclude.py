@@ -43,6 +43,14 @@ def test_an_order_that_is_shown_is_adopted_in_whatever_state(status: BrokerStatu
     assert conclude(NEVER, shown, missing=0, age_s=0.0, sender_done=False) == "adopt"
 
 
+@pytest.mark.parametrize(("age", "expected"), [(0.0, "wait"), (9.9, "wait"), (10.0, "adopt")])
+def test_an_order_found_by_its_terms_alone_is_adopted_once_ours_would_be_listed_as_well(
+    age: float, expected: str
+) -> None:
+    """What a listing shows first may be somebody else's equal order, and ours may be about to follow."""
+    assert conclude(RULE, FOUND, missing=0, age_s=age, sender_done=True, by_terms=True) == expected
+
+
 _SIGHTINGS = st.sampled_from([FOUND, MISSING, SEVERAL, None])
 
 

@@ -242,3 +242,13 @@ def test_an_end_of_a_moment_ago_is_not_doubted_by_a_listing_from_before(contest:
         attempt={"outcome": "accepted", "broker_order_id": "b1"},
     )  # fmt: skip
     assert not contest.told(shown(1, BrokerStatus.ACCEPTED), infer=True).strays
+
+
+def test_an_answer_that_names_an_order_from_before_the_send_is_not_believed(contest: Contest, put: Put) -> None:
+    put("o-1", broker="schwab", attempt={"outcome": "sending", "broker": "schwab", "baseline": ["7", "8"]})
+    for known in ("7", "8"):
+        contest.answered(1, shown(1, BrokerStatus.FILLED, broker_order_id=known), broker="schwab")
+        assert contest.row(1)["outcome"] == "unknown"
+        assert "listed before" in contest.row(1)["message"]
+    contest.answered(1, shown(1, BrokerStatus.ACCEPTED, broker_order_id="9"), broker="schwab")
+    assert (contest.row(1)["outcome"], contest.order["broker_order_id"]) == ("accepted", "9")

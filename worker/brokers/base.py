@@ -62,7 +62,8 @@ class AbsenceRule:
     """When 'not there' may be believed (docs/facts/alpaca.md#2.14, docs/facts/ibkr.md#2.9).
 
     Args:
-        min_age_s: seconds after the send before a missing order counts at all.
+        min_age_s: seconds after the send before a missing order counts at all, and, where the broker keeps no id of
+            ours, before an order with its terms may be taken for it: listings lag, and it may be somebody else's.
         sightings: how many complete readings must miss it.
         possible: False where no listing is a proof: the broker keeps no id of ours, or an order may wait unseen in a
             window of its gateway and trade later. What was sent and not answered then waits for evidence or a person.

@@ -59,6 +59,8 @@ from worker.shared_limits import location
 
 _log = structlog.get_logger(__name__)
 
+#: Seconds after which a listing shows what was taken (docs/facts/schwab.md#2.18).
+_LISTED_WITHIN_S = 7.0
 #: What has ended within this time is among what the watch reads.
 _LATELY = timedelta(minutes=5)
 
@@ -67,7 +69,7 @@ def _capabilities(dialect: Dialect) -> Capabilities:
     return Capabilities(
         times_in_force=dialect.times_in_force,
         client_order_id_length=None,
-        absence=AbsenceRule(possible=False),
+        absence=AbsenceRule(min_age_s=_LISTED_WITHIN_S, possible=False),
         replaces="new_order",
         parallel_orders=4,
         timeframes=tuple(FREQUENCIES),
@@ -265,7 +267,7 @@ class TdaBroker(BrokerInterface):
             wanted = self._terms(ref)
             raw = by_id.get(ref.broker_order_id) if ref.broker_order_id else None
             if raw is not None and could_be(raw, wanted):
-                found.append(self._chosen(ref, [raw], True))
+                found.append(self._chosen(ref, [raw], ""))
             elif rows and ref.broker_order_id is None:
                 found.append(self._chosen(ref, *self._book.look_alikes(ref, wanted, rows)))
             else:
@@ -291,16 +293,16 @@ class TdaBroker(BrokerInterface):
     def _terms(self, ref: OrderRef) -> Terms:
         return terms(order_body(ref.order, self.dialect, self.name))
 
-    def _chosen(self, ref: OrderRef, candidates: Sequence[Raw], is_sure: bool) -> Sighting:
+    def _chosen(self, ref: OrderRef, candidates: Sequence[Raw], doubt: str) -> Sighting:
         """Adopt the only candidate, and watch it; several, or one that only may be it, leave it open."""
         read_all = lambda rows: tuple(read.order_report(row, self._odd) for row in rows)  # noqa: E731
         reports = self._rest.parse(read_all, candidates)
         if not reports:
             return self._missing(ref)
-        if len(reports) > 1 or not is_sure:
+        if len(reports) > 1 or doubt:
             ids = ", ".join(str(report.broker_order_id) for report in reports)
-            doubt = "" if is_sure else "; not every term can be compared: unreadable, or part of a group"
-            return Ambiguous(candidates=reports, words=f"{len(reports)} could be it: {ids}{doubt}")
+            words = f"{len(reports)} could be it: {ids}{'; ' if doubt else ''}{doubt}"
+            return Ambiguous(candidates=reports, words=words)
         (report,), (raw,) = reports, candidates
         if report.status is BrokerStatus.REPLACED:
             report = replace(report, replaced_by=self._book.heir_of(raw))

@@ -9,9 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
-from email.utils import parsedate_to_datetime
 
 import requests
 import structlog
@@ -161,7 +160,7 @@ class OrderDesk:
         if raw is None:  # a Location can name another order: not read back, it is no proof
             words = f"taken with {answer.status_code} as order {order_id}, which cannot be read back yet"
             raise UnreadableReply(f"{self._broker}: {words}", broker=self._broker)
-        return self._judged(raw, wanted, sent_at, earliest(answer.headers.get("Date"), sent_at))
+        return self._judged(raw, wanted, sent_at)
 
     def _promised(self, answer: requests.Response) -> str:
         """Return the id of the order just taken; it can be missing, or lead elsewhere."""
@@ -185,10 +184,10 @@ class OrderDesk:
                 return raw
         return None
 
-    def _judged(self, raw: Raw, wanted: Terms, sent_at: datetime, first: datetime) -> OrderReport:
+    def _judged(self, raw: Raw, wanted: Terms, sent_at: datetime) -> OrderReport:
         """Return the report of the order that the answer pointed to, if it is the one that was sent."""
         likeness, entered = compare(raw, wanted), shapes.entered(raw)
-        if likeness is Likeness.SAME and (entered is None or entered < first):
+        if likeness is Likeness.SAME and (entered is None or entered < self._book.window(sent_at)[0]):
             likeness = Likeness.MAYBE if entered is None else Likeness.OTHER  # its twin, entered before
         if likeness is not Likeness.SAME:
             what = "cannot be compared in full" if likeness is Likeness.MAYBE else "is another one"
@@ -206,20 +205,6 @@ class OrderDesk:
 
     def _report(self, raw: Raw) -> OrderReport:
         return self._rest.parse(lambda row: read.order_report(row, self._odd), raw)
-
-
-def earliest(date: str | None, sent_at: datetime) -> datetime:
-    """Return when an order can have been entered at the earliest, by the broker's clock.
-
-    Args:
-        date: the Date header of the answer to it: what the broker's clock says; None if there was none.
-        sent_at: when the send began, by ours.
-    """
-    try:
-        ahead = parsedate_to_datetime(date or "") - utcnow()
-    except (TypeError, ValueError, OverflowError):
-        ahead = timedelta(0)
-    return (sent_at + min(ahead, timedelta(0)) - BEFORE).replace(microsecond=0)
 
 
 def _for(order: OrderRequest, quantity: Decimal) -> OrderRequest:

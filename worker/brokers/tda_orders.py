@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from enum import Enum
 
 from models.errors import NotPermitted, UnreadableReply
 from models.messages import utcnow
 from models.reports import OrderReport
 from worker.brokers import tda_shapes as shapes
 from worker.brokers.base import OrderRef
+from worker.brokers.broker_clock import Span
 from worker.brokers.oddities import Oddities
 from worker.brokers.tda_dialects import Dialect
 from worker.brokers.tda_memory import OrderMemory
@@ -24,8 +26,20 @@ from worker.brokers.values import UNREADABLE, Raw, segment
 BEFORE, AFTER = timedelta(seconds=5), timedelta(seconds=120)
 #: A listing that holds as many may have been cut.
 MAX_RESULTS = 3000
+#: What is not sure about a look-alike.
+NOT_COMPARED = "not every term can be compared: unreadable, or part of a group"
+NOT_DATED = "it may have been entered before the send: the broker's clock is not known to the second"
+BEFORE_IT = "entered before the send, so it is another order, unless the broker's clocks differ"
 #: Some call a replaced order canceled.
 _REPLACED = ("REPLACED", "CANCELED")
+
+
+class Age(Enum):
+    """When an order was entered, seen from a send."""
+
+    BEFORE = "before"
+    OPEN = "cannot be told"
+    SINCE = "at or after"
 
 
 class OrderBook:
@@ -57,23 +71,29 @@ class OrderBook:
 
     def the_one(self, ref: OrderRef, wanted: Terms) -> Raw | None:
         """Return the one order that is meant; None if there is none, or more than one, or only one that might be."""
-        found, is_sure = self.candidates(ref, wanted)
-        return found[0] if is_sure and len(found) == 1 else None
+        found, doubt = self.candidates(ref, wanted)
+        return found[0] if not doubt and len(found) == 1 else None
 
     # -- LOOK-ALIKES ---
-    def candidates(self, ref: OrderRef, wanted: Terms) -> tuple[list[Raw], bool]:
-        """Return what an order could be, the one with its id or else its look-alikes, and whether that is sure."""
+    def candidates(self, ref: OrderRef, wanted: Terms) -> tuple[list[Raw], str]:
+        """Return what an order could be, the one with its id or else its look-alikes, and what is not sure about it."""
         raw = self.by_id(ref.broker_order_id) if ref.broker_order_id else None
         if raw is not None and could_be(raw, wanted):
-            return [raw], True
+            return [raw], ""
         return self.look_alikes(ref, wanted, self.around([ref]))
 
-    def look_alikes(self, ref: OrderRef, wanted: Terms, rows: Sequence[Raw]) -> tuple[list[Raw], bool]:
-        """Return the orders around a send that have its terms and belong to nobody else, and whether that is sure.
+    def look_alikes(self, ref: OrderRef, wanted: Terms, rows: Sequence[Raw]) -> tuple[list[Raw], str]:
+        """Return the orders around a send that have its terms and belong to nobody else, and what is not sure about it.
 
         An order made by a replace trades only what the old one had left: if nothing has the terms exactly, those count
-        that want fewer shares, as far as orders replaced around that time have filled the rest. One that cannot be
-        compared in full is never taken for the order that was sent, but it may be.
+        that want fewer shares, as far as orders replaced around that time have filled the rest.
+
+        | terms          | entered, by the broker's clock | it is                                           |
+        |----------------|--------------------------------|-------------------------------------------------|
+        | compared       | at or after the send           | a candidate                                     |
+        | compared       | perhaps before it              | perhaps the order: shown, never taken for it    |
+        | not all        | any                            | perhaps the order: shown, never taken for it    |
+        | compared       | before it                      | another order: shown if there is nothing else   |
         """
         found: dict[Likeness, list[Raw]] = {kind: [] for kind in Likeness}
         for raw in self._free(ref, rows):
@@ -82,11 +102,31 @@ class OrderBook:
         if not likely and (parts := found[Likeness.PART]):
             done = self._filled_by_replaced(ref, parts[0])
             likely = [raw for raw in parts if missing(raw, wanted) <= done]
-        return [*likely, *doubtful], not doubtful
+        aged = {age: [raw for raw in likely if self._age(ref, raw) is age] for age in Age}
+        if aged[Age.OPEN] or doubtful:
+            why = NOT_COMPARED if doubtful else NOT_DATED
+            return [*aged[Age.SINCE], *aged[Age.OPEN], *doubtful], why
+        if aged[Age.SINCE]:
+            return aged[Age.SINCE], ""
+        return aged[Age.BEFORE], BEFORE_IT if aged[Age.BEFORE] else ""
+
+    def _age(self, ref: OrderRef, raw: Raw) -> Age:
+        """Tell whether an order was entered before a send, to the second by the broker's clock.
+
+        docs/facts/schwab.md#2.18.
+        """
+        entered, sent = shapes.entered(raw), self._rest.clock.read(ref.sent_at)
+        if entered is None or sent is None:
+            return Age.OPEN
+        if entered >= sent.latest.replace(microsecond=0):
+            return Age.SINCE
+        # One that is late by our clock alone is not: our clock may have been set since the send.
+        is_before = entered < min(sent.earliest, ref.sent_at).replace(microsecond=0)
+        return Age.BEFORE if is_before else Age.OPEN
 
     def around(self, refs: Sequence[OrderRef]) -> list[Raw]:
         """Read the orders entered when these may have been, those inside others as well."""
-        windows = sorted((ref.sent_at - BEFORE, min(ref.sent_at, utcnow()) + AFTER) for ref in refs)
+        windows = sorted(self.window(ref.sent_at) for ref in refs)
         joined: list[tuple[datetime, datetime]] = []
         for start, end in windows:
             if joined and start <= joined[-1][1]:
@@ -97,19 +137,24 @@ class OrderBook:
 
     def _filled_by_replaced(self, ref: OrderRef, heir: Raw) -> Decimal:
         """Return what replaced orders of the same symbol and side have filled, if one was replaced around that time."""
-        start, end = self._window(ref)
+        start, end = self.window(ref.sent_at)
         rows = shapes.flat(self.entered_since(ref.sent_at - self._dialect.longest_window))
         kin = [raw for raw in rows if raw.get("status") in _REPLACED and is_kin(raw, heir)]
         if not any(start <= (shapes.closed(raw) or start) <= end for raw in kin):
             return Decimal(0)
         return sum((shapes.filled(raw) or Decimal(0) for raw in kin), Decimal(0))
 
-    @staticmethod
-    def _window(ref: OrderRef) -> tuple[datetime, datetime]:
-        return (ref.sent_at - BEFORE).replace(microsecond=0), ref.sent_at + AFTER
+    def window(self, sent_at: datetime) -> tuple[datetime, datetime]:
+        """Return between which times an order may have been entered whose send began then, wide enough for both clocks.
+
+        Ours may have been set since, so its own time of the send counts as well as the broker's.
+        """
+        sent = self._rest.clock.read(sent_at) or Span(sent_at, sent_at)
+        start = min(sent_at, sent.earliest) - BEFORE
+        return start.replace(microsecond=0), max(min(sent_at, utcnow()), sent.latest) + AFTER
 
     def _free(self, ref: OrderRef, rows: Sequence[Raw]) -> list[Raw]:
-        start, end = self._window(ref)
+        start, end = self.window(ref.sent_at)
         others = ref.known | ref.baseline
         return [
             raw for raw in rows if shapes.order_id(raw) not in others and start <= (shapes.entered(raw) or start) <= end

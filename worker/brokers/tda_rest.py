@@ -28,6 +28,8 @@ from models.errors import (
     Unmapped,
     UnreadableReply,
 )
+from models.messages import utcnow
+from worker.brokers.broker_clock import BrokerClock
 from worker.brokers.http import (
     CONNECT_S,
     READ_S,
@@ -104,6 +106,7 @@ class TdaRest(Readings):
         self._wire = Wire(idle_s=5.0)
         self.keeper: TokenKeeper | None = None
         self.veil = Veil()
+        self.clock = BrokerClock()
         #: Path of the account: what is asked to tell a refusal of everything from a refusal of one request.
         self.account_path: str | None = None
         self._looked_at = -math.inf
@@ -155,6 +158,7 @@ class TdaRest(Readings):
         self, method: str, path: str, deadline_s: float, gate: Callable[[], None], **options: Any
     ) -> requests.Response:
         with exchange(deadline_s, gate) as watched:
+            asked_at = utcnow()
             try:
                 response = self._wire.request(method, self.root + path, **options)
             except Exception as error:
@@ -162,6 +166,7 @@ class TdaRest(Readings):
                 if isinstance(found, NotConnected):
                     self._on_down()
                 raise found from None  # the library's own error holds the URL, and that the account
+        self.clock.hear(response.headers.get("Date"), asked_at, utcnow())
         if response.status_code >= 400:
             raise self.veil.over(refusal(response, self._broker))
         return response

@@ -67,6 +67,7 @@ TDA_KINDS = frozenset(
         "late_executions",
         "stale_words",
         "replaced_outside",
+        "twin",
         "spoiled_row",
         "account_renamed",
         "no_access",
@@ -88,6 +89,7 @@ HTTP_KINDS = frozenset(
         "late_update",  # Alpaca: options seconds; others overtake it, or wait too (hold), the last first (reverse)
         "spoiled_row",  # options field, value, index: one field of one row of an answer (operation) is another
         "page_loop",  # Alpaca: pages of bars lead to each other for ever; with operation list or activities, theirs
+        "odd_date",  # options text: the Date of every answer is that
         "id_taken",  # Alpaca: options ticker, side, quantity: a stranger's order stands under our client_order_id
         "replaced_outside",  # Alpaca: options seconds, quantity: somebody replaces our order in the dashboard
         "replace_rejected",  # Alpaca: a replace is answered with 200, and its order rejected a moment later

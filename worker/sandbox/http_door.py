@@ -106,7 +106,7 @@ class HttpDoor(ABC):
     `accept_drop`, `garbage` [accepted], `half_reply` [accepted, share], `flood` [accepted, way], `half` [cut,
     operation] (of a reading), `spoiled_row` [field, value, index, operation], `status` [status, html, accepted,
     operation, headers], `slow` [seconds, operation], `down`, `disconnect`, `rate_limit` [per_minute, window_s,
-    headers]. All that strike a `place` also take [operation] to hit another call.
+    headers], `odd_date` [text] (until cleared). All that strike a `place` also take [operation] to hit another call.
     """
 
     def __init__(self, market: Market, name: str) -> None:
@@ -244,6 +244,9 @@ class HttpDoor(ABC):
                 response = await self._faulty(route, request)
                 if not response.prepared and (budget := self.budget()) is not None:
                     response.headers.update(self.told_of(budget))
+                if not response.prepared and (odd := self.peek("odd_date")) is not None:
+                    self.market.faults.note_once(odd, self.name)
+                    response.headers["Date"] = str(odd.options.get("text", "today"))
                 return response
             except Refusal as no:
                 if route.operation == "place" and no.turns_away:

@@ -237,6 +237,7 @@ class TdaDoor(HttpDoor):
         self._check_account(request)
         fields = self._read(await read_json(request))
         reason = rejection(self.market, self.name, fields)
+        self._twin(fields)
         fields["extra"] |= {"order_id": self._next_id()}
         order = self._keep(self.market.place(door=self.name, account=self.account, **fields))
         if reason is not None:
@@ -251,6 +252,16 @@ class TdaDoor(HttpDoor):
         if outside := self.take("replaced_outside", symbol=order.symbol):
             self._replace_outside(order, fields, outside)
         return self._created(order)
+
+    def _twin(self, fields: Json) -> None:
+        """Have an equal order of somebody else in the listings, entered a moment before, or after."""
+        if fault := self.take("twin", symbol=fields["symbol"]):
+            theirs = {
+                **fields,
+                "extra": {**copy.deepcopy(fields["extra"]), STRANGER: True, "order_id": self._next_id()},
+            }
+            at = datetime.now(UTC) - timedelta(seconds=float(fault.options.get("seconds", 1.0)))
+            self._keep(self.market.place(door=self.name, account=self.account, received_at=at, **theirs))
 
     def _replace_outside(self, order: MarketOrder, fields: Json, fault: Fault) -> None:
         """Have somebody replace the order in the broker's own pages, a moment later."""

@@ -7,6 +7,7 @@ Faults, by kind (options in brackets):
 * `late_executions` [seconds]: an order shows FILLED and filledQuantity first, its executions that much later.
 * `stale_words` [text]: an order that works carries a statusDescription as if it had been rejected, and keeps it.
 * `replaced_outside` [seconds, price]: somebody replaces the order in the broker's own pages.
+* `twin` [seconds]: somebody else's order with the same terms was entered so long before ours (1; negative: after it).
 * `spoiled_row` [operation, field, value, drop]: one field of a row, `orderLegCollection.0.instrument.symbol`, is noise.
 * `account_renamed` [status]: the account is called otherwise in paths from now on (Schwab's hash); the old name gets
   404, or 400 "Invalid account number".

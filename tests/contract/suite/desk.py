@@ -21,7 +21,7 @@ import pytest
 
 from models.errors import BrokerError, DataError, NotConnected
 from models.messages import OrderRequest
-from models.reports import BrokerStatus, FillReport, Found, OrderReport, Report, Sighting
+from models.reports import Ambiguous, BrokerStatus, FillReport, Found, OrderReport, Report, Sighting
 from worker.brokers.base import BrokerInterface, Capabilities, OrderRef, Ticket
 
 T = TypeVar("T")
@@ -228,8 +228,14 @@ class Desk(ABC):
         return (by or self.broker).find_order(ref(wanted, **more))
 
     def found(self, wanted: OrderRequest, **more: Any) -> OrderReport:
-        """Return the order that is found; anything else fails."""
+        """Return the order that is found; anything else fails.
+
+        A broker without client order ids is looked at for a while: its clock may not be known to the second at once.
+        """
         sighting = self.find(wanted, **more)
+        if self.can.client_order_id_length is None and isinstance(sighting, Ambiguous):
+            eventually(lambda: not isinstance(self.find(wanted, **more), Ambiguous), 3)
+            sighting = self.find(wanted, **more)
         assert isinstance(sighting, Found), sighting
         return sighting.report
 

@@ -136,8 +136,9 @@ def test_c53_look_alikes_without_ids_are_ambiguous(desk: Desk) -> None:
     Skipped: brokers with client order ids.
     """
     needs(desk.can.client_order_id_length is None, "it has client order ids")
+    third = resting()
     both = {desk.place(resting()).broker_order_id for _ in range(2)}
-    sighting = desk.find(resting())
+    sighting = desk.find(third)
     assert isinstance(sighting, Ambiguous)
     assert {report.broker_order_id for report in sighting.candidates} == both
     assert not desk.can.absence.possible
@@ -152,8 +153,9 @@ def test_c54_look_alikes_are_told_apart_by_what_is_known(desk: Desk, key: str) -
     Skipped: brokers with client order ids.
     """
     needs(desk.can.client_order_id_length is None, "it has client order ids")
+    wanted = resting()
     first, second = desk.place(resting()), desk.place(resting())
-    report = desk.found(resting(), **{key: frozenset({first.broker_order_id})})
+    report = desk.found(wanted, **{key: frozenset({first.broker_order_id})})
     assert report.broker_order_id == second.broker_order_id
 
 

@@ -1,0 +1,89 @@
+"""Look-alikes at brokers that keep no id of ours: when one was entered tells whether it can be the order that was sent.
+
+Somebody else's equal order is a fault of the sandbox's door (`twin`), met through the real adapter over HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.errors import OutcomeUnknown
+from models.messages import OrderRequest
+from models.reports import Ambiguous, Found
+from tests.contract.desks import SchwabDesk, TdaDesk
+from tests.contract.suite.desk import Seen, eventually, resting
+
+
+@pytest.fixture(params=[TdaDesk, SchwabDesk], ids=lambda kind: kind.name)
+def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+    with closing(request.param(tmp_path)) as found:
+        found.broker.connect()
+        yield found
+
+
+def sent(desk: Any, answer: str = "location_missing", **twin: Any) -> tuple[OrderRequest, Seen, Seen]:
+    """Send an order whose answer says nothing of it, beside an equal one; returns ours, and both at the broker."""
+    wanted = resting()
+    desk.fault("twin", **twin)
+    desk.fault(answer)
+    with pytest.raises(OutcomeUnknown):
+        desk.place(wanted)
+    theirs, ours = desk.orders()
+    return wanted, theirs, ours
+
+
+def id_of(seen: Seen) -> str:
+    return str(seen.handle.extra["order_id"])
+
+
+@pytest.mark.parametrize("answer", ["location_missing", "accept_drop"])
+def test_an_equal_order_entered_a_second_before_ours_is_not_taken_for_it(desk: Any, answer: str) -> None:
+    desk.fault("list_lag", seconds=0.5)
+    wanted, theirs, ours = sent(desk, answer)
+    seen = desk.find(wanted)
+    assert isinstance(seen, Ambiguous)
+    assert [one.broker_order_id for one in seen.candidates] == [id_of(theirs)]
+    eventually(lambda: isinstance(desk.find(wanted), Found))
+    assert desk.found(wanted).broker_order_id == id_of(ours)
+
+
+def test_an_equal_order_entered_before_ours_is_shown_while_ours_is_nowhere(desk: Any) -> None:
+    desk.fault("list_lag", seconds=60)
+    wanted, theirs, _ = sent(desk, seconds=3)
+    seen = desk.find(wanted)
+    assert isinstance(seen, Ambiguous)
+    assert "entered before the send" in seen.words
+    assert [one.broker_order_id for one in seen.candidates] == [id_of(theirs)]
+
+
+def test_an_equal_order_entered_long_before_ours_is_not_even_shown(desk: Any) -> None:
+    wanted, _, ours = sent(desk, seconds=9)
+    assert desk.found(wanted).broker_order_id == id_of(ours)
+
+
+def test_equal_orders_entered_at_once_are_told_apart_by_a_person(desk: Any) -> None:
+    wanted, theirs, ours = sent(desk, seconds=0)
+    seen = desk.find(wanted)
+    assert isinstance(seen, Ambiguous)
+    assert {one.broker_order_id for one in seen.candidates} == {id_of(theirs), id_of(ours)}
+
+
+def test_without_the_brokers_clock_a_look_alike_is_shown_and_not_taken(desk: Any) -> None:
+    desk.fault("odd_date", None)
+    desk.broker.disconnect()
+    desk.broker = desk.connected()
+    wanted = resting()
+    desk.fault("location_missing")
+    with pytest.raises(OutcomeUnknown):
+        desk.place(wanted)
+    (ours,) = desk.orders()
+    seen = desk.find(wanted)
+    assert isinstance(seen, Ambiguous)
+    assert [one.broker_order_id for one in seen.candidates] == [id_of(ours)]
+    desk.clear()
+    assert desk.found(wanted).broker_order_id == id_of(ours)
