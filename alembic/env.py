@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from alembic import context
 
-from models.database import Database
+from models.record.database import Database
+from models.record.tables import metadata
 from models.settings import load_settings
-from models.tables import metadata
 
 
 def _compared(name: str | None, kind: str, _parents: object) -> bool:

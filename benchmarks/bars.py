@@ -13,7 +13,7 @@ from benchmarks.house import House
 from benchmarks.report import Part, Scale, Table, ratio, spread
 from models.settings import load_settings
 from producers.client import OrderClient
-from worker.fleet import Fleet
+from worker.local.processes import Fleet
 
 WORDS = """\
 From the call to a DataFrame, through the queue, a worker and the database, where the bars stay. The floor pages through

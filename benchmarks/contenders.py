@@ -21,7 +21,7 @@ from sqlalchemy import create_engine, text
 
 from benchmarks.house import NULL, PEERS, ROOT, House
 from benchmarks.null.null_call import commit_count, stamp_count, stamps
-from worker.arguments import worker_arguments
+from worker.runtime.celery_command import worker_arguments
 
 #: Sends that one worker process may have on their way at once.
 PARALLEL = 8

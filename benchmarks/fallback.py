@@ -12,7 +12,7 @@ from benchmarks.report import Part, Scale, Table
 from models.settings import load_settings
 from producers.client import OrderClient
 from producers.handles import Order
-from worker.fleet import Fleet
+from worker.local.processes import Fleet
 from worker.sandbox.control import SandboxControl
 
 WORDS = """\

@@ -12,18 +12,18 @@ from benchmarks import past
 from benchmarks.contenders import rotated
 from benchmarks.house import House
 from benchmarks.report import Part, Scale, Table, Target, ratio
-from models.database import Database
-from models.evidence import unresolved
 from models.history import History, order_events, v_attempts, v_fills, v_latency, v_orders
+from models.record.database import Database
+from models.record.evidence import unresolved
 from models.settings import BrokerSettings, Settings, load_settings
 from producers.bell import Bell
 from worker import brokers
-from worker.cancels import Cancels
-from worker.execution import Execution
-from worker.external import unsettled_symbols
-from worker.health import Identity
-from worker.ledgers import Books
-from worker.reconcile import Reconciler
+from worker.fleet.members import Identity
+from worker.orders.cancel import Cancels
+from worker.orders.reconcile import Reconciler
+from worker.orders.way import Execution
+from worker.positions.external import unsettled_symbols
+from worker.positions.ledger import Books
 
 WORDS = """\
 A thousand orders a day, so that a larger history is a longer one and each question has the same answer; 100 symbols, 20

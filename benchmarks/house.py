@@ -17,9 +17,9 @@ from typing import Any
 import redis
 from sqlalchemy import create_engine
 
-from models.database import Database, upgrade
+from models.record.database import Database, upgrade
 from models.settings import load_settings
-from worker.embedded import EmbeddedQueue
+from worker.messaging.embedded_queue import EmbeddedQueue
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent

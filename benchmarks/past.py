@@ -14,8 +14,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from models.database import Database
-from models.tables import STRAY_INDEX, UNSETTLED_INDEX, metadata
+from models.record.database import Database
+from models.record.tables import STRAY_INDEX, UNSETTLED_INDEX, metadata
 
 #: The newest order's time.
 NEWEST = datetime(2026, 6, 1, 16, tzinfo=UTC)

@@ -22,13 +22,13 @@ from models.settings import load_settings
 from producers.bell import Bell
 from producers.client import OrderClient
 from worker import brokers
-from worker.execution import Execution
+from worker.orders.way import Execution
 
 WORDS = """\
 The first tables follow single orders at 100 a second through corro, by the marks that its code has for crash tests
-(models/points.py). Between two of them everything is cold: producer, queue and worker have slept. The last two are code
-alone, by cProfile: the strategy's, submit_many of 1,000, orders built and rung for; and the worker's without Celery and
-queue, claim, send and record of batches of 100."""
+(models/crash_points.py). Between two of them everything is cold: producer, queue and worker have slept. The last two
+are code alone, by cProfile: the strategy's, submit_many of 1,000, orders built and rung for; and the worker's without
+Celery and queue, claim, send and record of batches of 100."""
 #: From before the strategy builds the order to the broker's call.
 STAGES = (
     "build the order, commit its row",

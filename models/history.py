@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import JSON, Boolean, Column, Integer, MetaData, String, Table, func, select
 from sqlalchemy import Select as SelectOf
 
-from models.database import Database, open_database
+from models.encoding import to_json as to_json
 from models.errors import InvalidRequest
+from models.record.database import Database, open_database
+from models.record.tables import Money, UtcTime, order_events
 from models.settings import Settings, load_settings
-from models.tables import Money, UtcTime, order_events
-from models.wire import to_json as to_json
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,9 +18,9 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import text
 
-from models.database import Database
 from models.errors import InvalidOrder
 from models.messages import utcnow
+from models.record.database import Database
 
 #: Seconds that a producer's clock may be ahead of ours.
 AHEAD_S = 5.0

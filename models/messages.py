@@ -27,11 +27,11 @@ from pydantic import (
     model_validator,
 )
 
+from models.encoding import dumps, moment
+from models.encoding import plain as plain
 from models.errors import InvalidOrder
 from models.explaining import explain
 from models.vocabulary import OrderType, Side, TimeInForce
-from models.wire import dumps, moment
-from models.wire import plain as plain
 
 #: Seconds an order may wait in our queue before it is `expired`, unless it says otherwise.
 DEFAULT_EXPIRY_S = 60.0

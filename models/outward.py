@@ -1,7 +1,7 @@
 """Text on its way out, to a terminal, a log or a file: it steers no terminal and tells no secret, whoever wrote it.
 
 A broker's words, a producer's ids and an operator's reason come from outside, and errors quote settings. So everything
-that is printed or logged passes `outward`, in one place for each: `producers/show.py` and `models/logs.py`.
+that is printed or logged passes `outward`, in one place for each: `producers/cli/show.py` and `models/logs.py`.
 """
 
 from __future__ import annotations

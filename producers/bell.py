@@ -25,7 +25,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelManagedConnection
 
-from models import wire
+from models import encoding
 from models.queue_url import QueueAddress
 from models.settings import Settings
 
@@ -53,13 +53,13 @@ def envelope(task: str, queue: str, kwargs: Mapping[str, Any], *, ring: bool = F
         task: name of the task.
         queue: name of the queue.
         kwargs: of the task; decimals and times are written as they travel.
-        ring: what is asked is in the database already, and the message may be lost (worker/rings.py).
+        ring: what is asked is in the database already, and the message may be lost (worker/messaging/rings.py).
     """
     message_id = str(uuid.uuid4())
     mark = {RING: len(kwargs.get("orders", ()))} if ring else {}
-    return wire.dumps(
+    return encoding.dumps(
         {
-            "body": wire.text([[], kwargs, {}]),
+            "body": encoding.text([[], kwargs, {}]),
             "content-type": "application/json",
             "content-encoding": "utf-8",
             "headers": {

@@ -12,14 +12,14 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from models.book import Book, Entry, cancel
+from models.crash_points import reached
 from models.errors import NotFound
-from models.intake import Intake, body_of
 from models.messages import OrderRequest, batches, utcnow
-from models.points import reached
-from models.replacing import request_replace
+from models.record.book import Book, Entry, cancel
+from models.record.intake import Intake, body_of
+from models.record.replaces import request_replace
+from models.record.tables import orders
 from models.settings import Settings
-from models.tables import orders
 from models.vocabulary import OPEN, Status
 from producers.data import DataClient
 from producers.handles import Closed, Order

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy import Connection, select
 
-from models.database import Database, open_database
 from models.errors import DataError, InvalidRequest, NotFound
-from models.fetches import check, from_json, insert_fetch, parse_bars, read_bars
 from models.messages import FetchKind, FetchRequest, utcnow
+from models.record.database import Database, open_database
+from models.record.fetches import check, from_json, insert_fetch, parse_bars, read_bars
+from models.record.tables import fetches, workers
 from models.reports import AccountReport, OrderReport, PositionReport, QuoteReport
 from models.settings import Settings, load_settings
-from models.tables import fetches, workers
 from producers.bell import Bell
 from producers.handles import Fetch, Positions
 

@@ -25,18 +25,18 @@ from typing import Any, TypeVar
 import redis
 from sqlalchemy import create_engine, select
 
-from models.database import Database, open_database, upgrade
 from models.history import History
 from models.messages import OrderRequest
+from models.record.database import Database, open_database, upgrade
+from models.record.tables import attempts, fills, order_events, orders, position_locks, workers
 from models.settings import Settings, load_settings
-from models.tables import attempts, fills, order_events, orders, position_locks, workers
 from models.vocabulary import Status
 from producers.client import OrderClient
 from producers.handles import Order
 from tests import reaper
-from worker.embedded import EmbeddedQueue
-from worker.fleet import Fleet, Process
-from worker.sandbox.audit import audit
+from worker.local.audit import audit
+from worker.local.processes import Fleet, Process
+from worker.messaging.embedded_queue import EmbeddedQueue
 from worker.sandbox.control import SandboxControl
 
 ROOT = Path(__file__).parent.parent

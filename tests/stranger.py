@@ -41,7 +41,7 @@ class Stranger:
 
     def cancel(self, request: Any, report: OrderReport) -> None:
         """Cancel an order of its own."""
-        from worker.clock import utcnow
+        from worker.runtime.clock import utcnow
 
         self.broker.cancel_order(
             OrderRef(

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import event
 
-from models.database import Database
+from models.record.database import Database
 
 _FRAME = ("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "PRAGMA")
 _LITERAL = re.compile(r"'(?:[^']|'')*'|\b\d+(?:\.\d+)?\b|\bNULL\b")

@@ -7,7 +7,7 @@ from typing import Any
 from celery import Celery
 from celery.signals import celeryd_init, setup_logging
 
-from worker.steps import bind
+from worker.bootstep import bind
 
 app = Celery("corro")
 app.config_from_object("worker.celeryconfig")

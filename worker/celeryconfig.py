@@ -8,14 +8,14 @@ from __future__ import annotations
 from kombu import Queue
 
 from models.settings import load_settings
-from worker.transport import SCHEME, install
+from worker.messaging.transport import SCHEME, install
 
 _settings = load_settings()
 install()
 
 # Where the queue is, kombu does not read: it gets the connections that strategies get, too.
 broker_url = f"{SCHEME}://queue"
-worker_consumer = "worker.consuming:QueueConsumer"
+worker_consumer = "worker.messaging.consuming:QueueConsumer"
 # The database has the results.
 result_backend = None
 task_ignore_result = True

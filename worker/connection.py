@@ -11,7 +11,7 @@ import structlog
 from models.errors import AccessLost, ConfigurationError, CorroError
 from models.settings import TimingSettings
 from worker.brokers.base import BrokerInterface
-from worker.clock import elapsed
+from worker.runtime.clock import elapsed
 
 log = structlog.get_logger()
 

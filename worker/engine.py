@@ -15,29 +15,30 @@ from collections.abc import Callable, Sequence
 import structlog
 from celery.exceptions import Reject
 
-from models.database import Database, open_database
 from models.errors import AccessLost, DatabaseUnavailable
+from models.record.database import Database, open_database
 from models.reports import Report
 from models.settings import Settings
 from producers.bell import Bell
-from worker import brokers, unread
+from worker import brokers
 from worker.brokers.base import BrokerInterface
-from worker.cancels import Cancels
-from worker.clock import Stopwatch, utcnow
 from worker.connection import Supervisor
-from worker.embedded import EmbeddedQueue
-from worker.execution import Execution
-from worker.fetching import Fetcher
-from worker.health import Identity, Pulse
+from worker.data.fetching import Fetcher
+from worker.fleet.members import Identity, Pulse
+from worker.fleet.one_fleet import must_be_one
 from worker.leader import Leader
-from worker.loops import Loop
-from worker.one_fleet import must_be_one
-from worker.positions import Positions
-from worker.queue_health import health as queue_health
-from worker.reconcile import Reconciler
-from worker.recording import Aftermath
-from worker.replacing import Replacements
-from worker.updates import Updates
+from worker.messaging import unread
+from worker.messaging.embedded_queue import EmbeddedQueue
+from worker.messaging.queue_health import health as queue_health
+from worker.orders.cancel import Cancels
+from worker.orders.reconcile import Reconciler
+from worker.orders.record import Aftermath
+from worker.orders.replace import Replacements
+from worker.orders.updates import Updates
+from worker.orders.way import Execution
+from worker.positions.reading import Positions
+from worker.runtime.clock import Stopwatch, utcnow
+from worker.runtime.loops import Loop
 
 log = structlog.get_logger()
 
@@ -212,7 +213,7 @@ class Engine:
         self.pulse.beat()
 
     def _wishes(self) -> None:
-        """Do what is to be done to live orders: the leader, and whose session alone may (`worker.owners`)."""
+        """Do what is to be done to live orders: the leader, and whose session alone may (`worker.orders.owners`)."""
         if self.stopping.is_set() or not self.supervisor.is_open():
             return
         if self.pulse.leads or self.broker.order_session is not None:

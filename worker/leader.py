@@ -8,21 +8,21 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy import select
 
-from models.book import Book
-from models.database import Database
 from models.errors import NotConnected
 from models.messages import MAX_BATCH
+from models.record.book import Book
+from models.record.database import Database
+from models.record.tables import orders
 from models.settings import Settings
-from models.tables import orders
 from models.vocabulary import Status
 from worker.brokers.base import BrokerInterface
-from worker.clock import elapsed, utcnow
-from worker.execution import Execution
-from worker.health import Pulse
-from worker.positions import Positions
-from worker.reconcile import Reconciler
-from worker.recording import Aftermath
-from worker.standing import alive_brokers
+from worker.fleet.members import Pulse
+from worker.fleet.standing import alive_brokers
+from worker.orders.reconcile import Reconciler
+from worker.orders.record import Aftermath
+from worker.orders.way import Execution
+from worker.positions.reading import Positions
+from worker.runtime.clock import elapsed, utcnow
 
 log = structlog.get_logger()
 

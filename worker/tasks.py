@@ -16,9 +16,9 @@ from celery.exceptions import Reject
 
 from models.errors import NotRecorded
 from producers.bell import RING, envelope
+from worker.bootstep import engine
 from worker.celery import app
-from worker.dead_letters import DeadLetters
-from worker.steps import engine
+from worker.messaging.dead_letters import DeadLetters
 
 log = structlog.get_logger()
 _LONGEST_ID = 64

@@ -15,7 +15,7 @@ from null_call import Commits, Marks, NullCall
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from models import points
+from models import crash_points
 from models.errors import Unsupported
 from models.reports import (
     AccountReport,
@@ -45,7 +45,7 @@ class NullBroker(BrokerInterface):
         self._answer = BrokerStatus(self.settings.get("answer", "accepted"))
         event.listen(Engine, "commit", Commits(stamps).add)
         if self.settings.get("marks"):
-            points._armed_points = Marks(stamps)  # type: ignore[assignment]
+            crash_points._armed_points = Marks(stamps)  # type: ignore[assignment]
 
     def connect(self) -> None:
         self._connected = True

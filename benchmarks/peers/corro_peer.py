@@ -9,13 +9,13 @@ from null_call import Commits, Marks
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from models import points
+from models import crash_points
 from producers import OrderClient, OrderRequest
 
 _client = OrderClient()
 event.listen(Engine, "commit", Commits(common.CONFIG["stamps"]).add)
 if common.CONFIG["marks"]:
-    points._armed_points = Marks(common.CONFIG["stamps"])  # type: ignore[assignment]
+    crash_points._armed_points = Marks(common.CONFIG["stamps"])  # type: ignore[assignment]
 
 
 def new_order() -> OrderRequest:

@@ -7,8 +7,8 @@ import math
 
 import pytest
 
-from worker import clock
-from worker.clock import Stopwatch
+from worker.runtime import clock
+from worker.runtime.clock import Stopwatch
 
 
 class Clocks:

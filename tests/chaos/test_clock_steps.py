@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from models.tables import leases
+from models.record.tables import leases
 from tests.kit import World, events_of, eventually, never, outcomes_of
-from worker.fleet import Process
+from worker.local.processes import Process
 
 HOUR = 3600.0
 HERE = Path(__file__).parent / "clock"
@@ -38,7 +38,7 @@ class Skewed:
 
     def seen(self, seconds: float) -> None:
         """Wait until a worker's heartbeat shows the clock as it was set."""
-        from models.tables import workers
+        from models.record.tables import workers
 
         def shows() -> bool:
             with self.world.database.read() as connection:

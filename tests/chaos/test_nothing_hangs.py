@@ -17,7 +17,7 @@ import pytest
 from models.settings import load_settings
 from producers.client import OrderClient
 from tests.kit import ROOT, World, clean_environment, environment, eventually, outcomes_of, tail
-from worker.embedded import server_binary
+from worker.messaging.embedded_queue import server_binary
 
 NewWorld = Callable[..., World]
 BROKERS = ("alpaca", "ibkr", "tda", "schwab")

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from models.evidence import unresolved
 from models.history import v_external_orders
+from models.record.evidence import unresolved
 from tests.kit import World, eventually, never, outcomes_of
 from tests.stranger import Stranger
 

@@ -14,7 +14,7 @@ from sqlalchemy import create_engine
 from models.errors import DatabaseUnavailable
 from producers.bell import envelope
 from tests.kit import Postgres, World, eventually, never, outcomes_of
-from worker.fleet import Process
+from worker.local.processes import Process
 
 NewWorld = Callable[..., World]
 

@@ -16,7 +16,7 @@ import pytest
 from producers.bell import envelope
 from producers.handles import Order
 from tests.kit import ROOT, Postgres, World, clean_environment, eventually, outcomes_of, tail
-from worker.fleet import Process
+from worker.local.processes import Process
 
 NewWorld = Callable[..., World]
 #: Seconds that docs/operations.md asks supervisors to give a worker.

@@ -11,7 +11,7 @@ import alpaca_trade_api
 import pytest
 
 from tests.contract.doors import eventually
-from worker.sandbox.alpaca_door import AlpacaDoor
+from worker.sandbox.alpaca.door import AlpacaDoor
 
 KEYS = {"APCA-API-KEY-ID": "k", "APCA-API-SECRET-KEY": "s"}
 

@@ -12,15 +12,15 @@ from models.messages import OrderRequest
 from models.reports import Found, OrderReport, Report
 from models.settings import BrokerSettings
 from tests.contract.doors import UNPACED, Sandbox, eventually, sandbox
-from worker.brokers.alpaca import AlpacaBroker
+from worker.brokers.alpaca.adapter import AlpacaBroker
 from worker.brokers.base import BrokerInterface, OrderRef, Ticket
-from worker.brokers.ibkr import IbkrBroker
-from worker.brokers.tda import SchwabBroker, TdaBroker
-from worker.sandbox.alpaca_door import AlpacaDoor
+from worker.brokers.ibkr.adapter import IbkrBroker
+from worker.brokers.tda.adapter import SchwabBroker, TdaBroker
+from worker.sandbox.alpaca.door import AlpacaDoor
 from worker.sandbox.faults import Fault
-from worker.sandbox.market import MarketOrder
-from worker.sandbox.tda_door import TdaDoor
-from worker.sandbox.tws import TwsDoor
+from worker.sandbox.market.market import MarketOrder
+from worker.sandbox.tda.door import TdaDoor
+from worker.sandbox.tws.door import TwsDoor
 
 SDKS = ("ib_insync", "ib_async")
 #: Brokers that make a new order when one is replaced.

@@ -13,17 +13,20 @@ from models.settings import BrokerSettings
 from tests.contract.doors import UNPACED, Sandbox, sandbox
 from tests.contract.fake_desk import FakeDesk
 from tests.contract.suite.desk import Desk, Seen, Trouble, eventually
-from worker.brokers import alpaca, alpaca_rest, tda, tda_rest
-from worker.brokers.alpaca import AlpacaBroker
+from worker.brokers.alpaca import adapter as alpaca
+from worker.brokers.alpaca import rest as alpaca_rest
+from worker.brokers.alpaca.adapter import AlpacaBroker
 from worker.brokers.base import BrokerInterface
-from worker.brokers.ibkr import IbkrBroker
-from worker.brokers.ibkr_wire import Listings
-from worker.brokers.tda import SchwabBroker, TdaBroker
-from worker.sandbox.alpaca_door import AlpacaDoor
-from worker.sandbox.market import MarketOrder
+from worker.brokers.ibkr.adapter import IbkrBroker
+from worker.brokers.ibkr.wire import Listings
+from worker.brokers.tda import adapter as tda
+from worker.brokers.tda import rest as tda_rest
+from worker.brokers.tda.adapter import SchwabBroker, TdaBroker
+from worker.sandbox.alpaca.door import AlpacaDoor
+from worker.sandbox.market.market import MarketOrder
 from worker.sandbox.spoilt import FLOODS
-from worker.sandbox.tda_door import TdaDoor
-from worker.sandbox.tws import TwsDoor
+from worker.sandbox.tda.door import TdaDoor
+from worker.sandbox.tws.door import TwsDoor
 
 _LIVE = ("new", "partially_filled")
 

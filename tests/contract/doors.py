@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from worker.sandbox.faults import Fault
 from worker.sandbox.http_door import HttpDoor
-from worker.sandbox.market import Market
+from worker.sandbox.market.market import Market
 
 T = TypeVar("T")
 #: Alpaca's settings for tests that are not about pacing.

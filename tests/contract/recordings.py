@@ -23,8 +23,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from worker.sandbox.tws_messages import _COMPLETED_ORDER, _OPEN_ORDER, _PEGGED, _STATUS, ORDER_TYPES, _cut
-from worker.sandbox.tws_wire import UNSET_DOUBLE, Fields, OrderRequest, encode, read_place_order
+from worker.sandbox.tws.messages import _COMPLETED_ORDER, _OPEN_ORDER, _PEGGED, _STATUS, ORDER_TYPES, _cut
+from worker.sandbox.tws.wire import UNSET_DOUBLE, Fields, OrderRequest, encode, read_place_order
 
 #: Beside the repository, or where the environment says.
 _BESIDE = Path(__file__).resolve().parents[3] / "shared" / "recordings"

@@ -10,7 +10,7 @@ from typing import Any
 import requests
 
 from tests.contract.doors import Sandbox, eventually
-from worker.sandbox.tda_door import TdaDoor
+from worker.sandbox.tda.door import TdaDoor
 
 BOTH = ("tda", "schwab")
 

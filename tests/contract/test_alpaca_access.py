@@ -20,7 +20,7 @@ from models.errors import (
 )
 from tests.contract.doors import eventually
 from tests.contract.test_alpaca_adapter import Desk, desk, order, ref, resting, ticket
-from worker.brokers import alpaca_rest
+from worker.brokers.alpaca import rest as alpaca_rest
 
 __all__ = ["desk"]
 NOW = datetime.now(UTC)

@@ -25,10 +25,13 @@ from models.messages import OrderRequest
 from models.reports import BrokerStatus, FillReport, OrderReport
 from models.settings import BrokerSettings
 from tests.contract.doors import UNPACED, Sandbox, eventually, sandbox
-from worker.brokers import alpaca, alpaca_listings, alpaca_prices, alpaca_stream
-from worker.brokers.alpaca import AlpacaBroker
+from worker.brokers.alpaca import adapter as alpaca
+from worker.brokers.alpaca import listings as alpaca_listings
+from worker.brokers.alpaca import prices as alpaca_prices
+from worker.brokers.alpaca import stream as alpaca_stream
+from worker.brokers.alpaca.adapter import AlpacaBroker
 from worker.brokers.base import OrderRef, Ticket
-from worker.sandbox.alpaca_door import AlpacaDoor
+from worker.sandbox.alpaca.door import AlpacaDoor
 
 
 class Desk:

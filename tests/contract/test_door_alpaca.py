@@ -14,7 +14,7 @@ from alpaca_trade_api.rest import APIError, TimeFrame, TimeFrameUnit
 
 from tests.contract.alpaca_client import KEYS, ORDER_KEYS, alpaca_sdk, bought, filled, resting, words
 from tests.contract.doors import Sandbox, eventually, sandbox
-from worker.sandbox.alpaca_door import AlpacaDoor
+from worker.sandbox.alpaca.door import AlpacaDoor
 
 # Recorded paper traffic, 2026-10-08 (docs/facts/alpaca.md).
 POSITION_KEYS = words(

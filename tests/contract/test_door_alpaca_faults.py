@@ -17,7 +17,7 @@ from alpaca_trade_api.stream import TradingStream
 
 from tests.contract.alpaca_client import KEYS, ORDER_KEYS, alpaca_sdk, bought, filled, impatient, resting
 from tests.contract.doors import Sandbox, eventually, sandbox
-from worker.sandbox.alpaca_door import AlpacaDoor
+from worker.sandbox.alpaca.door import AlpacaDoor
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 
 from tests.contract.doors import Sandbox, eventually, sandbox
 from tests.contract.tda_client import BOTH, Client, client_of, filled, order
-from worker.sandbox.tda_door import TdaDoor
+from worker.sandbox.tda.door import TdaDoor
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import requests
 
 from tests.contract.doors import Sandbox, eventually, sandbox
 from tests.contract.tda_client import BOTH, Client, client_of
-from worker.sandbox.tda_door import TdaDoor
+from worker.sandbox.tda.door import TdaDoor
 
 
 @pytest.fixture

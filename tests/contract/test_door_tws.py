@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from worker.sandbox.faults import Fault
-from worker.sandbox.market import Market
-from worker.sandbox.tws import TwsDoor
+from worker.sandbox.market.market import Market
+from worker.sandbox.tws.door import TwsDoor
 
 SDKS = ("ib_insync", "ib_async")
 

@@ -29,9 +29,9 @@ from models.reports import Ambiguous, BrokerStatus, CommissionReport, FillReport
 from models.settings import BrokerSettings
 from tests.contract.doors import Sandbox, eventually, sandbox
 from worker.brokers.base import OrderRef, Ticket
-from worker.brokers.ibkr import IbkrBroker
+from worker.brokers.ibkr.adapter import IbkrBroker
 from worker.sandbox.faults import Fault
-from worker.sandbox.tws import TwsDoor
+from worker.sandbox.tws.door import TwsDoor
 
 SDKS = ("ib_insync", "ib_async")
 DONE = (BrokerStatus.FILLED, BrokerStatus.CANCELED)
@@ -228,13 +228,13 @@ def test_a_live_port_without_live_is_a_configuration_error(gateway: Gateway, por
 def test_a_live_account_without_live_is_a_configuration_error(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.sandbox.tws.ACCOUNT", "U7654321")
+    monkeypatch.setattr("worker.sandbox.tws.door.ACCOUNT", "U7654321")
     with pytest.raises(ConfigurationError, match="U7654321, a live account"):
         gateway.broker()
 
 
 def test_an_account_must_be_named_if_there_are_several(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.sandbox.tws.ACCOUNT", "DU1000001,DU2")
+    monkeypatch.setattr("worker.sandbox.tws.door.ACCOUNT", "DU1000001,DU2")
     with pytest.raises(ConfigurationError, match="name one"):
         gateway.broker()
     broker = gateway.broker(account="DU1000001")

@@ -15,8 +15,8 @@ from models.errors import DataError, DataNotPermitted, InstrumentUnknown, NoData
 from models.reports import CommissionReport, FillReport
 from tests.contract.desks import IbAsyncDesk, IbInsyncDesk
 from tests.contract.suite.desk import Desk, eventually, now, order, reconnect
-from worker.sandbox import tws_messages
-from worker.sandbox.tws_wire import encode
+from worker.sandbox.tws import messages as tws_messages
+from worker.sandbox.tws.wire import encode
 
 
 @pytest.fixture(params=[IbInsyncDesk, IbAsyncDesk], ids=lambda kind: kind.name)

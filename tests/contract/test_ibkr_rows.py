@@ -14,9 +14,9 @@ import pytest
 from models.reports import Ambiguous, BrokerStatus, Found
 from tests.contract.doors import eventually
 from tests.contract.test_ibkr_adapter import Gateway, a_ref, a_resting_order, an_order, found, gateway, place
-from worker.brokers.ibkr import IbkrBroker
-from worker.sandbox import tws_messages
-from worker.sandbox.tws_wire import encode
+from worker.brokers.ibkr.adapter import IbkrBroker
+from worker.sandbox.tws import messages as tws_messages
+from worker.sandbox.tws.wire import encode
 
 __all__ = ["gateway"]
 NOISE = ("x?", "", "-1", "NaN", "1.7976931348623157E308", "2147483647", "9223372036854775807")

@@ -15,8 +15,8 @@ from models.errors import NotConnected, Unsupported
 from models.reports import Ambiguous, BrokerStatus
 from tests.contract.doors import eventually
 from tests.contract.test_ibkr_adapter import SDKS, Gateway, a_ref, a_resting_order, an_order, found, gateway, place
-from worker.sandbox import tws_messages
-from worker.sandbox.tws_wire import encode
+from worker.sandbox.tws import messages as tws_messages
+from worker.sandbox.tws.wire import encode
 
 __all__ = ["gateway"]
 

@@ -15,7 +15,7 @@ from models.vocabulary import OrderType, Side, TimeInForce, signed
 from tests.contract.brokers import EVERY, NEW_ORDER, SDKS, Bench, a_ticket, bench, order
 from tests.contract.doors import eventually
 from worker.brokers.base import Ticket
-from worker.brokers.tda_dialects import SCHWAB, TDA, order_body
+from worker.brokers.tda.dialects import SCHWAB, TDA, order_body
 
 #: Prices that keep an order from being filled, whatever its side is.
 TERMS: dict[str, dict[str, Any]] = {

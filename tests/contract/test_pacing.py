@@ -15,10 +15,10 @@ from models.reports import Report
 from models.settings import BrokerSettings
 from tests.contract.brokers import Bench, a_ref, a_ticket, bench, resting
 from tests.kit import eventually
-from worker.brokers.alpaca import AlpacaBroker
-from worker.brokers.ibkr import IbkrBroker
-from worker.brokers.tda import SchwabBroker, TdaBroker
-from worker.limits import Use, using
+from worker.brokers.alpaca.adapter import AlpacaBroker
+from worker.brokers.ibkr.adapter import IbkrBroker
+from worker.brokers.tda.adapter import SchwabBroker, TdaBroker
+from worker.pacing.budget import Use, using
 
 HTTP = ("alpaca", "tda", "schwab")
 

@@ -21,9 +21,9 @@ from models.settings import BrokerSettings
 from models.vocabulary import OrderType
 from tests.contract.doors import eventually
 from tests.contract.recordings import Body, Gateway, Step, playing, recording
-from worker.brokers import ibkr_terms as terms
 from worker.brokers.base import OrderRef, Ticket
-from worker.brokers.ibkr import IbkrBroker
+from worker.brokers.ibkr import terms
+from worker.brokers.ibkr.adapter import IbkrBroker
 
 SDKS = ("ib_insync", "ib_async")
 _TYPES = {wire: ours for ours, wire in terms.ORDER_TYPES.items()}

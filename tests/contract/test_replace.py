@@ -25,10 +25,11 @@ from models.messages import utcnow
 from models.reports import Ambiguous, BrokerStatus, Missing, OrderReport
 from tests.contract.brokers import EVERY, NEW_ORDER, SDKS, Bench, a_ref, bench, order, resting
 from tests.contract.doors import eventually
-from worker.brokers import ibkr_change, ibkr_replace
-from worker.brokers.ibkr_change import Change
-from worker.brokers.ibkr_flight import Verdict
-from worker.brokers.ibkr_terms import OrderLine
+from worker.brokers.ibkr import change as ibkr_change
+from worker.brokers.ibkr import replace as ibkr_replace
+from worker.brokers.ibkr.change import Change
+from worker.brokers.ibkr.flight import Verdict
+from worker.brokers.ibkr.terms import OrderLine
 
 
 @pytest.fixture(params=EVERY)

@@ -17,7 +17,7 @@ import pytest
 import requests
 
 from worker.sandbox.control import SandboxControl
-from worker.sandbox.ledger import read_ledger
+from worker.sandbox.market.ledger import read_ledger
 
 DOORS = {"control", "ibkr", "alpaca", "tda", "schwab"}
 

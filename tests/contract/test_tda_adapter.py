@@ -24,13 +24,15 @@ from models.messages import OrderRequest
 from models.reports import BrokerStatus, Found, Missing, OrderReport
 from models.settings import BrokerSettings
 from tests.contract.doors import Sandbox, eventually, sandbox
-from worker.brokers import tda_orders, tda_reports, tokens
 from worker.brokers.base import OrderRef, Ticket
-from worker.brokers.tda import SchwabBroker, TdaBroker
-from worker.brokers.tda_dialects import SCHWAB, TDA, order_body
-from worker.brokers.tda_terms import terms
-from worker.brokers.tokens import GrantRefused, TokenKeeper
-from worker.sandbox.tda_door import TdaDoor
+from worker.brokers.tda import orders as tda_orders
+from worker.brokers.tda import reports as tda_reports
+from worker.brokers.tda import tokens
+from worker.brokers.tda.adapter import SchwabBroker, TdaBroker
+from worker.brokers.tda.dialects import SCHWAB, TDA, order_body
+from worker.brokers.tda.terms import terms
+from worker.brokers.tda.tokens import GrantRefused, TokenKeeper
+from worker.sandbox.tda.door import TdaDoor
 
 ADAPTERS = {"tda": TdaBroker, "schwab": SchwabBroker}
 SUFFIXES = {"tda": ("", "/", "/v1", "/v1/"), "schwab": ("", "/", "/v1", "/trader/v1")}

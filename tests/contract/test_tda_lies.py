@@ -1,6 +1,6 @@
 """What Schwab and TDA say beside what was asked: groups, legs, noise in rows, late executions, an access that ends.
 
-Each of these is a fault of the sandbox's door (`worker.sandbox.tda_lies`), met through the real adapter over HTTP.
+Each of these is a fault of the sandbox's door (`worker.sandbox.tda.lies`), met through the real adapter over HTTP.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from models.reports import Ambiguous, BrokerStatus, FillReport, Found, OrderRepo
 from models.vocabulary import Side
 from tests.contract.desks import SchwabDesk, TdaDesk
 from tests.contract.suite.desk import eventually, now, order, resting
-from worker.brokers.tokens import TokenKeeper
+from worker.brokers.tda.tokens import TokenKeeper
 
 DAY = timedelta(days=1)
 

@@ -24,9 +24,9 @@ from models.settings import BrokerSettings
 from tests.contract.desks import AlpacaDesk
 from tests.contract.suite.desk import eventually, order, resting
 from tests.kit import never
-from worker.brokers import alpaca_stream
-from worker.brokers.alpaca import AlpacaBroker
-from worker.brokers.alpaca_rest import PAPER_URL, access_from
+from worker.brokers.alpaca import stream as alpaca_stream
+from worker.brokers.alpaca.adapter import AlpacaBroker
+from worker.brokers.alpaca.rest import PAPER_URL, access_from
 
 
 @pytest.fixture

@@ -26,9 +26,9 @@ from models.errors import (
 from models.reports import BrokerStatus, CommissionReport, FillReport, Missing, OrderReport
 from tests.contract.desks import IbAsyncDesk, IbInsyncDesk
 from tests.contract.suite.desk import Desk, eventually, now, order, reconnect, ref, resting
-from worker.sandbox import tws_messages
-from worker.sandbox.tws_messages import TwsOrder, error, order_status
-from worker.sandbox.tws_orders import OrderDesk, _unplaced
+from worker.sandbox.tws import messages as tws_messages
+from worker.sandbox.tws.messages import TwsOrder, error, order_status
+from worker.sandbox.tws.orders import OrderDesk, _unplaced
 
 
 @pytest.fixture(params=[IbInsyncDesk, IbAsyncDesk], ids=lambda kind: kind.name)

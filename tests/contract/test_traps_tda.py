@@ -25,7 +25,7 @@ from models.errors import (
 from models.reports import Ambiguous, Found, Missing
 from tests.contract.desks import SchwabDesk, TdaDesk
 from tests.contract.suite.desk import eventually, order, resting
-from worker.brokers.tokens import GrantRefused, TokenKeeper
+from worker.brokers.tda.tokens import GrantRefused, TokenKeeper
 
 
 @pytest.fixture(params=[TdaDesk, SchwabDesk], ids=lambda kind: kind.name)

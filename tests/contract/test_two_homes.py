@@ -15,9 +15,9 @@ from models.messages import OrderRequest
 from models.settings import Settings, load_settings
 from worker import brokers
 from worker.brokers.base import Ticket
-from worker.limits import Use, using
+from worker.pacing.budget import Use, using
 from worker.sandbox.control import SandboxControl
-from worker.sandbox.ledger import read_ledger
+from worker.sandbox.market.ledger import read_ledger
 
 DOORS = ("ibkr", "alpaca", "tda")
 _SERVE = (

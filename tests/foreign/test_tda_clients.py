@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.foreign.conftest import Story
-from worker.sandbox.market import Market
+from worker.sandbox.market.market import Market
 
 TWO_WEEKS = (datetime(2026, 1, 5, tzinfo=UTC), datetime(2026, 1, 17, tzinfo=UTC))
 NUMBERS = {"tda": "123456789", "schwab": "12345678"}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.foreign.conftest import Story
-from worker.sandbox.market import Market
+from worker.sandbox.market.market import Market
 
 FIVE_DAYS = (datetime(2026, 1, 8, tzinfo=UTC), datetime(2026, 1, 15, tzinfo=UTC))
 #: What the decoders of the three clients are shown: every message the door can send, but for the end of a session.

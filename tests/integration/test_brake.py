@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from models.history import History
-from models.tables import control_events
+from models.record.tables import control_events
 from tests.kit import World, events_of, eventually, outcomes_of
-from worker.halts import in_force
+from worker.fleet.halts import in_force
 
 #: Below the market: it rests.
 LOW = "1.00"

@@ -17,18 +17,18 @@ import redis
 
 from models.settings import Settings, load_settings
 from tests.kit import ROOT, eventually
-from worker import shared_limits
-from worker.embedded import EmbeddedQueue
-from worker.limits import Away, Budget, Rate, Use, using
-from worker.shared_limits import Limits, SharedWindow
+from worker.messaging.embedded_queue import EmbeddedQueue
+from worker.pacing import shared
+from worker.pacing.budget import Away, Budget, Rate, Use, using
+from worker.pacing.shared import Limits, SharedWindow
 
 #: A worker: spends as fast as it may for some seconds, and tells when, on the clock that all processes share.
 WORKER = """
 import json, sys, time
 from models.errors import QuotaExhausted
 from models.settings import load_settings
-from worker.limits import Rate, Use, using
-from worker.shared_limits import Limits
+from worker.pacing.budget import Rate, Use, using
+from worker.pacing.shared import Limits
 home, limit, seconds, lasts = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4])
 made = Limits(load_settings(home=home))
 budget, sent = made.budget("b", "kind", "account", Rate(limit, seconds)), []
@@ -159,7 +159,7 @@ def test_a_429_stops_the_other_workers(house: House) -> None:
     first, second = (budget_of(house.worker()) for _ in range(2))
     assert second.try_spend(Use.ORDER) == 0
     first.limited(1.5)
-    eventually(lambda: second.try_spend(Use.URGENT) > 0.5, shared_limits.WORD_S + 1.0)
+    eventually(lambda: second.try_spend(Use.URGENT) > 0.5, shared.WORD_S + 1.0)
     eventually(lambda: second.try_spend(Use.URGENT) == 0, 3.0)
 
 
@@ -197,7 +197,7 @@ def test_a_frozen_redis_holds_nobody_up(house: House) -> None:
             assert budget.try_spend(Use.ORDER) == 0, "trading goes on"
             longest = max(longest, time.monotonic() - started)
             time.sleep(0.02)
-    assert longest < shared_limits.CONNECT_S + shared_limits.ANSWER_S + 0.5
+    assert longest < shared.CONNECT_S + shared.ANSWER_S + 0.5
     uncounted = budget._uncounted
     assert uncounted > 40
     eventually(lambda: budget.try_spend(Use.ORDER) == 0 and budget._uncounted == 0, 5.0)

@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 import redis
 
-from models.database import Database, upgrade
 from models.errors import ConfigurationError
+from models.record.database import Database, upgrade
 from models.settings import Settings, load_settings
 from tests.kit import ROOT, World, clean_environment, environment
 from worker import checks as check
-from worker import halts
-from worker.brokers.alpaca_stream import TradeUpdates
+from worker.brokers.alpaca.stream import TradeUpdates
 from worker.checks.steps import Finding
-from worker.dead_letters import SET_ASIDE
-from worker.embedded import EmbeddedQueue
+from worker.fleet import halts
+from worker.messaging.dead_letters import SET_ASIDE
+from worker.messaging.embedded_queue import EmbeddedQueue
 from worker.sandbox.control import SandboxControl
 
 KEYS = {"broker", "check", "state", "words", "advice"}

@@ -10,19 +10,19 @@ from decimal import Decimal
 import pytest
 from sqlalchemy import Connection, event, insert, select
 
-from models.database import Database, upgrade
-from models.intake import Intake
 from models.messages import OrderRequest
+from models.record.database import Database, upgrade
+from models.record.intake import Intake
+from models.record.tables import orders, position_snapshots, workers
 from models.settings import BrokerSettings, Settings
-from models.tables import orders, position_snapshots, workers
 from producers.bell import Bell
 from tests.kit import Postgres, eventually
 from tests.property.ledger import Ledger, Seat
-from worker.claiming import these
-from worker.clock import utcnow
-from worker.closing import Asked
-from worker.execution import Execution
-from worker.positions import keep
+from worker.orders.claiming import these
+from worker.orders.way import Execution
+from worker.positions.closing import Asked
+from worker.positions.reading import keep
+from worker.runtime.clock import utcnow
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from models.tables import orders as orders_table
+from models.record.tables import orders as orders_table
 from tests.kit import World, eventually
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")

@@ -16,12 +16,12 @@ import pytest
 from sqlalchemy import insert, select, update
 
 from models.errors import DataError, InvalidRequest
-from models.fetches import parse_bars
 from models.history import to_json
+from models.record.fetches import parse_bars
+from models.record.tables import bars, fetches
 from models.reports import PositionReport, QuoteReport
-from models.tables import bars, fetches
 from tests.kit import World, eventually
-from worker.sandbox.prices import NEW_YORK, PriceBook
+from worker.sandbox.market.prices import NEW_YORK, PriceBook
 
 BROKERS = ("ibkr", "alpaca", "tda", "schwab")
 #: The market of every sandbox follows this seed, so what it holds can be computed here.

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, inspect, text
 
-from models.database import Database, current_revision, head_revision, open_database, upgrade
 from models.errors import ConfigurationError
+from models.record.database import Database, current_revision, head_revision, open_database, upgrade
+from models.record.tables import metadata
 from models.settings import Settings
-from models.tables import metadata
 from tests.kit import ROOT, clean_environment
 
 VIEWS = {"v_orders", "v_fills", "v_attempts", "v_latency", "v_external_orders", "v_external_fills"}

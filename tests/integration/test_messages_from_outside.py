@@ -15,7 +15,7 @@ import pytest
 from models.history import v_orders
 from producers.bell import envelope
 from tests.kit import World, events_of, eventually, never, outcomes_of, tail
-from worker.dead_letters import KEPT_BYTES, SET_ASIDE, DeadLetters
+from worker.messaging.dead_letters import KEPT_BYTES, SET_ASIDE, DeadLetters
 
 SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # it is about the queue alone
 #: A strategy in another house: Celery alone, none of our packages on its path.

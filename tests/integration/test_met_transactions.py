@@ -16,19 +16,19 @@ import psycopg
 import pytest
 from sqlalchemy import event, select
 
-from models.database import Database, upgrade
 from models.errors import SubmitTimeout
 from models.messages import OrderRequest
+from models.record.database import Database, upgrade
+from models.record.tables import order_events, orders
 from models.reports import BrokerStatus, OrderReport
 from models.settings import Settings, load_settings
-from models.tables import order_events, orders
 from producers import OrderClient
 from producers.bell import Bell
 from tests.kit import Postgres, eventually
 from tests.property.ledger import Ledger, Seat
-from worker.claiming import these
-from worker.execution import Execution
-from worker.resolve import resolve
+from worker.orders.claiming import these
+from worker.orders.resolve import resolve
+from worker.orders.way import Execution
 
 #: Milliseconds after which a waiting session looks whether it waits in a circle.
 PATIENCE = 500

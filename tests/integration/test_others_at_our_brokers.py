@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import select
 
 from models.history import v_external_fills, v_external_orders
-from models.tables import position_events, position_locks
+from models.record.tables import position_events, position_locks
 from tests.kit import Postgres, World, eventually, never, outcomes_of
 from tests.stranger import Stranger
-from worker.ledgers import unlock
+from worker.positions.ledger import unlock
 
 BROKERS = ("alpaca", "ibkr", "tda")
 LIMIT: dict[str, Any] = {"order_type": "limit", "limit_price": "1.00"}

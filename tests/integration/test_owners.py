@@ -11,11 +11,11 @@ import pytest
 from sqlalchemy import select, update
 
 from models.errors import DatabaseUnavailable
-from models.tables import attempts, leases, workers
+from models.record.tables import attempts, leases, workers
 from models.vocabulary import Outcome
 from tests.kit import World, events_of, eventually, never
-from worker.fleet import Process
-from worker.succession import LATE_REFUSAL
+from worker.local.processes import Process
+from worker.orders.succession import LATE_REFUSAL
 
 NewWorld = Callable[..., World]
 

@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import func, select
 
 from models.messages import utcnow
-from models.tables import attempts, fetches, orders
+from models.record.tables import attempts, fetches, orders
 from producers.handles import Order
 from tests.kit import World, eventually
 

@@ -19,8 +19,8 @@ from models.settings import Settings, load_settings
 from producers.bell import Bell, connect, envelope
 from tests.kit import eventually
 from tests.tls import CA, CLIENT, CLIENT_KEY, OTHER_CA, TlsFront
-from worker.embedded import server_binary
-from worker.transport import SCHEME, install
+from worker.messaging.embedded_queue import server_binary
+from worker.messaging.transport import SCHEME, install
 
 NAME = "orders.ibkr"
 

@@ -26,11 +26,11 @@ from models.queue_url import parse
 from producers.bell import envelope
 from tests.kit import eventually
 from tests.proxies import Refusing
-from worker import queue_health
-from worker.dead_letters import SET_ASIDE
-from worker.embedded import server_binary
-from worker.queue_health import health
-from worker.transport import SCHEME, install
+from worker.messaging import queue_health
+from worker.messaging.dead_letters import SET_ASIDE
+from worker.messaging.embedded_queue import server_binary
+from worker.messaging.queue_health import health
+from worker.messaging.transport import SCHEME, install
 
 #: As Redis 7 and Valkey 9 say it.
 REPLIES = {
@@ -140,7 +140,7 @@ def _worker(url: str) -> tuple[Any, threading.Thread]:
     app.conf.update(
         broker_url=f"{SCHEME}://queue",
         broker_transport_options={"address": parse(url), "master": "mymaster", "visibility_timeout": 60},
-        worker_consumer="worker.consuming:QueueConsumer",
+        worker_consumer="worker.messaging.consuming:QueueConsumer",
         task_queues=[Queue("orders.ibkr", routing_key="orders.ibkr")],
         task_create_missing_queues=False,
         task_acks_late=True,

@@ -10,7 +10,7 @@ import pytest
 
 from producers.bell import RING, SINGLE_RING, envelope
 from tests.kit import World, eventually, outcomes_of
-from worker.rings import together
+from worker.messaging.rings import together
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,11 @@ from decimal import Decimal
 import pytest
 from sqlalchemy import Connection, event, select
 
-from models.database import Database, upgrade
-from models.tables import position_snapshots
+from models.record.database import Database, upgrade
+from models.record.tables import position_snapshots
 from tests.kit import Postgres
-from worker.clock import utcnow
-from worker.positions import keep
+from worker.positions.reading import keep
+from worker.runtime.clock import utcnow
 
 
 @pytest.fixture

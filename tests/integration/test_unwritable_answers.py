@@ -10,21 +10,21 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from models.database import Database, upgrade
 from models.errors import OrderRejected
-from models.intake import Intake
 from models.messages import OrderRequest
-from models.order_fills import INFERRED
+from models.record.database import Database, upgrade
+from models.record.fills import INFERRED
+from models.record.intake import Intake
+from models.record.tables import attempts, fills, orders
 from models.reports import BrokerStatus, FillReport, OrderReport
 from models.settings import BrokerSettings, Settings
-from models.tables import attempts, fills, orders
 from producers.bell import Bell
 from tests.property.ledger import Ledger, Seat
-from worker.claiming import Claimed, these
-from worker.clock import utcnow
-from worker.execution import Execution
-from worker.health import Identity
-from worker.reconcile import Reconciler
+from worker.fleet.members import Identity
+from worker.orders.claiming import Claimed, these
+from worker.orders.reconcile import Reconciler
+from worker.orders.way import Execution
+from worker.runtime.clock import utcnow
 
 D = Decimal
 

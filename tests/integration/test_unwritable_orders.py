@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from models.database import Database, upgrade
 from models.errors import InvalidOrder
-from models.intake import Intake
 from models.messages import OrderRequest
+from models.record.database import Database, upgrade
+from models.record.intake import Intake
+from models.record.tables import orders
 from models.settings import Settings, load_settings
-from models.tables import orders
 from producers import OrderClient
 from tests.kit import Postgres
 

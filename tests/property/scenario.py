@@ -5,15 +5,15 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from models.baselines import shift_baseline
-from models.book import Book
 from models.messages import OrderRequest
-from models.replacing import request_replace
-from models.tables import attempts, order_events, orders
+from models.record.baselines import shift_baseline
+from models.record.book import Book
+from models.record.replaces import request_replace
+from models.record.tables import attempts, order_events, orders
 from tests.property.ledger import Kept
 from tests.property.simulation import Process, Simulation
-from worker.claiming import Claimed, these
-from worker.clock import Stopwatch
+from worker.orders.claiming import Claimed, these
+from worker.runtime.clock import Stopwatch
 
 #: alpaca dedupes by our id, ibkr keeps it, tda has none.
 BROKERS = {"alpaca": "dedupes", "ibkr": "keeps", "tda": "anonymous"}

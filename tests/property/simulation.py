@@ -25,27 +25,27 @@ from unittest.mock import patch
 import structlog
 from sqlalchemy import delete, select
 
-import models.points
-import worker.claiming
-import worker.execution
-import worker.health
-from models.database import Database, upgrade
-from models.intake import Intake
+import models.crash_points
+import worker.fleet.members
+import worker.orders.claiming
+import worker.orders.way
 from models.messages import OrderRequest, utcnow
+from models.record.database import Database, upgrade
+from models.record.intake import Intake
+from models.record.tables import metadata
 from models.reports import Report
 from models.settings import BrokerSettings, Settings
-from models.tables import metadata
 from tests.property.ledger import Ledger, Seat
-from worker import clock
 from worker.brokers.base import Ticket
-from worker.cancels import Cancels
-from worker.execution import Execution
-from worker.health import Identity, Pulse
+from worker.fleet.members import Identity, Pulse
 from worker.leader import Leader
-from worker.positions import Positions
-from worker.reconcile import Reconciler
-from worker.recording import Aftermath
-from worker.replacing import Replacements
+from worker.orders.cancel import Cancels
+from worker.orders.reconcile import Reconciler
+from worker.orders.record import Aftermath
+from worker.orders.replace import Replacements
+from worker.orders.way import Execution
+from worker.positions.reading import Positions
+from worker.runtime import clock
 
 #: Points where only a whole process can stop: a thread that lives does not take seconds between a check and a byte.
 ATOMIC = frozenset({"before_send"})
@@ -339,9 +339,9 @@ def virtual(moved: Clock, world: Simulation) -> Iterator[None]:
         utcnow: moved.now,
         clock.utcnow: moved.now,
         clock.elapsed: moved.time,
-        models.points.reached: point,
-        worker.health.process_started: started,
-        worker.health.process_state: lambda _pid: "S",
+        models.crash_points.reached: point,
+        worker.fleet.members.process_started: started,
+        worker.fleet.members.process_state: lambda _pid: "S",
     }
     with contextlib.ExitStack() as stack:
         for module in [m for name, m in sys.modules.items() if name.split(".")[0] in ("models", "producers", "worker")]:
@@ -349,7 +349,7 @@ def virtual(moved: Clock, world: Simulation) -> Iterator[None]:
                 if isinstance(value, types.FunctionType) and value in replaced:
                     stack.enter_context(patch.object(module, name, replaced[value]))
         stack.enter_context(patch.object(clock, "time", types.SimpleNamespace(time=moved.time)))
-        stack.enter_context(patch.object(worker.execution, "ThreadPoolExecutor", InTurn))
+        stack.enter_context(patch.object(worker.orders.way, "ThreadPoolExecutor", InTurn))
         try:
             yield
         finally:

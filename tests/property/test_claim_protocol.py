@@ -20,8 +20,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from models.errors import CorroError
 from models.messages import OrderRequest
+from models.record.tables import attempts, fills, orders
 from models.reports import BrokerStatus
-from models.tables import attempts, fills, orders
 from models.vocabulary import CLOSING, LIVE, TERMINAL, Outcome, Status
 from tests.property.ledger import (
     KINDS,
@@ -36,7 +36,7 @@ from tests.property.ledger import (
 )
 from tests.property.simulation import Process, Simulation
 from worker.brokers.base import Ticket
-from worker.halts import resume, stop
+from worker.fleet.halts import resume, stop
 
 EXAMPLES = int(os.environ.get("CORRO_PROPERTY_EXAMPLES", "60"))
 STEPS = int(os.environ.get("CORRO_PROPERTY_STEPS", "30"))

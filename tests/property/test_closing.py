@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.record.tables import order_events
 from models.reports import BrokerStatus, OrderReport
 from models.settings import RoutingSettings
-from models.tables import order_events
 from models.vocabulary import Side
 from tests.property.scenario import Scenario
-from worker.closing import decide_closing
-from worker.execution import Execution
-from worker.holdings import Holding
+from worker.orders.way import Execution
+from worker.positions.closing import decide_closing
+from worker.positions.holdings import Holding
 
 ANONYMOUS, DEDUPES, KEEPS = "tda", "alpaca", "ibkr"
 NOW = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)

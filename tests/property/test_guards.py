@@ -13,12 +13,12 @@ import pytest
 from sqlalchemy import update
 
 from models.errors import AccessLost, InsufficientFunds, NotConnected, Stale
+from models.record.tables import attempts, orders
 from models.reports import BrokerStatus, FillReport
-from models.tables import attempts, orders
 from tests.property.scenario import Scenario
-from worker.halts import resume, stop
-from worker.marks import Marks
-from worker.routing import Absent
+from worker.fleet.halts import resume, stop
+from worker.orders.marks import Marks
+from worker.orders.routing import Absent
 
 ANONYMOUS, DEDUPES, KEEPS = "tda", "alpaca", "ibkr"
 #: A send passes three points: behind the claim, before the first byte, behind the answer. A baseline adds two before.

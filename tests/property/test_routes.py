@@ -26,7 +26,7 @@ from models.errors import (
     Unsupported,
 )
 from models.vocabulary import CLOSING, Side, Status
-from worker.routing import Absent, Case, Decision, Go, Hold, Stop, decide, is_final, may_take
+from worker.orders.routing import Absent, Case, Decision, Go, Hold, Stop, decide, is_final, may_take
 
 START = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
 ROUTES = st.permutations(["a", "b", "c", "d"]).flatmap(lambda names: st.integers(1, 4).map(lambda n: names[:n]))

@@ -20,7 +20,7 @@ from sqlalchemy import create_engine
 from models.errors import DatabaseUnavailable
 from tests.kit import Postgres, World, eventually
 from tests.soak.strikes import state_of
-from worker import halts
+from worker.fleet import halts
 
 Repair = Callable[[], None]
 #: How a real Redis is made to answer with an error: the reply -> commands that begin it, and that end it.

@@ -24,7 +24,7 @@ from typing import Any
 from models.settings import TimingSettings
 from producers.bell import envelope
 from tests.kit import World
-from worker.fleet import Process
+from worker.local.processes import Process
 
 #: Seconds after which a scenario has failed.
 PATIENCE_S = 90.0

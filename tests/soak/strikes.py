@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.kit import World
-from worker.fleet import Process
+from worker.local.processes import Process
 
 POINTS = ("after_claim", "before_send", "after_send", "before_commit", "after_commit", "after_look")
 PAUSES = ("after_claim", "before_send")

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from sqlalchemy import insert
 
-from models.database import Database, upgrade
-from models.intake import Intake
+from models.record.database import Database, upgrade
+from models.record.intake import Intake
+from models.record.tables import attempts, orders
 from models.settings import Settings, load_settings
-from models.tables import attempts, orders
-from worker import cli
+from worker.cli import main
 
 Run = Callable[..., "tuple[int, str, str]"]
 NOW = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
@@ -91,7 +91,7 @@ def corro(database: Database, bare: Path, monkeypatch: pytest.MonkeyPatch, capsy
         capsys.readouterr()
         monkeypatch.setattr(sys, "argv", ["corro", *arguments])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            main.main()
         said = capsys.readouterr()
         return int(ended.value.code or 0), said.out, said.err
 

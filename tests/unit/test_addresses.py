@@ -11,10 +11,10 @@ from urllib3.util import parse_url
 from models.errors import ConfigurationError
 from models.settings import BrokerSettings
 from worker.brokers.address import address, is_loopback, without_secrets
-from worker.brokers.alpaca import AlpacaBroker
-from worker.brokers.alpaca_rest import access_from
-from worker.brokers.alpaca_stream import stream_url
-from worker.brokers.tda import SchwabBroker, TdaBroker
+from worker.brokers.alpaca.adapter import AlpacaBroker
+from worker.brokers.alpaca.rest import access_from
+from worker.brokers.alpaca.stream import stream_url
+from worker.brokers.tda.adapter import SchwabBroker, TdaBroker
 
 KEYS: dict[str, Any] = {"adapter": "x", "key_id": "k", "secret_key": "s"}
 KEYS |= {"api_key": "k", "app_secret": "s", "refresh_token": "r"}

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from models.reports import BrokerStatus, OrderReport
-from worker.absence import after_cancel, after_refusal
+from worker.orders.absence import after_cancel, after_refusal
 
 DEAD = (BrokerStatus.REJECTED, BrokerStatus.CANCELED, BrokerStatus.EXPIRED)
 GONE = (BrokerStatus.FILLED, BrokerStatus.REPLACED)

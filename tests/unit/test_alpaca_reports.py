@@ -12,9 +12,9 @@ import pytest
 
 from models.errors import UnreadableReply
 from models.reports import BrokerStatus, FillReport, OrderReport
-from worker.brokers import alpaca_reports as read
-from worker.brokers.alpaca_executions import Executions, amended, of_activity, of_event
-from worker.brokers.reading import Paging
+from worker.brokers.alpaca import reports as read
+from worker.brokers.alpaca.executions import Executions, amended, of_activity, of_event
+from worker.brokers.rest.reading import Paging
 from worker.brokers.values import UNREADABLE
 
 AT = "2026-10-08T15:10:18.909428548Z"

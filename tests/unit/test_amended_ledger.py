@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.unit.test_sandbox_market import eventually, place, run
-from worker.sandbox import amending
-from worker.sandbox.alpaca_json import execution_uuid
+from worker.sandbox.alpaca.bodies import execution_uuid
 from worker.sandbox.faults import Fault
-from worker.sandbox.ledger import duplicates, read_ledger, summary
-from worker.sandbox.market import Execution, Market, MarketOrder
+from worker.sandbox.market import amending
+from worker.sandbox.market.ledger import duplicates, read_ledger, summary
+from worker.sandbox.market.market import Execution, Market, MarketOrder
 
 
 async def _filled(market: Market) -> MarketOrder:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.messages import OrderRequest
-from worker.claiming import attempt_id
+from worker.orders.claiming import attempt_id
 
 #: IB keeps 40 characters (docs/facts/ibkr.md#2.1), Alpaca 128; None: the broker has no such id.
 LENGTHS = [40, 48, 128, None]

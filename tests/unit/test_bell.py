@@ -23,8 +23,8 @@ from models.settings import Settings, load_settings
 from producers import bell
 from producers.bell import Bell, connect, envelope
 from tests.kit import eventually
-from worker.embedded import EmbeddedQueue
-from worker.guard import fault
+from worker.messaging.embedded_queue import EmbeddedQueue
+from worker.messaging.guard import fault
 
 ORDER = OrderRequest(symbol="AAPL", side="buy", quantity="1.5", tags={"note": "é, \u4e2d, 😀"})
 RING = ("orders.submit", "orders.ibkr", {"orders": [ORDER.to_wire()]})

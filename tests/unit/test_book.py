@@ -12,17 +12,17 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select
 
-from models.book import Book, Entry, cancel, is_changing
-from models.database import Database
-from models.evidence import unresolved
 from models.lifecycle import Fact
 from models.messages import utcnow
+from models.record.book import Book, Entry, cancel, is_changing
+from models.record.database import Database
+from models.record.evidence import unresolved
+from models.record.tables import attempts, fills, order_events, orders
 from models.reports import BrokerStatus, CommissionReport, FillReport, OrderReport
 from models.settings import Settings
-from models.tables import attempts, fills, order_events, orders
 from models.vocabulary import Status
 from tests.traced import executions, traced
-from worker.recording import Aftermath, Recorder
+from worker.orders.record import Aftermath, Recorder
 
 Put = Callable[..., None]
 NOW = utcnow()

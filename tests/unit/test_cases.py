@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 import pytest
 
-from models.book import Book
-from models.database import Database
 from models.errors import Denied
+from models.record.book import Book
+from models.record.database import Database
 from models.settings import Settings
 from models.vocabulary import Denial, Status
-from worker.cases import Cases
-from worker.clock import utcnow
-from worker.routing import Stop, decide
+from worker.orders.routing import Stop, decide
+from worker.orders.routing_facts import Cases
+from worker.runtime.clock import utcnow
 
 
 @pytest.mark.parametrize(

@@ -274,7 +274,7 @@ def test_a_finding_is_one_line_without_a_secret() -> None:
 def test_what_urllib3_says_is_told_in_short() -> None:
     text = (
         "_HTTPPool(host='127.0.0.1', port=1): Max retries exceeded with url: /v2/account (Caused by NewConnectionError("
-        "'<worker.brokers.http._GatedHTTP object at 0x7f1>: Failed to establish a new connection: [Errno 111] "
+        "'<worker.brokers.rest.http._GatedHTTP object at 0x7f1>: Failed to establish a new connection: [Errno 111] "
         "Connection refused'))"
     )
     (one,) = lane([Step(name="a", look=lambda _: fail(text))]).result()

@@ -1,4 +1,4 @@
-"""What may be concluded about an unknown attempt: the table of worker/reconcile.py, row by row."""
+"""What may be concluded about an unknown attempt: the table of worker/orders/reconcile.py, row by row."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.reports import Ambiguous, BrokerStatus, Found, Missing, OrderReport, Sighting
-from worker.absence import conclude
 from worker.brokers.base import AbsenceRule
+from worker.orders.absence import conclude
 
 RULE = AbsenceRule(min_age_s=10, sightings=2)
 NEVER = AbsenceRule(min_age_s=0, sightings=0, possible=False)

@@ -7,12 +7,12 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import select
 
-from models.database import Database
 from models.errors import CorroError, InvalidRequest
-from models.tables import control_events, halts
+from models.record.database import Database
+from models.record.tables import control_events, halts
 from tests.unit.conftest import Run
-from worker.halts import resume, stop
-from worker.ledgers import unlock
+from worker.fleet.halts import resume, stop
+from worker.positions.ledger import unlock
 
 BLANK = ("", " ", "\t \n", "\u200b", "\u00a0", "\x00")
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import bindparam, select
 
-import models.database
-from models.database import Database, current_revision, upgrade
+import models.record.database
 from models.errors import ConfigurationError, DatabaseUnavailable
-from models.statements import Query, insert_many
-from models.tables import halts
+from models.record.database import Database, current_revision, upgrade
+from models.record.statements import Query, insert_many
+from models.record.tables import halts
 from tests.kit import Postgres
-from worker.clock import utcnow
+from worker.runtime.clock import utcnow
 
 HALT = {"scope": "ibkr", "kind": "halt", "by": "test"}
 HALTS = Query(select(halts).where(halts.c.scope == bindparam("scope")))
@@ -61,7 +61,7 @@ def test_what_fails_is_undone_and_holds_up_nobody(database: Database) -> None:
 def test_another_process_that_writes_is_an_outage_not_a_mistake(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(models.database, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(models.record.database, "PATIENCE_S", 0.05)
     other = Database(str(database.url))
     with database.write(), pytest.raises(DatabaseUnavailable, match="locked"), other.write():
         pytest.fail("two write at once")

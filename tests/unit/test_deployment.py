@@ -13,10 +13,10 @@ import pytest
 from sqlalchemy import create_engine, delete, insert, select
 from sqlalchemy.pool import StaticPool
 
-from models import deployment, tables
-from models.database import Database, ensure_schema, objections, open_database, upgrade
 from models.errors import ConfigurationError, DatabaseBusy, DatabaseUnavailable
-from models.postgres import objections as objections_of
+from models.record import deployment, tables
+from models.record.database import Database, ensure_schema, objections, open_database, upgrade
+from models.record.postgres import objections as objections_of
 from models.settings import load_settings
 from tests.kit import Postgres
 

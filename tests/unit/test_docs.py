@@ -19,10 +19,13 @@ from pydantic import BaseModel
 from models import history
 from models.errors import ConfigurationError
 from models.settings import RoutingSettings, Settings, TimingSettings, load_settings
-from worker.brokers import alpaca, alpaca_rest, ibkr_wire, tda
+from worker.brokers.alpaca import adapter as alpaca
+from worker.brokers.alpaca import rest as alpaca_rest
 from worker.brokers.base import BrokerInterface
-from worker.brokers.ibkr import IbkrBroker
-from worker.cli import app
+from worker.brokers.ibkr import wire as ibkr_wire
+from worker.brokers.ibkr.adapter import IbkrBroker
+from worker.brokers.tda import adapter as tda
+from worker.cli.main import app
 
 ROOT = Path(__file__).parents[2]
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "facts").glob("*.md"))]

@@ -7,7 +7,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 from models.errors import BrokerError
-from models.evidence import fold, latest
+from models.record.evidence import fold, latest
 from models.reports import Ambiguous, BrokerStatus, Found, Missing, OrderReport
 from tests.unit.conftest import NOW
 

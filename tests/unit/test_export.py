@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from models.history import v_fills, v_orders
-from producers import export
+from producers.cli import export
 
 NOW = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
 

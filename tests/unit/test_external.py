@@ -1,4 +1,4 @@
-"""Whose an order is: the table of worker/external.py, row by row; and what is kept of others' orders."""
+"""Whose an order is: the table of worker/positions/external.py, row by row; and what is kept of others' orders."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select
 
-from models.database import Database
+from models.record.database import Database
+from models.record.tables import attempts, external_fills, external_orders, orders
 from models.reports import BrokerStatus, CommissionReport, FillReport, OrderReport
-from models.tables import attempts, external_fills, external_orders, orders
 from models.vocabulary import Side
 from tests.unit.conftest import NOW
-from worker.external import External, disown, standing
+from worker.positions.external import External, disown, standing
 
 OURS, THEIRS = {"mine-1"}, {"77"}
 

@@ -11,20 +11,20 @@ from typing import Any
 
 import pytest
 
-from models.database import Database
 from models.errors import (
     DataError,
     InvalidRequest,
     NoData,
 )
-from models.fetches import as_json, check, from_json, parse_bars, read_bars, store_bars
+from models.record.database import Database
+from models.record.fetches import as_json, check, from_json, parse_bars, read_bars, store_bars
 from models.reports import AccountReport, Bar, PositionReport, QuoteReport
 from models.timeframes import NEW_YORK, TIMEFRAMES, Duration, moment
 from producers.data import bars_frame
 from producers.handles import Positions
-from worker.brokers.ibkr_data import BAR_SIZES
-from worker.brokers.ibkr_pacing import BURST, BURST_S, SAME_S, HistoryPace
-from worker.quotes import clean
+from worker.brokers.ibkr.data import BAR_SIZES
+from worker.brokers.ibkr.pacing import BURST, BURST_S, SAME_S, HistoryPace
+from worker.data.quotes import clean
 
 NOW = datetime(2026, 1, 5, 15, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -214,7 +214,7 @@ def test_ib_is_asked_at_its_pace(monkeypatch: pytest.MonkeyPatch) -> None:
 
             return answer
 
-        monkeypatch.setattr("worker.brokers.ibkr_pacing.asyncio.sleep", sleep)
+        monkeypatch.setattr("worker.brokers.ibkr.pacing.asyncio.sleep", sleep)
         for n in range(BURST + 2):
             await pace.ask("SPY", n, make(f"spy{n}"))
         assert [at for _, at in sent] == [100.0] * BURST + [100.0 + BURST_S] * 2

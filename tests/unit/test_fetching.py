@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select, update
 
-from models.database import Database
 from models.errors import (
     AccessLost,
     DataError,
@@ -24,13 +23,14 @@ from models.errors import (
     UnreadableReply,
     Unsupported,
 )
-from models.fetches import insert_fetch
 from models.messages import FetchRequest
+from models.record.database import Database
+from models.record.fetches import insert_fetch
+from models.record.tables import bars, fetches, workers
 from models.reports import Bar, Bars, QuoteReport
 from models.settings import Settings
-from models.tables import bars, fetches, workers
 from models.timeframes import NEW_YORK
-from worker.fetching import TRIES, Fetcher
+from worker.data.fetching import TRIES, Fetcher
 
 
 def at_new_york(*when: int) -> datetime:

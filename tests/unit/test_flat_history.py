@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from benchmarks.histories import duties, questions
-from models.database import Database, upgrade
 from models.history import History
+from models.record.database import Database, upgrade
 from models.settings import load_settings
 from tests.traced import traced
 

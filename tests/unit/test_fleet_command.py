@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from models.database import Database
-from worker.cli_fleet import NO_WORKER, Picture, picture
+from models.record.database import Database
+from worker.cli.fleet import NO_WORKER, Picture, picture
 
 NOW = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
 
@@ -77,7 +77,7 @@ def test_a_broker_that_nobody_works_for_is_red_and_leads_nothing() -> None:
 
 def test_the_line_for_a_monitor_imports_neither_the_queues_client_nor_celery_nor_pandas(database_home: Path) -> None:
     script = (
-        "import sys; from worker.cli import app; status = app(['fleet', '--check'], standalone_mode=False);"
+        "import sys; from worker.cli.main import app; status = app(['fleet', '--check'], standalone_mode=False);"
         "print(status, sorted({'redis', 'celery', 'pandas', 'ib_insync', 'alpaca_trade_api'} & set(sys.modules)))"
     )
     said = subprocess.run(

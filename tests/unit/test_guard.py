@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from kombu import Connection, Consumer, Queue
 from kombu.exceptions import DecodeError
 
-from models import wire
+from models import encoding as wire
 from models.errors import InvalidOrder
 from models.messages import OrderRequest
 from producers.bell import envelope
-from worker.guard import MOST_BYTES, Unreadable, clean, fault
+from worker.messaging.guard import MOST_BYTES, Unreadable, clean, fault
 
 Message = dict[str, Any]
 

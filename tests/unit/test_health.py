@@ -18,10 +18,19 @@ from hypothesis import settings as rounds
 from hypothesis import strategies as st
 from sqlalchemy import delete, select
 
-from models.database import Database
+from models.record.database import Database
+from models.record.tables import leases, workers
 from models.settings import TimingSettings
-from models.tables import leases, workers
-from worker.health import Identity, Pulse, boot_id, is_gone, is_silent, process_started, process_state, take_lease
+from worker.fleet.members import (
+    Identity,
+    Pulse,
+    boot_id,
+    is_gone,
+    is_silent,
+    process_started,
+    process_state,
+    take_lease,
+)
 
 NOW = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
 HERE = Identity("ibkr")

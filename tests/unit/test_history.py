@@ -14,8 +14,6 @@ from hypothesis import strategies as st
 from sqlalchemy import JSON, Boolean, Integer, Table
 
 from models import history
-from models.book import Book
-from models.database import Database
 from models.errors import InvalidRequest
 from models.history import (
     History,
@@ -29,9 +27,11 @@ from models.history import (
     v_latency,
     v_orders,
 )
+from models.record.book import Book
+from models.record.database import Database
+from models.record.tables import Money, UtcTime, control_events
 from models.reports import FillReport
 from models.settings import Settings
-from models.tables import Money, UtcTime, control_events
 
 Put = Callable[..., None]
 D = Decimal

@@ -17,10 +17,10 @@ import requests
 
 from models.errors import OutcomeUnknown, SubmitTimeout, UnreadableReply
 from tests.unit.test_http_errors import RawServer, failure, serve, wire
-from worker.brokers.bodies import MOST_BYTES
-from worker.brokers.headers import pass_on, retry_after
-from worker.brokers.http import Wire
-from worker.limits import LONGEST_PAUSE_S, Budget, Rate, Use, using
+from worker.brokers.rest.bodies import MOST_BYTES
+from worker.brokers.rest.headers import pass_on, retry_after
+from worker.brokers.rest.http import Wire
+from worker.pacing.budget import LONGEST_PAUSE_S, Budget, Rate, Use, using
 
 __all__ = ["serve", "wire"]
 Serve = Callable[..., RawServer]

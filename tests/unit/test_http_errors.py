@@ -37,8 +37,8 @@ from models.errors import (
     Unmapped,
     UnreadableReply,
 )
-from worker.brokers import alpaca_codes, tda_rest
-from worker.brokers.http import (
+from worker.brokers.alpaca import codes as alpaca_codes
+from worker.brokers.rest.http import (
     AFTER_THE_FIRST_BYTE,
     Exchange,
     Wire,
@@ -49,6 +49,7 @@ from worker.brokers.http import (
     patiently,
     retry_after,
 )
+from worker.brokers.tda import rest as tda_rest
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: application/json\r\n\r\n{}"
 

@@ -14,11 +14,11 @@ from models.messages import OrderRequest
 from models.reports import BrokerStatus, CommissionReport, FillReport, OrderReport, Report
 from models.vocabulary import OrderType, Side, TimeInForce
 from worker.brokers.base import OrderRef
-from worker.brokers.ibkr_days import same_day, zones_of
-from worker.brokers.ibkr_evidence import OrderBook
-from worker.brokers.ibkr_flight import Flight, Verdict
-from worker.brokers.ibkr_spoiled import spoiled
-from worker.brokers.ibkr_terms import Execution, OrderLine, check_listed, completed_status, split_execution_id
+from worker.brokers.ibkr.days import same_day, zones_of
+from worker.brokers.ibkr.evidence import OrderBook
+from worker.brokers.ibkr.flight import Flight, Verdict
+from worker.brokers.ibkr.spoiled import spoiled
+from worker.brokers.ibkr.terms import Execution, OrderLine, check_listed, completed_status, split_execution_id
 
 NOW = datetime(2026, 11, 27, 16, 0, tzinfo=UTC)
 PERM = 77

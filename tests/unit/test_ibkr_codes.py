@@ -33,12 +33,12 @@ from models.errors import (
 from models.messages import OrderRequest
 from models.reports import BrokerStatus, CommissionReport, FillReport, OrderReport
 from models.vocabulary import OrderType, Side, TimeInForce
-from worker.brokers import ibkr_orders
-from worker.brokers import ibkr_terms as terms
-from worker.brokers.ibkr_codes import CODES, Proof, code_of, lookup_error, order_error, read_error
-from worker.brokers.ibkr_evidence import OrderBook
-from worker.brokers.ibkr_flight import SETTLE_S, UNDECIDED_SETTLE_S, Flight, Verdict
-from worker.brokers.ibkr_terms import OrderLine
+from worker.brokers.ibkr import orders as ibkr_orders
+from worker.brokers.ibkr import terms
+from worker.brokers.ibkr.codes import CODES, Proof, code_of, lookup_error, order_error, read_error
+from worker.brokers.ibkr.evidence import OrderBook
+from worker.brokers.ibkr.flight import SETTLE_S, UNDECIDED_SETTLE_S, Flight, Verdict
+from worker.brokers.ibkr.terms import OrderLine
 
 # docs/facts/ibkr.md#4.2, #4.8.
 DEFINITIVE = {110, 111, 200, 201, 203, 321, 382, 383, 388, 434, 460}
@@ -410,7 +410,7 @@ def test_completed_orders_are_read_by_status_and_prose(status: str, prose: str, 
 
 
 def test_every_code_cites_words_and_no_row_is_doubled() -> None:
-    source = Path(terms.__file__).with_name("ibkr_codes.py").read_text()
+    source = Path(terms.__file__).with_name("codes.py").read_text()
     numbers = re.findall(r"Code\((\d+), Proof", source)
     assert len(numbers) == len(set(numbers)) == len(CODES)
     assert all(row.meaning for row in CODES.values())

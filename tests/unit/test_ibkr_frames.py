@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from models.errors import DataError
-from worker.brokers.ibkr_data import read_bars
-from worker.brokers.ibkr_frames import Frames, RawBar, raw_bars
-from worker.brokers.ibkr_times import Zones
+from worker.brokers.ibkr.data import read_bars
+from worker.brokers.ibkr.frames import Frames, RawBar, raw_bars
+from worker.brokers.ibkr.times import Zones
 
 SENTINELS = ["", "-1", "0", "NaN", "inf", "1.7976931348623157E308", "2147483647", "9223372036854775807"]
 GOOD = ["1775931120", "10.5", "11", "10", "10.75", "1200", "10.6", "33"]

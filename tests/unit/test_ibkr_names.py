@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from models.errors import InstrumentUnknown, Unsupported
-from worker.brokers.ibkr_names import EXCHANGES, OTC, Names, choose, from_ib_symbol, to_ib_symbol
+from worker.brokers.ibkr.names import EXCHANGES, OTC, Names, choose, from_ib_symbol, to_ib_symbol
 
 
 def contract(**fields: Any) -> Any:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.brokers.ibkr_times import Zones, parse
+from worker.brokers.ibkr.times import Zones, parse
 
 NOW = datetime(2026, 1, 29, 1, 18, 20, tzinfo=UTC)
 

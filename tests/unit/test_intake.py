@@ -14,14 +14,14 @@ from hypothesis import settings as rounds
 from hypothesis import strategies as st
 from sqlalchemy import select, update
 
-from models.book import Book
-from models.database import Database
 from models.errors import IdempotencyConflict, InvalidOrder
-from models.intake import Intake, request_of, row_of
 from models.lifetimes import expiry
 from models.messages import OrderRequest
-from models.replacing import request_replace
-from models.tables import order_events, orders
+from models.record.book import Book
+from models.record.database import Database
+from models.record.intake import Intake, request_of, row_of
+from models.record.replaces import request_replace
+from models.record.tables import order_events, orders
 from tests.traced import executions, traced
 
 NOW = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)

@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import subprocess
 import sys
+import tomllib
 import zipfile
 from functools import cache
 from pathlib import Path
@@ -56,7 +57,8 @@ def test_the_import_linter_agrees() -> None:
         cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "1 kept, 0 broken" in done.stdout
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    assert f"{len(contracts)} kept, 0 broken" in done.stdout
 
 
 @pytest.mark.parametrize("layer", LAYERS)
@@ -76,7 +78,7 @@ def test_no_import_is_relative() -> None:
 def test_broker_sdks_are_imported_by_adapters_alone() -> None:
     for layer in LAYERS:
         for path in (ROOT / layer).rglob("*.py"):
-            if path.parent != ROOT / "worker" / "brokers":
+            if ROOT / "worker" / "brokers" not in path.parents:
                 assert not {name.partition(".")[0] for name in imports(path)} & SDKS, path
 
 

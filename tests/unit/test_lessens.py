@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from models.messages import OrderRequest
-from models.replacing import changed_terms, lessens
+from models.record.replaces import changed_terms, lessens
 
 LIMIT = {"order_type": "limit", "limit_price": "50"}
 STOP = {"order_type": "stop", "stop_price": "50"}

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from models.errors import ConfigurationError, QuotaExhausted
 from models.settings import BrokerSettings
 from models.vocabulary import Side
-from worker import limits
-from worker.limits import ALL, PATIENCE_S, SHARES, Away, Budget, Rate, Use, Window, rate_from, use_of, using
-from worker.shared_limits import Limits, digest, location
+from worker.pacing import budget as limits
+from worker.pacing.budget import ALL, PATIENCE_S, SHARES, Away, Budget, Rate, Use, Window, rate_from, use_of, using
+from worker.pacing.shared import Limits, digest, location
 
 USES = st.sampled_from(list(Use))
 #: What a worker asks for, after how many seconds.

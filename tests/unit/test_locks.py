@@ -1,4 +1,4 @@
-"""What a reading of positions may conclude, and which orders pass a lock: the tables of worker/locks.py."""
+"""What a reading of positions may conclude, and which orders pass a lock: the tables of worker/positions/locks.py."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.vocabulary import Side
-from worker.locks import READINGS, Doubt, judge, may_pass
+from worker.positions.locks import READINGS, Doubt, judge, may_pass
 
 D = Decimal
 AFTER = 15.0

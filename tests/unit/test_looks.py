@@ -9,19 +9,19 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select
 
-from models.database import Database
 from models.errors import BrokerError
-from models.evidence import unresolved
+from models.record.database import Database
+from models.record.evidence import unresolved
+from models.record.tables import attempts, orders
 from models.reports import Ambiguous, BrokerStatus, Missing, OrderReport, Sighting
 from models.settings import Settings
-from models.tables import attempts, orders
 from producers.bell import Bell
-from worker import reconcile as module
 from worker.brokers.base import AbsenceRule, Capabilities
-from worker.clock import utcnow
-from worker.execution import Execution
-from worker.health import Identity, Pulse
-from worker.reconcile import Reconciler
+from worker.fleet.members import Identity, Pulse
+from worker.orders import reconcile as module
+from worker.orders.reconcile import Reconciler
+from worker.orders.way import Execution
+from worker.runtime.clock import utcnow
 
 
 class Paper:

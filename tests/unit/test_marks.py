@@ -8,14 +8,14 @@ from datetime import datetime
 import pytest
 from sqlalchemy import select, update
 
-from models.database import Database
 from models.errors import Stale
 from models.messages import OrderRequest
-from models.tables import attempts
+from models.record.database import Database
+from models.record.tables import attempts
 from tests.traced import executions, traced
 from worker.brokers.base import AbsenceRule, Capabilities
-from worker.claiming import Claimed
-from worker.marks import Marks
+from worker.orders.claiming import Claimed
+from worker.orders.marks import Marks
 
 Put = Callable[..., None]
 

@@ -9,8 +9,8 @@ import redis
 
 from models.settings import load_settings
 from tests.proxies import Refusing
-from worker.embedded import EmbeddedQueue
-from worker.shared_limits import LONGEST_WORD_S, read_word
+from worker.messaging.embedded_queue import EmbeddedQueue
+from worker.pacing.shared import LONGEST_WORD_S, read_word
 
 
 @pytest.mark.parametrize(

@@ -16,17 +16,25 @@ from hypothesis import strategies as st
 from sqlalchemy import delete, insert, select, update
 from structlog.testing import capture_logs
 
-from models.book import Book
-from models.database import Database
 from models.messages import utcnow
+from models.record.book import Book
+from models.record.database import Database
+from models.record.tables import (
+    attempts,
+    external_fills,
+    external_orders,
+    fills,
+    order_events,
+    orders,
+    position_baselines,
+)
 from models.reports import DONE, BrokerStatus, CommissionReport, FillReport, OrderReport
 from models.settings import Settings
-from models.tables import attempts, external_fills, external_orders, fills, order_events, orders, position_baselines
 from models.vocabulary import LIVE, TERMINAL, Side, Status
 from tests.unit.conftest import NOW
-from worker.external import External
-from worker.ledgers import Books
-from worker.recording import Aftermath, Recorder
+from worker.orders.record import Aftermath, Recorder
+from worker.positions.external import External
+from worker.positions.ledger import Books
 
 Put = Callable[..., None]
 D = Decimal
@@ -398,7 +406,7 @@ def stories(draw: st.DrawFn) -> tuple[list[Any], list[Any]]:
 
 @pytest.fixture(scope="module")
 def shuffled(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    from models.database import upgrade
+    from models.record.database import upgrade
     from models.settings import load_settings
 
     home: Path = tmp_path_factory.mktemp("shuffled")

@@ -10,20 +10,20 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from models.database import Database
 from models.errors import NotSent
+from models.record.database import Database
+from models.record.tables import attempts, order_events, orders, workers
 from models.reports import BrokerStatus, Found, Missing, OrderReport, Sighting
 from models.settings import Settings
-from models.tables import attempts, order_events, orders, workers
 from producers.bell import Bell
 from worker.brokers.base import Capabilities, OrderRef
-from worker.cancels import Cancels
-from worker.clock import utcnow
-from worker.deputies import Deputies
-from worker.execution import Execution
-from worker.health import Identity, Pulse
-from worker.owners import takes, waiting
-from worker.reconcile import Reconciler
+from worker.fleet.members import Identity, Pulse
+from worker.orders.cancel import Cancels
+from worker.orders.deputies import Deputies
+from worker.orders.owners import takes, waiting
+from worker.orders.reconcile import Reconciler
+from worker.orders.way import Execution
+from worker.runtime.clock import utcnow
 
 Put = Callable[..., None]
 

@@ -10,11 +10,9 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, insert, select, update
 
-from models.database import Database
 from models.errors import BrokerError, NotFound
-from models.reports import AccountReport, FillReport, PositionReport
-from models.settings import Settings, TimingSettings
-from models.tables import (
+from models.record.database import Database
+from models.record.tables import (
     attempts,
     external_fills,
     fills,
@@ -26,14 +24,16 @@ from models.tables import (
     position_locks,
     position_snapshots,
 )
+from models.reports import AccountReport, FillReport, PositionReport
+from models.settings import Settings, TimingSettings
 from models.vocabulary import Side
-from worker import positions as module
-from worker.clock import elapsed, utcnow
-from worker.external import External
-from worker.health import Identity, Pulse
-from worker.ledgers import unlock
-from worker.locks import Locks
-from worker.positions import Positions, keep
+from worker.fleet.members import Identity, Pulse
+from worker.positions import reading as module
+from worker.positions.external import External
+from worker.positions.ledger import unlock
+from worker.positions.locks import Locks
+from worker.positions.reading import Positions, keep
+from worker.runtime.clock import elapsed, utcnow
 
 BROKER = "alpaca"
 

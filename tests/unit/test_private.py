@@ -17,7 +17,7 @@ from models.settings import Settings, embedded_socket, load_settings
 from producers import OrderClient
 from producers.bell import Bell
 from tests.reaper import folder
-from worker.embedded import EmbeddedQueue
+from worker.messaging.embedded_queue import EmbeddedQueue
 
 
 @pytest.fixture

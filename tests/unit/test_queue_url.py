@@ -12,7 +12,7 @@ from models.errors import ConfigurationError
 from models.queue_url import _TLS, parse
 from models.settings import load_settings
 from producers.bell import connect, pool_of
-from worker.transport import SCHEME, Transport, install
+from worker.messaging.transport import SCHEME, Transport, install
 
 SECRET = "hunter2-hunter2"
 GOOD: dict[str, dict[str, Any]] = {

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from models.database import Database, head_revision
+from models.record.database import Database, head_revision
 
 #: What takes longest to import.
 HEAVY = {
@@ -40,8 +40,8 @@ QUEUE = {"redis", "structlog"}
 )
 def test_a_command_imports_what_it_needs(command: str, allowed: set[str], database: Database, tmp_path: Path) -> None:
     script = (
-        "import sys; from worker import cli; sys.argv = ['corro', *sys.argv[1:]]\n"
-        "try: cli.main()\n"
+        "import sys; from worker.cli import main; sys.argv = ['corro', *sys.argv[1:]]\n"
+        "try: main.main()\n"
         f"finally: print('\\nimported:', *sorted(set({sorted(HEAVY)!r}) & set(sys.modules)), file=sys.stderr)"
     )
     said = subprocess.run(
@@ -56,7 +56,7 @@ def test_a_command_imports_what_it_needs(command: str, allowed: set[str], databa
 def test_the_revision_that_corro_needs_is_the_one_alembic_finds(database: Database) -> None:
     from alembic.script import ScriptDirectory
 
-    from models.database import alembic_config, revisions
+    from models.record.database import alembic_config, revisions
 
     scripts = ScriptDirectory.from_config(alembic_config(database))
     assert [script.revision for script in scripts.walk_revisions()][::-1] == revisions()

@@ -11,20 +11,20 @@ import pytest
 from sqlalchemy import insert, select, update
 from structlog.testing import capture_logs
 
-from models.database import Database
 from models.errors import BrokerError
-from models.evidence import LOST_AFTER, unresolved
+from models.record.database import Database
+from models.record.evidence import LOST_AFTER, unresolved
+from models.record.tables import attempts, fills, order_events, orders, workers
 from models.reports import BrokerStatus, FillReport, Found, Missing, OrderReport, Sighting
 from models.settings import Settings
-from models.tables import attempts, fills, order_events, orders, workers
 from models.vocabulary import Side
 from producers.bell import Bell
 from worker.brokers.base import AbsenceRule, Capabilities, OrderRef
-from worker.clock import utcnow
-from worker.execution import Execution
-from worker.health import Identity, Pulse
-from worker.reconcile import Reconciler
-from worker.windows import OVERLAP, Patience, Window, pause_after
+from worker.fleet.members import Identity, Pulse
+from worker.orders.reconcile import Reconciler
+from worker.orders.way import Execution
+from worker.orders.windows import OVERLAP, Patience, Window, pause_after
+from worker.runtime.clock import utcnow
 
 Put = Callable[..., None]
 D = Decimal
@@ -289,7 +289,7 @@ def test_a_person_may_close_the_question_and_nothing_is_sent_again(
     scene: Scene, put: Put, settings: Settings, database: Database
 ) -> None:
     from producers.client import OrderClient
-    from worker.resolve import resolve
+    from worker.orders.resolve import resolve
 
     live(put)
     for _ in range(LOST_AFTER):
@@ -317,9 +317,9 @@ def test_a_person_cannot_adopt_what_is_not_this_order(
 ) -> None:
     """Another order of ours, one on other terms, and one that the broker never showed: corro would cancel it."""
     from models.errors import InvalidOrder
-    from models.tables import external_orders
+    from models.record.tables import external_orders
     from producers.client import OrderClient
-    from worker.resolve import resolve
+    from worker.orders.resolve import resolve
 
     put(attempt={"outcome": "unknown"})
     put("o-2", status="accepted", attempt={"outcome": "accepted", "broker_order_id": "77"})

@@ -33,7 +33,7 @@ from models.errors import (
     Unsupported,
 )
 from models.vocabulary import Side, Status
-from worker.routing import ROUND_S, Absent, Case, Decision, Go, Hold, Stop, decide, is_final, may_take
+from worker.orders.routing import ROUND_S, Absent, Case, Decision, Go, Hold, Stop, decide, is_final, may_take
 
 NOW = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
 LATER = NOW + timedelta(seconds=60)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from structlog.testing import capture_logs
 
-from worker.said import Said
+from worker.runtime.said import Said
 
 
 def test_what_every_listing_shows_again_is_one_line() -> None:

@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 
 import pytest
 
-from worker.sandbox.accounts import Book
 from worker.sandbox.faults import Fault, Faults
-from worker.sandbox.ledger import Ledger, duplicates, read_ledger, summary
-from worker.sandbox.market import Event, Market, MarketOrder
-from worker.sandbox.prices import NEW_YORK, Bar, PriceBook
+from worker.sandbox.market.accounts import Book
+from worker.sandbox.market.ledger import Ledger, duplicates, read_ledger, summary
+from worker.sandbox.market.market import Event, Market, MarketOrder
+from worker.sandbox.market.prices import NEW_YORK, Bar, PriceBook
 
 T = TypeVar("T")
 NOW = datetime(2026, 1, 15, 18, 0, tzinfo=UTC)  # a Thursday, 13:00 in New York

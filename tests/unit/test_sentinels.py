@@ -18,12 +18,17 @@ import pytest
 from models.messages import utcnow
 from models.reports import BrokerStatus
 from tests.unit.test_alpaca_reports import READERS as ALPACA
-from worker.brokers import ibkr_data, ibkr_terms, tda_account, tda_reports, tda_terms, values
-from worker.brokers.ibkr_frames import RawBar
+from worker.brokers import values
+from worker.brokers.ibkr import data as ibkr_data
+from worker.brokers.ibkr import terms as ibkr_terms
+from worker.brokers.ibkr.frames import RawBar
 from worker.brokers.oddities import Oddities
-from worker.brokers.tda_dialects import SCHWAB
-from worker.brokers.tda_memory import OrderMemory
-from worker.brokers.tda_orders import OrderBook
+from worker.brokers.tda import account as tda_account
+from worker.brokers.tda import reports as tda_reports
+from worker.brokers.tda import terms as tda_terms
+from worker.brokers.tda.dialects import SCHWAB
+from worker.brokers.tda.memory import OrderMemory
+from worker.brokers.tda.orders import OrderBook
 from worker.brokers.values import UNREADABLE
 
 T = datetime(2026, 4, 13, 19, 27, 4, tzinfo=UTC)

@@ -25,10 +25,10 @@ from rich.cells import cell_len
 from rich.console import Console
 from sqlalchemy import insert
 
-from models.database import Database
-from models.tables import attempts, external_orders, fills, halts, order_events, orders, position_locks, workers
-from producers import show
-from producers.layout import layout, prefixes
+from models.record.database import Database
+from models.record.tables import attempts, external_orders, fills, halts, order_events, orders, position_locks, workers
+from producers.cli import show
+from producers.cli.layout import layout, prefixes
 from tests.unit.conftest import Run
 
 NOW = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)

@@ -9,10 +9,10 @@ from typing import Any, cast
 
 import pytest
 
-from worker.brokers import ibkr_data
-from worker.brokers.ibkr_names import Names
+from worker.brokers.ibkr import data as ibkr_data
+from worker.brokers.ibkr.names import Names
 from worker.brokers.oddities import Oddities
-from worker.brokers.tda_account import position_reports
+from worker.brokers.tda.account import position_reports
 
 _NO_SIZES = (
     {},

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, delete, insert, select
 
-from models.database import Database, open_database, upgrade
+from models.record.database import Database, open_database, upgrade
+from models.record.statements import insert_many, update_many
+from models.record.tables import attempts, orders
 from models.settings import load_settings
-from models.statements import insert_many, update_many
-from models.tables import attempts, orders
 from tests.kit import Postgres
 
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)

@@ -18,13 +18,13 @@ from hypothesis import settings as rounds
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from models.database import Database
 from models.errors import InvalidOrder
 from models.explaining import shown
-from models.intake import Intake
 from models.messages import OrderRequest
-from models.replacing import changed_terms
-from models.tables import orders
+from models.record.database import Database
+from models.record.intake import Intake
+from models.record.replaces import changed_terms
+from models.record.tables import orders
 from tests.unit.conftest import Run
 
 #: The types that a field takes, of those that JSON has; null means "not given" everywhere.

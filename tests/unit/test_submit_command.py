@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Table, select
 
-from models import tables
-from models.database import Database
 from models.history import History, v_orders
+from models.record import tables
+from models.record.database import Database
 from tests.kit import eventually
 
 ROOT = Path(__file__).parents[2]

@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select, update
 
-from models.book import Book
-from models.database import Database
 from models.errors import BrokerError, NotConnected, NotSent, QuotaExhausted
 from models.messages import utcnow
+from models.record.book import Book
+from models.record.database import Database
+from models.record.tables import attempts, order_events, orders
 from models.reports import BrokerStatus, FillReport, OrderReport
 from models.settings import Settings
-from models.tables import attempts, order_events, orders
 from models.vocabulary import Side
-from worker.recording import Aftermath, Recorder
-from worker.succession import SURPLUS, is_doubted
+from worker.orders.record import Aftermath, Recorder
+from worker.orders.succession import SURPLUS, is_doubted
 
 Put = Callable[..., None]
 D = Decimal

@@ -10,21 +10,21 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from models.book import Book
-from models.database import Database
-from models.evidence import unresolved
 from models.messages import OrderRequest, utcnow
+from models.record.book import Book
+from models.record.database import Database
+from models.record.evidence import unresolved
+from models.record.tables import attempts, external_orders, fills, orders
 from models.reports import Ambiguous, BrokerStatus, FillReport, Found, Missing, OrderReport, Sighting
 from models.settings import Settings
-from models.tables import attempts, external_orders, fills, orders
 from models.terms import contradictions
 from models.vocabulary import OrderType, Side, TimeInForce
 from tests.unit.conftest import NOW
 from tests.unit.test_looks import Scene
-from worker import reconcile
-from worker.absence import proven
-from worker.external import External
-from worker.recording import Aftermath, Recorder
+from worker.orders import reconcile
+from worker.orders.absence import proven
+from worker.orders.record import Aftermath, Recorder
+from worker.positions.external import External
 
 Put = Callable[..., None]
 D = Decimal

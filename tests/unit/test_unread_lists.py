@@ -15,10 +15,10 @@ from tests.proxies import Refusing
 from tests.unit.conftest import Run
 from worker.checks.steps import Verdict
 from worker.checks.system import System, look_at_queue
-from worker.cli_queue import hint
-from worker.dead_letters import DeadLetters
-from worker.embedded import EmbeddedQueue
-from worker.unread import look, unread_lists
+from worker.cli.dead_letters import hint
+from worker.messaging.dead_letters import DeadLetters
+from worker.messaging.embedded_queue import EmbeddedQueue
+from worker.messaging.unread import look, unread_lists
 
 LOST = envelope("orders.submit", "celery", {"orders": [{"client_order_id": "a", "symbol": "KO"}]})
 

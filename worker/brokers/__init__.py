@@ -10,7 +10,7 @@ import structlog
 from models.errors import ConfigurationError
 from models.settings import BrokerSettings, Settings
 from worker.brokers.base import BrokerInterface
-from worker.shared_limits import Limits
+from worker.pacing.shared import Limits
 
 log = structlog.get_logger()
 

@@ -26,7 +26,7 @@ Rules for an adapter:
   alone are `DataNotPermitted`. Where nobody hears the error (a stream's thread), `is_connected` has to turn False.
 * Never repeat a send, and switch the SDK's own repeats off: repeating is decided in one place, from the database.
 * Every call ends by itself: pass timeouts everywhere. `place_order` ends within `ticket.deadline_s`.
-* Every request pays from a budget of `self.limits` before its first byte; `worker.limits.using` says what it is for.
+* Every request pays from a budget of `self.limits` before its first byte; `worker.pacing.budget.using` says for what.
 * All methods but `connect` and `disconnect` may be called from several threads at once.
 * Importing the adapter's module must not import other adapters' SDKs, connect, or start threads.
 """
@@ -54,7 +54,7 @@ from models.reports import (
 )
 from models.settings import BrokerSettings
 from models.vocabulary import OrderType, Side, TimeInForce
-from worker.shared_limits import Limits
+from worker.pacing.shared import Limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

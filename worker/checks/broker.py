@@ -20,7 +20,7 @@ from models.messages import plain
 from models.settings import BrokerSettings, Settings
 from worker import brokers
 from worker.brokers.base import BrokerInterface
-from worker.brokers.http import CONNECT_S, Wire, exchange
+from worker.brokers.rest.http import CONNECT_S, Wire, exchange
 from worker.checks.advice import IB_PORTS, PORT_OPEN, PORT_SILENT, advice_for
 from worker.checks.calendar import Market
 from worker.checks.judge import judge_account, judge_bars, judge_flags, judge_quote, judge_skew, judge_token
@@ -249,7 +249,7 @@ def look_at_permissions(s: Subject) -> Verdict:
 
 def look_at_token(s: Subject) -> Verdict:
     """Count the days until somebody has to log in again."""
-    from worker.brokers.tokens import token_path
+    from worker.brokers.tda.tokens import token_path
 
     return judge_token(token_path(s.name, s.table.get("token_path")), time.time(), s.facts)
 

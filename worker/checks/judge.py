@@ -103,7 +103,7 @@ def judge_token(path: Path, now: float, facts: Mapping[str, object]) -> Verdict:
     """Judge the life of the stored refresh token.
 
     Args:
-        path: the file of `worker.brokers.tokens`.
+        path: the file of `worker.brokers.tda.tokens`.
         now: epoch seconds.
         facts: `env`, the prefix of the broker's environment variables.
     """

@@ -17,17 +17,17 @@ import redis
 from pydantic import SecretStr
 from sqlalchemy import delete, insert, make_url, select
 
-from models.database import Database, current_revision, head_revision
 from models.errors import CorroError
+from models.record.database import Database, current_revision, head_revision
+from models.record.tables import halts, leases, workers
 from models.settings import BrokerSettings, Settings, config_file
-from models.tables import halts, leases, workers
 from producers.bell import connect
-from worker import unread
 from worker.checks.advice import advice_for
 from worker.checks.steps import Lane, Step, Verdict, fail, ok, skip, warn, worst
-from worker.clock import utcnow
-from worker.dead_letters import SET_ASIDE
-from worker.embedded import server_binary
+from worker.messaging import unread
+from worker.messaging.dead_letters import SET_ASIDE
+from worker.messaging.embedded_queue import server_binary
+from worker.runtime.clock import utcnow
 
 #: A commit slower than this is worth knowing: every batch of orders costs a few.
 SLOW_COMMIT_MS = 100.0

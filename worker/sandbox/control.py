@@ -20,7 +20,7 @@ import requests
 from aiohttp import web
 
 from worker.sandbox.faults import Fault
-from worker.sandbox.market import Market, MarketOrder
+from worker.sandbox.market.market import Market, MarketOrder
 
 Json = dict[str, Any]
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")

@@ -48,7 +48,7 @@ TWS_KINDS = frozenset(
         "mute_executions",
         "duplicate_status",
         "locate_hold",
-        "revive",  # refused with Inactive and 201 after it was alive, later alive again: worker.sandbox.tws_lies
+        "revive",  # refused with Inactive and 201 after it was alive, later alive again: worker.sandbox.tws.lies
         "error_code",  # with notice: the code, and the answer all the same
         "foreign",  # a stranger's row in every listing: tws_foreign has its options
         "sentinel",  # options value stands for a number: in commissions, with operation bars in their closes
@@ -60,7 +60,7 @@ TWS_KINDS = frozenset(
         "confirmation",
     }
 )
-#: Kinds that only the doors of TDA and Schwab know; their options are in :mod:`worker.sandbox.tda_lies`.
+#: Kinds that only the doors of TDA and Schwab know; their options are in :mod:`worker.sandbox.tda.lies`.
 TDA_KINDS = frozenset(
     {
         "strange_rows",

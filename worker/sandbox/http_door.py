@@ -21,7 +21,7 @@ from worker.sandbox.spoilt import SPOILERS, halve, spoil, spoil_row, web_reason
 
 if TYPE_CHECKING:
     from worker.sandbox.faults import Fault
-    from worker.sandbox.market import Market
+    from worker.sandbox.market.market import Market
 
 #: Seconds between two looks at a client that waits for an answer.
 TICK_S = 0.02

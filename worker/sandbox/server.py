@@ -22,7 +22,7 @@ from typing import IO, Protocol
 
 from worker.sandbox.arrivals import PolledLoop
 from worker.sandbox.control import ControlDoor
-from worker.sandbox.market import NAMED, Market
+from worker.sandbox.market.market import NAMED, Market
 
 HOST = "127.0.0.1"
 PREFERRED_PORTS = {"control": 8180, "ibkr": 8181, "alpaca": 8182, "tda": 8183, "schwab": 8184}
@@ -54,19 +54,19 @@ def make_door(market: Market, name: str, literal_location: bool = False) -> Door
         literal_location: let TDA and Schwab name their real host in Location headers; their own clients insist on it.
     """
     if name == "ibkr":
-        from worker.sandbox.tws import TwsDoor
+        from worker.sandbox.tws.door import TwsDoor
 
         return TwsDoor(market, name)
     if name == "alpaca":
-        from worker.sandbox.alpaca_door import AlpacaDoor
+        from worker.sandbox.alpaca.door import AlpacaDoor
 
         return AlpacaDoor(market, name)
     if name == "tda":
-        from worker.sandbox.tda_door import TdaDoor
+        from worker.sandbox.tda.door import TdaDoor
 
         return TdaDoor(market, name, dialect="tda", literal_location=literal_location)
     if name == "schwab":
-        from worker.sandbox.tda_door import TdaDoor
+        from worker.sandbox.tda.door import TdaDoor
 
         return TdaDoor(market, name, dialect="schwab", literal_location=literal_location)
     raise ValueError(f"unknown door {name!r}; one of {', '.join(DOORS)}")

@@ -18,7 +18,7 @@ from models.settings import load_settings
 from producers.client import OrderClient
 from tests.kit import ROOT, clean_environment, environment
 from worker.brokers import load
-from worker.fleet import Fleet
+from worker.local.processes import Fleet
 
 PACKAGE = Path(__file__).parent / "paperback"
 TOML = """

@@ -1,0 +1,391 @@
+"""One transaction over some orders: lock them, apply what happened, write it in a handful of statements.
+
+Everything that changes an order goes through a `Book`, so that status, attempt, fills and the event log move together
+or not at all. A batch of a hundred orders costs the same number of statements as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from weakref import proxy
+
+import structlog
+from sqlalchemy import Connection, select
+
+from models.lifecycle import Event, Fact, State, Step, apply
+from models.record import fills as order_fills
+from models.record.baselines import Moved, follow
+from models.record.statements import Change, Query, among, insert_many, together, update_many
+from models.record.statements import Row as Row
+from models.record.tables import attempts, fills, order_events, orders
+from models.reports import FillReport
+from models.vocabulary import LIVE, OPEN, TERMINAL, UNCLEAR, WAITS_FOR_OWNER, Outcome, Side, Status, signed
+
+log = structlog.get_logger()
+
+#: What a replace changes.
+TERMS = ("quantity", "limit_price", "stop_price", "trail_amount", "trail_percent", "time_in_force")
+#: The broker has it, or had it: whatever was said of an outcome that nobody knew is answered.
+_ANSWERED = LIVE | {Status.FILLED}
+#: Nothing is left to cancel or to change, or the broker has been asked.
+_WISH_IS_OVER = TERMINAL | {Status.PENDING_CANCEL}
+#: Kinds of events that are one line each in the log; what the broker accepted is told with its answer, or as found.
+_TOLD = frozenset(
+    {
+        "claimed", "requeued", "moved", "replaced", "replaced_outside", "filled", "completed", "canceled", "rejected",
+        "expired", "denied", "found",
+    }
+)  # fmt: skip
+_MINE = among(orders.c.client_order_id, "ids")
+#: Rows of orders are locked in one order, so that two books never deadlock.
+_ORDERS = Query(select(orders).where(_MINE).order_by(orders.c.client_order_id).with_for_update())
+_ATTEMPTS = Query(select(attempts).where(among(attempts.c.client_order_id, "ids")))
+_FILLS = Query(select(fills).where(among(fills.c.client_order_id, "ids")))
+#: What tells whether an order or its attempt has changed since it was read.
+_MARKS = Query(
+    select(orders.c.client_order_id, orders.c.updated_at, orders.c.status, attempts.c.outcome)
+    .join_from(
+        orders,
+        attempts,
+        (orders.c.client_order_id == attempts.c.client_order_id) & (orders.c.attempt_no == attempts.c.attempt_no),
+    )
+    .where(_MINE)
+    .order_by(orders.c.client_order_id)
+    .with_for_update(of=orders)
+)
+
+
+@dataclass(slots=True)
+class Entry:
+    """One order in the book, with its attempts."""
+
+    #: Weak: entries outlive their book, and a circle of all of them would wait for the garbage collector.
+    book: Book = field(repr=False, compare=False)
+    order: Row
+    attempts: dict[int, Row] = field(default_factory=dict)
+    known_fills: list[Row] | None = None
+    events: list[Row] = field(default_factory=list)
+    #: Those of them that have a line in the log, with what it says: the broker of that moment.
+    steps: list[tuple[str, Row]] = field(default_factory=list)
+    #: Names of the order's columns that changed, and of each attempt's.
+    changed: set[str] = field(default_factory=set)
+    changed_attempts: dict[int, set[str]] = field(default_factory=dict)
+    #: Numbers of the attempts that have no row yet.
+    new_attempts: list[int] = field(default_factory=list)
+    new_fills: list[Row] = field(default_factory=list)
+    #: Names of the columns of executions that changed, by broker and execution_id; and what those counted before.
+    changed_fills: dict[tuple[str, str], set[str]] = field(default_factory=dict)
+    counted: dict[tuple[str, str], Decimal] = field(default_factory=dict)
+
+    @property
+    def now(self) -> datetime:
+        """The time of the transaction."""
+        return self.book.now
+
+    @property
+    def fills(self) -> list[Row]:
+        """Every execution of the order; read from the database when somebody asks."""
+        if self.known_fills is None:
+            self.book.load_fills()
+        assert self.known_fills is not None
+        return self.known_fills
+
+    @property
+    def id(self) -> str:
+        """The client_order_id."""
+        return str(self.order["client_order_id"])
+
+    @property
+    def status(self) -> Status:
+        """The status now."""
+        return Status(self.order["status"])
+
+    @property
+    def current(self) -> Row | None:
+        """The newest attempt."""
+        return self.attempts.get(self.order["attempt_no"])
+
+    @property
+    def next_attempt(self) -> int:
+        """The number of the next attempt; a replace that came to nothing has used one up too."""
+        return max(self.attempts, default=0) + 1
+
+    @property
+    def state(self) -> State:
+        """The order as the lifecycle sees it."""
+        row = self.order
+        return State(Status(row["status"]), row["quantity"], row["filled_quantity"], row["attempt_no"])
+
+    def happen(
+        self, fact: Fact, *, attempt_no: int = 0, quantity: Decimal = Decimal(0), detail: str | None = None
+    ) -> Step:
+        """Apply a fact to the order; note it in the event log if it changed anything."""
+        before = self.status
+        step = apply(self.state, Event(fact, attempt_no, quantity))
+        if not step.changed:
+            return step
+        self.set(
+            status=str(step.state.status),
+            filled_quantity=step.state.filled_quantity,
+            attempt_no=step.state.attempt_no,
+        )
+        self._stamp(step.state.status)
+        ended = step.state.status in TERMINAL - {Status.FILLED} and before not in TERMINAL
+        if step.state.status in _WISH_IS_OVER:
+            self.waits_no_more()
+        if ended and detail:
+            self.set(reason=detail)
+        elif self._is_answered(before, step.state.status):
+            self.set(reason=None)  # "it may have been received" is no reason of an order that stands at its broker
+        self.note(str(fact), detail, before)
+        if step.late:
+            self.note("late_fill", detail, before)
+        if step.overfilled:
+            self.note("overfilled", f"filled {step.state.filled_quantity} of {step.state.quantity}", before)
+        return step
+
+    def _is_answered(self, before: Status, now: Status) -> bool:
+        waits = self.order["reason_code"] == WAITS_FOR_OWNER
+        return before not in TERMINAL and before is not now and now in _ANSWERED and not waits
+
+    def waits_no_more(self) -> None:
+        """Forget why it has waited, for a worker or for a word that decides: somebody acts on it, or it has ended."""
+        if self.order["reason_code"] in (WAITS_FOR_OWNER, UNCLEAR):
+            self.set(reason=None, reason_code=None)
+
+    def _stamp(self, status: Status) -> None:
+        row = self.order
+        if status in (Status.ACCEPTED, Status.PARTIALLY_FILLED, Status.FILLED) and row["accepted_at"] is None:
+            self.set(accepted_at=self.now)
+        if status in TERMINAL and row["closed_at"] is None:
+            self.set(closed_at=self.now)
+
+    def set(self, **values: Any) -> None:
+        """Change columns of the order."""
+        self.order.update(values, updated_at=self.now)
+        self.changed.update(values)
+
+    def complete(self) -> None:
+        """End the order if a replace has left nothing to do: more fills will not come to say so."""
+        if self.status in OPEN and self.order["filled_quantity"] >= self.order["quantity"]:
+            self.set(status=str(Status.FILLED))
+            self._stamp(Status.FILLED)
+
+    def set_attempt(self, attempt_no: int, **values: Any) -> None:
+        """Change columns of one attempt."""
+        self.attempts[attempt_no].update(values)
+        self.changed_attempts.setdefault(attempt_no, set()).update(values)
+
+    def begin(self, row: Row) -> None:
+        """Add a new attempt."""
+        number = row["attempt_no"]
+        self.attempts[number] = {**_NO_ATTEMPT, **row, "client_order_id": self.id}
+        self.new_attempts.append(number)
+
+    # -- WHAT CHANGED ---
+    @property
+    def mark(self) -> tuple[Any, ...]:
+        """What tells, beside the row as it is by then, whether somebody has changed the order since."""
+        current = self.current
+        return (self.order["updated_at"], self.order["status"], current and current["outcome"])
+
+    def order_changes(self) -> list[Change]:
+        """Return what the order's row has to learn."""
+        news = {name: self.order[name] for name in self.changed}
+        return [({"client_order_id": self.id}, {**news, "updated_at": self.order["updated_at"]})] if news else []
+
+    def attempt_changes(self) -> list[Change]:
+        """Return what the rows of attempts that exist already have to learn."""
+        return [
+            ({"client_order_id": self.id, "attempt_no": no}, {name: self.attempts[no][name] for name in names})
+            for no, names in self.changed_attempts.items()
+            if no not in self.new_attempts
+        ]
+
+    def note(self, kind: str, detail: str | None = None, before: Status | None = None) -> None:
+        """Append to the order's event log."""
+        self.events.append(
+            {
+                "client_order_id": self.id,
+                "at": self.now,
+                "kind": kind,
+                "from_status": str(before) if before else self.order["status"],
+                "to_status": self.order["status"],
+                "detail": detail,
+            }
+        )
+        if kind in _TOLD:
+            about = {"status": self.order["status"], "broker": self.order["broker"], "detail": detail}
+            self.steps.append((kind, about | ({"recorded_at": self.order["created_at"]} if kind == "claimed" else {})))
+
+    def tell(self) -> None:
+        """Write one log line for each step of the order's way, so that it can be followed by its id."""
+        for kind, about in self.steps:
+            log.info(f"order_{kind}", client_order_id=self.id, **about)
+
+    # -- FILLS ---
+    def fill(self, attempt_no: int, report: FillReport) -> bool:
+        """Book one execution; returns False if it was known."""
+        return order_fills.fill(self, attempt_no, report)
+
+    def add_fill(self, row: Row) -> None:
+        """Add a row of an execution."""
+        self.fills.append(row)
+        self.new_fills.append(row)
+
+    def change_fill(self, row: Row, **values: Any) -> None:
+        """Change columns of an execution."""
+        news = {name: value for name, value in values.items() if row[name] != value}
+        if news and row not in self.new_fills:
+            key = (row["broker"], row["execution_id"])
+            self.counted.setdefault(key, row["quantity"])
+            self.changed_fills.setdefault(key, set()).update(news)
+        row.update(news)
+
+    def fill_changes(self) -> list[Change]:
+        """Return what the rows of executions that exist already have to learn."""
+        rows = {(row["broker"], row["execution_id"]): row for row in self.known_fills or ()}
+        return [
+            ({"broker": key[0], "execution_id": key[1]}, {name: rows[key][name] for name in names})
+            for key, names in self.changed_fills.items()
+        ]
+
+    def moves(self) -> list[Moved]:
+        """Return what a position gains by executions that count more or less than they did."""
+        sign, symbol = signed(Side(self.order["side"])), self.order["symbol"]
+        rows = {(row["broker"], row["execution_id"]): row for row in self.known_fills or ()}
+        return [
+            Moved(key[0], rows[key]["id"], symbol, sign * (rows[key]["quantity"] - before))
+            for key, before in self.counted.items()
+            if rows[key]["quantity"] != before
+        ]
+
+    def speaker(self, attempt_no: int) -> int:
+        """Return the attempt that speaks for a fill of this one: the newest, if that has taken its place."""
+        return int(self.order["attempt_no"]) if self.was_replaced(attempt_no) else attempt_no
+
+    def filled_on(self, attempt_no: int) -> Decimal:
+        """Return the shares booked on the order that an attempt made at its broker."""
+        return sum((row["quantity"] for row in self.fills_of(attempt_no)), Decimal(0))
+
+    def fills_of(self, attempt_no: int) -> list[Row]:
+        """Return the executions of one order at a broker: several attempts may be about the same one."""
+        mine = self.attempts[attempt_no]
+        key = ("broker", "broker_client_order_id")
+        same = {no for no, row in self.attempts.items() if all(row[name] == mine[name] for name in key)}
+        return [row for row in self.fills if row["attempt_no"] in same]
+
+    def was_replaced(self, attempt_no: int) -> bool:
+        """Tell whether another attempt has taken this one's place."""
+        return any(
+            row["replaces"] == attempt_no and row["outcome"] == Outcome.ACCEPTED for row in self.attempts.values()
+        )
+
+
+def _untouched(connection: Connection, ids: Iterable[str], kept: Mapping[str, Entry | None]) -> list[Entry]:
+    """Lock the orders of these ids, and return the kept entries that say of them what the database says."""
+    entries = ((row, kept.get(row["client_order_id"])) for row in _MARKS.rows(connection, ids=sorted(ids)))
+    return [e for row, e in entries if e and e.mark == (row["updated_at"], row["status"], row["outcome"])]
+
+
+_NO_ATTEMPT: Row = dict.fromkeys(column.name for column in attempts.c) | {"checks": 0, "missing": 0}
+
+
+class Book:
+    """Some orders, locked for the length of a transaction."""
+
+    def __init__(self, connection: Connection, now: datetime) -> None:
+        self.connection = connection
+        self.now = now
+        self.entries: dict[str, Entry] = {}
+
+    @classmethod
+    def open(
+        cls,
+        connection: Connection,
+        ids: Iterable[str],
+        now: datetime,
+        *,
+        kept: Mapping[str, Entry | None] | None = None,
+    ) -> Book:
+        """Lock the orders of these ids, in one order of ids so that two books never deadlock.
+
+        Args:
+            connection: of the transaction.
+            ids: client_order_ids; those that do not exist are left out.
+            now: the time of the transaction.
+            kept: entries as an earlier book wrote them; one that nobody has touched since is not read again.
+        """
+        wanted = set(ids)
+        untouched = _untouched(connection, wanted, kept) if kept else []
+        book = cls(connection, now)
+        if to_read := wanted - {entry.id for entry in untouched}:
+            book = cls.of(connection, _ORDERS.rows(connection, ids=sorted(to_read)), now)
+        for entry in untouched:
+            tries = {number: dict(row) for number, row in entry.attempts.items()}
+            book.entries[entry.id] = Entry(proxy(book), dict(entry.order), tries)
+        return book
+
+    @classmethod
+    def of(cls, connection: Connection, rows: Iterable[Row], now: datetime) -> Book:
+        """Open a book over the rows of orders that were just read, and locked."""
+        book = cls(connection, now)
+        for row in rows:
+            book.entries[row["client_order_id"]] = Entry(proxy(book), row)
+        if begun := [entry.id for entry in book.entries.values() if entry.order["attempt_no"]]:
+            for attempt in _ATTEMPTS.rows(connection, ids=begun):
+                book.entries[attempt["client_order_id"]].attempts[attempt["attempt_no"]] = attempt
+        return book
+
+    def load_fills(self) -> None:
+        """Read the executions of all orders in the book."""
+        for entry in self.entries.values():
+            entry.known_fills = []
+        for row in _FILLS.rows(self.connection, ids=list(self.entries)):
+            self.entries[row["client_order_id"]].fills.append(row)
+
+    def __getitem__(self, client_order_id: str) -> Entry:
+        return self.entries[client_order_id]
+
+    def get(self, client_order_id: str) -> Entry | None:
+        """Return the entry, or None where there is no such order."""
+        return self.entries.get(client_order_id)
+
+    def write(self) -> None:
+        """Write everything that changed, and nothing else; the transaction's end makes it durable."""
+        connection, entries = self.connection, self.entries.values()
+        begun = [e.attempts[no] for e in entries for no in e.new_attempts]
+        with together(connection):
+            update_many(connection, orders, [change for e in entries for change in e.order_changes()])
+            insert_many(connection, attempts, [{n: v for n, v in row.items() if v is not None} for row in begun])
+            update_many(connection, attempts, [change for e in entries for change in e.attempt_changes()])
+            insert_many(connection, fills, [row for e in entries for row in e.new_fills])
+            update_many(connection, fills, [change for e in entries for change in e.fill_changes()])
+            insert_many(connection, order_events, [row for e in entries for row in e.events])
+        for entry in entries:
+            entry.tell()
+        if moved := [move for e in entries for move in e.moves()]:
+            follow(connection, moved, self.now)
+
+
+def cancel(entry: Entry) -> None:
+    """Record the wish to cancel: an order that is still queued ends here, a live one waits for its broker's word."""
+    if entry.status in TERMINAL:
+        return
+    if entry.order["cancel_requested_at"] is None:
+        entry.set(cancel_requested_at=entry.now)
+        entry.note("cancel_requested")
+    if entry.status is Status.QUEUED:
+        entry.happen(Fact.CANCELED, detail="canceled before it was sent")
+
+
+def is_changing(entry: Entry) -> bool:
+    """Tell whether a replace of this order is under way or unknown."""
+    return any(
+        row["replaces"] is not None and row["outcome"] in (Outcome.SENDING, Outcome.UNKNOWN)
+        for row in entry.attempts.values()
+    )

@@ -1,0 +1,179 @@
+"""What was asked about an attempt whose outcome is unknown, and what came back: one bounded document per attempt.
+
+    {"query": "by the id we gave it", "times": 7, "first_at": "...", "last_at": "...",
+     "answers": {"missing":   {"times": 4, "at": "...", "words": "..."},
+                 "ambiguous": {"times": 2, "at": "...", "words": "...", "candidates": [{...}, ...]},
+                 "error":     {"times": 1, "at": "...", "words": "..."}}}
+
+Of every kind of answer the last one is kept, with how often that kind came; so it does not grow with the looking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import and_, case, or_, select
+
+from models.encoding import to_json
+from models.messages import utcnow
+from models.outward import discreet
+from models.record.database import Database
+from models.record.tables import STRAY, attempts, orders, workers
+from models.reports import MOST_CANDIDATES, Ambiguous, Found, Missing, OrderReport, Sighting
+from models.vocabulary import LIVE, UNCLEAR, WAITS_FOR_OWNER, Outcome, Status
+
+Row = dict[str, Any]
+
+#: Looks in vain after which a live order is a question.
+LOST_AFTER = 3
+
+#: Characters of an answer's words that are kept.
+_LONGEST = 500
+_TERMS = (
+    "symbol", "side", "quantity", "order_type", "limit_price", "stop_price", "trail_amount", "trail_percent",
+    "time_in_force", "filled_quantity", "submitted_at",
+)  # fmt: skip
+_SENT = (
+    "symbol", "side", "quantity", "order_type", "limit_price", "stop_price", "trail_amount", "trail_percent",
+    "time_in_force", "extended_hours",
+)  # fmt: skip
+
+
+def fold(before: Mapping[str, Any] | None, answer: Sighting | Exception, at: datetime, query: str) -> Row:
+    """Add one look to the evidence.
+
+    Args:
+        before: the evidence so far; None at the first look.
+        answer: what came back; an exception where the broker could not be asked.
+        at: when it was asked.
+        query: how the order was looked for.
+    """
+    found = dict(before or {"times": 0, "first_at": to_json(at), "answers": {}})
+    kind = _kind(answer)
+    times = found["answers"].get(kind, {}).get("times", 0) + 1
+    told = {"times": times, "at": to_json(at), "words": discreet(_words(answer))[:_LONGEST]}
+    if isinstance(answer, Ambiguous):
+        told["candidates"] = [candidate(report) for report in answer.candidates[:MOST_CANDIDATES]]
+    if isinstance(answer, Found):
+        told["candidates"] = [candidate(answer.report)]
+    return found | {
+        "query": query,
+        "times": found["times"] + 1,
+        "last_at": to_json(at),
+        "answers": {**found["answers"], kind: told},
+    }
+
+
+def _kind(answer: Sighting | Exception) -> str:
+    return "error" if isinstance(answer, Exception) else type(answer).__name__.lower()
+
+
+def _words(answer: Sighting | Exception) -> str:
+    if isinstance(answer, Missing):
+        return answer.evidence
+    if isinstance(answer, Found):
+        return f"order {answer.report.broker_order_id} is {answer.report.status}"
+    if isinstance(answer, Ambiguous):
+        return answer.text
+    return f"{type(answer).__name__}: {answer}"
+
+
+def candidate(report: OrderReport) -> Row:
+    """Return an order at the broker as it is kept and shown."""
+    row: Row = {"broker_order_id": report.broker_order_id, "status": str(report.status)}
+    row |= {name: to_json(getattr(report, name)) for name in _TERMS}
+    return {name: value if value is None else str(value) for name, value in row.items()}
+
+
+def latest(evidence: Mapping[str, Any] | None) -> str:
+    """Say in one line what came back last."""
+    answers = (evidence or {}).get("answers", {})
+    if not answers:
+        return "not asked yet"
+    kind, told = max(answers.items(), key=lambda item: str(item[1]["at"]))
+    return f"{kind} ({told['times']} times): {told['words']}"
+
+
+# -- OPEN ATTEMPTS ---
+def unresolved(
+    database: Database, longest_send_s: float, *, cancel_alert_s: float = 120.0, dead_after_s: float = 10.0
+) -> list[Row]:
+    """Return what may be live, or ended, without our knowing, oldest first, each with the evidence about it.
+
+    Attempts whose outcome is unknown; live orders that no listing of their broker has any more, or whose status there
+    says nothing; cancels that had no effect; wishes that wait for the worker that alone may carry them out; attempts
+    that are alive though given up.
+
+    Args:
+        database: the record.
+        longest_send_s: an attempt that is being sent for longer than this is listed as well.
+        cancel_alert_s: so is an order whose cancel was asked for longer ago and that has not ended.
+        dead_after_s: a worker without a heartbeat for this long is dead.
+
+    Returns:
+        The columns of the attempt, with `sent` (what was sent, when, by whom, under which id), `asked` (how, how often,
+        when last, when next), `answers` (what came back, by kind); or null: `waits_for` (who has to be alive for its
+        cancel or replace), `unclear` (a status that says nothing), `cannot_ask` (why its broker cannot be asked now).
+    """
+    now, a, o = utcnow(), attempts.c, orders.c
+    late = a.started_at < now - timedelta(seconds=longest_send_s)
+    lost = and_(o.status != str(Status.SUBMITTED), a.missing >= LOST_AFTER)
+    unclear = o.reason_code == UNCLEAR
+    canceling = o.cancel_requested_at < now - timedelta(seconds=cancel_alert_s)
+    waiting = o.reason_code == WAITS_FOR_OWNER
+    # The way to loose ends leads over the few orders that are live, not over all that were ever accepted.
+    live = o.status.in_([str(status) for status in (*LIVE, Status.SUBMITTED)])
+    ends = and_(
+        live, a.attempt_no == o.attempt_no, a.outcome == str(Outcome.ACCEPTED), or_(lost, canceling, waiting, unclear)
+    )
+    open_ = or_(a.outcome == str(Outcome.UNKNOWN), (a.outcome == str(Outcome.SENDING)) & late)
+    terms = [o[name] for name in (*_SENT, "strategy", "status", "expires_at")]
+    told = [case((which, o.reason)).label(name) for name, which in (("waits_for", waiting), ("unclear", unclear))]
+    joined = select(attempts, *terms, *told).join_from(attempts, orders, a.client_order_id == o.client_order_id)
+    with database.read() as connection:
+        found = [connection.execute(joined.where(which)).mappings().all() for which in (open_, ends, STRAY)]
+    by_key = {(row["client_order_id"], row["attempt_no"]): dict(row) for part in found for row in part}
+    rows = sorted(by_key.values(), key=lambda row: row["started_at"])
+    why = {name: unreachable(database, name, dead_after_s) for name in {row["broker"] for row in rows}}
+    return [_shown(row) | {"cannot_ask": why[row["broker"]]} for row in rows]
+
+
+def _shown(row: Row) -> Row:
+    evidence = row.pop("evidence") or {}
+    terms = {name: row[name] for name in _SENT} | (row["terms"] or {})
+    plain = {name: value for name, value in row.items() if name not in _SENT or name in ("symbol", "side", "quantity")}
+    for internal in ("baseline", "terms", "lease_until", "missing", "alerted_at", "stray_at"):
+        plain.pop(internal)
+    return plain | {
+        "sent": {
+            **terms,
+            "broker_client_order_id": row["broker_client_order_id"],
+            "at": row["sent_at"] or row["started_at"],
+            "worker": row["worker"],
+            "replaces": row["replaces"],
+        },
+        "asked": {
+            "query": evidence.get("query"),
+            "times": evidence.get("times", 0),
+            "first_at": evidence.get("first_at"),
+            "last_at": evidence.get("last_at"),
+            "next_at": row["next_check_at"],
+        },
+        "answers": evidence.get("answers", {}),
+        "latest": row["waits_for"] or row["unclear"] or latest(evidence),
+    }
+
+
+def unreachable(database: Database, broker: str, dead_after: float) -> str | None:
+    """Say why a broker cannot be asked now, from what its workers last said; None while one of them can."""
+    with database.read() as connection:
+        query = select(workers).where(workers.c.broker == broker).order_by(workers.c.heartbeat_at.desc())
+        rows = list(connection.execute(query).mappings())
+    fresh = [row for row in rows if row["heartbeat_at"] > utcnow() - timedelta(seconds=dead_after)]
+    if any(row["state"] == "ready" for row in fresh):
+        return None
+    if not fresh:
+        return f"no worker of {broker} is alive" + (f" since {rows[0]['heartbeat_at']:%H:%M:%SZ}" if rows else "")
+    return f"{broker} is {fresh[0]['state']}: {fresh[0]['detail']}"

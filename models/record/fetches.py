@@ -1,0 +1,233 @@
+"""Data requests and their results as rows: what the client writes, the worker answers and the client reads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from decimal import Decimal
+from functools import cache
+from typing import Any, TypeVar, cast
+
+from pydantic import TypeAdapter
+from sqlalchemy import Connection, func, select
+
+from models.errors import InvalidRequest
+from models.messages import FetchRequest, plain
+from models.record.statements import upsert
+from models.record.tables import bars, fetches
+from models.reports import Bar
+from models.timeframes import TIMEFRAMES, Duration, Timeframe, moment
+
+R = TypeVar("R")
+
+#: What any broker can answer. The other kinds are about one account, so nobody else can.
+MARKET_DATA = frozenset({"quote", "bars"})
+#: The fields that each kind of request may have.
+FIELDS: dict[str, frozenset[str]] = {
+    "quote": frozenset({"symbol"}),
+    "bars": frozenset({"symbol", "timeframe", "start", "end", "duration"}),
+    "account": frozenset(),
+    "positions": frozenset(),
+    "orders": frozenset({"open_only", "since"}),
+}
+_SYMBOL = re.compile(r"[A-Z0-9$^][A-Z0-9.\-/ ]{0,31}")
+#: How far back bars may be asked for: what bounds the pages of a fetch.
+LONGEST_YEARS = 100
+_BAR = ("open", "high", "low", "close", "volume")
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def as_json(report: object) -> Any:
+    """Return a report as JSON types: decimal strings, ISO times, nulls."""
+    plain_values = {
+        name: plain(value) if isinstance(value, Decimal) else value
+        for name, value in asdict(report).items()  # type: ignore[call-overload]
+    }
+    return _adapter(dict[str, Any]).dump_python(plain_values, mode="json")
+
+
+def from_json(kind: type[R], value: Any) -> R:
+    """Return the report that `as_json` wrote."""
+    report: R = _adapter(cast(Any, kind)).validate_python(value)
+    return report
+
+
+# -- ROWS ---
+def insert_fetch(
+    connection: Connection, fetch: FetchRequest, route: Sequence[str], now: datetime, error: str | None = None
+) -> None:
+    """Record a request; one that is there already stays as it is. With an error it has failed before it began."""
+    connection.execute(
+        upsert(connection, fetches)
+        .values(
+            fetch_id=fetch.fetch_id,
+            kind=fetch.kind,
+            request=dict(fetch.request),
+            route=list(route),
+            broker=route[0],
+            status="failed" if error else "queued",
+            error=error,
+            attempt_no=0,
+            tries=0,
+            stored=0,
+            available_at=now,
+            created_at=now,
+            updated_at=now,
+            ended_at=now if error else None,
+        )
+        .on_conflict_do_nothing(index_elements=[fetches.c.fetch_id])
+    )
+
+
+def store_bars(connection: Connection, broker: str, symbol: str, timeframe: str, page: Sequence[Bar]) -> None:
+    """Write bars; one that is there already takes the new values, so a bar that was still forming gets its end."""
+    if not page:
+        return
+    statement = upsert(connection, bars)
+    keys = ("broker", "symbol", "timeframe", "start")
+    values = {name: statement.excluded[name] for name in _BAR}
+    connection.execute(
+        statement.on_conflict_do_update(index_elements=[bars.c[name] for name in keys], set_=values),
+        [{"broker": broker, "symbol": symbol, "timeframe": timeframe, **asdict(bar)} for bar in page],
+    )
+
+
+def read_bars(connection: Connection, broker: str, wanted: BarsRequest) -> list[dict[str, Any]]:
+    """Return the stored bars of one broker that a request asks for, oldest first."""
+    columns = (bars.c[name] for name in ("start", *_BAR, "broker", "symbol", "timeframe"))
+    query = select(*columns).where(wanted.at(broker)).order_by(bars.c.start)
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def summary(connection: Connection, broker: str, wanted: BarsRequest) -> dict[str, Any]:
+    """Return the result of a request for bars: where they are, how many, and how far they reach."""
+    query = select(func.count(), func.min(bars.c.start), func.max(bars.c.start)).where(wanted.at(broker))
+    count, first, last = connection.execute(query).one()
+    return {
+        "broker": broker,
+        "symbol": wanted.symbol,
+        "timeframe": wanted.frame.name,
+        "start": wanted.start.isoformat(),
+        "end": wanted.end.isoformat(),
+        "bars": count,
+        "first": first and first.isoformat(),
+        "last": last and last.isoformat(),
+    }
+
+
+# -- REQUESTS ---
+@dataclass(frozen=True, slots=True)
+class BarsRequest:
+    """A checked request for bars: start <= bar < end."""
+
+    symbol: str
+    frame: Timeframe
+    start: datetime
+    end: datetime
+
+    def pages(self, cursor: datetime | None) -> Iterator[tuple[datetime, datetime]]:
+        """Return the stretches to ask for one after the other; everything before the cursor is stored."""
+        return self.frame.pages(cursor or self.start, self.end)
+
+    def share_done(self, until: datetime) -> Decimal:
+        """Return how much of the stretch is done, 0 to 1."""
+        return round(Decimal((until - self.start) / (self.end - self.start)), 4)
+
+    def at(self, broker: str) -> Any:
+        """Return the condition that chooses its bars of one broker."""
+        b = bars.c
+        mine = (b.broker == broker) & (b.symbol == self.symbol) & (b.timeframe == self.frame.name)
+        return mine & (b.start >= self.start) & (b.start < self.end)
+
+
+def check(kind: str, request: Mapping[str, Any], now: datetime) -> None:
+    """Check everything about a request that can be checked without a broker.
+
+    Raises:
+        InvalidRequest: names the field and the value.
+    """
+    if unknown := sorted(set(request) - FIELDS[kind]):
+        takes = ", ".join(sorted(FIELDS[kind])) or "no fields"
+        raise InvalidRequest(f"{unknown[0]}: data.{kind} has no such field (it takes {takes})")
+    if kind == "quote":
+        symbol_of(request)
+    elif kind == "bars":
+        parse_bars(request, now)
+    elif kind == "orders":
+        parse_orders(request)
+
+
+def symbol_of(request: Mapping[str, Any]) -> str:
+    """Return the symbol of a request, upper case.
+
+    Raises:
+        InvalidRequest: it is missing, or none.
+    """
+    symbol = _text(request, "symbol").upper()
+    if not _SYMBOL.fullmatch(symbol):
+        raise InvalidRequest(f"symbol: must be a symbol such as AAPL or BRK.B, was {request['symbol']!r}")
+    return symbol
+
+
+def parse_orders(request: Mapping[str, Any]) -> tuple[bool, datetime | None]:
+    """Return `open_only` (default true) and `since` of a request for the orders at a broker.
+
+    Raises:
+        InvalidRequest: names the field and the value.
+    """
+    open_only, since = request.get("open_only"), request.get("since")
+    if open_only is not None and not isinstance(open_only, bool):
+        raise InvalidRequest(f"open_only: must be true or false, was {open_only!r}")
+    return open_only is not False, None if since is None else moment(_text(request, "since"), "since")
+
+
+def parse_bars(request: Mapping[str, Any], now: datetime) -> BarsRequest:
+    """Check a request for bars: symbol, timeframe, and two of start, end (default now) and duration.
+
+    Args:
+        request: the fields as they travel.
+        now: when it was made; without `end`, and for one that lies later, the bars end there.
+
+    Raises:
+        InvalidRequest: names the field and the value.
+    """
+    name = _text(request, "timeframe")
+    if name not in TIMEFRAMES:
+        raise InvalidRequest(f"timeframe: must be one of {', '.join(TIMEFRAMES)}, was {name!r}")
+    start, end = _stretch(request, now)
+    if start >= now:
+        raise InvalidRequest(f"start: must be in the past (now is {now.isoformat()}), was {start.isoformat()}")
+    if start < Duration(months=12 * LONGEST_YEARS).before(now):
+        raise InvalidRequest(f"start: must be in the last {LONGEST_YEARS} years, was {start.isoformat()}")
+    if start >= end:
+        raise InvalidRequest(f"start: must be before end ({end.isoformat()}), was {start.isoformat()}")
+    return BarsRequest(symbol_of(request), TIMEFRAMES[name], start, min(end, now))
+
+
+def _stretch(request: Mapping[str, Any], now: datetime) -> tuple[datetime, datetime]:
+    given = [field for field in ("start", "end", "duration") if request.get(field) is not None]
+    if given == ["start", "end", "duration"]:
+        raise InvalidRequest("duration: give it with start or with end, not with both")
+    start, end = (moment(_text(request, f), f) if f in given else None for f in ("start", "end"))
+    if "duration" not in given:
+        if start is None:
+            raise InvalidRequest("start: is required, or duration")
+        return start, end or now
+    length = Duration.parse(_text(request, "duration"))
+    if start is not None:
+        return start, length.after(start)
+    end = min(end or now, now)
+    return length.before(end), end
+
+
+def _text(request: Mapping[str, Any], field: str) -> str:
+    value = request.get(field)
+    if not isinstance(value, str) or not value.strip():
+        raise InvalidRequest(f"{field}: is required as text, was {value!r}")
+    return value.strip()

@@ -1,0 +1,340 @@
+"""The executions of an order: each counts once, as its broker told it last.
+
+| a report                                                   | becomes                                                |
+|------------------------------------------------------------|--------------------------------------------------------|
+| of an execution that is new                                | a row; what was inferred shrinks by it                 |
+| of a known one, or of the same stretch under another name  | nothing but what it adds: a commission, a price        |
+| of a known one, with a higher revision                     | the row as it is now: `fill_corrected`                 |
+| of a known one, with other content in a listing            | the same: it was corrected while nobody listened       |
+| that a known one was taken back                            | the row with nothing left: `fill_busted`               |
+| the same before the execution itself came                  | a row with nothing left; what was inferred shrinks     |
+| of a change to one that the record does not have           | nothing but `fill_unexplained`, where names may differ |
+| that it was taken back, where no other stands              | the same, and a row with nothing left                  |
+| that the broker counts more than its executions            | one inferred row for the difference                    |
+| the same after one of them was taken back                  | nothing: its total may be of before                    |
+
+Real executions split, shrink and replace what was inferred; none is ever dropped for it. Corrections may overtake what
+they correct: the highest revision stands. A price that nobody told is null, never 0, and never the limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import structlog
+
+from models.encoding import plain
+from models.lifecycle import Fact
+from models.record.statements import Row
+from models.reports import DONE, BrokerStatus, CommissionReport, FillReport, OrderReport
+
+if TYPE_CHECKING:
+    from models.record.book import Entry
+
+log = structlog.get_logger()
+
+#: Begins the id of what we had to infer from a broker's total; what follows is our own id of the order there.
+INFERRED = "inferred:"
+_ZERO = Decimal(0)
+#: Less than this is how a database rounds, not what a broker corrects.
+_FINEST = Decimal("1E-8")
+#: Two feeds that name an execution differently date it alike.
+_SAME_TIME = timedelta(seconds=1)
+
+
+def fill(entry: Entry, attempt_no: int, report: FillReport) -> bool:
+    """Book one execution; returns False if it was known, or counts for nothing."""
+    row = _known(entry, attempt_no, report)
+    if row is None:
+        return not report.amends and _add(entry, attempt_no, report)
+    if report.revision > row["revision"] or (report.busted and row["quantity"]) or _reads_otherwise(row, report):
+        _correct(entry, attempt_no, row, report)
+    elif not report.busted:
+        _learn(entry, row, report)
+    return False
+
+
+def is_unexplained(entry: Entry, attempt_no: int, report: FillReport) -> bool:
+    """Tell whether a report changes an execution that the record does not have, under that name at least."""
+    return report.amends and _known(entry, attempt_no, report) is None
+
+
+def keep_bust(entry: Entry, attempt_no: int, report: FillReport) -> None:
+    """Keep that an unknown execution was taken back, where none is booked that could be meant under another name.
+
+    Its row has no shares. Only by it an order that its broker calls filled, with nothing, is known to be over.
+    """
+    if report.busted and not any(row["quantity"] for row in entry.fills_of(attempt_no) if not row["inferred"]):
+        _add(entry, attempt_no, report)
+
+
+def unexplained(entry: Entry, attempt_no: int, report: FillReport) -> str:
+    """Say what such a report would change: it may mean an execution that was booked under another name."""
+    broker, does = entry.attempts[attempt_no]["broker"], "takes back" if report.busted else "corrects"
+    words = f"{broker} {does} execution {report.execution_id}: {_words(report.quantity, report.price)}"
+    return f"{words}; the record has none of that name, so nothing was booked: compare with the broker's own page"
+
+
+def commission(entry: Entry, report: CommissionReport) -> None:
+    """Take over the commission of an execution."""
+    for row in entry.fills:
+        if row["execution_id"] == report.execution_id:
+            entry.change_fill(row, commission=report.commission, commission_currency=report.currency)
+
+
+def infer(entry: Entry, attempt_no: int, report: OrderReport, *, complete: bool) -> None:
+    """Book what a broker counts beyond its executions.
+
+    Args:
+        entry: the order.
+        attempt_no: whose order at its broker the report is about.
+        report: with the broker's total; an order that is filled and tells none counts its whole size where `complete`.
+        complete: the executions were read before this report, so none is merely on its way.
+    """
+    rows = entry.fills_of(attempt_no)
+    real, guessed = _sum(r for r in rows if not r["inferred"]), _sum(r for r in rows if r["inferred"])
+    total = report.filled_quantity or _ZERO
+    if report.status is BrokerStatus.FILLED and complete and not any(r["voided_at"] or r["revision"] for r in rows):
+        # What the broker counts stands, also where it calls less than the whole order filled.
+        total = total or report.quantity or entry.order["quantity"]
+    missing = total - real if total - real > _FINEST else _ZERO
+    if any(r["voided_at"] and not r["inferred"] for r in rows):
+        missing = min(missing, guessed)  # the total may have been read before the broker took one back
+    price = _rest_price(rows, total, report.avg_fill_price, missing)
+    if missing < guessed and report.status not in DONE:
+        return  # read before it traded on, perhaps
+    if abs(missing - guessed) > _FINEST or (missing and price is not None):
+        _guess(entry, attempt_no, missing, price, report)
+
+
+def filled_with_nothing(entry: Entry, attempt_no: int, report: OrderReport) -> OrderReport:
+    """Return an order that its broker calls filled, with no shares, as filled if all of it was taken back.
+
+    Otherwise such words are unknown: it has to be read again.
+    """
+    rows = [row for row in entry.fills_of(attempt_no) if not row["inferred"]]
+    over = any(row["voided_at"] for row in rows) and not any(row["quantity"] for row in rows)
+    with_nothing = (report.raw_status or "").lower() == "filled" and report.filled_quantity == 0
+    return replace(report, status=BrokerStatus.FILLED) if over and with_nothing else report
+
+
+# -- WHAT IS KNOWN ---
+def _known(entry: Entry, attempt_no: int, report: FillReport) -> Row | None:
+    """Return the row of an execution: by its id, or by the stretch of the order that it fills.
+
+    Two feeds of one broker may name the same execution differently, but each share is filled once.
+    """
+    theirs = (entry.attempts[attempt_no]["broker"], report.execution_id)
+    same = next((row for row in entry.fills if (row["broker"], row["execution_id"]) == theirs), None)
+    if same is not None or report.cumulative_quantity is None:
+        return same
+    low, high = report.cumulative_quantity - report.quantity, report.cumulative_quantity
+    for row in entry.fills_of(attempt_no):
+        end = row["cumulative_quantity"]
+        if end is None or row["inferred"]:
+            continue
+        if row["voided_at"] is None and end - row["quantity"] <= low and high <= end:
+            return row
+        if row["voided_at"] is not None and end == high and abs(row["filled_at"] - report.filled_at) <= _SAME_TIME:
+            return row
+    return None
+
+
+def _reads_otherwise(row: Row, report: FillReport) -> bool:
+    """Tell whether a listing shows another size or price than the record has under the same id and revision."""
+    same = report.listed and not report.busted and row["execution_id"] == report.execution_id
+    if not same or row["revision"] != report.revision or row["voided_at"] is not None:
+        return False
+    pairs = [(report.quantity, row["quantity"]), (report.price, row["price"])]
+    return any(new is not None and old is not None and abs(new - old) > _FINEST for new, old in pairs)
+
+
+def _sum(rows: Iterable[Row]) -> Decimal:
+    return sum((row["quantity"] for row in rows), _ZERO)
+
+
+# -- WHAT IS NEW ---
+def _add(entry: Entry, attempt_no: int, report: FillReport) -> bool:
+    row = _row(entry, attempt_no, report)
+    before = entry.filled_on(attempt_no)
+    entry.add_fill(row)
+    if report.busted:
+        _bust_unknown(entry, attempt_no, row, report)
+        return False
+    covered = _give_way(entry, attempt_no, row, before)
+    detail = _told(row, row["quantity"], row["price"])
+    if covered == row["quantity"]:
+        entry.note("fill_told", f"{detail}, which was inferred")
+    else:
+        step = entry.happen(
+            Fact.FILLED, attempt_no=entry.speaker(attempt_no), quantity=row["quantity"] - covered, detail=detail
+        )
+        row["late"] = step.late
+    average(entry)
+    return bool(covered < row["quantity"])
+
+
+def _bust_unknown(entry: Entry, attempt_no: int, row: Row, report: FillReport) -> None:
+    """Take back an execution that was never told here: its broker counted it, so it is in what was inferred."""
+    guesses = [r for r in entry.fills_of(attempt_no) if r["inferred"] and r["quantity"]]
+    taken = min(report.quantity, _sum(guesses))
+    _take_out(entry, guesses, taken, report.price)
+    detail = f"{_told(row, report.quantity, report.price)}, before it was told here"
+    if taken:
+        entry.happen(Fact.FILL_BUSTED, attempt_no=entry.speaker(attempt_no), quantity=-taken, detail=detail)
+        log.error("fill_busted", client_order_id=entry.id, broker=row["broker"], change=plain(-taken), detail=detail)
+        average(entry)
+    else:
+        entry.note("fill_busted", detail)
+
+
+def _give_way(entry: Entry, attempt_no: int, row: Row, before: Decimal) -> Decimal:
+    """Take out of what was inferred what a real execution explains; returns how many shares that were."""
+    rows = entry.fills_of(attempt_no)
+    guesses = [r for r in rows if r["inferred"] and r["quantity"]]
+    if not guesses:
+        return _ZERO
+    told = max(before, row["cumulative_quantity"] or _ZERO)
+    guessed = _sum(guesses)
+    left = min(guessed, max(told - _sum(r for r in rows if not r["inferred"]), _ZERO))
+    covered = guessed - left
+    _take_out(entry, guesses, covered, row["price"])
+    return covered
+
+
+def _take_out(entry: Entry, guesses: Iterable[Row], quantity: Decimal, price: Decimal | None) -> None:
+    """Take shares that traded at a price out of what was inferred, one row after the other."""
+    rest = quantity
+    for guess in guesses:
+        part = min(rest, guess["quantity"])
+        rest -= part
+        _shrink(entry, guess, guess["quantity"] - part, part, price)
+
+
+def _shrink(entry: Entry, guess: Row, left: Decimal, part: Decimal, price: Decimal | None) -> None:
+    """Leave less of an inferred execution; its price goes on telling the mean that the broker told."""
+    worth = None if None in (guess["price"], price) else guess["quantity"] * guess["price"] - part * (price or _ZERO)
+    rest = round(worth / left, 9) if worth is not None and worth > 0 and left else None
+    voided = None if left else entry.now
+    entry.change_fill(guess, quantity=left, price=rest if left else guess["price"], voided_at=voided)
+
+
+def _row(entry: Entry, attempt_no: int, report: FillReport) -> Row:
+    return {
+        "broker": entry.attempts[attempt_no]["broker"],
+        "execution_id": report.execution_id,
+        "client_order_id": entry.id,
+        "attempt_no": attempt_no,
+        "symbol": entry.order["symbol"],
+        "strategy": entry.order["strategy"],
+        "quantity": _ZERO if report.busted else report.quantity,
+        "price": report.price,
+        "currency": report.currency,
+        "cumulative_quantity": report.cumulative_quantity,
+        "commission": report.commission,
+        "commission_currency": report.commission_currency,
+        "revision": report.revision,
+        "inferred": report.inferred,
+        "voided_at": entry.now if report.busted else None,
+        "filled_at": report.filled_at,
+        "recorded_at": entry.now,
+        "late": False,
+    }
+
+
+def _told(row: Row, quantity: Decimal, price: Decimal | None) -> str:
+    return f"{_words(quantity, price)} at {row['broker']}"
+
+
+def _words(quantity: Decimal, price: Decimal | None) -> str:
+    return f"{plain(quantity)} @ {'an unknown price' if price is None else plain(price)}"
+
+
+# -- WHAT CHANGES ---
+def _correct(entry: Entry, attempt_no: int, row: Row, report: FillReport) -> None:
+    """Let a later word of the broker stand in place of an earlier one."""
+    before = row["quantity"], row["price"]
+    entry.change_fill(
+        row,
+        revision=max(report.revision, row["revision"]),
+        quantity=_ZERO if report.busted else report.quantity,
+        price=row["price"] if report.price is None else report.price,
+        voided_at=entry.now if report.busted else None,
+        cumulative_quantity=report.cumulative_quantity or row["cumulative_quantity"],
+        filled_at=report.filled_at,
+    )
+    _learn(entry, row, report)
+    after = row["quantity"], row["price"]
+    change = after[0] - before[0]
+    if before != after:
+        fact = Fact.FILL_BUSTED if report.busted else Fact.FILL_CORRECTED
+        now = "taken back" if report.busted else f"{_words(*after)} now"
+        detail = f"execution {row['execution_id']}: {_told(row, *before)} is {now}"
+        entry.happen(fact, attempt_no=entry.speaker(attempt_no), quantity=change, detail=detail)
+        tell = log.error if change else log.warning
+        tell(str(fact), client_order_id=entry.id, broker=row["broker"], change=plain(change), detail=detail)
+    average(entry)
+
+
+def _learn(entry: Entry, row: Row, report: FillReport) -> None:
+    """Take over what a report adds to a known execution; it takes nothing away."""
+    for name in ("commission", "commission_currency", "currency"):
+        if (value := getattr(report, name)) is not None:
+            entry.change_fill(row, **{name: value})
+    if row["price"] is None and report.price is not None:
+        entry.change_fill(row, price=report.price)
+        entry.note("fill_told", f"the price of execution {row['execution_id']}: {plain(report.price)}")
+        average(entry)
+
+
+# -- WHAT IS INFERRED ---
+def _guess(entry: Entry, attempt_no: int, missing: Decimal, price: Decimal | None, report: OrderReport) -> None:
+    guesses = [row for row in entry.fills_of(attempt_no) if row["inferred"]]
+    guessed = _sum(guesses)
+    if not guesses:
+        ours = entry.attempts[attempt_no]["broker_client_order_id"]  # a broker may begin its own numbers anew
+        told = FillReport(
+            execution_id=f"{INFERRED}{ours}",
+            quantity=missing,
+            price=price,
+            filled_at=report.updated_at or entry.now,
+            inferred=True,
+        )
+        guesses = [_row(entry, attempt_no, told)]
+        entry.add_fill(guesses[0])
+    else:
+        for row in guesses[1:]:
+            entry.change_fill(row, quantity=_ZERO, voided_at=entry.now)
+        entry.change_fill(guesses[0], quantity=missing, price=price, voided_at=None if missing else entry.now)
+    change, row = missing - guessed, guesses[0]
+    if change > 0:
+        detail = f"{_told(row, change, price)}, inferred from its total"
+        step = entry.happen(Fact.FILLED, attempt_no=entry.speaker(attempt_no), quantity=change, detail=detail)
+        row["late"] = row["late"] or step.late
+    elif change < 0:
+        detail = f"{plain(-change)} inferred at {row['broker']} are not in its total any more"
+        entry.happen(Fact.FILL_CORRECTED, attempt_no=entry.speaker(attempt_no), quantity=change, detail=detail)
+    average(entry)
+
+
+def _rest_price(rows: Iterable[Row], total: Decimal, mean: Decimal | None, missing: Decimal) -> Decimal | None:
+    """Return the mean price of what is missing, where it follows from the mean of the whole and the known parts."""
+    real = [row for row in rows if not row["inferred"] and row["quantity"]]
+    if mean is None or not missing or any(row["price"] is None for row in real):
+        return None
+    rest = (mean * total - sum((row["quantity"] * row["price"] for row in real), _ZERO)) / missing
+    return round(rest, 6) if rest > 0 else None
+
+
+def average(entry: Entry) -> None:
+    """Keep the order's mean price; the mean of a part would be a guess about the whole."""
+    rows = [row for row in entry.fills if row["quantity"]]
+    total = _sum(rows)
+    mean = None
+    if total and all(row["price"] is not None for row in rows):
+        mean = round(sum((row["quantity"] * row["price"] for row in rows), _ZERO) / total, 8)
+    entry.set(avg_fill_price=mean)

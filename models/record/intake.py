@@ -1,0 +1,335 @@
+"""How an order gets its row: the same for the client that records it and for the worker that finds it in a message.
+
+The same client_order_id with the same body is the same order; with another body it is an IdempotencyConflict and
+changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, insert, select
+
+from models.errors import CorroError, IdempotencyConflict, InvalidOrder
+from models.lifetimes import DatabaseClock, expiry
+from models.messages import OrderRequest, utcnow
+from models.record.database import Database
+from models.record.statements import Query, among, insert_many, insert_new, together
+from models.record.tables import order_events, orders
+from models.record.unreadable import GIVEN, denied_row
+from models.settings import Settings
+from models.vocabulary import OrderType, Side, Status, TimeInForce
+
+log = structlog.get_logger()
+
+_SAME_NAME = (
+    "client_order_id", "version", "strategy", "symbol", "side", "quantity", "order_type", "limit_price", "stop_price",
+    "trail_amount", "trail_percent", "time_in_force", "extended_hours", "tags", "created_at", "expires_at",
+)  # fmt: skip
+_MINE = among(orders.c.client_order_id, "ids")
+_ORDERS = Query(select(orders).where(_MINE))
+_IDS = Query(select(orders.c.client_order_id).where(_MINE))
+_BODY = (*_SAME_NAME, "route")
+_ENUMS = {"side": Side, "order_type": OrderType, "time_in_force": TimeInForce}
+
+
+def row_of(request: OrderRequest, route: Sequence[str], now: datetime, longest_s: float = 86_400.0) -> dict[str, Any]:
+    """Return the row of a new order, queued for the first broker on its route.
+
+    Raises:
+        InvalidOrder: its times are not to be believed (models/lifetimes.py).
+    """
+    given = vars(request)
+    row: dict[str, Any] = {name: given[name] for name in _SAME_NAME}
+    for name in _ENUMS:
+        row[name] = str(row[name])
+    row |= {
+        "expires_at": expiry(request.created_at, request.expires_at, now, longest_s),
+        "status": str(Status.QUEUED),
+        "route": list(route),
+        "broker": route[0],
+        "body_hash": request.body_hash,
+        "available_at": now,
+        "updated_at": now,
+        "attempt_no": 0,
+        "filled_quantity": Decimal(0),
+        "reason": None,
+        "closed_at": None,
+    }
+    return row
+
+
+def request_of(row: Mapping[Any, Any]) -> OrderRequest:
+    """Return the request that a row records; it was validated when it came in."""
+    values = {name: row[name] for name in _SAME_NAME}
+    values |= {name: kind(values[name]) for name, kind in _ENUMS.items()}
+    values["tags"] = [] if values["tags"] is None else values["tags"]
+    return OrderRequest.model_construct(**values, route=tuple(row["route"] or ()))
+
+
+def body_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the order object that a row records; JSON writes its numbers and times as they travel."""
+    return {name: row[name] for name in _BODY} | {"tags": [] if row["tags"] is None else row["tags"]}
+
+
+class Intake:
+    """Records new orders, and recognises those that are there already."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self.settings, self.database = settings, database
+        self.clock = DatabaseClock(database)
+        self._longest_s = settings.timing.longest_life
+
+    def route(self, request: OrderRequest, queue_broker: str | None = None) -> tuple[str, ...]:
+        """Return the route an order takes.
+
+        Args:
+            request: the order.
+            queue_broker: the broker whose queue the order came through; it is asked first where the order names no
+                route of its own.
+
+        Raises:
+            InvalidOrder: the route names a broker that is not configured.
+        """
+        known = self.settings.all_brokers
+        if request.route is None:
+            usual = self.settings.route
+            if queue_broker is None:
+                return usual
+            return (queue_broker, *(b for b in usual if b != queue_broker))
+        unknown = [name for name in request.route if name not in known]
+        if unknown:
+            raise InvalidOrder(f"route: no broker {unknown[0]!r} is configured, there are {sorted(known)}")
+        return request.route
+
+    # -- THE CLIENT'S WAY ---
+    def record(self, requests: Sequence[OrderRequest]) -> list[dict[str, Any]]:
+        """Record new orders in one transaction; returns the rows as they are now, in the order of the requests.
+
+        Raises:
+            InvalidOrder, IdempotencyConflict: nothing was recorded.
+            DatabaseUnavailable: nothing was recorded.
+        """
+        now = self.clock.now()
+        rows = [row_of(request, self.route(request), now, self._longest_s) for request in requests]
+        try:
+            return self._record(requests, rows)
+        except CorroError:
+            raise
+        except Exception as error:
+            raise InvalidOrder(
+                f"the database refuses to record {_names(requests)}; nothing was recorded: {_words(error)}"
+            ) from error
+
+    def _record(self, requests: Sequence[OrderRequest], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        def work(connection: Connection) -> list[dict[str, Any]]:
+            fresh = _insert(connection, rows)
+            if fresh == len({row["client_order_id"] for row in rows}) == len(rows):
+                return rows
+            stored = _stored(connection, [row["client_order_id"] for row in rows])
+            for request in requests:
+                _same_or_conflict(request, stored[request.client_order_id])
+            return [stored[request.client_order_id] for request in requests]
+
+        return self.database.transact(work)
+
+    # -- THE QUEUE'S WAY ---
+    def bodies(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Return the order objects of these ids; those that no order has are left out."""
+        with self.database.read() as connection:
+            return {id_: body_of(row) for id_, row in _stored(connection, ids).items()}
+
+    def without_row(self, ids: Sequence[str]) -> set[str]:
+        """Return those ids that no order has."""
+        with self.database.read() as connection:
+            return set(ids) - {row["client_order_id"] for row in _IDS.rows(connection, ids=ids)}
+
+    def take(self, bodies: Sequence[Mapping[str, Any]], queue_broker: str) -> dict[str, str]:
+        """See that every order object of a message has a row.
+
+        Returns:
+            client_order_id -> broker of the orders that exist and match; a malformed one is recorded as denied, a
+            conflicting one is noted on the order that owns the id, and neither is in the answer.
+        """
+        requests: dict[str, OrderRequest] = {}
+        copies: list[OrderRequest] = []
+        refused: list[dict[str, Any]] = []
+        now = self.clock.now()
+        for body in bodies if isinstance(bodies, (list, tuple)) else [bodies]:
+            try:
+                request = self._read(body, queue_broker)
+            except Exception as error:  # whatever an object from outside makes its reader raise
+                why = str(error) if isinstance(error, InvalidOrder) else f"{type(error).__name__}: {error}"
+                refused.append(denied_row(body, why, queue_broker, now))
+                continue
+            if requests.setdefault(request.client_order_id, request) is not request:
+                copies.append(request)
+        if refused:
+            self._deny(refused)
+        known = self._known(requests, queue_broker, now) if requests else {}
+        if copies:
+            with self.database.read() as connection:
+                rows = _stored(connection, [copy.client_order_id for copy in copies])
+            for copy in copies:
+                if copy.client_order_id in rows:
+                    self._same(copy, rows[copy.client_order_id])
+        return known
+
+    def _read(self, body: Any, queue_broker: str) -> OrderRequest:
+        if not isinstance(body, Mapping):
+            raise InvalidOrder(f"orders: must be a list of objects, had {body!r:.100}")
+        if body.get("client_order_id") is None:
+            raise InvalidOrder("client_order_id: is required in a message")
+        request = OrderRequest(**body)
+        self.route(request, queue_broker)
+        return request
+
+    def _known(self, requests: Mapping[str, OrderRequest], queue_broker: str, now: datetime) -> dict[str, str]:
+        with self.database.read() as connection:
+            stored = _stored(connection, list(requests))
+        missing = [self._row(request, queue_broker, now) for id_, request in requests.items() if id_ not in stored]
+        if missing:
+            for done in self._each(missing, now):
+                stored |= done
+            for row in missing:
+                log.info("order_recorded", client_order_id=row["client_order_id"], broker=row["broker"])
+        return {
+            id_: stored[id_]["broker"]
+            for id_, request in requests.items()
+            if id_ in stored and self._same(request, stored[id_])
+        }
+
+    def _row(self, request: OrderRequest, queue_broker: str, now: datetime) -> dict[str, Any]:
+        """Return the row of an order from a message: queued, or denied under its own id where its times are wrong."""
+        route = self.route(request, queue_broker)
+        try:
+            return row_of(request, route, now, self._longest_s)
+        except InvalidOrder as error:
+            seen = min(request.created_at, now)  # a listing by time has it where it came
+            dated = request.model_copy(update={"created_at": seen, "expires_at": seen})
+            log.warning("order_denied", client_order_id=request.client_order_id, reason=str(error))
+            row = row_of(dated, route, now, self._longest_s)
+            return row | {"status": str(Status.DENIED), "reason": str(error), "closed_at": now, "expires_at": None}
+
+    def _each(self, rows: list[dict[str, Any]], now: datetime) -> list[dict[str, dict[str, Any]]]:
+        """Insert rows; where the database refuses that, each alone, and what it refuses is denied."""
+        ids = [row["client_order_id"] for row in rows]
+
+        def work(connection: Connection) -> list[dict[str, dict[str, Any]]]:
+            _insert(connection, rows)
+            return [_stored(connection, ids)]
+
+        try:
+            return self.database.transact(work)
+        except CorroError:
+            raise
+        except Exception as error:
+            if len(rows) > 1:
+                return [done for row in rows for done in self._each([row], now)]
+            body = {name: str(rows[0][name]) for name in ("client_order_id", "symbol", "side", "quantity")}
+            self._deny([denied_row(body, f"the database refuses it: {_words(error)}", rows[0]["broker"], now)])
+            return []
+
+    def _same(self, request: OrderRequest, row: Mapping[str, Any]) -> bool:
+        try:
+            _same_or_conflict(request, row)
+        except IdempotencyConflict as error:
+            log.error("idempotency_conflict", client_order_id=request.client_order_id, error=str(error))
+            note = (request.client_order_id, row["status"], "conflict", str(error))
+            self.database.transact(lambda connection: _note(connection, *note))
+            return False
+        return True
+
+    def _deny(self, rows: list[dict[str, Any]]) -> None:
+        def work(connection: Connection) -> None:
+            for row in rows:
+                if not _insert(connection, [row]):
+                    status = _stored(connection, [row["client_order_id"]])[row["client_order_id"]]["status"]
+                    _note(connection, row["client_order_id"], status, "denied_copy", row["reason"])
+
+        try:
+            self.database.transact(work)
+        except CorroError:
+            raise
+        except Exception as error:
+            if len(rows) == 1 and rows[0]["tags"] is None:
+                raise  # not even that it came
+            for row in rows:  # each alone; what is alone already, without what came from outside
+                if len(rows) == 1:
+                    log.warning("denied_order_unwritable", client_order_id=row["client_order_id"], error=_words(error))
+                self._deny([row] if len(rows) > 1 else [row | dict.fromkeys(GIVEN)])
+            return
+        for row in rows:
+            log.warning("order_denied", client_order_id=row["client_order_id"], reason=row["reason"])
+
+
+def _insert(connection: Connection, rows: Sequence[dict[str, Any]]) -> int:
+    """Insert the rows whose id is new, with their first event; returns how many were new."""
+    first: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        first.setdefault(row["client_order_id"], row)
+    events = [
+        {
+            "client_order_id": row["client_order_id"],
+            "at": row["updated_at"],
+            "kind": row["status"],
+            "from_status": None,
+            "to_status": row["status"],
+            "detail": row["reason"] or f"for {row['broker']}",
+        }
+        for row in first.values()
+    ]
+    with together(connection):
+        new = insert_new(connection, orders, rows)
+        if sum(cursor.rowcount for cursor in new) == len(rows):  # PostgreSQL says so only at the block's end
+            insert_many(connection, order_events, events)
+        else:
+            insert_new(connection, order_events, events, by="client_order_id")
+    return sum(cursor.rowcount for cursor in new)
+
+
+def _stored(connection: Connection, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    return {row["client_order_id"]: row for row in _ORDERS.rows(connection, ids=ids)}
+
+
+def _same_or_conflict(request: OrderRequest, row: Mapping[str, Any]) -> None:
+    same_route = request.route is None or list(request.route) == list(row["route"] or ())
+    if same_route and (request.body_hash == row["body_hash"] or request.body_hash == _terms_now(row)):
+        return
+    raise IdempotencyConflict(
+        f"client_order_id {request.client_order_id!r} already names another order: {row['side']} {row['quantity']} "
+        f"{row['symbol']} {row['order_type']} on {row['route']} ({row['status']}); this one is {request.side} "
+        f"{request.quantity} {request.symbol} {request.order_type}. Use a new id for a new order."
+    )
+
+
+def _terms_now(row: Mapping[str, Any]) -> str | None:
+    """Return the digest of an order's terms as they are now: a replace may have changed them."""
+    return None if row["status"] == Status.DENIED else request_of(row).body_hash
+
+
+def _note(connection: Connection, client_order_id: str, status: str, kind: str, detail: str) -> None:
+    connection.execute(
+        insert(order_events).values(
+            client_order_id=client_order_id,
+            at=utcnow(),
+            kind=kind,
+            from_status=status,
+            to_status=status,
+            detail=detail,
+        )
+    )
+
+
+def _words(error: Exception) -> str:
+    """Return what the driver says, without the statement and its values."""
+    return str(getattr(error, "orig", None) or error)[:300]
+
+
+def _names(requests: Sequence[OrderRequest]) -> str:
+    names = [request.client_order_id for request in requests]
+    return names[0] if len(names) == 1 else f"{len(names)} orders ({', '.join(names[:5])}{' ...' if names[5:] else ''})"

@@ -1,0 +1,124 @@
+"""Which of our orders a report is about: by the ids that it carries, and never against its terms.
+
+An attempt whose broker has confirmed it under this broker's id is known; of every other one a report must show our
+terms as well (`models.terms`). What is about another symbol or direction is never ours, whatever id it carries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, or_, select
+
+from models.messages import OrderRequest
+from models.record.book import Entry, Row
+from models.record.intake import request_of
+from models.record.replaces import changed_terms
+from models.record.tables import attempts, fills
+from models.reports import CommissionReport, FillReport, OrderReport, Report
+from models.terms import Rewrites, conflicts, contradictions, is_another
+from models.vocabulary import Outcome
+
+#: client_order_id and attempt_no.
+Place = tuple[str, int]
+Index = dict[tuple[str, str], Place]
+
+
+def keys_of(report: Report) -> list[tuple[str, str]]:
+    """Return the ids that a report carries, the surest first."""
+    if isinstance(report, CommissionReport):
+        return [("execution", report.execution_id)]
+    keys = [("ours", report.broker_client_order_id), ("theirs", report.broker_order_id)]
+    return [(kind, value) for kind, value in keys if value]
+
+
+def place_of(report: Report, index: Index) -> Place | None:
+    """Return which attempt the ids of a report name."""
+    return next((index[key] for key in keys_of(report) if key in index), None)
+
+
+def index_of(connection: Connection, broker: str, reports: Sequence[Report]) -> Index:
+    """Find the attempts at a broker that the ids of reports name; the newest one wins."""
+    keys = {key for report in reports for key in keys_of(report)}
+    by_ours = [value for kind, value in keys if kind == "ours"]
+    by_theirs = [value for kind, value in keys if kind == "theirs"]
+    by_execution = [value for kind, value in keys if kind == "execution"]
+    index: Index = {}
+    a, f = attempts.c, fills.c
+    query = (
+        select(a.client_order_id, a.attempt_no, a.broker_client_order_id, a.broker_order_id, a.replaces, a.outcome)
+        .where(a.broker == broker)
+        .where(or_(a.broker_client_order_id.in_(by_ours), a.broker_order_id.in_(by_theirs)))
+        .order_by(a.attempt_no)
+    )
+    for row in connection.execute(query):
+        place = (row.client_order_id, row.attempt_no)
+        if row.replaces is not None and row.outcome != Outcome.ACCEPTED:
+            # Changed in place, an order keeps its id: until that is confirmed the id means the old attempt.
+            index.setdefault(("ours", row.broker_client_order_id), place)
+        else:
+            index["ours", row.broker_client_order_id] = place
+        if row.broker_order_id is not None:
+            index["theirs", row.broker_order_id] = place
+    if by_execution:
+        booked = select(f.execution_id, f.client_order_id, f.attempt_no).where(f.broker == broker)
+        for execution_id, client_order_id, attempt_no in connection.execute(
+            booked.where(f.execution_id.in_(by_execution))
+        ):
+            index["execution", execution_id] = (client_order_id, attempt_no)
+    for report in reports:  # an execution and its commission may come in the same batch
+        if isinstance(report, FillReport) and (found := place_of(report, index)):
+            index["execution", report.execution_id] = found
+    return index
+
+
+def objections(entry: Entry, attempt_no: int, report: Report, rewrites: Rewrites) -> list[str]:
+    """Return what speaks against a report, whose ids name an attempt, being about it; nothing if it is."""
+    if isinstance(report, CommissionReport):
+        return []
+    if is_another(entry.order, report):
+        return [f"it is about {report.side or 'trading'} {report.symbol or entry.order['symbol']}"]
+    if is_elsewhere(entry.attempts[attempt_no]["session"], report):
+        return [f"it was placed through session {report.session}"]
+    if _is_known(entry.attempts[attempt_no], report):
+        return []
+    if isinstance(report, FillReport):
+        return [f"nothing has shown yet that order {report.broker_order_id} is on our terms"]
+    return against(sent(entry.order, entry.attempts[attempt_no]), entry.attempts[attempt_no], report, rewrites)
+
+
+def denials(entry: Entry, attempt_no: int, answer: OrderReport, rewrites: Rewrites) -> list[str]:
+    """Return what says that the answer to a send is about another order; what it does not show, it does not deny."""
+    attempt = entry.attempts[attempt_no]
+    if is_elsewhere(attempt["session"], answer):
+        return [f"it was placed through session {answer.session}"]
+    if answer.broker_order_id in (attempt["baseline"] or ()):
+        return ["it was listed before this one was sent"]
+    heir = attempt["replaces"] is not None
+    return conflicts(sent(entry.order, attempt), answer, rewrites=rewrites, is_heir=heir)
+
+
+def is_elsewhere(session: str | None, report: OrderReport | FillReport) -> bool:
+    """Tell whether an order was placed through another connection than the attempt whose id it carries."""
+    return None not in (session, report.session) and session != report.session
+
+
+def against(order: OrderRequest, attempt: Row, report: OrderReport, rewrites: Rewrites) -> list[str]:
+    """Return which terms of an order at the broker are not those of an attempt."""
+    return contradictions(order, report, rewrites=rewrites, is_heir=attempt["replaces"] is not None)
+
+
+def sent(order: Row, attempt: Row) -> OrderRequest:
+    """Return an order with the terms with which an attempt sent it."""
+    request = request_of(order)
+    return changed_terms(request, attempt["terms"]) if attempt["terms"] else request
+
+
+def _is_known(attempt: Row, report: OrderReport | FillReport) -> bool:
+    """Tell whether the broker has confirmed the attempt under this id: its terms may have been changed there since.
+
+    An execution shows no terms of its order: it is known by the broker's id, once that has been found to be ours.
+    """
+    if isinstance(report, FillReport):
+        return report.broker_order_id in (None, attempt["broker_order_id"]) or attempt["outcome"] == Outcome.ACCEPTED
+    return attempt["outcome"] == Outcome.ACCEPTED and report.broker_order_id in (None, attempt["broker_order_id"])

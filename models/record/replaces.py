@@ -1,0 +1,105 @@
+"""Changing an order that is under way: what may change, and how the wish is recorded.
+
+An order that is still queued changes at once. For one that may be at a broker the wish is written on the row, and the
+broker's worker carries it out; until the broker has confirmed it, the order keeps its terms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from models.errors import InvalidOrder
+from models.messages import OrderRequest, plain
+from models.record.book import TERMS, Entry, Row, is_changing
+from models.record.intake import request_of
+from models.vocabulary import TERMINAL, Side, Status
+
+
+def changed_terms(order: OrderRequest, changes: Mapping[str, Any]) -> OrderRequest:
+    """Return the order with new terms.
+
+    Raises:
+        InvalidOrder: names a field that cannot be changed, or whose new value does not fit the order.
+    """
+    unknown = sorted(set(changes) - set(TERMS))
+    if unknown:
+        raise InvalidOrder(f"{unknown[0]}: a replace can change {', '.join(TERMS)} only")
+    given = {name: value for name, value in changes.items() if value is not None}
+    return OrderRequest(**{**order.model_dump(), **given})
+
+
+#: Which way a limit price goes when an order becomes less aggressive: it buys for less, it sells for more.
+_LESS = {Side.BUY: -1, Side.BUY_TO_COVER: -1, Side.SELL: 1, Side.SELL_SHORT: 1}
+
+
+def lessens(old: OrderRequest, new: OrderRequest) -> bool:
+    """Tell whether a change makes an order only smaller or less aggressive, so that it may pass a halt.
+
+    | quantity | limit price     | anything else | lessens |
+    |----------|-----------------|---------------|---------|
+    | smaller  | same, or less   | same          | yes     |
+    | same     | less aggressive | same          | yes     |
+    | same     | same            | same          | no      |
+    | larger   | any             | any           | no      |
+    | any      | more aggressive | any           | no      |
+    | any      | any             | different     | no      |
+
+    Anything else is a trigger, a distance or how long the order lives: no change of these is surely a lessening.
+    """
+    if any(getattr(old, name) != getattr(new, name) for name in TERMS if name not in ("quantity", "limit_price")):
+        return False
+    shrinks = old.quantity - new.quantity
+    before, after = old.limit_price, new.limit_price
+    retreats = Decimal(0) if before is None or after is None else (after - before) * _LESS[old.side]
+    if (before is None) != (after is None):
+        return False
+    return min(shrinks, retreats) >= 0 and max(shrinks, retreats) > 0
+
+
+def request_replace(entry: Entry, changes: Mapping[str, Any]) -> None:
+    """Record the wish to change an order; asking for the terms that it has withdraws a wish nobody has sent yet.
+
+    Raises:
+        InvalidOrder: the order has ended or is being canceled, the new terms do not fit it, or nothing would change.
+    """
+    now = request_of(entry.order)
+    new = changed_terms(now, changes)
+    different: Row = {name: getattr(new, name) for name in TERMS if getattr(new, name) != getattr(now, name)}
+    if entry.status in TERMINAL or entry.order["cancel_requested_at"] is not None:
+        raise InvalidOrder(f"{entry.id} cannot be replaced: it is {entry.status}")
+    if not different and entry.order["replace_request"] and not is_changing(entry):
+        entry.set(replace_request=None)
+        entry.waits_no_more()
+        entry.note("replace_withdrawn", "it keeps the terms that it has")
+        return
+    if not different:
+        raise InvalidOrder(f"{entry.id}: the new terms are those it has")
+    if new.quantity <= entry.order["filled_quantity"]:
+        filled = plain(entry.order["filled_quantity"])
+        raise InvalidOrder(f"quantity: {filled} are filled already, was {plain(new.quantity)}; cancel it instead")
+    if entry.status is Status.QUEUED:
+        entry.set(**{name: _column(value) for name, value in different.items()})
+        entry.note("replaced", f"before it was sent: {words(different)}")
+        return
+    entry.set(replace_request={name: _json(value) for name, value in different.items()}, available_at=entry.now)
+    entry.note("replace_requested", words(different))
+
+
+def terms_of(stored: Mapping[str, Any] | None) -> Row:
+    """Return stored terms as column values."""
+    return {n: value if n == "time_in_force" else Decimal(value) for n, value in (stored or {}).items()}
+
+
+def words(terms: Mapping[str, Any]) -> str:
+    """Write terms for a person."""
+    return ", ".join(f"{name} {_json(value)}" for name, value in terms.items())
+
+
+def _json(value: Any) -> str:
+    return plain(value) if isinstance(value, Decimal) else str(value)
+
+
+def _column(value: Any) -> Any:
+    return value if isinstance(value, Decimal) else str(value)

@@ -1,0 +1,113 @@
+"""SQLite as corro needs it: what each connection is told, and whether the file is still the one that was opened.
+
+The counterpart of `models.record.postgres`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection
+
+from models.errors import DatabaseUnavailable
+
+#: Pages of 4 kB that SQLite's log may grow by before a commit has to clear it away; workers do that beside the work.
+_WAL_PAGES = 10_000
+#: What each connection keeps of the file; a worker has several, and the system keeps the file too.
+_CACHE_KB = 1000
+#: SQLite's names for a file that is none of its own, or is damaged.
+_GARBLED = ("SQLITE_NOTADB", "SQLITE_CORRUPT")
+
+
+def pin(driver: Any, patience_s: float) -> None:
+    """Tell a new connection how to work.
+
+    Args:
+        driver: the driver's connection.
+        patience_s: seconds that a statement waits for a lock.
+    """
+    driver.isolation_level = None  # we say BEGIN ourselves, so that a writer locks at its start
+    cursor = driver.cursor()
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        f"busy_timeout={patience_s * 1000}",
+        f"wal_autocheckpoint={_WAL_PAGES}",
+        f"cache_size=-{_CACHE_KB}",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def begin(connection: Connection) -> None:
+    """Begin a transaction: one that writes takes the lock at once."""
+    reading = connection.get_execution_options().get("corro_read")
+    driver: Any = connection.connection.driver_connection
+    driver.execute("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+def is_garbled(error: Any) -> bool:
+    """Tell whether an error of the driver means that the file is damaged, or no database at all."""
+    return str(getattr(error, "sqlite_errorname", "")).startswith(_GARBLED)
+
+
+def objections(connection: Connection) -> list[str]:
+    """Return why this file cannot hold the record; empty where it can."""
+    state = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+    return [] if state == "ok" else [f"the file is damaged: {state}"]
+
+
+class DatabaseFile:
+    """The file of a database, watched while it is used.
+
+    Args:
+        path: absolute.
+        shown: the database as words may name it.
+    """
+
+    def __init__(self, path: Path, shown: str) -> None:
+        self.path, self._shown = path, shown
+        self._inode: tuple[int, int] | None = None
+        #: Why nothing is written any more; only a new start ends it, since a person has to have looked.
+        self._lost: str | None = None
+
+    @classmethod
+    def of(cls, url: URL) -> DatabaseFile | None:
+        """Return the file of a URL; None in memory, or under a name that only SQLite can read."""
+        path = url.database
+        if path in (None, "", ":memory:") or path.startswith("file:"):
+            return None
+        return cls(Path(path).absolute(), repr(url))
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether the file is not there, or is empty."""
+        return not (self.path.exists() and self.path.stat().st_size)
+
+    def must_be_there(self) -> None:
+        """Raise where the file was removed, emptied or replaced: we would go on writing where nobody looks.
+
+        Raises:
+            DatabaseUnavailable: it is not the file of the first look.
+        """
+        if self._lost is None:
+            self._lost = self._look()
+        if self._lost is not None:
+            raise DatabaseUnavailable(
+                f"database {self._shown} was {self._lost} while in use: put the right file there and start this "
+                "process again"
+            )
+
+    def _look(self) -> str | None:
+        try:
+            stat = os.stat(self.path)
+        except OSError:
+            return "removed"
+        found = (stat.st_dev, stat.st_ino)
+        self._inode = self._inode or found
+        if found != self._inode:
+            return "replaced"
+        return None if stat.st_size else "emptied"

@@ -1,0 +1,566 @@
+"""The tables, as SQLAlchemy Core. Times are UTC, money and sizes NUMERIC, enums text.
+
+The views `v_orders`, `v_fills`, `v_attempts` and `v_latency` (made by the migrations) are the public face for analysts;
+the tables may change with a migration, the views' columns do not disappear.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Numeric,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    false,
+    or_,
+)
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
+
+
+class Money(TypeDecorator[Decimal]):
+    """NUMERIC that stays exact on SQLite too.
+
+    SQLite keeps a NUMERIC of up to 15 significant digits without loss (and messages carry no more), but the driver
+    hands it over as a float. Rounded to those digits it is the number that was stored; its shortest text need not be,
+    since SQLite does not always read a text into the nearest float.
+    """
+
+    impl = Numeric
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        """Bypass SQLAlchemy's float conversion on SQLite."""
+        return dialect.type_descriptor(_SqliteNumeric() if dialect.name == "sqlite" else Numeric(asdecimal=True))
+
+    def bind_processor(self, dialect: Dialect) -> Any:
+        """Bind as text on SQLite: the column's affinity turns it into a number."""
+        return _number_text if dialect.name == "sqlite" else None
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Any:
+        """Return a Decimal whatever the driver gave."""
+        return _decimal if dialect.name == "sqlite" else None
+
+
+def _number_text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _decimal(value: Any) -> Decimal | None:
+    if isinstance(value, float):
+        return Decimal(format(value, ".15g"))
+    return None if value is None else Decimal(str(value))
+
+
+class _SqliteNumeric(Numeric[Any]):
+    """NUMERIC in the DDL, no conversion in Python."""
+
+    def bind_processor(self, dialect: Dialect) -> None:
+        return None
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> None:
+        return None
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """Aware UTC in Python; timestamptz on PostgreSQL, UTC text on SQLite."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def bind_processor(self, dialect: Dialect) -> Any:
+        """Refuse naive times; on SQLite write what its own DateTime writes."""
+        return _utc_text if dialect.name == "sqlite" else _utc
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Any:
+        """Return an aware time."""
+        return _from_utc_text if dialect.name == "sqlite" else _utc
+
+
+def _utc(value: datetime | None) -> datetime | None:
+    if value is None or value.tzinfo is UTC:
+        return value
+    if value.tzinfo is None:
+        raise ValueError(f"a time needs a zone, was {value!r}")
+    return value.astimezone(UTC)
+
+
+#: A time's text without +00:00 at its end.
+_NO_OFFSET = -6
+
+
+@lru_cache(maxsize=16)  # one transaction writes its own time again and again
+def _utc_text(value: datetime | None) -> str | None:
+    utc = _utc(value)
+    return None if utc is None else utc.isoformat(" ", "microseconds")[:_NO_OFFSET]
+
+
+def _from_utc_text(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text + "+00:00")
+
+
+class Words(TypeDecorator[str]):
+    """Text in somebody else's words: what a broker says must never keep us from recording that it said it.
+
+    No database takes a lone surrogate, PostgreSQL takes no NUL and nothing longer than the column.
+    """
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, longest: int | None = None) -> None:
+        super().__init__()
+        self.longest = longest
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        """Be VARCHAR where there is a longest."""
+        return dialect.type_descriptor(String(self.longest) if self.longest else Text())
+
+    def bind_processor(self, dialect: Dialect) -> Any:
+        """Leave out what the database would refuse."""
+        return self._taken
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> None:
+        """Hand over what is there."""
+        return
+
+    def _taken(self, value: str | None) -> str | None:
+        if value is None:
+            return None
+        if "\0" in value or not value.isascii():
+            value = value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+        return value[: self.longest]
+
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+orders = Table(
+    "orders",
+    metadata,
+    Column("client_order_id", String(64), primary_key=True),
+    Column("version", Integer, nullable=False, default=1),
+    Column("strategy", String(128)),
+    Column("symbol", String(32)),
+    Column("side", String(16)),
+    Column("quantity", Money),
+    Column("order_type", String(16)),
+    Column("limit_price", Money),
+    Column("stop_price", Money),
+    Column("trail_amount", Money),
+    Column("trail_percent", Money),
+    Column("time_in_force", String(8)),
+    Column("extended_hours", Boolean, nullable=False, default=False),
+    Column("tags", JSON),
+    Column("status", String(24), nullable=False),
+    #: Brokers to try, in order.
+    Column("route", JSON),
+    #: Where the order is, or is queued for, now.
+    Column("broker", String(32)),
+    Column("broker_order_id", String(64)),
+    #: Attempts begun so far.
+    Column("attempt_no", Integer, nullable=False, default=0),
+    Column("filled_quantity", Money, nullable=False, default=Decimal(0)),
+    Column("avg_fill_price", Money),
+    #: Why it ended, or why it waits.
+    Column("reason", Words()),
+    #: The same as one word that a program can rely on: no_position, halted, ...; null where there is none.
+    Column("reason_code", String(32)),
+    Column("body_hash", String(64), nullable=False),
+    Column("cancel_requested_at", UtcTime),
+    Column("cancel_sent_at", UtcTime),
+    #: New terms that somebody asked for and nobody has sent yet.
+    Column("replace_request", JSON(none_as_null=True)),
+    #: Not to be claimed before this (a snooze lives here, never in the queue).
+    Column("available_at", UtcTime, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime),
+    Column("submitted_at", UtcTime),
+    Column("accepted_at", UtcTime),
+    Column("closed_at", UtcTime),
+    Column("updated_at", UtcTime, nullable=False),
+    Index("ix_orders_status_broker_available_at", "status", "broker", "available_at"),
+    Index("ix_orders_status_created_at", "status", "created_at"),
+    Index("ix_orders_created_at", "created_at"),
+    Index("ix_orders_strategy_created_at", "strategy", "created_at"),
+    Index("ix_orders_symbol_created_at", "symbol", "created_at"),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("client_order_id", String(64), ForeignKey("orders.client_order_id"), primary_key=True),
+    Column("attempt_no", Integer, primary_key=True),
+    Column("broker", String(32), nullable=False),
+    #: The id the broker sees: orderRef at IB, client_order_id at Alpaca.
+    Column("broker_client_order_id", String(128), nullable=False),
+    Column("broker_order_id", String(64)),
+    Column("outcome", String(16), nullable=False),
+    #: The broker's code and words, always kept.
+    Column("code", Words(64)),
+    Column("message", Words()),
+    Column("worker", String(128), nullable=False),
+    #: The broker connection that alone may cancel or change the order (IB's client id); null where any may.
+    Column("session", String(64)),
+    Column("started_at", UtcTime, nullable=False),
+    #: When bytes could first leave; null on a broker that marks it means that nothing was sent.
+    Column("sent_at", UtcTime),
+    Column("ended_at", UtcTime),
+    Column("lease_until", UtcTime, nullable=False),
+    #: Broker order ids that existed before the send, at brokers without client order ids.
+    Column("baseline", JSON(none_as_null=True)),
+    #: A replace: the attempt whose order this one changes, and the new terms.
+    Column("replaces", Integer),
+    Column("terms", JSON(none_as_null=True)),
+    Column("next_check_at", UtcTime),
+    Column("checks", Integer, nullable=False, default=0),
+    Column("missing", Integer, nullable=False, default=0),
+    Column("alerted_at", UtcTime),
+    #: It had been given up and is alive at its broker: when its cancel is asked for next; null once it is dead.
+    Column("stray_at", UtcTime),
+    #: What was asked about it while it was unknown, and what came back: see `models.record.evidence`.
+    Column("evidence", JSON(none_as_null=True)),
+    Index("ix_attempts_outcome_broker_started_at", "outcome", "broker", "started_at"),
+    Index("ix_attempts_started_at", "started_at"),
+    Index("ix_attempts_broker_broker_client_order_id", "broker", "broker_client_order_id"),
+    Index("ix_attempts_broker_broker_order_id", "broker", "broker_order_id"),
+)
+
+#: Attempts that are alive at their broker though they had been given up.
+STRAY = attempts.c.stray_at.is_not(None)
+# Its migration makes it of the STRAY attempts alone; to say so here would load both dialects into every process.
+STRAY_INDEX = Index("ix_attempts_stray", attempts.c.broker)
+
+fills = Table(
+    "fills",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("broker", String(32), nullable=False),
+    Column("execution_id", String(128), nullable=False),
+    Column("client_order_id", String(64), ForeignKey("orders.client_order_id"), nullable=False),
+    Column("attempt_no", Integer, nullable=False),
+    #: The order's, so that the fills of a symbol or a strategy are found without going through its orders.
+    Column("symbol", String(32)),
+    Column("strategy", String(128)),
+    Column("quantity", Money, nullable=False),
+    #: Null until the broker has told it.
+    Column("price", Money),
+    #: Filled on this attempt including this fill, as the broker counts; null where it does not say.
+    Column("cumulative_quantity", Money),
+    #: Currency of the price, as the broker told it; null where it did not say.
+    Column("currency", String(8)),
+    Column("commission", Money),
+    Column("commission_currency", String(8)),
+    #: How often the broker has corrected this execution.
+    Column("revision", Integer, nullable=False, server_default="0"),
+    #: Since when it counts no more: its broker took it back, or the real executions replaced what was inferred. Its
+    #: quantity is 0 then, so that sums stay right.
+    Column("voided_at", UtcTime),
+    #: Nobody told of this execution: it is the difference between the broker's total and its executions.
+    Column("inferred", Boolean, nullable=False, server_default=false()),
+    Column("filled_at", UtcTime, nullable=False),
+    Column("recorded_at", UtcTime, nullable=False),
+    #: Arrived after the order had ended, or on an attempt that was believed dead.
+    Column("late", Boolean, nullable=False, default=False),
+    UniqueConstraint("broker", "execution_id"),
+    Index("ix_fills_client_order_id", "client_order_id"),
+    Index("ix_fills_filled_at", "filled_at"),
+    Index("ix_fills_symbol_filled_at", "symbol", "filled_at"),
+    Index("ix_fills_strategy_filled_at", "strategy", "filled_at"),
+)
+
+#: Executions that are inferred, or have no price yet.
+UNSETTLED = fills.c.voided_at.is_(None) & or_(fills.c.inferred, fills.c.price.is_(None))
+# Its migration makes it of the UNSETTLED fills alone; to say so here would load both dialects into every process.
+UNSETTLED_INDEX = Index("ix_fills_unsettled", fills.c.broker)
+
+order_events = Table(
+    "order_events",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("client_order_id", String(64), ForeignKey("orders.client_order_id"), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("from_status", String(24)),
+    Column("to_status", String(24)),
+    Column("detail", Words()),
+    Index("ix_order_events_client_order_id_id", "client_order_id", "id"),
+    Index("ix_order_events_at", "at"),
+)
+
+fetches = Table(
+    "fetches",
+    metadata,
+    Column("fetch_id", String(64), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("request", JSON, nullable=False),
+    Column("route", JSON, nullable=False),
+    Column("broker", String(32), nullable=False),
+    #: queued, running, done, failed
+    Column("status", String(16), nullable=False),
+    #: Claims so far, at any broker.
+    Column("attempt_no", Integer, nullable=False, default=0),
+    #: Failures at this broker since its last page of bars.
+    Column("tries", Integer, nullable=False, default=0),
+    #: Share done, 0 to 1; null where it cannot be told.
+    Column("progress", Money),
+    #: Everything before this is stored in `bars`, from `broker`: where another worker goes on.
+    Column("cursor", UtcTime),
+    #: Bars this request has stored from `broker`.
+    Column("stored", Integer, nullable=False, default=0),
+    Column("result", JSON(none_as_null=True)),
+    #: What went wrong on the way, broker by broker; kept when another one has answered.
+    Column("error", Words()),
+    Column("worker", String(128)),
+    Column("lease_until", UtcTime),
+    #: Not to be claimed before this: a broker that asked for a pause gets it.
+    Column("available_at", UtcTime, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("started_at", UtcTime),
+    Column("ended_at", UtcTime),
+    Column("updated_at", UtcTime, nullable=False),
+    Index("ix_fetches_status_broker", "status", "broker"),
+)
+
+bars = Table(
+    "bars",
+    metadata,
+    Column("broker", String(32), primary_key=True),
+    Column("symbol", String(32), primary_key=True),
+    Column("timeframe", String(8), primary_key=True),
+    #: Beginning of the bar's interval.
+    Column("start", UtcTime, primary_key=True),
+    Column("open", Money, nullable=False),
+    Column("high", Money, nullable=False),
+    Column("low", Money, nullable=False),
+    Column("close", Money, nullable=False),
+    Column("volume", Money, nullable=False),
+)
+
+account_snapshots = Table(
+    "account_snapshots",
+    metadata,
+    Column("broker", String(32), primary_key=True),
+    Column("account_id", String(64), primary_key=True),
+    Column("currency", String(8), nullable=False),
+    Column("buying_power", Money),
+    Column("cash", Money),
+    Column("equity", Money),
+    Column("portfolio_value", Money),
+    Column("total_liquidity", Money),
+    Column("day_trade_count", Integer),
+    Column("paper", Boolean),
+    Column("taken_at", UtcTime, nullable=False),
+)
+
+position_snapshots = Table(
+    "position_snapshots",
+    metadata,
+    Column("broker", String(32), primary_key=True),
+    Column("symbol", String(64), primary_key=True),
+    #: Negative for a short position.
+    Column("quantity", Money, nullable=False),
+    Column("avg_price", Money),
+    Column("market_value", Money),
+    Column("unrealized_pnl", Money),
+    Column("account_id", String(64)),
+    Column("currency", String(8)),
+    Column("taken_at", UtcTime, nullable=False),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("worker", String(128), primary_key=True),
+    Column("broker", String(32), nullable=False),
+    Column("host", String(128), nullable=False),
+    #: Tells two boots of one host, and two containers that share its name, apart.
+    Column("boot", String(64), nullable=False),
+    Column("pid", Integer, nullable=False),
+    #: The session under which its orders are placed (IB's client id); null where every connection may change them.
+    Column("session", String(64)),
+    #: starting, ready, disconnected, stopped
+    Column("state", String(16), nullable=False),
+    #: Since when it is so.
+    Column("state_since", UtcTime),
+    Column("detail", Words()),
+    Column("started_at", UtcTime, nullable=False),
+    Column("heartbeat_at", UtcTime, nullable=False),
+    #: When the positions at this broker were last read completely.
+    Column("positions_at", UtcTime),
+    Index("ix_workers_broker", "broker"),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("holder", String(128), nullable=False),
+    Column("until", UtcTime, nullable=False),
+    #: Its holder has had it without a break since then: the fencing token of what only the holder may write.
+    Column("since", UtcTime),
+)
+
+halts = Table(
+    "halts",
+    metadata,
+    #: A broker's name, or * for all.
+    Column("scope", String(32), primary_key=True),
+    #: halt: nothing is sent; drain: this broker takes nothing new.
+    Column("kind", String(8), primary_key=True),
+    Column("reason", Words()),
+    Column("by", String(128)),
+    Column("at", UtcTime, nullable=False),
+)
+
+#: What people and corro itself did to trading: halt, drain, resume, unlock, resolve ... Append only.
+control_events = Table(
+    "control_events",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("at", UtcTime, nullable=False),
+    Column("kind", String(16), nullable=False),
+    #: "*", broker, order, symbol ...; and which.
+    Column("scope_kind", String(16), nullable=False),
+    Column("scope", String(128), nullable=False),
+    Column("by", String(128)),
+    Column("reason", Words()),
+    Column("detail", Words()),
+)
+
+#: One row: which fleet this database belongs to. `home` and the queue carry the same id, so that none is mistaken for a
+#: fresh one.
+deployment = Table(
+    "deployment",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("created_at", UtcTime, nullable=False),
+)
+
+# -- WHAT OTHERS DO AT OUR BROKERS ---
+#: Orders at a broker that corro did not send: recorded, and left alone.
+external_orders = Table(
+    "external_orders",
+    metadata,
+    Column("broker", String(32), primary_key=True),
+    Column("broker_order_id", String(64), primary_key=True),
+    Column("broker_client_order_id", String(128)),
+    Column("symbol", String(64)),
+    Column("side", String(16)),
+    Column("order_type", String(16)),
+    Column("time_in_force", String(8)),
+    Column("quantity", Money),
+    Column("limit_price", Money),
+    Column("stop_price", Money),
+    Column("filled_quantity", Money),
+    Column("avg_fill_price", Money),
+    #: In the words of `models.reports.BrokerStatus`; unknown where only executions tell of it.
+    Column("status", String(24), nullable=False),
+    Column("raw_status", Words(64)),
+    Column("submitted_at", UtcTime),
+    Column("first_seen_at", UtcTime, nullable=False),
+    Column("last_seen_at", UtcTime, nullable=False),
+)
+
+#: Their executions: they move positions, so they explain them.
+external_fills = Table(
+    "external_fills",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("broker", String(32), nullable=False),
+    Column("execution_id", String(128), nullable=False),
+    Column("broker_order_id", String(64)),
+    Column("symbol", String(64)),
+    Column("side", String(16)),
+    Column("quantity", Money, nullable=False),
+    Column("price", Money),
+    Column("cumulative_quantity", Money),
+    #: Currency of the price, as the broker told it; null where it did not say.
+    Column("currency", String(8)),
+    Column("commission", Money),
+    Column("commission_currency", String(8)),
+    Column("revision", Integer, nullable=False, server_default="0"),
+    Column("voided_at", UtcTime),
+    Column("filled_at", UtcTime, nullable=False),
+    Column("recorded_at", UtcTime, nullable=False),
+    UniqueConstraint("broker", "execution_id"),
+    Index("ix_external_fills_broker_broker_order_id", "broker", "broker_order_id"),
+)
+
+#: How far the books of a broker's positions are added up: see `worker.positions.ledger`.
+position_ledgers = Table(
+    "position_ledgers",
+    metadata,
+    Column("broker", String(32), primary_key=True),
+    #: Fills up to these ids are contained in the baselines.
+    Column("fills_id", BigInteger, nullable=False, default=0),
+    Column("external_fills_id", BigInteger, nullable=False, default=0),
+    #: Symbols whose baseline could not be taken yet: something of ours was under way there.
+    Column("pending", JSON, nullable=False),
+    Column("opened_at", UtcTime, nullable=False),
+    #: Every execution before this has been read and booked, as ours or as external.
+    Column("fills_read_at", UtcTime),
+)
+
+#: What was at the broker before, and besides, the fills that came later; a symbol without a row began with nothing.
+position_baselines = Table(
+    "position_baselines",
+    metadata,
+    Column("broker", String(32), primary_key=True),
+    Column("symbol", String(64), primary_key=True),
+    Column("quantity", Money, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+)
+
+#: Positions that nothing explains: no new order goes there.
+position_locks = Table(
+    "position_locks",
+    metadata,
+    Column("broker", String(32), primary_key=True),
+    Column("symbol", String(64), primary_key=True),
+    #: By the baseline and every fill since; and what the broker shows. Negative is short.
+    Column("expected", Money, nullable=False),
+    Column("found", Money, nullable=False),
+    Column("since", UtcTime, nullable=False),
+    #: When the broker's figure was last read.
+    Column("read_at", UtcTime, nullable=False),
+    Column("note", Words()),
+)
+
+#: The journal of baselines and locks. Append only.
+position_events = Table(
+    "position_events",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("broker", String(32), nullable=False),
+    Column("symbol", String(64), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    #: locked, explained, unlocked
+    Column("kind", String(16), nullable=False),
+    Column("expected", Money),
+    Column("found", Money),
+    Column("by", String(128)),
+    Column("reason", Words()),
+    Index("ix_position_events_broker_symbol", "broker", "symbol"),
+)

@@ -1,0 +1,1 @@
+"""The commands that need no worker: orders, data and history, and how every command speaks to people and programs."""

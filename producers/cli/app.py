@@ -1,0 +1,265 @@
+"""What all commands share: the app, the common options, a client or the history to work with, lists, and errors."""
+
+from __future__ import annotations
+
+import getpass
+import math
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from models.errors import InvalidOrder, InvalidRequest, NotFound, OutputLost
+from producers.cli import show
+
+if TYPE_CHECKING:
+    from sqlalchemy import Table
+
+    from models.history import History
+    from models.record.database import Database
+    from models.settings import Settings
+    from producers.client import OrderClient
+
+app = typer.Typer(
+    name="corro",
+    help="Execute orders over several brokers: never twice, never lost, never a guess told as a fact.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+#: Rows of a list at a terminal, where nobody has said how many.
+TERMINAL_ROWS = 50
+#: No number of rows needs more digits.
+_MOST = 2**31 - 1
+
+
+# -- OPTIONS ---
+def seconds(text: str) -> float:
+    """Read a number of seconds."""
+    try:
+        number = float(text) if str(text).isascii() else math.nan
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= 10_000_000:
+        raise typer.BadParameter(f"must be a number of seconds, was {text!r}")
+    return number
+
+
+_asked = {"json": False}
+
+
+def _remember(asked: bool) -> bool:
+    _asked["json"] = asked
+    return asked
+
+
+def wants_json() -> bool:
+    """Tell whether the command that runs was asked for JSON."""
+    return _asked["json"]
+
+
+Json = Annotated[bool, typer.Option("--json", is_eager=True, callback=_remember, help="One JSON document on stdout.")]
+Out = Annotated[Path | None, typer.Option("--out", help="write .csv or .parquet, every column; - is CSV on stdout")]
+Wide = Annotated[bool, typer.Option("--wide", help="every column in full, however wide the terminal is")]
+Since = Annotated[str | None, typer.Option(help="ISO time, date, or an age such as 30m, 12h, 7d")]
+Until = Annotated[str | None, typer.Option(help="as --since; what is exactly as old is left out")]
+Limit = Annotated[
+    int | None,
+    typer.Option(min=1, max=_MOST, help=f"at most so many; default: {TERMINAL_ROWS} at a terminal, all elsewhere"),
+]
+
+_AGE = re.compile(r"([0-9]{1,9})([smhdw])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def age(text: str) -> datetime | None:
+    """Read an age such as 30m or 7d as the moment so long ago; None where the text is none.
+
+    Raises:
+        OverflowError: there was no such moment.
+    """
+    found = _AGE.fullmatch(text)
+    return found and datetime.now(UTC) - timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+def moment(option: str, text: str | None) -> datetime | None:
+    """Read an option that is a time; without a zone it is UTC.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    if text is None:
+        return None
+    try:
+        when = age(text) or datetime.fromisoformat(text)
+        return (when.replace(tzinfo=UTC) if when.tzinfo is None else when).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise InvalidRequest(
+            f"{option}: must be an ISO time, a date, or an age such as 30m or 7d, was {text!r}"
+        ) from None
+
+
+# -- OPENING ---
+@contextmanager
+def opened() -> Iterator[tuple[Settings, Database]]:
+    """Open the record, for commands that neither submit nor ask the queue; nothing that it imports logs."""
+    from models.record.database import open_database
+    from models.settings import load_settings
+
+    settings = load_settings()
+    database = open_database(settings)
+    try:
+        yield settings, database
+    finally:
+        database.close()
+
+
+@contextmanager
+def client() -> Iterator[OrderClient]:
+    """Open a client, quietly: a command's answer is on stdout, its log on stderr."""
+    from models.logs import configure
+    from models.settings import load_settings
+    from producers.client import OrderClient
+
+    settings = load_settings()
+    configure("WARNING" if settings.log_level.upper() == "INFO" else settings.log_level)
+    with OrderClient(settings) as opened:
+        yield opened
+
+
+@contextmanager
+def history() -> Iterator[History]:
+    """Open the history; nothing that it imports logs."""
+    from models.history import History
+
+    opened = History()
+    try:
+        yield opened
+    finally:
+        opened.database.close()
+
+
+def operator(by: str | None) -> str:
+    """Return who does something: as named, were it by nothing, else the login name."""
+    if by is not None:
+        return by.strip()
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # a user id without a name, as containers have
+        return f"user id {os.getuid()}"
+
+
+# -- LISTS ---
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a list is wanted."""
+
+    json: bool = False
+    out: Path | None = None
+    wide: bool = False
+
+    def __post_init__(self) -> None:
+        if self.out is not None:
+            from producers.cli import export
+
+            export.check(self.out)
+
+    @property
+    def limit(self) -> int | None:
+        """How many rows it has where nobody says: a person sees the newest, a program gets them all."""
+        return TERMINAL_ROWS if show.out.is_terminal and not self.json and self.out is None else None
+
+
+def tell(
+    found: Sequence[Mapping[str, Any]],
+    columns: Sequence[str],
+    form: Form,
+    *,
+    title: str = "",
+    table: Table | None = None,
+    document: Any = None,
+) -> None:
+    """Print rows in the form that was asked for, or write them to a file with all their columns.
+
+    Args:
+        found: the rows.
+        columns: which of them a person wants to see.
+        form: how.
+        title: of the table.
+        table: whose rows they are: gives a file its columns and types, also where there are no rows.
+        document: instead of the rows, for JSON.
+    """
+    if form.out is not None:
+        from producers.cli import export
+
+        export.write(found, form.out, table)
+        if str(form.out) != export.STDOUT:
+            show.note(f"{len(found)} rows written to {form.out}")
+    if form.json:
+        show.document(found if document is None else document)
+    elif form.out is None:
+        show.rows(found, columns, title=title, wide=form.wide)
+
+
+def listing(table: Table, columns: Sequence[str], form: Form, *, limit: int | None = None, **filters: Any) -> None:
+    """Print rows of a view, newest first, and say so where that is not all of them."""
+    most = limit or form.limit
+    with history() as h:
+        found = h.rows(table, limit=most, **filters)
+        count = h.count(table, **filters) if most is not None and len(found) == most and show.err.is_terminal else 0
+    # Only an empty list needs a name: the columns say what the others are.
+    tell(found, columns, form, table=table, title="" if found else table.name.removeprefix("v_").replace("_", " "))
+    if count > len(found):
+        show.note(f"{len(found):,} of {count:,} shown; --limit {count} shows all")
+
+
+# -- IDS ---
+#: What the tables put behind an id that they have cut.
+_CUT = ("…", "...")
+_GENERATED = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_LEAST_START = 4
+
+
+def whole_id(given: str, starting_with: Callable[[str, int], Sequence[str]], *, changes: bool) -> str:
+    """Find the id that is meant: itself, or the only one that begins so.
+
+    Args:
+        given: an id, or the start of one as the tables show it.
+        starting_with: returns ids that begin with a text, at most so many, an exact one first.
+        changes: the order is to be changed. Then the start of an id that somebody has chosen counts only with the sign
+            that it is cut, or `corro cancel k-1` would cancel `k-10` where `k-1` was never recorded.
+
+    Raises:
+        NotFound: there is none.
+        InvalidOrder: several begin so.
+    """
+    start = given
+    for sign in _CUT:
+        start = start.removesuffix(sign)
+    found = list(starting_with(start, 6))
+    if given in found:
+        return given
+    usable = [id_ for id_ in found if not changes or start != given or _GENERATED.fullmatch(id_)]
+    if len(usable) == 1 and len(found) == 1 and len(start) >= _LEAST_START:
+        return usable[0]
+    if len(found) > 1 and len(start) >= _LEAST_START:
+        raise InvalidOrder(f"several orders have an id that begins with {start!r}: {', '.join(found[:5])}, ...")
+    meant = f"; did you mean {found[0]}?" if found and len(start) >= _LEAST_START else ""
+    raise NotFound(f"no order has the client_order_id {given!r}{meant}")
+
+
+# -- ERRORS ---
+def fail(error: Exception, words: str | None = None) -> None:
+    """Say what went wrong, in the form that was asked for."""
+    said = str(error) if words is None else words
+    if wants_json():
+        with suppress(OutputLost):  # there is nowhere to put it
+            show.document({"error": type(error).__name__, "message": said})
+    show.note((f"corro: {said}", "red"), keep="\n")

@@ -1,0 +1,172 @@
+"""The data commands: quote, account, positions, bars. Tables for people, `--json` and `--out` for programs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from models.errors import CorroError, InvalidRequest
+from models.timeframes import TIMEFRAMES
+from producers.cli import show
+from producers.cli.app import Form, Json, Out, Wide, age, app, client, seconds, tell
+
+if TYPE_CHECKING:
+    from producers.data import DataClient
+
+Row = dict[str, Any]
+Route = Annotated[str | None, typer.Option(help="brokers to ask, in order, such as alpaca,ibkr")]
+Timeout = Annotated[float, typer.Option(parser=seconds, metavar="S", help="seconds to wait for the answer")]
+
+_ACCOUNT = (
+    "broker", "account_id", "currency", "buying_power", "cash", "equity", "portfolio_value", "total_liquidity",
+    "day_trade_count", "error",
+)  # fmt: skip
+_POSITION = ("broker", "symbol", "quantity", "avg_price", "market_value", "unrealized_pnl", "error")
+
+
+def _all(c: DataClient) -> list[str]:
+    """Every broker: those on the route in its order, then the others."""
+    return [*c.settings.route, *(name for name in c.settings.all_brokers if name not in c.settings.route)]
+
+
+def _names(text: str | None) -> list[str] | None:
+    return [part.strip() for part in text.split(",") if part.strip()] if text else None
+
+
+def _when(option: str, text: str | None) -> datetime | str | None:
+    """Read an age such as 30d; anything else is for the client to read."""
+    try:
+        return text and (age(text) or text)
+    except OverflowError:
+        raise InvalidRequest(f"{option}: reaches too far back, was {text!r}") from None
+
+
+@app.command()
+def quote(
+    symbol: str, route: Route = None, timeout: Timeout = 10.0, out: Out = None, wide: Wide = False, json: Json = False
+) -> None:
+    """Ask for a quote: who answered, and how old it is."""
+    form = Form(json, out, wide)
+    with client() as c:
+        fetch = c.quote(symbol, route=_names(route))
+        found = asdict(fetch.result(timeout))
+    found = {"broker": fetch.broker, **found, "age_s": _seconds_old(found["at"])}
+    tell([found], tuple(found), form, document=found)
+
+
+def _seconds_old(at: datetime | None) -> float | None:
+    return None if at is None else round((datetime.now(UTC) - at).total_seconds(), 3)
+
+
+@app.command()
+def account(
+    broker: Annotated[str | None, typer.Argument(help="default: all")] = None,
+    timeout: Timeout = 10.0,
+    out: Out = None,
+    wide: Wide = False,
+    json: Json = False,
+) -> None:
+    """Show buying power, cash and equity; a broker that does not answer is named, and the exit status is 1."""
+    form = Form(json, out, wide)
+    found: list[Row] = []
+    with client() as c:
+        deadline = time.monotonic() + timeout
+        asked = {name: c.account(name) for name in ([broker] if broker else _all(c))}
+        for name, fetch in asked.items():
+            try:
+                report = fetch.result(max(0.05, deadline - time.monotonic()))
+                found.append({"broker": name, **asdict(report), "error": None})
+            except CorroError as error:
+                found.append({"broker": name, "error": str(error)})
+    tell(found, _ACCOUNT, form)
+    raise typer.Exit(1 if any(row["error"] for row in found) else 0)
+
+
+@app.command()
+def positions(
+    total: Annotated[bool, typer.Option("--total", help="net quantity of each symbol over the brokers")] = False,
+    timeout: Timeout = 10.0,
+    out: Out = None,
+    wide: Wide = False,
+    json: Json = False,
+) -> None:
+    """Show the positions at all brokers; what could not be reached is named, and the exit status is 1."""
+    form = Form(json, out, wide)
+    with client() as c:
+        held = c.positions(timeout)
+    found: list[Row]
+    if total:
+        found = [
+            {"symbol": symbol, "quantity": net, "brokers": [b for b, ps in held.items() if _holds(ps, symbol)]}
+            for symbol, net in held.total().items()
+        ]
+    else:
+        found = [{"broker": name, **asdict(p), "error": None} for name, ps in held.items() for p in ps]
+    found += [{"broker": name, "error": why} for name, why in held.unreachable.items()]
+    tell(found, ("symbol", "quantity", "brokers", "broker", "error") if total else _POSITION, form)
+    raise typer.Exit(1 if held.unreachable else 0)
+
+
+def _holds(held: Any, symbol: str) -> bool:
+    return any(position.symbol == symbol for position in held)
+
+
+@app.command()
+def bars(
+    symbol: str,
+    timeframe: Annotated[str, typer.Argument(help=", ".join(TIMEFRAMES))] = "1Day",
+    start: Annotated[str | None, typer.Option(help="ISO time, date (New York), or an age such as 30d")] = None,
+    end: Annotated[str | None, typer.Option(help="as --start; default now")] = None,
+    duration: Annotated[
+        str | None, typer.Option(help="with --start or --end: 5D, 2W, 6M, 1Y, 4H, P1Y6M, PT30M; default 1M")
+    ] = None,
+    route: Route = None,
+    timeout: Timeout = 600.0,
+    out: Out = None,
+    wide: Wide = False,
+    json: Json = False,
+) -> None:
+    """Fetch bars into the database and show, or save, them. A fetch goes on when you stop waiting for it."""
+    form = Form(json, out, wide)
+    if start is None and duration is None:
+        duration = "1M"
+    with client() as c, _progress(symbol.upper(), timeframe) as watch:
+        fetch = c.bars(
+            symbol, timeframe, _when("--start", start), _when("--end", end), duration=duration, route=_names(route),
+            floats=False,
+        )  # fmt: skip
+        frame = fetch.result(timeout, watch=watch)
+    if missing := frame.attrs["left_out"]:
+        show.note(f"{missing} bars that {frame.attrs['broker']} showed without prices, or without a time, are left out")
+    same = {key: frame.attrs[key] for key in ("broker", "symbol", "timeframe")}
+    found = [{**_named(row), **same} for row in frame.reset_index().to_dict("records")]
+    tell(found, ("start", "open", "high", "low", "close", "volume", "broker"), form)
+
+
+def _named(row: Mapping[Any, Any]) -> Row:
+    return {str(name): value.to_pydatetime() if name == "start" else value for name, value in row.items()}
+
+
+@contextmanager
+def _progress(symbol: str, timeframe: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Show how far a fetch is, on a terminal only; yields what is to be called with its row."""
+    if not show.err.is_terminal:
+        yield lambda _: None
+        return
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=show.err, transient=True) as bar:
+        task = bar.add_task(f"{symbol} {timeframe}", total=1.0)
+
+        def watch(row: Mapping[str, Any]) -> None:
+            words = f"{symbol} {timeframe} from {row['broker']} ({row['status']}, {row['stored']} bars)"
+            bar.update(task, completed=float(row["progress"] or 0), description=words)
+
+        yield watch

@@ -1,0 +1,205 @@
+"""How rows become a table that fits a terminal: pure, without printing.
+
+A table that is too wide gives way in steps until it fits: headers and times are shortened, then ids down to a prefix
+that still tells them apart (every command takes it), then columns go, the least important first, and at last the
+longest texts are cut. The status never goes. Words that do not fit beside their row stand under it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from rich.cells import cell_len, set_cell_size
+
+from models.encoding import to_json
+from models.outward import is_id, outward, printable
+
+Row = Mapping[str, Any]
+
+#: Blanks between two columns.
+_GAP = 2
+#: Characters that a shortened id keeps at least.
+_ID_START = 8
+#: Texts of any length: beside the row where there is room, else under it.
+WORDS = ("reason", "words", "message", "latest", "detail", "why", "stopped", "error", "advice")
+#: What an id may be cut down to; every command that takes one takes the start of it.
+_IDS = ("client_order_id",)
+_SHORT_HEADERS = {
+    "client_order_id": "id", "broker_order_id": "broker's id", "created_at": "created", "filled_at": "filled at",
+    "started_at": "started", "ended_at": "ended", "heartbeat_at": "heartbeat", "first_seen_at": "first seen",
+    "last_seen_at": "last seen", "quantity": "qty", "filled_quantity": "filled", "avg_fill_price": "price",
+    "order_type": "type", "limit_price": "limit", "attempt_count": "tries", "attempt_no": "no",
+    "positions_at": "last read", "unrealized_pnl": "unrealized", "market_value": "value",
+    "day_trade_count": "day trades", "bid_size": "bid size", "ask_size": "ask size", "last_size": "last size",
+    "size_unit": "unit", "age_s": "age s",
+}  # fmt: skip
+#: Which columns go when there is no room, the first ones first; what is not named here stays.
+_GO_FIRST = (
+    "cumulative", "number", "volume", "last_size", "bid_size", "ask_size", "size_unit",
+    "leader", "positions_at", "queue", "worker", "size", "total_liquidity", "portfolio_value", "day_trade_count",
+    "account_id", "read_at", "first_seen_at", "ended_at", "checks", "next_look", "times", "late", "commission",
+    "strategy", "attempt_count", "order_type", "started_at", "broker_order_id", "created_at", "last_seen_at",
+    "currency",
+    "unrealized_pnl", "market_value", "difference", "limit_price", "attempt_no", "from_status", "code", "since",
+    "filled_at", "avg_fill_price", "avg_price", "at", "heartbeat_at", "id", "operation", "options", "filled_quantity",
+    "broker", "quantity", "side",
+)  # fmt: skip
+
+
+#: What stays beside the first column, however narrow the terminal is; of the rest the rightmost go.
+_STAY = ("status", "ok", "state", "outcome", "symbol", *_IDS)
+
+
+@dataclass(slots=True)
+class Column:
+    """One column as it will stand: its header, its texts, and whether they are numbers."""
+
+    name: str
+    header: str
+    texts: list[str]
+    right: bool
+    full: list[Any] = field(repr=False, default_factory=list)
+
+    @property
+    def width(self) -> int:
+        """Cells it takes."""
+        return max(map(cell_len, [self.header, *self.texts]))
+
+
+@dataclass(slots=True)
+class Layout:
+    """A table that fits.
+
+    Args:
+        columns: side by side.
+        under: (name, texts) that stand under their row.
+        hidden: names of the columns that found no room.
+    """
+
+    columns: list[Column]
+    under: list[tuple[str, list[str]]]
+    hidden: list[str]
+
+
+def cell(value: Any, name: str = "") -> str:
+    """Write one value of a column for a person, on one line."""
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+    if isinstance(value, Decimal):
+        return str(to_json(value))
+    if isinstance(value, (list, tuple)):
+        return outward(",".join(map(str, value)))
+    if isinstance(value, Mapping):
+        return outward(json.dumps(to_json(value), default=str))
+    text = " ".join(value.split()) if isinstance(value, str) else str(value)
+    return printable(text) if is_id(name) else outward(text)
+
+
+def layout(found: Sequence[Row], names: Sequence[str], width: int | None) -> Layout:
+    """Fit rows into a width.
+
+    Args:
+        found: the rows, at least one.
+        names: the columns asked for, in order; those without any value are left out.
+        width: cells of the terminal; None is as wide as it takes.
+    """
+    columns = [_column(name, [row.get(name) for row in found]) for name in names]
+    columns = [column for column in columns if any(column.texts) or column.name == names[0]]
+    if width is None or _total(columns) <= width:
+        return Layout(columns, [], [])
+    under = [(column.name, column.texts) for column in columns if column.name in WORDS]
+    columns = [column for column in columns if column.name not in WORDS] or columns[:1]
+    for step in (_short_headers, _short_times, _short_ids):
+        if _total(columns) > width:
+            step(columns)
+    hidden: list[str] = []
+    for name in _GO_FIRST:
+        if _total(columns) <= width:
+            break
+        if name == names[0] and is_id(name):  # what a row is called
+            continue
+        left = [column for column in columns if column.name != name]
+        if left and len(left) < len(columns):
+            hidden.append(name)
+            columns = left
+    while _total(columns) > width and (spare := [column for column in columns[1:] if column.name not in _STAY]):
+        hidden.append(spare[-1].name)
+        columns = [column for column in columns if column is not spare[-1]]
+    _cut(columns, width)
+    return Layout(columns, under, hidden)
+
+
+def _column(name: str, values: list[Any]) -> Column:
+    right = any(isinstance(value, (Decimal, int, float)) and not isinstance(value, bool) for value in values)
+    return Column(name, name, [_for_a_person(value, name) for value in values], right, values)
+
+
+def _for_a_person(value: Any, name: str) -> str:
+    """A yes stands out where a no is blank; a column of nos goes."""
+    return ("yes" if value else "") if isinstance(value, bool) else cell(value, name)
+
+
+def _total(columns: Sequence[Column]) -> int:
+    return sum(column.width for column in columns) + _GAP * (len(columns) - 1)
+
+
+def _short_headers(columns: Sequence[Column]) -> None:
+    for column in columns:
+        column.header = _SHORT_HEADERS.get(column.name, column.name)
+
+
+def _short_times(columns: Sequence[Column]) -> None:
+    """Today's times lose their date, the others their seconds."""
+    for column in columns:
+        times = [value for value in column.full if isinstance(value, datetime)]
+        if times:
+            today = {at.date() for at in times} == {datetime.now(UTC).date()}
+            form = "%H:%M:%S" if today else "%m-%d %H:%M"
+            column.texts = [at.strftime(form) if isinstance(at, datetime) else cell(at) for at in column.full]
+
+
+def _short_ids(columns: Sequence[Column]) -> None:
+    for column in columns:
+        if column.name in _IDS:
+            column.texts = prefixes(column.texts)
+
+
+def _cut(columns: Sequence[Column], width: int) -> None:
+    """Cut the longest texts of columns that have to stay: a line that the terminal breaks is no row any more."""
+    widths = [column.width for column in columns]
+    room = width - _GAP * (len(columns) - 1)
+    longest = max(widths)
+    while longest > 1 and sum(min(each, longest) for each in widths) > room:
+        longest -= 1
+    for column in columns:
+        if column.width > longest:
+            column.header, *column.texts = (_shortened(text, longest) for text in (column.header, *column.texts))
+
+
+def _shortened(text: str, cells: int) -> str:
+    return text if cell_len(text) <= cells else set_cell_size(text, cells - 1).rstrip() + "…"
+
+
+def prefixes(ids: Sequence[str]) -> list[str]:
+    """Return the shortest starts, eight characters at least, that tell these ids apart."""
+    different = sorted(set(ids))
+    short: dict[str, str] = {}
+    for place, text in enumerate(different):
+        neighbours = different[max(place - 1, 0) : place] + different[place + 1 : place + 2]
+        length = max([_ID_START, *(_shared(text, other) + 1 for other in neighbours)])
+        short[text] = text if len(text) <= length + 2 else text[:length] + "…"
+    return [short[text] for text in ids]
+
+
+def _shared(one: str, other: str) -> int:
+    for place, (a, b) in enumerate(zip(one, other, strict=False)):
+        if a != b:
+            return place
+    return min(len(one), len(other))

@@ -1,0 +1,105 @@
+"""Alpaca's refusals: what an HTTP status and a numeric code say of a request, as one table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import requests
+
+from models.errors import (
+    BrokerError,
+    InstrumentUnknown,
+    InsufficientFunds,
+    NotPermitted,
+    OrderRejected,
+    RateLimited,
+    Refused,
+    ServerError,
+    Unmapped,
+)
+from worker.brokers.rest.http import retry_after
+
+
+class KeysRefused(NotPermitted):
+    """Who asks is not known: it is said of everything that these keys ask, and nothing was placed."""
+
+
+class Forbidden(NotPermitted):
+    """It is not allowed, and the code does not say whether this one thing is meant or everything."""
+
+
+#: Kinds of error body, for rows that hold whatever the code: JSON with a code, JSON with words only, neither.
+CODED, WORDED, BARE = "coded", "worded", "bare"
+#: HTTP status and numeric code -> what it says of a request (docs/facts/alpaca.md#3.1, #3.7). No row means Unmapped:
+#: unknown.
+ERRORS: dict[tuple[int, int | str], type[BrokerError]] = {
+    (400, CODED): OrderRejected,
+    (400, WORDED): OrderRejected,
+    (401, CODED): KeysRefused,
+    (401, WORDED): KeysRefused,
+    (401, BARE): KeysRefused,
+    (403, WORDED): Forbidden,
+    (403, CODED): Forbidden,
+    # About this one order: buying power, shares to sell, short selling, wash trades, orders switched off by the user.
+    (403, 40310000): OrderRejected,
+    # Pattern day trading protection.
+    (403, 40310100): NotPermitted,
+    (404, 40410000): InstrumentUnknown,
+    (422, CODED): OrderRejected,
+    (422, WORDED): OrderRejected,
+    (429, CODED): RateLimited,
+    (429, WORDED): RateLimited,
+    (429, BARE): RateLimited,
+    (500, CODED): ServerError,
+    (500, WORDED): ServerError,
+    (500, BARE): ServerError,
+}
+#: Keys that only the answers 'insufficient buying power' and 'insufficient qty available' carry.
+_FUNDS = frozenset({"buying_power", "cost_basis", "existing_qty", "held_for_orders"})
+# Words choose between two refusals here, never between refused and unknown.
+_NO_FUNDS = re.compile(r"insufficient", re.IGNORECASE)
+_NO_INSTRUMENT = re.compile(r"asset .*(not found|not (active|trad))|find asset|invalid symbol", re.IGNORECASE)
+# The one message that decides: it means the first send worked (docs/facts/alpaca.md#2.1).
+_DUPLICATE = re.compile(r"client.?order.?id.*(unique|exist|duplicate|already)", re.IGNORECASE)
+
+
+class Duplicate(Refused):
+    """This client_order_id has been used: by our own first send, or by somebody else."""
+
+
+def refusal(response: requests.Response, broker: str) -> BrokerError:
+    """Classify an error answer by status and numeric code; what has no row is Unmapped, so its outcome is unknown."""
+    body = _body(response)
+    code = body.get("code") if isinstance(body.get("code"), int) else None
+    kind = CODED if code is not None else WORDED if body.get("message") else BARE
+    status = min(response.status_code, 500)
+    text = str(body.get("message") or response.reason or "no words")
+    found = ERRORS.get((status, code or kind)) or ERRORS.get((status, kind), Unmapped)
+    found = _by_words(found, body, text)
+    return found(
+        f"{broker}: HTTP {response.status_code}: {text}",
+        broker=broker,
+        code=str(code or response.status_code),
+        retry_after=retry_after(response.headers),
+    )
+
+
+def _body(response: requests.Response) -> Mapping[str, Any]:
+    try:
+        body = response.json()
+    except (ValueError, RecursionError):  # also JSON that is nothing but brackets
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _by_words(found: type[BrokerError], body: Mapping[str, Any], text: str) -> type[BrokerError]:
+    """Refine a refusal; the branch stays, except that a duplicate id is no refusal of the order."""
+    if found is not OrderRejected:
+        return found
+    if _DUPLICATE.search(text):
+        return Duplicate
+    if _FUNDS & body.keys() or _NO_FUNDS.search(text):
+        return InsufficientFunds
+    return InstrumentUnknown if _NO_INSTRUMENT.search(text) else found

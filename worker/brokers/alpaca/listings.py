@@ -1,0 +1,126 @@
+"""Alpaca's listings: every page of orders, executions and positions, and what cannot be read in them.
+
+One row that nobody can read closes nothing but what it is about: an order is reported by its ids as unknown, an
+execution is left to its order's totals, a position is left out. Each is said once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from models.errors import UnreadableReply
+from models.reports import FillReport, OrderReport, PositionReport
+from worker.brokers.alpaca import reports as read
+from worker.brokers.alpaca.executions import Executions, amended, of_activity
+from worker.brokers.alpaca.rest import AlpacaRest
+from worker.brokers.rest.reading import Paging
+from worker.brokers.values import UNREADABLE, identity, rfc3339, soft
+from worker.runtime.said import Said
+
+T = TypeVar("T")
+
+#: Rows on a page, as many as Alpaca allows.
+ORDERS_PAGE, FILLS_PAGE = 500, 100
+
+
+class Listings:
+    """What one account lists.
+
+    Args:
+        broker: name from the settings.
+        rest: returns the trading API, or raises NotConnected.
+        executions: knows what was told before.
+    """
+
+    def __init__(self, broker: str, rest: Callable[[], AlpacaRest], executions: Executions) -> None:
+        self._broker, self._rest, self._executions = broker, rest, executions
+        self._said = Said(broker)
+
+    def orders(self, query: Mapping[str, Any]) -> list[OrderReport]:
+        """Read every page, newest first; pages overlap by a millisecond so that no tie falls between."""
+        found: dict[tuple[str | None, str | None], OrderReport] = {}
+        paged: dict[str, Any] = {**query, "limit": ORDERS_PAGE, "direction": "desc"}
+        pages = Paging(self._broker, "orders")
+        while True:
+            rows = self._rest().read("/orders", paged, list)
+            page = [self._order(row) for row in rows]
+            before = len(found)
+            for order in page:
+                found.setdefault((order.broker_order_id, order.broker_client_order_id), order)
+            if len(rows) < ORDERS_PAGE:
+                return list(found.values())
+            oldest = min((order.submitted_at for order in page if order.submitted_at), default=None)
+            if len(found) == before or oldest is None:
+                raise UnreadableReply(
+                    f"{self._broker}: a listing repeats its page, so it has no end", broker=self._broker
+                )
+            paged["until"] = pages.turn(rfc3339(oldest + timedelta(milliseconds=1)))
+
+    def fills(self, since: datetime) -> list[FillReport]:
+        """Read the executions since a time from the account's activities, oldest first."""
+        found: dict[tuple[str, int], FillReport] = {}
+        query: dict[str, Any] = {
+            "after": rfc3339(since - timedelta(seconds=1)),
+            "direction": "asc",
+            "page_size": FILLS_PAGE,
+        }
+        pages = Paging(self._broker, "activities")
+        while True:
+            rows = self._rest().read("/account/activities/FILL", query, list)
+            for fill in self._readable("execution", rows, self._fill):
+                if fill.filled_at >= since:
+                    found[fill.execution_id, fill.revision] = fill
+            if len(rows) < FILLS_PAGE:
+                return sorted(found.values(), key=lambda fill: fill.filled_at)
+            last = next((name for row in reversed(rows) if (name := soft(identity, _field(row, "id")))), None)
+            query["page_token"] = pages.turn(last)
+
+    def positions(self) -> list[PositionReport]:
+        """Read every holding; one whose size or direction cannot be read has none."""
+        rows = self._rest().read("/positions", None, list)
+        return self._readable("position", rows, self._position)
+
+    def _position(self, row: Any) -> PositionReport:
+        held = read.position_report(row)
+        if held.quantity is None:
+            self._say("position", row, ValueError("it does not say how much is held, or which way"))
+        return held
+
+    def _order(self, row: Any) -> OrderReport:
+        try:
+            return read.order_report(row)
+        except UNREADABLE as error:
+            self._say("order", row, error)
+        return self._rest().parse(read.ids_of, row)
+
+    def _fill(self, row: Any) -> FillReport:
+        return self._executions.known(of_activity(row), amended(row), is_current=True)
+
+    def _readable(self, what: str, rows: list[Any], reader: Callable[[Any], T]) -> list[T]:
+        """Read the rows that can be read; where none of several can be, it is the listing that cannot.
+
+        Raises:
+            UnreadableReply: it says nothing that could be understood.
+        """
+        found: list[T] = []
+        lost: list[tuple[Any, Exception]] = []
+        for row in rows:
+            try:
+                found.append(reader(row))
+            except UNREADABLE as error:
+                lost.append((row, error))
+        if not found and len(lost) > 1:
+            raise UnreadableReply(f"{self._broker}: no {what} can be read: {lost[0][1]!r}", broker=self._broker)
+        for row, why in lost:
+            self._say(what, row, why)
+        return found
+
+    def _say(self, what: str, row: Any, error: Exception) -> None:
+        ids = {key: str(_field(row, key))[:80] for key in ("id", "client_order_id", "order_id", "symbol")}
+        self._said.once("row_unreadable", what=what, error=str(error)[:200], **ids)
+
+
+def _field(row: Any, key: str) -> Any:
+    return row.get(key) if isinstance(row, dict) else None

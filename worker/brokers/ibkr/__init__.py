@@ -1,0 +1,1 @@
+"""Interactive Brokers over TWS or IB Gateway. Starts in `adapter`."""

@@ -1,0 +1,135 @@
+"""The contracts that symbols mean at IB, looked up once per connection: what they are called, and what they take."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any, Protocol, TypeVar
+
+import structlog
+
+from models.errors import BrokerError, InstrumentUnknown, NotConnected, QuotaExhausted, Unsupported
+from worker.brokers.ibkr import names
+from worker.brokers.ibkr.codes import lookup_error
+from worker.brokers.ibkr.frames import Frames
+from worker.brokers.ibkr.spoiled import Rows
+from worker.brokers.ibkr.terms import Execution, OrderLine
+from worker.brokers.ibkr.wire import Sdk
+
+_log = structlog.get_logger()
+Row = TypeVar("Row", OrderLine, Execution)
+
+
+class Line(Protocol):
+    """The connection, as far as look-ups need it."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether it may be asked now."""
+
+    @property
+    def frames(self) -> Frames:
+        """What was read before the SDK: which farms are broken."""
+
+    async def ask(self, what: str, request: Callable[[], Awaitable[Any]]) -> Any:
+        """Make one request in its turn."""
+
+
+class Contracts:
+    """Look-ups of one connection; several who want the same one share it."""
+
+    def __init__(self, sdk: Sdk, ib: Any, broker: str, line: Line, called: names.Names) -> None:
+        self._sdk, self._ib, self._broker, self._line = sdk, ib, broker, line
+        #: What every contract is called.
+        self.names = called
+        self._tasks: dict[str, asyncio.Task[Any]] = {}
+        #: By symbol: the order types and times in force that the contract lists, in IB's words.
+        self._order_types: dict[str, frozenset[str]] = {}
+
+    def order_types(self, symbol: str) -> frozenset[str]:
+        """Return what the contract of a symbol says it takes; empty where it does not say."""
+        return self._order_types.get(symbol, frozenset())
+
+    async def of(self, symbol: str) -> Any:
+        """Return the one US stock of this symbol.
+
+        Raises:
+            InstrumentUnknown, Unsupported: IB knows none, or several. NotConnected: it could not be asked.
+        """
+        task = self._tasks.get(symbol)
+        asks = task is None or (task.done() and (task.cancelled() or task.exception() is not None))
+        if task is None or asks:
+            task = self._tasks[symbol] = asyncio.create_task(self._look_up(symbol))
+        try:
+            return await asyncio.shield(task)
+        except QuotaExhausted:
+            if asks:
+                raise
+        return await self.of(symbol)  # who asked before may have been less urgent
+
+    async def _look_up(self, symbol: str) -> Any:
+        name = names.to_ib_symbol(symbol)
+        wanted = self._sdk.Contract(secType="STK", symbol=name, exchange="SMART", currency="USD")
+        try:
+            found = await self._line.ask(f"details of {symbol}", lambda: self._ib.reqContractDetailsAsync(wanted))
+        except self._sdk.RequestError as error:
+            if self._line.frames.broken:  # "no security definition" then says nothing about the security
+                farms = ", ".join(sorted(self._line.frames.broken))
+                words = f"{error.message}, looking up {symbol} while IB's {farms} is broken; nothing was sent"  # type: ignore[attr-defined]
+                raise NotConnected(f"{self._broker}: {words}", broker=self._broker) from None
+            raise lookup_error(error.code, error.message, self._broker, symbol) from None  # type: ignore[attr-defined]
+        except QuotaExhausted:
+            raise
+        except BrokerError as error:
+            raise NotConnected(f"{error}; nothing was sent", broker=self._broker) from None
+        contract = names.choose([details.contract for details in found], wanted, self._broker)
+        self.names.chose(symbol, contract.conId)
+        told = next((str(details.orderTypes) for details in found if details.contract is contract), "")
+        self._order_types[symbol] = frozenset(word.strip() for word in told.split(",") if word.strip())
+        contract.exchange = "SMART"
+        return contract
+
+    # -- NAMES ---
+    async def learn(self) -> None:
+        """Ask what the contracts seen are; what cannot be asked now stays without a name."""
+
+        async def ask(con_id: int, ticker: str) -> None:
+            try:
+                if ticker:
+                    with contextlib.suppress(InstrumentUnknown, Unsupported):
+                        await self.of(ticker)
+                if con_id in self.names.unnamed:
+                    self.names.listed(con_id, await self._listing(con_id))
+            except BrokerError as error:
+                _log.info("ibkr.contract_without_name", broker=self._broker, con_id=con_id, error=str(error))
+
+        if self._line.ready:
+            await asyncio.gather(*(ask(con_id, ticker) for con_id, ticker in self.names.unnamed.items()))
+
+    async def _listing(self, con_id: int) -> str:
+        """Return where a contract is listed; empty where IB does not know it any more."""
+        wanted = self._sdk.Contract(conId=con_id)
+        try:
+            found = await self._line.ask(f"conId {con_id}", lambda: self._ib.reqContractDetailsAsync(wanted))
+        except self._sdk.RequestError as error:
+            if error.code == 200 and not self._line.frames.broken:  # type: ignore[attr-defined]
+                return ""
+            raise BrokerError(f"{self._broker}: {error}", broker=self._broker) from None
+        return next((str(details.contract.primaryExchange) for details in found), "")
+
+    async def named(self, rows: Rows[Row]) -> Rows[Row]:
+        """Give the rows of a reading the names of their contracts, asking for those that are not known yet."""
+        if any(self.name(row) is row for row in rows):
+            await self.learn()
+        return Rows([self.name(row) for row in rows], rows.spoiled)
+
+    def name(self, row: Row) -> Row:
+        """Name one row; without a known name it stays the same object."""
+        symbol = self.names.of(row.contract)
+        if symbol is None:
+            return row
+        if isinstance(row, Execution):
+            return replace(row, fill=replace(row.fill, symbol=symbol))
+        return replace(row, symbol=symbol)

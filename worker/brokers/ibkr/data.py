@@ -1,0 +1,419 @@
+"""Reads that no order depends on: account, positions, quotes and bars of Interactive Brokers."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+
+import structlog
+
+from models.errors import (
+    BrokerError,
+    CorroError,
+    DataError,
+    DataNotPermitted,
+    InstrumentUnknown,
+    NoData,
+    NoSuchSymbol,
+    NotConnected,
+    PacingViolation,
+    QuotaExhausted,
+    UnreadableReply,
+    Unsupported,
+)
+from models.reports import AccountReport, Bar, Bars, PositionReport, QuoteReport
+from models.timeframes import NEW_YORK, TIMEFRAMES
+from worker.brokers.ibkr.codes import read_error
+from worker.brokers.ibkr.frames import RawBar
+from worker.brokers.ibkr.names import from_ib_symbol
+from worker.brokers.ibkr.pacing import HistoryPace
+from worker.brokers.ibkr.session import Session
+from worker.brokers.ibkr.spoiled import Spoiled
+from worker.brokers.values import bar, epoch_s, number, positive, soft
+
+_log = structlog.get_logger()
+
+#: Of accountSummary; AccountType and the like are not needed. TWS allows two summaries at a time.
+_SUMMARY = {
+    "NetLiquidation": "equity",
+    "TotalCashValue": "cash",
+    "BuyingPower": "buying_power",
+    "DayTradesRemaining": "day_trades_left",
+}
+#: IB's word for the base currency, whichever it is.
+_BASE = "BASE"
+#: Day trades in five business days that an account below the margin for more may make; IB tells how many are left,
+#: and -1 where it does not count.
+_DAY_TRADES = 3
+#: A snapshot ends by itself within 11 s on a quiet symbol.
+QUOTE_TIMEOUT_S = 12.0
+BARS_TIMEOUT_S = 60.0
+#: Quotes that TWS marks as delayed, or delayed and frozen.
+_DELAYED = frozenset({3, 4})
+
+
+@dataclass(frozen=True, slots=True)
+class BarSize:
+    """IB's word for a timeframe, and the most days one request may span (docs/facts/ibkr.md#7.6).
+
+    `unit` is the letter durations are written with, and how many days it stands for at least.
+    """
+
+    word: str
+    max_days: int
+    unit: tuple[str, int] = ("D", 1)
+
+    def duration(self, days: int) -> str:
+        """Write a duration that holds so many days: no shorter than a bar, and years above one year."""
+        letter, length = self.unit
+        if days > 365:
+            return f"{math.ceil(days / 365)} Y"
+        return f"{math.ceil(days / length)} {letter}"
+
+
+BAR_SIZES = {
+    "1Min": BarSize("1 min", 1),
+    "5Min": BarSize("5 mins", 7),
+    "15Min": BarSize("15 mins", 14),
+    "30Min": BarSize("30 mins", 30),
+    "1Hour": BarSize("1 hour", 30),
+    "1Day": BarSize("1 day", 365),
+    "1Week": BarSize("1W", 5 * 365, ("W", 7)),
+    "1Month": BarSize("1M", 10 * 365, ("M", 28)),
+}
+
+
+# -- ACCOUNT ---
+async def account(session: Session) -> AccountReport:
+    """Read the money of the account."""
+    wrapper, client = session.ib.wrapper, session.client
+    asked = 0
+
+    def request() -> Any:
+        nonlocal asked
+        asked = client.getReqId()
+        answer = wrapper.startReq(asked)
+        client.reqAccountSummary(asked, "All", ",".join(_SUMMARY))
+        return answer
+
+    async with session.summary_lock:
+        wrapper.acctSummary.clear()
+        try:
+            await _request(session, "the account summary", request)
+        finally:
+            if asked and session.up:
+                client.cancelAccountSummary(asked)
+        rows = [row for row in wrapper.acctSummary.values() if row.account == session.account]
+    if not rows:
+        raise NoData(f"{session.options.broker}: TWS told nothing about account {session.account}")
+    pushed = [row for row in wrapper.accountValues.values() if row.account == session.account]
+    try:
+        return account_report(session.account, rows, pushed)
+    except ValueError as error:
+        raise UnreadableReply(f"{session.options.broker}: account {session.account}: {error}") from None
+
+
+def account_report(account: str, rows: Sequence[Any], pushed: Sequence[Any] = ()) -> AccountReport:
+    """Put the rows of an account summary together, all in the account's base currency.
+
+    IB tells totals in the base currency, under its code or as `BASE`; rows in other currencies are parts of them.
+
+    Args:
+        account: whose.
+        rows: of the summary: `tag`, `value` and `currency`.
+        pushed: of the account's updates, which tell the net liquidation in the base currency only.
+
+    Raises:
+        ValueError: several currencies, and nothing says which one is the account's.
+    """
+    base = base_currency(rows, pushed)
+    found: dict[str, Decimal | None] = {}
+    for tag, field in _SUMMARY.items():
+        of_tag = {row.currency: row.value for row in rows if row.tag == tag}
+        found[field] = soft(number, next((of_tag[c] for c in (_BASE, base, "") if c in of_tag), None))
+    left = found["day_trades_left"]
+    return AccountReport(
+        account_id=account,
+        currency=base,
+        buying_power=found["buying_power"],
+        cash=found["cash"],
+        equity=found["equity"],
+        portfolio_value=found["equity"],
+        total_liquidity=found["cash"],
+        day_trade_count=max(_DAY_TRADES - int(left), 0) if left is not None and left >= 0 else None,
+        paper=account.startswith("D"),
+    )
+
+
+def base_currency(rows: Sequence[Any], pushed: Sequence[Any]) -> str:
+    """Return the currency that an account is kept in; `BASE` where IB gives that word and no code.
+
+    Raises:
+        ValueError: several currencies, and nothing says which one it is.
+    """
+    told = _currencies(rows)
+    if len(told - {_BASE}) == 1:
+        return (told - {_BASE}).pop()
+    # The ledger of the base currency is the one whose exchange rate is 1.
+    at_par = {r.currency for r in (*rows, *pushed) if r.tag == "ExchangeRate" and soft(number, r.value) == 1}
+    kept_in = (_currencies(pushed) | at_par) - {_BASE}
+    if len(kept_in) == 1:
+        return kept_in.pop()
+    if _BASE in told or not told:
+        return _BASE
+    raise ValueError(f"its values are in {', '.join(sorted(told))}, and nothing says which of them it is kept in")
+
+
+def _currencies(rows: Sequence[Any]) -> set[str]:
+    return {row.currency for row in rows if row.tag == "NetLiquidation" and row.currency}
+
+
+async def positions(session: Session) -> list[PositionReport]:
+    """Read every holding; market values are there as far as the account subscription has told them.
+
+    Raises:
+        BrokerError: also where it could not be learnt which security a holding is; where it is its size that cannot be
+            read, the holding has none.
+    """
+    session.check()
+    listed = await session.positions()
+    rows = [row for row in listed if row[0] == session.account and row[2]]
+    if None in [_name(session, row[1]) for row in rows]:
+        await session.contracts.learn()
+    held = [_position(session, *row) for row in rows]
+    held += [unread for row in listed.spoiled if (unread := _unread(session, row)) is not None]
+    session.check()
+    return _one_each(held)
+
+
+def _one_each(held: Sequence[PositionReport]) -> list[PositionReport]:
+    """Return one holding a name: of two with the same name, the size is unknown."""
+    found: dict[str, PositionReport] = {}
+    for one in held:
+        found[one.symbol] = replace(one, quantity=None) if one.symbol in found else one
+    return sorted(found.values(), key=lambda position: position.symbol)
+
+
+def _name(session: Session, contract: Any) -> str | None:
+    return session.contracts.names.of(contract, listed=True)
+
+
+def _position(session: Session, account: str, contract: Any, quantity: float, avg_cost: float) -> PositionReport:
+    item = session.ib.wrapper.portfolio[account].get(contract.conId)
+    name, held = _name(session, contract), soft(number, quantity)
+    where = f"{session.options.broker}: a position of {contract.symbol} (conId {contract.conId})"
+    if held is None:
+        _log.warning("ibkr.position_without_its_size", broker=session.options.broker, symbol=name, size=str(quantity))
+    if name is None:
+        raise BrokerError(f"{where}: IB did not say where that security is listed", broker=session.options.broker)
+    return PositionReport(
+        symbol=name,
+        quantity=held,
+        avg_price=positive(avg_cost),
+        market_value=number(item.marketValue) if item else None,
+        unrealized_pnl=number(item.unrealizedPNL) if item else None,
+        account_id=account,
+        currency=contract.currency or None,
+    )
+
+
+def _unread(session: Session, row: Spoiled) -> PositionReport | None:
+    """Return a holding of which only the security can be read: its size is unknown. None: of what corro never trades.
+
+    Raises:
+        UnreadableReply: it may be any holding.
+    """
+    if row.is_no_us_stock:
+        return None
+    symbol = session.contracts.names.called(row.number("con_id")) or from_ib_symbol(row.get("symbol") or "")
+    if not symbol:
+        raise UnreadableReply(f"{session.options.broker}: cannot read {row}")
+    return PositionReport(symbol=symbol, quantity=None, account_id=session.account, currency=row.get("currency"))
+
+
+async def server_time(session: Session) -> datetime:
+    """Ask TWS what time it is."""
+    told: datetime = await _request(session, "the time", session.ib.reqCurrentTimeAsync)
+    return told.astimezone(UTC)
+
+
+# -- MARKET DATA ---
+async def quote(session: Session, symbol: str) -> QuoteReport:
+    """Read one snapshot; NaN, 0 and -1 are IB's words for 'none'.
+
+    Raises:
+        DataNotPermitted: also where IB said that part of the data is not subscribed, and no price came after it.
+        NoData: there are no prices.
+    """
+    contract = await _contract(session, symbol)
+    ticker, notice = await _snapshot(session, symbol, contract)
+    report = QuoteReport(
+        symbol=symbol,
+        bid=positive(ticker.bid),
+        ask=positive(ticker.ask),
+        last=positive(ticker.last),
+        bid_size=positive(ticker.bidSize),
+        ask_size=positive(ticker.askSize),
+        last_size=positive(ticker.lastSize),
+        volume=positive(ticker.volume),
+        at=ticker.time.astimezone(UTC) if ticker.time else None,
+        delayed=ticker.marketDataType in _DELAYED,
+    )
+    if not _has_price(ticker):
+        if notice is not None:
+            raise DataNotPermitted(f"{session.options.broker}: {notice}, and no price of {symbol} came")
+        raise NoData(f"{session.options.broker}: no prices for {symbol}")
+    return report
+
+
+async def _snapshot(session: Session, symbol: str, contract: Any) -> tuple[Any, str | None]:
+    """Return the ticker of one snapshot of its own, and what IB said of the request.
+
+    The SDKs share tickers: one by the contract's address, the other by the contract, so that an old price would stay.
+    """
+    wrapper, client = session.ib.wrapper, session.client
+    ticker, asked = session.sdk.Ticker(contract=contract), 0
+
+    async def request() -> None:
+        nonlocal asked
+        asked = client.getReqId()
+        ended = wrapper.startReq(asked, contract)
+        wrapper.reqId2Ticker[asked] = ticker
+        client.reqMktData(asked, contract, "", True, False, [])
+        await ended
+
+    try:
+        await _request(session, f"a quote of {symbol}", request, QUOTE_TIMEOUT_S)
+    except NotConnected:
+        raise
+    except BrokerError:  # no end in time; what came is a quote all the same
+        if not _has_price(ticker):
+            raise
+    finally:
+        for table in (wrapper.reqId2Ticker, wrapper._futures, wrapper._results, wrapper._reqId2Contract):
+            table.pop(asked, None)
+    return ticker, session.frames.notice(asked)
+
+
+def _has_price(ticker: Any) -> bool:
+    return any(positive(price) for price in (ticker.bid, ticker.ask, ticker.last))
+
+
+async def bars(
+    session: Session, pace: HistoryPace, symbol: str, timeframe: str, start: datetime, end: datetime
+) -> list[Bar]:
+    """Read bars, newest request first, in as many requests as IB's limits need.
+
+    Raises:
+        NoData: IB said of every part that it has nothing there; any other failure of one part fails them all.
+    """
+    broker, size = session.options.broker, BAR_SIZES.get(timeframe)
+    if size is None:
+        words = ", ".join(BAR_SIZES)
+        raise Unsupported(f"{broker} has no {timeframe} bars, only {words}")
+    contract = await _contract(session, symbol)
+    found: dict[datetime, Bar | None] = {}
+    # A request that ends within a bar gets a part of that bar: end at midnight, or now.
+    upto = min(max(TIMEFRAMES[name].around(end, end)[1] for name in ("1Day", timeframe)), datetime.now(UTC))
+    while upto > start:
+        days = min(math.ceil((upto - start) / timedelta(days=1)), size.max_days)
+        part = await _bars_upto(session, pace, contract, size, upto, days)
+        read = read_bars(part, timeframe, f"{broker}: {timeframe} bars of {symbol}")
+        found |= read
+        upto = min([upto - timedelta(days=days), *sorted(read)[:1]])
+    wanted = {at: one for at, one in sorted(found.items()) if start <= at < end}
+    good = [one for one in wanted.values() if one is not None]
+    if priceless := [at for at, one in wanted.items() if one is None]:
+        first, count = priceless[0].isoformat(), len(priceless)
+        _log.warning("bars_without_prices", broker=broker, symbol=symbol, timeframe=timeframe, count=count, first=first)
+        if not good:
+            raise DataError(f"{broker}: {count} {timeframe} bars of {symbol} from {first}, none of them with prices")
+    if not good:
+        raise NoData(f"{broker}: no {timeframe} bars of {symbol} between {start} and {end}")
+    return Bars(good, left_out=len(priceless))
+
+
+async def _bars_upto(
+    session: Session, pace: HistoryPace, contract: Any, size: BarSize, upto: datetime, days: int
+) -> Sequence[Any]:
+    last, duration = upto.astimezone(UTC).replace(microsecond=0), size.duration(days)
+
+    async def request() -> Sequence[Any]:
+        try:
+            # formatDate 2: epoch seconds, so that no zone has to be guessed. timeout 0: ours counts, the SDK's says [].
+            arguments = (contract, last, duration, size.word, "TRADES", True, 2)
+            ask = lambda: session.ib.reqHistoricalDataAsync(*arguments, timeout=0)  # noqa: E731
+            found: Sequence[Any] = await _request(session, "bars", ask, BARS_TIMEOUT_S)
+            return found
+        except NoData:
+            return ()
+
+    rows: Sequence[Any] = await pace.ask(contract.conId, (last, duration, size.word), request)
+    return rows
+
+
+def read_bars(rows: Sequence[RawBar], timeframe: str, what: str) -> dict[datetime, Bar | None]:
+    """Read the bars of one answer by the beginning of their interval; None for those without prices.
+
+    Raises:
+        DataError: a time or a number is none.
+    """
+    try:
+        dated = [(_start(raw.date, timeframe), raw) for raw in rows]
+        return {at: bar(at, (raw.open, raw.high, raw.low, raw.close), raw.volume) for at, raw in dated}
+    except ValueError as error:
+        raise DataError(f"{what} are unreadable: {error}") from None
+
+
+def _start(text: str, timeframe: str) -> datetime:
+    """Return the beginning of a bar's interval; IB dates long bars by a day of theirs, weeks by the last one.
+
+    Raises:
+        ValueError: it is neither a day nor a number of seconds.
+    """
+    if len(text) != 8:
+        at = epoch_s(text)
+        if at is None:
+            raise ValueError(f"a bar without its time: {text!r}")
+        return at
+    day = datetime.strptime(text, "%Y%m%d").date()  # noqa: DTZ007 - a day
+    if timeframe == "1Week":
+        day -= timedelta(days=day.weekday())
+    elif timeframe == "1Month":
+        day = day.replace(day=1)
+    return datetime.combine(day, time(), NEW_YORK).astimezone(UTC)
+
+
+# -- INSIDE ---
+async def _contract(session: Session, symbol: str) -> Any:
+    try:
+        async with asyncio.timeout(session.options.request_timeout_s):
+            return await session.contracts.of(symbol)
+    except TimeoutError:
+        raise DataError(f"{session.options.broker}: no answer to details of {symbol}") from None
+    except InstrumentUnknown as error:
+        raise NoSuchSymbol(str(error)) from None
+    except QuotaExhausted as error:
+        raise _paced(error) from None
+
+
+def _paced(error: QuotaExhausted) -> PacingViolation:
+    return PacingViolation(str(error), retry_after=error.retry_after, ours=True)
+
+
+async def _request(session: Session, what: str, request: Any, timeout_s: float | None = None) -> Any:
+    try:
+        return await session.ask(what, request, timeout_s)
+    except session.sdk.RequestError as error:
+        raise _read_error(session, error) from None
+    except QuotaExhausted as error:
+        raise _paced(error) from None
+
+
+def _read_error(session: Session, error: Any) -> CorroError:
+    return read_error(int(error.code), str(error.message), session.options.broker)

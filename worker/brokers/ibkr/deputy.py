@@ -1,0 +1,106 @@
+"""Connections under client ids whose workers are gone.
+
+IB knows an order by the client id that placed it, and order ids begin anew with each client id: a cancel or a change
+sent by another client may name an order of its own. So a second connection is made under the owner's client id, which
+TWS gives to one socket at a time: while the owner is connected it is turned away (326), and the owner does it. Recorded
+live: a client may cancel what it placed over an earlier connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+
+import structlog
+
+from models.errors import CorroError, NotSent
+from worker.brokers.base import OrderRef
+from worker.brokers.ibkr import orders
+from worker.brokers.ibkr.evidence import OrderBook
+from worker.brokers.ibkr.session import Session
+
+_log = structlog.get_logger()
+_IN_USE = "326"
+
+
+class Deputies:
+    """Connections under other client ids beside our own: one for each, as long as somebody needs it.
+
+    Args:
+        session: our own connection.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self._held: dict[int, Session] = {}
+        self._users: dict[int, int] = {}
+        self._lock = asyncio.Lock()
+
+    def held(self, owner: int) -> Session | None:
+        """Return the connection under a client id, if it is held."""
+        return self._held.get(owner)
+
+    async def hire(self, owner: int) -> Session:
+        """Hold a connection under a client id until `dismiss`.
+
+        Raises:
+            NotSent: somebody is connected under it, and has to do the work; or no connection could be made.
+        """
+        async with self._lock:
+            deputy = self._held.get(owner)
+            if deputy is None or not deputy.up:
+                deputy = self._held[owner] = await self._open(owner)
+            self._users[owner] = self._users.get(owner, 0) + 1
+            return deputy
+
+    async def dismiss(self, owner: int) -> None:
+        """Close a connection once nobody needs it."""
+        async with self._lock:
+            self._users[owner] = self._users.get(owner, 1) - 1
+            if self._users[owner] <= 0 and (deputy := self._held.pop(owner, None)):
+                await deputy.close()
+
+    async def close(self) -> None:
+        """Close all of them; never raises."""
+        for owner in list(self._held):
+            await self._held.pop(owner).close()
+
+    async def cancel(self, ref: OrderRef) -> None:
+        """Cancel an order, under whichever client id it was placed; see `IbkrBroker.cancel_order`.
+
+        Raises:
+            NotSent: its owner is connected, and has to cancel it itself; or no connection could be made.
+            Refused, OutcomeUnknown: as for the cancel of an order of our own.
+        """
+        try:
+            await orders.cancel(self.session, ref)
+        except orders.Foreign as foreign:
+            deputy = await self.hire(foreign.owner)
+            try:
+                _log.info(
+                    "ibkr.cancel_for_another", client_id=foreign.owner, ref=ref.broker_client_order_id,
+                    broker=self.session.options.broker,
+                )  # fmt: skip
+                await orders.cancel(deputy, ref)
+            finally:
+                await self.dismiss(foreign.owner)
+
+    async def _open(self, owner: int) -> Session:
+        ours, broker = self.session, self.session.options.broker
+        options = dataclasses.replace(ours.options, client_id=owner)
+        deputy = Session(ours.sdk, options, OrderBook(broker, _ignore, time.monotonic), ours.budget, _ignore)
+        try:
+            await deputy.open()
+        except BaseException as error:
+            await deputy.close()
+            if not isinstance(error, CorroError):
+                raise
+            in_use = getattr(error, "code", None) == _IN_USE
+            why = ", under which somebody is connected, who has to do it" if in_use else f": {error}"
+            raise NotSent(f"{broker}: it belongs to client id {owner}{why}", broker=broker) from None
+        return deputy
+
+
+def _ignore(_: object) -> None:
+    """Nobody waits for what the deputy hears: the order is read again by whoever asked."""

@@ -1,0 +1,363 @@
+"""The book of every order and execution that IB has shown this process, and what to tell about them.
+
+Fed by the raw messages only. The SDKs' Trade objects are never read: they say `Cancelled` for errors on live orders
+(docs/facts/ibkr.md#4.1). Everything here runs on the connection's loop; nothing here knows a socket or an SDK.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any
+
+from models.reports import DONE, BrokerStatus, CommissionReport, FillReport, OrderReport, Report
+from worker.brokers import values
+from worker.brokers.ibkr import terms
+from worker.brokers.ibkr.change import Change
+from worker.brokers.ibkr.codes import CODES, Proof
+from worker.brokers.ibkr.flight import CancelWatch, Flight
+from worker.brokers.ibkr.names import Names
+from worker.brokers.ibkr.terms import Execution, OrderLine
+
+#: Codes that explain why an order that was shown ended. 321 is not one: it may answer a cancel.
+_ENDING_CODES = frozenset(n for n, row in CODES.items() if row.proof is Proof.REFUSED) - {321} | {202}
+#: Codes that answer the cancel of an order that is gone.
+_NOTHING_TO_CANCEL = frozenset(n for n, row in CODES.items() if row.proof is Proof.CANCEL_FAILED)
+#: Orders and executions remembered; the oldest are forgotten first.
+REMEMBERED = 20_000
+
+
+@dataclass(slots=True)
+class KnownOrder:
+    """One order as the wire last showed it."""
+
+    line: OrderLine
+    why_held: str = ""
+    #: Last code that refused or canceled it, with IB's words; forgotten as soon as the wire shows the order alive.
+    code: tuple[int, str] | None = None
+    #: What orderStatus counts as filled, and at which average: it may be ahead of the executions.
+    wire_filled: Decimal | None = None
+    wire_average: Decimal | None = None
+    #: We asked for its end: whatever follows is a cancel, never a rejection that could fall back.
+    cancel_requested: bool = False
+    #: IB has said of the last such request that there is nothing to cancel.
+    cancel_answered: bool = False
+    #: We asked for other terms: a refusing code is about them, the order lives on as it was.
+    change_requested: bool = False
+    pushed: tuple[object, ...] = ()
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether a code says that IB has refused it; from before our cancel, it counts once that is answered."""
+        told = self.code is not None and self.code[0] != 202
+        return told and (self.cancel_answered or not self.cancel_requested)
+
+    def ask_for_end(self) -> None:
+        """Note that a cancel has left."""
+        self.cancel_requested, self.cancel_answered = True, False
+
+    def show(self, line: OrderLine) -> None:
+        """Take in how the wire shows the order now: a code that spoke before of a life that goes on decides nothing."""
+        self.line = line
+        if terms.is_alive(line.status, self.why_held):
+            self.code = None
+
+
+class OrderBook:
+    """Every order and execution seen on the wire by this process, over all its connections."""
+
+    def __init__(self, broker: str, emit: Callable[[Report], None], clock: Callable[[], float]) -> None:
+        self.broker = broker
+        self._emit = emit
+        self._clock = clock
+        #: Sends of the present connection, by order id.
+        self.flights: dict[int, Flight] = {}
+        #: Cancels under way, by order id.
+        self.cancels: dict[int, CancelWatch] = {}
+        #: Changes under way, by order id.
+        self.changes: dict[int, Change] = {}
+        self._orders: dict[int, KnownOrder] = {}
+        self._executions: dict[str, Execution] = {}
+        self._executions_of: dict[int, list[Execution]] = {}
+        #: By execution: the revision it is for, the amount, its currency.
+        self._commissions: dict[str, tuple[int, Decimal, str | None]] = {}
+        self.client_id = -1
+        #: What contracts are called; a conId means the same over all connections.
+        self.names = Names()
+        #: The next order id must not be below this, whatever nextValidId says (docs/facts/ibkr.md#2.3).
+        self.id_floor = 1
+
+    # -- FLIGHTS ---
+    def board(self, flight: Flight, order_id: int) -> None:
+        """Listen for this order id from now on."""
+        flight.order_id = order_id
+        self.flights[order_id] = flight
+
+    def land(self, flight: Flight) -> None:
+        """Stop listening."""
+        self.flights.pop(flight.order_id, None)
+
+    def lose_flights(self, why: str) -> None:
+        """Tell every flight that the way to IB broke."""
+        for departure in (*self.flights.values(), *self.changes.values()):
+            departure.lose(why)
+
+    # -- WIRE ---
+    def on_order(self, line: OrderLine) -> None:
+        """Take in an openOrder."""
+        flight = self._flight_of(line.order_id, line.client_id)
+        if flight is not None and flight.ref == line.ref:
+            flight.see(line.status, self._why_held(line.perm_id), line.perm_id, self._clock())
+        if line.client_id == self.client_id and line.order_id in self.changes:
+            self.changes[line.order_id].see_order(line, self._clock())
+        if line.perm_id:
+            known = self._orders.setdefault(line.perm_id, KnownOrder(line=line))
+            known.show(line)
+            self._trim(self._orders)
+            self._push(known)
+
+    def on_status(
+        self, order_id: int, client_id: int, perm_id: int, status: str, why_held: str, filled: float, average: float = 0
+    ) -> None:
+        """Take in an orderStatus; a cancel by another client is told with that client's id, so permId decides."""
+        known = self._orders.get(perm_id)
+        flight = self._flight_of(order_id, client_id)
+        if client_id == self.client_id and order_id in self.cancels:
+            self.cancels[order_id].see(status)
+        if client_id == self.client_id and order_id in self.changes:
+            self.changes[order_id].see_status(status, perm_id, self._clock())
+        if flight is not None and known is not None and known.line.ref == flight.ref:
+            flight.see(status, why_held, perm_id, self._clock())
+        elif flight is not None and known is None:
+            flight.suspect(status, why_held)
+        if known is not None:
+            known.why_held = why_held
+            known.wire_filled, known.wire_average = values.size(filled), values.positive(average)
+            known.show(replace(known.line, status=status))
+            self._push(known)
+
+    def on_execution(self, execution: Execution) -> bool:
+        """Take in an execDetails; return whether it was new, or corrects what was known."""
+        fill = execution.fill
+        flight = self._flight_of(execution.order_id, execution.client_id)
+        if flight is not None and flight.ref == fill.broker_client_order_id:
+            flight.see("Filled", "", execution.perm_id, self._clock())
+        known_as = self._executions.get(fill.execution_id)
+        if known_as is not None and known_as.fill.revision >= fill.revision:
+            return False
+        self._executions[fill.execution_id] = execution
+        rows = self._executions_of.setdefault(execution.perm_id, [])
+        rows[:] = [*(row for row in rows if row.fill.execution_id != fill.execution_id), execution]
+        self._trim(self._executions)
+        self._trim(self._executions_of)
+        self._emit(self.fill(execution))
+        known = self._orders.get(execution.perm_id)
+        if known is not None:
+            self._push(known)
+        return True
+
+    def on_commission(self, text: str, commission: Decimal | None, currency: str | None = None) -> None:
+        """Take in a commissionReport; that of the highest revision of an execution counts."""
+        execution_id, revision = terms.split_execution_id(text)
+        if commission is None:
+            return
+        told, known = (revision, commission, currency), self._commissions.get(execution_id)
+        if known == told or (known is not None and known[0] > revision):
+            return
+        self._commissions[execution_id] = told
+        self._trim(self._commissions)
+        self._emit(CommissionReport(execution_id=execution_id, commission=commission, currency=currency))
+
+    def on_error(self, order_id: int, number: int, text: str) -> bool:
+        """Take in an error under an order id; return whether it is an order of ours."""
+        flight = self.flights.get(order_id)
+        if order_id in self.cancels:
+            self.cancels[order_id].hear(number, text)
+        if flight is not None:
+            flight.hear(number, text, self._clock())
+        if order_id in self.changes:
+            self.changes[order_id].hear(number, text, self._clock())
+        known = self.by_order_id(order_id) if order_id > 0 else None
+        if known is not None and known.cancel_requested and number in _NOTHING_TO_CANCEL:
+            known.cancel_answered = True
+            self._push(known)
+        if known is not None and _is_ending(known, number):
+            known.code = (number, text)
+            self._push(known)
+        return flight is not None or known is not None
+
+    # -- QUESTIONS ---
+    def by_perm_id(self, perm_id: int) -> KnownOrder | None:
+        """Return the order under IB's durable id."""
+        return self._orders.get(perm_id)
+
+    def by_order_id(self, order_id: int) -> KnownOrder | None:
+        """Return our newest order under this order id; ids may have been reissued, so the newest one counts."""
+        ours = (k for k in reversed(self._orders.values()) if k.line.order_id == order_id)
+        return next((k for k in ours if k.line.client_id == self.client_id), None)
+
+    def by_ref(self, ref: str) -> list[KnownOrder]:
+        """Return every order under this orderRef; after a modify there may be two (docs/facts/ibkr.md#2.4)."""
+        return [known for known in self._orders.values() if known.line.ref == ref]
+
+    def fill(self, execution: Execution) -> FillReport:
+        """Return an execution with its commission, if that of this revision is known."""
+        revision, commission, currency = self._commissions.get(execution.fill.execution_id, (-1, None, None))
+        if revision != execution.fill.revision:
+            return execution.fill
+        return replace(execution.fill, commission=commission, commission_currency=currency)
+
+    def executions_of(self, perm_id: int) -> list[Execution]:
+        """Return the executions of one order, oldest first."""
+        return sorted(self._executions_of.get(perm_id, ()), key=lambda e: e.fill.cumulative_quantity or Decimal(0))
+
+    def answer(self, flight: Flight, quantity: Decimal) -> OrderReport:
+        """Return what place_order returns for a flight that was seen."""
+        known = self._orders.get(flight.perm_id)
+        if known is not None:
+            return self.report(known)
+        executions = self.executions_of(flight.perm_id)
+        filled = filled_by(executions)
+        status = terms.open_status(flight.status, flight.why_held, refused=False)
+        if filled is not None:
+            status = BrokerStatus.FILLED if filled >= quantity else BrokerStatus.PARTIALLY_FILLED
+        return OrderReport(
+            broker_order_id=str(flight.perm_id) if flight.perm_id else None,
+            status=status,
+            broker_client_order_id=flight.ref,
+            symbol=executions[-1].fill.symbol if executions else None,
+            side=executions[-1].fill.side if executions else None,
+            session=str(self.client_id),
+            filled_quantity=filled,
+            avg_fill_price=average_of(executions),
+            raw_status=flight.status,
+        )
+
+    def report(self, known: KnownOrder) -> OrderReport:
+        """Return an open order as a report; what IB counts as filled may be ahead of the executions it has told."""
+        line = known.line
+        status = terms.open_status(line.status, known.why_held, known.is_refused)
+        executions = self.executions_of(line.perm_id)
+        filled = total_of(executions, known.wire_filled)
+        if filled and line.quantity and filled >= line.quantity:
+            status = BrokerStatus.FILLED  # a fill may come without any orderStatus (docs/facts/ibkr.md#3.2)
+        elif status is BrokerStatus.ACCEPTED and filled:
+            status = BrokerStatus.PARTIALLY_FILLED
+        if status is BrokerStatus.REJECTED:
+            filled = filled or Decimal(0)
+        report = build_report(line, status, filled, executions, known.code)
+        dormant = status is BrokerStatus.REJECTED and line.status == terms.INACTIVE
+        return replace(report, avg_fill_price=report.avg_fill_price or known.wire_average, dormant=dormant)
+
+    # -- INSIDE ---
+    def _flight_of(self, order_id: int, client_id: int) -> Flight | None:
+        return self.flights.get(order_id) if client_id == self.client_id else None
+
+    def _why_held(self, perm_id: int) -> str:
+        known = self._orders.get(perm_id)
+        return known.why_held if known else ""
+
+    def _push(self, known: KnownOrder) -> None:
+        if not known.line.ref:
+            return  # typed into TWS by hand: nobody waits for it
+        report = self.report(known)
+        if report.status is BrokerStatus.UNKNOWN:
+            return  # PendingSubmit and a bare Inactive prove nothing: no news yet
+        flight = self._flight_of(known.line.order_id, known.line.client_id)
+        if report.status is BrokerStatus.REJECTED and flight is not None and not flight.lingers:
+            return  # place_order answers, and knows whether the order was alive before
+        key = (
+            report.status,
+            report.code,
+            report.filled_quantity,
+            report.quantity,
+            report.limit_price,
+            report.stop_price,
+            report.time_in_force,
+        )
+        if key != known.pushed:
+            known.pushed = key
+            self._emit(report)
+
+    @staticmethod
+    def _trim(table: dict[Any, Any]) -> None:
+        if len(table) > REMEMBERED:
+            table.pop(next(iter(table)))
+
+
+def _is_ending(known: KnownOrder, number: int) -> bool:
+    """Tell whether a code explains the end of an order that we asked neither to cancel nor to change."""
+    about_the_change = known.change_requested and number != 202
+    return number in _ENDING_CODES and not known.cancel_requested and not about_the_change
+
+
+def filled_by(executions: list[Execution]) -> Decimal | None:
+    """Return the quantity that executions of one order prove: IB's own running total where that is ahead.
+
+    Once one of them was corrected, the running totals of the others speak of what was before: then the sum counts.
+    """
+    if not executions:
+        return None
+    total = sum((e.fill.quantity for e in executions), Decimal(0))
+    if _is_corrected(executions):
+        return total
+    return max(total, *(e.fill.cumulative_quantity or Decimal(0) for e in executions))
+
+
+def total_of(executions: list[Execution], told: Decimal | None) -> Decimal | None:
+    """Return what is filled: the larger of the executions and the broker's total, or what corrections have left."""
+    executed = filled_by(executions)
+    if executed is not None and (_is_corrected(executions) or not told):
+        return executed
+    return max(executed or Decimal(0), told or Decimal(0)) or None
+
+
+def average_of(executions: list[Execution]) -> Decimal | None:
+    """Return the average price of executions: IB's own, unless a correction has made that history."""
+    if not executions:
+        return None
+    if not _is_corrected(executions):
+        return executions[-1].avg_price
+    worth = [(e.fill.quantity, e.fill.price) for e in executions if e.fill.quantity]
+    total = sum((quantity for quantity, _ in worth), Decimal(0))
+    if not total or any(price is None for _, price in worth):
+        return None
+    return sum((quantity * price for quantity, price in worth if price is not None), Decimal(0)) / total
+
+
+def _is_corrected(executions: list[Execution]) -> bool:
+    return any(e.fill.revision > 1 for e in executions)
+
+
+def build_report(
+    line: OrderLine,
+    status: BrokerStatus,
+    filled: Decimal | None,
+    executions: list[Execution],
+    code: tuple[int, str] | None,
+) -> OrderReport:
+    """Put an order line, its folded status and its executions together."""
+    number, text = code or (None, line.completed_status or None)
+    return OrderReport(
+        broker_order_id=str(line.perm_id) if line.perm_id else None,
+        status=status,
+        broker_client_order_id=line.ref or None,
+        symbol=line.symbol,
+        side=line.side,
+        order_type=line.order_type,
+        time_in_force=line.time_in_force,
+        quantity=line.quantity or (line.filled if status is BrokerStatus.FILLED else None),
+        limit_price=line.limit_price,
+        stop_price=line.stop_price,
+        trail_amount=line.trail_amount,
+        trail_percent=line.trail_percent,
+        extended_hours=line.extended_hours,
+        session=line.session,
+        filled_quantity=filled,
+        avg_fill_price=average_of(executions) if filled == filled_by(executions) else None,
+        code=str(number) if number is not None and status in DONE else None,
+        message=text if status in DONE else None,
+        raw_status=line.completed_status or line.status,
+        updated_at=line.completed_at,
+    )

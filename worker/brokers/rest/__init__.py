@@ -1,0 +1,1 @@
+"""HTTP for every REST adapter: requests that end, answers of bounded size, and what a failure proves."""

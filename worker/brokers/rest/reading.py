@@ -1,0 +1,85 @@
+"""Reads over HTTP, the same for every REST broker: repeated if they fail on their way, and never half understood."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from models.errors import CorroError, UnreadableReply
+from worker.brokers.rest.http import as_data_error
+from worker.brokers.values import UNREADABLE
+from worker.pacing.budget import Use, using
+
+T = TypeVar("T")
+
+
+class Paging:
+    """The pages of one listing: none comes twice, and there is an end to them.
+
+    Args:
+        broker: name from the settings.
+        what: is listed, for words.
+        most: pages that are read at all.
+    """
+
+    def __init__(self, broker: str, what: str, most: int = 1000) -> None:
+        self._broker, self._what, self._most = broker, what, most
+        self._turned: set[str] = set()
+
+    def turn(self, token: object) -> str:
+        """Return what leads to the next page.
+
+        Raises:
+            UnreadableReply: it is no token, leads back to a page that was read, or there are too many.
+        """
+        if not isinstance(token, str) or not token or token in self._turned or len(self._turned) >= self._most:
+            words = f"after {len(self._turned)} pages comes {str(token)[:80]!r}"
+            raise UnreadableReply(
+                f"{self._broker}: the listing of {self._what} has no end: {words}", broker=self._broker
+            )
+        self._turned.add(token)
+        return token
+
+
+class Readings(ABC):
+    """What a REST client of a broker offers besides orders; `_get` is the broker's own."""
+
+    _broker: str
+
+    @abstractmethod
+    def _get(self, path: str, query: Mapping[str, Any] | None) -> Any:
+        """Read a path, patiently; returns the decoded JSON. Raises BrokerError."""
+
+    def read(self, path: str, query: Mapping[str, Any] | None, kind: type[T]) -> T:
+        """Read one JSON value of a kind, dict or list; repeated if it fails on its way.
+
+        Raises:
+            BrokerError: it could not be read.
+        """
+        answer = self._get(path, query)
+        if not isinstance(answer, kind):
+            raise UnreadableReply(f"{self._broker}: {path} answered {type(answer).__name__}", broker=self._broker)
+        return answer
+
+    def read_data(self, path: str, query: Mapping[str, Any]) -> dict[str, Any]:
+        """Read market data: as `read`, but what fails is a DataError."""
+        try:
+            with using(Use.DATA):
+                return self.read(path, query, dict)
+        except CorroError as error:
+            raise as_data_error(error) from error
+
+    def parse(self, reader: Callable[[Any], T], raw: Any) -> T:
+        """Read an answer, or say that it is unreadable."""
+        try:
+            return reader(raw)
+        except UNREADABLE as error:
+            raise UnreadableReply(f"{self._broker}: unreadable answer: {error!r}", broker=self._broker) from error
+
+    def parse_data(self, reader: Callable[[Any], T], raw: Any) -> T:
+        """Read market data: as `parse`, but what fails is a DataError."""
+        try:
+            return self.parse(reader, raw)
+        except CorroError as error:
+            raise as_data_error(error) from error

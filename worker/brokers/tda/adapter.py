@@ -1,0 +1,364 @@
+"""TD Ameritrade v1 and Schwab's Trader API: one adapter over two dialects.
+
+Neither broker knows a client order id. An order is identified by the Location of the answer, verified against its
+terms, or by looking for the one order in a time window that has them; where that stays open, so does the outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, ClassVar
+
+import structlog
+
+from models.errors import (
+    AccessLost,
+    BrokerError,
+    ConfigurationError,
+    NotConnected,
+    NotPermitted,
+    OrderRejected,
+)
+from models.messages import utcnow
+from models.reports import (
+    DONE,
+    AccountReport,
+    Ambiguous,
+    Bar,
+    BrokerStatus,
+    FillReport,
+    Found,
+    Missing,
+    OrderReport,
+    PositionReport,
+    QuoteReport,
+    Report,
+    Sighting,
+)
+from models.settings import BrokerSettings
+from worker.brokers.address import judge
+from worker.brokers.base import AbsenceRule, BrokerInterface, Capabilities, OrderRef, Ticket
+from worker.brokers.oddities import Oddities
+from worker.brokers.replacing import check_changes
+from worker.brokers.tda import account
+from worker.brokers.tda import reports as read
+from worker.brokers.tda.desk import OrderDesk
+from worker.brokers.tda.dialects import FREQUENCIES, SCHWAB, TDA, Dialect, order_body
+from worker.brokers.tda.orders import BEFORE, OrderBook
+from worker.brokers.tda.prices import Prices
+from worker.brokers.tda.rest import PER_MINUTE, READ_WITHIN_S, TdaRest
+from worker.brokers.tda.shapes import order_id
+from worker.brokers.tda.terms import Terms, could_be, terms
+from worker.brokers.tda.tokens import TokenKeeper, token_path
+from worker.brokers.tda.watch import OrderWatch
+from worker.brokers.values import UNREADABLE, Raw, segment
+from worker.pacing.budget import Budget, Use, rate_from, using
+from worker.pacing.shared import location
+
+_log = structlog.get_logger(__name__)
+
+#: Seconds after which a listing shows what was taken (docs/facts/schwab.md#2.18).
+_LISTED_WITHIN_S = 7.0
+#: What has ended within this time is among what the watch reads.
+_LATELY = timedelta(minutes=5)
+
+
+def _capabilities(dialect: Dialect) -> Capabilities:
+    return Capabilities(
+        times_in_force=dialect.times_in_force,
+        client_order_id_length=None,
+        absence=AbsenceRule(min_age_s=_LISTED_WITHIN_S, possible=False),
+        replaces="new_order",
+        parallel_orders=4,
+        timeframes=tuple(FREQUENCIES),
+        lookback=dialect.lookback,
+    )
+
+
+class TdaBroker(BrokerInterface):
+    """One TD Ameritrade account.
+
+    Settings: base_url, api_key, refresh_token, account_id (needed if there are several), token_path, poll_s, live.
+    """
+
+    dialect: ClassVar[Dialect] = TDA
+    default_url, retired = TDA.default_url, TDA.retired
+    capabilities = _capabilities(TDA)
+    keys = frozenset(
+        {
+            "base_url",
+            "api_key",
+            "refresh_token",
+            "account_id",
+            "token_path",
+            "poll_s",
+            "requests_per_minute",
+            "budget_window",
+        }
+    )
+
+    def __init__(self, name: str, settings: BrokerSettings) -> None:
+        super().__init__(name, settings)
+        self._log = _log.bind(broker=name)
+        root = self.dialect.root(settings.get("base_url") or self.dialect.default_url)
+        self._rest = TdaRest(name, root, self.dialect.market, self._went_down)
+        self._rest.veil.hide(settings.get("api_key"), settings.get("app_secret"), settings.get("refresh_token"))
+        self._rest.veil.hide_account(str(settings.get("account_id") or ""))
+        self._odd = Oddities(name, self._rest.veil.clean)
+        self._prices = Prices(name, self._rest, self.dialect, self._odd)
+        self._book = OrderBook(name, self._rest, self.dialect, self._path, self._odd)
+        self._account = ""
+        self._up = self._was_up = False
+        self._callback: Callable[[Report], None] | None = None
+        poll_s = float(settings.get("poll_s") or 1.0)
+        self._watch = OrderWatch(name, self._rows_since, self._push, poll_s, self._odd)
+        self._desk = OrderDesk(
+            name, self._rest, self._book, self._watch, self.dialect, lambda: self._account, self._odd
+        )
+
+    # -- CONNECTION ---
+    @classmethod
+    def check_settings(cls, name: str, settings: BrokerSettings) -> None:
+        """Check the settings without touching the network.
+
+        Raises:
+            ConfigurationError: a key is missing, or base_url must not be given any, or none without live = true.
+        """
+        dialect, url = cls.dialect, settings.get("base_url") or cls.dialect.default_url
+        try:
+            judge(name, "base_url", url, live=settings.live, real={dialect.live_host}, simulated=())
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{error} ({dialect.retired})" if dialect.retired else str(error)) from None
+        for key in ("api_key", "refresh_token", *(["app_secret"] if dialect.uses_secret else [])):
+            settings.need(key, name)
+        rate_from(name, settings, "requests_per_minute", PER_MINUTE)
+
+    def connect(self) -> None:
+        """Get a token, find the account anew (Schwab may call it otherwise by now), and start watching orders."""
+        self.check_settings(self.name, self.settings)
+        if self.dialect.retired and self.settings.live:
+            self._log.warning("api_retired", advice=self.dialect.retired)
+        self._rest.keeper = self._rest.keeper or self._keeper()
+        self._rest.pay_from(self._budget())
+        try:
+            self._rest.keeper.token()
+            self._account = self._find_account()
+            self._rest.veil.hide_account(self._account)
+            self._rest.account_path = self._path("")
+            self._rest.read(self._path(""), None, dict)
+        except (NotPermitted, AccessLost) as error:
+            if self._was_up:
+                raise
+            raise ConfigurationError(f"brokers.{self.name}: {error}") from error
+        except BrokerError as error:
+            raise NotConnected(f"{self.name}: {error}", broker=self.name) from error
+        self._book.memory.forget()
+        self._up = self._was_up = True
+        self._watch.start()
+
+    def disconnect(self) -> None:
+        """Stop watching and close every connection."""
+        self._up = False
+        self._watch.stop()
+        self._rest.close()
+        self._rest.keeper = None
+
+    def is_connected(self) -> bool:
+        """Tell whether the account was reached and neither a connection nor a token has failed since."""
+        return self._up
+
+    def updates(self, callback: Callable[[Report], None]) -> None:
+        """Register the callback for polled reports."""
+        self._callback = callback
+
+    def _went_down(self) -> None:
+        self._up = False
+
+    def _budget(self) -> Budget | None:
+        get, is_theirs = self.settings.get, self.dialect.live_host in self._rest.root
+        rate = rate_from(self.name, self.settings, "requests_per_minute", PER_MINUTE, is_theirs=is_theirs)
+        payer = f"{location(self._rest.root)} {get('api_key')} {get('account_id') or ''}"
+        return self.limits.budget(self.name, self.dialect.name, payer, rate) if rate else None
+
+    def _keeper(self) -> TokenKeeper:
+        settings, dialect = self.settings, self.dialect
+        client = settings.need("api_key", self.name).removesuffix(dialect.client_suffix)
+        basic = (client, settings.need("app_secret", self.name)) if dialect.uses_secret else None
+
+        def grant(refresh_token: str) -> Mapping[str, Any]:
+            form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
+            if not basic:
+                form["client_id"] = client + dialect.client_suffix
+            return self._rest.buy_token(dialect.token_path, form, basic)
+
+        return TokenKeeper(
+            self.name,
+            token_path(self.name, settings.get("token_path"), settings.get("home")),
+            settings.need("refresh_token", self.name),
+            grant,
+            refresh_lifetime_s=dialect.refresh_lifetime_s,
+        )
+
+    def _find_account(self) -> str:
+        """Return what the account is called in paths: its number, or Schwab's hash of it."""
+        wanted = str(self.settings.get("account_id") or "")
+        if wanted and not self.dialect.hashed_accounts:
+            return wanted
+        known, count = self._accounts()
+        self._rest.veil.hide_account(*known, *known.values())
+        if wanted and (wanted in known or wanted in known.values()):
+            return known.get(wanted, wanted)
+        if wanted or len(known) != 1 or count != 1:
+            words = f"is {wanted or 'missing'}, and these tokens open {count} accounts"
+            raise ConfigurationError(self._rest.veil.clean(f"brokers.{self.name}.account_id {words}"))
+        return next(iter(known.values()))
+
+    def _accounts(self) -> tuple[dict[str, str], int]:
+        """Return account number -> what it is called in paths, and how many there are: some may be unreadable."""
+        trader, key, is_hashed = self.dialect.trader, self.dialect.account_key, self.dialect.hashed_accounts
+        rows = self._rest.read(f"{trader}/accounts{'/accountNumbers' if is_hashed else ''}", None, list)
+        found: dict[str, str] = {}
+        for place, row in enumerate(rows, 1):
+            try:
+                if is_hashed:
+                    found[account.account_number(row, "accountNumber")] = account.account_number(row, "hashValue")
+                else:
+                    number = account.account_number(row["securitiesAccount"], key)
+                    found[number] = number
+            except UNREADABLE as error:
+                self._odd.note(f"account {place} of {len(rows)}", repr(error))
+        return found, len(rows)
+
+    def _path(self, rest: str) -> str:
+        if not self._account:
+            raise NotConnected(f"{self.name}: not connected; connect first", broker=self.name)
+        return f"{self.dialect.trader}/accounts/{segment(self._account)}{rest}"
+
+    # -- ORDERS ---
+    def place_order(self, ticket: Ticket) -> OrderReport:
+        """Send one order, then verify the one that the answer points to."""
+        self.capabilities.check(ticket.order, self.name)
+        return self._desk.place(ticket)
+
+    def replace_order(self, ref: OrderRef, ticket: Ticket) -> OrderReport:
+        """Have a new order made in place of a live one; see `tda_desk.OrderDesk.replace`."""
+        check_changes(ref.order, ticket.order, self.name)
+        self.capabilities.check(ticket.order, self.name)
+        return self._desk.replace(ref, ticket)
+
+    def cancel_order(self, ref: OrderRef) -> None:
+        """Ask for the cancel; the status follows."""
+        with using(Use.URGENT):
+            order_id = ref.broker_order_id or self._id_of(ref)
+            self._rest.send("DELETE", self._path(f"/orders/{segment(order_id)}"), deadline_s=READ_WITHIN_S)
+
+    def find_order(self, ref: OrderRef) -> Sighting:
+        """Look at the id we were given, then for the one order that has these terms and is nobody else's."""
+        return self._chosen(ref, *self._book.candidates(ref, self._terms(ref)))
+
+    def find_orders(self, refs: Sequence[OrderRef]) -> list[Sighting]:
+        """Look for several orders in few readings of the listing; those they do not settle are looked up singly."""
+        rows = self._book.around(refs) if len(refs) > 1 else []
+        by_id = {order_id(row): row for row in rows}
+        found: list[Sighting] = []
+        for ref in refs:
+            wanted = self._terms(ref)
+            raw = by_id.get(ref.broker_order_id) if ref.broker_order_id else None
+            if raw is not None and could_be(raw, wanted):
+                found.append(self._chosen(ref, [raw], ""))
+            elif rows and ref.broker_order_id is None:
+                found.append(self._chosen(ref, *self._book.look_alikes(ref, wanted, rows)))
+            else:
+                found.append(self.find_order(ref))
+        return found
+
+    def get_orders(self, *, open_only: bool = True, since: datetime | None = None) -> Sequence[OrderReport]:
+        """Return open orders, and with open_only=False also those entered or closed after `since`."""
+        earliest = utcnow() - self.dialect.lookback
+        found = self._book.reports(self._book.memory.read(None if open_only else max(since or earliest, earliest)))
+        return [order for order in found if order.status not in DONE or (not open_only and _is_after(order, since))]
+
+    def get_fills(self, since: datetime) -> Sequence[FillReport]:
+        """Return executions, of orders that were entered long before as well."""
+        found = self._book.reports(self._book.memory.read(max(since, utcnow() - self.dialect.lookback)))
+        fills = [fill for order in found for fill in order.fills if fill.filled_at >= since]
+        return sorted(fills, key=lambda fill: fill.filled_at)
+
+    def _rows_since(self, start: datetime | None) -> Sequence[Raw]:
+        """Return the rows that the watch asks for: entered since a time, or all that can have changed lately."""
+        return self._book.memory.read(utcnow() - _LATELY) if start is None else self._book.entered_since(start)
+
+    def _terms(self, ref: OrderRef) -> Terms:
+        return terms(order_body(ref.order, self.dialect, self.name))
+
+    def _chosen(self, ref: OrderRef, candidates: Sequence[Raw], doubt: str) -> Sighting:
+        """Adopt the only candidate, and watch it; several, or one that only may be it, leave it open."""
+        read_all = lambda rows: tuple(read.order_report(row, self._odd) for row in rows)  # noqa: E731
+        reports = self._rest.parse(read_all, candidates)
+        if not reports:
+            return self._missing(ref)
+        if len(reports) > 1 or doubt:
+            ids = ", ".join(str(report.broker_order_id) for report in reports)
+            words = f"{len(reports)} could be it: {ids}{'; ' if doubt else ''}{doubt}"
+            return Ambiguous(candidates=reports, words=words)
+        (report,), (raw,) = reports, candidates
+        if report.status is BrokerStatus.REPLACED:
+            report = replace(report, replaced_by=self._book.heir_of(raw))
+        if not read.is_settled(raw) and report.broker_order_id:
+            self._watch.add(report.broker_order_id, terms(raw), ref.sent_at - BEFORE)
+        return Found(report=report)
+
+    def _missing(self, ref: OrderRef) -> Sighting:
+        if ref.sent_at < utcnow() - self.dialect.lookback:
+            days = self.dialect.lookback.days
+            return Ambiguous(candidates=(), words=f"it was sent more than {days} days ago, further back than is listed")
+        return Missing(evidence=f"GET orders entered from {ref.sent_at - BEFORE:%H:%M:%S} on: none has these terms")
+
+    def _id_of(self, ref: OrderRef) -> str:
+        seen = self.find_order(ref)
+        if isinstance(seen, Found) and seen.report.broker_order_id:
+            return seen.report.broker_order_id
+        raise OrderRejected(f"{self.name} shows no single order like this to cancel", broker=self.name)
+
+    def _push(self, report: Report) -> None:
+        if self._callback is not None:
+            self._callback(report)
+
+    # -- DATA ---
+    def get_account_info(self) -> AccountReport:
+        """Return the money of the account."""
+        raw = self._rest.read(self._path(""), None, dict)
+        report = self._rest.parse(lambda row: account.account_report(row, self.dialect.account_key), raw)
+        return replace(report, paper=not self.settings.live)
+
+    def get_positions(self) -> Sequence[PositionReport]:
+        """Return every holding."""
+        raw = self._rest.read(self._path(""), {"fields": "positions"}, dict)
+        return self._rest.parse(lambda row: account.position_reports(row, self.dialect.account_key, self._odd), raw)
+
+    def get_market_data(self, symbol: str) -> QuoteReport:
+        """Return the current quote."""
+        return self._prices.quote(symbol)
+
+    def get_historical_data(self, symbol: str, timeframe: str, start: datetime, end: datetime) -> Sequence[Bar]:
+        """Return candles of the regular session."""
+        return self._prices.bars(symbol, timeframe, start, end)
+
+
+class SchwabBroker(TdaBroker):
+    """One Schwab account.
+
+    Settings: as TdaBroker, and app_secret; account_id is the account's number or its hash.
+    """
+
+    dialect: ClassVar[Dialect] = SCHWAB
+    default_url, retired = SCHWAB.default_url, SCHWAB.retired
+    capabilities = _capabilities(SCHWAB)
+    keys = TdaBroker.keys | {"app_secret"}
+
+
+def _is_after(order: OrderReport, since: datetime | None) -> bool:
+    last = max((at for at in (order.submitted_at, order.updated_at) if at), default=None)
+    return since is None or last is None or last >= since

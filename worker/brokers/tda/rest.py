@@ -1,0 +1,302 @@
+"""Requests to TDA or Schwab: signed with a fresh token, refusals classified, answers decoded with exact numbers."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any, TypeVar
+
+import requests
+from requests.auth import AuthBase, HTTPBasicAuth
+
+from models.errors import (
+    AccessLost,
+    BrokerError,
+    ConfigurationError,
+    InstrumentUnknown,
+    InsufficientFunds,
+    NotConnected,
+    NotPermitted,
+    OrderRejected,
+    RateLimited,
+    Refused,
+    ServerError,
+    Unmapped,
+    UnreadableReply,
+)
+from models.messages import utcnow
+from worker.brokers.broker_clock import BrokerClock
+from worker.brokers.rest.http import (
+    CONNECT_S,
+    READ_S,
+    Wire,
+    classify,
+    exchange,
+    passing,
+    patiently,
+    retry_after,
+)
+from worker.brokers.rest.reading import Readings
+from worker.brokers.rest.veil import Veil
+from worker.brokers.tda.tokens import GrantRefused, TokenKeeper
+from worker.pacing.budget import Budget, Use, using
+
+T = TypeVar("T")
+READ_WITHIN_S = CONNECT_S + READ_S
+#: Requests per minute, account and app; above 120 both brokers answer 429.
+PER_MINUTE = 115
+#: Seconds between looks at the account because prices were refused.
+LOOK_EVERY_S = 5.0
+
+#: HTTP status -> what it says of a request whose error body is the broker's own. No row: Unmapped.
+ERRORS: dict[int, type[BrokerError]] = {
+    400: OrderRejected,
+    401: NotPermitted,
+    403: NotPermitted,
+    404: NotPermitted,
+    429: RateLimited,
+    500: ServerError,
+}
+#: Statuses that mean the same whoever in between has answered.
+_WHOEVER_SAYS_IT = frozenset({401, 429, 500})
+# Words choose between two refusals here, never between refused and unknown.
+_WORDS = (
+    (
+        re.compile(r"buying power|insufficient|enough .*(cash|fund)|oversold|overbought", re.IGNORECASE),
+        InsufficientFunds,
+    ),
+    (re.compile(r"(symbol|instrument)\b.*(not|invalid|unknown|unsupported)", re.IGNORECASE), InstrumentUnknown),
+    (re.compile(r"(not|invalid|unknown|unsupported) .*(symbol|instrument)\b", re.IGNORECASE), InstrumentUnknown),
+)
+#: A 400 about the account in the path, not about the order. Schwab answers so to an account number in place of its hash
+#: (github.com/alexgolec/schwab-py/issues/118, 203).
+_ACCOUNT_WORDS = re.compile(r"invalid account (number|hash|id)\b", re.IGNORECASE)
+#: A 404 about the order in the path.
+_ORDER_WORDS = re.compile(r"\border\b", re.IGNORECASE)
+
+
+class _Bearer(AuthBase):
+    """Signs a request; as `auth`, so that a .netrc entry cannot replace the header."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+
+class TdaRest(Readings):
+    """One root URL; every exception that leaves it is corro's, and clean of secrets.
+
+    Args:
+        broker: name from the settings.
+        root: scheme and host.
+        market: prefix of the paths of market data, which have permissions of their own.
+        on_down: called when a connection could not even be opened, no token could be had, or our access is lost.
+    """
+
+    def __init__(self, broker: str, root: str, market: str, on_down: Callable[[], None]) -> None:
+        self._broker, self.root, self._market, self._on_down = broker, root, market, on_down
+        # A connection that dies under an order leaves it unknown, and here unknown may need a person: keep few alive.
+        self._wire = Wire(idle_s=5.0)
+        self.keeper: TokenKeeper | None = None
+        self.veil = Veil()
+        self.clock = BrokerClock()
+        #: Path of the account: what is asked to tell a refusal of everything from a refusal of one request.
+        self.account_path: str | None = None
+        self._looked_at = -math.inf
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self._wire.close()
+
+    def pay_from(self, budget: Budget | None) -> None:
+        """Have every request pay from a budget; None is no limit."""
+        self._wire.budget = budget
+
+    # -- REQUESTS ---
+    def send(
+        self, method: str, path: str, body: Any = None, *, deadline_s: float, gate: Callable[[], None] = passing
+    ) -> requests.Response:
+        """Send once, and once more only after a 401, which comes before any order is taken.
+
+        Raises:
+            NotSent, Refused, OutcomeUnknown: as for place_order; AccessLost if it is refused like everything else.
+        """
+        return self._permitted(
+            path, lambda token: self._once(method, path, deadline_s, gate, json=body, auth=_Bearer(token))
+        )
+
+    def read(self, path: str, query: Mapping[str, Any] | None, kind: type[T]) -> T:
+        """Read one JSON value of a kind, as `Readings.read`."""
+        try:
+            return super().read(path, query, kind)
+        except BrokerError as error:
+            raise self.veil.over(error) from None
+
+    def parse(self, reader: Callable[[Any], T], raw: Any) -> T:
+        """Read an answer, as `Readings.parse`."""
+        try:
+            return super().parse(reader, raw)
+        except BrokerError as error:
+            raise self.veil.over(error) from None
+
+    def _get(self, path: str, query: Mapping[str, Any] | None) -> Any:
+        return decoded(patiently(lambda: self._read_once(path, query)), self._broker)
+
+    def _read_once(self, path: str, query: Mapping[str, Any] | None) -> requests.Response:
+        return self._permitted(
+            path, lambda token: self._once("GET", path, READ_WITHIN_S, passing, params=query, auth=_Bearer(token))
+        )
+
+    def _once(
+        self, method: str, path: str, deadline_s: float, gate: Callable[[], None], **options: Any
+    ) -> requests.Response:
+        with exchange(deadline_s, gate) as watched:
+            asked_at = utcnow()
+            try:
+                response = self._wire.request(method, self.root + path, **options)
+            except Exception as error:
+                found = self.veil.over(classify(error, watched, self._broker))
+                if isinstance(found, NotConnected):
+                    self._on_down()
+                raise found from None  # the library's own error holds the URL, and that the account
+        self.clock.hear(response.headers.get("Date"), asked_at, utcnow())
+        if response.status_code >= 400:
+            raise self.veil.over(refusal(response, self._broker))
+        return response
+
+    # -- ACCESS ---
+    def _permitted(self, path: str, call: Callable[[str], requests.Response]) -> requests.Response:
+        """Make a request; a refusal of everything about trading is AccessLost."""
+        try:
+            return self._signed(call)
+        except Refused as error:
+            if not self._is_shut_out(error, path):
+                raise
+            self._on_down()
+            words = f"{error}: our keys or our account are refused, whatever is asked"
+            raise AccessLost(words, broker=self._broker, code=error.code) from error
+
+    def _is_shut_out(self, error: Refused, path: str) -> bool:
+        """Tell a refusal of our keys, or of our account, from one that is about a single request."""
+        if path.startswith(self._market):
+            return error.code in ("401", "403") and self._shuts_out_prices()
+        if error.code not in ("400", "401", "403", "404"):
+            return False
+        if error.code == "401" or path == self.account_path:
+            return True
+        if error.code == "400":
+            return _ACCOUNT_WORDS.search(str(error)) is not None
+        if error.code == "404" and _ORDER_WORDS.search(str(error)):
+            return False
+        return self._refused_account() is not None
+
+    def _shuts_out_prices(self) -> bool:
+        """Tell whether the account is refused like prices; an app without market data is refused them for good."""
+        now = time.monotonic()
+        if now - self._looked_at < LOOK_EVERY_S:
+            return False
+        self._looked_at = now
+        why = self._refused_account()
+        return isinstance(why, AccessLost) or (why is not None and why.code in ("401", "403", "404"))
+
+    def _refused_account(self) -> BrokerError | None:
+        path = self.account_path
+        if path is None:
+            return NotConnected(f"{self._broker}: not connected; connect first", broker=self._broker)
+        try:
+            with using(Use.URGENT):
+                self._signed(lambda token: self._once("GET", path, READ_WITHIN_S, passing, auth=_Bearer(token)))
+        except BrokerError as error:
+            return error
+        return None
+
+    def _signed(self, call: Callable[[str], requests.Response]) -> requests.Response:
+        token = self._token(None)
+        try:
+            return call(token)
+        except NotPermitted as error:
+            if error.code != "401":
+                raise
+        return call(self._token(token))
+
+    def _token(self, refused: str | None) -> str:
+        if self.keeper is None:
+            raise NotConnected(f"{self._broker}: not connected; connect first", broker=self._broker)
+        try:
+            return self.keeper.token() if refused is None else self.keeper.after_refusal(refused)
+        except (ConfigurationError, NotConnected) as error:
+            self._on_down()
+            kind = AccessLost if isinstance(error, ConfigurationError) else NotConnected
+            words = self.veil.clean(f"{self._broker}: no access token, nothing was sent: {error}")
+            raise kind(words, broker=self._broker) from error
+
+    def buy_token(self, path: str, form: Mapping[str, str], basic: tuple[str, str] | None) -> dict[str, Any]:
+        """Exchange a refresh token for new tokens.
+
+        Raises:
+            GrantRefused: the broker says no.
+            NotConnected: it said nothing usable; try again.
+        """
+        auth = HTTPBasicAuth(*basic) if basic else None
+        self.veil.hide(form.get("refresh_token"))
+        try:
+            with using(Use.URGENT):
+                response = self._once("POST", path, READ_WITHIN_S, passing, data=form, auth=auth)
+            answer = decoded(response, self._broker, show=False)
+        except (OrderRejected, NotPermitted, InsufficientFunds, InstrumentUnknown) as error:
+            raise GrantRefused(str(error)) from error
+        except BrokerError as error:
+            raise NotConnected(f"{self._broker}: no token: {error}", broker=self._broker) from error
+        answer = answer if isinstance(answer, dict) else {}
+        names = ("access_token", "refresh_token", "id_token")
+        self.veil.hide(*(found for name in names if isinstance(found := answer.get(name), str)))
+        return answer
+
+
+def decoded(response: requests.Response, broker: str, *, show: bool = True) -> Any:
+    """Return the JSON of an answer with exact decimals; `show` puts the beginning of what is none into the error."""
+    try:
+        return json.loads(response.content, parse_float=Decimal)
+    except (ValueError, RecursionError) as error:
+        words = f": {response.content[:100]!r}" if show else ""
+        raise UnreadableReply(f"{broker}: HTTP {response.status_code} without JSON{words}", broker=broker) from error
+
+
+def refusal(response: requests.Response, broker: str) -> BrokerError:
+    """Classify an error answer; what has no row, or is not the broker's own, is Unmapped, so its outcome is unknown."""
+    status, text = min(response.status_code, 500), _text(response)
+    found = ERRORS.get(status, Unmapped) if text or status in _WHOEVER_SAYS_IT else Unmapped
+    if found is OrderRejected:
+        found = by_words(text)
+    return found(
+        f"{broker}: HTTP {response.status_code}: {text or response.reason}",
+        broker=broker,
+        code=str(response.status_code),
+        retry_after=retry_after(response.headers),
+    )
+
+
+def by_words(text: str) -> type[BrokerError]:
+    """Choose the leaf of a refusal."""
+    return next((leaf for pattern, leaf in _WORDS if pattern.search(text)), OrderRejected)
+
+
+def _text(response: requests.Response) -> str:
+    """Return the words of the three shapes of error body; empty if it has none of them."""
+    try:
+        body = response.json()
+    except (ValueError, RecursionError):
+        return ""
+    if not isinstance(body, dict):
+        return ""
+    errors = body.get("errors") if isinstance(body.get("errors"), list) else ()
+    parts = [body.get("message"), body.get("error")]
+    parts += [one.get("detail") or one.get("title") if isinstance(one, dict) else one for one in errors or ()]
+    return "; ".join(str(part) for part in parts if part)[:500]

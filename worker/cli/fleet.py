@@ -1,0 +1,154 @@
+"""`corro fleet`: who is at work, what is stopped, whether every broker takes orders; its exit status says so too."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from producers.cli import show
+from producers.cli.app import Form, Json, Out, Wide, opened, tell
+
+if TYPE_CHECKING:
+    from models.record.database import Database
+    from models.settings import Settings
+
+Row = Mapping[str, Any]
+
+_COLUMNS = ("broker", "worker", "state", "leader", "heartbeat_at", "started_at", "positions_at", "stopped", "detail")
+#: State of a line for a configured broker that nobody works for.
+NO_WORKER = "no worker"
+
+
+@dataclass
+class Picture:
+    """The fleet at one moment.
+
+    Args:
+        rows: one for each worker, and one for each broker without any.
+        troubles: what keeps a broker from taking orders, one line each; none means that every one of them does.
+        remarks: what a person should see beside it.
+    """
+
+    rows: list[dict[str, Any]]
+    troubles: list[str]
+    remarks: list[str] = field(default_factory=list)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command()(fleet)
+
+
+def fleet(
+    check: Annotated[bool, typer.Option("--check", help="one line: whether every broker takes orders")] = False,
+    out: Out = None,
+    wide: Wide = False,
+    json: Json = False,
+) -> None:
+    """Show the workers, what is stopped, and what is wrong; exit 1 unless every configured broker takes orders."""
+    form = Form(json, out, wide)
+    with opened() as (settings, database):
+        seen = _look(settings, database, remarks=json or not check)
+        configured = ", ".join(settings.all_brokers)
+    ok = not seen.troubles
+    if check:
+        line = f"ok: {configured} take orders" if ok else f"not ok: {'; '.join(seen.troubles)}"
+        told = {"ok": ok, "troubles": seen.troubles, "remarks": seen.remarks}
+        show.document(told) if json else show.say((line, "green" if ok else "bold red"))
+    else:
+        shown = seen.rows if json else [row for row in seen.rows if row["state"] != "stopped"]
+        tell(shown, _COLUMNS, form, title="workers")
+        if not json:
+            for line in seen.troubles:
+                show.note((line, "bold red"))
+            for line in seen.remarks:
+                show.note((line, "yellow"))
+    raise typer.Exit(0 if ok else 1)
+
+
+def _look(settings: Settings, database: Database, remarks: bool) -> Picture:
+    from sqlalchemy import func, select
+
+    from models.record.tables import halts, leases, position_locks, workers
+
+    now, timing = datetime.now(UTC), settings.timing
+    with database.read() as connection:
+        rows = connection.execute(select(workers).order_by(workers.c.broker, workers.c.started_at)).mappings().all()
+        leaders = set(connection.execute(select(leases.c.holder).where(leases.c.until > now)).scalars())
+        stops = connection.execute(select(halts).order_by(halts.c.at)).mappings().all()
+        locked = connection.execute(select(func.count()).select_from(position_locks)).scalar_one()
+    silent = timedelta(seconds=timing.dead_after)
+    seen = picture(list(map(dict, rows)), leaders, list(map(dict, stops)), list(settings.all_brokers), now, silent)
+    if not remarks:  # a line for a monitor: the queue is not asked, and its client not imported
+        return seen
+    from models.record.evidence import unresolved
+    from worker.cli.dead_letters import hint
+
+    if unknown := len(unresolved(database, timing.alert_after)):
+        seen.remarks.append(f"outcomes nobody knows: {unknown}; `corro unresolved` lists them")
+    if locked:
+        seen.remarks.append(f"symbols locked: {locked}; `corro locks` lists them")
+    if said := hint(settings):
+        seen.remarks.extend(said.splitlines())
+    return seen
+
+
+def picture(
+    rows: Sequence[dict[str, Any]],
+    leaders: Collection[str],
+    stops: Sequence[Row],
+    configured: Sequence[str],
+    now: datetime,
+    silent_after: timedelta,
+) -> Picture:
+    """Judge the fleet: pure.
+
+    Args:
+        rows: of the table `workers`.
+        leaders: workers that hold a lease.
+        stops: halts and drains in force.
+        configured: the brokers that should take orders.
+        now: the moment.
+        silent_after: a worker without a heartbeat for this long is dead.
+    """
+    listed: list[dict[str, Any]] = []
+    for row in rows:
+        dead = row["state"] != "stopped" and row["heartbeat_at"] < now - silent_after
+        state = "silent" if dead else row["state"]
+        listed.append({**row, "state": state, "leader": row["worker"] in leaders, "stopped": _stopped(row, stops)})
+    troubles = [_said(stop, now) for stop in stops]
+    for broker in configured:
+        states = {row["state"]: row for row in listed if row["broker"] == broker and row["state"] != "stopped"}
+        if "ready" in states:
+            continue
+        if not states:
+            blank = dict.fromkeys(rows[0]) if rows else {}
+            gone = {"broker": broker, "worker": None, "state": NO_WORKER, "leader": None, "stopped": None}
+            listed.append({**blank, **gone, "stopped": _stopped(gone, stops)})
+            troubles.append(f"{broker}: {NO_WORKER}; `corro worker {broker}` or `corro up`")
+        elif set(states) == {"silent"}:
+            age = (now - states["silent"]["heartbeat_at"]).total_seconds()
+            troubles.append(f"{broker}: its worker is dead, heard {age:.0f} s ago")
+        else:
+            row = next(row for state, row in states.items() if state != "silent")
+            troubles.append(f"{broker}: {row['state']}" + (f", {row['detail']}" if row["detail"] else ""))
+    return Picture(listed, troubles)
+
+
+def _stopped(row: Row, stops: Sequence[Row]) -> str | None:
+    kinds = [stop["kind"] for stop in stops if stop["scope"] in ("*", row["broker"])]
+    return ", ".join(kinds) or None
+
+
+def _said(stop: Row, now: datetime) -> str:
+    scope = "all brokers" if stop["scope"] == "*" else stop["scope"]
+    ends = "corro resume" if stop["scope"] == "*" else f"corro resume --broker {stop['scope']}"
+    since = (now - stop["at"]).total_seconds()
+    return (
+        f"{stop['kind']} of {scope} since {stop['at']:%Y-%m-%d %H:%M:%S} UTC ({since:.0f} s) by {stop['by']}: "
+        f"{stop['reason']}; `{ends}` ends it"
+    )

@@ -1,0 +1,55 @@
+"""`corro locks` and `corro unlock`: positions that nothing explains, and the word of somebody who looked."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from producers.cli.app import Form, Json, Out, Wide, client, operator, tell
+
+_COLUMNS = ("broker", "symbol", "expected", "found", "difference", "since", "read_at")
+_EVENTS = ("at", "broker", "symbol", "kind", "expected", "found", "by", "reason")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command()(locks)
+    app.command()(unlock)
+
+
+def locks(
+    log: Annotated[bool, typer.Option("--log", help="the journal instead: locked, explained, unlocked")] = False,
+    out: Out = None,
+    wide: Wide = False,
+    json: Json = False,
+) -> None:
+    """List symbols that are locked at a broker, because it shows a position that nothing explains."""
+    from models.history import History
+    from models.record.tables import position_events
+    from worker.positions.ledger import locks as in_force
+
+    form = Form(json, out, wide)
+    with client() as c:
+        found = History(c.database).rows(position_events) if log else in_force(c.database)
+    tell(found, _EVENTS if log else _COLUMNS, form, title="locks")
+
+
+def unlock(
+    broker: Annotated[str, typer.Argument(help="a broker")],
+    symbol: Annotated[str, typer.Argument()],
+    by: Annotated[str | None, typer.Option(help="who takes responsibility; default the login name")] = None,
+    reason: Annotated[str | None, typer.Option(help="what explains the position; kept in the journal")] = None,
+    wide: Wide = False,
+    json: Json = False,
+) -> None:
+    """Let orders in a symbol go to a broker again: the position it shows is right, and counts from now on."""
+    from worker.positions.ledger import unlock as take
+
+    if reason is None:
+        raise typer.BadParameter("--reason is required: the record keeps what explained this position")
+    with client() as c:
+        c.settings.broker(broker)
+        row = take(c.database, broker, symbol.upper(), by=operator(by), reason=reason)
+    columns = ("broker", "symbol", "expected", "found", "since")
+    tell([row], columns, Form(json, wide=wide), document=row)

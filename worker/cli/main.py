@@ -1,0 +1,206 @@
+"""The whole command line: the order commands, and what an operator types.
+
+Exit status: 0 done, 1 it failed, 2 wrong usage or settings (nothing was done), 3 `--wait` ran out: not known yet.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated, cast
+
+import typer
+
+from models.errors import ConfigurationError, CorroError, IdempotencyConflict, InvalidOrder, InvalidRequest
+from models.private import keep_private
+from producers.cli import data as _data  # noqa: F401
+from producers.cli import orders as _orders  # noqa: F401  # its commands join the app
+from producers.cli import show
+from producers.cli.app import Form, Json, Wide, app, client, fail, tell, whole_id
+from worker.cli import check, controls, dead_letters, locks, sandbox
+from worker.cli import fleet as cli_fleet
+from worker.runtime.celery_command import worker_arguments
+
+db_app = typer.Typer(help="The database's schema.", no_args_is_help=True)
+app.add_typer(db_app, name="db")
+check.register(app)
+controls.register(app)
+cli_fleet.register(app)
+locks.register(app)
+sandbox.register(app)
+dead_letters.register(app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        show.say(f"corro {version('corro')}")
+        raise typer.Exit
+
+
+@app.callback()
+def corro(
+    _: Annotated[bool, typer.Option("--version", is_eager=True, callback=_version, help="Show the version.")] = False,
+) -> None:
+    """Execute orders over several brokers: never twice, never lost, never a guess told as a fact."""
+
+
+# -- RUNNING ---
+@app.command()
+def worker(
+    name: Annotated[str, typer.Argument(help="a configured broker")],
+    concurrency: Annotated[int, typer.Option(min=1, max=64, help="messages worked on at once")] = 4,
+) -> None:
+    """Run a worker of one broker: the same as `celery -A worker worker` with that broker's queues."""
+    from models.logs import configure
+    from models.settings import load_settings
+
+    settings = load_settings()
+    settings.broker(name)
+    configure(settings.log_level)
+    from celery.bin.celery import celery as command
+
+    from worker.celery import app as celery_app
+
+    command.params[0].default = celery_app  # as Celery.start does, which forgets the exit status
+    status = command.main(args=worker_arguments(name, name, concurrency), standalone_mode=False)
+    raise typer.Exit(int(status or 0))
+
+
+@app.command()
+def up(
+    with_sandbox: Annotated[
+        bool | None, typer.Option("--sandbox/--no-sandbox", help="default: only if no broker is configured")
+    ] = None,
+) -> None:
+    """Run everything on this machine until Ctrl-C: queue, database, sandbox, one worker per broker."""
+    from models.logs import configure
+    from models.settings import load_settings
+    from worker.local.processes import Fleet
+
+    settings = load_settings()
+    configure(settings.log_level)
+    with Fleet(settings, sandbox=settings.is_sandbox if with_sandbox is None else with_sandbox) as fleet:
+        fleet.wait_ready()
+        show.say(("corro is up", "bold"), f" in {settings.home.absolute()}; Ctrl-C stops it.")
+        show.say("In another terminal: ", ("corro submit AAPL buy 10 --wait", "cyan"))
+        fleet.watch()
+
+
+@app.command()
+def demo(
+    keep: Annotated[bool, typer.Option("--keep", help="leave the database and ledger in place")] = False,
+    json: Json = False,
+) -> None:
+    """Show it all: a sample strategy, a broker failure with fallback, the history; always on the sandbox."""
+    from worker.local.demo import run
+
+    raise typer.Exit(run(keep=keep, json=json))
+
+
+# -- OPERATING ---
+@app.command()
+def resolve(
+    client_order_id: str,
+    absent: Annotated[bool, typer.Option("--absent", help="the broker does not have it, you have checked")] = False,
+    adopt: Annotated[str | None, typer.Option(metavar="BROKER_ORDER_ID", help="this order at the broker is it")] = None,
+    by: Annotated[str | None, typer.Option(help="who takes responsibility")] = None,
+    reason: Annotated[str | None, typer.Option(help="why; kept with the order")] = None,
+    wide: Wide = False,
+    json: Json = False,
+) -> None:
+    """Settle an unknown outcome by hand, on somebody's word; it is kept with that name."""
+    from models.history import History
+    from worker.orders.resolve import resolve as settle
+
+    if absent == (adopt is not None):
+        raise typer.BadParameter("say either --absent or --adopt BROKER_ORDER_ID")
+    if by is None:
+        raise typer.BadParameter("--by is required: the record keeps who decided this")
+    with client() as c:
+        meant = whole_id(client_order_id, History(c.database).ids, changes=True)
+        row = settle(c, meant, adopt=adopt, by=by, reason=reason)
+    columns = ("client_order_id", "status", "broker", "broker_order_id", "reason")
+    tell([row], columns, Form(json, wide=wide), document=row)
+
+
+@db_app.command("upgrade")
+def db_upgrade() -> None:
+    """Bring the schema up to date."""
+    from models.logs import configure
+    from models.record.database import Database, current_revision, upgrade
+    from models.settings import load_settings
+
+    configure("WARNING")
+    database = Database(load_settings().database)
+    before = current_revision(database)
+    upgrade(database)
+    show.say(f"{database.url!r}: {before or 'empty'} -> {current_revision(database)}")
+
+
+@db_app.command("check")
+def db_check(wide: Wide = False, json: Json = False) -> None:
+    """Tell whether the schema is current and whether the server can hold the record; exit 1 if not."""
+    from models.record.database import Database, current_revision, head_revision, objections
+    from models.settings import load_settings
+
+    database = Database(load_settings().database)
+    current, head = current_revision(database), head_revision()
+    found = objections(database)
+    good = current == head and not found
+    state = {"database": repr(database.url), "revision": current, "needed": head, "ok": good}
+    tell([state], list(state), Form(json, wide=wide), document={**state, "objections": found})
+    for line in found if not json else ():
+        show.note(f"corro: {line}")
+    raise typer.Exit(0 if good else 1)
+
+
+# -- ENTRY ---
+_USAGE = (ConfigurationError, InvalidOrder, InvalidRequest, IdempotencyConflict)
+#: Click's ClickException, wherever Typer keeps it; its classes have `format_message`, `exit_code` and `ctx`.
+_WRONG_COMMAND = cast("type[Exception]", typer.BadParameter.__mro__[2])
+_INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command line; whatever goes wrong becomes one clear line and an exit status."""
+    gc.freeze()  # what was imported stays: no collection, nor the one at the end, need look at it
+    show.prepare()
+    keep_private()
+    try:
+        _must_be_text(sys.argv)
+        status = app(standalone_mode=False)
+    except CorroError as error:
+        fail(error)
+        status = 2 if isinstance(error, _USAGE) else 1
+    except _WRONG_COMMAND as error:
+        status = _explain(error)
+    except (KeyboardInterrupt, typer.Abort):
+        status = _INTERRUPTED
+    except Exception as error:
+        show.note(traceback.format_exc().rstrip(), keep="\n")
+        fail(error, f"a defect of corro, {type(error).__name__}: {error}; please report the lines above")
+        status = 1
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _must_be_text(words: Sequence[str]) -> None:
+    """Refuse arguments that are no text: neither database nor queue could take them."""
+    for word in words:
+        if not word.isascii() and any("\ud800" <= c <= "\udfff" for c in word):
+            raise InvalidRequest(f"an argument is no UTF-8 text: {os.fsencode(word)!r}")
+
+
+def _explain(error: Exception) -> int:
+    """Say what is wrong with a command; without any arguments, what there is."""
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        cast("typer.BadParameter", error).show()
+    else:
+        words = cast("typer.BadParameter", error).format_message().rstrip(".")
+        fail(error, f"{words}; try `{context.command_path} --help`" if context else words)
+    return int(getattr(error, "exit_code", 2))

@@ -1,0 +1,128 @@
+"""`corro sandbox`: run the simulated market, and trouble one that runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from models.errors import ConfigurationError, InvalidOrder
+from producers.cli import show
+from producers.cli.app import Json, seconds
+
+_app = typer.Typer(
+    help="Run the simulated market with its doors: TWS, Alpaca, TDA, Schwab and the control door; or trouble it.",
+    invoke_without_command=True,
+)
+_LEDGER = ("at", "event", "door", "number", "client_order_id", "side", "quantity", "symbol", "cumulative", "price")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.add_typer(_app, name="sandbox")
+
+
+@_app.callback()
+def run(
+    context: typer.Context,
+    home: Annotated[Path | None, typer.Option(help="where sandbox.json and ledger.jsonl are")] = None,
+    any_port: Annotated[bool, typer.Option("--any-port", help="free ports instead of 8180-8184")] = False,
+    seed: Annotated[int, typer.Option(help="of all prices")] = 7,
+    fill_delay: Annotated[
+        float, typer.Option(parser=seconds, metavar="S", help="seconds until a marketable order is filled")
+    ] = 0.02,
+) -> None:
+    """Run it until Ctrl-C."""
+    from models.settings import load_settings
+    from worker.sandbox.server import main as serve
+
+    context.obj = home or load_settings().home
+    if context.invoked_subcommand is None:
+        argv = ["--home", str(context.obj), "--seed", str(seed), "--fill-delay", str(fill_delay)]
+        raise typer.Exit(serve([*argv, *(["--ports-any"] if any_port else [])]))
+
+
+@_app.command()
+def fault(
+    context: typer.Context,
+    door: Annotated[str, typer.Argument(help="ibkr, alpaca, tda, schwab, or * for all")],
+    kind: Annotated[str, typer.Argument(help="refuse, hang, accept_drop, disconnect, down, slow, status, ...")],
+    count: Annotated[int | None, typer.Option(help="how many times; default until cleared")] = None,
+    symbol: Annotated[str | None, typer.Option(help="only orders in this symbol")] = None,
+    operation: Annotated[str | None, typer.Option(help="only this kind of call: place, list, cancel, ...")] = None,
+    option: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="the fault's own, repeatable")] = None,
+) -> None:
+    """Switch on a fault at a door of a running sandbox."""
+    options = dict(_pair(text) for text in option or ())
+    _ask(context, lambda control: control.add_fault(door, kind, count, symbol, operation, **options))
+    show.note(f"{door}: {kind} is on" + (f", {count} times" if count else "; `corro sandbox clear` ends it"))
+
+
+@_app.command()
+def clear(context: typer.Context, door: Annotated[str | None, typer.Argument(help="default all")] = None) -> None:
+    """Switch faults off."""
+    _ask(context, lambda control: control.clear_faults(door))
+    show.note(f"{door or 'all doors'}: no faults")
+
+
+@_app.command()
+def faults(context: typer.Context, json: Json = False) -> None:
+    """List the faults in force."""
+    found = _ask(context, lambda control: control.faults())
+    show.document(found) if json else show.rows(found, ("door", "kind", "count", "symbol", "operation", "options"))
+
+
+@_app.command()
+def ledger(context: typer.Context, json: Json = False) -> None:
+    """List every order that reached a door, and what became of it."""
+    found = _ask(context, lambda control: control.ledger())
+    show.document(found) if json else show.rows(found, _LEDGER)
+
+
+@_app.command()
+def price(
+    context: typer.Context, symbol: str, value: Annotated[str | None, typer.Argument(help="none lets it walk")] = None
+) -> None:
+    """Pin a price."""
+    now = _ask(context, lambda control: control.set_price(symbol.upper(), value))
+    show.note(f"{symbol.upper()}: bid {now['bid']}, ask {now['ask']}")
+
+
+@_app.command()
+def position(
+    context: typer.Context,
+    door: Annotated[str, typer.Argument(help="ibkr, alpaca, tda or schwab")],
+    symbol: str,
+    quantity: Annotated[str, typer.Argument(metavar="QTY", help="shares afterwards; after -- negative, for short")],
+) -> None:
+    """Set a position out of thin air, as a split, an assignment or a deposit would."""
+    _ask(context, lambda control: control.set_position(door, symbol.upper(), quantity))
+    show.note(f"{door}: {symbol.upper()} is {quantity} now")
+
+
+def _ask(context: typer.Context, question: Any) -> Any:
+    import requests
+
+    from worker.sandbox.control import SandboxControl
+
+    if not (context.obj / "sandbox.json").exists():
+        raise ConfigurationError(f"no sandbox runs in {context.obj.absolute()}: start `corro up` or `corro sandbox`")
+    try:
+        return question(SandboxControl.at(context.obj, timeout=5))
+    except requests.HTTPError as error:
+        raise InvalidOrder(f"sandbox: {error}") from None
+    except (requests.RequestException, TimeoutError) as error:
+        raise ConfigurationError(f"the sandbox in {context.obj.absolute()} does not answer: {error}") from None
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    key, found, value = text.partition("=")
+    if not found:
+        raise InvalidOrder(f"--option: must be KEY=VALUE, was {text!r}")
+    for kind in (int, float):
+        try:
+            return key, kind(value)
+        except ValueError:
+            continue
+    return key, {"true": True, "false": False}.get(value, value)

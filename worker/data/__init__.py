@@ -1,0 +1,1 @@
+"""Data requests: fetched from one broker, or the next, and recorded as rows."""

@@ -1,0 +1,192 @@
+"""The rows of data requests, as workers change them: claimed, moved on, put back, handed on, finished.
+
+Every change but the claim is fenced: it touches a row only while this worker still has it, so a worker that was
+suspended and wakes up writes nothing over the one that took its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
+
+from models.record.database import Database
+from models.record.fetches import BarsRequest, store_bars, summary
+from models.record.tables import fetches, workers
+from models.reports import Bars
+from models.settings import TimingSettings
+from worker.fleet.standing import alive_brokers
+from worker.runtime.clock import utcnow
+
+Row = dict[str, Any]
+
+#: Requests taken from the table at one look.
+BATCH = 20
+#: Bars under way wait so long for a worker of their broker before another one begins them anew.
+STARTED_PATIENCE_S = 60.0
+
+
+class Taken(Exception):
+    """Another worker has this request now."""
+
+
+def next_broker(row: Row) -> str | None:
+    """Return who follows on the route of a request."""
+    route = list(row["route"])
+    rest = route[route.index(row["broker"]) + 1 :] if row["broker"] in route else []
+    return rest[0] if rest else None
+
+
+def left_out(row: Row) -> int:
+    """Return how many bars were left out of what is stored, because they had no prices or no time."""
+    return int((row["result"] or {}).get("left_out", 0))
+
+
+def add_error(known: str | None, new: str) -> str:
+    """Append what a broker said to what was said before."""
+    return new if not known else known if new in known else f"{known}; {new}"
+
+
+class FetchRows:
+    """The statements of one worker on `fetches`.
+
+    A `Row` given to them is the row as claimed; `store` keeps its cursor, stored and tries up to date.
+    """
+
+    def __init__(self, database: Database, broker: str, worker: str, timing: TimingSettings) -> None:
+        self.database, self.broker, self.worker, self.timing = database, broker, worker, timing
+
+    # -- TAKE ---
+    def waiting(self, now: datetime) -> list[tuple[str, str]]:
+        """Return fetch_id and kind of what nobody works on though it is due: its message is lost, or its worker."""
+        f = fetches.c
+        late = f.updated_at < now - timedelta(seconds=self.timing.sweep_after)
+        due = or_(and_(f.status == "queued", f.available_at <= now, late), self._orphan(now))
+        query = select(f.fetch_id, f.kind).where(f.broker == self.broker, due).order_by(f.updated_at).limit(BATCH)
+        with self.database.read() as connection:
+            return [(fetch_id, kind) for fetch_id, kind in connection.execute(query)]
+
+    def claim(self, fetch_id: str) -> Row | None:
+        """Take a request, unless it is done, another worker's, or has to wait; returns its row."""
+        now, f = utcnow(), fetches.c
+        mine = (f.fetch_id == fetch_id) & (f.broker == self.broker)
+        free = or_(and_(f.status == "queued", f.available_at <= now), self._orphan(now))
+        values: Row = {
+            "status": "running",
+            "worker": self.worker,
+            "lease_until": self._lease(now),
+            "started_at": now,
+            "updated_at": now,
+            "attempt_no": f.attempt_no + 1,
+        }
+
+        def work(connection: Connection) -> Row | None:
+            if not connection.execute(update(fetches).where(mine & free).values(**values)).rowcount:
+                return None
+            return dict(connection.execute(select(fetches).where(mine)).mappings().one())
+
+        return self.database.transact(work)
+
+    def _orphan(self, now: datetime) -> ColumnElement[bool]:
+        f, w = fetches.c, workers.c
+        fresh = and_(w.heartbeat_at >= now - timedelta(seconds=self.timing.dead_after), w.state != "stopped")
+        dead = f.worker.not_in(select(w.worker).where(fresh))
+        return and_(f.status == "running", or_(f.lease_until < now, dead))
+
+    def stranded(self, now: datetime) -> Sequence[Row]:
+        """Return what waits at brokers without a living worker and has somewhere to go, or no time to wait."""
+        f = fetches.c
+        old = now - timedelta(seconds=self.timing.strand_after)
+        very_old = now - timedelta(seconds=self.timing.strand_after + STARTED_PATIENCE_S)
+        due = and_(
+            f.status.in_(("queued", "running")),
+            f.available_at <= old,
+            or_(f.updated_at <= very_old, and_(f.updated_at <= old, f.cursor.is_(None))),
+        )
+        with self.database.read() as connection:
+            alive = alive_brokers(connection, now, self.timing.dead_after)
+            query = select(fetches).where(due, f.broker.not_in(alive)).order_by(f.updated_at).limit(BATCH)
+            rows = [dict(row) for row in connection.execute(query).mappings()]
+        return [row for row in rows if row["kind"] != "bars" or next_broker(row) is not None]
+
+    # -- WORK ---
+    def renew(self, fetch_ids: Sequence[str]) -> None:
+        """Say that this worker still works on these."""
+        held = and_(fetches.c.fetch_id.in_(fetch_ids), self._held())
+        with self.database.write() as connection:
+            connection.execute(update(fetches).where(held).values(lease_until=self._lease(utcnow())))
+
+    def store(self, row: Row, wanted: BarsRequest, page: Bars, until: datetime) -> None:
+        """Write a page and move the cursor behind it, in one transaction.
+
+        Raises:
+            Taken: nothing was written.
+        """
+        now = utcnow()
+        moved: Row = {"cursor": until, "stored": row["stored"] + len(page), "tries": 0}
+        if page.left_out:  # whoever goes on from the cursor goes on counting
+            moved["result"] = {"left_out": left_out(row) + page.left_out}
+        values = {**moved, "progress": wanted.share_done(until), "updated_at": now, "lease_until": self._lease(now)}
+
+        def work(connection: Connection) -> None:
+            store_bars(connection, self.broker, wanted.symbol, wanted.frame.name, page)
+            if not connection.execute(update(fetches).where(self._mine(row)).values(**values)).rowcount:
+                raise Taken(row["fetch_id"])
+
+        self.database.transact(work)
+        row.update(moved)
+
+    def summary(self, wanted: BarsRequest) -> Row:
+        """Return what is stored of a request for bars."""
+        with self.database.read() as connection:
+            return summary(connection, self.broker, wanted)
+
+    # -- END ---
+    def finish(self, row: Row, **values: Any) -> None:
+        """Write how a request ended."""
+        self._write(row, ended_at=utcnow(), lease_until=None, **values)
+
+    def put_back(self, row: Row, *, pause: float, **values: Any) -> None:
+        """Leave a request to whoever of this broker's workers takes it after a pause; its cursor stays."""
+        later = utcnow() + timedelta(seconds=pause)
+        self._write(row, status="queued", lease_until=None, available_at=later, **values)
+
+    def release_all(self) -> None:
+        """Put everything back that this worker has."""
+        now = utcnow()
+        with self.database.write() as connection:
+            connection.execute(
+                update(fetches)
+                .where(self._held())
+                .values(status="queued", worker=None, lease_until=None, available_at=now, updated_at=now)
+            )
+
+    def hand_on(self, row: Row, error: str) -> str | None:
+        """Queue a request for the next broker on its route, or let it fail; returns that broker."""
+        following, errors, now = next_broker(row), add_error(row["error"], error), utcnow()
+        if following is None:
+            self._write(row, status="failed", error=errors, ended_at=now, lease_until=None)
+            return None
+        fresh: Row = {"result": None, "cursor": None, "stored": 0, "tries": 0, "progress": None, "lease_until": None}
+        self._write(row, status="queued", broker=following, error=errors, available_at=now, worker=None, **fresh)
+        return following
+
+    def _write(self, row: Row, **values: Any) -> None:
+        put = update(fetches).where(self._mine(row)).values(updated_at=utcnow(), **values)
+        if not self.database.transact(lambda connection: connection.execute(put).rowcount):
+            raise Taken(row["fetch_id"])
+
+    def _mine(self, row: Row) -> ColumnElement[bool]:
+        """The row is as it was read: same claim, same holder, same broker."""
+        f = fetches.c
+        holder = f.worker.is_(None) if row["worker"] is None else f.worker == row["worker"]
+        same = and_(f.fetch_id == row["fetch_id"], f.status == row["status"], f.broker == row["broker"])
+        return and_(same, holder, f.attempt_no == row["attempt_no"])
+
+    def _held(self) -> ColumnElement[bool]:
+        return and_(fetches.c.worker == self.worker, fetches.c.status == "running")
+
+    def _lease(self, now: datetime) -> datetime:
+        return now + timedelta(seconds=self.timing.lease)

@@ -1,0 +1,31 @@
+"""What a routing decision reads from the database: who is alive, and who is stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, and_, select
+
+from models.record.tables import halts, workers
+
+
+def unavailable(connection: Connection, brokers: Iterable[str], now: datetime, dead_after: float) -> set[str]:
+    """Return the brokers that would not take an order now: halted, draining, or without a live worker."""
+    stopped = {scope for (scope,) in connection.execute(select(halts.c.scope))}
+    if "*" in stopped:
+        return set(brokers)
+    return stopped | (set(brokers) - alive_brokers(connection, now, dead_after))
+
+
+def alive_sessions(connection: Connection, broker: str, now: datetime, dead_after: float) -> frozenset[str]:
+    """Return the sessions of a broker's workers that are connected and have a fresh heartbeat."""
+    fresh = and_(workers.c.heartbeat_at >= now - timedelta(seconds=dead_after), workers.c.state == "ready")
+    query = select(workers.c.session).where(workers.c.broker == broker, workers.c.session.is_not(None), fresh)
+    return frozenset(connection.execute(query).scalars())
+
+
+def alive_brokers(connection: Connection, now: datetime, dead_after: float) -> set[str]:
+    """Return the brokers that have a worker with a fresh heartbeat."""
+    fresh = and_(workers.c.heartbeat_at >= now - timedelta(seconds=dead_after), workers.c.state != "stopped")
+    return {broker for (broker,) in connection.execute(select(workers.c.broker).where(fresh).distinct())}

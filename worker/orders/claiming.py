@@ -1,0 +1,339 @@
+"""Take orders to send: the transaction in which an order becomes this worker's for the length of a send.
+
+An order can be claimed once, because only a `queued` row can, and the claim ends that in the same transaction that
+writes the attempt. Copies of a message, late messages and other workers find nothing left to claim.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, bindparam, exists, or_, select
+
+from models.crash_points import reached
+from models.errors import CorroError, Denied, NotConnected, NotSent
+from models.lifecycle import Fact
+from models.messages import MAX_BATCH, OrderRequest
+from models.record.book import Book, Entry, Row
+from models.record.database import Database
+from models.record.intake import request_of
+from models.record.statements import Query, among, unindexed
+from models.record.tables import attempts, halts, orders, position_locks
+from models.settings import TimingSettings
+from models.vocabulary import Denial, Outcome, Status
+from worker.brokers.base import BrokerInterface
+from worker.fleet.halts import denial, stopped
+from worker.orders.record import Aftermath, Recorder
+from worker.orders.routing import Go, Stop, decide, is_known
+from worker.positions.closing import AGAIN, Asked, Closings, closes
+from worker.positions.locks import Locks
+from worker.runtime.clock import utcnow
+
+log = structlog.get_logger()
+
+
+_o = orders.c
+
+
+def _waiting(found_by: Callable[[Any], Any] = lambda column: column) -> Any:
+    """An order that can be claimed for a broker: queued, there, and not put off."""
+    mine = (found_by(_o.status) == str(Status.QUEUED)) & (found_by(_o.broker) == bindparam("broker"))
+    return mine & (_o.available_at <= bindparam("now"))
+
+
+#: A halt or drain is in force; a position is locked. Asked with the orders: for most claims the answer is no, twice.
+_STOPPED = exists().where(halts.c.scope.in_(["*", bindparam("broker")])).label("stopped")
+_LOCKED = exists().where(position_locks.c.broker == bindparam("broker")).label("locked")
+
+
+def _claimable(*which: Any) -> Query:
+    """The oldest first, leaving out what another claim holds just now."""
+    oldest_first = select(orders, _STOPPED, _LOCKED).where(*which).order_by(_o.available_at, _o.client_order_id)
+    return Query(oldest_first.limit(MAX_BATCH).with_for_update(skip_locked=True))
+
+
+#: Waited too long for its message, or its pause is over.
+_LATE = or_(_o.available_at <= bindparam("late"), _o.available_at > _o.updated_at)
+_THESE = _claimable(_waiting(unindexed), among(_o.client_order_id, "ids"))
+_OVERDUE = _claimable(_waiting(), _LATE)
+_IS_OVERDUE = Query(select(_o.client_order_id).where(_waiting(), _LATE).limit(1))
+
+
+@dataclass(frozen=True, slots=True)
+class Which:
+    """Queued orders that somebody wants to be sent."""
+
+    query: Query
+    values: Mapping[str, Any]
+
+
+def these(ids: Iterable[str]) -> Which:
+    """Orders that a message names."""
+    return Which(_THESE, {"ids": list(ids)})
+
+
+def overdue(wait_s: float) -> Which:
+    """Orders that have waited so many seconds for their message, or whose pause is over."""
+    return Which(_OVERDUE, {"late": utcnow() - timedelta(seconds=wait_s)})
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """An order that this worker owns for the length of a send."""
+
+    order: OrderRequest
+    attempt_no: int
+    broker_client_order_id: str
+    #: The order and its attempts as the claim wrote them: read again only if somebody has touched them since.
+    entry: Entry | None = None
+
+    @property
+    def id(self) -> str:
+        """The client_order_id."""
+        return self.order.client_order_id
+
+
+def attempt_id(client_order_id: str, attempt_no: int, longest: int | None) -> str:
+    """Return the id that the broker sees for an attempt.
+
+    The first attempt carries the order's own id; later ones append `~n`, which no client_order_id contains, because
+    Alpaca keeps an id used for ever (docs/facts/alpaca.md#2.1). What is too long for the broker is shortened by its
+    digest.
+    """
+    text = client_order_id if attempt_no == 1 else f"{client_order_id}~{attempt_no}"
+    if longest is None or len(text) <= longest:
+        return text
+    digest = hashlib.sha256(client_order_id.encode()).hexdigest()[:16]
+    end = f"~{digest}~{attempt_no}"
+    return client_order_id[: longest - len(end)] + end
+
+
+class Claims:
+    """Claims orders for one broker.
+
+    Args:
+        database: the record.
+        broker: the adapter.
+        worker: this worker's name.
+        timing: for the lease.
+        recorder: routes on what cannot be claimed.
+        ring: wakes the brokers that orders were moved to.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        broker: BrokerInterface,
+        worker: str,
+        timing: TimingSettings,
+        recorder: Recorder,
+        ring: Callable[[Aftermath], None],
+    ) -> None:
+        self.database, self.broker, self.worker, self.timing = database, broker, worker, timing
+        self.recorder, self.ring = recorder, ring
+        self.capabilities = broker.capabilities
+        #: Says why nothing may be sent now: not connected, or not reconciled since. None: it may.
+        self.closed: Callable[[], str | None] = lambda: None
+
+    def claim(self, which: Which, asked: Asked | None = None) -> list[Claimed]:
+        """Take queued orders in one transaction: status, attempt and event move together.
+
+        What must not be sent (stale, canceled, halted) is ended here instead.
+
+        Args:
+            which: orders.
+            asked: takes the ids of orders that wait for a reading of this broker's positions, which is the caller's to
+                make; they stay queued.
+        """
+        closed, asked = self.closed(), asked or Asked()
+        baseline = [] if closed else self._baseline()
+        now = utcnow()
+
+        def work(connection: Connection) -> tuple[list[Claimed], Aftermath]:
+            after, claimed = Aftermath(), list[Claimed]()
+            rows = which.query.rows(connection, broker=self.broker.name, now=now, **which.values)
+            is_stopped, locked = ({row.pop(name) for row in rows} == {True} for name in ("stopped", "locked"))
+            book = Book.of(connection, rows, now)
+            if is_stopped and (stop := stopped(connection, self.broker.name)):
+                self._turn_away(book, stop, after)
+            elif closed:
+                self._send_on(book, closed, after)
+            else:
+                locks = Locks(connection, self.broker.name) if locked else None
+                claimed = self._take_all(book, locks, baseline, asked, after)
+            book.write()
+            return claimed, after
+
+        claimed, after = self.database.transact(work)
+        self.ring(after)
+        reached("after_claim")
+        return claimed
+
+    def is_overdue(self, which: Which) -> bool:
+        """Tell, without a lock, whether one of the overdue waits to be claimed."""
+        with self.database.read() as connection:
+            return bool(_IS_OVERDUE.rows(connection, broker=self.broker.name, now=utcnow(), **which.values))
+
+    def _take_all(
+        self, book: Book, locks: Locks | None, baseline: list[Row] | None, asked: Asked, after: Aftermath
+    ) -> list[Claimed]:
+        closings = self.recorder.closings(book)
+        alike = self._look_alikes(book.connection) if self.anonymous else {}
+        claimed = []
+        for entry in book.entries.values():
+            if _has_ended(entry):
+                continue
+            key = (entry.order["symbol"], entry.order["side"])
+            if alike.get(key) == Outcome.SENDING:
+                continue  # its twin is on its way: stays queued until that is settled
+            if why := (locks and locks.refusal(entry.order)) or self._why_not(key, alike, baseline):
+                self._pass_on(book, entry, why, after)
+                continue
+            if closings and closes(entry.order) and not self._may_close(book, entry, closings, asked, after):
+                continue
+            claimed.append(self._begin(entry, [r["id"] for r in baseline or () if r["symbol"] == key[0]]))
+            if self.anonymous:
+                alike[key] = Outcome.SENDING
+        return claimed
+
+    def _why_not(
+        self, key: tuple[str, str], alike: Mapping[tuple[str, str], str], baseline: list[Row] | None
+    ) -> NotSent | None:
+        """Say why an order could not be told from others once it was sent, where the broker keeps no id of ours."""
+        name = self.broker.name
+        if baseline is None:
+            words = "its orders cannot be listed before sending, so ours could not be told apart afterwards"
+            return NotConnected(f"{name}: {words}", broker=name, code="no_baseline")
+        if key in alike:
+            words = f"an unresolved {key[1]} order for {key[0]} could not be told from this one"
+            return NotSent(f"{name}: {words}", broker=name, code="look_alike")
+        return None
+
+    # -- CLOSING ORDERS ---
+    def _may_close(self, book: Book, entry: Entry, closings: Closings, asked: Asked, after: Aftermath) -> bool:
+        """Tell whether the broker holds what an order closes; else see to it that it waits, moves or ends."""
+        verdict = closings.judge(entry, entry.order["quantity"] - entry.order["filled_quantity"], asked)
+        if verdict == "send":
+            return True
+        if verdict == "read anew":
+            if asked.since is None:
+                asked.ids[entry.id] = None
+            else:
+                entry.set(available_at=entry.now + AGAIN, reason=closings.doubt(entry, asked))
+            return False
+        error = Denied(closings.words(entry), broker=self.broker.name, code=str(Denial.NO_POSITION))
+        case = self.recorder.case(book, entry, 0, error)
+        decision = decide(case)
+        if isinstance(decision, Go) and is_known(case, decision.broker):
+            self.recorder.follow(entry, 0, decision, after)  # it begins where the position is
+        else:  # an attempt of its own, so that the history shows where it could not go
+            self.recorder.end(book, entry, self._begin(entry, []).attempt_no, error, after)
+        return False
+
+    def _pass_on(self, book: Book, entry: Entry, error: NotSent, after: Aftermath) -> None:
+        """An order that cannot be sent here now goes on along its route, or waits here if there is nowhere to go."""
+        decision = decide(self.recorder.case(book, entry, 0, error))
+        if isinstance(decision, Go) and decision.broker == self.broker.name:
+            pause = timedelta(seconds=max(decision.after_s, self.timing.retry_pause))
+            entry.set(available_at=entry.now + pause, reason=decision.reason)
+        else:  # an attempt of its own, so that the history shows where it could not go
+            number = self._begin(entry, []).attempt_no
+            self.recorder.end(book, entry, number, error, after)
+
+    def _begin(self, entry: Entry, baseline: list[str]) -> Claimed:
+        number = entry.next_attempt
+        theirs = self._their_id(entry, number)
+        entry.happen(Fact.CLAIMED, attempt_no=number, detail=f"attempt {number} at {self.broker.name}")
+        entry.set(submitted_at=entry.order["submitted_at"] or entry.now)
+        entry.begin(
+            {
+                "attempt_no": number,
+                "broker": self.broker.name,
+                "broker_client_order_id": theirs,
+                "outcome": str(Outcome.SENDING),
+                "worker": self.worker,
+                "session": self.broker.order_session,
+                "started_at": entry.now,
+                "lease_until": entry.now + timedelta(seconds=self.timing.lease),
+                "baseline": baseline or None,
+            }
+        )
+        return Claimed(request_of(entry.order), number, theirs, entry)
+
+    def _their_id(self, entry: Entry, number: int) -> str:
+        """Use the same id again where the broker dedupes by it and the last try there came to nothing visible."""
+        last = entry.current
+        here = last is not None and self.capabilities.dedupes_client_order_id and last["broker"] == self.broker.name
+        if last and here and last["outcome"] in (Outcome.ABSENT, Outcome.NOT_SENT):
+            return str(last["broker_client_order_id"])
+        return attempt_id(entry.id, number, self.capabilities.client_order_id_length)
+
+    def _turn_away(self, book: Book, stop: Row, after: Aftermath) -> None:
+        """Draining: what waits here goes on along its route if it can. Halted: it goes on, or it is denied."""
+        name = self.broker.name
+        for entry in book.entries.values():
+            if _has_ended(entry):
+                continue
+            if stop["kind"] == "drain":
+                error = NotSent(f"{name} takes no orders: {stop['words']}", broker=name)
+                self.recorder.turn_away(book, entry, error, after)
+                continue
+            denied = denial(name, stop)
+            if denied.everywhere:
+                self.recorder.follow(entry, 0, Stop(Status.DENIED, str(denied), denied.code), after)
+            else:  # an attempt of its own, so that the history shows where it could not go
+                self.recorder.end(book, entry, self._begin(entry, []).attempt_no, denied, after)
+
+    def _send_on(self, book: Book, closed: str, after: Aftermath) -> None:
+        """Not connected: orders go on along their routes at once; those that have nowhere else to go wait here."""
+        error = NotConnected(f"{self.broker.name} is not connected: {closed}", broker=self.broker.name)
+        for entry in book.entries.values():
+            if not _has_ended(entry):
+                self._pass_on(book, entry, error, after)
+
+    # -- BROKERS WITHOUT CLIENT ORDER IDS ---
+    @property
+    def anonymous(self) -> bool:
+        """This broker keeps no id of ours."""
+        return self.capabilities.client_order_id_length is None
+
+    def _baseline(self) -> list[Row] | None:
+        """List what exists before the send, where only the difference will tell which order is ours.
+
+        None means that it could not be listed, and so nothing may be sent.
+        """
+        if not self.anonymous:
+            return []
+        if not self.broker.is_connected():
+            return None
+        try:
+            found = self.broker.get_orders(open_only=False, since=utcnow() - timedelta(minutes=10))
+        except CorroError as error:
+            log.warning("baseline_unreadable", broker=self.broker.name, error=str(error))
+            return None
+        return [{"id": r.broker_order_id, "symbol": r.symbol} for r in found if r.broker_order_id]
+
+    def _look_alikes(self, connection: Connection) -> dict[tuple[str, str], str]:
+        a, o = attempts.c, orders.c
+        query = (
+            select(o.symbol, o.side, a.outcome)
+            .join_from(attempts, orders, a.client_order_id == o.client_order_id)
+            .where(a.broker == self.broker.name, a.outcome.in_([Outcome.SENDING, Outcome.UNKNOWN]))
+        )
+        return {(symbol, side): outcome for symbol, side, outcome in connection.execute(query)}
+
+
+def _has_ended(entry: Entry) -> bool:
+    """End an order that must not be sent any more: canceled, or too old."""
+    row = entry.order
+    if row["cancel_requested_at"] is not None:
+        entry.happen(Fact.CANCELED, detail="canceled before it was sent")
+    elif row["expires_at"] is not None and entry.now >= row["expires_at"]:
+        waited = f"too old to be sent: waited {(entry.now - row['created_at']).total_seconds():.0f} s"
+        entry.happen(Fact.EXPIRED, detail=f"{waited}; {row['reason']}" if row["reason"] else waited)
+    return entry.status is not Status.QUEUED

@@ -1,0 +1,339 @@
+"""Ask the broker what became of the attempts whose outcome is unknown (`worker.orders.absence` has the rules)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+import structlog
+from sqlalchemy import Connection, select
+
+from models.crash_points import reached
+from models.errors import BrokerError, CorroError, NotSent, OrderRejected, Refused
+from models.record.book import Book, Entry, Row
+from models.record.database import Database
+from models.record.evidence import fold
+from models.record.matching import objections
+from models.record.replaces import terms_of
+from models.record.tables import attempts, orders, workers
+from models.reports import Found, Missing, OrderReport, Sighting
+from models.settings import Settings
+from models.vocabulary import Outcome
+from worker.brokers.base import BrokerInterface, OrderRef
+from worker.fleet.members import Identity, is_gone, is_silent
+from worker.orders.absence import after_cancel, after_refusal, conclude, proven, why_open
+from worker.orders.catch_up import Readings, order_ref
+from worker.orders.record import Aftermath
+from worker.orders.routing import Absent
+from worker.orders.succession import SURPLUS, is_doubted
+from worker.orders.way import Execution
+from worker.runtime.clock import StepWatch, utcnow
+
+log = structlog.get_logger()
+
+#: Executions are read again this far behind the last one seen; they dedupe by their ids.
+_OVERLAP = timedelta(minutes=5)
+#: How far back the first reading goes.
+_FIRST_LOOK = timedelta(days=1)
+_LOOKS_AT_ONCE = 50
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    entry_id: str
+    attempt_no: int
+    ref: OrderRef
+    checks: int
+    missing: int
+    sender_done: bool
+    never_sent: bool
+    #: It was refused after its broker had accepted it.
+    doubted: bool
+    #: No byte of it has left later than this.
+    last_byte: datetime
+
+
+class Reconciler(Readings):
+    """Settles what is unknown at one broker, beside reading what updates may have missed."""
+
+    def __init__(
+        self, settings: Settings, database: Database, broker: BrokerInterface, execution: Execution, me: Identity
+    ) -> None:
+        super().__init__(settings, database, broker, execution)
+        self.me, self.rule = me, broker.capabilities.absence
+        self.steps = StepWatch(self.timing.lease)
+
+    # -- UNKNOWN ATTEMPTS ---
+    def unknown(self, *, everything: bool = False) -> int:
+        """Look for every attempt whose outcome is open and due; returns how many were asked about.
+
+        Args:
+            everything: also those that are not due yet (after a reconnect).
+        """
+        everything |= self.steps.look()  # what was due by the old clock may be an hour away by the new one
+        self._orphans()
+        return self._settle_open(self._due(everything=everything))
+
+    def doubted(self) -> int:
+        """Cancel, and look for, what is ours of the orders that were refused after acceptance; returns how many."""
+        return self._settle_open(self._due(only_doubted=True))
+
+    def _settle_open(self, questions: Sequence[_Question]) -> int:
+        mine = self.deputies.mine((q.ref.session, q) for q in questions if q.doubted)
+        ours = {id(q) for found in mine.values() for q in found}
+        questions = [q for q in questions if not q.doubted or id(q) in ours]
+        for start in range(0, len(questions), _LOOKS_AT_ONCE):
+            self._ask(questions[start : start + _LOOKS_AT_ONCE])
+        return len(questions)
+
+    def _orphans(self) -> None:
+        """Attempts whose worker died, or whose lease ran out, during the send: their outcome is unknown."""
+        now = utcnow()
+        with self.database.read() as connection:
+            orphans = [row for row in self._open(connection, [Outcome.SENDING]) if self._is_orphan(row, now)]
+        if not orphans:
+            return
+
+        def work(connection: Connection) -> None:
+            book = Book.open(connection, [row["client_order_id"] for row in orphans], now)
+            for row in orphans:
+                entry, number = book[row["client_order_id"]], row["attempt_no"]
+                if entry.attempts[number]["outcome"] != Outcome.SENDING:
+                    continue
+                words = f"worker {row['worker']} did not finish the send"
+                entry.set_attempt(number, outcome=str(Outcome.UNKNOWN), message=words, next_check_at=now)
+                entry.note("unknown", f"attempt {number} at {self.broker.name}: {words}")
+                if number == entry.order["attempt_no"]:
+                    entry.set(reason=f"{self.broker.name}: {words}")
+            book.write()
+
+        self.database.transact(work)
+
+    def _is_orphan(self, row: Row, now: datetime) -> bool:
+        sender = row["sender"]
+        return (
+            row["lease_until"] < now
+            or is_gone(sender, self.me, now, self.timing.sender_gone_after)
+            or is_silent(sender, now, self.timing.dead_after)
+        )
+
+    def _open(self, connection: Connection, outcomes: Sequence[Outcome]) -> list[Row]:
+        query = (
+            select(attempts)
+            .where(attempts.c.broker == self.broker.name, attempts.c.outcome.in_([str(o) for o in outcomes]))
+            .order_by(attempts.c.started_at)
+        )
+        found = [dict(row) for row in connection.execute(query).mappings()]
+        if not found:
+            return []
+        names = {row["worker"] for row in found}
+        senders = {
+            row["worker"]: row
+            for row in connection.execute(select(workers).where(workers.c.worker.in_(names))).mappings()
+        }
+        return [{**row, "sender": senders.get(row["worker"])} for row in found]
+
+    def _due(self, *, everything: bool = False, only_doubted: bool = False) -> list[_Question]:
+        now = utcnow()
+        with self.database.read() as connection:
+            found = self._open(connection, [Outcome.UNKNOWN])
+            due = [r for r in found if everything or r["next_check_at"] is None or r["next_check_at"] <= now]
+            due = [r for r in due if is_doubted(r) or not only_doubted]
+            if not due:
+                return []
+            rows = {
+                row["client_order_id"]: row
+                for row in connection.execute(
+                    select(orders).where(orders.c.client_order_id.in_([r["client_order_id"] for r in due]))
+                ).mappings()
+            }
+            known = self._known_ids(connection, due)
+        return [self._question(r, rows[r["client_order_id"]], known, now) for r in due]
+
+    def _question(self, row: Row, order: Any, known: frozenset[str], now: datetime) -> _Question:
+        # A clock that was set ahead makes a send that is still under way look old, and its sender look past it.
+        done = self._sender_done(row, now) and not self.steps.doubtful()
+        marks = self.broker.capabilities.marks_sends
+        return _Question(
+            entry_id=row["client_order_id"],
+            attempt_no=row["attempt_no"],
+            ref=order_ref(order, row, known),
+            checks=row["checks"],
+            missing=row["missing"],
+            sender_done=done,
+            doubted=is_doubted(row),
+            never_sent=marks and row["sent_at"] is None and done,
+            last_byte=_last_byte(row),
+        )
+
+    def _sender_done(self, row: Row, now: datetime) -> bool:
+        """Tell whether whoever sent it can send nothing more.
+
+        It has recorded `unknown` itself, so it is back from its send; or it is gone; or it was seen running after its
+        lease had ended, so that it was not merely suspended in the middle.
+        """
+        sender = row["sender"]
+        if row["ended_at"] is not None or is_gone(sender, self.me, now, self.timing.sender_gone_after):
+            return True
+        return bool(sender["heartbeat_at"] > row["lease_until"])
+
+    def _known_ids(self, connection: Connection, due: Sequence[Row]) -> frozenset[str]:
+        """Return the broker's ids of our other orders: they are not the one we look for."""
+        if not self._keeps_no_id:
+            return frozenset()
+        since = min(row["started_at"] for row in due) - timedelta(minutes=10)
+        query = select(attempts.c.broker_order_id).where(
+            attempts.c.broker == self.broker.name,
+            attempts.c.broker_order_id.is_not(None),
+            attempts.c.started_at >= since,
+        )
+        return frozenset(connection.execute(query).scalars())
+
+    def _ask(self, questions: Sequence[_Question]) -> None:
+        lost = [q for q in questions if q.never_sent]
+        asked = [q for q in questions if not q.never_sent]
+        answers: Sequence[Sighting | CorroError] = []
+        alive = {q.entry_id: error for q in asked if q.doubted and (error := self._cancel_doubted(q))}
+        # What a reading proves, it proves of this moment: this process may be suspended before it is written down.
+        at = utcnow()
+        try:
+            answers = self.broker.find_orders([q.ref for q in asked]) if asked else []
+        except CorroError as error:
+            log.warning("cannot_reconcile", broker=self.broker.name, orders=len(asked), error=str(error))
+            answers = [self.execution.heeded(error)] * len(asked)
+        reached("after_look")
+
+        def work(connection: Connection) -> Aftermath:
+            after = Aftermath()
+            book = Book.open(connection, [q.entry_id for q in questions], utcnow())
+            for question in lost:
+                unsent = NotSent("its worker died before it was sent", broker=self.broker.name, code="never_sent")
+                self._settle(book, question, unsent, after)
+            for question, answer in zip(asked, answers, strict=True):
+                self._answer(book, question, alive.get(question.entry_id, answer), at, after)
+            book.write()
+            return after
+
+        self.execution.finish(self.database.transact(work))
+
+    def _cancel_doubted(self, question: _Question) -> BrokerError | None:
+        """What was refused after acceptance may work again: ask for its cancel before the look that may end it.
+
+        Returns:
+            Why nothing may be concluded from the look; None where the broker has taken the cancel, or refused it: then
+            the order is gone, or not known, and the look tells.
+        """
+        try:
+            with self.deputies.acting_as(question.ref.session):
+                self.broker.cancel_order(question.ref)
+        except Refused:
+            return None
+        except BrokerError as error:
+            log.warning("doubted_not_canceled", client_order_id=question.entry_id, error=str(error))
+            return self.execution.heeded(error)
+        return None
+
+    def _settle(self, book: Book, question: _Question, error: BrokerError, after: Aftermath) -> None:
+        self.recorder.settle(book, book[question.entry_id], question.attempt_no, error, after)
+
+    def _answer(
+        self, book: Book, question: _Question, answer: Sighting | CorroError, at: datetime, after: Aftermath
+    ) -> None:
+        entry = book[question.entry_id]
+        attempt = entry.attempts[question.attempt_no]
+        if attempt["outcome"] != Outcome.UNKNOWN:
+            return
+        if not isinstance(answer, CorroError):
+            answer = self._proven(entry, question, answer)
+        entry.set_attempt(question.attempt_no, evidence=fold(attempt["evidence"], answer, at, self._query()))
+        sighting = None if isinstance(answer, CorroError) else answer
+        # A reading counts only once nothing can be on its way any more.
+        missing = question.missing + (isinstance(sighting, Missing) and question.sender_done)
+        age = (at - question.ref.sent_at).total_seconds()
+        rest = (at - question.last_byte).total_seconds()
+        by_terms = self._keeps_no_id and question.ref.broker_order_id is None
+        verdict: Literal["adopt", "absent", "refused", "wait"] = conclude(
+            self.rule, sighting, missing=missing, age_s=rest, sender_done=question.sender_done, by_terms=by_terms
+        )
+        if question.doubted and verdict != "wait":
+            after_all = after_cancel if attempt["code"] == SURPLUS else after_refusal
+            verdict = after_all(sighting.report) if isinstance(sighting, Found) else "refused"
+        if verdict == "refused":
+            self._settle(book, question, OrderRejected(attempt["message"], broker=self.broker.name), after)
+        elif verdict == "adopt":
+            assert isinstance(sighting, Found)
+            if self._changes_in_place(attempt) and not _is_changed(attempt, sighting.report):
+                unchanged = Refused(f"{self.broker.name} shows the order unchanged", broker=self.broker.name)
+                self._settle(book, question, unchanged, after)
+                return
+            entry.note("found", f"attempt {question.attempt_no} at {self.broker.name}: {sighting.report.status}")
+            self.recorder.report(book, entry, question.attempt_no, sighting.report, after, infer=True, asked=True)
+        elif verdict == "absent":
+            assert isinstance(sighting, Missing)
+            words = f"{self.broker.name} does not have it: missed {missing} times in {age:.0f} s ({sighting.evidence})"
+            self._settle(book, question, Absent(words, broker=self.broker.name, code="absent"), after)
+        else:
+            self._wait(entry, question, sighting, missing, age)
+
+    def _proven(self, entry: Entry, question: _Question, sighting: Sighting) -> Sighting:
+        """Look at the terms of an order that was found; one that is changed in place has the old or the new ones."""
+        attempt = entry.attempts[question.attempt_no]
+        if not isinstance(sighting, Found) or self._changes_in_place(attempt):
+            return sighting
+        return proven(sighting, objections(entry, question.attempt_no, sighting.report, self.recorder.rewrites))
+
+    def _changes_in_place(self, attempt: Row) -> bool:
+        return attempt["replaces"] is not None and self.broker.capabilities.replaces == "in_place"
+
+    @property
+    def _keeps_no_id(self) -> bool:
+        return self.broker.capabilities.client_order_id_length is None
+
+    def _query(self) -> str:
+        if self._keeps_no_id:
+            return "by its terms, among orders entered around the send that are not known to be others"
+        return "by the id we gave it"
+
+    def _wait(self, entry: Entry, question: _Question, sighting: Sighting | None, missing: int, age: float) -> None:
+        pauses = self.timing.reconcile
+        pause = pauses[min(question.checks + 1, len(pauses) - 1)]
+        attempt = entry.attempts[question.attempt_no]
+        values: Row = {
+            "checks": question.checks + 1,
+            "missing": missing,
+            "next_check_at": entry.now + timedelta(seconds=pause),
+        }
+        if age >= self.timing.alert_after and attempt["alerted_at"] is None:
+            values["alerted_at"] = entry.now
+            words = why_open(sighting, missing, self.rule)
+            entry.note("unresolved", f"attempt {question.attempt_no} at {self.broker.name} for {age:.0f} s: {words}")
+            log.error(
+                "order_unresolved",
+                client_order_id=entry.id,
+                broker=self.broker.name,
+                attempt_no=question.attempt_no,
+                seconds=round(age),
+                why=words,
+                hint=f"see `corro order {entry.id}`; close it with `corro resolve`",
+            )
+        entry.set_attempt(question.attempt_no, **values)
+
+
+def _last_byte(row: Row) -> datetime:
+    """Return when a byte of an attempt may have left at the latest: a send can be held up long after its claim.
+
+    Whoever recorded an answer was done by then; who did not was at most as late as its last sign of life.
+    """
+    begun: datetime = row["sent_at"] or row["started_at"]
+    ended: datetime | None = row["ended_at"]
+    if ended is None and row["sender"] is not None:
+        ended = min(row["sender"]["heartbeat_at"], row["lease_until"])
+    return max(begun, ended or begun)
+
+
+def _is_changed(attempt: Row, report: OrderReport) -> bool:
+    """Tell whether an order that is changed in place shows its new terms."""
+    shown = {name: getattr(report, name, None) for name in terms_of(attempt["terms"])}
+    return all(shown[name] in (None, value) for name, value in terms_of(attempt["terms"]).items())

@@ -1,0 +1,379 @@
+"""Write down what became of attempts: the one place where an answer, or a report, changes an order.
+
+Everything here runs inside a transaction over a `Book`; the caller rings the bell after the commit.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from sqlalchemy import Connection
+
+from models.errors import BrokerError, NotSent, OrderRejected, OutcomeUnknown, QuotaExhausted, Refused, UnreadableReply
+from models.lifecycle import Fact
+from models.messages import plain
+from models.outward import discreet
+from models.record import fills
+from models.record.book import Book, Entry, Row, is_changing
+from models.record.matching import Index, denials, index_of, objections, place_of
+from models.reports import DONE, BrokerStatus, FillReport, OrderReport, Report
+from models.settings import Settings
+from models.terms import Rewrites
+from models.vocabulary import OPEN, TERMINAL, UNCLEAR, Outcome, Status
+from worker.orders.routing import ROUND_S, Absent, Decision, Go, Hold, Stop, code_of, decide, may_be_asked_again
+from worker.orders.routing_facts import Cases
+from worker.orders.succession import LATE_REFUSAL, is_doubted, lives_on, promote, replaced, steps_back, withdraw_surplus
+from worker.runtime.said import Said
+
+_ZERO = Decimal(0)
+_OUTCOMES: tuple[tuple[type[BrokerError], Outcome], ...] = (
+    (OutcomeUnknown, Outcome.UNKNOWN),
+    (Refused, Outcome.REFUSED),
+    (Absent, Outcome.ABSENT),
+    (NotSent, Outcome.NOT_SENT),
+)
+_STOPS: dict[Status, Fact] = {
+    Status.CANCELED: Fact.CANCELED,
+    Status.EXPIRED: Fact.EXPIRED,
+    Status.REJECTED: Fact.REJECTED,
+    Status.DENIED: Fact.DENIED,
+}
+_REPORTED: dict[BrokerStatus, tuple[Fact, ...]] = {
+    BrokerStatus.ACCEPTED: (Fact.ACCEPTED,),
+    BrokerStatus.PARTIALLY_FILLED: (Fact.ACCEPTED,),
+    BrokerStatus.PENDING_CANCEL: (Fact.ACCEPTED, Fact.CANCEL_SENT),
+    BrokerStatus.FILLED: (Fact.ACCEPTED,),
+    BrokerStatus.CANCELED: (Fact.CANCELED,),
+    BrokerStatus.EXPIRED: (Fact.EXPIRED,),
+    BrokerStatus.REJECTED: (Fact.REJECTED,),
+    BrokerStatus.REPLACED: (),
+    BrokerStatus.UNKNOWN: (),
+}
+
+
+@dataclass(slots=True)
+class Aftermath:
+    """What to do once the transaction is committed."""
+
+    #: client_order_ids to ring, by broker.
+    rings: dict[str, list[str]] = field(default_factory=dict)
+    #: Orders alive on an attempt that had been given up: to be canceled at the broker at once.
+    strays: list[tuple[str, int]] = field(default_factory=list)
+    #: Reports about no order of ours, about one whose broker id is not recorded yet, or about an unknown execution.
+    unmatched: list[Report] = field(default_factory=list)
+
+    def ring(self, broker: str, client_order_id: str) -> None:
+        """Remember to wake a broker for an order."""
+        self.rings.setdefault(broker, []).append(client_order_id)
+
+
+class Recorder:
+    """Applies answers and reports of one broker to the orders in a book.
+
+    Args:
+        settings: for the timing.
+        broker: whose answers these are.
+        dedupes: this broker refuses a second order under the same id.
+        rewrites: what this broker may make of an order's terms.
+    """
+
+    def __init__(self, settings: Settings, broker: str, *, dedupes: bool, rewrites: Rewrites | None = None) -> None:
+        self.timing = settings.timing
+        self.broker = broker
+        self.rewrites = rewrites or {}
+        cases = Cases(settings, broker, dedupes=dedupes)
+        self.case, self.closings = cases.of, cases.closings
+        self._said = Said(broker, logging.WARNING)  # it may be ours before its terms are shown
+
+    # -- ANSWERS TO A SEND ---
+    def settle(
+        self, book: Book, entry: Entry, attempt_no: int, answer: OrderReport | BrokerError, after: Aftermath
+    ) -> None:
+        """Record how an attempt ended, and decide what follows."""
+        if isinstance(answer, OrderReport) and (wrong := denials(entry, attempt_no, answer, self.rewrites)):
+            words = f"{self.broker} answered with order {answer.broker_order_id}: {', '.join(wrong)}"
+            answer = UnreadableReply(words, broker=self.broker)
+        if isinstance(answer, OrderReport):
+            self.report(book, entry, attempt_no, answer, after, asked=True)
+            return
+        attempt = entry.attempts[attempt_no]
+        if attempt["outcome"] not in (Outcome.SENDING, Outcome.UNKNOWN):
+            entry.note("late_answer", f"attempt {attempt_no} was settled as {attempt['outcome']}: {answer}")
+            return
+        self.end(book, entry, attempt_no, answer, after)
+
+    def end(self, book: Book, entry: Entry, attempt_no: int, error: BrokerError, after: Aftermath) -> None:
+        """End an attempt with an error and route the order on."""
+        outcome = next(outcome for kind, outcome in _OUTCOMES if isinstance(error, kind))
+        values: Row = {"outcome": str(outcome), "code": code_of(error), "message": str(error)}
+        due = entry.now + timedelta(seconds=self.timing.reconcile[0]) if outcome is Outcome.UNKNOWN else None
+        values |= {"next_check_at": due, "ended_at": entry.attempts[attempt_no]["ended_at"] or entry.now}
+        entry.set_attempt(attempt_no, **values)
+        changes = entry.attempts[attempt_no]["replaces"] is not None and attempt_no != entry.order["attempt_no"]
+        kind = f"replace_{outcome}" if changes else str(outcome)
+        entry.note(kind, f"attempt {attempt_no} at {entry.attempts[attempt_no]['broker']}: {error}")
+        if changes:  # the order stands as it was, at this broker
+            self._keep_wish(entry, attempt_no, error)
+            return
+        decision = decide(self.case(book, entry, attempt_no, error))
+        if attempt_no == entry.order["attempt_no"]:
+            self.follow(entry, attempt_no, decision, after)
+
+    def _keep_wish(self, entry: Entry, attempt_no: int, error: BrokerError) -> None:
+        """What came of a replace: the wish stays until it is done, refused or withdrawn."""
+        terms = entry.attempts[attempt_no]["terms"]
+        if isinstance(error, OutcomeUnknown) or entry.order["replace_request"] != terms:
+            return  # nobody knows yet; or somebody wishes something else by now
+        if not may_be_asked_again(error):
+            entry.set(replace_request=None)
+            return
+        tries = sum(a["terms"] == terms and a["outcome"] == Outcome.NOT_SENT for a in entry.attempts.values())
+        rest = min(self.timing.retry_pause * 2 ** min(tries - 1, 10), ROUND_S)
+        if isinstance(error, QuotaExhausted):  # our own count says when its turn is; orders in the queue wait no longer
+            rest = self.timing.retry_pause
+        entry.set(available_at=entry.now + timedelta(seconds=max(error.retry_after or 0.0, rest)))
+
+    def follow(self, entry: Entry, attempt_no: int, decision: Decision, after: Aftermath) -> None:
+        """Carry out a routing decision."""
+        if isinstance(decision, Hold):
+            entry.set(reason=decision.reason)
+        elif isinstance(decision, Stop):
+            if entry.happen(_STOPS[decision.status], attempt_no=attempt_no, detail=decision.reason).changed:
+                entry.set(reason_code=decision.code)
+        elif self._requeue(entry, attempt_no, decision) and decision.after_s <= 0:
+            after.ring(decision.broker, entry.id)
+
+    def turn_away(self, book: Book, entry: Entry, error: NotSent, after: Aftermath) -> None:
+        """Move a queued order on although nothing was tried: its broker is halted, or has no worker alive."""
+        decision = decide(self.case(book, entry, 0, error))
+        if isinstance(decision, Go) and decision.broker == entry.order["broker"]:
+            return  # nowhere better to be: it waits where it is, until it expires
+        self.follow(entry, 0, decision, after)
+
+    def _requeue(self, entry: Entry, attempt_no: int, go: Go) -> bool:
+        step = entry.happen(Fact.REQUEUED, attempt_no=attempt_no, detail=f"to {go.broker}: {go.reason}")
+        if entry.status is not Status.QUEUED:
+            if attempt_no == entry.order["attempt_no"]:
+                words = "part of it was filled on an earlier attempt, so the rest is not sent again"
+                entry.happen(Fact.CANCELED, attempt_no=attempt_no, detail=f"{words} ({go.reason})")
+            return False
+        if not step.changed:
+            entry.note("moved", f"to {go.broker}: {go.reason}")
+        entry.set(
+            broker=go.broker,
+            broker_order_id=None,
+            reason=go.reason,
+            available_at=entry.now + timedelta(seconds=max(go.after_s, 0.0)),
+        )
+        return True
+
+    # -- REPORTS ---
+    def report(
+        self,
+        book: Book,
+        entry: Entry,
+        attempt_no: int,
+        report: OrderReport,
+        after: Aftermath,
+        *,
+        infer: bool = False,
+        asked: bool = False,
+    ) -> None:
+        """Apply what the broker shows of an order.
+
+        `infer`: the executions were read before this, so what the broker counts beyond them is booked as inferred; of
+        an order that has ended, always.
+        `asked`: it is the answer to a question about this very attempt, not something that was pushed.
+        """
+        attempt = entry.attempts[attempt_no]
+        if report.status is BrokerStatus.UNKNOWN:
+            report = fills.filled_with_nothing(entry, attempt_no, report)
+        if report.status in DONE and attempt["stray_at"] is not None:
+            entry.set_attempt(attempt_no, stray_at=None)
+        if report.fills and attempt["replaces"] is not None and attempt_no > entry.order["attempt_no"]:
+            _accept(entry, attempt_no)  # its executions prove the replace, so they are no late ones of somebody else
+            promote(entry, attempt_no)
+        late = [entry.fill(attempt_no, fill) for fill in report.fills]
+        filled = report.filled_quantity or _ZERO
+        if infer or report.status in DONE:
+            fills.infer(entry, attempt_no, report, complete=infer)
+        if is_doubted(attempt) and not asked:
+            entry.set_attempt(attempt_no, next_check_at=entry.now)
+            return  # it was refused and is being canceled: what became of it is asked, not overheard
+        dead = report.status is BrokerStatus.REJECTED and not filled and not report.fills
+        if dead and not entry.filled_on(attempt_no):
+            self._refused(book, entry, attempt_no, report, after)
+            return
+        revived = attempt["outcome"] in (Outcome.ABSENT, Outcome.NOT_SENT, Outcome.REFUSED)
+        answered = attempt["outcome"] != Outcome.ACCEPTED
+        if answered:
+            _accept(entry, attempt_no)
+        if attempt["replaces"] is not None and attempt_no > entry.order["attempt_no"]:
+            promote(entry, attempt_no)
+        self._identify(entry, attempt_no, report)
+        self._say_what_is_unclear(entry, attempt_no, report)
+        lives = infer and lives_on(entry, report)
+        if entry.was_replaced(attempt_no) and not lives:
+            return  # its successor speaks for the order; its fills are booked
+        if (
+            lives
+            or attempt_no != entry.order["attempt_no"]
+            or entry.status is Status.QUEUED
+            or (revived and entry.status in TERMINAL and report.status not in DONE)
+        ):
+            self._stray(entry, attempt_no, report, after)
+        if any(late) or (answered and report.at_work):
+            withdraw_surplus(entry)
+        self._move(entry, attempt_no, report)
+        if infer and report.status is BrokerStatus.FILLED and entry.status in OPEN:
+            counts = f"{plain(entry.order['filled_quantity'])} of {plain(entry.order['quantity'])}"
+            entry.happen(Fact.COMPLETED, attempt_no=attempt_no, detail=f"its broker calls it filled with {counts}")
+
+    def _say_what_is_unclear(self, entry: Entry, attempt_no: int, report: OrderReport) -> None:
+        """Let a person see a status that decides nothing, such as IB's Inactive without a code."""
+        if attempt_no != entry.order["attempt_no"]:
+            return
+        code = entry.order["reason_code"]
+        if report.status is not BrokerStatus.UNKNOWN and code == UNCLEAR:
+            entry.waits_no_more()
+        elif report.status is BrokerStatus.UNKNOWN and report.raw_status and entry.status in OPEN and code is None:
+            shows = (
+                f"{self.broker} shows it as {_words(report)}, which says neither that it works nor that it has ended"
+            )
+            entry.set(reason=shows, reason_code=UNCLEAR)
+            entry.note(UNCLEAR, shows)
+
+    def _move(self, entry: Entry, attempt_no: int, report: OrderReport) -> None:
+        if report.status is BrokerStatus.CANCELED and is_changing(entry):
+            return  # some brokers call a replaced order canceled: wait for what becomes of the replace
+        if report.status is BrokerStatus.REPLACED:
+            replaced(entry, attempt_no, report)
+        for fact in _REPORTED[report.status]:
+            entry.happen(fact, attempt_no=attempt_no, detail=_words(report))
+
+    def _refused(self, book: Book, entry: Entry, attempt_no: int, report: OrderReport, after: Aftermath) -> None:
+        """Without a fill the route goes on, once it is sure that a refused order is dead.
+
+        Brokers and exchanges reject after accepting, and some such orders work again seconds later.
+        """
+        outcome = entry.attempts[attempt_no]["outcome"]
+        if outcome == Outcome.REFUSED:
+            return
+        self._identify(entry, attempt_no, report)
+        told = _words(report) or "rejected"
+        if outcome == Outcome.ACCEPTED and steps_back(entry, attempt_no, told):
+            return
+        if outcome == Outcome.ACCEPTED and attempt_no == entry.order["attempt_no"] and entry.status in OPEN:
+            values = {"outcome": str(Outcome.UNKNOWN), "code": LATE_REFUSAL, "message": told}
+            entry.set_attempt(attempt_no, **values, next_check_at=entry.now)
+            words = "refused after it was accepted, so it is canceled and looked for before anything follows"
+            entry.note("unknown", f"attempt {attempt_no} at {self.broker}: {words}: {told}")
+            return
+        self.end(book, entry, attempt_no, OrderRejected(told, broker=self.broker, code=report.code), after)
+
+    def _identify(self, entry: Entry, attempt_no: int, report: OrderReport) -> None:
+        if report.session and entry.attempts[attempt_no]["session"] is None:
+            entry.set_attempt(attempt_no, session=report.session)
+        known = entry.attempts[attempt_no]["broker_order_id"]
+        if report.broker_order_id and known != report.broker_order_id:
+            entry.set_attempt(attempt_no, broker_order_id=report.broker_order_id)
+        speaks = attempt_no == entry.order["attempt_no"] and entry.status is not Status.QUEUED
+        if speaks and report.broker_order_id not in (None, entry.order["broker_order_id"]):
+            entry.set(broker_order_id=report.broker_order_id)
+
+    def _stray(self, entry: Entry, attempt_no: int, report: OrderReport, after: Aftermath) -> None:
+        """An attempt that was given up is alive at its broker: say so loudly, and have it canceled there."""
+        entry.note("stray", f"attempt {attempt_no} at {self.broker} is {report.status}, order {report.broker_order_id}")
+        if report.status not in DONE:
+            _give_up_again(entry, attempt_no, after)
+
+    # -- UPDATES ---
+    def updates(
+        self, connection: Connection, reports: Sequence[Report], now: datetime, *, infer: bool = False
+    ) -> Aftermath:
+        """Apply reports; those about orders that are not ours are left alone.
+
+        `infer`: these were read together with the executions, so what an order counts beyond them was missed. A pushed
+        report is only taken so when it is the order's last.
+        """
+        after = Aftermath()
+        index = index_of(connection, self.broker, reports)
+        wanted = {key[0] for key in index.values()}
+        book = Book.open(connection, wanted, now)
+        left = self._each(book, index, reports, after, infer)
+        # An execution may stand before the order that shows whose it is.
+        early = [report for report in left if isinstance(report, FillReport)]
+        again = {id(report) for report in self._each(book, index, early, after, infer)} if early else set()
+        after.unmatched += [r for r in left if not isinstance(r, FillReport) or id(r) in again]
+        book.write()
+        return after
+
+    def _each(self, book: Book, index: Index, reports: Sequence[Report], after: Aftermath, infer: bool) -> list[Report]:
+        """Apply what is ours of these; returns the rest."""
+        left: list[Report] = []
+        for report in reports:
+            found = place_of(report, index)
+            entry = book.get(found[0]) if found else None
+            if found is None or entry is None or self._is_strange(entry, found[1], report):
+                left.append(report)
+            elif isinstance(report, FillReport) and fills.is_unexplained(entry, found[1], report):
+                left.append(report)  # what it changes may be on its way
+            else:
+                self._update(book, entry, found[1], report, after, infer)
+        return left
+
+    def _is_strange(self, entry: Entry, attempt_no: int, report: Report) -> bool:
+        """Tell whether a report only carries an id of ours: an order on other terms, perhaps a stranger's."""
+        against = objections(entry, attempt_no, report, self.rewrites)
+        if against:
+            about = {"attempt_no": attempt_no, "why": ", ".join(against)}
+            self._said.once("report_not_ours", client_order_id=entry.id, **about)
+        return bool(against)
+
+    def _update(self, book: Book, entry: Entry, attempt_no: int, report: Report, after: Aftermath, infer: bool) -> None:
+        if isinstance(report, OrderReport):
+            self.report(book, entry, attempt_no, report, after, infer=infer)
+        elif isinstance(report, FillReport):
+            self._fill(entry, attempt_no, report, after)
+        else:
+            fills.commission(entry, report)
+
+    def _fill(self, entry: Entry, attempt_no: int, report: FillReport, after: Aftermath) -> None:
+        """An execution proves the order: the attempt is accepted whatever we believed."""
+        given_up = attempt_no != entry.order["attempt_no"] or entry.status is Status.QUEUED
+        attempt = entry.attempts[attempt_no]
+        if attempt["outcome"] != Outcome.ACCEPTED:
+            _accept(entry, attempt_no)
+        if report.broker_order_id and attempt["broker_order_id"] is None:
+            entry.set_attempt(attempt_no, broker_order_id=report.broker_order_id)
+            if attempt_no == entry.order["attempt_no"]:
+                entry.set(broker_order_id=report.broker_order_id)
+        is_new = entry.fill(attempt_no, report)
+        if given_up and not entry.was_replaced(attempt_no):
+            if entry.filled_on(attempt_no) < entry.order["quantity"]:
+                _give_up_again(entry, attempt_no, after)  # what is left must not trade beside its successor
+            if is_new:
+                withdraw_surplus(entry)
+
+
+def _give_up_again(entry: Entry, attempt_no: int, after: Aftermath) -> None:
+    """Have an order canceled that is alive on an attempt which had been given up."""
+    if entry.attempts[attempt_no]["stray_at"] is None:
+        entry.set_attempt(attempt_no, stray_at=entry.now, missing=0)
+    after.strays.append((entry.id, attempt_no))
+
+
+def _accept(entry: Entry, attempt_no: int) -> None:
+    ended = entry.attempts[attempt_no]["ended_at"] or entry.now
+    entry.set_attempt(
+        attempt_no, outcome=str(Outcome.ACCEPTED), ended_at=ended, next_check_at=None, code=None, message=None
+    )
+
+
+def _words(report: OrderReport) -> str | None:
+    parts = [report.code, report.message or report.raw_status]
+    return discreet(" ".join(part for part in parts if part)) or None

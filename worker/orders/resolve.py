@@ -1,0 +1,136 @@
+"""Settle an unknown outcome on a named person's word.
+
+`--absent` ends the attempt like a proven absence: the order goes on along its route if it has not expired.
+`--adopt` names the order at the broker: the attempt is accepted under that id, and the worker reads the rest there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from models.errors import InvalidOrder, NotFound
+from models.lifecycle import Fact
+from models.record.book import Book, Entry
+from models.record.evidence import LOST_AFTER
+from models.record.intake import body_of
+from models.record.matching import sent
+from models.record.tables import attempts, external_orders
+from models.reports import BrokerStatus, OrderReport
+from models.terms import contradictions
+from models.vocabulary import LIVE, OrderType, Outcome, Side, TimeInForce
+from producers.client import OrderClient
+from worker.fleet.halts import journal
+from worker.orders.record import Aftermath, Recorder
+from worker.orders.routing import Absent
+from worker.runtime.clock import utcnow
+
+
+def resolve(
+    client: OrderClient, client_order_id: str, *, adopt: str | None, by: str, reason: str | None = None
+) -> dict[str, Any]:
+    """Settle the unknown attempt of an order.
+
+    Args:
+        client: for the database and the bell.
+        client_order_id: the order.
+        adopt: the broker's id of the order that is ours; None says that the broker does not have it.
+        by: who decided.
+        reason: why, for the record.
+
+    Raises:
+        NotFound: there is no such order.
+        InvalidOrder: no attempt of it is unknown, and its broker lists it; or the order to adopt is another one of
+            ours, has other terms, or was shown by no listing of the broker.
+    """
+    says = f"says {by}" + (f": {reason}" if reason else "")
+
+    def work(connection: Connection) -> tuple[dict[str, Any], Aftermath]:
+        after = Aftermath()
+        book = Book.open(connection, [client_order_id], utcnow())
+        entry = book.get(client_order_id)
+        if entry is None:
+            raise NotFound(f"no order has the client_order_id {client_order_id!r}")
+        number = _unknown_attempt(entry)
+        broker = entry.attempts[number]["broker"]
+        if adopt is not None:
+            _must_be_adoptable(connection, entry, number, adopt)
+        found = "absent" if adopt is None else f"is order {adopt}"
+        detail = f"attempt {number} at {broker}: {found}"
+        journal(connection, "resolve", "order", client_order_id, by=by, reason=reason, detail=detail)
+        recorder = Recorder(client.settings, broker, dedupes=False)
+        entry.note("resolved", f"{detail}, {says}")
+        lost = entry.attempts[number]["outcome"] == Outcome.ACCEPTED
+        if lost:
+            entry.set_attempt(number, missing=0, next_check_at=None, alerted_at=None, stray_at=None)
+        if adopt is None and lost:  # the broker had it: it is not sent again, whatever became of it
+            entry.happen(Fact.CANCELED, attempt_no=number, detail=f"{broker} does not have it any more, {says}")
+        elif adopt is None:
+            error = Absent(f"{broker} does not have it, {says}", broker=broker, code="resolved")
+            recorder.settle(book, entry, number, error, after)
+        else:
+            recorder.settle(book, entry, number, _adopted(adopt), after)
+        book.write()
+        return dict(entry.order), after
+
+    row, after = client.database.transact(work)
+    bodies = {b: [body_of(row)] for b in after.rings}
+    client._bell.ring([("orders.submit", f"orders.{b}", {"orders": found}) for b, found in bodies.items()])
+    return row
+
+
+def _must_be_adoptable(connection: Connection, entry: Entry, number: int, adopt: str) -> None:
+    """Raise where a person's word cannot be right: corro would cancel and count somebody else's order as this one."""
+    attempt, broker = entry.attempts[number], entry.attempts[number]["broker"]
+    a, e = attempts.c, external_orders.c
+    theirs = select(a.client_order_id).where(a.broker == broker, a.broker_order_id == adopt)
+    if owner := connection.execute(theirs.where(a.client_order_id != entry.id).limit(1)).scalar():
+        raise InvalidOrder(f"order {adopt} at {broker} is {owner}'s, so it cannot be {entry.id}'s too")
+    listed = select(external_orders).where(e.broker == broker, e.broker_order_id == adopt)
+    row = connection.execute(listed).mappings().first()
+    answers = (attempt["evidence"] or {}).get("answers", {}).values()
+    shown = {str(c.get("broker_order_id")) for answer in answers for c in answer.get("candidates", ())}
+    if row is None and adopt not in shown | {attempt["broker_order_id"]}:
+        raise InvalidOrder(
+            f"{broker} has shown corro no order {adopt}: see `corro unresolved` and `corro external` for those it shows"
+        )
+    if row is not None and (wrong := contradictions(sent(entry.order, attempt), _report_of(row), rewrites=_REWRITES)):
+        raise InvalidOrder(f"order {adopt} at {broker} is not {entry.id}: it has {', '.join(wrong)}")
+
+
+#: Terms that brokers may have rewritten: a preset makes any time in force a day order.
+_REWRITES = {"time_in_force": frozenset({"day"})}
+
+
+def _report_of(row: Any) -> OrderReport:
+    """Return a row of `external_orders` as the report that it came from."""
+    return OrderReport(
+        broker_order_id=row["broker_order_id"],
+        status=BrokerStatus.UNKNOWN,
+        symbol=row["symbol"],
+        side=Side(row["side"]) if row["side"] else None,
+        order_type=OrderType(row["order_type"]) if row["order_type"] else None,
+        time_in_force=TimeInForce(row["time_in_force"]) if row["time_in_force"] else None,
+        quantity=row["quantity"],
+        limit_price=row["limit_price"],
+        stop_price=row["stop_price"],
+        submitted_at=row["submitted_at"],
+    )
+
+
+def _adopted(broker_order_id: str) -> OrderReport:
+    return OrderReport(broker_order_id=broker_order_id, status=BrokerStatus.ACCEPTED)
+
+
+def _unknown_attempt(entry: Entry) -> int:
+    for number in sorted(entry.attempts, reverse=True):
+        if entry.attempts[number]["outcome"] == Outcome.UNKNOWN:
+            return number
+    current = entry.current
+    if current is not None and entry.status in LIVE and current["missing"] >= LOST_AFTER:
+        return int(current["attempt_no"])
+    outcomes = {no: row["outcome"] for no, row in sorted(entry.attempts.items())}
+    raise InvalidOrder(
+        f"no attempt of {entry.id} is unknown: the order is {entry.status}, its attempts are {outcomes or 'none'}"
+    )

@@ -1,0 +1,105 @@
+"""Collect what a routing decision has to know about an order: what was tried, who could take it, who holds what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection
+
+from models.errors import BrokerError
+from models.record.book import Book, Entry, Row
+from models.settings import Settings
+from models.vocabulary import CLOSING, Denial, Outcome, Side, signed
+from worker.fleet.standing import unavailable
+from worker.orders.routing import Case
+from worker.positions.closing import Closings, closes
+from worker.positions.holdings import holdings
+from worker.positions.locks import locked_at
+
+#: Codes of refusals that are only about the moment: the broker stays on the route.
+_PASSING_CODES = frozenset({"429", "42910000"})
+
+
+class Cases:
+    """What `worker.orders.routing` decides about, and what a claim of closing orders looks at.
+
+    Args:
+        settings: for the timing.
+        broker: whose orders these are.
+        dedupes: this broker refuses a second order under the same id.
+    """
+
+    def __init__(self, settings: Settings, broker: str, *, dedupes: bool) -> None:
+        self.timing, self.broker, self.dedupes = settings.timing, broker, dedupes
+        self.brokers = frozenset(settings.all_brokers)
+        #: Closing orders are sent only where the position is.
+        self.closes = settings.routing.sell == "closes"
+
+    def of(self, book: Book, entry: Entry, attempt_no: int, error: BrokerError) -> Case:
+        """Collect what the routing decision needs; reads the database only for orders that did not get through."""
+        row = entry.order
+        earlier = [a for no, a in entry.attempts.items() if not attempt_no or no < attempt_no]
+        broker = entry.attempts[attempt_no]["broker"] if attempt_no else row["broker"]
+        side = Side(row["side"])
+        return Case(
+            broker=broker,
+            error=error,
+            route=row["route"] or [broker],
+            side=side,
+            quantity=row["quantity"] - row["filled_quantity"],
+            now=entry.now,
+            out={a["broker"] for a in earlier if _was_final(a)},
+            tried={a["broker"] for a in earlier},
+            refused_before=any(_was_refused(a) for a in earlier),
+            denied_before=next((a["code"] for a in earlier if _was_denied(a)), None),
+            **(self._holdings(book.connection, row, side, entry.now) if side in CLOSING else {}),
+            unavailable=(
+                unavailable(book.connection, self.brokers, entry.now, self.timing.dead_after)
+                | locked_at(book.connection, row)
+            )
+            - {broker},
+            expires_at=row["expires_at"],
+            cancel_requested=row["cancel_requested_at"] is not None,
+            dedupes=self.dedupes,
+            pinned=any(_was_missed(a, broker) for a in earlier),
+            retry_pause=self.timing.retry_pause,
+        )
+
+    def closings(self, book: Book) -> Closings | None:
+        """Return what else closes positions here, if anything in the book does: most claims ask nothing."""
+        if not self.closes or not any(closes(entry.order) for entry in book.entries.values()):
+            return None
+        return Closings(book.connection, self.broker, self.brokers, self.timing.positions_valid)
+
+    def _holdings(self, connection: Connection, row: Row, side: Side, now: datetime) -> dict[str, Any]:
+        """Say where a closing order finds its position, and where it has to be looked for first."""
+        route = row["route"] or [row["broker"]]
+        found = holdings(connection, route, row["symbol"], side, but=row["client_order_id"], queued=True)
+        oldest, wanted = now - timedelta(seconds=self.timing.positions_valid), row["quantity"] - row["filled_quantity"]
+        known = {b: held for b, held in found.items() if held.read_at is not None and held.read_at >= oldest}
+        doubtful = {b for b in found if b not in known or known[b].least < wanted <= known[b].most}
+        return {
+            "holdings": {b: -signed(side) * held.least for b, held in known.items()},
+            "doubtful": doubtful if self.closes else (),
+        }
+
+
+def _was_final(attempt: Mapping[str, Any]) -> bool:
+    """Tell from the record whether a broker is off the route: it refused, or it cannot do it at all."""
+    return _was_denied(attempt) or _was_refused(attempt)
+
+
+def _was_refused(attempt: Mapping[str, Any]) -> bool:
+    """Tell whether a broker refused the order, and not the moment at which it came."""
+    return attempt["outcome"] == Outcome.REFUSED and attempt["code"] not in _PASSING_CODES
+
+
+def _was_missed(attempt: Mapping[str, Any], broker: str) -> bool:
+    """Tell whether listings of a broker have missed an order that had left for it: it may still turn up there."""
+    return (attempt["broker"], attempt["outcome"], attempt["code"]) == (broker, Outcome.ABSENT, "absent")
+
+
+def _was_denied(attempt: Mapping[str, Any]) -> bool:
+    return attempt["outcome"] == Outcome.NOT_SENT and attempt["code"] in set(Denial)

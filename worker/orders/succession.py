@@ -1,0 +1,136 @@
+"""Which attempt speaks for an order: replaces hand its voice on and back, and two attempts never trade side by side.
+
+| what the broker shows                                     | what follows                                             |
+|-----------------------------------------------------------|----------------------------------------------------------|
+| a replace of ours is confirmed                            | the new attempt speaks, on its terms                     |
+| the new order is rejected afterwards, without a fill      | the old one speaks again: it may live, nothing goes on   |
+| ... and the old one had been replaced by it               | the order has ended: neither of them lives               |
+| somebody else replaced the order                          | it has ended for us: its rest is their order             |
+| an attempt that was given up has traded                   | the attempt that took its place is canceled and read     |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import structlog
+
+from models.lifecycle import Fact
+from models.messages import plain
+from models.record.book import TERMS, Entry, Row, is_changing
+from models.record.replaces import terms_of, words
+from models.reports import OrderReport
+from models.vocabulary import OPEN, TERMINAL, Outcome, Status
+
+log = structlog.get_logger()
+
+#: Code of attempts that their broker refused after it had accepted them.
+LATE_REFUSAL = "refused_after_acceptance"
+#: Code of attempts that would trade what another attempt of the order has traded already.
+SURPLUS = "surplus"
+#: An order that ended in our books is called alive by a listing only this long after: listings are read before.
+_SILENT_S = 30.0
+
+
+def is_doubted(attempt: Mapping[str, object]) -> bool:
+    """Tell whether an attempt is to be canceled and looked at, before anything may be concluded about it."""
+    return attempt["outcome"] == Outcome.UNKNOWN and attempt["code"] in (LATE_REFUSAL, SURPLUS)
+
+
+# -- REPLACES ---
+def promote(entry: Entry, attempt_no: int) -> None:
+    """The broker has confirmed a replace: the new attempt speaks for the order, which takes its terms."""
+    attempt = entry.attempts[attempt_no]
+    before: Row = {name: entry.order[name] for name in TERMS if entry.order[name] is not None}
+    entry.set_attempt(attempt["replaces"], terms={name: _stored(value) for name, value in before.items()})
+    terms = terms_of(attempt["terms"])
+    entry.set(attempt_no=attempt_no, **terms)
+    if entry.order["replace_request"] == attempt["terms"]:
+        entry.set(replace_request=None)
+    entry.complete()
+    entry.note("replaced", f"attempt {attempt_no} at {attempt['broker']}: {words(terms)}")
+
+
+def steps_back(entry: Entry, attempt_no: int, told: str) -> bool:
+    """Give the voice back to the order that a rejected one was to replace; False where there is no such order.
+
+    A broker that makes a new order may take a replace and reject the new order a moment later: the old one was not
+    replaced then, so it lives, or has ended on its own, which a reading tells. Nothing of it may go on along the route.
+    """
+    attempt = entry.attempts[attempt_no]
+    old = entry.attempts.get(attempt["replaces"]) if attempt["replaces"] is not None else None
+    if old is None or old["broker_client_order_id"] == attempt["broker_client_order_id"]:
+        return False  # changed in place, it is the same order
+    refused = {"outcome": str(Outcome.REFUSED), "message": told, "next_check_at": None}
+    entry.set_attempt(attempt_no, **refused, ended_at=attempt["ended_at"] or entry.now)
+    entry.note("replace_refused", f"attempt {attempt_no} at {attempt['broker']}: after it was taken: {told}")
+    if attempt_no == entry.order["attempt_no"] and entry.status in OPEN:
+        number = int(attempt["replaces"])
+        entry.set(attempt_no=number, broker_order_id=old["broker_order_id"], **terms_of(old["terms"]))
+        entry.set(cancel_sent_at=None)  # a cancel that is wanted is wanted of this one
+        entry.set_attempt(number, next_check_at=None)
+    return True
+
+
+def replaced(entry: Entry, attempt_no: int, report: OrderReport) -> None:
+    """An order is shown as replaced: by one of ours, or by somebody in the broker's own tools."""
+    heir, broker = _heir(entry, attempt_no, report), entry.attempts[attempt_no]["broker"]
+    if is_changing(entry) or (heir is not None and heir["outcome"] != Outcome.REFUSED):
+        return  # a replace of ours: what becomes of it says the rest
+    if heir is not None:
+        detail = f"replaced at {broker} by order {heir['broker_order_id']}, which {broker} then rejected"
+        entry.happen(Fact.REJECTED, attempt_no=attempt_no, detail=detail)
+        return
+    name = f"order {report.replaced_by}" if report.replaced_by else "an order that the broker does not name"
+    detail = f"replaced at {broker} by {name}, which is not ours: it is external"
+    entry.happen(Fact.REPLACED_OUTSIDE, attempt_no=attempt_no, detail=detail)
+
+
+def _heir(entry: Entry, attempt_no: int, report: OrderReport) -> Row | None:
+    """Return the attempt of ours that a replaced order names, or that was to replace it where it names none."""
+    if report.replaced_by is None:
+        tried = (row for row in entry.attempts.values() if row["replaces"] == attempt_no and row["broker_order_id"])
+        return next((row for row in tried if row["outcome"] == Outcome.REFUSED), None)
+    return next((row for row in entry.attempts.values() if row["broker_order_id"] == report.replaced_by), None)
+
+
+def _stored(value: object) -> str:
+    return plain(value) if not isinstance(value, str) else value  # type: ignore[arg-type]
+
+
+# -- ONE AT A TIME ---
+def withdraw_surplus(entry: Entry) -> None:
+    """Have the attempt that speaks canceled where an earlier one has traded after all: both together are too much."""
+    number = entry.order["attempt_no"]
+    current = entry.current
+    if current is None or current["outcome"] != Outcome.ACCEPTED or entry.status not in OPEN | {Status.FILLED}:
+        return  # what is on its way is judged when its answer comes
+    own = sum((row["quantity"] for row in entry.fills if row["attempt_no"] in _line(entry, number)), start=0)
+    others = entry.order["filled_quantity"] - own
+    if others <= 0 or own >= entry.order["quantity"]:
+        return
+    told = f"{plain(others)} were filled by another attempt, so this one is canceled and looked for"
+    entry.set_attempt(number, outcome=str(Outcome.UNKNOWN), code=SURPLUS, message=told, next_check_at=entry.now)
+    entry.note("surplus", f"attempt {number} at {current['broker']}: {told}")
+    log.error("surplus_order", client_order_id=entry.id, broker=current["broker"], attempt_no=number, why=told)
+
+
+def lives_on(entry: Entry, report: OrderReport) -> bool:
+    """Tell whether a broker shows an order at work that ended in our books long ago."""
+    closed = entry.order["closed_at"]
+    ended = entry.status in TERMINAL and closed is not None and (entry.now - closed).total_seconds() > _SILENT_S
+    return ended and report.at_work
+
+
+def _line(entry: Entry, number: int) -> set[int]:
+    """Return an attempt and those that it took the place of, one after the other."""
+    line: set[int] = set()
+    following: int | None = number
+    while following is not None and following not in line:
+        line.add(following)
+        following = entry.attempts[following]["replaces"] if following in entry.attempts else None
+    same = {entry.attempts[no]["broker_client_order_id"] for no in line if no in entry.attempts}
+    broker = entry.attempts[number]["broker"]
+    return line | {
+        no for no, row in entry.attempts.items() if row["broker"] == broker and row["broker_client_order_id"] in same
+    }

@@ -1,0 +1,467 @@
+"""Budgets: how often an account may be asked, who goes first, and what happens when the budget is used up.
+
+A broker counts the requests of an account, whichever worker sends them. So the count is kept in Redis for all workers
+of the account (`worker.pacing.shared`); a worker takes tokens from there in small blocks and spends them here, each
+within a moment. Without Redis every worker keeps its part of the limit by its own count: pacing never stops trading.
+
+Priority is a reserve: a use may only spend while less than its share of the window is used, so fetches can fill half of
+it, orders four fifths, and the rest is there for what must not wait.
+
+| use     | share | who                                                                            |
+|---------|-------|--------------------------------------------------------------------------------|
+| data    | 50 %  | fetches                                                                        |
+| watch   | 60 %  | polling of orders in flight, where a broker pushes nothing                     |
+| order   | 80 %  | orders that may open a position, and replaces                                  |
+| status  | 90 %  | reconciliation: unknown outcomes, open orders, positions                       |
+| closing | 95 %  | orders that close one (sell, buy_to_cover)                                     |
+| urgent  | 100 % | cancels, tokens, reads that settle what was just sent, and replaces once begun |
+
+A wait is short and comes before the first byte. What would wait longer is `QuotaExhausted`, with the time when it may
+come again: nothing was sent, and routing decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from enum import StrEnum
+from math import inf, isnan
+from typing import Protocol
+
+import structlog
+
+from models.errors import ConfigurationError, QuotaExhausted
+from models.settings import BrokerSettings
+from models.vocabulary import CLOSING, Side
+
+log = structlog.get_logger()
+
+
+class Use(StrEnum):
+    """What a request is for, least urgent first."""
+
+    DATA = "data"
+    WATCH = "watch"
+    ORDER = "order"
+    STATUS = "status"
+    CLOSING = "closing"
+    URGENT = "urgent"
+
+
+#: Part of the window that may be used up when a request of this kind still goes out.
+SHARES: Mapping[Use, float] = {
+    Use.DATA: 0.5,
+    Use.WATCH: 0.6,
+    Use.ORDER: 0.8,
+    Use.STATUS: 0.9,
+    Use.CLOSING: 0.95,
+    Use.URGENT: 1.0,
+}
+#: Where nothing but data is asked for, data may have it all.
+ALL: Mapping[Use, float] = dict.fromkeys(Use, 1.0)
+#: Longest waits for a turn, seconds; and never more than half of the time that the request has in all. Long enough for
+#: all senders of a worker to get a turn at IB, whose window is a second; a full minute is not waited for at all.
+PATIENCE_S: Mapping[Use, float] = {
+    Use.DATA: 2.0,
+    Use.WATCH: 1.0,
+    Use.ORDER: 2.0,
+    Use.STATUS: 2.0,
+    Use.CLOSING: 3.0,
+    Use.URGENT: 4.0,
+}
+#: A broker's word on when to come again counts for no longer than this, seconds.
+LONGEST_PAUSE_S = 300.0
+#: Pause after "too many requests" where the broker names none, seconds.
+USUAL_PAUSE_S = 5.0
+#: Waits longer than this are worth a warning, seconds; one in ten of these at most.
+_LONG_S, _WARN_EVERY_S = 1.0, 10.0
+
+_use: ContextVar[Use] = ContextVar("use", default=Use.STATUS)
+
+
+@contextmanager
+def using(use: Use) -> Iterator[None]:
+    """Say what the requests made inside are for; what is less urgent around them does not count, nor the reverse."""
+    token = _use.set(use)
+    try:
+        yield
+    finally:
+        _use.reset(token)
+
+
+def current_use() -> Use:
+    """Return what the requests made here and now are for."""
+    return _use.get()
+
+
+def use_of(side: Side) -> Use:
+    """Return what an order of this side counts as: what closes a position goes before what opens one."""
+    return Use.CLOSING if side in CLOSING else Use.ORDER
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """So many requests in any window of so many seconds.
+
+    Args:
+        limit: requests.
+        seconds: the window.
+        presumed: the broker's documents say so, but nobody has said that this very host counts: a proxy or a simulator
+            is believed when it speaks of a limit, and not held to one before.
+    """
+
+    limit: int
+    seconds: float
+    presumed: bool = False
+
+    @property
+    def lease_s(self) -> float:
+        """How long a token taken from the shared window may wait to be spent."""
+        return min(0.25, self.seconds / 20)
+
+    @property
+    def window_s(self) -> float:
+        """The window as counted here: longer, by the lease and by what requests vary on their way."""
+        return self.seconds * 1.02 + 0.05 + self.lease_s
+
+    def part(self, share: float) -> int:
+        """Return how many requests may be in the window when one more of this share goes out, that one included."""
+        return max(1, int(self.limit * share))
+
+
+def rate_from(broker: str, settings: BrokerSettings, key: str, default: int, *, is_theirs: bool = True) -> Rate | None:
+    """Read a budget from `[brokers.NAME]`: requests per minute, counted over `budget_window` seconds; 0 is no limit.
+
+    Args:
+        broker: its name.
+        settings: its table.
+        key: of the setting.
+        default: what the broker's documents say.
+        is_theirs: the host is the broker's own, so that its documents hold there.
+
+    Raises:
+        ConfigurationError: it is no such number, or less than one request in a window.
+    """
+    if str(settings.get(key, default)) in ("0", "0.0"):
+        return None
+    per_minute, seconds = (_positive(broker, settings, k, d) for k, d in ((key, default), ("budget_window", 60)))
+    limit = int(per_minute * seconds / 60 + 1e-9)
+    if limit < 1:
+        raise ConfigurationError(
+            f"brokers.{broker}.{key} of {per_minute:g} is less than one request in {seconds:g} s: raise budget_window"
+        )
+    return Rate(limit, seconds, presumed=not is_theirs and settings.get(key) is None)
+
+
+def _positive(broker: str, settings: BrokerSettings, key: str, default: float) -> float:
+    given = settings.get(key, default)
+    try:
+        number = float(given)
+    except (TypeError, ValueError):
+        number = 0.0
+    if not 0 < number < 1e6:
+        raise ConfigurationError(f"brokers.{broker}.{key} must be a number above 0, was {given!r}")
+    return number
+
+
+class Window:
+    """The requests of this process in the last seconds: exact, and never shared."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._spent: deque[float] = deque()
+
+    def add(self, now: float) -> None:
+        """Count one request."""
+        self._spent.append(now)
+
+    def used(self, now: float) -> int:
+        """Return how many are in the window."""
+        while self._spent and now - self._spent[0] >= self._seconds:
+            self._spent.popleft()
+        return len(self._spent)
+
+    def since(self, then: float) -> int:
+        """Return how many were counted after a time."""
+        count = 0
+        for at in reversed(self._spent):
+            if at < then:
+                break
+            count += 1
+        return count
+
+    def wait(self, limit: int, now: float) -> float:
+        """Return the seconds until fewer than `limit` are in the window; 0 if that is so now."""
+        used = self.used(now)
+        return 0.0 if used < limit else self._spent[used - limit] + self._seconds - now
+
+    def returns(self, place: int, now: float) -> float:
+        """Return the seconds until the one at this place, the oldest being 0, leaves the window.
+
+        Places beyond the newest are those of the windows to come, each taken to be like this one.
+        """
+        used = self.used(now)
+        if not used:
+            return 0.0
+        windows, place = divmod(place, used)
+        return self._spent[place] + (1 + windows) * self._seconds - now
+
+
+class Away(Exception):
+    """The shared count cannot be had now."""
+
+
+class Shared(Protocol):
+    """The count of all workers of an account."""
+
+    peers: int
+
+    def take(self, wanted: int, limit: int, window_s: float) -> tuple[int, float]:
+        """Take up to `wanted` tokens while fewer than `limit` are used; returns how many, or seconds to wait.
+
+        Raises:
+            Away: it cannot be reached; returns within a fraction of a second in any case.
+        """
+
+    def charge(self, count: int, limit: int, window_s: float) -> None:
+        """Count requests that went out without being counted there."""
+
+    def must_charge(self, everything: int, uncounted: int) -> int:
+        """Return how many of this worker's requests are to be charged: all of them if the count was wiped."""
+
+    def used(self, limit: int, window_s: float) -> int:
+        """Return how many tokens are in the window."""
+
+    def tell(self, left: float, seconds: float) -> None:
+        """Pass the broker's own word on to the other workers: what part is left, for so many seconds."""
+
+    def told(self) -> tuple[float, float] | None:
+        """Return the last word of the broker to any worker, while it holds."""
+
+
+class Budget:
+    """The requests that one account allows; for many threads and loops at once.
+
+    Args:
+        name: the broker's, for words.
+        rate: the limit.
+        shared: the count of all workers; None counts this process alone.
+        shares: what part of the window each use may fill.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        rate: Rate,
+        shared: Shared | None = None,
+        shares: Mapping[Use, float] = SHARES,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name, self.rate, self.shares = name, rate, shares
+        self._shared, self._clock = shared, clock
+        self._lock, self._asking = threading.Lock(), threading.Lock()
+        self._mine = Window(rate.window_s)
+        #: Tokens taken and not spent: for what use they were asked, how many, and until when they are good.
+        self._stock: list[tuple[Use, int, float]] = []
+        #: Until when it is known that there is nothing for a use.
+        self._dry: dict[Use, float] = {}
+        #: The broker's own word: what part is left, and until when that holds.
+        self._word: tuple[float, float] = (1.0, 0.0)
+        self._passed_on = 0.0
+        #: When those that could not wait were told to come again.
+        self._promises: dict[Use, deque[float]] = {use: deque() for use in Use}
+        self._uncounted = 0
+        #: Nobody has spoken of a limit yet.
+        self._asleep = rate.presumed
+        self.waiting = 0
+        self._warned = -_WARN_EVERY_S
+
+    # -- A TURN ---
+    def spend(self, within_s: float = inf) -> None:
+        """Wait for a turn of the use in force, not for long.
+
+        Args:
+            within_s: seconds that the request has in all, this wait included.
+
+        Raises:
+            QuotaExhausted: none comes soon enough; `retry_after` says when one will.
+        """
+        use, started = _use.get(), self._clock()
+        with self._counted():
+            while (wait := self.try_spend(use)) > 0:
+                time.sleep(self._pause(use, started, within_s, wait))
+        self._tell_of(use, started)
+
+    async def turn(self, within_s: float = inf) -> None:
+        """As `spend`, for a loop: the shared count is asked from a thread beside it."""
+        use, started = _use.get(), self._clock()
+        with self._counted():
+            while (wait := await self._try_on_loop(use)) > 0:
+                await asyncio.sleep(self._pause(use, started, within_s, wait))
+        self._tell_of(use, started)
+
+    async def _try_on_loop(self, use: Use) -> float:
+        # Only asking goes to a thread: a token is spent here, so that a loop that was held up finds it too old.
+        while (wait := self._from_stock(use)) is None:
+            await asyncio.to_thread(self._ask_for, use)
+        return wait
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        with self._lock:
+            self.waiting += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.waiting -= 1
+
+    def _pause(self, use: Use, started: float, within_s: float, wait: float) -> float:
+        now = self._clock()
+        if now + wait - started > min(PATIENCE_S[use], within_s / 2):
+            raise self._exhausted(use, wait)
+        return wait
+
+    def _exhausted(self, use: Use, wait: float) -> QuotaExhausted:
+        """Say when to come again: each asker gets a place of its own, where a token spent before comes back."""
+        with self._lock:
+            now, promised = self._clock(), self._promises[use]
+            while promised and promised[0] <= now:
+                promised.popleft()
+            promised.append(max(now + wait, now + self._mine.returns(len(promised), now), *list(promised)[-1:]))
+            after = promised[-1] - now
+        words = f"{self.name}: the budget of {self.rate.limit} requests in {self.rate.seconds:g} s is used up for {use}"
+        return QuotaExhausted(f"{words}; the next turn is in {after:.1f} s", broker=self.name, retry_after=after)
+
+    def _tell_of(self, use: Use, started: float) -> None:
+        now = self._clock()
+        waited = now - started
+        if waited > _LONG_S and use is not Use.DATA and now - self._warned > _WARN_EVERY_S:
+            self._warned = now
+            log.warning("paced", broker=self.name, use=str(use), waited_s=round(waited, 2), waiting=self.waiting)
+        elif waited > 0.001:
+            log.debug("paced", broker=self.name, use=str(use), waited_s=round(waited, 3), waiting=self.waiting)
+
+    # -- TOKENS ---
+    def try_spend(self, use: Use) -> float:
+        """Spend a token if there is one: returns 0, or the seconds until it is worth asking again."""
+        while (wait := self._from_stock(use)) is None:
+            self._ask_for(use)
+        return wait
+
+    def _ask_for(self, use: Use) -> None:
+        with self._asking:  # one asks for all; whoever waited here finds the answer
+            if self._from_stock(use, spend=False) is None:
+                self._restock(use)
+
+    def _from_stock(self, use: Use, *, spend: bool = True) -> float | None:
+        """Spend a token at hand; returns 0, or the seconds to wait, or None if only asking can tell."""
+        with self._lock:
+            now = self._clock()
+            if self._asleep:
+                self._mine.used(now)  # lets the old ones go
+                self._mine.add(now)  # they count, should somebody speak of a limit now
+                self._uncounted += 1
+                return 0.0
+            left, until = self._word
+            if now < until and left <= 1 - self.shares[use]:
+                return until - now
+            self._stock = [lot for lot in self._stock if lot[2] > now]
+            for place, (asked_for, count, good) in enumerate(self._stock):
+                if self.shares[asked_for] <= self.shares[use]:
+                    if not spend:
+                        return 0.0
+                    self._stock[place : place + 1] = [(asked_for, count - 1, good)] if count > 1 else []
+                    self._mine.add(now)
+                    return 0.0
+            return self._dry[use] - now if self._dry.get(use, 0.0) > now else None
+
+    def _restock(self, use: Use) -> None:
+        """Ask the shared count for as many tokens as are wanted just now, or count for ourselves."""
+        wanted, limit = self._wanted(), self.rate.part(self.shares[use])
+        try:
+            got, wait = self._ask(min(wanted, limit), limit)
+            is_counted = True
+        except Away:
+            got, wait = self._alone(limit)
+            is_counted = False
+        with self._lock:
+            now = self._clock()
+            if got:
+                self._stock.append((use, got, now + self.rate.lease_s))
+                self._uncounted += 0 if is_counted else got
+            else:  # whoever has had more of the window asks a little later, so that the same one does not win again
+                part = self._mine.used(now) / self.rate.limit
+                self._dry[use] = now + max(wait, 0.005) + part * self.rate.lease_s / 4
+
+    def _ask(self, wanted: int, limit: int) -> tuple[int, float]:
+        shared = self._shared
+        if shared is None:
+            raise Away
+        if missing := shared.must_charge(self._mine.used(self._clock()), self._uncounted):
+            shared.charge(min(missing, self.rate.limit), self.rate.limit, self.rate.window_s)
+        self._uncounted = 0
+        if (word := shared.told()) is not None:
+            self._hear(*word)
+        return shared.take(wanted, limit, self.rate.window_s)
+
+    def _alone(self, limit: int) -> tuple[int, float]:
+        """Keep our part of the limit by our own count."""
+        peers = self._shared.peers if self._shared is not None else 1
+        with self._lock:
+            wait = self._mine.wait(max(1, limit // peers), self._clock())
+        return (0, wait) if wait > 0 else (1, 0.0)
+
+    def _wanted(self) -> int:
+        with self._lock:
+            lately = self._mine.since(self._clock() - self.rate.lease_s)
+            return max(1, min(max(self.waiting, lately), self.rate.limit // 10))
+
+    # -- THE BROKER'S OWN WORD ---
+    def limited(self, seconds: float | None) -> None:
+        """The broker said "too many requests": nobody asks again before that."""
+        log.warning("broker_limits", broker=self.name, retry_after=seconds)
+        self.hear(0.0, USUAL_PAUSE_S if seconds is None else max(seconds, 0.1))
+
+    def hear(self, left: float, seconds: float) -> None:
+        """The broker said what part of its limit is left, and for how long; other programs use it, too."""
+        if isnan(left) or isnan(seconds):
+            return  # it said nothing
+        self._asleep = False
+        seconds = min(max(seconds, 0.0), LONGEST_PAUSE_S)
+        self._hear(left, seconds)
+        now = self._clock()
+        is_news = left <= 0 or now - self._passed_on > 0.25
+        if self._shared is not None and is_news and left <= 1 - min(self.shares.values()):
+            self._passed_on = now
+            self._shared.tell(left, seconds)
+
+    def _hear(self, left: float, seconds: float) -> None:
+        with self._lock:
+            now = self._clock()
+            if self._word[0] <= 0 and self._word[1] > now and left > 0:
+                return  # "too many" stands until its time is over, whatever answers under way say
+            self._word = (left, now + seconds)
+
+    # -- VIEW ---
+    def left(self) -> int:
+        """Return how many requests may go out now, as far as is known."""
+        used = self._mine.used(self._clock())
+        if self._shared is not None:
+            try:
+                used = self._shared.used(self.rate.limit, self.rate.window_s)
+            except Away:
+                used *= self._shared.peers
+        return max(self.rate.limit - used, 0)
+
+    def __str__(self) -> str:
+        if self._asleep:
+            return "no limit heard of"
+        return f"budget {self.left()} of {self.rate.limit} in {self.rate.seconds:g} s left, {self.waiting} waiting"

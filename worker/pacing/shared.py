@@ -1,0 +1,313 @@
+"""The count of an account's requests in Redis, for all its workers: the moving window of the library `limits`.
+
+Its scripts do the counting (https://limits.readthedocs.io/en/stable/strategies.html#moving-window). They are called
+with milliseconds of the server's clock instead of the seconds of ours: machines whose clocks differ, or jump, would
+give each other too much or nothing, and a window of one second needs parts of one.
+
+Redis away, frozen or slow costs one call a fraction of a second; then it is left alone for a while, and the workers
+count for themselves (`worker.pacing.budget`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+import structlog
+
+from models.settings import Settings
+from worker.pacing.budget import SHARES, Away, Budget, Rate, Use
+
+if TYPE_CHECKING:
+    from limits.storage import RedisStorage
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+#: Seconds for one connect and for one answer: as long as a call may be held up by a sick Redis.
+CONNECT_S, ANSWER_S = 0.2, 0.2
+#: Seconds that a Redis which did not answer is left alone.
+SILENCE_S = 2.0
+#: Pause between two readings of the server's clock and of who else is here; a peer silent for twice as long is gone.
+SYNC_S = 10.0
+#: Pause between two looks at what brokers told the other workers.
+WORD_S = 0.1
+_PREFIX = "corro.budget"
+#: Longest time for which a broker's word is passed on, or believed: no broker tells anybody to wait for longer.
+LONGEST_WORD_S = 300.0
+#: Workers that can share an account; a larger number is not believed.
+_MOST_PEERS = 64
+#: Keys of accounts that nobody uses any more go after a day.
+_KEPT_S = 86_400
+
+
+class Link:
+    """One process's connection to Redis for counting; opened at the first use."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._silent_until = 0.0
+        self._storage: RedisStorage | None = None
+        self._lock = threading.Lock()
+        self.me = uuid.uuid4().hex
+        #: How often Redis was asked.
+        self.trips = 0
+        #: Counts the times that it did not answer.
+        self.losses = 0
+
+    def do(self, work: Callable[[RedisStorage], T]) -> T:
+        """Do something there.
+
+        Raises:
+            Away: it does not answer, or has not answered a moment ago.
+        """
+        if time.monotonic() < self._silent_until:
+            raise Away
+        self.trips += 1
+        try:
+            return work(self._open())
+        except Exception as error:  # whatever a reply, or what others have written there, makes of it
+            self._silent_until = time.monotonic() + SILENCE_S
+            self.losses += 1
+            log.warning("budgets_not_shared", error=str(error), hint="every worker keeps its part of the limit")
+            raise Away from None
+
+    def _open(self) -> RedisStorage:
+        with self._lock:
+            if self._storage is None:
+                from limits.storage import RedisStorage  # here: no other process needs it, nor the queue's client
+
+                from producers.bell import connect
+
+                client = connect(self._settings, connect_s=CONNECT_S, answer_s=ANSWER_S)
+                self._storage = RedisStorage("redis://", connection_pool=client.connection_pool, key_prefix=_PREFIX)
+            return self._storage
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            if self._storage is not None:
+                self._storage.storage.close()
+                self._storage.storage.connection_pool.disconnect()
+                self._storage = None
+
+
+class SharedWindow:
+    """One account's window; implements `worker.pacing.budget.Shared`.
+
+    Args:
+        link: to Redis.
+        key: of the account, without a secret in it.
+    """
+
+    def __init__(self, link: Link, key: str) -> None:
+        self._link, self._key = link, key
+        #: Workers that share the account, as last seen; two until somebody has looked.
+        self.peers = 2
+        self._synced_at, self._word_at = -SYNC_S, -WORD_S
+        self._losses = 0
+        self._offset_ms = 0.0
+        self._epoch: str | None = None
+        #: What was found there that no worker writes; empty while all is well.
+        self.oddity = ""
+
+    # -- TOKENS ---
+    def take(self, wanted: int, limit: int, window_s: float, part: str = "") -> tuple[int, float]:
+        """Take tokens, of a part of the account that is counted by itself; see `worker.pacing.budget.Shared.take`."""
+        self._sync()
+        key, window_ms = f"{self._key}:{digest(part)}" if part else self._key, int(window_s * 1000)
+        for count in (wanted, 1) if wanted > 1 else (1,):
+            if self._acquire(key, count, limit, window_ms):
+                return count, 0.0
+        oldest, used = self._look(key, limit, window_ms)
+        now = self._now_ms()
+        if oldest is not None and oldest > now + 1000:  # the server's clock was put back
+            self._link.do(lambda storage: storage.clear(key))
+            return 0, 0.01
+        if oldest is None or used < limit:
+            return 0, 0.01  # one came back between the two calls
+        return 0, max((oldest + window_ms - now) / 1000, 0.001)
+
+    def charge(self, count: int, limit: int, window_s: float) -> None:
+        """Count what went out unseen, whatever is in the window already."""
+        self._acquire(self._key, count, limit + count, int(window_s * 1000))
+
+    def used(self, limit: int, window_s: float) -> int:
+        """Return how many tokens are in the window."""
+        self._sync()
+        return self._look(self._key, limit, int(window_s * 1000))[1]
+
+    def _acquire(self, key: str, count: int, limit: int, window_ms: int) -> bool:
+        arguments = [self._now_ms(), limit, window_ms, count]
+        return bool(self._link.do(lambda s: s.lua_acquire_moving_window([s.prefixed_key(key)], arguments)))
+
+    def _look(self, key: str, limit: int, window_ms: int) -> tuple[float | None, int]:
+        arguments = [self._now_ms() - window_ms, limit]
+        found = self._link.do(lambda s: s.lua_moving_window([s.prefixed_key(key)], arguments))
+        return (float(found[0]), int(found[1])) if found else (None, 0)
+
+    def _now_ms(self) -> int:
+        return int(time.monotonic() * 1000 + self._offset_ms)
+
+    # -- WHO ELSE, AND WHAT TIME ---
+    def must_charge(self, everything: int, uncounted: int) -> int:
+        """Look around if it is time to; see `worker.pacing.budget.Shared.must_charge`."""
+        known = self._epoch
+        self._sync()
+        wiped = known is not None and self._epoch != known
+        return everything if wiped else uncounted
+
+    def _sync(self) -> None:
+        """Read the server's clock, count the workers, and see whether the count is still the one we know."""
+        if time.monotonic() - self._synced_at < SYNC_S and self._losses == self._link.losses:
+            return
+        losses, asked_at = self._link.losses, time.monotonic()
+        moment, _, epoch, _, _, _, peers = self._link.do(self._look_around)
+        middle = (asked_at + time.monotonic()) / 2
+        self._offset_ms = moment[0] * 1000 + moment[1] / 1000 - middle * 1000
+        self._epoch, self.peers = str(epoch), min(max(int(peers), 1), _MOST_PEERS)
+        self._synced_at, self._losses = time.monotonic(), losses
+
+    def _look_around(self, storage: RedisStorage) -> list[Any]:
+        epoch, members = (storage.prefixed_key(f"{self._key}:{what}") for what in ("epoch", "peers"))
+        pipe: Any = storage.storage.pipeline(transaction=False)
+        now = time.time()
+        pipe.time()
+        pipe.set(epoch, uuid.uuid4().hex, nx=True, ex=_KEPT_S)
+        pipe.get(epoch)
+        pipe.zadd(members, {self._link.me: now})
+        pipe.zremrangebyscore(members, "-inf", now - 2 * SYNC_S)
+        pipe.expire(members, _KEPT_S)
+        pipe.zcard(members)
+        return list(pipe.execute())
+
+    # -- THE BROKER'S OWN WORD ---
+    def tell(self, left: float, seconds: float) -> None:
+        """Pass the broker's word on; lost if Redis is away, because the others will hear it themselves."""
+        seconds = min(seconds, LONGEST_WORD_S)
+        try:
+            self._sync()
+            until = self._now_ms() + seconds * 1000
+            self._link.do(
+                lambda s: s.storage.set(s.prefixed_key(f"{self._key}:word"), f"{left:.4f} {until:.0f}", px=_ms(seconds))
+            )
+        except Away:
+            pass
+
+    def told(self) -> tuple[float, float] | None:
+        """Return the broker's last word to any worker; asks at most every `WORD_S` seconds."""
+        if time.monotonic() - self._word_at < WORD_S:
+            return None
+        self._word_at = time.monotonic()
+        found = self._link.do(lambda s: s.storage.get(s.prefixed_key(f"{self._key}:word")))
+        if not found:
+            return None
+        text = found.decode() if isinstance(found, bytes) else str(found)
+        word = read_word(text, self._now_ms())
+        self.oddity = "" if word is not None else f"what stands as the broker's word is none: {text[:40]!r}"
+        return word if word is not None and word[1] > 0 else None
+
+    # -- ONCE ---
+    def once(self, what: str, seconds: float) -> float:
+        """Mark something as done for so many seconds; returns 0, or the seconds for which another mark stands."""
+
+        def mark(storage: RedisStorage) -> float:
+            key = storage.prefixed_key(f"{self._key}:{digest(what)}")
+            if storage.storage.set(key, "1", nx=True, px=_ms(seconds)):
+                return 0.0
+            return min(max(int(storage.storage.pttl(key)) / 1000, 0.01), seconds)  # whoever wrote it, for however long
+
+        return self._link.do(mark)
+
+
+def read_word(text: str, now_ms: float) -> tuple[float, float] | None:
+    """Read a broker's word that a worker has passed on: what is left of the budget, and for how many seconds.
+
+    Anybody may have written it. What no worker writes is None, and no word holds for longer than `LONGEST_WORD_S`.
+    """
+    try:
+        left, until = (float(part) for part in text.split())
+    except ValueError:
+        return None
+    if not (math.isfinite(left) and math.isfinite(until) and left >= 0):
+        return None
+    return left, min((until - now_ms) / 1000, LONGEST_WORD_S)
+
+
+def _ms(seconds: float) -> int:
+    return max(int(seconds * 1000), 1)
+
+
+def digest(text: str) -> str:
+    """Return what stands for an account in a key: keys of a server are seen by many, secrets must not be among them."""
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+@dataclass
+class Limits:
+    """Makes the budgets of one process: shared through Redis with settings, for itself alone without.
+
+    Attributes:
+        budgets: those made, by key.
+    """
+
+    settings: Settings | None = None
+    budgets: dict[str, Budget] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._link = Link(self.settings) if self.settings is not None else None
+        self._lock = threading.Lock()
+        self._windows: dict[str, SharedWindow] = {}
+
+    def budget(self, name: str, adapter: str, account: str, rate: Rate, shares: Mapping[Use, float] = SHARES) -> Budget:
+        """Return the budget of an account, the same one for the same account.
+
+        Args:
+            name: of the broker in the settings, for words only: two names for one account share a budget.
+            adapter: the kind of broker.
+            account: what tells the account from others there; only its digest leaves this process.
+            rate: the limit.
+            shares: what part each use may fill.
+        """
+        key = f"{adapter}:{digest(account)}"
+        with self._lock:
+            if key not in self.budgets:
+                self.budgets[key] = Budget(name, rate, self.window(key), shares)
+            return self.budgets[key]
+
+    def window(self, key: str) -> SharedWindow | None:
+        """Return an account's window in Redis; None without settings."""
+        if self._link is None:
+            return None
+        return self._windows.setdefault(key, SharedWindow(self._link, key))
+
+    def words(self) -> str:
+        """Say what is left of the budgets that were used."""
+        odd = [window.oddity for window in list(self._windows.values()) if window.oddity]
+        return "; ".join([*odd[:3], *(str(budget) for budget in list(self.budgets.values())[:3])])
+
+    @property
+    def trips(self) -> int:
+        """How often Redis was asked."""
+        return self._link.trips if self._link is not None else 0
+
+    def close(self) -> None:
+        """Close the connection to Redis."""
+        if self._link is not None:
+            self._link.close()
+
+
+def location(url: str) -> str:
+    """Return host and port of a URL as other machines would tell them: loopback means this one."""
+    parts = urlsplit(url)
+    name = (parts.hostname or "").rstrip(".")
+    is_here = name in ("localhost", "::1") or name.startswith("127.")
+    return f"{socket.gethostname() if is_here else name}:{parts.port or ''}"

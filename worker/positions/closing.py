@@ -1,0 +1,141 @@
+"""Closing orders are sent only where the position is: elsewhere `sell` and `buy_to_cover` would open the opposite.
+
+`decide_closing` is the pure rule for one order at one broker; `Closings` is what a claim looks at, for the length of
+its transaction. Where else the order may go is the routing's decision (`worker.orders.routing`), from the same figures.
+
+A broker's figure may lag behind a fill and our books may not know yet of somebody else's, so an order is sent only if
+both allow it, and turned away only if both forbid it, by a reading taken for this very order.
+
+| reading of the positions               | by the broker | by our books | verdict     |
+|----------------------------------------|---------------|--------------|-------------|
+| none, or too old                       | any           | any          | read anew   |
+| valid                                  | enough        | enough       | send        |
+| valid, from before somebody asked      | one of the two not enough    || read anew   |
+| since somebody asked                   | the two do not agree         || read anew   |
+| since somebody asked                   | not enough    | not enough   | no position |
+
+Enough is free of what other closing orders may still take. Books that cannot tell (a baseline that is not taken yet, a
+symbol that is locked) agree with the broker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, Literal
+
+from sqlalchemy import Connection, text
+
+from models.messages import plain
+from models.record.book import Entry
+from models.vocabulary import CLOSING, Side
+from worker.positions.holdings import Holding, holdings
+
+Verdict = Literal["send", "read anew", "no position"]
+
+#: Pause before an order whose broker's positions could not settle it is looked at again.
+AGAIN = timedelta(seconds=2)
+_ZERO = Decimal(0)
+_LOCK = text("select pg_advisory_xact_lock(hashtext('corro.closing'), hashtext(:broker))")
+
+
+def decide_closing(
+    wanted: Decimal, held: Holding, *, now: datetime, valid_s: float, asked_at: datetime | None
+) -> Verdict:
+    """Decide whether a closing order may be sent to a broker.
+
+    Args:
+        wanted: shares to send.
+        held: the position there, in shares that the order's side may take.
+        now: the time.
+        valid_s: how long a reading of positions may be relied on, seconds.
+        asked_at: since when a reading counts as taken for this order; None: none was asked for yet.
+    """
+    if held.read_at is None or held.read_at < now - timedelta(seconds=valid_s):
+        return "read anew"
+    if wanted <= held.least:
+        return "send"
+    if asked_at is None or held.read_at < asked_at or wanted <= held.most:
+        return "read anew"
+    return "no position"
+
+
+@dataclass(slots=True)
+class Asked:
+    """What one look at waiting orders has asked about positions."""
+
+    #: Readings since then were taken for these orders; None: no reading was asked for yet.
+    since: datetime | None = None
+    #: Why there is none.
+    error: str | None = None
+    #: Symbols whose size the broker did not tell.
+    unread: Collection[str] = ()
+    #: Orders that wait for a reading.
+    ids: dict[str, None] = field(default_factory=dict)
+
+
+class Closings:
+    """The closing orders of one claim: none takes what another one may take."""
+
+    def __init__(self, connection: Connection, broker: str, brokers: Iterable[str], valid_s: float) -> None:
+        self.connection, self.broker, self.valid_s = connection, broker, valid_s
+        self.brokers = sorted(brokers)
+        #: Shares of orders that this claim has let pass, by symbol and side.
+        self._passed: dict[tuple[str, Side], Decimal] = {}
+        if connection.dialect.name != "sqlite":  # there only one writes at a time
+            connection.execute(_LOCK, {"broker": broker})
+
+    def judge(self, entry: Entry, wanted: Decimal, asked: Asked, *, growing: bool = False) -> Verdict:
+        """Decide about one order, and remember it if it may be sent.
+
+        Args:
+            entry: the order.
+            wanted: shares to send, beyond what it has at the broker already.
+            asked: what was asked of the broker for it.
+            growing: it is at the broker, and counts like any other.
+        """
+        symbol, side = entry.order["symbol"], Side(entry.order["side"])
+        but = None if growing else entry.id
+        held = holdings(self.connection, [self.broker], symbol, side, but=but)[self.broker]
+        passed = self._passed.get((symbol, side), _ZERO)
+        about = {"now": entry.now, "valid_s": self.valid_s, "asked_at": asked.since}
+        verdict = decide_closing(wanted + passed, held, **about)  # type: ignore[arg-type]
+        if verdict == "no position" and (asked.error or symbol in asked.unread):
+            return "read anew"
+        if verdict == "send":
+            self._passed[symbol, side] = passed + wanted
+        return verdict
+
+    def words(self, entry: Entry) -> str:
+        """Say who holds how much of it."""
+        symbol, side = entry.order["symbol"], Side(entry.order["side"])
+        found = holdings(self.connection, [self.broker, *self.brokers], symbol, side, but=entry.id)
+        wanted = plain(entry.order["quantity"] - entry.order["filled_quantity"])
+        here = f"{self.broker} {_held(found[self.broker], symbol, side)}, and {wanted} are to be closed"
+        others = [(name, found[name]) for name in self.brokers if name != self.broker]
+        there = [f"{plain(held.shown)} are at {name}" for name, held in others if held.read_at and held.shown > 0]
+        unknown = [f"not known at {name}" for name, held in others if held.read_at is None]
+        return "; ".join((here, *there, *unknown))
+
+    def doubt(self, entry: Entry, asked: Asked) -> str:
+        """Say why it is not known whether the broker holds enough."""
+        symbol, side = entry.order["symbol"], Side(entry.order["side"])
+        if asked.error or symbol in asked.unread:
+            why = asked.error or f"the broker does not tell how much {symbol} it holds"
+            return f"{self.broker}: its positions cannot be read, so the order waits: {why}"
+        held = holdings(self.connection, [self.broker], symbol, side, but=entry.id)[self.broker]
+        books = "" if held.books is None else f", our books say {plain(held.books)}"
+        return f"{self.broker} {_held(held, symbol, side)}{books}: the order waits until that is clear"
+
+
+def _held(held: Holding, symbol: str, side: Side) -> str:
+    short = "" if side is Side.SELL else "short "
+    taken = f", of which other orders may take {plain(held.busy)}" if held.busy else ""
+    return f"holds {plain(max(held.shown, _ZERO))} {symbol} {short}".rstrip() + taken
+
+
+def closes(order: Mapping[str, Any]) -> bool:
+    """Tell whether an order closes a position."""
+    return Side(order["side"]) in CLOSING

@@ -1,0 +1,352 @@
+"""Orders at our broker that corro did not send: recorded as external and left alone.
+
+Nothing here, and nothing that reads these tables, ever changes or cancels such an order. The danger is the other way
+round: an order of ours must not be called external because its broker's id is not recorded yet.
+
+| the report names                         | an attempt of ours in its symbol is sending or unknown | it is    |
+|------------------------------------------|--------------------------------------------------------|----------|
+| an id of one of our attempts             | any                                                    | ours     |
+| the same, on another symbol or direction | as if the id were not ours                             |          |
+| a client order id that we never gave     | any                                                    | external |
+| no client order id, a broker id unknown  | yes                                                    | open     |
+| no client order id, a broker id unknown  | no                                                     | external |
+| the same, and no symbol that can be read | in any symbol: yes                                     | open     |
+| no broker order id                       | any                                                    | open     |
+
+What is open is looked at again with the next reading. What was called external and is later adopted is so no more.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, Literal
+
+import structlog
+from sqlalchemy import ColumnElement, Connection, Table, delete, exists, func, or_, select, update
+
+from models.record.baselines import Moved, follow
+from models.record.book import Row
+from models.record.database import Database
+from models.record.matching import is_elsewhere
+from models.record.statements import upsert
+from models.record.tables import attempts, external_fills, external_orders, orders, position_ledgers
+from models.reports import DONE, BrokerStatus, CommissionReport, FillReport, OrderReport, Report
+from models.terms import is_another
+from models.vocabulary import Outcome, Side, signed
+from worker.runtime.clock import elapsed, utcnow
+
+log = structlog.get_logger()
+
+#: Reports that are looked up at once.
+_AT_ONCE = 1000
+Standing = Literal["ours", "external", "open"]
+_MARK_EVERY_S = 60.0
+#: `last_seen_at` of an order that has not changed is written this often.
+_SEEN_EVERY = timedelta(seconds=60)
+_DONE = [str(status) for status in DONE]
+#: What a correction changes of an execution.
+_CORRECTED = (
+    "quantity", "price", "currency", "cumulative_quantity", "commission", "commission_currency", "revision",
+    "voided_at", "filled_at",
+)  # fmt: skip
+_SHOWN = (
+    "broker_client_order_id", "symbol", "quantity", "limit_price", "stop_price", "filled_quantity", "avg_fill_price",
+    "raw_status", "submitted_at",
+)  # fmt: skip
+
+
+def standing(
+    report: OrderReport | FillReport,
+    our_ids: Collection[str],
+    their_ids: Collection[str],
+    unsettled: Collection[str | None],
+) -> Standing:
+    """Tell whose an order is.
+
+    Args:
+        report: about the order.
+        our_ids: ids that we gave to orders at this broker, as far as reports name them.
+        their_ids: ids that the broker gave to orders of ours, as far as reports name them.
+        unsettled: symbols in which an attempt of ours is sending or unknown.
+    """
+    if report.broker_client_order_id in our_ids or report.broker_order_id in their_ids:
+        return "ours"
+    if report.broker_order_id is None:
+        return "open"
+    if report.broker_client_order_id:
+        return "external"
+    return "open" if unsettled and (report.symbol is None or report.symbol in unsettled) else "external"
+
+
+class External:
+    """Other people's orders at one broker."""
+
+    def __init__(self, database: Database, broker: str) -> None:
+        self.database, self.broker = database, broker
+        self._marked = -math.inf
+
+    def note(self, reports: Iterable[Report]) -> bool:
+        """Record what is not ours among these; returns False if something had to be left open."""
+        given = list(reports)
+        about = [r for r in given if not isinstance(r, CommissionReport)]
+        commissions = [r for r in given if isinstance(r, CommissionReport)]
+        # Most readings hold nothing that is not ours: those take no write lock.
+        with self.database.read() as connection:
+            chunks = (about[at : at + _AT_ONCE] for at in range(0, len(about), _AT_ONCE))
+            found = [pair for chunk in chunks for pair in self._sort(connection, chunk)]
+        if theirs := [r for r, whose in found if whose == "external"]:
+            with self.database.write() as connection:
+                fresh = self._orders(connection, theirs)
+                self._fills(connection, [f for r in theirs for f in _fills_in(r)])
+            for row in fresh:
+                words = {key: str(row[key]) for key in ("broker", "broker_order_id", "symbol", "status")}
+                log.warning("external_order", **words)
+        if commissions:
+            self._commissions(commissions)
+        return all(whose != "open" for _, whose in found)
+
+    def _sort(
+        self, connection: Connection, reports: Sequence[OrderReport | FillReport]
+    ) -> list[tuple[OrderReport | FillReport, Standing]]:
+        a = attempts.c
+        # First what is under way, then what is known: what ends in between has its id recorded by then.
+        unsettled = unsettled_symbols(connection, self.broker)
+        named = {r.broker_client_order_id for r in reports} - {None}
+        numbered = {r.broker_order_id for r in reports} - {None}
+        query = (
+            select(a.broker_client_order_id, a.broker_order_id, a.session, orders.c.symbol, orders.c.side)
+            .join_from(attempts, orders, a.client_order_id == orders.c.client_order_id)
+            .where(
+                a.broker == self.broker,
+                or_(
+                    a.broker_client_order_id.in_(sorted(map(str, named))),
+                    a.broker_order_id.in_(sorted(map(str, numbered))),
+                ),
+            )
+        )
+        by_id: dict[str | None, list[Any]] = {}
+        for row in connection.execute(query).mappings():
+            for id_ in {row["broker_client_order_id"], row["broker_order_id"]} - {None}:
+                by_id.setdefault(id_, []).append(row)
+        return [(report, self._standing(report, by_id, unsettled)) for report in reports]
+
+    @staticmethod
+    def _standing(
+        report: OrderReport | FillReport, by_id: dict[str | None, list[Any]], unsettled: Collection[str | None]
+    ) -> Standing:
+        named = (row for id_ in (report.broker_client_order_id, report.broker_order_id) for row in by_id.get(id_, ()))
+        ours = [row for row in named if not is_another(row, report) and not is_elsewhere(row["session"], report)]
+        our_ids = {row["broker_client_order_id"] for row in ours}
+        return standing(report, our_ids, {row["broker_order_id"] for row in ours} - {None}, unsettled)
+
+    # -- WRITE ---
+    def _orders(self, connection: Connection, reports: Sequence[OrderReport | FillReport]) -> list[Row]:
+        """Insert what is new and update what has changed; returns the new rows."""
+        now = utcnow()
+        latest: dict[str, OrderReport | FillReport] = {
+            str(r.broker_order_id): r for r in reports if isinstance(r, FillReport)
+        }
+        latest |= {str(r.broker_order_id): r for r in reports if isinstance(r, OrderReport)}
+        e = external_orders.c
+        mine = (e.broker == self.broker) & e.broker_order_id.in_(list(latest))
+        known = {
+            row["broker_order_id"]: row for row in connection.execute(select(external_orders).where(mine)).mappings()
+        }
+        fresh = [_row(self.broker, r, now) for id_, r in latest.items() if id_ not in known]
+        if fresh:
+            connection.execute(upsert(connection, external_orders).on_conflict_do_nothing(), fresh)
+        for id_, report in latest.items():
+            if id_ in known and isinstance(report, OrderReport):
+                self._update(connection, known[id_], report, now)
+        stale = mine & (e.last_seen_at < now - _SEEN_EVERY)
+        connection.execute(update(external_orders).where(stale).values(last_seen_at=now))
+        return fresh
+
+    def _update(self, connection: Connection, row: Any, report: OrderReport, now: datetime) -> None:
+        if row["status"] in _DONE and report.status not in DONE:
+            return  # read before it ended, written after
+        news = {name: value for name, value in _shown(report).items() if value is not None and row[name] != value}
+        if news:
+            key = (external_orders.c.broker == self.broker) & (
+                external_orders.c.broker_order_id == row["broker_order_id"]
+            )
+            connection.execute(update(external_orders).where(key).values(**news, last_seen_at=now))
+
+    def _fills(self, connection: Connection, told: Sequence[FillReport]) -> None:
+        """Book executions: each once, as its broker told it last."""
+        if not told:
+            return
+        now, e = utcnow(), external_fills.c
+        orders_ = {fill.broker_order_id for fill in told}
+        query = select(external_fills).where(
+            e.broker == self.broker,
+            or_(e.execution_id.in_({fill.execution_id for fill in told}), e.broker_order_id.in_(orders_)),
+        )
+        known: dict[str, Row] = {row["execution_id"]: dict(row) for row in connection.execute(query).mappings()}
+        # Two feeds may name one execution differently; the stretch of its order that it fills is the same.
+        ends = {_end(row) for row in known.values()}
+        new: dict[str, Row] = {}
+        changed: dict[str, Decimal] = {}
+        for fill in told:
+            row = _fill_row(self.broker, fill, now)
+            id_ = row["execution_id"]
+            if (same := new.get(id_) or known.get(id_)) is not None:
+                if row["revision"] > same["revision"] or (row["voided_at"] and same["quantity"]):
+                    if id_ in known:
+                        changed.setdefault(id_, same["quantity"])
+                    same.update({name: value for name, value in row.items() if value is not None})
+                    same["voided_at"] = row["voided_at"]
+            elif fill.amends:  # of an execution that nobody has told under that name: none of its own
+                log.warning("external_fill_unexplained", broker=self.broker, execution_id=id_)
+            elif _end(row) is None or _end(row) not in ends:
+                new[id_] = row
+                ends.add(_end(row))
+        if new:
+            connection.execute(upsert(connection, external_fills).on_conflict_do_nothing(), list(new.values()))
+        for id_ in changed:
+            news = {name: known[id_][name] for name in _CORRECTED}
+            connection.execute(update(external_fills).where(e.id == known[id_]["id"]).values(**news))
+        self._follow(connection, [known[id_] for id_ in changed], changed, now)
+        if new or changed:
+            self._add_up(connection, orders_)
+
+    def _follow(self, connection: Connection, rows: Sequence[Row], before: dict[str, Decimal], now: datetime) -> None:
+        """Let the baselines know what counts more or less than it did."""
+        told = [row for row in rows if row["symbol"] is not None and row["side"] is not None]
+        for row in rows:
+            about = {name: str(row[name]) for name in ("execution_id", "symbol", "quantity", "price")}
+            log.warning("external_fill_corrected", broker=self.broker, was=str(before[row["execution_id"]]), **about)
+        moved = [
+            Moved(
+                self.broker,
+                row["id"],
+                row["symbol"],
+                signed(Side(row["side"])) * (row["quantity"] - before[row["execution_id"]]),
+            )
+            for row in told
+        ]
+        follow(connection, moved, now, external=True)
+
+    def _add_up(self, connection: Connection, ids: Collection[str | None]) -> None:
+        """An order of which only executions were seen shows at least what they add up to."""
+        f, o = external_fills.c, external_orders.c
+        query = (
+            select(f.broker_order_id, func.sum(f.quantity))
+            .where(f.broker == self.broker, f.broker_order_id.in_(list(ids)))
+            .group_by(f.broker_order_id)
+        )
+        for id_, total in connection.execute(query).all():
+            less = or_(o.filled_quantity.is_(None), o.filled_quantity < total)
+            key = (o.broker == self.broker) & (o.broker_order_id == id_)
+            connection.execute(update(external_orders).where(key & less).values(filled_quantity=round(total, 9)))
+
+    def _commissions(self, reports: Iterable[CommissionReport]) -> None:
+        with self.database.write() as connection:
+            for report in reports:
+                key = (external_fills.c.broker == self.broker) & (external_fills.c.execution_id == report.execution_id)
+                values = {"commission": report.commission, "commission_currency": report.currency}
+                connection.execute(update(external_fills).where(key).values(**values))
+
+    # -- READ ---
+    def read_until(self, at: datetime) -> None:
+        """Remember that every execution before a time has been read and booked, as ours or as external."""
+        if elapsed() - self._marked < _MARK_EVERY_S:
+            return  # the next reading overlaps by more than that
+        mine = position_ledgers.c.broker == self.broker
+        with self.database.write() as connection:
+            done = connection.execute(update(position_ledgers).where(mine).values(fills_read_at=at)).rowcount
+        self._marked = elapsed() if done else -math.inf
+
+    def vanished(self, listed: Collection[str | None]) -> tuple[list[str], datetime | None]:
+        """Return external orders that were live and are not among the open ones any more, and when the first began."""
+        e = external_orders.c
+        query = select(e.broker_order_id, func.coalesce(e.submitted_at, e.first_seen_at)).where(
+            e.broker == self.broker, e.status.not_in([*_DONE, str(BrokerStatus.UNKNOWN)])
+        )
+        with self.database.read() as connection:
+            gone = [(id_, at) for id_, at in connection.execute(query) if id_ not in listed]
+        return [id_ for id_, _ in gone], min((at for _, at in gone), default=None)
+
+    def lose(self, ids: Collection[str]) -> None:
+        """Say of external orders that their broker shows them nowhere any more: what became of them is not known."""
+        key = (external_orders.c.broker == self.broker) & external_orders.c.broker_order_id.in_(list(ids))
+        still = external_orders.c.status.not_in(_DONE)
+        with self.database.write() as connection:
+            connection.execute(update(external_orders).where(key & still).values(status=str(BrokerStatus.UNKNOWN)))
+
+
+def unsettled_symbols(connection: Connection, broker: str) -> set[str]:
+    """Return the symbols in which an attempt of ours at this broker is sending or unknown."""
+    query = (
+        select(orders.c.symbol)
+        .join_from(attempts, orders, attempts.c.client_order_id == orders.c.client_order_id)
+        .where(attempts.c.broker == broker, attempts.c.outcome.in_([str(Outcome.SENDING), str(Outcome.UNKNOWN)]))
+    )
+    return set(connection.execute(query.distinct()).scalars())
+
+
+def turned_out_ours(table: Table, broker: str) -> ColumnElement[bool]:
+    """Say of a row of external orders or fills at a broker that an attempt of ours bears its broker's order id."""
+    ours = exists().where(attempts.c.broker == broker, attempts.c.broker_order_id == table.c.broker_order_id)
+    return (table.c.broker == broker) & ours
+
+
+def disown(connection: Connection, broker: str) -> None:
+    """Take back what was called external and has turned out to be ours."""
+    for table in (external_fills, external_orders):
+        connection.execute(delete(table).where(turned_out_ours(table, broker)))
+
+
+def _fills_in(report: OrderReport | FillReport) -> Sequence[FillReport]:
+    return [report] if isinstance(report, FillReport) else report.fills
+
+
+def _fill_row(broker: str, fill: FillReport, now: datetime) -> Row:
+    return {
+        "broker": broker,
+        "execution_id": fill.execution_id,
+        "broker_order_id": fill.broker_order_id,
+        "symbol": fill.symbol,
+        "side": fill.side and str(fill.side),
+        "quantity": Decimal(0) if fill.busted else fill.quantity,
+        "price": fill.price,
+        "currency": fill.currency,
+        "cumulative_quantity": fill.cumulative_quantity,
+        "commission": fill.commission,
+        "commission_currency": fill.commission_currency,
+        "revision": fill.revision,
+        "voided_at": now if fill.busted else None,
+        "filled_at": fill.filled_at,
+        "recorded_at": now,
+    }
+
+
+def _end(row: Row) -> tuple[Any, Decimal] | None:
+    """Return the end of the stretch of its order that an execution fills; None where the broker does not say."""
+    end = row["cumulative_quantity"]
+    return None if end is None else (row["broker_order_id"], end)
+
+
+def _shown(report: OrderReport) -> Row:
+    words = {name: getattr(report, name) for name in _SHOWN}
+    for name in ("side", "order_type", "time_in_force", "status"):
+        value = getattr(report, name)
+        words[name] = value if value is None else str(value)
+    return words
+
+
+def _row(broker: str, report: OrderReport | FillReport, now: datetime) -> Row:
+    if isinstance(report, FillReport):  # its order has not been listed
+        report = OrderReport(
+            broker_order_id=report.broker_order_id,
+            status=BrokerStatus.UNKNOWN,
+            broker_client_order_id=report.broker_client_order_id,
+            symbol=report.symbol,
+            side=report.side,
+            filled_quantity=report.cumulative_quantity,
+        )
+    key = {"broker": broker, "broker_order_id": report.broker_order_id, "first_seen_at": now, "last_seen_at": now}
+    return key | _shown(report)

@@ -1,0 +1,147 @@
+"""How much of a position a closing order may take, broker by broker: read from the record, never from a broker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from sqlalchemy import Connection, and_, func, select
+
+from models.record.tables import (
+    attempts,
+    external_fills,
+    external_orders,
+    fills,
+    orders,
+    position_baselines,
+    position_ledgers,
+    position_locks,
+    position_snapshots,
+    workers,
+)
+from models.reports import DONE, BrokerStatus
+from models.vocabulary import OPEN, Outcome, Side, Status, signed
+
+_ZERO = Decimal(0)
+#: Orders of other people that take from what a side closes, as brokers with two sides name them.
+_THEIRS = {Side.SELL: ("sell",), Side.BUY_TO_COVER: ("buy", "buy_to_cover")}
+_CLOSED = [*map(str, DONE), str(BrokerStatus.UNKNOWN)]
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """A position at one broker in shares that one side may take: negative where it is the opposite one."""
+
+    #: When the positions there were last read; None: never.
+    read_at: datetime | None
+    #: As the broker showed it.
+    shown: Decimal = _ZERO
+    #: As our books explain it; None where they cannot tell.
+    books: Decimal | None = None
+    #: What other orders may still take.
+    busy: Decimal = _ZERO
+
+    @property
+    def least(self) -> Decimal:
+        """What is free whoever is right."""
+        return (self.shown if self.books is None else min(self.shown, self.books)) - self.busy
+
+    @property
+    def most(self) -> Decimal:
+        """What may be free."""
+        return (self.shown if self.books is None else max(self.shown, self.books)) - self.busy
+
+
+def holdings(
+    connection: Connection,
+    brokers: Iterable[str],
+    symbol: str,
+    side: Side,
+    *,
+    but: str | None = None,
+    queued: bool = False,
+) -> dict[str, Holding]:
+    """Return what is held at these brokers.
+
+    Args:
+        connection: of the transaction.
+        brokers: names from the settings.
+        symbol: of the order.
+        side: a closing one.
+        but: the order that asks, which takes nothing from itself.
+        queued: orders that wait for a broker may take from it, too.
+    """
+    names, turn = sorted(set(brokers)), signed(side)
+    w, p = workers.c, position_snapshots.c
+    read = select(w.broker, func.max(w.positions_at)).where(w.broker.in_(names)).group_by(w.broker)
+    read_at = {broker: at for broker, at in connection.execute(read) if at is not None}
+    held = select(p.broker, p.quantity).where(p.broker.in_(names), p.symbol == symbol)
+    shown = {broker: quantity for broker, quantity in connection.execute(held)}  # noqa: C416  # for mypy
+    busy = _busy(connection, names, symbol, side, but, queued)
+    found = {}
+    for name in names:
+        books = _books(connection, name, symbol) if name in read_at else None
+        found[name] = Holding(
+            read_at.get(name),
+            -turn * shown.get(name, _ZERO),
+            None if books is None else -turn * books,
+            busy.get(name, _ZERO),
+        )
+    return found
+
+
+def _busy(
+    connection: Connection, names: Sequence[str], symbol: str, side: Side, but: str | None, queued: bool
+) -> dict[str, Decimal]:
+    """Add up what our other orders, and other people's, may still take; a replace under way counts as done."""
+    o, a, e = orders.c, attempts.c, external_orders.c
+    total: dict[str, Decimal] = {}
+    statuses = [str(s) for s in OPEN if queued or s is not Status.QUEUED]
+    changing = and_(
+        a.client_order_id == o.client_order_id,
+        a.replaces.is_not(None),
+        a.outcome.in_([str(Outcome.SENDING), str(Outcome.UNKNOWN)]),
+    )
+    ours = (
+        select(o.client_order_id, o.broker, o.quantity, o.filled_quantity, a.terms)
+        .join_from(orders, attempts, changing, isouter=True)
+        .where(o.symbol == symbol, o.side == str(side), o.broker.in_(names), o.status.in_(statuses))
+    )
+    left: dict[tuple[str, str], Decimal] = {}
+    for id_, broker, quantity, filled, terms in connection.execute(ours):
+        most = max(quantity, Decimal((terms or {}).get("quantity") or 0)) - filled
+        if id_ != but:
+            left[id_, broker] = max(most, left.get((id_, broker), _ZERO))
+    theirs = select(e.broker, e.quantity, e.filled_quantity).where(
+        e.broker.in_(names), e.symbol == symbol, e.side.in_(_THEIRS[side]), e.status.not_in(_CLOSED)
+    )
+    for broker, quantity, filled in connection.execute(theirs):
+        total[broker] = total.get(broker, _ZERO) + (quantity or _ZERO) - (filled or _ZERO)
+    for (_, broker), shares in left.items():
+        total[broker] = total.get(broker, _ZERO) + shares
+    return total
+
+
+def _books(connection: Connection, broker: str, symbol: str) -> Decimal | None:
+    """Return the position by its baseline and every fill since; None where there is no baseline, or a lock."""
+    g, b, k = position_ledgers.c, position_baselines.c, position_locks.c
+    ledger = connection.execute(select(g.fills_id, g.external_fills_id, g.pending).where(g.broker == broker)).first()
+    locked = connection.execute(select(k.symbol).where(k.broker == broker, k.symbol == symbol)).first()
+    if ledger is None or symbol in ledger.pending or locked is not None:
+        return None
+    f, e, o = fills.c, external_fills.c, orders.c
+    own = (
+        select(o.side, f.quantity)
+        .join_from(fills, orders, f.client_order_id == o.client_order_id)
+        .where(f.broker == broker, f.id > ledger.fills_id, o.symbol == symbol)
+    )
+    others = select(e.side, e.quantity).where(
+        e.broker == broker, e.id > ledger.external_fills_id, e.symbol == symbol, e.side.is_not(None)
+    )
+    total = connection.execute(select(b.quantity).where(b.broker == broker, b.symbol == symbol)).scalar() or _ZERO
+    for query in (own, others):
+        for side, quantity in connection.execute(query):
+            total += signed(Side(side)) * quantity
+    return round(Decimal(total), 9)

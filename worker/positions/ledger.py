@@ -1,0 +1,289 @@
+"""What our books say should be held at a broker: baselines, the fills since, and the locks, in one transaction.
+
+    expected = baseline + our fills since + other people's fills since
+
+A baseline is what was there when corro first read a broker; a symbol without one began with nothing. Fills are counted
+by their ids from where the baselines end (`position_ledgers`); old ones are folded into the baselines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import structlog
+from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, select, update
+
+from models.errors import NotFound
+from models.record.baselines import shift_baseline
+from models.record.database import Database
+from models.record.statements import unindexed, upsert
+from models.record.tables import (
+    external_fills,
+    fills,
+    orders,
+    position_baselines,
+    position_events,
+    position_ledgers,
+    position_locks,
+)
+from models.vocabulary import Side, signed
+from worker.fleet.halts import journal as control
+from worker.positions.external import disown, turned_out_ours, unsettled_symbols
+from worker.positions.locks import words
+from worker.runtime.clock import utcnow
+
+log = structlog.get_logger()
+
+_ZERO = Decimal(0)
+#: After a fill the broker's position may be behind for this long.
+SETTLE = timedelta(seconds=5)
+#: Fills older than this are folded into the baselines: nobody can be about to commit one any more.
+_FOLD_AFTER = timedelta(minutes=10)
+
+
+@dataclass(slots=True)
+class Books:
+    """What our books say about the positions at one broker, inside one transaction."""
+
+    connection: Connection
+    broker: str
+    fills_id: int
+    external_fills_id: int
+    pending: list[str]
+    now: datetime
+    baselines: dict[str, Decimal] = field(default_factory=dict)
+    #: Symbol -> shares by the baseline and every fill since.
+    expected: dict[str, Decimal] = field(default_factory=dict)
+    locks: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def open(
+        cls, connection: Connection, broker: str, sizes: Mapping[str, Decimal], unread: Collection[str] = ()
+    ) -> Books:
+        """Open the books; the first time, what is held becomes the baseline.
+
+        Args:
+            connection: of the transaction.
+            broker: name from the settings.
+            sizes: shares held, by symbol.
+            unread: symbols that are held and whose size could not be read: their baseline is put off.
+        """
+        row = _ledger(connection, broker)
+        is_new = row is None
+        if row is None:
+            _begin(connection, broker)
+            row = _ledger(connection, broker)
+        assert row is not None
+        books = cls(connection, broker, row["fills_id"], row["external_fills_id"], list(row["pending"]), utcnow())
+        books._read()
+        if is_new:
+            restless = books.restless(SETTLE) | set(unread)
+            for symbol in sorted({*sizes, *books.expected, *unread}):
+                books.begin(symbol, sizes.get(symbol, _ZERO), restless)
+        return books
+
+    def _read(self) -> None:
+        b, k = position_baselines.c, position_locks.c
+        self._disown()
+        rows = self.connection.execute(select(b.symbol, b.quantity).where(b.broker == self.broker))
+        self.baselines = {symbol: quantity for symbol, quantity in rows}  # noqa: C416  # mypy knows rows, not pairs
+        self.expected = dict(self.baselines)
+        for symbol, shares in self._moved(self.fills_id, self.external_fills_id, None, None).items():
+            self.expected[symbol] = self.expected.get(symbol, _ZERO) + shares
+        found = self.connection.execute(select(position_locks).where(k.broker == self.broker))
+        self.locks = {row["symbol"]: row for row in found.mappings()}
+
+    def _disown(self) -> None:
+        """Take back what was called external and is ours, also where it is in a baseline already."""
+        e = external_fills.c
+        folded = select(e.symbol, e.side, func.sum(e.quantity)).where(
+            turned_out_ours(external_fills, self.broker), e.id <= self.external_fills_id
+        )
+        rows = self.connection.execute(folded.group_by(e.symbol, e.side)).all()
+        disown(self.connection, self.broker)
+        for symbol, shares in _signed(rows).items():
+            self._shift(symbol, -shares)
+
+    def _moved(
+        self, own_after: int, others_after: int, own_to: int | None, others_to: int | None
+    ) -> dict[str, Decimal]:
+        """Add up fills, ours and others', with ids above and up to these."""
+        f, e, o = fills.c, external_fills.c, orders.c
+        own = (
+            select(o.symbol, o.side, func.sum(f.quantity))
+            .join_from(fills, orders, f.client_order_id == o.client_order_id)
+            .where(_at(fills, self.broker), f.id > own_after)
+            .group_by(o.symbol, o.side)
+        )
+        others = (
+            select(e.symbol, e.side, func.sum(e.quantity))
+            .where(e.broker == self.broker, e.id > others_after)
+            .group_by(e.symbol, e.side)
+        )
+        if own_to is not None and others_to is not None:
+            own, others = own.where(f.id <= own_to), others.where(e.id <= others_to)
+        return _signed([*self.connection.execute(own), *self.connection.execute(others)])
+
+    def restless(self, settle: timedelta) -> set[str]:
+        """Return the symbols in which figures may be in motion."""
+        f, e, o = fills.c, external_fills.c, orders.c
+        lately = self.now - settle
+        own = (
+            select(o.symbol)
+            .join_from(fills, orders, f.client_order_id == o.client_order_id)
+            .where(_at(fills, self.broker), f.id > self.fills_id, f.recorded_at >= lately)
+        )
+        others = select(e.symbol).where(e.broker == self.broker, e.id > self.external_fills_id, e.recorded_at >= lately)
+        filled = {s for query in (own, others) for s in self.connection.execute(query.distinct()).scalars()}
+        return filled | unsettled_symbols(self.connection, self.broker)
+
+    # -- BASELINES ---
+    def begin(self, symbol: str, found: Decimal, restless: Collection[str]) -> None:
+        """Take the baseline of a symbol, or put it off while it is restless: something of ours is under way there."""
+        if symbol in restless:
+            if symbol not in self.pending:
+                self._pend([*self.pending, symbol])
+            return
+        self._shift(symbol, found - self.expected.get(symbol, _ZERO))
+        self.expected[symbol] = found
+        if symbol in self.pending:
+            self._pend([s for s in self.pending if s != symbol])
+
+    def _pend(self, symbols: list[str]) -> None:
+        self.pending = symbols
+        self._set(pending=symbols)
+
+    def _shift(self, symbol: str, shares: Decimal) -> None:
+        if shares:
+            self.baselines[symbol] = self.baselines.get(symbol, _ZERO) + shares
+            shift_baseline(self.connection, self.broker, symbol, shares, self.now)
+
+    def _set(self, **values: Any) -> None:
+        mine = position_ledgers.c.broker == self.broker
+        self.connection.execute(update(position_ledgers).where(mine).values(**values))
+
+    def fold(self) -> None:
+        """Fold old fills into the baselines, so that adding up stays cheap and old history may be deleted."""
+        tops = []
+        for table, after in ((fills, self.fills_id), (external_fills, self.external_fills_id)):
+            t = table.c
+            old = _at(table, self.broker) & (t.id > after) & (t.recorded_at < self.now - _FOLD_AFTER)
+            top = self.connection.execute(select(func.max(t.id)).where(old)).scalar()
+            last = self.connection.execute(select(func.max(t.id))).scalar() or 0
+            # SQLite gives the ids of deleted rows again.
+            tops.append(top or min(after, last))
+        own, others = tops
+        if (own, others) == (self.fills_id, self.external_fills_id):
+            return
+        for symbol, shares in self._moved(self.fills_id, self.external_fills_id, own, others).items():
+            self._shift(symbol, shares)
+        self.fills_id, self.external_fills_id = own, others
+        self._set(fills_id=own, external_fills_id=others)
+
+    # -- LOCKS ---
+    def lock(self, symbol: str, expected: Decimal, found: Decimal, at: datetime) -> None:
+        """Lock a symbol."""
+        row = {"broker": self.broker, "symbol": symbol, "expected": expected, "found": found}
+        self.locks[symbol] = row | {"since": self.now, "read_at": at}
+        self.connection.execute(insert(position_locks).values(**self.locks[symbol]))
+        journal(self.connection, self.broker, symbol, "locked", expected, found, self.now)
+        log.error(
+            "position_locked",
+            broker=self.broker,
+            symbol=symbol,
+            expected=str(expected),
+            found=str(found),
+            hint=f"no new order goes there; see `corro locks`, then `corro unlock {self.broker} {symbol}`",
+        )
+
+    def refresh(self, symbol: str, expected: Decimal, found: Decimal, at: datetime) -> None:
+        """Keep the figures of a lock as they are now."""
+        values = {"expected": expected, "found": found, "read_at": at}
+        self.connection.execute(update(position_locks).where(_lock(self.broker, symbol)).values(**values))
+
+    def free(self, symbol: str, expected: Decimal, found: Decimal) -> None:
+        """Remove a lock: the position is explained."""
+        del self.locks[symbol]
+        self.connection.execute(delete(position_locks).where(_lock(self.broker, symbol)))
+        journal(self.connection, self.broker, symbol, "explained", expected, found, self.now)
+        log.warning("position_explained", broker=self.broker, symbol=symbol, found=str(found))
+
+
+def _at(table: Table, broker: str) -> ColumnElement[bool]:
+    """Say that a row is of this broker, beside a range of ids: the range is small, a broker's history is not."""
+    found: ColumnElement[bool] = unindexed(table.c.broker) == broker
+    return found
+
+
+def unlock(database: Database, broker: str, symbol: str, *, by: str, reason: str) -> dict[str, Any]:
+    """Take the position that a broker shows as the new baseline, on somebody's word.
+
+    Returns:
+        The lock that was removed.
+
+    Raises:
+        NotFound: there is no such lock.
+    """
+    now = utcnow()
+    with database.write() as connection:
+        query = select(position_locks).where(_lock(broker, symbol)).with_for_update()
+        found = connection.execute(query).mappings().first()
+        if found is None:
+            raise NotFound(f"{symbol} is not locked at {broker}")
+        lock = dict(found)
+        shift_baseline(connection, broker, symbol, lock["found"] - lock["expected"], now)
+        connection.execute(delete(position_locks).where(_lock(broker, symbol)))
+        journal(connection, broker, symbol, "unlocked", lock["expected"], lock["found"], now, by, reason)
+        control(connection, "unlock", "symbol", f"{broker}:{symbol}", by=by, reason=reason, detail=words(lock))
+    return lock
+
+
+def locks(database: Database) -> list[dict[str, Any]]:
+    """Return the locks in force, oldest first, with the difference and what it means."""
+    with database.read() as connection:
+        rows = connection.execute(select(position_locks).order_by(position_locks.c.since)).mappings()
+        return [{**row, "difference": row["found"] - row["expected"], "words": words(row)} for row in rows]
+
+
+def journal(
+    connection: Connection,
+    broker: str,
+    symbol: str,
+    kind: str,
+    expected: Decimal,
+    found: Decimal,
+    at: datetime,
+    by: str | None = None,
+    reason: str | None = None,
+) -> None:
+    """Append to the journal of positions."""
+    row = {"broker": broker, "symbol": symbol, "kind": kind, "expected": expected, "found": found, "at": at}
+    connection.execute(insert(position_events).values(**row, by=by, reason=reason))
+
+
+def _lock(broker: str, symbol: str) -> Any:
+    return (position_locks.c.broker == broker) & (position_locks.c.symbol == symbol)
+
+
+def _ledger(connection: Connection, broker: str) -> Any:
+    query = select(position_ledgers).where(position_ledgers.c.broker == broker).with_for_update()
+    return connection.execute(query).mappings().first()
+
+
+def _begin(connection: Connection, broker: str) -> None:
+    """Write the ledger of a broker that has none; of two workers at once, one does."""
+    row = {"broker": broker, "fills_id": 0, "external_fills_id": 0, "pending": [], "opened_at": utcnow()}
+    connection.execute(upsert(connection, position_ledgers).values(**row).on_conflict_do_nothing())
+
+
+def _signed(rows: Sequence[Any]) -> dict[str, Decimal]:
+    """Add up (symbol, side, quantity); an execution without a side moves nothing that could be told."""
+    total: dict[str, Decimal] = {}
+    for symbol, side, quantity in rows:
+        if symbol is not None and side is not None:
+            total[symbol] = total.get(symbol, _ZERO) + signed(Side(side)) * round(Decimal(str(quantity)), 9)
+    return total

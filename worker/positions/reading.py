@@ -1,0 +1,205 @@
+"""Read the positions at a broker, and see whether our books explain them.
+
+A position is explained by what was there when corro first connected (the baseline), our fills, and other people's fills
+that we saw. Fills and positions are read at different moments, so a difference counts only if it stays the same over
+several readings with executions read in between and nothing of ours under way in that symbol
+(`worker.positions.locks.judge`).
+
+Only the leader judges, and only by what it read while it led: one that was suspended wakes up with an old reading.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import structlog
+from sqlalchemy import Connection, Table, delete, func, select, update
+
+from models.crash_points import reached
+from models.errors import AccessLost, CorroError
+from models.record.database import Database
+from models.record.statements import Row, upsert
+from models.record.tables import account_snapshots, position_snapshots, workers
+from models.reports import AccountReport, PositionReport
+from models.settings import TimingSettings
+from worker.brokers.base import BrokerInterface
+from worker.fleet.members import Pulse
+from worker.positions.ledger import SETTLE, Books
+from worker.positions.locks import READINGS, Doubt, judge
+from worker.runtime.clock import Stopwatch, elapsed, utcnow
+
+log = structlog.get_logger()
+
+_ZERO = Decimal(0)
+#: A reading older than this, because this process was suspended, begins no books.
+_OLD_S = 30.0
+_HELD = ("symbol", "quantity", "avg_price", "market_value", "unrealized_pnl", "account_id", "currency")
+_MONEY = (
+    "account_id", "currency", "buying_power", "cash", "equity", "portfolio_value", "total_liquidity",
+    "day_trade_count", "paper",
+)  # fmt: skip
+
+
+class Positions:
+    """Positions and account at one broker.
+
+    Args:
+        database: the record.
+        broker: the adapter.
+        worker: this worker's name.
+        timing: for the intervals.
+        pulse: tells whether this worker leads, and has led all along.
+        read_executions: reads and books executions; returns whether they were read completely.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        broker: BrokerInterface,
+        worker: str,
+        timing: TimingSettings,
+        pulse: Pulse,
+        read_executions: Callable[[], bool],
+    ) -> None:
+        self.database, self.broker, self.worker, self.timing = database, broker, worker, timing
+        self.pulse, self._read_executions = pulse, read_executions
+        self.doubts: dict[str, Doubt] = {}
+        #: The supervisor's thread reads after a connect, the healer's regularly.
+        self._one_at_a_time = threading.Lock()
+        self._read_at = self._stored_from = -math.inf
+        self._unread: frozenset[str] = frozenset()
+
+    def is_due(self) -> bool:
+        """Tell whether it is time for the next reading: sooner while there are doubts."""
+        every = self.timing.positions_every
+        if self.doubts:
+            every = min(every, max(self.timing.lock_after / READINGS, 0.5))
+        return elapsed() - self._read_at >= every
+
+    def read(self) -> frozenset[str]:
+        """Read positions and account, store them, and judge what is not explained.
+
+        Returns:
+            Symbols that are held and whose size could not be read.
+
+        Raises:
+            CorroError: positions could not be read; nothing is concluded from that.
+        """
+        with self._one_at_a_time:
+            return self._read()
+
+    def read_anew(self) -> frozenset[str]:
+        """The same, but a reading that somebody began after this call serves as well."""
+        asked = elapsed()
+        with self._one_at_a_time:
+            return self._unread if self._stored_from >= asked else self._read()
+
+    def _read(self) -> frozenset[str]:
+        watch, tenure, at, self._read_at = Stopwatch(), self.pulse.tenure, utcnow(), elapsed()
+        reports = self.broker.get_positions()
+        unread = {held.symbol for held in reports if held.quantity is None}
+        sizes: dict[str, Decimal] = {}
+        for held in reports:  # one symbol may be held as two contracts
+            if held.quantity is not None and held.symbol not in unread:
+                sizes[held.symbol] = sizes.get(held.symbol, _ZERO) + held.quantity
+        account = self._account()
+        complete = self._read_executions() if self.doubts else False
+        reached("before_positions")
+        with self.database.write() as connection:
+            leads = self.pulse.still_leads(connection, tenure)
+            self._store(connection, {p.symbol: p for p in reports}.values(), account, at)
+            if leads or watch.age() < _OLD_S:
+                books = Books.open(connection, self.broker.name, sizes, unread)
+                if leads:
+                    books.fold()
+                    self._judge(books, sizes, unread, at, complete)
+        self._stored_from, self._unread = self._read_at, frozenset(unread)
+        return self._unread
+
+    def _account(self) -> AccountReport | None:
+        """Read the money; without it positions are still worth having."""
+        try:
+            return self.broker.get_account_info()
+        except AccessLost:
+            raise
+        except CorroError as error:
+            log.warning("account_unreadable", broker=self.broker.name, error=str(error))
+            return None
+
+    # -- SNAPSHOTS: the routing of closing orders relies on them ---
+    def _store(
+        self, connection: Connection, held: Iterable[PositionReport], account: AccountReport | None, at: datetime
+    ) -> None:
+        name = self.broker.name
+        newest = connection.execute(select(func.max(workers.c.positions_at)).where(workers.c.broker == name)).scalar()
+        if newest is not None and newest > at:
+            return  # somebody has read them since
+        held = list(held)
+        unread = {p.symbol for p in held if p.quantity is None}
+        read = (p for p in held if p.symbol not in unread)
+        rows = [{"broker": name, "taken_at": at, **{c: getattr(p, c) for c in _HELD}} for p in read]
+        stands = (position_snapshots.c.broker == name) & position_snapshots.c.symbol.in_(sorted(unread))
+        connection.execute(update(position_snapshots).where(stands).values(taken_at=at))  # what was known of these
+        keep(connection, position_snapshots, name, at, rows)
+        if account is not None:
+            values = {c: getattr(account, c) for c in _MONEY}
+            keep(connection, account_snapshots, name, at, [{"broker": name, "taken_at": at, **values}])
+        connection.execute(update(workers).where(workers.c.worker == self.worker).values(positions_at=at))
+
+    # -- JUDGE ---
+    def _judge(
+        self, books: Books, sizes: Mapping[str, Decimal], unread: Collection[str], at: datetime, complete: bool
+    ) -> None:
+        restless = books.restless(min(SETTLE, timedelta(seconds=self.timing.lock_after)))
+        unready = books.restless(SETTLE) if books.pending else set()
+        symbols = set(sizes) | set(books.expected) | set(books.locks) | set(self.doubts)
+        for symbol in sorted(symbols.difference(unread)):
+            found = sizes.get(symbol, _ZERO)
+            if symbol in books.pending:
+                if symbol not in restless:
+                    books.begin(symbol, found, unready)
+                continue
+            expected = books.expected.get(symbol, _ZERO)
+            verdict, doubt = judge(
+                round(found - expected, 9),
+                self.doubts.get(symbol),
+                restless=symbol in restless,
+                complete=complete,
+                now=elapsed(),
+                lock_after=self.timing.lock_after,
+            )
+            if symbol in books.locks:
+                self._look_at_lock(books, symbol, expected, found, at, explained=verdict == "explained")
+            elif verdict == "lock":
+                books.lock(symbol, expected, found, at)
+            locked = symbol in books.locks
+            if doubt is None or locked:
+                self.doubts.pop(symbol, None)
+            else:
+                self.doubts[symbol] = doubt
+
+    def _look_at_lock(
+        self, books: Books, symbol: str, expected: Decimal, found: Decimal, at: datetime, *, explained: bool
+    ) -> None:
+        if explained:
+            books.free(symbol, expected, found)
+        else:
+            books.refresh(symbol, expected, found, at)
+
+
+def keep(connection: Connection, table: Table, broker: str, at: datetime, rows: Sequence[Row]) -> None:
+    """Let these rows be what a table of snapshots says of a broker, unless a newer reading has been stored already.
+
+    Two workers may store at once: rows are changed in one order, and each only by a reading that is as new.
+    """
+    names = [column.name for column in table.primary_key]
+    for row in sorted(rows, key=lambda row: [str(row[name]) for name in names]):
+        put = upsert(connection, table).values(**row)
+        news = {name: put.excluded[name] for name in row if name not in names}
+        same_age = table.c.taken_at <= put.excluded.taken_at
+        connection.execute(put.on_conflict_do_update(index_elements=names, set_=news, where=same_age))
+    connection.execute(delete(table).where(table.c.broker == broker, table.c.taken_at < at))

@@ -1,0 +1,1 @@
+"""The door that speaks Alpaca's trading and data API."""

@@ -1,0 +1,1 @@
+"""The simulated market behind the doors: prices, matching, accounts and the ledger."""

@@ -1,0 +1,56 @@
+"""When and at what price an order can be filled: pure functions over one order and one quote."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from worker.sandbox.market.accounts import CENT, cents
+from worker.sandbox.market.prices import Quote
+
+if TYPE_CHECKING:
+    from worker.sandbox.market.orders import MarketOrder
+
+
+def execution_price(order: MarketOrder, quote: Quote) -> Decimal | None:
+    """Return the price at which the order trades now, or None when it rests.
+
+    Moves the stop of a trailing stop along and marks a stop as triggered once the last price reached it.
+    """
+    if order.time_in_force in ("opg", "cls"):
+        return None
+    if order.order_type == "trailing_stop" and not order.triggered:
+        trail(order, quote.last)
+    if order.order_type in ("stop", "stop_limit", "trailing_stop") and not order.triggered:
+        order.triggered = _is_reached(order, quote.last)
+        if not order.triggered:
+            return None
+    price = quote.ask if order.is_buy else quote.bid
+    if order.limit_price is None or order.order_type not in ("limit", "stop_limit"):
+        return price
+    marketable = price <= order.limit_price if order.is_buy else price >= order.limit_price
+    return price if marketable else None
+
+
+def first_stop(order: MarketOrder, quote: Quote) -> None:
+    """Give a new trailing stop its first stop price."""
+    order.high_water = None
+    trail(order, quote.last)
+
+
+def trail(order: MarketOrder, last: Decimal) -> None:
+    """Move the stop of a trailing stop when the market went the order's way."""
+    best = order.high_water
+    if best is not None and (last >= best if order.is_buy else last <= best):
+        return
+    order.high_water = last
+    distance = order.trail_amount
+    if distance is None:
+        distance = cents(last * (order.trail_percent or Decimal(0)) / 100)
+    order.stop_price = last + distance if order.is_buy else max(last - distance, CENT)
+
+
+def _is_reached(order: MarketOrder, last: Decimal) -> bool:
+    if order.stop_price is None:
+        return True
+    return last >= order.stop_price if order.is_buy else last <= order.stop_price

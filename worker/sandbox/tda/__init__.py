@@ -1,0 +1,1 @@
+"""The door that speaks TD Ameritrade v1 or Schwab's Trader API."""

@@ -1,0 +1,78 @@
+"""What TWS complains about before it takes an order: pure checks, each with the code and the words it answers."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from worker.sandbox.market.market import Market
+from worker.sandbox.tws.messages import ACCOUNT
+from worker.sandbox.tws.wire import OrderRequest
+
+#: IB order type → ours; MOC and LOC are market and limit orders for the close.
+ORDER_TYPES = {
+    "MKT": "market",
+    "LMT": "limit",
+    "STP": "stop",
+    "STP LMT": "stop_limit",
+    "TRAIL": "trailing_stop",
+    "MOC": "market",
+    "LOC": "limit",
+}
+SIDES = {"BUY": "buy", "SELL": "sell", "SSHORT": "sell_short"}
+TIFS = {"": "day", "DAY": "day", "GTC": "gtc", "IOC": "ioc", "FOK": "fok", "OPG": "opg", "GTD": "gtc", "DTC": "day"}
+_POOR = (
+    "Order rejected - reason:YOUR ORDER IS NOT ACCEPTED. IN ORDER TO OBTAIN THE DESIRED POSITION YOUR EQUITY WITH LOAN "
+    "VALUE MUST EXCEED THE INITIAL MARGIN"
+)
+_UNKNOWN = "No security definition has been found for the request"
+_FRACTION = "Fractional-sized order cannot be placed via API. Please use desktop version to place the order."
+Complaint = tuple[int, str]
+
+
+def complaint_about(market: Market, request: OrderRequest, fields: dict[str, Any], next_id: int) -> Complaint | None:
+    """Return code and text of the error that answers a bad order.
+
+    Args:
+        market: where it would be placed.
+        request: as it was sent.
+        fields: the same in the market's words.
+        next_id: the lowest order id that the client may use.
+    """
+    if request.order_id < next_id:
+        return 103, "Duplicate order id"
+    if request.contract.market_symbol is None or not market.exists(fields["symbol"]):
+        return 200, _UNKNOWN
+    if request.account not in ("", ACCOUNT):
+        return 321, f"Error validating request.-'bN' : cause - Invalid account code '{request.account}'."
+    if request.order_type not in ORDER_TYPES:
+        return 321, "Error validating request.-'bF' : cause - Invalid order type was entered"  # recorded
+    if request.action not in SIDES or request.tif not in TIFS:
+        return 111, "The order TIF and the order type are incompatible"
+    return _about_numbers(market, request, fields)
+
+
+def _about_numbers(market: Market, request: OrderRequest, fields: dict[str, Any]) -> Complaint | None:
+    if request.quantity <= 0:
+        return 434, "The order size cannot be zero"
+    if request.quantity != request.quantity.to_integral_value():
+        return 10243, _FRACTION
+    if any(_is_off(fields[name]) for name in ("limit_price", "stop_price", "trail_amount")):
+        return 110, "The price does not conform to the minimum price variation for this contract"
+    if request.order_type in ("LMT", "LOC", "STP LMT") and not request.limit_price:
+        return 321, "Error validating request.-'bN' : cause - Please enter a valid limit price"
+    if request.order_type in ("STP", "STP LMT") and not request.aux_price:
+        return 321, "Error validating request.-'bN' : cause - Please enter a valid stop price"
+    kind = market.refusal(**fields)
+    if kind is None:
+        return None
+    return 201, _POOR if kind == "insufficient_funds" else f"Order rejected - reason:{kind}"
+
+
+def is_off_the_tick(request: OrderRequest) -> bool:
+    """Tell whether a change names a price between two ticks."""
+    return _is_off(request.limit_price) or _is_off(request.aux_price)
+
+
+def _is_off(price: Decimal | None) -> bool:
+    return price is not None and price != price.quantize(Decimal("0.01"))

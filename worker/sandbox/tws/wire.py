@@ -1,0 +1,310 @@
+"""The TWS socket format: frames, fields and the placeOrder message. Pure functions; no socket, no market here.
+
+Source: ib_insync 0.9.86 client.py and ib_async 2.1.0 client.py (`placeOrder`), server versions 157 to 176.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from dataclasses import fields as fields_of
+from decimal import Decimal, InvalidOperation
+from functools import cache
+from typing import Any
+
+from worker.sandbox.market.prices import BASE_PRICES
+
+MIN_VERSION = 157
+MAX_VERSION = 176
+UNSET_DOUBLE = "1.7976931348623157E308"
+UNSET_INTEGER = "2147483647"
+#: What official clients send instead of an empty field; above 1e300 any double means unset.
+_UNSET = frozenset({"", UNSET_INTEGER, "9223372036854775807", "-9223372036854775808"})
+_VERSIONS = re.compile(rb"v(\d+)(?:\.\.(\d+))?")
+_KNOWN_CON_IDS = {"AAPL": 265598, "TSLA": 76792991, "SPY": 756733, "MSFT": 272093, "IBM": 8314, "BRK.B": 72063691}
+_NYSE_ARCA = frozenset(
+    ("SPY", "IWM", "DIA", "VTI", "VOO", "EFA", "EEM", "IEF", "AGG", "GLD", "SLV", "XLF", "XLK", "XLE"),
+)
+_NASDAQ = frozenset(
+    (
+        *("AAPL", "MSFT", "AMZN", "GOOGL", "GOOG", "META", "NVDA", "TSLA", "PEP", "COST", "NFLX", "ADBE", "INTC"),
+        *("AMD", "CSCO", "QQQ", "TLT"),
+    ),
+)
+
+
+class WireError(ValueError):
+    """A message that cannot be read: the door answers error 320."""
+
+
+def encode(*fields: object) -> bytes:
+    """Return one frame: length prefix, then every field ended by a zero byte."""
+    payload = "".join(text(f) + "\0" for f in fields).encode()
+    return struct.pack(">I", len(payload)) + payload
+
+
+def text(value: object) -> str:
+    """Write one field the way TWS does: nothing for None, 1 and 0 for booleans, plain decimals."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    if isinstance(value, Decimal):
+        return format(value.normalize(), "f") if value else "0"
+    return str(value)
+
+
+def agreed_version(hello: bytes) -> int:
+    """Return the server version for a client's `v157..176`, or raise WireError when there is none in common."""
+    match = _VERSIONS.match(hello)
+    if match is None:
+        raise WireError(f"not a version range: {hello!r}")
+    lowest, highest = int(match[1]), int(match[2] or match[1])
+    if highest < MIN_VERSION or lowest > MAX_VERSION:
+        raise WireError(f"no common version with {hello!r}")
+    return min(highest, MAX_VERSION)
+
+
+class Fields:
+    """The fields of one received message, read from left to right."""
+
+    def __init__(self, payload: bytes) -> None:
+        self._fields = payload.decode(errors="backslashreplace").split("\0")
+        self._fields.pop()
+        self._next = 0
+
+    def text(self) -> str:
+        """Read one field. Raises WireError at the end of the message."""
+        if self._next >= len(self._fields):
+            raise WireError("message too short")
+        self._next += 1
+        return self._fields[self._next - 1]
+
+    def number(self) -> Decimal | None:
+        """Read a number; None when unset."""
+        value = self.text()
+        if value in _UNSET:
+            return None
+        try:
+            number = Decimal(value)
+        except InvalidOperation as error:
+            raise WireError(f"not a number: {value!r}") from error
+        return None if not number.is_finite() or abs(number) > Decimal("1e300") else number
+
+    def integer(self, default: int = 0) -> int:
+        """Read an integer; `default` when unset."""
+        number = self.number()
+        return default if number is None else int(number)
+
+    def flag(self) -> bool:
+        """Read a boolean."""
+        return self.text() in ("1", "true", "True")
+
+    def skip(self, count: int = 1) -> None:
+        """Pass over some fields."""
+        for _ in range(count):
+            self.text()
+
+    def skip_pairs(self, width: int = 2) -> None:
+        """Pass over a counted list of groups."""
+        self.skip(self.integer() * width)
+
+
+# -- CONTRACTS --
+
+
+@dataclass(slots=True, frozen=True)
+class Contract:
+    """What a client names: the twelve contract fields, those that matter for stocks."""
+
+    con_id: int
+    symbol: str
+    sec_type: str
+    exchange: str
+    primary_exchange: str
+    currency: str
+    local_symbol: str
+    trading_class: str
+
+    @property
+    def market_symbol(self) -> str | None:
+        """The symbol in the market's spelling; None when this is no stock in US dollars."""
+        if self.sec_type not in ("STK", "") or self.currency not in ("USD", ""):
+            return None
+        name = self.symbol or self.local_symbol or symbol_of(self.con_id) or ""
+        return name.replace(" ", ".") or None
+
+
+def read_contract(fields: Fields) -> Contract:
+    """Read the twelve contract fields."""
+    con_id, symbol, sec_type = fields.integer(), fields.text(), fields.text()
+    fields.skip(4)  # expiry, strike, right, multiplier
+    exchange, primary, currency = fields.text(), fields.text(), fields.text()
+    return Contract(con_id, symbol, sec_type, exchange, primary, currency, fields.text(), fields.text())
+
+
+def con_id(symbol: str) -> int:
+    """Return the contract id of a market symbol: IB's own where known, else fixed by the name."""
+    return _KNOWN_CON_IDS.get(symbol, 400_000_000 + zlib.crc32(symbol.encode()) % 90_000_000)
+
+
+@cache
+def _symbols() -> dict[int, str]:
+    names = [*BASE_PRICES, *(f"SIM{n:03d}" for n in range(1000))]
+    return {con_id(name): name for name in names}
+
+
+def symbol_of(number: int) -> str | None:
+    """Return the market symbol of a contract id, if there is one."""
+    return _symbols().get(number)
+
+
+def ib_symbol(symbol: str) -> str:
+    """Return IB's spelling of a market symbol: `BRK B` for `BRK.B`."""
+    return symbol.replace(".", " ")
+
+
+def listing(symbol: str) -> tuple[str, str]:
+    """Return the primary exchange and the trading class of a market symbol."""
+    if symbol in _NASDAQ:
+        return "NASDAQ", "NMS"
+    return ("ARCA", ib_symbol(symbol)) if symbol in _NYSE_ARCA else ("NYSE", ib_symbol(symbol))
+
+
+def contract_fields(symbol: str, exchange: str = "SMART", right: str = "?") -> list[object]:
+    """Return the eleven contract fields that TWS sends with orders, fills and positions."""
+    name = ib_symbol(symbol)
+    return [con_id(symbol), name, "STK", "", "0", right, "", exchange, "USD", name, listing(symbol)[1]]
+
+
+# -- ORDERS --
+
+
+@dataclass(slots=True)
+class OrderRequest:
+    """One placeOrder message, as far as the sandbox trades it; prices None when unset."""
+
+    order_id: int
+    contract: Contract
+    action: str
+    quantity: Decimal
+    order_type: str
+    limit_price: Decimal | None
+    aux_price: Decimal | None
+    tif: str
+    oca_group: str
+    account: str
+    order_ref: str
+    transmit: bool
+    parent_id: int
+    outside_rth: bool
+    good_after: str = ""
+    good_till: str = ""
+    trail_stop_price: Decimal | None = None
+    trailing_percent: Decimal | None = None
+    what_if: bool = False
+
+
+def request_of(told: Mapping[str, Any]) -> OrderRequest:
+    """Return a placeOrder message from the ledger, where numbers are texts."""
+    kinds = {item.name: str(item.type) for item in fields_of(OrderRequest)}
+    values: dict[str, Any] = {
+        name: Decimal(value) if "Decimal" in kinds[name] and value is not None else value
+        for name, value in told.items()
+    }
+    return OrderRequest(**{**values, "contract": Contract(**told["contract"])})
+
+
+def read_place_order(fields: Fields, version: int) -> OrderRequest:
+    """Read a placeOrder message after its id, to the end, so that a client's wrong layout is noticed.
+
+    Raises:
+        WireError: too short, or something else than a number where a number belongs.
+    """
+    request = _read_main(fields)
+    if request.contract.sec_type == "BAG":
+        fields.skip_pairs(8)
+        fields.skip_pairs(1)
+        fields.skip_pairs(2)
+    fields.skip(2)  # sharesAllocation, discretionaryAmt
+    request.good_after, request.good_till = fields.text(), fields.text()
+    fields.skip(4 if version < 177 else 3)  # faGroup, faMethod, faPercentage, faProfile
+    fields.skip(22)  # modelCode to volatilityType
+    if fields.text():  # deltaNeutralOrderType
+        fields.skip(9)
+    else:
+        fields.skip(1)
+    fields.skip(2)  # continuousUpdate, referencePriceType
+    request.trail_stop_price, request.trailing_percent = fields.number(), fields.number()
+    _skip_scale_and_hedge(fields)
+    _skip_clearing_and_algo(fields)
+    request.what_if = fields.flag()
+    fields.skip(4)  # orderMiscOptions, solicited, randomizeSize, randomizePrice
+    _skip_tail(fields, request, version)
+    return request
+
+
+def _read_main(fields: Fields) -> OrderRequest:
+    order_id, contract = fields.integer(), read_contract(fields)
+    fields.skip(2)  # secIdType, secId
+    action, quantity, order_type = fields.text(), fields.number() or Decimal(0), fields.text()
+    limit_price, aux_price, tif, oca_group = fields.number(), fields.number(), fields.text(), fields.text()
+    account = fields.text()
+    fields.skip(2)  # openClose, origin
+    order_ref, transmit, parent_id = fields.text(), fields.flag(), fields.integer()
+    fields.skip(4)  # blockOrder, sweepToFill, displaySize, triggerMethod
+    outside_rth = fields.flag()
+    fields.skip(1)  # hidden
+    return OrderRequest(
+        order_id=order_id,
+        contract=contract,
+        action=action,
+        quantity=quantity,
+        order_type=order_type,
+        limit_price=limit_price,
+        aux_price=aux_price,
+        tif=tif,
+        oca_group=oca_group,
+        account=account,
+        order_ref=order_ref,
+        transmit=transmit,
+        parent_id=parent_id,
+        outside_rth=outside_rth,
+    )
+
+
+def _skip_scale_and_hedge(fields: Fields) -> None:
+    fields.skip(2)  # scaleInitLevelSize, scaleSubsLevelSize
+    increment = fields.number()
+    if increment is not None and increment > 0:
+        fields.skip(7)
+    fields.skip(3)  # scaleTable, activeStartTime, activeStopTime
+    if fields.text():  # hedgeType
+        fields.skip(1)
+
+
+def _skip_clearing_and_algo(fields: Fields) -> None:
+    fields.skip(4)  # optOutSmartRouting, clearingAccount, clearingIntent, notHeld
+    if fields.flag():  # deltaNeutralContract
+        fields.skip(3)
+    if fields.text():  # algoStrategy
+        fields.skip_pairs(2)
+    fields.skip(1)  # algoId
+
+
+def _skip_tail(fields: Fields, request: OrderRequest, version: int) -> None:
+    if request.order_type == "PEG BENCH":
+        fields.skip(5)
+    if fields.integer():
+        raise WireError("order conditions are not supported by the sandbox")
+    fields.skip(19)  # adjustedOrderType to usePriceMgmtAlgo
+    gates = (158, 160, 162, 166, 169)  # duration, postToAts, autoCancelParent, advancedErrorOverride, manualOrderTime
+    fields.skip(sum(version >= gate for gate in gates))
+
+
+def split_tags(tags: str) -> Iterable[str]:
+    """Return the tags of an account summary request."""
+    return [tag for tag in tags.split(",") if tag]
