@@ -15,14 +15,18 @@ from typing import Any, cast
 
 import pytest
 
-from models.messages import utcnow
+from models.errors import Unsupported
+from models.messages import OrderRequest, utcnow
 from models.reports import BrokerStatus
 from tests.unit.test_alpaca_reports import READERS as ALPACA
 from worker.brokers import values
+from worker.brokers.alpaca import AlpacaBroker
+from worker.brokers.ibkr import IbkrBroker
 from worker.brokers.ibkr import data as ibkr_data
 from worker.brokers.ibkr import terms as ibkr_terms
 from worker.brokers.ibkr.frames import RawBar
 from worker.brokers.oddities import Oddities
+from worker.brokers.tda import SchwabBroker, TdaBroker
 from worker.brokers.tda import account as tda_account
 from worker.brokers.tda import reports as tda_reports
 from worker.brokers.tda import terms as tda_terms
@@ -338,3 +342,22 @@ def test_an_order_whose_id_cannot_be_read_is_asked_for_under_no_id() -> None:
     for _ in range(2):
         assert good in memory.read()
     assert (asked, pages) == ([], [])
+
+
+@pytest.mark.parametrize("kind", [AlpacaBroker, IbkrBroker, SchwabBroker, TdaBroker])
+@pytest.mark.parametrize(
+    ("field", "terms"),
+    [
+        ("quantity", {}),
+        ("limit_price", {"order_type": "limit"}),
+        ("stop_price", {"order_type": "stop"}),
+        ("trail_amount", {"order_type": "trailing_stop"}),
+    ],
+)
+def test_an_order_with_the_number_that_means_not_set_is_not_sent(kind: Any, field: str, terms: dict[str, Any]) -> None:
+    """Shown back by its broker, that number is no number: the order could never be told from others."""
+    unset = OrderRequest(**{"symbol": "F", "side": "buy", "quantity": 10, **terms, field: 2**31 - 1})
+    with pytest.raises(Unsupported, match=f"{field} 2147483647"):
+        kind.capabilities.check(unset, "broker")
+    beside = OrderRequest(**{"symbol": "F", "side": "buy", "quantity": 10, **terms, field: 2**31 - 2})
+    kind.capabilities.check(beside, "broker")

@@ -54,7 +54,11 @@ from models.reports import (
 )
 from models.settings import BrokerSettings
 from models.vocabulary import OrderType, Side, TimeInForce
+from worker.brokers.values import number
 from worker.pacing.shared import Limits
+
+#: Terms of an order that brokers show as numbers.
+_NUMBERS = ("quantity", "limit_price", "stop_price", "trail_amount", "trail_percent")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +119,11 @@ class Capabilities:
             if value not in allowed:
                 words = ", ".join(sorted(allowed))
                 raise Unsupported(f"{broker} does not take {name} {value} (it takes {words})", broker=broker)
+        for name in _NUMBERS:
+            value = getattr(order, name)
+            if value is not None and number(value) is None:
+                words = f'{name} {plain(value)} is the number that says "not set" on the wire'
+                raise Unsupported(f"{broker}: {words}: an order with it could not be told from others", broker=broker)
         if not self.fractional and order.quantity != order.quantity.to_integral_value():
             raise Unsupported(f"{broker} takes whole shares only, quantity was {plain(order.quantity)}", broker=broker)
         if order.extended_hours and not self.extended_hours:
