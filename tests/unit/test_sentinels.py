@@ -20,16 +20,16 @@ from models.messages import OrderRequest, utcnow
 from models.reports import BrokerStatus
 from tests.unit.test_alpaca_reports import READERS as ALPACA
 from worker.brokers import values
-from worker.brokers.alpaca import AlpacaBroker
-from worker.brokers.ibkr import IbkrBroker
+from worker.brokers.alpaca.adapter import AlpacaBroker
 from worker.brokers.ibkr import data as ibkr_data
 from worker.brokers.ibkr import terms as ibkr_terms
+from worker.brokers.ibkr.adapter import IbkrBroker
 from worker.brokers.ibkr.frames import RawBar
 from worker.brokers.oddities import Oddities
-from worker.brokers.tda import SchwabBroker, TdaBroker
 from worker.brokers.tda import account as tda_account
 from worker.brokers.tda import reports as tda_reports
 from worker.brokers.tda import terms as tda_terms
+from worker.brokers.tda.adapter import SchwabBroker, TdaBroker
 from worker.brokers.tda.dialects import SCHWAB
 from worker.brokers.tda.memory import OrderMemory
 from worker.brokers.tda.orders import OrderBook
