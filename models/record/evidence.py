@@ -11,13 +11,12 @@ Of every kind of answer the last one is kept, with how often that kind came; so 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import and_, case, or_, select
 
 from models.encoding import to_json
-from models.messages import utcnow
 from models.outward import discreet
 from models.record.database import Database
 from models.record.tables import STRAY, attempts, orders, workers
@@ -117,7 +116,7 @@ def unresolved(
         when last, when next), `answers` (what came back, by kind); or null: `waits_for` (who has to be alive for its
         cancel or replace), `unclear` (a status that says nothing), `cannot_ask` (why its broker cannot be asked now).
     """
-    now, a, o = utcnow(), attempts.c, orders.c
+    now, a, o = datetime.now(UTC), attempts.c, orders.c
     late = a.started_at < now - timedelta(seconds=longest_send_s)
     lost = and_(o.status != str(Status.SUBMITTED), a.missing >= LOST_AFTER)
     unclear = o.reason_code == UNCLEAR
@@ -171,7 +170,7 @@ def unreachable(database: Database, broker: str, dead_after: float) -> str | Non
     with database.read() as connection:
         query = select(workers).where(workers.c.broker == broker).order_by(workers.c.heartbeat_at.desc())
         rows = list(connection.execute(query).mappings())
-    fresh = [row for row in rows if row["heartbeat_at"] > utcnow() - timedelta(seconds=dead_after)]
+    fresh = [row for row in rows if row["heartbeat_at"] > datetime.now(UTC) - timedelta(seconds=dead_after)]
     if any(row["state"] == "ready" for row in fresh):
         return None
     if not fresh:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
+from importlib import import_module
 from typing import Any
 
 from sqlalchemy import (
@@ -27,7 +28,6 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
@@ -43,7 +43,12 @@ _Convert = Callable[[Any], Any] | None
 
 def upsert(connection: Connection, table: Table) -> Any:
     """Begin an INSERT that can say what happens to rows that are there already (`on_conflict_...`)."""
-    return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)
+    return _module(connection.dialect).insert(table)
+
+
+def _module(dialect: Dialect) -> Any:
+    """Return the module of the database in use; the other one need not be loaded."""
+    return import_module(f"sqlalchemy.dialects.{dialect.name}")
 
 
 # -- ROWS IN ---
@@ -101,7 +106,7 @@ _PRIMARY = "primary key"
 
 @lru_cache(maxsize=256)
 def _insertion(table: Table, names: tuple[str, ...], new: str | None, dialect: Dialect) -> _Prepared:
-    kind: Any = postgresql if dialect.name == "postgresql" else sqlite
+    kind = _module(dialect)
 
     by = None if new == _PRIMARY else new
 

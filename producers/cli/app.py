@@ -1,4 +1,8 @@
-"""What all commands share: the app, the common options, a client or the history to work with, lists, and errors."""
+"""What all commands share: the app, the common options, a client or the history to work with, lists, and errors.
+
+Modules with commands have no `from __future__ import annotations`: typer would compile each annotation of each command
+again whenever one of them starts.
+"""
 
 from __future__ import annotations
 

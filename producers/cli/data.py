@@ -1,7 +1,5 @@
 """The data commands: quote, account, positions, bars. Tables for people, `--json` and `--out` for programs."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -30,7 +28,7 @@ _ACCOUNT = (
 _POSITION = ("broker", "symbol", "quantity", "avg_price", "market_value", "unrealized_pnl", "error")
 
 
-def _all(c: DataClient) -> list[str]:
+def _all(c: "DataClient") -> list[str]:
     """Every broker: those on the route in its order, then the others."""
     return [*c.settings.route, *(name for name in c.settings.all_brokers if name not in c.settings.route)]
 

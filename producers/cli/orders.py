@@ -1,7 +1,5 @@
 """The order commands: what a strategy author and an analyst type. The worker's commands are in `worker.cli`."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -149,14 +147,14 @@ def close(
     raise typer.Exit(max([*statuses, int(bool(unreachable))]))
 
 
-def _exit_status(order: Order) -> int:
+def _exit_status(order: "Order") -> int:
     if not order.is_terminal:
         return _NOT_KNOWN_YET
     return 1 if order.status in _FAILED else 0
 
 
 @contextmanager
-def _never_lost(c: OrderClient, client_order_id: str) -> Iterator[None]:
+def _never_lost(c: "OrderClient", client_order_id: str) -> Iterator[None]:
     """Say the order's id before anything can fail, and, whatever fails then, whether there is an order under it.
 
     Without the id a person whose terminal died can only guess, and send the same order again.
@@ -174,7 +172,7 @@ def _never_lost(c: OrderClient, client_order_id: str) -> Iterator[None]:
         raise
 
 
-def _found(c: OrderClient, client_order_id: str) -> tuple[str, ...]:
+def _found(c: "OrderClient", client_order_id: str) -> tuple[str, ...]:
     try:
         return _standing(c.order(client_order_id))
     except NotFound:
@@ -184,7 +182,7 @@ def _found(c: OrderClient, client_order_id: str) -> tuple[str, ...]:
         return (f"whether order {client_order_id} was recorded is not known: `corro order {client_order_id}`; {again}",)
 
 
-def _standing(order: Order) -> tuple[str, ...]:
+def _standing(order: "Order") -> tuple[str, ...]:
     where = "for" if order.status is Status.QUEUED else "at"
     id_ = order.client_order_id
     ends = "" if order.is_terminal else f", `corro cancel {id_}` withdraws it"
@@ -199,19 +197,19 @@ def _type_of(limit: str | None, stop: str | None, trail: str | None) -> str:
     return "limit" if limit else "stop" if stop else "market"
 
 
-def _row(c: OrderClient, order: Order) -> Row:
+def _row(c: "OrderClient", order: "Order") -> "Row":
     from models.history import History
 
     row = History(c.database).order(order.client_order_id) or order.row
     return {name: value for name, value in row.items() if name not in ("attempts", "fills", "events")}
 
 
-def _show_order(c: OrderClient, order: Order, form: Form) -> None:
+def _show_order(c: "OrderClient", order: "Order", form: Form) -> None:
     row = _row(c, order)
     tell([row], _ORDER_COLUMNS, form, document=row)
 
 
-def _meant(c: OrderClient, client_order_id: str) -> str:
+def _meant(c: "OrderClient", client_order_id: str) -> str:
     """Find the order that is to be changed, and name it where its id was not given in full."""
     from models.history import History
 
@@ -329,7 +327,7 @@ def unresolved(out: Out = None, wide: Wide = False, json: Json = False) -> None:
                 show.say(f"cannot ask: {row['cannot_ask']}")
 
 
-def _show_evidence(row: Row, wide: bool) -> None:
+def _show_evidence(row: "Row", wide: bool) -> None:
     """What was sent, what was asked and what came back, for a person at a terminal."""
     show.say()
     title = f"{row['client_order_id']}, attempt {row['attempt_no']}: sent"

@@ -1,7 +1,5 @@
 """The command `corro check`."""
 
-from __future__ import annotations
-
 import contextlib
 from dataclasses import asdict
 from typing import Annotated

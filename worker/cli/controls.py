@@ -1,13 +1,11 @@
 """`corro halt`, `drain`, `resume` and `controls`: what people do to trading, and the journal of what they did."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer
 
 from producers.cli import show
-from producers.cli.app import Form, Json, Out, Wide, client, operator, tell
+from producers.cli.app import Form, Json, Out, Wide, client, history, operator, tell
 
 By = Annotated[str | None, typer.Option(help="who; default the login name")]
 Reason = Annotated[str | None, typer.Option(help="why; kept for ever")]
@@ -87,15 +85,9 @@ def controls(
     json: Json = False,
 ) -> None:
     """List the halts and drains in force."""
-    from models.history import History
-    from models.record.tables import control_events
-    from worker.fleet.halts import in_force
+    from models.record.tables import control_events, halts
 
     form = Form(json, out, wide)
-    with client() as c:
-        if log:
-            found = History(c.database).rows(control_events)
-        else:
-            with c.database.read() as connection:
-                found = list(in_force(connection))
+    with history() as h:
+        found = h.rows(control_events if log else halts, newest_first=log)
     tell(found, _JOURNAL if log else _IN_FORCE, form, title="controls")

@@ -1,7 +1,5 @@
 """The command `corro dead-letters`: what was taken off the queues because no worker could read it."""
 
-from __future__ import annotations
-
 from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,7 +59,7 @@ def dead_letters(
                 show.note(f"{most:,} of {there:,} shown; --limit {there} shows all")
 
 
-def hint(settings: Settings) -> str | None:
+def hint(settings: "Settings") -> str | None:
     """Return lines about the queue, if it says so at once: that it refuses writes, and which messages nobody takes."""
     import redis
 

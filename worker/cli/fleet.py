@@ -1,7 +1,5 @@
 """`corro fleet`: who is at work, what is stopped, whether every broker takes orders; its exit status says so too."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -70,7 +68,7 @@ def fleet(
     raise typer.Exit(0 if ok else 1)
 
 
-def _look(settings: Settings, database: Database, remarks: bool) -> Picture:
+def _look(settings: "Settings", database: "Database", remarks: bool) -> Picture:
     from sqlalchemy import func, select
 
     from models.record.tables import halts, leases, position_locks, workers

@@ -1,12 +1,10 @@
 """`corro locks` and `corro unlock`: positions that nothing explains, and the word of somebody who looked."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer
 
-from producers.cli.app import Form, Json, Out, Wide, client, operator, tell
+from producers.cli.app import Form, Json, Out, Wide, client, opened, operator, tell
 
 _COLUMNS = ("broker", "symbol", "expected", "found", "difference", "since", "read_at")
 _EVENTS = ("at", "broker", "symbol", "kind", "expected", "found", "by", "reason")
@@ -30,8 +28,8 @@ def locks(
     from worker.positions.ledger import locks as in_force
 
     form = Form(json, out, wide)
-    with client() as c:
-        found = History(c.database).rows(position_events) if log else in_force(c.database)
+    with opened() as (_, database):
+        found = History(database).rows(position_events) if log else in_force(database)
     tell(found, _EVENTS if log else _COLUMNS, form, title="locks")
 
 

@@ -3,8 +3,6 @@
 Exit status: 0 done, 1 it failed, 2 wrong usage or settings (nothing was done), 3 `--wait` ran out: not known yet.
 """
 
-from __future__ import annotations
-
 import gc
 import os
 import sys
@@ -164,11 +162,14 @@ _USAGE = (ConfigurationError, InvalidOrder, InvalidRequest, IdempotencyConflict)
 #: Click's ClickException, wherever Typer keeps it; its classes have `format_message`, `exit_code` and `ctx`.
 _WRONG_COMMAND = cast("type[Exception]", typer.BadParameter.__mro__[2])
 _INTERRUPTED = 130
+#: New objects before the garbage collector looks for cycles: a command imports a hundred thousand that stay.
+_COLLECT_AFTER = 100_000
 
 
 def main() -> None:
     """Run the command line; whatever goes wrong becomes one clear line and an exit status."""
     gc.freeze()  # what was imported stays: no collection, nor the one at the end, need look at it
+    gc.set_threshold(_COLLECT_AFTER)
     show.prepare()
     keep_private()
     try:

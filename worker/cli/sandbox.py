@@ -1,7 +1,5 @@
 """`corro sandbox`: run the simulated market, and trouble one that runs."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 
