@@ -1,4 +1,4 @@
-"""Two workers store what they read of one broker at the same moment, on the database that lets both try."""
+"""Two writes at the same moment, on the database that lets both try: two readings, a reading and a heartbeat."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-from sqlalchemy import Connection, event, select
+from sqlalchemy import Connection, event, select, text, update
 
 from models.record.database import Database, upgrade
-from models.record.tables import position_snapshots
-from tests.kit import Postgres
+from models.record.tables import position_snapshots, workers
+from models.settings import TimingSettings
+from tests.kit import Postgres, eventually
+from worker.fleet.members import Identity, Pulse
 from worker.positions.reading import keep
 from worker.runtime.clock import utcnow
 
@@ -62,3 +64,27 @@ def test_of_two_readings_stored_at_once_both_are_taken_and_the_newer_one_stays(d
     with database.read() as connection:
         stored = {row.symbol: row.quantity for row in connection.execute(select(position_snapshots))}
     assert stored == {"KO": size[newer], "PEP": size[newer]}
+
+
+def test_a_heartbeat_waits_for_a_fenced_write_of_its_worker_and_neither_fails(database: Database) -> None:
+    """Such a write has the lease and asks for the worker's row: a heartbeat that had them the other way round would
+    wait for the write, and the write for the heartbeat."""
+    pulse, errors = Pulse(database, Identity("ibkr"), TimingSettings()), list[BaseException]()
+    pulse.beat()
+    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+
+    def beat() -> None:
+        try:
+            pulse.beat()
+        except BaseException as error:
+            errors.append(error)
+
+    beating = threading.Thread(target=beat)
+    with database.write() as connection:
+        assert pulse.still_leads(connection, pulse.tenure)
+        beating.start()
+        with database.read() as other:
+            eventually(lambda: other.execute(waiting).scalar(), what="the heartbeat waits")
+        connection.execute(update(workers).where(workers.c.worker == pulse.me.name).values(positions_at=utcnow()))
+    beating.join(20)
+    assert (errors, beating.is_alive(), pulse.leads) == ([], False, True)

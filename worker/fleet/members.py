@@ -109,11 +109,13 @@ class Pulse:
                 self._said, self._since = self.state, now
             values: dict[str, Any] = {"state": self.state, "detail": detail, "heartbeat_at": now}
             values |= {"state_since": self._since, "session": self.session}
+            # The lease before the worker's row, as in every write that is fenced: else the two wait for each other.
+            leads = take_lease(connection, self._lease, self.me.name, now, self.timing.leader_lease)
+            tenure = self._tenure(connection) if leads else None
             mine = workers.c.worker == self.me.name
             if not connection.execute(update(workers).where(mine).values(**values)).rowcount:
                 connection.execute(insert(workers).values(**self._row(), **values))
-            self.leads = take_lease(connection, self._lease, self.me.name, now, self.timing.leader_lease)
-            self.tenure = self._tenure(connection) if self.leads else None
+        self.leads, self.tenure = leads, tenure
 
     @property
     def _lease(self) -> str:
@@ -150,12 +152,12 @@ class Pulse:
     def stop(self) -> None:
         """Say good-bye: the heartbeat ends as `stopped` and the lease is free at once."""
         with self.database.write() as connection:
+            connection.execute(delete(leases).where(leases.c.holder == self.me.name))
             connection.execute(
                 update(workers)
                 .where(workers.c.worker == self.me.name)
                 .values(state="stopped", detail="", heartbeat_at=utcnow(), state_since=utcnow())
             )
-            connection.execute(delete(leases).where(leases.c.holder == self.me.name))
             old = utcnow() - timedelta(days=7)
             connection.execute(delete(workers).where(workers.c.heartbeat_at < old))
 
