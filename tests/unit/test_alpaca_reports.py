@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -227,10 +228,35 @@ def test_what_is_told_twice_is_no_correction() -> None:
 def test_an_activity_with_another_price_under_its_old_id_is_a_correction() -> None:
     known = Executions()
     prices = ("86.88", "86.88", "86", "86", "86.88")
-    found = [known.known(of_activity(ACTIVITY | {"price": price}), is_current=True) for price in prices]
+    found = [
+        known.known(of_activity(ACTIVITY | {"price": price}), listed_at=float(at)) for at, price in enumerate(prices)
+    ]
     assert {fill.execution_id for fill in found} == {ACTIVITY["id"].rpartition("::")[2]}
     first, again, corrected, still, back = (fill.revision for fill in found)
     assert first == again == 0 < corrected == still < back
+
+
+def listed(executions: Executions, price: str, at: float) -> FillReport:
+    return executions.known(of_activity(ACTIVITY | {"price": price}), listed_at=at)
+
+
+def test_an_event_that_comes_after_the_listing_of_its_correction_corrects_nothing() -> None:
+    known = Executions()
+    own = ACTIVITY["id"].rpartition("::")[2]
+    corrected = listed(known, "86", monotonic())
+    late = told(known, event(execution_id=own, price="86.88"))
+    assert (late.execution_id, corrected.revision, late.revision) == (own, 0, 0)  # the record keeps what it has
+    assert listed(known, "86", monotonic()).revision == 0
+
+
+def test_a_listing_that_was_asked_for_before_a_correction_was_told_takes_nothing_back() -> None:
+    known = Executions()
+    own = ACTIVITY["id"].rpartition("::")[2]
+    first, asked_at = listed(known, "86.88", monotonic()), monotonic()
+    second = told(known, event(event="trade_correct", execution_id="b", previous_execution_id=own, price="86"))
+    late = listed(known, "86.88", asked_at)
+    assert late.revision == first.revision < second.revision
+    assert listed(known, "86.88", monotonic()).revision > second.revision  # asked for since: it was put right again
 
 
 def test_both_feeds_name_an_execution_alike_where_the_activity_has_the_id_of_the_stream_in_it() -> None:

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from math import inf
 from threading import Lock
+from time import monotonic
 from typing import Any
 
 from models.messages import utcnow
@@ -104,6 +106,31 @@ def _at(value: Any, otherwise: datetime | None) -> datetime:
 _Content = tuple[str, Decimal, Decimal | None, bool]
 
 
+@dataclass
+class _Told:
+    """All that was told of one execution."""
+
+    #: Each content with its revision, the newest last.
+    revisions: dict[_Content, int] = field(default_factory=dict)
+    #: When the newest was current at the broker, in seconds of the monotonic clock.
+    current_at: float = -inf
+
+    def is_of_the_past(self, content: _Content, *, amends: bool, listed_at: float | None) -> bool:
+        """Tell whether something else is known that is newer.
+
+        | told by                     | is of the past if                                                     |
+        |-----------------------------|-----------------------------------------------------------------------|
+        | an event of a new execution | anything else is known: it is the first telling, however late it came |
+        | a correction, a bust        | never                                                                 |
+        | a listing                   | it was asked for before something else was told                       |
+        """
+        if not self.revisions or content == next(reversed(self.revisions)):
+            return False
+        if listed_at is not None:
+            return listed_at < self.current_at
+        return not amends
+
+
 class Executions:
     """What was told before: a second telling of the same is the same, and of something else a correction.
 
@@ -114,29 +141,35 @@ class Executions:
         self._lock = Lock()
         #: Id of a correction -> the first id of its execution.
         self._first: OrderedDict[str, str] = OrderedDict()
-        #: First id -> what was told of it, the newest last, with its revision.
-        self._told: OrderedDict[str, dict[_Content, int]] = OrderedDict()
+        #: First id -> what was told of it.
+        self._told: OrderedDict[str, _Told] = OrderedDict()
 
-    def known(self, fill: FillReport, amends: str | None = None, *, is_current: bool = False) -> FillReport:
+    def known(self, fill: FillReport, amends: str | None = None, *, listed_at: float | None = None) -> FillReport:
         """Return a telling under the execution's first id, and with its revision.
 
         Args:
             fill: as the broker told it.
             amends: the id that it puts right or takes back; None if it says of itself that it is new.
-            is_current: it was just read from a listing, so what was told of the same id before is of the past.
+            listed_at: when the listing that has it was asked for, by the monotonic clock; None for an event.
         """
         content = (fill.execution_id, fill.quantity, fill.price, fill.busted)
         with self._lock:
             first = self._first.get(amends or fill.execution_id, amends or fill.execution_id)
             if first != fill.execution_id:
                 _keep(self._first, fill.execution_id, first)
-            told = self._told.get(first, {})
-            if content not in told or (is_current and list(told)[-1] != content):
-                told.pop(content, None)
-                is_later = bool(told) or amends is not None
-                told[content] = max(int(utcnow().timestamp()), *(told.values() or (0,))) + 1 if is_later else 0
+            told = self._told.get(first) or _Told()
             _keep(self._told, first, told)
-            return replace(fill, execution_id=first, revision=told[content])
+            revisions = told.revisions
+            if told.is_of_the_past(content, amends=amends is not None, listed_at=listed_at):
+                return replace(fill, execution_id=first, revision=revisions.get(content, 0))
+            if content not in revisions or (listed_at is not None and list(revisions)[-1] != content):
+                revisions.pop(content, None)
+                is_later = bool(revisions) or amends is not None
+                revisions[content] = (
+                    max(int(utcnow().timestamp()), *(revisions.values() or (0,))) + 1 if is_later else 0
+                )
+            told.current_at = max(told.current_at, monotonic() if listed_at is None else listed_at)
+            return replace(fill, execution_id=first, revision=revisions[content])
 
 
 def _keep(kept: OrderedDict[str, Any], key: str, value: Any) -> None:

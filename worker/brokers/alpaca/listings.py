@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from functools import partial
+from time import monotonic
 from typing import Any, TypeVar
 
 from models.errors import UnreadableReply
@@ -68,8 +70,9 @@ class Listings:
         }
         pages = Paging(self._broker, "activities")
         while True:
+            asked_at = monotonic()
             rows = self._rest().read("/account/activities/FILL", query, list)
-            for fill in self._readable("execution", rows, self._fill):
+            for fill in self._readable("execution", rows, partial(self._fill, asked_at)):
                 if fill.filled_at >= since:
                     found[fill.execution_id, fill.revision] = fill
             if len(rows) < FILLS_PAGE:
@@ -95,8 +98,8 @@ class Listings:
             self._say("order", row, error)
         return self._rest().parse(read.ids_of, row)
 
-    def _fill(self, row: Any) -> FillReport:
-        return self._executions.known(of_activity(row), amended(row), is_current=True)
+    def _fill(self, asked_at: float, row: Any) -> FillReport:
+        return self._executions.known(of_activity(row), amended(row), listed_at=asked_at)
 
     def _readable(self, what: str, rows: list[Any], reader: Callable[[Any], T]) -> list[T]:
         """Read the rows that can be read; where none of several can be, it is the listing that cannot.
