@@ -15,7 +15,8 @@ import typer
 from models.errors import ConfigurationError, CorroError, IdempotencyConflict, InvalidOrder, InvalidRequest
 from models.private import keep_private
 from producers.cli import data as _data  # noqa: F401
-from producers.cli import orders as _orders  # noqa: F401  # its commands join the app
+from producers.cli import lists as _lists  # noqa: F401
+from producers.cli import orders as _orders  # noqa: F401
 from producers.cli import show
 from producers.cli.app import Form, Json, Wide, app, client, fail, tell, whole_id
 from worker.cli import check, controls, dead_letters, locks, sandbox

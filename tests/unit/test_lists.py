@@ -1,0 +1,66 @@
+"""The lists of the command line: which rows they have, under which filters."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert
+
+from models.history import v_attempts
+from models.record.database import Database
+from models.record.tables import attempts
+from tests.unit.conftest import NOW, Run
+
+
+@pytest.fixture
+def tries(put: Callable[..., None], database: Database) -> None:
+    """Two orders: one that a broker refused and the next one took, one of which nobody knows."""
+    put("a-1", broker="alpaca", attempt_no=2, strategy="s-1", attempt={"broker": "ibkr", "attempt_no": 1,
+        "outcome": "refused", "code": "201", "message": "insufficient buying power"})  # fmt: skip
+    put("b-1", symbol="KO", broker="tda", attempt={"outcome": "unknown", "started_at": NOW + timedelta(hours=1)})
+    second = {
+        "client_order_id": "a-1", "attempt_no": 2, "broker": "alpaca", "broker_client_order_id": "a-1~2",
+        "outcome": "accepted", "worker": "w", "started_at": NOW + timedelta(seconds=1), "lease_until": NOW,
+        "broker_order_id": "f-1",
+    }  # fmt: skip
+    with database.write() as connection:
+        connection.execute(insert(attempts).values(**second))
+
+
+@pytest.mark.usefixtures("tries")
+@pytest.mark.parametrize(
+    ("filters", "found"),
+    [
+        ((), ["b-1 1", "a-1 2", "a-1 1"]), (("--outcome", "refused,unknown"), ["b-1 1", "a-1 1"]),
+        (("--broker", "ibkr"), ["a-1 1"]), (("--symbol", "ko"), ["b-1 1"]), (("--strategy", "s-1"), ["a-1 2", "a-1 1"]),
+        (("--since", "2026-01-05T15:00"), ["b-1 1"]), (("--until", "2026-01-05T15:00"), ["a-1 2", "a-1 1"]),
+        (("--limit", "1"), ["b-1 1"]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_attempts_are_listed_newest_first_with_the_filters_of_their_siblings(
+    corro: Run, filters: tuple[str, ...], found: list[str]
+) -> None:
+    rows = json.loads(corro("attempts", *filters, "--json")[1])
+    assert [f"{row['client_order_id']} {row['attempt_no']}" for row in rows] == found
+
+
+@pytest.mark.usefixtures("tries")
+def test_attempts_have_the_columns_of_their_view(corro: Run, tmp_path: Path) -> None:
+    rows = json.loads(corro("attempts", "--json")[1])
+    assert all(list(row) == [column.name for column in v_attempts.c] for row in rows)
+    assert corro("attempts", "--out", str(tmp_path / "a.csv"))[0] == 0
+    assert (tmp_path / "a.csv").read_text().splitlines()[0].split(",") == list(v_attempts.c.keys())
+    status, out, _ = corro("attempts")
+    assert status == 0
+    assert "insufficient buying power" in out
+
+
+def test_an_outcome_that_does_not_exist_is_wrong_usage(corro: Run) -> None:
+    status, out, err = corro("attempts", "--outcome", "lost")
+    assert (status, out) == (2, "")
+    assert "refused" in err
