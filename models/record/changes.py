@@ -1,0 +1,127 @@
+"""The columns of a row that change, for the type checker: as in `models.record.rows`, each may be missing.
+
+`def set(self, **changes: Unpack[OrderChanges])` has the names and the types of its columns checked where it is called.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, TypedDict
+
+from models.record.rows import Json
+
+
+class OrderChanges(TypedDict, total=False):
+    """Columns of an order that change: of a `ReadableOrder`, since nothing changes the others."""
+
+    client_order_id: str
+    version: int
+    strategy: str | None
+    symbol: str
+    side: str
+    quantity: Decimal
+    order_type: str
+    limit_price: Decimal | None
+    stop_price: Decimal | None
+    trail_amount: Decimal | None
+    trail_percent: Decimal | None
+    time_in_force: str
+    extended_hours: bool
+    tags: list[str] | dict[str, str] | None
+    status: str
+    route: list[str]
+    broker: str
+    broker_order_id: str | None
+    attempt_no: int
+    filled_quantity: Decimal
+    avg_fill_price: Decimal | None
+    reason: str | None
+    reason_code: str | None
+    body_hash: str
+    cancel_requested_at: datetime | None
+    cancel_sent_at: datetime | None
+    replace_request: Json | None
+    available_at: datetime
+    created_at: datetime
+    expires_at: datetime | None
+    submitted_at: datetime | None
+    accepted_at: datetime | None
+    closed_at: datetime | None
+    updated_at: datetime
+
+
+class AttemptChanges(TypedDict, total=False):
+    """Columns of an attempt that change."""
+
+    client_order_id: str
+    attempt_no: int
+    broker: str
+    broker_client_order_id: str
+    broker_order_id: str | None
+    outcome: str
+    code: str | None
+    message: str | None
+    worker: str
+    session: str | None
+    started_at: datetime
+    sent_at: datetime | None
+    ended_at: datetime | None
+    lease_until: datetime
+    baseline: list[str] | None
+    replaces: int | None
+    terms: Json | None
+    next_check_at: datetime | None
+    checks: int
+    missing: int
+    alerted_at: datetime | None
+    stray_at: datetime | None
+    evidence: Json | None
+
+
+class FillChanges(TypedDict, total=False):
+    """Columns of an execution that change."""
+
+    broker: str
+    execution_id: str
+    client_order_id: str
+    attempt_no: int
+    symbol: str | None
+    strategy: str | None
+    quantity: Decimal
+    price: Decimal | None
+    cumulative_quantity: Decimal | None
+    currency: str | None
+    commission: Decimal | None
+    commission_currency: str | None
+    revision: int
+    voided_at: datetime | None
+    inferred: bool
+    filled_at: datetime
+    recorded_at: datetime
+    late: bool
+
+
+class FetchChanges(TypedDict, total=False):
+    """Columns of a request for data that change."""
+
+    fetch_id: str
+    kind: str
+    request: Json
+    route: list[str]
+    broker: str
+    status: str
+    attempt_no: int
+    tries: int
+    progress: Decimal | None
+    cursor: datetime | None
+    stored: int
+    result: Any
+    error: str | None
+    worker: str | None
+    lease_until: datetime | None
+    available_at: datetime
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    updated_at: datetime

@@ -1,0 +1,346 @@
+"""The rows of `models.record.tables`, as SQLAlchemy and `Query` hand them over: for the type checker, free at run time.
+
+Money and sizes are Decimal, times aware UTC datetimes, JSON its lists and dicts; a column that may be null may be None.
+A column that the database fills in (an `id`) is missing in a row that was not inserted yet.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, NotRequired, TypedDict
+
+#: A JSON object, with the fields that its writer gave it.
+Json = dict[str, Any]
+
+
+class _Order(TypedDict):
+    client_order_id: str
+    version: int
+    strategy: str | None
+    limit_price: Decimal | None
+    stop_price: Decimal | None
+    trail_amount: Decimal | None
+    trail_percent: Decimal | None
+    extended_hours: bool
+    tags: list[str] | dict[str, str] | None
+    status: str
+    broker_order_id: str | None
+    attempt_no: int
+    filled_quantity: Decimal
+    avg_fill_price: Decimal | None
+    reason: str | None
+    reason_code: str | None
+    body_hash: str
+    cancel_requested_at: datetime | None
+    cancel_sent_at: datetime | None
+    replace_request: Json | None
+    available_at: datetime
+    created_at: datetime
+    expires_at: datetime | None
+    submitted_at: datetime | None
+    accepted_at: datetime | None
+    closed_at: datetime | None
+    updated_at: datetime
+
+
+class OrderRow(_Order):
+    """An order, whether or not its message could be read: its terms are None where it could not."""
+
+    symbol: str | None
+    side: str | None
+    quantity: Decimal | None
+    order_type: str | None
+    time_in_force: str | None
+    route: list[str] | None
+    broker: str | None
+
+
+class ReadableOrder(_Order):
+    """An order whose message could be read: all but those that were denied for their form."""
+
+    symbol: str
+    side: str
+    quantity: Decimal
+    order_type: str
+    time_in_force: str
+    route: list[str]
+    broker: str
+
+
+class AttemptRow(TypedDict):
+    """One try of an order at one broker, or one replace of it."""
+
+    client_order_id: str
+    attempt_no: int
+    broker: str
+    broker_client_order_id: str
+    broker_order_id: str | None
+    outcome: str
+    code: str | None
+    message: str | None
+    worker: str
+    session: str | None
+    started_at: datetime
+    sent_at: datetime | None
+    ended_at: datetime | None
+    lease_until: datetime
+    baseline: list[str] | None
+    replaces: int | None
+    terms: Json | None
+    next_check_at: datetime | None
+    checks: int
+    missing: int
+    alerted_at: datetime | None
+    stray_at: datetime | None
+    evidence: Json | None
+
+
+class FillRow(TypedDict):
+    """An execution of one of our orders; `id` is the database's."""
+
+    id: NotRequired[int]
+    broker: str
+    execution_id: str
+    client_order_id: str
+    attempt_no: int
+    symbol: str | None
+    strategy: str | None
+    quantity: Decimal
+    price: Decimal | None
+    cumulative_quantity: Decimal | None
+    currency: str | None
+    commission: Decimal | None
+    commission_currency: str | None
+    revision: int
+    voided_at: datetime | None
+    inferred: bool
+    filled_at: datetime
+    recorded_at: datetime
+    late: bool
+
+
+class OrderEventRow(TypedDict):
+    """A step of an order, in the order in which they happened."""
+
+    id: NotRequired[int]
+    client_order_id: str
+    at: datetime
+    kind: str
+    from_status: str | None
+    to_status: str | None
+    detail: str | None
+
+
+class FetchRow(TypedDict):
+    """A request for data."""
+
+    fetch_id: str
+    kind: str
+    request: Json
+    route: list[str]
+    broker: str
+    status: str
+    attempt_no: int
+    tries: int
+    progress: Decimal | None
+    cursor: datetime | None
+    stored: int
+    result: Any
+    error: str | None
+    worker: str | None
+    lease_until: datetime | None
+    available_at: datetime
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    updated_at: datetime
+
+
+class BarRow(TypedDict):
+    """A bar of a symbol's history."""
+
+    broker: str
+    symbol: str
+    timeframe: str
+    start: datetime
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    close: Decimal
+    volume: Decimal
+
+
+class AccountRow(TypedDict):
+    """What a broker said last about an account."""
+
+    broker: str
+    account_id: str
+    currency: str
+    buying_power: Decimal | None
+    cash: Decimal | None
+    equity: Decimal | None
+    portfolio_value: Decimal | None
+    total_liquidity: Decimal | None
+    day_trade_count: int | None
+    paper: bool | None
+    taken_at: datetime
+
+
+class PositionRow(TypedDict):
+    """What a broker said last about a position."""
+
+    broker: str
+    symbol: str
+    quantity: Decimal
+    avg_price: Decimal | None
+    market_value: Decimal | None
+    unrealized_pnl: Decimal | None
+    account_id: str | None
+    currency: str | None
+    taken_at: datetime
+
+
+class WorkerRow(TypedDict):
+    """A worker, and how it stands."""
+
+    worker: str
+    broker: str
+    host: str
+    boot: str
+    pid: int
+    session: str | None
+    state: str
+    state_since: datetime | None
+    detail: str | None
+    started_at: datetime
+    heartbeat_at: datetime
+    positions_at: datetime | None
+
+
+class LeaseRow(TypedDict):
+    """Who may do now what one process alone may do."""
+
+    name: str
+    holder: str
+    until: datetime
+    since: datetime | None
+
+
+class HaltRow(TypedDict):
+    """A stop of trading that stands."""
+
+    scope: str
+    kind: str
+    reason: str | None
+    by: str | None
+    at: datetime
+
+
+class ControlEventRow(TypedDict):
+    """What somebody did to trading."""
+
+    id: NotRequired[int]
+    at: datetime
+    kind: str
+    scope_kind: str
+    scope: str
+    by: str | None
+    reason: str | None
+    detail: str | None
+
+
+class DeploymentRow(TypedDict):
+    """Which fleet a database belongs to."""
+
+    id: str
+    created_at: datetime
+
+
+class ExternalOrderRow(TypedDict):
+    """An order at a broker that corro did not send."""
+
+    broker: str
+    broker_order_id: str
+    broker_client_order_id: str | None
+    symbol: str | None
+    side: str | None
+    order_type: str | None
+    time_in_force: str | None
+    quantity: Decimal | None
+    limit_price: Decimal | None
+    stop_price: Decimal | None
+    filled_quantity: Decimal | None
+    avg_fill_price: Decimal | None
+    status: str
+    raw_status: str | None
+    submitted_at: datetime | None
+    first_seen_at: datetime
+    last_seen_at: datetime
+
+
+class ExternalFillRow(TypedDict):
+    """An execution that corro did not cause."""
+
+    id: NotRequired[int]
+    broker: str
+    execution_id: str
+    broker_order_id: str | None
+    symbol: str | None
+    side: str | None
+    quantity: Decimal
+    price: Decimal | None
+    cumulative_quantity: Decimal | None
+    currency: str | None
+    commission: Decimal | None
+    commission_currency: str | None
+    revision: int
+    voided_at: datetime | None
+    filled_at: datetime
+    recorded_at: datetime
+
+
+class PositionLedgerRow(TypedDict):
+    """How far the positions of a broker are added up."""
+
+    broker: str
+    fills_id: int
+    external_fills_id: int
+    pending: list[str]
+    opened_at: datetime
+    fills_read_at: datetime | None
+
+
+class PositionBaselineRow(TypedDict):
+    """A position as it was before the fills that came later."""
+
+    broker: str
+    symbol: str
+    quantity: Decimal
+    updated_at: datetime
+
+
+class PositionLockRow(TypedDict):
+    """A position that nothing explains."""
+
+    broker: str
+    symbol: str
+    expected: Decimal
+    found: Decimal
+    since: datetime
+    read_at: datetime
+    note: str | None
+
+
+class PositionEventRow(TypedDict):
+    """A step of a baseline or a lock."""
+
+    id: NotRequired[int]
+    broker: str
+    symbol: str
+    at: datetime
+    kind: str
+    expected: Decimal | None
+    found: Decimal | None
+    by: str | None
+    reason: str | None

@@ -1,0 +1,104 @@
+"""The rows' types say the same as the tables: names, Python types, what may be null."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NotRequired, get_args, get_origin, get_type_hints, is_typeddict
+
+import pytest
+from sqlalchemy import JSON, Column, Table
+from sqlalchemy.types import TypeDecorator
+
+from models.record import changes, rows
+from models.record.tables import metadata
+
+ROWS = {
+    "orders": rows.OrderRow,
+    "attempts": rows.AttemptRow,
+    "fills": rows.FillRow,
+    "order_events": rows.OrderEventRow,
+    "fetches": rows.FetchRow,
+    "bars": rows.BarRow,
+    "account_snapshots": rows.AccountRow,
+    "position_snapshots": rows.PositionRow,
+    "workers": rows.WorkerRow,
+    "leases": rows.LeaseRow,
+    "halts": rows.HaltRow,
+    "control_events": rows.ControlEventRow,
+    "deployment": rows.DeploymentRow,
+    "external_orders": rows.ExternalOrderRow,
+    "external_fills": rows.ExternalFillRow,
+    "position_ledgers": rows.PositionLedgerRow,
+    "position_baselines": rows.PositionBaselineRow,
+    "position_locks": rows.PositionLockRow,
+    "position_events": rows.PositionEventRow,
+}
+#: Terms that an order has if its message could be read.
+GIVEN = {"symbol", "side", "quantity", "order_type", "time_in_force", "route", "broker"}
+
+
+def is_the_databases(column: Column[Any]) -> bool:
+    """The database fills it in: a row that was not inserted yet lacks it."""
+    return column.primary_key and column.autoincrement is True
+
+
+def hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)
+
+
+def as_typed(column: Column[Any]) -> Any:
+    type_ = column.type.impl if isinstance(column.type, TypeDecorator) else column.type
+    python = type_.python_type
+    hint = python | None if column.nullable else python
+    return NotRequired[hint] if is_the_databases(column) else hint
+
+
+def is_json(hint: Any, nullable: bool) -> bool:
+    if hint is Any:  # the answer to a request for data: any JSON
+        return nullable
+    parts = get_args(hint) if get_origin(hint) not in (list, dict) else (hint,)
+    kinds = {get_origin(part) for part in parts if part is not type(None)}
+    return bool(kinds) and kinds <= {list, dict} and nullable == (type(None) in parts)
+
+
+def differences(table: Table, kind: type) -> Iterator[str]:
+    typed = hints(kind)
+    if set(typed) != {c.name for c in table.columns}:
+        yield f"columns {sorted(set(typed) ^ {c.name for c in table.columns})}"
+        return
+    for column in table.columns:
+        hint = typed[column.name]
+        right = is_json(hint, bool(column.nullable)) if isinstance(column.type, JSON) else hint == as_typed(column)
+        if not right:
+            yield f"{column.name}: {hint}"
+
+
+def test_every_table_has_a_type_for_its_rows() -> None:
+    assert set(ROWS) == set(metadata.tables)
+    typed = {kind for kind in vars(rows).values() if is_typeddict(kind) and not kind.__name__.startswith("_")}
+    assert typed - {rows.TypedDict} - set(ROWS.values()) == {rows.ReadableOrder}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_rows_are_typed_as_their_tables_are(name: str) -> None:
+    assert list(differences(metadata.tables[name], ROWS[name])) == []
+
+
+def test_an_order_that_could_be_read_has_its_terms() -> None:
+    table, readable = hints(rows.OrderRow), hints(rows.ReadableOrder)
+    assert {name for name in table if table[name] != readable[name]} == GIVEN
+    assert all(readable[name] | None == table[name] for name in GIVEN)
+
+
+@pytest.mark.parametrize(
+    ("changing", "row"),
+    [
+        (changes.OrderChanges, rows.ReadableOrder),
+        (changes.AttemptChanges, rows.AttemptRow),
+        (changes.FillChanges, rows.FillRow),
+        (changes.FetchChanges, rows.FetchRow),
+    ],
+)
+def test_changes_are_typed_as_their_rows_are(changing: type, row: type) -> None:
+    assert hints(changing) == {name: hint for name, hint in hints(row).items() if get_origin(hint) is not NotRequired}
+    assert not changing.__required_keys__  # type: ignore[attr-defined]
