@@ -328,6 +328,44 @@ def test_the_same_id_goes_out_again_where_the_last_try_may_still_arrive(at: Scen
     assert len({row["broker_client_order_id"] for row in at.world.rows(attempts)}) == 1
 
 
+def held_up(at: Scenario, by: float, *route: str) -> str:
+    """An order that listings have missed by the rules, while its bytes are on their way for longer than those allow."""
+    id_, ledger = at.order(*route), at.world.ledgers[DEDUPES]
+    at.work(DEDUPES, id_, meets="late_8")
+    ledger.on_the_way = [(due + timedelta(seconds=by), ticket) for due, ticket in ledger.on_the_way]
+    at.reconcile(DEDUPES, rounds=5)
+    assert at.tries(id_) == [(DEDUPES, "absent")]
+    return id_
+
+
+def test_what_is_refused_after_listings_missed_it_is_looked_for_before_it_goes_on(at: Scenario) -> None:
+    """The money for which the second send is refused may be what the first one holds."""
+    id_ = held_up(at, 25, DEDUPES, KEEPS)
+    at.work(DEDUPES, id_, meets="refuse")
+    assert at.tries(id_) == [(DEDUPES, "absent"), (DEDUPES, "unknown")]
+    at.reconcile(DEDUPES, rounds=5)
+    assert at.tries(id_) == [(DEDUPES, "absent"), (DEDUPES, "accepted")]
+    assert (at.row(id_)["broker"], at.at_brokers()) == (DEDUPES, [DEDUPES])
+
+
+def test_what_is_refused_and_missed_once_more_goes_on(at: Scenario) -> None:
+    id_ = held_up(at, 9000, DEDUPES, KEEPS)
+    at.work(DEDUPES, id_, meets="refuse")
+    at.reconcile(DEDUPES, rounds=5)
+    assert at.tries(id_) == [(DEDUPES, "absent"), (DEDUPES, "refused")]
+    assert (at.row(id_)["broker"], at.row(id_)["status"]) == (KEEPS, "queued")
+
+
+def test_what_listings_missed_keeps_its_id_through_a_429(at: Scenario) -> None:
+    id_ = held_up(at, 35, DEDUPES, KEEPS)
+    at.work(DEDUPES, id_, meets="rate_limit")
+    assert at.row(id_)["broker"] == DEDUPES
+    at.world.pass_time(15)
+    at.work(DEDUPES, id_)
+    assert at.tries(id_) == [(DEDUPES, "absent"), (DEDUPES, "refused"), (DEDUPES, "accepted")]
+    assert at.at_brokers() == [DEDUPES]
+
+
 def test_another_try_has_another_id_where_nothing_is_deduped(at: Scenario) -> None:
     id_ = at.order(KEEPS)
     at.work(KEEPS, id_, meets="rate_limit")

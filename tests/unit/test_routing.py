@@ -291,6 +291,7 @@ def test_every_error_is_in_exactly_one_branch() -> None:
         NotConnected("away", broker="ibkr"),
         NotSent("draining", broker="ibkr"),
         QuotaExhausted("no turn", broker="ibkr", retry_after=30),
+        RateLimited("429", broker="ibkr", retry_after=1),
         errors.Denied("halted", broker="ibkr", code="halted"),
     ],
 )

@@ -30,6 +30,7 @@ from worker.brokers.base import BrokerInterface
 from worker.fleet.halts import denial, stopped
 from worker.orders.record import Aftermath, Recorder
 from worker.orders.routing import Go, Stop, decide, is_known
+from worker.orders.routing_facts import came_to_nothing
 from worker.positions.closing import AGAIN, Asked, Closings, closes
 from worker.positions.locks import Locks
 from worker.runtime.clock import utcnow
@@ -269,7 +270,7 @@ class Claims:
         """Use the same id again where the broker dedupes by it and the last try there came to nothing visible."""
         last = entry.current
         here = last is not None and self.capabilities.dedupes_client_order_id and last["broker"] == self.broker.name
-        if last and here and last["outcome"] in (Outcome.ABSENT, Outcome.NOT_SENT):
+        if last and here and came_to_nothing(last):
             return str(last["broker_client_order_id"])
         return attempt_id(entry.id, number, self.capabilities.client_order_id_length)
 

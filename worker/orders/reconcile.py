@@ -27,7 +27,7 @@ from worker.orders.absence import after_cancel, after_refusal, conclude, proven,
 from worker.orders.catch_up import Readings, order_ref
 from worker.orders.record import Aftermath
 from worker.orders.routing import Absent
-from worker.orders.succession import SURPLUS, is_doubted
+from worker.orders.succession import REFUSED_AGAIN, SURPLUS, is_doubted
 from worker.orders.way import Execution
 from worker.runtime.clock import StepWatch, utcnow
 
@@ -260,6 +260,8 @@ class Reconciler(Readings):
         if question.doubted and verdict != "wait":
             after_all = after_cancel if attempt["code"] == SURPLUS else after_refusal
             verdict = after_all(sighting.report) if isinstance(sighting, Found) else "refused"
+        if verdict == "absent" and attempt["code"] == REFUSED_AGAIN:
+            verdict = "refused"
         if verdict == "refused":
             self._settle(book, question, OrderRejected(attempt["message"], broker=self.broker.name), after)
         elif verdict == "adopt":

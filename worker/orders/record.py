@@ -13,7 +13,16 @@ from decimal import Decimal
 
 from sqlalchemy import Connection
 
-from models.errors import BrokerError, NotSent, OrderRejected, OutcomeUnknown, QuotaExhausted, Refused, UnreadableReply
+from models.errors import (
+    BrokerError,
+    NotSent,
+    OrderRejected,
+    OutcomeUnknown,
+    QuotaExhausted,
+    RateLimited,
+    Refused,
+    UnreadableReply,
+)
 from models.lifecycle import Fact
 from models.messages import plain
 from models.outward import discreet
@@ -26,7 +35,17 @@ from models.terms import Rewrites
 from models.vocabulary import OPEN, TERMINAL, UNCLEAR, Outcome, Status
 from worker.orders.routing import ROUND_S, Absent, Decision, Go, Hold, Stop, code_of, decide, may_be_asked_again
 from worker.orders.routing_facts import Cases
-from worker.orders.succession import LATE_REFUSAL, is_doubted, lives_on, promote, replaced, steps_back, withdraw_surplus
+from worker.orders.succession import (
+    LATE_REFUSAL,
+    REFUSED_AGAIN,
+    is_doubted,
+    lives_on,
+    may_stand_for,
+    promote,
+    replaced,
+    steps_back,
+    withdraw_surplus,
+)
 from worker.runtime.said import Said
 
 _ZERO = Decimal(0)
@@ -104,6 +123,9 @@ class Recorder:
         if attempt["outcome"] not in (Outcome.SENDING, Outcome.UNKNOWN):
             entry.note("late_answer", f"attempt {attempt_no} was settled as {attempt['outcome']}: {answer}")
             return
+        if isinstance(answer, Refused) and not isinstance(answer, RateLimited) and may_stand_for(entry, attempt_no):
+            words = f"{answer}; looked for anew, as an earlier send of it may be there and be the reason"
+            answer = OutcomeUnknown(words, broker=self.broker, code=REFUSED_AGAIN)
         self.end(book, entry, attempt_no, answer, after)
 
     def end(self, book: Book, entry: Entry, attempt_no: int, error: BrokerError, after: Aftermath) -> None:

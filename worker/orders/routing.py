@@ -9,7 +9,7 @@
 | NotSent, other | the next broker on the route; at the end of the route, those that were only out of reach again |
 | Refused        | the next broker on the route; at its end, rejected                                            |
 | absent         | the same broker under the same id where it dedupes by id, else like NotSent                   |
-| NotSent, absent before | that broker again: its listings missed the order, which may turn up there after all  |
+| NotSent or 429, absent before | that broker again: its listings missed the order, which may turn up there after all |
 
 A closing order (sell, buy_to_cover) moves only to a broker that holds the position: anywhere else it would open one.
 Of those left on the route the first that is known to hold it comes before one whose position is in doubt.
@@ -133,7 +133,7 @@ def decide(case: Case) -> Decision:
         return Stop(Status.DENIED, reason, error.code)
     if isinstance(error, Stale) or (isinstance(error, Absent) and case.dedupes):
         return Go(case.broker, _pause(case), reason)
-    if case.pinned and isinstance(error, NotSent) and not isinstance(error, Absent):
+    if case.pinned and isinstance(error, (NotSent, RateLimited)) and not isinstance(error, Absent):
         return Go(case.broker, max(_pause(case), ROUND_S), reason)
     if isinstance(error, QuotaExhausted) and comes_soon(case):
         return Go(case.broker, max(_pause(case), case.retry_pause), reason)

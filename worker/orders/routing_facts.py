@@ -86,6 +86,12 @@ class Cases:
         }
 
 
+def came_to_nothing(attempt: Mapping[str, Any]) -> bool:
+    """Tell whether an attempt left nothing visible at its broker, which may be asked for the same order again."""
+    passing = attempt["outcome"] == Outcome.REFUSED and not _was_refused(attempt)
+    return passing or attempt["outcome"] in (Outcome.ABSENT, Outcome.NOT_SENT)
+
+
 def _was_final(attempt: Mapping[str, Any]) -> bool:
     """Tell from the record whether a broker is off the route: it refused, or it cannot do it at all."""
     return _was_denied(attempt) or _was_refused(attempt)

@@ -26,6 +26,8 @@ log = structlog.get_logger()
 
 #: Code of attempts that their broker refused after it had accepted them.
 LATE_REFUSAL = "refused_after_acceptance"
+#: Code of attempts that their broker refused after listings had missed an earlier send under the same id.
+REFUSED_AGAIN = "refused_after_absence"
 #: Code of attempts that would trade what another attempt of the order has traded already.
 SURPLUS = "surplus"
 #: An order that ended in our books is called alive by a listing only this long after: listings are read before.
@@ -35,6 +37,20 @@ _SILENT_S = 30.0
 def is_doubted(attempt: Mapping[str, object]) -> bool:
     """Tell whether an attempt is to be canceled and looked at, before anything may be concluded about it."""
     return attempt["outcome"] == Outcome.UNKNOWN and attempt["code"] in (LATE_REFUSAL, SURPLUS)
+
+
+def may_stand_for(entry: Entry, attempt_no: int) -> bool:
+    """Tell whether an earlier send under the same id, which listings have missed, may be at the broker after all.
+
+    It holds the money or the shares then for which the later one is refused.
+    """
+    attempt = entry.attempts[attempt_no]
+    same = (attempt["broker"], attempt["broker_client_order_id"], Outcome.ABSENT, "absent")
+    return attempt["outcome"] == Outcome.SENDING and any(
+        (a["broker"], a["broker_client_order_id"], a["outcome"], a["code"]) == same
+        for number, a in entry.attempts.items()
+        if number < attempt_no
+    )
 
 
 # -- REPLACES ---
