@@ -8,6 +8,7 @@ guard in place.
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import os
 import shutil
@@ -25,8 +26,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 GUARDS = Path(__file__).parent / "guards.toml"
-#: Where "::test_name" is.
-USUAL = "tests/property/test_guards.py"
+#: Where "::test_name" is: in the one of these files that defines it.
+USUAL = "tests/property/test_guards_of_*.py"
 COPIED = ("models", "producers", "worker", "alembic", "tests", "docs", "pyproject.toml", "README.md", "Makefile")
 #: What every run needs and no mutant changes: imported once, before the runs are forked off.
 LIBRARIES = (
@@ -65,7 +66,7 @@ class Guard:
     @property
     def nodes(self) -> list[str]:
         """The tests' node ids."""
-        return [USUAL + test if test.startswith("::") else test for test in self.tests]
+        return [_usual(test) + test if test.startswith("::") else test for test in self.tests]
 
     def lost(self) -> list[str]:
         """Return the texts that are not in the file exactly once."""
@@ -79,6 +80,14 @@ class Guard:
             source = source.replace(find, put)
         compile(source, self.file, "exec")
         return source
+
+
+@functools.cache
+def _usual(test: str) -> str:
+    """Return the file that defines `::test`."""
+    definition = f"\ndef {test.removeprefix('::')}("
+    (path,) = (path for path in ROOT.glob(USUAL) if definition in path.read_text())
+    return str(path.relative_to(ROOT))
 
 
 def guards() -> list[Guard]:

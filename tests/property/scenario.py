@@ -15,8 +15,11 @@ from tests.property.simulation import Process, Simulation
 from worker.orders.claiming import Claimed, these
 from worker.runtime.clock import Stopwatch
 
-#: alpaca dedupes by our id, ibkr keeps it, tda has none.
-BROKERS = {"alpaca": "dedupes", "ibkr": "keeps", "tda": "anonymous"}
+#: The brokers by how they treat our ids: without any, deduping by them, keeping them.
+ANONYMOUS, DEDUPES, KEEPS = "tda", "alpaca", "ibkr"
+BROKERS = {DEDUPES: "dedupes", KEEPS: "keeps", ANONYMOUS: "anonymous"}
+#: A send passes three points: behind the claim, before the first byte, behind the answer. A baseline adds two before.
+BEHIND_BASELINE = 2
 
 
 class Scenario:

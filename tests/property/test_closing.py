@@ -13,12 +13,11 @@ from models.record.tables import order_events
 from models.reports import BrokerStatus, OrderReport
 from models.settings import RoutingSettings
 from models.vocabulary import Side
-from tests.property.scenario import Scenario
+from tests.property.scenario import ANONYMOUS, DEDUPES, KEEPS, Scenario
 from worker.orders.way import Execution
 from worker.positions.closing import decide_closing
 from worker.positions.holdings import Holding
 
-ANONYMOUS, DEDUPES, KEEPS = "tda", "alpaca", "ibkr"
 NOW = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
 LIMIT = {"order_type": "limit", "limit_price": 100}
 SHARES = st.integers(-20, 20).map(Decimal)
