@@ -25,16 +25,16 @@ from models.messages import utcnow
 from models.reports import Ambiguous, BrokerStatus, Missing, OrderReport
 from tests.contract.brokers import EVERY, NEW_ORDER, SDKS, Bench, a_ref, bench, order, resting
 from tests.contract.doors import eventually
-from worker.brokers.ibkr import change as ibkr_change
 from worker.brokers.ibkr import replace as ibkr_replace
-from worker.brokers.ibkr.change import Change
-from worker.brokers.ibkr.flight import Verdict
+from worker.brokers.ibkr import verdicts as ibkr_verdicts
+from worker.brokers.ibkr.pending import PendingChange
 from worker.brokers.ibkr.terms import OrderLine
+from worker.brokers.ibkr.verdicts import Verdict
 
 
 @pytest.fixture(params=EVERY)
 def desk(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    monkeypatch.setattr(ibkr_change, "SETTLE_S", 0.1)
+    monkeypatch.setattr(ibkr_verdicts, "SETTLE_S", 0.1)
     monkeypatch.setattr(ibkr_replace, "ASK_S", 0.3)
     with bench(request.param, tmp_path) as found:
         yield found
@@ -362,33 +362,33 @@ def a_line(perm_id: int, limit: str, status: str = "Submitted") -> OrderLine:
     )  # fmt: skip
 
 
-def a_change() -> Change:
-    return Change(ref="r", broker="ib", order_id=7, perm_id=1, wanted=resting(limit_price="1.50"))
+def a_change() -> PendingChange:
+    return PendingChange(ref="r", broker="ib", order_id=7, perm_id=1, wanted=resting(limit_price="1.50"))
 
 
 def test_two_perm_ids_after_a_change_are_unknown() -> None:
     change = a_change()
-    change.see_order(a_line(2, "1.50"), 0.0)
-    assert change.judge(0.0)[0] is Verdict.UNKNOWN
+    change.see_order(a_line(2, "1.50"), "", 0.0)
+    assert change.verdict(0.0) is Verdict.UNKNOWN
     assert isinstance(change.error(Verdict.UNKNOWN, 1.0), OutcomeUnknown)
 
 
 def test_a_fill_without_terms_decides_nothing_about_the_change() -> None:
     change = a_change()
-    change.see_status("Filled", 1, 0.0)
-    assert change.judge(1.0)[0] is Verdict.WAIT
-    assert change.judge(9.0)[0] is Verdict.UNKNOWN
-    change.see_order(a_line(1, "1.50", "Filled"), 9.0)
-    assert change.judge(9.0)[0] is Verdict.SEEN
+    change.see_status("Filled", "", 1, "r", 0.0)
+    assert change.verdict(1.0) is Verdict.WAIT
+    assert change.verdict(9.0) is Verdict.UNKNOWN
+    change.see_order(a_line(1, "1.50", "Filled"), "", 9.0)
+    assert change.verdict(9.0) is Verdict.DONE
 
 
 def test_an_unheard_code_is_unknown_until_the_order_is_shown_unchanged() -> None:
     change = a_change()
     change.hear(10999, "odd", 1.0)
-    assert change.judge(1.1)[0] is Verdict.WAIT
-    assert change.judge(9.0)[0] is Verdict.UNKNOWN
-    change.see_order(a_line(1, "1.00"), 2.0)
-    assert change.judge(9.0)[0] is Verdict.REFUSED
+    assert change.verdict(1.1) is Verdict.WAIT
+    assert change.verdict(9.0) is Verdict.UNKNOWN
+    change.see_order(a_line(1, "1.00"), "", 2.0)
+    assert change.verdict(9.0) is Verdict.REFUSED
     assert isinstance(change.error(Verdict.REFUSED, 1.0), Refused)
 
 

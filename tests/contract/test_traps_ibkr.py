@@ -99,7 +99,7 @@ def test_a_refusal_that_the_sdk_takes_for_a_warning_is_refused(desk: Desk, code:
 def test_an_order_held_while_shares_are_located_is_live(desk: Desk) -> None:
     """404 with Inactive and whyHeld=locate looks like a rejection; the order lives and may be filled.
 
-    Guard: `Flight.see` and `ibkr_terms.open_status` read whyHeld. docs/facts/ibkr.md#3.6, #3.8.
+    Guard: `PendingOrder.see` and `terms.open_status` read whyHeld. docs/facts/ibkr.md#3.6, #3.8.
     """
     desk.fault("locate_hold", seconds=30)
     placed = desk.place(order(side="sell_short"))
@@ -135,7 +135,7 @@ def test_a_code_that_nobody_has_classified_is_unknown(desk: Desk) -> None:
 def test_inactive_after_the_error_is_a_rejection(desk: Desk) -> None:
     """201 first, then Inactive: the SDK says Cancelled, then Inactive.
 
-    Guard: `Flight._judge_code` waits for the wire after a refusing code. docs/facts/ibkr.md#3.6.
+    Guard: `verdicts.decide_order` waits for the wire after a refusing code. docs/facts/ibkr.md#3.6.
     """
     desk.fault("refuse", code=201, text="no", inactive=True)
     with pytest.raises(OrderRejected):
@@ -145,7 +145,8 @@ def test_inactive_after_the_error_is_a_rejection(desk: Desk) -> None:
 def test_inactive_before_the_error_is_a_rejection_too(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Inactive first, then 201: the SDK stays at Inactive, which it may also say of a held order.
 
-    Guard: `Flight.judge` does not decide on a bare Inactive; the code that follows does. docs/facts/ibkr.md#3.6.
+    Guard: `verdicts.decide_order` does not decide on a bare Inactive; the code that follows does.
+    docs/facts/ibkr.md#3.6.
     """
 
     def inactive_first(self: OrderDesk, client: Any, request: Any, fields: Any, fault: Any) -> None:
@@ -162,7 +163,7 @@ def test_inactive_before_the_error_is_a_rejection_too(desk: Desk, monkeypatch: p
 def test_inactive_without_a_reason_decides_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Inactive alone may be a rejection, a hold or a deactivated order.
 
-    Guard: `Flight.judge` waits, and what is still open at the deadline is unknown. docs/facts/ibkr.md#3.6.
+    Guard: `verdicts.decide_order` waits, and what is still open at the deadline is unknown. docs/facts/ibkr.md#3.6.
     """
 
     def only_inactive(self: OrderDesk, client: Any, request: Any, fields: Any, fault: Any) -> None:
@@ -178,7 +179,7 @@ def test_inactive_without_a_reason_decides_nothing(desk: Desk, monkeypatch: pyte
 def test_a_refusal_after_ib_has_shown_the_order_is_unknown(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """201 while the wire shows the order as PendingSubmit with a permId: two truths.
 
-    Guard: `Flight._judge_code` believes only the wire's own Inactive or Cancelled then. docs/facts/ibkr.md#4.8.
+    Guard: `verdicts.decide_order` believes only the wire's own Inactive or Cancelled then. docs/facts/ibkr.md#4.8.
     """
 
     def shown_and_refused(self: OrderDesk, client: Any, request: Any, fields: Any, fault: Any) -> None:
@@ -310,7 +311,7 @@ def test_what_1100_cut_off_is_unknown_and_nothing_is_sent_until_it_is_read_again
 def test_an_order_in_flight_at_1100_is_unknown(desk: Desk) -> None:
     """An order that was on its way when IB was lost gets no answer any more.
 
-    Guard: `OrderBook.lose_flights`. docs/facts/ibkr.md#1.6.
+    Guard: `OrderBook.lose`. docs/facts/ibkr.md#1.6.
     """
     desk.fault("accept_hang")
     with ThreadPoolExecutor(1) as pool:
@@ -324,7 +325,8 @@ def test_an_order_in_flight_at_1100_is_unknown(desk: Desk) -> None:
 def test_an_order_in_flight_at_a_gateway_restart_is_unknown_and_found(desk: Any) -> None:
     """The daily restart cuts the socket; the SDK forgets its trades and does not come back by itself.
 
-    Guard: `Session._on_lost` ends flights as ConnectionLost, and find_order asks IB. docs/facts/ibkr.md#1.7, #2.1.
+    Guard: `Session._on_lost` ends all that is pending as ConnectionLost, and find_order asks IB.
+    docs/facts/ibkr.md#1.7, #2.1.
     """
     desk.fault("accept_hang")
     wanted, session = order(), desk.broker.session

@@ -16,9 +16,10 @@ from models.vocabulary import OrderType, Side, TimeInForce
 from worker.brokers.base import OrderRef
 from worker.brokers.ibkr.days import same_day, zones_of
 from worker.brokers.ibkr.evidence import OrderBook
-from worker.brokers.ibkr.flight import Flight, Verdict
+from worker.brokers.ibkr.pending import PendingOrder
 from worker.brokers.ibkr.spoiled import spoiled
 from worker.brokers.ibkr.terms import Execution, OrderLine, check_listed, completed_status, split_execution_id
+from worker.brokers.ibkr.verdicts import Verdict
 
 NOW = datetime(2026, 11, 27, 16, 0, tzinfo=UTC)
 PERM = 77
@@ -253,29 +254,29 @@ def test_an_unreadable_row_that_may_be_ours_is_taken_for_it(fields: list[str], r
 
 
 # -- REISSUED ORDER IDS ---
-def flying() -> tuple[OrderBook, Flight]:
+def placing() -> tuple[OrderBook, PendingOrder]:
     book = OrderBook("ib", lambda _: None, lambda: 0.0)
     book.client_id = 1
-    flight = Flight("s-1", "ib")
-    book.board(flight, 5)
-    return book, flight
+    pending = PendingOrder("s-1", "ib")
+    book.begin(pending, 5)
+    return book, pending
 
 
 @pytest.mark.parametrize("status", ["Filled", "Cancelled", "Submitted", "Inactive"])
 def test_a_status_under_a_reissued_order_id_is_not_ours(status: str) -> None:
     """Yesterday's order had the same order id; ours is told by its reference, which comes with an openOrder."""
-    book, flight = flying()
+    book, pending = placing()
     book.on_status(5, 1, 11, status, "", 0, 0)
-    assert flight.judge(1.0)[0] is Verdict.WAIT
+    assert pending.verdict(1.0) is Verdict.WAIT
     book.on_order(LINE)
-    assert (flight.judge(1.0)[0], flight.perm_id) == (Verdict.SEEN, PERM)
+    assert (pending.verdict(1.0), pending.perm_id) == (Verdict.DONE, PERM)
 
 
 def test_a_refusing_code_does_not_decide_against_a_status_that_is_alive() -> None:
-    book, flight = flying()
+    book, pending = placing()
     book.on_status(5, 1, 11, "Submitted", "", 0, 0)
     book.on_error(5, 201, "Order rejected")
-    assert flight.judge(60.0)[0] is Verdict.UNKNOWN
+    assert pending.verdict(60.0) is Verdict.UNKNOWN
 
 
 def test_an_inactive_order_with_a_refusing_code_may_come_alive_again() -> None:

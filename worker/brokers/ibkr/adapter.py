@@ -40,14 +40,13 @@ from models.errors import BrokerError, CorroError, NotConnected, SubmitTimeout
 from models.reports import AccountReport, Bar, FillReport, OrderReport, PositionReport, QuoteReport, Report, Sighting
 from models.settings import BrokerSettings
 from worker.brokers.base import AbsenceRule, BrokerInterface, Capabilities, OrderRef, Ticket
-from worker.brokers.ibkr import data, orders, terms
+from worker.brokers.ibkr import data, listings, orders, terms
 from worker.brokers.ibkr import replace as ibkr_replace
-from worker.brokers.ibkr.change import Change
 from worker.brokers.ibkr.data import BAR_SIZES
 from worker.brokers.ibkr.deputy import Deputies
 from worker.brokers.ibkr.evidence import OrderBook
-from worker.brokers.ibkr.flight import Departure, Flight
 from worker.brokers.ibkr.pacing import HistoryPace
+from worker.brokers.ibkr.pending import Pending, PendingChange, PendingOrder
 from worker.brokers.ibkr.session import Session
 from worker.brokers.ibkr.wire import LoopThread, Options, Sdk, load_sdk
 from worker.brokers.replacing import check_changes
@@ -210,10 +209,9 @@ class IbkrBroker(BrokerInterface):
         self.capabilities.check(ticket.order, self.name)
         terms.check_terms(ticket.order, ticket.broker_client_order_id, self.name)
         session = self._session()
-        flight = Flight(ref=ticket.broker_client_order_id, broker=self.name)
-        until = _end_of(ticket)
+        pending = PendingOrder(ref=ticket.broker_client_order_id, broker=self.name, until=_end_of(ticket))
         with using(use_of(ticket.order.side)):
-            return self._fly(flight, orders.place(session, flight, ticket, until, self._emit), ticket.deadline_s)
+            return self._send(pending, orders.place(session, pending, ticket, self._emit), ticket.deadline_s)
 
     def replace_order(self, ref: OrderRef, ticket: Ticket) -> OrderReport:
         """Change a live order in place; see `BrokerInterface.replace_order`.
@@ -228,21 +226,22 @@ class IbkrBroker(BrokerInterface):
         terms.check_terms(ticket.order, ref.broker_client_order_id, self.name)
         terms.check_change(ref.order, ticket.order, self.name)
         session = self._under(ref.session)
-        flight = Change(ref=ref.broker_client_order_id, broker=self.name, wanted=ticket.order)
-        until = _end_of(ticket)
+        pending = PendingChange(
+            ref=ref.broker_client_order_id, broker=self.name, until=_end_of(ticket), wanted=ticket.order
+        )
         with using(use_of(ticket.order.side)):
-            return self._fly(flight, ibkr_replace.change(session, flight, ref, ticket, until), ticket.deadline_s)
+            return self._send(pending, ibkr_replace.change(session, pending, ref, ticket), ticket.deadline_s)
 
-    def _fly(self, flight: Departure, work: Coroutine[Any, Any, OrderReport], deadline_s: float) -> OrderReport:
+    def _send(self, pending: Pending, work: Coroutine[Any, Any, OrderReport], deadline_s: float) -> OrderReport:
         """Send on the loop and wait; once given up here, what has not left stays."""
         try:
             return self._thread.call(work, deadline_s)
         except TimeoutError:
-            if flight.give_up():
+            if pending.give_up():
                 raise SubmitTimeout(f"{self.name}: no verdict in {deadline_s} s", broker=self.name) from None
             raise NotConnected(f"{self.name}: the connection's loop is stuck; not sent", broker=self.name) from None
         finally:
-            flight.give_up()
+            pending.give_up()
 
     def cancel_order(self, ref: OrderRef) -> None:
         """Ask IB to cancel, as the client id that placed the order.
@@ -276,17 +275,17 @@ class IbkrBroker(BrokerInterface):
     def find_orders(self, refs: Sequence[OrderRef]) -> list[Sighting]:
         """Look for several orders in one reading of the listings."""
         session = self._session()
-        return self._call(orders.find(session, refs), self._limit(session, 4), "find")
+        return self._call(listings.find(session, refs), self._limit(session, 4), "find")
 
     def get_orders(self, *, open_only: bool = True, since: datetime | None = None) -> Sequence[OrderReport]:
         """Return orders of the account, whichever client placed them; IB lists completed ones of the day only."""
         session = self._session()
-        return self._call(orders.list_orders(session, open_only, since), self._limit(session, 3), "orders")
+        return self._call(listings.list_orders(session, open_only, since), self._limit(session, 3), "orders")
 
     def get_fills(self, since: datetime) -> Sequence[FillReport]:
         """Return executions; IB lists those since midnight, longer only if TWS's trade log is set to show them."""
         session = self._session()
-        return self._call(orders.list_fills(session, since), self._limit(session, 2), "fills")
+        return self._call(listings.list_fills(session, since), self._limit(session, 2), "fills")
 
     # -- DATA ---
     def get_account_info(self) -> AccountReport:

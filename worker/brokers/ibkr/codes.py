@@ -34,6 +34,9 @@ from models.errors import (
     UnreadableReply,
 )
 
+#: "Order canceled": the answer to a cancel, and IB's own word where it ended an order.
+CANCELED = 202
+
 
 class Proof(StrEnum):
     """What an error code proves about a NEW order whose id it names."""

@@ -6,7 +6,8 @@ Fed by the raw messages only. The SDKs' Trade objects are never read: they say `
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
@@ -14,14 +15,13 @@ from typing import Any
 from models.reports import DONE, BrokerStatus, CommissionReport, FillReport, OrderReport, Report
 from worker.brokers import values
 from worker.brokers.ibkr import terms
-from worker.brokers.ibkr.change import Change
-from worker.brokers.ibkr.codes import CODES, Proof
-from worker.brokers.ibkr.flight import CancelWatch, Flight
+from worker.brokers.ibkr.codes import CANCELED, CODES, Proof
 from worker.brokers.ibkr.names import Names
+from worker.brokers.ibkr.pending import Pending, PendingChange, PendingOrder
 from worker.brokers.ibkr.terms import Execution, OrderLine
 
 #: Codes that explain why an order that was shown ended. 321 is not one: it may answer a cancel.
-_ENDING_CODES = frozenset(n for n, row in CODES.items() if row.proof is Proof.REFUSED) - {321} | {202}
+_ENDING_CODES = frozenset(n for n, row in CODES.items() if row.proof is Proof.REFUSED) - {321} | {CANCELED}
 #: Codes that answer the cancel of an order that is gone.
 _NOTHING_TO_CANCEL = frozenset(n for n, row in CODES.items() if row.proof is Proof.CANCEL_FAILED)
 #: Orders and executions remembered; the oldest are forgotten first.
@@ -50,7 +50,7 @@ class KnownOrder:
     @property
     def is_refused(self) -> bool:
         """Whether a code says that IB has refused it; from before our cancel, it counts once that is answered."""
-        told = self.code is not None and self.code[0] != 202
+        told = self.code is not None and self.code[0] != CANCELED
         return told and (self.cancel_answered or not self.cancel_requested)
 
     def ask_for_end(self) -> None:
@@ -71,12 +71,8 @@ class OrderBook:
         self.broker = broker
         self._emit = emit
         self._clock = clock
-        #: Sends of the present connection, by order id.
-        self.flights: dict[int, Flight] = {}
-        #: Cancels under way, by order id.
-        self.cancels: dict[int, CancelWatch] = {}
-        #: Changes under way, by order id.
-        self.changes: dict[int, Change] = {}
+        #: Requests of the present connection that are not answered yet, by order id.
+        self._pending: defaultdict[int, list[Pending]] = defaultdict(list)
         self._orders: dict[int, KnownOrder] = {}
         self._executions: dict[str, Execution] = {}
         self._executions_of: dict[int, list[Execution]] = {}
@@ -88,29 +84,44 @@ class OrderBook:
         #: The next order id must not be below this, whatever nextValidId says (docs/facts/ibkr.md#2.3).
         self.id_floor = 1
 
-    # -- FLIGHTS ---
-    def board(self, flight: Flight, order_id: int) -> None:
-        """Listen for this order id from now on."""
-        flight.order_id = order_id
-        self.flights[order_id] = flight
+    # -- PENDING ---
+    def begin(self, pending: Pending, order_id: int) -> None:
+        """Feed a request with what comes under this order id from now on."""
+        pending.order_id = order_id
+        self._pending[order_id].append(pending)
 
-    def land(self, flight: Flight) -> None:
-        """Stop listening."""
-        self.flights.pop(flight.order_id, None)
+    def forget(self, pending: Pending) -> None:
+        """Feed a request no more; nothing happens if it was never begun."""
+        left = [one for one in self._pending.pop(pending.order_id, ()) if one is not pending]
+        if left:
+            self._pending[pending.order_id] = left
 
-    def lose_flights(self, why: str) -> None:
-        """Tell every flight that the way to IB broke."""
-        for departure in (*self.flights.values(), *self.changes.values()):
-            departure.lose(why)
+    def lose(self, why: str) -> None:
+        """Tell every pending request that the way to IB broke."""
+        for pending in list(self._every_pending()):
+            pending.lose(why)
+
+    def is_changing(self, order_id: int) -> bool:
+        """Tell whether a change of this order is under way."""
+        return any(isinstance(pending, PendingChange) for pending in self._pending.get(order_id, ()))
+
+    def placing(self, ref: str) -> list[int]:
+        """Return the order ids under which an order with this reference is being placed."""
+        pending = (one for one in self._every_pending() if isinstance(one, PendingOrder) and one.ref == ref)
+        return [one.order_id for one in pending]
+
+    def _every_pending(self) -> Iterator[Pending]:
+        return (pending for found in self._pending.values() for pending in found)
+
+    def _pending_of(self, order_id: int, client_id: int) -> list[Pending]:
+        """Return what is pending under an order id; under that of another client nothing is."""
+        return list(self._pending.get(order_id, ())) if client_id == self.client_id else []
 
     # -- WIRE ---
     def on_order(self, line: OrderLine) -> None:
         """Take in an openOrder."""
-        flight = self._flight_of(line.order_id, line.client_id)
-        if flight is not None and flight.ref == line.ref:
-            flight.see(line.status, self._why_held(line.perm_id), line.perm_id, self._clock())
-        if line.client_id == self.client_id and line.order_id in self.changes:
-            self.changes[line.order_id].see_order(line, self._clock())
+        for pending in self._pending_of(line.order_id, line.client_id):
+            pending.see_order(line, self._why_held(line.perm_id), self._clock())
         if line.perm_id:
             known = self._orders.setdefault(line.perm_id, KnownOrder(line=line))
             known.show(line)
@@ -122,15 +133,8 @@ class OrderBook:
     ) -> None:
         """Take in an orderStatus; a cancel by another client is told with that client's id, so permId decides."""
         known = self._orders.get(perm_id)
-        flight = self._flight_of(order_id, client_id)
-        if client_id == self.client_id and order_id in self.cancels:
-            self.cancels[order_id].see(status)
-        if client_id == self.client_id and order_id in self.changes:
-            self.changes[order_id].see_status(status, perm_id, self._clock())
-        if flight is not None and known is not None and known.line.ref == flight.ref:
-            flight.see(status, why_held, perm_id, self._clock())
-        elif flight is not None and known is None:
-            flight.suspect(status, why_held)
+        for pending in self._pending_of(order_id, client_id):
+            pending.see_status(status, why_held, perm_id, known.line.ref if known else None, self._clock())
         if known is not None:
             known.why_held = why_held
             known.wire_filled, known.wire_average = values.size(filled), values.positive(average)
@@ -140,9 +144,8 @@ class OrderBook:
     def on_execution(self, execution: Execution) -> bool:
         """Take in an execDetails; return whether it was new, or corrects what was known."""
         fill = execution.fill
-        flight = self._flight_of(execution.order_id, execution.client_id)
-        if flight is not None and flight.ref == fill.broker_client_order_id:
-            flight.see("Filled", "", execution.perm_id, self._clock())
+        for pending in self._pending_of(execution.order_id, execution.client_id):
+            pending.see_execution(fill.broker_client_order_id, execution.perm_id, self._clock())
         known_as = self._executions.get(fill.execution_id)
         if known_as is not None and known_as.fill.revision >= fill.revision:
             return False
@@ -171,13 +174,9 @@ class OrderBook:
 
     def on_error(self, order_id: int, number: int, text: str) -> bool:
         """Take in an error under an order id; return whether it is an order of ours."""
-        flight = self.flights.get(order_id)
-        if order_id in self.cancels:
-            self.cancels[order_id].hear(number, text)
-        if flight is not None:
-            flight.hear(number, text, self._clock())
-        if order_id in self.changes:
-            self.changes[order_id].hear(number, text, self._clock())
+        pending = self._pending_of(order_id, self.client_id)
+        for request in pending:
+            request.hear(number, text, self._clock())
         known = self.by_order_id(order_id) if order_id > 0 else None
         if known is not None and known.cancel_requested and number in _NOTHING_TO_CANCEL:
             known.cancel_answered = True
@@ -185,7 +184,7 @@ class OrderBook:
         if known is not None and _is_ending(known, number):
             known.code = (number, text)
             self._push(known)
-        return flight is not None or known is not None
+        return bool(pending) or known is not None
 
     # -- QUESTIONS ---
     def by_perm_id(self, perm_id: int) -> KnownOrder | None:
@@ -212,26 +211,26 @@ class OrderBook:
         """Return the executions of one order, oldest first."""
         return sorted(self._executions_of.get(perm_id, ()), key=lambda e: e.fill.cumulative_quantity or Decimal(0))
 
-    def answer(self, flight: Flight, quantity: Decimal) -> OrderReport:
-        """Return what place_order returns for a flight that was seen."""
-        known = self._orders.get(flight.perm_id)
+    def answer(self, pending: PendingOrder, quantity: Decimal) -> OrderReport:
+        """Return what place_order returns for an order that IB has."""
+        known = self._orders.get(pending.perm_id)
         if known is not None:
             return self.report(known)
-        executions = self.executions_of(flight.perm_id)
+        executions = self.executions_of(pending.perm_id)
         filled = filled_by(executions)
-        status = terms.open_status(flight.status, flight.why_held, refused=False)
+        status = terms.open_status(pending.told.status, pending.told.why_held, refused=False)
         if filled is not None:
             status = BrokerStatus.FILLED if filled >= quantity else BrokerStatus.PARTIALLY_FILLED
         return OrderReport(
-            broker_order_id=str(flight.perm_id) if flight.perm_id else None,
+            broker_order_id=str(pending.perm_id) if pending.perm_id else None,
             status=status,
-            broker_client_order_id=flight.ref,
+            broker_client_order_id=pending.ref,
             symbol=executions[-1].fill.symbol if executions else None,
             side=executions[-1].fill.side if executions else None,
             session=str(self.client_id),
             filled_quantity=filled,
             avg_fill_price=average_of(executions),
-            raw_status=flight.status,
+            raw_status=pending.told.status,
         )
 
     def report(self, known: KnownOrder) -> OrderReport:
@@ -251,9 +250,6 @@ class OrderBook:
         return replace(report, avg_fill_price=report.avg_fill_price or known.wire_average, dormant=dormant)
 
     # -- INSIDE ---
-    def _flight_of(self, order_id: int, client_id: int) -> Flight | None:
-        return self.flights.get(order_id) if client_id == self.client_id else None
-
     def _why_held(self, perm_id: int) -> str:
         known = self._orders.get(perm_id)
         return known.why_held if known else ""
@@ -264,8 +260,9 @@ class OrderBook:
         report = self.report(known)
         if report.status is BrokerStatus.UNKNOWN:
             return  # PendingSubmit and a bare Inactive prove nothing: no news yet
-        flight = self._flight_of(known.line.order_id, known.line.client_id)
-        if report.status is BrokerStatus.REJECTED and flight is not None and not flight.lingers:
+        pending = self._pending_of(known.line.order_id, known.line.client_id)
+        is_awaited = any(isinstance(one, PendingOrder) and not one.lingers for one in pending)
+        if report.status is BrokerStatus.REJECTED and is_awaited:
             return  # place_order answers, and knows whether the order was alive before
         key = (
             report.status,
@@ -288,7 +285,7 @@ class OrderBook:
 
 def _is_ending(known: KnownOrder, number: int) -> bool:
     """Tell whether a code explains the end of an order that we asked neither to cancel nor to change."""
-    about_the_change = known.change_requested and number != 202
+    about_the_change = known.change_requested and number != CANCELED
     return number in _ENDING_CODES and not known.cancel_requested and not about_the_change
 
 

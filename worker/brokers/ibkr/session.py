@@ -347,7 +347,7 @@ class Session:
             self._complaints.append((code, text))
         if code in CUT_OFF:
             self.gate = f"TWS is cut off from IB ({code})"
-            self.book.lose_flights(f"IB cut off ({code})")
+            self.book.lose(f"IB cut off ({code})")
             self._on_change("cut off")
         elif code in RESTORED:
             self.gate = f"IB is back ({code}), reading what was missed"
@@ -400,7 +400,7 @@ class Session:
         for done, _ in self._reads.values():
             if not done.done():
                 done.set_exception(error)
-        self.book.lose_flights("the connection was lost")
+        self.book.lose("the connection was lost")
         self._on_change("lost")
 
     # -- INSIDE ---
