@@ -15,8 +15,9 @@ from sqlalchemy import Select as SelectOf
 
 from models.encoding import to_json as to_json
 from models.errors import InvalidRequest
+from models.record.columns import Money, UtcTime
 from models.record.database import Database, open_database
-from models.record.tables import Money, UtcTime, order_events
+from models.record.tables import order_events
 from models.settings import Settings, load_settings
 
 if TYPE_CHECKING:

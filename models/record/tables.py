@@ -6,155 +6,31 @@ the tables may change with a migration, the views' columns do not disappear.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from decimal import Decimal
-from functools import lru_cache
-from typing import Any
 
 from sqlalchemy import (
     JSON,
     BigInteger,
     Boolean,
     Column,
-    DateTime,
     ForeignKey,
     Index,
     Integer,
-    MetaData,
-    Numeric,
     String,
     Table,
-    Text,
     UniqueConstraint,
     false,
     or_,
 )
-from sqlalchemy.engine import Dialect
-from sqlalchemy.types import TypeDecorator
 
-
-class Money(TypeDecorator[Decimal]):
-    """NUMERIC that stays exact on SQLite too.
-
-    SQLite keeps a NUMERIC of up to 15 significant digits without loss (and messages carry no more), but the driver
-    hands it over as a float. Rounded to those digits it is the number that was stored; its shortest text need not be,
-    since SQLite does not always read a text into the nearest float.
-    """
-
-    impl = Numeric
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> Any:
-        """Bypass SQLAlchemy's float conversion on SQLite."""
-        return dialect.type_descriptor(_SqliteNumeric() if dialect.name == "sqlite" else Numeric(asdecimal=True))
-
-    def bind_processor(self, dialect: Dialect) -> Any:
-        """Bind as text on SQLite: the column's affinity turns it into a number."""
-        return _number_text if dialect.name == "sqlite" else None
-
-    def result_processor(self, dialect: Dialect, coltype: object) -> Any:
-        """Return a Decimal whatever the driver gave."""
-        return _decimal if dialect.name == "sqlite" else None
-
-
-def _number_text(value: Any) -> str | None:
-    return None if value is None else str(value)
-
-
-def _decimal(value: Any) -> Decimal | None:
-    if isinstance(value, float):
-        return Decimal(format(value, ".15g"))
-    return None if value is None else Decimal(str(value))
-
-
-class _SqliteNumeric(Numeric[Any]):
-    """NUMERIC in the DDL, no conversion in Python."""
-
-    def bind_processor(self, dialect: Dialect) -> None:
-        return None
-
-    def result_processor(self, dialect: Dialect, coltype: object) -> None:
-        return None
-
-
-class UtcTime(TypeDecorator[datetime]):
-    """Aware UTC in Python; timestamptz on PostgreSQL, UTC text on SQLite."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def bind_processor(self, dialect: Dialect) -> Any:
-        """Refuse naive times; on SQLite write what its own DateTime writes."""
-        return _utc_text if dialect.name == "sqlite" else _utc
-
-    def result_processor(self, dialect: Dialect, coltype: object) -> Any:
-        """Return an aware time."""
-        return _from_utc_text if dialect.name == "sqlite" else _utc
-
-
-def _utc(value: datetime | None) -> datetime | None:
-    if value is None or value.tzinfo is UTC:
-        return value
-    if value.tzinfo is None:
-        raise ValueError(f"a time needs a zone, was {value!r}")
-    return value.astimezone(UTC)
-
-
-#: A time's text without +00:00 at its end.
-_NO_OFFSET = -6
-
-
-@lru_cache(maxsize=16)  # one transaction writes its own time again and again
-def _utc_text(value: datetime | None) -> str | None:
-    utc = _utc(value)
-    return None if utc is None else utc.isoformat(" ", "microseconds")[:_NO_OFFSET]
-
-
-def _from_utc_text(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text + "+00:00")
-
-
-class Words(TypeDecorator[str]):
-    """Text in somebody else's words: what a broker says must never keep us from recording that it said it.
-
-    No database takes a lone surrogate, PostgreSQL takes no NUL and nothing longer than the column.
-    """
-
-    impl = Text
-    cache_ok = True
-
-    def __init__(self, longest: int | None = None) -> None:
-        super().__init__()
-        self.longest = longest
-
-    def load_dialect_impl(self, dialect: Dialect) -> Any:
-        """Be VARCHAR where there is a longest."""
-        return dialect.type_descriptor(String(self.longest) if self.longest else Text())
-
-    def bind_processor(self, dialect: Dialect) -> Any:
-        """Leave out what the database would refuse."""
-        return self._taken
-
-    def result_processor(self, dialect: Dialect, coltype: object) -> None:
-        """Hand over what is there."""
-        return
-
-    def _taken(self, value: str | None) -> str | None:
-        if value is None:
-            return None
-        if "\0" in value or not value.isascii():
-            value = value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
-        return value[: self.longest]
-
-
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
+from models.record.columns import Money, UtcTime, Words
+from models.record.columns import metadata as metadata
+from models.record.position_tables import external_fills as external_fills
+from models.record.position_tables import external_orders as external_orders
+from models.record.position_tables import position_baselines as position_baselines
+from models.record.position_tables import position_events as position_events
+from models.record.position_tables import position_ledgers as position_ledgers
+from models.record.position_tables import position_locks as position_locks
 
 orders = Table(
     "orders",
@@ -456,111 +332,4 @@ deployment = Table(
     metadata,
     Column("id", String(36), primary_key=True),
     Column("created_at", UtcTime, nullable=False),
-)
-
-# -- WHAT OTHERS DO AT OUR BROKERS ---
-#: Orders at a broker that corro did not send: recorded, and left alone.
-external_orders = Table(
-    "external_orders",
-    metadata,
-    Column("broker", String(32), primary_key=True),
-    Column("broker_order_id", String(64), primary_key=True),
-    Column("broker_client_order_id", String(128)),
-    Column("symbol", String(64)),
-    Column("side", String(16)),
-    Column("order_type", String(16)),
-    Column("time_in_force", String(8)),
-    Column("quantity", Money),
-    Column("limit_price", Money),
-    Column("stop_price", Money),
-    Column("filled_quantity", Money),
-    Column("avg_fill_price", Money),
-    #: In the words of `models.reports.BrokerStatus`; unknown where only executions tell of it.
-    Column("status", String(24), nullable=False),
-    Column("raw_status", Words(64)),
-    Column("submitted_at", UtcTime),
-    Column("first_seen_at", UtcTime, nullable=False),
-    Column("last_seen_at", UtcTime, nullable=False),
-)
-
-#: Their executions: they move positions, so they explain them.
-external_fills = Table(
-    "external_fills",
-    metadata,
-    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
-    Column("broker", String(32), nullable=False),
-    Column("execution_id", String(128), nullable=False),
-    Column("broker_order_id", String(64)),
-    Column("symbol", String(64)),
-    Column("side", String(16)),
-    Column("quantity", Money, nullable=False),
-    Column("price", Money),
-    Column("cumulative_quantity", Money),
-    #: Currency of the price, as the broker told it; null where it did not say.
-    Column("currency", String(8)),
-    Column("commission", Money),
-    Column("commission_currency", String(8)),
-    Column("revision", Integer, nullable=False, server_default="0"),
-    Column("voided_at", UtcTime),
-    Column("filled_at", UtcTime, nullable=False),
-    Column("recorded_at", UtcTime, nullable=False),
-    UniqueConstraint("broker", "execution_id"),
-    Index("ix_external_fills_broker_broker_order_id", "broker", "broker_order_id"),
-)
-
-#: How far the books of a broker's positions are added up: see `worker.positions.ledger`.
-position_ledgers = Table(
-    "position_ledgers",
-    metadata,
-    Column("broker", String(32), primary_key=True),
-    #: Fills up to these ids are contained in the baselines.
-    Column("fills_id", BigInteger, nullable=False, default=0),
-    Column("external_fills_id", BigInteger, nullable=False, default=0),
-    #: Symbols whose baseline could not be taken yet: something of ours was under way there.
-    Column("pending", JSON, nullable=False),
-    Column("opened_at", UtcTime, nullable=False),
-    #: Every execution before this has been read and booked, as ours or as external.
-    Column("fills_read_at", UtcTime),
-)
-
-#: What was at the broker before, and besides, the fills that came later; a symbol without a row began with nothing.
-position_baselines = Table(
-    "position_baselines",
-    metadata,
-    Column("broker", String(32), primary_key=True),
-    Column("symbol", String(64), primary_key=True),
-    Column("quantity", Money, nullable=False),
-    Column("updated_at", UtcTime, nullable=False),
-)
-
-#: Positions that nothing explains: no new order goes there.
-position_locks = Table(
-    "position_locks",
-    metadata,
-    Column("broker", String(32), primary_key=True),
-    Column("symbol", String(64), primary_key=True),
-    #: By the baseline and every fill since; and what the broker shows. Negative is short.
-    Column("expected", Money, nullable=False),
-    Column("found", Money, nullable=False),
-    Column("since", UtcTime, nullable=False),
-    #: When the broker's figure was last read.
-    Column("read_at", UtcTime, nullable=False),
-    Column("note", Words()),
-)
-
-#: The journal of baselines and locks. Append only.
-position_events = Table(
-    "position_events",
-    metadata,
-    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
-    Column("broker", String(32), nullable=False),
-    Column("symbol", String(64), nullable=False),
-    Column("at", UtcTime, nullable=False),
-    #: locked, explained, unlocked
-    Column("kind", String(16), nullable=False),
-    Column("expected", Money),
-    Column("found", Money),
-    Column("by", String(128)),
-    Column("reason", Words()),
-    Index("ix_position_events_broker_symbol", "broker", "symbol"),
 )

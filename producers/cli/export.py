@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 from models.encoding import to_json
 from models.errors import ConfigurationError, InvalidRequest, OutputLost
 from models.outward import is_id, outward, printable, untold
-from models.record.tables import Money, UtcTime
+from models.record.columns import Money, UtcTime
 
 if TYPE_CHECKING:
     from sqlalchemy import Table

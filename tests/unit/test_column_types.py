@@ -13,8 +13,8 @@ from sqlalchemy import Column, Connection, Integer, MetaData, Table, func, inser
 from sqlalchemy.exc import StatementError
 
 from models.messages import MAX_DECIMALS, MAX_DIGITS
+from models.record.columns import Money, UtcTime
 from models.record.database import Database
-from models.record.tables import Money, UtcTime
 
 PAIRS = Table("pairs", MetaData(), Column("id", Integer, primary_key=True), Column("m", Money), Column("t", UtcTime))
 AT = datetime(2026, 1, 5, 14, 30, 0, 123456, tzinfo=UTC)

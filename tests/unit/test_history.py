@@ -28,8 +28,9 @@ from models.history import (
     v_orders,
 )
 from models.record.book import Book
+from models.record.columns import Money, UtcTime
 from models.record.database import Database
-from models.record.tables import Money, UtcTime, control_events
+from models.record.tables import control_events
 from models.reports import FillReport
 from models.settings import Settings
 

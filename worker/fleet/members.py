@@ -19,8 +19,9 @@ from sqlalchemy import Connection, case, delete, insert, literal, select, update
 from sqlalchemy.exc import IntegrityError
 
 from models.outward import discreet
+from models.record.columns import UtcTime
 from models.record.database import Database
-from models.record.tables import UtcTime, leases, workers
+from models.record.tables import leases, workers
 from models.settings import TimingSettings
 from worker.runtime.clock import utcnow
 
