@@ -26,7 +26,7 @@ _GAP = 2
 #: Characters that a shortened id keeps at least.
 _ID_START = 8
 #: Texts of any length: beside the row where there is room, else under it.
-WORDS = ("reason", "words", "message", "latest", "detail", "why", "stopped", "error", "advice")
+WORDS = ("reason", "words", "message", "latest", "detail", "why", "stopped", "error", "advice", "meaning", "takes")
 #: What an id may be cut down to; every command that takes one takes the start of it.
 _IDS = ("client_order_id",)
 _SHORT_HEADERS = {

@@ -7,12 +7,14 @@ import typer
 
 from models.errors import ConfigurationError, InvalidOrder
 from producers.cli import show
-from producers.cli.app import Json, seconds
+from producers.cli.app import Form, Json, Wide, seconds, tell
 
 _app = typer.Typer(
     help="Run the simulated market with its doors: TWS, Alpaca, TDA, Schwab and the control door; or trouble it.",
     invoke_without_command=True,
 )
+_FAULTS = ("door", "kind", "count", "symbol", "operation", "options")
+_KINDS = ("kind", "doors", "meaning", "takes")
 _LEDGER = ("at", "event", "door", "number", "client_order_id", "side", "quantity", "symbol", "cumulative", "price")
 
 
@@ -45,14 +47,16 @@ def run(
 def fault(
     context: typer.Context,
     door: Annotated[str, typer.Argument(help="ibkr, alpaca, tda, schwab, or * for all")],
-    kind: Annotated[str, typer.Argument(help="refuse, hang, accept_drop, disconnect, down, slow, status, ...")],
+    kind: Annotated[str, typer.Argument(help="refuse, hang, down, slow ...: `corro sandbox faults --kinds` has all")],
     count: Annotated[int | None, typer.Option(help="how many times; default until cleared")] = None,
     symbol: Annotated[str | None, typer.Option(help="only orders in this symbol")] = None,
     operation: Annotated[str | None, typer.Option(help="only this kind of call: place, list, cancel, ...")] = None,
-    option: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="the fault's own, repeatable")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="the fault's own, repeatable; JSON, or a text")
+    ] = None,
 ) -> None:
-    """Switch on a fault at a door of a running sandbox."""
-    options = dict(_pair(text) for text in option or ())
+    """Switch on a fault at a door of a running sandbox; what the fault does not know is refused."""
+    options = dict(_pair(kind, text) for text in option or ())
     _ask(context, lambda control: control.add_fault(door, kind, count, symbol, operation, **options))
     show.note(f"{door}: {kind} is on" + (f", {count} times" if count else "; `corro sandbox clear` ends it"))
 
@@ -65,17 +69,26 @@ def clear(context: typer.Context, door: Annotated[str | None, typer.Argument(hel
 
 
 @_app.command()
-def faults(context: typer.Context, json: Json = False) -> None:
+def faults(
+    context: typer.Context,
+    kinds: Annotated[
+        bool, typer.Option("--kinds", help="instead: every fault that there is, with its options")
+    ] = False,
+    wide: Wide = False,
+    json: Json = False,
+) -> None:
     """List the faults in force."""
-    found = _ask(context, lambda control: control.faults())
-    show.document(found) if json else show.rows(found, ("door", "kind", "count", "symbol", "operation", "options"))
+    from worker.sandbox.fault_kinds import rows
+
+    found = rows() if kinds else _ask(context, lambda control: control.faults())
+    tell(found, _KINDS if kinds else _FAULTS, Form(json, wide=wide), title="faults")
 
 
 @_app.command()
-def ledger(context: typer.Context, json: Json = False) -> None:
+def ledger(context: typer.Context, wide: Wide = False, json: Json = False) -> None:
     """List every order that reached a door, and what became of it."""
     found = _ask(context, lambda control: control.ledger())
-    show.document(found) if json else show.rows(found, _LEDGER)
+    tell(found, _LEDGER, Form(json, wide=wide), title="ledger")
 
 
 @_app.command()
@@ -114,13 +127,10 @@ def _ask(context: typer.Context, question: Any) -> Any:
         raise ConfigurationError(f"the sandbox in {context.obj.absolute()} does not answer: {error}") from None
 
 
-def _pair(text: str) -> tuple[str, Any]:
+def _pair(kind: str, text: str) -> tuple[str, Any]:
+    from worker.sandbox.fault_kinds import read
+
     key, found, value = text.partition("=")
     if not found:
         raise InvalidOrder(f"--option: must be KEY=VALUE, was {text!r}")
-    for kind in (int, float):
-        try:
-            return key, kind(value)
-        except ValueError:
-            continue
-    return key, {"true": True, "false": False}.get(value, value)
+    return key, read(kind, key, value)

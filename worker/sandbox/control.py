@@ -6,6 +6,7 @@ Nothing a broker would offer: faults, pinned prices, set positions, and the ledg
 from __future__ import annotations
 
 import json
+import math
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -166,7 +167,8 @@ async def _errors_as_json(request: web.Request, handler: Any) -> web.StreamRespo
     try:
         answer: web.StreamResponse = await handler(request)
     except (KeyError, ValueError, TypeError, InvalidOperation) as error:
-        return web.json_response({"error": f"{type(error).__name__}: {error}"}, status=400)
+        words = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
+        return web.json_response({"error": words}, status=400)
     return answer
 
 
@@ -182,14 +184,15 @@ def order_json(order: MarketOrder) -> Json:
 
 
 def _plain(value: Any) -> Any:
-    """Make a value JSON-ready: decimals and times as text."""
+    """Make a value JSON-ready: decimals and times as text, and numbers for which JSON has no word."""
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, datetime):
         return value.isoformat()
-    return str(value) if isinstance(value, Decimal) else value
+    odd = isinstance(value, float) and not math.isfinite(value)
+    return str(value) if odd or isinstance(value, Decimal) else value
 
 
 class SandboxControl:
@@ -201,7 +204,7 @@ class SandboxControl:
     def __init__(self, base_url: str, token: str = "", timeout: float = 5.0) -> None:
         self.base_url, self.timeout = base_url.rstrip("/"), timeout
         self.token = token
-        self._headers = {"Authorization": f"Bearer {token}"}
+        self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
 
     @classmethod
     def at(cls, home: Path, timeout: float = 20.0) -> SandboxControl:
@@ -271,7 +274,7 @@ class SandboxControl:
         operation: str | None = None,
         **options: object,
     ) -> Json:
-        """Put a fault in force, see `worker.sandbox.faults`; `**options` are the fault's own."""
+        """Put a fault in force, see `worker.sandbox.fault_kinds`; `**options` are the fault's own."""
         body = {"door": door, "kind": kind, "count": count, "symbol": symbol, "operation": operation}
         return dict(self._call("POST", "/faults", body={**body, "options": options}))
 
@@ -300,8 +303,9 @@ class SandboxControl:
         self._call("POST", "/release", body={"door": door})
 
     def _call(self, method: str, path: str, *, params: Json | None = None, body: Any = None) -> Any:
+        sent = None if body is None else json.dumps(body)  # requests' own refuses NaN, which a fault may want
         answer = requests.request(
-            method, self.base_url + path, params=params, json=body, timeout=self.timeout, headers=self._headers
+            method, self.base_url + path, params=params, data=sent, timeout=self.timeout, headers=self._headers
         )
         if answer.status_code in (400, 401, 403, 415):
             raise requests.HTTPError(answer.json().get("error"), response=answer)

@@ -1,6 +1,7 @@
 """Faults a test or the demo asks of a door: what goes wrong, for which symbol, how many times.
 
-`Market.place` consumes `no_fill`, `partial` and `reject_after_accept`; every other kind is honoured by the doors.
+The kinds that there are, with their options, stand in `worker.sandbox.fault_kinds`. `Market.place` consumes `no_fill`,
+`partial` and `reject_after_accept`; every other kind is honoured by the doors.
 """
 
 from __future__ import annotations
@@ -11,91 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-#: Kinds every door honours.
-COMMON_KINDS = frozenset(
-    {
-        "refuse",  # definitive rejection: options code, text
-        "hang",  # request swallowed, never answered, order not taken
-        "accept_hang",  # order taken, never answered
-        "accept_drop",  # order taken, connection cut before the answer
-        "garbage",  # order taken (unless options.accepted is false), the answer is noise
-        "half_reply",  # order taken (the same), the answer ends within: options share (0 to 1) of it is sent
-        "flood",  # HTTP doors: order taken (the same), the answer never ends: options way (see worker.sandbox.spoilt)
-        "disconnect",  # cut every socket of the door once
-        "down",  # refuse new connections and cut the old ones until cleared
-        "slow",  # options seconds before answering; HTTP doors: options.before waits before it takes the order, too;
-        # TWS: with options.reverse what was held back is told backwards
-        "no_fill",  # order rests
-        "partial",  # half is filled, the rest rests
-        "reject_after_accept",  # accepted, rejected a moment later
-        "status",  # HTTP doors: answer options.status, with options.headers; options.accepted takes the order first
-        "half",  # a reading's answer ends in the middle; with option cut, the connection as well
-        "rate_limit",  # HTTP doors: options per_minute calls (window_s scales it), headers; TWS: per_second messages
-        # Alpaca and TWS: in options seconds an execution gets another price, or is taken back: told, or with silent
-        # only listed.
-        "trade_correct",
-        "trade_bust",
-    }
-)
-#: Kinds that only the TWS door knows.
-TWS_KINDS = frozenset(
-    {
-        "client_id_in_use",
-        "swallow_status",
-        "tif_preset",
-        "cancel_10148",
-        "nightly_reset",
-        "mute_executions",
-        "duplicate_status",
-        "locate_hold",
-        "revive",  # refused with Inactive and 201 after it was alive, later alive again: worker.sandbox.tws.lies
-        "error_code",  # with notice: the code, and the answer all the same
-        "foreign",  # a stranger's row in every listing: tws_foreign has its options
-        "sentinel",  # options value stands for a number: in commissions, with operation bars in their closes
-        "definitions_broken",  # 2157, and every look-up of a contract is answered with 200, until cleared: 2158
-        "no_next_valid_id",
-        "rollback_next_valid_id",
-        # The order waits in a window for a click, in no listing and without a word: options seconds until somebody
-        # clicks; without them the click comes with the next clearing of faults.
-        "confirmation",
-    }
-)
-#: Kinds that only the doors of TDA and Schwab know; their options are in :mod:`worker.sandbox.tda.lies`.
-TDA_KINDS = frozenset(
-    {
-        "strange_rows",
-        "late_executions",
-        "stale_words",
-        "replaced_outside",
-        "twin",
-        "spoiled_row",
-        "account_renamed",
-        "no_access",
-        "short_lookback",
-        "odd_token",
-    }
-)
-#: Kinds that only HTTP doors know: TDA and Schwab first, Alpaca after them.
-HTTP_KINDS = frozenset(
-    {
-        "token_expired",
-        "list_lag",
-        "location_missing",
-        "location_foreign",
-        "not_found_lag",
-        "stream_silent",
-        "duplicate_update",
-        "garbage_update",
-        "late_update",  # Alpaca: options seconds; others overtake it, or wait too (hold), the last first (reverse)
-        "spoiled_row",  # options field, value, index: one field of one row of an answer (operation) is another
-        "page_loop",  # Alpaca: pages of bars lead to each other for ever; with operation list or activities, theirs
-        "odd_date",  # options text: the Date of every answer is that
-        "id_taken",  # Alpaca: options ticker, side, quantity: a stranger's order stands under our client_order_id
-        "replaced_outside",  # Alpaca: options seconds, quantity: somebody replaces our order in the dashboard
-        "replace_rejected",  # Alpaca: a replace is answered with 200, and its order rejected a moment later
-    }
-)
-KINDS = COMMON_KINDS | TWS_KINDS | HTTP_KINDS | TDA_KINDS
+from worker.sandbox import fault_kinds
 
 
 @dataclass(slots=True)
@@ -151,10 +68,8 @@ class Faults:
         """Put a fault in force.
 
         Raises:
-            ValueError: the kind is unknown, or a count below one.
+            ValueError: a kind, an option or a door that there is not, an option that is missing; a count below one.
         """
-        if fault.kind not in KINDS:
-            raise ValueError(f"unknown fault kind {fault.kind!r}; one of {', '.join(sorted(KINDS))}")
         if fault.count is not None and fault.count < 1:
             raise ValueError(f"fault count must be at least 1, not {fault.count}")
         # One word, two places: doors may look at either.
@@ -162,6 +77,7 @@ class Faults:
             fault.options.setdefault("operation", fault.operation)
         elif isinstance(fault.options.get("operation"), str):
             fault.operation = fault.options["operation"]
+        fault_kinds.check(fault.door, fault.kind, fault.options)
         fault.number = next(self._numbers)
         self._faults.setdefault((fault.kind, fault.symbol), []).append(fault)
         for listener in self._added:

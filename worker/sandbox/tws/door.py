@@ -77,7 +77,7 @@ class Session:
 class TwsDoor:
     """The sandbox's Interactive Brokers: `start` listens, `stop` ends; the market keeps all state in between.
 
-    Faults: all of `COMMON_KINDS` but the HTTP ones, and all of `TWS_KINDS`. `refuse`, `hang`, `accept_hang`,
+    Faults: those of `worker.sandbox.fault_kinds` that are at this door. `refuse`, `hang`, `accept_hang`,
     `accept_drop`, `garbage`, `half_reply`, `slow` and `error_code` strike at placeOrder; with `operation` set (cancel,
     open_orders, executions, completed, positions, account, contract, quote, bars) `hang`, `slow`, `half` and
     `error_code` strike there instead.
