@@ -213,6 +213,21 @@ def test_what_a_killed_up_leaves_behind_ends_by_itself_and_one_market_writes_the
     assert sent.returncode == 0, sent
 
 
+def test_the_terminal_of_up_says_that_the_database_was_removed_and_what_to_do(home: Home) -> None:
+    (home.home / "corro.db").rename(home.home / "elsewhere.db")
+    eventually(lambda: "database_lost" in home.said("up.err"), 10)
+    (told,) = (json.loads(line) for line in home.said("up.err").splitlines() if "database_lost" in line)
+    assert told["level"] == "critical"
+    assert "was removed while in use: put the right file there and start this process again" in told["error"]
+    fleet = home.type("corro fleet")
+    assert fleet.returncode == 2
+    assert "put the database back" in fleet.stderr
+    (home.home / "elsewhere.db").rename(home.home / "corro.db")
+    assert home.down() in (0, 130)
+    home.up()
+    assert home.type("corro submit AAPL buy 1 --wait --id after-2").returncode == 0
+
+
 def _children(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 

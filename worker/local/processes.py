@@ -22,7 +22,7 @@ from typing import IO, Any
 import structlog
 from sqlalchemy import select
 
-from models.errors import ConfigurationError, CorroError
+from models.errors import ConfigurationError, CorroError, DatabaseUnavailable
 from models.private import private_folder
 from models.record.database import open_database
 from models.record.tables import workers
@@ -75,6 +75,7 @@ class Fleet:
         self._exit = contextlib.ExitStack()
         self._files: list[IO[bytes]] = []
         self._before: Any = None
+        self._lost = False
 
     def __enter__(self) -> Fleet:
         self._before = _on_signal(signal.SIGTERM, _leave)  # told to end while it starts, it leaves nobody behind
@@ -195,6 +196,7 @@ class Fleet:
             while not stopped():
                 if self.queue:
                     self.queue.revive()
+                self._look_at_the_record()
                 for name, process in list(self.processes.items()):
                     if process.popen.poll() is None:
                         continue
@@ -206,6 +208,22 @@ class Fleet:
                     else:
                         raise ConfigurationError(f"{name} ended: {_tail(process.log)}")
                 time.sleep(0.5)
+
+    def _look_at_the_record(self) -> None:
+        """Say once that the database is gone, and once that it is back: workers tell only their logs."""
+        try:
+            if self.database.file is not None:
+                self.database.file.must_be_there()
+            with self.database.read() as connection:
+                connection.execute(select(1))
+        except DatabaseUnavailable as error:
+            if not self._lost:
+                log.critical("database_lost", error=str(error), effect="nothing is claimed and nothing is sent")
+            self._lost = True
+        else:
+            if self._lost:
+                log.warning("database_back", effect="orders go on")
+            self._lost = False
 
     def _must_run(self, process: Process) -> None:
         status = process.popen.poll()
