@@ -15,8 +15,9 @@ from sqlalchemy import Connection, select
 from models.crash_points import reached
 from models.errors import NotFound
 from models.messages import OrderRequest, batches, utcnow
-from models.record.book import Book, Entry, cancel
+from models.record.batch import OrderBatch
 from models.record.intake import Intake, body_of
+from models.record.order import OrderRecord, cancel
 from models.record.replaces import request_replace
 from models.record.tables import orders
 from models.settings import Settings
@@ -153,16 +154,16 @@ class OrderClient(DataClient):
             )
         return Order(self, entry.order)
 
-    def _change(self, client_order_id: str, how: Callable[[Entry], object]) -> Entry:
+    def _change(self, client_order_id: str, how: Callable[[OrderRecord], object]) -> OrderRecord:
         """Change one order, and return it as it is then."""
 
-        def work(connection: Connection) -> Entry:
-            book = Book.open(connection, [client_order_id], utcnow())
-            entry = book.get(client_order_id)
+        def work(connection: Connection) -> OrderRecord:
+            batch = OrderBatch.open(connection, [client_order_id], utcnow())
+            entry = batch.get(client_order_id)
             if entry is None:
                 raise NotFound(f"no order has the client_order_id {client_order_id!r}")
             how(entry)
-            book.write()
+            batch.write()
             return entry
 
         return self.database.transact(work)

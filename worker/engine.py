@@ -16,6 +16,7 @@ import structlog
 from celery.exceptions import Reject
 
 from models.errors import AccessLost, DatabaseUnavailable
+from models.record.batch import Effects
 from models.record.database import Database, open_database
 from models.reports import Report
 from models.settings import Settings
@@ -32,7 +33,6 @@ from worker.messaging.embedded_queue import EmbeddedQueue
 from worker.messaging.queue_health import health as queue_health
 from worker.orders.cancel import Cancels
 from worker.orders.reconcile import Reconciler
-from worker.orders.record import Aftermath
 from worker.orders.replace import Replacements
 from worker.orders.updates import Updates
 from worker.orders.way import Execution
@@ -234,12 +234,12 @@ class Engine:
         return work
 
     def _apply(self, reports: Sequence[Report]) -> Sequence[Report]:
-        after = self.database.transact(lambda c: self.execution.recorder.updates(c, reports, utcnow()))
-        self.execution.finish(after)
-        return after.unmatched
+        effects = self.database.transact(lambda c: self.execution.recorder.updates(c, reports, utcnow()))
+        self.execution.finish(effects)
+        return effects.unmatched
 
-    def _strays(self, after: Aftermath) -> None:
-        if after.strays:
+    def _strays(self, effects: Effects) -> None:
+        if effects.strays:
             self.cancels.strays(told=True)
 
     def _tell(self, state: str, detail: str) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from models.errors import NotConnected
 from models.messages import MAX_BATCH
-from models.record.book import Book
+from models.record.batch import OrderBatch
 from models.record.database import Database
 from models.record.tables import orders
 from models.settings import Settings
@@ -19,7 +19,6 @@ from worker.brokers.base import BrokerInterface
 from worker.fleet.members import Pulse
 from worker.fleet.standing import alive_brokers
 from worker.orders.reconcile import Reconciler
-from worker.orders.record import Aftermath
 from worker.orders.way import Execution
 from worker.positions.reading import Positions
 from worker.runtime.clock import elapsed, utcnow
@@ -78,18 +77,17 @@ class Leader:
             .limit(MAX_BATCH)
             .with_for_update(skip_locked=True)
         )
-        after = Aftermath()
         with self.database.write() as connection:
             if not self.pulse.still_leads(connection, tenure):
                 return  # whoever was dead when we looked may be alive by now
-            book = Book.of(connection, map(dict, connection.execute(query).mappings()), now)
-            for entry in book.entries.values():
+            batch = OrderBatch.of(connection, map(dict, connection.execute(query).mappings()), now)
+            for entry in batch.entries.values():
                 error = NotConnected(f"no worker of {name} is alive", broker=name)
-                self.execution.recorder.turn_away(book, entry, error, after)
-            book.write()
-        if after.rings:
-            log.warning("orders_moved", broker=name, to={b: len(ids) for b, ids in after.rings.items()})
-        self.execution.finish(after)
+                self.execution.recorder.turn_away(entry, error)
+            batch.write()
+        if batch.effects.rings:
+            log.warning("orders_moved", broker=name, to={b: len(ids) for b, ids in batch.effects.rings.items()})
+        self.execution.finish(batch.effects)
 
     # -- REGULAR QUESTIONS ---
     def heal(self) -> None:

@@ -33,7 +33,7 @@ from models.record.statements import Row
 from models.reports import DONE, BrokerStatus, CommissionReport, FillReport, OrderReport
 
 if TYPE_CHECKING:
-    from models.record.book import Entry
+    from models.record.order import OrderRecord
 
 log = structlog.get_logger()
 
@@ -46,8 +46,8 @@ _FINEST = Decimal("1E-8")
 _SAME_TIME = timedelta(seconds=1)
 
 
-def fill(entry: Entry, attempt_no: int, report: FillReport) -> bool:
-    """Book one execution; returns False if it was known, or counts for nothing."""
+def fill(entry: OrderRecord, attempt_no: int, report: FillReport) -> bool:
+    """OrderBatch one execution; returns False if it was known, or counts for nothing."""
     row = _known(entry, attempt_no, report)
     if row is None:
         return not report.amends and _add(entry, attempt_no, report)
@@ -58,12 +58,12 @@ def fill(entry: Entry, attempt_no: int, report: FillReport) -> bool:
     return False
 
 
-def is_unexplained(entry: Entry, attempt_no: int, report: FillReport) -> bool:
+def is_unexplained(entry: OrderRecord, attempt_no: int, report: FillReport) -> bool:
     """Tell whether a report changes an execution that the record does not have, under that name at least."""
     return report.amends and _known(entry, attempt_no, report) is None
 
 
-def keep_bust(entry: Entry, attempt_no: int, report: FillReport) -> None:
+def keep_bust(entry: OrderRecord, attempt_no: int, report: FillReport) -> None:
     """Keep that an unknown execution was taken back, where none is booked that could be meant under another name.
 
     Its row has no shares. Only by it an order that its broker calls filled, with nothing, is known to be over.
@@ -72,22 +72,22 @@ def keep_bust(entry: Entry, attempt_no: int, report: FillReport) -> None:
         _add(entry, attempt_no, report)
 
 
-def unexplained(entry: Entry, attempt_no: int, report: FillReport) -> str:
+def unexplained(entry: OrderRecord, attempt_no: int, report: FillReport) -> str:
     """Say what such a report would change: it may mean an execution that was booked under another name."""
     broker, does = entry.attempts[attempt_no]["broker"], "takes back" if report.busted else "corrects"
     words = f"{broker} {does} execution {report.execution_id}: {_words(report.quantity, report.price)}"
     return f"{words}; the record has none of that name, so nothing was booked: compare with the broker's own page"
 
 
-def commission(entry: Entry, report: CommissionReport) -> None:
+def commission(entry: OrderRecord, report: CommissionReport) -> None:
     """Take over the commission of an execution."""
     for row in entry.fills:
         if row["execution_id"] == report.execution_id:
             entry.change_fill(row, commission=report.commission, commission_currency=report.currency)
 
 
-def infer(entry: Entry, attempt_no: int, report: OrderReport, *, complete: bool) -> None:
-    """Book what a broker counts beyond its executions.
+def infer(entry: OrderRecord, attempt_no: int, report: OrderReport, *, complete: bool) -> None:
+    """OrderBatch what a broker counts beyond its executions.
 
     Args:
         entry: the order.
@@ -111,7 +111,7 @@ def infer(entry: Entry, attempt_no: int, report: OrderReport, *, complete: bool)
         _guess(entry, attempt_no, missing, price, report)
 
 
-def filled_with_nothing(entry: Entry, attempt_no: int, report: OrderReport) -> OrderReport:
+def filled_with_nothing(entry: OrderRecord, attempt_no: int, report: OrderReport) -> OrderReport:
     """Return an order that its broker calls filled, with no shares, as filled if all of it was taken back.
 
     Otherwise such words are unknown: it has to be read again.
@@ -123,7 +123,7 @@ def filled_with_nothing(entry: Entry, attempt_no: int, report: OrderReport) -> O
 
 
 # -- WHAT IS KNOWN ---
-def _known(entry: Entry, attempt_no: int, report: FillReport) -> Row | None:
+def _known(entry: OrderRecord, attempt_no: int, report: FillReport) -> Row | None:
     """Return the row of an execution: by its id, or by the stretch of the order that it fills.
 
     Two feeds of one broker may name the same execution differently, but each share is filled once.
@@ -158,7 +158,7 @@ def _sum(rows: Iterable[Row]) -> Decimal:
 
 
 # -- WHAT IS NEW ---
-def _add(entry: Entry, attempt_no: int, report: FillReport) -> bool:
+def _add(entry: OrderRecord, attempt_no: int, report: FillReport) -> bool:
     row = _row(entry, attempt_no, report)
     before = entry.filled_on(attempt_no)
     entry.add_fill(row)
@@ -178,7 +178,7 @@ def _add(entry: Entry, attempt_no: int, report: FillReport) -> bool:
     return bool(covered < row["quantity"])
 
 
-def _bust_unknown(entry: Entry, attempt_no: int, row: Row, report: FillReport) -> None:
+def _bust_unknown(entry: OrderRecord, attempt_no: int, row: Row, report: FillReport) -> None:
     """Take back an execution that was never told here: its broker counted it, so it is in what was inferred."""
     guesses = [r for r in entry.fills_of(attempt_no) if r["inferred"] and r["quantity"]]
     taken = min(report.quantity, _sum(guesses))
@@ -192,7 +192,7 @@ def _bust_unknown(entry: Entry, attempt_no: int, row: Row, report: FillReport) -
         entry.note("fill_busted", detail)
 
 
-def _give_way(entry: Entry, attempt_no: int, row: Row, before: Decimal) -> Decimal:
+def _give_way(entry: OrderRecord, attempt_no: int, row: Row, before: Decimal) -> Decimal:
     """Take out of what was inferred what a real execution explains; returns how many shares that were."""
     rows = entry.fills_of(attempt_no)
     guesses = [r for r in rows if r["inferred"] and r["quantity"]]
@@ -206,7 +206,7 @@ def _give_way(entry: Entry, attempt_no: int, row: Row, before: Decimal) -> Decim
     return covered
 
 
-def _take_out(entry: Entry, guesses: Iterable[Row], quantity: Decimal, price: Decimal | None) -> None:
+def _take_out(entry: OrderRecord, guesses: Iterable[Row], quantity: Decimal, price: Decimal | None) -> None:
     """Take shares that traded at a price out of what was inferred, one row after the other."""
     rest = quantity
     for guess in guesses:
@@ -215,7 +215,7 @@ def _take_out(entry: Entry, guesses: Iterable[Row], quantity: Decimal, price: De
         _shrink(entry, guess, guess["quantity"] - part, part, price)
 
 
-def _shrink(entry: Entry, guess: Row, left: Decimal, part: Decimal, price: Decimal | None) -> None:
+def _shrink(entry: OrderRecord, guess: Row, left: Decimal, part: Decimal, price: Decimal | None) -> None:
     """Leave less of an inferred execution; its price goes on telling the mean that the broker told."""
     worth = None if None in (guess["price"], price) else guess["quantity"] * guess["price"] - part * (price or _ZERO)
     rest = round(worth / left, 9) if worth is not None and worth > 0 and left else None
@@ -223,7 +223,7 @@ def _shrink(entry: Entry, guess: Row, left: Decimal, part: Decimal, price: Decim
     entry.change_fill(guess, quantity=left, price=rest if left else guess["price"], voided_at=voided)
 
 
-def _row(entry: Entry, attempt_no: int, report: FillReport) -> Row:
+def _row(entry: OrderRecord, attempt_no: int, report: FillReport) -> Row:
     return {
         "broker": entry.attempts[attempt_no]["broker"],
         "execution_id": report.execution_id,
@@ -255,7 +255,7 @@ def _words(quantity: Decimal, price: Decimal | None) -> str:
 
 
 # -- WHAT CHANGES ---
-def _correct(entry: Entry, attempt_no: int, row: Row, report: FillReport) -> None:
+def _correct(entry: OrderRecord, attempt_no: int, row: Row, report: FillReport) -> None:
     """Let a later word of the broker stand in place of an earlier one."""
     before = row["quantity"], row["price"]
     entry.change_fill(
@@ -280,7 +280,7 @@ def _correct(entry: Entry, attempt_no: int, row: Row, report: FillReport) -> Non
     average(entry)
 
 
-def _learn(entry: Entry, row: Row, report: FillReport) -> None:
+def _learn(entry: OrderRecord, row: Row, report: FillReport) -> None:
     """Take over what a report adds to a known execution; it takes nothing away."""
     for name in ("commission", "commission_currency", "currency"):
         if (value := getattr(report, name)) is not None:
@@ -292,7 +292,7 @@ def _learn(entry: Entry, row: Row, report: FillReport) -> None:
 
 
 # -- WHAT IS INFERRED ---
-def _guess(entry: Entry, attempt_no: int, missing: Decimal, price: Decimal | None, report: OrderReport) -> None:
+def _guess(entry: OrderRecord, attempt_no: int, missing: Decimal, price: Decimal | None, report: OrderReport) -> None:
     guesses = [row for row in entry.fills_of(attempt_no) if row["inferred"]]
     guessed = _sum(guesses)
     if not guesses:
@@ -330,7 +330,7 @@ def _rest_price(rows: Iterable[Row], total: Decimal, mean: Decimal | None, missi
     return round(rest, 6) if rest > 0 else None
 
 
-def average(entry: Entry) -> None:
+def average(entry: OrderRecord) -> None:
     """Keep the order's mean price; the mean of a part would be a guess about the whole."""
     rows = [row for row in entry.fills if row["quantity"]]
     total = _sum(rows)

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, or_, select
 
 from models.messages import OrderRequest
-from models.record.book import Entry, Row
 from models.record.intake import request_of
+from models.record.order import OrderRecord, Row
 from models.record.replaces import changed_terms
 from models.record.tables import attempts, fills
 from models.reports import CommissionReport, FillReport, OrderReport, Report
@@ -72,7 +72,7 @@ def index_of(connection: Connection, broker: str, reports: Sequence[Report]) -> 
     return index
 
 
-def objections(entry: Entry, attempt_no: int, report: Report, rewrites: Rewrites) -> list[str]:
+def objections(entry: OrderRecord, attempt_no: int, report: Report, rewrites: Rewrites) -> list[str]:
     """Return what speaks against a report, whose ids name an attempt, being about it; nothing if it is."""
     if isinstance(report, CommissionReport):
         return []
@@ -87,7 +87,7 @@ def objections(entry: Entry, attempt_no: int, report: Report, rewrites: Rewrites
     return against(sent(entry.order, entry.attempts[attempt_no]), entry.attempts[attempt_no], report, rewrites)
 
 
-def denials(entry: Entry, attempt_no: int, answer: OrderReport, rewrites: Rewrites) -> list[str]:
+def denials(entry: OrderRecord, attempt_no: int, answer: OrderReport, rewrites: Rewrites) -> list[str]:
     """Return what says that the answer to a send is about another order; what it does not show, it does not deny."""
     attempt = entry.attempts[attempt_no]
     if is_elsewhere(attempt["session"], answer):

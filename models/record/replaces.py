@@ -12,8 +12,8 @@ from typing import Any
 
 from models.errors import InvalidOrder
 from models.messages import OrderRequest, plain
-from models.record.book import TERMS, Entry, Row, is_changing
 from models.record.intake import request_of
+from models.record.order import TERMS, OrderRecord, Row, is_changing
 from models.vocabulary import TERMINAL, Side, Status
 
 
@@ -58,7 +58,7 @@ def lessens(old: OrderRequest, new: OrderRequest) -> bool:
     return min(shrinks, retreats) >= 0 and max(shrinks, retreats) > 0
 
 
-def request_replace(entry: Entry, changes: Mapping[str, Any]) -> None:
+def request_replace(entry: OrderRecord, changes: Mapping[str, Any]) -> None:
     """Record the wish to change an order; asking for the terms that it has withdraws a wish nobody has sent yet.
 
     Raises:

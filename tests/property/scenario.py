@@ -7,7 +7,7 @@ from typing import Any
 
 from models.messages import OrderRequest
 from models.record.baselines import shift_baseline
-from models.record.book import Book
+from models.record.batch import OrderBatch
 from models.record.replaces import request_replace
 from models.record.tables import attempts, order_events, orders
 from tests.property.ledger import Kept
@@ -79,9 +79,9 @@ class Scenario:
     def wish(self, id_: str, **changes: Any) -> None:
         """Ask for other terms of a live order, as a client does."""
         with self.world.database.write() as connection:
-            book = Book.open(connection, [id_], self.world.clock.now())
-            request_replace(book[id_], changes)
-            book.write()
+            batch = OrderBatch.open(connection, [id_], self.world.clock.now())
+            request_replace(batch[id_], changes)
+            batch.write()
 
     def replace(self, broker: str, meets: str = "accept", fault: str = "none") -> None:
         """Have the broker's worker carry out what is wished for."""

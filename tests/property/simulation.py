@@ -30,6 +30,7 @@ import worker.fleet.members
 import worker.orders.claiming
 import worker.orders.way
 from models.messages import OrderRequest, utcnow
+from models.record.batch import Effects
 from models.record.database import Database, upgrade
 from models.record.intake import Intake
 from models.record.tables import metadata
@@ -41,7 +42,6 @@ from worker.fleet.members import Identity, Pulse
 from worker.leader import Leader
 from worker.orders.cancel import Cancels
 from worker.orders.reconcile import Reconciler
-from worker.orders.record import Aftermath
 from worker.orders.replace import Replacements
 from worker.orders.way import Execution
 from worker.positions.reading import Positions
@@ -259,7 +259,7 @@ class Process:
         self.execution.finish(after)
         return after.unmatched
 
-    def _strays(self, after: Aftermath) -> None:
+    def _strays(self, after: Effects) -> None:
         if after.strays:
             self.cancels.strays(told=True)
 

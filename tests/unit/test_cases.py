@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from models.errors import Denied
-from models.record.book import Book
+from models.record.batch import OrderBatch
 from models.record.database import Database
 from models.settings import Settings
 from models.vocabulary import Denial, Status
@@ -25,7 +25,7 @@ def test_an_order_that_met_a_full_limit_and_then_a_halt_was_rejected_by_nobody(
     put(route=["ibkr"], status="queued", attempt={"outcome": "refused", "code": code})
     halted = Denied("halted: fire", broker="ibkr", code=Denial.HALTED)
     with database.write() as connection:
-        book = Book.open(connection, ["o-1"], utcnow())
-        decision = decide(Cases(settings, "ibkr", dedupes=False).of(book, book.entries["o-1"], 0, halted))
+        batch = OrderBatch.open(connection, ["o-1"], utcnow())
+        decision = decide(Cases(settings, "ibkr", dedupes=False).of(batch.entries["o-1"], 0, halted))
     assert isinstance(decision, Stop)
     assert decision.status is status

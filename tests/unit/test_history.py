@@ -27,7 +27,7 @@ from models.history import (
     v_latency,
     v_orders,
 )
-from models.record.book import Book
+from models.record.batch import OrderBatch
 from models.record.columns import Money, UtcTime
 from models.record.database import Database
 from models.record.tables import control_events
@@ -47,13 +47,13 @@ def past(database: Database) -> History:
 
 def trade(database: Database, client_order_id: str, *parts: tuple[str, str], at: datetime = T) -> None:
     with database.write() as connection:
-        book = Book.open(connection, [client_order_id], at + timedelta(seconds=2))
+        batch = OrderBatch.open(connection, [client_order_id], at + timedelta(seconds=2))
         for number, (quantity, price) in enumerate(parts):
             report = FillReport(
                 execution_id=f"{client_order_id}-{number}", quantity=D(quantity), price=D(price), filled_at=at
             )
-            book[client_order_id].fill(1, report)
-        book.write()
+            batch[client_order_id].fill(1, report)
+        batch.write()
 
 
 # -- ROWS ---

@@ -17,7 +17,7 @@ from sqlalchemy import select, update
 from models.errors import IdempotencyConflict, InvalidOrder
 from models.lifetimes import expiry
 from models.messages import OrderRequest
-from models.record.book import Book
+from models.record.batch import OrderBatch
 from models.record.database import Database
 from models.record.intake import Intake, request_of, row_of
 from models.record.replaces import request_replace
@@ -172,9 +172,9 @@ def test_an_order_with_new_terms_is_recognised_by_its_row_and_by_its_first_messa
     """Replaced while it was queued: its own ring must not look like another order."""
     intake.record([request()])
     with database.write() as connection:
-        book = Book.open(connection, ["o-1"], datetime.now(UTC))
-        request_replace(book["o-1"], {"quantity": 5})
-        book.write()
+        batch = OrderBatch.open(connection, ["o-1"], datetime.now(UTC))
+        request_replace(batch["o-1"], {"quantity": 5})
+        batch.write()
     row = stored(database)["o-1"]
     assert row["quantity"] == 5
     assert intake.take([request_of(row).to_wire()], "ibkr") == {"o-1": "ibkr"}

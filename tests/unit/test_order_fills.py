@@ -17,7 +17,7 @@ from sqlalchemy import delete, insert, select, update
 from structlog.testing import capture_logs
 
 from models.messages import utcnow
-from models.record.book import Book
+from models.record.batch import Effects, OrderBatch
 from models.record.database import Database
 from models.record.tables import (
     attempts,
@@ -32,7 +32,7 @@ from models.reports import DONE, BrokerStatus, CommissionReport, FillReport, Ord
 from models.settings import Settings
 from models.vocabulary import LIVE, TERMINAL, Side, Status
 from tests.unit.conftest import NOW
-from worker.orders.record import Aftermath, Recorder
+from worker.orders.record import Recorder
 from worker.positions.external import External
 from worker.positions.ledger import Books
 
@@ -61,14 +61,14 @@ class Record:
     def __init__(self, database: Database, settings: Settings) -> None:
         self.database, self.settings = database, settings
 
-    def pushed(self, *reports: Any) -> Aftermath:
+    def pushed(self, *reports: Any) -> Effects:
         return self._told(reports, infer=False)
 
-    def read(self, *reports: Any) -> Aftermath:
+    def read(self, *reports: Any) -> Effects:
         """The same where the executions were read together with the orders."""
         return self._told(reports, infer=True)
 
-    def _told(self, reports: Any, *, infer: bool) -> Aftermath:
+    def _told(self, reports: Any, *, infer: bool) -> Effects:
         with self.database.write() as connection:
             return Recorder(self.settings, "ibkr", dedupes=False).updates(connection, reports, utcnow(), infer=infer)
 
@@ -463,10 +463,10 @@ def test_every_end_that_a_broker_tells_ends_the_order_from_every_open_status(
     if record.order["status"] not in TERMINAL:  # a refusal after acceptance: the broker is asked before it counts
         assert (end, filled or 0, done) == (BrokerStatus.REJECTED, 0, 0)
         with database.write() as connection:
-            book = Book.open(connection, ["o-1"], utcnow())
-            assert book["o-1"].attempts[1]["outcome"] == "unknown"
-            Recorder(settings, "ibkr", dedupes=False).settle(book, book["o-1"], 1, total(filled, end), Aftermath())
-            book.write()
+            batch = OrderBatch.open(connection, ["o-1"], utcnow())
+            assert batch["o-1"].attempts[1]["outcome"] == "unknown"
+            Recorder(settings, "ibkr", dedupes=False).settle(batch["o-1"], 1, total(filled, end))
+            batch.write()
     assert record.order["status"] in TERMINAL, record.order["status"]
 
 
@@ -498,12 +498,12 @@ def test_an_order_that_we_replaced_is_not_replaced_from_outside(record: Record, 
 def test_a_book_changes_an_execution_in_one_statement_however_often_it_changed(record: Record) -> None:
     record.pushed(execution("a", 10, 50))
     with record.database.write() as connection:
-        book = Book.open(connection, ["o-1"], utcnow())
-        (row,) = book["o-1"].fills
+        batch = OrderBatch.open(connection, ["o-1"], utcnow())
+        (row,) = batch["o-1"].fills
         for price in (51, 52, 53):
-            book["o-1"].change_fill(row, price=D(price))
-        assert book["o-1"].fill_changes() == [({"broker": "ibkr", "execution_id": "a"}, {"price": 53})]
-        book.write()
+            batch["o-1"].change_fill(row, price=D(price))
+        assert batch["o-1"].fill_changes() == [({"broker": "ibkr", "execution_id": "a"}, {"price": 53})]
+        batch.write()
     assert record.standing == [("a", 10, 53)]
 
 

@@ -12,13 +12,13 @@ from sqlalchemy import insert, select, update
 
 from models.errors import BrokerError, NotConnected, NotSent, QuotaExhausted
 from models.messages import utcnow
-from models.record.book import Book
+from models.record.batch import Effects, OrderBatch
 from models.record.database import Database
 from models.record.tables import attempts, order_events, orders
 from models.reports import BrokerStatus, FillReport, OrderReport
 from models.settings import Settings
 from models.vocabulary import Side
-from worker.orders.record import Aftermath, Recorder
+from worker.orders.record import Recorder
 from worker.orders.succession import SURPLUS, is_doubted
 
 Put = Callable[..., None]
@@ -31,18 +31,17 @@ class Contest:
     def __init__(self, database: Database, settings: Settings) -> None:
         self.database, self.settings = database, settings
 
-    def told(self, *reports: Any, broker: str = "alpaca", infer: bool = False) -> Aftermath:
+    def told(self, *reports: Any, broker: str = "alpaca", infer: bool = False) -> Effects:
         recorder = Recorder(self.settings, broker, dedupes=True)
         with self.database.write() as connection:
             return recorder.updates(connection, reports, utcnow(), infer=infer)
 
-    def answered(self, attempt_no: int, report: OrderReport | BrokerError, broker: str = "alpaca") -> Aftermath:
-        after = Aftermath()
+    def answered(self, attempt_no: int, report: OrderReport | BrokerError, broker: str = "alpaca") -> Effects:
         with self.database.write() as connection:
-            book = Book.open(connection, ["o-1"], utcnow())
-            Recorder(self.settings, broker, dedupes=True).settle(book, book["o-1"], attempt_no, report, after)
-            book.write()
-        return after
+            batch = OrderBatch.open(connection, ["o-1"], utcnow())
+            Recorder(self.settings, broker, dedupes=True).settle(batch["o-1"], attempt_no, report)
+            batch.write()
+            return batch.effects
 
     def attempt(self, number: int, **values: Any) -> None:
         now = utcnow()

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select
 
 from models.messages import OrderRequest, utcnow
-from models.record.book import Book
+from models.record.batch import Effects, OrderBatch
 from models.record.database import Database
 from models.record.evidence import unresolved
 from models.record.tables import attempts, external_orders, fills, orders
@@ -23,7 +23,7 @@ from tests.unit.conftest import NOW
 from tests.unit.test_looks import Scene
 from worker.orders import reconcile
 from worker.orders.absence import proven
-from worker.orders.record import Aftermath, Recorder
+from worker.orders.record import Recorder
 from worker.positions.external import External
 
 Put = Callable[..., None]
@@ -151,7 +151,7 @@ def test_an_order_that_has_our_id_and_other_terms_waits_for_a_person(
 
 
 # -- PUSHED AND LISTED ---
-def told(database: Database, settings: Settings, *reports: Any) -> Aftermath:
+def told(database: Database, settings: Settings, *reports: Any) -> Effects:
     with database.write() as connection:
         return Recorder(settings, "ibkr", dedupes=False).updates(connection, reports, utcnow(), infer=True)
 
@@ -265,11 +265,11 @@ def test_an_answer_about_another_order_settles_nothing(
 ) -> None:
     put(attempt={"session": "1"})  # buy 10 AAPL at the market
     with database.write() as connection:
-        book = Book.open(connection, ["o-1"], utcnow())
+        batch = OrderBatch.open(connection, ["o-1"], utcnow())
         ours: dict[str, Any] = {"symbol": "AAPL", "order_type": OrderType.MARKET, "limit_price": None}
         answer = shown(**ours | wrong)
-        Recorder(settings, "ibkr", dedupes=False).settle(book, book["o-1"], 1, answer, Aftermath())
-        book.write()
+        Recorder(settings, "ibkr", dedupes=False).settle(batch["o-1"], 1, answer)
+        batch.write()
     with database.read() as connection:
         row = connection.execute(select(attempts)).mappings().one()
     assert (row["outcome"], row["broker_order_id"]) == ("unknown", None)

@@ -12,8 +12,8 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from models.errors import Denied, InvalidRequest
-from models.record.book import Row
 from models.record.database import Database
+from models.record.order import Row
 from models.record.statements import Query
 from models.record.tables import control_events, halts
 from models.vocabulary import Denial

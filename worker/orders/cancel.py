@@ -21,7 +21,7 @@ from sqlalchemy import Connection, or_, select
 
 from models.errors import BrokerError, CorroError, NotSent, OutcomeUnknown, Unmapped
 from models.lifecycle import Fact
-from models.record.book import Book
+from models.record.batch import OrderBatch
 from models.record.database import Database
 from models.record.evidence import LOST_AFTER
 from models.record.tables import STRAY, attempts, orders
@@ -32,7 +32,7 @@ from worker.orders.in_parallel import Volley
 from worker.orders.patience import in_turn, written
 from worker.orders.reconcile import Reconciler
 from worker.runtime.clock import Stopwatch, utcnow
-from worker.runtime.isolate import apart
+from worker.runtime.isolate import isolate
 
 log = structlog.get_logger()
 
@@ -112,15 +112,15 @@ class Cancels:
         if not told:
             return
         event = "cancel_not_recorded"
-        written(lambda: apart(self._record, told, event), event, [_id(ref) for ref, _ in told])
+        written(lambda: isolate(self._record, told, event), event, [_id(ref) for ref, _ in told])
         # Too late, or not known under this id: what it is now, only the broker can tell.
         self.read_again([ref for ref, error in told if error is not None])
 
     def _record(self, told: Sequence[Asked]) -> None:
         def work(connection: Connection) -> None:
-            book = Book.open(connection, [_id(ref) for ref, _ in told], utcnow())
+            batch = OrderBatch.open(connection, [_id(ref) for ref, _ in told], utcnow())
             for ref, error in told:
-                entry = book[_id(ref)]
+                entry = batch[_id(ref)]
                 entry.set(cancel_sent_at=entry.now)
                 entry.waits_no_more()
                 if error is None:
@@ -128,7 +128,7 @@ class Cancels:
                 else:
                     kind = "cancel_unknown" if isinstance(error, OutcomeUnknown) else "cancel_refused"
                     entry.note(kind, str(error))
-            book.write()
+            batch.write()
 
         self.database.transact(work)
 
@@ -187,9 +187,9 @@ class Cancels:
         missing = {stray for stray, sighting in zip(strays, seen, strict=False) if not isinstance(sighting, Found)}
 
         def work(connection: Connection) -> None:
-            book = Book.open(connection, {id_ for id_, _ in strays}, utcnow())
+            batch = OrderBatch.open(connection, {id_ for id_, _ in strays}, utcnow())
             for id_, number in strays:
-                entry, attempt = book[id_], book[id_].attempts[number]
+                entry, attempt = batch[id_], batch[id_].attempts[number]
                 if attempt["stray_at"] is None:
                     continue  # its end has been told
                 looks = attempt["missing"] + 1 if (id_, number) in missing else 0
@@ -197,7 +197,7 @@ class Cancels:
                 entry.set_attempt(number, missing=looks, stray_at=again)
                 if again is None:
                     entry.note("stray_gone", f"attempt {number} at {self.broker.name}: in no listing any more")
-            book.write()
+            batch.write()
 
         self.database.transact(work)
 

@@ -12,9 +12,10 @@ from sqlalchemy import Connection, func, select
 
 from models.errors import CorroError
 from models.record import fills as order_fills
-from models.record.book import Book, Row
+from models.record.batch import Effects, OrderBatch
 from models.record.database import Database
 from models.record.matching import index_of, place_of, sent
+from models.record.order import Row
 from models.record.tables import UNSETTLED, attempts, fills, order_events, orders, position_ledgers
 from models.reports import FillReport, Found, OrderReport, Report
 from models.settings import Settings
@@ -22,12 +23,11 @@ from models.vocabulary import LIVE, Outcome, Status
 from worker.brokers.base import BrokerInterface, OrderRef
 from worker.orders.deputies import Deputies
 from worker.orders.loose_ends import Loose, LooseEnds, is_due
-from worker.orders.record import Aftermath
 from worker.orders.way import Execution
 from worker.orders.windows import OVERLAP, Patience, Window
 from worker.positions.external import External
 from worker.runtime.clock import elapsed, utcnow
-from worker.runtime.isolate import apart
+from worker.runtime.isolate import isolate
 
 log = structlog.get_logger()
 
@@ -59,7 +59,7 @@ class Readings:
             self.read()
 
     def read(self, *, everything: bool = False) -> bool:
-        """Read executions since the last reading and the orders at this broker, ours and others', and book them.
+        """Read executions since the last reading and the orders at this broker, ours and others', and batch them.
 
         Args:
             everything: completed orders as well (after a reconnect); else only where an order has gone missing.
@@ -111,7 +111,7 @@ class Readings:
         """
         if not (changes := [report for report in reports if report.amends]):
             return
-        for began, told in apart(self._unexplained, changes, "change_not_noted"):
+        for began, told in isolate(self._unexplained, changes, "change_not_noted"):
             if told:
                 self.window.want(began)
                 for words in told:
@@ -121,10 +121,10 @@ class Readings:
         def work(connection: Connection) -> tuple[datetime, list[str]]:
             now, told = utcnow(), list[str]()
             began, index = now, index_of(connection, self.broker.name, changes)
-            book = Book.open(connection, {place[0] for place in index.values()}, now)
+            batch = OrderBatch.open(connection, {place[0] for place in index.values()}, now)
             for report in changes:
                 client_order_id, number = place_of(report, index) or ("", 0)
-                entry = book.get(client_order_id)
+                entry = batch.get(client_order_id)
                 if entry is None or not order_fills.is_unexplained(entry, number, report):
                     continue
                 words = order_fills.unexplained(entry, number, report)
@@ -136,7 +136,7 @@ class Readings:
                 order_fills.keep_bust(entry, number, report)
                 told.append(words)
                 began = min(began, entry.order["created_at"])
-            book.write()
+            batch.write()
             return began, told
 
         return self.database.transact(work)
@@ -185,10 +185,10 @@ class Readings:
 
     def apply(self, reports: Sequence[Report]) -> None:
         """Apply what was read in one transaction and do what follows."""
-        for after in apart(self._apply, reports, "report_not_applied") if reports else ():
-            self.execution.finish(after)
+        for effects in isolate(self._apply, reports, "report_not_applied") if reports else ():
+            self.execution.finish(effects)
 
-    def _apply(self, reports: Sequence[Report]) -> Aftermath:
+    def _apply(self, reports: Sequence[Report]) -> Effects:
         with self.database.write() as connection:
             return self.recorder.updates(connection, reports, utcnow(), infer=True)
 

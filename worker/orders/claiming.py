@@ -19,16 +19,17 @@ from models.crash_points import reached
 from models.errors import CorroError, Denied, NotConnected, NotSent
 from models.lifecycle import Fact
 from models.messages import MAX_BATCH, OrderRequest
-from models.record.book import Book, Entry, Row
+from models.record.batch import Effects, OrderBatch
 from models.record.database import Database
 from models.record.intake import request_of
+from models.record.order import OrderRecord, Row
 from models.record.statements import Query, among, unindexed
 from models.record.tables import attempts, halts, orders, position_locks
 from models.settings import TimingSettings
 from models.vocabulary import Denial, Outcome, Status
 from worker.brokers.base import BrokerInterface
 from worker.fleet.halts import denial, stopped
-from worker.orders.record import Aftermath, Recorder
+from worker.orders.record import Recorder
 from worker.orders.routing import Go, Stop, decide, is_known
 from worker.orders.routing_facts import came_to_nothing
 from worker.positions.closing import AGAIN, Asked, Closings, closes
@@ -91,7 +92,7 @@ class Claimed:
     attempt_no: int
     broker_client_order_id: str
     #: The order and its attempts as the claim wrote them: read again only if somebody has touched them since.
-    entry: Entry | None = None
+    entry: OrderRecord | None = None
 
     @property
     def id(self) -> str:
@@ -133,7 +134,7 @@ class Claims:
         worker: str,
         timing: TimingSettings,
         recorder: Recorder,
-        ring: Callable[[Aftermath], None],
+        ring: Callable[[Effects], None],
     ) -> None:
         self.database, self.broker, self.worker, self.timing = database, broker, worker, timing
         self.recorder, self.ring = recorder, ring
@@ -155,23 +156,23 @@ class Claims:
         baseline = [] if closed else self._baseline()
         now = utcnow()
 
-        def work(connection: Connection) -> tuple[list[Claimed], Aftermath]:
-            after, claimed = Aftermath(), list[Claimed]()
+        def work(connection: Connection) -> tuple[list[Claimed], Effects]:
+            claimed = list[Claimed]()
             rows = which.query.rows(connection, broker=self.broker.name, now=now, **which.values)
             is_stopped, locked = ({row.pop(name) for row in rows} == {True} for name in ("stopped", "locked"))
-            book = Book.of(connection, rows, now)
+            batch = OrderBatch.of(connection, rows, now)
             if is_stopped and (stop := stopped(connection, self.broker.name)):
-                self._turn_away(book, stop, after)
+                self._turn_away(batch, stop)
             elif closed:
-                self._send_on(book, closed, after)
+                self._send_on(batch, closed)
             else:
                 locks = Locks(connection, self.broker.name) if locked else None
-                claimed = self._take_all(book, locks, baseline, asked, after)
-            book.write()
-            return claimed, after
+                claimed = self._take_all(batch, locks, baseline, asked)
+            batch.write()
+            return claimed, batch.effects
 
-        claimed, after = self.database.transact(work)
-        self.ring(after)
+        claimed, effects = self.database.transact(work)
+        self.ring(effects)
         reached("after_claim")
         return claimed
 
@@ -181,21 +182,21 @@ class Claims:
             return bool(_IS_OVERDUE.rows(connection, broker=self.broker.name, now=utcnow(), **which.values))
 
     def _take_all(
-        self, book: Book, locks: Locks | None, baseline: list[Row] | None, asked: Asked, after: Aftermath
+        self, batch: OrderBatch, locks: Locks | None, baseline: list[Row] | None, asked: Asked
     ) -> list[Claimed]:
-        closings = self.recorder.closings(book)
-        alike = self._look_alikes(book.connection) if self.anonymous else {}
+        closings = self.recorder.closings(batch)
+        alike = self._look_alikes(batch.connection) if self.anonymous else {}
         claimed = []
-        for entry in book.entries.values():
+        for entry in batch.entries.values():
             if _has_ended(entry):
                 continue
             key = (entry.order["symbol"], entry.order["side"])
             if alike.get(key) == Outcome.SENDING:
                 continue  # its twin is on its way: stays queued until that is settled
             if why := (locks and locks.refusal(entry.order)) or self._why_not(key, alike, baseline):
-                self._pass_on(book, entry, why, after)
+                self._pass_on(entry, why)
                 continue
-            if closings and closes(entry.order) and not self._may_close(book, entry, closings, asked, after):
+            if closings and closes(entry.order) and not self._may_close(entry, closings, asked):
                 continue
             claimed.append(self._begin(entry, [r["id"] for r in baseline or () if r["symbol"] == key[0]]))
             if self.anonymous:
@@ -216,7 +217,7 @@ class Claims:
         return None
 
     # -- CLOSING ORDERS ---
-    def _may_close(self, book: Book, entry: Entry, closings: Closings, asked: Asked, after: Aftermath) -> bool:
+    def _may_close(self, entry: OrderRecord, closings: Closings, asked: Asked) -> bool:
         """Tell whether the broker holds what an order closes; else see to it that it waits, moves or ends."""
         verdict = closings.judge(entry, entry.order["quantity"] - entry.order["filled_quantity"], asked)
         if verdict == "send":
@@ -228,25 +229,25 @@ class Claims:
                 entry.set(available_at=entry.now + AGAIN, reason=closings.doubt(entry, asked))
             return False
         error = Denied(closings.words(entry), broker=self.broker.name, code=str(Denial.NO_POSITION))
-        case = self.recorder.case(book, entry, 0, error)
+        case = self.recorder.case(entry, 0, error)
         decision = decide(case)
         if isinstance(decision, Go) and is_known(case, decision.broker):
-            self.recorder.follow(entry, 0, decision, after)  # it begins where the position is
+            self.recorder.follow(entry, 0, decision)  # it begins where the position is
         else:  # an attempt of its own, so that the history shows where it could not go
-            self.recorder.end(book, entry, self._begin(entry, []).attempt_no, error, after)
+            self.recorder.end(entry, self._begin(entry, []).attempt_no, error)
         return False
 
-    def _pass_on(self, book: Book, entry: Entry, error: NotSent, after: Aftermath) -> None:
+    def _pass_on(self, entry: OrderRecord, error: NotSent) -> None:
         """An order that cannot be sent here now goes on along its route, or waits here if there is nowhere to go."""
-        decision = decide(self.recorder.case(book, entry, 0, error))
+        decision = decide(self.recorder.case(entry, 0, error))
         if isinstance(decision, Go) and decision.broker == self.broker.name:
             pause = timedelta(seconds=max(decision.after_s, self.timing.retry_pause))
             entry.set(available_at=entry.now + pause, reason=decision.reason)
         else:  # an attempt of its own, so that the history shows where it could not go
             number = self._begin(entry, []).attempt_no
-            self.recorder.end(book, entry, number, error, after)
+            self.recorder.end(entry, number, error)
 
-    def _begin(self, entry: Entry, baseline: list[str]) -> Claimed:
+    def _begin(self, entry: OrderRecord, baseline: list[str]) -> Claimed:
         number = entry.next_attempt
         theirs = self._their_id(entry, number)
         entry.happen(Fact.CLAIMED, attempt_no=number, detail=f"attempt {number} at {self.broker.name}")
@@ -266,7 +267,7 @@ class Claims:
         )
         return Claimed(request_of(entry.order), number, theirs, entry)
 
-    def _their_id(self, entry: Entry, number: int) -> str:
+    def _their_id(self, entry: OrderRecord, number: int) -> str:
         """Use the same id again where the broker dedupes by it and the last try there came to nothing visible."""
         last = entry.current
         here = last is not None and self.capabilities.dedupes_client_order_id and last["broker"] == self.broker.name
@@ -274,28 +275,28 @@ class Claims:
             return str(last["broker_client_order_id"])
         return attempt_id(entry.id, number, self.capabilities.client_order_id_length)
 
-    def _turn_away(self, book: Book, stop: Row, after: Aftermath) -> None:
+    def _turn_away(self, batch: OrderBatch, stop: Row) -> None:
         """Draining: what waits here goes on along its route if it can. Halted: it goes on, or it is denied."""
         name = self.broker.name
-        for entry in book.entries.values():
+        for entry in batch.entries.values():
             if _has_ended(entry):
                 continue
             if stop["kind"] == "drain":
                 error = NotSent(f"{name} takes no orders: {stop['words']}", broker=name)
-                self.recorder.turn_away(book, entry, error, after)
+                self.recorder.turn_away(entry, error)
                 continue
             denied = denial(name, stop)
             if denied.everywhere:
-                self.recorder.follow(entry, 0, Stop(Status.DENIED, str(denied), denied.code), after)
+                self.recorder.follow(entry, 0, Stop(Status.DENIED, str(denied), denied.code))
             else:  # an attempt of its own, so that the history shows where it could not go
-                self.recorder.end(book, entry, self._begin(entry, []).attempt_no, denied, after)
+                self.recorder.end(entry, self._begin(entry, []).attempt_no, denied)
 
-    def _send_on(self, book: Book, closed: str, after: Aftermath) -> None:
+    def _send_on(self, batch: OrderBatch, closed: str) -> None:
         """Not connected: orders go on along their routes at once; those that have nowhere else to go wait here."""
         error = NotConnected(f"{self.broker.name} is not connected: {closed}", broker=self.broker.name)
-        for entry in book.entries.values():
+        for entry in batch.entries.values():
             if not _has_ended(entry):
-                self._pass_on(book, entry, error, after)
+                self._pass_on(entry, error)
 
     # -- BROKERS WITHOUT CLIENT ORDER IDS ---
     @property
@@ -329,7 +330,7 @@ class Claims:
         return {(symbol, side): outcome for symbol, side, outcome in connection.execute(query)}
 
 
-def _has_ended(entry: Entry) -> bool:
+def _has_ended(entry: OrderRecord) -> bool:
     """End an order that must not be sent any more: canceled, or too old."""
     row = entry.order
     if row["cancel_requested_at"] is not None:

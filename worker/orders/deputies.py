@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy import Connection, or_, select
 
 from models.errors import BrokerError, NotSent
-from models.record.book import Book
+from models.record.batch import OrderBatch
 from models.record.database import Database
 from models.record.tables import orders
 from models.settings import TimingSettings
@@ -111,11 +111,11 @@ class Deputies:
         log.warning("nobody_can_take_it", wish=wish, orders=news, why=words)
 
         def work(connection: Connection) -> None:
-            book = Book.open(connection, news, utcnow())
-            for entry in book.entries.values():
+            batch = OrderBatch.open(connection, news, utcnow())
+            for entry in batch.entries.values():
                 if entry.status not in TERMINAL:
                     entry.set(reason=words, reason_code=WAITS_FOR_OWNER)
                     entry.note(f"{wish}_waits", words)
-            book.write()
+            batch.write()
 
         self.database.transact(work)

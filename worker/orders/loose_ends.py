@@ -14,9 +14,10 @@ from typing import Any
 import structlog
 from sqlalchemy import and_, select
 
-from models.record.book import Book, Entry
+from models.record.batch import OrderBatch
 from models.record.database import Database
 from models.record.evidence import LOST_AFTER, fold
+from models.record.order import OrderRecord
 from models.record.tables import attempts, orders
 from models.reports import Found, Sighting
 from models.settings import Settings
@@ -65,14 +66,14 @@ class LooseEnds:
         if not telling:
             return
         with self.database.write() as connection:
-            book = Book.open(connection, [loose.attempt["client_order_id"] for loose, _ in telling], utcnow())
+            batch = OrderBatch.open(connection, [loose.attempt["client_order_id"] for loose, _ in telling], utcnow())
             for loose, sighting in telling:
-                entry = book[loose.attempt["client_order_id"]]
+                entry = batch[loose.attempt["client_order_id"]]
                 if entry.status in LIVE and entry.order["attempt_no"] == loose.attempt["attempt_no"]:
                     self._note(entry, sighting, at)
-            book.write()
+            batch.write()
 
-    def _note(self, entry: Entry, sighting: Sighting, at: datetime) -> None:
+    def _note(self, entry: OrderRecord, sighting: Sighting, at: datetime) -> None:
         number = entry.order["attempt_no"]
         attempt = entry.attempts[number]
         if isinstance(sighting, Found):
@@ -117,13 +118,13 @@ class LooseEnds:
         if not due:
             return
         with self.database.write() as connection:
-            book = Book.open(connection, [id_ for id_, _, _ in due], now)
+            batch = OrderBatch.open(connection, [id_ for id_, _, _ in due], now)
             for id_, number, words in due:
-                if book[id_].attempts[number]["alerted_at"] is None:
-                    self._raise(book[id_], number, words)
-            book.write()
+                if batch[id_].attempts[number]["alerted_at"] is None:
+                    self._raise(batch[id_], number, words)
+            batch.write()
 
-    def _raise(self, entry: Entry, number: int, words: str) -> None:
+    def _raise(self, entry: OrderRecord, number: int, words: str) -> None:
         entry.set_attempt(number, alerted_at=entry.now)
         entry.note("unresolved", f"attempt {number} at {self.broker}: {words}")
         log.error(

@@ -12,10 +12,11 @@ from sqlalchemy import Connection, select
 
 from models.crash_points import reached
 from models.errors import BrokerError, CorroError, NotSent, OrderRejected, Refused
-from models.record.book import Book, Entry, Row
+from models.record.batch import Effects, OrderBatch
 from models.record.database import Database
 from models.record.evidence import fold
 from models.record.matching import objections
+from models.record.order import OrderRecord, Row
 from models.record.replaces import terms_of
 from models.record.tables import attempts, orders, workers
 from models.reports import Found, Missing, OrderReport, Sighting
@@ -25,7 +26,6 @@ from worker.brokers.base import BrokerInterface, OrderRef
 from worker.fleet.members import Identity, is_gone, is_silent
 from worker.orders.absence import after_cancel, after_refusal, conclude, proven, why_open
 from worker.orders.catch_up import Readings, order_ref
-from worker.orders.record import Aftermath
 from worker.orders.routing import Absent
 from worker.orders.succession import REFUSED_AGAIN, SURPLUS, is_doubted
 from worker.orders.way import Execution
@@ -97,9 +97,9 @@ class Reconciler(Readings):
             return
 
         def work(connection: Connection) -> None:
-            book = Book.open(connection, [row["client_order_id"] for row in orphans], now)
+            batch = OrderBatch.open(connection, [row["client_order_id"] for row in orphans], now)
             for row in orphans:
-                entry, number = book[row["client_order_id"]], row["attempt_no"]
+                entry, number = batch[row["client_order_id"]], row["attempt_no"]
                 if entry.attempts[number]["outcome"] != Outcome.SENDING:
                     continue
                 words = f"worker {row['worker']} did not finish the send"
@@ -107,7 +107,7 @@ class Reconciler(Readings):
                 entry.note("unknown", f"attempt {number} at {self.broker.name}: {words}")
                 if number == entry.order["attempt_no"]:
                     entry.set(reason=f"{self.broker.name}: {words}")
-            book.write()
+            batch.write()
 
         self.database.transact(work)
 
@@ -205,16 +205,15 @@ class Reconciler(Readings):
             answers = [self.execution.heeded(error)] * len(asked)
         reached("after_look")
 
-        def work(connection: Connection) -> Aftermath:
-            after = Aftermath()
-            book = Book.open(connection, [q.entry_id for q in questions], utcnow())
+        def work(connection: Connection) -> Effects:
+            batch = OrderBatch.open(connection, [q.entry_id for q in questions], utcnow())
             for question in lost:
                 unsent = NotSent("its worker died before it was sent", broker=self.broker.name, code="never_sent")
-                self._settle(book, question, unsent, after)
+                self.recorder.settle(batch[question.entry_id], question.attempt_no, unsent)
             for question, answer in zip(asked, answers, strict=True):
-                self._answer(book, question, alive.get(question.entry_id, answer), at, after)
-            book.write()
-            return after
+                self._answer(batch[question.entry_id], question, alive.get(question.entry_id, answer), at)
+            batch.write()
+            return batch.effects
 
         self.execution.finish(self.database.transact(work))
 
@@ -235,13 +234,7 @@ class Reconciler(Readings):
             return self.execution.heeded(error)
         return None
 
-    def _settle(self, book: Book, question: _Question, error: BrokerError, after: Aftermath) -> None:
-        self.recorder.settle(book, book[question.entry_id], question.attempt_no, error, after)
-
-    def _answer(
-        self, book: Book, question: _Question, answer: Sighting | CorroError, at: datetime, after: Aftermath
-    ) -> None:
-        entry = book[question.entry_id]
+    def _answer(self, entry: OrderRecord, question: _Question, answer: Sighting | CorroError, at: datetime) -> None:
         attempt = entry.attempts[question.attempt_no]
         if attempt["outcome"] != Outcome.UNKNOWN:
             return
@@ -263,23 +256,23 @@ class Reconciler(Readings):
         if verdict == "absent" and attempt["code"] == REFUSED_AGAIN:
             verdict = "refused"
         if verdict == "refused":
-            self._settle(book, question, OrderRejected(attempt["message"], broker=self.broker.name), after)
+            self.recorder.settle(entry, question.attempt_no, OrderRejected(attempt["message"], broker=self.broker.name))
         elif verdict == "adopt":
             assert isinstance(sighting, Found)
             if self._changes_in_place(attempt) and not _is_changed(attempt, sighting.report):
                 unchanged = Refused(f"{self.broker.name} shows the order unchanged", broker=self.broker.name)
-                self._settle(book, question, unchanged, after)
+                self.recorder.settle(entry, question.attempt_no, unchanged)
                 return
             entry.note("found", f"attempt {question.attempt_no} at {self.broker.name}: {sighting.report.status}")
-            self.recorder.report(book, entry, question.attempt_no, sighting.report, after, infer=True, asked=True)
+            self.recorder.report(entry, question.attempt_no, sighting.report, infer=True, asked=True)
         elif verdict == "absent":
             assert isinstance(sighting, Missing)
             words = f"{self.broker.name} does not have it: missed {missing} times in {age:.0f} s ({sighting.evidence})"
-            self._settle(book, question, Absent(words, broker=self.broker.name, code="absent"), after)
+            self.recorder.settle(entry, question.attempt_no, Absent(words, broker=self.broker.name, code="absent"))
         else:
             self._wait(entry, question, sighting, missing, age)
 
-    def _proven(self, entry: Entry, question: _Question, sighting: Sighting) -> Sighting:
+    def _proven(self, entry: OrderRecord, question: _Question, sighting: Sighting) -> Sighting:
         """Look at the terms of an order that was found; one that is changed in place has the old or the new ones."""
         attempt = entry.attempts[question.attempt_no]
         if not isinstance(sighting, Found) or self._changes_in_place(attempt):
@@ -298,7 +291,9 @@ class Reconciler(Readings):
             return "by its terms, among orders entered around the send that are not known to be others"
         return "by the id we gave it"
 
-    def _wait(self, entry: Entry, question: _Question, sighting: Sighting | None, missing: int, age: float) -> None:
+    def _wait(
+        self, entry: OrderRecord, question: _Question, sighting: Sighting | None, missing: int, age: float
+    ) -> None:
         pauses = self.timing.reconcile
         pause = pauses[min(question.checks + 1, len(pauses) - 1)]
         attempt = entry.attempts[question.attempt_no]

@@ -1,13 +1,12 @@
 """Write down what became of attempts: the one place where an answer, or a report, changes an order.
 
-Everything here runs inside a transaction over a `Book`; the caller rings the bell after the commit.
+Everything here runs inside a transaction over an `OrderBatch`; what follows is left in its effects.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -27,8 +26,9 @@ from models.lifecycle import Fact
 from models.messages import plain
 from models.outward import discreet
 from models.record import fills
-from models.record.book import Book, Entry, Row, is_changing
+from models.record.batch import Effects, OrderBatch
 from models.record.matching import Index, denials, index_of, objections, place_of
+from models.record.order import OrderRecord, Row, is_changing
 from models.reports import DONE, BrokerStatus, FillReport, OrderReport, Report
 from models.settings import Settings
 from models.terms import Rewrites
@@ -74,24 +74,8 @@ _REPORTED: dict[BrokerStatus, tuple[Fact, ...]] = {
 }
 
 
-@dataclass(slots=True)
-class Aftermath:
-    """What to do once the transaction is committed."""
-
-    #: client_order_ids to ring, by broker.
-    rings: dict[str, list[str]] = field(default_factory=dict)
-    #: Orders alive on an attempt that had been given up: to be canceled at the broker at once.
-    strays: list[tuple[str, int]] = field(default_factory=list)
-    #: Reports about no order of ours, about one whose broker id is not recorded yet, or about an unknown execution.
-    unmatched: list[Report] = field(default_factory=list)
-
-    def ring(self, broker: str, client_order_id: str) -> None:
-        """Remember to wake a broker for an order."""
-        self.rings.setdefault(broker, []).append(client_order_id)
-
-
 class Recorder:
-    """Applies answers and reports of one broker to the orders in a book.
+    """Applies answers and reports of one broker to the orders in a batch.
 
     Args:
         settings: for the timing.
@@ -109,15 +93,13 @@ class Recorder:
         self._said = Said(broker, logging.WARNING)  # it may be ours before its terms are shown
 
     # -- ANSWERS TO A SEND ---
-    def settle(
-        self, book: Book, entry: Entry, attempt_no: int, answer: OrderReport | BrokerError, after: Aftermath
-    ) -> None:
+    def settle(self, entry: OrderRecord, attempt_no: int, answer: OrderReport | BrokerError) -> None:
         """Record how an attempt ended, and decide what follows."""
         if isinstance(answer, OrderReport) and (wrong := denials(entry, attempt_no, answer, self.rewrites)):
             words = f"{self.broker} answered with order {answer.broker_order_id}: {', '.join(wrong)}"
             answer = UnreadableReply(words, broker=self.broker)
         if isinstance(answer, OrderReport):
-            self.report(book, entry, attempt_no, answer, after, asked=True)
+            self.report(entry, attempt_no, answer, asked=True)
             return
         attempt = entry.attempts[attempt_no]
         if attempt["outcome"] not in (Outcome.SENDING, Outcome.UNKNOWN):
@@ -126,9 +108,9 @@ class Recorder:
         if isinstance(answer, Refused) and not isinstance(answer, RateLimited) and may_stand_for(entry, attempt_no):
             words = f"{answer}; looked for anew, as an earlier send of it may be there and be the reason"
             answer = OutcomeUnknown(words, broker=self.broker, code=REFUSED_AGAIN)
-        self.end(book, entry, attempt_no, answer, after)
+        self.end(entry, attempt_no, answer)
 
-    def end(self, book: Book, entry: Entry, attempt_no: int, error: BrokerError, after: Aftermath) -> None:
+    def end(self, entry: OrderRecord, attempt_no: int, error: BrokerError) -> None:
         """End an attempt with an error and route the order on."""
         outcome = next(outcome for kind, outcome in _OUTCOMES if isinstance(error, kind))
         values: Row = {"outcome": str(outcome), "code": code_of(error), "message": str(error)}
@@ -141,11 +123,11 @@ class Recorder:
         if changes:  # the order stands as it was, at this broker
             self._keep_wish(entry, attempt_no, error)
             return
-        decision = decide(self.case(book, entry, attempt_no, error))
+        decision = decide(self.case(entry, attempt_no, error))
         if attempt_no == entry.order["attempt_no"]:
-            self.follow(entry, attempt_no, decision, after)
+            self.follow(entry, attempt_no, decision)
 
-    def _keep_wish(self, entry: Entry, attempt_no: int, error: BrokerError) -> None:
+    def _keep_wish(self, entry: OrderRecord, attempt_no: int, error: BrokerError) -> None:
         """What came of a replace: the wish stays until it is done, refused or withdrawn."""
         terms = entry.attempts[attempt_no]["terms"]
         if isinstance(error, OutcomeUnknown) or entry.order["replace_request"] != terms:
@@ -159,7 +141,7 @@ class Recorder:
             rest = self.timing.retry_pause
         entry.set(available_at=entry.now + timedelta(seconds=max(error.retry_after or 0.0, rest)))
 
-    def follow(self, entry: Entry, attempt_no: int, decision: Decision, after: Aftermath) -> None:
+    def follow(self, entry: OrderRecord, attempt_no: int, decision: Decision) -> None:
         """Carry out a routing decision."""
         if isinstance(decision, Hold):
             entry.set(reason=decision.reason)
@@ -167,16 +149,16 @@ class Recorder:
             if entry.happen(_STOPS[decision.status], attempt_no=attempt_no, detail=decision.reason).changed:
                 entry.set(reason_code=decision.code)
         elif self._requeue(entry, attempt_no, decision) and decision.after_s <= 0:
-            after.ring(decision.broker, entry.id)
+            entry.effects.ring(decision.broker, entry.id)
 
-    def turn_away(self, book: Book, entry: Entry, error: NotSent, after: Aftermath) -> None:
+    def turn_away(self, entry: OrderRecord, error: NotSent) -> None:
         """Move a queued order on although nothing was tried: its broker is halted, or has no worker alive."""
-        decision = decide(self.case(book, entry, 0, error))
+        decision = decide(self.case(entry, 0, error))
         if isinstance(decision, Go) and decision.broker == entry.order["broker"]:
             return  # nowhere better to be: it waits where it is, until it expires
-        self.follow(entry, 0, decision, after)
+        self.follow(entry, 0, decision)
 
-    def _requeue(self, entry: Entry, attempt_no: int, go: Go) -> bool:
+    def _requeue(self, entry: OrderRecord, attempt_no: int, go: Go) -> bool:
         step = entry.happen(Fact.REQUEUED, attempt_no=attempt_no, detail=f"to {go.broker}: {go.reason}")
         if entry.status is not Status.QUEUED:
             if attempt_no == entry.order["attempt_no"]:
@@ -195,15 +177,7 @@ class Recorder:
 
     # -- REPORTS ---
     def report(
-        self,
-        book: Book,
-        entry: Entry,
-        attempt_no: int,
-        report: OrderReport,
-        after: Aftermath,
-        *,
-        infer: bool = False,
-        asked: bool = False,
+        self, entry: OrderRecord, attempt_no: int, report: OrderReport, *, infer: bool = False, asked: bool = False
     ) -> None:
         """Apply what the broker shows of an order.
 
@@ -228,7 +202,7 @@ class Recorder:
             return  # it was refused and is being canceled: what became of it is asked, not overheard
         dead = report.status is BrokerStatus.REJECTED and not filled and not report.fills
         if dead and not entry.filled_on(attempt_no):
-            self._refused(book, entry, attempt_no, report, after)
+            self._refused(entry, attempt_no, report)
             return
         revived = attempt["outcome"] in (Outcome.ABSENT, Outcome.NOT_SENT, Outcome.REFUSED)
         answered = attempt["outcome"] != Outcome.ACCEPTED
@@ -247,7 +221,7 @@ class Recorder:
             or entry.status is Status.QUEUED
             or (revived and entry.status in TERMINAL and report.status not in DONE)
         ):
-            self._stray(entry, attempt_no, report, after)
+            self._stray(entry, attempt_no, report)
         if any(late) or (answered and report.at_work):
             withdraw_surplus(entry)
         self._move(entry, attempt_no, report)
@@ -255,7 +229,7 @@ class Recorder:
             counts = f"{plain(entry.order['filled_quantity'])} of {plain(entry.order['quantity'])}"
             entry.happen(Fact.COMPLETED, attempt_no=attempt_no, detail=f"its broker calls it filled with {counts}")
 
-    def _say_what_is_unclear(self, entry: Entry, attempt_no: int, report: OrderReport) -> None:
+    def _say_what_is_unclear(self, entry: OrderRecord, attempt_no: int, report: OrderReport) -> None:
         """Let a person see a status that decides nothing, such as IB's Inactive without a code."""
         if attempt_no != entry.order["attempt_no"]:
             return
@@ -269,7 +243,7 @@ class Recorder:
             entry.set(reason=shows, reason_code=UNCLEAR)
             entry.note(UNCLEAR, shows)
 
-    def _move(self, entry: Entry, attempt_no: int, report: OrderReport) -> None:
+    def _move(self, entry: OrderRecord, attempt_no: int, report: OrderReport) -> None:
         if report.status is BrokerStatus.CANCELED and is_changing(entry):
             return  # some brokers call a replaced order canceled: wait for what becomes of the replace
         if report.status is BrokerStatus.REPLACED:
@@ -277,7 +251,7 @@ class Recorder:
         for fact in _REPORTED[report.status]:
             entry.happen(fact, attempt_no=attempt_no, detail=_words(report))
 
-    def _refused(self, book: Book, entry: Entry, attempt_no: int, report: OrderReport, after: Aftermath) -> None:
+    def _refused(self, entry: OrderRecord, attempt_no: int, report: OrderReport) -> None:
         """Without a fill the route goes on, once it is sure that a refused order is dead.
 
         Brokers and exchanges reject after accepting, and some such orders work again seconds later.
@@ -295,9 +269,9 @@ class Recorder:
             words = "refused after it was accepted, so it is canceled and looked for before anything follows"
             entry.note("unknown", f"attempt {attempt_no} at {self.broker}: {words}: {told}")
             return
-        self.end(book, entry, attempt_no, OrderRejected(told, broker=self.broker, code=report.code), after)
+        self.end(entry, attempt_no, OrderRejected(told, broker=self.broker, code=report.code))
 
-    def _identify(self, entry: Entry, attempt_no: int, report: OrderReport) -> None:
+    def _identify(self, entry: OrderRecord, attempt_no: int, report: OrderReport) -> None:
         if report.session and entry.attempts[attempt_no]["session"] is None:
             entry.set_attempt(attempt_no, session=report.session)
         known = entry.attempts[attempt_no]["broker_order_id"]
@@ -307,48 +281,47 @@ class Recorder:
         if speaks and report.broker_order_id not in (None, entry.order["broker_order_id"]):
             entry.set(broker_order_id=report.broker_order_id)
 
-    def _stray(self, entry: Entry, attempt_no: int, report: OrderReport, after: Aftermath) -> None:
+    def _stray(self, entry: OrderRecord, attempt_no: int, report: OrderReport) -> None:
         """An attempt that was given up is alive at its broker: say so loudly, and have it canceled there."""
         entry.note("stray", f"attempt {attempt_no} at {self.broker} is {report.status}, order {report.broker_order_id}")
         if report.status not in DONE:
-            _give_up_again(entry, attempt_no, after)
+            _give_up_again(entry, attempt_no)
 
     # -- UPDATES ---
     def updates(
         self, connection: Connection, reports: Sequence[Report], now: datetime, *, infer: bool = False
-    ) -> Aftermath:
+    ) -> Effects:
         """Apply reports; those about orders that are not ours are left alone.
 
         `infer`: these were read together with the executions, so what an order counts beyond them was missed. A pushed
         report is only taken so when it is the order's last.
         """
-        after = Aftermath()
         index = index_of(connection, self.broker, reports)
         wanted = {key[0] for key in index.values()}
-        book = Book.open(connection, wanted, now)
-        left = self._each(book, index, reports, after, infer)
+        batch = OrderBatch.open(connection, wanted, now)
+        left = self._each(batch, index, reports, infer)
         # An execution may stand before the order that shows whose it is.
         early = [report for report in left if isinstance(report, FillReport)]
-        again = {id(report) for report in self._each(book, index, early, after, infer)} if early else set()
-        after.unmatched += [r for r in left if not isinstance(r, FillReport) or id(r) in again]
-        book.write()
-        return after
+        again = {id(report) for report in self._each(batch, index, early, infer)} if early else set()
+        batch.effects.unmatched += [r for r in left if not isinstance(r, FillReport) or id(r) in again]
+        batch.write()
+        return batch.effects
 
-    def _each(self, book: Book, index: Index, reports: Sequence[Report], after: Aftermath, infer: bool) -> list[Report]:
+    def _each(self, batch: OrderBatch, index: Index, reports: Sequence[Report], infer: bool) -> list[Report]:
         """Apply what is ours of these; returns the rest."""
         left: list[Report] = []
         for report in reports:
             found = place_of(report, index)
-            entry = book.get(found[0]) if found else None
+            entry = batch.get(found[0]) if found else None
             if found is None or entry is None or self._is_strange(entry, found[1], report):
                 left.append(report)
             elif isinstance(report, FillReport) and fills.is_unexplained(entry, found[1], report):
                 left.append(report)  # what it changes may be on its way
             else:
-                self._update(book, entry, found[1], report, after, infer)
+                self._update(entry, found[1], report, infer)
         return left
 
-    def _is_strange(self, entry: Entry, attempt_no: int, report: Report) -> bool:
+    def _is_strange(self, entry: OrderRecord, attempt_no: int, report: Report) -> bool:
         """Tell whether a report only carries an id of ours: an order on other terms, perhaps a stranger's."""
         against = objections(entry, attempt_no, report, self.rewrites)
         if against:
@@ -356,15 +329,15 @@ class Recorder:
             self._said.once("report_not_ours", client_order_id=entry.id, **about)
         return bool(against)
 
-    def _update(self, book: Book, entry: Entry, attempt_no: int, report: Report, after: Aftermath, infer: bool) -> None:
+    def _update(self, entry: OrderRecord, attempt_no: int, report: Report, infer: bool) -> None:
         if isinstance(report, OrderReport):
-            self.report(book, entry, attempt_no, report, after, infer=infer)
+            self.report(entry, attempt_no, report, infer=infer)
         elif isinstance(report, FillReport):
-            self._fill(entry, attempt_no, report, after)
+            self._fill(entry, attempt_no, report)
         else:
             fills.commission(entry, report)
 
-    def _fill(self, entry: Entry, attempt_no: int, report: FillReport, after: Aftermath) -> None:
+    def _fill(self, entry: OrderRecord, attempt_no: int, report: FillReport) -> None:
         """An execution proves the order: the attempt is accepted whatever we believed."""
         given_up = attempt_no != entry.order["attempt_no"] or entry.status is Status.QUEUED
         attempt = entry.attempts[attempt_no]
@@ -377,19 +350,19 @@ class Recorder:
         is_new = entry.fill(attempt_no, report)
         if given_up and not entry.was_replaced(attempt_no):
             if entry.filled_on(attempt_no) < entry.order["quantity"]:
-                _give_up_again(entry, attempt_no, after)  # what is left must not trade beside its successor
+                _give_up_again(entry, attempt_no)  # what is left must not trade beside its successor
             if is_new:
                 withdraw_surplus(entry)
 
 
-def _give_up_again(entry: Entry, attempt_no: int, after: Aftermath) -> None:
+def _give_up_again(entry: OrderRecord, attempt_no: int) -> None:
     """Have an order canceled that is alive on an attempt which had been given up."""
     if entry.attempts[attempt_no]["stray_at"] is None:
         entry.set_attempt(attempt_no, stray_at=entry.now, missing=0)
-    after.strays.append((entry.id, attempt_no))
+    entry.effects.strays.append((entry.id, attempt_no))
 
 
-def _accept(entry: Entry, attempt_no: int) -> None:
+def _accept(entry: OrderRecord, attempt_no: int) -> None:
     ended = entry.attempts[attempt_no]["ended_at"] or entry.now
     entry.set_attempt(
         attempt_no, outcome=str(Outcome.ACCEPTED), ended_at=ended, next_check_at=None, code=None, message=None

@@ -20,9 +20,10 @@ import structlog
 from sqlalchemy import Connection, select
 
 from models.errors import BrokerError, Denied, Stale, Unsupported
-from models.record.book import Book, Entry, is_changing
+from models.record.batch import Effects, OrderBatch
 from models.record.database import Database
 from models.record.intake import request_of
+from models.record.order import OrderRecord, is_changing
 from models.record.replaces import changed_terms, lessens, words
 from models.record.tables import attempts, orders
 from models.reports import OrderReport
@@ -34,13 +35,12 @@ from worker.orders.catch_up import order_ref
 from worker.orders.claiming import attempt_id
 from worker.orders.in_parallel import Answer, Volley
 from worker.orders.patience import NEAR_S, in_turn, written
-from worker.orders.record import Aftermath
 from worker.orders.way import Execution, answer_of
 from worker.positions.closing import AGAIN, Asked, Closings, closes
 from worker.positions.locks import LOCKED, Locks
 from worker.positions.locks import words as lock_words
 from worker.runtime.clock import Stopwatch, utcnow
-from worker.runtime.isolate import apart
+from worker.runtime.isolate import isolate
 
 log = structlog.get_logger()
 
@@ -94,7 +94,7 @@ class Replacements:
 
     def _carry_out(self, ids: Sequence[str]) -> None:
         watch = Stopwatch()
-        changes = [c for found in apart(lambda some: self._claim(some, watch), ids, "not_replaced") for c in found]
+        changes = [c for found in isolate(lambda some: self._claim(some, watch), ids, "not_replaced") for c in found]
         most = self.broker.capabilities.parallel_orders
         for came in Volley(changes, self._send, self.execution.changers, most):
             self._conclude(came)
@@ -102,17 +102,17 @@ class Replacements:
     # -- CLAIM ---
     def _claim(self, ids: Sequence[str], watch: Stopwatch) -> list[_Change]:
         def work(connection: Connection) -> list[_Change | None]:
-            book = Book.open(connection, ids, utcnow())
+            batch = OrderBatch.open(connection, ids, utcnow())
             halt = stopped(connection, self.broker.name)
             halt = halt if halt and halt["kind"] == "halt" else None
-            closings = self.execution.recorder.closings(book)
-            found = [self._claim_one(entry, halt, closings, watch) for entry in book.entries.values()]
-            book.write()
+            closings = self.execution.recorder.closings(batch)
+            found = [self._claim_one(entry, halt, closings, watch) for entry in batch.entries.values()]
+            batch.write()
             return found
 
         return [change for change in self.database.transact(work) if change is not None]
 
-    def _may_grow(self, entry: Entry, closings: Closings, growth: Decimal) -> bool:
+    def _may_grow(self, entry: OrderRecord, closings: Closings, growth: Decimal) -> bool:
         """Tell whether the broker holds what a closing order takes beyond what it has; else refuse, or put it off."""
         asked = Asked(since=entry.now - timedelta(seconds=self.timing.positions_valid))
         verdict = closings.judge(entry, growth, asked, growing=True)
@@ -123,7 +123,7 @@ class Replacements:
             entry.note("replace_refused", f"it would close more than is held: {closings.words(entry)}")
         return verdict == "send"
 
-    def _claim_one(self, entry: Entry, halt: Any, closings: Closings | None, watch: Stopwatch) -> _Change | None:
+    def _claim_one(self, entry: OrderRecord, halt: Any, closings: Closings | None, watch: Stopwatch) -> _Change | None:
         wanted, current = entry.order["replace_request"], entry.current
         if not wanted or current is None or current["outcome"] != Outcome.ACCEPTED or is_changing(entry):
             return None
@@ -162,7 +162,7 @@ class Replacements:
     def _in_place(self) -> bool:
         return self.broker.capabilities.replaces == "in_place"
 
-    def _change(self, entry: Entry, number: int, wanted: dict[str, Any], watch: Stopwatch) -> _Change:
+    def _change(self, entry: OrderRecord, number: int, wanted: dict[str, Any], watch: Stopwatch) -> _Change:
         current = entry.attempts[entry.order["attempt_no"]]
         longest = self.broker.capabilities.client_order_id_length
         now = request_of(entry.order)
@@ -211,23 +211,22 @@ class Replacements:
 
     def _conclude(self, came: Sequence[tuple[_Change, Answer]]) -> None:
         event, names = "replace_not_recorded", [change.client_order_id for change, _ in came]
-        for after in written(lambda: apart(self._record, came, event), event, names):
-            self.execution.finish(after)
+        for effects in written(lambda: isolate(self._record, came, event), event, names):
+            self.execution.finish(effects)
         # It may be done by now: what stands, only the broker can tell.
         self.cancels.read_again([change.old for change, answer in came if isinstance(answer, BrokerError)])
 
-    def _record(self, came: Sequence[tuple[_Change, Answer]]) -> Aftermath:
-        def work(connection: Connection) -> Aftermath:
-            after = Aftermath()
-            book = Book.open(connection, [change.client_order_id for change, _ in came], utcnow())
+    def _record(self, came: Sequence[tuple[_Change, Answer]]) -> Effects:
+        def work(connection: Connection) -> Effects:
+            batch = OrderBatch.open(connection, [change.client_order_id for change, _ in came], utcnow())
             for change, answer in came:
-                entry = book[change.client_order_id]
-                self.execution.recorder.settle(book, entry, change.attempt_no, answer, after)
-            book.write()
-            return after
+                entry = batch[change.client_order_id]
+                self.execution.recorder.settle(entry, change.attempt_no, answer)
+            batch.write()
+            return batch.effects
 
-        after = self.database.transact(work)
+        effects = self.database.transact(work)
         for change, answer in came:
             if isinstance(answer, BrokerError):
                 log.warning("not_replaced", client_order_id=change.client_order_id, error=str(answer))
-        return after
+        return effects

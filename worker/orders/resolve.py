@@ -12,17 +12,18 @@ from sqlalchemy import Connection, select
 
 from models.errors import InvalidOrder, NotFound
 from models.lifecycle import Fact
-from models.record.book import Book, Entry
+from models.record.batch import Effects, OrderBatch
 from models.record.evidence import LOST_AFTER
 from models.record.intake import body_of
 from models.record.matching import sent
+from models.record.order import OrderRecord
 from models.record.tables import attempts, external_orders
 from models.reports import BrokerStatus, OrderReport
 from models.terms import contradictions
 from models.vocabulary import LIVE, OrderType, Outcome, Side, TimeInForce
 from producers.client import OrderClient
 from worker.fleet.halts import journal
-from worker.orders.record import Aftermath, Recorder
+from worker.orders.record import Recorder
 from worker.orders.routing import Absent
 from worker.runtime.clock import utcnow
 
@@ -46,10 +47,9 @@ def resolve(
     """
     says = f"says {by}" + (f": {reason}" if reason else "")
 
-    def work(connection: Connection) -> tuple[dict[str, Any], Aftermath]:
-        after = Aftermath()
-        book = Book.open(connection, [client_order_id], utcnow())
-        entry = book.get(client_order_id)
+    def work(connection: Connection) -> tuple[dict[str, Any], Effects]:
+        batch = OrderBatch.open(connection, [client_order_id], utcnow())
+        entry = batch.get(client_order_id)
         if entry is None:
             raise NotFound(f"no order has the client_order_id {client_order_id!r}")
         number = _unknown_attempt(entry)
@@ -68,19 +68,19 @@ def resolve(
             entry.happen(Fact.CANCELED, attempt_no=number, detail=f"{broker} does not have it any more, {says}")
         elif adopt is None:
             error = Absent(f"{broker} does not have it, {says}", broker=broker, code="resolved")
-            recorder.settle(book, entry, number, error, after)
+            recorder.settle(entry, number, error)
         else:
-            recorder.settle(book, entry, number, _adopted(adopt), after)
-        book.write()
-        return dict(entry.order), after
+            recorder.settle(entry, number, _adopted(adopt))
+        batch.write()
+        return dict(entry.order), batch.effects
 
-    row, after = client.database.transact(work)
-    bodies = {b: [body_of(row)] for b in after.rings}
+    row, effects = client.database.transact(work)
+    bodies = {b: [body_of(row)] for b in effects.rings}
     client._bell.ring([("orders.submit", f"orders.{b}", {"orders": found}) for b, found in bodies.items()])
     return row
 
 
-def _must_be_adoptable(connection: Connection, entry: Entry, number: int, adopt: str) -> None:
+def _must_be_adoptable(connection: Connection, entry: OrderRecord, number: int, adopt: str) -> None:
     """Raise where a person's word cannot be right: corro would cancel and count somebody else's order as this one."""
     attempt, broker = entry.attempts[number], entry.attempts[number]["broker"]
     a, e = attempts.c, external_orders.c
@@ -123,7 +123,7 @@ def _adopted(broker_order_id: str) -> OrderReport:
     return OrderReport(broker_order_id=broker_order_id, status=BrokerStatus.ACCEPTED)
 
 
-def _unknown_attempt(entry: Entry) -> int:
+def _unknown_attempt(entry: OrderRecord) -> int:
     for number in sorted(entry.attempts, reverse=True):
         if entry.attempts[number]["outcome"] == Outcome.UNKNOWN:
             return number

@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy import Connection
 
 from models.errors import BrokerError
-from models.record.book import Book, Entry, Row
+from models.record.batch import OrderBatch
+from models.record.order import OrderRecord, Row
 from models.settings import Settings
 from models.vocabulary import CLOSING, Denial, Outcome, Side, signed
 from worker.fleet.standing import unavailable
@@ -37,7 +38,7 @@ class Cases:
         #: Closing orders are sent only where the position is.
         self.closes = settings.routing.sell == "closes"
 
-    def of(self, book: Book, entry: Entry, attempt_no: int, error: BrokerError) -> Case:
+    def of(self, entry: OrderRecord, attempt_no: int, error: BrokerError) -> Case:
         """Collect what the routing decision needs; reads the database only for orders that did not get through."""
         row = entry.order
         earlier = [a for no, a in entry.attempts.items() if not attempt_no or no < attempt_no]
@@ -54,10 +55,10 @@ class Cases:
             tried={a["broker"] for a in earlier},
             refused_before=any(_was_refused(a) for a in earlier),
             denied_before=next((a["code"] for a in earlier if _was_denied(a)), None),
-            **(self._holdings(book.connection, row, side, entry.now) if side in CLOSING else {}),
+            **(self._holdings(entry.batch.connection, row, side, entry.now) if side in CLOSING else {}),
             unavailable=(
-                unavailable(book.connection, self.brokers, entry.now, self.timing.dead_after)
-                | locked_at(book.connection, row)
+                unavailable(entry.batch.connection, self.brokers, entry.now, self.timing.dead_after)
+                | locked_at(entry.batch.connection, row)
             )
             - {broker},
             expires_at=row["expires_at"],
@@ -67,11 +68,11 @@ class Cases:
             retry_pause=self.timing.retry_pause,
         )
 
-    def closings(self, book: Book) -> Closings | None:
-        """Return what else closes positions here, if anything in the book does: most claims ask nothing."""
-        if not self.closes or not any(closes(entry.order) for entry in book.entries.values()):
+    def closings(self, batch: OrderBatch) -> Closings | None:
+        """Return what else closes positions here, if anything in the batch does: most claims ask nothing."""
+        if not self.closes or not any(closes(entry.order) for entry in batch.entries.values()):
             return None
-        return Closings(book.connection, self.broker, self.brokers, self.timing.positions_valid)
+        return Closings(batch.connection, self.broker, self.brokers, self.timing.positions_valid)
 
     def _holdings(self, connection: Connection, row: Row, side: Side, now: datetime) -> dict[str, Any]:
         """Say where a closing order finds its position, and where it has to be looked for first."""

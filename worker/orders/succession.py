@@ -17,7 +17,7 @@ import structlog
 
 from models.lifecycle import Fact
 from models.messages import plain
-from models.record.book import TERMS, Entry, Row, is_changing
+from models.record.order import TERMS, OrderRecord, Row, is_changing
 from models.record.replaces import terms_of, words
 from models.reports import OrderReport
 from models.vocabulary import OPEN, TERMINAL, Outcome, Status
@@ -39,7 +39,7 @@ def is_doubted(attempt: Mapping[str, object]) -> bool:
     return attempt["outcome"] == Outcome.UNKNOWN and attempt["code"] in (LATE_REFUSAL, SURPLUS)
 
 
-def may_stand_for(entry: Entry, attempt_no: int) -> bool:
+def may_stand_for(entry: OrderRecord, attempt_no: int) -> bool:
     """Tell whether an earlier send under the same id, which listings have missed, may be at the broker after all.
 
     It holds the money or the shares then for which the later one is refused.
@@ -54,7 +54,7 @@ def may_stand_for(entry: Entry, attempt_no: int) -> bool:
 
 
 # -- REPLACES ---
-def promote(entry: Entry, attempt_no: int) -> None:
+def promote(entry: OrderRecord, attempt_no: int) -> None:
     """The broker has confirmed a replace: the new attempt speaks for the order, which takes its terms."""
     attempt = entry.attempts[attempt_no]
     before: Row = {name: entry.order[name] for name in TERMS if entry.order[name] is not None}
@@ -67,7 +67,7 @@ def promote(entry: Entry, attempt_no: int) -> None:
     entry.note("replaced", f"attempt {attempt_no} at {attempt['broker']}: {words(terms)}")
 
 
-def steps_back(entry: Entry, attempt_no: int, told: str) -> bool:
+def steps_back(entry: OrderRecord, attempt_no: int, told: str) -> bool:
     """Give the voice back to the order that a rejected one was to replace; False where there is no such order.
 
     A broker that makes a new order may take a replace and reject the new order a moment later: the old one was not
@@ -88,7 +88,7 @@ def steps_back(entry: Entry, attempt_no: int, told: str) -> bool:
     return True
 
 
-def replaced(entry: Entry, attempt_no: int, report: OrderReport) -> None:
+def replaced(entry: OrderRecord, attempt_no: int, report: OrderReport) -> None:
     """An order is shown as replaced: by one of ours, or by somebody in the broker's own tools."""
     heir, broker = _heir(entry, attempt_no, report), entry.attempts[attempt_no]["broker"]
     if is_changing(entry) or (heir is not None and heir["outcome"] != Outcome.REFUSED):
@@ -102,7 +102,7 @@ def replaced(entry: Entry, attempt_no: int, report: OrderReport) -> None:
     entry.happen(Fact.REPLACED_OUTSIDE, attempt_no=attempt_no, detail=detail)
 
 
-def _heir(entry: Entry, attempt_no: int, report: OrderReport) -> Row | None:
+def _heir(entry: OrderRecord, attempt_no: int, report: OrderReport) -> Row | None:
     """Return the attempt of ours that a replaced order names, or that was to replace it where it names none."""
     if report.replaced_by is None:
         tried = (row for row in entry.attempts.values() if row["replaces"] == attempt_no and row["broker_order_id"])
@@ -115,7 +115,7 @@ def _stored(value: object) -> str:
 
 
 # -- ONE AT A TIME ---
-def withdraw_surplus(entry: Entry) -> None:
+def withdraw_surplus(entry: OrderRecord) -> None:
     """Have the attempt that speaks canceled where an earlier one has traded after all: both together are too much."""
     number = entry.order["attempt_no"]
     current = entry.current
@@ -131,14 +131,14 @@ def withdraw_surplus(entry: Entry) -> None:
     log.error("surplus_order", client_order_id=entry.id, broker=current["broker"], attempt_no=number, why=told)
 
 
-def lives_on(entry: Entry, report: OrderReport) -> bool:
+def lives_on(entry: OrderRecord, report: OrderReport) -> bool:
     """Tell whether a broker shows an order at work that ended in our books long ago."""
     closed = entry.order["closed_at"]
     ended = entry.status in TERMINAL and closed is not None and (entry.now - closed).total_seconds() > _SILENT_S
     return ended and report.at_work
 
 
-def _line(entry: Entry, number: int) -> set[int]:
+def _line(entry: OrderRecord, number: int) -> set[int]:
     """Return an attempt and those that it took the place of, one after the other."""
     line: set[int] = set()
     following: int | None = number

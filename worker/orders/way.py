@@ -31,9 +31,10 @@ from models.errors import (
     Unmapped,
 )
 from models.messages import MAX_BATCH
-from models.record.book import Book, cancel
+from models.record.batch import Effects, OrderBatch
 from models.record.database import Database
 from models.record.intake import Intake
+from models.record.order import cancel
 from models.reports import OrderReport
 from models.settings import Settings
 from models.vocabulary import OPEN
@@ -45,10 +46,10 @@ from worker.orders.early_cancels import EarlyCancels
 from worker.orders.in_parallel import Answer, Volley
 from worker.orders.marks import Marks
 from worker.orders.patience import NEAR_S, in_turn, written
-from worker.orders.record import Aftermath, Recorder
+from worker.orders.record import Recorder
 from worker.positions.closing import Asked
 from worker.runtime.clock import Stopwatch, utcnow
-from worker.runtime.isolate import apart
+from worker.runtime.isolate import isolate
 
 log = structlog.get_logger()
 _A = TypeVar("_A")
@@ -73,7 +74,7 @@ class Execution:
         broker: BrokerInterface,
         worker: str,
         bell: Bell,
-        after_commit: Callable[[Aftermath], None] | None = None,
+        after_commit: Callable[[Effects], None] | None = None,
     ) -> None:
         self.settings, self.timing = settings, settings.timing
         self.database, self.broker, self.worker, self.bell = database, broker, worker, bell
@@ -129,7 +130,7 @@ class Execution:
             return
         known = self.intake.take(bodies, queue_broker=self.broker.name)
         self._cancel_early(list(known))
-        elsewhere = Aftermath()
+        elsewhere = Effects()
         for client_order_id, broker in known.items():
             if broker != self.broker.name:
                 elsewhere.ring(broker, client_order_id)
@@ -190,7 +191,7 @@ class Execution:
             Ids whose order is at another broker, by broker.
         """
         elsewhere: dict[str, list[str]] = {}
-        for found in apart(self._wish_cancels, ids, "cancel_not_recorded"):
+        for found in isolate(self._wish_cancels, ids, "cancel_not_recorded"):
             for broker, theirs in found.items():
                 elsewhere.setdefault(broker, []).extend(theirs)
         return elsewhere
@@ -217,12 +218,12 @@ class Execution:
             log.warning("early_cancels_not_known", error=str(error), orders=len(ids))
 
     def _wish_cancels(self, ids: Sequence[str]) -> dict[str, list[str]]:
-        def work(connection: Connection) -> Book:
-            book = Book.open(connection, ids, utcnow())
-            for entry in book.entries.values():
+        def work(connection: Connection) -> OrderBatch:
+            batch = OrderBatch.open(connection, ids, utcnow())
+            for entry in batch.entries.values():
                 cancel(entry)
-            book.write()
-            return book
+            batch.write()
+            return batch
 
         entries = self.database.transact(work).entries
         elsewhere: dict[str, list[str]] = {}
@@ -292,42 +293,41 @@ class Execution:
     def record(self, answers: Iterable[tuple[Claimed, Answer]]) -> None:
         """Commit what became of sends, then ring whoever is next."""
         answers, event = list(answers), "answer_not_recorded"
-        for after in written(lambda: apart(self._record, answers, event), event, [c.id for c, _ in answers]):
-            self.finish(after)
+        for effects in written(lambda: isolate(self._record, answers, event), event, [c.id for c, _ in answers]):
+            self.finish(effects)
 
-    def _record(self, answers: Sequence[tuple[Claimed, Answer]]) -> Aftermath:
+    def _record(self, answers: Sequence[tuple[Claimed, Answer]]) -> Effects:
         kept = {c.id: c.entry for c, _ in answers}
 
-        def work(connection: Connection) -> Aftermath:
-            after = Aftermath()
-            book = Book.open(connection, kept, utcnow(), kept=kept)
+        def work(connection: Connection) -> Effects:
+            batch = OrderBatch.open(connection, kept, utcnow(), kept=kept)
             for claimed, answer in answers:
-                self.recorder.settle(book, book[claimed.id], claimed.attempt_no, answer, after)
+                self.recorder.settle(batch[claimed.id], claimed.attempt_no, answer)
             reached("before_commit")
-            book.write()
-            return after
+            batch.write()
+            return batch.effects
 
-        after = self.database.transact(work)
+        effects = self.database.transact(work)
         reached("after_commit")
         for claimed, answer in answers:
             _tell(claimed, answer, self.broker.name)
-        return after
+        return effects
 
-    def finish(self, after: Aftermath) -> None:
+    def finish(self, effects: Effects) -> None:
         """Do what follows a commit: ring the brokers that are next, and cancel strays."""
-        self.ring(after)
-        if after.strays and self.after_commit:
-            self.after_commit(after)
+        self.ring(effects)
+        if effects.strays and self.after_commit:
+            self.after_commit(effects)
 
-    def ring(self, after: Aftermath) -> None:
+    def ring(self, effects: Effects) -> None:
         """Wake the brokers that are next; the order travels as its id, the row has the rest."""
-        if not after.rings:
+        if not effects.rings:
             return
-        bodies = self.intake.bodies([i for found in after.rings.values() for i in found])
+        bodies = self.intake.bodies([i for found in effects.rings.values() for i in found])
         self.bell.ring(
             [
                 ("orders.submit", f"orders.{broker}", {"orders": [bodies[i] for i in found if i in bodies]})
-                for broker, found in after.rings.items()
+                for broker, found in effects.rings.items()
             ]
         )
 

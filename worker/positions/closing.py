@@ -29,7 +29,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, text
 
 from models.messages import plain
-from models.record.book import Entry
+from models.record.order import OrderRecord
 from models.vocabulary import CLOSING, Side
 from worker.positions.holdings import Holding, holdings
 
@@ -87,7 +87,7 @@ class Closings:
         if connection.dialect.name != "sqlite":  # there only one writes at a time
             connection.execute(_LOCK, {"broker": broker})
 
-    def judge(self, entry: Entry, wanted: Decimal, asked: Asked, *, growing: bool = False) -> Verdict:
+    def judge(self, entry: OrderRecord, wanted: Decimal, asked: Asked, *, growing: bool = False) -> Verdict:
         """Decide about one order, and remember it if it may be sent.
 
         Args:
@@ -108,7 +108,7 @@ class Closings:
             self._passed[symbol, side] = passed + wanted
         return verdict
 
-    def words(self, entry: Entry) -> str:
+    def words(self, entry: OrderRecord) -> str:
         """Say who holds how much of it."""
         symbol, side = entry.order["symbol"], Side(entry.order["side"])
         found = holdings(self.connection, [self.broker, *self.brokers], symbol, side, but=entry.id)
@@ -119,7 +119,7 @@ class Closings:
         unknown = [f"not known at {name}" for name, held in others if held.read_at is None]
         return "; ".join((here, *there, *unknown))
 
-    def doubt(self, entry: Entry, asked: Asked) -> str:
+    def doubt(self, entry: OrderRecord, asked: Asked) -> str:
         """Say why it is not known whether the broker holds enough."""
         symbol, side = entry.order["symbol"], Side(entry.order["side"])
         if asked.error or symbol in asked.unread:

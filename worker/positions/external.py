@@ -28,9 +28,9 @@ import structlog
 from sqlalchemy import ColumnElement, Connection, Table, delete, exists, func, or_, select, update
 
 from models.record.baselines import Moved, follow
-from models.record.book import Row
 from models.record.database import Database
 from models.record.matching import is_elsewhere
+from models.record.order import Row
 from models.record.statements import upsert
 from models.record.tables import attempts, external_fills, external_orders, orders, position_ledgers
 from models.reports import DONE, BrokerStatus, CommissionReport, FillReport, OrderReport, Report
@@ -176,7 +176,7 @@ class External:
             connection.execute(update(external_orders).where(key).values(**news, last_seen_at=now))
 
     def _fills(self, connection: Connection, told: Sequence[FillReport]) -> None:
-        """Book executions: each once, as its broker told it last."""
+        """OrderBatch executions: each once, as its broker told it last."""
         if not told:
             return
         now, e = utcnow(), external_fills.c

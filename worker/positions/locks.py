@@ -24,7 +24,7 @@ from sqlalchemy import Connection, bindparam, func, or_, select
 
 from models.errors import NotSent
 from models.messages import plain
-from models.record.book import Row
+from models.record.order import Row
 from models.record.statements import Query
 from models.record.tables import orders, position_locks
 from models.vocabulary import CLOSING, OPEN, Side, Status

@@ -14,7 +14,7 @@ Item = TypeVar("Item")
 Done = TypeVar("Done")
 
 
-def apart(work: Callable[[Sequence[Item]], Done], items: Sequence[Item], event: str) -> list[Done]:
+def isolate(work: Callable[[Sequence[Item]], Done], items: Sequence[Item], event: str) -> list[Done]:
     """Do a work for all of them; where the record refuses that, do it for each, and say which it refuses.
 
     Args:
@@ -37,4 +37,4 @@ def apart(work: Callable[[Sequence[Item]], Done], items: Sequence[Item], event: 
             log.exception(event, item=repr(items[0])[:500])
             return []
         log.warning(event, items=len(items), hint="one of them cannot be written: each is tried alone")
-    return [done for item in items for done in apart(work, [item], event)]
+    return [done for item in items for done in isolate(work, [item], event)]

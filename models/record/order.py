@@ -1,29 +1,29 @@
-"""One transaction over some orders: lock them, apply what happened, write it in a handful of statements.
+"""One order as a batch holds it: its row, its attempts and executions, and how facts change them.
 
-Everything that changes an order goes through a `Book`, so that status, attempt, fills and the event log move together
-or not at all. A batch of a hundred orders costs the same number of statements as one.
+Everything that changes an order goes through an `OrderRecord`, so that status, attempts, fills and the event log move
+together; `models.record.batch` reads and writes them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
-from weakref import proxy
+from typing import TYPE_CHECKING, Any
 
 import structlog
-from sqlalchemy import Connection, select
 
 from models.lifecycle import Event, Fact, State, Step, apply
 from models.record import fills as order_fills
-from models.record.baselines import Moved, follow
-from models.record.statements import Change, Query, among, insert_many, together, update_many
+from models.record.baselines import Moved
+from models.record.statements import Change
 from models.record.statements import Row as Row
-from models.record.tables import attempts, fills, order_events, orders
+from models.record.tables import attempts
 from models.reports import FillReport
 from models.vocabulary import LIVE, OPEN, TERMINAL, UNCLEAR, WAITS_FOR_OWNER, Outcome, Side, Status, signed
+
+if TYPE_CHECKING:
+    from models.record.batch import Effects, OrderBatch
 
 log = structlog.get_logger()
 
@@ -40,31 +40,15 @@ _TOLD = frozenset(
         "expired", "denied", "found",
     }
 )  # fmt: skip
-_MINE = among(orders.c.client_order_id, "ids")
-#: Rows of orders are locked in one order, so that two books never deadlock.
-_ORDERS = Query(select(orders).where(_MINE).order_by(orders.c.client_order_id).with_for_update())
-_ATTEMPTS = Query(select(attempts).where(among(attempts.c.client_order_id, "ids")))
-_FILLS = Query(select(fills).where(among(fills.c.client_order_id, "ids")))
-#: What tells whether an order or its attempt has changed since it was read.
-_MARKS = Query(
-    select(orders.c.client_order_id, orders.c.updated_at, orders.c.status, attempts.c.outcome)
-    .join_from(
-        orders,
-        attempts,
-        (orders.c.client_order_id == attempts.c.client_order_id) & (orders.c.attempt_no == attempts.c.attempt_no),
-    )
-    .where(_MINE)
-    .order_by(orders.c.client_order_id)
-    .with_for_update(of=orders)
-)
+_NO_ATTEMPT: Row = dict.fromkeys(column.name for column in attempts.c) | {"checks": 0, "missing": 0}
 
 
 @dataclass(slots=True)
-class Entry:
-    """One order in the book, with its attempts."""
+class OrderRecord:
+    """One order in a batch, with its attempts and, when somebody asks, its executions."""
 
-    #: Weak: entries outlive their book, and a circle of all of them would wait for the garbage collector.
-    book: Book = field(repr=False, compare=False)
+    #: Weak: orders outlive their batch, and a circle of all of them would wait for the garbage collector.
+    batch: OrderBatch = field(repr=False, compare=False)
     order: Row
     attempts: dict[int, Row] = field(default_factory=dict)
     known_fills: list[Row] | None = None
@@ -84,13 +68,18 @@ class Entry:
     @property
     def now(self) -> datetime:
         """The time of the transaction."""
-        return self.book.now
+        return self.batch.now
+
+    @property
+    def effects(self) -> Effects:
+        """What follows the commit."""
+        return self.batch.effects
 
     @property
     def fills(self) -> list[Row]:
         """Every execution of the order; read from the database when somebody asks."""
         if self.known_fills is None:
-            self.book.load_fills()
+            self.batch.load_fills()
         assert self.known_fills is not None
         return self.known_fills
 
@@ -189,7 +178,10 @@ class Entry:
     # -- WHAT CHANGED ---
     @property
     def mark(self) -> tuple[Any, ...]:
-        """What tells, beside the row as it is by then, whether somebody has changed the order since."""
+        """Fingerprint of the order as read: updated_at, status, outcome of its newest attempt.
+
+        Equal later means that nobody has changed it, so it need not be read again.
+        """
         current = self.current
         return (self.order["updated_at"], self.order["status"], current and current["outcome"])
 
@@ -229,7 +221,7 @@ class Entry:
 
     # -- FILLS ---
     def fill(self, attempt_no: int, report: FillReport) -> bool:
-        """Book one execution; returns False if it was known."""
+        """OrderBatch one execution; returns False if it was known."""
         return order_fills.fill(self, attempt_no, report)
 
     def add_fill(self, row: Row) -> None:
@@ -286,93 +278,7 @@ class Entry:
         )
 
 
-def _untouched(connection: Connection, ids: Iterable[str], kept: Mapping[str, Entry | None]) -> list[Entry]:
-    """Lock the orders of these ids, and return the kept entries that say of them what the database says."""
-    entries = ((row, kept.get(row["client_order_id"])) for row in _MARKS.rows(connection, ids=sorted(ids)))
-    return [e for row, e in entries if e and e.mark == (row["updated_at"], row["status"], row["outcome"])]
-
-
-_NO_ATTEMPT: Row = dict.fromkeys(column.name for column in attempts.c) | {"checks": 0, "missing": 0}
-
-
-class Book:
-    """Some orders, locked for the length of a transaction."""
-
-    def __init__(self, connection: Connection, now: datetime) -> None:
-        self.connection = connection
-        self.now = now
-        self.entries: dict[str, Entry] = {}
-
-    @classmethod
-    def open(
-        cls,
-        connection: Connection,
-        ids: Iterable[str],
-        now: datetime,
-        *,
-        kept: Mapping[str, Entry | None] | None = None,
-    ) -> Book:
-        """Lock the orders of these ids, in one order of ids so that two books never deadlock.
-
-        Args:
-            connection: of the transaction.
-            ids: client_order_ids; those that do not exist are left out.
-            now: the time of the transaction.
-            kept: entries as an earlier book wrote them; one that nobody has touched since is not read again.
-        """
-        wanted = set(ids)
-        untouched = _untouched(connection, wanted, kept) if kept else []
-        book = cls(connection, now)
-        if to_read := wanted - {entry.id for entry in untouched}:
-            book = cls.of(connection, _ORDERS.rows(connection, ids=sorted(to_read)), now)
-        for entry in untouched:
-            tries = {number: dict(row) for number, row in entry.attempts.items()}
-            book.entries[entry.id] = Entry(proxy(book), dict(entry.order), tries)
-        return book
-
-    @classmethod
-    def of(cls, connection: Connection, rows: Iterable[Row], now: datetime) -> Book:
-        """Open a book over the rows of orders that were just read, and locked."""
-        book = cls(connection, now)
-        for row in rows:
-            book.entries[row["client_order_id"]] = Entry(proxy(book), row)
-        if begun := [entry.id for entry in book.entries.values() if entry.order["attempt_no"]]:
-            for attempt in _ATTEMPTS.rows(connection, ids=begun):
-                book.entries[attempt["client_order_id"]].attempts[attempt["attempt_no"]] = attempt
-        return book
-
-    def load_fills(self) -> None:
-        """Read the executions of all orders in the book."""
-        for entry in self.entries.values():
-            entry.known_fills = []
-        for row in _FILLS.rows(self.connection, ids=list(self.entries)):
-            self.entries[row["client_order_id"]].fills.append(row)
-
-    def __getitem__(self, client_order_id: str) -> Entry:
-        return self.entries[client_order_id]
-
-    def get(self, client_order_id: str) -> Entry | None:
-        """Return the entry, or None where there is no such order."""
-        return self.entries.get(client_order_id)
-
-    def write(self) -> None:
-        """Write everything that changed, and nothing else; the transaction's end makes it durable."""
-        connection, entries = self.connection, self.entries.values()
-        begun = [e.attempts[no] for e in entries for no in e.new_attempts]
-        with together(connection):
-            update_many(connection, orders, [change for e in entries for change in e.order_changes()])
-            insert_many(connection, attempts, [{n: v for n, v in row.items() if v is not None} for row in begun])
-            update_many(connection, attempts, [change for e in entries for change in e.attempt_changes()])
-            insert_many(connection, fills, [row for e in entries for row in e.new_fills])
-            update_many(connection, fills, [change for e in entries for change in e.fill_changes()])
-            insert_many(connection, order_events, [row for e in entries for row in e.events])
-        for entry in entries:
-            entry.tell()
-        if moved := [move for e in entries for move in e.moves()]:
-            follow(connection, moved, self.now)
-
-
-def cancel(entry: Entry) -> None:
+def cancel(entry: OrderRecord) -> None:
     """Record the wish to cancel: an order that is still queued ends here, a live one waits for its broker's word."""
     if entry.status in TERMINAL:
         return
@@ -383,7 +289,7 @@ def cancel(entry: Entry) -> None:
         entry.happen(Fact.CANCELED, detail="canceled before it was sent")
 
 
-def is_changing(entry: Entry) -> bool:
+def is_changing(entry: OrderRecord) -> bool:
     """Tell whether a replace of this order is under way or unknown."""
     return any(
         row["replaces"] is not None and row["outcome"] in (Outcome.SENDING, Outcome.UNKNOWN)

@@ -1,4 +1,4 @@
-"""The book on a real database: each share once, whatever the feeds say, and a hundred orders for the price of one."""
+"""The batch on a real database: each share once, whatever the feeds say, and a hundred orders for the price of one."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from sqlalchemy import insert, select
 
 from models.lifecycle import Fact
 from models.messages import utcnow
-from models.record.book import Book, Entry, cancel, is_changing
+from models.record.batch import Effects, OrderBatch
 from models.record.database import Database
 from models.record.evidence import unresolved
+from models.record.order import OrderRecord, cancel, is_changing
 from models.record.tables import attempts, fills, order_events, orders
 from models.reports import BrokerStatus, CommissionReport, FillReport, OrderReport
 from models.settings import Settings
 from models.vocabulary import Status
 from tests.traced import executions, traced
-from worker.orders.record import Aftermath, Recorder
+from worker.orders.record import Recorder
 
 Put = Callable[..., None]
 NOW = utcnow()
@@ -40,17 +41,17 @@ def execution(
 
 
 @contextmanager
-def opened(database: Database, *ids: str) -> Iterator[Book]:
+def opened(database: Database, *ids: str) -> Iterator[OrderBatch]:
     """One transaction over some orders, written at its end."""
     with database.write() as connection:
-        book = Book.open(connection, ids or ("o-1",), utcnow())
-        yield book
-        book.write()
+        batch = OrderBatch.open(connection, ids or ("o-1",), utcnow())
+        yield batch
+        batch.write()
 
 
 def fill(database: Database, *reports: FillReport, attempt_no: int = 1) -> list[bool]:
-    with opened(database) as book:
-        return [book["o-1"].fill(attempt_no, report) for report in reports]
+    with opened(database) as batch:
+        return [batch["o-1"].fill(attempt_no, report) for report in reports]
 
 
 def order(database: Database, client_order_id: str = "o-1") -> dict[str, Any]:
@@ -74,18 +75,21 @@ def test_why_an_order_waited_is_no_reason_once_it_stands_at_its_broker(
     database: Database, put: Put, fact: Fact
 ) -> None:
     put("o-1", status="submitted", quantity="10", reason="alpaca: timed out; it may have been received")
-    with opened(database) as book:
-        book["o-1"].happen(fact, attempt_no=1, quantity=D(10 if fact is Fact.FILLED else 0))
+    with opened(database) as batch:
+        batch["o-1"].happen(fact, attempt_no=1, quantity=D(10 if fact is Fact.FILLED else 0))
     assert order(database)["reason"] is None
 
 
 def test_a_step_is_told_with_the_broker_it_happened_at(database: Database, put: Put) -> None:
     put("o-1", status="queued", broker="ibkr")
-    with opened(database) as book:
-        book["o-1"].happen(Fact.CLAIMED, attempt_no=2)
-        book["o-1"].happen(Fact.REQUEUED, attempt_no=2, detail="to alpaca")
-        book["o-1"].set(broker="alpaca")
-    assert [(kind, about["broker"]) for kind, about in book["o-1"].steps] == [("claimed", "ibkr"), ("requeued", "ibkr")]
+    with opened(database) as batch:
+        batch["o-1"].happen(Fact.CLAIMED, attempt_no=2)
+        batch["o-1"].happen(Fact.REQUEUED, attempt_no=2, detail="to alpaca")
+        batch["o-1"].set(broker="alpaca")
+    assert [(kind, about["broker"]) for kind, about in batch["o-1"].steps] == [
+        ("claimed", "ibkr"),
+        ("requeued", "ibkr"),
+    ]
 
 
 # -- EACH SHARE ONCE ---
@@ -151,7 +155,7 @@ def test_two_brokers_may_name_their_executions_alike(database: Database, put: Pu
     assert order(database)["filled_quantity"] == 9
 
 
-def shown(database: Database, settings: Settings, *reports: Any) -> Aftermath:
+def shown(database: Database, settings: Settings, *reports: Any) -> Effects:
     """What the updates thread does with reports of ibkr."""
     with database.write() as connection:
         return Recorder(settings, "ibkr", dedupes=False).updates(connection, reports, utcnow())
@@ -198,8 +202,8 @@ def replaced(database: Database, settings: Settings, quantity: str, filled: str,
         broker_order_id="7", status=status, broker_client_order_id="o-1", quantity=D(quantity),
         filled_quantity=D(filled), avg_fill_price=D(100),
     )  # fmt: skip
-    with opened(database) as book:
-        Recorder(settings, "ibkr", dedupes=False).settle(book, book["o-1"], 2, report, Aftermath())
+    with opened(database) as batch:
+        Recorder(settings, "ibkr", dedupes=False).settle(batch["o-1"], 2, report)
 
 
 def test_a_fill_of_a_replaced_attempt_is_not_late(database: Database, settings: Settings, put: Put) -> None:
@@ -292,9 +296,9 @@ def test_more_than_was_ordered_is_booked_and_said(database: Database, put: Put) 
 # -- WRITING ---
 def test_a_failed_transaction_leaves_nothing(database: Database, put: Put) -> None:
     def crash() -> None:
-        with opened(database) as book:
-            book["o-1"].fill(1, execution("a", "4"))
-            book.write()
+        with opened(database) as batch:
+            batch["o-1"].fill(1, execution("a", "4"))
+            batch.write()
             raise RuntimeError
 
     put()
@@ -308,16 +312,16 @@ def test_a_failed_transaction_leaves_nothing(database: Database, put: Put) -> No
 def test_what_did_not_change_is_not_written(database: Database, put: Put) -> None:
     put()
     before = order(database)
-    with opened(database) as book:
-        assert not book["o-1"].happen(Fact.CANCEL_SENT).changed
+    with opened(database) as batch:
+        assert not batch["o-1"].happen(Fact.CANCEL_SENT).changed
     assert order(database) == before
     assert kinds(database) == []
 
 
 def test_an_event_tells_where_the_order_came_from_and_went(database: Database, put: Put) -> None:
     put()
-    with opened(database) as book:
-        book["o-1"].happen(Fact.CANCELED, attempt_no=1, detail="as asked")
+    with opened(database) as batch:
+        batch["o-1"].happen(Fact.CANCELED, attempt_no=1, detail="as asked")
     with database.read() as connection:
         row = connection.execute(select(order_events)).mappings().one()
     assert (row["kind"], row["from_status"], row["to_status"], row["detail"]) == (
@@ -330,8 +334,8 @@ def test_an_event_tells_where_the_order_came_from_and_went(database: Database, p
 def test_a_cancel_ends_only_what_was_not_sent(database: Database, put: Put, status: str, after: str) -> None:
     put(status=status)
     for _ in range(2):
-        with opened(database) as book:
-            cancel(book["o-1"])
+        with opened(database) as batch:
+            cancel(batch["o-1"])
     row = order(database)
     assert row["status"] == after
     assert (row["cancel_requested_at"] is None) == (status == "filled")
@@ -342,20 +346,20 @@ def test_a_cancel_ends_only_what_was_not_sent(database: Database, put: Put, stat
 def test_only_an_unsettled_replace_is_a_change_under_way(database: Database, put: Put, outcome: str) -> None:
     put(attempt={"outcome": outcome, "replaces": None})
     put("o-2", attempt={"outcome": outcome, "replaces": 1})
-    with opened(database, "o-1", "o-2") as book:
-        assert not is_changing(book["o-1"])
-        assert is_changing(book["o-2"]) == (outcome in ("sending", "unknown"))
+    with opened(database, "o-1", "o-2") as batch:
+        assert not is_changing(batch["o-1"])
+        assert is_changing(batch["o-2"]) == (outcome in ("sending", "unknown"))
 
 
 def test_an_id_that_is_no_order_is_left_out(database: Database, put: Put) -> None:
     put()
-    with opened(database, "o-1", "nobody") as book:
-        assert book.get("nobody") is None
-        assert isinstance(book["o-1"], Entry)
+    with opened(database, "o-1", "nobody") as batch:
+        assert batch.get("nobody") is None
+        assert isinstance(batch["o-1"], OrderRecord)
 
 
 # -- WHAT IT COSTS ---
-def claimed(entry: Entry) -> None:
+def claimed(entry: OrderRecord) -> None:
     entry.happen(Fact.CLAIMED, attempt_no=1)
     entry.begin({
         "attempt_no": 1, "broker": "ibkr", "broker_client_order_id": entry.id, "outcome": "sending", "worker": "w",
@@ -363,12 +367,12 @@ def claimed(entry: Entry) -> None:
     })  # fmt: skip
 
 
-def answered(entry: Entry) -> None:
+def answered(entry: OrderRecord) -> None:
     entry.set_attempt(1, outcome="accepted", ended_at=entry.now)
     entry.happen(Fact.ACCEPTED, attempt_no=1)
 
 
-def traded(entry: Entry) -> None:
+def traded(entry: OrderRecord) -> None:
     entry.fill(1, execution(f"{entry.id}-x", "10", up_to="10"))
 
 
@@ -378,15 +382,15 @@ def traded(entry: Entry) -> None:
     ids=["claim", "answer", "fill"],
 )
 def test_a_hundred_orders_cost_as_many_statements_as_one(
-    database: Database, put: Put, change: Callable[[Entry], None], start: dict[str, Any]
+    database: Database, put: Put, change: Callable[[OrderRecord], None], start: dict[str, Any]
 ) -> None:
     counts = []
     for ids in (["one"], [f"many-{n}" for n in range(100)]):
         for client_order_id in ids:
             put(client_order_id, **start)
-        with traced(database) as seen, opened(database, *ids) as book:
-            assert len(book.entries) == len(ids)
-            for entry in book.entries.values():
+        with traced(database) as seen, opened(database, *ids) as batch:
+            assert len(batch.entries) == len(ids)
+            for entry in batch.entries.values():
                 change(entry)
         counts.append(len(executions(seen)))
     assert counts[0] == counts[1] <= 7
@@ -398,8 +402,8 @@ def test_a_hundred_commissions_cost_as_many_statements_as_one(database: Database
     for ids in (["one"], [f"many-{n}" for n in range(100)]):
         for client_order_id in ids:
             put(client_order_id, status="accepted")
-        with opened(database, *ids) as book:
-            for entry in book.entries.values():
+        with opened(database, *ids) as batch:
+            for entry in batch.entries.values():
                 traded(entry)
         reports = [CommissionReport(execution_id=f"{i}-x", commission=D(1)) for i in ids]
         with traced(database) as seen:

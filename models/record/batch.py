@@ -1,0 +1,138 @@
+"""One transaction over some orders: lock them, apply what happened, write it in a handful of statements.
+
+A batch of a hundred orders costs the same number of statements as one. What has to follow a change (a ring, a cancel of
+a stray) is collected in the batch's effects, and done once, after the commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from weakref import proxy
+
+from sqlalchemy import Connection, select
+
+from models.record.baselines import follow
+from models.record.order import OrderRecord
+from models.record.statements import Query, Row, among, insert_many, together, update_many
+from models.record.tables import attempts, fills, order_events, orders
+from models.reports import Report
+
+_MINE = among(orders.c.client_order_id, "ids")
+#: Rows of orders are locked in one order, so that two books never deadlock.
+_ORDERS = Query(select(orders).where(_MINE).order_by(orders.c.client_order_id).with_for_update())
+_ATTEMPTS = Query(select(attempts).where(among(attempts.c.client_order_id, "ids")))
+_FILLS = Query(select(fills).where(among(fills.c.client_order_id, "ids")))
+#: What tells whether an order or its attempt has changed since it was read.
+_MARKS = Query(
+    select(orders.c.client_order_id, orders.c.updated_at, orders.c.status, attempts.c.outcome)
+    .join_from(
+        orders,
+        attempts,
+        (orders.c.client_order_id == attempts.c.client_order_id) & (orders.c.attempt_no == attempts.c.attempt_no),
+    )
+    .where(_MINE)
+    .order_by(orders.c.client_order_id)
+    .with_for_update(of=orders)
+)
+
+
+@dataclass(slots=True)
+class Effects:
+    """What to do once the transaction is committed."""
+
+    #: client_order_ids to ring, by broker.
+    rings: dict[str, list[str]] = field(default_factory=dict)
+    #: Orders alive on an attempt that had been given up: to be canceled at the broker at once.
+    strays: list[tuple[str, int]] = field(default_factory=list)
+    #: Reports about no order of ours, about one whose broker id is not recorded yet, or about an unknown execution.
+    unmatched: list[Report] = field(default_factory=list)
+
+    def ring(self, broker: str, client_order_id: str) -> None:
+        """Remember to wake a broker for an order."""
+        self.rings.setdefault(broker, []).append(client_order_id)
+
+
+def _untouched(connection: Connection, ids: Iterable[str], kept: Mapping[str, OrderRecord | None]) -> list[OrderRecord]:
+    """Lock the orders of these ids, and return the kept entries that say of them what the database says."""
+    entries = ((row, kept.get(row["client_order_id"])) for row in _MARKS.rows(connection, ids=sorted(ids)))
+    return [e for row, e in entries if e and e.mark == (row["updated_at"], row["status"], row["outcome"])]
+
+
+class OrderBatch:
+    """Some orders, locked for the length of a transaction."""
+
+    def __init__(self, connection: Connection, now: datetime) -> None:
+        self.connection = connection
+        self.now = now
+        self.entries: dict[str, OrderRecord] = {}
+        self.effects = Effects()
+
+    @classmethod
+    def open(
+        cls,
+        connection: Connection,
+        ids: Iterable[str],
+        now: datetime,
+        *,
+        kept: Mapping[str, OrderRecord | None] | None = None,
+    ) -> OrderBatch:
+        """Lock the orders of these ids, in one order of ids so that two books never deadlock.
+
+        Args:
+            connection: of the transaction.
+            ids: client_order_ids; those that do not exist are left out.
+            now: the time of the transaction.
+            kept: entries as an earlier batch wrote them; one that nobody has touched since is not read again.
+        """
+        wanted = set(ids)
+        untouched = _untouched(connection, wanted, kept) if kept else []
+        batch = cls(connection, now)
+        if to_read := wanted - {entry.id for entry in untouched}:
+            batch = cls.of(connection, _ORDERS.rows(connection, ids=sorted(to_read)), now)
+        for entry in untouched:
+            tries = {number: dict(row) for number, row in entry.attempts.items()}
+            batch.entries[entry.id] = OrderRecord(proxy(batch), dict(entry.order), tries)
+        return batch
+
+    @classmethod
+    def of(cls, connection: Connection, rows: Iterable[Row], now: datetime) -> OrderBatch:
+        """Open a batch over the rows of orders that were just read, and locked."""
+        batch = cls(connection, now)
+        for row in rows:
+            batch.entries[row["client_order_id"]] = OrderRecord(proxy(batch), row)
+        if begun := [entry.id for entry in batch.entries.values() if entry.order["attempt_no"]]:
+            for attempt in _ATTEMPTS.rows(connection, ids=begun):
+                batch.entries[attempt["client_order_id"]].attempts[attempt["attempt_no"]] = attempt
+        return batch
+
+    def load_fills(self) -> None:
+        """Read the executions of all orders in the batch."""
+        for entry in self.entries.values():
+            entry.known_fills = []
+        for row in _FILLS.rows(self.connection, ids=list(self.entries)):
+            self.entries[row["client_order_id"]].fills.append(row)
+
+    def __getitem__(self, client_order_id: str) -> OrderRecord:
+        return self.entries[client_order_id]
+
+    def get(self, client_order_id: str) -> OrderRecord | None:
+        """Return the entry, or None where there is no such order."""
+        return self.entries.get(client_order_id)
+
+    def write(self) -> None:
+        """Write everything that changed, and nothing else; the transaction's end makes it durable."""
+        connection, entries = self.connection, self.entries.values()
+        begun = [e.attempts[no] for e in entries for no in e.new_attempts]
+        with together(connection):
+            update_many(connection, orders, [change for e in entries for change in e.order_changes()])
+            insert_many(connection, attempts, [{n: v for n, v in row.items() if v is not None} for row in begun])
+            update_many(connection, attempts, [change for e in entries for change in e.attempt_changes()])
+            insert_many(connection, fills, [row for e in entries for row in e.new_fills])
+            update_many(connection, fills, [change for e in entries for change in e.fill_changes()])
+            insert_many(connection, order_events, [row for e in entries for row in e.events])
+        for entry in entries:
+            entry.tell()
+        if moved := [move for e in entries for move in e.moves()]:
+            follow(connection, moved, self.now)
