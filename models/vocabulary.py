@@ -96,6 +96,8 @@ class Denial(StrEnum):
     UNSUPPORTED = "unsupported"
 
 
+#: Kind of the event that an execution was changed which the record does not have.
+UNEXPLAINED = "fill_unexplained"
 #: `orders.reason_code` of an order whose cancel or replace waits for the worker that alone may carry it out.
 WAITS_FOR_OWNER = "waits_for_owner"
 

@@ -14,14 +14,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, case, or_, select
+from sqlalchemy import Connection, and_, case, func, or_, select
 
 from models.encoding import to_json
 from models.outward import discreet
 from models.record.database import Database
-from models.record.tables import STRAY, attempts, orders, workers
+from models.record.tables import STRAY, attempts, fills, order_events, orders, workers
 from models.reports import MOST_CANDIDATES, Ambiguous, Found, Missing, OrderReport, Sighting
-from models.vocabulary import LIVE, UNCLEAR, WAITS_FOR_OWNER, Outcome, Status
+from models.vocabulary import LIVE, UNCLEAR, UNEXPLAINED, WAITS_FOR_OWNER, Outcome, Status
 
 Row = dict[str, Any]
 
@@ -97,24 +97,32 @@ def latest(evidence: Mapping[str, Any] | None) -> str:
 
 # -- OPEN ATTEMPTS ---
 def unresolved(
-    database: Database, longest_send_s: float, *, cancel_alert_s: float = 120.0, dead_after_s: float = 10.0
+    database: Database,
+    longest_send_s: float,
+    *,
+    cancel_alert_s: float = 120.0,
+    dead_after_s: float = 10.0,
+    unexplained_since: datetime | None = None,
 ) -> list[Row]:
     """Return what may be live, or ended, without our knowing, oldest first, each with the evidence about it.
 
     Attempts whose outcome is unknown; live orders that no listing of their broker has any more, or whose status there
     says nothing; cancels that had no effect; wishes that wait for the worker that alone may carry them out; attempts
-    that are alive though given up.
+    that are alive though given up; orders of which the broker changed an execution that the record does not have.
 
     Args:
         database: the record.
         longest_send_s: an attempt that is being sent for longer than this is listed as well.
         cancel_alert_s: so is an order whose cancel was asked for longer ago and that has not ended.
         dead_after_s: a worker without a heartbeat for this long is dead.
+        unexplained_since: changes of unknown executions count from here on, until a person has noted them; None: not.
+            They are found among all events since then.
 
     Returns:
         The columns of the attempt, with `sent` (what was sent, when, by whom, under which id), `asked` (how, how often,
         when last, when next), `answers` (what came back, by kind); or null: `waits_for` (who has to be alive for its
-        cancel or replace), `unclear` (a status that says nothing), `cannot_ask` (why its broker cannot be asked now).
+        cancel or replace), `unclear` (a status that says nothing), `unexplained` (a change that fits no execution),
+        `cannot_ask` (why its broker cannot be asked now).
     """
     now, a, o = datetime.now(UTC), attempts.c, orders.c
     late = a.started_at < now - timedelta(seconds=longest_send_s)
@@ -132,11 +140,36 @@ def unresolved(
     told = [case((which, o.reason)).label(name) for name, which in (("waits_for", waiting), ("unclear", unclear))]
     joined = select(attempts, *terms, *told).join_from(attempts, orders, a.client_order_id == o.client_order_id)
     with database.read() as connection:
-        found = [connection.execute(joined.where(which)).mappings().all() for which in (open_, ends, STRAY)]
+        changes = _unexplained(connection, unexplained_since) if unexplained_since else {}
+        asks = and_(a.client_order_id.in_(changes), a.attempt_no == o.attempt_no)
+        ways = (open_, ends, STRAY, *([asks] if changes else []))
+        found = [connection.execute(joined.where(which)).mappings().all() for which in ways]
     by_key = {(row["client_order_id"], row["attempt_no"]): dict(row) for part in found for row in part}
     rows = sorted(by_key.values(), key=lambda row: row["started_at"])
     why = {name: unreachable(database, name, dead_after_s) for name in {row["broker"] for row in rows}}
-    return [_shown(row) | {"cannot_ask": why[row["broker"]]} for row in rows]
+    return [
+        _shown(row | {"unexplained": changes.get(row["client_order_id"])}) | {"cannot_ask": why[row["broker"]]}
+        for row in rows
+    ]
+
+
+def _unexplained(connection: Connection, since: datetime) -> dict[str, str]:
+    """Return the orders, and why, of which a change was told that fits no execution, and that nobody has noted."""
+    e, f = order_events.c, fills.c
+    asked = select(e.client_order_id, e.id, e.detail).where(e.at >= since, e.kind == UNEXPLAINED)
+    told = connection.execute(asked.order_by(e.at)).all()
+    ids = {row.client_order_id for row in told}
+    if not ids:
+        return {}
+    noted = select(e.client_order_id, func.max(e.id)).where(e.client_order_id.in_(ids), e.kind == "resolved")
+    until = {id_: last for id_, last in connection.execute(noted.group_by(e.client_order_id))}  # noqa: C416
+    booked = connection.execute(select(f.client_order_id, f.execution_id).where(f.client_order_id.in_(ids))).all()
+    open_: dict[str, str] = {}
+    for id_, number, words in told:
+        known = any(one.client_order_id == id_ and f" execution {one.execution_id}: " in words for one in booked)
+        if number > until.get(id_, 0) and not known:
+            open_[id_] = words
+    return open_
 
 
 def _shown(row: Row) -> Row:
@@ -161,7 +194,7 @@ def _shown(row: Row) -> Row:
             "next_at": row["next_check_at"],
         },
         "answers": evidence.get("answers", {}),
-        "latest": row["waits_for"] or row["unclear"] or latest(evidence),
+        "latest": row["waits_for"] or row["unclear"] or row["unexplained"] or latest(evidence),
     }
 
 

@@ -1,5 +1,6 @@
 """The lists: orders, attempts, executions, what is unresolved, what others placed; newest first."""
 
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,6 +43,8 @@ _UNRESOLVED_COLUMNS = (
     "client_order_id", "broker", "side", "quantity", "symbol", "started_at", "outcome", "checks", "next_look",
     "message", "latest",
 )  # fmt: skip
+#: A change that fits no execution is listed for so long, over a long weekend, unless a person has noted it.
+_UNEXPLAINED_FOR = timedelta(days=4)
 _EXTERNAL_COLUMNS = (
     "broker", "broker_order_id", "side", "quantity", "symbol", "order_type", "limit_price", "status", "filled_quantity",
     "first_seen_at", "last_seen_at",
@@ -133,7 +136,10 @@ def attempts(
 
 @app.command()
 def unresolved(out: Out = None, wide: Wide = False, json: Json = False) -> None:
-    """List attempts whose outcome is unknown, with the evidence. Nothing is sent again until that is settled."""
+    """List attempts whose outcome is unknown, with the evidence. Nothing is sent again until that is settled.
+
+    Also what nobody can explain of an order: a cancel without effect, a status that says nothing, a changed execution.
+    """
     from models.record.evidence import unresolved as open_attempts
     from models.settings import load_settings
 
@@ -141,8 +147,9 @@ def unresolved(out: Out = None, wide: Wide = False, json: Json = False) -> None:
     timing = load_settings().timing
     with history() as h:  # a send that is merely under way is no trouble
         found = open_attempts(
-            h.database, timing.deadline, cancel_alert_s=timing.cancel_alert_after, dead_after_s=timing.dead_after
-        )
+            h.database, timing.deadline, cancel_alert_s=timing.cancel_alert_after, dead_after_s=timing.dead_after,
+            unexplained_since=datetime.now(UTC) - _UNEXPLAINED_FOR,
+        )  # fmt: skip
     listed = [row | {"next_look": row["asked"]["next_at"]} for row in found]
     tell(listed, _UNRESOLVED_COLUMNS, form, title="unresolved", document=found)
     if show.out.is_terminal and not json and out is None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -27,6 +29,7 @@ from worker.orders.windows import OVERLAP, Patience, Window, pause_after
 from worker.runtime.clock import utcnow
 
 Put = Callable[..., None]
+Run = Callable[..., tuple[int, str, str]]
 D = Decimal
 DAY = timedelta(days=1)
 
@@ -137,6 +140,36 @@ def test_a_change_that_a_listing_shows_and_nobody_can_place_is_told_too(scene: S
     assert scene.events() == ["fill_unexplained"]
     with scene.database.read() as connection:
         assert connection.execute(select(fills)).all() == []
+
+
+def test_an_order_with_an_unexplained_change_is_listed_until_somebody_has_looked(
+    scene: Scene, put: Put, corro: Run
+) -> None:
+    put(
+        "o-1", status="filled", filled_quantity=D(10), broker_order_id="7",
+        attempt={"outcome": "accepted", "broker_order_id": "7"},
+    )  # fmt: skip
+    put("o-2", status="filled", attempt={"outcome": "accepted", "broker_order_id": "8"})
+    scene.reconciler.leave([change()])
+    (row,) = json.loads(corro("unresolved", "--json")[1])
+    assert (row["client_order_id"], row["outcome"], row["answers"]) == ("o-1", "accepted", {})
+    assert "named-otherwise" in row["unexplained"] == row["latest"]
+    assert corro("resolve", "o-2", "--noted", "--by", "ana")[0] == 2
+    status, out, _ = corro("resolve", "o-1", "--noted", "--by", "ana", "--reason", "it was a test", "--json")
+    assert (status, json.loads(out)["status"]) == (0, "filled")
+    assert json.loads(corro("unresolved", "--json")[1]) == []
+    scene.reconciler.leave([replace(change(), execution_id="another")])
+    assert [one["client_order_id"] for one in json.loads(corro("unresolved", "--json")[1])] == ["o-1"]
+
+
+def test_a_change_whose_execution_is_booked_after_all_is_no_question_any_more(
+    scene: Scene, put: Put, corro: Run
+) -> None:
+    live(put)
+    scene.reconciler.leave([change()])
+    assert len(json.loads(corro("unresolved", "--json")[1])) == 1
+    scene.told(replace(change(), amends=False))
+    assert json.loads(corro("unresolved", "--json")[1]) == []
 
 
 def test_an_order_that_is_filled_with_nothing_ends_when_all_that_its_broker_told_of_it_was_taken_back(

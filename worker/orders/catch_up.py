@@ -19,7 +19,7 @@ from models.record.order import Row
 from models.record.tables import UNSETTLED, attempts, fills, order_events, orders, position_ledgers
 from models.reports import FillReport, Found, OrderReport, Report
 from models.settings import Settings
-from models.vocabulary import LIVE, Outcome, Status
+from models.vocabulary import LIVE, UNEXPLAINED, Outcome, Status
 from worker.brokers.base import BrokerInterface, OrderRef
 from worker.orders.deputies import Deputies
 from worker.orders.loose_ends import Loose, LooseEnds, is_due
@@ -115,7 +115,7 @@ class Readings:
             if told:
                 self.window.want(began)
                 for words in told:
-                    log.error("fill_unexplained", broker=self.broker.name, why=words)
+                    log.error(UNEXPLAINED, broker=self.broker.name, why=words)
 
     def _unexplained(self, changes: Sequence[FillReport]) -> tuple[datetime, list[str]]:
         def work(connection: Connection) -> tuple[datetime, list[str]]:
@@ -129,10 +129,10 @@ class Readings:
                     continue
                 words = order_fills.unexplained(entry, number, report)
                 e = order_events.c
-                same = (e.client_order_id == entry.id) & (e.kind == "fill_unexplained") & (e.detail == words)
+                same = (e.client_order_id == entry.id) & (e.kind == UNEXPLAINED) & (e.detail == words)
                 if words in told or connection.execute(select(e.id).where(same).limit(1)).first() is not None:
                     continue
-                entry.note("fill_unexplained", words)
+                entry.note(UNEXPLAINED, words)
                 order_fills.keep_bust(entry, number, report)
                 told.append(words)
                 began = min(began, entry.order["created_at"])

@@ -2,6 +2,7 @@
 
 `--absent` ends the attempt like a proven absence: the order goes on along its route if it has not expired.
 `--adopt` names the order at the broker: the attempt is accepted under that id, and the worker reads the rest there.
+`--noted` changes nothing: somebody has looked at a change of an execution that the record does not have.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from models.record.evidence import LOST_AFTER
 from models.record.intake import body_of
 from models.record.matching import sent
 from models.record.order import OrderRecord
-from models.record.tables import attempts, external_orders
+from models.record.tables import attempts, external_orders, order_events
 from models.reports import BrokerStatus, OrderReport
 from models.terms import contradictions
-from models.vocabulary import LIVE, OrderType, Outcome, Side, TimeInForce
+from models.vocabulary import LIVE, UNEXPLAINED, OrderType, Outcome, Side, TimeInForce
 from producers.client import OrderClient
 from worker.fleet.halts import journal
 from worker.orders.record import Recorder
@@ -78,6 +79,32 @@ def resolve(
     bodies = {b: [body_of(row)] for b in effects.rings}
     client._bell.ring([("orders.submit", f"orders.{b}", {"orders": found}) for b, found in bodies.items()])
     return row
+
+
+def note(client: OrderClient, client_order_id: str, *, by: str, reason: str | None = None) -> dict[str, Any]:
+    """Keep that somebody has looked at the changes of an order that fit no execution of the record.
+
+    Raises:
+        NotFound: there is no such order.
+        InvalidOrder: no such change of it is known.
+    """
+
+    def work(connection: Connection) -> dict[str, Any]:
+        batch = OrderBatch.open(connection, [client_order_id], utcnow())
+        entry = batch.get(client_order_id)
+        if entry is None:
+            raise NotFound(f"no order has the client_order_id {client_order_id!r}")
+        e = order_events.c
+        asked = select(e.id).where(e.client_order_id == client_order_id, e.kind == UNEXPLAINED).limit(1)
+        if connection.execute(asked).first() is None:
+            raise InvalidOrder(f"nothing about {client_order_id} is unexplained: see `corro unresolved`")
+        detail = "the changes that fit no execution are noted"
+        journal(connection, "resolve", "order", client_order_id, by=by, reason=reason, detail=detail)
+        entry.note("resolved", f"{detail}, says {by}" + (f": {reason}" if reason else ""))
+        batch.write()
+        return dict(entry.order)
+
+    return client.database.transact(work)
 
 
 def _must_be_adoptable(connection: Connection, entry: OrderRecord, number: int, adopt: str) -> None:
