@@ -58,14 +58,27 @@ _BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 _SYMBOL = re.compile(r"[A-Z0-9$^][A-Z0-9.\-/ ]{0,31}")
 
 
+def trimmed(text: str) -> str:
+    """Return a word or a number without the blanks around it: what is recorded, compared and sent.
+
+    Raises:
+        ValueError: a line break, a tab or another control character is in it: it was part of something else.
+    """
+    if not text.isprintable():
+        raise ValueError("must have no line break, tab or other control character")
+    return text.strip()
+
+
 def exact(value: Any) -> Decimal:
     """Read a number exactly: floats by their shortest text, so that 0.1 stays 0.1."""
     if isinstance(value, bool) or not isinstance(value, (Decimal, int, float, str)):
         raise ValueError("must be a decimal number")
+    if isinstance(value, str):
+        value = trimmed(value)
     try:
-        if isinstance(value, str) and not (value.isascii() and _NUMBER.fullmatch(value.strip())):
+        if isinstance(value, str) and not (value.isascii() and _NUMBER.fullmatch(value)):
             raise ValueError
-        number = value if isinstance(value, Decimal) else Decimal(str(value).strip())
+        number = value if isinstance(value, Decimal) else Decimal(str(value))
     except (InvalidOperation, ValueError):  # an int of thousands of digits has no text
         raise ValueError("must be a decimal number") from None
     if not number.is_finite():
@@ -114,7 +127,7 @@ def _aware(value: Any) -> datetime:
 
 def _lower(value: Any) -> Any:
     if isinstance(value, str):
-        return value.strip().lower() if value.isascii() else value
+        return trimmed(value).lower() if value.isascii() else value
     raise ValueError("must be a text")
 
 
@@ -158,7 +171,8 @@ class OrderRequest(BaseModel):
     """One order as a strategy asks for it.
 
     Every field takes its own type and no other: `true` is no number, 1 is not true, a number is no text. Numbers may
-    be Decimal, int, float or decimal text.
+    be Decimal, int, float or decimal text. Case, and blanks around a word or a number, do not count: what is recorded
+    is without them. A line break or another control character is refused.
 
     Args:
         symbol: US equity symbol, upper case; share classes with a dot (BRK.B).
@@ -217,7 +231,7 @@ class OrderRequest(BaseModel):
     @field_validator("symbol", mode="before")
     @classmethod
     def _symbol_is_plain(cls, value: Any) -> Any:
-        text = value.strip().upper() if isinstance(value, str) else value
+        text = trimmed(value).upper() if isinstance(value, str) and value.isascii() else value
         if not isinstance(text, str) or not value.isascii() or not _SYMBOL.fullmatch(text):
             raise ValueError("must be a symbol such as AAPL or BRK.B")
         return text

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import Connection, func, select
 
 from models.errors import InvalidRequest
-from models.messages import FetchRequest, plain
+from models.messages import FetchRequest, plain, trimmed
 from models.record.statements import upsert
 from models.record.tables import bars, fetches
 from models.reports import Bar
@@ -230,4 +230,7 @@ def _text(request: Mapping[str, Any], field: str) -> str:
     value = request.get(field)
     if not isinstance(value, str) or not value.strip():
         raise InvalidRequest(f"{field}: is required as text, was {value!r}")
-    return value.strip()
+    try:
+        return trimmed(value)
+    except ValueError as error:
+        raise InvalidRequest(f"{field}: {error}, was {value!r}") from None

@@ -107,6 +107,8 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("bars", request(start=5), "start"),
     ("bars", request(adjusted=True), "adjusted"),
     ("quote", {"symbol": ""}, "symbol"),
+    ("quote", {"symbol": "SPY\n"}, "symbol"),
+    ("bars", request(timeframe="1Day\t"), "timeframe"),
     ("quote", {"symbol": ["SPY"]}, "symbol"),
     ("quote", {"symbol": "SPY", "depth": 5}, "depth"),
     ("account", {"broker": "ibkr"}, "broker.*no fields"),

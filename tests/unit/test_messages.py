@@ -95,6 +95,25 @@ BAD: list[tuple[dict[str, Any], tuple[str, ...]]] = [
 ]  # fmt: skip
 
 
+_WORDS = {"symbol": "AAPL", "side": "buy", "quantity": "5", "order_type": "market", "time_in_force": "day"}
+
+
+@pytest.mark.parametrize("field", _WORDS)
+@pytest.mark.parametrize("odd", ["{}\n", "\t{}", "{}\r", "{}\x00", "\x1b{}", "{}\x7f", "{}\x0b"])
+def test_a_control_character_in_a_word_or_a_number_is_refused(field: str, odd: str) -> None:
+    """A line break at the end is part of something else, and no log, table or broker shall show it."""
+    with pytest.raises(InvalidOrder, match=f"{field}: "):
+        OrderRequest(**{**_WORDS, field: odd.format(_WORDS[field])})
+
+
+@pytest.mark.parametrize("field", _WORDS)
+def test_blanks_around_a_word_or_a_number_are_not_recorded(field: str) -> None:
+    made = OrderRequest(**{**_WORDS, "client_order_id": "o-1", field: f"  {_WORDS[field]} "})
+    assert made.to_wire() | {"created_at": 0, "expires_at": 0} == OrderRequest(
+        **_WORDS, client_order_id="o-1"
+    ).to_wire() | {"created_at": 0, "expires_at": 0}
+
+
 @pytest.mark.parametrize(("given", "words"), BAD, ids=[f"{i}-{next(reversed(g))}" for i, (g, _) in enumerate(BAD)])
 def test_a_bad_order_is_refused_with_field_and_value(given: dict[str, Any], words: tuple[str, ...]) -> None:
     with pytest.raises(InvalidOrder) as caught:
