@@ -19,18 +19,20 @@ from models.settings import Settings, load_settings
 from tests.kit import ROOT, eventually
 from worker.messaging.embedded_queue import EmbeddedQueue
 from worker.pacing import shared
-from worker.pacing.budget import Away, Budget, Rate, Use, using
-from worker.pacing.shared import Limits, SharedWindow
+from worker.pacing.budget import Budget, Use, using
+from worker.pacing.shared import SharedLimits, SharedWindow
+from worker.pacing.window import Away, Rate
 
 #: A worker: spends as fast as it may for some seconds, and tells when, on the clock that all processes share.
 WORKER = """
 import json, sys, time
 from models.errors import QuotaExhausted
 from models.settings import load_settings
-from worker.pacing.budget import Rate, Use, using
-from worker.pacing.shared import Limits
+from worker.pacing.budget import Use, using
+from worker.pacing.window import Rate
+from worker.pacing.shared import SharedLimits
 home, limit, seconds, lasts = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4])
-made = Limits(load_settings(home=home))
+made = SharedLimits(load_settings(home=home))
 budget, sent = made.budget("b", "kind", "account", Rate(limit, seconds)), []
 print("ready", flush=True)
 sys.stdin.readline()
@@ -56,10 +58,10 @@ class House:
         self.queue.acquire()
         self.client = redis.Redis(unix_socket_path=str(self.queue.socket), socket_timeout=5)
         self.pid = int(self.client.info("server")["process_id"])
-        self.made: list[Limits] = []
+        self.made: list[SharedLimits] = []
 
-    def worker(self) -> Limits:
-        self.made.append(Limits(self.settings))
+    def worker(self) -> SharedLimits:
+        self.made.append(SharedLimits(self.settings))
         return self.made[-1]
 
     @contextmanager
@@ -84,7 +86,7 @@ def house(tmp_path: Path) -> Iterator[House]:
     found.close()
 
 
-def budget_of(made: Limits, limit: int = 100, seconds: float = 60.0) -> Budget:
+def budget_of(made: SharedLimits, limit: int = 100, seconds: float = 60.0) -> Budget:
     return made.budget("b", "kind", "account", Rate(limit, seconds))
 
 
@@ -243,7 +245,7 @@ def test_a_clock_put_back_does_not_stop_trading(house: House) -> None:
 
 
 def test_no_redis_at_all(tmp_path: Path) -> None:
-    made = Limits(load_settings(home=tmp_path, redis_url="redis://127.0.0.1:1/0"))
+    made = SharedLimits(load_settings(home=tmp_path, redis_url="redis://127.0.0.1:1/0"))
     budget = budget_of(made, 10)
     started = time.monotonic()
     assert spent(budget) == 5  # two workers, until somebody has looked

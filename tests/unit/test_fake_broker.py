@@ -50,6 +50,7 @@ def test_the_seam_brings_no_queue_no_celery_and_no_sdk() -> None:
     foreign = {"redis", "limits", "celery", "kombu", "ib_insync", "ib_async", "alpaca_trade_api", "requests", "aiohttp"}
     assert loaded_by("worker.brokers.base") & foreign == set()
     assert loaded_by("worker.brokers.fake") & foreign == set()
+    assert loaded_by("worker.brokers.base", depth=3).isdisjoint({"worker.pacing.shared", "producers.bell"})
 
 
 def test_the_seam_declares_what_the_worker_asks_of_an_adapter() -> None:

@@ -20,7 +20,8 @@ from tests.unit.test_http_errors import RawServer, failure, serve, wire
 from worker.brokers.rest.bodies import MOST_BYTES
 from worker.brokers.rest.headers import pass_on, retry_after
 from worker.brokers.rest.http import Wire
-from worker.pacing.budget import LONGEST_PAUSE_S, Budget, Rate, Use, using
+from worker.pacing.budget import LONGEST_PAUSE_S, Budget, Use, using
+from worker.pacing.window import Rate
 
 __all__ = ["serve", "wire"]
 Serve = Callable[..., RawServer]

@@ -18,13 +18,13 @@ LAYERS = ("models", "producers", "worker")
 SDKS = {"ib_insync", "ib_async", "alpaca_trade_api", "eventkit"}
 
 
-def loaded_by(*modules: str) -> set[str]:
-    """The top-level packages that a fresh interpreter has after these imports, beyond those it starts with."""
+def loaded_by(*modules: str, depth: int = 1) -> set[str]:
+    """The packages, to a depth of their names, that a fresh interpreter has after these imports and had not before."""
     code = (
         "import sys; before = set(sys.modules)\n"
         + "".join(f"import {module}\n" for module in modules)
         + "import threading; assert threading.active_count() == 1, 'an import must start no thread'\n"
-        + "print(*sorted({m.partition('.')[0] for m in set(sys.modules) - before}))"
+        + f"print(*sorted({{'.'.join(m.split('.')[:{depth}]) for m in set(sys.modules) - before}}))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False

@@ -17,8 +17,8 @@ from models.errors import ConfigurationError, QuotaExhausted
 from models.settings import BrokerSettings
 from models.vocabulary import Side
 from worker.pacing import budget as limits
-from worker.pacing.budget import ALL, PATIENCE_S, SHARES, Away, Budget, Rate, Use, Window, rate_from, use_of, using
-from worker.pacing.shared import Limits, digest, location
+from worker.pacing.budget import ALL, PATIENCE_S, SHARES, Budget, Limits, Use, use_of, using
+from worker.pacing.window import Away, Rate, Window, digest, location, rate_from
 
 USES = st.sampled_from(list(Use))
 #: What a worker asks for, after how many seconds.

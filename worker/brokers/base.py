@@ -55,7 +55,7 @@ from models.reports import (
 from models.settings import BrokerSettings
 from models.vocabulary import OrderType, Side, TimeInForce
 from worker.brokers.values import number
-from worker.pacing.shared import Limits
+from worker.pacing.budget import Limits
 
 #: Terms of an order that brokers show as numbers.
 _NUMBERS = ("quantity", "limit_price", "stop_price", "trail_amount", "trail_percent")
@@ -339,4 +339,4 @@ class BrokerInterface(ABC):
 
     @abstractmethod
     def get_historical_data(self, symbol: str, timeframe: str, start: datetime, end: datetime) -> Sequence[Bar]:
-        """Return bars with start <= bar.start < end, oldest first."""
+        """Return bars with start <= bar.start < end, oldest first; `Bars` also says how many had to be left out."""

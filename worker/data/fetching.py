@@ -279,7 +279,7 @@ class Fetcher:
             return Bars()
         labelled = {frame.label(bar.start): bar for bar in found}
         good = (replace(bar, start=at) for at, bar in sorted(labelled.items()) if start <= at < end)
-        return Bars(good, left_out=getattr(found, "left_out", 0))
+        return Bars(good, left_out=found.left_out if isinstance(found, Bars) else 0)
 
 
 def _held_back(error: Exception) -> bool:

@@ -29,16 +29,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from enum import StrEnum
 from math import inf, isnan
-from typing import Protocol
 
 import structlog
 
-from models.errors import ConfigurationError, QuotaExhausted
-from models.settings import BrokerSettings
+from models.errors import QuotaExhausted
 from models.vocabulary import CLOSING, Side
+from worker.pacing.window import Away, Rate, SharedCount, Window, digest
 
 log = structlog.get_logger()
 
@@ -105,146 +103,6 @@ def use_of(side: Side) -> Use:
     return Use.CLOSING if side in CLOSING else Use.ORDER
 
 
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """So many requests in any window of so many seconds.
-
-    Args:
-        limit: requests.
-        seconds: the window.
-        presumed: the broker's documents say so, but nobody has said that this very host counts: a proxy or a simulator
-            is believed when it speaks of a limit, and not held to one before.
-    """
-
-    limit: int
-    seconds: float
-    presumed: bool = False
-
-    @property
-    def lease_s(self) -> float:
-        """How long a token taken from the shared window may wait to be spent."""
-        return min(0.25, self.seconds / 20)
-
-    @property
-    def window_s(self) -> float:
-        """The window as counted here: longer, by the lease and by what requests vary on their way."""
-        return self.seconds * 1.02 + 0.05 + self.lease_s
-
-    def part(self, share: float) -> int:
-        """Return how many requests may be in the window when one more of this share goes out, that one included."""
-        return max(1, int(self.limit * share))
-
-
-def rate_from(broker: str, settings: BrokerSettings, key: str, default: int, *, is_theirs: bool = True) -> Rate | None:
-    """Read a budget from `[brokers.NAME]`: requests per minute, counted over `budget_window` seconds; 0 is no limit.
-
-    Args:
-        broker: its name.
-        settings: its table.
-        key: of the setting.
-        default: what the broker's documents say.
-        is_theirs: the host is the broker's own, so that its documents hold there.
-
-    Raises:
-        ConfigurationError: it is no such number, or less than one request in a window.
-    """
-    if str(settings.get(key, default)) in ("0", "0.0"):
-        return None
-    per_minute, seconds = (_positive(broker, settings, k, d) for k, d in ((key, default), ("budget_window", 60)))
-    limit = int(per_minute * seconds / 60 + 1e-9)
-    if limit < 1:
-        raise ConfigurationError(
-            f"brokers.{broker}.{key} of {per_minute:g} is less than one request in {seconds:g} s: raise budget_window"
-        )
-    return Rate(limit, seconds, presumed=not is_theirs and settings.get(key) is None)
-
-
-def _positive(broker: str, settings: BrokerSettings, key: str, default: float) -> float:
-    given = settings.get(key, default)
-    try:
-        number = float(given)
-    except (TypeError, ValueError):
-        number = 0.0
-    if not 0 < number < 1e6:
-        raise ConfigurationError(f"brokers.{broker}.{key} must be a number above 0, was {given!r}")
-    return number
-
-
-class Window:
-    """The requests of this process in the last seconds: exact, and never shared."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._spent: deque[float] = deque()
-
-    def add(self, now: float) -> None:
-        """Count one request."""
-        self._spent.append(now)
-
-    def used(self, now: float) -> int:
-        """Return how many are in the window."""
-        while self._spent and now - self._spent[0] >= self._seconds:
-            self._spent.popleft()
-        return len(self._spent)
-
-    def since(self, then: float) -> int:
-        """Return how many were counted after a time."""
-        count = 0
-        for at in reversed(self._spent):
-            if at < then:
-                break
-            count += 1
-        return count
-
-    def wait(self, limit: int, now: float) -> float:
-        """Return the seconds until fewer than `limit` are in the window; 0 if that is so now."""
-        used = self.used(now)
-        return 0.0 if used < limit else self._spent[used - limit] + self._seconds - now
-
-    def returns(self, place: int, now: float) -> float:
-        """Return the seconds until the one at this place, the oldest being 0, leaves the window.
-
-        Places beyond the newest are those of the windows to come, each taken to be like this one.
-        """
-        used = self.used(now)
-        if not used:
-            return 0.0
-        windows, place = divmod(place, used)
-        return self._spent[place] + (1 + windows) * self._seconds - now
-
-
-class Away(Exception):
-    """The shared count cannot be had now."""
-
-
-class Shared(Protocol):
-    """The count of all workers of an account."""
-
-    peers: int
-
-    def take(self, wanted: int, limit: int, window_s: float) -> tuple[int, float]:
-        """Take up to `wanted` tokens while fewer than `limit` are used; returns how many, or seconds to wait.
-
-        Raises:
-            Away: it cannot be reached; returns within a fraction of a second in any case.
-        """
-
-    def charge(self, count: int, limit: int, window_s: float) -> None:
-        """Count requests that went out without being counted there."""
-
-    def must_charge(self, everything: int, uncounted: int) -> int:
-        """Return how many of this worker's requests are to be charged: all of them if the count was wiped."""
-
-    def used(self, limit: int, window_s: float) -> int:
-        """Return how many tokens are in the window."""
-
-    def tell(self, left: float, seconds: float) -> None:
-        """Pass the broker's own word on to the other workers: what part is left, for so many seconds."""
-
-    def told(self) -> tuple[float, float] | None:
-        """Return the last word of the broker to any worker, while it holds."""
-
-
 class Budget:
     """The requests that one account allows; for many threads and loops at once.
 
@@ -260,7 +118,7 @@ class Budget:
         self,
         name: str,
         rate: Rate,
-        shared: Shared | None = None,
+        shared: SharedCount | None = None,
         shares: Mapping[Use, float] = SHARES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -465,3 +323,42 @@ class Budget:
         if self._asleep:
             return "no limit heard of"
         return f"budget {self.left()} of {self.rate.limit} in {self.rate.seconds:g} s left, {self.waiting} waiting"
+
+
+class Limits:
+    """Makes the budgets of one process, which counts for itself alone; `worker.pacing.shared` has the shared ones.
+
+    Attributes:
+        budgets: those made, by key.
+    """
+
+    def __init__(self) -> None:
+        self.budgets: dict[str, Budget] = {}
+        self._lock = threading.Lock()
+
+    def budget(self, name: str, adapter: str, account: str, rate: Rate, shares: Mapping[Use, float] = SHARES) -> Budget:
+        """Return the budget of an account, the same one for the same account.
+
+        Args:
+            name: of the broker in the settings, for words only: two names for one account share a budget.
+            adapter: the kind of broker.
+            account: what tells the account from others there; only its digest leaves this process.
+            rate: the limit.
+            shares: what part each use may fill.
+        """
+        key = f"{adapter}:{digest(account)}"
+        with self._lock:
+            if key not in self.budgets:
+                self.budgets[key] = Budget(name, rate, self.window(key), shares)
+            return self.budgets[key]
+
+    def window(self, key: str) -> SharedCount | None:
+        """Return the count of all workers of an account; None where this process counts for itself."""
+        return None
+
+    def words(self) -> str:
+        """Say what is left of the budgets that were used."""
+        return "; ".join(str(budget) for budget in list(self.budgets.values())[:3])
+
+    def close(self) -> None:
+        """Let go of what counts for all workers."""

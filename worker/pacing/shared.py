@@ -10,21 +10,18 @@ count for themselves (`worker.pacing.budget`).
 
 from __future__ import annotations
 
-import hashlib
 import math
-import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
 
 import structlog
 
 from models.settings import Settings
-from worker.pacing.budget import SHARES, Away, Budget, Rate, Use
+from worker.pacing.budget import Limits
+from worker.pacing.window import Away, digest
 
 if TYPE_CHECKING:
     from limits.storage import RedisStorage
@@ -101,7 +98,7 @@ class Link:
 
 
 class SharedWindow:
-    """One account's window; implements `worker.pacing.budget.Shared`.
+    """One account's window; implements `worker.pacing.window.SharedCount`.
 
     Args:
         link: to Redis.
@@ -121,7 +118,7 @@ class SharedWindow:
 
     # -- TOKENS ---
     def take(self, wanted: int, limit: int, window_s: float, part: str = "") -> tuple[int, float]:
-        """Take tokens, of a part of the account that is counted by itself; see `worker.pacing.budget.Shared.take`."""
+        """Take tokens; see `worker.pacing.window.SharedCount.take`."""
         self._sync()
         key, window_ms = f"{self._key}:{digest(part)}" if part else self._key, int(window_s * 1000)
         for count in (wanted, 1) if wanted > 1 else (1,):
@@ -159,7 +156,7 @@ class SharedWindow:
 
     # -- WHO ELSE, AND WHAT TIME ---
     def must_charge(self, everything: int, uncounted: int) -> int:
-        """Look around if it is time to; see `worker.pacing.budget.Shared.must_charge`."""
+        """Look around if it is time to; see `worker.pacing.window.SharedCount.must_charge`."""
         known = self._epoch
         self._sync()
         wiped = known is not None and self._epoch != known
@@ -246,68 +243,28 @@ def _ms(seconds: float) -> int:
     return max(int(seconds * 1000), 1)
 
 
-def digest(text: str) -> str:
-    """Return what stands for an account in a key: keys of a server are seen by many, secrets must not be among them."""
-    return hashlib.sha256(text.encode()).hexdigest()[:20]
+class SharedLimits(Limits):
+    """Makes budgets that all workers of an account share through Redis."""
 
-
-@dataclass
-class Limits:
-    """Makes the budgets of one process: shared through Redis with settings, for itself alone without.
-
-    Attributes:
-        budgets: those made, by key.
-    """
-
-    settings: Settings | None = None
-    budgets: dict[str, Budget] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._link = Link(self.settings) if self.settings is not None else None
-        self._lock = threading.Lock()
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self._link = Link(settings)
         self._windows: dict[str, SharedWindow] = {}
 
-    def budget(self, name: str, adapter: str, account: str, rate: Rate, shares: Mapping[Use, float] = SHARES) -> Budget:
-        """Return the budget of an account, the same one for the same account.
-
-        Args:
-            name: of the broker in the settings, for words only: two names for one account share a budget.
-            adapter: the kind of broker.
-            account: what tells the account from others there; only its digest leaves this process.
-            rate: the limit.
-            shares: what part each use may fill.
-        """
-        key = f"{adapter}:{digest(account)}"
-        with self._lock:
-            if key not in self.budgets:
-                self.budgets[key] = Budget(name, rate, self.window(key), shares)
-            return self.budgets[key]
-
-    def window(self, key: str) -> SharedWindow | None:
-        """Return an account's window in Redis; None without settings."""
-        if self._link is None:
-            return None
+    def window(self, key: str) -> SharedWindow:
+        """Return an account's window in Redis."""
         return self._windows.setdefault(key, SharedWindow(self._link, key))
 
     def words(self) -> str:
-        """Say what is left of the budgets that were used."""
+        """Say what is left of the budgets that were used, and what is odd about the shared count."""
         odd = [window.oddity for window in list(self._windows.values()) if window.oddity]
-        return "; ".join([*odd[:3], *(str(budget) for budget in list(self.budgets.values())[:3])])
+        return "; ".join([*odd[:3], *filter(None, [super().words()])])
 
     @property
     def trips(self) -> int:
         """How often Redis was asked."""
-        return self._link.trips if self._link is not None else 0
+        return self._link.trips
 
     def close(self) -> None:
         """Close the connection to Redis."""
-        if self._link is not None:
-            self._link.close()
-
-
-def location(url: str) -> str:
-    """Return host and port of a URL as other machines would tell them: loopback means this one."""
-    parts = urlsplit(url)
-    name = (parts.hostname or "").rstrip(".")
-    is_here = name in ("localhost", "::1") or name.startswith("127.")
-    return f"{socket.gethostname() if is_here else name}:{parts.port or ''}"
+        self._link.close()

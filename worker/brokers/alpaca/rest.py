@@ -23,8 +23,8 @@ from worker.brokers.address import address, judge
 from worker.brokers.alpaca.codes import Forbidden, KeysRefused, refusal
 from worker.brokers.rest.http import CONNECT_S, READ_S, Exchange, Wire, classify, exchange, passing, patiently
 from worker.brokers.rest.reading import Readings
-from worker.pacing.budget import ALL, SHARES, Budget, Rate, Use, rate_from, using
-from worker.pacing.shared import Limits, location
+from worker.pacing.budget import ALL, SHARES, Budget, Limits, Use, using
+from worker.pacing.window import Rate, location, rate_from
 
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)

@@ -50,8 +50,8 @@ from worker.brokers.ibkr.pending import Pending, PendingChange, PendingOrder
 from worker.brokers.ibkr.session import Session
 from worker.brokers.ibkr.wire import LoopThread, Options, Sdk, load_sdk
 from worker.brokers.replacing import check_changes
-from worker.pacing.budget import Budget, Rate, Use, use_of, using
-from worker.pacing.shared import digest, location
+from worker.pacing.budget import Budget, Use, use_of, using
+from worker.pacing.window import Rate, digest, location
 
 _log = structlog.get_logger()
 T = TypeVar("T")

@@ -15,8 +15,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import Any
 
 from models.errors import PacingViolation
-from worker.pacing.budget import Away, Window
-from worker.pacing.shared import SharedWindow
+from worker.pacing.window import Away, SharedCount, Window
 
 #: Requests for one contract, and the seconds they are counted over; a little more than IB's, whose clock is not ours.
 BURST, BURST_S = 5, 2.1
@@ -36,7 +35,7 @@ class HistoryPace:
     """
 
     def __init__(
-        self, clock: Callable[[], float], shared: SharedWindow | None = None, per_10_minutes: int = PER_10_MINUTES
+        self, clock: Callable[[], float], shared: SharedCount | None = None, per_10_minutes: int = PER_10_MINUTES
     ) -> None:
         self._clock, self._shared, self._per_10_minutes = clock, shared, per_10_minutes
         self._sent: dict[Hashable, deque[float]] = {}
@@ -79,7 +78,7 @@ class HistoryPace:
             sent.popleft()
         return 0.0 if len(sent) < BURST else sent[0] + BURST_S - now
 
-    async def _together(self, shared: SharedWindow, contract: Hashable, terms: Hashable) -> None:
+    async def _together(self, shared: SharedCount, contract: Hashable, terms: Hashable) -> None:
         """Wait until none of the rules is broken by what other workers of this TWS have asked for."""
         rules: list[Callable[[], float]] = [
             lambda: shared.once(f"{contract} {terms}", SAME_S),

@@ -54,8 +54,8 @@ from worker.brokers.tda.terms import Terms, could_be, terms
 from worker.brokers.tda.tokens import TokenKeeper, token_path
 from worker.brokers.tda.watch import OrderWatch
 from worker.brokers.values import UNREADABLE, Raw, segment
-from worker.pacing.budget import Budget, Use, rate_from, using
-from worker.pacing.shared import location
+from worker.pacing.budget import Budget, Use, using
+from worker.pacing.window import location, rate_from
 
 _log = structlog.get_logger(__name__)
 
