@@ -244,6 +244,23 @@ def test_a_clock_put_back_does_not_stop_trading(house: House) -> None:
     eventually(lambda: budget.try_spend(Use.URGENT) == 0, 2.0)
 
 
+def test_a_key_of_the_wrong_type_is_told_in_the_fleet_until_it_is_gone(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = house.worker()
+    budget = budget_of(made)
+    assert budget.try_spend(Use.ORDER) == 0
+    assert "not shared" not in made.words()
+    key = next(key for key in house.client.keys("corro.budget:kind:*") if key.count(b":") == 2)
+    house.client.delete(key)
+    house.client.set(key, "somebody's")
+    eventually(lambda: budget.try_spend(Use.URGENT) == 0 and "WRONGTYPE" in made.words(), 5.0)
+    assert made.words().startswith("budgets are not shared, every worker keeps its part: ResponseError")
+    house.client.delete(key)
+    monkeypatch.setattr(shared, "TOLD_FOR_S", 0.05)
+    eventually(lambda: "not shared" not in made.words(), 5.0)
+
+
 def test_no_redis_at_all(tmp_path: Path) -> None:
     made = SharedLimits(load_settings(home=tmp_path, redis_url="redis://127.0.0.1:1/0"))
     budget = budget_of(made, 10)

@@ -33,6 +33,8 @@ T = TypeVar("T")
 CONNECT_S, ANSWER_S = 0.2, 0.2
 #: Seconds that a Redis which did not answer is left alone.
 SILENCE_S = 2.0
+#: Seconds for which a trouble is told after it was met last: a key that others have spoilt is met now and then.
+TOLD_FOR_S = 30.0
 #: Pause between two readings of the server's clock and of who else is here; a peer silent for twice as long is gone.
 SYNC_S = 10.0
 #: Pause between two looks at what brokers told the other workers.
@@ -59,6 +61,7 @@ class Link:
         self.trips = 0
         #: Counts the times that it did not answer.
         self.losses = 0
+        self._trouble, self._met_at = "", -math.inf
 
     def do(self, work: Callable[[RedisStorage], T]) -> T:
         """Do something there.
@@ -74,8 +77,14 @@ class Link:
         except Exception as error:  # whatever a reply, or what others have written there, makes of it
             self._silent_until = time.monotonic() + SILENCE_S
             self.losses += 1
+            self._trouble, self._met_at = f"{type(error).__name__}: {error}"[:200], time.monotonic()
             log.warning("budgets_not_shared", error=str(error), hint="every worker keeps its part of the limit")
             raise Away from None
+
+    def words(self) -> str:
+        """Say why the budgets are not shared, for `corro fleet`; empty while they are."""
+        is_over = time.monotonic() - self._met_at > TOLD_FOR_S
+        return "" if is_over else f"budgets are not shared, every worker keeps its part: {self._trouble}"
 
     def _open(self) -> RedisStorage:
         with self._lock:
@@ -258,6 +267,8 @@ class SharedLimits(Limits):
     def words(self) -> str:
         """Say what is left of the budgets that were used, and what is odd about the shared count."""
         odd = [window.oddity for window in list(self._windows.values()) if window.oddity]
+        if trouble := self._link.words():
+            odd.insert(0, trouble)
         return "; ".join([*odd[:3], *filter(None, [super().words()])])
 
     @property
