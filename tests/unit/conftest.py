@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import sys
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ from models.record.database import Database, upgrade
 from models.record.intake import Intake
 from models.record.tables import attempts, orders
 from models.settings import Settings, load_settings
+from tests.unit.fills import Record
+from tests.unit.raw_server import RawServer
+from tests.unit.words import NOW, Put, Run
+from worker.brokers.rest.http import Wire
 from worker.cli import main
-
-Run = Callable[..., "tuple[int, str, str]"]
-NOW = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +60,7 @@ def intake(settings: Settings, database: Database) -> Intake:
 
 
 @pytest.fixture
-def put(database: Database) -> Callable[..., None]:
+def put(database: Database) -> Put:
     """Put an order that is at its first attempt, at `ibkr`, into the database."""
 
     def put(client_order_id: str = "o-1", *, attempt: dict[str, Any] | None = None, **changes: Any) -> None:
@@ -80,6 +81,35 @@ def put(database: Database) -> Callable[..., None]:
                 connection.execute(insert(attempts).values(**row))
 
     return put
+
+
+@pytest.fixture
+def record(database: Database, settings: Settings, put: Put) -> Record:
+    """One order at ibkr that is accepted, and words for what is told of it."""
+    put(status="accepted", attempt={"outcome": "accepted", "broker_order_id": "7"})
+    return Record(database, settings)
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., RawServer]]:
+    """Start servers that misbehave as told."""
+    servers: list[RawServer] = []
+
+    def start(behave: Callable[[socket.socket, bytes, int], None]) -> RawServer:
+        servers.append(RawServer(behave))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture
+def wire() -> Iterator[Wire]:
+    """The HTTP client of the adapters."""
+    found = Wire(connect_s=0.5, read_s=1.0)
+    yield found
+    found.close()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.test_sandbox_market import eventually, place, run
+from tests.unit.sandbox_market import eventually, place, run
 from worker.sandbox.alpaca.bodies import execution_uuid
 from worker.sandbox.faults import Fault
 from worker.sandbox.market import amending

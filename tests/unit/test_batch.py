@@ -2,72 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
-from decimal import Decimal
-from typing import Any
 
 import pytest
 from sqlalchemy import insert, select
 
 from models.lifecycle import Fact
-from models.messages import utcnow
-from models.record.batch import Effects, OrderBatch
 from models.record.database import Database
 from models.record.evidence import unresolved
 from models.record.order import OrderRecord, cancel, is_changing
-from models.record.tables import attempts, fills, order_events, orders
-from models.reports import BrokerStatus, CommissionReport, FillReport, OrderReport
+from models.record.tables import attempts, order_events
+from models.reports import BrokerStatus, CommissionReport, OrderReport
 from models.settings import Settings
 from models.vocabulary import Status
-from tests.traced import executions, traced
+from tests.unit.booking import NOW, D, booked, execution, fill, kinds, opened, order, shown
+from tests.unit.words import Put
 from worker.orders.record import Recorder
-
-Put = Callable[..., None]
-NOW = utcnow()
-D = Decimal
-
-
-def execution(
-    execution_id: str, quantity: str, price: str = "100", up_to: str | None = None, commission: str | None = None
-) -> FillReport:
-    return FillReport(
-        execution_id=execution_id, quantity=D(quantity), price=D(price), filled_at=NOW, broker_client_order_id="o-1",
-        cumulative_quantity=None if up_to is None else D(up_to),
-        commission=None if commission is None else D(commission),
-    )  # fmt: skip
-
-
-@contextmanager
-def opened(database: Database, *ids: str) -> Iterator[OrderBatch]:
-    """One transaction over some orders, written at its end."""
-    with database.write() as connection:
-        batch = OrderBatch.open(connection, ids or ("o-1",), utcnow())
-        yield batch
-        batch.write()
-
-
-def fill(database: Database, *reports: FillReport, attempt_no: int = 1) -> list[bool]:
-    with opened(database) as batch:
-        return [batch["o-1"].fill(attempt_no, report) for report in reports]
-
-
-def order(database: Database, client_order_id: str = "o-1") -> dict[str, Any]:
-    with database.read() as connection:
-        query = select(orders).where(orders.c.client_order_id == client_order_id)
-        return dict(connection.execute(query).mappings().one())
-
-
-def booked(database: Database) -> list[dict[str, Any]]:
-    with database.read() as connection:
-        return [dict(row) for row in connection.execute(select(fills).order_by(fills.c.id)).mappings()]
-
-
-def kinds(database: Database) -> list[str]:
-    with database.read() as connection:
-        return list(connection.execute(select(order_events.c.kind).order_by(order_events.c.id)).scalars())
 
 
 @pytest.mark.parametrize("fact", [Fact.ACCEPTED, Fact.FILLED])
@@ -153,12 +104,6 @@ def test_two_brokers_may_name_their_executions_alike(database: Database, put: Pu
     assert fill(database, execution("1", "4"), attempt_no=1) == [True]
     assert fill(database, execution("1", "5"), attempt_no=2) == [True]
     assert order(database)["filled_quantity"] == 9
-
-
-def shown(database: Database, settings: Settings, *reports: Any) -> Effects:
-    """What the updates thread does with reports of ibkr."""
-    with database.write() as connection:
-        return Recorder(settings, "ibkr", dedupes=False).updates(connection, reports, utcnow())
 
 
 # -- A STATUS THAT DECIDES NOTHING ---
@@ -356,58 +301,3 @@ def test_an_id_that_is_no_order_is_left_out(database: Database, put: Put) -> Non
     with opened(database, "o-1", "nobody") as batch:
         assert batch.get("nobody") is None
         assert isinstance(batch["o-1"], OrderRecord)
-
-
-# -- WHAT IT COSTS ---
-def claimed(entry: OrderRecord) -> None:
-    entry.happen(Fact.CLAIMED, attempt_no=1)
-    entry.begin({
-        "attempt_no": 1, "broker": "ibkr", "broker_client_order_id": entry.id, "outcome": "sending", "worker": "w",
-        "started_at": entry.now, "lease_until": entry.now,
-    })  # fmt: skip
-
-
-def answered(entry: OrderRecord) -> None:
-    entry.set_attempt(1, outcome="accepted", ended_at=entry.now)
-    entry.happen(Fact.ACCEPTED, attempt_no=1)
-
-
-def traded(entry: OrderRecord) -> None:
-    entry.fill(1, execution(f"{entry.id}-x", "10", up_to="10"))
-
-
-@pytest.mark.parametrize(
-    ("change", "start"),
-    [(claimed, {"status": "queued", "attempt_no": 0}), (answered, {}), (traded, {"status": "accepted"})],
-    ids=["claim", "answer", "fill"],
-)
-def test_a_hundred_orders_cost_as_many_statements_as_one(
-    database: Database, put: Put, change: Callable[[OrderRecord], None], start: dict[str, Any]
-) -> None:
-    counts = []
-    for ids in (["one"], [f"many-{n}" for n in range(100)]):
-        for client_order_id in ids:
-            put(client_order_id, **start)
-        with traced(database) as seen, opened(database, *ids) as batch:
-            assert len(batch.entries) == len(ids)
-            for entry in batch.entries.values():
-                change(entry)
-        counts.append(len(executions(seen)))
-    assert counts[0] == counts[1] <= 7
-
-
-def test_a_hundred_commissions_cost_as_many_statements_as_one(database: Database, settings: Settings, put: Put) -> None:
-    """IB reports each commission after its execution: a batch of them must not be a statement each."""
-    counts = []
-    for ids in (["one"], [f"many-{n}" for n in range(100)]):
-        for client_order_id in ids:
-            put(client_order_id, status="accepted")
-        with opened(database, *ids) as batch:
-            for entry in batch.entries.values():
-                traded(entry)
-        reports = [CommissionReport(execution_id=f"{i}-x", commission=D(1)) for i in ids]
-        with traced(database) as seen:
-            assert shown(database, settings, *reports).unmatched == []
-        counts.append(len(executions(seen)))
-    assert {row["commission"] for row in booked(database)} == {1}
-    assert counts[0] == counts[1]

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from models.errors import CorroError, InvalidRequest
 from models.record.database import Database
 from models.record.tables import control_events, halts
-from tests.unit.conftest import Run
+from tests.unit.words import Run
 from worker.fleet.halts import resume, stop
 from worker.positions.ledger import unlock
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 from models.errors import BrokerError
 from models.record.evidence import fold, latest
 from models.reports import Ambiguous, BrokerStatus, Found, Missing, OrderReport
-from tests.unit.conftest import NOW
+from tests.unit.words import NOW
 
 
 def seen(number: int) -> OrderReport:

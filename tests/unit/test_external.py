@@ -13,7 +13,7 @@ from models.record.database import Database
 from models.record.tables import attempts, external_fills, external_orders, orders
 from models.reports import BrokerStatus, CommissionReport, FillReport, OrderReport
 from models.vocabulary import Side
-from tests.unit.conftest import NOW
+from tests.unit.words import NOW
 from worker.positions.external import External, disown, standing
 
 OURS, THEIRS = {"mine-1"}, {"77"}

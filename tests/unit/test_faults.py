@@ -15,7 +15,7 @@ import pytest
 from requests import HTTPError
 
 from tests.soak import menu
-from tests.unit.conftest import Run
+from tests.unit.words import Run
 from worker.sandbox.alpaca.door import AlpacaDoor
 from worker.sandbox.control import ControlDoor, SandboxControl
 from worker.sandbox.fault_kinds import COMMON, KINDS, OPERATIONS, options_of, page, read, rows

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -33,8 +32,8 @@ from models.record.database import Database
 from models.record.tables import control_events
 from models.reports import FillReport
 from models.settings import Settings
+from tests.unit.words import Put
 
-Put = Callable[..., None]
 D = Decimal
 VIEWS: list[Table] = [v_orders, v_fills, v_attempts, v_latency, order_events]
 T = datetime.fromisoformat("2026-01-05T14:30:00+00:00")

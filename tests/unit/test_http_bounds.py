@@ -16,14 +16,13 @@ import pytest
 import requests
 
 from models.errors import OutcomeUnknown, SubmitTimeout, UnreadableReply
-from tests.unit.test_http_errors import RawServer, failure, serve, wire
+from tests.unit.raw_server import RawServer, failure
 from worker.brokers.rest.bodies import MOST_BYTES
 from worker.brokers.rest.headers import pass_on, retry_after
 from worker.brokers.rest.http import Wire
 from worker.pacing.budget import LONGEST_PAUSE_S, Budget, Use, using
 from worker.pacing.window import Rate
 
-__all__ = ["serve", "wire"]
 Serve = Callable[..., RawServer]
 OK = b"HTTP/1.1 200 OK\r\n"
 BOMB = gzip.compress(bytes(2**24)) * 16  # 256 MB in 256 kB

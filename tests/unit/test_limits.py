@@ -6,77 +6,22 @@ import asyncio
 import threading
 import time
 from itertools import pairwise
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import settings as rounds
 from hypothesis import strategies as st
 
-from models.errors import ConfigurationError, QuotaExhausted
-from models.settings import BrokerSettings
+from models.errors import QuotaExhausted
 from models.vocabulary import Side
+from tests.unit.budgets import Clock, Ledger
 from worker.pacing import budget as limits
-from worker.pacing.budget import ALL, PATIENCE_S, SHARES, Budget, Limits, Use, use_of, using
-from worker.pacing.window import Away, Rate, Window, digest, location, rate_from
+from worker.pacing.budget import ALL, PATIENCE_S, SHARES, Budget, Use, use_of, using
+from worker.pacing.window import Rate, Window
 
 USES = st.sampled_from(list(Use))
 #: What a worker asks for, after how many seconds.
 ASKS = st.lists(st.tuples(st.integers(0, 3), USES, st.floats(0, 2)), max_size=150)
-
-
-class Clock:
-    """Time that passes when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Ledger:
-    """A shared count in memory, on the test's clock: what Redis does, without Redis."""
-
-    def __init__(self, clock: Clock) -> None:
-        self.clock, self.peers, self.away = clock, 3, False
-        self.taken: list[float] = []
-        self.asked = 0
-        self.word: tuple[float, float] | None = None
-        self.charged: list[int] = []
-
-    def _here(self) -> None:
-        self.asked += 1
-        if self.away:
-            raise Away
-
-    def take(self, wanted: int, limit: int, window_s: float) -> tuple[int, float]:
-        self._here()
-        inside = [at for at in self.taken if at > self.clock() - window_s]
-        count = min(wanted, limit - len(inside))
-        if count <= 0:
-            return 0, inside[len(inside) - limit] + window_s - self.clock()
-        self.taken += [self.clock()] * count
-        return count, 0.0
-
-    def charge(self, count: int, limit: int, window_s: float) -> None:
-        self._here()
-        self.charged.append(count)
-        self.taken += [self.clock()] * count
-
-    def must_charge(self, everything: int, uncounted: int) -> int:
-        self._here()
-        return uncounted
-
-    def used(self, limit: int, window_s: float) -> int:
-        self._here()
-        return sum(at > self.clock() - window_s for at in self.taken)
-
-    def tell(self, left: float, seconds: float) -> None:
-        self.word = (left, seconds)
-
-    def told(self) -> tuple[float, float] | None:
-        return self.word
 
 
 @pytest.fixture
@@ -352,51 +297,6 @@ def test_an_absurd_word_does_not_stop_trading_for_ever(clock: Clock) -> None:
     assert budget.try_spend(Use.URGENT) == limits.USUAL_PAUSE_S
 
 
-# -- SETTINGS AND NAMES ---
-def table(**keys: Any) -> BrokerSettings:
-    return BrokerSettings(adapter="x", **keys)
-
-
-def test_the_settings_say_how_much() -> None:
-    assert rate_from("x", table(), "requests_per_minute", 190) == Rate(190, 60)
-    assert rate_from("x", table(requests_per_minute=600, budget_window=5), "requests_per_minute", 1) == Rate(50, 5)
-    assert rate_from("x", table(requests_per_minute="90"), "requests_per_minute", 1) == Rate(90, 60)
-    assert rate_from("x", table(requests_per_minute=0), "requests_per_minute", 1) is None
-
-
-@pytest.mark.parametrize(
-    "keys",
-    [
-        {"requests_per_minute": -1},
-        {"requests_per_minute": "many"},
-        {"requests_per_minute": None},
-        {"budget_window": 0},
-        {"requests_per_minute": 5, "budget_window": 2},
-        {"requests_per_minute": float("nan")},
-    ],
-)
-def test_a_wrong_setting_is_named(keys: dict[str, Any]) -> None:
-    with pytest.raises(ConfigurationError, match=r"brokers\.x\.(requests_per_minute|budget_window)"):
-        rate_from("x", table(**keys), "requests_per_minute", 100)
-
-
-def test_names_do_not_matter_accounts_do() -> None:
-    made = Limits()
-    rate = Rate(10, 60)
-    mine = made.budget("alpaca", "alpaca", "host key-1", rate)
-    assert made.budget("alpaca_too", "alpaca", "host key-1", rate) is mine
-    assert made.budget("alpaca", "alpaca", "host key-2", rate) is not mine
-    assert not [key for key in made.budgets if "key-1" in key]
-    assert "key" not in digest("host key-1")
-
-
-def test_loopback_means_this_machine() -> None:
-    here = location("http://127.0.0.1:8182")
-    assert here == location("http://localhost:8182/v1") != location("http://localhost:8183")
-    assert "127.0.0.1" not in here
-    assert location("https://api.alpaca.markets") == "api.alpaca.markets:"
-
-
 @pytest.fixture
 def crowd() -> Budget:
     return Budget("b", Rate(60, 1.0))
@@ -431,14 +331,3 @@ def test_a_presumed_limit_holds_from_the_moment_somebody_speaks_of_it() -> None:
     assert budget.try_spend(Use.URGENT) > 0  # what was spent before counts
     now[0] += 70.0
     assert budget.try_spend(Use.URGENT) == 0.0
-
-
-@pytest.mark.parametrize(
-    ("given", "is_theirs", "presumed"), [({}, True, False), ({}, False, True), ({"per": 120}, False, False)]
-)
-def test_a_limit_is_presumed_only_at_other_hosts_and_only_if_nobody_set_it(
-    given: dict[str, int], is_theirs: bool, presumed: bool
-) -> None:
-    rate = rate_from("x", BrokerSettings(adapter="x", **given), "per", 200, is_theirs=is_theirs)
-    assert rate is not None
-    assert rate.presumed is presumed

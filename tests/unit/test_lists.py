@@ -13,7 +13,7 @@ from sqlalchemy import insert
 from models.history import v_attempts
 from models.record.database import Database
 from models.record.tables import attempts
-from tests.unit.conftest import NOW, Run
+from tests.unit.words import NOW, Run
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 
 import pytest
@@ -13,11 +12,10 @@ from models.messages import OrderRequest
 from models.record.database import Database
 from models.record.tables import attempts
 from tests.traced import executions, traced
+from tests.unit.words import Put
 from worker.brokers.base import AbsenceRule, Capabilities
 from worker.orders.claiming import Claimed
 from worker.orders.marks import Marks
-
-Put = Callable[..., None]
 
 
 def claimed(*ids: str) -> list[Claimed]:

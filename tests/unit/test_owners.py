@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -16,6 +16,7 @@ from models.record.tables import attempts, order_events, orders, workers
 from models.reports import BrokerStatus, Found, Missing, OrderReport, Sighting
 from models.settings import Settings
 from producers.bell import Bell
+from tests.unit.words import Put
 from worker.brokers.base import Capabilities, OrderRef
 from worker.fleet.members import Identity, Pulse
 from worker.orders.cancel import Cancels
@@ -24,8 +25,6 @@ from worker.orders.owners import takes, waiting
 from worker.orders.reconcile import Reconciler
 from worker.orders.way import Execution
 from worker.runtime.clock import utcnow
-
-Put = Callable[..., None]
 
 
 # -- THE RULE ---

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -21,6 +21,7 @@ from models.reports import BrokerStatus, FillReport, Found, Missing, OrderReport
 from models.settings import Settings
 from models.vocabulary import Side
 from producers.bell import Bell
+from tests.unit.words import Put, Run
 from worker.brokers.base import AbsenceRule, Capabilities, OrderRef
 from worker.fleet.members import Identity, Pulse
 from worker.orders.reconcile import Reconciler
@@ -28,8 +29,6 @@ from worker.orders.way import Execution
 from worker.orders.windows import OVERLAP, Patience, Window, pause_after
 from worker.runtime.clock import utcnow
 
-Put = Callable[..., None]
-Run = Callable[..., tuple[int, str, str]]
 D = Decimal
 DAY = timedelta(days=1)
 

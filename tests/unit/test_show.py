@@ -29,7 +29,7 @@ from models.record.database import Database
 from models.record.tables import attempts, external_orders, fills, halts, order_events, orders, position_locks, workers
 from producers.cli import show
 from producers.cli.layout import layout, prefixes
-from tests.unit.conftest import Run
+from tests.unit.words import Run
 
 NOW = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
 

@@ -25,7 +25,7 @@ from models.record.database import Database
 from models.record.intake import Intake
 from models.record.replaces import changed_terms
 from models.record.tables import orders
-from tests.unit.conftest import Run
+from tests.unit.words import Run
 
 #: The types that a field takes, of those that JSON has; null means "not given" everywhere.
 TYPES: Mapping[str, tuple[type, ...]] = {

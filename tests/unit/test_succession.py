@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -18,10 +17,10 @@ from models.record.tables import attempts, order_events, orders
 from models.reports import BrokerStatus, FillReport, OrderReport
 from models.settings import Settings
 from models.vocabulary import Side
+from tests.unit.words import Put
 from worker.orders.record import Recorder
 from worker.orders.succession import SURPLUS, is_doubted
 
-Put = Callable[..., None]
 D = Decimal
 
 

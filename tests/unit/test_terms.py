@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -19,14 +18,13 @@ from models.reports import Ambiguous, BrokerStatus, FillReport, Found, Missing, 
 from models.settings import Settings
 from models.terms import contradictions
 from models.vocabulary import OrderType, Side, TimeInForce
-from tests.unit.conftest import NOW
 from tests.unit.test_looks import Scene
+from tests.unit.words import NOW, Put
 from worker.orders import reconcile
 from worker.orders.absence import proven
 from worker.orders.record import Recorder
 from worker.positions.external import External
 
-Put = Callable[..., None]
 D = Decimal
 
 

@@ -12,7 +12,7 @@ import redis
 from models.settings import Settings, load_settings
 from producers.bell import envelope
 from tests.proxies import Refusing
-from tests.unit.conftest import Run
+from tests.unit.words import Run
 from worker.checks.steps import Verdict
 from worker.checks.system import System, look_at_queue
 from worker.cli.dead_letters import hint

@@ -1,0 +1,57 @@
+"""A simulated market on its own loop, and short words for stories in it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, TypeVar
+
+from worker.sandbox.market.market import Event, Market, MarketOrder
+
+T = TypeVar("T")
+NOW = datetime(2026, 1, 15, 18, 0, tzinfo=UTC)  # a Thursday, 13:00 in New York
+
+
+async def eventually(condition: Callable[[], object], timeout: float = 5.0) -> None:
+    """Wait until the condition holds."""
+    async with asyncio.timeout(timeout):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def open_market(**options: Any) -> AsyncIterator[tuple[Market, list[Event]]]:
+    """Give a market with AAPL at 100.00 and the events of its door `alpaca`."""
+    market = Market(fill_delay=0.002, **options)
+    events: list[Event] = []
+    market.subscribe("alpaca", events.append)
+    market.set_price("AAPL", Decimal(100))
+    try:
+        yield market, events
+    finally:
+        market.close()
+
+
+def place(market: Market, **changes: Any) -> MarketOrder:
+    fields: dict[str, Any] = {
+        "door": "alpaca",
+        "account": "A1",
+        "client_order_id": None,
+        "symbol": "AAPL",
+        "side": "buy",
+        "quantity": Decimal(10),
+        "order_type": "market",
+        "time_in_force": "day",
+    }
+    return market.place(**{**fields, **changes})
+
+
+def run(story: Callable[[], Awaitable[T]]) -> T:
+    async def bounded() -> T:
+        async with asyncio.timeout(10):
+            return await story()
+
+    return asyncio.run(bounded())
