@@ -7,70 +7,100 @@ transaction. Errors come from the driver as they are: `models.record.database` k
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from importlib import import_module
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from sqlalchemy import (
     ARRAY,
     JSON,
+    ColumnElement,
     Connection,
     Select,
     Table,
+    TableValuedAlias,
     Text,
+    Update,
     bindparam,
-    cast,
     column,
     exists,
     func,
     select,
     update,
 )
+from sqlalchemy import cast as sql_cast
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from models import encoding
 
+if TYPE_CHECKING:
+    from sqlalchemy.dialects.postgresql import Insert
+    from sqlalchemy.engine.interfaces import DBAPICursor
+    from sqlalchemy.sql import ClauseElement
+    from sqlalchemy.sql.compiler import SQLCompiler
+
+#: A row without a type of its own; the tables' are in `models.record.rows`.
 Row = dict[str, Any]
+#: Values by the names of their columns.
+Values = Mapping[str, object]
 #: A change of one row: the columns that find it, and those that change.
-Change = tuple[Row, Row]
-_Convert = Callable[[Any], Any] | None
+Change = tuple[Values, Values]
+#: Clauses by the names of columns: of values that are bound, or of columns of many rows.
+_Clauses = Mapping[str, ColumnElement[Any]]
+_Select = Select[Any]
+_Convert = Callable[[object], object] | None
+T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
+#: The type of a row.
+R = TypeVar("R")
 
 
-def upsert(connection: Connection, table: Table) -> Any:
-    """Begin an INSERT that can say what happens to rows that are there already (`on_conflict_...`)."""
-    return _module(connection.dialect).insert(table)
+def upsert(connection: Connection, table: Table) -> Insert:
+    """Begin an INSERT that can say what happens to rows that are there already (`on_conflict_...`).
+
+    Both databases have the clause; its type is PostgreSQL's, whose INSERT differs from SQLite's in nothing used here.
+    """
+    return cast("Insert", _module(connection.dialect).insert(table))
 
 
-def _module(dialect: Dialect) -> Any:
+def fetch(connection: Connection, statement: _Select, kind: type[R]) -> list[R]:  # noqa: ARG001 -- for mypy
+    """Return the rows of a statement that selects the columns of `kind`, one of `models.record.rows`."""
+    return [cast(R, dict(row)) for row in connection.execute(statement).mappings()]
+
+
+def _module(dialect: Dialect) -> ModuleType:
     """Return the module of the database in use; the other one need not be loaded."""
     return import_module(f"sqlalchemy.dialects.{dialect.name}")
 
 
 # -- ROWS IN ---
-def insert_many(connection: Connection, table: Table, rows: Iterable[Row]) -> None:
+def insert_many(connection: Connection, table: Table, rows: Iterable[Values]) -> None:
     """Insert rows; each may leave out columns that may be null."""
-    for names, alike in _by(tuple, rows):
+    for names, alike in _by(_names, rows):
         _insertion(table, names, None, connection.dialect).run(connection, alike)
 
 
-def insert_new(connection: Connection, table: Table, rows: Iterable[Row], *, by: str | None = None) -> list[Any]:
+def insert_new(
+    connection: Connection, table: Table, rows: Iterable[Values], *, by: str | None = None
+) -> list[DBAPICursor]:
     """Insert those rows that are new: whose primary key is, or whose value in the column `by`.
 
     Returns:
         The cursors: once the statements have been answered, their `rowcount` says how many rows were new.
     """
     dialect, new = connection.dialect, by or _PRIMARY
-    return [_insertion(table, names, new, dialect).run(connection, alike) for names, alike in _by(tuple, rows)]
+    return [_insertion(table, names, new, dialect).run(connection, alike) for names, alike in _by(_names, rows)]
 
 
 def update_many(connection: Connection, table: Table, changes: Iterable[Change]) -> None:
     """Change rows found by their keys, each its own columns; those that change the same ones share a statement."""
-    for (keys, names), alike in _by(lambda change: (tuple(change[0]), tuple(sorted(change[1]))), changes):
+    for (keys, names), alike in _by(lambda change: (_names(change[0]), tuple(sorted(change[1]))), changes):
         rows = [{**news, **{_KEY + name: value for name, value in key.items()}} for key, news in alike]
         _change(table, keys, names, connection.dialect).run(connection, rows)
 
@@ -78,24 +108,33 @@ def update_many(connection: Connection, table: Table, changes: Iterable[Change])
 @contextmanager
 def together(connection: Connection) -> Iterator[None]:
     """Send the statements of a block in one round trip; what they did is known at its end. PostgreSQL only."""
-    driver: Any = connection.connection.driver_connection
+    driver = _driver(connection)
     with driver.pipeline() if connection.dialect.name == "postgresql" else nullcontext():
         yield
 
 
-def _with_begin(connection: Connection) -> Any:
+def _with_begin(connection: Connection) -> AbstractContextManager[object]:
     """Spare PostgreSQL's BEGIN a round trip of its own, where it is still to come."""
-    driver: Any = connection.connection.driver_connection
+    driver = _driver(connection)
     if connection.dialect.name != "postgresql" or driver.autocommit or driver.info.transaction_status:
         return nullcontext()
-    return driver.pipeline()
+    return cast(AbstractContextManager[object], driver.pipeline())
 
 
-def _by(kind: Callable[[Any], Any], items: Iterable[Any]) -> Iterable[tuple[Any, list[Any]]]:
-    groups: dict[Any, list[Any]] = {}
+def _driver(connection: Connection) -> Any:
+    """Return psycopg's connection, or sqlite3's."""
+    return connection.connection.driver_connection
+
+
+def _by(kind: Callable[[T], K], items: Iterable[T]) -> Iterable[tuple[K, list[T]]]:
+    groups: dict[K, list[T]] = {}
     for item in items:
         groups.setdefault(kind(item), []).append(item)
     return groups.items()
+
+
+def _names(row: Values) -> tuple[str, ...]:
+    return tuple(row)
 
 
 #: Distinguishes the old value of a key's column from its new one; no column's name begins so.
@@ -110,8 +149,8 @@ def _insertion(table: Table, names: tuple[str, ...], new: str | None, dialect: D
 
     by = None if new == _PRIMARY else new
 
-    def put(given: Any) -> Any:
-        statement = kind.insert(table)
+    def put(given: _Clauses) -> ClauseElement:
+        statement = cast("Insert", kind.insert(table))
         if by or given is not one:
             values = select(*(given[name] for name in names))
             values = values.where(~exists().where(table.c[by] == given[by])) if by else values
@@ -119,45 +158,58 @@ def _insertion(table: Table, names: tuple[str, ...], new: str | None, dialect: D
         keys = list(table.primary_key)
         return statement.on_conflict_do_nothing(index_elements=keys) if new == _PRIMARY else statement
 
-    columns = {name: table.c[name] for name in names}
-    one = {name: bindparam(name, type_=column.type) for name, column in columns.items()}
-    return _Prepared(put(one), dialect, names, put(_given(columns).c))
+    columns: _Clauses = {name: table.c[name] for name in names}
+    one = _bound(columns)
+    return _Prepared(put(one), dialect, names, put(_columns(_given(columns))))
 
 
 @lru_cache(maxsize=256)
 def _change(table: Table, keys: tuple[str, ...], names: tuple[str, ...], dialect: Dialect) -> _Prepared:
-    columns = {name: table.c[name] for name in names} | {_KEY + name: table.c[name] for name in keys}
+    columns: _Clauses = {name: table.c[name] for name in names} | {_KEY + name: table.c[name] for name in keys}
 
-    def change(given: Any) -> Any:
+    def change(given: _Clauses) -> Update:
         found = [table.c[name] == given[_KEY + name] for name in keys]
         return update(table).where(*found).values({name: given[name] for name in names})
 
-    one = {name: bindparam(name, type_=column.type) for name, column in columns.items()}
-    return _Prepared(change(one), dialect, tuple(columns), change(_given(columns).c))
+    return _Prepared(change(_bound(columns)), dialect, tuple(columns), change(_columns(_given(columns))))
 
 
-def _given(columns: Mapping[str, Any]) -> Any:
+def _bound(columns: _Clauses) -> _Clauses:
+    """Return the values of one row, to be bound under the names of their columns."""
+    return {name: bindparam(name, type_=column.type) for name, column in columns.items()}
+
+
+def _columns(table: TableValuedAlias) -> _Clauses:
+    return dict(table.c.items())
+
+
+def _given(columns: _Clauses) -> TableValuedAlias:
     """Many rows as one JSON value, as PostgreSQL reads it: a table with these columns."""
     typed = [column(name, like.type) for name, like in columns.items()]
-    read = func.json_to_recordset(cast(bindparam(_ROWS), JSON))
+    read = func.json_to_recordset(sql_cast(bindparam(_ROWS), JSON))
     return read.table_valued(*typed).render_derived("n", with_types=True)
 
 
 # -- ROWS OUT ---
-class Query:
+class Query(Generic[R]):
     """A SELECT that is asked often: built once; its rows come as dicts, converted by the columns' types.
 
     Args:
         statement: names its values with `bindparam`, and each column by a name of its own.
+        kind: the type of its rows, one of `models.record.rows`; for the type checker alone.
     """
 
-    def __init__(self, statement: Select[Any]) -> None:
+    @overload
+    def __init__(self: Query[Row], statement: _Select) -> None: ...
+    @overload
+    def __init__(self, statement: _Select, kind: type[R]) -> None: ...
+    def __init__(self, statement: _Select, kind: type[R] | None = None) -> None:
         self.statement = statement
         self._names = [str(column.key) for column in statement.selected_columns]
         self._types = [column.type for column in statement.selected_columns]
-        self._known: dict[str, tuple[_Prepared, list[tuple[int, Callable[[Any], Any]]]]] = {}
+        self._known: dict[str, tuple[_Prepared, list[tuple[int, Callable[[object], object]]]]] = {}
 
-    def rows(self, connection: Connection, **values: Any) -> list[Row]:
+    def rows(self, connection: Connection, **values: object) -> list[R]:
         """Ask."""
         dialect = connection.dialect
         known = self._known.get(dialect.name)
@@ -168,18 +220,21 @@ class Query:
                 cursor.execute(prepared.text, prepared.values(values))
             if known is None:
                 known = self._known[dialect.name] = (prepared, self._conversions(dialect, cursor.description))
-            names, found = self._names, []
+            names: list[str] = self._names
+            found: list[R] = []
             for given in cursor.fetchall():
-                row = dict(zip(names, given, strict=True))
+                row: dict[str, object] = dict(zip(names, given, strict=True))
                 for place, to in known[1]:
                     if (value := given[place]) is not None:
                         row[names[place]] = to(value)
-                found.append(row)
+                found.append(cast(R, row))
             return found
         finally:
             cursor.close()
 
-    def _conversions(self, dialect: Dialect, description: Any) -> list[tuple[int, Callable[[Any], Any]]]:
+    def _conversions(
+        self, dialect: Dialect, description: Sequence[Sequence[object]]
+    ) -> list[tuple[int, Callable[[object], object]]]:
         """Return the places of the columns that the driver does not hand over as they shall be."""
         processors = [
             type_.dialect_impl(dialect).result_processor(dialect, column[1])
@@ -194,29 +249,31 @@ class _Many(TypeDecorator[list[str]]):
     impl = Text
     cache_ok = True
 
-    def load_dialect_impl(self, dialect: Dialect) -> Any:
-        return dialect.type_descriptor(ARRAY(Text()) if dialect.name == "postgresql" else Text())
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        many: TypeEngine[Any] = ARRAY(Text()) if dialect.name == "postgresql" else Text()
+        return dialect.type_descriptor(many)
 
-    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
-        return list(value) if dialect.name == "postgresql" else encoding.text(list(value))
+    def process_bind_param(self, value: Iterable[str] | None, dialect: Dialect) -> object:
+        texts = list(value or ())
+        return texts if dialect.name == "postgresql" else encoding.text(texts)
 
 
-class _Among(FunctionElement[Any]):
+class _Among(FunctionElement[bool]):
     inherit_cache = True
 
 
-def among(column: Any, name: str) -> Any:
+def among(column: ColumnElement[str], name: str) -> ColumnElement[bool]:
     """Say that a column is one of the texts bound by a name: the same statement however many they are, unlike `in_`."""
     return _Among(column, bindparam(name, type_=_Many()))
 
 
-def unindexed(column: Any) -> Any:
+def unindexed(column: ColumnElement[T]) -> ColumnElement[T]:
     """Keep a text column from being what rows are found by: SQLite's planner may prefer it to a far better one."""
     return func.coalesce(column, "")
 
 
 @compiles(_Among)
-def _among(element: _Among, compiler: Any, **options: Any) -> str:
+def _among(element: _Among, compiler: SQLCompiler, **options: Any) -> str:
     column, given = (compiler.process(clause, **options) for clause in element.clauses)
     if compiler.dialect.name == "postgresql":
         return f"{column} = ANY({given})"
@@ -238,13 +295,15 @@ class _Prepared:
         many: the same for rows in one JSON value; PostgreSQL spends a third of the time on it.
     """
 
-    def __init__(self, statement: Any, dialect: Dialect, names: tuple[str, ...], many: Any = None) -> None:
-        compiled = statement.compile(dialect=dialect, column_keys=names)
+    def __init__(
+        self, statement: ClauseElement, dialect: Dialect, names: tuple[str, ...], many: ClauseElement | None = None
+    ) -> None:
+        compiled = cast("SQLCompiler", statement.compile(dialect=dialect, column_keys=names))
         others = {name: bind for name, bind in compiled.binds.items() if name not in names}
         if missing := sorted(name for name, bind in others.items() if bind.required):
             raise ValueError(f"{missing} must be given: {statement}")
         #: Values that the statement itself has.
-        self.own: Row = {name: bind.effective_value for name, bind in others.items()}
+        self.own: dict[str, object] = {name: bind.effective_value for name, bind in others.items()}
         self.text, self.positional = str(compiled), compiled.positiontup is not None
         self.many = str(many.compile(dialect=dialect)) if many is not None and dialect.name == "postgresql" else None
         #: Each bind's name, and what turns its value into the driver's.
@@ -257,20 +316,20 @@ class _Prepared:
             (name, None if isinstance(compiled.binds[name].type, JSON) else to) for name, to in self.binds
         ]
 
-    def values(self, row: Mapping[str, Any]) -> Any:
+    def values(self, row: Values) -> list[object] | dict[str, object]:
         """Return the values of one execution, in the driver's own types."""
         row = {**self.own, **row} if self.own else row
         if self.positional:
             return [row[name] if to is None else to(row[name]) for name, to in self.binds]
         return {name: row[name] if to is None else to(row[name]) for name, to in self.binds}
 
-    def run(self, connection: Connection, rows: Sequence[Row]) -> Any:
+    def run(self, connection: Connection, rows: Sequence[Values]) -> DBAPICursor:
         """Execute for every row; returns the cursor: `rowcount` says how many rows that concerned."""
-        cursor: Any = connection.connection.cursor()
+        cursor = connection.connection.cursor()
         if len(rows) == 1:
             cursor.execute(self.text, self.values(rows[0]))
         elif self.many is None:
-            cursor.executemany(self.text, [self.values(row) for row in rows])
+            cursor.executemany(self.text, cast(Any, [self.values(row) for row in rows]))  # all lists, or all dicts
         else:
             plain = [{name: row[name] if to is None else to(row[name]) for name, to in self.plain} for row in rows]
             cursor.execute(self.many, {_ROWS: encoding.text(plain)})

@@ -53,7 +53,7 @@ _STOPPED = exists().where(halts.c.scope.in_(["*", bindparam("broker")])).label("
 _LOCKED = exists().where(position_locks.c.broker == bindparam("broker")).label("locked")
 
 
-def _claimable(*which: Any) -> Query:
+def _claimable(*which: Any) -> Query[Row]:
     """The oldest first, leaving out what another claim holds just now."""
     oldest_first = select(orders, _STOPPED, _LOCKED).where(*which).order_by(_o.available_at, _o.client_order_id)
     return Query(oldest_first.limit(MAX_BATCH).with_for_update(skip_locked=True))
@@ -70,7 +70,7 @@ _IS_OVERDUE = Query(select(_o.client_order_id).where(_waiting(), _LATE).limit(1)
 class Which:
     """Queued orders that somebody wants to be sent."""
 
-    query: Query
+    query: Query[Row]
     values: Mapping[str, Any]
 
 
