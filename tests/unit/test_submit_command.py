@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,6 +51,30 @@ def test_ctrl_c_while_waiting_leaves_the_id_and_how_to_withdraw_the_order(databa
     assert f"order {id_} is queued for ibkr" in err
     assert f"corro cancel {id_}" in err
     assert "Traceback" not in err
+
+
+@pytest.mark.usefixtures("ctrl_c")
+@pytest.mark.parametrize("module", ["typer", "models.errors", "worker.cli.main", "worker.cli.fleet"])
+def test_ctrl_c_while_a_command_imports_is_an_end_without_a_word(bare: Path, module: str) -> None:
+    script = f"""
+import os, signal, sys
+class Pressed:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Pressed())
+sys.argv = ["corro", "orders"]
+from worker.cli.__main__ import main
+main()
+"""
+    environment = {**os.environ, "CORRO_HOME": str(bare)}
+    ended = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, b"", b"")
+
+
+def test_the_installed_command_is_the_one_that_ends_so() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["scripts"] == {"corro": "worker.cli.__main__:main"}
 
 
 @pytest.mark.parametrize("json_wanted", [True, False])

@@ -21,6 +21,7 @@ from producers.cli import show
 from producers.cli.app import Form, Json, Wide, app, client, fail, tell, whole_id
 from worker.cli import check, controls, dead_letters, locks, sandbox
 from worker.cli import fleet as cli_fleet
+from worker.cli.__main__ import INTERRUPTED
 from worker.runtime.celery_command import worker_arguments
 
 db_app = typer.Typer(help="The database's schema.", no_args_is_help=True)
@@ -164,7 +165,6 @@ def db_check(wide: Wide = False, json: Json = False) -> None:
 _USAGE = (ConfigurationError, InvalidOrder, InvalidRequest, IdempotencyConflict)
 #: Click's ClickException, wherever Typer keeps it; its classes have `format_message`, `exit_code` and `ctx`.
 _WRONG_COMMAND = cast("type[Exception]", typer.BadParameter.__mro__[2])
-_INTERRUPTED = 130
 #: New objects before the garbage collector looks for cycles: a command imports a hundred thousand that stay.
 _COLLECT_AFTER = 100_000
 
@@ -184,7 +184,7 @@ def main() -> None:
     except _WRONG_COMMAND as error:
         status = _explain(error)
     except (KeyboardInterrupt, typer.Abort):
-        status = _INTERRUPTED
+        status = INTERRUPTED
     except Exception as error:
         show.note(traceback.format_exc().rstrip(), keep="\n")
         fail(error, f"a defect of corro, {type(error).__name__}: {error}; please report the lines above")
