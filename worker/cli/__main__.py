@@ -1,4 +1,4 @@
-"""The entry of `corro` and of `python -m worker.cli`: imports are most of a command's time, so most Ctrl-C come then."""
+"""The entry of `corro`: imports are most of the time that a command takes, so most Ctrl-C come during them."""
 
 import sys
 
