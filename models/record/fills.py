@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from models.encoding import plain
-from models.lifecycle import Fact
+from models.lifecycle import Fact, State
 from models.record.statements import Row
 from models.reports import DONE, BrokerStatus, CommissionReport, FillReport, OrderReport
 
@@ -252,6 +252,14 @@ def _told(row: Row, quantity: Decimal, price: Decimal | None) -> str:
 
 def _words(quantity: Decimal, price: Decimal | None) -> str:
     return f"{plain(quantity)} @ {'an unknown price' if price is None else plain(price)}"
+
+
+def shortfall(state: State, detail: str | None) -> str | None:
+    """Say why an order that ended `filled` has fewer shares than were ordered; None where it has them."""
+    if state.filled_quantity >= state.quantity:
+        return None
+    stands = f"its broker ended it as filled, and {plain(state.filled_quantity)} of {plain(state.quantity)} stand"
+    return f"{stands}: {detail}" if detail else stands
 
 
 # -- WHAT CHANGES ---

@@ -31,6 +31,8 @@ log = structlog.get_logger()
 TERMS = ("quantity", "limit_price", "stop_price", "trail_amount", "trail_percent", "time_in_force")
 #: The broker has it, or had it: whatever was said of an outcome that nobody knew is answered.
 _ANSWERED = LIVE | {Status.FILLED}
+#: What changes an order that has been filled.
+_AMENDED = (Fact.FILL_CORRECTED, Fact.FILL_BUSTED)
 #: Nothing is left to cancel or to change, or the broker has been asked.
 _WISH_IS_OVER = TERMINAL | {Status.PENDING_CANCEL}
 #: Kinds of events that are one line each in the log; what the broker accepted is told with its answer, or as found.
@@ -130,6 +132,8 @@ class OrderRecord:
             self.set(reason=detail)
         elif self._is_answered(before, step.state.status):
             self.set(reason=None)  # "it may have been received" is no reason of an order that stands at its broker
+        if step.state.status is Status.FILLED and (fact in _AMENDED or not step.state.filled_quantity):
+            self.set(reason=order_fills.shortfall(step.state, detail))
         self.note(str(fact), detail, before)
         if step.late:
             self.note("late_fill", detail, before)

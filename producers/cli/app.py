@@ -256,6 +256,8 @@ def whole_id(given: str, starting_with: Callable[[str, int], Sequence[str]], *, 
     if len(found) > 1 and len(start) >= _LEAST_START:
         raise InvalidOrder(f"several orders have an id that begins with {start!r}: {', '.join(found[:5])}, ...")
     meant = f"; did you mean {found[0]}?" if found and len(start) >= _LEAST_START else ""
+    if meant and changes:
+        meant += f" To change an order, an id that somebody has chosen has to be whole, or cut by the sign {_CUT[0]}"
     raise NotFound(f"no order has the client_order_id {given!r}{meant}")
 
 

@@ -8,14 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from models.errors import (
-    ConfigurationError,
-    IdempotencyConflict,
-    InvalidOrder,
-    InvalidRequest,
-    NotFound,
-    OutputLost,
-)
+from models.errors import NotFound, OutputLost
 from models.vocabulary import Status
 from producers.cli import show
 from producers.cli.app import Form, Json, Wide, app, client, seconds, tell, whole_id
@@ -27,8 +20,6 @@ if TYPE_CHECKING:
     from producers.handles import Order
 
 _FAILED = {Status.REJECTED, Status.DENIED, Status.EXPIRED}
-#: Errors of a submit that say for certain that nothing was done.
-_NOTHING_DONE = (ConfigurationError, InvalidOrder, InvalidRequest, IdempotencyConflict)
 #: `--wait` ran out: not known yet.
 _NOT_KNOWN_YET = 3
 
@@ -132,7 +123,7 @@ def _never_lost(c: "OrderClient", client_order_id: str) -> Iterator[None]:
     show.note(f"order {client_order_id}")
     try:
         yield
-    except (typer.Exit, *_NOTHING_DONE):
+    except typer.Exit:
         raise
     except OutputLost as error:  # the order is what the exit status is about
         show.note((f"corro: {error}", "red"))
@@ -191,7 +182,11 @@ def _meant(c: "OrderClient", client_order_id: str) -> str:
 
 @app.command()
 def cancel(client_order_id: str, wide: Wide = False, json: Json = False) -> None:
-    """Ask for the cancel of an order; a fill may still win. The start of an id is enough where it is the only one."""
+    """Ask for the cancel of an order; a fill may still win.
+
+    The start of a generated id is enough where it is the only one; an id that somebody has chosen has to be whole, or
+    cut by the sign … of the tables.
+    """
     with client() as c:
         order = c.cancel(_meant(c, client_order_id))
         if not order.is_terminal and (nobody := c.nobody(order.broker)):

@@ -131,6 +131,7 @@ def test_an_order_whose_only_execution_was_taken_back_before_it_was_told_ends_wi
     assert record.order["status"] == "accepted"  # so far nothing explains that
     record.read(execution("e1", 10, 50, busted=True), with_nothing)
     assert (record.order["status"], record.order["filled_quantity"], record.standing) == ("filled", 0, [])
+    assert "0 of 10 stand" in record.order["reason"]
 
 
 def test_a_total_of_before_does_not_bring_back_what_was_taken_back(record: Record) -> None:
@@ -156,6 +157,18 @@ def test_an_order_that_was_filled_stays_ended_and_its_quantity_tells_the_truth(r
         "filled", 0, None,
     )  # fmt: skip
     assert record.order["closed_at"] is not None
+    assert record.order["reason"] == (
+        "its broker ended it as filled, and 0 of 10 stand: execution e1: 10 @ 50 at ibkr is taken back"
+    )
+
+
+def test_a_filled_order_says_how_much_of_it_stands_until_all_of_it_does(record: Record) -> None:
+    record.pushed(execution("e1", 10, 50))
+    assert record.order["reason"] is None
+    record.pushed(execution("e1", 6, 50, revision=1))
+    assert "6 of 10 stand" in record.order["reason"]
+    record.pushed(execution("e1", 10, 50, revision=2))
+    assert (record.order["status"], record.order["reason"]) == ("filled", None)
 
 
 def test_a_canceled_order_whose_correction_fills_it_is_filled(record: Record) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from models.record.database import Database
-from worker.cli.fleet import NO_WORKER, Picture, picture
+from worker.cli.fleet import NO_WORKER, Picture, picture, present
 
 NOW = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
 
@@ -36,6 +36,21 @@ def test_a_fleet_that_trades_has_no_troubles() -> None:
     whole = seen(worker("ibkr"), worker("alpaca"), worker("ibkr", "silent", 900, name="old"))
     assert whole.troubles == []
     assert [row["leader"] for row in whole.rows] == [True, False, False]
+
+
+def test_workers_that_are_long_gone_are_one_line_and_those_that_died_a_moment_ago_are_not() -> None:
+    whole = seen(
+        worker("ibkr"), worker("ibkr", "ready", 40, name="killed"), worker("ibkr", "ready", 86_400, name="a"),
+        worker("ibkr", "ready", 172_800, name="b"), worker("ibkr", "stopped", 5, name="c"),
+        worker("alpaca", "ready", 3600, name="d"), worker("alpaca", "ready", 7200, name="e"),
+    )  # fmt: skip
+    there, gone = present(whole.rows, NOW)
+    assert [row["worker"] for row in there] == ["w.ibkr", "killed.ibkr", "d.alpaca"]
+    assert gone == [
+        "ibkr: 2 workers gone, last heard 2026-01-04 14:30 UTC; --json has all",
+        "alpaca: 1 worker gone, last heard 2026-01-05 12:30 UTC; --json has all",
+    ]
+    assert len(whole.rows) == 7
 
 
 @pytest.mark.parametrize(

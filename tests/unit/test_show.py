@@ -385,4 +385,5 @@ def test_the_start_of_an_id_is_enough_where_it_is_the_only_one(corro: Run, put: 
     status, _, err = corro("cancel", "k-1234-1")
     assert status == 1
     assert "did you mean k-1234-10?" in err
+    assert "has to be whole, or cut by the sign …" in err
     assert json.loads(corro("cancel", "k-1234-1…", "--json")[1])["status"] == "canceled"

@@ -129,6 +129,23 @@ def test_what_is_asked_for_is_done_where_nobody_can_read_the_answer(
         assert len(connection.execute(select(table)).all()) == 1
 
 
+def test_an_order_that_was_refused_before_it_was_recorded_is_said_to_be_nowhere(database: Database, bare: Path) -> None:
+    process = submit(bare, "--id", "lost-1", "--route", "moon")
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (2, "")
+    assert err.splitlines()[:2] == ["order lost-1", "order lost-1 was not recorded: nothing was sent"]
+    assert History(database).rows(v_orders) == []
+
+
+def test_an_id_that_names_another_order_says_how_that_one_stands(database: Database, bare: Path) -> None:
+    submit(bare, "--id", "twice-1").communicate(timeout=30)
+    process = submit(bare, "--id", "twice-1", "--limit", "40")
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert "order twice-1 is queued for ibkr" in err
+    assert "already names another order" in err
+
+
 @pytest.mark.parametrize(
     "words",
     [

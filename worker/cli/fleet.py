@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 
 _COLUMNS = ("broker", "worker", "state", "leader", "heartbeat_at", "started_at", "positions_at", "stopped", "detail")
+#: A worker that died so recently has a line of its own beside the others of its broker.
+_FRESHLY_DEAD = timedelta(minutes=10)
 #: State of a line for a configured broker that nobody works for.
 NO_WORKER = "no worker"
 
@@ -58,9 +60,11 @@ def fleet(
         told = {"ok": ok, "troubles": seen.troubles, "remarks": seen.remarks}
         show.document(told) if json else show.say((line, "green" if ok else "bold red"))
     else:
-        shown = seen.rows if json else [row for row in seen.rows if row["state"] != "stopped"]
+        shown, gone = (seen.rows, []) if json or out is not None else present(seen.rows, datetime.now(UTC))
         tell(shown, _COLUMNS, form, title="workers")
         if not json:
+            for line in gone:
+                show.note((line, "dim"))
             for line in seen.troubles:
                 show.note((line, "bold red"))
             for line in seen.remarks:
@@ -135,6 +139,34 @@ def picture(
             row = next(row for state, row in states.items() if state != "silent")
             troubles.append(f"{broker}: {row['state']}" + (f", {row['detail']}" if row["detail"] else ""))
     return Picture(listed, troubles)
+
+
+def present(rows: Sequence[dict[str, Any]], now: datetime) -> tuple[list[dict[str, Any]], list[str]]:
+    """Fold what is long gone, so that a table shows who is there: pure.
+
+    Args:
+        rows: of a picture.
+        now: the moment.
+
+    Returns:
+        The rows of workers that live, that died a moment ago, or that are the last of their broker; and a line for each
+        broker with others.
+    """
+    there: list[dict[str, Any]] = []
+    gone: list[dict[str, Any]] = []
+    for row in rows:
+        if row["state"] == "silent":
+            others = [r["heartbeat_at"] for r in rows if r["broker"] == row["broker"] and r["state"] != "stopped"]
+            is_last = row["heartbeat_at"] == max(others)
+            (there if is_last or now - row["heartbeat_at"] < _FRESHLY_DEAD else gone).append(row)
+        elif row["state"] != "stopped":
+            there.append(row)
+    lines = []
+    for broker in dict.fromkeys(row["broker"] for row in gone):
+        heard = [row["heartbeat_at"] for row in gone if row["broker"] == broker]
+        several = f"{len(heard)} workers" if len(heard) > 1 else "1 worker"
+        lines.append(f"{broker}: {several} gone, last heard {max(heard):%Y-%m-%d %H:%M} UTC; --json has all")
+    return there, lines
 
 
 def _stopped(row: Row, stops: Sequence[Row]) -> str | None:
