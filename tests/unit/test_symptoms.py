@@ -7,13 +7,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from models import vocabulary
 from models.lifecycle import Fact
 
 ROOT = Path(__file__).parents[2]
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+LOGGER = re.compile(r"(^|[._])log$|^logging\.getLogger")
 LEVELS = {"warning", "error", "critical", "exception"}
-#: Functions that log an event of their caller's choice, and where among their arguments its name stands.
-HANDED = {"apart": 2, "written": 1, "once": 0}
 
 
 def modules() -> Iterator[tuple[Path, ast.Module]]:
@@ -24,7 +24,19 @@ def modules() -> Iterator[tuple[Path, ast.Module]]:
                 yield path, ast.parse(path.read_text())
 
 
-def logged(tree: ast.Module) -> set[str]:
+def handed() -> dict[str, int]:
+    """Functions that log an event of their caller's choice, and where among their arguments its name stands."""
+    found = {}
+    for _, tree in modules():
+        for node in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
+            names = [argument.arg for argument in node.args.args if argument.arg != "self"]
+            calls = [call for call in ast.walk(node) if isinstance(call, ast.Call) and is_log(call.func)]
+            if "event" in names and any("event" in map(ast.unparse, call.args) for call in calls):
+                found[node.name] = names.index("event")
+    return found
+
+
+def logged(tree: ast.Module, handed: dict[str, int]) -> set[str]:
     """The events of a module that are a warning or more, found in its syntax tree."""
     nodes = list(ast.walk(tree))
     values = {}
@@ -36,8 +48,8 @@ def logged(tree: ast.Module) -> set[str]:
     found: set[str] = set()
     for call in (node for node in nodes if isinstance(node, ast.Call)):
         name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-        if name in HANDED and (name != "once" or "said" in ast.unparse(call.func)):
-            at = HANDED[name]
+        if name in handed and (name != "once" or "said" in ast.unparse(call.func)):
+            at = handed[name]
         elif is_loud(call.func) or (isinstance(call.func, ast.Name) and name in loud):
             at = 0
         else:
@@ -56,11 +68,14 @@ def pairs(target: ast.expr, value: ast.expr) -> Iterator[tuple[str, ast.expr]]:
         yield target.id, value
 
 
+def is_log(node: ast.AST) -> bool:
+    """Tell whether a node is a method of a logger."""
+    return isinstance(node, ast.Attribute) and bool(LOGGER.search(ast.unparse(node.value)))
+
+
 def is_loud(node: ast.AST) -> bool:
     """Tell whether a node is a method of a logger that warns."""
-    return isinstance(node, ast.Attribute) and node.attr in LEVELS and bool(
-        re.search(r"(^|[._])log$|^logging\.getLogger", ast.unparse(node.value))
-    )  # fmt: skip
+    return is_log(node) and isinstance(node, ast.Attribute) and node.attr in LEVELS
 
 
 def texts(node: ast.expr, values: dict[str, list[ast.expr]]) -> set[str]:
@@ -74,13 +89,17 @@ def texts(node: ast.expr, values: dict[str, list[ast.expr]]) -> set[str]:
     if isinstance(node, ast.IfExp):
         return texts(node.body, values) | texts(node.orelse, values)
     if isinstance(node, ast.Name):
-        return {text for value in values.get(node.id, ()) for text in texts(value, {})}
+        word = vars(vocabulary).get(node.id)
+        given = {text for value in values.get(node.id, ()) for text in texts(value, {})}
+        return given | ({word} if isinstance(word, str) else set())
     return set()
 
 
 def events() -> dict[str, str]:
     """Each event with the file that logs it; of words for a person the first."""
-    return {event.split(":")[0]: path.name for path, tree in modules() for event in sorted(logged(tree))}
+    known = handed()
+    assert set(known) == {"isolate", "written", "once"}
+    return {event.split(":")[0]: path.name for path, tree in modules() for event in sorted(logged(tree, known))}
 
 
 def described() -> list[str]:
