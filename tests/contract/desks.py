@@ -19,7 +19,7 @@ from worker.brokers.alpaca.adapter import AlpacaBroker
 from worker.brokers.base import BrokerInterface
 from worker.brokers.ibkr.adapter import IbkrBroker
 from worker.brokers.ibkr.wire import Listings
-from worker.brokers.tda import adapter as tda
+from worker.brokers.tda import orders as tda_orders
 from worker.brokers.tda import rest as tda_rest
 from worker.brokers.tda.adapter import SchwabBroker, TdaBroker
 from worker.sandbox.alpaca.door import AlpacaDoor
@@ -303,7 +303,7 @@ class TdaDesk(HttpDesk):
         return self.adapter(base_url=None)
 
     def hasten(self, patch: pytest.MonkeyPatch) -> None:
-        for module in (tda, tda_rest):
+        for module in (tda_orders, tda_rest):
             patch.setattr(module, "READ_WITHIN_S", 0.8)
 
 

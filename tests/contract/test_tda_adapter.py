@@ -25,7 +25,7 @@ from models.reports import BrokerStatus, Found, Missing, OrderReport
 from models.settings import BrokerSettings
 from tests.contract.doors import Sandbox, eventually, sandbox
 from worker.brokers.base import OrderRef, Ticket
-from worker.brokers.tda import orders as tda_orders
+from worker.brokers.tda import listings as tda_listings
 from worker.brokers.tda import reports as tda_reports
 from worker.brokers.tda import tokens
 from worker.brokers.tda.adapter import SchwabBroker, TdaBroker
@@ -189,7 +189,7 @@ def test_a_watched_order_that_turns_out_to_be_another_is_not_reported(desk: Desk
 def test_a_listing_that_was_cut_is_read_in_parts_or_is_an_error(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(3):
         desk.place(resting())
-    monkeypatch.setattr(tda_orders, "MAX_RESULTS", 2)
+    monkeypatch.setattr(tda_listings, "MAX_RESULTS", 2)
     with pytest.raises(UnreadableReply):
         desk.broker.get_orders()
 

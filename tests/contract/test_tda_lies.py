@@ -134,7 +134,7 @@ def test_one_spoiled_field_of_one_foreign_order_closes_nothing_and_hides_nothing
     for field in fields:
         for value in NOISE:
             schwab.fault("spoiled_row", None, symbol="MSFT", operation="list", field=field, value=value)
-            broker._book.memory.forget()
+            broker._listings.memory.forget()
             assert placed.broker_order_id in orders(schwab), (field, value)
             assert placed.broker_order_id in [one.broker_order_id for one in broker.get_orders()], (field, value)
             assert all(fill.price != 0 for fill in fills(schwab)), (field, value)
@@ -273,7 +273,7 @@ def test_the_number_of_requests_grows_neither_with_the_age_of_an_order_nor_with_
     desk.house.call(lambda: [_age(one, timedelta(days=days) * (1 - at / 50)) for at, one in enumerate(handles)])
     eventually(lambda: not any(seen.state == "live" and seen.symbol == "KO" for seen in desk.orders()))
     desk.broker._watch.stop()
-    desk.broker._book.memory.forget()
+    desk.broker._listings.memory.forget()
     the_long_way = _requests(desk, lambda: _cycle(desk))
     assert the_long_way <= 2 * (days // desk.broker.dialect.longest_window.days + 2)
     for _ in range(3):

@@ -39,7 +39,7 @@ def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
 def test_a_location_that_leads_to_another_order_is_not_believed(desk: TdaDesk) -> None:
     """Location may point to another order of the account.
 
-    Guard: `tda_desk.OrderDesk._judged` compares the terms of the order it leads to. docs/facts/tda.md#2.2.
+    Guard: `TdaOrders._judged` compares the terms of the order it leads to. docs/facts/tda.md#2.2.
     """
     other = desk.place(resting(symbol="MSFT"))
     desk.fault("location_foreign")
@@ -53,7 +53,7 @@ def test_a_location_that_leads_to_another_order_is_not_believed(desk: TdaDesk) -
 def test_an_order_without_a_location_is_unknown_and_found_by_its_terms(desk: TdaDesk) -> None:
     """Location may be missing, on instant fills for example.
 
-    Guard: `tda_desk.OrderDesk._promised`; find_order looks for the terms. docs/facts/tda.md#2.2.
+    Guard: `TdaOrders._promised`; find_order looks for the terms. docs/facts/tda.md#2.2.
     """
     desk.fault("location_missing")
     wanted = resting()
@@ -66,7 +66,7 @@ def test_an_order_without_a_location_is_unknown_and_found_by_its_terms(desk: Tda
 def test_a_201_that_ends_rejected_is_refused(desk: TdaDesk) -> None:
     """201 is no acceptance: the order may be REJECTED a moment later.
 
-    Guard: `tda_desk.OrderDesk._verified` reads the order before it is called accepted. docs/facts/schwab.md#2.3.
+    Guard: `TdaOrders.verified` reads the order before it is called accepted. docs/facts/schwab.md#2.3.
     """
     with pytest.raises(InsufficientFunds):
         desk.place(order(quantity=9_000_000))
@@ -94,7 +94,7 @@ def test_a_listing_that_lags_proves_no_absence(desk: TdaDesk) -> None:
 def test_an_order_taken_but_not_readable_yet_is_unknown_until_it_is_found(desk: TdaDesk) -> None:
     """201 with a Location that cannot be read back may be another order's.
 
-    Guard: `tda_desk.OrderDesk._verified` calls it unknown. docs/facts/schwab.md#2.2.
+    Guard: `TdaOrders.verified` calls it unknown. docs/facts/schwab.md#2.2.
     """
     desk.fault("status", 3, status=503, operation="get")
     wanted = order()

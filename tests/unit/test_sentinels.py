@@ -31,8 +31,8 @@ from worker.brokers.tda import reports as tda_reports
 from worker.brokers.tda import terms as tda_terms
 from worker.brokers.tda.adapter import SchwabBroker, TdaBroker
 from worker.brokers.tda.dialects import SCHWAB
+from worker.brokers.tda.listings import TdaListings
 from worker.brokers.tda.memory import OrderMemory
-from worker.brokers.tda.orders import OrderBook
 from worker.brokers.values import UNREADABLE
 
 T = datetime(2026, 4, 13, 19, 27, 4, tzinfo=UTC)
@@ -201,7 +201,7 @@ LONG_AGO, FAR = datetime(1971, 1, 1, tzinfo=UTC), datetime(9998, 1, 1, tzinfo=UT
 
 
 def tda_listing(raw: Any) -> Any:
-    book = OrderBook("schwab", cast(Any, None), SCHWAB, str, ODD)
+    book = TdaListings("schwab", cast(Any, None), SCHWAB, str, ODD)
     return book.reports(raw["rows"])
 
 

@@ -45,7 +45,7 @@ from worker.brokers.alpaca.codes import Duplicate
 from worker.brokers.alpaca.executions import AMENDS, FILLS, Executions, amended, of_event
 from worker.brokers.alpaca.listings import Listings
 from worker.brokers.alpaca.prices import TIMEFRAMES, Prices
-from worker.brokers.alpaca.replace import check_trail, replace
+from worker.brokers.alpaca.replace import AlpacaReplaces, check_trail
 from worker.brokers.alpaca.rest import PAPER_URL, READ_WITHIN_S, Access, AlpacaRest, access_from, budgets, rates
 from worker.brokers.alpaca.stream import TradeUpdates, stream_url
 from worker.brokers.base import AbsenceRule, BrokerInterface, Capabilities, OrderRef, Ticket
@@ -103,6 +103,7 @@ class AlpacaBroker(BrokerInterface):
         self._heard_at: datetime | None = None
         self._executions = Executions()
         self._listings = Listings(name, lambda: self._account, self._executions)
+        self._replaces = AlpacaReplaces(name, lambda: self._account, self.find_order)
         self._prices = Prices(name, lambda: self._data, str(settings.get("feed") or "iex"))
 
     # -- CONNECTION ---
@@ -234,13 +235,12 @@ class AlpacaBroker(BrokerInterface):
             self._account.delete(f"/orders/{segment(order_id)}", READ_WITHIN_S)
 
     def replace_order(self, ref: OrderRef, ticket: Ticket) -> OrderReport:
-        """Have Alpaca make a new order in place of a live one; see `alpaca_replace`."""
+        """Have Alpaca make a new order in place of a live one; see `replace.AlpacaReplaces`."""
         check_changes(ref.order, ticket.order, self.name)
         check_trail(ref.order, ticket.order, self.name)
         self.capabilities.check(ticket.order, self.name)
         read.check_terms(ticket.order, self.name)
-        with using(use_of(ticket.order.side)):
-            return replace(self.name, self._account, self.find_order, ref, ticket)
+        return self._replaces.replace(ref, ticket)
 
     def find_order(self, ref: OrderRef) -> Sighting:
         """Look the order up by the id we gave it; unique at Alpaca for ever."""

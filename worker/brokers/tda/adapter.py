@@ -44,11 +44,12 @@ from worker.brokers.oddities import Oddities
 from worker.brokers.replacing import check_changes
 from worker.brokers.tda import account
 from worker.brokers.tda import reports as read
-from worker.brokers.tda.desk import OrderDesk
 from worker.brokers.tda.dialects import FREQUENCIES, SCHWAB, TDA, Dialect, order_body
-from worker.brokers.tda.orders import BEFORE, OrderBook
+from worker.brokers.tda.listings import BEFORE, TdaListings
+from worker.brokers.tda.orders import TdaOrders
 from worker.brokers.tda.prices import Prices
-from worker.brokers.tda.rest import PER_MINUTE, READ_WITHIN_S, TdaRest
+from worker.brokers.tda.replace import TdaReplaces
+from worker.brokers.tda.rest import PER_MINUTE, TdaRest
 from worker.brokers.tda.shapes import order_id
 from worker.brokers.tda.terms import Terms, could_be, terms
 from worker.brokers.tda.tokens import TokenKeeper, token_path
@@ -108,15 +109,16 @@ class TdaBroker(BrokerInterface):
         self._rest.veil.hide_account(str(settings.get("account_id") or ""))
         self._odd = Oddities(name, self._rest.veil.clean)
         self._prices = Prices(name, self._rest, self.dialect, self._odd)
-        self._book = OrderBook(name, self._rest, self.dialect, self._path, self._odd)
+        self._listings = TdaListings(name, self._rest, self.dialect, self._path, self._odd)
         self._account = ""
         self._up = self._was_up = False
         self._callback: Callable[[Report], None] | None = None
         poll_s = float(settings.get("poll_s") or 1.0)
         self._watch = OrderWatch(name, self._rows_since, self._push, poll_s, self._odd)
-        self._desk = OrderDesk(
-            name, self._rest, self._book, self._watch, self.dialect, lambda: self._account, self._odd
+        self._orders = TdaOrders(
+            name, self._rest, self._listings, self._watch, self.dialect, lambda: self._account, self._odd
         )
+        self._replaces = TdaReplaces(name, self._orders, self._listings, self.dialect)
 
     # -- CONNECTION ---
     @classmethod
@@ -154,7 +156,7 @@ class TdaBroker(BrokerInterface):
             raise ConfigurationError(f"brokers.{self.name}: {error}") from error
         except BrokerError as error:
             raise NotConnected(f"{self.name}: {error}", broker=self.name) from error
-        self._book.memory.forget()
+        self._listings.memory.forget()
         self._up = self._was_up = True
         self._watch.start()
 
@@ -240,27 +242,28 @@ class TdaBroker(BrokerInterface):
     def place_order(self, ticket: Ticket) -> OrderReport:
         """Send one order, then verify the one that the answer points to."""
         self.capabilities.check(ticket.order, self.name)
-        return self._desk.place(ticket)
+        return self._orders.place(ticket)
 
     def replace_order(self, ref: OrderRef, ticket: Ticket) -> OrderReport:
-        """Have a new order made in place of a live one; see `tda_desk.OrderDesk.replace`."""
+        """Have a new order made in place of a live one; see `replace.TdaReplaces`."""
         check_changes(ref.order, ticket.order, self.name)
         self.capabilities.check(ticket.order, self.name)
-        return self._desk.replace(ref, ticket)
+        order_body(ticket.order, self.dialect, self.name)  # what cannot be said is known before anything is asked
+        return self._replaces.replace(ref, ticket)
 
     def cancel_order(self, ref: OrderRef) -> None:
         """Ask for the cancel; the status follows."""
         with using(Use.URGENT):
             order_id = ref.broker_order_id or self._id_of(ref)
-            self._rest.send("DELETE", self._path(f"/orders/{segment(order_id)}"), deadline_s=READ_WITHIN_S)
+            self._orders.cancel(order_id)
 
     def find_order(self, ref: OrderRef) -> Sighting:
         """Look at the id we were given, then for the one order that has these terms and is nobody else's."""
-        return self._chosen(ref, *self._book.candidates(ref, self._terms(ref)))
+        return self._chosen(ref, *self._listings.candidates(ref, self._terms(ref)))
 
     def find_orders(self, refs: Sequence[OrderRef]) -> list[Sighting]:
         """Look for several orders in few readings of the listing; those they do not settle are looked up singly."""
-        rows = self._book.around(refs) if len(refs) > 1 else []
+        rows = self._listings.around(refs) if len(refs) > 1 else []
         by_id = {order_id(row): row for row in rows}
         found: list[Sighting] = []
         for ref in refs:
@@ -269,7 +272,7 @@ class TdaBroker(BrokerInterface):
             if raw is not None and could_be(raw, wanted):
                 found.append(self._chosen(ref, [raw], ""))
             elif rows and ref.broker_order_id is None:
-                found.append(self._chosen(ref, *self._book.look_alikes(ref, wanted, rows)))
+                found.append(self._chosen(ref, *self._listings.look_alikes(ref, wanted, rows)))
             else:
                 found.append(self.find_order(ref))
         return found
@@ -277,18 +280,20 @@ class TdaBroker(BrokerInterface):
     def get_orders(self, *, open_only: bool = True, since: datetime | None = None) -> Sequence[OrderReport]:
         """Return open orders, and with open_only=False also those entered or closed after `since`."""
         earliest = utcnow() - self.dialect.lookback
-        found = self._book.reports(self._book.memory.read(None if open_only else max(since or earliest, earliest)))
+        found = self._listings.reports(
+            self._listings.memory.read(None if open_only else max(since or earliest, earliest))
+        )
         return [order for order in found if order.status not in DONE or (not open_only and _is_after(order, since))]
 
     def get_fills(self, since: datetime) -> Sequence[FillReport]:
         """Return executions, of orders that were entered long before as well."""
-        found = self._book.reports(self._book.memory.read(max(since, utcnow() - self.dialect.lookback)))
+        found = self._listings.reports(self._listings.memory.read(max(since, utcnow() - self.dialect.lookback)))
         fills = [fill for order in found for fill in order.fills if fill.filled_at >= since]
         return sorted(fills, key=lambda fill: fill.filled_at)
 
     def _rows_since(self, start: datetime | None) -> Sequence[Raw]:
         """Return the rows that the watch asks for: entered since a time, or all that can have changed lately."""
-        return self._book.memory.read(utcnow() - _LATELY) if start is None else self._book.entered_since(start)
+        return self._listings.memory.read(utcnow() - _LATELY) if start is None else self._listings.entered_since(start)
 
     def _terms(self, ref: OrderRef) -> Terms:
         return terms(order_body(ref.order, self.dialect, self.name))
@@ -305,7 +310,7 @@ class TdaBroker(BrokerInterface):
             return Ambiguous(candidates=reports, words=words)
         (report,), (raw,) = reports, candidates
         if report.status is BrokerStatus.REPLACED:
-            report = replace(report, replaced_by=self._book.heir_of(raw))
+            report = replace(report, replaced_by=self._listings.heir_of(raw))
         if not read.is_settled(raw) and report.broker_order_id:
             self._watch.add(report.broker_order_id, terms(raw), ref.sent_at - BEFORE)
         return Found(report=report)

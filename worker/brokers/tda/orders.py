@@ -1,216 +1,174 @@
-"""Reading an account's orders at TDA or Schwab: one by its id, many by when they were entered, and look-alikes."""
+"""Placing and canceling orders at TDA or Schwab: sent once, then verified by reading the order that was made.
+
+Neither broker knows a client order id: the answer is 201 with the Location of the new order, which can be missing or
+lead elsewhere.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
-from decimal import Decimal
-from enum import Enum
+from datetime import datetime
+from typing import NamedTuple
 
-from models.errors import NotPermitted, UnreadableReply
-from models.messages import utcnow
-from models.reports import OrderReport
-from worker.brokers.base import OrderRef
-from worker.brokers.broker_clock import Span
+import requests
+import structlog
+
+from models.errors import BrokerError, OutcomeUnknown, Refused, UnreadableReply
+from models.messages import OrderRequest, utcnow
+from models.reports import BrokerStatus, OrderReport
+from worker.brokers.base import Ticket
 from worker.brokers.oddities import Oddities
+from worker.brokers.rest.http import Exchange, exchange, lost_after
+from worker.brokers.tda import reports as read
 from worker.brokers.tda import shapes
-from worker.brokers.tda.dialects import Dialect
-from worker.brokers.tda.memory import OrderMemory
-from worker.brokers.tda.reports import order_reports
-from worker.brokers.tda.rest import TdaRest
-from worker.brokers.tda.terms import Likeness, Terms, compare, could_be, is_kin, missing
-from worker.brokers.values import UNREADABLE, Raw, segment
+from worker.brokers.tda.dialects import Dialect, order_body
+from worker.brokers.tda.listings import BEFORE, TdaListings
+from worker.brokers.tda.rest import READ_WITHIN_S, TdaRest, by_words
+from worker.brokers.tda.terms import Likeness, Terms, compare, terms
+from worker.brokers.tda.watch import OrderWatch
+from worker.brokers.values import Raw, segment
+from worker.pacing.budget import Use, use_of, using
 
-#: An order is looked for from this long before its send, for clocks that differ, until this long after it.
-BEFORE, AFTER = timedelta(seconds=5), timedelta(seconds=120)
-#: A listing that holds as many may have been cut.
-MAX_RESULTS = 3000
-#: What is not sure about a look-alike.
-NOT_COMPARED = "not every term can be compared: unreadable, or part of a group"
-NOT_DATED = "it may have been entered before the send: the broker's clock is not known to the second"
-BEFORE_IT = "entered before the send, so it is another order, unless the broker's clocks differ"
-#: Some call a replaced order canceled.
-_REPLACED = ("REPLACED", "CANCELED")
+_log = structlog.get_logger(__name__)
+
+#: Pauses before asking again for an order that its Location promised: listings lag.
+_LAG_S = (0.0, 0.2, 0.5)
 
 
-class Age(Enum):
-    """When an order was entered, seen from a send."""
+class SentOrder(NamedTuple):
+    """An order that was sent, and the broker's answer, which is not verified yet."""
 
-    BEFORE = "before"
-    OPEN = "cannot be told"
-    SINCE = "at or after"
+    answer: requests.Response
+    wanted: Terms
+    sent_at: datetime
 
 
-class OrderBook:
-    """The orders of one account.
+class TdaOrders:
+    """Sends the orders of one account.
 
     Args:
         broker: name from the settings.
         rest: the way there.
-        dialect: how windows are written.
-        path: completes a path under the account.
+        listings: reads orders.
+        watch: follows those that were taken.
+        dialect: how orders are written.
+        account: what the account is called in paths.
         odd: is told of rows that cannot be read.
     """
 
-    def __init__(self, broker: str, rest: TdaRest, dialect: Dialect, path: Callable[[str], str], odd: Oddities) -> None:
-        self._broker, self._rest, self._dialect, self.path, self._odd = broker, rest, dialect, path, odd
-        self.memory = OrderMemory(self._entered, self.by_id, dialect.lookback)
+    def __init__(
+        self,
+        broker: str,
+        rest: TdaRest,
+        listings: TdaListings,
+        watch: OrderWatch,
+        dialect: Dialect,
+        account: Callable[[], str],
+        odd: Oddities,
+    ) -> None:
+        self._broker, self._rest, self._listings, self._watch = broker, rest, listings, watch
+        self._dialect, self._account, self._odd = dialect, account, odd
 
-    # -- ONE ---
-    def by_id(self, order_id: str) -> Raw | None:
-        """Read one order, also one inside another; None if the broker does not know the id."""
-        try:
-            raw = self._rest.read(self.path(f"/orders/{segment(order_id)}"), None, dict)
-        except NotPermitted as error:
-            if error.code != "404":
-                raise
-            return None
-        named = [row for row in shapes.flat([raw]) if shapes.order_id(row) in (order_id, None)]
-        return named[0] if named else None
-
-    def the_one(self, ref: OrderRef, wanted: Terms) -> Raw | None:
-        """Return the one order that is meant; None if there is none, or more than one, or only one that might be."""
-        found, doubt = self.candidates(ref, wanted)
-        return found[0] if not doubt and len(found) == 1 else None
-
-    # -- LOOK-ALIKES ---
-    def candidates(self, ref: OrderRef, wanted: Terms) -> tuple[list[Raw], str]:
-        """Return what an order could be, the one with its id or else its look-alikes, and what is not sure about it."""
-        raw = self.by_id(ref.broker_order_id) if ref.broker_order_id else None
-        if raw is not None and could_be(raw, wanted):
-            return [raw], ""
-        return self.look_alikes(ref, wanted, self.around([ref]))
-
-    def look_alikes(self, ref: OrderRef, wanted: Terms, rows: Sequence[Raw]) -> tuple[list[Raw], str]:
-        """Return the orders around a send that have its terms and belong to nobody else, and what is not sure about it.
-
-        An order made by a replace trades only what the old one had left: if nothing has the terms exactly, those count
-        that want fewer shares, as far as orders replaced around that time have filled the rest.
-
-        | terms          | entered, by the broker's clock | it is                                           |
-        |----------------|--------------------------------|-------------------------------------------------|
-        | compared       | at or after the send           | a candidate                                     |
-        | compared       | perhaps before it              | perhaps the order: shown, never taken for it    |
-        | not all        | any                            | perhaps the order: shown, never taken for it    |
-        | compared       | before it                      | another order: shown if there is nothing else   |
-        """
-        found: dict[Likeness, list[Raw]] = {kind: [] for kind in Likeness}
-        for raw in self._free(ref, rows):
-            found[compare(raw, wanted)].append(raw)
-        likely, doubtful = found[Likeness.SAME], found[Likeness.MAYBE]
-        if not likely and (parts := found[Likeness.PART]):
-            done = self._filled_by_replaced(ref, parts[0])
-            likely = [raw for raw in parts if missing(raw, wanted) <= done]
-        aged = {age: [raw for raw in likely if self._age(ref, raw) is age] for age in Age}
-        if aged[Age.OPEN] or doubtful:
-            why = NOT_COMPARED if doubtful else NOT_DATED
-            return [*aged[Age.SINCE], *aged[Age.OPEN], *doubtful], why
-        if aged[Age.SINCE]:
-            return aged[Age.SINCE], ""
-        return aged[Age.BEFORE], BEFORE_IT if aged[Age.BEFORE] else ""
-
-    def _age(self, ref: OrderRef, raw: Raw) -> Age:
-        """Tell whether an order was entered before a send, to the second by the broker's clock.
-
-        docs/facts/schwab.md#2.18.
-        """
-        entered, sent = shapes.entered(raw), self._rest.clock.read(ref.sent_at)
-        if entered is None or sent is None:
-            return Age.OPEN
-        if entered >= sent.latest.replace(microsecond=0):
-            return Age.SINCE
-        # One that is late by our clock alone is not: our clock may have been set since the send.
-        is_before = entered < min(sent.earliest, ref.sent_at).replace(microsecond=0)
-        return Age.BEFORE if is_before else Age.OPEN
-
-    def around(self, refs: Sequence[OrderRef]) -> list[Raw]:
-        """Read the orders entered when these may have been, those inside others as well."""
-        windows = sorted(self.window(ref.sent_at) for ref in refs)
-        joined: list[tuple[datetime, datetime]] = []
-        for start, end in windows:
-            if joined and start <= joined[-1][1]:
-                joined[-1] = (joined[-1][0], max(joined[-1][1], end))
-            else:
-                joined.append((start, end))
-        return shapes.flat(row for start, end in joined for row in self._entered(start, end))
-
-    def _filled_by_replaced(self, ref: OrderRef, heir: Raw) -> Decimal:
-        """Return what replaced orders of the same symbol and side have filled, if one was replaced around that time."""
-        start, end = self.window(ref.sent_at)
-        rows = shapes.flat(self.entered_since(ref.sent_at - self._dialect.longest_window))
-        kin = [raw for raw in rows if raw.get("status") in _REPLACED and is_kin(raw, heir)]
-        if not any(start <= (shapes.closed(raw) or start) <= end for raw in kin):
-            return Decimal(0)
-        return sum((shapes.filled(raw) or Decimal(0) for raw in kin), Decimal(0))
-
-    def window(self, sent_at: datetime) -> tuple[datetime, datetime]:
-        """Return between which times an order may have been entered whose send began then, wide enough for both clocks.
-
-        Ours may have been set since, so its own time of the send counts as well as the broker's.
-        """
-        sent = self._rest.clock.read(sent_at) or Span(sent_at, sent_at)
-        start = min(sent_at, sent.earliest) - BEFORE
-        return start.replace(microsecond=0), max(min(sent_at, utcnow()), sent.latest) + AFTER
-
-    def _free(self, ref: OrderRef, rows: Sequence[Raw]) -> list[Raw]:
-        start, end = self.window(ref.sent_at)
-        others = ref.known | ref.baseline
-        return [
-            raw for raw in rows if shapes.order_id(raw) not in others and start <= (shapes.entered(raw) or start) <= end
-        ]
-
-    # -- MANY ---
-    def reports(self, rows: Iterable[Raw]) -> list[OrderReport]:
-        """Read orders, and those inside them, oldest first; what cannot be read is told of and skipped."""
-        nodes = shapes.flat(rows)
-        heirs = shapes.successors(nodes)
-        forebears = {new: old for old, new in heirs.items()}
-        found: list[OrderReport] = []
-        for raw in nodes:
-            mine = shapes.order_id(raw)
+    # -- PLACE ---
+    def place(self, ticket: Ticket) -> OrderReport:
+        """Send one order, then verify the one that the answer points to."""
+        with using(use_of(ticket.order.side)), exchange(ticket.deadline_s) as whole:
+            sent = self.send("POST", "/orders", ticket.order, ticket)
             try:
-                if mine is None:
-                    raise ValueError("an order without an id")
-                old, new = forebears.get(mine), heirs.get(mine)
-                found += [replace(report, replaces=old, replaced_by=new) for report in order_reports(raw, self._odd)]
-            except UNREADABLE as error:
-                self._odd.note(f"order {mine or raw.get('enteredTime')}", repr(error))
-        first = datetime.min.replace(tzinfo=utcnow().tzinfo)
-        return sorted(found, key=lambda order: (order.submitted_at or first, str(order.broker_order_id)))
+                with using(Use.URGENT):
+                    return self.verified(sent, whole)
+            except (Refused, OutcomeUnknown):
+                raise
+            except Exception as error:
+                raise lost_after(error, self._broker) from error
 
-    def heir_of(self, raw: Raw) -> str | None:
-        """Return the id of the order that took a replaced one's place; None if that cannot be told."""
-        mine, ended = shapes.order_id(raw), shapes.closed(raw)
-        if mine is None or ended is None or raw.get("status") != "REPLACED":
-            return None
-        second = timedelta(seconds=1)
-        rows = self._entered(ended - second, ended + 2 * second)
-        return shapes.successors(shapes.flat([raw, *rows])).get(mine)
+    def send(self, method: str, path: str, order: OrderRequest, ticket: Ticket) -> SentOrder:
+        """Send an order once, under a path of the account.
 
-    def entered_since(self, start: datetime) -> list[Raw]:
-        """Read every order entered since a time, the outermost ones."""
-        return self._entered(start, utcnow() + BEFORE)
+        Raises:
+            NotSent, Refused, OutcomeUnknown: as for place_order.
+        """
+        body = order_body(order, self._dialect, self._broker)
+        sent_at = utcnow()
+        answer = self._rest.send(
+            method, self._listings.path(path), body, deadline_s=ticket.deadline_s, gate=ticket.still_mine
+        )
+        return SentOrder(answer, terms(body), sent_at)
 
-    def _entered(self, start: datetime, end: datetime, status: str | None = None) -> list[Raw]:
-        """Read the orders entered in a window, as far back as the broker lists any."""
-        start = max(start, utcnow() - self._dialect.lookback)
-        found: dict[object, Raw] = {}
-        while start < end:
-            # One status alone has few orders: all of them in one request.
-            until = min(start + (self._dialect.lookback if status else self._dialect.longest_window), end)
-            found |= {shapes.order_id(raw) or id(raw): raw for raw in self._listed(start, until, status)}
-            start = until
-        return list(found.values())
+    # -- CANCEL ---
+    def cancel(self, order_id: str) -> None:
+        """Ask for the cancel; the status follows."""
+        self._rest.send("DELETE", self._listings.path(f"/orders/{segment(order_id)}"), deadline_s=READ_WITHIN_S)
 
-    def _listed(self, start: datetime, end: datetime, status: str | None) -> list[Raw]:
-        """Read one listing; one that may have been cut is read again in halves."""
-        query = {"maxResults": MAX_RESULTS, **self._dialect.window(start, end)}
-        told = self._rest.read(self.path("/orders"), query | ({"status": status} if status else {}), list)
-        rows: list[Raw] = [row if isinstance(row, dict) else {} for row in told]  # an order of which nothing is known
-        if len(rows) < MAX_RESULTS:
-            return rows
-        if end - start < timedelta(hours=1):
-            raise UnreadableReply(f"{self._broker}: more than {MAX_RESULTS} orders in one listing", broker=self._broker)
-        middle = start + (end - start) / 2
-        return self._listed(start, middle, status) + self._listed(middle, end, status)
+    # -- VERIFY ---
+    def verified(self, sent: SentOrder, whole: Exchange, unlike: str | None = None) -> OrderReport:
+        """Return the order that an answer points to, if it is the one that was sent.
+
+        Args:
+            sent: the order, and its answer.
+            whole: by when it has to be read.
+            unlike: an order that it cannot be.
+
+        Raises:
+            UnreadableReply: it is another one, or cannot be read yet.
+            Refused: the broker has it, as rejected.
+        """
+        order_id = self._promised(sent.answer)
+        if order_id == unlike:
+            raise UnreadableReply(f"{self._broker}: the answer points to the order to be replaced", broker=self._broker)
+        raw = self._fetched(order_id, whole)
+        if raw is None:  # a Location can name another order: not read back, it is no proof
+            words = f"taken with {sent.answer.status_code} as order {order_id}, which cannot be read back yet"
+            raise UnreadableReply(f"{self._broker}: {words}", broker=self._broker)
+        return self._judged(raw, sent.wanted, sent.sent_at)
+
+    def _promised(self, answer: requests.Response) -> str:
+        """Return the id of the order just taken; it can be missing, or lead elsewhere."""
+        location = answer.headers.get("Location")
+        order_id = read.located(location, self._account()) if answer.status_code in (200, 201) else None
+        if order_id is None:
+            words = f"{self._broker}: HTTP {answer.status_code} to an order, its Location was {location!r}"
+            raise UnreadableReply(self._rest.veil.clean(words), broker=self._broker)
+        return order_id
+
+    def _fetched(self, order_id: str, whole: Exchange) -> Raw | None:
+        """Read an order that was just taken; None if that does not work in time."""
+        for pause in _LAG_S:
+            time.sleep(min(pause, whole.left()))
+            try:
+                raw = self._listings.by_id(order_id)
+            except BrokerError as error:
+                _log.warning("placed_order_unread", broker=self._broker, broker_order_id=order_id, error=str(error))
+                return None
+            if raw is not None:
+                return raw
+        return None
+
+    def _judged(self, raw: Raw, wanted: Terms, sent_at: datetime) -> OrderReport:
+        """Return the report of the order that the answer pointed to, if it is the one that was sent."""
+        likeness, entered = compare(raw, wanted), shapes.entered(raw)
+        if likeness is Likeness.SAME and (entered is None or entered < self._listings.window(sent_at)[0]):
+            likeness = Likeness.MAYBE if entered is None else Likeness.OTHER  # its twin, entered before
+        if likeness is not Likeness.SAME:
+            what = "cannot be compared in full" if likeness is Likeness.MAYBE else "is another one"
+            words = f"the answer points to order {raw.get('orderId')}, which {what}"
+            raise UnreadableReply(f"{self._broker}: {words}", broker=self._broker)
+        report = self.report(raw)
+        if report.status is BrokerStatus.REJECTED and not report.filled_quantity and not report.fills:
+            text = report.message or "no reason given"
+            raise by_words(text)(f"{self._broker} rejected the order: {text}", broker=self._broker, code="REJECTED")
+        if not read.is_settled(raw):
+            self._watch.add(str(report.broker_order_id), wanted, sent_at - BEFORE)
+        # The 201 says that the broker has it, whatever word the listing uses.
+        is_unread = report.status is BrokerStatus.UNKNOWN and raw.get("status") not in read.ENDS
+        return replace(report, status=BrokerStatus.ACCEPTED) if is_unread else report
+
+    def report(self, raw: Raw) -> OrderReport:
+        """Read one order.
+
+        Raises:
+            UnreadableReply: it is no order.
+        """
+        return self._rest.parse(lambda row: read.order_report(row, self._odd), raw)

@@ -1,0 +1,216 @@
+"""Reading an account's orders at TDA or Schwab: one by its id, many by when they were entered, and look-alikes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import Enum
+
+from models.errors import NotPermitted, UnreadableReply
+from models.messages import utcnow
+from models.reports import OrderReport
+from worker.brokers.base import OrderRef
+from worker.brokers.broker_clock import Span
+from worker.brokers.oddities import Oddities
+from worker.brokers.tda import shapes
+from worker.brokers.tda.dialects import Dialect
+from worker.brokers.tda.memory import OrderMemory
+from worker.brokers.tda.reports import order_reports
+from worker.brokers.tda.rest import TdaRest
+from worker.brokers.tda.terms import Likeness, Terms, compare, could_be, is_kin, missing
+from worker.brokers.values import UNREADABLE, Raw, segment
+
+#: An order is looked for from this long before its send, for clocks that differ, until this long after it.
+BEFORE, AFTER = timedelta(seconds=5), timedelta(seconds=120)
+#: A listing that holds as many may have been cut.
+MAX_RESULTS = 3000
+#: What is not sure about a look-alike.
+NOT_COMPARED = "not every term can be compared: unreadable, or part of a group"
+NOT_DATED = "it may have been entered before the send: the broker's clock is not known to the second"
+BEFORE_IT = "entered before the send, so it is another order, unless the broker's clocks differ"
+#: Some call a replaced order canceled.
+_REPLACED = ("REPLACED", "CANCELED")
+
+
+class Age(Enum):
+    """When an order was entered, seen from a send."""
+
+    BEFORE = "before"
+    OPEN = "cannot be told"
+    SINCE = "at or after"
+
+
+class TdaListings:
+    """The orders of one account.
+
+    Args:
+        broker: name from the settings.
+        rest: the way there.
+        dialect: how windows are written.
+        path: completes a path under the account.
+        odd: is told of rows that cannot be read.
+    """
+
+    def __init__(self, broker: str, rest: TdaRest, dialect: Dialect, path: Callable[[str], str], odd: Oddities) -> None:
+        self._broker, self._rest, self._dialect, self.path, self._odd = broker, rest, dialect, path, odd
+        self.memory = OrderMemory(self._entered, self.by_id, dialect.lookback)
+
+    # -- ONE ---
+    def by_id(self, order_id: str) -> Raw | None:
+        """Read one order, also one inside another; None if the broker does not know the id."""
+        try:
+            raw = self._rest.read(self.path(f"/orders/{segment(order_id)}"), None, dict)
+        except NotPermitted as error:
+            if error.code != "404":
+                raise
+            return None
+        named = [row for row in shapes.flat([raw]) if shapes.order_id(row) in (order_id, None)]
+        return named[0] if named else None
+
+    def the_one(self, ref: OrderRef, wanted: Terms) -> Raw | None:
+        """Return the one order that is meant; None if there is none, or more than one, or only one that might be."""
+        found, doubt = self.candidates(ref, wanted)
+        return found[0] if not doubt and len(found) == 1 else None
+
+    # -- LOOK-ALIKES ---
+    def candidates(self, ref: OrderRef, wanted: Terms) -> tuple[list[Raw], str]:
+        """Return what an order could be, the one with its id or else its look-alikes, and what is not sure about it."""
+        raw = self.by_id(ref.broker_order_id) if ref.broker_order_id else None
+        if raw is not None and could_be(raw, wanted):
+            return [raw], ""
+        return self.look_alikes(ref, wanted, self.around([ref]))
+
+    def look_alikes(self, ref: OrderRef, wanted: Terms, rows: Sequence[Raw]) -> tuple[list[Raw], str]:
+        """Return the orders around a send that have its terms and belong to nobody else, and what is not sure about it.
+
+        An order made by a replace trades only what the old one had left: if nothing has the terms exactly, those count
+        that want fewer shares, as far as orders replaced around that time have filled the rest.
+
+        | terms          | entered, by the broker's clock | it is                                           |
+        |----------------|--------------------------------|-------------------------------------------------|
+        | compared       | at or after the send           | a candidate                                     |
+        | compared       | perhaps before it              | perhaps the order: shown, never taken for it    |
+        | not all        | any                            | perhaps the order: shown, never taken for it    |
+        | compared       | before it                      | another order: shown if there is nothing else   |
+        """
+        found: dict[Likeness, list[Raw]] = {kind: [] for kind in Likeness}
+        for raw in self._free(ref, rows):
+            found[compare(raw, wanted)].append(raw)
+        likely, doubtful = found[Likeness.SAME], found[Likeness.MAYBE]
+        if not likely and (parts := found[Likeness.PART]):
+            done = self._filled_by_replaced(ref, parts[0])
+            likely = [raw for raw in parts if missing(raw, wanted) <= done]
+        aged = {age: [raw for raw in likely if self._age(ref, raw) is age] for age in Age}
+        if aged[Age.OPEN] or doubtful:
+            why = NOT_COMPARED if doubtful else NOT_DATED
+            return [*aged[Age.SINCE], *aged[Age.OPEN], *doubtful], why
+        if aged[Age.SINCE]:
+            return aged[Age.SINCE], ""
+        return aged[Age.BEFORE], BEFORE_IT if aged[Age.BEFORE] else ""
+
+    def _age(self, ref: OrderRef, raw: Raw) -> Age:
+        """Tell whether an order was entered before a send, to the second by the broker's clock.
+
+        docs/facts/schwab.md#2.18.
+        """
+        entered, sent = shapes.entered(raw), self._rest.clock.read(ref.sent_at)
+        if entered is None or sent is None:
+            return Age.OPEN
+        if entered >= sent.latest.replace(microsecond=0):
+            return Age.SINCE
+        # One that is late by our clock alone is not: our clock may have been set since the send.
+        is_before = entered < min(sent.earliest, ref.sent_at).replace(microsecond=0)
+        return Age.BEFORE if is_before else Age.OPEN
+
+    def around(self, refs: Sequence[OrderRef]) -> list[Raw]:
+        """Read the orders entered when these may have been, those inside others as well."""
+        windows = sorted(self.window(ref.sent_at) for ref in refs)
+        joined: list[tuple[datetime, datetime]] = []
+        for start, end in windows:
+            if joined and start <= joined[-1][1]:
+                joined[-1] = (joined[-1][0], max(joined[-1][1], end))
+            else:
+                joined.append((start, end))
+        return shapes.flat(row for start, end in joined for row in self._entered(start, end))
+
+    def _filled_by_replaced(self, ref: OrderRef, heir: Raw) -> Decimal:
+        """Return what replaced orders of the same symbol and side have filled, if one was replaced around that time."""
+        start, end = self.window(ref.sent_at)
+        rows = shapes.flat(self.entered_since(ref.sent_at - self._dialect.longest_window))
+        kin = [raw for raw in rows if raw.get("status") in _REPLACED and is_kin(raw, heir)]
+        if not any(start <= (shapes.closed(raw) or start) <= end for raw in kin):
+            return Decimal(0)
+        return sum((shapes.filled(raw) or Decimal(0) for raw in kin), Decimal(0))
+
+    def window(self, sent_at: datetime) -> tuple[datetime, datetime]:
+        """Return between which times an order may have been entered whose send began then, wide enough for both clocks.
+
+        Ours may have been set since, so its own time of the send counts as well as the broker's.
+        """
+        sent = self._rest.clock.read(sent_at) or Span(sent_at, sent_at)
+        start = min(sent_at, sent.earliest) - BEFORE
+        return start.replace(microsecond=0), max(min(sent_at, utcnow()), sent.latest) + AFTER
+
+    def _free(self, ref: OrderRef, rows: Sequence[Raw]) -> list[Raw]:
+        start, end = self.window(ref.sent_at)
+        others = ref.known | ref.baseline
+        return [
+            raw for raw in rows if shapes.order_id(raw) not in others and start <= (shapes.entered(raw) or start) <= end
+        ]
+
+    # -- MANY ---
+    def reports(self, rows: Iterable[Raw]) -> list[OrderReport]:
+        """Read orders, and those inside them, oldest first; what cannot be read is told of and skipped."""
+        nodes = shapes.flat(rows)
+        heirs = shapes.successors(nodes)
+        forebears = {new: old for old, new in heirs.items()}
+        found: list[OrderReport] = []
+        for raw in nodes:
+            mine = shapes.order_id(raw)
+            try:
+                if mine is None:
+                    raise ValueError("an order without an id")
+                old, new = forebears.get(mine), heirs.get(mine)
+                found += [replace(report, replaces=old, replaced_by=new) for report in order_reports(raw, self._odd)]
+            except UNREADABLE as error:
+                self._odd.note(f"order {mine or raw.get('enteredTime')}", repr(error))
+        first = datetime.min.replace(tzinfo=utcnow().tzinfo)
+        return sorted(found, key=lambda order: (order.submitted_at or first, str(order.broker_order_id)))
+
+    def heir_of(self, raw: Raw) -> str | None:
+        """Return the id of the order that took a replaced one's place; None if that cannot be told."""
+        mine, ended = shapes.order_id(raw), shapes.closed(raw)
+        if mine is None or ended is None or raw.get("status") != "REPLACED":
+            return None
+        second = timedelta(seconds=1)
+        rows = self._entered(ended - second, ended + 2 * second)
+        return shapes.successors(shapes.flat([raw, *rows])).get(mine)
+
+    def entered_since(self, start: datetime) -> list[Raw]:
+        """Read every order entered since a time, the outermost ones."""
+        return self._entered(start, utcnow() + BEFORE)
+
+    def _entered(self, start: datetime, end: datetime, status: str | None = None) -> list[Raw]:
+        """Read the orders entered in a window, as far back as the broker lists any."""
+        start = max(start, utcnow() - self._dialect.lookback)
+        found: dict[object, Raw] = {}
+        while start < end:
+            # One status alone has few orders: all of them in one request.
+            until = min(start + (self._dialect.lookback if status else self._dialect.longest_window), end)
+            found |= {shapes.order_id(raw) or id(raw): raw for raw in self._listed(start, until, status)}
+            start = until
+        return list(found.values())
+
+    def _listed(self, start: datetime, end: datetime, status: str | None) -> list[Raw]:
+        """Read one listing; one that may have been cut is read again in halves."""
+        query = {"maxResults": MAX_RESULTS, **self._dialect.window(start, end)}
+        told = self._rest.read(self.path("/orders"), query | ({"status": status} if status else {}), list)
+        rows: list[Raw] = [row if isinstance(row, dict) else {} for row in told]  # an order of which nothing is known
+        if len(rows) < MAX_RESULTS:
+            return rows
+        if end - start < timedelta(hours=1):
+            raise UnreadableReply(f"{self._broker}: more than {MAX_RESULTS} orders in one listing", broker=self._broker)
+        middle = start + (end - start) / 2
+        return self._listed(start, middle, status) + self._listed(middle, end, status)
