@@ -191,7 +191,7 @@ def test_a_part_of_which_ib_says_that_there_is_nothing_is_empty(desk: Desk) -> N
     assert minutes(desk)
 
 
-@pytest.mark.parametrize("value", ["NaN", "-1", "0", "", "inf", "1.7976931348623157E308", "2147483647"])
+@pytest.mark.parametrize("value", ["NaN", "-1", "0", "", "inf", "1.7976931348623157E308", "2147483647", "abc"])
 def test_bars_without_prices_are_left_out(desk: Desk, value: str) -> None:
     everything = desk.broker.get_historical_data("SPY", "1Day", now() - timedelta(days=40), now())
     desk.fault("sentinel", None, operation="bars", value=value)

@@ -144,10 +144,7 @@ def ib_fill(raw: Any) -> Any:
 
 
 def ib_bars(raw: Any) -> Any:
-    try:
-        found = ibkr_data.read_bars([RawBar(**{key: str(value) for key, value in raw.items()})], "1Min", "bars")
-    except ibkr_data.DataError as error:
-        raise ValueError(str(error)) from None
+    found, _ = ibkr_data.read_bars([RawBar(**{key: str(value) for key, value in raw.items()})], "1Min")
     return [bar for bar in found.values() if bar is not None]
 
 

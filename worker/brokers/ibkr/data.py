@@ -318,24 +318,27 @@ async def bars(
         raise Unsupported(f"{broker} has no {timeframe} bars, only {words}")
     contract = await _contract(session, symbol)
     found: dict[datetime, Bar | None] = {}
+    undated: list[RawBar] = []
     # A request that ends within a bar gets a part of that bar: end at midnight, or now.
     upto = min(max(TIMEFRAMES[name].around(end, end)[1] for name in ("1Day", timeframe)), datetime.now(UTC))
     while upto > start:
         days = min(math.ceil((upto - start) / timedelta(days=1)), size.max_days)
         part = await _bars_upto(session, pace, contract, size, upto, days)
-        read = read_bars(part, timeframe, f"{broker}: {timeframe} bars of {symbol}")
+        read, lost = read_bars(part, timeframe)
         found |= read
+        undated += lost
         upto = min([upto - timedelta(days=days), *sorted(read)[:1]])
     wanted = {at: one for at, one in sorted(found.items()) if start <= at < end}
     good = [one for one in wanted.values() if one is not None]
-    if priceless := [at for at, one in wanted.items() if one is None]:
-        first, count = priceless[0].isoformat(), len(priceless)
+    priceless = [at.isoformat() for at, one in wanted.items() if one is None]
+    if spoilt := [*priceless, *(f"a bar dated {raw.date!r}" for raw in undated)]:
+        first, count = spoilt[0][:80], len(spoilt)
         _log.warning("bars_without_prices", broker=broker, symbol=symbol, timeframe=timeframe, count=count, first=first)
         if not good:
-            raise DataError(f"{broker}: {count} {timeframe} bars of {symbol} from {first}, none of them with prices")
+            raise DataError(f"{broker}: none of {count} {timeframe} bars of {symbol} can be read, the first is {first}")
     if not good:
         raise NoData(f"{broker}: no {timeframe} bars of {symbol} between {start} and {end}")
-    return Bars(good, left_out=len(priceless))
+    return Bars(good, left_out=len(spoilt))
 
 
 async def _bars_upto(
@@ -357,17 +360,25 @@ async def _bars_upto(
     return rows
 
 
-def read_bars(rows: Sequence[RawBar], timeframe: str, what: str) -> dict[datetime, Bar | None]:
-    """Read the bars of one answer by the beginning of their interval; None for those without prices.
+def read_bars(rows: Sequence[RawBar], timeframe: str) -> tuple[dict[datetime, Bar | None], list[RawBar]]:
+    """Read the bars of one answer by the beginning of their interval, None for those without prices.
 
-    Raises:
-        DataError: a time or a number is none.
+    Returns:
+        Also those whose time is none: one spoilt row keeps nobody from the others, as at the other brokers.
     """
-    try:
-        dated = [(_start(raw.date, timeframe), raw) for raw in rows]
-        return {at: bar(at, (raw.open, raw.high, raw.low, raw.close), raw.volume) for at, raw in dated}
-    except ValueError as error:
-        raise DataError(f"{what} are unreadable: {error}") from None
+    found: dict[datetime, Bar | None] = {}
+    undated = []
+    for raw in rows:
+        try:
+            at = _start(raw.date, timeframe)
+        except ValueError:
+            undated.append(raw)
+            continue
+        try:
+            found[at] = bar(at, (raw.open, raw.high, raw.low, raw.close), raw.volume)
+        except ValueError:
+            found[at] = None
+    return found, undated
 
 
 def _start(text: str, timeframe: str) -> datetime:
