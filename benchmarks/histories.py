@@ -23,7 +23,7 @@ from worker.orders.cancel import Cancels
 from worker.orders.reconcile import Reconciler
 from worker.orders.way import Execution
 from worker.positions.external import unsettled_symbols
-from worker.positions.ledger import Books
+from worker.positions.ledger import PositionLedger
 
 WORDS = """\
 A thousand orders a day, so that a larger history is a longer one and each question has the same answer; 100 symbols, 20
@@ -72,7 +72,7 @@ def duties(settings: Settings, database: Database) -> dict[str, Callable[[], Any
 
     def positions() -> dict[str, Any]:
         with database.write() as connection:
-            return Books.open(connection, "alpaca", {}).expected
+            return PositionLedger.open(connection, "alpaca", {}).expected
 
     def unknown() -> set[str]:
         with database.read() as connection:

@@ -1,27 +1,30 @@
 """Transactions that meet another one and have to give way are done again: a real deadlock, on PostgreSQL.
 
 The other one holds the event log and then wants the orders, which the transaction under test holds and therefore never
-gets the log. PostgreSQL ends the one whose patience is over first: ours, because the other one's is long.
+gets the log (or other people's executions and orders). PostgreSQL ends the one whose patience is over first: ours,
+because the other one's is long.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import event, select
+from sqlalchemy import event, func, select
 
 from models.errors import SubmitTimeout
 from models.messages import OrderRequest
 from models.record.database import Database, upgrade
-from models.record.tables import order_events, orders
-from models.reports import BrokerStatus, OrderReport
+from models.record.tables import external_fills, external_orders, order_events, orders
+from models.reports import BrokerStatus, FillReport, OrderReport
 from models.settings import Settings, load_settings
+from models.vocabulary import Side
 from producers import OrderClient
 from producers.bell import Bell
 from tests.kit import Postgres, eventually
@@ -29,7 +32,9 @@ from tests.property.ledger import Ledger, Seat
 from worker.orders.claiming import these
 from worker.orders.resolve import resolve
 from worker.orders.way import Execution
+from worker.positions.external import External
 
+NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 #: Milliseconds after which a waiting session looks whether it waits in a circle.
 PATIENCE = 500
 
@@ -60,8 +65,14 @@ class Place:
         terms = {"symbol": "KO", "side": "buy", "quantity": 10, "order_type": "limit", "limit_price": 5}
         return OrderRequest(client_order_id=id_, **terms)
 
-    def meets_another(self, work: Callable[[], Any]) -> Any:
-        """Do some work, which is the one that PostgreSQL ends; returns what it returned."""
+    def meets_another(self, work: Callable[[], Any], late: str = "order_events", early: str = "orders") -> Any:
+        """Do some work, which is the one that PostgreSQL ends; returns what it returned.
+
+        Args:
+            work: writes the table `early` before it touches the table `late`.
+            late: what the other one holds.
+            early: what it wants.
+        """
         rollbacks: list[Any] = []
         event.listen(self.database.engine, "rollback", rollbacks.append)
         came: list[Any] = []
@@ -69,11 +80,11 @@ class Place:
         url = self.url.replace("+psycopg", "")
         with psycopg.connect(url) as other, psycopg.connect(url, autocommit=True) as looker:
             other.execute("set local deadlock_timeout = '1h'")
-            other.execute("lock table order_events in access exclusive mode")
+            other.execute(f"lock table {late} in access exclusive mode")
             thread.start()
             waiting = "select count(*) from pg_locks where not granted"
             eventually(lambda: (looker.execute(waiting).fetchone() or [0])[0])
-            other.execute("lock table orders in exclusive mode")  # granted once ours has given way
+            other.execute(f"lock table {early} in exclusive mode")  # granted once ours has given way
             other.rollback()
             thread.join(20)
         assert rollbacks, "nothing had to give way"
@@ -151,3 +162,17 @@ def test_a_persons_word_that_met_another_transaction_is_taken_once(place: Place)
     place.execution._record([(claimed, SubmitTimeout("no answer", broker="ibkr"))])
     place.meets_another(lambda: resolve(place.client, "met", adopt=None, by="somebody"))
     assert place.kinds().count("resolved") == 1
+
+
+def test_an_execution_of_a_stranger_that_met_another_transaction_is_recorded_once(place: Place) -> None:
+    told = FillReport(
+        execution_id="e1", broker_order_id="5", quantity=Decimal(3), price=Decimal(60), filled_at=NOON, symbol="KO",
+        side=Side.BUY,
+    )  # fmt: skip
+    external = External(place.database, "ibkr")
+    assert place.meets_another(lambda: external.note([told]), "external_fills", "external_orders")
+    with place.database.read() as connection:
+        counts = [
+            connection.execute(select(func.count()).select_from(t)).scalar() for t in (external_orders, external_fills)
+        ]
+    assert counts == [1, 1]

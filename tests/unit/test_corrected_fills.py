@@ -21,7 +21,7 @@ from models.vocabulary import Side
 from tests.unit.fills import GUESS, D, Record, execution, total
 from tests.unit.words import NOW
 from worker.positions.external import External
-from worker.positions.ledger import Books
+from worker.positions.ledger import PositionLedger
 
 
 # -- CORRECTED AND TAKEN BACK ---
@@ -180,16 +180,16 @@ def test_a_canceled_order_whose_correction_fills_it_is_filled(record: Record) ->
 @pytest.mark.parametrize("folded", [False, True])
 def test_expected_positions_follow_a_correction_also_where_it_was_folded(record: Record, folded: bool) -> None:
     with record.database.write() as connection:
-        Books.open(connection, "ibkr", {})
+        PositionLedger.open(connection, "ibkr", {})
     record.pushed(execution("e1", 10, 50))
     if folded:
         with record.database.write() as connection:
             connection.execute(update(fills).values(recorded_at=utcnow() - timedelta(hours=1)))
-            Books.open(connection, "ibkr", {}).fold()
+            PositionLedger.open(connection, "ibkr", {}).fold()
             assert connection.execute(select(position_baselines.c.quantity)).scalar() == 10
     record.pushed(execution("e1", 6, 50, revision=1))
     with record.database.write() as connection:
-        assert Books.open(connection, "ibkr", {}).expected["AAPL"] == 6
+        assert PositionLedger.open(connection, "ibkr", {}).expected["AAPL"] == 6
 
 
 def test_the_executions_of_others_are_corrected_and_taken_back_too(database: Database) -> None:
@@ -199,11 +199,11 @@ def test_the_executions_of_others_are_corrected_and_taken_back_too(database: Dat
     )  # fmt: skip
     external = External(database, "ibkr")
     with database.write() as connection:
-        Books.open(connection, "ibkr", {})
+        PositionLedger.open(connection, "ibkr", {})
     external.note([told])
     with database.write() as connection:
         connection.execute(update(external_fills).values(recorded_at=utcnow() - timedelta(hours=1)))
-        Books.open(connection, "ibkr", {}).fold()
+        PositionLedger.open(connection, "ibkr", {}).fold()
     external.note([replace(told, quantity=D(6), price=D(61), revision=1), told])
 
     def row() -> Any:
@@ -212,8 +212,8 @@ def test_the_executions_of_others_are_corrected_and_taken_back_too(database: Dat
 
     assert (row()["quantity"], row()["price"], row()["revision"], row()["currency"]) == (6, 61, 1, "USD")
     with database.write() as connection:
-        assert Books.open(connection, "ibkr", {}).expected["KO"] == -6
+        assert PositionLedger.open(connection, "ibkr", {}).expected["KO"] == -6
     external.note([replace(told, revision=2, busted=True)])
     assert (row()["quantity"], row()["voided_at"] is None) == (0, False)
     with database.write() as connection:
-        assert Books.open(connection, "ibkr", {}).expected["KO"] == 0
+        assert PositionLedger.open(connection, "ibkr", {}).expected["KO"] == 0

@@ -100,8 +100,7 @@ class Closings:
         but = None if growing else entry.id
         held = holdings(self.connection, [self.broker], symbol, side, but=but)[self.broker]
         passed = self._passed.get((symbol, side), _ZERO)
-        about = {"now": entry.now, "valid_s": self.valid_s, "asked_at": asked.since}
-        verdict = decide_closing(wanted + passed, held, **about)  # type: ignore[arg-type]
+        verdict = decide_closing(wanted + passed, held, now=entry.now, valid_s=self.valid_s, asked_at=asked.since)
         if verdict == "no position" and (asked.error or symbol in asked.unread):
             return "read anew"
         if verdict == "send":

@@ -22,7 +22,8 @@ import math
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, Literal
+from functools import partial
+from typing import Literal, TypedDict, cast
 
 import structlog
 from sqlalchemy import ColumnElement, Connection, Table, delete, exists, func, or_, select, update
@@ -30,8 +31,8 @@ from sqlalchemy import ColumnElement, Connection, Table, delete, exists, func, o
 from models.record.baselines import Moved, follow
 from models.record.database import Database
 from models.record.matching import is_elsewhere
-from models.record.order import Row
-from models.record.statements import upsert
+from models.record.rows import ExternalFillRow, ExternalOrderRow
+from models.record.statements import Values, fetch, upsert
 from models.record.tables import attempts, external_fills, external_orders, orders, position_ledgers
 from models.reports import DONE, BrokerStatus, CommissionReport, FillReport, OrderReport, Report
 from models.terms import is_another
@@ -56,6 +57,20 @@ _SHOWN = (
     "broker_client_order_id", "symbol", "quantity", "limit_price", "stop_price", "filled_quantity", "avg_fill_price",
     "raw_status", "submitted_at",
 )  # fmt: skip
+
+
+#: A line for the log: its event, and its values.
+_Told = tuple[str, dict[str, str]]
+
+
+class _Ours(TypedDict):
+    """An attempt of ours that a report may be about."""
+
+    broker_client_order_id: str
+    broker_order_id: str | None
+    session: str | None
+    symbol: str
+    side: str
 
 
 def standing(
@@ -98,21 +113,24 @@ class External:
             chunks = (about[at : at + _AT_ONCE] for at in range(0, len(about), _AT_ONCE))
             found = [pair for chunk in chunks for pair in self._sort(connection, chunk)]
         if theirs := [r for r, whose in found if whose == "external"]:
-            with self.database.write() as connection:
-                fresh = self._orders(connection, theirs)
-                self._fills(connection, [f for r in theirs for f in _fills_in(r)])
-            for row in fresh:
-                words = {key: str(row[key]) for key in ("broker", "broker_order_id", "symbol", "status")}
-                log.warning("external_order", **words)
+            for event, words in self.database.transact(partial(self._record, theirs)):
+                log.warning(event, **words)
         if commissions:
-            self._commissions(commissions)
+            self.database.transact(partial(self._commissions, commissions))
         return all(whose != "open" for _, whose in found)
+
+    def _record(self, theirs: Sequence[OrderReport | FillReport], connection: Connection) -> list[_Told]:
+        """Record reports on other people's orders; returns lines for the log, which follow the commit."""
+        fresh = self._orders(connection, theirs)
+        told = self._fills(connection, [fill for report in theirs for fill in _fills_in(report)])
+        names = ("broker", "broker_order_id", "symbol", "status")
+        return [*told, *(("external_order", _words(row, *names)) for row in fresh)]
 
     def _sort(
         self, connection: Connection, reports: Sequence[OrderReport | FillReport]
     ) -> list[tuple[OrderReport | FillReport, Standing]]:
         a = attempts.c
-        # First what is under way, then what is known: what ends in between has its id recorded by then.
+        # Open attempts are read before ids: an attempt that ends between the two has its broker's id recorded by then.
         unsettled = unsettled_symbols(connection, self.broker)
         named = {r.broker_client_order_id for r in reports} - {None}
         numbered = {r.broker_order_id for r in reports} - {None}
@@ -127,23 +145,24 @@ class External:
                 ),
             )
         )
-        by_id: dict[str | None, list[Any]] = {}
-        for row in connection.execute(query).mappings():
+        by_id: dict[str | None, list[_Ours]] = {}
+        for row in fetch(connection, query, _Ours):
             for id_ in {row["broker_client_order_id"], row["broker_order_id"]} - {None}:
                 by_id.setdefault(id_, []).append(row)
         return [(report, self._standing(report, by_id, unsettled)) for report in reports]
 
     @staticmethod
     def _standing(
-        report: OrderReport | FillReport, by_id: dict[str | None, list[Any]], unsettled: Collection[str | None]
+        report: OrderReport | FillReport, by_id: dict[str | None, list[_Ours]], unsettled: Collection[str | None]
     ) -> Standing:
         named = (row for id_ in (report.broker_client_order_id, report.broker_order_id) for row in by_id.get(id_, ()))
         ours = [row for row in named if not is_another(row, report) and not is_elsewhere(row["session"], report)]
         our_ids = {row["broker_client_order_id"] for row in ours}
-        return standing(report, our_ids, {row["broker_order_id"] for row in ours} - {None}, unsettled)
+        their_ids = {id_ for row in ours if (id_ := row["broker_order_id"]) is not None}
+        return standing(report, our_ids, their_ids, unsettled)
 
     # -- WRITE ---
-    def _orders(self, connection: Connection, reports: Sequence[OrderReport | FillReport]) -> list[Row]:
+    def _orders(self, connection: Connection, reports: Sequence[OrderReport | FillReport]) -> list[ExternalOrderRow]:
         """Insert what is new and update what has changed; returns the new rows."""
         now = utcnow()
         latest: dict[str, OrderReport | FillReport] = {
@@ -152,12 +171,11 @@ class External:
         latest |= {str(r.broker_order_id): r for r in reports if isinstance(r, OrderReport)}
         e = external_orders.c
         mine = (e.broker == self.broker) & e.broker_order_id.in_(list(latest))
-        known = {
-            row["broker_order_id"]: row for row in connection.execute(select(external_orders).where(mine)).mappings()
-        }
+        listed = fetch(connection, select(external_orders).where(mine), ExternalOrderRow)
+        known = {row["broker_order_id"]: row for row in listed}
         fresh = [_row(self.broker, r, now) for id_, r in latest.items() if id_ not in known]
         if fresh:
-            connection.execute(upsert(connection, external_orders).on_conflict_do_nothing(), fresh)
+            connection.execute(upsert(connection, external_orders).on_conflict_do_nothing(), _plain(fresh))
         for id_, report in latest.items():
             if id_ in known and isinstance(report, OrderReport):
                 self._update(connection, known[id_], report, now)
@@ -165,31 +183,33 @@ class External:
         connection.execute(update(external_orders).where(stale).values(last_seen_at=now))
         return fresh
 
-    def _update(self, connection: Connection, row: Any, report: OrderReport, now: datetime) -> None:
+    def _update(self, connection: Connection, row: ExternalOrderRow, report: OrderReport, now: datetime) -> None:
         if row["status"] in _DONE and report.status not in DONE:
             return  # read before it ended, written after
-        news = {name: value for name, value in _shown(report).items() if value is not None and row[name] != value}
+        before: Values = row
+        news = {name: value for name, value in _shown(report).items() if value is not None and before[name] != value}
         if news:
             key = (external_orders.c.broker == self.broker) & (
                 external_orders.c.broker_order_id == row["broker_order_id"]
             )
             connection.execute(update(external_orders).where(key).values(**news, last_seen_at=now))
 
-    def _fills(self, connection: Connection, told: Sequence[FillReport]) -> None:
-        """OrderBatch executions: each once, as its broker told it last."""
+    def _fills(self, connection: Connection, told: Sequence[FillReport]) -> list[_Told]:
+        """Record executions: each once, as its broker told it last; returns lines for the log."""
         if not told:
-            return
+            return []
         now, e = utcnow(), external_fills.c
         orders_ = {fill.broker_order_id for fill in told}
         query = select(external_fills).where(
             e.broker == self.broker,
             or_(e.execution_id.in_({fill.execution_id for fill in told}), e.broker_order_id.in_(orders_)),
         )
-        known: dict[str, Row] = {row["execution_id"]: dict(row) for row in connection.execute(query).mappings()}
+        known = {row["execution_id"]: row for row in fetch(connection, query, ExternalFillRow)}
         # Two feeds may name one execution differently; the stretch of its order that it fills is the same.
         ends = {_end(row) for row in known.values()}
-        new: dict[str, Row] = {}
+        new: dict[str, ExternalFillRow] = {}
         changed: dict[str, Decimal] = {}
+        lines: list[_Told] = []
         for fill in told:
             row = _fill_row(self.broker, fill, now)
             id_ = row["execution_id"]
@@ -197,36 +217,34 @@ class External:
                 if row["revision"] > same["revision"] or (row["voided_at"] and same["quantity"]):
                     if id_ in known:
                         changed.setdefault(id_, same["quantity"])
-                    same.update({name: value for name, value in row.items() if value is not None})
-                    same["voided_at"] = row["voided_at"]
+                    _correct(same, row)
             elif fill.amends:  # of an execution that nobody has told under that name: none of its own
-                log.warning("external_fill_unexplained", broker=self.broker, execution_id=id_)
+                lines.append(("external_fill_unexplained", _words(row, "broker", "execution_id")))
             elif _end(row) is None or _end(row) not in ends:
                 new[id_] = row
                 ends.add(_end(row))
         if new:
-            connection.execute(upsert(connection, external_fills).on_conflict_do_nothing(), list(new.values()))
+            connection.execute(upsert(connection, external_fills).on_conflict_do_nothing(), _plain(new.values()))
         for id_ in changed:
-            news = {name: known[id_][name] for name in _CORRECTED}
-            connection.execute(update(external_fills).where(e.id == known[id_]["id"]).values(**news))
+            values: Values = known[id_]
+            news = {name: values[name] for name in _CORRECTED}
+            connection.execute(update(external_fills).where(e.id == values["id"]).values(**news))
         self._follow(connection, [known[id_] for id_ in changed], changed, now)
         if new or changed:
             self._add_up(connection, orders_)
+        for id_, before in changed.items():
+            words = _words(known[id_], "broker", "execution_id", "symbol", "quantity", "price")
+            lines.append(("external_fill_corrected", {**words, "was": str(before)}))
+        return lines
 
-    def _follow(self, connection: Connection, rows: Sequence[Row], before: dict[str, Decimal], now: datetime) -> None:
-        """Let the baselines know what counts more or less than it did."""
-        told = [row for row in rows if row["symbol"] is not None and row["side"] is not None]
-        for row in rows:
-            about = {name: str(row[name]) for name in ("execution_id", "symbol", "quantity", "price")}
-            log.warning("external_fill_corrected", broker=self.broker, was=str(before[row["execution_id"]]), **about)
+    def _follow(
+        self, connection: Connection, rows: Sequence[ExternalFillRow], before: dict[str, Decimal], now: datetime
+    ) -> None:
+        """Let the baselines follow the executions that count more or less than they did."""
         moved = [
-            Moved(
-                self.broker,
-                row["id"],
-                row["symbol"],
-                signed(Side(row["side"])) * (row["quantity"] - before[row["execution_id"]]),
-            )
-            for row in told
+            Moved(self.broker, row["id"], symbol, signed(Side(side)) * (row["quantity"] - before[row["execution_id"]]))
+            for row in rows
+            if (symbol := row["symbol"]) is not None and (side := row["side"]) is not None
         ]
         follow(connection, moved, now, external=True)
 
@@ -243,21 +261,19 @@ class External:
             key = (o.broker == self.broker) & (o.broker_order_id == id_)
             connection.execute(update(external_orders).where(key & less).values(filled_quantity=round(total, 9)))
 
-    def _commissions(self, reports: Iterable[CommissionReport]) -> None:
-        with self.database.write() as connection:
-            for report in reports:
-                key = (external_fills.c.broker == self.broker) & (external_fills.c.execution_id == report.execution_id)
-                values = {"commission": report.commission, "commission_currency": report.currency}
-                connection.execute(update(external_fills).where(key).values(**values))
+    def _commissions(self, reports: Iterable[CommissionReport], connection: Connection) -> None:
+        for report in reports:
+            key = (external_fills.c.broker == self.broker) & (external_fills.c.execution_id == report.execution_id)
+            values = {"commission": report.commission, "commission_currency": report.currency}
+            connection.execute(update(external_fills).where(key).values(**values))
 
     # -- READ ---
     def read_until(self, at: datetime) -> None:
         """Remember that every execution before a time has been read and booked, as ours or as external."""
         if elapsed() - self._marked < _MARK_EVERY_S:
             return  # the next reading overlaps by more than that
-        mine = position_ledgers.c.broker == self.broker
-        with self.database.write() as connection:
-            done = connection.execute(update(position_ledgers).where(mine).values(fills_read_at=at)).rowcount
+        put = update(position_ledgers).where(position_ledgers.c.broker == self.broker).values(fills_read_at=at)
+        done = self.database.transact(lambda connection: connection.execute(put).rowcount)
         self._marked = elapsed() if done else -math.inf
 
     def vanished(self, listed: Collection[str | None]) -> tuple[list[str], datetime | None]:
@@ -274,8 +290,8 @@ class External:
         """Say of external orders that their broker shows them nowhere any more: what became of them is not known."""
         key = (external_orders.c.broker == self.broker) & external_orders.c.broker_order_id.in_(list(ids))
         still = external_orders.c.status.not_in(_DONE)
-        with self.database.write() as connection:
-            connection.execute(update(external_orders).where(key & still).values(status=str(BrokerStatus.UNKNOWN)))
+        put = update(external_orders).where(key & still).values(status=str(BrokerStatus.UNKNOWN))
+        self.database.transact(lambda connection: connection.execute(put))
 
 
 def unsettled_symbols(connection: Connection, broker: str) -> set[str]:
@@ -304,7 +320,7 @@ def _fills_in(report: OrderReport | FillReport) -> Sequence[FillReport]:
     return [report] if isinstance(report, FillReport) else report.fills
 
 
-def _fill_row(broker: str, fill: FillReport, now: datetime) -> Row:
+def _fill_row(broker: str, fill: FillReport, now: datetime) -> ExternalFillRow:
     return {
         "broker": broker,
         "execution_id": fill.execution_id,
@@ -324,21 +340,36 @@ def _fill_row(broker: str, fill: FillReport, now: datetime) -> Row:
     }
 
 
-def _end(row: Row) -> tuple[Any, Decimal] | None:
+def _correct(row: ExternalFillRow, news: ExternalFillRow) -> None:
+    """Take the later words on an execution; where they leave something out, the earlier ones stand."""
+    told = {name: value for name, value in news.items() if value is not None}
+    row.update(cast(ExternalFillRow, told))
+    row["voided_at"] = news["voided_at"]  # an execution that was taken back and is told anew counts again
+
+
+def _plain(rows: Iterable[Values]) -> list[dict[str, object]]:
+    return [dict(row) for row in rows]
+
+
+def _words(row: Values, *names: str) -> dict[str, str]:
+    return {name: str(row[name]) for name in names}
+
+
+def _end(row: ExternalFillRow) -> tuple[str | None, Decimal] | None:
     """Return the end of the stretch of its order that an execution fills; None where the broker does not say."""
     end = row["cumulative_quantity"]
     return None if end is None else (row["broker_order_id"], end)
 
 
-def _shown(report: OrderReport) -> Row:
-    words = {name: getattr(report, name) for name in _SHOWN}
+def _shown(report: OrderReport) -> dict[str, object]:
+    words: dict[str, object] = {name: getattr(report, name) for name in _SHOWN}
     for name in ("side", "order_type", "time_in_force", "status"):
         value = getattr(report, name)
         words[name] = value if value is None else str(value)
     return words
 
 
-def _row(broker: str, report: OrderReport | FillReport, now: datetime) -> Row:
+def _row(broker: str, report: OrderReport | FillReport, now: datetime) -> ExternalOrderRow:
     if isinstance(report, FillReport):  # its order has not been listed
         report = OrderReport(
             broker_order_id=report.broker_order_id,
@@ -349,4 +380,4 @@ def _row(broker: str, report: OrderReport | FillReport, now: datetime) -> Row:
             filled_quantity=report.cumulative_quantity,
         )
     key = {"broker": broker, "broker_order_id": report.broker_order_id, "first_seen_at": now, "last_seen_at": now}
-    return key | _shown(report)
+    return cast(ExternalOrderRow, key | _shown(report))

@@ -1,4 +1,4 @@
-"""What our books say should be held at a broker: baselines, the fills since, and the locks, in one transaction.
+"""The positions that the record explains at a broker: baselines, the fills since, and the locks, in one transaction.
 
     expected = baseline + our fills since + other people's fills since
 
@@ -8,19 +8,20 @@ by their ids from where the baselines end (`position_ledgers`); old ones are fol
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import structlog
-from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Table, delete, func, insert, select, update
 
 from models.errors import NotFound
 from models.record.baselines import shift_baseline
 from models.record.database import Database
-from models.record.statements import unindexed, upsert
+from models.record.rows import PositionLedgerRow, PositionLockRow
+from models.record.statements import fetch, unindexed, upsert
 from models.record.tables import (
     external_fills,
     fills,
@@ -46,8 +47,8 @@ _FOLD_AFTER = timedelta(minutes=10)
 
 
 @dataclass(slots=True)
-class Books:
-    """What our books say about the positions at one broker, inside one transaction."""
+class PositionLedger:
+    """The positions that the record explains at one broker, inside one transaction."""
 
     connection: Connection
     broker: str
@@ -58,13 +59,13 @@ class Books:
     baselines: dict[str, Decimal] = field(default_factory=dict)
     #: Symbol -> shares by the baseline and every fill since.
     expected: dict[str, Decimal] = field(default_factory=dict)
-    locks: dict[str, Any] = field(default_factory=dict)
+    locks: dict[str, PositionLockRow] = field(default_factory=dict)
 
     @classmethod
     def open(
         cls, connection: Connection, broker: str, sizes: Mapping[str, Decimal], unread: Collection[str] = ()
-    ) -> Books:
-        """Open the books; the first time, what is held becomes the baseline.
+    ) -> PositionLedger:
+        """Open the ledger; the first time, what is held becomes the baseline.
 
         Args:
             connection: of the transaction.
@@ -78,13 +79,13 @@ class Books:
             _begin(connection, broker)
             row = _ledger(connection, broker)
         assert row is not None
-        books = cls(connection, broker, row["fills_id"], row["external_fills_id"], list(row["pending"]), utcnow())
-        books._read()
+        ledger = cls(connection, broker, row["fills_id"], row["external_fills_id"], list(row["pending"]), utcnow())
+        ledger._read()
         if is_new:
-            restless = books.restless(SETTLE) | set(unread)
-            for symbol in sorted({*sizes, *books.expected, *unread}):
-                books.begin(symbol, sizes.get(symbol, _ZERO), restless)
-        return books
+            restless = ledger.restless(SETTLE) | set(unread)
+            for symbol in sorted({*sizes, *ledger.expected, *unread}):
+                ledger.begin(symbol, sizes.get(symbol, _ZERO), restless)
+        return ledger
 
     def _read(self) -> None:
         b, k = position_baselines.c, position_locks.c
@@ -94,8 +95,8 @@ class Books:
         self.expected = dict(self.baselines)
         for symbol, shares in self._moved(self.fills_id, self.external_fills_id, None, None).items():
             self.expected[symbol] = self.expected.get(symbol, _ZERO) + shares
-        found = self.connection.execute(select(position_locks).where(k.broker == self.broker))
-        self.locks = {row["symbol"]: row for row in found.mappings()}
+        found = fetch(self.connection, select(position_locks).where(k.broker == self.broker), PositionLockRow)
+        self.locks = {row["symbol"]: row for row in found}
 
     def _disown(self) -> None:
         """Take back what was called external and is ours, also where it is in a baseline already."""
@@ -162,7 +163,7 @@ class Books:
             self.baselines[symbol] = self.baselines.get(symbol, _ZERO) + shares
             shift_baseline(self.connection, self.broker, symbol, shares, self.now)
 
-    def _set(self, **values: Any) -> None:
+    def _set(self, **values: object) -> None:
         mine = position_ledgers.c.broker == self.broker
         self.connection.execute(update(position_ledgers).where(mine).values(**values))
 
@@ -187,8 +188,15 @@ class Books:
     # -- LOCKS ---
     def lock(self, symbol: str, expected: Decimal, found: Decimal, at: datetime) -> None:
         """Lock a symbol."""
-        row = {"broker": self.broker, "symbol": symbol, "expected": expected, "found": found}
-        self.locks[symbol] = row | {"since": self.now, "read_at": at}
+        self.locks[symbol] = {
+            "broker": self.broker,
+            "symbol": symbol,
+            "expected": expected,
+            "found": found,
+            "since": self.now,
+            "read_at": at,
+            "note": None,
+        }
         self.connection.execute(insert(position_locks).values(**self.locks[symbol]))
         journal(self.connection, self.broker, symbol, "locked", expected, found, self.now)
         log.error(
@@ -215,11 +223,10 @@ class Books:
 
 def _at(table: Table, broker: str) -> ColumnElement[bool]:
     """Say that a row is of this broker, beside a range of ids: the range is small, a broker's history is not."""
-    found: ColumnElement[bool] = unindexed(table.c.broker) == broker
-    return found
+    return unindexed(table.c.broker) == broker
 
 
-def unlock(database: Database, broker: str, symbol: str, *, by: str, reason: str) -> dict[str, Any]:
+def unlock(database: Database, broker: str, symbol: str, *, by: str, reason: str) -> PositionLockRow:
     """Take the position that a broker shows as the new baseline, on somebody's word.
 
     Returns:
@@ -231,10 +238,10 @@ def unlock(database: Database, broker: str, symbol: str, *, by: str, reason: str
     now = utcnow()
     with database.write() as connection:
         query = select(position_locks).where(_lock(broker, symbol)).with_for_update()
-        found = connection.execute(query).mappings().first()
-        if found is None:
+        found = fetch(connection, query, PositionLockRow)
+        if not found:
             raise NotFound(f"{symbol} is not locked at {broker}")
-        lock = dict(found)
+        (lock,) = found
         shift_baseline(connection, broker, symbol, lock["found"] - lock["expected"], now)
         connection.execute(delete(position_locks).where(_lock(broker, symbol)))
         journal(connection, broker, symbol, "unlocked", lock["expected"], lock["found"], now, by, reason)
@@ -242,11 +249,11 @@ def unlock(database: Database, broker: str, symbol: str, *, by: str, reason: str
     return lock
 
 
-def locks(database: Database) -> list[dict[str, Any]]:
+def locks(database: Database) -> list[dict[str, object]]:
     """Return the locks in force, oldest first, with the difference and what it means."""
     with database.read() as connection:
-        rows = connection.execute(select(position_locks).order_by(position_locks.c.since)).mappings()
-        return [{**row, "difference": row["found"] - row["expected"], "words": words(row)} for row in rows]
+        rows = fetch(connection, select(position_locks).order_by(position_locks.c.since), PositionLockRow)
+    return [{**row, "difference": row["found"] - row["expected"], "words": words(row)} for row in rows]
 
 
 def journal(
@@ -265,13 +272,13 @@ def journal(
     connection.execute(insert(position_events).values(**row, by=by, reason=reason))
 
 
-def _lock(broker: str, symbol: str) -> Any:
+def _lock(broker: str, symbol: str) -> ColumnElement[bool]:
     return (position_locks.c.broker == broker) & (position_locks.c.symbol == symbol)
 
 
-def _ledger(connection: Connection, broker: str) -> Any:
+def _ledger(connection: Connection, broker: str) -> PositionLedgerRow | None:
     query = select(position_ledgers).where(position_ledgers.c.broker == broker).with_for_update()
-    return connection.execute(query).mappings().first()
+    return next(iter(fetch(connection, query, PositionLedgerRow)), None)
 
 
 def _begin(connection: Connection, broker: str) -> None:
@@ -280,7 +287,7 @@ def _begin(connection: Connection, broker: str) -> None:
     connection.execute(upsert(connection, position_ledgers).values(**row).on_conflict_do_nothing())
 
 
-def _signed(rows: Sequence[Any]) -> dict[str, Decimal]:
+def _signed(rows: Iterable[Row[Any, Any, Any]]) -> dict[str, Decimal]:
     """Add up (symbol, side, quantity); an execution without a side moves nothing that could be told."""
     total: dict[str, Decimal] = {}
     for symbol, side, quantity in rows:

@@ -24,7 +24,7 @@ from sqlalchemy import Connection, bindparam, func, or_, select
 
 from models.errors import NotSent
 from models.messages import plain
-from models.record.order import Row
+from models.record.rows import PositionLockRow
 from models.record.statements import Query
 from models.record.tables import orders, position_locks
 from models.vocabulary import CLOSING, OPEN, Side, Status
@@ -37,7 +37,7 @@ READINGS = 3
 _LAG = timedelta(seconds=60)
 #: Code of attempts that a lock has turned away.
 LOCKED = "position_locked"
-_LOCKS = Query(select(position_locks).where(position_locks.c.broker == bindparam("broker")))
+_LOCKS = Query(select(position_locks).where(position_locks.c.broker == bindparam("broker")), PositionLockRow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class Locks:
         #: Shares of closing orders that this claim has let pass, by symbol and side.
         self._passed: dict[tuple[str, Side], Decimal] = {}
 
-    def refusal(self, order: Row) -> NotSent | None:
+    def refusal(self, order: Mapping[str, Any]) -> NotSent | None:
         """Say why an order must not be sent here; None if it may."""
         lock = self.rows.get(order["symbol"])
         if lock is None:
@@ -124,7 +124,7 @@ class Locks:
                 return None
         return NotSent(f"{self.broker}: {words(lock)}", broker=self.broker, code=LOCKED)
 
-    def _busy(self, order: Row, lock: Mapping[Any, Any]) -> Decimal:
+    def _busy(self, order: Mapping[str, Any], lock: PositionLockRow) -> Decimal:
         o = orders.c
         moving = or_(o.status.in_([str(s) for s in OPEN]), o.updated_at >= lock["read_at"] - _LAG)
         others = (
@@ -135,7 +135,7 @@ class Locks:
         return Decimal(str(self.connection.execute(others).scalar()))
 
 
-def words(lock: Mapping[Any, Any]) -> str:
+def words(lock: PositionLockRow) -> str:
     """Say what is wrong with a position."""
     return (
         f"{lock['symbol']} is locked there: the broker shows {plain(lock['found'])}, our books explain "
@@ -144,7 +144,10 @@ def words(lock: Mapping[Any, Any]) -> str:
 
 
 def locked_at(connection: Connection, order: Mapping[str, Any]) -> set[str]:
-    """Return the brokers at which an order would only meet a lock; one that closes may pass, so it may try."""
+    """Return the brokers whose lock on the order's symbol stops it; none stops a closing order, which a lock may pass.
+
+    Whether a lock lets a closing order pass is decided where it is claimed: see `may_pass`.
+    """
     if Side(order["side"]) in CLOSING:
         return set()
     query = select(position_locks.c.broker).where(position_locks.c.symbol == order["symbol"])

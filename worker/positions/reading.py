@@ -22,20 +22,20 @@ from sqlalchemy import Connection, Table, delete, func, select, update
 from models.crash_points import reached
 from models.errors import AccessLost, CorroError
 from models.record.database import Database
-from models.record.statements import Row, upsert
+from models.record.statements import Values, upsert
 from models.record.tables import account_snapshots, position_snapshots, workers
 from models.reports import AccountReport, PositionReport
 from models.settings import TimingSettings
 from worker.brokers.base import BrokerInterface
 from worker.fleet.members import Pulse
-from worker.positions.ledger import SETTLE, Books
+from worker.positions.ledger import SETTLE, PositionLedger
 from worker.positions.locks import READINGS, Doubt, judge
 from worker.runtime.clock import Stopwatch, elapsed, utcnow
 
 log = structlog.get_logger()
 
 _ZERO = Decimal(0)
-#: A reading older than this, because this process was suspended, begins no books.
+#: A reading older than this, because this process was suspended, begins no ledger.
 _OLD_S = 30.0
 _HELD = ("symbol", "quantity", "avg_price", "market_value", "unrealized_pnl", "account_id", "currency")
 _MONEY = (
@@ -53,7 +53,7 @@ class Positions:
         worker: this worker's name.
         timing: for the intervals.
         pulse: tells whether this worker leads, and has led all along.
-        read_executions: reads and books executions; returns whether they were read completely.
+        read_executions: reads executions and enters them in the record; returns whether they were read completely.
     """
 
     def __init__(
@@ -113,10 +113,10 @@ class Positions:
             leads = self.pulse.still_leads(connection, tenure)
             self._store(connection, {p.symbol: p for p in reports}.values(), account, at)
             if leads or watch.age() < _OLD_S:
-                books = Books.open(connection, self.broker.name, sizes, unread)
+                ledger = PositionLedger.open(connection, self.broker.name, sizes, unread)
                 if leads:
-                    books.fold()
-                    self._judge(books, sizes, unread, at, complete)
+                    ledger.fold()
+                    self._judge(ledger, sizes, unread, at, complete)
         self._stored_from, self._unread = self._read_at, frozenset(unread)
         return self._unread
 
@@ -152,18 +152,23 @@ class Positions:
 
     # -- JUDGE ---
     def _judge(
-        self, books: Books, sizes: Mapping[str, Decimal], unread: Collection[str], at: datetime, complete: bool
+        self,
+        ledger: PositionLedger,
+        sizes: Mapping[str, Decimal],
+        unread: Collection[str],
+        at: datetime,
+        complete: bool,
     ) -> None:
-        restless = books.restless(min(SETTLE, timedelta(seconds=self.timing.lock_after)))
-        unready = books.restless(SETTLE) if books.pending else set()
-        symbols = set(sizes) | set(books.expected) | set(books.locks) | set(self.doubts)
+        restless = ledger.restless(min(SETTLE, timedelta(seconds=self.timing.lock_after)))
+        unready = ledger.restless(SETTLE) if ledger.pending else set()
+        symbols = set(sizes) | set(ledger.expected) | set(ledger.locks) | set(self.doubts)
         for symbol in sorted(symbols.difference(unread)):
             found = sizes.get(symbol, _ZERO)
-            if symbol in books.pending:
+            if symbol in ledger.pending:
                 if symbol not in restless:
-                    books.begin(symbol, found, unready)
+                    ledger.begin(symbol, found, unready)
                 continue
-            expected = books.expected.get(symbol, _ZERO)
+            expected = ledger.expected.get(symbol, _ZERO)
             verdict, doubt = judge(
                 round(found - expected, 9),
                 self.doubts.get(symbol),
@@ -172,26 +177,26 @@ class Positions:
                 now=elapsed(),
                 lock_after=self.timing.lock_after,
             )
-            if symbol in books.locks:
-                self._look_at_lock(books, symbol, expected, found, at, explained=verdict == "explained")
+            if symbol in ledger.locks:
+                self._look_at_lock(ledger, symbol, expected, found, at, explained=verdict == "explained")
             elif verdict == "lock":
-                books.lock(symbol, expected, found, at)
-            locked = symbol in books.locks
+                ledger.lock(symbol, expected, found, at)
+            locked = symbol in ledger.locks
             if doubt is None or locked:
                 self.doubts.pop(symbol, None)
             else:
                 self.doubts[symbol] = doubt
 
     def _look_at_lock(
-        self, books: Books, symbol: str, expected: Decimal, found: Decimal, at: datetime, *, explained: bool
+        self, ledger: PositionLedger, symbol: str, expected: Decimal, found: Decimal, at: datetime, *, explained: bool
     ) -> None:
         if explained:
-            books.free(symbol, expected, found)
+            ledger.free(symbol, expected, found)
         else:
-            books.refresh(symbol, expected, found, at)
+            ledger.refresh(symbol, expected, found, at)
 
 
-def keep(connection: Connection, table: Table, broker: str, at: datetime, rows: Sequence[Row]) -> None:
+def keep(connection: Connection, table: Table, broker: str, at: datetime, rows: Sequence[Values]) -> None:
     """Let these rows be what a table of snapshots says of a broker, unless a newer reading has been stored already.
 
     Two workers may store at once: rows are changed in one order, and each only by a reading that is as new.
