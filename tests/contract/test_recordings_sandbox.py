@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.contract.door_tws.gateway import SdkGateway, eventually, open_gateway, run
 from tests.contract.recordings import Body, Step, recording
-from tests.contract.test_door_tws import Gateway, eventually, open_gateway, run
 
 _KINDS = {3: "order_status", 4: "api_error", 5: "open_order", 11: "execution_detail", 59: "commission_report"}
 #: Statuses that a gateway may leave out on the way: both kinds of recordings exist.
@@ -52,7 +52,7 @@ def recorded(steps: list[Step], order_id: str) -> list[tuple[str, str]]:
     ]
 
 
-def place(gateway: Gateway, ib: Any, body: Body) -> Any:
+def place(gateway: SdkGateway, ib: Any, body: Body) -> Any:
     fields: Body = {"tif": body["tif"], "action": body["action"]}
     if body.get("lmt_price"):
         fields["lmtPrice"] = float(body["lmt_price"])

@@ -39,7 +39,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = ["--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check", "--quiet"]
     command = [sys.executable, "-m", "pip", "install", *options, "--target", str(target), str(source)]
     subprocess.run(command, check=True, env=clean_environment(), timeout=120)
-    assert {path.name for path in target.glob("*.py")} == {"paperback.py"}
+    assert {path.name for path in target.glob("*.py")} == {"paperback.py", "paperback_venue.py"}
     return target
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from paperback import Paper, PaperbackBroker, Venue, is_buy
+from paperback import PaperbackBroker
+from paperback_venue import PaperOrder, Venue, is_buy
 
 from models.settings import BrokerSettings
 from tests.contract.suite.desk import Desk, Seen, Trouble
@@ -88,7 +89,7 @@ class PaperbackDesk(Desk):
         self.venue.end(seen.handle, "canceled")
 
 
-def _seen(paper: Paper) -> Seen:
+def _seen(paper: PaperOrder) -> Seen:
     return Seen(
         handle=paper,
         symbol=paper.order.symbol,
