@@ -13,7 +13,7 @@ import structlog
 from hypothesis import HealthCheck, settings
 
 from tests import reaper
-from tests.kit import Postgres, World
+from tests.kit import PostgresServer, World
 
 reaper.watch()
 
@@ -67,13 +67,13 @@ def money() -> Iterator[None]:
     yield
     for world in list(World.live):
         world.control.clear_faults()
-        world.money()
+        world.money.check()
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
+def postgres() -> Iterator[PostgresServer]:
     """One PostgreSQL server for all tests of this process."""
-    server = Postgres()
+    server = PostgresServer()
     yield server
     server.close()
 

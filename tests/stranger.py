@@ -29,14 +29,14 @@ class Stranger:
 
     def place(self, symbol: str, side: str, quantity: int, **terms: Any) -> OrderReport:
         """Place an order; returns it as the broker has it."""
-        request = self.world.request(symbol, side, quantity, **terms)
+        request = self.world.orders.request(symbol, side, quantity, **terms)
         id_ = f"stranger-{uuid.uuid4().hex[:8]}"
-        self.world.foreign.add(id_)
+        self.world.money.foreign.add(id_)
         report = self.broker.place_order(
             Ticket(order=request, broker_client_order_id=id_, deadline_s=5, still_mine=lambda: None)
         )
         if self.broker.capabilities.client_order_id_length is None:
-            self.world.foreign.add(str(report.broker_order_id))
+            self.world.money.foreign.add(str(report.broker_order_id))
         return report
 
     def cancel(self, request: Any, report: OrderReport) -> None:

@@ -34,7 +34,7 @@ class Skewed:
         new.rename(self.file)
 
     def start(self, name: str, **more: str) -> Process:
-        return self.world.start(name, PYTHONPATH=str(HERE), WALL_CLOCK_FILE=str(self.file), **more)
+        return self.world.fleet.start(name, PYTHONPATH=str(HERE), WALL_CLOCK_FILE=str(self.file), **more)
 
     def seen(self, seconds: float) -> None:
         """Wait until a worker's heartbeat shows the clock as it was set."""
@@ -57,9 +57,9 @@ def skewed(make_world: Callable[..., World]) -> Skewed:
 def _workers_of_its_own(skewed: Skewed) -> Iterator[None]:
     yield
     try:
-        skewed.world.money(10)
+        skewed.world.money.check(10)
     finally:
-        skewed.world.kill_all()
+        skewed.world.fleet.kill_all()
         skewed.set(0)
 
 
@@ -70,39 +70,39 @@ def test_a_step_while_an_order_is_on_its_way_does_not_make_it_absent(skewed: Ske
     skewed.start("alpaca")
     world.control.add_fault("alpaca", "slow", count=1, symbol=symbol, operation="place", seconds=8.0, before=True)
     lasting = datetime.now(UTC) + timedelta(hours=3)  # the step alone does not make it too old to be sent again
-    order = world.send(symbol, "buy", 3, route=["alpaca", "ibkr"], expires_at=lasting)
-    eventually(lambda: not world.control.faults(), 15, lambda: world.whole(order.client_order_id))  # it has left
-    assert outcomes_of(world.whole(order.client_order_id)) == [("alpaca", "sending")]
+    order = world.orders.send(symbol, "buy", 3, route=["alpaca", "ibkr"], expires_at=lasting)
+    eventually(lambda: not world.control.faults(), 15, lambda: world.orders.whole(order.client_order_id))  # it has left
+    assert outcomes_of(world.orders.whole(order.client_order_id)) == [("alpaca", "sending")]
     skewed.set(step)
-    whole = world.wait(order, "filled", 30)
+    whole = world.orders.wait(order, "filled", 30)
 
     assert outcomes_of(whole) == [("alpaca", "accepted")], whole["events"]
     assert "absent" not in events_of(whole)
-    assert [o["door"] for o in world.at_doors(symbol=symbol)] == ["alpaca"]
+    assert [o["door"] for o in world.orders.at_doors(symbol=symbol)] == ["alpaca"]
     # And the worker goes on by the new clock, and by the old one when it is set right.
     skewed.seen(step)
     skewed.set(0)
     skewed.seen(0)
-    world.wait(world.send(symbol, "buy", 1, route="alpaca"), "filled", 15)
+    world.orders.wait(world.orders.send(symbol, "buy", 1, route="alpaca"), "filled", 15)
 
 
 @pytest.mark.soak
 def test_a_clock_that_is_ahead_lets_orders_expire_instead_of_sending_them_late(skewed: Skewed) -> None:
     world = skewed.world
     skewed.start("alpaca")
-    resting = world.send("WMT", "buy", 1, order_type="limit", limit_price="1", route="alpaca")
-    world.wait(resting, "accepted")
+    resting = world.orders.send("WMT", "buy", 1, order_type="limit", limit_price="1", route="alpaca")
+    world.orders.wait(resting, "accepted")
     skewed.set(HOUR)
     skewed.seen(HOUR)
-    stale = world.send("WMT", "buy", 2, route="alpaca")
-    assert world.wait(stale, "expired")["attempts"] == []
-    lasting = world.send("WMT", "buy", 3, route="alpaca", expires_at=datetime.now(UTC) + timedelta(hours=3))
-    world.wait(lasting, "filled")
+    stale = world.orders.send("WMT", "buy", 2, route="alpaca")
+    assert world.orders.wait(stale, "expired")["attempts"] == []
+    lasting = world.orders.send("WMT", "buy", 3, route="alpaca", expires_at=datetime.now(UTC) + timedelta(hours=3))
+    world.orders.wait(lasting, "filled")
     world.client.cancel(resting.client_order_id)
-    world.wait(resting, "canceled")
+    world.orders.wait(resting, "canceled")
     skewed.set(0)
     skewed.seen(0)
-    world.wait(world.send("WMT", "buy", 4, route="alpaca"), "filled")
+    world.orders.wait(world.orders.send("WMT", "buy", 4, route="alpaca"), "filled")
 
 
 def test_a_clock_that_is_behind_sends_nothing_old_and_catches_up_when_it_is_set_right(skewed: Skewed) -> None:
@@ -110,12 +110,12 @@ def test_a_clock_that_is_behind_sends_nothing_old_and_catches_up_when_it_is_set_
     skewed.start("alpaca")
     skewed.set(-HOUR)
     skewed.seen(-HOUR)
-    order = world.send("DIS", "buy", 2, route="alpaca")
-    short = world.send("DIS", "buy", 3, route="alpaca", expires_at=datetime.now(UTC) + timedelta(seconds=2))
-    never(lambda: world.at_doors(symbol="DIS"), 2.5)
+    order = world.orders.send("DIS", "buy", 2, route="alpaca")
+    short = world.orders.send("DIS", "buy", 3, route="alpaca", expires_at=datetime.now(UTC) + timedelta(seconds=2))
+    never(lambda: world.orders.at_doors(symbol="DIS"), 2.5)
     skewed.set(0)
-    world.wait(order, "filled", 15)
-    assert world.wait(short, "expired", 15)["attempts"] == []
+    world.orders.wait(order, "filled", 15)
+    assert world.orders.wait(short, "expired", 15)["attempts"] == []
 
 
 def test_nobody_waits_for_the_lease_of_a_dead_worker_whose_clock_was_ahead(skewed: Skewed) -> None:
@@ -129,10 +129,10 @@ def test_nobody_waits_for_the_lease_of_a_dead_worker_whose_clock_was_ahead(skewe
             return connection.execute(select(leases.c.until).where(leases.c.name == "leader.alpaca")).scalar_one()
 
     eventually(lambda: until() > datetime.now(UTC) + timedelta(minutes=30), 10)
-    world.kill(first)
-    world.queue.delete("orders.alpaca")
-    order = world.send("XOM", "buy", 2, route="alpaca")
-    world.queue.delete("orders.alpaca")  # only a leader's sweep can find it now
-    world.start("alpaca", label="next")
-    world.wait(order, "filled", 15)
+    world.fleet.kill(first)
+    world.fleet.queue.delete("orders.alpaca")
+    order = world.orders.send("XOM", "buy", 2, route="alpaca")
+    world.fleet.queue.delete("orders.alpaca")  # only a leader's sweep can find it now
+    world.fleet.start("alpaca", label="next")
+    world.orders.wait(order, "filled", 15)
     assert until() < datetime.now(UTC) + timedelta(minutes=1)

@@ -29,9 +29,9 @@ def _workers_of_its_own(world: World) -> Iterator[None]:
     """A test starts the workers that it needs; none of them outlives it."""
     yield
     try:
-        world.money(5)
+        world.money.check(5)
     finally:
-        world.kill_all()
+        world.fleet.kill_all()
 
 
 @pytest.mark.parametrize(
@@ -41,16 +41,16 @@ def _workers_of_its_own(world: World) -> Iterator[None]:
 )
 def test_an_order_whose_worker_is_killed_reaches_its_broker_exactly_once(world: World, point: str) -> None:
     brokers = ("alpaca", "ibkr")
-    first = [world.start(name, label=f"{name}-1", ready=False, CORRO_CRASH=point) for name in brokers]
+    first = [world.fleet.start(name, label=f"{name}-1", ready=False, CORRO_CRASH=point) for name in brokers]
     for process in first:
-        world.wait_ready(process)
-    placed = {name: world.send("AAPL", "buy", 10, route=name) for name in brokers}
-    assert [world.wait_gone(process) for process in first] == [-signal.SIGKILL] * 2
-    world.start(*brokers)
+        world.fleet.wait_ready(process)
+    placed = {name: world.orders.send("AAPL", "buy", 10, route=name) for name in brokers}
+    assert [world.fleet.wait_gone(process) for process in first] == [-signal.SIGKILL] * 2
+    world.fleet.start(*brokers)
 
     for broker, order in placed.items():
-        whole = world.wait(order, "filled", 40)
-        assert [o["state"] for o in world.at_doors(order.client_order_id)] == ["filled"]
+        whole = world.orders.wait(order, "filled", 40)
+        assert [o["state"] for o in world.orders.at_doors(order.client_order_id)] == ["filled"]
         assert outcomes_of(whole)[-1] == (broker, "accepted")
         if point in (*AFTER_SEND, "after_commit"):
             assert outcomes_of(whole) == [(broker, "accepted")]
@@ -60,39 +60,39 @@ def test_an_order_whose_worker_is_killed_reaches_its_broker_exactly_once(world: 
 
 @SQLITE
 def test_an_order_that_falls_back_is_taken_up_though_the_worker_died_before_it_rang(world: World) -> None:
-    first = world.start("alpaca", CORRO_CRASH="after_commit")
+    first = world.fleet.start("alpaca", CORRO_CRASH="after_commit")
     world.control.add_fault("alpaca", "refuse", count=1, symbol="KO")
-    order = world.send("KO", "buy", 2, route=["alpaca", "ibkr"])
-    assert world.wait_gone(first) == -signal.SIGKILL
-    assert world.row(order.client_order_id)["broker"] == "ibkr"  # type: ignore[index]
-    assert world.queue.llen("orders.ibkr") == 0
-    world.start("ibkr")
-    assert outcomes_of(world.wait(order, "filled")) == [("alpaca", "refused"), ("ibkr", "accepted")]
+    order = world.orders.send("KO", "buy", 2, route=["alpaca", "ibkr"])
+    assert world.fleet.wait_gone(first) == -signal.SIGKILL
+    assert world.orders.row(order.client_order_id)["broker"] == "ibkr"  # type: ignore[index]
+    assert world.fleet.queue.llen("orders.ibkr") == 0
+    world.fleet.start("ibkr")
+    assert outcomes_of(world.orders.wait(order, "filled")) == [("alpaca", "refused"), ("ibkr", "accepted")]
 
 
 @SQLITE
 def test_an_order_whose_producer_is_killed_before_it_rings_is_executed_once(world: World) -> None:
     said = world.corro("submit", "PEP", "buy", "2", "--id", "died-young", "--route", "ibkr", CORRO_CRASH="before_ring")
     assert said.status == -signal.SIGKILL, said
-    assert world.queue.llen("orders.ibkr") == 0
-    world.start("ibkr")
-    assert outcomes_of(world.wait("died-young", "filled")) == [("ibkr", "accepted")]
+    assert world.fleet.queue.llen("orders.ibkr") == 0
+    world.fleet.start("ibkr")
+    assert outcomes_of(world.orders.wait("died-young", "filled")) == [("ibkr", "accepted")]
     again = world.corro("submit", "PEP", "buy", "2", "--id", "died-young", "--route", "ibkr", "--wait", "--json")
     assert again.json["status"] == "filled", "the caller does not know, and may ask again"
-    assert len(world.at_doors("died-young")) == 1
+    assert len(world.orders.at_doors("died-young")) == 1
 
 
 @SQLITE
 @pytest.mark.parametrize("point", ["after_claim", *AFTER_SEND])
 def test_an_order_at_a_broker_without_ids_is_never_sent_twice(world: World, point: str) -> None:
     symbol = {"after_claim": "IBM", "after_send": "CAT", "before_commit": "WMT"}[point]
-    first = world.start("tda", label="tda-1", CORRO_CRASH=point)
-    order = world.send(symbol, "buy", 10, route="tda")
-    assert world.wait_gone(first) == -signal.SIGKILL
-    world.start("tda", label="tda-2")
-    whole = world.wait(order, "filled", 40)
+    first = world.fleet.start("tda", label="tda-1", CORRO_CRASH=point)
+    order = world.orders.send(symbol, "buy", 10, route="tda")
+    assert world.fleet.wait_gone(first) == -signal.SIGKILL
+    world.fleet.start("tda", label="tda-2")
+    whole = world.orders.wait(order, "filled", 40)
 
-    assert [o["state"] for o in world.at_doors(symbol=symbol)] == ["filled"]
+    assert [o["state"] for o in world.orders.at_doors(symbol=symbol)] == ["filled"]
     if point == "after_claim":  # nothing was sent, and the record proves it
         assert outcomes_of(whole) == [("tda", "not_sent"), ("tda", "accepted")]
     else:  # found again by its terms
@@ -102,40 +102,42 @@ def test_an_order_at_a_broker_without_ids_is_never_sent_twice(world: World, poin
 
 @SQLITE
 def test_an_order_without_proof_at_a_broker_without_ids_waits_for_a_person(world: World) -> None:
-    first = world.start("tda", label="tda-1", CORRO_CRASH="before_send")
-    order = world.send("DIS", "buy", 10, route=["tda", "alpaca"])
-    assert world.wait_gone(first) == -signal.SIGKILL
-    world.start("tda", label="tda-2")
-    world.start("alpaca")
+    first = world.fleet.start("tda", label="tda-1", CORRO_CRASH="before_send")
+    order = world.orders.send("DIS", "buy", 10, route=["tda", "alpaca"])
+    assert world.fleet.wait_gone(first) == -signal.SIGKILL
+    world.fleet.start("tda", label="tda-2")
+    world.fleet.start("alpaca")
     id_ = order.client_order_id
-    eventually(lambda: world.whole(id_)["attempts"][0]["missing"] >= 3, 25, lambda: world.whole(id_))
-    whole = world.whole(id_)
+    eventually(lambda: world.orders.whole(id_)["attempts"][0]["missing"] >= 3, 25, lambda: world.orders.whole(id_))
+    whole = world.orders.whole(id_)
     assert (whole["status"], outcomes_of(whole)) == ("submitted", [("tda", "unknown")])
     assert [a["client_order_id"] for a in world.corro("unresolved", "--json").json] == [id_]
 
     said = world.corro("resolve", id_, "--absent", "--by", "ana", "--json")
     assert said.status == 0, said
-    whole = world.wait(id_, "filled", 20)
+    whole = world.orders.wait(id_, "filled", 20)
     assert any("ana" in (event["detail"] or "") for event in whole["events"])
-    assert len(world.at_doors(symbol="DIS")) == 1
+    assert len(world.orders.at_doors(symbol="DIS")) == 1
 
 
 def test_workers_killed_in_the_middle_of_two_hundred_orders_lose_none_and_double_none(world: World) -> None:
     brokers = ("alpaca", "ibkr")
     workers = [
-        world.start(name, label=f"{name}-{point}", ready=False, CORRO_CRASH=f"{point}:{count}")
+        world.fleet.start(name, label=f"{name}-{point}", ready=False, CORRO_CRASH=f"{point}:{count}")
         for name, point, count in (("alpaca", "after_send", 30), ("ibkr", "after_send", 30))
     ]
     for process in workers:
-        world.wait_ready(process)
+        world.fleet.wait_ready(process)
     requests = [
-        world.request(("SPY", "QQQ", "IWM", "DIA")[n % 4], "buy", 1 + n % 5, route=list(brokers[:: 1 if n % 2 else -1]))
+        world.orders.request(
+            ("SPY", "QQQ", "IWM", "DIA")[n % 4], "buy", 1 + n % 5, route=list(brokers[:: 1 if n % 2 else -1])
+        )
         for n in range(200)
     ]
     placed = world.client.submit_many(requests)
     for process in workers:
-        assert world.wait_gone(process, 30) == -signal.SIGKILL
-    world.start(*brokers)
+        assert world.fleet.wait_gone(process, 30) == -signal.SIGKILL
+    world.fleet.start(*brokers)
     ended = world.client.wait_all(placed, 60)
 
     assert {order.status for order in ended} == {"filled"}, [o for o in ended if o.status != "filled"][:3]
@@ -148,14 +150,14 @@ def test_workers_killed_in_the_middle_of_two_hundred_orders_lose_none_and_double
 
 @SQLITE
 def test_when_every_worker_of_a_broker_is_dead_its_queued_orders_move_on(world: World) -> None:
-    first = world.start("ibkr")
-    world.start("alpaca")
-    world.kill(first)
-    order = world.send("BA", "buy", 3, route=["ibkr", "alpaca"])
-    whole = world.wait(order, "filled", 15)
+    first = world.fleet.start("ibkr")
+    world.fleet.start("alpaca")
+    world.fleet.kill(first)
+    order = world.orders.send("BA", "buy", 3, route=["ibkr", "alpaca"])
+    whole = world.orders.wait(order, "filled", 15)
 
     assert outcomes_of(whole) == [("alpaca", "accepted")]
-    assert [o["door"] for o in world.at_doors(order.client_order_id)] == ["alpaca"]
+    assert [o["door"] for o in world.orders.at_doors(order.client_order_id)] == ["alpaca"]
 
 
 @SQLITE
@@ -163,11 +165,11 @@ def test_orders_wait_for_a_broker_that_is_their_only_one_and_expire_there(world:
     from datetime import UTC, datetime, timedelta
 
     soon = datetime.now(UTC) + timedelta(seconds=3)
-    stale = world.send("GE", "buy", 3, route="ibkr", expires_at=soon)
-    fresh = world.send("GE", "buy", 4, route="ibkr")
+    stale = world.orders.send("GE", "buy", 3, route="ibkr", expires_at=soon)
+    fresh = world.orders.send("GE", "buy", 4, route="ibkr")
     eventually(lambda: datetime.now(UTC) > soon, 5)
-    world.start("ibkr")
-    assert world.wait(fresh, "filled")["filled_quantity"] == 4
-    whole = world.wait(stale, "expired")
+    world.fleet.start("ibkr")
+    assert world.orders.wait(fresh, "filled")["filled_quantity"] == 4
+    whole = world.orders.wait(stale, "expired")
     assert whole["attempts"] == []
-    assert [o["quantity"] for o in world.at_doors(symbol="GE")] == ["4"]
+    assert [o["quantity"] for o in world.orders.at_doors(symbol="GE")] == ["4"]

@@ -23,15 +23,15 @@ def doomed(tmp_path: Path) -> Iterator[World]:
 @pytest.mark.parametrize("how", ["removed", "emptied"])
 def test_a_fleet_whose_database_is_gone_sends_nothing_more(doomed: World, how: str) -> None:
     world = doomed
-    worker = world.start("alpaca")
-    world.wait(world.send("AAPL", "buy", 1, client_order_id="used-1"), "filled")
+    worker = world.fleet.start("alpaca")
+    world.orders.wait(world.orders.send("AAPL", "buy", 1, client_order_id="used-1"), "filled")
     if how == "removed":
         for name in ("corro.db", "corro.db-wal", "corro.db-shm"):
             (world.home / name).unlink(missing_ok=True)
     else:
         (world.home / "corro.db").write_bytes(b"")
     with pytest.raises(DatabaseUnavailable, match=how):
-        world.send("MSFT", "buy", 1)
+        world.orders.send("MSFT", "buy", 1)
     again = world.corro("submit", "AAPL", "buy", "1", "--id", "used-1")
     # What was emptied may have got a page of its log back meanwhile: then it is damaged.
     assert again.status in ((2,) if how == "removed" else (1, 2)), again
@@ -46,7 +46,7 @@ def test_a_fleet_whose_database_is_gone_sends_nothing_more(doomed: World, how: s
 
 def test_a_second_fleet_does_not_start_on_the_same_queue(new_world: Callable[..., World]) -> None:
     first, second = new_world(["alpaca"]), new_world(["alpaca"])
-    first.start("alpaca")
+    first.fleet.start("alpaca")
     shared = second.corro("worker", "alpaca", CORRO_REDIS_URL=first.settings.queue_url)
     assert shared.status == 2, shared
     assert "two fleets on one queue" in shared.err

@@ -41,7 +41,7 @@ def ended(world: World, label: str, timeout: float = STOP_S) -> float:
     """Tell a worker to end, see that it does so by itself, and return after how many seconds."""
     process, began = world.fleet.processes[label], time.monotonic()
     process.popen.send_signal(signal.SIGTERM)
-    assert world.wait_gone(process, timeout) == 0, tail(process.log)
+    assert world.fleet.wait_gone(process, timeout) == 0, tail(process.log)
     return time.monotonic() - began
 
 
@@ -73,11 +73,13 @@ def test_a_queue_that_accepts_and_never_answers(new_world: NewWorld, silent: Cal
         settings = load_settings(redis_url=url)
     client = OrderClient(settings)
     resting = {"order_type": "limit", "limit_price": "1", "route": "alpaca"}
-    order = client.submit(world.request("KO", "buy", 2, **resting))
+    order = client.submit(world.orders.request("KO", "buy", 2, **resting))
     calls: dict[str, Callable[[], object]] = {
         "OrderClient()": lambda: OrderClient(settings).close(),
-        "submit": lambda: client.submit(world.request("KO", "buy", 1, **resting)),
-        "submit_many": lambda: client.submit_many([world.request("KO", "buy", 1, **resting) for _ in range(250)]),
+        "submit": lambda: client.submit(world.orders.request("KO", "buy", 1, **resting)),
+        "submit_many": lambda: client.submit_many(
+            [world.orders.request("KO", "buy", 1, **resting) for _ in range(250)]
+        ),
         "replace": lambda: client.replace(order.client_order_id, limit_price="2"),
         "cancel": lambda: client.cancel(order.client_order_id),
         "quote": lambda: client.quote("KO"),
@@ -98,40 +100,39 @@ def test_a_worker_without_a_word_from_its_queue_starts_trades_and_ends(
     new_world: NewWorld, silent: Callable[[], int]
 ) -> None:
     world, url = new_world(["alpaca"]), f"redis://127.0.0.1:{silent()}/0"
-    world.start("alpaca", CORRO_REDIS_URL=url)
-    filled = world.send("PEP", "buy", 3, route="alpaca")
-    assert outcomes_of(world.wait(filled, "filled", 15)) == [("alpaca", "accepted")]
-    resting = world.send("PEP", "buy", 3, order_type="limit", limit_price="1", route="alpaca")
-    world.wait(resting, "accepted", 15)
+    world.fleet.start("alpaca", CORRO_REDIS_URL=url)
+    filled = world.orders.send("PEP", "buy", 3, route="alpaca")
+    assert outcomes_of(world.orders.wait(filled, "filled", 15)) == [("alpaca", "accepted")]
+    resting = world.orders.send("PEP", "buy", 3, order_type="limit", limit_price="1", route="alpaca")
+    world.orders.wait(resting, "accepted", 15)
     world.client.cancel(resting.client_order_id)
-    world.wait(resting, "canceled", 15)
+    world.orders.wait(resting, "canceled", 15)
     ended(world, "alpaca")
 
 
 def test_a_frozen_embedded_queue_is_not_replaced_and_workers_start_and_end_beside_it(new_world: NewWorld) -> None:
     world = new_world(["alpaca"])
-    pid = world.queue_pid()
+    pid = world.fleet.queue_pid()
     os.kill(pid, signal.SIGSTOP)
     try:
-        world.start("alpaca")
-        order = world.send("KO", "buy", 3, route="alpaca")
-        world.wait(order, "filled", 15)
-        world.start("alpaca", label="second")
+        world.fleet.start("alpaca")
+        order = world.orders.send("KO", "buy", 3, route="alpaca")
+        world.orders.wait(order, "filled", 15)
+        world.fleet.start("alpaca", label="second")
         assert _servers_of(world) == [pid]
         ended(world, "second")
         ended(world, "alpaca")
     finally:
         os.kill(pid, signal.SIGCONT)
-    eventually(world._queue_answers, 10)
-    assert world.queue_pid() == pid
-    world.start("alpaca")
-    world.wait(world.send("KO", "buy", 1), "filled")
+    eventually(world.fleet.queue_answers, 10)
+    assert world.fleet.queue_pid() == pid
+    world.fleet.start("alpaca")
+    world.orders.wait(world.orders.send("KO", "buy", 1), "filled")
 
 
 def _servers_of(world: World) -> list[int]:
     """Return the queue servers that run on this world's files."""
-    assert world.fleet.queue is not None
-    marks, name = (os.fsencode(world.home), os.fsencode(world.fleet.queue.socket)), os.fsencode(server_binary().name)
+    marks, name = (os.fsencode(world.home), os.fsencode(world.fleet.server.socket)), os.fsencode(server_binary().name)
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
@@ -154,13 +155,13 @@ def test_brokers_that_accept_and_never_answer(new_world: NewWorld, silent: Calla
     }
     world = new_world(BROKERS, more=more)
     for name in BROKERS:
-        world.start(name, ready=False)
-    early = world.send("KO", "buy", 1, expires_at=_in(4.0))
+        world.fleet.start(name, ready=False)
+    early = world.orders.send("KO", "buy", 1, expires_at=_in(4.0))
     for name in BROKERS:
-        eventually(lambda name=name: world.state(world.fleet.processes[name]) == "disconnected", 60, name)
-    order = world.send("KO", "buy", 1, expires_at=_in(2.0))
+        eventually(lambda name=name: world.fleet.state(world.fleet.processes[name]) == "disconnected", 60, name)
+    order = world.orders.send("KO", "buy", 1, expires_at=_in(2.0))
     for each in (early, order):
-        whole = world.wait(each, "expired", 30)
+        whole = world.orders.wait(each, "expired", 30)
         assert {outcome for _, outcome in outcomes_of(whole)} <= {"not_sent"}
     ((_, status, text),) = together(world, [["check", "--timeout", "2", "--json"]], 90)
     assert status == 1, text

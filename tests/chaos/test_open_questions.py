@@ -16,7 +16,7 @@ from tests.stranger import Stranger
 @pytest.fixture(scope="module")
 def world(make_world: Callable[..., World]) -> World:
     made = make_world(["alpaca", "tda"])
-    made.start_all()
+    made.fleet.start_all()
     return made
 
 
@@ -29,9 +29,9 @@ def test_look_alikes_at_a_broker_without_ids_are_shown_until_a_person_says_which
     """Somebody else places the same order twice while ours is unknown: none of the three is called external."""
     world.control.add_fault("tda", "hang", count=1, symbol="T")
     terms: dict[str, Any] = {"order_type": "limit", "limit_price": "1.00"}
-    order = world.send("T", "buy", 3, route=["tda", "alpaca"], **terms)
+    order = world.orders.send("T", "buy", 3, route=["tda", "alpaca"], **terms)
     id_ = order.client_order_id
-    eventually(lambda: "missing" in shown(world, id_)["answers"], 15, lambda: world.whole(id_))
+    eventually(lambda: "missing" in shown(world, id_)["answers"], 15, lambda: world.orders.whole(id_))
     stranger = Stranger(world, "tda")
     theirs = [str(stranger.place("T", "buy", 3, **terms).broker_order_id) for _ in range(2)]
     stranger.close()
@@ -50,10 +50,10 @@ def test_look_alikes_at_a_broker_without_ids_are_shown_until_a_person_says_which
     assert sorted(c["broker_order_id"] for c in answers["ambiguous"]["candidates"]) == sorted(theirs)
     assert {c["limit_price"] for c in answers["ambiguous"]["candidates"]} == {"1"}
 
-    world.foreign.discard(theirs[0])
+    world.money.foreign.discard(theirs[0])
     said = world.corro("resolve", id_, "--adopt", theirs[0], "--by", "ana", "--reason", "entered at our second")
     assert said.status == 0, said
-    whole = world.wait(id_, "accepted", 15)
+    whole = world.orders.wait(id_, "accepted", 15)
     assert [e["detail"] for e in whole["events"] if e["kind"] == "resolved"] == [
         f"attempt 1 at tda: is order {theirs[0]}, says ana: entered at our second"
     ]
@@ -63,30 +63,30 @@ def test_look_alikes_at_a_broker_without_ids_are_shown_until_a_person_says_which
         lambda: [r["broker_order_id"] for r in world.history.rows(v_external_orders, symbol="T")] == theirs[1:], 15
     )
     world.client.cancel(id_)
-    world.wait(id_, "canceled", 15)
-    states = {str(o["wire_id"]): o["state"] for o in world.at_doors(symbol="T")}
+    world.orders.wait(id_, "canceled", 15)
+    states = {str(o["wire_id"]): o["state"] for o in world.orders.at_doors(symbol="T")}
     assert states == {theirs[0]: "canceled", theirs[1]: "new"}
 
 
 def test_at_a_broker_with_ids_every_answer_is_counted_and_an_error_is_one(world: World) -> None:
     world.control.add_fault("alpaca", "hang", count=1, symbol="VZ")
-    order = world.send("VZ", "buy", 3, route="alpaca")
+    order = world.orders.send("VZ", "buy", 3, route="alpaca")
     id_ = order.client_order_id
-    eventually(lambda: "missing" in shown(world, id_)["answers"], 15, lambda: world.whole(id_))
+    eventually(lambda: "missing" in shown(world, id_)["answers"], 15, lambda: world.orders.whole(id_))
     world.control.add_fault("alpaca", "status", operation="find", status=503)
     eventually(lambda: "error" in shown(world, id_)["answers"], 15, lambda: shown(world, id_))
     row = shown(world, id_)
     assert row["asked"]["query"] == "by the id we gave it"
     assert f"by_client_order_id {id_}: 404" in row["answers"]["missing"]["words"]
     assert "503" in row["answers"]["error"]["words"]
-    events = len(world.whole(id_)["events"])
+    events = len(world.orders.whole(id_)["events"])
     times = row["asked"]["times"]
     eventually(lambda: shown(world, id_)["asked"]["times"] >= times + 2, 20)
-    assert len(world.whole(id_)["events"]) == events  # looking leaves no trail of events
+    assert len(world.orders.whole(id_)["events"]) == events  # looking leaves no trail of events
 
     world.client.cancel(id_)
     said = world.corro("resolve", id_, "--absent", "--by", "ana", "--json")
     assert (said.status, said.json["status"]) == (0, "canceled"), said
-    whole = world.whole(id_)
+    whole = world.orders.whole(id_)
     assert outcomes_of(whole) == [("alpaca", "absent")]
     assert any(e["detail"] == "attempt 1 at alpaca: absent, says ana" for e in whole["events"])

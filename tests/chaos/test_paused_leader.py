@@ -19,9 +19,9 @@ def test_a_leader_that_wakes_up_after_its_lease_writes_nothing_it_read_before(
     world = new_world(["alpaca"])
     world.control.set_position("alpaca", "KO", 50)
     # The first reading is that of the connect; it stops in the one after, with the positions in hand.
-    first = world.start("alpaca", label="first", CORRO_PAUSE="before_positions:2")
+    first = world.fleet.start("alpaca", label="first", CORRO_PAUSE="before_positions:2")
     eventually(lambda: process_state(first.popen.pid) == "T", 20)
-    second = world.start("alpaca", label="second", ready=False)
+    second = world.fleet.start("alpaca", label="second", ready=False)
 
     def leader() -> str:
         with world.database.read() as connection:
@@ -33,16 +33,16 @@ def test_a_leader_that_wakes_up_after_its_lease_writes_nothing_it_read_before(
             return {row.symbol: row.quantity for row in connection.execute(select(p.symbol, p.quantity))}
 
     assert str(first.popen.pid) in leader()
-    world.wait_ready(second)
+    world.fleet.wait_ready(second)
     eventually(lambda: f":{second.popen.pid}." in leader(), 15, leader)
-    world.wait(world.send("KO", "sell", 50, route="alpaca"), "filled")
-    world.wait(world.send("PEP", "buy", 5, route="alpaca"), "filled")
+    world.orders.wait(world.orders.send("KO", "sell", 50, route="alpaca"), "filled")
+    world.orders.wait(world.orders.send("PEP", "buy", 5, route="alpaca"), "filled")
     eventually(lambda: held() == {"PEP": 5}, 15, held)
 
     first.popen.send_signal(signal.SIGCONT)
 
     def awake() -> bool:
-        return world.state(first) == "ready" and process_state(first.popen.pid) in ("S", "R")
+        return world.fleet.state(first) == "ready" and process_state(first.popen.pid) in ("S", "R")
 
     eventually(awake, 15)
     never(lambda: held() != {"PEP": 5}, 3)
@@ -50,7 +50,7 @@ def test_a_leader_that_wakes_up_after_its_lease_writes_nothing_it_read_before(
         assert connection.execute(select(position_locks)).all() == []
     assert f":{second.popen.pid}." in leader()
     # It is of use again: it takes orders, and would lead if it had to.
-    world.kill(second)
+    world.fleet.kill(second)
     eventually(lambda: f":{first.popen.pid}." in leader(), 15, leader)
-    world.wait(world.send("PEP", "buy", 1, route="alpaca"), "filled")
+    world.orders.wait(world.orders.send("PEP", "buy", 1, route="alpaca"), "filled")
     eventually(lambda: held() == {"PEP": 6}, 15, held)

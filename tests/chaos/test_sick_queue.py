@@ -72,16 +72,15 @@ def world(make_world: Callable[..., World]) -> World:
 
 @pytest.fixture
 def proxy(world: World) -> Iterator[Proxy]:
-    assert world.fleet.queue is not None
-    made = Proxy(world.fleet.queue.socket)
+    made = Proxy(world.fleet.server.socket)
     yield made
-    world.kill_all()
+    world.fleet.kill_all()
     made.close()
 
 
 def test_a_queue_that_is_slow_and_cuts_its_replies_costs_time_and_no_order(world: World, proxy: Proxy) -> None:
     url = f"redis://127.0.0.1:{proxy.port}/0"
-    worker = world.start("alpaca", CORRO_REDIS_URL=url)
+    worker = world.fleet.start("alpaca", CORRO_REDIS_URL=url)
     with environment(world.environment):
         client = OrderClient(load_settings(redis_url=url))
     placed = []
@@ -89,19 +88,19 @@ def test_a_queue_that_is_slow_and_cuts_its_replies_costs_time_and_no_order(world
         proxy.mode, before = mode, proxy.spoilt
         for n in range(8):
             began = time.monotonic()
-            placed.append(client.submit(world.request("SPY", "buy", 1 + n)))
+            placed.append(client.submit(world.orders.request("SPY", "buy", 1 + n)))
             assert time.monotonic() - began < 5
         eventually(lambda before=before: proxy.spoilt > before, 5)  # type: ignore[misc]
         for order in placed:
-            assert outcomes_of(world.wait(order, "filled", 20)) == [("alpaca", "accepted")]
+            assert outcomes_of(world.orders.wait(order, "filled", 20)) == [("alpaca", "accepted")]
         assert worker.popen.poll() is None
     client.close()
     proxy.mode = "pass"
     # A message that no row knows: only a worker that consumes again can execute it.
     foreign = {"client_order_id": "by-message", "symbol": "KO", "side": "buy", "quantity": "2"}
-    world.queue.lpush("orders.alpaca", envelope("orders.submit", "orders.alpaca", {"orders": [foreign]}))
-    world.wait("by-message", "filled", 40)
-    assert len(world.at_doors()) == len(placed) + 1
+    world.fleet.queue.lpush("orders.alpaca", envelope("orders.submit", "orders.alpaca", {"orders": [foreign]}))
+    world.orders.wait("by-message", "filled", 40)
+    assert len(world.orders.at_doors()) == len(placed) + 1
 
 
 def test_a_message_that_comes_back_while_it_is_worked_on_is_executed_once(new_world: Callable[..., World]) -> None:
@@ -110,19 +109,19 @@ def test_a_message_that_comes_back_while_it_is_worked_on_is_executed_once(new_wo
     Rings are not noted; a message that brings orders without rows is.
     """
     world = new_world(["alpaca"])
-    worker = world.start("alpaca")
+    worker = world.fleet.start("alpaca")
     world.control.add_fault("alpaca", "slow", seconds=1.5, operation="place")
     ids = [f"comes-back-{n}" for n in range(40)]
     orders = [{"client_order_id": id_, "symbol": "DIA", "side": "buy", "quantity": "2"} for id_ in ids]
-    world.queue.lpush("orders.alpaca", envelope("orders.submit", "orders.alpaca", {"orders": orders}))
-    eventually(lambda: len(world.at_doors(symbol="DIA")) >= 2, 15)
-    (tag,) = world.queue.zrange("unacked_index", 0, -1)
-    world.queue.zadd("unacked_index", {tag: time.time() - 3600})
+    world.fleet.queue.lpush("orders.alpaca", envelope("orders.submit", "orders.alpaca", {"orders": orders}))
+    eventually(lambda: len(world.orders.at_doors(symbol="DIA")) >= 2, 15)
+    (tag,) = world.fleet.queue.zrange("unacked_index", 0, -1)
+    world.fleet.queue.zadd("unacked_index", {tag: time.time() - 3600})
     # Nobody else puts anything at that end of a list.
-    eventually(lambda: "cmdstat_rpush" in world.queue.info("commandstats"), 15, "it was not handed out again")
+    eventually(lambda: "cmdstat_rpush" in world.fleet.queue.info("commandstats"), 15, "it was not handed out again")
     for id_ in ids:  # the last ones of so slow a batch are too old to be sent under its claim, and claimed anew
-        *stale, last = outcomes_of(world.wait(id_, "filled", 30))
+        *stale, last = outcomes_of(world.orders.wait(id_, "filled", 30))
         assert (last, set(stale) <= {("alpaca", "not_sent")}) == (("alpaca", "accepted"), True)
-    assert len(world.at_doors(symbol="DIA")) == len(ids)
-    eventually(lambda: not world.queue.hlen("unacked") and not world.queue.llen("orders.alpaca"), 15)
+    assert len(world.orders.at_doors(symbol="DIA")) == len(ids)
+    eventually(lambda: not world.fleet.queue.hlen("unacked") and not world.fleet.queue.llen("orders.alpaca"), 15)
     assert worker.popen.poll() is None

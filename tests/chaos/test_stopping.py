@@ -15,7 +15,7 @@ import pytest
 
 from producers.bell import envelope
 from producers.handles import Order
-from tests.kit import ROOT, Postgres, World, clean_environment, eventually, outcomes_of, tail
+from tests.kit import ROOT, PostgresServer, World, clean_environment, eventually, outcomes_of, tail
 from worker.local.processes import Process
 
 NewWorld = Callable[..., World]
@@ -30,7 +30,7 @@ def end(world: World, process: Process, *, again: bool = False) -> float:
     if again:
         eventually(lambda: "Warm shutdown" in process.log.read_text(), 20)
         process.popen.terminate()
-    assert world.wait_gone(process, GRACE_S) == 0, tail(process.log)
+    assert world.fleet.wait_gone(process, GRACE_S) == 0, tail(process.log)
     return time.monotonic() - began
 
 
@@ -38,7 +38,7 @@ def left_behind(world: World, placed: Sequence[Order]) -> dict[str, list[str]]:
     """Return the ids by where a stopped worker left them; an order that is nowhere fails the test."""
     found: dict[str, list[str]] = {}
     for order in placed:
-        whole = world.whole(order.client_order_id)
+        whole = world.orders.whole(order.client_order_id)
         last = whole["attempts"][-1]["outcome"] if whole["attempts"] else None
         if whole["status"] == "submitted":
             assert last in ("unknown", "sending"), whole  # what `corro unresolved` lists
@@ -52,31 +52,31 @@ def left_behind(world: World, placed: Sequence[Order]) -> dict[str, list[str]]:
 @pytest.mark.parametrize("again", [pytest.param(False, marks=pytest.mark.soak), True], ids=["once", "twice"])
 def test_a_worker_in_the_middle_of_many_orders_ends_and_the_next_one_goes_on(new_world: NewWorld, again: bool) -> None:
     world = new_world(["alpaca"])
-    first = world.start("alpaca")
+    first = world.fleet.start("alpaca")
     world.control.add_fault("alpaca", "slow", seconds=0.2, operation="place")
-    placed = [world.send("SPY", "buy", 1 + n % 5, route="alpaca") for n in range(60)]
-    eventually(lambda: len(world.at_doors()) >= 5, 20)
+    placed = [world.orders.send("SPY", "buy", 1 + n % 5, route="alpaca") for n in range(60)]
+    eventually(lambda: len(world.orders.at_doors()) >= 5, 20)
     end(world, first, again=again)
 
     left = left_behind(world, placed)
     assert left.get("settled"), left
     assert not left.get("unresolved"), "what was under way has been waited for"
     world.control.clear_faults()
-    world.start("alpaca", label="next")
+    world.fleet.start("alpaca", label="next")
     for order in placed:
-        assert outcomes_of(world.wait(order, "filled", 30)) == [("alpaca", "accepted")]
-    assert len(world.at_doors()) == len(placed)
+        assert outcomes_of(world.orders.wait(order, "filled", 30)) == [("alpaca", "accepted")]
+    assert len(world.orders.at_doors()) == len(placed)
 
 
 def test_a_worker_whose_broker_hangs_ends_and_says_what_is_unresolved(new_world: NewWorld) -> None:
     world = new_world(["alpaca"])
-    first = world.start("alpaca")
+    first = world.fleet.start("alpaca")
     world.control.add_fault("alpaca", "accept_hang", operation="place")
     world.control.add_fault("alpaca", "stream_silent")
     for operation in ("find", "list", "activities", "positions", "account", "cancel"):
         world.control.add_fault("alpaca", "hang", operation=operation)
-    placed = [world.send("SPY", "buy", 1 + n % 5, route="alpaca") for n in range(24)]
-    eventually(lambda: len(world.at_doors()) >= 4, 20)
+    placed = [world.orders.send("SPY", "buy", 1 + n % 5, route="alpaca") for n in range(24)]
+    eventually(lambda: len(world.orders.at_doors()) >= 4, 20)
     end(world, first)
 
     left = left_behind(world, placed)
@@ -84,36 +84,36 @@ def test_a_worker_whose_broker_hangs_ends_and_says_what_is_unresolved(new_world:
     listed = {row["client_order_id"] for row in world.corro("unresolved", "--json").json}
     assert set(left["unresolved"]) == listed
     world.control.clear_faults()
-    world.start("alpaca", label="next")
+    world.fleet.start("alpaca", label="next")
     for order in placed:
-        whole = world.wait(order, ["filled", "expired"], 60)
-        assert len(world.at_doors(order.client_order_id)) == (whole["status"] == "filled")
+        whole = world.orders.wait(order, ["filled", "expired"], 60)
+        assert len(world.orders.at_doors(order.client_order_id)) == (whole["status"] == "filled")
 
 
 @pytest.mark.soak
 def test_a_worker_ends_while_its_queue_is_frozen(new_world: NewWorld) -> None:
     world = new_world(["alpaca"])
-    first = world.start("alpaca")
+    first = world.fleet.start("alpaca")
     world.control.add_fault("alpaca", "slow", seconds=0.2, operation="place")
-    placed = [world.send("SPY", "buy", 1, route="alpaca") for _ in range(20)]
-    eventually(lambda: len(world.at_doors()) >= 2, 20)
-    pid = world.queue_pid()
+    placed = [world.orders.send("SPY", "buy", 1, route="alpaca") for _ in range(20)]
+    eventually(lambda: len(world.orders.at_doors()) >= 2, 20)
+    pid = world.fleet.queue_pid()
     os.kill(pid, signal.SIGSTOP)
     try:
         end(world, first)
         assert not left_behind(world, placed).get("unresolved")
         world.control.clear_faults()
-        world.start("alpaca", label="next")
+        world.fleet.start("alpaca", label="next")
         for order in placed:
-            assert outcomes_of(world.wait(order, "filled", 40)) == [("alpaca", "accepted")]
+            assert outcomes_of(world.orders.wait(order, "filled", 40)) == [("alpaca", "accepted")]
     finally:
         os.kill(pid, signal.SIGCONT)
 
 
 @pytest.fixture
-def own_postgres() -> Iterator[Postgres]:
+def own_postgres() -> Iterator[PostgresServer]:
     """A server that may be stopped."""
-    server = Postgres()
+    server = PostgresServer()
     yield server
     server.close()
 
@@ -123,34 +123,34 @@ def bare(n: int) -> dict[str, str]:
 
 
 def test_a_worker_ends_without_its_database_and_hands_back_what_only_messages_know(
-    own_postgres: Postgres, new_world: NewWorld
+    own_postgres: PostgresServer, new_world: NewWorld
 ) -> None:
     world = new_world(["alpaca"], database_url=own_postgres.fresh())
-    first = world.start("alpaca")
+    first = world.fleet.start("alpaca")
     own_postgres.stop()
     try:
         for n in range(8):
             message = envelope("orders.submit", "orders.alpaca", {"orders": [bare(n)]})
-            world.queue.lpush("orders.alpaca", message)
+            world.fleet.queue.lpush("orders.alpaca", message)
         eventually(lambda: "message_waits_for_database" in first.log.read_text(), 20)
         end(world, first)
-        assert world.at_doors() == [] or not world.control.orders()
+        assert world.orders.at_doors() == [] or not world.control.orders()
     finally:
         own_postgres.start()
-    waiting = world.queue.llen("orders.alpaca") + world.queue.hlen("unacked")
+    waiting = world.fleet.queue.llen("orders.alpaca") + world.fleet.queue.hlen("unacked")
     assert waiting == 8, "each is back in the queue, or noted as taken and handed out again"
-    world.start("alpaca", label="next")
+    world.fleet.start("alpaca", label="next")
     for n in range(8):
-        assert world.wait(f"by-message-{n}", "filled", 100)["filled_quantity"] == 1 + n
+        assert world.orders.wait(f"by-message-{n}", "filled", 100)["filled_quantity"] == 1 + n
 
 
 @pytest.mark.soak
 def test_a_worker_ends_while_its_sqlite_file_is_locked(new_world: NewWorld) -> None:
     world = new_world(["alpaca"])
-    first = world.start("alpaca")
+    first = world.fleet.start("alpaca")
     world.control.add_fault("alpaca", "slow", count=1, symbol="PEP", seconds=1.0, operation="place")
-    order = world.send("PEP", "buy", 4, route="alpaca")
-    eventually(lambda: world.at_doors(symbol="PEP"), 20)  # sent, and not recorded yet
+    order = world.orders.send("PEP", "buy", 4, route="alpaca")
+    eventually(lambda: world.orders.at_doors(symbol="PEP"), 20)  # sent, and not recorded yet
     lock = sqlite3.connect(world.home / "corro.db", isolation_level=None, timeout=30)
     lock.execute("BEGIN IMMEDIATE")
     try:
@@ -158,9 +158,9 @@ def test_a_worker_ends_while_its_sqlite_file_is_locked(new_world: NewWorld) -> N
     finally:
         lock.execute("ROLLBACK")
         lock.close()
-    world.start("alpaca", label="next")
-    assert outcomes_of(world.wait(order, "filled", 40)) == [("alpaca", "accepted")]
-    assert len(world.at_doors(symbol="PEP")) == 1
+    world.fleet.start("alpaca", label="next")
+    assert outcomes_of(world.orders.wait(order, "filled", 40)) == [("alpaca", "accepted")]
+    assert len(world.orders.at_doors(symbol="PEP")) == 1
 
 
 # -- EVERYTHING ON ONE MACHINE ---
@@ -179,9 +179,9 @@ def _children_of(home: Path) -> list[int]:
 
 def test_a_worker_that_is_hung_up_on_ends_in_good_order(new_world: NewWorld) -> None:
     world = new_world(["alpaca"])
-    process = world.start("alpaca")
+    process = world.fleet.start("alpaca")
     process.popen.send_signal(signal.SIGHUP)
-    assert world.wait_gone(process, GRACE_S) == 0, tail(process.log)
+    assert world.fleet.wait_gone(process, GRACE_S) == 0, tail(process.log)
     assert "worker_stopped" in process.log.read_text()
 
 

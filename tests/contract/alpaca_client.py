@@ -10,7 +10,7 @@ from typing import Any
 import alpaca_trade_api
 import pytest
 
-from tests.contract.doors import eventually
+from tests.kit.waiting import eventually
 from worker.sandbox.alpaca.door import AlpacaDoor
 
 KEYS = {"APCA-API-KEY-ID": "k", "APCA-API-SECRET-KEY": "s"}

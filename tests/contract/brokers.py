@@ -11,7 +11,8 @@ from typing import Any
 from models.messages import OrderRequest
 from models.reports import Found, OrderReport, Report
 from models.settings import BrokerSettings
-from tests.contract.doors import UNPACED, Sandbox, eventually, sandbox
+from tests.contract.doors import UNPACED, Sandbox, sandbox
+from tests.kit.waiting import eventually
 from worker.brokers.alpaca.adapter import AlpacaBroker
 from worker.brokers.base import BrokerInterface, OrderRef, Ticket
 from worker.brokers.ibkr.adapter import IbkrBroker

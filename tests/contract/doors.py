@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -79,14 +78,3 @@ def sandbox() -> Iterator[Sandbox]:
         yield house
     finally:
         house.close()
-
-
-def eventually(look: Callable[[], T], timeout: float = 5.0) -> T:
-    """Return what `look` returns as soon as it is true; fail after the timeout."""
-    end = time.monotonic() + timeout
-    while True:
-        found = look()
-        if found:
-            return found
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.01)

@@ -9,7 +9,8 @@ from typing import Any
 
 import requests
 
-from tests.contract.doors import Sandbox, eventually
+from tests.contract.doors import Sandbox
+from tests.kit.waiting import eventually
 from worker.sandbox.tda.door import TdaDoor
 
 BOTH = ("tda", "schwab")

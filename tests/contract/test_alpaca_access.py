@@ -18,8 +18,8 @@ from models.errors import (
     OrderRejected,
     Refused,
 )
-from tests.contract.doors import eventually
 from tests.contract.test_alpaca_adapter import Desk, desk, order, ref, resting, ticket
+from tests.kit.waiting import eventually
 from worker.brokers.alpaca import rest as alpaca_rest
 
 __all__ = ["desk"]

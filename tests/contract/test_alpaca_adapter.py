@@ -24,7 +24,8 @@ from models.errors import (
 from models.messages import OrderRequest
 from models.reports import BrokerStatus, FillReport, OrderReport
 from models.settings import BrokerSettings
-from tests.contract.doors import UNPACED, Sandbox, eventually, sandbox
+from tests.contract.doors import UNPACED, Sandbox, sandbox
+from tests.kit.waiting import eventually
 from worker.brokers.alpaca import adapter as alpaca
 from worker.brokers.alpaca import listings as alpaca_listings
 from worker.brokers.alpaca import prices as alpaca_prices

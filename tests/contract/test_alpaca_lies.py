@@ -10,8 +10,8 @@ import pytest
 from models.errors import DataError, OutcomeUnknown
 from models.reports import BrokerStatus, FillReport, Found, OrderReport
 from models.terms import contradictions
-from tests.contract.doors import eventually
 from tests.contract.test_alpaca_adapter import Desk, desk, order, ref, resting
+from tests.kit.waiting import eventually
 
 __all__ = ["desk"]
 SPOILED = ("qty", "filled_qty", "limit_price", "submitted_at", "status", "filled_avg_price", "updated_at")

@@ -13,7 +13,8 @@ import requests
 from alpaca_trade_api.rest import APIError, TimeFrame, TimeFrameUnit
 
 from tests.contract.alpaca_client import KEYS, ORDER_KEYS, alpaca_sdk, bought, filled, resting, words
-from tests.contract.doors import Sandbox, eventually, sandbox
+from tests.contract.doors import Sandbox, sandbox
+from tests.kit.waiting import eventually
 from worker.sandbox.alpaca.door import AlpacaDoor
 
 # Recorded paper traffic, 2026-10-08 (docs/facts/alpaca.md).

@@ -16,7 +16,8 @@ from alpaca_trade_api.rest import APIError, TimeFrame
 from alpaca_trade_api.stream import TradingStream
 
 from tests.contract.alpaca_client import KEYS, ORDER_KEYS, alpaca_sdk, bought, filled, impatient, resting
-from tests.contract.doors import Sandbox, eventually, sandbox
+from tests.contract.doors import Sandbox, sandbox
+from tests.kit.waiting import eventually
 from worker.sandbox.alpaca.door import AlpacaDoor
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.contract.doors import Sandbox, eventually, sandbox
+from tests.contract.doors import Sandbox, sandbox
 from tests.contract.tda_client import BOTH, Client, client_of, filled, order
+from tests.kit.waiting import eventually
 from worker.sandbox.tda.door import TdaDoor
 
 

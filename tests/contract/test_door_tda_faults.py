@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import requests
 
-from tests.contract.doors import Sandbox, eventually, sandbox
+from tests.contract.doors import Sandbox, sandbox
 from tests.contract.tda_client import BOTH, Client, client_of
+from tests.kit.waiting import eventually
 from worker.sandbox.tda.door import TdaDoor
 
 

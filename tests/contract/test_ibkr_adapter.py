@@ -27,7 +27,8 @@ from models.errors import (
 from models.messages import OrderRequest
 from models.reports import Ambiguous, BrokerStatus, CommissionReport, FillReport, Found, Missing, OrderReport, Report
 from models.settings import BrokerSettings
-from tests.contract.doors import Sandbox, eventually, sandbox
+from tests.contract.doors import Sandbox, sandbox
+from tests.kit.waiting import eventually
 from worker.brokers.base import OrderRef, Ticket
 from worker.brokers.ibkr.adapter import IbkrBroker
 from worker.sandbox.faults import Fault

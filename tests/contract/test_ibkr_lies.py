@@ -6,8 +6,8 @@ from decimal import Decimal
 from typing import Any
 
 from models.reports import BrokerStatus, CommissionReport, FillReport, OrderReport, Report
-from tests.contract.doors import eventually
 from tests.contract.test_ibkr_adapter import Gateway, a_ref, an_order, found, gateway, place
+from tests.kit.waiting import eventually
 
 __all__ = ["gateway"]
 

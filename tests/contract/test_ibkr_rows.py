@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from models.reports import Ambiguous, BrokerStatus, Found
-from tests.contract.doors import eventually
 from tests.contract.test_ibkr_adapter import Gateway, a_ref, a_resting_order, an_order, found, gateway, place
+from tests.kit.waiting import eventually
 from worker.brokers.ibkr.adapter import IbkrBroker
 from worker.sandbox.tws import messages as tws_messages
 from worker.sandbox.tws.wire import encode

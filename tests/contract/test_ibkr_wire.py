@@ -13,8 +13,8 @@ import pytest
 
 from models.errors import NotConnected, Unsupported
 from models.reports import Ambiguous, BrokerStatus
-from tests.contract.doors import eventually
 from tests.contract.test_ibkr_adapter import SDKS, Gateway, a_ref, a_resting_order, an_order, found, gateway, place
+from tests.kit.waiting import eventually
 from worker.sandbox.tws import messages as tws_messages
 from worker.sandbox.tws.wire import encode
 

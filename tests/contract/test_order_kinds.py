@@ -13,7 +13,7 @@ from models.errors import Unsupported
 from models.messages import OrderRequest, utcnow
 from models.vocabulary import OrderType, Side, TimeInForce, signed
 from tests.contract.brokers import EVERY, NEW_ORDER, SDKS, Bench, a_ticket, bench, order
-from tests.contract.doors import eventually
+from tests.kit.waiting import eventually
 from worker.brokers.base import Ticket
 from worker.brokers.tda.dialects import SCHWAB, TDA, order_body
 

@@ -19,8 +19,8 @@ from models.messages import OrderRequest
 from models.reports import BrokerStatus, CommissionReport, FillReport, Found, OrderReport, Report
 from models.settings import BrokerSettings
 from models.vocabulary import OrderType
-from tests.contract.doors import eventually
 from tests.contract.recordings import Body, Gateway, Step, playing, recording
+from tests.kit.waiting import eventually
 from worker.brokers.base import OrderRef, Ticket
 from worker.brokers.ibkr import terms
 from worker.brokers.ibkr.adapter import IbkrBroker

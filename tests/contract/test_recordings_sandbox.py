@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.contract.door_tws.gateway import SdkGateway, eventually, open_gateway, run
+from tests.contract.door_tws.gateway import SdkGateway, open_gateway
 from tests.contract.recordings import Body, Step, recording
+from tests.kit.stories import eventually, run
 
 _KINDS = {3: "order_status", 4: "api_error", 5: "open_order", 11: "execution_detail", 59: "commission_report"}
 #: Statuses that a gateway may leave out on the way: both kinds of recordings exist.

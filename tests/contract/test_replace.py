@@ -24,7 +24,7 @@ from models.errors import (
 from models.messages import utcnow
 from models.reports import Ambiguous, BrokerStatus, Missing, OrderReport
 from tests.contract.brokers import EVERY, NEW_ORDER, SDKS, Bench, a_ref, bench, order, resting
-from tests.contract.doors import eventually
+from tests.kit.waiting import eventually
 from worker.brokers.ibkr import replace as ibkr_replace
 from worker.brokers.ibkr import verdicts as ibkr_verdicts
 from worker.brokers.ibkr.pending import PendingChange

@@ -23,7 +23,8 @@ from models.errors import (
 from models.messages import OrderRequest
 from models.reports import BrokerStatus, Found, Missing, OrderReport
 from models.settings import BrokerSettings
-from tests.contract.doors import Sandbox, eventually, sandbox
+from tests.contract.doors import Sandbox, sandbox
+from tests.kit.waiting import eventually
 from worker.brokers.base import OrderRef, Ticket
 from worker.brokers.tda import listings as tda_listings
 from worker.brokers.tda import reports as tda_reports

@@ -10,9 +10,9 @@ from typing import Any
 
 import requests
 
-from tests.contract.doors import eventually
 from tests.foreign.conftest import HERE, clean_environment
 from tests.foreign.documents import DOCUMENTS, REPAIRS, Json, Repair
+from tests.kit.waiting import eventually
 from worker.sandbox.control import SandboxControl
 
 

@@ -23,7 +23,7 @@ ORDERS = 60
 @pytest.fixture(scope="module")
 def world(make_world: Callable[..., World]) -> World:
     made = make_world(["alpaca", "tda"])
-    made.start_all()
+    made.fleet.start_all()
     return made
 
 
@@ -46,7 +46,7 @@ def stopped(world: World) -> list[tuple[str, str]]:
 
 def test_no_send_begins_after_a_halt_and_what_it_stopped_never_trades(world: World) -> None:
     world.control.add_fault("alpaca", "slow", symbol="KO", seconds=1.0)
-    orders = world.client.submit_many([world.request("KO", quantity=1, route="alpaca") for _ in range(ORDERS)])
+    orders = world.client.submit_many([world.orders.request("KO", quantity=1, route="alpaca") for _ in range(ORDERS)])
     eventually(lambda: len(sent_at(world, "KO")) >= 4, 10)
     assert world.corro("halt", "--reason", "drill", "--by", "ana").status == 0
     with world.database.read() as connection:
@@ -57,40 +57,40 @@ def test_no_send_begins_after_a_halt_and_what_it_stopped_never_trades(world: Wor
     assert late == []
     denied = [order for order in ended if order.status == "denied"]
     assert denied, "all of them had left before the halt"
-    whole = [world.whole(order.client_order_id) for order in denied]
+    whole = [world.orders.whole(order.client_order_id) for order in denied]
     assert {(one["reason_code"], *outcomes_of(one)[-1:]) for one in whole} <= {
         ("halted", ("alpaca", "not_sent")), ("halted",)
     }  # fmt: skip
     assert any(outcomes_of(one) for one in whole), "none had been claimed"
     before = len(sent_at(world, "KO"))
     assert world.corro("resume").status == 0
-    assert world.send("VZ", route="alpaca").wait(10).status == "filled"
+    assert world.orders.send("VZ", route="alpaca").wait(10).status == "filled"
     assert len(sent_at(world, "KO")) == before
 
 
 def test_a_halted_broker_passes_its_orders_on(world: World) -> None:
     assert world.corro("halt", "--broker", "alpaca").status == 0
-    whole = world.wait(world.send("PEP", route=["alpaca", "tda"]), "filled")
+    whole = world.orders.wait(world.orders.send("PEP", route=["alpaca", "tda"]), "filled")
     assert outcomes_of(whole) == [("alpaca", "not_sent"), ("tda", "accepted")]
     assert whole["attempts"][0]["code"] == "halted"
-    alone = world.wait(world.send("PEP", route="alpaca"), "denied")
+    alone = world.orders.wait(world.orders.send("PEP", route="alpaca"), "denied")
     assert alone["reason_code"] == "halted"
 
 
 def test_under_a_halt_a_replace_only_lessens(world: World) -> None:
-    order = world.send("WMT", "buy", 10, order_type="limit", limit_price=LOW, route="alpaca")
-    world.wait(order, "accepted")
+    order = world.orders.send("WMT", "buy", 10, order_type="limit", limit_price=LOW, route="alpaca")
+    world.orders.wait(order, "accepted")
     assert world.corro("halt").status == 0
     order.replace(quantity=500)
-    eventually(lambda: "replace_refused" in events_of(world.whole(order.client_order_id)), 10)
+    eventually(lambda: "replace_refused" in events_of(world.orders.whole(order.client_order_id)), 10)
     order.replace(limit_price="50.00")
-    eventually(lambda: events_of(world.whole(order.client_order_id)).count("replace_refused") == 2, 10)
+    eventually(lambda: events_of(world.orders.whole(order.client_order_id)).count("replace_refused") == 2, 10)
     order.replace(quantity=4)
-    eventually(lambda: "replaced" in events_of(world.whole(order.client_order_id)), 10)
-    (live,) = [o for o in world.at_doors(order.client_order_id) if o["state"] == "new"]
+    eventually(lambda: "replaced" in events_of(world.orders.whole(order.client_order_id)), 10)
+    (live,) = [o for o in world.orders.at_doors(order.client_order_id) if o["state"] == "new"]
     assert (Decimal(live["quantity"]), Decimal(live["limit_price"])) == (4, 1)
     world.client.cancel(order.client_order_id)
-    world.wait(order, "canceled")
+    world.orders.wait(order, "canceled")
 
 
 def test_resume_ends_what_it_names_and_nobody_elses(world: World) -> None:

@@ -307,7 +307,7 @@ def test_a_schema_that_is_not_current(house: House, tmp_path: Path) -> None:
 
 def test_workers_go_on_undisturbed(make_world: Callable[..., World]) -> None:
     world = make_world(("ibkr", "alpaca"))
-    world.start_all()
+    world.fleet.start_all()
     said = world.corro("check", "--json")
     found = {(one["broker"], one["check"]): one for one in said.json}
 
@@ -315,7 +315,7 @@ def test_workers_go_on_undisturbed(make_world: Callable[..., World]) -> None:
     for name in ("ibkr", "alpaca"):
         assert found[name, "workers"]["state"] == "ok"
         assert found[name, "workers"]["words"].startswith("1 alive, 1 ready")
-        world.wait(world.send("AAPL", "buy", 1, route=name), "filled")
+        world.orders.wait(world.orders.send("AAPL", "buy", 1, route=name), "filled")
         assert "connection_lost" not in world.fleet.processes[name].log.read_text()
 
     halts.stop(world.database, "ibkr", "halt", "lunch", "ana")

@@ -16,7 +16,7 @@ from models.record.intake import Intake
 from models.record.tables import orders, position_snapshots, workers
 from models.settings import BrokerSettings, Settings
 from producers.bell import Bell
-from tests.kit import Postgres, eventually
+from tests.kit import PostgresServer, eventually
 from tests.property.ledger import Ledger, Seat
 from worker.orders.claiming import these
 from worker.orders.way import Execution
@@ -26,7 +26,7 @@ from worker.runtime.clock import utcnow
 
 
 @pytest.fixture
-def database(postgres: Postgres) -> Iterator[Database]:
+def database(postgres: PostgresServer) -> Iterator[Database]:
     made = Database(postgres.fresh())
     upgrade(made)
     yield made

@@ -23,7 +23,7 @@ _ORDER_KEYS = {
 @pytest.fixture(scope="module")
 def world(make_world: Callable[..., World]) -> World:
     made = make_world(["alpaca", "tda"])
-    made.start_all()
+    made.fleet.start_all()
     return made
 
 
@@ -42,7 +42,7 @@ def test_submit_and_wait_prints_the_filled_order(world: World) -> None:
 
 
 def test_order_shows_attempts_fills_and_events_under_the_columns_names(world: World) -> None:
-    world.wait(world.send("KO", "buy", 2, client_order_id="cli-2"), "filled")
+    world.orders.wait(world.orders.send("KO", "buy", 2, client_order_id="cli-2"), "filled")
     order = world.corro("order", "cli-2", "--json").json
     assert set(order) >= _ORDER_KEYS | {"attempts", "fills", "events"}
     (attempt,) = order["attempts"]
@@ -62,9 +62,9 @@ def test_order_shows_attempts_fills_and_events_under_the_columns_names(world: Wo
 
 
 def test_orders_and_fills_are_filtered(world: World) -> None:
-    world.wait(world.send("PEP", "buy", 1, client_order_id="cli-3", strategy="filtered"), "filled")
-    world.send("PEP", "buy", 1, client_order_id="cli-4", order_type="limit", limit_price="1")
-    world.wait("cli-4", "accepted")
+    world.orders.wait(world.orders.send("PEP", "buy", 1, client_order_id="cli-3", strategy="filtered"), "filled")
+    world.orders.send("PEP", "buy", 1, client_order_id="cli-4", order_type="limit", limit_price="1")
+    world.orders.wait("cli-4", "accepted")
 
     def ids(*options: str) -> list[str]:
         said = world.corro("orders", "--json", *options)
@@ -83,7 +83,7 @@ def test_orders_and_fills_are_filtered(world: World) -> None:
 
     canceled = world.corro("cancel", "cli-4", "--json")
     assert canceled.status == 0
-    world.wait("cli-4", "canceled")
+    world.orders.wait("cli-4", "canceled")
 
 
 def test_without_json_the_answer_is_tab_separated_when_piped(world: World) -> None:
@@ -145,7 +145,7 @@ def test_what_is_not_there_fails_with_status_1(world: World) -> None:
 
 
 def test_an_id_used_again_for_another_order_is_a_usage_error(world: World) -> None:
-    world.wait(world.send("F", "buy", 1, client_order_id="cli-6"), "filled")
+    world.orders.wait(world.orders.send("F", "buy", 1, client_order_id="cli-6"), "filled")
     again = world.corro("submit", "F", "buy", "1", "--id", "cli-6", "--json")
     assert (again.status, again.json["status"]) == (0, "filled")
     other = world.corro("submit", "F", "buy", "2", "--id", "cli-6", "--json")
@@ -182,7 +182,7 @@ def test_data_is_fetched_through_the_workers(world: World) -> None:
     money = world.corro("account", "--json").json
     assert [row["broker"] for row in money] == ["alpaca", "tda"]
     assert all(Decimal(row["equity"]) > 0 and row["error"] is None for row in money), money
-    world.wait(world.send("DIS", "buy", 7, route="tda"), "filled")
+    world.orders.wait(world.orders.send("DIS", "buy", 7, route="tda"), "filled")
     held = world.corro("positions", "--json").json
     assert [(row["quantity"]) for row in held if (row["broker"], row["symbol"]) == ("tda", "DIS")] == ["7"]
     bars = world.corro("bars", "SPY", "1Day", "--start", "20d", "--json").json
@@ -222,44 +222,44 @@ def test_unresolved_lists_nothing_when_everything_is_known(world: World) -> None
 
 def test_a_halt_denies_and_resume_lets_orders_through_again(world: World) -> None:
     assert world.corro("halt", "--reason", "storm", "--by", "ana").status == 0
-    order = world.send("AAPL", "buy", 1)
-    whole = world.wait(order, "denied")
+    order = world.orders.send("AAPL", "buy", 1)
+    whole = world.orders.wait(order, "denied")
     assert "storm" in whole["reason"]
     assert "ana" in whole["reason"]
     assert whole["attempts"] == []
     resumed = world.corro("resume")
     assert resumed.status == 0
     assert "halt" in resumed.out
-    world.wait(world.send("AAPL", "buy", 1), "filled")
+    world.orders.wait(world.orders.send("AAPL", "buy", 1), "filled")
 
 
 def test_a_halted_broker_passes_its_orders_on_and_still_takes_cancels(world: World) -> None:
-    resting = world.send("AAPL", "buy", 1, order_type="limit", limit_price="1", route="alpaca")
-    world.wait(resting, "accepted")
+    resting = world.orders.send("AAPL", "buy", 1, order_type="limit", limit_price="1", route="alpaca")
+    world.orders.wait(resting, "accepted")
     assert world.corro("halt", "--broker", "alpaca").status == 0
     try:
-        moved = world.wait(world.send("AAPL", "buy", 1), "filled")
+        moved = world.orders.wait(world.orders.send("AAPL", "buy", 1), "filled")
         assert moved["broker"] == "tda"
-        only = world.wait(world.send("AAPL", "buy", 1, route="alpaca"), "denied")
+        only = world.orders.wait(world.orders.send("AAPL", "buy", 1, route="alpaca"), "denied")
         assert [(attempt["outcome"], attempt["code"]) for attempt in only["attempts"]] == [("not_sent", "halted")]
         world.client.cancel(resting.client_order_id)
-        world.wait(resting, "canceled")
+        world.orders.wait(resting, "canceled")
     finally:
         assert world.corro("resume", "--broker", "alpaca").status == 0
-    assert world.wait(world.send("AAPL", "buy", 1), "filled")["broker"] == "alpaca"
+    assert world.orders.wait(world.orders.send("AAPL", "buy", 1), "filled")["broker"] == "alpaca"
 
 
 def test_a_drained_broker_keeps_what_is_live_and_takes_nothing_new(world: World) -> None:
-    resting = world.send("AAPL", "buy", 1, order_type="limit", limit_price="1", route="alpaca")
-    world.wait(resting, "accepted")
+    resting = world.orders.send("AAPL", "buy", 1, order_type="limit", limit_price="1", route="alpaca")
+    world.orders.wait(resting, "accepted")
     assert world.corro("drain", "alpaca").status == 0
     try:
-        assert world.wait(world.send("AAPL", "buy", 1), "filled")["broker"] == "tda"
-        assert world.row(resting.client_order_id)["status"] == "accepted"  # type: ignore[index]
+        assert world.orders.wait(world.orders.send("AAPL", "buy", 1), "filled")["broker"] == "tda"
+        assert world.orders.row(resting.client_order_id)["status"] == "accepted"  # type: ignore[index]
     finally:
         assert world.corro("resume").status == 0
     world.client.cancel(resting.client_order_id)
-    world.wait(resting, "canceled")
+    world.orders.wait(resting, "canceled")
 
 
 def test_check_and_help_answer(world: World) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -20,6 +19,7 @@ from models.history import to_json
 from models.record.fetches import parse_bars
 from models.record.tables import bars, fetches
 from models.reports import PositionReport, QuoteReport
+from tests.integration.outside import send_bare
 from tests.kit import World, eventually
 from worker.sandbox.market.prices import NEW_YORK, PriceBook
 
@@ -30,22 +30,11 @@ BOOK = PriceBook(seed=7)
 SLOW_S = 0.4
 COUNT = 100_000
 
-# A program in another house: Celery alone, none of our packages on its path.
-_BARE = """
-import json, sys
-from celery import Celery
-assert not any(name.split(".")[0] in ("models", "producers", "worker") for name in sys.modules)
-url, task, queue, kwargs = sys.argv[1:]
-app = Celery(broker=url)
-app.send_task(task, kwargs=json.loads(kwargs), queue=queue)
-app.close()
-"""
-
 
 @pytest.fixture(scope="module")
 def world(make_world: Callable[..., World], database_url: str | None) -> World:
     made = make_world(BROKERS, database_url=database_url)
-    made.start_all()
+    made.fleet.start_all()
     return made
 
 
@@ -208,12 +197,12 @@ def test_a_worker_killed_in_the_middle_is_continued_from_the_cursor(world: World
     world.control.add_fault(broker, "slow", count=COUNT, operation=door, seconds=SLOW_S)
     fetch = world.client.bars("IBM", timeframe, end=finished(), duration=duration, route=[broker], floats=False)
     eventually(lambda: (fetch.row()["progress"] or 0) > Decimal("0.3"), 30)
-    world.kill(world.fleet.processes[broker])
+    world.fleet.kill(world.fleet.processes[broker])
     before = fetch.row()
     assert (before["status"], before["stored"] > 0) == ("running", True)
     world.control.clear_faults()
     world.control.add_fault(broker, "slow", count=COUNT, operation=door, seconds=0)
-    world.start(broker)
+    world.fleet.start(broker)
 
     seen = []
     frame = fetch.result(60, watch=lambda row: seen.append((row["cursor"], row["progress"], row["stored"])))
@@ -276,13 +265,13 @@ def test_account_positions_and_orders_are_those_of_the_door(world: World, broker
     (held,) = [p for p in world.client.positions()[broker] if p.symbol == "KO"]
     assert held.quantity == 25
 
-    order = world.send("KO", "buy", 5, order_type="limit", limit_price="1.00", route=broker)
-    world.wait(order, "accepted")
+    order = world.orders.send("KO", "buy", 5, order_type="limit", limit_price="1.00", route=broker)
+    world.orders.wait(order, "accepted")
     (resting,) = world.client.broker_orders(broker).result(10)
     assert (resting.symbol, resting.quantity, resting.limit_price) == ("KO", Decimal(5), Decimal(1))
-    assert resting.broker_order_id == world.whole(order.client_order_id)["attempts"][0]["broker_order_id"]
+    assert resting.broker_order_id == world.orders.whole(order.client_order_id)["attempts"][0]["broker_order_id"]
     order.cancel()
-    world.wait(order, "canceled")
+    world.orders.wait(order, "canceled")
     eventually(lambda: world.client.broker_orders(broker).result(10) == [])
     ended = world.client.broker_orders(broker, open_only=False, since=datetime.now(UTC) - timedelta(hours=1)).result(10)
     assert resting.broker_order_id in {report.broker_order_id for report in ended}
@@ -311,8 +300,7 @@ def test_a_bare_celery_client_asks_for_bars(world: World) -> None:
     fetch_id = f"outside-{uuid.uuid4().hex[:8]}"
     start = (finished() - timedelta(days=30)).isoformat()
     kwargs = {"fetch_id": fetch_id, "symbol": "SPY", "timeframe": "1Day", "start": start}
-    said = world.script(_BARE, world.settings.queue_url, "data.bars", "data.tda", json.dumps(kwargs))
-    assert said.status == 0, said
+    send_bare(world, "data.bars", "data.tda", kwargs)
     row = eventually(lambda: (row := _row(world, fetch_id)) and row["status"] == "done" and row)
     assert (row["broker"], row["route"], row["progress"]) == ("tda", ["tda", "ibkr", "alpaca", "schwab"], 1)
     mine = (bars.c.broker == "tda") & (bars.c.symbol == "SPY") & (bars.c.timeframe == "1Day")
@@ -322,10 +310,9 @@ def test_a_bare_celery_client_asks_for_bars(world: World) -> None:
     assert [tuple(r[n] for n in names) for r in rows] == in_the_market(row)
     assert row["result"]["bars"] == len(rows)
 
-    again = world.script(_BARE, world.settings.queue_url, "data.bars", "data.tda", json.dumps(kwargs))
-    assert again.status == 0
+    send_bare(world, "data.bars", "data.tda", kwargs)
     wrong = {**kwargs, "fetch_id": fetch_id + "-x", "timeframe": "7Min"}
-    world.script(_BARE, world.settings.queue_url, "data.bars", "data.tda", json.dumps(wrong))
+    send_bare(world, "data.bars", "data.tda", wrong)
     row = eventually(lambda: _row(world, fetch_id + "-x"))
     assert row["status"] == "failed"
     assert "'7Min'" in row["error"]
@@ -394,7 +381,7 @@ def test_parquet(world: World) -> None:
 
 # -- NOBODY THERE ---
 def test_a_broker_without_a_worker_is_said_to_have_none(world: World) -> None:
-    world.kill(world.fleet.processes["tda"])
+    world.fleet.kill(world.fleet.processes["tda"])
     fetch = world.client.bars("SPY", "1Day", duration="1M", route=["tda"])
     eventually(lambda: "no worker of tda is alive" in world.client.workers_of("tda"), 15)
     with pytest.raises(DataError, match=r"no answer from tda within .*at tda, 0% done.* no worker of tda is alive"):
@@ -408,6 +395,6 @@ def test_a_broker_without_a_worker_is_said_to_have_none(world: World) -> None:
     held = world.client.positions(timeout=10)
     assert set(held.unreachable) == {"tda"}
     assert "no worker of tda is alive" in held.unreachable["tda"]
-    world.start("tda")
+    world.fleet.start("tda")
     fetch.result(20)
     assert fetch.broker == "tda"

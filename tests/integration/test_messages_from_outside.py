@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -14,48 +12,18 @@ import pytest
 
 from models.history import v_orders
 from producers.bell import envelope
+from tests.integration.outside import ODD, UNREADABLE, WRONG, body, push, send_bare
 from tests.kit import World, events_of, eventually, never, outcomes_of, tail
 from worker.messaging.dead_letters import KEPT_BYTES, SET_ASIDE, DeadLetters
 
 SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # it is about the queue alone
-#: A strategy in another house: Celery alone, none of our packages on its path.
-_BARE = """
-import json, sys
-from celery import Celery
-assert not any(name.split(".")[0] in ("models", "producers", "worker") for name in sys.modules)
-url, task, queue, kwargs = sys.argv[1:]
-app = Celery(broker=url)
-app.send_task(task, kwargs=json.loads(kwargs), queue=queue)
-app.close()
-"""
 
 
 @pytest.fixture(scope="module")
 def world(make_world: Callable[..., World], database_url: str | None) -> World:
     made = make_world(["alpaca"], database_url=database_url)
-    made.start_all()
+    made.fleet.start_all()
     return made
-
-
-def body(**changes: Any) -> dict[str, Any]:
-    """Return an order object as the contract has it."""
-    now = datetime.now(UTC)
-    order = {
-        "version": 1, "client_order_id": f"outside-{uuid.uuid4().hex[:12]}", "symbol": "AAPL", "side": "buy",
-        "quantity": "3", "order_type": "market", "time_in_force": "day", "created_at": now.isoformat(),
-        "expires_at": (now + timedelta(seconds=60)).isoformat(),
-    }  # fmt: skip
-    return {key: value for key, value in {**order, **changes}.items() if value is not ...}
-
-
-def push(world: World, *orders: Any, queue: str = "orders.alpaca", task: str = "orders.submit") -> None:
-    """Put a well-formed message with these order objects on the queue."""
-    world.queue.lpush(queue, envelope(task, queue, {"orders": list(orders)}))
-
-
-def send_bare(world: World, task: str, queue: str, kwargs: dict[str, Any]) -> None:
-    said = world.script(_BARE, world.settings.queue_url, task, queue, json.dumps(kwargs))
-    assert said.status == 0, said
 
 
 def pid(world: World) -> int:
@@ -70,27 +38,27 @@ def works(world: World) -> None:
     """See that a good order, which only its message knows, is executed now."""
     order = body(quantity="1")
     push(world, order)
-    eventually(lambda: pid(world) and (world.row(order["client_order_id"]) or {}).get("status") == "filled", 10)
+    eventually(lambda: pid(world) and (world.orders.row(order["client_order_id"]) or {}).get("status") == "filled", 10)
 
 
 @pytest.fixture(autouse=True)
 def _a_worker(world: World) -> None:
     """One message that ends the worker shall not fail every test after it."""
     if world.fleet.processes["alpaca"].popen.poll() is not None:
-        world.queue.delete("orders.alpaca", "control.alpaca", "data.alpaca", "unacked", "unacked_index")
-        world.start("alpaca")
+        world.fleet.queue.delete("orders.alpaca", "control.alpaca", "data.alpaca", "unacked", "unacked_index")
+        world.fleet.start("alpaca")
 
 
 def test_a_bare_celery_client_places_and_cancels_orders(world: World) -> None:
     market = body(strategy="bare", tags=["a", "b"])
     resting = body(order_type="limit", limit_price="1.00")
     send_bare(world, "orders.submit", "orders.alpaca", {"orders": [market, resting]})
-    filled = world.wait(market["client_order_id"], "filled")
+    filled = world.orders.wait(market["client_order_id"], "filled")
     assert (filled["strategy"], filled["tags"], filled["route"]) == ("bare", ["a", "b"], ["alpaca"])
-    world.wait(resting["client_order_id"], "accepted")
+    world.orders.wait(resting["client_order_id"], "accepted")
 
     send_bare(world, "orders.cancel", "control.alpaca", {"client_order_ids": [resting["client_order_id"]]})
-    world.wait(resting["client_order_id"], "canceled")
+    world.orders.wait(resting["client_order_id"], "canceled")
 
 
 def test_the_same_message_twice_is_one_order(world: World) -> None:
@@ -98,109 +66,39 @@ def test_the_same_message_twice_is_one_order(world: World) -> None:
     push(world, order)
     push(world, order)
     push(world, order, order)
-    whole = world.wait(order["client_order_id"], "filled")
+    whole = world.orders.wait(order["client_order_id"], "filled")
     push(world, order)
     works(world)
 
     assert outcomes_of(whole) == [("alpaca", "accepted")]
-    assert len(world.at_doors(order["client_order_id"])) == 1
-    assert "conflict" not in events_of(world.whole(order["client_order_id"]))
+    assert len(world.orders.at_doors(order["client_order_id"])) == 1
+    assert "conflict" not in events_of(world.orders.whole(order["client_order_id"]))
 
 
 def test_the_same_id_with_another_body_is_a_conflict_and_nothing_else(world: World) -> None:
     order = body()
     push(world, order)
-    before = world.wait(order["client_order_id"], "filled")
+    before = world.orders.wait(order["client_order_id"], "filled")
     push(world, {**order, "quantity": "4"})
-    eventually(lambda: "conflict" in events_of(world.whole(order["client_order_id"])))
-    after = world.whole(order["client_order_id"])
+    eventually(lambda: "conflict" in events_of(world.orders.whole(order["client_order_id"])))
+    after = world.orders.whole(order["client_order_id"])
 
     conflict = after["events"].pop()
     assert conflict["kind"] == "conflict"
     assert order["client_order_id"] in conflict["detail"]
     assert {k: after[k] for k in before if k != "events"} == {k: before[k] for k in before if k != "events"}
     assert after["events"] == before["events"]
-    assert len(world.at_doors(order["client_order_id"])) == 1
-
-
-def _message(**changes: Any) -> dict[str, Any]:
-    """Return a good message with changes at `part.key`; ... takes the key away."""
-    message = json.loads(envelope("orders.submit", "orders.alpaca", {"orders": [body()]}))
-    for path, value in changes.items():
-        *parents, key = path.split("__")
-        place = message
-        for parent in parents:
-            place = place[parent]
-        if value is ...:
-            place.pop(key)
-        else:
-            place[key] = value
-    return message
-
-
-def _b64(value: Any) -> str:
-    return base64.b64encode(json.dumps(value).encode()).decode()
-
-
-UNREADABLE: dict[str, bytes] = {
-    "garbage": b"\x00\xff\xfe garbage \x80",
-    "empty": b"",
-    "a word": b"hello",
-    "a number": b"42",
-    "a list": b"[1, 2, 3]",
-    "null": b"null",
-    "an empty object": b"{}",
-    "cut off": json.dumps(_message()).encode()[:200],
-    "no headers": json.dumps(_message(headers=...)).encode(),
-    "headers null": json.dumps(_message(headers=None)).encode(),
-    "no content-type": json.dumps(_message(**{"content-type": ...})).encode(),
-    "pickle": json.dumps(_message(**{"content-type": "application/x-python-serialize"})).encode(),
-    "no task": json.dumps(_message(headers__task=...)).encode(),
-    "no id": json.dumps(_message(headers__id=...)).encode(),
-    "id is a number": json.dumps(_message(headers__id=7)).encode(),
-    "no properties": json.dumps(_message(properties=...)).encode(),
-    "no delivery_tag": json.dumps(_message(properties__delivery_tag=...)).encode(),
-    "no delivery_info": json.dumps(_message(properties__delivery_info=...)).encode(),
-    "no body": json.dumps(_message(body=...)).encode(),
-    "body is no JSON": json.dumps(_message(body="{")).encode(),
-    "body is an object": json.dumps(_message(body="{}")).encode(),
-    "body is too short": json.dumps(_message(body="[[], {}]")).encode(),
-    "body is bad base64": json.dumps(_message(body="%%%", properties__body_encoding="base64")).encode(),
-    "args are an object": json.dumps(_message(body=_b64([{}, {}, {}]), properties__body_encoding="base64")).encode(),
-    "kwargs are a list": json.dumps(_message(body="[[], [], {}]")).encode(),
-}
-#: Readable for the transport, but nothing that this worker does; dropped or logged, never fatal.
-ODD: dict[str, bytes] = {
-    "unknown task": json.dumps(_message(headers__task="orders.destroy")).encode(),
-    "content-encoding missing": json.dumps(_message(**{"content-encoding": ...})).encode(),
-    "content-encoding unknown": json.dumps(_message(**{"content-encoding": "klingon"})).encode(),
-    "retries is a word": json.dumps(_message(headers__retries="many")).encode(),
-    "eta is a word": json.dumps(_message(headers__eta="soon")).encode(),
-    "expires is a word": json.dumps(_message(headers__expires="soon")).encode(),
-    "expires long ago": json.dumps(_message(headers__expires="2020-01-01T00:00:00+00:00")).encode(),
-    "timelimit is a word": json.dumps(_message(headers__timelimit="long")).encode(),
-    "embed is null": json.dumps(_message(body='[[], {"orders": []}, null]')).encode(),
-    "embed is a list": json.dumps(_message(body='[[], {"orders": []}, []]')).encode(),
-    "embed with a chain": json.dumps(_message(body='[[], {"orders": []}, {"chain": ["x"]}]')).encode(),
-    "priority is a word": json.dumps(_message(properties__priority="high")).encode(),
-    "delivery_info is a word": json.dumps(_message(properties__delivery_info="here")).encode(),
-    "delivery_tag is a list": json.dumps(_message(properties__delivery_tag=["x"])).encode(),
-    "body is a number": json.dumps(_message(body=7)).encode(),
-    "no arguments": json.dumps(_message(body="[[], {}, {}]")).encode(),
-    "an argument too many": json.dumps(_message(body='[[], {"orders": [], "more": 1}, {}]')).encode(),
-    "orders is a number": json.dumps(_message(body='[[], {"orders": 7}, {}]')).encode(),
-    "orders is null": json.dumps(_message(body='[[], {"orders": null}, {}]')).encode(),
-}
+    assert len(world.orders.at_doors(order["client_order_id"])) == 1
 
 
 def test_unreadable_messages_are_set_aside_and_the_worker_lives(world: World) -> None:
-    before, kept = pid(world), world.queue.llen(SET_ASIDE)
-    world.queue.lpush("orders.alpaca", *UNREADABLE.values())
-    eventually(lambda: world.queue.llen("orders.alpaca") == 0, 20)
+    before, kept = pid(world), world.fleet.queue.llen(SET_ASIDE)
+    world.fleet.queue.lpush("orders.alpaca", *UNREADABLE.values())
+    eventually(lambda: world.fleet.queue.llen("orders.alpaca") == 0, 20)
     works(world)
 
     assert pid(world) == before
-    aside = [json.loads(item) for item in world.queue.lrange(SET_ASIDE, 0, -1)]
+    aside = [json.loads(item) for item in world.fleet.queue.lrange(SET_ASIDE, 0, -1)]
     assert len(aside) - kept == len(UNREADABLE), [item["why"] for item in aside]
     assert all(item["why"] and item["queue"] == "orders.alpaca" for item in aside)
     for name, item in zip(reversed(UNREADABLE), aside, strict=False):
@@ -214,53 +112,23 @@ def test_unreadable_messages_are_set_aside_and_the_worker_lives(world: World) ->
 @pytest.mark.parametrize("name", ODD)
 def test_an_odd_message_does_not_stop_the_worker(world: World, name: str) -> None:
     before = pid(world)
-    world.queue.lpush("orders.alpaca", ODD[name])
+    world.fleet.queue.lpush("orders.alpaca", ODD[name])
     works(world)
     assert pid(world) == before
 
 
 @pytest.mark.parametrize("queue", ["control.alpaca", "data.alpaca"])
 def test_unreadable_messages_on_the_other_queues_are_set_aside_too(world: World, queue: str) -> None:
-    before, kept = pid(world), world.queue.llen(SET_ASIDE)
+    before, kept = pid(world), world.fleet.queue.llen(SET_ASIDE)
     task, odd = ("orders.cancel", "client_order_ids") if queue.startswith("control") else ("data.quote", "fetch_id")
-    world.queue.lpush(queue, b"\xff", b"{}", envelope(task, queue, {}), envelope(task, queue, {odd: {"a": 1}}),
+    world.fleet.queue.lpush(queue, b"\xff", b"{}", envelope(task, queue, {}), envelope(task, queue, {odd: {"a": 1}}),
                       envelope(task, queue, {odd: None}))  # fmt: skip
-    eventually(lambda: world.queue.llen(queue) == 0)
-    eventually(lambda: world.queue.llen(SET_ASIDE) >= kept + 2, what=lambda: world.queue.lrange(SET_ASIDE, 0, 5))
+    eventually(lambda: world.fleet.queue.llen(queue) == 0)
+    eventually(
+        lambda: world.fleet.queue.llen(SET_ASIDE) >= kept + 2, what=lambda: world.fleet.queue.lrange(SET_ASIDE, 0, 5)
+    )
     works(world)
     assert pid(world) == before
-
-
-WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
-    "quantity NaN": ({"quantity": "NaN"}, ["quantity", "NaN"]),
-    "quantity infinite": ({"quantity": "Infinity"}, ["quantity", "Infinity"]),
-    "quantity negative": ({"quantity": "-5"}, ["quantity", "-5"]),
-    "quantity zero": ({"quantity": "0"}, ["quantity", "0"]),
-    "quantity true": ({"quantity": True}, ["quantity", "True"]),
-    "quantity a word": ({"quantity": "ten"}, ["quantity", "ten"]),
-    "quantity missing": ({"quantity": ...}, ["quantity", "required"]),
-    "quantity a list": ({"quantity": [1]}, ["quantity", "[1]"]),
-    "quantity too long": ({"quantity": "1" * 40}, ["quantity", "1" * 40]),
-    "side unknown": ({"side": "hold"}, ["side", "hold"]),
-    "side missing": ({"side": ...}, ["side", "required"]),
-    "type unknown": ({"order_type": "iceberg"}, ["order_type", "iceberg"]),
-    "tif unknown": ({"time_in_force": "forever"}, ["time_in_force", "forever"]),
-    "limit without price": ({"order_type": "limit"}, ["limit_price", "none"]),
-    "market with price": ({"limit_price": "5"}, ["limit_price", "5"]),
-    "limit price NaN": ({"order_type": "limit", "limit_price": "nan"}, ["limit_price", "nan"]),
-    "unknown broker": ({"route": ["alpaca", "robinhood"]}, ["route", "robinhood"]),
-    "empty route": ({"route": []}, ["route"]),
-    "route a word": ({"route": "alpaca"}, ["route", "alpaca"]),
-    "symbol a number": ({"symbol": 7}, ["symbol", "7"]),
-    "symbol SQL": ({"symbol": "A'; DROP TABLE orders;--"}, ["symbol", "DROP"]),
-    "symbol missing": ({"symbol": ...}, ["symbol", "required"]),
-    "version 2": ({"version": 2}, ["version", "2"]),
-    "unknown field": ({"quantitty": "3"}, ["quantitty"]),
-    "created_at naive": ({"created_at": "2026-01-05T10:00:00"}, ["created_at", "zone"]),
-    "expires before created": ({"expires_at": "2001-01-01T00:00:00Z"}, ["expires_at", "2001"]),
-    "strategy a number": ({"strategy": 9}, ["strategy", "9"]),
-    "tags nested": ({"tags": {"a": {"b": 1}}}, ["tags"]),
-}
 
 
 def test_orders_that_make_no_sense_are_denied_by_name_and_value(world: World) -> None:
@@ -268,13 +136,13 @@ def test_orders_that_make_no_sense_are_denied_by_name_and_value(world: World) ->
     wrong = {name: body(**changes) for name, (changes, _) in WRONG.items()}
     good = body()
     push(world, *wrong.values(), good)  # one message: a bad order does not take its neighbours with it
-    world.wait(good["client_order_id"], "filled")
+    world.orders.wait(good["client_order_id"], "filled")
 
     for name, order in wrong.items():
         called = f"called itself {order['client_order_id']}"
         (id_,) = [row["client_order_id"] for row in _denied(world) if called in row["reason"]]
         assert id_.startswith("invalid-")
-        row = world.whole(id_)
+        row = world.orders.whole(id_)
         assert row["status"] == "denied", (name, row)
         missing = [word for word in WRONG[name][1] if word not in row["reason"]]
         assert not missing, (name, missing, row["reason"])
@@ -287,10 +155,10 @@ def test_a_text_that_the_database_cannot_hold_does_not_take_its_neighbours_with_
     before, first, bad, last = pid(world), body(), body(tags=["\0"]), body()
     push(world, first, bad, last)
     for order in (first, last):
-        world.wait(order["client_order_id"], "filled")
+        world.orders.wait(order["client_order_id"], "filled")
     (row,) = [row for row in _denied(world) if f"called itself {bad['client_order_id']}" in row["reason"]]
     assert "tags" in row["reason"]
-    assert world.row(bad["client_order_id"]) is None
+    assert world.orders.row(bad["client_order_id"]) is None
     assert pid(world) == before
 
 
@@ -298,7 +166,7 @@ def test_a_text_that_the_database_cannot_hold_does_not_take_its_neighbours_with_
 def test_something_that_is_no_list_of_orders_is_denied_under_a_stable_id(world: World, odd: Any) -> None:
     before = pid(world)
     message = envelope("orders.submit", "orders.alpaca", {"orders": odd})
-    world.queue.lpush("orders.alpaca", message, message)
+    world.fleet.queue.lpush("orders.alpaca", message, message)
     works(world)
     assert pid(world) == before
     if odd:
@@ -312,7 +180,7 @@ def test_an_unusable_id_is_denied_and_not_executed(world: World, id_: Any) -> No
     works(world)
     denied = [r for r in _denied(world) if (r["symbol"], r["status"]) == ("GLD", "denied")]
     assert denied
-    assert world.at_doors(symbol="GLD") == []
+    assert world.orders.at_doors(symbol="GLD") == []
 
 
 def _denied(world: World) -> list[dict[str, Any]]:
@@ -326,10 +194,10 @@ def test_a_message_with_more_orders_than_agreed_is_set_aside_whole(world: World)
     push(world, *many)
     works(world)
     assert counts(world)["too_many"] == counted + 1
-    assert not any(world.row(order["client_order_id"]) for order in many)
+    assert not any(world.orders.row(order["client_order_id"]) for order in many)
     push(world, *many[:100])
     for order in many[:100]:
-        world.wait(order["client_order_id"], "filled", 30)
+        world.orders.wait(order["client_order_id"], "filled", 30)
     assert pid(world) == before
 
 
@@ -337,28 +205,28 @@ def test_a_message_with_more_orders_than_agreed_is_set_aside_whole(world: World)
 def test_what_is_set_aside_costs_little_memory_and_is_counted_for_ever(world: World) -> None:
     before, counted = pid(world), counts(world).get("too_large", 0)
     huge = b"\xff" * 50_000_000
-    world.queue.lpush("orders.alpaca", huge)
+    world.fleet.queue.lpush("orders.alpaca", huge)
     works(world)
-    kept = world.queue.lindex(SET_ASIDE, 0)
+    kept = world.fleet.queue.lindex(SET_ASIDE, 0)
     entry = json.loads(kept)
     assert (entry["reason"], entry["size"]) == ("too_large", len(huge))
     assert entry["sha256"] == sha256(huge).hexdigest()
     assert len(kept) < 6 * KEPT_BYTES + 2000
-    world.kill(world.fleet.processes["alpaca"])
-    world.queue.lpush("orders.alpaca", *[b"\xff" * 2_000_000] * 3)
-    world.start("alpaca")
+    world.fleet.kill(world.fleet.processes["alpaca"])
+    world.fleet.queue.lpush("orders.alpaca", *[b"\xff" * 2_000_000] * 3)
+    world.fleet.start("alpaca")
     works(world)
     assert counts(world)["too_large"] == counted + 4
     assert pid(world) != before
 
 
 def counts(world: World) -> dict[str, int]:
-    return DeadLetters(world.queue).counts()
+    return DeadLetters(world.fleet.queue).counts()
 
 
 @SQLITE
 def test_the_command_line_shows_counts_and_forgets_what_was_set_aside(world: World) -> None:
-    world.queue.lpush("orders.alpaca", b"one of them", b"the newest\n\x1b[2J\xff")
+    world.fleet.queue.lpush("orders.alpaca", b"one of them", b"the newest\n\x1b[2J\xff")
     works(world)
     newest, other = world.corro("dead-letters", "--json", "--limit", "2").json
     assert set(newest) == {"id", "at", "worker", "queue", "reason", "why", "size", "sha256", "message"}
@@ -371,7 +239,7 @@ def test_the_command_line_shows_counts_and_forgets_what_was_set_aside(world: Wor
     assert {"reason": "not_a_message", "count": counts(world)["not_a_message"]} in world.corro(
         "dead-letters", "--counts", "--json"
     ).json
-    kept = world.queue.llen(SET_ASIDE)
+    kept = world.fleet.queue.llen(SET_ASIDE)
     assert f"messages set aside: {kept}" in world.corro("fleet").err
 
     before = counts(world)
@@ -379,7 +247,7 @@ def test_the_command_line_shows_counts_and_forgets_what_was_set_aside(world: Wor
     gone = world.corro("dead-letters", "--show", newest["id"], "--json")
     assert (gone.status, gone.json["error"]) == (1, "NotFound")
     assert world.corro("dead-letters", "--drop", "all", "--json").json == {"dropped": kept - 1}
-    assert world.queue.llen(SET_ASIDE) == 0
+    assert world.fleet.queue.llen(SET_ASIDE) == 0
     assert counts(world) == before
 
 
@@ -388,38 +256,38 @@ def test_the_command_line_shows_counts_and_forgets_what_was_set_aside(world: Wor
 @pytest.mark.parametrize("kind", ["string", "hash"])
 def test_something_else_at_a_queues_key_is_moved_out_of_the_way(world: World, key: str, kind: str) -> None:
     before = pid(world)
-    world.queue.delete(key)
-    pipe = world.queue.pipeline()
+    world.fleet.queue.delete(key)
+    pipe = world.fleet.queue.pipeline()
     pipe.set(key, "a text") if kind == "string" else pipe.hset(key, "a", "b")
     if key == SET_ASIDE:
         pipe.lpush("orders.alpaca", b"to be set aside")
     pipe.execute()
-    eventually(lambda: world.queue.type(key) in (b"none", b"list"), 10)
+    eventually(lambda: world.fleet.queue.type(key) in (b"none", b"list"), 10)
     works(world)
     assert pid(world) == before
     away = f"{SET_ASIDE}.{key}"
-    assert world.queue.type(away) == kind.encode()
-    world.queue.delete(away)
+    assert world.fleet.queue.type(away) == kind.encode()
+    world.fleet.queue.delete(away)
 
 
 @SQLITE
 def test_somebody_elses_notes_do_not_stop_what_is_in_hand(world: World) -> None:
     """Kombu notes messages in hand in two keys, and hands out again from there every few seconds."""
     before, counted = pid(world), counts(world).get("not_a_message", 0)
-    world.queue.hset("unacked", "theirs", b"\xff garbage")
-    world.queue.zadd("unacked_index", {"theirs": 1.0})
+    world.fleet.queue.hset("unacked", "theirs", b"\xff garbage")
+    world.fleet.queue.zadd("unacked_index", {"theirs": 1.0})
     mine = body(quantity="2")
     note = [json.loads(envelope("orders.submit", "orders.alpaca", {"orders": [mine]})), "", "orders.alpaca"]
-    world.queue.hset("unacked", "lost", json.dumps(note))
-    world.queue.zadd("unacked_index", {"lost": 0.5})  # older, so it is looked at after the other one
-    world.wait(mine["client_order_id"], "filled", 15)
-    assert world.queue.hlen("unacked") == 0
+    world.fleet.queue.hset("unacked", "lost", json.dumps(note))
+    world.fleet.queue.zadd("unacked_index", {"lost": 0.5})  # older, so it is looked at after the other one
+    world.orders.wait(mine["client_order_id"], "filled", 15)
+    assert world.fleet.queue.hlen("unacked") == 0
     assert counts(world)["not_a_message"] == counted + 1
 
-    world.queue.set("unacked", "a text")
+    world.fleet.queue.set("unacked", "a text")
     works(world)
-    world.queue.delete("unacked_index")
-    world.queue.hset("unacked_index", "a", "b")
+    world.fleet.queue.delete("unacked_index")
+    world.fleet.queue.hset("unacked_index", "a", "b")
     works(world)
     assert pid(world) == before
 
@@ -432,7 +300,7 @@ def test_nobody_ends_a_worker_by_celerys_remote_control(world: World) -> None:
         world.settings.queue_url,
     )
     for item in (b"[1]", b"null", b"\xff", b"{}"):
-        world.queue.publish("/0.celery.pidbox", item)
+        world.fleet.queue.publish("/0.celery.pidbox", item)
     works(world)
     never(lambda: pid(world) != before, 0.5)
 
@@ -440,25 +308,25 @@ def test_nobody_ends_a_worker_by_celerys_remote_control(world: World) -> None:
 def test_a_cancel_of_an_order_nobody_knows_changes_nothing(world: World) -> None:
     before = pid(world)
     ids = ["nobody-knows-this", "", "x" * 500]
-    world.queue.lpush("control.alpaca", envelope("orders.cancel", "control.alpaca", {"client_order_ids": ids}))
+    world.fleet.queue.lpush("control.alpaca", envelope("orders.cancel", "control.alpaca", {"client_order_ids": ids}))
     works(world)
     assert pid(world) == before
-    never(lambda: any(world.row(id_) for id_ in ids), 0.3)
+    never(lambda: any(world.orders.row(id_) for id_ in ids), 0.3)
 
 
 @SQLITE
 def test_a_cancel_that_overtakes_its_order_ends_it_unsent(world: World) -> None:
     overtaken, other = body(), body()
     wish = envelope("orders.cancel", "control.alpaca", {"client_order_ids": [overtaken["client_order_id"]]})
-    world.queue.lpush("control.alpaca", wish)
-    eventually(lambda: world.queue.exists(f"corro.early_cancel:{overtaken['client_order_id']}"))
+    world.fleet.queue.lpush("control.alpaca", wish)
+    eventually(lambda: world.fleet.queue.exists(f"corro.early_cancel:{overtaken['client_order_id']}"))
     push(world, overtaken, other)
 
-    world.wait(other["client_order_id"], "filled")
-    ended = world.wait(overtaken["client_order_id"], "canceled")
+    world.orders.wait(other["client_order_id"], "filled")
+    ended = world.orders.wait(overtaken["client_order_id"], "canceled")
     assert events_of(ended) == ["queued", "cancel_requested", "canceled"]
     assert ended["attempts"] == []
-    assert world.at_doors(overtaken["client_order_id"]) == []
+    assert world.orders.at_doors(overtaken["client_order_id"]) == []
 
 
 @SQLITE
@@ -466,12 +334,12 @@ def test_what_celery_would_drop_without_a_word_is_set_aside(world: World) -> Non
     late = json.loads(envelope("orders.submit", "orders.alpaca", {"orders": [order := body()]}))
     late["headers"]["expires"] = (datetime.now(UTC) - timedelta(seconds=5)).isoformat()
     no_ids = envelope("orders.cancel", "control.alpaca", {"client_order_ids": ["a\x00", {"b": 1}, "some-id"]})
-    world.queue.lpush("orders.alpaca", json.dumps(late))
-    world.queue.lpush("control.alpaca", no_ids)
+    world.fleet.queue.lpush("orders.alpaca", json.dumps(late))
+    world.fleet.queue.lpush("control.alpaca", no_ids)
 
     def kept(reason: str) -> list[str]:
-        return [one["message"] for one in DeadLetters(world.queue).kept() if one["reason"] == reason]
+        return [one["message"] for one in DeadLetters(world.fleet.queue).kept() if one["reason"] == reason]
 
     eventually(lambda: any(order["client_order_id"] in one for one in kept("expired")))
     eventually(lambda: any("some-id" in one for one in kept("not_an_id")))
-    assert world.row(order["client_order_id"]) is None
+    assert world.orders.row(order["client_order_id"]) is None

@@ -27,7 +27,7 @@ from models.settings import Settings, load_settings
 from models.vocabulary import Side
 from producers import OrderClient
 from producers.bell import Bell
-from tests.kit import Postgres, eventually
+from tests.kit import PostgresServer, eventually
 from tests.property.ledger import Ledger, Seat
 from worker.orders.claiming import these
 from worker.orders.resolve import resolve
@@ -102,7 +102,7 @@ class Place:
 
 
 @pytest.fixture
-def place(postgres: Postgres, tmp_path: Path) -> Iterator[Place]:
+def place(postgres: PostgresServer, tmp_path: Path) -> Iterator[Place]:
     made = Place(postgres.fresh(), tmp_path)
     yield made
     made.close()

@@ -19,14 +19,14 @@ def world(make_world: Callable[..., World], database_url: str | None) -> World:
     made = make_world(BROKERS, database_url=database_url)
     for broker, symbol, shares in (("ibkr", "MSFT", 20), ("tda", "MSFT", 50), ("ibkr", "WMT", 20)):
         made.control.set_position(broker, symbol, shares)  # for the closing orders
-    made.start_all()
+    made.fleet.start_all()
     return made
 
 
 @pytest.mark.parametrize("broker", BROKERS)
 def test_an_order_is_filled_at_the_broker_it_names(world: World, broker: str) -> None:
-    order = world.send("AAPL", "buy", 10, route=broker, strategy="ways", tags={"leg": "1"})
-    whole = world.wait(order, "filled")
+    order = world.orders.send("AAPL", "buy", 10, route=broker, strategy="ways", tags={"leg": "1"})
+    whole = world.orders.wait(order, "filled")
 
     assert (whole["broker"], whole["filled_quantity"], whole["reason"]) == (broker, Decimal(10), None)
     assert whole["created_at"] <= whole["submitted_at"] <= whole["accepted_at"] <= whole["closed_at"]
@@ -37,14 +37,14 @@ def test_an_order_is_filled_at_the_broker_it_names(world: World, broker: str) ->
         ["queued", "claimed", "accepted", "filled"],
         ["queued", "claimed", "filled"],  # the execution came before the answer to the send
     )
-    (at_door,) = world.at_doors(order.client_order_id)
+    (at_door,) = world.orders.at_doors(order.client_order_id)
     assert (at_door["door"], at_door["state"], at_door["filled_quantity"]) == (broker, "filled", "10")
     assert str(whole["attempts"][0]["broker_order_id"]) == str(whole["broker_order_id"])
 
 
 def test_the_views_show_the_order_and_how_long_it_took(world: World) -> None:
-    order = world.send("KO", "buy", 3, route="alpaca", strategy="views")
-    world.wait(order, "filled")
+    order = world.orders.send("KO", "buy", 3, route="alpaca", strategy="views")
+    world.orders.wait(order, "filled")
     id_ = order.client_order_id
 
     (row,) = world.history.rows(v_orders, client_order_id=id_)
@@ -64,47 +64,47 @@ def test_the_views_show_the_order_and_how_long_it_took(world: World) -> None:
 
 @pytest.mark.parametrize("broker", BROKERS)
 def test_a_resting_limit_order_is_canceled(world: World, broker: str) -> None:
-    order = world.send("MSFT", "buy", 5, order_type="limit", limit_price="1.00", route=broker)
-    live = world.wait(order, "accepted")
+    order = world.orders.send("MSFT", "buy", 5, order_type="limit", limit_price="1.00", route=broker)
+    live = world.orders.wait(order, "accepted")
     assert live["broker_order_id"]
     world.client.cancel(order.client_order_id)
-    whole = world.wait(order, "canceled")
+    whole = world.orders.wait(order, "canceled")
 
     assert (whole["filled_quantity"], whole["fills"]) == (0, [])
     assert whole["closed_at"] is not None
     assert "cancel_requested" in events_of(whole)
-    (at_door,) = world.at_doors(order.client_order_id)
+    (at_door,) = world.orders.at_doors(order.client_order_id)
     assert at_door["state"] == "canceled"
 
 
 def test_a_refused_order_goes_to_the_next_broker(world: World) -> None:
     world.control.add_fault("ibkr", "refuse", symbol="PEP", code=201, text="Order rejected - reason:not today")
-    order = world.send("PEP", "buy", 4, route=["ibkr", "alpaca"])
-    whole = world.wait(order, "filled")
+    order = world.orders.send("PEP", "buy", 4, route=["ibkr", "alpaca"])
+    whole = world.orders.wait(order, "filled")
 
     assert outcomes_of(whole) == [("ibkr", "refused"), ("alpaca", "accepted")]
     assert whole["attempts"][0]["code"] == "201"
     assert "not today" in whole["attempts"][0]["message"]
     assert "requeued" in events_of(whole)
-    assert [o["door"] for o in world.at_doors(order.client_order_id)] == ["alpaca"]
+    assert [o["door"] for o in world.orders.at_doors(order.client_order_id)] == ["alpaca"]
 
 
 def test_an_order_that_every_broker_refuses_is_rejected_with_each_brokers_code(world: World) -> None:
     world.control.add_fault("ibkr", "refuse", symbol="PG", code=201, text="Order rejected - reason:one")
     world.control.add_fault("alpaca", "refuse", symbol="PG")
     world.control.add_fault("tda", "refuse", symbol="PG")
-    order = world.send("PG", "buy", 4)
-    whole = world.wait(order, "rejected")
+    order = world.orders.send("PG", "buy", 4)
+    whole = world.orders.wait(order, "rejected")
 
     assert outcomes_of(whole) == [(broker, "refused") for broker in BROKERS]
     assert all(attempt["code"] and attempt["message"] for attempt in whole["attempts"]), whole["attempts"]
     assert "tda" in whole["reason"]
-    assert world.at_doors(order.client_order_id) == []
+    assert world.orders.at_doors(order.client_order_id) == []
 
 
 def test_a_symbol_that_no_broker_knows_is_rejected_with_the_reason(world: World) -> None:
-    order = world.send("NOSUCH", "buy", 1)
-    whole = world.wait(order, "rejected", 25)
+    order = world.orders.send("NOSUCH", "buy", 1)
+    whole = world.orders.wait(order, "rejected", 25)
 
     assert outcomes_of(whole) == [(broker, "refused") for broker in BROKERS]
     assert whole["attempts"][0]["code"] == "200"
@@ -113,55 +113,55 @@ def test_a_symbol_that_no_broker_knows_is_rejected_with_the_reason(world: World)
 
 def test_a_sell_falls_back_only_to_the_broker_that_holds_the_position(world: World) -> None:
     world.control.add_fault("ibkr", "refuse", symbol="MSFT")
-    order = world.send("MSFT", "sell", 20)
-    whole = world.wait(order, "filled")
+    order = world.orders.send("MSFT", "sell", 20)
+    whole = world.orders.wait(order, "filled")
 
     assert outcomes_of(whole) == [("ibkr", "refused"), ("tda", "accepted")]
-    assert [o["door"] for o in world.at_doors(order.client_order_id)] == ["tda"]
+    assert [o["door"] for o in world.orders.at_doors(order.client_order_id)] == ["tda"]
     assert Decimal(world.control.accounts()["tda"]["positions"]["MSFT"]["quantity"]) == Decimal(30)
 
 
 def test_what_was_bought_on_the_way_is_sold_where_it_is_and_no_further(world: World) -> None:
     world.control.add_fault("ibkr", "refuse", symbol="COST", count=1)
-    bought = world.wait(world.send("COST", "buy", 7, route=["ibkr", "alpaca"]), "filled")
+    bought = world.orders.wait(world.orders.send("COST", "buy", 7, route=["ibkr", "alpaca"]), "filled")
     assert outcomes_of(bought) == [("ibkr", "refused"), ("alpaca", "accepted")]
-    sold = world.wait(world.send("COST", "sell", 7, route=["ibkr", "alpaca"]), "filled")
+    sold = world.orders.wait(world.orders.send("COST", "sell", 7, route=["ibkr", "alpaca"]), "filled")
     assert outcomes_of(sold) == [("alpaca", "accepted")]
     accounts = world.control.accounts()
     assert [accounts[name]["positions"].get("COST") for name in BROKERS] == [None] * 3
 
-    more = world.send("COST", "sell", 7, route=["ibkr", "alpaca"])
-    denied = world.wait(more, "denied")
+    more = world.orders.send("COST", "sell", 7, route=["ibkr", "alpaca"])
+    denied = world.orders.wait(more, "denied")
     assert denied["reason_code"] == "no_position"
-    assert world.at_doors(more.client_order_id) == []
+    assert world.orders.at_doors(more.client_order_id) == []
 
 
 def test_a_sell_of_more_than_any_broker_holds_is_not_split(world: World) -> None:
-    world.wait(world.send("CVX", "buy", 3, route="ibkr"), "filled")
-    world.wait(world.send("CVX", "buy", 7, route="alpaca"), "filled")
-    order = world.send("CVX", "sell", 10, route=["ibkr", "alpaca"])
-    denied = world.wait(order, "denied")
+    world.orders.wait(world.orders.send("CVX", "buy", 3, route="ibkr"), "filled")
+    world.orders.wait(world.orders.send("CVX", "buy", 7, route="alpaca"), "filled")
+    order = world.orders.send("CVX", "sell", 10, route=["ibkr", "alpaca"])
+    denied = world.orders.wait(order, "denied")
     assert denied["reason_code"] == "no_position"
     assert "holds 3 CVX" in denied["attempts"][0]["message"]
-    assert world.at_doors(order.client_order_id) == []
+    assert world.orders.at_doors(order.client_order_id) == []
 
 
 def test_closing_a_position_closes_it_at_every_broker_that_holds_it(world: World) -> None:
-    world.wait(world.send("PFE", "buy", 3, route="ibkr"), "filled")
-    world.wait(world.send("PFE", "sell_short", 7, route="alpaca"), "filled")
+    world.orders.wait(world.orders.send("PFE", "buy", 3, route="ibkr"), "filled")
+    world.orders.wait(world.orders.send("PFE", "sell_short", 7, route="alpaca"), "filled")
     closed = world.client.close_position("pfe", strategy="flat")
     assert [(o.broker, o.side, o.quantity, o.row["route"]) for o in closed] == [
         ("ibkr", "sell", 3, ["ibkr"]), ("alpaca", "buy_to_cover", 7, ["alpaca"]),
     ]  # fmt: skip
     assert closed.unreachable == {}
     for order in closed:
-        world.wait(order, "filled")
+        world.orders.wait(order, "filled")
     with pytest.raises(NotFound, match="no position in PFE is held at any broker"):
         world.client.close_position("PFE")
 
 
 def test_the_command_close_tells_every_order_and_waits_for_all(world: World) -> None:
-    world.wait(world.send("GM", "buy", 2, route="alpaca"), "filled")
+    world.orders.wait(world.orders.send("GM", "buy", 2, route="alpaca"), "filled")
     said = world.corro("close", "GM", "--wait", "--json")
     assert said.status == 0, said
     assert [(o["broker"], o["side"], o["status"]) for o in said.json] == [("alpaca", "sell", "filled")]
@@ -171,21 +171,21 @@ def test_the_command_close_tells_every_order_and_waits_for_all(world: World) -> 
 
 def test_a_sell_that_nobody_else_can_cover_ends_instead_of_opening_a_short(world: World) -> None:
     world.control.add_fault("ibkr", "refuse", symbol="WMT")
-    order = world.send("WMT", "sell", 20)
-    whole = world.wait(order, "rejected")
+    order = world.orders.send("WMT", "sell", 20)
+    whole = world.orders.wait(order, "rejected")
 
     assert outcomes_of(whole) == [("ibkr", "refused")]
-    assert world.at_doors(order.client_order_id) == []
+    assert world.orders.at_doors(order.client_order_id) == []
 
 
 @pytest.mark.parametrize("broker", BROKERS)
 def test_an_order_that_is_filled_in_parts_adds_up(world: World, broker: str) -> None:
     world.control.add_fault(broker, "partial", count=1, symbol="VZ")
-    order = world.send("VZ", "buy", 10, route=broker)
-    half = world.wait(order, "partially_filled")
+    order = world.orders.send("VZ", "buy", 10, route=broker)
+    half = world.orders.wait(order, "partially_filled")
     assert half["filled_quantity"] == 5
     world.control.release(broker)
-    whole = world.wait(order, "filled")
+    whole = world.orders.wait(order, "filled")
 
     assert [fill["quantity"] for fill in whole["fills"]] == [5, 5]
     worth = sum(fill["quantity"] * fill["price"] for fill in whole["fills"])
@@ -194,14 +194,14 @@ def test_an_order_that_is_filled_in_parts_adds_up(world: World, broker: str) -> 
 
 def test_an_order_rejected_after_it_was_accepted_goes_on_along_its_route(world: World) -> None:
     world.control.add_fault("alpaca", "reject_after_accept", count=1, symbol="XOM")
-    order = world.send("XOM", "buy", 2, route=["alpaca", "ibkr"])
-    whole = world.wait(order, "filled")
+    order = world.orders.send("XOM", "buy", 2, route=["alpaca", "ibkr"])
+    whole = world.orders.wait(order, "filled")
     assert outcomes_of(whole) == [("alpaca", "refused"), ("ibkr", "accepted")]
 
 
 def test_a_broker_that_cannot_do_it_is_skipped_before_anything_is_sent(world: World) -> None:
-    order = world.send("AAPL", "buy", "0.5", route=["ibkr", "alpaca"])
-    whole = world.wait(order, "filled")
+    order = world.orders.send("AAPL", "buy", "0.5", route=["ibkr", "alpaca"])
+    whole = world.orders.wait(order, "filled")
     assert outcomes_of(whole) == [("ibkr", "not_sent"), ("alpaca", "accepted")]
     assert whole["filled_quantity"] == Decimal("0.5")
 
@@ -213,7 +213,7 @@ def test_two_hundred_orders_are_recorded_in_one_commit_and_filled_once_each(worl
     engine = world.client.database.engine
     event.listen(engine, "commit", lambda _: commits.append(1))
     requests = [
-        world.request(("SPY", "QQQ", "IWM", "DIA")[n % 4], "buy", 1 + n % 7, route=[("ibkr", "alpaca")[n % 2]])
+        world.orders.request(("SPY", "QQQ", "IWM", "DIA")[n % 4], "buy", 1 + n % 7, route=[("ibkr", "alpaca")[n % 2]])
         for n in range(200)
     ]
     placed = world.client.submit_many(requests)
@@ -224,4 +224,4 @@ def test_two_hundred_orders_are_recorded_in_one_commit_and_filled_once_each(worl
     found = world.control.orders()
     ids = [order["client_order_id"] for order in found]
     assert all(ids.count(order.client_order_id) == 1 for order in placed)
-    eventually(lambda: not world.problems(), what=world.problems)
+    eventually(lambda: not world.money.problems(), what=world.money.problems)

@@ -21,14 +21,14 @@ NewWorld = Callable[..., World]
 
 
 def start(world: World, client_id: int) -> Process:
-    return world.start("ibkr", label=f"client-{client_id}", CORRO_BROKERS__IBKR__CLIENT_ID=str(client_id))
+    return world.fleet.start("ibkr", label=f"client-{client_id}", CORRO_BROKERS__IBKR__CLIENT_ID=str(client_id))
 
 
 def rest(world: World, count: int = 1) -> list[str]:
     """Place orders far below the market; returns their ids once they are accepted."""
     terms = {"order_type": "limit", "limit_price": "1", "time_in_force": "gtc"}
-    placed = [world.send("AAPL", "buy", 1 + number, **terms) for number in range(count)]
-    return [world.wait(order, "accepted", 20)["client_order_id"] for order in placed]
+    placed = [world.orders.send("AAPL", "buy", 1 + number, **terms) for number in range(count)]
+    return [world.orders.wait(order, "accepted", 20)["client_order_id"] for order in placed]
 
 
 def leads(world: World, process: Process) -> bool:
@@ -60,14 +60,14 @@ def owner_and_leader(world: World, count: int) -> tuple[Process, Process, list[s
     leader = start(world, 8)
     eventually(lambda: leads(world, leader), 20)
     owner.popen.send_signal(signal.SIGCONT)
-    eventually(lambda: world.state(owner) == "ready" and not leads(world, owner), 20)
-    assert {attempt["session"] for id_ in ids for attempt in world.whole(id_)["attempts"]} == {"7"}
+    eventually(lambda: world.fleet.state(owner) == "ready" and not leads(world, owner), 20)
+    assert {attempt["session"] for id_ in ids for attempt in world.orders.whole(id_)["attempts"]} == {"7"}
     return owner, leader, ids
 
 
 def replaced(world: World, id_: str) -> dict[str, Any]:
-    eventually(lambda: "replaced" in events_of(world.whole(id_)), 30, lambda: world.whole(id_))
-    return world.whole(id_)
+    eventually(lambda: "replaced" in events_of(world.orders.whole(id_)), 30, lambda: world.orders.whole(id_))
+    return world.orders.whole(id_)
 
 
 def test_every_worker_cancels_what_its_own_client_id_placed(new_world: NewWorld) -> None:
@@ -77,9 +77,9 @@ def test_every_worker_cancels_what_its_own_client_id_placed(new_world: NewWorld)
     for id_ in ids:
         world.client.cancel(id_)
     for id_ in ids:
-        world.wait(id_, "canceled", 20)
-    assert {order["state"] for order in world.at_doors(symbol="AAPL")} == {"canceled"}
-    assert not any("cancel_waits" in events_of(world.whole(id_)) for id_ in ids)
+        world.orders.wait(id_, "canceled", 20)
+    assert {order["state"] for order in world.orders.at_doors(symbol="AAPL")} == {"canceled"}
+    assert not any("cancel_waits" in events_of(world.orders.whole(id_)) for id_ in ids)
 
 
 def test_the_living_owner_changes_its_orders_and_the_leader_keeps_out(new_world: NewWorld) -> None:
@@ -96,14 +96,14 @@ def test_the_living_owner_changes_its_orders_and_the_leader_keeps_out(new_world:
 def test_what_a_killed_owner_placed_is_changed_and_canceled_under_its_client_id(new_world: NewWorld) -> None:
     world = new_world(["ibkr"])
     owner, _, (first, second) = owner_and_leader(world, 2)
-    world.kill(owner)
+    world.fleet.kill(owner)
     world.client.cancel(first)
     world.client.replace(second, limit_price="2")
-    world.wait(first, "canceled", 30)
+    world.orders.wait(first, "canceled", 30)
     whole = replaced(world, second)
     assert [(a["outcome"], a["session"]) for a in whole["attempts"]] == [("accepted", "7")] * 2, whole
     world.client.cancel(second)
-    world.wait(second, "canceled", 30)
+    world.orders.wait(second, "canceled", 30)
 
 
 def test_the_living_owner_cancels_what_was_refused_after_acceptance(new_world: NewWorld) -> None:
@@ -112,8 +112,12 @@ def test_the_living_owner_cancels_what_was_refused_after_acceptance(new_world: N
     with world.database.write() as connection:  # as a refusal after acceptance is recorded; the order still works
         values = {"outcome": str(Outcome.UNKNOWN), "code": LATE_REFUSAL, "message": "201 rejected"}
         connection.execute(update(attempts).where(attempts.c.client_order_id == id_).values(**values))
-    eventually(lambda: {order["state"] for order in world.at_doors(id_)} == {"canceled"}, 20, lambda: world.whole(id_))
-    world.wait(id_, ["rejected", "canceled"], 20)
+    eventually(
+        lambda: {order["state"] for order in world.orders.at_doors(id_)} == {"canceled"},
+        20,
+        lambda: world.orders.whole(id_),
+    )
+    world.orders.wait(id_, ["rejected", "canceled"], 20)
 
 
 @pytest.mark.parametrize("wish", ["cancel", "replace"])
@@ -126,16 +130,16 @@ def test_a_wish_that_nobody_can_carry_out_says_who_has_to_be_alive(new_world: Ne
     else:
         world.client.replace(id_, limit_price="2")
     kind = f"{wish}_waits"
-    eventually(lambda: kind in events_of(world.whole(id_)), 20, lambda: world.whole(id_))
-    never(lambda: events_of(world.whole(id_)).count(kind) > 1 or len(world.whole(id_)["attempts"]) > 1, 3)
-    whole = world.whole(id_)
+    eventually(lambda: kind in events_of(world.orders.whole(id_)), 20, lambda: world.orders.whole(id_))
+    never(lambda: events_of(world.orders.whole(id_)).count(kind) > 1 or len(world.orders.whole(id_)["attempts"]) > 1, 3)
+    whole = world.orders.whole(id_)
     words = "waits for a worker of ibkr with client id 7"
     assert words in whole["reason"]
     for command in (("order", id_), ("unresolved",)):
         assert words in world.corro(*command, timeout=300).out
     owner.popen.send_signal(signal.SIGCONT)
     if wish == "cancel":
-        world.wait(id_, "canceled", 30)
+        world.orders.wait(id_, "canceled", 30)
     else:
         assert len(replaced(world, id_)["attempts"]) == 2
-    assert words not in (world.whole(id_)["reason"] or "")
+    assert words not in (world.orders.whole(id_)["reason"] or "")

@@ -60,8 +60,8 @@ def paced(make_world: MakeWorld, scale: Scale) -> World:
     )
     world.control.add_fault("alpaca", "rate_limit", per_minute=ALPACA * scale.faster, window_s=scale.window_s)
     world.control.add_fault("ibkr", "rate_limit", per_second=TWS)
-    world.start("ibkr", "alpaca")
-    world.start("alpaca", label="alpaca2")
+    world.fleet.start("ibkr", "alpaca")
+    world.fleet.start("alpaca", label="alpaca2")
     return world
 
 
@@ -98,14 +98,14 @@ def ask_for_data(world: World, count: int) -> None:
 def burst(world: World, scale: Scale) -> dict[str, Any]:
     """Submit it all at once, cancel something in the middle of it, and wait for the end."""
     resting = {"order_type": "limit", "limit_price": "1.00", "expires_at": utcnow() + timedelta(minutes=30)}
-    waiting = [world.send("MSFT", "buy", 1, route=name, **resting) for name in ("ibkr", "alpaca") * 3]
+    waiting = [world.orders.send("MSFT", "buy", 1, route=name, **resting) for name in ("ibkr", "alpaca") * 3]
     for order in waiting:
-        world.wait(order, "accepted", 30)
+        world.orders.wait(order, "accepted", 30)
     started = time.monotonic()
     ask_for_data(world, scale.fetches)
     lasting = utcnow() + timedelta(seconds=scale.within_s + 60)
     wishes = [
-        world.request("AAPL", "buy", 1 + number % 7, expires_at=lasting, route=route)
+        world.orders.request("AAPL", "buy", 1 + number % 7, expires_at=lasting, route=route)
         for number, route in enumerate([["ibkr", "alpaca"], ["alpaca", "ibkr"]] * (scale.orders // 2))
     ]
     placed = world.client.submit_many(wishes)
@@ -115,7 +115,7 @@ def burst(world: World, scale: Scale) -> dict[str, Any]:
     for order in waiting:
         world.client.cancel(order.client_order_id)
     for order in waiting:
-        world.wait(order, "canceled", 30)
+        world.orders.wait(order, "canceled", 30)
     canceled_s = time.monotonic() - asked
     during = statuses(world, placed)
 

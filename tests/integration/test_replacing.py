@@ -24,19 +24,21 @@ LOW, HIGH = "1.00", "5000.00"
 def world(request: pytest.FixtureRequest, make_world: MakeWorld) -> World:
     postgres = request.getfixturevalue("postgres") if request.param == "postgresql" else None
     made = make_world(list(BROKERS), database_url=postgres.fresh() if postgres else None)
-    made.start_all()
+    made.fleet.start_all()
     return made
 
 
 def resting(world: World, broker: str, symbol: str, quantity: int = 10) -> str:
-    order = world.send(symbol, "buy", quantity, order_type="limit", limit_price=LOW, route=broker)
-    world.wait(order, "accepted")
+    order = world.orders.send(symbol, "buy", quantity, order_type="limit", limit_price=LOW, route=broker)
+    world.orders.wait(order, "accepted")
     return order.client_order_id
 
 
 def replaced(world: World, id_: str, times: int = 1) -> dict[str, Any]:
-    eventually(lambda: events_of(world.whole(id_)).count("replaced") == times, 20, lambda: world.whole(id_))
-    return world.whole(id_)  # the order is read before its events, so once more
+    eventually(
+        lambda: events_of(world.orders.whole(id_)).count("replaced") == times, 20, lambda: world.orders.whole(id_)
+    )
+    return world.orders.whole(id_)  # the order is read before its events, so once more
 
 
 @pytest.mark.parametrize("broker", BROKERS)
@@ -47,20 +49,20 @@ def test_a_new_price_is_confirmed_and_the_order_is_filled_once(world: World, bro
     assert (whole["limit_price"], whole["quantity"], whole["status"]) == (Decimal(2), Decimal(10), "accepted")
 
     world.client.replace(id_, limit_price=HIGH)
-    whole = world.wait(id_, "filled", 20)
+    whole = world.orders.wait(id_, "filled", 20)
     assert whole["filled_quantity"] == 10
-    assert sum(Decimal(o["filled_quantity"]) for o in world.at_doors(id_)) == 10
+    assert sum(Decimal(o["filled_quantity"]) for o in world.orders.at_doors(id_)) == 10
 
 
 @pytest.mark.parametrize("broker", BROKERS)
 def test_a_new_quantity_is_the_new_total(world: World, broker: str) -> None:
     world.control.add_fault(broker, "partial", count=1, symbol="PEP")
-    order = world.send("PEP", "buy", 10, order_type="limit", limit_price=HIGH, route=broker)
-    world.wait(order, "partially_filled", 20)
+    order = world.orders.send("PEP", "buy", 10, order_type="limit", limit_price=HIGH, route=broker)
+    world.orders.wait(order, "partially_filled", 20)
     order.replace(quantity=8)
     replaced(world, order.client_order_id)
     world.control.release(broker)
-    whole = world.wait(order, "filled", 20)
+    whole = world.orders.wait(order, "filled", 20)
     assert (whole["quantity"], whole["filled_quantity"]) == (8, 8)
     assert not [fill for fill in whole["fills"] if fill["late"]], whole["fills"]
 
@@ -72,9 +74,9 @@ def test_a_replace_whose_answer_is_lost_is_found_and_not_sent_again(world: World
     world.client.replace(id_, limit_price="3.00")
     whole = replaced(world, id_)
     assert (whole["limit_price"], whole["status"]) == (Decimal(3), "accepted")
-    eventually(lambda: len([o for o in world.at_doors(id_) if o["state"] == "new"]) == 1, 10)
+    eventually(lambda: len([o for o in world.orders.at_doors(id_) if o["state"] == "new"]) == 1, 10)
     world.client.cancel(id_)
-    world.wait(id_, "canceled", 25)
+    world.orders.wait(id_, "canceled", 25)
 
 
 def test_a_queued_order_changes_at_once(tmp_path: Path) -> None:
@@ -95,12 +97,12 @@ def test_a_change_that_makes_no_sense_is_refused_at_the_call(world: World, chang
     with pytest.raises(InvalidOrder, match=words):
         world.client.replace(id_, **changes)
     world.client.cancel(id_)
-    world.wait(id_, "canceled")
+    world.orders.wait(id_, "canceled")
 
 
 def test_an_order_that_has_ended_is_not_replaced(world: World) -> None:
-    order = world.send("AAPL", "buy", 1, route="alpaca")
-    world.wait(order, "filled")
+    order = world.orders.send("AAPL", "buy", 1, route="alpaca")
+    world.orders.wait(order, "filled")
     with pytest.raises(InvalidOrder, match="filled"):
         order.replace(quantity=2)
 
@@ -111,4 +113,4 @@ def test_the_command_line_replaces(world: World) -> None:
     assert replaced(world, id_)["limit_price"] == 4
     assert world.corro("replace", id_, "--qty", "minus").status == 2
     world.client.cancel(id_)
-    world.wait(id_, "canceled")
+    world.orders.wait(id_, "canceled")

@@ -21,7 +21,7 @@ def world(make_world: Callable[..., World]) -> World:
 @pytest.fixture(autouse=True)
 def _no_worker_outlives_its_test(world: World) -> Any:
     yield
-    world.kill_all()
+    world.fleet.kill_all()
 
 
 def foreign(id_: str, *, ring: bool = False) -> bytes:
@@ -30,7 +30,7 @@ def foreign(id_: str, *, ring: bool = False) -> bytes:
 
 
 def calls(world: World, command: str) -> int:
-    stats: Any = world.queue.info("commandstats")
+    stats: Any = world.fleet.queue.info("commandstats")
     return int(stats.get(f"cmdstat_{command}", {"calls": 0})["calls"])
 
 
@@ -49,14 +49,14 @@ def test_several_become_one_with_all_their_orders() -> None:
 
 
 def test_a_backlog_of_single_orders_is_taken_in_a_few_claims(world: World) -> None:
-    placed = [world.send("SPY", "buy", 1) for _ in range(120)]
-    world.queue.lpush("orders.alpaca", foreign("between"))
-    placed += [world.send("SPY", "buy", 1) for _ in range(60)]
+    placed = [world.orders.send("SPY", "buy", 1) for _ in range(120)]
+    world.fleet.queue.lpush("orders.alpaca", foreign("between"))
+    placed += [world.orders.send("SPY", "buy", 1) for _ in range(60)]
     popped = calls(world, "brpop")
-    world.start("alpaca")
+    world.fleet.start("alpaca")
     for order in (*placed, "between"):
-        assert outcomes_of(world.wait(order, "filled", 30)) == [("alpaca", "accepted")]
-    eventually(lambda: not world.queue.exists("orders.alpaca", "unacked"))
+        assert outcomes_of(world.orders.wait(order, "filled", 30)) == [("alpaca", "accepted")]
+    eventually(lambda: not world.fleet.queue.exists("orders.alpaca", "unacked"))
     assert calls(world, "brpop") - popped < 60  # of 181 messages
     with world.database.read() as connection:
         claims = connection.exec_driver_sql("SELECT count(DISTINCT started_at) FROM attempts").scalar_one()
@@ -64,42 +64,44 @@ def test_a_backlog_of_single_orders_is_taken_in_a_few_claims(world: World) -> No
 
 
 def test_only_what_is_no_ring_is_written_down_for_its_acknowledgement(world: World) -> None:
-    world.start("alpaca")
-    world.wait(world.send("KO", "buy", 1), "filled")
+    world.fleet.start("alpaca")
+    world.orders.wait(world.orders.send("KO", "buy", 1), "filled")
     before = calls(world, "hset")
     for _ in range(5):
-        world.wait(world.send("KO", "buy", 1), "filled")
+        world.orders.wait(world.orders.send("KO", "buy", 1), "filled")
     assert calls(world, "hset") == before
-    world.queue.lpush("orders.alpaca", foreign("counted"))
-    world.wait("counted", "filled")
+    world.fleet.queue.lpush("orders.alpaca", foreign("counted"))
+    world.orders.wait("counted", "filled")
     assert calls(world, "hset") == before + 1
 
 
 def test_a_ring_for_an_order_that_has_no_row_here_is_set_aside(world: World) -> None:
     """Its producer works on another database, whose own fleet may send it: two would."""
-    world.queue.lpush("orders.alpaca", foreign("elsewhere", ring=True), b'{"headers": {"corro-ring": 1, "id": 7}}')
-    world.start("alpaca")
+    world.fleet.queue.lpush(
+        "orders.alpaca", foreign("elsewhere", ring=True), b'{"headers": {"corro-ring": 1, "id": 7}}'
+    )
+    world.fleet.start("alpaca")
     eventually(lambda: "not_recorded" in world.corro("dead-letters").out, 15)
-    assert world.row("elsewhere") is None
-    world.queue.lpush(
+    assert world.orders.row("elsewhere") is None
+    world.fleet.queue.lpush(
         "orders.alpaca", envelope("orders.submit", "orders.alpaca", {"orders": [7, None]}, ring=True), foreign("after")
     )
-    world.wait("after", "filled")
+    world.orders.wait("after", "filled")
 
 
 def test_rings_that_were_not_begun_go_back_when_a_worker_stops(world: World) -> None:
     world.control.add_fault("alpaca", "slow", seconds=1.0, operation="place")
-    worker = world.start("alpaca")
-    placed = [world.send("PEP", "buy", 1 + n) for n in range(6)]
-    eventually(lambda: world.at_doors(symbol="PEP"), 10)
+    worker = world.fleet.start("alpaca")
+    placed = [world.orders.send("PEP", "buy", 1 + n) for n in range(6)]
+    eventually(lambda: world.orders.at_doors(symbol="PEP"), 10)
     worker.popen.terminate()
-    placed += [world.send("PEP", "buy", 20 + n) for n in range(6)]
-    assert world.wait_gone(worker, 30) == 0
+    placed += [world.orders.send("PEP", "buy", 20 + n) for n in range(6)]
+    assert world.fleet.wait_gone(worker, 30) == 0
     world.control.clear_faults()
-    queued = [o.client_order_id for o in placed if world.row(o.client_order_id)["status"] == "queued"]  # type: ignore[index]
-    ringing = b"".join(world.queue.lrange("orders.alpaca", 0, -1)).decode()
+    queued = [o.client_order_id for o in placed if world.orders.row(o.client_order_id)["status"] == "queued"]  # type: ignore[index]
+    ringing = b"".join(world.fleet.queue.lrange("orders.alpaca", 0, -1)).decode()
     assert queued
     assert [id_ for id_ in queued if id_ not in ringing] == []
-    world.start("alpaca")
+    world.fleet.start("alpaca")
     for order in placed:
-        world.wait(order, "filled", 20)
+        world.orders.wait(order, "filled", 20)

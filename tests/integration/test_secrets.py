@@ -20,13 +20,13 @@ COMMANDS = (
 @pytest.fixture(scope="module")
 def world(make_world: Callable[..., World]) -> World:
     made = make_world(["alpaca"], more={"alpaca": {"secret_key": SECRET}})
-    made.start_all()
+    made.fleet.start_all()
     return made
 
 
 def test_no_command_shows_a_secret_that_stands_alone_in_a_brokers_words(world: World) -> None:
     world.control.add_fault("alpaca", "refuse", symbol="KO", text=f"the key {SECRET} is not known here")
-    whole = world.wait(world.send("KO", "buy", 1, client_order_id="spoken-1"), "rejected")
+    whole = world.orders.wait(world.orders.send("KO", "buy", 1, client_order_id="spoken-1"), "rejected")
     assert "the key *** is not known here" in whole["attempts"][0]["message"]
     for command in COMMANDS:
         said = world.corro(*command.split())

@@ -13,14 +13,14 @@ from sqlalchemy import Connection, event, select, text, update
 from models.record.database import Database, upgrade
 from models.record.tables import position_snapshots, workers
 from models.settings import TimingSettings
-from tests.kit import Postgres, eventually
+from tests.kit import PostgresServer, eventually
 from worker.fleet.members import Identity, Pulse
 from worker.positions.reading import keep
 from worker.runtime.clock import utcnow
 
 
 @pytest.fixture
-def database(postgres: Postgres) -> Iterator[Database]:
+def database(postgres: PostgresServer) -> Iterator[Database]:
     made = Database(postgres.fresh())
     upgrade(made)
     yield made

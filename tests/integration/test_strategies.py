@@ -21,7 +21,7 @@ def world(make_world: Callable[..., World], database_url: str | None) -> World:
     made = make_world(["alpaca", "tda"], database_url=database_url)
     made.control.set_position("alpaca", "AAPL", 30)
     made.control.set_position("tda", "KO", -4)
-    made.start_all()
+    made.fleet.start_all()
     return made
 
 
@@ -36,7 +36,7 @@ def test_execute_order_tells_what_became_of_it(world: World, unified: UnifiedBro
     assert (done["qty"], done["filled_qty"], done["side"]) == (3, 3, "buy")
     assert done["avg_fill_price"] > 0
     assert (done["executed_on_backup"], done["error"]) == (None, None)
-    assert world.at_doors(done["order_id"])[0]["state"] == "filled"
+    assert world.orders.at_doors(done["order_id"])[0]["state"] == "filled"
     assert done["broker_order_id"]
 
 
@@ -67,29 +67,29 @@ def test_positions_are_shown_by_broker_and_who_cannot_answer_is_named(world: Wor
         assert set(held.unreachable) == {"tda"}
     finally:
         world.control.clear_faults()
-    eventually(lambda: world.state(world.fleet.processes["tda"]) == "ready", 15)
+    eventually(lambda: world.fleet.state(world.fleet.processes["tda"]) == "ready", 15)
 
 
 def test_the_same_request_again_is_the_same_order_and_another_one_a_conflict(world: World) -> None:
-    request = world.request("DIA", "buy", 2, client_order_id=f"again-{world.database.url.get_backend_name()}")
+    request = world.orders.request("DIA", "buy", 2, client_order_id=f"again-{world.database.url.get_backend_name()}")
     order = world.client.submit(request)
-    world.wait(order, "filled")
+    world.orders.wait(order, "filled")
     again = world.client.submit(OrderRequest(**{**request.model_dump(), "created_at": None, "expires_at": None}))
     assert (again.status, again.client_order_id) == ("filled", order.client_order_id)
-    other = world.request("DIA", "buy", 3, client_order_id=order.client_order_id)
+    other = world.orders.request("DIA", "buy", 3, client_order_id=order.client_order_id)
     with pytest.raises(IdempotencyConflict, match=order.client_order_id):
         world.client.submit(other)
-    fresh = world.request("DIA", "buy", 1)
+    fresh = world.orders.request("DIA", "buy", 1)
     with pytest.raises(IdempotencyConflict):
         world.client.submit_many([fresh, other])  # all are recorded, or none
     with pytest.raises(NotFound):
         world.client.order(fresh.client_order_id)
-    assert len(world.at_doors(order.client_order_id)) == 1
+    assert len(world.orders.at_doors(order.client_order_id)) == 1
 
 
 def test_a_route_to_nowhere_is_refused_at_the_call(world: World) -> None:
     with pytest.raises(InvalidOrder, match="robinhood"):
-        world.client.submit(world.request("DIA", "buy", 3, route=["robinhood"]))
+        world.client.submit(world.orders.request("DIA", "buy", 3, route=["robinhood"]))
 
 
 def test_quotes_bars_and_accounts_come_back_typed(world: World) -> None:
@@ -120,7 +120,7 @@ def test_a_fetch_moves_on_to_the_next_broker_where_the_first_cannot_answer(world
     assert quote.ask is not None
     assert fetch.row()["broker"] == "tda"
     world.control.clear_faults()
-    eventually(lambda: world.state(world.fleet.processes["alpaca"]) == "ready", 15)
+    eventually(lambda: world.fleet.state(world.fleet.processes["alpaca"]) == "ready", 15)
 
 
 def test_two_strategies_submit_the_same_hundred_orders_at_the_same_moment(world: World) -> None:
@@ -148,6 +148,6 @@ with OrderClient() as client:
     said = [process.communicate(timeout=60) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     for n in range(100):
-        world.wait(f"{prefix}-{n}", "filled", 30)
-    assert len(world.at_doors(symbol="EEM")) == 100
+        world.orders.wait(f"{prefix}-{n}", "filled", 30)
+    assert len(world.orders.at_doors(symbol="EEM")) == 100
     assert len(world.history.rows(v_orders, symbol="EEM")) == 100

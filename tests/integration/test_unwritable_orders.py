@@ -16,11 +16,11 @@ from models.record.intake import Intake
 from models.record.tables import orders
 from models.settings import Settings, load_settings
 from producers import OrderClient
-from tests.kit import Postgres
+from tests.kit import PostgresServer
 
 
 @pytest.fixture
-def settings(postgres: Postgres, tmp_path: Path) -> Settings:
+def settings(postgres: PostgresServer, tmp_path: Path) -> Settings:
     """A database that refuses one symbol, as it refuses what no check of ours has foreseen."""
     made = Database(url := postgres.fresh())
     upgrade(made)

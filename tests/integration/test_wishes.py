@@ -20,12 +20,12 @@ SLOW = 0.25
 @pytest.fixture(scope="module")
 def world(make_world: Callable[..., World]) -> World:
     made = make_world(["alpaca"])
-    made.start_all()
+    made.fleet.start_all()
     return made
 
 
 def rest(world: World, count: int, symbol: str) -> list[Order]:
-    requests = [world.request(symbol, "buy", 1, order_type="limit", limit_price=LOW) for _ in range(count)]
+    requests = [world.orders.request(symbol, "buy", 1, order_type="limit", limit_price=LOW) for _ in range(count)]
     return world.client.submit_many(requests)
 
 
@@ -33,10 +33,10 @@ def wait_all(world: World, orders: Sequence[Order], status: str) -> None:
     waiting = {order.client_order_id for order in orders}
 
     def done() -> bool:
-        waiting.difference_update([id_ for id_ in waiting if (world.row(id_) or {})["status"] == status])
+        waiting.difference_update([id_ for id_ in waiting if (world.orders.row(id_) or {})["status"] == status])
         return not waiting
 
-    eventually(done, 60, lambda: {id_: world.row(id_) for id_ in sorted(waiting)[:3]})
+    eventually(done, 60, lambda: {id_: world.orders.row(id_) for id_ in sorted(waiting)[:3]})
 
 
 def cancel_all(world: World, orders: Sequence[Order], *more: str) -> None:
@@ -58,7 +58,7 @@ def test_cancels_go_out_as_quickly_as_orders(world: World) -> None:
     wait_all(world, orders, "canceled")
     canceled_in = time.monotonic() - begun
     assert canceled_in < max(2.5 * sent_in, MANY * SLOW / 3), f"{MANY} orders: {sent_in:.1f} s"
-    events = [kind for order in orders for kind in events_of(world.whole(order.client_order_id))]
+    events = [kind for order in orders for kind in events_of(world.orders.whole(order.client_order_id))]
     assert events.count("cancel_sent") == MANY
     assert "cancel_refused" not in events, "asked for twice"
 
@@ -70,17 +70,17 @@ def test_a_replace_that_meets_a_full_budget_is_done_later(new_world: Callable[..
         timing={"open_orders_every": 5.0, "positions_every": 10.0},
         more={"alpaca": {"requests_per_minute": 240, "budget_window": 4}},
     )
-    world.start_all()
+    world.fleet.start_all()
     (order,) = rest(world, 1, "KO")
     wait_all(world, [order], "accepted")
     others = rest(world, 25, "PEP")
-    eventually(lambda: any("budget" in str((world.row(o.client_order_id) or {})["reason"]) for o in others), 20)
+    eventually(lambda: any("budget" in str((world.orders.row(o.client_order_id) or {})["reason"]) for o in others), 20)
     order.replace(limit_price="2.00")
 
     def kinds() -> list[str]:
-        return events_of(world.whole(order.client_order_id))
+        return events_of(world.orders.whole(order.client_order_id))
 
     eventually(lambda: "replaced" in kinds(), 60, kinds)
     assert "replace_not_sent" in kinds(), "the budget was not full"
-    whole = world.whole(order.client_order_id)
+    whole = world.orders.whole(order.client_order_id)
     assert (whole["limit_price"], whole["replace_request"], outcomes_of(whole)[-1]) == (2, None, ("alpaca", "accepted"))

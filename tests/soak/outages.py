@@ -18,7 +18,7 @@ import redis
 from sqlalchemy import create_engine
 
 from models.errors import DatabaseUnavailable
-from tests.kit import Postgres, World, eventually
+from tests.kit import PostgresServer, World, eventually
 from tests.soak.strikes import state_of
 from worker.fleet import halts
 
@@ -37,7 +37,7 @@ REPLIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 class Outages:
     """The queue and the database of a world, and what can be done to them. Each method returns what it did, or None."""
 
-    def __init__(self, world: World, dice: random.Random, postgres: Postgres | None) -> None:
+    def __init__(self, world: World, dice: random.Random, postgres: PostgresServer | None) -> None:
         self.world, self.dice, self.postgres = world, dice, postgres
         self._busy: dict[str, threading.Thread] = {}
 
@@ -73,20 +73,20 @@ class Outages:
 
     # -- QUEUE ---
     def _wipe(self) -> tuple[str, Repair]:
-        self.world.queue.flushall()
+        self.world.fleet.queue.flushall()
         return "queue wiped", lambda: None
 
     def _pause(self) -> tuple[str, Repair]:
-        self.world.queue.client_pause(self.dice.randint(200, 1500), all=True)
+        self.world.fleet.queue.client_pause(self.dice.randint(200, 1500), all=True)
         return "queue slow to answer", lambda: None
 
     def _freeze(self) -> tuple[str, Repair]:
-        pid = self.world.queue_pid()
+        pid = self.world.fleet.queue_pid()
         stop, go_on = (lambda: os.kill(pid, signal.SIGSTOP)), (lambda: os.kill(pid, signal.SIGCONT))
         return "queue frozen", self._for_a_while(stop, go_on, 0.5, 3.0)
 
     def _kill(self, *, wipe: bool = False) -> tuple[str, Repair]:
-        pid, seconds, queue = self.world.queue_pid(), self.dice.uniform(0.0, 3.0), self.world.fleet.queue
+        pid, seconds, queue = self.world.fleet.queue_pid(), self.dice.uniform(0.0, 3.0), self.world.fleet.server
         with (queue.home / "queue.start.lock").open("a") as gate:
             # A worker that starts just now would revive it in between; one that is suspended there must not stop us.
             fcntl.flock(gate, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -99,7 +99,7 @@ class Outages:
 
         def repair() -> None:
             time.sleep(seconds)
-            self.world.start_queue()
+            self.world.fleet.start_queue()
 
         return "queue kill -9" + (" and wiped" if wipe else ""), repair
 
@@ -123,7 +123,7 @@ class Outages:
             folder.mkdir(exist_ok=True)
             self._tell_queue("CONFIG SET dbfilename dump.rdb", "CONFIG SET stop-writes-on-bgsave-error yes")
             self._tell_queue('CONFIG SET save "3600 1000000"', "BGSAVE SCHEDULE")
-            eventually(lambda: self.world.queue.info("persistence")["rdb_last_bgsave_status"] == "err", 5)
+            eventually(lambda: self.world.fleet.queue.info("persistence")["rdb_last_bgsave_status"] == "err", 5)
 
         def end() -> None:
             self._tell_queue('CONFIG SET save ""')
@@ -133,7 +133,7 @@ class Outages:
 
     def _tell_queue(self, *commands: str) -> None:
         for command in commands:
-            self.world.queue.execute_command(*(word.strip('"') for word in command.split(" ", 3)))  # type: ignore[no-untyped-call]
+            self.world.fleet.queue.execute_command(*(word.strip('"') for word in command.split(" ", 3)))  # type: ignore[no-untyped-call]
 
     def _for_a_while(
         self, begin: Callable[[], object], end: Callable[[], object], least: float = 0.5, most: float = 4.0

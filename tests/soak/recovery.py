@@ -42,7 +42,7 @@ class Scenario:
 
 
 def _status(world: World, client_order_id: str) -> str:
-    return str((world.row(client_order_id) or {}).get("status"))
+    return str((world.orders.row(client_order_id) or {}).get("status"))
 
 
 def _filled(world: World, client_order_id: str, since: float) -> float:
@@ -50,26 +50,26 @@ def _filled(world: World, client_order_id: str, since: float) -> float:
     deadline = time.monotonic() + PATIENCE_S
     while _status(world, client_order_id) != "filled":
         if time.monotonic() > deadline:
-            raise AssertionError(f"not filled in {PATIENCE_S:g} s: {world.whole(client_order_id)}")
+            raise AssertionError(f"not filled in {PATIENCE_S:g} s: {world.orders.whole(client_order_id)}")
         time.sleep(0.01)
     return time.monotonic() - since
 
 
 # -- KILL -9 DURING A SEND ---
 def _standby(world: World) -> None:
-    world.start("alpaca", label="standby")
+    world.fleet.start("alpaca", label="standby")
 
 
 def _beside_a_standby(point: str) -> Callable[[World, random.Random], float]:
     """Kill one of two workers; its broker's updates about the order are lost, so that only looking finds it."""
 
     def once(world: World, dice: random.Random) -> float:
-        victim = world.start("alpaca", label="victim", CORRO_CRASH=point)
+        victim = world.fleet.start("alpaca", label="victim", CORRO_CRASH=point)
         time.sleep(dice.uniform(0.0, 2.0))
         while True:  # the standby takes some of them
             symbol = f"SIM{dice.randrange(1000):03d}"
             world.control.add_fault("alpaca", "stream_silent", symbol=symbol)
-            order = world.send(symbol, "buy", 1, route="alpaca")
+            order = world.orders.send(symbol, "buy", 1, route="alpaca")
             since = _dies_of(world, victim, order.client_order_id)
             if since is not None:
                 return _filled(world, order.client_order_id, since)
@@ -80,13 +80,13 @@ def _beside_a_standby(point: str) -> Callable[[World, random.Random], float]:
 def _alone(world: World, dice: random.Random) -> float:
     """Kill the only worker of a broker and start another at once, as whoever keeps it running does."""
     for process in [p for p in world.fleet.processes.values() if p.popen.poll() is None]:
-        world.kill(process)
-    victim = world.start("ibkr", label="victim", CORRO_CRASH="after_send")
+        world.fleet.kill(process)
+    victim = world.fleet.start("ibkr", label="victim", CORRO_CRASH="after_send")
     time.sleep(dice.uniform(0.0, 2.0))
-    order = world.send("SPY", "buy", 1, route="ibkr")
+    order = world.orders.send("SPY", "buy", 1, route="ibkr")
     since = _dies_of(world, victim, order.client_order_id)
     assert since is not None
-    world.start("ibkr", label="next", ready=False)
+    world.fleet.start("ibkr", label="next", ready=False)
     return _filled(world, order.client_order_id, since)
 
 
@@ -105,7 +105,7 @@ def _dies_of(world: World, process: Process, client_order_id: str) -> float | No
             # Its own updates may have told it so a moment before it died.
             return time.monotonic() if _is_dead(process) else None
         time.sleep(0.002)
-    raise AssertionError(f"nobody took {world.whole(client_order_id)}")
+    raise AssertionError(f"nobody took {world.orders.whole(client_order_id)}")
 
 
 def _is_dead(process: Process) -> bool:
@@ -117,37 +117,37 @@ def _is_dead(process: Process) -> bool:
 
 # -- THE PRIMARY'S WORKERS DIE ---
 def _both(world: World) -> None:
-    world.start("ibkr", "alpaca")
+    world.fleet.start("ibkr", "alpaca")
 
 
 def _primary_dies(world: World, dice: random.Random) -> float:
     process = world.fleet.processes["ibkr"]
     if process.popen.poll() is not None:
-        process = world.start("ibkr")
+        process = world.fleet.start("ibkr")
     time.sleep(dice.uniform(0.0, 2.0))
     process.popen.send_signal(signal.SIGKILL)
     since = time.monotonic()
     process.popen.wait(10)
-    order = world.send("SPY", "buy", 1, route=["ibkr", "alpaca"])
+    order = world.orders.send("SPY", "buy", 1, route=["ibkr", "alpaca"])
     spent = _filled(world, order.client_order_id, since)
-    assert world.row(order.client_order_id)["broker"] == "alpaca"  # type: ignore[index]
+    assert world.orders.row(order.client_order_id)["broker"] == "alpaca"  # type: ignore[index]
     return spent
 
 
 # -- REDIS COMES BACK ---
 def _one(world: World) -> None:
-    world.start("alpaca")
+    world.fleet.start("alpaca")
 
 
 def _redis_back(world: World, dice: random.Random) -> float:
-    world.kill_queue(wipe=True)
+    world.fleet.kill_queue(wipe=True)
     time.sleep(dice.uniform(0.5, 6.0))
-    world.start_queue()
+    world.fleet.start_queue()
     since = time.monotonic()
     id_ = f"by-message-{dice.getrandbits(64):x}"
     # A message that no row knows: only a worker that consumes again can execute it.
     body = {"client_order_id": id_, "symbol": "SPY", "side": "buy", "quantity": "1"}
-    world.queue.lpush("orders.alpaca", envelope("orders.submit", "orders.alpaca", {"orders": [body]}))
+    world.fleet.queue.lpush("orders.alpaca", envelope("orders.submit", "orders.alpaca", {"orders": [body]}))
     return _filled(world, id_, since)
 
 

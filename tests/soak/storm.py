@@ -22,7 +22,7 @@ import requests
 from sqlalchemy import text
 
 from models.errors import CorroError, DatabaseUnavailable
-from tests.kit import Postgres, World, environment
+from tests.kit import PostgresServer, World, environment
 from tests.soak import menu
 from tests.soak.doors import fold, read_ledger
 from tests.soak.evidence import Verdict, judge, read_books
@@ -80,7 +80,7 @@ class Storm:
     def run(self) -> dict[str, Any]:
         """Send every order, wait until all is quiet, and check; returns the record of this world."""
         with contextlib.ExitStack() as stack:
-            postgres = Postgres() if self.number % 2 else None
+            postgres = PostgresServer() if self.number % 2 else None
             if postgres:
                 stack.callback(postgres.close)
             url = postgres.fresh() if postgres else None
@@ -99,7 +99,7 @@ class Storm:
                 self.crew.start(slot, armed=True)
             for slot in slots:
                 assert slot.process is not None
-                world.wait_ready(slot.process)
+                world.fleet.wait_ready(slot.process)
             self._rain()
             rained = time.time()
             verdict = self._settle()

@@ -241,7 +241,7 @@ class Strategies:
                 label = "message at another broker"
             queue = f"orders.{broker}"
             message = envelope("orders.submit", queue, {"orders": [wish.to_wire() for wish in batch]})
-            push = self.world.queue.lpush if self.dice.random() < 0.5 else self.world.queue.rpush
+            push = self.world.fleet.queue.lpush if self.dice.random() < 0.5 else self.world.fleet.queue.rpush
             try:
                 push(queue, message)
             except redis.RedisError:

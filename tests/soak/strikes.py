@@ -65,7 +65,7 @@ class Crew:
         elif fate < 0.75:
             slot.stops = self.dice.choice(PAUSES)
             more["CORRO_PAUSE"] = f"{slot.stops}:{self.dice.randint(1, 25)}"
-        slot.process = self.world.start(slot.broker, label=slot.label, ready=False, **more)
+        slot.process = self.world.fleet.start(slot.broker, label=slot.label, ready=False, **more)
 
     def watch(self, *, armed: bool) -> None:
         """See who died or was suspended, wake up whose time is over, and start the dead again."""

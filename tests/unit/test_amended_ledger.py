@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.sandbox_market import eventually, place, run
+from tests.kit.stories import eventually, run
+from tests.unit.sandbox_market import place
 from worker.sandbox.alpaca.bodies import execution_uuid
 from worker.sandbox.faults import Fault
 from worker.sandbox.market import amending

@@ -13,7 +13,7 @@ from models.errors import ConfigurationError, DatabaseUnavailable
 from models.record.database import Database, current_revision, upgrade
 from models.record.statements import Query, insert_many
 from models.record.tables import halts
-from tests.kit import Postgres
+from tests.kit import PostgresServer
 from worker.runtime.clock import utcnow
 
 HALT = {"scope": "ibkr", "kind": "halt", "by": "test"}
@@ -82,7 +82,7 @@ def test_the_log_is_cleared_away_beside_the_work(database: Database) -> None:
     assert len(scopes(database)) == 50
 
 
-def test_a_connection_that_died_while_it_rested_is_replaced(postgres: Postgres) -> None:
+def test_a_connection_that_died_while_it_rested_is_replaced(postgres: PostgresServer) -> None:
     database = Database(postgres.fresh())
     upgrade(database)
     with database.read() as connection:
@@ -96,7 +96,7 @@ def test_a_connection_that_died_while_it_rested_is_replaced(postgres: Postgres) 
     database.close()
 
 
-def test_a_connection_that_dies_in_use_is_an_outage_once(postgres: Postgres) -> None:
+def test_a_connection_that_dies_in_use_is_an_outage_once(postgres: PostgresServer) -> None:
     database = Database(postgres.fresh())
     upgrade(database)
     put(database, "alpaca")

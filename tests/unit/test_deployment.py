@@ -18,7 +18,7 @@ from models.record import deployment, tables
 from models.record.database import Database, ensure_schema, objections, open_database, upgrade
 from models.record.postgres import objections as objections_of
 from models.settings import load_settings
-from tests.kit import Postgres
+from tests.kit import PostgresServer
 
 
 def opened(home: Path) -> Database:
@@ -123,7 +123,9 @@ def test_an_sqlite_file_elsewhere_has_its_id_beside_it(bare: Path) -> None:
     assert not (bare / "h" / deployment.FILE).exists()
 
 
-def test_a_database_server_leaves_no_file_where_a_strategy_or_an_analyst_works(bare: Path, postgres: Postgres) -> None:
+def test_a_database_server_leaves_no_file_where_a_strategy_or_an_analyst_works(
+    bare: Path, postgres: PostgresServer
+) -> None:
     settings = load_settings(home=bare / "h", database_url=postgres.fresh())
     made = Database(settings.database)
     upgrade(made)
@@ -173,7 +175,7 @@ def test_a_file_that_was_away_is_trusted_again_only_after_a_new_start(bare: Path
     close(opened(bare))
 
 
-def test_a_new_connection_to_another_database_is_not_used(postgres: Postgres) -> None:
+def test_a_new_connection_to_another_database_is_not_used(postgres: PostgresServer) -> None:
     url = postgres.fresh()
     with closing(Database(url)) as first:
         upgrade(first)
@@ -195,7 +197,7 @@ def test_a_file_that_is_no_database_is_told_in_one_line(tmp_path: Path) -> None:
     database.close()
 
 
-def test_an_encoding_that_cannot_hold_every_word_is_refused(postgres: Postgres) -> None:
+def test_an_encoding_that_cannot_hold_every_word_is_refused(postgres: PostgresServer) -> None:
     url = postgres.fresh("ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
     database = Database(url)
     with pytest.raises(ConfigurationError, match="SQL_ASCII, corro needs UTF8"), database.read():
@@ -213,7 +215,7 @@ DECIDED = {
 }
 
 
-def test_what_a_database_decides_for_every_session_is_pinned(postgres: Postgres) -> None:
+def test_what_a_database_decides_for_every_session_is_pinned(postgres: PostgresServer) -> None:
     url = postgres.fresh()
     owner = Database(url)
     with owner.write() as connection:
@@ -228,14 +230,14 @@ def test_what_a_database_decides_for_every_session_is_pinned(postgres: Postgres)
     database.close()
 
 
-def test_a_session_that_two_clients_share_is_seen(postgres: Postgres) -> None:
+def test_a_session_that_two_clients_share_is_seen(postgres: PostgresServer) -> None:
     """A pooler in transaction mode: every connection of the engine is one session of the server."""
     shared = create_engine(postgres.fresh(), poolclass=StaticPool)
     assert any("pool_mode = session" in line for line in objections_of(shared))
     shared.dispose()
 
 
-def test_transactions_that_met_are_done_again(postgres: Postgres) -> None:
+def test_transactions_that_met_are_done_again(postgres: PostgresServer) -> None:
     database = Database(postgres.fresh())
     upgrade(database)
     tries = []

@@ -17,8 +17,8 @@ _PROCESS = """
 import subprocess, sys, time
 from tests import reaper
 reaper.watch()
-from tests.kit import Postgres
-server = Postgres()
+from tests.kit import PostgresServer
+server = PostgresServer()
 other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
 print(server.server.get_pid(), other.pid, server.home, flush=True)
 time.sleep(600)

@@ -7,7 +7,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from tests.unit.sandbox_market import eventually, open_market, place, run
+from tests.kit.stories import eventually, run
+from tests.unit.sandbox_market import open_market, place
 from worker.sandbox.market.ledger import Ledger, duplicates, read_ledger, summary
 from worker.sandbox.market.market import Market
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit.sandbox_market import eventually, open_market, place, run
+from tests.kit.stories import eventually, run
+from tests.unit.sandbox_market import open_market, place
 from worker.sandbox.faults import Fault, Faults
 from worker.sandbox.market.accounts import Book
 

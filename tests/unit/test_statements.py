@@ -15,7 +15,7 @@ from models.record.database import Database, open_database, upgrade
 from models.record.statements import insert_many, update_many
 from models.record.tables import attempts, orders
 from models.settings import load_settings
-from tests.kit import Postgres
+from tests.kit import PostgresServer
 
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 
@@ -34,7 +34,7 @@ def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path_factory.mktemp('s') / 'corro.db'}"
     else:
-        server: Postgres = request.getfixturevalue("postgres")
+        server: PostgresServer = request.getfixturevalue("postgres")
         url = server.fresh()
     empty = Database(url)
     upgrade(empty)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -14,22 +13,6 @@ from worker.sandbox.market.market import Market
 from worker.sandbox.tws.door import TwsDoor
 
 SDKS = ("ib_insync", "ib_async")
-
-
-async def eventually(condition: Callable[[], Any], timeout: float = 5.0) -> Any:
-    """Wait until the condition gives something true and return it."""
-    async with asyncio.timeout(timeout):
-        while not (found := condition()):
-            await asyncio.sleep(0.005)
-        return found
-
-
-def run(story: Callable[[], Awaitable[None]]) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(8):
-            await story()
-
-    asyncio.run(bounded())
 
 
 @dataclass

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.contract.door_tws.gateway import eventually, open_gateway, run, status
+from tests.contract.door_tws.gateway import open_gateway, status
+from tests.kit.stories import eventually, run
 
 # -- ORDERS --
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.contract.door_tws.gateway import eventually, open_gateway, run
+from tests.contract.door_tws.gateway import open_gateway
+from tests.kit.stories import eventually, run
 
 # -- CONNECTING AND READING --
 

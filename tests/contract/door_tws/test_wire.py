@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
-from tests.contract.door_tws.gateway import open_gateway, run
+from tests.contract.door_tws.gateway import open_gateway
 from tests.contract.door_tws.raw_client import RawClient, market_order
+from tests.kit.stories import run
 
 
 @pytest.mark.parametrize(("version", "open_fields", "completed_fields"), [(164, 131, 96), (176, 136, 101)])
@@ -34,7 +35,7 @@ def test_long_messages_have_the_recorded_number_of_fields(
     run(story)
 
 
-def test_the_order_of_messages_is_that_of_a_recordedmarket_order() -> None:
+def test_the_order_of_messages_is_that_of_a_recorded_market_order() -> None:
     async def story() -> None:
         async with open_gateway() as gateway:
             client, _ = await RawClient.connect(gateway.door.port, "v157..176")

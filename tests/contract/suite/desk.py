@@ -7,7 +7,6 @@ package.module:MyDesk`. Everything a card knows of a broker it knows from here a
 from __future__ import annotations
 
 import socket
-import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +21,7 @@ import pytest
 from models.errors import BrokerError, DataError, NotConnected
 from models.messages import OrderRequest
 from models.reports import Ambiguous, BrokerStatus, FillReport, Found, OrderReport, Report, Sighting
+from tests.kit.waiting import eventually
 from worker.brokers.base import BrokerInterface, Capabilities, OrderRef, Ticket
 
 T = TypeVar("T")
@@ -356,17 +356,6 @@ def reconnect(broker: BrokerInterface) -> None:
         return broker.is_connected()
 
     eventually(connects)
-
-
-def eventually(look: Callable[[], T], timeout: float = 8.0) -> T:
-    """Return what `look` returns as soon as it is true; fail after the timeout."""
-    end = time.monotonic() + timeout
-    while True:
-        found = look()
-        if found:
-            return found
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.01)
 
 
 #: Brokers tell times in whole seconds, and clocks differ: readings `since` a time begin this much earlier.
