@@ -68,6 +68,19 @@ def test_look_alikes_at_a_broker_without_ids_are_shown_until_a_person_says_which
     assert states == {theirs[0]: "canceled", theirs[1]: "new"}
 
 
+def test_an_equal_order_entered_a_second_before_ours_is_somebody_elses(world: World) -> None:
+    """Ours is listed last, and its answer names no order: the twin alone is not taken for it, and is external then."""
+    for kind, options in (("twin", {"seconds": 1}), ("list_lag", {"seconds": 4}), ("location_missing", {})):
+        world.control.add_fault("tda", kind, count=1, symbol="GE", **options)
+    order = world.send("GE", "buy", 3, route=["tda", "alpaca"], order_type="limit", limit_price="1.00")
+    whole = world.wait(order, "accepted", 30)
+    theirs, ours = sorted(str(o["wire_id"]) for o in world.at_doors(symbol="GE"))
+    world.foreign.add(theirs)
+    assert (outcomes_of(whole), whole["broker_order_id"]) == ([("tda", "accepted")], ours)
+    listed = lambda: [row["broker_order_id"] for row in world.history.rows(v_external_orders, symbol="GE")]  # noqa: E731
+    eventually(lambda: listed() == [theirs], 15, listed)
+
+
 def test_at_a_broker_with_ids_every_answer_is_counted_and_an_error_is_one(world: World) -> None:
     world.control.add_fault("alpaca", "hang", count=1, symbol="VZ")
     order = world.orders.send("VZ", "buy", 3, route="alpaca")
