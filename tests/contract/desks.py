@@ -18,7 +18,7 @@ from worker.brokers.alpaca import rest as alpaca_rest
 from worker.brokers.alpaca.adapter import AlpacaBroker
 from worker.brokers.base import BrokerInterface
 from worker.brokers.ibkr.adapter import IbkrBroker
-from worker.brokers.ibkr.wire import Listings
+from worker.brokers.ibkr.unnumbered import Unnumbered
 from worker.brokers.tda import orders as tda_orders
 from worker.brokers.tda import rest as tda_rest
 from worker.brokers.tda.adapter import SchwabBroker, TdaBroker
@@ -166,7 +166,7 @@ class IbInsyncDesk(SandboxDesk):
         return self.adapter(port=7496)
 
     def hasten(self, patch: pytest.MonkeyPatch) -> None:
-        patch.setattr(Listings, "OVERDUE_S", 0.2)
+        patch.setattr(Unnumbered, "OVERDUE_S", 0.2)
 
     def throttled(self) -> BrokerInterface:
         """IB counts messages and drops the connection, so the adapter keeps the count itself."""

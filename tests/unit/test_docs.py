@@ -22,7 +22,7 @@ from models.settings import RoutingSettings, Settings, TimingSettings, load_sett
 from worker.brokers.alpaca import adapter as alpaca
 from worker.brokers.alpaca import rest as alpaca_rest
 from worker.brokers.base import BrokerInterface
-from worker.brokers.ibkr import wire as ibkr_wire
+from worker.brokers.ibkr import access as ibkr_access
 from worker.brokers.ibkr.adapter import IbkrBroker
 from worker.brokers.tda import adapter as tda
 from worker.cli.main import app
@@ -122,10 +122,10 @@ def test_toml_example_is_accepted(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert set(tomllib.loads(bare)) == set(Settings.model_fields)
 
 
-@pytest.mark.parametrize("module", [ibkr_wire, alpaca_rest, alpaca, tda], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [ibkr_access, alpaca_rest, alpaca, tda], ids=lambda module: module.__name__)
 def test_every_key_an_adapter_reads_is_documented(module: Any) -> None:
     documented = (ROOT / "docs" / "brokers.md").read_text()
-    receiver = r"get" if module is ibkr_wire else r"settings\.(?:get|need)"
+    receiver = r"get" if module is ibkr_access else r"settings\.(?:get|need)"
     keys = set(re.findall(rf'(?<![\w.]){receiver}\("(\w+)"|self\.settings\.get\("(\w+)"', inspect.getsource(module)))
     found = {key for pair in keys for key in pair if key}
     found -= {"home"}  # corro hands it to every adapter

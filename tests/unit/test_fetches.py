@@ -22,8 +22,8 @@ from models.reports import AccountReport, Bar, PositionReport, QuoteReport
 from models.timeframes import NEW_YORK, TIMEFRAMES, Duration, moment
 from producers.data import bars_frame
 from producers.handles import Positions
-from worker.brokers.ibkr.data import BAR_SIZES
 from worker.brokers.ibkr.pacing import BURST, BURST_S, SAME_S, HistoryPace
+from worker.brokers.ibkr.prices import BAR_SIZES
 from worker.data.quotes import clean
 
 NOW = datetime(2026, 1, 5, 15, 0, tzinfo=UTC)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from worker.brokers.ibkr.data import account_report
+from worker.brokers.ibkr.account import account_report
 
 _TAGS = {"NetLiquidation": "equity", "TotalCashValue": "cash", "BuyingPower": "buying_power"}
 

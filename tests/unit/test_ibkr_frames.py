@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from models.errors import DataError
-from worker.brokers.ibkr.data import read_bars
 from worker.brokers.ibkr.frames import Frames, RawBar, raw_bars
+from worker.brokers.ibkr.prices import read_bars
 from worker.brokers.ibkr.times import Zones
 
 SENTINELS = ["", "-1", "0", "NaN", "inf", "1.7976931348623157E308", "2147483647", "9223372036854775807"]

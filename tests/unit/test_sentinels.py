@@ -21,7 +21,8 @@ from models.reports import BrokerStatus
 from tests.unit.test_alpaca_reports import READERS as ALPACA
 from worker.brokers import values
 from worker.brokers.alpaca.adapter import AlpacaBroker
-from worker.brokers.ibkr import data as ibkr_data
+from worker.brokers.ibkr import account as ibkr_account
+from worker.brokers.ibkr import prices as ibkr_prices
 from worker.brokers.ibkr import terms as ibkr_terms
 from worker.brokers.ibkr.adapter import IbkrBroker
 from worker.brokers.ibkr.frames import RawBar
@@ -144,12 +145,12 @@ def ib_fill(raw: Any) -> Any:
 
 
 def ib_bars(raw: Any) -> Any:
-    found, _ = ibkr_data.read_bars([RawBar(**{key: str(value) for key, value in raw.items()})], "1Min")
+    found, _ = ibkr_prices.read_bars([RawBar(**{key: str(value) for key, value in raw.items()})], "1Min")
     return [bar for bar in found.values() if bar is not None]
 
 
 def ib_account(raw: Any) -> Any:
-    return ibkr_data.account_report("DU1", [ib(tag=tag, value=value, currency="USD") for tag, value in raw.items()])
+    return ibkr_account.account_report("DU1", [ib(tag=tag, value=value, currency="USD") for tag, value in raw.items()])
 
 
 # Schwab's and TDA's: numbers are JSON numbers; groups hold orders, and orders legs and executions.
@@ -324,7 +325,7 @@ def test_amounts_are_in_one_currency_and_a_spoiled_one_hides_no_other() -> None:
     with pytest.raises(ValueError, match="currency"):
         read(account | {"currency": -1})
     rows = [ib(tag="NetLiquidation", value="5", currency="USD"), ib(tag="BuyingPower", value="x", currency="USD")]
-    assert (ibkr_data.account_report("DU1", rows).equity, ibkr_data.account_report("DU1", rows).buying_power) == (
+    assert (ibkr_account.account_report("DU1", rows).equity, ibkr_account.account_report("DU1", rows).buying_power) == (
         5,
         None,
     )

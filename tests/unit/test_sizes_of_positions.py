@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from worker.brokers.ibkr import data as ibkr_data
+from worker.brokers.ibkr import account as ibkr_account
 from worker.brokers.ibkr.names import Names
 from worker.brokers.oddities import Oddities
 from worker.brokers.tda.account import position_reports
@@ -44,5 +44,5 @@ def test_ibkr() -> None:
         conId=1, symbol="KO", secType="STK", currency="USD", exchange="NYSE", primaryExchange="", localSymbol="KO"
     )
     for nothing in (math.nan, math.inf, 1.7976931348623157e308):
-        assert ibkr_data._position(cast(Any, session), "DU1", contract, nothing, 1.0).quantity is None
-    assert ibkr_data._position(cast(Any, session), "DU1", contract, -5.0, 1.0).quantity == -5
+        assert ibkr_account._position(cast(Any, session), "DU1", contract, nothing, 1.0).quantity is None
+    assert ibkr_account._position(cast(Any, session), "DU1", contract, -5.0, 1.0).quantity == -5

@@ -40,15 +40,17 @@ from models.errors import BrokerError, CorroError, NotConnected, SubmitTimeout
 from models.reports import AccountReport, Bar, FillReport, OrderReport, PositionReport, QuoteReport, Report, Sighting
 from models.settings import BrokerSettings
 from worker.brokers.base import AbsenceRule, BrokerInterface, Capabilities, OrderRef, Ticket
-from worker.brokers.ibkr import data, listings, orders, terms
+from worker.brokers.ibkr import account, listings, orders, prices, terms
 from worker.brokers.ibkr import replace as ibkr_replace
-from worker.brokers.ibkr.data import BAR_SIZES
+from worker.brokers.ibkr.access import Options
 from worker.brokers.ibkr.deputy import Deputies
 from worker.brokers.ibkr.evidence import OrderBook
+from worker.brokers.ibkr.loop import LoopThread
 from worker.brokers.ibkr.pacing import HistoryPace
 from worker.brokers.ibkr.pending import Pending, PendingChange, PendingOrder
+from worker.brokers.ibkr.prices import BAR_SIZES
+from worker.brokers.ibkr.sdk import Sdk, load_sdk
 from worker.brokers.ibkr.session import Session
-from worker.brokers.ibkr.wire import LoopThread, Options, Sdk, load_sdk
 from worker.brokers.replacing import check_changes
 from worker.pacing.budget import Budget, Use, use_of, using
 from worker.pacing.window import Rate, digest, location
@@ -66,7 +68,7 @@ class IbkrBroker(BrokerInterface):
     """One client id at one TWS or Gateway.
 
     Settings: host, port, client_id, account, connect_options, live, sdk, timezone, connect_timeout, request_timeout,
-    messages_per_second, heartbeat, delayed_quotes (`ibkr_wire.Options`).
+    messages_per_second, heartbeat, delayed_quotes (`access.Options`).
 
     Attributes:
         session: counts connections: one more for every connect and every 1101/1102. Whoever sees it grow reads open
@@ -218,7 +220,7 @@ class IbkrBroker(BrokerInterface):
 
         IB takes the new total as `totalQuantity` under the order id and the reference the order has, from the client id
         that placed it (docs/facts/ibkr.md#2.7). Evidence of success is an openOrder with the new terms. Codes that say
-        no leave the original order as it was (`ibkr_codes.NOT_CHANGED`): Refused. Where a change during a loss of
+        no leave the original order as it was (`codes.NOT_CHANGED`): Refused. Where a change during a loss of
         connectivity has left two permIds (docs/facts/ibkr.md#2.4), the outcome is unknown.
         """
         check_changes(ref.order, ticket.order, self.name)
@@ -291,30 +293,30 @@ class IbkrBroker(BrokerInterface):
     def get_account_info(self) -> AccountReport:
         """Return the money of the account, from a fresh account summary."""
         session = self._session()
-        return self._call(data.account(session), self._limit(session, 2), "account")
+        return self._call(account.account(session), self._limit(session, 2), "account")
 
     def server_time(self) -> datetime:
         """Return TWS's clock, in whole seconds."""
         session = self._session()
-        return self._call(data.server_time(session), self._limit(session, 1), "time")
+        return self._call(account.server_time(session), self._limit(session, 1), "time")
 
     def get_positions(self) -> Sequence[PositionReport]:
         """Return every holding; what is no stock is named `<type>:<local symbol>`."""
         session = self._session()
-        return self._call(data.positions(session), self._limit(session, 2), "positions")
+        return self._call(account.positions(session), self._limit(session, 2), "positions")
 
     def get_market_data(self, symbol: str) -> QuoteReport:
         """Return a snapshot of the top of the book."""
         session = self._session()
-        limit = data.QUOTE_TIMEOUT_S + self._limit(session, 2)
+        limit = prices.QUOTE_TIMEOUT_S + self._limit(session, 2)
         with using(Use.DATA):
-            return self._call(data.quote(session, symbol), limit, "quote")
+            return self._call(prices.quote(session, symbol), limit, "quote")
 
     def get_historical_data(self, symbol: str, timeframe: str, start: datetime, end: datetime) -> Sequence[Bar]:
         """Return trade bars of the regular session; daily and longer ones begin at midnight in New York."""
         session = self._session()
         with using(Use.DATA):
-            return self._call(data.bars(session, self._history, symbol, timeframe, start, end), 600, "bars")
+            return self._call(prices.bars(session, self._history, symbol, timeframe, start, end), 600, "bars")
 
     # -- INSIDE ---
     def _session(self) -> Session:

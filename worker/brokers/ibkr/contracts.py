@@ -14,15 +14,16 @@ from models.errors import BrokerError, InstrumentUnknown, NotConnected, QuotaExh
 from worker.brokers.ibkr import names
 from worker.brokers.ibkr.codes import lookup_error
 from worker.brokers.ibkr.frames import Frames
+from worker.brokers.ibkr.sdk import Sdk, code_and_text
 from worker.brokers.ibkr.spoiled import Rows
 from worker.brokers.ibkr.terms import Execution, OrderLine
-from worker.brokers.ibkr.wire import Sdk
 
 _log = structlog.get_logger()
+T = TypeVar("T")
 Row = TypeVar("Row", OrderLine, Execution)
 
 
-class Line(Protocol):
+class Asking(Protocol):
     """The connection, as far as look-ups need it."""
 
     @property
@@ -33,14 +34,14 @@ class Line(Protocol):
     def frames(self) -> Frames:
         """What was read before the SDK: which farms are broken."""
 
-    async def ask(self, what: str, request: Callable[[], Awaitable[Any]]) -> Any:
+    async def ask(self, what: str, request: Callable[[], Awaitable[T]]) -> T:
         """Make one request in its turn."""
 
 
 class Contracts:
     """Look-ups of one connection; several who want the same one share it."""
 
-    def __init__(self, sdk: Sdk, ib: Any, broker: str, line: Line, called: names.Names) -> None:
+    def __init__(self, sdk: Sdk, ib: Any, broker: str, line: Asking, called: names.Names) -> None:
         self._sdk, self._ib, self._broker, self._line = sdk, ib, broker, line
         #: What every contract is called.
         self.names = called
@@ -75,11 +76,12 @@ class Contracts:
         try:
             found = await self._line.ask(f"details of {symbol}", lambda: self._ib.reqContractDetailsAsync(wanted))
         except self._sdk.RequestError as error:
+            code, text = code_and_text(error)
             if self._line.frames.broken:  # "no security definition" then says nothing about the security
                 farms = ", ".join(sorted(self._line.frames.broken))
-                words = f"{error.message}, looking up {symbol} while IB's {farms} is broken; nothing was sent"  # type: ignore[attr-defined]
+                words = f"{text}, looking up {symbol} while IB's {farms} is broken; nothing was sent"
                 raise NotConnected(f"{self._broker}: {words}", broker=self._broker) from None
-            raise lookup_error(error.code, error.message, self._broker, symbol) from None  # type: ignore[attr-defined]
+            raise lookup_error(code, text, self._broker, symbol) from None
         except QuotaExhausted:
             raise
         except BrokerError as error:
@@ -114,7 +116,7 @@ class Contracts:
         try:
             found = await self._line.ask(f"conId {con_id}", lambda: self._ib.reqContractDetailsAsync(wanted))
         except self._sdk.RequestError as error:
-            if error.code == 200 and not self._line.frames.broken:  # type: ignore[attr-defined]
+            if code_and_text(error)[0] == 200 and not self._line.frames.broken:
                 return ""
             raise BrokerError(f"{self._broker}: {error}", broker=self._broker) from None
         return next((str(details.contract.primaryExchange) for details in found), "")

@@ -186,6 +186,10 @@ class OrderBook:
             self._push(known)
         return bool(pending) or known is not None
 
+    def raise_floor(self, order_id: int) -> None:
+        """Note that an order id of this client is taken."""
+        self.id_floor = max(self.id_floor, order_id + 1)
+
     # -- QUESTIONS ---
     def by_perm_id(self, perm_id: int) -> KnownOrder | None:
         """Return the order under IB's durable id."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from worker.brokers.ibkr.wire import Options
+from worker.brokers.ibkr.access import Options
 
 
 class HandshakeFailed(Exception):

@@ -1,37 +1,37 @@
-"""One live connection to TWS or Gateway, from connect to loss; runs on the loop of `ibkr_wire.LoopThread`.
+"""One live connection to TWS or Gateway, from connect to loss; runs on the loop of `loop.LoopThread`.
 
-It feeds the order book from raw messages, knows whether IB itself is reachable (1100, 1101, 1102), reads complete
-listings or raises, and puts single orders on the wire. It decides nothing about orders: `ibkr_evidence` does.
+It knows whether IB itself is reachable (1100, 1101, 1102), reads complete listings or raises, and puts single messages
+on the wire. `feed` takes in what comes; nothing is decided about orders here: `evidence` and `verdicts` do.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
-from typing import Any
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 import structlog
 
-from models.errors import BrokerError, ConfigurationError, NotConnected, UnreadableReply
-from worker.brokers import values
-from worker.brokers.ibkr import terms
-from worker.brokers.ibkr.codes import CUT_OFF, RESTORED, Proof, code_of
+from models.errors import BrokerError, ConfigurationError, NotConnected, PacingViolation, QuotaExhausted
+from worker.brokers.ibkr.access import Options
+from worker.brokers.ibkr.codes import CUT_OFF, RESTORED, Proof, code_of, read_error
 from worker.brokers.ibkr.contracts import Contracts
 from worker.brokers.ibkr.days import zones_of
 from worker.brokers.ibkr.evidence import OrderBook
+from worker.brokers.ibkr.feed import Feed
 from worker.brokers.ibkr.frames import Frames
 from worker.brokers.ibkr.handshake import Greeting, HandshakeFailed, shake_hands
-from worker.brokers.ibkr.spoiled import Rows, Spoiled, is_apart, spoiled
+from worker.brokers.ibkr.sdk import Sdk, code_and_text
+from worker.brokers.ibkr.spoiled import Rows, Spoiled
 from worker.brokers.ibkr.terms import Execution, OrderLine
-from worker.brokers.ibkr.times import Zones
-from worker.brokers.ibkr.wire import DecoderWatch, Listings, Options, Sdk
+from worker.brokers.ibkr.unnumbered import Unnumbered
 from worker.pacing.budget import Budget
 
+T = TypeVar("T")
 _log = structlog.get_logger()
 
 #: Probes without a single byte in return, after which a socket counts as dead.
@@ -51,7 +51,6 @@ class Session:
         self.sdk = sdk
         self.options = options
         self.book = book
-        self.account = ""
         self.accounts: list[str] = []
         #: Why nothing may be sent though the socket may be up; None when all is well.
         self.gate: str | None = "not connected yet"
@@ -61,22 +60,15 @@ class Session:
         self._on_change = on_change
         self._clock = asyncio.get_running_loop().time
         self._complaints: list[tuple[int, str]] = []
-        self._unreadable = 0
         self._lost = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._reads: dict[int, tuple[asyncio.Future[None], Rows[Execution]]] = {}
-        #: The frame that is being decoded, and the unreadable rows that were said already.
-        self._frame: list[str] = []
-        self._said: set[Spoiled] = set()
         #: TWS allows two account summaries at a time; one will do.
         self.summary_lock = asyncio.Lock()
-        self._open = Listings("open orders", self._clock)
-        self._completed = Listings("completed orders", self._clock)
-        self._positions = Listings("positions", self._clock)
         self.ib = sdk.IB()
         self.client = self.ib.client
         self.contracts = Contracts(sdk, self.ib, options.broker, self, book.names)
         self._prepare()
+        self.feed = Feed(self.ib, options, book, self.contracts)
 
     def _prepare(self) -> None:
         ib, wrapper = self.ib, self.ib.wrapper
@@ -87,23 +79,18 @@ class Session:
         ib.errorEvent -= ib._onError  # it asks for account summaries on 1102, unpaced
         self._sdk_error = wrapper.error
         wrapper.error = self._on_error
-        wrapper.openOrder = self._on_open_order
-        wrapper.openOrderEnd = self._open.end
-        wrapper.orderStatus = self._on_order_status
-        wrapper.completedOrder = self._on_completed_order
-        wrapper.completedOrdersEnd = self._completed.end
-        wrapper.execDetails = self._on_exec_details
-        wrapper.execDetailsEnd = self._on_exec_details_end
-        wrapper.commissionReport = self._on_commission
-        wrapper.position = self._on_position
-        wrapper.positionEnd = self._positions.end
-        self.frames = Frames(self.client, wrapper, Zones(self.options.timezone))
-        decoder = self.client.decoder
-        decoder.logger = DecoderWatch(decoder.logger, self._on_unreadable)
-        self._decode = decoder.interpret
-        decoder.interpret = self._on_frame
         self._greeting = Greeting(self.client, self._on_greeting)  # events hold their listeners weakly
         self.client.apiEnd += self._on_lost
+
+    @property
+    def account(self) -> str:
+        """The account that is traded; empty until it is known."""
+        return self.feed.account
+
+    @property
+    def frames(self) -> Frames:
+        """The messages that are read before the SDK reads them."""
+        return self.feed.frames
 
     # -- OPEN AND CLOSE ---
     async def open(self) -> None:
@@ -119,7 +106,7 @@ class Session:
         except HandshakeFailed as failed:
             raise self._why(str(failed)) from None
         self.accounts = list(self.client.getAccounts())
-        self.account = self.options.check_accounts(self.accounts)
+        self.feed.account = self.options.check_accounts(self.accounts)
         self.book.client_id = self.options.client_id
         self.client.updateReqId(self.book.id_floor)
         self.gate = reading = "reading orders and executions"
@@ -191,7 +178,7 @@ class Session:
     async def open_orders(self, own: bool = False) -> Rows[OrderLine]:
         """List open orders: of this client id, or of all."""
         request = self.client.reqOpenOrders if own else self.client.reqAllOpenOrders
-        lines = await self.contracts.named(await self._list(self._open, request))
+        lines = await self.contracts.named(await self._list(self.feed.open, request))
         for line in lines:
             if (known := self.book.by_perm_id(line.perm_id)) is not None and known.line.symbol is None:
                 known.line = replace(known.line, symbol=line.symbol)
@@ -200,33 +187,30 @@ class Session:
     async def completed_orders(self) -> Rows[OrderLine]:
         """List completed orders of the day, of all clients."""
         return await self.contracts.named(
-            await self._list(self._completed, lambda: self.client.reqCompletedOrders(False))
+            await self._list(self.feed.completed, lambda: self.client.reqCompletedOrders(False))
         )
 
     async def positions(self) -> Rows[Any]:
         """List positions as (account, contract, quantity, average cost)."""
-        return await self._list(self._positions, self.client.reqPositions)
+        return await self._list(self.feed.positions, self.client.reqPositions)
 
     async def executions(self) -> Rows[Execution]:
         """List executions of the day, of all clients; new ones go to the book, too."""
-        unreadable = self._unreadable
-        await self.budget.turn()
-        self._check_up()
-        number = self.client.getReqId()
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._reads[number] = (done, Rows())
-        try:
-            self.client.reqExecutions(number, self.sdk.ExecutionFilter())
-            async with asyncio.timeout(self.options.request_timeout_s):
-                await done
-        except TimeoutError:
-            raise BrokerError(f"TWS did not list its executions within {self.options.request_timeout_s:g} s") from None
-        finally:
-            _, rows = self._reads.pop(number)
-        self._check_readable(unreadable, "executions")
-        return await self.contracts.named(Rows([row for row in rows if self._mine(row.account)], rows.spoiled))
+        with self.feed.whole("executions"):
+            await self.budget.turn()
+            self._check_up()
+            number = self.client.getReqId()
+            with self.feed.reading(number) as (done, rows):
+                self.client.reqExecutions(number, self.sdk.ExecutionFilter())
+                try:
+                    async with asyncio.timeout(self.options.request_timeout_s):
+                        await done
+                except TimeoutError:
+                    limit = f"{self.options.request_timeout_s:g} s"
+                    raise BrokerError(f"TWS did not list its executions within {limit}") from None
+        return await self.contracts.named(Rows([row for row in rows if self.feed.is_mine(row.account)], rows.spoiled))
 
-    async def ask(self, what: str, request: Callable[[], Awaitable[Any]], timeout_s: float | None = None) -> Any:
+    async def ask(self, what: str, request: Callable[[], Awaitable[T]], timeout_s: float | None = None) -> T:
         """Make one SDK request in its turn.
 
         Raises:
@@ -241,6 +225,20 @@ class Session:
             raise BrokerError(f"{self.options.broker}: no answer to {what}", broker=self.options.broker) from None
         except ConnectionError as error:
             raise NotConnected(f"{self.options.broker}: {error} during {what}", broker=self.options.broker) from None
+
+    async def read(self, what: str, request: Callable[[], Awaitable[T]], timeout_s: float | None = None) -> T:
+        """Make one SDK request that no order depends on, as `ask`.
+
+        Raises:
+            DataError, BrokerError: by the code that answered it (`codes.read_error`).
+            PacingViolation: its turn does not come soon enough.
+        """
+        try:
+            return await self.ask(what, request, timeout_s)
+        except self.sdk.RequestError as error:
+            raise read_error(*code_and_text(error), self.options.broker) from None
+        except QuotaExhausted as error:
+            raise paced(error) from None
 
     # -- SEND ---
     async def turn(self, until: float) -> None:
@@ -286,57 +284,12 @@ class Session:
         self.zones = zones_of(text, now)
         self.frames.zones.greet(text.strip("\0").rpartition("\0")[2], now)
 
-    def _on_frame(self, fields: list[str]) -> None:
-        self._frame = fields
-        self._decode(fields)
-
-    def _on_open_order(self, _: int, contract: Any, order: Any, state: Any) -> None:
-        if order.whatIf:
-            return
-        line = self.contracts.name(terms.order_line(contract, order, state, self.options.timezone))
-        if line.client_id == self.options.client_id:
-            self._raise_floor(line.order_id)
-        if self._mine(line.account):
-            self._open.row(line.perm_id or (line.client_id, line.order_id), line)
-            self.book.on_order(line)
-
-    def _on_order_status(
-        self, order_id: int, status: str, filled: float, _remaining: float, average: float, perm_id: int,
-        _parent: int, _last: float, client_id: int, why_held: str, *_: Any,
-    ) -> None:  # fmt: skip
-        self.book.on_status(order_id, client_id, perm_id, status, why_held, filled, average)
-
-    def _on_completed_order(self, contract: Any, order: Any, state: Any) -> None:
-        line = self.contracts.name(terms.order_line(contract, order, state, self.options.timezone))
-        if self._mine(line.account):
-            self._completed.row(line.perm_id or object(), line)
-
-    def _on_exec_details(self, number: int, contract: Any, raw: Any) -> None:
-        execution = self.contracts.name(terms.execution(contract, raw, timed=self.frames.is_timed(raw.execId)))
-        if execution.client_id == self.options.client_id:
-            self._raise_floor(execution.order_id)
-        if number in self._reads:
-            self._reads[number][1].append(execution)
-        if self._mine(execution.account):
-            self.book.on_execution(execution)
-
-    def _on_exec_details_end(self, number: int) -> None:
-        if number in self._reads and not (done := self._reads[number][0]).done():
-            done.set_result(None)
-
-    def _on_commission(self, raw: Any) -> None:
-        self.book.on_commission(str(raw.execId), values.fee(raw.commission), str(raw.currency) or None)
-
-    def _on_position(self, account: str, contract: Any, quantity: float, avg_cost: float) -> None:
-        self._positions.row((account, contract.conId), (account, contract, quantity, avg_cost))
-
     def _on_error(self, number: int, code: int, text: str, advanced: str = "", *_: Any) -> None:
         words = f"{text} {advanced}".strip()
         if code == TOO_MANY:
             self.budget.limited(TOO_MANY_PAUSE_S)
-        if number in self._reads and not (done := self._reads[number][0]).done():
-            done.set_exception(BrokerError(f"{code} {words}", broker=self.options.broker, code=str(code)))
-        elif not self.book.on_error(number, code, words):
+        failed = BrokerError(f"{code} {words}", broker=self.options.broker, code=str(code))
+        if not self.feed.fail_read(number, failed) and not self.book.on_error(number, code, words):
             self._sdk_error(number, code, text, advanced)
         if number < 0:
             self._on_system_code(code, words)
@@ -365,26 +318,6 @@ class Session:
             self.gate = None
             self._on_change("restored")
 
-    def _on_unreadable(self, message: str) -> None:
-        """Take in a frame that the SDK, or our own reading of it, could not decode."""
-        fields, row = self._frame, spoiled(self._frame)
-        if row is None:
-            self._unreadable += not is_apart(fields)
-            _log.exception("ibkr.unreadable_frame", broker=self.options.broker, frame=message[:2000])
-            return
-        if row not in self._said:
-            self._said.add(row)
-            _log.error("ibkr.unreadable_row", broker=self.options.broker, row=str(row), error=repr(sys.exc_info()[1]))
-        if row.get("client_id") in (None, str(self.options.client_id)) and (order_id := row.number("order_id")):
-            self._raise_floor(order_id)
-        if not self._mine(row.get("account") or ""):
-            return
-        if (number := row.number("request_id")) in self._reads:
-            self._reads[number][1].spoiled.append(row)
-        listings = {"open order": self._open, "completed order": self._completed, "position": self._positions}
-        if row.what in listings:
-            listings[row.what].row(row, row)
-
     def _on_lost(self) -> None:
         if self._lost:
             return
@@ -395,24 +328,19 @@ class Session:
         for task in self._tasks:
             task.cancel()
         error = NotConnected(f"{self.options.broker}: connection lost", broker=self.options.broker)
-        for listings in (self._open, self._completed, self._positions):
-            listings.fail(error)
-        for done, _ in self._reads.values():
-            if not done.done():
-                done.set_exception(error)
+        self.feed.fail(error)
         self.book.lose("the connection was lost")
         self._on_change("lost")
 
     # -- INSIDE ---
-    async def _list(self, listings: Listings, request: Callable[[], None]) -> Rows[Any]:
+    async def _list(self, listings: Unnumbered, request: Callable[[], None]) -> Rows[Any]:
         async def ask() -> None:
             await self.budget.turn()
             self._check_up()
             request()
 
-        unreadable = self._unreadable
-        rows = await listings.read(ask, self.options.request_timeout_s)
-        self._check_readable(unreadable, listings.what)
+        with self.feed.whole(listings.what):
+            rows = await listings.read(ask, self.options.request_timeout_s)
         bad = [row for row in rows.values() if isinstance(row, Spoiled)]
         return Rows([row for row in rows.values() if not isinstance(row, Spoiled)], bad)
 
@@ -423,16 +351,6 @@ class Session:
     def _check_up(self) -> None:
         if not self.up:
             raise NotConnected(f"{self.options.broker}: not connected to {self.options.where}")
-
-    def _check_readable(self, before: int, what: str) -> None:
-        if self._unreadable != before:
-            raise UnreadableReply(f"{self.options.broker}: frames were unreadable while {what} were listed")
-
-    def _mine(self, account: str) -> bool:
-        return not self.account or not account or account == self.account
-
-    def _raise_floor(self, order_id: int) -> None:
-        self.book.id_floor = max(self.book.id_floor, order_id + 1)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something beside the callers, until the connection is lost."""
@@ -447,8 +365,13 @@ class Session:
             await asyncio.sleep(self.options.heartbeat_s)
             silent = silent + 1 if self.client._numBytesRecv == seen else 0
             seen = self.client._numBytesRecv
-            if any(listings.overdue for listings in (self._open, self._completed, self._positions)):
+            if any(listings.overdue for listings in self.feed.listings):
                 return self.abort("a listing was never answered")
             if silent and self.up:
                 self.client.reqCurrentTime()
         return self.abort(f"nothing heard for {SILENT_PROBES * self.options.heartbeat_s:g} s")
+
+
+def paced(error: QuotaExhausted) -> PacingViolation:
+    """Say of a turn that did not come that the count is ours, not the broker's."""
+    return PacingViolation(str(error), retry_after=error.retry_after, ours=True)

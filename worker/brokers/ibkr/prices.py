@@ -1,55 +1,36 @@
-"""Reads that no order depends on: account, positions, quotes and bars of Interactive Brokers."""
+"""Market data of Interactive Brokers: snapshots of quotes, and bars in as many requests as its limits need."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
-from decimal import Decimal
 from typing import Any
 
 import structlog
 
 from models.errors import (
     BrokerError,
-    CorroError,
     DataError,
     DataNotPermitted,
     InstrumentUnknown,
     NoData,
     NoSuchSymbol,
     NotConnected,
-    PacingViolation,
     QuotaExhausted,
-    UnreadableReply,
     Unsupported,
 )
-from models.reports import AccountReport, Bar, Bars, PositionReport, QuoteReport
+from models.reports import Bar, Bars, QuoteReport
 from models.timeframes import NEW_YORK, TIMEFRAMES
-from worker.brokers.ibkr.codes import read_error
 from worker.brokers.ibkr.frames import RawBar
-from worker.brokers.ibkr.names import from_ib_symbol
 from worker.brokers.ibkr.pacing import HistoryPace
-from worker.brokers.ibkr.session import Session
-from worker.brokers.ibkr.spoiled import Spoiled
-from worker.brokers.values import bar, epoch_s, number, positive, soft
+from worker.brokers.ibkr.session import Session, paced
+from worker.brokers.values import bar, epoch_s, positive
 
 _log = structlog.get_logger()
 
-#: Of accountSummary; AccountType and the like are not needed. TWS allows two summaries at a time.
-_SUMMARY = {
-    "NetLiquidation": "equity",
-    "TotalCashValue": "cash",
-    "BuyingPower": "buying_power",
-    "DayTradesRemaining": "day_trades_left",
-}
-#: IB's word for the base currency, whichever it is.
-_BASE = "BASE"
-#: Day trades in five business days that an account below the margin for more may make; IB tells how many are left,
-#: and -1 where it does not count.
-_DAY_TRADES = 3
 #: A snapshot ends by itself within 11 s on a quiet symbol.
 QUOTE_TIMEOUT_S = 12.0
 BARS_TIMEOUT_S = 60.0
@@ -88,161 +69,6 @@ BAR_SIZES = {
 }
 
 
-# -- ACCOUNT ---
-async def account(session: Session) -> AccountReport:
-    """Read the money of the account."""
-    wrapper, client = session.ib.wrapper, session.client
-    asked = 0
-
-    def request() -> Any:
-        nonlocal asked
-        asked = client.getReqId()
-        answer = wrapper.startReq(asked)
-        client.reqAccountSummary(asked, "All", ",".join(_SUMMARY))
-        return answer
-
-    async with session.summary_lock:
-        wrapper.acctSummary.clear()
-        try:
-            await _request(session, "the account summary", request)
-        finally:
-            if asked and session.up:
-                client.cancelAccountSummary(asked)
-        rows = [row for row in wrapper.acctSummary.values() if row.account == session.account]
-    if not rows:
-        raise NoData(f"{session.options.broker}: TWS told nothing about account {session.account}")
-    pushed = [row for row in wrapper.accountValues.values() if row.account == session.account]
-    try:
-        return account_report(session.account, rows, pushed)
-    except ValueError as error:
-        raise UnreadableReply(f"{session.options.broker}: account {session.account}: {error}") from None
-
-
-def account_report(account: str, rows: Sequence[Any], pushed: Sequence[Any] = ()) -> AccountReport:
-    """Put the rows of an account summary together, all in the account's base currency.
-
-    IB tells totals in the base currency, under its code or as `BASE`; rows in other currencies are parts of them.
-
-    Args:
-        account: whose.
-        rows: of the summary: `tag`, `value` and `currency`.
-        pushed: of the account's updates, which tell the net liquidation in the base currency only.
-
-    Raises:
-        ValueError: several currencies, and nothing says which one is the account's.
-    """
-    base = base_currency(rows, pushed)
-    found: dict[str, Decimal | None] = {}
-    for tag, field in _SUMMARY.items():
-        of_tag = {row.currency: row.value for row in rows if row.tag == tag}
-        found[field] = soft(number, next((of_tag[c] for c in (_BASE, base, "") if c in of_tag), None))
-    left = found["day_trades_left"]
-    return AccountReport(
-        account_id=account,
-        currency=base,
-        buying_power=found["buying_power"],
-        cash=found["cash"],
-        equity=found["equity"],
-        portfolio_value=found["equity"],
-        total_liquidity=found["cash"],
-        day_trade_count=max(_DAY_TRADES - int(left), 0) if left is not None and left >= 0 else None,
-        paper=account.startswith("D"),
-    )
-
-
-def base_currency(rows: Sequence[Any], pushed: Sequence[Any]) -> str:
-    """Return the currency that an account is kept in; `BASE` where IB gives that word and no code.
-
-    Raises:
-        ValueError: several currencies, and nothing says which one it is.
-    """
-    told = _currencies(rows)
-    if len(told - {_BASE}) == 1:
-        return (told - {_BASE}).pop()
-    # The ledger of the base currency is the one whose exchange rate is 1.
-    at_par = {r.currency for r in (*rows, *pushed) if r.tag == "ExchangeRate" and soft(number, r.value) == 1}
-    kept_in = (_currencies(pushed) | at_par) - {_BASE}
-    if len(kept_in) == 1:
-        return kept_in.pop()
-    if _BASE in told or not told:
-        return _BASE
-    raise ValueError(f"its values are in {', '.join(sorted(told))}, and nothing says which of them it is kept in")
-
-
-def _currencies(rows: Sequence[Any]) -> set[str]:
-    return {row.currency for row in rows if row.tag == "NetLiquidation" and row.currency}
-
-
-async def positions(session: Session) -> list[PositionReport]:
-    """Read every holding; market values are there as far as the account subscription has told them.
-
-    Raises:
-        BrokerError: also where it could not be learnt which security a holding is; where it is its size that cannot be
-            read, the holding has none.
-    """
-    session.check()
-    listed = await session.positions()
-    rows = [row for row in listed if row[0] == session.account and row[2]]
-    if None in [_name(session, row[1]) for row in rows]:
-        await session.contracts.learn()
-    held = [_position(session, *row) for row in rows]
-    held += [unread for row in listed.spoiled if (unread := _unread(session, row)) is not None]
-    session.check()
-    return _one_each(held)
-
-
-def _one_each(held: Sequence[PositionReport]) -> list[PositionReport]:
-    """Return one holding a name: of two with the same name, the size is unknown."""
-    found: dict[str, PositionReport] = {}
-    for one in held:
-        found[one.symbol] = replace(one, quantity=None) if one.symbol in found else one
-    return sorted(found.values(), key=lambda position: position.symbol)
-
-
-def _name(session: Session, contract: Any) -> str | None:
-    return session.contracts.names.of(contract, listed=True)
-
-
-def _position(session: Session, account: str, contract: Any, quantity: float, avg_cost: float) -> PositionReport:
-    item = session.ib.wrapper.portfolio[account].get(contract.conId)
-    name, held = _name(session, contract), soft(number, quantity)
-    where = f"{session.options.broker}: a position of {contract.symbol} (conId {contract.conId})"
-    if held is None:
-        _log.warning("ibkr.position_without_its_size", broker=session.options.broker, symbol=name, size=str(quantity))
-    if name is None:
-        raise BrokerError(f"{where}: IB did not say where that security is listed", broker=session.options.broker)
-    return PositionReport(
-        symbol=name,
-        quantity=held,
-        avg_price=positive(avg_cost),
-        market_value=number(item.marketValue) if item else None,
-        unrealized_pnl=number(item.unrealizedPNL) if item else None,
-        account_id=account,
-        currency=contract.currency or None,
-    )
-
-
-def _unread(session: Session, row: Spoiled) -> PositionReport | None:
-    """Return a holding of which only the security can be read: its size is unknown. None: of what corro never trades.
-
-    Raises:
-        UnreadableReply: it may be any holding.
-    """
-    if row.is_no_us_stock:
-        return None
-    symbol = session.contracts.names.called(row.number("con_id")) or from_ib_symbol(row.get("symbol") or "")
-    if not symbol:
-        raise UnreadableReply(f"{session.options.broker}: cannot read {row}")
-    return PositionReport(symbol=symbol, quantity=None, account_id=session.account, currency=row.get("currency"))
-
-
-async def server_time(session: Session) -> datetime:
-    """Ask TWS what time it is."""
-    told: datetime = await _request(session, "the time", session.ib.reqCurrentTimeAsync)
-    return told.astimezone(UTC)
-
-
-# -- MARKET DATA ---
 async def quote(session: Session, symbol: str) -> QuoteReport:
     """Read one snapshot; NaN, 0 and -1 are IB's words for 'none'.
 
@@ -288,7 +114,7 @@ async def _snapshot(session: Session, symbol: str, contract: Any) -> tuple[Any, 
         await ended
 
     try:
-        await _request(session, f"a quote of {symbol}", request, QUOTE_TIMEOUT_S)
+        await session.read(f"a quote of {symbol}", request, QUOTE_TIMEOUT_S)
     except NotConnected:
         raise
     except BrokerError:  # no end in time; what came is a quote all the same
@@ -351,7 +177,7 @@ async def _bars_upto(
             # formatDate 2: epoch seconds, so that no zone has to be guessed. timeout 0: ours counts, the SDK's says [].
             arguments = (contract, last, duration, size.word, "TRADES", True, 2)
             ask = lambda: session.ib.reqHistoricalDataAsync(*arguments, timeout=0)  # noqa: E731
-            found: Sequence[Any] = await _request(session, "bars", ask, BARS_TIMEOUT_S)
+            found: Sequence[Any] = await session.read("bars", ask, BARS_TIMEOUT_S)
             return found
         except NoData:
             return ()
@@ -400,7 +226,6 @@ def _start(text: str, timeframe: str) -> datetime:
     return datetime.combine(day, time(), NEW_YORK).astimezone(UTC)
 
 
-# -- INSIDE ---
 async def _contract(session: Session, symbol: str) -> Any:
     try:
         async with asyncio.timeout(session.options.request_timeout_s):
@@ -410,21 +235,4 @@ async def _contract(session: Session, symbol: str) -> Any:
     except InstrumentUnknown as error:
         raise NoSuchSymbol(str(error)) from None
     except QuotaExhausted as error:
-        raise _paced(error) from None
-
-
-def _paced(error: QuotaExhausted) -> PacingViolation:
-    return PacingViolation(str(error), retry_after=error.retry_after, ours=True)
-
-
-async def _request(session: Session, what: str, request: Any, timeout_s: float | None = None) -> Any:
-    try:
-        return await session.ask(what, request, timeout_s)
-    except session.sdk.RequestError as error:
-        raise _read_error(session, error) from None
-    except QuotaExhausted as error:
-        raise _paced(error) from None
-
-
-def _read_error(session: Session, error: Any) -> CorroError:
-    return read_error(int(error.code), str(error.message), session.options.broker)
+        raise paced(error) from None

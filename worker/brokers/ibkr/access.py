@@ -1,0 +1,109 @@
+"""Where a TWS or Gateway is, as whom corro speaks to it, and whether its money is real: the adapter's settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import tzinfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from models.errors import ConfigurationError
+from models.settings import BrokerSettings
+from worker.brokers.address import real_money
+from worker.brokers.ibkr.pacing import PER_10_MINUTES
+
+#: TWS and Gateway listen here for real money (docs/facts/ibkr.md#1.9).
+LIVE_PORTS = frozenset({7496, 4001})
+#: Whether listings that miss an order may prove that it is not there: never, or (at the user's own risk) they do.
+ABSENCE = ("never", "listings")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The adapter's settings, read once.
+
+    Args:
+        broker: name of the broker in the settings, for messages.
+        host, port, client_id: where TWS or Gateway listens, and as whom we speak; one live socket per client id.
+        account: required only if the login manages several.
+        connect_options: sent with the first frame, as `+PACEAPI`; the sandbox's name where it is meant.
+        live: real money is meant.
+        sdk: ib_insync or ib_async; None takes what is installed.
+        timezone: zone of execution times that carry none; set TWS to send its instrument zone, or to UTC.
+        connect_timeout_s: for the TCP connect and again for the handshake.
+        request_timeout_s: for every single read.
+        messages_per_s: of all workers at this TWS; it disconnects above 50.
+        history_per_10_minutes: requests for bars of all workers at this TWS; 0 is no limit.
+        heartbeat_s: pause between probes of a silent socket; three silent ones end it.
+        delayed_quotes: ask for delayed quotes where live ones are not subscribed.
+    """
+
+    broker: str
+    host: str
+    port: int
+    client_id: int
+    account: str
+    connect_options: str
+    live: bool
+    sdk: str | None
+    timezone: tzinfo
+    connect_timeout_s: float
+    request_timeout_s: float
+    messages_per_s: int
+    history_per_10_minutes: int
+    heartbeat_s: float
+    delayed_quotes: bool
+
+    @classmethod
+    def read(cls, broker: str, settings: BrokerSettings) -> Options:
+        """Read and check the settings.
+
+        Raises:
+            ConfigurationError: names the setting; also for a live port without live = true.
+        """
+        get = settings.get
+        try:
+            options = cls(
+                broker=broker,
+                host=str(get("host", "127.0.0.1")),
+                port=int(get("port", 7497)),
+                client_id=int(get("client_id", 1)),
+                account=str(get("account") or ""),
+                connect_options=str(get("connect_options") or ""),
+                live=settings.live,
+                sdk=get("sdk"),
+                timezone=ZoneInfo(str(get("timezone", "UTC"))),
+                connect_timeout_s=float(get("connect_timeout", 20)),
+                request_timeout_s=float(get("request_timeout", 10)),
+                messages_per_s=int(get("messages_per_second", 45)),
+                history_per_10_minutes=int(get("history_per_10_minutes", PER_10_MINUTES)),
+                heartbeat_s=max(float(get("heartbeat", 5)), 0.05),
+                delayed_quotes=str(get("delayed_quotes", False)).lower() in ("1", "true", "yes"),
+            )
+        except (ValueError, ZoneInfoNotFoundError) as error:
+            raise ConfigurationError(f"brokers.{broker}: {error}") from None
+        if options.messages_per_s < 1 or options.history_per_10_minutes < 0:
+            words = "messages_per_second must be above 0, and history_per_10_minutes 0 or more"
+            raise ConfigurationError(f"brokers.{broker}: {words}")
+        if get("absence", "never") not in ABSENCE:
+            words = f"absence must be one of {', '.join(ABSENCE)}, was {get('absence')!r}"
+            raise ConfigurationError(f"brokers.{broker}: {words}")
+        if options.port in LIVE_PORTS and not options.live:
+            raise real_money(f"brokers.{broker}.port", f"the live port {options.port}", "7497 and 4002 are paper")
+        return options
+
+    def check_accounts(self, managed: list[str]) -> str:
+        """Return the account to trade, or raise ConfigurationError if that is not clear or not allowed."""
+        where = f"brokers.{self.broker}.account"
+        if self.account and self.account not in managed:
+            raise ConfigurationError(f"{where} is {self.account}, but this login manages {', '.join(managed)}")
+        if not self.account and len(managed) > 1:
+            raise ConfigurationError(f"{where} is missing: this login manages {', '.join(managed)}; name one")
+        account = self.account or managed[0]
+        if not account.startswith("D") and not self.live:  # DU and DF are paper (docs/facts/ibkr.md#1.9)
+            raise real_money(where, f"{account}, a live account", "paper accounts begin with D")
+        return account
+
+    @property
+    def where(self) -> str:
+        """The connection in words."""
+        return f"{self.host}:{self.port} (client id {self.client_id})"

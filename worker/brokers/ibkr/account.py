@@ -1,0 +1,186 @@
+"""The account at Interactive Brokers: its money, its holdings, and its clock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import structlog
+
+from models.errors import BrokerError, NoData, UnreadableReply
+from models.reports import AccountReport, PositionReport
+from worker.brokers.ibkr.names import from_ib_symbol
+from worker.brokers.ibkr.session import Session
+from worker.brokers.ibkr.spoiled import Spoiled
+from worker.brokers.values import number, positive, soft
+
+_log = structlog.get_logger()
+
+#: Of accountSummary; AccountType and the like are not needed. TWS allows two summaries at a time.
+_SUMMARY = {
+    "NetLiquidation": "equity",
+    "TotalCashValue": "cash",
+    "BuyingPower": "buying_power",
+    "DayTradesRemaining": "day_trades_left",
+}
+#: IB's word for the base currency, whichever it is.
+_BASE = "BASE"
+#: Day trades in five business days that an account below the margin for more may make; IB tells how many are left,
+#: and -1 where it does not count.
+_DAY_TRADES = 3
+
+
+async def account(session: Session) -> AccountReport:
+    """Read the money of the account."""
+    wrapper, client = session.ib.wrapper, session.client
+    asked = 0
+
+    def request() -> Any:
+        nonlocal asked
+        asked = client.getReqId()
+        answer = wrapper.startReq(asked)
+        client.reqAccountSummary(asked, "All", ",".join(_SUMMARY))
+        return answer
+
+    async with session.summary_lock:
+        wrapper.acctSummary.clear()
+        try:
+            await session.read("the account summary", request)
+        finally:
+            if asked and session.up:
+                client.cancelAccountSummary(asked)
+        rows = [row for row in wrapper.acctSummary.values() if row.account == session.account]
+    if not rows:
+        raise NoData(f"{session.options.broker}: TWS told nothing about account {session.account}")
+    pushed = [row for row in wrapper.accountValues.values() if row.account == session.account]
+    try:
+        return account_report(session.account, rows, pushed)
+    except ValueError as error:
+        raise UnreadableReply(f"{session.options.broker}: account {session.account}: {error}") from None
+
+
+def account_report(account: str, rows: Sequence[Any], pushed: Sequence[Any] = ()) -> AccountReport:
+    """Put the rows of an account summary together, all in the account's base currency.
+
+    IB tells totals in the base currency, under its code or as `BASE`; rows in other currencies are parts of them.
+
+    Args:
+        account: whose.
+        rows: of the summary: `tag`, `value` and `currency`.
+        pushed: of the account's updates, which tell the net liquidation in the base currency only.
+
+    Raises:
+        ValueError: several currencies, and nothing says which one is the account's.
+    """
+    base = base_currency(rows, pushed)
+    found: dict[str, Decimal | None] = {}
+    for tag, field in _SUMMARY.items():
+        of_tag = {row.currency: row.value for row in rows if row.tag == tag}
+        found[field] = soft(number, next((of_tag[c] for c in (_BASE, base, "") if c in of_tag), None))
+    left = found["day_trades_left"]
+    return AccountReport(
+        account_id=account,
+        currency=base,
+        buying_power=found["buying_power"],
+        cash=found["cash"],
+        equity=found["equity"],
+        portfolio_value=found["equity"],
+        total_liquidity=found["cash"],
+        day_trade_count=max(_DAY_TRADES - int(left), 0) if left is not None and left >= 0 else None,
+        paper=account.startswith("D"),
+    )
+
+
+def base_currency(rows: Sequence[Any], pushed: Sequence[Any]) -> str:
+    """Return the currency that an account is kept in; `BASE` where IB gives that word and no code.
+
+    Raises:
+        ValueError: several currencies, and nothing says which one it is.
+    """
+    told = _currencies(rows)
+    if len(told - {_BASE}) == 1:
+        return (told - {_BASE}).pop()
+    # The ledger of the base currency is the one whose exchange rate is 1.
+    at_par = {r.currency for r in (*rows, *pushed) if r.tag == "ExchangeRate" and soft(number, r.value) == 1}
+    kept_in = (_currencies(pushed) | at_par) - {_BASE}
+    if len(kept_in) == 1:
+        return kept_in.pop()
+    if _BASE in told or not told:
+        return _BASE
+    raise ValueError(f"its values are in {', '.join(sorted(told))}, and nothing says which of them it is kept in")
+
+
+def _currencies(rows: Sequence[Any]) -> set[str]:
+    return {row.currency for row in rows if row.tag == "NetLiquidation" and row.currency}
+
+
+async def positions(session: Session) -> list[PositionReport]:
+    """Read every holding; market values are there as far as the account subscription has told them.
+
+    Raises:
+        BrokerError: also where it could not be learnt which security a holding is; where it is its size that cannot be
+            read, the holding has none.
+    """
+    session.check()
+    listed = await session.positions()
+    rows = [row for row in listed if row[0] == session.account and row[2]]
+    if None in [_name(session, row[1]) for row in rows]:
+        await session.contracts.learn()
+    held = [_position(session, *row) for row in rows]
+    held += [unread for row in listed.spoiled if (unread := _unread(session, row)) is not None]
+    session.check()
+    return _one_each(held)
+
+
+def _one_each(held: Sequence[PositionReport]) -> list[PositionReport]:
+    """Return one holding a name: of two with the same name, the size is unknown."""
+    found: dict[str, PositionReport] = {}
+    for one in held:
+        found[one.symbol] = replace(one, quantity=None) if one.symbol in found else one
+    return sorted(found.values(), key=lambda position: position.symbol)
+
+
+def _name(session: Session, contract: Any) -> str | None:
+    return session.contracts.names.of(contract, listed=True)
+
+
+def _position(session: Session, account: str, contract: Any, quantity: float, avg_cost: float) -> PositionReport:
+    item = session.ib.wrapper.portfolio[account].get(contract.conId)
+    name, held = _name(session, contract), soft(number, quantity)
+    where = f"{session.options.broker}: a position of {contract.symbol} (conId {contract.conId})"
+    if held is None:
+        _log.warning("ibkr.position_without_its_size", broker=session.options.broker, symbol=name, size=str(quantity))
+    if name is None:
+        raise BrokerError(f"{where}: IB did not say where that security is listed", broker=session.options.broker)
+    return PositionReport(
+        symbol=name,
+        quantity=held,
+        avg_price=positive(avg_cost),
+        market_value=number(item.marketValue) if item else None,
+        unrealized_pnl=number(item.unrealizedPNL) if item else None,
+        account_id=account,
+        currency=contract.currency or None,
+    )
+
+
+def _unread(session: Session, row: Spoiled) -> PositionReport | None:
+    """Return a holding of which only the security can be read: its size is unknown. None: of what corro never trades.
+
+    Raises:
+        UnreadableReply: it may be any holding.
+    """
+    if row.is_no_us_stock:
+        return None
+    symbol = session.contracts.names.called(row.number("con_id")) or from_ib_symbol(row.get("symbol") or "")
+    if not symbol:
+        raise UnreadableReply(f"{session.options.broker}: cannot read {row}")
+    return PositionReport(symbol=symbol, quantity=None, account_id=session.account, currency=row.get("currency"))
+
+
+async def server_time(session: Session) -> datetime:
+    """Ask TWS what time it is."""
+    told: datetime = await session.read("the time", session.ib.reqCurrentTimeAsync)
+    return told.astimezone(UTC)

@@ -1,0 +1,72 @@
+"""Either SDK, ib_insync or ib_async, behind one shim.
+
+The SDK is used as a codec only: handshake, encoding, decoding, contract and data requests. Its order state is
+replaced at the wrapper by our own evidence, because it says `Cancelled` for live orders (docs/facts/ibkr.md#4.1), and
+its throttle queue is switched off, because it holds orders back after `placeOrder` has returned
+(docs/facts/ibkr.md#1.10).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from models.errors import ConfigurationError
+
+SDKS = ("ib_insync", "ib_async")
+
+
+@dataclass(frozen=True, slots=True)
+class Sdk:
+    """The names used of ib_insync or ib_async."""
+
+    name: str
+    IB: Any
+    Contract: Any
+    Order: Any
+    ExecutionFilter: Any
+    Ticker: Any
+    RequestError: type[Exception]
+
+
+def load_sdk(wanted: str | None) -> Sdk:
+    """Import the SDK; call it on the loop's thread, because eventkit asks for a loop at import.
+
+    Source: docs/facts/ibkr.md#8.2.
+
+    Raises:
+        ConfigurationError: the setting names no SDK, or none is installed.
+    """
+    if wanted not in (None, "", *SDKS):
+        raise ConfigurationError(f"brokers.<name>.sdk must be one of {', '.join(SDKS)}, was {wanted!r}")
+    for name in (wanted,) if wanted else SDKS:
+        try:
+            module = importlib.import_module(name)
+        except ImportError:
+            continue
+        error = importlib.import_module(f"{name}.wrapper").RequestError
+        return Sdk(name, module.IB, module.Contract, module.Order, module.ExecutionFilter, module.Ticker, error)
+    raise ConfigurationError(f"{wanted or ' or '.join(SDKS)} is not installed: pip install 'corro[ibkr]'")
+
+
+class DecoderWatch:
+    """Stands in for the SDK decoder's logger: it swallows unreadable frames, and a listing must not."""
+
+    def __init__(self, logger: Any, tell: Callable[[str], None]) -> None:
+        self._logger = logger
+        self._tell = tell
+
+    def exception(self, message: str, *_: Any) -> None:
+        """Report a frame that could not be decoded, inside its except block."""
+        self._tell(message)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._logger, name)
+
+
+def code_and_text(error: Exception) -> tuple[int, str]:
+    """Return what IB answered to a request, from the SDK's RequestError."""
+    told: Any = error
+    return int(told.code), str(told.message)
