@@ -37,6 +37,8 @@ QUEUE = {"redis", "structlog"}
         ("external", RECORD),
         ("unresolved", RECORD),
         ("db check", RECORD),
+        ("sandbox faults --kinds", {"pydantic_settings"}),
+        ("locks", RECORD | {"structlog"}),
         ("fleet --check", RECORD),
         ("fleet", RECORD | QUEUE),
     ],

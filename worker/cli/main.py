@@ -171,7 +171,7 @@ _COLLECT_AFTER = 100_000
 
 def main() -> None:
     """Run the command line; whatever goes wrong becomes one clear line and an exit status."""
-    gc.freeze()  # what was imported stays: no collection, nor the one at the end, need look at it
+    gc.freeze()  # what was imported stays: no collection need look at it
     gc.set_threshold(_COLLECT_AFTER)
     show.prepare()
     keep_private()
@@ -189,6 +189,7 @@ def main() -> None:
         show.note(traceback.format_exc().rstrip(), keep="\n")
         fail(error, f"a defect of corro, {type(error).__name__}: {error}; please report the lines above")
         status = 1
+    gc.freeze()  # what there is ends with the process, so Python's last collection need not look at it either
     sys.exit(status if isinstance(status, int) else 0)
 
 

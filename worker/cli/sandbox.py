@@ -35,10 +35,11 @@ def run(
 ) -> None:
     """Run it until Ctrl-C."""
     from models.settings import load_settings
-    from worker.sandbox.server import main as serve
 
     context.obj = home or load_settings().home
     if context.invoked_subcommand is None:
+        from worker.sandbox.server import main as serve
+
         argv = ["--home", str(context.obj), "--seed", str(seed), "--fill-delay", str(fill_delay)]
         raise typer.Exit(serve([*argv, *(["--ports-any"] if any_port else [])]))
 
