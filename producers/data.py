@@ -7,7 +7,7 @@ under the broker they came from.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,6 +17,8 @@ from models.errors import DataError, InvalidRequest, NotFound
 from models.messages import FetchKind, FetchRequest, utcnow
 from models.record.database import Database, open_database
 from models.record.fetches import check, from_json, insert_fetch, parse_bars, read_bars
+from models.record.rows import BarRow, FetchRow
+from models.record.statements import fetch
 from models.record.tables import fetches, workers
 from models.reports import AccountReport, OrderReport, PositionReport, QuoteReport
 from models.settings import Settings, load_settings
@@ -115,7 +117,7 @@ class DataClient:
             open_only: leave out what has ended.
             since: with open_only=False, how far back to look.
         """
-        request: dict[str, Any] = {"open_only": open_only}
+        request: dict[str, object] = {"open_only": open_only}
         if since is not None:
             request["since"] = _iso("since", since)
         return self._fetch("orders", request, [broker], lambda row: from_json(list[OrderReport], row["result"]))
@@ -150,17 +152,17 @@ class DataClient:
         return Positions(found, unreachable)
 
     # -- ROWS ---
-    def fetch_row(self, fetch_id: str) -> dict[str, Any]:
+    def fetch_row(self, fetch_id: str) -> FetchRow:
         """Return the row of a data request.
 
         Raises:
             NotFound: there is none under this id.
         """
         with self.database.read() as connection:
-            row = connection.execute(select(fetches).where(fetches.c.fetch_id == fetch_id)).mappings().first()
-        if row is None:
+            found = fetch(connection, select(fetches).where(fetches.c.fetch_id == fetch_id), FetchRow)
+        if not found:
             raise NotFound(f"no data request has the fetch_id {fetch_id!r}")
-        return dict(row)
+        return found[0]
 
     def workers_of(self, broker: str) -> str:
         """Say whether somebody could answer for a broker: 'its worker is ready', or since when there is none."""
@@ -197,7 +199,7 @@ class DataClient:
         self._bell.ring([(f"data.{kind}", f"data.{brokers[0]}", fetch.to_wire())])
         return Fetch(self, fetch.fetch_id, read)
 
-    def _frame(self, row: Mapping[str, Any], floats: bool) -> pd.DataFrame:
+    def _frame(self, row: FetchRow, floats: bool) -> pd.DataFrame:
         result = row["result"]
         with self.database.read() as connection:
             wanted = parse_bars({k: result[k] for k in ("symbol", "timeframe", "start", "end")}, row["created_at"])
@@ -208,7 +210,7 @@ class DataClient:
         return frame
 
 
-def bars_frame(rows: Sequence[Mapping[str, Any]], *, floats: bool = True) -> pd.DataFrame:
+def bars_frame(rows: Sequence[BarRow], *, floats: bool = True) -> pd.DataFrame:
     """Return bars as a DataFrame: index `start`, float64 columns or exact Decimals; the same dtypes without a bar."""
     import pandas as pd
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from models.errors import DataError
 from models.messages import utcnow
+from models.record.rows import FetchRow
 from models.reports import PositionReport
 from models.vocabulary import LIVE, TERMINAL, Status
 
@@ -128,11 +129,11 @@ class Order:
 class Fetch(Generic[T]):
     """A data request that is under way."""
 
-    def __init__(self, client: DataClient, fetch_id: str, read: Callable[[Mapping[str, Any]], T]) -> None:
+    def __init__(self, client: DataClient, fetch_id: str, read: Callable[[FetchRow], T]) -> None:
         self._client, self.fetch_id, self._read = client, fetch_id, read
-        self._row: dict[str, Any] = {}
+        self._row: FetchRow | None = None
 
-    def row(self) -> dict[str, Any]:
+    def row(self) -> FetchRow:
         """Read its row: status, broker, progress (0 to 1), error."""
         self._row = self._client.fetch_row(self.fetch_id)
         return self._row
@@ -159,10 +160,9 @@ class Fetch(Generic[T]):
     @property
     def error(self) -> str | None:
         """What went wrong on the way, at every broker that could not answer."""
-        said: str | None = (self._row or self.row())["error"]
-        return said
+        return (self._row or self.row())["error"]
 
-    def result(self, timeout: float = 30.0, *, watch: Callable[[Mapping[str, Any]], None] | None = None) -> T:
+    def result(self, timeout: float = 30.0, *, watch: Callable[[FetchRow], None] | None = None) -> T:
         """Wait for the answer.
 
         Args:
@@ -175,7 +175,7 @@ class Fetch(Generic[T]):
                 who was asked and whether a worker of theirs is alive); the request goes on and can be asked again.
         """
 
-        def look() -> dict[str, Any]:
+        def look() -> FetchRow:
             row = self.row()
             if watch is not None:
                 watch(row)
@@ -194,10 +194,10 @@ class Fetch(Generic[T]):
         )
 
     def __repr__(self) -> str:
-        return f"<Fetch {self.fetch_id} {self._row.get('status', '')}>"
+        return f"<Fetch {self.fetch_id} {self._row['status'] if self._row else ''}>"
 
 
-def _standing(row: Mapping[str, Any]) -> str:
+def _standing(row: FetchRow) -> str:
     """Say where a request is, until when it waits, and how far it has come."""
     waits = row["status"] == "queued" and row["available_at"] > utcnow()
     until = f", waits until {row['available_at']:%H:%M:%S} UTC" if waits else ""

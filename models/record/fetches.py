@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from decimal import Decimal
 from functools import cache
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, TypedDict, TypeVar, cast
 
 from pydantic import TypeAdapter
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, func, select
 
 from models.errors import InvalidRequest
 from models.messages import FetchRequest, plain, trimmed
+from models.record.rows import BarRow, Json
+from models.record.statements import fetch as fetch_rows
 from models.record.statements import upsert
 from models.record.tables import bars, fetches
 from models.reports import Bar
 from models.timeframes import TIMEFRAMES, Duration, Timeframe, moment
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 R = TypeVar("R")
+#: The fields of a request, as they travel.
+Fields = Mapping[str, object]
 
 #: What any broker can answer. The other kinds are about one account, so nobody else can.
 MARKET_DATA = frozenset({"quote", "bars"})
@@ -38,24 +45,18 @@ LONGEST_YEARS = 100
 _BAR = ("open", "high", "low", "close", "volume")
 
 
-@cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
+_adapter = cache(TypeAdapter)
 
 
-def as_json(report: object) -> Any:
+def as_json(report: DataclassInstance) -> Json:
     """Return a report as JSON types: decimal strings, ISO times, nulls."""
-    plain_values = {
-        name: plain(value) if isinstance(value, Decimal) else value
-        for name, value in asdict(report).items()  # type: ignore[call-overload]
-    }
-    return _adapter(dict[str, Any]).dump_python(plain_values, mode="json")
+    values = {name: plain(value) if isinstance(value, Decimal) else value for name, value in asdict(report).items()}
+    return cast(Json, _adapter(Json).dump_python(values, mode="json"))
 
 
-def from_json(kind: type[R], value: Any) -> R:
+def from_json(kind: type[R], value: object) -> R:
     """Return the report that `as_json` wrote."""
-    report: R = _adapter(cast(Any, kind)).validate_python(value)
-    return report
+    return cast(R, _adapter(cast(Hashable, kind)).validate_python(value))
 
 
 # -- ROWS ---
@@ -98,14 +99,27 @@ def store_bars(connection: Connection, broker: str, symbol: str, timeframe: str,
     )
 
 
-def read_bars(connection: Connection, broker: str, wanted: BarsRequest) -> list[dict[str, Any]]:
+def read_bars(connection: Connection, broker: str, wanted: BarsRequest) -> list[BarRow]:
     """Return the stored bars of one broker that a request asks for, oldest first."""
     columns = (bars.c[name] for name in ("start", *_BAR, "broker", "symbol", "timeframe"))
     query = select(*columns).where(wanted.at(broker)).order_by(bars.c.start)
-    return [dict(row) for row in connection.execute(query).mappings()]
+    return fetch_rows(connection, query, BarRow)
 
 
-def summary(connection: Connection, broker: str, wanted: BarsRequest) -> dict[str, Any]:
+class BarsSummary(TypedDict):
+    """The result of a request for bars: where they are, how many, and how far they reach."""
+
+    broker: str
+    symbol: str
+    timeframe: str
+    start: str
+    end: str
+    bars: int
+    first: str | None
+    last: str | None
+
+
+def summary(connection: Connection, broker: str, wanted: BarsRequest) -> BarsSummary:
     """Return the result of a request for bars: where they are, how many, and how far they reach."""
     query = select(func.count(), func.min(bars.c.start), func.max(bars.c.start)).where(wanted.at(broker))
     count, first, last = connection.execute(query).one()
@@ -139,14 +153,14 @@ class BarsRequest:
         """Return how much of the stretch is done, 0 to 1."""
         return round(Decimal((until - self.start) / (self.end - self.start)), 4)
 
-    def at(self, broker: str) -> Any:
+    def at(self, broker: str) -> ColumnElement[bool]:
         """Return the condition that chooses its bars of one broker."""
         b = bars.c
         mine = (b.broker == broker) & (b.symbol == self.symbol) & (b.timeframe == self.frame.name)
         return mine & (b.start >= self.start) & (b.start < self.end)
 
 
-def check(kind: str, request: Mapping[str, Any], now: datetime) -> None:
+def check(kind: str, request: Fields, now: datetime) -> None:
     """Check everything about a request that can be checked without a broker.
 
     Raises:
@@ -163,7 +177,7 @@ def check(kind: str, request: Mapping[str, Any], now: datetime) -> None:
         parse_orders(request)
 
 
-def symbol_of(request: Mapping[str, Any]) -> str:
+def symbol_of(request: Fields) -> str:
     """Return the symbol of a request, upper case.
 
     Raises:
@@ -175,7 +189,7 @@ def symbol_of(request: Mapping[str, Any]) -> str:
     return symbol
 
 
-def parse_orders(request: Mapping[str, Any]) -> tuple[bool, datetime | None]:
+def parse_orders(request: Fields) -> tuple[bool, datetime | None]:
     """Return `open_only` (default true) and `since` of a request for the orders at a broker.
 
     Raises:
@@ -187,7 +201,7 @@ def parse_orders(request: Mapping[str, Any]) -> tuple[bool, datetime | None]:
     return open_only is not False, None if since is None else moment(_text(request, "since"), "since")
 
 
-def parse_bars(request: Mapping[str, Any], now: datetime) -> BarsRequest:
+def parse_bars(request: Fields, now: datetime) -> BarsRequest:
     """Check a request for bars: symbol, timeframe, and two of start, end (default now) and duration.
 
     Args:
@@ -210,7 +224,7 @@ def parse_bars(request: Mapping[str, Any], now: datetime) -> BarsRequest:
     return BarsRequest(symbol_of(request), TIMEFRAMES[name], start, min(end, now))
 
 
-def _stretch(request: Mapping[str, Any], now: datetime) -> tuple[datetime, datetime]:
+def _stretch(request: Fields, now: datetime) -> tuple[datetime, datetime]:
     given = [field for field in ("start", "end", "duration") if request.get(field) is not None]
     if given == ["start", "end", "duration"]:
         raise InvalidRequest("duration: give it with start or with end, not with both")
@@ -226,7 +240,7 @@ def _stretch(request: Mapping[str, Any], now: datetime) -> tuple[datetime, datet
     return length.before(end), end
 
 
-def _text(request: Mapping[str, Any], field: str) -> str:
+def _text(request: Fields, field: str) -> str:
     value = request.get(field)
     if not isinstance(value, str) or not value.strip():
         raise InvalidRequest(f"{field}: is required as text, was {value!r}")

@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from decimal import Decimal
 
 import structlog
 from sqlalchemy import select
@@ -44,6 +44,7 @@ from models.errors import (
 from models.messages import FetchRequest
 from models.record.database import Database
 from models.record.fetches import MARKET_DATA, as_json, check, insert_fetch, parse_bars, parse_orders, symbol_of
+from models.record.rows import FetchRow, Json
 from models.record.tables import workers
 from models.reports import Bars
 from models.settings import Settings
@@ -51,7 +52,7 @@ from models.timeframes import Timeframe
 from producers.bell import Bell
 from worker.brokers.base import BrokerInterface
 from worker.data.quotes import clean
-from worker.data.rows import FetchRows, Row, Taken, add_error, left_out, next_broker
+from worker.data.rows import FetchRows, Taken, add_error, left_out, next_broker
 from worker.pacing.budget import Use, using
 from worker.runtime.clock import utcnow
 from worker.runtime.loops import Loop
@@ -96,7 +97,7 @@ class Fetcher:
         self._has_tried = False
         self._renewal = Loop("data_leases", self.timing.lease / 3, self._renew)
         self._renews = False
-        self._answers: dict[str, Callable[[Row], Any]] = {
+        self._answers: dict[str, Callable[[FetchRow], object]] = {
             "quote": lambda row: as_json(clean(self.broker.get_market_data(symbol_of(row["request"])))),
             "bars": self._bars,
             "account": lambda _: as_json(self.broker.get_account_info()),
@@ -120,7 +121,7 @@ class Fetcher:
             self._renewal.stop()
 
     # -- IN ---
-    def take(self, kind: str, fetch_id: str | int, request: Mapping[str, Any]) -> None:
+    def take(self, kind: str, fetch_id: str | int, request: Mapping[str, object]) -> None:
         """Record a request that came by message, if it is new, and answer it in its lane."""
         now, fields, error = utcnow(), dict(request), None
         route: Sequence[str] = [self.broker.name]
@@ -136,7 +137,7 @@ class Fetcher:
         else:
             self.bell.ring([(f"data.{kind}", f"data.{route[0]}", fetch.to_wire())])
 
-    def _route(self, kind: str, given: Any) -> Sequence[str]:
+    def _route(self, kind: str, given: object) -> Sequence[str]:
         """Return the brokers to ask: those of the request, or this one and, for market data, the others."""
         if given is None:
             others = self.settings.route if kind in MARKET_DATA else ()
@@ -200,7 +201,7 @@ class Fetcher:
         self._has_tried = True
         return True
 
-    def _answer(self, row: Row) -> None:
+    def _answer(self, row: FetchRow) -> None:
         try:
             with using(Use.DATA):
                 result = self._answers[row["kind"]](row)
@@ -216,9 +217,9 @@ class Fetcher:
             log.exception("fetch_error", fetch_id=row["fetch_id"])
             self._failed_here(row, error)
         else:
-            self.rows.finish(row, status="done", result=result, progress=1)
+            self.rows.finish(row, status="done", result=result, progress=Decimal(1))
 
-    def _failed_here(self, row: Row, error: Exception) -> None:
+    def _failed_here(self, row: FetchRow, error: Exception) -> None:
         if isinstance(error, AccessLost):
             self.lost(str(error))
         if self._stopping.is_set():  # the connection went because we go
@@ -235,7 +236,7 @@ class Fetcher:
                 row, pause=pause, error=add_error(row["error"], words), tries=row["tries"] + (not _held_back(error))
             )
 
-    def _pause(self, row: Row, error: Exception) -> float | None:
+    def _pause(self, row: FetchRow, error: Exception) -> float | None:
         """Return after how many seconds to ask the same broker again; None: not this one."""
         if isinstance(error, _FINAL) or (row["tries"] + 1 >= TRIES and not _held_back(error)):
             return None
@@ -247,7 +248,7 @@ class Fetcher:
             return self.timing.retry_pause if next_broker(row) is None else None
         return self.timing.retry_pause if row["cursor"] is not None else None
 
-    def _hand_on(self, row: Row, error: str) -> None:
+    def _hand_on(self, row: FetchRow, error: str) -> None:
         """Give a request to the next broker on its route; at the end of the route it has failed."""
         following = self.rows.hand_on(row, error)
         log.warning("fetch_failed_here", fetch_id=row["fetch_id"], kind=row["kind"], error=error, next=following)
@@ -256,11 +257,11 @@ class Fetcher:
             self.bell.ring([(f"data.{row['kind']}", f"data.{following}", request)])
 
     # -- ANSWERS ---
-    def _orders(self, row: Row) -> Any:
+    def _orders(self, row: FetchRow) -> list[Json]:
         open_only, since = parse_orders(row["request"])
         return [as_json(report) for report in self.broker.get_orders(open_only=open_only, since=since)]
 
-    def _bars(self, row: Row) -> Any:
+    def _bars(self, row: FetchRow) -> Mapping[str, object]:
         wanted = parse_bars(row["request"], row["created_at"])
         for start, end in wanted.pages(row["cursor"]):
             if self._stopping.is_set():
@@ -268,7 +269,7 @@ class Fetcher:
             self.rows.store(row, wanted, self._page(wanted.symbol, wanted.frame, start, end), end)
         if not row["stored"]:
             raise NoData(f"no {wanted.frame.name} bars of {wanted.symbol} from {wanted.start} to {wanted.end}")
-        return self.rows.summary(wanted) | {"left_out": left_out(row)}
+        return {**self.rows.summary(wanted), "left_out": left_out(row)}
 
     def _page(self, symbol: str, frame: Timeframe, start: datetime, end: datetime) -> Bars:
         """Read the bars of one page, in whole bars, under corro's labels; none is an answer."""

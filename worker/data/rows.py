@@ -8,38 +8,41 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Unpack
 
 from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
 
+from models.record.changes import FetchChanges
 from models.record.database import Database
-from models.record.fetches import BarsRequest, store_bars, summary
+from models.record.fetches import BarsRequest, BarsSummary, store_bars, summary
+from models.record.rows import FetchRow
+from models.record.statements import fetch
 from models.record.tables import fetches, workers
 from models.reports import Bars
 from models.settings import TimingSettings
 from worker.fleet.standing import alive_brokers
 from worker.runtime.clock import utcnow
 
-Row = dict[str, Any]
-
 #: Requests taken from the table at one look.
 BATCH = 20
 #: Bars under way wait so long for a worker of their broker before another one begins them anew.
 STARTED_PATIENCE_S = 60.0
+#: A request of which the broker that is asked next has done nothing.
+_UNBEGUN: FetchChanges = {"result": None, "cursor": None, "stored": 0, "tries": 0, "progress": None}
 
 
 class Taken(Exception):
     """Another worker has this request now."""
 
 
-def next_broker(row: Row) -> str | None:
+def next_broker(row: FetchRow) -> str | None:
     """Return who follows on the route of a request."""
     route = list(row["route"])
     rest = route[route.index(row["broker"]) + 1 :] if row["broker"] in route else []
     return rest[0] if rest else None
 
 
-def left_out(row: Row) -> int:
+def left_out(row: FetchRow) -> int:
     """Return how many bars were left out of what is stored, because they had no prices or no time."""
     return int((row["result"] or {}).get("left_out", 0))
 
@@ -52,7 +55,7 @@ def add_error(known: str | None, new: str) -> str:
 class FetchRows:
     """The statements of one worker on `fetches`.
 
-    A `Row` given to them is the row as claimed; `store` keeps its cursor, stored and tries up to date.
+    The row given to them is the one as claimed; `store` keeps its cursor, stored and tries up to date.
     """
 
     def __init__(self, database: Database, broker: str, worker: str, timing: TimingSettings) -> None:
@@ -68,12 +71,12 @@ class FetchRows:
         with self.database.read() as connection:
             return [(fetch_id, kind) for fetch_id, kind in connection.execute(query)]
 
-    def claim(self, fetch_id: str) -> Row | None:
+    def claim(self, fetch_id: str) -> FetchRow | None:
         """Take a request, unless it is done, another worker's, or has to wait; returns its row."""
         now, f = utcnow(), fetches.c
         mine = (f.fetch_id == fetch_id) & (f.broker == self.broker)
         free = or_(and_(f.status == "queued", f.available_at <= now), self._orphan(now))
-        values: Row = {
+        values = {
             "status": "running",
             "worker": self.worker,
             "lease_until": self._lease(now),
@@ -82,10 +85,11 @@ class FetchRows:
             "attempt_no": f.attempt_no + 1,
         }
 
-        def work(connection: Connection) -> Row | None:
+        def work(connection: Connection) -> FetchRow | None:
             if not connection.execute(update(fetches).where(mine & free).values(**values)).rowcount:
                 return None
-            return dict(connection.execute(select(fetches).where(mine)).mappings().one())
+            (row,) = fetch(connection, select(fetches).where(mine), FetchRow)
+            return row
 
         return self.database.transact(work)
 
@@ -95,7 +99,7 @@ class FetchRows:
         dead = f.worker.not_in(select(w.worker).where(fresh))
         return and_(f.status == "running", or_(f.lease_until < now, dead))
 
-    def stranded(self, now: datetime) -> Sequence[Row]:
+    def stranded(self, now: datetime) -> Sequence[FetchRow]:
         """Return what waits at brokers without a living worker and has somewhere to go, or no time to wait."""
         f = fetches.c
         old = now - timedelta(seconds=self.timing.strand_after)
@@ -108,7 +112,7 @@ class FetchRows:
         with self.database.read() as connection:
             alive = alive_brokers(connection, now, self.timing.dead_after)
             query = select(fetches).where(due, f.broker.not_in(alive)).order_by(f.updated_at).limit(BATCH)
-            rows = [dict(row) for row in connection.execute(query).mappings()]
+            rows = fetch(connection, query, FetchRow)
         return [row for row in rows if row["kind"] != "bars" or next_broker(row) is not None]
 
     # -- WORK ---
@@ -118,14 +122,14 @@ class FetchRows:
         with self.database.write() as connection:
             connection.execute(update(fetches).where(held).values(lease_until=self._lease(utcnow())))
 
-    def store(self, row: Row, wanted: BarsRequest, page: Bars, until: datetime) -> None:
+    def store(self, row: FetchRow, wanted: BarsRequest, page: Bars, until: datetime) -> None:
         """Write a page and move the cursor behind it, in one transaction.
 
         Raises:
             Taken: nothing was written.
         """
         now = utcnow()
-        moved: Row = {"cursor": until, "stored": row["stored"] + len(page), "tries": 0}
+        moved: FetchChanges = {"cursor": until, "stored": row["stored"] + len(page), "tries": 0}
         if page.left_out:  # whoever goes on from the cursor goes on counting
             moved["result"] = {"left_out": left_out(row) + page.left_out}
         values = {**moved, "progress": wanted.share_done(until), "updated_at": now, "lease_until": self._lease(now)}
@@ -138,20 +142,20 @@ class FetchRows:
         self.database.transact(work)
         row.update(moved)
 
-    def summary(self, wanted: BarsRequest) -> Row:
+    def summary(self, wanted: BarsRequest) -> BarsSummary:
         """Return what is stored of a request for bars."""
         with self.database.read() as connection:
             return summary(connection, self.broker, wanted)
 
     # -- END ---
-    def finish(self, row: Row, **values: Any) -> None:
+    def finish(self, row: FetchRow, **values: Unpack[FetchChanges]) -> None:
         """Write how a request ended."""
-        self._write(row, ended_at=utcnow(), lease_until=None, **values)
+        self._write(row, {"ended_at": utcnow(), "lease_until": None, **values})
 
-    def put_back(self, row: Row, *, pause: float, **values: Any) -> None:
+    def put_back(self, row: FetchRow, *, pause: float, **values: Unpack[FetchChanges]) -> None:
         """Leave a request to whoever of this broker's workers takes it after a pause; its cursor stays."""
         later = utcnow() + timedelta(seconds=pause)
-        self._write(row, status="queued", lease_until=None, available_at=later, **values)
+        self._write(row, {"status": "queued", "lease_until": None, "available_at": later, **values})
 
     def release_all(self) -> None:
         """Put everything back that this worker has."""
@@ -163,22 +167,30 @@ class FetchRows:
                 .values(status="queued", worker=None, lease_until=None, available_at=now, updated_at=now)
             )
 
-    def hand_on(self, row: Row, error: str) -> str | None:
+    def hand_on(self, row: FetchRow, error: str) -> str | None:
         """Queue a request for the next broker on its route, or let it fail; returns that broker."""
         following, errors, now = next_broker(row), add_error(row["error"], error), utcnow()
         if following is None:
-            self._write(row, status="failed", error=errors, ended_at=now, lease_until=None)
+            self._write(row, {"status": "failed", "error": errors, "ended_at": now, "lease_until": None})
             return None
-        fresh: Row = {"result": None, "cursor": None, "stored": 0, "tries": 0, "progress": None, "lease_until": None}
-        self._write(row, status="queued", broker=following, error=errors, available_at=now, worker=None, **fresh)
+        handed: FetchChanges = {
+            "status": "queued",
+            "broker": following,
+            "error": errors,
+            "available_at": now,
+            "worker": None,
+            "lease_until": None,
+            **_UNBEGUN,
+        }
+        self._write(row, handed)
         return following
 
-    def _write(self, row: Row, **values: Any) -> None:
+    def _write(self, row: FetchRow, values: FetchChanges) -> None:
         put = update(fetches).where(self._mine(row)).values(updated_at=utcnow(), **values)
         if not self.database.transact(lambda connection: connection.execute(put).rowcount):
             raise Taken(row["fetch_id"])
 
-    def _mine(self, row: Row) -> ColumnElement[bool]:
+    def _mine(self, row: FetchRow) -> ColumnElement[bool]:
         """The row is as it was read: same claim, same holder, same broker."""
         f = fetches.c
         holder = f.worker.is_(None) if row["worker"] is None else f.worker == row["worker"]
