@@ -37,7 +37,7 @@ QUEUE = {"redis", "structlog"}
         ("external", RECORD),
         ("unresolved", RECORD),
         ("db check", RECORD),
-        ("sandbox faults --kinds", {"pydantic_settings"}),
+        ("sandbox faults --kinds", RECORD - {"sqlalchemy"}),
         ("locks", RECORD | {"structlog"}),
         ("fleet --check", RECORD),
         ("fleet", RECORD | QUEUE),
