@@ -18,10 +18,8 @@ from models.record.evidence import unresolved
 from models.settings import BrokerSettings, Settings, load_settings
 from producers.bell import Bell
 from worker import brokers
-from worker.fleet.members import Identity
-from worker.orders.cancel import Cancels
-from worker.orders.reconcile import Reconciler
-from worker.orders.way import Execution
+from worker.fleet.members import Identity, Pulse
+from worker.orders.desk import Desk
 from worker.positions.external import unsettled_symbols
 from worker.positions.ledger import PositionLedger
 
@@ -60,15 +58,17 @@ def duties(settings: Settings, database: Database) -> dict[str, Callable[[], Any
     """Return what the leader of a broker asks again and again, and what a batch of a worker does to the record."""
     table = {"adapter": "alpaca", "key_id": "bench", "secret_key": "bench"}  # it is never connected
     broker = brokers.load(settings.model_copy(update={"brokers": {"alpaca": BrokerSettings(**table)}}), "alpaca")
-    execution = Execution(settings, database, broker, "bench", Bell(settings))
-    reconciler = Reconciler(settings, database, broker, execution, Identity("alpaca"))
+    me = Identity("alpaca")
+    desk = Desk(settings, database, broker, me, Bell(settings), pulse := Pulse(database, me, settings.timing))
+    pulse.leads = True
+    desk.gate.has_tried.set()
 
     def live() -> list[Any]:
         with database.read() as connection:
-            return reconciler.live(connection)
+            return desk.readings.live(connection)
 
     def sweep() -> None:
-        execution.sweep()
+        desk.place.sweep()
 
     def positions() -> dict[str, Any]:
         with database.write() as connection:
@@ -80,7 +80,7 @@ def duties(settings: Settings, database: Database) -> dict[str, Callable[[], Any
 
     return {
         "leader: every live order, each 10 s": live,
-        "leader: cancels to send, twice a second": Cancels(database, broker, reconciler).send,
+        "leader: cancels to send, twice a second": desk.cancels.carry_out,
         "leader: symbols with something unknown": unknown,
         "leader: positions added up, each minute": positions,
         "leader: the sweep, twice a second": sweep,

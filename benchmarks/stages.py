@@ -22,7 +22,8 @@ from models.settings import load_settings
 from producers.bell import Bell
 from producers.client import OrderClient
 from worker import brokers
-from worker.orders.way import Execution
+from worker.fleet.members import Identity, Pulse
+from worker.orders.desk import Desk
 
 WORDS = """\
 The first tables follow single orders at 100 a second through corro, by the marks that its code has for crash tests
@@ -102,7 +103,9 @@ def _profiles(house: House, n: int) -> dict[str, tuple[dict[str, float], float]]
     broker.connect()
     bell = Bell(settings)
     with OrderClient(settings) as client:
-        execution = Execution(settings, client.database, broker, "bench@host:1", bell)
+        me = Identity(broker.name)
+        desk = Desk(settings, client.database, broker, me, bell, Pulse(client.database, me, settings.timing))
+        desk.gate.open()
         ids: list[str] = []
 
         def submit(count: int) -> None:
@@ -112,10 +115,10 @@ def _profiles(house: House, n: int) -> dict[str, tuple[dict[str, float], float]]
 
         def work(count: int) -> None:
             for _ in range(0, count, 100):
-                execution.work([ids.pop() for _ in range(100)])
+                desk.place.work([ids.pop() for _ in range(100)])
 
         found = {"the code of submit_many": _profile(submit, n), "a worker's code": _profile(work, n)}
-        execution.close()
+        desk.close()
     bell.close()
     sys.path.remove(str(house.site))
     return found

@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import structlog
 from celery.exceptions import Reject
 
 from models.errors import AccessLost, DatabaseUnavailable
-from models.record.batch import Effects
 from models.record.database import Database, open_database
 from models.reports import Report
 from models.settings import Settings
@@ -31,12 +31,8 @@ from worker.leader import Leader
 from worker.messaging import unread
 from worker.messaging.embedded_queue import EmbeddedQueue
 from worker.messaging.queue_health import health as queue_health
-from worker.orders.cancel import Cancels
-from worker.orders.reconcile import Reconciler
-from worker.orders.replace import Replacements
+from worker.orders.desk import Desk
 from worker.orders.updates import Updates
-from worker.orders.way import Execution
-from worker.positions.reading import Positions
 from worker.runtime.clock import Stopwatch, utcnow
 from worker.runtime.loops import Loop
 
@@ -80,33 +76,14 @@ class Engine:
         """Open the database, start the threads, begin to connect; returns before the broker answers."""
         settings, timing = self.settings, self.settings.timing
         self._open()
-        self.execution = Execution(
-            settings, self.database, self.broker, self.me.name, self.bell, after_commit=self._strays
-        )
-        self.fetcher = Fetcher(settings, self.database, self.broker, self.me.name, self.bell)
-        self.reconciler = Reconciler(settings, self.database, self.broker, self.execution, self.me)
-        self.cancels = Cancels(self.database, self.broker, self.reconciler)
-        self.replacements = Replacements(self.database, self.broker, self.me.name, self.execution, self.cancels)
         self.pulse = Pulse(self.database, self.me, timing, remark=self._remark, trouble=lambda: queue_health.trouble)
         self.pulse.session = self.broker.order_session
-        self.reconciler.deputies.leads = lambda: self.pulse.leads
-        positions = Positions(self.database, self.broker, self.me.name, timing, self.pulse, self.reconciler.read)
-        self.updates = Updates(self._apply, self.reconciler.leave)
-        self.supervisor = Supervisor(self.broker, timing, lambda: self.leader.after_connect(), self._tell)
-        self.leader = Leader(
-            settings,
-            self.database,
-            self.broker,
-            self.execution,
-            self.reconciler,
-            positions,
-            self.pulse,
-            self.supervisor.is_open,
-        )
-        self.execution.claims.closed = self.supervisor.why_closed
-        self.execution.lost = self.fetcher.lost = self.supervisor.lost
-        self.execution.read_positions = positions.read_anew
-        self.execution.may_claim = lambda: self.supervisor.has_tried.is_set() and not self.stopping.is_set()
+        desk = Desk(settings, self.database, self.broker, self.me, self.bell, self.pulse, self.stopping)
+        self.desk, self.gate = desk, desk.gate
+        self.fetcher = Fetcher(settings, self.database, self.broker, self.me.name, self.bell, self.gate)
+        self.leader = Leader(desk)
+        self.supervisor = Supervisor(self.broker, timing, self.gate, self.leader.after_connect, self._tell)
+        self.updates = Updates(self._apply, desk.readings.leave)
         self.broker.updates(self.updates.put)
         self.loops = [
             Loop("pulse", timing.heartbeat_every, self._beat),
@@ -133,7 +110,7 @@ class Engine:
         patience = Stopwatch()
         for loop in (*others, pulse):
             loop.stop(max(0.0, _LOOPS_STOP_S - patience.age()))
-        self.execution.close()
+        self.desk.close()
         self.fetcher.close()
         self.broker.disconnect()
         self.updates.stop()
@@ -164,21 +141,25 @@ class Engine:
                 if self.stopping.wait(_DATABASE_PAUSE_S):
                     raise Reject(str(error), requeue=True) from error
 
+    def submit(self, bodies: Sequence[Mapping[str, Any]], *, recorded: bool = False) -> None:
+        """Execute the orders of one message (see `worker.orders.place.Place.submit`)."""
+        self.desk.place.submit(bodies, recorded=recorded)
+
     def cancel(self, ids: Sequence[str]) -> None:
         """Cancel orders: those still queued at once, live ones at the broker, others when their fate is known."""
-        elsewhere = self.execution.request_cancel(ids)
-        if self.supervisor.is_open():
-            self.cancels.send(ids)
+        elsewhere = self.desk.wishes.record(ids)
+        if self.gate.is_open():
+            self.desk.cancels.carry_out(ids)
         self.bell.ring(
             [("orders.cancel", f"control.{b}", {"client_order_ids": found}) for b, found in elsewhere.items()]
         )
-        if come := self.execution.cancel_when_they_come(ids):
+        if come := self.desk.wishes.wait_for_orders(ids):
             self.cancel(come)
 
     def replace(self, ids: Sequence[str]) -> None:
         """Carry out the replaces that are recorded on these orders."""
-        if self.supervisor.is_open():
-            self.replacements.send(ids)
+        if self.gate.is_open():
+            self.desk.replacements.carry_out(ids)
 
     def _open(self) -> None:
         """Open queue and database, and see that they belong together; none stays open if they do not."""
@@ -209,18 +190,18 @@ class Engine:
         return "; ".join(words for words in (age, self.broker.limits.words()) if words)
 
     def _beat(self) -> None:
-        self.reconciler.steps.look()  # a worker that leads only later has to know as well
+        self.desk.reconciler.steps.look()  # a worker that leads only later has to know as well
         self.pulse.beat()
 
     def _wishes(self) -> None:
         """Do what is to be done to live orders: the leader, and whose session alone may (`worker.orders.owners`)."""
-        if self.stopping.is_set() or not self.supervisor.is_open():
+        if self.stopping.is_set() or not self.gate.is_open():
             return
         if self.pulse.leads or self.broker.order_session is not None:
-            self.cancels.send()
-            self.replacements.send()
-            self.cancels.strays()
-            self.reconciler.doubted()
+            self.desk.cancels.carry_out()
+            self.desk.replacements.carry_out()
+            self.desk.cancels.strays()
+            self.desk.reconciler.doubted()
 
     def _lead(self, *duties: Callable[[], None]) -> Callable[[], None]:
         def work() -> None:
@@ -229,18 +210,14 @@ class Engine:
                     try:
                         duty()
                     except AccessLost as error:
-                        raise self.execution.heeded(error) from None
+                        raise self.gate.heeded(error) from None
 
         return work
 
     def _apply(self, reports: Sequence[Report]) -> Sequence[Report]:
-        effects = self.database.transact(lambda c: self.execution.recorder.updates(c, reports, utcnow()))
-        self.execution.finish(effects)
+        effects = self.database.transact(lambda c: self.desk.recorder.updates(c, reports, utcnow()))
+        self.desk.batches.follow_up(effects)
         return effects.unmatched
-
-    def _strays(self, effects: Effects) -> None:
-        if effects.strays:
-            self.cancels.strays(told=True)
 
     def _tell(self, state: str, detail: str) -> None:
         self.pulse.state, self.pulse.detail = state, detail[:500]

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from models.errors import NotConnected
 from models.messages import MAX_BATCH
 from models.record.batch import OrderBatch
-from models.record.database import Database
 from models.record.tables import orders
-from models.settings import Settings
 from models.vocabulary import Status
-from worker.brokers.base import BrokerInterface
-from worker.fleet.members import Pulse
 from worker.fleet.standing import alive_brokers
-from worker.orders.reconcile import Reconciler
-from worker.orders.way import Execution
-from worker.positions.reading import Positions
+from worker.orders.desk import Desk
 from worker.runtime.clock import elapsed, utcnow
 
 log = structlog.get_logger()
@@ -31,29 +24,22 @@ _WITHOUT_PUSH_S = 2.0
 
 
 class Leader:
-    """Heals what this broker's workers, or other brokers' dead ones, left behind."""
+    """Heals what this broker's workers, or other brokers' dead ones, left behind.
 
-    def __init__(
-        self,
-        settings: Settings,
-        database: Database,
-        broker: BrokerInterface,
-        execution: Execution,
-        reconciler: Reconciler,
-        positions: Positions,
-        pulse: Pulse,
-        is_open: Callable[[], bool],
-    ) -> None:
-        self.settings, self.timing = settings, settings.timing
-        self.database, self.broker = database, broker
-        self.positions, self.pulse = positions, pulse
-        self.execution, self.reconciler, self.is_open = execution, reconciler, is_open
+    Args:
+        desk: this worker's.
+    """
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk, self.timing = desk, desk.settings.timing
+        self.database, self.broker, self.pulse, self.gate = desk.database, desk.broker, desk.pulse, desk.gate
+        self.positions, self.readings, self.reconciler = desk.positions, desk.readings, desk.reconciler
         self._due: dict[str, float] = {}
         self._closed_at: datetime | None = None
 
     def sweep(self) -> None:
         """Claim from the database what the queue lost, here and for brokers without a worker."""
-        self.execution.sweep()
+        self.desk.place.sweep()
         self.stranded()
 
     def stranded(self) -> None:
@@ -77,32 +63,34 @@ class Leader:
             .limit(MAX_BATCH)
             .with_for_update(skip_locked=True)
         )
-        with self.database.write() as connection:
-            if not self.pulse.still_leads(connection, tenure):
-                return  # whoever was dead when we looked may be alive by now
-            batch = OrderBatch.of(connection, map(dict, connection.execute(query).mappings()), now)
+
+        def opened(connection: Connection) -> OrderBatch:
+            leads = self.pulse.still_leads(connection, tenure)  # whoever was dead when we looked may be alive by now
+            return OrderBatch.of(connection, map(dict, connection.execute(query).mappings()) if leads else (), now)
+
+        def work(batch: OrderBatch) -> None:
             for entry in batch.entries.values():
-                error = NotConnected(f"no worker of {name} is alive", broker=name)
-                self.execution.recorder.turn_away(entry, error)
-            batch.write()
-        if batch.effects.rings:
-            log.warning("orders_moved", broker=name, to={b: len(ids) for b, ids in batch.effects.rings.items()})
-        self.execution.finish(batch.effects)
+                self.desk.recorder.turn_away(entry, NotConnected(f"no worker of {name} is alive", broker=name))
+
+        _, effects = self.desk.batches.over(opened, work)
+        if effects.rings:
+            log.warning("orders_moved", broker=name, to={b: len(ids) for b, ids in effects.rings.items()})
+        self.desk.batches.follow_up(effects)
 
     # -- REGULAR QUESTIONS ---
     def heal(self) -> None:
         """Ask the broker what is due: unknown outcomes, open orders, positions."""
-        is_open = self.is_open()
-        self.reconciler.loose_ends.alarm(None if is_open else self._closed())
+        is_open = self.gate.is_open()
+        self.readings.loose_ends.alarm(None if is_open else self._closed())
         if not is_open:
             return
         self._closed_at = None
         self.reconciler.unknown()
         every = self.timing.open_orders_every
         if self._is_due("others", self.timing.positions_every):
-            self.reconciler.read()
+            self.readings.read()
         elif self._is_due("open_orders", every if self.broker.is_streaming else min(every, _WITHOUT_PUSH_S)):
-            self.reconciler.open_orders()
+            self.readings.open_orders()
         if self.positions.is_due():
             self.positions.read()
 
@@ -125,7 +113,7 @@ class Leader:
         Raises:
             CorroError: something could not be read: a reading that failed is no empty one, so the gate stays closed.
         """
-        self.reconciler.read(everything=True)
+        self.readings.read(everything=True)
         self.reconciler.unknown(everything=True)
         self.positions.read()
         self._is_due("others", self.timing.positions_every)

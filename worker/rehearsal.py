@@ -61,5 +61,5 @@ def rehearsal(home: Path, *brokers: BrokerInterface, **settings: Any) -> Iterato
             engine = Engine(known, broker)
             engine.start()
             stack.callback(engine.stop)
-            engine.supervisor.has_tried.wait(_CONNECT_S)
+            engine.gate.has_tried.wait(_CONNECT_S)
         yield client

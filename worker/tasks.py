@@ -28,7 +28,7 @@ _LONGEST_ID = 64
 def submit(self: Any, orders: Any) -> None:
     """Execute a batch of order objects."""
     recorded = bool((self.request.headers or {}).get(RING))
-    _do(self, lambda: engine().execution.submit(orders, recorded=recorded))
+    _do(self, lambda: engine().submit(orders, recorded=recorded))
 
 
 @app.task(name="orders.cancel", bind=True, shared=False)

@@ -15,11 +15,12 @@ from models.record.database import Database, upgrade
 from models.record.intake import Intake
 from models.record.tables import orders, position_snapshots, workers
 from models.settings import BrokerSettings, Settings
-from producers.bell import Bell
 from tests.kit import PostgresServer, eventually
+from tests.open_desk import open_desk
 from tests.property.ledger import Ledger, Seat
-from worker.orders.claiming import these
-from worker.orders.way import Execution
+from worker.fleet.members import Identity
+from worker.orders.desk import Desk
+from worker.orders.selection import named
 from worker.positions.closing import Asked
 from worker.positions.reading import keep
 from worker.runtime.clock import utcnow
@@ -63,11 +64,11 @@ def test_of_two_claims_at_once_one_gets_the_order(database: Database) -> None:
     settings = Settings.model_construct(brokers={"ibkr": BrokerSettings(adapter="model")})
     request = OrderRequest(symbol="KO", side="buy", quantity=1, route=["ibkr"])
     Intake(settings, database).record([request])
-    claims = [_execution(settings, database, name).claims for name in ("first", "second")]
+    claims = [_desk(settings, database, name).place for name in ("first", "second")]
     taken: dict[str, int] = {}
 
     def claim(number: int) -> None:
-        taken[threading.current_thread().name] = len(claims[number].claim(these([request.client_order_id])))
+        taken[threading.current_thread().name] = len(claims[number].claim(named([request.client_order_id])))
 
     with before_the_first_commits(database, claim) as second:
         second.join(4)
@@ -85,13 +86,13 @@ def test_of_two_closing_orders_claimed_at_once_no_more_than_is_held_is_sent(
     requests = [OrderRequest(symbol="KO", side=side, quantity=60, route=["ibkr"]) for _ in range(2)]
     Intake(settings, database).record(requests)
     _holds(database, held)
-    claims = [_execution(settings, database, name).claims for name in ("first", "second")]
+    claims = [_desk(settings, database, name).place for name in ("first", "second")]
     taken: dict[str, list[Decimal]] = {}
     asked = {"first": Asked(), "second": Asked()}
 
     def claim(number: int) -> None:
         name = threading.current_thread().name
-        found = claims[number].claim(these([requests[number].client_order_id]), asked[name])
+        found = claims[number].claim(named([requests[number].client_order_id], asked[name]))
         taken[name] = [one.order.quantity for one in found]
 
     with before_the_first_commits(database, claim) as second:
@@ -126,6 +127,7 @@ def _waits_for_lock(database: Database) -> bool:
         return bool(connection.exec_driver_sql("select count(*) from pg_locks where not granted").scalar())
 
 
-def _execution(settings: Settings, database: Database, worker: str) -> Execution:
+def _desk(settings: Settings, database: Database, host: str) -> Desk:
     seat = Seat(Ledger("ibkr", "keeps", None), lambda _name: None, lambda _ticket: None)
-    return Execution(settings, database, seat, worker, Bell(settings))
+    seat.connect()
+    return open_desk(settings, database, seat, Identity("ibkr", host=host))

@@ -26,12 +26,11 @@ from models.reports import BrokerStatus, FillReport, OrderReport
 from models.settings import Settings, load_settings
 from models.vocabulary import Side
 from producers import OrderClient
-from producers.bell import Bell
 from tests.kit import PostgresServer, eventually
+from tests.open_desk import open_desk
 from tests.property.ledger import Ledger, Seat
-from worker.orders.claiming import these
 from worker.orders.resolve import resolve
-from worker.orders.way import Execution
+from worker.orders.selection import named
 from worker.positions.external import External
 
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
@@ -55,10 +54,11 @@ class Place:
         self.client = OrderClient(self.settings)
         self.database = self.client.database
         seat = Seat(Ledger("ibkr", "keeps", None), lambda _name: None, lambda _ticket: None)
-        self.execution = Execution(self.settings, self.database, seat, "w", Bell(self.settings))
+        seat.connect()
+        self.desk = open_desk(self.settings, self.database, seat)
 
     def close(self) -> None:
-        self.execution.close()
+        self.desk.close()
         self.client.close()
 
     def order(self, id_: str = "met") -> OrderRequest:
@@ -122,7 +122,7 @@ def test_many_that_met_another_transaction_are_recorded_once_each(place: Place) 
 
 def test_an_order_from_a_message_that_met_another_transaction_is_recorded_once(place: Place) -> None:
     body = place.order().to_wire()
-    assert place.meets_another(lambda: place.execution.intake.take([body], "ibkr")) == {"met": "ibkr"}
+    assert place.meets_another(lambda: place.desk.place.intake.take([body], "ibkr")) == {"met": "ibkr"}
     assert place.kinds() == ["queued"]
 
 
@@ -141,7 +141,7 @@ def test_a_replace_that_met_another_transaction_changes_once(place: Place) -> No
 
 def test_a_claim_that_met_another_transaction_takes_the_order_once(place: Place) -> None:
     place.client.submit(place.order())
-    (claimed,) = place.meets_another(lambda: place.execution.claims.claim(these(["met"])))
+    (claimed,) = place.meets_another(lambda: place.desk.place.claim(named(["met"])))
     assert claimed.attempt_no == 1
     assert (place.row()["status"], place.row()["attempt_no"]) == ("submitted", 1)
     assert place.kinds() == ["queued", "claimed"]
@@ -149,17 +149,17 @@ def test_a_claim_that_met_another_transaction_takes_the_order_once(place: Place)
 
 def test_an_answer_that_met_another_transaction_is_recorded_once(place: Place) -> None:
     place.client.submit(place.order())
-    (claimed,) = place.execution.claims.claim(these(["met"]))
+    (claimed,) = place.desk.place.claim(named(["met"]))
     answer = OrderReport(broker_order_id="7", status=BrokerStatus.PARTIALLY_FILLED, filled_quantity=Decimal(4))
-    place.meets_another(lambda: place.execution._record([(claimed, answer)]))
+    place.meets_another(lambda: place.desk.way._commit(place.desk.place, [(claimed, answer)]))
     assert (place.row()["status"], place.row()["broker_order_id"]) == ("accepted", "7")
     assert place.kinds() == ["queued", "claimed", "accepted"]
 
 
 def test_a_persons_word_that_met_another_transaction_is_taken_once(place: Place) -> None:
     place.client.submit(place.order())
-    (claimed,) = place.execution.claims.claim(these(["met"]))
-    place.execution._record([(claimed, SubmitTimeout("no answer", broker="ibkr"))])
+    (claimed,) = place.desk.place.claim(named(["met"]))
+    place.desk.way._commit(place.desk.place, [(claimed, SubmitTimeout("no answer", broker="ibkr"))])
     place.meets_another(lambda: resolve(place.client, "met", adopt=None, by="somebody"))
     assert place.kinds().count("resolved") == 1
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
@@ -18,18 +18,16 @@ from models.record.intake import Intake
 from models.record.tables import attempts, fills, orders
 from models.reports import BrokerStatus, FillReport, OrderReport
 from models.settings import BrokerSettings, Settings
-from producers.bell import Bell
+from tests.open_desk import open_desk
 from tests.property.ledger import Ledger, Seat
-from worker.fleet.members import Identity
-from worker.orders.claiming import Claimed, these
-from worker.orders.reconcile import Reconciler
-from worker.orders.way import Execution
+from worker.orders.command import Claimed
+from worker.orders.selection import named
 from worker.runtime.clock import utcnow
 
 D = Decimal
 
 
-class Desk:
+class Bench:
     """One broker's code over a database, and three orders that are on their way to it."""
 
     def __init__(self, database: Database, broker: str = "ibkr") -> None:
@@ -37,13 +35,15 @@ class Desk:
         seat = Seat(Ledger(broker, "keeps", SimpleNamespace(now=utcnow)), lambda _name: None, lambda _ticket: None)
         seat.connect()
         self.database = database
-        self.execution = Execution(settings, database, seat, "worker", Bell(settings))
-        self.reconciler = Reconciler(settings, database, seat, self.execution, Identity(broker))
+        self.desk = open_desk(settings, database, seat)
         wanted = [OrderRequest(symbol="KO", side="buy", quantity=5, route=[broker]) for _ in range(3)]
         Intake(settings, database).record(wanted)
         self.ids = [request.client_order_id for request in wanted]
-        by_id = {claimed.id: claimed for claimed in self.execution.claims.claim(these(self.ids))}
+        by_id = {claimed.id: claimed for claimed in self.desk.place.claim(named(self.ids))}
         self.claimed: list[Claimed] = [by_id[i] for i in self.ids]
+
+    def answer(self, answers: Iterable[tuple[Claimed, Any]]) -> None:
+        self.desk.way.record(self.desk.place, list(answers))
 
     def orders(self) -> dict[str, Any]:
         with self.database.read() as connection:
@@ -61,11 +61,11 @@ class Desk:
 
 
 @pytest.fixture
-def desk(database_url: str | None, request: pytest.FixtureRequest) -> Iterator[Desk]:
+def desk(database_url: str | None, request: pytest.FixtureRequest) -> Iterator[Bench]:
     home = request.getfixturevalue("tmp_path")
     database = Database(request.getfixturevalue("postgres").fresh() if database_url else f"sqlite:///{home / 'c.db'}")
     upgrade(database)
-    yield Desk(database)
+    yield Bench(database)
     database.close()
 
 
@@ -83,31 +83,31 @@ def filled(claimed: Claimed, number: str, *executions: str) -> OrderReport:
     )  # fmt: skip
 
 
-def test_an_execution_id_that_comes_twice_costs_its_own_answer_only(desk: Desk) -> None:
+def test_an_execution_id_that_comes_twice_costs_its_own_answer_only(desk: Bench) -> None:
     """Three answers in one commit; the second's execution is the first's by its id, so it cannot be booked."""
     names = ("a", "a", "b")
-    desk.execution.record((c, filled(c, str(n), names[n])) for n, c in enumerate(desk.claimed))
+    desk.answer((c, filled(c, str(n), names[n])) for n, c in enumerate(desk.claimed))
     assert desk.outcomes() == [("filled", "accepted"), ("submitted", "sending"), ("filled", "accepted")]
     assert desk.executions() == ["a", "b"]
 
 
-def test_a_report_that_cannot_be_applied_keeps_no_other_from_it(desk: Desk) -> None:
+def test_a_report_that_cannot_be_applied_keeps_no_other_from_it(desk: Bench) -> None:
     """A leader reads them all at once after a connect; its broker would stay closed for new orders."""
     names = ("a", "a", "b")
-    desk.reconciler.apply([filled(c, str(n), names[n]) for n, c in enumerate(desk.claimed)])
+    desk.desk.readings.apply([filled(c, str(n), names[n]) for n, c in enumerate(desk.claimed)])
     assert desk.outcomes() == [("filled", "accepted"), ("submitted", "sending"), ("filled", "accepted")]
 
 
-def test_order_numbers_that_begin_anew_are_no_conflict(desk: Desk) -> None:
+def test_order_numbers_that_begin_anew_are_no_conflict(desk: Bench) -> None:
     """Where only a total tells of the fill, it is named by our id of the order, which is never used again."""
-    desk.execution.record((c, filled(c, "7")) for c in desk.claimed)
+    desk.answer((c, filled(c, "7")) for c in desk.claimed)
     assert desk.outcomes() == [("filled", "accepted")] * 3
     assert desk.executions() == sorted(f"{INFERRED}{i}" for i in desk.ids)
 
 
 @pytest.mark.parametrize("words", ["no\0money", "no \ud800 money", "n" * 5000])
-def test_whatever_a_broker_says_its_no_is_recorded(desk: Desk, words: str) -> None:
+def test_whatever_a_broker_says_its_no_is_recorded(desk: Bench, words: str) -> None:
     no = OrderRejected(words, broker="ibkr", code=words)
-    desk.execution.record((c, no) for c in desk.claimed)
+    desk.answer((c, no) for c in desk.claimed)
     assert desk.outcomes() == [("rejected", "refused")] * 3
     assert all("n" in row["reason"] for row in desk.orders().values())

@@ -12,7 +12,8 @@ from models.record.replaces import request_replace
 from models.record.tables import attempts, order_events, orders
 from tests.property.ledger import Kept
 from tests.property.simulation import Process, Simulation
-from worker.orders.claiming import Claimed, these
+from worker.orders.command import Claimed
+from worker.orders.selection import named
 from worker.runtime.clock import Stopwatch
 
 #: The brokers by how they treat our ids: without any, deduping by them, keeping them.
@@ -49,23 +50,23 @@ class Scenario:
     def do(self, process: Process, *ids: str, meets: str = "accept", fault: str = "none", at: int = 1) -> None:
         """The same, by this process."""
         process.ledger.answers = meets.split()
-        process.do(lambda: process.execution.work(list(ids)), fault, at)
+        process.do(lambda: process.desk.place.work(list(ids)), fault, at)
 
     def claim(self, broker: str, id_: str) -> Claimed:
         """Have the broker's worker claim one order, and nothing more."""
-        (claimed,) = self.worker[broker].execution.claims.claim(these([id_]))
+        (claimed,) = self.worker[broker].desk.place.claim(named([id_]))
         return claimed
 
     def send(self, broker: str, claimed: Claimed, meets: str = "accept") -> None:
         """Have the broker's worker send what it has claimed, and record the answer."""
         self.world.ledgers[broker].answers = meets.split()
-        self.worker[broker].execution.send([claimed], Stopwatch())
+        self.worker[broker].desk.way.send(self.worker[broker].desk.place, [claimed], Stopwatch())
 
     def reconcile(self, broker: str, rounds: int = 1, pause: float = 6.0) -> None:
         """Have the broker asked about what is unknown, several times."""
         for _ in range(rounds):
             self.world.pass_time(pause)
-            self.worker[broker].reconciler.unknown()
+            self.worker[broker].desk.reconciler.unknown()
 
     def row(self, id_: str) -> dict[str, Any]:
         """The order's row."""
@@ -87,7 +88,7 @@ class Scenario:
         """Have the broker's worker carry out what is wished for."""
         process = self.worker[broker]
         process.ledger.answers = meets.split()
-        process.do(process.replacements.send, fault)
+        process.do(process.desk.replacements.carry_out, fault)
 
     def status(self, id_: str) -> str:
         """The order's status."""
@@ -117,4 +118,4 @@ class Scenario:
             more = quantity - held.get("KO", Decimal(0))
             shift_baseline(connection, broker, "KO", more, self.world.clock.now())
         held["KO"] = Decimal(quantity)
-        self.worker[broker].positions.read()
+        self.worker[broker].desk.positions.read()

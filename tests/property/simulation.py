@@ -27,10 +27,8 @@ from sqlalchemy import delete, select
 
 import models.crash_points
 import worker.fleet.members
-import worker.orders.claiming
 import worker.orders.way
 from models.messages import OrderRequest, utcnow
-from models.record.batch import Effects
 from models.record.database import Database, upgrade
 from models.record.intake import Intake
 from models.record.tables import metadata
@@ -40,11 +38,7 @@ from tests.property.ledger import Ledger, Seat
 from worker.brokers.base import Ticket
 from worker.fleet.members import Identity, Pulse
 from worker.leader import Leader
-from worker.orders.cancel import Cancels
-from worker.orders.reconcile import Reconciler
-from worker.orders.replace import Replacements
-from worker.orders.way import Execution
-from worker.positions.reading import Positions
+from worker.orders.desk import Desk
 from worker.runtime import clock
 
 #: Points where only a whole process can stop: a thread that lives does not take seconds between a check and a byte.
@@ -192,29 +186,21 @@ class Process:
 
     def __init__(self, world: Simulation, ledger: Ledger, pid: int, host: str) -> None:
         self.world, self.ledger = world, ledger
-        self.is_dead = self.is_suspended = self.is_open = False
+        self.is_dead = self.is_suspended = False
         self.paused: list[Step] = []
         self.me = Identity(ledger.name, host=host, pid=pid, boot=f"boot-{host}")
         settings, database = world.settings, world.database
         self.seat = Seat(ledger, point, world.on_wire)
-        self.execution = Execution(settings, database, self.seat, self.me.name, world, self._strays)  # type: ignore[arg-type]
-        # A send that is slow for as long as the test wants must not hold up the thread of the test.
-        self.execution._lines = threading.BoundedSemaphore(1_000)
-        self.reconciler = Reconciler(settings, database, self.seat, self.execution, self.me)
-        self.cancels = Cancels(database, self.seat, self.reconciler)
-        self.replacements = Replacements(database, self.seat, self.me.name, self.execution, self.cancels)
         self.pulse = Pulse(database, self.me, settings.timing)
-        self.positions = Positions(database, self.seat, self.me.name, settings.timing, self.pulse, self.reconciler.read)
-        self.execution.read_positions = self.positions.read_anew
-        self.leader = Leader(
-            settings, database, self.seat, self.execution, self.reconciler, self.positions, self.pulse, self.is_ready,
-        )  # fmt: skip
-        self.execution.claims.closed = lambda: None if self.is_ready() else "the connection was lost"
+        self.desk = Desk(settings, database, self.seat, self.me, world, self.pulse)  # type: ignore[arg-type]
+        # A send that is slow for as long as the test wants must not hold up the thread of the test.
+        for lane in self.desk.way.lanes.values():
+            lane.places = threading.BoundedSemaphore(1_000)
+        self.desk.gate.has_tried.set()
+        self.desk.gate.close("the connection was lost")
+        self.leader = Leader(self.desk)
         self.seat.updates(lambda report: world.pushed.append((self, report)))
         self.pulse.beat()
-
-    def is_ready(self) -> bool:
-        return self.is_open and self.seat.is_connected()
 
     @property
     def can_work(self) -> bool:
@@ -238,10 +224,10 @@ class Process:
         from models.errors import CorroError
 
         with contextlib.suppress(CorroError):
-            self.is_open = False
+            self.desk.gate.close("the connection was lost")
             self.seat.connect()
             self.leader.after_connect()
-            self.is_open = True
+            self.desk.gate.open()
             self.pulse.state = "ready"
 
     def wake(self) -> None:
@@ -255,13 +241,9 @@ class Process:
     def apply(self, reports: Sequence[Report]) -> Sequence[Report]:
         """Apply what was pushed, as the updates' thread does."""
         with self.world.database.write() as connection:
-            after = self.execution.recorder.updates(connection, reports, clock.utcnow())
-        self.execution.finish(after)
-        return after.unmatched
-
-    def _strays(self, after: Effects) -> None:
-        if after.strays:
-            self.cancels.strays(told=True)
+            effects = self.desk.recorder.updates(connection, reports, clock.utcnow())
+        self.desk.batches.follow_up(effects)
+        return effects.unmatched
 
 
 class Simulation:
@@ -294,7 +276,7 @@ class Simulation:
             process.wake()
         self._patches.close()
 
-    # -- THE QUEUE (what Execution knows as its bell) ---
+    # -- THE QUEUE (what a desk knows as its bell) ---
     def ring(self, messages: Sequence[tuple[str, str, Mapping[str, Any]]]) -> bool:
         self.rung += [(task, queue.split(".")[1], kwargs) for task, queue, kwargs in messages]
         return True

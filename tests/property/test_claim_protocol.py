@@ -121,7 +121,7 @@ class Protocol(RuleBasedStateMachine):
         assert self.world is not None
         process = self._process(pick)
         if process is not None and self.placed:
-            elsewhere = process.execution.request_cancel([f"o-{pick % self.placed + 1}"])
+            elsewhere = process.desk.wishes.record([f"o-{pick % self.placed + 1}"])
             self.world.ring([("orders.cancel", f"control.{b}", {"client_order_ids": i}) for b, i in elsewhere.items()])
 
     # -- THE QUEUE ---
@@ -140,11 +140,11 @@ class Protocol(RuleBasedStateMachine):
 
     def _execute(self, process: Process, task: str, kwargs: Any) -> None:
         if task == "orders.submit":
-            process.execution.submit(kwargs["orders"])
+            process.desk.place.submit(kwargs["orders"])
             return
-        process.execution.request_cancel(kwargs["client_order_ids"])
-        if process.is_ready():
-            process.cancels.send(kwargs["client_order_ids"])
+        process.desk.wishes.record(kwargs["client_order_ids"])
+        if process.desk.gate.is_open():
+            process.desk.cancels.carry_out(kwargs["client_order_ids"])
 
     # -- WORKERS ---
     @rule(who=PICK, duty=st.sampled_from(["sweep", "heal"]), strike=STRIKES, answers=ANSWERS)
@@ -207,10 +207,11 @@ class Protocol(RuleBasedStateMachine):
         assert self.world is not None
         self.world.ledgers[broker].is_up = up
         for process in self.world.processes:
-            if process.ledger.name == broker and process.can_work and up and not process.is_ready():
+            if process.ledger.name == broker and process.can_work and up and not process.desk.gate.is_open():
                 process.connect(*strike)
             elif process.ledger.name == broker and not up:
-                process.is_open = process.seat.connected = False
+                process.desk.gate.close("the connection was lost")
+                process.seat.connected = False
 
     # -- THE OPERATOR, AND TIME ---
     @rule(what=st.sampled_from(UPSETS), broker=BROKERS, pick=PICK, strike=STRIKES)
@@ -306,7 +307,7 @@ class Protocol(RuleBasedStateMachine):
             ledger.is_up, ledger.readings_fail, ledger.answers = True, False, list(self.last)
         for process in world.processes:
             process.wake()
-            if not process.is_dead and not process.is_ready():
+            if not process.is_dead and not process.desk.gate.is_open():
                 process.connect()
         for name in world.ledgers:
             if not any(p.ledger.name == name and p.can_work for p in world.processes):

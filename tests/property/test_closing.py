@@ -14,7 +14,7 @@ from models.reports import BrokerStatus, OrderReport
 from models.settings import RoutingSettings
 from models.vocabulary import Side
 from tests.property.scenario import ANONYMOUS, DEDUPES, KEEPS, Scenario
-from worker.orders.way import Execution
+from worker.orders.desk import Desk
 from worker.positions.closing import decide_closing
 from worker.positions.holdings import Holding
 
@@ -100,8 +100,8 @@ def test_two_sells_of_one_message_are_not_both_sent(at: Scenario) -> None:
 def test_an_opening_order_of_the_same_message_does_not_wait_for_a_reading(at: Scenario) -> None:
     sell, buy = at.order(KEEPS, side="sell"), at.order(KEEPS)
     seen = []
-    read = at.worker[KEEPS].execution.read_positions
-    at.worker[KEEPS].execution.read_positions = lambda: (seen.append(at.at_brokers()), read())[1]
+    read = at.worker[KEEPS].desk.place._read_positions
+    at.worker[KEEPS].desk.place._read_positions = lambda: (seen.append(at.at_brokers()), read())[1]
     at.work(KEEPS, sell, buy)
     assert seen == [[KEEPS]]
     assert (at.status(buy), at.status(sell)) == ("accepted", "denied")
@@ -113,7 +113,7 @@ def test_somebody_elses_sell_takes_from_the_position(at: Scenario) -> None:
         broker_order_id="x-1", status=BrokerStatus.ACCEPTED, symbol="KO", side=Side.SELL,
         quantity=Decimal(4), filled_quantity=Decimal(0),
     )  # fmt: skip
-    at.worker[KEEPS].reconciler.external.note([theirs])
+    at.worker[KEEPS].desk.readings.external.note([theirs])
     id_ = at.order(KEEPS, side="sell")
     at.work(KEEPS, id_)
     assert at.status(id_) == "denied"
@@ -189,7 +189,8 @@ def test_a_replace_under_way_takes_what_it_asks_for(at: Scenario) -> None:
 def test_as_ordered_the_first_broker_gets_a_sell_unseen(at: Scenario) -> None:
     process = at.worker[KEEPS]
     settings = at.world.settings.model_copy(update={"routing": RoutingSettings(sell="as_ordered")})
-    process.execution = Execution(settings, at.world.database, process.seat, process.me.name, at.world)  # type: ignore[arg-type]
+    process.desk = Desk(settings, at.world.database, process.seat, process.me, at.world, process.pulse)  # type: ignore[arg-type]
+    process.desk.gate.open()
     id_ = at.order(KEEPS, DEDUPES, side="sell")
     at.work(KEEPS, id_)
     assert at.tries(id_) == [(KEEPS, "accepted")]

@@ -131,7 +131,7 @@ def test_a_wish_can_be_withdrawn_or_changed_until_it_is_sent(at: Scenario) -> No
 def test_one_cancel_that_breaks_the_adapter_costs_no_other(at: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = [at.order(KEEPS, limit_price=50 + n, order_type="limit") for n in range(3)]
     at.work(KEEPS, *ids)
-    seat, cancels = at.worker[KEEPS].seat, at.worker[KEEPS].cancels
+    seat, cancels = at.worker[KEEPS].seat, at.worker[KEEPS].desk.cancels
     cancel = seat.cancel_order
 
     def breaks(ref: Any) -> None:
@@ -140,9 +140,9 @@ def test_one_cancel_that_breaks_the_adapter_costs_no_other(at: Scenario, monkeyp
         cancel(ref)
 
     monkeypatch.setattr(seat, "cancel_order", breaks)
-    at.worker[KEEPS].execution.request_cancel(ids)
-    cancels.send(ids)
-    at.worker[KEEPS].reconciler.read(everything=True)
+    at.worker[KEEPS].desk.wishes.record(ids)
+    cancels.carry_out(ids)
+    at.worker[KEEPS].desk.readings.read(everything=True)
     assert [at.status(id_) for id_ in ids] == ["accepted", "canceled", "canceled"]
     assert "cancel_unknown" in at.kinds(ids[0])
 
@@ -150,8 +150,8 @@ def test_one_cancel_that_breaks_the_adapter_costs_no_other(at: Scenario, monkeyp
 def test_one_row_that_cannot_be_read_holds_up_no_cancel(at: Scenario) -> None:
     ids = [at.order(KEEPS, limit_price=50 + n, order_type="limit") for n in range(3)]
     at.work(KEEPS, *ids)
-    at.worker[KEEPS].execution.request_cancel(ids)
+    at.worker[KEEPS].desk.wishes.record(ids)
     at.change(attempts, ids[1], terms={"quantity": "nonsense"})
-    at.worker[KEEPS].cancels.send()
+    at.worker[KEEPS].desk.cancels.carry_out()
     statuses = [kept.status for kept in at.kept(KEEPS)]
     assert statuses == [BrokerStatus.CANCELED, BrokerStatus.ACCEPTED, BrokerStatus.CANCELED]

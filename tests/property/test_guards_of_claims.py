@@ -70,7 +70,7 @@ def test_what_is_stopped_sends_nothing(at: Scenario, scope: str, kind: str) -> N
 
 def test_a_closed_gate_claims_nothing(at: Scenario) -> None:
     id_ = at.order(KEEPS)
-    at.worker[KEEPS].is_open = False  # connected, and not reconciled yet
+    at.worker[KEEPS].desk.gate.close("the connection was lost")  # connected, and not reconciled yet
     at.work(KEEPS, id_)
     assert at.tries(id_) == []
     assert at.status(id_) == "queued"
@@ -80,7 +80,7 @@ def test_a_closed_gate_claims_nothing(at: Scenario) -> None:
 def test_a_gate_that_closes_behind_the_claim_lets_nothing_through(at: Scenario) -> None:
     id_ = at.order(KEEPS)
     at.work(KEEPS, id_, fault="slow")
-    at.worker[KEEPS].is_open = False
+    at.worker[KEEPS].desk.gate.close("the connection was lost")
     at.worker[KEEPS].wake()
     assert at.tries(id_) == [(KEEPS, "not_sent")]
     assert at.at_brokers() == []

@@ -39,7 +39,7 @@ def test_an_update_that_was_missed_is_read(at: Scenario) -> None:
     at.work(KEEPS, id_)
     at.world.ledgers[KEEPS].fill(at.kept(KEEPS)[0], at.row(id_)["quantity"])
     at.world.pushed.clear()
-    at.worker[KEEPS].reconciler.open_orders()
+    at.worker[KEEPS].desk.readings.open_orders()
     assert at.status(id_) == "filled"
 
 
@@ -62,11 +62,12 @@ def test_the_gate_opens_after_everything_missed_was_read(at: Scenario) -> None:
     from worker.connection import Supervisor
 
     process, seen = at.worker[KEEPS], []
-    supervisor = Supervisor(
-        process.seat, at.world.settings.timing, lambda: seen.append(supervisor.is_open()), lambda *_: None
-    )
-    supervisor.look()
-    assert (seen, supervisor.is_open()) == ([False], True)
+    gate = process.desk.gate
+    gate.close("the connection was lost")
+    Supervisor(
+        process.seat, at.world.settings.timing, gate, lambda: seen.append(gate.is_open()), lambda *_: None
+    ).look()
+    assert (seen, gate.is_open()) == ([False], True)
 
 
 def test_the_gate_stays_closed_when_what_was_missed_cannot_be_read(at: Scenario) -> None:
@@ -75,10 +76,11 @@ def test_the_gate_stays_closed_when_what_was_missed_cannot_be_read(at: Scenario)
     def fails() -> None:
         raise NotConnected("cut off again", broker=KEEPS)
 
-    supervisor = Supervisor(at.worker[KEEPS].seat, at.world.settings.timing, fails, lambda *_: None)
+    gate = at.worker[KEEPS].desk.gate
+    supervisor = Supervisor(at.worker[KEEPS].seat, at.world.settings.timing, gate, fails, lambda *_: None)
     supervisor.look()
-    assert not supervisor.is_open()
-    assert "cut off" in str(supervisor.why_closed())
+    assert not gate.is_open()
+    assert "cut off" in str(gate.why_closed())
 
 
 def test_a_broker_that_refuses_us_closes_the_gate_at_once_and_is_connected_anew(
@@ -87,10 +89,9 @@ def test_a_broker_that_refuses_us_closes_the_gate_at_once_and_is_connected_anew(
     from worker.connection import Supervisor
 
     process, seat = at.worker[KEEPS], at.worker[KEEPS].seat
-    supervisor = Supervisor(seat, at.world.settings.timing, lambda: None, lambda *_: None)
+    gate = process.desk.gate
+    supervisor = Supervisor(seat, at.world.settings.timing, gate, lambda: None, lambda *_: None)
     supervisor.look()
-    process.execution.claims.closed = supervisor.why_closed
-    process.execution.lost = supervisor.lost
     first, second = at.order(KEEPS), at.order(KEEPS)
     calls = []
 
@@ -101,13 +102,13 @@ def test_a_broker_that_refuses_us_closes_the_gate_at_once_and_is_connected_anew(
     monkeypatch.setattr(seat, "place_order", refuses)
     monkeypatch.setattr(seat, "disconnect", lambda: calls.append("disconnect"))
     at.work(KEEPS, first)
-    assert "keys were revoked" in str(supervisor.why_closed())
+    assert "keys were revoked" in str(gate.why_closed())
     at.work(KEEPS, second)
     assert calls == ["place"]  # the second order met the closed gate
     assert at.tries(first) == [(KEEPS, "not_sent")]
     supervisor.look()
     assert calls == ["place", "disconnect"]
-    assert supervisor.is_open()
+    assert gate.is_open()
 
 
 def test_an_order_is_listed_as_old_by_its_own_clock(at: Scenario) -> None:

@@ -21,7 +21,7 @@ def test_an_attempt_that_was_given_up_and_lives_is_canceled(at: Scenario) -> Non
     id_ = at.order(KEEPS, DEDUPES)
     claimed = at.claim(KEEPS, id_)
     at.send(KEEPS, claimed, meets="drop_taken")
-    at.worker[KEEPS].execution.record([(claimed, Absent("says somebody", broker=KEEPS))])
+    at.worker[KEEPS].desk.way.record(at.worker[KEEPS].desk.place, [(claimed, Absent("says somebody", broker=KEEPS))])
     assert at.row(id_)["broker"] == DEDUPES
     (kept,) = at.kept(KEEPS)
     at.worker[KEEPS].apply([at.world.ledgers[KEEPS].report(kept)])
@@ -33,7 +33,7 @@ def test_a_fill_of_an_attempt_that_was_given_up_stops_the_next_one(at: Scenario)
     id_ = at.order(KEEPS, DEDUPES)
     claimed = at.claim(KEEPS, id_)
     at.send(KEEPS, claimed, meets="drop_taken")
-    at.worker[KEEPS].execution.record([(claimed, Absent("says somebody", broker=KEEPS))])
+    at.worker[KEEPS].desk.way.record(at.worker[KEEPS].desk.place, [(claimed, Absent("says somebody", broker=KEEPS))])
     (kept,) = at.kept(KEEPS)
     at.world.ledgers[KEEPS].fill(kept, at.row(id_)["quantity"] / 2)
     # The execution alone, of an order that its broker has named: what is pushed after it shows the order as well.
@@ -153,7 +153,7 @@ def test_an_order_moved_by_a_claim_is_rung_after_the_commit(at: Scenario) -> Non
     id_ = at.order(KEEPS, DEDUPES)
     heard: list[str] = []
     at.world.ring = lambda messages: heard.append(at.row(id_)["broker"]) or True  # type: ignore[method-assign,func-returns-value]
-    at.worker[KEEPS].is_open = False
+    at.worker[KEEPS].desk.gate.close("the connection was lost")
     at.work(KEEPS, id_)
     assert heard == [DEDUPES]
 

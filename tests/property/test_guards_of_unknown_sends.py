@@ -42,10 +42,12 @@ def test_where_absence_cannot_be_proven_a_missing_order_stays_unknown(at: Scenar
 def test_an_answer_that_comes_too_late_changes_nothing(at: Scenario) -> None:
     id_ = at.order(KEEPS, DEDUPES)
     claimed = at.claim(KEEPS, id_)
-    at.worker[KEEPS].execution.record([(claimed, NotConnected("away", broker=KEEPS))])
+    at.worker[KEEPS].desk.way.record(at.worker[KEEPS].desk.place, [(claimed, NotConnected("away", broker=KEEPS))])
     at.work(DEDUPES, id_)
     before = at.row(id_)
-    at.worker[KEEPS].execution.record([(claimed, InsufficientFunds("no money", broker=KEEPS))])
+    at.worker[KEEPS].desk.way.record(
+        at.worker[KEEPS].desk.place, [(claimed, InsufficientFunds("no money", broker=KEEPS))]
+    )
     assert at.tries(id_) == [(KEEPS, "not_sent"), (DEDUPES, "accepted")]
     assert at.row(id_) == before
     assert at.kinds(id_)[-1] == "late_answer"

@@ -15,12 +15,10 @@ from models.record.evidence import unresolved
 from models.record.tables import attempts, orders
 from models.reports import Ambiguous, BrokerStatus, Missing, OrderReport, Sighting
 from models.settings import Settings
-from producers.bell import Bell
+from tests.open_desk import open_desk
 from worker.brokers.base import AbsenceRule, Capabilities
 from worker.fleet.members import Identity, Pulse
 from worker.orders import reconcile as module
-from worker.orders.reconcile import Reconciler
-from worker.orders.way import Execution
 from worker.runtime.clock import utcnow
 
 
@@ -46,9 +44,7 @@ class Scene:
         self.database, self.paper, self.at = database, Paper(), utcnow()
         me = Identity("alpaca")
         Pulse(database, me, settings.timing).beat()
-        paper: Any = self.paper
-        self.execution = Execution(settings, database, paper, me.name, Bell(settings))
-        self.reconciler = Reconciler(settings, database, paper, self.execution, me)
+        self.reconciler = open_desk(settings, database, self.paper, me).reconciler
         with database.write() as connection:
             connection.execute(
                 insert(orders).values(

@@ -14,7 +14,7 @@ from models.record.tables import attempts
 from tests.traced import executions, traced
 from tests.unit.words import Put
 from worker.brokers.base import AbsenceRule, Capabilities
-from worker.orders.claiming import Claimed
+from worker.orders.command import Claimed
 from worker.orders.marks import Marks
 
 

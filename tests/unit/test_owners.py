@@ -15,15 +15,12 @@ from models.record.database import Database
 from models.record.tables import attempts, order_events, orders, workers
 from models.reports import BrokerStatus, Found, Missing, OrderReport, Sighting
 from models.settings import Settings
-from producers.bell import Bell
+from tests.open_desk import open_desk
 from tests.unit.words import Put
 from worker.brokers.base import Capabilities, OrderRef
 from worker.fleet.members import Identity, Pulse
 from worker.orders.cancel import Cancels
-from worker.orders.deputies import Deputies
 from worker.orders.owners import takes, waiting
-from worker.orders.reconcile import Reconciler
-from worker.orders.way import Execution
 from worker.runtime.clock import utcnow
 
 
@@ -108,17 +105,13 @@ def keeper() -> Doorkeeper:
 
 @pytest.fixture
 def cancels(database: Database, settings: Settings, keeper: Doorkeeper) -> Iterator[Cancels]:
-    broker: Any = keeper
-    me = Identity("ibkr")
-    execution = Execution(settings, database, broker, me.name, Bell(settings))
-    yield Cancels(database, broker, Reconciler(settings, database, broker, execution, me))
-    execution.close()
+    desk = open_desk(settings, database, keeper)
+    yield desk.cancels
+    desk.close()
 
 
 def share(keeper: Doorkeeper, database: Database, settings: Settings, *, leads: bool) -> list[str | None]:
-    broker: Any = keeper
-    deputies = Deputies(database, broker, settings.timing)
-    deputies.leads = lambda: leads
+    deputies = open_desk(settings, database, keeper, leads=leads).deputies
     mine = deputies.mine((session, session) for session in ("7", "8", "9", None))
     return sorted(name for names in mine.values() for name in names if name)
 
@@ -169,7 +162,7 @@ def test_a_wish_that_nobody_can_take_is_told_once_and_not_knocked_for(
     for id_ in ("o-1", "o-2"):
         wished(put, id_)
     for _ in range(5):
-        cancels.send()
+        cancels.carry_out()
     words = "cancel waits for a worker of ibkr with client id 7: somebody is connected under it"
     assert told(database, "o-1") == (["cancel_waits"], words, "waits_for_owner")
     assert told(database, "o-2") == (["cancel_waits"], words, "waits_for_owner")
@@ -183,7 +176,7 @@ def test_a_gone_workers_orders_are_canceled_under_one_connection(
     for id_ in ("o-1", "o-2"):
         wished(put, id_)
     wished(put, "o-3", session="8")
-    cancels.send()
+    cancels.carry_out()
     assert keeper.knocks == ["7"]
     assert sorted(keeper.canceled, key=str) == [("7", "o-1"), ("7", "o-2"), (None, "o-3")]
 
@@ -192,10 +185,10 @@ def test_what_has_waited_says_so_no_more_once_it_is_sent(
     put: Put, keeper: Doorkeeper, database: Database, cancels: Cancels
 ) -> None:
     wished(put, "o-1")
-    cancels.send()
+    cancels.carry_out()
     keeper.taken.clear()
     cancels.deputies._held.clear()  # the pause is over
-    cancels.send()
+    cancels.carry_out()
     assert told(database, "o-1") == (["cancel_waits", "cancel_sent"], None, None)
 
 

@@ -20,12 +20,10 @@ from models.record.tables import attempts, fills, order_events, orders, workers
 from models.reports import BrokerStatus, FillReport, Found, Missing, OrderReport, Sighting
 from models.settings import Settings
 from models.vocabulary import Side
-from producers.bell import Bell
+from tests.open_desk import open_desk
 from tests.unit.words import Put, Run
 from worker.brokers.base import AbsenceRule, Capabilities, OrderRef
 from worker.fleet.members import Identity, Pulse
-from worker.orders.reconcile import Reconciler
-from worker.orders.way import Execution
 from worker.orders.windows import OVERLAP, Patience, Window, pause_after
 from worker.runtime.clock import utcnow
 
@@ -69,9 +67,8 @@ class Scene:
     def __init__(self, database: Database, settings: Settings) -> None:
         self.database, self.paper, me = database, Paper(), Identity("ibkr")
         Pulse(database, me, settings.timing).beat()
-        paper: Any = self.paper
-        execution = Execution(settings, database, paper, me.name, Bell(settings))
-        self.reconciler = Reconciler(settings, database, paper, execution, me)
+        desk = open_desk(settings, database, self.paper, me)
+        self.reconciler, self.readings, self.recorder = desk.reconciler, desk.readings, desk.recorder
         self.shift = 0.0
 
     def attempt(self, client_order_id: str = "o-1") -> Any:
@@ -84,8 +81,7 @@ class Scene:
             return list(connection.execute(select(order_events.c.kind)).scalars())
 
     def told(self, report: OrderReport) -> None:
-        recorder = self.reconciler.execution.recorder
-        self.database.transact(lambda connection: recorder.updates(connection, [report], utcnow(), infer=True))
+        self.database.transact(lambda connection: self.recorder.updates(connection, [report], utcnow(), infer=True))
 
     def status(self) -> str:
         with self.database.read() as connection:
@@ -119,15 +115,15 @@ def test_a_change_to_an_execution_that_the_record_does_not_have_questions_the_or
 ) -> None:
     began = utcnow() - 3 * DAY
     live(put, created_at=began)
-    scene.reconciler.read()
+    scene.readings.read()
     with capture_logs() as logs:
         for _ in range(2):
-            scene.reconciler.leave([change(busted=busted)])
+            scene.readings.leave([change(busted=busted)])
     assert [line["event"] for line in logs if line["log_level"] == "error"] == ["fill_unexplained"]
     assert scene.events() == ["fill_unexplained", *(["fill_busted"] if busted else [])]
-    scene.reconciler.open_orders()
+    scene.readings.open_orders()
     assert scene.paper.since[-1] == began - OVERLAP
-    scene.reconciler.open_orders()
+    scene.readings.open_orders()
     assert scene.paper.since[-1] > began + DAY
 
 
@@ -135,7 +131,7 @@ def test_a_change_that_a_listing_shows_and_nobody_can_place_is_told_too(scene: S
     live(put)
     scene.paper.executions = [change()]
     for _ in range(2):
-        scene.reconciler.read()
+        scene.readings.read()
     assert scene.events() == ["fill_unexplained"]
     with scene.database.read() as connection:
         assert connection.execute(select(fills)).all() == []
@@ -181,17 +177,17 @@ def test_an_order_that_is_filled_with_nothing_ends_when_all_that_its_broker_told
     )  # fmt: skip
     scene.told(with_nothing)
     assert scene.status() == "accepted"
-    scene.reconciler.leave([change(busted=True)])
+    scene.readings.leave([change(busted=True)])
     scene.told(with_nothing)
     assert scene.status() == "filled"
 
 
 def test_an_order_that_is_over_is_read_again_for_an_unexplained_change(scene: Scene, put: Put) -> None:
     put(status="filled", attempt={"outcome": "accepted", "broker_order_id": "7"})
-    scene.reconciler.open_orders()
+    scene.readings.open_orders()
     assert scene.paper.since == []
-    scene.reconciler.leave([change()])
-    scene.reconciler.open_orders()
+    scene.readings.leave([change()])
+    scene.readings.open_orders()
     assert len(scene.paper.since) == 1
 
 
@@ -219,30 +215,30 @@ def test_requests_depend_neither_on_the_oldest_order_nor_on_the_length_of_the_hi
     live(put, submitted_at=old)
     scene.paper.open = [OrderReport(broker_order_id="7", status=BrokerStatus.ACCEPTED)]
     scene.paper.executions = strangers(3000, old)
-    scene.reconciler.read()
+    scene.readings.read()
     assert scene.paper.since[-1] <= old, "the first reading of a process goes the long way"
     assert scene.paper.requests >= 30
     scene.paper.requests = 0
     for _ in range(6):
-        scene.reconciler.read()
+        scene.readings.read()
     assert scene.paper.requests == 6 * 2
 
 
 def test_a_reading_goes_back_to_the_last_complete_one(scene: Scene) -> None:
-    scene.reconciler.read()
+    scene.readings.read()
     before = utcnow()
     scene.paper.fails = True
     for _ in range(3):
-        assert not scene.reconciler.read()
+        assert not scene.readings.read()
     scene.paper.fails = False
-    scene.reconciler.read()
+    scene.readings.read()
     assert all(since <= before - OVERLAP for since in scene.paper.since[1:])
     assert scene.paper.since[-1] >= before - OVERLAP - timedelta(seconds=10)
 
 
 def test_a_broker_is_not_asked_further_back_than_it_can_answer(scene: Scene, put: Put) -> None:
     live(put, submitted_at=utcnow() - 400 * DAY)
-    scene.reconciler.read()
+    scene.readings.read()
     assert utcnow() - scene.paper.since[0] <= 60 * DAY + timedelta(seconds=10)
 
 
@@ -260,7 +256,7 @@ def test_what_was_inferred_is_asked_for_until_it_is_told(scene: Scene, put: Put,
         broker_order_id="7", status=BrokerStatus.FILLED, broker_client_order_id="o-1", filled_quantity=D(10)
     )
     scene.paper.found["o-1"] = Found(report=done)
-    scene.reconciler.read()
+    scene.readings.read()
     with database.read() as connection:
         assert connection.execute(select(fills.c.price)).scalars().all() == [None]
     told = FillReport(
@@ -269,12 +265,12 @@ def test_what_was_inferred_is_asked_for_until_it_is_told(scene: Scene, put: Put,
     )  # fmt: skip
     scene.paper.executions = [told]
     looked = scene.paper.looked
-    scene.reconciler.open_orders()  # nothing is live any more, and it is asked all the same
+    scene.readings.open_orders()  # nothing is live any more, and it is asked all the same
     assert scene.paper.looked == looked + 1
     with database.read() as connection:
         assert connection.execute(select(orders.c.avg_fill_price)).scalar() == 50
     requests = scene.paper.requests
-    scene.reconciler.open_orders()
+    scene.readings.open_orders()
     assert scene.paper.requests == requests, "settled"
 
 
@@ -293,12 +289,12 @@ def test_what_stays_open_is_asked_for_less_and_less_often() -> None:
 def test_a_live_order_that_no_listing_has_any_more_becomes_a_question(scene: Scene, put: Put) -> None:
     live(put)
     for _ in range(LOST_AFTER - 1):
-        scene.reconciler.read()
+        scene.readings.read()
         scene.again()
     assert unresolved(scene.database, 10.0) == []
     with capture_logs() as lines:
         for _ in range(3):
-            scene.reconciler.read()
+            scene.readings.read()
             scene.again()
     assert [line["client_order_id"] for line in lines if line["event"] == "order_unresolved"] == ["o-1"]
     (row,) = unresolved(scene.database, 10.0)
@@ -308,12 +304,12 @@ def test_a_live_order_that_no_listing_has_any_more_becomes_a_question(scene: Sce
     looked = scene.paper.looked
     with scene.database.write() as connection:
         connection.execute(update(attempts).values(next_check_at=utcnow() + timedelta(seconds=60)))
-    scene.reconciler.read()
+    scene.readings.read()
     assert scene.paper.looked == looked, "and is looked for less often"
 
     scene.again()
     scene.paper.found["o-1"] = Found(report=OrderReport(broker_order_id="7", status=BrokerStatus.ACCEPTED))
-    scene.reconciler.read()
+    scene.readings.read()
     assert unresolved(scene.database, 10.0) == []
 
 
@@ -325,7 +321,7 @@ def test_a_person_may_close_the_question_and_nothing_is_sent_again(
 
     live(put)
     for _ in range(LOST_AFTER):
-        scene.reconciler.read()
+        scene.readings.read()
         scene.again()
     client = OrderClient(settings)
     client.database.close()
@@ -370,10 +366,10 @@ def test_a_person_cannot_adopt_what_is_not_this_order(
 def test_an_unknown_outcome_is_raised_though_its_broker_cannot_be_asked(scene: Scene, put: Put) -> None:
     put(attempt={"outcome": "unknown", "started_at": utcnow() - timedelta(seconds=31)})
     with capture_logs() as lines:
-        scene.reconciler.loose_ends.alarm(None)
+        scene.readings.loose_ends.alarm(None)
         assert [line for line in lines if line["event"] == "order_unresolved"] == []
         for _ in range(2):
-            scene.reconciler.loose_ends.alarm("ibkr is disconnected since 10:00:00Z")
+            scene.readings.loose_ends.alarm("ibkr is disconnected since 10:00:00Z")
     (line,) = [line for line in lines if line["event"] == "order_unresolved"]
     assert (line["client_order_id"], line["why"]) == ("o-1", "cannot ask: ibkr is disconnected since 10:00:00Z")
     assert scene.attempt()["alerted_at"] is not None
@@ -399,6 +395,6 @@ def test_a_cancel_without_effect_is_raised_once_and_listed(scene: Scene, put: Pu
     put(status="pending_cancel", attempt={"outcome": "accepted"}, cancel_requested_at=asked)
     put("o-2", status="pending_cancel", attempt={"outcome": "accepted"}, cancel_requested_at=utcnow())
     for _ in range(2):
-        scene.reconciler.loose_ends.alarm(None)
+        scene.readings.loose_ends.alarm(None)
     assert scene.events() == ["unresolved"]
     assert [row["client_order_id"] for row in unresolved(scene.database, 10.0)] == ["o-1"]

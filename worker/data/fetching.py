@@ -53,6 +53,7 @@ from producers.bell import Bell
 from worker.brokers.base import BrokerInterface
 from worker.data.quotes import clean
 from worker.data.rows import FetchRows, Taken, add_error, left_out, next_broker
+from worker.gate import Gate
 from worker.pacing.budget import Use, using
 from worker.runtime.clock import utcnow
 from worker.runtime.loops import Loop
@@ -82,13 +83,12 @@ class Fetcher:
     """Answers data requests at one broker."""
 
     def __init__(
-        self, settings: Settings, database: Database, broker: BrokerInterface, worker: str, bell: Bell
+        self, settings: Settings, database: Database, broker: BrokerInterface, worker: str, bell: Bell, gate: Gate
     ) -> None:
         self.settings, self.timing = settings, settings.timing
         self.database, self.broker, self.worker, self.bell = database, broker, worker, bell
+        self.gate = gate
         self.rows = FetchRows(database, broker.name, worker, settings.timing)
-        #: Told why the broker refuses us altogether.
-        self.lost: Callable[[str], None] = lambda _: None
         self._long = ThreadPoolExecutor(LONG_LANES, thread_name_prefix="bars")
         self._short = ThreadPoolExecutor(SHORT_LANES, thread_name_prefix="data")
         self._lock = threading.Lock()
@@ -221,7 +221,7 @@ class Fetcher:
 
     def _failed_here(self, row: FetchRow, error: Exception) -> None:
         if isinstance(error, AccessLost):
-            self.lost(str(error))
+            self.gate.heeded(error)
         if self._stopping.is_set():  # the connection went because we go
             self.rows.put_back(row, pause=0)
             return

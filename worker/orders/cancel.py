@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -19,20 +19,21 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection, or_, select
 
-from models.errors import BrokerError, CorroError, NotSent, OutcomeUnknown, Unmapped
+from models.errors import BrokerError, NotSent, OutcomeUnknown
 from models.lifecycle import Fact
 from models.record.batch import OrderBatch
 from models.record.database import Database
 from models.record.evidence import LOST_AFTER
+from models.record.order import OrderRecord
 from models.record.tables import STRAY, attempts, orders
-from models.reports import Found, OrderReport, Report, Sighting
+from models.reports import Found, Sighting
 from worker.brokers.base import BrokerInterface, OrderRef
-from worker.orders.catch_up import readable
-from worker.orders.in_parallel import Volley
-from worker.orders.patience import in_turn, written
-from worker.orders.reconcile import Reconciler
-from worker.runtime.clock import Stopwatch, utcnow
-from worker.runtime.isolate import isolate
+from worker.orders.batches import Batches
+from worker.orders.catch_up import Readings, readable
+from worker.orders.command import Command
+from worker.orders.deputies import Deputies
+from worker.orders.way import Permit, Way
+from worker.runtime.clock import utcnow
 
 log = structlog.get_logger()
 
@@ -41,22 +42,53 @@ _AGAIN_S = 10.0
 #: A cancel waits so long for its turn in the account's budget; then the next look at the wishes takes it up.
 _PATIENCE_S = 30.0
 
-Asked = tuple[OrderRef, BrokerError | None]
 #: client_order_id and attempt_no.
 Stray = tuple[str, int]
 
 
-class Cancels:
-    """Cancels at one broker."""
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A cancel that is wanted of a live order."""
 
-    def __init__(self, database: Database, broker: BrokerInterface, reconciler: Reconciler) -> None:
-        self.database, self.broker, self.reconciler = database, broker, reconciler
-        self.execution, self.deputies = reconciler.execution, reconciler.deputies
+    ref: OrderRef
+    entry: None = None
+
+    @property
+    def id(self) -> str:
+        """The client_order_id."""
+        return self.ref.order.client_order_id
+
+
+class Cancels(Command[Wish, None]):
+    """Cancels at one broker.
+
+    Args:
+        database: the record.
+        broker: the adapter.
+        batches: for transactions.
+        way: to the broker.
+        readings: read an order again whose cancel was refused.
+        deputies: whose work a cancel is.
+    """
+
+    event = "cancel_not_recorded"
+
+    def __init__(
+        self,
+        database: Database,
+        broker: BrokerInterface,
+        batches: Batches,
+        way: Way,
+        readings: Readings,
+        deputies: Deputies,
+    ) -> None:
+        self.database, self.broker, self.batches = database, broker, batches
+        self.way, self.readings, self.deputies = way, readings, deputies
         #: Orders whose cancel is on its way from this process: a message and the regular look may meet.
         self._under_way: set[str] = set()
         self._lock = threading.Lock()
 
-    def send(self, ids: Sequence[str] | None = None) -> None:
+    def carry_out(self, ids: Sequence[str] | None = None) -> None:
         """Ask the broker to cancel live orders whose cancel was requested and not yet sent, as far as they are ours.
 
         Args:
@@ -70,82 +102,50 @@ class Cancels:
         if ids is not None:
             due.append(orders.c.client_order_id.in_(list(ids)))
         with self.database.read() as connection:
-            live = self.reconciler.live(connection, *due)
-        mine = self.deputies.mine(((ref.session, ref) for ref in live), free=ids is not None)
-        for session, refs in mine.items():
-            with self._taken(refs) as taken:
-                self.deputies.carry_out("cancel", session, [_id(ref) for ref in taken], partial(self._send, taken))
+            live = self.readings.live(connection, *due)
+        mine = self.deputies.mine(((ref.session, Wish(ref)) for ref in live), free=ids is not None)
+        for session, wishes in mine.items():
+            with self._taken(wishes) as taken:
+                send = partial(self.way.send, self, taken)
+                self.deputies.carry_out("cancel", session, [wish.id for wish in taken], send)
 
     @contextlib.contextmanager
-    def _taken(self, refs: Sequence[OrderRef]) -> Iterator[list[OrderRef]]:
+    def _taken(self, wishes: Sequence[Wish]) -> Iterator[list[Wish]]:
         with self._lock:
-            taken = [ref for ref in refs if _id(ref) not in self._under_way]
-            self._under_way |= {_id(ref) for ref in taken}
+            taken = [wish for wish in wishes if wish.id not in self._under_way]
+            self._under_way |= {wish.id for wish in taken}
         try:
             yield taken
         finally:
             with self._lock:
-                self._under_way -= {_id(ref) for ref in taken}
+                self._under_way -= {wish.id for wish in taken}
 
-    def _send(self, refs: Sequence[OrderRef]) -> None:
-        for came in Volley(refs, self.ask, self.execution.changers, self.broker.capabilities.parallel_orders):
-            self._conclude(came)
+    # -- THE COMMAND ---
+    def send(self, item: Wish, permit: Permit) -> None:
+        """Ask the broker to cancel one order; neither a halt nor an old claim forbids that."""
+        permit.in_turn(partial(self.broker.cancel_order, item.ref), _PATIENCE_S)
 
-    def ask(self, ref: OrderRef) -> BrokerError | None:
-        """Ask the broker to cancel one order; returns None where it took the request, else why not."""
-        watch = Stopwatch()
-        try:
-            in_turn(lambda: self.broker.cancel_order(ref), lambda: _PATIENCE_S - watch.age())
-        except BrokerError as error:
-            return self.execution.heeded(error)
-        except Exception as error:
-            log.exception("adapter_leaked", broker=self.broker.name, client_order_id=_id(ref))
-            return Unmapped(f"{self.broker.name}: {type(error).__name__}: {error}", broker=self.broker.name)
-        return None
+    def counts(self, answer: BrokerError | None) -> bool:
+        """A cancel that was not sent is still wanted."""
+        return not isinstance(answer, NotSent)
 
-    # -- WHAT CAME OF IT ---
-    def _conclude(self, came: Sequence[Asked]) -> None:
-        for ref, error in came:
-            if isinstance(error, NotSent):
-                log.warning("cancel_not_sent", client_order_id=_id(ref), error=str(error))
-        told = [(ref, error) for ref, error in came if not isinstance(error, NotSent)]
-        if not told:
-            return
-        event = "cancel_not_recorded"
-        written(lambda: isolate(self._record, told, event), event, [_id(ref) for ref, _ in told])
-        # Too late, or not known under this id: what it is now, only the broker can tell.
-        self.read_again([ref for ref, error in told if error is not None])
+    def settle(self, entry: OrderRecord, item: Wish, answer: BrokerError | None) -> None:
+        """Record that the broker was asked, and what it said."""
+        entry.set(cancel_sent_at=entry.now)
+        entry.waits_no_more()
+        if answer is None:
+            entry.happen(Fact.CANCEL_SENT, attempt_no=entry.order["attempt_no"])
+        else:
+            entry.note("cancel_unknown" if isinstance(answer, OutcomeUnknown) else "cancel_refused", str(answer))
 
-    def _record(self, told: Sequence[Asked]) -> None:
-        def work(connection: Connection) -> None:
-            batch = OrderBatch.open(connection, [_id(ref) for ref, _ in told], utcnow())
-            for ref, error in told:
-                entry = batch[_id(ref)]
-                entry.set(cancel_sent_at=entry.now)
-                entry.waits_no_more()
-                if error is None:
-                    entry.happen(Fact.CANCEL_SENT, attempt_no=entry.order["attempt_no"])
-                else:
-                    kind = "cancel_unknown" if isinstance(error, OutcomeUnknown) else "cancel_refused"
-                    entry.note(kind, str(error))
-            batch.write()
-
-        self.database.transact(work)
-
-    def read_again(self, refs: Sequence[OrderRef]) -> Sequence[Sighting]:
-        """Read orders again and apply what they are now; returns what was seen, nothing where they cannot be read."""
-        if not refs:
-            return ()
-        try:
-            sightings = self.broker.find_orders(refs)
-        except CorroError as error:
-            log.warning("cannot_read_again", broker=self.broker.name, error=str(self.execution.heeded(error)))
-            return ()
-        found: list[Report] = [
-            _named(seen.report, ref) for ref, seen in zip(refs, sightings, strict=True) if isinstance(seen, Found)
-        ]
-        self.reconciler.apply(found)
-        return sightings
+    def follow(self, answers: Sequence[tuple[Wish, BrokerError | None]]) -> None:
+        """Too late, or not known under this id: what it is now, only the broker can tell."""
+        for wish, answer in answers:
+            if isinstance(answer, NotSent):
+                log.warning("cancel_not_sent", client_order_id=wish.id, error=str(answer))
+        self.readings.look_again(
+            [wish.ref for wish, answer in answers if answer is not None and not isinstance(answer, NotSent)]
+        )
 
     # -- STRAYS ---
     def strays(self, *, told: bool = False) -> None:
@@ -159,8 +159,9 @@ class Cancels:
         found = {_stray(row): ref for row in rows if (ref := readable(row)) is not None}
         mine = self.deputies.mine(((ref.session, (stray, ref)) for stray, ref in found.items()), free=told)
         for session, work in mine.items():
-            with self._taken([ref for _, ref in work]) as taken:
-                self._cancel_strays(session, {stray: ref for stray, ref in work if ref in taken})
+            with self._taken([Wish(ref) for _, ref in work]) as taken:
+                if ours := {stray: ref for stray, ref in work if Wish(ref) in taken}:
+                    self._cancel_strays(session, ours)
 
     def _strays(self, connection: Connection) -> list[Any]:
         o, a = orders.c, attempts.c
@@ -176,18 +177,17 @@ class Cancels:
         try:
             with self.deputies.acting_as(session):
                 for (id_, _), ref in strays.items():
-                    if error := self.ask(ref):
+                    if error := self.way.ask(self, Wish(ref)):
                         log.error("stray_not_canceled", client_order_id=id_, error=str(error))
         except NotSent as away:
             log.error("stray_not_canceled", orders=[id_ for id_, _ in strays], error=str(away))
-        self._look_again(strays, self.read_again(list(strays.values())))
+        self._look_again(strays, self.readings.look_again(list(strays.values())))
 
     def _look_again(self, strays: dict[Stray, OrderRef], seen: Sequence[Sighting]) -> None:
         """Ask again later for what may be alive; what no listing has any more, some looks long, is no stray."""
         missing = {stray for stray, sighting in zip(strays, seen, strict=False) if not isinstance(sighting, Found)}
 
-        def work(connection: Connection) -> None:
-            batch = OrderBatch.open(connection, {id_ for id_, _ in strays}, utcnow())
+        def work(batch: OrderBatch) -> None:
             for id_, number in strays:
                 entry, attempt = batch[id_], batch[id_].attempts[number]
                 if attempt["stray_at"] is None:
@@ -197,20 +197,8 @@ class Cancels:
                 entry.set_attempt(number, missing=looks, stray_at=again)
                 if again is None:
                     entry.note("stray_gone", f"attempt {number} at {self.broker.name}: in no listing any more")
-            batch.write()
 
-        self.database.transact(work)
-
-
-def _id(ref: OrderRef) -> str:
-    return ref.order.client_order_id
-
-
-def _named(report: OrderReport, ref: OrderRef) -> OrderReport:
-    """Give a report our id where the broker has none of its own to match by."""
-    if report.broker_client_order_id or report.broker_order_id == ref.broker_order_id:
-        return report
-    return replace(report, broker_client_order_id=ref.broker_client_order_id)
+        self.batches.change({id_ for id_, _ in strays}, work)
 
 
 def _stray(row: Any) -> Stray:

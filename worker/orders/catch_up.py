@@ -13,17 +13,17 @@ from sqlalchemy import Connection, func, select
 from models.errors import CorroError
 from models.record import fills as order_fills
 from models.record.batch import Effects, OrderBatch
-from models.record.database import Database
-from models.record.matching import index_of, place_of, sent
+from models.record.matching import Index, index_of, place_of, sent
 from models.record.order import Row
 from models.record.tables import UNSETTLED, attempts, fills, order_events, orders, position_ledgers
-from models.reports import FillReport, Found, OrderReport, Report
+from models.reports import FillReport, Found, OrderReport, Report, Sighting
 from models.settings import Settings
 from models.vocabulary import LIVE, UNEXPLAINED, Outcome, Status
 from worker.brokers.base import BrokerInterface, OrderRef
-from worker.orders.deputies import Deputies
+from worker.gate import Gate
+from worker.orders.batches import Batches
 from worker.orders.loose_ends import Loose, LooseEnds, is_due
-from worker.orders.way import Execution
+from worker.orders.record import Recorder
 from worker.orders.windows import OVERLAP, Patience, Window
 from worker.positions.external import External
 from worker.runtime.clock import elapsed, utcnow
@@ -40,15 +40,24 @@ _HOPE = timedelta(days=7)
 
 
 class Readings:
-    """Reads one broker's orders and executions, and books them."""
+    """Reads one broker's orders and executions, and books them.
 
-    def __init__(self, settings: Settings, database: Database, broker: BrokerInterface, execution: Execution) -> None:
-        self.timing, self.database, self.broker = settings.timing, database, broker
-        self.execution, self.recorder = execution, execution.recorder
-        self.external = External(database, broker.name)
-        self.deputies = Deputies(database, broker, settings.timing)
+    Args:
+        settings: the settings.
+        broker: the adapter.
+        gate: of the broker.
+        batches: for transactions and what follows.
+        recorder: for reports.
+    """
+
+    def __init__(
+        self, settings: Settings, broker: BrokerInterface, gate: Gate, batches: Batches, recorder: Recorder
+    ) -> None:
+        self.timing, self.broker, self.gate = settings.timing, broker, gate
+        self.batches, self.database, self.recorder = batches, batches.database, recorder
+        self.external = External(self.database, broker.name)
         self.window = Window(broker.capabilities.lookback)
-        self.loose_ends = LooseEnds(settings, database, broker.name)
+        self.loose_ends = LooseEnds(settings, batches, broker.name)
         self._patience = Patience(_AGAIN_S, _LONGEST_S)
 
     def open_orders(self) -> None:
@@ -118,10 +127,14 @@ class Readings:
                     log.error(UNEXPLAINED, broker=self.broker.name, why=words)
 
     def _unexplained(self, changes: Sequence[FillReport]) -> tuple[datetime, list[str]]:
-        def work(connection: Connection) -> tuple[datetime, list[str]]:
-            now, told = utcnow(), list[str]()
-            began, index = now, index_of(connection, self.broker.name, changes)
-            batch = OrderBatch.open(connection, {place[0] for place in index.values()}, now)
+        index: Index = {}
+
+        def opened(connection: Connection) -> OrderBatch:
+            index.update(index_of(connection, self.broker.name, changes))
+            return OrderBatch.open(connection, {place[0] for place in index.values()}, utcnow())
+
+        def work(batch: OrderBatch) -> tuple[datetime, list[str]]:
+            began, told = batch.now, list[str]()
             for report in changes:
                 client_order_id, number = place_of(report, index) or ("", 0)
                 entry = batch.get(client_order_id)
@@ -130,16 +143,16 @@ class Readings:
                 words = order_fills.unexplained(entry, number, report)
                 e = order_events.c
                 same = (e.client_order_id == entry.id) & (e.kind == UNEXPLAINED) & (e.detail == words)
-                if words in told or connection.execute(select(e.id).where(same).limit(1)).first() is not None:
+                if words in told or batch.connection.execute(select(e.id).where(same).limit(1)).first() is not None:
                     continue
                 entry.note(UNEXPLAINED, words)
                 order_fills.keep_bust(entry, number, report)
                 told.append(words)
                 began = min(began, entry.order["created_at"])
-            batch.write()
             return began, told
 
-        return self.database.transact(work)
+        found, _ = self.batches.over(opened, work)
+        return found
 
     # -- ASKED FOR AGAIN ---
     def _unsettled(self, connection: Connection) -> list[Any]:
@@ -180,17 +193,33 @@ class Readings:
         try:
             return [replace(fill, listed=True) for fill in self.broker.get_fills(since)]
         except CorroError as error:
-            log.warning("fills_unreadable", broker=self.broker.name, error=str(self.execution.heeded(error)))
+            log.warning("fills_unreadable", broker=self.broker.name, error=str(self.gate.heeded(error)))
             return None
+
+    def look_again(self, refs: Sequence[OrderRef]) -> Sequence[Sighting]:
+        """Read orders again and apply what they are now; returns what was seen, nothing where they cannot be read."""
+        if not refs:
+            return ()
+        try:
+            sightings = self.broker.find_orders(refs)
+        except CorroError as error:
+            log.warning("cannot_read_again", broker=self.broker.name, error=str(self.gate.heeded(error)))
+            return ()
+        found: list[Report] = [
+            _under_our_id(seen.report, ref)
+            for ref, seen in zip(refs, sightings, strict=True)
+            if isinstance(seen, Found)
+        ]
+        self.apply(found)
+        return sightings
 
     def apply(self, reports: Sequence[Report]) -> None:
         """Apply what was read in one transaction and do what follows."""
         for effects in isolate(self._apply, reports, "report_not_applied") if reports else ():
-            self.execution.finish(effects)
+            self.batches.follow_up(effects)
 
     def _apply(self, reports: Sequence[Report]) -> Effects:
-        with self.database.write() as connection:
-            return self.recorder.updates(connection, reports, utcnow(), infer=True)
+        return self.database.transact(lambda c: self.recorder.updates(c, reports, utcnow(), infer=True))
 
     def live(self, connection: Connection, *which: Any) -> list[OrderRef]:
         """Return the orders that are live at this broker in our books; `which` narrows them."""
@@ -234,6 +263,13 @@ class Readings:
         ).scalar()
         known = [at for at in (last, oldest) if at is not None]
         return min(known) if known else utcnow() - _FIRST_LOOK
+
+
+def _under_our_id(report: OrderReport, ref: OrderRef) -> OrderReport:
+    """Give a report our id where the broker has none of its own to match by."""
+    if report.broker_client_order_id or report.broker_order_id == ref.broker_order_id:
+        return report
+    return replace(report, broker_client_order_id=ref.broker_client_order_id)
 
 
 def order_ref(order: Any, attempt: Any, known: frozenset[str] = frozenset()) -> OrderRef:

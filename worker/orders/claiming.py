@@ -7,97 +7,36 @@ writes the attempt. Copies of a message, late messages and other workers find no
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
 
 import structlog
-from sqlalchemy import Connection, bindparam, exists, or_, select
+from sqlalchemy import Connection, select
 
 from models.crash_points import reached
 from models.errors import CorroError, Denied, NotConnected, NotSent
 from models.lifecycle import Fact
-from models.messages import MAX_BATCH, OrderRequest
-from models.record.batch import Effects, OrderBatch
+from models.record.batch import OrderBatch
 from models.record.database import Database
 from models.record.intake import request_of
 from models.record.order import OrderRecord, Row
-from models.record.statements import Query, among, unindexed
-from models.record.tables import attempts, halts, orders, position_locks
+from models.record.tables import attempts, orders
 from models.settings import TimingSettings
 from models.vocabulary import Denial, Outcome, Status
 from worker.brokers.base import BrokerInterface
 from worker.fleet.halts import denial, stopped
+from worker.gate import Gate
+from worker.orders.batches import Batches
+from worker.orders.command import Claimed
 from worker.orders.record import Recorder
 from worker.orders.routing import Go, Stop, decide, is_known
 from worker.orders.routing_facts import came_to_nothing
+from worker.orders.selection import IS_OVERDUE, Selection
 from worker.positions.closing import AGAIN, Asked, Closings, closes
 from worker.positions.locks import Locks
 from worker.runtime.clock import utcnow
 
 log = structlog.get_logger()
-
-
-_o = orders.c
-
-
-def _waiting(found_by: Callable[[Any], Any] = lambda column: column) -> Any:
-    """An order that can be claimed for a broker: queued, there, and not put off."""
-    mine = (found_by(_o.status) == str(Status.QUEUED)) & (found_by(_o.broker) == bindparam("broker"))
-    return mine & (_o.available_at <= bindparam("now"))
-
-
-#: A halt or drain is in force; a position is locked. Asked with the orders: for most claims the answer is no, twice.
-_STOPPED = exists().where(halts.c.scope.in_(["*", bindparam("broker")])).label("stopped")
-_LOCKED = exists().where(position_locks.c.broker == bindparam("broker")).label("locked")
-
-
-def _claimable(*which: Any) -> Query[Row]:
-    """The oldest first, leaving out what another claim holds just now."""
-    oldest_first = select(orders, _STOPPED, _LOCKED).where(*which).order_by(_o.available_at, _o.client_order_id)
-    return Query(oldest_first.limit(MAX_BATCH).with_for_update(skip_locked=True))
-
-
-#: Waited too long for its message, or its pause is over.
-_LATE = or_(_o.available_at <= bindparam("late"), _o.available_at > _o.updated_at)
-_THESE = _claimable(_waiting(unindexed), among(_o.client_order_id, "ids"))
-_OVERDUE = _claimable(_waiting(), _LATE)
-_IS_OVERDUE = Query(select(_o.client_order_id).where(_waiting(), _LATE).limit(1))
-
-
-@dataclass(frozen=True, slots=True)
-class Which:
-    """Queued orders that somebody wants to be sent."""
-
-    query: Query[Row]
-    values: Mapping[str, Any]
-
-
-def these(ids: Iterable[str]) -> Which:
-    """Orders that a message names."""
-    return Which(_THESE, {"ids": list(ids)})
-
-
-def overdue(wait_s: float) -> Which:
-    """Orders that have waited so many seconds for their message, or whose pause is over."""
-    return Which(_OVERDUE, {"late": utcnow() - timedelta(seconds=wait_s)})
-
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """An order that this worker owns for the length of a send."""
-
-    order: OrderRequest
-    attempt_no: int
-    broker_client_order_id: str
-    #: The order and its attempts as the claim wrote them: read again only if somebody has touched them since.
-    entry: OrderRecord | None = None
-
-    @property
-    def id(self) -> str:
-        """The client_order_id."""
-        return self.order.client_order_id
 
 
 def attempt_id(client_order_id: str, attempt_no: int, longest: int | None) -> str:
@@ -123,8 +62,9 @@ class Claims:
         broker: the adapter.
         worker: this worker's name.
         timing: for the lease.
+        gate: of the broker.
+        batches: for the transaction.
         recorder: routes on what cannot be claimed.
-        ring: wakes the brokers that orders were moved to.
     """
 
     def __init__(
@@ -133,53 +73,51 @@ class Claims:
         broker: BrokerInterface,
         worker: str,
         timing: TimingSettings,
+        gate: Gate,
+        batches: Batches,
         recorder: Recorder,
-        ring: Callable[[Effects], None],
     ) -> None:
         self.database, self.broker, self.worker, self.timing = database, broker, worker, timing
-        self.recorder, self.ring = recorder, ring
+        self.gate, self.batches, self.recorder = gate, batches, recorder
         self.capabilities = broker.capabilities
-        #: Says why nothing may be sent now: not connected, or not reconciled since. None: it may.
-        self.closed: Callable[[], str | None] = lambda: None
 
-    def claim(self, which: Which, asked: Asked | None = None) -> list[Claimed]:
+    def claim(self, which: Selection) -> list[Claimed]:
         """Take queued orders in one transaction: status, attempt and event move together.
 
         What must not be sent (stale, canceled, halted) is ended here instead.
 
         Args:
-            which: orders.
-            asked: takes the ids of orders that wait for a reading of this broker's positions, which is the caller's to
-                make; they stay queued.
+            which: orders; its `asked` takes the ids of those that wait for a reading of this broker's positions, which
+                is the caller's to make; they stay queued.
         """
-        closed, asked = self.closed(), asked or Asked()
+        closed = self.gate.why_closed()
         baseline = [] if closed else self._baseline()
-        now = utcnow()
+        now, seen = utcnow(), dict[str, bool]()
 
-        def work(connection: Connection) -> tuple[list[Claimed], Effects]:
-            claimed = list[Claimed]()
+        def opened(connection: Connection) -> OrderBatch:
             rows = which.query.rows(connection, broker=self.broker.name, now=now, **which.values)
-            is_stopped, locked = ({row.pop(name) for row in rows} == {True} for name in ("stopped", "locked"))
-            batch = OrderBatch.of(connection, rows, now)
-            if is_stopped and (stop := stopped(connection, self.broker.name)):
+            seen.update({flag: True in [row.pop(flag) for row in rows] for flag in ("stopped", "locked")})
+            return OrderBatch.of(connection, rows, now)
+
+        def work(batch: OrderBatch) -> list[Claimed]:
+            if seen["stopped"] and (stop := stopped(batch.connection, self.broker.name)):
                 self._turn_away(batch, stop)
             elif closed:
                 self._send_on(batch, closed)
             else:
-                locks = Locks(connection, self.broker.name) if locked else None
-                claimed = self._take_all(batch, locks, baseline, asked)
-            batch.write()
-            return claimed, batch.effects
+                locks = Locks(batch.connection, self.broker.name) if seen["locked"] else None
+                return self._take_all(batch, locks, baseline, which.asked)
+            return []
 
-        claimed, effects = self.database.transact(work)
-        self.ring(effects)
+        claimed, effects = self.batches.over(opened, work)
+        self.batches.ring(effects)
         reached("after_claim")
         return claimed
 
-    def is_overdue(self, which: Which) -> bool:
+    def is_overdue(self, which: Selection) -> bool:
         """Tell, without a lock, whether one of the overdue waits to be claimed."""
         with self.database.read() as connection:
-            return bool(_IS_OVERDUE.rows(connection, broker=self.broker.name, now=utcnow(), **which.values))
+            return bool(IS_OVERDUE.rows(connection, broker=self.broker.name, now=utcnow(), **which.values))
 
     def _take_all(
         self, batch: OrderBatch, locks: Locks | None, baseline: list[Row] | None, asked: Asked

@@ -8,16 +8,17 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TypeVar
 
 import structlog
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import or_, select
 
 from models.errors import BrokerError, NotSent
 from models.record.batch import OrderBatch
-from models.record.database import Database
 from models.record.tables import orders
 from models.settings import TimingSettings
 from models.vocabulary import TERMINAL, WAITS_FOR_OWNER
 from worker.brokers.base import BrokerInterface
+from worker.fleet.members import Pulse
 from worker.fleet.standing import alive_sessions
+from worker.orders.batches import Batches
 from worker.orders.owners import takes, waiting
 from worker.orders.windows import pause_after
 from worker.runtime.clock import elapsed, utcnow
@@ -33,15 +34,15 @@ class Deputies:
     """Decides which orders of a broker this worker takes, and acts under sessions of workers that are gone.
 
     Args:
-        database: the record.
+        batches: for transactions.
         broker: the adapter.
         timing: how old a heartbeat may be.
+        pulse: tells whether this worker leads.
     """
 
-    def __init__(self, database: Database, broker: BrokerInterface, timing: TimingSettings) -> None:
-        self.database, self.broker, self.timing = database, broker, timing
-        #: Tells whether this worker leads.
-        self.leads: Callable[[], bool] = lambda: True
+    def __init__(self, batches: Batches, broker: BrokerInterface, timing: TimingSettings, pulse: Pulse) -> None:
+        self.batches, self.database = batches, batches.database
+        self.broker, self.timing, self.pulse = broker, timing, pulse
         #: Sessions that could not be had: how often, until when not to try again, and why.
         self._held: dict[str, tuple[int, float, str]] = {}
 
@@ -55,7 +56,7 @@ class Deputies:
         found: dict[str | None, list[T]] = defaultdict(list)
         if not (given := list(work)):
             return found
-        me, leads = self.broker.order_session, self.leads()
+        me, leads = self.broker.order_session, self.pulse.leads
         foreign = leads and any(session not in (None, me) for session, _ in given)
         alive = self._alive() if foreign else frozenset[str]()
         for session, what in given:
@@ -90,7 +91,7 @@ class Deputies:
             self._held.pop(session, None)
             yield
 
-    def carry_out(self, wish: str, session: str | None, ids: Collection[str], work: Callable[[], None]) -> None:
+    def carry_out(self, wish: str, session: str | None, ids: Collection[str], work: Callable[[], object]) -> None:
         """Do what is wished for these orders under a session; where it cannot be had, say who has to be alive."""
         try:
             with self.acting_as(session):
@@ -110,12 +111,10 @@ class Deputies:
             return
         log.warning("nobody_can_take_it", wish=wish, orders=news, why=words)
 
-        def work(connection: Connection) -> None:
-            batch = OrderBatch.open(connection, news, utcnow())
+        def work(batch: OrderBatch) -> None:
             for entry in batch.entries.values():
                 if entry.status not in TERMINAL:
                     entry.set(reason=words, reason_code=WAITS_FOR_OWNER)
                     entry.note(f"{wish}_waits", words)
-            batch.write()
 
-        self.database.transact(work)
+        self.batches.change(news, work)

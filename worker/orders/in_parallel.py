@@ -9,10 +9,6 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from models.errors import BrokerError
-from models.reports import OrderReport
-
-Answer = OrderReport | BrokerError
 Sent = TypeVar("Sent")
 Came = TypeVar("Came")
 #: While others are on their way, answers are gathered this long, seconds: a few commits instead of one for each.
@@ -28,19 +24,32 @@ class _End:
     error: BaseException
 
 
-class Volley(Generic[Sent, Came]):
-    """Sends orders, cancels or changes by several threads; iterate over it for the answers, some at a time.
+def in_parallel(
+    items: Sequence[Sent], send: Callable[[Sent], Came], threads: Executor, most: int
+) -> Iterator[list[tuple[Sent, Came]]]:
+    """Send orders, cancels or changes by several threads, and yield the answers as they come, some at a time.
 
     Args:
-        claimed: what is to be sent.
+        items: the orders; a single one is sent by the thread of the caller.
         send: sends one; called by several threads at once.
         threads: where they run.
         most: how many may send at once.
-    """
 
-    def __init__(self, claimed: Sequence[Sent], send: Callable[[Sent], Came], threads: Executor, most: int) -> None:
-        self._send, self._threads, self._most = send, threads, min(most, len(claimed))
-        self._waiting, self._total = deque(claimed), len(claimed)
+    Raises:
+        BaseException: whatever `send` lets out.
+    """
+    if len(items) == 1:
+        yield [(items[0], send(items[0]))]
+    else:
+        yield from _Parallel(items, send, threads, most)
+
+
+class _Parallel(Generic[Sent, Came]):
+    """Several threads that send, one iteration over their answers."""
+
+    def __init__(self, items: Sequence[Sent], send: Callable[[Sent], Came], threads: Executor, most: int) -> None:
+        self._send, self._threads, self._most = send, threads, min(most, len(items))
+        self._waiting, self._total = deque(items), len(items)
         self._answers = deque[tuple[Sent, Came | _End]]()
         self._count = 0
         self._lock, self._some, self._all = threading.Lock(), threading.Event(), threading.Event()

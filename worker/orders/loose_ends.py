@@ -15,7 +15,6 @@ import structlog
 from sqlalchemy import and_, select
 
 from models.record.batch import OrderBatch
-from models.record.database import Database
 from models.record.evidence import LOST_AFTER, fold
 from models.record.order import OrderRecord
 from models.record.tables import attempts, orders
@@ -23,6 +22,7 @@ from models.reports import Found, Sighting
 from models.settings import Settings
 from models.vocabulary import LIVE, Outcome
 from worker.brokers.base import OrderRef
+from worker.orders.batches import Batches
 from worker.orders.windows import pause_after
 from worker.runtime.clock import utcnow
 
@@ -48,8 +48,9 @@ def is_due(attempt: Any, now: datetime) -> bool:
 class LooseEnds:
     """Questions about orders that are live in our books at one broker."""
 
-    def __init__(self, settings: Settings, database: Database, broker: str) -> None:
-        self.timing, self.database, self.broker = settings.timing, database, broker
+    def __init__(self, settings: Settings, batches: Batches, broker: str) -> None:
+        self.timing, self.broker = settings.timing, broker
+        self.batches, self.database = batches, batches.database
 
     def note(self, looked: Sequence[tuple[Loose, Sighting]], at: datetime) -> None:
         """Keep what was seen of live orders that the listing of open orders did not show.
@@ -65,13 +66,14 @@ class LooseEnds:
         ]
         if not telling:
             return
-        with self.database.write() as connection:
-            batch = OrderBatch.open(connection, [loose.attempt["client_order_id"] for loose, _ in telling], utcnow())
+
+        def work(batch: OrderBatch) -> None:
             for loose, sighting in telling:
                 entry = batch[loose.attempt["client_order_id"]]
                 if entry.status in LIVE and entry.order["attempt_no"] == loose.attempt["attempt_no"]:
                     self._note(entry, sighting, at)
-            batch.write()
+
+        self.batches.change([loose.attempt["client_order_id"] for loose, _ in telling], work)
 
     def _note(self, entry: OrderRecord, sighting: Sighting, at: datetime) -> None:
         number = entry.order["attempt_no"]
@@ -117,12 +119,13 @@ class LooseEnds:
             due += [(id_, no, words) for id_, no in connection.execute(joined.where(canceling))]
         if not due:
             return
-        with self.database.write() as connection:
-            batch = OrderBatch.open(connection, [id_ for id_, _, _ in due], now)
+
+        def work(batch: OrderBatch) -> None:
             for id_, number, words in due:
                 if batch[id_].attempts[number]["alerted_at"] is None:
                     self._raise(batch[id_], number, words)
-            batch.write()
+
+        self.batches.change([id_ for id_, _, _ in due], work)
 
     def _raise(self, entry: OrderRecord, number: int, words: str) -> None:
         entry.set_attempt(number, alerted_at=entry.now)

@@ -17,7 +17,7 @@ from models.errors import Stale
 from models.record.database import Database
 from models.record.tables import attempts
 from models.vocabulary import Outcome
-from worker.orders.claiming import Claimed
+from worker.orders.command import Claimed
 from worker.runtime.clock import utcnow
 
 

@@ -12,8 +12,7 @@ from sqlalchemy import Connection, select
 
 from models.crash_points import reached
 from models.errors import BrokerError, CorroError, NotSent, OrderRejected, Refused
-from models.record.batch import Effects, OrderBatch
-from models.record.database import Database
+from models.record.batch import OrderBatch
 from models.record.evidence import fold
 from models.record.matching import objections
 from models.record.order import OrderRecord, Row
@@ -24,19 +23,18 @@ from models.settings import Settings
 from models.vocabulary import Outcome
 from worker.brokers.base import BrokerInterface, OrderRef
 from worker.fleet.members import Identity, is_gone, is_silent
+from worker.gate import Gate
 from worker.orders.absence import after_cancel, after_refusal, conclude, proven, why_open
-from worker.orders.catch_up import Readings, order_ref
+from worker.orders.batches import Batches
+from worker.orders.catch_up import order_ref
+from worker.orders.deputies import Deputies
+from worker.orders.record import Recorder
 from worker.orders.routing import Absent
 from worker.orders.succession import REFUSED_AGAIN, SURPLUS, is_doubted
-from worker.orders.way import Execution
 from worker.runtime.clock import StepWatch, utcnow
 
 log = structlog.get_logger()
 
-#: Executions are read again this far behind the last one seen; they dedupe by their ids.
-_OVERLAP = timedelta(minutes=5)
-#: How far back the first reading goes.
-_FIRST_LOOK = timedelta(days=1)
 _LOOKS_AT_ONCE = 50
 
 
@@ -55,14 +53,32 @@ class _Question:
     last_byte: datetime
 
 
-class Reconciler(Readings):
-    """Settles what is unknown at one broker, beside reading what updates may have missed."""
+class Reconciler:
+    """Settles what is unknown at one broker.
+
+    Args:
+        settings: the settings.
+        broker: the adapter.
+        gate: of the broker.
+        batches: for transactions and what follows.
+        recorder: for what was found.
+        deputies: whose work an order is that was refused after its acceptance.
+        me: this worker.
+    """
 
     def __init__(
-        self, settings: Settings, database: Database, broker: BrokerInterface, execution: Execution, me: Identity
+        self,
+        settings: Settings,
+        broker: BrokerInterface,
+        gate: Gate,
+        batches: Batches,
+        recorder: Recorder,
+        deputies: Deputies,
+        me: Identity,
     ) -> None:
-        super().__init__(settings, database, broker, execution)
-        self.me, self.rule = me, broker.capabilities.absence
+        self.timing, self.broker, self.gate = settings.timing, broker, gate
+        self.batches, self.database, self.recorder = batches, batches.database, recorder
+        self.deputies, self.me, self.rule = deputies, me, broker.capabilities.absence
         self.steps = StepWatch(self.timing.lease)
 
     # -- UNKNOWN ATTEMPTS ---
@@ -96,8 +112,7 @@ class Reconciler(Readings):
         if not orphans:
             return
 
-        def work(connection: Connection) -> None:
-            batch = OrderBatch.open(connection, [row["client_order_id"] for row in orphans], now)
+        def work(batch: OrderBatch) -> None:
             for row in orphans:
                 entry, number = batch[row["client_order_id"]], row["attempt_no"]
                 if entry.attempts[number]["outcome"] != Outcome.SENDING:
@@ -107,9 +122,8 @@ class Reconciler(Readings):
                 entry.note("unknown", f"attempt {number} at {self.broker.name}: {words}")
                 if number == entry.order["attempt_no"]:
                     entry.set(reason=f"{self.broker.name}: {words}")
-            batch.write()
 
-        self.database.transact(work)
+        self.batches.change([row["client_order_id"] for row in orphans], work)
 
     def _is_orphan(self, row: Row, now: datetime) -> bool:
         sender = row["sender"]
@@ -202,20 +216,18 @@ class Reconciler(Readings):
             answers = self.broker.find_orders([q.ref for q in asked]) if asked else []
         except CorroError as error:
             log.warning("cannot_reconcile", broker=self.broker.name, orders=len(asked), error=str(error))
-            answers = [self.execution.heeded(error)] * len(asked)
+            answers = [self.gate.heeded(error)] * len(asked)
         reached("after_look")
 
-        def work(connection: Connection) -> Effects:
-            batch = OrderBatch.open(connection, [q.entry_id for q in questions], utcnow())
+        def work(batch: OrderBatch) -> None:
             for question in lost:
                 unsent = NotSent("its worker died before it was sent", broker=self.broker.name, code="never_sent")
                 self.recorder.settle(batch[question.entry_id], question.attempt_no, unsent)
             for question, answer in zip(asked, answers, strict=True):
                 self._answer(batch[question.entry_id], question, alive.get(question.entry_id, answer), at)
-            batch.write()
-            return batch.effects
 
-        self.execution.finish(self.database.transact(work))
+        _, effects = self.batches.change([q.entry_id for q in questions], work)
+        self.batches.follow_up(effects)
 
     def _cancel_doubted(self, question: _Question) -> BrokerError | None:
         """What was refused after acceptance may work again: ask for its cancel before the look that may end it.
@@ -231,7 +243,7 @@ class Reconciler(Readings):
             return None
         except BrokerError as error:
             log.warning("doubted_not_canceled", client_order_id=question.entry_id, error=str(error))
-            return self.execution.heeded(error)
+            return self.gate.heeded(error)
         return None
 
     def _answer(self, entry: OrderRecord, question: _Question, answer: Sighting | CorroError, at: datetime) -> None:

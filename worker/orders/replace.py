@@ -10,66 +10,77 @@ The wish stays on the row until it is done, refused or withdrawn: what was not s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, select
+from sqlalchemy import select
 
-from models.errors import BrokerError, Denied, Stale, Unsupported
-from models.record.batch import Effects, OrderBatch
+from models.errors import BrokerError, Denied, Unsupported
+from models.record.batch import OrderBatch
 from models.record.database import Database
 from models.record.intake import request_of
-from models.record.order import OrderRecord, is_changing
+from models.record.order import OrderRecord, Row, is_changing
 from models.record.replaces import changed_terms, lessens, words
 from models.record.tables import attempts, orders
 from models.reports import OrderReport
+from models.settings import TimingSettings
 from models.vocabulary import Outcome, Status
 from worker.brokers.base import BrokerInterface, OrderRef, Ticket
 from worker.fleet.halts import denial, stopped
-from worker.orders.cancel import Cancels
-from worker.orders.catch_up import order_ref
+from worker.orders.batches import Batches
+from worker.orders.catch_up import Readings, order_ref
 from worker.orders.claiming import attempt_id
-from worker.orders.in_parallel import Answer, Volley
-from worker.orders.patience import NEAR_S, in_turn, written
-from worker.orders.way import Execution, answer_of
+from worker.orders.command import Claimed, Claiming
+from worker.orders.deputies import Deputies
+from worker.orders.record import Recorder
+from worker.orders.selection import Selection, named
+from worker.orders.way import Permit, Way
 from worker.positions.closing import AGAIN, Asked, Closings, closes
 from worker.positions.locks import LOCKED, Locks
 from worker.positions.locks import words as lock_words
-from worker.runtime.clock import Stopwatch, utcnow
+from worker.runtime.clock import utcnow
 from worker.runtime.isolate import isolate
 
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class _Change:
-    """One replace, claimed."""
+class Replacements(Claiming):
+    """Replaces at one broker.
 
-    client_order_id: str
-    attempt_no: int
-    old: OrderRef
-    ticket: Ticket
-    #: It only makes the order smaller or less aggressive, so a halt lets it pass.
-    lessens: bool
-    #: Since before the claim.
-    watch: Stopwatch
+    Args:
+        timing: for leases.
+        database: the record.
+        broker: the adapter.
+        worker: this worker's name.
+        batches: for transactions.
+        recorder: for the answers.
+        way: to the broker.
+        readings: read an order again whose replace came to nothing.
+        deputies: whose work a replace is.
+    """
 
-
-class Replacements:
-    """Replaces at one broker."""
+    event = "replace_not_recorded"
 
     def __init__(
-        self, database: Database, broker: BrokerInterface, worker: str, execution: Execution, cancels: Cancels
+        self,
+        timing: TimingSettings,
+        database: Database,
+        broker: BrokerInterface,
+        worker: str,
+        batches: Batches,
+        recorder: Recorder,
+        way: Way,
+        readings: Readings,
+        deputies: Deputies,
     ) -> None:
-        self.database, self.broker, self.worker = database, broker, worker
-        self.execution, self.timing, self.cancels = execution, execution.timing, cancels
-        self.deputies = cancels.deputies
+        self.timing, self.database, self.broker, self.worker = timing, database, broker, worker
+        self.batches, self.recorder, self.way = batches, recorder, way
+        self.readings, self.deputies = readings, deputies
 
-    def send(self, ids: Sequence[str] | None = None) -> None:
+    def carry_out(self, ids: Sequence[str] | None = None) -> None:
         """Carry out what is wanted and not sent yet, as far as it is ours; None means every order at this broker."""
         o, a = orders.c, attempts.c
         mine = (a.client_order_id == o.client_order_id) & (a.attempt_no == o.attempt_no)
@@ -90,27 +101,23 @@ class Replacements:
             due = [(row.session, row.client_order_id) for row in connection.execute(query)]
         for session, ours in self.deputies.mine(due, free=ids is not None).items():
             # Where the session cannot be had, no attempt is begun.
-            self.deputies.carry_out("replace", session, ours, partial(self._carry_out, ours))
-
-    def _carry_out(self, ids: Sequence[str]) -> None:
-        watch = Stopwatch()
-        changes = [c for found in isolate(lambda some: self._claim(some, watch), ids, "not_replaced") for c in found]
-        most = self.broker.capabilities.parallel_orders
-        for came in Volley(changes, self._send, self.execution.changers, most):
-            self._conclude(came)
+            self.deputies.carry_out("replace", session, ours, partial(self.way.run, self, named(ours)))
 
     # -- CLAIM ---
-    def _claim(self, ids: Sequence[str], watch: Stopwatch) -> list[_Change]:
-        def work(connection: Connection) -> list[_Change | None]:
-            batch = OrderBatch.open(connection, ids, utcnow())
-            halt = stopped(connection, self.broker.name)
-            halt = halt if halt and halt["kind"] == "halt" else None
-            closings = self.execution.recorder.closings(batch)
-            found = [self._claim_one(entry, halt, closings, watch) for entry in batch.entries.values()]
-            batch.write()
-            return found
+    def claim(self, which: Selection) -> list[Claimed]:
+        """Begin an attempt for each replace that may be sent; a refusal ends its wish, each by itself."""
+        ids: Sequence[str] = which.values["ids"]
+        return [change for found in isolate(self._claim, ids, "not_replaced") for change in found]
 
-        return [change for change in self.database.transact(work) if change is not None]
+    def _claim(self, ids: Sequence[str]) -> list[Claimed]:
+        def work(batch: OrderBatch) -> list[Claimed | None]:
+            halt = stopped(batch.connection, self.broker.name)
+            halt = halt if halt and halt["kind"] == "halt" else None
+            closings = self.recorder.closings(batch)
+            return [self._claim_one(entry, halt, closings) for entry in batch.entries.values()]
+
+        found, _ = self.batches.change(ids, work)
+        return [change for change in found if change is not None]
 
     def _may_grow(self, entry: OrderRecord, closings: Closings, growth: Decimal) -> bool:
         """Tell whether the broker holds what a closing order takes beyond what it has; else refuse, or put it off."""
@@ -123,26 +130,26 @@ class Replacements:
             entry.note("replace_refused", f"it would close more than is held: {closings.words(entry)}")
         return verdict == "send"
 
-    def _claim_one(self, entry: OrderRecord, halt: Any, closings: Closings | None, watch: Stopwatch) -> _Change | None:
+    def _claim_one(self, entry: OrderRecord, halt: Any, closings: Closings | None) -> Claimed | None:
         wanted, current = entry.order["replace_request"], entry.current
         if not wanted or current is None or current["outcome"] != Outcome.ACCEPTED or is_changing(entry):
             return None
         if entry.order["available_at"] > entry.now:
             return None  # somebody has just tried
-        number = entry.next_attempt
-        change = self._change(entry, number, wanted, watch)
+        change = self._change(entry, current, wanted)
+        assert change.old is not None
         if halt and not change.lessens:
             entry.set(replace_request=None)
             entry.note("replace_refused", str(denial(self.broker.name, halt)))
             return None
-        growth = change.ticket.order.quantity - change.old.order.quantity
+        growth = change.order.quantity - change.old.order.quantity
         if closings and closes(entry.order) and growth > 0 and not self._may_grow(entry, closings, growth):
             return None
         entry.begin(
             {
-                "attempt_no": number,
+                "attempt_no": change.attempt_no,
                 "broker": self.broker.name,
-                "broker_client_order_id": change.ticket.broker_client_order_id,
+                "broker_client_order_id": change.broker_client_order_id,
                 "outcome": str(Outcome.SENDING),
                 "worker": self.worker,
                 # Changed in place, it stays the order of whoever placed it.
@@ -155,78 +162,56 @@ class Replacements:
             }
         )
         entry.waits_no_more()
-        entry.note("replacing", f"attempt {number} at {self.broker.name}: {words(wanted)}")
+        entry.note("replacing", f"attempt {change.attempt_no} at {self.broker.name}: {words(wanted)}")
         return change
 
     @property
     def _in_place(self) -> bool:
         return self.broker.capabilities.replaces == "in_place"
 
-    def _change(self, entry: OrderRecord, number: int, wanted: dict[str, Any], watch: Stopwatch) -> _Change:
-        current = entry.attempts[entry.order["attempt_no"]]
-        longest = self.broker.capabilities.client_order_id_length
-        now = request_of(entry.order)
+    def _change(self, entry: OrderRecord, current: Row, wanted: dict[str, Any]) -> Claimed:
+        now, number = request_of(entry.order), entry.next_attempt
         new = changed_terms(now, wanted)
-        is_less = lessens(now, new)
+        longest = self.broker.capabilities.client_order_id_length
+        theirs = current["broker_client_order_id"] if self._in_place else attempt_id(entry.id, number, longest)
+        return Claimed(new, number, theirs, old=order_ref(entry.order, current), lessens=lessens(now, new))
 
-        def still_mine() -> None:
-            if not is_less:
-                self.execution.brake.gate()
-            if watch.age() > self.timing.fresh:
-                raise Stale(f"{self.broker.name}: the replace waited {watch.age():.1f} s", broker=self.broker.name)
-
+    # -- THE COMMAND ---
+    def send(self, item: Claimed, permit: Permit) -> OrderReport:
+        """Change one order."""
+        old = item.old
+        assert old is not None
+        if self.broker.capabilities.replaces == "no":
+            raise Unsupported(f"{self.broker.name} cannot replace orders", broker=self.broker.name)
+        self.broker.capabilities.check(item.order, self.broker.name)
+        permit.check(minds_halts=not item.lessens)
+        self._must_not_grow_locked(item, old)
         ticket = Ticket(
-            order=new,
-            broker_client_order_id=(
-                current["broker_client_order_id"] if self._in_place else attempt_id(entry.id, number, longest)
-            ),
+            order=item.order,
+            broker_client_order_id=item.broker_client_order_id,
             deadline_s=self.timing.deadline,
-            still_mine=still_mine,
+            still_mine=permit.still_mine,
         )
-        return _Change(entry.id, number, order_ref(entry.order, current), ticket, is_less, watch)
+        return permit.in_turn(partial(self.broker.replace_order, old, ticket))
 
-    # -- SEND AND RECORD ---
-    def _send(self, change: _Change) -> Answer:
-        def replace() -> OrderReport:
-            if self.broker.capabilities.replaces == "no":
-                raise Unsupported(f"{self.broker.name} cannot replace orders", broker=self.broker.name)
-            self.broker.capabilities.check(change.ticket.order, self.broker.name)
-            self.execution.must_be_open()
-            self._must_not_grow_locked(change)
-            return in_turn(
-                lambda: self.broker.replace_order(change.old, change.ticket),
-                lambda: min(NEAR_S, self.timing.fresh - change.watch.age()),
-            )
-
-        return self.execution.heeded(answer_of(replace, self.broker.name, change.client_order_id))
-
-    def _must_not_grow_locked(self, change: _Change) -> None:
+    def _must_not_grow_locked(self, item: Claimed, old: OrderRef) -> None:
         """Raise Denied where an order would get bigger in a symbol that is locked; anything else may change."""
-        if change.ticket.order.quantity <= change.old.order.quantity:
+        if item.order.quantity <= old.order.quantity:
             return
         with self.database.read() as connection:
-            lock = Locks(connection, self.broker.name).rows.get(change.ticket.order.symbol)
+            lock = Locks(connection, self.broker.name).rows.get(item.order.symbol)
         if lock is not None:
             raise Denied(f"{self.broker.name}: {lock_words(lock)}", broker=self.broker.name, code=LOCKED)
 
-    def _conclude(self, came: Sequence[tuple[_Change, Answer]]) -> None:
-        event, names = "replace_not_recorded", [change.client_order_id for change, _ in came]
-        for effects in written(lambda: isolate(self._record, came, event), event, names):
-            self.execution.finish(effects)
-        # It may be done by now: what stands, only the broker can tell.
-        self.cancels.read_again([change.old for change, answer in came if isinstance(answer, BrokerError)])
+    def settle(self, entry: OrderRecord, item: Claimed, answer: OrderReport | BrokerError) -> None:
+        """Record the attempt's outcome; the order stands as it was, or as it was wished."""
+        self.recorder.settle(entry, item.attempt_no, answer)
 
-    def _record(self, came: Sequence[tuple[_Change, Answer]]) -> Effects:
-        def work(connection: Connection) -> Effects:
-            batch = OrderBatch.open(connection, [change.client_order_id for change, _ in came], utcnow())
-            for change, answer in came:
-                entry = batch[change.client_order_id]
-                self.execution.recorder.settle(entry, change.attempt_no, answer)
-            batch.write()
-            return batch.effects
+    def tell(self, item: Claimed, answer: OrderReport | BrokerError) -> None:
+        """One log line about a replace that came to nothing, or of which nobody knows."""
+        if isinstance(answer, BrokerError):
+            log.warning("not_replaced", client_order_id=item.id, error=str(answer))
 
-        effects = self.database.transact(work)
-        for change, answer in came:
-            if isinstance(answer, BrokerError):
-                log.warning("not_replaced", client_order_id=change.client_order_id, error=str(answer))
-        return effects
+    def follow(self, answers: Sequence[tuple[Claimed, OrderReport | BrokerError]]) -> None:
+        """It may be done by now: what stands, only the broker can tell."""
+        self.readings.look_again([item.old for item, answer in answers if item.old and isinstance(answer, BrokerError)])

@@ -1,0 +1,78 @@
+"""Everything of one worker that handles orders, built in one place, each part after those that it needs."""
+
+from __future__ import annotations
+
+import threading
+
+from models.record.database import Database
+from models.record.intake import Intake
+from models.settings import Settings
+from producers.bell import Bell
+from worker.brokers.base import BrokerInterface
+from worker.fleet.members import Identity, Pulse
+from worker.gate import Gate
+from worker.orders.batches import Batches
+from worker.orders.cancel import Cancels
+from worker.orders.catch_up import Readings
+from worker.orders.deputies import Deputies
+from worker.orders.place import Place
+from worker.orders.reconcile import Reconciler
+from worker.orders.record import Recorder
+from worker.orders.replace import Replacements
+from worker.orders.way import Way
+from worker.orders.wishes import CancelWishes
+from worker.positions.reading import Positions
+
+
+class Desk:
+    """One broker's orders.
+
+    Args:
+        settings: the settings.
+        database: the record.
+        broker: the adapter, connected or not.
+        me: this worker.
+        bell: rings the brokers that are next.
+        pulse: this worker's heartbeat, which knows whether it leads.
+        stopping: set when the process has been told to end.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        broker: BrokerInterface,
+        me: Identity,
+        bell: Bell,
+        pulse: Pulse,
+        stopping: threading.Event | None = None,
+    ) -> None:
+        self.settings, self.database, self.broker, self.pulse = settings, database, broker, pulse
+        timing, capabilities = settings.timing, broker.capabilities
+        self.gate = Gate(database, broker, stopping)
+        # A stray is found by whoever records a report, and canceled by the last part that is built.
+        self.batches = Batches(database, Intake(settings, database), bell, lambda: self.cancels.strays(told=True))
+        self.recorder = Recorder(
+            settings, broker.name, dedupes=capabilities.dedupes_client_order_id, rewrites=capabilities.rewrites
+        )
+        self.readings = Readings(settings, broker, self.gate, self.batches, self.recorder)
+        self.positions = Positions(database, broker, me.name, timing, pulse, self.readings.read)
+        self.deputies = Deputies(self.batches, broker, timing, pulse)
+        self.reconciler = Reconciler(
+            settings, broker, self.gate, self.batches, self.recorder, self.deputies, me
+        )  # fmt: skip
+        self.way = Way(broker, timing, self.gate, self.batches)
+        self.wishes = CancelWishes(settings, self.batches, broker.name)
+        self.place = Place(
+            settings, database, broker, me.name, self.gate, self.batches, self.recorder, self.way, self.wishes,
+            self.positions.read_anew,
+        )  # fmt: skip
+        self.replacements = Replacements(
+            timing, database, broker, me.name, self.batches, self.recorder, self.way, self.readings, self.deputies
+        )
+        self.cancels = Cancels(database, broker, self.batches, self.way, self.readings, self.deputies)
+
+    def close(self) -> None:
+        """Wait for what is on its way to the broker."""
+        self.way.close()
+        self.wishes.close()

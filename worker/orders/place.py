@@ -1,0 +1,178 @@
+"""Placing orders: from a message, or from the record what the queue lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import structlog
+
+from models.crash_points import reached
+from models.errors import BrokerError, CorroError, DatabaseUnavailable, NotRecorded
+from models.messages import MAX_BATCH
+from models.record.batch import Effects
+from models.record.database import Database
+from models.record.order import OrderRecord
+from models.reports import OrderReport
+from models.settings import Settings
+from worker.brokers.base import BrokerInterface, Ticket
+from worker.gate import Gate
+from worker.orders.batches import Batches
+from worker.orders.claiming import Claims
+from worker.orders.command import Claimed, Claiming
+from worker.orders.marks import Marks
+from worker.orders.record import Recorder
+from worker.orders.selection import Selection, named, overdue
+from worker.orders.way import Permit, Way
+from worker.orders.wishes import CancelWishes
+from worker.positions.closing import Asked
+from worker.runtime.clock import utcnow
+
+log = structlog.get_logger()
+
+
+class Place(Claiming):
+    """Places orders at one broker.
+
+    Args:
+        settings: the settings.
+        database: the record.
+        broker: the adapter, connected or not.
+        worker: this worker's name.
+        gate: of the broker.
+        batches: for transactions and what follows.
+        recorder: for the answers.
+        way: to the broker.
+        wishes: cancels that came before their order.
+        read_positions: reads and stores the broker's positions; returns the symbols whose size could not be read.
+    """
+
+    event = "answer_not_recorded"
+    lane = "send"
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        broker: BrokerInterface,
+        worker: str,
+        gate: Gate,
+        batches: Batches,
+        recorder: Recorder,
+        way: Way,
+        wishes: CancelWishes,
+        read_positions: Callable[[], Collection[str]],
+    ) -> None:
+        self.timing, self.database, self.broker = settings.timing, database, broker
+        self.gate, self.batches, self.recorder, self.way, self.wishes = gate, batches, recorder, way, wishes
+        self.capabilities, self.intake = broker.capabilities, batches.intake
+        self.claims = Claims(database, broker, worker, self.timing, gate, batches, recorder)
+        self._read_positions = read_positions
+
+    # -- FROM A MESSAGE ---
+    def submit(self, bodies: Sequence[Mapping[str, Any]], *, recorded: bool = False) -> None:
+        """Execute the orders of one message; orders without a row get one, copies change nothing.
+
+        Args:
+            bodies: order objects.
+            recorded: their producer has recorded and checked them, so they have rows and need no second look.
+
+        Raises:
+            NotRecorded: they have none here. Their rows are in another database, whose own fleet may send them too.
+        """
+        if recorded and (ids := _ids(bodies)):
+            left = set(ids) - set(self.work(ids))
+            if left and (lost := self.intake.without_row(list(left))):
+                raise NotRecorded(
+                    f"{', '.join(sorted(lost))}: recorded by a producer, but not in this database "
+                    f"({self.database.url!r}, deployment {self.database.deployment}). That producer works on another "
+                    "one: compare database_url, CORRO_HOME and its working directory"
+                )
+            return
+        known = self.intake.take(bodies, queue_broker=self.broker.name)
+        self.wishes.end_early(list(known))
+        elsewhere = Effects()
+        for client_order_id, broker in known.items():
+            if broker != self.broker.name:
+                elsewhere.ring(broker, client_order_id)
+        self.work([i for i, broker in known.items() if broker == self.broker.name])
+        self.batches.ring(elsewhere)
+
+    # -- FROM THE DATABASE ---
+    def work(self, ids: Sequence[str]) -> list[str]:
+        """Claim and execute these orders; returns those that were claimed."""
+        return self._run(named(ids)) if ids else []
+
+    def sweep(self) -> list[str]:
+        """Claim and execute what has waited too long for its message, or whose pause is over; returns their ids."""
+        which = overdue(self.timing.sweep_after)
+        return self._run(which) if self.claims.is_overdue(which) else []
+
+    def _run(self, which: Selection) -> list[str]:
+        done = self.way.run(self, which)
+        if which.asked.ids:  # they close a position of which it was not known whether it is there
+            done += self.way.run(self, named(list(which.asked.ids), self._read_anew()))
+        return done
+
+    def _read_anew(self) -> Asked:
+        """Read the positions for orders that wait for them."""
+        asked = Asked(since=utcnow())
+        try:
+            asked.unread = self._read_positions()
+        except DatabaseUnavailable:
+            raise
+        except CorroError as error:
+            asked.error = str(self.gate.heeded(error))
+            log.warning("positions_unreadable", broker=self.broker.name, error=asked.error)
+        return asked
+
+    # -- THE COMMAND ---
+    def claim(self, which: Selection) -> list[Claimed]:
+        """Take queued orders: `submitted`, with the attempt that this send is."""
+        claimed = self.claims.claim(which)
+        if self.capabilities.marks_sends:
+            marks = Marks(self.database, self.broker.name, claimed, self.capabilities.parallel_orders)
+            for one in claimed:
+                one.marks = marks
+        return claimed
+
+    def has_more(self, which: Selection, claimed: Sequence[Claimed], done: int) -> bool:
+        """A full batch has left some behind; so has a broker where look-alikes go one after the other."""
+        return (len(claimed) == MAX_BATCH and done < which.most) or self.claims.anonymous
+
+    def send(self, item: Claimed, permit: Permit) -> OrderReport:
+        """Place one order."""
+        self.capabilities.check(item.order, self.broker.name)
+        permit.check()
+        if item.marks is not None:
+            item.marks.mark(item)
+        ticket = Ticket(
+            order=item.order,
+            broker_client_order_id=item.broker_client_order_id,
+            deadline_s=self.timing.deadline,
+            still_mine=permit.still_mine,
+        )
+        report = permit.in_turn(partial(self.broker.place_order, ticket))
+        reached("after_send")
+        return report
+
+    def settle(self, entry: OrderRecord, item: Claimed, answer: OrderReport | BrokerError) -> None:
+        """Record the attempt's outcome, and where the order goes from here."""
+        self.recorder.settle(entry, item.attempt_no, answer)
+
+    def tell(self, item: Claimed, answer: OrderReport | BrokerError) -> None:
+        """One log line per answer; loud where a person may be needed."""
+        context = {"client_order_id": item.id, "broker": self.broker.name, "attempt_no": item.attempt_no}
+        if isinstance(answer, OrderReport):
+            log.info("order_accepted", status=str(answer.status), broker_order_id=answer.broker_order_id, **context)
+        else:
+            log.warning("order_not_accepted", kind=type(answer).__name__, error=str(answer), **context)
+
+
+def _ids(bodies: Any) -> list[str] | None:
+    """Return the ids of order objects, or None where they are no such things."""
+    if not isinstance(bodies, list) or not all(isinstance(body, dict) for body in bodies):
+        return None
+    ids = [body.get("client_order_id") for body in bodies]
+    return ids if all(isinstance(id_, str) for id_ in ids) else None

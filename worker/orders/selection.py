@@ -1,0 +1,66 @@
+"""Which queued orders somebody wants to be sent: those that a message names, or those that have waited too long."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import bindparam, exists, or_, select
+
+from models.messages import MAX_BATCH
+from models.record.statements import Query, Row, among, unindexed
+from models.record.tables import halts, orders, position_locks
+from models.vocabulary import Status
+from worker.positions.closing import Asked
+from worker.runtime.clock import utcnow
+
+_o = orders.c
+
+
+def _waiting(found_by: Callable[[Any], Any] = lambda column: column) -> Any:
+    """An order that can be claimed for a broker: queued, there, and not put off."""
+    mine = (found_by(_o.status) == str(Status.QUEUED)) & (found_by(_o.broker) == bindparam("broker"))
+    return mine & (_o.available_at <= bindparam("now"))
+
+
+#: A halt or drain is in force; a position is locked. Asked with the orders: for most claims the answer is no, twice.
+_STOPPED = exists().where(halts.c.scope.in_(["*", bindparam("broker")])).label("stopped")
+_LOCKED = exists().where(position_locks.c.broker == bindparam("broker")).label("locked")
+
+
+def _claimable(*which: Any) -> Query[Row]:
+    """The oldest first, leaving out what another claim holds just now."""
+    oldest_first = select(orders, _STOPPED, _LOCKED).where(*which).order_by(_o.available_at, _o.client_order_id)
+    return Query(oldest_first.limit(MAX_BATCH).with_for_update(skip_locked=True))
+
+
+#: Waited too long for its message, or its pause is over.
+_LATE = or_(_o.available_at <= bindparam("late"), _o.available_at > _o.updated_at)
+_NAMED = _claimable(_waiting(unindexed), among(_o.client_order_id, "ids"))
+_OVERDUE = _claimable(_waiting(), _LATE)
+IS_OVERDUE = Query(select(_o.client_order_id).where(_waiting(), _LATE).limit(1))
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Orders to be sent, and what their claims find out on the way."""
+
+    query: Query[Row]
+    values: Mapping[str, Any]
+    #: So many at most.
+    most: float = math.inf
+    #: What was asked about positions, for orders that close one.
+    asked: Asked = field(default_factory=Asked)
+
+
+def named(ids: Collection[str], asked: Asked | None = None) -> Selection:
+    """Orders that a message names."""
+    return Selection(_NAMED, {"ids": list(ids)}, len(ids), asked or Asked())
+
+
+def overdue(wait_s: float) -> Selection:
+    """Orders that have waited so many seconds for their message, or whose pause is over."""
+    return Selection(_OVERDUE, {"late": utcnow() - timedelta(seconds=wait_s)})
