@@ -53,15 +53,16 @@ class Guard:
     find: str
     put: str
     tests: tuple[str, ...]
-    #: Further pairs of find and put, for a guard that stands twice.
-    also: tuple[tuple[str, str], ...] = ()
+    #: Further pairs of find and put, for a guard that stands twice; a third member is another file.
+    also: tuple[tuple[str, ...], ...] = ()
     #: An exception that counts like a failed assertion.
     error: str = ""
 
     @property
-    def changes(self) -> list[tuple[str, str]]:
-        """What is replaced by what."""
-        return [(self.find, self.put), *self.also]
+    def changes(self) -> list[tuple[str, str, str]]:
+        """File, what is replaced, and by what."""
+        further = [(pair[2] if len(pair) > 2 else self.file, pair[0], pair[1]) for pair in self.also]
+        return [(self.file, self.find, self.put), *further]
 
     @property
     def nodes(self) -> list[str]:
@@ -69,17 +70,17 @@ class Guard:
         return [_usual(test) + test if test.startswith("::") else test for test in self.tests]
 
     def lost(self) -> list[str]:
-        """Return the texts that are not in the file exactly once."""
-        source = (ROOT / self.file).read_text()
-        return [find for find, _ in self.changes if source.count(find) != 1]
+        """Return the texts that are not in their file exactly once."""
+        return [find for file, find, _ in self.changes if (ROOT / file).read_text().count(find) != 1]
 
-    def without(self) -> str:
-        """Return the file as it is without the guard; it compiles."""
-        source = (ROOT / self.file).read_text()
-        for find, put in self.changes:
-            source = source.replace(find, put)
-        compile(source, self.file, "exec")
-        return source
+    def without(self) -> dict[str, str]:
+        """Return the files as they are without the guard; they compile."""
+        sources: dict[str, str] = {}
+        for file, find, put in self.changes:
+            sources[file] = sources.get(file, (ROOT / file).read_text()).replace(find, put)
+        for file, source in sources.items():
+            compile(source, file, "exec")
+        return sources
 
 
 @functools.cache
@@ -122,7 +123,8 @@ class Run:
             else:
                 shutil.copy(source, target)
         if guard is not None:
-            (self.tree / guard.file).write_text(guard.without())
+            for file, source in guard.without().items():
+                (self.tree / file).write_text(source)
         self.pid = os.fork()
         if not self.pid:
             self._test(nodes)

@@ -17,6 +17,7 @@ from models.record.tables import bars, fetches, workers
 from models.reports import Bar, Bars, QuoteReport
 from models.settings import Settings
 from worker.data.fetching import Fetcher
+from worker.gate import Gate
 
 
 def bar(start: datetime) -> Bar:
@@ -80,7 +81,9 @@ class Bench:
             row = {"worker": name, "broker": "ibkr", "host": "h", "boot": "b", "pid": 1, "state": "ready"}
             now = datetime.now(UTC)
             connection.execute(insert(workers).values(**row, started_at=now, heartbeat_at=now))
-        return Fetcher(self.settings, self.database, self.broker, name, self.bell)  # type: ignore[arg-type]
+        self.gate = Gate(self.database, self.broker)  # type: ignore[arg-type]
+        self.gate.open()
+        return Fetcher(self.settings, self.database, self.broker, name, self.bell, self.gate)  # type: ignore[arg-type]
 
     def ask(self, kind: str = "bars", fetch_id: str = "f", **fields: Any) -> dict[str, Any]:
         """Ask by message, and wait until the lane is empty."""

@@ -14,7 +14,7 @@ GUARDS = guards()
 @pytest.mark.parametrize("guard", GUARDS, ids=[guard.name for guard in GUARDS])
 def test_a_guard_is_where_the_table_says(guard: Guard) -> None:
     assert guard.lost() == [], f"not in {guard.file} exactly once: bring guards.toml up to date"
-    assert guard.without() != (ROOT / guard.file).read_text()
+    assert all(source != (ROOT / file).read_text() for file, source in guard.without().items())
     for node in guard.nodes:
         path, _, test = node.partition("::")
         assert not test or re.search(rf"^def {test}\(", (ROOT / path).read_text(), re.MULTILINE), node

@@ -145,7 +145,7 @@ def test_an_order_with_an_unexplained_change_is_listed_until_somebody_has_looked
         attempt={"outcome": "accepted", "broker_order_id": "7"},
     )  # fmt: skip
     put("o-2", status="filled", attempt={"outcome": "accepted", "broker_order_id": "8"})
-    scene.reconciler.leave([change()])
+    scene.readings.leave([change()])
     (row,) = json.loads(corro("unresolved", "--json")[1])
     assert (row["client_order_id"], row["outcome"], row["answers"]) == ("o-1", "accepted", {})
     assert "named-otherwise" in row["unexplained"] == row["latest"]
@@ -153,7 +153,7 @@ def test_an_order_with_an_unexplained_change_is_listed_until_somebody_has_looked
     status, out, _ = corro("resolve", "o-1", "--noted", "--by", "ana", "--reason", "it was a test", "--json")
     assert (status, json.loads(out)["status"]) == (0, "filled")
     assert json.loads(corro("unresolved", "--json")[1]) == []
-    scene.reconciler.leave([replace(change(), execution_id="another")])
+    scene.readings.leave([replace(change(), execution_id="another")])
     assert [one["client_order_id"] for one in json.loads(corro("unresolved", "--json")[1])] == ["o-1"]
 
 
@@ -161,7 +161,7 @@ def test_a_change_whose_execution_is_booked_after_all_is_no_question_any_more(
     scene: Scene, put: Put, corro: Run
 ) -> None:
     live(put)
-    scene.reconciler.leave([change()])
+    scene.readings.leave([change()])
     assert len(json.loads(corro("unresolved", "--json")[1])) == 1
     scene.told(replace(change(), amends=False))
     assert json.loads(corro("unresolved", "--json")[1]) == []
