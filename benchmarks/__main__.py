@@ -12,12 +12,12 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import bars, document, doors, fallback, histories, memory, scaling, stages, submit, worker
-from benchmarks.house import ROOT, House
+from benchmarks.house import ROOT, BenchHouse
 from benchmarks.machine import Watch, facts
 from benchmarks.report import Part, Scale, as_text
 from models.logs import configure
 
-PARTS: dict[str, Callable[[House, Scale], Part]] = {
+PARTS: dict[str, Callable[[BenchHouse, Scale], Part]] = {
     "submit": submit.measure,
     "worker_sqlite": partial(worker.measure, database="sqlite"),
     "worker_postgresql": partial(worker.measure, database="postgresql"),
@@ -38,7 +38,7 @@ def main() -> int:
     options = _options()
     configure("ERROR")
     watch, parts, failed = Watch(), [], []
-    with House() as house:
+    with BenchHouse() as house:
         for name in options.only or PARTS:
             began = time.monotonic()
             try:

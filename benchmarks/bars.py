@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import requests
 
-from benchmarks.house import House
+from benchmarks.house import BenchHouse
 from benchmarks.report import Part, Scale, Table, ratio, spread
 from models.settings import load_settings
 from producers.client import OrderClient
@@ -21,7 +21,7 @@ the same door with requests and keeps nothing; the door itself makes the prices 
 SYMBOLS = ("AAPL", "MSFT", "KO", "NVDA", "AMZN")
 
 
-def measure(house: House, scale: Scale) -> Part:
+def measure(house: BenchHouse, scale: Scale) -> Part:
     """Fetch another symbol each round, in both ways."""
     months = scale.of(12, 1)
     start = datetime(2025, 1, 2, tzinfo=UTC)

@@ -19,7 +19,7 @@ import psutil
 import redis
 from sqlalchemy import create_engine, text
 
-from benchmarks.house import NULL, PEERS, ROOT, House
+from benchmarks.house import NULL, PEERS, ROOT, BenchHouse
 from benchmarks.null.null_call import commit_count, stamp_count, stamps
 from worker.runtime.celery_command import worker_arguments
 
@@ -103,7 +103,7 @@ class Reading:
     cpu_s: float
 
 
-class Run:
+class ContenderRun:
     """One contender at work, in a folder and a database of its own; use it as a context manager.
 
     Args:
@@ -117,7 +117,7 @@ class Run:
 
     def __init__(
         self,
-        house: House,
+        house: BenchHouse,
         contender: Contender,
         database: str = "sqlite",
         *,
@@ -137,7 +137,7 @@ class Run:
         self.workers: list[subprocess.Popen[bytes]] = []
         self._driver: subprocess.Popen[str] | None = None
 
-    def __enter__(self) -> Run:
+    def __enter__(self) -> ContenderRun:
         self.house.redis.flushall()
         return self
 

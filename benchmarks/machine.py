@@ -15,7 +15,7 @@ from statistics import median
 import psutil
 
 from benchmarks.contenders import PEERS_OF
-from benchmarks.house import House
+from benchmarks.house import BenchHouse
 from benchmarks.report import percentile
 
 _OURS = ("celery", "kombu", "redis", "hiredis", "SQLAlchemy", "pydantic", "psycopg")
@@ -38,7 +38,7 @@ class Watch:
         return f"{minutes:.0f} minutes; {stolen:.1f} % of the processors went to other guests; load at the end {load}"
 
 
-def facts(house: House, watch: Watch) -> list[tuple[str, str]]:
+def facts(house: BenchHouse, watch: Watch) -> list[tuple[str, str]]:
     """Return what a reader has to know of the machine and the versions."""
     server = house.redis.info("server")
     name = server.get("server_name", "redis")
@@ -69,7 +69,7 @@ def _processor() -> str:
     return models[0] if models else platform.machine()
 
 
-def _commit(house: House) -> str:
+def _commit(house: BenchHouse) -> str:
     """Time the floor of everything here: SQLite's commit, written through to the disk."""
     path = house.folder("commit") / "one.db"
     connection = sqlite3.connect(path, isolation_level=None)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks.contenders import CORRO, Run
-from benchmarks.house import House
+from benchmarks.contenders import CORRO, ContenderRun
+from benchmarks.house import BenchHouse
 from benchmarks.report import Part, Scale, Table, Target
 
 WORDS = """\
@@ -13,12 +13,12 @@ _AHEAD = 5
 _MOST = 1.1
 
 
-def measure(house: House, scale: Scale) -> Part:
+def measure(house: BenchHouse, scale: Scale) -> Part:
     """Send orders, and look at the worker on the way."""
     total = scale.of(100_000, 10_000)
     marks = [1_000, total // 10, total // 4, total // 2, total]
     seen: dict[int, float] = {}
-    with Run(house, CORRO, answer="filled") as run:
+    with ContenderRun(house, CORRO, answer="filled") as run:
         run.tell("each", n=1)
         run.start_worker()
         run.wait_recorded(1)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks.contenders import CORRO, PEERS_OF, Run, rotated
-from benchmarks.house import House
+from benchmarks.contenders import CORRO, PEERS_OF, ContenderRun, rotated
+from benchmarks.house import BenchHouse
 from benchmarks.report import Part, Scale, Table, spread
 from benchmarks.worker import NAMES, Entry, fill
 
@@ -13,7 +13,7 @@ rest allows. The machine's cores bound it too."""
 WORKERS = (1, 2, 4)
 
 
-def measure(house: House, scale: Scale) -> Part:
+def measure(house: BenchHouse, scale: Scale) -> Part:
     """Drain with every number of workers, interleaved."""
     entries = [Entry("corro, single submits", CORRO), Entry("corro, submit_many", CORRO, 1000)]
     entries.append(Entry(PEERS_OF["huey"][1].title, PEERS_OF["huey"][1]))
@@ -33,9 +33,9 @@ def measure(house: House, scale: Scale) -> Part:
     return part
 
 
-def _pace(house: House, entry: Entry, database: str, workers: int, n: int) -> float:
+def _pace(house: BenchHouse, entry: Entry, database: str, workers: int, n: int) -> float:
     """Return orders/s between the 20th and the 95th percentile, when every worker has come up."""
-    with Run(house, entry.contender, database) as run:
+    with ContenderRun(house, entry.contender, database) as run:
         n, _ = fill(run, n, entry.batch)
         for _ in range(workers):
             run.start_worker()

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from itertools import pairwise
 from statistics import median
 
-from benchmarks.contenders import CORRO, Run
-from benchmarks.house import House
+from benchmarks.contenders import CORRO, ContenderRun
+from benchmarks.house import BenchHouse
 from benchmarks.null.null_call import moments
 from benchmarks.report import Part, Scale, Table, percentile
 from benchmarks.worker import NAMES, PER_S
@@ -52,7 +52,7 @@ AREAS = (
 )
 
 
-def measure(house: House, scale: Scale) -> Part:
+def measure(house: BenchHouse, scale: Scale) -> Part:
     """Follow orders, then profile batches."""
     part = Part("stages", "Where the time goes", WORDS)
     for database in ("sqlite", "postgresql"):
@@ -67,9 +67,9 @@ def measure(house: House, scale: Scale) -> Part:
     return part
 
 
-def _stages(house: House, database: str, n: int) -> dict[str, list[float]]:
+def _stages(house: BenchHouse, database: str, n: int) -> dict[str, list[float]]:
     """Return the milliseconds of each stage, of every order."""
-    with Run(house, CORRO, database, marks=True) as run:
+    with ContenderRun(house, CORRO, database, marks=True) as run:
         run.tell("each", n=_WARM)
         run.start_worker()
         run.wait_recorded(_WARM)
@@ -88,7 +88,7 @@ def _stages(house: House, database: str, n: int) -> dict[str, list[float]]:
     return found
 
 
-def _profiles(house: House, n: int) -> dict[str, tuple[dict[str, float], float]]:
+def _profiles(house: BenchHouse, n: int) -> dict[str, tuple[dict[str, float], float]]:
     """Return, by whose code it is, each area's share, and the microseconds per order without the profiler."""
     folder = house.folder("profile")
     (folder / "stamps").touch()

@@ -6,8 +6,8 @@ from contextlib import ExitStack
 from statistics import median
 from typing import Any
 
-from benchmarks.contenders import CELERY, CORRO, FLOOR, PEERS_OF, Run, rotated
-from benchmarks.house import House
+from benchmarks.contenders import CELERY, CORRO, FLOOR, PEERS_OF, ContenderRun, rotated
+from benchmarks.house import BenchHouse
 from benchmarks.report import Part, Scale, Table, Target, percentile, ratio, spread
 
 WORDS = """\
@@ -16,14 +16,14 @@ returns (a commit, then the ring); a peer's is a message in Redis. Who has a cal
 BATCH = 1000
 
 
-def measure(house: House, scale: Scale) -> Part:
+def measure(house: BenchHouse, scale: Scale) -> Part:
     """Time every producer in turn, round after round."""
     rounds, each = scale.of(11, 5), scale.of(100, 60)
     found: dict[str, dict[str, list[float]]] = {}
     with ExitStack() as stack:
-        runs: list[tuple[str, Run, int]] = []
+        runs: list[tuple[str, ContenderRun, int]] = []
         for title, contender, database in _producers():
-            run = stack.enter_context(Run(house, contender, database))
+            run = stack.enter_context(ContenderRun(house, contender, database))
             run.tell("each", n=20)
             runs.append((title, run, 0))
             if contender.ours or contender.module in ("celery_peer", "rq_peer", "floor_peer"):

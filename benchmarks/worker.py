@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from statistics import median
 
-from benchmarks.contenders import CELERY, CORRO, EVERYBODY, Contender, Run, rotated
-from benchmarks.house import House
+from benchmarks.contenders import CELERY, CORRO, EVERYBODY, Contender, ContenderRun, rotated
+from benchmarks.house import BenchHouse
 from benchmarks.report import Part, Scale, Table, Target, percentile, ratio, spread
 
 WORDS = """\
@@ -48,7 +48,7 @@ ENTRIES = [
 ]
 
 
-def measure(house: House, scale: Scale, database: str = "sqlite", entries: list[Entry] | None = None) -> Part:
+def measure(house: BenchHouse, scale: Scale, database: str = "sqlite", entries: list[Entry] | None = None) -> Part:
     """Run every contender in turn, round after round."""
     found: dict[str, list[Figures]] = {}
     for round_ in scale.rounds(2, 5, _SECONDS):
@@ -60,9 +60,9 @@ def measure(house: House, scale: Scale, database: str = "sqlite", entries: list[
     return _part(found, database)
 
 
-def through_a_worker(house: House, entry: Entry, database: str, backlog: int, pace: int) -> Figures:
+def through_a_worker(house: BenchHouse, entry: Entry, database: str, backlog: int, pace: int) -> Figures:
     """Drain a backlog through one worker, then submit so many at an even pace; returns the figures."""
-    with Run(house, entry.contender, database) as run:
+    with ContenderRun(house, entry.contender, database) as run:
         n, figures = fill(run, backlog, entry.batch)
         run.start_worker()
         figures |= drained(run, n, figures)
@@ -71,7 +71,7 @@ def through_a_worker(house: House, entry: Entry, database: str, backlog: int, pa
     return figures
 
 
-def fill(run: Run, n: int, batch: int = 0) -> tuple[int, Figures]:
+def fill(run: ContenderRun, n: int, batch: int = 0) -> tuple[int, Figures]:
     """Enqueue a backlog; returns how many, and what each took of the producer."""
     run.tell("each", n=_WARM)  # connected, everything imported
     before = run.read()
@@ -85,7 +85,7 @@ def fill(run: Run, n: int, batch: int = 0) -> tuple[int, Figures]:
     }
 
 
-def drained(run: Run, n: int, producer: Figures) -> Figures:
+def drained(run: ContenderRun, n: int, producer: Figures) -> Figures:
     """Wait until the backlog is gone; returns the pace, and what each order took of producer and worker together."""
     run.wait_sent(n // 20)
     first = run.read()
@@ -107,7 +107,7 @@ def drained(run: Run, n: int, producer: Figures) -> Figures:
     }
 
 
-def paced(run: Run, before: int, n: int) -> Figures:
+def paced(run: ContenderRun, before: int, n: int) -> Figures:
     """Submit at an even pace; returns how long an order took from before the call until it was at the broker."""
     sent = run.tell("paced", n=n, per_s=PER_S)["sent"]
     run.wait_sent(before + n)

@@ -48,7 +48,7 @@ def stamp_count(path: str | Path) -> int:
         return 0
 
 
-class Marks(dict[str, object]):
+class NullMarks(dict[str, object]):
     """Notes when each of corro's named points was reached; stands in for the points that a test has armed.
 
     Args:

@@ -67,7 +67,7 @@ class Sqlite:
             return self._connection.execute(statement, values).rowcount
 
 
-class Postgres:
+class PeerPostgres:
     """One connection for each thread, kept open; psycopg prepares what is run often."""
 
     def __init__(self, dsn: str) -> None:
@@ -104,19 +104,19 @@ class Alpaca:
 
 
 # -- THE TASK ---
-class Desk:
+class PeerDesk:
     """Opened at the first task, so that a process that only enqueues opens nothing."""
 
-    _one: Desk | None = None
+    _one: PeerDesk | None = None
     _gate = threading.Lock()
 
     def __init__(self) -> None:
         self.broker = NullCall(CONFIG["stamps"]) if AT_ONCE else Alpaca(CONFIG["broker"])
-        self.record = (Postgres if "host=" in CONFIG["database"] else Sqlite)(CONFIG["database"])
+        self.record = (PeerPostgres if "host=" in CONFIG["database"] else Sqlite)(CONFIG["database"])
         self.commits = Commits(CONFIG["stamps"])
 
     @classmethod
-    def one(cls) -> Desk:
+    def one(cls) -> PeerDesk:
         if cls._one is None:
             with cls._gate:
                 cls._one = cls._one or cls()
@@ -130,7 +130,7 @@ class Desk:
 
 def execute(order: dict[str, str]) -> None:
     """Send one order and record it, in the form that was asked for."""
-    desk, id_ = Desk.one(), order["client_order_id"]
+    desk, id_ = PeerDesk.one(), order["client_order_id"]
     row = tuple(order.values())
     if not PROMISE:
         desk.commit(_INSERT, *row, "accepted", desk.broker.place(id_), now())

@@ -11,7 +11,7 @@ from typing import Any
 from models.messages import OrderRequest
 from models.reports import Found, OrderReport, Report
 from models.settings import BrokerSettings
-from tests.contract.doors import UNPACED, Sandbox, sandbox
+from tests.contract.doors import UNPACED, SandboxThread, sandbox
 from tests.kit.waiting import eventually
 from worker.brokers.alpaca.adapter import AlpacaBroker
 from worker.brokers.base import BrokerInterface, OrderRef, Ticket
@@ -30,10 +30,10 @@ EVERY = (*SDKS, *NEW_ORDER)
 DEADLINE_S = 4.0
 
 
-class Bench:
+class AdapterBench:
     """One adapter, its door and the market behind it."""
 
-    def __init__(self, house: Sandbox, kind: str, home: Path) -> None:
+    def __init__(self, house: SandboxThread, kind: str, home: Path) -> None:
         self.house, self.kind, self.home = house, kind, home
         self.name = "ibkr" if kind in SDKS else kind
         self.in_place = self.name == "ibkr"
@@ -111,9 +111,9 @@ class Bench:
 
 
 @contextmanager
-def bench(kind: str, home: Path) -> Iterator[Bench]:
+def bench(kind: str, home: Path) -> Iterator[AdapterBench]:
     with sandbox() as house:
-        found = Bench(house, kind, home)
+        found = AdapterBench(house, kind, home)
         found.broker.connect()
         yield found
         found.broker.disconnect()

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 
 from models.settings import BrokerSettings
-from tests.contract.doors import UNPACED, Sandbox, sandbox
+from tests.contract.doors import UNPACED, SandboxThread, sandbox
 from tests.contract.fake_desk import FakeDesk
 from tests.contract.suite.desk import Desk, Seen, Trouble, eventually
 from worker.brokers.alpaca import adapter as alpaca
@@ -40,7 +40,7 @@ class SandboxDesk(Desk):
 
     def open(self) -> None:
         self._exit = ExitStack()
-        self.house: Sandbox = self._exit.enter_context(sandbox())
+        self.house: SandboxThread = self._exit.enter_context(sandbox())
         self.door: Any = self.house.open(self.make_door)
 
     def make_door(self, market: Any) -> Any:

@@ -18,7 +18,7 @@ T = TypeVar("T")
 UNPACED: dict[str, Any] = {"requests_per_minute": 0, "data_requests_per_minute": 0}
 
 
-class Sandbox:
+class SandboxThread:
     """The market, its doors, and a way onto their loop."""
 
     def __init__(self) -> None:
@@ -72,8 +72,8 @@ class Sandbox:
 
 
 @contextmanager
-def sandbox() -> Iterator[Sandbox]:
-    house = Sandbox()
+def sandbox() -> Iterator[SandboxThread]:
+    house = SandboxThread()
     try:
         yield house
     finally:

@@ -37,7 +37,7 @@ Body = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Step:
+class RecordedStep:
     """One line of a recording."""
 
     who: str
@@ -45,7 +45,7 @@ class Step:
     body: Body = field(default_factory=dict)
 
 
-def recording(name: str) -> list[Step]:
+def recording(name: str) -> list[RecordedStep]:
     """Read a real recording; the test is skipped where the folder is absent."""
     path = FOLDER / f"{name}.txt"
     if not path.exists():
@@ -53,7 +53,7 @@ def recording(name: str) -> list[Step]:
     return steps(path.read_text())
 
 
-def steps(text: str) -> list[Step]:
+def steps(text: str) -> list[RecordedStep]:
     found = []
     for line in text.splitlines():
         head, brace, rest = line.partition("{")
@@ -61,12 +61,12 @@ def steps(text: str) -> list[Step]:
         if not words or words[0].startswith("#"):
             continue
         who, what = (words[0], words[1]) if words[0] in ("client", "server") else ("", words[0])
-        found.append(Step(who, what, json.loads(brace + rest) if brace else {}))
+        found.append(RecordedStep(who, what, json.loads(brace + rest) if brace else {}))
     return found
 
 
 @dataclass
-class _Order:
+class RecordedOrder:
     order_id: int
     client_id: int
     request: OrderRequest
@@ -75,7 +75,7 @@ class _Order:
     filled: float = 0.0
 
 
-class Gateway:
+class PlayingGateway:
     """Plays steps to whoever connects; what a recording does not speak of (contracts, empty listings) is answered.
 
     Args:
@@ -83,8 +83,8 @@ class Gateway:
         observe: client messages of the recording that the adapter is not expected to send.
     """
 
-    def __init__(self, steps: Sequence[Step], observe: frozenset[str] = frozenset()) -> None:
-        self.legs: list[list[Step]] = []
+    def __init__(self, steps: Sequence[RecordedStep], observe: frozenset[str] = frozenset()) -> None:
+        self.legs: list[list[RecordedStep]] = []
         for step in steps:
             if step.what == "handshake" or not self.legs:
                 self.legs.append([])
@@ -94,7 +94,7 @@ class Gateway:
         #: Orders as the adapter sent them, beside the recorded message each of them answers to.
         self.sent: list[tuple[Body, OrderRequest]] = []
         self.heard: list[str] = []
-        self._orders: dict[int, _Order] = {}
+        self._orders: dict[int, RecordedOrder] = {}
         self._executions: list[Body] = []
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._server.getsockname()[1])
@@ -115,13 +115,13 @@ class Gateway:
                 leg = self.legs.pop(0) if self.legs else None
                 threading.Thread(target=self._serve, args=(connection, leg), daemon=True).start()
 
-    def _serve(self, connection: socket.socket, leg: list[Step] | None) -> None:
+    def _serve(self, connection: socket.socket, leg: list[RecordedStep] | None) -> None:
         with suppress(OSError, EOFError):
             _Leg(self, connection, leg).play()
         connection.close()
 
     # -- WHAT IT KNOWS ---
-    def order(self, recorded_id: int) -> _Order:
+    def order(self, recorded_id: int) -> RecordedOrder:
         return self._orders[recorded_id]
 
     def recorded_id(self, order_id: int) -> int | None:
@@ -131,7 +131,7 @@ class Gateway:
 class _Leg:
     """One connection."""
 
-    def __init__(self, gateway: Gateway, connection: socket.socket, leg: list[Step] | None) -> None:
+    def __init__(self, gateway: PlayingGateway, connection: socket.socket, leg: list[RecordedStep] | None) -> None:
         self.gateway, self.connection, self.steps = gateway, connection, leg
         self.client_id = -1
 
@@ -171,7 +171,7 @@ class _Leg:
     def _frame(self) -> bytes:
         return self._read(struct.unpack(">I", self._read(4))[0])
 
-    def _await(self, step: Step) -> None:
+    def _await(self, step: RecordedStep) -> None:
         """Read until the client sends this message; answer what the recording does not speak of."""
         while True:
             payload = self._frame()
@@ -187,7 +187,7 @@ class _Leg:
                 fields.skip(1)
                 request = read_place_order(fields, VERSION)
                 known = self.gateway._orders.get(int(step.body["order_id"]))
-                order = known or _Order(request.order_id, self.client_id, request)
+                order = known or RecordedOrder(request.order_id, self.client_id, request)
                 order.request = request
                 self.gateway._orders[int(step.body["order_id"])] = order
                 self.gateway.sent.append((step.body, request))
@@ -226,7 +226,7 @@ class _Leg:
     def _send(self, *frames: bytes) -> None:
         self.connection.sendall(b"".join(frames))
 
-    def _say(self, step: Step, ahead: Sequence[Step]) -> None:
+    def _say(self, step: RecordedStep, ahead: Sequence[RecordedStep]) -> None:
         body, orders = step.body, self.gateway._orders
         if step.what == "managed_accounts":
             self._send(encode(15, 1, ",".join(body["accounts"])))
@@ -260,12 +260,12 @@ class _Leg:
         elif step.what in _ENDS:
             self._send(encode(*_ENDS[step.what]))
 
-    def _known(self, body: Body) -> _Order:
+    def _known(self, body: Body) -> RecordedOrder:
         """Return the order of a message; one that nobody has sent here belongs to another client."""
         number = int(body["order_id"])
         if number not in self.gateway._orders:
             request = OrderRequest(**{**_NOBODYS, "order_id": number, "order_ref": body.get("order_ref", "")})
-            self.gateway._orders[number] = _Order(number, int(body["client_id"]), request)
+            self.gateway._orders[number] = RecordedOrder(number, int(body["client_id"]), request)
         return self.gateway._orders[number]
 
     def _execution(self, body: Body) -> bytes:
@@ -299,7 +299,7 @@ _NOBODYS: Body = {
 }
 
 
-def _status_by(ahead: Sequence[Step], order: _Order, order_id: object) -> str:
+def _status_by(ahead: Sequence[RecordedStep], order: RecordedOrder, order_id: object) -> str:
     """Return the status that a recorded openOrder leaves out: that of the orderStatus in the same breath, or before."""
     for step in ahead:
         if step.who == "client":
@@ -322,7 +322,7 @@ def _contract(c: Body) -> list[Any]:
     return [c["con_id"], c["symbol"], c["sec_type"], expiry, "0", "", "", exchange, currency, local, trading_class]
 
 
-def _open_order(body: Body, order: _Order) -> bytes:
+def _open_order(body: Body, order: RecordedOrder) -> bytes:
     fields = list(_OPEN_ORDER)
     fields[1] = str(order.order_id)
     fields[2:13] = [str(word) for word in _contract({**_AAPL, **body.get("contract", {})})]
@@ -334,7 +334,7 @@ def _open_order(body: Body, order: _Order) -> bytes:
     return _cut(fields, VERSION)
 
 
-def _order_status(body: Body, order: _Order) -> bytes:
+def _order_status(body: Body, order: RecordedOrder) -> bytes:
     names = ("perm_id", "parent_id", "last_fill_price", "client_id", "why_held", "mkt_cap_price")
     # A cancel by another client is told with that client's id; else it is the owner's, whichever ours is.
     owned = body["client_id"] == order.shown.get("client_id", body["client_id"])
@@ -344,7 +344,7 @@ def _order_status(body: Body, order: _Order) -> bytes:
     )
 
 
-def _completed_order(body: Body, order: _Order) -> bytes:
+def _completed_order(body: Body, order: RecordedOrder) -> bytes:
     fields = list(_COMPLETED_ORDER)
     fields[1:12] = [str(word) for word in _contract({**_AAPL, **body["contract"]})]
     fields[12:15] = [body["action"], "0", body["order_type"]]
@@ -364,8 +364,8 @@ def _contract_details(request_id: str, symbol: str) -> bytes:
 
 
 @contextmanager
-def playing(steps: Sequence[Step], observe: frozenset[str] = frozenset()) -> Iterator[Gateway]:
-    gateway = Gateway(steps, observe)
+def playing(steps: Sequence[RecordedStep], observe: frozenset[str] = frozenset()) -> Iterator[PlayingGateway]:
+    gateway = PlayingGateway(steps, observe)
     try:
         yield gateway
     finally:

@@ -9,7 +9,7 @@ from typing import Any
 
 import requests
 
-from tests.contract.doors import Sandbox
+from tests.contract.doors import SandboxThread
 from tests.kit.waiting import eventually
 from worker.sandbox.tda.door import TdaDoor
 
@@ -75,7 +75,7 @@ def order(symbol: str = "AAPL", instruction: str = "BUY", quantity: Any = 10, **
 
 
 @contextmanager
-def client_of(house: Sandbox, dialect: Any) -> Iterator[Client]:
+def client_of(house: SandboxThread, dialect: Any) -> Iterator[Client]:
     """Open a door and log in."""
     door: Any = house.open(lambda market: TdaDoor(market, dialect, dialect))
     found = Client(door, dialect)

@@ -18,7 +18,7 @@ from models.errors import (
     OrderRejected,
     Refused,
 )
-from tests.contract.test_alpaca_adapter import Desk, desk, order, ref, resting, ticket
+from tests.contract.connected_alpaca import ConnectedAlpaca, desk, order, ref, resting, ticket
 from tests.kit.waiting import eventually
 from worker.brokers.alpaca import rest as alpaca_rest
 
@@ -31,7 +31,7 @@ TO_EVERYTHING: list[dict[str, Any]] = [
     {"status": 403},
     {"status": 403, "code": 40300000, "text": "forbidden"},
 ]
-ABOUT_THE_ACCOUNT: dict[str, Callable[[Desk], Any]] = {
+ABOUT_THE_ACCOUNT: dict[str, Callable[[ConnectedAlpaca], Any]] = {
     "place": lambda desk: desk.place(order()),
     "find": lambda desk: desk.find(order()),
     "find many": lambda desk: desk.broker.find_orders([ref(order()) for _ in range(5)]),
@@ -40,7 +40,7 @@ ABOUT_THE_ACCOUNT: dict[str, Callable[[Desk], Any]] = {
     "positions": lambda desk: desk.broker.get_positions(),
     "account": lambda desk: desk.broker.get_account_info(),
 }
-ABOUT_PRICES: dict[str, Callable[[Desk], Any]] = {
+ABOUT_PRICES: dict[str, Callable[[ConnectedAlpaca], Any]] = {
     "quote": lambda desk: desk.broker.get_market_data("AAPL"),
     "bars": lambda desk: desk.broker.get_historical_data("AAPL", "1Day", NOW - timedelta(days=9), NOW),
 }
@@ -50,7 +50,7 @@ QUESTIONS = ABOUT_THE_ACCOUNT | ABOUT_PRICES
 @pytest.mark.parametrize("answer", TO_EVERYTHING, ids=str)
 @pytest.mark.parametrize("asked", QUESTIONS)
 def test_what_is_refused_to_everything_is_access_lost_and_no_answer_about_an_order(
-    desk: Desk, asked: str, answer: dict[str, Any]
+    desk: ConnectedAlpaca, asked: str, answer: dict[str, Any]
 ) -> None:
     desk.house.fault("alpaca", "status", None, **answer)
     with pytest.raises(AccessLost) as raised:
@@ -61,7 +61,7 @@ def test_what_is_refused_to_everything_is_access_lost_and_no_answer_about_an_ord
 
 
 @pytest.mark.parametrize("answer", TO_EVERYTHING, ids=str)
-def test_access_lost_is_said_of_cancels_and_replaces_too(desk: Desk, answer: dict[str, Any]) -> None:
+def test_access_lost_is_said_of_cancels_and_replaces_too(desk: ConnectedAlpaca, answer: dict[str, Any]) -> None:
     wanted = resting()
     placed = desk.place(wanted)
     desk.house.fault("alpaca", "status", None, **answer)
@@ -85,7 +85,7 @@ def test_access_lost_is_said_of_cancels_and_replaces_too(desk: Desk, answer: dic
     ids=str,
 )
 def test_a_403_about_the_order_is_its_refusal_as_long_as_the_account_answers(
-    desk: Desk, answer: dict[str, Any], kind: type[Exception]
+    desk: ConnectedAlpaca, answer: dict[str, Any], kind: type[Exception]
 ) -> None:
     desk.house.fault("alpaca", "status", None, operation="place", **answer)
     with pytest.raises(Refused) as raised:
@@ -94,7 +94,7 @@ def test_a_403_about_the_order_is_its_refusal_as_long_as_the_account_answers(
     assert desk.broker.is_connected()
 
 
-def test_prices_that_are_not_permitted_close_nothing(desk: Desk) -> None:
+def test_prices_that_are_not_permitted_close_nothing(desk: ConnectedAlpaca) -> None:
     for operation in ("quote", "bars"):
         desk.house.fault("alpaca", "status", None, status=403, operation=operation)
     with pytest.raises(DataNotPermitted):
@@ -109,7 +109,7 @@ def test_prices_that_are_not_permitted_close_nothing(desk: Desk) -> None:
     [{"status": 401}, {"status": 403, "text": "subscription does not permit querying recent SIP data"}],
     ids=str,
 )
-def test_prices_that_are_refused_alone_leave_orders_their_way(desk: Desk, answer: dict[str, Any]) -> None:
+def test_prices_that_are_refused_alone_leave_orders_their_way(desk: ConnectedAlpaca, answer: dict[str, Any]) -> None:
     desk.house.fault("alpaca", "status", None, operation=["quote", "bars"], **answer)
     for ask in (*ABOUT_PRICES.values(), *ABOUT_PRICES.values()):
         with pytest.raises(DataNotPermitted):
@@ -119,7 +119,7 @@ def test_prices_that_are_refused_alone_leave_orders_their_way(desk: Desk, answer
 
 
 def test_prices_that_are_refused_again_and_again_have_the_account_looked_at_now_and_then(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    desk: ConnectedAlpaca, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(alpaca_rest, "LOOK_EVERY_S", 600)
     desk.house.fault("alpaca", "status", None, operation="quote", status=403)
@@ -133,13 +133,13 @@ def test_prices_that_are_refused_again_and_again_have_the_account_looked_at_now_
         desk.broker.get_market_data("AAPL")
 
 
-def test_keys_that_the_stream_refuses_are_tried_at_the_account(desk: Desk) -> None:
+def test_keys_that_the_stream_refuses_are_tried_at_the_account(desk: ConnectedAlpaca) -> None:
     desk.house.fault("alpaca", "status", None, status=401)
     desk.house.fault("alpaca", "disconnect")
     eventually(lambda: not desk.broker.is_connected())
 
 
-def test_a_stream_that_is_refused_alone_closes_nothing(desk: Desk) -> None:
+def test_a_stream_that_is_refused_alone_closes_nothing(desk: ConnectedAlpaca) -> None:
     before = desk.broker.answered_at
     assert before is not None
     desk.house.fault("alpaca", "status", None, status=401, operation="stream")
@@ -148,7 +148,7 @@ def test_a_stream_that_is_refused_alone_closes_nothing(desk: Desk) -> None:
     assert desk.broker.is_connected()
 
 
-def test_after_access_was_lost_connecting_says_that_the_keys_are_wrong(desk: Desk) -> None:
+def test_after_access_was_lost_connecting_says_that_the_keys_are_wrong(desk: ConnectedAlpaca) -> None:
     desk.house.fault("alpaca", "status", None, status=401)
     desk.broker.disconnect()
     with pytest.raises(ConfigurationError, match="refuses the keys"):
@@ -158,7 +158,7 @@ def test_after_access_was_lost_connecting_says_that_the_keys_are_wrong(desk: Des
     assert desk.broker.is_connected()
 
 
-def test_the_time_of_the_last_answer_is_known(desk: Desk) -> None:
+def test_the_time_of_the_last_answer_is_known(desk: ConnectedAlpaca) -> None:
     before = desk.broker.answered_at
     assert before is not None
     desk.broker.get_positions()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -21,94 +19,21 @@ from models.errors import (
     UnreadableReply,
     Unsupported,
 )
-from models.messages import OrderRequest
 from models.reports import BrokerStatus, FillReport, OrderReport
 from models.settings import BrokerSettings
-from tests.contract.doors import UNPACED, Sandbox, sandbox
+from tests.contract.connected_alpaca import ConnectedAlpaca, desk, order, resting, ticket
 from tests.kit.waiting import eventually
 from worker.brokers.alpaca import adapter as alpaca
 from worker.brokers.alpaca import listings as alpaca_listings
 from worker.brokers.alpaca import prices as alpaca_prices
-from worker.brokers.alpaca import stream as alpaca_stream
 from worker.brokers.alpaca.adapter import AlpacaBroker
-from worker.brokers.base import OrderRef, Ticket
-from worker.sandbox.alpaca.door import AlpacaDoor
 
-
-class Desk:
-    """A connected adapter, what it pushed, and the market behind it."""
-
-    def __init__(self, house: Sandbox, **settings: Any) -> None:
-        self.house = house
-        self.door: Any = house.open(lambda market: AlpacaDoor(market))
-        self.reports: list[Any] = []
-        self.broker = AlpacaBroker("alpaca", self.settings(**settings))
-        self.broker.updates(self.reports.append)
-
-    def settings(self, **more: Any) -> BrokerSettings:
-        table = {"base_url": self.door.url, "data_url": self.door.url, "key_id": "k", "secret_key": "s"}
-        return BrokerSettings(adapter="alpaca", **(table | UNPACED | more))
-
-    def place(self, order: OrderRequest, deadline_s: float = 3.0, **more: Any) -> OrderReport:
-        return self.broker.place_order(ticket(order, deadline_s, **more))
-
-    def find(self, order: OrderRequest) -> Any:
-        return self.broker.find_order(ref(order))
-
-    def settled(self, order: OrderRequest, status: BrokerStatus) -> OrderReport:
-        return eventually(lambda: found.report if (found := self.find(order)).report.status is status else None)
-
-    def pushed(self, kind: type, order: OrderRequest) -> list[Any]:
-        ours = [r for r in self.reports if r.broker_client_order_id == order.client_order_id]
-        return [r for r in ours if isinstance(r, kind)]
-
-    def arrivals(self) -> int:
-        return len(self.house.arrivals("alpaca"))
-
-
-def order(symbol: str = "AAPL", side: str = "buy", quantity: Any = 10, **terms: Any) -> OrderRequest:
-    return OrderRequest(symbol=symbol, side=side, quantity=quantity, **terms)
-
-
-def resting(**terms: Any) -> OrderRequest:
-    return order(order_type="limit", limit_price="1.00", **terms)
-
-
-def ticket(wanted: OrderRequest, deadline_s: float = 3.0, still_mine: Any = lambda: None) -> Ticket:
-    return Ticket(
-        order=wanted,
-        broker_client_order_id=wanted.client_order_id,
-        deadline_s=deadline_s,
-        still_mine=still_mine,
-    )
-
-
-def ref(wanted: OrderRequest, broker_order_id: str | None = None) -> OrderRef:
-    return OrderRef(
-        order=wanted,
-        broker_client_order_id=wanted.client_order_id,
-        broker_order_id=broker_order_id,
-        sent_at=datetime.now(UTC),
-    )
-
-
-@pytest.fixture
-def desk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    monkeypatch.setattr(alpaca_stream, "FIRST_PAUSE_S", 0.05)
-    for name in [name for name in os.environ if name.startswith("APCA_")]:
-        monkeypatch.delenv(name)
-    with sandbox() as house:
-        found = Desk(house)
-        found.broker.connect()
-        eventually(lambda: found.broker.is_streaming)
-        yield found
-        found.broker.disconnect()
-
+__all__ = ["desk"]
 
 # -- ORDERS ---
 
 
-def test_the_stream_and_the_activities_name_a_fill_alike_and_agree_on_its_sum(desk: Desk) -> None:
+def test_the_stream_and_the_activities_name_a_fill_alike_and_agree_on_its_sum(desk: ConnectedAlpaca) -> None:
     began, wanted = datetime.now(UTC), order()
     desk.place(wanted)
     (pushed,) = eventually(lambda: desk.pushed(FillReport, wanted))
@@ -130,7 +55,7 @@ def test_the_stream_and_the_activities_name_a_fill_alike_and_agree_on_its_sum(de
         {"order_type": "limit", "limit_price": "1", "side": "buy_to_cover", "time_in_force": "gtc"},
     ],
 )
-def test_every_kind_of_order_arrives_exactly_as_written(desk: Desk, terms: dict[str, Any]) -> None:
+def test_every_kind_of_order_arrives_exactly_as_written(desk: ConnectedAlpaca, terms: dict[str, Any]) -> None:
     wanted = order(**terms)
     report = desk.place(wanted)
     assert (report.symbol, report.order_type, report.quantity) == ("AAPL", wanted.order_type, wanted.quantity)
@@ -139,13 +64,13 @@ def test_every_kind_of_order_arrives_exactly_as_written(desk: Desk, terms: dict[
     assert line["client_order_id"] == wanted.client_order_id
 
 
-def test_a_price_below_a_penny_is_refused_with_alpacas_code(desk: Desk) -> None:
+def test_a_price_below_a_penny_is_refused_with_alpacas_code(desk: ConnectedAlpaca) -> None:
     with pytest.raises(OrderRejected) as caught:
         desk.place(order(order_type="limit", limit_price="100.001"))
     assert caught.value.code == "42210000"
 
 
-def test_what_alpaca_cannot_do_is_known_before_sending(desk: Desk) -> None:
+def test_what_alpaca_cannot_do_is_known_before_sending(desk: ConnectedAlpaca) -> None:
     for wanted in (
         order(quantity="0.5", time_in_force="gtc"),
         order(extended_hours=True),
@@ -159,7 +84,7 @@ def test_what_alpaca_cannot_do_is_known_before_sending(desk: Desk) -> None:
 # -- UNKNOWN OUTCOMES ---
 
 
-def test_throttling_is_a_refusal_with_a_time(desk: Desk) -> None:
+def test_throttling_is_a_refusal_with_a_time(desk: ConnectedAlpaca) -> None:
     desk.house.fault("alpaca", "rate_limit", count=None, per_minute=0)
     with pytest.raises(RateLimited) as caught:
         desk.place(order())
@@ -170,7 +95,7 @@ def test_throttling_is_a_refusal_with_a_time(desk: Desk) -> None:
     assert desk.house.taken("alpaca") == 0
 
 
-def test_listings_are_read_to_their_end(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listings_are_read_to_their_end(desk: ConnectedAlpaca, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alpaca_listings, "ORDERS_PAGE", 3)
     monkeypatch.setattr(alpaca_listings, "FILLS_PAGE", 2)
     began = datetime.now(UTC) - timedelta(seconds=1)
@@ -190,7 +115,7 @@ def test_listings_are_read_to_their_end(desk: Desk, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_listing_that_does_not_advance_is_an_error_and_not_a_list(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    desk: ConnectedAlpaca, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desk.place(resting())
     monkeypatch.setattr(
@@ -204,7 +129,7 @@ def test_a_listing_that_does_not_advance_is_an_error_and_not_a_list(
 
 
 @pytest.mark.parametrize("ending", ["", "/", "/v2", "/v2/"])
-def test_a_base_url_may_end_as_users_write_it(desk: Desk, ending: str) -> None:
+def test_a_base_url_may_end_as_users_write_it(desk: ConnectedAlpaca, ending: str) -> None:
     settings = desk.settings(base_url=desk.door.url + ending, data_url=desk.door.url + ending)
     broker = AlpacaBroker("other", settings)
     broker.connect()
@@ -213,7 +138,7 @@ def test_a_base_url_may_end_as_users_write_it(desk: Desk, ending: str) -> None:
     broker.disconnect()
 
 
-def test_environment_of_the_sdk_does_not_lead_astray(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_of_the_sdk_does_not_lead_astray(desk: ConnectedAlpaca, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {
         "APCA_API_BASE_URL": "https://api.alpaca.markets",
         "APCA_API_DATA_URL": "http://127.0.0.1:9",
@@ -252,14 +177,14 @@ def test_a_url_that_is_none_is_refused() -> None:
 # -- STREAM ---
 
 
-def test_an_unknown_event_is_read_again_over_rest(desk: Desk) -> None:
+def test_an_unknown_event_is_read_again_over_rest(desk: ConnectedAlpaca) -> None:
     desk.house.fault("alpaca", "garbage_update", count=10, replace=True, symbol="AAPL")
     wanted = order()
     desk.place(wanted)
     eventually(lambda: [r for r in desk.pushed(OrderReport, wanted) if r.status is BrokerStatus.FILLED])
 
 
-def test_an_unreadable_frame_does_not_end_the_stream(desk: Desk) -> None:
+def test_an_unreadable_frame_does_not_end_the_stream(desk: ConnectedAlpaca) -> None:
     desk.house.fault("alpaca", "garbage_update", count=3, unreadable=True, symbol="AAPL")
     wanted = order()
     desk.place(wanted)
@@ -267,13 +192,13 @@ def test_an_unreadable_frame_does_not_end_the_stream(desk: Desk) -> None:
 
 
 # -- DATA ---
-def test_sizes_of_a_quote_are_the_feeds_own_numbers_and_say_so(desk: Desk) -> None:
+def test_sizes_of_a_quote_are_the_feeds_own_numbers_and_say_so(desk: ConnectedAlpaca) -> None:
     quote = desk.broker.get_market_data("AAPL")
     assert quote.bid_size
     assert quote.size_unit == "unspecified"
 
 
-def test_bars_are_paged_ordered_and_within_their_range(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bars_are_paged_ordered_and_within_their_range(desk: ConnectedAlpaca, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alpaca_prices, "BARS_PAGE", 100)
     start, end = datetime(2026, 1, 5, 15, tzinfo=UTC), datetime(2026, 1, 5, 20, tzinfo=UTC)
     bars = desk.broker.get_historical_data("AAPL", "1Min", start, end)

@@ -10,7 +10,7 @@ import pytest
 from models.errors import DataError, OutcomeUnknown
 from models.reports import BrokerStatus, FillReport, Found, OrderReport
 from models.terms import contradictions
-from tests.contract.test_alpaca_adapter import Desk, desk, order, ref, resting
+from tests.contract.connected_alpaca import ConnectedAlpaca, desk, order, ref, resting
 from tests.kit.waiting import eventually
 
 __all__ = ["desk"]
@@ -18,7 +18,7 @@ SPOILED = ("qty", "filled_qty", "limit_price", "submitted_at", "status", "filled
 
 
 # -- EXECUTIONS ---
-def test_a_corrected_price_is_pushed_under_the_first_id_with_a_revision(desk: Desk) -> None:
+def test_a_corrected_price_is_pushed_under_the_first_id_with_a_revision(desk: ConnectedAlpaca) -> None:
     desk.house.fault("alpaca", "trade_correct", symbol="AAPL", price="12.34", seconds=0.1)
     wanted = order()
     desk.place(wanted)
@@ -28,7 +28,7 @@ def test_a_corrected_price_is_pushed_under_the_first_id_with_a_revision(desk: De
     assert second.revision > 0
 
 
-def test_an_execution_that_is_taken_back_is_pushed_as_busted(desk: Desk) -> None:
+def test_an_execution_that_is_taken_back_is_pushed_as_busted(desk: ConnectedAlpaca) -> None:
     desk.house.fault("alpaca", "trade_bust", symbol="AAPL", seconds=0.1)
     wanted = order()
     desk.place(wanted)
@@ -36,7 +36,7 @@ def test_an_execution_that_is_taken_back_is_pushed_as_busted(desk: Desk) -> None
     assert (second.execution_id, second.busted, second.quantity) == (first.execution_id, True, 10)
 
 
-def test_an_activity_with_a_new_price_under_its_old_id_is_a_correction(desk: Desk) -> None:
+def test_an_activity_with_a_new_price_under_its_old_id_is_a_correction(desk: ConnectedAlpaca) -> None:
     began = datetime.now(UTC)
     desk.house.fault("alpaca", "trade_correct", symbol="AAPL", price="12.34", seconds=0.5, silent=True)
     desk.place(order())
@@ -49,7 +49,7 @@ def test_an_activity_with_a_new_price_under_its_old_id_is_a_correction(desk: Des
 
 # -- WHOSE ORDER ---
 @pytest.mark.parametrize("theirs", [{"side": "sell"}, {"ticker": "PEP"}, {"quantity": 99}], ids=str)
-def test_a_strangers_order_under_our_id_is_not_our_first_send(desk: Desk, theirs: dict[str, object]) -> None:
+def test_a_strangers_order_under_our_id_is_not_our_first_send(desk: ConnectedAlpaca, theirs: dict[str, object]) -> None:
     desk.house.fault("alpaca", "id_taken", **{"quantity": 10, **theirs})  # type: ignore[arg-type]
     wanted = resting()
     with pytest.raises(OutcomeUnknown, match="instead of"):
@@ -59,7 +59,7 @@ def test_a_strangers_order_under_our_id_is_not_our_first_send(desk: Desk, theirs
     assert contradictions(wanted, seen.report)
 
 
-def test_an_order_replaced_in_the_dashboard_names_its_successor(desk: Desk) -> None:
+def test_an_order_replaced_in_the_dashboard_names_its_successor(desk: ConnectedAlpaca) -> None:
     desk.house.fault("alpaca", "replaced_outside", seconds=0.1)
     wanted = resting()
     placed = desk.place(wanted)
@@ -72,7 +72,7 @@ def test_an_order_replaced_in_the_dashboard_names_its_successor(desk: Desk) -> N
 
 # -- ROWS AND PAGES ---
 @pytest.mark.parametrize("field", SPOILED)
-def test_one_spoiled_order_in_a_listing_is_unknown_and_the_others_are_read(desk: Desk, field: str) -> None:
+def test_one_spoiled_order_in_a_listing_is_unknown_and_the_others_are_read(desk: ConnectedAlpaca, field: str) -> None:
     placed = [desk.place(resting(quantity=size)) for size in (11, 12, 13)]
     desk.house.fault("alpaca", "spoiled_row", None, operation="list", field=field, value={"no": "such"}, index=1)
     found = {report.broker_order_id: report for report in desk.broker.get_orders()}
@@ -80,7 +80,7 @@ def test_one_spoiled_order_in_a_listing_is_unknown_and_the_others_are_read(desk:
     assert [r.quantity for r in found.values() if r.status is not BrokerStatus.UNKNOWN] == [11, 13]
 
 
-def test_a_spoiled_order_among_several_is_looked_up_alone(desk: Desk) -> None:
+def test_a_spoiled_order_among_several_is_looked_up_alone(desk: ConnectedAlpaca) -> None:
     wanted = [resting(quantity=size) for size in (11, 12, 13, 14)]
     for one in wanted:
         desk.place(one)
@@ -92,7 +92,7 @@ def test_a_spoiled_order_among_several_is_looked_up_alone(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("field", ["price", "qty", "transaction_time", "symbol", "cum_qty", "side"])
-def test_one_spoiled_execution_hides_no_other(desk: Desk, field: str) -> None:
+def test_one_spoiled_execution_hides_no_other(desk: ConnectedAlpaca, field: str) -> None:
     began = datetime.now(UTC)
     for size in (11, 12, 13):
         desk.settled(wanted, BrokerStatus.FILLED) if desk.place(wanted := order(quantity=size)) else None
@@ -101,7 +101,7 @@ def test_one_spoiled_execution_hides_no_other(desk: Desk, field: str) -> None:
 
 
 @pytest.mark.parametrize("field", ["qty", "avg_entry_price", "market_value", "unrealized_pl", "side"])
-def test_one_spoiled_position_hides_no_other(desk: Desk, field: str) -> None:
+def test_one_spoiled_position_hides_no_other(desk: ConnectedAlpaca, field: str) -> None:
     for symbol in ("AAPL", "KO", "PEP"):
         desk.house.hold("alpaca", symbol, 10)
     desk.house.fault("alpaca", "spoiled_row", None, operation="positions", field=field, value="x", index=1)
@@ -111,14 +111,14 @@ def test_one_spoiled_position_hides_no_other(desk: Desk, field: str) -> None:
     assert found["KO"].quantity == (None if field in ("qty", "side") else 10)
 
 
-def test_pages_of_bars_that_lead_to_each_other_end(desk: Desk) -> None:
+def test_pages_of_bars_that_lead_to_each_other_end(desk: ConnectedAlpaca) -> None:
     desk.house.fault("alpaca", "page_loop", None)
     with pytest.raises(DataError, match="no end"):
         desk.broker.get_historical_data("AAPL", "1Day", datetime.now(UTC) - timedelta(days=99), datetime.now(UTC))
     assert len([strike for strike in desk.house.market.faults.struck if strike["kind"] == "page_loop"]) == 3
 
 
-def test_a_bar_without_prices_is_left_out(desk: Desk) -> None:
+def test_a_bar_without_prices_is_left_out(desk: ConnectedAlpaca) -> None:
     desk.house.fault("alpaca", "spoiled_row", None, operation="bars", field="c", value=None, index=2)
     start = datetime(2026, 1, 5, 15, tzinfo=UTC)
     assert len(desk.broker.get_historical_data("AAPL", "1Min", start, start + timedelta(minutes=10))) == 9

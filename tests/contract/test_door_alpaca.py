@@ -13,7 +13,7 @@ import requests
 from alpaca_trade_api.rest import APIError, TimeFrame, TimeFrameUnit
 
 from tests.contract.alpaca_client import KEYS, ORDER_KEYS, alpaca_sdk, bought, filled, resting, words
-from tests.contract.doors import Sandbox, sandbox
+from tests.contract.doors import SandboxThread, sandbox
 from tests.kit.waiting import eventually
 from worker.sandbox.alpaca.door import AlpacaDoor
 
@@ -44,13 +44,13 @@ NANOSECONDS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z")
 
 
 @pytest.fixture
-def house() -> Iterator[Sandbox]:
+def house() -> Iterator[SandboxThread]:
     with sandbox() as found:
         yield found
 
 
 @pytest.fixture
-def door(house: Sandbox) -> Any:
+def door(house: SandboxThread) -> Any:
     return house.open(AlpacaDoor)
 
 
@@ -103,7 +103,7 @@ def test_a_client_order_id_is_unique_for_ever(api: Any) -> None:
     ],
 )
 def test_a_bad_order_is_refused_with_the_real_code(
-    house: Sandbox, api: Any, change: dict[str, Any], status: int, code: int, text: str
+    house: SandboxThread, api: Any, change: dict[str, Any], status: int, code: int, text: str
 ) -> None:
     body = {"symbol": "AAPL", "qty": "1", "side": "buy", "type": "market", "time_in_force": "day", **change}
     with pytest.raises(APIError, match=text) as caught:
@@ -119,7 +119,9 @@ def test_no_buying_power_is_told_with_its_numbers(door: AlpacaDoor) -> None:
     assert sorted(answer.json()) == ["buying_power", "code", "cost_basis", "message"]
 
 
-def test_selling_more_than_held_is_refused_and_selling_nothing_held_opens_a_short(house: Sandbox, api: Any) -> None:
+def test_selling_more_than_held_is_refused_and_selling_nothing_held_opens_a_short(
+    house: SandboxThread, api: Any
+) -> None:
     house.hold("alpaca", "KO", 5)
     with pytest.raises(APIError, match=r"requested: 6, available: 5"):
         api.submit_order("KO", "6", "sell", "market", "day")
@@ -195,7 +197,7 @@ def test_wrong_or_missing_keys_are_401(door: AlpacaDoor) -> None:
 # -- ACCOUNT ---
 
 
-def test_account_positions_and_activities_have_the_recorded_keys(house: Sandbox, api: Any) -> None:
+def test_account_positions_and_activities_have_the_recorded_keys(house: SandboxThread, api: Any) -> None:
     house.price("AAPL", "100")
     filled(api, bought(api, qty="0.5"))
     filled(api, bought(api, qty="2"))
@@ -261,7 +263,7 @@ def test_bars_of_many_symbols_and_of_nothing(door: AlpacaDoor, api: Any) -> None
         assert requests.get(url, params=bad, headers=KEYS, timeout=5).status_code == 400
 
 
-def test_latest_quotes_trades_bars_and_snapshots(house: Sandbox, api: Any) -> None:
+def test_latest_quotes_trades_bars_and_snapshots(house: SandboxThread, api: Any) -> None:
     house.price("AAPL", "123.45")
     assert api.get_latest_quote("AAPL")["ap"] > api.get_latest_quote("AAPL")["bp"] > 0
     assert api.get_latest_trade("AAPL")["p"] == 123.45

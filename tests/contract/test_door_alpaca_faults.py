@@ -16,19 +16,19 @@ from alpaca_trade_api.rest import APIError, TimeFrame
 from alpaca_trade_api.stream import TradingStream
 
 from tests.contract.alpaca_client import KEYS, ORDER_KEYS, alpaca_sdk, bought, filled, impatient, resting
-from tests.contract.doors import Sandbox, sandbox
+from tests.contract.doors import SandboxThread, sandbox
 from tests.kit.waiting import eventually
 from worker.sandbox.alpaca.door import AlpacaDoor
 
 
 @pytest.fixture
-def house() -> Iterator[Sandbox]:
+def house() -> Iterator[SandboxThread]:
     with sandbox() as found:
         yield found
 
 
 @pytest.fixture
-def door(house: Sandbox) -> Any:
+def door(house: SandboxThread) -> Any:
     return house.open(AlpacaDoor)
 
 
@@ -41,7 +41,7 @@ def api(door: AlpacaDoor, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 # -- STREAM ---
 
 
-class Updates:
+class HeardUpdates:
     """The SDK's own stream on a thread, collecting what it hands to the handler."""
 
     def __init__(self, url: str) -> None:
@@ -75,14 +75,14 @@ class Updates:
 
 
 @pytest.fixture
-def updates(door: AlpacaDoor) -> Iterator[Updates]:
-    found = Updates(door.url)
+def updates(door: AlpacaDoor) -> Iterator[HeardUpdates]:
+    found = HeardUpdates(door.url)
     eventually(lambda: door.stream._outboxes)
     yield found
     found.stop()
 
 
-def test_the_sdk_stream_sees_every_step_of_an_order(house: Sandbox, api: Any, updates: Updates) -> None:
+def test_the_sdk_stream_sees_every_step_of_an_order(house: SandboxThread, api: Any, updates: HeardUpdates) -> None:
     house.fault("alpaca", "partial")
     order = bought(api)
     eventually(lambda: "partial_fill" in updates.events())
@@ -99,7 +99,7 @@ def test_the_sdk_stream_sees_every_step_of_an_order(house: Sandbox, api: Any, up
     assert fill["execution_id"] in ids
 
 
-def test_cancel_replace_and_reject_are_streamed(house: Sandbox, api: Any, updates: Updates) -> None:
+def test_cancel_replace_and_reject_are_streamed(house: SandboxThread, api: Any, updates: HeardUpdates) -> None:
     old = resting(api)
     new = api.replace_order(old["id"], limit_price="1.60")
     eventually(lambda: api.get_order(new["id"])["status"] == "new")
@@ -111,7 +111,7 @@ def test_cancel_replace_and_reject_are_streamed(house: Sandbox, api: Any, update
     eventually(lambda: updates.events()[-1] == "rejected")
 
 
-def test_updates_can_be_silent_doubled_or_garbage(house: Sandbox, api: Any, updates: Updates) -> None:
+def test_updates_can_be_silent_doubled_or_garbage(house: SandboxThread, api: Any, updates: HeardUpdates) -> None:
     house.fault("alpaca", "stream_silent", None)
     filled(api, bought(api))
     house.clear()
@@ -146,7 +146,7 @@ def test_the_handshake_takes_both_forms_and_refuses_wrong_keys(door: AlpacaDoor)
 # -- FAULTS ---
 
 
-def test_a_refusal_takes_no_order_but_leaves_a_line_in_the_ledger(house: Sandbox, api: Any) -> None:
+def test_a_refusal_takes_no_order_but_leaves_a_line_in_the_ledger(house: SandboxThread, api: Any) -> None:
     house.fault("alpaca", "refuse", symbol="AAPL", text="no more for today")
     bought(api, symbol="KO")
     with pytest.raises(APIError, match="no more for today") as caught:
@@ -157,7 +157,7 @@ def test_a_refusal_takes_no_order_but_leaves_a_line_in_the_ledger(house: Sandbox
     bought(api)
 
 
-def test_a_hang_takes_nothing_and_an_accepted_hang_takes_the_order(house: Sandbox, api: Any) -> None:
+def test_a_hang_takes_nothing_and_an_accepted_hang_takes_the_order(house: SandboxThread, api: Any) -> None:
     impatient(api)
     for kind, taken in (("hang", 0), ("accept_hang", 1)):
         house.fault("alpaca", kind)
@@ -167,14 +167,14 @@ def test_a_hang_takes_nothing_and_an_accepted_hang_takes_the_order(house: Sandbo
     assert api.get_order_by_client_order_id("accept_hang")["symbol"] == "AAPL"
 
 
-def test_a_dropped_answer_leaves_the_order_at_the_broker(house: Sandbox, api: Any) -> None:
+def test_a_dropped_answer_leaves_the_order_at_the_broker(house: SandboxThread, api: Any) -> None:
     house.fault("alpaca", "accept_drop")
     with pytest.raises(requests.exceptions.ConnectionError):
         bought(api, client_order_id="dropped")
     assert api.get_order_by_client_order_id("dropped")
 
 
-def test_an_answer_that_is_noise_or_ends_within_leaves_the_order_at_the_broker(house: Sandbox, api: Any) -> None:
+def test_an_answer_that_is_noise_or_ends_within_leaves_the_order_at_the_broker(house: SandboxThread, api: Any) -> None:
     house.fault("alpaca", "garbage")
     with pytest.raises(requests.exceptions.JSONDecodeError):
         bought(api, client_order_id="noise")
@@ -192,7 +192,7 @@ def test_an_answer_that_is_noise_or_ends_within_leaves_the_order_at_the_broker(h
     assert struck == [("garbage", "AAPL", "place"), placed, placed, placed, ("half_reply", None, "list")]
 
 
-def test_a_late_update_is_overtaken_by_those_behind_it(house: Sandbox, api: Any, updates: Updates) -> None:
+def test_a_late_update_is_overtaken_by_those_behind_it(house: SandboxThread, api: Any, updates: HeardUpdates) -> None:
     house.fault("alpaca", "late_update", seconds=0.4)
     bought(api)
     eventually(lambda: len(updates.events()) == 3)
@@ -200,7 +200,7 @@ def test_a_late_update_is_overtaken_by_those_behind_it(house: Sandbox, api: Any,
 
 
 @pytest.mark.parametrize("accepted", [False, True])
-def test_an_answer_can_be_no_json_or_half_of_one(house: Sandbox, door: AlpacaDoor, accepted: bool) -> None:
+def test_an_answer_can_be_no_json_or_half_of_one(house: SandboxThread, door: AlpacaDoor, accepted: bool) -> None:
     order = {"symbol": "AAPL", "qty": "10", "side": "buy", "type": "market", "time_in_force": "day"}
     place = partial(requests.post, f"{door.url}/v2/orders", headers=KEYS, json=order, timeout=5)
     house.fault("alpaca", "garbage", accepted=accepted, operation="place")
@@ -215,7 +215,7 @@ def test_an_answer_can_be_no_json_or_half_of_one(house: Sandbox, door: AlpacaDoo
     assert place().json()["symbol"] == "AAPL"
 
 
-def test_statuses_hit_the_operation_they_are_aimed_at(house: Sandbox, api: Any) -> None:
+def test_statuses_hit_the_operation_they_are_aimed_at(house: SandboxThread, api: Any) -> None:
     house.fault("alpaca", "status", status=504, html=True, accepted=True, operation="place")
     api.list_orders()
     with pytest.raises(requests.exceptions.HTTPError):
@@ -230,7 +230,7 @@ def test_statuses_hit_the_operation_they_are_aimed_at(house: Sandbox, api: Any) 
     assert house.taken("alpaca") == 1
 
 
-def test_a_slow_answer_comes_after_the_order_was_taken(house: Sandbox, api: Any) -> None:
+def test_a_slow_answer_comes_after_the_order_was_taken(house: SandboxThread, api: Any) -> None:
     impatient(api)
     house.fault("alpaca", "slow", seconds=30)
     with pytest.raises(requests.exceptions.ReadTimeout):
@@ -238,7 +238,9 @@ def test_a_slow_answer_comes_after_the_order_was_taken(house: Sandbox, api: Any)
     assert house.taken("alpaca") == 1
 
 
-def test_a_door_that_is_down_refuses_connections_and_comes_back_on_its_port(house: Sandbox, door: AlpacaDoor) -> None:
+def test_a_door_that_is_down_refuses_connections_and_comes_back_on_its_port(
+    house: SandboxThread, door: AlpacaDoor
+) -> None:
     get = partial(requests.get, f"{door.url}/v2/clock", headers=KEYS, timeout=1)
     assert get().ok
     house.fault("alpaca", "down", None)
@@ -256,7 +258,7 @@ def test_a_door_that_is_down_refuses_connections_and_comes_back_on_its_port(hous
     eventually(is_back)
 
 
-def test_a_disconnect_cuts_websockets_once(house: Sandbox, door: AlpacaDoor) -> None:
+def test_a_disconnect_cuts_websockets_once(house: SandboxThread, door: AlpacaDoor) -> None:
     socket = websocket.create_connection(door.url.replace("http", "ws") + "/stream", timeout=3)
     house.fault("alpaca", "disconnect")
     with pytest.raises((ConnectionError, websocket.WebSocketConnectionClosedException)):
@@ -265,7 +267,7 @@ def test_a_disconnect_cuts_websockets_once(house: Sandbox, door: AlpacaDoor) -> 
     assert requests.get(f"{door.url}/v2/clock", headers=KEYS, timeout=1).ok
 
 
-def test_a_lookup_can_lag_behind_acceptance(house: Sandbox, api: Any) -> None:
+def test_a_lookup_can_lag_behind_acceptance(house: SandboxThread, api: Any) -> None:
     house.fault("alpaca", "not_found_lag", seconds=0.2)
     bought(api, client_order_id="late")
     with pytest.raises(APIError):
@@ -280,7 +282,7 @@ def test_a_lookup_can_lag_behind_acceptance(house: Sandbox, api: Any) -> None:
     eventually(found)
 
 
-def test_the_rate_limit_exists_only_while_its_fault_stands(house: Sandbox, door: AlpacaDoor) -> None:
+def test_the_rate_limit_exists_only_while_its_fault_stands(house: SandboxThread, door: AlpacaDoor) -> None:
     get = partial(requests.get, f"{door.url}/v2/clock", headers=KEYS, timeout=1)
     house.fault("alpaca", "rate_limit", None, per_minute=2)
     answers = [get() for _ in range(3)]

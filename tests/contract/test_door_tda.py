@@ -9,32 +9,32 @@ from typing import Any
 
 import pytest
 
-from tests.contract.doors import Sandbox, sandbox
+from tests.contract.doors import SandboxThread, sandbox
 from tests.contract.tda_client import BOTH, Client, client_of, filled, order
 from tests.kit.waiting import eventually
 from worker.sandbox.tda.door import TdaDoor
 
 
 @pytest.fixture
-def house() -> Iterator[Sandbox]:
+def house() -> Iterator[SandboxThread]:
     with sandbox() as found:
         yield found
 
 
 @pytest.fixture(params=BOTH)
-def client(house: Sandbox, request: pytest.FixtureRequest) -> Iterator[Client]:
+def client(house: SandboxThread, request: pytest.FixtureRequest) -> Iterator[Client]:
     with client_of(house, request.param) as found:
         yield found
 
 
 @pytest.fixture
-def tda(house: Sandbox) -> Iterator[Client]:
+def tda(house: SandboxThread) -> Iterator[Client]:
     with client_of(house, "tda") as found:
         yield found
 
 
 @pytest.fixture
-def schwab(house: Sandbox) -> Iterator[Client]:
+def schwab(house: SandboxThread) -> Iterator[Client]:
     with client_of(house, "schwab") as found:
         yield found
 
@@ -63,7 +63,7 @@ def test_schwab_wants_basic_auth_and_a_good_refresh_token(schwab: Client) -> Non
     assert (refused.status_code, refused.json()["error"]) == (400, "unsupported_token_type")
 
 
-def test_calls_need_a_token_that_has_not_expired(house: Sandbox, client: Client) -> None:
+def test_calls_need_a_token_that_has_not_expired(house: SandboxThread, client: Client) -> None:
     client.door.tokens._lifetime_s = 0.2
     client.log_in()
     assert client.call("GET", "/accounts").ok
@@ -74,7 +74,7 @@ def test_calls_need_a_token_that_has_not_expired(house: Sandbox, client: Client)
     assert house.taken(client.dialect) == 0
 
 
-def test_an_expired_token_stays_expired_until_it_is_refreshed(house: Sandbox, client: Client) -> None:
+def test_an_expired_token_stays_expired_until_it_is_refreshed(house: SandboxThread, client: Client) -> None:
     house.fault(client.dialect, "token_expired")
     assert client.place().status_code == 401
     assert client.place().status_code == 401
@@ -94,7 +94,7 @@ def test_schwab_names_the_account_by_a_hash(schwab: Client) -> None:
     assert body["securitiesAccount"]["accountNumber"] == "12345678"
 
 
-def test_positions_come_only_when_asked_for_and_there(house: Sandbox, client: Client) -> None:
+def test_positions_come_only_when_asked_for_and_there(house: SandboxThread, client: Client) -> None:
     def inner(fields: str = "") -> Any:
         return client.call("GET", client.account, params={"fields": fields}).json()["securitiesAccount"]
 
@@ -118,7 +118,7 @@ def test_tda_lists_orders_with_the_account(tda: Client) -> None:
     assert body["accountId"] == tda.door.account
 
 
-def test_schwab_has_a_preview_and_preferences(house: Sandbox, schwab: Client) -> None:
+def test_schwab_has_a_preview_and_preferences(house: SandboxThread, schwab: Client) -> None:
     body = schwab.call("POST", f"{schwab.account}/previewOrder", json=order()).json()
     assert body["orderValidationResult"]["rejects"] == []
     body = schwab.call("POST", f"{schwab.account}/previewOrder", json=order(instruction="SELL")).json()
@@ -144,14 +144,14 @@ def test_an_order_fills_and_tells_its_executions(client: Client) -> None:
     assert body["accountId" if client.dialect == "tda" else "accountNumber"] == int(client.door.account)
 
 
-def test_a_partial_fill_is_working_with_a_filled_quantity(house: Sandbox, client: Client) -> None:
+def test_a_partial_fill_is_working_with_a_filled_quantity(house: SandboxThread, client: Client) -> None:
     house.fault(client.dialect, "partial")
     number = client.placed()
     eventually(lambda: client.order(number)["filledQuantity"] == 5)
     assert client.order(number)["status"] == "WORKING"
 
 
-def test_the_location_can_carry_the_real_host(house: Sandbox) -> None:
+def test_the_location_can_carry_the_real_host(house: SandboxThread) -> None:
     for name, real in (("tda", "https://api.tdameritrade.com/v1"), ("schwab", "https://api.schwabapi.com/trader/v1")):
         door: Any = house.open(lambda m, n=name: TdaDoor(m, n, n, literal_location=True))
         client = Client(door, name)
@@ -166,7 +166,7 @@ def test_closing_what_is_not_held_is_taken_and_then_rejected(client: Client, ins
     assert "oversold/overbought" in body["statusDescription"]
 
 
-def test_open_sells_count_against_the_position(house: Sandbox, client: Client) -> None:
+def test_open_sells_count_against_the_position(house: SandboxThread, client: Client) -> None:
     house.hold(client.dialect, "AAPL", 10)
     high = {"instruction": "SELL", "orderType": "LIMIT", "price": "9000.00"}
     assert client.order(client.placed(quantity=8, **high))["status"] != "REJECTED"
@@ -196,7 +196,7 @@ def test_no_buying_power_is_taken_and_then_rejected(client: Client) -> None:
         {"orderType": "TRAILING_STOP"},
     ],
 )
-def test_a_bad_order_is_400_and_not_taken(house: Sandbox, client: Client, change: dict[str, Any]) -> None:
+def test_a_bad_order_is_400_and_not_taken(house: SandboxThread, client: Client, change: dict[str, Any]) -> None:
     answer = client.place(**change)
     assert answer.status_code == 400
     if client.dialect == "schwab":
@@ -215,7 +215,7 @@ def test_the_dialects_take_different_words(tda: Client, schwab: Client) -> None:
     assert schwab.place(requestedDestination="AUTO").status_code == 400
 
 
-def test_stops_trail_and_wait_in_the_words_of_the_dialect(house: Sandbox, schwab: Client) -> None:
+def test_stops_trail_and_wait_in_the_words_of_the_dialect(house: SandboxThread, schwab: Client) -> None:
     house.price("AAPL", "100")
     trail = {"stopPriceLinkBasis": "LAST", "stopPriceLinkType": "VALUE", "stopPriceOffset": 5}
     number = schwab.placed(instruction="SELL_SHORT", orderType="TRAILING_STOP", **trail)

@@ -11,32 +11,32 @@ from typing import Any
 import pytest
 import requests
 
-from tests.contract.doors import Sandbox, sandbox
+from tests.contract.doors import SandboxThread, sandbox
 from tests.contract.tda_client import BOTH, Client, client_of
 from tests.kit.waiting import eventually
 from worker.sandbox.tda.door import TdaDoor
 
 
 @pytest.fixture
-def house() -> Iterator[Sandbox]:
+def house() -> Iterator[SandboxThread]:
     with sandbox() as found:
         yield found
 
 
 @pytest.fixture(params=BOTH)
-def client(house: Sandbox, request: pytest.FixtureRequest) -> Iterator[Client]:
+def client(house: SandboxThread, request: pytest.FixtureRequest) -> Iterator[Client]:
     with client_of(house, request.param) as found:
         yield found
 
 
 @pytest.fixture
-def tda(house: Sandbox) -> Iterator[Client]:
+def tda(house: SandboxThread) -> Iterator[Client]:
     with client_of(house, "tda") as found:
         yield found
 
 
 @pytest.fixture
-def schwab(house: Sandbox) -> Iterator[Client]:
+def schwab(house: SandboxThread) -> Iterator[Client]:
     with client_of(house, "schwab") as found:
         yield found
 
@@ -44,7 +44,7 @@ def schwab(house: Sandbox) -> Iterator[Client]:
 # -- MARKET DATA ---
 
 
-def test_quotes_are_flat_at_tda_and_leave_out_what_is_unknown(house: Sandbox, tda: Client) -> None:
+def test_quotes_are_flat_at_tda_and_leave_out_what_is_unknown(house: SandboxThread, tda: Client) -> None:
     house.price("AAPL", "123.45")
     body = tda.data("/quotes", symbol="AAPL,NOPE").json()
     assert set(body) == {"AAPL"}
@@ -54,7 +54,7 @@ def test_quotes_are_flat_at_tda_and_leave_out_what_is_unknown(house: Sandbox, td
     assert tda.data("/AAPL/quotes").status_code == 401
 
 
-def test_quotes_are_nested_at_schwab_and_name_what_is_unknown(house: Sandbox, schwab: Client) -> None:
+def test_quotes_are_nested_at_schwab_and_name_what_is_unknown(house: SandboxThread, schwab: Client) -> None:
     house.price("AAPL", "123.45")
     body = schwab.data("/quotes", symbols="AAPL,NOPE", fields="quote,reference").json()
     assert body["errors"] == {"invalidSymbols": ["NOPE"]}
@@ -121,7 +121,7 @@ def test_candles_between_dates_and_of_an_unknown_symbol(client: Client) -> None:
 # -- FAULTS ---
 
 
-def test_a_refusal_is_definitive_and_takes_nothing(house: Sandbox, client: Client) -> None:
+def test_a_refusal_is_definitive_and_takes_nothing(house: SandboxThread, client: Client) -> None:
     house.fault(client.dialect, "refuse", text="not today")
     answer = client.place()
     assert (answer.status_code, "not today" in answer.text) == (400, True)
@@ -129,7 +129,7 @@ def test_a_refusal_is_definitive_and_takes_nothing(house: Sandbox, client: Clien
     assert len(house.arrivals(client.dialect)) == 1
 
 
-def test_hangs_drops_and_accepted_errors(house: Sandbox, client: Client) -> None:
+def test_hangs_drops_and_accepted_errors(house: SandboxThread, client: Client) -> None:
     cases: tuple[tuple[str, dict[str, Any], int], ...] = (
         ("hang", {}, 0),
         ("accept_hang", {}, 1),
@@ -148,7 +148,7 @@ def test_hangs_drops_and_accepted_errors(house: Sandbox, client: Client) -> None
     assert house.taken(client.dialect) == 4
 
 
-def test_an_answer_that_ends_within_its_location_names_another_order(house: Sandbox, client: Client) -> None:
+def test_an_answer_that_ends_within_its_location_names_another_order(house: SandboxThread, client: Client) -> None:
     """The trap: cut at the wrong place it is a whole answer to a careless reader, with a number that is none."""
     told = set()
     for percent in range(2, 98, 4):
@@ -160,7 +160,7 @@ def test_an_answer_that_ends_within_its_location_names_another_order(house: Sand
     assert [number for number in told - real if number and any(r.startswith(number) for r in real)]
 
 
-def test_statuses_can_be_aimed_at_any_operation(house: Sandbox, client: Client) -> None:
+def test_statuses_can_be_aimed_at_any_operation(house: SandboxThread, client: Client) -> None:
     house.fault(client.dialect, "status", status=429, operation="token")
     assert client.token().status_code == 429
     house.fault(client.dialect, "status", status=500, html=True, operation="quote")
@@ -169,7 +169,7 @@ def test_statuses_can_be_aimed_at_any_operation(house: Sandbox, client: Client) 
     assert client.placed()
 
 
-def test_the_location_can_be_missing_or_name_another_order(house: Sandbox, client: Client) -> None:
+def test_the_location_can_be_missing_or_name_another_order(house: SandboxThread, client: Client) -> None:
     first = client.placed()
     house.fault(client.dialect, "location_missing")
     answer = client.place()
@@ -183,7 +183,7 @@ def test_the_location_can_be_missing_or_name_another_order(house: Sandbox, clien
     assert first in numbers
 
 
-def test_a_listing_can_lag_behind(house: Sandbox, client: Client) -> None:
+def test_a_listing_can_lag_behind(house: SandboxThread, client: Client) -> None:
     house.fault(client.dialect, "list_lag", seconds=0.2)
     number = client.placed()
     assert client.listed() == []
@@ -191,14 +191,14 @@ def test_a_listing_can_lag_behind(house: Sandbox, client: Client) -> None:
     eventually(lambda: len(client.listed()) == 1)
 
 
-def test_an_order_rejected_after_acceptance_says_why(house: Sandbox, client: Client) -> None:
+def test_an_order_rejected_after_acceptance_says_why(house: SandboxThread, client: Client) -> None:
     house.fault(client.dialect, "reject_after_accept", text="halted")
     number = client.placed()
     eventually(lambda: client.order(number)["status"] == "REJECTED")
     assert client.order(number)["statusDescription"] == "halted"
 
 
-def test_state_survives_the_door(house: Sandbox, client: Client) -> None:
+def test_state_survives_the_door(house: SandboxThread, client: Client) -> None:
     number = client.placed(orderType="LIMIT", price="1.00")
     house.run(client.door.stop())
     house.run(client.door.start("127.0.0.1", client.door.port))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -24,79 +23,16 @@ from models.errors import (
     SubmitTimeout,
     Unsupported,
 )
-from models.messages import OrderRequest
 from models.reports import Ambiguous, BrokerStatus, CommissionReport, FillReport, Found, Missing, OrderReport, Report
-from models.settings import BrokerSettings
-from tests.contract.doors import Sandbox, sandbox
+from tests.contract.tws_doors import TwsDoors, a_ref, a_resting_order, an_order, found, gateway, place
 from tests.kit.waiting import eventually
-from worker.brokers.base import OrderRef, Ticket
 from worker.brokers.ibkr.adapter import IbkrBroker
-from worker.sandbox.faults import Fault
-from worker.sandbox.tws.door import TwsDoor
 
-SDKS = ("ib_insync", "ib_async")
-DONE = (BrokerStatus.FILLED, BrokerStatus.CANCELED)
-
-
-class Gateway:
-    """A TWS door, and adapters connected to it."""
-
-    def __init__(self, house: Sandbox, sdk: str) -> None:
-        self.house, self.sdk = house, sdk
-        self.door: Any = house.open(lambda market: TwsDoor(market))  # type: ignore[arg-type, return-value]
-        self.brokers: list[IbkrBroker] = []
-
-    def broker(self, client_id: int = 1, connect: bool = True, **settings: object) -> IbkrBroker:
-        values = {"port": self.door.port, "client_id": client_id, "sdk": self.sdk, "request_timeout": 1}
-        broker = IbkrBroker("ibkr", BrokerSettings(adapter="ibkr", **{**values, **settings}))  # type: ignore[arg-type]
-        self.brokers.append(broker)
-        if connect:
-            broker.connect()
-        return broker
-
-    def fault(self, kind: str, count: int | None = 1, operation: str | None = None, **options: Any) -> None:
-        fault = Fault("ibkr", kind, count, operation=operation, options=options)
-        self.house.call(lambda: self.house.market.faults.add(fault))
-
-    def close(self) -> None:
-        for broker in self.brokers:
-            broker.disconnect()
-
-
-@pytest.fixture(params=SDKS)
-def gateway(request: pytest.FixtureRequest) -> Iterator[Gateway]:
-    with sandbox() as house:
-        gateway = Gateway(house, request.param)
-        yield gateway
-        gateway.close()
-
-
-def an_order(**changes: Any) -> OrderRequest:
-    return OrderRequest(**{"symbol": "AAPL", "side": "buy", "quantity": 10, **changes})
-
-
-def a_resting_order(**changes: Any) -> OrderRequest:
-    return an_order(order_type="limit", limit_price="1.00", **changes)
-
-
-def place(
-    broker: IbkrBroker, ref: str, order: OrderRequest, deadline_s: float = 5.0, still_mine: Callable[[], None] = int
-) -> OrderReport:
-    ticket = Ticket(order=order, broker_client_order_id=ref, deadline_s=deadline_s, still_mine=still_mine)
-    return broker.place_order(ticket)
-
-
-def a_ref(ref: str, order: OrderRequest, broker_order_id: str | None = None) -> OrderRef:
-    return OrderRef(order=order, broker_client_order_id=ref, broker_order_id=broker_order_id, sent_at=datetime.now(UTC))
-
-
-def found(broker: IbkrBroker, ref: str, order: OrderRequest) -> OrderReport | None:
-    sighting = broker.find_order(a_ref(ref, order))
-    return sighting.report if isinstance(sighting, Found) else None
+__all__ = ["gateway"]
 
 
 # -- PLACING ---
-def test_a_commission_follows_its_execution(gateway: Gateway) -> None:
+def test_a_commission_follows_its_execution(gateway: TwsDoors) -> None:
     broker, told = gateway.broker(), list[Report]()
     broker.updates(told.append)
     order = an_order()
@@ -109,7 +45,7 @@ def test_a_commission_follows_its_execution(gateway: Gateway) -> None:
     assert [fill.commission for fill in done.fills] == [Decimal(1)]
 
 
-def test_every_kind_of_order_reaches_the_broker_as_meant(gateway: Gateway) -> None:
+def test_every_kind_of_order_reaches_the_broker_as_meant(gateway: TwsDoors) -> None:
     broker = gateway.broker()
     kinds: dict[str, dict[str, Any]] = {
         "limit": {"order_type": "limit", "limit_price": "1.5"},
@@ -134,7 +70,7 @@ def test_every_kind_of_order_reaches_the_broker_as_meant(gateway: Gateway) -> No
 @pytest.mark.parametrize(
     ("code", "kind"), [(201, OrderRejected), (200, InstrumentUnknown), (203, NotPermitted), (321, OrderRejected)]
 )
-def test_a_definitive_no_is_refused_and_nothing_is_there(gateway: Gateway, code: int, kind: type[Refused]) -> None:
+def test_a_definitive_no_is_refused_and_nothing_is_there(gateway: TwsDoors, code: int, kind: type[Refused]) -> None:
     broker = gateway.broker()
     gateway.fault("refuse", code=code, text="sandbox says no")
     with pytest.raises(kind, match="sandbox says no") as caught:
@@ -143,20 +79,20 @@ def test_a_definitive_no_is_refused_and_nothing_is_there(gateway: Gateway, code:
     assert isinstance(broker.find_order(a_ref("no", an_order())), Missing)
 
 
-def test_an_unknown_symbol_is_refused_before_anything_is_sent(gateway: Gateway) -> None:
+def test_an_unknown_symbol_is_refused_before_anything_is_sent(gateway: TwsDoors) -> None:
     with pytest.raises(InstrumentUnknown):
         place(gateway.broker(), "nope", an_order(symbol="NOPE"))
     assert gateway.house.arrivals("ibkr") == []
 
 
 @pytest.mark.parametrize("changes", [{"quantity": "0.5"}, {"extended_hours": True}])
-def test_what_ib_cannot_do_is_not_sent(gateway: Gateway, changes: dict[str, Any]) -> None:
+def test_what_ib_cannot_do_is_not_sent(gateway: TwsDoors, changes: dict[str, Any]) -> None:
     with pytest.raises(Unsupported):
         place(gateway.broker(), "odd", an_order(**changes))
     assert gateway.house.arrivals("ibkr") == []
 
 
-def test_a_late_answer_is_told_as_an_update(gateway: Gateway) -> None:
+def test_a_late_answer_is_told_as_an_update(gateway: TwsDoors) -> None:
     broker, told = gateway.broker(), list[Report]()
     broker.updates(told.append)
     gateway.fault("slow", operation="place", seconds=0.8)
@@ -165,7 +101,7 @@ def test_a_late_answer_is_told_as_an_update(gateway: Gateway) -> None:
     eventually(lambda: [r for r in told if isinstance(r, OrderReport) and r.broker_client_order_id == "late"])
 
 
-def test_a_rejection_after_acceptance_is_told_with_its_code(gateway: Gateway) -> None:
+def test_a_rejection_after_acceptance_is_told_with_its_code(gateway: TwsDoors) -> None:
     broker, told = gateway.broker(), list[Report]()
     broker.updates(told.append)
     gateway.fault("reject_after_accept")
@@ -177,7 +113,7 @@ def test_a_rejection_after_acceptance_is_told_with_its_code(gateway: Gateway) ->
 # -- CANCELING ---
 
 
-def test_a_cancel_goes_to_the_worker_whose_client_id_placed_the_order(gateway: Gateway) -> None:
+def test_a_cancel_goes_to_the_worker_whose_client_id_placed_the_order(gateway: TwsDoors) -> None:
     order = a_resting_order()
     placed = place(gateway.broker(client_id=5), "theirs", order)
     other = gateway.broker(client_id=6)
@@ -189,7 +125,7 @@ def test_a_cancel_goes_to_the_worker_whose_client_id_placed_the_order(gateway: G
     assert (report.status, report.session) == (BrokerStatus.ACCEPTED, "5")
 
 
-def test_an_order_whose_worker_is_gone_is_canceled_under_its_client_id(gateway: Gateway) -> None:
+def test_an_order_whose_worker_is_gone_is_canceled_under_its_client_id(gateway: TwsDoors) -> None:
     """Both client ids count from 1: under our own id the cancel would hit our own order."""
     order, owner, other = a_resting_order(), gateway.broker(client_id=5), gateway.broker(client_id=6)
     placed = [place(owner, "theirs", order), place(other, "ours", order)]
@@ -207,34 +143,34 @@ def test_an_order_whose_worker_is_gone_is_canceled_under_its_client_id(gateway: 
 # -- THE CONNECTION ---
 
 
-def test_a_gateway_that_never_gets_ready_is_not_connected(gateway: Gateway) -> None:
+def test_a_gateway_that_never_gets_ready_is_not_connected(gateway: TwsDoors) -> None:
     gateway.fault("no_next_valid_id")
     broker = gateway.broker(connect=False, connect_timeout=0.5)
     with pytest.raises(NotConnected):
         broker.connect()
 
 
-def test_a_silent_socket_is_noticed(gateway: Gateway) -> None:
+def test_a_silent_socket_is_noticed(gateway: TwsDoors) -> None:
     broker = gateway.broker(heartbeat=0.1)
     gateway.fault("hang", count=None, operation="time")
     eventually(lambda: not broker.is_connected())
 
 
 @pytest.mark.parametrize("port", [7496, 4001])
-def test_a_live_port_without_live_is_a_configuration_error(gateway: Gateway, port: int) -> None:
+def test_a_live_port_without_live_is_a_configuration_error(gateway: TwsDoors, port: int) -> None:
     with pytest.raises(ConfigurationError, match="live = true"):
         gateway.broker(port=port)
 
 
 def test_a_live_account_without_live_is_a_configuration_error(
-    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+    gateway: TwsDoors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("worker.sandbox.tws.door.ACCOUNT", "U7654321")
     with pytest.raises(ConfigurationError, match="U7654321, a live account"):
         gateway.broker()
 
 
-def test_an_account_must_be_named_if_there_are_several(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_account_must_be_named_if_there_are_several(gateway: TwsDoors, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.sandbox.tws.door.ACCOUNT", "DU1000001,DU2")
     with pytest.raises(ConfigurationError, match="name one"):
         gateway.broker()
@@ -245,7 +181,7 @@ def test_an_account_must_be_named_if_there_are_several(gateway: Gateway, monkeyp
 # -- READING ---
 
 
-def test_a_late_listing_does_not_answer_the_next_question(gateway: Gateway) -> None:
+def test_a_late_listing_does_not_answer_the_next_question(gateway: TwsDoors) -> None:
     broker = gateway.broker(request_timeout=0.3)
     place(broker, "here", a_resting_order())
     gateway.fault("slow", operation="open_orders", seconds=0.8)
@@ -262,7 +198,7 @@ def _orders(broker: IbkrBroker) -> list[str | None]:
         return []
 
 
-def test_an_order_is_found_by_its_perm_id(gateway: Gateway) -> None:
+def test_an_order_is_found_by_its_perm_id(gateway: TwsDoors) -> None:
     broker = gateway.broker()
     report = place(broker, "p1", a_resting_order())
     sighting = broker.find_order(a_ref("another-name", an_order(), report.broker_order_id))
@@ -270,12 +206,12 @@ def test_an_order_is_found_by_its_perm_id(gateway: Gateway) -> None:
     assert sighting.report.broker_client_order_id == "p1"
 
 
-def test_an_order_sent_on_an_earlier_day_is_never_called_missing(gateway: Gateway) -> None:
+def test_an_order_sent_on_an_earlier_day_is_never_called_missing(gateway: TwsDoors) -> None:
     ref = replace(a_ref("yesterday", an_order()), sent_at=datetime.now(UTC) - timedelta(days=1))
     assert isinstance(gateway.broker().find_order(ref), Ambiguous)
 
 
-def test_bars_of_a_long_time_are_read_in_several_requests(gateway: Gateway) -> None:
+def test_bars_of_a_long_time_are_read_in_several_requests(gateway: TwsDoors) -> None:
     broker, end = gateway.broker(), datetime.now(UTC)
     bars = broker.get_historical_data("SPY", "1Day", end - timedelta(days=500), end)
     starts = [bar.start for bar in bars]
@@ -283,7 +219,7 @@ def test_bars_of_a_long_time_are_read_in_several_requests(gateway: Gateway) -> N
     assert len(bars) > 330
 
 
-def test_a_stuck_loop_does_not_send_later(gateway: Gateway) -> None:
+def test_a_stuck_loop_does_not_send_later(gateway: TwsDoors) -> None:
     broker = gateway.broker()
     place(broker, "warm", an_order())
     loop = broker._thread._loop
@@ -298,7 +234,7 @@ def test_a_stuck_loop_does_not_send_later(gateway: Gateway) -> None:
     assert isinstance(broker.find_order(a_ref("stuck", an_order())), Missing)
 
 
-def test_no_foreign_exception_leaves_after_the_bytes(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_foreign_exception_leaves_after_the_bytes(gateway: TwsDoors, monkeypatch: pytest.MonkeyPatch) -> None:
     broker = gateway.broker()
     place(broker, "warm", an_order())
     live = broker._live

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from models.reports import Ambiguous, BrokerStatus, Found
-from tests.contract.test_ibkr_adapter import Gateway, a_ref, a_resting_order, an_order, found, gateway, place
+from tests.contract.tws_doors import TwsDoors, a_ref, a_resting_order, an_order, found, gateway, place
 from tests.kit.waiting import eventually
 from worker.brokers.ibkr.adapter import IbkrBroker
 from worker.sandbox.tws import messages as tws_messages
@@ -62,7 +62,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch, message: str) -> list[bytes]:
     return sent
 
 
-def traded(gateway: Gateway) -> tuple[IbkrBroker, Any, Any]:
+def traded(gateway: TwsDoors) -> tuple[IbkrBroker, Any, Any]:
     """Have somebody else and us trade and rest; return our broker and our two orders."""
     theirs, ours = gateway.broker(client_id=OTHER_CLIENT), gateway.broker()
     for broker, name, symbol in ((theirs, "theirs", "PEP"), (ours, "ours", "KO")):
@@ -75,7 +75,7 @@ def traded(gateway: Gateway) -> tuple[IbkrBroker, Any, Any]:
 
 @pytest.mark.parametrize("message", IDS)
 def test_noise_in_any_field_of_somebody_elses_row_closes_nothing(
-    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, message: str
+    gateway: TwsDoors, monkeypatch: pytest.MonkeyPatch, message: str
 ) -> None:
     broker, filled, resting = traded(gateway)
     sent = spoil(monkeypatch, message)
@@ -99,7 +99,7 @@ def test_noise_in_any_field_of_somebody_elses_row_closes_nothing(
 
 @pytest.mark.parametrize("tag", ["NetLiquidation", "TotalCashValue", "BuyingPower"])
 def test_noise_in_one_amount_of_an_account_hides_no_other(
-    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, tag: str
+    gateway: TwsDoors, monkeypatch: pytest.MonkeyPatch, tag: str
 ) -> None:
     broker, whole = gateway.broker(), tws_messages.account_values
     good, names = broker.get_account_info(), {"NetLiquidation": "equity", "TotalCashValue": "cash"}

@@ -13,7 +13,7 @@ import pytest
 
 from models.errors import NotConnected, Unsupported
 from models.reports import Ambiguous, BrokerStatus
-from tests.contract.test_ibkr_adapter import SDKS, Gateway, a_ref, a_resting_order, an_order, found, gateway, place
+from tests.contract.tws_doors import SDKS, TwsDoors, a_ref, a_resting_order, an_order, found, gateway, place
 from tests.kit.waiting import eventually
 from worker.sandbox.tws import messages as tws_messages
 from worker.sandbox.tws.wire import encode
@@ -41,7 +41,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch, name: str, client_id: int, place: int
 
 @pytest.mark.parametrize("place_of", [2, 6, 14, 16, 17, 24, 28, 60, 74, None])
 def test_an_open_order_of_somebody_else_that_cannot_be_read_closes_nothing(
-    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, place_of: int | None
+    gateway: TwsDoors, monkeypatch: pytest.MonkeyPatch, place_of: int | None
 ) -> None:
     order, theirs = a_resting_order(), gateway.broker(client_id=9)
     place(theirs, "theirs", order)
@@ -57,7 +57,7 @@ def test_an_open_order_of_somebody_else_that_cannot_be_read_closes_nothing(
 
 
 def test_an_open_order_of_ours_that_cannot_be_read_is_unknown_for_that_order_only(
-    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+    gateway: TwsDoors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order, before = a_resting_order(), gateway.broker(client_id=9)
     placed = place(before, "odd", order)
@@ -82,7 +82,7 @@ def test_a_peer_that_closes_at_once_ends_the_wait_at_once(sdk: str) -> None:
 
         threading.Thread(target=close_everything, daemon=True).start()
         house: Any = None
-        gateway = Gateway.__new__(Gateway)
+        gateway = TwsDoors.__new__(TwsDoors)
         gateway.house, gateway.sdk, gateway.brokers = house, sdk, []
         gateway.door = type("Door", (), {"port": server.getsockname()[1]})
         broker, began = gateway.broker(connect=False, connect_timeout=20), time.monotonic()
@@ -93,14 +93,14 @@ def test_a_peer_that_closes_at_once_ends_the_wait_at_once(sdk: str) -> None:
 
 
 # -- THE SANDBOX DOES AS RECORDED ---
-def test_fill_or_kill_is_not_offered_where_the_contract_does_not_list_it(gateway: Gateway) -> None:
+def test_fill_or_kill_is_not_offered_where_the_contract_does_not_list_it(gateway: TwsDoors) -> None:
     broker = gateway.broker()
     with pytest.raises(Unsupported, match="FOK"):
         place(broker, "f1", a_resting_order(time_in_force="fok"))
     assert gateway.house.arrivals("ibkr") == []
 
 
-def test_an_ioc_order_that_finds_nobody_is_canceled_without_a_code(gateway: Gateway) -> None:
+def test_an_ioc_order_that_finds_nobody_is_canceled_without_a_code(gateway: TwsDoors) -> None:
     broker = gateway.broker()
     order = a_resting_order(time_in_force="ioc")
     place(broker, "i1", order)
@@ -109,7 +109,7 @@ def test_an_ioc_order_that_finds_nobody_is_canceled_without_a_code(gateway: Gate
     assert (report.filled_quantity or 0, report.code) == (0, None)
 
 
-def test_a_trailing_order_has_no_limit_whatever_lmt_price_it_shows(gateway: Gateway) -> None:
+def test_a_trailing_order_has_no_limit_whatever_lmt_price_it_shows(gateway: TwsDoors) -> None:
     broker = gateway.broker()
     order = an_order(order_type="trailing_stop", trail_percent="5", side="sell")
     report = place(broker, "t1", order)

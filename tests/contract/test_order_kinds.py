@@ -12,7 +12,7 @@ import pytest
 from models.errors import Unsupported
 from models.messages import OrderRequest, utcnow
 from models.vocabulary import OrderType, Side, TimeInForce, signed
-from tests.contract.brokers import EVERY, NEW_ORDER, SDKS, Bench, a_ticket, bench, order
+from tests.contract.brokers import EVERY, NEW_ORDER, SDKS, AdapterBench, a_ticket, bench, order
 from tests.kit.waiting import eventually
 from worker.brokers.base import Ticket
 from worker.brokers.tda.dialects import SCHWAB, TDA, order_body
@@ -49,13 +49,13 @@ def is_taken(broker: str, kind: str, time_in_force: str) -> bool:
 
 
 @pytest.fixture(scope="module", params=EVERY)
-def desk(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+def desk(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AdapterBench]:
     with bench(request.param, tmp_path_factory.mktemp("kinds")) as found:
         yield found
 
 
 @pytest.fixture(autouse=True)
-def _calm(desk: Bench) -> Iterator[None]:
+def _calm(desk: AdapterBench) -> Iterator[None]:
     """Nothing fills, and nothing of a test is left for the next."""
     desk.house.hold(desk.name, "AAPL", 1000)
     desk.house.fault(desk.name, "no_fill", None)
@@ -69,7 +69,7 @@ def only(*kinds: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("desk", kinds, indirect=True, scope="module")
 
 
-def placed(desk: Bench, wanted: OrderRequest) -> Any:
+def placed(desk: AdapterBench, wanted: OrderRequest) -> Any:
     """Place an order and return it as the market has it."""
     before = len(desk.orders())
     report = desk.broker.place_order(desk_ticket(wanted))
@@ -86,7 +86,7 @@ def desk_ticket(wanted: OrderRequest) -> Ticket:
 
 @pytest.mark.parametrize("time_in_force", [str(one) for one in TimeInForce])
 @pytest.mark.parametrize("kind", list(TERMS))
-def test_every_kind_and_time_in_force_arrives_as_meant(desk: Bench, kind: str, time_in_force: str) -> None:
+def test_every_kind_and_time_in_force_arrives_as_meant(desk: AdapterBench, kind: str, time_in_force: str) -> None:
     wanted = a_kind(kind, time_in_force)
     if not is_taken(desk.name, kind, time_in_force):
         with pytest.raises(Unsupported):
@@ -101,7 +101,7 @@ def test_every_kind_and_time_in_force_arrives_as_meant(desk: Bench, kind: str, t
 
 @pytest.mark.parametrize("kind", list(TERMS))
 @pytest.mark.parametrize("side", [str(one) for one in Side])
-def test_every_side_arrives_as_meant(desk: Bench, kind: str, side: str) -> None:
+def test_every_side_arrives_as_meant(desk: AdapterBench, kind: str, side: str) -> None:
     desk.house.hold(desk.name, "AAPL", {"buy_to_cover": -1000, "sell": 1000}.get(side, 0))
     got = placed(desk, a_kind(kind, "day", side=side))
     assert got.is_buy is (signed(Side(side)) > 0)
@@ -110,7 +110,7 @@ def test_every_side_arrives_as_meant(desk: Bench, kind: str, side: str) -> None:
 
 
 @pytest.mark.parametrize("time_in_force", ["day", "gtc"])
-def test_extended_hours_are_for_limit_orders(desk: Bench, time_in_force: str) -> None:
+def test_extended_hours_are_for_limit_orders(desk: AdapterBench, time_in_force: str) -> None:
     wanted = a_kind("limit", time_in_force, extended_hours=True)
     if (desk.name, time_in_force) == ("alpaca", "gtc"):
         with pytest.raises(Unsupported):
@@ -120,7 +120,7 @@ def test_extended_hours_are_for_limit_orders(desk: Bench, time_in_force: str) ->
 
 
 @pytest.mark.parametrize("kind", [name for name in TERMS if name != "limit"])
-def test_extended_hours_are_refused_for_everything_else(desk: Bench, kind: str) -> None:
+def test_extended_hours_are_refused_for_everything_else(desk: AdapterBench, kind: str) -> None:
     before = len(desk.orders())
     for wanted in (a_kind(kind, "day", extended_hours=True), a_kind("limit", "cls", extended_hours=True)):
         with pytest.raises(Unsupported):
@@ -128,7 +128,7 @@ def test_extended_hours_are_refused_for_everything_else(desk: Bench, kind: str) 
     assert len(desk.orders()) == before
 
 
-def test_fractions_are_for_alpaca_and_the_day(desk: Bench) -> None:
+def test_fractions_are_for_alpaca_and_the_day(desk: AdapterBench) -> None:
     for kind in ("market", "limit", "stop", "stop_limit"):
         wanted = a_kind(kind, "day", quantity="0.125")
         if desk.name == "alpaca":
@@ -141,7 +141,7 @@ def test_fractions_are_for_alpaca_and_the_day(desk: Bench) -> None:
 
 
 @only("alpaca")
-def test_a_fraction_keeps_its_size_in_a_replace(desk: Bench) -> None:
+def test_a_fraction_keeps_its_size_in_a_replace(desk: AdapterBench) -> None:
     old = desk.place(a_kind("limit", "day", quantity="0.5"))
     with pytest.raises(Unsupported):
         desk.replace(old, quantity="0.75")
@@ -150,7 +150,7 @@ def test_a_fraction_keeps_its_size_in_a_replace(desk: Bench) -> None:
 
 
 # -- SYMBOLS ---
-def test_a_class_of_shares_has_one_name_everywhere(desk: Bench) -> None:
+def test_a_class_of_shares_has_one_name_everywhere(desk: AdapterBench) -> None:
     desk.house.hold(desk.name, "BRK.B", 7)
     assert placed(desk, a_kind("limit", "day", symbol="BRK.B")).symbol == "BRK.B"
     assert "BRK.B" in [one.symbol for one in desk.broker.get_orders()]
@@ -160,7 +160,7 @@ def test_a_class_of_shares_has_one_name_everywhere(desk: Bench) -> None:
     assert desk.broker.get_historical_data("BRK.B", "1Day", now - timedelta(days=9), now)
 
 
-def test_fills_of_a_class_of_shares_carry_that_name(desk: Bench) -> None:
+def test_fills_of_a_class_of_shares_carry_that_name(desk: AdapterBench) -> None:
     desk.house.clear()
     began = utcnow() - timedelta(seconds=1)
     desk.broker.place_order(desk_ticket(order("BRK.B", quantity=1)))
@@ -168,7 +168,7 @@ def test_fills_of_a_class_of_shares_carry_that_name(desk: Bench) -> None:
 
 
 @only(*NEW_ORDER[1:])
-def test_the_wire_says_what_the_documents_say(desk: Bench) -> None:
+def test_the_wire_says_what_the_documents_say(desk: AdapterBench) -> None:
     dialect = {"tda": TDA, "schwab": SCHWAB}[desk.name]
     body = order_body(a_kind("trail_percent", "gtc", side="sell_short", symbol="BRK.B"), dialect, desk.name)
     leg = body["orderLegCollection"][0]
@@ -181,7 +181,7 @@ def test_the_wire_says_what_the_documents_say(desk: Bench) -> None:
 
 
 @only(*SDKS)
-def test_the_wire_of_ib_says_what_the_documents_say(desk: Bench) -> None:
+def test_the_wire_of_ib_says_what_the_documents_say(desk: AdapterBench) -> None:
     def wire(wanted: OrderRequest) -> tuple[Any, ...]:
         placed(desk, wanted)
         request = desk.house.call(lambda: desk.door.desk.all()[-1].request)

@@ -13,7 +13,7 @@ import pytest
 from models.errors import BrokerError, ConfigurationError, PacingViolation, QuotaExhausted, RateLimited
 from models.reports import Report
 from models.settings import BrokerSettings
-from tests.contract.brokers import Bench, a_ref, a_ticket, bench, resting
+from tests.contract.brokers import AdapterBench, a_ref, a_ticket, bench, resting
 from tests.kit import eventually
 from worker.brokers.alpaca.adapter import AlpacaBroker
 from worker.brokers.ibkr.adapter import IbkrBroker
@@ -24,11 +24,11 @@ HTTP = ("alpaca", "tda", "schwab")
 
 
 @pytest.fixture
-def open_bench(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
+def open_bench(tmp_path: Path) -> Iterator[Callable[..., AdapterBench]]:
     """A bench whose adapter has a budget of its own."""
     opened = []
 
-    def make(kind: str, **settings: Any) -> Bench:
+    def make(kind: str, **settings: Any) -> AdapterBench:
         context = bench(kind, tmp_path)
         found = context.__enter__()
         opened.append((context, found))
@@ -43,7 +43,7 @@ def open_bench(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
         context.__exit__(None, None, None)
 
 
-def lines(bench: Bench, event: str) -> list[dict[str, Any]]:
+def lines(bench: AdapterBench, event: str) -> list[dict[str, Any]]:
     return [line for line in bench.house.call(lambda: list(bench.house.market.ledger.lines)) if line["event"] == event]
 
 
@@ -57,7 +57,7 @@ def again(ask: Callable[[], object], times: int = 41) -> None:
         ask()
 
 
-def place_until_held(bench: Bench, most: int = 60, **terms: Any) -> tuple[int, QuotaExhausted]:
+def place_until_held(bench: AdapterBench, most: int = 60, **terms: Any) -> tuple[int, QuotaExhausted]:
     """Place orders until the budget holds one back; returns how many went out."""
     for count in range(most):
         try:
@@ -69,7 +69,7 @@ def place_until_held(bench: Bench, most: int = 60, **terms: Any) -> tuple[int, Q
 
 # -- HELD BACK ---
 @pytest.mark.parametrize("kind", HTTP)
-def test_an_order_over_the_budget_never_arrives(open_bench: Callable[..., Bench], kind: str) -> None:
+def test_an_order_over_the_budget_never_arrives(open_bench: Callable[..., AdapterBench], kind: str) -> None:
     bench = open_bench(kind, requests_per_minute=40)
     sent, held = place_until_held(bench)
     assert sent == len(bench.orders()) > 3
@@ -77,7 +77,7 @@ def test_an_order_over_the_budget_never_arrives(open_bench: Callable[..., Bench]
 
 
 @pytest.mark.parametrize("kind", HTTP)
-def test_what_closes_a_position_and_cancels_go_on(open_bench: Callable[..., Bench], kind: str) -> None:
+def test_what_closes_a_position_and_cancels_go_on(open_bench: Callable[..., AdapterBench], kind: str) -> None:
     bench = open_bench(kind, requests_per_minute=60)
     bench.house.hold(bench.name, "AAPL", 100)
     first = resting()
@@ -89,7 +89,7 @@ def test_what_closes_a_position_and_cancels_go_on(open_bench: Callable[..., Benc
 
 
 @pytest.mark.parametrize("kind", HTTP)
-def test_a_replace_needs_one_turn_of_an_order(open_bench: Callable[..., Bench], kind: str) -> None:
+def test_a_replace_needs_one_turn_of_an_order(open_bench: Callable[..., AdapterBench], kind: str) -> None:
     """It reads the order first: with two turns each, replaces would lose to orders, which need one."""
     bench = open_bench(kind, requests_per_minute=40)
     old = bench.place(resting())
@@ -102,7 +102,7 @@ def test_a_replace_needs_one_turn_of_an_order(open_bench: Callable[..., Bench], 
 
 
 @pytest.mark.parametrize("kind", HTTP)
-def test_fetches_leave_room_for_orders(open_bench: Callable[..., Bench], kind: str) -> None:
+def test_fetches_leave_room_for_orders(open_bench: Callable[..., AdapterBench], kind: str) -> None:
     bench = open_bench(kind, requests_per_minute=40, data_requests_per_minute=40)
     with pytest.raises(PacingViolation) as held:
         again(lambda: bench.broker.get_market_data("AAPL"))
@@ -110,7 +110,7 @@ def test_fetches_leave_room_for_orders(open_bench: Callable[..., Bench], kind: s
     assert bench.broker.place_order(ticket()).broker_order_id
 
 
-def test_a_fetch_asks_for_data_whatever_it_reads(open_bench: Callable[..., Bench]) -> None:
+def test_a_fetch_asks_for_data_whatever_it_reads(open_bench: Callable[..., AdapterBench]) -> None:
     bench = open_bench("alpaca", requests_per_minute=40)
     with using(Use.DATA), pytest.raises(QuotaExhausted):
         again(bench.broker.get_positions)
@@ -118,7 +118,7 @@ def test_a_fetch_asks_for_data_whatever_it_reads(open_bench: Callable[..., Bench
 
 
 @pytest.mark.parametrize("sdk", ["ib_insync", "ib_async"])
-def test_messages_to_tws_keep_their_pace(open_bench: Callable[..., Bench], sdk: str) -> None:
+def test_messages_to_tws_keep_their_pace(open_bench: Callable[..., AdapterBench], sdk: str) -> None:
     bench = open_bench(sdk, messages_per_second=20)
     bench.house.fault("ibkr", "rate_limit", None, per_second=22)
     sent = 0
@@ -133,7 +133,7 @@ def test_messages_to_tws_keep_their_pace(open_bench: Callable[..., Bench], sdk: 
 
 
 # -- THE BROKER'S OWN WORD ---
-def test_a_429_holds_back_what_comes_after_it(open_bench: Callable[..., Bench]) -> None:
+def test_a_429_holds_back_what_comes_after_it(open_bench: Callable[..., AdapterBench]) -> None:
     bench = open_bench("alpaca", requests_per_minute=1000)
     pushed: list[Report] = []
     bench.broker.updates(pushed.append)
@@ -152,7 +152,7 @@ def test_a_429_holds_back_what_comes_after_it(open_bench: Callable[..., Bench]) 
     assert asked == ["place"], "the broker was not asked again"
 
 
-def test_the_headers_of_an_answer_count_what_others_have_used(open_bench: Callable[..., Bench]) -> None:
+def test_the_headers_of_an_answer_count_what_others_have_used(open_bench: Callable[..., AdapterBench]) -> None:
     """Another program with the same keys has used most of Alpaca's limit: its own count says so."""
     bench = open_bench("alpaca", requests_per_minute=1000)
     other = bench.another(requests_per_minute=0)
@@ -167,7 +167,7 @@ def test_the_headers_of_an_answer_count_what_others_have_used(open_bench: Callab
     assert lines(bench, "limited") == []
 
 
-def test_an_unreadable_header_changes_nothing(open_bench: Callable[..., Bench]) -> None:
+def test_an_unreadable_header_changes_nothing(open_bench: Callable[..., AdapterBench]) -> None:
     bench = open_bench("alpaca")
     bench.door.told_of = lambda _: {"X-RateLimit-Limit": "0", "X-RateLimit-Remaining": "x", "X-RateLimit-Reset": ""}
     bench.house.fault("alpaca", "rate_limit", None, per_minute=200)
@@ -175,7 +175,7 @@ def test_an_unreadable_header_changes_nothing(open_bench: Callable[..., Bench]) 
         assert bench.broker.get_positions() == []
 
 
-def test_error_100_makes_a_pause(open_bench: Callable[..., Bench]) -> None:
+def test_error_100_makes_a_pause(open_bench: Callable[..., AdapterBench]) -> None:
     bench = open_bench("ib_insync", messages_per_second=45)
     bench.house.fault("ibkr", "rate_limit", None, per_second=0)
     with pytest.raises(BrokerError):

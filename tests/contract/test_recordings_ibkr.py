@@ -19,7 +19,7 @@ from models.messages import OrderRequest
 from models.reports import BrokerStatus, CommissionReport, FillReport, Found, OrderReport, Report
 from models.settings import BrokerSettings
 from models.vocabulary import OrderType
-from tests.contract.recordings import Body, Gateway, Step, playing, recording
+from tests.contract.recordings import Body, PlayingGateway, RecordedStep, playing, recording
 from tests.kit.waiting import eventually
 from worker.brokers.base import OrderRef, Ticket
 from worker.brokers.ibkr import terms
@@ -29,15 +29,15 @@ SDKS = ("ib_insync", "ib_async")
 _TYPES = {wire: ours for ours, wire in terms.ORDER_TYPES.items()}
 
 
-class Stage:
+class Playback:
     """A playing gateway, and adapters connected to it."""
 
     def __init__(self, sdk: str) -> None:
         self.sdk, self._exit = sdk, ExitStack()
         self.told: list[Report] = []
-        self.gateway: Gateway
+        self.gateway: PlayingGateway
 
-    def play(self, name: str, *observe: str) -> list[Step]:
+    def play(self, name: str, *observe: str) -> list[RecordedStep]:
         steps = recording(name)
         self.gateway = self._exit.enter_context(playing(steps, frozenset(observe)))
         return steps
@@ -74,13 +74,13 @@ class Stage:
 
 
 @pytest.fixture(params=SDKS)
-def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
-    found = Stage(request.param)
+def stage(request: pytest.FixtureRequest) -> Iterator[Playback]:
+    found = Playback(request.param)
     yield found
     found.close()
 
 
-def recorded(steps: list[Step], what: str) -> list[Body]:
+def recorded(steps: list[RecordedStep], what: str) -> list[Body]:
     return [step.body for step in steps if step.what == what]
 
 
@@ -119,7 +119,7 @@ def agrees(body: Body, order: OrderReport) -> None:
     assert order.limit_price == (Decimal(body["lmt_price"]) if limited else None)
 
 
-def sent_as_recorded(gateway: Gateway) -> None:
+def sent_as_recorded(gateway: PlayingGateway) -> None:
     """What the adapter sent is what the recorder's client sent."""
     for body, request in gateway.sent:
         limit = Decimal(body["lmt_price"]) if body.get("lmt_price") else None
@@ -131,7 +131,7 @@ def sent_as_recorded(gateway: Gateway) -> None:
 
 # -- FILLS ---
 @pytest.mark.parametrize("name", ["place_order_fill_native_execution_time", "api_completed_orders_variants_aapl"])
-def test_a_market_order_is_filled_at_what_the_execution_says(stage: Stage, name: str) -> None:
+def test_a_market_order_is_filled_at_what_the_execution_says(stage: Playback, name: str) -> None:
     steps = stage.play(name)
     broker = stage.broker()
     first = order_of(recorded(steps, "place_order")[0])
@@ -148,14 +148,14 @@ def test_a_market_order_is_filled_at_what_the_execution_says(stage: Stage, name:
     sent_as_recorded(stage.gateway)
 
 
-def test_an_execution_time_is_read_in_the_zone_it_names(stage: Stage) -> None:
+def test_an_execution_time_is_read_in_the_zone_it_names(stage: Playback) -> None:
     steps = stage.play("place_order_fill_native_execution_time")
     place(stage.broker(), "m1", order_of(recorded(steps, "place_order")[0]))
     (fill,) = eventually(stage.fills)
     assert fill.filled_at == datetime(2026, 4, 13, 19, 27, 4, tzinfo=UTC)  # 15:27:04 US/Eastern
 
 
-def test_completed_orders_are_found_with_their_executions(stage: Stage) -> None:
+def test_completed_orders_are_found_with_their_executions(stage: Playback) -> None:
     steps = stage.play("api_completed_orders_variants_aapl")
     broker = stage.broker()
     buy, sell = (order_of(body) for body in recorded(steps, "place_order"))
@@ -170,7 +170,7 @@ def test_completed_orders_are_found_with_their_executions(stage: Stage) -> None:
     assert broker.capabilities.absence.possible is False
 
 
-def test_a_change_to_a_market_order_is_seen_and_its_execution_may_come_after_filled(stage: Stage) -> None:
+def test_a_change_to_a_market_order_is_seen_and_its_execution_may_come_after_filled(stage: Playback) -> None:
     """corro changes no order types: the change is played as somebody's at the same client id."""
     steps = stage.play("place_order_modify_to_market_late_execution")
     first, second = recorded(steps, "place_order")
@@ -187,7 +187,7 @@ def test_a_change_to_a_market_order_is_seen_and_its_execution_may_come_after_fil
 
 
 # -- ENDS ---
-def test_an_ioc_order_that_ib_cancels_is_canceled_and_never_rejected(stage: Stage) -> None:
+def test_an_ioc_order_that_ib_cancels_is_canceled_and_never_rejected(stage: Playback) -> None:
     """PendingCancel and Cancelled, without any code; then FOK twice, which is Inactive for good."""
     steps = stage.play("api_ioc_fok_aapl")
     broker = stage.broker()
@@ -201,7 +201,7 @@ def test_an_ioc_order_that_ib_cancels_is_canceled_and_never_rejected(stage: Stag
             place(broker, "f1", fok)
 
 
-def test_inactive_without_a_code_decides_nothing(stage: Stage) -> None:
+def test_inactive_without_a_code_decides_nothing(stage: Playback) -> None:
     """As recorded of FOK orders; here a limit order is told the same, since no FOK order leaves for a US stock."""
     steps = stage.play("api_ioc_fok_aapl")
     stage.gateway.legs[0] = [s for s in stage.gateway.legs[0] if str(s.body.get("order_id")) != "61"]
@@ -212,7 +212,7 @@ def test_inactive_without_a_code_decides_nothing(stage: Stage) -> None:
     assert found(broker, "f1", day).status is BrokerStatus.UNKNOWN
 
 
-def test_a_gtc_order_is_canceled_by_its_own_client(stage: Stage) -> None:
+def test_a_gtc_order_is_canceled_by_its_own_client(stage: Playback) -> None:
     steps = stage.play("api_tif_attribute_matrix_aapl")
     broker = stage.broker()
     gtc, trail = (order_of(body) for body in recorded(steps, "place_order"))
@@ -229,14 +229,14 @@ def test_a_gtc_order_is_canceled_by_its_own_client(stage: Stage) -> None:
     assert stage.gateway.heard.count("cancel_order 246") == 1
 
 
-def test_an_order_type_that_does_not_exist_is_refused_with_321(stage: Stage) -> None:
+def test_an_order_type_that_does_not_exist_is_refused_with_321(stage: Playback) -> None:
     steps = stage.play("place_order_invalid_type_live_error")
     with pytest.raises(OrderRejected, match="Invalid order type") as caught:
         place(stage.broker(), "x1", order_of(recorded(steps, "place_order")[0]))
     assert caught.value.code == "321"
 
 
-def test_an_order_that_is_not_transmitted_is_not_shown_in_any_way(stage: Stage) -> None:
+def test_an_order_that_is_not_transmitted_is_not_shown_in_any_way(stage: Playback) -> None:
     """Silence is no absence: the gateway has the order, and shows it once it is placed again with transmit."""
     steps = stage.play("api_transmit_false_then_transmit_aapl")
     del stage.gateway.legs[0][3]  # the adapter always transmits: one placeOrder
@@ -250,7 +250,7 @@ def test_an_order_that_is_not_transmitted_is_not_shown_in_any_way(stage: Stage) 
 
 # -- RECONNECTS AND OTHER CLIENTS ---
 @pytest.mark.parametrize("name", ["api_reconnect_active_order_aapl", "api_order_handle_reconnect_cancel_aapl"])
-def test_an_order_survives_a_reconnect_and_is_canceled_over_the_new_connection(stage: Stage, name: str) -> None:
+def test_an_order_survives_a_reconnect_and_is_canceled_over_the_new_connection(stage: Playback, name: str) -> None:
     steps = stage.play(name)
     broker = stage.broker()
     order = order_of(recorded(steps, "place_order")[0])
@@ -263,14 +263,14 @@ def test_an_order_survives_a_reconnect_and_is_canceled_over_the_new_connection(s
 
 
 #: What the adapter asks for once more before the end is told.
-_THE_TIME = (Step("client", "req_current_time"), Step("server", "current_time", {"time": "1776270534"}))
+_THE_TIME = (RecordedStep("client", "req_current_time"), RecordedStep("server", "current_time", {"time": "1776270534"}))
 
 
 @pytest.mark.parametrize(
     ("name", "client_id"), [("api_cross_client_cancel_aapl", 2), ("api_client_id0_order_observation_aapl", 0)]
 )
 def test_an_order_of_another_client_is_seen_with_its_session_and_its_end_by_its_perm_id(
-    stage: Stage, name: str, client_id: int
+    stage: Playback, name: str, client_id: int
 ) -> None:
     """The end is told with the id of the client that asked for it: only permId says whose order it is."""
     steps = stage.play(name, "cancel_order")
@@ -292,7 +292,7 @@ def test_an_order_of_another_client_is_seen_with_its_session_and_its_end_by_its_
     assert (done.broker_order_id, done.session) == (placed.broker_order_id, "1")
 
 
-def test_a_future_of_somebody_else_is_no_stock(stage: Stage) -> None:
+def test_a_future_of_somebody_else_is_no_stock(stage: Playback) -> None:
     steps = stage.play("api_future_campaign_mes", "place_order")
     for body in recorded(steps, "open_order"):
         body["order_ref"] = "theirs"
@@ -304,14 +304,14 @@ def test_a_future_of_somebody_else_is_no_stock(stage: Stage) -> None:
     assert {(r.symbol, r.session) for r in reports} == {("FUT:MESM6", "1")}
 
 
-def test_executions_that_never_end_keep_the_connection_closed(stage: Stage) -> None:
+def test_executions_that_never_end_keep_the_connection_closed(stage: Playback) -> None:
     """A reading without its end is no empty reading: nothing may be sent on it."""
     stage.play("executions_missing_end_live")
     with pytest.raises(NotConnected, match="executions"):
         stage.broker(request_timeout=0.3)
 
 
-def test_the_clock_of_a_gateway_is_read(stage: Stage) -> None:
+def test_the_clock_of_a_gateway_is_read(stage: Playback) -> None:
     steps = stage.play("current_time")
     broker = stage.broker()
     told = recorded(steps, "current_time")[0]["time"]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.contract.door_tws.gateway import SdkGateway, open_gateway
-from tests.contract.recordings import Body, Step, recording
+from tests.contract.recordings import Body, RecordedStep, recording
 from tests.kit.stories import eventually, run
 
 _KINDS = {3: "order_status", 4: "api_error", 5: "open_order", 11: "execution_detail", 59: "commission_report"}
@@ -42,7 +42,7 @@ def shape(told: list[tuple[str, str]]) -> list[tuple[str, str]]:
     return kept
 
 
-def recorded(steps: list[Step], order_id: str) -> list[tuple[str, str]]:
+def recorded(steps: list[RecordedStep], order_id: str) -> list[tuple[str, str]]:
     words = {"order_status": "status", "api_error": "code"}
     return [
         (s.what, str(s.body[words[s.what]]) if s.what in words else "")

@@ -23,7 +23,7 @@ from models.errors import (
 )
 from models.messages import utcnow
 from models.reports import Ambiguous, BrokerStatus, Missing, OrderReport
-from tests.contract.brokers import EVERY, NEW_ORDER, SDKS, Bench, a_ref, bench, order, resting
+from tests.contract.brokers import EVERY, NEW_ORDER, SDKS, AdapterBench, a_ref, bench, order, resting
 from tests.kit.waiting import eventually
 from worker.brokers.ibkr import replace as ibkr_replace
 from worker.brokers.ibkr import verdicts as ibkr_verdicts
@@ -33,7 +33,7 @@ from worker.brokers.ibkr.verdicts import Verdict
 
 
 @pytest.fixture(params=EVERY)
-def desk(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+def desk(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AdapterBench]:
     monkeypatch.setattr(ibkr_verdicts, "SETTLE_S", 0.1)
     monkeypatch.setattr(ibkr_replace, "ASK_S", 0.3)
     with bench(request.param, tmp_path) as found:
@@ -45,7 +45,7 @@ def only(*kinds: str) -> pytest.MarkDecorator:
 
 
 # -- IT WORKS ---
-def test_price_and_quantity_change_and_one_order_stands(desk: Bench) -> None:
+def test_price_and_quantity_change_and_one_order_stands(desk: AdapterBench) -> None:
     old = desk.place(resting())
     new, report = desk.replace(old, quantity="12", limit_price="1.50", time_in_force="gtc")
     assert report.status is BrokerStatus.ACCEPTED
@@ -61,7 +61,7 @@ def test_price_and_quantity_change_and_one_order_stands(desk: Bench) -> None:
 
 
 @only(*NEW_ORDER)
-def test_the_old_order_ends_replaced_and_both_are_found(desk: Bench) -> None:
+def test_the_old_order_ends_replaced_and_both_are_found(desk: AdapterBench) -> None:
     old = desk.place(resting())
     new, report = desk.replace(old, limit_price="1.25")
     before, after = desk.found(old), desk.found(new)
@@ -86,7 +86,7 @@ def test_the_old_order_ends_replaced_and_both_are_found(desk: Bench) -> None:
         ({"order_type": "trailing_stop", "trail_percent": "5", "side": "sell"}, {"trail_percent": "7"}),
     ],
 )
-def test_every_price_can_change(desk: Bench, terms: dict[str, Any], change: dict[str, Any]) -> None:
+def test_every_price_can_change(desk: AdapterBench, terms: dict[str, Any], change: dict[str, Any]) -> None:
     desk.house.hold(desk.name, "AAPL", 100)
     desk.replace(desk.place(order(**terms)), **change)
     (standing,) = desk.live()
@@ -94,7 +94,7 @@ def test_every_price_can_change(desk: Bench, terms: dict[str, Any], change: dict
         assert getattr(standing, name) == Decimal(str(value))
 
 
-def test_what_is_filled_counts_towards_the_new_total_also_twice(desk: Bench) -> None:
+def test_what_is_filled_counts_towards_the_new_total_also_twice(desk: AdapterBench) -> None:
     desk.house.price("AAPL", "2.00")
     desk.house.fault(desk.name, "partial", symbol="AAPL")
     old = desk.place(resting(limit_price="3.00"))
@@ -115,7 +115,7 @@ def test_what_is_filled_counts_towards_the_new_total_also_twice(desk: Bench) -> 
 
 
 # -- A FILL WINS ---
-def test_a_fill_just_before_the_bytes_leave_wins(desk: Bench) -> None:
+def test_a_fill_just_before_the_bytes_leave_wins(desk: AdapterBench) -> None:
     desk.house.price("AAPL", "2.00")
     old = desk.place(resting())
     with pytest.raises(Refused):
@@ -125,7 +125,7 @@ def test_a_fill_just_before_the_bytes_leave_wins(desk: Bench) -> None:
 
 
 @only(*NEW_ORDER)
-def test_a_partial_fill_in_between_never_makes_it_more_than_ordered(desk: Bench) -> None:
+def test_a_partial_fill_in_between_never_makes_it_more_than_ordered(desk: AdapterBench) -> None:
     desk.house.price("AAPL", "2.00")
     old = desk.place(resting())
     (live,) = desk.live()
@@ -141,7 +141,7 @@ def test_a_partial_fill_in_between_never_makes_it_more_than_ordered(desk: Bench)
 
 
 @only("alpaca")
-def test_a_200_may_still_come_to_nothing(desk: Bench) -> None:
+def test_a_200_may_still_come_to_nothing(desk: AdapterBench) -> None:
     old = desk.place(resting())
     desk.fault("replace_rejected", None)
     with pytest.raises(Refused, match="replace was rejected"):
@@ -154,7 +154,7 @@ def test_a_200_may_still_come_to_nothing(desk: Bench) -> None:
 
 
 # -- IT IS REFUSED, OR NOT SENT ---
-def test_what_is_done_or_unknown_is_refused(desk: Bench) -> None:
+def test_what_is_done_or_unknown_is_refused(desk: AdapterBench) -> None:
     old = desk.place(resting())
     desk.broker.cancel_order(old)
     eventually(lambda: not desk.live())
@@ -168,7 +168,7 @@ def test_what_is_done_or_unknown_is_refused(desk: Bench) -> None:
     assert len(desk.orders()) == 1
 
 
-def test_a_refusal_leaves_the_order_as_it_was(desk: Bench) -> None:
+def test_a_refusal_leaves_the_order_as_it_was(desk: AdapterBench) -> None:
     old = desk.place(resting())
     desk.fault("refuse")
     with pytest.raises(Refused):
@@ -182,7 +182,7 @@ def test_a_refusal_leaves_the_order_as_it_was(desk: Bench) -> None:
     assert [one.limit_price for one in desk.live()] == [Decimal("1.75")]
 
 
-def test_less_than_what_is_filled_is_refused_and_not_sent(desk: Bench) -> None:
+def test_less_than_what_is_filled_is_refused_and_not_sent(desk: AdapterBench) -> None:
     desk.house.price("AAPL", "2.00")
     desk.house.fault(desk.name, "partial", symbol="AAPL")
     old = desk.place(resting(limit_price="3.00"))
@@ -192,7 +192,7 @@ def test_less_than_what_is_filled_is_refused_and_not_sent(desk: Bench) -> None:
     assert len(desk.orders()) == 1
 
 
-def test_only_quantity_prices_and_time_may_differ(desk: Bench) -> None:
+def test_only_quantity_prices_and_time_may_differ(desk: AdapterBench) -> None:
     old = desk.place(resting())
     others: tuple[dict[str, Any], ...] = (
         {"symbol": "MSFT"},
@@ -207,7 +207,7 @@ def test_only_quantity_prices_and_time_may_differ(desk: Bench) -> None:
     assert [one.limit_price for one in desk.orders()] == [1]
 
 
-def test_a_stale_claim_is_not_sent(desk: Bench) -> None:
+def test_a_stale_claim_is_not_sent(desk: AdapterBench) -> None:
     def aged() -> None:
         raise Stale("too old")
 
@@ -217,7 +217,7 @@ def test_a_stale_claim_is_not_sent(desk: Bench) -> None:
     assert [one.limit_price for one in desk.orders()] == [1]
 
 
-def test_without_a_connection_nothing_is_sent(desk: Bench) -> None:
+def test_without_a_connection_nothing_is_sent(desk: AdapterBench) -> None:
     old = desk.place(resting())
     desk.broker.disconnect()
     with pytest.raises(NotConnected):
@@ -227,7 +227,7 @@ def test_without_a_connection_nothing_is_sent(desk: Bench) -> None:
 
 # -- NOBODY KNOWS ---
 @pytest.mark.parametrize("fault", ["accept_drop", "accept_hang", "hang"])
-def test_no_answer_is_unknown_and_what_stands_can_be_found(desk: Bench, fault: str) -> None:
+def test_no_answer_is_unknown_and_what_stands_can_be_found(desk: AdapterBench, fault: str) -> None:
     old = desk.place(resting())
     ticket = desk.ticket(old, deadline_s=1.0, quantity="12", limit_price="1.50")
     desk.fault(fault)
@@ -258,7 +258,7 @@ def test_no_answer_is_unknown_and_what_stands_can_be_found(desk: Bench, fault: s
 
 @only("tda", "schwab")
 @pytest.mark.parametrize("fault", ["location_missing", "location_foreign"])
-def test_a_location_that_does_not_lead_there_is_unknown(desk: Bench, fault: str) -> None:
+def test_a_location_that_does_not_lead_there_is_unknown(desk: AdapterBench, fault: str) -> None:
     old = desk.place(resting())
     desk.house.fault(desk.name, fault)
     ticket = desk.ticket(old, limit_price="1.50")
@@ -271,7 +271,7 @@ def test_a_location_that_does_not_lead_there_is_unknown(desk: Bench, fault: str)
 
 
 @only("tda", "schwab")
-def test_a_lost_replacement_for_what_was_left_is_found(desk: Bench) -> None:
+def test_a_lost_replacement_for_what_was_left_is_found(desk: AdapterBench) -> None:
     desk.house.price("AAPL", "2.00")
     desk.house.fault(desk.name, "partial", symbol="AAPL")
     old = desk.place(resting(limit_price="3.00"))
@@ -288,7 +288,7 @@ def test_a_lost_replacement_for_what_was_left_is_found(desk: Bench) -> None:
 
 
 @only("alpaca")
-def test_a_503_to_a_replace_is_unknown_and_the_new_id_tells(desk: Bench) -> None:
+def test_a_503_to_a_replace_is_unknown_and_the_new_id_tells(desk: AdapterBench) -> None:
     old = desk.place(resting())
     desk.fault("status", status=503, accepted=True)
     ticket = desk.ticket(old, limit_price="1.50")
@@ -302,7 +302,7 @@ def test_a_503_to_a_replace_is_unknown_and_the_new_id_tells(desk: Bench) -> None
 # -- IB ---
 @only(*SDKS)
 @pytest.mark.parametrize("code", [104, 105, 110, 201, 321, 10268])
-def test_a_code_leaves_the_original_order_live(desk: Bench, code: int) -> None:
+def test_a_code_leaves_the_original_order_live(desk: AdapterBench, code: int) -> None:
     old = desk.place(resting())
     desk.fault("error_code", code=code, text="no", accepted=False)
     with pytest.raises(Refused):
@@ -318,14 +318,14 @@ def test_a_code_leaves_the_original_order_live(desk: Bench, code: int) -> None:
 
 
 @only(*SDKS)
-def test_a_notice_is_no_refusal(desk: Bench) -> None:
+def test_a_notice_is_no_refusal(desk: AdapterBench) -> None:
     old = desk.place(resting())
     desk.fault("error_code", code=399, text="Order Message", accepted=True)
     assert desk.replace(old, limit_price="1.50")[1].limit_price == Decimal("1.50")
 
 
 @only(*SDKS)
-def test_only_the_client_that_placed_an_order_can_change_it(desk: Bench) -> None:
+def test_only_the_client_that_placed_an_order_can_change_it(desk: AdapterBench) -> None:
     old = desk.place(resting())
     other = desk.another(client_id=2)
     other.connect()
@@ -336,7 +336,7 @@ def test_only_the_client_that_placed_an_order_can_change_it(desk: Bench) -> None
 
 
 @only(*SDKS)
-def test_a_change_that_ib_loses_sight_of_is_unknown(desk: Bench) -> None:
+def test_a_change_that_ib_loses_sight_of_is_unknown(desk: AdapterBench) -> None:
     old = desk.place(resting())
     with pytest.raises(ConnectionLost):
         desk.replace(old, limit_price="1.50", still_mine=lambda: desk.house.fault("ibkr", "nightly_reset", seconds=0.2))
@@ -347,7 +347,7 @@ def test_a_change_that_ib_loses_sight_of_is_unknown(desk: Bench) -> None:
 
 
 @only(*SDKS)
-def test_on_close_is_another_order_type_at_ib(desk: Bench) -> None:
+def test_on_close_is_another_order_type_at_ib(desk: AdapterBench) -> None:
     old = desk.place(resting())
     with pytest.raises(Unsupported):
         desk.replace(old, time_in_force="cls")

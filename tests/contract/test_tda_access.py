@@ -16,7 +16,7 @@ from models.errors import (
     Refused,
 )
 from tests.contract.suite.desk import now, order, ref, resting
-from tests.contract.test_tda_lies import DAY, desk, schwab
+from tests.contract.tda_desks import DAY, desk, schwab
 
 __all__ = ["desk", "schwab"]
 

@@ -23,7 +23,8 @@ from models.errors import (
 from models.messages import OrderRequest
 from models.reports import BrokerStatus, Found, Missing, OrderReport
 from models.settings import BrokerSettings
-from tests.contract.doors import Sandbox, sandbox
+from tests.contract.doors import SandboxThread, sandbox
+from tests.contract.token_bank import TokenBank, keeper
 from tests.kit.waiting import eventually
 from worker.brokers.base import OrderRef, Ticket
 from worker.brokers.tda import listings as tda_listings
@@ -32,17 +33,16 @@ from worker.brokers.tda import tokens
 from worker.brokers.tda.adapter import SchwabBroker, TdaBroker
 from worker.brokers.tda.dialects import SCHWAB, TDA, order_body
 from worker.brokers.tda.terms import terms
-from worker.brokers.tda.tokens import GrantRefused, TokenKeeper
 from worker.sandbox.tda.door import TdaDoor
 
 ADAPTERS = {"tda": TdaBroker, "schwab": SchwabBroker}
 SUFFIXES = {"tda": ("", "/", "/v1", "/v1/"), "schwab": ("", "/", "/v1", "/trader/v1")}
 
 
-class Desk:
+class ConnectedTda:
     """A connected adapter, what it pushed, and the market behind it."""
 
-    def __init__(self, house: Sandbox, name: str, home: Path, **door: Any) -> None:
+    def __init__(self, house: SandboxThread, name: str, home: Path, **door: Any) -> None:
         self.house, self.name, self.home = house, name, home
         self.door: Any = house.open(lambda market: TdaDoor(market, name, name, **door))  # type: ignore[arg-type]
         self.reports: list[OrderReport] = []
@@ -97,14 +97,14 @@ def ref(wanted: OrderRequest, **more: Any) -> OrderRef:
 
 
 @pytest.fixture
-def house() -> Iterator[Sandbox]:
+def house() -> Iterator[SandboxThread]:
     with sandbox() as found:
         yield found
 
 
 @pytest.fixture(params=["tda", "schwab"])
-def desk(house: Sandbox, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Desk]:
-    found = Desk(house, request.param, tmp_path)
+def desk(house: SandboxThread, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ConnectedTda]:
+    found = ConnectedTda(house, request.param, tmp_path)
     found.broker.connect()
     yield found
     found.broker.disconnect()
@@ -125,7 +125,7 @@ def desk(house: Sandbox, request: pytest.FixtureRequest, tmp_path: Path) -> Iter
         {"order_type": "market", "time_in_force": "cls"},
     ],
 )
-def test_every_kind_of_order_is_recognised_when_read_back(desk: Desk, terms: dict[str, Any]) -> None:
+def test_every_kind_of_order_is_recognised_when_read_back(desk: ConnectedTda, terms: dict[str, Any]) -> None:
     wanted = order(**terms)
     report = desk.place(wanted)
     assert (report.order_type, report.time_in_force) == (wanted.order_type, wanted.time_in_force)
@@ -134,7 +134,7 @@ def test_every_kind_of_order_is_recognised_when_read_back(desk: Desk, terms: dic
     assert found.report.broker_order_id == report.broker_order_id
 
 
-def test_what_the_broker_cannot_do_is_known_before_sending(desk: Desk) -> None:
+def test_what_the_broker_cannot_do_is_known_before_sending(desk: ConnectedTda) -> None:
     for wanted in (
         order(quantity="0.5"),
         order(time_in_force="opg"),
@@ -161,7 +161,7 @@ def test_the_dialects_take_different_times_in_force() -> None:
 # -- UNKNOWN OUTCOMES ---
 
 
-def test_an_id_that_leads_to_another_order_is_not_believed(desk: Desk) -> None:
+def test_an_id_that_leads_to_another_order_is_not_believed(desk: ConnectedTda) -> None:
     other, wanted = desk.place(resting(symbol="MSFT")), resting()
     mine = desk.place(wanted)
     seen = desk.broker.find_order(ref(wanted, broker_order_id=other.broker_order_id))
@@ -171,13 +171,13 @@ def test_an_id_that_leads_to_another_order_is_not_believed(desk: Desk) -> None:
     assert isinstance(seen, Found)
 
 
-def test_an_order_long_before_the_send_is_no_candidate(desk: Desk) -> None:
+def test_an_order_long_before_the_send_is_no_candidate(desk: ConnectedTda) -> None:
     desk.place(resting())
     later = datetime.now(UTC) + timedelta(seconds=30)
     assert isinstance(desk.broker.find_order(ref(resting(), sent_at=later)), Missing)
 
 
-def test_a_watched_order_that_turns_out_to_be_another_is_not_reported(desk: Desk) -> None:
+def test_a_watched_order_that_turns_out_to_be_another_is_not_reported(desk: ConnectedTda) -> None:
     other = desk.place(order(symbol="MSFT"))
     eventually(lambda: not desk.broker._watch._orders)  # it may be filled before anybody has to watch it
     desk.reports.clear()
@@ -187,7 +187,9 @@ def test_a_watched_order_that_turns_out_to_be_another_is_not_reported(desk: Desk
     assert desk.reports == []
 
 
-def test_a_listing_that_was_cut_is_read_in_parts_or_is_an_error(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_listing_that_was_cut_is_read_in_parts_or_is_an_error(
+    desk: ConnectedTda, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for _ in range(3):
         desk.place(resting())
     monkeypatch.setattr(tda_listings, "MAX_RESULTS", 2)
@@ -198,14 +200,14 @@ def test_a_listing_that_was_cut_is_read_in_parts_or_is_an_error(desk: Desk, monk
 # -- CONNECTION AND TOKENS ---
 
 
-def test_a_base_url_may_end_as_users_write_it(desk: Desk) -> None:
+def test_a_base_url_may_end_as_users_write_it(desk: ConnectedTda) -> None:
     for ending in SUFFIXES[desk.name]:
         broker = desk.another(base_url=desk.door.url + ending)
         broker.connect()
         broker.disconnect()
 
 
-def test_the_account_is_found_by_number_by_hash_or_alone(desk: Desk) -> None:
+def test_the_account_is_found_by_number_by_hash_or_alone(desk: ConnectedTda) -> None:
     for account in (desk.door.account, desk.door.account_path, ""):
         broker = desk.another(account_id=account)
         broker.connect()
@@ -215,8 +217,8 @@ def test_the_account_is_found_by_number_by_hash_or_alone(desk: Desk) -> None:
         desk.another(account_id="999").connect()
 
 
-def test_short_lived_tokens_are_renewed_ahead_of_their_end(house: Sandbox, tmp_path: Path) -> None:
-    desk = Desk(house, "schwab", tmp_path, token_lifetime_s=1.0, revoke_on_refresh=True)
+def test_short_lived_tokens_are_renewed_ahead_of_their_end(house: SandboxThread, tmp_path: Path) -> None:
+    desk = ConnectedTda(house, "schwab", tmp_path, token_lifetime_s=1.0, revoke_on_refresh=True)
     desk.broker.connect()
     end = time.monotonic() + 1.5
     while time.monotonic() < end:
@@ -224,7 +226,7 @@ def test_short_lived_tokens_are_renewed_ahead_of_their_end(house: Sandbox, tmp_p
     desk.broker.disconnect()
 
 
-def test_workers_share_one_token_through_a_private_file(desk: Desk) -> None:
+def test_workers_share_one_token_through_a_private_file(desk: ConnectedTda) -> None:
     path = desk.home / "token.json"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     stored = json.loads(path.read_text())
@@ -242,28 +244,8 @@ def test_the_default_token_file_is_in_the_home(monkeypatch: pytest.MonkeyPatch, 
     assert tokens.token_path("schwab", "/elsewhere.json") == Path("/elsewhere.json")
 
 
-class Bank:
-    """A token endpoint that rotates refresh tokens and remembers what it was offered."""
-
-    def __init__(self, life_s: float = 1800) -> None:
-        self.offers: list[str] = []
-        self.valid, self.life_s = "r0", life_s
-
-    def grant(self, refresh_token: str) -> dict[str, Any]:
-        self.offers.append(refresh_token)
-        if refresh_token != self.valid:
-            raise GrantRefused("invalid_grant")
-        self.valid = f"r{len(self.offers)}"
-        time.sleep(0.02)
-        return {"access_token": f"a{len(self.offers)}", "refresh_token": self.valid, "expires_in": self.life_s}
-
-
-def keeper(bank: Bank, path: Path, refresh_token: str = "r0") -> TokenKeeper:
-    return TokenKeeper("schwab", path, refresh_token, bank.grant)
-
-
 def test_a_refused_access_token_is_replaced_once_for_all(tmp_path: Path) -> None:
-    bank = Bank()
+    bank = TokenBank()
     first, second = keeper(bank, tmp_path / "t.json"), keeper(bank, tmp_path / "t.json")
     assert first.token() == second.token() == "a1"
     assert first.after_refusal("a1") == second.after_refusal("a1") == "a2"
@@ -271,7 +253,7 @@ def test_a_refused_access_token_is_replaced_once_for_all(tmp_path: Path) -> None
 
 
 def test_a_new_login_replaces_the_stored_chain(tmp_path: Path) -> None:
-    bank = Bank()
+    bank = TokenBank()
     assert keeper(bank, tmp_path / "t.json").token() == "a1"
     bank.valid = "fresh"
     assert keeper(bank, tmp_path / "t.json", "fresh").token() == "a2"
@@ -279,7 +261,7 @@ def test_a_new_login_replaces_the_stored_chain(tmp_path: Path) -> None:
 
 
 def test_a_dead_stored_chain_falls_back_to_the_configured_token(tmp_path: Path) -> None:
-    bank = Bank(life_s=1e-6)
+    bank = TokenBank(life_s=1e-6)
     keeper(bank, tmp_path / "t.json").token()
     bank.valid = "r0"
     assert keeper(bank, tmp_path / "t.json").token() == "a3"
@@ -288,20 +270,20 @@ def test_a_dead_stored_chain_falls_back_to_the_configured_token(tmp_path: Path) 
 
 def test_a_broken_token_file_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "t.json").write_text("{half")
-    assert keeper(Bank(), tmp_path / "t.json").token() == "a1"
+    assert keeper(TokenBank(), tmp_path / "t.json").token() == "a1"
     assert json.loads((tmp_path / "t.json").read_text())["refresh_token"] == "r1"
 
 
 def test_a_token_that_cannot_be_stored_is_not_used(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    bank = Bank()
+    bank = TokenBank()
     with pytest.raises(ConfigurationError, match="file"):
         keeper(bank, tmp_path / "file" / "t.json").token()
     assert bank.offers == []
 
 
 def test_tokens_stay_out_of_reprs(tmp_path: Path) -> None:
-    mine = keeper(Bank(), tmp_path / "t.json")
+    mine = keeper(TokenBank(), tmp_path / "t.json")
     mine.token()
     assert "a1" not in repr(mine._held)
     assert "r1" not in repr(mine._held)
@@ -367,7 +349,7 @@ def test_a_location_is_only_read_for_our_account(location: str | None, found: st
     assert tda_reports.located(location, "ABC") == found
 
 
-def test_bars_are_read_in_pieces_ordered_and_within_their_range(desk: Desk) -> None:
+def test_bars_are_read_in_pieces_ordered_and_within_their_range(desk: ConnectedTda) -> None:
     end = datetime.now(UTC).replace(microsecond=0)
     start = end - timedelta(days=25)
     for timeframe in ("30Min", "1Day", "1Week"):

@@ -6,7 +6,6 @@ Each of these is a fault of the sandbox's door (`worker.sandbox.tda.lies`), met 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -24,25 +23,11 @@ from models.errors import (
 )
 from models.reports import Ambiguous, BrokerStatus, FillReport, Found, OrderReport
 from models.vocabulary import Side
-from tests.contract.desks import SchwabDesk, TdaDesk
 from tests.contract.suite.desk import eventually, now, order, resting
+from tests.contract.tda_desks import DAY, desk, schwab
 from worker.brokers.tda.tokens import TokenKeeper
 
-DAY = timedelta(days=1)
-
-
-@pytest.fixture(params=[TdaDesk, SchwabDesk], ids=lambda kind: kind.name)
-def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
-    with closing(request.param(tmp_path)) as found:
-        found.broker.connect()
-        yield found
-
-
-@pytest.fixture
-def schwab(tmp_path: Path) -> Iterator[Any]:
-    with closing(SchwabDesk(tmp_path)) as found:
-        found.broker.connect()
-        yield found
+__all__ = ["desk", "schwab"]
 
 
 def fills(desk: Any) -> list[FillReport]:
@@ -106,6 +91,8 @@ def test_what_a_plain_ticker_does_not_mean_has_another_name(desk: Any) -> None:
 
 # -- NOISE IN ONE ROW ---
 NOISE: tuple[Any, ...] = (None, "", "noise", -1, "NaN", 1.79e308, [], {})
+
+
 #: Where a row says which order it is: a row without them may be ours.
 IDS = ("orderId", "orderLegCollection.0.instrument.symbol")
 

@@ -25,7 +25,7 @@ from models.errors import (
 from models.reports import Ambiguous, Found, Missing
 from tests.contract.desks import SchwabDesk, TdaDesk
 from tests.contract.suite.desk import eventually, order, resting
-from worker.brokers.tda.tokens import GrantRefused, TokenKeeper
+from tests.contract.token_bank import TokenBank, keeper
 
 
 @pytest.fixture(params=[TdaDesk, SchwabDesk], ids=lambda kind: kind.name)
@@ -167,31 +167,12 @@ def test_a_refresh_token_that_has_run_out_is_named(desk: TdaDesk) -> None:
         desk.refused_keys().connect()
 
 
-class Bank:
-    """A token endpoint that rotates refresh tokens and remembers what it was offered."""
-
-    def __init__(self, life_s: float = 1800) -> None:
-        self.offers: list[str] = []
-        self.valid, self.life_s = "r0", life_s
-
-    def grant(self, refresh_token: str) -> dict[str, Any]:
-        self.offers.append(refresh_token)
-        if refresh_token != self.valid:
-            raise GrantRefused("invalid_grant")
-        self.valid = f"r{len(self.offers)}"
-        return {"access_token": f"a{len(self.offers)}", "refresh_token": self.valid, "expires_in": self.life_s}
-
-
-def keeper(bank: Bank, path: Path, refresh_token: str = "r0") -> TokenKeeper:
-    return TokenKeeper("schwab", path, refresh_token, bank.grant)
-
-
 def test_a_refused_chain_is_not_offered_with_every_order(tmp_path: Path) -> None:
     """A refresh token that has run out would be offered again with every order, and the app be throttled.
 
     Guard: `TokenKeeper._bought` remembers the refusal for a while. docs/facts/schwab.md#1.2.
     """
-    bank = Bank()
+    bank = TokenBank()
     bank.valid = "other"
     mine = keeper(bank, tmp_path / "t.json")
     for _ in range(3):
@@ -205,7 +186,7 @@ def test_a_rotated_refresh_token_survives_a_restart(tmp_path: Path) -> None:
 
     Guard: `TokenKeeper._keep` stores the new one before the access token is used. docs/facts/schwab.md#1.4.
     """
-    bank = Bank(life_s=1e-6)
+    bank = TokenBank(life_s=1e-6)
     assert keeper(bank, tmp_path / "t.json").token() == "a1"
     assert keeper(bank, tmp_path / "t.json").token() == "a2"
     assert bank.offers == ["r0", "r1"]
@@ -218,7 +199,7 @@ def test_a_rotated_refresh_token_survives_a_crash_between_the_two_writes(
 
     Guard: `TokenKeeper._stored` reads drafts of dead processes, too. docs/facts/schwab.md#1.4.
     """
-    bank, path = Bank(life_s=1e-6), tmp_path / "t.json"
+    bank, path = TokenBank(life_s=1e-6), tmp_path / "t.json"
     assert keeper(bank, path).token() == "a1"
 
     def dies(*_: Any) -> None:
@@ -240,7 +221,7 @@ def test_many_workers_refresh_once(tmp_path: Path) -> None:
 
     Guard: `TokenKeeper._alone`, a lock across processes. docs/facts/schwab.md#1.4.
     """
-    bank, found = Bank(), list[str]()
+    bank, found = TokenBank(), list[str]()
     keepers = [keeper(bank, tmp_path / "t.json") for _ in range(8)]
     threads = [threading.Thread(target=lambda k=one: found.append(k.token())) for one in keepers]
     for thread in threads:

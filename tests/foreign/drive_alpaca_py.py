@@ -31,13 +31,13 @@ from alpaca.trading.requests import (
     TrailingStopOrderRequest,
 )
 from alpaca.trading.stream import TradingStream
-from driver import PORTS, control, eventually, refusal, report, url
+from driver import PORTS, Complaints, control, eventually, refusal, report, url
 
 BUY = {"symbol": "AAPL", "qty": 10, "side": OrderSide.BUY, "time_in_force": TimeInForce.DAY}
 SELL = {**BUY, "side": OrderSide.SELL}
 
 
-class Stream(TradingStream):
+class AlpacaPyStream(TradingStream):
     """The SDK's stream, which tells when it is being listened to."""
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ def main() -> None:
     data = StockHistoricalDataClient("k", "s", url_override=url("alpaca"))
     complaints: list[str] = []
     logging.getLogger("alpaca.trading.stream").addHandler(Complaints(complaints))
-    stream = Stream()
+    stream = AlpacaPyStream()
     stream.subscribe_trade_updates(stream.collect)
     threading.Thread(target=stream.run, daemon=True).start()
     assert stream.listening.wait(10), "never listened"
@@ -78,15 +78,6 @@ def main() -> None:
     orders(api, stream, seen)
     refusals(api, data, seen)
     report(seen)
-
-
-class Complaints(logging.Handler):
-    def __init__(self, into: list[str]) -> None:
-        super().__init__(logging.WARNING)
-        self.into = into
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.into.append(record.getMessage())
 
 
 def reading(api: Any, seen: dict[str, Any]) -> None:
@@ -121,7 +112,7 @@ def prices(data: Any, seen: dict[str, Any]) -> None:
     seen["minutes"] = len(data.get_stock_bars(minutes)["AAPL"])  # more than a page
 
 
-def orders(api: Any, stream: Stream, seen: dict[str, Any]) -> None:
+def orders(api: Any, stream: AlpacaPyStream, seen: dict[str, Any]) -> None:
     market = api.submit_order(MarketOrderRequest(**BUY, client_order_id="py-1"))
     eventually(lambda: "fill" in stream.events(market), "the stream tells the fill")
     fill = next(u for u in stream.of(market) if u.event == "fill")

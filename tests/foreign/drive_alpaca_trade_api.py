@@ -15,7 +15,7 @@ from alpaca_trade_api import REST, TimeFrame
 from alpaca_trade_api.stream import TradingStream
 
 
-class Stream(TradingStream):
+class TradeApiStream(TradingStream):
     """The SDK's stream, which tells when it is being listened to."""
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ def main() -> None:
     control("/price", symbol="AAPL", price="100")
     control("/position", door="alpaca", symbol="MSFT", quantity="7")
     api = REST("k", "s", url("alpaca"))
-    stream = Stream()
+    stream = TradeApiStream()
     stream.subscribe_trade_updates(stream.collect)
     threading.Thread(target=lambda: asyncio.run(stream._run_forever()), daemon=True).start()
     assert stream.listening.wait(10), "never listened"
@@ -72,7 +72,7 @@ def reading(api: Any, seen: dict[str, Any]) -> None:
     seen["minutes"] = len(api.get_bars("AAPL", TimeFrame.Minute, "2026-01-05", "2026-01-17"))  # more than a page
 
 
-def orders(api: Any, stream: Stream, seen: dict[str, Any]) -> None:
+def orders(api: Any, stream: TradeApiStream, seen: dict[str, Any]) -> None:
     market = api.submit_order("AAPL", 10, "buy", "market", "day", client_order_id="old-1")
     eventually(lambda: "fill" in stream.events(market), "the stream tells the fill")
     seen["market_events"] = stream.events(market)

@@ -9,18 +9,13 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from driver import PORTS, control, report
+from driver import PORTS, Complaints, control, report
 
 NAME = sys.argv[2]
 asyncio.set_event_loop(asyncio.new_event_loop())  # ib_insync wants one at import
 sdk: Any = importlib.import_module(NAME)
 complaints: list[str] = []
 codes: set[tuple[int, int]] = set()
-
-
-class Complaints(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        complaints.append(record.getMessage())
 
 
 async def eventually(look: Callable[[], Any], what: str) -> Any:
@@ -123,5 +118,5 @@ async def orders(ib: Any, seen: dict[str, Any]) -> None:
 
 
 decoder = logging.getLogger(f"{NAME}.Decoder")  # the only one that tells of a message it cannot read
-decoder.addHandler(Complaints(logging.WARNING))
+decoder.addHandler(Complaints(complaints))
 report(asyncio.get_event_loop().run_until_complete(story()))

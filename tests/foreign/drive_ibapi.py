@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 import ibapi.client
-from driver import PORTS, control, eventually, report
+from driver import PORTS, Complaints, control, eventually, report
 from ibapi.client import EClient
 from ibapi.contract import Contract
 from ibapi.decoder import Decoder
@@ -21,7 +21,7 @@ kinds_read: set[int] = set()
 complaints: list[str] = []
 
 
-class Line(list):
+class ReadFields(list):
     """The fields of a message, which remembers how far they were read."""
 
     def __iter__(self) -> Any:
@@ -31,17 +31,12 @@ class Line(list):
 
 class StrictDecoder(Decoder):
     def interpret(self, fields: Any, kind: int) -> None:
-        line = Line(fields)
+        line = ReadFields(fields)
         super().interpret(line, kind)
         kinds_read.add(kind)
         rest = [field.decode() for field in getattr(line, "rest", ())]
         if rest:
             leftovers.append([kind, rest])
-
-
-class Complaints(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        complaints.append(record.getMessage())
 
 
 class App(EWrapper, EClient):
@@ -106,7 +101,7 @@ def main() -> None:
     for name in ("ibapi.decoder", "ibapi.client", "ibapi.reader", "ibapi.connection"):
         logger = logging.getLogger(name)
         logger.setLevel(logging.WARNING)
-        logger.addHandler(Complaints())
+        logger.addHandler(Complaints(complaints))
     ibapi.client.decoder.Decoder = StrictDecoder
     control("/price", symbol="AAPL", price="100")
     control("/position", door="ibkr", symbol="BRK.B", quantity="5")

@@ -5,6 +5,7 @@ document of what it saw on standard output.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import time
@@ -16,6 +17,17 @@ T = TypeVar("T")
 
 #: Where the sandbox listens, by door.
 PORTS: dict[str, int] = json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}
+
+
+class Complaints(logging.Handler):
+    """Notes every warning that the client logs."""
+
+    def __init__(self, into: list[str]) -> None:
+        super().__init__(logging.WARNING)
+        self.into = into
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.into.append(record.getMessage())
 
 
 def url(door: str) -> str:

@@ -10,21 +10,21 @@ import pytest
 
 from benchmarks import document
 from benchmarks.contenders import CORRO
-from benchmarks.house import House
+from benchmarks.house import BenchHouse
 from benchmarks.report import Part, Table, Target
 from benchmarks.worker import Entry, through_a_worker
 
 
 @pytest.fixture
-def house(monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+def house(monkeypatch: pytest.MonkeyPatch) -> Iterator[BenchHouse]:
     before = dict(os.environ)
-    with House() as found:
+    with BenchHouse() as found:
         yield found
     os.environ.clear()
     os.environ.update(before)
 
 
-def test_every_order_of_a_run_is_at_the_null_broker_once(house: House) -> None:
+def test_every_order_of_a_run_is_at_the_null_broker_once(house: BenchHouse) -> None:
     figures = through_a_worker(house, Entry("corro", CORRO, 100), "sqlite", 2000, 10)
     assert figures["per_s"] > 0
     assert 0 < figures["p50_ms"] <= figures["p99_ms"]

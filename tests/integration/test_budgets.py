@@ -49,7 +49,7 @@ print(json.dumps({"sent": sent, "trips": made.trips}))
 """
 
 
-class House:
+class RedisHouse:
     """A Redis server of its own."""
 
     def __init__(self, home: Path) -> None:
@@ -80,8 +80,8 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    found = House(tmp_path)
+def house(tmp_path: Path) -> Iterator[RedisHouse]:
+    found = RedisHouse(tmp_path)
     yield found
     found.close()
 
@@ -108,7 +108,7 @@ def most_in_any(times: list[float], seconds: float) -> int:
 
 
 # -- ONE ACCOUNT, SEVERAL WORKERS ---
-def test_processes_together_keep_the_limit(house: House) -> None:
+def test_processes_together_keep_the_limit(house: RedisHouse) -> None:
     limit, seconds = 60, 1.5
     arguments = [str(house.settings.home), str(limit), str(seconds), "4.5"]
     workers = [
@@ -132,14 +132,14 @@ def test_processes_together_keep_the_limit(house: House) -> None:
     assert min(len(one["sent"]) for one in told) > 0, "nobody is left out"
 
 
-def test_another_name_for_the_account_shares_its_budget(house: House) -> None:
+def test_another_name_for_the_account_shares_its_budget(house: RedisHouse) -> None:
     first, second = house.worker(), house.worker()
     assert spent(budget_of(first)) == 100
     assert second.budget("other_name", "kind", "account", Rate(100, 60)).try_spend(Use.URGENT) > 50
     assert second.budget("other", "kind", "another account", Rate(100, 60)).try_spend(Use.URGENT) == 0
 
 
-def test_a_fetching_worker_leaves_room_for_the_cancels_of_another(house: House) -> None:
+def test_a_fetching_worker_leaves_room_for_the_cancels_of_another(house: RedisHouse) -> None:
     first, second = (budget_of(house.worker()) for _ in range(2))
     assert spent(first, Use.DATA) == 50
     assert second.try_spend(Use.DATA) > 0
@@ -148,7 +148,7 @@ def test_a_fetching_worker_leaves_room_for_the_cancels_of_another(house: House) 
     assert first.try_spend(Use.URGENT) == 0
 
 
-def test_no_secret_is_in_the_keys(house: House) -> None:
+def test_no_secret_is_in_the_keys(house: RedisHouse) -> None:
     budget = house.worker().budget("b", "alpaca", "host SECRET-KEY", Rate(10, 60))
     assert budget.try_spend(Use.ORDER) == 0
     budget.limited(5)
@@ -157,7 +157,7 @@ def test_no_secret_is_in_the_keys(house: House) -> None:
     assert not [key for key in keys if "SECRET" in key]
 
 
-def test_a_429_stops_the_other_workers(house: House) -> None:
+def test_a_429_stops_the_other_workers(house: RedisHouse) -> None:
     first, second = (budget_of(house.worker()) for _ in range(2))
     assert second.try_spend(Use.ORDER) == 0
     first.limited(1.5)
@@ -165,7 +165,7 @@ def test_a_429_stops_the_other_workers(house: House) -> None:
     eventually(lambda: second.try_spend(Use.URGENT) == 0, 3.0)
 
 
-def test_the_same_request_is_made_once(house: House) -> None:
+def test_the_same_request_is_made_once(house: RedisHouse) -> None:
     first, second = (SharedWindow(house.worker()._link, "bars") for _ in range(2))  # type: ignore[arg-type]
     assert first.once("SPY 1 D", 0.4) == 0
     left = second.once("SPY 1 D", 0.4)
@@ -175,7 +175,7 @@ def test_the_same_request_is_made_once(house: House) -> None:
 
 
 # -- WHAT IT COSTS ---
-def test_a_burst_of_orders_costs_few_round_trips(house: House) -> None:
+def test_a_burst_of_orders_costs_few_round_trips(house: RedisHouse) -> None:
     made = house.worker()
     budget = budget_of(made, 200)
     assert budget.try_spend(Use.ORDER) == 0
@@ -189,7 +189,7 @@ def test_a_burst_of_orders_costs_few_round_trips(house: House) -> None:
 
 
 # -- A SICK REDIS ---
-def test_a_frozen_redis_holds_nobody_up(house: House) -> None:
+def test_a_frozen_redis_holds_nobody_up(house: RedisHouse) -> None:
     budget = budget_of(house.worker(), 300)
     assert budget.try_spend(Use.ORDER) == 0
     longest = 0.0
@@ -206,7 +206,7 @@ def test_a_frozen_redis_holds_nobody_up(house: House) -> None:
     assert budget.left() <= 300 - 60, "what went out meanwhile was counted then"
 
 
-def test_without_redis_each_worker_keeps_its_part(house: House) -> None:
+def test_without_redis_each_worker_keeps_its_part(house: RedisHouse) -> None:
     budgets = [budget_of(house.worker()) for _ in range(4)]
     for budget in budgets:
         assert budget.try_spend(Use.ORDER) == 0
@@ -220,7 +220,7 @@ def test_without_redis_each_worker_keeps_its_part(house: House) -> None:
     assert str(budgets[0]).startswith("budget 0 of 100")
 
 
-def test_a_wiped_redis_is_told_what_went_out(house: House) -> None:
+def test_a_wiped_redis_is_told_what_went_out(house: RedisHouse) -> None:
     first, second = (budget_of(house.worker()) for _ in range(2))
     assert spent(first, most=40) == 40
     assert second.try_spend(Use.ORDER) == 0
@@ -232,7 +232,7 @@ def test_a_wiped_redis_is_told_what_went_out(house: House) -> None:
     assert 40 <= 100 - second.left() <= 60
 
 
-def test_a_clock_put_back_does_not_stop_trading(house: House) -> None:
+def test_a_clock_put_back_does_not_stop_trading(house: RedisHouse) -> None:
     budget = budget_of(house.worker(), 5)
     assert spent(budget) == 5
     key = next(key for key in house.client.keys("corro.budget:kind:*") if key.count(b":") == 2)
@@ -245,7 +245,7 @@ def test_a_clock_put_back_does_not_stop_trading(house: House) -> None:
 
 
 def test_a_key_of_the_wrong_type_is_told_in_the_fleet_until_it_is_gone(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    house: RedisHouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = house.worker()
     budget = budget_of(made)

@@ -28,7 +28,7 @@ KEYS = {"broker", "check", "state", "words", "advice"}
 STEPS = ["workers", "adapter", "settings", "connect", "clock", "account", "positions", "permissions", "bars", "quote"]
 
 
-class House:
+class CheckHouse:
     """A sandbox process with all four doors, and settings that lead to it."""
 
     def __init__(self, home: Path) -> None:
@@ -74,8 +74,8 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    made = House(tmp_path_factory.mktemp("check"))
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CheckHouse]:
+    made = CheckHouse(tmp_path_factory.mktemp("check"))
     database = Database(f"sqlite:///{made.home / 'corro.db'}")
     upgrade(database)
     database.close()
@@ -84,7 +84,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 
 @pytest.fixture(autouse=True)
-def _no_fault_stays(house: House) -> Iterator[None]:
+def _no_fault_stays(house: CheckHouse) -> Iterator[None]:
     yield
     house.control.clear_faults()
 
@@ -112,7 +112,7 @@ def corro(home: Path, *arguments: str, tables: Mapping[str, Mapping[str, Any]], 
 
 
 # -- THE COMMAND ---
-def test_all_doors_up(house: House) -> None:
+def test_all_doors_up(house: CheckHouse) -> None:
     said = corro(house.home, "--json", tables=house.tables())
     found = json.loads(said.stdout)
 
@@ -138,7 +138,7 @@ def test_all_doors_up(house: House) -> None:
         assert secret not in said.stdout + said.stderr
 
 
-def test_one_broker_as_lines_for_a_pipe(house: House) -> None:
+def test_one_broker_as_lines_for_a_pipe(house: CheckHouse) -> None:
     said = corro(house.home, "alpaca", tables=house.tables(alpaca={"key_id": "wrong"}))
 
     header, *lines = said.stdout.splitlines()
@@ -160,7 +160,7 @@ def test_one_broker_as_lines_for_a_pipe(house: House) -> None:
     ],
 )
 def test_wrong_settings_of_a_broker_end_with_2(
-    house: House, arguments: list[str], changes: dict[str, dict[str, Any]], words: str
+    house: CheckHouse, arguments: list[str], changes: dict[str, dict[str, Any]], words: str
 ) -> None:
     (name,) = changes
     said = corro(house.home, name, *arguments, tables={name: house.tables(**changes)[name]})
@@ -169,28 +169,28 @@ def test_wrong_settings_of_a_broker_end_with_2(
     assert (one["check"], words in one["words"]) == ("settings", True), one
 
 
-def test_settings_that_cannot_be_read_end_with_2(house: House) -> None:
+def test_settings_that_cannot_be_read_end_with_2(house: CheckHouse) -> None:
     said = corro(house.home, "--json", tables=house.tables(), CORRO_COLOUR="blue", CORRO_TIMING__LEASE="soon")
     (one,) = json.loads(said.stdout)
     assert (said.returncode, one["check"], one["state"]) == (2, "settings", "fail")
     assert "timing.lease" in one["words"]
 
 
-def test_an_unknown_broker_is_a_usage_error(house: House) -> None:
+def test_an_unknown_broker_is_a_usage_error(house: CheckHouse) -> None:
     with pytest.raises(ConfigurationError, match="no broker 'nobody'"):
         check.run(house.settings(), ["nobody"])
 
 
 # -- INTERACTIVE BROKERS ---
 @pytest.mark.parametrize("sdk", ["ib_insync", "ib_async"])
-def test_both_sdks_will_do(house: House, sdk: str) -> None:
+def test_both_sdks_will_do(house: CheckHouse, sdk: str) -> None:
     found = check.run(house.settings(ibkr={"sdk": sdk}), ["ibkr"])
     assert failed(found) == []
     assert sdk in of(found, "ibkr", "adapter").words
     assert of(found, "ibkr", "clock").state == "ok"
 
 
-def test_ibkr_is_down(house: House) -> None:
+def test_ibkr_is_down(house: CheckHouse) -> None:
     house.control.add_fault("ibkr", "down")
     found = check.run(house.settings(), ["ibkr", "alpaca"])
 
@@ -215,14 +215,14 @@ def test_ibkr_is_down(house: House) -> None:
         ),
     ],
 )
-def test_tws_does_not_let_us_in(house: House, kind: str, options: dict[str, Any], advised: str) -> None:
+def test_tws_does_not_let_us_in(house: CheckHouse, kind: str, options: dict[str, Any], advised: str) -> None:
     house.control.add_fault("ibkr", kind, **options)
     found = check.run(house.settings(), ["ibkr"], 4.0)
     assert failed(found) == [("ibkr", "connect")]
     assert advised in (of(found, "ibkr", "connect").advice or ""), of(found, "ibkr", "connect")
 
 
-def test_market_data_that_is_not_subscribed_is_a_warning(house: House) -> None:
+def test_market_data_that_is_not_subscribed_is_a_warning(house: CheckHouse) -> None:
     text = "Requested market data is not subscribed."
     house.control.add_fault("ibkr", "error_code", operation="quote", code=354, text=text)
     found = check.run(house.settings(), ["ibkr"])
@@ -231,7 +231,7 @@ def test_market_data_that_is_not_subscribed_is_a_warning(house: House) -> None:
     assert check.exit_status(found) == 0
 
 
-def test_a_broker_that_hangs_does_not_hang_the_check(house: House) -> None:
+def test_a_broker_that_hangs_does_not_hang_the_check(house: CheckHouse) -> None:
     house.control.add_fault("alpaca", "hang", operation="account")
     house.control.add_fault("ibkr", "hang", operation="positions")
     found = check.run(house.settings(), ["alpaca", "ibkr", "schwab"], 2.0)
@@ -241,13 +241,13 @@ def test_a_broker_that_hangs_does_not_hang_the_check(house: House) -> None:
 
 
 # -- THE OTHERS ---
-def test_alpaca_refuses_the_keys(house: House) -> None:
+def test_alpaca_refuses_the_keys(house: CheckHouse) -> None:
     found = check.run(house.settings(alpaca={"secret_key": "wrong"}), ["alpaca"])
     assert failed(found) == [("alpaca", "connect")]
     assert "live keys only https://api.alpaca.markets" in (of(found, "alpaca", "connect").advice or "")
 
 
-def test_alpaca_is_asked_without_a_second_stream(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_alpaca_is_asked_without_a_second_stream(house: CheckHouse, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[TradeUpdates] = []
     monkeypatch.setattr(TradeUpdates, "start", opened.append)
     found = check.run(house.settings(), ["alpaca"])
@@ -255,7 +255,7 @@ def test_alpaca_is_asked_without_a_second_stream(house: House, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("name", ["schwab", "tda"])
-def test_a_refresh_token_is_refused(house: House, tmp_path: Path, name: str) -> None:
+def test_a_refresh_token_is_refused(house: CheckHouse, tmp_path: Path, name: str) -> None:
     broken = {name: {"refresh_token": "wrong", "token_path": str(tmp_path / "none.json")}}
     found = check.run(house.settings(**broken), [name])
     connect = of(found, name, "connect")
@@ -264,7 +264,7 @@ def test_a_refresh_token_is_refused(house: House, tmp_path: Path, name: str) -> 
     assert advised in (connect.advice or ""), connect
 
 
-def test_a_token_that_ends_soon_is_told(house: House, tmp_path: Path) -> None:
+def test_a_token_that_ends_soon_is_told(house: CheckHouse, tmp_path: Path) -> None:
     path = tmp_path / "schwab.json"
     settings = house.settings(schwab={"token_path": str(path)})
     check.run(settings, ["schwab"])
@@ -276,7 +276,7 @@ def test_a_token_that_ends_soon_is_told(house: House, tmp_path: Path) -> None:
 
 
 # -- WHAT ALL SHARE ---
-def test_the_queue_is_looked_into(house: House) -> None:
+def test_the_queue_is_looked_into(house: CheckHouse) -> None:
     with environment({"CORRO_HOME": str(house.home)}), EmbeddedQueue(house.settings()) as queue:
         client = redis.Redis(unix_socket_path=str(queue.socket))
         assert of(check.run(house.settings(), []), None, "queue").state == "ok"
@@ -290,7 +290,7 @@ def test_the_queue_is_looked_into(house: House) -> None:
     assert "1 message(s)" in told.words
 
 
-def test_a_queue_or_a_database_that_is_not_there(house: House) -> None:
+def test_a_queue_or_a_database_that_is_not_there(house: CheckHouse) -> None:
     nowhere = {"redis_url": "redis://:a-password-of-redis@127.0.0.1:1/0", "home": house.home}
     found = check.run(load_settings(**nowhere, database_url="postgresql+psycopg://a:b@127.0.0.1:1/c"), [])
     assert failed(found) == [(None, "database"), (None, "queue")]
@@ -298,7 +298,7 @@ def test_a_queue_or_a_database_that_is_not_there(house: House) -> None:
     assert "a-password-of-redis" not in repr(found)
 
 
-def test_a_schema_that_is_not_current(house: House, tmp_path: Path) -> None:
+def test_a_schema_that_is_not_current(house: CheckHouse, tmp_path: Path) -> None:
     (tmp_path / "corro.db").touch()
     found = check.run(load_settings(home=tmp_path, brokers=house.tables()), ["alpaca"])
     assert of(found, None, "database").advice == "Run `corro db upgrade`."

@@ -17,7 +17,7 @@ from models.record.tables import orders, position_snapshots, workers
 from models.settings import BrokerSettings, Settings
 from tests.kit import PostgresServer, eventually
 from tests.open_desk import open_desk
-from tests.property.ledger import Ledger, Seat
+from tests.property.ledger import BrokerLedger, Seat
 from worker.fleet.members import Identity
 from worker.orders.desk import Desk
 from worker.orders.selection import named
@@ -128,6 +128,6 @@ def _waits_for_lock(database: Database) -> bool:
 
 
 def _desk(settings: Settings, database: Database, host: str) -> Desk:
-    seat = Seat(Ledger("ibkr", "keeps", None), lambda _name: None, lambda _ticket: None)
+    seat = Seat(BrokerLedger("ibkr", "keeps", None), lambda _name: None, lambda _ticket: None)
     seat.connect()
     return open_desk(settings, database, seat, Identity("ibkr", host=host))

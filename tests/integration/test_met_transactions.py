@@ -28,7 +28,7 @@ from models.vocabulary import Side
 from producers import OrderClient
 from tests.kit import PostgresServer, eventually
 from tests.open_desk import open_desk
-from tests.property.ledger import Ledger, Seat
+from tests.property.ledger import BrokerLedger, Seat
 from worker.orders.resolve import resolve
 from worker.orders.selection import named
 from worker.positions.external import External
@@ -38,7 +38,7 @@ NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 PATIENCE = 500
 
 
-class Place:
+class MeetingPlace:
     """A client and a worker's execution on one PostgreSQL database, without queue or broker."""
 
     def __init__(self, url: str, home: Path) -> None:
@@ -53,7 +53,7 @@ class Place:
         self.settings: Settings = load_settings(home=home, database_url=url)
         self.client = OrderClient(self.settings)
         self.database = self.client.database
-        seat = Seat(Ledger("ibkr", "keeps", None), lambda _name: None, lambda _ticket: None)
+        seat = Seat(BrokerLedger("ibkr", "keeps", None), lambda _name: None, lambda _ticket: None)
         seat.connect()
         self.desk = open_desk(self.settings, self.database, seat)
 
@@ -102,44 +102,44 @@ class Place:
 
 
 @pytest.fixture
-def place(postgres: PostgresServer, tmp_path: Path) -> Iterator[Place]:
-    made = Place(postgres.fresh(), tmp_path)
+def place(postgres: PostgresServer, tmp_path: Path) -> Iterator[MeetingPlace]:
+    made = MeetingPlace(postgres.fresh(), tmp_path)
     yield made
     made.close()
 
 
-def test_a_submit_that_met_another_transaction_is_recorded_once(place: Place) -> None:
+def test_a_submit_that_met_another_transaction_is_recorded_once(place: MeetingPlace) -> None:
     order = place.meets_another(lambda: place.client.submit(place.order()))
     assert order.status == "queued"
     assert place.kinds() == ["queued"]
 
 
-def test_many_that_met_another_transaction_are_recorded_once_each(place: Place) -> None:
+def test_many_that_met_another_transaction_are_recorded_once_each(place: MeetingPlace) -> None:
     ids = ["m-1", "m-2", "m-3"]
     place.meets_another(lambda: place.client.submit_many([place.order(id_) for id_ in ids]))
     assert [place.kinds(id_) for id_ in ids] == [["queued"]] * 3
 
 
-def test_an_order_from_a_message_that_met_another_transaction_is_recorded_once(place: Place) -> None:
+def test_an_order_from_a_message_that_met_another_transaction_is_recorded_once(place: MeetingPlace) -> None:
     body = place.order().to_wire()
     assert place.meets_another(lambda: place.desk.place.intake.take([body], "ibkr")) == {"met": "ibkr"}
     assert place.kinds() == ["queued"]
 
 
-def test_a_cancel_that_met_another_transaction_cancels_once(place: Place) -> None:
+def test_a_cancel_that_met_another_transaction_cancels_once(place: MeetingPlace) -> None:
     place.client.submit(place.order())
     assert place.meets_another(lambda: place.client.cancel("met")).status == "canceled"
     assert place.kinds() == ["queued", "cancel_requested", "canceled"]
 
 
-def test_a_replace_that_met_another_transaction_changes_once(place: Place) -> None:
+def test_a_replace_that_met_another_transaction_changes_once(place: MeetingPlace) -> None:
     place.client.submit(place.order())
     place.meets_another(lambda: place.client.replace("met", quantity=7))
     assert place.row()["quantity"] == 7
     assert place.kinds().count("replaced") == 1
 
 
-def test_a_claim_that_met_another_transaction_takes_the_order_once(place: Place) -> None:
+def test_a_claim_that_met_another_transaction_takes_the_order_once(place: MeetingPlace) -> None:
     place.client.submit(place.order())
     (claimed,) = place.meets_another(lambda: place.desk.place.claim(named(["met"])))
     assert claimed.attempt_no == 1
@@ -147,7 +147,7 @@ def test_a_claim_that_met_another_transaction_takes_the_order_once(place: Place)
     assert place.kinds() == ["queued", "claimed"]
 
 
-def test_an_answer_that_met_another_transaction_is_recorded_once(place: Place) -> None:
+def test_an_answer_that_met_another_transaction_is_recorded_once(place: MeetingPlace) -> None:
     place.client.submit(place.order())
     (claimed,) = place.desk.place.claim(named(["met"]))
     answer = OrderReport(broker_order_id="7", status=BrokerStatus.PARTIALLY_FILLED, filled_quantity=Decimal(4))
@@ -156,7 +156,7 @@ def test_an_answer_that_met_another_transaction_is_recorded_once(place: Place) -
     assert place.kinds() == ["queued", "claimed", "accepted"]
 
 
-def test_a_persons_word_that_met_another_transaction_is_taken_once(place: Place) -> None:
+def test_a_persons_word_that_met_another_transaction_is_taken_once(place: MeetingPlace) -> None:
     place.client.submit(place.order())
     (claimed,) = place.desk.place.claim(named(["met"]))
     place.desk.way._commit(place.desk.place, [(claimed, SubmitTimeout("no answer", broker="ibkr"))])
@@ -164,7 +164,7 @@ def test_a_persons_word_that_met_another_transaction_is_taken_once(place: Place)
     assert place.kinds().count("resolved") == 1
 
 
-def test_an_execution_of_a_stranger_that_met_another_transaction_is_recorded_once(place: Place) -> None:
+def test_an_execution_of_a_stranger_that_met_another_transaction_is_recorded_once(place: MeetingPlace) -> None:
     told = FillReport(
         execution_id="e1", broker_order_id="5", quantity=Decimal(3), price=Decimal(60), filled_at=NOON, symbol="KO",
         side=Side.BUY,

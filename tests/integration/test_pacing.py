@@ -27,7 +27,7 @@ ALPACA, OURS, TWS = 200, 190, 50
 
 
 @dataclass(frozen=True)
-class Scale:
+class BurstScale:
     """How large a burst is, and over how many seconds Alpaca's limit is counted.
 
     `faster` multiplies the limit per minute, so that a short window still holds a number of requests worth counting.
@@ -43,7 +43,7 @@ class Scale:
     ours: int = OURS
 
 
-def paced(make_world: MakeWorld, scale: Scale) -> World:
+def paced(make_world: MakeWorld, scale: BurstScale) -> World:
     """Three workers at doors that enforce their limits."""
     table = {"requests_per_minute": scale.ours * scale.faster, "budget_window": scale.window_s}
     world = make_world(
@@ -95,7 +95,7 @@ def ask_for_data(world: World, count: int) -> None:
             world.client.bars(symbol, "1Day", now - timedelta(days=20 + number), now, route=route)
 
 
-def burst(world: World, scale: Scale) -> dict[str, Any]:
+def burst(world: World, scale: BurstScale) -> dict[str, Any]:
     """Submit it all at once, cancel something in the middle of it, and wait for the end."""
     resting = {"order_type": "limit", "limit_price": "1.00", "expires_at": utcnow() + timedelta(minutes=30)}
     waiting = [world.orders.send("MSFT", "buy", 1, route=name, **resting) for name in ("ibkr", "alpaca") * 3]
@@ -134,7 +134,7 @@ def burst(world: World, scale: Scale) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def check(world: World, scale: Scale) -> None:
+def check(world: World, scale: BurstScale) -> None:
     told = burst(world, scale)
     print(told)
     assert turned_away(world) == []
@@ -146,11 +146,11 @@ def check(world: World, scale: Scale) -> None:
 
 
 def test_a_burst_over_three_workers_is_never_too_much(new_world: MakeWorld) -> None:
-    scale = Scale(orders=1000, fetches=200, window_s=4.0, faster=24, within_s=100.0, ours=160)
+    scale = BurstScale(orders=1000, fetches=200, window_s=4.0, faster=24, within_s=100.0, ours=160)
     check(paced(new_world, scale), scale)
 
 
 @pytest.mark.soak
 def test_a_burst_at_the_real_limits(new_world: MakeWorld) -> None:
-    scale = Scale(orders=1000, fetches=200, window_s=60.0, faster=1, within_s=900.0)
+    scale = BurstScale(orders=1000, fetches=200, window_s=60.0, faster=1, within_s=900.0)
     check(paced(new_world, scale), scale)

@@ -19,7 +19,7 @@ from models.record.tables import attempts, fills, orders
 from models.reports import BrokerStatus, FillReport, OrderReport
 from models.settings import BrokerSettings, Settings
 from tests.open_desk import open_desk
-from tests.property.ledger import Ledger, Seat
+from tests.property.ledger import BrokerLedger, Seat
 from worker.orders.command import Claimed
 from worker.orders.selection import named
 from worker.runtime.clock import utcnow
@@ -32,7 +32,9 @@ class Bench:
 
     def __init__(self, database: Database, broker: str = "ibkr") -> None:
         settings = Settings.model_construct(brokers={broker: BrokerSettings(adapter="model")})
-        seat = Seat(Ledger(broker, "keeps", SimpleNamespace(now=utcnow)), lambda _name: None, lambda _ticket: None)
+        seat = Seat(
+            BrokerLedger(broker, "keeps", SimpleNamespace(now=utcnow)), lambda _name: None, lambda _ticket: None
+        )
         seat.connect()
         self.database = database
         self.desk = open_desk(settings, database, seat)

@@ -111,7 +111,7 @@ def _short(node: str) -> str:
 
 
 # -- RUNS ---
-class Run:
+class MutantRun:
     """Tests in a copy of the tree, in a process of their own."""
 
     def __init__(self, home: Path, name: str, nodes: Sequence[str], guard: Guard | None = None) -> None:
@@ -162,13 +162,13 @@ class Run:
         return False, words.splitlines()[0][:200]
 
 
-def ended(home: Path, chosen: Sequence[Guard], jobs: int) -> Iterator[tuple[Run, int]]:
+def ended(home: Path, chosen: Sequence[Guard], jobs: int) -> Iterator[tuple[MutantRun, int]]:
     """Run every mutant, so many at a time, and return the runs as they end."""
     waiting, running = list(enumerate(chosen)), {}
     while waiting or running:
         while waiting and len(running) < jobs:
             number, guard = waiting.pop(0)
-            run = Run(home, f"{number:03}", guard.nodes, guard)
+            run = MutantRun(home, f"{number:03}", guard.nodes, guard)
             running[run.pid] = run
         pid, status = os.wait()
         run = running.pop(pid)
@@ -193,7 +193,7 @@ def main() -> int:
     for library in LIBRARIES:
         importlib.import_module(library)
     with tempfile.TemporaryDirectory(prefix="corro-mutants-") as home:
-        whole = Run(Path(home), "whole", sorted({node for guard in chosen for node in guard.nodes}))
+        whole = MutantRun(Path(home), "whole", sorted({node for guard in chosen for node in guard.nodes}))
         if os.waitpid(whole.pid, 0)[1]:
             print((whole.tree / "out.txt").read_text(), "\nthe tests fail with every guard in place")
             return 1

@@ -112,7 +112,7 @@ class Kept:
         return self.ticket.order.quantity if self.is_live else self.filled
 
 
-class Ledger:
+class BrokerLedger:
     """One broker: its orders, its positions, and what is on its way to it.
 
     Args:
@@ -223,7 +223,7 @@ class Seat(BrokerInterface):
         on_wire: called with the ticket when its first byte leaves.
     """
 
-    def __init__(self, ledger: Ledger, point: Callable[[str], None], on_wire: Callable[[Ticket], None]) -> None:
+    def __init__(self, ledger: BrokerLedger, point: Callable[[str], None], on_wire: Callable[[Ticket], None]) -> None:
         super().__init__(ledger.name, BrokerSettings(adapter="model"))
         self.ledger, self.point, self.on_wire = ledger, point, on_wire
         self.capabilities = ledger.capabilities

@@ -11,7 +11,7 @@ from models.record.batch import OrderBatch
 from models.record.replaces import request_replace
 from models.record.tables import attempts, order_events, orders
 from tests.property.ledger import Kept
-from tests.property.simulation import Process, Simulation
+from tests.property.simulation import SimulatedWorker, Simulation
 from worker.orders.command import Claimed
 from worker.orders.selection import named
 from worker.runtime.clock import Stopwatch
@@ -47,7 +47,7 @@ class Scenario:
         """Have the broker's worker claim and send; `meets` are the answers it gets, separated by blanks."""
         self.do(self.worker[broker], *ids, meets=meets, fault=fault, at=at)
 
-    def do(self, process: Process, *ids: str, meets: str = "accept", fault: str = "none", at: int = 1) -> None:
+    def do(self, process: SimulatedWorker, *ids: str, meets: str = "accept", fault: str = "none", at: int = 1) -> None:
         """The same, by this process."""
         process.ledger.answers = meets.split()
         process.do(lambda: process.desk.place.work(list(ids)), fault, at)

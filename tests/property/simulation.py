@@ -34,7 +34,7 @@ from models.record.intake import Intake
 from models.record.tables import metadata
 from models.reports import Report
 from models.settings import BrokerSettings, Settings
-from tests.property.ledger import Ledger, Seat
+from tests.property.ledger import BrokerLedger, Seat
 from worker.brokers.base import Ticket
 from worker.fleet.members import Identity, Pulse
 from worker.leader import Leader
@@ -47,7 +47,7 @@ ATOMIC = frozenset({"before_send"})
 LOCKED = frozenset({"before_commit"})
 
 
-class Clock:
+class SimulatedClock:
     """Both clocks of every machine, moved by hand."""
 
     def __init__(self) -> None:
@@ -90,7 +90,7 @@ class InTurn:
 
 
 # -- STEPS THAT CAN BE BROKEN OFF ---
-class Step:
+class FaultyStep:
     """Something that a process does, until a fault strikes.
 
     Args:
@@ -102,7 +102,7 @@ class Step:
 
     _current = threading.local()
 
-    def __init__(self, process: Process, work: Callable[[], Any], fault: str = "none", at: int = 1) -> None:
+    def __init__(self, process: SimulatedWorker, work: Callable[[], Any], fault: str = "none", at: int = 1) -> None:
         self.process, self.work, self.fault, self.left = process, work, fault, at
         self._thread: threading.Thread | None = None
         self._go, self._stopped = threading.Event(), threading.Event()
@@ -137,13 +137,13 @@ class Step:
             raise self.error
 
     def _run(self) -> None:
-        Step._current.step = self
+        FaultyStep._current.step = self
         try:
             self.work()
         except BaseException as error:
             self.error = error
         finally:
-            Step._current.step = None
+            FaultyStep._current.step = None
             self._stopped.set()
 
     def _reached(self, name: str) -> None:
@@ -176,18 +176,18 @@ class Step:
 
 def point(name: str) -> None:
     """Where the code under test passes a point."""
-    step = getattr(Step._current, "step", None)
+    step = getattr(FaultyStep._current, "step", None)
     if step is not None:
         step._reached(name)
 
 
-class Process:
+class SimulatedWorker:
     """One worker process of one broker, with corro's own objects in it."""
 
-    def __init__(self, world: Simulation, ledger: Ledger, pid: int, host: str) -> None:
+    def __init__(self, world: Simulation, ledger: BrokerLedger, pid: int, host: str) -> None:
         self.world, self.ledger = world, ledger
         self.is_dead = self.is_suspended = False
-        self.paused: list[Step] = []
+        self.paused: list[FaultyStep] = []
         self.me = Identity(ledger.name, host=host, pid=pid, boot=f"boot-{host}")
         settings, database = world.settings, world.database
         self.seat = Seat(ledger, point, world.on_wire)
@@ -214,7 +214,7 @@ class Process:
             self.ledger.seats.remove(self.seat)
 
     def do(self, work: Callable[[], Any], fault: str = "none", at: int = 1) -> None:
-        Step(self, work, fault, at).run()
+        FaultyStep(self, work, fault, at).run()
 
     def connect(self, fault: str = "none", at: int = 1) -> None:
         """Connect if the broker is there, read what was missed, and only then open (as the supervisor does)."""
@@ -254,20 +254,20 @@ class Simulation:
     """
 
     def __init__(self, kinds: Mapping[str, str]) -> None:
-        self.clock = Clock()
+        self.clock = SimulatedClock()
         self._patches = contextlib.ExitStack()
         self._patches.enter_context(virtual(self.clock, self))
         self.database = empty_database()
         table = {name: BrokerSettings(adapter="model") for name in kinds}
         self.settings = Settings.model_construct(brokers=table)
         self.intake = Intake(self.settings, self.database)
-        self.ledgers = {name: Ledger(name, kind, self.clock) for name, kind in kinds.items()}
+        self.ledgers = {name: BrokerLedger(name, kind, self.clock) for name, kind in kinds.items()}
         self.clock.on_advance = [ledger.arrive for ledger in self.ledgers.values()]
-        self.processes: list[Process] = []
+        self.processes: list[SimulatedWorker] = []
         self.alive_pids: set[int] = set()
         #: Messages on the queue: (task, broker, kwargs).
         self.rung: list[tuple[str, str, Mapping[str, Any]]] = []
-        self.pushed: list[tuple[Process, Report]] = []
+        self.pushed: list[tuple[SimulatedWorker, Report]] = []
         self.wire: Callable[[Ticket], None] = lambda _ticket: None
 
     def close(self) -> None:
@@ -287,10 +287,10 @@ class Simulation:
         self.ring([("orders.submit", f"orders.{row['broker']}", {"orders": [request.to_wire()]})])
 
     # -- PROCESSES ---
-    def hire(self, broker: str, host: str = "here") -> Process:
+    def hire(self, broker: str, host: str = "here") -> SimulatedWorker:
         pid = 100 + len(self.processes)
         self.alive_pids.add(pid)
-        process = Process(self, self.ledgers[broker], pid, host)
+        process = SimulatedWorker(self, self.ledgers[broker], pid, host)
         self.processes.append(process)
         process.connect()
         return process
@@ -312,7 +312,7 @@ class Simulation:
 
 # -- THE PATCHES ---
 @contextlib.contextmanager
-def virtual(moved: Clock, world: Simulation) -> Iterator[None]:
+def virtual(moved: SimulatedClock, world: Simulation) -> Iterator[None]:
     """Put the clock, the points and the processes of a simulation in the place of the machine's."""
     seen = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))

@@ -31,10 +31,10 @@ from tests.property.ledger import (
     TAKEN,
     TAKEN_AND_LOST,
     UNSENT,
+    BrokerLedger,
     Kept,
-    Ledger,
 )
-from tests.property.simulation import Process, Simulation
+from tests.property.simulation import SimulatedWorker, Simulation
 from worker.brokers.base import Ticket
 from worker.fleet.halts import resume, stop
 
@@ -90,15 +90,15 @@ class Protocol(RuleBasedStateMachine):
     def _one(self, pick: int, found: list[Any]) -> Any:
         return found[pick % len(found)] if found else None
 
-    def _process(self, pick: int) -> Process | None:
+    def _process(self, pick: int) -> SimulatedWorker | None:
         assert self.world is not None
-        found: Process | None = self._one(pick, [p for p in self.world.processes if p.can_work])
+        found: SimulatedWorker | None = self._one(pick, [p for p in self.world.processes if p.can_work])
         return found
 
-    def _kept(self, pick: int, *, live: bool) -> tuple[Ledger, Kept] | None:
+    def _kept(self, pick: int, *, live: bool) -> tuple[BrokerLedger, Kept] | None:
         assert self.world is not None
         every = [(led, k) for led in self.world.ledgers.values() for k in led.orders if k.is_live or not live]
-        found: tuple[Ledger, Kept] | None = self._one(pick, every)
+        found: tuple[BrokerLedger, Kept] | None = self._one(pick, every)
         return found
 
     # -- STRATEGIES ---
@@ -138,7 +138,7 @@ class Protocol(RuleBasedStateMachine):
         if process is not None and copies:
             self._do(process, lambda: self._execute(process, task, kwargs), strike, answers)
 
-    def _execute(self, process: Process, task: str, kwargs: Any) -> None:
+    def _execute(self, process: SimulatedWorker, task: str, kwargs: Any) -> None:
         if task == "orders.submit":
             process.desk.place.submit(kwargs["orders"])
             return
@@ -170,7 +170,7 @@ class Protocol(RuleBasedStateMachine):
         assert self.world is not None
         self._one(who, [p for p in self.world.processes if p.paused]).wake()
 
-    def _do(self, process: Process, work: Callable[[], Any], strike: Any, answers: list[str]) -> None:
+    def _do(self, process: SimulatedWorker, work: Callable[[], Any], strike: Any, answers: list[str]) -> None:
         process.ledger.answers = list(answers)
         process.do(work, *strike)
         process.ledger.answers = []
@@ -286,7 +286,7 @@ class Protocol(RuleBasedStateMachine):
         places = {led.name for led in self._ledgers() for k in led.orders if k.owner == owner and k.exposure}
         assert len(places) <= 1, f"{owner}: at {places}"
 
-    def _ledgers(self) -> list[Ledger]:
+    def _ledgers(self) -> list[BrokerLedger]:
         assert self.world is not None
         return list(self.world.ledgers.values())
 

@@ -47,7 +47,7 @@ class Running:
             self.heard_at = time.monotonic()
 
 
-class Run:
+class SoakRun:
     """All worlds of one run."""
 
     def __init__(self, options: argparse.Namespace) -> None:
@@ -172,7 +172,7 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="keep every world's directory there")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    run = Run(options)
+    run = SoakRun(options)
     tally = run.go()
     minutes = (time.monotonic() - run.began) / 60
     print(f"\n{tally.table()}\n")

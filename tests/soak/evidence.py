@@ -34,7 +34,7 @@ _FINEST = Decimal("0.002")
 
 
 @dataclass
-class Verdict:
+class SoakVerdict:
     """What was found in one world."""
 
     duplicates: list[str] = field(default_factory=list)
@@ -67,9 +67,9 @@ def read_books(url: str) -> dict[str, list[Row]]:
         engine.dispose()
 
 
-def judge(intents: Sequence[Intent], entries: Sequence[AtDoor], books: Mapping[str, Sequence[Row]]) -> Verdict:
+def judge(intents: Sequence[Intent], entries: Sequence[AtDoor], books: Mapping[str, Sequence[Row]]) -> SoakVerdict:
     """Compare."""
-    verdict = Verdict()
+    verdict = SoakVerdict()
     rows = {row["client_order_id"]: row for row in books["orders"]}
     tries, fills, events = (_by_order(books[name]) for name in ("attempts", "fills", "order_events"))
     strangers = [entry for entry in entries if entry.stranger]
@@ -113,7 +113,7 @@ def _at(entries: Sequence[AtDoor]) -> str:
 
 
 def _assign(
-    verdict: Verdict, intents: Sequence[Intent], entries: Sequence[AtDoor], tries: Mapping[str, list[Row]]
+    verdict: SoakVerdict, intents: Sequence[Intent], entries: Sequence[AtDoor], tries: Mapping[str, list[Row]]
 ) -> dict[str, list[AtDoor]]:
     """Say whose every order at a door is: by what it is for; among twins by the ids that our books noted."""
     owners: dict[tuple[str, Decimal], list[Intent]] = defaultdict(list)
@@ -182,7 +182,7 @@ class _Case:
     #: Orders of somebody else, at any door.
     strangers: Sequence[AtDoor] = ()
 
-    def judge(self, verdict: Verdict) -> None:
+    def judge(self, verdict: SoakVerdict) -> None:
         self._duplicates(verdict)
         self._losses(verdict)
         self._false_ends(verdict)
@@ -190,7 +190,7 @@ class _Case:
         verdict.spans[self.row["client_order_id"]] = self._span()
 
     # -- TWICE ---
-    def _duplicates(self, verdict: Verdict) -> None:
+    def _duplicates(self, verdict: SoakVerdict) -> None:
         alive = [e for e in self.entries if e.counts]
         exposed = sum((e.quantity if e.state == "live" else e.filled for e in alive), Decimal(0))
         if len(alive) > 1 or exposed > self.intent.quantity:
@@ -201,7 +201,7 @@ class _Case:
             verdict.duplicates.append(self._say(f"{len(open_)} attempts may be live beside {_at(known)}"))
 
     # -- LOST ---
-    def _losses(self, verdict: Verdict) -> None:
+    def _losses(self, verdict: SoakVerdict) -> None:
         filled = sum((e.filled for e in self.entries), Decimal(0))
         booked, listed = (
             _number(self.row["filled_quantity"]),
@@ -233,7 +233,7 @@ class _Case:
         return (attempt["broker"], attempt["broker_client_order_id"]) in names
 
     # -- A GUESS TOLD AS A FACT ---
-    def _false_ends(self, verdict: Verdict) -> None:
+    def _false_ends(self, verdict: SoakVerdict) -> None:
         status = self.row["status"]
         words = [*self._taken_back(), *self._false_attempts(), *self._false_prices()]
         if status in TERMINAL and any(e.state == "live" for e in self.entries):

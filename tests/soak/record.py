@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tests.soak.doors import Intent
-from tests.soak.evidence import Verdict
+from tests.soak.evidence import SoakVerdict
 from tests.soak.strikes import Struck
 
 
 def record(
-    verdict: Verdict, intents: Sequence[Intent], struck: Iterable[Struck], strikes: Iterable[dict[str, Any]]
+    verdict: SoakVerdict, intents: Sequence[Intent], struck: Iterable[Struck], strikes: Iterable[dict[str, Any]]
 ) -> dict[str, Any]:
     """Add up one world.
 
@@ -54,7 +54,7 @@ def record(
     }  # fmt: skip
 
 
-def _under_it(blow: Struck, verdict: Verdict) -> tuple[str, ...]:
+def _under_it(blow: Struck, verdict: SoakVerdict) -> tuple[str, ...]:
     """Orders that were on their way when it struck."""
     return tuple(
         id_ for id_, (began, ended, brokers) in verdict.spans.items()

@@ -31,7 +31,7 @@ PATIENCE_S = 90.0
 
 
 @dataclass(frozen=True)
-class Scenario:
+class Recovery:
     """One thing to recover from: `once` breaks it and returns the seconds until it was well again."""
 
     name: str
@@ -152,27 +152,27 @@ def _redis_back(world: World, dice: random.Random) -> float:
 
 
 SCENARIOS = (
-    Scenario(
+    Recovery(
         "sent", "worker kill -9 after the broker took the order, its updates lost → another worker finds it, filled",
         ("alpaca",), _standby, _beside_a_standby("after_send"),
     ),
-    Scenario(
+    Recovery(
         "alone", "the same, the broker's only worker, started again at once → found, filled",
         ("ibkr",), _nothing, _alone,
     ),
-    Scenario(
+    Recovery(
         "unsent", "worker kill -9 between claim and send → another worker proves it absent, sends it, filled",
         ("alpaca",), _standby, _beside_a_standby("before_send"),
     ),
-    Scenario(
+    Recovery(
         "primary", "the primary's only worker kill -9 → an order for it is filled at the backup",
         ("ibkr", "alpaca"), _both, _primary_dies,
     ),
-    Scenario("redis", "Redis answers again, empty → a fresh message is executed", ("alpaca",), _one, _redis_back),
+    Recovery("redis", "Redis answers again, empty → a fresh message is executed", ("alpaca",), _one, _redis_back),
 )  # fmt: skip
 
 
-def measure(scenario: Scenario, times: int, side_by_side: int, seed: int, home: Path) -> list[float]:
+def measure(scenario: Recovery, times: int, side_by_side: int, seed: int, home: Path) -> list[float]:
     """Run a scenario so many times; returns the seconds of each."""
     timing = TimingSettings().model_dump()
     worlds = [

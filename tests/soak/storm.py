@@ -25,7 +25,7 @@ from models.errors import CorroError, DatabaseUnavailable
 from tests.kit import PostgresServer, World, environment
 from tests.soak import menu
 from tests.soak.doors import fold, read_ledger
-from tests.soak.evidence import Verdict, judge, read_books
+from tests.soak.evidence import SoakVerdict, judge, read_books
 from tests.soak.outages import Outages
 from tests.soak.record import record
 from tests.soak.strategies import Strategies
@@ -170,7 +170,7 @@ class Storm:
             self.strategies.agenda.at(self.dice.uniform(*kind.lasts), end)
 
     # -- THE END ---
-    def _settle(self) -> Verdict:
+    def _settle(self) -> SoakVerdict:
         """Stop the blows, let everything come back, and look until nothing is open or the time is over."""
         self.crew.calm()
         self.outages.end()
@@ -200,20 +200,20 @@ class Storm:
                 return verdict
             time.sleep(0.7)
 
-    def _end_what_rests(self, verdict: Verdict) -> None:
+    def _end_what_rests(self, verdict: SoakVerdict) -> None:
         """Cancel half of what rests; the other half stays, as orders do."""
         resting = sorted(id_ for id_, (what, _) in verdict.became.items() if what == "resting")
         for id_ in resting[::2]:
             with contextlib.suppress(CorroError):
                 self.world.client.cancel(id_)
 
-    def _verdict(self) -> Verdict:
+    def _verdict(self) -> SoakVerdict:
         wire_ids = {o["number"]: str(o["wire_id"]) for o in self.world.control.orders()}
         entries = fold(read_ledger(self.home / "ledger.jsonl"), wire_ids)
         url = self.world.settings.database
         return judge(self.strategies.intents, entries, read_books(url))
 
-    def _record(self, verdict: Verdict, began: float, rained: float) -> dict[str, Any]:
+    def _record(self, verdict: SoakVerdict, began: float, rained: float) -> dict[str, Any]:
         summed = record(verdict, self.strategies.intents, self.struck, self.world.control.strikes())
         return {
             "seed": self.seed, "world": self.number, "database": ("SQLite", "PostgreSQL")[self.number % 2],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from worker.pacing.window import Away
 
 
-class Clock:
+class HandClock:
     """Time that passes when it is told to."""
 
     def __init__(self) -> None:
@@ -15,10 +15,10 @@ class Clock:
         return self.now
 
 
-class Ledger:
+class CountInMemory:
     """A shared count in memory, on the test's clock: what Redis does, without Redis."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: HandClock) -> None:
         self.clock, self.peers, self.away = clock, 3, False
         self.taken: list[float] = []
         self.asked = 0

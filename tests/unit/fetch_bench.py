@@ -59,7 +59,7 @@ class Stub:
         raise NotConnected("ibkr: not connected")
 
 
-class Bell:
+class RungBell:
     def __init__(self) -> None:
         self.rung: list[tuple[str, str]] = []
 
@@ -68,12 +68,12 @@ class Bell:
         return True
 
 
-class Bench:
+class FetchBench:
     """A Fetcher over a real database and a stubbed broker."""
 
     def __init__(self, settings: Settings, database: Database) -> None:
         self.settings, self.database = settings, database
-        self.broker, self.bell = Stub(), Bell()
+        self.broker, self.bell = Stub(), RungBell()
         self.fetcher = self.worker("w1")
 
     def worker(self, name: str) -> Fetcher:

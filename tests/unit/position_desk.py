@@ -32,7 +32,7 @@ from worker.runtime.clock import utcnow
 BROKER = "alpaca"
 
 
-class Paper:
+class HeldPositions:
     """As much of a broker as a reading of positions asks."""
 
     name = BROKER
@@ -50,13 +50,13 @@ class Paper:
         raise BrokerError("the account cannot be read")
 
 
-class Desk:
+class PositionDesk:
     """Positions over a fresh database, led by `me`."""
 
     def __init__(self, database: Database, timing: TimingSettings) -> None:
         # Three readings one after another decide: how long a difference lasts is a matter of `judge`.
         self.timing = timing.model_copy(update={"lock_after": 0.0})
-        self.database, self.paper, self.complete = database, Paper(), True
+        self.database, self.paper, self.complete = database, HeldPositions(), True
         self.me = Identity(BROKER)
         self.pulse = Pulse(database, self.me, self.timing)
         self.pulse.beat()

@@ -28,7 +28,7 @@ from models.record.tables import fetches, workers
 from models.reports import Bars
 from models.settings import Settings
 from models.timeframes import NEW_YORK
-from tests.unit.fetch_bench import Bench, bar, raising
+from tests.unit.fetch_bench import FetchBench, bar, raising
 from worker.data.fetching import TRIES
 
 
@@ -37,13 +37,13 @@ def at_new_york(*when: int) -> datetime:
 
 
 @pytest.fixture
-def bench(settings: Settings, database: Database) -> Iterator[Bench]:
-    made = Bench(settings, database)
+def bench(settings: Settings, database: Database) -> Iterator[FetchBench]:
+    made = FetchBench(settings, database)
     yield made
     made.fetcher.close()
 
 
-def test_a_fetch_is_stored_page_by_page(bench: Bench) -> None:
+def test_a_fetch_is_stored_page_by_page(bench: FetchBench) -> None:
     row = bench.ask()
     assert (row["status"], row["progress"], row["broker"], row["error"]) == ("done", 1, "ibkr", None)
     assert row["route"] == ["ibkr", "alpaca", "tda"]
@@ -53,7 +53,7 @@ def test_a_fetch_is_stored_page_by_page(bench: Bench) -> None:
     assert row["result"]["first"] == bench.stored()[0].isoformat()
 
 
-def test_a_page_without_bars_is_no_failure(bench: Bench) -> None:
+def test_a_page_without_bars_is_no_failure(bench: FetchBench) -> None:
     def answer(start: datetime, end: datetime) -> Any:
         if end < at_new_york(2025, 12, 16):
             raise NoData("nothing then")
@@ -64,19 +64,19 @@ def test_a_page_without_bars_is_no_failure(bench: Bench) -> None:
     assert (row["status"], row["stored"], len(bench.broker.asked)) == ("done", 1, 3)
 
 
-def test_bars_that_are_left_out_are_counted_over_all_pages(bench: Bench) -> None:
+def test_bars_that_are_left_out_are_counted_over_all_pages(bench: FetchBench) -> None:
     bench.broker.answer = lambda start, _: Bars([bar(start)], left_out=2)
     row = bench.ask()
     assert (row["stored"], row["result"]["bars"], row["result"]["left_out"]) == (3, 3, 6)
 
 
-def test_whoever_goes_on_from_the_cursor_goes_on_counting_what_is_left_out(bench: Bench) -> None:
+def test_whoever_goes_on_from_the_cursor_goes_on_counting_what_is_left_out(bench: FetchBench) -> None:
     bench.fails_on_page_2(NotConnected("gone"), left_out=1)
     assert bench.ask()["result"] == {"left_out": 1}
     assert bench.again()["result"]["left_out"] == 3
 
 
-def test_the_next_broker_begins_to_count_anew(bench: Bench) -> None:
+def test_the_next_broker_begins_to_count_anew(bench: FetchBench) -> None:
     bench.fails_on_page_2(DataNotPermitted("no more"), left_out=1)
     row = bench.ask()
     assert (row["status"], row["broker"], row["result"]) == ("queued", "alpaca", None)
@@ -85,7 +85,7 @@ def test_the_next_broker_begins_to_count_anew(bench: Bench) -> None:
 @pytest.mark.parametrize(
     "error", [NoData("none"), DataNotPermitted("not you"), Unsupported("not this"), DataError("?")]
 )
-def test_a_broker_that_cannot_is_followed_by_the_next(bench: Bench, error: Exception) -> None:
+def test_a_broker_that_cannot_is_followed_by_the_next(bench: FetchBench, error: Exception) -> None:
     def answer(_start: datetime, _end: datetime) -> Any:
         raise error
 
@@ -96,7 +96,7 @@ def test_a_broker_that_cannot_is_followed_by_the_next(bench: Bench, error: Excep
     assert bench.bell.rung == [("data.bars", "data.alpaca")]
 
 
-def test_the_end_of_the_route_keeps_every_reason(bench: Bench) -> None:
+def test_the_end_of_the_route_keeps_every_reason(bench: FetchBench) -> None:
     def answer(_start: datetime, _end: datetime) -> Any:
         raise DataNotPermitted("ibkr: no permission")
 
@@ -110,7 +110,7 @@ def test_the_end_of_the_route_keeps_every_reason(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("error", [PacingViolation("ibkr: pacing", retry_after=15), QuotaExhausted("x", retry_after=6)])
-def test_a_broker_that_is_busy_for_more_than_seconds_is_not_waited_for(bench: Bench, error: Exception) -> None:
+def test_a_broker_that_is_busy_for_more_than_seconds_is_not_waited_for(bench: FetchBench, error: Exception) -> None:
     def answer(start: datetime, _end: datetime) -> Any:
         if len(bench.broker.asked) == 2:
             raise error
@@ -123,7 +123,7 @@ def test_a_broker_that_is_busy_for_more_than_seconds_is_not_waited_for(bench: Be
     assert bench.bell.rung == [("data.bars", "data.alpaca")]
 
 
-def test_a_broker_that_is_busy_for_seconds_is_waited_for(bench: Bench) -> None:
+def test_a_broker_that_is_busy_for_seconds_is_waited_for(bench: FetchBench) -> None:
     def answer(_start: datetime, _end: datetime) -> Any:
         raise PacingViolation("ibkr: pacing", retry_after=2)
 
@@ -143,7 +143,7 @@ def test_a_broker_that_is_busy_for_seconds_is_waited_for(bench: Bench) -> None:
         RuntimeError("?"),
     ],
 )  # fmt: skip
-def test_a_page_that_failed_is_no_empty_page(bench: Bench, error: Exception) -> None:
+def test_a_page_that_failed_is_no_empty_page(bench: FetchBench, error: Exception) -> None:
     """The second of three pages: what is not `NoData` leaves a fetch that is not done, here or at the next broker."""
 
     def answer(start: datetime, _end: datetime) -> Any:
@@ -159,7 +159,7 @@ def test_a_page_that_failed_is_no_empty_page(bench: Bench, error: Exception) -> 
     assert str(error) in row["error"]
 
 
-def test_too_many_requests_wait_at_the_last_broker_with_what_is_stored(bench: Bench) -> None:
+def test_too_many_requests_wait_at_the_last_broker_with_what_is_stored(bench: FetchBench) -> None:
     busy = True
 
     def answer(start: datetime, _end: datetime) -> Any:
@@ -184,7 +184,7 @@ def test_too_many_requests_wait_at_the_last_broker_with_what_is_stored(bench: Be
     assert bench.broker.asked[2][0] == cursor
 
 
-def test_a_quote_does_not_wait_for_a_busy_broker(bench: Bench) -> None:
+def test_a_quote_does_not_wait_for_a_busy_broker(bench: FetchBench) -> None:
     def quote(_symbol: str) -> Any:
         raise PacingViolation("ibkr: pacing", retry_after=15)
 
@@ -202,7 +202,7 @@ def test_a_quote_does_not_wait_for_a_busy_broker(bench: Bench) -> None:
         (QuotaExhausted("ibkr: the budget is used up", retry_after=3), 0),
     ],
 )
-def test_what_our_own_budget_holds_back_is_no_try(bench: Bench, error: Exception, tries: int) -> None:
+def test_what_our_own_budget_holds_back_is_no_try(bench: FetchBench, error: Exception, tries: int) -> None:
     def quote(_symbol: str) -> Any:
         raise error
 
@@ -211,20 +211,20 @@ def test_what_our_own_budget_holds_back_is_no_try(bench: Bench, error: Exception
     assert (row["status"], row["broker"], row["tries"]) == ("queued", "ibkr", tries)
 
 
-def test_a_connection_lost_on_the_way_goes_on_at_the_same_broker(bench: Bench) -> None:
+def test_a_connection_lost_on_the_way_goes_on_at_the_same_broker(bench: FetchBench) -> None:
     bench.fails_on_page_2(NotConnected("ibkr: connection lost"))
     row = bench.ask()
     assert (row["status"], row["broker"], row["stored"]) == ("queued", "ibkr", 1)
 
 
-def test_an_access_that_is_lost_closes_the_gate_and_the_next_broker_answers(bench: Bench) -> None:
+def test_an_access_that_is_lost_closes_the_gate_and_the_next_broker_answers(bench: FetchBench) -> None:
     bench.broker.quote = raising(AccessLost("ibkr: 401 the keys were revoked"))
     row = bench.ask("quote", symbol="SPY")
     assert bench.gate.refusal == "ibkr: 401 the keys were revoked"
     assert (row["status"], row["broker"], row["error"]) == ("queued", "alpaca", bench.gate.refusal)
 
 
-def test_what_nobody_else_can_answer_waits_for_an_access_that_is_lost(bench: Bench) -> None:
+def test_what_nobody_else_can_answer_waits_for_an_access_that_is_lost(bench: FetchBench) -> None:
     bench.broker.get_positions = raising(AccessLost("ibkr: 404 no such account"))  # type: ignore[method-assign]
     row = bench.ask("positions")
     assert bench.gate.refusal == "ibkr: 404 no such account"
@@ -233,7 +233,7 @@ def test_what_nobody_else_can_answer_waits_for_an_access_that_is_lost(bench: Ben
     assert bench.again("positions")["status"] == "done"
 
 
-def test_an_access_that_stays_lost_ends_a_request_with_the_brokers_words(bench: Bench) -> None:
+def test_an_access_that_stays_lost_ends_a_request_with_the_brokers_words(bench: FetchBench) -> None:
     bench.broker.get_positions = raising(AccessLost("ibkr: 404 no such account"))  # type: ignore[method-assign]
     row = bench.ask("positions")
     for _ in range(TRIES):
@@ -241,13 +241,13 @@ def test_an_access_that_stays_lost_ends_a_request_with_the_brokers_words(bench: 
     assert (row["status"], row["error"]) == ("failed", "ibkr: 404 no such account")
 
 
-def test_other_peoples_accounts_are_no_answer(bench: Bench) -> None:
+def test_other_peoples_accounts_are_no_answer(bench: FetchBench) -> None:
     row = bench.ask("positions")
     assert (row["status"], row["route"], row["broker"]) == ("failed", ["ibkr"], "ibkr")
     assert row["error"] == "ibkr: not connected"
 
 
-def test_a_worker_that_lost_its_request_writes_nothing(bench: Bench) -> None:
+def test_a_worker_that_lost_its_request_writes_nothing(bench: FetchBench) -> None:
     def answer(start: datetime, _end: datetime) -> Any:
         bench.change(fetches, fetches.c.fetch_id == "f", worker="w2", attempt_no=2)
         return [bar(start)]
@@ -258,7 +258,7 @@ def test_a_worker_that_lost_its_request_writes_nothing(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("how", ["lease", "heartbeat"])
-def test_another_worker_goes_on_from_the_cursor(bench: Bench, how: str) -> None:
+def test_another_worker_goes_on_from_the_cursor(bench: FetchBench, how: str) -> None:
     caught, go_on = threading.Event(), threading.Event()
 
     def answer(start: datetime, _end: datetime) -> Any:
@@ -289,7 +289,7 @@ def test_another_worker_goes_on_from_the_cursor(bench: Bench, how: str) -> None:
     second.close()
 
 
-def test_a_stopping_worker_leaves_its_request_with_what_is_stored(bench: Bench) -> None:
+def test_a_stopping_worker_leaves_its_request_with_what_is_stored(bench: FetchBench) -> None:
     def answer(start: datetime, _end: datetime) -> Any:
         bench.fetcher._stopping.set()
         return [bar(start)]
@@ -300,7 +300,7 @@ def test_a_stopping_worker_leaves_its_request_with_what_is_stored(bench: Bench) 
     assert row["cursor"] == bench.broker.asked[0][1]
 
 
-def test_a_worker_that_has_not_tried_its_broker_leaves_requests_to_the_sweep(bench: Bench) -> None:
+def test_a_worker_that_has_not_tried_its_broker_leaves_requests_to_the_sweep(bench: FetchBench) -> None:
     bench.broker.connected = False
     bench.change(workers, workers.c.worker == "w1", state="starting")
     row = bench.ask("quote", symbol="SPY")
@@ -309,7 +309,7 @@ def test_a_worker_that_has_not_tried_its_broker_leaves_requests_to_the_sweep(ben
     assert bench.ask("quote", "g", symbol="SPY")["status"] == "done"
 
 
-def test_what_waits_for_a_dead_broker_moves_on(bench: Bench, database: Database) -> None:
+def test_what_waits_for_a_dead_broker_moves_on(bench: FetchBench, database: Database) -> None:
     old = datetime.now(UTC) - timedelta(seconds=30)
     asked = {
         "quote": ("quote", {"symbol": "SPY"}, ["tda", "ibkr"]),
@@ -334,13 +334,13 @@ def test_what_waits_for_a_dead_broker_moves_on(bench: Bench, database: Database)
 @pytest.mark.parametrize(
     "fields", [{"symbol": "SPY", "route": ["nobody"]}, {"symbol": 5}, {}, {"symbol": "SPY", "x": {}}]
 )
-def test_a_message_that_makes_no_sense_is_a_failed_row(bench: Bench, fields: dict[str, Any]) -> None:
+def test_a_message_that_makes_no_sense_is_a_failed_row(bench: FetchBench, fields: dict[str, Any]) -> None:
     row = bench.ask("quote", **fields)
     assert (row["status"], row["attempt_no"]) == ("failed", 0)
     assert row["error"]
 
 
-def test_a_message_for_another_broker_is_passed_on(bench: Bench) -> None:
+def test_a_message_for_another_broker_is_passed_on(bench: FetchBench) -> None:
     row = bench.ask("quote", symbol="SPY", route=["tda", "ibkr"])
     assert (row["status"], row["broker"]) == ("queued", "tda")
     assert bench.bell.rung == [("data.quote", "data.tda")]

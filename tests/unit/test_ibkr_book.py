@@ -30,7 +30,7 @@ LINE = OrderLine(
 )  # fmt: skip
 
 
-class Wire:
+class ToldBook:
     """An order book, and what it told about its one order."""
 
     def __init__(self, status: str = "PreSubmitted") -> None:
@@ -67,7 +67,7 @@ class Wire:
 @pytest.mark.parametrize("number", [201, 110, 203, 460])
 @pytest.mark.parametrize("alive", ["Submitted", "PreSubmitted", "PendingCancel"])
 def test_a_code_is_forgotten_as_soon_as_the_order_is_shown_alive_after_it(number: int, alive: str) -> None:
-    wire = Wire("Submitted")
+    wire = ToldBook("Submitted")
     wire.code(number)
     wire.status(alive)
     wire.status("Cancelled")
@@ -78,7 +78,7 @@ def test_a_code_is_forgotten_as_soon_as_the_order_is_shown_alive_after_it(number
 
 @pytest.mark.parametrize("number", [201, 110, 460])
 def test_cancelled_is_never_a_rejection_whatever_code_came_before(number: int) -> None:
-    wire = Wire("Submitted")
+    wire = ToldBook("Submitted")
     wire.code(number)
     wire.status("Cancelled")
     assert wire.now.status is BrokerStatus.CANCELED
@@ -86,7 +86,7 @@ def test_cancelled_is_never_a_rejection_whatever_code_came_before(number: int) -
 
 def test_inactive_with_a_refusing_code_is_a_rejection_until_the_order_works_again() -> None:
     """The core cancels such an order and waits for IB's answer before another broker gets it."""
-    wire = Wire()
+    wire = ToldBook()
     wire.status("Inactive")
     assert wire.now.status is BrokerStatus.UNKNOWN
     wire.code(201)
@@ -100,7 +100,7 @@ def test_inactive_with_a_refusing_code_is_a_rejection_until_the_order_works_agai
 @pytest.mark.parametrize("number", [135, 161, 10147, 10148])
 def test_a_rejection_from_before_our_cancel_counts_once_ib_has_answered_the_cancel(number: int) -> None:
     """Silence about the cancel of an Inactive order proves nothing: it may work again, and be canceled then."""
-    wire = Wire("Submitted")
+    wire = ToldBook("Submitted")
     wire.status("Inactive")
     wire.code(201)
     known = wire.book.by_perm_id(PERM)
@@ -116,7 +116,7 @@ def test_a_rejection_from_before_our_cancel_counts_once_ib_has_answered_the_canc
 
 
 def test_an_order_held_for_a_locate_is_alive_whatever_code_came_before() -> None:
-    wire = Wire()
+    wire = ToldBook()
     wire.code(201)
     wire.status("Inactive", why_held="locate")
     assert wire.now.status is BrokerStatus.ACCEPTED
@@ -133,7 +133,7 @@ def test_an_order_held_for_a_locate_is_alive_whatever_code_came_before() -> None
     ],
 )
 def test_the_highest_revision_of_an_execution_counts(correction: Any, filled: int, average: str | None) -> None:
-    wire = Wire("Submitted")
+    wire = ToldBook("Submitted")
     wire.executed("0001.02.01.01", 100, "50", 100)
     wire.executed("0001.02.01.02", *correction)
     wire.executed("0001.02.01.01", 100, "50", 100)  # read again in a listing
@@ -146,7 +146,7 @@ def test_the_highest_revision_of_an_execution_counts(correction: Any, filled: in
 
 def test_a_correction_of_one_execution_leaves_the_others() -> None:
     """Running totals that were told before the correction count no more."""
-    wire = Wire("Submitted")
+    wire = ToldBook("Submitted")
     wire.executed("0001.02.01.01", 60, "50", 60)
     wire.executed("0001.02.02.01", 40, "50", 100)
     wire.executed("0001.02.01.02", 30, "50")
@@ -154,7 +154,7 @@ def test_a_correction_of_one_execution_leaves_the_others() -> None:
 
 
 def test_the_commission_of_the_newest_revision_counts() -> None:
-    wire = Wire("Submitted")
+    wire = ToldBook("Submitted")
     wire.executed("0001.02.01.01", 100, "50", 100)
     wire.book.on_commission("0001.02.01.01", Decimal(1), "USD")
     wire.executed("0001.02.01.02", 100, "49", 100)
@@ -169,7 +169,7 @@ def test_the_commission_of_the_newest_revision_counts() -> None:
 
 
 def test_the_brokers_total_counts_where_executions_are_missing() -> None:
-    wire = Wire("Submitted")
+    wire = ToldBook("Submitted")
     wire.executed("0001.02.01.01", 60, "50", 60)
     wire.status("Filled", 100, 50.5)
     assert (wire.now.status, wire.now.filled_quantity, wire.now.avg_fill_price) == (
@@ -178,7 +178,7 @@ def test_the_brokers_total_counts_where_executions_are_missing() -> None:
 
 
 def test_a_report_carries_every_term_and_its_session() -> None:
-    report = Wire("Submitted").now
+    report = ToldBook("Submitted").now
     assert (report.order_type, report.time_in_force, report.limit_price) == ("limit", "day", 50)
     assert (report.symbol, report.side, report.quantity, report.session) == ("AAPL", "buy", 100, "1")
 
@@ -280,7 +280,7 @@ def test_a_refusing_code_does_not_decide_against_a_status_that_is_alive() -> Non
 
 
 def test_an_inactive_order_with_a_refusing_code_may_come_alive_again() -> None:
-    wire = Wire()
+    wire = ToldBook()
     wire.status("Inactive")
     wire.code(201)
     assert wire.now.dormant

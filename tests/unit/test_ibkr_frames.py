@@ -29,7 +29,7 @@ def frame(*rows: list[str]) -> list[str]:
     ]
 
 
-class Sdk:
+class HeardSdk:
     """As much of an SDK's client and wrapper as stands behind a frame."""
 
     def __init__(self) -> None:
@@ -95,14 +95,14 @@ def test_a_bar_without_its_time_is_left_out_and_the_others_stay(text: str) -> No
 
 @pytest.mark.parametrize("fields", [frame(GOOD)[:-1], [*frame(GOOD), "1"], ["17", "5", "", "", "2", *GOOD]])
 def test_an_answer_of_another_length_fails_at_once(fields: list[str]) -> None:
-    sdk = Sdk()
+    sdk = HeardSdk()
     sdk.take(fields)
     assert isinstance(sdk.ended[5], DataError)
     assert sdk.rows == []
 
 
 def test_bars_go_to_the_request_that_asked_for_them() -> None:
-    sdk = Sdk()
+    sdk = HeardSdk()
     sdk.take(frame(GOOD))
     assert (sdk.rows, sdk.ended) == ([RawBar(*GOOD[:6])], {5: "done"})
     sdk.take(["17", "6", "", "", "0"])  # nobody asks any more
@@ -112,7 +112,7 @@ def test_bars_go_to_the_request_that_asked_for_them() -> None:
 # -- CODES ---
 @pytest.mark.parametrize("code", ["10090", "10091", "10167"])
 def test_a_code_after_which_ticks_come_does_not_end_their_request(code: str) -> None:
-    sdk = Sdk()
+    sdk = HeardSdk()
     sdk.take(["4", "2", "7", code, "Part of requested market data is not subscribed.", ""])
     assert sdk.heard == []
     assert sdk.frames.notice(7) == f"{code} Part of requested market data is not subscribed."
@@ -123,7 +123,7 @@ def test_a_code_after_which_ticks_come_does_not_end_their_request(code: str) -> 
 
 
 def test_farms_for_definitions_are_broken_until_they_are_well() -> None:
-    sdk = Sdk()
+    sdk = HeardSdk()
     for code, farm in (("2157", "secdefnj"), ("2157", "secdefeu"), ("2158", "secdefnj"), ("2103", "usfarm")):
         sdk.take(["4", "2", "-1", code, f"Sec-def data farm connection is broken:{farm}", ""])
     assert sdk.frames.broken == {"secdefeu"}
@@ -136,7 +136,7 @@ def an_execution(time: str, exec_id: str = "0000e0d5.69dd7411.01.01") -> list[st
 
 
 def test_the_sdk_is_given_seconds_and_needs_no_zone() -> None:
-    sdk = Sdk()
+    sdk = HeardSdk()
     sdk.take(an_execution("20260413 15:27:04 US/Eastern"))
     (fields,) = sdk.heard
     assert fields[15] == str(int(datetime(2026, 4, 13, 19, 27, 4, tzinfo=UTC).timestamp()))
@@ -145,7 +145,7 @@ def test_the_sdk_is_given_seconds_and_needs_no_zone() -> None:
 
 
 def test_an_execution_whose_time_nobody_can_know_has_the_time_it_was_first_heard_of() -> None:
-    sdk = Sdk()
+    sdk = HeardSdk()
     before = int(datetime.now(UTC).timestamp())
     sdk.take(an_execution("20260129 10:18:12 IST"))
     sdk.frames._heard["0000e0d5.69dd7411.01.01"] = datetime(2026, 1, 29, 12, tzinfo=UTC)
@@ -157,7 +157,7 @@ def test_an_execution_whose_time_nobody_can_know_has_the_time_it_was_first_heard
 
 
 def test_an_execution_that_is_cut_short_is_left_to_the_sdk() -> None:
-    sdk = Sdk()
+    sdk = HeardSdk()
     sdk.take(["11", "-1", "7"])
     assert sdk.heard == [["11", "-1", "7"]]
 
@@ -167,7 +167,7 @@ def test_an_execution_that_is_cut_short_is_left_to_the_sdk() -> None:
     [(["59", "1", "x.01", "", "USD"], 3), (["61", *["1"] * 13, "", "2"], 14), (["11", *["1"] * 18, "", "2"], 19)],
 )
 def test_an_empty_amount_is_not_zero(fields: list[str], place: int) -> None:
-    sdk = Sdk()
+    sdk = HeardSdk()
     sdk.take(fields)
     assert sdk.heard[0][place] == "1.7976931348623157E308"
     sdk.take([*fields[:place], "0", *fields[place + 1 :]])

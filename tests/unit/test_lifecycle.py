@@ -263,7 +263,7 @@ def test_a_filled_order_ends_filled_whatever_else_was_said(history: list[Event],
 HEARD = [f for f in F if f not in (F.FILLED, F.CLAIMED, F.COMPLETED, *COUNTED)]
 
 
-class Order(RuleBasedStateMachine):
+class OrderMachine(RuleBasedStateMachine):
     """Any facts, about any attempt, in any order."""
 
     def __init__(self) -> None:
@@ -326,7 +326,7 @@ class Order(RuleBasedStateMachine):
             assert self.now == replace(self.now, filled_quantity=Decimal(0))
 
 
-TestOrder = Order.TestCase
+TestOrder = OrderMachine.TestCase
 TestOrder.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from models.errors import QuotaExhausted
 from models.vocabulary import Side
-from tests.unit.budgets import Clock, Ledger
+from tests.unit.budgets import CountInMemory, HandClock
 from worker.pacing import budget as limits
 from worker.pacing.budget import ALL, PATIENCE_S, SHARES, Budget, Use, use_of, using
 from worker.pacing.window import Rate, Window
@@ -25,8 +25,8 @@ ASKS = st.lists(st.tuples(st.integers(0, 3), USES, st.floats(0, 2)), max_size=15
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> HandClock:
+    return HandClock()
 
 
 def most_in_any(times: list[float], seconds: float) -> int:
@@ -37,7 +37,7 @@ def most_in_any(times: list[float], seconds: float) -> int:
 # -- THE ARITHMETIC ---
 @given(st.integers(1, 40), st.lists(st.tuples(USES, st.floats(0, 3)), max_size=200))
 def test_never_more_than_the_limit_in_any_window(limit: int, asks: list[tuple[Use, float]]) -> None:
-    clock = Clock()
+    clock = HandClock()
     budget, sent = Budget("b", Rate(limit, 10.0), clock=clock), []
     for use, pause in asks:
         clock.now += pause
@@ -55,8 +55,8 @@ def test_never_more_than_the_limit_in_any_window(limit: int, asks: list[tuple[Us
 )
 @rounds(max_examples=60)
 def test_workers_together_keep_the_limit(limit: int, workers: int, asks: list[tuple[int, Use, float]]) -> None:
-    clock = Clock()
-    ledger = Ledger(clock)
+    clock = HandClock()
+    ledger = CountInMemory(clock)
     budgets = [Budget("b", Rate(limit, 10.0), ledger, clock=clock) for _ in range(workers)]
     sent = []
     for which, use, pause in asks:
@@ -95,14 +95,14 @@ def fill(budget: Budget, use: Use) -> int:
     return count
 
 
-def test_every_use_leaves_room_for_those_that_go_before_it(clock: Clock) -> None:
+def test_every_use_leaves_room_for_those_that_go_before_it(clock: HandClock) -> None:
     budget = Budget("b", Rate(100, 60.0), clock=clock)
     assert [fill(budget, use) for use in Use] == [50, 10, 20, 10, 5, 5]
     assert budget.left() == 0
 
 
-def test_a_cancel_takes_what_a_fetch_has_fetched_but_not_the_reverse(clock: Clock) -> None:
-    ledger = Ledger(clock)
+def test_a_cancel_takes_what_a_fetch_has_fetched_but_not_the_reverse(clock: HandClock) -> None:
+    ledger = CountInMemory(clock)
     budget = Budget("b", Rate(100, 60.0), ledger, clock=clock)
     budget.waiting = 4
     assert budget.try_spend(Use.DATA) == 0  # asked for four, three are left
@@ -158,7 +158,7 @@ def test_nobody_waits_longer_than_a_bound(use: Use) -> None:
     assert 55 < (held.value.retry_after or 0) < 65
 
 
-def test_nobody_waits_for_most_of_the_time_that_a_request_has(clock: Clock) -> None:
+def test_nobody_waits_for_most_of_the_time_that_a_request_has(clock: HandClock) -> None:
     budget = Budget("b", Rate(1, 4.0), clock=clock)
     budget.try_spend(Use.URGENT)
     with using(Use.URGENT), pytest.raises(QuotaExhausted):
@@ -166,7 +166,7 @@ def test_nobody_waits_for_most_of_the_time_that_a_request_has(clock: Clock) -> N
     assert all(bound <= 4.0 for bound in PATIENCE_S.values())
 
 
-def test_those_held_back_are_told_to_come_one_after_the_other(clock: Clock) -> None:
+def test_those_held_back_are_told_to_come_one_after_the_other(clock: HandClock) -> None:
     """Everybody at once, when only one token comes back, would be a stampede."""
     budget = Budget("b", Rate(10, 60.0), clock=clock, shares=ALL)
     for _ in range(10):
@@ -187,13 +187,13 @@ def test_those_held_back_are_told_to_come_one_after_the_other(clock: Clock) -> N
 
 
 def test_a_loop_is_not_held_up_by_a_slow_count() -> None:
-    class Slow(Ledger):
+    class Slow(CountInMemory):
         def take(self, wanted: int, limit: int, window_s: float) -> tuple[int, float]:
             time.sleep(0.3)
             return 1, 0.0
 
     async def run() -> int:
-        budget, ticks = Budget("b", Rate(45, 1.0), Slow(Clock())), 0
+        budget, ticks = Budget("b", Rate(45, 1.0), Slow(HandClock())), 0
         turn = asyncio.create_task(budget.turn(5.0))
         while not turn.done():
             ticks += 1
@@ -205,8 +205,8 @@ def test_a_loop_is_not_held_up_by_a_slow_count() -> None:
 
 
 # -- BLOCKS ---
-def test_a_burst_asks_the_shared_count_in_blocks(clock: Clock) -> None:
-    ledger = Ledger(clock)
+def test_a_burst_asks_the_shared_count_in_blocks(clock: HandClock) -> None:
+    ledger = CountInMemory(clock)
     budget = Budget("b", Rate(200, 60.0), ledger, clock=clock)
     for _ in range(100):
         assert budget.try_spend(Use.ORDER) == 0
@@ -217,8 +217,8 @@ def test_a_burst_asks_the_shared_count_in_blocks(clock: Clock) -> None:
     assert len(ledger.taken) - 100 <= 20
 
 
-def test_a_slow_trickle_takes_no_more_than_it_needs(clock: Clock) -> None:
-    ledger = Ledger(clock)
+def test_a_slow_trickle_takes_no_more_than_it_needs(clock: HandClock) -> None:
+    ledger = CountInMemory(clock)
     budget = Budget("b", Rate(200, 60.0), ledger, clock=clock)
     for _ in range(20):
         assert budget.try_spend(Use.ORDER) == 0
@@ -226,8 +226,8 @@ def test_a_slow_trickle_takes_no_more_than_it_needs(clock: Clock) -> None:
     assert len(ledger.taken) == 20
 
 
-def test_it_is_not_asked_again_for_what_it_has_just_refused(clock: Clock) -> None:
-    ledger = Ledger(clock)
+def test_it_is_not_asked_again_for_what_it_has_just_refused(clock: HandClock) -> None:
+    ledger = CountInMemory(clock)
     budget = Budget("b", Rate(10, 60.0), ledger, clock=clock)
     fill(budget, Use.URGENT)
     asked = ledger.asked
@@ -237,8 +237,8 @@ def test_it_is_not_asked_again_for_what_it_has_just_refused(clock: Clock) -> Non
 
 
 # -- WITHOUT REDIS ---
-def test_without_the_shared_count_everybody_keeps_his_part(clock: Clock) -> None:
-    ledger = Ledger(clock)
+def test_without_the_shared_count_everybody_keeps_his_part(clock: HandClock) -> None:
+    ledger = CountInMemory(clock)
     ledger.away = True
     budget = Budget("b", Rate(90, 60.0), ledger, clock=clock)
     assert fill(budget, Use.URGENT) == 90 // ledger.peers
@@ -246,8 +246,8 @@ def test_without_the_shared_count_everybody_keeps_his_part(clock: Clock) -> None
     assert budget.try_spend(Use.URGENT) == 0
 
 
-def test_what_went_out_meanwhile_is_counted_when_it_is_back(clock: Clock) -> None:
-    ledger = Ledger(clock)
+def test_what_went_out_meanwhile_is_counted_when_it_is_back(clock: HandClock) -> None:
+    ledger = CountInMemory(clock)
     ledger.away = True
     budget = Budget("b", Rate(90, 60.0), ledger, clock=clock)
     for _ in range(7):
@@ -261,8 +261,8 @@ def test_what_went_out_meanwhile_is_counted_when_it_is_back(clock: Clock) -> Non
 
 
 # -- THE BROKER'S OWN WORD ---
-def test_too_many_requests_stops_everybody_until_the_broker_says(clock: Clock) -> None:
-    ledger = Ledger(clock)
+def test_too_many_requests_stops_everybody_until_the_broker_says(clock: HandClock) -> None:
+    ledger = CountInMemory(clock)
     budget = Budget("b", Rate(100, 60.0), ledger, clock=clock)
     budget.limited(7.0)
     assert ledger.word == (0.0, 7.0)
@@ -274,8 +274,8 @@ def test_too_many_requests_stops_everybody_until_the_broker_says(clock: Clock) -
     assert budget.try_spend(Use.URGENT) == 0
 
 
-def test_the_word_reaches_a_worker_that_did_not_hear_it(clock: Clock) -> None:
-    ledger = Ledger(clock)
+def test_the_word_reaches_a_worker_that_did_not_hear_it(clock: HandClock) -> None:
+    ledger = CountInMemory(clock)
     first, second = (Budget("b", Rate(100, 60.0), ledger, clock=clock) for _ in range(2))
     first.limited(7.0)
     assert second.try_spend(Use.ORDER) > 0
@@ -283,12 +283,12 @@ def test_the_word_reaches_a_worker_that_did_not_hear_it(clock: Clock) -> None:
 
 @given(st.floats(0, 1), USES)
 def test_what_the_broker_has_left_is_shared_out_like_what_we_count(left: float, use: Use) -> None:
-    budget = Budget("b", Rate(100, 60.0), clock=Clock())
+    budget = Budget("b", Rate(100, 60.0), clock=HandClock())
     budget.hear(left, 30.0)
     assert (budget.try_spend(use) == 0) == (left > 1 - SHARES[use])
 
 
-def test_an_absurd_word_does_not_stop_trading_for_ever(clock: Clock) -> None:
+def test_an_absurd_word_does_not_stop_trading_for_ever(clock: HandClock) -> None:
     budget = Budget("b", Rate(100, 60.0), clock=clock)
     budget.limited(1e9)
     assert budget.try_spend(Use.URGENT) <= limits.LONGEST_PAUSE_S

@@ -2,87 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any
 
 import pytest
-from sqlalchemy import insert, select
 
 from models.errors import BrokerError
 from models.record.database import Database
 from models.record.evidence import unresolved
-from models.record.tables import attempts, orders
 from models.reports import Ambiguous, BrokerStatus, Missing, OrderReport, Sighting
 from models.settings import Settings
-from tests.open_desk import open_desk
-from worker.brokers.base import AbsenceRule, Capabilities
-from worker.fleet.members import Identity, Pulse
+from tests.unit.look_scene import LookScene
 from worker.orders import reconcile as module
-from worker.runtime.clock import utcnow
-
-
-class Paper:
-    """As much of a broker as looking for orders asks."""
-
-    name = "alpaca"
-    capabilities = Capabilities(absence=AbsenceRule(min_age_s=10, sightings=2))
-
-    def __init__(self) -> None:
-        self.answer: Sighting | BrokerError = Missing(evidence="read everything")
-        self.while_looking: Callable[[], None] = lambda: None
-
-    def find_orders(self, refs: Any) -> list[Sighting]:
-        self.while_looking()
-        if isinstance(self.answer, BrokerError):
-            raise self.answer
-        return [self.answer for _ in refs]
-
-
-class Scene:
-    def __init__(self, database: Database, settings: Settings) -> None:
-        self.database, self.paper, self.at = database, Paper(), utcnow()
-        me = Identity("alpaca")
-        Pulse(database, me, settings.timing).beat()
-        self.reconciler = open_desk(settings, database, self.paper, me).reconciler
-        with database.write() as connection:
-            connection.execute(
-                insert(orders).values(
-                    client_order_id="o1", symbol="KO", side="buy", quantity=3, order_type="limit", limit_price=60,
-                    time_in_force="day", status="submitted", broker="alpaca", route=["alpaca"], body_hash="x",
-                    available_at=self.at, created_at=self.at, updated_at=self.at, attempt_no=1,
-                )
-            )  # fmt: skip
-            connection.execute(
-                insert(attempts).values(
-                    client_order_id="o1", attempt_no=1, broker="alpaca", broker_client_order_id="o1", outcome="unknown",
-                    worker="w", started_at=self.at, sent_at=self.at, ended_at=self.at, lease_until=self.at,
-                    message="no answer within 10 s", code="504",
-                )
-            )  # fmt: skip
-
-    def look(self) -> None:
-        self.reconciler.unknown(everything=True)
-
-    @property
-    def attempt(self) -> Any:
-        with self.database.read() as connection:
-            return connection.execute(select(attempts)).mappings().one()
 
 
 @pytest.fixture
-def scene(database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Scene:
-    made = Scene(database, settings)
+def scene(database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> LookScene:
+    made = LookScene(database, settings)
     monkeypatch.setattr(module, "utcnow", lambda: made.at)
     return made
 
 
-def later(scene: Scene, seconds: float) -> datetime:
+def later(scene: LookScene, seconds: float) -> datetime:
     scene.at += timedelta(seconds=seconds)
     return scene.at
 
 
-def test_a_look_that_was_slept_over_proves_nothing_of_the_time_after_it(scene: Scene) -> None:
+def test_a_look_that_was_slept_over_proves_nothing_of_the_time_after_it(scene: LookScene) -> None:
     """The age that counts is the one at which the broker was asked, not the one at which it was written down."""
     later(scene, 2)
     scene.look()
@@ -94,7 +39,7 @@ def test_a_look_that_was_slept_over_proves_nothing_of_the_time_after_it(scene: S
     assert scene.attempt["outcome"] == "absent"
 
 
-def test_a_person_sees_what_was_sent_what_was_asked_and_what_came_back(scene: Scene) -> None:
+def test_a_person_sees_what_was_sent_what_was_asked_and_what_came_back(scene: LookScene) -> None:
     candidates = tuple(
         OrderReport(broker_order_id=str(n), status=BrokerStatus.ACCEPTED, symbol="KO", quantity=None) for n in (7, 8)
     )

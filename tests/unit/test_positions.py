@@ -22,7 +22,7 @@ from models.record.tables import (
 )
 from models.settings import Settings
 from models.vocabulary import Side
-from tests.unit.position_desk import BROKER, Desk
+from tests.unit.position_desk import BROKER, PositionDesk
 from worker.fleet.members import Identity, Pulse
 from worker.positions import reading as module
 from worker.positions.ledger import unlock
@@ -32,18 +32,18 @@ from worker.runtime.clock import elapsed, utcnow
 
 
 @pytest.fixture
-def desk(database: Database, settings: Settings) -> Desk:
-    return Desk(database, settings.timing)
+def desk(database: Database, settings: Settings) -> PositionDesk:
+    return PositionDesk(database, settings.timing)
 
 
-def test_what_is_there_at_first_is_the_baseline_and_locks_nothing(desk: Desk) -> None:
+def test_what_is_there_at_first_is_the_baseline_and_locks_nothing(desk: PositionDesk) -> None:
     desk.read(5, KO=40, TSLA=-3)
     assert desk.baselines() == {"KO": 40, "TSLA": -3}
     assert desk.locks() == {}
     assert desk.snapshot() == {"KO": 40, "TSLA": -3}
 
 
-def test_fills_of_ours_and_of_others_explain_what_they_made(desk: Desk) -> None:
+def test_fills_of_ours_and_of_others_explain_what_they_made(desk: PositionDesk) -> None:
     desk.read(KO=40)
     desk.fill("KO", "sell", 15)
     desk.fill("PEP", "buy", 7)
@@ -54,7 +54,7 @@ def test_fills_of_ours_and_of_others_explain_what_they_made(desk: Desk) -> None:
     assert desk.positions.doubts == {}
 
 
-def test_a_difference_locks_after_three_readings_and_ends_when_it_is_explained(desk: Desk) -> None:
+def test_a_difference_locks_after_three_readings_and_ends_when_it_is_explained(desk: PositionDesk) -> None:
     desk.read(KO=40)
     desk.read(2, KO=80)
     assert desk.locks() == {}
@@ -68,13 +68,13 @@ def test_a_difference_locks_after_three_readings_and_ends_when_it_is_explained(d
     assert desk.journal() == [("KO", "locked"), ("KO", "explained")]
 
 
-def test_a_position_that_is_gone_locks_too(desk: Desk) -> None:
+def test_a_position_that_is_gone_locks_too(desk: PositionDesk) -> None:
     desk.read(KO=40)
     desk.read(3, KO=0)
     assert desk.locks() == {"KO": (40, 0)}
 
 
-def test_readings_count_only_while_executions_can_be_read(desk: Desk) -> None:
+def test_readings_count_only_while_executions_can_be_read(desk: PositionDesk) -> None:
     desk.read(KO=40)
     desk.complete = False
     desk.read(9, KO=50)
@@ -85,7 +85,7 @@ def test_readings_count_only_while_executions_can_be_read(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("outcome", ["sending", "unknown"])
-def test_nothing_is_judged_where_an_order_of_ours_is_under_way(desk: Desk, outcome: str) -> None:
+def test_nothing_is_judged_where_an_order_of_ours_is_under_way(desk: PositionDesk, outcome: str) -> None:
     desk.read(KO=40)
     name = desk.fill("KO", "buy", 5, outcome=outcome)
     desk.read(9, KO=45)
@@ -97,7 +97,7 @@ def test_nothing_is_judged_where_an_order_of_ours_is_under_way(desk: Desk, outco
     assert desk.locks() == {"KO": (40, 45)}
 
 
-def test_nothing_is_judged_right_after_a_fill(desk: Desk) -> None:
+def test_nothing_is_judged_right_after_a_fill(desk: PositionDesk) -> None:
     desk.timing = desk.timing.model_copy(update={"lock_after": 5.0})
     desk.positions = desk.make()
     desk.read(KO=40)
@@ -108,7 +108,7 @@ def test_nothing_is_judged_right_after_a_fill(desk: Desk) -> None:
     assert desk.positions.doubts == {}
 
 
-def test_the_baseline_waits_where_something_is_under_way_at_first(desk: Desk) -> None:
+def test_the_baseline_waits_where_something_is_under_way_at_first(desk: PositionDesk) -> None:
     name = desk.fill("KO", "buy", 5, outcome="unknown")
     desk.read(KO=45, PEP=1)
     assert desk.baselines() == {"PEP": 1}
@@ -120,7 +120,7 @@ def test_the_baseline_waits_where_something_is_under_way_at_first(desk: Desk) ->
     assert desk.locks() == {}
 
 
-def test_history_before_the_first_reading_is_no_surprise(desk: Desk) -> None:
+def test_history_before_the_first_reading_is_no_surprise(desk: PositionDesk) -> None:
     """A corro that traded before it kept these books."""
     desk.fill("KO", "buy", 30, age_s=86_400)
     desk.fill("KO", "buy", 5)
@@ -130,7 +130,7 @@ def test_history_before_the_first_reading_is_no_surprise(desk: Desk) -> None:
     assert desk.locks() == {}
 
 
-def test_old_fills_are_folded_so_that_history_may_be_deleted(desk: Desk) -> None:
+def test_old_fills_are_folded_so_that_history_may_be_deleted(desk: PositionDesk) -> None:
     desk.read(KO=40)
     old = desk.fill("KO", "buy", 5, age_s=3600)
     desk.others_fill("KO", Side.SELL, 1, age_s=3600)
@@ -145,7 +145,7 @@ def test_old_fills_are_folded_so_that_history_may_be_deleted(desk: Desk) -> None
     assert desk.positions.doubts == {}
 
 
-def test_others_fills_that_turn_out_to_be_ours_count_once(desk: Desk) -> None:
+def test_others_fills_that_turn_out_to_be_ours_count_once(desk: PositionDesk) -> None:
     desk.read(KO=40)
     desk.others_fill("KO", Side.BUY, 5, order="b-o1", age_s=3600)
     desk.read(2, KO=45)
@@ -159,7 +159,7 @@ def test_others_fills_that_turn_out_to_be_ours_count_once(desk: Desk) -> None:
     assert desk.baselines() == {"KO": 40}
 
 
-def test_unlocking_takes_what_the_broker_shows_and_keeps_who_and_why(desk: Desk) -> None:
+def test_unlocking_takes_what_the_broker_shows_and_keeps_who_and_why(desk: PositionDesk) -> None:
     desk.read(KO=40)
     desk.read(3, KO=80)
     row = unlock(desk.database, BROKER, "KO", by="ana", reason="split 2:1")
@@ -174,7 +174,7 @@ def test_unlocking_takes_what_the_broker_shows_and_keeps_who_and_why(desk: Desk)
 
 
 # -- WHO MAY JUDGE ---
-def test_a_worker_that_does_not_lead_stores_but_does_not_judge(desk: Desk) -> None:
+def test_a_worker_that_does_not_lead_stores_but_does_not_judge(desk: PositionDesk) -> None:
     desk.read(KO=40)
     with desk.database.write() as connection:
         connection.execute(update(leases).values(holder="somebody else"))
@@ -183,10 +183,10 @@ def test_a_worker_that_does_not_lead_stores_but_does_not_judge(desk: Desk) -> No
     assert desk.snapshot() == {"KO": 80}
 
 
-def test_a_leader_that_slept_between_reading_and_writing_writes_nothing_old(desk: Desk) -> None:
+def test_a_leader_that_slept_between_reading_and_writing_writes_nothing_old(desk: PositionDesk) -> None:
     desk.read(KO=40)
     desk.read(2, KO=80)  # one more would lock
-    other = Desk(desk.database, desk.timing)
+    other = PositionDesk(desk.database, desk.timing)
 
     def sleep() -> None:
         with desk.database.write() as connection:
@@ -200,7 +200,7 @@ def test_a_leader_that_slept_between_reading_and_writing_writes_nothing_old(desk
     assert desk.snapshot() == {"PEP": 41}
 
 
-def test_a_lease_that_was_lost_and_won_back_does_not_revive_an_old_reading(desk: Desk) -> None:
+def test_a_lease_that_was_lost_and_won_back_does_not_revive_an_old_reading(desk: PositionDesk) -> None:
     pulse, other = desk.pulse, Pulse(desk.database, Identity(BROKER), desk.timing)
     began = pulse.tenure
 
@@ -236,7 +236,7 @@ def test_a_lease_that_was_lost_and_won_back_does_not_revive_an_old_reading(desk:
     assert not still(began)
 
 
-def test_positions_are_read_sooner_while_there_are_doubts(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_positions_are_read_sooner_while_there_are_doubts(desk: PositionDesk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.read(KO=40)
     began = elapsed()
     monkeypatch.setattr(module, "elapsed", lambda: began + 5)
@@ -259,7 +259,7 @@ def test_positions_are_read_sooner_while_there_are_doubts(desk: Desk, monkeypatc
     ],
 )
 def test_an_order_in_a_locked_symbol_is_refused_unless_it_closes(
-    desk: Desk, symbol: str, side: str, quantity: int, passes: bool
+    desk: PositionDesk, symbol: str, side: str, quantity: int, passes: bool
 ) -> None:
     desk.read(KO=40)
     desk.read(3, KO=80)
@@ -275,7 +275,7 @@ def test_an_order_in_a_locked_symbol_is_refused_unless_it_closes(
         assert "shows 80, our books explain 40" in str(refusal)
 
 
-def test_closing_orders_share_what_is_there(desk: Desk) -> None:
+def test_closing_orders_share_what_is_there(desk: PositionDesk) -> None:
     desk.read(KO=40)
     desk.read(3, KO=80)
     row = {"symbol": "KO", "side": "sell", "quantity": Decimal(50), "filled_quantity": Decimal(0)}
@@ -288,7 +288,7 @@ def test_closing_orders_share_what_is_there(desk: Desk) -> None:
         assert Locks(connection, BROKER).refusal(row | {"client_order_id": "b"}) is not None
 
 
-def test_the_ledger_remembers_until_when_executions_were_read(desk: Desk) -> None:
+def test_the_ledger_remembers_until_when_executions_were_read(desk: PositionDesk) -> None:
     desk.read(KO=40)
     at = utcnow()
     desk.external.read_until(at)

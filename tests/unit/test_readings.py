@@ -31,7 +31,7 @@ D = Decimal
 DAY = timedelta(days=1)
 
 
-class Paper:
+class ReadBroker:
     """As much of a broker as readings ask, with a page of 100 executions a request."""
 
     name = "ibkr"
@@ -63,9 +63,9 @@ class Paper:
         return [self.found.get(ref.broker_client_order_id, Missing(evidence="everything")) for ref in refs]
 
 
-class Scene:
+class ReadingScene:
     def __init__(self, database: Database, settings: Settings) -> None:
-        self.database, self.paper, me = database, Paper(), Identity("ibkr")
+        self.database, self.paper, me = database, ReadBroker(), Identity("ibkr")
         Pulse(database, me, settings.timing).beat()
         desk = open_desk(settings, database, self.paper, me)
         self.reconciler, self.readings, self.recorder = desk.reconciler, desk.readings, desk.recorder
@@ -94,8 +94,8 @@ class Scene:
 
 
 @pytest.fixture
-def scene(database: Database, settings: Settings) -> Scene:
-    return Scene(database, settings)
+def scene(database: Database, settings: Settings) -> ReadingScene:
+    return ReadingScene(database, settings)
 
 
 def live(put: Put, client_order_id: str = "o-1", **changes: Any) -> None:
@@ -111,7 +111,7 @@ def change(**more: Any) -> FillReport:
 
 @pytest.mark.parametrize("busted", [False, True])
 def test_a_change_to_an_execution_that_the_record_does_not_have_questions_the_order_once(
-    scene: Scene, put: Put, busted: bool
+    scene: ReadingScene, put: Put, busted: bool
 ) -> None:
     began = utcnow() - 3 * DAY
     live(put, created_at=began)
@@ -127,7 +127,7 @@ def test_a_change_to_an_execution_that_the_record_does_not_have_questions_the_or
     assert scene.paper.since[-1] > began + DAY
 
 
-def test_a_change_that_a_listing_shows_and_nobody_can_place_is_told_too(scene: Scene, put: Put) -> None:
+def test_a_change_that_a_listing_shows_and_nobody_can_place_is_told_too(scene: ReadingScene, put: Put) -> None:
     live(put)
     scene.paper.executions = [change()]
     for _ in range(2):
@@ -138,7 +138,7 @@ def test_a_change_that_a_listing_shows_and_nobody_can_place_is_told_too(scene: S
 
 
 def test_an_order_with_an_unexplained_change_is_listed_until_somebody_has_looked(
-    scene: Scene, put: Put, corro: Run
+    scene: ReadingScene, put: Put, corro: Run
 ) -> None:
     put(
         "o-1", status="filled", filled_quantity=D(10), broker_order_id="7",
@@ -158,7 +158,7 @@ def test_an_order_with_an_unexplained_change_is_listed_until_somebody_has_looked
 
 
 def test_a_change_whose_execution_is_booked_after_all_is_no_question_any_more(
-    scene: Scene, put: Put, corro: Run
+    scene: ReadingScene, put: Put, corro: Run
 ) -> None:
     live(put)
     scene.readings.leave([change()])
@@ -168,7 +168,7 @@ def test_a_change_whose_execution_is_booked_after_all_is_no_question_any_more(
 
 
 def test_an_order_that_is_filled_with_nothing_ends_when_all_that_its_broker_told_of_it_was_taken_back(
-    scene: Scene, put: Put
+    scene: ReadingScene, put: Put
 ) -> None:
     live(put)
     with_nothing = OrderReport(
@@ -182,7 +182,7 @@ def test_an_order_that_is_filled_with_nothing_ends_when_all_that_its_broker_told
     assert scene.status() == "filled"
 
 
-def test_an_order_that_is_over_is_read_again_for_an_unexplained_change(scene: Scene, put: Put) -> None:
+def test_an_order_that_is_over_is_read_again_for_an_unexplained_change(scene: ReadingScene, put: Put) -> None:
     put(status="filled", attempt={"outcome": "accepted", "broker_order_id": "7"})
     scene.readings.open_orders()
     assert scene.paper.since == []
@@ -209,7 +209,7 @@ def strangers(count: int, since: datetime) -> list[FillReport]:
 
 # -- HOW FAR BACK ---
 def test_requests_depend_neither_on_the_oldest_order_nor_on_the_length_of_the_history(
-    scene: Scene, put: Put, database: Database
+    scene: ReadingScene, put: Put, database: Database
 ) -> None:
     old = utcnow() - 50 * DAY
     live(put, submitted_at=old)
@@ -224,7 +224,7 @@ def test_requests_depend_neither_on_the_oldest_order_nor_on_the_length_of_the_hi
     assert scene.paper.requests == 6 * 2
 
 
-def test_a_reading_goes_back_to_the_last_complete_one(scene: Scene) -> None:
+def test_a_reading_goes_back_to_the_last_complete_one(scene: ReadingScene) -> None:
     scene.readings.read()
     before = utcnow()
     scene.paper.fails = True
@@ -236,7 +236,7 @@ def test_a_reading_goes_back_to_the_last_complete_one(scene: Scene) -> None:
     assert scene.paper.since[-1] >= before - OVERLAP - timedelta(seconds=10)
 
 
-def test_a_broker_is_not_asked_further_back_than_it_can_answer(scene: Scene, put: Put) -> None:
+def test_a_broker_is_not_asked_further_back_than_it_can_answer(scene: ReadingScene, put: Put) -> None:
     live(put, submitted_at=utcnow() - 400 * DAY)
     scene.readings.read()
     assert utcnow() - scene.paper.since[0] <= 60 * DAY + timedelta(seconds=10)
@@ -250,7 +250,7 @@ def test_a_window_without_a_limit_goes_all_the_way_once() -> None:
 
 
 # -- ASKED FOR AGAIN ---
-def test_what_was_inferred_is_asked_for_until_it_is_told(scene: Scene, put: Put, database: Database) -> None:
+def test_what_was_inferred_is_asked_for_until_it_is_told(scene: ReadingScene, put: Put, database: Database) -> None:
     live(put, submitted_at=utcnow())
     done = OrderReport(
         broker_order_id="7", status=BrokerStatus.FILLED, broker_client_order_id="o-1", filled_quantity=D(10)
@@ -286,7 +286,7 @@ def test_what_stays_open_is_asked_for_less_and_less_often() -> None:
 
 
 # -- IN NO LISTING ---
-def test_a_live_order_that_no_listing_has_any_more_becomes_a_question(scene: Scene, put: Put) -> None:
+def test_a_live_order_that_no_listing_has_any_more_becomes_a_question(scene: ReadingScene, put: Put) -> None:
     live(put)
     for _ in range(LOST_AFTER - 1):
         scene.readings.read()
@@ -314,7 +314,7 @@ def test_a_live_order_that_no_listing_has_any_more_becomes_a_question(scene: Sce
 
 
 def test_a_person_may_close_the_question_and_nothing_is_sent_again(
-    scene: Scene, put: Put, settings: Settings, database: Database
+    scene: ReadingScene, put: Put, settings: Settings, database: Database
 ) -> None:
     from producers.client import OrderClient
     from worker.orders.resolve import resolve
@@ -341,7 +341,7 @@ def test_a_person_may_close_the_question_and_nothing_is_sent_again(
     ],
 )
 def test_a_person_cannot_adopt_what_is_not_this_order(
-    scene: Scene, put: Put, settings: Settings, database: Database, adopted: str, words: str
+    scene: ReadingScene, put: Put, settings: Settings, database: Database, adopted: str, words: str
 ) -> None:
     """Another order of ours, one on other terms, and one that the broker never showed: corro would cancel it."""
     from models.errors import InvalidOrder
@@ -363,7 +363,7 @@ def test_a_person_cannot_adopt_what_is_not_this_order(
 
 
 # -- ALARMS THAT HANG ON NOTHING ---
-def test_an_unknown_outcome_is_raised_though_its_broker_cannot_be_asked(scene: Scene, put: Put) -> None:
+def test_an_unknown_outcome_is_raised_though_its_broker_cannot_be_asked(scene: ReadingScene, put: Put) -> None:
     put(attempt={"outcome": "unknown", "started_at": utcnow() - timedelta(seconds=31)})
     with capture_logs() as lines:
         scene.readings.loose_ends.alarm(None)
@@ -375,7 +375,7 @@ def test_an_unknown_outcome_is_raised_though_its_broker_cannot_be_asked(scene: S
     assert scene.attempt()["alerted_at"] is not None
 
 
-def test_unresolved_says_why_a_broker_cannot_be_asked(scene: Scene, put: Put, database: Database) -> None:
+def test_unresolved_says_why_a_broker_cannot_be_asked(scene: ReadingScene, put: Put, database: Database) -> None:
     put(attempt={"outcome": "unknown"})
 
     def said(**changes: Any) -> str | None:
@@ -390,7 +390,7 @@ def test_unresolved_says_why_a_broker_cannot_be_asked(scene: Scene, put: Put, da
     assert "no worker of ibkr is alive since" in str(said(heartbeat_at=utcnow() - timedelta(minutes=5)))
 
 
-def test_a_cancel_without_effect_is_raised_once_and_listed(scene: Scene, put: Put) -> None:
+def test_a_cancel_without_effect_is_raised_once_and_listed(scene: ReadingScene, put: Put) -> None:
     asked = utcnow() - timedelta(seconds=121)
     put(status="pending_cancel", attempt={"outcome": "accepted"}, cancel_requested_at=asked)
     put("o-2", status="pending_cancel", attempt={"outcome": "accepted"}, cancel_requested_at=utcnow())

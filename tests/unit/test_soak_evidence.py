@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.soak.doors import AtDoor, Intent, fold
-from tests.soak.evidence import Verdict, judge
+from tests.soak.evidence import SoakVerdict, judge
 from tests.soak.tally import Tally
 
 ASKED = Intent("a", "SIM001", "buy", Decimal(2), ("alpaca", "tda"), recorded=True)
@@ -45,7 +45,7 @@ def event(before: str | None, after: str) -> dict[str, Any]:
     return {"client_order_id": "a", "from_status": before, "to_status": after}
 
 
-def found(entries: list[AtDoor], intents: tuple[Intent, ...] = (ASKED,), **books: list[Any]) -> Verdict:
+def found(entries: list[AtDoor], intents: tuple[Intent, ...] = (ASKED,), **books: list[Any]) -> SoakVerdict:
     usual: dict[str, list[Any]] = {"orders": [row()], "attempts": [attempt()], "fills": [fill()], "order_events": []}
     return judge(intents, entries, {**usual, **books})
 

@@ -18,7 +18,7 @@ from models.reports import Ambiguous, BrokerStatus, FillReport, Found, Missing, 
 from models.settings import Settings
 from models.terms import contradictions
 from models.vocabulary import OrderType, Side, TimeInForce
-from tests.unit.test_looks import Scene
+from tests.unit.look_scene import LookScene
 from tests.unit.words import NOW, Put
 from worker.orders import reconcile
 from worker.orders.absence import proven
@@ -123,7 +123,7 @@ def test_only_an_order_that_is_found_on_other_terms_becomes_ambiguous(sighting: 
 def test_an_order_that_has_our_id_and_other_terms_waits_for_a_person(
     database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch, other: dict[str, Any]
 ) -> None:
-    scene = Scene(database, settings)  # buy 3 KO, limit 60
+    scene = LookScene(database, settings)  # buy 3 KO, limit 60
     monkeypatch.setattr(reconcile, "utcnow", lambda: scene.at)
     terms = {"symbol": "KO", "quantity": D(3), "limit_price": D(60), "broker_client_order_id": "o1"}
     scene.paper.answer = Found(report=shown(**terms | other))

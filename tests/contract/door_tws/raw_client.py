@@ -8,14 +8,14 @@ import struct
 # -- THE WIRE --
 
 
-class RawClient:
+class RawTwsClient:
     """Speaks the wire without an SDK."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
 
     @classmethod
-    async def connect(cls, port: int, versions: str, client_id: int = 1) -> tuple[RawClient, list[str]]:
+    async def connect(cls, port: int, versions: str, client_id: int = 1) -> tuple[RawTwsClient, list[str]]:
         client = cls(*await asyncio.open_connection("127.0.0.1", port))
         client.writer.write(b"API\0" + struct.pack(">I", len(versions)) + versions.encode())
         hello = await client.receive()

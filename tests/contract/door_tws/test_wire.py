@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tests.contract.door_tws.gateway import open_gateway
-from tests.contract.door_tws.raw_client import RawClient, market_order
+from tests.contract.door_tws.raw_client import RawTwsClient, market_order
 from tests.kit.stories import run
 
 
@@ -17,7 +17,7 @@ def test_long_messages_have_the_recorded_number_of_fields(
 ) -> None:
     async def story() -> None:
         async with open_gateway() as gateway:
-            client, hello = await RawClient.connect(gateway.door.port, f"v157..{version}")
+            client, hello = await RawTwsClient.connect(gateway.door.port, f"v157..{version}")
             assert (hello[0], len(hello)) == (str(version), 2)
             client.send(*market_order(1, version, "1.7976931348623157e+308"))
             opened = await client.receive("5")
@@ -38,7 +38,7 @@ def test_long_messages_have_the_recorded_number_of_fields(
 def test_the_order_of_messages_is_that_of_a_recorded_market_order() -> None:
     async def story() -> None:
         async with open_gateway() as gateway:
-            client, _ = await RawClient.connect(gateway.door.port, "v157..176")
+            client, _ = await RawTwsClient.connect(gateway.door.port, "v157..176")
             client.send(*market_order(1, 176, ""))
             first = await client.receive("5")
             kinds = [(first[0], first[94])]
@@ -62,7 +62,7 @@ def test_the_order_of_messages_is_that_of_a_recorded_market_order() -> None:
 def test_duplicated_status_lines_and_rolled_back_ids_are_sent_on_request() -> None:
     async def story() -> None:
         async with open_gateway() as gateway:
-            client, _ = await RawClient.connect(gateway.door.port, "v157..176")
+            client, _ = await RawTwsClient.connect(gateway.door.port, "v157..176")
             assert (await client.receive("9"))[2] == "1"
             gateway.fault("duplicate_status")
             client.send(*market_order(1, 176, ""))
@@ -84,7 +84,7 @@ def test_duplicated_status_lines_and_rolled_back_ids_are_sent_on_request() -> No
 def test_garbage_is_answered_or_cut_and_harms_no_one_else() -> None:
     async def story() -> None:
         async with open_gateway() as gateway:
-            client, _ = await RawClient.connect(gateway.door.port, "v157..176")
+            client, _ = await RawTwsClient.connect(gateway.door.port, "v157..176")
             stranger, writer = await asyncio.open_connection("127.0.0.1", gateway.door.port)
             writer.write(b"GET / HTTP/1.1\r\n\r\n")
             assert await stranger.read() == b""
