@@ -72,10 +72,10 @@ def test_an_equal_order_entered_a_second_before_ours_is_somebody_elses(world: Wo
     """Ours is listed last, and its answer names no order: the twin alone is not taken for it, and is external then."""
     for kind, options in (("twin", {"seconds": 1}), ("list_lag", {"seconds": 4}), ("location_missing", {})):
         world.control.add_fault("tda", kind, count=1, symbol="GE", **options)
-    order = world.send("GE", "buy", 3, route=["tda", "alpaca"], order_type="limit", limit_price="1.00")
-    whole = world.wait(order, "accepted", 30)
-    theirs, ours = sorted(str(o["wire_id"]) for o in world.at_doors(symbol="GE"))
-    world.foreign.add(theirs)
+    order = world.orders.send("GE", "buy", 3, route=["tda", "alpaca"], order_type="limit", limit_price="1.00")
+    whole = world.orders.wait(order, "accepted", 30)
+    theirs, ours = sorted(str(o["wire_id"]) for o in world.orders.at_doors(symbol="GE"))
+    world.money.foreign.add(theirs)
     assert (outcomes_of(whole), whole["broker_order_id"]) == ([("tda", "accepted")], ours)
     listed = lambda: [row["broker_order_id"] for row in world.history.rows(v_external_orders, symbol="GE")]  # noqa: E731
     eventually(lambda: listed() == [theirs], 15, listed)

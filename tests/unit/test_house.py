@@ -14,7 +14,8 @@ MOST_LINES = 400
 LONG = {"worker/sandbox/tda/door.py"}
 TWICE = {
     "Bar", "Deputies", "Desk", "Dialect", "Event", "Execution", "KeysRefused", "Lane", "Market", "OrderRequest",
-    "Positions", "Prices", "Readings", "Session", "State", "Step", "Ticket", "Tokens", "TradeUpdates", "Verdict", "Window",
+    "Positions", "Prices", "Readings", "Session", "State", "Step", "Ticket", "Tokens", "TradeUpdates", "Verdict",
+    "Window",
 }  # fmt: skip
 
 
