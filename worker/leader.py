@@ -10,6 +10,8 @@ from sqlalchemy import Connection, select
 from models.errors import NotConnected
 from models.messages import MAX_BATCH
 from models.record.batch import OrderBatch
+from models.record.rows import ReadableOrder
+from models.record.statements import Query
 from models.record.tables import orders
 from models.vocabulary import Status
 from worker.fleet.standing import alive_brokers
@@ -56,17 +58,18 @@ class Leader:
     def _move_from(self, name: str, tenure: datetime | None) -> None:
         now = utcnow()
         old = now - timedelta(seconds=self.timing.strand_after)
-        query = (
+        waiting = Query(
             select(orders)
             .where(orders.c.status == Status.QUEUED, orders.c.broker == name, orders.c.available_at <= old)
             .order_by(orders.c.available_at)
             .limit(MAX_BATCH)
-            .with_for_update(skip_locked=True)
+            .with_for_update(skip_locked=True),
+            ReadableOrder,
         )
 
         def opened(connection: Connection) -> OrderBatch:
             leads = self.pulse.still_leads(connection, tenure)  # whoever was dead when we looked may be alive by now
-            return OrderBatch.of(connection, map(dict, connection.execute(query).mappings()) if leads else (), now)
+            return OrderBatch.of(connection, waiting.rows(connection) if leads else (), now)
 
         def work(batch: OrderBatch) -> None:
             for entry in batch.entries.values():

@@ -15,15 +15,16 @@ from sqlalchemy import Connection, select
 
 from models.record.baselines import follow
 from models.record.order import OrderRecord
-from models.record.statements import Query, Row, among, insert_many, together, update_many
+from models.record.rows import AttemptRow, FillRow, ReadableOrder, by_name
+from models.record.statements import Query, among, insert_many, together, update_many
 from models.record.tables import attempts, fills, order_events, orders
 from models.reports import Report
 
 _MINE = among(orders.c.client_order_id, "ids")
-#: Rows of orders are locked in one order, so that two books never deadlock.
-_ORDERS = Query(select(orders).where(_MINE).order_by(orders.c.client_order_id).with_for_update())
-_ATTEMPTS = Query(select(attempts).where(among(attempts.c.client_order_id, "ids")))
-_FILLS = Query(select(fills).where(among(fills.c.client_order_id, "ids")))
+#: Rows of orders are locked in one order, so that two batches never deadlock.
+_ORDERS = Query(select(orders).where(_MINE).order_by(orders.c.client_order_id).with_for_update(), ReadableOrder)
+_ATTEMPTS = Query(select(attempts).where(among(attempts.c.client_order_id, "ids")), AttemptRow)
+_FILLS = Query(select(fills).where(among(fills.c.client_order_id, "ids")), FillRow)
 #: What tells whether an order or its attempt has changed since it was read.
 _MARKS = Query(
     select(orders.c.client_order_id, orders.c.updated_at, orders.c.status, attempts.c.outcome)
@@ -78,7 +79,7 @@ class OrderBatch:
         *,
         kept: Mapping[str, OrderRecord | None] | None = None,
     ) -> OrderBatch:
-        """Lock the orders of these ids, in one order of ids so that two books never deadlock.
+        """Lock the orders of these ids, in one order of ids so that two batches never deadlock.
 
         Args:
             connection: of the transaction.
@@ -92,12 +93,12 @@ class OrderBatch:
         if to_read := wanted - {entry.id for entry in untouched}:
             batch = cls.of(connection, _ORDERS.rows(connection, ids=sorted(to_read)), now)
         for entry in untouched:
-            tries = {number: dict(row) for number, row in entry.attempts.items()}
-            batch.entries[entry.id] = OrderRecord(proxy(batch), dict(entry.order), tries)
+            tries = {number: row.copy() for number, row in entry.attempts.items()}
+            batch.entries[entry.id] = OrderRecord(proxy(batch), entry.order.copy(), tries)
         return batch
 
     @classmethod
-    def of(cls, connection: Connection, rows: Iterable[Row], now: datetime) -> OrderBatch:
+    def of(cls, connection: Connection, rows: Iterable[ReadableOrder], now: datetime) -> OrderBatch:
         """Open a batch over the rows of orders that were just read, and locked."""
         batch = cls(connection, now)
         for row in rows:
@@ -129,7 +130,7 @@ class OrderBatch:
             update_many(connection, orders, [change for e in entries for change in e.order_changes()])
             insert_many(connection, attempts, [{n: v for n, v in row.items() if v is not None} for row in begun])
             update_many(connection, attempts, [change for e in entries for change in e.attempt_changes()])
-            insert_many(connection, fills, [row for e in entries for row in e.new_fills])
+            insert_many(connection, fills, [by_name(row) for e in entries for row in e.new_fills])
             update_many(connection, fills, [change for e in entries for change in e.fill_changes()])
             insert_many(connection, order_events, [row for e in entries for row in e.events])
         for entry in entries:

@@ -29,7 +29,7 @@ import structlog
 
 from models.encoding import plain
 from models.lifecycle import Fact, State
-from models.record.statements import Row
+from models.record.rows import FillRow
 from models.reports import DONE, BrokerStatus, CommissionReport, FillReport, OrderReport
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def filled_with_nothing(entry: OrderRecord, attempt_no: int, report: OrderReport
 
 
 # -- WHAT IS KNOWN ---
-def _known(entry: OrderRecord, attempt_no: int, report: FillReport) -> Row | None:
+def _known(entry: OrderRecord, attempt_no: int, report: FillReport) -> FillRow | None:
     """Return the row of an execution: by its id, or by the stretch of the order that it fills.
 
     Two feeds of one broker may name the same execution differently, but each share is filled once.
@@ -144,7 +144,7 @@ def _known(entry: OrderRecord, attempt_no: int, report: FillReport) -> Row | Non
     return None
 
 
-def _reads_otherwise(row: Row, report: FillReport) -> bool:
+def _reads_otherwise(row: FillRow, report: FillReport) -> bool:
     """Tell whether a listing shows another size or price than the record has under the same id and revision."""
     same = report.listed and not report.busted and row["execution_id"] == report.execution_id
     if not same or row["revision"] != report.revision or row["voided_at"] is not None:
@@ -153,7 +153,7 @@ def _reads_otherwise(row: Row, report: FillReport) -> bool:
     return any(new is not None and old is not None and abs(new - old) > _FINEST for new, old in pairs)
 
 
-def _sum(rows: Iterable[Row]) -> Decimal:
+def _sum(rows: Iterable[FillRow]) -> Decimal:
     return sum((row["quantity"] for row in rows), _ZERO)
 
 
@@ -178,7 +178,7 @@ def _add(entry: OrderRecord, attempt_no: int, report: FillReport) -> bool:
     return bool(covered < row["quantity"])
 
 
-def _bust_unknown(entry: OrderRecord, attempt_no: int, row: Row, report: FillReport) -> None:
+def _bust_unknown(entry: OrderRecord, attempt_no: int, row: FillRow, report: FillReport) -> None:
     """Take back an execution that was never told here: its broker counted it, so it is in what was inferred."""
     guesses = [r for r in entry.fills_of(attempt_no) if r["inferred"] and r["quantity"]]
     taken = min(report.quantity, _sum(guesses))
@@ -192,7 +192,7 @@ def _bust_unknown(entry: OrderRecord, attempt_no: int, row: Row, report: FillRep
         entry.note("fill_busted", detail)
 
 
-def _give_way(entry: OrderRecord, attempt_no: int, row: Row, before: Decimal) -> Decimal:
+def _give_way(entry: OrderRecord, attempt_no: int, row: FillRow, before: Decimal) -> Decimal:
     """Take out of what was inferred what a real execution explains; returns how many shares that were."""
     rows = entry.fills_of(attempt_no)
     guesses = [r for r in rows if r["inferred"] and r["quantity"]]
@@ -206,7 +206,7 @@ def _give_way(entry: OrderRecord, attempt_no: int, row: Row, before: Decimal) ->
     return covered
 
 
-def _take_out(entry: OrderRecord, guesses: Iterable[Row], quantity: Decimal, price: Decimal | None) -> None:
+def _take_out(entry: OrderRecord, guesses: Iterable[FillRow], quantity: Decimal, price: Decimal | None) -> None:
     """Take shares that traded at a price out of what was inferred, one row after the other."""
     rest = quantity
     for guess in guesses:
@@ -215,15 +215,16 @@ def _take_out(entry: OrderRecord, guesses: Iterable[Row], quantity: Decimal, pri
         _shrink(entry, guess, guess["quantity"] - part, part, price)
 
 
-def _shrink(entry: OrderRecord, guess: Row, left: Decimal, part: Decimal, price: Decimal | None) -> None:
+def _shrink(entry: OrderRecord, guess: FillRow, left: Decimal, part: Decimal, price: Decimal | None) -> None:
     """Leave less of an inferred execution; its price goes on telling the mean that the broker told."""
-    worth = None if None in (guess["price"], price) else guess["quantity"] * guess["price"] - part * (price or _ZERO)
+    mean = guess["price"]
+    worth = None if mean is None or price is None else guess["quantity"] * mean - part * price
     rest = round(worth / left, 9) if worth is not None and worth > 0 and left else None
     voided = None if left else entry.now
     entry.change_fill(guess, quantity=left, price=rest if left else guess["price"], voided_at=voided)
 
 
-def _row(entry: OrderRecord, attempt_no: int, report: FillReport) -> Row:
+def _row(entry: OrderRecord, attempt_no: int, report: FillReport) -> FillRow:
     return {
         "broker": entry.attempts[attempt_no]["broker"],
         "execution_id": report.execution_id,
@@ -246,7 +247,7 @@ def _row(entry: OrderRecord, attempt_no: int, report: FillReport) -> Row:
     }
 
 
-def _told(row: Row, quantity: Decimal, price: Decimal | None) -> str:
+def _told(row: FillRow, quantity: Decimal, price: Decimal | None) -> str:
     return f"{_words(quantity, price)} at {row['broker']}"
 
 
@@ -263,7 +264,7 @@ def shortfall(state: State, detail: str | None) -> str | None:
 
 
 # -- WHAT CHANGES ---
-def _correct(entry: OrderRecord, attempt_no: int, row: Row, report: FillReport) -> None:
+def _correct(entry: OrderRecord, attempt_no: int, row: FillRow, report: FillReport) -> None:
     """Let a later word of the broker stand in place of an earlier one."""
     before = row["quantity"], row["price"]
     entry.change_fill(
@@ -288,7 +289,7 @@ def _correct(entry: OrderRecord, attempt_no: int, row: Row, report: FillReport) 
     average(entry)
 
 
-def _learn(entry: OrderRecord, row: Row, report: FillReport) -> None:
+def _learn(entry: OrderRecord, row: FillRow, report: FillReport) -> None:
     """Take over what a report adds to a known execution; it takes nothing away."""
     for name in ("commission", "commission_currency", "currency"):
         if (value := getattr(report, name)) is not None:
@@ -329,12 +330,12 @@ def _guess(entry: OrderRecord, attempt_no: int, missing: Decimal, price: Decimal
     average(entry)
 
 
-def _rest_price(rows: Iterable[Row], total: Decimal, mean: Decimal | None, missing: Decimal) -> Decimal | None:
+def _rest_price(rows: Iterable[FillRow], total: Decimal, mean: Decimal | None, missing: Decimal) -> Decimal | None:
     """Return the mean price of what is missing, where it follows from the mean of the whole and the known parts."""
-    real = [row for row in rows if not row["inferred"] and row["quantity"]]
-    if mean is None or not missing or any(row["price"] is None for row in real):
+    known = _worth(row for row in rows if not row["inferred"] and row["quantity"])
+    if mean is None or not missing or known is None:
         return None
-    rest = (mean * total - sum((row["quantity"] * row["price"] for row in real), _ZERO)) / missing
+    rest = (mean * total - known) / missing
     return round(rest, 6) if rest > 0 else None
 
 
@@ -342,7 +343,15 @@ def average(entry: OrderRecord) -> None:
     """Keep the order's mean price; the mean of a part would be a guess about the whole."""
     rows = [row for row in entry.fills if row["quantity"]]
     total = _sum(rows)
-    mean = None
-    if total and all(row["price"] is not None for row in rows):
-        mean = round(sum((row["quantity"] * row["price"] for row in rows), _ZERO) / total, 8)
-    entry.set(avg_fill_price=mean)
+    worth = _worth(rows)
+    entry.set(avg_fill_price=round(worth / total, 8) if total and worth is not None else None)
+
+
+def _worth(rows: Iterable[FillRow]) -> Decimal | None:
+    """Return quantity times price, added up; None where a price is not known."""
+    worth = _ZERO
+    for row in rows:
+        if row["price"] is None:
+            return None
+        worth += row["quantity"] * row["price"]
+    return worth

@@ -12,8 +12,9 @@ from sqlalchemy import Connection, or_, select
 
 from models.messages import OrderRequest
 from models.record.intake import request_of
-from models.record.order import OrderRecord, Row
+from models.record.order import OrderRecord
 from models.record.replaces import changed_terms
+from models.record.rows import AttemptRow, ReadableOrder
 from models.record.tables import attempts, fills
 from models.reports import CommissionReport, FillReport, OrderReport, Report
 from models.terms import Rewrites, conflicts, contradictions, is_another
@@ -103,18 +104,18 @@ def is_elsewhere(session: str | None, report: OrderReport | FillReport) -> bool:
     return None not in (session, report.session) and session != report.session
 
 
-def against(order: OrderRequest, attempt: Row, report: OrderReport, rewrites: Rewrites) -> list[str]:
+def against(order: OrderRequest, attempt: AttemptRow, report: OrderReport, rewrites: Rewrites) -> list[str]:
     """Return which terms of an order at the broker are not those of an attempt."""
     return contradictions(order, report, rewrites=rewrites, is_heir=attempt["replaces"] is not None)
 
 
-def sent(order: Row, attempt: Row) -> OrderRequest:
+def sent(order: ReadableOrder, attempt: AttemptRow) -> OrderRequest:
     """Return an order with the terms with which an attempt sent it."""
     request = request_of(order)
     return changed_terms(request, attempt["terms"]) if attempt["terms"] else request
 
 
-def _is_known(attempt: Row, report: OrderReport | FillReport) -> bool:
+def _is_known(attempt: AttemptRow, report: OrderReport | FillReport) -> bool:
     """Tell whether the broker has confirmed the attempt under this id: its terms may have been changed there since.
 
     An execution shows no terms of its order: it is known by the broker's id, once that has been found to be ours.

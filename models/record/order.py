@@ -9,13 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 import structlog
 
 from models.lifecycle import Event, Fact, State, Step, apply
 from models.record import fills as order_fills
 from models.record.baselines import Moved
+from models.record.changes import AttemptChanges, FillChanges, OrderChanges
+from models.record.rows import AttemptRow, FillRow, ReadableOrder, by_name
 from models.record.statements import Change
 from models.record.statements import Row as Row
 from models.record.tables import attempts
@@ -51,9 +53,9 @@ class OrderRecord:
 
     #: Weak: orders outlive their batch, and a circle of all of them would wait for the garbage collector.
     batch: OrderBatch = field(repr=False, compare=False)
-    order: Row
-    attempts: dict[int, Row] = field(default_factory=dict)
-    known_fills: list[Row] | None = None
+    order: ReadableOrder
+    attempts: dict[int, AttemptRow] = field(default_factory=dict)
+    known_fills: list[FillRow] | None = None
     events: list[Row] = field(default_factory=list)
     #: Those of them that have a line in the log, with what it says: the broker of that moment.
     steps: list[tuple[str, Row]] = field(default_factory=list)
@@ -62,7 +64,7 @@ class OrderRecord:
     changed_attempts: dict[int, set[str]] = field(default_factory=dict)
     #: Numbers of the attempts that have no row yet.
     new_attempts: list[int] = field(default_factory=list)
-    new_fills: list[Row] = field(default_factory=list)
+    new_fills: list[FillRow] = field(default_factory=list)
     #: Names of the columns of executions that changed, by broker and execution_id; and what those counted before.
     changed_fills: dict[tuple[str, str], set[str]] = field(default_factory=dict)
     counted: dict[tuple[str, str], Decimal] = field(default_factory=dict)
@@ -78,7 +80,7 @@ class OrderRecord:
         return self.batch.effects
 
     @property
-    def fills(self) -> list[Row]:
+    def fills(self) -> list[FillRow]:
         """Every execution of the order; read from the database when somebody asks."""
         if self.known_fills is None:
             self.batch.load_fills()
@@ -96,7 +98,7 @@ class OrderRecord:
         return Status(self.order["status"])
 
     @property
-    def current(self) -> Row | None:
+    def current(self) -> AttemptRow | None:
         """The newest attempt."""
         return self.attempts.get(self.order["attempt_no"])
 
@@ -157,10 +159,11 @@ class OrderRecord:
         if status in TERMINAL and row["closed_at"] is None:
             self.set(closed_at=self.now)
 
-    def set(self, **values: Any) -> None:
+    def set(self, **changes: Unpack[OrderChanges]) -> None:
         """Change columns of the order."""
-        self.order.update(values, updated_at=self.now)
-        self.changed.update(values)
+        self.order.update(changes)
+        self.order["updated_at"] = self.now
+        self.changed.update(changes)
 
     def complete(self) -> None:
         """End the order if a replace has left nothing to do: more fills will not come to say so."""
@@ -168,16 +171,16 @@ class OrderRecord:
             self.set(status=str(Status.FILLED))
             self._stamp(Status.FILLED)
 
-    def set_attempt(self, attempt_no: int, **values: Any) -> None:
+    def set_attempt(self, attempt_no: int, /, **changes: Unpack[AttemptChanges]) -> None:
         """Change columns of one attempt."""
-        self.attempts[attempt_no].update(values)
-        self.changed_attempts.setdefault(attempt_no, set()).update(values)
+        self.attempts[attempt_no].update(changes)
+        self.changed_attempts.setdefault(attempt_no, set()).update(changes)
 
-    def begin(self, row: Row) -> None:
+    def begin(self, attempt_no: int, /, **columns: Unpack[AttemptChanges]) -> None:
         """Add a new attempt."""
-        number = row["attempt_no"]
-        self.attempts[number] = {**_NO_ATTEMPT, **row, "client_order_id": self.id}
-        self.new_attempts.append(number)
+        row = {**_NO_ATTEMPT, **columns, "client_order_id": self.id, "attempt_no": attempt_no}
+        self.attempts[attempt_no] = cast("AttemptRow", row)
+        self.new_attempts.append(attempt_no)
 
     # -- WHAT CHANGED ---
     @property
@@ -191,13 +194,14 @@ class OrderRecord:
 
     def order_changes(self) -> list[Change]:
         """Return what the order's row has to learn."""
-        news = {name: self.order[name] for name in self.changed}
+        row = by_name(self.order)
+        news = {name: row[name] for name in self.changed}
         return [({"client_order_id": self.id}, {**news, "updated_at": self.order["updated_at"]})] if news else []
 
     def attempt_changes(self) -> list[Change]:
         """Return what the rows of attempts that exist already have to learn."""
         return [
-            ({"client_order_id": self.id, "attempt_no": no}, {name: self.attempts[no][name] for name in names})
+            ({"client_order_id": self.id, "attempt_no": no}, {name: by_name(self.attempts[no])[name] for name in names})
             for no, names in self.changed_attempts.items()
             if no not in self.new_attempts
         ]
@@ -228,25 +232,26 @@ class OrderRecord:
         """OrderBatch one execution; returns False if it was known."""
         return order_fills.fill(self, attempt_no, report)
 
-    def add_fill(self, row: Row) -> None:
+    def add_fill(self, row: FillRow) -> None:
         """Add a row of an execution."""
         self.fills.append(row)
         self.new_fills.append(row)
 
-    def change_fill(self, row: Row, **values: Any) -> None:
+    def change_fill(self, row: FillRow, **changes: Unpack[FillChanges]) -> None:
         """Change columns of an execution."""
-        news = {name: value for name, value in values.items() if row[name] != value}
+        old = by_name(row)
+        news = {name: value for name, value in changes.items() if old[name] != value}
         if news and row not in self.new_fills:
             key = (row["broker"], row["execution_id"])
             self.counted.setdefault(key, row["quantity"])
             self.changed_fills.setdefault(key, set()).update(news)
-        row.update(news)
+        old.update(news)
 
     def fill_changes(self) -> list[Change]:
         """Return what the rows of executions that exist already have to learn."""
         rows = {(row["broker"], row["execution_id"]): row for row in self.known_fills or ()}
         return [
-            ({"broker": key[0], "execution_id": key[1]}, {name: rows[key][name] for name in names})
+            ({"broker": key[0], "execution_id": key[1]}, {name: by_name(rows[key])[name] for name in names})
             for key, names in self.changed_fills.items()
         ]
 
@@ -268,11 +273,11 @@ class OrderRecord:
         """Return the shares booked on the order that an attempt made at its broker."""
         return sum((row["quantity"] for row in self.fills_of(attempt_no)), Decimal(0))
 
-    def fills_of(self, attempt_no: int) -> list[Row]:
+    def fills_of(self, attempt_no: int) -> list[FillRow]:
         """Return the executions of one order at a broker: several attempts may be about the same one."""
         mine = self.attempts[attempt_no]
-        key = ("broker", "broker_client_order_id")
-        same = {no for no, row in self.attempts.items() if all(row[name] == mine[name] for name in key)}
+        order = (mine["broker"], mine["broker_client_order_id"])
+        same = {no for no, row in self.attempts.items() if (row["broker"], row["broker_client_order_id"]) == order}
         return [row for row in self.fills if row["attempt_no"] in same]
 
     def was_replaced(self, attempt_no: int) -> bool:

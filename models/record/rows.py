@@ -6,12 +6,18 @@ A column that the database fills in (an `id`) is missing in a row that was not i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict, cast
 
 #: A JSON object, with the fields that its writer gave it.
 Json = dict[str, Any]
+
+
+def by_name(row: Mapping[str, object]) -> dict[str, Any]:
+    """Return a row as what it is at run time, for code that goes over the names of columns."""
+    return cast("dict[str, Any]", row)
 
 
 class _Order(TypedDict):

@@ -20,10 +20,10 @@ from tests.unit.words import Put
 # -- WHAT IT COSTS ---
 def claimed(entry: OrderRecord) -> None:
     entry.happen(Fact.CLAIMED, attempt_no=1)
-    entry.begin({
-        "attempt_no": 1, "broker": "ibkr", "broker_client_order_id": entry.id, "outcome": "sending", "worker": "w",
-        "started_at": entry.now, "lease_until": entry.now,
-    })  # fmt: skip
+    entry.begin(
+        1, broker="ibkr", broker_client_order_id=entry.id, outcome="sending", worker="w", started_at=entry.now,
+        lease_until=entry.now,
+    )  # fmt: skip
 
 
 def answered(entry: OrderRecord) -> None:

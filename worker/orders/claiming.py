@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import cast
 
 import structlog
 from sqlalchemy import Connection, select
@@ -20,6 +21,7 @@ from models.record.batch import OrderBatch
 from models.record.database import Database
 from models.record.intake import request_of
 from models.record.order import OrderRecord, Row
+from models.record.rows import ReadableOrder
 from models.record.tables import attempts, orders
 from models.settings import TimingSettings
 from models.vocabulary import Denial, Outcome, Status
@@ -97,7 +99,7 @@ class Claims:
         def opened(connection: Connection) -> OrderBatch:
             rows = which.query.rows(connection, broker=self.broker.name, now=now, **which.values)
             seen.update({flag: True in [row.pop(flag) for row in rows] for flag in ("stopped", "locked")})
-            return OrderBatch.of(connection, rows, now)
+            return OrderBatch.of(connection, cast("list[ReadableOrder]", rows), now)
 
         def work(batch: OrderBatch) -> list[Claimed]:
             if seen["stopped"] and (stop := stopped(batch.connection, self.broker.name)):
@@ -191,17 +193,15 @@ class Claims:
         entry.happen(Fact.CLAIMED, attempt_no=number, detail=f"attempt {number} at {self.broker.name}")
         entry.set(submitted_at=entry.order["submitted_at"] or entry.now)
         entry.begin(
-            {
-                "attempt_no": number,
-                "broker": self.broker.name,
-                "broker_client_order_id": theirs,
-                "outcome": str(Outcome.SENDING),
-                "worker": self.worker,
-                "session": self.broker.order_session,
-                "started_at": entry.now,
-                "lease_until": entry.now + timedelta(seconds=self.timing.lease),
-                "baseline": baseline or None,
-            }
+            number,
+            broker=self.broker.name,
+            broker_client_order_id=theirs,
+            outcome=str(Outcome.SENDING),
+            worker=self.worker,
+            session=self.broker.order_session,
+            started_at=entry.now,
+            lease_until=entry.now + timedelta(seconds=self.timing.lease),
+            baseline=baseline or None,
         )
         return Claimed(request_of(entry.order), number, theirs, entry)
 

@@ -17,6 +17,7 @@ from models.record.evidence import fold
 from models.record.matching import objections
 from models.record.order import OrderRecord, Row
 from models.record.replaces import terms_of
+from models.record.rows import AttemptRow
 from models.record.tables import attempts, orders, workers
 from models.reports import Found, Missing, OrderReport, Sighting
 from models.settings import Settings
@@ -268,7 +269,9 @@ class Reconciler:
         if verdict == "absent" and attempt["code"] == REFUSED_AGAIN:
             verdict = "refused"
         if verdict == "refused":
-            self.recorder.settle(entry, question.attempt_no, OrderRejected(attempt["message"], broker=self.broker.name))
+            self.recorder.settle(
+                entry, question.attempt_no, OrderRejected(attempt["message"] or "rejected", broker=self.broker.name)
+            )
         elif verdict == "adopt":
             assert isinstance(sighting, Found)
             if self._changes_in_place(attempt) and not _is_changed(attempt, sighting.report):
@@ -291,7 +294,7 @@ class Reconciler:
             return sighting
         return proven(sighting, objections(entry, question.attempt_no, sighting.report, self.recorder.rewrites))
 
-    def _changes_in_place(self, attempt: Row) -> bool:
+    def _changes_in_place(self, attempt: AttemptRow) -> bool:
         return attempt["replaces"] is not None and self.broker.capabilities.replaces == "in_place"
 
     @property
@@ -309,13 +312,10 @@ class Reconciler:
         pauses = self.timing.reconcile
         pause = pauses[min(question.checks + 1, len(pauses) - 1)]
         attempt = entry.attempts[question.attempt_no]
-        values: Row = {
-            "checks": question.checks + 1,
-            "missing": missing,
-            "next_check_at": entry.now + timedelta(seconds=pause),
-        }
+        due = entry.now + timedelta(seconds=pause)
+        entry.set_attempt(question.attempt_no, checks=question.checks + 1, missing=missing, next_check_at=due)
         if age >= self.timing.alert_after and attempt["alerted_at"] is None:
-            values["alerted_at"] = entry.now
+            entry.set_attempt(question.attempt_no, alerted_at=entry.now)
             words = why_open(sighting, missing, self.rule)
             entry.note("unresolved", f"attempt {question.attempt_no} at {self.broker.name} for {age:.0f} s: {words}")
             log.error(
@@ -327,7 +327,6 @@ class Reconciler:
                 why=words,
                 hint=f"see `corro order {entry.id}`; close it with `corro resolve`",
             )
-        entry.set_attempt(question.attempt_no, **values)
 
 
 def _last_byte(row: Row) -> datetime:
@@ -342,7 +341,7 @@ def _last_byte(row: Row) -> datetime:
     return max(begun, ended or begun)
 
 
-def _is_changed(attempt: Row, report: OrderReport) -> bool:
+def _is_changed(attempt: AttemptRow, report: OrderReport) -> bool:
     """Tell whether an order that is changed in place shows its new terms."""
     shown = {name: getattr(report, name, None) for name in terms_of(attempt["terms"])}
     return all(shown[name] in (None, value) for name, value in terms_of(attempt["terms"]).items())

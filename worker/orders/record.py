@@ -28,7 +28,7 @@ from models.outward import discreet
 from models.record import fills
 from models.record.batch import Effects, OrderBatch
 from models.record.matching import Index, denials, index_of, objections, place_of
-from models.record.order import OrderRecord, Row, is_changing
+from models.record.order import OrderRecord, is_changing
 from models.reports import DONE, BrokerStatus, FillReport, OrderReport, Report
 from models.settings import Settings
 from models.terms import Rewrites
@@ -113,10 +113,10 @@ class Recorder:
     def end(self, entry: OrderRecord, attempt_no: int, error: BrokerError) -> None:
         """End an attempt with an error and route the order on."""
         outcome = next(outcome for kind, outcome in _OUTCOMES if isinstance(error, kind))
-        values: Row = {"outcome": str(outcome), "code": code_of(error), "message": str(error)}
         due = entry.now + timedelta(seconds=self.timing.reconcile[0]) if outcome is Outcome.UNKNOWN else None
-        values |= {"next_check_at": due, "ended_at": entry.attempts[attempt_no]["ended_at"] or entry.now}
-        entry.set_attempt(attempt_no, **values)
+        ended = entry.attempts[attempt_no]["ended_at"] or entry.now
+        entry.set_attempt(attempt_no, outcome=str(outcome), code=code_of(error), message=str(error))
+        entry.set_attempt(attempt_no, next_check_at=due, ended_at=ended)
         changes = entry.attempts[attempt_no]["replaces"] is not None and attempt_no != entry.order["attempt_no"]
         kind = f"replace_{outcome}" if changes else str(outcome)
         entry.note(kind, f"attempt {attempt_no} at {entry.attempts[attempt_no]['broker']}: {error}")
@@ -264,8 +264,8 @@ class Recorder:
         if outcome == Outcome.ACCEPTED and steps_back(entry, attempt_no, told):
             return
         if outcome == Outcome.ACCEPTED and attempt_no == entry.order["attempt_no"] and entry.status in OPEN:
-            values = {"outcome": str(Outcome.UNKNOWN), "code": LATE_REFUSAL, "message": told}
-            entry.set_attempt(attempt_no, **values, next_check_at=entry.now)
+            unknown = str(Outcome.UNKNOWN)
+            entry.set_attempt(attempt_no, outcome=unknown, code=LATE_REFUSAL, message=told, next_check_at=entry.now)
             words = "refused after it was accepted, so it is canceled and looked for before anything follows"
             entry.note("unknown", f"attempt {attempt_no} at {self.broker}: {words}: {told}")
             return

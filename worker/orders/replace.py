@@ -22,8 +22,9 @@ from models.errors import BrokerError, Denied, Unsupported
 from models.record.batch import OrderBatch
 from models.record.database import Database
 from models.record.intake import request_of
-from models.record.order import OrderRecord, Row, is_changing
+from models.record.order import OrderRecord, is_changing
 from models.record.replaces import changed_terms, lessens, words
+from models.record.rows import AttemptRow
 from models.record.tables import attempts, orders
 from models.reports import OrderReport
 from models.settings import TimingSettings
@@ -146,20 +147,18 @@ class Replacements(Claiming):
         if closings and closes(entry.order) and growth > 0 and not self._may_grow(entry, closings, growth):
             return None
         entry.begin(
-            {
-                "attempt_no": change.attempt_no,
-                "broker": self.broker.name,
-                "broker_client_order_id": change.broker_client_order_id,
-                "outcome": str(Outcome.SENDING),
-                "worker": self.worker,
-                # Changed in place, it stays the order of whoever placed it.
-                "session": current["session"] if self._in_place else self.broker.order_session,
-                "started_at": entry.now,
-                "sent_at": entry.now,
-                "lease_until": entry.now + timedelta(seconds=self.timing.lease),
-                "replaces": current["attempt_no"],
-                "terms": wanted,
-            }
+            change.attempt_no,
+            broker=self.broker.name,
+            broker_client_order_id=change.broker_client_order_id,
+            outcome=str(Outcome.SENDING),
+            worker=self.worker,
+            # Changed in place, it stays the order of whoever placed it.
+            session=current["session"] if self._in_place else self.broker.order_session,
+            started_at=entry.now,
+            sent_at=entry.now,
+            lease_until=entry.now + timedelta(seconds=self.timing.lease),
+            replaces=current["attempt_no"],
+            terms=wanted,
         )
         entry.waits_no_more()
         entry.note("replacing", f"attempt {change.attempt_no} at {self.broker.name}: {words(wanted)}")
@@ -169,7 +168,7 @@ class Replacements(Claiming):
     def _in_place(self) -> bool:
         return self.broker.capabilities.replaces == "in_place"
 
-    def _change(self, entry: OrderRecord, current: Row, wanted: dict[str, Any]) -> Claimed:
+    def _change(self, entry: OrderRecord, current: AttemptRow, wanted: dict[str, Any]) -> Claimed:
         now, number = request_of(entry.order), entry.next_attempt
         new = changed_terms(now, wanted)
         longest = self.broker.capabilities.client_order_id_length

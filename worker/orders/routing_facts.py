@@ -10,7 +10,8 @@ from sqlalchemy import Connection
 
 from models.errors import BrokerError
 from models.record.batch import OrderBatch
-from models.record.order import OrderRecord, Row
+from models.record.order import OrderRecord
+from models.record.rows import ReadableOrder
 from models.settings import Settings
 from models.vocabulary import CLOSING, Denial, Outcome, Side, signed
 from worker.fleet.standing import unavailable
@@ -74,7 +75,7 @@ class Cases:
             return None
         return Closings(batch.connection, self.broker, self.brokers, self.timing.positions_valid)
 
-    def _holdings(self, connection: Connection, row: Row, side: Side, now: datetime) -> dict[str, Any]:
+    def _holdings(self, connection: Connection, row: ReadableOrder, side: Side, now: datetime) -> dict[str, Any]:
         """Say where a closing order finds its position, and where it has to be looked for first."""
         route = row["route"] or [row["broker"]]
         found = holdings(connection, route, row["symbol"], side, but=row["client_order_id"], queued=True)

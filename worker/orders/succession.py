@@ -17,8 +17,9 @@ import structlog
 
 from models.lifecycle import Fact
 from models.messages import plain
-from models.record.order import TERMS, OrderRecord, Row, is_changing
+from models.record.order import TERMS, OrderRecord, is_changing
 from models.record.replaces import terms_of, words
+from models.record.rows import AttemptRow, by_name
 from models.reports import OrderReport
 from models.vocabulary import OPEN, TERMINAL, Outcome, Status
 
@@ -57,8 +58,10 @@ def may_stand_for(entry: OrderRecord, attempt_no: int) -> bool:
 def promote(entry: OrderRecord, attempt_no: int) -> None:
     """The broker has confirmed a replace: the new attempt speaks for the order, which takes its terms."""
     attempt = entry.attempts[attempt_no]
-    before: Row = {name: entry.order[name] for name in TERMS if entry.order[name] is not None}
-    entry.set_attempt(attempt["replaces"], terms={name: _stored(value) for name, value in before.items()})
+    shown, replaces = by_name(entry.order), attempt["replaces"]
+    assert replaces is not None
+    before = {name: shown[name] for name in TERMS if shown[name] is not None}
+    entry.set_attempt(replaces, terms={name: _stored(value) for name, value in before.items()})
     terms = terms_of(attempt["terms"])
     entry.set(attempt_no=attempt_no, **terms)
     if entry.order["replace_request"] == attempt["terms"]:
@@ -77,11 +80,12 @@ def steps_back(entry: OrderRecord, attempt_no: int, told: str) -> bool:
     old = entry.attempts.get(attempt["replaces"]) if attempt["replaces"] is not None else None
     if old is None or old["broker_client_order_id"] == attempt["broker_client_order_id"]:
         return False  # changed in place, it is the same order
-    refused = {"outcome": str(Outcome.REFUSED), "message": told, "next_check_at": None}
-    entry.set_attempt(attempt_no, **refused, ended_at=attempt["ended_at"] or entry.now)
+    ended = attempt["ended_at"] or entry.now
+    entry.set_attempt(attempt_no, outcome=str(Outcome.REFUSED), message=told, next_check_at=None, ended_at=ended)
     entry.note("replace_refused", f"attempt {attempt_no} at {attempt['broker']}: after it was taken: {told}")
     if attempt_no == entry.order["attempt_no"] and entry.status in OPEN:
-        number = int(attempt["replaces"])
+        number = attempt["replaces"]
+        assert number is not None
         entry.set(attempt_no=number, broker_order_id=old["broker_order_id"], **terms_of(old["terms"]))
         entry.set(cancel_sent_at=None)  # a cancel that is wanted is wanted of this one
         entry.set_attempt(number, next_check_at=None)
@@ -102,7 +106,7 @@ def replaced(entry: OrderRecord, attempt_no: int, report: OrderReport) -> None:
     entry.happen(Fact.REPLACED_OUTSIDE, attempt_no=attempt_no, detail=detail)
 
 
-def _heir(entry: OrderRecord, attempt_no: int, report: OrderReport) -> Row | None:
+def _heir(entry: OrderRecord, attempt_no: int, report: OrderReport) -> AttemptRow | None:
     """Return the attempt of ours that a replaced order names, or that was to replace it where it names none."""
     if report.replaced_by is None:
         tried = (row for row in entry.attempts.values() if row["replaces"] == attempt_no and row["broker_order_id"])
