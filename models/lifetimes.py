@@ -16,11 +16,10 @@ import threading
 import time
 from datetime import datetime, timedelta
 
-from sqlalchemy import text
-
 from models.errors import InvalidOrder
 from models.messages import utcnow
 from models.record.database import Database
+from models.record.reading import server_clock
 
 #: Seconds that a producer's clock may be ahead of ours.
 AHEAD_S = 5.0
@@ -82,7 +81,7 @@ class DatabaseClock:
         with self._lock:
             if self._is_due():
                 with self._database.read() as connection:
-                    self._offset = connection.execute(text("SELECT clock_timestamp()")).scalar_one() - utcnow()
+                    self._offset = server_clock(connection) - utcnow()
                 self._asked = time.time(), time.monotonic()
             return utcnow() + self._offset
 

@@ -10,16 +10,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, select
-
 from models.crash_points import reached
 from models.errors import NotFound
 from models.messages import OrderRequest, batches, utcnow
 from models.record.batch import OrderBatch
+from models.record.database import Connection
 from models.record.intake import Intake, body_of
 from models.record.order import OrderRecord, cancel
+from models.record.reading import order_row
 from models.record.replaces import request_replace
-from models.record.tables import orders
 from models.settings import Settings
 from models.vocabulary import OPEN, Status
 from producers.data import DataClient
@@ -130,11 +129,10 @@ class OrderClient(DataClient):
             NotFound: there is none under this id.
         """
         with self.database.read() as connection:
-            query = select(orders).where(orders.c.client_order_id == client_order_id)
-            row = connection.execute(query).mappings().first()
+            row = order_row(connection, client_order_id)
         if row is None:
             raise NotFound(f"no order has the client_order_id {client_order_id!r}")
-        return Order(self, dict(row))
+        return Order(self, row)
 
     def wait_all(self, handles: Sequence[Order], timeout: float = 30.0) -> list[Order]:
         """Wait until all of these are terminal, and return them as they are then, or when the time is over."""

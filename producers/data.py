@@ -11,15 +11,12 @@ from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Self
 
-from sqlalchemy import Connection, select
-
 from models.errors import DataError, InvalidRequest, NotFound
 from models.messages import FetchKind, FetchRequest, utcnow
-from models.record.database import Database, open_database
+from models.record.database import Connection, Database, open_database
 from models.record.fetches import check, from_json, insert_fetch, parse_bars, read_bars
-from models.record.rows import BarRow, FetchRow
-from models.record.statements import fetch
-from models.record.tables import fetches, workers
+from models.record.reading import fetch_row, newest_worker
+from models.record.rows import BarRow, FetchRow, WorkerRow
 from models.reports import AccountReport, OrderReport, PositionReport, QuoteReport
 from models.settings import Settings, load_settings
 from producers.bell import Bell
@@ -159,16 +156,17 @@ class DataClient:
             NotFound: there is none under this id.
         """
         with self.database.read() as connection:
-            found = fetch(connection, select(fetches).where(fetches.c.fetch_id == fetch_id), FetchRow)
-        if not found:
+            row = fetch_row(connection, fetch_id)
+        if row is None:
             raise NotFound(f"no data request has the fetch_id {fetch_id!r}")
-        return found[0]
+        return row
 
     def workers_of(self, broker: str) -> str:
         """Say whether somebody could answer for a broker: 'its worker is ready', or since when there is none."""
         newest = self._newest_worker(broker)
+        detail = newest["detail"] if newest else None
         return self.nobody(broker) or (
-            f"a worker of {broker} is alive and {newest.state}{': ' + newest.detail if newest.detail else ''}"
+            f"a worker of {broker} is alive and {newest['state'] if newest else 'new'}{': ' + detail if detail else ''}"
         )
 
     def nobody(self, broker: str) -> str | None:
@@ -177,15 +175,14 @@ class DataClient:
         here = f"this database (home {self.settings.home.absolute()})"
         if newest is None:
             return f"no worker of {broker} has been seen in {here}"
-        silence = (utcnow() - newest.heartbeat_at).total_seconds()
-        if newest.state == "stopped" or silence > self.settings.timing.dead_after:
+        silence = (utcnow() - newest["heartbeat_at"]).total_seconds()
+        if newest["state"] == "stopped" or silence > self.settings.timing.dead_after:
             return f"no worker of {broker} is alive: the last one in {here} was heard {silence:.0f} s ago"
         return None
 
-    def _newest_worker(self, broker: str) -> Any:
-        query = select(workers.c.state, workers.c.detail, workers.c.heartbeat_at).where(workers.c.broker == broker)
+    def _newest_worker(self, broker: str) -> WorkerRow | None:
         with self.database.read() as connection:
-            return connection.execute(query.order_by(workers.c.heartbeat_at.desc()).limit(1)).first()
+            return newest_worker(connection, broker)
 
     def _fetch(
         self, kind: FetchKind, request: dict[str, Any], route: Sequence[str] | None, read: Callable[[Any], Any]

@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, String, column, create_engine, event, inspect, make_url, select, table
+from sqlalchemy import Connection as Connection
+from sqlalchemy import Engine, String, column, create_engine, event, inspect, select, table
+from sqlalchemy import make_url as make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import time
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -15,11 +14,11 @@ from typing import Any
 
 import redis
 from pydantic import SecretStr
-from sqlalchemy import delete, insert, make_url, select
 
 from models.errors import CorroError
-from models.record.database import Database, current_revision, head_revision
-from models.record.tables import halts, leases, workers
+from models.record.database import Database, current_revision, head_revision, make_url
+from models.record.reading import answer, halt_rows, lease_holders, leave_no_trace, worker_rows
+from models.record.rows import HaltRow, WorkerRow
 from models.settings import BrokerSettings, Settings, config_file
 from producers.bell import connect
 from worker.checks.advice import advice_for
@@ -137,14 +136,12 @@ def look_at_database(system: System) -> Verdict:
 
 
 def _commit_ms(database: Database) -> float:
-    """Time one real commit: a row that is made and removed in the same transaction still reaches the disk."""
-    name = f"check.{uuid.uuid4().hex[:12]}"
+    """Time one real commit."""
     with database.read() as connection:
-        connection.execute(select(leases.c.name).limit(1))  # the connection itself is not what is timed
+        answer(connection)  # the connection itself is not timed
     started = time.perf_counter()
     with database.write() as connection:
-        connection.execute(insert(leases).values(name=name, holder="corro check", until=utcnow()))
-        connection.execute(delete(leases).where(leases.c.name == name))
+        leave_no_trace(connection, utcnow())
     return (time.perf_counter() - started) * 1000
 
 
@@ -222,15 +219,14 @@ def _workers(name: str, system: System) -> Verdict:
     now = utcnow()
     silent = now - timedelta(seconds=system.settings.timing.dead_after)
     with system.database.read() as connection:
-        query = select(workers).where(workers.c.broker == name, workers.c.state != "stopped")
-        alive = [row for row in connection.execute(query).mappings() if row["heartbeat_at"] >= silent]
-        lease = select(leases.c.holder).where(leases.c.name == f"leader.{name}", leases.c.until > now)
-        leader = connection.execute(lease).scalar()
-        stops = connection.execute(select(halts).where(halts.c.scope.in_(("*", name)))).mappings().all()
+        running = [row for row in worker_rows(connection) if row["broker"] == name and row["state"] != "stopped"]
+        leader = lease_holders(connection, now).get(f"leader.{name}")
+        stops = [row for row in halt_rows(connection) if row["scope"] in ("*", name)]
+    alive = [row for row in running if row["heartbeat_at"] >= silent]
     return worst([_alive(name, alive, leader), *map(_stopped, stops)], _named(alive, leader))
 
 
-def _alive(name: str, alive: Sequence[Any], leader: str | None) -> Verdict:
+def _alive(name: str, alive: Sequence[WorkerRow], leader: str | None) -> Verdict:
     if not alive:
         return warn(
             "no worker runs; its orders go to the next broker of their route", f"`corro worker {name}` or `corro up`"
@@ -244,13 +240,13 @@ def _alive(name: str, alive: Sequence[Any], leader: str | None) -> Verdict:
     return ok("")
 
 
-def _stopped(row: Any) -> Verdict:
+def _stopped(row: HaltRow) -> Verdict:
     scope = "all brokers" if row["scope"] == "*" else row["scope"]
     words = f"{row['kind']} of {scope} since {row['at']:%Y-%m-%d %H:%M} UTC by {row['by']}: {row['reason']}"
     ends = "corro resume" if row["scope"] == "*" else f"corro resume --broker {scope}"
     return warn(words, f"`{ends}` ends it.")
 
 
-def _named(alive: Sequence[Any], leader: str | None) -> str:
+def _named(alive: Sequence[WorkerRow], leader: str | None) -> str:
     ready = sum(row["state"] == "ready" for row in alive)
     return f"{len(alive)} alive, {ready} ready, {leader or 'nobody'} leads"

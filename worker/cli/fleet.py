@@ -12,6 +12,7 @@ from producers.cli.app import Form, Json, Out, Wide, opened, tell
 
 if TYPE_CHECKING:
     from models.record.database import Database
+    from models.record.rows import HaltRow, WorkerRow
     from models.settings import Settings
 
 Row = Mapping[str, Any]
@@ -73,18 +74,15 @@ def fleet(
 
 
 def _look(settings: "Settings", database: "Database", remarks: bool) -> Picture:
-    from sqlalchemy import func, select
-
-    from models.record.tables import halts, leases, position_locks, workers
+    from models.record.reading import count_of_locks, halt_rows, lease_holders, worker_rows
 
     now, timing = datetime.now(UTC), settings.timing
     with database.read() as connection:
-        rows = connection.execute(select(workers).order_by(workers.c.broker, workers.c.started_at)).mappings().all()
-        leaders = set(connection.execute(select(leases.c.holder).where(leases.c.until > now)).scalars())
-        stops = connection.execute(select(halts).order_by(halts.c.at)).mappings().all()
-        locked = connection.execute(select(func.count()).select_from(position_locks)).scalar_one()
+        rows, stops = worker_rows(connection), halt_rows(connection)
+        leaders = set(lease_holders(connection, now).values())
+        locked = count_of_locks(connection)
     silent = timedelta(seconds=timing.dead_after)
-    seen = picture(list(map(dict, rows)), leaders, list(map(dict, stops)), list(settings.all_brokers), now, silent)
+    seen = picture(rows, leaders, stops, list(settings.all_brokers), now, silent)
     if not remarks:  # a line for a monitor: the queue is not asked, and its client not imported
         return seen
     from models.record.evidence import unresolved
@@ -100,9 +98,9 @@ def _look(settings: "Settings", database: "Database", remarks: bool) -> Picture:
 
 
 def picture(
-    rows: Sequence[dict[str, Any]],
+    rows: Sequence["WorkerRow"],
     leaders: Collection[str],
-    stops: Sequence[Row],
+    stops: Sequence["HaltRow"],
     configured: Sequence[str],
     now: datetime,
     silent_after: timedelta,
@@ -136,8 +134,8 @@ def picture(
             age = (now - states["silent"]["heartbeat_at"]).total_seconds()
             troubles.append(f"{broker}: its worker is dead, heard {age:.0f} s ago")
         else:
-            row = next(row for state, row in states.items() if state != "silent")
-            troubles.append(f"{broker}: {row['state']}" + (f", {row['detail']}" if row["detail"] else ""))
+            seen = next(row for state, row in states.items() if state != "silent")
+            troubles.append(f"{broker}: {seen['state']}" + (f", {seen['detail']}" if seen["detail"] else ""))
     return Picture(listed, troubles)
 
 
@@ -169,12 +167,12 @@ def present(rows: Sequence[dict[str, Any]], now: datetime) -> tuple[list[dict[st
     return there, lines
 
 
-def _stopped(row: Row, stops: Sequence[Row]) -> str | None:
+def _stopped(row: Row, stops: Sequence["HaltRow"]) -> str | None:
     kinds = [stop["kind"] for stop in stops if stop["scope"] in ("*", row["broker"])]
     return ", ".join(kinds) or None
 
 
-def _said(stop: Row, now: datetime) -> str:
+def _said(stop: "HaltRow", now: datetime) -> str:
     scope = "all brokers" if stop["scope"] == "*" else stop["scope"]
     ends = "corro resume" if stop["scope"] == "*" else f"corro resume --broker {stop['scope']}"
     since = (now - stop["at"]).total_seconds()

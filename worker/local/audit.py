@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import select
-
 from models.record.database import Database
-from models.record.tables import attempts, orders
+from models.record.reading import attempt_rows, order_rows
+from models.record.rows import OrderRow
 from models.vocabulary import LIVE, Status
 
 _ZERO = Decimal(0)
@@ -45,8 +44,8 @@ def audit(database: Database, found: Iterable[Mapping[str, Any]], *, foreign: It
         foreign: client order ids at the doors that are known not to be ours.
     """
     with database.read() as connection:
-        books = {row["client_order_id"]: dict(row) for row in connection.execute(select(orders)).mappings()}
-        tries = connection.execute(select(attempts)).mappings().all()
+        books = {row["client_order_id"]: row for row in order_rows(connection)}
+        tries = attempt_rows(connection)
     result = Audit(orders=len(books))
     ours = {(row["broker"], row["broker_client_order_id"]): row["client_order_id"] for row in tries}
     theirs = {(row["broker"], row["broker_order_id"]): row["client_order_id"] for row in tries}
@@ -64,7 +63,7 @@ def audit(database: Database, found: Iterable[Mapping[str, Any]], *, foreign: It
     return result
 
 
-def _check(result: Audit, row: Mapping[str, Any], entries: list[Mapping[str, Any]]) -> None:
+def _check(result: Audit, row: OrderRow, entries: list[Mapping[str, Any]]) -> None:
     name, ordered = row["client_order_id"], max(row["quantity"] or _ZERO, _ZERO)
     filled = sum((Decimal(e["filled_quantity"]) for e in entries), _ZERO)
     live = sum((Decimal(e["quantity"]) - Decimal(e["filled_quantity"]) for e in entries if e["state"] in _LIVE), _ZERO)

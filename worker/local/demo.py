@@ -14,12 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import func, select
-
 from models.history import History, v_attempts, v_latency, v_orders
 from models.logs import configure
 from models.messages import OrderRequest
-from models.record.tables import order_events
+from models.record.reading import events_after, newest_event
 from models.settings import Settings, config_file, load_settings
 from models.vocabulary import Status
 from producers.cli import show
@@ -250,7 +248,7 @@ class Narrator:
         deadline = utcnow().timestamp() + 2
         while utcnow().timestamp() < deadline:
             with self._client.database.read() as connection:
-                newest = connection.execute(select(func.max(order_events.c.id))).scalar() or 0
+                newest = newest_event(connection)
             if newest <= self._last:
                 return
             time.sleep(0.02)
@@ -258,8 +256,7 @@ class Narrator:
     def _run(self) -> None:
         while not self._stop.is_set():
             with self._client.database.read() as connection:
-                query = select(order_events).where(order_events.c.id > self._last).order_by(order_events.c.id)
-                for row in connection.execute(query).mappings():
+                for row in events_after(connection, self._last):
                     self._tell(row)
                     self._last = row["id"]
             self._stop.wait(0.05)

@@ -20,12 +20,11 @@ from pathlib import Path
 from typing import IO, Any
 
 import structlog
-from sqlalchemy import select
 
 from models.errors import ConfigurationError, CorroError, DatabaseUnavailable
 from models.private import private_folder
 from models.record.database import open_database
-from models.record.tables import workers
+from models.record.reading import answer, worker_rows
 from models.settings import Settings, load_settings
 from worker.messaging.embedded_queue import EmbeddedQueue
 from worker.runtime.celery_command import PARENT, worker_arguments
@@ -187,8 +186,8 @@ class Fleet:
         """Return (state, detail) of the newest running worker of each broker."""
         mine = {process.popen.pid for process in self.processes.values()}
         with self.database.read() as connection:
-            rows = connection.execute(select(workers).order_by(workers.c.started_at)).mappings()
-            return {row["broker"]: (row["state"], row["detail"]) for row in rows if row["pid"] in mine}
+            rows = worker_rows(connection)
+        return {row["broker"]: (row["state"], row["detail"] or "") for row in rows if row["pid"] in mine}
 
     def watch(self) -> None:
         """Stay until Ctrl-C or SIGTERM; a worker or a queue that dies is started again."""
@@ -215,7 +214,7 @@ class Fleet:
             if self.database.file is not None:
                 self.database.file.must_be_there()
             with self.database.read() as connection:
-                connection.execute(select(1))
+                answer(connection)
         except DatabaseUnavailable as error:
             if not self._lost:
                 log.critical("database_lost", error=str(error), effect="nothing is claimed and nothing is sent")

@@ -1,0 +1,90 @@
+"""Whole rows of the record for those who show it or judge it, and do not change it: typed, none of them locked."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, func, insert, select, text
+
+from models.record.rows import AttemptRow, FetchRow, HaltRow, OrderEventRow, OrderRow, WorkerRow
+from models.record.statements import fetch
+from models.record.tables import attempts, fetches, halts, leases, order_events, orders, position_locks, workers
+
+
+def order_row(connection: Connection, client_order_id: str) -> OrderRow | None:
+    """Return an order; None where there is none under this id."""
+    query = select(orders).where(orders.c.client_order_id == client_order_id)
+    return next(iter(fetch(connection, query, OrderRow)), None)
+
+
+def order_rows(connection: Connection) -> list[OrderRow]:
+    """Return every order there is: of a rehearsal, not of a year."""
+    return fetch(connection, select(orders), OrderRow)
+
+
+def attempt_rows(connection: Connection) -> list[AttemptRow]:
+    """Return every attempt there is: of a rehearsal, not of a year."""
+    return fetch(connection, select(attempts), AttemptRow)
+
+
+def events_after(connection: Connection, id_: int) -> list[OrderEventRow]:
+    """Return the steps of all orders after one of them, in the order in which they were written."""
+    query = select(order_events).where(order_events.c.id > id_).order_by(order_events.c.id)
+    return fetch(connection, query, OrderEventRow)
+
+
+def newest_event(connection: Connection) -> int:
+    """Return the id of the newest step of any order; 0 where there is none."""
+    return connection.execute(select(func.max(order_events.c.id))).scalar() or 0
+
+
+def fetch_row(connection: Connection, fetch_id: str) -> FetchRow | None:
+    """Return a request for data; None where there is none under this id."""
+    return next(iter(fetch(connection, select(fetches).where(fetches.c.fetch_id == fetch_id), FetchRow)), None)
+
+
+def worker_rows(connection: Connection) -> list[WorkerRow]:
+    """Return every worker that is remembered, those of a broker together, the newest last."""
+    return fetch(connection, select(workers).order_by(workers.c.broker, workers.c.started_at), WorkerRow)
+
+
+def newest_worker(connection: Connection, broker: str) -> WorkerRow | None:
+    """Return the worker of a broker that was heard last; None where none ever was."""
+    query = select(workers).where(workers.c.broker == broker).order_by(workers.c.heartbeat_at.desc()).limit(1)
+    return next(iter(fetch(connection, query, WorkerRow)), None)
+
+
+def lease_holders(connection: Connection, now: datetime) -> dict[str, str]:
+    """Return who holds each lease that is in force."""
+    query = select(leases.c.name, leases.c.holder).where(leases.c.until > now)
+    return {name: holder for name, holder in connection.execute(query)}  # noqa: C416 -- rows are no pairs to mypy
+
+
+def halt_rows(connection: Connection) -> list[HaltRow]:
+    """Return the halts and drains in force, oldest first."""
+    return fetch(connection, select(halts).order_by(halts.c.at), HaltRow)
+
+
+def count_of_locks(connection: Connection) -> int:
+    """Return how many positions are locked."""
+    return connection.execute(select(func.count()).select_from(position_locks)).scalar_one()
+
+
+# -- THE DATABASE ITSELF ---
+def answer(connection: Connection) -> None:
+    """Have the database answer something."""
+    connection.execute(select(1))
+
+
+def server_clock(connection: Connection) -> datetime:
+    """Return the time of PostgreSQL's clock."""
+    now: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+    return now
+
+
+def leave_no_trace(connection: Connection, now: datetime) -> None:
+    """Make a row and remove it: the transaction still reaches the disk."""
+    name = f"check.{uuid.uuid4().hex[:12]}"
+    connection.execute(insert(leases).values(name=name, holder="corro check", until=now))
+    connection.execute(delete(leases).where(leases.c.name == name))
