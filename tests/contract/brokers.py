@@ -11,7 +11,7 @@ from typing import Any
 from models.messages import OrderRequest
 from models.reports import Found, OrderReport, Report
 from models.settings import BrokerSettings
-from tests.contract.doors import UNPACED, SandboxThread, sandbox
+from tests.contract.doors import UNPACED, SandboxThread, same_clock, sandbox
 from tests.kit.waiting import eventually
 from worker.brokers.alpaca.adapter import AlpacaBroker
 from worker.brokers.base import BrokerInterface, OrderRef, Ticket
@@ -64,7 +64,7 @@ class AdapterBench:
         table |= {"token_path": str(self.home / "token.json"), "requests_per_minute": 0}
         table |= {"app_secret": "s"} if self.kind == "schwab" else {}
         adapter = SchwabBroker if self.kind == "schwab" else TdaBroker
-        return adapter(self.name, BrokerSettings(adapter=self.name, **(table | settings)))  # type: ignore[arg-type]
+        return same_clock(adapter(self.name, BrokerSettings(adapter=self.name, **(table | settings))))  # type: ignore[arg-type]
 
     # -- ORDERS ---
     def place(self, order: OrderRequest) -> OrderRef:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 
 from models.settings import BrokerSettings
-from tests.contract.doors import UNPACED, SandboxThread, sandbox
+from tests.contract.doors import UNPACED, SandboxThread, same_clock, sandbox
 from tests.contract.fake_desk import FakeDesk
 from tests.contract.suite.desk import Desk, Seen, Trouble, eventually
 from worker.brokers.alpaca import adapter as alpaca
@@ -292,6 +292,10 @@ class TdaDesk(HttpDesk):
         }
         found |= {"token_path": str(self.home / "token.json"), "requests_per_minute": 0}
         return found | ({"app_secret": "s"} if self.door_name == "schwab" else {})
+
+    def make(self, **settings: Any) -> BrokerInterface:
+        made = super().make(**settings)
+        return same_clock(made) if isinstance(made, TdaBroker) else made
 
     def leading_to(self, port: int) -> BrokerInterface:
         return self.adapter(base_url=f"http://127.0.0.1:{port}")

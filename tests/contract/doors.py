@@ -6,9 +6,12 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from email.utils import format_datetime
 from typing import Any, TypeVar
 
+from worker.brokers.tda.adapter import TdaBroker
 from worker.sandbox.faults import Fault
 from worker.sandbox.http_door import HttpDoor
 from worker.sandbox.market.market import Market
@@ -78,3 +81,11 @@ def sandbox() -> Iterator[SandboxThread]:
         yield house
     finally:
         house.close()
+
+
+def same_clock(broker: TdaBroker) -> TdaBroker:
+    """Tell an adapter what its door's answers would in a second or two: the door's clock is this machine's."""
+    whole, second = datetime.now(UTC).replace(microsecond=0), timedelta(seconds=1)
+    for at in (whole, whole + second):
+        broker._rest.clock.hear(format_datetime(whole, usegmt=True), at, at)
+    return broker

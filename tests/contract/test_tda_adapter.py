@@ -23,7 +23,7 @@ from models.errors import (
 from models.messages import OrderRequest
 from models.reports import BrokerStatus, Found, Missing, OrderReport
 from models.settings import BrokerSettings
-from tests.contract.doors import SandboxThread, sandbox
+from tests.contract.doors import SandboxThread, same_clock, sandbox
 from tests.contract.token_bank import TokenBank, keeper
 from tests.kit.waiting import eventually
 from worker.brokers.base import OrderRef, Ticket
@@ -59,7 +59,7 @@ class ConnectedTda:
         }
         table |= {"token_path": str(self.home / "token.json"), "requests_per_minute": 0}
         table |= {"app_secret": "s"} if self.name == "schwab" else {}
-        return ADAPTERS[self.name](self.name, BrokerSettings(adapter=self.name, **(table | settings)))
+        return same_clock(ADAPTERS[self.name](self.name, BrokerSettings(adapter=self.name, **(table | settings))))
 
     def place(self, order: OrderRequest, deadline_s: float = 3.0, still_mine: Any = lambda: None) -> OrderReport:
         return self.broker.place_order(

@@ -7,6 +7,7 @@ package.module:MyDesk`. Everything a card knows of a broker it knows from here a
 from __future__ import annotations
 
 import socket
+import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -20,8 +21,7 @@ import pytest
 
 from models.errors import BrokerError, DataError, NotConnected
 from models.messages import OrderRequest
-from models.reports import Ambiguous, BrokerStatus, FillReport, Found, OrderReport, Report, Sighting
-from tests.kit.waiting import eventually
+from models.reports import BrokerStatus, FillReport, Found, OrderReport, Report, Sighting
 from worker.brokers.base import BrokerInterface, Capabilities, OrderRef, Ticket
 
 T = TypeVar("T")
@@ -228,14 +228,8 @@ class Desk(ABC):
         return (by or self.broker).find_order(ref(wanted, **more))
 
     def found(self, wanted: OrderRequest, **more: Any) -> OrderReport:
-        """Return the order that is found; anything else fails.
-
-        A broker without client order ids is looked at for a while: its clock may not be known to the second at once.
-        """
+        """Return the order that is found; anything else fails."""
         sighting = self.find(wanted, **more)
-        if self.can.client_order_id_length is None and isinstance(sighting, Ambiguous):
-            eventually(lambda: not isinstance(self.find(wanted, **more), Ambiguous), 3)
-            sighting = self.find(wanted, **more)
         assert isinstance(sighting, Found), sighting
         return sighting.report
 
@@ -356,6 +350,17 @@ def reconnect(broker: BrokerInterface) -> None:
         return broker.is_connected()
 
     eventually(connects)
+
+
+def eventually(look: Callable[[], T], timeout: float = 8.0) -> T:
+    """Return what `look` returns as soon as it is true; fail after the timeout."""
+    end = time.monotonic() + timeout
+    while True:
+        found = look()
+        if found:
+            return found
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.01)
 
 
 #: Brokers tell times in whole seconds, and clocks differ: readings `since` a time begin this much earlier.
