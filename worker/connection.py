@@ -17,6 +17,8 @@ log = structlog.get_logger()
 
 #: Seconds between tries where the settings themselves are wrong.
 _MISCONFIGURED_PAUSE_S = 30.0
+#: Seconds that a gate has to stay open before its loss is a new one: sooner, it is one more failure of the same kind.
+_LASTING_S = 30.0
 
 
 class Supervisor:
@@ -41,8 +43,10 @@ class Supervisor:
         self.broker, self.timing, self.gate = broker, timing, gate
         self._after_connect, self._tell = after_connect, tell
         self._session: object = None
+        #: Tries that failed, and openings that did not last, in a row.
         self._failures = 0
         self._next_try = 0.0
+        self._opened_at = 0.0
 
     def look(self) -> None:
         """Check the connection once, and repair it if it is due."""
@@ -50,12 +54,30 @@ class Supervisor:
         if self.gate.is_open() and session == self._session:
             return
         if self.gate.was_opened:
-            log.warning("connection_lost", broker=self.broker.name)
-            refusal = self.gate.refusal
-            self.gate.close(refusal or "the connection was lost", refused=refusal is not None)
-            self._tell("disconnected", refusal or "connection lost")
+            self._lost(self.gate.refusal)
         if elapsed() >= self._next_try:
             self._repair()
+
+    def _lost(self, refusal: str | None) -> None:
+        """Close the gate; what is lost again soon after it was opened is no better than a connect that failed."""
+        why = refusal or "the connection was lost"
+        if elapsed() - self._opened_at >= _LASTING_S:
+            self._failures = 0
+        else:
+            pause = self._fail()
+            why = f"{why} (lost soon after it was connected, failure {self._failures} in a row; again in {pause:.1f} s)"
+        log.warning("connection_lost", broker=self.broker.name, error=why)
+        self.gate.close(why, refused=refusal is not None)
+        self._tell("disconnected", why)
+
+    def _fail(self, pause: float | None = None) -> float:
+        """Count a failure; returns the seconds until the next try, which grow with each in a row."""
+        self._failures += 1
+        growing = self.timing.reconnect_first * 2 ** min(self._failures - 1, 10)
+        pause = min(growing, self.timing.reconnect_longest) if pause is None else pause
+        pause *= random.uniform(0.7, 1.3)  # noqa: S311  # jitter, no secret
+        self._next_try = elapsed() + pause
+        return pause
 
     def _repair(self) -> None:
         try:
@@ -69,19 +91,15 @@ class Supervisor:
         except CorroError as error:
             self._later(error)
             return
-        self._session, self._failures = session, 0
+        self._session, self._opened_at = session, elapsed()
         self.gate.open()
         self._tell("ready", "")
         log.info("connected", broker=self.broker.name)
 
     def _later(self, error: CorroError) -> None:
-        self._failures += 1
+        self._fail(_MISCONFIGURED_PAUSE_S if isinstance(error, ConfigurationError) else None)
         self.gate.close(str(error), refused=isinstance(error, AccessLost))
         self.gate.has_tried.set()
-        pause = min(self.timing.reconnect_first * 2 ** min(self._failures - 1, 10), self.timing.reconnect_longest)
-        if isinstance(error, ConfigurationError):
-            pause = _MISCONFIGURED_PAUSE_S
-        self._next_try = elapsed() + pause * random.uniform(0.7, 1.3)  # noqa: S311  # jitter, no secret
         self._tell("disconnected", str(error))
         if self._failures in (1, 2, 5) or self._failures % 20 == 0:
             log.warning("not_connected", broker=self.broker.name, error=str(error), tries=self._failures)

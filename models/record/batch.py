@@ -6,7 +6,7 @@ a stray) is collected in the batch's effects, and done once, after the commit.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from weakref import proxy
@@ -107,6 +107,12 @@ class OrderBatch:
             for attempt in _ATTEMPTS.rows(connection, ids=begun):
                 batch.entries[attempt["client_order_id"]].attempts[attempt["attempt_no"]] = attempt
         return batch
+
+    def last_event(self, client_order_id: str, kinds: Collection[str]) -> list[tuple[str, str | None]]:
+        """Return kind and detail of an order's last recorded event of these kinds, if there is one."""
+        e = order_events.c
+        mine = select(e.kind, e.detail).where(e.client_order_id == client_order_id, e.kind.in_(kinds))
+        return [(row.kind, row.detail) for row in self.connection.execute(mine.order_by(e.id.desc()).limit(1))]
 
     def load_fills(self) -> None:
         """Read the executions of all orders in the batch."""

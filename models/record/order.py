@@ -6,6 +6,7 @@ together; `models.record.batch` reads and writes them.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -221,6 +222,21 @@ class OrderRecord:
         if kind in _TOLD:
             about = {"status": self.order["status"], "broker": self.order["broker"], "detail": detail}
             self.steps.append((kind, about | ({"recorded_at": self.order["created_at"]} if kind == "claimed" else {})))
+
+    def note_once(self, kind: str, detail: str, among: Collection[str] = ()) -> None:
+        """Append to the order's event log, unless the last event of these kinds says the same.
+
+        Args:
+            kind: of the event.
+            detail: its words.
+            among: kinds that answer the same question; by default this one alone.
+        """
+        kinds = among or (kind,)
+        said = [(event["kind"], event["detail"]) for event in self.events if event["kind"] in kinds]
+        if not said:
+            said = self.batch.last_event(self.id, kinds)
+        if said[-1:] != [(kind, detail)]:
+            self.note(kind, detail)
 
     def tell(self) -> None:
         """Write one log line for each step of the order's way, so that it can be followed by its id."""

@@ -106,6 +106,7 @@ def test_a_broker_that_refuses_us_closes_the_gate_at_once_and_is_connected_anew(
     at.work(KEEPS, second)
     assert calls == ["place"]  # the second order met the closed gate
     assert at.tries(first) == [(KEEPS, "not_sent")]
+    at.world.clock.advance(60)  # it had been open for long
     supervisor.look()
     assert calls == ["place", "disconnect"]
     assert gate.is_open()

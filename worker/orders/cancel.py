@@ -19,7 +19,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection, or_, select
 
-from models.errors import BrokerError, NotSent, OutcomeUnknown
+from models.errors import AccessLost, BrokerError, NotSent, OutcomeUnknown
 from models.lifecycle import Fact
 from models.record.batch import OrderBatch
 from models.record.database import Database
@@ -33,15 +33,22 @@ from worker.orders.catch_up import Readings, readable
 from worker.orders.command import Command
 from worker.orders.deputies import Deputies
 from worker.orders.way import Permit, Way
-from worker.runtime.clock import utcnow
+from worker.orders.windows import Pauses
+from worker.runtime.clock import elapsed, utcnow
 
 log = structlog.get_logger()
 
-#: A cancel that was sent and had no effect is sent again after this.
-_AGAIN_S = 10.0
+#: A cancel that had no effect is sent again after pauses from this to that, seconds; one of a stray no later than that.
+_AGAIN_S, _LONGEST_S, _STRAY_S = 10.0, 600.0, 60.0
 #: A cancel waits so long for its turn in the account's budget; then the next look at the wishes takes it up.
 _PATIENCE_S = 30.0
 
+#: What an answer to a cancel is called in the events of its order.
+_ANSWERS: tuple[tuple[type[BrokerError], str], ...] = (
+    (OutcomeUnknown, "cancel_unknown"),
+    (NotSent, "cancel_not_sent"),
+    (BrokerError, "cancel_refused"),
+)
 #: client_order_id and attempt_no.
 Stray = tuple[str, int]
 
@@ -87,12 +94,15 @@ class Cancels(Command[Wish, None]):
         #: Orders whose cancel is on its way from this process: a message and the regular look may meet.
         self._under_way: set[str] = set()
         self._lock = threading.Lock()
+        #: By client_order_id and the broker's id: a replace makes another order, which is asked for anew.
+        self._pauses, self._stray_pauses = Pauses(_AGAIN_S, _LONGEST_S), Pauses(_AGAIN_S, _STRAY_S)
 
     def carry_out(self, ids: Sequence[str] | None = None) -> None:
         """Ask the broker to cancel live orders whose cancel was requested and not yet sent, as far as they are ours.
 
         Args:
-            ids: only these; None means all that are due, also those whose cancel was sent long ago without effect.
+            ids: only these, at once; None means all that are due, also those whose cancel was sent long ago without
+                effect.
         """
         due = [
             orders.c.cancel_requested_at.is_not(None),
@@ -103,6 +113,8 @@ class Cancels(Command[Wish, None]):
             due.append(orders.c.client_order_id.in_(list(ids)))
         with self.database.read() as connection:
             live = self.readings.live(connection, *due)
+        if ids is None:
+            live = [ref for ref in live if self._pauses.is_over(_key(ref), elapsed())]
         mine = self.deputies.mine(((ref.session, Wish(ref)) for ref in live), free=ids is not None)
         for session, wishes in mine.items():
             with self._taken(wishes) as taken:
@@ -126,21 +138,25 @@ class Cancels(Command[Wish, None]):
         permit.in_turn(partial(self.broker.cancel_order, item.ref), _PATIENCE_S)
 
     def counts(self, answer: BrokerError | None) -> bool:
-        """A cancel that was not sent is still wanted."""
-        return not isinstance(answer, NotSent)
+        """A cancel that was not sent is still wanted; one that is refused as if everything were is told."""
+        return not isinstance(answer, NotSent) or isinstance(answer, AccessLost)
 
     def settle(self, entry: OrderRecord, item: Wish, answer: BrokerError | None) -> None:
-        """Record that the broker was asked, and what it said."""
-        entry.set(cancel_sent_at=entry.now)
-        entry.waits_no_more()
+        """Record that the broker was asked, and what it said: the same words once, however often they come."""
+        if not isinstance(answer, NotSent):
+            entry.set(cancel_sent_at=entry.now)
+            entry.waits_no_more()
         if answer is None:
             entry.happen(Fact.CANCEL_SENT, attempt_no=entry.order["attempt_no"])
-        else:
-            entry.note("cancel_unknown" if isinstance(answer, OutcomeUnknown) else "cancel_refused", str(answer))
+            return
+        kind = next(kind for error, kind in _ANSWERS if isinstance(answer, error))
+        entry.note_once(kind, str(answer), among=[kind for _, kind in _ANSWERS])
 
     def follow(self, answers: Sequence[tuple[Wish, BrokerError | None]]) -> None:
         """Too late, or not known under this id: what it is now, only the broker can tell."""
         for wish, answer in answers:
+            if self.counts(answer):
+                self._pauses.begin(_key(wish.ref), elapsed())
             if isinstance(answer, NotSent):
                 log.warning("cancel_not_sent", client_order_id=wish.id, error=str(answer))
         self.readings.look_again(
@@ -157,6 +173,8 @@ class Cancels(Command[Wish, None]):
         with self.database.read() as connection:
             rows = self._strays(connection)
         found = {_stray(row): ref for row in rows if (ref := readable(row)) is not None}
+        if not told:
+            found = {stray: ref for stray, ref in found.items() if self._stray_pauses.is_over(_key(ref), elapsed())}
         mine = self.deputies.mine(((ref.session, (stray, ref)) for stray, ref in found.items()), free=told)
         for session, work in mine.items():
             with self._taken([Wish(ref) for _, ref in work]) as taken:
@@ -177,7 +195,9 @@ class Cancels(Command[Wish, None]):
         try:
             with self.deputies.acting_as(session):
                 for (id_, _), ref in strays.items():
-                    if error := self.way.ask(self, Wish(ref)):
+                    error = self.way.ask(self, Wish(ref))
+                    self._stray_pauses.begin(_key(ref), elapsed())
+                    if error:
                         log.error("stray_not_canceled", client_order_id=id_, error=str(error))
         except NotSent as away:
             log.error("stray_not_canceled", orders=[id_ for id_, _ in strays], error=str(away))
@@ -199,6 +219,10 @@ class Cancels(Command[Wish, None]):
                     entry.note("stray_gone", f"attempt {number} at {self.broker.name}: in no listing any more")
 
         self.batches.change({id_ for id_, _ in strays}, work)
+
+
+def _key(ref: OrderRef) -> tuple[str, str | None]:
+    return ref.order.client_order_id, ref.broker_order_id
 
 
 def _stray(row: Any) -> Stray:

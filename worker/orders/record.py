@@ -13,6 +13,7 @@ from decimal import Decimal
 from sqlalchemy import Connection
 
 from models.errors import (
+    AccessLost,
     BrokerError,
     NotSent,
     OrderRejected,
@@ -33,7 +34,18 @@ from models.reports import DONE, BrokerStatus, FillReport, OrderReport, Report
 from models.settings import Settings
 from models.terms import Rewrites
 from models.vocabulary import OPEN, TERMINAL, UNCLEAR, Outcome, Status
-from worker.orders.routing import ROUND_S, Absent, Decision, Go, Hold, Stop, code_of, decide, may_be_asked_again
+from worker.orders.routing import (
+    ALONE_S,
+    ROUND_S,
+    Absent,
+    Decision,
+    Go,
+    Hold,
+    Stop,
+    code_of,
+    decide,
+    may_be_asked_again,
+)
 from worker.orders.routing_facts import Cases
 from worker.orders.succession import (
     LATE_REFUSAL,
@@ -46,6 +58,7 @@ from worker.orders.succession import (
     steps_back,
     withdraw_surplus,
 )
+from worker.orders.windows import pause_after
 from worker.runtime.said import Said
 
 _ZERO = Decimal(0)
@@ -55,6 +68,7 @@ _OUTCOMES: tuple[tuple[type[BrokerError], Outcome], ...] = (
     (Absent, Outcome.ABSENT),
     (NotSent, Outcome.NOT_SENT),
 )
+_IN_VAIN = frozenset({Outcome.NOT_SENT, Outcome.REFUSED, Outcome.ABSENT})
 _STOPS: dict[Status, Fact] = {
     Status.CANCELED: Fact.CANCELED,
     Status.EXPIRED: Fact.EXPIRED,
@@ -135,8 +149,9 @@ class Recorder:
         if not may_be_asked_again(error):
             entry.set(replace_request=None)
             return
-        tries = sum(a["terms"] == terms and a["outcome"] == Outcome.NOT_SENT for a in entry.attempts.values())
-        rest = min(self.timing.retry_pause * 2 ** min(tries - 1, 10), ROUND_S)
+        tries = sum(a["terms"] == terms and a["outcome"] in _IN_VAIN for a in entry.attempts.values())
+        longest = ALONE_S if isinstance(error, AccessLost) else ROUND_S  # the broker answers others
+        rest = pause_after(tries, self.timing.retry_pause, longest)
         if isinstance(error, QuotaExhausted):  # our own count says when its turn is; orders in the queue wait no longer
             rest = self.timing.retry_pause
         entry.set(available_at=entry.now + timedelta(seconds=max(error.retry_after or 0.0, rest)))
@@ -283,7 +298,8 @@ class Recorder:
 
     def _stray(self, entry: OrderRecord, attempt_no: int, report: OrderReport) -> None:
         """An attempt that was given up is alive at its broker: say so loudly, and have it canceled there."""
-        entry.note("stray", f"attempt {attempt_no} at {self.broker} is {report.status}, order {report.broker_order_id}")
+        told = f"attempt {attempt_no} at {self.broker} is {report.status}, order {report.broker_order_id}"
+        entry.note_once("stray", told)  # a listing shows it again and again
         if report.status not in DONE:
             _give_up_again(entry, attempt_no)
 

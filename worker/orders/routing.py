@@ -18,11 +18,12 @@ Of those left on the route the first that is known to hold it comes before one w
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 
 from models.errors import (
+    AccessLost,
     BrokerError,
     Denied,
     NotConnected,
@@ -34,11 +35,16 @@ from models.errors import (
     Unsupported,
 )
 from models.vocabulary import CLOSING, Denial, Side, Status
+from worker.orders.windows import pause_after
 
 #: Answers that leave a broker a candidate for a second round of the route.
 OUT_OF_REACH = (NotConnected, RateLimited, QuotaExhausted)
 #: Longest pause before a broker is asked again that has not said itself when to come, seconds.
 ROUND_S = 10.0
+#: Longest pause of an order or a wish that is refused as if everything were, while its broker answers others, seconds.
+ALONE_S = 600.0
+#: Code of attempts whose answer was that our access is lost.
+ACCESS_LOST = "access_lost"
 
 
 class Absent(NotSent):
@@ -95,6 +101,7 @@ class Case:
         cancel_requested: somebody asked for a cancel meanwhile.
         dedupes: the broker refuses a second order under the same id.
         pinned: an earlier attempt left for this broker and was missing in its listings.
+        shut_out: broker -> how many earlier attempts it answered as if our access were lost.
         now: the time.
         retry_pause: seconds before a broker that was out of reach is asked again.
     """
@@ -116,6 +123,7 @@ class Case:
     cancel_requested: bool = False
     dedupes: bool = False
     pinned: bool = False
+    shut_out: Mapping[str, int] = field(default_factory=dict)
     retry_pause: float = 1.0
 
 
@@ -134,7 +142,7 @@ def decide(case: Case) -> Decision:
     if isinstance(error, Stale) or (isinstance(error, Absent) and case.dedupes):
         return Go(case.broker, _pause(case), reason)
     if case.pinned and isinstance(error, (NotSent, RateLimited)) and not isinstance(error, Absent):
-        return Go(case.broker, max(_pause(case), ROUND_S), reason)
+        return Go(case.broker, max(_pause(case), ROUND_S, _shut_out_for(case, case.broker)), reason)
     if isinstance(error, QuotaExhausted) and comes_soon(case):
         return Go(case.broker, max(_pause(case), case.retry_pause), reason)
     return _onward(case, reason)
@@ -169,7 +177,9 @@ def _onward(case: Case, reason: str) -> Decision:
 
 
 def code_of(error: BrokerError) -> str | None:
-    """Return the code that an attempt carries: the broker's own, or why our rules kept it from the broker."""
+    """Return the code that an attempt carries: the broker's own, or why it did not get through to the broker."""
+    if isinstance(error, AccessLost):
+        return ACCESS_LOST
     return str(Denial.UNSUPPORTED) if isinstance(error, Unsupported) else error.code
 
 
@@ -192,10 +202,20 @@ def _rest(case: Case, following: str) -> float:
     When to come again, a broker says for itself: another one is asked sooner.
     """
     asked_for = _pause(case) if following == case.broker else min(_pause(case), ROUND_S)
-    pause = max(asked_for, case.retry_pause)
+    pause = max(asked_for, case.retry_pause, _shut_out_for(case, following))
     if case.expires_at is None or case.now + timedelta(seconds=pause) < case.expires_at:
         return pause
     return max((case.expires_at - case.now).total_seconds() / 2, case.retry_pause)
+
+
+def _shut_out_for(case: Case, broker: str) -> float:
+    """Return the pause of an order that a broker answers as if our access were lost, seconds.
+
+    Access that is really lost closes the gate, and nothing is sent. An order that is sent and answered so again meets a
+    broker that lets others in, so it waits the longer the more often that was said.
+    """
+    times = case.shut_out.get(broker, 0) + (broker == case.broker and isinstance(case.error, AccessLost))
+    return pause_after(times, case.retry_pause, ALONE_S) if times else 0.0
 
 
 def is_final(error: BrokerError) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,7 +16,7 @@ from models.record.rows import ReadableOrder
 from models.settings import Settings
 from models.vocabulary import CLOSING, Denial, Outcome, Side, signed
 from worker.fleet.standing import unavailable
-from worker.orders.routing import Case
+from worker.orders.routing import ACCESS_LOST, Case
 from worker.positions.closing import Closings, closes
 from worker.positions.holdings import holdings
 from worker.positions.locks import locked_at
@@ -66,6 +67,7 @@ class Cases:
             cancel_requested=row["cancel_requested_at"] is not None,
             dedupes=self.dedupes,
             pinned=any(_was_missed(a, broker) for a in earlier),
+            shut_out=Counter(a["broker"] for a in earlier if a["code"] == ACCESS_LOST),
             retry_pause=self.timing.retry_pause,
         )
 

@@ -6,7 +6,8 @@ history makes it longer. Only the first one of a process goes the long way.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import OrderedDict
+from collections.abc import Collection, Hashable
 from datetime import datetime, timedelta
 
 #: Executions are read again this far behind the last complete reading; they dedupe by their ids.
@@ -89,6 +90,32 @@ class Patience:
             return False
         self._due, self._pause = now + self._pause, min(self._pause * 2, self._longest)
         return True
+
+
+class Pauses:
+    """Pauses of many things that are each asked for in vain, doubled with each time.
+
+    Args:
+        first: the first pause, seconds.
+        longest: the longest one, seconds.
+        most: things remembered; of more, those asked for longest ago begin anew.
+    """
+
+    def __init__(self, first: float, longest: float, most: int = 10_000) -> None:
+        self._first, self._longest, self._most = first, longest, most
+        #: How often each was asked for in vain, and when it is due again.
+        self._asked: OrderedDict[Hashable, tuple[int, float]] = OrderedDict()
+
+    def is_over(self, key: Hashable, now: float) -> bool:
+        """Tell whether a thing may be asked for again; `now` is on the elapsed clock, seconds."""
+        return now >= self._asked.get(key, (0, 0.0))[1]
+
+    def begin(self, key: Hashable, now: float) -> None:
+        """Count a thing as asked for."""
+        times = self._asked.pop(key, (0, 0.0))[0] + 1
+        self._asked[key] = (times, now + pause_after(times, self._first, self._longest))
+        if len(self._asked) > self._most:
+            self._asked.popitem(last=False)
 
 
 def pause_after(times: int, first: float, longest: float) -> float:
