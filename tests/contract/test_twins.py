@@ -80,16 +80,8 @@ def test_equal_orders_entered_at_once_are_told_apart_by_a_person(desk: Any) -> N
     assert {one.broker_order_id for one in seen.candidates} == {id_of(theirs), id_of(ours)}
 
 
-def test_without_the_brokers_clock_a_look_alike_is_shown_and_not_taken(desk: Any) -> None:
+def test_of_a_broker_that_tells_no_time_our_clock_tells_which_order_is_from_before(desk: Any) -> None:
     desk.fault("odd_date", None)
     desk.broker._rest.clock = BrokerClock()
-    wanted = resting()
-    desk.fault("location_missing")
-    with pytest.raises(OutcomeUnknown):
-        desk.place(wanted)
-    (ours,) = desk.orders()
-    seen = desk.find(wanted)
-    assert isinstance(seen, Ambiguous)
-    assert [one.broker_order_id for one in seen.candidates] == [id_of(ours)]
-    desk.clear()
+    wanted, _, ours = sent(desk, seconds=3)
     assert found(desk, wanted) == id_of(ours)

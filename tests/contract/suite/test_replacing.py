@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from models.errors import NotSent, OutcomeUnknown, Refused, Stale, Unsupported
@@ -180,7 +182,9 @@ def test_c72_a_change_whose_answer_is_lost_is_unknown_and_one_order_stands(desk:
         desk.back()
         eventually(lambda swap=swap, number=number: (number, swap.new.limit_price) in swap.standing())  # type: ignore[misc]
         assert len([one for one in swap.standing() if one[0] == number]) == 1
-        seen = desk.find(swap.new, broker_client_order_id=swap.our_id)
+        find = partial(desk.find, swap.new, broker_client_order_id=swap.our_id)
+        eventually(lambda find=find: isinstance(find(), Found))  # type: ignore[misc]
+        seen = find()
         assert isinstance(seen, Found), (trouble, seen)
         assert seen.report.limit_price == swap.new.limit_price
 

@@ -111,12 +111,12 @@ class TdaListings:
         return aged[Age.BEFORE], BEFORE_IT if aged[Age.BEFORE] else ""
 
     def _age(self, ref: OrderRef, raw: Raw) -> Age:
-        """Tell whether an order was entered before a send, to the second by the broker's clock.
+        """Tell whether an order was entered before a send, to the second by the broker's clock, or ours if it has none.
 
         docs/facts/schwab.md#2.18.
         """
-        entered, sent = shapes.entered(raw), self._rest.clock.read(ref.sent_at)
-        if entered is None or sent is None:
+        entered, sent = shapes.entered(raw), self._rest.clock.read(ref.sent_at) or Span(ref.sent_at, ref.sent_at)
+        if entered is None:
             return Age.OPEN
         if entered >= sent.latest.replace(microsecond=0):
             return Age.SINCE
