@@ -142,7 +142,14 @@ class Database:
 
     @contextlib.contextmanager
     def translated(self) -> Iterator[None]:
-        """Tell an outage by its own name, whoever reports it."""
+        """Raise an outage as `DatabaseUnavailable`, whether the pool, SQLAlchemy or the driver reports it.
+
+        Other errors, such as a mistake in a statement, are raised as they are.
+
+        Raises:
+            DatabaseUnavailable: the database cannot be reached or used.
+            DatabaseBusy: the transaction met another one and has to give way.
+        """
         try:
             yield
         except PoolTimeout as error:

@@ -302,7 +302,7 @@ class _Prepared:
         others = {name: bind for name, bind in compiled.binds.items() if name not in names}
         if missing := sorted(name for name, bind in others.items() if bind.required):
             raise ValueError(f"{missing} must be given: {statement}")
-        #: Values that the statement itself has.
+        #: Values of the constants in the statement, by the names of their binds.
         self.own: dict[str, object] = {name: bind.effective_value for name, bind in others.items()}
         self.text, self.positional = str(compiled), compiled.positiontup is not None
         self.many = str(many.compile(dialect=dialect)) if many is not None and dialect.name == "postgresql" else None
@@ -311,7 +311,7 @@ class _Prepared:
             (name, compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect))
             for name in compiled.positiontup or compiled.binds
         ]
-        #: The same where rows are written as JSON, which has JSON of its own.
+        #: The same for rows that travel as one JSON value: a JSON column is nested there, not quoted as text.
         self.plain: list[tuple[str, _Convert]] = [
             (name, None if isinstance(compiled.binds[name].type, JSON) else to) for name, to in self.binds
         ]

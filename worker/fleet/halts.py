@@ -6,15 +6,14 @@ Every act is kept for ever in `control_events`: who did it, to which scope, when
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping
 
 from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from models.errors import Denied, InvalidRequest
 from models.record.database import Database
-from models.record.order import Row
-from models.record.statements import Query
+from models.record.rows import HaltRow
+from models.record.statements import Query, fetch
 from models.record.tables import control_events, halts
 from models.vocabulary import Denial
 from worker.runtime.clock import elapsed, utcnow
@@ -31,7 +30,8 @@ _STOPS = Query(
     select(halts)
     .where(halts.c.scope.in_([EVERYTHING, bindparam("broker")]))
     .order_by(halts.c.kind.desc(), halts.c.scope)
-    .limit(1)
+    .limit(1),
+    HaltRow,
 )
 
 
@@ -49,13 +49,16 @@ def stop(database: Database, scope: str, kind: str, reason: str, by: str) -> Non
     Raises:
         InvalidRequest: the name or the reason is blank.
     """
-    with database.write() as connection:
+
+    def work(connection: Connection) -> None:
         connection.execute(delete(halts).where(halts.c.scope == scope, halts.c.kind == kind))
         connection.execute(insert(halts).values(scope=scope, kind=kind, reason=reason, by=by, at=utcnow()))
         journal(connection, kind, *_scoped(scope), by=by, reason=reason)
 
+    database.transact(work)
 
-def resume(database: Database, scope: str | None, *, by: str, reason: str | None = None) -> list[Row]:
+
+def resume(database: Database, scope: str | None, *, by: str, reason: str | None = None) -> list[HaltRow]:
     """End the halt and the drain of one scope, and nobody else's.
 
     Args:
@@ -72,14 +75,17 @@ def resume(database: Database, scope: str | None, *, by: str, reason: str | None
     """
     must_say_who(by, reason)
     which = halts.c.scope == scope if scope else halts.c.scope.is_not(None)
-    with database.write() as connection:
+
+    def work(connection: Connection) -> list[HaltRow]:
         query = select(halts).where(which).order_by(halts.c.scope, halts.c.kind)
-        ended = [dict(row) for row in connection.execute(query).mappings()]
+        ended = fetch(connection, query, HaltRow)
         connection.execute(delete(halts).where(which))
         for row in ended:
             words = f"ends the {row['kind']} by {row['by']} of {row['at']:%Y-%m-%d %H:%M:%S} UTC: {row['reason']}"
             journal(connection, "resume", *_scoped(row["scope"]), by=by, reason=reason, detail=words)
-    return ended
+        return ended
+
+    return database.transact(work)
 
 
 def journal(
@@ -127,10 +133,10 @@ def _has_words(text: str) -> bool:
     return any(character.isprintable() and not character.isspace() for character in text)
 
 
-def in_force(connection: Connection) -> Sequence[Row]:
+def in_force(connection: Connection) -> list[HaltRow]:
     """Return the halts and drains in force, the widest first."""
     query = select(halts).order_by(halts.c.scope, halts.c.kind)
-    return [dict(row) for row in connection.execute(query).mappings()]
+    return fetch(connection, query, HaltRow)
 
 
 def _scoped(scope: str) -> tuple[str, str]:
@@ -138,14 +144,14 @@ def _scoped(scope: str) -> tuple[str, str]:
 
 
 # -- WHAT SENDERS ASK ---
-def stopped(connection: Connection, broker: str) -> Row | None:
+def stopped(connection: Connection, broker: str) -> dict[str, str] | None:
     """Return the halt or drain in force for a broker, the widest first, as scope, kind and words; None without one."""
     for row in _STOPS.rows(connection, broker=broker):
         return {"scope": row["scope"], "kind": row["kind"], "words": f"{row['reason'] or row['kind']} (by {row['by']})"}
     return None
 
 
-def denial(broker: str, halt: Row) -> Denied:
+def denial(broker: str, halt: Mapping[str, str]) -> Denied:
     """Return the error of an order that a halt has stopped."""
     words = f"{broker}: halted: {halt['words']}"
     return Denied(words, broker=broker, code=Denial.HALTED, everywhere=halt["scope"] == EVERYTHING)
@@ -165,7 +171,7 @@ class Brake:
     def __init__(self, database: Database, broker: str) -> None:
         self.database, self.broker = database, broker
         self._lock = threading.Lock()
-        self._halt: Row | None = None
+        self._halt: Mapping[str, str] | None = None
         self._read_at: float | None = None
 
     def look(self) -> None:
@@ -191,7 +197,7 @@ class Brake:
         if halt is not None:
             raise denial(self.broker, halt)
 
-    def _read(self) -> Any:
+    def _read(self) -> Mapping[str, str] | None:
         with self.database.read() as connection:
             found = stopped(connection, self.broker)
         return found if found and found["kind"] == "halt" else None

@@ -108,7 +108,7 @@ class Pulse:
         with self.database.write() as connection:
             if self.state != self._said:
                 self._said, self._since = self.state, now
-            values: dict[str, Any] = {"state": self.state, "detail": detail, "heartbeat_at": now}
+            values: dict[str, object] = {"state": self.state, "detail": detail, "heartbeat_at": now}
             values |= {"state_since": self._since, "session": self.session}
             # The lease before the worker's row, as in every write that is fenced: else the two wait for each other.
             leads = take_lease(connection, self._lease, self.me.name, now, self.timing.leader_lease)
@@ -140,7 +140,7 @@ class Pulse:
         """
         return tenure is not None and self._tenure(connection, lock=True) == tenure
 
-    def _row(self) -> dict[str, Any]:
+    def _row(self) -> dict[str, object]:
         return {
             "worker": self.me.name,
             "broker": self.me.broker,

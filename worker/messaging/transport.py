@@ -71,7 +71,7 @@ class _Careful(kombu_redis.QoS):
     channel: Any
 
     def append(self, message: Any, delivery_tag: str) -> None:
-        """Note a message as taken; where the notes are kept, nothing else may stand."""
+        """Note a message as taken; keys of a wrong type are set aside first, and the note is written then."""
         with self.channel.cleared():
             super().append(message, delivery_tag)
             return
@@ -129,7 +129,10 @@ class Channel(kombu_redis.Channel):
 
     @contextmanager
     def cleared(self) -> Iterator[None]:
-        """Move keys of a wrong type out of the way of what happens inside, which is then over for this time."""
+        """Run commands; if one meets a key of the wrong type, set such keys aside and leave the block without an error.
+
+        The command that met the key did nothing: whoever needs it repeats it behind the block. Other errors are raised.
+        """
         try:
             yield
         except redis.ResponseError as error:

@@ -85,7 +85,7 @@ _use: ContextVar[Use] = ContextVar("use", default=Use.STATUS)
 
 @contextmanager
 def using(use: Use) -> Iterator[None]:
-    """Say what the requests made inside are for; what is less urgent around them does not count, nor the reverse."""
+    """Count the requests of a block as this use, whatever use is in force around it; that one is back afterwards."""
     token = _use.set(use)
     try:
         yield
@@ -188,7 +188,11 @@ class Budget:
         return wait
 
     def _exhausted(self, use: Use, wait: float) -> QuotaExhausted:
-        """Say when to come again: each asker gets a place of its own, where a token spent before comes back."""
+        """Return the error for a request that would wait too long; `retry_after` is the seconds until its own turn.
+
+        A turn is the moment at which a token spent earlier leaves the window. Requests that are turned away together
+        get one turn each, so that they do not all come back for the same token.
+        """
         with self._lock:
             now, promised = self._clock(), self._promises[use]
             while promised and promised[0] <= now:

@@ -236,7 +236,8 @@ def unlock(database: Database, broker: str, symbol: str, *, by: str, reason: str
         NotFound: there is no such lock.
     """
     now = utcnow()
-    with database.write() as connection:
+
+    def work(connection: Connection) -> PositionLockRow:
         query = select(position_locks).where(_lock(broker, symbol)).with_for_update()
         found = fetch(connection, query, PositionLockRow)
         if not found:
@@ -246,7 +247,9 @@ def unlock(database: Database, broker: str, symbol: str, *, by: str, reason: str
         connection.execute(delete(position_locks).where(_lock(broker, symbol)))
         journal(connection, broker, symbol, "unlocked", lock["expected"], lock["found"], now, by, reason)
         control(connection, "unlock", "symbol", f"{broker}:{symbol}", by=by, reason=reason, detail=words(lock))
-    return lock
+        return lock
+
+    return database.transact(work)
 
 
 def locks(database: Database) -> list[dict[str, object]]:
