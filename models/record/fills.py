@@ -40,6 +40,7 @@ log = structlog.get_logger()
 #: Begins the id of what we had to infer from a broker's total; what follows is our own id of the order there.
 INFERRED = "inferred:"
 _ZERO = Decimal(0)
+_FILLED, _UNKNOWN = BrokerStatus.FILLED, BrokerStatus.UNKNOWN
 #: Less than this is how a database rounds, not what a broker corrects.
 _FINEST = Decimal("1E-8")
 #: Two feeds that name an execution differently date it alike.
@@ -98,9 +99,9 @@ def infer(entry: OrderRecord, attempt_no: int, report: OrderReport, *, complete:
     rows = entry.fills_of(attempt_no)
     real, guessed = _sum(r for r in rows if not r["inferred"]), _sum(r for r in rows if r["inferred"])
     total = report.filled_quantity or _ZERO
-    if report.status is BrokerStatus.FILLED and complete and not any(r["voided_at"] or r["revision"] for r in rows):
+    if report.status is _FILLED and complete and not any(r["voided_at"] or r["revision"] for r in rows):
         # What the broker counts stands, also where it calls less than the whole order filled.
-        total = total or report.quantity or entry.order["quantity"]
+        total = (report.quantity or entry.order["quantity"]) if report.filled_quantity is None else total
     missing = total - real if total - real > _FINEST else _ZERO
     if any(r["voided_at"] and not r["inferred"] for r in rows):
         missing = min(missing, guessed)  # the total may have been read before the broker took one back
@@ -114,12 +115,14 @@ def infer(entry: OrderRecord, attempt_no: int, report: OrderReport, *, complete:
 def filled_with_nothing(entry: OrderRecord, attempt_no: int, report: OrderReport) -> OrderReport:
     """Return an order that its broker calls filled, with no shares, as filled if all of it was taken back.
 
-    Otherwise such words are unknown: it has to be read again.
+    Otherwise such words contradict themselves and are unknown: it has to be read again.
     """
+    called = report.status is _FILLED or (report.status is _UNKNOWN and (report.raw_status or "").lower() == "filled")
+    if not called or report.filled_quantity != 0 or report.fills:
+        return report
     rows = [row for row in entry.fills_of(attempt_no) if not row["inferred"]]
     over = any(row["voided_at"] for row in rows) and not any(row["quantity"] for row in rows)
-    with_nothing = (report.raw_status or "").lower() == "filled" and report.filled_quantity == 0
-    return replace(report, status=BrokerStatus.FILLED) if over and with_nothing else report
+    return replace(report, status=_FILLED if over else _UNKNOWN)
 
 
 # -- WHAT IS KNOWN ---

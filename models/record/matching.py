@@ -81,10 +81,12 @@ def objections(entry: OrderRecord, attempt_no: int, report: Report, rewrites: Re
         return [f"it is about {report.side or 'trading'} {report.symbol or entry.order['symbol']}"]
     if is_elsewhere(entry.attempts[attempt_no]["session"], report):
         return [f"it was placed through session {report.session}"]
+    if isinstance(report, FillReport):
+        if _names_ours(entry, attempt_no, report):
+            return []
+        return [f"nothing has shown yet that order {report.broker_order_id} is on our terms"]
     if _is_known(entry.attempts[attempt_no], report):
         return []
-    if isinstance(report, FillReport):
-        return [f"nothing has shown yet that order {report.broker_order_id} is on our terms"]
     return against(sent(entry.order, entry.attempts[attempt_no]), entry.attempts[attempt_no], report, rewrites)
 
 
@@ -115,11 +117,26 @@ def sent(order: ReadableOrder, attempt: AttemptRow) -> OrderRequest:
     return changed_terms(request, attempt["terms"]) if attempt["terms"] else request
 
 
-def _is_known(attempt: AttemptRow, report: OrderReport | FillReport) -> bool:
-    """Tell whether the broker has confirmed the attempt under this id: its terms may have been changed there since.
-
-    An execution shows no terms of its order: it is known by the broker's id, once that has been found to be ours.
-    """
-    if isinstance(report, FillReport):
-        return report.broker_order_id in (None, attempt["broker_order_id"]) or attempt["outcome"] == Outcome.ACCEPTED
+def _is_known(attempt: AttemptRow, report: OrderReport) -> bool:
+    """Tell whether the broker has confirmed the attempt under this id: its terms may have been changed there since."""
     return attempt["outcome"] == Outcome.ACCEPTED and report.broker_order_id in (None, attempt["broker_order_id"])
+
+
+def _names_ours(entry: OrderRecord, attempt_no: int, report: FillReport) -> bool:
+    """Tell whether an execution names the order that an attempt made at its broker.
+
+    It shows no terms of its order, so the broker's id is the evidence, once that has been found to be ours; an attempt
+    that was accepted without one has nothing to compare. A change in place that is not settled may have left a second
+    order (docs/facts/ibkr.md#2.4).
+    """
+    ours = entry.attempts[attempt_no]
+    if report.broker_order_id in (None, ours["broker_order_id"]):
+        return True
+    if ours["broker_order_id"] is None:
+        return bool(ours["outcome"] == Outcome.ACCEPTED)
+    return any(
+        row["replaces"] == attempt_no
+        and row["broker_client_order_id"] == ours["broker_client_order_id"]
+        and row["outcome"] in (Outcome.SENDING, Outcome.UNKNOWN)
+        for row in entry.attempts.values()
+    )

@@ -201,8 +201,7 @@ class Recorder:
         `asked`: it is the answer to a question about this very attempt, not something that was pushed.
         """
         attempt = entry.attempts[attempt_no]
-        if report.status is BrokerStatus.UNKNOWN:
-            report = fills.filled_with_nothing(entry, attempt_no, report)
+        report = fills.filled_with_nothing(entry, attempt_no, report)
         if report.status in DONE and attempt["stray_at"] is not None:
             entry.set_attempt(attempt_no, stray_at=None)
         if report.fills and attempt["replaces"] is not None and attempt_no > entry.order["attempt_no"]:

@@ -70,11 +70,15 @@ def located(location: str | None, account: str) -> str | None:
 def status_of(raw: Raw) -> BrokerStatus:
     """Return where an order stands.
 
-    An end that does not say how much was filled before it is no end yet: it is read again.
+    An end that does not say how much was filled before it, or is called filled with nothing, is no end yet: it is read
+    again.
     """
     word = raw.get("status")
     found = STATUSES.get(word, BrokerStatus.UNKNOWN) if isinstance(word, str) else BrokerStatus.UNKNOWN
-    if found in DONE and filled(raw) is None and legs(raw):
+    done = filled(raw)
+    if found in DONE and done is None and legs(raw):
+        return BrokerStatus.UNKNOWN
+    if found is BrokerStatus.FILLED and done == 0 and next(_executions(raw), None) is None:
         return BrokerStatus.UNKNOWN
     return found
 
