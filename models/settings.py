@@ -7,7 +7,6 @@ simulated fill can never stand beside a real one.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -17,16 +16,15 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote, unquote
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
-    EnvSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
 
+from models.environment import Environment, as_list
 from models.errors import ConfigurationError
 from models.explaining import explain
 from models.outward import hide
@@ -40,6 +38,8 @@ _NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _PASSWORD = re.compile(r"(?<=:)[^\s:/][^\s]*(?=@)|(?<=password=)[^\s&]+")
 #: Settings whose value may hold a password.
 _URLS = ("database_url", "redis_url")
+#: Databases and their drivers.
+_DATABASES = frozenset({"sqlite", "sqlite+pysqlite", "postgresql+psycopg"})
 #: Order of preference where no route is configured.
 _USUAL_ROUTE = ("ibkr", "alpaca", "tda", "schwab")
 #: What a running sandbox writes to its home: where its doors are, and its name. There is no other way to find it, for
@@ -103,18 +103,7 @@ class RoutingSettings(BaseModel):
     @field_validator("route", mode="before")
     @classmethod
     def _from_text(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            text = value.strip()
-            return json.loads(text) if text.startswith("[") else [part.strip() for part in text.split(",") if part]
-        return value
-
-
-class _Environment(EnvSettingsSource):
-    """The environment, where a secret is text: `1e5` must not become 100000.0 on its way."""
-
-    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
-        """Leave secrets as they are."""
-        return value if _SECRET.search(field_name) else super().decode_complex_value(field_name, field, value)
+        return as_list(value)
 
 
 class Settings(BaseSettings):
@@ -147,7 +136,12 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Put code above environment above file."""
-        return (init_settings, _Environment(settings_cls), TomlConfigSettingsSource(settings_cls, config_file()))
+        return (init_settings, Environment(settings_cls), TomlConfigSettingsSource(settings_cls, config_file()))
+
+    @field_validator("home", mode="before")
+    @classmethod
+    def _is_somewhere(cls, value: Any) -> Any:
+        return value if str(value) else cls.model_fields["home"].default
 
     @field_validator("brokers", mode="before")
     @classmethod
@@ -177,7 +171,14 @@ class Settings(BaseSettings):
     @classmethod
     def _driver_is_ours(cls, value: str) -> str:
         """Take the names that others give PostgreSQL: the driver that comes with corro is psycopg."""
-        return re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", value)
+        url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", value)
+        kind = re.match(r"([\w+.-]+):", url)
+        if kind and kind[1] not in _DATABASES:
+            raise ValueError(
+                f"{kind[1]}:// is no database that corro can use: there are sqlite:///FILE and "
+                "postgresql://USER@HOST/NAME"
+            )
+        return url
 
     @model_validator(mode="after")
     def _route_names_brokers(self) -> Self:
@@ -278,8 +279,8 @@ def load_settings(**overrides: Any) -> Settings:
         settings = Settings(**overrides)
     except ValidationError as error:
         raise ConfigurationError(f"settings: {explain(error, values=_harmless)}") from None
-    except ValueError as error:
-        raise ConfigurationError(f"settings: {error}") from None
+    except ValueError as error:  # of a source: its own words are in the cause, where there is one
+        raise ConfigurationError(f"settings: {error.__cause__ or error}") from None
     hide(_secrets(settings))
     return settings
 

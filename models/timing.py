@@ -6,9 +6,12 @@ A number that fits no clock (nan, infinity, a century) would switch a guard off 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_settings import NoDecode
+
+from models.environment import as_list
 
 #: The longest of all: a day. Whoever wants a guard out of the way has to say so otherwise than by a huge number.
 _DAY_S = 86_400.0
@@ -43,7 +46,7 @@ class TimingSettings(BaseModel):
     #: A send has to be answered within this; fresh + deadline stay below the lease.
     deadline: Hold = 10.0
     #: Pauses between look-ups of an unknown outcome; the last one repeats.
-    reconcile: Annotated[tuple[Period, ...], Field(min_length=1, max_length=20)] = (1.0, 2.0, 5.0)
+    reconcile: Annotated[tuple[Period, ...], NoDecode, Field(min_length=1, max_length=20)] = (1.0, 2.0, 5.0)
     #: An outcome unknown for this long is alerted.
     alert_after: Wait = 30.0
     #: A cancel that has had no effect for this long is alerted.
@@ -64,6 +67,11 @@ class TimingSettings(BaseModel):
     leader_lease: Period = 6.0
     #: An order may ask to wait so long at most, from created_at to expires_at.
     longest_life: Annotated[float, Field(ge=1, le=30 * _DAY_S, allow_inf_nan=False)] = _DAY_S
+
+    @field_validator("reconcile", mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        return as_list(value)
 
     @model_validator(mode="after")
     def _in_proportion(self) -> Self:

@@ -178,6 +178,87 @@ def test_a_mistake_in_the_environment_is_named(monkeypatch: pytest.MonkeyPatch) 
     assert "timing.leese" in refusal()
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("CORRO_BROKER__ALPACA__KEY_ID", "CORRO_BROKERS__ALPACA__KEY_ID"),
+        ("CORRO_BROKERS_ALPACA_KEY_ID", "CORRO_BROKERS__ALPACA__KEY_ID"),
+        ("CORRO_BROKERS_IBKR_PORT", "CORRO_BROKERS__IBKR__PORT"),
+        ("CORRO_DATABASE_ULR", "CORRO_DATABASE_URL"),
+        ("CORRO_HOEM", "CORRO_HOME"),
+        ("corro_hoem", "CORRO_HOME"),
+        ("CORRO_TIMING_LEASE", "CORRO_TIMING__LEASE"),
+        ("CORRO_ROUTE", "CORRO_ROUTING__ROUTE"),
+        ("CORRO_CONFG", "CORRO_CONFIG"),
+        ("CORRO_XYZZY", "begin with CORRO_"),
+        ("CORRO_HOME__X", "CORRO_HOME"),
+    ],
+)
+def test_an_unknown_variable_is_an_error_like_an_unknown_key(
+    name: str, meant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, SECRET)
+    message = refusal()
+    assert name in message
+    assert meant in message
+    assert SECRET not in message
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("CORRO_TEST_RECORDINGS", "/x"), ("CORRO_PROPERTY_EXAMPLES", "5"), ("CORRO_UP_PID", "7"), ("CORRO_BENCH", "{}"),
+        ("CORRO_CRASH", ""), ("CORRO_PAUSE", ""), ("CORRO_SERVICE_HOST", "10.0.0.1"), ("CORRO_PORT", "tcp://10.0.0.1:80"),
+        ("CORRO_REDIS_PORT", "tcp://10.0.0.1:6379"), ("CORRO_REDIS_PORT_6379_TCP_ADDR", "10.0.0.1"),
+        ("CORROSION", "x"), ("corro_log_level", "ERROR"),
+    ],
+)  # fmt: skip
+def test_what_is_no_setting_and_no_mistake_is_let_be(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What corro's own processes and tests are told, and what Kubernetes says of a service of that name."""
+    monkeypatch.setenv(name, value)
+    assert load_settings().is_sandbox
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "CORRO_HOME", "CORRO_DATABASE_URL", "CORRO_REDIS_URL", "CORRO_REDIS_MASTER", "CORRO_LOG_LEVEL",
+        "CORRO_ROUTING__ROUTE", "CORRO_ROUTING__SELL", "CORRO_TIMING__LEASE", "CORRO_TIMING__RECONCILE",
+    ],
+)  # fmt: skip
+def test_an_empty_setting_has_its_default(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = load_settings()
+    monkeypatch.setenv(name, "")
+    assert load_settings() == usual
+
+
+@pytest.mark.parametrize("text", ["1,2,5", " 1, 2 ,5", "[1,2,5]", "[1.0, 2, 5]"])
+def test_a_list_from_the_environment_is_read_in_either_form(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CORRO_TIMING__RECONCILE", text)
+    assert load_settings().timing.reconcile == (1, 2, 5)
+
+
+@pytest.mark.parametrize("text", ["[1,2", "1;2;5", "soon"])
+def test_a_list_that_cannot_be_read_is_named_with_its_key(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CORRO_TIMING__RECONCILE", text)
+    assert "timing.reconcile" in refusal()
+
+
+@pytest.mark.parametrize("name", ["CORRO_TIMING", "CORRO_ROUTING", "CORRO_BROKERS"])
+def test_a_table_that_is_no_json_is_named_with_its_variable(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, SECRET)
+    message = refusal()
+    assert all(word in message for word in (name, "JSON", f"{name}__KEY"))
+    assert SECRET not in message
+
+
+@pytest.mark.parametrize("kind", ["mysql", "mysql+pymysql", "mariadb", "oracle", "postgresql+psycopg2", "mssql+pyodbc"])
+def test_a_database_that_corro_does_not_know_is_told_with_those_it_knows(kind: str) -> None:
+    message = refusal(database_url=f"{kind}://u:{SECRET}@h/d")
+    assert all(word in message for word in (kind, "database_url", "sqlite:///", "postgresql://"))
+    assert SECRET not in message
+
+
 def test_an_unknown_broker_is_named_with_those_there_are() -> None:
     with pytest.raises(ConfigurationError, match=r"'etrade'.*alpaca.*ibkr.*tda"):
         load_settings().broker("etrade")

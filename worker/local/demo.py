@@ -50,7 +50,7 @@ def run(*, keep: bool = False, json: bool = False) -> int:
 @contextmanager
 def _own_home(keep: bool):  # type: ignore[no-untyped-def]
     """Settings that see neither a settings file nor the environment: the embedded default in `CORRO_HOME/demo`."""
-    home = (Path(os.environ.get("CORRO_HOME", ".corro")) / "demo").absolute()
+    home = (Path(os.environ.get("CORRO_HOME") or ".corro") / "demo").absolute()
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
     (home / "corro.toml").write_text("# The demo uses no settings: everything is the default.\n")
