@@ -15,6 +15,7 @@ from models.settings import Settings
 from tests.open_desk import open_desk
 from worker.brokers.base import AbsenceRule, Capabilities
 from worker.fleet.members import Identity, Pulse
+from worker.orders.reconcile import Reconciler
 from worker.runtime.clock import utcnow
 
 
@@ -40,7 +41,11 @@ class LookScene:
         self.database, self.paper, self.at = database, LookedAtBroker(), utcnow()
         me = Identity("alpaca")
         Pulse(database, me, settings.timing).beat()
-        self.reconciler = open_desk(settings, database, self.paper, me).reconciler
+        desk = open_desk(settings, database, self.paper, me)
+        self.reconciler = Reconciler(
+            settings, self.paper, desk.gate, desk.batches, desk.recorder, desk.deputies, me,  # type: ignore[arg-type]
+            clock=lambda: self.at,
+        )  # fmt: skip
         with database.write() as connection:
             connection.execute(
                 insert(orders).values(

@@ -27,7 +27,7 @@ from models.vocabulary import Side
 from worker.fleet.members import Identity, Pulse
 from worker.positions.external import External
 from worker.positions.reading import Positions
-from worker.runtime.clock import utcnow
+from worker.runtime.clock import elapsed, utcnow
 
 BROKER = "alpaca"
 
@@ -56,7 +56,7 @@ class PositionDesk:
     def __init__(self, database: Database, timing: TimingSettings) -> None:
         # Three readings one after another decide: how long a difference lasts is a matter of `judge`.
         self.timing = timing.model_copy(update={"lock_after": 0.0})
-        self.database, self.paper, self.complete = database, HeldPositions(), True
+        self.database, self.paper, self.complete, self.later_s = database, HeldPositions(), True, 0.0
         self.me = Identity(BROKER)
         self.pulse = Pulse(database, self.me, self.timing)
         self.pulse.beat()
@@ -66,7 +66,10 @@ class PositionDesk:
 
     def make(self) -> Positions:
         paper: Any = self.paper
-        return Positions(self.database, paper, self.me.name, self.timing, self.pulse, lambda: self.complete)
+        return Positions(
+            self.database, paper, self.me.name, self.timing, self.pulse, lambda: self.complete,
+            lambda: elapsed() + self.later_s,
+        )  # fmt: skip
 
     def read(self, times: int = 1, **held: int) -> None:
         self.paper.held.update(held)

@@ -198,14 +198,14 @@ def test_ib_durations_are_never_shorter_than_a_bar() -> None:
     assert BAR_SIZES["1Month"].duration(3650) == "10 Y"
 
 
-def test_ib_is_asked_at_its_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ib_is_asked_at_its_pace() -> None:
     now, sent = [100.0], []
 
     async def sleep(seconds: float) -> None:
         now[0] += seconds
 
     async def run() -> None:
-        pace = HistoryPace(lambda: now[0])
+        pace = HistoryPace(lambda: now[0], sleep=sleep)
 
         def make(name: str) -> Callable[[], Any]:
             async def answer() -> str:
@@ -216,7 +216,6 @@ def test_ib_is_asked_at_its_pace(monkeypatch: pytest.MonkeyPatch) -> None:
 
             return answer
 
-        monkeypatch.setattr("worker.brokers.ibkr.pacing.asyncio.sleep", sleep)
         for n in range(BURST + 2):
             await pace.ask("SPY", n, make(f"spy{n}"))
         assert [at for _, at in sent] == [100.0] * BURST + [100.0 + BURST_S] * 2

@@ -12,14 +12,11 @@ from models.record.evidence import unresolved
 from models.reports import Ambiguous, BrokerStatus, Missing, OrderReport, Sighting
 from models.settings import Settings
 from tests.unit.look_scene import LookScene
-from worker.orders import reconcile as module
 
 
 @pytest.fixture
-def scene(database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> LookScene:
-    made = LookScene(database, settings)
-    monkeypatch.setattr(module, "utcnow", lambda: made.at)
-    return made
+def scene(database: Database, settings: Settings) -> LookScene:
+    return LookScene(database, settings)
 
 
 def later(scene: LookScene, seconds: float) -> datetime:

@@ -24,11 +24,10 @@ from models.settings import Settings
 from models.vocabulary import Side
 from tests.unit.position_desk import BROKER, PositionDesk
 from worker.fleet.members import Identity, Pulse
-from worker.positions import reading as module
 from worker.positions.ledger import unlock
 from worker.positions.locks import Locks
 from worker.positions.reading import keep
-from worker.runtime.clock import elapsed, utcnow
+from worker.runtime.clock import utcnow
 
 
 @pytest.fixture
@@ -236,13 +235,12 @@ def test_a_lease_that_was_lost_and_won_back_does_not_revive_an_old_reading(desk:
     assert not still(began)
 
 
-def test_positions_are_read_sooner_while_there_are_doubts(desk: PositionDesk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_positions_are_read_sooner_while_there_are_doubts(desk: PositionDesk) -> None:
     desk.read(KO=40)
-    began = elapsed()
-    monkeypatch.setattr(module, "elapsed", lambda: began + 5)
+    desk.later_s = 5
     assert not desk.positions.is_due()
     desk.read(KO=41)
-    monkeypatch.setattr(module, "elapsed", lambda: began + 10)
+    desk.later_s = 10
     assert desk.positions.is_due()
 
 

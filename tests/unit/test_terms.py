@@ -20,7 +20,6 @@ from models.terms import contradictions
 from models.vocabulary import OrderType, Side, TimeInForce
 from tests.unit.look_scene import LookScene
 from tests.unit.words import NOW, Put
-from worker.orders import reconcile
 from worker.orders.absence import proven
 from worker.orders.record import Recorder
 from worker.positions.external import External
@@ -121,10 +120,9 @@ def test_only_an_order_that_is_found_on_other_terms_becomes_ambiguous(sighting: 
     ids=["last month's, filled", "a stranger's, live"],
 )
 def test_an_order_that_has_our_id_and_other_terms_waits_for_a_person(
-    database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch, other: dict[str, Any]
+    database: Database, settings: Settings, other: dict[str, Any]
 ) -> None:
     scene = LookScene(database, settings)  # buy 3 KO, limit 60
-    monkeypatch.setattr(reconcile, "utcnow", lambda: scene.at)
     terms = {"symbol": "KO", "quantity": D(3), "limit_price": D(60), "broker_client_order_id": "o1"}
     scene.paper.answer = Found(report=shown(**terms | other))
     for _ in range(3):

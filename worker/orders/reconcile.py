@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -65,6 +65,7 @@ class Reconciler:
         recorder: for what was found.
         deputies: whose work an order is that was refused after its acceptance.
         me: this worker.
+        clock: the wall time; None is `utcnow`.
     """
 
     def __init__(
@@ -76,7 +77,9 @@ class Reconciler:
         recorder: Recorder,
         deputies: Deputies,
         me: Identity,
+        clock: Callable[[], datetime] | None = None,
     ) -> None:
+        self._now = clock or utcnow
         self.timing, self.broker, self.gate = settings.timing, broker, gate
         self.batches, self.database, self.recorder = batches, batches.database, recorder
         self.deputies, self.me, self.rule = deputies, me, broker.capabilities.absence
@@ -107,7 +110,7 @@ class Reconciler:
 
     def _orphans(self) -> None:
         """Attempts whose worker died, or whose lease ran out, during the send: their outcome is unknown."""
-        now = utcnow()
+        now = self._now()
         with self.database.read() as connection:
             orphans = [row for row in self._open(connection, [Outcome.SENDING]) if self._is_orphan(row, now)]
         if not orphans:
@@ -151,7 +154,7 @@ class Reconciler:
         return [{**row, "sender": senders.get(row["worker"])} for row in found]
 
     def _due(self, *, everything: bool = False, only_doubted: bool = False) -> list[_Question]:
-        now = utcnow()
+        now = self._now()
         with self.database.read() as connection:
             found = self._open(connection, [Outcome.UNKNOWN])
             due = [r for r in found if everything or r["next_check_at"] is None or r["next_check_at"] <= now]
@@ -212,7 +215,7 @@ class Reconciler:
         answers: Sequence[Sighting | CorroError] = []
         alive = {q.entry_id: error for q in asked if q.doubted and (error := self._cancel_doubted(q))}
         # What a reading proves, it proves of this moment: this process may be suspended before it is written down.
-        at = utcnow()
+        at = self._now()
         try:
             answers = self.broker.find_orders([q.ref for q in asked]) if asked else []
         except CorroError as error:

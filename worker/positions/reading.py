@@ -54,6 +54,7 @@ class Positions:
         timing: for the intervals.
         pulse: tells whether this worker leads, and has led all along.
         read_executions: reads executions and enters them in the record; returns whether they were read completely.
+        clock: seconds that count on while the machine sleeps; None is `elapsed`.
     """
 
     def __init__(
@@ -64,9 +65,10 @@ class Positions:
         timing: TimingSettings,
         pulse: Pulse,
         read_executions: Callable[[], bool],
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self.database, self.broker, self.worker, self.timing = database, broker, worker, timing
-        self.pulse, self._read_executions = pulse, read_executions
+        self.pulse, self._read_executions, self._clock = pulse, read_executions, clock or elapsed
         self.doubts: dict[str, Doubt] = {}
         #: The supervisor's thread reads after a connect, the healer's regularly.
         self._one_at_a_time = threading.Lock()
@@ -78,7 +80,7 @@ class Positions:
         every = self.timing.positions_every
         if self.doubts:
             every = min(every, max(self.timing.lock_after / READINGS, 0.5))
-        return elapsed() - self._read_at >= every
+        return self._clock() - self._read_at >= every
 
     def read(self) -> frozenset[str]:
         """Read positions and account, store them, and judge what is not explained.
@@ -94,12 +96,12 @@ class Positions:
 
     def read_anew(self) -> frozenset[str]:
         """The same, but a reading that somebody began after this call serves as well."""
-        asked = elapsed()
+        asked = self._clock()
         with self._one_at_a_time:
             return self._unread if self._stored_from >= asked else self._read()
 
     def _read(self) -> frozenset[str]:
-        watch, tenure, at, self._read_at = Stopwatch(), self.pulse.tenure, utcnow(), elapsed()
+        watch, tenure, at, self._read_at = Stopwatch(), self.pulse.tenure, utcnow(), self._clock()
         reports = self.broker.get_positions()
         unread = {held.symbol for held in reports if held.quantity is None}
         sizes: dict[str, Decimal] = {}
@@ -174,7 +176,7 @@ class Positions:
                 self.doubts.get(symbol),
                 restless=symbol in restless,
                 complete=complete,
-                now=elapsed(),
+                now=self._clock(),
                 lock_after=self.timing.lock_after,
             )
             if symbol in ledger.locks:

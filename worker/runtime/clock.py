@@ -23,18 +23,34 @@ def elapsed() -> float:
     return time.clock_gettime(_CLOCK)
 
 
+class Clocks:
+    """Both clocks of a machine, in seconds."""
+
+    def wall(self) -> float:
+        """Return the wall time since 1970."""
+        return time.time()
+
+    def elapsed(self) -> float:
+        """Return `elapsed`."""
+        return elapsed()
+
+
+_OURS = Clocks()
+
+
 class Stopwatch:
     """How old a promise is, by both clocks: a pause shows in one of them, a jump of the wall clock in the other."""
 
-    __slots__ = ("_elapsed", "_wall")
+    __slots__ = ("_clocks", "_elapsed", "_wall")
 
-    def __init__(self) -> None:
-        self._elapsed, self._wall = elapsed(), time.time()
+    def __init__(self, clocks: Clocks = _OURS) -> None:
+        self._clocks = clocks
+        self._elapsed, self._wall = clocks.elapsed(), clocks.wall()
 
     def age(self) -> float:
         """Return the age in seconds: the larger of the two clocks' answers, and infinite if the wall went back."""
-        wall = time.time() - self._wall
-        return max(elapsed() - self._elapsed, wall if wall > -1.0 else float("inf"))
+        wall = self._clocks.wall() - self._wall
+        return max(self._clocks.elapsed() - self._elapsed, wall if wall > -1.0 else float("inf"))
 
 
 class StepWatch:

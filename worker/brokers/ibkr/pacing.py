@@ -32,12 +32,17 @@ class HistoryPace:
         clock: monotonic seconds.
         shared: counts the requests of all workers of this TWS.
         per_10_minutes: of any contract; 0 is no limit.
+        sleep: waits so many seconds of that clock.
     """
 
     def __init__(
-        self, clock: Callable[[], float], shared: SharedCount | None = None, per_10_minutes: int = PER_10_MINUTES
+        self,
+        clock: Callable[[], float],
+        shared: SharedCount | None = None,
+        per_10_minutes: int = PER_10_MINUTES,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._clock, self._shared, self._per_10_minutes = clock, shared, per_10_minutes
+        self._clock, self._sleep, self._shared, self._per_10_minutes = clock, sleep, shared, per_10_minutes
         self._sent: dict[Hashable, deque[float]] = {}
         self._all = Window(TEN_MINUTES_S)
         self._answers: dict[Hashable, tuple[float, asyncio.Task[Any]]] = {}
@@ -63,7 +68,7 @@ class HistoryPace:
     async def _in_turn(self, contract: Hashable, terms: Hashable, request: Callable[[], Awaitable[Any]]) -> Any:
         sent = self._sent.setdefault(contract, deque())
         while (left := self._left(sent)) > 0:
-            await asyncio.sleep(left)
+            await self._sleep(left)
         if self._per_10_minutes and (left := self._all.wait(self._per_10_minutes, self._clock())) > 0:
             raise _used_up(self._per_10_minutes, left)
         sent.append(self._clock())
@@ -91,7 +96,7 @@ class HistoryPace:
                 while (wait := await asyncio.to_thread(rule)) > 0:
                     if wait > SAME_S:  # too long to hold a lane: to be asked again then
                         raise _used_up(self._per_10_minutes, wait)
-                    await asyncio.sleep(wait)
+                    await self._sleep(wait)
             except Away:
                 return
 
