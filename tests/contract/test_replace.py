@@ -28,7 +28,7 @@ from tests.kit.waiting import eventually
 from worker.brokers.ibkr import replace as ibkr_replace
 from worker.brokers.ibkr import verdicts as ibkr_verdicts
 from worker.brokers.ibkr.pending import PendingChange
-from worker.brokers.ibkr.terms import OrderLine
+from worker.brokers.ibkr.reports import OrderLine
 from worker.brokers.ibkr.verdicts import Verdict
 
 

@@ -7,9 +7,9 @@ from decimal import Decimal
 
 from models.reports import FillReport
 from models.vocabulary import OrderType, Side, TimeInForce
-from worker.brokers.ibkr import terms
+from worker.brokers.ibkr import reports
 from worker.brokers.ibkr.evidence import OrderBook
-from worker.brokers.ibkr.terms import OrderLine
+from worker.brokers.ibkr.reports import OrderLine
 
 
 # -- THE BOOK ---
@@ -22,7 +22,7 @@ def a_line(**changes: object) -> OrderLine:
     return OrderLine(**{**values, **changes})  # type: ignore[arg-type]
 
 
-def an_execution(number: int, shares: int, cumulative: int) -> terms.Execution:
+def an_execution(number: int, shares: int, cumulative: int) -> reports.WireExecution:
     fill = FillReport(
         execution_id=f"e{number}",
         quantity=Decimal(shares),
@@ -32,7 +32,7 @@ def an_execution(number: int, shares: int, cumulative: int) -> terms.Execution:
         broker_order_id="55",
         cumulative_quantity=Decimal(cumulative),
     )
-    return terms.Execution(fill=fill, perm_id=55, order_id=7, client_id=1, account="DU1", avg_price=Decimal(10))
+    return reports.WireExecution(fill=fill, perm_id=55, order_id=7, client_id=1, account="DU1", avg_price=Decimal(10))
 
 
 def a_book() -> tuple[OrderBook, list[object]]:

@@ -17,8 +17,9 @@ from worker.brokers.base import OrderRef
 from worker.brokers.ibkr.days import same_day, zones_of
 from worker.brokers.ibkr.evidence import OrderBook
 from worker.brokers.ibkr.pending import PendingOrder
+from worker.brokers.ibkr.reports import OrderLine, WireExecution, completed_status, split_execution_id
 from worker.brokers.ibkr.spoiled import spoiled
-from worker.brokers.ibkr.terms import Execution, OrderLine, check_listed, completed_status, split_execution_id
+from worker.brokers.ibkr.terms import check_listed
 from worker.brokers.ibkr.verdicts import Verdict
 
 NOW = datetime(2026, 11, 27, 16, 0, tzinfo=UTC)
@@ -54,7 +55,7 @@ class ToldBook:
             broker_client_order_id="s-1", broker_order_id=str(PERM), cumulative_quantity=total, busted=not quantity,
         )  # fmt: skip
         ids: Any = {"perm_id": PERM, "order_id": 5, "client_id": 1, "account": "DU1"}
-        self.book.on_execution(Execution(fill=fill, avg_price=Decimal(price), **ids))
+        self.book.on_execution(WireExecution(fill=fill, avg_price=Decimal(price), **ids))
 
     @property
     def now(self) -> OrderReport:

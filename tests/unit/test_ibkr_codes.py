@@ -29,7 +29,7 @@ from models.errors import (
 from models.messages import OrderRequest
 from models.reports import BrokerStatus
 from tests.unit.ibkr_book import a_line
-from worker.brokers.ibkr import terms
+from worker.brokers.ibkr import reports, terms
 from worker.brokers.ibkr.codes import CODES, Proof, code_of, lookup_error, order_error, read_error
 
 # docs/facts/ibkr.md#4.2, #4.8.
@@ -178,7 +178,7 @@ def test_an_order_ref_that_would_get_lost_is_not_sent(ref: str) -> None:
     ],
 )
 def test_completed_orders_are_read_by_status_and_prose(status: str, prose: str, expected: BrokerStatus) -> None:
-    assert terms.completed_status(a_line(status=status, completed_status=prose)) is expected
+    assert reports.completed_status(a_line(status=status, completed_status=prose)) is expected
 
 
 def test_every_code_cites_words_and_no_row_is_doubled() -> None:

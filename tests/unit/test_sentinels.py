@@ -23,7 +23,7 @@ from worker.brokers import values
 from worker.brokers.alpaca.adapter import AlpacaBroker
 from worker.brokers.ibkr import account as ibkr_account
 from worker.brokers.ibkr import prices as ibkr_prices
-from worker.brokers.ibkr import terms as ibkr_terms
+from worker.brokers.ibkr import reports as ibkr_reports
 from worker.brokers.ibkr.adapter import IbkrBroker
 from worker.brokers.ibkr.frames import RawBar
 from worker.brokers.oddities import Oddities
@@ -137,11 +137,11 @@ IB_ACCOUNT = {"NetLiquidation": "5000.5", "TotalCashValue": "100", "BuyingPower"
 
 
 def ib_order(raw: Any) -> Any:
-    return ibkr_terms.order_line(ib(**CONTRACT), ib(**(IB_ORDER | raw)), ib(**IB_STATE), UTC)
+    return ibkr_reports.order_line(ib(**CONTRACT), ib(**(IB_ORDER | raw)), ib(**IB_STATE), UTC)
 
 
 def ib_fill(raw: Any) -> Any:
-    return ibkr_terms.execution(ib(**CONTRACT), ib(**(IB_FILL | raw), time=T)).fill
+    return ibkr_reports.execution(ib(**CONTRACT), ib(**(IB_FILL | raw), time=T)).fill
 
 
 def ib_bars(raw: Any) -> Any:
@@ -294,7 +294,7 @@ def test_a_word_that_a_broker_adds_is_never_a_guess(status: Any) -> None:
         assert read(order | {"status": status}).status is BrokerStatus.UNKNOWN
     assert tda_reports.status_of(TDA_ORDER | {"status": status}) is BrokerStatus.UNKNOWN
     if isinstance(status, str):
-        assert ibkr_terms.open_status(status, "", refused=True) is BrokerStatus.UNKNOWN
+        assert ibkr_reports.open_status(status, "", refused=True) is BrokerStatus.UNKNOWN
 
 
 def test_a_holding_whose_size_or_direction_cannot_be_read_has_none() -> None:

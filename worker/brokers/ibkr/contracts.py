@@ -14,13 +14,13 @@ from models.errors import BrokerError, InstrumentUnknown, NotConnected, QuotaExh
 from worker.brokers.ibkr import names
 from worker.brokers.ibkr.codes import lookup_error
 from worker.brokers.ibkr.frames import Frames
+from worker.brokers.ibkr.reports import OrderLine, WireExecution
 from worker.brokers.ibkr.sdk import Sdk, code_and_text
 from worker.brokers.ibkr.spoiled import Rows
-from worker.brokers.ibkr.terms import Execution, OrderLine
 
 _log = structlog.get_logger()
 T = TypeVar("T")
-Row = TypeVar("Row", OrderLine, Execution)
+Row = TypeVar("Row", OrderLine, WireExecution)
 
 
 class Asking(Protocol):
@@ -132,6 +132,6 @@ class Contracts:
         symbol = self.names.of(row.contract)
         if symbol is None:
             return row
-        if isinstance(row, Execution):
+        if isinstance(row, WireExecution):
             return replace(row, fill=replace(row.fill, symbol=symbol))
         return replace(row, symbol=symbol)

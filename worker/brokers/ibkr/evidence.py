@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-from models.reports import DONE, BrokerStatus, CommissionReport, FillReport, OrderReport, Report
+from models.reports import BrokerStatus, CommissionReport, FillReport, OrderReport, Report
 from worker.brokers import values
-from worker.brokers.ibkr import terms
+from worker.brokers.ibkr import reports
 from worker.brokers.ibkr.codes import CANCELED, CODES, Proof
 from worker.brokers.ibkr.names import Names
 from worker.brokers.ibkr.pending import Pending, PendingChange, PendingOrder
-from worker.brokers.ibkr.terms import Execution, OrderLine
+from worker.brokers.ibkr.reports import OrderLine, WireExecution, average_of, build_report, filled_by, total_of
 
 #: Codes that explain why an order that was shown ended. 321 is not one: it may answer a cancel.
 _ENDING_CODES = frozenset(n for n, row in CODES.items() if row.proof is Proof.REFUSED) - {321} | {CANCELED}
@@ -60,7 +60,7 @@ class KnownOrder:
     def show(self, line: OrderLine) -> None:
         """Take in how the wire shows the order now: a code that spoke before of a life that goes on decides nothing."""
         self.line = line
-        if terms.is_alive(line.status, self.why_held):
+        if reports.is_alive(line.status, self.why_held):
             self.code = None
 
 
@@ -74,8 +74,8 @@ class OrderBook:
         #: Requests of the present connection that are not answered yet, by order id.
         self._pending: defaultdict[int, list[Pending]] = defaultdict(list)
         self._orders: dict[int, KnownOrder] = {}
-        self._executions: dict[str, Execution] = {}
-        self._executions_of: dict[int, list[Execution]] = {}
+        self._executions: dict[str, WireExecution] = {}
+        self._executions_of: dict[int, list[WireExecution]] = {}
         #: By execution: the revision it is for, the amount, its currency.
         self._commissions: dict[str, tuple[int, Decimal, str | None]] = {}
         self.client_id = -1
@@ -141,7 +141,7 @@ class OrderBook:
             known.show(replace(known.line, status=status))
             self._push(known)
 
-    def on_execution(self, execution: Execution) -> bool:
+    def on_execution(self, execution: WireExecution) -> bool:
         """Take in an execDetails; return whether it was new, or corrects what was known."""
         fill = execution.fill
         for pending in self._pending_of(execution.order_id, execution.client_id):
@@ -162,7 +162,7 @@ class OrderBook:
 
     def on_commission(self, text: str, commission: Decimal | None, currency: str | None = None) -> None:
         """Take in a commissionReport; that of the highest revision of an execution counts."""
-        execution_id, revision = terms.split_execution_id(text)
+        execution_id, revision = reports.split_execution_id(text)
         if commission is None:
             return
         told, known = (revision, commission, currency), self._commissions.get(execution_id)
@@ -204,14 +204,14 @@ class OrderBook:
         """Return every order under this orderRef; after a modify there may be two (docs/facts/ibkr.md#2.4)."""
         return [known for known in self._orders.values() if known.line.ref == ref]
 
-    def fill(self, execution: Execution) -> FillReport:
+    def fill(self, execution: WireExecution) -> FillReport:
         """Return an execution with its commission, if that of this revision is known."""
         revision, commission, currency = self._commissions.get(execution.fill.execution_id, (-1, None, None))
         if revision != execution.fill.revision:
             return execution.fill
         return replace(execution.fill, commission=commission, commission_currency=currency)
 
-    def executions_of(self, perm_id: int) -> list[Execution]:
+    def executions_of(self, perm_id: int) -> list[WireExecution]:
         """Return the executions of one order, oldest first."""
         return sorted(self._executions_of.get(perm_id, ()), key=lambda e: e.fill.cumulative_quantity or Decimal(0))
 
@@ -222,7 +222,7 @@ class OrderBook:
             return self.report(known)
         executions = self.executions_of(pending.perm_id)
         filled = filled_by(executions)
-        status = terms.open_status(pending.told.status, pending.told.why_held, refused=False)
+        status = reports.open_status(pending.told.status, pending.told.why_held, refused=False)
         if filled is not None:
             status = BrokerStatus.FILLED if filled >= quantity else BrokerStatus.PARTIALLY_FILLED
         return OrderReport(
@@ -240,7 +240,7 @@ class OrderBook:
     def report(self, known: KnownOrder) -> OrderReport:
         """Return an open order as a report; what IB counts as filled may be ahead of the executions it has told."""
         line = known.line
-        status = terms.open_status(line.status, known.why_held, known.is_refused)
+        status = reports.open_status(line.status, known.why_held, known.is_refused)
         executions = self.executions_of(line.perm_id)
         filled = total_of(executions, known.wire_filled)
         if filled and line.quantity and filled >= line.quantity:
@@ -250,7 +250,7 @@ class OrderBook:
         if status is BrokerStatus.REJECTED:
             filled = filled or Decimal(0)
         report = build_report(line, status, filled, executions, known.code)
-        dormant = status is BrokerStatus.REJECTED and line.status == terms.INACTIVE
+        dormant = status is BrokerStatus.REJECTED and line.status == reports.INACTIVE
         return replace(report, avg_fill_price=report.avg_fill_price or known.wire_average, dormant=dormant)
 
     # -- INSIDE ---
@@ -291,74 +291,3 @@ def _is_ending(known: KnownOrder, number: int) -> bool:
     """Tell whether a code explains the end of an order that we asked neither to cancel nor to change."""
     about_the_change = known.change_requested and number != CANCELED
     return number in _ENDING_CODES and not known.cancel_requested and not about_the_change
-
-
-def filled_by(executions: list[Execution]) -> Decimal | None:
-    """Return the quantity that executions of one order prove: IB's own running total where that is ahead.
-
-    Once one of them was corrected, the running totals of the others speak of what was before: then the sum counts.
-    """
-    if not executions:
-        return None
-    total = sum((e.fill.quantity for e in executions), Decimal(0))
-    if _is_corrected(executions):
-        return total
-    return max(total, *(e.fill.cumulative_quantity or Decimal(0) for e in executions))
-
-
-def total_of(executions: list[Execution], told: Decimal | None) -> Decimal | None:
-    """Return what is filled: the larger of the executions and the broker's total, or what corrections have left."""
-    executed = filled_by(executions)
-    if executed is not None and (_is_corrected(executions) or not told):
-        return executed
-    return max(executed or Decimal(0), told or Decimal(0)) or None
-
-
-def average_of(executions: list[Execution]) -> Decimal | None:
-    """Return the average price of executions: IB's own, unless a correction has made that history."""
-    if not executions:
-        return None
-    if not _is_corrected(executions):
-        return executions[-1].avg_price
-    worth = [(e.fill.quantity, e.fill.price) for e in executions if e.fill.quantity]
-    total = sum((quantity for quantity, _ in worth), Decimal(0))
-    if not total or any(price is None for _, price in worth):
-        return None
-    return sum((quantity * price for quantity, price in worth if price is not None), Decimal(0)) / total
-
-
-def _is_corrected(executions: list[Execution]) -> bool:
-    return any(e.fill.revision > 1 for e in executions)
-
-
-def build_report(
-    line: OrderLine,
-    status: BrokerStatus,
-    filled: Decimal | None,
-    executions: list[Execution],
-    code: tuple[int, str] | None,
-) -> OrderReport:
-    """Put an order line, its folded status and its executions together."""
-    number, text = code or (None, line.completed_status or None)
-    return OrderReport(
-        broker_order_id=str(line.perm_id) if line.perm_id else None,
-        status=status,
-        broker_client_order_id=line.ref or None,
-        symbol=line.symbol,
-        side=line.side,
-        order_type=line.order_type,
-        time_in_force=line.time_in_force,
-        quantity=line.quantity or (line.filled if status is BrokerStatus.FILLED else None),
-        limit_price=line.limit_price,
-        stop_price=line.stop_price,
-        trail_amount=line.trail_amount,
-        trail_percent=line.trail_percent,
-        extended_hours=line.extended_hours,
-        session=line.session,
-        filled_quantity=filled,
-        avg_fill_price=average_of(executions) if filled == filled_by(executions) else None,
-        code=str(number) if number is not None and status in DONE else None,
-        message=text if status in DONE else None,
-        raw_status=line.completed_status or line.status,
-        updated_at=line.completed_at,
-    )

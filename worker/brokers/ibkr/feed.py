@@ -17,14 +17,14 @@ import structlog
 
 from models.errors import UnreadableReply
 from worker.brokers import values
-from worker.brokers.ibkr import terms
+from worker.brokers.ibkr import reports
 from worker.brokers.ibkr.access import Options
 from worker.brokers.ibkr.contracts import Contracts
 from worker.brokers.ibkr.evidence import OrderBook
 from worker.brokers.ibkr.frames import Frames
+from worker.brokers.ibkr.reports import WireExecution
 from worker.brokers.ibkr.sdk import DecoderWatch
 from worker.brokers.ibkr.spoiled import Rows, Spoiled, is_apart, spoiled
-from worker.brokers.ibkr.terms import Execution
 from worker.brokers.ibkr.times import Zones
 from worker.brokers.ibkr.unnumbered import Unnumbered
 
@@ -52,7 +52,7 @@ class Feed:
         self.open, self.completed = Unnumbered("open orders", clock), Unnumbered("completed orders", clock)
         self.positions = Unnumbered("positions", clock)
         #: Executions that are being read, by request id.
-        self._reads: dict[int, tuple[asyncio.Future[None], Rows[Execution]]] = {}
+        self._reads: dict[int, tuple[asyncio.Future[None], Rows[WireExecution]]] = {}
         #: The frame that is being decoded, how many could not be, and the unreadable rows that were said already.
         self._frame: list[str] = []
         self._unreadable = 0
@@ -76,7 +76,7 @@ class Feed:
         return self.open, self.completed, self.positions
 
     @contextmanager
-    def reading(self, number: int) -> Iterator[tuple[asyncio.Future[None], Rows[Execution]]]:
+    def reading(self, number: int) -> Iterator[tuple[asyncio.Future[None], Rows[WireExecution]]]:
         """Collect the executions that come under a request id; the future ends with the answer."""
         self._reads[number] = (asyncio.get_running_loop().create_future(), Rows())
         try:
@@ -118,7 +118,7 @@ class Feed:
     def _on_open_order(self, _: int, contract: Any, order: Any, state: Any) -> None:
         if order.whatIf:
             return
-        line = self._contracts.name(terms.order_line(contract, order, state, self._options.timezone))
+        line = self._contracts.name(reports.order_line(contract, order, state, self._options.timezone))
         if line.client_id == self._options.client_id:
             self._book.raise_floor(line.order_id)
         if self.is_mine(line.account):
@@ -132,12 +132,12 @@ class Feed:
         self._book.on_status(order_id, client_id, perm_id, status, why_held, filled, average)
 
     def _on_completed_order(self, contract: Any, order: Any, state: Any) -> None:
-        line = self._contracts.name(terms.order_line(contract, order, state, self._options.timezone))
+        line = self._contracts.name(reports.order_line(contract, order, state, self._options.timezone))
         if self.is_mine(line.account):
             self.completed.row(line.perm_id or object(), line)
 
     def _on_exec_details(self, number: int, contract: Any, raw: Any) -> None:
-        execution = self._contracts.name(terms.execution(contract, raw, timed=self.frames.is_timed(raw.execId)))
+        execution = self._contracts.name(reports.execution(contract, raw, timed=self.frames.is_timed(raw.execId)))
         if execution.client_id == self._options.client_id:
             self._book.raise_floor(execution.order_id)
         if number in self._reads:

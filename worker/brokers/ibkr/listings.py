@@ -9,12 +9,12 @@ from decimal import Decimal
 
 from models.reports import Ambiguous, BrokerStatus, FillReport, Found, Missing, OrderReport, Sighting
 from worker.brokers.base import OrderRef
-from worker.brokers.ibkr import terms
+from worker.brokers.ibkr import reports
 from worker.brokers.ibkr.days import same_day
-from worker.brokers.ibkr.evidence import OrderBook, average_of, build_report, filled_by, total_of
+from worker.brokers.ibkr.evidence import OrderBook
+from worker.brokers.ibkr.reports import OrderLine, WireExecution, average_of, build_report, filled_by, total_of
 from worker.brokers.ibkr.session import Session
 from worker.brokers.ibkr.spoiled import Spoiled
-from worker.brokers.ibkr.terms import Execution, OrderLine
 
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -58,7 +58,7 @@ def _candidates(
     ref: OrderRef,
     open_lines: Sequence[OrderLine],
     completed: Sequence[OrderLine],
-    executions: Sequence[Execution],
+    executions: Sequence[WireExecution],
 ) -> list[OrderReport]:
     found: dict[object, OrderReport] = {}
     for line in open_lines:
@@ -92,7 +92,7 @@ def open_report(book: OrderBook, line: OrderLine) -> OrderReport:
 def completed_report(book: OrderBook, line: OrderLine) -> OrderReport:
     """Return a completed order; its own filled size counts where executions are gone, at a price that is not known."""
     executions = book.executions_of(line.perm_id)
-    status = terms.completed_status(line)
+    status = reports.completed_status(line)
     filled = total_of(executions, line.filled)
     if status is BrokerStatus.REJECTED:
         filled = filled or Decimal(0)
@@ -101,7 +101,7 @@ def completed_report(book: OrderBook, line: OrderLine) -> OrderReport:
     return build_report(replace(line, session=owner), status, filled, executions, known.code if known else None)
 
 
-def _executed_report(book: OrderBook, ref: OrderRef, execution: Execution) -> OrderReport:
+def _executed_report(book: OrderBook, ref: OrderRef, execution: WireExecution) -> OrderReport:
     """Return an order of which only executions are left: filled if they reach its quantity, else undecided."""
     executions = book.executions_of(execution.perm_id)
     filled = filled_by(executions)

@@ -15,12 +15,12 @@ from decimal import Decimal
 from models.errors import CorroError, NotConnected, OutcomeUnknown, Refused, Unmapped
 from models.reports import DONE, BrokerStatus, OrderReport, Report
 from worker.brokers.base import OrderRef, Ticket
-from worker.brokers.ibkr import terms
+from worker.brokers.ibkr import reports, terms
 from worker.brokers.ibkr.evidence import KnownOrder, OrderBook
 from worker.brokers.ibkr.listings import matches
 from worker.brokers.ibkr.pending import Pending, PendingCancel, PendingOrder
+from worker.brokers.ibkr.reports import OrderLine
 from worker.brokers.ibkr.session import Session
-from worker.brokers.ibkr.terms import OrderLine
 from worker.brokers.ibkr.verdicts import Verdict
 
 #: An order whose outcome was called unknown is still listened to for this long.
@@ -195,7 +195,7 @@ def _known_order_ids(session: Session, ref: OrderRef) -> list[int]:
 def may_live(book: OrderBook, known: KnownOrder) -> bool:
     """Tell whether an order may still trade: an Inactive one can be activated again, even after a refusing code."""
     report = book.report(known)
-    return report.status not in DONE or report.raw_status == terms.INACTIVE
+    return report.status not in DONE or report.raw_status == reports.INACTIVE
 
 
 async def _listed_order_ids(session: Session, ref: OrderRef) -> list[int]:

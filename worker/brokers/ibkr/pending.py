@@ -22,9 +22,9 @@ from models.errors import (
     UnreadableReply,
 )
 from models.messages import OrderRequest
-from worker.brokers.ibkr import terms
+from worker.brokers.ibkr import reports
 from worker.brokers.ibkr.codes import CANCELED, NOT_CHANGED, Proof, change_error, order_error
-from worker.brokers.ibkr.terms import OrderLine
+from worker.brokers.ibkr.reports import OrderLine
 from worker.brokers.ibkr.verdicts import (
     Evidence,
     HeardCode,
@@ -37,7 +37,7 @@ from worker.brokers.ibkr.verdicts import (
 
 #: Codes that say nothing of a new order, nor of new terms.
 _OF_OTHER_THINGS = frozenset({Proof.LIVES, Proof.CANCEL_FAILED, Proof.DATA})
-_OVER = terms.ENDED | {"Filled"}
+_OVER = reports.ENDED | {"Filled"}
 
 
 @dataclass(slots=True)
@@ -170,8 +170,8 @@ class PendingOrder(Pending):
         """
         if ref == self.ref:
             self.see(status, why_held, perm_id, now)
-        elif ref is None and status not in terms.ENDED and (status != terms.INACTIVE or why_held):
-            self.told.status, self.told.shown = "held" if status == terms.INACTIVE else status, True
+        elif ref is None and status not in reports.ENDED and (status != reports.INACTIVE or why_held):
+            self.told.status, self.told.shown = "held" if status == reports.INACTIVE else status, True
 
     def see_execution(self, ref: str | None, perm_id: int, now: float) -> None:
         """Take in an execution with our reference."""
@@ -184,9 +184,9 @@ class PendingOrder(Pending):
             return  # another order under a reissued order id (docs/facts/ibkr.md#2.3)
         self.perm_id = perm_id or self.perm_id
         self.told.status, self.told.why_held, self.told.shown = status, why_held, True
-        if self.perm_id and terms.is_alive(status, why_held):
+        if self.perm_id and reports.is_alive(status, why_held):
             self.told.done = True
-        if status in terms.ENDED:
+        if status in reports.ENDED:
             self._end(status, now)
         self.changed.set()
 
@@ -234,7 +234,7 @@ class PendingChange(Pending):
             return
         if line.perm_id and line.perm_id != self.perm_id:
             self.told.second = line.perm_id
-        elif terms.has_terms(line, self.wanted):
+        elif reports.has_terms(line, self.wanted):
             self.told.done = True
         else:
             self.told.unchanged_at = now
@@ -249,7 +249,7 @@ class PendingChange(Pending):
             return
         if status in _OVER:
             self._end(status, now)
-        self.told.ended_unchanged |= status in terms.ENDED  # whatever its terms were, it is gone
+        self.told.ended_unchanged |= status in reports.ENDED  # whatever its terms were, it is gone
         self.changed.set()
 
     def _concerns(self, code: HeardCode) -> bool:

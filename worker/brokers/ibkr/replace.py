@@ -10,10 +10,11 @@ from models.messages import plain
 from models.reports import DONE, OrderReport
 from worker.brokers.base import OrderRef, Ticket
 from worker.brokers.ibkr import terms
-from worker.brokers.ibkr.evidence import KnownOrder, filled_by
+from worker.brokers.ibkr.evidence import KnownOrder
 from worker.brokers.ibkr.listings import matches
 from worker.brokers.ibkr.orders import answering, contract_by, is_ours, put, verdict_on
 from worker.brokers.ibkr.pending import PendingChange
+from worker.brokers.ibkr.reports import filled_by
 from worker.brokers.ibkr.session import Session
 from worker.brokers.ibkr.verdicts import Verdict
 

@@ -25,9 +25,9 @@ from worker.brokers.ibkr.evidence import OrderBook
 from worker.brokers.ibkr.feed import Feed
 from worker.brokers.ibkr.frames import Frames
 from worker.brokers.ibkr.handshake import Greeting, HandshakeFailed, shake_hands
+from worker.brokers.ibkr.reports import OrderLine, WireExecution
 from worker.brokers.ibkr.sdk import Sdk, code_and_text
 from worker.brokers.ibkr.spoiled import Rows, Spoiled
-from worker.brokers.ibkr.terms import Execution, OrderLine
 from worker.brokers.ibkr.unnumbered import Unnumbered
 from worker.pacing.budget import Budget
 
@@ -194,7 +194,7 @@ class Session:
         """List positions as (account, contract, quantity, average cost)."""
         return await self._list(self.feed.positions, self.client.reqPositions)
 
-    async def executions(self) -> Rows[Execution]:
+    async def executions(self) -> Rows[WireExecution]:
         """List executions of the day, of all clients; new ones go to the book, too."""
         with self.feed.whole("executions"):
             await self.budget.turn()

@@ -11,7 +11,7 @@ from enum import StrEnum
 from math import inf
 from typing import NamedTuple
 
-from worker.brokers.ibkr import terms
+from worker.brokers.ibkr import reports
 from worker.brokers.ibkr.codes import CANCELED, NOT_CHANGED, Proof, code_of
 
 #: A refusing code waits this long for wire evidence to the contrary, less once the wire itself shows the order dead.
@@ -20,7 +20,7 @@ CONFIRMED_SETTLE_S = 0.05
 #: A code that decides nothing waits this long for the wire to decide before the outcome is called unknown.
 UNDECIDED_SETTLE_S = 2.0
 
-_DEAD = terms.ENDED | {terms.INACTIVE}
+_DEAD = reports.ENDED | {reports.INACTIVE}
 
 
 class Verdict(StrEnum):
