@@ -13,7 +13,7 @@ from models.settings import BrokerSettings
 from tests.contract.doors import UNPACED, SandboxThread, same_clock, sandbox
 from tests.contract.fake_desk import FakeDesk
 from tests.contract.suite.desk import Desk, Seen, Trouble, eventually
-from worker.brokers.alpaca import adapter as alpaca
+from worker.brokers.alpaca import orders as alpaca_orders
 from worker.brokers.alpaca import rest as alpaca_rest
 from worker.brokers.alpaca.adapter import AlpacaBroker
 from worker.brokers.base import BrokerInterface
@@ -259,7 +259,7 @@ class AlpacaDesk(HttpDesk):
         return self.adapter(base_url="https://api.alpaca.markets")
 
     def hasten(self, patch: pytest.MonkeyPatch) -> None:
-        for module in (alpaca, alpaca_rest):
+        for module in (alpaca_orders, alpaca_rest):
             patch.setattr(module, "READ_WITHIN_S", 0.8)
 
 

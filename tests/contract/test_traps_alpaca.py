@@ -25,8 +25,8 @@ from tests.contract.desks import AlpacaDesk
 from tests.contract.suite.desk import eventually, order, resting
 from tests.kit import never
 from worker.brokers.alpaca import stream as alpaca_stream
+from worker.brokers.alpaca.access import PAPER_URL, access_from
 from worker.brokers.alpaca.adapter import AlpacaBroker
-from worker.brokers.alpaca.rest import PAPER_URL, access_from
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AlpacaDesk
 def test_the_sdk_does_not_send_again(desk: AlpacaDesk, status: int, kind: type[Exception]) -> None:
     """The SDK sends POST /orders again after 429 and 504: up to four orders from one call.
 
-    Guard: `alpaca_rest._sdk` switches its repeats off, whatever APCA_RETRY_* say. docs/facts/alpaca.md#1.1.
+    Guard: `rest._sdk` switches its repeats off, whatever APCA_RETRY_* say. docs/facts/alpaca.md#1.1.
     """
     desk.fault("status", None, status=status, operation="place")
     with pytest.raises(kind):
@@ -128,7 +128,7 @@ def test_every_call_ends_though_the_sdk_has_no_timeout(desk: AlpacaDesk, monkeyp
 def test_the_live_url_has_to_be_asked_for(url: str) -> None:
     """The live host trades real money, however it is spelled.
 
-    Guard: `alpaca_rest.access_from`. docs/facts/alpaca.md#1.3.
+    Guard: `access.access_from`. docs/facts/alpaca.md#1.3.
     """
     keys = {"adapter": "alpaca", "key_id": "k", "secret_key": "s", "base_url": url}
     with pytest.raises(ConfigurationError, match="live = true"):
@@ -139,7 +139,7 @@ def test_the_live_url_has_to_be_asked_for(url: str) -> None:
 def test_without_a_url_it_is_paper(monkeypatch: pytest.MonkeyPatch) -> None:
     """The SDK's own default is the live host, and the environment may say so too.
 
-    Guard: `alpaca_rest.access_from` always names a URL. docs/facts/alpaca.md#1.3.
+    Guard: `access.access_from` always names a URL. docs/facts/alpaca.md#1.3.
     """
     monkeypatch.setenv("APCA_API_BASE_URL", "https://api.alpaca.markets")
     settings = BrokerSettings(adapter="alpaca", key_id="k", secret_key="s")

@@ -17,7 +17,7 @@ from models.record.database import Database, upgrade
 from models.settings import Settings, load_settings
 from tests.kit import ROOT, World, clean_environment, environment
 from worker import checks as check
-from worker.brokers.alpaca.stream import TradeUpdates
+from worker.brokers.alpaca.stream import AlpacaStream
 from worker.checks.steps import Finding
 from worker.fleet import halts
 from worker.messaging.dead_letters import SET_ASIDE
@@ -249,8 +249,8 @@ def test_alpaca_refuses_the_keys(house: CheckHouse) -> None:
 
 
 def test_alpaca_is_asked_without_a_second_stream(house: CheckHouse, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened: list[TradeUpdates] = []
-    monkeypatch.setattr(TradeUpdates, "start", opened.append)
+    opened: list[AlpacaStream] = []
+    monkeypatch.setattr(AlpacaStream, "start", opened.append)
     found = check.run(house.settings(), ["alpaca"])
     assert (failed(found), opened) == ([], [])
 

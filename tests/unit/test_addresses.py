@@ -11,8 +11,8 @@ from urllib3.util import parse_url
 from models.errors import ConfigurationError
 from models.settings import BrokerSettings
 from worker.brokers.address import address, is_loopback, without_secrets
+from worker.brokers.alpaca.access import access_from
 from worker.brokers.alpaca.adapter import AlpacaBroker
-from worker.brokers.alpaca.rest import access_from
 from worker.brokers.alpaca.stream import stream_url
 from worker.brokers.tda.adapter import SchwabBroker, TdaBroker
 

@@ -13,6 +13,7 @@ import pytest
 
 from models.errors import UnreadableReply
 from models.reports import BrokerStatus, FillReport, OrderReport
+from worker.brokers.alpaca import account, prices
 from worker.brokers.alpaca import reports as read
 from worker.brokers.alpaca.executions import Executions, amended, of_activity, of_event
 from worker.brokers.rest.reading import Paging
@@ -55,13 +56,13 @@ READERS: dict[str, tuple[dict[str, Any], Any]] = {
     "event": (EVENT, lambda raw: of_event(raw, read.order_report(raw["order"]))),
     "order of an event": (ORDER, lambda raw: of_event(EVENT | {"order": raw}, read.order_report(raw))),
     "activity": (ACTIVITY, of_activity),
-    "position": (POSITION, read.position_report),
-    "account": (ACCOUNT, lambda raw: read.account_report(raw, paper=True)),
-    "bar": (BAR, lambda raw: read.bars([raw], START, END)),
-    "quote": (SNAPSHOT["latestQuote"], lambda raw: read.quote_report("KO", SNAPSHOT | {"latestQuote": raw})),
-    "trade": (SNAPSHOT["latestTrade"], lambda raw: read.quote_report("KO", SNAPSHOT | {"latestTrade": raw})),
-    "day": (SNAPSHOT["dailyBar"], lambda raw: read.quote_report("KO", SNAPSHOT | {"dailyBar": raw})),
-    "snapshot": (SNAPSHOT, lambda raw: read.quote_report("KO", raw)),
+    "position": (POSITION, account.position_report),
+    "account": (ACCOUNT, lambda raw: account.account_report(raw, paper=True)),
+    "bar": (BAR, lambda raw: prices.read_bars([raw], START, END)),
+    "quote": (SNAPSHOT["latestQuote"], lambda raw: prices.quote_report("KO", SNAPSHOT | {"latestQuote": raw})),
+    "trade": (SNAPSHOT["latestTrade"], lambda raw: prices.quote_report("KO", SNAPSHOT | {"latestTrade": raw})),
+    "day": (SNAPSHOT["dailyBar"], lambda raw: prices.quote_report("KO", SNAPSHOT | {"dailyBar": raw})),
+    "snapshot": (SNAPSHOT, lambda raw: prices.quote_report("KO", raw)),
 }
 LARGEST = 1.7976931348623157e308
 SENTINELS: list[Any] = [
@@ -163,16 +164,16 @@ def test_filled_with_nothing_is_an_order_to_be_read_again() -> None:
 
 
 def test_holdings_that_a_plain_ticker_does_not_mean_are_qualified() -> None:
-    assert read.position_report(POSITION | {"asset_class": "crypto", "symbol": "BTCUSD"}).symbol == "CRYPTO:BTCUSD"
+    assert account.position_report(POSITION | {"asset_class": "crypto", "symbol": "BTCUSD"}).symbol == "CRYPTO:BTCUSD"
     option = "AAPL261218C00200000"
-    assert read.position_report(POSITION | {"asset_class": "us_option", "symbol": option}).symbol == option
-    assert read.position_report(POSITION).currency == "USD"
+    assert account.position_report(POSITION | {"asset_class": "us_option", "symbol": option}).symbol == option
+    assert account.position_report(POSITION).currency == "USD"
 
 
 def test_a_bar_without_prices_among_good_ones_is_left_out_and_returned_as_unreadable() -> None:
     empty = BAR | {"t": "2026-01-05T15:01:00Z", "o": None, "h": None, "l": None, "c": None}
     later = BAR | {"t": "2026-01-05T15:02:00Z"}
-    found, unreadable = read.bars([BAR, empty, later], START, END)
+    found, unreadable = prices.read_bars([BAR, empty, later], START, END)
     assert [bar.start.minute for bar in found] == [0, 2]
     assert unreadable == [empty]
 

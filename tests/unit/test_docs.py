@@ -19,8 +19,8 @@ from pydantic import BaseModel
 from models import history
 from models.errors import ConfigurationError
 from models.settings import RoutingSettings, Settings, TimingSettings, load_settings
+from worker.brokers.alpaca import access as alpaca_access
 from worker.brokers.alpaca import adapter as alpaca
-from worker.brokers.alpaca import rest as alpaca_rest
 from worker.brokers.base import BrokerInterface
 from worker.brokers.ibkr import access as ibkr_access
 from worker.brokers.ibkr.adapter import IbkrBroker
@@ -122,7 +122,7 @@ def test_toml_example_is_accepted(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert set(tomllib.loads(bare)) == set(Settings.model_fields)
 
 
-@pytest.mark.parametrize("module", [ibkr_access, alpaca_rest, alpaca, tda], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [ibkr_access, alpaca_access, alpaca, tda], ids=lambda module: module.__name__)
 def test_every_key_an_adapter_reads_is_documented(module: Any) -> None:
     documented = (ROOT / "docs" / "brokers.md").read_text()
     receiver = r"get" if module is ibkr_access else r"settings\.(?:get|need)"

@@ -1,7 +1,6 @@
 """Alpaca through alpaca-trade-api: orders over REST, updates over the trade_updates websocket.
 
-Refusals are a table in :mod:`worker.brokers.alpaca.codes`, the words of its JSON are in
-:mod:`worker.brokers.alpaca.reports`; here is what is done with them.
+The package's docstring lists its files; here the seam is put together from them.
 """
 
 from __future__ import annotations
@@ -17,21 +16,14 @@ from models.errors import (
     BrokerError,
     ConfigurationError,
     DataError,
-    InstrumentUnknown,
     NotConnected,
     NotPermitted,
-    OrderRejected,
-    UnreadableReply,
 )
-from models.messages import OrderRequest, utcnow
+from models.messages import utcnow
 from models.reports import (
     AccountReport,
-    Ambiguous,
     Bar,
-    BrokerStatus,
     FillReport,
-    Found,
-    Missing,
     OrderReport,
     PositionReport,
     QuoteReport,
@@ -39,20 +31,20 @@ from models.reports import (
     Sighting,
 )
 from models.settings import BrokerSettings
-from models.terms import contradictions
 from worker.brokers.alpaca import reports as read
-from worker.brokers.alpaca.codes import Duplicate
+from worker.brokers.alpaca.access import PAPER_URL, Access, access_from, budgets, rates
+from worker.brokers.alpaca.account import account_report
 from worker.brokers.alpaca.executions import AMENDS, FILLS, Executions, amended, of_event
-from worker.brokers.alpaca.listings import Listings
-from worker.brokers.alpaca.prices import TIMEFRAMES, Prices
-from worker.brokers.alpaca.replace import AlpacaReplaces, check_trail
-from worker.brokers.alpaca.rest import PAPER_URL, READ_WITHIN_S, Access, AlpacaRest, access_from, budgets, rates
-from worker.brokers.alpaca.stream import TradeUpdates, stream_url
+from worker.brokers.alpaca.listings import AlpacaListings
+from worker.brokers.alpaca.orders import AlpacaOrders
+from worker.brokers.alpaca.prices import TIMEFRAMES, AlpacaPrices
+from worker.brokers.alpaca.replace import AlpacaReplaces
+from worker.brokers.alpaca.rest import AlpacaRest
+from worker.brokers.alpaca.stream import AlpacaStream, stream_url
+from worker.brokers.alpaca.terms import check_terms, check_trail
 from worker.brokers.base import AbsenceRule, BrokerInterface, Capabilities, OrderRef, Ticket
 from worker.brokers.replacing import check_changes
-from worker.brokers.rest.http import exchange, lost_after
 from worker.brokers.values import UNREADABLE, identity, rfc3339, segment, soft
-from worker.pacing.budget import Use, use_of, using
 
 _log = structlog.get_logger(__name__)
 
@@ -61,8 +53,6 @@ _EVENTS = FILLS | set(AMENDS) | {
     "suspended", "calculated", "pending_cancel", "pending_replace", "order_replace_rejected", "order_cancel_rejected",
     "held", "restated",
 }  # fmt: skip
-#: Orders that are cheaper to look up one by one than in a listing.
-_FEW = 3
 
 
 class AlpacaBroker(BrokerInterface):
@@ -97,14 +87,15 @@ class AlpacaBroker(BrokerInterface):
         self._log = _log.bind(broker=name)
         self._trading: AlpacaRest | None = None
         self._market: AlpacaRest | None = None
-        self._stream: TradeUpdates | None = None
+        self._stream: AlpacaStream | None = None
         self._callback: Callable[[Report], None] | None = None
         self._up = self._is_quiet = False
         self._heard_at: datetime | None = None
         self._executions = Executions()
-        self._listings = Listings(name, lambda: self._account, self._executions)
-        self._replaces = AlpacaReplaces(name, lambda: self._account, self.find_order)
-        self._prices = Prices(name, lambda: self._data, str(settings.get("feed") or "iex"))
+        self._listings = AlpacaListings(name, lambda: self._account, self._executions)
+        self._orders = AlpacaOrders(name, lambda: self._account, self._listings.find)
+        self._replaces = AlpacaReplaces(name, lambda: self._account, self._listings.find)
+        self._prices = AlpacaPrices(name, lambda: self._data, str(settings.get("feed") or "iex"))
 
     # -- CONNECTION ---
     @classmethod
@@ -184,7 +175,7 @@ class AlpacaBroker(BrokerInterface):
         self.answered_at = utcnow()
 
     def _listen(self, access: Access) -> None:
-        self._stream = self._stream or TradeUpdates(
+        self._stream = self._stream or AlpacaStream(
             self.name,
             stream_url(access.base_url),
             access.key_id,
@@ -213,67 +204,28 @@ class AlpacaBroker(BrokerInterface):
     def place_order(self, ticket: Ticket) -> OrderReport:
         """Send one order under its client_order_id; an id that exists already is our own first send."""
         self.capabilities.check(ticket.order, self.name)
-        read.check_terms(ticket.order, self.name)
-        rest, our_id = self._account, ticket.broker_client_order_id
-        body = read.order_body(ticket.order, our_id)
-        with using(use_of(ticket.order.side)), exchange(ticket.deadline_s):
-            try:
-                raw = rest.post("/orders", body, ticket.deadline_s, ticket.still_mine)
-            except Duplicate:
-                with using(Use.URGENT):
-                    return self._first_send(ticket)
-        report = rest.parse(read.order_report, raw)
-        if report.broker_client_order_id != our_id or report.status is BrokerStatus.UNKNOWN:
-            shown = f"{report.broker_client_order_id} as {report.raw_status}"
-            raise UnreadableReply(f"{self.name}: the answer to {our_id} shows {shown}", broker=self.name)
-        return self._unless_rejected(report)
+        check_terms(ticket.order, self.name)
+        return self._orders.place(ticket)
 
     def cancel_order(self, ref: OrderRef) -> None:
         """Ask for the cancel; Alpaca answers 204 before it is done."""
-        with using(Use.URGENT):
-            order_id = ref.broker_order_id or self._id_of(ref)
-            self._account.delete(f"/orders/{segment(order_id)}", READ_WITHIN_S)
+        self._orders.cancel(ref)
 
     def replace_order(self, ref: OrderRef, ticket: Ticket) -> OrderReport:
         """Have Alpaca make a new order in place of a live one; see `replace.AlpacaReplaces`."""
         check_changes(ref.order, ticket.order, self.name)
         check_trail(ref.order, ticket.order, self.name)
         self.capabilities.check(ticket.order, self.name)
-        read.check_terms(ticket.order, self.name)
+        check_terms(ticket.order, self.name)
         return self._replaces.replace(ref, ticket)
 
     def find_order(self, ref: OrderRef) -> Sighting:
         """Look the order up by the id we gave it; unique at Alpaca for ever."""
-        our_id = ref.broker_client_order_id
-        try:
-            raw = self._account.read("/orders:by_client_order_id", {"client_order_id": our_id}, dict)
-        except InstrumentUnknown as error:
-            if error.code != "40410000":
-                raise
-            return Missing(evidence=f"GET orders:by_client_order_id {our_id}: 404 {error.code}")
-        report = self._account.parse(read.order_report, raw)
-        if report.broker_client_order_id != our_id:
-            raise UnreadableReply(
-                f"{self.name}: asked for {our_id}, was shown {report.broker_client_order_id}", broker=self.name
-            )
-        return Found(report=report)
+        return self._listings.find(ref)
 
     def find_orders(self, refs: Sequence[OrderRef]) -> list[Sighting]:
         """Look several orders up in one listing, and singly those that it does not show."""
-        if len(refs) <= _FEW:
-            return [self._look(ref) for ref in refs]
-        since = min(ref.sent_at for ref in refs) - timedelta(seconds=5)
-        listed = self._listings.orders({"status": "all", "after": rfc3339(since)})
-        shown = {o.broker_client_order_id: o for o in listed if o.status is not BrokerStatus.UNKNOWN}
-        seen = [(ref, shown.get(ref.broker_client_order_id)) for ref in refs]
-        return [Found(report=order) if order else self._look(ref) for ref, order in seen]
-
-    def _look(self, ref: OrderRef) -> Sighting:
-        """Look one of several up: where it cannot be read, the others still can."""
-        try:
-            return self.find_order(ref)
-        except UnreadableReply as error:
-            return Ambiguous(candidates=(), words=str(error))
+        return self._listings.find_several(refs)
 
     def get_orders(self, *, open_only: bool = True, since: datetime | None = None) -> Sequence[OrderReport]:
         """Return open orders, and with open_only=False also those submitted after `since`."""
@@ -288,46 +240,11 @@ class AlpacaBroker(BrokerInterface):
         """Return executions from the account's activities."""
         return self._listings.fills(since)
 
-    def _first_send(self, ticket: Ticket) -> OrderReport:
-        """Return the order that took our client_order_id before, if it is ours."""
-        our_id = ticket.broker_client_order_id
-        try:
-            seen = self._by_our_id(our_id, ticket.order)
-        except Exception as error:
-            raise lost_after(error, self.name) from error
-        if not isinstance(seen, Found) or (wrong := contradictions(ticket.order, seen.report)):
-            shown = f"an order with {', '.join(wrong)}" if isinstance(seen, Found) else str(seen)
-            raise UnreadableReply(f"{self.name}: client_order_id {our_id} is taken: it is {shown}", broker=self.name)
-        if seen.report.status is BrokerStatus.UNKNOWN:
-            raise UnreadableReply(f"{self.name}: {our_id} is {seen.report.raw_status}", broker=self.name)
-        self._log.info("order_was_there", client_order_id=our_id, broker_order_id=seen.report.broker_order_id)
-        return self._unless_rejected(seen.report)
-
-    def _by_our_id(self, our_id: str, order: OrderRequest) -> Sighting:
-        return self.find_order(
-            OrderRef(order=order, broker_client_order_id=our_id, broker_order_id=None, sent_at=utcnow())
-        )
-
-    def _unless_rejected(self, report: OrderReport) -> OrderReport:
-        if report.status is BrokerStatus.REJECTED and not report.filled_quantity:
-            raise OrderRejected(
-                f"{self.name} rejected the order: {report.message or 'no reason given'}",
-                broker=self.name,
-                code=report.code,
-            )
-        return report
-
-    def _id_of(self, ref: OrderRef) -> str:
-        seen = self.find_order(ref)
-        if isinstance(seen, Found) and seen.report.broker_order_id:
-            return seen.report.broker_order_id
-        raise OrderRejected(f"{self.name} shows no order {ref.broker_client_order_id} to cancel", broker=self.name)
-
     # -- DATA ---
     def get_account_info(self) -> AccountReport:
         """Return the money of the account."""
         raw = self._account.read("/account", None, dict)
-        return self._account.parse(lambda account: read.account_report(account, paper=not self.settings.live), raw)
+        return self._account.parse(lambda account: account_report(account, paper=not self.settings.live), raw)
 
     def get_positions(self) -> Sequence[PositionReport]:
         """Return every holding."""

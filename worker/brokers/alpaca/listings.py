@@ -6,28 +6,32 @@ execution is left to its order's totals, a position is left out. Each is said on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from time import monotonic
 from typing import Any, TypeVar
 
-from models.errors import UnreadableReply
-from models.reports import FillReport, OrderReport, PositionReport
+from models.errors import InstrumentUnknown, UnreadableReply
+from models.reports import Ambiguous, BrokerStatus, FillReport, Found, Missing, OrderReport, PositionReport, Sighting
 from worker.brokers.alpaca import reports as read
+from worker.brokers.alpaca.account import position_report
 from worker.brokers.alpaca.executions import Executions, amended, of_activity
 from worker.brokers.alpaca.rest import AlpacaRest
+from worker.brokers.base import OrderRef
 from worker.brokers.rest.reading import Paging
 from worker.brokers.values import UNREADABLE, identity, rfc3339, soft
 from worker.runtime.said import Said
 
 T = TypeVar("T")
 
+#: Orders that are cheaper to look up one by one than in a listing.
+_FEW = 3
 #: Rows on a page, as many as Alpaca allows.
 ORDERS_PAGE, FILLS_PAGE = 500, 100
 
 
-class Listings:
+class AlpacaListings:
     """What one account lists.
 
     Args:
@@ -85,8 +89,41 @@ class Listings:
         rows = self._rest().read("/positions", None, list)
         return self._readable("position", rows, self._position)
 
+    def find(self, ref: OrderRef) -> Sighting:
+        """Look the order up by the id we gave it; unique at Alpaca for ever."""
+        our_id = ref.broker_client_order_id
+        try:
+            raw = self._rest().read("/orders:by_client_order_id", {"client_order_id": our_id}, dict)
+        except InstrumentUnknown as error:
+            if error.code != "40410000":
+                raise
+            return Missing(evidence=f"GET orders:by_client_order_id {our_id}: 404 {error.code}")
+        report = self._rest().parse(read.order_report, raw)
+        if report.broker_client_order_id != our_id:
+            raise UnreadableReply(
+                f"{self._broker}: asked for {our_id}, was shown {report.broker_client_order_id}", broker=self._broker
+            )
+        return Found(report=report)
+
+    def find_several(self, refs: Sequence[OrderRef]) -> list[Sighting]:
+        """Look several orders up in one listing, and singly those that it does not show."""
+        if len(refs) <= _FEW:
+            return [self._look(ref) for ref in refs]
+        since = min(ref.sent_at for ref in refs) - timedelta(seconds=5)
+        listed = self.orders({"status": "all", "after": rfc3339(since)})
+        shown = {o.broker_client_order_id: o for o in listed if o.status is not BrokerStatus.UNKNOWN}
+        seen = [(ref, shown.get(ref.broker_client_order_id)) for ref in refs]
+        return [Found(report=order) if order else self._look(ref) for ref, order in seen]
+
+    def _look(self, ref: OrderRef) -> Sighting:
+        """Look one of several up: where it cannot be read, the others still can."""
+        try:
+            return self.find(ref)
+        except UnreadableReply as error:
+            return Ambiguous(candidates=(), words=str(error))
+
     def _position(self, row: Any) -> PositionReport:
-        held = read.position_report(row)
+        held = position_report(row)
         if held.quantity is None:
             self._say("position", row, ValueError("it does not say how much is held, or which way"))
         return held

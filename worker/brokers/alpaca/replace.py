@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import Any
 
 import structlog
 
@@ -25,11 +24,12 @@ from models.errors import (
     UnreadableReply,
     Unsupported,
 )
-from models.messages import OrderRequest, plain, utcnow
+from models.messages import plain, utcnow
 from models.reports import DONE, BrokerStatus, Found, OrderReport, Sighting
 from worker.brokers.alpaca import reports as read
 from worker.brokers.alpaca.codes import Duplicate
 from worker.brokers.alpaca.rest import READ_WITHIN_S, AlpacaRest
+from worker.brokers.alpaca.terms import replace_body
 from worker.brokers.base import OrderRef, Ticket
 from worker.brokers.rest.http import Exchange, lost_after
 from worker.brokers.rest.replacing import NewOrderInstead
@@ -141,20 +141,6 @@ class AlpacaReplaces(NewOrderInstead[OrderReport]):
             words = f"client_order_id {our_id} is taken, but looking it up gave {seen}"
             raise UnreadableReply(f"{self._broker}: {words}", broker=self._broker)
         raise no
-
-
-def replace_body(order: OrderRequest, client_order_id: str, quantity: Decimal | None) -> dict[str, Any]:
-    """Return the new terms as Alpaca takes them: exact decimal strings; no `qty` keeps that of the old order."""
-    trail = order.trail_amount if order.trail_amount is not None else order.trail_percent
-    numbers = {"qty": quantity, "limit_price": order.limit_price, "stop_price": order.stop_price, "trail": trail}
-    body = {name: plain(value) for name, value in numbers.items() if value is not None}
-    return body | {"time_in_force": order.time_in_force.value, "client_order_id": client_order_id}
-
-
-def check_trail(old: OrderRequest, new: OrderRequest, broker: str) -> None:
-    """Raise Unsupported for a trail in dollars that shall be one in percent: PATCH has one field for both."""
-    if (old.trail_amount is None) != (new.trail_amount is None):
-        raise Unsupported(f"{broker}: a replace cannot turn trail_amount into trail_percent", broker=broker)
 
 
 def _check_identity(broker: str, new: OrderReport, old: OrderReport, ticket: Ticket) -> None:

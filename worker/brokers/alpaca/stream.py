@@ -33,7 +33,7 @@ class StreamRefused(Exception):
     """The server does not let us listen; try again seldom."""
 
 
-class KeysRefused(StreamRefused):
+class StreamKeysRefused(StreamRefused):
     """It does not accept our keys; the account may."""
 
 
@@ -43,7 +43,7 @@ def stream_url(base_url: str) -> str:
     return f"{'wss' if scheme == 'https' else 'ws'}://{rest}/stream"
 
 
-class TradeUpdates:
+class AlpacaStream:
     """One websocket in a thread of its own, from `start` until `stop`.
 
     Args:
@@ -133,7 +133,7 @@ class TradeUpdates:
             failures = 0 if time.monotonic() - began > STABLE_S and self._listening.is_set() else failures + 1
             self._listening.clear()
             self._complain(reason)
-            if isinstance(failure, KeysRefused) or _status(failure) in (401, 403):
+            if isinstance(failure, StreamKeysRefused) or _status(failure) in (401, 403):
                 await asyncio.to_thread(self._guarded, self._on_refused)
             await asyncio.sleep(_pause(failures, rarely=rarely))
 
@@ -153,7 +153,7 @@ class TradeUpdates:
         await _send(socket, "authenticate", {"key_id": key_id, "secret_key": secret_key})
         answer = await self._expect(socket, "authorization")
         if answer.get("status") != "authorized":
-            raise KeysRefused(f"not authorized: {answer.get('status')}")
+            raise StreamKeysRefused(f"not authorized: {answer.get('status')}")
         await _send(socket, "listen", {"streams": ["trade_updates"]})
         answer = await self._expect(socket, "listening")
         if "trade_updates" not in (answer.get("streams") or ()):
@@ -179,7 +179,7 @@ class TradeUpdates:
         if message.get("stream") == "trade_updates":
             await asyncio.to_thread(self._guarded, self._on_event, message.get("data") or {})
         elif message.get("stream") == "authorization":
-            raise KeysRefused("authorization withdrawn")
+            raise StreamKeysRefused("authorization withdrawn")
 
     def _guarded(self, handler: Callable[..., None], *args: Any) -> None:
         """Run a handler; whatever it raises, the stream goes on."""

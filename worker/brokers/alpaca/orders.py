@@ -1,0 +1,100 @@
+"""Placing and canceling orders at Alpaca: sent once, under a client_order_id that Alpaca takes once.
+
+A refusal of the id as a duplicate is no refusal of the order: it means that our own first send had worked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+
+from models.errors import OrderRejected, UnreadableReply
+from models.messages import OrderRequest, utcnow
+from models.reports import BrokerStatus, Found, OrderReport, Sighting
+from models.terms import contradictions
+from worker.brokers.alpaca import reports as read
+from worker.brokers.alpaca.codes import Duplicate
+from worker.brokers.alpaca.rest import READ_WITHIN_S, AlpacaRest
+from worker.brokers.alpaca.terms import order_body
+from worker.brokers.base import OrderRef, Ticket
+from worker.brokers.rest.http import exchange, lost_after
+from worker.brokers.values import segment
+from worker.pacing.budget import Use, use_of, using
+
+_log = structlog.get_logger(__name__)
+
+
+class AlpacaOrders:
+    """Sends the orders of one account.
+
+    Args:
+        broker: name from the settings.
+        rest: returns the trading API, or raises NotConnected.
+        find: looks an order up by its client_order_id.
+    """
+
+    def __init__(self, broker: str, rest: Callable[[], AlpacaRest], find: Callable[[OrderRef], Sighting]) -> None:
+        self._broker, self._rest, self._find = broker, rest, find
+
+    def place(self, ticket: Ticket) -> OrderReport:
+        """Send one order, and read the answer; see `BrokerInterface.place_order`."""
+        rest, our_id = self._rest(), ticket.broker_client_order_id
+        body = order_body(ticket.order, our_id)
+        with using(use_of(ticket.order.side)), exchange(ticket.deadline_s):
+            try:
+                raw = rest.post("/orders", body, ticket.deadline_s, ticket.still_mine)
+            except Duplicate:
+                with using(Use.URGENT):
+                    return self._first_send(ticket)
+        report = rest.parse(read.order_report, raw)
+        if report.broker_client_order_id != our_id or report.status is BrokerStatus.UNKNOWN:
+            shown = f"{report.broker_client_order_id} as {report.raw_status}"
+            raise UnreadableReply(f"{self._broker}: the answer to {our_id} shows {shown}", broker=self._broker)
+        return self._unless_rejected(report)
+
+    def cancel(self, ref: OrderRef) -> None:
+        """Ask for the cancel of one order."""
+        with using(Use.URGENT):
+            order_id = ref.broker_order_id or self._id_of(ref)
+            self._rest().delete(f"/orders/{segment(order_id)}", READ_WITHIN_S)
+
+    # -- INSIDE ---
+    def _first_send(self, ticket: Ticket) -> OrderReport:
+        """Return the order that took our client_order_id before, if it is ours."""
+        our_id = ticket.broker_client_order_id
+        try:
+            seen = self._by_our_id(our_id, ticket.order)
+        except Exception as error:
+            raise lost_after(error, self._broker) from error
+        if not isinstance(seen, Found) or (wrong := contradictions(ticket.order, seen.report)):
+            shown = f"an order with {', '.join(wrong)}" if isinstance(seen, Found) else str(seen)
+            raise UnreadableReply(
+                f"{self._broker}: client_order_id {our_id} is taken: it is {shown}", broker=self._broker
+            )
+        if seen.report.status is BrokerStatus.UNKNOWN:
+            raise UnreadableReply(f"{self._broker}: {our_id} is {seen.report.raw_status}", broker=self._broker)
+        _log.info(
+            "order_was_there", broker=self._broker, client_order_id=our_id, broker_order_id=seen.report.broker_order_id
+        )
+        return self._unless_rejected(seen.report)
+
+    def _by_our_id(self, our_id: str, order: OrderRequest) -> Sighting:
+        return self._find(OrderRef(order=order, broker_client_order_id=our_id, broker_order_id=None, sent_at=utcnow()))
+
+    def _unless_rejected(self, report: OrderReport) -> OrderReport:
+        if report.status is BrokerStatus.REJECTED and not report.filled_quantity:
+            raise OrderRejected(
+                f"{self._broker} rejected the order: {report.message or 'no reason given'}",
+                broker=self._broker,
+                code=report.code,
+            )
+        return report
+
+    def _id_of(self, ref: OrderRef) -> str:
+        seen = self._find(ref)
+        if isinstance(seen, Found) and seen.report.broker_order_id:
+            return seen.report.broker_order_id
+        raise OrderRejected(
+            f"{self._broker} shows no order {ref.broker_client_order_id} to cancel", broker=self._broker
+        )

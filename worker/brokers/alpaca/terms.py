@@ -1,0 +1,80 @@
+"""An order in Alpaca's words: which terms it takes, and how they are written. Pure."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from models.errors import Unsupported
+from models.messages import OrderRequest, plain
+from models.vocabulary import OrderType, Side, TimeInForce
+
+#: Alpaca has no word for opening or closing: short is a sell without a position.
+_SIDES = {Side.BUY: "buy", Side.SELL: "sell", Side.SELL_SHORT: "sell", Side.BUY_TO_COVER: "buy"}
+_PRICES = (
+    ("limit_price", "limit_price"),
+    ("stop_price", "stop_price"),
+    ("trail_price", "trail_amount"),
+    ("trail_percent", "trail_percent"),
+)
+
+
+def check_terms(order: OrderRequest, broker: str) -> None:
+    """Raise Unsupported for what Alpaca takes in no form; called before anything is sent.
+
+    Source: docs/facts/alpaca.md#2.3, #2.7.
+    """
+    whole = order.quantity == order.quantity.to_integral_value()
+    tif, kind = order.time_in_force, order.order_type
+    rules = (
+        (whole or tif is TimeInForce.DAY, f"takes fractional quantities with time_in_force day only, was {tif} with"),
+        (whole or kind is not OrderType.TRAILING_STOP, "takes no fractional trailing stops, was"),
+        (
+            not order.extended_hours or (kind is OrderType.LIMIT and tif is TimeInForce.DAY),
+            f"trades extended hours with limit day orders only, was {kind} {tif},",
+        ),
+        (
+            tif not in (TimeInForce.OPG, TimeInForce.CLS) or kind in (OrderType.MARKET, OrderType.LIMIT),
+            f"takes {tif} for market and limit orders only, was {kind},",
+        ),
+        (
+            kind is not OrderType.TRAILING_STOP or tif in (TimeInForce.DAY, TimeInForce.GTC),
+            f"takes trailing stops as day or gtc only, was {tif},",
+        ),
+    )
+    for holds, words in rules:
+        if not holds:
+            raise Unsupported(f"{broker} {words} {plain(order.quantity)}", broker=broker)
+
+
+def order_body(order: OrderRequest, client_order_id: str) -> dict[str, Any]:
+    """Return the order as Alpaca takes it: exact decimal strings, never floats."""
+    body: dict[str, Any] = {
+        "symbol": order.symbol,
+        "qty": plain(order.quantity),
+        "side": _SIDES[order.side],
+        "type": order.order_type.value,
+        "time_in_force": order.time_in_force.value,
+        "client_order_id": client_order_id,
+    }
+    for theirs, ours in _PRICES:
+        price = getattr(order, ours)
+        if price is not None:
+            body[theirs] = plain(price)
+    if order.extended_hours:
+        body["extended_hours"] = True
+    return body
+
+
+def replace_body(order: OrderRequest, client_order_id: str, quantity: Decimal | None) -> dict[str, Any]:
+    """Return the new terms as Alpaca takes them: exact decimal strings; no `qty` keeps that of the old order."""
+    trail = order.trail_amount if order.trail_amount is not None else order.trail_percent
+    numbers = {"qty": quantity, "limit_price": order.limit_price, "stop_price": order.stop_price, "trail": trail}
+    body = {name: plain(value) for name, value in numbers.items() if value is not None}
+    return body | {"time_in_force": order.time_in_force.value, "client_order_id": client_order_id}
+
+
+def check_trail(old: OrderRequest, new: OrderRequest, broker: str) -> None:
+    """Raise Unsupported for a trail in dollars that shall be one in percent: PATCH has one field for both."""
+    if (old.trail_amount is None) != (new.trail_amount is None):
+        raise Unsupported(f"{broker}: a replace cannot turn trail_amount into trail_percent", broker=broker)
