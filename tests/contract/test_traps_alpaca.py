@@ -215,7 +215,7 @@ def test_refused_keys_do_not_hammer_the_stream(desk: AlpacaDesk) -> None:
     updates = desk.door.stream
     known = updates._is_known
     updates._is_known = lambda key, secret: asked.append(key) or known(key, secret)
-    stream = alpaca_stream.TradeUpdates(
+    stream = alpaca_stream.AlpacaStream(
         "alpaca", f"ws://127.0.0.1:{desk.door.port}/stream", "wrong", "wrong",
         on_event=lambda _: None, on_gap=lambda: None,
     )  # fmt: skip
