@@ -20,7 +20,7 @@ from models.errors import (
 )
 from tests.contract.connected_alpaca import ConnectedAlpaca, desk, order, ref, resting, ticket
 from tests.kit.waiting import eventually
-from worker.brokers.alpaca import rest as alpaca_rest
+from worker.brokers.rest import reading
 
 __all__ = ["desk"]
 NOW = datetime.now(UTC)
@@ -121,14 +121,14 @@ def test_prices_that_are_refused_alone_leave_orders_their_way(desk: ConnectedAlp
 def test_prices_that_are_refused_again_and_again_have_the_account_looked_at_now_and_then(
     desk: ConnectedAlpaca, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(alpaca_rest, "LOOK_EVERY_S", 600)
+    monkeypatch.setattr(reading, "LOOK_EVERY_S", 600)
     desk.house.fault("alpaca", "status", None, operation="quote", status=403)
     with pytest.raises(DataNotPermitted):
         desk.broker.get_market_data("AAPL")
     desk.house.fault("alpaca", "status", None, operation="account", status=403)
     with pytest.raises(DataNotPermitted):
         desk.broker.get_market_data("AAPL")
-    monkeypatch.setattr(alpaca_rest, "LOOK_EVERY_S", 0)
+    monkeypatch.setattr(reading, "LOOK_EVERY_S", 0)
     with pytest.raises(AccessLost):
         desk.broker.get_market_data("AAPL")
 

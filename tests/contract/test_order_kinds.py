@@ -15,7 +15,8 @@ from models.vocabulary import OrderType, Side, TimeInForce, signed
 from tests.contract.brokers import EVERY, NEW_ORDER, SDKS, AdapterBench, a_ticket, bench, order
 from tests.kit.waiting import eventually
 from worker.brokers.base import Ticket
-from worker.brokers.tda.dialects import SCHWAB, TDA, order_body
+from worker.brokers.tda.dialects import SCHWAB, TDA
+from worker.brokers.tda.terms import order_body
 
 #: Prices that keep an order from being filled, whatever its side is.
 TERMS: dict[str, dict[str, Any]] = {

@@ -31,8 +31,9 @@ from worker.brokers.tda import listings as tda_listings
 from worker.brokers.tda import reports as tda_reports
 from worker.brokers.tda import tokens
 from worker.brokers.tda.adapter import SchwabBroker, TdaBroker
-from worker.brokers.tda.dialects import SCHWAB, TDA, order_body
-from worker.brokers.tda.terms import terms
+from worker.brokers.tda.dialects import SCHWAB, TDA
+from worker.brokers.tda.likeness import terms
+from worker.brokers.tda.terms import order_body
 from worker.sandbox.tda.door import TdaDoor
 
 ADAPTERS = {"tda": TdaBroker, "schwab": SchwabBroker}

@@ -39,7 +39,7 @@ from worker.brokers.rest.http import (
     patiently,
     retry_after,
 )
-from worker.brokers.tda import rest as tda_rest
+from worker.brokers.tda import codes as tda_codes
 
 
 # -- THE TABLES ---
@@ -169,12 +169,12 @@ TDA = [
 
 @pytest.mark.parametrize(("status", "body", "kind"), TDA)
 def test_tda_and_schwab_answers_are_classified_by_status(status: int, body: Any, kind: type[BrokerError]) -> None:
-    found = tda_rest.refusal(response(status, body), "tda")
+    found = tda_codes.refusal(response(status, body), "tda")
     assert type(found) is kind
     assert found.code == str(status)
 
 
-@pytest.mark.parametrize("kind", [*alpaca_codes.ERRORS.values(), *tda_rest.ERRORS.values(), alpaca_codes.Duplicate])
+@pytest.mark.parametrize("kind", [*alpaca_codes.ERRORS.values(), *tda_codes.ERRORS.values(), alpaca_codes.Duplicate])
 def test_no_answer_of_a_broker_claims_that_nothing_was_sent(kind: type[BrokerError]) -> None:
     assert issubclass(kind, (Refused, OutcomeUnknown))
 

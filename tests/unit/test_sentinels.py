@@ -28,8 +28,9 @@ from worker.brokers.ibkr.adapter import IbkrBroker
 from worker.brokers.ibkr.frames import RawBar
 from worker.brokers.oddities import Oddities
 from worker.brokers.tda import account as tda_account
+from worker.brokers.tda import likeness as tda_likeness
+from worker.brokers.tda import prices as tda_prices
 from worker.brokers.tda import reports as tda_reports
-from worker.brokers.tda import terms as tda_terms
 from worker.brokers.tda.adapter import SchwabBroker, TdaBroker
 from worker.brokers.tda.dialects import SCHWAB
 from worker.brokers.tda.listings import TdaListings
@@ -210,8 +211,8 @@ TDA: list[tuple[str, Callable[[Any], Any], Any]] = [
     ("group", tda_listing, {"rows": [GROUP]}),
     ("account", lambda raw: tda_account.account_report(raw, "accountId"), TDA_ACCOUNT),
     ("positions", lambda raw: tda_account.position_reports(raw, "accountId", ODD), POSITIONS),
-    ("quote", lambda raw: tda_account.quote_report("KO", raw), {"quote": QUOTE, "realtime": True}),
-    ("candle", lambda raw: tda_account.bars([raw], LONG_AGO, FAR, ODD)[0], CANDLE),
+    ("quote", lambda raw: tda_prices.quote_report("KO", raw), {"quote": QUOTE, "realtime": True}),
+    ("candle", lambda raw: tda_prices.read_bars([raw], LONG_AGO, FAR, ODD)[0], CANDLE),
 ]
 
 
@@ -270,7 +271,7 @@ def test_an_end_that_does_not_say_what_was_filled_is_no_end_yet(status: str, not
 def test_a_double_is_the_number_that_was_meant(stored: float, meant: str) -> None:
     assert values.number(stored) == Decimal(meant)
     sent = TDA_ORDER | {"price": float(meant)}
-    assert tda_terms.compare(TDA_ORDER | {"price": stored}, tda_terms.terms(sent)) is tda_terms.Likeness.SAME
+    assert tda_likeness.compare(TDA_ORDER | {"price": stored}, tda_likeness.terms(sent)) is tda_likeness.Likeness.SAME
 
 
 @pytest.mark.parametrize("told", [{"executionType": None}, {}])
@@ -281,10 +282,10 @@ def test_an_execution_counts_though_its_kind_is_not_told(told: dict[str, Any]) -
 
 
 def test_a_leg_that_cannot_be_read_is_a_leg_all_the_same() -> None:
-    sent = tda_terms.terms(TDA_ORDER)
+    sent = tda_likeness.terms(TDA_ORDER)
     for noise in (None, "x", [], 7):
         raw = TDA_ORDER | {"orderLegCollection": [LEG, noise]}
-        assert tda_terms.compare(raw, sent) is tda_terms.Likeness.OTHER
+        assert tda_likeness.compare(raw, sent) is tda_likeness.Likeness.OTHER
 
 
 @pytest.mark.parametrize("status", ["", None, "SOMETHING_NEW", "working", [], {}, True, 5])

@@ -15,10 +15,11 @@ from models.reports import BrokerStatus, Found, OrderReport, Sighting
 from models.terms import contradictions
 from worker.brokers.alpaca import reports as read
 from worker.brokers.alpaca.codes import Duplicate
-from worker.brokers.alpaca.rest import READ_WITHIN_S, AlpacaRest
+from worker.brokers.alpaca.rest import AlpacaRest
 from worker.brokers.alpaca.terms import order_body
 from worker.brokers.base import OrderRef, Ticket
 from worker.brokers.rest.http import exchange, lost_after
+from worker.brokers.rest.reading import READ_WITHIN_S
 from worker.brokers.values import segment
 from worker.pacing.budget import Use, use_of, using
 

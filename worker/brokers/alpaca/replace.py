@@ -28,10 +28,11 @@ from models.messages import plain, utcnow
 from models.reports import DONE, BrokerStatus, Found, OrderReport, Sighting
 from worker.brokers.alpaca import reports as read
 from worker.brokers.alpaca.codes import Duplicate
-from worker.brokers.alpaca.rest import READ_WITHIN_S, AlpacaRest
+from worker.brokers.alpaca.rest import AlpacaRest
 from worker.brokers.alpaca.terms import replace_body
 from worker.brokers.base import OrderRef, Ticket
 from worker.brokers.rest.http import Exchange, lost_after
+from worker.brokers.rest.reading import READ_WITHIN_S
 from worker.brokers.rest.replacing import NewOrderInstead
 from worker.brokers.values import segment
 

@@ -7,8 +7,6 @@ leaves.
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -18,15 +16,12 @@ import structlog
 from models.errors import AccessLost, BrokerError, ConfigurationError, NotConnected
 from worker.brokers.alpaca.access import Access
 from worker.brokers.alpaca.codes import Forbidden, KeysRefused, refusal
-from worker.brokers.rest.http import CONNECT_S, READ_S, Exchange, Wire, classify, exchange, passing, patiently
-from worker.brokers.rest.reading import Readings
+from worker.brokers.rest.http import Exchange, Wire, classify, exchange, passing, patiently
+from worker.brokers.rest.reading import READ_WITHIN_S, Looks, Readings
 from worker.pacing.budget import Budget, Use, using
 
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
-READ_WITHIN_S = CONNECT_S + READ_S
-#: Seconds between looks at the account because prices were refused.
-LOOK_EVERY_S = 5.0
 
 
 class AlpacaRest(Readings):
@@ -57,7 +52,7 @@ class AlpacaRest(Readings):
         self._broker, self._on_down, self._wire = broker, on_down, Wire()
         self._wire.budget = budget
         self._account, self._on_answer = account, on_answer
-        self._looked_at = -math.inf
+        self._looks = Looks()
         self._api: Any = _sdk(broker, base_url, access, self._wire)
 
     def close(self) -> None:
@@ -113,10 +108,9 @@ class AlpacaRest(Readings):
         Prices alone are refused with 403 for a subscription that the account has not (recent SIP data), again and
         again: the account is then looked at now and then.
         """
-        now = time.monotonic()
-        if isinstance(found, Forbidden) and now - self._looked_at < LOOK_EVERY_S:
+        is_due = self._looks.is_due()
+        if isinstance(found, Forbidden) and not is_due:
             return False
-        self._looked_at = now
         response = getattr(self._refused_account(), "response", None)
         return isinstance(response, requests.Response) and response.status_code in (401, 403)
 

@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+import math
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from models.errors import CorroError, UnreadableReply
-from worker.brokers.rest.http import as_data_error
+from worker.brokers.rest.http import CONNECT_S, READ_S, as_data_error
 from worker.brokers.values import UNREADABLE
 from worker.pacing.budget import Use, using
 
 T = TypeVar("T")
+
+#: A read ends within this time.
+READ_WITHIN_S = CONNECT_S + READ_S
+#: Seconds between looks at the account because prices were refused.
+LOOK_EVERY_S = 5.0
+
+
+class Looks:
+    """Counts looks at an account: prices may be refused for good, and each refusal would cost one."""
+
+    def __init__(self) -> None:
+        self._looked_at = -math.inf
+
+    def is_due(self) -> bool:
+        """Tell whether the account may be looked at; the look is taken for done."""
+        now = time.monotonic()
+        if now - self._looked_at < LOOK_EVERY_S:
+            return False
+        self._looked_at = now
+        return True
 
 
 class Paging:

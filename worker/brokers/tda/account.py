@@ -1,20 +1,18 @@
-"""TDA's and Schwab's accounts, holdings, quotes and candles in corro's words; nothing here talks to anyone.
+"""TDA's and Schwab's accounts and holdings in corro's words; nothing here talks to anyone.
 
 Neither tells a currency; both keep accounts in USD (docs/facts/schwab.md#4.3).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
-from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from models.reports import AccountReport, Bar, PositionReport, QuoteReport
+from models.reports import AccountReport, PositionReport
 from worker.brokers.oddities import Oddities
 from worker.brokers.tda.shapes import name
-from worker.brokers.values import UNREADABLE, Raw, count, epoch_ms, identity, needed, number, positive, size, soft
+from worker.brokers.values import UNREADABLE, Raw, count, identity, needed, number, positive, size, soft
 
 _CURRENCY = "USD"
 #: Schwab's hash of an account has 64 characters.
@@ -109,45 +107,3 @@ def _held(row: Raw) -> Decimal:
     if not told or (len(told) == 1 and not told[0]):  # nothing of the one proves nothing of the other
         raise ValueError("a position without its size")
     return told[0] * (1 if sizes[0] is not None else -1) if len(told) == 1 else told[0] - told[1]
-
-
-def quote_report(symbol: str, raw: Raw) -> QuoteReport:
-    """Read a quote: flat at TDA, nested at Schwab, otherwise the same. What cannot be read is None."""
-    found = raw.get("quote")
-    inner: Raw = found if isinstance(found, dict) and found else raw
-    price = {key: soft(positive, inner.get(key)) for key in ("bidPrice", "askPrice", "lastPrice")}
-    sizes = {key: soft(positive, inner.get(key)) for key in ("bidSize", "askSize", "lastSize")}
-    return QuoteReport(
-        symbol=symbol,
-        bid=price["bidPrice"],
-        ask=price["askPrice"],
-        last=price["lastPrice"],
-        bid_size=sizes["bidSize"],
-        ask_size=sizes["askSize"],
-        last_size=sizes["lastSize"],
-        volume=soft(size, inner.get("totalVolume")),
-        at=soft(epoch_ms, inner.get("quoteTime") or inner.get("quoteTimeInLong")),
-        delayed=bool(raw.get("delayed")) or raw.get("realtime") is False,
-    )
-
-
-def bars(rows: Iterable[Any], start: datetime, end: datetime, odd: Oddities) -> tuple[list[Bar], list[Any]]:
-    """Read candles with start <= bar.start < end, each start once, and return those that cannot be read beside them.
-
-    One without all its prices, or its time, says nothing: it is told of, and nothing is made up for it.
-    """
-    found: dict[datetime, Bar] = {}
-    unreadable = []
-    for row in rows:
-        try:
-            at = epoch_ms(row["datetime"])
-            if at is None:
-                raise ValueError(f"datetime is {row['datetime']!r}")
-            if start <= at < end:
-                open_, high, low, close = (needed(row, key, positive) for key in ("open", "high", "low", "close"))
-                volume = needed(row, "volume", size)
-                found[at] = Bar(start=at, open=open_, high=high, low=low, close=close, volume=volume)
-        except UNREADABLE as error:
-            unreadable.append(row)
-            odd.note(f"candle {str(row.get('datetime') if isinstance(row, dict) else row)[:80]}", error)
-    return [found[at] for at in sorted(found)], unreadable

@@ -44,14 +44,15 @@ from worker.brokers.oddities import Oddities
 from worker.brokers.replacing import check_changes
 from worker.brokers.tda import account
 from worker.brokers.tda import reports as read
-from worker.brokers.tda.dialects import FREQUENCIES, SCHWAB, TDA, Dialect, order_body
+from worker.brokers.tda.dialects import FREQUENCIES, SCHWAB, TDA, Dialect
+from worker.brokers.tda.likeness import Terms, could_be, terms
 from worker.brokers.tda.listings import BEFORE, TdaListings
 from worker.brokers.tda.orders import TdaOrders
-from worker.brokers.tda.prices import Prices
+from worker.brokers.tda.prices import TdaPrices
 from worker.brokers.tda.replace import TdaReplaces
 from worker.brokers.tda.rest import PER_MINUTE, TdaRest
 from worker.brokers.tda.shapes import order_id
-from worker.brokers.tda.terms import Terms, could_be, terms
+from worker.brokers.tda.terms import order_body
 from worker.brokers.tda.tokens import TokenKeeper, token_path
 from worker.brokers.tda.watch import OrderWatch
 from worker.brokers.values import UNREADABLE, Raw, segment
@@ -108,7 +109,7 @@ class TdaBroker(BrokerInterface):
         self._rest.veil.hide(settings.get("api_key"), settings.get("app_secret"), settings.get("refresh_token"))
         self._rest.veil.hide_account(str(settings.get("account_id") or ""))
         self._odd = Oddities(name, self._rest.veil.clean)
-        self._prices = Prices(name, self._rest, self.dialect, self._odd)
+        self._prices = TdaPrices(name, self._rest, self.dialect, self._odd)
         self._listings = TdaListings(name, self._rest, self.dialect, self._path, self._odd)
         self._account = ""
         self._up = self._was_up = False

@@ -1,8 +1,7 @@
 """TD Ameritrade v1 and Schwab's Trader API side by side: what differs is data, what is common is in tda.py.
 
 TD Ameritrade retired its API in May 2024; its dialect lives on for the sandbox and for strategies that move to `schwab`
-(docs/facts/schwab.md#1.5, docs/facts/tda.md#1.2). Orders are written here too, because what they may say differs by
-dialect.
+(docs/facts/schwab.md#1.5, docs/facts/tda.md#1.2).
 """
 
 from __future__ import annotations
@@ -11,11 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
-from typing import Any
 
-from models.errors import Unsupported
-from models.messages import OrderRequest, plain
 from models.vocabulary import OrderType, TimeInForce
 
 
@@ -96,8 +91,6 @@ class Dialect:
 
 
 _SHARE_CLASS = re.compile(r"^([A-Z]{1,5})\.([A-Z]{1,2})$")
-#: Times in force that outlast a session, as SEAMLESS (AM, regular and PM in one order) needs.
-_LONG = frozenset({TimeInForce.DAY, TimeInForce.GTC})
 _DURATIONS = {
     TimeInForce.DAY: "DAY",
     TimeInForce.GTC: "GOOD_TILL_CANCEL",
@@ -158,64 +151,3 @@ FREQUENCIES: dict[str, tuple[str, str, int, int]] = {
     "1Week": ("year", "weekly", 1, 3650),
     "1Month": ("year", "monthly", 1, 3650),
 }
-
-
-def order_body(order: OrderRequest, dialect: Dialect, broker: str) -> dict[str, Any]:
-    """Return an order as the broker takes it.
-
-    Raises:
-        Unsupported: it cannot be said in this dialect.
-    """
-    if order.extended_hours and (order.order_type is not OrderType.LIMIT or order.time_in_force not in _LONG):
-        words = f"limit orders that are day or gtc only, was {order.order_type} {order.time_in_force}"
-        raise Unsupported(f"{broker} trades extended hours with {words}", broker=broker)
-    return {
-        "session": "SEAMLESS" if order.extended_hours else "NORMAL",
-        "duration": dialect.durations.get(order.time_in_force, "DAY"),
-        "orderType": _order_type(order, dialect, broker),
-        **_prices(order, broker),
-        "orderLegCollection": [
-            {
-                "instruction": order.side.value.upper(),
-                "instrument": {"assetType": "EQUITY", "symbol": dialect.symbol(order.symbol)},
-                "quantity": int(order.quantity),
-            }
-        ],
-        "orderStrategyType": "SINGLE",
-    }
-
-
-def _order_type(order: OrderRequest, dialect: Dialect, broker: str) -> str:
-    if order.time_in_force is not TimeInForce.CLS:
-        return order.order_type.value.upper()
-    if order.order_type not in dialect.on_close:
-        words = ", ".join(dialect.on_close)
-        raise Unsupported(f"{broker} takes time_in_force cls with {words} only, was {order.order_type}", broker=broker)
-    return dialect.on_close[order.order_type]
-
-
-def _prices(order: OrderRequest, broker: str) -> dict[str, Any]:
-    prices: dict[str, Any] = {}
-    if order.limit_price is not None:
-        prices["price"] = _tick(order.limit_price, "limit_price", broker)
-    if order.stop_price is not None:
-        prices["stopPrice"] = _tick(order.stop_price, "stop_price", broker)
-    trail = order.trail_amount or order.trail_percent
-    if trail is not None:
-        name = "trail_amount" if order.trail_amount else "trail_percent"
-        prices["stopPriceLinkBasis"] = "LAST"
-        prices["stopPriceLinkType"] = "VALUE" if order.trail_amount else "PERCENT"
-        prices["stopPriceOffset"] = float(_tick(trail, name, broker))  # a JSON number in both specs
-    return prices
-
-
-def _tick(price: Decimal, name: str, broker: str) -> str:
-    """Write a price with the decimals both brokers take: two from one dollar up, four below.
-
-    Source: docs/facts/schwab.md#2.17.
-    """
-    decimals = 2 if price >= 1 else 4
-    rounded = price.quantize(Decimal(1).scaleb(-decimals))
-    if rounded != price:
-        raise Unsupported(f"{broker} takes {decimals} decimals here, {name} was {plain(price)}", broker=broker)
-    return str(rounded)

@@ -16,10 +16,10 @@ from worker.brokers.broker_clock import Span
 from worker.brokers.oddities import Oddities
 from worker.brokers.tda import shapes
 from worker.brokers.tda.dialects import Dialect
+from worker.brokers.tda.likeness import Likeness, Terms, compare, could_be, is_kin, missing
 from worker.brokers.tda.memory import OrderMemory
 from worker.brokers.tda.reports import order_reports
 from worker.brokers.tda.rest import TdaRest
-from worker.brokers.tda.terms import Likeness, Terms, compare, could_be, is_kin, missing
 from worker.brokers.values import UNREADABLE, Raw, segment
 
 #: An order is looked for from this long before its send, for clocks that differ, until this long after it.

@@ -21,12 +21,15 @@ from models.reports import BrokerStatus, OrderReport
 from worker.brokers.base import Ticket
 from worker.brokers.oddities import Oddities
 from worker.brokers.rest.http import Exchange, exchange, lost_after
+from worker.brokers.rest.reading import READ_WITHIN_S
 from worker.brokers.tda import reports as read
 from worker.brokers.tda import shapes
-from worker.brokers.tda.dialects import Dialect, order_body
+from worker.brokers.tda.codes import by_words
+from worker.brokers.tda.dialects import Dialect
+from worker.brokers.tda.likeness import Likeness, Terms, compare, terms
 from worker.brokers.tda.listings import BEFORE, TdaListings
-from worker.brokers.tda.rest import READ_WITHIN_S, TdaRest, by_words
-from worker.brokers.tda.terms import Likeness, Terms, compare, terms
+from worker.brokers.tda.rest import TdaRest
+from worker.brokers.tda.terms import order_body
 from worker.brokers.tda.watch import OrderWatch
 from worker.brokers.values import Raw, segment
 from worker.pacing.budget import Use, use_of, using

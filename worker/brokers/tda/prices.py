@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from models.errors import DataError, NoData, Unsupported
 from models.reports import Bar, Bars, QuoteReport
 from worker.brokers.oddities import Oddities
-from worker.brokers.tda import account as read
 from worker.brokers.tda.dialects import FREQUENCIES, Dialect
 from worker.brokers.tda.rest import TdaRest
-from worker.brokers.values import segment
+from worker.brokers.values import UNREADABLE, Raw, epoch_ms, needed, positive, segment, size, soft
 
 
-class Prices:
+class TdaPrices:
     """Prices as one account is told them.
 
     Args:
@@ -35,7 +34,7 @@ class Prices:
         raw = answer.get(theirs)
         if not raw or not isinstance(raw, dict):
             raise NoData(f"{self._broker} has no quote for {symbol}")
-        return self._rest.parse_data(lambda quote: read.quote_report(symbol, quote), raw)
+        return self._rest.parse_data(lambda quote: quote_report(symbol, quote), raw)
 
     def bars(self, symbol: str, timeframe: str, start: datetime, end: datetime) -> Sequence[Bar]:
         """Return candles of the regular session; one that says nothing is left out, and told of."""
@@ -48,7 +47,7 @@ class Prices:
         while first < end:
             rows += self._rows(symbol, timeframe, first, min(first + step, end))
             first += step
-        found, unreadable = read.bars(rows, start, end, self._odd)
+        found, unreadable = read_bars(rows, start, end, self._odd)
         if unreadable and not found:
             words = f"no {timeframe} bar of {symbol} can be read: {str(unreadable[0])[:200]}"
             raise DataError(f"{self._broker}: {words}")
@@ -76,3 +75,45 @@ class Prices:
         if not isinstance(rows, list):
             raise DataError(f"{self._broker}: the candles of {symbol} are no list: {str(rows)[:80]}")
         return rows
+
+
+def quote_report(symbol: str, raw: Raw) -> QuoteReport:
+    """Read a quote: flat at TDA, nested at Schwab, otherwise the same. What cannot be read is None."""
+    found = raw.get("quote")
+    inner: Raw = found if isinstance(found, dict) and found else raw
+    price = {key: soft(positive, inner.get(key)) for key in ("bidPrice", "askPrice", "lastPrice")}
+    sizes = {key: soft(positive, inner.get(key)) for key in ("bidSize", "askSize", "lastSize")}
+    return QuoteReport(
+        symbol=symbol,
+        bid=price["bidPrice"],
+        ask=price["askPrice"],
+        last=price["lastPrice"],
+        bid_size=sizes["bidSize"],
+        ask_size=sizes["askSize"],
+        last_size=sizes["lastSize"],
+        volume=soft(size, inner.get("totalVolume")),
+        at=soft(epoch_ms, inner.get("quoteTime") or inner.get("quoteTimeInLong")),
+        delayed=bool(raw.get("delayed")) or raw.get("realtime") is False,
+    )
+
+
+def read_bars(rows: Iterable[Any], start: datetime, end: datetime, odd: Oddities) -> tuple[list[Bar], list[Any]]:
+    """Read candles with start <= bar.start < end, each start once, and return those that cannot be read beside them.
+
+    One without all its prices, or its time, says nothing: it is told of, and nothing is made up for it.
+    """
+    found: dict[datetime, Bar] = {}
+    unreadable = []
+    for row in rows:
+        try:
+            at = epoch_ms(row["datetime"])
+            if at is None:
+                raise ValueError(f"datetime is {row['datetime']!r}")
+            if start <= at < end:
+                open_, high, low, close = (needed(row, key, positive) for key in ("open", "high", "low", "close"))
+                volume = needed(row, "volume", size)
+                found[at] = Bar(start=at, open=open_, high=high, low=low, close=close, volume=volume)
+        except UNREADABLE as error:
+            unreadable.append(row)
+            odd.note(f"candle {str(row.get('datetime') if isinstance(row, dict) else row)[:80]}", error)
+    return [found[at] for at in sorted(found)], unreadable

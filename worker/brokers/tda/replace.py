@@ -13,10 +13,11 @@ from worker.brokers.base import OrderRef, Ticket
 from worker.brokers.rest.http import Exchange
 from worker.brokers.rest.replacing import NewOrderInstead
 from worker.brokers.tda import shapes
-from worker.brokers.tda.dialects import Dialect, order_body
+from worker.brokers.tda.dialects import Dialect
+from worker.brokers.tda.likeness import terms
 from worker.brokers.tda.listings import TdaListings
 from worker.brokers.tda.orders import SentOrder, TdaOrders
-from worker.brokers.tda.terms import terms
+from worker.brokers.tda.terms import order_body
 from worker.brokers.values import segment
 
 _log = structlog.get_logger(__name__)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-import re
-import time
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -22,61 +19,27 @@ from models.errors import (
     NotConnected,
     NotPermitted,
     OrderRejected,
-    RateLimited,
     Refused,
-    ServerError,
-    Unmapped,
     UnreadableReply,
 )
 from models.messages import utcnow
 from worker.brokers.broker_clock import BrokerClock
 from worker.brokers.rest.http import (
-    CONNECT_S,
-    READ_S,
     Wire,
     classify,
     exchange,
     passing,
     patiently,
-    retry_after,
 )
-from worker.brokers.rest.reading import Readings
+from worker.brokers.rest.reading import READ_WITHIN_S, Looks, Readings
 from worker.brokers.rest.veil import Veil
+from worker.brokers.tda.codes import ACCOUNT_WORDS, ORDER_WORDS, refusal
 from worker.brokers.tda.tokens import GrantRefused, TokenKeeper
 from worker.pacing.budget import Budget, Use, using
 
 T = TypeVar("T")
-READ_WITHIN_S = CONNECT_S + READ_S
 #: Requests per minute, account and app; above 120 both brokers answer 429.
 PER_MINUTE = 115
-#: Seconds between looks at the account because prices were refused.
-LOOK_EVERY_S = 5.0
-
-#: HTTP status -> what it says of a request whose error body is the broker's own. No row: Unmapped.
-ERRORS: dict[int, type[BrokerError]] = {
-    400: OrderRejected,
-    401: NotPermitted,
-    403: NotPermitted,
-    404: NotPermitted,
-    429: RateLimited,
-    500: ServerError,
-}
-#: Statuses that mean the same whoever in between has answered.
-_WHOEVER_SAYS_IT = frozenset({401, 429, 500})
-# Words choose between two refusals here, never between refused and unknown.
-_WORDS = (
-    (
-        re.compile(r"buying power|insufficient|enough .*(cash|fund)|oversold|overbought", re.IGNORECASE),
-        InsufficientFunds,
-    ),
-    (re.compile(r"(symbol|instrument)\b.*(not|invalid|unknown|unsupported)", re.IGNORECASE), InstrumentUnknown),
-    (re.compile(r"(not|invalid|unknown|unsupported) .*(symbol|instrument)\b", re.IGNORECASE), InstrumentUnknown),
-)
-#: A 400 about the account in the path, not about the order. Schwab answers so to an account number in place of its hash
-#: (github.com/alexgolec/schwab-py/issues/118, 203).
-_ACCOUNT_WORDS = re.compile(r"invalid account (number|hash|id)\b", re.IGNORECASE)
-#: A 404 about the order in the path.
-_ORDER_WORDS = re.compile(r"\border\b", re.IGNORECASE)
 
 
 class _Bearer(AuthBase):
@@ -109,7 +72,7 @@ class TdaRest(Readings):
         self.clock = BrokerClock()
         #: Path of the account: what is asked to tell a refusal of everything from a refusal of one request.
         self.account_path: str | None = None
-        self._looked_at = -math.inf
+        self._looks = Looks()
 
     def close(self) -> None:
         """Close idle connections."""
@@ -192,17 +155,15 @@ class TdaRest(Readings):
         if error.code == "401" or path == self.account_path:
             return True
         if error.code == "400":
-            return _ACCOUNT_WORDS.search(str(error)) is not None
-        if error.code == "404" and _ORDER_WORDS.search(str(error)):
+            return ACCOUNT_WORDS.search(str(error)) is not None
+        if error.code == "404" and ORDER_WORDS.search(str(error)):
             return False
         return self._refused_account() is not None
 
     def _shuts_out_prices(self) -> bool:
         """Tell whether the account is refused like prices; an app without market data is refused them for good."""
-        now = time.monotonic()
-        if now - self._looked_at < LOOK_EVERY_S:
+        if not self._looks.is_due():
             return False
-        self._looked_at = now
         why = self._refused_account()
         return isinstance(why, AccessLost) or (why is not None and why.code in ("401", "403", "404"))
 
@@ -267,36 +228,3 @@ def decoded(response: requests.Response, broker: str, *, show: bool = True) -> A
     except (ValueError, RecursionError) as error:
         words = f": {response.content[:100]!r}" if show else ""
         raise UnreadableReply(f"{broker}: HTTP {response.status_code} without JSON{words}", broker=broker) from error
-
-
-def refusal(response: requests.Response, broker: str) -> BrokerError:
-    """Classify an error answer; what has no row, or is not the broker's own, is Unmapped, so its outcome is unknown."""
-    status, text = min(response.status_code, 500), _text(response)
-    found = ERRORS.get(status, Unmapped) if text or status in _WHOEVER_SAYS_IT else Unmapped
-    if found is OrderRejected:
-        found = by_words(text)
-    return found(
-        f"{broker}: HTTP {response.status_code}: {text or response.reason}",
-        broker=broker,
-        code=str(response.status_code),
-        retry_after=retry_after(response.headers),
-    )
-
-
-def by_words(text: str) -> type[BrokerError]:
-    """Choose the leaf of a refusal."""
-    return next((leaf for pattern, leaf in _WORDS if pattern.search(text)), OrderRejected)
-
-
-def _text(response: requests.Response) -> str:
-    """Return the words of the three shapes of error body; empty if it has none of them."""
-    try:
-        body = response.json()
-    except (ValueError, RecursionError):
-        return ""
-    if not isinstance(body, dict):
-        return ""
-    errors = body.get("errors") if isinstance(body.get("errors"), list) else ()
-    parts = [body.get("message"), body.get("error")]
-    parts += [one.get("detail") or one.get("title") if isinstance(one, dict) else one for one in errors or ()]
-    return "; ".join(str(part) for part in parts if part)[:500]

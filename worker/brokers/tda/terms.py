@@ -1,134 +1,75 @@
-"""When two orders are the same, where no id of ours says so: every term is compared; the unreadable proves nothing.
-
-| every term of the listed order ...                              | it is |
-|-----------------------------------------------------------------|-------|
-| equals what was sent                                             | SAME  |
-| equals it but the quantity, which is smaller                     | PART  |
-| equals it as far as it can be read, or it is part of a group     | MAYBE |
-| anything else                                                    | OTHER |
-
-A single order is sent, never a group: one inside a group may be what became of ours, and is never taken for it.
-"""
+"""An order in TDA's or Schwab's words: which terms the dialect takes, and how they are written. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from decimal import Decimal
-from enum import Enum
 from typing import Any
 
-from worker.brokers.tda.shapes import PARENT, legs
-from worker.brokers.values import UNREADABLE, Raw, number
+from models.errors import Unsupported
+from models.messages import OrderRequest, plain
+from models.vocabulary import OrderType, TimeInForce
+from worker.brokers.tda.dialects import Dialect
+
+#: Times in force that outlast a session, as SEAMLESS (AM, regular and PM in one order) needs.
+_LONG = frozenset({TimeInForce.DAY, TimeInForce.GTC})
 
 
-class Likeness(Enum):
-    """How a listed order compares with what was sent."""
+def order_body(order: OrderRequest, dialect: Dialect, broker: str) -> dict[str, Any]:
+    """Return an order as the broker takes it.
 
-    SAME = "same"
-    PART = "part"
-    MAYBE = "maybe"
-    OTHER = "other"
-
-
-class _Unread:
-    """A term that a row does not show, or shows unreadably: it is neither equal nor different."""
-
-    def __repr__(self) -> str:
-        return "?"
-
-
-UNREAD = _Unread()
-Terms = Mapping[str, Any]
-
-#: The prices that tell orders of a type apart; others the broker fills in by itself.
-_PRICES = {
-    "LIMIT": ("price",),
-    "LIMIT_ON_CLOSE": ("price",),
-    "STOP": ("stopPrice",),
-    "STOP_LIMIT": ("price", "stopPrice"),
-    "TRAILING_STOP": ("stopPriceOffset",),
-}
-
-
-def terms(raw: Raw) -> Terms:
-    """Return what tells an order from another: the same for the body sent and the order listed."""
-    kind = _word(raw, "orderType")
-    found = {
-        "orderType": kind,
-        "duration": _word(raw, "duration"),
-        "session": _word(raw, "session"),
-        "all_or_none": "ALL_OR_NONE" in str(raw.get("specialInstruction")),
-        "alone": True if _is_alone(raw) else UNREAD,
-        **_leg_terms(raw),
-    }
-    found |= {key: _read(number, raw.get(key)) for key in _PRICES.get(str(kind), ())}
-    if kind == "TRAILING_STOP":
-        found["stopPriceLinkType"] = _word(raw, "stopPriceLinkType")
-        if raw.get("stopPriceLinkBasis") is not None:
-            found["stopPriceLinkBasis"] = _word(raw, "stopPriceLinkBasis")
-    return found
-
-
-def compare(raw: Raw, wanted: Terms) -> Likeness:
-    """Compare a listed order with the terms of the body that was sent."""
-    found = terms(raw)
-    shared = found.keys() & wanted.keys()
-    # A type that cannot be read hides which prices would tell.
-    unread = [key for key in wanted if key != "stopPriceLinkBasis" and found.get(key, UNREAD) is UNREAD]
-    differing = [key for key in shared if found[key] is not UNREAD and found[key] != wanted[key]]
-    if differing == ["quantity"] and found["quantity"] < wanted["quantity"]:
-        return Likeness.MAYBE if unread else Likeness.PART
-    if differing:
-        return Likeness.OTHER
-    return Likeness.MAYBE if unread else Likeness.SAME
-
-
-def could_be(raw: Raw, wanted: Terms) -> bool:
-    """Tell whether an order known by its id can be the one that was sent: nothing that is shown says otherwise."""
-    return compare(raw, wanted) is not Likeness.OTHER
-
-
-def missing(raw: Raw, wanted: Terms) -> Decimal:
-    """Return how many shares fewer an order is for than what was sent."""
-    return Decimal(wanted["quantity"]) - Decimal(terms(raw)["quantity"])
-
-
-def is_kin(raw: Raw, other: Raw) -> bool:
-    """Tell whether two orders trade the same symbol in the same direction, as far as both can be read."""
-    mine, theirs = terms(raw), terms(other)
-    return all(mine[key] == theirs[key] and mine[key] is not UNREAD for key in ("symbol", "instruction"))
-
-
-def _leg_terms(raw: Raw) -> dict[str, Any]:
-    found = legs(raw)
-    if not found:
-        return dict.fromkeys(("legs", "symbol", "instruction", "quantity"), UNREAD)
-    leg = found[0]
+    Raises:
+        Unsupported: it cannot be said in this dialect.
+    """
+    if order.extended_hours and (order.order_type is not OrderType.LIMIT or order.time_in_force not in _LONG):
+        words = f"limit orders that are day or gtc only, was {order.order_type} {order.time_in_force}"
+        raise Unsupported(f"{broker} trades extended hours with {words}", broker=broker)
     return {
-        "legs": len(found),
-        "symbol": leg.symbol if leg.symbol is not None else UNREAD,
-        "instruction": leg.instruction or UNREAD,
-        "quantity": leg.quantity if leg.quantity is not None else UNREAD,
+        "session": "SEAMLESS" if order.extended_hours else "NORMAL",
+        "duration": dialect.durations.get(order.time_in_force, "DAY"),
+        "orderType": _order_type(order, dialect, broker),
+        **_prices(order, broker),
+        "orderLegCollection": [
+            {
+                "instruction": order.side.value.upper(),
+                "instrument": {"assetType": "EQUITY", "symbol": dialect.symbol(order.symbol)},
+                "quantity": int(order.quantity),
+            }
+        ],
+        "orderStrategyType": "SINGLE",
     }
 
 
-def _is_alone(raw: Raw) -> bool:
-    return (
-        raw.get("orderStrategyType") == "SINGLE"
-        and not raw.get("childOrderStrategies")
-        and PARENT not in raw
-        and raw.get("complexOrderStrategyType", "NONE") == "NONE"
-    )
+def _order_type(order: OrderRequest, dialect: Dialect, broker: str) -> str:
+    if order.time_in_force is not TimeInForce.CLS:
+        return order.order_type.value.upper()
+    if order.order_type not in dialect.on_close:
+        words = ", ".join(dialect.on_close)
+        raise Unsupported(f"{broker} takes time_in_force cls with {words} only, was {order.order_type}", broker=broker)
+    return dialect.on_close[order.order_type]
 
 
-def _word(raw: Raw, key: str) -> Any:
-    found = raw.get(key)
-    return found if isinstance(found, str) and found.replace("_", "").isalpha() else UNREAD
+def _prices(order: OrderRequest, broker: str) -> dict[str, Any]:
+    prices: dict[str, Any] = {}
+    if order.limit_price is not None:
+        prices["price"] = _tick(order.limit_price, "limit_price", broker)
+    if order.stop_price is not None:
+        prices["stopPrice"] = _tick(order.stop_price, "stop_price", broker)
+    trail = order.trail_amount or order.trail_percent
+    if trail is not None:
+        name = "trail_amount" if order.trail_amount else "trail_percent"
+        prices["stopPriceLinkBasis"] = "LAST"
+        prices["stopPriceLinkType"] = "VALUE" if order.trail_amount else "PERCENT"
+        prices["stopPriceOffset"] = float(_tick(trail, name, broker))  # a JSON number in both specs
+    return prices
 
 
-def _read(read: Callable[[Any], Any], value: Any) -> Any:
-    try:
-        found = read(value)
-    except UNREADABLE:
-        return UNREAD
-    return UNREAD if found is None else found
+def _tick(price: Decimal, name: str, broker: str) -> str:
+    """Write a price with the decimals both brokers take: two from one dollar up, four below.
+
+    Source: docs/facts/schwab.md#2.17.
+    """
+    decimals = 2 if price >= 1 else 4
+    rounded = price.quantize(Decimal(1).scaleb(-decimals))
+    if rounded != price:
+        raise Unsupported(f"{broker} takes {decimals} decimals here, {name} was {plain(price)}", broker=broker)
+    return str(rounded)

@@ -17,9 +17,9 @@ import structlog
 
 from models.reports import DONE, OrderReport
 from worker.brokers.oddities import Oddities
+from worker.brokers.tda.likeness import Terms, could_be
 from worker.brokers.tda.reports import is_settled, order_report
 from worker.brokers.tda.shapes import flat, order_id
-from worker.brokers.tda.terms import Terms, could_be
 from worker.brokers.values import Raw
 from worker.pacing.budget import Use, using
 
