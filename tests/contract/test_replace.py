@@ -29,7 +29,7 @@ from worker.brokers.ibkr import replace as ibkr_replace
 from worker.brokers.ibkr import verdicts as ibkr_verdicts
 from worker.brokers.ibkr.pending import PendingChange
 from worker.brokers.ibkr.reports import OrderLine
-from worker.brokers.ibkr.verdicts import Verdict
+from worker.brokers.ibkr.verdicts import WireVerdict
 
 
 @pytest.fixture(params=EVERY)
@@ -369,28 +369,28 @@ def a_change() -> PendingChange:
 def test_two_perm_ids_after_a_change_are_unknown() -> None:
     change = a_change()
     change.see_order(a_line(2, "1.50"), "", 0.0)
-    assert change.verdict(0.0) is Verdict.UNKNOWN
-    assert isinstance(change.error(Verdict.UNKNOWN, 1.0), OutcomeUnknown)
+    assert change.verdict(0.0) is WireVerdict.UNKNOWN
+    assert isinstance(change.error(WireVerdict.UNKNOWN, 1.0), OutcomeUnknown)
 
 
 def test_a_fill_without_terms_decides_nothing_about_the_change() -> None:
     change = a_change()
     change.see_status("Filled", "", 1, "r", 0.0)
-    assert change.verdict(1.0) is Verdict.WAIT
-    assert change.verdict(9.0) is Verdict.UNKNOWN
+    assert change.verdict(1.0) is WireVerdict.WAIT
+    assert change.verdict(9.0) is WireVerdict.UNKNOWN
     change.see_order(a_line(1, "1.50", "Filled"), "", 9.0)
-    assert change.verdict(9.0) is Verdict.DONE
+    assert change.verdict(9.0) is WireVerdict.DONE
 
 
 def test_an_unheard_code_is_unknown_until_the_order_is_shown_unchanged() -> None:
     change = a_change()
     change.hear(10999, "odd", 1.0)
-    assert change.verdict(1.1) is Verdict.WAIT
-    assert change.verdict(9.0) is Verdict.UNKNOWN
+    assert change.verdict(1.1) is WireVerdict.WAIT
+    assert change.verdict(9.0) is WireVerdict.UNKNOWN
     change.see_order(a_line(1, "1.00"), "", 2.0)
-    assert change.verdict(9.0) is Verdict.REFUSED
-    assert isinstance(change.error(Verdict.REFUSED, 1.0), Refused)
+    assert change.verdict(9.0) is WireVerdict.REFUSED
+    assert isinstance(change.error(WireVerdict.REFUSED, 1.0), Refused)
 
 
 def test_a_silent_change_times_out_as_unknown() -> None:
-    assert isinstance(a_change().error(Verdict.WAIT, 1.0), SubmitTimeout)
+    assert isinstance(a_change().error(WireVerdict.WAIT, 1.0), SubmitTimeout)

@@ -220,7 +220,7 @@ def test_doubled_statuses_change_nothing(desk: Desk) -> None:
 def test_an_execution_replayed_after_a_reconnect_is_told_once_and_not_lost(desk: Desk) -> None:
     """On connect the SDK takes in the day's executions without an event, the ones that were missed as well.
 
-    Guard: `Session.open` reads executions into the book, which emits those it has not seen. docs/facts/ibkr.md#6.2.
+    Guard: `TwsSession.open` reads executions into the book, which emits those it has not seen. docs/facts/ibkr.md#6.2.
     """
     seen = desk.place(order(quantity=3))
     eventually(lambda: desk.executions(seen))
@@ -237,7 +237,7 @@ def test_an_execution_replayed_after_a_reconnect_is_told_once_and_not_lost(desk:
 def test_a_naive_execution_time_is_read_in_the_gateways_zone(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Older gateways send execution times without a zone: the SDK takes the host's, and hours go wrong.
 
-    Guard: `Session._prepare` sets TimezoneTWS from the setting `timezone`. docs/facts/ibkr.md#6.3.
+    Guard: `TwsSession._prepare` sets TimezoneTWS from the setting `timezone`. docs/facts/ibkr.md#6.3.
     """
     monkeypatch.setattr(tws_messages, "ib_time", lambda at: f"{at.astimezone(tws_messages.NEW_YORK):%Y%m%d  %H:%M:%S}")
     monkeypatch.setenv("TZ", "Asia/Tokyo")
@@ -274,7 +274,7 @@ def test_order_ids_are_never_used_again_after_a_rollback(desk: Desk) -> None:
 def test_a_rollback_after_our_own_restart_is_caught_by_what_ib_shows(desk: Desk) -> None:
     """As above, by a process that remembers nothing.
 
-    Guard: `Session._synchronise` reads open orders and executions before the first id is given out.
+    Guard: `TwsSession._synchronise` reads open orders and executions before the first id is given out.
     docs/facts/ibkr.md#2.3.
     """
     for number in range(1, 7):
@@ -289,7 +289,7 @@ def test_a_rollback_after_our_own_restart_is_caught_by_what_ib_shows(desk: Desk)
 def test_what_1100_cut_off_is_unknown_and_nothing_is_sent_until_it_is_read_again(desk: Any) -> None:
     """1100 leaves the socket up: the SDK sends on, and fills until 1102 are not replayed.
 
-    Guard: `Session._on_system_code` closes the gate, and reads orders and executions before it opens.
+    Guard: `TwsSession._on_system_code` closes the gate, and reads orders and executions before it opens.
     docs/facts/ibkr.md#1.6.
     """
     desk.fault("no_fill")
@@ -325,7 +325,7 @@ def test_an_order_in_flight_at_1100_is_unknown(desk: Desk) -> None:
 def test_an_order_in_flight_at_a_gateway_restart_is_unknown_and_found(desk: Any) -> None:
     """The daily restart cuts the socket; the SDK forgets its trades and does not come back by itself.
 
-    Guard: `Session._on_lost` ends all that is pending as ConnectionLost, and find_order asks IB.
+    Guard: `TwsSession._on_lost` ends all that is pending as ConnectionLost, and find_order asks IB.
     docs/facts/ibkr.md#1.7, #2.1.
     """
     desk.fault("accept_hang")
@@ -347,7 +347,8 @@ def test_an_order_in_flight_at_a_gateway_restart_is_unknown_and_found(desk: Any)
 def test_a_client_id_in_use_is_said_so_at_once(desk: Desk) -> None:
     """326 and a closed socket: the SDK waits until its timeout and speaks of a timeout.
 
-    Guard: `Session._connect` races the handshake against apiError, and `_why` names the code. docs/facts/ibkr.md#1.5.
+    Guard: `shake_hands` races the handshake against apiError, and `TwsSession._why` names the code.
+    docs/facts/ibkr.md#1.5.
     """
     second = desk.adapter(connect_timeout=5)
     began = time.monotonic()
@@ -360,7 +361,7 @@ def test_a_client_id_in_use_is_said_so_at_once(desk: Desk) -> None:
 def test_a_failed_request_is_an_error_and_not_an_empty_result(desk: Desk) -> None:
     """RaiseRequestErrors is off by default: a failed request becomes an empty list or a ticker full of NaN.
 
-    Guard: `Session._prepare` switches it on. docs/facts/ibkr.md#1.4.
+    Guard: `TwsSession._prepare` switches it on. docs/facts/ibkr.md#1.4.
     """
     desk.fault("error_code", operation="quote", code=354, text="not subscribed")
     with pytest.raises(DataError, match="not subscribed"):
@@ -373,7 +374,7 @@ def test_a_failed_request_is_an_error_and_not_an_empty_result(desk: Desk) -> Non
 def test_a_connect_whose_executions_are_not_answered_stays_closed(desk: Desk) -> None:
     """One SDK aborts connect without a word when reqExecutions is not answered, the other goes on without them.
 
-    Guard: `Session.open` reads them itself and stays closed without them. docs/facts/ibkr.md#1.4.
+    Guard: `TwsSession.open` reads them itself and stays closed without them. docs/facts/ibkr.md#1.4.
     """
     desk.fault("mute_executions")
     broker = desk.adapter(client_id=8, request_timeout=0.3)
@@ -386,7 +387,8 @@ def test_a_connect_whose_executions_are_not_answered_stays_closed(desk: Desk) ->
 def test_orders_never_wait_in_the_sdks_own_queue(desk: Desk) -> None:
     """Above 45 messages a second placeOrder returns before its bytes leave, and a cut discards them silently.
 
-    Guard: `Session._prepare` sets MaxRequests to 0, and `Session.turn` waits before the send. docs/facts/ibkr.md#1.10.
+    Guard: `TwsSession._prepare` sets MaxRequests to 0, and `TwsSession.turn` waits before the send.
+    docs/facts/ibkr.md#1.10.
     """
     broker = desk.connected(client_id=6, messages_per_second=8)
     outcomes: list[object] = []

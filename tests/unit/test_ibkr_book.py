@@ -20,7 +20,7 @@ from worker.brokers.ibkr.pending import PendingOrder
 from worker.brokers.ibkr.reports import OrderLine, WireExecution, completed_status, split_execution_id
 from worker.brokers.ibkr.spoiled import spoiled
 from worker.brokers.ibkr.terms import check_listed
-from worker.brokers.ibkr.verdicts import Verdict
+from worker.brokers.ibkr.verdicts import WireVerdict
 
 NOW = datetime(2026, 11, 27, 16, 0, tzinfo=UTC)
 PERM = 77
@@ -268,16 +268,16 @@ def test_a_status_under_a_reissued_order_id_is_not_ours(status: str) -> None:
     """Yesterday's order had the same order id; ours is told by its reference, which comes with an openOrder."""
     book, pending = placing()
     book.on_status(5, 1, 11, status, "", 0, 0)
-    assert pending.verdict(1.0) is Verdict.WAIT
+    assert pending.verdict(1.0) is WireVerdict.WAIT
     book.on_order(LINE)
-    assert (pending.verdict(1.0), pending.perm_id) == (Verdict.DONE, PERM)
+    assert (pending.verdict(1.0), pending.perm_id) == (WireVerdict.DONE, PERM)
 
 
 def test_a_refusing_code_does_not_decide_against_a_status_that_is_alive() -> None:
     book, pending = placing()
     book.on_status(5, 1, 11, "Submitted", "", 0, 0)
     book.on_error(5, 201, "Order rejected")
-    assert pending.verdict(60.0) is Verdict.UNKNOWN
+    assert pending.verdict(60.0) is WireVerdict.UNKNOWN
 
 
 def test_an_inactive_order_with_a_refusing_code_may_come_alive_again() -> None:

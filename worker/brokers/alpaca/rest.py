@@ -17,14 +17,14 @@ from models.errors import AccessLost, BrokerError, ConfigurationError, NotConnec
 from worker.brokers.alpaca.access import Access
 from worker.brokers.alpaca.codes import Forbidden, KeysRefused, refusal
 from worker.brokers.rest.http import Exchange, Wire, classify, exchange, passing, patiently
-from worker.brokers.rest.reading import READ_WITHIN_S, Looks, Readings
+from worker.brokers.rest.reading import READ_WITHIN_S, JsonReads, Looks
 from worker.pacing.budget import Budget, Use, using
 
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 
-class AlpacaRest(Readings):
+class AlpacaRest(JsonReads):
     """One base URL of one account; every exception that leaves it is corro's.
 
     Args:

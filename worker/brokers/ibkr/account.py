@@ -13,7 +13,7 @@ import structlog
 from models.errors import BrokerError, NoData, UnreadableReply
 from models.reports import AccountReport, PositionReport
 from worker.brokers.ibkr.names import from_ib_symbol
-from worker.brokers.ibkr.session import Session
+from worker.brokers.ibkr.session import TwsSession
 from worker.brokers.ibkr.spoiled import Spoiled
 from worker.brokers.values import number, positive, soft
 
@@ -33,7 +33,7 @@ _BASE = "BASE"
 _DAY_TRADES = 3
 
 
-async def account(session: Session) -> AccountReport:
+async def account(session: TwsSession) -> AccountReport:
     """Read the money of the account."""
     wrapper, client = session.ib.wrapper, session.client
     asked = 0
@@ -117,7 +117,7 @@ def _currencies(rows: Sequence[Any]) -> set[str]:
     return {row.currency for row in rows if row.tag == "NetLiquidation" and row.currency}
 
 
-async def positions(session: Session) -> list[PositionReport]:
+async def positions(session: TwsSession) -> list[PositionReport]:
     """Read every holding; market values are there as far as the account subscription has told them.
 
     Raises:
@@ -143,11 +143,11 @@ def _one_each(held: Sequence[PositionReport]) -> list[PositionReport]:
     return sorted(found.values(), key=lambda position: position.symbol)
 
 
-def _name(session: Session, contract: Any) -> str | None:
+def _name(session: TwsSession, contract: Any) -> str | None:
     return session.contracts.names.of(contract, listed=True)
 
 
-def _position(session: Session, account: str, contract: Any, quantity: float, avg_cost: float) -> PositionReport:
+def _position(session: TwsSession, account: str, contract: Any, quantity: float, avg_cost: float) -> PositionReport:
     item = session.ib.wrapper.portfolio[account].get(contract.conId)
     name, held = _name(session, contract), soft(number, quantity)
     where = f"{session.options.broker}: a position of {contract.symbol} (conId {contract.conId})"
@@ -166,7 +166,7 @@ def _position(session: Session, account: str, contract: Any, quantity: float, av
     )
 
 
-def _unread(session: Session, row: Spoiled) -> PositionReport | None:
+def _unread(session: TwsSession, row: Spoiled) -> PositionReport | None:
     """Return a holding of which only the security can be read: its size is unknown. None: of what corro never trades.
 
     Raises:
@@ -180,7 +180,7 @@ def _unread(session: Session, row: Spoiled) -> PositionReport | None:
     return PositionReport(symbol=symbol, quantity=None, account_id=session.account, currency=row.get("currency"))
 
 
-async def server_time(session: Session) -> datetime:
+async def server_time(session: TwsSession) -> datetime:
     """Ask TWS what time it is."""
     told: datetime = await session.read("the time", session.ib.reqCurrentTimeAsync)
     return told.astimezone(UTC)

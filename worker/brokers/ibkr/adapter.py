@@ -1,29 +1,4 @@
-"""Interactive Brokers over TWS or IB Gateway, with ib_insync or ib_async as the codec.
-
-| file           | holds                                                                             |
-|----------------|-----------------------------------------------------------------------------------|
-| ibkr           | the seam: threads in, coroutines out, timeouts                                    |
-| ibkr_codes     | IB's error codes as a table                                                       |
-| ibkr_flight    | one send: its evidence and the verdict on it                                      |
-| ibkr_evidence  | the book of every order and execution the wire has shown                          |
-| ibkr_orders    | place, cancel, find: the order of operations                                      |
-| ibkr_deputy    | connections under client ids whose workers are gone                               |
-| ibkr_days      | the day, as far as IB's listings reach back                                       |
-| ibkr_spoiled   | rows of listings that the SDK cannot decode                                       |
-| ibkr_change    | one change of a live order: its evidence and the verdict on it                     |
-| ibkr_replace   | change: the order of operations                                                   |
-| ibkr_names     | which security a symbol means, and what every other one is called                 |
-| ibkr_data      | account, positions, quotes, bars                                                  |
-| ibkr_pacing    | how often bars may be asked for                                                   |
-| ibkr_handshake | from the TCP connect to a ready API                                               |
-| ibkr_contracts | the contracts that symbols mean                                                   |
-| ibkr_session   | one connection: raw messages in, single messages out, 1100/1101/1102              |
-| ibkr_terms     | words and numbers between corro and IB                                            |
-| ibkr_wire      | the SDK shim, the settings, the loop's thread, complete listings                  |
-
-Facts about IB are in docs/facts/ibkr.md. IB keeps no unique client order id: `orderRef` is our key, `permId` the
-broker order id, and sending twice is two orders.
-"""
+"""The seam to Interactive Brokers: calls of the worker's threads become coroutines on a loop, each with its end."""
 
 from __future__ import annotations
 
@@ -43,14 +18,14 @@ from worker.brokers.base import AbsenceRule, BrokerInterface, Capabilities, Orde
 from worker.brokers.ibkr import account, listings, orders, prices, terms
 from worker.brokers.ibkr import replace as ibkr_replace
 from worker.brokers.ibkr.access import Options
-from worker.brokers.ibkr.deputy import Deputies
 from worker.brokers.ibkr.evidence import OrderBook
 from worker.brokers.ibkr.loop import LoopThread
 from worker.brokers.ibkr.pacing import HistoryPace
 from worker.brokers.ibkr.pending import Pending, PendingChange, PendingOrder
 from worker.brokers.ibkr.prices import BAR_SIZES
 from worker.brokers.ibkr.sdk import Sdk, load_sdk
-from worker.brokers.ibkr.session import Session
+from worker.brokers.ibkr.session import TwsSession
+from worker.brokers.ibkr.substitutes import Substitutes
 from worker.brokers.replacing import check_changes
 from worker.pacing.budget import Budget, Use, use_of, using
 from worker.pacing.window import Rate, digest, location
@@ -122,8 +97,8 @@ class IbkrBroker(BrokerInterface):
         self._history = HistoryPace(time.monotonic)
         self._paces_history = False
         self._sdk: Sdk | None = None
-        self._live: Session | None = None
-        self._deputies: Deputies | None = None
+        self._live: TwsSession | None = None
+        self._deputies: Substitutes | None = None
         self._cut_at: float | None = None
 
     # -- CONNECTION ---
@@ -160,13 +135,13 @@ class IbkrBroker(BrokerInterface):
     async def _open(self, options: Options) -> None:
         await self._close()
         self._sdk = self._sdk or load_sdk(options.sdk)
-        session = Session(self._sdk, options, self._book, self._budget(options), self._on_change)
+        session = TwsSession(self._sdk, options, self._book, self._budget(options), self._on_change)
         try:
             await session.open()
         except BaseException:
             await session.close()
             raise
-        self._live, self._deputies, self._cut_at = session, Deputies(session), None
+        self._live, self._deputies, self._cut_at = session, Substitutes(session), None
         self.session += 1
 
     def _budget(self, options: Options) -> Budget:
@@ -319,24 +294,24 @@ class IbkrBroker(BrokerInterface):
             return self._call(prices.bars(session, self._history, symbol, timeframe, start, end), 600, "bars")
 
     # -- INSIDE ---
-    def _session(self) -> Session:
+    def _session(self) -> TwsSession:
         live = self._live
         if live is None or not self._thread.alive:
             raise NotConnected(f"{self.name}: not connected", broker=self.name)
         return live
 
-    def _substitutes(self) -> Deputies:
+    def _substitutes(self) -> Substitutes:
         if self._deputies is None:
             raise NotConnected(f"{self.name}: not connected", broker=self.name)
         return self._deputies
 
-    def _under(self, order_session: str | None) -> Session:
+    def _under(self, order_session: str | None) -> TwsSession:
         """Return the connection that may change an order: ours, or the one that we hold for its owner."""
         held = self._deputies.held(int(order_session)) if self._deputies and order_session else None
         return held or self._session()
 
     @staticmethod
-    def _limit(session: Session, requests: int) -> float:
+    def _limit(session: TwsSession, requests: int) -> float:
         return requests * session.options.request_timeout_s + 5
 
     def _call(self, work: Coroutine[Any, Any, T], limit_s: float, what: str) -> T:

@@ -13,14 +13,14 @@ from worker.brokers.ibkr import reports
 from worker.brokers.ibkr.days import same_day
 from worker.brokers.ibkr.evidence import OrderBook
 from worker.brokers.ibkr.reports import OrderLine, WireExecution, average_of, build_report, filled_by, total_of
-from worker.brokers.ibkr.session import Session
+from worker.brokers.ibkr.session import TwsSession
 from worker.brokers.ibkr.spoiled import Spoiled
 
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 # -- FIND ---
-async def find(session: Session, refs: Sequence[OrderRef]) -> list[Sighting]:
+async def find(session: TwsSession, refs: Sequence[OrderRef]) -> list[Sighting]:
     """Read the three places where orders can be, in the order in which orders move through them, once for all."""
     session.check()
     open_lines = await session.open_orders()
@@ -125,7 +125,7 @@ def _with_fills(book: OrderBook, report: OrderReport) -> OrderReport:
 
 
 # -- LIST ---
-async def list_orders(session: Session, open_only: bool, since: datetime | None) -> list[OrderReport]:
+async def list_orders(session: TwsSession, open_only: bool, since: datetime | None) -> list[OrderReport]:
     """List orders of the account, completed ones first, then the open ones."""
     session.check()
     lines = await session.open_orders()
@@ -143,7 +143,7 @@ def _is_since(line: OrderLine, since: datetime | None) -> bool:
     return since is None or line.completed_at is None or line.completed_at >= since
 
 
-async def list_fills(session: Session, since: datetime) -> list[FillReport]:
+async def list_fills(session: TwsSession, since: datetime) -> list[FillReport]:
     """List the day's executions since a time, oldest first."""
     session.check()
     executions = await session.executions()

@@ -20,8 +20,8 @@ from worker.brokers.ibkr.evidence import KnownOrder, OrderBook
 from worker.brokers.ibkr.listings import matches
 from worker.brokers.ibkr.pending import Pending, PendingCancel, PendingOrder
 from worker.brokers.ibkr.reports import OrderLine
-from worker.brokers.ibkr.session import Session
-from worker.brokers.ibkr.verdicts import Verdict
+from worker.brokers.ibkr.session import TwsSession
+from worker.brokers.ibkr.verdicts import WireVerdict
 
 #: An order whose outcome was called unknown is still listened to for this long.
 LINGER_S = 60.0
@@ -30,7 +30,7 @@ CANCEL_WAIT_S = 2.0
 
 
 # -- ON THE WIRE ---
-def put(session: Session, pending: Pending, message: Callable[[], None], still_mine: Callable[[], None]) -> None:
+def put(session: TwsSession, pending: Pending, message: Callable[[], None], still_mine: Callable[[], None]) -> None:
     """Put the one message of a request on the wire; the request is listened to from just before.
 
     Raises:
@@ -49,7 +49,7 @@ def put(session: Session, pending: Pending, message: Callable[[], None], still_m
         raise NotConnected(f"{pending.broker}: the socket took nothing", broker=pending.broker)
 
 
-async def verdict_on(pending: Pending, *, ask: Callable[[], None] | None = None, ask_at: float = 0.0) -> Verdict:
+async def verdict_on(pending: Pending, *, ask: Callable[[], None] | None = None, ask_at: float = 0.0) -> WireVerdict:
     """Wait until the evidence about a request decides, or its deadline has passed: then the verdict is WAIT.
 
     Args:
@@ -79,7 +79,7 @@ async def _wait(event: asyncio.Event, until: float) -> None:
 
 
 @contextmanager
-def answering(session: Session, pending: Pending, what: str) -> Iterator[None]:
+def answering(session: TwsSession, pending: Pending, what: str) -> Iterator[None]:
     """Forget a request in the end, and let no foreign exception out: after its first byte the outcome is unknown."""
     try:
         yield
@@ -93,7 +93,7 @@ def answering(session: Session, pending: Pending, what: str) -> Iterator[None]:
             session.book.forget(pending)
 
 
-async def contract_by(session: Session, symbol: str, until: float) -> object:
+async def contract_by(session: TwsSession, symbol: str, until: float) -> object:
     """Return the contract of an order that has not left yet; NotConnected if it cannot be had in time."""
     try:
         async with asyncio.timeout_at(until):
@@ -103,7 +103,9 @@ async def contract_by(session: Session, symbol: str, until: float) -> object:
 
 
 # -- PLACE ---
-async def place(session: Session, pending: PendingOrder, ticket: Ticket, emit: Callable[[Report], None]) -> OrderReport:
+async def place(
+    session: TwsSession, pending: PendingOrder, ticket: Ticket, emit: Callable[[Report], None]
+) -> OrderReport:
     """Send one order and wait for evidence.
 
     Args:
@@ -118,7 +120,7 @@ async def place(session: Session, pending: PendingOrder, ticket: Ticket, emit: C
         try:
             await _send(session, pending, ticket)
             verdict = await verdict_on(pending)
-            if verdict is Verdict.DONE:
+            if verdict is WireVerdict.DONE:
                 return _as_accepted(session.book.answer(pending, ticket.order.quantity), pending)
             raise pending.error(verdict, loop.time() - started)
         except (OutcomeUnknown, asyncio.CancelledError):
@@ -139,7 +141,7 @@ def _as_accepted(report: OrderReport, pending: PendingOrder) -> OrderReport:
     return report
 
 
-async def _send(session: Session, pending: PendingOrder, ticket: Ticket) -> None:
+async def _send(session: TwsSession, pending: PendingOrder, ticket: Ticket) -> None:
     session.check()
     contract = await contract_by(session, ticket.order.symbol, pending.until)
     terms.check_listed(ticket.order, session.contracts.order_types(ticket.order.symbol), pending.broker)
@@ -157,7 +159,7 @@ async def _linger(book: OrderBook, pending: PendingOrder, emit: Callable[[Report
     """Report a refusal that comes too late for place_order; whatever IB shows is reported by the book anyway."""
     pending.until = until
     try:
-        if await verdict_on(pending) is Verdict.REFUSED and (code := pending.told.code) is not None:
+        if await verdict_on(pending) is WireVerdict.REFUSED and (code := pending.told.code) is not None:
             emit(
                 OrderReport(
                     broker_order_id=str(pending.perm_id) if pending.perm_id else None,
@@ -174,7 +176,7 @@ async def _linger(book: OrderBook, pending: PendingOrder, emit: Callable[[Report
 
 
 # -- CANCEL ---
-async def cancel(session: Session, ref: OrderRef) -> None:
+async def cancel(session: TwsSession, ref: OrderRef) -> None:
     """Ask for the end of every live order under this reference; after a modify there may be two.
 
     Source: docs/facts/ibkr.md#2.4.
@@ -185,7 +187,7 @@ async def cancel(session: Session, ref: OrderRef) -> None:
         await _cancel_one(session, ref, order_id)
 
 
-def _known_order_ids(session: Session, ref: OrderRef) -> list[int]:
+def _known_order_ids(session: TwsSession, ref: OrderRef) -> list[int]:
     book = session.book
     known = [k.line for k in book.by_ref(ref.broker_client_order_id) if may_live(book, k)]
     ours = [line.order_id for line in known if is_ours(session, line)]
@@ -198,7 +200,7 @@ def may_live(book: OrderBook, known: KnownOrder) -> bool:
     return report.status not in DONE or report.raw_status == reports.INACTIVE
 
 
-async def _listed_order_ids(session: Session, ref: OrderRef) -> list[int]:
+async def _listed_order_ids(session: TwsSession, ref: OrderRef) -> list[int]:
     broker = session.options.broker
     listed = await session.open_orders()
     lines = [line for line in listed if matches(ref, line.ref, line.perm_id)]
@@ -220,12 +222,12 @@ class Foreign(Exception):
         self.owner = owner
 
 
-def is_ours(session: Session, line: OrderLine) -> bool:
+def is_ours(session: TwsSession, line: OrderLine) -> bool:
     """Tell whether an order is this client id's: order ids of others may name an order of ours."""
     return line.client_id == session.options.client_id and line.order_id > 0
 
 
-async def _cancel_one(session: Session, ref: OrderRef, order_id: int) -> None:
+async def _cancel_one(session: TwsSession, ref: OrderRef, order_id: int) -> None:
     loop = asyncio.get_running_loop()
     await session.turn(loop.time() + session.options.request_timeout_s)
     pending = PendingCancel(ref=ref.broker_client_order_id, broker=session.options.broker)
@@ -236,5 +238,5 @@ async def _cancel_one(session: Session, ref: OrderRef, order_id: int) -> None:
             known.ask_for_end()
         pending.until = loop.time() + CANCEL_WAIT_S
         verdict = await verdict_on(pending)
-        if verdict in (Verdict.REFUSED, Verdict.UNKNOWN):
+        if verdict in (WireVerdict.REFUSED, WireVerdict.UNKNOWN):
             raise pending.error(verdict, CANCEL_WAIT_S)

@@ -29,7 +29,7 @@ from worker.brokers.ibkr.verdicts import (
     Evidence,
     HeardCode,
     Ruling,
-    Verdict,
+    WireVerdict,
     decide_cancel,
     decide_change,
     decide_order,
@@ -128,10 +128,10 @@ class Pending(ABC):
     def ruling(self) -> Ruling:
         """The verdict that the evidence allows, and from when on."""
 
-    def verdict(self, now: float) -> Verdict:
+    def verdict(self, now: float) -> WireVerdict:
         """Return the verdict at a loop time."""
         verdict, since = self.ruling
-        return verdict if now >= since else Verdict.WAIT
+        return verdict if now >= since else WireVerdict.WAIT
 
     @property
     def is_undecided(self) -> bool:
@@ -139,7 +139,7 @@ class Pending(ABC):
         return self.told.code is not None and not self._decides(self.told.code)
 
     @abstractmethod
-    def error(self, verdict: Verdict, waited_s: float) -> BrokerError:
+    def error(self, verdict: WireVerdict, waited_s: float) -> BrokerError:
         """Return the error of a verdict; WAIT means that the deadline passed."""
 
     # -- INSIDE ---
@@ -196,16 +196,16 @@ class PendingOrder(Pending):
     def _decides(self, code: HeardCode) -> bool:
         return code.proof is Proof.REFUSED
 
-    def error(self, verdict: Verdict, waited_s: float) -> BrokerError:
+    def error(self, verdict: WireVerdict, waited_s: float) -> BrokerError:
         """Return the error of a verdict."""
         where, code = f"{self.broker}: order {self.order_id}", self.told.code
         if self.told.lost:
             return ConnectionLost(f"{where} had left when {self.told.lost}", broker=self.broker)
-        if code is None or verdict is Verdict.WAIT:
+        if code is None or verdict is WireVerdict.WAIT:
             seen = f"{self.told.status or 'no status'}{f', {code}' if code else ''}"
             message = f"{where} was not answered within {waited_s:.1f} s (seen: {seen})"
             return SubmitTimeout(message, broker=self.broker, code=str(code.number) if code else None)
-        if verdict is Verdict.UNKNOWN and code.proof is Proof.REFUSED:
+        if verdict is WireVerdict.UNKNOWN and code.proof is Proof.REFUSED:
             message = f"{where}: {code}, but IB shows it as {self.told.status}"
             return UnreadableReply(message, broker=self.broker, code=str(code.number))
         return order_error(code.number, code.text, self.broker)
@@ -258,20 +258,20 @@ class PendingChange(Pending):
     def _decides(self, code: HeardCode) -> bool:
         return code.number in NOT_CHANGED
 
-    def error(self, verdict: Verdict, waited_s: float) -> BrokerError:
+    def error(self, verdict: WireVerdict, waited_s: float) -> BrokerError:
         """Return the error of a verdict."""
         where, code, ended = f"{self.broker}: the change of order {self.order_id}", self.told.code, self.told.ended_as
         if self.told.second:
             both = f"it stands as {self.perm_id} and as {self.told.second}"
             return Unmapped(f"{where} has left two orders, {both}: look at both", broker=self.broker)
-        if verdict is Verdict.REFUSED and code:
+        if verdict is WireVerdict.REFUSED and code:
             return change_error(code.number, code.text, self.broker)
-        if verdict is Verdict.REFUSED and ended:
+        if verdict is WireVerdict.REFUSED and ended:
             return OrderRejected(f"{where} came too late, it was {ended}; read it again", broker=self.broker)
         if self.told.lost:
             return ConnectionLost(f"{where} had left when {self.told.lost}", broker=self.broker)
         number = str(code.number) if code else None
-        if verdict is Verdict.UNKNOWN:
+        if verdict is WireVerdict.UNKNOWN:
             words = str(code) if code else f"the order is {ended or 'gone'}"
             return Unmapped(f"{where}: {words}; either terms may stand", broker=self.broker, code=number)
         words = f"{where} was not shown within {waited_s:.1f} s {code or ''}".rstrip()
@@ -299,11 +299,11 @@ class PendingCancel(Pending):
     def _decides(self, code: HeardCode) -> bool:
         return code.number == CANCELED
 
-    def error(self, verdict: Verdict, waited_s: float) -> BrokerError:
+    def error(self, verdict: WireVerdict, waited_s: float) -> BrokerError:
         """Return the error of a verdict; WAIT has none, because silence means that the cancel is requested."""
         code = self.told.code
         if code is None:
             words = f"{self.told.lost or 'the connection was lost'} after the cancel had left"
             return ConnectionLost(f"{self.broker}: {words}", broker=self.broker)
-        kind = Refused if verdict is Verdict.REFUSED else Unmapped
+        kind = Refused if verdict is WireVerdict.REFUSED else Unmapped
         return kind(f"{self.broker}: {code}; read the order again", broker=self.broker, code=str(code.number))

@@ -26,7 +26,7 @@ from models.reports import Bar, Bars, QuoteReport
 from models.timeframes import NEW_YORK, TIMEFRAMES
 from worker.brokers.ibkr.frames import RawBar
 from worker.brokers.ibkr.pacing import HistoryPace
-from worker.brokers.ibkr.session import Session, paced
+from worker.brokers.ibkr.session import TwsSession, paced
 from worker.brokers.values import bar, epoch_s, positive
 
 _log = structlog.get_logger()
@@ -69,7 +69,7 @@ BAR_SIZES = {
 }
 
 
-async def quote(session: Session, symbol: str) -> QuoteReport:
+async def quote(session: TwsSession, symbol: str) -> QuoteReport:
     """Read one snapshot; NaN, 0 and -1 are IB's words for 'none'.
 
     Raises:
@@ -97,7 +97,7 @@ async def quote(session: Session, symbol: str) -> QuoteReport:
     return report
 
 
-async def _snapshot(session: Session, symbol: str, contract: Any) -> tuple[Any, str | None]:
+async def _snapshot(session: TwsSession, symbol: str, contract: Any) -> tuple[Any, str | None]:
     """Return the ticker of one snapshot of its own, and what IB said of the request.
 
     The SDKs share tickers: one by the contract's address, the other by the contract, so that an old price would stay.
@@ -131,7 +131,7 @@ def _has_price(ticker: Any) -> bool:
 
 
 async def bars(
-    session: Session, pace: HistoryPace, symbol: str, timeframe: str, start: datetime, end: datetime
+    session: TwsSession, pace: HistoryPace, symbol: str, timeframe: str, start: datetime, end: datetime
 ) -> list[Bar]:
     """Read bars, newest request first, in as many requests as IB's limits need.
 
@@ -168,7 +168,7 @@ async def bars(
 
 
 async def _bars_upto(
-    session: Session, pace: HistoryPace, contract: Any, size: BarSize, upto: datetime, days: int
+    session: TwsSession, pace: HistoryPace, contract: Any, size: BarSize, upto: datetime, days: int
 ) -> Sequence[Any]:
     last, duration = upto.astimezone(UTC).replace(microsecond=0), size.duration(days)
 
@@ -226,7 +226,7 @@ def _start(text: str, timeframe: str) -> datetime:
     return datetime.combine(day, time(), NEW_YORK).astimezone(UTC)
 
 
-async def _contract(session: Session, symbol: str) -> Any:
+async def _contract(session: TwsSession, symbol: str) -> Any:
     try:
         async with asyncio.timeout(session.options.request_timeout_s):
             return await session.contracts.of(symbol)

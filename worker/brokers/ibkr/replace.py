@@ -15,14 +15,14 @@ from worker.brokers.ibkr.listings import matches
 from worker.brokers.ibkr.orders import answering, contract_by, is_ours, put, verdict_on
 from worker.brokers.ibkr.pending import PendingChange
 from worker.brokers.ibkr.reports import filled_by
-from worker.brokers.ibkr.session import Session
-from worker.brokers.ibkr.verdicts import Verdict
+from worker.brokers.ibkr.session import TwsSession
+from worker.brokers.ibkr.verdicts import WireVerdict
 
 #: A change that nobody has told about after so long is looked for in the open orders.
 ASK_S = 1.0
 
 
-async def change(session: Session, pending: PendingChange, ref: OrderRef, ticket: Ticket) -> OrderReport:
+async def change(session: TwsSession, pending: PendingChange, ref: OrderRef, ticket: Ticket) -> OrderReport:
     """Send the new terms under the order's own id, once, and wait for the wire to show them.
 
     Args:
@@ -39,12 +39,12 @@ async def change(session: Session, pending: PendingChange, ref: OrderRef, ticket
         await _send(session, pending, known, ticket)
         ask_at = loop.time() + ASK_S
         verdict = await verdict_on(pending, ask=lambda: session.spawn(_ask(session)), ask_at=ask_at)
-        if verdict is Verdict.DONE:
+        if verdict is WireVerdict.DONE:
             return session.book.report(known)
         raise pending.error(verdict, loop.time() - started)
 
 
-async def _live(session: Session, ref: OrderRef) -> KnownOrder:
+async def _live(session: TwsSession, ref: OrderRef) -> KnownOrder:
     """Return the one live order of ours under this reference, as TWS shows it now."""
     broker = session.options.broker
     session.check()
@@ -75,7 +75,7 @@ async def _live(session: Session, ref: OrderRef) -> KnownOrder:
     return known
 
 
-def _check_size(session: Session, known: KnownOrder, ticket: Ticket) -> None:
+def _check_size(session: TwsSession, known: KnownOrder, ticket: Ticket) -> None:
     broker = session.options.broker
     filled = max(filled_by(session.book.executions_of(known.line.perm_id)) or 0, known.wire_filled or 0)
     if ticket.order.quantity <= filled:
@@ -83,7 +83,7 @@ def _check_size(session: Session, known: KnownOrder, ticket: Ticket) -> None:
         raise OrderRejected(f"{broker}: not changed, {words}", broker=broker)
 
 
-async def _send(session: Session, pending: PendingChange, known: KnownOrder, ticket: Ticket) -> None:
+async def _send(session: TwsSession, pending: PendingChange, known: KnownOrder, ticket: Ticket) -> None:
     contract = await contract_by(session, ticket.order.symbol, pending.until)
     terms.check_listed(ticket.order, session.contracts.order_types(ticket.order.symbol), pending.broker)
     # The reference stays: it is how the order is found, and it is the same order.
@@ -101,7 +101,7 @@ async def _send(session: Session, pending: PendingChange, known: KnownOrder, tic
     known.change_requested = True
 
 
-async def _ask(session: Session) -> None:
+async def _ask(session: TwsSession) -> None:
     """Have TWS show our open orders once more; what it shows reaches the change through the book."""
     with contextlib.suppress(BrokerError):
         await session.open_orders(own=True)

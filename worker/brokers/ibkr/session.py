@@ -42,7 +42,7 @@ _NEW_YORK = ZoneInfo("America/New_York")
 TOO_MANY, TOO_MANY_PAUSE_S = 100, 1.0
 
 
-class Session:
+class TwsSession:
     """One connection; made, opened and closed on the loop, and never reopened."""
 
     def __init__(

@@ -23,7 +23,7 @@ UNDECIDED_SETTLE_S = 2.0
 _DEAD = reports.ENDED | {reports.INACTIVE}
 
 
-class Verdict(StrEnum):
+class WireVerdict(StrEnum):
     """What the evidence about a request amounts to."""
 
     #: Nothing is decided yet.
@@ -37,11 +37,11 @@ class Verdict(StrEnum):
 class Ruling(NamedTuple):
     """A verdict, and the loop time from which it counts."""
 
-    verdict: Verdict
+    verdict: WireVerdict
     since: float = -inf
 
 
-WAITING = Ruling(Verdict.WAIT, inf)
+WAITING = Ruling(WireVerdict.WAIT, inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,20 +110,20 @@ def decide_order(told: Evidence) -> Ruling:
     (docs/facts/ibkr.md#4.3).
     """
     if told.done:
-        return Ruling(Verdict.DONE)
+        return Ruling(WireVerdict.DONE)
     if told.lost:
-        return Ruling(Verdict.UNKNOWN)
+        return Ruling(WireVerdict.UNKNOWN)
     ended, code = told.ended_at is not None, told.code
     if code is None:
-        return WAITING if told.ended_at is None else Ruling(Verdict.DONE, told.ended_at + SETTLE_S)
+        return WAITING if told.ended_at is None else Ruling(WireVerdict.DONE, told.ended_at + SETTLE_S)
     if code.proof is not Proof.REFUSED:
         done, unknown = code.at + SETTLE_S, code.at + UNDECIDED_SETTLE_S
-        return Ruling(Verdict.DONE, done) if ended else Ruling(Verdict.UNKNOWN, unknown)
+        return Ruling(WireVerdict.DONE, done) if ended else Ruling(WireVerdict.UNKNOWN, unknown)
     if told.status in _DEAD:
-        return Ruling(Verdict.REFUSED, code.at + CONFIRMED_SETTLE_S)
+        return Ruling(WireVerdict.REFUSED, code.at + CONFIRMED_SETTLE_S)
     if told.shown:
-        return Ruling(Verdict.UNKNOWN, code.at + UNDECIDED_SETTLE_S)
-    return Ruling(Verdict.REFUSED, code.at + SETTLE_S)
+        return Ruling(WireVerdict.UNKNOWN, code.at + UNDECIDED_SETTLE_S)
+    return Ruling(WireVerdict.REFUSED, code.at + SETTLE_S)
 
 
 def decide_change(told: Evidence) -> Ruling:
@@ -142,20 +142,20 @@ def decide_change(told: Evidence) -> Ruling:
     | nothing new                             | none            | WAIT    |                                  |
     """
     if told.second or (told.lost and not told.done):
-        return Ruling(Verdict.UNKNOWN)
+        return Ruling(WireVerdict.UNKNOWN)
     if told.done:
-        return Ruling(Verdict.DONE)
+        return Ruling(WireVerdict.DONE)
     code = told.code
     if code is not None and code.number in NOT_CHANGED:
-        return Ruling(Verdict.REFUSED, code.at + SETTLE_S)
+        return Ruling(WireVerdict.REFUSED, code.at + SETTLE_S)
     if told.ended_at is not None:
         refused, unknown = told.ended_at + SETTLE_S, told.ended_at + UNDECIDED_SETTLE_S
-        return Ruling(Verdict.REFUSED, refused) if told.ended_unchanged else Ruling(Verdict.UNKNOWN, unknown)
+        return Ruling(WireVerdict.REFUSED, refused) if told.ended_unchanged else Ruling(WireVerdict.UNKNOWN, unknown)
     if code is None:
         return WAITING
     if told.unchanged_at > code.at:
-        return Ruling(Verdict.REFUSED, code.at + SETTLE_S)
-    return Ruling(Verdict.UNKNOWN, code.at + UNDECIDED_SETTLE_S)
+        return Ruling(WireVerdict.REFUSED, code.at + SETTLE_S)
+    return Ruling(WireVerdict.UNKNOWN, code.at + UNDECIDED_SETTLE_S)
 
 
 def decide_cancel(told: Evidence) -> Ruling:
@@ -174,10 +174,10 @@ def decide_cancel(told: Evidence) -> Ruling:
     """
     code = told.code
     if told.done or (code is not None and code.number == CANCELED):
-        return Ruling(Verdict.DONE)
+        return Ruling(WireVerdict.DONE)
     if told.lost:
-        return Ruling(Verdict.UNKNOWN)
+        return Ruling(WireVerdict.UNKNOWN)
     if code is None:
         return WAITING
     says_no = code.proof in (Proof.CANCEL_FAILED, Proof.REFUSED)
-    return Ruling(Verdict.REFUSED if says_no else Verdict.UNKNOWN)
+    return Ruling(WireVerdict.REFUSED if says_no else WireVerdict.UNKNOWN)

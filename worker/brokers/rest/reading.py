@@ -64,7 +64,7 @@ class Paging:
         return token
 
 
-class Readings(ABC):
+class JsonReads(ABC):
     """What a REST client of a broker offers besides orders; `_get` is the broker's own."""
 
     _broker: str

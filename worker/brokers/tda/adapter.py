@@ -44,7 +44,7 @@ from worker.brokers.oddities import Oddities
 from worker.brokers.replacing import check_changes
 from worker.brokers.tda import account
 from worker.brokers.tda import reports as read
-from worker.brokers.tda.dialects import FREQUENCIES, SCHWAB, TDA, Dialect
+from worker.brokers.tda.dialects import FREQUENCIES, SCHWAB, TDA, TdaDialect
 from worker.brokers.tda.likeness import Terms, could_be, terms
 from worker.brokers.tda.listings import BEFORE, TdaListings
 from worker.brokers.tda.orders import TdaOrders
@@ -67,7 +67,7 @@ _LISTED_WITHIN_S = 7.0
 _LATELY = timedelta(minutes=5)
 
 
-def _capabilities(dialect: Dialect) -> Capabilities:
+def _capabilities(dialect: TdaDialect) -> Capabilities:
     return Capabilities(
         times_in_force=dialect.times_in_force,
         client_order_id_length=None,
@@ -85,7 +85,7 @@ class TdaBroker(BrokerInterface):
     Settings: base_url, api_key, refresh_token, account_id (needed if there are several), token_path, poll_s, live.
     """
 
-    dialect: ClassVar[Dialect] = TDA
+    dialect: ClassVar[TdaDialect] = TDA
     default_url, retired = TDA.default_url, TDA.retired
     capabilities = _capabilities(TDA)
     keys = frozenset(
@@ -359,7 +359,7 @@ class SchwabBroker(TdaBroker):
     Settings: as TdaBroker, and app_secret; account_id is the account's number or its hash.
     """
 
-    dialect: ClassVar[Dialect] = SCHWAB
+    dialect: ClassVar[TdaDialect] = SCHWAB
     default_url, retired = SCHWAB.default_url, SCHWAB.retired
     capabilities = _capabilities(SCHWAB)
     keys = TdaBroker.keys | {"app_secret"}

@@ -15,7 +15,7 @@ from models.vocabulary import OrderType, TimeInForce
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dialect:
+class TdaDialect:
     """One of the two protocols.
 
     Args:
@@ -96,7 +96,7 @@ _DURATIONS = {
     TimeInForce.GTC: "GOOD_TILL_CANCEL",
     TimeInForce.FOK: "FILL_OR_KILL",
 }
-TDA = Dialect(
+TDA = TdaDialect(
     name="tda",
     default_url="https://api.tdameritrade.com/v1",
     live_host="api.tdameritrade.com",
@@ -118,7 +118,7 @@ TDA = Dialect(
     history="/{symbol}/pricehistory",
     retired="TD Ameritrade retired this API in May 2024; use the adapter 'schwab'",
 )
-SCHWAB = Dialect(
+SCHWAB = TdaDialect(
     name="schwab",
     default_url="https://api.schwabapi.com",
     live_host="api.schwabapi.com",

@@ -15,7 +15,7 @@ from worker.brokers.base import OrderRef
 from worker.brokers.broker_clock import Span
 from worker.brokers.oddities import Oddities
 from worker.brokers.tda import shapes
-from worker.brokers.tda.dialects import Dialect
+from worker.brokers.tda.dialects import TdaDialect
 from worker.brokers.tda.likeness import Likeness, Terms, compare, could_be, is_kin, missing
 from worker.brokers.tda.memory import OrderMemory
 from worker.brokers.tda.reports import order_reports
@@ -53,7 +53,9 @@ class TdaListings:
         odd: is told of rows that cannot be read.
     """
 
-    def __init__(self, broker: str, rest: TdaRest, dialect: Dialect, path: Callable[[str], str], odd: Oddities) -> None:
+    def __init__(
+        self, broker: str, rest: TdaRest, dialect: TdaDialect, path: Callable[[str], str], odd: Oddities
+    ) -> None:
         self._broker, self._rest, self._dialect, self.path, self._odd = broker, rest, dialect, path, odd
         self.memory = OrderMemory(self._entered, self.by_id, dialect.lookback)
 

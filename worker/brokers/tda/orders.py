@@ -25,7 +25,7 @@ from worker.brokers.rest.reading import READ_WITHIN_S
 from worker.brokers.tda import reports as read
 from worker.brokers.tda import shapes
 from worker.brokers.tda.codes import by_words
-from worker.brokers.tda.dialects import Dialect
+from worker.brokers.tda.dialects import TdaDialect
 from worker.brokers.tda.likeness import Likeness, Terms, compare, terms
 from worker.brokers.tda.listings import BEFORE, TdaListings
 from worker.brokers.tda.rest import TdaRest
@@ -67,7 +67,7 @@ class TdaOrders:
         rest: TdaRest,
         listings: TdaListings,
         watch: OrderWatch,
-        dialect: Dialect,
+        dialect: TdaDialect,
         account: Callable[[], str],
         odd: Oddities,
     ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from models.errors import DataError, NoData, Unsupported
 from models.reports import Bar, Bars, QuoteReport
 from worker.brokers.oddities import Oddities
-from worker.brokers.tda.dialects import FREQUENCIES, Dialect
+from worker.brokers.tda.dialects import FREQUENCIES, TdaDialect
 from worker.brokers.tda.rest import TdaRest
 from worker.brokers.values import UNREADABLE, Raw, epoch_ms, needed, positive, segment, size, soft
 
@@ -24,7 +24,7 @@ class TdaPrices:
         odd: is told of candles that cannot be read.
     """
 
-    def __init__(self, broker: str, rest: TdaRest, dialect: Dialect, odd: Oddities) -> None:
+    def __init__(self, broker: str, rest: TdaRest, dialect: TdaDialect, odd: Oddities) -> None:
         self._broker, self._rest, self._dialect, self._odd = broker, rest, dialect, odd
 
     def quote(self, symbol: str) -> QuoteReport:

@@ -13,7 +13,7 @@ from worker.brokers.base import OrderRef, Ticket
 from worker.brokers.rest.http import Exchange
 from worker.brokers.rest.replacing import NewOrderInstead
 from worker.brokers.tda import shapes
-from worker.brokers.tda.dialects import Dialect
+from worker.brokers.tda.dialects import TdaDialect
 from worker.brokers.tda.likeness import terms
 from worker.brokers.tda.listings import TdaListings
 from worker.brokers.tda.orders import SentOrder, TdaOrders
@@ -33,7 +33,7 @@ class TdaReplaces(NewOrderInstead[SentOrder]):
         dialect: how orders are written.
     """
 
-    def __init__(self, broker: str, orders: TdaOrders, listings: TdaListings, dialect: Dialect) -> None:
+    def __init__(self, broker: str, orders: TdaOrders, listings: TdaListings, dialect: TdaDialect) -> None:
         super().__init__(broker)
         self._orders, self._listings, self._dialect = orders, listings, dialect
 

@@ -31,7 +31,7 @@ from worker.brokers.rest.http import (
     passing,
     patiently,
 )
-from worker.brokers.rest.reading import READ_WITHIN_S, Looks, Readings
+from worker.brokers.rest.reading import READ_WITHIN_S, JsonReads, Looks
 from worker.brokers.rest.veil import Veil
 from worker.brokers.tda.codes import ACCOUNT_WORDS, ORDER_WORDS, refusal
 from worker.brokers.tda.tokens import GrantRefused, TokenKeeper
@@ -53,7 +53,7 @@ class _Bearer(AuthBase):
         return request
 
 
-class TdaRest(Readings):
+class TdaRest(JsonReads):
     """One root URL; every exception that leaves it is corro's, and clean of secrets.
 
     Args:
@@ -96,14 +96,14 @@ class TdaRest(Readings):
         )
 
     def read(self, path: str, query: Mapping[str, Any] | None, kind: type[T]) -> T:
-        """Read one JSON value of a kind, as `Readings.read`."""
+        """Read one JSON value of a kind, as `JsonReads.read`."""
         try:
             return super().read(path, query, kind)
         except BrokerError as error:
             raise self.veil.over(error) from None
 
     def parse(self, reader: Callable[[Any], T], raw: Any) -> T:
-        """Read an answer, as `Readings.parse`."""
+        """Read an answer, as `JsonReads.parse`."""
         try:
             return super().parse(reader, raw)
         except BrokerError as error:

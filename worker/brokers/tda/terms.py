@@ -8,13 +8,13 @@ from typing import Any
 from models.errors import Unsupported
 from models.messages import OrderRequest, plain
 from models.vocabulary import OrderType, TimeInForce
-from worker.brokers.tda.dialects import Dialect
+from worker.brokers.tda.dialects import TdaDialect
 
 #: Times in force that outlast a session, as SEAMLESS (AM, regular and PM in one order) needs.
 _LONG = frozenset({TimeInForce.DAY, TimeInForce.GTC})
 
 
-def order_body(order: OrderRequest, dialect: Dialect, broker: str) -> dict[str, Any]:
+def order_body(order: OrderRequest, dialect: TdaDialect, broker: str) -> dict[str, Any]:
     """Return an order as the broker takes it.
 
     Raises:
@@ -39,7 +39,7 @@ def order_body(order: OrderRequest, dialect: Dialect, broker: str) -> dict[str, 
     }
 
 
-def _order_type(order: OrderRequest, dialect: Dialect, broker: str) -> str:
+def _order_type(order: OrderRequest, dialect: TdaDialect, broker: str) -> str:
     if order.time_in_force is not TimeInForce.CLS:
         return order.order_type.value.upper()
     if order.order_type not in dialect.on_close:

@@ -44,7 +44,7 @@ class GrantRefused(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tokens:
+class StoredTokens:
     """What the file holds; times are epoch seconds.
 
     Args:
@@ -62,7 +62,7 @@ class Tokens:
     origin: str = ""
 
     def __repr__(self) -> str:
-        return f"Tokens(renew_at={self.renew_at:.0f})"
+        return f"StoredTokens(renew_at={self.renew_at:.0f})"
 
 
 #: Buys new tokens with a refresh token: the decoded JSON of the token endpoint. Raises GrantRefused or NotConnected.
@@ -87,7 +87,7 @@ class TokenKeeper:
         self._configured, self._lifetime_s = refresh_token, refresh_lifetime_s
         self._origin = hashlib.sha256(refresh_token.encode()).hexdigest()[:16]
         self._lock = threading.Lock()
-        self._held: Tokens | None = None
+        self._held: StoredTokens | None = None
         self._refusal: tuple[float, str] = (0.0, "")
 
     def token(self) -> str:
@@ -113,7 +113,7 @@ class TokenKeeper:
             self._held = self._bought()
             return self._held.access_token
 
-    def _bought(self) -> Tokens:
+    def _bought(self) -> StoredTokens:
         """Try the stored refresh token, then the configured one: a stored chain may have died."""
         until, reason = self._refusal
         if time.monotonic() < until:
@@ -136,12 +136,12 @@ class TokenKeeper:
             f"brokers.{self._broker}.refresh_token is refused ({reason}): log in again and set the new one"
         )
 
-    def _keep(self, answer: Mapping[str, Any], used: str, stored: Tokens | None) -> Tokens:
+    def _keep(self, answer: Mapping[str, Any], used: str, stored: StoredTokens | None) -> StoredTokens:
         access = _token(answer.get("access_token"))
         if access is None:
             raise NotConnected(f"{self._broker}: the token endpoint gave no token", broker=self._broker)
         life = _seconds(answer.get("expires_in"), _LONGEST_S) or _USUAL_S
-        tokens = Tokens(
+        tokens = StoredTokens(
             access_token=access,
             refresh_token=_token(answer.get("refresh_token")) or used,
             renew_at=time.time() + life - min(AHEAD_S, life / 5),
@@ -153,7 +153,7 @@ class TokenKeeper:
         _log.info("token_refreshed", broker=self._broker, rotated=tokens.refresh_token != used, lives_s=round(life))
         return tokens
 
-    def _end_of_refresh(self, answer: Mapping[str, Any], stored: Tokens | None) -> float:
+    def _end_of_refresh(self, answer: Mapping[str, Any], stored: StoredTokens | None) -> float:
         told = _seconds(answer.get("refresh_token_expires_in"), _LONGEST_REFRESH_S)
         if told is not None:
             return time.time() + told
@@ -161,13 +161,13 @@ class TokenKeeper:
             return stored.refresh_expires_at  # Schwab's seven days do not start again
         return time.time() + self._lifetime_s if self._lifetime_s else 0.0
 
-    def _warn(self, tokens: Tokens) -> None:
+    def _warn(self, tokens: StoredTokens) -> None:
         left = tokens.refresh_expires_at - time.time()
         if tokens.refresh_expires_at and left < WARN_S:
             _log.warning("refresh_token_ends_soon", broker=self._broker, hours_left=round(left / 3600, 1))
 
     # -- FILE ---
-    def _stored(self) -> Tokens | None:
+    def _stored(self) -> StoredTokens | None:
         """Return the newest tokens stored: a process that died before it renamed its draft left the good ones there."""
         found = [tokens for path in (self._path, *self._drafts()) if (tokens := self._read(path)) is not None]
         return max(found, key=lambda tokens: tokens.renew_at, default=None)
@@ -175,10 +175,10 @@ class TokenKeeper:
     def _drafts(self) -> list[Path]:
         return list(self._path.parent.glob(f"{escape(self._path.stem)}.*.tmp"))
 
-    def _read(self, path: Path) -> Tokens | None:
+    def _read(self, path: Path) -> StoredTokens | None:
         try:
             raw = json.loads(path.read_text())
-            found = _checked(Tokens(**{field.name: raw[field.name] for field in fields(Tokens)}))
+            found = _checked(StoredTokens(**{field.name: raw[field.name] for field in fields(StoredTokens)}))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -186,7 +186,7 @@ class TokenKeeper:
             return None
         return found if found.origin == self._origin else None
 
-    def _store(self, tokens: Tokens) -> None:
+    def _store(self, tokens: StoredTokens) -> None:
         """Write the file as a whole, so that a crash leaves the old one or the new one, or the new one's draft."""
         draft = self._path.with_suffix(f".{os.getpid()}.tmp")
         try:
@@ -244,7 +244,7 @@ def _seconds(value: Any, most: float) -> float | None:
     return min(found, most) if isfinite(found) and found > 0 else None
 
 
-def _checked(found: Tokens) -> Tokens:
+def _checked(found: StoredTokens) -> StoredTokens:
     """Return what a file held, if it can be: a time that is none, or far away, would keep a dead token for ever.
 
     Raises:
@@ -258,7 +258,7 @@ def _checked(found: Tokens) -> Tokens:
     return found
 
 
-def _is_fresh(tokens: Tokens | None) -> TypeGuard[Tokens]:
+def _is_fresh(tokens: StoredTokens | None) -> TypeGuard[StoredTokens]:
     return tokens is not None and time.time() < tokens.renew_at
 
 

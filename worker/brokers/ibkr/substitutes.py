@@ -14,52 +14,52 @@ import time
 
 import structlog
 
-from models.errors import CorroError, NotSent
+from models.errors import BrokerError, CorroError, NotSent
 from worker.brokers.base import OrderRef
 from worker.brokers.ibkr import orders
 from worker.brokers.ibkr.evidence import OrderBook
-from worker.brokers.ibkr.session import Session
+from worker.brokers.ibkr.session import TwsSession
 
 _log = structlog.get_logger()
 _IN_USE = "326"
 
 
-class Deputies:
+class Substitutes:
     """Connections under other client ids beside our own: one for each, as long as somebody needs it.
 
     Args:
         session: our own connection.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: TwsSession) -> None:
         self.session = session
-        self._held: dict[int, Session] = {}
+        self._held: dict[int, TwsSession] = {}
         self._users: dict[int, int] = {}
         self._lock = asyncio.Lock()
 
-    def held(self, owner: int) -> Session | None:
+    def held(self, owner: int) -> TwsSession | None:
         """Return the connection under a client id, if it is held."""
         return self._held.get(owner)
 
-    async def hire(self, owner: int) -> Session:
+    async def hire(self, owner: int) -> TwsSession:
         """Hold a connection under a client id until `dismiss`.
 
         Raises:
             NotSent: somebody is connected under it, and has to do the work; or no connection could be made.
         """
         async with self._lock:
-            deputy = self._held.get(owner)
-            if deputy is None or not deputy.up:
-                deputy = self._held[owner] = await self._open(owner)
+            substitute = self._held.get(owner)
+            if substitute is None or not substitute.up:
+                substitute = self._held[owner] = await self._open(owner)
             self._users[owner] = self._users.get(owner, 0) + 1
-            return deputy
+            return substitute
 
     async def dismiss(self, owner: int) -> None:
         """Close a connection once nobody needs it."""
         async with self._lock:
             self._users[owner] = self._users.get(owner, 1) - 1
-            if self._users[owner] <= 0 and (deputy := self._held.pop(owner, None)):
-                await deputy.close()
+            if self._users[owner] <= 0 and (substitute := self._held.pop(owner, None)):
+                await substitute.close()
 
     async def close(self) -> None:
         """Close all of them; never raises."""
@@ -76,31 +76,31 @@ class Deputies:
         try:
             await orders.cancel(self.session, ref)
         except orders.Foreign as foreign:
-            deputy = await self.hire(foreign.owner)
+            substitute = await self.hire(foreign.owner)
             try:
                 _log.info(
                     "ibkr.cancel_for_another", client_id=foreign.owner, ref=ref.broker_client_order_id,
                     broker=self.session.options.broker,
                 )  # fmt: skip
-                await orders.cancel(deputy, ref)
+                await orders.cancel(substitute, ref)
             finally:
                 await self.dismiss(foreign.owner)
 
-    async def _open(self, owner: int) -> Session:
+    async def _open(self, owner: int) -> TwsSession:
         ours, broker = self.session, self.session.options.broker
         options = dataclasses.replace(ours.options, client_id=owner)
-        deputy = Session(ours.sdk, options, OrderBook(broker, _ignore, time.monotonic), ours.budget, _ignore)
+        substitute = TwsSession(ours.sdk, options, OrderBook(broker, _ignore, time.monotonic), ours.budget, _ignore)
         try:
-            await deputy.open()
+            await substitute.open()
         except BaseException as error:
-            await deputy.close()
+            await substitute.close()
             if not isinstance(error, CorroError):
                 raise
-            in_use = getattr(error, "code", None) == _IN_USE
+            in_use = isinstance(error, BrokerError) and error.code == _IN_USE
             why = ", under which somebody is connected, who has to do it" if in_use else f": {error}"
             raise NotSent(f"{broker}: it belongs to client id {owner}{why}", broker=broker) from None
-        return deputy
+        return substitute
 
 
 def _ignore(_: object) -> None:
-    """Nobody waits for what the deputy hears: the order is read again by whoever asked."""
+    """Nobody waits for what the substitute hears: the order is read again by whoever asked."""
