@@ -145,8 +145,7 @@ def test_inactive_after_the_error_is_a_rejection(desk: Desk) -> None:
 def test_inactive_before_the_error_is_a_rejection_too(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Inactive first, then 201: the SDK stays at Inactive, which it may also say of a held order.
 
-    Guard: `verdicts.decide_order` does not decide on a bare Inactive; the code that follows does.
-    docs/facts/ibkr.md#3.6.
+    Guard: `verdicts.decide_order` decides by the code, not by a bare Inactive. docs/facts/ibkr.md#3.6.
     """
 
     def inactive_first(self: OrderDesk, client: Any, request: Any, fields: Any, fault: Any) -> None:
@@ -347,8 +346,7 @@ def test_an_order_in_flight_at_a_gateway_restart_is_unknown_and_found(desk: Any)
 def test_a_client_id_in_use_is_said_so_at_once(desk: Desk) -> None:
     """326 and a closed socket: the SDK waits until its timeout and speaks of a timeout.
 
-    Guard: `shake_hands` races the handshake against apiError, and `TwsSession._why` names the code.
-    docs/facts/ibkr.md#1.5.
+    Guard: `shake_hands` races it against apiError, and `TwsSession._why` names the code. docs/facts/ibkr.md#1.5.
     """
     second = desk.adapter(connect_timeout=5)
     began = time.monotonic()
@@ -387,8 +385,7 @@ def test_a_connect_whose_executions_are_not_answered_stays_closed(desk: Desk) ->
 def test_orders_never_wait_in_the_sdks_own_queue(desk: Desk) -> None:
     """Above 45 messages a second placeOrder returns before its bytes leave, and a cut discards them silently.
 
-    Guard: `TwsSession._prepare` sets MaxRequests to 0, and `TwsSession.turn` waits before the send.
-    docs/facts/ibkr.md#1.10.
+    Guard: `TwsSession._prepare` sets MaxRequests to 0; `TwsSession.turn` waits. docs/facts/ibkr.md#1.10.
     """
     broker = desk.connected(client_id=6, messages_per_second=8)
     outcomes: list[object] = []

@@ -179,7 +179,7 @@ def _text(value: Any) -> str | None:
 
 
 def from_wire(symbol: str) -> str:
-    """Return corro's spelling: share classes with a dot; Schwab writes them BRK/B (`tda_dialects.TdaDialect.symbol`)."""
+    """Return corro's spelling: share classes with a dot; Schwab writes them BRK/B (`TdaDialect.symbol`)."""
     return _SHARE_CLASS.sub(r"\1.\2", symbol)
 
 
