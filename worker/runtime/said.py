@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections import OrderedDict
 
 import structlog
@@ -22,13 +23,22 @@ class Said:
     def __init__(self, broker: str, level: int = logging.ERROR, most: int = 1000) -> None:
         self._broker, self._level, self._most = broker, level, most
         self._said: OrderedDict[tuple[object, ...], None] = OrderedDict()
+        self._lock = threading.Lock()
 
-    def once(self, event: str, **facts: object) -> None:
-        """Log it, unless the same was logged before."""
-        key = (event, *facts.values())
-        if key not in self._said:
+    def once(self, event: str, about: object = None, /, **facts: object) -> None:
+        """Log a finding, unless the same was logged before.
+
+        Args:
+            event: its kind.
+            about: tells two findings of a kind apart; None compares all facts.
+            facts: are logged.
+        """
+        key = (event, *facts.values()) if about is None else (event, about)
+        with self._lock:
+            is_new = key not in self._said
+            self._said[key] = None
+            self._said.move_to_end(key)
+            if len(self._said) > self._most:
+                self._said.popitem(last=False)
+        if is_new:
             log.log(self._level, event, broker=self._broker, **facts)
-        self._said[key] = None
-        self._said.move_to_end(key)
-        if len(self._said) > self._most:
-            self._said.popitem(last=False)

@@ -43,6 +43,7 @@ from worker.brokers.alpaca.rest import AlpacaRest
 from worker.brokers.alpaca.stream import AlpacaStream, stream_url
 from worker.brokers.alpaca.terms import check_terms, check_trail
 from worker.brokers.base import AbsenceRule, BrokerInterface, Capabilities, OrderRef, Ticket
+from worker.brokers.oddities import Oddities
 from worker.brokers.replacing import check_changes
 from worker.brokers.values import UNREADABLE, identity, rfc3339, segment, soft
 
@@ -92,10 +93,11 @@ class AlpacaBroker(BrokerInterface):
         self._up = self._is_quiet = False
         self._heard_at: datetime | None = None
         self._executions = Executions()
-        self._listings = AlpacaListings(name, lambda: self._account, self._executions)
+        odd = Oddities(name)
+        self._listings = AlpacaListings(name, lambda: self._account, self._executions, odd)
         self._orders = AlpacaOrders(name, lambda: self._account, self._listings.find)
         self._replaces = AlpacaReplaces(name, lambda: self._account, self._listings.find)
-        self._prices = AlpacaPrices(name, lambda: self._data, str(settings.get("feed") or "iex"))
+        self._prices = AlpacaPrices(name, lambda: self._data, str(settings.get("feed") or "iex"), odd)
 
     # -- CONNECTION ---
     @classmethod

@@ -19,14 +19,16 @@ from worker.brokers.alpaca.account import position_report
 from worker.brokers.alpaca.executions import Executions, amended, of_activity
 from worker.brokers.alpaca.rest import AlpacaRest
 from worker.brokers.base import OrderRef
+from worker.brokers.oddities import Oddities
 from worker.brokers.rest.reading import Paging
 from worker.brokers.values import UNREADABLE, identity, rfc3339, soft
-from worker.runtime.said import Said
 
 T = TypeVar("T")
 
 #: Orders that are cheaper to look up one by one than in a listing.
 _FEW = 3
+#: Fields that say which row one is.
+_IDS = ("id", "client_order_id", "order_id", "symbol")
 #: Rows on a page, as many as Alpaca allows.
 ORDERS_PAGE, FILLS_PAGE = 500, 100
 
@@ -38,11 +40,11 @@ class AlpacaListings:
         broker: name from the settings.
         rest: returns the trading API, or raises NotConnected.
         executions: knows what was told before.
+        odd: is told of rows that cannot be read.
     """
 
-    def __init__(self, broker: str, rest: Callable[[], AlpacaRest], executions: Executions) -> None:
-        self._broker, self._rest, self._executions = broker, rest, executions
-        self._said = Said(broker)
+    def __init__(self, broker: str, rest: Callable[[], AlpacaRest], executions: Executions, odd: Oddities) -> None:
+        self._broker, self._rest, self._executions, self._odd = broker, rest, executions, odd
 
     def orders(self, query: Mapping[str, Any]) -> list[OrderReport]:
         """Read every page, newest first; pages overlap by a millisecond so that no tie falls between."""
@@ -158,8 +160,8 @@ class AlpacaListings:
         return found
 
     def _say(self, what: str, row: Any, error: Exception) -> None:
-        ids = {key: str(_field(row, key))[:80] for key in ("id", "client_order_id", "order_id", "symbol")}
-        self._said.once("row_unreadable", what=what, error=str(error)[:200], **ids)
+        ids = (f"{key} {str(_field(row, key))[:80]}" for key in _IDS if _field(row, key) is not None)
+        self._odd.note(f"{what} ({', '.join(ids)})", error)
 
 
 def _field(row: Any, key: str) -> Any:

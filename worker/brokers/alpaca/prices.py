@@ -10,10 +10,10 @@ from models.errors import DataError, NoData, UnreadableReply, Unsupported
 from models.reports import Bar, Bars, QuoteReport
 from models.timeframes import NEW_YORK
 from worker.brokers.alpaca.rest import AlpacaRest
+from worker.brokers.oddities import Oddities
 from worker.brokers.rest.http import as_data_error
 from worker.brokers.rest.reading import Paging
 from worker.brokers.values import UNREADABLE, Raw, moment, needed, positive, rfc3339, segment, size, soft
-from worker.runtime.said import Said
 
 TIMEFRAMES = ("1Min", "5Min", "15Min", "30Min", "1Hour", "1Day", "1Week", "1Month")
 BARS_PAGE = 10_000
@@ -26,11 +26,11 @@ class AlpacaPrices:
         broker: name from the settings.
         rest: returns the data API, or raises DataError.
         feed: iex or sip.
+        odd: is told of candles that cannot be read.
     """
 
-    def __init__(self, broker: str, rest: Callable[[], AlpacaRest], feed: str) -> None:
-        self._broker, self._rest, self._feed = broker, rest, feed
-        self._said = Said(broker)
+    def __init__(self, broker: str, rest: Callable[[], AlpacaRest], feed: str, odd: Oddities) -> None:
+        self._broker, self._rest, self._feed, self._odd = broker, rest, feed, odd
 
     def quote(self, symbol: str) -> QuoteReport:
         """Return the latest quote, trade and volume."""
@@ -59,7 +59,7 @@ class AlpacaPrices:
             words = f"no {timeframe} bar of {symbol} can be read: {str(unreadable[0])[:200]}"
             raise DataError(f"{self._broker}: {words}")
         for row in unreadable:
-            self._said.once("bar_unreadable", symbol=symbol, timeframe=timeframe, bar=str(row)[:200])
+            self._odd.note(f"candle {symbol} {timeframe} {str(row)[:200]}", "not all its prices, or no time")
         if not found:
             span = f"{start.isoformat()} .. {end.isoformat()}"
             raise NoData(f"{self._broker} has no {timeframe} bars of {symbol} in {span}")

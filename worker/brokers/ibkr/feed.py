@@ -24,9 +24,10 @@ from worker.brokers.ibkr.evidence import OrderBook
 from worker.brokers.ibkr.frames import Frames
 from worker.brokers.ibkr.reports import WireExecution
 from worker.brokers.ibkr.sdk import DecoderWatch
-from worker.brokers.ibkr.spoiled import Rows, Spoiled, is_apart, spoiled
+from worker.brokers.ibkr.spoiled import Rows, is_apart, spoiled
 from worker.brokers.ibkr.times import Zones
 from worker.brokers.ibkr.unnumbered import Unnumbered
+from worker.brokers.oddities import Oddities
 
 _log = structlog.get_logger()
 
@@ -53,10 +54,10 @@ class Feed:
         self.positions = Unnumbered("positions", clock)
         #: Executions that are being read, by request id.
         self._reads: dict[int, tuple[asyncio.Future[None], Rows[WireExecution]]] = {}
-        #: The frame that is being decoded, how many could not be, and the unreadable rows that were said already.
+        #: The frame that is being decoded, and how many could not be.
         self._frame: list[str] = []
         self._unreadable = 0
-        self._said: set[Spoiled] = set()
+        self._odd = Oddities(options.broker)
         wrapper, client = ib.wrapper, ib.client
         wrapper.openOrder, wrapper.openOrderEnd = self._on_open_order, self.open.end
         wrapper.completedOrder, wrapper.completedOrdersEnd = self._on_completed_order, self.completed.end
@@ -168,9 +169,7 @@ class Feed:
             self._unreadable += not is_apart(fields)
             _log.exception("ibkr.unreadable_frame", broker=broker, frame=message[:2000])
             return
-        if row not in self._said:
-            self._said.add(row)
-            _log.error("ibkr.unreadable_row", broker=broker, row=str(row), error=repr(sys.exc_info()[1]))
+        self._odd.note(str(row), repr(sys.exc_info()[1]))
         if row.get("client_id") in (None, str(self._options.client_id)) and (order_id := row.number("order_id")):
             self._book.raise_floor(order_id)
         if not self.is_mine(row.get("account") or ""):
