@@ -104,6 +104,9 @@ WAITS_FOR_OWNER = "waits_for_owner"
 #: The same of an order whose broker shows a status that says neither that it works nor that it has ended.
 UNCLEAR = "unclear_at_broker"
 
+#: How `workers.detail` begins where a broker is connected and cannot be read.
+CANNOT_READ = "cannot read"
+
 #: Sides that reduce a position: they need the position at the broker, or they open the opposite one.
 CLOSING = frozenset({Side.SELL, Side.BUY_TO_COVER})
 

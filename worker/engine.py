@@ -76,7 +76,7 @@ class Engine:
         """Open the database, start the threads, begin to connect; returns before the broker answers."""
         settings, timing = self.settings, self.settings.timing
         self._open()
-        self.pulse = Pulse(self.database, self.me, timing, remark=self._remark, trouble=lambda: queue_health.trouble)
+        self.pulse = Pulse(self.database, self.me, timing, remark=self._remark, trouble=self._trouble)
         self.pulse.session = self.broker.order_session
         desk = Desk(settings, self.database, self.broker, self.me, self.bell, self.pulse, self.stopping)
         self.desk, self.gate = desk, desk.gate
@@ -188,6 +188,11 @@ class Engine:
         at = self.broker.answered_at
         age = f"answered {max((utcnow() - at).total_seconds(), 0):.0f} s ago" if at is not None else ""
         return "; ".join(words for words in (age, self.broker.limits.words()) if words)
+
+    def _trouble(self) -> str:
+        """Say what is wrong although the connection stands, what cannot be read first."""
+        unread = self.desk.reads.trouble() if self.gate.is_open() else ""
+        return "; ".join(filter(None, (unread, queue_health.trouble)))
 
     def _beat(self) -> None:
         self.desk.reconciler.steps.look()  # a worker that leads only later has to know as well

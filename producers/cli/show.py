@@ -31,7 +31,7 @@ _COLOURS = {
     "pending_cancel": "yellow", "canceled": "white", "rejected": "red", "denied": "red", "expired": "magenta",
     "unknown": "bold red", "refused": "red", "not_sent": "magenta", "absent": "magenta", "sending": "yellow",
     "ready": "green", "disconnected": "red", "starting": "yellow", "stopped": "white", "silent": "bold red",
-    "no worker": "bold red", "ok": "green", "warn": "yellow", "fail": "bold red", "skip": "dim",
+    "no worker": "bold red", "unread": "bold red", "ok": "green", "warn": "yellow", "fail": "bold red", "skip": "dim",
 }  # fmt: skip
 #: Words that have to be seen, wherever they stand.
 _LOUD = ("REAL MONEY",)

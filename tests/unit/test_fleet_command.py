@@ -70,6 +70,21 @@ def test_a_broker_that_takes_no_orders_is_a_trouble(second: dict[str, Any] | Non
     assert state in [row["state"] for row in found.rows if row["broker"] == "alpaca"]
 
 
+def test_a_broker_that_cannot_be_read_is_a_trouble_although_it_is_connected() -> None:
+    words = "cannot read orders (last read 2026-01-05 14:29:02Z): no JSON"
+    whole = seen(worker("ibkr", detail=words), worker("ibkr", name="second"), worker("alpaca"))
+    assert whole.troubles == [f"ibkr: {words}"]
+    assert [row["state"] for row in whole.rows] == ["unread", "ready", "ready"]
+
+
+@pytest.mark.parametrize(("age", "lapse"), [(90, "90 s"), (960, "16 min")])
+def test_what_a_dead_worker_once_said_is_not_shown_as_present(age: float, lapse: str) -> None:
+    whole = seen(
+        worker("ibkr"), worker("alpaca", age=age, detail="answered 57 s ago"), worker("alpaca", age=age, name="x")
+    )
+    assert [row["detail"] for row in whole.rows] == [None, f"said {lapse} ago: answered 57 s ago", None]
+
+
 def test_a_halt_and_a_drain_are_troubles_with_who_when_and_why_and_stand_beside_their_workers() -> None:
     found = seen(worker("ibkr"), worker("alpaca"), stops=(stop("halt", "*"), stop("drain", "alpaca")))
     halted, drained = found.troubles

@@ -20,6 +20,7 @@ from models.record.database import Database, current_revision, head_revision, ma
 from models.record.reading import answer, halt_rows, lease_holders, leave_no_trace, worker_rows
 from models.record.rows import HaltRow, WorkerRow
 from models.settings import BrokerSettings, Settings, config_file
+from models.vocabulary import CANNOT_READ
 from producers.bell import connect
 from worker.checks.advice import advice_for
 from worker.checks.steps import Lane, Step, Verdict, fail, ok, skip, warn, worst
@@ -235,6 +236,8 @@ def _alive(name: str, alive: Sequence[WorkerRow], leader: str | None) -> Verdict
     if len(cut) == len(alive):
         told = "; ".join(f"{row['state']}: {row['detail']}" if row["detail"] else row["state"] for row in cut)
         return warn(f"{len(alive)} worker(s), none is connected ({told})", "The checks below say why.")
+    if unread := [row for row in alive if (row["detail"] or "").startswith(CANNOT_READ)]:
+        return warn(f"{len(alive)} worker(s), and one that {unread[0]['detail']}", "The checks below say why.")
     if leader is None:
         return warn(f"{len(alive)} worker(s), none leads: nobody sweeps and reconciles", "It should change in seconds.")
     return ok("")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from models.vocabulary import CANNOT_READ
 from producers.cli import show
 from producers.cli.app import Form, Json, Out, Wide, opened, tell
 
@@ -22,6 +23,8 @@ _COLUMNS = ("broker", "worker", "state", "leader", "heartbeat_at", "started_at",
 _FRESHLY_DEAD = timedelta(minutes=10)
 #: State of a line for a configured broker that nobody works for.
 NO_WORKER = "no worker"
+#: State of a worker that is connected and sends, and cannot read what happens at its broker.
+UNREAD = "unread"
 
 
 @dataclass
@@ -117,15 +120,24 @@ def picture(
     """
     listed: list[dict[str, Any]] = []
     for row in rows:
-        dead = row["state"] != "stopped" and row["heartbeat_at"] < now - silent_after
-        state = "silent" if dead else row["state"]
-        listed.append({**row, "state": state, "leader": row["worker"] in leaders, "stopped": _stopped(row, stops)})
+        state, detail = _state(row, now, silent_after)
+        listed.append(
+            {
+                **row,
+                "state": state,
+                "detail": detail,
+                "leader": row["worker"] in leaders,
+                "stopped": _stopped(row, stops),
+            }
+        )
     troubles = [_said(stop, now) for stop in stops]
     for broker in configured:
         states = {row["state"]: row for row in listed if row["broker"] == broker and row["state"] != "stopped"}
-        if "ready" in states:
+        if UNREAD in states:  # whoever else is ready: what it does is not seen
+            troubles.append(f"{broker}: {states[UNREAD]['detail']}")
+        elif "ready" in states:
             continue
-        if not states:
+        elif not states:
             blank = dict.fromkeys(rows[0]) if rows else {}
             gone = {"broker": broker, "worker": None, "state": NO_WORKER, "leader": None, "stopped": None}
             listed.append({**blank, **gone, "stopped": _stopped(gone, stops)})
@@ -137,6 +149,21 @@ def picture(
             seen = next(row for state, row in states.items() if state != "silent")
             troubles.append(f"{broker}: {seen['state']}" + (f", {seen['detail']}" if seen["detail"] else ""))
     return Picture(listed, troubles)
+
+
+def _state(row: Row, now: datetime, silent_after: timedelta) -> tuple[str, str | None]:
+    """Return state and detail as they are now: of a dead worker, its detail is what it once said."""
+    state, detail = row["state"], row["detail"]
+    if state != "stopped" and row["heartbeat_at"] < now - silent_after:
+        age = (now - row["heartbeat_at"]).total_seconds()
+        return "silent", f"said {_lapse(age)} ago: {detail}" if detail else detail
+    if state == "ready" and (detail or "").startswith(CANNOT_READ):
+        return UNREAD, detail
+    return state, detail
+
+
+def _lapse(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 def present(rows: Sequence[dict[str, Any]], now: datetime) -> tuple[list[dict[str, Any]], list[str]]:

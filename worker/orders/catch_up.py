@@ -20,6 +20,7 @@ from models.reports import FillReport, Found, OrderReport, Report, Sighting
 from models.settings import Settings
 from models.vocabulary import LIVE, UNEXPLAINED, Outcome, Status
 from worker.brokers.base import BrokerInterface, OrderRef
+from worker.fleet.reads import Reads
 from worker.gate import Gate
 from worker.orders.batches import Batches
 from worker.orders.loose_ends import Loose, LooseEnds, is_due
@@ -48,17 +49,24 @@ class Readings:
         gate: of the broker.
         batches: for transactions and what follows.
         recorder: for reports.
+        reads: notes how readings go.
     """
 
     def __init__(
-        self, settings: Settings, broker: BrokerInterface, gate: Gate, batches: Batches, recorder: Recorder
+        self,
+        settings: Settings,
+        broker: BrokerInterface,
+        gate: Gate,
+        batches: Batches,
+        recorder: Recorder,
+        reads: Reads,
     ) -> None:
         self.timing, self.broker, self.gate = settings.timing, broker, gate
         self.batches, self.database, self.recorder = batches, batches.database, recorder
         self.external = External(self.database, broker.name)
         self.window = Window(broker.capabilities.lookback)
         self.loose_ends = LooseEnds(settings, batches, broker.name)
-        self._patience = Patience(_AGAIN_S, _LONGEST_S)
+        self._patience, self._reads = Patience(_AGAIN_S, _LONGEST_S), reads
 
     def open_orders(self) -> None:
         """Read again what is live at this broker in our books, or not settled, if anything is."""
@@ -87,11 +95,12 @@ class Readings:
         if again:
             since = min(since, self.window.capped(min(at for at, _ in again.values()) - OVERLAP, begun))
         fills = self._fills(since)
-        listed = list(self.broker.get_orders(open_only=not everything, since=since if everything else None))
+        with self._reads.of("orders"):
+            listed = list(self.broker.get_orders(open_only=not everything, since=since if everything else None))
         by_id = {r.broker_order_id: r for r in listed}
         gone = [Loose(ref, row) for ref, row in live if ref.broker_order_id not in by_id and is_due(row, begun)]
         missed = [*(loose.ref for loose in gone), *(ref for _, ref in again.values())]
-        found = self.broker.find_orders(missed) if missed else []
+        found = self._find(missed) if missed else []
         reports: list[Report] = [*(fills or []), *(r for ref, _ in live if (r := by_id.get(ref.broker_order_id)))]
         reports += [s.report for s in found if isinstance(s, Found)]
         alive = {ref.broker_order_id for ref, _ in live}
@@ -189,9 +198,14 @@ class Readings:
         self.external.lose(set(gone) - {r.broker_order_id for r in found})
         return [report for report in found if report.broker_order_id in gone]
 
+    def _find(self, refs: Sequence[OrderRef]) -> Sequence[Sighting]:
+        with self._reads.of("single orders"):
+            return self.broker.find_orders(refs)
+
     def _fills(self, since: datetime) -> Sequence[FillReport] | None:
         try:
-            return [replace(fill, listed=True) for fill in self.broker.get_fills(since)]
+            with self._reads.of("executions"):
+                return [replace(fill, listed=True) for fill in self.broker.get_fills(since)]
         except CorroError as error:
             log.warning("fills_unreadable", broker=self.broker.name, error=str(self.gate.heeded(error)))
             return None
@@ -201,7 +215,7 @@ class Readings:
         if not refs:
             return ()
         try:
-            sightings = self.broker.find_orders(refs)
+            sightings = self._find(refs)
         except CorroError as error:
             log.warning("cannot_read_again", broker=self.broker.name, error=str(self.gate.heeded(error)))
             return ()

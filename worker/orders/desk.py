@@ -10,6 +10,7 @@ from models.settings import Settings
 from producers.bell import Bell
 from worker.brokers.base import BrokerInterface
 from worker.fleet.members import Identity, Pulse
+from worker.fleet.reads import Reads
 from worker.gate import Gate
 from worker.orders.batches import Batches
 from worker.orders.cancel import Cancels
@@ -55,8 +56,9 @@ class Desk:
         self.recorder = Recorder(
             settings, broker.name, dedupes=capabilities.dedupes_client_order_id, rewrites=capabilities.rewrites
         )
-        self.readings = Readings(settings, broker, self.gate, self.batches, self.recorder)
-        self.positions = Positions(database, broker, me.name, timing, pulse, self.readings.read)
+        self.reads = Reads()
+        self.readings = Readings(settings, broker, self.gate, self.batches, self.recorder, self.reads)
+        self.positions = Positions(database, broker, me.name, timing, pulse, self.readings.read, reads=self.reads)
         self.deputies = Deputies(self.batches, broker, timing, pulse)
         self.reconciler = Reconciler(
             settings, broker, self.gate, self.batches, self.recorder, self.deputies, me

@@ -28,6 +28,7 @@ from models.reports import AccountReport, PositionReport
 from models.settings import TimingSettings
 from worker.brokers.base import BrokerInterface
 from worker.fleet.members import Pulse
+from worker.fleet.reads import Reads
 from worker.positions.ledger import SETTLE, PositionLedger
 from worker.positions.locks import READINGS, Doubt, judge
 from worker.runtime.clock import Stopwatch, elapsed, utcnow
@@ -55,6 +56,7 @@ class Positions:
         pulse: tells whether this worker leads, and has led all along.
         read_executions: reads executions and enters them in the record; returns whether they were read completely.
         clock: seconds that count on while the machine sleeps; None is `elapsed`.
+        reads: notes how readings go.
     """
 
     def __init__(
@@ -66,9 +68,11 @@ class Positions:
         pulse: Pulse,
         read_executions: Callable[[], bool],
         clock: Callable[[], float] | None = None,
+        reads: Reads | None = None,
     ) -> None:
         self.database, self.broker, self.worker, self.timing = database, broker, worker, timing
         self.pulse, self._read_executions, self._clock = pulse, read_executions, clock or elapsed
+        self._reads = reads or Reads()
         self.doubts: dict[str, Doubt] = {}
         #: The supervisor's thread reads after a connect, the healer's regularly.
         self._one_at_a_time = threading.Lock()
@@ -102,7 +106,8 @@ class Positions:
 
     def _read(self) -> frozenset[str]:
         watch, tenure, at, self._read_at = Stopwatch(), self.pulse.tenure, utcnow(), self._clock()
-        reports = self.broker.get_positions()
+        with self._reads.of("positions"):
+            reports = self.broker.get_positions()
         unread = {held.symbol for held in reports if held.quantity is None}
         sizes: dict[str, Decimal] = {}
         for held in reports:  # one symbol may be held as two contracts
@@ -125,7 +130,8 @@ class Positions:
     def _account(self) -> AccountReport | None:
         """Read the money; without it positions are still worth having."""
         try:
-            return self.broker.get_account_info()
+            with self._reads.of("the account"):
+                return self.broker.get_account_info()
         except AccessLost:
             raise
         except CorroError as error:
