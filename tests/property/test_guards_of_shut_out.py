@@ -17,7 +17,7 @@ from worker.connection import Supervisor
 LOOK_S = 1.0
 
 
-class Watched:
+class WatchedSeat:
     """A worker whose supervisor looks after its connection while time passes."""
 
     def __init__(self, at: Scenario, patch: pytest.MonkeyPatch, broker: str = KEEPS) -> None:
@@ -43,8 +43,8 @@ class Watched:
 
 
 @pytest.fixture
-def watched(at: Scenario, monkeypatch: pytest.MonkeyPatch) -> Watched:
-    return Watched(at, monkeypatch)
+def watched(at: Scenario, monkeypatch: pytest.MonkeyPatch) -> WatchedSeat:
+    return WatchedSeat(at, monkeypatch)
 
 
 def shuts_out(one: str, calls: list[str], others: Callable[[Any], Any]) -> Callable[..., Any]:
@@ -60,7 +60,9 @@ def shuts_out(one: str, calls: list[str], others: Callable[[Any], Any]) -> Calla
 
 
 # -- THE CONNECTION ---
-def test_access_that_is_lost_again_soon_after_the_gate_opened_backs_off_like_a_failed_connect(watched: Watched) -> None:
+def test_access_that_is_lost_again_soon_after_the_gate_opened_backs_off_like_a_failed_connect(
+    watched: WatchedSeat,
+) -> None:
     def loses() -> None:
         watched.desk.gate.heeded(AccessLost(f"{KEEPS}: HTTP 401", broker=KEEPS))
 
@@ -70,7 +72,7 @@ def test_access_that_is_lost_again_soon_after_the_gate_opened_backs_off_like_a_f
     assert any("in a row" in detail and "401" in detail for detail in watched.told), "corro fleet says so"
 
 
-def test_access_that_lasted_is_made_anew_at_once_when_it_is_lost(watched: Watched) -> None:
+def test_access_that_lasted_is_made_anew_at_once_when_it_is_lost(watched: WatchedSeat) -> None:
     lost = AccessLost(f"{KEEPS}: HTTP 401", broker=KEEPS)
     for _ in range(5):
         watched.desk.gate.heeded(lost)
@@ -85,7 +87,7 @@ def test_access_that_lasted_is_made_anew_at_once_when_it_is_lost(watched: Watche
 
 # -- ONE ORDER ---
 def test_an_order_that_alone_is_shut_out_waits_longer_each_time_and_holds_up_no_other(
-    at: Scenario, watched: Watched, monkeypatch: pytest.MonkeyPatch
+    at: Scenario, watched: WatchedSeat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     late = at.world.clock.now() + timedelta(hours=1)
     one, calls = at.order(KEEPS, expires_at=late), list[str]()
@@ -107,7 +109,7 @@ def test_an_order_that_is_shut_out_goes_on_to_the_next_broker(at: Scenario, monk
 
 
 def test_a_replace_that_alone_is_shut_out_waits_longer_each_time(
-    at: Scenario, watched: Watched, monkeypatch: pytest.MonkeyPatch
+    at: Scenario, watched: WatchedSeat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = (at.order(KEEPS, order_type="limit", limit_price=50) for _ in range(2))
     at.work(KEEPS, one, other)
@@ -130,7 +132,7 @@ def test_a_replace_that_alone_is_shut_out_waits_longer_each_time(
     [(AccessLost, "cancel_not_sent"), (NotPermitted, "cancel_refused"), (OrderRejected, "cancel_refused")],
 )
 def test_a_cancel_that_is_refused_is_said_once_and_asked_again_with_growing_pauses(
-    at: Scenario, watched: Watched, monkeypatch: pytest.MonkeyPatch, error: Any, kind: str
+    at: Scenario, watched: WatchedSeat, monkeypatch: pytest.MonkeyPatch, error: Any, kind: str
 ) -> None:
     id_ = at.order(KEEPS, order_type="limit", limit_price=50)
     at.work(KEEPS, id_)

@@ -55,7 +55,7 @@ class PositionDesk:
 
     def __init__(self, database: Database, timing: TimingSettings) -> None:
         # Three readings one after another decide: how long a difference lasts is a matter of `judge`.
-        self.timing = timing.model_copy(update={"lock_after": 0.0})
+        self.timing = timing.model_copy(update={"lock_after": 0.0, "leader_lease": 600.0})
         self.database, self.paper, self.complete, self.later_s = database, HeldPositions(), True, 0.0
         self.me = Identity(BROKER)
         self.pulse = Pulse(database, self.me, self.timing)
