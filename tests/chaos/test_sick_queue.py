@@ -17,6 +17,8 @@ from producers.client import OrderClient
 from tests.kit import World, environment, eventually, outcomes_of
 
 MODES = ("slow", "half", "cut")
+#: Seconds by which a slow queue holds each answer back.
+SLOW_S = 0.15
 
 
 class Proxy:
@@ -51,7 +53,7 @@ class Proxy:
                 mode = self.mode if replies else "pass"
                 self.spoilt += mode != "pass"
                 if mode == "slow":
-                    time.sleep(0.15)
+                    time.sleep(SLOW_S)
                 elif mode != "pass":
                     sink.sendall(data[: len(data) // 2] if mode == "half" else b"")
                     break

@@ -21,6 +21,8 @@ from worker.local.processes import Process
 NewWorld = Callable[..., World]
 #: Seconds that docs/operations.md asks supervisors to give a worker.
 GRACE_S = 60.0
+#: After which a person presses Ctrl-C once more.
+SECOND_THOUGHT_S = 0.2
 
 
 def end(world: World, process: Process, *, again: bool = False) -> float:
@@ -208,7 +210,7 @@ def test_corro_up_leaves_no_process_behind(tmp_path: Path, when: str, signals: S
         eventually(ready, 120, lambda: log.read_text())
         for number in signals:
             up.send_signal(number)
-            time.sleep(0.2)  # a person's second Ctrl-C
+            time.sleep(SECOND_THOUGHT_S)
         assert up.wait(GRACE_S) in (0, 130, 143), log.read_text()
         eventually(lambda: not _children_of(home), 5, lambda: _children_of(home))
     finally:

@@ -95,6 +95,10 @@ def test_throttling_is_a_refusal_with_a_time(desk: ConnectedAlpaca) -> None:
     assert desk.house.taken("alpaca") == 0
 
 
+def milliseconds() -> int:
+    return time.time_ns() // 1_000_000
+
+
 def test_listings_are_read_to_their_end(desk: ConnectedAlpaca, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alpaca_listings, "ORDERS_PAGE", 3)
     monkeypatch.setattr(alpaca_listings, "FILLS_PAGE", 2)
@@ -102,7 +106,8 @@ def test_listings_are_read_to_their_end(desk: ConnectedAlpaca, monkeypatch: pyte
     rest = [resting() for _ in range(7)]
     for one in rest:
         desk.place(one)
-        time.sleep(0.003)  # pages overlap by a millisecond
+        placed_at = milliseconds()
+        eventually(lambda at=placed_at: milliseconds() > at + 1)  # pages overlap by a millisecond
     market = [order(quantity=1) for _ in range(5)]
     for one in market:
         desk.place(one)

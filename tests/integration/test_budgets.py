@@ -23,6 +23,8 @@ from worker.pacing.budget import Budget, Use, using
 from worker.pacing.shared import SharedLimits, SharedWindow
 from worker.pacing.window import Away, Rate
 
+#: Seconds between two orders while Redis is frozen.
+ORDER_EVERY_S = 0.02
 #: A worker: spends as fast as it may for some seconds, and tells when, on the clock that all processes share.
 WORKER = """
 import json, sys, time
@@ -198,7 +200,7 @@ def test_a_frozen_redis_holds_nobody_up(house: RedisHouse) -> None:
             started = time.monotonic()
             assert budget.try_spend(Use.ORDER) == 0, "trading goes on"
             longest = max(longest, time.monotonic() - started)
-            time.sleep(0.02)
+            time.sleep(ORDER_EVERY_S)
     assert longest < shared.CONNECT_S + shared.ANSWER_S + 0.5
     uncounted = budget._uncounted
     assert uncounted > 40

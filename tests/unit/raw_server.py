@@ -19,6 +19,8 @@ from worker.brokers.rest.http import (
     exchange,
 )
 
+#: Seconds between two bytes of a server that drips: a whole answer outlasts every deadline.
+DRIP_S = 0.05
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: application/json\r\n\r\n{}"
 
 
@@ -86,7 +88,7 @@ def half_a_body(connection: socket.socket, *_: Any) -> None:
 def drip(connection: socket.socket, *_: Any) -> None:
     for byte in b"HTTP/1.1 200 OK\r\nX-Slow: " + b"x" * 1000:
         connection.sendall(bytes([byte]))
-        time.sleep(0.05)
+        time.sleep(DRIP_S)
 
 
 def drip_the_body(connection: socket.socket, *_: Any) -> None:

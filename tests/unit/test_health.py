@@ -7,8 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,6 +20,7 @@ from sqlalchemy import delete, select
 from models.record.database import Database
 from models.record.tables import leases, workers
 from models.settings import TimingSettings
+from tests.kit.waiting import eventually
 from worker.fleet.members import (
     Identity,
     Pulse,
@@ -55,13 +55,6 @@ def worker(pid: int = 1, **changes: Any) -> dict[str, Any]:
     } | changes  # fmt: skip
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 # -- GONE ---
 def test_a_running_process_is_not_gone_however_silent(child: subprocess.Popen[bytes]) -> None:
     assert not is_gone(worker(child.pid), HERE, NOW, SILENCE)
@@ -71,14 +64,14 @@ def test_a_suspended_process_is_not_gone(child: subprocess.Popen[bytes]) -> None
     """It may wake up in the middle of a send."""
     row = worker(child.pid)
     os.kill(child.pid, signal.SIGSTOP)
-    until(lambda: process_state(child.pid) == "T")
+    eventually(lambda: process_state(child.pid) == "T")
     assert not is_gone(row, HERE, NOW, SILENCE)
 
 
 def test_a_killed_process_is_gone_before_and_after_it_is_reaped(child: subprocess.Popen[bytes]) -> None:
     row = worker(child.pid)
     child.kill()
-    until(lambda: process_state(child.pid) == "Z")
+    eventually(lambda: process_state(child.pid) == "Z")
     assert is_gone(row, HERE, NOW, SILENCE)
     child.wait()
     assert is_gone(row, HERE, NOW, SILENCE)

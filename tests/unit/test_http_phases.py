@@ -19,6 +19,7 @@ from models.errors import (
     SubmitTimeout,
     UnreadableReply,
 )
+from tests.kit.waiting import eventually
 from tests.unit.raw_server import (
     RawServer,
     answer,
@@ -109,9 +110,7 @@ def test_the_gate_is_passed_after_connecting_and_before_the_first_byte(
     seen: list[tuple[int, int]] = []
 
     def gate() -> None:
-        end = time.monotonic() + 2
-        while not server.connections and time.monotonic() < end:
-            time.sleep(0.005)
+        eventually(lambda: server.connections, 2)
         seen.append((server.connections, len(server.requests)))
 
     assert failure(wire, server.url, gate=gate) is None

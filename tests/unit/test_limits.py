@@ -19,6 +19,8 @@ from worker.pacing import budget as limits
 from worker.pacing.budget import ALL, PATIENCE_S, SHARES, Budget, Use, use_of, using
 from worker.pacing.window import Rate, Window
 
+#: Seconds that a slow shared count takes: many turns of a loop.
+SLOW_COUNT_S = 0.3
 USES = st.sampled_from(list(Use))
 #: What a worker asks for, after how many seconds.
 ASKS = st.lists(st.tuples(st.integers(0, 3), USES, st.floats(0, 2)), max_size=150)
@@ -189,7 +191,7 @@ def test_those_held_back_are_told_to_come_one_after_the_other(clock: HandClock) 
 def test_a_loop_is_not_held_up_by_a_slow_count() -> None:
     class Slow(CountInMemory):
         def take(self, wanted: int, limit: int, window_s: float) -> tuple[int, float]:
-            time.sleep(0.3)
+            time.sleep(SLOW_COUNT_S)
             return 1, 0.0
 
     async def run() -> int:
