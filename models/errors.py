@@ -137,7 +137,15 @@ class Unsupported(NotSent):
 
 
 class Refused(BrokerError):
-    """The broker answered no, definitively: the order does not exist there, or is dead without a fill."""
+    """The broker answered no, definitively: the order does not exist there, or is dead without a fill.
+
+    Args:
+        broker_order_id: of the order that the broker made and called rejected; None where it made none.
+    """
+
+    def __init__(self, message: str, *, broker_order_id: str | None = None, **given: Any) -> None:
+        super().__init__(message, **given)
+        self.broker_order_id = broker_order_id
 
 
 class OrderRejected(Refused):

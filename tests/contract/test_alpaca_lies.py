@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from models.errors import DataError, OutcomeUnknown
+from models.errors import DataError, OutcomeUnknown, Refused
 from models.reports import BrokerStatus, FillReport, Found, OrderReport
 from models.terms import contradictions
 from tests.contract.connected_alpaca import ConnectedAlpaca, desk, order, ref, resting
@@ -57,6 +57,16 @@ def test_a_strangers_order_under_our_id_is_not_our_first_send(desk: ConnectedAlp
     seen = desk.find(wanted)
     assert isinstance(seen, Found)
     assert contradictions(wanted, seen.report)
+
+
+def test_a_rejected_order_is_named_by_its_refusal(desk: ConnectedAlpaca) -> None:
+    desk.house.fault("alpaca", "reject_after_accept")
+    wanted = order()
+    placed = desk.place(wanted)
+    desk.settled(wanted, BrokerStatus.REJECTED)
+    with pytest.raises(Refused) as caught:
+        desk.place(wanted)  # the id is taken: by our own first send
+    assert caught.value.broker_order_id == placed.broker_order_id
 
 
 def test_an_order_replaced_in_the_dashboard_names_its_successor(desk: ConnectedAlpaca) -> None:

@@ -68,8 +68,9 @@ def test_a_201_that_ends_rejected_is_refused(desk: TdaDesk) -> None:
 
     Guard: `TdaOrders.verified` reads the order before it is called accepted. docs/facts/schwab.md#2.3.
     """
-    with pytest.raises(InsufficientFunds):
+    with pytest.raises(InsufficientFunds) as caught:
         desk.place(order(quantity=9_000_000))
+    assert caught.value.broker_order_id is not None
     desk.hold("MSFT", 5)
     with pytest.raises(Refused):
         desk.place(order("MSFT", "sell", 6))

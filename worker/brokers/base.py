@@ -265,7 +265,7 @@ class BrokerInterface(ABC):
 
         Raises:
             NotSent: nothing left this process.
-            Refused: the broker said no, definitively.
+            Refused: the broker said no, definitively; with broker_order_id where it made an order and rejected that.
             OutcomeUnknown: anything else.
         """
 

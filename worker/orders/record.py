@@ -48,8 +48,8 @@ from worker.orders.routing import (
 )
 from worker.orders.routing_facts import Cases
 from worker.orders.succession import (
-    LATE_REFUSAL,
     REFUSED_AGAIN,
+    doubts,
     is_doubted,
     lives_on,
     may_stand_for,
@@ -122,6 +122,11 @@ class Recorder:
         if isinstance(answer, Refused) and not isinstance(answer, RateLimited) and may_stand_for(entry, attempt_no):
             words = f"{answer}; looked for anew, as an earlier send of it may be there and be the reason"
             answer = OutcomeUnknown(words, broker=self.broker, code=REFUSED_AGAIN)
+        if isinstance(answer, Refused) and answer.broker_order_id is not None:
+            self._name(entry, attempt_no, answer.broker_order_id)
+            entry.set_attempt(attempt_no, ended_at=attempt["ended_at"] or entry.now)
+            if doubts(entry, attempt_no, str(answer)):
+                return
         self.end(entry, attempt_no, answer)
 
     def end(self, entry: OrderRecord, attempt_no: int, error: BrokerError) -> None:
@@ -266,10 +271,7 @@ class Recorder:
             entry.happen(fact, attempt_no=attempt_no, detail=_words(report))
 
     def _refused(self, entry: OrderRecord, attempt_no: int, report: OrderReport) -> None:
-        """Without a fill the route goes on, once it is sure that a refused order is dead.
-
-        Brokers and exchanges reject after accepting, and some such orders work again seconds later.
-        """
+        """Without a fill the route goes on, once it is sure that a refused order is dead."""
         outcome = entry.attempts[attempt_no]["outcome"]
         if outcome == Outcome.REFUSED:
             return
@@ -277,23 +279,24 @@ class Recorder:
         told = _words(report) or "rejected"
         if outcome == Outcome.ACCEPTED and steps_back(entry, attempt_no, told):
             return
-        if outcome == Outcome.ACCEPTED and attempt_no == entry.order["attempt_no"] and entry.status in OPEN:
-            unknown = str(Outcome.UNKNOWN)
-            entry.set_attempt(attempt_no, outcome=unknown, code=LATE_REFUSAL, message=told, next_check_at=entry.now)
-            words = "refused after it was accepted, so it is canceled and looked for before anything follows"
-            entry.note("unknown", f"attempt {attempt_no} at {self.broker}: {words}: {told}")
+        exists = outcome == Outcome.ACCEPTED or report.broker_order_id is not None
+        if exists and doubts(entry, attempt_no, told):
             return
         self.end(entry, attempt_no, OrderRejected(told, broker=self.broker, code=report.code))
 
     def _identify(self, entry: OrderRecord, attempt_no: int, report: OrderReport) -> None:
         if report.session and entry.attempts[attempt_no]["session"] is None:
             entry.set_attempt(attempt_no, session=report.session)
-        known = entry.attempts[attempt_no]["broker_order_id"]
-        if report.broker_order_id and known != report.broker_order_id:
-            entry.set_attempt(attempt_no, broker_order_id=report.broker_order_id)
+        if report.broker_order_id:
+            self._name(entry, attempt_no, report.broker_order_id)
+
+    def _name(self, entry: OrderRecord, attempt_no: int, broker_order_id: str) -> None:
+        """Keep what the broker calls the order of an attempt."""
+        if entry.attempts[attempt_no]["broker_order_id"] != broker_order_id:
+            entry.set_attempt(attempt_no, broker_order_id=broker_order_id)
         speaks = attempt_no == entry.order["attempt_no"] and entry.status is not Status.QUEUED
-        if speaks and report.broker_order_id not in (None, entry.order["broker_order_id"]):
-            entry.set(broker_order_id=report.broker_order_id)
+        if speaks and entry.order["broker_order_id"] != broker_order_id:
+            entry.set(broker_order_id=broker_order_id)
 
     def _stray(self, entry: OrderRecord, attempt_no: int, report: OrderReport) -> None:
         """An attempt that was given up is alive at its broker: say so loudly, and have it canceled there."""

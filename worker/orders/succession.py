@@ -25,7 +25,7 @@ from models.vocabulary import OPEN, TERMINAL, Outcome, Status
 
 log = structlog.get_logger()
 
-#: Code of attempts that their broker refused after it had accepted them.
+#: Code of attempts whose order was there when their broker refused it.
 LATE_REFUSAL = "refused_after_acceptance"
 #: Code of attempts that their broker refused after listings had missed an earlier send under the same id.
 REFUSED_AGAIN = "refused_after_absence"
@@ -38,6 +38,22 @@ _SILENT_S = 30.0
 def is_doubted(attempt: Mapping[str, object]) -> bool:
     """Tell whether an attempt is to be canceled and looked at, before anything may be concluded about it."""
     return attempt["outcome"] == Outcome.UNKNOWN and attempt["code"] in (LATE_REFUSAL, SURPLUS)
+
+
+def doubts(entry: OrderRecord, attempt_no: int, told: str) -> bool:
+    """Have an order that exists at its broker, and is called rejected there, canceled and looked for.
+
+    Brokers and exchanges reject after accepting, and some such orders work again seconds later. False: nothing would
+    follow from its refusal, so it may be believed.
+    """
+    if attempt_no != entry.order["attempt_no"] or entry.status not in OPEN:
+        return False
+    entry.set_attempt(
+        attempt_no, outcome=str(Outcome.UNKNOWN), code=LATE_REFUSAL, message=told, next_check_at=entry.now
+    )
+    words = "refused when it was there, so it is canceled and looked for before anything follows"
+    entry.note("unknown", f"attempt {attempt_no} at {entry.attempts[attempt_no]['broker']}: {words}: {told}")
+    return True
 
 
 def may_stand_for(entry: OrderRecord, attempt_no: int) -> bool:

@@ -89,6 +89,7 @@ class AlpacaOrders:
                 f"{self._broker} rejected the order: {report.message or 'no reason given'}",
                 broker=self._broker,
                 code=report.code,
+                broker_order_id=report.broker_order_id,
             )
         return report
 

@@ -98,7 +98,12 @@ class AlpacaReplaces(NewOrderInstead[OrderReport]):
                 break
         if new.status is BrokerStatus.REJECTED and not new.filled_quantity:
             words = f"the replace was rejected ({new.message or 'no reason given'}), the old order is {now.raw_status}"
-            raise OrderRejected(f"{self._broker}: {words}", broker=self._broker, code="order_replace_rejected")
+            raise OrderRejected(
+                f"{self._broker}: {words}",
+                broker=self._broker,
+                code="order_replace_rejected",
+                broker_order_id=new.broker_order_id,
+            )
         return new, now.filled_quantity or Decimal(0)
 
     def cancel(self, new: OrderReport) -> OrderReport:

@@ -13,6 +13,7 @@ from models.errors import (
     NotPermitted,
     OrderRejected,
     RateLimited,
+    Refused,
     ServerError,
     Unmapped,
 )
@@ -30,7 +31,7 @@ ERRORS: dict[int, type[BrokerError]] = {
 #: Statuses that mean the same whoever in between has answered.
 _WHOEVER_SAYS_IT = frozenset({401, 429, 500})
 # Words choose between two refusals here, never between refused and unknown.
-_WORDS = (
+_WORDS: tuple[tuple[re.Pattern[str], type[Refused]], ...] = (
     (
         re.compile(r"buying power|insufficient|enough .*(cash|fund)|oversold|overbought", re.IGNORECASE),
         InsufficientFunds,
@@ -59,7 +60,7 @@ def refusal(response: requests.Response, broker: str) -> BrokerError:
     )
 
 
-def by_words(text: str) -> type[BrokerError]:
+def by_words(text: str) -> type[Refused]:
     """Choose the leaf of a refusal."""
     return next((leaf for pattern, leaf in _WORDS if pattern.search(text)), OrderRejected)
 

@@ -161,7 +161,8 @@ class TdaOrders:
         report = self.report(raw)
         if report.status is BrokerStatus.REJECTED and not report.filled_quantity and not report.fills:
             text = report.message or "no reason given"
-            raise by_words(text)(f"{self._broker} rejected the order: {text}", broker=self._broker, code="REJECTED")
+            words, order_id = f"{self._broker} rejected the order: {text}", report.broker_order_id
+            raise by_words(text)(words, broker=self._broker, code="REJECTED", broker_order_id=order_id)
         if not read.is_settled(raw):
             self._watch.add(str(report.broker_order_id), wanted, sent_at - BEFORE)
         # The 201 says that the broker has it, whatever word the listing uses.
