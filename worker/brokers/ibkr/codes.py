@@ -188,7 +188,8 @@ def change_error(number: int, text: str, broker: str) -> Refused:
 def lookup_error(number: int, text: str, broker: str, symbol: str) -> BrokerError:
     """Return the error of a contract look-up before an order; nothing of the order has left."""
     message = f"{broker}: {number} {text}, looking up {symbol}"
-    error = {200: InstrumentUnknown, 100: QuotaExhausted}.get(number, NotConnected)
+    kinds: dict[int, type[BrokerError]] = {200: InstrumentUnknown, 100: QuotaExhausted}
+    error = kinds.get(number, NotConnected)
     return error(message, broker=broker, code=str(number))
 
 
