@@ -22,7 +22,7 @@ from models.settings import load_settings
 from producers.bell import Bell
 from producers.client import OrderClient
 from worker import brokers
-from worker.fleet.members import Identity, Pulse
+from worker.fleet.members import Heartbeat, Identity
 from worker.orders.desk import Desk
 
 WORDS = """\
@@ -104,7 +104,7 @@ def _profiles(house: BenchHouse, n: int) -> dict[str, tuple[dict[str, float], fl
     bell = Bell(settings)
     with OrderClient(settings) as client:
         me = Identity(broker.name)
-        desk = Desk(settings, client.database, broker, me, bell, Pulse(client.database, me, settings.timing))
+        desk = Desk(settings, client.database, broker, me, bell, Heartbeat(client.database, me, settings.timing))
         desk.gate.open()
         ids: list[str] = []
 

@@ -7,7 +7,7 @@ from typing import Any
 from models.record.database import Database
 from models.settings import Settings
 from producers.bell import Bell
-from worker.fleet.members import Identity, Pulse
+from worker.fleet.members import Heartbeat, Identity
 from worker.orders.desk import Desk
 
 
@@ -16,7 +16,7 @@ def open_desk(
 ) -> Desk:
     """Build a desk over a broker that may be as little as a test needs."""
     me = me or Identity(broker.name)
-    pulse = Pulse(database, me, settings.timing)
+    pulse = Heartbeat(database, me, settings.timing)
     pulse.leads = leads
     desk = Desk(settings, database, broker, me, Bell(settings), pulse)
     desk.gate.open()

@@ -25,7 +25,7 @@ from worker import brokers
 from worker.brokers.base import BrokerInterface
 from worker.connection import Supervisor
 from worker.data.fetching import Fetcher
-from worker.fleet.members import Identity, Pulse
+from worker.fleet.members import Heartbeat, Identity
 from worker.fleet.one_fleet import must_be_one
 from worker.leader import Leader
 from worker.messaging import unread
@@ -76,7 +76,7 @@ class Engine:
         """Open the database, start the threads, begin to connect; returns before the broker answers."""
         settings, timing = self.settings, self.settings.timing
         self._open()
-        self.pulse = Pulse(self.database, self.me, timing, remark=self._remark, trouble=self._trouble)
+        self.pulse = Heartbeat(self.database, self.me, timing, remark=self._remark, trouble=self._trouble)
         self.pulse.session = self.broker.order_session
         desk = Desk(settings, self.database, self.broker, self.me, self.bell, self.pulse, self.stopping)
         self.desk, self.gate = desk, desk.gate

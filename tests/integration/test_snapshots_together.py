@@ -14,7 +14,7 @@ from models.record.database import Database, upgrade
 from models.record.tables import position_snapshots, workers
 from models.settings import TimingSettings
 from tests.kit import PostgresServer, eventually
-from worker.fleet.members import Identity, Pulse
+from worker.fleet.members import Heartbeat, Identity
 from worker.positions.reading import keep
 from worker.runtime.clock import utcnow
 
@@ -69,7 +69,7 @@ def test_of_two_readings_stored_at_once_both_are_taken_and_the_newer_one_stays(d
 def test_a_heartbeat_waits_for_a_fenced_write_of_its_worker_and_neither_fails(database: Database) -> None:
     """Such a write has the lease and asks for the worker's row: a heartbeat that had them the other way round would
     wait for the write, and the write for the heartbeat."""
-    pulse, errors = Pulse(database, Identity("ibkr"), TimingSettings()), list[BaseException]()
+    pulse, errors = Heartbeat(database, Identity("ibkr"), TimingSettings()), list[BaseException]()
     pulse.beat()
     waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
 

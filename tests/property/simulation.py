@@ -36,7 +36,7 @@ from models.reports import Report
 from models.settings import BrokerSettings, Settings
 from tests.property.ledger import BrokerLedger, Seat
 from worker.brokers.base import Ticket
-from worker.fleet.members import Identity, Pulse
+from worker.fleet.members import Heartbeat, Identity
 from worker.leader import Leader
 from worker.orders.desk import Desk
 from worker.runtime import clock
@@ -191,7 +191,7 @@ class SimulatedWorker:
         self.me = Identity(ledger.name, host=host, pid=pid, boot=f"boot-{host}")
         settings, database = world.settings, world.database
         self.seat = Seat(ledger, point, world.on_wire)
-        self.pulse = Pulse(database, self.me, settings.timing)
+        self.pulse = Heartbeat(database, self.me, settings.timing)
         self.desk = Desk(settings, database, self.seat, self.me, world, self.pulse)  # type: ignore[arg-type]
         # A send that is slow for as long as the test wants must not hold up the thread of the test.
         for lane in self.desk.way.lanes.values():

@@ -14,7 +14,7 @@ from models.reports import Missing, Sighting
 from models.settings import Settings
 from tests.open_desk import open_desk
 from worker.brokers.base import AbsenceRule, Capabilities
-from worker.fleet.members import Identity, Pulse
+from worker.fleet.members import Heartbeat, Identity
 from worker.orders.reconcile import Reconciler
 from worker.runtime.clock import utcnow
 
@@ -40,7 +40,7 @@ class LookScene:
     def __init__(self, database: Database, settings: Settings) -> None:
         self.database, self.paper, self.at = database, LookedAtBroker(), utcnow()
         me = Identity("alpaca")
-        Pulse(database, me, settings.timing).beat()
+        Heartbeat(database, me, settings.timing).beat()
         desk = open_desk(settings, database, self.paper, me)
         self.reconciler = Reconciler(
             settings, self.paper, desk.gate, desk.batches, desk.recorder, desk.deputies, me,  # type: ignore[arg-type]

@@ -24,9 +24,9 @@ from models.record.tables import (
 from models.reports import AccountReport, FillReport, PositionReport
 from models.settings import TimingSettings
 from models.vocabulary import Side
-from worker.fleet.members import Identity, Pulse
+from worker.fleet.members import Heartbeat, Identity
 from worker.positions.external import External
-from worker.positions.reading import Positions
+from worker.positions.reading import PositionReader
 from worker.runtime.clock import elapsed, utcnow
 
 BROKER = "alpaca"
@@ -58,15 +58,15 @@ class PositionDesk:
         self.timing = timing.model_copy(update={"lock_after": 0.0, "leader_lease": 600.0})
         self.database, self.paper, self.complete, self.later_s = database, HeldPositions(), True, 0.0
         self.me = Identity(BROKER)
-        self.pulse = Pulse(database, self.me, self.timing)
+        self.pulse = Heartbeat(database, self.me, self.timing)
         self.pulse.beat()
         self.positions = self.make()
         self.external = External(database, BROKER)
         self._numbers = iter(range(1000))
 
-    def make(self) -> Positions:
+    def make(self) -> PositionReader:
         paper: Any = self.paper
-        return Positions(
+        return PositionReader(
             self.database, paper, self.me.name, self.timing, self.pulse, lambda: self.complete,
             lambda: elapsed() + self.later_s,
         )  # fmt: skip

@@ -29,7 +29,7 @@ from worker.checks.judge import (
     judge_skew,
     judge_token,
 )
-from worker.checks.steps import Finding, Lane, State, Step, Verdict, fail, ok, skip, warn, worst
+from worker.checks.steps import CheckLane, CheckState, CheckStep, Finding, Verdict, fail, ok, skip, warn, worst
 from worker.checks.system import secrets_of
 
 NOW = datetime(2026, 11, 23, 16, 0, tzinfo=UTC)
@@ -155,11 +155,11 @@ def test_an_account_is_judged_by_its_money_and_its_kind(account: AccountReport, 
 def test_flags_of_an_account_are_judged_by_the_worst() -> None:
     good = {"account_blocked": False, "trading_blocked": False, "shorting_enabled": True, "status": "ACTIVE"}
     assert worst(judge_flags(good), "fine") == ok("fine")
-    assert worst(judge_flags(good | {"shorting_enabled": False}), "fine").state is State.WARN
+    assert worst(judge_flags(good | {"shorting_enabled": False}), "fine").state is CheckState.WARN
     bad = worst(judge_flags(good | {"shorting_enabled": False, "trading_blocked": True}), "fine")
-    assert bad.state is State.FAIL
+    assert bad.state is CheckState.FAIL
     assert "trading is blocked; short selling is off" in bad.words
-    assert worst(judge_flags({"status": "ONBOARDING"}), "fine").state is State.FAIL
+    assert worst(judge_flags({"status": "ONBOARDING"}), "fine").state is CheckState.FAIL
     assert judge_flags({}) == []
 
 
@@ -178,8 +178,8 @@ def test_a_refresh_token_is_judged_by_its_days(tmp_path: Path, days: float | Non
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"refresh_expires_at": "soon"}'])
 def test_a_token_file_that_cannot_be_read_is_skipped(tmp_path: Path, text: str) -> None:
     (tmp_path / "t.json").write_text(text)
-    assert judge_token(tmp_path / "t.json", 0, FACTS).state is State.SKIP
-    assert judge_token(tmp_path / "none.json", 0, FACTS).state is State.SKIP
+    assert judge_token(tmp_path / "t.json", 0, FACTS).state is CheckState.SKIP
+    assert judge_token(tmp_path / "none.json", 0, FACTS).state is CheckState.SKIP
 
 
 def quote(**values: Any) -> QuoteReport:
@@ -212,14 +212,16 @@ def test_bars_are_judged_by_their_newest() -> None:
         one = Decimal(1)
         return Bar(start=NOW - timedelta(days=days), open=one, high=one, low=one, close=one, volume=one)
 
-    assert judge_bars("SPY", [bar(5), bar(4)], NOW).state is State.OK
-    assert judge_bars("SPY", [bar(9)], NOW).state is State.WARN
-    assert judge_bars("SPY", [], NOW).state is State.WARN
+    assert judge_bars("SPY", [bar(5), bar(4)], NOW).state is CheckState.OK
+    assert judge_bars("SPY", [bar(9)], NOW).state is CheckState.WARN
+    assert judge_bars("SPY", [], NOW).state is CheckState.WARN
 
 
 # -- LANES ---
-def lane(steps: list[Step[None]], limit_s: float = 5.0, secrets: tuple[str, ...] = ()) -> Lane[None]:
-    made = Lane("b", steps, None, limit_s, explain=lambda error, _: fail(repr(error)), close=_nothing, secrets=secrets)
+def lane(steps: list[CheckStep[None]], limit_s: float = 5.0, secrets: tuple[str, ...] = ()) -> CheckLane[None]:
+    made = CheckLane(
+        "b", steps, None, limit_s, explain=lambda error, _: fail(repr(error)), close=_nothing, secrets=secrets
+    )
     made.start()
     return made
 
@@ -234,10 +236,10 @@ def test_a_lane_goes_on_after_a_failure_and_skips_what_needs_it() -> None:
 
     found = lane(
         [
-            Step(name="connect", look=raising),
-            Step(name="account", look=lambda _: ok("money"), needs=("connect",)),
-            Step(name="bars", look=lambda _: ok("bars"), needs=("account",)),
-            Step(name="files", look=lambda _: warn("odd", "tidy up")),
+            CheckStep(name="connect", look=raising),
+            CheckStep(name="account", look=lambda _: ok("money"), needs=("connect",)),
+            CheckStep(name="bars", look=lambda _: ok("bars"), needs=("account",)),
+            CheckStep(name="files", look=lambda _: warn("odd", "tidy up")),
         ]
     ).result()
     assert [(one.check, str(one.state)) for one in found] == [
@@ -255,7 +257,11 @@ def test_a_lane_that_hangs_is_left_behind_and_named() -> None:
         return ok("late")
 
     found = lane(
-        [Step(name="a", look=lambda _: ok("a")), Step(name="b", look=hanging), Step(name="c", look=lambda _: ok("c"))],
+        [
+            CheckStep(name="a", look=lambda _: ok("a")),
+            CheckStep(name="b", look=hanging),
+            CheckStep(name="c", look=lambda _: ok("c")),
+        ],
         limit_s=0.2,
     ).result()
     forever.set()
@@ -265,7 +271,7 @@ def test_a_lane_that_hangs_is_left_behind_and_named() -> None:
 
 def test_a_finding_is_one_line_without_a_secret() -> None:
     (one,) = lane(
-        [Step(name="a", look=lambda _: fail("key\thunter2hunter2\nrefused", "not hunter2hunter2"))],
+        [CheckStep(name="a", look=lambda _: fail("key\thunter2hunter2\nrefused", "not hunter2hunter2"))],
         secrets=("hunter2hunter2",),
     ).result()
     assert (one.words, one.advice) == ("key *** refused", "not ***")
@@ -277,7 +283,7 @@ def test_what_urllib3_says_is_told_in_short() -> None:
         "'<worker.brokers.rest.http._GatedHTTP object at 0x7f1>: Failed to establish a new connection: [Errno 111] "
         "Connection refused'))"
     )
-    (one,) = lane([Step(name="a", look=lambda _: fail(text))]).result()
+    (one,) = lane([CheckStep(name="a", look=lambda _: fail(text))]).result()
     assert one.words == "127.0.0.1:1: Failed to establish a new connection: [Errno 111] Connection refused"
 
 
@@ -303,26 +309,26 @@ def test_secrets_of_every_kind_are_known() -> None:
     assert set(secrets_of(settings)) == {"database-pw", "redis-password", "alpaca-secret"}
 
 
-def _found(*checks: tuple[str, State]) -> list[Finding]:
+def _found(*checks: tuple[str, CheckState]) -> list[Finding]:
     return [Finding(broker=None, check=name, state=state, words="") for name, state in checks]
 
 
 @pytest.mark.parametrize(
     ("checks", "status"),
     [
-        ([("connect", State.OK), ("quote", State.WARN), ("token", State.SKIP)], 0),
-        ([("connect", State.FAIL)], 1),
-        ([("connect", State.FAIL), ("settings", State.FAIL)], 2),
-        ([("settings", State.WARN)], 0),
+        ([("connect", CheckState.OK), ("quote", CheckState.WARN), ("token", CheckState.SKIP)], 0),
+        ([("connect", CheckState.FAIL)], 1),
+        ([("connect", CheckState.FAIL), ("settings", CheckState.FAIL)], 2),
+        ([("settings", CheckState.WARN)], 0),
     ],
 )
-def test_the_exit_status_tells_settings_from_failures(checks: list[tuple[str, State]], status: int) -> None:
+def test_the_exit_status_tells_settings_from_failures(checks: list[tuple[str, CheckState]], status: int) -> None:
     assert check.exit_status(_found(*checks)) == status
 
 
 def test_settings_that_cannot_be_read_are_a_finding_too() -> None:
     (one,) = check.unreadable(ConfigurationError("settings: colour: no such field"))
-    assert (one.check, one.state) == ("settings", State.FAIL)
+    assert (one.check, one.state) == ("settings", CheckState.FAIL)
 
 
 def test_missing_data_is_a_warning_because_orders_still_work() -> None:
@@ -332,17 +338,17 @@ def test_missing_data_is_a_warning_because_orders_still_work() -> None:
 
     subject = Subject("ib", Settings(), BrokerSettings(adapter="ibkr"), 1.0, Future())
     verdict = explain(DataNotPermitted("ib: 354 market data is not subscribed"), subject)
-    assert verdict.state is State.WARN
+    assert verdict.state is CheckState.WARN
     assert "Subscriptions" in (verdict.advice or "")
     assert explain(ValueError("odd"), subject).words == "ValueError: odd"
 
 
 def test_skips_are_better_than_warnings() -> None:
-    assert worst([skip("a"), warn("b", "do b")], "fine") == Verdict(State.WARN, "a; b", "do b")
+    assert worst([skip("a"), warn("b", "do b")], "fine") == Verdict(CheckState.WARN, "a; b", "do b")
 
 
 def test_a_report_longer_than_a_screen_ends_with_what_is_not_well() -> None:
     states = (("", "queue", "fail"), ("tda", "token", "skip"), ("tda", "workers", "warn"), ("ibkr", "quote", "ok"))
-    found = [check.Finding(broker=b or None, check=c, state=check.State(s), words="") for b, c, s in states]
+    found = [check.Finding(broker=b or None, check=c, state=check.CheckState(s), words="") for b, c, s in states]
     assert check.summary(found) == "1 of 4 checks ok; fail: queue; warn: tda workers"
     assert check.summary(found[3:]) == "1 of 1 checks ok"

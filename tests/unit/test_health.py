@@ -22,8 +22,8 @@ from models.record.tables import leases, workers
 from models.settings import TimingSettings
 from tests.kit.waiting import eventually
 from worker.fleet.members import (
+    Heartbeat,
     Identity,
-    Pulse,
     boot_id,
     is_gone,
     is_silent,
@@ -199,7 +199,7 @@ def test_of_many_at_once_one_gets_it(database: Database) -> None:
 # -- PULSE ---
 def test_a_pulse_is_seen_and_says_good_bye(database: Database) -> None:
     me = Identity("ibkr")
-    pulse = Pulse(database, me, TimingSettings())
+    pulse = Heartbeat(database, me, TimingSettings())
     pulse.state, pulse.detail = "ready", "fine"
     pulse.beat()
     pulse.beat()
@@ -217,8 +217,8 @@ def test_a_pulse_is_seen_and_says_good_bye(database: Database) -> None:
 
 
 def test_one_of_two_pulses_leads_and_the_other_follows_at_once(database: Database) -> None:
-    first, second = (Pulse(database, Identity("ibkr"), TimingSettings()) for _ in range(2))
-    other = Pulse(database, Identity("tda"), TimingSettings())
+    first, second = (Heartbeat(database, Identity("ibkr"), TimingSettings()) for _ in range(2))
+    other = Heartbeat(database, Identity("tda"), TimingSettings())
     for pulse in (first, second, other):
         pulse.beat()
     assert (first.leads, second.leads, other.leads) == (True, False, True)

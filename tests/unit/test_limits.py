@@ -17,7 +17,7 @@ from models.vocabulary import Side
 from tests.unit.budgets import CountInMemory, HandClock
 from worker.pacing import budget as limits
 from worker.pacing.budget import ALL, PATIENCE_S, SHARES, Budget, Use, use_of, using
-from worker.pacing.window import Rate, Window
+from worker.pacing.window import MovingWindow, Rate
 
 #: Seconds that a slow shared count takes: many turns of a loop.
 SLOW_COUNT_S = 0.3
@@ -70,7 +70,7 @@ def test_workers_together_keep_the_limit(limit: int, workers: int, asks: list[tu
 
 @given(st.integers(1, 50), st.lists(st.floats(0, 2), max_size=80))
 def test_a_wait_is_as_long_as_it_says(limit: int, pauses: list[float]) -> None:
-    now, window = 0.0, Window(10.0)
+    now, window = 0.0, MovingWindow(10.0)
     for pause in pauses:
         now += pause
         wait = window.wait(limit, now)

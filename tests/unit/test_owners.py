@@ -18,7 +18,7 @@ from models.settings import Settings
 from tests.open_desk import open_desk
 from tests.unit.words import Put
 from worker.brokers.base import Capabilities, OrderRef
-from worker.fleet.members import Identity, Pulse
+from worker.fleet.members import Heartbeat, Identity
 from worker.orders.cancel import Cancels
 from worker.orders.owners import takes, waiting
 from worker.runtime.clock import utcnow
@@ -62,8 +62,8 @@ def test_the_words_name_the_wish_the_client_id_and_the_reason() -> None:
 
 
 # -- THE RECORD ---
-def beat(database: Database, settings: Settings, session: str | None, state: str = "ready") -> Pulse:
-    pulse = Pulse(database, Identity("ibkr"), settings.timing)
+def beat(database: Database, settings: Settings, session: str | None, state: str = "ready") -> Heartbeat:
+    pulse = Heartbeat(database, Identity("ibkr"), settings.timing)
     pulse.session, pulse.state = session, state
     pulse.beat()
     return pulse

@@ -23,7 +23,7 @@ from models.record.tables import (
 from models.settings import Settings
 from models.vocabulary import Side
 from tests.unit.position_desk import BROKER, PositionDesk
-from worker.fleet.members import Identity, Pulse
+from worker.fleet.members import Heartbeat, Identity
 from worker.positions.ledger import unlock
 from worker.positions.locks import Locks
 from worker.positions.reading import keep
@@ -200,7 +200,7 @@ def test_a_leader_that_slept_between_reading_and_writing_writes_nothing_old(desk
 
 
 def test_a_lease_that_was_lost_and_won_back_does_not_revive_an_old_reading(desk: PositionDesk) -> None:
-    pulse, other = desk.pulse, Pulse(desk.database, Identity(BROKER), desk.timing)
+    pulse, other = desk.pulse, Heartbeat(desk.database, Identity(BROKER), desk.timing)
     began = pulse.tenure
 
     def still(tenure: Any) -> bool:

@@ -23,7 +23,7 @@ from models.vocabulary import Side
 from tests.open_desk import open_desk
 from tests.unit.words import Put, Run
 from worker.brokers.base import AbsenceRule, Capabilities, OrderRef
-from worker.fleet.members import Identity, Pulse
+from worker.fleet.members import Heartbeat, Identity
 from worker.orders.windows import OVERLAP, Patience, Window, pause_after
 from worker.runtime.clock import utcnow
 
@@ -66,7 +66,7 @@ class ReadBroker:
 class ReadingScene:
     def __init__(self, database: Database, settings: Settings) -> None:
         self.database, self.paper, me = database, ReadBroker(), Identity("ibkr")
-        Pulse(database, me, settings.timing).beat()
+        Heartbeat(database, me, settings.timing).beat()
         desk = open_desk(settings, database, self.paper, me)
         self.reconciler, self.readings, self.recorder = desk.reconciler, desk.readings, desk.recorder
         self.shift = 0.0

@@ -23,8 +23,8 @@ from typing import Any
 from models.errors import ConfigurationError
 from models.settings import Settings
 from worker.checks.broker import broker_lane
-from worker.checks.calendar import Market, market_at
-from worker.checks.steps import Finding, Lane, State
+from worker.checks.calendar import MarketHours, market_at
+from worker.checks.steps import CheckLane, CheckState, Finding
 from worker.checks.system import secrets_of, system_lane
 
 #: Seconds for each broker.
@@ -46,11 +46,11 @@ def run(settings: Settings, names: Sequence[str] | None = None, limit_s: float =
         ConfigurationError: there is no broker of such a name.
     """
     wanted = list(names) if names is not None else [*settings.route, *_off_route(settings)]
-    market: Future[Market | None] = Future()
+    market: Future[MarketHours | None] = Future()
     secrets = secrets_of(settings)
     lanes = [broker_lane(settings, name, limit_s, market, secrets) for name in wanted]
     shared = system_lane(settings, wanted, limit_s)
-    everything: list[Lane[Any]] = [shared, *lanes]
+    everything: list[CheckLane[Any]] = [shared, *lanes]
     for lane in everything:
         lane.start()
     clock = _market(market)
@@ -63,7 +63,7 @@ def _off_route(settings: Settings) -> list[str]:
     return [name for name in settings.all_brokers if name not in settings.route]
 
 
-def _market(told: Future[Market | None]) -> Finding:
+def _market(told: Future[MarketHours | None]) -> Finding:
     """Look at the exchange's calendar, here: it is the only check that is all computing, and no thread-safe one."""
     market, missing = None, ""
     try:
@@ -75,19 +75,19 @@ def _market(told: Future[Market | None]) -> Finding:
     finally:
         told.set_result(market)
     if market is not None:
-        return Finding(broker=None, check="market", state=State.OK, words=market.words)
+        return Finding(broker=None, check="market", state=CheckState.OK, words=market.words)
     advice = "pip install 'corro[worker]' brings exchange_calendars."
-    return Finding(broker=None, check="market", state=State.SKIP, words=missing, advice=advice)
+    return Finding(broker=None, check="market", state=CheckState.SKIP, words=missing, advice=advice)
 
 
 def unreadable(error: ConfigurationError) -> list[Finding]:
     """Return the report where the settings themselves cannot be read."""
-    return [Finding(broker=None, check="settings", state=State.FAIL, words=str(error))]
+    return [Finding(broker=None, check="settings", state=CheckState.FAIL, words=str(error))]
 
 
 def exit_status(found: Sequence[Finding]) -> int:
     """Return 2 if settings are wrong, else 1 if anything failed, else 0."""
-    failed = {finding.check for finding in found if finding.state is State.FAIL}
+    failed = {finding.check for finding in found if finding.state is CheckState.FAIL}
     if "settings" in failed:
         return 2
     return 1 if failed else 0
@@ -96,8 +96,8 @@ def exit_status(found: Sequence[Finding]) -> int:
 def summary(found: Sequence[Finding]) -> str:
     """Return one line: how many checks are well, and which are not."""
 
-    def named(state: State) -> list[str]:
+    def named(state: CheckState) -> list[str]:
         return [f"{finding.broker or ''} {finding.check}".strip() for finding in found if finding.state is state]
 
-    bad = [f"{state}: {', '.join(named(state))}" for state in (State.FAIL, State.WARN) if named(state)]
-    return "; ".join([f"{len(named(State.OK))} of {len(found)} checks ok", *bad])
+    bad = [f"{state}: {', '.join(named(state))}" for state in (CheckState.FAIL, CheckState.WARN) if named(state)]
+    return "; ".join([f"{len(named(CheckState.OK))} of {len(found)} checks ok", *bad])

@@ -22,9 +22,9 @@ from worker import brokers
 from worker.brokers.base import BrokerInterface
 from worker.brokers.rest.http import CONNECT_S, Wire, exchange
 from worker.checks.advice import IB_PORTS, PORT_OPEN, PORT_SILENT, advice_for
-from worker.checks.calendar import Market
+from worker.checks.calendar import MarketHours
 from worker.checks.judge import judge_account, judge_bars, judge_flags, judge_quote, judge_skew, judge_token
-from worker.checks.steps import Lane, Step, Verdict, fail, ok, skip, warn, worst
+from worker.checks.steps import CheckLane, CheckStep, Verdict, fail, ok, skip, warn, worst
 
 #: Every US market data plan has it, and it trades all day.
 SYMBOL = "SPY"
@@ -48,7 +48,7 @@ class Subject:
     settings: Settings
     table: BrokerSettings
     limit_s: float
-    market: Future[Market | None]
+    market: Future[MarketHours | None]
     _broker: BrokerInterface | None = field(default=None, repr=False)
 
     @property
@@ -86,12 +86,12 @@ class Subject:
 
 
 def broker_lane(
-    settings: Settings, name: str, limit_s: float, market: Future[Market | None], secrets: Sequence[str]
-) -> Lane[Subject]:
+    settings: Settings, name: str, limit_s: float, market: Future[MarketHours | None], secrets: Sequence[str]
+) -> CheckLane[Subject]:
     """Return the lane of one broker's checks."""
     subject = Subject(name, settings, table_for(settings.broker(name), limit_s), limit_s, market)
     steps = [step for step in STEPS if step.name != "token" or subject.table.get("refresh_token") is not None]
-    return Lane(name, steps, subject, limit_s, explain=explain, close=_close, bound=exchange, secrets=secrets)
+    return CheckLane(name, steps, subject, limit_s, explain=explain, close=_close, bound=exchange, secrets=secrets)
 
 
 def table_for(table: BrokerSettings, limit_s: float) -> BrokerSettings:
@@ -270,16 +270,16 @@ def look_at_quote(s: Subject) -> Verdict:
 
 
 _CONNECTED = ("adapter", "settings", "connect")
-STEPS: tuple[Step[Subject], ...] = (
-    Step(name="adapter", look=look_at_adapter),
-    Step(name="settings", look=look_at_settings, needs=("adapter",)),
-    Step(name="connect", look=connect, needs=("adapter", "settings"), share=0.6),
-    Step(name="clock", look=look_at_clock, needs=_CONNECTED),
-    Step(name="account", look=look_at_account, needs=_CONNECTED),
-    Step(name="positions", look=count_positions, needs=_CONNECTED),
-    Step(name="permissions", look=look_at_permissions, needs=_CONNECTED),
-    Step(name="token", look=look_at_token, needs=_CONNECTED),
-    Step(name="bars", look=look_at_bars, needs=_CONNECTED),
+STEPS: tuple[CheckStep[Subject], ...] = (
+    CheckStep(name="adapter", look=look_at_adapter),
+    CheckStep(name="settings", look=look_at_settings, needs=("adapter",)),
+    CheckStep(name="connect", look=connect, needs=("adapter", "settings"), share=0.6),
+    CheckStep(name="clock", look=look_at_clock, needs=_CONNECTED),
+    CheckStep(name="account", look=look_at_account, needs=_CONNECTED),
+    CheckStep(name="positions", look=count_positions, needs=_CONNECTED),
+    CheckStep(name="permissions", look=look_at_permissions, needs=_CONNECTED),
+    CheckStep(name="token", look=look_at_token, needs=_CONNECTED),
+    CheckStep(name="bars", look=look_at_bars, needs=_CONNECTED),
     # Last: a snapshot of a quiet symbol takes TWS eleven seconds.
-    Step(name="quote", look=look_at_quote, needs=_CONNECTED, share=0.8),
+    CheckStep(name="quote", look=look_at_quote, needs=_CONNECTED, share=0.8),
 )

@@ -20,7 +20,7 @@ _lock = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Market:
+class MarketHours:
     """The market at one moment; times are UTC.
 
     Args:
@@ -49,7 +49,7 @@ class Market:
         return f"closed{why}, opens {_bell(self.next_open)} (in {_span(self.next_open - self.at)}){closes}"
 
 
-def market_at(moment: datetime) -> Market:
+def market_at(moment: datetime) -> MarketHours:
     """Return the state of the market.
 
     Raises:
@@ -61,7 +61,7 @@ def market_at(moment: datetime) -> Market:
         at, today = pd.Timestamp(moment.astimezone(UTC)), moment.astimezone(NEW_YORK).date()
         calendar = _calendar(today.replace(day=1))
         next_close = calendar.next_close(at)
-        return Market(
+        return MarketHours(
             at=moment,
             is_open=bool(calendar.is_open_at_time(at)),
             next_open=calendar.next_open(at).to_pydatetime(),

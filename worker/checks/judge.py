@@ -12,7 +12,7 @@ from typing import Any
 
 from models.messages import plain
 from models.reports import AccountReport, Bar, QuoteReport
-from worker.checks.steps import State, Verdict, fail, ok, skip, warn
+from worker.checks.steps import CheckState, Verdict, fail, ok, skip, warn
 
 SKEW_WARN_S, SKEW_FAIL_S = 2.0, 30.0
 #: A quote older than this, with the market open, is delayed or dead.
@@ -64,7 +64,7 @@ class Flag:
 
     name: str
     bad: object
-    state: State
+    state: CheckState
     words: str
     advice: str
 
@@ -72,20 +72,20 @@ class Flag:
 _SUPPORT = "Ask the broker's support."
 _DAY_TRADES = "With less than 25,000 USD of equity day trades are refused."
 FLAGS = (
-    Flag("account_blocked", True, State.FAIL, "the account is blocked", _SUPPORT),
-    Flag("trading_blocked", True, State.FAIL, "trading is blocked", _SUPPORT),
+    Flag("account_blocked", True, CheckState.FAIL, "the account is blocked", _SUPPORT),
+    Flag("trading_blocked", True, CheckState.FAIL, "trading is blocked", _SUPPORT),
     Flag(
-        "trade_suspended_by_user", True, State.FAIL, "trading is suspended in the account's own configuration",
+        "trade_suspended_by_user", True, CheckState.FAIL, "trading is suspended in the account's own configuration",
         "Switch it on again in the dashboard (Account > Configure), or PATCH /v2/account/configurations suspend_trade.",
     ),
-    Flag("transfers_blocked", True, State.WARN, "transfers are blocked", _SUPPORT),
-    Flag("pattern_day_trader", True, State.WARN, "flagged as pattern day trader", _DAY_TRADES),
+    Flag("transfers_blocked", True, CheckState.WARN, "transfers are blocked", _SUPPORT),
+    Flag("pattern_day_trader", True, CheckState.WARN, "flagged as pattern day trader", _DAY_TRADES),
     Flag(
-        "shorting_enabled", False, State.WARN, "short selling is off: sell_short will be refused",
+        "shorting_enabled", False, CheckState.WARN, "short selling is off: sell_short will be refused",
         "It needs 2,000 USD of equity and is switched on in the dashboard (Account > Configure).",
     ),
-    Flag("isClosingOnlyRestricted", True, State.FAIL, "only closing orders are taken", _SUPPORT),
-    Flag("isDayTrader", True, State.WARN, "flagged as day trader", _DAY_TRADES),
+    Flag("isClosingOnlyRestricted", True, CheckState.FAIL, "only closing orders are taken", _SUPPORT),
+    Flag("isDayTrader", True, CheckState.WARN, "flagged as day trader", _DAY_TRADES),
 )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ _URLLIB3 = re.compile(
 _WORDS = 400
 
 
-class State(StrEnum):
+class CheckState(StrEnum):
     """How a check ended."""
 
     OK = "ok"
@@ -48,7 +48,7 @@ class Verdict:
         advice: what to change; None where nothing is to be done.
     """
 
-    state: State
+    state: CheckState
     words: str
     advice: str | None = None
 
@@ -59,35 +59,35 @@ class Finding:
 
     broker: str | None
     check: str
-    state: State
+    state: CheckState
     words: str
     advice: str | None = None
 
 
 def ok(words: str) -> Verdict:
     """Return the verdict that all is well."""
-    return Verdict(State.OK, words)
+    return Verdict(CheckState.OK, words)
 
 
 def warn(words: str, advice: str | None = None) -> Verdict:
     """Return the verdict that it works, with something to know."""
-    return Verdict(State.WARN, words, advice)
+    return Verdict(CheckState.WARN, words, advice)
 
 
 def fail(words: str, advice: str | None = None) -> Verdict:
     """Return the verdict that it does not work."""
-    return Verdict(State.FAIL, words, advice)
+    return Verdict(CheckState.FAIL, words, advice)
 
 
 def skip(words: str, advice: str | None = None) -> Verdict:
     """Return the verdict that it could not be looked at."""
-    return Verdict(State.SKIP, words, advice)
+    return Verdict(CheckState.SKIP, words, advice)
 
 
 def worst(verdicts: Sequence[Verdict], words: str) -> Verdict:
     """Fold several verdicts: the worst state, the words of what is not well, else `words`."""
-    rank = (State.OK, State.SKIP, State.WARN, State.FAIL)
-    bad = [verdict for verdict in verdicts if verdict.state is not State.OK]
+    rank = (CheckState.OK, CheckState.SKIP, CheckState.WARN, CheckState.FAIL)
+    bad = [verdict for verdict in verdicts if verdict.state is not CheckState.OK]
     if not bad:
         return ok(words)
     advice = " ".join(verdict.advice for verdict in bad if verdict.advice)
@@ -96,7 +96,7 @@ def worst(verdicts: Sequence[Verdict], words: str) -> Verdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step(Generic[C]):
+class CheckStep(Generic[C]):
     """One check.
 
     Args:
@@ -118,7 +118,7 @@ class Step(Generic[C]):
 Bound = Callable[[float], contextlib.AbstractContextManager[object]]
 
 
-class Lane(Generic[C]):
+class CheckLane(Generic[C]):
     """Steps one after the other, in a daemon thread that is left behind when its time is over.
 
     Args:
@@ -135,7 +135,7 @@ class Lane(Generic[C]):
     def __init__(
         self,
         broker: str | None,
-        steps: Sequence[Step[C]],
+        steps: Sequence[CheckStep[C]],
         context: C,
         limit_s: float,
         *,
@@ -177,8 +177,8 @@ class Lane(Generic[C]):
         with contextlib.suppress(Exception):
             self._close(self.context)
 
-    def _look(self, step: Step[C]) -> Verdict:
-        bad = {found.check for found in self._found if found.state in (State.FAIL, State.SKIP)}
+    def _look(self, step: CheckStep[C]) -> Verdict:
+        bad = {found.check for found in self._found if found.state in (CheckState.FAIL, CheckState.SKIP)}
         missing = [name for name in step.needs if name in bad]
         if missing:
             return skip(f"not looked at: needs {missing[0]}")
@@ -191,7 +191,7 @@ class Lane(Generic[C]):
         except Exception as error:
             return self._explain(error, self.context)
 
-    def _finding(self, step: Step[C], verdict: Verdict) -> Finding:
+    def _finding(self, step: CheckStep[C], verdict: Verdict) -> Finding:
         return Finding(
             broker=step.broker or self.broker,
             check=step.name,

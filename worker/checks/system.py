@@ -23,7 +23,7 @@ from models.settings import BrokerSettings, Settings, config_file
 from models.vocabulary import CANNOT_READ
 from producers.bell import connect
 from worker.checks.advice import advice_for
-from worker.checks.steps import Lane, Step, Verdict, fail, ok, skip, warn, worst
+from worker.checks.steps import CheckLane, CheckStep, Verdict, fail, ok, skip, warn, worst
 from worker.messaging import unread
 from worker.messaging.dead_letters import SET_ASIDE
 from worker.messaging.embedded_queue import server_binary
@@ -46,15 +46,17 @@ class System:
     doing: str = "settings"
 
 
-def system_lane(settings: Settings, names: Sequence[str], limit_s: float) -> Lane[System]:
+def system_lane(settings: Settings, names: Sequence[str], limit_s: float) -> CheckLane[System]:
     """Return the lane of the shared checks; workers and halts are looked up for the brokers named."""
-    steps: list[Step[System]] = [
-        Step(name="settings", look=look_at_settings),
-        Step(name="database", look=look_at_database),
-        Step(name="queue", look=look_at_queue),
+    steps: list[CheckStep[System]] = [
+        CheckStep(name="settings", look=look_at_settings),
+        CheckStep(name="database", look=look_at_database),
+        CheckStep(name="queue", look=look_at_queue),
     ]
-    steps += [Step(name="workers", look=partial(_workers, name), needs=("database",), broker=name) for name in names]
-    return Lane(
+    steps += [
+        CheckStep(name="workers", look=partial(_workers, name), needs=("database",), broker=name) for name in names
+    ]
+    return CheckLane(
         None, steps, System(settings, limit_s), limit_s, explain=_explain, close=_close, secrets=secrets_of(settings)
     )
 

@@ -76,7 +76,7 @@ class Identity:
         self.name = f"{self.broker}@{self.host}:{self.pid}.{uuid.uuid4().hex[:6]}"
 
 
-class Pulse:
+class Heartbeat:
     """Writes this worker's heartbeat and holds, or tries for, its broker's leadership."""
 
     def __init__(

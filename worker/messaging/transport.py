@@ -179,13 +179,13 @@ class Channel(kombu_redis.Channel):
         """Return a class of connections that are taken out of the poller when they end."""
         channel: Any = self
 
-        class Watched(connection):  # type: ignore[misc]
+        class Polled(connection):  # type: ignore[misc]
             def disconnect(self, *args: Any, **kwargs: Any) -> None:
                 super().disconnect(*args, **kwargs)
                 if channel._registered:
                     channel._on_connection_disconnect(self)
 
-        return Watched
+        return Polled
 
     def _get_client(self) -> Any:
         client = super()._get_client()  # type: ignore[misc]

@@ -16,7 +16,7 @@ from models.record.tables import orders
 from models.settings import TimingSettings
 from models.vocabulary import TERMINAL, WAITS_FOR_OWNER
 from worker.brokers.base import BrokerInterface
-from worker.fleet.members import Pulse
+from worker.fleet.members import Heartbeat
 from worker.fleet.standing import alive_sessions
 from worker.orders.batches import Batches
 from worker.orders.owners import takes, waiting
@@ -40,7 +40,7 @@ class Deputies:
         pulse: tells whether this worker leads.
     """
 
-    def __init__(self, batches: Batches, broker: BrokerInterface, timing: TimingSettings, pulse: Pulse) -> None:
+    def __init__(self, batches: Batches, broker: BrokerInterface, timing: TimingSettings, pulse: Heartbeat) -> None:
         self.batches, self.database = batches, batches.database
         self.broker, self.timing, self.pulse = broker, timing, pulse
         #: Sessions that could not be had: how often, until when not to try again, and why.

@@ -9,7 +9,7 @@ from models.record.intake import Intake
 from models.settings import Settings
 from producers.bell import Bell
 from worker.brokers.base import BrokerInterface
-from worker.fleet.members import Identity, Pulse
+from worker.fleet.members import Heartbeat, Identity
 from worker.fleet.reads import Reads
 from worker.gate import Gate
 from worker.orders.batches import Batches
@@ -22,7 +22,7 @@ from worker.orders.record import Recorder
 from worker.orders.replace import Replacements
 from worker.orders.way import Way
 from worker.orders.wishes import CancelWishes
-from worker.positions.reading import Positions
+from worker.positions.reading import PositionReader
 
 
 class Desk:
@@ -45,7 +45,7 @@ class Desk:
         broker: BrokerInterface,
         me: Identity,
         bell: Bell,
-        pulse: Pulse,
+        pulse: Heartbeat,
         stopping: threading.Event | None = None,
     ) -> None:
         self.settings, self.database, self.broker, self.pulse = settings, database, broker, pulse
@@ -58,7 +58,7 @@ class Desk:
         )
         self.reads = Reads()
         self.readings = Readings(settings, broker, self.gate, self.batches, self.recorder, self.reads)
-        self.positions = Positions(database, broker, me.name, timing, pulse, self.readings.read, reads=self.reads)
+        self.positions = PositionReader(database, broker, me.name, timing, pulse, self.readings.read, reads=self.reads)
         self.deputies = Deputies(self.batches, broker, timing, pulse)
         self.reconciler = Reconciler(
             settings, broker, self.gate, self.batches, self.recorder, self.deputies, me

@@ -36,7 +36,7 @@ import structlog
 
 from models.errors import QuotaExhausted
 from models.vocabulary import CLOSING, Side
-from worker.pacing.window import Away, Rate, SharedCount, Window, digest
+from worker.pacing.window import Away, MovingWindow, Rate, SharedCount, digest
 
 log = structlog.get_logger()
 
@@ -125,7 +125,7 @@ class Budget:
         self.name, self.rate, self.shares = name, rate, shares
         self._shared, self._clock = shared, clock
         self._lock, self._asking = threading.Lock(), threading.Lock()
-        self._mine = Window(rate.window_s)
+        self._mine = MovingWindow(rate.window_s)
         #: Tokens taken and not spent: for what use they were asked, how many, and until when they are good.
         self._stock: list[tuple[Use, int, float]] = []
         #: Until when it is known that there is nothing for a use.

@@ -78,7 +78,7 @@ def _positive(broker: str, settings: BrokerSettings, key: str, default: float) -
     return number
 
 
-class Window:
+class MovingWindow:
     """The requests of this process in the last seconds: exact, and never shared."""
 
     def __init__(self, seconds: float) -> None:

@@ -27,7 +27,7 @@ from models.record.tables import account_snapshots, position_snapshots, workers
 from models.reports import AccountReport, PositionReport
 from models.settings import TimingSettings
 from worker.brokers.base import BrokerInterface
-from worker.fleet.members import Pulse
+from worker.fleet.members import Heartbeat
 from worker.fleet.reads import Reads
 from worker.positions.ledger import SETTLE, PositionLedger
 from worker.positions.locks import READINGS, Doubt, judge
@@ -45,8 +45,8 @@ _MONEY = (
 )  # fmt: skip
 
 
-class Positions:
-    """Positions and account at one broker.
+class PositionReader:
+    """Reads positions and account at one broker.
 
     Args:
         database: the record.
@@ -65,7 +65,7 @@ class Positions:
         broker: BrokerInterface,
         worker: str,
         timing: TimingSettings,
-        pulse: Pulse,
+        pulse: Heartbeat,
         read_executions: Callable[[], bool],
         clock: Callable[[], float] | None = None,
         reads: Reads | None = None,

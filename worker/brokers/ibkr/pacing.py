@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import Any
 
 from models.errors import PacingViolation
-from worker.pacing.window import Away, SharedCount, Window
+from worker.pacing.window import Away, MovingWindow, SharedCount
 
 #: Requests for one contract, and the seconds they are counted over; a little more than IB's, whose clock is not ours.
 BURST, BURST_S = 5, 2.1
@@ -44,7 +44,7 @@ class HistoryPace:
     ) -> None:
         self._clock, self._sleep, self._shared, self._per_10_minutes = clock, sleep, shared, per_10_minutes
         self._sent: dict[Hashable, deque[float]] = {}
-        self._all = Window(TEN_MINUTES_S)
+        self._all = MovingWindow(TEN_MINUTES_S)
         self._answers: dict[Hashable, tuple[float, asyncio.Task[Any]]] = {}
 
     async def ask(self, contract: Hashable, terms: Hashable, request: Callable[[], Awaitable[Any]]) -> Any:
