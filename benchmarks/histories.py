@@ -19,7 +19,7 @@ from models.settings import BrokerSettings, Settings, load_settings
 from producers.bell import Bell
 from worker import brokers
 from worker.fleet.members import Heartbeat, Identity
-from worker.orders.desk import Desk
+from worker.orders.desk import BrokerDesk
 from worker.positions.external import unsettled_symbols
 from worker.positions.ledger import PositionLedger
 
@@ -59,7 +59,7 @@ def duties(settings: Settings, database: Database) -> dict[str, Callable[[], Any
     table = {"adapter": "alpaca", "key_id": "bench", "secret_key": "bench"}  # it is never connected
     broker = brokers.load(settings.model_copy(update={"brokers": {"alpaca": BrokerSettings(**table)}}), "alpaca")
     me = Identity("alpaca")
-    desk = Desk(settings, database, broker, me, Bell(settings), pulse := Heartbeat(database, me, settings.timing))
+    desk = BrokerDesk(settings, database, broker, me, Bell(settings), pulse := Heartbeat(database, me, settings.timing))
     pulse.leads = True
     desk.gate.has_tried.set()
 

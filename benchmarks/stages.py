@@ -23,7 +23,7 @@ from producers.bell import Bell
 from producers.client import OrderClient
 from worker import brokers
 from worker.fleet.members import Heartbeat, Identity
-from worker.orders.desk import Desk
+from worker.orders.desk import BrokerDesk
 
 WORDS = """\
 The first tables follow single orders at 100 a second through corro, by the marks that its code has for crash tests
@@ -104,7 +104,7 @@ def _profiles(house: BenchHouse, n: int) -> dict[str, tuple[dict[str, float], fl
     bell = Bell(settings)
     with OrderClient(settings) as client:
         me = Identity(broker.name)
-        desk = Desk(settings, client.database, broker, me, bell, Heartbeat(client.database, me, settings.timing))
+        desk = BrokerDesk(settings, client.database, broker, me, bell, Heartbeat(client.database, me, settings.timing))
         desk.gate.open()
         ids: list[str] = []
 

@@ -8,16 +8,16 @@ from models.record.database import Database
 from models.settings import Settings
 from producers.bell import Bell
 from worker.fleet.members import Heartbeat, Identity
-from worker.orders.desk import Desk
+from worker.orders.desk import BrokerDesk
 
 
 def open_desk(
     settings: Settings, database: Database, broker: Any, me: Identity | None = None, *, leads: bool = True
-) -> Desk:
+) -> BrokerDesk:
     """Build a desk over a broker that may be as little as a test needs."""
     me = me or Identity(broker.name)
     pulse = Heartbeat(database, me, settings.timing)
     pulse.leads = leads
-    desk = Desk(settings, database, broker, me, Bell(settings), pulse)
+    desk = BrokerDesk(settings, database, broker, me, Bell(settings), pulse)
     desk.gate.open()
     return desk

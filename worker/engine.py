@@ -31,7 +31,7 @@ from worker.leader import Leader
 from worker.messaging import unread
 from worker.messaging.embedded_queue import EmbeddedQueue
 from worker.messaging.queue_health import health as queue_health
-from worker.orders.desk import Desk
+from worker.orders.desk import BrokerDesk
 from worker.orders.updates import Updates
 from worker.runtime.clock import Stopwatch, utcnow
 from worker.runtime.loops import Loop
@@ -78,7 +78,7 @@ class Engine:
         self._open()
         self.pulse = Heartbeat(self.database, self.me, timing, remark=self._remark, trouble=self._trouble)
         self.pulse.session = self.broker.order_session
-        desk = Desk(settings, self.database, self.broker, self.me, self.bell, self.pulse, self.stopping)
+        desk = BrokerDesk(settings, self.database, self.broker, self.me, self.bell, self.pulse, self.stopping)
         self.desk, self.gate = desk, desk.gate
         self.fetcher = Fetcher(settings, self.database, self.broker, self.me.name, self.bell, self.gate)
         self.leader = Leader(desk)

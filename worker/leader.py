@@ -15,7 +15,7 @@ from models.record.statements import Query
 from models.record.tables import orders
 from models.vocabulary import Status
 from worker.fleet.standing import alive_brokers
-from worker.orders.desk import Desk
+from worker.orders.desk import BrokerDesk
 from worker.runtime.clock import elapsed, utcnow
 
 log = structlog.get_logger()
@@ -32,7 +32,7 @@ class Leader:
         desk: this worker's.
     """
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: BrokerDesk) -> None:
         self.desk, self.timing = desk, desk.settings.timing
         self.database, self.broker, self.pulse, self.gate = desk.database, desk.broker, desk.pulse, desk.gate
         self.positions, self.readings, self.reconciler = desk.positions, desk.readings, desk.reconciler

@@ -24,7 +24,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from worker.sandbox.tws.messages import _COMPLETED_ORDER, _OPEN_ORDER, _PEGGED, _STATUS, ORDER_TYPES, _cut
-from worker.sandbox.tws.wire import UNSET_DOUBLE, Fields, OrderRequest, encode, read_place_order
+from worker.sandbox.tws.wire import UNSET_DOUBLE, Fields, PlaceOrder, encode, read_place_order
 
 #: Beside the repository, or where the environment says.
 _BESIDE = Path(__file__).resolve().parents[3] / "shared" / "recordings"
@@ -69,7 +69,7 @@ def steps(text: str) -> list[RecordedStep]:
 class RecordedOrder:
     order_id: int
     client_id: int
-    request: OrderRequest
+    request: PlaceOrder
     shown: Body = field(default_factory=dict)
     status: Body = field(default_factory=dict)
     filled: float = 0.0
@@ -92,7 +92,7 @@ class PlayingGateway:
                 self.legs[-1].append(step)
         self.played = threading.Event()
         #: Orders as the adapter sent them, beside the recorded message each of them answers to.
-        self.sent: list[tuple[Body, OrderRequest]] = []
+        self.sent: list[tuple[Body, PlaceOrder]] = []
         self.heard: list[str] = []
         self._orders: dict[int, RecordedOrder] = {}
         self._executions: list[Body] = []
@@ -264,7 +264,7 @@ class _Leg:
         """Return the order of a message; one that nobody has sent here belongs to another client."""
         number = int(body["order_id"])
         if number not in self.gateway._orders:
-            request = OrderRequest(**{**_NOBODYS, "order_id": number, "order_ref": body.get("order_ref", "")})
+            request = PlaceOrder(**{**_NOBODYS, "order_id": number, "order_ref": body.get("order_ref", "")})
             self.gateway._orders[number] = RecordedOrder(number, int(body["client_id"]), request)
         return self.gateway._orders[number]
 

@@ -19,7 +19,7 @@ from tests.kit import PostgresServer, eventually
 from tests.open_desk import open_desk
 from tests.property.ledger import BrokerLedger, Seat
 from worker.fleet.members import Identity
-from worker.orders.desk import Desk
+from worker.orders.desk import BrokerDesk
 from worker.orders.selection import named
 from worker.positions.closing import Asked
 from worker.positions.reading import keep
@@ -127,7 +127,7 @@ def _waits_for_lock(database: Database) -> bool:
         return bool(connection.exec_driver_sql("select count(*) from pg_locks where not granted").scalar())
 
 
-def _desk(settings: Settings, database: Database, host: str) -> Desk:
+def _desk(settings: Settings, database: Database, host: str) -> BrokerDesk:
     seat = Seat(BrokerLedger("ibkr", "keeps", None), lambda _name: None, lambda _ticket: None)
     seat.connect()
     return open_desk(settings, database, seat, Identity("ibkr", host=host))

@@ -38,7 +38,7 @@ from tests.property.ledger import BrokerLedger, Seat
 from worker.brokers.base import Ticket
 from worker.fleet.members import Heartbeat, Identity
 from worker.leader import Leader
-from worker.orders.desk import Desk
+from worker.orders.desk import BrokerDesk
 from worker.runtime import clock
 
 #: Points where only a whole process can stop: a thread that lives does not take seconds between a check and a byte.
@@ -192,7 +192,7 @@ class SimulatedWorker:
         settings, database = world.settings, world.database
         self.seat = Seat(ledger, point, world.on_wire)
         self.pulse = Heartbeat(database, self.me, settings.timing)
-        self.desk = Desk(settings, database, self.seat, self.me, world, self.pulse)  # type: ignore[arg-type]
+        self.desk = BrokerDesk(settings, database, self.seat, self.me, world, self.pulse)  # type: ignore[arg-type]
         # A send that is slow for as long as the test wants must not hold up the thread of the test.
         for lane in self.desk.way.lanes.values():
             lane.places = threading.BoundedSemaphore(1_000)

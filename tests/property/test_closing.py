@@ -14,7 +14,7 @@ from models.reports import BrokerStatus, OrderReport
 from models.settings import RoutingSettings
 from models.vocabulary import Side
 from tests.property.scenario import ANONYMOUS, DEDUPES, KEEPS, Scenario
-from worker.orders.desk import Desk
+from worker.orders.desk import BrokerDesk
 from worker.positions.closing import decide_closing
 from worker.positions.holdings import Holding
 
@@ -189,7 +189,7 @@ def test_a_replace_under_way_takes_what_it_asks_for(at: Scenario) -> None:
 def test_as_ordered_the_first_broker_gets_a_sell_unseen(at: Scenario) -> None:
     process = at.worker[KEEPS]
     settings = at.world.settings.model_copy(update={"routing": RoutingSettings(sell="as_ordered")})
-    process.desk = Desk(settings, at.world.database, process.seat, process.me, at.world, process.pulse)  # type: ignore[arg-type]
+    process.desk = BrokerDesk(settings, at.world.database, process.seat, process.me, at.world, process.pulse)  # type: ignore[arg-type]
     process.desk.gate.open()
     id_ = at.order(KEEPS, DEDUPES, side="sell")
     at.work(KEEPS, id_)

@@ -8,16 +8,16 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from worker.sandbox.market.market import Event, Market, MarketOrder
+from worker.sandbox.market.market import Market, MarketEvent, MarketOrder
 
 NOW = datetime(2026, 1, 15, 18, 0, tzinfo=UTC)  # a Thursday, 13:00 in New York
 
 
 @asynccontextmanager
-async def open_market(**options: Any) -> AsyncIterator[tuple[Market, list[Event]]]:
+async def open_market(**options: Any) -> AsyncIterator[tuple[Market, list[MarketEvent]]]:
     """Give a market with AAPL at 100.00 and the events of its door `alpaca`."""
     market = Market(fill_delay=0.002, **options)
-    events: list[Event] = []
+    events: list[MarketEvent] = []
     market.subscribe("alpaca", events.append)
     market.set_price("AAPL", Decimal(100))
     try:

@@ -14,7 +14,7 @@ from worker.sandbox.alpaca.bodies import execution_uuid
 from worker.sandbox.faults import Fault
 from worker.sandbox.market import amending
 from worker.sandbox.market.ledger import duplicates, read_ledger, summary
-from worker.sandbox.market.market import Execution, Market, MarketOrder
+from worker.sandbox.market.market import Market, MarketOrder, Trade
 
 
 async def _filled(market: Market) -> MarketOrder:
@@ -32,10 +32,10 @@ def test_an_amended_execution_is_restored_as_it_stands(
 ) -> None:
     path, told = tmp_path / "ledger.jsonl", list[tuple[str, Decimal]]()
 
-    def tell(fault: Fault, _: MarketOrder, fill: Execution, before: Decimal) -> None:
+    def tell(fault: Fault, _: MarketOrder, fill: Trade, before: Decimal) -> None:
         told.append((fault.kind, before))
 
-    async def story() -> tuple[Execution, Execution, Decimal]:
+    async def story() -> tuple[Trade, Trade, Decimal]:
         market = Market(fill_delay=0.002, ledger_path=path)
         order = await _filled(market)
         fault = Fault("alpaca", kind, 1, options={"price": price, "seconds": 0.0})

@@ -11,10 +11,8 @@ ROOMS = ("worker", "models", "producers", "tests", "benchmarks", "alembic")
 FILES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
 MOST_LINES = 400
 #: Still longer than that, and still named twice: these lists only shrink.
-LONG = {"worker/sandbox/tda/door.py"}
-TWICE = {
-    "Bar", "Desk", "Event", "OrderRequest", "Ticket",
-}  # fmt: skip
+LONG: set[str] = set()
+TWICE: set[str] = set()
 
 
 def test_no_file_is_longer_than_a_reader_keeps_in_mind() -> None:

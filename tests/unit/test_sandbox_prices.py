@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from tests.unit.sandbox_market import NOW
-from worker.sandbox.market.prices import NEW_YORK, Bar, PriceBook
+from worker.sandbox.market.prices import NEW_YORK, Candle, PriceBook
 
 # -- PRICES --
 
@@ -20,7 +20,7 @@ def test_the_same_seed_gives_the_same_prices_and_another_seed_others() -> None:
     assert first != other
 
 
-def _add_up(minutes: list[Bar]) -> tuple[Decimal, Decimal, Decimal, Decimal, int]:
+def _add_up(minutes: list[Candle]) -> tuple[Decimal, Decimal, Decimal, Decimal, int]:
     high, low = max(b.high for b in minutes), min(b.low for b in minutes)
     return minutes[0].open, high, low, minutes[-1].close, sum(b.volume for b in minutes)
 

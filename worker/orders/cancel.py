@@ -29,7 +29,7 @@ from models.record.tables import STRAY, attempts, orders
 from models.reports import Found, Sighting
 from worker.brokers.base import BrokerInterface, OrderRef
 from worker.orders.batches import Batches
-from worker.orders.catch_up import Readings, readable
+from worker.orders.catch_up import CatchUp, readable
 from worker.orders.command import Command
 from worker.orders.deputies import Deputies
 from worker.orders.way import Permit, Way
@@ -86,7 +86,7 @@ class Cancels(Command[Wish, None]):
         broker: BrokerInterface,
         batches: Batches,
         way: Way,
-        readings: Readings,
+        readings: CatchUp,
         deputies: Deputies,
     ) -> None:
         self.database, self.broker, self.batches = database, broker, batches

@@ -40,7 +40,7 @@ _AGAIN_S, _LONGEST_S, _AT_ONCE = 10.0, 600.0, 50
 _HOPE = timedelta(days=7)
 
 
-class Readings:
+class CatchUp:
     """Reads one broker's orders and executions, and books them.
 
     Args:

@@ -14,7 +14,7 @@ from worker.fleet.reads import Reads
 from worker.gate import Gate
 from worker.orders.batches import Batches
 from worker.orders.cancel import Cancels
-from worker.orders.catch_up import Readings
+from worker.orders.catch_up import CatchUp
 from worker.orders.deputies import Deputies
 from worker.orders.place import Place
 from worker.orders.reconcile import Reconciler
@@ -25,7 +25,7 @@ from worker.orders.wishes import CancelWishes
 from worker.positions.reading import PositionReader
 
 
-class Desk:
+class BrokerDesk:
     """One broker's orders.
 
     Args:
@@ -57,7 +57,7 @@ class Desk:
             settings, broker.name, dedupes=capabilities.dedupes_client_order_id, rewrites=capabilities.rewrites
         )
         self.reads = Reads()
-        self.readings = Readings(settings, broker, self.gate, self.batches, self.recorder, self.reads)
+        self.readings = CatchUp(settings, broker, self.gate, self.batches, self.recorder, self.reads)
         self.positions = PositionReader(database, broker, me.name, timing, pulse, self.readings.read, reads=self.reads)
         self.deputies = Deputies(self.batches, broker, timing, pulse)
         self.reconciler = Reconciler(

@@ -32,7 +32,7 @@ from models.vocabulary import Outcome, Status
 from worker.brokers.base import BrokerInterface, OrderRef, Ticket
 from worker.fleet.halts import denial, stopped
 from worker.orders.batches import Batches
-from worker.orders.catch_up import Readings, order_ref
+from worker.orders.catch_up import CatchUp, order_ref
 from worker.orders.claiming import attempt_id
 from worker.orders.command import Claimed, Claiming
 from worker.orders.deputies import Deputies
@@ -74,7 +74,7 @@ class Replacements(Claiming):
         batches: Batches,
         recorder: Recorder,
         way: Way,
-        readings: Readings,
+        readings: CatchUp,
         deputies: Deputies,
     ) -> None:
         self.timing, self.database, self.broker, self.worker = timing, database, broker, worker

@@ -28,7 +28,7 @@ from worker.sandbox.alpaca.data import moment
 from worker.sandbox.alpaca.lies import loop
 from worker.sandbox.alpaca.rules import AccountRules, malformed, not_found
 from worker.sandbox.http_door import Refusal, Route
-from worker.sandbox.market.market import Execution, Market, MarketOrder, Position
+from worker.sandbox.market.market import Market, MarketOrder, Position, Trade
 from worker.sandbox.market.prices import BASE_PRICES
 
 SYMBOLS = (*sorted(BASE_PRICES), *(f"SIM{number:03d}" for number in range(1000)))
@@ -57,7 +57,7 @@ class AlpacaAccount:
         yield Route("GET", "/v2/assets", "assets", self._assets)
         yield Route("GET", "/v2/assets/{symbol}", "assets", self._asset)
 
-    def add_fill(self, order: MarketOrder, execution: Execution) -> None:
+    def add_fill(self, order: MarketOrder, execution: Trade) -> None:
         """Remember one fill for the activities, newest last."""
         self._fills.append((order, order.executions.index(execution)))
 
@@ -137,12 +137,12 @@ def whole_number(text: str | None, name: str, default: int, largest: int) -> int
     return number
 
 
-def _fill_filter(query: Any) -> Callable[[Execution], bool]:
+def _fill_filter(query: Any) -> Callable[[Trade], bool]:
     earliest, latest = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
     after, until = when(query.get("after"), earliest), when(query.get("until"), latest)
     day = query.get("date")
 
-    def keep(execution: Execution) -> bool:
+    def keep(execution: Trade) -> bool:
         local = execution.listed_at.astimezone(NEW_YORK).date().isoformat()
         return after < execution.listed_at < until and (not day or local == day[:10])
 

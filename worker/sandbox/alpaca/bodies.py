@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from worker.sandbox.market.market import Account, Execution, MarketOrder, Position
+from worker.sandbox.market.market import Account, MarketOrder, Position, Trade
 
 NEW_YORK = ZoneInfo("America/New_York")
 NAMESPACE = uuid.UUID("6f9619ff-8b86-4d01-b42d-00c04fc964ff")
@@ -72,12 +72,12 @@ def order_id(order: MarketOrder) -> str:
     return str(uuid.uuid5(NAMESPACE, f"{order.door}:{order.number}:{order.received_at.isoformat()}"))
 
 
-def execution_uuid(execution: Execution) -> str:
+def execution_uuid(execution: Trade) -> str:
     """Return the UUID of one fill, the same in the stream and in the activities."""
     return str(uuid.uuid5(NAMESPACE, f"{execution.execution_id}:{execution.at.isoformat()}"))
 
 
-def amendment_uuid(execution: Execution) -> str:
+def amendment_uuid(execution: Trade) -> str:
     """Return the UUID of the event that put a fill right or took it back last."""
     return str(uuid.uuid5(NAMESPACE, f"{execution_uuid(execution)}:{execution.revision}"))
 
@@ -187,7 +187,7 @@ def activity_json(order: MarketOrder, index: int) -> Json:
     }
 
 
-def _bust(order: MarketOrder, execution: Execution) -> Json:
+def _bust(order: MarketOrder, execution: Trade) -> Json:
     at = execution.listed_at
     return {
         "activity_type": "FILL",

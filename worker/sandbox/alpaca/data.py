@@ -14,7 +14,7 @@ from aiohttp import web
 
 from worker.sandbox.alpaca.bodies import Json, short_stamp, stamp
 from worker.sandbox.http_door import Refusal, Route
-from worker.sandbox.market.market import Bar, Market, Quote
+from worker.sandbox.market.market import Candle, Market, Quote
 
 DEFAULT_PAGE, MAX_PAGE = 1000, 10_000
 #: Spellings of one timeframe that the real service takes, to corro's word.
@@ -28,7 +28,7 @@ PAGE_START = datetime(1990, 1, 1, tzinfo=UTC)
 TICK = timedelta(microseconds=1)
 
 
-def bar_json(bar: Bar) -> Json:
+def bar_json(bar: Candle) -> Json:
     """Return one bar with JSON numbers."""
     prices = {"o": bar.open, "h": bar.high, "l": bar.low, "c": bar.close}
     return {
@@ -205,7 +205,7 @@ class AlpacaData:
 
     def _walk(
         self, symbol: str, timeframe: tuple[int, str], start: datetime, end: datetime, newest_first: bool
-    ) -> Iterator[Bar]:
+    ) -> Iterator[Candle]:
         """Yield bars stride by stride, so that one page of a long range does not cost the whole range."""
         count, unit = timeframe
         stride = timedelta(days=STRIDE_DAYS[unit])

@@ -31,10 +31,10 @@ from worker.sandbox.alpaca.rules import (
     read_ticket,
     unprocessable,
 )
-from worker.sandbox.alpaca.stream import TradeUpdates
+from worker.sandbox.alpaca.stream import UpdatesDoor
 from worker.sandbox.http_door import Allowance, HttpDoor, Refusal, Route, decimal, read_json
 from worker.sandbox.market import amending
-from worker.sandbox.market.market import Event, Execution, Market, MarketOrder, Position
+from worker.sandbox.market.market import Market, MarketEvent, MarketOrder, Position, Trade
 from worker.sandbox.spoilt import web_reason
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class AlpacaDoor(HttpDoor):
     def __init__(self, market: Market, name: str = "alpaca") -> None:
         super().__init__(market, name)
         self.rules = AccountRules(market, name)
-        self.stream = TradeUpdates(self, self._is_known)
+        self.stream = UpdatesDoor(self, self._is_known)
         self.data = AlpacaData(market)
         self.account = AlpacaAccount(market, name, ACCOUNT_NUMBER, self.rules)
         self._ids = {order_id(order): order for order in market.orders(name)}
@@ -263,7 +263,7 @@ class AlpacaDoor(HttpDoor):
             raise not_found(f"order not found for {name}")
         return self._ids[key]
 
-    def _on_event(self, event: Event) -> None:
+    def _on_event(self, event: MarketEvent) -> None:
         order = event.order
         self._ids.setdefault(order_id(order), order)
         if event.kind == "accepted":
@@ -273,7 +273,7 @@ class AlpacaDoor(HttpDoor):
         elif event.kind in EVENTS:
             self.stream.publish(EVENTS[event.kind], order)
 
-    def _on_fill(self, order: MarketOrder, execution: Execution) -> None:
+    def _on_fill(self, order: MarketOrder, execution: Trade) -> None:
         self.account.add_fill(order, execution)
         whole = execution.cumulative >= order.quantity
         self.stream.publish("fill" if whole else "partial_fill", order, execution)

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any
 from worker.sandbox.alpaca.bodies import Json, amendment_uuid, execution_uuid, order_id, plain
 from worker.sandbox.market import amending
 from worker.sandbox.market.ledger import STRANGER
-from worker.sandbox.market.market import Execution, Market, MarketOrder
+from worker.sandbox.market.market import Market, MarketOrder, Trade
 
 if TYPE_CHECKING:
     from worker.sandbox.alpaca.door import AlpacaDoor
     from worker.sandbox.faults import Fault
 
 
-def after_fill(door: AlpacaDoor, order: MarketOrder, execution: Execution) -> None:
+def after_fill(door: AlpacaDoor, order: MarketOrder, execution: Trade) -> None:
     """Plan what shall happen to an execution later."""
     amending.after_fill(door.market, order, execution, lambda *told: tell_amendment(door, *told))
 
 
-def tell_amendment(door: AlpacaDoor, fault: Fault, order: MarketOrder, execution: Execution, before: Decimal) -> None:
+def tell_amendment(door: AlpacaDoor, fault: Fault, order: MarketOrder, execution: Trade, before: Decimal) -> None:
     """Send the event that puts an execution right or takes it back: a bust's quantity is negative."""
     names = {"execution_id": amendment_uuid(execution), "previous_execution_id": execution_uuid(execution)}
     told = execution.quantity or -before

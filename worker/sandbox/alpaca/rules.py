@@ -56,7 +56,7 @@ def not_found(text: str) -> Refusal:
 
 
 @dataclass(slots=True)
-class Ticket:
+class OrderForm:
     """An order body after reading: exact numbers, defaults filled in, not yet checked against the account."""
 
     symbol: str
@@ -71,11 +71,11 @@ class Ticket:
         return self.numbers.get(name)
 
 
-def read_ticket(body: Any) -> Ticket:
+def read_ticket(body: Any) -> OrderForm:
     """Return the order that a POST body asks for; Refusal for one that cannot be read or breaks a rule of form."""
     if not isinstance(body, dict):
         raise Refusal(400, {"code": 40010000, "message": "request body format is invalid"})
-    ticket = Ticket(
+    ticket = OrderForm(
         symbol=_word(body, "symbol"),
         side=_choice(body, "side", ("buy", "sell")),
         order_type=_choice(body, "type", TYPES),
@@ -118,7 +118,7 @@ def _number(body: dict[str, Any], name: str) -> Decimal | None:
     return number
 
 
-def _check_sizes(ticket: Ticket) -> None:
+def _check_sizes(ticket: OrderForm) -> None:
     quantity, notional = ticket["qty"], ticket["notional"]
     if quantity is None and notional is None:
         raise malformed("qty or notional is required")
@@ -163,7 +163,7 @@ def check_increment(name: str, price: Decimal | None) -> None:
         raise unprocessable(text)
 
 
-def _check_hours(ticket: Ticket) -> None:
+def _check_hours(ticket: OrderForm) -> None:
     if ticket.extended_hours and (ticket.order_type, ticket.time_in_force) != ("limit", "day"):
         raise unprocessable("extended hours order must be DAY limit orders")
     if ticket.time_in_force in ("opg", "cls") and ticket.order_type not in ("market", "limit"):
@@ -196,7 +196,7 @@ class AccountRules:
         closing = (o for o in self.open_orders(symbol) if o.side in ("sell", "buy_to_cover"))
         return sum((o.remaining_quantity for o in closing), Decimal(0))
 
-    def admit(self, ticket: Ticket) -> tuple[str, Decimal]:
+    def admit(self, ticket: OrderForm) -> tuple[str, Decimal]:
         """Return the market side and the quantity in shares of a ticket; Refusal when the account may not place it."""
         if not self.market.exists(ticket.symbol):
             raise malformed(f'asset "{ticket.symbol}" not found')
@@ -215,7 +215,7 @@ class AccountRules:
             _check_power(quantity * price, account.buying_power)
         return side, quantity
 
-    def _side(self, ticket: Ticket, quantity: Decimal, account: Account) -> str:
+    def _side(self, ticket: OrderForm, quantity: Decimal, account: Account) -> str:
         """Return what a plain buy or sell means for this account: open or close, long or short."""
         position = account.positions.get(ticket.symbol)
         owned = position.quantity if position is not None else Decimal(0)
@@ -258,7 +258,7 @@ def _check_power(cost: Decimal, power: Decimal) -> None:
         )
 
 
-def order_fields(ticket: Ticket, side: str, quantity: Decimal) -> dict[str, Any]:
+def order_fields(ticket: OrderForm, side: str, quantity: Decimal) -> dict[str, Any]:
     """Return what the market needs to know of an admitted ticket."""
     return {
         "client_order_id": ticket.client_order_id,

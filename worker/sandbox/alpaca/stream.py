@@ -18,12 +18,12 @@ from aiohttp import WSMsgType, web
 from worker.sandbox.alpaca.bodies import NAMESPACE, Json, execution_uuid, order_id, order_json, plain, stamp
 from worker.sandbox.faults import Fault
 from worker.sandbox.http_door import HttpDoor
-from worker.sandbox.market.market import Execution, MarketOrder
+from worker.sandbox.market.market import MarketOrder, Trade
 
 GARBAGE = b'\x00\xff{"stream":"trade_updates","data":'
 
 
-class TradeUpdates:
+class UpdatesDoor:
     """The open trade_updates connections of one door."""
 
     def __init__(self, door: HttpDoor, is_known: Callable[[str, str], bool]) -> None:
@@ -53,7 +53,7 @@ class TradeUpdates:
             writer.cancel()
         return socket
 
-    def publish(self, event: str, order: MarketOrder, execution: Execution | None = None) -> None:
+    def publish(self, event: str, order: MarketOrder, execution: Trade | None = None) -> None:
         """Send one change of an order to everyone who listens, unless a fault says otherwise."""
         if not self._outboxes or self._door.take("stream_silent", symbol=order.symbol):
             return
@@ -95,7 +95,7 @@ class TradeUpdates:
             for frame in frames:
                 outbox.put_nowait(frame)
 
-    def _update(self, event: str, order: MarketOrder, execution: Execution | None) -> Json:
+    def _update(self, event: str, order: MarketOrder, execution: Trade | None) -> Json:
         at = execution.at if execution is not None else order.closed_at or datetime.now(UTC)
         data: Json = {
             "event": event,

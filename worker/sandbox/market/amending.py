@@ -12,14 +12,14 @@ from decimal import Decimal
 from typing import Any
 
 from worker.sandbox.faults import Fault
-from worker.sandbox.market.market import Execution, Market, MarketOrder
+from worker.sandbox.market.market import Market, MarketOrder, Trade
 
 KINDS = ("trade_correct", "trade_bust")
 #: How a door tells its clients of an amendment: the fault, the order, the execution as it is now, and its old quantity.
-Tell = Callable[[Fault, MarketOrder, Execution, Decimal], None]
+Tell = Callable[[Fault, MarketOrder, Trade, Decimal], None]
 
 
-def after_fill(market: Market, order: MarketOrder, execution: Execution, tell: Tell) -> None:
+def after_fill(market: Market, order: MarketOrder, execution: Trade, tell: Tell) -> None:
     """Plan what shall happen to an execution later."""
     for kind in KINDS:
         fault = market.faults.take(order.door, kind, order.symbol)
@@ -32,7 +32,7 @@ def later(fault: Fault, work: Any, *args: Any) -> None:
     asyncio.get_running_loop().call_later(float(fault.options.get("seconds", 0.2)), work, *args)
 
 
-def amend(market: Market, fault: Fault, order: MarketOrder, execution: Execution, tell: Tell) -> None:
+def amend(market: Market, fault: Fault, order: MarketOrder, execution: Trade, tell: Tell) -> None:
     """Put an execution right, or take it back, in order, account and ledger; tell of it unless `silent`."""
     before = execution.quantity
     if not before:
@@ -52,7 +52,7 @@ def amend(market: Market, fault: Fault, order: MarketOrder, execution: Execution
         tell(fault, order, execution, before)
 
 
-def _take_back(market: Market, order: MarketOrder, execution: Execution) -> None:
+def _take_back(market: Market, order: MarketOrder, execution: Trade) -> None:
     held = market.account(order.door).positions.get(order.symbol)
     signed = execution.quantity if order.is_buy else -execution.quantity
     market.set_position(order.door, order.symbol, (held.quantity if held else Decimal(0)) - signed)

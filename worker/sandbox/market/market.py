@@ -17,23 +17,23 @@ from worker.sandbox.faults import Fault, Faults
 from worker.sandbox.market.accounts import Account, Book, Position, cents, commission_due
 from worker.sandbox.market.ledger import Ledger
 from worker.sandbox.market.matching import execution_price, first_stop
-from worker.sandbox.market.orders import Event, Execution, Listener, MarketOrder, State
-from worker.sandbox.market.prices import Bar, PriceBook, Quote
+from worker.sandbox.market.orders import Listener, MarketEvent, MarketOrder, State, Trade
+from worker.sandbox.market.prices import Candle, PriceBook, Quote
 from worker.sandbox.market.restore import Past, past
 
 __all__ = [
     "Account",
-    "Bar",
-    "Event",
-    "Execution",
+    "Candle",
     "Fault",
     "Faults",
     "Listener",
     "Market",
+    "MarketEvent",
     "MarketOrder",
     "Position",
     "Quote",
     "State",
+    "Trade",
 ]
 
 #: How the name of a sandbox begins, where somebody shows one at a door as a key, a token or a connect option.
@@ -109,7 +109,7 @@ class Market:
         """Return the current quote. Raises KeyError for an unknown symbol."""
         return self.prices.quote(symbol)
 
-    def bars(self, symbol: str, timeframe: str, start: datetime, end: datetime) -> list[Bar]:
+    def bars(self, symbol: str, timeframe: str, start: datetime, end: datetime) -> list[Candle]:
         """Return bars whose opening time lies in [start, end], see `PriceBook.bars`."""
         return self.prices.bars(symbol, timeframe, start, end)
 
@@ -349,7 +349,7 @@ class Market:
         gain = self._book(order.door).apply(order.symbol, size if order.is_buy else -size, price, fee)
         name = f"{order.number:08x}.{len(order.executions) + 1:02d}"
         now = datetime.now(UTC)
-        execution = Execution(name, size, price, now, cumulative, fee, cents(gain))
+        execution = Trade(name, size, price, now, cumulative, fee, cents(gain))
         order.executions.append(execution)
         order.updated_at = now
         order.state = "filled" if cumulative >= order.quantity else "partially_filled"
@@ -370,10 +370,10 @@ class Market:
         self._emit(state, order)
         return True
 
-    def _emit(self, kind: str, order: MarketOrder, execution: Execution | None = None) -> None:
+    def _emit(self, kind: str, order: MarketOrder, execution: Trade | None = None) -> None:
         loop = asyncio.get_running_loop()
         for listener in self._listeners.get(order.door, []):
-            loop.call_soon(listener, Event(kind, order, execution))
+            loop.call_soon(listener, MarketEvent(kind, order, execution))
 
     def _book(self, door: str) -> Book:
         return self._books.setdefault(door, Book())

@@ -14,7 +14,7 @@ _LIVE = ("new", "partially_filled")
 
 
 @dataclass(slots=True)
-class Execution:
+class Trade:
     """One fill of a market order."""
 
     execution_id: str
@@ -55,7 +55,7 @@ class MarketOrder:
     extended_hours: bool = False
     state: State = "new"
     reason: str | None = None
-    executions: list[Execution] = field(default_factory=list)
+    executions: list[Trade] = field(default_factory=list)
     closed_at: datetime | None = None
     replaces: int | None = None
     replaced_by: int | None = None
@@ -84,7 +84,7 @@ class MarketOrder:
         value = sum((e.quantity * e.price for e in self.executions), Decimal(0))
         return (value / self.filled_quantity).quantize(Decimal("0.0001"))
 
-    def take_back(self, execution: Execution) -> None:
+    def take_back(self, execution: Trade) -> None:
         """Count an execution no more; it stays in the list, with nothing left."""
         quantity, execution.quantity = execution.quantity, Decimal(0)
         execution.taken_back = quantity
@@ -103,7 +103,7 @@ class MarketOrder:
 
 
 @dataclass(slots=True)
-class Event:
+class MarketEvent:
     """What the market tells the doors.
 
     `kind` is accepted, fill, canceled, rejected, expired, replaced, modified or triggered (a stop was reached and the
@@ -112,7 +112,7 @@ class Event:
 
     kind: str
     order: MarketOrder
-    execution: Execution | None = None
+    execution: Trade | None = None
 
 
-Listener = Callable[[Event], None]
+Listener = Callable[[MarketEvent], None]

@@ -56,7 +56,7 @@ class Quote:
 
 
 @dataclass(slots=True, frozen=True)
-class Bar:
+class Candle:
     """One bar; `start` is its opening time in UTC (day and longer: midnight New York)."""
 
     start: datetime
@@ -117,11 +117,11 @@ class _Sum:
             self.turnover + later.turnover,
         )
 
-    def bar(self, start: datetime) -> Bar:
+    def bar(self, start: datetime) -> Candle:
         """Write the total as a bar."""
         vwap = Decimal(self.turnover) / (3 * self.volume) / 100
         o, h, lo, c = (_dollars(value) for value in (self.open, self.high, self.low, self.close))
-        return Bar(start, o, h, lo, c, self.volume, vwap.quantize(Decimal("0.0001")), self.trades)
+        return Candle(start, o, h, lo, c, self.volume, vwap.quantize(Decimal("0.0001")), self.trades)
 
 
 class PriceBook:
@@ -178,7 +178,7 @@ class PriceBook:
 
     def bars(
         self, symbol: str, timeframe: str, start: datetime, end: datetime, now: datetime | None = None
-    ) -> list[Bar]:
+    ) -> list[Candle]:
         """Return the bars that open within [start, end], oldest first, from finished minutes only.
 
         Args:
@@ -211,7 +211,7 @@ class PriceBook:
 
     # -- LONGER TIMEFRAMES --
 
-    def _intraday(self, symbol: str, step: int, start: datetime, end: datetime, now: datetime) -> Iterator[Bar]:
+    def _intraday(self, symbol: str, step: int, start: datetime, end: datetime, now: datetime) -> Iterator[Candle]:
         first = OPENING.hour * 60 + OPENING.minute
         for day in _weekdays(start.astimezone(NEW_YORK).date(), end.astimezone(NEW_YORK).date()):
             done = _finished(day, now)
@@ -224,7 +224,9 @@ class PriceBook:
                 yield total.bar(opening + timedelta(minutes=begin))
                 begin = stop
 
-    def _long(self, symbol: str, count: int, unit: str, start: datetime, end: datetime, now: datetime) -> Iterator[Bar]:
+    def _long(
+        self, symbol: str, count: int, unit: str, start: datetime, end: datetime, now: datetime
+    ) -> Iterator[Candle]:
         first = _bucket(start.astimezone(NEW_YORK).date(), count, unit)
         last = end.astimezone(NEW_YORK).date()
         current: tuple[date, _Sum] | None = None

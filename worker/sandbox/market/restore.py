@@ -12,7 +12,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from worker.sandbox.market.accounts import Book, Position, cents, commission_due
-from worker.sandbox.market.orders import Execution, MarketOrder
+from worker.sandbox.market.orders import MarketOrder, Trade
 
 Line = Mapping[str, Any]
 
@@ -67,7 +67,7 @@ def _filled(found: Past, line: Line) -> None:
     fee = commission_due(order.door, cumulative, sum((e.commission for e in order.executions), Decimal(0)))
     book = found.books.setdefault(order.door, Book())
     gain = book.apply(order.symbol, size if order.is_buy else -size, price, fee)
-    order.executions.append(Execution(line["execution_id"], size, price, at, cumulative, fee, cents(gain)))
+    order.executions.append(Trade(line["execution_id"], size, price, at, cumulative, fee, cents(gain)))
     order.state, order.updated_at = line["state"], at
     if order.state == "filled":
         order.closed_at = at

@@ -9,8 +9,8 @@ import hashlib
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from worker.sandbox.market.market import Account, Execution, MarketOrder, Position
-from worker.sandbox.tda.dialect import FUNDS, Dialect, Json
+from worker.sandbox.market.market import Account, MarketOrder, Position, Trade
+from worker.sandbox.tda.dialect import FUNDS, DoorDialect, Json
 
 #: Market state to wire status, for orders that ended.
 ENDED = {
@@ -38,7 +38,7 @@ def instrument_id(symbol: str) -> int:
     return int.from_bytes(hashlib.sha256(symbol.encode()).digest()[:4], "big")
 
 
-def instrument_json(symbol: str, dialect: Dialect) -> Json:
+def instrument_json(symbol: str, dialect: DoorDialect) -> Json:
     """Return the instrument of a leg or a position."""
     body: Json = {
         "assetType": dialect.fund_type if symbol in FUNDS else "EQUITY",
@@ -51,7 +51,7 @@ def instrument_json(symbol: str, dialect: Dialect) -> Json:
     return body
 
 
-def status(order: MarketOrder, dialect: Dialect) -> str:
+def status(order: MarketOrder, dialect: DoorDialect) -> str:
     """Return the wire's word for where the order stands; there is none for a partial fill."""
     if not order.is_live:
         return ENDED[order.state]
@@ -64,7 +64,7 @@ def status(order: MarketOrder, dialect: Dialect) -> str:
     return "WORKING"
 
 
-def order_json(order: MarketOrder, dialect: Dialect) -> Json:
+def order_json(order: MarketOrder, dialect: DoorDialect) -> Json:
     """Return an order as the real service lists it; keys without a value are left out."""
     wire = order.extra.get("wire")
     assert isinstance(wire, dict)
@@ -98,7 +98,7 @@ def order_json(order: MarketOrder, dialect: Dialect) -> Json:
     return body
 
 
-def _leg_json(order: MarketOrder, dialect: Dialect) -> Json:
+def _leg_json(order: MarketOrder, dialect: DoorDialect) -> Json:
     return {
         "orderLegType": "EQUITY",
         "legId": 1,
@@ -109,8 +109,8 @@ def _leg_json(order: MarketOrder, dialect: Dialect) -> Json:
     }
 
 
-def _activity_json(order: MarketOrder, index: int, dialect: Dialect) -> Json:
-    execution: Execution = order.executions[index]
+def _activity_json(order: MarketOrder, index: int, dialect: DoorDialect) -> Json:
+    execution: Trade = order.executions[index]
     leg: Json = {
         "legId": 1,
         "quantity": float(execution.quantity),
@@ -130,7 +130,7 @@ def _activity_json(order: MarketOrder, index: int, dialect: Dialect) -> Json:
     }
 
 
-def position_json(symbol: str, position: Position, price: Decimal, dialect: Dialect) -> Json:
+def position_json(symbol: str, position: Position, price: Decimal, dialect: DoorDialect) -> Json:
     """Return a position; what is short counts in `shortQuantity`, never as a negative number."""
     quantity, entry = position.quantity, float(position.avg_price)
     long, short = float(max(quantity, Decimal(0))), float(max(-quantity, Decimal(0)))
@@ -156,7 +156,9 @@ def position_json(symbol: str, position: Position, price: Decimal, dialect: Dial
     return body
 
 
-def account_json(account: Account, dialect: Dialect, number: str, prices: dict[str, Decimal], fields: set[str]) -> Json:
+def account_json(
+    account: Account, dialect: DoorDialect, number: str, prices: dict[str, Decimal], fields: set[str]
+) -> Json:
     """Return one account; `positions` is absent when not asked for and when there are none.
 
     Args:

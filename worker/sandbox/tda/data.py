@@ -9,9 +9,9 @@ from typing import Any
 from aiohttp import web
 
 from worker.sandbox.http_door import Route
-from worker.sandbox.market.market import Bar, Market, Quote
+from worker.sandbox.market.market import Candle, Market, Quote
 from worker.sandbox.tda.bodies import instrument_id
-from worker.sandbox.tda.dialect import FUNDS, Dialect, Json, correlation
+from worker.sandbox.tda.dialect import FUNDS, DoorDialect, Json, correlation
 
 #: periodType to its periods, the default period, and its frequency types with the default last.
 PERIODS: dict[str, tuple[tuple[int, ...], int, tuple[str, ...]]] = {
@@ -36,7 +36,7 @@ def milliseconds(at: datetime) -> int:
 class TdaData:
     """The market data endpoints of one dialect."""
 
-    def __init__(self, market: Market, dialect: Dialect) -> None:
+    def __init__(self, market: Market, dialect: DoorDialect) -> None:
         self._market = market
         self._dialect = dialect
 
@@ -90,7 +90,7 @@ class TdaData:
         head |= {"realtime": True, "ssid": instrument_id(symbol), "symbol": self._dialect.theirs(symbol)}
         return {**head, **chosen}
 
-    def _days(self, symbol: str) -> tuple[Bar, Bar]:
+    def _days(self, symbol: str) -> tuple[Candle, Candle]:
         """Return the newest daily bar and the one before."""
         now = datetime.now(UTC)
         bars = self._market.bars(symbol, "1Day", now - timedelta(days=10), now)
@@ -171,7 +171,7 @@ def _back(end: datetime, kind: str, period: int) -> datetime:
     return start
 
 
-def _candle(bar: Bar) -> Json:
+def _candle(bar: Candle) -> Json:
     return {
         "open": float(bar.open),
         "high": float(bar.high),
@@ -182,7 +182,7 @@ def _candle(bar: Bar) -> Json:
     }
 
 
-def _flat(symbol: str, quote: Quote, day: Bar, before: Bar) -> Json:
+def _flat(symbol: str, quote: Quote, day: Candle, before: Candle) -> Json:
     """Return TDA's quote of one symbol."""
     last, at = float(quote.last), milliseconds(quote.at)
     change = round(last - float(before.close), 4)
@@ -229,7 +229,7 @@ def _flat(symbol: str, quote: Quote, day: Bar, before: Bar) -> Json:
     }
 
 
-def _nested(symbol: str, quote: Quote, day: Bar, before: Bar) -> dict[str, Json]:
+def _nested(symbol: str, quote: Quote, day: Candle, before: Candle) -> dict[str, Json]:
     """Return the parts of Schwab's quote of one symbol."""
     last, close, at = float(quote.last), float(before.close), milliseconds(quote.at)
     change = round(last - close, 4)

@@ -31,7 +31,7 @@ FUNDS |= {"XLF", "XLK", "XLE"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dialect:
+class DoorDialect:
     """One of the two protocols."""
 
     name: str
@@ -89,7 +89,7 @@ def correlation() -> dict[str, str]:
 
 
 _DURATIONS = {"DAY": "day", "GOOD_TILL_CANCEL": "gtc", "FILL_OR_KILL": "fok"}
-TDA = Dialect(
+TDA = DoorDialect(
     name="tda",
     token_path="/v1/oauth2/token",  # noqa: S106 - a path
     trader="/v1",
@@ -108,7 +108,7 @@ TDA = Dialect(
     list_window_required=False,
     max_window_days=60,
 )
-SCHWAB = Dialect(
+SCHWAB = DoorDialect(
     name="schwab",
     token_path="/v1/oauth/token",  # noqa: S106 - a path
     trader="/trader/v1",

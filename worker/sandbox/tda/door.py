@@ -8,11 +8,9 @@ Neither protocol knows a client order id: what a client lost, it finds again onl
 from __future__ import annotations
 
 import asyncio
-import copy
 import hashlib
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,15 +18,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from aiohttp import web
 
 from worker.sandbox.http_door import HttpDoor, Refusal, Route, read_json
-from worker.sandbox.market.ledger import STRANGER
-from worker.sandbox.market.market import Event, Market, MarketOrder
+from worker.sandbox.market.market import Market, MarketEvent, MarketOrder
 from worker.sandbox.spoilt import web_reason
+from worker.sandbox.tda import lies
 from worker.sandbox.tda.bodies import account_json, number_of, order_json, status
 from worker.sandbox.tda.data import TdaData
 from worker.sandbox.tda.dialect import DIALECTS, Json, correlation
 from worker.sandbox.tda.lies import STALE, days_of, dress, no_window, spoil, strange_orders, strange_positions
 from worker.sandbox.tda.rules import read_order, read_window, rejection
-from worker.sandbox.tda.tokens import Tokens
+from worker.sandbox.tda.tokens import TokenDoor
 
 if TYPE_CHECKING:
     from worker.sandbox.faults import Fault
@@ -70,7 +68,7 @@ class TdaDoor(HttpDoor):
         self.dialect = DIALECTS[dialect]
         self.account = account or self.dialect.account
         self.literal_location = literal_location
-        self.tokens = Tokens(self.dialect, token_lifetime_s, revoke_on_refresh, market.is_another)
+        self.tokens = TokenDoor(self.dialect, token_lifetime_s, revoke_on_refresh, market.is_another)
         self.data = TdaData(market, self.dialect)
         self._renamed, self._unknown_account = "", 404
         self._numbered = {number_of(order): order for order in market.orders(name) if "order_id" in order.extra}
@@ -237,9 +235,9 @@ class TdaDoor(HttpDoor):
         self._check_account(request)
         fields = self._read(await read_json(request))
         reason = rejection(self.market, self.name, fields)
-        self._twin(fields)
-        fields["extra"] |= {"order_id": self._next_id()}
-        order = self._keep(self.market.place(door=self.name, account=self.account, **fields))
+        lies.twin(self, fields)
+        fields["extra"] |= {"order_id": self.next_id()}
+        order = self.keep(self.market.place(door=self.name, account=self.account, **fields))
         if reason is not None:
             self.market.reject(order, reason)
         lag = self.take("list_lag", symbol=order.symbol)
@@ -250,41 +248,16 @@ class TdaDoor(HttpDoor):
         if stale := self.take("stale_words", symbol=order.symbol):
             order.extra["stale_words"] = str(stale.options.get("text", STALE))
         if outside := self.take("replaced_outside", symbol=order.symbol):
-            self._replace_outside(order, fields, outside)
+            lies.replace_outside(self, order, fields, outside)
         return self._created(order)
-
-    def _twin(self, fields: Json) -> None:
-        """Have an equal order of somebody else in the listings, entered a moment before, or after."""
-        if fault := self.take("twin", symbol=fields["symbol"]):
-            theirs = {
-                **fields,
-                "extra": {**copy.deepcopy(fields["extra"]), STRANGER: True, "order_id": self._next_id()},
-            }
-            at = datetime.now(UTC) - timedelta(seconds=float(fault.options.get("seconds", 1.0)))
-            self._keep(self.market.place(door=self.name, account=self.account, received_at=at, **theirs))
-
-    def _replace_outside(self, order: MarketOrder, fields: Json, fault: Fault) -> None:
-        """Have somebody replace the order in the broker's own pages, a moment later."""
-        price = fault.options.get("price")
-        new = {**fields, "extra": {**copy.deepcopy(fields["extra"]), STRANGER: True}}
-        if price is not None:
-            new["limit_price"] = Decimal(str(price))
-            new["extra"]["wire"]["price"] = float(price)
-
-        def replace() -> None:
-            if order.is_live:
-                new["extra"]["order_id"] = self._next_id()
-                self._keep(self.market.replace(order, **new))
-
-        asyncio.get_running_loop().call_later(float(fault.options.get("seconds", 0.05)), replace)
 
     async def _replace(self, request: web.Request) -> web.Response:
         order = self._named(request)
         fields = self._read(await read_json(request))
         if not order.is_live:
             raise self.dialect.no(400, f"Order in {status(order, self.dialect)} status cannot be replaced")
-        fields["extra"] |= {"order_id": self._next_id()}
-        return self._created(self._keep(self.market.replace(order, **fields)))
+        fields["extra"] |= {"order_id": self.next_id()}
+        return self._created(self.keep(self.market.replace(order, **fields)))
 
     def _read(self, body: Any) -> Json:
         """Return what the market needs to know of a body; Refusal also for an unknown symbol."""
@@ -293,11 +266,12 @@ class TdaDoor(HttpDoor):
             raise self.dialect.invalid(f"Invalid symbol: {fields['symbol']}")
         return fields
 
-    def _next_id(self) -> int:
+    def next_id(self) -> int:
         """Return the id of a new order: 13 digits, rising, never the same again after a restart."""
         return max(int(datetime.now(UTC).timestamp() * 1000), next(reversed(self._numbered), 0) + 1)
 
-    def _keep(self, order: MarketOrder) -> MarketOrder:
+    def keep(self, order: MarketOrder) -> MarketOrder:
+        """List an order among those of the account."""
         self._numbered[number_of(order)] = order
         return order
 
@@ -400,6 +374,6 @@ class TdaDoor(HttpDoor):
             raise no_window(self.dialect, days_of(short))
         return first, last
 
-    def _on_event(self, event: Event) -> None:
+    def _on_event(self, event: MarketEvent) -> None:
         if event.kind == "accepted":
             event.order.extra["accepted"] = True

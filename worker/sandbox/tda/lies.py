@@ -18,15 +18,21 @@ Faults, by kind (options in brackets):
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
 
 from worker.sandbox.faults import Fault
 from worker.sandbox.http_door import Refusal
+from worker.sandbox.market.ledger import STRANGER
 from worker.sandbox.market.market import MarketOrder
 from worker.sandbox.tda.bodies import stamp
-from worker.sandbox.tda.dialect import Dialect, Json
+from worker.sandbox.tda.dialect import DoorDialect, Json
+
+if TYPE_CHECKING:
+    from worker.sandbox.tda.door import TdaDoor
 
 STALE = "This order was rejected: you do not have enough available cash/buying power for this order."
 #: Ids of other people's orders: below every id of the door's own.
@@ -75,14 +81,14 @@ def days_of(fault: Fault) -> float:
     return float(fault.options.get("days", 60))
 
 
-def no_window(dialect: Dialect, days: float) -> Refusal:
+def no_window(dialect: DoorDialect, days: float) -> Refusal:
     """Return the refusal of a window of orders that begins too early."""
     words = f"Date must be within {days:g} days from today's date"
     return dialect.no(400, words, words)
 
 
 # -- OTHER PEOPLE'S ---
-def strange_orders(dialect: Dialect, account: str) -> list[Json]:
+def strange_orders(dialect: DoorDialect, account: str) -> list[Json]:
     """Return other people's orders: a bracket with an OCO group, a vertical spread, and a bond without a symbol."""
     at = datetime.now(UTC).replace(hour=0, minute=0, second=1) - timedelta(days=1)
     maker = _Maker(dialect, account, at)
@@ -90,7 +96,7 @@ def strange_orders(dialect: Dialect, account: str) -> list[Json]:
 
 
 class _Maker:
-    def __init__(self, dialect: Dialect, account: str, at: datetime) -> None:
+    def __init__(self, dialect: DoorDialect, account: str, at: datetime) -> None:
         self.dialect, self.account, self.at = dialect, account, at
 
     def order(self, number: int, status: str, legs: list[Json], **more: Any) -> Json:
@@ -183,3 +189,28 @@ def strange_positions() -> list[Json]:
         {"shortQuantity": short, "longQuantity": long, "instrument": instrument, **rest}
         for instrument, long, short in held
     ]
+
+
+# -- WHAT OTHERS DO ---
+def twin(door: TdaDoor, fields: Json) -> None:
+    """Have an equal order of somebody else in the listings, entered a moment before, or after."""
+    if fault := door.take("twin", symbol=fields["symbol"]):
+        theirs = {**fields, "extra": {**copy.deepcopy(fields["extra"]), STRANGER: True, "order_id": door.next_id()}}
+        at = datetime.now(UTC) - timedelta(seconds=float(fault.options.get("seconds", 1.0)))
+        door.keep(door.market.place(door=door.name, account=door.account, received_at=at, **theirs))
+
+
+def replace_outside(door: TdaDoor, order: MarketOrder, fields: Json, fault: Fault) -> None:
+    """Have somebody replace the order in the broker's own pages, a moment later."""
+    price = fault.options.get("price")
+    new = {**fields, "extra": {**copy.deepcopy(fields["extra"]), STRANGER: True}}
+    if price is not None:
+        new["limit_price"] = Decimal(str(price))
+        new["extra"]["wire"]["price"] = float(price)
+
+    def replace() -> None:
+        if order.is_live:
+            new["extra"]["order_id"] = door.next_id()
+            door.keep(door.market.replace(order, **new))
+
+    asyncio.get_running_loop().call_later(float(fault.options.get("seconds", 0.05)), replace)

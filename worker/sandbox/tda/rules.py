@@ -12,7 +12,7 @@ from typing import Any
 
 from worker.sandbox.http_door import decimal
 from worker.sandbox.market.market import Market
-from worker.sandbox.tda.dialect import INSTRUCTIONS, LINK_BASES, ORDER_TYPES, SESSIONS, Dialect, Json
+from worker.sandbox.tda.dialect import INSTRUCTIONS, LINK_BASES, ORDER_TYPES, SESSIONS, DoorDialect, Json
 
 #: Order type to the prices it must carry.
 NEEDS: dict[str, tuple[str, ...]] = {
@@ -32,7 +32,7 @@ REJECTIONS = {
 }
 
 
-def read_order(body: Any, dialect: Dialect) -> Json:
+def read_order(body: Any, dialect: DoorDialect) -> Json:
     """Return what the market needs to know of an order body; Refusal (400) for one that does not pass validation."""
     if not isinstance(body, dict):
         raise dialect.no(400, "Unable to parse the request body", "Unable to parse the request body")
@@ -66,14 +66,14 @@ def read_order(body: Any, dialect: Dialect) -> Json:
     }
 
 
-def _word(body: Json, name: str, allowed: Any, dialect: Dialect) -> str:
+def _word(body: Json, name: str, allowed: Any, dialect: DoorDialect) -> str:
     value = body.get(name)
     if not isinstance(value, str) or value not in allowed:
         raise dialect.invalid(f"{name} is not valid, was {value!r}")
     return value
 
 
-def _read_leg(body: Json, dialect: Dialect) -> tuple[str, str, Decimal]:
+def _read_leg(body: Json, dialect: DoorDialect) -> tuple[str, str, Decimal]:
     legs = body.get("orderLegCollection")
     if not isinstance(legs, list) or len(legs) != 1 or not isinstance(legs[0], dict):
         raise dialect.invalid("orderLegCollection must hold exactly one leg")
@@ -90,7 +90,7 @@ def _read_leg(body: Json, dialect: Dialect) -> tuple[str, str, Decimal]:
     return dialect.ours(symbol), INSTRUCTIONS[instruction], quantity
 
 
-def _read_prices(body: Json, order_type: str, dialect: Dialect) -> dict[str, Decimal]:
+def _read_prices(body: Json, order_type: str, dialect: DoorDialect) -> dict[str, Decimal]:
     prices: dict[str, Decimal] = {}
     for name in ("price", "stopPrice", "stopPriceOffset"):
         if body.get(name) is None:
@@ -118,7 +118,7 @@ def _echo(body: Json, order_type: str, prices: dict[str, Decimal]) -> Json:
     return {**echo, "orderType": order_type, **{name: float(price) for name, price in prices.items()}}
 
 
-def read_window(query: Mapping[str, str], dialect: Dialect) -> tuple[datetime, datetime]:
+def read_window(query: Mapping[str, str], dialect: DoorDialect) -> tuple[datetime, datetime]:
     """Return the times between which a listing shows orders; Refusal (400) for a window that is none.
 
     TDA takes whole UTC days or exact times and cuts a long window short (tda-api asks from 1971 on); Schwab insists on

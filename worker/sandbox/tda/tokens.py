@@ -11,15 +11,17 @@ from collections.abc import Callable, Mapping
 from time import monotonic
 
 from worker.sandbox.http_door import Refusal
-from worker.sandbox.tda.dialect import Dialect, Json, correlation
+from worker.sandbox.tda.dialect import DoorDialect, Json, correlation
 
 GRANTS = {"refresh_token": "refresh_token", "authorization_code": "code"}
 
 
-class Tokens:
+class TokenDoor:
     """The access tokens that are good at this moment."""
 
-    def __init__(self, dialect: Dialect, lifetime_s: float, revokes: bool, is_another: Callable[[str], bool]) -> None:
+    def __init__(
+        self, dialect: DoorDialect, lifetime_s: float, revokes: bool, is_another: Callable[[str], bool]
+    ) -> None:
         self._dialect = dialect
         self._lifetime_s = lifetime_s
         self._revokes = revokes

@@ -19,7 +19,7 @@ from typing import Any
 
 from worker.sandbox.arrivals import StampedReader
 from worker.sandbox.faults import Fault
-from worker.sandbox.market.market import Event, Market
+from worker.sandbox.market.market import Market, MarketEvent
 from worker.sandbox.tws import messages
 from worker.sandbox.tws.messages import ACCOUNT
 from worker.sandbox.tws.orders import OrderDesk
@@ -38,7 +38,7 @@ _WORDS = {
 }
 
 
-class Session:
+class ApiClient:
     """One connected client, from its handshake to its end."""
 
     def __init__(self, door: TwsDoor, writer: asyncio.StreamWriter) -> None:
@@ -90,11 +90,11 @@ class TwsDoor:
         self.host = "127.0.0.1"
         self.port = 0
         self.outage_since: datetime | None = None
-        self.sessions: dict[int, Session] = {}
+        self.sessions: dict[int, ApiClient] = {}
         self.desk = OrderDesk(market, name, self.sessions)
         self._requests = Requests(self)
         self._server: asyncio.Server | None = None
-        self._connections: set[Session] = set()
+        self._connections: set[ApiClient] = set()
         self._running = False
         self._is_broken = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -211,7 +211,7 @@ class TwsDoor:
     # -- ONE CONNECTION --
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        session = Session(self, writer)
+        session = ApiClient(self, writer)
         self._connections.add(session)
         task = asyncio.current_task()
         if task is not None:
@@ -230,7 +230,7 @@ class TwsDoor:
                 del self.sessions[session.client_id]
             session.close()
 
-    async def _converse(self, session: Session, reader: StampedReader) -> None:
+    async def _converse(self, session: ApiClient, reader: StampedReader) -> None:
         if await reader.readexactly(4) != b"API\0":
             raise WireError("not a TWS client")
         greeting = await _frame(reader)
@@ -260,7 +260,7 @@ class TwsDoor:
         while self._running and self.market.faults.peek(self.name, "rate_limit") is not None:
             await asyncio.sleep(_LOOK_S)
 
-    def _is_too_fast(self, session: Session, came: tuple[float, float]) -> bool:
+    def _is_too_fast(self, session: ApiClient, came: tuple[float, float]) -> bool:
         """Count the messages of all clients while the fault `rate_limit` stands; what is too much is dropped.
 
         Too much is only what certainly came within one second, however late this process was to read it.
@@ -279,7 +279,7 @@ class TwsDoor:
         session.error(-1, 100, words)
         return True
 
-    def _start_api(self, session: Session, fields: Fields) -> bool:
+    def _start_api(self, session: ApiClient, fields: Fields) -> bool:
         """Answer startApi; False when the client must go."""
         fields.skip(1)
         client_id = fields.integer()
@@ -303,7 +303,7 @@ class TwsDoor:
             session.error(-1, 1100, "Connectivity between IB and Trader Workstation has been lost.")
         return True
 
-    def send_next_id(self, session: Session) -> None:
+    def send_next_id(self, session: ApiClient) -> None:
         """Tell a client its next order id; an earlier one under the fault `rollback_next_valid_id`."""
         number = self.desk.next_id(session.client_id)
         rollback = self.market.faults.take(self.name, "rollback_next_valid_id")
@@ -313,7 +313,7 @@ class TwsDoor:
 
     # -- NEWS --
 
-    def _on_event(self, event: Event) -> None:
+    def _on_event(self, event: MarketEvent) -> None:
         self.desk.on_event(event)
         if event.kind == "fill":
             if not self._moved:

@@ -10,7 +10,7 @@ from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 from worker.sandbox.market.market import Market
-from worker.sandbox.market.prices import NEW_YORK, Bar
+from worker.sandbox.market.prices import NEW_YORK, Candle
 from worker.sandbox.tws.messages import ZONE, ib_time
 from worker.sandbox.tws.wire import Fields, encode, ib_symbol, read_contract
 
@@ -176,7 +176,7 @@ def _weekday_before(day: date) -> date:
     return day
 
 
-def _bars(market: Market, symbol: str, count: int, unit: str, start: datetime, end: datetime) -> list[Bar]:
+def _bars(market: Market, symbol: str, count: int, unit: str, start: datetime, end: datetime) -> list[Candle]:
     if unit == "sec":
         minutes = market.bars(symbol, "1Min", start.replace(second=0, microsecond=0), end)
         return [b for minute in minutes for b in _seconds(minute, count) if start <= b.start < end]
@@ -185,7 +185,7 @@ def _bars(market: Market, symbol: str, count: int, unit: str, start: datetime, e
     return [bar for bar in market.bars(symbol, f"{count}{unit}", start, end) if bar.start < end]
 
 
-def _seconds(minute: Bar, step: int) -> Iterator[Bar]:
+def _seconds(minute: Candle, step: int) -> Iterator[Candle]:
     """Split a minute into bars of `step` seconds that add up to it exactly."""
     parts = 60 // step
     cent, move = Decimal("0.01"), minute.close - minute.open
@@ -205,7 +205,7 @@ def _seconds(minute: Bar, step: int) -> Iterator[Bar]:
         )
 
 
-def _bar_fields(bar: Bar, unit: str, request: HistoryRequest) -> list[object]:
+def _bar_fields(bar: Candle, unit: str, request: HistoryRequest) -> list[object]:
     local = bar.start.astimezone(NEW_YORK)
     if unit in ("Day", "Week", "Month"):
         label = f"{local:%Y%m%d}"

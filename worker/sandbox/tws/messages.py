@@ -12,12 +12,12 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from worker.sandbox.market.accounts import Account, Position, cents
-from worker.sandbox.market.market import Execution, MarketOrder, Quote
+from worker.sandbox.market.market import MarketOrder, Quote, Trade
 from worker.sandbox.market.prices import NEW_YORK
 from worker.sandbox.tws.wire import (
     UNSET_DOUBLE,
     Contract,
-    OrderRequest,
+    PlaceOrder,
     con_id,
     contract_fields,
     encode,
@@ -57,7 +57,7 @@ class TwsOrder:
     """An order of the market with what only TWS knows about it."""
 
     order: MarketOrder
-    request: OrderRequest
+    request: PlaceOrder
     client_id: int
     order_id: int
     pending_cancel: bool = False
@@ -223,7 +223,7 @@ def order_status(tws: TwsOrder, status: str | None = None) -> bytes:
     )
 
 
-def execution(tws: TwsOrder, fill: Execution, request_id: int = -1) -> bytes:
+def execution(tws: TwsOrder, fill: Trade, request_id: int = -1) -> bytes:
     """Return execDetails; -1 when nobody asked."""
     fields: list[object] = [11, request_id, tws.order_id, *contract_fields(tws.order.symbol, "ISLAND", "")]
     side = "BOT" if tws.order.is_buy else "SLD"
@@ -237,14 +237,14 @@ def execution(tws: TwsOrder, fill: Execution, request_id: int = -1) -> bytes:
     )
 
 
-def commission(fill: Execution, instead: str | None = None) -> bytes:
+def commission(fill: Trade, instead: str | None = None) -> bytes:
     """Return the commissionReport of a fill; `instead` is what stands for its amount."""
     gain: object = fill.realized if fill.realized else UNSET_DOUBLE
     amount: object = fill.commission if instead is None else instead
     return encode(59, 1, _exec_id(fill), amount, "USD", gain, UNSET_DOUBLE, "")
 
 
-def _exec_id(fill: Execution) -> str:
+def _exec_id(fill: Trade) -> str:
     number, part = fill.execution_id.split(".")
     return f"00025b46.{number}.{part}.{fill.revision:02d}"
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from worker.sandbox.faults import Fault
 from worker.sandbox.market import amending
-from worker.sandbox.market.market import Event, Execution, Market, MarketOrder
+from worker.sandbox.market.market import Market, MarketEvent, MarketOrder, Trade
 from worker.sandbox.tws import lies
 from worker.sandbox.tws.foreign import sentinel
 from worker.sandbox.tws.messages import (
@@ -28,7 +28,7 @@ from worker.sandbox.tws.messages import (
     what_if,
 )
 from worker.sandbox.tws.rules import ORDER_TYPES, SIDES, TIFS, complaint_about, is_off_the_tick
-from worker.sandbox.tws.wire import OrderRequest, request_of
+from worker.sandbox.tws.wire import PlaceOrder, request_of
 
 #: Changes of the order type that IB takes: recorded of this one, the others answer 105 (assumed).
 _RETYPED = frozenset({("LMT", "MKT")})
@@ -65,7 +65,7 @@ class OrderDesk:
         self._by_number: dict[int, TwsOrder] = {}
         self._by_id: dict[tuple[int, int], TwsOrder] = {}
         #: Orders that TWS holds back without a word: not transmitted yet, or before somebody clicks.
-        self._staged: dict[tuple[int, int], OrderRequest] = {}
+        self._staged: dict[tuple[int, int], PlaceOrder] = {}
         #: Orders of other clients that a client has listed, by order id: it may cancel them.
         self._listed: dict[int, dict[int, TwsOrder]] = {}
         market.faults.on_cleared(self._click_all)
@@ -85,7 +85,7 @@ class OrderDesk:
 
     # -- PLACING --
 
-    def place(self, client: Outlet, request: OrderRequest) -> None:
+    def place(self, client: Outlet, request: PlaceOrder) -> None:
         """Take a placeOrder message: a new order, a change of a live one, or a what-if question."""
         key = (client.client_id, request.order_id)
         known = self._by_id.get(key)
@@ -123,7 +123,7 @@ class OrderDesk:
         self.market.reject(tws.order, "FOK is not among the order types")
         client.answer(open_order(tws, client.version), order_status(tws))
 
-    def _open_window(self, key: tuple[int, int], request: OrderRequest, fault: Fault) -> None:
+    def _open_window(self, key: tuple[int, int], request: PlaceOrder, fault: Fault) -> None:
         self._staged[key] = request
         self.next_ids[key[0]] = max(self.next_id(key[0]), request.order_id + 1)
         if "seconds" in fault.options:
@@ -141,7 +141,7 @@ class OrderDesk:
         for key in list(self._staged):
             self._click(key)
 
-    def _fields(self, request: OrderRequest, client_id: int) -> dict[str, Any]:
+    def _fields(self, request: PlaceOrder, client_id: int) -> dict[str, Any]:
         """Return the order in the market's words; what has no word there passes as it came."""
         closing = request.order_type in ("MOC", "LOC")
         trailing = request.order_type == "TRAIL"
@@ -164,7 +164,7 @@ class OrderDesk:
             "extra": {"client_id": client_id, "order_id": request.order_id, "request": asdict(request)},
         }
 
-    def _take(self, client_id: int, request: OrderRequest, fields: dict[str, Any]) -> TwsOrder:
+    def _take(self, client_id: int, request: PlaceOrder, fields: dict[str, Any]) -> TwsOrder:
         order = self.market.place(**fields)
         return self._list(TwsOrder(order, request, client_id, request.order_id))
 
@@ -174,7 +174,7 @@ class OrderDesk:
         self.next_ids[tws.client_id] = max(self.next_id(tws.client_id), tws.order_id + 1)
         return tws
 
-    def _turn_away(self, client: Outlet, request: OrderRequest, fields: dict[str, Any], fault: Fault) -> None:
+    def _turn_away(self, client: Outlet, request: PlaceOrder, fields: dict[str, Any], fault: Fault) -> None:
         code, words = int(fault.options.get("code", 201)), fault.options.get("text", "Order rejected - reason:sandbox")
         reason = "swallowed" if fault.kind == "hang" else f"{code} {words}"
         self.market.turn_away(reason, **fields)
@@ -187,7 +187,7 @@ class OrderDesk:
             ghost = TwsOrder(_unplaced(fields), request, client.client_id, request.order_id)
             client.answer(order_status(ghost, "Inactive"))
 
-    def _answer_what_if(self, client: Outlet, request: OrderRequest, fields: dict[str, Any]) -> None:
+    def _answer_what_if(self, client: Outlet, request: PlaceOrder, fields: dict[str, Any]) -> None:
         ghost = TwsOrder(_unplaced(fields), request, client.client_id, request.order_id)
         value = request.quantity * (request.limit_price or self.market.quote(fields["symbol"]).ask)
         client.answer(what_if(ghost, client.version, self.market.account(self.name), value))
@@ -211,7 +211,7 @@ class OrderDesk:
 
     # -- CHANGING AND CANCELING --
 
-    def _change(self, client: Outlet, tws: TwsOrder, request: OrderRequest) -> None:
+    def _change(self, client: Outlet, tws: TwsOrder, request: PlaceOrder) -> None:
         order, old = tws.order, tws.request
         if not order.is_live:
             code = 104 if order.state == "filled" else 103
@@ -240,7 +240,7 @@ class OrderDesk:
         if fault is not None:
             self._misbehave(client, tws, fault)
 
-    def _apply_change(self, client: Outlet, tws: TwsOrder, request: OrderRequest) -> None:
+    def _apply_change(self, client: Outlet, tws: TwsOrder, request: PlaceOrder) -> None:
         order, new = tws.order, self._fields(request, client.client_id)
         names = (
             "order_type",
@@ -308,7 +308,7 @@ class OrderDesk:
 
     # -- TELLING --
 
-    def on_event(self, event: Event) -> None:
+    def on_event(self, event: MarketEvent) -> None:
         """Tell the owner of an order what the market did with it."""
         tws = self._by_number.get(event.order.number)
         client = self._outlet(tws) if tws is not None else None
@@ -338,7 +338,7 @@ class OrderDesk:
             self._tell_status(tws, [order_status(tws)])
             self.tell(tws, [error(tws.order_id, 202, "Order Canceled - reason:", client.version)])
 
-    def _tell_amendment(self, _: Fault, order: MarketOrder, fill: Execution, __: Decimal) -> None:
+    def _tell_amendment(self, _: Fault, order: MarketOrder, fill: Trade, __: Decimal) -> None:
         """Tell an execution again, under its id with a higher suffix; with no shares once it was taken back."""
         tws = self._by_number[order.number]
         self.tell(tws, [execution(tws, fill), *([] if fill.taken_back else [commission(fill)])])

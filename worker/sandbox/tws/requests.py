@@ -17,9 +17,9 @@ from worker.sandbox.tws.messages import ACCOUNT, TwsOrder
 from worker.sandbox.tws.wire import Fields, encode, read_contract, read_place_order, split_tags
 
 if TYPE_CHECKING:
-    from worker.sandbox.tws.door import Session, TwsDoor
+    from worker.sandbox.tws.door import ApiClient, TwsDoor
 
-Handler = Callable[["Session", Fields], None]
+Handler = Callable[["ApiClient", Fields], None]
 #: Faults that strike at a request, if they name its operation.
 _FAULTS = ("hang", "slow", "error_code", "half")
 #: The messages that say that a listing is complete: open orders, executions, positions, completed orders.
@@ -30,7 +30,7 @@ _NO_SECURITY = "No security definition has been found for the request"
 class _Half:
     """A client whose listings never come to their end."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: ApiClient) -> None:
         self._session = session
 
     def __getattr__(self, name: str) -> Any:
@@ -75,7 +75,7 @@ class Requests:
             99: ("completed", self._completed),
         }
 
-    def handle(self, session: Session, kind: int, fields: Fields) -> None:
+    def handle(self, session: ApiClient, kind: int, fields: Fields) -> None:
         """Answer one message, late or never where a fault says so."""
         if kind not in self._handlers:
             session.error(-1, 505, f"Unknown message id: {kind}")
@@ -93,35 +93,35 @@ class Requests:
             else:
                 self._fail(session, kind, fields, fault.options)
         elif fault is not None and fault.kind == "half":
-            handler(cast("Session", _Half(session)), fields)
+            handler(cast("ApiClient", _Half(session)), fields)
             if fault.options.get("cut"):
                 session.close()
         elif fault is None:
             handler(session, fields)
 
-    def _fail(self, session: Session, kind: int, fields: Fields, options: dict[str, object]) -> None:
+    def _fail(self, session: ApiClient, kind: int, fields: Fields, options: dict[str, object]) -> None:
         """Answer a request with an error of the fault's choice, under the request's id where it has one."""
         if kind in (1, 7, 9, 62, 76):
             fields.skip(1)
         number = -1 if kind in (5, 6, 16, 61, 99) else fields.integer()
         session.error(number, int(str(options.get("code", 162))), str(options.get("text", "sandbox")))
 
-    def _ignore(self, session: Session, fields: Fields) -> None:
+    def _ignore(self, session: ApiClient, fields: Fields) -> None:
         """Nothing to stop or to change here."""
 
     # -- ORDERS --
 
-    def _place(self, session: Session, fields: Fields) -> None:
+    def _place(self, session: ApiClient, fields: Fields) -> None:
         self._desk.place(session, read_place_order(fields, session.version))
 
-    def _cancel(self, session: Session, fields: Fields) -> None:
+    def _cancel(self, session: ApiClient, fields: Fields) -> None:
         fields.skip(1)
         self._desk.cancel(session, fields.integer())
 
-    def _ids(self, session: Session, _: Fields) -> None:
+    def _ids(self, session: ApiClient, _: Fields) -> None:
         self._door.send_next_id(session)
 
-    def _auto_open_orders(self, session: Session, fields: Fields) -> None:
+    def _auto_open_orders(self, session: ApiClient, fields: Fields) -> None:
         fields.skip(1)
         if session.client_id != 0 and fields.flag():
             session.error(-1, 327, "Only the default client (i.e 0) can set the auto bind attribute.")
@@ -134,7 +134,7 @@ class Requests:
         since = self._door.outage_since
         return [tws for tws in self._desk.all() if since is None or tws.order.received_at < since]
 
-    def _open_orders(self, session: Session, _: Fields, *, everyone: bool) -> None:
+    def _open_orders(self, session: ApiClient, _: Fields, *, everyone: bool) -> None:
         for tws in self._visible():
             if tws.order.is_live and (everyone or tws.client_id == session.client_id):
                 self._desk.show(session.client_id, tws)
@@ -143,13 +143,13 @@ class Requests:
             session.answer(*(open_order(row, session.version) for row in self._strangers()))
         session.answer(encode(53, 1))
 
-    def _completed(self, session: Session, _: Fields) -> None:
+    def _completed(self, session: ApiClient, _: Fields) -> None:
         for tws in self._visible():
             if not tws.order.is_live:
                 session.answer(messages.completed_order(tws, session.version))
         session.answer(encode(102))
 
-    def _executions(self, session: Session, fields: Fields) -> None:
+    def _executions(self, session: ApiClient, fields: Fields) -> None:
         fields.skip(1)
         request_id, client_id, account = fields.integer(), fields.integer(), fields.text()
         since, symbol = fields.text(), fields.text()
@@ -172,7 +172,7 @@ class Requests:
                 self._send_executions(session, request_id, tws, earliest)
         session.answer(*(execution(row, request_id) for row in self._strangers()), encode(55, 1, request_id))
 
-    def _send_executions(self, session: Session, request_id: int, tws: TwsOrder, earliest: datetime | None) -> None:
+    def _send_executions(self, session: ApiClient, request_id: int, tws: TwsOrder, earliest: datetime | None) -> None:
         for fill in tws.order.executions:
             if earliest is None or fill.at >= earliest:
                 spoiled = sentinel(self._market.faults, self._door.name, "commission")
@@ -182,14 +182,14 @@ class Requests:
 
     # -- ACCOUNT --
 
-    def _account_updates(self, session: Session, fields: Fields) -> None:
+    def _account_updates(self, session: ApiClient, fields: Fields) -> None:
         fields.skip(1)
         session.subscribed_account = fields.flag()
         if session.subscribed_account:
             self._send_account(session)
             session.answer(encode(54, 1, ACCOUNT))
 
-    def _send_account(self, session: Session) -> None:
+    def _send_account(self, session: ApiClient) -> None:
         account = self._market.account(self._door.name)
         session.answer(*(encode(6, 2, *line, ACCOUNT) for line in messages.account_values(account)))
         for symbol, held in account.positions.items():
@@ -197,7 +197,7 @@ class Requests:
             session.answer(messages.portfolio(symbol, held, last, account.realized))
         session.answer(encode(8, 1, f"{datetime.now(UTC):%H:%M}"))
 
-    def push_account(self, session: Session, symbols: Iterable[str]) -> None:
+    def push_account(self, session: ApiClient, symbols: Iterable[str]) -> None:
         """Tell a client that subscribed what fills in `symbols` did to the account."""
         account = self._market.account(self._door.name)
         if session.subscribed_account:
@@ -210,17 +210,17 @@ class Requests:
                 last = self._market.quote(symbol).last
                 session.push(messages.portfolio(symbol, held, last, account.realized))
 
-    def _positions(self, session: Session, _: Fields) -> None:
+    def _positions(self, session: ApiClient, _: Fields) -> None:
         session.subscribed_positions = True
         account = self._market.account(self._door.name)
         session.answer(*(messages.position(symbol, held) for symbol, held in account.positions.items()))
         session.answer(*(position(row) for row in self._strangers()))
         session.answer(encode(62, 1))
 
-    def _cancel_positions(self, session: Session, _: Fields) -> None:
+    def _cancel_positions(self, session: ApiClient, _: Fields) -> None:
         session.subscribed_positions = False
 
-    def _account_summary(self, session: Session, fields: Fields) -> None:
+    def _account_summary(self, session: ApiClient, fields: Fields) -> None:
         fields.skip(1)
         request_id = fields.integer()
         fields.skip(1)
@@ -230,7 +230,7 @@ class Requests:
                 session.answer(encode(63, 1, request_id, ACCOUNT, key, value, currency))
         session.answer(encode(64, 1, request_id))
 
-    def _account_multi(self, session: Session, fields: Fields) -> None:
+    def _account_multi(self, session: ApiClient, fields: Fields) -> None:
         fields.skip(1)
         request_id, account, model = fields.integer(), fields.text(), fields.text()
         lines = messages.account_values(self._market.account(self._door.name))
@@ -239,7 +239,7 @@ class Requests:
 
     # -- CONTRACTS AND PRICES --
 
-    def _contract_details(self, session: Session, fields: Fields) -> None:
+    def _contract_details(self, session: ApiClient, fields: Fields) -> None:
         fields.skip(1)
         request_id, contract = fields.integer(), read_contract(fields)
         symbol = contract.market_symbol
@@ -258,7 +258,7 @@ class Requests:
         session.answer(messages.contract_details(request_id, symbol, contract, session.version))
         session.answer(encode(52, 1, request_id))
 
-    def _quote(self, session: Session, fields: Fields) -> None:
+    def _quote(self, session: ApiClient, fields: Fields) -> None:
         fields.skip(1)
         request_id, contract = fields.integer(), read_contract(fields)
         symbol = contract.market_symbol
@@ -277,11 +277,11 @@ class Requests:
         else:
             session.quotes[request_id] = (symbol, (quote.bid, quote.ask, quote.last))
 
-    def _cancel_quote(self, session: Session, fields: Fields) -> None:
+    def _cancel_quote(self, session: ApiClient, fields: Fields) -> None:
         fields.skip(1)
         session.quotes.pop(fields.integer(), None)
 
-    def _bars(self, session: Session, fields: Fields) -> None:
+    def _bars(self, session: ApiClient, fields: Fields) -> None:
         request = read_request(fields)
         try:
             spoiled = sentinel(self._market.faults, self._door.name, "bars")

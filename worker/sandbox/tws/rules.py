@@ -7,7 +7,7 @@ from typing import Any
 
 from worker.sandbox.market.market import Market
 from worker.sandbox.tws.messages import ACCOUNT
-from worker.sandbox.tws.wire import OrderRequest
+from worker.sandbox.tws.wire import PlaceOrder
 
 #: IB order type → ours; MOC and LOC are market and limit orders for the close.
 ORDER_TYPES = {
@@ -30,7 +30,7 @@ _FRACTION = "Fractional-sized order cannot be placed via API. Please use desktop
 Complaint = tuple[int, str]
 
 
-def complaint_about(market: Market, request: OrderRequest, fields: dict[str, Any], next_id: int) -> Complaint | None:
+def complaint_about(market: Market, request: PlaceOrder, fields: dict[str, Any], next_id: int) -> Complaint | None:
     """Return code and text of the error that answers a bad order.
 
     Args:
@@ -52,7 +52,7 @@ def complaint_about(market: Market, request: OrderRequest, fields: dict[str, Any
     return _about_numbers(market, request, fields)
 
 
-def _about_numbers(market: Market, request: OrderRequest, fields: dict[str, Any]) -> Complaint | None:
+def _about_numbers(market: Market, request: PlaceOrder, fields: dict[str, Any]) -> Complaint | None:
     if request.quantity <= 0:
         return 434, "The order size cannot be zero"
     if request.quantity != request.quantity.to_integral_value():
@@ -69,7 +69,7 @@ def _about_numbers(market: Market, request: OrderRequest, fields: dict[str, Any]
     return 201, _POOR if kind == "insufficient_funds" else f"Order rejected - reason:{kind}"
 
 
-def is_off_the_tick(request: OrderRequest) -> bool:
+def is_off_the_tick(request: PlaceOrder) -> bool:
     """Tell whether a change names a price between two ticks."""
     return _is_off(request.limit_price) or _is_off(request.aux_price)
 

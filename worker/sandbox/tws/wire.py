@@ -184,7 +184,7 @@ def contract_fields(symbol: str, exchange: str = "SMART", right: str = "?") -> l
 
 
 @dataclass(slots=True)
-class OrderRequest:
+class PlaceOrder:
     """One placeOrder message, as far as the sandbox trades it; prices None when unset."""
 
     order_id: int
@@ -208,17 +208,17 @@ class OrderRequest:
     what_if: bool = False
 
 
-def request_of(told: Mapping[str, Any]) -> OrderRequest:
+def request_of(told: Mapping[str, Any]) -> PlaceOrder:
     """Return a placeOrder message from the ledger, where numbers are texts."""
-    kinds = {item.name: str(item.type) for item in fields_of(OrderRequest)}
+    kinds = {item.name: str(item.type) for item in fields_of(PlaceOrder)}
     values: dict[str, Any] = {
         name: Decimal(value) if "Decimal" in kinds[name] and value is not None else value
         for name, value in told.items()
     }
-    return OrderRequest(**{**values, "contract": Contract(**told["contract"])})
+    return PlaceOrder(**{**values, "contract": Contract(**told["contract"])})
 
 
-def read_place_order(fields: Fields, version: int) -> OrderRequest:
+def read_place_order(fields: Fields, version: int) -> PlaceOrder:
     """Read a placeOrder message after its id, to the end, so that a client's wrong layout is noticed.
 
     Raises:
@@ -247,7 +247,7 @@ def read_place_order(fields: Fields, version: int) -> OrderRequest:
     return request
 
 
-def _read_main(fields: Fields) -> OrderRequest:
+def _read_main(fields: Fields) -> PlaceOrder:
     order_id, contract = fields.integer(), read_contract(fields)
     fields.skip(2)  # secIdType, secId
     action, quantity, order_type = fields.text(), fields.number() or Decimal(0), fields.text()
@@ -258,7 +258,7 @@ def _read_main(fields: Fields) -> OrderRequest:
     fields.skip(4)  # blockOrder, sweepToFill, displaySize, triggerMethod
     outside_rth = fields.flag()
     fields.skip(1)  # hidden
-    return OrderRequest(
+    return PlaceOrder(
         order_id=order_id,
         contract=contract,
         action=action,
@@ -295,7 +295,7 @@ def _skip_clearing_and_algo(fields: Fields) -> None:
     fields.skip(1)  # algoId
 
 
-def _skip_tail(fields: Fields, request: OrderRequest, version: int) -> None:
+def _skip_tail(fields: Fields, request: PlaceOrder, version: int) -> None:
     if request.order_type == "PEG BENCH":
         fields.skip(5)
     if fields.integer():
