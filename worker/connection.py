@@ -66,7 +66,8 @@ class Supervisor:
         else:
             pause = self._fail()
             why = f"{why} (lost soon after it was connected, failure {self._failures} in a row; again in {pause:.1f} s)"
-        log.warning("connection_lost", broker=self.broker.name, error=why)
+        if self._is_told():
+            log.warning("connection_lost", broker=self.broker.name, error=why)
         self.gate.close(why, refused=refusal is not None)
         self._tell("disconnected", why)
 
@@ -78,6 +79,10 @@ class Supervisor:
         pause *= random.uniform(0.7, 1.3)  # noqa: S311  # jitter, no secret
         self._next_try = elapsed() + pause
         return pause
+
+    def _is_told(self) -> bool:
+        """Tell whether a failure has a line in the log: of a row of them, few have."""
+        return self._failures in (1, 2, 5) or self._failures % 20 == 0
 
     def _repair(self) -> None:
         try:
@@ -101,5 +106,5 @@ class Supervisor:
         self.gate.close(str(error), refused=isinstance(error, AccessLost))
         self.gate.has_tried.set()
         self._tell("disconnected", str(error))
-        if self._failures in (1, 2, 5) or self._failures % 20 == 0:
+        if self._is_told():
             log.warning("not_connected", broker=self.broker.name, error=str(error), tries=self._failures)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import insert, select
+from structlog.testing import capture_logs
 
 from models.record.database import Database
 from models.record.tables import attempts, external_fills, external_orders, orders
@@ -148,3 +149,15 @@ def test_an_order_that_is_seen_again_is_dated_again_now_and_then(external: Exter
     (row,) = rows(database)
     assert row["first_seen_at"] == NOW - timedelta(days=1)
     assert row["last_seen_at"] > NOW
+
+
+def test_an_order_of_somebody_else_is_warned_of_once_also_where_its_row_comes_and_goes(database: Database) -> None:
+    """An answer that named a stranger's order as ours has its row taken back at every judging of positions."""
+    external = External(database, "ibkr")
+    with capture_logs() as lines:
+        for _ in range(3):
+            external.note([report("5", side=Side.BUY)])
+            with database.write() as connection:
+                connection.execute(external_orders.delete())
+    assert [line["event"] for line in lines] == ["external_order"]
+    assert lines[0]["broker_order_id"] == "5"

@@ -254,6 +254,18 @@ def test_an_unreadable_row_that_may_be_ours_is_taken_for_it(fields: list[str], r
     assert row.may_be(ref)
 
 
+def test_an_execution_that_cannot_be_read_has_the_same_words_at_every_reading() -> None:
+    """The id of the request that listed it is another one each time, and two executions of one order are two rows."""
+
+    def words(request_id: str, execution_id: str) -> str:
+        fields = ["11", request_id, "9", *("?" for _ in range(30))]
+        fields[14] = execution_id
+        return str(spoiled(fields))
+
+    assert words("7", "0001.01") == words("8", "0001.01") != words("8", "0001.02")
+    assert "0001.01" in words("7", "0001.01")
+
+
 # -- REISSUED ORDER IDS ---
 def placing() -> tuple[OrderBook, PendingOrder]:
     book = OrderBook("ib", lambda _: None, lambda: 0.0)

@@ -112,7 +112,7 @@ def events() -> dict[str, str]:
     paths = [path for package in ("worker", "producers", "models") for path in (ROOT / package).rglob("*.py")]
     modules = [Module(path) for path in paths if "sandbox" not in path.parts]
     handed = {name: at for module in modules for name, at in module.handed.items()}
-    assert set(handed) == {"isolate", "written", "once"}
+    assert set(handed) == {"isolate", "written", "once", "lasts"}
     return {event.split(":")[0]: module.path.name for module in modules for event in module.events(handed)}
 
 

@@ -25,6 +25,7 @@ from redis.retry import Retry
 from models.errors import ConfigurationError
 from models.private import private_folder
 from models.settings import Settings, embedded_socket
+from worker.runtime.said import Trouble
 
 log = structlog.get_logger()
 
@@ -46,6 +47,7 @@ class EmbeddedQueue:
         self.home = settings.home.absolute()
         self.socket = embedded_socket(settings.home)
         self._lock: IO[str] | None = None
+        self._silent = Trouble(socket=str(self.socket), hint="the sweep finds the orders")
 
     def __enter__(self) -> EmbeddedQueue:
         self.acquire()
@@ -121,7 +123,7 @@ class EmbeddedQueue:
             except (FileNotFoundError, ConnectionRefusedError):
                 return False
             except OSError as error:  # the row of those who wait for it is full
-                log.warning("queue_silent", socket=str(self.socket), error=str(error))
+                self._silent.lasts("queue_silent", str(error))
         return True
 
     def _start_if_gone(self) -> None:
@@ -135,7 +137,9 @@ class EmbeddedQueue:
         try:
             self._client().ping()
         except Exception as error:  # frozen, loading, MISCONF ...
-            log.warning("queue_silent", socket=str(self.socket), error=str(error), hint="the sweep finds the orders")
+            self._silent.lasts("queue_silent", str(error))
+        else:
+            self._silent.is_over()
 
     def _start(self) -> None:
         command = [

@@ -29,6 +29,7 @@ from worker.orders.windows import OVERLAP, Patience, Window
 from worker.positions.external import External
 from worker.runtime.clock import elapsed, utcnow
 from worker.runtime.isolate import isolate
+from worker.runtime.said import Trouble
 
 log = structlog.get_logger()
 
@@ -67,6 +68,7 @@ class CatchUp:
         self.window = Window(broker.capabilities.lookback)
         self.loose_ends = LooseEnds(settings, batches, broker.name)
         self._patience, self._reads = Patience(_AGAIN_S, _LONGEST_S), reads
+        self._unreadable = Trouble(broker=broker.name)
 
     def open_orders(self) -> None:
         """Read again what is live at this broker in our books, or not settled, if anything is."""
@@ -205,10 +207,12 @@ class CatchUp:
     def _fills(self, since: datetime) -> Sequence[FillReport] | None:
         try:
             with self._reads.of("executions"):
-                return [replace(fill, listed=True) for fill in self.broker.get_fills(since)]
+                found = [replace(fill, listed=True) for fill in self.broker.get_fills(since)]
         except CorroError as error:
-            log.warning("fills_unreadable", broker=self.broker.name, error=str(self.gate.heeded(error)))
+            self._unreadable.lasts("fills_unreadable", str(self.gate.heeded(error)))
             return None
+        self._unreadable.is_over()
+        return found
 
     def look_again(self, refs: Sequence[OrderRef]) -> Sequence[Sighting]:
         """Read orders again and apply what they are now; returns what was seen, nothing where they cannot be read."""

@@ -17,16 +17,14 @@ import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import structlog
-
 from models.settings import Settings
 from worker.pacing.budget import Limits
 from worker.pacing.window import Away, digest
+from worker.runtime.said import Trouble
 
 if TYPE_CHECKING:
     from limits.storage import RedisStorage
 
-log = structlog.get_logger()
 T = TypeVar("T")
 
 #: Seconds for one connect and for one answer: as long as a call may be held up by a sick Redis.
@@ -62,6 +60,7 @@ class Link:
         #: Counts the times that it did not answer.
         self.losses = 0
         self._trouble, self._met_at = "", -math.inf
+        self._away = Trouble()
 
     def do(self, work: Callable[[RedisStorage], T]) -> T:
         """Do something there.
@@ -73,13 +72,15 @@ class Link:
             raise Away
         self.trips += 1
         try:
-            return work(self._open())
+            done = work(self._open())
         except Exception as error:  # whatever a reply, or what others have written there, makes of it
             self._silent_until = time.monotonic() + SILENCE_S
             self.losses += 1
             self._trouble, self._met_at = f"{type(error).__name__}: {error}"[:200], time.monotonic()
-            log.warning("budgets_not_shared", error=str(error), hint="every worker keeps its part of the limit")
+            self._away.lasts("budgets_not_shared", str(error), hint="every worker keeps its part of the limit")
             raise Away from None
+        self._away.is_over()
+        return done
 
     def words(self) -> str:
         """Say why the budgets are not shared, for `corro fleet`; empty while they are."""

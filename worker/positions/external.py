@@ -18,6 +18,7 @@ What is open is looked at again with the next reading. What was called external 
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
@@ -25,7 +26,6 @@ from decimal import Decimal
 from functools import partial
 from typing import Literal, TypedDict, cast
 
-import structlog
 from sqlalchemy import ColumnElement, Connection, Table, delete, exists, func, or_, select, update
 
 from models.record.baselines import Moved, follow
@@ -38,8 +38,7 @@ from models.reports import DONE, BrokerStatus, CommissionReport, FillReport, Ord
 from models.terms import is_another
 from models.vocabulary import Outcome, Side, signed
 from worker.runtime.clock import elapsed, utcnow
-
-log = structlog.get_logger()
+from worker.runtime.said import Said
 
 #: Reports that are looked up at once.
 _AT_ONCE = 1000
@@ -102,6 +101,7 @@ class External:
     def __init__(self, database: Database, broker: str) -> None:
         self.database, self.broker = database, broker
         self._marked = -math.inf
+        self._said = Said(broker, logging.WARNING, most=10_000)
 
     def note(self, reports: Iterable[Report]) -> bool:
         """Record what is not ours among these; returns False if something had to be left open."""
@@ -114,7 +114,7 @@ class External:
             found = [pair for chunk in chunks for pair in self._sort(connection, chunk)]
         if theirs := [r for r, whose in found if whose == "external"]:
             for event, words in self.database.transact(partial(self._record, theirs)):
-                log.warning(event, **words)
+                self._said.once(event, **words)
         if commissions:
             self.database.transact(partial(self._commissions, commissions))
         return all(whose != "open" for _, whose in found)
@@ -123,7 +123,7 @@ class External:
         """Record reports on other people's orders; returns lines for the log, which follow the commit."""
         fresh = self._orders(connection, theirs)
         told = self._fills(connection, [fill for report in theirs for fill in _fills_in(report)])
-        names = ("broker", "broker_order_id", "symbol", "status")
+        names = ("broker_order_id", "symbol", "side", "quantity")
         return [*told, *(("external_order", _words(row, *names)) for row in fresh)]
 
     def _sort(
@@ -219,7 +219,7 @@ class External:
                         changed.setdefault(id_, same["quantity"])
                     _correct(same, row)
             elif fill.amends:  # of an execution that nobody has told under that name: none of its own
-                lines.append(("external_fill_unexplained", _words(row, "broker", "execution_id")))
+                lines.append(("external_fill_unexplained", _words(row, "execution_id")))
             elif _end(row) is None or _end(row) not in ends:
                 new[id_] = row
                 ends.add(_end(row))
@@ -233,7 +233,7 @@ class External:
         if new or changed:
             self._add_up(connection, orders_)
         for id_, before in changed.items():
-            words = _words(known[id_], "broker", "execution_id", "symbol", "quantity", "price")
+            words = _words(known[id_], "execution_id", "symbol", "quantity", "price")
             lines.append(("external_fill_corrected", {**words, "was": str(before)}))
         return lines
 

@@ -16,7 +16,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-import structlog
 from sqlalchemy import Connection, Table, delete, func, select, update
 
 from models.crash_points import reached
@@ -32,8 +31,7 @@ from worker.fleet.reads import Reads
 from worker.positions.ledger import SETTLE, PositionLedger
 from worker.positions.locks import READINGS, Doubt, judge
 from worker.runtime.clock import Stopwatch, elapsed, utcnow
-
-log = structlog.get_logger()
+from worker.runtime.said import Trouble
 
 _ZERO = Decimal(0)
 #: A reading older than this, because this process was suspended, begins no ledger.
@@ -72,7 +70,7 @@ class PositionReader:
     ) -> None:
         self.database, self.broker, self.worker, self.timing = database, broker, worker, timing
         self.pulse, self._read_executions, self._clock = pulse, read_executions, clock or elapsed
-        self._reads = reads or Reads()
+        self._reads, self._moneyless = reads or Reads(), Trouble(broker=broker.name)
         self.doubts: dict[str, Doubt] = {}
         #: The supervisor's thread reads after a connect, the healer's regularly.
         self._one_at_a_time = threading.Lock()
@@ -131,12 +129,14 @@ class PositionReader:
         """Read the money; without it positions are still worth having."""
         try:
             with self._reads.of("the account"):
-                return self.broker.get_account_info()
+                found = self.broker.get_account_info()
         except AccessLost:
             raise
         except CorroError as error:
-            log.warning("account_unreadable", broker=self.broker.name, error=str(error))
+            self._moneyless.lasts("account_unreadable", str(error))
             return None
+        self._moneyless.is_over()
+        return found
 
     # -- SNAPSHOTS: the routing of closing orders relies on them ---
     def _store(

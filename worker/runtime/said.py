@@ -42,3 +42,20 @@ class Said:
                 self._said.popitem(last=False)
         if is_new:
             log.log(self._level, event, broker=self._broker, **facts)
+
+
+class Trouble:
+    """What lasts, and is met again at every look: logged when it begins and when its words change, until it is over."""
+
+    def __init__(self, **facts: object) -> None:
+        self._facts, self._words = facts, ""
+
+    def lasts(self, event: str, words: str, **facts: object) -> None:
+        """Say of a trouble that it goes on."""
+        if words != self._words:
+            log.warning(event, error=words, **self._facts, **facts)
+        self._words = words
+
+    def is_over(self) -> None:
+        """The next one is told, whatever its words."""
+        self._words = ""

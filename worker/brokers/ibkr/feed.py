@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import structlog
-
 from models.errors import UnreadableReply
 from worker.brokers import values
 from worker.brokers.ibkr import reports
@@ -28,8 +26,7 @@ from worker.brokers.ibkr.spoiled import Rows, is_apart, spoiled
 from worker.brokers.ibkr.times import Zones
 from worker.brokers.ibkr.unnumbered import Unnumbered
 from worker.brokers.oddities import Oddities
-
-_log = structlog.get_logger()
+from worker.runtime.said import Said
 
 
 class Feed:
@@ -57,7 +54,7 @@ class Feed:
         #: The frame that is being decoded, and how many could not be.
         self._frame: list[str] = []
         self._unreadable = 0
-        self._odd = Oddities(options.broker)
+        self._odd, self._said = Oddities(options.broker), Said(options.broker)
         wrapper, client = ib.wrapper, ib.client
         wrapper.openOrder, wrapper.openOrderEnd = self._on_open_order, self.open.end
         wrapper.completedOrder, wrapper.completedOrdersEnd = self._on_completed_order, self.completed.end
@@ -164,10 +161,9 @@ class Feed:
     def _on_unreadable(self, message: str) -> None:
         """Take in a frame that the SDK, or our own reading of it, could not decode."""
         fields, row = self._frame, spoiled(self._frame)
-        broker = self._options.broker
         if row is None:
             self._unreadable += not is_apart(fields)
-            _log.exception("ibkr.unreadable_frame", broker=broker, frame=message[:2000])
+            self._said.once("ibkr.unreadable_frame", frame=message[:2000], error=repr(sys.exc_info()[1]))
             return
         self._odd.note(str(row), repr(sys.exc_info()[1]))
         if row.get("client_id") in (None, str(self._options.client_id)) and (order_id := row.number("order_id")):

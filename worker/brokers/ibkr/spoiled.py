@@ -18,7 +18,10 @@ T = TypeVar("T")
 _PLACES: dict[str, tuple[str, dict[str, int]]] = {
     "5": ("open order", {"order_id": 1, "account": 20, "ref": 23, "client_id": 24, "perm_id": 25}),
     "101": ("completed order", {"account": 19, "ref": 22, "perm_id": 23}),
-    "11": ("execution", {"request_id": 1, "order_id": 2, "account": 16, "ref": 26, "client_id": 22, "perm_id": 21}),
+    "11": (
+        "execution",
+        {"request_id": 1, "order_id": 2, "execution_id": 14, "account": 16, "ref": 26, "client_id": 22, "perm_id": 21},
+    ),
     "61": ("position", {"account": 2, "con_id": 3, "symbol": 4, "kind": 5, "currency": 11}),
 }
 #: Answers and news that no listing of orders hangs on: the row of an order says its status, too.
@@ -69,7 +72,9 @@ class Spoiled:
         return self.get("kind") not in (None, "STK") or self.get("currency") not in (None, "USD")
 
     def __str__(self) -> str:
-        return f"{self.what} ({', '.join(f'{name} {value!r}' for name, value in self.ids)})"
+        """Its kind and ids, the same at every reading: the id of the request is none of the row's."""
+        named = (f"{name} {value!r}" for name, value in self.ids if name != "request_id")
+        return f"{self.what} ({', '.join(named)})"
 
 
 def spoiled(fields: Sequence[str]) -> Spoiled | None:
