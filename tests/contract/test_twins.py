@@ -50,9 +50,9 @@ def found(desk: Any, wanted: OrderRequest) -> str | None:
 
 
 @pytest.mark.parametrize("answer", ["location_missing", "accept_drop"])
-def test_an_equal_order_entered_a_second_before_ours_is_not_taken_for_it(desk: Any, answer: str) -> None:
+def test_an_equal_order_entered_seconds_before_ours_is_not_taken_for_it(desk: Any, answer: str) -> None:
     desk.fault("list_lag", seconds=0.5)
-    wanted, theirs, ours = sent(desk, answer)
+    wanted, theirs, ours = sent(desk, answer, seconds=2)
     seen = desk.find(wanted)
     assert isinstance(seen, Ambiguous)
     assert [one.broker_order_id for one in seen.candidates] == [id_of(theirs)]
