@@ -103,6 +103,8 @@ WAITS_FOR_OWNER = "waits_for_owner"
 
 #: The same of an order whose broker shows a status that says neither that it works nor that it has ended.
 UNCLEAR = "unclear_at_broker"
+#: Code of attempts whose broker says that the id is taken, and shows no order of ours under it.
+ID_TAKEN = "id_taken"
 
 #: How `workers.detail` begins where a broker is connected and cannot be read.
 CANNOT_READ = "cannot read"

@@ -10,6 +10,7 @@ import pytest
 from models.errors import DataError, OutcomeUnknown, Refused
 from models.reports import BrokerStatus, FillReport, Found, OrderReport
 from models.terms import contradictions
+from models.vocabulary import ID_TAKEN
 from tests.contract.connected_alpaca import ConnectedAlpaca, desk, order, ref, resting
 from tests.kit.waiting import eventually
 
@@ -57,6 +58,15 @@ def test_a_strangers_order_under_our_id_is_not_our_first_send(desk: ConnectedAlp
     seen = desk.find(wanted)
     assert isinstance(seen, Found)
     assert contradictions(wanted, seen.report)
+
+
+def test_an_id_that_is_taken_by_an_order_that_is_not_shown_is_unknown_and_says_so(desk: ConnectedAlpaca) -> None:
+    wanted = resting()
+    desk.house.fault("alpaca", "not_found_lag", seconds=30)
+    desk.place(wanted)
+    with pytest.raises(OutcomeUnknown, match=r"is taken, says Alpaca, and no order is shown under it .*404") as caught:
+        desk.place(wanted)
+    assert caught.value.code == ID_TAKEN
 
 
 def test_a_rejected_order_is_named_by_its_refusal(desk: ConnectedAlpaca) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import pytest
+from sqlalchemy import update
 
 from models.errors import BrokerError
 from models.record.database import Database
 from models.record.evidence import unresolved
+from models.record.tables import attempts
 from models.reports import Ambiguous, BrokerStatus, Missing, OrderReport, Sighting
 from models.settings import Settings
+from models.vocabulary import ID_TAKEN
 from tests.unit.look_scene import LookScene
 
 
@@ -61,3 +64,15 @@ def test_a_person_sees_what_was_sent_what_was_asked_and_what_came_back(scene: Lo
     assert [c["broker_order_id"] for c in row["answers"]["ambiguous"]["candidates"]] == ["7", "8"]
     assert row["latest"].startswith("ambiguous")
     assert scene.attempt["outcome"] == "unknown"
+
+
+def test_an_id_that_is_taken_is_never_absent_however_often_no_order_is_shown(scene: LookScene) -> None:
+    """Alpaca: "client_order_id must be unique", then 404 by that id: one of them is not so, and a person decides."""
+    with scene.database.write() as connection:
+        connection.execute(update(attempts).values(code=ID_TAKEN))
+    for _ in range(5):
+        later(scene, 60)
+        scene.look()
+    assert (scene.attempt["outcome"], scene.attempt["missing"]) == ("unknown", 5)
+    (row,) = unresolved(scene.database, 10.0)
+    assert row["code"] == ID_TAKEN

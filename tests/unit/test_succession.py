@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select, update
 
-from models.errors import BrokerError, NotConnected, NotSent, QuotaExhausted
+from models.errors import BrokerError, NotConnected, NotSent, OrderRejected, QuotaExhausted
 from models.messages import utcnow
 from models.record.batch import Effects, OrderBatch
 from models.record.database import Database
@@ -19,7 +19,7 @@ from models.settings import Settings
 from models.vocabulary import Side
 from tests.unit.words import Put
 from worker.orders.record import Recorder
-from worker.orders.succession import SURPLUS, is_doubted
+from worker.orders.succession import REPLACED_AFTER_ALL, SURPLUS, is_doubted
 
 D = Decimal
 
@@ -168,6 +168,9 @@ def test_the_old_order_is_followed_again_after_a_rejected_replace(contest: Conte
 def test_an_order_replaced_by_one_that_was_rejected_has_ended(contest: Contest, put: Put, heir: str | None) -> None:
     replaced_to(contest, put, "51")
     contest.told(shown(2, BrokerStatus.REJECTED, filled_quantity=D(0)))
+    contest.told(shown(1, BrokerStatus.REPLACED, replaced_by=heir))
+    assert (contest.order["status"], contest.row(2)["outcome"]) == ("accepted", "unknown")  # it may work after all
+    contest.answered(2, OrderRejected("no", broker="alpaca", code=REPLACED_AFTER_ALL, broker_order_id="b2"))
     after = contest.told(shown(1, BrokerStatus.REPLACED, replaced_by=heir))
     assert contest.order["status"] == "rejected"
     assert not after.rings

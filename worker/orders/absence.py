@@ -46,7 +46,12 @@ def conclude(
         return "wait" if by_terms and age_s < rule.min_age_s else "adopt"
     if not isinstance(sighting, Missing) or not (rule.possible and sender_done):
         return "wait"
-    return "absent" if missing >= rule.sightings and age_s >= rule.min_age_s else "wait"
+    return "absent" if _is_missed(rule, missing, age_s) else "wait"
+
+
+def _is_missed(rule: AbsenceRule, missing: int, age_s: float) -> bool:
+    """Tell whether complete readings have missed an order often and late enough."""
+    return missing >= rule.sightings and age_s >= rule.min_age_s
 
 
 def after_refusal(report: OrderReport) -> Literal["adopt", "refused", "wait"]:
@@ -74,6 +79,31 @@ def after_cancel(report: OrderReport) -> Literal["adopt", "wait"]:
     return "adopt" if report.status in DONE and not report.dormant else "wait"
 
 
+def after_replaced(
+    rule: AbsenceRule,
+    verdict: Literal["adopt", "absent", "wait"],
+    sighting: Sighting | None,
+    missing: int,
+    age_s: float,
+) -> Literal["adopt", "refused", "wait"]:
+    """Draw the conclusion about a replace that came to nothing by its broker's word, when its old order was replaced.
+
+    | the broker shows                       | conclusion                                                    |
+    |----------------------------------------|---------------------------------------------------------------|
+    | the new order, rejected without a fill | refused, as its answer was                                    |
+    | the new order otherwise                | as about any unknown attempt: adopt it                        |
+    | nothing, often and late enough         | refused, as its answer was: also where absence proves nothing |
+    | anything else                          | wait                                                          |
+    """
+    if isinstance(sighting, Missing):
+        return "refused" if _is_missed(rule, missing, age_s) else "wait"
+    if verdict == "adopt" and isinstance(sighting, Found):
+        report = sighting.report
+        dead = report.status is BrokerStatus.REJECTED and not report.filled_quantity and not report.fills
+        return "refused" if dead else "adopt"
+    return "wait"
+
+
 def proven(sighting: Sighting, objections: Sequence[str]) -> Sighting:
     """Return what a sighting is worth: an order that is not on our terms is found by its id alone, so a person decides.
 
@@ -87,14 +117,16 @@ def proven(sighting: Sighting, objections: Sequence[str]) -> Sighting:
     return Ambiguous(candidates=(sighting.report,), words=words)
 
 
-def why_open(sighting: Sighting | None, missing: int, rule: AbsenceRule) -> str:
-    """Say why an attempt stays unknown."""
+def why_open(sighting: Sighting | None, missing: int, rule: AbsenceRule, *, is_taken: bool = False) -> str:
+    """Say why an attempt stays unknown; `is_taken`: the broker has said that an order has its id."""
     if isinstance(sighting, Ambiguous):
         return sighting.text
     if sighting is None:
         return "the broker could not be asked"
     if isinstance(sighting, Found):
         return "an equal order is there, and listings lag: ours may not be listed yet"
+    if is_taken:
+        return f"its id is taken, says the broker, and {missing} readings show no order under it: a person decides"
     if not rule.possible:
         return (
             f"not seen in {missing} readings, but what this broker does not list may still be there: a person decides"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -21,17 +21,17 @@ from models.record.rows import AttemptRow
 from models.record.tables import attempts, orders, workers
 from models.reports import Found, Missing, OrderReport, Sighting
 from models.settings import Settings
-from models.vocabulary import Outcome
+from models.vocabulary import ID_TAKEN, Outcome
 from worker.brokers.base import BrokerInterface, OrderRef
 from worker.fleet.members import Identity, is_gone, is_silent
 from worker.gate import Gate
-from worker.orders.absence import after_cancel, after_refusal, conclude, proven, why_open
+from worker.orders.absence import after_cancel, after_refusal, after_replaced, conclude, proven, why_open
 from worker.orders.batches import Batches
 from worker.orders.catch_up import order_ref
 from worker.orders.deputies import Deputies
 from worker.orders.record import Recorder
 from worker.orders.routing import Absent
-from worker.orders.succession import REFUSED_AGAIN, SURPLUS, is_doubted
+from worker.orders.succession import REFUSED_AGAIN, REPLACED_AFTER_ALL, SURPLUS, is_doubted
 from worker.runtime.clock import StepWatch, utcnow
 
 log = structlog.get_logger()
@@ -261,20 +261,9 @@ class Reconciler:
         # A reading counts only once nothing can be on its way any more.
         missing = question.missing + (isinstance(sighting, Missing) and question.sender_done)
         age = (at - question.ref.sent_at).total_seconds()
-        rest = (at - question.last_byte).total_seconds()
-        by_terms = self._keeps_no_id and question.ref.broker_order_id is None
-        verdict: Literal["adopt", "absent", "refused", "wait"] = conclude(
-            self.rule, sighting, missing=missing, age_s=rest, sender_done=question.sender_done, by_terms=by_terms
-        )
-        if question.doubted and verdict != "wait":
-            after_all = after_cancel if attempt["code"] == SURPLUS else after_refusal
-            verdict = after_all(sighting.report) if isinstance(sighting, Found) else "refused"
-        if verdict == "absent" and attempt["code"] == REFUSED_AGAIN:
-            verdict = "refused"
+        verdict = self._verdict(attempt, question, sighting, missing, at)
         if verdict == "refused":
-            self.recorder.settle(
-                entry, question.attempt_no, OrderRejected(attempt["message"] or "rejected", broker=self.broker.name)
-            )
+            self.recorder.settle(entry, question.attempt_no, self._refusal(attempt, sighting))
         elif verdict == "adopt":
             assert isinstance(sighting, Found)
             if self._changes_in_place(attempt) and not _is_changed(attempt, sighting.report):
@@ -289,6 +278,31 @@ class Reconciler:
             self.recorder.settle(entry, question.attempt_no, Absent(words, broker=self.broker.name, code="absent"))
         else:
             self._wait(entry, question, sighting, missing, age)
+
+    def _verdict(
+        self, attempt: AttemptRow, question: _Question, sighting: Sighting | None, missing: int, at: datetime
+    ) -> Literal["adopt", "absent", "refused", "wait"]:
+        """Draw the conclusion that this attempt's history allows."""
+        # An id that is taken says that an order has it: no listing proves the contrary.
+        rule = replace(self.rule, possible=False) if attempt["code"] == ID_TAKEN else self.rule
+        rest = (at - question.last_byte).total_seconds()
+        by_terms = self._keeps_no_id and question.ref.broker_order_id is None
+        verdict = conclude(
+            rule, sighting, missing=missing, age_s=rest, sender_done=question.sender_done, by_terms=by_terms
+        )
+        if attempt["code"] == REPLACED_AFTER_ALL:
+            return after_replaced(rule, verdict, sighting, missing, rest)
+        if question.doubted and verdict != "wait":
+            after_all = after_cancel if attempt["code"] == SURPLUS else after_refusal
+            return after_all(sighting.report) if isinstance(sighting, Found) else "refused"
+        return "refused" if verdict == "absent" and attempt["code"] == REFUSED_AGAIN else verdict
+
+    def _refusal(self, attempt: AttemptRow, sighting: Sighting | None) -> OrderRejected:
+        """Return the refusal that was looked into, as it stands now."""
+        told, looked = attempt["message"] or "rejected", attempt["code"] == REPLACED_AFTER_ALL
+        order_id = sighting.report.broker_order_id if looked and isinstance(sighting, Found) else None
+        code = REPLACED_AFTER_ALL if looked else None
+        return OrderRejected(told, broker=self.broker.name, code=code, broker_order_id=order_id)
 
     def _proven(self, entry: OrderRecord, question: _Question, sighting: Sighting) -> Sighting:
         """Look at the terms of an order that was found; one that is changed in place has the old or the new ones."""
@@ -319,7 +333,7 @@ class Reconciler:
         entry.set_attempt(question.attempt_no, checks=question.checks + 1, missing=missing, next_check_at=due)
         if age >= self.timing.alert_after and attempt["alerted_at"] is None:
             entry.set_attempt(question.attempt_no, alerted_at=entry.now)
-            words = why_open(sighting, missing, self.rule)
+            words = why_open(sighting, missing, self.rule, is_taken=attempt["code"] == ID_TAKEN)
             entry.note("unresolved", f"attempt {question.attempt_no} at {self.broker.name} for {age:.0f} s: {words}")
             log.error(
                 "order_unresolved",

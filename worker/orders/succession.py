@@ -5,6 +5,7 @@
 | a replace of ours is confirmed                            | the new attempt speaks, on its terms                     |
 | the new order is rejected afterwards, without a fill      | the old one speaks again: it may live, nothing goes on   |
 | ... and the old one had been replaced by it               | the order has ended: neither of them lives               |
+| it was replaced, though we were told that ours was not    | what took its place is looked for: it may be ours        |
 | somebody else replaced the order                          | it has ended for us: its rest is their order             |
 | an attempt that was given up has traded                   | the attempt that took its place is canceled and read     |
 """
@@ -29,6 +30,8 @@ log = structlog.get_logger()
 LATE_REFUSAL = "refused_after_acceptance"
 #: Code of attempts that their broker refused after listings had missed an earlier send under the same id.
 REFUSED_AGAIN = "refused_after_absence"
+#: Code of replaces that came to nothing by their broker's word, and whose old order it shows as replaced.
+REPLACED_AFTER_ALL = "replaced_after_all"
 #: Code of attempts that would trade what another attempt of the order has traded already.
 SURPLUS = "surplus"
 #: An order that ended in our books is called alive by a listing only this long after: listings are read before.
@@ -113,6 +116,12 @@ def replaced(entry: OrderRecord, attempt_no: int, report: OrderReport) -> None:
     heir, broker = _heir(entry, attempt_no, report), entry.attempts[attempt_no]["broker"]
     if is_changing(entry) or (heir is not None and heir["outcome"] != Outcome.REFUSED):
         return  # a replace of ours: what becomes of it says the rest
+    if (denied := _denied(entry, attempt_no)) is not None:
+        unknown = str(Outcome.UNKNOWN)
+        entry.set_attempt(denied, outcome=unknown, code=REPLACED_AFTER_ALL, next_check_at=entry.now, missing=0)
+        words = "it came to nothing, and the order was replaced all the same, so what took its place is looked for"
+        entry.note("replace_unknown", f"attempt {denied} at {broker}: {words}")
+        return
     if heir is not None:
         detail = f"replaced at {broker} by order {heir['broker_order_id']}, which {broker} then rejected"
         entry.happen(Fact.REJECTED, attempt_no=attempt_no, detail=detail)
@@ -120,6 +129,19 @@ def replaced(entry: OrderRecord, attempt_no: int, report: OrderReport) -> None:
     name = f"order {report.replaced_by}" if report.replaced_by else "an order that the broker does not name"
     detail = f"replaced at {broker} by {name}, which is not ours: it is external"
     entry.happen(Fact.REPLACED_OUTSIDE, attempt_no=attempt_no, detail=detail)
+
+
+def _denied(entry: OrderRecord, attempt_no: int) -> int | None:
+    """Return the newest replace of ours that was denied or not found, and has not been looked for since."""
+    came_to_nothing = (Outcome.REFUSED, Outcome.NOT_SENT, Outcome.ABSENT)
+    return max(
+        (
+            number
+            for number, row in entry.attempts.items()
+            if row["replaces"] == attempt_no and row["outcome"] in came_to_nothing and row["code"] != REPLACED_AFTER_ALL
+        ),
+        default=None,
+    )
 
 
 def _heir(entry: OrderRecord, attempt_no: int, report: OrderReport) -> AttemptRow | None:

@@ -19,6 +19,7 @@ from models.errors import (
     ServerError,
     Unmapped,
 )
+from models.reports import Ambiguous, Missing
 from worker.brokers.rest.http import retry_after
 
 
@@ -84,6 +85,11 @@ def refusal(response: requests.Response, broker: str) -> BrokerError:
         code=str(code or response.status_code),
         retry_after=retry_after(response.headers),
     )
+
+
+def told(seen: Missing | Ambiguous) -> str:
+    """Say what looking a client_order_id up has shown, where that is no single order."""
+    return f"no order is shown under it ({seen.evidence})" if isinstance(seen, Missing) else seen.text
 
 
 def _body(response: requests.Response) -> Mapping[str, Any]:

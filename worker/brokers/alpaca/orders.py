@@ -13,8 +13,9 @@ from models.errors import OrderRejected, UnreadableReply
 from models.messages import OrderRequest, utcnow
 from models.reports import BrokerStatus, Found, OrderReport, Sighting
 from models.terms import contradictions
+from models.vocabulary import ID_TAKEN
 from worker.brokers.alpaca import reports as read
-from worker.brokers.alpaca.codes import Duplicate
+from worker.brokers.alpaca.codes import Duplicate, told
 from worker.brokers.alpaca.rest import AlpacaRest
 from worker.brokers.alpaca.terms import order_body
 from worker.brokers.base import OrderRef, Ticket
@@ -69,10 +70,9 @@ class AlpacaOrders:
         except Exception as error:
             raise lost_after(error, self._broker) from error
         if not isinstance(seen, Found) or (wrong := contradictions(ticket.order, seen.report)):
-            shown = f"an order with {', '.join(wrong)}" if isinstance(seen, Found) else str(seen)
-            raise UnreadableReply(
-                f"{self._broker}: client_order_id {our_id} is taken: it is {shown}", broker=self._broker
-            )
+            shown = f"an order with {', '.join(wrong)} has it" if isinstance(seen, Found) else told(seen)
+            words = f"client_order_id {our_id} is taken, says Alpaca, and {shown}"
+            raise UnreadableReply(f"{self._broker}: {words}", broker=self._broker, code=ID_TAKEN)
         if seen.report.status is BrokerStatus.UNKNOWN:
             raise UnreadableReply(f"{self._broker}: {our_id} is {seen.report.raw_status}", broker=self._broker)
         _log.info(

@@ -26,8 +26,9 @@ from models.errors import (
 )
 from models.messages import plain, utcnow
 from models.reports import DONE, BrokerStatus, Found, OrderReport, Sighting
+from models.vocabulary import ID_TAKEN
 from worker.brokers.alpaca import reports as read
-from worker.brokers.alpaca.codes import Duplicate
+from worker.brokers.alpaca.codes import Duplicate, told
 from worker.brokers.alpaca.rest import AlpacaRest
 from worker.brokers.alpaca.terms import replace_body
 from worker.brokers.base import OrderRef, Ticket
@@ -144,8 +145,8 @@ class AlpacaReplaces(NewOrderInstead[OrderReport]):
         if isinstance(seen, Found):
             return seen.report
         if isinstance(no, Duplicate):
-            words = f"client_order_id {our_id} is taken, but looking it up gave {seen}"
-            raise UnreadableReply(f"{self._broker}: {words}", broker=self._broker)
+            words = f"client_order_id {our_id} is taken, says Alpaca, and {told(seen)}"
+            raise UnreadableReply(f"{self._broker}: {words}", broker=self._broker, code=ID_TAKEN)
         raise no
 
 
