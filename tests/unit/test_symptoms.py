@@ -52,7 +52,8 @@ class Module:
         """Functions that log an event of their caller's choice, and where among their arguments it stands."""
         found = {}
         for node in (node for node in self.nodes if isinstance(node, ast.FunctionDef)):
-            names = [argument.arg for argument in node.args.args if argument.arg != "self"]
+            given = (*node.args.posonlyargs, *node.args.args)
+            names = [argument.arg for argument in given if argument.arg != "self"]
             logs = [call for call in ast.walk(node) if isinstance(call, ast.Call) and is_log(call.func)]
             if "event" in names and any("event" in map(ast.unparse, call.args) for call in logs):
                 found[node.name] = names.index("event")
@@ -65,7 +66,7 @@ class Module:
         for call in self.calls:
             name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
             if name in handed and (name != "once" or "said" in ast.unparse(call.func)):
-                found |= self.texts(call.args[handed[name]])
+                found |= self.texts(call.args[handed[name]]) or self.lines()
             elif call.args and (is_loud(call.func) or (isinstance(call.func, ast.Name) and name in loud)):
                 found |= self.texts(call.args[0]) or self.lines()
         return found | self.of_classes()
