@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import Decimal
 
 import pytest
 
 from tests.kit import World, events_of, eventually, outcomes_of
+
+pytestmark = pytest.mark.usefixtures("own_workers")
 
 MakeWorld = Callable[..., World]
 POINTS = ("after_claim", "before_send", "after_send", "before_commit", "after_commit")
@@ -22,16 +24,6 @@ def world(make_world: MakeWorld, database_url: str | None) -> World:
     # What dies between the mark and the first byte would wait for a person at IB; these tests are about the rest.
     more = {"ibkr": {"absence": "listings"}}
     return make_world(["alpaca", "ibkr", "tda"], database_url=database_url, more=more)
-
-
-@pytest.fixture(autouse=True)
-def _workers_of_its_own(world: World) -> Iterator[None]:
-    """A test starts the workers that it needs; none of them outlives it."""
-    yield
-    try:
-        world.money.check(5)
-    finally:
-        world.fleet.kill_all()
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +12,9 @@ import pytest
 
 from producers.bell import envelope
 from tests.kit import World, events_of, eventually, never, outcomes_of
+from tests.kit.process import HeldTwins
+
+pytestmark = pytest.mark.usefixtures("own_workers")
 
 SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -29,16 +32,6 @@ def ring(world: World, *ids: str, queue: str) -> bytes:
 @pytest.fixture(scope="module")
 def world(make_world: Callable[..., World], database_url: str | None) -> World:
     return make_world(["alpaca", "ibkr"], database_url=database_url, timing={"fresh": 2.0, "lease": 6.0})
-
-
-@pytest.fixture(autouse=True)
-def _workers_of_its_own(world: World) -> Iterator[None]:
-    """A test starts the workers that it needs; none of them outlives it."""
-    yield
-    try:
-        world.money.check(5)
-    finally:
-        world.fleet.kill_all()
 
 
 def test_a_ring_five_times_and_again_after_the_end_is_one_order(world: World) -> None:
@@ -155,11 +148,6 @@ def test_a_cancel_that_is_refused_leaves_the_order_as_its_broker_has_it(world: W
 @SQLITE
 def test_one_id_from_two_processes_at_once_is_one_order(world: World) -> None:
     """Both submit the same forty ids as fast as they can."""
-    import subprocess
-    import sys
-
-    from tests.kit import ROOT, clean_environment
-
     script = """
 import sys
 from producers import OrderClient, OrderRequest
@@ -170,20 +158,9 @@ with OrderClient() as client:
                                    route=["alpaca"]))
 """
     prefix = f"both-{world.database.url.get_backend_name()}"
-    both = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, prefix], stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT,
-            env={**clean_environment(), **world.environment},
-        )
-        for _ in range(2)
-    ]  # fmt: skip
+    both = HeldTwins(script, prefix, variables=world.environment)
     world.fleet.start("alpaca")
-    for process in both:
-        assert process.stdin is not None
-        process.stdin.write(b"go\n")
-        process.stdin.flush()
-    said = [process.communicate(timeout=60) for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
+    both.run_on()
     for n in range(40):
         whole = world.orders.wait(f"{prefix}-{n}", "filled", 20)
         assert outcomes_of(whole) == [("alpaca", "accepted")]

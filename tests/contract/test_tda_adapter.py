@@ -23,7 +23,7 @@ from models.errors import (
 from models.messages import OrderRequest
 from models.reports import BrokerStatus, Found, Missing, OrderReport
 from models.settings import BrokerSettings
-from tests.contract.doors import SandboxThread, same_clock, sandbox
+from tests.contract.doors import SandboxThread, same_clock
 from tests.contract.token_bank import TokenBank, keeper
 from tests.kit.waiting import eventually
 from worker.brokers.base import OrderRef, Ticket
@@ -95,12 +95,6 @@ def ref(wanted: OrderRequest, **more: Any) -> OrderRef:
         "sent_at": wanted.created_at,
     }
     return OrderRef(**(fields | more))
-
-
-@pytest.fixture
-def house() -> Iterator[SandboxThread]:
-    with sandbox() as found:
-        yield found
 
 
 @pytest.fixture(params=["tda", "schwab"])

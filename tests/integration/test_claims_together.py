@@ -11,11 +11,11 @@ import pytest
 from sqlalchemy import Connection, event, insert, select
 
 from models.messages import OrderRequest
-from models.record.database import Database, upgrade
+from models.record.database import Database
 from models.record.intake import Intake
 from models.record.tables import orders, position_snapshots, workers
 from models.settings import BrokerSettings, Settings
-from tests.kit import PostgresServer, eventually
+from tests.kit import eventually
 from tests.open_desk import open_desk
 from tests.property.ledger import BrokerLedger, Seat
 from worker.fleet.members import Identity
@@ -24,14 +24,6 @@ from worker.orders.selection import named
 from worker.positions.closing import Asked
 from worker.positions.reading import keep
 from worker.runtime.clock import utcnow
-
-
-@pytest.fixture
-def database(postgres: PostgresServer) -> Iterator[Database]:
-    made = Database(postgres.fresh())
-    upgrade(made)
-    yield made
-    made.close()
 
 
 @contextmanager

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 from sqlalchemy import Connection, event, select, text, update
 
-from models.record.database import Database, upgrade
+from models.record.database import Database
 from models.record.tables import position_snapshots, workers
 from models.settings import TimingSettings
-from tests.kit import PostgresServer, eventually
+from tests.kit import eventually
 from worker.fleet.members import Heartbeat, Identity
 from worker.positions.reading import keep
 from worker.runtime.clock import utcnow
-
-
-@pytest.fixture
-def database(postgres: PostgresServer) -> Iterator[Database]:
-    made = Database(postgres.fresh())
-    upgrade(made)
-    yield made
-    made.close()
 
 
 @pytest.mark.parametrize("newer", ["first", "second"])

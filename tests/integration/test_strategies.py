@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -13,7 +11,8 @@ import pytest
 from models.errors import DataError, IdempotencyConflict, InvalidOrder, NotFound
 from models.history import v_orders
 from producers import OrderRequest, UnifiedBroker
-from tests.kit import ROOT, World, clean_environment, eventually
+from tests.kit import World, eventually
+from tests.kit.process import HeldTwins
 
 
 @pytest.fixture(scope="module")
@@ -134,19 +133,8 @@ with OrderClient() as client:
     ])
 """
     prefix = f"pair-{world.database.url.get_backend_name()}"
-    both = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, prefix], stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT,
-            env={**clean_environment(), **world.environment},
-        )
-        for _ in range(2)
-    ]  # fmt: skip
-    for process in both:
-        assert process.stdin is not None
-        process.stdin.write(b"go\n")
-        process.stdin.flush()
-    said = [process.communicate(timeout=60) for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
+    both = HeldTwins(script, prefix, variables=world.environment)
+    both.run_on()
     for n in range(100):
         world.orders.wait(f"{prefix}-{n}", "filled", 30)
     assert len(world.orders.at_doors(symbol="EEM")) == 100

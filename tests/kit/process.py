@@ -58,6 +58,28 @@ def run_python(*arguments: str, cwd: Path, timeout: float, **variables: str) -> 
     return CommandResult(done.returncode, done.stdout, done.stderr)
 
 
+class HeldTwins:
+    """Two processes of the same script, which wait at the line that they read from stdin."""
+
+    def __init__(self, script: str, *arguments: str, variables: Mapping[str, str]) -> None:
+        self._processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", script, *arguments], stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT,
+                env={**clean_environment(), **variables},
+            )
+            for _ in range(2)
+        ]  # fmt: skip
+
+    def run_on(self, timeout: float = 60.0) -> None:
+        """Let both go on at the same moment, to their end; fails where one of them does."""
+        for process in self._processes:
+            assert process.stdin is not None
+            process.stdin.write(b"go\n")
+            process.stdin.flush()
+        said = [process.communicate(timeout=timeout) for process in self._processes]
+        assert [process.returncode for process in self._processes] == [0, 0], said
+
+
 def end(process: subprocess.Popen[bytes]) -> None:
     """End a process, in good order if it can."""
     if process.poll() is None:

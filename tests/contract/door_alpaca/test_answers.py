@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -12,8 +11,8 @@ import pytest
 import requests
 from alpaca_trade_api.rest import APIError, TimeFrame, TimeFrameUnit
 
-from tests.contract.alpaca_client import KEYS, ORDER_KEYS, alpaca_sdk, bought, filled, resting, words
-from tests.contract.doors import SandboxThread, sandbox
+from tests.contract.alpaca_client import KEYS, ORDER_KEYS, bought, filled, resting, words
+from tests.contract.doors import SandboxThread
 from tests.kit.waiting import eventually
 from worker.sandbox.alpaca.door import AlpacaDoor
 
@@ -41,23 +40,6 @@ ACTIVITY_KEYS = words(
     """
 )
 NANOSECONDS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z")
-
-
-@pytest.fixture
-def house() -> Iterator[SandboxThread]:
-    with sandbox() as found:
-        yield found
-
-
-@pytest.fixture
-def door(house: SandboxThread) -> Any:
-    return house.open(AlpacaDoor)
-
-
-@pytest.fixture
-def api(door: AlpacaDoor, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    with alpaca_sdk(door, monkeypatch) as found:
-        yield found
 
 
 # -- ORDERS ---

@@ -4,42 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 import requests
 
-from tests.contract.doors import SandboxThread, sandbox
-from tests.contract.tda_client import BOTH, Client, client_of
+from tests.contract.doors import SandboxThread
+from tests.contract.tda_client import Client
 from tests.kit.waiting import eventually
 from worker.sandbox.tda.door import TdaDoor
-
-
-@pytest.fixture
-def house() -> Iterator[SandboxThread]:
-    with sandbox() as found:
-        yield found
-
-
-@pytest.fixture(params=BOTH)
-def client(house: SandboxThread, request: pytest.FixtureRequest) -> Iterator[Client]:
-    with client_of(house, request.param) as found:
-        yield found
-
-
-@pytest.fixture
-def tda(house: SandboxThread) -> Iterator[Client]:
-    with client_of(house, "tda") as found:
-        yield found
-
-
-@pytest.fixture
-def schwab(house: SandboxThread) -> Iterator[Client]:
-    with client_of(house, "schwab") as found:
-        yield found
-
 
 # -- MARKET DATA ---
 

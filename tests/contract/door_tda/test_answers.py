@@ -3,41 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from tests.contract.doors import SandboxThread, sandbox
-from tests.contract.tda_client import BOTH, Client, client_of, filled, order
+from tests.contract.doors import SandboxThread
+from tests.contract.tda_client import Client, filled, order
 from tests.kit.waiting import eventually
 from worker.sandbox.tda.door import TdaDoor
-
-
-@pytest.fixture
-def house() -> Iterator[SandboxThread]:
-    with sandbox() as found:
-        yield found
-
-
-@pytest.fixture(params=BOTH)
-def client(house: SandboxThread, request: pytest.FixtureRequest) -> Iterator[Client]:
-    with client_of(house, request.param) as found:
-        yield found
-
-
-@pytest.fixture
-def tda(house: SandboxThread) -> Iterator[Client]:
-    with client_of(house, "tda") as found:
-        yield found
-
-
-@pytest.fixture
-def schwab(house: SandboxThread) -> Iterator[Client]:
-    with client_of(house, "schwab") as found:
-        yield found
-
 
 # -- TOKENS ---
 

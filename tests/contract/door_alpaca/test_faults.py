@@ -15,28 +15,10 @@ import websocket
 from alpaca_trade_api.rest import APIError, TimeFrame
 from alpaca_trade_api.stream import TradingStream
 
-from tests.contract.alpaca_client import KEYS, ORDER_KEYS, alpaca_sdk, bought, filled, impatient, resting
-from tests.contract.doors import SandboxThread, sandbox
+from tests.contract.alpaca_client import KEYS, ORDER_KEYS, bought, filled, impatient, resting
+from tests.contract.doors import SandboxThread
 from tests.kit.waiting import eventually
 from worker.sandbox.alpaca.door import AlpacaDoor
-
-
-@pytest.fixture
-def house() -> Iterator[SandboxThread]:
-    with sandbox() as found:
-        yield found
-
-
-@pytest.fixture
-def door(house: SandboxThread) -> Any:
-    return house.open(AlpacaDoor)
-
-
-@pytest.fixture
-def api(door: AlpacaDoor, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    with alpaca_sdk(door, monkeypatch) as found:
-        yield found
-
 
 # -- STREAM ---
 
