@@ -324,7 +324,8 @@ def test_executions_of_one_activity_are_told_apart_and_weighted() -> None:
 @pytest.mark.parametrize("status", [*tda_reports.STATUSES, "SOMETHING_NEW"])
 def test_every_status_has_a_meaning_and_a_new_one_is_unknown(status: str) -> None:
     leg = {"instrument": {"assetType": "EQUITY", "symbol": "AAPL"}, "instruction": "BUY", "quantity": 10}
-    raw = {"orderId": 7, "status": status, "orderType": "MARKET", "orderLegCollection": [leg], "filledQuantity": 0}
+    filled = 10 if status == "FILLED" else 0  # filled with nothing is no fill
+    raw = {"orderId": 7, "status": status, "orderType": "MARKET", "orderLegCollection": [leg], "filledQuantity": filled}
     report = tda_reports.order_report(raw)
     assert report.status is tda_reports.STATUSES.get(status, BrokerStatus.UNKNOWN)
     assert report.raw_status == status
