@@ -126,6 +126,8 @@ ALPACA = [
     (418, b"", Unmapped),
     (422, b"", Unmapped),
 ]
+#: A code that is no code of Alpaca's: whoever has written it, it is no word about the order.
+NO_CODES = ["40010001", 40010001.0, True, False, 0, 7, -40010001, 50010000, 4001000, 400100010, {}, [], "x"]
 
 
 @pytest.mark.parametrize(("status", "body", "kind"), ALPACA)
@@ -134,6 +136,14 @@ def test_alpaca_answers_are_classified_by_status_and_code(status: int, body: Any
     assert type(found) is kind
     assert found.broker == "alpaca"
     assert found.code == str(body["code"] if isinstance(body, dict) and "code" in body else status)
+
+
+@pytest.mark.parametrize("code", NO_CODES, ids=repr)
+@pytest.mark.parametrize("status", [400, 403, 404, 422])
+def test_an_answer_with_a_code_that_alpaca_has_not_refuses_nothing(status: int, code: Any) -> None:
+    found = alpaca_codes.refusal(response(status, coded(code, "client_order_id must be unique")), "alpaca")
+    assert type(found) is Unmapped
+    assert isinstance(alpaca_codes.refusal(response(429, coded(code, "slow down")), "alpaca"), RateLimited)
 
 
 @pytest.mark.parametrize("status", range(400, 600))
@@ -161,6 +171,11 @@ TDA = [
     (403, HTML, Unmapped),
     (404, b"", Unmapped),
     (404, {"errors": 7}, Unmapped),
+    (400, {"message": {"text": VALIDATION}}, Unmapped),
+    (400, {"message": VALIDATION, "errors": 7}, Unmapped),
+    (400, {"message": VALIDATION, "errors": [7]}, Unmapped),
+    (403, {"error": True}, Unmapped),
+    (403, {"errors": [{"detail": 5}]}, Unmapped),
     (405, {"error": "x"}, Unmapped),
     (409, {"error": "x"}, Unmapped),
     (422, {"error": "x"}, Unmapped),

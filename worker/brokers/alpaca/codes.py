@@ -57,6 +57,8 @@ ERRORS: dict[tuple[int, int | str], type[BrokerError]] = {
     (500, WORDED): ServerError,
     (500, BARE): ServerError,
 }
+#: Alpaca's codes: an HTTP status, not always that of the answer, and five digits; the first of a server's errors.
+_CODES, _SERVER = range(400_00000, 600_00000), 500_00000
 #: Keys that only the answers 'insufficient buying power' and 'insufficient qty available' carry.
 _FUNDS = frozenset({"buying_power", "cost_basis", "existing_qty", "held_for_orders"})
 # Words choose between two refusals here, never between refused and unknown.
@@ -73,8 +75,7 @@ class Duplicate(Refused):
 def refusal(response: requests.Response, broker: str) -> BrokerError:
     """Classify an error answer by status and numeric code; what has no row is Unmapped, so its outcome is unknown."""
     body = _body(response)
-    code = body.get("code") if isinstance(body.get("code"), int) else None
-    kind = CODED if code is not None else WORDED if body.get("message") else BARE
+    code, kind = _kind(body)
     status = min(response.status_code, 500)
     text = str(body.get("message") or response.reason or "no words")
     found = ERRORS.get((status, code or kind)) or ERRORS.get((status, kind), Unmapped)
@@ -90,6 +91,14 @@ def refusal(response: requests.Response, broker: str) -> BrokerError:
 def told(seen: Missing | Ambiguous) -> str:
     """Say what looking a client_order_id up has shown, where that is no single order."""
     return f"no order is shown under it ({seen.evidence})" if isinstance(seen, Missing) else seen.text
+
+
+def _kind(body: Mapping[str, Any]) -> tuple[int | None, str]:
+    """Return the numeric code of an error body, and its kind: a code that is no word about a request makes it bare."""
+    code = body.get("code")
+    if type(code) is int and code in _CODES:  # True is an int, too
+        return code, CODED if code < _SERVER else BARE
+    return None, WORDED if code is None and isinstance(body.get("message"), str) and body["message"] else BARE
 
 
 def _body(response: requests.Response) -> Mapping[str, Any]:

@@ -66,14 +66,16 @@ def by_words(text: str) -> type[Refused]:
 
 
 def _text(response: requests.Response) -> str:
-    """Return the words of the three shapes of error body; empty if it has none of them."""
+    """Return the words of the three shapes of error body; empty if it has anything else."""
     try:
         body = response.json()
     except (ValueError, RecursionError):
         return ""
     if not isinstance(body, dict):
         return ""
-    errors = body.get("errors") if isinstance(body.get("errors"), list) else ()
-    parts = [body.get("message"), body.get("error")]
-    parts += [one.get("detail") or one.get("title") if isinstance(one, dict) else one for one in errors or ()]
-    return "; ".join(str(part) for part in parts if part)[:500]
+    errors = body.get("errors") or []
+    if not isinstance(errors, list):
+        return ""
+    rows = [one.get("detail") or one.get("title") if isinstance(one, dict) else one for one in errors]
+    parts = [part for part in (body.get("message"), body.get("error"), *rows) if part is not None]
+    return "; ".join(part for part in parts if part)[:500] if all(isinstance(part, str) for part in parts) else ""
