@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from structlog.testing import capture_logs
 
-from worker.runtime.said import Said, Trouble
+from worker.runtime.said import LastingTrouble, Said
 
 
 def test_what_every_listing_shows_again_is_one_line() -> None:
@@ -25,7 +25,7 @@ def test_what_was_forgotten_for_want_of_room_is_told_again() -> None:
 
 
 def test_what_lasts_is_told_when_it_begins_when_its_words_change_and_when_it_comes_again() -> None:
-    trouble = Trouble(broker="alpaca")
+    trouble = LastingTrouble(broker="alpaca")
     with capture_logs() as lines:
         for words in ("503", "503", "504", "504"):
             trouble.lasts("fills_unreadable", words)

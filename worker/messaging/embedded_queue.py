@@ -25,7 +25,7 @@ from redis.retry import Retry
 from models.errors import ConfigurationError
 from models.private import private_folder
 from models.settings import Settings, embedded_socket
-from worker.runtime.said import Trouble
+from worker.runtime.said import LastingTrouble
 
 log = structlog.get_logger()
 
@@ -47,7 +47,7 @@ class EmbeddedQueue:
         self.home = settings.home.absolute()
         self.socket = embedded_socket(settings.home)
         self._lock: IO[str] | None = None
-        self._silent = Trouble(socket=str(self.socket), hint="the sweep finds the orders")
+        self._silent = LastingTrouble(socket=str(self.socket), hint="the sweep finds the orders")
 
     def __enter__(self) -> EmbeddedQueue:
         self.acquire()

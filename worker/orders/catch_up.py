@@ -29,7 +29,7 @@ from worker.orders.windows import OVERLAP, Patience, Window
 from worker.positions.external import External
 from worker.runtime.clock import elapsed, utcnow
 from worker.runtime.isolate import isolate
-from worker.runtime.said import Trouble
+from worker.runtime.said import LastingTrouble
 
 log = structlog.get_logger()
 
@@ -68,7 +68,7 @@ class CatchUp:
         self.window = Window(broker.capabilities.lookback)
         self.loose_ends = LooseEnds(settings, batches, broker.name)
         self._patience, self._reads = Patience(_AGAIN_S, _LONGEST_S), reads
-        self._unreadable = Trouble(broker=broker.name)
+        self._unreadable = LastingTrouble(broker=broker.name)
 
     def open_orders(self) -> None:
         """Read again what is live at this broker in our books, or not settled, if anything is."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from models.settings import Settings
 from worker.pacing.budget import Limits
 from worker.pacing.window import Away, digest
-from worker.runtime.said import Trouble
+from worker.runtime.said import LastingTrouble
 
 if TYPE_CHECKING:
     from limits.storage import RedisStorage
@@ -60,7 +60,7 @@ class Link:
         #: Counts the times that it did not answer.
         self.losses = 0
         self._trouble, self._met_at = "", -math.inf
-        self._away = Trouble()
+        self._away = LastingTrouble()
 
     def do(self, work: Callable[[RedisStorage], T]) -> T:
         """Do something there.

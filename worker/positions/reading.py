@@ -31,7 +31,7 @@ from worker.fleet.reads import Reads
 from worker.positions.ledger import SETTLE, PositionLedger
 from worker.positions.locks import READINGS, Doubt, judge
 from worker.runtime.clock import Stopwatch, elapsed, utcnow
-from worker.runtime.said import Trouble
+from worker.runtime.said import LastingTrouble
 
 _ZERO = Decimal(0)
 #: A reading older than this, because this process was suspended, begins no ledger.
@@ -70,7 +70,7 @@ class PositionReader:
     ) -> None:
         self.database, self.broker, self.worker, self.timing = database, broker, worker, timing
         self.pulse, self._read_executions, self._clock = pulse, read_executions, clock or elapsed
-        self._reads, self._moneyless = reads or Reads(), Trouble(broker=broker.name)
+        self._reads, self._moneyless = reads or Reads(), LastingTrouble(broker=broker.name)
         self.doubts: dict[str, Doubt] = {}
         #: The supervisor's thread reads after a connect, the healer's regularly.
         self._one_at_a_time = threading.Lock()

@@ -44,7 +44,7 @@ class Said:
             log.log(self._level, event, broker=self._broker, **facts)
 
 
-class Trouble:
+class LastingTrouble:
     """What lasts, and is met again at every look: logged when it begins and when its words change, until it is over."""
 
     def __init__(self, **facts: object) -> None:
