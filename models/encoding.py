@@ -55,10 +55,10 @@ def exactly(text: str | bytes) -> Any:
     return json.loads(text, object_pairs_hook=_once, parse_float=str, parse_int=_integer, parse_constant=str)
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        values: dict[str, list[Any]] = {}
+        values: dict[str, list[object]] = {}
         for name, value in pairs:
             values.setdefault(name, []).append(value)
         found |= {name: Twice({"given more than once": all_}) for name, all_ in values.items() if len(all_) > 1}
@@ -69,7 +69,7 @@ def _integer(digits: str) -> int | str:
     return int(digits) if len(digits) <= _SAFE_DIGITS else digits
 
 
-def dumps(value: Any) -> bytes:
+def dumps(value: object) -> bytes:
     """Write JSON, without blanks.
 
     Raises:
@@ -81,12 +81,12 @@ def dumps(value: Any) -> bytes:
         return json.dumps(value, separators=(",", ":"), default=_other).encode()
 
 
-def text(value: Any) -> str:
+def text(value: object) -> str:
     """Write JSON as text."""
     return dumps(value).decode()
 
 
-def to_json(value: Any) -> Any:
+def to_json(value: object) -> object:
     """Return a row, or rows, as JSON types: decimals as strings, times as ISO 8601 UTC."""
     if isinstance(value, Decimal):
         return format(value.normalize(), "f") if value else "0"
@@ -99,7 +99,7 @@ def to_json(value: Any) -> Any:
     return value
 
 
-def _other(value: Any) -> str:
+def _other(value: object) -> str:
     if isinstance(value, Decimal):
         return plain(value)
     if isinstance(value, datetime):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from pydantic import ValidationError
 
 
-def explain(error: ValidationError, values: Callable[[str, Any], bool] = lambda *_: True) -> str:
+def explain(error: ValidationError, values: Callable[[str, object], bool] = lambda *_: True) -> str:
     """Turn pydantic's report into one line: field, what is wrong, and the value where `values` lets it be shown."""
     lines = []
     for item in error.errors(include_url=False):
@@ -29,7 +28,7 @@ def explain(error: ValidationError, values: Callable[[str, Any], bool] = lambda 
 _MOST_LINES, _LONGEST_SHOWN = 10, 200
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """Return a value as text, of a long one the beginning; what has none is named."""
     try:
         text = repr(value)

@@ -181,7 +181,7 @@ def dtype_of(column: Column[Any], *, floats: bool = False) -> str:
     return next((dtype for kind, dtype in _DTYPES if isinstance(column.type, kind)), "object")
 
 
-def _column(values: list[Any], dtype: str) -> pd.Series[Any]:
+def _column(values: list[object], dtype: str) -> pd.Series[Any]:
     import pandas as pd
 
     series: pd.Series[Any] = pd.Series(values, dtype="object")
@@ -220,7 +220,7 @@ def _frame(table: Table, filters: dict[str, Any]) -> pd.DataFrame:
         history.database.close()
 
 
-def orders(**filters: Any) -> pd.DataFrame:
+def orders(**filters: object) -> pd.DataFrame:
     """Return orders, newest first: one row per order, the columns of `v_orders`.
 
     Args:
@@ -230,31 +230,31 @@ def orders(**filters: Any) -> pd.DataFrame:
     return _frame(v_orders, filters)
 
 
-def fills(**filters: Any) -> pd.DataFrame:
+def fills(**filters: object) -> pd.DataFrame:
     """Return executions, newest first: one row per fill, the columns of `v_fills`."""
     return _frame(v_fills, filters)
 
 
-def attempts(**filters: Any) -> pd.DataFrame:
+def attempts(**filters: object) -> pd.DataFrame:
     """Return attempts, newest first: one row per order, broker and try, the columns of `v_attempts`."""
     return _frame(v_attempts, filters)
 
 
-def events(**filters: Any) -> pd.DataFrame:
+def events(**filters: object) -> pd.DataFrame:
     """Return the event log, newest first."""
     return _frame(order_events, filters)
 
 
-def external_orders(**filters: Any) -> pd.DataFrame:
+def external_orders(**filters: object) -> pd.DataFrame:
     """Return orders that others placed at our brokers, newest first: the columns of `v_external_orders`."""
     return _frame(v_external_orders, filters)
 
 
-def external_fills(**filters: Any) -> pd.DataFrame:
+def external_fills(**filters: object) -> pd.DataFrame:
     """Return their executions, newest first: the columns of `v_external_fills`."""
     return _frame(v_external_fills, filters)
 
 
-def latency(**filters: Any) -> pd.DataFrame:
+def latency(**filters: object) -> pd.DataFrame:
     """Return how long orders took, in milliseconds, newest first: the columns of `v_latency`."""
     return _frame(v_latency, filters)

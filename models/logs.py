@@ -11,7 +11,6 @@ import re
 import sys
 import threading
 from types import TracebackType
-from typing import Any
 
 import structlog
 
@@ -72,14 +71,14 @@ def _died(kind: type[BaseException], error: BaseException | None, trace: Traceba
         logging.getLogger("corro").critical("uncaught in %s: %s", thread, error, exc_info=(kind, error, trace))
 
 
-def _clean(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+def _clean(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """Let no event steer a terminal or tell a secret; tracebacks keep their lines."""
     if str(event.get("logger", "")).split(".")[0] in _CELERY:
         event["event"] = _BROKER.sub("queue", str(event["event"]))
     return {key: _cleaned(value, "\n" if key in ("exception", "stack") else "") for key, value in event.items()}
 
 
-def _cleaned(value: Any, keep: str = "") -> Any:
+def _cleaned(value: object, keep: str = "") -> object:
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, dict):

@@ -69,7 +69,7 @@ def trimmed(text: str) -> str:
     return text.strip()
 
 
-def exact(value: Any) -> Decimal:
+def exact(value: object) -> Decimal:
     """Read a number exactly: floats by their shortest text, so that 0.1 stays 0.1."""
     if isinstance(value, bool) or not isinstance(value, (Decimal, int, float, str)):
         raise ValueError("must be a decimal number")
@@ -86,7 +86,7 @@ def exact(value: Any) -> Decimal:
     return number
 
 
-def _positive(value: Any) -> Decimal:
+def _positive(value: object) -> Decimal:
     if type(value) is int and 0 < value < 10**MAX_DIGITS:
         return Decimal(value)
     if type(value) is str and _SHORT.fullmatch(value) and (short := Decimal(value)):
@@ -103,7 +103,7 @@ def _positive(value: Any) -> Decimal:
     return number
 
 
-def _aware(value: Any) -> datetime:
+def _aware(value: object) -> datetime:
     if type(value) is datetime and value.tzinfo is UTC and _BEGINNING.year <= value.year < MAXYEAR:
         return value
     if isinstance(value, str) and value.isascii():
@@ -125,19 +125,19 @@ def _aware(value: Any) -> datetime:
     return moment
 
 
-def _lower(value: Any) -> Any:
+def _lower(value: object) -> object:
     if isinstance(value, str):
         return trimmed(value).lower() if value.isascii() else value
     raise ValueError("must be a text")
 
 
-def _version(value: Any) -> int:
+def _version(value: object) -> int:
     if type(value) is not int or value != 1:
         raise ValueError("must be the number 1")
     return value
 
 
-def _sequence(value: Any) -> Any:
+def _sequence(value: object) -> object:
     """Take a list for a tuple, as JSON has no other, but no set, which has no order."""
     return tuple(value) if isinstance(value, list) else value
 
@@ -215,7 +215,7 @@ class OrderRequest(BaseModel):
     created_at: UtcTime = Field(default_factory=utcnow)
     expires_at: UtcTime = None  # type: ignore[assignment]  # filled in below
 
-    def __init__(self, **data: Any) -> None:
+    def __init__(self, **data: object) -> None:
         try:
             super().__init__(**data)
         except ValidationError as error:
@@ -230,7 +230,7 @@ class OrderRequest(BaseModel):
 
     @field_validator("symbol", mode="before")
     @classmethod
-    def _symbol_is_plain(cls, value: Any) -> Any:
+    def _symbol_is_plain(cls, value: Any) -> object:
         text = trimmed(value).upper() if isinstance(value, str) and value.isascii() else value
         if not isinstance(text, str) or not value.isascii() or not _SYMBOL.fullmatch(text):
             raise ValueError("must be a symbol such as AAPL or BRK.B")
@@ -264,7 +264,7 @@ class OrderRequest(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _expiry_defaults(cls, data: Any) -> Any:
+    def _expiry_defaults(cls, data: object) -> object:
         if isinstance(data, dict):
             # JSON null means "not given" for everything that has a default.
             data = {key: value for key, value in data.items() if value is not None}
@@ -305,7 +305,7 @@ class OrderRequest(BaseModel):
         tags = sorted(self.tags.items()) if isinstance(self.tags, dict) else self.tags
         return hashlib.sha256(dumps([tags, *_body(vars(self))])).hexdigest()
 
-    def to_wire(self) -> dict[str, Any]:
+    def to_wire(self) -> dict[str, object]:
         """Return the order object as it travels: decimal strings, ISO times, JSON types only."""
         return {name: _wire(getattr(self, name)) for name in type(self).model_fields}
 
@@ -317,7 +317,7 @@ _BODY = (
 _body = itemgetter(*_BODY)
 
 
-def _wire(value: Any) -> Any:
+def _wire(value: object) -> object:
     if isinstance(value, Decimal):
         return plain(value)
     if isinstance(value, datetime):
@@ -354,11 +354,11 @@ class FetchRequest(BaseModel):
     route: tuple[str, ...] | None = None
     request: Mapping[str, Any] = Field(default_factory=dict)
 
-    def to_wire(self) -> dict[str, Any]:
+    def to_wire(self) -> dict[str, object]:
         """Return the keyword arguments of the task."""
         return {"fetch_id": self.fetch_id, **self.request}
 
 
-def batches(items: Sequence[Any], size: int = MAX_BATCH) -> list[Sequence[Any]]:
+def batches(items: Sequence[object], size: int = MAX_BATCH) -> list[Sequence[Any]]:
     """Cut a sequence into pieces of at most `size`."""
     return [items[start : start + size] for start in range(0, len(items), size)]

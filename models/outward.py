@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any
 
 _NAMES = (
     r"pass(?:word|wd|phrase)?|pwd|sslpassword|secret|secret_key|app_secret|client_secret|token|access_token|"
@@ -65,7 +64,7 @@ def outward(text: str, keep: str = "") -> str:
     return printable(discreet(text), keep)
 
 
-def untold(value: Any, name: str = "") -> Any:
+def untold(value: object, name: str = "") -> object:
     """Return a value, texts in it at any depth, without its secrets; ids stay what they are, or nobody could use them.
 
     For documents whose format escapes control characters by itself.

@@ -59,7 +59,7 @@ def _certificate(value: str) -> str:
 
 
 #: Query parameters of rediss://, by redis-py's own names, each with what reads it.
-_TLS: dict[str, Callable[[str], Any]] = {
+_TLS: dict[str, Callable[[str], object]] = {
     "ssl_cert_reqs": _certificate,
     "ssl_ca_certs": _file,
     "ssl_certfile": _file,
@@ -186,8 +186,8 @@ def _path(parts: SplitResult) -> str:
     return path
 
 
-def _tls(query: Mapping[str, str]) -> dict[str, Any]:
-    found: dict[str, Any] = {"ssl_cert_reqs": "required"}
+def _tls(query: Mapping[str, str]) -> dict[str, object]:
+    found: dict[str, object] = {"ssl_cert_reqs": "required"}
     for name, read in _TLS.items():
         if name in query:
             try:

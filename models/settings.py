@@ -62,7 +62,7 @@ class BrokerSettings(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _hide_secrets(cls, data: Any) -> Any:
+    def _hide_secrets(cls, data: object) -> object:
         if not isinstance(data, dict):
             return data
         return {
@@ -70,7 +70,7 @@ class BrokerSettings(BaseModel):
             for key, value in data.items()
         }
 
-    def get(self, key: str, default: Any = None) -> Any:
+    def get(self, key: str, default: object = None) -> Any:
         """Return an adapter's own key; secrets come as plain text, so keep them out of logs."""
         value = (self.__pydantic_extra__ or {}).get(key, default)
         return value.get_secret_value() if isinstance(value, SecretStr) else value
@@ -145,7 +145,7 @@ class Settings(BaseSettings):
 
     @field_validator("brokers", mode="before")
     @classmethod
-    def _adapters_default_to_the_name(cls, value: Any) -> Any:
+    def _adapters_default_to_the_name(cls, value: object) -> object:
         if not isinstance(value, dict):
             return value
         tables = {}
@@ -157,7 +157,7 @@ class Settings(BaseSettings):
 
     @field_validator("log_level", mode="before")
     @classmethod
-    def _in_capitals(cls, value: Any) -> Any:
+    def _in_capitals(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
     @field_validator("redis_url")
@@ -305,7 +305,7 @@ def _passwords(text: str) -> Iterator[str]:
             yield from {raw, unquote(raw)}
 
 
-def _harmless(field: str, value: Any) -> bool:
+def _harmless(field: str, value: object) -> bool:
     """Tell whether a value may be shown: not a whole table, nor what stands where a secret may stand."""
     path = field.split(".")
     outside = path[0] != "brokers" or len(path) > 2
@@ -348,7 +348,7 @@ def read_note(home: Path) -> SandboxNote | None:
 
 def sandbox_brokers(note: SandboxNote | None) -> dict[str, BrokerSettings]:
     """Return settings for the sandbox's doors; without addresses while it is not known to run."""
-    tables: dict[str, dict[str, Any]] = {"ibkr": {}, "alpaca": {}, "tda": {}}
+    tables: dict[str, dict[str, object]] = {"ibkr": {}, "alpaca": {}, "tda": {}}
     if note is not None and tables.keys() <= note.ports.keys():
         urls = {name: f"http://127.0.0.1:{port}" for name, port in note.ports.items()}
         alpaca = {"base_url": urls["alpaca"], "data_url": urls["alpaca"], "key_id": "sandbox"}

@@ -99,7 +99,7 @@ class Bell:
         self._owed = deque[float]()
         self._silent_until = 0.0
 
-    def ring(self, messages: Sequence[tuple[str, str, Mapping[str, Any]]]) -> bool:
+    def ring(self, messages: Sequence[tuple[str, str, Mapping[str, object]]]) -> bool:
         """Put messages on their queues; never raises, because what they ring for is committed.
 
         Args:

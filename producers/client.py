@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from models.crash_points import reached
 from models.errors import NotFound
@@ -64,7 +63,7 @@ class OrderClient(DataClient):
             return []
         rows = self._intake.record(requests)
         reached("before_ring")
-        waiting: dict[str, list[Mapping[str, Any]]] = {}
+        waiting: dict[str, list[Mapping[str, object]]] = {}
         for row in rows:
             if row["status"] == Status.QUEUED:
                 waiting.setdefault(row["broker"], []).append(row)
@@ -77,7 +76,9 @@ class OrderClient(DataClient):
         )
         return [Order(self, row) for row in rows]
 
-    def close_position(self, symbol: str, broker: str | None = None, *, timeout: float = 10.0, **terms: Any) -> Closed:
+    def close_position(
+        self, symbol: str, broker: str | None = None, *, timeout: float = 10.0, **terms: object
+    ) -> Closed:
         """Close what is held of a symbol: one order at each broker that holds it, for all of it, and at no other.
 
         Args:
@@ -99,7 +100,7 @@ class OrderClient(DataClient):
         return Closed(self.submit_many(requests), unreachable)
 
     def closing_orders(
-        self, symbol: str, broker: str | None = None, *, timeout: float = 10.0, **terms: Any
+        self, symbol: str, broker: str | None = None, *, timeout: float = 10.0, **terms: object
     ) -> tuple[list[OrderRequest], dict[str, str]]:
         """Return the orders that `close_position` would submit, and why some brokers could not be asked."""
         if broker is not None:
@@ -166,7 +167,7 @@ class OrderClient(DataClient):
 
         return self.database.transact(work)
 
-    def replace(self, client_order_id: str, **changes: Any) -> Order:
+    def replace(self, client_order_id: str, **changes: object) -> Order:
         """Ask for a change of an order that has not ended; until its broker confirms, it keeps its terms.
 
         Args:

@@ -185,7 +185,7 @@ class DataClient:
             return newest_worker(connection, broker)
 
     def _fetch(
-        self, kind: FetchKind, request: dict[str, Any], route: Sequence[str] | None, read: Callable[[Any], Any]
+        self, kind: FetchKind, request: dict[str, Any], route: Sequence[str] | None, read: Callable[[Any], object]
     ) -> Fetch[Any]:
         now, brokers = utcnow(), tuple(route or self.settings.route)
         for broker in brokers:

@@ -115,7 +115,7 @@ class Order:
         """Ask for a cancel; a fill may still win."""
         return self._client.cancel(self.client_order_id)
 
-    def replace(self, **changes: Any) -> Order:
+    def replace(self, **changes: object) -> Order:
         """Ask for a change of quantity or prices; it counts when the broker has confirmed it."""
         return self._client.replace(self.client_order_id, **changes)
 

@@ -44,7 +44,7 @@ def engine() -> Engine:
 
 
 @worker_shutting_down.connect
-def _stopping(**_: Any) -> None:
+def _stopping(**_: object) -> None:
     """Tell tasks that wait for something that the process is to end."""
     if _engine is not None:
         _engine.stopping.set()
@@ -85,7 +85,7 @@ class EngineStep(bootsteps.StartStopStep):
             print(f"corro: {error}", file=sys.stderr)  # noqa: T201
             raise SystemExit(2) from None
 
-    def stop(self, parent: Any) -> None:
+    def stop(self, parent: object) -> None:
         """Stop the engine after the last task."""
         global _engine
         if _engine is not None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from celery import Celery
 from celery.signals import celeryd_init, setup_logging
 
@@ -16,7 +14,7 @@ bind(app)
 
 @celeryd_init.connect  # Celery warns before it sets up any log
 @setup_logging.connect
-def _our_logging(**_: Any) -> None:
+def _our_logging(**_: object) -> None:
     from models.logs import configure
     from models.private import keep_private
     from models.settings import load_settings

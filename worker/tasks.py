@@ -32,14 +32,14 @@ def submit(self: Any, orders: Any) -> None:
 
 
 @app.task(name="orders.cancel", bind=True, shared=False)
-def cancel(self: Any, client_order_ids: Any) -> None:
+def cancel(self: Any, client_order_ids: object) -> None:
     """Cancel orders by their ids."""
     ids = _ids(self.request, client_order_ids)
     _do(self, lambda: engine().cancel(ids))
 
 
 @app.task(name="orders.replace", bind=True, shared=False)
-def replace(self: Any, client_order_ids: Any) -> None:
+def replace(self: Any, client_order_ids: object) -> None:
     """Carry out replaces. The new terms are on the rows: a copy of this message, or a late one, changes nothing."""
     ids = _ids(self.request, client_order_ids)
     _do(self, lambda: engine().replace(ids))
@@ -68,19 +68,19 @@ def _set_aside(request: Any, reason: str, why: Exception | str) -> None:
 
 
 @signals.task_failure.connect
-def _unfit(sender: Any, exception: Exception, **_: Any) -> None:
+def _unfit(sender: Any, exception: Exception, **_: object) -> None:
     """Keep a message that failed before its task could begin: what a task lets out, it has set aside itself."""
     _set_aside(sender.request, "task_failed", exception)
 
 
 @signals.task_revoked.connect
-def _expired(request: Any, expired: bool, **_: Any) -> None:
+def _expired(request: Any, expired: bool, **_: object) -> None:
     """Keep a message whose `expires` had passed when it was read: Celery drops it without a word."""
     if expired:
         _set_aside(request, "expired", f"its header expires was {request.expires}; it was read after that")
 
 
-def _ids(request: Any, given: Any) -> list[str]:
+def _ids(request: object, given: object) -> list[str]:
     """Return what may be ids of orders: a database would refuse anything else, and the whole message with it."""
     found = given if isinstance(given, list) else [given]
     ids = [str(each) for each in found if _is_id(each)]
@@ -92,13 +92,13 @@ def _ids(request: Any, given: Any) -> list[str]:
     return ids
 
 
-def _is_id(given: Any) -> bool:
+def _is_id(given: object) -> bool:
     return isinstance(given, str) and given.isprintable() and 0 < len(given) <= _LONGEST_ID
 
 
 def _data_task(kind: str) -> None:
     @app.task(name=f"data.{kind}", bind=True, shared=False)
-    def fetch(self: Any, /, fetch_id: str, **request: Any) -> None:
+    def fetch(self: object, /, fetch_id: str, **request: object) -> None:
         _do(self, lambda: engine().fetcher.take(kind, fetch_id, request))
 
 

@@ -36,11 +36,11 @@ class Money(TypeDecorator[Decimal]):
         return _decimal if dialect.name == "sqlite" else None
 
 
-def _number_text(value: Any) -> str | None:
+def _number_text(value: object) -> str | None:
     return None if value is None else str(value)
 
 
-def _decimal(value: Any) -> Decimal | None:
+def _decimal(value: object) -> Decimal | None:
     if isinstance(value, float):
         return Decimal(format(value, ".15g"))
     return None if value is None else Decimal(str(value))

@@ -113,7 +113,7 @@ class Database:
         with self.write() as connection:
             return work(connection)
 
-    def _is_the_same(self, driver: Any, _record: Any) -> None:
+    def _is_the_same(self, driver: Any, _record: object) -> None:
         """Refuse a new connection that leads to another database than the ones before."""
         if self.deployment is None:
             return
@@ -163,12 +163,12 @@ class Database:
                 raise self._outage(error) from error
             raise
 
-    def _outage(self, error: Any) -> DatabaseUnavailable:
+    def _outage(self, error: object) -> DatabaseUnavailable:
         kind = DatabaseBusy if getattr(error, "sqlstate", None) in _MET else DatabaseUnavailable
         garbled = "; it is damaged, or no SQLite database at all" if sqlite.is_garbled(error) else ""
         return kind(f"database {self.url!r} cannot be used: {error}{garbled}")
 
-    def _is_outage(self, error: Any) -> bool:
+    def _is_outage(self, error: object) -> bool:
         """Tell an outage (no server, locked file, disk, a server that only reads) from a mistake in a statement."""
         kinds = (self._dbapi.OperationalError, self._dbapi.InterfaceError)
         known = isinstance(error, kinds) or sqlite.is_garbled(error)
@@ -192,7 +192,7 @@ class Database:
         self.engine.dispose()
 
 
-_JSON: dict[str, Any] = {"json_serializer": encoding.text, "json_deserializer": encoding.loads}
+_JSON: dict[str, object] = {"json_serializer": encoding.text, "json_deserializer": encoding.loads}
 
 
 def _engine(url: str) -> Engine:

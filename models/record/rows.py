@@ -15,7 +15,7 @@ from typing import Any, NotRequired, TypedDict, cast
 Json = dict[str, Any]
 
 
-def by_name(row: Mapping[str, object]) -> dict[str, Any]:
+def by_name(row: Mapping[str, object]) -> dict[str, object]:
     """Return a row as what it is at run time, for code that goes over the names of columns."""
     return cast("dict[str, Any]", row)
 

@@ -49,7 +49,7 @@ def begin(connection: Connection) -> None:
     driver.execute("BEGIN" if reading else "BEGIN IMMEDIATE")
 
 
-def is_garbled(error: Any) -> bool:
+def is_garbled(error: object) -> bool:
     """Tell whether an error of the driver means that the file is damaged, or no database at all."""
     return str(getattr(error, "sqlite_errorname", "")).startswith(_GARBLED)
 

@@ -273,7 +273,7 @@ def unindexed(column: ColumnElement[T]) -> ColumnElement[T]:
 
 
 @compiles(_Among)
-def _among(element: _Among, compiler: SQLCompiler, **options: Any) -> str:
+def _among(element: _Among, compiler: SQLCompiler, **options: object) -> str:
     column, given = (compiler.process(clause, **options) for clause in element.clauses)
     if compiler.dialect.name == "postgresql":
         return f"{column} = ANY({given})"

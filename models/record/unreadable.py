@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 
 from models.messages import denied_id, exact, is_id
 from models.vocabulary import Status
@@ -17,7 +16,7 @@ GIVEN = (
 )  # fmt: skip
 
 
-def denied_row(body: Any, reason: str, broker: str, now: datetime) -> dict[str, Any]:
+def denied_row(body: object, reason: str, broker: str, now: datetime) -> dict[str, object]:
     """Return the row of an order that cannot be read: what can be read of it, and why not the rest.
 
     It never has the id that it claims: an order that can be read may come under that, and must find it free.
@@ -57,21 +56,21 @@ def denied_row(body: Any, reason: str, broker: str, now: datetime) -> dict[str, 
     }
 
 
-def _raw(body: Any) -> str:
+def _raw(body: object) -> str:
     try:
         return json.dumps(body, default=str)[:1000]
     except (ValueError, TypeError, RecursionError):
         return "not to be written as JSON"
 
 
-def _text(value: Any, longest: int) -> str | None:
+def _text(value: object, longest: int) -> str | None:
     """Readable text: no database takes a lone surrogate, and PostgreSQL no NUL."""
     if not isinstance(value, str):
         return None
     return "".join(c if c.isprintable() else "\ufffd" for c in value[:longest])
 
 
-def _number(value: Any) -> Decimal | None:
+def _number(value: object) -> Decimal | None:
     try:
         number = exact(value)
     except ValueError:

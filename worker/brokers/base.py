@@ -38,7 +38,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from models.errors import Unsupported
 from models.messages import OrderRequest, plain
@@ -247,7 +247,7 @@ class BrokerInterface(ABC):
         """
         return None
 
-    def account_flags(self) -> Mapping[str, Any] | None:
+    def account_flags(self) -> Mapping[str, object] | None:
         """Return what the account may do, as the broker shows it (`worker.checks.judge.FLAGS`); None: not told.
 
         Raises:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 from models.messages import plain
 from models.reports import AccountReport, Bar, QuoteReport
@@ -89,7 +88,7 @@ FLAGS = (
 )  # fmt: skip
 
 
-def judge_flags(flags: Mapping[str, Any]) -> list[Verdict]:
+def judge_flags(flags: Mapping[str, object]) -> list[Verdict]:
     """Judge an account's flags; those it does not have say nothing."""
     found = [Verdict(f.state, f.words, f.advice) for f in FLAGS if f.name in flags and flags[f.name] == f.bad]
     status = flags.get("status")

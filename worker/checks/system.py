@@ -206,7 +206,7 @@ def _policy(client: redis.Redis) -> Verdict:
 
 
 def _set_aside(client: redis.Redis) -> Verdict:
-    count: Any = client.llen(SET_ASIDE)
+    count: object = client.llen(SET_ASIDE)
     if not count:
         return ok("")
     return warn(

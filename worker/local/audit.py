@@ -49,7 +49,7 @@ def audit(database: Database, found: Iterable[Mapping[str, Any]], *, foreign: It
     result = Audit(orders=len(books))
     ours = {(row["broker"], row["broker_client_order_id"]): row["client_order_id"] for row in tries}
     theirs = {(row["broker"], row["broker_order_id"]): row["client_order_id"] for row in tries}
-    placed: dict[str, list[Mapping[str, Any]]] = {}
+    placed: dict[str, list[Mapping[str, object]]] = {}
     for entry in found:
         result.at_doors += 1
         door, id_ = entry["door"], entry["client_order_id"]

@@ -78,7 +78,7 @@ class Stage:
         self.problems: list[str] = []
         self.made = 0
 
-    def play(self) -> dict[str, Any]:
+    def play(self) -> dict[str, object]:
         """Play all scenes; returns what was found."""
         self.say("Starting: embedded queue, database, sandbox (3 doors), one worker per broker ...")
         with Fleet(self.settings, sandbox=True, any_port=True) as fleet:
@@ -133,7 +133,7 @@ class Stage:
         if order.status is not Status.CANCELED:
             self.problems.append(f"{order.client_order_id} should be canceled, is {order.status}")
 
-    def send(self, terms: Sequence[tuple[str, int, str, dict[str, Any]]], *, must_move: bool = False) -> list[Order]:
+    def send(self, terms: Sequence[tuple[str, int, str, dict[str, object]]], *, must_move: bool = False) -> list[Order]:
         """Submit orders together, wait until they are filled, and return them."""
         placed = self.client.submit_many([self.request(*t) for t in terms])
         ended = self.client.wait_all(placed, 40)
@@ -145,7 +145,7 @@ class Stage:
                 self.problems.append(f"{order.client_order_id} did not fall back")
         return ended
 
-    def request(self, side: str, quantity: int, symbol: str, more: dict[str, Any]) -> OrderRequest:
+    def request(self, side: str, quantity: int, symbol: str, more: dict[str, object]) -> OrderRequest:
         """Make a request with an id that reads well."""
         self.made += 1
         return OrderRequest(
@@ -154,7 +154,7 @@ class Stage:
         )  # fmt: skip
 
     # -- ENDING ---
-    def ending(self, fleet: Fleet) -> dict[str, Any]:
+    def ending(self, fleet: Fleet) -> dict[str, object]:
         """Print the history and compare the ledger of the doors with the database."""
         result = self.compare(fleet)
         history = History(fleet.database)
@@ -228,7 +228,7 @@ class Stage:
 class Narrator:
     """Follows the event log in the database and tells each new row; a context manager."""
 
-    def __init__(self, client: OrderClient, tell: Callable[[Any], None]) -> None:
+    def __init__(self, client: OrderClient, tell: Callable[[object], None]) -> None:
         self._client, self._tell = client, tell
         self._stop = threading.Event()
         self._last = 0

@@ -73,7 +73,7 @@ class Fleet:
         self._environment = _environment({"CORRO_HOME": str(self.home), **(environment or {})})
         self._exit = contextlib.ExitStack()
         self._files: list[IO[bytes]] = []
-        self._before: Any = None
+        self._before: object = None
         self._lost = False
 
     def __enter__(self) -> Fleet:
@@ -302,7 +302,7 @@ def _whole() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def _on_signal(number: int, handler: Any) -> Any:
+def _on_signal(number: int, handler: Any) -> object:
     """Set a handler and return the one before; only a main thread has signals."""
     if handler is None or threading.current_thread() is not threading.main_thread():
         return None

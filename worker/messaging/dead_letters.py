@@ -115,7 +115,7 @@ class DeadLetters:
                 self.put(name, b"", "wrong_key_type", why)
 
     # -- READING ---
-    def kept(self, limit: int = KEPT) -> list[dict[str, Any]]:
+    def kept(self, limit: int = KEPT) -> list[dict[str, object]]:
         """Return what is kept, newest first.
 
         Raises:
@@ -131,7 +131,7 @@ class DeadLetters:
         """
         return int(self._asked(lambda: self._client.llen(SET_ASIDE)))
 
-    def one(self, id_: str) -> dict[str, Any]:
+    def one(self, id_: str) -> dict[str, object]:
         """Return one of them by its id.
 
         Raises:
@@ -185,7 +185,7 @@ class DeadLetters:
 _BLANK = dict.fromkeys(("id", "at", "worker", "queue", "reason", "why", "size", "sha256", "message"))
 
 
-def _read(item: bytes) -> dict[str, Any]:
+def _read(item: bytes) -> dict[str, object]:
     """Read an entry; one that is none, or of a version before, is shown as far as it goes."""
     try:
         found = json.loads(item)

@@ -100,7 +100,7 @@ _KEPT = ("task", "id", "eta", "expires")
 _PLAIN = {"lang": "py", "argsrepr": "", "kwargsrepr": "", "ignore_result": True, "retries": 0}
 
 
-def _body(message: Any, properties: Any) -> tuple[Any, Any]:
+def _body(message: Any, properties: Any) -> tuple[object, object]:
     if message.get("content-type") != "application/json":
         words = f"content-type must be application/json, was {message.get('content-type')!r}"
         raise Unreadable(words, "content_type" if "content-type" in message else "field_missing")
@@ -113,7 +113,7 @@ def _body(message: Any, properties: Any) -> tuple[Any, Any]:
     return args, kwargs
 
 
-def _check(task: Any, args: Any, kwargs: Any) -> None:
+def _check(task: object, args: object, kwargs: object) -> None:
     if not isinstance(args, list) or not isinstance(kwargs, dict):
         raise Unreadable("the body must be [args, kwargs, embed]")
     if task not in TASKS:
@@ -136,7 +136,7 @@ def _check(task: Any, args: Any, kwargs: Any) -> None:
         raise Unreadable(f"{needed}: at most {MOST[needed]} in one message, had {len(given)}", "too_many")
 
 
-def _mark(given: Any, task: str, args: Any, kwargs: Any) -> dict[str, int]:
+def _mark(given: object, task: str, args: object, kwargs: Any) -> dict[str, int]:
     """Return the mark of a ring where it fits the message; anybody may write one, and rings are not acknowledged.
 
     A message whose mark does not fit is a message like any other.
@@ -148,7 +148,7 @@ def _mark(given: Any, task: str, args: Any, kwargs: Any) -> dict[str, int]:
     return {RING: given} if fits else {}
 
 
-def _has_id(order: Any) -> bool:
+def _has_id(order: object) -> bool:
     return isinstance(order, dict) and isinstance(order.get("client_order_id"), str)
 
 

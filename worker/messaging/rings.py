@@ -49,7 +49,7 @@ class Rings(kombu_redis.QoS):
 
     channel: Any
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)
         self._unnoted: set[str] = set()
 
@@ -89,7 +89,7 @@ class Rings(kombu_redis.QoS):
                 log.error("message_not_given_back", message=repr(self._message(delivery_tag)._raw)[:_SHOWN])
         self._forget(delivery_tag)
 
-    def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:
+    def restore_by_tag(self, tag: str, client: object = None, leftmost: bool = False) -> None:
         """Give a message back to its queue."""
         if not self._is_in_memory(tag):
             super().restore_by_tag(tag, client, leftmost)

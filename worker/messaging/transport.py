@@ -39,7 +39,7 @@ class GuardedRedis(redis.Redis):
     #: Takes more rings along with one; set on the client that reads the queues.
     gather: Gather | None = None
 
-    def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
+    def parse_response(self, connection: object, command_name: object, **options: object) -> Any:
         """Read a reply; an unreadable message is set aside and looks like an empty queue."""
         reply = super().parse_response(connection, command_name, **options)  # type: ignore[no-untyped-call]
         if command_name != "BRPOP" or not reply:
@@ -82,7 +82,7 @@ class _Careful(kombu_redis.QoS):
         with self.channel.cleared():
             super().restore_visible(*args, **kwargs)
 
-    def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
+    def restore_by_tag(self, tag: Any, client: object = None, leftmost: bool = False) -> None:
         """Hand one message out again; one that cannot be read would stop all those behind it."""
         try:
             super().restore_by_tag(tag, client=client, leftmost=leftmost)
@@ -110,7 +110,7 @@ class Channel(kombu_redis.Channel):
     sick: Exception | None = None
     _sync_client: redis.Redis | None = None
 
-    def _create_client(self, asynchronous: bool = False) -> Any:
+    def _create_client(self, asynchronous: bool = False) -> object:
         """Return a client; for plain operations the same one, as long as its pool is the channel's.
 
         Source: docs/facts/celery.md#4.2.
@@ -149,7 +149,7 @@ class Channel(kombu_redis.Channel):
             raise self.sick
         super()._brpop_start(timeout)  # type: ignore[misc]
 
-    def _brpop_read(self, **options: Any) -> Any:
+    def _brpop_read(self, **options: object) -> object:
         with self.cleared():
             try:
                 found = super()._brpop_read(**options)  # type: ignore[misc]
@@ -160,7 +160,7 @@ class Channel(kombu_redis.Channel):
             return found
         raise Empty  # it looks again
 
-    def _get_pool(self, asynchronous: bool = False) -> Any:
+    def _get_pool(self, asynchronous: bool = False) -> object:
         """Return connections to the queue, of the same making as those of the strategies.
 
         A task that ends while the queue dies acknowledges on a channel that was given up already; kombu would trip

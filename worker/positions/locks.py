@@ -124,7 +124,7 @@ class Locks:
                 return None
         return NotSent(f"{self.broker}: {words(lock)}", broker=self.broker, code=LOCKED)
 
-    def _busy(self, order: Mapping[str, Any], lock: PositionLockRow) -> Decimal:
+    def _busy(self, order: Mapping[str, object], lock: PositionLockRow) -> Decimal:
         o = orders.c
         moving = or_(o.status.in_([str(s) for s in OPEN]), o.updated_at >= lock["read_at"] - _LAG)
         others = (
