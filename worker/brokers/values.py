@@ -30,6 +30,7 @@ from models.reports import Bar
 
 Raw = Mapping[str, Any]
 T = TypeVar("T")
+V = TypeVar("V")
 
 #: The largest and smallest integers of 32 and 64 bits, and the double next to the largest of 64: "not set" at IB.
 _UNSET_INTEGERS = frozenset({2**31 - 1, -(2**31), 2**63 - 1, 2**63, -(2**63)})
@@ -47,7 +48,7 @@ _LAST_YEAR = 9998
 
 
 # -- NUMBERS ---
-def number(value: Any) -> Decimal | None:
+def number(value: object) -> Decimal | None:
     """Return a broker's number, exactly; None where it said nothing.
 
     Raises:
@@ -71,25 +72,25 @@ def _digits(value: float) -> str:
     return str(int(value)) if value.is_integer() else f"{value:.15g}"
 
 
-def positive(value: Any) -> Decimal | None:
+def positive(value: object) -> Decimal | None:
     """Return a price, or a size where 0 means "none"; None for 0 and less."""
     found = number(value)
     return found if found is not None and found > 0 else None
 
 
-def size(value: Any) -> Decimal | None:
+def size(value: object) -> Decimal | None:
     """Return a quantity of which 0 is an answer; None for less."""
     found = number(value)
     return found if found is not None and found >= 0 else None
 
 
-def fee(value: Any) -> Decimal | None:
+def fee(value: object) -> Decimal | None:
     """Return a commission, negative for a rebate; None for exactly -1."""
     found = number(value)
     return None if found == -1 else found
 
 
-def count(value: Any) -> int | None:
+def count(value: object) -> int | None:
     """Return how many; None for less than 0.
 
     Raises:
@@ -101,7 +102,7 @@ def count(value: Any) -> int | None:
     return None if found is None else int(found)
 
 
-def needed(raw: Raw, key: str, read: Callable[[Any], Decimal | None] = number) -> Decimal:
+def needed(raw: Raw, key: str, read: Callable[[object], Decimal | None] = number) -> Decimal:
     """Return a field that must be there, read by one of the functions above.
 
     Raises:
@@ -113,7 +114,7 @@ def needed(raw: Raw, key: str, read: Callable[[Any], Decimal | None] = number) -
     return found
 
 
-def bar(start: datetime, prices: Sequence[Any], volume: Any) -> Bar | None:
+def bar(start: datetime, prices: Sequence[object], volume: object) -> Bar | None:
     """Return one candle, or None where one of its prices is missing: such a row is none.
 
     Args:
@@ -129,7 +130,7 @@ def bar(start: datetime, prices: Sequence[Any], volume: Any) -> Bar | None:
 
 
 # -- IDS ---
-def identity(value: Any) -> str | None:
+def identity(value: object) -> str | None:
     """Return an id that a broker gave, as text; None for 0, -1 and the unset integers.
 
     Raises:
@@ -143,7 +144,7 @@ def identity(value: Any) -> str | None:
 
 
 # -- TIMES ---
-def moment(value: Any) -> datetime | None:
+def moment(value: object) -> datetime | None:
     """Return an ISO 8601 time as aware UTC; nine decimals and `+0000` are understood, and without a zone it is UTC.
 
     Raises:
@@ -156,13 +157,13 @@ def moment(value: Any) -> datetime | None:
     return _plausible(found, text)
 
 
-def epoch_ms(value: Any) -> datetime | None:
+def epoch_ms(value: object) -> datetime | None:
     """Return a time given as milliseconds since 1970."""
     found = positive(value)
     return _since_1970(found / 1000) if found is not None else None
 
 
-def epoch_s(value: Any) -> datetime | None:
+def epoch_s(value: object) -> datetime | None:
     """Return a time given as seconds since 1970."""
     found = positive(value)
     return _since_1970(found) if found is not None else None
@@ -198,7 +199,7 @@ def rfc3339(at: datetime) -> str:
 UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError)
 
 
-def soft(read: Callable[[Any], T | None], value: Any) -> T | None:
+def soft(read: Callable[[V], T | None], value: V) -> T | None:
     """Read a field that others do without: None where it cannot be read."""
     try:
         return read(value)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
 import structlog
 
@@ -45,7 +44,7 @@ from worker.brokers.alpaca.terms import check_terms, check_trail
 from worker.brokers.base import AbsenceRule, BrokerInterface, Capabilities, OrderRef, Ticket
 from worker.brokers.oddities import Oddities
 from worker.brokers.replacing import check_changes
-from worker.brokers.values import UNREADABLE, identity, rfc3339, segment, soft
+from worker.brokers.values import UNREADABLE, Raw, identity, rfc3339, segment, soft
 
 _log = structlog.get_logger(__name__)
 
@@ -157,7 +156,7 @@ class AlpacaBroker(BrokerInterface):
         quiet._is_quiet = True
         return quiet
 
-    def account_flags(self) -> dict[str, Any]:
+    def account_flags(self) -> Raw:
         """Return the account as Alpaca shows it."""
         return dict(self._account.read("/account", None, dict))
 
@@ -267,7 +266,7 @@ class AlpacaBroker(BrokerInterface):
         return self._market
 
     # -- UPDATES ---
-    def _on_event(self, event: Mapping[str, Any]) -> None:
+    def _on_event(self, event: Raw) -> None:
         self._heard_at = utcnow()
         try:
             for report in self._told(event):
@@ -281,7 +280,7 @@ class AlpacaBroker(BrokerInterface):
             else:
                 self._push(self._read_again(order_id))
 
-    def _told(self, event: Mapping[str, Any]) -> list[Report]:
+    def _told(self, event: Raw) -> list[Report]:
         """Read what an event says: an execution if it is about one, and its order.
 
         Raises:

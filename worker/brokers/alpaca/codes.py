@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
 
 import requests
 
@@ -21,6 +19,7 @@ from models.errors import (
 )
 from models.reports import Ambiguous, Missing
 from worker.brokers.rest.http import retry_after
+from worker.brokers.values import Raw
 
 
 class KeysRefused(NotPermitted):
@@ -93,7 +92,7 @@ def told(seen: Missing | Ambiguous) -> str:
     return f"no order is shown under it ({seen.evidence})" if isinstance(seen, Missing) else seen.text
 
 
-def _kind(body: Mapping[str, Any]) -> tuple[int | None, str]:
+def _kind(body: Raw) -> tuple[int | None, str]:
     """Return the numeric code of an error body, and its kind: a code that is no word about a request makes it bare."""
     code = body.get("code")
     if type(code) is int and code in _CODES:  # True is an int, too
@@ -101,7 +100,7 @@ def _kind(body: Mapping[str, Any]) -> tuple[int | None, str]:
     return None, WORDED if code is None and isinstance(body.get("message"), str) and body["message"] else BARE
 
 
-def _body(response: requests.Response) -> Mapping[str, Any]:
+def _body(response: requests.Response) -> Raw:
     try:
         body = response.json()
     except (ValueError, RecursionError):  # also JSON that is nothing but brackets
@@ -109,7 +108,7 @@ def _body(response: requests.Response) -> Mapping[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
-def _by_words(found: type[BrokerError], body: Mapping[str, Any], text: str) -> type[BrokerError]:
+def _by_words(found: type[BrokerError], body: Raw, text: str) -> type[BrokerError]:
     """Refine a refusal; the branch stays, except that a duplicate id is no refusal of the order."""
     if found is not OrderRejected:
         return found

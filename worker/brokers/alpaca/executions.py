@@ -16,12 +16,14 @@ from decimal import Decimal
 from math import inf
 from threading import Lock
 from time import monotonic
-from typing import Any
+from typing import TypeVar
 
 from models.messages import utcnow
 from models.reports import FillReport, OrderReport
 from models.vocabulary import Side
 from worker.brokers.values import Raw, identity, moment, needed, number, positive, size
+
+V = TypeVar("V")
 
 FILLS = frozenset({"fill", "partial_fill"})
 #: What changes an execution that was told before -> whether it takes it back.
@@ -95,7 +97,7 @@ def _named(raw: Raw, key: str) -> str:
     return found
 
 
-def _at(value: Any, otherwise: datetime | None) -> datetime:
+def _at(value: object, otherwise: datetime | None) -> datetime:
     found = moment(value) or otherwise
     if found is None or found > utcnow() + _AHEAD:
         raise ValueError(f"an execution without a time, or of the future: {value!r}")
@@ -172,7 +174,7 @@ class Executions:
             return replace(fill, execution_id=first, revision=revisions[content])
 
 
-def _keep(kept: OrderedDict[str, Any], key: str, value: Any) -> None:
+def _keep(kept: OrderedDict[str, V], key: str, value: V) -> None:
     kept[key] = value
     kept.move_to_end(key)
     if len(kept) > _MOST:

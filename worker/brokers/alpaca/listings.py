@@ -6,11 +6,11 @@ execution is left to its order's totals, a position is left out. Each is said on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from time import monotonic
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from models.errors import InstrumentUnknown, UnreadableReply
 from models.reports import Ambiguous, BrokerStatus, FillReport, Found, Missing, OrderReport, PositionReport, Sighting
@@ -20,8 +20,8 @@ from worker.brokers.alpaca.executions import Executions, amended, of_activity
 from worker.brokers.alpaca.rest import AlpacaRest
 from worker.brokers.base import OrderRef
 from worker.brokers.oddities import Oddities
-from worker.brokers.rest.reading import Paging
-from worker.brokers.values import UNREADABLE, identity, rfc3339, soft
+from worker.brokers.rest.reading import Paging, Query
+from worker.brokers.values import UNREADABLE, Raw, identity, rfc3339, soft
 
 T = TypeVar("T")
 
@@ -46,10 +46,10 @@ class AlpacaListings:
     def __init__(self, broker: str, rest: Callable[[], AlpacaRest], executions: Executions, odd: Oddities) -> None:
         self._broker, self._rest, self._executions, self._odd = broker, rest, executions, odd
 
-    def orders(self, query: Mapping[str, Any]) -> list[OrderReport]:
+    def orders(self, query: Query) -> list[OrderReport]:
         """Read every page, newest first; pages overlap by a millisecond so that no tie falls between."""
         found: dict[tuple[str | None, str | None], OrderReport] = {}
-        paged: dict[str, Any] = {**query, "limit": ORDERS_PAGE, "direction": "desc"}
+        paged: dict[str, str | int | None] = {**query, "limit": ORDERS_PAGE, "direction": "desc"}
         pages = Paging(self._broker, "orders")
         while True:
             rows = self._rest().read("/orders", paged, list)
@@ -69,7 +69,7 @@ class AlpacaListings:
     def fills(self, since: datetime) -> list[FillReport]:
         """Read the executions since a time from the account's activities, oldest first."""
         found: dict[tuple[str, int], FillReport] = {}
-        query: dict[str, Any] = {
+        query: dict[str, str | int | None] = {
             "after": rfc3339(since - timedelta(seconds=1)),
             "direction": "asc",
             "page_size": FILLS_PAGE,
@@ -124,30 +124,30 @@ class AlpacaListings:
         except UnreadableReply as error:
             return Ambiguous(candidates=(), words=str(error))
 
-    def _position(self, row: Any) -> PositionReport:
+    def _position(self, row: Raw) -> PositionReport:
         held = position_report(row)
         if held.quantity is None:
             self._say("position", row, ValueError("it does not say how much is held, or which way"))
         return held
 
-    def _order(self, row: Any) -> OrderReport:
+    def _order(self, row: Raw) -> OrderReport:
         try:
             return read.order_report(row)
         except UNREADABLE as error:
             self._say("order", row, error)
         return self._rest().parse(read.ids_of, row)
 
-    def _fill(self, asked_at: float, row: Any) -> FillReport:
+    def _fill(self, asked_at: float, row: Raw) -> FillReport:
         return self._executions.known(of_activity(row), amended(row), listed_at=asked_at)
 
-    def _readable(self, what: str, rows: list[Any], reader: Callable[[Any], T]) -> list[T]:
+    def _readable(self, what: str, rows: list[Raw], reader: Callable[[Raw], T]) -> list[T]:
         """Read the rows that can be read; where none of several can be, it is the listing that cannot.
 
         Raises:
             UnreadableReply: it says nothing that could be understood.
         """
         found: list[T] = []
-        lost: list[tuple[Any, Exception]] = []
+        lost: list[tuple[Raw, Exception]] = []
         for row in rows:
             try:
                 found.append(reader(row))
@@ -159,10 +159,10 @@ class AlpacaListings:
             self._say(what, row, why)
         return found
 
-    def _say(self, what: str, row: Any, error: Exception) -> None:
+    def _say(self, what: str, row: Raw, error: Exception) -> None:
         ids = (f"{key} {str(_field(row, key))[:80]}" for key in _IDS if _field(row, key) is not None)
         self._odd.note(f"{what} ({', '.join(ids)})", error)
 
 
-def _field(row: Any, key: str) -> Any:
+def _field(row: object, key: str) -> object:
     return row.get(key) if isinstance(row, dict) else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Any
 
 from models.errors import DataError, NoData, UnreadableReply, Unsupported
 from models.reports import Bar, Bars, QuoteReport
@@ -46,7 +45,7 @@ class AlpacaPrices:
         if timeframe not in TIMEFRAMES:
             has = ", ".join(TIMEFRAMES)
             raise Unsupported(f"{self._broker} has no {timeframe} bars (it has {has})", broker=self._broker)
-        query = {
+        query: dict[str, str | int] = {
             "timeframe": timeframe,
             "start": rfc3339(start),
             "end": rfc3339(end),
@@ -65,7 +64,7 @@ class AlpacaPrices:
             raise NoData(f"{self._broker} has no {timeframe} bars of {symbol} in {span}")
         return Bars(found, left_out=len(unreadable))
 
-    def _rows(self, symbol: str, query: dict[str, Any]) -> Iterator[Any]:
+    def _rows(self, symbol: str, query: dict[str, str | int]) -> Iterator[Raw]:
         pages = Paging(self._broker, f"bars of {symbol}")
         while True:
             page = self._rest().read_data(f"/stocks/{segment(symbol)}/bars", query)
@@ -111,7 +110,7 @@ def _part(raw: Raw, key: str) -> Raw:
     return found if isinstance(found, dict) else {}
 
 
-def read_bars(rows: Iterable[Any], start: datetime, end: datetime) -> tuple[list[Bar], list[Any]]:
+def read_bars(rows: Iterable[Raw], start: datetime, end: datetime) -> tuple[list[Bar], list[Raw]]:
     """Read candles with start <= bar.start < end, and return those that cannot be read beside them.
 
     A candle without its prices, or its time, says nothing; nothing is made up for it.

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from enum import StrEnum
+from typing import TypeVar
 
 from models.reports import DONE, BrokerStatus, OrderReport
 from models.vocabulary import OrderType, Side, TimeInForce
 from worker.brokers.values import Raw, identity, moment, positive, size, soft
+
+Word = TypeVar("Word", bound=StrEnum)
 
 _ACCEPTED = BrokerStatus.ACCEPTED
 #: docs/facts/alpaca.md#2.9; done_for_day and calculated are no end: a GTC order lives on, a day order expires next.
@@ -34,7 +37,7 @@ STATUSES: dict[str, BrokerStatus] = {
 #: What the record takes as a symbol.
 _SYMBOL = re.compile(r"[!-~]{1,64}")
 #: Fields of an order, and what they are in every order that corro sends.
-_NEVER_OURS: dict[str, tuple[Any, ...]] = {
+_NEVER_OURS: dict[str, tuple[object, ...]] = {
     "asset_class": (None, "", "us_equity"),
     "notional": (None, ""),
     "order_class": (None, "", "simple"),
@@ -42,12 +45,12 @@ _NEVER_OURS: dict[str, tuple[Any, ...]] = {
 }
 
 
-def _word(kind: Any, value: Any) -> Any:
+def _word(kind: type[Word], value: object) -> Word | None:
     """Return the enum member of a word, None for a word corro has not."""
     return kind(value) if isinstance(value, str) and value in set(kind) else None
 
 
-def _text(value: Any) -> str | None:
+def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
@@ -123,7 +126,7 @@ def symbol_of(raw: Raw) -> str | None:
     return f"{str(kind).upper()}:{symbol}"[:64]
 
 
-def ids_of(raw: Any) -> OrderReport:
+def ids_of(raw: Raw) -> OrderReport:
     """Read of an order that cannot be read which one it is: its state is unknown, and it is nobody else's affair.
 
     Raises:

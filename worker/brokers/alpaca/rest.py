@@ -7,7 +7,7 @@ leaves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import requests
@@ -17,7 +17,7 @@ from models.errors import AccessLost, BrokerError, ConfigurationError, NotConnec
 from worker.brokers.alpaca.access import Access
 from worker.brokers.alpaca.codes import Forbidden, KeysRefused, refusal
 from worker.brokers.rest.http import Exchange, Wire, classify, exchange, passing, patiently
-from worker.brokers.rest.reading import READ_WITHIN_S, JsonReads, Looks
+from worker.brokers.rest.reading import READ_WITHIN_S, Body, JsonReads, Looks, Query
 from worker.pacing.budget import Budget, Use, using
 
 T = TypeVar("T")
@@ -59,11 +59,11 @@ class AlpacaRest(JsonReads):
         """Close idle connections."""
         self._wire.close()
 
-    def post(self, path: str, body: Mapping[str, Any], deadline_s: float, gate: Callable[[], None]) -> Any:
+    def post(self, path: str, body: Body, deadline_s: float, gate: Callable[[], None]) -> Any:
         """Send once; NotSent, Refused or OutcomeUnknown if it fails."""
         return self._once(lambda: self._api.post(path, body), deadline_s, gate)
 
-    def patch(self, path: str, body: Mapping[str, Any], deadline_s: float, gate: Callable[[], None]) -> Any:
+    def patch(self, path: str, body: Body, deadline_s: float, gate: Callable[[], None]) -> Any:
         """Send once; NotSent, Refused or OutcomeUnknown if it fails."""
         return self._once(lambda: self._api.patch(path, body), deadline_s, gate)
 
@@ -71,7 +71,7 @@ class AlpacaRest(JsonReads):
         """Send once; NotSent, Refused or OutcomeUnknown if it fails."""
         self._once(lambda: self._api.delete(path), deadline_s, passing)
 
-    def _get(self, path: str, query: Mapping[str, Any] | None) -> Any:
+    def _get(self, path: str, query: Query | None) -> Any:
         return patiently(lambda: self._once(lambda: self._api.get(path, query), READ_WITHIN_S, passing))
 
     def _once(self, call: Callable[[], T], deadline_s: float, gate: Callable[[], None]) -> T:

@@ -18,6 +18,8 @@ from typing import Any
 
 import structlog
 
+from worker.brokers.values import Raw
+
 _log = structlog.get_logger(__name__)
 
 FIRST_PAUSE_S = 0.5
@@ -63,7 +65,7 @@ class AlpacaStream:
         key_id: str,
         secret_key: str,
         *,
-        on_event: Callable[[dict[str, Any]], None],
+        on_event: Callable[[Raw], None],
         on_gap: Callable[[], None],
         on_refused: Callable[[], None] = lambda: None,
     ) -> None:
@@ -162,11 +164,11 @@ class AlpacaStream:
         self._listening.set()
         self._log.info("stream_listening")
 
-    async def _expect(self, socket: Any, stream: str) -> dict[str, Any]:
+    async def _expect(self, socket: Any, stream: str) -> Raw:
         while True:
             message = _decode(await asyncio.wait_for(socket.recv(), _PATIENCE_S))
             if message.get("stream") == stream:
-                data: dict[str, Any] = message.get("data") or {}
+                data: Raw = message.get("data") or {}
                 return data
 
     async def _handle(self, frame: str | bytes) -> None:
@@ -181,7 +183,7 @@ class AlpacaStream:
         elif message.get("stream") == "authorization":
             raise StreamKeysRefused("authorization withdrawn")
 
-    def _guarded(self, handler: Callable[..., None], *args: Any) -> None:
+    def _guarded(self, handler: Callable[..., None], *args: object) -> None:
         """Run a handler; whatever it raises, the stream goes on."""
         try:
             handler(*args)
@@ -195,11 +197,11 @@ class AlpacaStream:
         self._complaint = reason
 
 
-async def _send(socket: Any, action: str, data: dict[str, Any]) -> None:
+async def _send(socket: Any, action: str, data: Raw) -> None:
     await socket.send(json.dumps({"action": action, "data": data}))
 
 
-def _decode(frame: str | bytes) -> dict[str, Any]:
+def _decode(frame: str | bytes) -> Raw:
     """Read one frame: paper sends JSON as binary, live as text (docs/facts/alpaca.md#4.1)."""
     message = json.loads(frame)
     if not isinstance(message, dict):

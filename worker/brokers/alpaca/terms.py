@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
 
 from models.errors import Unsupported
 from models.messages import OrderRequest, plain
 from models.vocabulary import OrderType, Side, TimeInForce
+from worker.brokers.rest.reading import Body
 
 #: Alpaca has no word for opening or closing: short is a sell without a position.
 _SIDES = {Side.BUY: "buy", Side.SELL: "sell", Side.SELL_SHORT: "sell", Side.BUY_TO_COVER: "buy"}
@@ -47,9 +47,9 @@ def check_terms(order: OrderRequest, broker: str) -> None:
             raise Unsupported(f"{broker} {words} {plain(order.quantity)}", broker=broker)
 
 
-def order_body(order: OrderRequest, client_order_id: str) -> dict[str, Any]:
+def order_body(order: OrderRequest, client_order_id: str) -> Body:
     """Return the order as Alpaca takes it: exact decimal strings, never floats."""
-    body: dict[str, Any] = {
+    body: Body = {
         "symbol": order.symbol,
         "qty": plain(order.quantity),
         "side": _SIDES[order.side],
@@ -66,11 +66,11 @@ def order_body(order: OrderRequest, client_order_id: str) -> dict[str, Any]:
     return body
 
 
-def replace_body(order: OrderRequest, client_order_id: str, quantity: Decimal | None) -> dict[str, Any]:
+def replace_body(order: OrderRequest, client_order_id: str, quantity: Decimal | None) -> Body:
     """Return the new terms as Alpaca takes them: exact decimal strings; no `qty` keeps that of the old order."""
     trail = order.trail_amount if order.trail_amount is not None else order.trail_percent
     numbers = {"qty": quantity, "limit_price": order.limit_price, "stop_price": order.stop_price, "trail": trail}
-    body = {name: plain(value) for name, value in numbers.items() if value is not None}
+    body: Body = {name: plain(value) for name, value in numbers.items() if value is not None}
     return body | {"time_in_force": order.time_in_force.value, "client_order_id": client_order_id}
 
 

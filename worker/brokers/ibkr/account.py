@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
 
 import structlog
 
 from models.errors import BrokerError, NoData, UnreadableReply
 from models.reports import AccountReport, PositionReport
 from worker.brokers.ibkr.names import from_ib_symbol
+from worker.brokers.ibkr.sdk import SdkAccountValue, SdkContract
 from worker.brokers.ibkr.session import TwsSession
 from worker.brokers.ibkr.spoiled import Spoiled
 from worker.brokers.values import number, positive, soft
@@ -38,10 +38,10 @@ async def account(session: TwsSession) -> AccountReport:
     wrapper, client = session.ib.wrapper, session.client
     asked = 0
 
-    def request() -> Any:
+    def request() -> Awaitable[object]:
         nonlocal asked
         asked = client.getReqId()
-        answer = wrapper.startReq(asked)
+        answer: Awaitable[object] = wrapper.startReq(asked)
         client.reqAccountSummary(asked, "All", ",".join(_SUMMARY))
         return answer
 
@@ -62,7 +62,9 @@ async def account(session: TwsSession) -> AccountReport:
         raise UnreadableReply(f"{session.options.broker}: account {session.account}: {error}") from None
 
 
-def account_report(account: str, rows: Sequence[Any], pushed: Sequence[Any] = ()) -> AccountReport:
+def account_report(
+    account: str, rows: Sequence[SdkAccountValue], pushed: Sequence[SdkAccountValue] = ()
+) -> AccountReport:
     """Put the rows of an account summary together, all in the account's base currency.
 
     IB tells totals in the base currency, under its code or as `BASE`; rows in other currencies are parts of them.
@@ -94,7 +96,7 @@ def account_report(account: str, rows: Sequence[Any], pushed: Sequence[Any] = ()
     )
 
 
-def base_currency(rows: Sequence[Any], pushed: Sequence[Any]) -> str:
+def base_currency(rows: Sequence[SdkAccountValue], pushed: Sequence[SdkAccountValue]) -> str:
     """Return the currency that an account is kept in; `BASE` where IB gives that word and no code.
 
     Raises:
@@ -113,7 +115,7 @@ def base_currency(rows: Sequence[Any], pushed: Sequence[Any]) -> str:
     raise ValueError(f"its values are in {', '.join(sorted(told))}, and nothing says which of them it is kept in")
 
 
-def _currencies(rows: Sequence[Any]) -> set[str]:
+def _currencies(rows: Sequence[SdkAccountValue]) -> set[str]:
     return {row.currency for row in rows if row.tag == "NetLiquidation" and row.currency}
 
 
@@ -126,8 +128,8 @@ async def positions(session: TwsSession) -> list[PositionReport]:
     """
     session.check()
     listed = await session.positions()
-    rows = [row for row in listed if row[0] == session.account and row[2]]
-    if None in [_name(session, row[1]) for row in rows]:
+    rows = [row for row in listed if row.account == session.account and row.quantity]
+    if None in [_name(session, row.contract) for row in rows]:
         await session.contracts.learn()
     held = [_position(session, *row) for row in rows]
     held += [unread for row in listed.spoiled if (unread := _unread(session, row)) is not None]
@@ -143,11 +145,13 @@ def _one_each(held: Sequence[PositionReport]) -> list[PositionReport]:
     return sorted(found.values(), key=lambda position: position.symbol)
 
 
-def _name(session: TwsSession, contract: Any) -> str | None:
+def _name(session: TwsSession, contract: SdkContract) -> str | None:
     return session.contracts.names.of(contract, listed=True)
 
 
-def _position(session: TwsSession, account: str, contract: Any, quantity: float, avg_cost: float) -> PositionReport:
+def _position(
+    session: TwsSession, account: str, contract: SdkContract, quantity: float, avg_cost: float
+) -> PositionReport:
     item = session.ib.wrapper.portfolio[account].get(contract.conId)
     name, held = _name(session, contract), soft(number, quantity)
     where = f"{session.options.broker}: a position of {contract.symbol} (conId {contract.conId})"

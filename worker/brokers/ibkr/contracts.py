@@ -15,7 +15,7 @@ from worker.brokers.ibkr import names
 from worker.brokers.ibkr.codes import lookup_error
 from worker.brokers.ibkr.frames import Frames
 from worker.brokers.ibkr.reports import OrderLine, WireExecution
-from worker.brokers.ibkr.sdk import Sdk, code_and_text
+from worker.brokers.ibkr.sdk import Sdk, SdkContract, code_and_text
 from worker.brokers.ibkr.spoiled import Rows
 
 _log = structlog.get_logger()
@@ -45,7 +45,7 @@ class Contracts:
         self._sdk, self._ib, self._broker, self._line = sdk, ib, broker, line
         #: What every contract is called.
         self.names = called
-        self._tasks: dict[str, asyncio.Task[Any]] = {}
+        self._tasks: dict[str, asyncio.Task[SdkContract]] = {}
         #: By symbol: the order types and times in force that the contract lists, in IB's words.
         self._order_types: dict[str, frozenset[str]] = {}
 
@@ -53,7 +53,7 @@ class Contracts:
         """Return what the contract of a symbol says it takes; empty where it does not say."""
         return self._order_types.get(symbol, frozenset())
 
-    async def of(self, symbol: str) -> Any:
+    async def of(self, symbol: str) -> SdkContract:
         """Return the one US stock of this symbol.
 
         Raises:
@@ -70,7 +70,7 @@ class Contracts:
                 raise
         return await self.of(symbol)  # who asked before may have been less urgent
 
-    async def _look_up(self, symbol: str) -> Any:
+    async def _look_up(self, symbol: str) -> SdkContract:
         name = names.to_ib_symbol(symbol)
         wanted = self._sdk.Contract(secType="STK", symbol=name, exchange="SMART", currency="USD")
         try:
@@ -129,7 +129,7 @@ class Contracts:
 
     def name(self, row: Row) -> Row:
         """Name one row; without a known name it stays the same object."""
-        symbol = self.names.of(row.contract)
+        symbol = self.names.of(row.contract) if row.contract is not None else None
         if symbol is None:
             return row
         if isinstance(row, WireExecution):

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Any
+from typing import TypeVar
 
 from models.reports import BrokerStatus, CommissionReport, FillReport, OrderReport, Report
 from worker.brokers import values
@@ -19,6 +19,9 @@ from worker.brokers.ibkr.codes import CANCELED, CODES, Proof
 from worker.brokers.ibkr.names import Names
 from worker.brokers.ibkr.pending import Pending, PendingChange, PendingOrder
 from worker.brokers.ibkr.reports import OrderLine, WireExecution, average_of, build_report, filled_by, total_of
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 #: Codes that explain why an order that was shown ended. 321 is not one: it may answer a cancel.
 _ENDING_CODES = frozenset(n for n, row in CODES.items() if row.proof is Proof.REFUSED) - {321} | {CANCELED}
@@ -282,7 +285,7 @@ class OrderBook:
             self._emit(report)
 
     @staticmethod
-    def _trim(table: dict[Any, Any]) -> None:
+    def _trim(table: dict[K, V]) -> None:
         if len(table) > REMEMBERED:
             table.pop(next(iter(table)))
 

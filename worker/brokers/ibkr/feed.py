@@ -11,7 +11,7 @@ import asyncio
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from models.errors import UnreadableReply
 from worker.brokers import values
@@ -21,12 +21,21 @@ from worker.brokers.ibkr.contracts import Contracts
 from worker.brokers.ibkr.evidence import OrderBook
 from worker.brokers.ibkr.frames import Frames
 from worker.brokers.ibkr.reports import WireExecution
-from worker.brokers.ibkr.sdk import DecoderWatch
+from worker.brokers.ibkr.sdk import DecoderWatch, SdkCommission, SdkContract, SdkExecution, SdkOrder, SdkOrderState
 from worker.brokers.ibkr.spoiled import Rows, is_apart, spoiled
 from worker.brokers.ibkr.times import Zones
 from worker.brokers.ibkr.unnumbered import Unnumbered
 from worker.brokers.oddities import Oddities
 from worker.runtime.said import Said
+
+
+class HeldRow(NamedTuple):
+    """One position message."""
+
+    account: str
+    contract: SdkContract
+    quantity: float
+    avg_cost: float
 
 
 class Feed:
@@ -113,7 +122,7 @@ class Feed:
         return not self.account or not account or account == self.account
 
     # -- MESSAGES ---
-    def _on_open_order(self, _: int, contract: Any, order: Any, state: Any) -> None:
+    def _on_open_order(self, _: int, contract: SdkContract, order: SdkOrder, state: SdkOrderState) -> None:
         if order.whatIf:
             return
         line = self._contracts.name(reports.order_line(contract, order, state, self._options.timezone))
@@ -129,12 +138,12 @@ class Feed:
     ) -> None:  # fmt: skip
         self._book.on_status(order_id, client_id, perm_id, status, why_held, filled, average)
 
-    def _on_completed_order(self, contract: Any, order: Any, state: Any) -> None:
+    def _on_completed_order(self, contract: SdkContract, order: SdkOrder, state: SdkOrderState) -> None:
         line = self._contracts.name(reports.order_line(contract, order, state, self._options.timezone))
         if self.is_mine(line.account):
             self.completed.row(line.perm_id or object(), line)
 
-    def _on_exec_details(self, number: int, contract: Any, raw: Any) -> None:
+    def _on_exec_details(self, number: int, contract: SdkContract, raw: SdkExecution) -> None:
         execution = self._contracts.name(reports.execution(contract, raw, timed=self.frames.is_timed(raw.execId)))
         if execution.client_id == self._options.client_id:
             self._book.raise_floor(execution.order_id)
@@ -147,11 +156,11 @@ class Feed:
         if number in self._reads and not (done := self._reads[number][0]).done():
             done.set_result(None)
 
-    def _on_commission(self, raw: Any) -> None:
+    def _on_commission(self, raw: SdkCommission) -> None:
         self._book.on_commission(str(raw.execId), values.fee(raw.commission), str(raw.currency) or None)
 
-    def _on_position(self, account: str, contract: Any, quantity: float, avg_cost: float) -> None:
-        self.positions.row((account, contract.conId), (account, contract, quantity, avg_cost))
+    def _on_position(self, account: str, contract: SdkContract, quantity: float, avg_cost: float) -> None:
+        self.positions.row((account, contract.conId), HeldRow(account, contract, quantity, avg_cost))
 
     # -- FRAMES ---
     def _on_frame(self, fields: list[str]) -> None:

@@ -8,9 +8,9 @@ Everything else has a qualified name that no ticker equals: `STK:SHOP@TSE.CAD` (
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from models.errors import InstrumentUnknown, Unsupported
+from worker.brokers.ibkr.sdk import SdkContract
 
 #: `primaryExchange` of stocks listed in the United States, as IBKR's Exchange Listings page (Products > Exchanges >
 #: North America > Stocks) and the answers of reqMatchingSymbols write them; NASDAQ was ISLAND until TWS 10.
@@ -43,7 +43,7 @@ def from_ib_symbol(symbol: str) -> str:
     return symbol.replace(" ", ".")
 
 
-def choose(contracts: Iterable[Any], wanted: Any, broker: str) -> Any:
+def choose(contracts: Iterable[SdkContract], wanted: SdkContract, broker: str) -> SdkContract:
     """Pick the stock that a symbol means; several are refused rather than guessed.
 
     Raises:
@@ -63,7 +63,7 @@ def choose(contracts: Iterable[Any], wanted: Any, broker: str) -> Any:
     raise InstrumentUnknown(f"{broker}: no US stock {wanted.symbol}{known}", broker=broker, code="200")
 
 
-def qualified(contract: Any, listing: str = "") -> str:
+def qualified(contract: SdkContract, listing: str = "") -> str:
     """Return the name of a security that no plain ticker means."""
     if contract.secType != "STK":
         return f"{contract.secType or '?'}:{contract.localSymbol or contract.symbol}"
@@ -77,7 +77,7 @@ class Names:
         self._names: dict[int, str] = {}
         self._chosen: dict[str, int] = {}
         #: Stocks of which no message has told where they are listed, by conId.
-        self._unnamed: dict[int, Any] = {}
+        self._unnamed: dict[int, SdkContract] = {}
 
     def chose(self, ticker: str, con_id: int) -> None:
         """Take in which contract a ticker means."""
@@ -97,7 +97,7 @@ class Names:
         """Return the name of a contract that was named before."""
         return self._names.get(con_id) if con_id is not None else None
 
-    def of(self, contract: Any, listed: bool = False) -> str | None:
+    def of(self, contract: SdkContract, listed: bool = False) -> str | None:
         """Return the name of a contract; None until it is known which one its ticker means, or where it is listed.
 
         Args:
@@ -126,7 +126,7 @@ class Names:
         """Return what has to be asked for before everything seen has a name: conId -> the ticker it may be, or none."""
         return {con_id: self._ticker(one) for con_id, one in self._unnamed.items()}
 
-    def _ticker(self, contract: Any) -> str:
+    def _ticker(self, contract: SdkContract) -> str:
         """Return the ticker that may mean a contract; empty where none can."""
         ticker = from_ib_symbol(contract.symbol)
         return ticker if contract.currency == "USD" and ticker not in self._chosen else ""

@@ -12,10 +12,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable
-from typing import Any
+from typing import Any, TypeVar
 
 from models.errors import PacingViolation
 from worker.pacing.window import Away, MovingWindow, SharedCount
+
+T = TypeVar("T")
 
 #: Requests for one contract, and the seconds they are counted over; a little more than IB's, whose clock is not ours.
 BURST, BURST_S = 5, 2.1
@@ -47,7 +49,7 @@ class HistoryPace:
         self._all = MovingWindow(TEN_MINUTES_S)
         self._answers: dict[Hashable, tuple[float, asyncio.Task[Any]]] = {}
 
-    async def ask(self, contract: Hashable, terms: Hashable, request: Callable[[], Awaitable[Any]]) -> Any:
+    async def ask(self, contract: Hashable, terms: Hashable, request: Callable[[], Awaitable[T]]) -> T:
         """Make a request in its turn, or give the answer that an identical one got a moment ago.
 
         Args:
@@ -63,9 +65,10 @@ class HistoryPace:
         key = (contract, terms)
         if key not in self._answers:
             self._answers[key] = (now, asyncio.ensure_future(self._in_turn(contract, terms, request)))
-        return await asyncio.shield(self._answers[key][1])
+        answer: T = await asyncio.shield(self._answers[key][1])
+        return answer
 
-    async def _in_turn(self, contract: Hashable, terms: Hashable, request: Callable[[], Awaitable[Any]]) -> Any:
+    async def _in_turn(self, contract: Hashable, terms: Hashable, request: Callable[[], Awaitable[T]]) -> T:
         sent = self._sent.setdefault(contract, deque())
         while (left := self._left(sent)) > 0:
             await self._sleep(left)

@@ -7,7 +7,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
-from typing import Any
 
 import structlog
 
@@ -26,6 +25,7 @@ from models.reports import Bar, Bars, QuoteReport
 from models.timeframes import NEW_YORK, TIMEFRAMES
 from worker.brokers.ibkr.frames import RawBar
 from worker.brokers.ibkr.pacing import HistoryPace
+from worker.brokers.ibkr.sdk import SdkContract, SdkTicker
 from worker.brokers.ibkr.session import TwsSession, paced
 from worker.brokers.values import bar, epoch_s, positive
 
@@ -97,7 +97,7 @@ async def quote(session: TwsSession, symbol: str) -> QuoteReport:
     return report
 
 
-async def _snapshot(session: TwsSession, symbol: str, contract: Any) -> tuple[Any, str | None]:
+async def _snapshot(session: TwsSession, symbol: str, contract: SdkContract) -> tuple[SdkTicker, str | None]:
     """Return the ticker of one snapshot of its own, and what IB said of the request.
 
     The SDKs share tickers: one by the contract's address, the other by the contract, so that an old price would stay.
@@ -126,7 +126,7 @@ async def _snapshot(session: TwsSession, symbol: str, contract: Any) -> tuple[An
     return ticker, session.frames.notice(asked)
 
 
-def _has_price(ticker: Any) -> bool:
+def _has_price(ticker: SdkTicker) -> bool:
     return any(positive(price) for price in (ticker.bid, ticker.ask, ticker.last))
 
 
@@ -168,21 +168,21 @@ async def bars(
 
 
 async def _bars_upto(
-    session: TwsSession, pace: HistoryPace, contract: Any, size: BarSize, upto: datetime, days: int
-) -> Sequence[Any]:
+    session: TwsSession, pace: HistoryPace, contract: SdkContract, size: BarSize, upto: datetime, days: int
+) -> Sequence[RawBar]:
     last, duration = upto.astimezone(UTC).replace(microsecond=0), size.duration(days)
 
-    async def request() -> Sequence[Any]:
+    async def request() -> Sequence[RawBar]:
         try:
             # formatDate 2: epoch seconds, so that no zone has to be guessed. timeout 0: ours counts, the SDK's says [].
             arguments = (contract, last, duration, size.word, "TRADES", True, 2)
             ask = lambda: session.ib.reqHistoricalDataAsync(*arguments, timeout=0)  # noqa: E731
-            found: Sequence[Any] = await session.read("bars", ask, BARS_TIMEOUT_S)
+            found: Sequence[RawBar] = await session.read("bars", ask, BARS_TIMEOUT_S)
             return found
         except NoData:
             return ()
 
-    rows: Sequence[Any] = await pace.ask(contract.conId, (last, duration, size.word), request)
+    rows: Sequence[RawBar] = await pace.ask(contract.conId, (last, duration, size.word), request)
     return rows
 
 
@@ -226,7 +226,7 @@ def _start(text: str, timeframe: str) -> datetime:
     return datetime.combine(day, time(), NEW_YORK).astimezone(UTC)
 
 
-async def _contract(session: TwsSession, symbol: str) -> Any:
+async def _contract(session: TwsSession, symbol: str) -> SdkContract:
     try:
         async with asyncio.timeout(session.options.request_timeout_s):
             return await session.contracts.of(symbol)

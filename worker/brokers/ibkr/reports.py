@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
-from typing import Any
 
 from models.messages import OrderRequest
 from models.reports import DONE, BrokerStatus, FillReport, OrderReport
 from models.vocabulary import OrderType, Side, TimeInForce
+from worker.brokers.ibkr.sdk import SdkContract, SdkExecution, SdkOrder, SdkOrderState
 from worker.brokers.ibkr.terms import ON_CLOSE, ORDER_TYPES, PRICES, TIFS, UNSET_INTEGER
 from worker.brokers.ibkr.times import Zones, parse
 from worker.brokers.values import identity, positive, size
@@ -70,7 +70,7 @@ class OrderLine:
     #: The client id that placed the order, as text; None where the message does not tell.
     session: str | None = None
     #: The SDK's contract, for its name.
-    contract: Any = None
+    contract: SdkContract | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +84,7 @@ class WireExecution:
     account: str
     avg_price: Decimal | None
     #: The SDK's contract, for its name.
-    contract: Any = None
+    contract: SdkContract | None = None
 
 
 def has_terms(line: OrderLine, order: OrderRequest) -> bool:
@@ -97,7 +97,7 @@ def has_terms(line: OrderLine, order: OrderRequest) -> bool:
     )
 
 
-def order_line(contract: Any, order: Any, state: Any, zone: tzinfo) -> OrderLine:
+def order_line(contract: SdkContract, order: SdkOrder, state: SdkOrderState, zone: tzinfo) -> OrderLine:
     """Read an openOrder or completedOrder."""
     on_close = order.orderType in ON_CLOSE.values()
     completed = bool(state.completedStatus or state.completedTime)
@@ -128,7 +128,7 @@ def order_line(contract: Any, order: Any, state: Any, zone: tzinfo) -> OrderLine
     )
 
 
-def execution(contract: Any, raw: Any, timed: bool = True) -> WireExecution:
+def execution(contract: SdkContract, raw: SdkExecution, timed: bool = True) -> WireExecution:
     """Read an execDetails; its time came to the SDK in seconds since 1970 (`ibkr_frames`), and is aware.
 
     Raises:
@@ -168,7 +168,7 @@ def execution(contract: Any, raw: Any, timed: bool = True) -> WireExecution:
     )
 
 
-def _perm_id(value: Any) -> int:
+def _perm_id(value: object) -> int:
     """Return IB's durable id of an order; 0 where it has not given any."""
     return int(identity(value) or 0)
 

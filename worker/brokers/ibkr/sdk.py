@@ -11,11 +11,101 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from typing import Any, Protocol
 
 from models.errors import ConfigurationError
 
 SDKS = ("ib_insync", "ib_async")
+
+
+# -- ITS OBJECTS: the fields that are read of them, alike in both SDKs ---
+class SdkContract(Protocol):
+    """A security."""
+
+    conId: int
+    symbol: str
+    secType: str
+    exchange: str
+    primaryExchange: str
+    currency: str
+    localSymbol: str
+
+
+class SdkOrder(Protocol):
+    """The terms of an order."""
+
+    permId: int
+    orderId: int
+    clientId: int
+    orderRef: str
+    account: str
+    action: str
+    orderType: str
+    tif: str
+    totalQuantity: float
+    filledQuantity: float
+    lmtPrice: float
+    auxPrice: float
+    trailingPercent: float
+    outsideRth: bool
+    whatIf: bool
+
+
+class SdkOrderState(Protocol):
+    """Where an order stands."""
+
+    status: str
+    completedStatus: str
+    completedTime: str
+
+
+class SdkExecution(Protocol):
+    """One execution."""
+
+    execId: str
+    permId: int
+    orderId: int
+    clientId: int
+    orderRef: str
+    acctNumber: str
+    side: str
+    shares: float
+    price: float
+    cumQty: float
+    avgPrice: float
+    time: datetime
+
+
+class SdkCommission(Protocol):
+    """The commission of one execution."""
+
+    execId: str
+    commission: float
+    currency: str
+
+
+class SdkAccountValue(Protocol):
+    """One value of an account."""
+
+    account: str
+    tag: str
+    value: str
+    currency: str
+
+
+class SdkTicker(Protocol):
+    """The prices of one security."""
+
+    bid: float
+    ask: float
+    last: float
+    bidSize: float
+    askSize: float
+    lastSize: float
+    volume: float
+    time: datetime | None
+    marketDataType: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +148,7 @@ class DecoderWatch:
         self._logger = logger
         self._tell = tell
 
-    def exception(self, message: str, *_: Any) -> None:
+    def exception(self, message: str, *_: object) -> None:
         """Report a frame that could not be decoded, inside its except block."""
         self._tell(message)
 

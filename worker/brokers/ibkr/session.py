@@ -22,7 +22,7 @@ from worker.brokers.ibkr.codes import CUT_OFF, RESTORED, Proof, code_of, read_er
 from worker.brokers.ibkr.contracts import Contracts
 from worker.brokers.ibkr.days import zones_of
 from worker.brokers.ibkr.evidence import OrderBook
-from worker.brokers.ibkr.feed import Feed
+from worker.brokers.ibkr.feed import Feed, HeldRow
 from worker.brokers.ibkr.frames import Frames
 from worker.brokers.ibkr.handshake import Greeting, HandshakeFailed, shake_hands
 from worker.brokers.ibkr.reports import OrderLine, WireExecution
@@ -190,7 +190,7 @@ class TwsSession:
             await self._list(self.feed.completed, lambda: self.client.reqCompletedOrders(False))
         )
 
-    async def positions(self) -> Rows[Any]:
+    async def positions(self) -> Rows[HeldRow]:
         """List positions as (account, contract, quantity, average cost)."""
         return await self._list(self.feed.positions, self.client.reqPositions)
 
@@ -284,7 +284,7 @@ class TwsSession:
         self.zones = zones_of(text, now)
         self.frames.zones.greet(text.strip("\0").rpartition("\0")[2], now)
 
-    def _on_error(self, number: int, code: int, text: str, advanced: str = "", *_: Any) -> None:
+    def _on_error(self, number: int, code: int, text: str, advanced: str = "", *_: object) -> None:
         words = f"{text} {advanced}".strip()
         if code == TOO_MANY:
             self.budget.limited(TOO_MANY_PAUSE_S)

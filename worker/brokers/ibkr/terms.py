@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from models.errors import Unsupported
 from models.messages import OrderRequest, plain
@@ -91,11 +90,11 @@ def check_change(old: OrderRequest, new: OrderRequest, broker: str) -> None:
         raise Unsupported(f"{broker}: a replace cannot change {words}", broker=broker)
 
 
-def order_fields(order: OrderRequest, ref: str, account: str) -> dict[str, Any]:
+def order_fields(order: OrderRequest, ref: str, account: str) -> dict[str, str | int | float | bool]:
     """Return the fields of the SDK's Order; numbers become floats here and nowhere else."""
     on_close = order.time_in_force is TimeInForce.CLS
     types = ON_CLOSE if on_close else ORDER_TYPES
-    fields: dict[str, Any] = {
+    fields: dict[str, str | int | float | bool] = {
         "action": ACTIONS[order.side],
         "totalQuantity": int(order.quantity),
         "orderType": types[order.order_type],

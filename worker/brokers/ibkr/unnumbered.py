@@ -36,7 +36,7 @@ class Unnumbered:
         self._queue: deque[UnnumberedReading] = deque()
         self._lock = asyncio.Lock()
 
-    def row(self, key: object, row: Any) -> None:
+    def row(self, key: object, row: object) -> None:
         """Take in one row; rows pushed outside of a reading are nobody's."""
         if self._queue:
             self._queue[0].rows[key] = row

@@ -9,6 +9,7 @@ ends all the same.
 from __future__ import annotations
 
 import io
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -101,7 +102,7 @@ class _Bounded(io.RawIOBase):
     A timeout per recv would let a slow server drip, and a fast one pour, for ever.
     """
 
-    def __init__(self, raw: Any, sock: Any, watched: Exchange) -> None:
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket, watched: Exchange) -> None:
         self._raw, self._sock, self._watched = raw, sock, watched
         self._come = 0
 
@@ -124,7 +125,7 @@ class _Bounded(io.RawIOBase):
 
 
 class _BoundedResponse(HTTPResponse):
-    def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         watched = current()
         if watched is not None:

@@ -213,7 +213,7 @@ def patiently(read: Callable[[], T], tries: int = 3) -> T:
     return attempts(read)
 
 
-_AS_DATA: dict[type[Any], type[DataError]] = {
+_AS_DATA: dict[type[BrokerError], type[DataError]] = {
     NotPermitted: DataNotPermitted,
     InstrumentUnknown: NoSuchSymbol,
 }

@@ -10,10 +10,14 @@ from typing import Any, TypeVar
 
 from models.errors import CorroError, UnreadableReply
 from worker.brokers.rest.http import CONNECT_S, READ_S, as_data_error
-from worker.brokers.values import UNREADABLE
+from worker.brokers.values import UNREADABLE, Raw
 from worker.pacing.budget import Use, using
 
 T = TypeVar("T")
+V = TypeVar("V")
+#: What stands behind the question mark of a URL, and a JSON object to be sent.
+Query = Mapping[str, str | int | None]
+Body = dict[str, object]
 
 #: A read ends within this time.
 READ_WITHIN_S = CONNECT_S + READ_S
@@ -70,10 +74,10 @@ class JsonReads(ABC):
     _broker: str
 
     @abstractmethod
-    def _get(self, path: str, query: Mapping[str, Any] | None) -> Any:
+    def _get(self, path: str, query: Query | None) -> Any:
         """Read a path, patiently; returns the decoded JSON. Raises BrokerError."""
 
-    def read(self, path: str, query: Mapping[str, Any] | None, kind: type[T]) -> T:
+    def read(self, path: str, query: Query | None, kind: type[T]) -> T:
         """Read one JSON value of a kind, dict or list; repeated if it fails on its way.
 
         Raises:
@@ -84,7 +88,7 @@ class JsonReads(ABC):
             raise UnreadableReply(f"{self._broker}: {path} answered {type(answer).__name__}", broker=self._broker)
         return answer
 
-    def read_data(self, path: str, query: Mapping[str, Any]) -> dict[str, Any]:
+    def read_data(self, path: str, query: Query) -> Raw:
         """Read market data: as `read`, but what fails is a DataError."""
         try:
             with using(Use.DATA):
@@ -92,14 +96,14 @@ class JsonReads(ABC):
         except CorroError as error:
             raise as_data_error(error) from error
 
-    def parse(self, reader: Callable[[Any], T], raw: Any) -> T:
+    def parse(self, reader: Callable[[V], T], raw: V) -> T:
         """Read an answer, or say that it is unreadable."""
         try:
             return reader(raw)
         except UNREADABLE as error:
             raise UnreadableReply(f"{self._broker}: unreadable answer: {error!r}", broker=self._broker) from error
 
-    def parse_data(self, reader: Callable[[Any], T], raw: Any) -> T:
+    def parse_data(self, reader: Callable[[V], T], raw: V) -> T:
         """Read market data: as `parse`, but what fails is a DataError."""
         try:
             return self.parse(reader, raw)

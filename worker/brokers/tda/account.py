@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any
 
 from models.reports import AccountReport, PositionReport
 from worker.brokers.oddities import Oddities
@@ -77,9 +76,9 @@ def position_reports(raw: Raw, account_key: str, odd: Oddities) -> list[Position
     return [held for row in rows or () if (held := _position(row, account_id, odd)) is not None]
 
 
-def _position(row: Any, account_id: str | None, odd: Oddities) -> PositionReport | None:
+def _position(row: object, account_id: str | None, odd: Oddities) -> PositionReport | None:
     symbol = name(row.get("instrument")) if isinstance(row, dict) else None
-    if symbol is None:
+    if symbol is None or not isinstance(row, dict):
         odd.note("position without a name", str(row)[:200])
         return None
     gains = [soft(number, row.get(key)) for key in ("longOpenProfitLoss", "shortOpenProfitLoss")]

@@ -6,10 +6,10 @@ terms, or by looking for the one order in a time window that has them; where tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import structlog
 
@@ -190,7 +190,7 @@ class TdaBroker(BrokerInterface):
         client = settings.need("api_key", self.name).removesuffix(dialect.client_suffix)
         basic = (client, settings.need("app_secret", self.name)) if dialect.uses_secret else None
 
-        def grant(refresh_token: str) -> Mapping[str, Any]:
+        def grant(refresh_token: str) -> Raw:
             form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
             if not basic:
                 form["client_id"] = client + dialect.client_suffix

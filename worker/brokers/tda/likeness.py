@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from enum import Enum
-from typing import Any
 
 from worker.brokers.tda.shapes import PARENT, legs
 from worker.brokers.values import UNREADABLE, Raw, number
@@ -38,7 +37,8 @@ class _Unread:
 
 
 UNREAD = _Unread()
-Terms = Mapping[str, Any]
+Term = str | int | Decimal | _Unread
+Terms = Mapping[str, Term]
 
 #: The prices that tell orders of a type apart; others the broker fills in by itself.
 _PRICES = {
@@ -74,9 +74,10 @@ def compare(raw: Raw, wanted: Terms) -> Likeness:
     found = terms(raw)
     shared = found.keys() & wanted.keys()
     # A type that cannot be read hides which prices would tell.
-    unread = [key for key in wanted if key != "stopPriceLinkBasis" and found.get(key, UNREAD) is UNREAD]
-    differing = [key for key in shared if found[key] is not UNREAD and found[key] != wanted[key]]
-    if differing == ["quantity"] and found["quantity"] < wanted["quantity"]:
+    said = [key for key in wanted if key != "stopPriceLinkBasis"]
+    unread = [key for key in said if UNREAD in (found.get(key, UNREAD), wanted[key])]
+    differing = [key for key in shared if UNREAD not in (found[key], wanted[key]) and found[key] != wanted[key]]
+    if differing == ["quantity"] and _shares(found) < _shares(wanted):
         return Likeness.MAYBE if unread else Likeness.PART
     if differing:
         return Likeness.OTHER
@@ -90,7 +91,12 @@ def could_be(raw: Raw, wanted: Terms) -> bool:
 
 def missing(raw: Raw, wanted: Terms) -> Decimal:
     """Return how many shares fewer an order is for than what was sent."""
-    return Decimal(wanted["quantity"]) - Decimal(terms(raw)["quantity"])
+    return _shares(wanted) - _shares(terms(raw))
+
+
+def _shares(found: Terms) -> Decimal:
+    """Return the quantity among terms, which must be there."""
+    return Decimal(str(found["quantity"]))
 
 
 def is_kin(raw: Raw, other: Raw) -> bool:
@@ -99,7 +105,7 @@ def is_kin(raw: Raw, other: Raw) -> bool:
     return all(mine[key] == theirs[key] and mine[key] is not UNREAD for key in ("symbol", "instruction"))
 
 
-def _leg_terms(raw: Raw) -> dict[str, Any]:
+def _leg_terms(raw: Raw) -> dict[str, Term]:
     found = legs(raw)
     if not found:
         return dict.fromkeys(("legs", "symbol", "instruction", "quantity"), UNREAD)
@@ -121,12 +127,12 @@ def _is_alone(raw: Raw) -> bool:
     )
 
 
-def _word(raw: Raw, key: str) -> Any:
+def _word(raw: Raw, key: str) -> str | _Unread:
     found = raw.get(key)
     return found if isinstance(found, str) and found.replace("_", "").isalpha() else UNREAD
 
 
-def _read(read: Callable[[Any], Any], value: Any) -> Any:
+def _read(read: Callable[[object], Decimal | None], value: object) -> Decimal | _Unread:
     try:
         found = read(value)
     except UNREADABLE:

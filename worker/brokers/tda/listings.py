@@ -207,8 +207,10 @@ class TdaListings:
 
     def _listed(self, start: datetime, end: datetime, status: str | None) -> list[Raw]:
         """Read one listing; one that may have been cut is read again in halves."""
-        query = {"maxResults": MAX_RESULTS, **self._dialect.window(start, end)}
-        told = self._rest.read(self.path("/orders"), query | ({"status": status} if status else {}), list)
+        query: dict[str, str | int | None] = {"maxResults": MAX_RESULTS, **self._dialect.window(start, end)}
+        if status:
+            query["status"] = status
+        told = self._rest.read(self.path("/orders"), query, list)
         rows: list[Raw] = [row if isinstance(row, dict) else {} for row in told]  # an order of which nothing is known
         if len(rows) < MAX_RESULTS:
             return rows

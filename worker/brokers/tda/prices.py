@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
 from models.errors import DataError, NoData, Unsupported
 from models.reports import Bar, Bars, QuoteReport
@@ -42,7 +41,7 @@ class TdaPrices:
             has = ", ".join(FREQUENCIES)
             raise Unsupported(f"{self._broker} has no {timeframe} bars (it has {has})", broker=self._broker)
         step = timedelta(days=FREQUENCIES[timeframe][3])
-        rows: list[Any] = []
+        rows: list[Raw] = []
         first = start
         while first < end:
             rows += self._rows(symbol, timeframe, first, min(first + step, end))
@@ -56,9 +55,9 @@ class TdaPrices:
             raise NoData(f"{self._broker} has no {timeframe} bars of {symbol} in {span}")
         return Bars(found, left_out=len(unreadable))
 
-    def _rows(self, symbol: str, timeframe: str, start: datetime, end: datetime) -> list[Any]:
+    def _rows(self, symbol: str, timeframe: str, start: datetime, end: datetime) -> list[Raw]:
         period_type, frequency_type, frequency, _ = FREQUENCIES[timeframe]
-        query = {
+        query: dict[str, str | int] = {
             "periodType": period_type,
             "frequencyType": frequency_type,
             "frequency": frequency,
@@ -97,7 +96,7 @@ def quote_report(symbol: str, raw: Raw) -> QuoteReport:
     )
 
 
-def read_bars(rows: Iterable[Any], start: datetime, end: datetime, odd: Oddities) -> tuple[list[Bar], list[Any]]:
+def read_bars(rows: Iterable[Raw], start: datetime, end: datetime, odd: Oddities) -> tuple[list[Bar], list[Raw]]:
     """Read candles with start <= bar.start < end, each start once, and return those that cannot be read beside them.
 
     One without all its prices, or its time, says nothing: it is told of, and nothing is made up for it.

@@ -31,13 +31,15 @@ from worker.brokers.rest.http import (
     passing,
     patiently,
 )
-from worker.brokers.rest.reading import READ_WITHIN_S, JsonReads, Looks
+from worker.brokers.rest.reading import READ_WITHIN_S, Body, JsonReads, Looks, Query
 from worker.brokers.rest.veil import Veil
 from worker.brokers.tda.codes import ACCOUNT_WORDS, ORDER_WORDS, refusal
 from worker.brokers.tda.tokens import GrantRefused, TokenKeeper
+from worker.brokers.values import Raw
 from worker.pacing.budget import Budget, Use, using
 
 T = TypeVar("T")
+V = TypeVar("V")
 #: Requests per minute, account and app; above 120 both brokers answer 429.
 PER_MINUTE = 115
 
@@ -84,7 +86,7 @@ class TdaRest(JsonReads):
 
     # -- REQUESTS ---
     def send(
-        self, method: str, path: str, body: Any = None, *, deadline_s: float, gate: Callable[[], None] = passing
+        self, method: str, path: str, body: Body | None = None, *, deadline_s: float, gate: Callable[[], None] = passing
     ) -> requests.Response:
         """Send once, and once more only after a 401, which comes before any order is taken.
 
@@ -95,24 +97,24 @@ class TdaRest(JsonReads):
             path, lambda token: self._once(method, path, deadline_s, gate, json=body, auth=_Bearer(token))
         )
 
-    def read(self, path: str, query: Mapping[str, Any] | None, kind: type[T]) -> T:
+    def read(self, path: str, query: Query | None, kind: type[T]) -> T:
         """Read one JSON value of a kind, as `JsonReads.read`."""
         try:
             return super().read(path, query, kind)
         except BrokerError as error:
             raise self.veil.over(error) from None
 
-    def parse(self, reader: Callable[[Any], T], raw: Any) -> T:
+    def parse(self, reader: Callable[[V], T], raw: V) -> T:
         """Read an answer, as `JsonReads.parse`."""
         try:
             return super().parse(reader, raw)
         except BrokerError as error:
             raise self.veil.over(error) from None
 
-    def _get(self, path: str, query: Mapping[str, Any] | None) -> Any:
+    def _get(self, path: str, query: Query | None) -> Any:
         return decoded(patiently(lambda: self._read_once(path, query)), self._broker)
 
-    def _read_once(self, path: str, query: Mapping[str, Any] | None) -> requests.Response:
+    def _read_once(self, path: str, query: Query | None) -> requests.Response:
         return self._permitted(
             path, lambda token: self._once("GET", path, READ_WITHIN_S, passing, params=query, auth=_Bearer(token))
         )
@@ -198,7 +200,7 @@ class TdaRest(JsonReads):
             words = self.veil.clean(f"{self._broker}: no access token, nothing was sent: {error}")
             raise kind(words, broker=self._broker) from error
 
-    def buy_token(self, path: str, form: Mapping[str, str], basic: tuple[str, str] | None) -> dict[str, Any]:
+    def buy_token(self, path: str, form: Mapping[str, str], basic: tuple[str, str] | None) -> Raw:
         """Exchange a refresh token for new tokens.
 
         Raises:

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
 
 from models.vocabulary import Side
 from worker.brokers.values import Raw, identity, moment, positive, size, soft
@@ -42,7 +41,7 @@ SIDES: dict[str, Side] = {side.value.upper(): side for side in Side} | {
 }
 
 
-def rows_in(value: Any) -> list[Raw]:
+def rows_in(value: object) -> list[Raw]:
     """Return the objects in a list; what is none, or no list, is left out."""
     return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
 
@@ -146,7 +145,7 @@ def _leg(row: Raw, place: int) -> Leg:
     )
 
 
-def name(instrument: Any, kind: Any = None) -> str | None:
+def name(instrument: object, kind: object = None) -> str | None:
     """Return what an instrument is called here.
 
     A share or an ETF has its ticker. Everything else has a name that no ticker equals: an option its OCC symbol without
@@ -171,7 +170,7 @@ def name(instrument: Any, kind: Any = None) -> str | None:
 _OTHER_NAMES = (("CUSIP", "cusip"), ("INSTRUMENT", "instrumentId"))
 
 
-def _text(value: Any) -> str | None:
+def _text(value: object) -> str | None:
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         return None
     text = str(value).strip()

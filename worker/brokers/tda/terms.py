@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
 
 from models.errors import Unsupported
 from models.messages import OrderRequest, plain
 from models.vocabulary import OrderType, TimeInForce
+from worker.brokers.rest.reading import Body
 from worker.brokers.tda.dialects import TdaDialect
 
 #: Times in force that outlast a session, as SEAMLESS (AM, regular and PM in one order) needs.
 _LONG = frozenset({TimeInForce.DAY, TimeInForce.GTC})
 
 
-def order_body(order: OrderRequest, dialect: TdaDialect, broker: str) -> dict[str, Any]:
+def order_body(order: OrderRequest, dialect: TdaDialect, broker: str) -> Body:
     """Return an order as the broker takes it.
 
     Raises:
@@ -48,8 +48,8 @@ def _order_type(order: OrderRequest, dialect: TdaDialect, broker: str) -> str:
     return dialect.on_close[order.order_type]
 
 
-def _prices(order: OrderRequest, broker: str) -> dict[str, Any]:
-    prices: dict[str, Any] = {}
+def _prices(order: OrderRequest, broker: str) -> Body:
+    prices: Body = {}
     if order.limit_price is not None:
         prices["price"] = _tick(order.limit_price, "limit_price", broker)
     if order.stop_price is not None:

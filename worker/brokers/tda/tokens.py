@@ -12,18 +12,19 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from decimal import Decimal
 from glob import escape
 from math import isfinite
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 import structlog
 
 from models.errors import ConfigurationError, NotConnected
+from worker.brokers.values import Raw
 
 _log = structlog.get_logger(__name__)
 
@@ -66,7 +67,7 @@ class StoredTokens:
 
 
 #: Buys new tokens with a refresh token: the decoded JSON of the token endpoint. Raises GrantRefused or NotConnected.
-Grant = Callable[[str], Mapping[str, Any]]
+Grant = Callable[[str], Raw]
 
 
 class TokenKeeper:
@@ -136,7 +137,7 @@ class TokenKeeper:
             f"brokers.{self._broker}.refresh_token is refused ({reason}): log in again and set the new one"
         )
 
-    def _keep(self, answer: Mapping[str, Any], used: str, stored: StoredTokens | None) -> StoredTokens:
+    def _keep(self, answer: Raw, used: str, stored: StoredTokens | None) -> StoredTokens:
         access = _token(answer.get("access_token"))
         if access is None:
             raise NotConnected(f"{self._broker}: the token endpoint gave no token", broker=self._broker)
@@ -153,7 +154,7 @@ class TokenKeeper:
         _log.info("token_refreshed", broker=self._broker, rotated=tokens.refresh_token != used, lives_s=round(life))
         return tokens
 
-    def _end_of_refresh(self, answer: Mapping[str, Any], stored: StoredTokens | None) -> float:
+    def _end_of_refresh(self, answer: Raw, stored: StoredTokens | None) -> float:
         told = _seconds(answer.get("refresh_token_expires_in"), _LONGEST_REFRESH_S)
         if told is not None:
             return time.time() + told
@@ -229,13 +230,14 @@ class TokenKeeper:
                 time.sleep(0.02)
 
 
-def _token(value: Any) -> str | None:
+def _token(value: object) -> str | None:
     """Return a token as it goes into a header; None for anything that cannot be one."""
-    is_one = isinstance(value, str) and value.isascii() and value.isprintable() and value == value.strip()
-    return value if is_one and value else None
+    if not isinstance(value, str) or not value.isascii() or not value.isprintable() or value != value.strip():
+        return None
+    return value or None
 
 
-def _seconds(value: Any, most: float) -> float | None:
+def _seconds(value: object, most: float) -> float | None:
     """Return a length of time from outside, at most `most`; None where it is no positive number."""
     try:
         found = float(value) if isinstance(value, (int, float, Decimal, str)) and not isinstance(value, bool) else 0.0
