@@ -110,14 +110,14 @@ def judge(
 
 
 def real_money(setting: str, what: str, instead: str) -> ConfigurationError:
-    """Return the refusal of what may be real money: the same words for a host, a port and an account."""
+    """Return the refusal of possible real money: the same words for a host, a port and an account."""
     return ConfigurationError(
         f"{setting} is {what}: real money. Set live = true on this broker if it is meant; without it: {instead}"
     )
 
 
 def without_secrets(url: object) -> str:
-    """Return a URL, or what was meant as one, as it may be shown: without user, password, query and fragment."""
+    """Return a URL, or a text meant as one, as it may be shown: without user, password, query and fragment."""
     text = str(url)
     head, at, tail = text.rpartition("@")
     scheme = re.match(r"[a-z0-9+.-]*://", head, re.IGNORECASE)

@@ -34,7 +34,7 @@ V = TypeVar("V")
 
 #: The largest and smallest integers of 32 and 64 bits, and the double next to the largest of 64: "not set" at IB.
 _UNSET_INTEGERS = frozenset({2**31 - 1, -(2**31), 2**63 - 1, 2**63, -(2**63)})
-#: IB's "not set" is the largest double, 1.79e308; what exceeds this is it, however many digits were sent.
+#: IB's "not set" is the largest double, 1.79e308; any number above this means it, however many digits were sent.
 _UNSET_DOUBLE = Decimal("1.7e308")
 #: No account, order or bar holds as much: a number beyond is an error of somebody, and no column takes it.
 _LARGEST = Decimal("1e18")

@@ -281,7 +281,7 @@ class AlpacaBroker(BrokerInterface):
                 self._push(self._read_again(order_id))
 
     def _told(self, event: Raw) -> list[Report]:
-        """Read what an event says: an execution if it is about one, and its order.
+        """Read an event: its execution, if it tells any, and its order.
 
         Raises:
             ValueError, KeyError, TypeError, AttributeError: it cannot be read, or is of a kind that nobody knows.
@@ -299,7 +299,7 @@ class AlpacaBroker(BrokerInterface):
         return self._account.parse(read.order_report, raw)
 
     def _catch_up(self) -> None:
-        """Read what was missed: the stream replays nothing (docs/facts/alpaca.md#4.2)."""
+        """Read the missed events: the stream replays nothing (docs/facts/alpaca.md#4.2)."""
         since, self._heard_at = self._heard_at or utcnow(), utcnow()
         for fill in self.get_fills(since - timedelta(seconds=5)):
             self._push(fill)

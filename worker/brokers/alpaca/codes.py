@@ -1,4 +1,4 @@
-"""Alpaca's refusals: what an HTTP status and a numeric code say of a request, as one table."""
+"""Alpaca's refusals, by HTTP status and numeric code, as one table."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Forbidden(NotPermitted):
 
 #: Kinds of error body, for rows that hold whatever the code: JSON with a code, JSON with words only, neither.
 CODED, WORDED, BARE = "coded", "worded", "bare"
-#: HTTP status and numeric code -> what it says of a request (docs/facts/alpaca.md#3.1, #3.7). No row means Unmapped:
+#: HTTP status and numeric code -> its meaning for a request (docs/facts/alpaca.md#3.1, #3.7). No row means Unmapped:
 #: unknown.
 ERRORS: dict[tuple[int, int | str], type[BrokerError]] = {
     (400, CODED): OrderRejected,
@@ -72,7 +72,7 @@ class Duplicate(Refused):
 
 
 def refusal(response: requests.Response, broker: str) -> BrokerError:
-    """Classify an error answer by status and numeric code; what has no row is Unmapped, so its outcome is unknown."""
+    """Classify an error answer by status and numeric code; without a row it is Unmapped: the outcome is unknown."""
     body = _body(response)
     code, kind = _kind(body)
     status = min(response.status_code, 500)

@@ -143,7 +143,7 @@ class Executions:
         self._lock = Lock()
         #: Id of a correction -> the first id of its execution.
         self._first: OrderedDict[str, str] = OrderedDict()
-        #: First id -> what was told of it.
+        #: First id -> all that was told of it.
         self._told: OrderedDict[str, _Told] = OrderedDict()
 
     def known(self, fill: FillReport, amends: str | None = None, *, listed_at: float | None = None) -> FillReport:

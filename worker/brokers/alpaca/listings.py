@@ -1,4 +1,4 @@
-"""Alpaca's listings: every page of orders, executions and positions, and what cannot be read in them.
+"""Alpaca's listings: every page of orders, executions and positions, and the rows in them that cannot be read.
 
 One row that nobody can read closes nothing but what it is about: an order is reported by its ids as unknown, an
 execution is left to its order's totals, a position is left out. Each is said once.
@@ -34,7 +34,7 @@ ORDERS_PAGE, FILLS_PAGE = 500, 100
 
 
 class AlpacaListings:
-    """What one account lists.
+    """The listings of one account.
 
     Args:
         broker: name from the settings.

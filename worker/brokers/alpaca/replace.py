@@ -41,7 +41,7 @@ _log = structlog.get_logger(__name__)
 
 #: A new order in one of these has not reached the exchange; the replace may still be rejected.
 _ON_ITS_WAY = frozenset({"accepted", "pending_new", "pending_replace"})
-#: Pauses between looks at a new order; what is not settled after them is reported as it is, and updates follow.
+#: Pauses between looks at a new order; unsettled after them it is reported as it is, and updates follow.
 _LOOKS_S = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
 
 

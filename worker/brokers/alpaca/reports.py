@@ -36,7 +36,7 @@ STATUSES: dict[str, BrokerStatus] = {
 }
 #: What the record takes as a symbol.
 _SYMBOL = re.compile(r"[!-~]{1,64}")
-#: Fields of an order, and what they are in every order that corro sends.
+#: Fields of an order, and the values they have in every order that corro sends.
 _NEVER_OURS: dict[str, tuple[object, ...]] = {
     "asset_class": (None, "", "us_equity"),
     "notional": (None, ""),
@@ -102,7 +102,7 @@ def order_report(raw: Raw) -> OrderReport:
 
 
 def unlike_ours(raw: Raw) -> tuple[str, ...]:
-    """Return what an order has that no order of corro's has: whatever id it carries, it is not ours."""
+    """Return the features of an order that no order of corro's has: whatever id it carries, it is not ours."""
     terms = {"type": OrderType, "side": Side, "time_in_force": TimeInForce}
     strange = [key for key, usual in _NEVER_OURS.items() if raw.get(key) not in usual]
     strange += [key for key, known in terms.items() if raw.get(key) and _word(known, raw[key]) is None]

@@ -20,7 +20,7 @@ _PRICES = (
 
 
 def check_terms(order: OrderRequest, broker: str) -> None:
-    """Raise Unsupported for what Alpaca takes in no form; called before anything is sent.
+    """Raise Unsupported for terms that Alpaca takes in no form; called before anything is sent.
 
     Source: docs/facts/alpaca.md#2.3, #2.7.
     """

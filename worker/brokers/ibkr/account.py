@@ -171,7 +171,7 @@ def _position(
 
 
 def _unread(session: TwsSession, row: Spoiled) -> PositionReport | None:
-    """Return a holding of which only the security can be read: its size is unknown. None: of what corro never trades.
+    """Return a holding of which only the security can be read: its size is unknown. None: corro never trades its kind.
 
     Raises:
         UnreadableReply: it may be any holding.
@@ -185,6 +185,6 @@ def _unread(session: TwsSession, row: Spoiled) -> PositionReport | None:
 
 
 async def server_time(session: TwsSession) -> datetime:
-    """Ask TWS what time it is."""
+    """Ask TWS for its time."""
     told: datetime = await session.read("the time", session.ib.reqCurrentTimeAsync)
     return told.astimezone(UTC)

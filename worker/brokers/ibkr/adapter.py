@@ -210,7 +210,7 @@ class IbkrBroker(BrokerInterface):
             return self._send(pending, ibkr_replace.change(session, pending, ref, ticket), ticket.deadline_s)
 
     def _send(self, pending: Pending, work: Coroutine[Any, Any, OrderReport], deadline_s: float) -> OrderReport:
-        """Send on the loop and wait; once given up here, what has not left stays."""
+        """Send on the loop and wait; once given up here, bytes that have not left stay here."""
         try:
             return self._thread.call(work, deadline_s)
         except TimeoutError:

@@ -1,4 +1,4 @@
-"""The contracts that symbols mean at IB, looked up once per connection: what they are called, and what they take."""
+"""The contracts that symbols mean at IB, looked up once per connection: their names, and the order types they take."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Contracts:
         self._order_types: dict[str, frozenset[str]] = {}
 
     def order_types(self, symbol: str) -> frozenset[str]:
-        """Return what the contract of a symbol says it takes; empty where it does not say."""
+        """Return the order types that the contract of a symbol lists; empty where it lists none."""
         return self._order_types.get(symbol, frozenset())
 
     async def of(self, symbol: str) -> SdkContract:
@@ -95,7 +95,7 @@ class Contracts:
 
     # -- NAMES ---
     async def learn(self) -> None:
-        """Ask what the contracts seen are; what cannot be asked now stays without a name."""
+        """Ask for the names of the contracts seen; unanswered ones stay without a name."""
 
         async def ask(con_id: int, ticker: str) -> None:
             try:

@@ -1,4 +1,4 @@
-"""The book of every order and execution that IB has shown this process, and what to tell about them.
+"""The book of every order and execution that IB has shown this process, and the reports about them.
 
 Fed by the raw messages only. The SDKs' Trade objects are never read: they say `Cancelled` for errors on live orders
 (docs/facts/ibkr.md#4.1). Everything here runs on the connection's loop; nothing here knows a socket or an SDK.
@@ -89,7 +89,7 @@ class OrderBook:
 
     # -- PENDING ---
     def begin(self, pending: Pending, order_id: int) -> None:
-        """Feed a request with what comes under this order id from now on."""
+        """Feed a request with the messages under this order id from now on."""
         pending.order_id = order_id
         self._pending[order_id].append(pending)
 
@@ -117,7 +117,7 @@ class OrderBook:
         return (pending for found in self._pending.values() for pending in found)
 
     def _pending_of(self, order_id: int, client_id: int) -> list[Pending]:
-        """Return what is pending under an order id; under that of another client nothing is."""
+        """Return the pending requests under an order id; under that of another client there are none."""
         return list(self._pending.get(order_id, ())) if client_id == self.client_id else []
 
     # -- WIRE ---
@@ -145,7 +145,7 @@ class OrderBook:
             self._push(known)
 
     def on_execution(self, execution: WireExecution) -> bool:
-        """Take in an execDetails; return whether it was new, or corrects what was known."""
+        """Take in an execDetails; return whether it was new, or corrects a known execution."""
         fill = execution.fill
         for pending in self._pending_of(execution.order_id, execution.client_id):
             pending.see_execution(fill.broker_client_order_id, execution.perm_id, self._clock())
@@ -219,7 +219,7 @@ class OrderBook:
         return sorted(self._executions_of.get(perm_id, ()), key=lambda e: e.fill.cumulative_quantity or Decimal(0))
 
     def answer(self, pending: PendingOrder, quantity: Decimal) -> OrderReport:
-        """Return what place_order returns for an order that IB has."""
+        """Return the answer of place_order for an order that IB has."""
         known = self._orders.get(pending.perm_id)
         if known is not None:
             return self.report(known)
@@ -241,7 +241,7 @@ class OrderBook:
         )
 
     def report(self, known: KnownOrder) -> OrderReport:
-        """Return an open order as a report; what IB counts as filled may be ahead of the executions it has told."""
+        """Return an open order as a report; IB's filled quantity may be ahead of the executions it has told."""
         line = known.line
         status = reports.open_status(line.status, known.why_held, known.is_refused)
         executions = self.executions_of(line.perm_id)

@@ -79,7 +79,7 @@ class Frames:
             self._handlers[kind] = _unset_if_empty(self._handlers[kind], place)
 
     def notice(self, number: int) -> str | None:
-        """Return, once, what was said of a request for ticks that went on."""
+        """Return, once, IB's notice about a request for ticks that went on."""
         return self._notices.pop(number, None)
 
     def is_timed(self, exec_id: str) -> bool:

@@ -1,4 +1,4 @@
-"""From the TCP connect to a ready API: what ends the wait, and what TWS says in its greeting."""
+"""From the TCP connect to a ready API: the ends of the wait, and TWS's greeting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading orders and executions over one session: which are listed, and whether one of them is the one in question."""
+"""Reading orders and executions over one session: complete listings, and the search for one order in them."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _candidates(
 
 
 def matches(ref: OrderRef, their_ref: str | None, perm_id: int) -> bool:
-    """Tell whether an order at IB is the one that is meant, by reference or permId."""
+    """Tell whether an order at IB is the order that is meant, by reference or permId."""
     if str(perm_id) in ref.known:
         return False
     return their_ref == ref.broker_client_order_id or bool(perm_id and str(perm_id) == ref.broker_order_id)

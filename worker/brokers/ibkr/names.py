@@ -1,4 +1,4 @@
-"""Which security a symbol means at Interactive Brokers, and what every other one is called.
+"""Which security a symbol means at Interactive Brokers, and the names of all others.
 
 A plain ticker means one thing: the stock of that symbol, in US dollars, whose primary listing is in the United States.
 Everything else has a qualified name that no ticker equals: `STK:SHOP@TSE.CAD` (symbol, listing, currency),
@@ -123,7 +123,7 @@ class Names:
 
     @property
     def unnamed(self) -> dict[int, str]:
-        """Return what has to be asked for before everything seen has a name: conId -> the ticker it may be, or none."""
+        """Return the contracts to ask for before everything seen has a name: conId -> the ticker it may be, or none."""
         return {con_id: self._ticker(one) for con_id, one in self._unnamed.items()}
 
     def _ticker(self, contract: SdkContract) -> str:

@@ -87,7 +87,7 @@ class HistoryPace:
         return 0.0 if len(sent) < BURST else sent[0] + BURST_S - now
 
     async def _together(self, shared: SharedCount, contract: Hashable, terms: Hashable) -> None:
-        """Wait until none of the rules is broken by what other workers of this TWS have asked for."""
+        """Wait until no rule is broken by the requests of other workers of this TWS."""
         rules: list[Callable[[], float]] = [
             lambda: shared.once(f"{contract} {terms}", SAME_S),
             lambda: shared.take(1, BURST, BURST_S, f"contract {contract}")[1],

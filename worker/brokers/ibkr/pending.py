@@ -59,7 +59,7 @@ class Pending(ABC):
     told: Evidence = field(default_factory=Evidence)
     #: Set by everything that is told.
     changed: asyncio.Event = field(default_factory=asyncio.Event)
-    #: Its caller was answered "unknown": what still comes is reported as an update.
+    #: Its caller was answered "unknown": a refusal that still comes is reported as an update.
     lingers: bool = False
     _begun: bool = False
     _given_up: bool = False
@@ -217,7 +217,7 @@ class PendingChange(Pending):
 
     IB changes an order in place: placeOrder with the order id it has, from the client id that placed it
     (docs/facts/ibkr.md#2.7). corro changes quantity, prices and time in force only, though IB takes another order type
-    too (docs/facts/ibkr.md#2.8). `totalQuantity` is the new total, what is filled included.
+    too (docs/facts/ibkr.md#2.8). `totalQuantity` is the new total, the filled part included.
     """
 
     #: The whole order with its new terms.

@@ -98,7 +98,7 @@ async def quote(session: TwsSession, symbol: str) -> QuoteReport:
 
 
 async def _snapshot(session: TwsSession, symbol: str, contract: SdkContract) -> tuple[SdkTicker, str | None]:
-    """Return the ticker of one snapshot of its own, and what IB said of the request.
+    """Return the ticker of one snapshot of its own, and IB's notice about the request.
 
     The SDKs share tickers: one by the contract's address, the other by the contract, so that an old price would stay.
     """
@@ -117,7 +117,7 @@ async def _snapshot(session: TwsSession, symbol: str, contract: SdkContract) -> 
         await session.read(f"a quote of {symbol}", request, QUOTE_TIMEOUT_S)
     except NotConnected:
         raise
-    except BrokerError:  # no end in time; what came is a quote all the same
+    except BrokerError:  # no end in time; prices that came are a quote all the same
         if not _has_price(ticker):
             raise
     finally:

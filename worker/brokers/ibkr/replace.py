@@ -102,6 +102,6 @@ async def _send(session: TwsSession, pending: PendingChange, known: KnownOrder, 
 
 
 async def _ask(session: TwsSession) -> None:
-    """Have TWS show our open orders once more; what it shows reaches the change through the book."""
+    """Have TWS show our open orders once more; they reach the change through the book."""
     with contextlib.suppress(BrokerError):
         await session.open_orders(own=True)

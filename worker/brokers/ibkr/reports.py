@@ -174,7 +174,7 @@ def _perm_id(value: object) -> int:
 
 
 def split_execution_id(text: str) -> tuple[str, int]:
-    """Return what names an execution for ever, and its revision: a correction differs after the last dot only.
+    """Return the lasting id of an execution, and its revision: a correction differs after the last dot only.
 
     Source: the documentation of IB's API on execDetails; `0000e0d5.69dd7411.01.01` was recorded live.
     """
@@ -205,7 +205,7 @@ def completed_status(line: OrderLine) -> BrokerStatus:
         return BrokerStatus.FILLED
     prose = line.completed_status.lower()
     if prose.startswith("cancel") and "expired" not in prose:
-        return BrokerStatus.CANCELED  # whatever the reason says: what worked, and was then ended, is no rejection
+        return BrokerStatus.CANCELED  # whatever the reason says: an order that worked, and then ended, is no rejection
     folded = next((status for words, status in _COMPLETED if words in prose), None)
     return folded or _STATUSES.get(line.status, BrokerStatus.UNKNOWN)
 
@@ -225,7 +225,7 @@ def filled_by(executions: list[WireExecution]) -> Decimal | None:
 
 
 def total_of(executions: list[WireExecution], told: Decimal | None) -> Decimal | None:
-    """Return what is filled: the larger of the executions and the broker's total, or what corrections have left."""
+    """Return the filled quantity: the larger of executions and the broker's total, or the rest after corrections."""
     executed = filled_by(executions)
     if executed is not None and (_is_corrected(executions) or not told):
         return executed

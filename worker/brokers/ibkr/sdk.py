@@ -157,6 +157,6 @@ class DecoderWatch:
 
 
 def code_and_text(error: Exception) -> tuple[int, str]:
-    """Return what IB answered to a request, from the SDK's RequestError."""
+    """Return IB's answer to a request, from the SDK's RequestError."""
     told: Any = error
     return int(told.code), str(told.message)

@@ -78,7 +78,7 @@ class Spoiled:
 
 
 def spoiled(fields: Sequence[str]) -> Spoiled | None:
-    """Return the row behind a frame that could not be decoded; None where nothing tells what it was."""
+    """Return the row behind a frame that could not be decoded; None where nothing tells its kind."""
     what, places = _PLACES.get(fields[0] if fields else "", (None, {}))
     if what is None:
         return None

@@ -103,4 +103,4 @@ class Substitutes:
 
 
 def _ignore(_: object) -> None:
-    """Nobody waits for what the substitute hears: the order is read again by whoever asked."""
+    """Nobody waits for the substitute's messages: the order is read again by whoever asked."""

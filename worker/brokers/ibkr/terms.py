@@ -41,7 +41,7 @@ PRICES = ("limit_price", "stop_price", "trail_amount", "trail_percent")
 
 
 def check_terms(order: OrderRequest, ref: str, broker: str) -> None:
-    """Raise Unsupported for what IB takes in no form; called before anything is sent."""
+    """Raise Unsupported for terms that IB takes in no form; called before anything is sent."""
     if not _REF.fullmatch(ref) or _REF_BANNED & set(ref):
         raise Unsupported(f"{broker}: orderRef {ref!r} must be 1-{REF_LENGTH} ASCII characters, no blanks or commas")
     if order.time_in_force in _AUCTIONS and order.order_type not in _AUCTION_TYPES:

@@ -52,7 +52,7 @@ class Zones:
         self._shown: dict[str, tzinfo] = {}
 
     def greet(self, greeting: str, now: datetime) -> None:
-        """Take in TWS's clock and the name of its zone: the distance from ours is what that name means today.
+        """Take in TWS's clock and the name of its zone: their distance from ours is the meaning of that name today.
 
         Args:
             greeting: the second field of TWS's answer to the version, `20260415 18:28:40 Central European ...`.

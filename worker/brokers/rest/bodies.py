@@ -31,7 +31,7 @@ class TooLarge(Exception):
 
 
 def most_bytes() -> int:
-    """Return how large an answer to what is being asked now may be, unpacked."""
+    """Return how large an answer to the present question may be, unpacked."""
     return MOST_DATA_BYTES if current_use() is Use.DATA else MOST_BYTES
 
 

@@ -25,7 +25,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def pass_on(response: requests.Response, budget: Budget) -> None:
-    """Tell the budget what the broker says of it: 429, or its own count in X-RateLimit-Limit, -Remaining and -Reset."""
+    """Tell the budget the broker's word about it: 429, or its own count in X-RateLimit-Limit, -Remaining and -Reset."""
     headers = response.headers
     if response.status_code == 429:
         budget.limited(retry_after(headers))

@@ -1,4 +1,4 @@
-"""HTTP for the adapters: requests that end, and what their failures prove.
+"""HTTP for the adapters: requests that end, and the proof in their failures.
 
 `exchanges` watches the one request of a thread, `bodies` reads what comes back within its bounds, `headers` reads what
 an answer says of the broker's limits. Nothing here repeats a send; `patiently` repeats reads.

@@ -54,7 +54,7 @@ class Paging:
         self._turned: set[str] = set()
 
     def turn(self, token: object) -> str:
-        """Return what leads to the next page.
+        """Return the token of the next page.
 
         Raises:
             UnreadableReply: it is no token, leads back to a page that was read, or there are too many.
@@ -89,7 +89,7 @@ class JsonReads(ABC):
         return answer
 
     def read_data(self, path: str, query: Query) -> Raw:
-        """Read market data: as `read`, but what fails is a DataError."""
+        """Read market data: as `read`, but a failure is a DataError."""
         try:
             with using(Use.DATA):
                 return self.read(path, query, dict)
@@ -104,7 +104,7 @@ class JsonReads(ABC):
             raise UnreadableReply(f"{self._broker}: unreadable answer: {error!r}", broker=self._broker) from error
 
     def parse_data(self, reader: Callable[[V], T], raw: V) -> T:
-        """Read market data: as `parse`, but what fails is a DataError."""
+        """Read market data: as `parse`, but a failure is a DataError."""
         try:
             return self.parse(reader, raw)
         except CorroError as error:

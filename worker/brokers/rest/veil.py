@@ -40,7 +40,7 @@ class Veil:
             self._secrets = dict(list(kept.items())[-_MOST:])
 
     def clean(self, text: str) -> str:
-        """Return a text without what is hidden, and without anything that looks like a token or an account's path."""
+        """Return a text without hidden words, and without anything that looks like a token or an account's path."""
         for secret, shown in sorted(self._secrets.items(), key=lambda one: -len(one[0])):
             text = text.replace(secret, shown)
         for pattern, put in _PATTERNS:
@@ -48,6 +48,6 @@ class Veil:
         return text
 
     def over(self, error: E) -> E:
-        """Clean what an error says."""
+        """Clean the words of an error."""
         error.args = tuple(self.clean(part) if isinstance(part, str) else part for part in error.args)
         return error

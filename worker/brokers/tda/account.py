@@ -90,7 +90,7 @@ def _position(row: object, account_id: str | None, odd: Oddities) -> PositionRep
         market_value=soft(number, row.get("marketValue")),
         unrealized_pnl=sum(known, Decimal(0)) if known else None,
         account_id=account_id,
-        currency=None if ":" in symbol else _CURRENCY,  # a plain ticker, and an OCC symbol, mean what trades in USD
+        currency=None if ":" in symbol else _CURRENCY,  # plain tickers and OCC symbols trade in USD
     )
     try:
         return replace(held, quantity=_held(row))
@@ -103,6 +103,6 @@ def _held(row: Raw) -> Decimal:
     """Return the shares of a holding: two fields, of which at least one has to be there, and both be numbers."""
     sizes = [row.get(key) for key in ("longQuantity", "shortQuantity")]
     told = [needed(row, key, size) for key in ("longQuantity", "shortQuantity") if row.get(key) is not None]
-    if not told or (len(told) == 1 and not told[0]):  # nothing of the one proves nothing of the other
+    if not told or (len(told) == 1 and not told[0]):  # 0 long proves nothing about short
         raise ValueError("a position without its size")
     return told[0] * (1 if sizes[0] is not None else -1) if len(told) == 1 else told[0] - told[1]

@@ -61,9 +61,9 @@ from worker.pacing.window import location, rate_from
 
 _log = structlog.get_logger(__name__)
 
-#: Seconds after which a listing shows what was taken (docs/facts/schwab.md#2.18).
+#: Seconds after which a listing shows an order that was taken (docs/facts/schwab.md#2.18).
 _LISTED_WITHIN_S = 7.0
-#: What has ended within this time is among what the watch reads.
+#: The watch reads orders that have ended within this time, too.
 _LATELY = timedelta(minutes=5)
 
 
@@ -205,7 +205,7 @@ class TdaBroker(BrokerInterface):
         )
 
     def _find_account(self) -> str:
-        """Return what the account is called in paths: its number, or Schwab's hash of it."""
+        """Return the account's name in paths: its number, or Schwab's hash of it."""
         wanted = str(self.settings.get("account_id") or "")
         if wanted and not self.dialect.hashed_accounts:
             return wanted
@@ -219,7 +219,7 @@ class TdaBroker(BrokerInterface):
         return next(iter(known.values()))
 
     def _accounts(self) -> tuple[dict[str, str], int]:
-        """Return account number -> what it is called in paths, and how many there are: some may be unreadable."""
+        """Return account number -> its name in paths, and how many accounts there are: some may be unreadable."""
         trader, key, is_hashed = self.dialect.trader, self.dialect.account_key, self.dialect.hashed_accounts
         rows = self._rest.read(f"{trader}/accounts{'/accountNumbers' if is_hashed else ''}", None, list)
         found: dict[str, str] = {}
@@ -241,7 +241,7 @@ class TdaBroker(BrokerInterface):
 
     # -- ORDERS ---
     def place_order(self, ticket: Ticket) -> OrderReport:
-        """Send one order, then verify the one that the answer points to."""
+        """Send one order, then verify the order that the answer points to."""
         self.capabilities.check(ticket.order, self.name)
         return self._orders.place(ticket)
 
@@ -249,7 +249,9 @@ class TdaBroker(BrokerInterface):
         """Have a new order made in place of a live one; see `replace.TdaReplaces`."""
         check_changes(ref.order, ticket.order, self.name)
         self.capabilities.check(ticket.order, self.name)
-        order_body(ticket.order, self.dialect, self.name)  # what cannot be said is known before anything is asked
+        order_body(
+            ticket.order, self.dialect, self.name
+        )  # an order that cannot be written is refused before anything is asked
         return self._replaces.replace(ref, ticket)
 
     def cancel_order(self, ref: OrderRef) -> None:
@@ -259,7 +261,7 @@ class TdaBroker(BrokerInterface):
             self._orders.cancel(order_id)
 
     def find_order(self, ref: OrderRef) -> Sighting:
-        """Look at the id we were given, then for the one order that has these terms and is nobody else's."""
+        """Look for the order by the id we were given, then for the only order with these terms and no owner."""
         return self._chosen(ref, *self._listings.candidates(ref, self._terms(ref)))
 
     def find_orders(self, refs: Sequence[OrderRef]) -> list[Sighting]:

@@ -1,4 +1,4 @@
-"""TDA's and Schwab's refusals: what an HTTP status and the words of its body say of a request, as tables."""
+"""TDA's and Schwab's refusals, by HTTP status and the words of the body, as tables."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from models.errors import (
 )
 from worker.brokers.rest.http import retry_after
 
-#: HTTP status -> what it says of a request whose error body is the broker's own. No row: Unmapped.
+#: HTTP status -> its meaning for a request whose error body is the broker's own. No row: Unmapped.
 ERRORS: dict[int, type[BrokerError]] = {
     400: OrderRejected,
     401: NotPermitted,
@@ -47,7 +47,7 @@ ORDER_WORDS = re.compile(r"\border\b", re.IGNORECASE)
 
 
 def refusal(response: requests.Response, broker: str) -> BrokerError:
-    """Classify an error answer; what has no row, or is not the broker's own, is Unmapped, so its outcome is unknown."""
+    """Classify an error answer; without a row, or from somebody in between, it is Unmapped: the outcome is unknown."""
     status, text = min(response.status_code, 500), _text(response)
     found = ERRORS.get(status, Unmapped) if text or status in _WHOEVER_SAYS_IT else Unmapped
     if found is OrderRejected:

@@ -1,4 +1,4 @@
-"""TD Ameritrade v1 and Schwab's Trader API side by side: what differs is data, what is common is in tda.py.
+"""TD Ameritrade v1 and Schwab's Trader API side by side: their differences as data.
 
 TD Ameritrade retired its API in May 2024; its dialect lives on for the sandbox and for strategies that move to `schwab`
 (docs/facts/schwab.md#1.5, docs/facts/tda.md#1.2).

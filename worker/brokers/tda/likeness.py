@@ -21,7 +21,7 @@ from worker.brokers.values import UNREADABLE, Raw, number
 
 
 class Likeness(Enum):
-    """How a listed order compares with what was sent."""
+    """How a listed order compares with the order that was sent."""
 
     SAME = "same"
     PART = "part"
@@ -51,7 +51,7 @@ _PRICES = {
 
 
 def terms(raw: Raw) -> Terms:
-    """Return what tells an order from another: the same for the body sent and the order listed."""
+    """Return the terms that tell orders apart: read alike from the body sent and from the order listed."""
     kind = _word(raw, "orderType")
     found = {
         "orderType": kind,
@@ -85,12 +85,12 @@ def compare(raw: Raw, wanted: Terms) -> Likeness:
 
 
 def could_be(raw: Raw, wanted: Terms) -> bool:
-    """Tell whether an order known by its id can be the one that was sent: nothing that is shown says otherwise."""
+    """Tell whether an order known by its id can be the order that was sent: no shown term says otherwise."""
     return compare(raw, wanted) is not Likeness.OTHER
 
 
 def missing(raw: Raw, wanted: Terms) -> Decimal:
-    """Return how many shares fewer an order is for than what was sent."""
+    """Return how many shares fewer an order is for than the order that was sent."""
     return _shares(wanted) - _shares(terms(raw))
 
 

@@ -72,20 +72,20 @@ class TdaListings:
         return named[0] if named else None
 
     def the_one(self, ref: OrderRef, wanted: Terms) -> Raw | None:
-        """Return the one order that is meant; None if there is none, or more than one, or only one that might be."""
+        """Return the order that is meant; None if there is none, or several, or only a doubtful candidate."""
         found, doubt = self.candidates(ref, wanted)
         return found[0] if not doubt and len(found) == 1 else None
 
     # -- LOOK-ALIKES ---
     def candidates(self, ref: OrderRef, wanted: Terms) -> tuple[list[Raw], str]:
-        """Return what an order could be, the one with its id or else its look-alikes, and what is not sure about it."""
+        """Return the candidates for an order, by its id or else by its terms, and any doubt about them in words."""
         raw = self.by_id(ref.broker_order_id) if ref.broker_order_id else None
         if raw is not None and could_be(raw, wanted):
             return [raw], ""
         return self.look_alikes(ref, wanted, self.around([ref]))
 
     def look_alikes(self, ref: OrderRef, wanted: Terms, rows: Sequence[Raw]) -> tuple[list[Raw], str]:
-        """Return the orders around a send that have its terms and belong to nobody else, and what is not sure about it.
+        """Return the orders around a send that have its terms and belong to nobody else, and any doubt in words.
 
         An order made by a replace trades only what the old one had left: if nothing has the terms exactly, those count
         that want fewer shares, as far as orders replaced around that time have filled the rest.
@@ -138,7 +138,7 @@ class TdaListings:
         return shapes.flat(row for start, end in joined for row in self._entered(start, end))
 
     def _filled_by_replaced(self, ref: OrderRef, heir: Raw) -> Decimal:
-        """Return what replaced orders of the same symbol and side have filled, if one was replaced around that time."""
+        """Return how much replaced orders of the same symbol and side have filled, if any was replaced around then."""
         start, end = self.window(ref.sent_at)
         rows = shapes.flat(self.entered_since(ref.sent_at - self._dialect.longest_window))
         kin = [raw for raw in rows if raw.get("status") in _REPLACED and is_kin(raw, heir)]
@@ -164,7 +164,7 @@ class TdaListings:
 
     # -- MANY ---
     def reports(self, rows: Iterable[Raw]) -> list[OrderReport]:
-        """Read orders, and those inside them, oldest first; what cannot be read is told of and skipped."""
+        """Read orders, and those inside them, oldest first; unreadable ones are told of and skipped."""
         nodes = shapes.flat(rows)
         heirs = shapes.successors(nodes)
         forebears = {new: old for old, new in heirs.items()}

@@ -26,7 +26,7 @@ from worker.brokers.values import Raw
 OVERLAP = timedelta(minutes=10)
 #: Executions of an order that is done are waited for this long.
 SETTLES_WITHIN = timedelta(minutes=15)
-#: What ended is kept this long, and at most so many, for whoever asks what has changed.
+#: Ended orders are kept this long, and at most so many, for whoever asks for changes.
 KEPT_FOR, MOST_KEPT = timedelta(hours=24), 3000
 #: More orders than this are read in one window instead of one by one.
 SINGLY = 4
@@ -109,7 +109,7 @@ class OrderMemory:
             if key in self._open:
                 self._ended.pop(key, None)
                 continue
-            # What the long way shows ended at its closeTime; what is new since the last look, after that look.
+            # An order that the long way shows ended at its closeTime; a new one ended after the last look.
             told = closed(row) if is_long_way else None
             known = self._ended.get(key)
             self._ended[key] = (known[0] if known else told or now, row)
@@ -120,7 +120,7 @@ class OrderMemory:
         dropped = len(kept) > MOST_KEPT
         self._complete_from = max(begins, kept[-MOST_KEPT][1][0]) if dropped else begins
         found = [at for row in rows.values() if (at := entered(row)) is not None]
-        # Clocks differ by less than a day: what was entered before that has been read.
+        # Clocks differ by less than a day: every order that was entered earlier has been read.
         self._newest = max([*found, self._newest or now - self._lookback, now - _CLOCKS_DIFFER])
 
 

@@ -57,7 +57,7 @@ class TdaOrders:
         listings: reads orders.
         watch: follows those that were taken.
         dialect: how orders are written.
-        account: what the account is called in paths.
+        account: returns the account's name in paths.
         odd: is told of rows that cannot be read.
     """
 
@@ -76,7 +76,7 @@ class TdaOrders:
 
     # -- PLACE ---
     def place(self, ticket: Ticket) -> OrderReport:
-        """Send one order, then verify the one that the answer points to."""
+        """Send one order, then verify the order that the answer points to."""
         with using(use_of(ticket.order.side)), exchange(ticket.deadline_s) as whole:
             sent = self.send("POST", "/orders", ticket.order, ticket)
             try:
@@ -107,7 +107,7 @@ class TdaOrders:
 
     # -- VERIFY ---
     def verified(self, sent: SentOrder, whole: Exchange, unlike: str | None = None) -> OrderReport:
-        """Return the order that an answer points to, if it is the one that was sent.
+        """Return the order that an answer points to, if it is the order that was sent.
 
         Args:
             sent: the order, and its answer.
@@ -150,7 +150,7 @@ class TdaOrders:
         return None
 
     def _judged(self, raw: Raw, wanted: Terms, sent_at: datetime) -> OrderReport:
-        """Return the report of the order that the answer pointed to, if it is the one that was sent."""
+        """Return the report of the order that the answer pointed to, if it is the order that was sent."""
         likeness, entered = compare(raw, wanted), shapes.entered(raw)
         if likeness is Likeness.SAME and (entered is None or entered < self._listings.window(sent_at)[0]):
             likeness = Likeness.MAYBE if entered is None else Likeness.OTHER  # its twin, entered before

@@ -157,7 +157,7 @@ def _named(mine: str | None, part: str | None) -> str | None:
 
 
 def _filled_of_leg(raw: Raw, leg: Leg | None, executions: Iterable[FillReport]) -> Decimal | None:
-    """Return what of one leg is filled: the order counts spreads, so its own count is taken in proportion."""
+    """Return how much of one leg is filled: the order counts spreads, so its own count is taken in proportion."""
     done, whole = filled(raw), total(raw)
     told = sum((fill.quantity for fill in executions), Decimal(0))
     if done is None or whole is None or leg is None or leg.quantity is None:
@@ -177,7 +177,7 @@ class _Execution:
 
 
 def _executions(raw: Raw, odd: Oddities | None = None) -> Iterator[_Execution]:
-    """Yield what of an order was executed, as far as it can be read.
+    """Yield the executions of an order that can be read.
 
     `activityId` is in TDA's recorded answers of 2022, not in those of 2020 nor in Schwab's specification; without it
     what was left after the execution identifies it.

@@ -72,7 +72,7 @@ class TdaRest(JsonReads):
         self.keeper: TokenKeeper | None = None
         self.veil = Veil()
         self.clock = BrokerClock()
-        #: Path of the account: what is asked to tell a refusal of everything from a refusal of one request.
+        #: Path of the account: a read of it tells a refusal of everything from a refusal of one request.
         self.account_path: str | None = None
         self._looks = Looks()
 
@@ -224,7 +224,7 @@ class TdaRest(JsonReads):
 
 
 def decoded(response: requests.Response, broker: str, *, show: bool = True) -> Any:
-    """Return the JSON of an answer with exact decimals; `show` puts the beginning of what is none into the error."""
+    """Return the JSON of an answer with exact decimals; `show` puts the start of an unreadable one into the error."""
     try:
         return json.loads(response.content, parse_float=Decimal)
     except (ValueError, RecursionError) as error:

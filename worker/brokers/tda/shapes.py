@@ -1,4 +1,4 @@
-"""The shapes of TDA's and Schwab's rows: orders within orders, legs, and the names of what is traded.
+"""The shapes of TDA's and Schwab's rows: orders within orders, legs, and the names of instruments.
 
 A listing shows only the outermost orders; brackets and OCO groups hold theirs in `childOrderStrategies`, at any depth,
 and a group may have no leg of its own. Recorded (2022, a TRIGGER order with an OCO group of three): every one has its
@@ -21,7 +21,7 @@ from worker.brokers.values import Raw, identity, moment, positive, size, soft
 PARENT = "parentOrderId"
 _DEEPEST = 20
 _SHARE_CLASS = re.compile(r"^([A-Z]{1,5})/([A-Z]{1,2})$")
-#: A ticker as corro writes it: what a plain order in a US share can mean.
+#: A ticker as corro writes it, which a plain order in a US share can mean.
 _TICKER = re.compile(r"[A-Z0-9$^][A-Z0-9.\-/]{0,31}")
 _OCC = re.compile(r"[A-Z0-9]{1,6}\d{6}[CP]\d{8}")
 _DIGITS = re.compile(r"[0-9]{1,64}")
@@ -31,7 +31,7 @@ _UNKNOWN = "UNKNOWN"
 _LONGEST = 64
 #: Kinds of instrument that a plain ticker means. Schwab lists ETFs as COLLECTIVE_INVESTMENT, TDA as EQUITY or ETF.
 _SHARES = frozenset({"EQUITY", "ETF", "COLLECTIVE_INVESTMENT"})
-#: Options have instructions of their own; what they open and close is the same.
+#: Options have instructions of their own, which open and close alike.
 SIDES: dict[str, Side] = {side.value.upper(): side for side in Side} | {
     "BUY_TO_OPEN": Side.BUY,
     "SELL_TO_CLOSE": Side.SELL,
@@ -42,7 +42,7 @@ SIDES: dict[str, Side] = {side.value.upper(): side for side in Side} | {
 
 
 def rows_in(value: object) -> list[Raw]:
-    """Return the objects in a list; what is none, or no list, is left out."""
+    """Return the objects in a list; anything else in it is left out, and no list is an empty one."""
     return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
 
 
@@ -132,7 +132,7 @@ def legs(raw: Raw) -> list[Leg]:
 def _leg(row: Raw, place: int) -> Leg:
     named = name(row.get("instrument"), row.get("orderLegType"))
     if named is not None and named.startswith(_UNKNOWN):
-        named = None  # a ticker of nobody knows what: it may be the share, and may be not
+        named = None  # its kind is unknown: it may be the share, and may be not
     instruction = row.get("instruction")
     word = instruction if isinstance(instruction, str) and _WORD.fullmatch(instruction) else None
     return Leg(
@@ -146,7 +146,7 @@ def _leg(row: Raw, place: int) -> Leg:
 
 
 def name(instrument: object, kind: object = None) -> str | None:
-    """Return what an instrument is called here.
+    """Return the name of an instrument.
 
     A share or an ETF has its ticker. Everything else has a name that no ticker equals: an option its OCC symbol without
     blanks, the rest `MUTUAL_FUND:SWPPX`, `FIXED_INCOME:912828YK0`, and `CUSIP:912828YK0` where there is no symbol, as

@@ -102,7 +102,7 @@ class TokenKeeper:
         return held.access_token if _is_fresh(held) else self._renewed(None)
 
     def after_refusal(self, refused: str) -> str:
-        """Return another access token than the one the broker has just answered 401 to."""
+        """Return a new access token, since the broker has answered 401 to this one."""
         return self._renewed(refused)
 
     def _renewed(self, refused: str | None) -> str:
@@ -247,7 +247,7 @@ def _seconds(value: object, most: float) -> float | None:
 
 
 def _checked(found: StoredTokens) -> StoredTokens:
-    """Return what a file held, if it can be: a time that is none, or far away, would keep a dead token for ever.
+    """Return the tokens of a file, if they can be true: a time far away would keep a dead token for ever.
 
     Raises:
         ValueError: it is no token, or its times are not.

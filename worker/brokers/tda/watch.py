@@ -70,7 +70,7 @@ class OrderWatch:
         self._thread: threading.Thread | None = None
 
     def add(self, order_id: str, wanted: Terms, since: datetime) -> None:
-        """Watch an order until it is done; terms that differ from `wanted` show that it is not the one meant."""
+        """Watch an order until it is done; terms that differ from `wanted` show another order."""
         with self._lock:
             self._orders.setdefault(order_id, _Watched(wanted, since))
             self._work.set()
@@ -84,7 +84,7 @@ class OrderWatch:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop and wait, but not for long; what was watched is remembered."""
+        """Stop and wait, but not for long; the orders are remembered."""
         self._stopping.set()
         self._work.set()
         thread, self._thread = self._thread, None
@@ -106,7 +106,7 @@ class OrderWatch:
                 self._log.warning("poll_failed", error=str(error), pause_s=pause)
 
     def poll(self) -> None:
-        """Look once, and push what has changed."""
+        """Look once, and push the orders that have changed."""
         with self._lock:
             watched = dict(self._orders)
             if not watched:
