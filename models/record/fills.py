@@ -31,6 +31,7 @@ from models.encoding import plain
 from models.lifecycle import Fact, State
 from models.record.rows import FillRow
 from models.reports import DONE, BrokerStatus, CommissionReport, FillReport, OrderReport
+from models.vocabulary import Status
 
 if TYPE_CHECKING:
     from models.record.order import OrderRecord
@@ -258,11 +259,29 @@ def _words(quantity: Decimal, price: Decimal | None) -> str:
     return f"{plain(quantity)} @ {'an unknown price' if price is None else plain(price)}"
 
 
-def shortfall(state: State, detail: str | None) -> str | None:
-    """Say why an order that ended `filled` has fewer shares than were ordered; None where it has them."""
+def after_the_end(before: Status, state: State, reason: str | None) -> str:
+    """Say how an order came to trade that had ended otherwise.
+
+    Args:
+        before: how it had ended.
+        state: what it is now.
+        reason: why it had ended.
+    """
+    what = "filled" if state.status is Status.FILLED else "part of it was filled"
+    return f"{what} after it had ended as {before}" + (f" ({reason})" if reason else "")
+
+
+def shortfall(state: State, detail: str | None, ended: str) -> str | None:
+    """Say why an order that ended `filled` has fewer shares than were ordered; None where it has them.
+
+    Args:
+        state: what it is now.
+        detail: what took them away.
+        ended: the last end that its broker told.
+    """
     if state.filled_quantity >= state.quantity:
         return None
-    stands = f"its broker ended it as filled, and {plain(state.filled_quantity)} of {plain(state.quantity)} stand"
+    stands = f"its broker ended it as {ended}, and {plain(state.filled_quantity)} of {plain(state.quantity)} stand"
     return f"{stands}: {detail}" if detail else stands
 
 

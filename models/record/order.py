@@ -36,6 +36,8 @@ TERMS = ("quantity", "limit_price", "stop_price", "trail_amount", "trail_percent
 _ANSWERED = LIVE | {Status.FILLED}
 #: What changes an order that has been filled.
 _AMENDED = (Fact.FILL_CORRECTED, Fact.FILL_BUSTED)
+#: Ends that a broker tells without a fill.
+_ENDS = (Fact.CANCELED, Fact.EXPIRED, Fact.REJECTED)
 #: Nothing is left to cancel or to change, or the broker has been asked.
 _WISH_IS_OVER = TERMINAL | {Status.PENDING_CANCEL}
 #: Kinds of events that are one line each in the log; what the broker accepted is told with its answer, or as found.
@@ -121,6 +123,7 @@ class OrderRecord:
         before = self.status
         step = apply(self.state, Event(fact, attempt_no, quantity))
         if not step.changed:
+            self._hear_end(fact, attempt_no, detail)
             return step
         self.set(
             status=str(step.state.status),
@@ -133,16 +136,38 @@ class OrderRecord:
             self.waits_no_more()
         if ended and detail:
             self.set(reason=detail)
+        elif before in TERMINAL and step.state.status is not before:  # why it ended is not how it came to this
+            self.set(reason=order_fills.after_the_end(before, step.state, self.order["reason"]), reason_code=None)
         elif self._is_answered(before, step.state.status):
             self.set(reason=None)  # "it may have been received" is no reason of an order that stands at its broker
         if step.state.status is Status.FILLED and (fact in _AMENDED or not step.state.filled_quantity):
-            self.set(reason=order_fills.shortfall(step.state, detail))
+            self.set(reason=order_fills.shortfall(step.state, detail, self._ended_as))
         self.note(str(fact), detail, before)
         if step.late:
             self.note("late_fill", detail, before)
         if step.overfilled:
             self.note("overfilled", f"filled {step.state.filled_quantity} of {step.state.quantity}", before)
         return step
+
+    def _hear_end(self, fact: Fact, attempt_no: int, detail: str | None) -> None:
+        """Take in that its broker ended an order otherwise that was filled, and of which shares were taken back."""
+        state = self.state
+        is_short = state.status is Status.FILLED and state.filled_quantity < state.quantity
+        if not is_short or fact not in _ENDS or attempt_no not in (0, state.attempt_no):
+            return
+        before = self._ended_as
+        self.note_once(str(fact), detail or f"its broker says {fact}", among=[str(end) for end in _ENDS])
+        told, now = str(self.order["reason"] or ""), self._ended_as
+        if before != now:
+            self.set(reason=told.replace(f"ended it as {before}", f"ended it as {now}", 1))
+
+    @property
+    def _ended_as(self) -> str:
+        """The end that its broker told last; an order of which it told none was filled."""
+        kinds = [str(end) for end in _ENDS]
+        said = [event["kind"] for event in self.events if event["kind"] in kinds]
+        said = said or [kind for kind, _ in self.batch.last_event(self.id, kinds)]
+        return str(said[-1]) if said else str(Status.FILLED)
 
     def _is_answered(self, before: Status, now: Status) -> bool:
         waits = self.order["reason_code"] == WAITS_FOR_OWNER
@@ -169,7 +194,7 @@ class OrderRecord:
     def complete(self) -> None:
         """End the order if a replace has left nothing to do: more fills will not come to say so."""
         if self.status in OPEN and self.order["filled_quantity"] >= self.order["quantity"]:
-            self.set(status=str(Status.FILLED))
+            self.set(status=str(Status.FILLED), reason=None, reason_code=None)
             self._stamp(Status.FILLED)
 
     def set_attempt(self, attempt_no: int, /, **changes: Unpack[AttemptChanges]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from models.messages import utcnow
 from models.record.batch import Effects
@@ -54,6 +54,10 @@ class Record:
     def _told(self, reports: Any, *, infer: bool) -> Effects:
         with self.database.write() as connection:
             return Recorder(self.settings, "ibkr", dedupes=False).updates(connection, reports, utcnow(), infer=infer)
+
+    def change(self, **values: Any) -> None:
+        with self.database.write() as connection:
+            connection.execute(update(orders).values(**values))
 
     @property
     def order(self) -> Any:

@@ -217,7 +217,11 @@ def test_a_fill_after_the_end_is_booked_and_flagged(database: Database, put: Put
     put(status=status, closed_at=closed, reason="why it ended")
     assert fill(database, execution("late", "10")) == [True]
     row = order(database)
-    assert (row["status"], row["filled_quantity"], row["reason"]) == ("filled", 10, "why it ended")
+    assert (row["status"], row["filled_quantity"], row["reason"]) == (
+        "filled",
+        10,
+        f"filled after it had ended as {status} (why it ended)",
+    )
     assert row["closed_at"] == closed
     assert booked(database)[0]["late"]
     assert "late_fill" in kinds(database)

@@ -171,6 +171,38 @@ def test_a_filled_order_says_how_much_of_it_stands_until_all_of_it_does(record: 
     assert (record.order["status"], record.order["reason"]) == ("filled", None)
 
 
+def test_an_order_that_fills_after_its_end_says_how_it_came_and_not_why_it_had_ended(record: Record) -> None:
+    record.pushed(total(0, BrokerStatus.CANCELED, message="canceled"))
+    record.pushed(execution("e1", 4, 50))
+    assert (record.order["status"], record.order["reason"]) == ("canceled", "canceled")
+    record.pushed(execution("e2", 6, 50))
+    assert record.order["status"] == "filled"
+    assert record.order["reason"] == "filled after it had ended as canceled (canceled)"
+
+
+def test_an_order_that_trades_in_part_after_its_rejection_says_so(record: Record) -> None:
+    record.change(status="rejected", reason="HTTP 422: invalid qty", reason_code="unsupported")
+    record.pushed(execution("e1", 4, 50))
+    assert (record.order["status"], record.order["reason_code"]) == ("canceled", None)
+    assert record.order["reason"] == "part of it was filled after it had ended as rejected (HTTP 422: invalid qty)"
+
+
+@pytest.mark.parametrize("when", ["before its fills", "after they were taken back"])
+def test_a_filled_order_with_nothing_left_says_which_end_its_broker_told_last(record: Record, when: str) -> None:
+    canceled = total(0, BrokerStatus.CANCELED, message="canceled")
+    if when == "before its fills":
+        record.pushed(canceled)
+    record.pushed(execution("e1", 10, 50))
+    record.pushed(execution("e1", 10, 50, revision=1, busted=True))
+    if when == "after they were taken back":
+        assert record.order["reason"].startswith("its broker ended it as filled")
+        for _ in range(2):
+            record.pushed(canceled)
+    assert (record.order["status"], record.order["filled_quantity"]) == ("filled", 0)
+    assert record.order["reason"].startswith("its broker ended it as canceled, and 0 of 10 stand: execution e1")
+    assert len(record.events("canceled")) == 1
+
+
 def test_a_canceled_order_whose_correction_fills_it_is_filled(record: Record) -> None:
     record.pushed(execution("e1", 4, 50), total(4, BrokerStatus.CANCELED))
     record.pushed(execution("e1", 10, 50, revision=1))

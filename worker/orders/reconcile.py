@@ -21,7 +21,7 @@ from models.record.rows import AttemptRow
 from models.record.tables import attempts, orders, workers
 from models.reports import Found, Missing, OrderReport, Sighting
 from models.settings import Settings
-from models.vocabulary import ID_TAKEN, Outcome
+from models.vocabulary import ID_TAKEN, OPEN, Outcome
 from worker.brokers.base import BrokerInterface, OrderRef
 from worker.fleet.members import Identity, is_gone, is_silent
 from worker.gate import Gate
@@ -124,7 +124,7 @@ class Reconciler:
                 words = f"worker {row['worker']} did not finish the send"
                 entry.set_attempt(number, outcome=str(Outcome.UNKNOWN), message=words, next_check_at=now)
                 entry.note("unknown", f"attempt {number} at {self.broker.name}: {words}")
-                if number == entry.order["attempt_no"]:
+                if number == entry.order["attempt_no"] and entry.status in OPEN:
                     entry.set(reason=f"{self.broker.name}: {words}")
 
         self.batches.change([row["client_order_id"] for row in orphans], work)

@@ -164,7 +164,8 @@ class Recorder:
     def follow(self, entry: OrderRecord, attempt_no: int, decision: Decision) -> None:
         """Carry out a routing decision."""
         if isinstance(decision, Hold):
-            entry.set(reason=decision.reason)
+            if entry.status in OPEN:  # filled by another attempt, it waits for nothing
+                entry.set(reason=decision.reason)
         elif isinstance(decision, Stop):
             if entry.happen(_STOPS[decision.status], attempt_no=attempt_no, detail=decision.reason).changed:
                 entry.set(reason_code=decision.code)
