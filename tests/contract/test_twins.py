@@ -35,7 +35,7 @@ def sent(desk: Any, answer: str = "location_missing", **twin: Any) -> tuple[Orde
     desk.fault(answer)
     with pytest.raises(OutcomeUnknown):
         desk.place(wanted)
-    theirs, ours = desk.orders()
+    theirs, ours = desk.orders()[-2:]
     return wanted, theirs, ours
 
 
@@ -85,3 +85,24 @@ def test_of_a_broker_that_tells_no_time_our_clock_tells_which_order_is_from_befo
     desk.broker._rest.clock = BrokerClock()
     wanted, _, ours = sent(desk, seconds=3)
     assert found(desk, wanted) == id_of(ours)
+
+
+def test_an_equal_order_entered_through_another_application_is_not_taken_for_ours(desk: Any) -> None:
+    """A person's order, entered right after a send of which nothing arrived: it is shown, never adopted."""
+    desk.place(resting(symbol="MSFT"))  # shows the tag of our orders
+    desk.fault("list_lag", seconds=60)
+    wanted, theirs, _ = sent(desk, seconds=0, tag="API_OTHER:a-person")
+    seen = desk.find(wanted)
+    assert isinstance(seen, Ambiguous)
+    assert "another application" in seen.words
+    assert [one.broker_order_id for one in seen.candidates] == [id_of(theirs)]
+
+
+def test_a_tag_tells_orders_apart_in_a_process_that_has_sent_none(desk: Any) -> None:
+    """The reconciler may be another worker: then our other orders in the listing tell."""
+    known = str(desk.place(resting(symbol="MSFT")).broker_order_id)
+    wanted, _, ours = sent(desk, seconds=0, tag="API_OTHER:a-person")
+    assert found(desk, wanted) == id_of(ours)
+    desk.broker._listings.our_tags.clear()
+    assert desk.found(wanted, known=frozenset({known})).broker_order_id == id_of(ours)
+    assert isinstance(desk.find(wanted), Ambiguous)  # with nothing to compare, a person decides

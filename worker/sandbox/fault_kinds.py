@@ -198,6 +198,7 @@ _TABLE = (
     )),
     FaultKind("twin", TDA, "somebody else's order on the same terms", (
         _seconds("how long before ours it was entered (1); negative: after it"),
+        Option("tag", "text", "of the application that entered it (ours)"),
     )),
     FaultKind("account_renamed", TDA, "the account has another name in paths from now on (Schwab's hash)", (
         Option("status", "number", "of the old name: 404, or 400"),

@@ -30,6 +30,7 @@ MAX_RESULTS = 3000
 NOT_COMPARED = "not every term can be compared: unreadable, or part of a group"
 NOT_DATED = "it may have been entered before the send: the broker's clock is not known to the second"
 BEFORE_IT = "entered before the send, so it is another order, unless the broker's clocks differ"
+ELSEWHERE = "entered through another application than our orders, by its tag, so it is another order"
 #: Some call a replaced order canceled.
 _REPLACED = ("REPLACED", "CANCELED")
 
@@ -58,6 +59,8 @@ class TdaListings:
     ) -> None:
         self._broker, self._rest, self._dialect, self.path, self._odd = broker, rest, dialect, path, odd
         self.memory = OrderMemory(self._entered, self.by_id, dialect.lookback)
+        #: Tags of orders that answers have proved to be ours.
+        self.our_tags: set[str] = set()
 
     # -- ONE ---
     def by_id(self, order_id: str) -> Raw | None:
@@ -96,10 +99,19 @@ class TdaListings:
         | compared       | perhaps before it              | perhaps the order: shown, never taken for it    |
         | not all        | any                            | perhaps the order: shown, never taken for it    |
         | compared       | before it                      | another order: shown if there is nothing else   |
+
+        Where our other orders show the tag of their application, one with another tag is another order, too
+        (docs/facts/schwab.md#2.19).
         """
         found: dict[Likeness, list[Raw]] = {kind: [] for kind in Likeness}
+        mine = self.our_tags | {tag for raw in rows if shapes.order_id(raw) in ref.known and (tag := shapes.tag(raw))}
+        theirs: list[Raw] = []
         for raw in self._free(ref, rows):
-            found[compare(raw, wanted)].append(raw)
+            likeness = compare(raw, wanted)
+            if mine and (tag := shapes.tag(raw)) is not None and tag not in mine:
+                theirs += [raw] if likeness in (Likeness.SAME, Likeness.MAYBE) else []
+            else:
+                found[likeness].append(raw)
         likely, doubtful = found[Likeness.SAME], found[Likeness.MAYBE]
         if not likely and (parts := found[Likeness.PART]):
             done = self._filled_by_replaced(ref, parts[0])
@@ -110,7 +122,9 @@ class TdaListings:
             return [*aged[Age.SINCE], *aged[Age.OPEN], *doubtful], why
         if aged[Age.SINCE]:
             return aged[Age.SINCE], ""
-        return aged[Age.BEFORE], BEFORE_IT if aged[Age.BEFORE] else ""
+        if aged[Age.BEFORE]:
+            return aged[Age.BEFORE], BEFORE_IT
+        return theirs, ELSEWHERE if theirs else ""
 
     def _age(self, ref: OrderRef, raw: Raw) -> Age:
         """Tell whether an order was entered before a send, to the second by the broker's clock, or ours if it has none.

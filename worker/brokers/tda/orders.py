@@ -158,6 +158,8 @@ class TdaOrders:
             what = "cannot be compared in full" if likeness is Likeness.MAYBE else "is another one"
             words = f"the answer points to order {raw.get('orderId')}, which {what}"
             raise UnreadableReply(f"{self._broker}: {words}", broker=self._broker)
+        if (tag := shapes.tag(raw)) is not None:
+            self._listings.our_tags.add(tag)
         report = self.report(raw)
         if report.status is BrokerStatus.REJECTED and not report.filled_quantity and not report.fills:
             text = report.message or "no reason given"

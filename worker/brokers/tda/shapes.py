@@ -193,6 +193,12 @@ def total(raw: Raw) -> Decimal | None:
     return soft(positive, raw.get("quantity"))
 
 
+def tag(raw: Raw) -> str | None:
+    """Return the broker's mark of the application through which an order was entered; None where it shows none."""
+    found = raw.get("tag")
+    return found if isinstance(found, str) and found else None
+
+
 def entered(raw: Raw) -> datetime | None:
     """Return when an order was entered, to the second."""
     return soft(moment, raw.get("enteredTime"))

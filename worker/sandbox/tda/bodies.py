@@ -84,7 +84,7 @@ def order_json(order: MarketOrder, dialect: DoorDialect) -> Json:
         "editable": live,
         "status": status(order, dialect),
         "enteredTime": stamp(order.received_at),
-        "tag": dialect.tag,
+        "tag": order.extra.get("tag", dialect.tag),
         dialect.account_key: int(order.account),
     }
     if order.stop_price is not None:

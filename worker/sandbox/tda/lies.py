@@ -7,7 +7,8 @@ Faults, by kind (options in brackets):
 * `late_executions` [seconds]: an order shows FILLED and filledQuantity first, its executions that much later.
 * `stale_words` [text]: an order that works carries a statusDescription as if it had been rejected, and keeps it.
 * `replaced_outside` [seconds, price]: somebody replaces the order in the broker's own pages.
-* `twin` [seconds]: somebody else's order with the same terms was entered so long before ours (1; negative: after it).
+* `twin` [seconds, tag]: somebody else's order with the same terms was entered so long before ours (1; negative: after
+  it), through an application that the broker marks with a tag (that of ours).
 * `spoiled_row` [operation, field, value, drop]: one field of a row, `orderLegCollection.0.instrument.symbol`, is noise.
 * `account_renamed` [status]: the account is called otherwise in paths from now on (Schwab's hash); the old name gets
   404, or 400 "Invalid account number".
@@ -196,6 +197,8 @@ def twin(door: TdaDoor, fields: Json) -> None:
     """Have an equal order of somebody else in the listings, entered a moment before, or after."""
     if fault := door.take("twin", symbol=fields["symbol"]):
         theirs = {**fields, "extra": {**copy.deepcopy(fields["extra"]), STRANGER: True, "order_id": door.next_id()}}
+        if (tag := fault.options.get("tag")) is not None:
+            theirs["extra"]["tag"] = str(tag)
         at = datetime.now(UTC) - timedelta(seconds=float(fault.options.get("seconds", 1.0)))
         door.keep(door.market.place(door=door.name, account=door.account, received_at=at, **theirs))
 
