@@ -49,7 +49,7 @@ _SAME_TIME = timedelta(seconds=1)
 
 
 def fill(entry: OrderRecord, attempt_no: int, report: FillReport) -> bool:
-    """OrderBatch one execution; returns False if it was known, or counts for nothing."""
+    """Record one execution; returns False if it was known, or counts for nothing."""
     row = _known(entry, attempt_no, report)
     if row is None:
         return not report.amends and _add(entry, attempt_no, report)
@@ -89,7 +89,7 @@ def commission(entry: OrderRecord, report: CommissionReport) -> None:
 
 
 def infer(entry: OrderRecord, attempt_no: int, report: OrderReport, *, complete: bool) -> None:
-    """OrderBatch what a broker counts beyond its executions.
+    """Record the shares that a broker counts beyond its executions.
 
     Args:
         entry: the order.

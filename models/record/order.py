@@ -270,7 +270,7 @@ class OrderRecord:
 
     # -- FILLS ---
     def fill(self, attempt_no: int, report: FillReport) -> bool:
-        """OrderBatch one execution; returns False if it was known."""
+        """Record one execution; returns False if it was known."""
         return order_fills.fill(self, attempt_no, report)
 
     def add_fill(self, row: FillRow) -> None:
