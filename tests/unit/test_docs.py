@@ -24,6 +24,7 @@ from worker.brokers.alpaca import adapter as alpaca
 from worker.brokers.base import BrokerInterface
 from worker.brokers.ibkr import access as ibkr_access
 from worker.brokers.ibkr.adapter import IbkrBroker
+from worker.brokers.tda import access as tda_access
 from worker.brokers.tda import adapter as tda
 from worker.cli.main import app
 
@@ -122,7 +123,9 @@ def test_toml_example_is_accepted(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert set(tomllib.loads(bare)) == set(Settings.model_fields)
 
 
-@pytest.mark.parametrize("module", [ibkr_access, alpaca_access, alpaca, tda], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [ibkr_access, alpaca_access, alpaca, tda_access, tda], ids=lambda module: module.__name__
+)
 def test_every_key_an_adapter_reads_is_documented(module: Any) -> None:
     documented = (ROOT / "docs" / "brokers.md").read_text()
     receiver = r"get" if module is ibkr_access else r"settings\.(?:get|need)"

@@ -2,7 +2,8 @@
 
 | file     | holds                                                                                       |
 |----------|---------------------------------------------------------------------------------------------|
-| adapter  | the seam, and its settings                                                                  |
+| adapter  | the seam                                                                                    |
+| access   | the settings, budget and tokens, the guard of real money, the account's name in paths       |
 | dialects | the differences of the two protocols, as data                                               |
 | codes    | refusals by HTTP status and words, as tables                                                |
 | terms    | an order in their words                                                                     |

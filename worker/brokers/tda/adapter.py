@@ -38,26 +38,24 @@ from models.reports import (
     Sighting,
 )
 from models.settings import BrokerSettings
-from worker.brokers.address import judge
 from worker.brokers.base import AbsenceRule, BrokerInterface, Capabilities, OrderRef, Ticket
 from worker.brokers.oddities import Oddities
 from worker.brokers.replacing import check_changes
 from worker.brokers.tda import account
 from worker.brokers.tda import reports as read
+from worker.brokers.tda.access import TdaAccess, check_access
 from worker.brokers.tda.dialects import FREQUENCIES, SCHWAB, TDA, TdaDialect
 from worker.brokers.tda.likeness import Terms, could_be, terms
 from worker.brokers.tda.listings import BEFORE, TdaListings
 from worker.brokers.tda.orders import TdaOrders
 from worker.brokers.tda.prices import TdaPrices
 from worker.brokers.tda.replace import TdaReplaces
-from worker.brokers.tda.rest import PER_MINUTE, TdaRest
+from worker.brokers.tda.rest import TdaRest
 from worker.brokers.tda.shapes import order_id
 from worker.brokers.tda.terms import order_body
-from worker.brokers.tda.tokens import TokenKeeper, token_path
 from worker.brokers.tda.watch import OrderWatch
-from worker.brokers.values import UNREADABLE, Raw, segment
-from worker.pacing.budget import Budget, Use, using
-from worker.pacing.window import location, rate_from
+from worker.brokers.values import Raw, segment
+from worker.pacing.budget import Use, using
 
 _log = structlog.get_logger(__name__)
 
@@ -109,6 +107,7 @@ class TdaBroker(BrokerInterface):
         self._rest.veil.hide(settings.get("api_key"), settings.get("app_secret"), settings.get("refresh_token"))
         self._rest.veil.hide_account(str(settings.get("account_id") or ""))
         self._odd = Oddities(name, self._rest.veil.clean)
+        self._access = TdaAccess(name, settings, self.dialect, self._rest, self._odd)
         self._prices = TdaPrices(name, self._rest, self.dialect, self._odd)
         self._listings = TdaListings(name, self._rest, self.dialect, self._path, self._odd)
         self._account = ""
@@ -129,25 +128,18 @@ class TdaBroker(BrokerInterface):
         Raises:
             ConfigurationError: a key is missing, or base_url must not be given any, or none without live = true.
         """
-        dialect, url = cls.dialect, settings.get("base_url") or cls.dialect.default_url
-        try:
-            judge(name, "base_url", url, live=settings.live, real={dialect.live_host}, simulated=())
-        except ConfigurationError as error:
-            raise ConfigurationError(f"{error} ({dialect.retired})" if dialect.retired else str(error)) from None
-        for key in ("api_key", "refresh_token", *(["app_secret"] if dialect.uses_secret else [])):
-            settings.need(key, name)
-        rate_from(name, settings, "requests_per_minute", PER_MINUTE)
+        check_access(name, settings, cls.dialect)
 
     def connect(self) -> None:
         """Get a token, find the account anew (Schwab may call it otherwise by now), and start watching orders."""
         self.check_settings(self.name, self.settings)
         if self.dialect.retired and self.settings.live:
             self._log.warning("api_retired", advice=self.dialect.retired)
-        self._rest.keeper = self._rest.keeper or self._keeper()
-        self._rest.pay_from(self._budget())
+        self._rest.keeper = self._rest.keeper or self._access.keeper()
+        self._rest.pay_from(self._access.budget(self.limits))
         try:
             self._rest.keeper.token()
-            self._account = self._find_account()
+            self._account = self._access.find_account()
             self._rest.veil.hide_account(self._account)
             self._rest.account_path = self._path("")
             self._rest.read(self._path(""), None, dict)
@@ -178,61 +170,6 @@ class TdaBroker(BrokerInterface):
 
     def _went_down(self) -> None:
         self._up = False
-
-    def _budget(self) -> Budget | None:
-        get, is_theirs = self.settings.get, self.dialect.live_host in self._rest.root
-        rate = rate_from(self.name, self.settings, "requests_per_minute", PER_MINUTE, is_theirs=is_theirs)
-        payer = f"{location(self._rest.root)} {get('api_key')} {get('account_id') or ''}"
-        return self.limits.budget(self.name, self.dialect.name, payer, rate) if rate else None
-
-    def _keeper(self) -> TokenKeeper:
-        settings, dialect = self.settings, self.dialect
-        client = settings.need("api_key", self.name).removesuffix(dialect.client_suffix)
-        basic = (client, settings.need("app_secret", self.name)) if dialect.uses_secret else None
-
-        def grant(refresh_token: str) -> Raw:
-            form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
-            if not basic:
-                form["client_id"] = client + dialect.client_suffix
-            return self._rest.buy_token(dialect.token_path, form, basic)
-
-        return TokenKeeper(
-            self.name,
-            token_path(self.name, settings.get("token_path"), settings.get("home")),
-            settings.need("refresh_token", self.name),
-            grant,
-            refresh_lifetime_s=dialect.refresh_lifetime_s,
-        )
-
-    def _find_account(self) -> str:
-        """Return the account's name in paths: its number, or Schwab's hash of it."""
-        wanted = str(self.settings.get("account_id") or "")
-        if wanted and not self.dialect.hashed_accounts:
-            return wanted
-        known, count = self._accounts()
-        self._rest.veil.hide_account(*known, *known.values())
-        if wanted and (wanted in known or wanted in known.values()):
-            return known.get(wanted, wanted)
-        if wanted or len(known) != 1 or count != 1:
-            words = f"is {wanted or 'missing'}, and these tokens open {count} accounts"
-            raise ConfigurationError(self._rest.veil.clean(f"brokers.{self.name}.account_id {words}"))
-        return next(iter(known.values()))
-
-    def _accounts(self) -> tuple[dict[str, str], int]:
-        """Return account number -> its name in paths, and how many accounts there are: some may be unreadable."""
-        trader, key, is_hashed = self.dialect.trader, self.dialect.account_key, self.dialect.hashed_accounts
-        rows = self._rest.read(f"{trader}/accounts{'/accountNumbers' if is_hashed else ''}", None, list)
-        found: dict[str, str] = {}
-        for place, row in enumerate(rows, 1):
-            try:
-                if is_hashed:
-                    found[account.account_number(row, "accountNumber")] = account.account_number(row, "hashValue")
-                else:
-                    number = account.account_number(row["securitiesAccount"], key)
-                    found[number] = number
-            except UNREADABLE as error:
-                self._odd.note(f"account {place} of {len(rows)}", repr(error))
-        return found, len(rows)
 
     def _path(self, rest: str) -> str:
         if not self._account:
