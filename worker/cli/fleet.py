@@ -37,7 +37,7 @@ class Picture:
         remarks: what a person should see beside it.
     """
 
-    rows: list[dict[str, Any]]
+    rows: list[dict[str, object]]
     troubles: list[str]
     remarks: list[str] = field(default_factory=list)
 
@@ -166,7 +166,7 @@ def _lapse(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
-def present(rows: Sequence[dict[str, Any]], now: datetime) -> tuple[list[dict[str, Any]], list[str]]:
+def present(rows: Sequence[dict[str, Any]], now: datetime) -> tuple[list[dict[str, object]], list[str]]:
     """Fold what is long gone, so that a table shows who is there: pure.
 
     Args:
@@ -177,7 +177,7 @@ def present(rows: Sequence[dict[str, Any]], now: datetime) -> tuple[list[dict[st
         The rows of workers that live, that died a moment ago, or that are the last of their broker; and a line for each
         broker with others.
     """
-    there: list[dict[str, Any]] = []
+    there: list[dict[str, object]] = []
     gone: list[dict[str, Any]] = []
     for row in rows:
         if row["state"] == "silent":

@@ -128,7 +128,7 @@ def _ask(context: typer.Context, question: Any) -> Any:
         raise ConfigurationError(f"the sandbox in {context.obj.absolute()} does not answer: {error}") from None
 
 
-def _pair(kind: str, text: str) -> tuple[str, Any]:
+def _pair(kind: str, text: str) -> tuple[str, object]:
     from worker.sandbox.fault_kinds import read
 
     key, found, value = text.partition("=")

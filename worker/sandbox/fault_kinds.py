@@ -34,7 +34,7 @@ class Option:
     required: bool = False
     among: tuple[str, ...] = ()
 
-    def objection(self, value: Any) -> str | None:
+    def objection(self, value: object) -> str | None:
         """Say why a value cannot be its; None where it can."""
         if not _is(self.takes, value):
             return f"option {self.name} must be {_WORDS[self.takes]}, was {value!r}"
@@ -265,7 +265,7 @@ def options_of(kind: FaultKind) -> dict[str, Option]:
     return own | {option.name: option for option in COMMON if option.name not in own}
 
 
-def read(name: str, key: str, text: str) -> Any:
+def read(name: str, key: str, text: str) -> object:
     """Return the value of an option that somebody has typed: text where it takes text, else JSON (NaN included)."""
     kind = KINDS.get(name)
     option = options_of(kind).get(key) if kind else None

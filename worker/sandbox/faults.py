@@ -41,7 +41,7 @@ class Fault:
 
 FaultListener = Callable[[Fault], None]
 #: One time a fault struck: at (seconds since 1970), door, kind, symbol, operation, label (the fault's own option).
-Strike = dict[str, Any]
+Strike = dict[str, object]
 
 
 class Faults:

@@ -142,7 +142,7 @@ class HttpDoor(ABC):
         """Return a definitive no to an order, in the words of this wire."""
 
     @abstractmethod
-    def turned_away(self, reason: str, body: Any) -> None:
+    def turned_away(self, reason: str, body: object) -> None:
         """Leave a line in the ledger for an order that reached the door and was not taken; other calls leave none."""
 
     # -- LIFE ---

@@ -135,7 +135,7 @@ class AlpacaDoor(HttpDoor):
             "X-RateLimit-Reset": str(int(time() + budget.reset_s) + 1),
         }
 
-    def turned_away(self, reason: str, body: Any) -> None:
+    def turned_away(self, reason: str, body: object) -> None:
         """Record an order that a fault kept from being taken."""
         try:
             ticket = read_ticket(body)
@@ -163,7 +163,7 @@ class AlpacaDoor(HttpDoor):
         side, quantity = self.rules.admit(ticket)
         return web.json_response(order_json(self._take(order_fields(ticket, side, quantity))))
 
-    def stand(self, fields: dict[str, Any]) -> None:
+    def stand(self, fields: dict[str, object]) -> None:
         """Have somebody else's order in the account."""
         order = self.market.place(door=self.name, account=ACCOUNT_NUMBER, **fields)
         self._ids[order_id(order)] = order
@@ -173,7 +173,7 @@ class AlpacaDoor(HttpDoor):
         self._ids[order_id(successor)] = successor
         order.extra["replaced_by"] = order_id(successor)
 
-    def _take(self, fields: dict[str, Any]) -> MarketOrder:
+    def _take(self, fields: dict[str, object]) -> MarketOrder:
         """Give an admitted order to the market."""
         order = self.market.place(door=self.name, account=ACCOUNT_NUMBER, **fields)
         self._ids[order_id(order)] = order
@@ -220,7 +220,7 @@ class AlpacaDoor(HttpDoor):
         self.succeed(order, successor)
         return web.json_response(order_json(successor))
 
-    def _refuse_late(self, order: MarketOrder, changes: dict[str, Any]) -> MarketOrder:
+    def _refuse_late(self, order: MarketOrder, changes: dict[str, object]) -> MarketOrder:
         """Answer as if the order were replaced, and reject the new one a moment later: the old one stands."""
         names = ("symbol", "side", "quantity", "order_type", "time_in_force", "limit_price", "stop_price")
         fields = {name: getattr(order, name) for name in (*names, "trail_amount", "trail_percent", "extended_hours")}

@@ -53,7 +53,7 @@ def replace_outside(door: AlpacaDoor, fault: Fault, order: MarketOrder) -> None:
     if not order.is_live:
         return
     extra = {"replaces": order_id(order), STRANGER: True}
-    changes: dict[str, Any] = {"client_order_id": str(uuid.uuid4()), "extra": extra}
+    changes: dict[str, object] = {"client_order_id": str(uuid.uuid4()), "extra": extra}
     if "quantity" in fault.options:
         changes["quantity"] = Decimal(str(fault.options["quantity"]))
     door.succeed(order, door.market.replace(order, **changes))

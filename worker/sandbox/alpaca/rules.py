@@ -71,7 +71,7 @@ class OrderForm:
         return self.numbers.get(name)
 
 
-def read_ticket(body: Any) -> OrderForm:
+def read_ticket(body: object) -> OrderForm:
     """Return the order that a POST body asks for; Refusal for one that cannot be read or breaks a rule of form."""
     if not isinstance(body, dict):
         raise Refusal(400, {"code": 40010000, "message": "request body format is invalid"})
@@ -94,21 +94,21 @@ def read_ticket(body: Any) -> OrderForm:
     return ticket
 
 
-def _word(body: dict[str, Any], name: str) -> str:
+def _word(body: dict[str, object], name: str) -> str:
     value = body.get(name)
     if not isinstance(value, str) or not value:
         raise malformed(f"{name} is required")
     return value
 
 
-def _choice(body: dict[str, Any], name: str, allowed: Iterable[str]) -> str:
+def _choice(body: dict[str, object], name: str, allowed: Iterable[str]) -> str:
     value = _word(body, name)
     if value not in allowed:
         raise malformed(f"invalid {name}: {value}")
     return value
 
 
-def _number(body: dict[str, Any], name: str) -> Decimal | None:
+def _number(body: dict[str, object], name: str) -> Decimal | None:
     value = body.get(name)
     if value is None:
         return None
@@ -258,7 +258,7 @@ def _check_power(cost: Decimal, power: Decimal) -> None:
         )
 
 
-def order_fields(ticket: OrderForm, side: str, quantity: Decimal) -> dict[str, Any]:
+def order_fields(ticket: OrderForm, side: str, quantity: Decimal) -> dict[str, object]:
     """Return what the market needs to know of an admitted ticket."""
     return {
         "client_order_id": ticket.client_order_id,
@@ -276,7 +276,7 @@ def order_fields(ticket: OrderForm, side: str, quantity: Decimal) -> dict[str, A
     }
 
 
-def read_changes(order: MarketOrder, body: Any) -> dict[str, Any]:
+def read_changes(order: MarketOrder, body: object) -> dict[str, object]:
     """Return what a PATCH wants changed of an order, in the market's words; Refusal when it may not be."""
     if not isinstance(body, dict):
         raise Refusal(400, {"code": 40010000, "message": "request body format is invalid"})

@@ -11,7 +11,6 @@ import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
 
 from aiohttp import WSMsgType, web
 
@@ -149,7 +148,7 @@ def _frame(stream: str, data: Json) -> bytes:
     return json.dumps({"stream": stream, "data": data}, separators=(",", ":")).encode()
 
 
-def _read(raw: str | bytes) -> dict[str, Any]:
+def _read(raw: str | bytes) -> dict[str, object]:
     try:
         document = json.loads(raw)
     except ValueError:

@@ -27,7 +27,7 @@ def after_fill(market: Market, order: MarketOrder, execution: Trade, tell: Tell)
             later(fault, amend, market, fault, order, execution, tell)
 
 
-def later(fault: Fault, work: Any, *args: Any) -> None:
+def later(fault: Fault, work: Any, *args: object) -> None:
     """Do something in as many seconds as the fault says."""
     asyncio.get_running_loop().call_later(float(fault.options.get("seconds", 0.2)), work, *args)
 

@@ -146,7 +146,7 @@ class TdaDoor(HttpDoor):
         """Return the throttling answer."""
         return self.dialect.no(429, THROTTLED, THROTTLED)
 
-    def turned_away(self, reason: str, body: Any) -> None:
+    def turned_away(self, reason: str, body: object) -> None:
         """Record an order that a fault kept from being taken."""
         try:
             fields = read_order(body, self.dialect)
@@ -154,7 +154,7 @@ class TdaDoor(HttpDoor):
             return
         self.market.turn_away(reason, door=self.name, account=self.account, **fields)
 
-    def _json(self, body: Any) -> web.Response:
+    def _json(self, body: object) -> web.Response:
         return web.json_response(body, headers=correlation() if self.dialect.name == "schwab" else None)
 
     async def _unknown(self, _: web.Request) -> web.Response:
@@ -259,7 +259,7 @@ class TdaDoor(HttpDoor):
         fields["extra"] |= {"order_id": self.next_id()}
         return self._created(self.keep(self.market.replace(order, **fields)))
 
-    def _read(self, body: Any) -> Json:
+    def _read(self, body: object) -> Json:
         """Return what the market needs to know of a body; Refusal also for an unknown symbol."""
         fields = read_order(body, self.dialect)
         if not self.market.exists(fields["symbol"]):

@@ -128,7 +128,7 @@ class _Maker:
         return [activity | {"activityId": number, "orderRemainingQuantity": 0.0, "executionLegs": legs}]
 
 
-def _leg(leg_id: int, kind: str, instruction: str, quantity: float, **instrument: Any) -> Json:
+def _leg(leg_id: int, kind: str, instruction: str, quantity: float, **instrument: object) -> Json:
     body = {"orderLegType": kind, "legId": leg_id, "instrument": {"assetType": kind, **instrument}}
     return body | {"instruction": instruction, "quantity": quantity}
 

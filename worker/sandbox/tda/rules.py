@@ -32,7 +32,7 @@ REJECTIONS = {
 }
 
 
-def read_order(body: Any, dialect: DoorDialect) -> Json:
+def read_order(body: object, dialect: DoorDialect) -> Json:
     """Return what the market needs to know of an order body; Refusal (400) for one that does not pass validation."""
     if not isinstance(body, dict):
         raise dialect.no(400, "Unable to parse the request body", "Unable to parse the request body")

@@ -24,7 +24,7 @@ _BLANK: dict[str, Any] = {
 }  # fmt: skip
 
 
-def strangers(faults: Faults, door: str) -> Iterator[dict[str, Any]]:
+def strangers(faults: Faults, door: str) -> Iterator[dict[str, object]]:
     """Return the rows that the faults in force add to every listing."""
     for number, fault in enumerate(f for f in faults.all() if f.kind == "foreign" and f.door in (door, "*")):
         faults.note_once(fault, door)
@@ -33,7 +33,7 @@ def strangers(faults: Faults, door: str) -> Iterator[dict[str, Any]]:
         yield _BLANK | at | {"time": ib_time(datetime.now(UTC))} | fault.options | symbol
 
 
-def contract_of(row: dict[str, Any], exchange: str) -> list[object]:
+def contract_of(row: dict[str, object], exchange: str) -> list[object]:
     """Return the eleven contract fields of a stranger's security."""
     local = row.get("local_symbol", row["symbol"])
     return [row["con_id"], row["symbol"], row["sec_type"], "", "0", "", "", exchange, row["currency"], local, local]

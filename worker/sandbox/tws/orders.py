@@ -164,7 +164,7 @@ class OrderDesk:
             "extra": {"client_id": client_id, "order_id": request.order_id, "request": asdict(request)},
         }
 
-    def _take(self, client_id: int, request: PlaceOrder, fields: dict[str, Any]) -> TwsOrder:
+    def _take(self, client_id: int, request: PlaceOrder, fields: dict[str, object]) -> TwsOrder:
         order = self.market.place(**fields)
         return self._list(TwsOrder(order, request, client_id, request.order_id))
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from worker.sandbox.market.market import Position
 from worker.sandbox.tws import messages
@@ -33,7 +33,7 @@ class _Half:
     def __init__(self, session: ApiClient) -> None:
         self._session = session
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._session, name)
 
     def answer(self, *frames: bytes) -> None:
@@ -126,7 +126,7 @@ class Requests:
         if session.client_id != 0 and fields.flag():
             session.error(-1, 327, "Only the default client (i.e 0) can set the auto bind attribute.")
 
-    def _strangers(self) -> Iterable[dict[str, Any]]:
+    def _strangers(self) -> Iterable[dict[str, object]]:
         return strangers(self._market.faults, self._door.name)
 
     def _visible(self) -> list[TwsOrder]:
