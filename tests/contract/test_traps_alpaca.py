@@ -56,7 +56,7 @@ def test_the_sdk_does_not_send_again(desk: AlpacaDesk, status: int, kind: type[E
 def test_a_504_after_the_order_was_taken_is_unknown_and_found(desk: AlpacaDesk) -> None:
     """504 after the order was taken: the SDK's own repeat ends in 422 though the order exists.
 
-    Guard: `alpaca_codes` has every 5xx under ServerError, an OutcomeUnknown. docs/facts/alpaca.md#1.1, #3.6.
+    Guard: `codes` has every 5xx under ServerError, an OutcomeUnknown. docs/facts/alpaca.md#1.1, #3.6.
     """
     desk.fault("status", status=504, accepted=True, operation="place")
     wanted = resting()
@@ -69,7 +69,7 @@ def test_a_504_after_the_order_was_taken_is_unknown_and_found(desk: AlpacaDesk) 
 def test_must_be_unique_after_a_lost_answer_is_our_own_order(desk: AlpacaDesk) -> None:
     """422 "client_order_id must be unique" looks like a refusal; it means that the first send worked.
 
-    Guard: `alpaca_codes.Duplicate`, and `AlpacaBroker._first_send` looks it up. docs/facts/alpaca.md#2.1.
+    Guard: `codes.Duplicate`, and `AlpacaOrders._first_send` looks it up. docs/facts/alpaca.md#2.1.
     """
     desk.fault("accept_drop")
     wanted = resting()
@@ -82,7 +82,7 @@ def test_must_be_unique_after_a_lost_answer_is_our_own_order(desk: AlpacaDesk) -
 def test_must_be_unique_for_an_order_with_other_terms_stays_unknown(desk: AlpacaDesk) -> None:
     """The id may have been used by somebody else, for another order.
 
-    Guard: `alpaca_reports.same_terms`. docs/facts/alpaca.md#2.1.
+    Guard: `models.terms.contradictions`. docs/facts/alpaca.md#2.1.
     """
     wanted = resting()
     desk.place(wanted)
@@ -150,7 +150,7 @@ def test_without_a_url_it_is_paper(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_fraction_of_a_share_is_held_exactly(desk: AlpacaDesk) -> None:
     """`int(position.qty)` raises for "0.557436865", and float loses digits.
 
-    Guard: `alpaca_reports.position_report` reads decimals. docs/facts/alpaca.md#1.5.
+    Guard: `account.position_report` reads decimals. docs/facts/alpaca.md#1.5.
     """
     quantity = Decimal("0.557436865")
     desk.house.call(lambda: desk.house.market.set_position("alpaca", "KO", quantity))
@@ -161,7 +161,7 @@ def test_a_fraction_of_a_share_is_held_exactly(desk: AlpacaDesk) -> None:
 def test_an_html_page_is_nobodys_answer(desk: AlpacaDesk, status: int) -> None:
     """A proxy's HTML page has no code: the SDK raises another exception, which says nothing of the order.
 
-    Guard: `alpaca_codes.ERRORS` has no row for BARE below 500: Unmapped, so unknown. docs/facts/alpaca.md#3.7.
+    Guard: `codes.ERRORS` has no row for BARE below 500: Unmapped, so unknown. docs/facts/alpaca.md#3.7.
     """
     desk.fault("status", status=status, html=True, operation="place")
     with pytest.raises((Unmapped, ServerError)):
@@ -172,7 +172,7 @@ def test_an_html_page_is_nobodys_answer(desk: AlpacaDesk, status: int) -> None:
 def test_a_lookup_that_fails_is_no_proof_of_absence(desk: AlpacaDesk, how: dict[str, Any]) -> None:
     """Only Alpaca's own 404 with its code says that there is no such order.
 
-    Guard: `alpaca_codes.ERRORS` knows 404 with code 40410000 only, and find_order insists on it.
+    Guard: `codes.ERRORS` knows 404 with code 40410000 only, and find_order insists on it.
     docs/facts/alpaca.md#2.14, #3.4.
     """
     wanted = resting()
@@ -188,7 +188,7 @@ def test_a_lookup_that_fails_is_no_proof_of_absence(desk: AlpacaDesk, how: dict[
 def test_a_handler_that_fails_does_not_end_the_stream(desk: AlpacaDesk) -> None:
     """An exception in a handler ends the SDK's stream silently, for good.
 
-    Guard: `TradeUpdates._guarded`. docs/facts/alpaca.md#4.4.
+    Guard: `AlpacaStream._guarded`. docs/facts/alpaca.md#4.4.
     """
 
     def fail(_: Any) -> None:

@@ -46,7 +46,7 @@ def states(desk: Desk, placed: OrderReport) -> set[BrokerStatus]:
 def test_a_preset_notice_10349_is_no_cancel(desk: Desk) -> None:
     """The SDK calls the order Cancelled after 10349; it is filled a moment later, in the field 0.7 to 8.3 s later.
 
-    Guard: `ibkr_codes` lists 10349 under LIVES, and the SDK's Trade is never read. docs/facts/ibkr.md#4.1, #4.5.
+    Guard: `codes` lists 10349 under LIVES, and the SDK's Trade is never read. docs/facts/ibkr.md#4.1, #4.5.
     """
     desk.fault("tif_preset")
     desk.fault("slow", seconds=0.9, operation="place")
@@ -59,7 +59,7 @@ def test_a_preset_notice_10349_is_no_cancel(desk: Desk) -> None:
 def test_the_time_in_force_is_always_said(desk: Any) -> None:
     """Without an explicit time in force a preset of TWS sets one, and answers 10349.
 
-    Guard: `ibkr_terms.order_fields` names the tif of every order. docs/facts/ibkr.md#4.5.
+    Guard: `terms.order_fields` names the tif of every order. docs/facts/ibkr.md#4.5.
     """
     desk.place(order())
     assert [tws.request.tif for tws in desk.door.desk.all()] == ["DAY"]
@@ -69,7 +69,7 @@ def test_the_time_in_force_is_always_said(desk: Any) -> None:
 def test_a_cancel_that_fails_leaves_a_live_order_live(desk: Desk, code: int) -> None:
     """The SDK calls a live order Cancelled when its cancel fails with 10148, 161, 10147 or 135.
 
-    Guard: `ibkr_codes` has them under CANCEL_FAILED: the cancel is Refused, the order stays. docs/facts/ibkr.md#4.1,
+    Guard: `codes` has them under CANCEL_FAILED: the cancel is Refused, the order stays. docs/facts/ibkr.md#4.1,
     #4.7.
     """
     wanted = resting()
@@ -86,7 +86,7 @@ def test_a_cancel_that_fails_leaves_a_live_order_live(desk: Desk, code: int) -> 
 def test_a_refusal_that_the_sdk_takes_for_a_warning_is_refused(desk: Desk, code: int) -> None:
     """110 and 434 are warnings to the SDK: the order stays PendingSubmit for ever.
 
-    Guard: `ibkr_codes` has them under REFUSED. docs/facts/ibkr.md#4.2, #4.4.
+    Guard: `codes` has them under REFUSED. docs/facts/ibkr.md#4.2, #4.4.
     """
     desk.fault("refuse", code=code, text="sandbox says no")
     began = time.monotonic()
@@ -110,7 +110,7 @@ def test_an_order_held_while_shares_are_located_is_live(desk: Desk) -> None:
 def test_an_order_message_399_leaves_the_order_live(desk: Desk) -> None:
     """399 ("will not be placed at the exchange until 09:30") reads like a no; the order is live.
 
-    Guard: `ibkr_codes` has it under LIVES. docs/facts/ibkr.md#4.6.
+    Guard: `codes` has it under LIVES. docs/facts/ibkr.md#4.6.
     """
     desk.fault("slow", seconds=0.9, operation="place")
     desk.fault("error_code", code=399, text="Order Message: will not be placed at the exchange until 09:30")
@@ -123,7 +123,7 @@ def test_an_order_message_399_leaves_the_order_live(desk: Desk) -> None:
 def test_a_code_that_nobody_has_classified_is_unknown(desk: Desk) -> None:
     """A code without a row reads like a refusal; IB adds codes, and some of them leave the order live.
 
-    Guard: `ibkr_codes.code_of` calls it UNMAPPED. docs/facts/ibkr.md#4.8.
+    Guard: `codes.code_of` calls it UNMAPPED. docs/facts/ibkr.md#4.8.
     """
     desk.fault("refuse", code=10289, text="never seen before")
     with pytest.raises(OutcomeUnknown) as caught:

@@ -223,7 +223,7 @@ class IbkrBroker(BrokerInterface):
     def cancel_order(self, ref: OrderRef) -> None:
         """Ask IB to cancel, as the client id that placed the order.
 
-        Where that is another one than ours, a connection is made under it, as TWS allows once its worker is gone.
+        Where that client id is not ours, a connection is made under it, as TWS allows once its worker is gone.
 
         Raises:
             NotSent: that worker is connected, and has to cancel it itself.

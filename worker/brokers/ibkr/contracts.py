@@ -39,7 +39,7 @@ class Asking(Protocol):
 
 
 class Contracts:
-    """Look-ups of one connection; several who want the same one share it."""
+    """Look-ups of one connection; callers who want the same symbol share one look-up."""
 
     def __init__(self, sdk: Sdk, ib: Any, broker: str, line: Asking, called: names.Names) -> None:
         self._sdk, self._ib, self._broker, self._line = sdk, ib, broker, line

@@ -44,7 +44,7 @@ async def shake_hands(client: Any, options: Options) -> None:
     def on_end(text: str) -> None:  # with the system's words where it was a reset
         on_error(f"the peer closed the connection before its API was ready{f' ({text})' if text else ''}")
 
-    # The SDKs go on waiting for the API after the peer has closed: race it against both ways to hear of that.
+    # The SDKs go on waiting for the API after the peer has closed: race the connect against both signals of the close.
     client.apiError += on_error
     client.conn.disconnected += on_end
     client.setConnectOptions(options.connect_options)

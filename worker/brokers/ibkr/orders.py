@@ -215,7 +215,7 @@ async def _listed_order_ids(session: TwsSession, ref: OrderRef) -> list[int]:
 
 
 class Foreign(Exception):
-    """The order was placed under another client id; `owner` is that."""
+    """The order was placed under another client id, `owner`."""
 
     def __init__(self, owner: int) -> None:
         super().__init__(f"it belongs to client id {owner}")

@@ -51,7 +51,7 @@ class OrderLine:
     client_id: int
     ref: str
     account: str
-    #: None until it is known which contract its ticker means (`ibkr_names.Names`).
+    #: None until the contract that its ticker means is known (`names.Names`).
     symbol: str | None
     status: str
     side: Side | None
@@ -129,7 +129,7 @@ def order_line(contract: SdkContract, order: SdkOrder, state: SdkOrderState, zon
 
 
 def execution(contract: SdkContract, raw: SdkExecution, timed: bool = True) -> WireExecution:
-    """Read an execDetails; its time came to the SDK in seconds since 1970 (`ibkr_frames`), and is aware.
+    """Read an execDetails; its time came to the SDK in seconds since 1970 (`frames`), and is aware.
 
     Raises:
         ValueError: it does not say which one, or how many; only 0 means that the execution was taken back.

@@ -34,7 +34,7 @@ TIFS = {
 }
 _AUCTION_TYPES = frozenset({OrderType.MARKET, OrderType.LIMIT})
 _AUCTIONS = frozenset({TimeInForce.OPG, TimeInForce.CLS})
-#: IB knows no short sale on this wire: selling more than one holds is one.
+#: IB knows no short sale on this wire: a sale of more than the holding is a short sale.
 ACTIONS = {Side.BUY: "BUY", Side.BUY_TO_COVER: "BUY", Side.SELL: "SELL", Side.SELL_SHORT: "SELL"}
 
 PRICES = ("limit_price", "stop_price", "trail_amount", "trail_percent")
