@@ -39,7 +39,7 @@ def _sighting(
     ref: OrderRef, reports: list[OrderReport], evidence: str, days: Sequence[tzinfo], spoiled: Sequence[Spoiled]
 ) -> Sighting:
     seen = {report.broker_order_id for report in reports}
-    # A spoiled row of an order that is seen elsewhere hides but details of the order; a row without ids could be any order's.
+    # A spoiled row of an order seen elsewhere hides but details of it; a row without ids could be any order's.
     suspects = [row for row in spoiled if row.may_be(ref) and (row.is_named or not seen)]
     suspects = [row for row in suspects if row.get("perm_id") not in seen]
     if suspects:
