@@ -60,6 +60,21 @@ def test_a_replace_that_was_looked_for_and_is_not_there_leaves_the_order_to_whoe
     assert contest.row(2)["outcome"] == "refused"
 
 
+@pytest.mark.parametrize("heir", ["b3", None])
+def test_a_rejection_that_is_overheard_while_it_is_looked_for_ends_it_once(
+    contest: Contest, put: Put, heir: str | None
+) -> None:
+    """201 or 200, then rejected; an older replace that came to nothing is no question any more."""
+    asked_for_51(contest, put, REFUSED)
+    contest.attempt(3, replaces=1, terms={"limit_price": "52"})
+    contest.answered(3, OrderRejected("no", broker="alpaca", broker_order_id="b3"))
+    replaced = shown(1, BrokerStatus.REPLACED, replaced_by=heir)
+    contest.told(replaced, infer=True)
+    contest.told(shown(3, BrokerStatus.REJECTED, limit_price=D(52), filled_quantity=D(0)), replaced)
+    assert [contest.row(number)["outcome"] for number in (2, 3)] == ["refused", "refused"]
+    assert contest.order["status"] == "rejected"
+
+
 def test_of_several_replaces_that_came_to_nothing_one_is_looked_for_at_a_time(contest: Contest, put: Put) -> None:
     asked_for_51(contest, put, REFUSED)
     contest.attempt(3, replaces=1, terms={"limit_price": "52"})

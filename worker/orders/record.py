@@ -49,6 +49,7 @@ from worker.orders.routing import (
 from worker.orders.routing_facts import Cases
 from worker.orders.succession import (
     REFUSED_AGAIN,
+    REPLACED_AFTER_ALL,
     doubts,
     is_doubted,
     lives_on,
@@ -273,7 +274,8 @@ class Recorder:
 
     def _refused(self, entry: OrderRecord, attempt_no: int, report: OrderReport) -> None:
         """Without a fill the route goes on, once it is sure that a refused order is dead."""
-        outcome = entry.attempts[attempt_no]["outcome"]
+        attempt = entry.attempts[attempt_no]
+        outcome = attempt["outcome"]
         if outcome == Outcome.REFUSED:
             return
         self._identify(entry, attempt_no, report)
@@ -283,7 +285,8 @@ class Recorder:
         exists = outcome == Outcome.ACCEPTED or report.broker_order_id is not None
         if exists and doubts(entry, attempt_no, told):
             return
-        self.end(entry, attempt_no, OrderRejected(told, broker=self.broker, code=report.code))
+        code = report.code if attempt["code"] != REPLACED_AFTER_ALL else REPLACED_AFTER_ALL  # it has been looked for
+        self.end(entry, attempt_no, OrderRejected(told, broker=self.broker, code=code))
 
     def _identify(self, entry: OrderRecord, attempt_no: int, report: OrderReport) -> None:
         if report.session and entry.attempts[attempt_no]["session"] is None:

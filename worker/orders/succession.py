@@ -116,7 +116,8 @@ def replaced(entry: OrderRecord, attempt_no: int, report: OrderReport) -> None:
     heir, broker = _heir(entry, attempt_no, report), entry.attempts[attempt_no]["broker"]
     if is_changing(entry) or (heir is not None and heir["outcome"] != Outcome.REFUSED):
         return  # a replace of ours: what becomes of it says the rest
-    if (denied := _denied(entry, attempt_no)) is not None:
+    looked_for = heir is not None and heir["code"] == REPLACED_AFTER_ALL
+    if not looked_for and (denied := _denied(entry, attempt_no)) is not None:
         unknown = str(Outcome.UNKNOWN)
         entry.set_attempt(denied, outcome=unknown, code=REPLACED_AFTER_ALL, next_check_at=entry.now, missing=0)
         words = "it came to nothing, and the order was replaced all the same, so what took its place is looked for"
