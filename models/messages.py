@@ -55,7 +55,8 @@ _NUMBER = re.compile(
 )
 #: No order is older: an earlier time is a clock that was never set, or garbage.
 _BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
-_SYMBOL = re.compile(r"[A-Z0-9$^][A-Z0-9.\-/ ]{0,31}")
+#: Letters and digits, and dots between them: what brokers write otherwise (`BRK B`, `BRK/B`), their adapters translate.
+_SYMBOL = re.compile(r"(?=.{1,32}$)[A-Z0-9]+(\.[A-Z0-9]+)*")
 
 
 def trimmed(text: str) -> str:

@@ -223,7 +223,7 @@ def _shrink(entry: OrderRecord, guess: FillRow, left: Decimal, part: Decimal, pr
     """Leave less of an inferred execution; its price goes on telling the mean that the broker told."""
     mean = guess["price"]
     worth = None if mean is None or price is None else guess["quantity"] * mean - part * price
-    rest = round(worth / left, 9) if worth is not None and worth > 0 and left else None
+    rest = _rounded(worth / left, 9) if worth is not None and worth > 0 and left else None
     voided = None if left else entry.now
     entry.change_fill(guess, quantity=left, price=rest if left else guess["price"], voided_at=voided)
 
@@ -358,7 +358,7 @@ def _rest_price(rows: Iterable[FillRow], total: Decimal, mean: Decimal | None, m
     if mean is None or not missing or known is None:
         return None
     rest = (mean * total - known) / missing
-    return round(rest, 6) if rest > 0 else None
+    return _rounded(rest, 6) if rest > 0 else None
 
 
 def average(entry: OrderRecord) -> None:
@@ -366,7 +366,7 @@ def average(entry: OrderRecord) -> None:
     rows = [row for row in entry.fills if row["quantity"]]
     total = _sum(rows)
     worth = _worth(rows)
-    entry.set(avg_fill_price=round(worth / total, 8) if total and worth is not None else None)
+    entry.set(avg_fill_price=_rounded(worth / total, 8) if total and worth is not None else None)
 
 
 def _worth(rows: Iterable[FillRow]) -> Decimal | None:
@@ -377,3 +377,8 @@ def _worth(rows: Iterable[FillRow]) -> Decimal | None:
             return None
         worth += row["quantity"] * row["price"]
     return worth
+
+
+def _rounded(price: Decimal, places: int) -> Decimal:
+    """Round a price to decimal places, and never to 0: a small one keeps its leading digits."""
+    return round(price, max(places, places // 2 - price.adjusted()))

@@ -8,6 +8,7 @@ longest texts are cut. The status never goes. Words that do not fit beside their
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,8 +24,9 @@ Row = Mapping[str, Any]
 
 #: Blanks between two columns.
 _GAP = 2
-#: Characters that a shortened id keeps at least.
-_ID_START = 8
+#: Characters that a shortened id keeps at least: of a generated one, and of any other, whose start others may share.
+_ID_START, _CHOSEN_START = 8, 16
+_GENERATED = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-")
 #: Texts of any length: beside the row where there is room, else under it.
 WORDS = ("reason", "words", "message", "latest", "detail", "why", "stopped", "error", "advice", "meaning", "takes")
 #: What an id may be cut down to; every command that takes one takes the start of it.
@@ -188,12 +190,13 @@ def _shortened(text: str, cells: int) -> str:
 
 
 def prefixes(ids: Sequence[str]) -> list[str]:
-    """Return the shortest starts, eight characters at least, that tell these ids apart."""
+    """Return the shortest starts that tell these ids apart, and not too short to tell them from ids elsewhere."""
     different = sorted(set(ids))
     short: dict[str, str] = {}
     for place, text in enumerate(different):
         neighbours = different[max(place - 1, 0) : place] + different[place + 1 : place + 2]
-        length = max([_ID_START, *(_shared(text, other) + 1 for other in neighbours)])
+        least = _ID_START if _GENERATED.match(text) else _CHOSEN_START
+        length = max([least, *(_shared(text, other) + 1 for other in neighbours)])
         short[text] = text if len(text) <= length + 2 else text[:length] + "…"
     return [short[text] for text in ids]
 

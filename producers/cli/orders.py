@@ -191,6 +191,8 @@ def cancel(client_order_id: str, wide: Wide = False, json: Json = False) -> None
         order = c.cancel(_meant(c, client_order_id))
         if not order.is_terminal and (nobody := c.nobody(order.broker)):
             show.note((nobody, "yellow"))
+        if order.is_terminal and order.status is not Status.CANCELED:
+            show.note((f"there is nothing to cancel: the order is {order.status}", "yellow"))
         _show_order(c, order, Form(json, wide=wide))
 
 

@@ -249,3 +249,9 @@ def test_the_executions_of_others_are_corrected_and_taken_back_too(database: Dat
     assert (row()["quantity"], row()["voided_at"] is None) == (0, False)
     with database.write() as connection:
         assert PositionLedger.open(connection, "ibkr", {}).expected["KO"] == 0
+
+
+@pytest.mark.parametrize("price", ["1e-25", "0.00000000123", "0.0000012345", "0.5", "123.45"])
+def test_a_mean_price_is_never_rounded_to_nothing(record: Record, price: str) -> None:
+    record.pushed(execution("e1", 10, price))
+    assert record.order["avg_fill_price"] == D(price)

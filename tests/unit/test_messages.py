@@ -79,7 +79,8 @@ BAD: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     *(({"client_order_id": i}, ("client_order_id:", repr(i))) for i in (
         "", "a b", "a,b", "a'b", 'a"b', "a~2", "a\n", "é", "\u0661", "x" * 65, 7)),
     *(({"symbol": s}, ("symbol:", repr(s))) for s in (
-        "", " ", "AA,PL", "A'L", "x" * 33, ".A", "A\nB", "A\x00", "Ä", "ß", "\u0131bm", 7, ["AAPL"])),
+        "", " ", "AA,PL", "A'L", "x" * 33, ".A", "A.", "A..B", "K O", "BRK/B", "BF-B", "$SPX", "^SPX",
+        "A\nB", "A\x00", "Ä", "ß", "\u0131bm", 7, ["AAPL"])),
     ({"symbol": None}, ("symbol:", "required")),
     ({"route": []}, ("route:", "[]")),
     ({"route": ["ibkr", "ibkr"]}, ("route:", "each once", "ibkr")),
@@ -219,7 +220,7 @@ def orders(draw: st.DrawFn) -> dict[str, Any]:
         "time_in_force": st.sampled_from(TimeInForce),
     }
     return {
-        "symbol": draw(st.sampled_from(["AAPL", "brk.b", " SPY ", "BF-B"])),
+        "symbol": draw(st.sampled_from(["AAPL", "brk.b", " SPY ", "BF.B"])),
         "side": draw(st.sampled_from(Side)),
         "quantity": draw(numbers()),
         "order_type": kind,

@@ -278,6 +278,12 @@ def test_ids_are_cut_only_as_far_as_they_still_differ() -> None:
     assert short[2:] == ["rebalance-2026-K…", "x"]
 
 
+def test_an_id_whose_start_others_share_keeps_more_of_it_than_the_table_alone_needs() -> None:
+    """Of what a table does not show, too, many begin with `invalid-4`."""
+    chosen, generated = "invalid-4b2f91c3-77aa-4d1c-9a55-0123456789ab", "4b2f91c3-77aa-4d1c-9a55-0123456789ab"
+    assert prefixes([chosen, generated]) == ["invalid-4b2f91c3…", "4b2f91c3…"]
+
+
 def test_a_real_terminal_of_sixty_cells_shows_ids_that_look_like_markup(database: Database, bare: Path) -> None:
     fill_with(database, "[/red]boom", "[/red]boom-with-an-id-of-sixty-four-characters")
     main, other = pty.openpty()

@@ -18,6 +18,7 @@ from models.history import History, v_orders
 from models.record import tables
 from models.record.database import Database
 from tests.kit import eventually
+from tests.unit.words import Put
 
 ROOT = Path(__file__).parents[2]
 
@@ -201,3 +202,13 @@ def test_a_refused_order_is_not_said_to_exist(bare: Path, put: Callable[..., Non
     _, err = process.communicate(timeout=30)
     assert process.returncode == 2
     assert "is queued" not in err
+
+
+@pytest.mark.parametrize(("status", "word"), [("filled", "filled"), ("rejected", "rejected"), ("accepted", None)])
+def test_a_cancel_of_an_order_that_has_ended_says_that_there_is_nothing_to_cancel(
+    put: Put, bare: Path, status: str, word: str | None
+) -> None:
+    put(status=status, broker="ibkr")
+    said = typed(bare, "cancel o-1", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert said.returncode == 0
+    assert (f"there is nothing to cancel: the order is {word}" in said.stderr) == bool(word)

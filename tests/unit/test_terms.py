@@ -81,7 +81,7 @@ def test_a_short_sale_is_a_sell_on_the_wire_of_many_brokers(ours: str, theirs: S
 
 
 def test_a_class_of_shares_may_be_written_with_another_sign() -> None:
-    assert contradictions(request(symbol="BRK/B"), shown(symbol="BRK.B")) == []
+    assert contradictions(request(symbol="BRK.B"), shown(symbol="BRK/B")) == []
     assert contradictions(request(symbol="BRK.B"), shown(symbol="BRK.A")) != []
 
 

@@ -10,6 +10,7 @@ never too large.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from decimal import Decimal
 from typing import ClassVar, Generic, TypeVar
 
@@ -116,10 +117,12 @@ class NewOrderInstead(ABC, Generic[SentT]):
         about = {"broker": self._broker, "broker_order_id": new.broker_order_id}
         _log.error("replacement_too_large", by=str(late), **about)
         try:
-            return self.cancel(new)
+            done = self.cancel(new)
         except BrokerError as error:
             _log.error("excess_not_canceled", error=str(error), **about)
             return new
+        why = f"canceled by corro: the order that it replaced filled {plain(late)} more meanwhile, so it was too large"
+        return replace(done, message=why)
 
 
 def left_to_trade(
