@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from null_call import Commits, Marks, NullCall
+from null_call import Commits, NullCall, NullMarks
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
@@ -45,7 +45,7 @@ class NullBroker(BrokerInterface):
         self._answer = BrokerStatus(self.settings.get("answer", "accepted"))
         event.listen(Engine, "commit", Commits(stamps).add)
         if self.settings.get("marks"):
-            crash_points._armed_points = Marks(stamps)  # type: ignore[assignment]
+            crash_points._armed_points = NullMarks(stamps)  # type: ignore[assignment]
 
     def connect(self) -> None:
         self._connected = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import common
-from null_call import Commits, Marks
+from null_call import Commits, NullMarks
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
@@ -15,7 +15,7 @@ from producers import OrderClient, OrderRequest
 _client = OrderClient()
 event.listen(Engine, "commit", Commits(common.CONFIG["stamps"]).add)
 if common.CONFIG["marks"]:
-    crash_points._armed_points = Marks(common.CONFIG["stamps"])  # type: ignore[assignment]
+    crash_points._armed_points = NullMarks(common.CONFIG["stamps"])  # type: ignore[assignment]
 
 
 def new_order() -> OrderRequest:
