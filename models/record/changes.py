@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from models.record.rows import Json
 
@@ -116,7 +116,7 @@ class FetchChanges(TypedDict, total=False):
     progress: Decimal | None
     cursor: datetime | None
     stored: int
-    result: object
+    result: Any
     error: str | None
     worker: str | None
     lease_until: datetime | None

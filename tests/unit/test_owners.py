@@ -21,6 +21,7 @@ from worker.brokers.base import Capabilities, OrderRef
 from worker.fleet.members import Heartbeat, Identity
 from worker.orders.cancel import Cancels
 from worker.orders.owners import takes, waiting
+from worker.orders.windows import Pauses
 from worker.runtime.clock import utcnow
 
 
@@ -216,6 +217,7 @@ def test_a_stray_is_canceled_until_its_end_is_told(
     keeper.seen["o-1"] = Found(report=alive)
     cancels.strays()
     cancels.strays()  # not due again yet
+    cancels._stray_pauses = Pauses(0, 0)
     assert keeper.canceled == [(None, "o-1")]
     assert again()["stray_at"] is not None
     dead = OrderReport(broker_order_id="9", status=BrokerStatus.CANCELED, broker_client_order_id="o-1")
@@ -239,6 +241,7 @@ def test_a_stray_that_no_listing_has_any_more_is_left_alone(
     put: Put, keeper: Doorkeeper, database: Database, cancels: Cancels
 ) -> None:
     again = stray(put, database, None)
+    cancels._stray_pauses = Pauses(0, 0)
     for _ in range(5):
         cancels.strays()
         row = again()
