@@ -31,7 +31,9 @@ _SECRET = re.compile(r"key|secret|token|password", re.IGNORECASE)
 
 
 def must_be_known(environment: Mapping[str, str], fields: Mapping[str, FieldInfo]) -> None:
-    """See that every name that begins with ours is a setting; one that is not is an error, like a key of the file.
+    """See that no setting is misspelt: a name that begins with ours and is close to a setting's is an error.
+
+    What is close to none is somebody else's: a harness around corro may call its own variables CORRO_ROOT.
 
     Args:
         environment: values by names.
@@ -49,11 +51,10 @@ def must_be_known(environment: Mapping[str, str], fields: Mapping[str, FieldInfo
             continue
         if "__" in given and _has_keys(fields.get(top)):
             continue  # its key is judged with the table that it belongs to
-        near = _nearest(given, keys)
-        raise ConfigurationError(
-            f"settings: {name} is in the environment, and no setting has that name: "
-            + (f"did you mean {near}?" if near else f"names of settings that are ours begin with {PREFIX}")
-        )
+        if near := _nearest(given, keys):
+            raise ConfigurationError(
+                f"settings: {name} is in the environment, and no setting has that name: did you mean {near}?"
+            )
 
 
 def _is_foreign(name: str, value: str) -> bool:
@@ -89,15 +90,18 @@ def _nearest(name: str, known: set[str]) -> str | None:
         return f"{PREFIX}BROKERS__{meant[1]}__{meant[2]}"
     rest = name.removeprefix(PREFIX)
     keys = [other for other in sorted(known) if other.rsplit("__", 1)[-1].removeprefix(PREFIX) == rest]
-    near = keys or get_close_matches(name, [*sorted(known), f"{PREFIX}CONFIG"], n=1, cutoff=0.7)
-    return near[0] if near else None
+    if keys:
+        return keys[0]
+    names = [other.removeprefix(PREFIX) for other in (*sorted(known), f"{PREFIX}CONFIG")]
+    near = get_close_matches(rest, names, n=1, cutoff=0.7)
+    return PREFIX + near[0] if near else None
 
 
 class Environment(EnvSettingsSource):
     """The environment, where a secret is text: `1e5` must not become 100000.0 on its way."""
 
     def __call__(self) -> dict[str, Any]:
-        """Read it; every name of ours has to be known, and what is empty is not set."""
+        """Read it; no name of ours may be misspelt, and what is empty is not set."""
         must_be_known(os.environ, self.settings_cls.model_fields)
         found: dict[str, Any] = _without_empty(super().__call__())
         return found

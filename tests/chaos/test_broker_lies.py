@@ -146,8 +146,8 @@ def test_a_stream_that_is_silent_costs_time_but_no_fill(world: World) -> None:
 
 @pytest.mark.parametrize(("broker", "symbol"), [("alpaca", "SPY"), ("ibkr", "T")])
 def test_updates_that_come_late_and_backwards_add_up(world: World, broker: str, symbol: str) -> None:
-    kind = "late_update" if broker == "alpaca" else "slow"
-    world.control.add_fault(broker, kind, count=1, symbol=symbol, seconds=1.0, hold=True, reverse=True)
+    kind, more = ("late_update", {"hold": True}) if broker == "alpaca" else ("slow", {})
+    world.control.add_fault(broker, kind, count=1, symbol=symbol, seconds=1.0, reverse=True, **more)
     world.control.add_fault(broker, "duplicate_update" if broker == "alpaca" else "duplicate_status", symbol=symbol)
     whole = world.orders.wait(world.orders.send(symbol, "buy", 10, route=broker), "filled", 20)
     eventually(lambda: not world.control.faults() or world.control.faults()[0]["kind"].startswith("duplicate"), 5)
