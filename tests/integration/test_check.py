@@ -170,7 +170,7 @@ def test_wrong_settings_of_a_broker_end_with_2(
 
 
 def test_settings_that_cannot_be_read_end_with_2(house: CheckHouse) -> None:
-    for name, word in (("CORRO_TIMING__LEASE", "timing.lease"), ("CORRO_COLOUR", "CORRO_COLOUR")):
+    for name, word in (("CORRO_TIMING__LEASE", "timing.lease"), ("CORRO_DATABASE_ULR", "CORRO_DATABASE_ULR")):
         said = corro(house.home, "--json", tables=house.tables(), **{name: "soon"})
         (one,) = json.loads(said.stdout)
         assert (said.returncode, one["check"], one["state"]) == (2, "settings", "fail")
