@@ -302,10 +302,11 @@ def test_a_stopping_worker_leaves_its_request_with_what_is_stored(bench: FetchBe
 
 def test_a_worker_that_has_not_tried_its_broker_leaves_requests_to_the_sweep(bench: FetchBench) -> None:
     bench.broker.connected = False
-    bench.change(workers, workers.c.worker == "w1", state="starting")
+    bench.gate.has_tried.clear()
     row = bench.ask("quote", symbol="SPY")
     assert (row["status"], row["attempt_no"]) == ("queued", 0)
-    bench.change(workers, workers.c.worker == "w1", state="disconnected")
+    bench.gate.close("the first connect has failed")
+    bench.gate.has_tried.set()
     assert bench.ask("quote", "g", symbol="SPY")["status"] == "done"
 
 

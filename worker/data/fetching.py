@@ -24,7 +24,6 @@ from datetime import datetime
 from decimal import Decimal
 
 import structlog
-from sqlalchemy import select
 
 from models.errors import (
     AccessLost,
@@ -45,7 +44,6 @@ from models.messages import FetchRequest
 from models.record.database import Database
 from models.record.fetches import MARKET_DATA, as_json, check, insert_fetch, parse_bars, parse_orders, symbol_of
 from models.record.rows import FetchRow, Json
-from models.record.tables import workers
 from models.reports import Bars
 from models.settings import Settings
 from models.timeframes import Timeframe
@@ -94,7 +92,6 @@ class Fetcher:
         self._lock = threading.Lock()
         self._here: dict[str, Future[None]] = {}
         self._stopping = threading.Event()
-        self._has_tried = False
         self._renewal = Loop("data_leases", self.timing.lease / 3, self._renew)
         self._renews = False
         self._answers: dict[str, Callable[[FetchRow], object]] = {
@@ -193,13 +190,7 @@ class Fetcher:
 
     def _is_ready(self) -> bool:
         """A worker that has not tried to reach its broker yet leaves requests to the sweep, which comes again."""
-        if not self._has_tried and not self.broker.is_connected():
-            with self.database.read() as connection:
-                state = connection.execute(select(workers.c.state).where(workers.c.worker == self.worker)).scalar()
-            self._has_tried = state != "starting"
-            return self._has_tried
-        self._has_tried = True
-        return True
+        return self.gate.has_tried.is_set() or self.broker.is_connected()
 
     def _answer(self, row: FetchRow) -> None:
         try:

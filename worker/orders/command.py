@@ -21,6 +21,7 @@ from worker.orders.selection import Selection
 
 if TYPE_CHECKING:
     from worker.orders.marks import Marks
+    from worker.orders.record import Recorder
     from worker.orders.way import Permit
 
 
@@ -99,9 +100,16 @@ class Command(ABC, Generic[I, A]):
 class Claiming(Command[Claimed, OrderReport]):
     """A command whose orders are claimed first: each is an attempt of its own."""
 
+    #: Knows what an attempt's outcome does to its order.
+    recorder: Recorder
+
     @abstractmethod
     def claim(self, which: Selection) -> list[Claimed]:
         """Take orders in one transaction: status, attempt and event move together."""
+
+    def settle(self, entry: OrderRecord, item: Claimed, answer: OrderReport | BrokerError) -> None:
+        """Record the attempt's outcome, and where the order goes from here."""
+        self.recorder.settle(entry, item.attempt_no, answer)
 
     def has_more(self, which: Selection, claimed: Sequence[Claimed], done: int) -> bool:
         """Tell whether a claim may have left some behind."""

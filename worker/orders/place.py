@@ -13,10 +13,9 @@ from models.errors import BrokerError, CorroError, DatabaseUnavailable, NotRecor
 from models.messages import MAX_BATCH
 from models.record.batch import Effects
 from models.record.database import Database
-from models.record.order import OrderRecord
 from models.reports import OrderReport
 from models.settings import Settings
-from worker.brokers.base import BrokerInterface, Ticket
+from worker.brokers.base import BrokerInterface
 from worker.gate import Gate
 from worker.orders.batches import Batches
 from worker.orders.claiming import Claims
@@ -147,19 +146,9 @@ class Place(Claiming):
         permit.check()
         if item.marks is not None:
             item.marks.mark(item)
-        ticket = Ticket(
-            order=item.order,
-            broker_client_order_id=item.broker_client_order_id,
-            deadline_s=self.timing.deadline,
-            still_mine=permit.still_mine,
-        )
-        report = permit.in_turn(partial(self.broker.place_order, ticket))
+        report = permit.in_turn(partial(self.broker.place_order, permit.ticket(item)))
         reached("after_send")
         return report
-
-    def settle(self, entry: OrderRecord, item: Claimed, answer: OrderReport | BrokerError) -> None:
-        """Record the attempt's outcome, and where the order goes from here."""
-        self.recorder.settle(entry, item.attempt_no, answer)
 
     def tell(self, item: Claimed, answer: OrderReport | BrokerError) -> None:
         """One log line per answer; loud where a person may be needed."""

@@ -29,7 +29,7 @@ from models.record.tables import attempts, orders
 from models.reports import OrderReport
 from models.settings import TimingSettings
 from models.vocabulary import Outcome, Status
-from worker.brokers.base import BrokerInterface, OrderRef, Ticket
+from worker.brokers.base import BrokerInterface, OrderRef
 from worker.fleet.halts import denial, stopped
 from worker.orders.batches import Batches
 from worker.orders.catch_up import CatchUp, order_ref
@@ -185,13 +185,7 @@ class Replacements(Claiming):
         self.broker.capabilities.check(item.order, self.broker.name)
         permit.check(minds_halts=not item.lessens)
         self._must_not_grow_locked(item, old)
-        ticket = Ticket(
-            order=item.order,
-            broker_client_order_id=item.broker_client_order_id,
-            deadline_s=self.timing.deadline,
-            still_mine=permit.still_mine,
-        )
-        return permit.in_turn(partial(self.broker.replace_order, old, ticket))
+        return permit.in_turn(partial(self.broker.replace_order, old, permit.ticket(item)))
 
     def _must_not_grow_locked(self, item: Claimed, old: OrderRef) -> None:
         """Raise Denied where an order would get bigger in a symbol that is locked; anything else may change."""
@@ -201,10 +195,6 @@ class Replacements(Claiming):
             lock = Locks(connection, self.broker.name).rows.get(item.order.symbol)
         if lock is not None:
             raise Denied(f"{self.broker.name}: {lock_words(lock)}", broker=self.broker.name, code=LOCKED)
-
-    def settle(self, entry: OrderRecord, item: Claimed, answer: OrderReport | BrokerError) -> None:
-        """Record the attempt's outcome; the order stands as it was, or as it was wished."""
-        self.recorder.settle(entry, item.attempt_no, answer)
 
     def tell(self, item: Claimed, answer: OrderReport | BrokerError) -> None:
         """One log line about a replace that came to nothing, or of which nobody knows."""

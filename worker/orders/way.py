@@ -19,10 +19,10 @@ from models.crash_points import reached
 from models.errors import BrokerError, DatabaseUnavailable, NotSent, Stale, Unmapped
 from models.record.batch import Effects, OrderBatch
 from models.settings import TimingSettings
-from worker.brokers.base import BrokerInterface
+from worker.brokers.base import BrokerInterface, Ticket
 from worker.gate import Gate
 from worker.orders.batches import Batches
-from worker.orders.command import A, Claiming, Command, I
+from worker.orders.command import A, Claimed, Claiming, Command, I
 from worker.orders.in_parallel import in_parallel
 from worker.orders.patience import NEAR_S, in_turn, written
 from worker.orders.selection import Selection
@@ -67,6 +67,15 @@ class Permit:
             self.gate.brake.gate()
         self._must_be_fresh()
         reached("before_send")
+
+    def ticket(self, item: Claimed) -> Ticket:
+        """Return what an adapter needs to send a claimed order under this permit."""
+        return Ticket(
+            order=item.order,
+            broker_client_order_id=item.broker_client_order_id,
+            deadline_s=self.timing.deadline,
+            still_mine=self.still_mine,
+        )
 
     def in_turn(self, ask: Callable[[], T], patience_s: float | None = None) -> T:
         """Ask the broker, and wait for a turn that is near instead of giving the order back.
