@@ -26,7 +26,7 @@ from models.errors import (
     Unsupported,
 )
 from models.vocabulary import CLOSING, Side, Status
-from worker.orders.routing import Absent, Case, Decision, Go, Hold, Stop, decide, is_final, may_take
+from worker.orders.routing import Absent, Decision, Go, Hold, RoutingFacts, Stop, decide, is_final, may_take
 
 START = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
 ROUTES = st.permutations(["a", "b", "c", "d"]).flatmap(lambda names: st.integers(1, 4).map(lambda n: names[:n]))
@@ -55,45 +55,45 @@ class Walk:
     def answer(
         self, error: BrokerError, *, halted: Any = (), canceled: bool = False, dedupes: bool = False
     ) -> Decision:
-        case = Case(
+        facts = RoutingFacts(
             broker=self.broker, error=error, route=self.route, side=self.side, quantity=TEN, now=self.now,
-            out={b for b, e in self.tried if is_final(e)}, tried={b for b, _ in self.tried},
+            refused_by={b for b, e in self.tried if is_final(e)}, tried={b for b, _ in self.tried},
             refused_before=any(isinstance(e, Refused) for _, e in self.tried), unavailable=set(halted) - {self.broker},
             holdings=self.held if self.side in CLOSING else None, expires_at=self.expires_at,
             cancel_requested=canceled, dedupes=dedupes,
         )  # fmt: skip
-        self.check(case, decide(case))
-        self.tried.append((case.broker, error))
+        self.check(facts, decide(facts))
+        self.tried.append((facts.broker, error))
         assert self.decision is not None
         if isinstance(self.decision, Go):
             self.now += timedelta(seconds=self.decision.after_s)
         return self.decision
 
-    def check(self, case: Case, decision: Decision) -> None:
+    def check(self, facts: RoutingFacts, decision: Decision) -> None:
         """What holds after any history."""
         self.decision = decision
-        assert isinstance(decision, Hold) == isinstance(case.error, OutcomeUnknown)
-        if case.cancel_requested and not isinstance(decision, Hold):
+        assert isinstance(decision, Hold) == isinstance(facts.error, OutcomeUnknown)
+        if facts.cancel_requested and not isinstance(decision, Hold):
             assert decision == Stop(Status.CANCELED, decision.reason)
-        elif case.expires_at is not None and case.now >= case.expires_at and not isinstance(decision, Hold):
+        elif facts.expires_at is not None and facts.now >= facts.expires_at and not isinstance(decision, Hold):
             assert decision == Stop(Status.EXPIRED, decision.reason)
         if isinstance(decision, Stop) and decision.status in (Status.REJECTED, Status.DENIED):
-            said_no = any(isinstance(e, Refused) for _, e in [*self.tried, (case.broker, case.error)])
+            said_no = any(isinstance(e, Refused) for _, e in [*self.tried, (facts.broker, facts.error)])
             assert (decision.status is Status.REJECTED) == said_no
         if isinstance(decision, Go):
-            self.check_next(case, decision)
+            self.check_next(facts, decision)
 
-    def check_next(self, case: Case, go: Go) -> None:
-        no = {b for b, e in [*self.tried, (case.broker, case.error)] if is_final(e)}
+    def check_next(self, facts: RoutingFacts, go: Go) -> None:
+        no = {b for b, e in [*self.tried, (facts.broker, facts.error)] if is_final(e)}
         assert go.broker not in no, "it has refused, or cannot do it"
-        assert go.broker == case.broker or may_take(case, go.broker), "nothing to close there"
-        fresh = [b for b in self.route if b not in {*case.tried, case.broker, *no, *case.unavailable}]
-        fresh = [b for b in fresh if may_take(case, b)]
-        stays = isinstance(case.error, (Stale, QuotaExhausted)) or (isinstance(case.error, Absent) and case.dedupes)
+        assert go.broker == facts.broker or may_take(facts, go.broker), "nothing to close there"
+        fresh = [b for b in self.route if b not in {*facts.tried, facts.broker, *no, *facts.unavailable}]
+        fresh = [b for b in fresh if may_take(facts, b)]
+        stays = isinstance(facts.error, (Stale, QuotaExhausted)) or (isinstance(facts.error, Absent) and facts.dedupes)
         if fresh and not stays:
             assert go.broker in fresh, f"{go.broker}, though {fresh} have not been asked"
-        if go.broker in case.unavailable:
-            assert not [b for b in self.route if b not in no | set(case.unavailable) and may_take(case, b)]
+        if go.broker in facts.unavailable:
+            assert not [b for b in self.route if b not in no | set(facts.unavailable) and may_take(facts, b)]
             assert go.after_s > 0, "a broker that takes nothing is not asked without a pause"
 
 

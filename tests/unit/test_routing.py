@@ -33,7 +33,7 @@ from models.errors import (
     Unsupported,
 )
 from models.vocabulary import Side, Status
-from worker.orders.routing import ROUND_S, Absent, Case, Decision, Go, Hold, Stop, decide, is_final, may_take
+from worker.orders.routing import ROUND_S, Absent, Decision, Go, Hold, RoutingFacts, Stop, decide, is_final, may_take
 
 NOW = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
 LATER = NOW + timedelta(seconds=60)
@@ -43,9 +43,9 @@ UNKNOWN = (OutcomeUnknown, SubmitTimeout, ConnectionLost, ServerError, Unreadabl
 FINAL = (Refused, OrderRejected, InsufficientFunds, InstrumentUnknown, NotPermitted, Unsupported)
 
 
-def case(error: BrokerError, broker: str = "ibkr", **changes: Any) -> Case:
+def facts(error: BrokerError, broker: str = "ibkr", **changes: Any) -> RoutingFacts:
     given = {"route": ROUTE, "side": Side.BUY, "quantity": Decimal(10), "now": NOW, "expires_at": LATER} | changes
-    return Case(broker=broker, error=error, **given)
+    return RoutingFacts(broker=broker, error=error, **given)
 
 
 def brief(decision: Decision) -> object:
@@ -72,17 +72,19 @@ CASES: dict[str, tuple[BrokerError, dict[str, Any], object]] = {
     "the route goes on from where it is": (OrderRejected("no"), {"broker": "alpaca", "tried": ["ibkr"]}, ("tda", 0.0)),
     "the route wraps round": (OrderRejected("no"), {"broker": "tda"}, ("ibkr", 0.0)),
     "a broker off the route goes to its start": (OrderRejected("no"), {"broker": "other"}, ("ibkr", 0.0)),
-    "what has refused before is left out": (OrderRejected("no"), {"out": ["alpaca"]}, ("tda", 0.0)),
+    "what has refused before is left out": (OrderRejected("no"), {"refused_by": ["alpaca"]}, ("tda", 0.0)),
     # -- the end of the route
     "all refused: rejected": (
-        OrderRejected("no"), {"broker": "tda", "out": ["ibkr", "alpaca"], "refused_before": True}, Status.REJECTED),
+        OrderRejected("no"), {"broker": "tda", "refused_by": ["ibkr", "alpaca"], "refused_before": True},
+        Status.REJECTED),
     "one broker, refused: rejected": (InsufficientFunds("no"), {"route": ["ibkr"]}, Status.REJECTED),
-    "all unsupported: denied": (Unsupported("no"), {"broker": "tda", "out": ["ibkr", "alpaca"]}, Status.DENIED),
+    "all unsupported: denied": (Unsupported("no"), {"broker": "tda", "refused_by": ["ibkr", "alpaca"]}, Status.DENIED),
     "one broker, unsupported: denied": (Unsupported("no"), {"route": ["ibkr"]}, Status.DENIED),
     "unsupported after a refusal: rejected": (
-        Unsupported("no"), {"broker": "tda", "out": ["ibkr", "alpaca"], "refused_before": True}, Status.REJECTED),
+        Unsupported("no"), {"broker": "tda", "refused_by": ["ibkr", "alpaca"], "refused_before": True},
+        Status.REJECTED),
     "refused after unsupported: rejected": (
-        OrderRejected("no"), {"broker": "tda", "out": ["ibkr", "alpaca"]}, Status.REJECTED),
+        OrderRejected("no"), {"broker": "tda", "refused_by": ["ibkr", "alpaca"]}, Status.REJECTED),
     # -- out of reach
     "not connected falls back": (NotConnected("down"), {}, ("alpaca", 0.0)),
     "not sent falls back": (NotSent("look-alike"), {}, ("alpaca", 0.0)),
@@ -94,7 +96,8 @@ CASES: dict[str, tuple[BrokerError, dict[str, Any], object]] = {
         NotConnected("down", retry_after=9), {"broker": "tda", "tried": ["ibkr", "alpaca"]}, ("ibkr", 9)),
     "the only broker is asked again": (NotConnected("down"), {"route": ["ibkr"]}, ("ibkr", 1.0)),
     "who refused stays out of the second round": (
-        NotConnected("down"), {"broker": "tda", "tried": ["ibkr", "alpaca"], "out": ["ibkr"], "refused_before": True},
+        NotConnected("down"), {"broker": "tda", "tried": ["ibkr", "alpaca"],
+            "refused_by": ["ibkr"], "refused_before": True},
         ("alpaca", 1.0)),
     "refused last, another out of reach: that one again": (
         OrderRejected("no"), {"broker": "tda", "tried": ["ibkr", "alpaca"]}, ("ibkr", 1.0)),
@@ -172,11 +175,11 @@ CASES: dict[str, tuple[BrokerError, dict[str, Any], object]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_decision(name: str) -> None:
     error, changes, expected = CASES[name]
-    assert brief(decide(case(error, **changes))) == expected
+    assert brief(decide(facts(error, **changes))) == expected
 
 
 def test_the_reason_names_the_broker_and_its_words() -> None:
-    decision = decide(case(InsufficientFunds("buying power 12.30 is not enough")))
+    decision = decide(facts(InsufficientFunds("buying power 12.30 is not enough")))
     assert decision == Go("alpaca", 0.0, "ibkr: buying power 12.30 is not enough")
 
 
@@ -190,17 +193,17 @@ SOME = st.sets(BROKERS)
 
 
 @st.composite
-def cases(draw: st.DrawFn, *branches: type[BrokerError]) -> Case:
+def cases(draw: st.DrawFn, *branches: type[BrokerError]) -> RoutingFacts:
     kind = draw(st.sampled_from([leaf for branch in branches for leaf in _tree(branch)]))
     pause = draw(st.none() | st.floats(0, 60))
-    return Case(
+    return RoutingFacts(
         broker=draw(BROKERS),
         error=kind("words", retry_after=pause),
         route=draw(st.lists(st.sampled_from(ROUTE), min_size=1, unique=True)),
         side=draw(st.sampled_from(Side)),
         quantity=Decimal(draw(st.integers(1, 20))),
         now=NOW,
-        out=draw(SOME),
+        refused_by=draw(SOME),
         tried=draw(SOME),
         refused_before=draw(st.booleans()),
         holdings=draw(st.none() | st.dictionaries(BROKERS, st.integers(-20, 20).map(Decimal))),
@@ -213,26 +216,26 @@ def cases(draw: st.DrawFn, *branches: type[BrokerError]) -> Case:
 
 @given(cases(OutcomeUnknown))
 @rounds(max_examples=120, deadline=None)
-def test_an_unknown_outcome_is_never_resent_nor_ended(found: Case) -> None:
+def test_an_unknown_outcome_is_never_resent_nor_ended(found: RoutingFacts) -> None:
     assert isinstance(decide(found), Hold)
 
 
 @given(cases(NotSent, Refused))
 @rounds(max_examples=100, deadline=None)
-def test_a_known_outcome_never_waits_for_evidence(found: Case) -> None:
+def test_a_known_outcome_never_waits_for_evidence(found: RoutingFacts) -> None:
     assert not isinstance(decide(found), Hold)
 
 
 @given(cases(NotSent, Refused))
 @rounds(max_examples=100, deadline=None)
-def test_an_order_moves_only_where_it_may(found: Case) -> None:
+def test_an_order_moves_only_where_it_may(found: RoutingFacts) -> None:
     decision = decide(found)
     if not isinstance(decision, Go):
         return
     assert decision.after_s >= 0
     assert decision.broker in (*found.route, found.broker)
     if decision.broker != found.broker:
-        assert decision.broker not in found.out, "it refused before"
+        assert decision.broker not in found.refused_by, "it refused before"
         assert may_take(found, decision.broker), "a closing order would open a position there"
     else:
         assert not is_final(found.error), "it has just refused"
@@ -243,7 +246,7 @@ def test_an_order_moves_only_where_it_may(found: Case) -> None:
 
 @given(cases(NotSent, Refused))
 @rounds(max_examples=120, deadline=None)
-def test_the_end_has_a_reason_that_fits(found: Case) -> None:
+def test_the_end_has_a_reason_that_fits(found: RoutingFacts) -> None:
     decision = decide(found)
     if not isinstance(decision, Stop):
         return
@@ -266,7 +269,7 @@ def test_an_unreachable_route_is_walked_round_until_the_order_expires() -> None:
     """Nothing loops without a pause: three brokers out of reach cost one pause a round at least."""
     broker, tried, walked = "ibkr", set(), []
     for _ in range(9):
-        decision = decide(case(NotConnected("down"), broker, tried=tried))
+        decision = decide(facts(NotConnected("down"), broker, tried=tried))
         assert isinstance(decision, Go)
         tried.add(broker)
         walked.append((decision.broker, decision.after_s))
@@ -297,11 +300,11 @@ def test_every_error_is_in_exactly_one_branch() -> None:
 )
 def test_what_listings_have_missed_stays_with_its_broker(error: BrokerError) -> None:
     """It had left, and may turn up there: at another broker it would be there twice."""
-    decision = decide(case(error, pinned=True))
+    decision = decide(facts(error, pinned=True))
     assert isinstance(decision, Go)
     assert decision.broker == "ibkr"
     assert decision.after_s > 0
 
 
 def test_what_listings_have_missed_moves_on_once_its_broker_has_refused_it() -> None:
-    assert brief(decide(case(OrderRejected("no", broker="ibkr"), pinned=True))) == ("alpaca", 0.0)
+    assert brief(decide(facts(OrderRejected("no", broker="ibkr"), pinned=True))) == ("alpaca", 0.0)

@@ -20,7 +20,7 @@ from models.record.statements import fetch
 from models.record.tables import fetches, workers
 from models.reports import Bars
 from models.settings import TimingSettings
-from worker.fleet.standing import alive_brokers
+from worker.fleet.availability import alive_brokers
 from worker.runtime.clock import utcnow
 
 #: Requests taken from the table at one look.

@@ -169,9 +169,9 @@ class Claims:
                 entry.set(available_at=entry.now + AGAIN, reason=closings.doubt(entry, asked))
             return False
         error = Denied(closings.words(entry), broker=self.broker.name, code=str(Denial.NO_POSITION))
-        case = self.recorder.case(entry, 0, error)
-        decision = decide(case)
-        if isinstance(decision, Go) and is_known(case, decision.broker):
+        facts = self.recorder.routing_facts(entry, 0, error)
+        decision = decide(facts)
+        if isinstance(decision, Go) and is_known(facts, decision.broker):
             self.recorder.follow(entry, 0, decision)  # it begins where the position is
         else:  # an attempt of its own, so that the history shows where it could not go
             self.recorder.end(entry, self._begin(entry, []).attempt_no, error)
@@ -179,7 +179,7 @@ class Claims:
 
     def _pass_on(self, entry: OrderRecord, error: NotSent) -> None:
         """An order that cannot be sent here now goes on along its route, or waits here if there is nowhere to go."""
-        decision = decide(self.recorder.case(entry, 0, error))
+        decision = decide(self.recorder.routing_facts(entry, 0, error))
         if isinstance(decision, Go) and decision.broker == self.broker.name:
             pause = timedelta(seconds=max(decision.after_s, self.timing.retry_pause))
             entry.set(available_at=entry.now + pause, reason=decision.reason)

@@ -16,8 +16,8 @@ from models.record.tables import orders
 from models.settings import TimingSettings
 from models.vocabulary import TERMINAL, WAITS_FOR_OWNER
 from worker.brokers.base import BrokerInterface
+from worker.fleet.availability import alive_sessions
 from worker.fleet.members import Heartbeat
-from worker.fleet.standing import alive_sessions
 from worker.orders.batches import Batches
 from worker.orders.owners import takes, waiting
 from worker.orders.windows import pause_after

@@ -46,7 +46,7 @@ from worker.orders.routing import (
     decide,
     may_be_asked_again,
 )
-from worker.orders.routing_facts import Cases
+from worker.orders.routing_facts import FactsReader
 from worker.orders.succession import (
     REFUSED_AGAIN,
     REPLACED_AFTER_ALL,
@@ -103,8 +103,8 @@ class Recorder:
         self.timing = settings.timing
         self.broker = broker
         self.rewrites = rewrites or {}
-        cases = Cases(settings, broker, dedupes=dedupes)
-        self.case, self.closings = cases.of, cases.closings
+        reader = FactsReader(settings, broker, dedupes=dedupes)
+        self.routing_facts, self.closings = reader.read, reader.closings
         self._said = Said(broker, logging.WARNING)  # it may be ours before its terms are shown
 
     # -- ANSWERS TO A SEND ---
@@ -143,7 +143,7 @@ class Recorder:
         if changes:  # the order stands as it was, at this broker
             self._keep_wish(entry, attempt_no, error)
             return
-        decision = decide(self.case(entry, attempt_no, error))
+        decision = decide(self.routing_facts(entry, attempt_no, error))
         if attempt_no == entry.order["attempt_no"]:
             self.follow(entry, attempt_no, decision)
 
@@ -175,7 +175,7 @@ class Recorder:
 
     def turn_away(self, entry: OrderRecord, error: NotSent) -> None:
         """Move a queued order on although nothing was tried: its broker is halted, or has no worker alive."""
-        decision = decide(self.case(entry, 0, error))
+        decision = decide(self.routing_facts(entry, 0, error))
         if isinstance(decision, Go) and decision.broker == entry.order["broker"]:
             return  # nowhere better to be: it waits where it is, until it expires
         self.follow(entry, 0, decision)

@@ -81,14 +81,14 @@ Decision = Hold | Go | Stop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
+class RoutingFacts:
     """What the decision is made from.
 
     Args:
         broker: the one whose attempt just ended.
         error: how it ended.
         route: brokers in order.
-        out: brokers that refused the order or cannot take it at all, from earlier attempts.
+        refused_by: brokers that refused the order or cannot take it at all, from earlier attempts.
         tried: brokers of earlier attempts.
         refused_before: an earlier attempt was refused by its broker.
         denied_before: the code of the first attempt that our own rules kept from its broker.
@@ -112,7 +112,7 @@ class Case:
     side: Side
     quantity: Decimal
     now: datetime
-    out: Collection[str] = ()
+    refused_by: Collection[str] = ()
     tried: Collection[str] = ()
     refused_before: bool = False
     denied_before: str | None = None
@@ -127,53 +127,53 @@ class Case:
     retry_pause: float = 1.0
 
 
-def decide(case: Case) -> Decision:
+def decide(facts: RoutingFacts) -> Decision:
     """Decide what follows an attempt."""
-    error, words = case.error, str(case.error)
-    reason = words if words.startswith(case.broker) else f"{case.broker}: {words}"
+    error, words = facts.error, str(facts.error)
+    reason = words if words.startswith(facts.broker) else f"{facts.broker}: {words}"
     if isinstance(error, OutcomeUnknown):
         return Hold(reason)
-    if case.cancel_requested:
+    if facts.cancel_requested:
         return Stop(Status.CANCELED, f"canceled before it reached a broker ({reason})")
-    if case.expires_at is not None and case.now >= case.expires_at:
+    if facts.expires_at is not None and facts.now >= facts.expires_at:
         return Stop(Status.EXPIRED, f"too old to be sent again ({reason})")
     if isinstance(error, Denied) and error.everywhere:
         return Stop(Status.DENIED, reason, error.code)
-    if isinstance(error, Stale) or (isinstance(error, Absent) and case.dedupes):
-        return Go(case.broker, _pause(case), reason)
-    if case.pinned and isinstance(error, (NotSent, RateLimited)) and not isinstance(error, Absent):
-        return Go(case.broker, max(_pause(case), ROUND_S, _shut_out_for(case, case.broker)), reason)
-    if isinstance(error, QuotaExhausted) and comes_soon(case):
-        return Go(case.broker, max(_pause(case), case.retry_pause), reason)
-    return _onward(case, reason)
+    if isinstance(error, Stale) or (isinstance(error, Absent) and facts.dedupes):
+        return Go(facts.broker, _pause(facts), reason)
+    if facts.pinned and isinstance(error, (NotSent, RateLimited)) and not isinstance(error, Absent):
+        return Go(facts.broker, max(_pause(facts), ROUND_S, _shut_out_for(facts, facts.broker)), reason)
+    if isinstance(error, QuotaExhausted) and comes_soon(facts):
+        return Go(facts.broker, max(_pause(facts), facts.retry_pause), reason)
+    return _onward(facts, reason)
 
 
-def comes_soon(case: Case) -> bool:
+def comes_soon(facts: RoutingFacts) -> bool:
     """Tell whether a turn at this broker comes within a moment, and before the order is too old.
 
     An order whose turn comes later is better off at the next broker; where there is none it waits for that turn.
     """
-    pause = max(_pause(case), case.retry_pause)
-    in_time = case.expires_at is None or case.now + timedelta(seconds=pause) < case.expires_at
-    return in_time and _pause(case) <= case.retry_pause
+    pause = max(_pause(facts), facts.retry_pause)
+    in_time = facts.expires_at is None or facts.now + timedelta(seconds=pause) < facts.expires_at
+    return in_time and _pause(facts) <= facts.retry_pause
 
 
-def _onward(case: Case, reason: str) -> Decision:
-    out = set(case.out) | ({case.broker} if is_final(case.error) else set())
-    candidates = [b for b in _after(case) if b not in out and b not in case.unavailable and may_take(case, b)]
-    fresh = [b for b in candidates if b not in case.tried and b != case.broker]
+def _onward(facts: RoutingFacts, reason: str) -> Decision:
+    out = set(facts.refused_by) | ({facts.broker} if is_final(facts.error) else set())
+    candidates = [b for b in _after(facts) if b not in out and b not in facts.unavailable and may_take(facts, b)]
+    fresh = [b for b in candidates if b not in facts.tried and b != facts.broker]
     if fresh:
-        return Go(next((b for b in fresh if may_close(case, b)), fresh[0]), 0.0, reason)
+        return Go(next((b for b in fresh if may_close(facts, b)), fresh[0]), 0.0, reason)
     # The route is through: whoever was merely out of reach is asked again, until the order expires.
-    waiting = [b for b in _after(case) if b not in out and (b == case.broker or may_take(case, b))]
+    waiting = [b for b in _after(facts) if b not in out and (b == facts.broker or may_take(facts, b))]
     if waiting:
-        reachable = [b for b in waiting if b not in case.unavailable]
+        reachable = [b for b in waiting if b not in facts.unavailable]
         following = (reachable or waiting)[0]
-        return Go(following, _rest(case, following), reason)
-    refused = case.refused_before or not isinstance(case.error, NotSent)
+        return Go(following, _rest(facts, following), reason)
+    refused = facts.refused_before or not isinstance(facts.error, NotSent)
     if refused:
         return Stop(Status.REJECTED, reason)
-    return Stop(Status.DENIED, reason, case.denied_before or code_of(case.error))
+    return Stop(Status.DENIED, reason, facts.denied_before or code_of(facts.error))
 
 
 def code_of(error: BrokerError) -> str | None:
@@ -183,39 +183,39 @@ def code_of(error: BrokerError) -> str | None:
     return str(Denial.UNSUPPORTED) if isinstance(error, Unsupported) else error.code
 
 
-def _after(case: Case) -> list[str]:
+def _after(facts: RoutingFacts) -> list[str]:
     """The route from behind the current broker, round to the current broker itself."""
-    route = list(case.route)
-    if case.broker not in route:
-        return [*route, case.broker]
-    here = route.index(case.broker) + 1
+    route = list(facts.route)
+    if facts.broker not in route:
+        return [*route, facts.broker]
+    here = route.index(facts.broker) + 1
     return route[here:] + route[:here]
 
 
-def _pause(case: Case) -> float:
-    return case.error.retry_after if case.error.retry_after is not None else 0.0
+def _pause(facts: RoutingFacts) -> float:
+    return facts.error.retry_after if facts.error.retry_after is not None else 0.0
 
 
-def _rest(case: Case, following: str) -> float:
+def _rest(facts: RoutingFacts, following: str) -> float:
     """Return the pause before another round; of one that the order would not outlive, half its life is left to use.
 
     When to come again, a broker says for itself: another one is asked sooner.
     """
-    asked_for = _pause(case) if following == case.broker else min(_pause(case), ROUND_S)
-    pause = max(asked_for, case.retry_pause, _shut_out_for(case, following))
-    if case.expires_at is None or case.now + timedelta(seconds=pause) < case.expires_at:
+    asked_for = _pause(facts) if following == facts.broker else min(_pause(facts), ROUND_S)
+    pause = max(asked_for, facts.retry_pause, _shut_out_for(facts, following))
+    if facts.expires_at is None or facts.now + timedelta(seconds=pause) < facts.expires_at:
         return pause
-    return max((case.expires_at - case.now).total_seconds() / 2, case.retry_pause)
+    return max((facts.expires_at - facts.now).total_seconds() / 2, facts.retry_pause)
 
 
-def _shut_out_for(case: Case, broker: str) -> float:
+def _shut_out_for(facts: RoutingFacts, broker: str) -> float:
     """Return the pause of an order that a broker answers as if our access were lost, seconds.
 
     Access that is really lost closes the gate, and nothing is sent. An order that is sent and answered so again meets a
     broker that lets others in, so it waits the longer the more often that was said.
     """
-    times = case.shut_out.get(broker, 0) + (broker == case.broker and isinstance(case.error, AccessLost))
-    return pause_after(times, case.retry_pause, ALONE_S) if times else 0.0
+    times = facts.shut_out.get(broker, 0) + (broker == facts.broker and isinstance(facts.error, AccessLost))
+    return pause_after(times, facts.retry_pause, ALONE_S) if times else 0.0
 
 
 def is_final(error: BrokerError) -> bool:
@@ -239,21 +239,21 @@ def may_be_asked_again(error: BrokerError) -> bool:
     return isinstance(error, (NotSent, RateLimited)) and not isinstance(error, (Unsupported, Denied))
 
 
-def may_take(case: Case, broker: str) -> bool:
+def may_take(facts: RoutingFacts, broker: str) -> bool:
     """Tell whether a closing order may move to this broker: where the position is, or where somebody looks first."""
-    return may_close(case, broker) or broker in case.doubtful
+    return may_close(facts, broker) or broker in facts.doubtful
 
 
-def is_known(case: Case, broker: str) -> bool:
+def is_known(facts: RoutingFacts, broker: str) -> bool:
     """Tell whether a broker that may take a closing order holds the position by its last reading, or by our books."""
-    return may_take(case, broker) and broker in (case.holdings or {})
+    return may_take(facts, broker) and broker in (facts.holdings or {})
 
 
-def may_close(case: Case, broker: str) -> bool:
+def may_close(facts: RoutingFacts, broker: str) -> bool:
     """Tell whether an order opens a position, or the broker is known to hold what it closes."""
-    if case.side not in CLOSING:
+    if facts.side not in CLOSING:
         return True
-    held = (case.holdings or {}).get(broker)
+    held = (facts.holdings or {}).get(broker)
     if held is None:
         return False
-    return (held if case.side is Side.SELL else -held) >= case.quantity
+    return (held if facts.side is Side.SELL else -held) >= facts.quantity

@@ -1,4 +1,4 @@
-"""Collect what a routing decision has to know about an order: what was tried, who could take it, who holds what."""
+"""Read the facts of a routing decision from the record: what was tried, who could take the order, who holds what."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from models.record.order import OrderRecord
 from models.record.rows import ReadableOrder
 from models.settings import Settings
 from models.vocabulary import CLOSING, Denial, Outcome, Side, signed
-from worker.fleet.standing import unavailable
-from worker.orders.routing import ACCESS_LOST, Case
+from worker.fleet.availability import unavailable
+from worker.orders.routing import ACCESS_LOST, RoutingFacts
 from worker.positions.closing import Closings, closes
 from worker.positions.holdings import holdings
 from worker.positions.locks import locked_at
@@ -25,8 +25,8 @@ from worker.positions.locks import locked_at
 _PASSING_CODES = frozenset({"429", "42910000"})
 
 
-class Cases:
-    """What `worker.orders.routing` decides about, and what a claim of closing orders looks at.
+class FactsReader:
+    """Reads what `worker.orders.routing` decides from, and what a claim of closing orders looks at.
 
     Args:
         settings: for the timing.
@@ -40,20 +40,20 @@ class Cases:
         #: Closing orders are sent only where the position is.
         self.closes = settings.routing.sell == "closes"
 
-    def of(self, entry: OrderRecord, attempt_no: int, error: BrokerError) -> Case:
-        """Collect what the routing decision needs; reads the database only for orders that did not get through."""
+    def read(self, entry: OrderRecord, attempt_no: int, error: BrokerError) -> RoutingFacts:
+        """Return the facts of one decision; reads the database, so only for orders that did not get through."""
         row = entry.order
         earlier = [a for no, a in entry.attempts.items() if not attempt_no or no < attempt_no]
         broker = entry.attempts[attempt_no]["broker"] if attempt_no else row["broker"]
         side = Side(row["side"])
-        return Case(
+        return RoutingFacts(
             broker=broker,
             error=error,
             route=row["route"] or [broker],
             side=side,
             quantity=row["quantity"] - row["filled_quantity"],
             now=entry.now,
-            out={a["broker"] for a in earlier if _was_final(a)},
+            refused_by={a["broker"] for a in earlier if _was_final(a)},
             tried={a["broker"] for a in earlier},
             refused_before=any(_was_refused(a) for a in earlier),
             denied_before=next((a["code"] for a in earlier if _was_denied(a)), None),

@@ -12,7 +12,7 @@ from models.record.database import Database
 from models.settings import Settings
 from models.vocabulary import Denial, Status
 from worker.orders.routing import Stop, decide
-from worker.orders.routing_facts import Cases
+from worker.orders.routing_facts import FactsReader
 from worker.runtime.clock import utcnow
 
 
@@ -26,6 +26,6 @@ def test_an_order_that_met_a_full_limit_and_then_a_halt_was_rejected_by_nobody(
     halted = Denied("halted: fire", broker="ibkr", code=Denial.HALTED)
     with database.write() as connection:
         batch = OrderBatch.open(connection, ["o-1"], utcnow())
-        decision = decide(Cases(settings, "ibkr", dedupes=False).of(batch.entries["o-1"], 0, halted))
+        decision = decide(FactsReader(settings, "ibkr", dedupes=False).read(batch.entries["o-1"], 0, halted))
     assert isinstance(decision, Stop)
     assert decision.status is status

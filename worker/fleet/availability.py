@@ -1,4 +1,4 @@
-"""What a routing decision reads from the database: who is alive, and who is stopped."""
+"""Which brokers could take an order now: those with a live worker and no stop."""
 
 from __future__ import annotations
 
