@@ -17,14 +17,17 @@ import redis
 
 from models.settings import Settings, load_settings
 from tests.kit import ROOT, eventually
+from tests.proxies import Refusing
 from worker.messaging.embedded_queue import EmbeddedQueue
 from worker.pacing import shared
 from worker.pacing.budget import Budget, Use, using
 from worker.pacing.shared import SharedLimits, SharedWindow
-from worker.pacing.window import Away, Rate
+from worker.pacing.window import Away, Rate, TokensTaken
 
 #: Seconds between two orders while Redis is frozen.
 ORDER_EVERY_S = 0.02
+#: Seconds that an answer of a slow Redis takes: less than the time after which it is left alone.
+SLOW_S = 0.08
 #: A worker: spends as fast as it may for some seconds, and tells when, on the clock that all processes share.
 WORKER = """
 import json, sys, time
@@ -174,6 +177,38 @@ def test_the_same_request_is_made_once(house: RedisHouse) -> None:
     assert 0 < left <= 0.4
     assert second.once("KO 1 D", 0.4) == 0
     eventually(lambda: second.once("SPY 1 D", 0.4) == 0, left + 2.0)
+
+
+def test_tokens_of_a_slow_redis_count_for_the_time_at_which_they_can_be_spent(
+    house: RedisHouse, tmp_path: Path
+) -> None:
+    slow = Refusing(house.queue.socket)
+    slow.rule = lambda words: time.sleep(SLOW_S) if words[0].upper() == b"EVALSHA" else None
+    made = SharedLimits(load_settings(home=tmp_path / "far", redis_url=f"redis://127.0.0.1:{slow.port}/0"))
+    window = made.window("kind:account")
+    window.take(1, 10, 60.0)  # loads the script
+    window._lag_ms = 0.0
+    assert window.take(1, 10, 60.0).late_s >= SLOW_S, "the first answer is not expected to be slow"
+    asked_at = window._now_ms()
+    late = window.take(1, 10, 60.0).late_s
+    newest = float(house.client.lindex("corro.budget:kind:account", 0))
+    assert newest >= asked_at + SLOW_S * 1000
+    budget = Budget("b", Rate(10, 1.0), window)
+    assert late < SLOW_S
+    assert budget.try_spend(Use.URGENT) == 0, "an answer that is always slow stops nobody"
+    made.close()
+
+
+def test_tokens_that_came_too_late_are_not_spent(house: RedisHouse) -> None:
+    budget = budget_of(house.worker(), 10, 1.0)
+    assert budget.try_spend(Use.ORDER) == 0
+    window = budget._shared
+    assert window is not None
+    late = TokensTaken(1, 0.0, late_s=budget.rate.lease_s)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(window, "take", lambda *_: late)
+        budget._restock(Use.ORDER)
+    assert budget._from_stock(Use.ORDER) is None
 
 
 # -- WHAT IT COSTS ---

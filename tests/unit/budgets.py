@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from worker.pacing.window import Away
+from worker.pacing.window import Away, TokensTaken
 
 
 class HandClock:
@@ -30,14 +30,14 @@ class CountInMemory:
         if self.away:
             raise Away
 
-    def take(self, wanted: int, limit: int, window_s: float) -> tuple[int, float]:
+    def take(self, wanted: int, limit: int, window_s: float) -> TokensTaken:
         self._here()
         inside = [at for at in self.taken if at > self.clock() - window_s]
         count = min(wanted, limit - len(inside))
         if count <= 0:
-            return 0, inside[len(inside) - limit] + window_s - self.clock()
+            return TokensTaken(0, inside[len(inside) - limit] + window_s - self.clock())
         self.taken += [self.clock()] * count
-        return count, 0.0
+        return TokensTaken(count, 0.0)
 
     def charge(self, count: int, limit: int, window_s: float) -> None:
         self._here()

@@ -17,7 +17,7 @@ from models.vocabulary import Side
 from tests.unit.budgets import CountInMemory, HandClock
 from worker.pacing import budget as limits
 from worker.pacing.budget import ALL, PATIENCE_S, SHARES, Budget, Use, use_of, using
-from worker.pacing.window import MovingWindow, Rate
+from worker.pacing.window import MovingWindow, Rate, TokensTaken
 
 #: Seconds that a slow shared count takes: many turns of a loop.
 SLOW_COUNT_S = 0.3
@@ -190,9 +190,9 @@ def test_those_held_back_are_told_to_come_one_after_the_other(clock: HandClock) 
 
 def test_a_loop_is_not_held_up_by_a_slow_count() -> None:
     class Slow(CountInMemory):
-        def take(self, wanted: int, limit: int, window_s: float) -> tuple[int, float]:
+        def take(self, wanted: int, limit: int, window_s: float) -> TokensTaken:
             time.sleep(SLOW_COUNT_S)
-            return 1, 0.0
+            return TokensTaken(1, 0.0)
 
     async def run() -> int:
         budget, ticks = Budget("b", Rate(45, 1.0), Slow(HandClock())), 0

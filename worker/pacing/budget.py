@@ -36,7 +36,7 @@ import structlog
 
 from models.errors import QuotaExhausted
 from models.vocabulary import CLOSING, Side
-from worker.pacing.window import Away, MovingWindow, Rate, SharedCount, digest
+from worker.pacing.window import Away, MovingWindow, Rate, SharedCount, TokensTaken, digest
 
 log = structlog.get_logger()
 
@@ -249,21 +249,21 @@ class Budget:
         """Ask the shared count for as many tokens as are wanted just now, or count for ourselves."""
         wanted, limit = self._wanted(), self.rate.part(self.shares[use])
         try:
-            got, wait = self._ask(min(wanted, limit), limit)
+            got, wait, late = self._ask(min(wanted, limit), limit)
             is_counted = True
         except Away:
-            got, wait = self._alone(limit)
+            got, wait, late = self._alone(limit)
             is_counted = False
         with self._lock:
             now = self._clock()
             if got:
-                self._stock.append((use, got, now + self.rate.lease_s))
+                self._stock.append((use, got, now + self.rate.lease_s - late))
                 self._uncounted += 0 if is_counted else got
             else:  # whoever has had more of the window asks a little later, so that the same one does not win again
                 part = self._mine.used(now) / self.rate.limit
                 self._dry[use] = now + max(wait, 0.005) + part * self.rate.lease_s / 4
 
-    def _ask(self, wanted: int, limit: int) -> tuple[int, float]:
+    def _ask(self, wanted: int, limit: int) -> TokensTaken:
         shared = self._shared
         if shared is None:
             raise Away
@@ -274,12 +274,12 @@ class Budget:
             self._hear(*word)
         return shared.take(wanted, limit, self.rate.window_s)
 
-    def _alone(self, limit: int) -> tuple[int, float]:
+    def _alone(self, limit: int) -> TokensTaken:
         """Keep our part of the limit by our own count."""
         peers = self._shared.peers if self._shared is not None else 1
         with self._lock:
             wait = self._mine.wait(max(1, limit // peers), self._clock())
-        return (0, wait) if wait > 0 else (1, 0.0)
+        return TokensTaken(0, wait) if wait > 0 else TokensTaken(1, 0.0)
 
     def _wanted(self) -> int:
         with self._lock:

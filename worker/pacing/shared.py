@@ -4,6 +4,10 @@ Its scripts do the counting (https://limits.readthedocs.io/en/stable/strategies.
 with milliseconds of the server's clock instead of the seconds of ours: machines whose clocks differ, or jump, would
 give each other too much or nothing, and a window of one second needs parts of one.
 
+A token is spent after the answer came, and the server's clock is known as well as its answer was quick. So tokens are
+counted for the moment at which an answer as slow as the last ones comes, and what is not known of the clock makes the
+window longer; an answer later than expected leaves its tokens less time to be spent, or none.
+
 Redis away, frozen or slow costs one call a fraction of a second; then it is left alone for a while, and the workers
 count for themselves (`worker.pacing.budget`).
 """
@@ -15,11 +19,11 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from models.settings import Settings
 from worker.pacing.budget import Limits
-from worker.pacing.window import Away, digest
+from worker.pacing.window import Away, TokensTaken, digest
 from worker.runtime.said import LastingTrouble
 
 if TYPE_CHECKING:
@@ -38,6 +42,10 @@ SYNC_S = 10.0
 #: Pause between two looks at what brokers told the other workers.
 WORD_S = 0.1
 _PREFIX = "corro.budget"
+#: A reading of the server's clock that may be wrong by more than so many milliseconds is taken again, so many times.
+_DOUBT_MS, _READINGS = 2.0, 3
+#: Part of the slowness of answers that is still expected after one that was quick.
+_FORGOTTEN = 0.9
 #: Longest time for which a broker's word is passed on, or believed: no broker tells anybody to wait for longer.
 LONGEST_WORD_S = 300.0
 #: Workers that can share an account; a larger number is not believed.
@@ -107,6 +115,15 @@ class Link:
                 self._storage = None
 
 
+class _Reading(NamedTuple):
+    """The server's clock against ours, known but for `error_ms`; which count it is, and how many workers it serves."""
+
+    offset_ms: float
+    error_ms: float
+    epoch: str
+    peers: int
+
+
 class SharedWindow:
     """One account's window; implements `worker.pacing.window.SharedCount`.
 
@@ -122,26 +139,31 @@ class SharedWindow:
         self._synced_at, self._word_at = -SYNC_S, -WORD_S
         self._losses = 0
         self._offset_ms = 0.0
+        #: What is not known of the server's clock, and how long an answer takes lately, milliseconds.
+        self._error_ms, self._lag_ms = 0.0, 0.0
         self._epoch: str | None = None
         #: What was found there that no worker writes; empty while all is well.
         self.oddity = ""
 
     # -- TOKENS ---
-    def take(self, wanted: int, limit: int, window_s: float, part: str = "") -> tuple[int, float]:
+    def take(self, wanted: int, limit: int, window_s: float, part: str = "") -> TokensTaken:
         """Take tokens; see `worker.pacing.window.SharedCount.take`."""
         self._sync()
         key, window_ms = f"{self._key}:{digest(part)}" if part else self._key, int(window_s * 1000)
         for count in (wanted, 1) if wanted > 1 else (1,):
+            asked_at, lag_s = time.monotonic(), self._lag_ms / 1000
             if self._acquire(key, count, limit, window_ms):
-                return count, 0.0
+                took = time.monotonic() - asked_at
+                self._lag_ms = max(took * 1000, self._lag_ms * _FORGOTTEN)
+                return TokensTaken(count, 0.0, max(took - lag_s, 0.0))
         oldest, used = self._look(key, limit, window_ms)
         now = self._now_ms()
         if oldest is not None and oldest > now + 1000:  # the server's clock was put back
             self._link.do(lambda storage: storage.clear(key))
-            return 0, 0.01
+            return TokensTaken(0, 0.01)
         if oldest is None or used < limit:
-            return 0, 0.01  # one came back between the two calls
-        return 0, max((oldest + window_ms - now) / 1000, 0.001)
+            return TokensTaken(0, 0.01)  # one came back between the two calls
+        return TokensTaken(0, max((oldest + window_ms - now) / 1000, 0.001))
 
     def charge(self, count: int, limit: int, window_s: float) -> None:
         """Count what went out unseen, whatever is in the window already."""
@@ -153,7 +175,9 @@ class SharedWindow:
         return self._look(self._key, limit, int(window_s * 1000))[1]
 
     def _acquire(self, key: str, count: int, limit: int, window_ms: int) -> bool:
-        arguments = [self._now_ms(), limit, window_ms, count]
+        """Count tokens for when they can be spent, if those of the window before now leave room for them."""
+        ahead = self._lag_ms + self._error_ms
+        arguments = [int(self._now_ms() + ahead), limit, int(window_ms + ahead + self._error_ms), count]
         return bool(self._link.do(lambda s: s.lua_acquire_moving_window([s.prefixed_key(key)], arguments)))
 
     def _look(self, key: str, limit: int, window_ms: int) -> tuple[float | None, int]:
@@ -176,14 +200,16 @@ class SharedWindow:
         """Read the server's clock, count the workers, and see whether the count is still the one we know."""
         if time.monotonic() - self._synced_at < SYNC_S and self._losses == self._link.losses:
             return
-        losses, asked_at = self._link.losses, time.monotonic()
-        moment, _, epoch, _, _, _, peers = self._link.do(self._look_around)
-        middle = (asked_at + time.monotonic()) / 2
-        self._offset_ms = moment[0] * 1000 + moment[1] / 1000 - middle * 1000
-        self._epoch, self.peers = str(epoch), min(max(int(peers), 1), _MOST_PEERS)
+        losses = self._link.losses
+        readings = [self._link.do(self._look_around)]
+        while readings[-1].error_ms > _DOUBT_MS and len(readings) < _READINGS:
+            readings.append(self._link.do(self._look_around))
+        best = min(readings, key=lambda reading: reading.error_ms)
+        self._offset_ms, self._error_ms = best.offset_ms, best.error_ms
+        self._epoch, self.peers = readings[-1].epoch, min(max(readings[-1].peers, 1), _MOST_PEERS)
         self._synced_at, self._losses = time.monotonic(), losses
 
-    def _look_around(self, storage: RedisStorage) -> list[Any]:
+    def _look_around(self, storage: RedisStorage) -> _Reading:
         epoch, members = (storage.prefixed_key(f"{self._key}:{what}") for what in ("epoch", "peers"))
         pipe: Any = storage.storage.pipeline(transaction=False)
         now = time.time()
@@ -194,7 +220,11 @@ class SharedWindow:
         pipe.zremrangebyscore(members, "-inf", now - 2 * SYNC_S)
         pipe.expire(members, _KEPT_S)
         pipe.zcard(members)
-        return list(pipe.execute())
+        asked_at = time.monotonic()  # not before the connection was there: its making is no part of the answer's way
+        moment, _, found, _, _, _, peers = pipe.execute()
+        half_ms = (time.monotonic() - asked_at) * 500
+        offset_ms = moment[0] * 1000 + moment[1] / 1000 - asked_at * 1000 - half_ms
+        return _Reading(offset_ms, half_ms, str(found), int(peers))
 
     # -- THE BROKER'S OWN WORD ---
     def tell(self, left: float, seconds: float) -> None:

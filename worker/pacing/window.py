@@ -6,7 +6,7 @@ import hashlib
 import socket
 from collections import deque
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from models.errors import ConfigurationError
@@ -125,13 +125,28 @@ class Away(Exception):
     """The shared count cannot be had now."""
 
 
+class TokensTaken(NamedTuple):
+    """What the shared count gave.
+
+    Attributes:
+        tokens: how many; 0 if there were none.
+        wait_s: seconds until asking again is worth it; 0 with tokens.
+        late_s: seconds by which the answer came after the moment for which the tokens are counted; the time in which
+            they may be spent began then.
+    """
+
+    tokens: int
+    wait_s: float
+    late_s: float = 0.0
+
+
 class SharedCount(Protocol):
     """The count of all workers of an account."""
 
     peers: int
 
-    def take(self, wanted: int, limit: int, window_s: float, part: str = "") -> tuple[int, float]:
-        """Take up to `wanted` tokens while fewer than `limit` are used; returns how many, or seconds to wait.
+    def take(self, wanted: int, limit: int, window_s: float, part: str = "") -> TokensTaken:
+        """Take up to `wanted` tokens while fewer than `limit` are used.
 
         Args:
             wanted: tokens.

@@ -90,10 +90,10 @@ class HistoryPace:
         """Wait until no rule is broken by the requests of other workers of this TWS."""
         rules: list[Callable[[], float]] = [
             lambda: shared.once(f"{contract} {terms}", SAME_S),
-            lambda: shared.take(1, BURST, BURST_S, f"contract {contract}")[1],
+            lambda: shared.take(1, BURST, BURST_S, f"contract {contract}").wait_s,
         ]
         if self._per_10_minutes:
-            rules.append(lambda: shared.take(1, self._per_10_minutes, TEN_MINUTES_S, "all")[1])
+            rules.append(lambda: shared.take(1, self._per_10_minutes, TEN_MINUTES_S, "all").wait_s)
         for rule in rules:
             try:
                 while (wait := await asyncio.to_thread(rule)) > 0:
