@@ -40,7 +40,7 @@ def loads(text: str | bytes) -> Any:
         return json.loads(text)  # takes NaN and lone surrogates; what becomes of them, others decide
 
 
-class Twice(dict[str, Any]):
+class Twice(dict[str, object]):
     """The value of a name that an object has more than once: no reader may choose one of them."""
 
 

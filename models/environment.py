@@ -11,7 +11,6 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
-from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -100,13 +99,12 @@ def _nearest(name: str, known: set[str]) -> str | None:
 class Environment(EnvSettingsSource):
     """The environment, where a secret is text: `1e5` must not become 100000.0 on its way."""
 
-    def __call__(self) -> dict[str, Any]:
+    def __call__(self) -> dict[str, object]:
         """Read it; no name of ours may be misspelt, and what is empty is not set."""
         must_be_known(os.environ, self.settings_cls.model_fields)
-        found: dict[str, Any] = _without_empty(super().__call__())
-        return found
+        return _without_empty(super().__call__())
 
-    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: object) -> object:
         """Leave secrets as they are.
 
         Raises:
@@ -123,14 +121,14 @@ class Environment(EnvSettingsSource):
             ) from None
 
 
-def _without_empty(values: Any) -> Any:
+def _without_empty(values: Mapping[str, object]) -> dict[str, object]:
     """Return settings without those that are the empty text, in tables too."""
-    if not isinstance(values, dict):
-        return values
-    return {key: _without_empty(value) for key, value in values.items() if value != ""}
+    return {
+        key: _without_empty(value) if isinstance(value, dict) else value for key, value in values.items() if value != ""
+    }
 
 
-def as_list(value: Any) -> Any:
+def as_list(value: object) -> object:
     """Return a text as a list: `1,2,5`, or JSON; anything else as it is.
 
     Raises:

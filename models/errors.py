@@ -25,7 +25,7 @@ Routing matches the three branches, never a leaf's name alone, so a new leaf can
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict, Unpack
 
 from models.outward import discreet
 
@@ -77,6 +77,14 @@ class NotFound(CorroError, LookupError):
     """There is nothing under this name."""
 
 
+class ErrorFacts(TypedDict, total=False):
+    """What every `BrokerError` takes beside its message."""
+
+    broker: str | None
+    code: str | None
+    retry_after: float | None
+
+
 class BrokerError(CorroError):
     """A broker, or the way to it, did not do what was asked.
 
@@ -119,7 +127,7 @@ class Denied(NotSent):
         everywhere: no broker may have it; else only this one may not.
     """
 
-    def __init__(self, message: str, *, everywhere: bool = False, **given: Any) -> None:
+    def __init__(self, message: str, *, everywhere: bool = False, **given: Unpack[ErrorFacts]) -> None:
         super().__init__(message, **given)
         self.everywhere = everywhere
 
@@ -143,7 +151,7 @@ class Refused(BrokerError):
         broker_order_id: of the order that the broker made and called rejected; None where it made none.
     """
 
-    def __init__(self, message: str, *, broker_order_id: str | None = None, **given: Any) -> None:
+    def __init__(self, message: str, *, broker_order_id: str | None = None, **given: Unpack[ErrorFacts]) -> None:
         super().__init__(message, **given)
         self.broker_order_id = broker_order_id
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from datetime import MAXYEAR, UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from operator import itemgetter
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -32,6 +32,8 @@ from models.encoding import plain as plain
 from models.errors import InvalidOrder
 from models.explaining import explain
 from models.vocabulary import OrderType, Side, TimeInForce
+
+T = TypeVar("T")
 
 #: Seconds an order may wait in our queue before it is `expired`, unless it says otherwise.
 DEFAULT_EXPIRY_S = 60.0
@@ -231,9 +233,9 @@ class OrderRequest(BaseModel):
 
     @field_validator("symbol", mode="before")
     @classmethod
-    def _symbol_is_plain(cls, value: Any) -> object:
-        text = trimmed(value).upper() if isinstance(value, str) and value.isascii() else value
-        if not isinstance(text, str) or not value.isascii() or not _SYMBOL.fullmatch(text):
+    def _symbol_is_plain(cls, value: object) -> str:
+        text = trimmed(value).upper() if isinstance(value, str) and value.isascii() else ""
+        if not _SYMBOL.fullmatch(text):
             raise ValueError("must be a symbol such as AAPL or BRK.B")
         return text
 
@@ -246,9 +248,11 @@ class OrderRequest(BaseModel):
 
     @field_validator("tags", mode="before")
     @classmethod
-    def _tags_are_labels(cls, value: Any) -> list[str] | dict[str, str]:
+    def _tags_are_labels(cls, value: object) -> list[str] | dict[str, str]:
+        if not isinstance(value, (list, tuple, dict)):
+            raise ValueError("must be a list of texts, or texts by name")
         labels = [*value, *value.values()] if isinstance(value, dict) else value
-        if not isinstance(labels, (list, tuple)) or not all(isinstance(label, str) for label in labels):
+        if not all(isinstance(label, str) for label in labels):
             raise ValueError("must be a list of texts, or texts by name")
         if len(value) > MAX_TAGS:
             raise ValueError(f"at most {MAX_TAGS} tags, had {len(value)}")
@@ -353,13 +357,13 @@ class FetchRequest(BaseModel):
     kind: FetchKind
     fetch_id: str = Field(default_factory=lambda: str(uuid.uuid4()))
     route: tuple[str, ...] | None = None
-    request: Mapping[str, Any] = Field(default_factory=dict)
+    request: Mapping[str, object] = Field(default_factory=dict)
 
     def to_wire(self) -> dict[str, object]:
         """Return the keyword arguments of the task."""
         return {"fetch_id": self.fetch_id, **self.request}
 
 
-def batches(items: Sequence[object], size: int = MAX_BATCH) -> list[Sequence[Any]]:
+def batches(items: Sequence[T], size: int = MAX_BATCH) -> list[Sequence[T]]:
     """Cut a sequence into pieces of at most `size`."""
     return [items[start : start + size] for start in range(0, len(items), size)]

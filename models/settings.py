@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -102,7 +102,7 @@ class RoutingSettings(BaseModel):
 
     @field_validator("route", mode="before")
     @classmethod
-    def _from_text(cls, value: Any) -> Any:
+    def _from_text(cls, value: object) -> object:
         return as_list(value)
 
 
@@ -140,7 +140,7 @@ class Settings(BaseSettings):
 
     @field_validator("home", mode="before")
     @classmethod
-    def _is_somewhere(cls, value: Any) -> Any:
+    def _is_somewhere(cls, value: object) -> object:
         return value if str(value) else cls.model_fields["home"].default
 
     @field_validator("brokers", mode="before")
@@ -269,14 +269,15 @@ def config_file() -> Path | None:
     return path if path.is_file() else None
 
 
-def load_settings(**overrides: Any) -> Settings:
+def load_settings(**overrides: object) -> Settings:
     """Read the settings.
 
     Raises:
         ConfigurationError: one line that names the setting, the value and what is wrong.
     """
+    make: Callable[..., Settings] = Settings  # what does not fit is said by itself
     try:
-        settings = Settings(**overrides)
+        settings = make(**overrides)
     except ValidationError as error:
         raise ConfigurationError(f"settings: {explain(error, values=_harmless)}") from None
     except ValueError as error:  # of a source: its own words are in the cause, where there is one

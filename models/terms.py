@@ -19,11 +19,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
+from decimal import Decimal
+from typing import TypedDict
 
 from models.messages import OrderRequest, plain
 from models.reports import FillReport, OrderReport
 from models.vocabulary import OrderType, Side, signed
+
+
+class Traded(TypedDict):
+    """What every row of an order says, whatever else it has: its symbol, and a `Side`."""
+
+    symbol: str
+    side: str
+
 
 #: What a broker may make of a term by its own documentation: the term -> what it may have become.
 Rewrites = Mapping[str, frozenset[str]]
@@ -80,19 +89,19 @@ def _too_old(order: OrderRequest, report: OrderReport) -> list[str]:
     return [f"submitted_at {at:%Y-%m-%d %H:%M:%SZ}, before this order was made"]
 
 
-def _agrees(name: str, ours: Any, theirs: Any, order: OrderRequest, is_heir: bool) -> bool:
+def _agrees(name: str, ours: object, theirs: object, order: OrderRequest, is_heir: bool) -> bool:
     if name == "symbol":
-        return is_same_symbol(ours, theirs)
-    if name == "side":
+        return is_same_symbol(str(ours), str(theirs))
+    if isinstance(ours, Side) and isinstance(theirs, Side):
         return signed(theirs) == signed(ours)
-    if name == "quantity" and is_heir:
-        return bool(theirs <= ours)
+    if name == "quantity" and is_heir and isinstance(ours, Decimal) and isinstance(theirs, Decimal):
+        return theirs <= ours
     if name == "stop_price" and order.order_type is OrderType.TRAILING_STOP:
         return True
     return bool(theirs == ours)
 
 
-def is_another(order: Mapping[str, Any], report: OrderReport | FillReport) -> bool:
+def is_another(order: Traded, report: OrderReport | FillReport) -> bool:
     """Tell whether a report is about another symbol or direction than an order's row: such a report is never ours."""
     other_symbol = report.symbol is not None and not is_same_symbol(order["symbol"], report.symbol)
     return other_symbol or (report.side is not None and signed(report.side) != signed(Side(order["side"])))
@@ -103,5 +112,5 @@ def is_same_symbol(ours: str, theirs: str) -> bool:
     return ours == theirs or ours.translate(_DOTTED) == theirs.translate(_DOTTED)
 
 
-def _shown(value: Any) -> str:
-    return str(value) if isinstance(value, str) else plain(value)
+def _shown(value: object) -> str:
+    return plain(value) if isinstance(value, Decimal) else str(value)

@@ -6,7 +6,7 @@ A number that fits no clock (nan, infinity, a century) would switch a guard off 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import NoDecode
@@ -70,7 +70,7 @@ class TimingSettings(BaseModel):
 
     @field_validator("reconcile", mode="before")
     @classmethod
-    def _from_text(cls, value: Any) -> Any:
+    def _from_text(cls, value: object) -> object:
         return as_list(value)
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ the database: without a row there is no order, and nothing is enqueued.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from models.crash_points import reached
 from models.errors import NotFound
@@ -18,6 +18,7 @@ from models.record.intake import Intake, body_of
 from models.record.order import OrderRecord, cancel
 from models.record.reading import order_row
 from models.record.replaces import request_replace
+from models.record.rows import NewOrder
 from models.settings import Settings
 from models.vocabulary import OPEN, Status
 from producers.data import DataClient
@@ -63,9 +64,9 @@ class OrderClient(DataClient):
             return []
         rows = self._intake.record(requests)
         reached("before_ring")
-        waiting: dict[str, list[Mapping[str, object]]] = {}
+        waiting: dict[str, list[NewOrder]] = {}
         for row in rows:
-            if row["status"] == Status.QUEUED:
+            if row["status"] == Status.QUEUED and row["broker"] is not None:
                 waiting.setdefault(row["broker"], []).append(row)
         self._bell.ring(
             [

@@ -11,7 +11,6 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import structlog
 from celery.exceptions import Reject
@@ -141,7 +140,7 @@ class Engine:
                 if self.stopping.wait(_DATABASE_PAUSE_S):
                     raise Reject(str(error), requeue=True) from error
 
-    def submit(self, bodies: Sequence[Mapping[str, Any]], *, recorded: bool = False) -> None:
+    def submit(self, bodies: Sequence[Mapping[str, object]], *, recorded: bool = False) -> None:
         """Execute the orders of one message (see `worker.orders.place.Place.submit`)."""
         self.desk.place.submit(bodies, recorded=recorded)
 

@@ -6,12 +6,12 @@ can work on is set aside. So is one that Celery gives up by itself: its argument
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from typing import Any
 
 import structlog
-from celery import signals
+from celery import Task, signals
+from celery.app.task import Context
 from celery.exceptions import Reject
 
 from models.errors import NotRecorded
@@ -25,27 +25,27 @@ _LONGEST_ID = 64
 
 
 @app.task(name="orders.submit", bind=True, shared=False)
-def submit(self: Any, orders: Any) -> None:
+def submit(self: Task[..., None], orders: Sequence[Mapping[str, object]]) -> None:
     """Execute a batch of order objects."""
     recorded = bool((self.request.headers or {}).get(RING))
     _do(self, lambda: engine().submit(orders, recorded=recorded))
 
 
 @app.task(name="orders.cancel", bind=True, shared=False)
-def cancel(self: Any, client_order_ids: object) -> None:
+def cancel(self: Task[..., None], client_order_ids: object) -> None:
     """Cancel orders by their ids."""
     ids = _ids(self.request, client_order_ids)
     _do(self, lambda: engine().cancel(ids))
 
 
 @app.task(name="orders.replace", bind=True, shared=False)
-def replace(self: Any, client_order_ids: object) -> None:
+def replace(self: Task[..., None], client_order_ids: object) -> None:
     """Carry out replaces. The new terms are on the rows: a copy of this message, or a late one, changes nothing."""
     ids = _ids(self.request, client_order_ids)
     _do(self, lambda: engine().replace(ids))
 
 
-def _do(task: Any, work: Callable[[], None]) -> None:
+def _do(task: Task[..., None], work: Callable[[], None]) -> None:
     """Do what a message asks; one that makes the work fail is kept for a person, because nobody else has it."""
     try:
         engine().patiently(work)
@@ -58,29 +58,29 @@ def _do(task: Any, work: Callable[[], None]) -> None:
         _set_aside(task.request, "task_failed", error)
 
 
-def _set_aside(request: Any, reason: str, why: Exception | str) -> None:
+def _set_aside(request: Context, reason: str, why: Exception | str) -> None:
     """Keep the message of a request for a person."""
     queue = str((request.delivery_info or {}).get("routing_key", ""))
     given = dict(request.kwargs or {}) | ({"args": list(request.args)} if request.args else {})
     words = f"{type(why).__name__}: {why}" if isinstance(why, Exception) else why
     with closing(DeadLetters.of(engine().settings)) as letters:
-        letters.put(queue, envelope(request.task, queue, given), reason, words)
+        letters.put(queue, envelope(str(request.get("task")), queue, given), reason, words)
 
 
 @signals.task_failure.connect
-def _unfit(sender: Any, exception: Exception, **_: object) -> None:
+def _unfit(sender: Task[..., None], exception: Exception, **_: object) -> None:
     """Keep a message that failed before its task could begin: what a task lets out, it has set aside itself."""
     _set_aside(sender.request, "task_failed", exception)
 
 
 @signals.task_revoked.connect
-def _expired(request: Any, expired: bool, **_: object) -> None:
+def _expired(request: Context, expired: bool, **_: object) -> None:
     """Keep a message whose `expires` had passed when it was read: Celery drops it without a word."""
     if expired:
         _set_aside(request, "expired", f"its header expires was {request.expires}; it was read after that")
 
 
-def _ids(request: object, given: object) -> list[str]:
+def _ids(request: Context, given: object) -> list[str]:
     """Return what may be ids of orders: a database would refuse anything else, and the whole message with it."""
     found = given if isinstance(given, list) else [given]
     ids = [str(each) for each in found if _is_id(each)]
@@ -98,7 +98,7 @@ def _is_id(given: object) -> bool:
 
 def _data_task(kind: str) -> None:
     @app.task(name=f"data.{kind}", bind=True, shared=False)
-    def fetch(self: object, /, fetch_id: str, **request: object) -> None:
+    def fetch(self: Task[..., None], /, fetch_id: str, **request: object) -> None:
         _do(self, lambda: engine().fetcher.take(kind, fetch_id, request))
 
 

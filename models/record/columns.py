@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -9,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import DateTime, MetaData, Numeric, String, Text
 from sqlalchemy.engine import Dialect
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 
 class Money(TypeDecorator[Decimal]):
@@ -23,15 +24,15 @@ class Money(TypeDecorator[Decimal]):
     impl = Numeric
     cache_ok = True
 
-    def load_dialect_impl(self, dialect: Dialect) -> Any:
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """Bypass SQLAlchemy's float conversion on SQLite."""
         return dialect.type_descriptor(_SqliteNumeric() if dialect.name == "sqlite" else Numeric(asdecimal=True))
 
-    def bind_processor(self, dialect: Dialect) -> Any:
+    def bind_processor(self, dialect: Dialect) -> Callable[[object], str | None] | None:
         """Bind as text on SQLite: the column's affinity turns it into a number."""
         return _number_text if dialect.name == "sqlite" else None
 
-    def result_processor(self, dialect: Dialect, coltype: object) -> Any:
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[object], Decimal | None] | None:
         """Return a Decimal whatever the driver gave."""
         return _decimal if dialect.name == "sqlite" else None
 
@@ -62,11 +63,11 @@ class UtcTime(TypeDecorator[datetime]):
     impl = DateTime(timezone=True)
     cache_ok = True
 
-    def bind_processor(self, dialect: Dialect) -> Any:
+    def bind_processor(self, dialect: Dialect) -> Callable[[datetime | None], datetime | str | None]:
         """Refuse naive times; on SQLite write what its own DateTime writes."""
         return _utc_text if dialect.name == "sqlite" else _utc
 
-    def result_processor(self, dialect: Dialect, coltype: object) -> Any:
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], datetime | None]:
         """Return an aware time."""
         return _from_utc_text if dialect.name == "sqlite" else _utc
 
@@ -106,11 +107,11 @@ class Words(TypeDecorator[str]):
         super().__init__()
         self.longest = longest
 
-    def load_dialect_impl(self, dialect: Dialect) -> Any:
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """Be VARCHAR where there is a longest."""
         return dialect.type_descriptor(String(self.longest) if self.longest else Text())
 
-    def bind_processor(self, dialect: Dialect) -> Any:
+    def bind_processor(self, dialect: Dialect) -> Callable[[str | None], str | None]:
         """Leave out what the database would refuse."""
         return self._taken
 

@@ -6,11 +6,12 @@ import contextlib
 import fcntl
 import logging
 import random
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from sqlalchemy import Connection as Connection
 from sqlalchemy import Engine, String, column, create_engine, event, inspect, select, table
@@ -23,6 +24,10 @@ from models.errors import ConfigurationError, DatabaseBusy, DatabaseUnavailable
 from models.private import private_file, private_folder
 from models.record import deployment, postgres, sqlite, tables
 from models.settings import Settings
+
+if TYPE_CHECKING:
+    import psycopg
+    from alembic.config import Config
 
 T = TypeVar("T")
 
@@ -113,7 +118,7 @@ class Database:
         with self.write() as connection:
             return work(connection)
 
-    def _is_the_same(self, driver: Any, _record: object) -> None:
+    def _is_the_same(self, driver: psycopg.Connection, _record: object) -> None:
         """Refuse a new connection that leads to another database than the ones before."""
         if self.deployment is None:
             return
@@ -182,7 +187,7 @@ class Database:
         """
         if self.is_sqlite:
             with self.translated(), self.engine.connect() as connection:
-                driver: Any = connection.connection.driver_connection
+                driver = cast(sqlite3.Connection, connection.connection.driver_connection)
                 driver.execute("PRAGMA wal_checkpoint(PASSIVE)").close()
 
     def close(self) -> None:
@@ -227,7 +232,7 @@ def migrations() -> Path:
     return inside if inside.is_dir() else Path(__file__).parents[2] / "alembic"
 
 
-def alembic_config(database: Database) -> Any:
+def alembic_config(database: Database) -> Config:
     """Return Alembic's configuration for this database."""
     from alembic.config import Config
 

@@ -10,7 +10,6 @@ Of every kind of answer the last one is kept, with how often that kind came; so 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,6 +18,7 @@ from sqlalchemy import Connection, and_, case, func, or_, select
 from models.encoding import to_json
 from models.outward import discreet
 from models.record.database import Database
+from models.record.rows import Json
 from models.record.tables import STRAY, attempts, fills, order_events, orders, workers
 from models.reports import MOST_CANDIDATES, Ambiguous, Found, Missing, OrderReport, Sighting
 from models.vocabulary import LIVE, UNCLEAR, UNEXPLAINED, WAITS_FOR_OWNER, Outcome, Status
@@ -40,7 +40,7 @@ _SENT = (
 )  # fmt: skip
 
 
-def fold(before: Mapping[str, Any] | None, answer: Sighting | Exception, at: datetime, query: str) -> Row:
+def fold(before: Json | None, answer: Sighting | Exception, at: datetime, query: str) -> Json:
     """Add one look to the evidence.
 
     Args:
@@ -86,7 +86,7 @@ def candidate(report: OrderReport) -> Row:
     return {name: value if value is None else str(value) for name, value in row.items()}
 
 
-def latest(evidence: Mapping[str, Any] | None) -> str:
+def latest(evidence: Json | None) -> str:
     """Say in one line what came back last."""
     answers = (evidence or {}).get("answers", {})
     if not answers:

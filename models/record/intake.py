@@ -6,10 +6,10 @@ changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import cast
 
 import structlog
 from sqlalchemy import Connection, insert, select
@@ -18,9 +18,10 @@ from models.errors import CorroError, IdempotencyConflict, InvalidOrder
 from models.lifetimes import DatabaseClock, expiry
 from models.messages import OrderRequest, utcnow
 from models.record.database import Database
+from models.record.rows import AnyOrder, NewOrder, OrderRow, by_name
 from models.record.statements import Query, among, insert_many, insert_new, together
 from models.record.tables import order_events, orders
-from models.record.unreadable import GIVEN, denied_row
+from models.record.unreadable import denied_row, without_given
 from models.settings import Settings
 from models.vocabulary import OrderType, Side, Status, TimeInForce
 
@@ -31,20 +32,22 @@ _SAME_NAME = (
     "trail_amount", "trail_percent", "time_in_force", "extended_hours", "tags", "created_at", "expires_at",
 )  # fmt: skip
 _MINE = among(orders.c.client_order_id, "ids")
-_ORDERS = Query(select(orders).where(_MINE))
+_ORDERS = Query(select(orders).where(_MINE), OrderRow)
 _IDS = Query(select(orders.c.client_order_id).where(_MINE))
 _BODY = (*_SAME_NAME, "route")
+#: Builds a request of values that were validated before.
+_construct: Callable[..., OrderRequest] = OrderRequest.model_construct
 _ENUMS = {"side": Side, "order_type": OrderType, "time_in_force": TimeInForce}
 
 
-def row_of(request: OrderRequest, route: Sequence[str], now: datetime, longest_s: float = 86_400.0) -> dict[str, Any]:
+def row_of(request: OrderRequest, route: Sequence[str], now: datetime, longest_s: float = 86_400.0) -> NewOrder:
     """Return the row of a new order, queued for the first broker on its route.
 
     Raises:
         InvalidOrder: its times are not to be believed (models/lifetimes.py).
     """
     given = vars(request)
-    row: dict[str, Any] = {name: given[name] for name in _SAME_NAME}
+    row: dict[str, object] = {name: given[name] for name in _SAME_NAME}
     for name in _ENUMS:
         row[name] = str(row[name])
     row |= {
@@ -60,20 +63,22 @@ def row_of(request: OrderRequest, route: Sequence[str], now: datetime, longest_s
         "reason": None,
         "closed_at": None,
     }
-    return row
+    return cast("NewOrder", row)
 
 
-def request_of(row: Mapping[Any, Any]) -> OrderRequest:
+def request_of(row: AnyOrder) -> OrderRequest:
     """Return the request that a row records; it was validated when it came in."""
-    values = {name: row[name] for name in _SAME_NAME}
-    values |= {name: kind(values[name]) for name, kind in _ENUMS.items()}
+    columns = by_name(row)
+    values = {name: columns[name] for name in _SAME_NAME}
+    values |= {name: kind(str(values[name])) for name, kind in _ENUMS.items()}
     values["tags"] = [] if values["tags"] is None else values["tags"]
-    return OrderRequest.model_construct(**values, route=tuple(row["route"] or ()))
+    return _construct(**values, route=tuple(row["route"] or ()))
 
 
-def body_of(row: Mapping[str, Any]) -> dict[str, Any]:
+def body_of(row: AnyOrder) -> dict[str, object]:
     """Return the order object that a row records; JSON writes its numbers and times as they travel."""
-    return {name: row[name] for name in _BODY} | {"tags": [] if row["tags"] is None else row["tags"]}
+    columns = by_name(row)
+    return {name: columns[name] for name in _BODY} | {"tags": [] if row["tags"] is None else row["tags"]}
 
 
 class Intake:
@@ -107,7 +112,7 @@ class Intake:
         return request.route
 
     # -- THE CLIENT'S WAY ---
-    def record(self, requests: Sequence[OrderRequest]) -> list[dict[str, Any]]:
+    def record(self, requests: Sequence[OrderRequest]) -> Sequence[NewOrder]:
         """Record new orders in one transaction; returns the rows as they are now, in the order of the requests.
 
         Raises:
@@ -125,8 +130,8 @@ class Intake:
                 f"the database refuses to record {_names(requests)}; nothing was recorded: {_words(error)}"
             ) from error
 
-    def _record(self, requests: Sequence[OrderRequest], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        def work(connection: Connection) -> list[dict[str, Any]]:
+    def _record(self, requests: Sequence[OrderRequest], rows: Sequence[NewOrder]) -> Sequence[NewOrder]:
+        def work(connection: Connection) -> Sequence[NewOrder]:
             fresh = _insert(connection, rows)
             if fresh == len({row["client_order_id"] for row in rows}) == len(rows):
                 return rows
@@ -138,7 +143,7 @@ class Intake:
         return self.database.transact(work)
 
     # -- THE QUEUE'S WAY ---
-    def bodies(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    def bodies(self, ids: Sequence[str]) -> dict[str, dict[str, object]]:
         """Return the order objects of these ids; those that no order has are left out."""
         with self.database.read() as connection:
             return {id_: body_of(row) for id_, row in _stored(connection, ids).items()}
@@ -148,7 +153,7 @@ class Intake:
         with self.database.read() as connection:
             return set(ids) - {row["client_order_id"] for row in _IDS.rows(connection, ids=ids)}
 
-    def take(self, bodies: Sequence[Mapping[str, Any]], queue_broker: str) -> dict[str, str]:
+    def take(self, bodies: Sequence[Mapping[str, object]], queue_broker: str) -> dict[str, str]:
         """See that every order object of a message has a row.
 
         Returns:
@@ -157,7 +162,7 @@ class Intake:
         """
         requests: dict[str, OrderRequest] = {}
         copies: list[OrderRequest] = []
-        refused: list[dict[str, Any]] = []
+        refused: list[NewOrder] = []
         now = self.clock.now()
         for body in bodies if isinstance(bodies, (list, tuple)) else [bodies]:
             try:
@@ -179,7 +184,7 @@ class Intake:
                     self._same(copy, rows[copy.client_order_id])
         return known
 
-    def _read(self, body: Any, queue_broker: str) -> OrderRequest:
+    def _read(self, body: object, queue_broker: str) -> OrderRequest:
         if not isinstance(body, Mapping):
             raise InvalidOrder(f"orders: must be a list of objects, had {body!r:.100}")
         if body.get("client_order_id") is None:
@@ -198,12 +203,12 @@ class Intake:
             for row in missing:
                 log.info("order_recorded", client_order_id=row["client_order_id"], broker=row["broker"])
         return {
-            id_: stored[id_]["broker"]
+            id_: stored[id_]["broker"] or queue_broker
             for id_, request in requests.items()
             if id_ in stored and self._same(request, stored[id_])
         }
 
-    def _row(self, request: OrderRequest, queue_broker: str, now: datetime) -> dict[str, Any]:
+    def _row(self, request: OrderRequest, queue_broker: str, now: datetime) -> NewOrder:
         """Return the row of an order from a message: queued, or denied under its own id where its times are wrong."""
         route = self.route(request, queue_broker)
         try:
@@ -215,11 +220,11 @@ class Intake:
             row = row_of(dated, route, now, self._longest_s)
             return row | {"status": str(Status.DENIED), "reason": str(error), "closed_at": now, "expires_at": None}
 
-    def _each(self, rows: list[dict[str, Any]], now: datetime) -> list[dict[str, dict[str, Any]]]:
+    def _each(self, rows: Sequence[NewOrder], now: datetime) -> list[dict[str, OrderRow]]:
         """Insert rows; where the database refuses that, each alone, and what it refuses is denied."""
         ids = [row["client_order_id"] for row in rows]
 
-        def work(connection: Connection) -> list[dict[str, dict[str, Any]]]:
+        def work(connection: Connection) -> list[dict[str, OrderRow]]:
             _insert(connection, rows)
             return [_stored(connection, ids)]
 
@@ -231,10 +236,10 @@ class Intake:
             if len(rows) > 1:
                 return [done for row in rows for done in self._each([row], now)]
             body = {name: str(rows[0][name]) for name in ("client_order_id", "symbol", "side", "quantity")}
-            self._deny([denied_row(body, f"the database refuses it: {_words(error)}", rows[0]["broker"], now)])
+            self._deny([denied_row(body, f"the database refuses it: {_words(error)}", str(rows[0]["broker"]), now)])
             return []
 
-    def _same(self, request: OrderRequest, row: Mapping[str, Any]) -> bool:
+    def _same(self, request: OrderRequest, row: OrderRow) -> bool:
         try:
             _same_or_conflict(request, row)
         except IdempotencyConflict as error:
@@ -244,12 +249,12 @@ class Intake:
             return False
         return True
 
-    def _deny(self, rows: list[dict[str, Any]]) -> None:
+    def _deny(self, rows: Sequence[NewOrder]) -> None:
         def work(connection: Connection) -> None:
             for row in rows:
                 if not _insert(connection, [row]):
                     status = _stored(connection, [row["client_order_id"]])[row["client_order_id"]]["status"]
-                    _note(connection, row["client_order_id"], status, "denied_copy", row["reason"])
+                    _note(connection, row["client_order_id"], status, "denied_copy", str(row["reason"]))
 
         try:
             self.database.transact(work)
@@ -261,15 +266,15 @@ class Intake:
             for row in rows:  # each alone; what is alone already, without what came from outside
                 if len(rows) == 1:
                     log.warning("denied_order_unwritable", client_order_id=row["client_order_id"], error=_words(error))
-                self._deny([row] if len(rows) > 1 else [row | dict.fromkeys(GIVEN)])
+                self._deny([row] if len(rows) > 1 else [without_given(row)])
             return
         for row in rows:
             log.warning("order_denied", client_order_id=row["client_order_id"], reason=row["reason"])
 
 
-def _insert(connection: Connection, rows: Sequence[dict[str, Any]]) -> int:
+def _insert(connection: Connection, rows: Sequence[NewOrder]) -> int:
     """Insert the rows whose id is new, with their first event; returns how many were new."""
-    first: dict[str, dict[str, Any]] = {}
+    first: dict[str, NewOrder] = {}
     for row in rows:
         first.setdefault(row["client_order_id"], row)
     events = [
@@ -292,11 +297,11 @@ def _insert(connection: Connection, rows: Sequence[dict[str, Any]]) -> int:
     return sum(cursor.rowcount for cursor in new)
 
 
-def _stored(connection: Connection, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+def _stored(connection: Connection, ids: Sequence[str]) -> dict[str, OrderRow]:
     return {row["client_order_id"]: row for row in _ORDERS.rows(connection, ids=ids)}
 
 
-def _same_or_conflict(request: OrderRequest, row: Mapping[str, Any]) -> None:
+def _same_or_conflict(request: OrderRequest, row: OrderRow) -> None:
     same_route = request.route is None or list(request.route) == list(row["route"] or ())
     if same_route and (request.body_hash == row["body_hash"] or request.body_hash == _terms_now(row)):
         return
@@ -307,7 +312,7 @@ def _same_or_conflict(request: OrderRequest, row: Mapping[str, Any]) -> None:
     )
 
 
-def _terms_now(row: Mapping[str, Any]) -> str | None:
+def _terms_now(row: OrderRow) -> str | None:
     """Return the digest of an order's terms as they are now: a replace may have changed them."""
     return None if row["status"] == Status.DENIED else request_of(row).body_hash
 

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Unpack, cast
+from typing import TYPE_CHECKING, Unpack, cast
 
 import structlog
 
@@ -210,7 +210,7 @@ class OrderRecord:
 
     # -- WHAT CHANGED ---
     @property
-    def mark(self) -> tuple[Any, ...]:
+    def mark(self) -> tuple[object, ...]:
         """Fingerprint of the order as read: updated_at, status, outcome of its newest attempt.
 
         Equal later means that nobody has changed it, so it need not be read again.

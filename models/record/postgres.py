@@ -7,11 +7,14 @@ session mode startup parameters such as `options` are refused, so what can be se
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine
 
 from models.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import psycopg
 
 #: Pinned by the first statements of a session. A transaction says READ COMMITTED itself, with its BEGIN. A server
 #: that an operator has made read-only stays so: an outage, not a setting.
@@ -25,7 +28,7 @@ PINNED = (
 )
 
 
-def pin(driver: Any) -> None:
+def pin(driver: psycopg.Connection) -> None:
     """Pin a new connection of psycopg.
 
     Raises:

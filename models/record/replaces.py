@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 from models.errors import InvalidOrder
 from models.messages import OrderRequest, plain
+from models.record.changes import OrderChanges
 from models.record.intake import request_of
 from models.record.order import TERMS, OrderRecord, Row, is_changing
 from models.vocabulary import TERMINAL, Side, Status
 
 
-def changed_terms(order: OrderRequest, changes: Mapping[str, Any]) -> OrderRequest:
+def changed_terms(order: OrderRequest, changes: Mapping[str, object]) -> OrderRequest:
     """Return the order with new terms.
 
     Raises:
@@ -58,7 +59,7 @@ def lessens(old: OrderRequest, new: OrderRequest) -> bool:
     return min(shrinks, retreats) >= 0 and max(shrinks, retreats) > 0
 
 
-def request_replace(entry: OrderRecord, changes: Mapping[str, Any]) -> None:
+def request_replace(entry: OrderRecord, changes: Mapping[str, object]) -> None:
     """Record the wish to change an order; asking for the terms that it has withdraws a wish nobody has sent yet.
 
     Raises:
@@ -80,7 +81,7 @@ def request_replace(entry: OrderRecord, changes: Mapping[str, Any]) -> None:
         filled = plain(entry.order["filled_quantity"])
         raise InvalidOrder(f"quantity: {filled} are filled already, was {plain(new.quantity)}; cancel it instead")
     if entry.status is Status.QUEUED:
-        entry.set(**{name: _column(value) for name, value in different.items()})
+        entry.set(**cast("OrderChanges", {name: _column(value) for name, value in different.items()}))
         entry.note("replaced", f"before it was sent: {words(different)}")
         return
     entry.set(replace_request={name: _json(value) for name, value in different.items()}, available_at=entry.now)
@@ -92,14 +93,14 @@ def terms_of(stored: Mapping[str, Any] | None) -> Row:
     return {n: value if n == "time_in_force" else Decimal(value) for n, value in (stored or {}).items()}
 
 
-def words(terms: Mapping[str, Any]) -> str:
+def words(terms: Mapping[str, object]) -> str:
     """Write terms for a person."""
     return ", ".join(f"{name} {_json(value)}" for name, value in terms.items())
 
 
-def _json(value: Any) -> str:
+def _json(value: object) -> str:
     return plain(value) if isinstance(value, Decimal) else str(value)
 
 
-def _column(value: Any) -> Any:
+def _column(value: object) -> Decimal | str:
     return value if isinstance(value, Decimal) else str(value)

@@ -20,7 +20,7 @@ def by_name(row: Mapping[str, object]) -> dict[str, object]:
     return cast("dict[str, Any]", row)
 
 
-class _Order(TypedDict):
+class _NewOrder(TypedDict):
     client_order_id: str
     version: int
     strategy: str | None
@@ -31,28 +31,29 @@ class _Order(TypedDict):
     extended_hours: bool
     tags: list[str] | dict[str, str] | None
     status: str
-    broker_order_id: str | None
     attempt_no: int
     filled_quantity: Decimal
-    avg_fill_price: Decimal | None
     reason: str | None
-    reason_code: str | None
     body_hash: str
-    cancel_requested_at: datetime | None
-    cancel_sent_at: datetime | None
-    replace_request: Json | None
     available_at: datetime
     created_at: datetime
     expires_at: datetime | None
-    submitted_at: datetime | None
-    accepted_at: datetime | None
     closed_at: datetime | None
     updated_at: datetime
 
 
-class OrderRow(_Order):
-    """An order, whether or not its message could be read: its terms are None where it could not."""
+class _Order(_NewOrder):
+    broker_order_id: str | None
+    avg_fill_price: Decimal | None
+    reason_code: str | None
+    cancel_requested_at: datetime | None
+    cancel_sent_at: datetime | None
+    replace_request: Json | None
+    submitted_at: datetime | None
+    accepted_at: datetime | None
 
+
+class _Terms(TypedDict):
     symbol: str | None
     side: str | None
     quantity: Decimal | None
@@ -60,6 +61,14 @@ class OrderRow(_Order):
     time_in_force: str | None
     route: list[str] | None
     broker: str | None
+
+
+class NewOrder(_NewOrder, _Terms):
+    """The columns that an order is recorded with; all others are null. Every `OrderRow` is one as well."""
+
+
+class OrderRow(_Order, _Terms):
+    """An order, whether or not its message could be read: its terms are None where it could not."""
 
 
 class ReadableOrder(_Order):
@@ -72,6 +81,10 @@ class ReadableOrder(_Order):
     time_in_force: str
     route: list[str]
     broker: str
+
+
+#: A row of `orders`, as new, as stored, or as one that can be read.
+AnyOrder = NewOrder | OrderRow | ReadableOrder
 
 
 class AttemptRow(TypedDict):

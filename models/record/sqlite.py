@@ -6,8 +6,9 @@ The counterpart of `models.record.postgres`.
 from __future__ import annotations
 
 import os
+import sqlite3
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from sqlalchemy import URL, Connection
 
@@ -21,7 +22,7 @@ _CACHE_KB = 1000
 _GARBLED = ("SQLITE_NOTADB", "SQLITE_CORRUPT")
 
 
-def pin(driver: Any, patience_s: float) -> None:
+def pin(driver: sqlite3.Connection, patience_s: float) -> None:
     """Tell a new connection how to work.
 
     Args:
@@ -45,7 +46,7 @@ def pin(driver: Any, patience_s: float) -> None:
 def begin(connection: Connection) -> None:
     """Begin a transaction: one that writes takes the lock at once."""
     reading = connection.get_execution_options().get("corro_read")
-    driver: Any = connection.connection.driver_connection
+    driver = cast(sqlite3.Connection, connection.connection.driver_connection)
     driver.execute("BEGIN" if reading else "BEGIN IMMEDIATE")
 
 

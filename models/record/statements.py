@@ -329,7 +329,9 @@ class _Prepared:
         if len(rows) == 1:
             cursor.execute(self.text, self.values(rows[0]))
         elif self.many is None:
-            cursor.executemany(self.text, cast(Any, [self.values(row) for row in rows]))  # all lists, or all dicts
+            cursor.executemany(
+                self.text, cast("Sequence[dict[str, object]]", [self.values(row) for row in rows])
+            )  # or lists
         else:
             plain = [{name: row[name] if to is None else to(row[name]) for name, to in self.plain} for row in rows]
             cursor.execute(self.many, {_ROWS: encoding.text(plain)})

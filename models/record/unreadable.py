@@ -6,8 +6,10 @@ import json
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
+from typing import cast
 
 from models.messages import denied_id, exact, is_id
+from models.record.rows import NewOrder, by_name
 from models.vocabulary import Status
 
 #: What a denied row has from outside, beside its reason.
@@ -16,7 +18,7 @@ GIVEN = (
 )  # fmt: skip
 
 
-def denied_row(body: object, reason: str, broker: str, now: datetime) -> dict[str, object]:
+def denied_row(body: object, reason: str, broker: str, now: datetime) -> NewOrder:
     """Return the row of an order that cannot be read: what can be read of it, and why not the rest.
 
     It never has the id that it claims: an order that can be read may come under that, and must find it free.
@@ -54,6 +56,11 @@ def denied_row(body: object, reason: str, broker: str, now: datetime) -> dict[st
         "filled_quantity": Decimal(0),
         "reason": reason,
     }
+
+
+def without_given(row: NewOrder) -> NewOrder:
+    """Return a denied row without anything that came from outside but its reason."""
+    return cast("NewOrder", by_name(row) | dict.fromkeys(GIVEN))
 
 
 def _raw(body: object) -> str:

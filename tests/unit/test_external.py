@@ -15,7 +15,7 @@ from models.record.tables import attempts, external_fills, external_orders, orde
 from models.reports import BrokerStatus, CommissionReport, FillReport, OrderReport
 from models.vocabulary import Side
 from tests.unit.words import NOW
-from worker.positions.external import External, disown, standing
+from worker.positions.external import External, disown, whose_order
 
 OURS, THEIRS = {"mine-1"}, {"77"}
 
@@ -55,7 +55,7 @@ def fill(execution_id: str = "e1", broker_order_id: str = "5", **more: Any) -> F
     ],
 )
 def test_row(found: OrderReport | FillReport, unsettled: set[str], whose: str) -> None:
-    assert standing(found, OURS, THEIRS, unsettled) == whose
+    assert whose_order(found, OURS, THEIRS, unsettled) == whose
 
 
 @pytest.fixture

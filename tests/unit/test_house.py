@@ -1,4 +1,4 @@
-"""The house rules that a script can see: how long a file may be, and that a class name means one class."""
+"""The house rules that a script can see: lengths of files, one class a name, how much the type checker knows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent.parent
 ROOMS = ("worker", "models", "producers", "tests", "benchmarks", "alembic")
 FILES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
+#: What is typed in full; the tests' own helpers may be looser.
+PACKAGES = ("worker", "models", "producers")
 MOST_LINES = 400
+#: Of the 547 that stood here before issue 13; each new one has to find another that can go.
+MOST_ANY = 182
 
 
 def test_no_file_is_longer_than_a_reader_keeps_in_mind() -> None:
@@ -24,3 +28,13 @@ def test_a_class_name_means_one_class() -> None:
             if isinstance(node, ast.ClassDef):
                 where[node.name].append(f"{path.relative_to(ROOT)}:{node.lineno}")
     assert {name: places for name, places in where.items() if len(places) > 1} == {}
+
+
+def test_the_type_checker_is_seldom_told_to_believe_anything() -> None:
+    found = {
+        str(path.relative_to(ROOT)): count
+        for path in FILES
+        if path.relative_to(ROOT).parts[0] in PACKAGES
+        and (count := sum(isinstance(n, ast.Name) and n.id == "Any" for n in ast.walk(ast.parse(path.read_text()))))
+    }
+    assert sum(found.values()) <= MOST_ANY, sorted(found.items(), key=lambda item: -item[1])[:10]

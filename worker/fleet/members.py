@@ -9,11 +9,10 @@ import contextlib
 import os
 import socket
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Connection, case, delete, insert, literal, select, update
 from sqlalchemy.exc import IntegrityError
@@ -21,6 +20,7 @@ from sqlalchemy.exc import IntegrityError
 from models.outward import discreet
 from models.record.columns import UtcTime
 from models.record.database import Database
+from models.record.rows import WorkerRow
 from models.record.tables import leases, workers
 from models.settings import TimingSettings
 from worker.runtime.clock import utcnow
@@ -187,7 +187,7 @@ def take_lease(connection: Connection, name: str, holder: str, now: datetime, se
     return True
 
 
-def is_gone(worker: Mapping[str, Any] | None, here: Identity, now: datetime, silence_s: float) -> bool:
+def is_gone(worker: WorkerRow | None, here: Identity, now: datetime, silence_s: float) -> bool:
     """Tell whether a worker can certainly send nothing more.
 
     Stopped, or its process is not there any more on this very machine, or silent for so long that it counts as gone.
@@ -203,7 +203,7 @@ def is_gone(worker: Mapping[str, Any] | None, here: Identity, now: datetime, sil
     return bool(worker["heartbeat_at"] < now - timedelta(seconds=silence_s))
 
 
-def is_silent(worker: Mapping[str, Any] | None, now: datetime, dead_after: float) -> bool:
+def is_silent(worker: WorkerRow | None, now: datetime, dead_after: float) -> bool:
     """Tell whether a worker has missed its heartbeats."""
     return (
         worker is None or worker["state"] == "stopped" or worker["heartbeat_at"] < now - timedelta(seconds=dead_after)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import Any
 
 from celery.worker import state
 from celery.worker.consumer import Consumer
+from kombu import Connection
 from kombu.exceptions import OperationalError
 
 from worker.messaging.queue_health import health
@@ -25,7 +25,7 @@ _LOOK_S = 0.1
 class QueueConsumer(Consumer):
     """Consumes the queues of one broker."""
 
-    def ensure_connected(self, conn: Any) -> Any:
+    def ensure_connected(self, conn: Connection) -> Connection:
         """Connect; what fails comes to the same place as everything else that fails, without pauses of kombu's."""
         try:
             return conn.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
@@ -38,12 +38,13 @@ class QueueConsumer(Consumer):
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Give up the line, and wait before the next try; messages in hand are worked on meanwhile."""
-        connection: Any = self.connection
+        connection = self.connection
         self.connection = None
-        with suppress(Exception):
-            connection.collect(socket_timeout=_COLLECT_S)
-        with suppress(Exception):
-            connection.close()
+        if connection is not None:
+            with suppress(Exception):
+                connection.collect(socket_timeout=_COLLECT_S)
+            with suppress(Exception):
+                connection.close()
         self._leave_alone(exc)
 
     def _leave_alone(self, exc: Exception) -> None:

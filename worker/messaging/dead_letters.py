@@ -13,7 +13,7 @@ import socket
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import TypeVar, cast
 
 import redis
 import structlog
@@ -161,13 +161,12 @@ class DeadLetters:
         Raises:
             QueueUnavailable: the queue does not answer.
         """
-        found: Any = self._asked(lambda: self._client.hgetall(COUNTS))
+        found = cast("dict[bytes, bytes]", self._asked(lambda: self._client.hgetall(COUNTS)))
         pairs = [(name.decode(errors="replace"), int(count)) for name, count in found.items() if count.isdigit()]
         return dict(sorted(pairs, key=lambda pair: (-pair[1], pair[0])))
 
     def _items(self, limit: int = KEPT) -> Sequence[bytes]:
-        found: Any = self._asked(lambda: self._client.lrange(SET_ASIDE, 0, limit - 1))
-        return list(found)
+        return cast("list[bytes]", self._asked(lambda: self._client.lrange(SET_ASIDE, 0, limit - 1)))
 
     def _find(self, id_: str) -> bytes:
         for item in self._items():

@@ -10,10 +10,11 @@ import base64
 import re
 import uuid
 from datetime import UTC, datetime
-from typing import Any
+from typing import cast
 
 from models import encoding
 from models.messages import MAX_BATCH
+from models.record.rows import Json
 from producers.bell import RING
 
 #: Longer messages are not even parsed: a hundred orders take 60 kB.
@@ -100,7 +101,7 @@ _KEPT = ("task", "id", "eta", "expires")
 _PLAIN = {"lang": "py", "argsrepr": "", "kwargsrepr": "", "ignore_result": True, "retries": 0}
 
 
-def _body(message: Any, properties: Any) -> tuple[object, object]:
+def _body(message: Json, properties: Json) -> tuple[object, object]:
     if message.get("content-type") != "application/json":
         words = f"content-type must be application/json, was {message.get('content-type')!r}"
         raise Unreadable(words, "content_type" if "content-type" in message else "field_missing")
@@ -136,12 +137,12 @@ def _check(task: object, args: object, kwargs: object) -> None:
         raise Unreadable(f"{needed}: at most {MOST[needed]} in one message, had {len(given)}", "too_many")
 
 
-def _mark(given: object, task: str, args: object, kwargs: Any) -> dict[str, int]:
+def _mark(given: object, task: str, args: object, kwargs: object) -> dict[str, int]:
     """Return the mark of a ring where it fits the message; anybody may write one, and rings are not acknowledged.
 
     A message whose mark does not fit is a message like any other.
     """
-    if type(given) is not int or args:
+    if type(given) is not int or args or not isinstance(kwargs, dict):
         return {}
     orders = kwargs["orders"] if task == "orders.submit" else []
     fits = isinstance(orders, list) and len(orders) == given and all(map(_has_id, orders))
@@ -152,7 +153,7 @@ def _has_id(order: object) -> bool:
     return isinstance(order, dict) and isinstance(order.get("client_order_id"), str)
 
 
-def _check_envelope(headers: Any, properties: Any) -> str:
+def _check_envelope(headers: Json, properties: Json) -> str:
     """Check what a worker relies on around the body; returns the routing key."""
     routing_key = properties["delivery_info"]["routing_key"]
     texts = {"headers.id": headers["id"], "delivery_tag": properties["delivery_tag"]}
@@ -165,9 +166,9 @@ def _check_envelope(headers: Any, properties: Any) -> str:
     return str(routing_key)
 
 
-def _check_time(name: str, value: Any) -> None:
+def _check_time(name: str, value: object) -> None:
     try:
-        when = datetime.fromisoformat(value)
+        when = datetime.fromisoformat(cast("str", value))
         when = when.replace(tzinfo=UTC) if when.tzinfo is None else when
         away = (when - datetime.now(UTC)).total_seconds()
     except (ValueError, TypeError, OverflowError):

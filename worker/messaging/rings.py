@@ -10,15 +10,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import redis
 import structlog
+from kombu.message import Message
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 
 from models import encoding
 from producers.bell import RING, SINGLE_RING
+
+if TYPE_CHECKING:
+    from redis.commands.core import Script
 
 log = structlog.get_logger()
 
@@ -47,13 +51,13 @@ class Rings(kombu_redis.QoS):
     worked on from memory.
     """
 
-    channel: Any
+    channel: Any  # kombu's private names are used of it
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)
         self._unnoted: set[str] = set()
 
-    def append(self, message: Any, delivery_tag: str) -> None:
+    def append(self, message: Message, delivery_tag: str) -> None:
         """Remember a message; a ring only in this process."""
         if RING not in message.headers:
             try:
@@ -128,7 +132,7 @@ class Gather:
         set_aside: Callable[[bytes, bytes, str], None],
     ) -> None:
         self.channel, self.readable, self.set_aside = channel, readable, set_aside
-        self._script: Any = None
+        self._script: Script | None = None
 
     def __call__(self, queue: bytes, item: bytes) -> bytes:
         """Return the ring, with the orders of those that waited behind it."""

@@ -13,6 +13,7 @@ from queue import Empty
 from typing import Any
 
 import redis
+from kombu.message import Message
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as kombu_redis
 
@@ -39,9 +40,9 @@ class GuardedRedis(redis.Redis):
     #: Takes more rings along with one; set on the client that reads the queues.
     gather: Gather | None = None
 
-    def parse_response(self, connection: object, command_name: object, **options: object) -> Any:
+    def parse_response(self, connection: object, command_name: object, **options: object) -> object:
         """Read a reply; an unreadable message is set aside and looks like an empty queue."""
-        reply = super().parse_response(connection, command_name, **options)  # type: ignore[no-untyped-call]
+        reply: tuple[bytes, bytes] | None = super().parse_response(connection, command_name, **options)  # type: ignore[no-untyped-call]
         if command_name != "BRPOP" or not reply:
             return reply
         key, item = reply
@@ -68,21 +69,21 @@ class GuardedRedis(redis.Redis):
 class _Careful(kombu_redis.QoS):
     """Kombu's book of the messages in hand, which survives that somebody else has written in it."""
 
-    channel: Any
+    channel: Channel
 
-    def append(self, message: Any, delivery_tag: str) -> None:
+    def append(self, message: Message, delivery_tag: str) -> None:
         """Note a message as taken; keys of a wrong type are set aside first, and the note is written then."""
         with self.channel.cleared():
             super().append(message, delivery_tag)
             return
         super().append(message, delivery_tag)
 
-    def restore_visible(self, *args: Any, **kwargs: Any) -> None:
+    def restore_visible(self, start: int = 0, num: int = 10, interval: int = 10) -> None:
         """Hand out again what nobody has acknowledged."""
         with self.channel.cleared():
-            super().restore_visible(*args, **kwargs)
+            super().restore_visible(start, num, interval)
 
-    def restore_by_tag(self, tag: Any, client: object = None, leftmost: bool = False) -> None:
+    def restore_by_tag(self, tag: str, client: object = None, leftmost: bool = False) -> None:
         """Hand one message out again; one that cannot be read would stop all those behind it."""
         try:
             super().restore_by_tag(tag, client=client, leftmost=leftmost)
@@ -180,15 +181,15 @@ class Channel(kombu_redis.Channel):
         channel: Any = self
 
         class Polled(connection):  # type: ignore[misc]
-            def disconnect(self, *args: Any, **kwargs: Any) -> None:
+            def disconnect(self, *args: object, **kwargs: object) -> None:
                 super().disconnect(*args, **kwargs)
                 if channel._registered:
                     channel._on_connection_disconnect(self)
 
         return Polled
 
-    def _get_client(self) -> Any:
-        client = super()._get_client()  # type: ignore[misc]
+    def _get_client(self) -> type[redis.Redis]:
+        client: type[redis.Redis] = super()._get_client()  # type: ignore[misc]
         return GuardedRedis if client is redis.Redis else client
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any
+from typing import cast
 
 import redis
 
@@ -40,7 +40,7 @@ def refusal(client: redis.Redis) -> str | None:
         redis.RedisError: it does not answer.
     """
     name = f"corro.check.{uuid.uuid4().hex[:12]}"
-    pipe: Any = client.pipeline(transaction=False)
+    pipe = client.pipeline(transaction=False)
     pipe.lpush(name, "1")
     pipe.rpop(name)
     pipe.hdel("unacked", name)
@@ -76,9 +76,9 @@ def take_default(client: redis.Redis) -> int:
         redis.RedisError: from the queue.
     """
     letters, taken = DeadLetters(client), 0
-    items: Any = client.lrange(DEFAULT, -_MOST_TAKEN, -1)
+    items = cast("list[bytes]", client.lrange(DEFAULT, -_MOST_TAKEN, -1))
     for item in items:
-        if _is_ours(item) and client.lrem(DEFAULT, 1, item):  # who removes it keeps it
+        if _is_ours(item) and client.lrem(DEFAULT, 1, item):  # type: ignore[arg-type]  # who removes it keeps it
             letters.put(DEFAULT, item, "no_queue", "sent without queue=: nobody reads this list; name orders.<broker>")
             taken += 1
     return taken

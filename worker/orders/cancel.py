@@ -14,10 +14,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Any
 
 import structlog
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import Connection, RowMapping, or_, select
 
 from models.errors import AccessLost, BrokerError, NotSent, OutcomeUnknown
 from models.lifecycle import Fact
@@ -181,7 +180,7 @@ class Cancels(Command[Wish, None]):
                 if ours := {stray: ref for stray, ref in work if Wish(ref) in taken}:
                     self._cancel_strays(session, ours)
 
-    def _strays(self, connection: Connection) -> list[Any]:
+    def _strays(self, connection: Connection) -> list[RowMapping]:
         o, a = orders.c, attempts.c
         query = (
             select(orders, attempts)
@@ -225,5 +224,5 @@ def _key(ref: OrderRef) -> tuple[str, str | None]:
     return ref.order.client_order_id, ref.broker_order_id
 
 
-def _stray(row: Any) -> Stray:
+def _stray(row: RowMapping) -> Stray:
     return row[attempts.c.client_order_id], row[attempts.c.attempt_no]

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import cast
 
 import structlog
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, Table, func, select
 
 from models.errors import CorroError
 from models.record import fills as order_fills
 from models.record.batch import Effects, OrderBatch
 from models.record.matching import Index, index_of, place_of, sent
 from models.record.order import Row
+from models.record.rows import AttemptRow, ReadableOrder
 from models.record.tables import UNSETTLED, attempts, fills, order_events, orders, position_ledgers
 from models.reports import FillReport, Found, OrderReport, Report, Sighting
 from models.settings import Settings
@@ -166,7 +167,7 @@ class CatchUp:
         return found
 
     # -- ASKED FOR AGAIN ---
-    def _unsettled(self, connection: Connection) -> list[Any]:
+    def _unsettled(self, connection: Connection) -> list[RowMapping]:
         """Return orders of which something is inferred, or has no price: (order, attempt, when it was filled)."""
         query = (
             select(orders, attempts, fills.c.filled_at)
@@ -181,7 +182,7 @@ class CatchUp:
         )
         return list(connection.execute(query).mappings())
 
-    def _again(self, rows: Sequence[Any]) -> dict[str, tuple[datetime, OrderRef]]:
+    def _again(self, rows: Sequence[RowMapping]) -> dict[str, tuple[datetime, OrderRef]]:
         """Return those that are due to be asked for again, with when they were filled."""
         found = {
             ref.order.client_order_id: (row[fills.c.filled_at], ref)
@@ -239,11 +240,11 @@ class CatchUp:
     def _apply(self, reports: Sequence[Report]) -> Effects:
         return self.database.transact(lambda c: self.recorder.updates(c, reports, utcnow(), infer=True))
 
-    def live(self, connection: Connection, *which: Any) -> list[OrderRef]:
+    def live(self, connection: Connection, *which: ColumnElement[bool]) -> list[OrderRef]:
         """Return the orders that are live at this broker in our books; `which` narrows them."""
         return [ref for ref, _ in self._live_rows(connection, *which)]
 
-    def _live_rows(self, connection: Connection, *which: Any) -> list[tuple[OrderRef, Any]]:
+    def _live_rows(self, connection: Connection, *which: ColumnElement[bool]) -> list[tuple[OrderRef, AttemptRow]]:
         """Return the live orders with the rows of their attempts.
 
         The way leads from the few live orders to their attempts. What the attempts have to be is hidden from the
@@ -262,7 +263,7 @@ class CatchUp:
             .where(orders.c.status.in_([str(s) for s in (*LIVE, Status.SUBMITTED)]), *which)
         )
         rows = connection.execute(query).mappings()
-        return [(ref, _part(row, attempts)) for row in rows if (ref := readable(row)) is not None]
+        return [(ref, cast("AttemptRow", _part(row, attempts))) for row in rows if (ref := readable(row)) is not None]
 
     def _long_way(self, connection: Connection) -> datetime:
         """Return where the first reading of a process begins: from then on, each goes back to the one before."""
@@ -290,7 +291,7 @@ def _under_our_id(report: OrderReport, ref: OrderRef) -> OrderReport:
     return replace(report, broker_client_order_id=ref.broker_client_order_id)
 
 
-def order_ref(order: Any, attempt: Any, known: frozenset[str] = frozenset()) -> OrderRef:
+def order_ref(order: ReadableOrder, attempt: AttemptRow, known: frozenset[str] = frozenset()) -> OrderRef:
     """Return what an adapter needs to find an attempt at its broker."""
     return OrderRef(
         order=sent(order, attempt),
@@ -303,14 +304,14 @@ def order_ref(order: Any, attempt: Any, known: frozenset[str] = frozenset()) -> 
     )
 
 
-def readable(row: Any) -> OrderRef | None:
+def readable(row: RowMapping) -> OrderRef | None:
     """Return what an adapter needs of an order and an attempt; None where they make no sense: the others go on."""
     try:
-        return order_ref(_part(row, orders), _part(row, attempts))
+        return order_ref(cast("ReadableOrder", _part(row, orders)), cast("AttemptRow", _part(row, attempts)))
     except Exception as error:
         log.error("row_unreadable", client_order_id=row["client_order_id"], error=f"{type(error).__name__}: {error}")
         return None
 
 
-def _part(row: Any, table: Any) -> Row:
+def _part(row: RowMapping, table: Table) -> Row:
     return {column.name: row[column] for column in table.c}

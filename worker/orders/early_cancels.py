@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import redis
 import structlog
@@ -59,7 +59,7 @@ class EarlyCancels:
         Raises:
             QueueUnavailable: nobody knows.
         """
-        found: Any = _asked(lambda: self._client.mget([_KEY + id_ for id_ in ids])) if ids else []
+        found: Sequence[object] = _asked(lambda: self._client.mget([_KEY + id_ for id_ in ids])) if ids else []
         return [id_ for id_, mark in zip(ids, found, strict=True) if mark is not None]
 
     def forget(self, ids: Sequence[str]) -> None:

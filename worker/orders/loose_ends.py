@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 import structlog
 from sqlalchemy import and_, select
@@ -17,6 +16,7 @@ from sqlalchemy import and_, select
 from models.record.batch import OrderBatch
 from models.record.evidence import LOST_AFTER, fold
 from models.record.order import OrderRecord
+from models.record.rows import AttemptRow
 from models.record.tables import attempts, orders
 from models.reports import Found, Sighting
 from models.settings import Settings
@@ -37,10 +37,10 @@ class Loose:
     """A live order that the listing of open orders does not show."""
 
     ref: OrderRef
-    attempt: Any
+    attempt: AttemptRow
 
 
-def is_due(attempt: Any, now: datetime) -> bool:
+def is_due(attempt: AttemptRow, now: datetime) -> bool:
     """Tell whether to look for such an order: less often the longer it is in vain."""
     return attempt["next_check_at"] is None or bool(attempt["next_check_at"] <= now)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import structlog
 
@@ -70,7 +69,7 @@ class Place(Claiming):
         self._read_positions = read_positions
 
     # -- FROM A MESSAGE ---
-    def submit(self, bodies: Sequence[Mapping[str, Any]], *, recorded: bool = False) -> None:
+    def submit(self, bodies: Sequence[Mapping[str, object]], *, recorded: bool = False) -> None:
         """Execute the orders of one message; orders without a row get one, copies change nothing.
 
         Args:
@@ -159,7 +158,7 @@ class Place(Claiming):
             log.warning("order_not_accepted", kind=type(answer).__name__, error=str(answer), **context)
 
 
-def _ids(bodies: Any) -> list[str] | None:
+def _ids(bodies: object) -> list[str] | None:
     """Return the ids of order objects, or None where they are no such things."""
     if not isinstance(bodies, list) or not all(isinstance(body, dict) for body in bodies):
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Literal, cast
 
 import structlog
 from sqlalchemy import Connection, select
@@ -15,9 +15,10 @@ from models.errors import BrokerError, CorroError, NotSent, OrderRejected, Refus
 from models.record.batch import OrderBatch
 from models.record.evidence import fold
 from models.record.matching import objections
-from models.record.order import OrderRecord, Row
+from models.record.order import OrderRecord
 from models.record.replaces import terms_of
-from models.record.rows import AttemptRow
+from models.record.rows import AttemptRow, ReadableOrder, WorkerRow
+from models.record.statements import fetch
 from models.record.tables import attempts, orders, workers
 from models.reports import Found, Missing, OrderReport, Sighting
 from models.settings import Settings
@@ -37,6 +38,12 @@ from worker.runtime.clock import StepWatch, utcnow
 log = structlog.get_logger()
 
 _LOOKS_AT_ONCE = 50
+
+
+class _OpenAttempt(AttemptRow):
+    """An attempt that has not been settled, with the worker that made it, if that is known."""
+
+    sender: WorkerRow | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +136,7 @@ class Reconciler:
 
         self.batches.change([row["client_order_id"] for row in orphans], work)
 
-    def _is_orphan(self, row: Row, now: datetime) -> bool:
+    def _is_orphan(self, row: _OpenAttempt, now: datetime) -> bool:
         sender = row["sender"]
         return (
             row["lease_until"] < now
@@ -137,21 +144,18 @@ class Reconciler:
             or is_silent(sender, now, self.timing.dead_after)
         )
 
-    def _open(self, connection: Connection, outcomes: Sequence[Outcome]) -> list[Row]:
+    def _open(self, connection: Connection, outcomes: Sequence[Outcome]) -> list[_OpenAttempt]:
         query = (
             select(attempts)
             .where(attempts.c.broker == self.broker.name, attempts.c.outcome.in_([str(o) for o in outcomes]))
             .order_by(attempts.c.started_at)
         )
-        found = [dict(row) for row in connection.execute(query).mappings()]
+        found = fetch(connection, query, AttemptRow)
         if not found:
             return []
-        names = {row["worker"] for row in found}
-        senders = {
-            row["worker"]: row
-            for row in connection.execute(select(workers).where(workers.c.worker.in_(names))).mappings()
-        }
-        return [{**row, "sender": senders.get(row["worker"])} for row in found]
+        query = select(workers).where(workers.c.worker.in_({row["worker"] for row in found}))
+        senders = {row["worker"]: row for row in fetch(connection, query, WorkerRow)}
+        return [cast("_OpenAttempt", {**row, "sender": senders.get(row["worker"])}) for row in found]
 
     def _due(self, *, everything: bool = False, only_doubted: bool = False) -> list[_Question]:
         now = self._now()
@@ -161,16 +165,12 @@ class Reconciler:
             due = [r for r in due if is_doubted(r) or not only_doubted]
             if not due:
                 return []
-            rows = {
-                row["client_order_id"]: row
-                for row in connection.execute(
-                    select(orders).where(orders.c.client_order_id.in_([r["client_order_id"] for r in due]))
-                ).mappings()
-            }
+            query = select(orders).where(orders.c.client_order_id.in_([r["client_order_id"] for r in due]))
+            rows = {row["client_order_id"]: row for row in fetch(connection, query, ReadableOrder)}
             known = self._known_ids(connection, due)
         return [self._question(r, rows[r["client_order_id"]], known, now) for r in due]
 
-    def _question(self, row: Row, order: Any, known: frozenset[str], now: datetime) -> _Question:
+    def _question(self, row: _OpenAttempt, order: ReadableOrder, known: frozenset[str], now: datetime) -> _Question:
         # A clock that was set ahead makes a send that is still under way look old, and its sender look past it.
         done = self._sender_done(row, now) and not self.steps.doubtful()
         marks = self.broker.capabilities.marks_sends
@@ -186,7 +186,7 @@ class Reconciler:
             last_byte=_last_byte(row),
         )
 
-    def _sender_done(self, row: Row, now: datetime) -> bool:
+    def _sender_done(self, row: _OpenAttempt, now: datetime) -> bool:
         """Tell whether whoever sent it can send nothing more.
 
         It has recorded `unknown` itself, so it is back from its send; or it is gone; or it was seen running after its
@@ -195,9 +195,9 @@ class Reconciler:
         sender = row["sender"]
         if row["ended_at"] is not None or is_gone(sender, self.me, now, self.timing.sender_gone_after):
             return True
-        return bool(sender["heartbeat_at"] > row["lease_until"])
+        return sender is not None and sender["heartbeat_at"] > row["lease_until"]
 
-    def _known_ids(self, connection: Connection, due: Sequence[Row]) -> frozenset[str]:
+    def _known_ids(self, connection: Connection, due: Sequence[AttemptRow]) -> frozenset[str]:
         """Return the broker's ids of our other orders: they are not the one we look for."""
         if not self._keeps_no_id:
             return frozenset()
@@ -346,7 +346,7 @@ class Reconciler:
             )
 
 
-def _last_byte(row: Row) -> datetime:
+def _last_byte(row: _OpenAttempt) -> datetime:
     """Return when a byte of an attempt may have left at the latest: a send can be held up long after its claim.
 
     Whoever recorded an answer was done by then; who did not was at most as late as its last sign of life.

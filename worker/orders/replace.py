@@ -9,11 +9,11 @@ The wish stays on the row until it is done, refused or withdrawn: what was not s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from functools import partial
-from typing import Any
+from typing import cast
 
 import structlog
 from sqlalchemy import select
@@ -24,7 +24,7 @@ from models.record.database import Database
 from models.record.intake import request_of
 from models.record.order import OrderRecord, is_changing
 from models.record.replaces import changed_terms, lessens, words
-from models.record.rows import AttemptRow
+from models.record.rows import AttemptRow, Json
 from models.record.tables import attempts, orders
 from models.reports import OrderReport
 from models.settings import TimingSettings
@@ -107,7 +107,7 @@ class Replacements(Claiming):
     # -- CLAIM ---
     def claim(self, which: Selection) -> list[Claimed]:
         """Begin an attempt for each replace that may be sent; a refusal ends its wish, each by itself."""
-        ids: Sequence[str] = which.values["ids"]
+        ids = cast("Sequence[str]", which.values["ids"])
         return [change for found in isolate(self._claim, ids, "not_replaced") for change in found]
 
     def _claim(self, ids: Sequence[str]) -> list[Claimed]:
@@ -131,7 +131,9 @@ class Replacements(Claiming):
             entry.note("replace_refused", f"it would close more than is held: {closings.words(entry)}")
         return verdict == "send"
 
-    def _claim_one(self, entry: OrderRecord, halt: Any, closings: Closings | None) -> Claimed | None:
+    def _claim_one(
+        self, entry: OrderRecord, halt: Mapping[str, str] | None, closings: Closings | None
+    ) -> Claimed | None:
         wanted, current = entry.order["replace_request"], entry.current
         if not wanted or current is None or current["outcome"] != Outcome.ACCEPTED or is_changing(entry):
             return None
@@ -168,7 +170,7 @@ class Replacements(Claiming):
     def _in_place(self) -> bool:
         return self.broker.capabilities.replaces == "in_place"
 
-    def _change(self, entry: OrderRecord, current: AttemptRow, wanted: dict[str, Any]) -> Claimed:
+    def _change(self, entry: OrderRecord, current: AttemptRow, wanted: Json) -> Claimed:
         now, number = request_of(entry.order), entry.next_attempt
         new = changed_terms(now, wanted)
         longest = self.broker.capabilities.client_order_id_length

@@ -7,8 +7,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sqlalchemy import Connection, select
 
 from models.errors import InvalidOrder, NotFound
@@ -18,6 +16,8 @@ from models.record.evidence import LOST_AFTER
 from models.record.intake import body_of
 from models.record.matching import sent
 from models.record.order import OrderRecord
+from models.record.rows import ExternalOrderRow, ReadableOrder
+from models.record.statements import fetch
 from models.record.tables import attempts, external_orders, order_events
 from models.reports import BrokerStatus, OrderReport
 from models.terms import contradictions
@@ -31,7 +31,7 @@ from worker.runtime.clock import utcnow
 
 def resolve(
     client: OrderClient, client_order_id: str, *, adopt: str | None, by: str, reason: str | None = None
-) -> dict[str, Any]:
+) -> ReadableOrder:
     """Settle the unknown attempt of an order.
 
     Args:
@@ -48,7 +48,7 @@ def resolve(
     """
     says = f"says {by}" + (f": {reason}" if reason else "")
 
-    def work(connection: Connection) -> tuple[dict[str, Any], Effects]:
+    def work(connection: Connection) -> tuple[ReadableOrder, Effects]:
         batch = OrderBatch.open(connection, [client_order_id], utcnow())
         entry = batch.get(client_order_id)
         if entry is None:
@@ -73,7 +73,7 @@ def resolve(
         else:
             recorder.settle(entry, number, _adopted(adopt))
         batch.write()
-        return dict(entry.order), batch.effects
+        return entry.order, batch.effects
 
     row, effects = client.database.transact(work)
     bodies = {b: [body_of(row)] for b in effects.rings}
@@ -81,7 +81,7 @@ def resolve(
     return row
 
 
-def note(client: OrderClient, client_order_id: str, *, by: str, reason: str | None = None) -> dict[str, Any]:
+def note(client: OrderClient, client_order_id: str, *, by: str, reason: str | None = None) -> ReadableOrder:
     """Keep that somebody has looked at the changes of an order that fit no execution of the record.
 
     Raises:
@@ -89,7 +89,7 @@ def note(client: OrderClient, client_order_id: str, *, by: str, reason: str | No
         InvalidOrder: no such change of it is known.
     """
 
-    def work(connection: Connection) -> dict[str, Any]:
+    def work(connection: Connection) -> ReadableOrder:
         batch = OrderBatch.open(connection, [client_order_id], utcnow())
         entry = batch.get(client_order_id)
         if entry is None:
@@ -102,7 +102,7 @@ def note(client: OrderClient, client_order_id: str, *, by: str, reason: str | No
         journal(connection, "resolve", "order", client_order_id, by=by, reason=reason, detail=detail)
         entry.note("resolved", f"{detail}, says {by}" + (f": {reason}" if reason else ""))
         batch.write()
-        return dict(entry.order)
+        return entry.order
 
     return client.database.transact(work)
 
@@ -115,7 +115,7 @@ def _must_be_adoptable(connection: Connection, entry: OrderRecord, number: int, 
     if owner := connection.execute(theirs.where(a.client_order_id != entry.id).limit(1)).scalar():
         raise InvalidOrder(f"order {adopt} at {broker} is {owner}'s, so it cannot be {entry.id}'s too")
     listed = select(external_orders).where(e.broker == broker, e.broker_order_id == adopt)
-    row = connection.execute(listed).mappings().first()
+    row = next(iter(fetch(connection, listed, ExternalOrderRow)), None)
     answers = (attempt["evidence"] or {}).get("answers", {}).values()
     shown = {str(c.get("broker_order_id")) for answer in answers for c in answer.get("candidates", ())}
     if row is None and adopt not in shown | {attempt["broker_order_id"]}:
@@ -130,7 +130,7 @@ def _must_be_adoptable(connection: Connection, entry: OrderRecord, number: int, 
 _REWRITES = {"time_in_force": frozenset({"day"})}
 
 
-def _report_of(row: Any) -> OrderReport:
+def _report_of(row: ExternalOrderRow) -> OrderReport:
     """Return a row of `external_orders` as the report that it came from."""
     return OrderReport(
         broker_order_id=row["broker_order_id"],

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from decimal import Decimal
 
 from sqlalchemy import Connection
 
 from models.errors import BrokerError
 from models.record.batch import OrderBatch
 from models.record.order import OrderRecord
-from models.record.rows import ReadableOrder
+from models.record.rows import AttemptRow, ReadableOrder
 from models.settings import Settings
 from models.vocabulary import CLOSING, Denial, Outcome, Side, signed
 from worker.fleet.availability import unavailable
@@ -45,7 +44,8 @@ class FactsReader:
         row = entry.order
         earlier = [a for no, a in entry.attempts.items() if not attempt_no or no < attempt_no]
         broker = entry.attempts[attempt_no]["broker"] if attempt_no else row["broker"]
-        side = Side(row["side"])
+        side, connection = Side(row["side"]), entry.batch.connection
+        held, doubtful = self._held(connection, row, side, entry.now) if side in CLOSING else (None, frozenset[str]())
         return RoutingFacts(
             broker=broker,
             error=error,
@@ -57,10 +57,10 @@ class FactsReader:
             tried={a["broker"] for a in earlier},
             refused_before=any(_was_refused(a) for a in earlier),
             denied_before=next((a["code"] for a in earlier if _was_denied(a)), None),
-            **(self._holdings(entry.batch.connection, row, side, entry.now) if side in CLOSING else {}),
+            holdings=held,
+            doubtful=doubtful,
             unavailable=(
-                unavailable(entry.batch.connection, self.brokers, entry.now, self.timing.dead_after)
-                | locked_at(entry.batch.connection, row)
+                unavailable(connection, self.brokers, entry.now, self.timing.dead_after) | locked_at(connection, row)
             )
             - {broker},
             expires_at=row["expires_at"],
@@ -77,39 +77,41 @@ class FactsReader:
             return None
         return Closings(batch.connection, self.broker, self.brokers, self.timing.positions_valid)
 
-    def _holdings(self, connection: Connection, row: ReadableOrder, side: Side, now: datetime) -> dict[str, Any]:
-        """Say where a closing order finds its position, and where it has to be looked for first."""
+    def _held(
+        self, connection: Connection, row: ReadableOrder, side: Side, now: datetime
+    ) -> tuple[dict[str, Decimal], frozenset[str]]:
+        """Return what brokers hold of the position that an order closes, and which of them have to look first."""
         route = row["route"] or [row["broker"]]
         found = holdings(connection, route, row["symbol"], side, but=row["client_order_id"], queued=True)
         oldest, wanted = now - timedelta(seconds=self.timing.positions_valid), row["quantity"] - row["filled_quantity"]
         known = {b: held for b, held in found.items() if held.read_at is not None and held.read_at >= oldest}
         doubtful = {b for b in found if b not in known or known[b].least < wanted <= known[b].most}
-        return {
-            "holdings": {b: -signed(side) * held.least for b, held in known.items()},
-            "doubtful": doubtful if self.closes else (),
-        }
+        return (
+            {b: -signed(side) * held.least for b, held in known.items()},
+            frozenset(doubtful if self.closes else ()),
+        )
 
 
-def came_to_nothing(attempt: Mapping[str, Any]) -> bool:
+def came_to_nothing(attempt: AttemptRow) -> bool:
     """Tell whether an attempt left nothing visible at its broker, which may be asked for the same order again."""
     passing = attempt["outcome"] == Outcome.REFUSED and not _was_refused(attempt)
     return passing or attempt["outcome"] in (Outcome.ABSENT, Outcome.NOT_SENT)
 
 
-def _was_final(attempt: Mapping[str, Any]) -> bool:
+def _was_final(attempt: AttemptRow) -> bool:
     """Tell from the record whether a broker is off the route: it refused, or it cannot do it at all."""
     return _was_denied(attempt) or _was_refused(attempt)
 
 
-def _was_refused(attempt: Mapping[str, Any]) -> bool:
+def _was_refused(attempt: AttemptRow) -> bool:
     """Tell whether a broker refused the order, and not the moment at which it came."""
     return attempt["outcome"] == Outcome.REFUSED and attempt["code"] not in _PASSING_CODES
 
 
-def _was_missed(attempt: Mapping[str, Any], broker: str) -> bool:
+def _was_missed(attempt: AttemptRow, broker: str) -> bool:
     """Tell whether listings of a broker have missed an order that had left for it: it may still turn up there."""
     return (attempt["broker"], attempt["outcome"], attempt["code"]) == (broker, Outcome.ABSENT, "absent")
 
 
-def _was_denied(attempt: Mapping[str, Any]) -> bool:
+def _was_denied(attempt: AttemptRow) -> bool:
     return attempt["outcome"] == Outcome.NOT_SENT and attempt["code"] in set(Denial)

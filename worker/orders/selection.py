@@ -6,9 +6,8 @@ import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
 
-from sqlalchemy import bindparam, exists, or_, select
+from sqlalchemy import ColumnElement, bindparam, exists, or_, select
 
 from models.messages import MAX_BATCH
 from models.record.statements import Query, Row, among, unindexed
@@ -18,9 +17,10 @@ from worker.positions.closing import Asked
 from worker.runtime.clock import utcnow
 
 _o = orders.c
+_Text = ColumnElement[str]
 
 
-def _waiting(found_by: Callable[[Any], Any] = lambda column: column) -> Any:
+def _waiting(found_by: Callable[[_Text], _Text] = lambda column: column) -> ColumnElement[bool]:
     """An order that can be claimed for a broker: queued, there, and not put off."""
     mine = (found_by(_o.status) == str(Status.QUEUED)) & (found_by(_o.broker) == bindparam("broker"))
     return mine & (_o.available_at <= bindparam("now"))
@@ -31,7 +31,7 @@ _STOPPED = exists().where(halts.c.scope.in_(["*", bindparam("broker")])).label("
 _LOCKED = exists().where(position_locks.c.broker == bindparam("broker")).label("locked")
 
 
-def _claimable(*which: Any) -> Query[Row]:
+def _claimable(*which: ColumnElement[bool]) -> Query[Row]:
     """The oldest first, leaving out what another claim holds just now."""
     oldest_first = select(orders, _STOPPED, _LOCKED).where(*which).order_by(_o.available_at, _o.client_order_id)
     return Query(oldest_first.limit(MAX_BATCH).with_for_update(skip_locked=True))
@@ -49,7 +49,7 @@ class Selection:
     """Orders to be sent, and what their claims find out on the way."""
 
     query: Query[Row]
-    values: Mapping[str, Any]
+    values: Mapping[str, object]
     #: So many at most.
     most: float = math.inf
     #: What was asked about positions, for orders that close one.

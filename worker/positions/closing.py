@@ -20,16 +20,17 @@ symbol that is locked) agree with the broker.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Literal
 
 from sqlalchemy import Connection, text
 
 from models.messages import plain
 from models.record.order import OrderRecord
+from models.record.rows import ReadableOrder
 from models.vocabulary import CLOSING, Side
 from worker.positions.holdings import Holding, holdings
 
@@ -135,6 +136,6 @@ def _held(held: Holding, symbol: str, side: Side) -> str:
     return f"holds {plain(max(held.shown, _ZERO))} {symbol} {short}".rstrip() + taken
 
 
-def closes(order: Mapping[str, Any]) -> bool:
+def closes(order: ReadableOrder) -> bool:
     """Tell whether an order closes a position."""
     return Side(order["side"]) in CLOSING

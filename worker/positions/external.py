@@ -42,7 +42,7 @@ from worker.runtime.said import Said
 
 #: Reports that are looked up at once.
 _AT_ONCE = 1000
-Standing = Literal["ours", "external", "open"]
+Whose = Literal["ours", "external", "open"]
 _MARK_EVERY_S = 60.0
 #: `last_seen_at` of an order that has not changed is written this often.
 _SEEN_EVERY = timedelta(seconds=60)
@@ -72,12 +72,12 @@ class _Ours(TypedDict):
     side: str
 
 
-def standing(
+def whose_order(
     report: OrderReport | FillReport,
     our_ids: Collection[str],
     their_ids: Collection[str],
     unsettled: Collection[str | None],
-) -> Standing:
+) -> Whose:
     """Tell whose an order is.
 
     Args:
@@ -128,7 +128,7 @@ class External:
 
     def _sort(
         self, connection: Connection, reports: Sequence[OrderReport | FillReport]
-    ) -> list[tuple[OrderReport | FillReport, Standing]]:
+    ) -> list[tuple[OrderReport | FillReport, Whose]]:
         a = attempts.c
         # Open attempts are read before ids: an attempt that ends between the two has its broker's id recorded by then.
         unsettled = unsettled_symbols(connection, self.broker)
@@ -149,17 +149,17 @@ class External:
         for row in fetch(connection, query, _Ours):
             for id_ in {row["broker_client_order_id"], row["broker_order_id"]} - {None}:
                 by_id.setdefault(id_, []).append(row)
-        return [(report, self._standing(report, by_id, unsettled)) for report in reports]
+        return [(report, self._whose(report, by_id, unsettled)) for report in reports]
 
     @staticmethod
-    def _standing(
+    def _whose(
         report: OrderReport | FillReport, by_id: dict[str | None, list[_Ours]], unsettled: Collection[str | None]
-    ) -> Standing:
+    ) -> Whose:
         named = (row for id_ in (report.broker_client_order_id, report.broker_order_id) for row in by_id.get(id_, ()))
         ours = [row for row in named if not is_another(row, report) and not is_elsewhere(row["session"], report)]
         our_ids = {row["broker_client_order_id"] for row in ours}
         their_ids = {id_ for row in ours if (id_ := row["broker_order_id"]) is not None}
-        return standing(report, our_ids, their_ids, unsettled)
+        return whose_order(report, our_ids, their_ids, unsettled)
 
     # -- WRITE ---
     def _orders(self, connection: Connection, reports: Sequence[OrderReport | FillReport]) -> list[ExternalOrderRow]:

@@ -18,13 +18,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Literal
 
 from sqlalchemy import Connection, bindparam, func, or_, select
 
 from models.errors import NotSent
 from models.messages import plain
-from models.record.rows import PositionLockRow
+from models.record.rows import PositionLockRow, ReadableOrder
 from models.record.statements import Query
 from models.record.tables import orders, position_locks
 from models.vocabulary import CLOSING, OPEN, Side, Status
@@ -110,7 +110,7 @@ class Locks:
         #: Shares of closing orders that this claim has let pass, by symbol and side.
         self._passed: dict[tuple[str, Side], Decimal] = {}
 
-    def refusal(self, order: Mapping[str, Any]) -> NotSent | None:
+    def refusal(self, order: ReadableOrder) -> NotSent | None:
         """Say why an order must not be sent here; None if it may."""
         lock = self.rows.get(order["symbol"])
         if lock is None:
@@ -143,7 +143,7 @@ def words(lock: PositionLockRow) -> str:
     )
 
 
-def locked_at(connection: Connection, order: Mapping[str, Any]) -> set[str]:
+def locked_at(connection: Connection, order: ReadableOrder) -> set[str]:
     """Return the brokers whose lock on the order's symbol stops it; none stops a closing order, which a lock may pass.
 
     Whether a lock lets a closing order pass is decided where it is claimed: see `may_pass`.

@@ -8,7 +8,7 @@ leaves.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import requests
 import structlog
@@ -18,7 +18,11 @@ from worker.brokers.alpaca.access import Access
 from worker.brokers.alpaca.codes import Forbidden, KeysRefused, refusal
 from worker.brokers.rest.http import Exchange, Wire, classify, exchange, passing, patiently
 from worker.brokers.rest.reading import READ_WITHIN_S, Body, JsonReads, Looks, Query
+from worker.brokers.values import Raw
 from worker.pacing.budget import Budget, Use, using
+
+if TYPE_CHECKING:
+    from alpaca_trade_api.rest import REST
 
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
@@ -53,17 +57,17 @@ class AlpacaRest(JsonReads):
         self._wire.budget = budget
         self._account, self._on_answer = account, on_answer
         self._looks = Looks()
-        self._api: Any = _sdk(broker, base_url, access, self._wire)
+        self._api = _sdk(broker, base_url, access, self._wire)
 
     def close(self) -> None:
         """Close idle connections."""
         self._wire.close()
 
-    def post(self, path: str, body: Body, deadline_s: float, gate: Callable[[], None]) -> Any:
+    def post(self, path: str, body: Body, deadline_s: float, gate: Callable[[], None]) -> Raw:
         """Send once; NotSent, Refused or OutcomeUnknown if it fails."""
         return self._once(lambda: self._api.post(path, body), deadline_s, gate)
 
-    def patch(self, path: str, body: Body, deadline_s: float, gate: Callable[[], None]) -> Any:
+    def patch(self, path: str, body: Body, deadline_s: float, gate: Callable[[], None]) -> Raw:
         """Send once; NotSent, Refused or OutcomeUnknown if it fails."""
         return self._once(lambda: self._api.patch(path, body), deadline_s, gate)
 
@@ -71,7 +75,7 @@ class AlpacaRest(JsonReads):
         """Send once; NotSent, Refused or OutcomeUnknown if it fails."""
         self._once(lambda: self._api.delete(path), deadline_s, passing)
 
-    def _get(self, path: str, query: Query | None) -> Any:
+    def _get(self, path: str, query: Query | None) -> object:
         return patiently(lambda: self._once(lambda: self._api.get(path, query), READ_WITHIN_S, passing))
 
     def _once(self, call: Callable[[], T], deadline_s: float, gate: Callable[[], None]) -> T:
@@ -125,7 +129,7 @@ class AlpacaRest(JsonReads):
         return None
 
 
-def _sdk(broker: str, base_url: str, access: Access, wire: Wire) -> Any:
+def _sdk(broker: str, base_url: str, access: Access, wire: Wire) -> REST:
     from alpaca_trade_api.rest import REST
 
     try:

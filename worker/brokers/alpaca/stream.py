@@ -14,11 +14,14 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import structlog
 
 from worker.brokers.values import Raw
+
+if TYPE_CHECKING:
+    from websockets.legacy.client import WebSocketClientProtocol
 
 _log = structlog.get_logger(__name__)
 
@@ -150,7 +153,7 @@ class AlpacaStream:
             async for frame in socket:
                 await self._handle(frame)
 
-    async def _authorize(self, socket: Any) -> None:
+    async def _authorize(self, socket: WebSocketClientProtocol) -> None:
         key_id, secret_key = self._keys
         await _send(socket, "authenticate", {"key_id": key_id, "secret_key": secret_key})
         answer = await self._expect(socket, "authorization")
@@ -164,7 +167,7 @@ class AlpacaStream:
         self._listening.set()
         self._log.info("stream_listening")
 
-    async def _expect(self, socket: Any, stream: str) -> Raw:
+    async def _expect(self, socket: WebSocketClientProtocol, stream: str) -> Raw:
         while True:
             message = _decode(await asyncio.wait_for(socket.recv(), _PATIENCE_S))
             if message.get("stream") == stream:
@@ -197,7 +200,7 @@ class AlpacaStream:
         self._complaint = reason
 
 
-async def _send(socket: Any, action: str, data: Raw) -> None:
+async def _send(socket: WebSocketClientProtocol, action: str, data: Raw) -> None:
     await socket.send(json.dumps({"action": action, "data": data}))
 
 

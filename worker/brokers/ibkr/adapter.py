@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 import structlog
 
@@ -209,7 +209,7 @@ class IbkrBroker(BrokerInterface):
         with using(use_of(ticket.order.side)):
             return self._send(pending, ibkr_replace.change(session, pending, ref, ticket), ticket.deadline_s)
 
-    def _send(self, pending: Pending, work: Coroutine[Any, Any, OrderReport], deadline_s: float) -> OrderReport:
+    def _send(self, pending: Pending, work: Coroutine[object, None, OrderReport], deadline_s: float) -> OrderReport:
         """Send on the loop and wait; once given up here, bytes that have not left stay here."""
         try:
             return self._thread.call(work, deadline_s)
@@ -314,7 +314,7 @@ class IbkrBroker(BrokerInterface):
     def _limit(session: TwsSession, requests: int) -> float:
         return requests * session.options.request_timeout_s + 5
 
-    def _call(self, work: Coroutine[Any, Any, T], limit_s: float, what: str) -> T:
+    def _call(self, work: Coroutine[object, None, T], limit_s: float, what: str) -> T:
         """Run a read on the loop; no foreign exception leaves."""
         try:
             return self._thread.call(work, limit_s)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import TypeVar, cast
 
 from models.errors import (
     BrokerError,
@@ -36,6 +36,9 @@ from models.errors import (
 
 #: "Order canceled": the answer to a cancel, and IB's own word where it ended an order.
 CANCELED = 202
+
+
+E = TypeVar("E", bound=CorroError)
 
 
 class Proof(StrEnum):
@@ -172,7 +175,7 @@ def order_error(number: int, text: str, broker: str) -> BrokerError:
     row = code_of(number)
     message = f"{broker}: {number} {text or row.meaning}"
     if row.proof is Proof.REFUSED:
-        refusal: type[Refused] = _by_words(text, _REFUSAL_WORDS, row.error)
+        refusal: type[Refused] = _by_words(text, _REFUSAL_WORDS, cast("type[Refused]", row.error))
         return refusal(message, broker=broker, code=str(number))
     error = row.error if issubclass(row.error, OutcomeUnknown) else Unmapped
     return error(f"{message}; the order may be live", broker=broker, code=str(number))
@@ -208,6 +211,6 @@ def read_error(number: int, text: str, broker: str) -> CorroError:
     return PacingViolation(message, retry_after=PACING_PAUSE_S) if error is PacingViolation else error(message)
 
 
-def _by_words(text: str, table: Sequence[tuple[str, type[Any]]], fallback: type[Any]) -> type[Any]:
+def _by_words(text: str, table: Sequence[tuple[str, type[E]]], fallback: type[E]) -> type[E]:
     lowered = text.lower()
     return next((error for words, error in table if words in lowered), fallback)

@@ -6,7 +6,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from models.errors import NotConnected
 
@@ -45,7 +45,7 @@ class LoopThread:
         finally:
             loop.close()
 
-    def call(self, work: Coroutine[Any, Any, T], timeout_s: float) -> T:
+    def call(self, work: Coroutine[object, None, T], timeout_s: float) -> T:
         """Run a coroutine on the loop and wait for it from another thread.
 
         Raises:

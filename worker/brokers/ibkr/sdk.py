@@ -9,6 +9,7 @@ its throttle queue is switched off, because it holds orders back after `placeOrd
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -144,7 +145,7 @@ def load_sdk(wanted: str | None) -> Sdk:
 class DecoderWatch:
     """Stands in for the SDK decoder's logger: it swallows unreadable frames, and a listing must not."""
 
-    def __init__(self, logger: Any, tell: Callable[[str], None]) -> None:
+    def __init__(self, logger: logging.Logger, tell: Callable[[str], None]) -> None:
         self._logger = logger
         self._tell = tell
 
@@ -152,7 +153,7 @@ class DecoderWatch:
         """Report a frame that could not be decoded, inside its except block."""
         self._tell(message)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._logger, name)
 
 

@@ -352,7 +352,7 @@ class TwsSession:
         if not self.up:
             raise NotConnected(f"{self.options.broker}: not connected to {self.options.where}")
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[object, None, None]) -> None:
         """Run something beside the callers, until the connection is lost."""
         task = asyncio.create_task(work)
         self._tasks.add(task)

@@ -12,21 +12,25 @@ import io
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection as _PlainConnection
 from http.client import HTTPResponse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.poolmanager import ProxyManager
 from urllib3.response import HTTPResponse as WireResponse
 
 from models.errors import NotConnected
 from worker.brokers.rest.bodies import TooLarge, most_bytes
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, SupportsRead, WriteableBuffer
 
 #: Bytes on the wire that may come on top of the largest body: status line, headers, sizes of chunks.
 _OVERHEAD = 2**20
@@ -109,7 +113,7 @@ class _Bounded(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int | None:
+    def readinto(self, buffer: WriteableBuffer) -> int | None:
         if self._watched.is_over:
             raise TimeoutError("the answer took as long as the whole exchange may take")
         self._sock.settimeout(self._watched.left())
@@ -125,12 +129,13 @@ class _Bounded(io.RawIOBase):
 
 
 class _BoundedResponse(HTTPResponse):
-    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
+    def __init__(
+        self, sock: socket.socket, debuglevel: int = 0, method: str | None = None, url: str | None = None
+    ) -> None:
+        super().__init__(sock, debuglevel, method, url)
         watched = current()
         if watched is not None:
-            plain: Any = self.fp
-            self.fp = io.BufferedReader(_Bounded(plain.detach(), sock, watched))
+            self.fp = io.BufferedReader(_Bounded(self.fp.detach(), sock, watched))
 
 
 class _Gated(_PlainConnection):
@@ -138,7 +143,6 @@ class _Gated(_PlainConnection):
 
     response_class = _BoundedResponse
     _opening = False
-    sock: Any
 
     def connect(self) -> None:
         self._opening = True
@@ -147,7 +151,7 @@ class _Gated(_PlainConnection):
         finally:
             self._opening = False
 
-    def send(self, data: Any) -> None:
+    def send(self, data: SupportsRead[bytes] | Iterable[ReadableBuffer] | ReadableBuffer | str) -> None:
         if not self._opening:
             if self.sock is None:
                 self.connect()
@@ -191,22 +195,30 @@ class Adapter(HTTPAdapter):
     What goes in the clear goes to loopback, and a proxy of the environment would carry it elsewhere: it gets none.
     """
 
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+    def init_poolmanager(self, *args: object, **kwargs: object) -> None:
         """Have pools of gated connections."""
         super().init_poolmanager(*args, **kwargs)  # type: ignore[no-untyped-call]
         self.poolmanager.pool_classes_by_scheme = _POOLS
 
-    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+    def proxy_manager_for(self, *args: object, **kwargs: object) -> ProxyManager:
         """Have them behind a proxy, too."""
-        manager = super().proxy_manager_for(*args, **kwargs)  # type: ignore[no-untyped-call]
-        manager.pool_classes_by_scheme = _POOLS
+        manager: ProxyManager = super().proxy_manager_for(*args, **kwargs)  # type: ignore[no-untyped-call]
+        vars(manager)["pool_classes_by_scheme"] = _POOLS
         return manager
 
-    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+    def send(
+        self,
+        request: requests.PreparedRequest,
+        stream: bool = False,
+        timeout: float | tuple[float, float] | tuple[float, None] | None = None,
+        verify: bool | str = True,
+        cert: bytes | str | tuple[bytes | str, bytes | str] | None = None,
+        proxies: Mapping[str, str] | None = None,
+    ) -> requests.Response:
         """Send it; the exchange of this thread is a watched one from here on."""
         watched = current()
         if watched is not None:
             watched.watched = True
         if (request.url or "").startswith("http://"):
-            kwargs["proxies"] = {}
-        return super().send(request, *args, **kwargs)
+            proxies = {}
+        return super().send(request, stream, timeout, verify, cert, proxies)

@@ -6,7 +6,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from models.errors import CorroError, UnreadableReply
 from worker.brokers.rest.http import CONNECT_S, READ_S, as_data_error
@@ -74,7 +74,7 @@ class JsonReads(ABC):
     _broker: str
 
     @abstractmethod
-    def _get(self, path: str, query: Query | None) -> Any:
+    def _get(self, path: str, query: Query | None) -> object:
         """Read a path, patiently; returns the decoded JSON. Raises BrokerError."""
 
     def read(self, path: str, query: Query | None, kind: type[T]) -> T:

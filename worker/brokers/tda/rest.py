@@ -111,7 +111,7 @@ class TdaRest(JsonReads):
         except BrokerError as error:
             raise self.veil.over(error) from None
 
-    def _get(self, path: str, query: Query | None) -> Any:
+    def _get(self, path: str, query: Query | None) -> object:
         return decoded(patiently(lambda: self._read_once(path, query)), self._broker)
 
     def _read_once(self, path: str, query: Query | None) -> requests.Response:
@@ -223,7 +223,7 @@ class TdaRest(JsonReads):
         return answer
 
 
-def decoded(response: requests.Response, broker: str, *, show: bool = True) -> Any:
+def decoded(response: requests.Response, broker: str, *, show: bool = True) -> object:
     """Return the JSON of an answer with exact decimals; `show` puts the start of an unreadable one into the error."""
     try:
         return json.loads(response.content, parse_float=Decimal)

@@ -15,7 +15,6 @@ from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
-from typing import Any
 
 from worker.sandbox.arrivals import StampedReader
 from worker.sandbox.faults import Fault
@@ -142,7 +141,7 @@ class TwsDoor:
             self._server = None
         self.cut()
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[object, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
