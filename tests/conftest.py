@@ -17,6 +17,12 @@ from tests.kit import PostgresServer, World
 
 reaper.watch()
 
+
+@pytest.fixture(scope="session", autouse=True)
+def _the_folder_of_these_tests_is_known(tmp_path_factory: pytest.TempPathFactory) -> None:
+    reaper.owns(tmp_path_factory.getbasetemp())
+
+
 #: How quickly examples are made says something of the machine, nothing of corro.
 settings.register_profile("corro", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("corro")
