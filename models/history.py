@@ -57,6 +57,11 @@ v_latency = _view(
     "v_latency", client_order_id=String, strategy=String, symbol=String, broker=String, attempt_count=Integer,
     created_at=UtcTime, queue_ms=Money, send_ms=Money, accept_ms=Money, fill_ms=Money,
 )  # fmt: skip
+#: The journal as `corro events` shows it; the rest of this module reads the table itself.
+v_events = _view(
+    "order_events", id=Integer, client_order_id=String, at=UtcTime, kind=String, from_status=String, to_status=String,
+    detail=String, strategy=String,
+)  # fmt: skip
 v_external_orders = _view(
     "v_external_orders", broker=String, broker_order_id=String, broker_client_order_id=String, symbol=String,
     side=String, order_type=String, time_in_force=String, quantity=Money, limit_price=Money, stop_price=Money,
@@ -139,13 +144,12 @@ class History:
         if not found:
             return None
         parts = {"attempts": v_attempts, "fills": v_fills, "events": order_events}
-        return found[0] | {
-            name: sorted(
-                self.rows(table, client_order_id=client_order_id, newest_first=False),
-                key=lambda row: int(row.get("id") or row.get("attempt_no") or 0),
-            )
-            for name, table in parts.items()
-        }
+        return found[0] | {name: self.of_order(table, client_order_id) for name, table in parts.items()}
+
+    def of_order(self, table: Table, client_order_id: str) -> list[Row]:
+        """Return the rows of a view, or events, that belong to one order, oldest first."""
+        rows = self.rows(table, client_order_id=client_order_id, newest_first=False)
+        return sorted(rows, key=lambda row: int(row.get("id") or row.get("attempt_no") or 0))
 
     def frame(self, table: Table, *, floats: bool = False, **filters: Any) -> pd.DataFrame:
         """Return rows of a view as a DataFrame; columns and dtypes are those of the view, whatever its rows hold."""

@@ -15,7 +15,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -90,6 +90,9 @@ class Bell:
     long, or says no, means that the queue is sick.
     """
 
+    #: Seconds of silence after a failure.
+    silence_s = SILENCE_S
+
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._lock = threading.Lock()
@@ -108,26 +111,38 @@ class Bell:
         Returns:
             Whether they are on their way. False is no loss: the sweep finds what the database holds.
         """
-        if not messages:
+        return self.put(_rings(messages), len(messages))
+
+    def put(self, commands: Iterable[tuple[str | bytes, ...]], count: int) -> bool:
+        """Send commands whose answers nobody waits for; never raises.
+
+        Args:
+            commands: of Redis; asked for only where the queue is not sick.
+            count: how many messages that is.
+
+        Returns:
+            Whether they are on their way.
+        """
+        if not count:
             return True
         if time.monotonic() < self._silent_until:
             return False
         with self._lock:
             try:
-                rings: dict[str, list[bytes]] = {}
-                for task, queue, kwargs in messages:
-                    rings.setdefault(queue, []).append(envelope(task, queue, kwargs, ring=True))
                 self._listen()
-                for queue, found in rings.items():
-                    self._line.send_command("LPUSH", queue, *found)
+                for command in commands:
+                    self._line.send_command(*command)
                     self._owed.append(time.monotonic())
             except Exception as error:  # a server may answer anything, and redis-py may stumble over it anyhow
                 self._hang_up()
-                self._silent_until = time.monotonic() + SILENCE_S
-                hint = "recorded all the same: the sweep of a worker finds what no message tells"
-                log.warning("bell_silent", error=f"{type(error).__name__}: {error}", messages=len(messages), hint=hint)
+                self._silent_until = time.monotonic() + self.silence_s
+                self._failed(error, count)
                 return False
         return True
+
+    def _failed(self, error: Exception, count: int) -> None:
+        hint = "recorded all the same: the sweep of a worker finds what no message tells"
+        log.warning("bell_silent", error=f"{type(error).__name__}: {error}", messages=count, hint=hint)
 
     def _listen(self) -> None:
         """See that there is a line, and read the answers that have come."""
@@ -159,6 +174,15 @@ class Bell:
                     self._line.read_response()
                     self._owed.popleft()
             self._hang_up()
+
+
+def _rings(messages: Sequence[tuple[str, str, Mapping[str, object]]]) -> Iterator[tuple[str | bytes, ...]]:
+    """Yield one command for each queue."""
+    rings: dict[str, list[bytes]] = {}
+    for task, queue, kwargs in messages:
+        rings.setdefault(queue, []).append(envelope(task, queue, kwargs, ring=True))
+    for queue, found in rings.items():
+        yield ("LPUSH", queue, *found)
 
 
 def connect(settings: Settings, *, connect_s: float, answer_s: float) -> redis.Redis:

@@ -7,7 +7,8 @@ the database: without a row there is no order, and nothing is enqueued.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from models.crash_points import reached
 from models.errors import NotFound
@@ -19,10 +20,12 @@ from models.record.order import OrderRecord, cancel
 from models.record.reading import order_row
 from models.record.replaces import request_replace
 from models.record.rows import NewOrder
+from models.record.stream import EventRow, EventStream
 from models.settings import Settings
 from models.vocabulary import OPEN, Status
 from producers.data import DataClient
-from producers.handles import Closed, Order
+from producers.ear import EVERYTHING
+from producers.handles import LONGEST_PAUSE_S, Closed, Order
 
 
 class OrderClient(DataClient):
@@ -140,6 +143,51 @@ class OrderClient(DataClient):
         """Wait until all of these are terminal, and return them as they are then, or when the time is over."""
         deadline = time.monotonic() + timeout
         return [handle.wait(max(0.0, deadline - time.monotonic())) for handle in handles]
+
+    def events(self, since: int = 0, strategy: str | None = None, timeout: float | None = None) -> Iterator[EventRow]:
+        """Iterate what happens to orders, in the order of their ids: at least once, none left out, resumable.
+
+        An event comes once no event with a smaller id can appear any more, so ids only rise, and the last `id` that you
+        have dealt with is the place to go on from, in another process too. A transaction that writes events and stays
+        open holds what was written behind it.
+
+        Args:
+            since: the id of the last event that you have; 0 begins at the first of all.
+            strategy: only events of its orders.
+            timeout: seconds without an event after which the iteration ends; None: never.
+
+        Yields:
+            Dicts with the columns of `order_events` and `strategy`.
+
+        Raises:
+            DatabaseUnavailable: begin again from the last id.
+        """
+        stream = EventStream(self.database, since, strategy)
+        with self.ear.listening(EVERYTHING) as heard:
+            quiet_since = time.monotonic()
+            while True:
+                heard.clear()
+                if found := stream.look():
+                    yield from found
+                    quiet_since = time.monotonic()
+                    continue
+                left = LONGEST_PAUSE_S if timeout is None else quiet_since + timeout - time.monotonic()
+                if left <= 0:
+                    return
+                heard.wait(min(LONGEST_PAUSE_S, left))
+
+    def fills_of(self, client_order_id: str) -> list[dict[str, Any]]:
+        """Return the executions of an order, oldest first: the columns of `v_fills`."""
+        from models.history import History, v_fills
+
+        return History(self.database).of_order(v_fills, client_order_id)
+
+    def events_of(self, client_order_id: str) -> list[dict[str, Any]]:
+        """Return what happened to an order, oldest first: the columns of `order_events`."""
+        from models.history import History
+        from models.record.tables import order_events
+
+        return History(self.database).of_order(order_events, client_order_id)
 
     def cancel(self, client_order_id: str) -> Order:
         """Ask for a cancel: an order that is still queued ends at once, a live one when its broker says so.

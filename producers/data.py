@@ -20,6 +20,7 @@ from models.record.rows import BarRow, FetchRow, WorkerRow
 from models.reports import AccountReport, OrderReport, PositionReport, QuoteReport
 from models.settings import Settings, load_settings
 from producers.bell import Bell
+from producers.ear import Ear
 from producers.handles import Fetch, Positions
 
 if TYPE_CHECKING:
@@ -44,9 +45,12 @@ class DataClient:
         self.settings = settings or load_settings()
         self.database: Database = open_database(self.settings)
         self._bell = Bell(self.settings)
+        #: Hears what workers commit, for whoever waits.
+        self.ear = Ear(self.settings, self.database.deployment)
 
     def close(self) -> None:
         """Close the connections."""
+        self.ear.close()
         self._bell.close()
         self.database.close()
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from models.errors import DataError
@@ -20,8 +22,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Pauses between looks at the database while waiting, seconds: quick at first, then easy on it.
-_FIRST_LOOK_S, _LONGEST_PAUSE_S = 0.005, 0.1
+#: Pauses between looks at the database while waiting and hearing nothing, seconds: quick at first, then easy on it.
+_FIRST_LOOK_S, LONGEST_PAUSE_S = 0.005, 0.1
 
 
 class Order:
@@ -97,6 +99,16 @@ class Order:
         """Confirmed at a broker and not ended."""
         return self.status in LIVE
 
+    @cached_property
+    def fills(self) -> list[dict[str, Any]]:
+        """Its executions, oldest first, with the columns of `v_fills`: read when first asked for, kept."""
+        return self._client.fills_of(self.client_order_id)
+
+    @cached_property
+    def events(self) -> list[dict[str, Any]]:
+        """What happened to it, oldest first, with the columns of `order_events`: read when first asked for, kept."""
+        return self._client.events_of(self.client_order_id)
+
     def refresh(self) -> Order:
         """Read it again."""
         return self._client.order(self.client_order_id)
@@ -109,7 +121,8 @@ class Order:
             until: another condition to wait for.
         """
         ready = until or (lambda order: order.is_terminal)
-        return _poll(self.refresh, ready, timeout)
+        with self._client.ear.listening(self.client_order_id) as heard:
+            return _poll(self.refresh, ready, timeout, heard)
 
     def cancel(self) -> Order:
         """Ask for a cancel; a fill may still win."""
@@ -181,7 +194,8 @@ class Fetch(Generic[T]):
                 watch(row)
             return row
 
-        row = _poll(look, lambda r: r["status"] in ("done", "failed"), timeout)
+        with self._client.ear.listening(self.fetch_id) as heard:
+            row = _poll(look, lambda r: r["status"] in ("done", "failed"), timeout, heard)
         if row["status"] == "done":
             return self._read(row)
         asked = f"{row['kind']} {dict(row['request'])}"
@@ -237,12 +251,14 @@ class Positions(dict[str, list[PositionReport]]):
         return dict(sorted(net.items()))
 
 
-def _poll(read: Callable[[], T], ready: Callable[[T], bool], timeout: float) -> T:
+def _poll(read: Callable[[], T], ready: Callable[[T], bool], timeout: float, heard: threading.Event) -> T:
+    """Look until it is ready: at once when something was heard, and every now and then anyhow."""
     deadline, pause = time.monotonic() + timeout, _FIRST_LOOK_S
     while True:
+        heard.clear()
         value = read()
         left = deadline - time.monotonic()
         if ready(value) or left <= 0:
             return value
-        time.sleep(min(pause, left))
-        pause = min(pause * 1.5, _LONGEST_PAUSE_S)
+        heard.wait(min(pause, left))
+        pause = min(pause * 1.5, LONGEST_PAUSE_S)

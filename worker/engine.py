@@ -28,6 +28,7 @@ from worker.fleet.members import Heartbeat, Identity
 from worker.fleet.one_fleet import must_be_one
 from worker.leader import Leader
 from worker.messaging import unread
+from worker.messaging.announcer import Announcer
 from worker.messaging.embedded_queue import EmbeddedQueue
 from worker.messaging.queue_health import health as queue_health
 from worker.orders.desk import BrokerDesk
@@ -75,6 +76,9 @@ class Engine:
         """Open the database, start the threads, begin to connect; returns before the broker answers."""
         settings, timing = self.settings, self.settings.timing
         self._open()
+        self.announcer = Announcer(settings, self.database.deployment)
+        self.announcer.start()
+        self.database.after_commit = self.announcer.committed
         self.pulse = Heartbeat(self.database, self.me, timing, remark=self._remark, trouble=self._trouble)
         self.pulse.session = self.broker.order_session
         desk = BrokerDesk(settings, self.database, self.broker, self.me, self.bell, self.pulse, self.stopping)
@@ -117,6 +121,7 @@ class Engine:
             self.pulse.stop()
         except Exception as error:
             log.warning("no_good_bye", error=str(error))
+        self.announcer.close()
         self.bell.close()
         self.broker.limits.close()
         self.database.close()

@@ -18,6 +18,7 @@ from models.record.order import OrderRecord
 from models.record.rows import AttemptRow, FillRow, ReadableOrder, by_name
 from models.record.statements import Query, among, insert_many, together, update_many
 from models.record.tables import attempts, fills, order_events, orders
+from models.record.told import changed
 from models.reports import Report
 
 _MINE = among(orders.c.client_order_id, "ids")
@@ -139,6 +140,7 @@ class OrderBatch:
             insert_many(connection, fills, [by_name(row) for e in entries for row in e.new_fills])
             update_many(connection, fills, [change for e in entries for change in e.fill_changes()])
             insert_many(connection, order_events, [row for e in entries for row in e.events])
+        changed(connection, [e.id for e in entries if e.events or e.changed])
         for entry in entries:
             entry.tell()
         if moved := [move for e in entries for move in e.moves()]:

@@ -9,7 +9,7 @@ import random
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -22,7 +22,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from models import encoding
 from models.errors import ConfigurationError, DatabaseBusy, DatabaseUnavailable
 from models.private import private_file, private_folder
-from models.record import deployment, postgres, sqlite, tables
+from models.record import deployment, postgres, sqlite, tables, told
 from models.settings import Settings
 
 if TYPE_CHECKING:
@@ -63,6 +63,8 @@ class Database:
         self.is_sqlite = self.engine.dialect.name == "sqlite"
         #: The id of the fleet whose record this is: once known, no connection to any other database is used.
         self.deployment: str | None = None
+        #: Called with the ids that a committed transaction has changed; it must not take time, and must not raise.
+        self.after_commit: Callable[[Collection[str]], None] | None = None
         #: What is watched while it is used; None on a server, and for what ends with the process.
         self.file = sqlite.DatabaseFile.of(self.url) if self.is_sqlite else None
         if not self.is_sqlite:
@@ -84,6 +86,8 @@ class Database:
         if not self.is_sqlite:
             with self.translated(), self.engine.begin() as connection:
                 yield connection
+                changed = told.taken(connection)
+            self._tell(changed)
             return
         if not self._turn.acquire(timeout=PATIENCE_S):
             raise DatabaseUnavailable(f"database {self.url!r} is locked: another thread has been writing too long")
@@ -94,11 +98,17 @@ class Database:
                     self.file.must_be_there()
                 with self._writer.begin():
                     yield self._writer
+                    changed = told.taken(self._writer)
         except BaseException:
             self._put_down_the_pen()  # whatever state it is in, the next one begins anew
             raise
         finally:
             self._turn.release()
+        self._tell(changed)
+
+    def _tell(self, changed: Collection[str]) -> None:
+        if changed and self.after_commit is not None:
+            self.after_commit(changed)
 
     def transact(self, work: Callable[[Connection], T]) -> T:
         """Do some work in a transaction that writes; one that had to give way to another is done again.

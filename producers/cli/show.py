@@ -38,6 +38,9 @@ _LOUD = ("REAL MONEY",)
 #: Narrower than this no table can be read; a terminal that says so has no size.
 _LEAST_WIDTH = 40
 
+#: Standard output, once it could not be written any more.
+_gone: list[IO[str]] = []
+
 #: A piece of a line: a text, or a text and its style.
 Part = str | tuple[str, str]
 
@@ -78,6 +81,16 @@ def document(value: Any) -> None:
     _put(sys.stdout, text + "\n")
 
 
+def line(value: Any) -> None:
+    """Print one JSON document on one line: of many that follow each other."""
+    _put(sys.stdout, json.dumps(untold(to_json(value)), default=str) + "\n")
+
+
+def is_read() -> bool:
+    """Tell whether somebody still takes what is printed."""
+    return not _gone
+
+
 def rows(found: Sequence[Mapping[str, Any]], columns: Sequence[str], *, title: str = "", wide: bool = False) -> None:
     """Print rows: a table that fits on a terminal, tab-separated with a header line when piped.
 
@@ -88,8 +101,8 @@ def rows(found: Sequence[Mapping[str, Any]], columns: Sequence[str], *, title: s
         wide: as wide as it takes, nothing shortened and nothing left out.
     """
     if not out.is_terminal:
-        lines = [list(columns), *([cell(row.get(name), name) for name in columns] for row in found)]
-        _put(sys.stdout, "".join("\t".join(line) + "\n" for line in lines))
+        _put(sys.stdout, "\t".join(columns) + "\n")
+        plain(found, columns)
         return
     if not found:
         say((f"{title or 'rows'}: none", "dim"))
@@ -103,6 +116,17 @@ def rows(found: Sequence[Mapping[str, Any]], columns: Sequence[str], *, title: s
     if fitted.hidden:
         count = len(fitted.hidden)
         say((f"no room for {count} column{'s' if count > 1 else ''}: --wide shows all", "dim"))
+
+
+def plain(found: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """Print rows tab-separated, without a header."""
+    lines = ["\t".join(cell(row.get(name), name) for name in columns) for row in found]
+    _put(sys.stdout, "".join(f"{line}\n" for line in lines))
+
+
+def coloured(word: str) -> Part:
+    """Return a status, a state or an outcome in its colour."""
+    return (word, _style(word))
 
 
 def record(row: Mapping[str, Any], *, title: str = "") -> None:
@@ -191,5 +215,7 @@ def _leaving(stream: IO[str]) -> Iterator[None]:
 
 
 def _give_up(stream: IO[str]) -> None:
+    if stream is sys.stdout:
+        _gone.append(stream)
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

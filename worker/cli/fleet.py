@@ -21,6 +21,8 @@ Row = Mapping[str, Any]
 _COLUMNS = ("broker", "worker", "state", "leader", "heartbeat_at", "started_at", "positions_at", "stopped", "detail")
 #: A worker that died so recently has a line of its own beside the others of its broker.
 _FRESHLY_DEAD = timedelta(minutes=10)
+#: Events that a transaction has held back for longer are a remark, seconds.
+_HELD_S = 1.0
 #: State of a line for a configured broker that nobody works for.
 NO_WORKER = "no worker"
 #: State of a worker that is connected and sends, and cannot read what happens at its broker.
@@ -89,12 +91,18 @@ def _look(settings: "Settings", database: "Database", remarks: bool) -> Picture:
     if not remarks:  # a line for a monitor: the queue is not asked, and its client not imported
         return seen
     from models.record.evidence import unresolved
+    from models.record.stream import holdup
     from worker.cli.dead_letters import hint
 
     if unknown := len(unresolved(database, timing.alert_after)):
         seen.remarks.append(f"outcomes nobody knows: {unknown}; `corro unresolved` lists them")
     if locked:
         seen.remarks.append(f"symbols locked: {locked}; `corro locks` lists them")
+    with database.read() as connection:
+        held = holdup(connection)
+    if held.seconds > _HELD_S:
+        words = f"a transaction that has been open for {held.seconds:.0f} s, {held.words}"
+        seen.remarks.append(f"events are held back by {words}; they come when it ends")
     if said := hint(settings):
         seen.remarks.extend(said.splitlines())
     return seen

@@ -18,6 +18,7 @@ from models.record.fetches import BarsRequest, BarsSummary, store_bars, summary
 from models.record.rows import FetchRow
 from models.record.statements import fetch
 from models.record.tables import fetches, workers
+from models.record.told import changed
 from models.reports import Bars
 from models.settings import TimingSettings
 from worker.fleet.availability import alive_brokers
@@ -187,7 +188,12 @@ class FetchRows:
 
     def _write(self, row: FetchRow, values: FetchChanges) -> None:
         put = update(fetches).where(self._mine(row)).values(updated_at=utcnow(), **values)
-        if not self.database.transact(lambda connection: connection.execute(put).rowcount):
+
+        def work(connection: Connection) -> int:
+            changed(connection, [row["fetch_id"]])
+            return connection.execute(put).rowcount
+
+        if not self.database.transact(work):
             raise Taken(row["fetch_id"])
 
     def _mine(self, row: FetchRow) -> ColumnElement[bool]:

@@ -1,0 +1,112 @@
+"""`corro events`: the journal of all orders, in its order, and as it grows."""
+
+import time
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from models.errors import DatabaseUnavailable, InvalidRequest
+from producers.cli import show
+from producers.cli.app import Form, Json, Limit, Out, Wide, app, client, opened, tell
+from producers.cli.layout import cell
+
+if TYPE_CHECKING:
+    from models.record.stream import EventRow, EventStream
+    from producers.client import OrderClient
+
+COLUMNS = ("id", "at", "client_order_id", "strategy", "kind", "from_status", "to_status", "detail")
+#: Events that a person sees before those that are yet to come.
+_BEFORE = 20
+#: Seconds between tries to reach a database that is away.
+_PAUSE_S = 1.0
+
+
+@app.command()
+def events(
+    since: Annotated[
+        int | None, typer.Option(min=0, metavar="ID", help="those behind this id; 0: from the first")
+    ] = None,
+    strategy: Annotated[str | None, typer.Option()] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="go on with what happens from now on, until Ctrl-C")] = False,
+    limit: Limit = None,
+    out: Out = None,
+    wide: Wide = False,
+    json: Json = False,
+) -> None:
+    """List what happened to orders, by rising ids without a gap; with --json --follow one object a line.
+
+    Without --since a terminal shows the newest, everything else gets all. The last id you have seen is where to go on.
+    """
+    form = Form(json, out, wide)
+    if follow:
+        if out is not None:
+            raise InvalidRequest("--out: a list that goes on has no end to write; leave out --follow")
+        with client() as c:
+            for count, event in enumerate(_endless(c, since, strategy), 1):
+                _line(event, count, json)
+                if count == limit or not show.is_read():
+                    return
+        return
+    from models.history import v_events
+
+    with opened() as (_, database):
+        found = list(islice(_there(_at(database, since, strategy, form.limit)), limit))
+    tell(found, COLUMNS, form, title="" if found else "events", table=v_events)
+
+
+def _at(database: Any, since: int | None, strategy: str | None, most: int | None) -> "EventStream":
+    from models.record.stream import EventStream
+
+    stream = EventStream(database, since or 0, strategy)
+    if since is None and most is not None:
+        stream.latest(most)
+    return stream
+
+
+def _there(stream: "EventStream") -> Iterator["EventRow"]:
+    while found := stream.look():
+        yield from found
+
+
+def _endless(c: "OrderClient", since: int | None, strategy: str | None) -> Iterator["EventRow"]:
+    """Yield events for ever; a database that is away is waited for."""
+    place, told = since, False
+    while True:
+        try:
+            if place is None:
+                place = _at(c.database, None, strategy, _BEFORE if show.out.is_terminal else None).since
+            for event in c.events(place, strategy):
+                told, place = False, event["id"]
+                yield event
+        except DatabaseUnavailable as error:
+            if not told:
+                show.note((f"corro: {error}; waiting for it", "yellow"))
+            told = True
+            time.sleep(_PAUSE_S)
+
+
+def _line(event: "EventRow", count: int, json: bool) -> None:
+    if json:
+        show.line(event)
+    elif show.out.is_terminal:
+        show.say(*_parts(event))
+    elif count == 1:
+        show.rows([event], COLUMNS)
+    else:
+        show.plain([event], COLUMNS)
+
+
+def _parts(event: "EventRow") -> Sequence[show.Part]:
+    moved = event["to_status"] if event["from_status"] != event["to_status"] else None
+    status: list[show.Part] = [f" {event['from_status'] or ''} > ", show.coloured(moved)] if moved else []
+    detail: list[show.Part] = [(f"  {event['detail']}", "dim")] if event["detail"] else []
+    when = (f"{cell(event['at'], 'at')}  ", "dim")
+    return [
+        f"{event['id']:>6}  ",
+        when,
+        f"{cell(event['client_order_id'], 'client_order_id')}  {event['kind']}",
+        *status,
+        *detail,
+    ]
