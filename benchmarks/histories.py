@@ -18,7 +18,8 @@ from models.record.evidence import unresolved
 from models.settings import BrokerSettings, Settings, load_settings
 from producers.bell import Bell
 from worker import brokers
-from worker.fleet.members import Heartbeat, Identity
+from worker.fleet.identity import Identity
+from worker.fleet.members import Heartbeat
 from worker.orders.desk import BrokerDesk
 from worker.positions.external import unsettled_symbols
 from worker.positions.ledger import PositionLedger

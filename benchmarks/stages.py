@@ -22,7 +22,8 @@ from models.settings import load_settings
 from producers.bell import Bell
 from producers.client import OrderClient
 from worker import brokers
-from worker.fleet.members import Heartbeat, Identity
+from worker.fleet.identity import Identity
+from worker.fleet.members import Heartbeat
 from worker.orders.desk import BrokerDesk
 
 WORDS = """\

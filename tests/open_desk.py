@@ -7,7 +7,8 @@ from typing import Any
 from models.record.database import Database
 from models.settings import Settings
 from producers.bell import Bell
-from worker.fleet.members import Heartbeat, Identity
+from worker.fleet.identity import Identity
+from worker.fleet.members import Heartbeat
 from worker.orders.desk import BrokerDesk
 
 

@@ -24,7 +24,8 @@ from worker import brokers
 from worker.brokers.base import BrokerInterface
 from worker.connection import Supervisor
 from worker.data.fetching import Fetcher
-from worker.fleet.members import Heartbeat, Identity
+from worker.fleet.identity import Identity
+from worker.fleet.members import Heartbeat
 from worker.fleet.one_fleet import must_be_one
 from worker.leader import Leader
 from worker.messaging import unread

@@ -21,6 +21,9 @@ from worker.runtime.clock import elapsed, utcnow
 log = structlog.get_logger()
 
 
+#: Orders that have waited so long leave a broker whose workers are provably dead, seconds: by then, whoever is started
+#: again at once has taken them.
+_PROVEN_S = 1.0
 #: Open orders are read this often while the broker's stream is down.
 _WITHOUT_PUSH_S = 2.0
 
@@ -47,17 +50,22 @@ class Leader:
     def stranded(self) -> None:
         """Move queued orders away from brokers whose workers are all dead: queued is provably not sent."""
         tenure, now = self.pulse.tenure, utcnow()
-        old = now - timedelta(seconds=self.timing.strand_after)
+        patience = self.timing.strand_after
+        proven_s = min(patience, _PROVEN_S)
+        old = now - timedelta(seconds=proven_s)
         with self.database.read() as connection:
-            alive = alive_brokers(connection, now, self.timing.dead_after)
             waiting = select(orders.c.broker).where(orders.c.status == Status.QUEUED, orders.c.available_at <= old)
-            dead = set(connection.execute(waiting.distinct()).scalars()) - alive
-        for name in dead:
-            self._move_from(name, tenure)
+            names = set(connection.execute(waiting.distinct()).scalars()) - {self.broker.name}
+            if not names:
+                return
+            dead = self.pulse.witness.dead(connection, names, now)
+            names -= alive_brokers(connection, now, self.timing.dead_after, but=dead)
+        for name in names:
+            self._move_from(name, tenure, proven_s if name in dead.values() else patience)
 
-    def _move_from(self, name: str, tenure: datetime | None) -> None:
+    def _move_from(self, name: str, tenure: datetime | None, patience_s: float) -> None:
         now = utcnow()
-        old = now - timedelta(seconds=self.timing.strand_after)
+        old = now - timedelta(seconds=patience_s)
         waiting = Query(
             select(orders)
             .where(orders.c.status == Status.QUEUED, orders.c.broker == name, orders.c.available_at <= old)

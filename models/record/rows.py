@@ -229,6 +229,7 @@ class WorkerRow(TypedDict):
     boot: str
     pid: int
     session: str | None
+    lifeline: int | None
     state: str
     state_since: datetime | None
     detail: str | None

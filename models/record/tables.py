@@ -276,6 +276,8 @@ workers = Table(
     Column("pid", Integer, nullable=False),
     #: The session under which its orders are placed (IB's client id); null where every connection may change them.
     Column("session", String(64)),
+    #: The lock of PostgreSQL that its own connection holds while it lives; null where there is none.
+    Column("lifeline", BigInteger),
     #: starting, ready, disconnected, stopped
     Column("state", String(16), nullable=False),
     #: Since when it is so.

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from models.record.tables import leases, position_locks, position_snapshots
 from tests.kit import World, eventually, never
-from worker.fleet.members import process_state
+from worker.fleet.identity import process_state
 
 
 def test_a_leader_that_wakes_up_after_its_lease_writes_nothing_it_read_before(

@@ -18,7 +18,7 @@ from models.settings import BrokerSettings, Settings
 from tests.kit import eventually
 from tests.open_desk import open_desk
 from tests.property.ledger import BrokerLedger, Seat
-from worker.fleet.members import Identity
+from worker.fleet.identity import Identity
 from worker.orders.desk import BrokerDesk
 from worker.orders.selection import named
 from worker.positions.closing import Asked

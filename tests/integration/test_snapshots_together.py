@@ -13,7 +13,8 @@ from models.record.database import Database
 from models.record.tables import position_snapshots, workers
 from models.settings import TimingSettings
 from tests.kit import eventually
-from worker.fleet.members import Heartbeat, Identity
+from worker.fleet.identity import Identity
+from worker.fleet.members import Heartbeat
 from worker.positions.reading import keep
 from worker.runtime.clock import utcnow
 

@@ -26,7 +26,7 @@ import structlog
 from sqlalchemy import delete, select
 
 import models.crash_points
-import worker.fleet.members
+import worker.fleet.identity
 import worker.orders.way
 from models.messages import OrderRequest, utcnow
 from models.record.database import Database, upgrade
@@ -36,7 +36,8 @@ from models.reports import Report
 from models.settings import BrokerSettings, Settings
 from tests.property.ledger import BrokerLedger, Seat
 from worker.brokers.base import Ticket
-from worker.fleet.members import Heartbeat, Identity
+from worker.fleet.identity import Identity
+from worker.fleet.members import Heartbeat
 from worker.leader import Leader
 from worker.orders.desk import BrokerDesk
 from worker.runtime import clock
@@ -322,8 +323,8 @@ def virtual(moved: SimulatedClock, world: Simulation) -> Iterator[None]:
         clock.utcnow: moved.now,
         clock.elapsed: moved.time,
         models.crash_points.reached: point,
-        worker.fleet.members.process_started: started,
-        worker.fleet.members.process_state: lambda _pid: "S",
+        worker.fleet.identity.process_started: started,
+        worker.fleet.identity.process_state: lambda _pid: "S",
     }
     with contextlib.ExitStack() as stack:
         for module in [m for name, m in sys.modules.items() if name.split(".")[0] in ("models", "producers", "worker")]:

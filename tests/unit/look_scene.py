@@ -14,7 +14,8 @@ from models.reports import Missing, Sighting
 from models.settings import Settings
 from tests.open_desk import open_desk
 from worker.brokers.base import AbsenceRule, Capabilities
-from worker.fleet.members import Heartbeat, Identity
+from worker.fleet.identity import Identity
+from worker.fleet.members import Heartbeat
 from worker.orders.reconcile import Reconciler
 from worker.runtime.clock import utcnow
 

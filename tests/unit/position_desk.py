@@ -24,7 +24,8 @@ from models.record.tables import (
 from models.reports import AccountReport, FillReport, PositionReport
 from models.settings import TimingSettings
 from models.vocabulary import Side
-from worker.fleet.members import Heartbeat, Identity
+from worker.fleet.identity import Identity
+from worker.fleet.members import Heartbeat
 from worker.positions.external import External
 from worker.positions.reading import PositionReader
 from worker.runtime.clock import elapsed, utcnow

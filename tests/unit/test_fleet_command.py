@@ -85,6 +85,13 @@ def test_what_a_dead_worker_once_said_is_not_shown_as_present(age: float, lapse:
     assert [row["detail"] for row in whole.rows] == [None, f"said {lapse} ago: answered 57 s ago", None]
 
 
+def test_a_worker_whose_process_is_gone_is_silent_before_it_has_missed_a_heartbeat() -> None:
+    rows = [worker("ibkr", age=0.1), worker("alpaca", age=0.1)]
+    found = picture(rows, set(), [], ["ibkr", "alpaca"], NOW, timedelta(seconds=10), {"w.alpaca"})
+    assert [row["state"] for row in found.rows] == ["ready", "silent"]
+    assert found.troubles == ["alpaca: its worker is dead, heard 0 s ago"]
+
+
 def test_a_halt_and_a_drain_are_troubles_with_who_when_and_why_and_stand_beside_their_workers() -> None:
     found = seen(worker("ibkr"), worker("alpaca"), stops=(stop("halt", "*"), stop("drain", "alpaca")))
     halted, drained = found.troubles

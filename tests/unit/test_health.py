@@ -21,16 +21,8 @@ from models.record.database import Database
 from models.record.tables import leases, workers
 from models.settings import TimingSettings
 from tests.kit.waiting import eventually
-from worker.fleet.members import (
-    Heartbeat,
-    Identity,
-    boot_id,
-    is_gone,
-    is_silent,
-    process_started,
-    process_state,
-    take_lease,
-)
+from worker.fleet.identity import Identity, boot_id, process_started, process_state
+from worker.fleet.members import Heartbeat, is_gone, is_silent, take_lease
 
 NOW = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
 HERE = Identity("ibkr")

@@ -18,7 +18,8 @@ from models.settings import Settings
 from tests.open_desk import open_desk
 from tests.unit.words import Put
 from worker.brokers.base import Capabilities, OrderRef
-from worker.fleet.members import Heartbeat, Identity
+from worker.fleet.identity import Identity
+from worker.fleet.members import Heartbeat
 from worker.orders.cancel import Cancels
 from worker.orders.owners import takes, waiting
 from worker.orders.windows import Pauses

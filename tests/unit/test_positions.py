@@ -23,7 +23,8 @@ from models.record.tables import (
 from models.settings import Settings
 from models.vocabulary import Side
 from tests.unit.position_desk import BROKER, PositionDesk
-from worker.fleet.members import Heartbeat, Identity
+from worker.fleet.identity import Identity
+from worker.fleet.members import Heartbeat
 from worker.positions.ledger import unlock
 from worker.positions.locks import Locks
 from worker.positions.reading import keep

@@ -23,7 +23,8 @@ from models.vocabulary import Side
 from tests.open_desk import open_desk
 from tests.unit.words import Put, Run
 from worker.brokers.base import AbsenceRule, Capabilities, OrderRef
-from worker.fleet.members import Heartbeat, Identity
+from worker.fleet.identity import Identity
+from worker.fleet.members import Heartbeat
 from worker.orders.windows import OVERLAP, Patience, Window, pause_after
 from worker.runtime.clock import utcnow
 

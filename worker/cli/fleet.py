@@ -78,6 +78,14 @@ def fleet(
     raise typer.Exit(0 if ok else 1)
 
 
+def _dead(rows: Sequence["WorkerRow"]) -> set[str]:
+    """Return the workers of this host whose process is gone."""
+    from worker.fleet.identity import Identity, is_on_this_host, process_is_over
+
+    here = Identity("nobody")
+    return {row["worker"] for row in rows if is_on_this_host(row, here) and process_is_over(row)}
+
+
 def _look(settings: "Settings", database: "Database", remarks: bool) -> Picture:
     from models.record.reading import count_of_locks, halt_rows, lease_holders, worker_rows
 
@@ -87,7 +95,7 @@ def _look(settings: "Settings", database: "Database", remarks: bool) -> Picture:
         leaders = set(lease_holders(connection, now).values())
         locked = count_of_locks(connection)
     silent = timedelta(seconds=timing.dead_after)
-    seen = picture(rows, leaders, stops, list(settings.all_brokers), now, silent)
+    seen = picture(rows, leaders, stops, list(settings.all_brokers), now, silent, _dead(rows))
     if not remarks:  # a line for a monitor: the queue is not asked, and its client not imported
         return seen
     from models.record.evidence import unresolved
@@ -115,6 +123,7 @@ def picture(
     configured: Sequence[str],
     now: datetime,
     silent_after: timedelta,
+    dead: Collection[str] = (),
 ) -> Picture:
     """Judge the fleet: pure.
 
@@ -125,10 +134,11 @@ def picture(
         configured: the brokers that should take orders.
         now: the moment.
         silent_after: a worker without a heartbeat for this long is dead.
+        dead: workers that are, however short their silence.
     """
     listed: list[dict[str, Any]] = []
     for row in rows:
-        state, detail = _state(row, now, silent_after)
+        state, detail = _state(row, now, timedelta() if row["worker"] in dead else silent_after)
         listed.append(
             {
                 **row,

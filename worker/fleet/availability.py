@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, and_, select
@@ -25,7 +25,9 @@ def alive_sessions(connection: Connection, broker: str, now: datetime, dead_afte
     return frozenset(connection.execute(query).scalars())
 
 
-def alive_brokers(connection: Connection, now: datetime, dead_after: float) -> set[str]:
-    """Return the brokers that have a worker with a fresh heartbeat."""
+def alive_brokers(connection: Connection, now: datetime, dead_after: float, but: Collection[str] = ()) -> set[str]:
+    """Return the brokers that have a worker with a fresh heartbeat, and is none of those that are known to be dead."""
     fresh = and_(workers.c.heartbeat_at >= now - timedelta(seconds=dead_after), workers.c.state != "stopped")
+    if but:
+        fresh = and_(fresh, workers.c.worker.not_in(but))
     return {broker for (broker,) in connection.execute(select(workers.c.broker).where(fresh).distinct())}

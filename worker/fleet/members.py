@@ -5,14 +5,8 @@ A heartbeat says "this process runs and reaches the database", nothing more; whe
 
 from __future__ import annotations
 
-import contextlib
-import os
-import socket
-import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from sqlalchemy import Connection, case, delete, insert, literal, select, update
 from sqlalchemy.exc import IntegrityError
@@ -23,57 +17,12 @@ from models.record.database import Database
 from models.record.rows import WorkerRow
 from models.record.tables import leases, workers
 from models.settings import TimingSettings
+from worker.fleet.identity import Identity, is_on_this_host, process_is_over, process_started
+from worker.fleet.proof import Lifeline, Witness
 from worker.runtime.clock import utcnow
 
 #: Seconds that the clocks of two machines may be apart before they are believed to be wrong.
 _CLOCKS_APART_S = 60.0
-
-
-def boot_id() -> str:
-    """Return what tells this host's boot and process namespace from any other; pids are comparable within it."""
-    parts = []
-    with contextlib.suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:18])
-    with contextlib.suppress(OSError):
-        parts.append(os.readlink("/proc/self/ns/pid").strip("pid:[]"))
-    return "/".join(parts) or socket.gethostname()
-
-
-def process_started(pid: int) -> str | None:
-    """Return a mark of when a process of this host started, or None where there is no such process."""
-    try:
-        # The command name may hold blanks and brackets; what follows the last ")" does not. Field 22 is starttime.
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
-    except (OSError, IndexError):
-        pass
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        pass
-    return "unknown"
-
-
-def process_state(pid: int) -> str | None:
-    """Return the kernel's letter for a process (R, S, T, Z ...), or None where there is none."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except (OSError, IndexError):
-        return None
-
-
-@dataclass
-class Identity:
-    """This worker process."""
-
-    broker: str
-    host: str = field(default_factory=socket.gethostname)
-    pid: int = field(default_factory=os.getpid)
-    boot: str = field(default_factory=boot_id)
-
-    def __post_init__(self) -> None:
-        self.name = f"{self.broker}@{self.host}:{self.pid}.{uuid.uuid4().hex[:6]}"
 
 
 class Heartbeat:
@@ -88,6 +37,8 @@ class Heartbeat:
         trouble: Callable[[], str] = str,
     ) -> None:
         self.database, self.me, self.timing = database, identity, timing
+        self.lifeline = Lifeline(database, identity.name)
+        self.witness = Witness(self.lifeline, identity, timing)
         #: What is told of a worker that has nothing to complain about.
         self.remark = remark
         #: What is wrong beside the broker; told before everything else.
@@ -104,12 +55,13 @@ class Heartbeat:
 
     def beat(self) -> None:
         """Write the heartbeat and renew the lease, in one transaction."""
+        lifeline = self.lifeline.hold()
         now, detail = utcnow(), discreet("; ".join(filter(None, (self.trouble(), self.detail or self.remark()))))
         with self.database.write() as connection:
             if self.state != self._said:
                 self._said, self._since = self.state, now
             values: dict[str, object] = {"state": self.state, "detail": detail, "heartbeat_at": now}
-            values |= {"state_since": self._since, "session": self.session}
+            values |= {"state_since": self._since, "session": self.session, "lifeline": lifeline}
             # The lease before the worker's row, as in every write that is fenced: else the two wait for each other.
             leads = take_lease(connection, self._lease, self.me.name, now, self.timing.leader_lease)
             tenure = self._tenure(connection) if leads else None
@@ -152,6 +104,7 @@ class Heartbeat:
 
     def stop(self) -> None:
         """Say good-bye: the heartbeat ends as `stopped` and the lease is free at once."""
+        self.lifeline.close()
         with self.database.write() as connection:
             connection.execute(delete(leases).where(leases.c.holder == self.me.name))
             connection.execute(
@@ -197,9 +150,8 @@ def is_gone(worker: WorkerRow | None, here: Identity, now: datetime, silence_s: 
         return True
     if worker["worker"] == here.name:
         return False
-    boot, _, started = worker["boot"].rpartition("/")
-    if boot == here.boot and worker["host"] == here.host:
-        return process_started(worker["pid"]) != started or process_state(worker["pid"]) == "Z"
+    if is_on_this_host(worker, here):
+        return process_is_over(worker)
     return bool(worker["heartbeat_at"] < now - timedelta(seconds=silence_s))
 
 

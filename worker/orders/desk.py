@@ -9,7 +9,8 @@ from models.record.intake import Intake
 from models.settings import Settings
 from producers.bell import Bell
 from worker.brokers.base import BrokerInterface
-from worker.fleet.members import Heartbeat, Identity
+from worker.fleet.identity import Identity
+from worker.fleet.members import Heartbeat
 from worker.fleet.reads import Reads
 from worker.gate import Gate
 from worker.orders.batches import Batches
