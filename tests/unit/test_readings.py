@@ -42,8 +42,7 @@ class ReadBroker:
         self.executions: list[FillReport] = []
         self.open: list[OrderReport] = []
         self.found: dict[str, Sighting] = {}
-        self.fails = False
-        self.requests, self.looked = 0, 0
+        self.fails, self.requests, self.looked = False, 0, 0
         self.since: list[datetime] = []
 
     def get_fills(self, since: datetime) -> Sequence[FillReport]:
