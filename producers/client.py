@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from models.crash_points import reached
 from models.errors import NotFound
@@ -26,6 +26,9 @@ from models.vocabulary import OPEN, Status
 from producers.data import DataClient
 from producers.ear import EVERYTHING
 from producers.handles import LONGEST_PAUSE_S, Closed, Order
+
+if TYPE_CHECKING:
+    from models.history import Row
 
 
 class OrderClient(DataClient):
@@ -176,13 +179,13 @@ class OrderClient(DataClient):
                     return
                 heard.wait(min(LONGEST_PAUSE_S, left))
 
-    def fills_of(self, client_order_id: str) -> list[dict[str, Any]]:
+    def fills_of(self, client_order_id: str) -> list[Row]:
         """Return the executions of an order, oldest first: the columns of `v_fills`."""
         from models.history import History, v_fills
 
         return History(self.database).of_order(v_fills, client_order_id)
 
-    def events_of(self, client_order_id: str) -> list[dict[str, Any]]:
+    def events_of(self, client_order_id: str) -> list[Row]:
         """Return what happened to an order, oldest first: the columns of `order_events`."""
         from models.history import History
         from models.record.tables import order_events

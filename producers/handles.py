@@ -17,6 +17,7 @@ from models.reports import PositionReport
 from models.vocabulary import LIVE, TERMINAL, Status
 
 if TYPE_CHECKING:
+    from models.history import Row
     from producers.client import OrderClient
     from producers.data import DataClient
 
@@ -100,12 +101,12 @@ class Order:
         return self.status in LIVE
 
     @cached_property
-    def fills(self) -> list[dict[str, Any]]:
+    def fills(self) -> list[Row]:
         """Its executions, oldest first, with the columns of `v_fills`: read when first asked for, kept."""
         return self._client.fills_of(self.client_order_id)
 
     @cached_property
-    def events(self) -> list[dict[str, Any]]:
+    def events(self) -> list[Row]:
         """What happened to it, oldest first, with the columns of `order_events`: read when first asked for, kept."""
         return self._client.events_of(self.client_order_id)
 

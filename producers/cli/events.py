@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,7 @@ from producers.cli.app import Form, Json, Limit, Out, Wide, app, client, opened,
 from producers.cli.layout import cell
 
 if TYPE_CHECKING:
+    from models.record.database import Database
     from models.record.stream import EventRow, EventStream
     from producers.client import OrderClient
 
@@ -56,7 +57,7 @@ def events(
     tell(found, COLUMNS, form, title="" if found else "events", table=v_events)
 
 
-def _at(database: Any, since: int | None, strategy: str | None, most: int | None) -> "EventStream":
+def _at(database: "Database", since: int | None, strategy: str | None, most: int | None) -> "EventStream":
     from models.record.stream import EventStream
 
     stream = EventStream(database, since or 0, strategy)
