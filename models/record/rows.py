@@ -270,6 +270,14 @@ class ControlEventRow(TypedDict):
     detail: str | None
 
 
+class TallyRow(TypedDict):
+    """A counter as far as it has been counted."""
+
+    name: str
+    labels: str
+    value: float
+
+
 class DeploymentRow(TypedDict):
     """Which fleet a database belongs to."""
 

@@ -13,6 +13,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -325,6 +326,16 @@ control_events = Table(
     Column("by", String(128)),
     Column("reason", Words()),
     Column("detail", Words()),
+)
+
+#: What has been counted since the database was made: see `models.record.tally`.
+tallies = Table(
+    "tallies",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    #: A JSON list of texts.
+    Column("labels", String(256), primary_key=True),
+    Column("value", Float(53), nullable=False),
 )
 
 #: One row: which fleet this database belongs to. `home` and the queue carry the same id, so that none is mistaken for a

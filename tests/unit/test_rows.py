@@ -25,6 +25,7 @@ ROWS = {
     "leases": rows.LeaseRow,
     "halts": rows.HaltRow,
     "control_events": rows.ControlEventRow,
+    "tallies": rows.TallyRow,
     "deployment": rows.DeploymentRow,
     "external_orders": rows.ExternalOrderRow,
     "external_fills": rows.ExternalFillRow,
