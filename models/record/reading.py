@@ -7,9 +7,19 @@ from datetime import datetime
 
 from sqlalchemy import Connection, delete, func, insert, select, text
 
-from models.record.rows import AttemptRow, FetchRow, HaltRow, OrderEventRow, OrderRow, WorkerRow
+from models.record.rows import AttemptRow, FetchRow, HaltRow, OrderEventRow, OrderRow, PositionRow, WorkerRow
 from models.record.statements import fetch
-from models.record.tables import attempts, fetches, halts, leases, order_events, orders, position_locks, workers
+from models.record.tables import (
+    attempts,
+    fetches,
+    halts,
+    leases,
+    order_events,
+    orders,
+    position_locks,
+    position_snapshots,
+    workers,
+)
 
 
 def order_row(connection: Connection, client_order_id: str) -> OrderRow | None:
@@ -64,6 +74,12 @@ def lease_holders(connection: Connection, now: datetime) -> dict[str, str]:
 def halt_rows(connection: Connection) -> list[HaltRow]:
     """Return the halts and drains in force, oldest first."""
     return fetch(connection, select(halts).order_by(halts.c.at), HaltRow)
+
+
+def position_rows(connection: Connection) -> list[PositionRow]:
+    """Return what brokers said last of their positions."""
+    query = select(position_snapshots).order_by(position_snapshots.c.broker, position_snapshots.c.symbol)
+    return fetch(connection, query, PositionRow)
 
 
 def count_of_locks(connection: Connection) -> int:

@@ -19,7 +19,7 @@ from models.record.stream import EventStream, Holdup, holdup
 from models.record.tables import order_events
 from models.settings import load_settings
 from tests.kit import eventually
-from worker.cli.fleet import _look
+from worker.fleet.picture import remarks_of_the_record
 
 
 @pytest.fixture(autouse=True)
@@ -130,7 +130,7 @@ def test_the_fleet_says_who_holds_the_stream(database: Database, bare: Path) -> 
     with writer(database, "open") as connection, database.read() as reading:
         connection.exec_driver_sql("SELECT pg_backend_pid()")
         eventually(lambda: holdup(reading).seconds > 1, 5)
-        remarks = _look(load_settings(home=bare), database, remarks=True).remarks
+        remarks = remarks_of_the_record(load_settings(home=bare), database)
     assert any(line.startswith("events are held back by a transaction that has been open for") for line in remarks)
 
 

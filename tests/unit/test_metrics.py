@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from datetime import timedelta
-from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -16,8 +15,11 @@ from models.record import tally
 from models.record.database import Database
 from models.record.tables import attempts, halts, order_events, orders, position_locks, workers
 from models.settings import Settings
+from producers.bell import connect
+from tests.order_steps import OrderSteps
+from worker.messaging.dead_letters import DeadLetters
+from worker.messaging.embedded_queue import EmbeddedQueue
 from worker.page.metrics import METRICS, Metrics
-from worker.page.queue_look import QueueLook
 from worker.runtime.clock import utcnow
 
 Scrape = Callable[[], dict[str, dict[tuple[str, ...], float]]]
@@ -42,55 +44,10 @@ def scrape(metrics: Metrics) -> Scrape:
     return read
 
 
-class Story:
-    """Orders as they are in the record, step by step."""
-
-    def __init__(self, database: Database) -> None:
-        self.database, self.now = database, utcnow()
-
-    def order(self, id_: str, route: list[str], created_ago: float = 0.0, **changes: Any) -> None:
-        row = {
-            "client_order_id": id_, "version": 1, "symbol": "KO", "side": "buy", "quantity": Decimal(1),
-            "order_type": "market", "time_in_force": "day", "status": "queued", "route": route, "broker": route[0],
-            "attempt_no": 0, "filled_quantity": Decimal(0), "body_hash": "0" * 64, "available_at": self.now,
-            "created_at": self.now - timedelta(seconds=created_ago), "updated_at": self.now,
-        } | changes  # fmt: skip
-        with self.database.write() as connection:
-            connection.execute(insert(orders).values(**row))
-        self.event(id_, "queued", None, "queued")
-
-    def attempt(self, id_: str, number: int, broker: str, **changes: Any) -> None:
-        self.now += timedelta(milliseconds=1)
-        row = {
-            "client_order_id": id_, "attempt_no": number, "broker": broker, "broker_client_order_id": id_,
-            "outcome": "sending", "worker": "w", "started_at": self.now, "lease_until": self.now, "checks": 0,
-            "missing": 0,
-        } | changes  # fmt: skip
-        with self.database.write() as connection:
-            connection.execute(insert(attempts).values(**row))
-        self.event(id_, "claimed", "queued", "submitted")
-
-    def event(self, id_: str, kind: str, before: str | None, after: str, later: float = 0.001) -> None:
-        self.now += timedelta(seconds=later if kind != "claimed" else 0)
-        row = {"client_order_id": id_, "at": self.now, "kind": kind, "from_status": before, "to_status": after}
-        with self.database.write() as connection:
-            connection.execute(insert(order_events).values(**row))
-
-
 @pytest.fixture
-def story(database: Database) -> Story:
-    """One order that falls back from ibkr to alpaca and is filled, and one that is canceled at once at ibkr."""
-    told = Story(database)
-    told.order("o-1", ["ibkr", "alpaca"], created_ago=0.2)
-    told.attempt("o-1", 1, "ibkr", outcome="refused")
-    told.event("o-1", "refused", "submitted", "submitted")
-    told.event("o-1", "requeued", "submitted", "queued", later=0)
-    told.attempt("o-1", 2, "alpaca", outcome="accepted")
-    told.event("o-1", "filled", "submitted", "partially_filled")
-    told.event("o-1", "filled", "partially_filled", "filled")
-    told.order("o-2", ["ibkr"])
-    told.attempt("o-2", 1, "ibkr", outcome="accepted")
-    told.event("o-2", "canceled", "submitted", "canceled")
+def story(database: Database) -> OrderSteps:
+    told = OrderSteps(database)
+    told.one_falls_back_and_one_is_canceled()
     return told
 
 
@@ -99,7 +56,7 @@ def test_every_metric_of_the_table_is_in_a_scrape_of_an_empty_database_and_no_ot
     assert found == set(METRICS)
 
 
-def test_counters_count_entries_once_for_each_order_and_status(story: Story, scrape: Scrape) -> None:
+def test_counters_count_entries_once_for_each_order_and_status(story: OrderSteps, scrape: Scrape) -> None:
     counted = scrape()
     assert counted["corro_orders_total"] == {
         ("ibkr", "queued"): 2, ("ibkr", "submitted"): 2, ("ibkr", "canceled"): 1,
@@ -113,7 +70,7 @@ def test_counters_count_entries_once_for_each_order_and_status(story: Story, scr
 
 
 def test_a_cancel_after_a_send_in_vain_is_no_acceptance(database: Database, scrape: Scrape) -> None:
-    told = Story(database)
+    told = OrderSteps(database)
     told.order("o-1", ["ibkr"])
     told.attempt("o-1", 1, "ibkr", outcome="not_sent")
     told.event("o-1", "not_sent", "submitted", "submitted")
@@ -121,7 +78,7 @@ def test_a_cancel_after_a_send_in_vain_is_no_acceptance(database: Database, scra
     assert scrape()["corro_attempts_total"] == {("ibkr", "sending"): 1, ("ibkr", "not_sent"): 1}
 
 
-def test_how_long_the_first_send_took_is_a_histogram(story: Story, scrape: Scrape) -> None:
+def test_how_long_the_first_send_took_is_a_histogram(story: OrderSteps, scrape: Scrape) -> None:
     found = scrape()
     buckets = found["corro_submit_to_broker_seconds_bucket"]
     assert len(buckets) == len(tally.BUCKETS) + 1
@@ -130,7 +87,7 @@ def test_how_long_the_first_send_took_is_a_histogram(story: Story, scrape: Scrap
     assert found["corro_submit_to_broker_seconds_sum"][()] == pytest.approx(0.203, abs=0.01)
 
 
-def test_counting_goes_on_where_it_stopped_and_survives_the_rows(story: Story, scrape: Scrape) -> None:
+def test_counting_goes_on_where_it_stopped_and_survives_the_rows(story: OrderSteps, scrape: Scrape) -> None:
     before = scrape()["corro_orders_total"]
     assert scrape()["corro_orders_total"] == before
     with story.database.write() as connection:  # as an archive does
@@ -140,7 +97,7 @@ def test_counting_goes_on_where_it_stopped_and_survives_the_rows(story: Story, s
     assert scrape()["corro_orders_total"] == before | {("ibkr", "queued"): 3}
 
 
-def test_many_parts_are_counted_as_one(story: Story, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_parts_are_counted_as_one(story: OrderSteps, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tally, "_PART", 2)
     first = tally.count_on(database, budget_s=0)
     assert first.upto == 2
@@ -161,7 +118,7 @@ def test_gauges_stand_at_nothing_for_every_configured_broker(scrape: Scrape) -> 
 
 
 def test_gauges_say_how_things_stand(database: Database, scrape: Scrape) -> None:
-    told, now = Story(database), utcnow()
+    told, now = OrderSteps(database), utcnow()
     told.order("o-1", ["ibkr"], created_ago=30)
     told.order("o-2", ["alpaca"], created_ago=90, status="submitted")
     told.attempt("o-2", 1, "alpaca", outcome="unknown", started_at=now - timedelta(seconds=80))
@@ -198,14 +155,22 @@ def test_without_a_database_a_scrape_is_answered_and_says_so(metrics: Metrics, s
     assert scrape()["corro_database_up"] == {(): 1.0}
 
 
-def test_dead_letters_are_counted_on_when_the_queue_has_lost_its_data(
-    metrics: Metrics, scrape: Scrape, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for told, total in (({"time": 3}, 3), ({"time": 5}, 5), ({"time": 1}, 6), ({"time": 1}, 6)):
-        look = QueueLook(True, {"time": 2}, told)
-        monkeypatch.setattr(metrics.queue, "look", lambda look=look: look)
-        found = scrape()
-        assert found["corro_dead_letters_total"] == {("time",): total}
-        assert found["corro_dead_letters_waiting"] == {("time",): 2}
-    monkeypatch.setattr(metrics.queue, "look", lambda: QueueLook())
-    assert scrape()["corro_dead_letters_total"] == {("time",): 6}
+def test_dead_letters_are_counted_on_when_the_queue_has_lost_its_data(settings: Settings, scrape: Scrape) -> None:
+    server = EmbeddedQueue(settings)
+    server.acquire()
+    try:
+        with closing(DeadLetters.of(settings)) as letters:
+            for put, total in ((2, 2), (1, 3), (0, 3), (1, 4)):
+                for _ in range(put):
+                    letters.put("orders.ibkr", b"{}", "time", "eta is no time")
+                found = scrape()
+                assert found["corro_queue_up"] == {(): 1}
+                assert found["corro_dead_letters_total"] == {("time",): total}
+                assert found["corro_dead_letters_waiting"]["time",] == letters.size()
+                if total == 3 and not put:
+                    letters.drop(None)
+                    with connect(settings, connect_s=1, answer_s=1) as client:
+                        client.flushall()
+    finally:
+        server.release()
+    assert scrape()["corro_dead_letters_total"] == {("time",): 4}

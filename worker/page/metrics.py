@@ -80,7 +80,7 @@ class Metrics:
     def text(self) -> bytes:
         """Return the answer of one scrape; always one, `corro_database_up 0` where the record cannot be read."""
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Told(list(self._families())))
+        registry.register(_Scraped(list(self._families())))
         return generate_latest(registry)
 
     def _families(self) -> Iterator[Metric]:
@@ -133,7 +133,7 @@ class Metrics:
             return kept
 
 
-class _Told(Collector):
+class _Scraped(Collector):
     """What was read for one scrape."""
 
     def __init__(self, families: list[Metric]) -> None:

@@ -1,0 +1,204 @@
+"""`corro web`: lists as the commands print them, events as they happen, health and metrics; for this machine alone."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from models.messages import OrderRequest
+from models.settings import Settings, load_settings
+from producers import OrderClient
+from tests.kit import eventually
+from tests.unit.words import Run
+from worker.page.metrics import METRICS
+from worker.page.serving import server
+
+
+class Site:
+    """A server of this process, asked over a socket."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.client = OrderClient(settings)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._server = server(settings, self.client.database)
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._listener]}, daemon=True)
+        self._thread.start()
+        eventually(lambda: self._server.started, 10)
+
+    def ask(self, path: str, method: str = "GET", **headers: str) -> tuple[http.client.HTTPResponse, bytes]:
+        line = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            line.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+            answer = line.getresponse()
+            return answer, answer.read()
+        finally:
+            line.close()
+
+    def json(self, path: str) -> Any:
+        answer, body = self.ask(path)
+        assert answer.status == 200, body
+        return json.loads(body)
+
+    def close(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(10)
+        self._listener.close()
+        self.client.close()
+
+
+@pytest.fixture
+def site(corro: Run, bare: Path) -> Iterator[Site]:
+    made = Site(load_settings(home=bare))
+    for number in (1, 2, 3):
+        terms: dict[str, Any] = {"client_order_id": f"o-{number}", "strategy": "dip" if number == 1 else None}
+        made.client.submit(OrderRequest(symbol="KO", side="buy", quantity=number, **terms))
+    made.client.cancel("o-1")
+    yield made
+    made.close()
+
+
+def test_lists_are_what_the_commands_print(site: Site, corro: Run) -> None:
+    for command in ("orders", "fills", "attempts"):
+        assert site.json(f"/api/v1/{command}") == json.loads(corro(command, "--json")[1]), command
+    assert site.json("/api/v1/orders/o-1") == json.loads(corro("order", "o-1", "--json")[1])
+    assert [row["broker"] for row in site.json("/api/v1/fleet")] == ["ibkr", "alpaca", "tda"]
+    assert site.json("/api/v1/positions") == []
+
+
+def test_lists_are_filtered_and_bounded(site: Site) -> None:
+    def ids(query: str) -> list[str]:
+        return [row["client_order_id"] for row in site.json(f"/api/v1/orders?{query}")]
+
+    assert ids("status=queued,canceled&symbol=ko") == ["o-3", "o-2", "o-1"]
+    assert ids("strategy=dip") == ids("status=canceled") == ["o-1"]
+    assert ids("limit=1") == ["o-3"]
+    assert ids("since=2099-01-01") == []
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code"),
+    [
+        ("/api/v1/orders/no-such", 404, "not_found"),
+        ("/api/v1/orders?since=yesterdayish", 400, "invalid_request"),
+    ],
+)
+def test_errors_are_problem_documents_with_a_code(site: Site, path: str, status: int, code: str) -> None:
+    answer, body = site.ask(path)
+    assert (answer.status, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert (json.loads(body)["code"], json.loads(body)["status"]) == (code, status)
+    assert site.ask("/api/v1/orders?limit=1001")[0].status == 422
+
+
+def test_events_are_a_list_by_rising_ids(site: Site) -> None:
+    assert [event["id"] for event in site.json("/api/v1/events")] == [1, 2, 3, 4, 5]
+    assert [event["id"] for event in site.json("/api/v1/events?limit=2")] == [4, 5]
+    assert [event["id"] for event in site.json("/api/v1/events?since=3&strategy=dip")] == [4, 5]
+
+
+def read_events(site: Site, count: int, query: str = "", then: Any = None, **headers: str) -> list[dict[str, Any]]:
+    """Read so many server-sent events; `then` is called once the stream is open."""
+    line = http.client.HTTPConnection("127.0.0.1", site.port, timeout=10)
+    asked = {name.replace("_", "-"): value for name, value in headers.items()}
+    line.request("GET", f"/api/v1/events{query}", headers={"Accept": "text/event-stream", **asked})
+    answer = line.getresponse()
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert answer.readline() == b"retry: 2000\n"
+    if then is not None:
+        then()
+    found: list[dict[str, Any]] = []
+    number = 0
+    while len(found) < count:
+        text = answer.readline().decode().strip()
+        if text.startswith("data: "):
+            found.append(json.loads(text.removeprefix("data: ")))
+            assert number == found[-1]["id"]
+        elif text.startswith("id: "):
+            number = int(text.removeprefix("id: "))
+    line.close()
+    return found
+
+
+def test_a_stream_goes_on_with_what_happens_and_resumes_behind_the_last_id(site: Site) -> None:
+    seen = read_events(site, 7, "?since=0", lambda: site.client.cancel("o-2"))
+    assert [event["id"] for event in seen] == [1, 2, 3, 4, 5, 6, 7]
+    assert [event["kind"] for event in seen[-2:]] == ["cancel_requested", "canceled"]
+    assert [event["id"] for event in read_events(site, 2, "?since=1", Last_Event_ID="5")] == [6, 7]
+    assert [event["id"] for event in read_events(site, 3, "?since=0&strategy=dip")] == [1, 4, 5]
+
+
+def test_two_streams_and_one_that_begins_now_have_the_same_events(site: Site) -> None:
+    seen: list[list[int]] = []
+
+    def read(query: str, count: int, then: Any = None) -> None:
+        seen.append([event["id"] for event in read_events(site, count, query, then)])
+
+    def act() -> None:
+        eventually(lambda: site.json("/api/v1/events?limit=1")[0]["id"] == 5)
+        site.client.cancel("o-3")
+
+    first = threading.Thread(target=read, args=("?since=5", 2))
+    first.start()
+    read("", 2, act)
+    first.join()
+    assert seen == [[6, 7], [6, 7]]
+
+
+def test_health_says_what_keeps_brokers_from_taking_orders(site: Site) -> None:
+    told = site.json("/healthz")
+    assert (told["ok"], told["database"], told["queue"]) == (False, True, False)
+    assert [trouble.partition(":")[0] for trouble in told["troubles"]] == ["ibkr", "alpaca", "tda"]
+    assert any(remark.startswith("the queue does not answer") for remark in told["remarks"])
+
+
+def test_health_is_503_only_where_the_record_cannot_be_read(site: Site, bare: Path) -> None:
+    site.client.database.close()
+    (bare / "corro.db").rename(bare / "away")
+    (bare / "corro.db").mkdir()
+    answer, body = site.ask("/healthz")
+    assert (answer.status, json.loads(body)["database"]) == (503, False)
+    assert site.ask("/metrics")[0].status == 200
+    answer, body = site.ask("/api/v1/orders")
+    assert (answer.status, json.loads(body)["code"]) == (503, "database_unavailable")
+    (bare / "corro.db").rmdir()
+    (bare / "away").rename(bare / "corro.db")
+
+
+def test_metrics_are_those_of_the_table(site: Site) -> None:
+    answer, body = site.ask("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert {family.name for family in text_string_to_metric_families(body.decode())} == set(METRICS)
+
+
+def test_another_sites_page_cannot_ask_in_its_own_name(site: Site) -> None:
+    """DNS rebinding: the name in the Host header is not this machine's."""
+    assert site.ask("/api/v1/orders", Host="evil.example")[0].status == 400
+    for name in ("localhost", f"127.0.0.1:{site.port}"):
+        answer, _ = site.ask("/api/v1/orders", Host=name, Origin="https://evil.example")
+        assert answer.status == 200
+        assert "access-control-allow-origin" not in answer.headers
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+def test_nothing_is_written(site: Site, method: str) -> None:
+    assert site.ask("/api/v1/orders", method)[0].status == 405
+
+
+def test_the_interface_describes_itself(site: Site) -> None:
+    paths = site.json("/api/openapi.json")["paths"]
+    assert {"/metrics", "/healthz", "/api/v1/orders", "/api/v1/events"} <= set(paths)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "example.org"])
+def test_the_command_serves_this_machine_alone(corro: Run, host: str) -> None:
+    status, _, said = corro("web", "--host", host, "--port", "0")
+    assert status == 2
+    assert "--host" in said

@@ -1,0 +1,158 @@
+"""How the fleet stands: who is at work, what is stopped, and what keeps a broker from taking orders."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from models.record.database import Database
+from models.record.evidence import unresolved
+from models.record.reading import count_of_locks, halt_rows, lease_holders, worker_rows
+from models.record.rows import HaltRow, WorkerRow
+from models.record.stream import holdup
+from models.settings import Settings
+from models.vocabulary import CANNOT_READ
+from worker.fleet.identity import Identity, is_on_this_host, process_is_over
+
+Row = Mapping[str, Any]
+
+#: State of a line for a configured broker that nobody works for.
+NO_WORKER = "no worker"
+#: State of a worker that is connected and sends, and cannot read what happens at its broker.
+UNREAD = "unread"
+#: Events that a transaction has held back for longer are a remark, seconds.
+_HELD_S = 1.0
+
+
+@dataclass
+class Picture:
+    """The fleet at one moment.
+
+    Args:
+        rows: one for each worker, and one for each broker without any.
+        troubles: what keeps a broker from taking orders, one line each; none means that every one of them does.
+        remarks: what a person should see beside it.
+    """
+
+    rows: list[dict[str, object]]
+    troubles: list[str]
+    remarks: list[str] = field(default_factory=list)
+
+
+def look(settings: Settings, database: Database) -> Picture:
+    """Return the fleet as it is now.
+
+    Raises:
+        DatabaseUnavailable: nobody can say.
+    """
+    now, silent = datetime.now(UTC), timedelta(seconds=settings.timing.dead_after)
+    with database.read() as connection:
+        rows, stops = worker_rows(connection), halt_rows(connection)
+        leaders = set(lease_holders(connection, now).values())
+    return picture(rows, leaders, stops, list(settings.all_brokers), now, silent, dead_here(rows))
+
+
+def remarks_of_the_record(settings: Settings, database: Database) -> list[str]:
+    """Return what a person should see beside the fleet: unknown outcomes, locked symbols, events that are held back."""
+    found = []
+    if unknown := len(unresolved(database, settings.timing.alert_after)):
+        found.append(f"outcomes nobody knows: {unknown}; `corro unresolved` lists them")
+    with database.read() as connection:
+        locked, held = count_of_locks(connection), holdup(connection)
+    if locked:
+        found.append(f"symbols locked: {locked}; `corro locks` lists them")
+    if held.seconds > _HELD_S:
+        words = f"a transaction that has been open for {held.seconds:.0f} s, {held.words}"
+        found.append(f"events are held back by {words}; they come when it ends")
+    return found
+
+
+def dead_here(rows: Sequence[WorkerRow]) -> set[str]:
+    """Return the workers of this host whose process is gone."""
+    here = Identity("nobody")
+    return {row["worker"] for row in rows if is_on_this_host(row, here) and process_is_over(row)}
+
+
+def picture(
+    rows: Sequence[WorkerRow],
+    leaders: Collection[str],
+    stops: Sequence[HaltRow],
+    configured: Sequence[str],
+    now: datetime,
+    silent_after: timedelta,
+    dead: Collection[str] = (),
+) -> Picture:
+    """Judge the fleet: pure.
+
+    Args:
+        rows: of the table `workers`.
+        leaders: workers that hold a lease.
+        stops: halts and drains in force.
+        configured: the brokers that should take orders.
+        now: the moment.
+        silent_after: a worker without a heartbeat for this long is dead.
+        dead: workers that are, however short their silence.
+    """
+    listed: list[dict[str, Any]] = []
+    for row in rows:
+        state, detail = _state(row, now, timedelta() if row["worker"] in dead else silent_after)
+        listed.append(
+            {
+                **row,
+                "state": state,
+                "detail": detail,
+                "leader": row["worker"] in leaders,
+                "stopped": _stopped(row, stops),
+            }
+        )
+    troubles = [_said(stop, now) for stop in stops]
+    for broker in configured:
+        states = {row["state"]: row for row in listed if row["broker"] == broker and row["state"] != "stopped"}
+        if UNREAD in states:  # whoever else is ready: what it does is not seen
+            troubles.append(f"{broker}: {states[UNREAD]['detail']}")
+        elif "ready" in states:
+            continue
+        elif not states:
+            blank = dict.fromkeys(rows[0]) if rows else {}
+            gone = {"broker": broker, "worker": None, "state": NO_WORKER, "leader": None, "stopped": None}
+            listed.append({**blank, **gone, "stopped": _stopped(gone, stops)})
+            troubles.append(f"{broker}: {NO_WORKER}; `corro worker {broker}` or `corro up`")
+        elif set(states) == {"silent"}:
+            age = (now - states["silent"]["heartbeat_at"]).total_seconds()
+            troubles.append(f"{broker}: its worker is dead, heard {age:.0f} s ago")
+        else:
+            seen = next(row for state, row in states.items() if state != "silent")
+            troubles.append(f"{broker}: {seen['state']}" + (f", {seen['detail']}" if seen["detail"] else ""))
+    return Picture(listed, troubles)
+
+
+def _state(row: Row, now: datetime, silent_after: timedelta) -> tuple[str, str | None]:
+    """Return state and detail as they are now: of a dead worker, its detail is what it once said."""
+    state, detail = row["state"], row["detail"]
+    if state != "stopped" and row["heartbeat_at"] < now - silent_after:
+        age = (now - row["heartbeat_at"]).total_seconds()
+        return "silent", f"said {_lapse(age)} ago: {detail}" if detail else detail
+    if state == "ready" and (detail or "").startswith(CANNOT_READ):
+        return UNREAD, detail
+    return state, detail
+
+
+def _lapse(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def _stopped(row: Row, stops: Sequence[HaltRow]) -> str | None:
+    kinds = [stop["kind"] for stop in stops if stop["scope"] in ("*", row["broker"])]
+    return ", ".join(kinds) or None
+
+
+def _said(stop: HaltRow, now: datetime) -> str:
+    scope = "all brokers" if stop["scope"] == "*" else stop["scope"]
+    ends = "corro resume" if stop["scope"] == "*" else f"corro resume --broker {stop['scope']}"
+    since = (now - stop["at"]).total_seconds()
+    return (
+        f"{stop['kind']} of {scope} since {stop['at']:%Y-%m-%d %H:%M:%S} UTC ({since:.0f} s) by {stop['by']}: "
+        f"{stop['reason']}; `{ends}` ends it"
+    )
