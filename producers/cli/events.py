@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 COLUMNS = ("id", "at", "client_order_id", "strategy", "kind", "from_status", "to_status", "detail")
 #: Events that a person sees before those that are yet to come.
 _BEFORE = 20
+#: Characters of an order's id, where there is no room for more.
+_WHOLE = 14
 #: Seconds between tries to reach a database that is away.
 _PAUSE_S = 1.0
 
@@ -38,7 +40,8 @@ def events(
 ) -> None:
     """List what happened to orders, by rising ids without a gap; with --json --follow one object a line.
 
-    Without --since a terminal shows the newest, everything else gets all. The last id you have seen is where to go on.
+    Without --since a terminal shows the newest, as --limit does; everything else gets all. The last id you have seen is
+    where to go on.
     """
     form = Form(json, out, wide)
     if follow:
@@ -46,14 +49,14 @@ def events(
             raise InvalidRequest("--out: a list that goes on has no end to write; leave out --follow")
         with client() as c:
             for count, event in enumerate(_endless(c, since, strategy), 1):
-                _line(event, count, json)
+                _line(event, count, form)
                 if count == limit or not show.is_read():
                     return
         return
     from models.history import v_events
 
     with opened() as (_, database):
-        found = list(islice(_there(_at(database, since, strategy, form.limit)), limit))
+        found = list(islice(_there(_at(database, since, strategy, limit or form.limit)), limit))
     tell(found, COLUMNS, form, title="" if found else "events", table=v_events)
 
 
@@ -88,26 +91,30 @@ def _endless(c: "OrderClient", since: int | None, strategy: str | None) -> Itera
             time.sleep(_PAUSE_S)
 
 
-def _line(event: "EventRow", count: int, json: bool) -> None:
-    if json:
+def _line(event: "EventRow", count: int, form: Form) -> None:
+    if form.json:
         show.line(event)
     elif show.out.is_terminal:
-        show.say(*_parts(event))
+        show.say(*_parts(event, form.wide))
     elif count == 1:
         show.rows([event], COLUMNS)
     else:
         show.plain([event], COLUMNS)
 
 
-def _parts(event: "EventRow") -> Sequence[show.Part]:
+def _parts(event: "EventRow", wide: bool) -> Sequence[show.Part]:
+    """One event on one line: its id, when, whose, what, where that leads, and in which words."""
+    id_, when = cell(event["client_order_id"], "client_order_id"), cell(event["at"], "at")
+    whose = id_ if wide or len(id_) <= _WHOLE else f"{id_[: _WHOLE - 1]}…"
     moved = event["to_status"] if event["from_status"] != event["to_status"] else None
-    status: list[show.Part] = [f" {event['from_status'] or ''} > ", show.coloured(moved)] if moved else []
+    leads: list[show.Part] = [" → ", show.coloured(moved)] if moved and moved != event["kind"] else []
     detail: list[show.Part] = [(f"  {event['detail']}", "dim")] if event["detail"] else []
-    when = (f"{cell(event['at'], 'at')}  ", "dim")
+    kind = show.coloured(event["kind"])
     return [
         f"{event['id']:>6}  ",
-        when,
-        f"{cell(event['client_order_id'], 'client_order_id')}  {event['kind']}",
-        *status,
+        (when if wide else when[11:], "dim"),
+        f"  {whose:<{_WHOLE}}  ",
+        kind,
+        *leads,
         *detail,
     ]

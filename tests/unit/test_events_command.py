@@ -48,6 +48,8 @@ def test_since_goes_on_behind_an_id_and_a_strategy_has_its_own(client: OrderClie
     assert ids("--since", "4") == []
     assert ids("--strategy", "dip") == [1, 3, 4]
     assert ids("--strategy", "dip", "--since", "1", "--limit", "1") == [3]
+    assert ids("--limit", "2") == [3, 4]
+    assert ids("--strategy", "dip", "--limit", "2") == [3, 4]
     client.close()
 
 
