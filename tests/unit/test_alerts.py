@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+pytest.importorskip("prometheus_client")
+
 from worker.page.metrics import METRICS
 
 ROOT = Path(__file__).parents[2]

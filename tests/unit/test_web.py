@@ -11,6 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+pytest.importorskip("fastapi")
+pytest.importorskip("uvicorn")
+
 from prometheus_client.parser import text_string_to_metric_families
 
 from models.messages import OrderRequest
