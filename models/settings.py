@@ -30,6 +30,7 @@ from models.explaining import explain
 from models.outward import hide
 from models.private import must_be_ours
 from models.queue_url import QueueAddress, parse
+from models.risk.names import RiskSettings
 from models.timing import TimingSettings as TimingSettings
 
 _SECRET = re.compile(r"key|secret|token|password", re.IGNORECASE)
@@ -124,6 +125,7 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     routing: RoutingSettings = RoutingSettings()
     timing: TimingSettings = TimingSettings()
+    risk: RiskSettings = RiskSettings()
     brokers: dict[str, BrokerSettings] = Field(default_factory=dict)
 
     @classmethod
@@ -185,6 +187,14 @@ class Settings(BaseSettings):
         unknown = [name for name in self.routing.route if name not in self.all_brokers]
         if unknown:
             raise ValueError(f"routing.route names {unknown}, but the brokers are {sorted(self.all_brokers)}")
+        return self
+
+    @model_validator(mode="after")
+    def _limits_name_brokers(self) -> Self:
+        accounts = {name.partition(":")[0] for name in self.risk.account}
+        unknown = sorted((self.risk.broker.keys() | accounts) - self.all_brokers.keys())
+        if unknown:
+            raise ValueError(f"risk names the broker {unknown[0]!r}, but the brokers are {sorted(self.all_brokers)}")
         return self
 
     @model_validator(mode="after")

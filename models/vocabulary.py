@@ -94,6 +94,23 @@ class Denial(StrEnum):
     NO_POSITION = "no_position"
     #: The broker cannot do what the order asks.
     UNSUPPORTED = "unsupported"
+    #: A limit forbids it (`models.risk.decision`).
+    ORDER_QUANTITY = "order_quantity"
+    ORDER_VALUE = "order_value"
+    PRICE_COLLAR = "price_collar"
+    NO_PRICE = "no_price"
+    RATE = "rate"
+    REPEAT = "repeat"
+    POSITION = "position"
+    OPEN_ORDERS = "open_orders"
+    OPEN_VALUE = "open_value"
+    DAY_VALUE = "day_value"
+    DAY_LOSS = "day_loss"
+    RESTRICTED = "restricted"
+    SESSION = "session"
+    SELF_TRADE = "self_trade"
+    SHORT = "short"
+    SKEW = "skew"
 
 
 #: Kind of the event that an execution was changed which the record does not have.

@@ -19,6 +19,7 @@ from models.record.rows import AttemptRow, FillRow, ReadableOrder, by_name
 from models.record.statements import Query, among, insert_many, together, update_many
 from models.record.tables import attempts, fills, order_events, orders
 from models.record.told import changed
+from models.record.usage import difference, is_counted, keep, total, uses
 from models.reports import Report
 
 _MINE = among(orders.c.client_order_id, "ids")
@@ -96,6 +97,7 @@ class OrderBatch:
         for entry in untouched:
             tries = {number: row.copy() for number, row in entry.attempts.items()}
             batch.entries[entry.id] = OrderRecord(proxy(batch), entry.order.copy(), tries)
+            batch.entries[entry.id].count()
         return batch
 
     @classmethod
@@ -107,6 +109,8 @@ class OrderBatch:
         if begun := [entry.id for entry in batch.entries.values() if entry.order["attempt_no"]]:
             for attempt in _ATTEMPTS.rows(connection, ids=begun):
                 batch.entries[attempt["client_order_id"]].attempts[attempt["attempt_no"]] = attempt
+            for id_ in begun:
+                batch.entries[id_].count()
         return batch
 
     def last_event(self, client_order_id: str, kinds: Collection[str]) -> list[tuple[str, str | None]]:
@@ -141,6 +145,8 @@ class OrderBatch:
             update_many(connection, fills, [change for e in entries for change in e.fill_changes()])
             insert_many(connection, order_events, [row for e in entries for row in e.events])
         changed(connection, [e.id for e in entries if e.events or e.changed])
+        if counted := [e for e in entries if is_counted(e.attempts)]:
+            keep(connection, total(difference(e.used, uses(e.order, e.attempts)) for e in counted))
         for entry in entries:
             entry.tell()
         if moved := [move for e in entries for move in e.moves()]:

@@ -77,6 +77,7 @@ class AttemptChanges(TypedDict, total=False):
     alerted_at: datetime | None
     stray_at: datetime | None
     evidence: Json | None
+    reserved: Json | None
 
 
 class FillChanges(TypedDict, total=False):

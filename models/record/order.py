@@ -22,6 +22,7 @@ from models.record.rows import AttemptRow, FillRow, ReadableOrder, by_name
 from models.record.statements import Change
 from models.record.statements import Row as Row
 from models.record.tables import attempts
+from models.record.usage import Uses, is_counted, uses
 from models.reports import FillReport
 from models.vocabulary import LIVE, OPEN, TERMINAL, UNCLEAR, WAITS_FOR_OWNER, Outcome, Side, Status, signed
 
@@ -68,6 +69,8 @@ class OrderRecord:
     #: Numbers of the attempts that have no row yet.
     new_attempts: list[int] = field(default_factory=list)
     new_fills: list[FillRow] = field(default_factory=list)
+    #: What it used of limits when it was read.
+    used: Uses = field(default_factory=dict)
     #: Names of the columns of executions that changed, by broker and execution_id; and what those counted before.
     changed_fills: dict[tuple[str, str], set[str]] = field(default_factory=dict)
     counted: dict[tuple[str, str], Decimal] = field(default_factory=dict)
@@ -109,6 +112,11 @@ class OrderRecord:
     def next_attempt(self) -> int:
         """The number of the next attempt; a replace that came to nothing has used one up too."""
         return max(self.attempts, default=0) + 1
+
+    def count(self) -> None:
+        """Remember what the order uses of limits, as it was read."""
+        if is_counted(self.attempts):
+            self.used = uses(self.order, self.attempts)
 
     @property
     def state(self) -> State:

@@ -32,6 +32,9 @@ from models.record.position_tables import position_baselines as position_baselin
 from models.record.position_tables import position_events as position_events
 from models.record.position_tables import position_ledgers as position_ledgers
 from models.record.position_tables import position_locks as position_locks
+from models.record.risk_tables import reference_prices as reference_prices
+from models.record.risk_tables import risk_limits as risk_limits
+from models.record.risk_tables import risk_tallies as risk_tallies
 
 orders = Table(
     "orders",
@@ -118,6 +121,8 @@ attempts = Table(
     Column("stray_at", UtcTime),
     #: What was asked about it while it was unknown, and what came back: see `models.record.evidence`.
     Column("evidence", JSON(none_as_null=True)),
+    #: What it counts as in `risk_tallies`: see `models.record.usage`; null where no limit was in force.
+    Column("reserved", JSON(none_as_null=True)),
     Index("ix_attempts_outcome_broker_started_at", "outcome", "broker", "started_at"),
     Index("ix_attempts_started_at", "started_at"),
     Index("ix_attempts_broker_broker_client_order_id", "broker", "broker_client_order_id"),

@@ -26,7 +26,7 @@ from models.errors import (
     Unsupported,
 )
 from models.vocabulary import CLOSING, Side, Status
-from worker.orders.routing import Absent, Decision, Go, Hold, RoutingFacts, Stop, decide, is_final, may_take
+from worker.orders.routing import Absent, AwaitEvidence, Decision, Go, RoutingFacts, Stop, decide, is_final, may_take
 
 START = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
 ROUTES = st.permutations(["a", "b", "c", "d"]).flatmap(lambda names: st.integers(1, 4).map(lambda n: names[:n]))
@@ -72,10 +72,10 @@ class Walk:
     def check(self, facts: RoutingFacts, decision: Decision) -> None:
         """What holds after any history."""
         self.decision = decision
-        assert isinstance(decision, Hold) == isinstance(facts.error, OutcomeUnknown)
-        if facts.cancel_requested and not isinstance(decision, Hold):
+        assert isinstance(decision, AwaitEvidence) == isinstance(facts.error, OutcomeUnknown)
+        if facts.cancel_requested and not isinstance(decision, AwaitEvidence):
             assert decision == Stop(Status.CANCELED, decision.reason)
-        elif facts.expires_at is not None and facts.now >= facts.expires_at and not isinstance(decision, Hold):
+        elif facts.expires_at is not None and facts.now >= facts.expires_at and not isinstance(decision, AwaitEvidence):
             assert decision == Stop(Status.EXPIRED, decision.reason)
         if isinstance(decision, Stop) and decision.status in (Status.REJECTED, Status.DENIED):
             said_no = any(isinstance(e, Refused) for _, e in [*self.tried, (facts.broker, facts.error)])

@@ -33,7 +33,18 @@ from models.errors import (
     Unsupported,
 )
 from models.vocabulary import Side, Status
-from worker.orders.routing import ROUND_S, Absent, Decision, Go, Hold, RoutingFacts, Stop, decide, is_final, may_take
+from worker.orders.routing import (
+    ROUND_S,
+    Absent,
+    AwaitEvidence,
+    Decision,
+    Go,
+    RoutingFacts,
+    Stop,
+    decide,
+    is_final,
+    may_take,
+)
 
 NOW = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
 LATER = NOW + timedelta(seconds=60)
@@ -49,10 +60,10 @@ def facts(error: BrokerError, broker: str = "ibkr", **changes: Any) -> RoutingFa
 
 
 def brief(decision: Decision) -> object:
-    """Go as (broker, pause), Stop as its status, Hold as itself."""
+    """Go as (broker, pause), Stop as its status, AwaitEvidence as itself."""
     match decision:
-        case Hold():
-            return Hold
+        case AwaitEvidence():
+            return AwaitEvidence
         case Go(broker, after_s, _):
             return broker, after_s
         case Stop(status, _):
@@ -62,11 +73,11 @@ def brief(decision: Decision) -> object:
 SELL = {"side": Side.SELL}
 CASES: dict[str, tuple[BrokerError, dict[str, Any], object]] = {
     # -- unknown: hold, whatever else is true
-    **{f"{kind.__name__} holds": (kind("?"), {}, Hold) for kind in UNKNOWN},
-    "unknown holds even when canceled": (SubmitTimeout("?"), {"cancel_requested": True}, Hold),
-    "unknown holds even when too old": (SubmitTimeout("?"), {"expires_at": NOW}, Hold),
-    "unknown holds even where the broker dedupes": (ConnectionLost("?"), {"dedupes": True}, Hold),
-    "unknown holds with a pause named": (ServerError("?", retry_after=1), {}, Hold),
+    **{f"{kind.__name__} holds": (kind("?"), {}, AwaitEvidence) for kind in UNKNOWN},
+    "unknown holds even when canceled": (SubmitTimeout("?"), {"cancel_requested": True}, AwaitEvidence),
+    "unknown holds even when too old": (SubmitTimeout("?"), {"expires_at": NOW}, AwaitEvidence),
+    "unknown holds even where the broker dedupes": (ConnectionLost("?"), {"dedupes": True}, AwaitEvidence),
+    "unknown holds with a pause named": (ServerError("?", retry_after=1), {}, AwaitEvidence),
     # -- refused, or cannot: the next on the route
     **{f"{kind.__name__} falls back": (kind("no"), {}, ("alpaca", 0.0)) for kind in FINAL},
     "the route goes on from where it is": (OrderRejected("no"), {"broker": "alpaca", "tried": ["ibkr"]}, ("tda", 0.0)),
@@ -217,13 +228,13 @@ def cases(draw: st.DrawFn, *branches: type[BrokerError]) -> RoutingFacts:
 @given(cases(OutcomeUnknown))
 @rounds(max_examples=120, deadline=None)
 def test_an_unknown_outcome_is_never_resent_nor_ended(found: RoutingFacts) -> None:
-    assert isinstance(decide(found), Hold)
+    assert isinstance(decide(found), AwaitEvidence)
 
 
 @given(cases(NotSent, Refused))
 @rounds(max_examples=100, deadline=None)
 def test_a_known_outcome_never_waits_for_evidence(found: RoutingFacts) -> None:
-    assert not isinstance(decide(found), Hold)
+    assert not isinstance(decide(found), AwaitEvidence)
 
 
 @given(cases(NotSent, Refused))

@@ -38,9 +38,9 @@ from worker.orders.routing import (
     ALONE_S,
     ROUND_S,
     Absent,
+    AwaitEvidence,
     Decision,
     Go,
-    Hold,
     Stop,
     code_of,
     decide,
@@ -164,7 +164,7 @@ class Recorder:
 
     def follow(self, entry: OrderRecord, attempt_no: int, decision: Decision) -> None:
         """Carry out a routing decision."""
-        if isinstance(decision, Hold):
+        if isinstance(decision, AwaitEvidence):
             if entry.status in OPEN:  # filled by another attempt, it waits for nothing
                 entry.set(reason=decision.reason)
         elif isinstance(decision, Stop):

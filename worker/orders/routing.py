@@ -52,7 +52,7 @@ class Absent(NotSent):
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
+class AwaitEvidence:
     """Do nothing until evidence arrives."""
 
     reason: str
@@ -77,7 +77,7 @@ class Stop:
     code: str | None = None
 
 
-Decision = Hold | Go | Stop
+Decision = AwaitEvidence | Go | Stop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +132,7 @@ def decide(facts: RoutingFacts) -> Decision:
     error, words = facts.error, str(facts.error)
     reason = words if words.startswith(facts.broker) else f"{facts.broker}: {words}"
     if isinstance(error, OutcomeUnknown):
-        return Hold(reason)
+        return AwaitEvidence(reason)
     if facts.cancel_requested:
         return Stop(Status.CANCELED, f"canceled before it reached a broker ({reason})")
     if facts.expires_at is not None and facts.now >= facts.expires_at:

@@ -1,0 +1,106 @@
+"""What the decision about an order is made from: the order, what is used in each scope, what its symbol is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+
+from models.risk.names import Limit, scopes_of
+from models.vocabulary import Side
+
+_ZERO = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intended:
+    """An order, or a replace, that somebody wants to send.
+
+    Args:
+        quantity: units of the whole order.
+        adds: units beyond those that count already: all of them, or what a replace adds.
+        counted: value that counts already, of the order that is replaced.
+        multiplier: money per unit and unit of price: 1 for shares.
+        currency: of its prices.
+        reduces: it only makes a position smaller.
+        opens_short: it sells more than is held.
+        is_new: it is no replace.
+        waited: it has been held for its turn already.
+    """
+
+    symbol: str
+    side: Side
+    quantity: Decimal
+    adds: Decimal
+    created_at: datetime
+    limit_price: Decimal | None = None
+    stop_price: Decimal | None = None
+    strategy: str | None = None
+    broker: str | None = None
+    account: str | None = None
+    key: str | None = None
+    counted: Decimal = _ZERO
+    multiplier: Decimal = Decimal(1)
+    currency: str = "USD"
+    reduces: bool = False
+    opens_short: bool = False
+    is_new: bool = True
+    waited: bool = False
+
+    @property
+    def scopes(self) -> dict[str, str]:
+        """The scopes that it is in, by their kinds."""
+        return scopes_of(
+            broker=self.broker, account=self.account, strategy=self.strategy, symbol=self.symbol, key=self.key
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ReferencePrice:
+    """What a symbol was worth a moment ago, per unit."""
+
+    price: Decimal
+    at: datetime
+    source: str
+    currency: str = "USD"
+
+
+@dataclass(slots=True)
+class Used:
+    """What counts against the limits of one scope, this order not included."""
+
+    sent_value: Decimal = _ZERO
+    open_orders: int = 0
+    #: Value of what is open.
+    open_buy: Decimal = _ZERO
+    open_sell: Decimal = _ZERO
+    #: Gain of the day less fees.
+    realized: Decimal = _ZERO
+    #: Units of the order's symbol: held (short: negative), left to buy, left to sell.
+    held: Decimal = _ZERO
+    buying: Decimal = _ZERO
+    selling: Decimal = _ZERO
+    #: When each order, and each message, of the last minute went out, oldest first.
+    orders_at: list[datetime] = field(default_factory=list)
+    messages_at: list[datetime] = field(default_factory=list)
+    #: When orders alike went out lately.
+    repeats_at: list[datetime] = field(default_factory=list)
+
+    @property
+    def open_value(self) -> Decimal:
+        """Value of what is open, both sides."""
+        return self.open_buy + self.open_sell
+
+
+@dataclass(slots=True)
+class Usage:
+    """What counts against limits, by the kind and name of their scopes."""
+
+    scopes: Mapping[tuple[str, str], Used] = field(default_factory=dict)
+    #: The open order of ours that this one would meet, by its client_order_id.
+    meets: str | None = None
+
+    def of(self, limit: Limit) -> Used:
+        """Return what is used in the scope of a limit."""
+        return self.scopes.get((limit.scope_kind, limit.scope)) or Used()
