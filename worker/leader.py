@@ -16,6 +16,7 @@ from models.record.tables import orders
 from models.vocabulary import Status
 from worker.fleet.availability import alive_brokers
 from worker.orders.desk import BrokerDesk
+from worker.risk.recount import UsageKeeper
 from worker.runtime.clock import elapsed, utcnow
 
 log = structlog.get_logger()
@@ -39,6 +40,7 @@ class Leader:
         self.desk, self.timing = desk, desk.settings.timing
         self.database, self.broker, self.pulse, self.gate = desk.database, desk.broker, desk.pulse, desk.gate
         self.positions, self.readings, self.reconciler = desk.positions, desk.readings, desk.reconciler
+        self.usage = UsageKeeper(desk.database, desk.limiter)
         self._due: dict[str, float] = {}
         self._closed_at: datetime | None = None
 
@@ -91,6 +93,7 @@ class Leader:
     # -- REGULAR QUESTIONS ---
     def heal(self) -> None:
         """Ask the broker what is due: unknown outcomes, open orders, positions."""
+        self.usage.look()
         is_open = self.gate.is_open()
         self.readings.loose_ends.alarm(None if is_open else self._closed())
         if not is_open:

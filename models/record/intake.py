@@ -18,6 +18,7 @@ from models.errors import CorroError, IdempotencyConflict, InvalidOrder
 from models.lifetimes import DatabaseClock, expiry
 from models.messages import OrderRequest, utcnow
 from models.record.database import Database
+from models.record.limits import StaticLimits
 from models.record.rows import AnyOrder, NewOrder, OrderRow, by_name
 from models.record.statements import Query, among, insert_many, insert_new, together
 from models.record.tables import order_events, orders
@@ -61,6 +62,7 @@ def row_of(request: OrderRequest, route: Sequence[str], now: datetime, longest_s
         "attempt_no": 0,
         "filled_quantity": Decimal(0),
         "reason": None,
+        "reason_code": None,
         "closed_at": None,
     }
     return cast("NewOrder", row)
@@ -87,6 +89,7 @@ class Intake:
     def __init__(self, settings: Settings, database: Database) -> None:
         self.settings, self.database = settings, database
         self.clock = DatabaseClock(database)
+        self.limits = StaticLimits(settings.risk, database)
         self._longest_s = settings.timing.longest_life
 
     def route(self, request: OrderRequest, queue_broker: str | None = None) -> tuple[str, ...]:
@@ -115,12 +118,14 @@ class Intake:
     def record(self, requests: Sequence[OrderRequest]) -> Sequence[NewOrder]:
         """Record new orders in one transaction; returns the rows as they are now, in the order of the requests.
 
+        An order that a limit forbids wherever it would go is recorded as denied.
+
         Raises:
             InvalidOrder, IdempotencyConflict: nothing was recorded.
             DatabaseUnavailable: nothing was recorded.
         """
         now = self.clock.now()
-        rows = [row_of(request, self.route(request), now, self._longest_s) for request in requests]
+        rows = [self._row_within_limits(request, now) for request in requests]
         try:
             return self._record(requests, rows)
         except CorroError:
@@ -129,6 +134,12 @@ class Intake:
             raise InvalidOrder(
                 f"the database refuses to record {_names(requests)}; nothing was recorded: {_words(error)}"
             ) from error
+
+    def _row_within_limits(self, request: OrderRequest, now: datetime) -> NewOrder:
+        row = row_of(request, self.route(request), now, self._longest_s)
+        if (refused := self.limits.refusal(request, now)) is not None:
+            row.update(status=str(Status.DENIED), closed_at=now, reason=refused.words, reason_code=str(refused.code))
+        return row
 
     def _record(self, requests: Sequence[OrderRequest], rows: Sequence[NewOrder]) -> Sequence[NewOrder]:
         def work(connection: Connection) -> Sequence[NewOrder]:

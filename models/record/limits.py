@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from datetime import datetime
 
 from sqlalchemy import Connection, delete, select
 
-from models.record.rows import RiskLimitRow
+from models.messages import OrderRequest
+from models.record.database import Database
+from models.record.risk_rows import RiskLimitRow
 from models.record.statements import Query, upsert
 from models.record.tables import risk_limits
-from models.risk.names import Limit, read_value, value_text
+from models.risk.decision import Refuse, decide_risk
+from models.risk.facts import Intended
+from models.risk.names import Limit, RiskSettings, from_settings, in_force, read_value, that_apply, value_text
+from models.vocabulary import CLOSING, Side
 
 _ROWS = Query(select(risk_limits), RiskLimitRow)
+#: A producer's reading of the rows is good for so long, seconds: the claim reads them anew.
+_GOOD_S = 2.0
 
 
 def limit_rows(connection: Connection) -> list[Limit]:
@@ -46,3 +54,52 @@ def take_limits(connection: Connection, places: Iterable[tuple[str, str, str]]) 
             connection.execute(delete(risk_limits).where(mine))
             taken.append(limit)
     return taken
+
+
+class StaticLimits:
+    """What can be said of an order as it is submitted: by its size, its own price, and what may not be sent at all.
+
+    Everything else is asked by the claim, which no order gets round.
+
+    Args:
+        risk: the limits of the settings.
+        database: the record, for those of people.
+    """
+
+    def __init__(self, risk: RiskSettings, database: Database) -> None:
+        self.currency, self._seeds, self._database = risk.currency, from_settings(risk), database
+        self._rows: list[Limit] = []
+        self._read_at: float | None = None
+
+    def refusal(self, request: OrderRequest, now: datetime) -> Refuse | None:
+        """Return why an order may not be sent, whatever broker it would go to; None where it may be.
+
+        Raises:
+            DatabaseUnavailable: the limits had to be read.
+        """
+        limits = in_force(self._seeds, self._known(), now)
+        if not limits:
+            return None
+        order = Intended(
+            client_order_id=request.client_order_id,
+            symbol=request.symbol,
+            side=request.side,
+            quantity=request.quantity,
+            adds=request.quantity,
+            created_at=request.created_at,
+            limit_price=request.limit_price,
+            stop_price=request.stop_price,
+            strategy=request.strategy,
+            reduces=request.side in CLOSING,  # the claim looks whether it does
+            opens_short=request.side is Side.SELL_SHORT,
+        )
+        verdict = decide_risk(order, that_apply(limits, order.scopes), None, None, None, now, self.currency)
+        return verdict if isinstance(verdict, Refuse) else None
+
+    def _known(self) -> list[Limit]:
+        now = time.monotonic()
+        if self._read_at is None or now - self._read_at > _GOOD_S:
+            with self._database.read() as connection:
+                self._rows = limit_rows(connection)
+            self._read_at = now
+        return self._rows

@@ -18,6 +18,7 @@ class Intended:
     """An order, or a replace, that somebody wants to send.
 
     Args:
+        client_order_id: of the order.
         quantity: units of the whole order.
         adds: units beyond those that count already: all of them, or what a replace adds.
         counted: value that counts already, of the order that is replaced.
@@ -27,6 +28,7 @@ class Intended:
         opens_short: it sells more than is held.
         is_new: it is no replace.
         waited: it has been held for its turn already.
+        rests: it may trade with another order as soon as it is there: a market or a limit order.
     """
 
     symbol: str
@@ -47,6 +49,8 @@ class Intended:
     opens_short: bool = False
     is_new: bool = True
     waited: bool = False
+    client_order_id: str = ""
+    rests: bool = True
 
     @property
     def scopes(self) -> dict[str, str]:
@@ -86,6 +90,8 @@ class Used:
     messages_at: list[datetime] = field(default_factory=list)
     #: When orders alike went out lately.
     repeats_at: list[datetime] = field(default_factory=list)
+    #: The open order of ours that this one would meet, by its client_order_id.
+    meets: str | None = None
 
     @property
     def open_value(self) -> Decimal:
@@ -98,8 +104,6 @@ class Usage:
     """What counts against limits, by the kind and name of their scopes."""
 
     scopes: Mapping[tuple[str, str], Used] = field(default_factory=dict)
-    #: The open order of ours that this one would meet, by its client_order_id.
-    meets: str | None = None
 
     def of(self, limit: Limit) -> Used:
         """Return what is used in the scope of a limit."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, time
 from decimal import Decimal
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
@@ -154,6 +154,11 @@ class RiskSettings(ScopedLimits):
     def day(self, now: datetime) -> str:
         """Return the date of a moment, as limits of a day count it."""
         return now.astimezone(ZoneInfo(self.day_timezone)).date().isoformat()
+
+    def day_began(self, now: datetime) -> datetime:
+        """Return when the day of a moment began, UTC."""
+        zone = ZoneInfo(self.day_timezone)
+        return datetime.combine(now.astimezone(zone).date(), time(), zone).astimezone(UTC)
 
 
 #: Names of limits.

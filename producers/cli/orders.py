@@ -74,7 +74,7 @@ def submit(
             if not order.is_terminal:
                 show.note(f"not known yet after {timeout:g} s: ", *_standing(order))
         _show_order(c, order, Form(json, wide=wide))
-    raise typer.Exit(_exit_status(order) if wait else 0)
+    raise typer.Exit(_exit_status(order) if wait or order.status is Status.DENIED else 0)
 
 
 @app.command()
@@ -104,7 +104,7 @@ def close(
             show.note((f"not closed: {why}", "red"))
         rows = [_row(c, order) for order in placed]
         tell(rows, ORDER_COLUMNS, Form(json, wide=wide), document=rows)
-    statuses = [_exit_status(order) for order in placed] if wait else []
+    statuses = [_exit_status(order) for order in placed if wait or order.status is Status.DENIED]
     raise typer.Exit(max([*statuses, int(bool(unreachable))]))
 
 

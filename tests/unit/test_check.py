@@ -19,7 +19,6 @@ from worker import checks as check
 from worker.brokers.address import real_money
 from worker.checks.advice import PORT_OPEN, PORT_SILENT, ROWS, advice_for
 from worker.checks.broker import CLIENT_ID_APART, table_for
-from worker.checks.calendar import market_at
 from worker.checks.judge import (
     TOKEN_WARN_DAYS,
     judge_account,
@@ -31,6 +30,7 @@ from worker.checks.judge import (
 )
 from worker.checks.steps import CheckLane, CheckState, CheckStep, Finding, Verdict, fail, ok, skip, warn, worst
 from worker.checks.system import secrets_of
+from worker.runtime.calendar import market_at
 
 NOW = datetime(2026, 11, 23, 16, 0, tzinfo=UTC)
 FACTS = {

@@ -57,7 +57,7 @@ def setting_names() -> Iterator[tuple[str, str, Any]]:
         if name in nested:
             for key, inner in nested[name].model_fields.items():
                 yield f"{name}.{key}", f"CORRO_{name}__{key}".upper(), inner.default
-        elif name != "brokers":
+        elif name not in ("brokers", "risk"):  # docs/brokers.md, docs/risk.md
             yield name, f"CORRO_{name}".upper(), field.default
 
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import JSON, Column, Table
 from sqlalchemy.types import TypeDecorator
 
-from models.record import changes, rows
+from models.record import changes, risk_rows, rows
 from models.record.tables import metadata
 
 ROWS = {
@@ -27,9 +27,9 @@ ROWS = {
     "control_events": rows.ControlEventRow,
     "tallies": rows.TallyRow,
     "deployment": rows.DeploymentRow,
-    "risk_limits": rows.RiskLimitRow,
-    "risk_tallies": rows.RiskTallyRow,
-    "reference_prices": rows.ReferencePriceRow,
+    "risk_limits": risk_rows.RiskLimitRow,
+    "risk_tallies": risk_rows.RiskTallyRow,
+    "reference_prices": risk_rows.ReferencePriceRow,
     "external_orders": rows.ExternalOrderRow,
     "external_fills": rows.ExternalFillRow,
     "position_ledgers": rows.PositionLedgerRow,

@@ -23,9 +23,9 @@ from typing import Any
 from models.errors import ConfigurationError
 from models.settings import Settings
 from worker.checks.broker import broker_lane
-from worker.checks.calendar import MarketHours, market_at
 from worker.checks.steps import CheckLane, CheckState, Finding
 from worker.checks.system import secrets_of, system_lane
+from worker.runtime.calendar import MarketHours, market_at
 
 #: Seconds for each broker.
 LIMIT_S = 15.0

@@ -22,9 +22,9 @@ from worker import brokers
 from worker.brokers.base import BrokerInterface
 from worker.brokers.rest.http import CONNECT_S, Wire, exchange
 from worker.checks.advice import IB_PORTS, PORT_OPEN, PORT_SILENT, advice_for
-from worker.checks.calendar import MarketHours
 from worker.checks.judge import judge_account, judge_bars, judge_flags, judge_quote, judge_skew, judge_token
 from worker.checks.steps import CheckLane, CheckStep, Verdict, fail, ok, skip, warn, worst
+from worker.runtime.calendar import MarketHours
 
 #: Every US market data plan has it, and it trades all day.
 SYMBOL = "SPY"

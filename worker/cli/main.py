@@ -20,7 +20,7 @@ from producers.cli import lists as _lists  # noqa: F401
 from producers.cli import orders as _orders  # noqa: F401
 from producers.cli import show
 from producers.cli.app import Form, Json, Wide, app, client, fail, tell, whole_id
-from worker.cli import check, controls, dead_letters, locks, sandbox, web
+from worker.cli import check, controls, dead_letters, limits, locks, sandbox, web
 from worker.cli import fleet as cli_fleet
 from worker.cli.__main__ import INTERRUPTED
 from worker.runtime.celery_command import worker_arguments
@@ -30,6 +30,7 @@ app.add_typer(db_app, name="db")
 check.register(app)
 controls.register(app)
 cli_fleet.register(app)
+limits.register(app)
 locks.register(app)
 sandbox.register(app)
 dead_letters.register(app)

@@ -21,8 +21,9 @@ from models.record.batch import OrderBatch
 from models.record.database import Database
 from models.record.intake import request_of
 from models.record.order import OrderRecord, Row
-from models.record.rows import ReadableOrder
+from models.record.rows import Json, ReadableOrder
 from models.record.tables import attempts, orders
+from models.risk.decision import Hold, Pass, Refuse
 from models.settings import TimingSettings
 from models.vocabulary import Denial, Outcome, Status
 from worker.brokers.base import BrokerInterface
@@ -33,9 +34,11 @@ from worker.orders.command import Claimed
 from worker.orders.record import Recorder
 from worker.orders.routing import Go, Stop, decide, is_known
 from worker.orders.routing_facts import came_to_nothing
-from worker.orders.selection import IS_OVERDUE, Selection
+from worker.orders.selection import FLAGS, IS_OVERDUE, Selection
 from worker.positions.closing import AGAIN, Asked, Closings, closes
 from worker.positions.locks import Locks
+from worker.risk.limiter import Limiter, RiskQuestions
+from worker.risk.prices import Quotes
 from worker.runtime.clock import utcnow
 
 log = structlog.get_logger()
@@ -67,6 +70,7 @@ class Claims:
         gate: of the broker.
         batches: for the transaction.
         recorder: routes on what cannot be claimed.
+        limiter: asked before an attempt begins.
     """
 
     def __init__(
@@ -78,9 +82,10 @@ class Claims:
         gate: Gate,
         batches: Batches,
         recorder: Recorder,
+        limiter: Limiter,
     ) -> None:
         self.database, self.broker, self.worker, self.timing = database, broker, worker, timing
-        self.gate, self.batches, self.recorder = gate, batches, recorder
+        self.gate, self.batches, self.recorder, self.limiter = gate, batches, recorder, limiter
         self.capabilities = broker.capabilities
 
     def claim(self, which: Selection) -> list[Claimed]:
@@ -98,7 +103,7 @@ class Claims:
 
         def opened(connection: Connection) -> OrderBatch:
             rows = which.query.rows(connection, broker=self.broker.name, now=now, **which.values)
-            seen.update({flag: True in [row.pop(flag) for row in rows] for flag in ("stopped", "locked")})
+            seen.update({flag: True in [row.pop(flag) for row in rows] for flag in FLAGS})
             return OrderBatch.of(connection, cast("list[ReadableOrder]", rows), now)
 
         def work(batch: OrderBatch) -> list[Claimed]:
@@ -108,7 +113,8 @@ class Claims:
                 self._send_on(batch, closed)
             else:
                 locks = Locks(batch.connection, self.broker.name) if seen["locked"] else None
-                return self._take_all(batch, locks, baseline, which.asked)
+                risk = self._risk(batch) if seen["limited"] or self.limiter.is_set else None
+                return self._take_all(batch, locks, baseline, which, risk)
             return []
 
         claimed, effects = self.batches.over(opened, work)
@@ -122,13 +128,18 @@ class Claims:
             return bool(IS_OVERDUE.rows(connection, broker=self.broker.name, now=utcnow(), **which.values))
 
     def _take_all(
-        self, batch: OrderBatch, locks: Locks | None, baseline: list[Row] | None, asked: Asked
+        self,
+        batch: OrderBatch,
+        locks: Locks | None,
+        baseline: list[Row] | None,
+        which: Selection,
+        risk: RiskQuestions | None,
     ) -> list[Claimed]:
         closings = self.recorder.closings(batch)
         alike = self._look_alikes(batch.connection) if self.anonymous else {}
         claimed = []
         for entry in batch.entries.values():
-            if _has_ended(entry):
+            if has_ended(entry):
                 continue
             key = (entry.order["symbol"], entry.order["side"])
             if alike.get(key) == Outcome.SENDING:
@@ -136,9 +147,14 @@ class Claims:
             if why := (locks and locks.refusal(entry.order)) or self._why_not(key, alike, baseline):
                 self._pass_on(entry, why)
                 continue
-            if closings and closes(entry.order) and not self._may_close(entry, closings, asked):
+            if closings and closes(entry.order) and not self._may_close(entry, closings, which.asked):
                 continue
-            claimed.append(self._begin(entry, [r["id"] for r in baseline or () if r["symbol"] == key[0]]))
+            verdict = risk.judge(entry.id) if risk else Pass()
+            if not isinstance(verdict, Pass):
+                self._hold_or_refuse(entry, verdict, which.quotes)
+                continue
+            known = [r["id"] for r in baseline or () if r["symbol"] == key[0]]
+            claimed.append(self._begin(entry, known, risk.reserved(entry.id, verdict) if risk else None))
             if self.anonymous:
                 alike[key] = Outcome.SENDING
         return claimed
@@ -155,6 +171,30 @@ class Claims:
             words = f"an unresolved {key[1]} order for {key[0]} could not be told from this one"
             return NotSent(f"{name}: {words}", broker=name, code="look_alike")
         return None
+
+    # -- LIMITS ---
+    def _risk(self, batch: OrderBatch) -> RiskQuestions | None:
+        """Read what limits say about the orders that may be sent; None where none applies to them."""
+        waiting = [entry for entry in batch.entries.values() if not has_ended(entry)]
+        return self.limiter.about(batch.connection, waiting, batch.now) if waiting else None
+
+    def _hold_or_refuse(self, entry: OrderRecord, verdict: Hold | Refuse, quotes: Quotes) -> None:
+        """An order that may not be sent now waits for its turn or for a price, goes on along its route, or ends."""
+        if isinstance(verdict, Hold):
+            entry.set(available_at=entry.now + timedelta(seconds=verdict.seconds), reason=verdict.words)
+            entry.set(reason_code=str(Denial.RATE))
+            return
+        if verdict.code is Denial.NO_PRICE and not quotes.asked:
+            quotes.ids[entry.id] = entry.order["symbol"]
+            return
+        name, words = self.broker.name, verdict.words
+        error = Denied(f"{name}: {words}", broker=name, code=str(verdict.code), everywhere=not verdict.limit.is_local)
+        entry.note("risk_denied", f"{verdict.code}: {words}")
+        log.warning("risk_denied", client_order_id=entry.id, broker=name, code=str(verdict.code), why=words)
+        if error.everywhere:
+            self.recorder.follow(entry, 0, Stop(Status.DENIED, words, error.code))
+        else:  # an attempt of its own, so that the history shows where it could not go
+            self.recorder.end(entry, self._begin(entry, []).attempt_no, error)
 
     # -- CLOSING ORDERS ---
     def _may_close(self, entry: OrderRecord, closings: Closings, asked: Asked) -> bool:
@@ -187,8 +227,10 @@ class Claims:
             number = self._begin(entry, []).attempt_no
             self.recorder.end(entry, number, error)
 
-    def _begin(self, entry: OrderRecord, baseline: list[str]) -> Claimed:
+    def _begin(self, entry: OrderRecord, baseline: list[str], reserved: Json | None = None) -> Claimed:
         number = entry.next_attempt
+        if entry.order["reason_code"] == Denial.RATE:
+            entry.set(reason=None, reason_code=None)  # it has its turn
         theirs = self._their_id(entry, number)
         entry.happen(Fact.CLAIMED, attempt_no=number, detail=f"attempt {number} at {self.broker.name}")
         entry.set(submitted_at=entry.order["submitted_at"] or entry.now)
@@ -202,6 +244,7 @@ class Claims:
             started_at=entry.now,
             lease_until=entry.now + timedelta(seconds=self.timing.lease),
             baseline=baseline or None,
+            reserved=reserved,
         )
         return Claimed(request_of(entry.order), number, theirs, entry)
 
@@ -217,7 +260,7 @@ class Claims:
         """Draining: what waits here goes on along its route if it can. Halted: it goes on, or it is denied."""
         name = self.broker.name
         for entry in batch.entries.values():
-            if _has_ended(entry):
+            if has_ended(entry):
                 continue
             if stop["kind"] == "drain":
                 error = NotSent(f"{name} takes no orders: {stop['words']}", broker=name)
@@ -233,7 +276,7 @@ class Claims:
         """Not connected: orders go on along their routes at once; those that have nowhere else to go wait here."""
         error = NotConnected(f"{self.broker.name} is not connected: {closed}", broker=self.broker.name)
         for entry in batch.entries.values():
-            if not _has_ended(entry):
+            if not has_ended(entry):
                 self._pass_on(entry, error)
 
     # -- BROKERS WITHOUT CLIENT ORDER IDS ---
@@ -268,7 +311,7 @@ class Claims:
         return {(symbol, side): outcome for symbol, side, outcome in connection.execute(query)}
 
 
-def _has_ended(entry: OrderRecord) -> bool:
+def has_ended(entry: OrderRecord) -> bool:
     """End an order that must not be sent any more: canceled, or too old."""
     row = entry.order
     if row["cancel_requested_at"] is not None:

@@ -24,6 +24,7 @@ from worker.orders.replace import Replacements
 from worker.orders.way import Way
 from worker.orders.wishes import CancelWishes
 from worker.positions.reading import PositionReader
+from worker.risk.limiter import Limiter
 
 
 class BrokerDesk:
@@ -57,6 +58,7 @@ class BrokerDesk:
         self.recorder = Recorder(
             settings, broker.name, dedupes=capabilities.dedupes_client_order_id, rewrites=capabilities.rewrites
         )
+        self.limiter = Limiter(settings, broker.name)
         self.reads = Reads()
         self.readings = CatchUp(settings, broker, self.gate, self.batches, self.recorder, self.reads)
         self.positions = PositionReader(database, broker, me.name, timing, pulse, self.readings.read, reads=self.reads)
@@ -68,11 +70,12 @@ class BrokerDesk:
         self.wishes = CancelWishes(settings, self.batches, broker.name)
         self.place = Place(
             settings, database, broker, me.name, self.gate, self.batches, self.recorder, self.way, self.wishes,
-            self.positions.read_anew,
+            self.positions.read_anew, self.limiter,
         )  # fmt: skip
         self.replacements = Replacements(
-            timing, database, broker, me.name, self.batches, self.recorder, self.way, self.readings, self.deputies
-        )
+            timing, database, broker, me.name, self.batches, self.recorder, self.way, self.readings, self.deputies,
+            self.limiter,
+        )  # fmt: skip
         self.cancels = Cancels(database, broker, self.batches, self.way, self.readings, self.deputies)
 
     def close(self) -> None:

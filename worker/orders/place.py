@@ -25,6 +25,8 @@ from worker.orders.selection import Selection, named, overdue
 from worker.orders.way import Permit, Way
 from worker.orders.wishes import CancelWishes
 from worker.positions.closing import Asked
+from worker.risk.limiter import Limiter
+from worker.risk.prices import Quotes, ask_for_quotes
 from worker.runtime.clock import utcnow
 
 log = structlog.get_logger()
@@ -44,6 +46,7 @@ class Place(Claiming):
         way: to the broker.
         wishes: cancels that came before their order.
         read_positions: reads and stores the broker's positions; returns the symbols whose size could not be read.
+        limiter: for the claims.
     """
 
     event = "answer_not_recorded"
@@ -61,11 +64,13 @@ class Place(Claiming):
         way: Way,
         wishes: CancelWishes,
         read_positions: Callable[[], Collection[str]],
+        limiter: Limiter,
     ) -> None:
         self.timing, self.database, self.broker = settings.timing, database, broker
         self.gate, self.batches, self.recorder, self.way, self.wishes = gate, batches, recorder, way, wishes
         self.capabilities, self.intake = broker.capabilities, batches.intake
-        self.claims = Claims(database, broker, worker, self.timing, gate, batches, recorder)
+        self.claims = Claims(database, broker, worker, self.timing, gate, batches, recorder, limiter)
+        self._currency = settings.risk.currency
         self._read_positions = read_positions
 
     # -- FROM A MESSAGE ---
@@ -110,7 +115,12 @@ class Place(Claiming):
     def _run(self, which: Selection) -> list[str]:
         done = self.way.run(self, which)
         if which.asked.ids:  # they close a position of which it was not known whether it is there
-            done += self.way.run(self, named(list(which.asked.ids), self._read_anew()))
+            again = named(list(which.asked.ids), self._read_anew())
+            done += self.way.run(self, again)
+            which.quotes.ids.update(again.quotes.ids)
+        if waiting := which.quotes.ids:  # their value is limited, and nobody knows a price
+            ask_for_quotes(self.database, self.broker, set(waiting.values()), self._currency)
+            done += self.way.run(self, named(list(waiting), which.asked, Quotes(asked=True)))
         return done
 
     def _read_anew(self) -> Asked:

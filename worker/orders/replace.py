@@ -27,6 +27,7 @@ from models.record.replaces import changed_terms, lessens, words
 from models.record.rows import AttemptRow, Json
 from models.record.tables import attempts, orders
 from models.reports import OrderReport
+from models.risk.decision import Pass, Refuse
 from models.settings import TimingSettings
 from models.vocabulary import Outcome, Status
 from worker.brokers.base import BrokerInterface, OrderRef
@@ -42,6 +43,7 @@ from worker.orders.way import Permit, Way
 from worker.positions.closing import AGAIN, Asked, Closings, closes
 from worker.positions.locks import LOCKED, Locks
 from worker.positions.locks import words as lock_words
+from worker.risk.limiter import Limiter
 from worker.runtime.clock import utcnow
 from worker.runtime.isolate import isolate
 
@@ -61,6 +63,7 @@ class Replacements(Claiming):
         way: to the broker.
         readings: read an order again whose replace came to nothing.
         deputies: whose work a replace is.
+        limiter: asked about what a replace adds.
     """
 
     event = "replace_not_recorded"
@@ -76,10 +79,11 @@ class Replacements(Claiming):
         way: Way,
         readings: CatchUp,
         deputies: Deputies,
+        limiter: Limiter,
     ) -> None:
         self.timing, self.database, self.broker, self.worker = timing, database, broker, worker
         self.batches, self.recorder, self.way = batches, recorder, way
-        self.readings, self.deputies = readings, deputies
+        self.readings, self.deputies, self.limiter = readings, deputies, limiter
 
     def carry_out(self, ids: Sequence[str] | None = None) -> None:
         """Carry out what is wanted and not sent yet, as far as it is ours; None means every order at this broker."""
@@ -148,6 +152,11 @@ class Replacements(Claiming):
         growth = change.order.quantity - change.old.order.quantity
         if closings and closes(entry.order) and growth > 0 and not self._may_grow(entry, closings, growth):
             return None
+        reserved, refused = self._ask_limits(entry, change)
+        if refused:
+            entry.set(replace_request=None)
+            entry.note("replace_refused", refused)
+            return None
         entry.begin(
             change.attempt_no,
             broker=self.broker.name,
@@ -161,10 +170,26 @@ class Replacements(Claiming):
             lease_until=entry.now + timedelta(seconds=self.timing.lease),
             replaces=current["attempt_no"],
             terms=wanted,
+            reserved=reserved,
         )
         entry.waits_no_more()
         entry.note("replacing", f"attempt {change.attempt_no} at {self.broker.name}: {words(wanted)}")
         return change
+
+    def _ask_limits(self, entry: OrderRecord, change: Claimed) -> tuple[Json | None, str | None]:
+        """Return as what a replace counts, and why limits forbid it; a mere lessening is not asked about."""
+        connection, risk = entry.batch.connection, None
+        before = entry.current and entry.current["reserved"]
+        if not change.lessens:
+            risk = self.limiter.about_change(connection, entry, change.order)
+        if risk is None:
+            return before, None
+        verdict = risk.judge(entry.id)
+        if isinstance(verdict, Pass):
+            return risk.reserved(entry.id, verdict), None
+        if isinstance(verdict, Refuse):
+            entry.note("risk_denied", f"replace: {verdict.code}: {verdict.words}")
+        return None, verdict.words
 
     @property
     def _in_place(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -121,6 +121,40 @@ def _busy(
         total[broker] = total.get(broker, _ZERO) + (quantity or _ZERO) - (filled or _ZERO)
     for (_, broker), shares in left.items():
         total[broker] = total.get(broker, _ZERO) + shares
+    return total
+
+
+def positions(connection: Connection, symbols: Collection[str]) -> dict[tuple[str, str], Decimal]:
+    """Return the positions in some symbols by broker and symbol, shares, short ones negative.
+
+    By the baseline and every fill since; at a broker without a baseline, as it showed them last.
+    """
+    g, b, f, e, o, p = (
+        table.c for table in (position_ledgers, position_baselines, fills, external_fills, orders, position_snapshots)
+    )
+    known = {broker for (broker,) in connection.execute(select(g.broker))}
+    shown = select(p.broker, p.symbol, p.quantity).where(p.symbol.in_(symbols))
+    total: dict[tuple[str, str], Decimal] = {(r.broker, r.symbol): r.quantity for r in connection.execute(shown)}
+    total = {place: held for place, held in total.items() if place[0] not in known}
+    begun = select(b.broker, b.symbol, b.quantity).where(b.symbol.in_(symbols))
+    total |= {(r.broker, r.symbol): r.quantity for r in connection.execute(begun)}
+    own = (
+        select(f.broker, o.symbol, o.side, func.sum(f.quantity))
+        .join_from(fills, orders, f.client_order_id == o.client_order_id)
+        .join(position_ledgers, and_(g.broker == f.broker, f.id > g.fills_id))
+        .where(o.symbol.in_(symbols))
+        .group_by(f.broker, o.symbol, o.side)
+    )
+    others = (
+        select(e.broker, e.symbol, e.side, func.sum(e.quantity))
+        .join_from(external_fills, position_ledgers, and_(g.broker == e.broker, e.id > g.external_fills_id))
+        .where(e.symbol.in_(symbols), e.side.is_not(None))
+        .group_by(e.broker, e.symbol, e.side)
+    )
+    for query in (own, others):
+        for broker, symbol, side, quantity in connection.execute(query):
+            moved = signed(Side(side)) * round(Decimal(str(quantity)), 9)
+            total[broker, symbol] = total.get((broker, symbol), _ZERO) + moved
     return total
 
 

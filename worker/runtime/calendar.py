@@ -12,10 +12,14 @@ from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from models.risk.decision import Session
+
 NEW_YORK = ZoneInfo("America/New_York")
 _EXCHANGE = "XNYS"
 #: No weekend or holiday is longer.
 _AROUND = timedelta(days=20)
+#: The hour at which the extended session begins, and its hours after the regular one: 13 to 17 where that closes early.
+_PRE_MARKET, _AFTER_HOURS = 4, 4
 _lock = threading.Lock()
 
 
@@ -69,6 +73,22 @@ def market_at(moment: datetime) -> MarketHours:
             early=next_close.tz_convert(NEW_YORK).date() in {day.date() for day in calendar.early_closes},
             holiday=_holiday(calendar, today),
         )
+
+
+def session_at(moment: datetime) -> Session:
+    """Return the session of the market: on its days before and after the regular one there is the extended one."""
+    with _lock, _quietly():
+        import pandas as pd
+
+        local = moment.astimezone(NEW_YORK)
+        at, today = pd.Timestamp(moment.astimezone(UTC)), local.date()
+        calendar = _calendar(today.replace(day=1))
+        if bool(calendar.is_open_at_time(at)):
+            return "regular"
+        if not calendar.is_session(pd.Timestamp(today)):
+            return "closed"
+        ends = calendar.session_close(pd.Timestamp(today)).tz_convert(NEW_YORK).hour + _AFTER_HOURS
+        return "extended" if _PRE_MARKET <= local.hour < ends else "closed"
 
 
 @lru_cache(maxsize=4)

@@ -1,0 +1,180 @@
+"""`corro limits`: what is in force, used and left; setting and clearing leave a name; an order beyond them is a row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import pytest
+from sqlalchemy import select
+
+from models.messages import utcnow
+from models.record.batch import OrderBatch
+from models.record.database import Database
+from models.record.tables import attempts, control_events, orders, risk_tallies
+from models.record.usage import COUNTED, KEY, keep
+from models.settings import Settings
+from tests.unit.words import Put, Run
+from worker.risk.limiter import Limiter
+from worker.risk.recount import UsageKeeper, recompute, take_in
+
+BY = ("--by", "ann", "--reason", "house rule")
+
+
+class Done(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+def sent(outcome: str) -> dict[str, Any]:
+    return {"outcome": outcome, "started_at": utcnow()}
+
+
+Command = Callable[..., Done]
+
+
+@pytest.fixture
+def run(corro: Run) -> Command:
+    return lambda *words: Done(*corro(*words))
+
+
+def rows(database: Database, table: Any) -> list[dict[str, Any]]:
+    with database.read() as connection:
+        return [dict(row) for row in connection.execute(select(table)).mappings()]
+
+
+def listed(run: Command) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(run("limits", "--json").out)
+    return found
+
+
+def test_a_limit_is_set_listed_and_cleared_under_a_name(database: Database, run: Command) -> None:
+    assert listed(run) == []
+    assert run("limits", "set", "max_value", "20000", *BY).status == 0
+    assert run("limits", "set", "max_open_orders", "3", "--strategy", "dip", "--symbol", "ko", *BY).status == 0
+    first, second = listed(run)
+    assert (first["scope_kind"], first["scope"], first["name"], first["value"]) == ("*", "*", "max_value", "20000")
+    assert (first["used"], first["left"], first["set_by"]) == (None, None, "ann")
+    assert (second["scope_kind"], second["scope"], second["used"], second["left"]) == (
+        "strategy+symbol",
+        "dip:KO",
+        "0",
+        "3",
+    )
+    assert run("limits", "clear", "max_value", *BY).status == 0
+    assert [row["name"] for row in listed(run)] == ["max_open_orders"]
+    journal = rows(database, control_events)
+    assert [(row["kind"], row["scope_kind"], row["scope"], row["by"], row["reason"]) for row in journal] == [
+        ("limit_set", "*", "*", "ann", "house rule"),
+        ("limit_set", "strategy+symbol", "dip:KO", "ann", "house rule"),
+        ("limit_clear", "*", "*", "ann", "house rule"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (("max_value", "20000"), 2, "--by"),
+        (("max_value", "20000", "--by", "ann"), 2, "--reason"),
+        (("max_value", "20000", "--by", " ", "--reason", "x"), 2, "by: must be a name"),
+        (("max_valu", "20000", *BY), 2, "no such limit"),
+        (("max_value", "much", *BY), 2, "max_value: must be a decimal number"),
+        (("max_value", "1", "--broker", "etrade", *BY), 2, "no broker 'etrade' is configured"),
+        (("max_value", "1", "--broker", "ibkr", "--strategy", "dip", *BY), 2, "a limit has one scope"),
+        (("max_value", "1", "--account", "ibkr", *BY), 2, "must be BROKER:ACCOUNT"),
+        (("max_value", "1", "--until", "2020-01-01", *BY), 2, "must be a time to come"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(
+    database: Database, run: Command, words: tuple[str, ...], status: int, said: str
+) -> None:
+    done = run("limits", "set", *words)
+    assert done.status == status
+    assert said in done.err
+    assert rows(database, control_events) == []
+
+
+def test_what_nobody_has_set_cannot_be_cleared(run: Command) -> None:
+    done = run("limits", "clear", "max_value", *BY)
+    assert done.status == 1
+    assert "nobody has set max_value of all orders" in done.err
+
+
+def test_a_limit_may_end_by_itself(run: Command) -> None:
+    run("limits", "set", "max_value", "5", "--until", "8h", *BY)
+    (row,) = listed(run)
+    assert row["until"].startswith((utcnow() + timedelta(hours=8)).isoformat()[:13])
+
+
+# -- AT SUBMIT ---
+def test_an_order_beyond_a_limit_is_a_row_a_handle_and_exit_status_1(database: Database, run: Command) -> None:
+    run("limits", "set", "max_quantity", "9", *BY)
+    done = run("submit", "KO", "buy", "10", "--id", "much", "--json")
+    assert done.status == 1
+    assert json.loads(done.out)["reason_code"] == "order_quantity"
+    row = rows(database, orders)[0]
+    assert (row["status"], row["reason_code"]) == ("denied", "order_quantity")
+    assert row["reason"] == "its quantity 10 is above 9 (max_quantity 9 of all orders)"
+    assert row["closed_at"] is not None
+    assert run("submit", "KO", "buy", "9").status == 0
+
+
+# -- WHAT IS USED ---
+def test_orders_from_before_count_from_the_first_limit_on(database: Database, run: Command, put: Put) -> None:
+    put("old", status="accepted", quantity=10, limit_price=Decimal(50), attempt=sent("accepted"))
+    put("over", status="canceled", quantity=10, limit_price=Decimal(50), attempt=sent("accepted"))
+    done = run("limits", "set", "max_open_value", "1000", *BY)
+    assert "2 orders that were sent before count from now on" in done.err
+    (row,) = listed(run)
+    assert (row["used"], row["left"]) == ("500", "500")
+
+
+def test_taking_orders_in_makes_whoever_has_one_in_hand_read_it_again(
+    database: Database, settings: Settings, put: Put
+) -> None:
+    put("old", status="submitted", quantity=10, limit_price=Decimal(50), attempt=sent("sending"))
+    with database.read() as connection:
+        held = OrderBatch.open(connection, ["old"], utcnow())["old"]
+    assert take_in(database, settings.risk) == 1
+    with database.write() as connection:
+        batch = OrderBatch.open(connection, ["old"], utcnow(), kept={"old": held})
+        batch["old"].set_attempt(1, outcome="refused")
+        batch["old"].set(status="rejected")
+        batch.write()
+    assert all(not any(row[name] for name in COUNTED) for row in rows(database, risk_tallies))
+
+
+def test_where_figures_differ_the_larger_one_holds_and_the_journal_has_both(
+    database: Database, settings: Settings, put: Put
+) -> None:
+    put("one", status="accepted", quantity=10, limit_price=Decimal(50), attempt=sent("accepted"))
+    broker = rows(database, attempts)[0]["broker"]
+    take_in(database, settings.risk)
+    assert recompute(database, settings.risk, broker) == 0
+    key = tuple(str(rows(database, risk_tallies)[0][name]) for name in KEY)
+    nothing = dict.fromkeys(COUNTED, Decimal(0))
+    with database.write() as connection:
+        keep(connection, {key: nothing | {"open_buy": Decimal(-100), "open_orders": Decimal(4)}})
+    assert recompute(database, settings.risk, broker) == 1
+    (row,) = rows(database, risk_tallies)
+    assert (row["open_buy"], row["open_orders"]) == (500, 5)
+    (event,) = rows(database, control_events)
+    assert (event["kind"], event["by"]) == ("override", "corro")
+    assert "open_buy 400, by the orders 500" in event["detail"]
+    assert "open_orders 5, by the orders 1" in event["detail"]
+
+
+def test_a_leader_takes_in_and_recomputes_only_where_there_are_limits(
+    database: Database, settings: Settings, put: Put
+) -> None:
+    put("one", status="accepted", quantity=10, limit_price=Decimal(50), attempt=sent("accepted"))
+    broker = rows(database, attempts)[0]["broker"]
+    UsageKeeper(database, Limiter(settings, broker)).look()
+    assert rows(database, risk_tallies) == []
+    limited = settings.model_copy(update={"risk": settings.risk.model_copy(update={"max_open_orders": Decimal(1)})})
+    UsageKeeper(database, Limiter(limited, broker)).look()
+    assert [row["open_orders"] for row in rows(database, risk_tallies)] == [1]

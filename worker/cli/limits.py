@@ -1,0 +1,132 @@
+"""`corro limits`, `limits set` and `limits clear`: what is allowed, what is used of it, and who said so."""
+
+import re
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from models.errors import InvalidRequest
+from producers.cli import show
+from producers.cli.app import Form, Json, Out, Wide, moment, opened, tell
+
+if TYPE_CHECKING:
+    from models.settings import Settings
+
+By = Annotated[str, typer.Option(help="who; kept for ever")]
+Reason = Annotated[str, typer.Option(help="why; kept for ever")]
+Broker = Annotated[str | None, typer.Option(help="of orders at this broker")]
+Account = Annotated[str | None, typer.Option(metavar="BROKER:ACCOUNT", help="of orders for this account")]
+Strategy = Annotated[str | None, typer.Option(help="of this strategy; with --symbol: in that symbol")]
+Symbol = Annotated[str | None, typer.Option(help="of orders in this symbol")]
+Key = Annotated[str | None, typer.Option(help="of orders signed with this key")]
+
+_SPAN = re.compile(r"[0-9]{1,6}[smhdw]")
+
+limits = typer.Typer(help="Limits: what is allowed, used and left; `set` and `clear` change them.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.add_typer(limits, name="limits", invoke_without_command=True)
+
+
+@limits.callback()
+def listing(context: typer.Context, out: Out = None, wide: Wide = False, json: Json = False) -> None:
+    """List the limits in force, of the settings and of people, with what is used and left of them."""
+    if context.invoked_subcommand is not None:
+        return
+    from models.messages import utcnow
+    from worker.risk.report import COLUMNS, limits_report
+
+    with opened() as (settings, database), database.read() as connection:
+        rows = limits_report(connection, settings.risk, utcnow())
+    tell(rows, COLUMNS, Form(json, out, wide), title="" if rows else "limits")
+
+
+@limits.command("set")
+def set_limit(
+    name: Annotated[str, typer.Argument(help="such as max_value; docs/risk.md has them all")],
+    value: str,
+    by: By,
+    reason: Reason,
+    broker: Broker = None,
+    account: Account = None,
+    strategy: Strategy = None,
+    symbol: Symbol = None,
+    key: Key = None,
+    until: Annotated[str | None, typer.Option(help="ISO time, date, or a span from now such as 8h")] = None,
+) -> None:
+    """Set a limit, of all orders or of a scope, in place of the one there is; it holds for the next order."""
+    from models.risk.names import Limit, read_value
+    from worker.risk.changes import set_limit as put
+
+    with opened() as (settings, database):
+        kind, scope = _scope(settings, broker, account, strategy, symbol, key)
+        limit = Limit(kind, scope, name, read_value(name, value), _until(until), by.strip())
+        taken = put(database, settings.risk, limit, reason=reason)
+    show.say(f"limit: {limit.words}" + (f" until {limit.until:%Y-%m-%d %H:%M:%S} UTC" if limit.until else ""))
+    if taken:
+        show.note(f"{taken} orders that were sent before count from now on")
+
+
+@limits.command("clear")
+def clear_limit(
+    name: Annotated[str, typer.Argument(help="such as max_value")],
+    by: By,
+    reason: Reason,
+    broker: Broker = None,
+    account: Account = None,
+    strategy: Strategy = None,
+    symbol: Symbol = None,
+    key: Key = None,
+) -> None:
+    """End a limit that somebody has set; one of the settings is in force again."""
+    from models.risk.names import from_settings, value_text
+    from worker.risk.changes import clear_limit as take
+
+    with opened() as (settings, database):
+        kind, scope = _scope(settings, broker, account, strategy, symbol, key)
+        ended = take(database, (kind, scope, name), by=by.strip(), reason=reason)
+        seed = from_settings(settings.risk).get((kind, scope, name))
+    show.say(f"ended: {ended.words}")
+    if seed:
+        show.note(f"in force again, by the settings: {name} {value_text(seed.value)}")
+
+
+def _scope(
+    settings: "Settings", broker: str | None, account: str | None, strategy: str | None, symbol: str | None,
+    key: str | None,
+) -> tuple[str, str]:  # fmt: skip
+    from models.risk.names import EVERYTHING
+
+    given = {
+        "broker": broker,
+        "account": account,
+        "strategy": strategy,
+        "symbol": symbol and symbol.upper(),
+        "key": key,
+    }
+    named = {kind: name for kind, name in given.items() if name}
+    if broker or account:
+        settings.broker(broker or str(account).partition(":")[0])
+    if account and not all(account.partition(":")):
+        raise InvalidRequest(f"--account: must be BROKER:ACCOUNT, was {account!r}")
+    if named.keys() == {"strategy", "symbol"}:
+        return "strategy+symbol", f"{strategy}:{named['symbol']}"
+    if len(named) > 1:
+        raise InvalidRequest(f"a limit has one scope, or --strategy with --symbol; had {', '.join(sorted(named))}")
+    return next(iter(named.items()), (EVERYTHING, EVERYTHING))
+
+
+def _until(text: str | None) -> datetime | None:
+    from models.messages import utcnow
+
+    now = utcnow()
+    if text is not None and _SPAN.fullmatch(text):
+        ago = moment("--until", text)
+        return now + (now - ago) if ago else None
+    when = moment("--until", text)
+    if when is not None and when <= now:
+        raise InvalidRequest(f"--until: must be a time to come, was {text!r}")
+    return when

@@ -1,0 +1,67 @@
+"""Limits as people change them: a row, and a line in the journal that is kept for ever."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection
+
+from models.errors import NotFound
+from models.record.database import Database
+from models.record.limits import limit_rows, put_limit, take_limits
+from models.risk.names import Limit, RiskSettings, scope_words, value_text
+from worker.fleet.halts import journal
+from worker.risk.recount import take_in
+from worker.runtime.clock import utcnow
+
+#: Characters of a scope in the journal.
+_LONGEST_SCOPE = 128
+
+
+def set_limit(database: Database, risk: RiskSettings, limit: Limit, *, reason: str) -> int:
+    """Set a limit in place of the row of its name and scope.
+
+    Args:
+        database: the record.
+        risk: for the day.
+        limit: with who sets it.
+        reason: why.
+
+    Returns:
+        How many orders that were sent before count from now on.
+
+    Raises:
+        InvalidRequest: the name or the reason is blank.
+    """
+
+    def work(connection: Connection) -> None:
+        before = next((row for row in limit_rows(connection) if row.place == limit.place), None)
+        was = f", was {value_text(before.value)} by {before.set_by}" if before else ""
+        until = f" until {limit.until:%Y-%m-%d %H:%M:%S} UTC" if limit.until else ""
+        detail = f"{limit.name} {value_text(limit.value)}{until}{was}"
+        put_limit(connection, limit, reason, utcnow())
+        scope = limit.scope[:_LONGEST_SCOPE]
+        journal(connection, "limit_set", limit.scope_kind, scope, by=limit.set_by, reason=reason, detail=detail)
+
+    database.transact(work)
+    return take_in(database, risk)
+
+
+def clear_limit(database: Database, place: tuple[str, str, str], *, by: str, reason: str) -> Limit:
+    """End a limit that somebody has set; returns it.
+
+    Raises:
+        NotFound: nobody has set it.
+        InvalidRequest: the name or the reason is blank.
+    """
+    kind, scope, name = place
+
+    def work(connection: Connection) -> Limit:
+        taken = take_limits(connection, [place])
+        if not taken:
+            raise NotFound(
+                f"nobody has set {name} of {scope_words(kind, scope)}; `corro limits` lists what is in force"
+            )
+        detail = f"{name} {value_text(taken[0].value)} by {taken[0].set_by}"
+        journal(connection, "limit_clear", kind, scope[:_LONGEST_SCOPE], by=by, reason=reason, detail=detail)
+        return taken[0]
+
+    return database.transact(work)

@@ -1,0 +1,210 @@
+"""The question in a transaction: may these orders be sent, as far as limits are concerned?
+
+Where no limit is set it costs nothing: a claim learns from its own query whether there are rows, and from the settings
+whether they have any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from models.encoding import plain
+from models.messages import OrderRequest
+from models.record.limits import limit_rows
+from models.record.order import OrderRecord
+from models.record.rows import Json, by_name
+from models.risk.decision import PRICED, Pass, RiskVerdict, Session, decide_risk
+from models.risk.facts import Intended, ReferencePrice
+from models.risk.names import Limit, RiskSettings, from_settings, in_force, that_apply
+from models.settings import Settings
+from models.vocabulary import CLOSING, Denial, OrderType, Side, signed
+from worker.positions.holdings import holdings
+from worker.risk.exposure import COUNTING, Exposure
+from worker.risk.prices import known_prices
+from worker.runtime.calendar import session_at
+
+#: Taken by whoever counts several orders together.
+LOCK = text("select pg_advisory_xact_lock(hashtext('corro.risk'))")
+_AT_ONCE = frozenset({OrderType.MARKET, OrderType.LIMIT})
+#: Fills of so long ago are looked at for a price where a limit takes older ones, seconds at most.
+_OLDEST_FILL_S = 3600.0
+_ZERO = Decimal(0)
+
+
+class Limiter:
+    """The limits of one worker.
+
+    Args:
+        settings: for `[risk]`.
+        broker: whose orders are asked about.
+    """
+
+    def __init__(self, settings: Settings, broker: str) -> None:
+        self.risk, self.broker = settings.risk, broker
+        self.seeds = from_settings(settings.risk)
+        #: Closing orders have been seen to reduce a position before they are asked about.
+        self.closes = settings.routing.sell == "closes"
+
+    @property
+    def is_set(self) -> bool:
+        """The settings have limits; rows may add others."""
+        return bool(self.seeds)
+
+    def limits(self, connection: Connection, now: datetime) -> tuple[Limit, ...]:
+        """Return the limits in force."""
+        return in_force(self.seeds, limit_rows(connection), now)
+
+    def about_change(self, connection: Connection, entry: OrderRecord, new: OrderRequest) -> RiskQuestions | None:
+        """Read what decides about a replace; None where no limit applies to it."""
+        limits = self.limits(connection, entry.now)
+        return (
+            self._questions(connection, [self._change(entry, connection, new)], limits, entry.now) if limits else None
+        )
+
+    def about(self, connection: Connection, orders: Iterable[OrderRecord], now: datetime) -> RiskQuestions | None:
+        """Read what decides about some orders; None where no limit applies to any of them.
+
+        Args:
+            connection: of a transaction that writes, and has locked the orders.
+            orders: that somebody wants to send.
+            now: the time.
+        """
+        limits = self.limits(connection, now)
+        wanted = [self._new(entry, connection) for entry in orders] if limits else ()
+        return self._questions(connection, wanted, limits, now)
+
+    def _questions(
+        self, connection: Connection, wanted: Sequence[Intended], limits: Sequence[Limit], now: datetime
+    ) -> RiskQuestions | None:
+        mine = {order.client_order_id: that_apply(limits, order.scopes) for order in wanted}
+        if not any(mine.values()):
+            return None
+        return RiskQuestions(connection, self.risk, wanted, mine, now)
+
+    # -- WHAT IS INTENDED ---
+    def _new(self, entry: OrderRecord, connection: Connection) -> Intended:
+        row = entry.order
+        left = row["quantity"] - row["filled_quantity"]
+        return self._intended(
+            entry, connection, quantity=left, adds=left, limit=row["limit_price"], stop=row["stop_price"]
+        )
+
+    def _change(self, entry: OrderRecord, connection: Connection, new: OrderRequest) -> Intended:
+        """Return a replace as limits see it: by the whole new order, and by what it adds."""
+        row, current = entry.order, entry.current
+        price = Decimal(((current and current["reserved"]) or {}).get("price") or 0)
+        return self._intended(
+            entry,
+            connection,
+            quantity=new.quantity,
+            adds=max(new.quantity - row["quantity"], _ZERO),
+            limit=new.limit_price,
+            stop=new.stop_price,
+            is_new=False,
+            counted=price * row["quantity"],
+        )
+
+    def _intended(
+        self,
+        entry: OrderRecord,
+        connection: Connection,
+        *,
+        quantity: Decimal,
+        adds: Decimal,
+        limit: Decimal | None,
+        stop: Decimal | None,
+        is_new: bool = True,
+        counted: Decimal = _ZERO,
+    ) -> Intended:
+        row, more = entry.order, by_name(entry.order)
+        side = Side(row["side"])
+        reduces = side in CLOSING and (self.closes or self._is_held(connection, row["symbol"], side, adds, entry.id))
+        return Intended(
+            client_order_id=entry.id,
+            symbol=row["symbol"],
+            side=side,
+            quantity=quantity,
+            adds=adds,
+            created_at=row["created_at"],
+            limit_price=limit,
+            stop_price=stop,
+            strategy=row["strategy"],
+            broker=self.broker,
+            account=_text(more.get("account")),
+            key=_text(more.get("key")),
+            counted=counted,
+            reduces=reduces,
+            opens_short=signed(side) < 0 and not reduces,
+            is_new=is_new,
+            waited=row["reason_code"] == Denial.RATE,
+            rests=row["order_type"] in _AT_ONCE,
+        )
+
+    def _is_held(self, connection: Connection, symbol: str, side: Side, units: Decimal, id_: str) -> bool:
+        return holdings(connection, [self.broker], symbol, side, but=id_)[self.broker].least >= units
+
+
+class RiskQuestions:
+    """What decides about the orders of one transaction: each that passes counts for the next.
+
+    Args:
+        connection: of the transaction.
+        risk: for currency and day.
+        wanted: the orders.
+        limits: those that apply, by client_order_id.
+        now: the time.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        risk: RiskSettings,
+        wanted: Sequence[Intended],
+        limits: Mapping[str, Sequence[Limit]],
+        now: datetime,
+    ) -> None:
+        self.risk, self.now, self._limits = risk, now, limits
+        self._orders = {order.client_order_id: order for order in wanted}
+        every = list({limit.place: limit for mine in limits.values() for limit in mine}.values())
+        names = {limit.name for limit in every}
+        if names & COUNTING and connection.dialect.name != "sqlite":  # there only one writes at a time
+            connection.execute(LOCK)
+        self.day = risk.day(now)
+        symbols = {order.symbol for order in wanted}
+        self._exposure = Exposure(connection, symbols, every, now, (self.day, risk.day_began(now)))
+        self._prices = self._read_prices(connection, every) if names & PRICED else {}
+        self._session: Session | None = session_at(now) if "session" in names else None
+
+    def _read_prices(self, connection: Connection, limits: Sequence[Limit]) -> dict[str, ReferencePrice]:
+        ages = [float(limit.number) for limit in limits if limit.name == "price_max_age"]
+        age = min(max(ages, default=60.0), _OLDEST_FILL_S)
+        symbols = sorted({order.symbol for order in self._orders.values()})
+        return known_prices(connection, symbols, self.now, age, self.risk.currency)
+
+    def judge(self, client_order_id: str) -> RiskVerdict:
+        """Decide about one order; if it passes, it counts from now on."""
+        order, limits = self._orders[client_order_id], self._limits[client_order_id]
+        usage, price = self._exposure.usage(order, limits), self._prices.get(order.symbol)
+        decide = partial(decide_risk, order, limits, usage, price, self._session, self.now)
+        verdict = decide(currency=self.risk.currency)
+        if isinstance(verdict, Pass):
+            self._exposure.add(order, verdict.price)
+        return verdict
+
+    def reserved(self, client_order_id: str, verdict: Pass) -> Json | None:
+        """Return as what the attempt of an order that has passed counts; None where no limit applies to it."""
+        if not self._limits[client_order_id]:
+            return None
+        found: dict[str, Any] = {"day": self.day, "price": plain(verdict.price or _ZERO)}
+        key = self._orders[client_order_id].key
+        return found | ({"key": key} if key else {})
+
+
+def _text(value: object) -> str | None:
+    return str(value) if value else None

@@ -1,0 +1,168 @@
+"""What symbols are worth: the newest of quotes, fills and readings of positions, and one quote where there is none.
+
+`reference_prices` keeps the price by which orders were judged last, and where it came from.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import structlog
+from sqlalchemy import Connection, select
+
+from models.errors import CorroError
+from models.record.database import Database
+from models.record.statements import upsert
+from models.record.tables import fills, position_snapshots, reference_prices
+from models.reports import QuoteReport
+from models.risk.facts import ReferencePrice
+from worker.brokers.base import BrokerInterface
+from worker.runtime.clock import Stopwatch, utcnow
+
+log = structlog.get_logger()
+
+#: Seconds that a broker has to answer with quotes, all of them together.
+PATIENCE_S = 1.0
+#: Quotes asked for at once.
+_AT_ONCE = 8
+#: Executions looked at for the prices of symbols.
+_MOST_FILLS = 500
+#: A price that is so much newer than the one that is kept is kept in its place.
+_NEWER = timedelta(seconds=1)
+
+
+@dataclass(slots=True)
+class Quotes:
+    """What one look at waiting orders has asked about prices."""
+
+    #: A quote was asked for: there is nothing more to wait for.
+    asked: bool = False
+    #: Orders that wait for a price, and its symbol.
+    ids: dict[str, str] = field(default_factory=dict)
+
+
+def known_prices(
+    connection: Connection, symbols: Collection[str], now: datetime, age_s: float, currency: str
+) -> dict[str, ReferencePrice]:
+    """Return the newest price of each symbol; what it comes from is kept as its reference.
+
+    Args:
+        connection: of a transaction that writes.
+        symbols: of the orders.
+        now: the time.
+        age_s: fills older than this say nothing.
+        currency: of prices that do not say.
+    """
+    r = reference_prices.c
+    kept = select(r.symbol, r.price, r.at, r.source, r.currency).where(r.symbol.in_(symbols))
+    found = {
+        row.symbol: ReferencePrice(row.price, row.at, row.source, row.currency) for row in connection.execute(kept)
+    }
+    news: dict[str, ReferencePrice] = {}
+    for symbol, price in [
+        *_of_positions(connection, symbols, currency),
+        *_of_fills(connection, symbols, now, age_s, currency),
+    ]:
+        before = news.get(symbol) or found.get(symbol)
+        if before is None or price.at > before.at + _NEWER:
+            news[symbol] = price
+    keep_prices(connection, news)
+    return found | news
+
+
+def _of_fills(
+    connection: Connection, symbols: Collection[str], now: datetime, age_s: float, currency: str
+) -> Iterable[tuple[str, ReferencePrice]]:
+    f = fills.c
+    query = (
+        select(f.symbol, f.price, f.filled_at, f.broker, f.currency)
+        .where(
+            f.symbol.in_(symbols), f.filled_at > now - timedelta(seconds=age_s), f.price.is_not(None), f.quantity > 0
+        )
+        .order_by(f.filled_at.desc())
+        .limit(_MOST_FILLS)
+    )
+    seen = set()
+    for row in connection.execute(query):
+        if row.symbol not in seen:
+            seen.add(row.symbol)
+            yield (
+                row.symbol,
+                ReferencePrice(row.price, min(row.filled_at, now), f"fill {row.broker}", row.currency or currency),
+            )
+
+
+def _of_positions(
+    connection: Connection, symbols: Collection[str], currency: str
+) -> Iterable[tuple[str, ReferencePrice]]:
+    p = position_snapshots.c
+    query = select(p.symbol, p.quantity, p.market_value, p.taken_at, p.broker, p.currency)
+    for row in connection.execute(query.where(p.symbol.in_(symbols), p.market_value.is_not(None)).order_by(p.taken_at)):
+        if row.quantity and row.market_value:
+            price = round(abs(row.market_value / row.quantity), 6)
+            yield row.symbol, ReferencePrice(price, row.taken_at, f"position {row.broker}", row.currency or currency)
+
+
+def keep_prices(connection: Connection, prices: dict[str, ReferencePrice]) -> None:
+    """Keep prices as the reference of their symbols."""
+    for symbol, price in sorted(prices.items()):
+        values = {"price": price.price, "currency": price.currency, "at": price.at, "source": price.source}
+        put = upsert(connection, reference_prices).values(symbol=symbol, **values)
+        connection.execute(put.on_conflict_do_update(index_elements=[reference_prices.c.symbol], set_=values))
+
+
+def middle(quote: QuoteReport) -> Decimal | None:
+    """Return what a quote says a symbol is worth: between bid and ask, else the last price, else the side there is."""
+    told = (quote.bid, quote.ask, quote.last)
+    bid, ask, last = (price if price and price.is_finite() and price > 0 else None for price in told)
+    return (bid + ask) / 2 if bid and ask else last or bid or ask
+
+
+def ask_for_quotes(
+    database: Database, broker: BrokerInterface, symbols: Collection[str], currency: str, patience_s: float = PATIENCE_S
+) -> None:
+    """Ask the broker for one quote of each symbol, within its budget for data, and keep what it answers in time.
+
+    Args:
+        database: the record.
+        broker: the adapter.
+        symbols: without a fresh price.
+        currency: of the quotes.
+        patience_s: seconds that all of them together may take.
+    """
+    found: dict[str, ReferencePrice] = {}
+    waiting = list(symbols)
+    lock, done = threading.Lock(), threading.Semaphore(0)
+
+    def work() -> None:
+        while True:
+            with lock:
+                if not waiting:
+                    break
+                symbol = waiting.pop()
+            try:
+                quote = broker.get_market_data(symbol)
+                price = middle(quote)
+                now = utcnow()
+                if price is not None and not quote.delayed:
+                    found[symbol] = ReferencePrice(price, min(quote.at or now, now), f"quote {broker.name}", currency)
+            except CorroError as error:
+                log.info("no_reference_price", broker=broker.name, symbol=symbol, error=str(error))
+            except Exception:
+                log.exception("quote_leaked", broker=broker.name, symbol=symbol)
+        done.release()
+
+    number, watch = min(_AT_ONCE, len(waiting)), Stopwatch()
+    for n in range(number):
+        threading.Thread(target=work, name=f"quote-{n}", daemon=True).start()
+    for _ in range(number):
+        done.acquire(timeout=max(patience_s - watch.age(), 0.001))
+    with lock:
+        waiting.clear()  # what has not been asked by now comes too late
+    answered = dict(found)
+    if answered:
+        database.transact(lambda connection: keep_prices(connection, answered))

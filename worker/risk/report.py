@@ -1,0 +1,61 @@
+"""Every limit in force, and what is used of it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Connection, select, union
+
+from models.record.limits import limit_rows
+from models.record.tables import position_baselines, position_snapshots, risk_tallies
+from models.risk.names import Limit, RiskSettings, from_settings, in_force, value_text
+from worker.risk.exposure import Exposure
+
+#: Columns of the list, for a person and for programs.
+COLUMNS = ("scope_kind", "scope", "name", "value", "used", "left", "until", "set_by")
+
+
+def limits_report(connection: Connection, risk: RiskSettings, now: datetime) -> list[dict[str, Any]]:
+    """Return the limits in force, the widest first.
+
+    Args:
+        connection: to read by.
+        risk: the settings' limits, currency and day.
+        now: the time.
+
+    Returns:
+        Rows of COLUMNS: `used` and `left` are None where a limit is about one order alone.
+    """
+    limits = in_force(from_settings(risk), limit_rows(connection), now)
+    exposure = Exposure(connection, _symbols(connection), limits, now, (risk.day(now), risk.day_began(now)))
+    return [_row(limit, exposure) for limit in limits]
+
+
+def _row(limit: Limit, exposure: Exposure) -> dict[str, Any]:
+    used = _used(limit, exposure)
+    left = None if used is None else max(limit.number - used, Decimal(0))
+    values = (limit.scope_kind, limit.scope, limit.name, value_text(limit.value), used, left, limit.until, limit.set_by)
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+def _used(limit: Limit, exposure: Exposure) -> Decimal | None:
+    sums = exposure.sums(limit)
+    used: dict[str, Decimal | int] = {
+        "max_open_orders": sums.open_orders,
+        "max_open_value": sums.open_value,
+        "max_day_value": sums.sent_value,
+        "max_day_loss": max(-sums.realized, Decimal(0)),
+        "orders_per_minute": len(sums.orders_at),
+        "messages_per_minute": len(sums.messages_at),
+        "max_position": exposure.largest_position(limit),
+    }
+    return Decimal(used[limit.name]) if limit.name in used else None
+
+
+def _symbols(connection: Connection) -> list[str]:
+    """Return the symbols in which something is held, or open."""
+    t, p, b = risk_tallies.c, position_snapshots.c, position_baselines.c
+    query = union(select(t.symbol).where(t.open_orders != 0), select(p.symbol), select(b.symbol))
+    return list(connection.execute(query).scalars())
