@@ -124,7 +124,7 @@ def decide_risk(
         currency: of the limits.
     """
     limits = list(limits) if usage is not None else [x for x in limits if x.name in STATIC and not x.is_local]
-    case = _Question(order, limits, usage or Usage(), price, session, now, currency, is_static=usage is None)
+    case = _AskedOrder(order, limits, usage or Usage(), price, session, now, currency, is_static=usage is None)
     found = [
         verdict
         for limit in limits
@@ -146,7 +146,7 @@ def _tightest(refusal: Refuse) -> tuple[bool, int, Decimal]:
 
 # -- CHECKS ---
 @dataclass(frozen=True, slots=True)
-class _Question:
+class _AskedOrder:
     order: Intended
     limits: Sequence[Limit]
     usage: Usage
@@ -188,14 +188,14 @@ class _Question:
         return None if self.value is None else max(self.value - self.order.counted, _ZERO)
 
 
-_Check = Callable[[_Question, Limit], Refuse | Hold | None]
+_Check = Callable[[_AskedOrder, Limit], Refuse | Hold | None]
 
 
 def _no(code: Denial, what: str, limit: Limit, value: Decimal | None = None, trips: Trip | None = None) -> Refuse:
     return Refuse(code, f"{what} ({limit.words})", limit, value, trips)
 
 
-def _no_price(case: _Question, limit: Limit) -> Refuse | None:
+def _no_price(case: _AskedOrder, limit: Limit) -> Refuse | None:
     if case.is_static:
         return None  # a price may be known when it is sent
     seen = f", the last is of {case.price.at:%H:%M:%S} ({case.price.source})" if case.price else ""
@@ -203,19 +203,19 @@ def _no_price(case: _Question, limit: Limit) -> Refuse | None:
     return _no(Denial.NO_PRICE, f"no fresh price of {case.order.symbol}{other} is known{seen}", limit)
 
 
-def _restricted(case: _Question, limit: Limit) -> Refuse | None:
+def _restricted(case: _AskedOrder, limit: Limit) -> Refuse | None:
     what = f"nothing may be sent, {case.order.symbol} neither"
     return _no(Denial.RESTRICTED, what, limit) if limit.value is True else None
 
 
-def _skew(case: _Question, limit: Limit) -> Refuse | None:
+def _skew(case: _AskedOrder, limit: Limit) -> Refuse | None:
     away = abs(Decimal(str((case.now - case.order.created_at).total_seconds())))
     if not case.order.is_new or away <= limit.number:
         return None
     return _no(Denial.SKEW, f"created_at is {away:.1f} s from our clock", limit, away)
 
 
-def _session(case: _Question, limit: Limit) -> Refuse | None:
+def _session(case: _AskedOrder, limit: Limit) -> Refuse | None:
     good = {
         "any": ("regular", "extended", "closed", None),
         "regular": ("regular",),
@@ -227,7 +227,7 @@ def _session(case: _Question, limit: Limit) -> Refuse | None:
     return _no(Denial.SESSION, now.get(str(case.session), "the exchange's calendar is not known"), limit)
 
 
-def _short(case: _Question, limit: Limit) -> Refuse | None:
+def _short(case: _AskedOrder, limit: Limit) -> Refuse | None:
     return (
         _no(Denial.SHORT, "it would open a short position", limit)
         if not limit.value and case.order.opens_short
@@ -235,18 +235,18 @@ def _short(case: _Question, limit: Limit) -> Refuse | None:
     )
 
 
-def _quantity(case: _Question, limit: Limit) -> Refuse | None:
+def _quantity(case: _AskedOrder, limit: Limit) -> Refuse | None:
     size = case.order.quantity
     return _above(Denial.ORDER_QUANTITY, "its quantity", size, limit)
 
 
-def _value(case: _Question, limit: Limit) -> Refuse | None:
+def _value(case: _AskedOrder, limit: Limit) -> Refuse | None:
     if case.value is None:
         return _no_price(case, limit)
     return _above(Denial.ORDER_VALUE, f"its value in {case.currency}", case.value, limit)
 
 
-def _collar(case: _Question, limit: Limit) -> Refuse | None:
+def _collar(case: _AskedOrder, limit: Limit) -> Refuse | None:
     order, reference = case.order, case.reference
     if reference is None:
         return _no_price(case, limit)
@@ -260,14 +260,14 @@ def _collar(case: _Question, limit: Limit) -> Refuse | None:
     return _no(Denial.PRICE_COLLAR, words, limit, order.limit_price)
 
 
-def _self_trade(case: _Question, limit: Limit) -> Refuse | None:
+def _self_trade(case: _AskedOrder, limit: Limit) -> Refuse | None:
     meets = case.usage.of(limit).meets
     if limit.value != "deny" or meets is None:
         return None
     return _no(Denial.SELF_TRADE, f"it would meet our open order {meets}", limit)
 
 
-def _repeat(case: _Question, limit: Limit) -> Refuse | None:
+def _repeat(case: _AskedOrder, limit: Limit) -> Refuse | None:
     window = float(case.shortest("repeat_seconds", REPEAT_S))
     alike = sum((case.now - at).total_seconds() < window for at in case.usage.of(limit).repeats_at) + 1
     if not case.order.is_new or alike < max(limit.number, Decimal(1)):
@@ -276,7 +276,7 @@ def _repeat(case: _Question, limit: Limit) -> Refuse | None:
     return _no(Denial.REPEAT, what, limit, Decimal(alike), trips="halted")
 
 
-def _rate(case: _Question, limit: Limit) -> Refuse | Hold | None:
+def _rate(case: _AskedOrder, limit: Limit) -> Refuse | Hold | None:
     used = case.usage.of(limit)
     if limit.name == "orders_per_minute" and not case.order.is_new:
         return None
@@ -292,12 +292,12 @@ def _rate(case: _Question, limit: Limit) -> Refuse | Hold | None:
     return _no(Denial.RATE, what, limit, Decimal(len(gone) + 1))
 
 
-def _open_orders(case: _Question, limit: Limit) -> Refuse | None:
+def _open_orders(case: _AskedOrder, limit: Limit) -> Refuse | None:
     more = Decimal(case.usage.of(limit).open_orders + 1)
     return _above(Denial.OPEN_ORDERS, "open orders with this one:", more, limit) if case.order.is_new else None
 
 
-def _position(case: _Question, limit: Limit) -> Refuse | None:
+def _position(case: _AskedOrder, limit: Limit) -> Refuse | None:
     used, order = case.usage.of(limit), case.order
     after = used.held + (used.buying + order.adds if signed(order.side) > 0 else -used.selling - order.adds)
     if not order.adds or abs(after) <= abs(used.held):
@@ -305,21 +305,21 @@ def _position(case: _Question, limit: Limit) -> Refuse | None:
     return _above(Denial.POSITION, f"{order.symbol} held, open and ordered:", abs(after), limit)
 
 
-def _open_value(case: _Question, limit: Limit) -> Refuse | None:
+def _open_value(case: _AskedOrder, limit: Limit) -> Refuse | None:
     if case.adds_value is None:
         return _no_price(case, limit)
     total = case.usage.of(limit).open_value + case.adds_value
     return _above(Denial.OPEN_VALUE, f"open value with this one in {case.currency}:", total, limit)
 
 
-def _day_value(case: _Question, limit: Limit) -> Refuse | None:
+def _day_value(case: _AskedOrder, limit: Limit) -> Refuse | None:
     if case.adds_value is None:
         return _no_price(case, limit)
     total = case.usage.of(limit).sent_value + case.adds_value
     return _above(Denial.DAY_VALUE, f"value of the day with this one in {case.currency}:", total, limit)
 
 
-def _day_loss(case: _Question, limit: Limit) -> Refuse | None:
+def _day_loss(case: _AskedOrder, limit: Limit) -> Refuse | None:
     loss = -case.usage.of(limit).realized
     if loss <= 0 or loss < limit.number:
         return None

@@ -68,8 +68,8 @@ def denied(at: Scenario, id_: str) -> tuple[str, str | None]:
 
 # -- ASKED IN THE CLAIM ---
 def test_an_order_beyond_a_limit_is_not_sent(at: Scenario) -> None:
-    limit(at, "max_quantity", "9")
     id_ = at.order(KEEPS)
+    limit(at, "max_quantity", "9")
     at.work(KEEPS, id_)
     assert at.at_brokers() == []
     assert denied(at, id_) == ("denied", "order_quantity")

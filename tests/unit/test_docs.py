@@ -178,7 +178,7 @@ def command_lines() -> list[tuple[str, str]]:
 def test_command_lines_parse(where: str, line: str) -> None:
     words = shlex.split(line, comments=True)[1:]
     command = COMMANDS
-    while hasattr(command, "commands"):
+    while hasattr(command, "commands") and (words or not command.invoke_without_command):
         assert words, f"{where}: {line}: which command?"
         assert words[0] in command.commands, f"{where}: {line}: no such command"
         command = command.commands[words.pop(0)]
