@@ -138,7 +138,8 @@ class Intake:
     def _row_within_limits(self, request: OrderRequest, now: datetime) -> NewOrder:
         row = row_of(request, self.route(request), now, self._longest_s)
         if (refused := self.limits.refusal(request, now)) is not None:
-            row.update(status=str(Status.DENIED), closed_at=now, reason=refused.words, reason_code=str(refused.code))
+            row["status"], row["closed_at"] = str(Status.DENIED), now
+            row["reason"], row["reason_code"] = refused.words, str(refused.code)
         return row
 
     def _record(self, requests: Sequence[OrderRequest], rows: Sequence[NewOrder]) -> Sequence[NewOrder]:

@@ -34,6 +34,7 @@ class _NewOrder(TypedDict):
     attempt_no: int
     filled_quantity: Decimal
     reason: str | None
+    reason_code: str | None
     body_hash: str
     available_at: datetime
     created_at: datetime
@@ -45,7 +46,6 @@ class _NewOrder(TypedDict):
 class _Order(_NewOrder):
     broker_order_id: str | None
     avg_fill_price: Decimal | None
-    reason_code: str | None
     cancel_requested_at: datetime | None
     cancel_sent_at: datetime | None
     replace_request: Json | None

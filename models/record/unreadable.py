@@ -55,6 +55,7 @@ def denied_row(body: object, reason: str, broker: str, now: datetime) -> NewOrde
         "attempt_no": 0,
         "filled_quantity": Decimal(0),
         "reason": reason,
+        "reason_code": None,
     }
 
 
