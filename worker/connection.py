@@ -19,6 +19,8 @@ log = structlog.get_logger()
 _MISCONFIGURED_PAUSE_S = 30.0
 #: Seconds that a gate has to stay open before its loss is a new one: sooner, it is one more failure of the same kind.
 _LASTING_S = 30.0
+#: Seconds between two questions whether a connected broker may be used at all.
+_OBJECTIONS_EVERY_S = 2.0
 
 
 class Supervisor:
@@ -30,6 +32,7 @@ class Supervisor:
         gate: opened and closed here.
         after_connect: reads everything that may have been missed; the gate opens when it returns.
         tell: called with (state, detail) for the heartbeat.
+        objection: says why the broker may not be used at all, whatever its connection.
     """
 
     def __init__(
@@ -39,7 +42,9 @@ class Supervisor:
         gate: Gate,
         after_connect: Callable[[], None],
         tell: Callable[[str, str], None],
+        objection: Callable[[], str | None] = lambda: None,
     ) -> None:
+        self._objection, self._asked_at = objection, 0.0
         self.broker, self.timing, self.gate = broker, timing, gate
         self._after_connect, self._tell = after_connect, tell
         self._session: object = None
@@ -51,12 +56,21 @@ class Supervisor:
     def look(self) -> None:
         """Check the connection once, and repair it if it is due."""
         session = self.broker.session
-        if self.gate.is_open() and session == self._session:
+        if self.gate.is_open() and session == self._session and not self._is_objected():
             return
         if self.gate.was_opened:
             self._lost(self.gate.refusal)
         if elapsed() >= self._next_try:
             self._repair()
+
+    def _is_objected(self) -> bool:
+        """Ask now and then whether there is an objection by now; if so, close the gate."""
+        if elapsed() - self._asked_at < _OBJECTIONS_EVERY_S:
+            return False
+        self._asked_at = elapsed()
+        if (why := self._objection()) is not None:
+            self.gate.refusal = why
+        return why is not None
 
     def _lost(self, refusal: str | None) -> None:
         """Close the gate; what is lost again soon after it was opened is no better than a connect that failed."""
@@ -89,6 +103,8 @@ class Supervisor:
             if (refusal := self.gate.refusal) is not None:
                 self.broker.disconnect()
                 self.gate.close(refusal)
+            if (why := self._objection()) is not None:
+                raise ConfigurationError(why)
             if not self.broker.is_connected():
                 self.broker.connect()
             session = self.broker.session

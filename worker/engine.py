@@ -11,6 +11,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import structlog
 from celery.exceptions import Reject
@@ -34,6 +35,7 @@ from worker.messaging.embedded_queue import EmbeddedQueue
 from worker.messaging.queue_health import health as queue_health
 from worker.orders.desk import BrokerDesk
 from worker.orders.updates import Updates
+from worker.risk.live import objection
 from worker.runtime.clock import Stopwatch, utcnow
 from worker.runtime.loops import Loop
 
@@ -86,7 +88,8 @@ class Engine:
         self.desk, self.gate = desk, desk.gate
         self.fetcher = Fetcher(settings, self.database, self.broker, self.me.name, self.bell, self.gate)
         self.leader = Leader(desk)
-        self.supervisor = Supervisor(self.broker, timing, self.gate, self.leader.after_connect, self._tell)
+        may_be_used = partial(objection, settings, self.database, self.broker.name)
+        self.supervisor = Supervisor(self.broker, timing, self.gate, self.leader.after_connect, self._tell, may_be_used)
         self.updates = Updates(self._apply, desk.readings.leave)
         self.broker.updates(self.updates.put)
         self.loops = [

@@ -27,6 +27,7 @@ from worker.checks.steps import CheckLane, CheckStep, Verdict, fail, ok, skip, w
 from worker.messaging import unread
 from worker.messaging.dead_letters import SET_ASIDE
 from worker.messaging.embedded_queue import server_binary
+from worker.risk.live import objection
 from worker.runtime.clock import utcnow
 
 #: A commit slower than this is worth knowing: every batch of orders costs a few.
@@ -56,6 +57,8 @@ def system_lane(settings: Settings, names: Sequence[str], limit_s: float) -> Che
     steps += [
         CheckStep(name="workers", look=partial(_workers, name), needs=("database",), broker=name) for name in names
     ]
+    live = [name for name in names if settings.broker(name).live]
+    steps += [CheckStep(name="limits", look=partial(_limits, name), needs=("database",), broker=name) for name in live]
     return CheckLane(
         None, steps, System(settings, limit_s), limit_s, explain=_explain, close=_close, secrets=secrets_of(settings)
     )
@@ -227,6 +230,15 @@ def _workers(name: str, system: System) -> Verdict:
         stops = [row for row in halt_rows(connection) if row["scope"] in ("*", name)]
     alive = [row for row in running if row["heartbeat_at"] >= silent]
     return worst([_alive(name, alive, leader), *map(_stopped, stops)], _named(alive, leader))
+
+
+def _limits(name: str, system: System) -> Verdict:
+    """See that a broker that trades real money has the limits without which nothing is sent to it."""
+    if system.database is None:
+        return skip("no database, so nobody has set a limit in it")
+    if (why := objection(system.settings, system.database, name)) is not None:
+        return fail(why, f"corro limits set max_value 20000 --broker {name} --by NAME --reason WHY")
+    return ok("every order at this broker is limited in size and in value, or meant not to be")
 
 
 def _alive(name: str, alive: Sequence[WorkerRow], leader: str | None) -> Verdict:
