@@ -1,6 +1,6 @@
 """The life of an order: one transition table and one pure function.
 
-    queued -> submitted -> accepted -> partially_filled -> filled
+    held -> queued -> submitted -> accepted -> partially_filled -> filled
        ^          |            |               |
        +--requeue-+------------+         pending_cancel -> canceled
                   +--> rejected, denied, expired
@@ -24,6 +24,8 @@ _ZERO = Decimal(0)
 class Fact(StrEnum):
     """What can happen to an order."""
 
+    #: It waited for its time, or for somebody's approval: now it may be claimed.
+    RELEASED = "released"
     #: A worker took it and is about to send.
     CLAIMED = "claimed"
     #: The attempt ended without an order at the broker: it goes back to the queue, for the same broker or the next.
@@ -50,6 +52,7 @@ _AT_BROKER = (_S.SUBMITTED, _S.ACCEPTED, _S.PARTIALLY_FILLED, _S.PENDING_CANCEL)
 
 #: fact -> {status now: status after}. What is not here is not a transition.
 TRANSITIONS: dict[Fact, dict[Status, Status]] = {
+    Fact.RELEASED: {_S.HELD: _S.QUEUED},
     Fact.CLAIMED: {_S.QUEUED: _S.SUBMITTED},
     # From accepted too: Schwab answers 201 and rejects a moment later (docs/facts/schwab.md#2.3). Never with a fill:
     # see `apply`.
@@ -57,15 +60,15 @@ TRANSITIONS: dict[Fact, dict[Status, Status]] = {
     Fact.ACCEPTED: {_S.SUBMITTED: _S.ACCEPTED},
     Fact.CANCEL_SENT: dict.fromkeys((_S.ACCEPTED, _S.PARTIALLY_FILLED), _S.PENDING_CANCEL),
     Fact.CANCEL_REFUSED: {_S.PENDING_CANCEL: _S.ACCEPTED},
-    Fact.CANCELED: dict.fromkeys((_S.QUEUED, *_AT_BROKER), _S.CANCELED),
+    Fact.CANCELED: dict.fromkeys((_S.HELD, _S.QUEUED, *_AT_BROKER), _S.CANCELED),
     Fact.REPLACED_OUTSIDE: dict.fromkeys(_AT_BROKER, _S.CANCELED),
     Fact.COMPLETED: dict.fromkeys(_AT_BROKER, _S.FILLED),
     Fact.REJECTED: {
         **dict.fromkeys((_S.QUEUED, *_AT_BROKER), _S.REJECTED),
         _S.PARTIALLY_FILLED: _S.CANCELED,  # part of it traded: the rest was ended by the broker
     },
-    Fact.DENIED: dict.fromkeys((_S.QUEUED, _S.SUBMITTED), _S.DENIED),
-    Fact.EXPIRED: dict.fromkeys((_S.QUEUED, *_AT_BROKER), _S.EXPIRED),
+    Fact.DENIED: dict.fromkeys((_S.HELD, _S.QUEUED, _S.SUBMITTED), _S.DENIED),
+    Fact.EXPIRED: dict.fromkeys((_S.HELD, _S.QUEUED, *_AT_BROKER), _S.EXPIRED),
 }
 
 

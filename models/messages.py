@@ -1,4 +1,4 @@
-"""What travels through the queue: the order object, version 1, and the data requests.
+"""What travels through the queue: the order object, versions 1 and 2, and the data requests.
 
 Messages are frozen. On the wire numbers are decimal strings and times are ISO 8601 UTC; in Python they are `Decimal`
 and aware `datetime`. Anything that can be checked without a broker is checked here, at the call.
@@ -135,8 +135,8 @@ def _lower(value: object) -> object:
 
 
 def _version(value: object) -> int:
-    if type(value) is not int or value != 1:
-        raise ValueError("must be the number 1")
+    if type(value) is not int or value not in (1, 2):
+        raise ValueError("must be the number 1 or 2")
     return value
 
 
@@ -163,6 +163,8 @@ PRICES: dict[OrderType, frozenset[str]] = {
     OrderType.TRAILING_STOP: frozenset(),
 }
 _TRAILS = ("trail_amount", "trail_percent")
+#: Fields that version 2 of the order object has, and version 1 has not.
+SECOND = frozenset({"not_before", "session"})
 #: The same at a glance: no limit_price, no stop_price, how many of the trails are missing.
 _MISSING = {
     kind: ("limit_price" not in needed, "stop_price" not in needed, 1 if kind is OrderType.TRAILING_STOP else 2)
@@ -192,7 +194,10 @@ class OrderRequest(BaseModel):
         client_order_id: your idempotency key; a fresh UUID if you give none.
         strategy: who asks; kept for the analyst.
         tags: free labels; kept for the analyst.
-        expires_at: after this moment the order is not sent any more; default 60 s after created_at.
+        expires_at: after this moment the order is not sent any more; default 60 s after created_at, or after the
+            moment at which an order that was held is released.
+        not_before: it is held until then.
+        session: regular: it is held while New York's exchanges are not in their regular session; any (default).
 
     Raises:
         InvalidOrder: with the field and the value.
@@ -200,7 +205,7 @@ class OrderRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    version: Annotated[Literal[1], BeforeValidator(_version)] = 1
+    version: Annotated[Literal[1, 2], BeforeValidator(_version)] = 1
     client_order_id: str = Field(default_factory=lambda: str(uuid.uuid4()))
     symbol: str
     side: Annotated[Side, Strict(False), BeforeValidator(_lower)]
@@ -217,6 +222,8 @@ class OrderRequest(BaseModel):
     tags: list[str] | dict[str, str] = Field(default_factory=list)
     created_at: UtcTime = Field(default_factory=utcnow)
     expires_at: UtcTime = None  # type: ignore[assignment]  # filled in below
+    not_before: UtcTime | None = None
+    session: Annotated[Literal["any", "regular"], BeforeValidator(_lower)] | None = None
 
     def __init__(self, **data: object) -> None:
         try:
@@ -275,6 +282,8 @@ class OrderRequest(BaseModel):
             data = {key: value for key, value in data.items() if value is not None}
             if "created_at" not in data:
                 data["created_at"] = utcnow()
+            if "version" not in data and not SECOND.isdisjoint(data):
+                data["version"] = 2
             if "expires_at" not in data:
                 try:
                     data["expires_at"] = _aware(data["created_at"]) + _DEFAULT_EXPIRY
@@ -286,6 +295,8 @@ class OrderRequest(BaseModel):
     def _prices_fit_the_type(self) -> Self:
         if self.expires_at <= self.created_at:
             raise ValueError(f"expires_at: must be after created_at, was {self.expires_at.isoformat()}")
+        if self.version == 1 and (newer := sorted(name for name in SECOND if getattr(self, name) is not None)):
+            raise ValueError(f"{newer[0]}: only an order object of version 2 has it")
         trails_missing = (self.trail_amount is None) + (self.trail_percent is None)
         if (self.limit_price is None, self.stop_price is None, trails_missing) == _MISSING[self.order_type]:
             return self
@@ -308,11 +319,13 @@ class OrderRequest(BaseModel):
         Times and route are left out: a repeated call has a new `created_at`, and the route says where, not what.
         """
         tags = sorted(self.tags.items()) if isinstance(self.tags, dict) else self.tags
-        return hashlib.sha256(dumps([tags, *_body(vars(self))])).hexdigest()
+        held = [self.not_before, self.session] if self.not_before or self.session == "regular" else []
+        return hashlib.sha256(dumps([tags, *_body(vars(self)), *held])).hexdigest()
 
     def to_wire(self) -> dict[str, object]:
         """Return the order object as it travels: decimal strings, ISO times, JSON types only."""
-        return {name: _wire(getattr(self, name)) for name in type(self).model_fields}
+        hidden = SECOND if self.version == 1 else frozenset[str]()
+        return {name: _wire(getattr(self, name)) for name in type(self).model_fields if name not in hidden}
 
 
 _BODY = (

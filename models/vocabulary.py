@@ -41,6 +41,8 @@ class TimeInForce(StrEnum):
 class Status(StrEnum):
     """Where an order stands. Unknown is no status: it is a property of the attempt."""
 
+    #: Recorded, and kept from the queue until its time comes or somebody approves it; no claim sees it.
+    HELD = "held"
     #: Recorded, waiting for a worker; provably not at any broker.
     QUEUED = "queued"
     #: Claimed by a worker; may be on its way to, or at, a broker.
@@ -64,6 +66,8 @@ class Status(StrEnum):
 TERMINAL = frozenset({Status.FILLED, Status.CANCELED, Status.REJECTED, Status.DENIED, Status.EXPIRED})
 #: Confirmed at a broker and not ended.
 LIVE = frozenset({Status.ACCEPTED, Status.PARTIALLY_FILLED, Status.PENDING_CANCEL})
+#: Provably at no broker, and on the way to none.
+UNSENT = frozenset({Status.HELD, Status.QUEUED})
 #: Not terminal.
 OPEN = frozenset(set(Status) - TERMINAL)
 
@@ -111,6 +115,8 @@ class Denial(StrEnum):
     SELF_TRADE = "self_trade"
     SHORT = "short"
     SKEW = "skew"
+    #: Somebody who was asked has said no.
+    NOT_APPROVED = "not_approved"
 
 
 #: Kind of the event that an execution was changed which the record does not have.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from models.crash_points import reached
 from models.errors import NotFound
 from models.messages import OrderRequest, batches, utcnow
-from models.record.batch import OrderBatch
+from models.record.batch import Effects, OrderBatch
 from models.record.database import Connection
 from models.record.intake import Intake, body_of
 from models.record.order import OrderRecord, cancel
@@ -22,7 +22,7 @@ from models.record.replaces import request_replace
 from models.record.rows import NewOrder
 from models.record.stream import EventRow, EventStream
 from models.settings import Settings
-from models.vocabulary import OPEN, Status
+from models.vocabulary import OPEN, UNSENT, Status
 from producers.data import DataClient
 from producers.ear import EVERYTHING
 from producers.handles import LONGEST_PAUSE_S, Closed, Order
@@ -82,6 +82,17 @@ class OrderClient(DataClient):
             ]
         )
         return [Order(self, row) for row in rows]
+
+    def ring(self, effects: Effects) -> None:
+        """Wake the brokers that are next, after a change of orders."""
+        ids = [i for found in effects.rings.values() for i in found]
+        bodies = self._intake.bodies(ids) if ids else {}
+        self._bell.ring(
+            [
+                ("orders.submit", f"orders.{broker}", {"orders": [bodies[i] for i in found if i in bodies]})
+                for broker, found in effects.rings.items()
+            ]
+        )
 
     def close_position(
         self, symbol: str, broker: str | None = None, *, timeout: float = 10.0, **terms: object
@@ -235,7 +246,7 @@ class OrderClient(DataClient):
             InvalidOrder: it has ended, the new terms do not fit it, or nothing would change.
         """
         entry = self._change(client_order_id, lambda entry: request_replace(entry, changes))
-        if entry.status is not Status.QUEUED:
+        if entry.status not in UNSENT:
             ids = {"client_order_ids": [client_order_id]}
             self._bell.ring([("orders.replace", f"control.{entry.order['broker']}", ids)])
         return Order(self, entry.order)

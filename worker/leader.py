@@ -46,6 +46,7 @@ class Leader:
 
     def sweep(self) -> None:
         """Claim from the database what the queue lost, here and for brokers without a worker."""
+        self.desk.releases.look()
         self.desk.place.sweep()
         self.stranded()
 

@@ -38,6 +38,9 @@ class OrderChanges(TypedDict, total=False):
     avg_fill_price: Decimal | None
     reason: str | None
     reason_code: str | None
+    not_before: datetime | None
+    session: str | None
+    held_for: str | None
     body_hash: str
     cancel_requested_at: datetime | None
     cancel_sent_at: datetime | None

@@ -16,8 +16,9 @@ from sqlalchemy import Connection, insert, select
 
 from models.errors import CorroError, IdempotencyConflict, InvalidOrder
 from models.lifetimes import DatabaseClock, expiry
-from models.messages import OrderRequest, utcnow
+from models.messages import SECOND, OrderRequest, utcnow
 from models.record.database import Database
+from models.record.holds import LONGEST_HOLD_S, hold
 from models.record.limits import StaticLimits
 from models.record.rows import AnyOrder, NewOrder, OrderRow, by_name
 from models.record.statements import Query, among, insert_many, insert_new, together
@@ -31,6 +32,7 @@ log = structlog.get_logger()
 _SAME_NAME = (
     "client_order_id", "version", "strategy", "symbol", "side", "quantity", "order_type", "limit_price", "stop_price",
     "trail_amount", "trail_percent", "time_in_force", "extended_hours", "tags", "created_at", "expires_at",
+    "not_before", "session",
 )  # fmt: skip
 _MINE = among(orders.c.client_order_id, "ids")
 _ORDERS = Query(select(orders).where(_MINE), OrderRow)
@@ -52,7 +54,7 @@ def row_of(request: OrderRequest, route: Sequence[str], now: datetime, longest_s
     for name in _ENUMS:
         row[name] = str(row[name])
     row |= {
-        "expires_at": expiry(request.created_at, request.expires_at, now, longest_s),
+        "expires_at": _expires(request, now, longest_s),
         "status": str(Status.QUEUED),
         "route": list(route),
         "broker": route[0],
@@ -63,9 +65,20 @@ def row_of(request: OrderRequest, route: Sequence[str], now: datetime, longest_s
         "filled_quantity": Decimal(0),
         "reason": None,
         "reason_code": None,
+        "held_for": None,
         "closed_at": None,
     }
     return cast("NewOrder", row)
+
+
+def _expires(request: OrderRequest, now: datetime, longest_s: float) -> datetime:
+    """Return until when an order may be sent; how long one that is held may wait counts from its release."""
+    created, release = request.created_at, request.not_before
+    if release is None or release <= now:
+        return expiry(created, request.expires_at, now, longest_s)
+    life = request.expires_at - (release if request.expires_at > release else created)
+    expiry(created, created + life, now, longest_s)
+    return release + life
 
 
 def request_of(row: AnyOrder) -> OrderRequest:
@@ -80,7 +93,8 @@ def request_of(row: AnyOrder) -> OrderRequest:
 def body_of(row: AnyOrder) -> dict[str, object]:
     """Return the order object that a row records; JSON writes its numbers and times as they travel."""
     columns = by_name(row)
-    return {name: columns[name] for name in _BODY} | {"tags": [] if row["tags"] is None else row["tags"]}
+    named = [name for name in _BODY if name not in SECOND or columns[name] is not None]
+    return {name: columns[name] for name in named} | {"tags": [] if row["tags"] is None else row["tags"]}
 
 
 class Intake:
@@ -91,6 +105,7 @@ class Intake:
         self.clock = DatabaseClock(database)
         self.limits = StaticLimits(settings.risk, database)
         self._longest_s = settings.timing.longest_life
+        self._longest_hold_s = float(settings.risk.max_lifetime or LONGEST_HOLD_S)
 
     def route(self, request: OrderRequest, queue_broker: str | None = None) -> tuple[str, ...]:
         """Return the route an order takes.
@@ -135,11 +150,15 @@ class Intake:
                 f"the database refuses to record {_names(requests)}; nothing was recorded: {_words(error)}"
             ) from error
 
+    def _held(self, request: OrderRequest, row: NewOrder, now: datetime) -> NewOrder:
+        """Hold an order that has to wait for its time, or for somebody's approval."""
+        return hold(row, request, now, self.limits.approval(request, now), self._longest_hold_s)
+
     def _row_within_limits(self, request: OrderRequest, now: datetime) -> NewOrder:
-        row = row_of(request, self.route(request), now, self._longest_s)
+        row = self._held(request, row_of(request, self.route(request), now, self._longest_s), now)
         if (refused := self.limits.refusal(request, now)) is not None:
             row["status"], row["closed_at"] = str(Status.DENIED), now
-            row["reason"], row["reason_code"] = refused.words, str(refused.code)
+            row["reason"], row["reason_code"], row["held_for"] = refused.words, str(refused.code), None
         return row
 
     def _record(self, requests: Sequence[OrderRequest], rows: Sequence[NewOrder]) -> Sequence[NewOrder]:
@@ -224,7 +243,7 @@ class Intake:
         """Return the row of an order from a message: queued, or denied under its own id where its times are wrong."""
         route = self.route(request, queue_broker)
         try:
-            return row_of(request, route, now, self._longest_s)
+            return self._held(request, row_of(request, route, now, self._longest_s), now)
         except InvalidOrder as error:
             seen = min(request.created_at, now)  # a listing by time has it where it came
             dated = request.model_copy(update={"created_at": seen, "expires_at": seen})

@@ -8,14 +8,23 @@ from datetime import datetime
 
 from sqlalchemy import Connection, delete, select
 
-from models.messages import OrderRequest
+from models.messages import OrderRequest, plain
 from models.record.database import Database
 from models.record.risk_rows import RiskLimitRow
 from models.record.statements import Query, upsert
 from models.record.tables import risk_limits
 from models.risk.decision import Refuse, decide_risk
 from models.risk.facts import Intended
-from models.risk.names import Limit, RiskSettings, from_settings, in_force, read_value, that_apply, value_text
+from models.risk.names import (
+    Limit,
+    RiskSettings,
+    from_settings,
+    in_force,
+    read_value,
+    scopes_of,
+    that_apply,
+    value_text,
+)
 from models.vocabulary import CLOSING, Side
 
 _ROWS = Query(select(risk_limits), RiskLimitRow)
@@ -95,6 +104,23 @@ class StaticLimits:
         )
         verdict = decide_risk(order, that_apply(limits, order.scopes), None, None, None, now, self.currency)
         return verdict if isinstance(verdict, Refuse) else None
+
+    def approval(self, request: OrderRequest, now: datetime) -> str | None:
+        """Return why somebody has to approve an order before it may be sent; None where nobody has to.
+
+        An order whose value nobody knows has to be approved as well; one that closes a position has not.
+        """
+        found = [limit for limit in in_force(self._seeds, self._known(), now) if limit.name == "approve_above_value"]
+        if not found or request.side in CLOSING:
+            return None
+        order = scopes_of(broker=None, account=None, strategy=request.strategy, symbol=request.symbol, key=None)
+        price = request.limit_price or request.stop_price
+        for limit in sorted(that_apply(found, order), key=lambda limit: limit.number):
+            if price is None:
+                return f"its value is not known, so it needs approval ({limit.words})"
+            if price * request.quantity > limit.number:
+                return f"its value {plain(price * request.quantity)} {self.currency} needs approval ({limit.words})"
+        return None
 
     def _known(self) -> list[Limit]:
         now = time.monotonic()

@@ -24,7 +24,7 @@ from models.record.statements import Row as Row
 from models.record.tables import attempts
 from models.record.usage import Uses, is_counted, uses
 from models.reports import FillReport
-from models.vocabulary import LIVE, OPEN, TERMINAL, UNCLEAR, WAITS_FOR_OWNER, Outcome, Side, Status, signed
+from models.vocabulary import LIVE, OPEN, TERMINAL, UNCLEAR, UNSENT, WAITS_FOR_OWNER, Outcome, Side, Status, signed
 
 if TYPE_CHECKING:
     from models.record.batch import Effects, OrderBatch
@@ -45,7 +45,7 @@ _WISH_IS_OVER = TERMINAL | {Status.PENDING_CANCEL}
 _TOLD = frozenset(
     {
         "claimed", "requeued", "moved", "replaced", "replaced_outside", "filled", "completed", "canceled", "rejected",
-        "expired", "denied", "found",
+        "expired", "denied", "found", "released", "approved",
     }
 )  # fmt: skip
 _NO_ATTEMPT: Row = dict.fromkeys(column.name for column in attempts.c) | {"checks": 0, "missing": 0}
@@ -343,7 +343,7 @@ def cancel(entry: OrderRecord) -> None:
     if entry.order["cancel_requested_at"] is None:
         entry.set(cancel_requested_at=entry.now)
         entry.note("cancel_requested")
-    if entry.status is Status.QUEUED:
+    if entry.status in UNSENT:
         entry.happen(Fact.CANCELED, detail="canceled before it was sent")
 
 

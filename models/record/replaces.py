@@ -15,7 +15,7 @@ from models.messages import OrderRequest, plain
 from models.record.changes import OrderChanges
 from models.record.intake import request_of
 from models.record.order import TERMS, OrderRecord, Row, is_changing
-from models.vocabulary import TERMINAL, Side, Status
+from models.vocabulary import TERMINAL, UNSENT, Side
 
 
 def changed_terms(order: OrderRequest, changes: Mapping[str, object]) -> OrderRequest:
@@ -80,7 +80,7 @@ def request_replace(entry: OrderRecord, changes: Mapping[str, object]) -> None:
     if new.quantity <= entry.order["filled_quantity"]:
         filled = plain(entry.order["filled_quantity"])
         raise InvalidOrder(f"quantity: {filled} are filled already, was {plain(new.quantity)}; cancel it instead")
-    if entry.status is Status.QUEUED:
+    if entry.status in UNSENT:
         entry.set(**cast("OrderChanges", {name: _column(value) for name, value in different.items()}))
         entry.note("replaced", f"before it was sent: {words(different)}")
         return

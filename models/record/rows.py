@@ -35,6 +35,9 @@ class _NewOrder(TypedDict):
     filled_quantity: Decimal
     reason: str | None
     reason_code: str | None
+    not_before: datetime | None
+    session: str | None
+    held_for: str | None
     body_hash: str
     available_at: datetime
     created_at: datetime

@@ -72,7 +72,12 @@ orders = Table(
     Column("cancel_sent_at", UtcTime),
     #: New terms that somebody asked for and nobody has sent yet.
     Column("replace_request", JSON(none_as_null=True)),
-    #: Not to be claimed before this (a snooze lives here, never in the queue).
+    #: What the order asked for: not to be sent before then, and in the regular session alone.
+    Column("not_before", UtcTime),
+    Column("session", String(16)),
+    #: Why it is held: approval, not_before, session, with commas between; null once it is released.
+    Column("held_for", String(64)),
+    #: Not to be claimed, or released, before this (a snooze lives here, never in the queue).
     Column("available_at", UtcTime, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("expires_at", UtcTime),

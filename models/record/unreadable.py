@@ -56,6 +56,9 @@ def denied_row(body: object, reason: str, broker: str, now: datetime) -> NewOrde
         "filled_quantity": Decimal(0),
         "reason": reason,
         "reason_code": None,
+        "not_before": None,
+        "session": None,
+        "held_for": None,
     }
 
 

@@ -11,7 +11,7 @@ import typer
 from models.errors import NotFound, OutputLost
 from models.vocabulary import Status
 from producers.cli import show
-from producers.cli.app import Form, Json, Wide, app, client, seconds, tell, whole_id
+from producers.cli.app import Form, Json, Wide, app, client, moment, seconds, tell, whole_id
 from producers.cli.lists import ORDER_COLUMNS
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ def submit(
     expires_in: Annotated[
         float | None, typer.Option(parser=seconds, metavar="S", help="seconds it may wait to be sent (default 60)")
     ] = None,
+    not_before: Annotated[str | None, typer.Option(help="ISO time; it is held until then")] = None,
+    session: Annotated[str | None, typer.Option(help="regular: held while the regular session is not on")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="wait until it is filled or ended; exit 3: not yet")] = False,
     timeout: Annotated[float, typer.Option(parser=seconds, metavar="S", help="seconds to wait")] = 30.0,
     wide: Wide = False,
@@ -61,6 +63,7 @@ def submit(
         "order_type": order_type or _type_of(limit, stop, trail_amount or trail_percent),
         "route": [name.strip() for name in route.split(",")] if route else None,
         "expires_at": now + timedelta(seconds=expires_in) if expires_in is not None else None,
+        "not_before": moment("--not-before", not_before), "session": session,
     }  # fmt: skip
     if client_order_id is not None:
         given["client_order_id"] = client_order_id

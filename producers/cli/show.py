@@ -30,6 +30,7 @@ _COLOURS = {
     "filled": "green", "accepted": "cyan", "partially_filled": "cyan", "queued": "white", "submitted": "yellow",
     "pending_cancel": "yellow", "canceled": "white", "rejected": "red", "denied": "red", "expired": "magenta",
     "unknown": "bold red", "refused": "red", "not_sent": "magenta", "absent": "magenta", "sending": "yellow",
+    "held": "white",
     "ready": "green", "disconnected": "red", "starting": "yellow", "stopped": "white", "silent": "bold red",
     "no worker": "bold red", "unread": "bold red", "ok": "green", "warn": "yellow", "fail": "bold red", "skip": "dim",
 }  # fmt: skip

@@ -34,6 +34,10 @@ def fill(quantity: int, attempt_no: int = 1) -> Event:
 # -- THE TABLE ---
 #: Every pair that moves an unfilled order; every other pair must leave it alone.
 MOVES = {
+    (S.HELD, F.RELEASED): S.QUEUED,
+    (S.HELD, F.CANCELED): S.CANCELED,
+    (S.HELD, F.DENIED): S.DENIED,
+    (S.HELD, F.EXPIRED): S.EXPIRED,
     (S.QUEUED, F.CANCELED): S.CANCELED,
     (S.QUEUED, F.REJECTED): S.REJECTED,
     (S.QUEUED, F.DENIED): S.DENIED,

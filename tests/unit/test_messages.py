@@ -75,7 +75,7 @@ BAD: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"created_at": T, "expires_at": T - timedelta(days=1)}, ("expires_at:", "2026-01-04")),
     ({"price": 5}, ("price:", "no such field", "5")),
     ({"qty": 5}, ("qty:", "no such field", "5")),
-    ({"version": 2}, ("version:", "2")),
+    ({"version": 3}, ("version:", "3")),
     *(({"client_order_id": i}, ("client_order_id:", repr(i))) for i in (
         "", "a b", "a,b", "a'b", 'a"b', "a~2", "a\n", "é", "\u0661", "x" * 65, 7)),
     *(({"symbol": s}, ("symbol:", repr(s))) for s in (
@@ -290,7 +290,7 @@ def test_the_body_does_not_depend_on_how_a_number_is_written() -> None:
     {"symbol": "MSFT"}, {"side": "sell"}, {"quantity": 11}, LIMIT, {**LIMIT, "limit_price": 2},
     {"order_type": "stop", "stop_price": 1}, {"order_type": "trailing_stop", "trail_amount": 1},
     {"order_type": "trailing_stop", "trail_percent": 1}, {"time_in_force": "gtc"}, {"extended_hours": True},
-    {"strategy": "mean-reversion"}, {"tags": ["x"]},
+    {"strategy": "mean-reversion"}, {"tags": ["x"]}, {"session": "regular"}, {"not_before": "2026-01-05T14:30:00Z"},
 ])  # fmt: skip
 def test_the_body_has_every_term(change: dict[str, Any]) -> None:
     assert order(**change).body_hash != order().body_hash
@@ -299,9 +299,9 @@ def test_the_body_has_every_term(change: dict[str, Any]) -> None:
 def test_no_field_is_neither_body_nor_left_out_on_purpose() -> None:
     """A new field has to be put into the body's digest, or into this list."""
     outside = {"version", "client_order_id", "route", "created_at", "expires_at"}
-    from models.messages import _BODY
+    from models.messages import _BODY, SECOND
 
-    assert {*_BODY, "tags"} | outside == set(OrderRequest.model_fields)
+    assert {*_BODY, "tags", *SECOND} | outside == set(OrderRequest.model_fields)
 
 
 # -- THE REST ---

@@ -46,6 +46,8 @@ TYPES: Mapping[str, tuple[type, ...]] = {
     "tags": (list, dict),
     "created_at": (str,),
     "expires_at": (str,),
+    "not_before": (str,),
+    "session": (str,),
 }
 NUMBERS = [name for name, kinds in TYPES.items() if float in kinds]
 _TYPES_OF_JSON = {

@@ -20,13 +20,14 @@ from producers.cli import lists as _lists  # noqa: F401
 from producers.cli import orders as _orders  # noqa: F401
 from producers.cli import show
 from producers.cli.app import Form, Json, Wide, app, client, fail, tell, whole_id
-from worker.cli import check, controls, dead_letters, limits, locks, sandbox, web
+from worker.cli import approvals, check, controls, dead_letters, limits, locks, sandbox, web
 from worker.cli import fleet as cli_fleet
 from worker.cli.__main__ import INTERRUPTED
 from worker.runtime.celery_command import worker_arguments
 
 db_app = typer.Typer(help="The database's schema.", no_args_is_help=True)
 app.add_typer(db_app, name="db")
+approvals.register(app)
 check.register(app)
 controls.register(app)
 cli_fleet.register(app)

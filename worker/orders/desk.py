@@ -20,6 +20,7 @@ from worker.orders.deputies import Deputies
 from worker.orders.place import Place
 from worker.orders.reconcile import Reconciler
 from worker.orders.record import Recorder
+from worker.orders.releases import Releases
 from worker.orders.replace import Replacements
 from worker.orders.way import Way
 from worker.orders.wishes import CancelWishes
@@ -72,6 +73,7 @@ class BrokerDesk:
             settings, database, broker, me.name, self.gate, self.batches, self.recorder, self.way, self.wishes,
             self.positions.read_anew, self.limiter,
         )  # fmt: skip
+        self.releases = Releases(settings, database, self.batches)
         self.replacements = Replacements(
             timing, database, broker, me.name, self.batches, self.recorder, self.way, self.readings, self.deputies,
             self.limiter,

@@ -22,7 +22,7 @@ from models.record.tables import (
     workers,
 )
 from models.reports import DONE, BrokerStatus
-from models.vocabulary import OPEN, Outcome, Side, Status, signed
+from models.vocabulary import OPEN, UNSENT, Outcome, Side, signed
 
 _ZERO = Decimal(0)
 #: Orders of other people that take from what a side closes, as brokers with two sides name them.
@@ -98,7 +98,7 @@ def _busy(
     """Add up what our other orders, and other people's, may still take; a replace under way counts as done."""
     o, a, e = orders.c, attempts.c, external_orders.c
     total: dict[str, Decimal] = {}
-    statuses = [str(s) for s in OPEN if queued or s is not Status.QUEUED]
+    statuses = [str(s) for s in OPEN if queued or s not in UNSENT]
     changing = and_(
         a.client_order_id == o.client_order_id,
         a.replaces.is_not(None),

@@ -27,7 +27,7 @@ from models.messages import plain
 from models.record.rows import PositionLockRow, ReadableOrder
 from models.record.statements import Query
 from models.record.tables import orders, position_locks
-from models.vocabulary import CLOSING, OPEN, Side, Status
+from models.vocabulary import CLOSING, OPEN, UNSENT, Side
 
 Verdict = Literal["wait", "explained", "lock"]
 
@@ -130,7 +130,7 @@ class Locks:
         others = (
             select(func.coalesce(func.sum(o.quantity), 0))
             .where(o.broker == self.broker, o.symbol == order["symbol"], o.side == order["side"])
-            .where(o.client_order_id != order["client_order_id"], o.status != Status.QUEUED, moving)
+            .where(o.client_order_id != order["client_order_id"], o.status.not_in([str(s) for s in UNSENT]), moving)
         )
         return Decimal(str(self.connection.execute(others).scalar()))
 

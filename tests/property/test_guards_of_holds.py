@@ -1,0 +1,193 @@
+"""Held orders: no claim sees them; they are released by time, by the exchange's calendar, and by a person."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from models.errors import InvalidOrder, InvalidRequest
+from models.lifecycle import Fact
+from models.messages import OrderRequest
+from models.record.batch import OrderBatch
+from models.record.order import cancel
+from models.record.tables import control_events, orders
+from tests.property.scenario import KEEPS, Scenario
+from tests.property.test_guards_of_limits import limit
+from worker.orders import releases
+from worker.orders.releases import Releases
+
+#: A Monday before the bell, and the scenario's clock: it stands at half past two in the afternoon UTC, at the bell.
+BELL = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
+
+
+class Client:
+    """As much of a client as an approval asks."""
+
+    def __init__(self, at: Scenario) -> None:
+        self.database, self.rung = at.world.database, list[str]()
+
+    def ring(self, effects: Any) -> None:
+        self.rung += [id_ for ids in effects.rings.values() for id_ in ids]
+
+
+def look(at: Scenario) -> None:
+    process = at.worker[KEEPS]
+    Releases(at.world.settings, at.world.database, process.desk.batches).look()
+
+
+def held(at: Scenario, **terms: Any) -> str:
+    id_ = at.order(KEEPS, **terms)
+    assert at.status(id_) == "held"
+    at.work(KEEPS, id_)
+    assert at.at_brokers() == []
+    return id_
+
+
+def left_s(at: Scenario, id_: str) -> float:
+    return float((at.row(id_)["expires_at"] - at.world.clock.now()).total_seconds())
+
+
+# -- NOT BEFORE ---
+def test_an_order_is_held_until_its_moment_and_lives_from_then_on(at: Scenario) -> None:
+    id_ = held(at, not_before=at.world.clock.later(3600))
+    at.world.pass_time(3590)
+    look(at)
+    assert at.status(id_) == "held"
+    at.world.pass_time(11)
+    look(at)
+    assert at.status(id_) == "queued"
+    assert at.kinds(id_) == ["held", "released"]
+    assert 59 < left_s(at, id_) <= 60
+    at.work(KEEPS, id_)
+    assert at.at_brokers() == [KEEPS]
+
+
+def test_the_ceiling_of_a_life_counts_from_the_release(at: Scenario) -> None:
+    tomorrow = at.world.clock.later(30 * 3600)
+    id_ = held(at, not_before=tomorrow, expires_at=tomorrow + timedelta(minutes=30))
+    at.world.pass_time(30 * 3600 + 1)
+    look(at)
+    assert 29 * 60 < left_s(at, id_) <= 30 * 60
+    with pytest.raises(InvalidOrder, match="not_before"):
+        at.order(KEEPS, not_before=at.world.clock.later(8 * 86_400))
+
+
+def test_a_moment_that_is_over_holds_nothing(at: Scenario) -> None:
+    id_ = at.order(KEEPS, not_before=at.world.clock.now() - timedelta(seconds=5))
+    at.work(KEEPS, id_)
+    assert at.at_brokers() == [KEEPS]
+
+
+def test_a_held_order_can_be_canceled(at: Scenario) -> None:
+    id_ = held(at, not_before=at.world.clock.later(3600))
+    with at.world.database.write() as connection:
+        batch = OrderBatch.open(connection, [id_], at.world.clock.now())
+        cancel(batch[id_])
+        batch.write()
+    at.world.pass_time(3601)
+    look(at)
+    assert at.status(id_) == "canceled"
+
+
+# -- SESSION ---
+def test_an_order_for_the_regular_session_waits_for_the_bell(at: Scenario) -> None:
+    at.world.clock.advance(-3600)  # half past eight in New York
+    id_ = held(at, session="regular")
+    look(at)
+    assert at.status(id_) == "held"
+    assert at.row(id_)["available_at"] == BELL
+    assert "opens at 2026-01-05 14:30 UTC" in at.row(id_)["reason"]
+    at.world.pass_time(3601)
+    look(at)
+    assert at.status(id_) == "queued"
+    assert 59 < left_s(at, id_) <= 60
+
+
+def test_in_the_session_it_is_released_at_once(at: Scenario) -> None:
+    id_ = held(at, session="regular")
+    look(at)
+    at.work(KEEPS, id_)
+    assert at.at_brokers() == [KEEPS]
+
+
+# -- APPROVAL ---
+def test_an_order_of_more_value_waits_for_somebody(at: Scenario) -> None:
+    limit(at, "approve_above_value", "1000")
+    small = at.order(KEEPS, order_type="limit", limit_price="100")
+    assert at.status(small) == "queued"
+    id_ = held(at, order_type="limit", limit_price="100.01")
+    at.world.pass_time(86_400)
+    look(at)
+    assert at.status(id_) == "held"
+    client: Any = Client(at)
+    releases.approve(client, id_, by="ann", reason="looks right")
+    assert client.rung == [id_]
+    assert at.kinds(id_) == ["held", "approved", "released"]
+    at.work(KEEPS, id_)
+    assert at.status(id_) == "accepted"
+    (act,) = at.world.rows(control_events)
+    assert (act["kind"], act["scope_kind"], act["scope"], act["by"]) == ("approve", "order", id_, "ann")
+
+
+def test_an_order_whose_value_nobody_knows_waits_too_and_one_that_closes_does_not(at: Scenario) -> None:
+    limit(at, "approve_above_value", "1000")
+    held(at)
+    assert at.status(at.order(KEEPS, side="sell")) == "queued"
+
+
+def test_what_is_not_approved_is_denied(at: Scenario) -> None:
+    limit(at, "approve_above_value", "1")
+    id_, client = held(at), Client(at)
+    releases.deny(client, id_, by="ann", reason="too much")  # type: ignore[arg-type]
+    assert (at.status(id_), at.row(id_)["reason_code"]) == ("denied", "not_approved")
+    assert at.row(id_)["reason"] == "not approved by ann: too much"
+    with pytest.raises(InvalidRequest, match="is not held for approval: it is denied"):
+        releases.approve(client, id_, by="ann")  # type: ignore[arg-type]
+    assert [row["kind"] for row in at.world.rows(control_events)] == ["deny"]
+
+
+def test_an_approved_order_may_still_have_to_wait_for_its_moment(at: Scenario) -> None:
+    limit(at, "approve_above_value", "1")
+    id_, client = held(at, not_before=at.world.clock.later(60)), Client(at)
+    releases.approve(client, id_, by="ann")  # type: ignore[arg-type]
+    look(at)
+    assert (at.status(id_), client.rung) == ("held", [])
+    at.world.pass_time(61)
+    look(at)
+    assert at.status(id_) == "queued"
+
+
+def test_nobody_approves_for_a_week(at: Scenario) -> None:
+    limit(at, "approve_above_value", "1")
+    id_ = held(at)
+    at.world.pass_time(7 * 86_400 + 1)
+    look(at)
+    assert at.status(id_) == "expired"
+    assert at.kinds(id_)[-1] == Fact.EXPIRED
+
+
+# -- THE ORDER OBJECT ---
+def test_version_1_has_neither_field_and_goes_on_as_it_was() -> None:
+    plain = OrderRequest(symbol="KO", side="buy", quantity=1)
+    assert plain.version == 1
+    assert {"not_before", "session"}.isdisjoint(plain.to_wire())
+    later = OrderRequest(symbol="KO", side="buy", quantity=1, session="regular")
+    assert later.version == 2
+    assert later.to_wire()["session"] == "regular"
+    assert later.body_hash != plain.body_hash
+    assert OrderRequest(**later.to_wire()).body_hash == later.body_hash
+    with pytest.raises(InvalidOrder, match="only an order object of version 2 has it"):
+        OrderRequest(symbol="KO", side="buy", quantity=1, session="regular", version=1)
+
+
+def test_a_held_order_that_comes_again_is_the_same(at: Scenario) -> None:
+    request = OrderRequest(
+        client_order_id="one", symbol="KO", side="buy", quantity=1, session="regular",
+        not_before=at.world.clock.later(60), created_at=at.world.clock.now(),
+    )  # fmt: skip
+    at.world.submit(request)
+    at.worker[KEEPS].desk.place.submit([request.to_wire()])
+    assert [row["client_order_id"] for row in at.world.rows(orders)] == ["one"]
+    assert at.kinds("one") == ["held"]

@@ -1,0 +1,148 @@
+"""Held orders: released when their time has come, approved or denied by a person, and given up when nobody does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from sqlalchemy import Connection, and_, or_, select
+
+from models.errors import InvalidRequest, NotFound
+from models.lifecycle import Fact
+from models.messages import MAX_BATCH
+from models.record.batch import Effects, OrderBatch
+from models.record.database import Database
+from models.record.holds import APPROVAL, LONGEST_HOLD_S, NOT_BEFORE, SESSION, let_wait, reasons, release
+from models.record.order import OrderRecord
+from models.record.rows import ReadableOrder
+from models.record.statements import Query
+from models.record.tables import orders
+from models.settings import Settings
+from models.vocabulary import Denial, Status
+from producers.client import OrderClient
+from worker.fleet.halts import journal
+from worker.orders.batches import Batches
+from worker.runtime.calendar import market_at, session_at
+from worker.runtime.clock import utcnow
+
+
+class Releases:
+    """Releases held orders; the leader's of any broker.
+
+    Args:
+        settings: for how long an order may be held.
+        database: the record.
+        batches: for transactions, and the rings behind them.
+    """
+
+    def __init__(self, settings: Settings, database: Database, batches: Batches) -> None:
+        self.database, self.batches = database, batches
+        longest = settings.risk.max_lifetime
+        self.longest = timedelta(seconds=float(longest) if longest else LONGEST_HOLD_S)
+        o = orders.c
+        self._held = o.status == str(Status.HELD)
+        self._approved = ~o.held_for.contains(APPROVAL)
+
+    def look(self) -> None:
+        """Release what is due, and end what has been held for too long."""
+        now, o = utcnow(), orders.c
+        due = and_(self._held, or_(and_(o.available_at <= now, self._approved), o.created_at <= now - self.longest))
+        with self.database.read() as connection:
+            if connection.execute(select(o.client_order_id).where(due).limit(1)).first() is None:
+                return
+        found = select(orders).where(due).order_by(o.available_at).limit(MAX_BATCH).with_for_update(skip_locked=True)
+        query = Query(found, ReadableOrder)
+
+        def work(batch: OrderBatch) -> None:
+            for entry in batch.entries.values():
+                self._judge(entry)
+
+        _, effects = self.batches.over(lambda c: OrderBatch.of(c, query.rows(c), utcnow()), work)
+        self.batches.follow_up(effects)
+
+    def _judge(self, entry: OrderRecord) -> None:
+        row = entry.order
+        if row["created_at"] <= entry.now - self.longest:
+            days = self.longest.total_seconds() / 86_400
+            entry.happen(Fact.EXPIRED, detail=f"held for {days:g} days, longer than an order may be: {row['reason']}")
+            return
+        left = [name for name in reasons(entry) if name != NOT_BEFORE]
+        if SESSION not in left or session_at(entry.now) == "regular":
+            release(entry, "its time has come")
+            return
+        opens = market_at(entry.now).next_open
+        let_wait(entry, left, opens, f"held: the regular session opens at {opens:%Y-%m-%d %H:%M} UTC")
+        entry.note("held", entry.order["reason"])
+
+
+# -- WHAT PEOPLE SAY ---
+def approve(client: OrderClient, client_order_id: str, *, by: str, reason: str | None = None) -> ReadableOrder:
+    """Approve an order that is held for it; it is released if nothing else holds it.
+
+    Args:
+        client: of the record, which rings the order's broker.
+        client_order_id: the order.
+        by: who.
+        reason: why, in their words.
+
+    Raises:
+        NotFound: there is no such order.
+        InvalidRequest: it is not held for approval, or the name is blank.
+    """
+
+    def work(entry: OrderRecord) -> None:
+        left = [name for name in _asked_about(entry) if name != APPROVAL]
+        entry.note("approved", f"by {by}" + (f": {reason}" if reason else ""))
+        journal(entry.batch.connection, "approve", "order", entry.id, by=by, reason=reason)
+        if left:
+            entry.set(held_for=",".join(left), reason=f"approved by {by}; held: {', '.join(left)}")
+        else:
+            release(entry, f"approved by {by}")
+
+    return _decided(client, client_order_id, work)
+
+
+def deny(client: OrderClient, client_order_id: str, *, by: str, reason: str | None = None) -> ReadableOrder:
+    """Deny an order that is held for approval.
+
+    Raises:
+        As `approve`.
+    """
+
+    def work(entry: OrderRecord) -> None:
+        _asked_about(entry)
+        journal(entry.batch.connection, "deny", "order", entry.id, by=by, reason=reason)
+        words = f"not approved by {by}" + (f": {reason}" if reason else "")
+        if entry.happen(Fact.DENIED, detail=words).changed:
+            entry.set(reason_code=str(Denial.NOT_APPROVED), held_for=None)
+
+    return _decided(client, client_order_id, work)
+
+
+def _asked_about(entry: OrderRecord) -> list[str]:
+    """Return what an order is held for.
+
+    Raises:
+        InvalidRequest: nobody was asked to approve it.
+    """
+    held_for = reasons(entry)
+    if entry.status is not Status.HELD or APPROVAL not in held_for:
+        raise InvalidRequest(f"{entry.id} is not held for approval: it is {entry.status}")
+    return held_for
+
+
+def _decided(client: OrderClient, client_order_id: str, how: Callable[[OrderRecord], None]) -> ReadableOrder:
+    """Do what somebody has decided about an order, and ring its broker if it is released."""
+
+    def work(connection: Connection) -> tuple[ReadableOrder, Effects]:
+        batch = OrderBatch.open(connection, [client_order_id], utcnow())
+        entry = batch.get(client_order_id)
+        if entry is None:
+            raise NotFound(f"no order has the client_order_id {client_order_id!r}")
+        how(entry)
+        batch.write()
+        return entry.order, batch.effects
+
+    row, effects = client.database.transact(work)
+    client.ring(effects)
+    return row
