@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
-from typing import Any
 
 from sqlalchemy import Connection
 
@@ -129,15 +128,18 @@ def total(several: Iterable[Uses]) -> Uses:
     return found
 
 
+def _whole(values: Mapping[str, Decimal]) -> dict[str, int]:
+    return {name: int(values[name]) for name in ("sent", "open_orders")}
+
+
 def keep(connection: Connection, changes: Uses) -> None:
     """Add changes to the tallies, in one order of keys so that two transactions never deadlock."""
-    rows: list[dict[str, Any]] = [
-        {**dict(zip(KEY, key, strict=True)), **values, "realized": _ZERO} for key, values in sorted(changes.items())
+    rows: list[dict[str, object]] = [
+        {**dict(zip(KEY, key, strict=True)), **values, **_whole(values), "realized": _ZERO}
+        for key, values in sorted(changes.items())
     ]
     if not rows:
         return
-    for row in rows:
-        row |= {name: int(row[name]) for name in ("sent", "open_orders")}
     put = upsert(connection, risk_tallies).values(rows)
     more = {name: risk_tallies.c[name] + put.excluded[name] for name in COUNTED}
     connection.execute(put.on_conflict_do_update(index_elements=list(risk_tallies.primary_key), set_=more))

@@ -16,7 +16,9 @@ from models.record.tables import metadata
 from models.settings import Settings
 from tests.kit import ROOT, clean_environment
 
-VIEWS = {"v_orders", "v_fills", "v_attempts", "v_latency", "v_external_orders", "v_external_fills"}
+VIEWS = {
+    "v_orders", "v_fills", "v_attempts", "v_latency", "v_external_orders", "v_external_fills", "risk_usage",
+}  # fmt: skip
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -22,7 +22,7 @@ from worker.orders.releases import Releases
 BELL = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
 
 
-class Client:
+class RingingClient:
     """As much of a client as an approval asks."""
 
     def __init__(self, at: Scenario) -> None:
@@ -121,7 +121,7 @@ def test_an_order_of_more_value_waits_for_somebody(at: Scenario) -> None:
     at.world.pass_time(86_400)
     look(at)
     assert at.status(id_) == "held"
-    client: Any = Client(at)
+    client: Any = RingingClient(at)
     releases.approve(client, id_, by="ann", reason="looks right")
     assert client.rung == [id_]
     assert at.kinds(id_) == ["held", "approved", "released"]
@@ -139,7 +139,7 @@ def test_an_order_whose_value_nobody_knows_waits_too_and_one_that_closes_does_no
 
 def test_what_is_not_approved_is_denied(at: Scenario) -> None:
     limit(at, "approve_above_value", "1")
-    id_, client = held(at), Client(at)
+    id_, client = held(at), RingingClient(at)
     releases.deny(client, id_, by="ann", reason="too much")  # type: ignore[arg-type]
     assert (at.status(id_), at.row(id_)["reason_code"]) == ("denied", "not_approved")
     assert at.row(id_)["reason"] == "not approved by ann: too much"
@@ -150,7 +150,7 @@ def test_what_is_not_approved_is_denied(at: Scenario) -> None:
 
 def test_an_approved_order_may_still_have_to_wait_for_its_moment(at: Scenario) -> None:
     limit(at, "approve_above_value", "1")
-    id_, client = held(at, not_before=at.world.clock.later(60)), Client(at)
+    id_, client = held(at, not_before=at.world.clock.later(60)), RingingClient(at)
     releases.approve(client, id_, by="ann")  # type: ignore[arg-type]
     look(at)
     assert (at.status(id_), client.rung) == ("held", [])

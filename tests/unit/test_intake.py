@@ -16,7 +16,7 @@ from sqlalchemy import select, update
 
 from models.errors import IdempotencyConflict, InvalidOrder
 from models.lifetimes import expiry
-from models.messages import OrderRequest
+from models.messages import OrderRequest, utcnow
 from models.record.batch import OrderBatch
 from models.record.database import Database
 from models.record.intake import Intake, request_of, row_of

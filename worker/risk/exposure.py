@@ -10,7 +10,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, case, false, func, literal, or_, select, true, union_all
 
@@ -30,6 +29,8 @@ _ZERO = Decimal(0)
 _MINUTE = timedelta(minutes=1)
 #: Kind and name of a scope.
 _Scope = tuple[str, str]
+#: What makes orders alike: strategy, symbol, side, quantity.
+_Likeness = tuple[str | None, str, Side, Decimal]
 #: How a database may have added up floats.
 _PLACES = 6
 
@@ -77,7 +78,7 @@ class Exposure:
         self._sums: dict[_Scope, Used] = {(limit.scope_kind, limit.scope): Used() for limit in limits}
         self._positions: dict[tuple[_Scope, str], _Position] = {}
         #: Orders by what makes them alike: who, and when.
-        self._alike: dict[tuple[Any, ...], list[tuple[str, datetime]]] = {}
+        self._alike: dict[_Likeness, list[tuple[str, datetime]]] = {}
         self._resting: list[_Resting] = []
         self._read({limit.name for limit in limits}, limits)
 
@@ -273,7 +274,7 @@ def _scope(limit: Limit) -> _Scope:
     return limit.scope_kind, limit.scope
 
 
-def _likeness(order: Intended) -> tuple[Any, ...]:
+def _likeness(order: Intended) -> _Likeness:
     return order.strategy, order.symbol, order.side, order.quantity
 
 
@@ -292,11 +293,11 @@ def _exactly(value: object) -> Decimal:
     return round(Decimal(str(value or 0)), _PLACES)
 
 
-def _columns(broker: ColumnElement[str]) -> dict[str, ColumnElement[Any]]:
+def _columns(broker: ColumnElement[str]) -> dict[str, ColumnElement[str]]:
     return {"broker": broker, "strategy": orders.c.strategy, "symbol": orders.c.symbol}
 
 
-def within(kind: str, scope: str, columns: Mapping[str, ColumnElement[Any]]) -> ColumnElement[bool]:
+def within(kind: str, scope: str, columns: Mapping[str, ColumnElement[str]]) -> ColumnElement[bool]:
     """Say that a row is in a scope.
 
     Args:

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
-from typing import Any
 
 from sqlalchemy import Connection, text
 
@@ -201,7 +200,7 @@ class RiskQuestions:
         """Return as what the attempt of an order that has passed counts; None where no limit applies to it."""
         if not self._limits[client_order_id]:
             return None
-        found: dict[str, Any] = {"day": self.day, "price": plain(verdict.price or _ZERO)}
+        found: dict[str, object] = {"day": self.day, "price": plain(verdict.price or _ZERO)}
         key = self._orders[client_order_id].key
         return found | ({"key": key} if key else {})
 

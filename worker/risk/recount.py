@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
 
 import structlog
 from sqlalchemy import Connection, and_, insert, or_, select, update
@@ -199,7 +198,9 @@ def _mend(
     """Let the larger figure hold on its day, and what the orders say from the next one on."""
     is_today = key[KEY.index("day")] == risk.day(utcnow())
     names = COUNTED if is_today else _OPEN
-    now: dict[str, Any] = {name: max(kept[name], computed[name]) if is_today else computed[name] for name in names}
+    now: dict[str, Decimal | int] = {
+        name: max(kept[name], computed[name]) if is_today else computed[name] for name in names
+    }
     now |= {name: int(now[name]) for name in ("sent", "open_orders") if name in now}
     mine = and_(*(risk_tallies.c[name] == value for name, value in zip(KEY, key, strict=True)))
     if not connection.execute(update(risk_tallies).where(mine).values(**now)).rowcount:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 
 from sqlalchemy import Connection, select, union
 
@@ -17,7 +16,7 @@ from worker.risk.exposure import Exposure
 COLUMNS = ("scope_kind", "scope", "name", "value", "used", "left", "until", "set_by")
 
 
-def limits_report(connection: Connection, risk: RiskSettings, now: datetime) -> list[dict[str, Any]]:
+def limits_report(connection: Connection, risk: RiskSettings, now: datetime) -> list[dict[str, object]]:
     """Return the limits in force, the widest first.
 
     Args:
@@ -33,7 +32,7 @@ def limits_report(connection: Connection, risk: RiskSettings, now: datetime) -> 
     return [_row(limit, exposure) for limit in limits]
 
 
-def _row(limit: Limit, exposure: Exposure) -> dict[str, Any]:
+def _row(limit: Limit, exposure: Exposure) -> dict[str, object]:
     used = _used(limit, exposure)
     left = None if used is None else max(limit.number - used, Decimal(0))
     values = (limit.scope_kind, limit.scope, limit.name, value_text(limit.value), used, left, limit.until, limit.set_by)

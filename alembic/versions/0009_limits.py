@@ -1,6 +1,6 @@
 """limits: what is allowed, what is used of it, the prices at which orders are valued, and what each attempt counts as
 
-Revision: 0008, after 0007
+Revision: 0009, after 0008
 
 Rules: runs on SQLite and PostgreSQL alike, up and down; a worker of the previous version must be able to run on the
 new schema (add columns as nullable first, drop them one release later); views are dropped and made again.
@@ -11,8 +11,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0008"
-down_revision = "0007"
+revision = "0009"
+down_revision = "0008"
 branch_labels = None
 depends_on = None
 
