@@ -7,7 +7,7 @@ PEERS  := .venv-peers/.ready
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check bench soak recovery mutants lock clean
+.PHONY: help demo up test slow check bench soak recovery mutants lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -20,6 +20,9 @@ up: $(VENV)/.runtime ## Bring everything up until Ctrl-C, for `corro submit` in 
 
 test: $(VENV)/.dev $(CLIENTS) ## Run the tests: unit, contract, integration, chaos, other clients; SQLite and PostgreSQL
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+
+slow: $(VENV)/.dev $(CLIENTS) ## Run the long tests that `make test` leaves out, such as a thousand cancels in one message
+	@$(BIN)/python -m pytest -m soak
 
 check: $(VENV)/.dev ## Lint, types, layers, migrations
 	@$(BIN)/ruff check .

@@ -2,7 +2,7 @@
 
 `CORRO_CRASH=before_commit` kills the process with SIGKILL the first time that point is reached; `before_commit:3` the
 third time. `CORRO_PAUSE=before_send` stops it with SIGSTOP instead, as a suspended machine would be. Unset, a point
-costs a dictionary look-up.
+costs a dictionary look-up. A simulation in one process watches the points itself: `with watched(tell): ...`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 _SIGNALS = {"CORRO_CRASH": signal.SIGKILL, "CORRO_PAUSE": signal.SIGSTOP}
 
@@ -28,6 +30,21 @@ _armed_points: dict[str, tuple[int, signal.Signals]] | None = None
 
 def reached(point: str) -> None:
     """Mark a point in the code where a fault may strike."""
+    _strike(point)
+
+
+@contextmanager
+def watched(tell: Callable[[str], None]) -> Iterator[None]:
+    """Have `tell` called at every point instead: what it raises ends the step that has come there."""
+    global _strike
+    before, _strike = _strike, tell
+    try:
+        yield
+    finally:
+        _strike = before
+
+
+def _by_environment(point: str) -> None:
     global _armed_points
     if _armed_points is None:
         _armed_points = _armed()
@@ -39,3 +56,6 @@ def reached(point: str) -> None:
             signal.pthread_kill(threading.get_ident(), kind)
         else:
             _armed_points[point] = (left - 1, kind)
+
+
+_strike: Callable[[str], None] = _by_environment

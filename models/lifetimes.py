@@ -16,8 +16,8 @@ import threading
 import time
 from datetime import datetime, timedelta
 
+from models.clock import utcnow
 from models.errors import InvalidOrder
-from models.messages import utcnow
 from models.record.database import Database
 from models.record.reading import server_clock
 

@@ -27,6 +27,7 @@ from pydantic import (
     model_validator,
 )
 
+from models.clock import utcnow as utcnow
 from models.encoding import dumps, moment
 from models.encoding import plain as plain
 from models.errors import InvalidOrder
@@ -147,11 +148,6 @@ def _sequence(value: object) -> object:
 
 Positive = Annotated[Decimal, BeforeValidator(_positive)]
 UtcTime = Annotated[datetime, BeforeValidator(_aware)]
-
-
-def utcnow() -> datetime:
-    """Return the current time, aware, UTC."""
-    return datetime.now(UTC)
 
 
 #: Prices an order type needs; all other price fields must be absent.

@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from models.clock import utcnow
 from models.crash_points import reached
 from models.errors import NotFound
-from models.messages import OrderRequest, batches, utcnow
+from models.messages import OrderRequest, batches
 from models.record.batch import Effects, OrderBatch
 from models.record.database import Connection
 from models.record.intake import Intake, body_of

@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Self
 
+from models.clock import utcnow
 from models.errors import DataError, InvalidRequest, NotFound
-from models.messages import FetchKind, FetchRequest, utcnow
+from models.messages import FetchKind, FetchRequest
 from models.record.database import Connection, Database, open_database
 from models.record.fetches import check, from_json, insert_fetch, parse_bars, read_bars
 from models.record.reading import fetch_row, newest_worker

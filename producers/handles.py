@@ -10,8 +10,8 @@ from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from models.clock import utcnow
 from models.errors import DataError
-from models.messages import utcnow
 from models.record.rows import FetchRow
 from models.reports import PositionReport
 from models.vocabulary import LIVE, TERMINAL, Status

@@ -14,9 +14,10 @@ from typing import cast
 import structlog
 from sqlalchemy import Connection, insert, select
 
+from models.clock import utcnow
 from models.errors import CorroError, IdempotencyConflict, InvalidOrder
 from models.lifetimes import DatabaseClock, expiry
-from models.messages import SECOND, OrderRequest, utcnow
+from models.messages import SECOND, OrderRequest
 from models.record.database import Database
 from models.record.holds import LONGEST_HOLD_S, hold
 from models.record.limits import StaticLimits

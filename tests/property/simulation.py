@@ -11,24 +11,20 @@ import contextlib
 import functools
 import logging
 import shutil
-import sys
 import tempfile
 import threading
-import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import structlog
 from sqlalchemy import delete, select
 
-import models.crash_points
-import worker.fleet.identity
-import worker.orders.way
-from models.messages import OrderRequest, utcnow
+from models import clock, crash_points
+from models.clock import Clocks
+from models.messages import OrderRequest
 from models.record.database import Database, upgrade
 from models.record.intake import Intake
 from models.record.tables import metadata
@@ -36,11 +32,10 @@ from models.reports import Report
 from models.settings import BrokerSettings, Settings
 from tests.property.ledger import BrokerLedger, Seat
 from worker.brokers.base import Ticket
-from worker.fleet.identity import Identity
+from worker.fleet.identity import Identity, Processes
 from worker.fleet.members import Heartbeat
 from worker.leader import Leader
 from worker.orders.desk import BrokerDesk
-from worker.runtime import clock
 
 #: Points where only a whole process can stop: a thread that lives does not take seconds between a check and a byte.
 ATOMIC = frozenset({"before_send"})
@@ -48,7 +43,7 @@ ATOMIC = frozenset({"before_send"})
 LOCKED = frozenset({"before_commit"})
 
 
-class SimulatedClock:
+class SimulatedClock(Clocks):
     """Both clocks of every machine, moved by hand."""
 
     def __init__(self) -> None:
@@ -67,7 +62,10 @@ class SimulatedClock:
         for call in self.on_advance:
             call()
 
-    def time(self) -> float:
+    def wall(self) -> float:
+        return self._now.timestamp()
+
+    def elapsed(self) -> float:
         return self._now.timestamp()
 
 
@@ -75,18 +73,31 @@ class Died(BaseException):
     """The process is gone: nothing catches this but the test."""
 
 
-class InTurn:
+class SimulatedProcesses(Processes):
+    """Processes that live until a fault ends them."""
+
+    def __init__(self, alive: set[int]) -> None:
+        self.alive = alive
+
+    def started(self, pid: int) -> str | None:
+        return f"started-{pid}" if pid in self.alive else None
+
+    def state(self, pid: int) -> str | None:
+        return "S"
+
+
+class InTurn(Executor):
     """Sends run one after the other in the thread that claimed."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
         pass
 
-    def submit(self, call: Callable[..., Any], *arguments: Any) -> Future[Any]:
+    def submit(self, call: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
         future: Future[Any] = Future()
-        future.set_result(call(*arguments))
+        future.set_result(call(*arguments, **named))
         return future
 
-    def shutdown(self, **_: Any) -> None:
+    def shutdown(self, *_: Any, **__: Any) -> None:
         pass
 
 
@@ -189,11 +200,11 @@ class SimulatedWorker:
         self.world, self.ledger = world, ledger
         self.is_dead = self.is_suspended = False
         self.paused: list[FaultyStep] = []
-        self.me = Identity(ledger.name, host=host, pid=pid, boot=f"boot-{host}")
+        self.me = Identity(ledger.name, host, pid, f"boot-{host}", SimulatedProcesses(world.alive_pids))
         settings, database = world.settings, world.database
         self.seat = Seat(ledger, point, world.on_wire)
         self.pulse = Heartbeat(database, self.me, settings.timing)
-        self.desk = BrokerDesk(settings, database, self.seat, self.me, world, self.pulse)  # type: ignore[arg-type]
+        self.desk = BrokerDesk(settings, database, self.seat, self.me, world, self.pulse, threads=InTurn)  # type: ignore[arg-type]
         # A send that is slow for as long as the test wants must not hold up the thread of the test.
         for lane in self.desk.way.lanes.values():
             lane.places = threading.BoundedSemaphore(1_000)
@@ -257,7 +268,7 @@ class Simulation:
     def __init__(self, kinds: Mapping[str, str]) -> None:
         self.clock = SimulatedClock()
         self._patches = contextlib.ExitStack()
-        self._patches.enter_context(virtual(self.clock, self))
+        self._patches.enter_context(virtual(self.clock))
         self.database = empty_database()
         table = {name: BrokerSettings(adapter="model") for name in kinds}
         self.settings = Settings.model_construct(brokers=table)
@@ -311,28 +322,13 @@ class Simulation:
             return [dict(row) for row in connection.execute(select(table)).mappings()]
 
 
-# -- THE PATCHES ---
+# -- IN THE PLACE OF THE MACHINE'S ---
 @contextlib.contextmanager
-def virtual(moved: SimulatedClock, world: Simulation) -> Iterator[None]:
-    """Put the clock, the points and the processes of a simulation in the place of the machine's."""
+def virtual(moved: SimulatedClock) -> Iterator[None]:
+    """Read the clock, and watch the points, of a simulation."""
     seen = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    started = lambda pid: f"started-{pid}" if pid in world.alive_pids else None  # noqa: E731
-    replaced: dict[Any, Any] = {
-        utcnow: moved.now,
-        clock.utcnow: moved.now,
-        clock.elapsed: moved.time,
-        models.crash_points.reached: point,
-        worker.fleet.identity.process_started: started,
-        worker.fleet.identity.process_state: lambda _pid: "S",
-    }
-    with contextlib.ExitStack() as stack:
-        for module in [m for name, m in sys.modules.items() if name.split(".")[0] in ("models", "producers", "worker")]:
-            for name, value in list(vars(module).items()):
-                if isinstance(value, types.FunctionType) and value in replaced:
-                    stack.enter_context(patch.object(module, name, replaced[value]))
-        stack.enter_context(patch.object(clock, "time", types.SimpleNamespace(time=moved.time)))
-        stack.enter_context(patch.object(worker.orders.way, "ThreadPoolExecutor", InTurn))
+    with clock.ticking(moved), crash_points.watched(point):
         try:
             yield
         finally:

@@ -46,6 +46,18 @@ def process_state(pid: int) -> str | None:
         return None
 
 
+class Processes:
+    """The processes of this host; a simulation has others."""
+
+    def started(self, pid: int) -> str | None:
+        """Return `process_started`."""
+        return process_started(pid)
+
+    def state(self, pid: int) -> str | None:
+        """Return `process_state`."""
+        return process_state(pid)
+
+
 @dataclass
 class Identity:
     """This worker process."""
@@ -54,6 +66,8 @@ class Identity:
     host: str = field(default_factory=socket.gethostname)
     pid: int = field(default_factory=os.getpid)
     boot: str = field(default_factory=boot_id)
+    #: Tell whether other workers of this host are there.
+    processes: Processes = field(default_factory=Processes, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self.name = f"{self.broker}@{self.host}:{self.pid}.{uuid.uuid4().hex[:6]}"
@@ -64,7 +78,7 @@ def is_on_this_host(worker: WorkerRow, here: Identity) -> bool:
     return bool(worker["boot"].rpartition("/")[0] == here.boot and worker["host"] == here.host)
 
 
-def process_is_over(worker: WorkerRow) -> bool:
+def process_is_over(worker: WorkerRow, here: Identity) -> bool:
     """Tell whether a worker of this host is dead: no process has its pid, another one has it, or it is a zombie."""
     started = worker["boot"].rpartition("/")[2]
-    return process_started(worker["pid"]) != started or process_state(worker["pid"]) == "Z"
+    return here.processes.started(worker["pid"]) != started or here.processes.state(worker["pid"]) == "Z"

@@ -17,7 +17,7 @@ from models.record.database import Database
 from models.record.rows import WorkerRow
 from models.record.tables import leases, workers
 from models.settings import TimingSettings
-from worker.fleet.identity import Identity, is_on_this_host, process_is_over, process_started
+from worker.fleet.identity import Identity, is_on_this_host, process_is_over
 from worker.fleet.proof import Lifeline, Witness
 from worker.runtime.clock import utcnow
 
@@ -97,7 +97,7 @@ class Heartbeat:
             "worker": self.me.name,
             "broker": self.me.broker,
             "host": self.me.host,
-            "boot": f"{self.me.boot}/{process_started(self.me.pid)}",
+            "boot": f"{self.me.boot}/{self.me.processes.started(self.me.pid)}",
             "pid": self.me.pid,
             "started_at": self._started,
         }
@@ -151,7 +151,7 @@ def is_gone(worker: WorkerRow | None, here: Identity, now: datetime, silence_s: 
     if worker["worker"] == here.name:
         return False
     if is_on_this_host(worker, here):
-        return process_is_over(worker)
+        return process_is_over(worker, here)
     return bool(worker["heartbeat_at"] < now - timedelta(seconds=silence_s))
 
 

@@ -72,7 +72,7 @@ def remarks_of_the_record(settings: Settings, database: Database) -> list[str]:
 def dead_here(rows: Sequence[WorkerRow]) -> set[str]:
     """Return the workers of this host whose process is gone."""
     here = Identity("nobody")
-    return {row["worker"] for row in rows if is_on_this_host(row, here) and process_is_over(row)}
+    return {row["worker"] for row in rows if is_on_this_host(row, here) and process_is_over(row, here)}
 
 
 def picture(

@@ -71,7 +71,7 @@ def decide_dead(row: WorkerRow, here: Identity, lines: Lines, now: datetime, tim
     if row["state"] == "stopped" or row["worker"] == here.name:
         return False
     if is_on_this_host(row, here):
-        return process_is_over(row)
+        return process_is_over(row, here)
     missed = row["heartbeat_at"] < now - timedelta(seconds=_LATE * timing.heartbeat_every)
     return lines.tell and missed and row["lifeline"] is not None and row["lifeline"] not in lines.held
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 from models.record.database import Database
 from models.record.intake import Intake
@@ -22,7 +23,7 @@ from worker.orders.reconcile import Reconciler
 from worker.orders.record import Recorder
 from worker.orders.releases import Releases
 from worker.orders.replace import Replacements
-from worker.orders.way import Way
+from worker.orders.way import Threads, Way
 from worker.orders.wishes import CancelWishes
 from worker.positions.reading import PositionReader
 from worker.risk.limiter import Limiter
@@ -39,6 +40,7 @@ class BrokerDesk:
         bell: rings the brokers that are next.
         pulse: this worker's heartbeat, which knows whether it leads.
         stopping: set when the process has been told to end.
+        threads: makes those that send.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class BrokerDesk:
         bell: Bell,
         pulse: Heartbeat,
         stopping: threading.Event | None = None,
+        threads: Threads = ThreadPoolExecutor,
     ) -> None:
         self.settings, self.database, self.broker, self.pulse = settings, database, broker, pulse
         timing, capabilities = settings.timing, broker.capabilities
@@ -67,7 +70,7 @@ class BrokerDesk:
         self.reconciler = Reconciler(
             settings, broker, self.gate, self.batches, self.recorder, self.deputies, me
         )  # fmt: skip
-        self.way = Way(broker, timing, self.gate, self.batches)
+        self.way = Way(broker, timing, self.gate, self.batches, threads)
         self.wishes = CancelWishes(settings, self.batches, broker.name)
         self.place = Place(
             settings, database, broker, me.name, self.gate, self.batches, self.recorder, self.way, self.wishes,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
@@ -31,6 +31,8 @@ from worker.runtime.isolate import isolate
 
 log = structlog.get_logger()
 T = TypeVar("T")
+#: Makes so many threads of a name.
+Threads = Callable[[int, str], Executor]
 
 
 class Permit:
@@ -101,11 +103,12 @@ class Lane:
     Args:
         name: of its threads.
         most: as many as the broker takes from one worker.
+        threads: makes them.
     """
 
-    def __init__(self, name: str, most: int) -> None:
+    def __init__(self, name: str, most: int, threads: Threads) -> None:
         self.most = most
-        self.threads = ThreadPoolExecutor(most, thread_name_prefix=name)
+        self.threads = threads(most, name)
         self.places = threading.BoundedSemaphore(most)
 
 
@@ -117,13 +120,21 @@ class Way:
         timing: for freshness.
         gate: of the broker.
         batches: for what came back.
+        threads: makes those of a lane.
     """
 
-    def __init__(self, broker: BrokerInterface, timing: TimingSettings, gate: Gate, batches: Batches) -> None:
+    def __init__(
+        self,
+        broker: BrokerInterface,
+        timing: TimingSettings,
+        gate: Gate,
+        batches: Batches,
+        threads: Threads = ThreadPoolExecutor,
+    ) -> None:
         self.broker, self.timing, self.gate, self.batches = broker, timing, gate, batches
         most = broker.capabilities.parallel_orders
         #: Cancels and replaces have a lane of their own: they do not wait behind orders.
-        self.lanes = {name: Lane(name, most) for name in ("send", "change")}
+        self.lanes = {name: Lane(name, most, threads) for name in ("send", "change")}
 
     def close(self) -> None:
         """Wait for what is under way and stop."""

@@ -2,40 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from datetime import UTC, datetime
-
 import structlog
 
+from models.clock import Clocks, clocks
+from models.clock import elapsed as elapsed
+from models.clock import utcnow as utcnow
+
 log = structlog.get_logger()
-
-#: Counts on while the machine sleeps, unlike CLOCK_MONOTONIC; not every system has it.
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-
-def utcnow() -> datetime:
-    """Return the current wall time, aware, UTC."""
-    return datetime.now(UTC)
-
-
-def elapsed() -> float:
-    """Return seconds on a clock that never jumps and does not stop when the machine is suspended."""
-    return time.clock_gettime(_CLOCK)
-
-
-class Clocks:
-    """Both clocks of a machine, in seconds."""
-
-    def wall(self) -> float:
-        """Return the wall time since 1970."""
-        return time.time()
-
-    def elapsed(self) -> float:
-        """Return `elapsed`."""
-        return elapsed()
-
-
-_OURS = Clocks()
 
 
 class Stopwatch:
@@ -43,9 +16,9 @@ class Stopwatch:
 
     __slots__ = ("_clocks", "_elapsed", "_wall")
 
-    def __init__(self, clocks: Clocks = _OURS) -> None:
-        self._clocks = clocks
-        self._elapsed, self._wall = clocks.elapsed(), clocks.wall()
+    def __init__(self, read: Clocks | None = None) -> None:
+        self._clocks = read or clocks()
+        self._elapsed, self._wall = self._clocks.elapsed(), self._clocks.wall()
 
     def age(self) -> float:
         """Return the age in seconds: the larger of the two clocks' answers, and infinite if the wall went back."""
@@ -65,12 +38,12 @@ class StepWatch:
 
     def __init__(self, calm_s: float) -> None:
         self._calm_s = calm_s
-        self._apart = time.time() - elapsed()
+        self._apart = clocks().wall() - elapsed()
         self._doubtful_until = 0.0
 
     def look(self) -> bool:
         """Compare the clocks; tells whether the wall clock was set since the last look."""
-        apart = time.time() - elapsed()
+        apart = clocks().wall() - elapsed()
         step, self._apart = apart - self._apart, apart
         if abs(step) <= self.TOLERANCE_S:
             return False
