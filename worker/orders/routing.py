@@ -1,4 +1,4 @@
-"""Where an order goes after an attempt ended without an order at the broker: a pure decision, no I/O, no clock.
+"""Whether an order falls back, waits or ends after an attempt that left no order: a pure decision, no I/O, no clock.
 
 | answer         | what follows                                                                                  |
 |----------------|-----------------------------------------------------------------------------------------------|

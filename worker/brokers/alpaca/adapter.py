@@ -176,6 +176,7 @@ class AlpacaBroker(BrokerInterface):
         self.answered_at = utcnow()
 
     def _listen(self, access: Access) -> None:
+        """Start the stream of this account's orders; the same one goes on over a new connection."""
         self._stream = self._stream or AlpacaStream(
             self.name,
             stream_url(access.base_url),
@@ -267,6 +268,7 @@ class AlpacaBroker(BrokerInterface):
 
     # -- UPDATES ---
     def _on_event(self, event: Raw) -> None:
+        """Tell what one event of the stream says; one that cannot be read has its order read anew."""
         self._heard_at = utcnow()
         try:
             for report in self._told(event):

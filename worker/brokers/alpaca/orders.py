@@ -84,6 +84,7 @@ class AlpacaOrders:
         return self._find(OrderRef(order=order, broker_client_order_id=our_id, broker_order_id=None, sent_at=utcnow()))
 
     def _unless_rejected(self, report: OrderReport) -> OrderReport:
+        """Return a report, or raise what it says: an order that was rejected without a fill is a refusal."""
         if report.status is BrokerStatus.REJECTED and not report.filled_quantity:
             raise OrderRejected(
                 f"{self._broker} rejected the order: {report.message or 'no reason given'}",

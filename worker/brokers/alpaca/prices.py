@@ -65,6 +65,11 @@ class AlpacaPrices:
         return Bars(found, left_out=len(unreadable))
 
     def _rows(self, symbol: str, query: dict[str, str | int]) -> Iterator[Raw]:
+        """Yield the bars of all pages.
+
+        Raises:
+            DataError: a page has something else in their place.
+        """
         pages = Paging(self._broker, f"bars of {symbol}")
         while True:
             page = self._rest().read_data(f"/stocks/{segment(symbol)}/bars", query)

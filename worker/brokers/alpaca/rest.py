@@ -88,6 +88,7 @@ class AlpacaRest(JsonReads):
         return answer
 
     def _failure(self, error: Exception, watched: Exchange) -> BrokerError:
+        """Return what a request's error means: by the answer where there is one, else by whether a byte had left."""
         response = getattr(error, "response", None)
         if isinstance(response, requests.Response) and response.status_code >= 400:
             found = refusal(response, self._broker)
@@ -130,6 +131,11 @@ class AlpacaRest(JsonReads):
 
 
 def _sdk(broker: str, base_url: str, access: Access, wire: Wire) -> REST:
+    """Make the SDK's client: it signs and encodes; sending, repeating and giving up are ours.
+
+    Raises:
+        ConfigurationError: the environment has values for the SDK that it cannot read.
+    """
     from alpaca_trade_api.rest import REST
 
     try:

@@ -114,6 +114,7 @@ class AlpacaStream:
                 loop.call_soon_threadsafe(task.cancel)
 
     def _main(self, stopping: threading.Event) -> None:
+        """Run the stream on a loop of its own, in its own thread, until it is told to stop."""
         try:
             asyncio.run(self._run(stopping))
         except asyncio.CancelledError:
@@ -124,6 +125,7 @@ class AlpacaStream:
             self._listening.clear()
 
     async def _run(self, stopping: threading.Event) -> None:
+        """Listen, and connect again after pauses that grow with every failure."""
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         failures = 0
         while not stopping.is_set():
@@ -143,6 +145,10 @@ class AlpacaStream:
             await asyncio.sleep(_pause(failures, rarely=rarely))
 
     async def _listen(self) -> None:
+        """Connect, authenticate, and hand over frames until the connection ends.
+
+        What was missed before the first frame is read by whoever hears of the gap.
+        """
         from websockets import connect  # type: ignore[attr-defined]  # lazy names; the version is the SDK's
 
         async with connect(
@@ -154,6 +160,12 @@ class AlpacaStream:
                 await self._handle(frame)
 
     async def _authorize(self, socket: WebSocketClientProtocol) -> None:
+        """Say who we are, and ask for the orders' events.
+
+        Raises:
+            StreamKeysRefused: the keys are not taken.
+            StreamRefused: the server streams something else.
+        """
         key_id, secret_key = self._keys
         await _send(socket, "authenticate", {"key_id": key_id, "secret_key": secret_key})
         answer = await self._expect(socket, "authorization")
@@ -175,6 +187,7 @@ class AlpacaStream:
                 return data
 
     async def _handle(self, frame: str | bytes) -> None:
+        """Hand over one frame. One that cannot be read may have been an execution, so it counts as a gap."""
         try:
             message = _decode(frame)
         except ValueError as error:

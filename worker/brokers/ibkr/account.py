@@ -152,6 +152,7 @@ def _name(session: TwsSession, contract: SdkContract) -> str | None:
 def _position(
     session: TwsSession, account: str, contract: SdkContract, quantity: float, avg_cost: float
 ) -> PositionReport:
+    """Return one position; its size is None where TWS does not show a number, which is never taken for 0."""
     item = session.ib.wrapper.portfolio[account].get(contract.conId)
     name, held = _name(session, contract), soft(number, quantity)
     where = f"{session.options.broker}: a position of {contract.symbol} (conId {contract.conId})"

@@ -133,6 +133,7 @@ class IbkrBroker(BrokerInterface):
         _log.info("ibkr.connected", broker=self.name, where=options.where, sdk=self._sdk and self._sdk.name)
 
     async def _open(self, options: Options) -> None:
+        """Open a session in the place of the one before; one that cannot be opened is closed again."""
         await self._close()
         self._sdk = self._sdk or load_sdk(options.sdk)
         session = TwsSession(self._sdk, options, self._book, self._budget(options), self._on_change)
@@ -334,6 +335,7 @@ class IbkrBroker(BrokerInterface):
         _log.info("ibkr.connection_changed", broker=self.name, what=what, session=self.session)
 
     def _emit(self, report: Report) -> None:
+        """Tell a report to whoever listens; what the listener raises, the connection survives."""
         callback = self._callback
         # An execution in a contract that nobody has asked about yet is told by the next reading, with its name.
         if callback is None or (isinstance(report, FillReport) and report.symbol is None):

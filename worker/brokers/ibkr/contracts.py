@@ -71,6 +71,12 @@ class Contracts:
         return await self.of(symbol)  # who asked before may have been less urgent
 
     async def _look_up(self, symbol: str) -> SdkContract:
+        """Ask TWS for the contract of a symbol.
+
+        Raises:
+            InstrumentUnknown: it knows none.
+            BrokerError: it could not tell, for example while its definitions' farm is broken.
+        """
         name = names.to_ib_symbol(symbol)
         wanted = self._sdk.Contract(secType="STK", symbol=name, exchange="SMART", currency="USD")
         try:

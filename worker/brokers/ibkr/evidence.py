@@ -262,6 +262,7 @@ class OrderBook:
         return known.why_held if known else ""
 
     def _push(self, known: KnownOrder) -> None:
+        """Tell what is known of an order now, unless it proves nothing or somebody waits for it anyway."""
         if not known.line.ref:
             return  # typed into TWS by hand: nobody waits for it
         report = self.report(known)

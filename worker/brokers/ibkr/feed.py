@@ -123,6 +123,7 @@ class Feed:
 
     # -- MESSAGES ---
     def _on_open_order(self, _: int, contract: SdkContract, order: SdkOrder, state: SdkOrderState) -> None:
+        """Note an order that TWS lists or pushes; a preview is none."""
         if order.whatIf:
             return
         line = self._contracts.name(reports.order_line(contract, order, state, self._options.timezone))

@@ -100,6 +100,7 @@ class Frames:
         self._on_execution(fields)
 
     def _error(self, fields: list[str]) -> None:
+        """Read an error before the SDK does, which would end subscriptions over some that mean nothing."""
         number, code, text = int(fields[2]), int(fields[3]), fields[4]
         farm = text.rpartition(":")[2].strip()
         if code == _DEFINITIONS_BROKEN:
@@ -112,6 +113,7 @@ class Frames:
         self._on_error(fields)
 
     def _history(self, fields: list[str]) -> None:
+        """Read the bars of one answer; where one is no bar the request fails, and does not wait in vain."""
         number = int(fields[1])
         found = self._wrapper._results.get(number)
         try:

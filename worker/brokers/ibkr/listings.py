@@ -38,6 +38,15 @@ async def find(session: TwsSession, refs: Sequence[OrderRef]) -> list[Sighting]:
 def _sighting(
     ref: OrderRef, reports: list[OrderReport], evidence: str, days: Sequence[tzinfo], spoiled: Sequence[Spoiled]
 ) -> Sighting:
+    """Return what listings say of one order.
+
+    Args:
+        ref: the order.
+        reports: those that may be it.
+        evidence: how it was looked for, in words.
+        days: the zones in which TWS may count its days.
+        spoiled: rows that could not be read; each may have been this order.
+    """
     seen = {report.broker_order_id for report in reports}
     # A spoiled row of an order seen elsewhere hides but details of it; a row without ids could be any order's.
     suspects = [row for row in spoiled if row.may_be(ref) and (row.is_named or not seen)]
@@ -60,6 +69,7 @@ def _candidates(
     completed: Sequence[OrderLine],
     executions: Sequence[WireExecution],
 ) -> list[OrderReport]:
+    """Return what may be the order: open ones, completed ones, executions, what was pushed; each order once."""
     found: dict[object, OrderReport] = {}
     for line in open_lines:
         if matches(ref, line.ref, line.perm_id):

@@ -142,6 +142,7 @@ def _as_accepted(report: OrderReport, pending: PendingOrder) -> OrderReport:
 
 
 async def _send(session: TwsSession, pending: PendingOrder, ticket: Ticket) -> None:
+    """Send one order: everything that takes time first, the last question and the bytes at the end."""
     session.check()
     contract = await contract_by(session, ticket.order.symbol, pending.until)
     terms.check_listed(ticket.order, session.contracts.order_types(ticket.order.symbol), pending.broker)
@@ -201,6 +202,12 @@ def may_live(book: OrderBook, known: KnownOrder) -> bool:
 
 
 async def _listed_order_ids(session: TwsSession, ref: OrderRef) -> list[int]:
+    """Return the order ids under which the open orders show an order, to be canceled by.
+
+    Raises:
+        Unmapped: a row that may be the order cannot be read.
+        Refused: it is not among the open orders.
+    """
     broker = session.options.broker
     listed = await session.open_orders()
     lines = [line for line in listed if matches(ref, line.ref, line.perm_id)]
@@ -228,6 +235,7 @@ def is_ours(session: TwsSession, line: OrderLine) -> bool:
 
 
 async def _cancel_one(session: TwsSession, ref: OrderRef, order_id: int) -> None:
+    """Cancel one order id, and wait for TWS's word on it."""
     loop = asyncio.get_running_loop()
     await session.turn(loop.time() + session.options.request_timeout_s)
     pending = PendingCancel(ref=ref.broker_client_order_id, broker=session.options.broker)

@@ -69,6 +69,7 @@ class HistoryPace:
         return answer
 
     async def _in_turn(self, contract: Hashable, terms: Hashable, request: Callable[[], Awaitable[T]]) -> T:
+        """Wait for the turns of this contract and of all, then ask; see docs/facts/ibkr.md for the limits."""
         sent = self._sent.setdefault(contract, deque())
         while (left := self._left(sent)) > 0:
             await self._sleep(left)

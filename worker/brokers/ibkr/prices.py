@@ -170,6 +170,7 @@ async def bars(
 async def _bars_upto(
     session: TwsSession, pace: HistoryPace, contract: SdkContract, size: BarSize, upto: datetime, days: int
 ) -> Sequence[RawBar]:
+    """Return the bars of so many days before a moment, oldest first; none where TWS has none."""
     last, duration = upto.astimezone(UTC).replace(microsecond=0), size.duration(days)
 
     async def request() -> Sequence[RawBar]:
@@ -227,6 +228,7 @@ def _start(text: str, timeframe: str) -> datetime:
 
 
 async def _contract(session: TwsSession, symbol: str) -> SdkContract:
+    """Return the contract of a symbol; whatever goes wrong is an error about data."""
     try:
         async with asyncio.timeout(session.options.request_timeout_s):
             return await session.contracts.of(symbol)

@@ -71,6 +71,7 @@ class TwsSession:
         self.feed = Feed(self.ib, options, book, self.contracts)
 
     def _prepare(self) -> None:
+        """Put our own evidence, pacing and clock in the place of the SDK's."""
         ib, wrapper = self.ib, self.ib.wrapper
         ib.RaiseRequestErrors = True
         ib.RequestTimeout = self.options.request_timeout_s
@@ -285,6 +286,7 @@ class TwsSession:
         self.frames.zones.greet(text.strip("\0").rpartition("\0")[2], now)
 
     def _on_error(self, number: int, code: int, text: str, advanced: str = "", *_: object) -> None:
+        """Hand an error to whoever it is about: a question, an order, or the whole connection (negative numbers)."""
         words = f"{text} {advanced}".strip()
         if code == TOO_MANY:
             self.budget.limited(TOO_MANY_PAUSE_S)
@@ -296,6 +298,7 @@ class TwsSession:
         _log.debug("ibkr.code", broker=self.options.broker, id=number, code=code, text=words)
 
     def _on_system_code(self, code: int, text: str) -> None:
+        """Close the gate when TWS is cut off from IB, and read everything again when that is over."""
         if self.gate is not None and code_of(code).proof is not Proof.LIVES:
             self._complaints.append((code, text))
         if code in CUT_OFF:
@@ -307,6 +310,7 @@ class TwsSession:
             self.spawn(self._resume(code))
 
     async def _resume(self, code: int) -> None:
+        """Read what was missed while TWS was cut off, and open the gate."""
         # Fills during 1100 are not replayed (docs/facts/ibkr.md#1.6): read first, then reopen.
         gate = self.gate
         try:
@@ -319,6 +323,7 @@ class TwsSession:
             self._on_change("restored")
 
     def _on_lost(self) -> None:
+        """Fail whoever waits, once: the socket is closed."""
         if self._lost:
             return
         self._lost = True
@@ -334,6 +339,8 @@ class TwsSession:
 
     # -- INSIDE ---
     async def _list(self, listings: Unnumbered, request: Callable[[], None]) -> Rows[Any]:
+        """Ask for one whole listing; returns its rows, and beside them those that could not be read."""
+
         async def ask() -> None:
             await self.budget.turn()
             self._check_up()

@@ -87,6 +87,11 @@ class Substitutes:
                 await self.dismiss(foreign.owner)
 
     async def _open(self, owner: int) -> TwsSession:
+        """Open a session under another client id, beside ours.
+
+        Raises:
+            BrokerError: somebody else holds that id, or TWS does not answer.
+        """
         ours, broker = self.session, self.session.options.broker
         options = dataclasses.replace(ours.options, client_id=owner)
         substitute = TwsSession(ours.sdk, options, OrderBook(broker, _ignore, time.monotonic), ours.budget, _ignore)

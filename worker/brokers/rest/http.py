@@ -136,6 +136,7 @@ class Wire:
             session.close()
 
     def _borrow(self) -> requests.Session:
+        """Return a connection that was used a moment ago, or a new one: servers close idle ones without a word."""
         with self._lock:
             fresh = bool(self._idle) and time.monotonic() - self._idle[-1][0] < self._idle_s
             if fresh:

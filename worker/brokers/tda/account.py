@@ -77,6 +77,7 @@ def position_reports(raw: Raw, account_key: str, odd: Oddities) -> list[Position
 
 
 def _position(row: object, account_id: str | None, odd: Oddities) -> PositionReport | None:
+    """Return one position; None, and a remark, where the row does not say in what."""
     symbol = name(row.get("instrument")) if isinstance(row, dict) else None
     if symbol is None or not isinstance(row, dict):
         odd.note("position without a name", str(row)[:200])

@@ -66,6 +66,7 @@ _LATELY = timedelta(minutes=5)
 
 
 def _capabilities(dialect: TdaDialect) -> Capabilities:
+    """Return what a broker of this dialect can do; none of them keeps an id of ours."""
     return Capabilities(
         times_in_force=dialect.times_in_force,
         client_order_id_length=None,

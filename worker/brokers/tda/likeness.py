@@ -106,6 +106,7 @@ def is_kin(raw: Raw, other: Raw) -> bool:
 
 
 def _leg_terms(raw: Raw) -> dict[str, Term]:
+    """Return the terms of the first leg; what cannot be read is UNREAD, which neither equals nor differs."""
     found = legs(raw)
     if not found:
         return dict.fromkeys(("legs", "symbol", "instruction", "quantity"), UNREAD)

@@ -81,6 +81,7 @@ class OrderMemory:
 
     # -- READ ---
     def _fresh(self, now: datetime) -> dict[str, Raw]:
+        """Read what may be new since the last look, and each order that was open then."""
         horizon = now - self._lookback
         first = horizon if self._newest is None else max(self._newest - OVERLAP, horizon)
         rows = _by_id(self._listing(first, now + _AHEAD, None))
@@ -103,6 +104,7 @@ class OrderMemory:
 
     # -- REMEMBER ---
     def _remember(self, rows: dict[str, Raw], now: datetime) -> None:
+        """Keep what is still open, and for a while what has ended."""
         is_long_way = self._newest is None
         self._open = {key: row for key, row in rows.items() if not _is_over(row, now)}
         for key, row in rows.items():

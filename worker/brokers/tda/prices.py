@@ -56,6 +56,7 @@ class TdaPrices:
         return Bars(found, left_out=len(unreadable))
 
     def _rows(self, symbol: str, timeframe: str, start: datetime, end: datetime) -> list[Raw]:
+        """Read candles of a timeframe between two moments, as the broker has them."""
         period_type, frequency_type, frequency, _ = FREQUENCIES[timeframe]
         query: dict[str, str | int] = {
             "periodType": period_type,

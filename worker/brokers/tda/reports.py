@@ -118,6 +118,14 @@ def order_reports(raw: Raw, odd: Oddities | None = None) -> list[OrderReport]:
 
 
 def _report(raw: Raw, leg: Leg | None, part: str | None, odd: Oddities | None) -> OrderReport:
+    """Return an order, or one leg of it, as a report.
+
+    Args:
+        raw: the order as listed.
+        leg: the leg that it is about; None where it has none that can be read.
+        part: the leg's name, where an order has several.
+        odd: takes remarks about what could not be read.
+    """
     mine = order_id(raw)
     if odd is not None and (leg is None or leg.symbol is None):
         odd.note(f"order {mine}", "it does not say what it trades")

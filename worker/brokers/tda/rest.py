@@ -122,6 +122,7 @@ class TdaRest(JsonReads):
     def _once(
         self, method: str, path: str, deadline_s: float, gate: Callable[[], None], **options: Any
     ) -> requests.Response:
+        """Send once, with a deadline, through the gate; the answer also tells the server's clock."""
         with exchange(deadline_s, gate) as watched:
             asked_at = utcnow()
             try:
@@ -170,6 +171,7 @@ class TdaRest(JsonReads):
         return isinstance(why, AccessLost) or (why is not None and why.code in ("401", "403", "404"))
 
     def _refused_account(self) -> BrokerError | None:
+        """Ask for the account; returns why it cannot be read, or None: whoever can read it is not shut out."""
         path = self.account_path
         if path is None:
             return NotConnected(f"{self._broker}: not connected; connect first", broker=self._broker)
@@ -190,6 +192,12 @@ class TdaRest(JsonReads):
         return call(self._token(token))
 
     def _token(self, refused: str | None) -> str:
+        """Return a token that is good, or a newer one than the one that was refused.
+
+        Raises:
+            AccessLost: a person has to log in anew.
+            NotConnected: none can be had now.
+        """
         if self.keeper is None:
             raise NotConnected(f"{self._broker}: not connected; connect first", broker=self._broker)
         try:

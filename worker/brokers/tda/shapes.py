@@ -130,6 +130,7 @@ def legs(raw: Raw) -> list[Leg]:
 
 
 def _leg(row: Raw, place: int) -> Leg:
+    """Return one leg of an order; what cannot be read of it is None."""
     named = name(row.get("instrument"), row.get("orderLegType"))
     if named is not None and named.startswith(_UNKNOWN):
         named = None  # its kind is unknown: it may be the share, and may be not

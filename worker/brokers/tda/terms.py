@@ -49,6 +49,11 @@ def _order_type(order: OrderRequest, dialect: TdaDialect, broker: str) -> str:
 
 
 def _prices(order: OrderRequest, broker: str) -> Body:
+    """Return the prices of an order's body, in the steps that the exchanges take.
+
+    Raises:
+        Unsupported: a price lies between two steps.
+    """
     prices: Body = {}
     if order.limit_price is not None:
         prices["price"] = _tick(order.limit_price, "limit_price", broker)

@@ -138,6 +138,11 @@ class TokenKeeper:
         )
 
     def _keep(self, answer: Raw, used: str, stored: StoredTokens | None) -> StoredTokens:
+        """Store the tokens of an answer, before the first of them is used.
+
+        Raises:
+            NotConnected: the answer has none.
+        """
         access = _token(answer.get("access_token"))
         if access is None:
             raise NotConnected(f"{self._broker}: the token endpoint gave no token", broker=self._broker)
@@ -177,6 +182,7 @@ class TokenKeeper:
         return list(self._path.parent.glob(f"{escape(self._path.stem)}.*.tmp"))
 
     def _read(self, path: Path) -> StoredTokens | None:
+        """Return what a file holds; None where it is missing, damaged or somebody else's."""
         try:
             raw = json.loads(path.read_text())
             found = _checked(StoredTokens(**{field.name: raw[field.name] for field in fields(StoredTokens)}))
@@ -217,6 +223,11 @@ class TokenKeeper:
             os.close(handle)
 
     def _wait_for(self, handle: int) -> None:
+        """Wait for the lock that processes with one login share.
+
+        Raises:
+            NotConnected: somebody holds it for too long.
+        """
         give_up = time.monotonic() + _LOCK_WAIT_S
         while True:
             try:

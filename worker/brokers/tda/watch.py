@@ -92,6 +92,7 @@ class OrderWatch:
             thread.join(timeout=3)
 
     def _run(self, stopping: threading.Event) -> None:
+        """Look at orders that may still change, as long as there are any, within what the budget has left for that."""
         pause = self._poll_s
         while not stopping.is_set():
             self._work.wait()
@@ -131,6 +132,7 @@ class OrderWatch:
                 self._look(key, watched[key], raw)
 
     def _look(self, key: str, watched: _Watched, raw: Raw) -> None:
+        """Tell what has changed of one order since the last look; another order under its id is forgotten."""
         if not could_be(raw, watched.wanted):
             self._log.error("watched_order_is_another", broker_order_id=key)
             self._forget(key)
