@@ -17,6 +17,7 @@ _SIGNALS = {"CORRO_CRASH": signal.SIGKILL, "CORRO_PAUSE": signal.SIGSTOP}
 
 
 def _armed() -> dict[str, tuple[int, signal.Signals]]:
+    """Return the points that the environment names: how often each may still be passed, and what strikes then."""
     armed = {}
     for variable, kind in _SIGNALS.items():
         if value := os.environ.get(variable):
@@ -45,6 +46,7 @@ def watched(tell: Callable[[str], None]) -> Iterator[None]:
 
 
 def _by_environment(point: str) -> None:
+    """Strike where the environment says so."""
     global _armed_points
     if _armed_points is None:
         _armed_points = _armed()

@@ -56,6 +56,7 @@ def exactly(text: str | bytes) -> Any:
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Make an object of its pairs; a name that stands in it twice has all its values."""
     found = dict(pairs)
     if len(found) < len(pairs):
         values: dict[str, list[object]] = {}

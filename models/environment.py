@@ -85,6 +85,7 @@ def _names(fields: Mapping[str, FieldInfo]) -> Iterator[str]:
 
 
 def _nearest(name: str, known: set[str]) -> str | None:
+    """Return the setting that a misspelt variable most likely means; None where it resembles none."""
     if meant := _BROKERS_KEY.fullmatch(name):
         return f"{PREFIX}BROKERS__{meant[1]}__{meant[2]}"
     rest = name.removeprefix(PREFIX)

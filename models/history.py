@@ -186,6 +186,7 @@ def dtype_of(column: Column[Any], *, floats: bool = False) -> str:
 
 
 def _column(values: list[object], dtype: str) -> pd.Series[Any]:
+    """Make a column of a DataFrame of its own type; an empty one has it as well."""
     import pandas as pd
 
     series: pd.Series[Any] = pd.Series(values, dtype="object")
@@ -200,6 +201,7 @@ def _filtered(
     since: datetime | None,
     until: datetime | None,
 ) -> SelectOf[Any]:
+    """Return the rows of a view that have these values and fall between two times, newest first."""
     query, dated = select(table), table.c[_DATED[table.name]]
     for name, value in equal.items():
         if value is None:

@@ -141,6 +141,7 @@ def apply(state: State, event: Event) -> Step:
 
 
 def _fill(state: State, event: Event) -> Step:
+    """Count a fill whatever the status is; one that comes too late, or on an older attempt, is flagged."""
     filled = state.filled_quantity + event.quantity
     late = state.status in TERMINAL or (event.attempt_no != state.attempt_no or state.status is Status.QUEUED)
     after = state.status

@@ -79,6 +79,7 @@ def _clean(_logger: object, _method: str, event: structlog.typing.EventDict) -> 
 
 
 def _cleaned(value: object, keep: str = "") -> object:
+    """Return a value without secrets and without what would forge or turn a line, however deep it stands."""
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, dict):

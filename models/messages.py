@@ -91,6 +91,11 @@ def exact(value: object) -> Decimal:
 
 
 def _positive(value: object) -> Decimal:
+    """Read a number above zero.
+
+    Raises:
+        ValueError: it is none, or has more digits than the record keeps exactly.
+    """
     if type(value) is int and 0 < value < 10**MAX_DIGITS:
         return Decimal(value)
     if type(value) is str and _SHORT.fullmatch(value) and (short := Decimal(value)):
@@ -108,6 +113,11 @@ def _positive(value: object) -> Decimal:
 
 
 def _aware(value: object) -> datetime:
+    """Read a time with its zone, as UTC.
+
+    Raises:
+        ValueError: it is none, has no zone, or is not of this age.
+    """
     if type(value) is datetime and value.tzinfo is UTC and _BEGINNING.year <= value.year < MAXYEAR:
         return value
     if isinstance(value, str) and value.isascii():
@@ -252,6 +262,7 @@ class OrderRequest(BaseModel):
     @field_validator("tags", mode="before")
     @classmethod
     def _tags_are_labels(cls, value: object) -> list[str] | dict[str, str]:
+        """Take texts, or texts by name, few and short enough to be kept."""
         if not isinstance(value, (list, tuple, dict)):
             raise ValueError("must be a list of texts, or texts by name")
         labels = [*value, *value.values()] if isinstance(value, dict) else value
@@ -273,6 +284,7 @@ class OrderRequest(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _expiry_defaults(cls, data: object) -> object:
+        """Fill in when an order was made and when it is too old, and drop what is null."""
         if isinstance(data, dict):
             # JSON null means "not given" for everything that has a default.
             data = {key: value for key, value in data.items() if value is not None}
@@ -289,6 +301,7 @@ class OrderRequest(BaseModel):
 
     @model_validator(mode="after")
     def _prices_fit_the_type(self) -> Self:
+        """See that an order has the prices that its type needs, and no other."""
         if self.expires_at <= self.created_at:
             raise ValueError(f"expires_at: must be after created_at, was {self.expires_at.isoformat()}")
         if self.version == 1 and (newer := sorted(name for name in SECOND if getattr(self, name) is not None)):
@@ -332,6 +345,7 @@ _body = itemgetter(*_BODY)
 
 
 def _wire(value: object) -> object:
+    """Return a value as it travels: decimals and times as text, tuples as lists."""
     if isinstance(value, Decimal):
         return plain(value)
     if isinstance(value, datetime):

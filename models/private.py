@@ -55,6 +55,7 @@ def must_be_ours(folder: Path) -> None:
 
 
 def _strange(found: os.stat_result) -> str | None:
+    """Return why a folder cannot be ours alone; None where it can."""
     if stat.S_ISLNK(found.st_mode):
         return "is a link"
     if not stat.S_ISDIR(found.st_mode):

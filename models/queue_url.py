@@ -112,6 +112,7 @@ def without_password(url: str) -> str:
 
 
 def _parse(url: str) -> QueueAddress:
+    """Read a URL; as `parse`, but the error does not name the URL."""
     if not url.isprintable() or " " in url:
         raise ValueError("a URL holds no blanks and no control characters")
     scheme = url.partition("://")[0].lower()
@@ -138,6 +139,11 @@ def _parse(url: str) -> QueueAddress:
 
 
 def _split(url: str, scheme: str) -> SplitResult:
+    """Split a URL.
+
+    Raises:
+        ValueError: it holds what would be read as something else than it was meant to be.
+    """
     parts = urlsplit(url)
     if parts.scheme != scheme:
         raise ValueError(f"every part must begin with {scheme}://")
@@ -156,6 +162,11 @@ def _user(parts: SplitResult) -> tuple[str | None, str | None]:
 
 
 def _query(texts: list[str], scheme: str) -> dict[str, str]:
+    """Return the parameters of all URLs together.
+
+    Raises:
+        ValueError: one is unknown, or has two values.
+    """
     known = ("db", "virtual_host", *(_TLS if scheme == "rediss" else ()))
     found: dict[str, str] = {}
     for name, value in (pair for text in texts for pair in parse_qsl(text, keep_blank_values=True)):
@@ -168,6 +179,11 @@ def _query(texts: list[str], scheme: str) -> dict[str, str]:
 
 
 def _db(given: set[str]) -> int:
+    """Return the number of the database.
+
+    Raises:
+        ValueError: several are named, or it is no number.
+    """
     numbers = given - {""}
     if len(numbers) > 1:
         raise ValueError(f"several databases are named: {', '.join(sorted(numbers))}")
@@ -178,6 +194,11 @@ def _db(given: set[str]) -> int:
 
 
 def _path(parts: SplitResult) -> str:
+    """Return the path of a socket.
+
+    Raises:
+        ValueError: it is not absolute, or longer than a socket's may be.
+    """
     path = unquote(parts.path)
     if parts.hostname or not path.startswith("/") or path == "/":
         raise ValueError("a socket is named by its absolute path, after three slashes")
@@ -187,6 +208,11 @@ def _path(parts: SplitResult) -> str:
 
 
 def _tls(query: Mapping[str, str]) -> dict[str, object]:
+    """Return what redis-py takes for TLS; certificates are required unless the URL says otherwise.
+
+    Raises:
+        ValueError: a parameter cannot be read.
+    """
     found: dict[str, object] = {"ssl_cert_reqs": "required"}
     for name, read in _TLS.items():
         if name in query:

@@ -64,6 +64,7 @@ class BrokerSettings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _hide_secrets(cls, data: object) -> object:
+        """Keep keys, tokens and passwords where nothing prints them."""
         if not isinstance(data, dict):
             return data
         return {
@@ -148,6 +149,7 @@ class Settings(BaseSettings):
     @field_validator("brokers", mode="before")
     @classmethod
     def _adapters_default_to_the_name(cls, value: object) -> object:
+        """Let `[brokers.ibkr]` need no `adapter = "ibkr"`."""
         if not isinstance(value, dict):
             return value
         tables = {}

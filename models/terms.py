@@ -90,6 +90,7 @@ def _too_old(order: OrderRequest, report: OrderReport) -> list[str]:
 
 
 def _agrees(name: str, ours: object, theirs: object, order: OrderRequest, is_heir: bool) -> bool:
+    """Tell whether a broker shows a term as ours; the table of this module says when."""
     if name == "symbol":
         return is_same_symbol(str(ours), str(theirs))
     if isinstance(ours, Side) and isinstance(theirs, Side):

@@ -192,6 +192,11 @@ class DataClient:
     def _fetch(
         self, kind: FetchKind, request: dict[str, Any], route: Sequence[str] | None, read: Callable[[Any], object]
     ) -> Fetch[Any]:
+        """Record a request, ring for it, and return its handle.
+
+        Raises:
+            InvalidRequest, ConfigurationError: nothing was recorded.
+        """
         now, brokers = utcnow(), tuple(route or self.settings.route)
         for broker in brokers:
             self.settings.broker(broker)
@@ -202,6 +207,7 @@ class DataClient:
         return Fetch(self, fetch.fetch_id, read)
 
     def _frame(self, row: FetchRow, floats: bool) -> pd.DataFrame:
+        """Return the bars of an answered request."""
         result = row["result"]
         with self.database.read() as connection:
             wanted = parse_bars({k: result[k] for k in ("symbol", "timeframe", "start", "end")}, row["created_at"])

@@ -211,6 +211,7 @@ _JSON: dict[str, object] = {"json_serializer": encoding.text, "json_deserializer
 
 
 def _engine(url: str) -> Engine:
+    """Make the engine; a folder for SQLite's file is made for us alone."""
     if make_url(url).get_backend_name() == "sqlite":
         path = make_url(url).database
         if path and path != ":memory:":
@@ -350,6 +351,7 @@ def ensure_schema(database: Database, marker: Path | None = None, *, upgrading: 
 
 @contextlib.contextmanager
 def _one_at_a_time(database: Database) -> Iterator[None]:
+    """Let one process at a time change the schema."""
     if not database.is_sqlite:
         with database.engine.connect() as connection:
             connection.exec_driver_sql(f"SELECT pg_advisory_lock({_ADVISORY_LOCK})")

@@ -70,6 +70,7 @@ def _kind(answer: Sighting | Exception) -> str:
 
 
 def _words(answer: Sighting | Exception) -> str:
+    """Say what an answer was."""
     if isinstance(answer, Missing):
         return answer.evidence
     if isinstance(answer, Found):
@@ -173,6 +174,7 @@ def _unexplained(connection: Connection, since: datetime) -> dict[str, str]:
 
 
 def _shown(row: Row) -> Row:
+    """Return an open attempt as people and programs see it: what was sent, what was asked, what came back."""
     evidence = row.pop("evidence") or {}
     terms = {name: row[name] for name in _SENT} | (row["terms"] or {})
     plain = {name: value for name, value in row.items() if name not in _SENT or name in ("symbol", "side", "quantity")}

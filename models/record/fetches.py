@@ -225,6 +225,11 @@ def parse_bars(request: Fields, now: datetime) -> BarsRequest:
 
 
 def _stretch(request: Fields, now: datetime) -> tuple[datetime, datetime]:
+    """Return where the bars of a request begin and end.
+
+    Raises:
+        InvalidRequest: start, end and duration do not go together.
+    """
     given = [field for field in ("start", "end", "duration") if request.get(field) is not None]
     if given == ["start", "end", "duration"]:
         raise InvalidRequest("duration: give it with start or with end, not with both")
@@ -241,6 +246,11 @@ def _stretch(request: Fields, now: datetime) -> tuple[datetime, datetime]:
 
 
 def _text(request: Fields, field: str) -> str:
+    """Return a field that has to be text.
+
+    Raises:
+        InvalidRequest: it is missing, empty, or has control characters.
+    """
     value = request.get(field)
     if not isinstance(value, str) or not value.strip():
         raise InvalidRequest(f"{field}: is required as text, was {value!r}")

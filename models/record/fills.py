@@ -163,6 +163,7 @@ def _sum(rows: Iterable[FillRow]) -> Decimal:
 
 # -- WHAT IS NEW ---
 def _add(entry: OrderRecord, attempt_no: int, report: FillReport) -> bool:
+    """Add an execution, and let guesses give way to it; tells whether it came late."""
     row = _row(entry, attempt_no, report)
     before = entry.filled_on(attempt_no)
     entry.add_fill(row)
@@ -229,6 +230,7 @@ def _shrink(entry: OrderRecord, guess: FillRow, left: Decimal, part: Decimal, pr
 
 
 def _row(entry: OrderRecord, attempt_no: int, report: FillReport) -> FillRow:
+    """Return the row of an execution."""
     return {
         "broker": entry.attempts[attempt_no]["broker"],
         "execution_id": report.execution_id,
@@ -324,6 +326,7 @@ def _learn(entry: OrderRecord, row: FillRow, report: FillReport) -> None:
 
 # -- WHAT IS INFERRED ---
 def _guess(entry: OrderRecord, attempt_no: int, missing: Decimal, price: Decimal | None, report: OrderReport) -> None:
+    """Book what a broker counts beyond its executions as one inferred fill, or as more of the one there is."""
     guesses = [row for row in entry.fills_of(attempt_no) if row["inferred"]]
     guessed = _sum(guesses)
     if not guesses:

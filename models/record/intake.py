@@ -163,6 +163,8 @@ class Intake:
         return row
 
     def _record(self, requests: Sequence[OrderRequest], rows: Sequence[NewOrder]) -> Sequence[NewOrder]:
+        """Insert the rows that are new, and compare the others with what is there, in one transaction."""
+
         def work(connection: Connection) -> Sequence[NewOrder]:
             fresh = _insert(connection, rows)
             if fresh == len({row["client_order_id"] for row in rows}) == len(rows):
@@ -217,6 +219,11 @@ class Intake:
         return known
 
     def _read(self, body: object, queue_broker: str) -> OrderRequest:
+        """Read one order object of a message.
+
+        Raises:
+            InvalidOrder: it cannot be read, or its route cannot be gone.
+        """
         if not isinstance(body, Mapping):
             raise InvalidOrder(f"orders: must be a list of objects, had {body!r:.100}")
         if body.get("client_order_id") is None:
@@ -226,6 +233,7 @@ class Intake:
         return request
 
     def _known(self, requests: Mapping[str, OrderRequest], queue_broker: str, now: datetime) -> dict[str, str]:
+        """Return the brokers of these orders, once each has its row; those that conflict are left out."""
         with self.database.read() as connection:
             stored = _stored(connection, list(requests))
         missing = [self._row(request, queue_broker, now) for id_, request in requests.items() if id_ not in stored]
@@ -272,6 +280,7 @@ class Intake:
             return []
 
     def _same(self, request: OrderRequest, row: OrderRow) -> bool:
+        """Tell whether a request is the order that has its id; a conflict is noted on that order."""
         try:
             _same_or_conflict(request, row)
         except IdempotencyConflict as error:
@@ -282,6 +291,8 @@ class Intake:
         return True
 
     def _deny(self, rows: Sequence[NewOrder]) -> None:
+        """Record what cannot be read as denied orders, so that somebody sees them."""
+
         def work(connection: Connection) -> None:
             for row in rows:
                 if not _insert(connection, [row]):
@@ -334,6 +345,11 @@ def _stored(connection: Connection, ids: Sequence[str]) -> dict[str, OrderRow]:
 
 
 def _same_or_conflict(request: OrderRequest, row: OrderRow) -> None:
+    """See that a request is the order that has its id.
+
+    Raises:
+        IdempotencyConflict: it is another one; the words name both.
+    """
     same_route = request.route is None or list(request.route) == list(row["route"] or ())
     if same_route and (request.body_hash == row["body_hash"] or request.body_hash == _terms_now(row)):
         return
@@ -350,6 +366,7 @@ def _terms_now(row: OrderRow) -> str | None:
 
 
 def _note(connection: Connection, client_order_id: str, status: str, kind: str, detail: str) -> None:
+    """Add an event that changes nothing."""
     connection.execute(
         insert(order_events).values(
             client_order_id=client_order_id,

@@ -103,6 +103,7 @@ class DatabaseFile:
             )
 
     def _look(self) -> str | None:
+        """Return what has happened to the file; None while it is the one that was opened."""
         try:
             stat = os.stat(self.path)
         except OSError:

@@ -145,6 +145,7 @@ _PRIMARY = "primary key"
 
 @lru_cache(maxsize=256)
 def _insertion(table: Table, names: tuple[str, ...], new: str | None, dialect: Dialect) -> _Prepared:
+    """Return the INSERT of these columns, made once; `new`: the key, or the column, that has to be new."""
     kind = _module(dialect)
 
     by = None if new == _PRIMARY else new
@@ -165,6 +166,7 @@ def _insertion(table: Table, names: tuple[str, ...], new: str | None, dialect: D
 
 @lru_cache(maxsize=256)
 def _change(table: Table, keys: tuple[str, ...], names: tuple[str, ...], dialect: Dialect) -> _Prepared:
+    """Return the UPDATE of these columns in rows that are found by these keys, made once."""
     columns: _Clauses = {name: table.c[name] for name in names} | {_KEY + name: table.c[name] for name in keys}
 
     def change(given: _Clauses) -> Update:

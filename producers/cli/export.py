@@ -86,6 +86,7 @@ def _csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], file: IO[str
 
 
 def _cell(value: Any, name: str = "") -> Any:
+    """Return a value as a CSV file has it; a text that a spreadsheet would compute is guarded."""
     if isinstance(value, (list, tuple)):
         value = " ".join(map(str, value))
     elif isinstance(value, Mapping):

@@ -137,6 +137,7 @@ def _never_lost(c: "OrderClient", client_order_id: str) -> Iterator[None]:
 
 
 def _found(c: "OrderClient", client_order_id: str) -> tuple[str, ...]:
+    """Say what became of an order whose submit was broken off."""
     try:
         return _standing(c.order(client_order_id))
     except NotFound:

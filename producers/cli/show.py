@@ -156,6 +156,7 @@ def _beside(start: str, text: str, style: str, width: int | None) -> Iterator[Te
 
 
 def _lines(fitted: Layout, count: int, width: int | None) -> Iterator[Text]:
+    """Yield the lines of a table, with what has no room beside its row under it."""
     yield _joined([(_sized(c.header, c.width, c.right), "bold") for c in fitted.columns])
     for place in range(count):
         yield _joined([(_sized(c.texts[place], c.width, c.right), _style(c.texts[place])) for c in fitted.columns])

@@ -152,6 +152,7 @@ def judge_quote(quote: QuoteReport, now: datetime, *, is_open: bool, delayed_adv
 
 
 def _quote_words(quote: QuoteReport, now: datetime) -> str:
+    """Say what a quote shows: prices, spread, age."""
     sides = [(side, getattr(quote, side)) for side in ("bid", "ask", "last")]
     parts = [f"{side} {plain(price)}" for side, price in sides if price is not None]
     spread = _spread(quote)

@@ -178,6 +178,7 @@ class CheckLane(Generic[C]):
             self._close(self.context)
 
     def _look(self, step: CheckStep[C]) -> Verdict:
+        """Do one check, unless one that it needs has failed or no time is left."""
         bad = {found.check for found in self._found if found.state in (CheckState.FAIL, CheckState.SKIP)}
         missing = [name for name in step.needs if name in bad]
         if missing:
@@ -192,6 +193,7 @@ class CheckLane(Generic[C]):
             return self._explain(error, self.context)
 
     def _finding(self, step: CheckStep[C], verdict: Verdict) -> Finding:
+        """Return a verdict as a row, cleaned of what must not be shown."""
         return Finding(
             broker=step.broker or self.broker,
             check=step.name,

@@ -195,6 +195,7 @@ def _unread(client: redis.Redis, settings: Settings) -> Verdict:
 
 
 def _policy(client: redis.Redis) -> Verdict:
+    """See that Redis refuses writes when it is full, and does not drop queued messages instead."""
     try:
         answer: Any = client.config_get("maxmemory-policy")
     except redis.ResponseError:
@@ -209,6 +210,7 @@ def _policy(client: redis.Redis) -> Verdict:
 
 
 def _set_aside(client: redis.Redis) -> Verdict:
+    """Tell of messages that nobody could read."""
     count: object = client.llen(SET_ASIDE)
     if not count:
         return ok("")
@@ -220,6 +222,7 @@ def _set_aside(client: redis.Redis) -> Verdict:
 
 # -- WORKERS ---
 def _workers(name: str, system: System) -> Verdict:
+    """See that somebody works for a broker, and that nothing stops it."""
     if system.database is None:
         return skip("no database, so no worker has run yet")
     now = utcnow()
@@ -242,6 +245,7 @@ def _limits(name: str, system: System) -> Verdict:
 
 
 def _alive(name: str, alive: Sequence[WorkerRow], leader: str | None) -> Verdict:
+    """See that a broker's workers are connected, and that one of them leads."""
     if not alive:
         return warn(
             "no worker runs; its orders go to the next broker of their route", f"`corro worker {name}` or `corro up`"

@@ -42,6 +42,7 @@ def drain(
 
 
 def _stop(kind: str, broker: str | None, reason: str, by: str | None) -> None:
+    """Stop one broker, or all."""
     from worker.fleet.halts import EVERYTHING, stop
 
     with client() as c:

@@ -157,6 +157,7 @@ class Fetcher:
                 self._hand_on(row, f"{row['broker']}: no worker of {row['broker']} is alive")
 
     def _enqueue(self, fetch_id: str, kind: str) -> None:
+        """Put a request into its lane, once: bars take long, everything else does not wait for them."""
         with self._lock:
             if fetch_id in self._here or self._stopping.is_set():
                 return
@@ -174,6 +175,7 @@ class Fetcher:
 
     # -- WORK ---
     def _run(self, fetch_id: str) -> None:
+        """Claim a request and answer it; whatever happens, the row says so."""
         try:
             row = self.rows.claim(fetch_id) if self._is_ready() else None
             if row is not None:
@@ -193,6 +195,7 @@ class Fetcher:
         return self.gate.has_tried.is_set() or self.broker.is_connected()
 
     def _answer(self, row: FetchRow) -> None:
+        """Ask the broker, and write down the result, or what failed."""
         try:
             with using(Use.DATA):
                 result = self._answers[row["kind"]](row)
@@ -211,6 +214,7 @@ class Fetcher:
             self.rows.finish(row, status="done", result=result, progress=Decimal(1))
 
     def _failed_here(self, row: FetchRow, error: Exception) -> None:
+        """Let another broker answer, or this one later; end the request where nobody can."""
         if isinstance(error, AccessLost):
             self.gate.heeded(error)
         if self._stopping.is_set():  # the connection went because we go
@@ -253,6 +257,7 @@ class Fetcher:
         return [as_json(report) for report in self.broker.get_orders(open_only=open_only, since=since)]
 
     def _bars(self, row: FetchRow) -> Mapping[str, object]:
+        """Read bars page by page, each stored before the next is asked for: who takes it over goes on from there."""
         wanted = parse_bars(row["request"], row["created_at"])
         for start, end in wanted.pages(row["cursor"]):
             if self._stopping.is_set():

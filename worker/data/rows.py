@@ -187,6 +187,11 @@ class FetchRows:
         return following
 
     def _write(self, row: FetchRow, values: FetchChanges) -> None:
+        """Change a request that is still ours.
+
+        Raises:
+            Taken: somebody else has it by now.
+        """
         put = update(fetches).where(self._mine(row)).values(updated_at=utcnow(), **values)
 
         def work(connection: Connection) -> int:

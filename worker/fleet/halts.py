@@ -188,6 +188,7 @@ class Brake:
         self._check(_GOOD_AT_GATE_S)
 
     def _check(self, good_s: float) -> None:
+        """Raise if a halt is in force; what was read up to `good_s` seconds ago is good enough."""
         with self._lock:
             begun = elapsed()
             if self._read_at is None or not 0 <= begun - self._read_at <= good_s:

@@ -93,6 +93,7 @@ class Heartbeat:
         return tenure is not None and self._tenure(connection, lock=True) == tenure
 
     def _row(self) -> dict[str, object]:
+        """Return this worker's row."""
         return {
             "worker": self.me.name,
             "broker": self.me.broker,

@@ -64,6 +64,7 @@ def audit(database: Database, found: Iterable[Mapping[str, Any]], *, foreign: It
 
 
 def _check(result: Audit, row: OrderRow, entries: list[Mapping[str, Any]]) -> None:
+    """Compare one order with what the doors have under its ids: never more filled and alive than was ordered."""
     name, ordered = row["client_order_id"], max(row["quantity"] or _ZERO, _ZERO)
     filled = sum((Decimal(e["filled_quantity"]) for e in entries), _ZERO)
     live = sum((Decimal(e["quantity"]) - Decimal(e["filled_quantity"]) for e in entries if e["state"] in _LIVE), _ZERO)

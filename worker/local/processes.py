@@ -147,6 +147,7 @@ class Fleet:
         return self._spawn(label or name, command, environment)
 
     def _spawn(self, name: str, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> Process:
+        """Start a process whose output goes to its log."""
         path = self.home / "logs" / f"{name}.log"
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("ab")
@@ -260,6 +261,7 @@ class Fleet:
             file.close()
 
     def _end(self, processes: Sequence[Process], hurried: Callable[[], bool]) -> None:
+        """Tell processes to end, and kill those that do not."""
         for process in processes:
             if process.popen.poll() is None:
                 process.popen.terminate()
@@ -284,6 +286,7 @@ def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _until_signal() -> Iterator[Callable[[], bool]]:
+    """Yield what tells whether the process was told to end; the handlers of before come back afterwards."""
     received: list[int] = []
     before = {n: _on_signal(n, lambda number, _: received.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -74,6 +74,7 @@ class DeadLetters:
             log.error("message_not_kept", error=str(error), queue=queue, size=len(message))
 
     def _put(self, queue: str, message: bytes, reason: str, why: str) -> None:
+        """Write one letter and count its reason; the oldest go when there are too many."""
         kept = {
             "id": uuid.uuid4().hex[:12],
             "at": datetime.now(UTC).isoformat(),

@@ -142,6 +142,7 @@ class EmbeddedQueue:
             self._silent.is_over()
 
     def _start(self) -> None:
+        """Start the server on a socket in CORRO_HOME, and wait until it answers."""
         command = [
             str(server_binary()), "--port", "0", "--unixsocket", str(self.socket), "--unixsocketperm", "700",
             "--dir", str(self.home), "--appendonly", "yes", "--appendfsync", "everysec", "--save", "",

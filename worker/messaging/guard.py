@@ -102,6 +102,11 @@ _PLAIN = {"lang": "py", "argsrepr": "", "kwargsrepr": "", "ignore_result": True,
 
 
 def _body(message: Json, properties: Json) -> tuple[object, object]:
+    """Return the arguments of a message.
+
+    Raises:
+        Unreadable: it is no JSON, or is compressed.
+    """
     if message.get("content-type") != "application/json":
         words = f"content-type must be application/json, was {message.get('content-type')!r}"
         raise Unreadable(words, "content_type" if "content-type" in message else "field_missing")
@@ -115,6 +120,11 @@ def _body(message: Json, properties: Json) -> tuple[object, object]:
 
 
 def _check(task: object, args: object, kwargs: object) -> None:
+    """See that a message is for one of our tasks, with the arguments that it takes.
+
+    Raises:
+        Unreadable: with the reason under which it is counted.
+    """
     if not isinstance(args, list) or not isinstance(kwargs, dict):
         raise Unreadable("the body must be [args, kwargs, embed]")
     if task not in TASKS:
@@ -167,6 +177,11 @@ def _check_envelope(headers: Json, properties: Json) -> str:
 
 
 def _check_time(name: str, value: object) -> None:
+    """See that a header is a time, and an eta no later than a message may wait.
+
+    Raises:
+        Unreadable: it is none, or is too far away.
+    """
     try:
         when = datetime.fromisoformat(cast("str", value))
         when = when.replace(tzinfo=UTC) if when.tzinfo is None else when

@@ -151,6 +151,7 @@ class Channel(kombu_redis.Channel):
         super()._brpop_start(timeout)  # type: ignore[misc]
 
     def _brpop_read(self, **options: object) -> object:
+        """Read the next message; the queue has answered, whatever it said."""
         with self.cleared():
             try:
                 found = super()._brpop_read(**options)  # type: ignore[misc]

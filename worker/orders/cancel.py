@@ -122,6 +122,7 @@ class Cancels(Command[Wish, None]):
 
     @contextlib.contextmanager
     def _taken(self, wishes: Sequence[Wish]) -> Iterator[list[Wish]]:
+        """Take those wishes that no other thread of this process is carrying out, for the length of the block."""
         with self._lock:
             taken = [wish for wish in wishes if wish.id not in self._under_way]
             self._under_way |= {wish.id for wish in taken}
@@ -181,6 +182,7 @@ class Cancels(Command[Wish, None]):
                     self._cancel_strays(session, ours)
 
     def _strays(self, connection: Connection) -> list[RowMapping]:
+        """Return the orders that are due to be canceled as strays, each with its attempt."""
         o, a = orders.c, attempts.c
         query = (
             select(orders, attempts)
@@ -190,6 +192,7 @@ class Cancels(Command[Wish, None]):
         return list(connection.execute(query).mappings())
 
     def _cancel_strays(self, session: str | None, strays: dict[Stray, OrderRef]) -> None:
+        """Ask for the cancel of strays under the session that may do so, then look at what became of them."""
         log.error("stray_orders", broker=self.broker.name, orders=[f"{id_}, attempt {no}" for id_, no in strays])
         try:
             with self.deputies.acting_as(session):

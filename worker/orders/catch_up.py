@@ -139,6 +139,11 @@ class CatchUp:
                     log.error(UNEXPLAINED, broker=self.broker.name, why=words)
 
     def _unexplained(self, changes: Sequence[FillReport]) -> tuple[datetime, list[str]]:
+        """Find the orders whose changes fit no execution of the record.
+
+        Returns:
+            When the oldest of them was made, and the changes that had not been noted before, in words.
+        """
         index: Index = {}
 
         def opened(connection: Connection) -> OrderBatch:
@@ -206,6 +211,7 @@ class CatchUp:
             return self.broker.find_orders(refs)
 
     def _fills(self, since: datetime) -> Sequence[FillReport] | None:
+        """Read executions since a moment; None where they cannot be read, which is said once."""
         try:
             with self._reads.of("executions"):
                 found = [replace(fill, listed=True) for fill in self.broker.get_fills(since)]

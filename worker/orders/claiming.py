@@ -135,6 +135,15 @@ class Claims:
         which: Selection,
         risk: RiskQuestions | None,
     ) -> list[Claimed]:
+        """Take each order that may be sent; the others end, move on, wait for a twin, or for a reading of positions.
+
+        Args:
+            batch: the orders, locked.
+            locks: of positions, if there are any.
+            baseline: what the broker lists, where it keeps no id of ours; None: it could not be read.
+            which: its `asked` takes the ids of those that wait for positions.
+            risk: what the limits say of these orders, where there are any.
+        """
         closings = self.recorder.closings(batch)
         alike = self._look_alikes(batch.connection) if self.anonymous else {}
         claimed = []
@@ -228,6 +237,7 @@ class Claims:
             self.recorder.end(entry, number, error)
 
     def _begin(self, entry: OrderRecord, baseline: list[str], reserved: Json | None = None) -> Claimed:
+        """Make an order ours: `submitted`, with an attempt whose lease runs from now."""
         number = entry.next_attempt
         if entry.order["reason_code"] == Denial.RATE:
             entry.set(reason=None, reason_code=None)  # it has its turn
@@ -302,6 +312,7 @@ class Claims:
         return [{"id": r.broker_order_id, "symbol": r.symbol} for r in found if r.broker_order_id]
 
     def _look_alikes(self, connection: Connection) -> dict[tuple[str, str], str]:
+        """Return symbol and side of what is being sent or is unknown here, with the outcome."""
         a, o = attempts.c, orders.c
         query = (
             select(o.symbol, o.side, a.outcome)

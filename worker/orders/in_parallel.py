@@ -70,6 +70,7 @@ class _Parallel(Generic[Sent, Came]):
                     yield came
 
     def _run(self) -> None:
+        """Send one order after the other, until none is left."""
         while self._waiting:
             try:
                 one = self._waiting.popleft()
@@ -82,6 +83,7 @@ class _Parallel(Generic[Sent, Came]):
                 raise
 
     def _put(self, one: Sent, answer: Came | _End) -> None:
+        """Hand over an answer, and wake who waits for it."""
         self._answers.append((one, answer))
         with self._lock:
             self._count += 1
@@ -91,6 +93,11 @@ class _Parallel(Generic[Sent, Came]):
         self._some.set()
 
     def _take(self) -> list[tuple[Sent, Came]]:
+        """Return the answers that have come.
+
+        Raises:
+            BaseException: what ended a thread.
+        """
         found: list[tuple[Sent, Came]] = []
         while self._answers:
             one, answer = self._answers.popleft()

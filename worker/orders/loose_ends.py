@@ -76,6 +76,7 @@ class LooseEnds:
         self.batches.change([loose.attempt["client_order_id"] for loose, _ in telling], work)
 
     def _note(self, entry: OrderRecord, sighting: Sighting, at: datetime) -> None:
+        """Keep what one look at an order has shown: it is back, or missing once more."""
         number = entry.order["attempt_no"]
         attempt = entry.attempts[number]
         if isinstance(sighting, Found):
@@ -128,6 +129,7 @@ class LooseEnds:
         self.batches.change([id_ for id_, _, _ in due], work)
 
     def _raise(self, entry: OrderRecord, number: int, words: str) -> None:
+        """Tell a person, once for each time that an order is lost."""
         entry.set_attempt(number, alerted_at=entry.now)
         entry.note("unresolved", f"attempt {number} at {self.broker}: {words}")
         log.error(

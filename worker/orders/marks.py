@@ -52,6 +52,7 @@ class Marks:
             raise Stale(f"{self._broker}: the attempt was settled meanwhile", broker=self._broker)
 
     def _write(self, one: Claimed) -> None:
+        """Mark one send, and those that will be next, in one commit; a mark without a send only delays an absence."""
         others = (c for c in self._waiting if c.id not in self._seen and c.id != one.id)
         batch = [one, *islice(others, self._ahead - 1)]
         numbers = {c.id: c.attempt_no for c in batch}

@@ -49,6 +49,8 @@ class _OpenAttempt(AttemptRow):
 
 @dataclass(frozen=True, slots=True)
 class _Question:
+    """What is asked of a broker about one attempt, and what the record knows of it."""
+
     entry_id: str
     attempt_no: int
     ref: OrderRef
@@ -146,6 +148,7 @@ class Reconciler:
         )
 
     def _open(self, connection: Connection, outcomes: Sequence[Outcome]) -> list[_OpenAttempt]:
+        """Return the attempts here with these outcomes, the oldest first, with their workers."""
         query = (
             select(attempts)
             .where(attempts.c.broker == self.broker.name, attempts.c.outcome.in_([str(o) for o in outcomes]))
@@ -159,6 +162,12 @@ class Reconciler:
         return [cast("_OpenAttempt", {**row, "sender": senders.get(row["worker"])}) for row in found]
 
     def _due(self, *, everything: bool = False, only_doubted: bool = False) -> list[_Question]:
+        """Return the questions whose time has come.
+
+        Args:
+            everything: all that are open, due or not.
+            only_doubted: those that were refused after they had been accepted.
+        """
         now = self._now()
         with self.database.read() as connection:
             found = self._open(connection, [Outcome.UNKNOWN])
@@ -172,6 +181,7 @@ class Reconciler:
         return [self._question(r, rows[r["client_order_id"]], known, now) for r in due]
 
     def _question(self, row: _OpenAttempt, order: ReadableOrder, known: frozenset[str], now: datetime) -> _Question:
+        """Return what to ask about one attempt."""
         # A clock that was set ahead makes a send that is still under way look old, and its sender look past it.
         done = self._sender_done(row, now) and not self.steps.doubtful()
         marks = self.broker.capabilities.marks_sends
@@ -211,6 +221,7 @@ class Reconciler:
         return frozenset(connection.execute(query).scalars())
 
     def _ask(self, questions: Sequence[_Question]) -> None:
+        """Ask about all of these at once, and write down what came back, each for itself."""
         lost = [q for q in questions if q.never_sent]
         asked = [q for q in questions if not q.never_sent]
         answers: Sequence[Sighting | CorroError] = []
@@ -252,6 +263,7 @@ class Reconciler:
         return None
 
     def _answer(self, entry: OrderRecord, question: _Question, answer: Sighting | CorroError, at: datetime) -> None:
+        """Write down one answer: the evidence always, an outcome where there is proof."""
         attempt = entry.attempts[question.attempt_no]
         if attempt["outcome"] != Outcome.UNKNOWN:
             return
@@ -327,6 +339,7 @@ class Reconciler:
     def _wait(
         self, entry: OrderRecord, question: _Question, sighting: Sighting | None, missing: int, age: float
     ) -> None:
+        """Put the next look off: 1, 2, 5, 5 ... s by the settings; alert once when it has taken too long."""
         pauses = self.timing.reconcile
         pause = pauses[min(question.checks + 1, len(pauses) - 1)]
         attempt = entry.attempts[question.attempt_no]

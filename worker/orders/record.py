@@ -181,6 +181,7 @@ class Recorder:
         self.follow(entry, 0, decision)
 
     def _requeue(self, entry: OrderRecord, attempt_no: int, go: Go) -> bool:
+        """Queue an order for a broker; tells whether it is queued. What is partly filled is not sent a second time."""
         step = entry.happen(Fact.REQUEUED, attempt_no=attempt_no, detail=f"to {go.broker}: {go.reason}")
         if entry.status is not Status.QUEUED:
             if attempt_no == entry.order["attempt_no"]:

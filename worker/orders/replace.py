@@ -115,6 +115,8 @@ class Replacements(Claiming):
         return [change for found in isolate(self._claim, ids, "not_replaced") for change in found]
 
     def _claim(self, ids: Sequence[str]) -> list[Claimed]:
+        """Begin the attempts of these replaces in one transaction."""
+
         def work(batch: OrderBatch) -> list[Claimed | None]:
             halt = stopped(batch.connection, self.broker.name)
             halt = halt if halt and halt["kind"] == "halt" else None
@@ -138,6 +140,10 @@ class Replacements(Claiming):
     def _claim_one(
         self, entry: OrderRecord, halt: Mapping[str, str] | None, closings: Closings | None
     ) -> Claimed | None:
+        """Begin the attempt of one replace; None where it has to wait, or is refused.
+
+        A halt refuses it unless it lessens the order; a closing order may not grow beyond what is held.
+        """
         wanted, current = entry.order["replace_request"], entry.current
         if not wanted or current is None or current["outcome"] != Outcome.ACCEPTED or is_changing(entry):
             return None

@@ -151,6 +151,11 @@ def _adopted(broker_order_id: str) -> OrderReport:
 
 
 def _unknown_attempt(entry: OrderRecord) -> int:
+    """Return the number of the attempt that a person may decide about.
+
+    Raises:
+        InvalidOrder: the outcome of every attempt is known.
+    """
     for number in sorted(entry.attempts, reverse=True):
         if entry.attempts[number]["outcome"] == Outcome.UNKNOWN:
             return number

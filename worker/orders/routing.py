@@ -159,6 +159,7 @@ def comes_soon(facts: RoutingFacts) -> bool:
 
 
 def _onward(facts: RoutingFacts, reason: str) -> Decision:
+    """Return where the order goes: first whom it has not tried, then whoever was merely out of reach, else its end."""
     out = set(facts.refused_by) | ({facts.broker} if is_final(facts.error) else set())
     candidates = [b for b in _after(facts) if b not in out and b not in facts.unavailable and may_take(facts, b)]
     fresh = [b for b in candidates if b not in facts.tried and b != facts.broker]

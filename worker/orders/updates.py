@@ -54,6 +54,7 @@ class Updates:
             self._thread.join(patience)
 
     def _run(self) -> None:
+        """Apply what is pushed, some at a time; what finds no order yet is tried again for a while."""
         waiting: list[tuple[float, Report]] = []
         while True:
             batch, ended = self._next(0.2 if waiting else None)
@@ -63,6 +64,7 @@ class Updates:
                 return
 
     def _next(self, timeout: float | None) -> tuple[list[tuple[float, Report]], bool]:
+        """Return what has come, and whether that was the end."""
         batch: list[tuple[float, Report]] = []
         try:
             item = self._queue.get(timeout=timeout)

@@ -188,6 +188,7 @@ class Way:
         command.follow(answers)
 
     def _commit(self, command: Command[I, A], answers: Sequence[tuple[I, A | BrokerError]]) -> Effects:
+        """Write some answers in one transaction; returns what follows the commit."""
         kept = {item.id: item.entry for item, _ in answers if item.entry is not None}
 
         def work(batch: OrderBatch) -> None:

@@ -48,6 +48,8 @@ class CancelWishes:
         return elsewhere
 
     def _record(self, ids: Sequence[str]) -> dict[str, list[str]]:
+        """Record the wishes in one transaction; returns the ids of orders at other brokers, by broker."""
+
         def work(batch: OrderBatch) -> dict[str, list[str]]:
             elsewhere: dict[str, list[str]] = {}
             for entry in batch.entries.values():

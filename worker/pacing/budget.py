@@ -173,6 +173,7 @@ class Budget:
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
+        """Count a request among those that wait, for the length of the block."""
         with self._lock:
             self.waiting += 1
         try:
@@ -203,6 +204,7 @@ class Budget:
         return QuotaExhausted(f"{words}; the next turn is in {after:.1f} s", broker=self.name, retry_after=after)
 
     def _tell_of(self, use: Use, started: float) -> None:
+        """Log that a request waited; loud where it was long, and not more often than now and then."""
         now = self._clock()
         waited = now - started
         if waited > _LONG_S and use is not Use.DATA and now - self._warned > _WARN_EVERY_S:
@@ -264,6 +266,11 @@ class Budget:
                 self._dry[use] = now + max(wait, 0.005) + part * self.rate.lease_s / 4
 
     def _ask(self, wanted: int, limit: int) -> TokensTaken:
+        """Take tokens out of the count that all workers of the account share.
+
+        Raises:
+            Away: it cannot be reached; this worker counts alone.
+        """
         shared = self._shared
         if shared is None:
             raise Away

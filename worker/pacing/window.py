@@ -68,6 +68,11 @@ def rate_from(broker: str, settings: BrokerSettings, key: str, default: int, *, 
 
 
 def _positive(broker: str, settings: BrokerSettings, key: str, default: float) -> float:
+    """Return a number of the settings.
+
+    Raises:
+        ConfigurationError: it is no number above 0.
+    """
     given = settings.get(key, default)
     try:
         number = float(given)

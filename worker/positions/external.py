@@ -129,6 +129,7 @@ class External:
     def _sort(
         self, connection: Connection, reports: Sequence[OrderReport | FillReport]
     ) -> list[tuple[OrderReport | FillReport, Whose]]:
+        """Tell of each report whose order it is about."""
         a = attempts.c
         # Open attempts are read before ids: an attempt that ends between the two has its broker's id recorded by then.
         unsettled = unsettled_symbols(connection, self.broker)
@@ -155,6 +156,7 @@ class External:
     def _whose(
         report: OrderReport | FillReport, by_id: dict[str | None, list[_Ours]], unsettled: Collection[str | None]
     ) -> Whose:
+        """Tell it of one report, by the attempts that have its ids."""
         named = (row for id_ in (report.broker_client_order_id, report.broker_order_id) for row in by_id.get(id_, ()))
         ours = [row for row in named if not is_another(row, report) and not is_elsewhere(row["session"], report)]
         our_ids = {row["broker_client_order_id"] for row in ours}
@@ -184,6 +186,7 @@ class External:
         return fresh
 
     def _update(self, connection: Connection, row: ExternalOrderRow, report: OrderReport, now: datetime) -> None:
+        """Write what has changed of an order; one that has ended does not come alive by an older reading."""
         if row["status"] in _DONE and report.status not in DONE:
             return  # read before it ended, written after
         before: Values = row
@@ -321,6 +324,7 @@ def _fills_in(report: OrderReport | FillReport) -> Sequence[FillReport]:
 
 
 def _fill_row(broker: str, fill: FillReport, now: datetime) -> ExternalFillRow:
+    """Return the row of somebody else's execution."""
     return {
         "broker": broker,
         "execution_id": fill.execution_id,
@@ -370,6 +374,7 @@ def _shown(report: OrderReport) -> dict[str, object]:
 
 
 def _row(broker: str, report: OrderReport | FillReport, now: datetime) -> ExternalOrderRow:
+    """Return the row of somebody else's order; of one that only an execution tells of, what that says."""
     if isinstance(report, FillReport):  # its order has not been listed
         report = OrderReport(
             broker_order_id=report.broker_order_id,

@@ -88,6 +88,7 @@ class PositionLedger:
         return ledger
 
     def _read(self) -> None:
+        """Add up what is expected: baselines, and the fills since, ours and others'."""
         b, k = position_baselines.c, position_locks.c
         self._disown()
         rows = self.connection.execute(select(b.symbol, b.quantity).where(b.broker == self.broker))

@@ -125,6 +125,7 @@ class Locks:
         return NotSent(f"{self.broker}: {words(lock)}", broker=self.broker, code=LOCKED)
 
     def _busy(self, order: Mapping[str, object], lock: PositionLockRow) -> Decimal:
+        """Return how much of the found position other closing orders may still take."""
         o = orders.c
         moving = or_(o.status.in_([str(s) for s in OPEN]), o.updated_at >= lock["read_at"] - _LAG)
         others = (

@@ -103,6 +103,7 @@ class PositionReader:
             return self._unread if self._stored_from >= asked else self._read()
 
     def _read(self) -> frozenset[str]:
+        """Read positions and account, store them, and judge what nothing explains; returns symbols without a size."""
         watch, tenure, at, self._read_at = Stopwatch(), self.pulse.tenure, utcnow(), self._clock()
         with self._reads.of("positions"):
             reports = self.broker.get_positions()
@@ -142,6 +143,7 @@ class PositionReader:
     def _store(
         self, connection: Connection, held: Iterable[PositionReport], account: AccountReport | None, at: datetime
     ) -> None:
+        """Store a reading, unless somebody has stored a newer one."""
         name = self.broker.name
         newest = connection.execute(select(func.max(workers.c.positions_at)).where(workers.c.broker == name)).scalar()
         if newest is not None and newest > at:
@@ -167,6 +169,7 @@ class PositionReader:
         at: datetime,
         complete: bool,
     ) -> None:
+        """Lock the symbols that nothing explains, and unlock those that are explained again."""
         restless = ledger.restless(min(SETTLE, timedelta(seconds=self.timing.lock_after)))
         unready = ledger.restless(SETTLE) if ledger.pending else set()
         symbols = set(sizes) | set(ledger.expected) | set(ledger.locks) | set(self.doubts)

@@ -101,6 +101,7 @@ def _calendar(month: date) -> Any:
 
 
 def _holiday(calendar: Any, day: date) -> str | None:
+    """Return the name of the holiday on a day; None on others, and at weekends."""
     import pandas as pd
 
     stamp = pd.Timestamp(day)

@@ -303,6 +303,11 @@ class SandboxControl:
         self._call("POST", "/release", body={"door": door})
 
     def _call(self, method: str, path: str, *, params: Json | None = None, body: Any = None) -> Any:
+        """Call the control door and return its JSON.
+
+        Raises:
+            requests.HTTPError: it refuses, in its own words; a fault that it does not know is told with those it does.
+        """
         sent = None if body is None else json.dumps(body)  # requests' own refuses NaN, which a fault may want
         answer = requests.request(
             method, self.base_url + path, params=params, data=sent, timeout=self.timeout, headers=self._headers

@@ -311,6 +311,7 @@ def page() -> str:
 
 
 def _page() -> Iterator[str]:
+    """Yield the lines of docs/faults.md."""
     yield "# Faults of the sandbox"
     yield ""
     yield "Made from `worker/sandbox/fault_kinds.py` by `python -m worker.sandbox.fault_kinds > docs/faults.md`."

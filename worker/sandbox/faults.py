@@ -109,6 +109,7 @@ class Faults:
                 yield from (f for f in self._faults.get((kind, about), ()) if f.matches(door, symbol, operation))
 
     def _use_up(self, fault: Fault | None, door: str, symbol: str | None, operation: str | None) -> Fault | None:
+        """Count one strike of a fault; None while it still lets requests pass (`after`)."""
         if fault is None:
             return None
         if (left := int(fault.options.get("after", 0))) > 0:

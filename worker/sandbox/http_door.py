@@ -235,6 +235,8 @@ class HttpDoor(ABC):
         return self.market.faults.take(self.name, kind, symbol, operation)
 
     def _guard(self, route: Route) -> Handler:
+        """Return a handler that does what comes before each answer: faults, the account's budget, access."""
+
         async def serve(request: web.Request) -> web.StreamResponse:
             try:
                 if self.peek("down") is not None:
@@ -307,6 +309,7 @@ class HttpDoor(ABC):
             return no.response()
 
     def _broken(self, fault: Fault) -> web.Response:
+        """Return the answer of a server that is broken, or of a proxy before it: a status, a text or an HTML page."""
         status = int(fault.options.get("status", 503))
         text = fault.options.get("text")
         if fault.options.get("html"):

@@ -69,6 +69,10 @@ class AlpacaAccount:
         return web.json_response(account_json(account, self._number, long_value, short_value))
 
     async def _activities(self, request: web.Request) -> web.Response:
+        """Answer with fills, newest first unless asked otherwise, a page at a time.
+
+        A busted or corrected execution is a line of its own, as at Alpaca.
+        """
         query = request.query
         kinds = request.match_info.get("kind") or query.get("activity_types") or "FILL"
         fills = self._fills if "FILL" in kinds.split(",") else []
@@ -106,6 +110,7 @@ class AlpacaAccount:
         return web.json_response(clock_json(datetime.now(UTC)))
 
     async def _calendar(self, request: web.Request) -> web.Response:
+        """Answer with the days of trading between two dates; a year from today where none is given."""
         today = datetime.now(NEW_YORK).date()
         try:
             first = date.fromisoformat(request.query.get("start", today.isoformat())[:10])
@@ -138,6 +143,7 @@ def whole_number(text: str | None, name: str, default: int, largest: int) -> int
 
 
 def _fill_filter(query: Any) -> Callable[[Trade], bool]:
+    """Return what keeps an execution: those listed between `after` and `until`, or on one New York day."""
     earliest, latest = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
     after, until = when(query.get("after"), earliest), when(query.get("until"), latest)
     day = query.get("date")

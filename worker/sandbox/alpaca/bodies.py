@@ -188,6 +188,7 @@ def activity_json(order: MarketOrder, index: int) -> Json:
 
 
 def _bust(order: MarketOrder, execution: Trade) -> Json:
+    """Return the activity by which Alpaca takes an execution back: the same price, the negative quantity, its id."""
     at = execution.listed_at
     return {
         "activity_type": "FILL",

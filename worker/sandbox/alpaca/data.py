@@ -223,6 +223,7 @@ class AlpacaData:
         return bar_json(bars[-back]) if len(bars) >= back else None
 
     def _snapshot(self, symbol: str) -> Json:
+        """Return the latest trade and quote of a symbol, its last minute and day, and the day before."""
         quote = self.market.quote(symbol)
         return {
             "latestTrade": trade_json(quote),

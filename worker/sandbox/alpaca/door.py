@@ -153,6 +153,10 @@ class AlpacaDoor(HttpDoor):
     # -- ORDERS ---
 
     async def _place(self, request: web.Request) -> web.Response:
+        """Take an order, or raise the refusal that Alpaca would answer.
+
+        The id is looked at before the money: a duplicate is 422 whatever the account has.
+        """
         body = await read_json(request)
         ticket = read_ticket(body)
         taken = self.take("id_taken", symbol=ticket.symbol)
@@ -187,6 +191,7 @@ class AlpacaDoor(HttpDoor):
         return order
 
     async def _orders(self, request: web.Request) -> web.Response:
+        """Answer with a listing of orders, newest first unless asked otherwise, at most 500."""
         query = request.query
         keep = _order_filter(query)
         limit = whole_number(query.get("limit"), "limit", 50, 500)
@@ -207,6 +212,7 @@ class AlpacaDoor(HttpDoor):
         return web.json_response(order_json(order))
 
     async def _replace(self, request: web.Request) -> web.Response:
+        """Make a new order in the place of one; the old one ends `replaced` and names its successor."""
         order = self._named(request)
         body = await read_json(request)
         changes = read_changes(order, body)
@@ -264,6 +270,7 @@ class AlpacaDoor(HttpDoor):
         return self._ids[key]
 
     def _on_event(self, event: MarketEvent) -> None:
+        """Send what the market has done to an order down the stream."""
         order = event.order
         self._ids.setdefault(order_id(order), order)
         if event.kind == "accepted":
@@ -290,6 +297,7 @@ class AlpacaDoor(HttpDoor):
         return web.json_response(order_json(self._close_position(symbol, position, quantity or size)))
 
     async def _close_all(self, request: web.Request) -> web.Response:
+        """Close every position by a market order; the answer has one row for each, with a status of its own."""
         if request.query.get("cancel_orders") == "true":
             for order in self.rules.open_orders():
                 self.market.cancel(order)

@@ -109,6 +109,11 @@ def _choice(body: dict[str, object], name: str, allowed: Iterable[str]) -> str:
 
 
 def _number(body: dict[str, object], name: str) -> Decimal | None:
+    """Return a number of a body, None where it is not given.
+
+    Raises:
+        Refusal: 400, it is none.
+    """
     value = body.get(name)
     if value is None:
         return None
@@ -119,6 +124,11 @@ def _number(body: dict[str, object], name: str) -> Decimal | None:
 
 
 def _check_sizes(ticket: OrderForm) -> None:
+    """See that a body says how much, once, and finely enough.
+
+    Raises:
+        Refusal: 400 or 422, with Alpaca's words.
+    """
     quantity, notional = ticket["qty"], ticket["notional"]
     if quantity is None and notional is None:
         raise malformed("qty or notional is required")
@@ -164,6 +174,11 @@ def check_increment(name: str, price: Decimal | None) -> None:
 
 
 def _check_hours(ticket: OrderForm) -> None:
+    """See that type, time in force, session and fractions go together.
+
+    Raises:
+        Refusal: 422, with Alpaca's words.
+    """
     if ticket.extended_hours and (ticket.order_type, ticket.time_in_force) != ("limit", "day"):
         raise unprocessable("extended hours order must be DAY limit orders")
     if ticket.time_in_force in ("opg", "cls") and ticket.order_type not in ("market", "limit"):
@@ -232,6 +247,11 @@ class AccountRules:
         return "sell_short"
 
     def _check_available(self, symbol: str, owned: Decimal, wanted: Decimal) -> None:
+        """See that as much is held as shall be sold, beyond what other orders hold already.
+
+        Raises:
+            Refusal: 403, with the quantities that Alpaca names.
+        """
         held = self.held(symbol)
         available = owned - held
         if wanted > available:

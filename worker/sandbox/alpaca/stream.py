@@ -95,6 +95,7 @@ class UpdatesDoor:
                 outbox.put_nowait(frame)
 
     def _update(self, event: str, order: MarketOrder, execution: Trade | None) -> Json:
+        """Return the body of one event: the order as it is now, and the execution if it tells one."""
         at = execution.at if execution is not None else order.closed_at or datetime.now(UTC)
         data: Json = {
             "event": event,
@@ -110,6 +111,7 @@ class UpdatesDoor:
         return data
 
     async def _authenticate(self, socket: web.WebSocketResponse, asked: Json) -> bool:
+        """Answer to keys; tells whether they are taken."""
         action, data = asked["action"], asked.get("data")
         keys = data if isinstance(data, dict) else asked
         key, secret = keys.get("key_id") or keys.get("key"), keys.get("secret_key") or keys.get("secret")
@@ -121,6 +123,7 @@ class UpdatesDoor:
     async def _listen(
         self, socket: web.WebSocketResponse, outbox: asyncio.Queue[bytes], asked: Json, authorized: bool
     ) -> None:
+        """Subscribe a socket to the orders' events, from now on: what came before is not sent again."""
         if not authorized:
             await socket.send_bytes(_frame("authorization", {"status": "unauthorized", "action": "listen"}))
             return

@@ -121,6 +121,7 @@ def summary(lines: Iterable[Line]) -> dict[int, Line]:
 
 
 def _fold(entry: Line, line: Line) -> None:
+    """Apply one line to the entry of its order."""
     if line["event"] == "fill":
         entry["filled_quantity"] = line["cumulative"]
         entry.setdefault("executions", {})[line["execution_id"]] = Decimal(line["quantity"])

@@ -282,6 +282,7 @@ class Market:
     # -- MATCHING --
 
     def _start(self, order: MarketOrder) -> None:
+        """Let an order that was taken trade, after the delay, unless a fault holds it."""
         fault = self.faults.take(order.door, ("no_fill", "partial", "reject_after_accept"), order.symbol)
         loop = asyncio.get_running_loop()
         if fault is not None and fault.kind == "reject_after_accept":
@@ -327,6 +328,7 @@ class Market:
             self._emit("triggered", order)
 
     def _fill(self, order: MarketOrder, price: Decimal) -> None:
+        """Fill what is left at a price; a large order in several executions."""
         target = order.fill_cap if order.fill_cap is not None else order.quantity
         size = target - order.filled_quantity
         if target >= LARGE and order.time_in_force != "fok":
@@ -343,6 +345,7 @@ class Market:
             self._look_later(order)
 
     def _execute(self, order: MarketOrder, size: Decimal, price: Decimal) -> None:
+        """Make one execution: size, money, commission, position, ledger and listeners."""
         cumulative = order.filled_quantity + size
         paid = sum((e.commission for e in order.executions), Decimal(0))
         fee = commission_due(order.door, cumulative, paid)
@@ -361,6 +364,7 @@ class Market:
         self._emit("fill", order, execution)
 
     def _close(self, order: MarketOrder, state: State, reason: str | None = None) -> bool:
+        """End an order; tells whether it was still alive."""
         if not order.is_live:
             return False
         order.state, order.reason = state, reason

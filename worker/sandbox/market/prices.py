@@ -212,6 +212,7 @@ class PriceBook:
     # -- LONGER TIMEFRAMES --
 
     def _intraday(self, symbol: str, step: int, start: datetime, end: datetime, now: datetime) -> Iterator[Candle]:
+        """Yield bars of some minutes; only what has happened by `now`, the last one as far as it has come."""
         first = OPENING.hour * 60 + OPENING.minute
         for day in _weekdays(start.astimezone(NEW_YORK).date(), end.astimezone(NEW_YORK).date()):
             done = _finished(day, now)
@@ -227,6 +228,7 @@ class PriceBook:
     def _long(
         self, symbol: str, count: int, unit: str, start: datetime, end: datetime, now: datetime
     ) -> Iterator[Candle]:
+        """Yield bars of days, weeks or months; the current one as far as it has come."""
         first = _bucket(start.astimezone(NEW_YORK).date(), count, unit)
         last = end.astimezone(NEW_YORK).date()
         current: tuple[date, _Sum] | None = None
@@ -249,6 +251,7 @@ class PriceBook:
     # -- DAYS AND MINUTES --
 
     def _day(self, symbol: str, day: date, now: datetime) -> _Sum | None:
+        """Return the sum of one day, as far as it has come; None before it begins."""
         done = _finished(day, now)
         if done == 0:
             return None
@@ -268,6 +271,7 @@ class PriceBook:
         return found
 
     def _make(self, symbol: str, day: date) -> _Minutes:
+        """Make the minutes of one day between two closes: the same ones on every machine, for a symbol and a day."""
         index = _index(day)
         walk = self._walk(symbol, index)
         start, stop = int(walk[index]), int(walk[index + 1])
@@ -322,6 +326,7 @@ class PriceBook:
         return price, volume, noise
 
     def _price(self, symbol: str, now: datetime, minute: int) -> tuple[int, int]:
+        """Return the price, cents, and the day's volume; outside the session within two cents of the last close."""
         local = now.astimezone(NEW_YORK)
         day = local.date()
         begun = local.hour * 60 + local.minute - (OPENING.hour * 60 + OPENING.minute)

@@ -49,6 +49,7 @@ def past(lines: Iterable[Line]) -> Past:
 
 
 def _arrived(found: Past, line: Line) -> None:
+    """Make an order of the line that told of its arrival; one that was turned away is none."""
     if not line.get("taken", True):
         return
     fields: dict[str, Any] = {name: line[name] for name in _ARRIVED}
@@ -62,6 +63,7 @@ def _arrived(found: Past, line: Line) -> None:
 
 
 def _filled(found: Past, line: Line) -> None:
+    """Book an execution again: position and cash come out as they were."""
     order, at = found.orders[line["number"]], datetime.fromisoformat(line["at"])
     size, price, cumulative = (Decimal(line[name]) for name in ("quantity", "price", "cumulative"))
     fee = commission_due(order.door, cumulative, sum((e.commission for e in order.executions), Decimal(0)))

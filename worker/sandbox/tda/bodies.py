@@ -99,6 +99,7 @@ def order_json(order: MarketOrder, dialect: DoorDialect) -> Json:
 
 
 def _leg_json(order: MarketOrder, dialect: DoorDialect) -> Json:
+    """Return the one leg that an order for shares has."""
     return {
         "orderLegType": "EQUITY",
         "legId": 1,
@@ -110,6 +111,7 @@ def _leg_json(order: MarketOrder, dialect: DoorDialect) -> Json:
 
 
 def _activity_json(order: MarketOrder, index: int, dialect: DoorDialect) -> Json:
+    """Return one execution as an activity of its order; numbers are JSON numbers at both brokers."""
     execution: Trade = order.executions[index]
     leg: Json = {
         "legId": 1,
@@ -190,6 +192,7 @@ def account_json(
 
 
 def _balances(account: Account, values: list[float], schwab: bool) -> Json:
+    """Return an account's balances; Schwab names fewer of them."""
     cash, equity, power = float(account.cash), float(account.equity), float(account.buying_power)
     long, short = sum(v for v in values if v > 0), sum(v for v in values if v < 0)
     common: Json = {

@@ -51,6 +51,7 @@ class TdaData:
     # -- QUOTES ---
 
     async def _quotes(self, request: web.Request) -> web.Response:
+        """Answer with quotes by symbol; unknown symbols are left out at TDA, and listed as errors at Schwab."""
         schwab = self._dialect.name == "schwab"
         name = "symbols" if schwab else "symbol"
         symbols = [s.strip() for s in request.query.get(name, "").split(",") if s.strip()]
@@ -73,6 +74,7 @@ class TdaData:
         raise self._dialect.no_data(404, "Not Found", f"No quote found for {symbol}")
 
     def _quote_json(self, symbol: str, request: web.Request) -> Json:
+        """Return one quote: flat and, without a login, delayed at TDA; in parts at Schwab."""
         quote, day, before = self._market.quote(symbol), *self._days(symbol)
         if self._dialect.name == "tda":
             return {**_flat(symbol, quote, day, before), "delayed": not request.headers.get("Authorization")}
@@ -99,6 +101,7 @@ class TdaData:
     # -- CANDLES ---
 
     async def _candles(self, request: web.Request) -> web.Response:
+        """Answer with candles of a window."""
         query = request.query
         symbol = self._dialect.ours(request.match_info.get("symbol") or query.get("symbol", ""))
         timeframe, start, end = self._window(query)
@@ -172,6 +175,7 @@ def _back(end: datetime, kind: str, period: int) -> datetime:
 
 
 def _candle(bar: Candle) -> Json:
+    """Return one candle; its time is the beginning, epoch milliseconds."""
     return {
         "open": float(bar.open),
         "high": float(bar.high),

@@ -185,6 +185,7 @@ class TdaDoor(HttpDoor):
         return self._json(self._spoilt("account", [self._account_json(request)])[0])
 
     def _account_json(self, request: web.Request) -> Json:
+        """Return the account, with positions or orders where they are asked for."""
         fields = set(request.query.get("fields", "").split(",")) - {""}
         allowed = {"positions"} if self.dialect.name == "schwab" else {"positions", "orders"}
         if not fields <= allowed:
@@ -219,6 +220,7 @@ class TdaDoor(HttpDoor):
             raise self.dialect.no(self._unknown_account, "Invalid account number")
 
     async def _preferences(self, _: web.Request) -> web.Response:
+        """Answer with the preferences: the accounts of the login, and where the streamer would be."""
         account = {"accountNumber": self.account, "primaryAccount": True, "type": "BROKERAGE", "nickName": "Sandbox"}
         account |= {"accountColor": "Green", "displayAcctId": f"...{self.account[-3:]}", "autoPositionEffect": True}
         streamer = {"streamerSocketUrl": "", "schwabClientCustomerId": "sandbox", "schwabClientChannel": "N9"}
@@ -232,6 +234,7 @@ class TdaDoor(HttpDoor):
     # -- ORDERS ---
 
     async def _place(self, request: web.Request) -> web.Response:
+        """Take an order; one that the market rejects is taken first, and then rejected."""
         self._check_account(request)
         fields = self._read(await read_json(request))
         reason = rejection(self.market, self.name, fields)
@@ -304,6 +307,7 @@ class TdaDoor(HttpDoor):
         return await self._all_orders(request)
 
     async def _all_orders(self, request: web.Request) -> web.Response:
+        """Answer with the orders entered in a window, at most `maxResults`, and strange ones where a fault says so."""
         keep = self._order_filter(request.query)
         try:
             limit = int(request.query.get("maxResults", MAX_RESULTS))
@@ -316,6 +320,7 @@ class TdaDoor(HttpDoor):
         return self._json(self._spoilt("list", rows))
 
     async def _preview(self, request: web.Request) -> web.Response:
+        """Answer what an order would cost, and whether it would be taken; Schwab only."""
         self._check_account(request)
         body = await read_json(request)
         fields = self._read(body)

@@ -62,6 +62,7 @@ def _is_about(row: Json, symbol: str | None) -> bool:
 
 
 def _spoiled(row: Json, field: str, options: dict[str, Any]) -> Json:
+    """Return a row with one field, named by its path (`orderLegCollection.0.quantity`), changed or removed."""
     found = copy.deepcopy(row)
     at: Any = found
     *way, last = (int(part) if part.isdecimal() else part for part in field.split("."))
@@ -97,6 +98,8 @@ def strange_orders(dialect: DoorDialect, account: str) -> list[Json]:
 
 
 class _Maker:
+    """Makes orders that somebody else has entered by hand, in kinds that corro never sends."""
+
     def __init__(self, dialect: DoorDialect, account: str, at: datetime) -> None:
         self.dialect, self.account, self.at = dialect, account, at
 
@@ -134,6 +137,7 @@ def _leg(leg_id: int, kind: str, instruction: str, quantity: float, **instrument
 
 
 def _bracket(maker: _Maker) -> Json:
+    """Return a short sale that triggered a pair of exits: one was replaced and then filled, the other canceled."""
     cover = [_leg(1, "EQUITY", "BUY_TO_COVER", 4.0, symbol="F", cusip="345370860")]
     sizes = {"quantity": 4.0, "filledQuantity": 0.0, "remainingQuantity": 0.0}
     done = sizes | {"filledQuantity": 4.0}
@@ -159,6 +163,7 @@ def _bracket(maker: _Maker) -> Json:
 
 
 def _spread(maker: _Maker) -> Json:
+    """Return a spread of two options, filled: one order, two legs."""
     legs = [
         _leg(1, "OPTION", "BUY_TO_OPEN", 1.0, symbol="SPY   270115C00700000", cusip="0SPY..A70700000"),
         _leg(2, "OPTION", "SELL_TO_OPEN", 1.0, symbol="SPY   270115C00710000", cusip="0SPY..A70710000"),

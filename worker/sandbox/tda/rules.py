@@ -74,6 +74,11 @@ def _word(body: Json, name: str, allowed: Any, dialect: DoorDialect) -> str:
 
 
 def _read_leg(body: Json, dialect: DoorDialect) -> tuple[str, str, Decimal]:
+    """Return symbol, instruction and quantity of the one leg.
+
+    Raises:
+        Refusal: there are more, none, or it cannot be read.
+    """
     legs = body.get("orderLegCollection")
     if not isinstance(legs, list) or len(legs) != 1 or not isinstance(legs[0], dict):
         raise dialect.invalid("orderLegCollection must hold exactly one leg")
@@ -91,6 +96,11 @@ def _read_leg(body: Json, dialect: DoorDialect) -> tuple[str, str, Decimal]:
 
 
 def _read_prices(body: Json, order_type: str, dialect: DoorDialect) -> dict[str, Decimal]:
+    """Return the prices of a body, as an order of its type needs them.
+
+    Raises:
+        Refusal: one is missing, is none, or has too many decimals.
+    """
     prices: dict[str, Decimal] = {}
     for name in ("price", "stopPrice", "stopPriceOffset"):
         if body.get(name) is None:

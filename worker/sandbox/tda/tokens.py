@@ -58,6 +58,7 @@ class TokenDoor:
         self._good_until.pop(authorization.partition(" ")[2], None)
 
     def _body(self, token: str, form: Mapping[str, str]) -> Json:
+        """Return the answer of the token endpoint; Schwab gives the refresh token back as it is."""
         seconds = max(int(self._lifetime_s), 1)
         fresh = secrets.token_urlsafe(48)
         if self._dialect.name == "schwab":
@@ -71,6 +72,11 @@ class TokenDoor:
         return body
 
     def _check_basic(self, authorization: str) -> None:
+        """See that Schwab's key and secret are in the header.
+
+        Raises:
+            Refusal: 401.
+        """
         scheme, _, encoded = authorization.partition(" ")
         try:
             key, _, secret = base64.b64decode(encoded, validate=True).decode().partition(":")
@@ -81,6 +87,7 @@ class TokenDoor:
             raise Refusal(401, body, correlation())
 
     def _denied(self) -> Refusal:
+        """Return the refusal of a refresh token, in the words of each broker."""
         if self._dialect.name == "tda":
             return Refusal(400, {"error": "invalid_grant"})
         inner = (

@@ -149,6 +149,7 @@ class TwsDoor:
     # -- FAULTS THAT NEED NO REQUEST --
 
     def _on_fault(self, fault: Fault) -> None:
+        """Do what a fault of the whole connection asks for, at once."""
         if not self._running or fault.door not in (self.name, "*"):
             return
         if fault.kind == "disconnect":
@@ -210,6 +211,7 @@ class TwsDoor:
     # -- ONE CONNECTION --
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one client until it goes away."""
         session = ApiClient(self, writer)
         self._connections.add(session)
         task = asyncio.current_task()
@@ -230,6 +232,7 @@ class TwsDoor:
             session.close()
 
     async def _converse(self, session: ApiClient, reader: StampedReader) -> None:
+        """Shake hands, then read messages; one that cannot be read is answered with error 320."""
         if await reader.readexactly(4) != b"API\0":
             raise WireError("not a TWS client")
         greeting = await _frame(reader)

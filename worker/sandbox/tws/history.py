@@ -125,6 +125,11 @@ def _invalid(cause: str) -> HistoryError:
 
 
 def _bar_size(text: str) -> tuple[int, str]:
+    """Read a bar size such as `5 mins`.
+
+    Raises:
+        HistoryError: 321, TWS does not offer it.
+    """
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise _invalid(f"Invalid bar size setting {text}")
@@ -136,6 +141,11 @@ def _bar_size(text: str) -> tuple[int, str]:
 
 
 def _start(duration: str, end: datetime) -> datetime:
+    """Return where a duration such as `2 D` before `end` begins: TWS counts days of trading.
+
+    Raises:
+        HistoryError: 321, it is none, or is too long in its unit.
+    """
     match = _DURATION.fullmatch(duration.strip())
     if match is None:
         raise _invalid(f"Invalid duration {duration}")
@@ -177,6 +187,7 @@ def _weekday_before(day: date) -> date:
 
 
 def _bars(market: Market, symbol: str, count: int, unit: str, start: datetime, end: datetime) -> list[Candle]:
+    """Return the bars of a size between two moments."""
     if unit == "sec":
         minutes = market.bars(symbol, "1Min", start.replace(second=0, microsecond=0), end)
         return [b for minute in minutes for b in _seconds(minute, count) if start <= b.start < end]
@@ -206,6 +217,7 @@ def _seconds(minute: Candle, step: int) -> Iterator[Candle]:
 
 
 def _bar_fields(bar: Candle, unit: str, request: HistoryRequest) -> list[object]:
+    """Return one bar as it travels; days carry their date, and quotes have no volume."""
     local = bar.start.astimezone(NEW_YORK)
     if unit in ("Day", "Week", "Month"):
         label = f"{local:%Y%m%d}"

@@ -156,6 +156,7 @@ def open_order_of(
 
 
 def _open_order_fields(tws: TwsOrder) -> list[str]:
+    """Return the fields of an open order: those of a template, with ours in their places."""
     fields, request, perm = list(_OPEN_ORDER), tws.request, str(tws.perm_id)
     fields[1] = str(tws.order_id)
     fields[2:13] = _contract(tws)

@@ -175,6 +175,7 @@ class OrderDesk:
         return tws
 
     def _turn_away(self, client: Outlet, request: PlaceOrder, fields: dict[str, Any], fault: Fault) -> None:
+        """Refuse a new order as a fault says: with a code, in silence, or shown Inactive as well."""
         code, words = int(fault.options.get("code", 201)), fault.options.get("text", "Order rejected - reason:sandbox")
         reason = "swallowed" if fault.kind == "hang" else f"{code} {words}"
         self.market.turn_away(reason, **fields)
@@ -202,6 +203,7 @@ class OrderDesk:
         return fault.kind in _TAKEN
 
     def _misbehave(self, client: Outlet, tws: TwsOrder, fault: Fault | None) -> None:
+        """Answer to an order that was taken in the way that faults ask for."""
         if fault is not None:
             lies.answer(client, tws, fault)
         for kind in lies.MANNERS:
@@ -212,6 +214,7 @@ class OrderDesk:
     # -- CHANGING AND CANCELING --
 
     def _change(self, client: Outlet, tws: TwsOrder, request: PlaceOrder) -> None:
+        """Change an order that is placed again under its id, or refuse as TWS does (103, 104, 105)."""
         order, old = tws.order, tws.request
         if not order.is_live:
             code = 104 if order.state == "filled" else 103
@@ -241,6 +244,7 @@ class OrderDesk:
             self._misbehave(client, tws, fault)
 
     def _apply_change(self, client: Outlet, tws: TwsOrder, request: PlaceOrder) -> None:
+        """Give an order its new terms; what is filled already stays."""
         order, new = tws.order, self._fields(request, client.client_id)
         names = (
             "order_type",

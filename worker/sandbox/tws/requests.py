@@ -135,6 +135,7 @@ class Requests:
         return [tws for tws in self._desk.all() if since is None or tws.order.received_at < since]
 
     def _open_orders(self, session: ApiClient, _: Fields, *, everyone: bool) -> None:
+        """Send the open orders: this client's, or everybody's with those that other people have entered."""
         for tws in self._visible():
             if tws.order.is_live and (everyone or tws.client_id == session.client_id):
                 self._desk.show(session.client_id, tws)
@@ -150,6 +151,7 @@ class Requests:
         session.answer(encode(102))
 
     def _executions(self, session: ApiClient, fields: Fields) -> None:
+        """Send the executions that fit a filter, each with its commission, and their end."""
         fields.skip(1)
         request_id, client_id, account = fields.integer(), fields.integer(), fields.text()
         since, symbol = fields.text(), fields.text()
@@ -173,6 +175,7 @@ class Requests:
         session.answer(*(execution(row, request_id) for row in self._strangers()), encode(55, 1, request_id))
 
     def _send_executions(self, session: ApiClient, request_id: int, tws: TwsOrder, earliest: datetime | None) -> None:
+        """Send the executions of one order; one that was taken back has no commission."""
         for fill in tws.order.executions:
             if earliest is None or fill.at >= earliest:
                 spoiled = sentinel(self._market.faults, self._door.name, "commission")
@@ -190,6 +193,7 @@ class Requests:
             session.answer(encode(54, 1, ACCOUNT))
 
     def _send_account(self, session: ApiClient) -> None:
+        """Send account values and portfolio, as a subscription begins."""
         account = self._market.account(self._door.name)
         session.answer(*(encode(6, 2, *line, ACCOUNT) for line in messages.account_values(account)))
         for symbol, held in account.positions.items():
@@ -221,6 +225,7 @@ class Requests:
         session.subscribed_positions = False
 
     def _account_summary(self, session: ApiClient, fields: Fields) -> None:
+        """Send the values of the tags that were asked for."""
         fields.skip(1)
         request_id = fields.integer()
         fields.skip(1)
@@ -240,6 +245,7 @@ class Requests:
     # -- CONTRACTS AND PRICES --
 
     def _contract_details(self, session: ApiClient, fields: Fields) -> None:
+        """Send what a contract is, or 200: no security definition."""
         fields.skip(1)
         request_id, contract = fields.integer(), read_contract(fields)
         symbol = contract.market_symbol
@@ -259,6 +265,7 @@ class Requests:
         session.answer(encode(52, 1, request_id))
 
     def _quote(self, session: ApiClient, fields: Fields) -> None:
+        """Send ticks of one quote, and the end of a snapshot."""
         fields.skip(1)
         request_id, contract = fields.integer(), read_contract(fields)
         symbol = contract.market_symbol
@@ -282,6 +289,7 @@ class Requests:
         session.quotes.pop(fields.integer(), None)
 
     def _bars(self, session: ApiClient, fields: Fields) -> None:
+        """Send bars, or the error that TWS has instead."""
         request = read_request(fields)
         try:
             spoiled = sentinel(self._market.faults, self._door.name, "bars")

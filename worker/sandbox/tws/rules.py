@@ -53,6 +53,7 @@ def complaint_about(market: Market, request: PlaceOrder, fields: dict[str, Any],
 
 
 def _about_numbers(market: Market, request: PlaceOrder, fields: dict[str, Any]) -> Complaint | None:
+    """Return TWS's complaint about size and prices, as code and words; None where there is none."""
     if request.quantity <= 0:
         return 434, "The order size cannot be zero"
     if request.quantity != request.quantity.to_integral_value():

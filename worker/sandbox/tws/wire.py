@@ -248,6 +248,7 @@ def read_place_order(fields: Fields, version: int) -> PlaceOrder:
 
 
 def _read_main(fields: Fields) -> PlaceOrder:
+    """Read the beginning of placeOrder: what every order has."""
     order_id, contract = fields.integer(), read_contract(fields)
     fields.skip(2)  # secIdType, secId
     action, quantity, order_type = fields.text(), fields.number() or Decimal(0), fields.text()
@@ -277,6 +278,7 @@ def _read_main(fields: Fields) -> PlaceOrder:
 
 
 def _skip_scale_and_hedge(fields: Fields) -> None:
+    """Pass over scale and hedge orders, whose fields depend on each other."""
     fields.skip(2)  # scaleInitLevelSize, scaleSubsLevelSize
     increment = fields.number()
     if increment is not None and increment > 0:
@@ -287,6 +289,7 @@ def _skip_scale_and_hedge(fields: Fields) -> None:
 
 
 def _skip_clearing_and_algo(fields: Fields) -> None:
+    """Pass over clearing, delta-neutral and algo fields; an algo has as many parameters as it says."""
     fields.skip(4)  # optOutSmartRouting, clearingAccount, clearingIntent, notHeld
     if fields.flag():  # deltaNeutralContract
         fields.skip(3)
@@ -296,6 +299,11 @@ def _skip_clearing_and_algo(fields: Fields) -> None:
 
 
 def _skip_tail(fields: Fields, request: PlaceOrder, version: int) -> None:
+    """Pass over the fields that newer clients send; their number depends on the version.
+
+    Raises:
+        WireError: the order has conditions.
+    """
     if request.order_type == "PEG BENCH":
         fields.skip(5)
     if fields.integer():
