@@ -12,6 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import IO, Any
 
 from rich.cells import cell_len, set_cell_size
@@ -92,7 +93,14 @@ def is_read() -> bool:
     return not _gone
 
 
-def rows(found: Sequence[Mapping[str, Any]], columns: Sequence[str], *, title: str = "", wide: bool = False) -> None:
+def rows(
+    found: Sequence[Mapping[str, Any]],
+    columns: Sequence[str],
+    *,
+    title: str = "",
+    wide: bool = False,
+    below: bool = True,
+) -> None:
     """Print rows: a table that fits on a terminal, tab-separated with a header line when piped.
 
     Args:
@@ -100,6 +108,7 @@ def rows(found: Sequence[Mapping[str, Any]], columns: Sequence[str], *, title: s
         columns: which of their values, in order.
         title: above the table, and in the place of an empty one.
         wide: as wide as it takes, nothing shortened and nothing left out.
+        below: long texts have lines of their own below their row; without, they are left out: one row, one line.
     """
     if not out.is_terminal:
         _put(sys.stdout, "\t".join(columns) + "\n")
@@ -112,9 +121,9 @@ def rows(found: Sequence[Mapping[str, Any]], columns: Sequence[str], *, title: s
         say((title, "italic"))
     width = None if wide else max(out.width, _LEAST_WIDTH)
     fitted = layout(found, columns, width)
-    for line in _lines(fitted, len(found), width):
+    for line in _lines(fitted if below else replace(fitted, under=[]), len(found), width):
         _rendered(out, sys.stdout, line)
-    if fitted.hidden:
+    if fitted.hidden and below:
         count = len(fitted.hidden)
         say((f"no room for {count} column{'s' if count > 1 else ''}: --wide shows all", "dim"))
 

@@ -17,10 +17,11 @@ from models.private import keep_private
 from producers.cli import data as _data  # noqa: F401
 from producers.cli import events as _events  # noqa: F401
 from producers.cli import lists as _lists  # noqa: F401
+from producers.cli import logs as _logs  # noqa: F401
 from producers.cli import orders as _orders  # noqa: F401
 from producers.cli import show
 from producers.cli.app import Form, Json, Wide, app, client, fail, tell, whole_id
-from worker.cli import approvals, check, controls, dead_letters, limits, locks, sandbox, web
+from worker.cli import approvals, check, controls, dead_letters, limits, locks, sandbox, watch, web
 from worker.cli import fleet as cli_fleet
 from worker.cli.__main__ import INTERRUPTED
 from worker.runtime.celery_command import worker_arguments
@@ -36,6 +37,7 @@ locks.register(app)
 sandbox.register(app)
 dead_letters.register(app)
 web.register(app)
+watch.register(app)
 
 
 def _version(wanted: bool) -> None:

@@ -8,10 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from models.record.database import Database
-from models.record.evidence import unresolved
 from models.record.reading import count_of_locks, halt_rows, lease_holders, worker_rows
 from models.record.rows import HaltRow, WorkerRow
-from models.record.stream import holdup
 from models.settings import Settings
 from models.vocabulary import CANNOT_READ
 from worker.fleet.identity import Identity, is_on_this_host, process_is_over
@@ -56,6 +54,9 @@ def look(settings: Settings, database: Database) -> Picture:
 
 def remarks_of_the_record(settings: Settings, database: Database) -> list[str]:
     """Return what a person should see beside the fleet: unknown outcomes, locked symbols, events that are held back."""
+    from models.record.evidence import unresolved  # a line for a monitor needs neither of them, and has to be quick
+    from models.record.stream import holdup
+
     found = []
     if unknown := len(unresolved(database, settings.timing.alert_after)):
         found.append(f"outcomes nobody knows: {unknown}; `corro unresolved` lists them")

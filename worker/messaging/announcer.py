@@ -26,9 +26,13 @@ class _Voice(Bell):
     """A bell whose failures are nobody's loss: who waits looks by itself."""
 
     silence_s = 5.0
+    _told = ""
 
     def _failed(self, error: Exception, count: int) -> None:
-        log.info("commits_not_announced", error=f"{type(error).__name__}: {error}", hint="who waits looks by itself")
+        words = f"{type(error).__name__}: {error}"
+        if words != self._told:  # once, not every five seconds
+            log.info("commits_not_announced", error=words, hint="who waits looks by itself")
+        self._told = words
 
 
 class Announcer:
