@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import logging
-import random
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -23,6 +21,8 @@ from models import encoding
 from models.errors import ConfigurationError, DatabaseBusy, DatabaseUnavailable
 from models.private import private_file, private_folder
 from models.record import deployment, postgres, sqlite, tables, told
+from models.record.giving_way import giving_way
+from models.record.lines import OpenLines
 from models.settings import Settings
 
 if TYPE_CHECKING:
@@ -37,8 +37,6 @@ PATIENCE_S = 5
 _READ_ONLY = "25006"
 #: Its words for transactions that met: could not be serialised, deadlock.
 _MET = frozenset({"40001", "40P01"})
-#: How often a transaction that met another is tried, and the longest pause before the next try, seconds.
-_TRIES, _PAUSE_S = 8, 0.2
 _ADVISORY_LOCK = 0x636F72726F  # "corro"
 
 
@@ -69,6 +67,7 @@ class Database:
         self.file = sqlite.DatabaseFile.of(self.url) if self.is_sqlite else None
         if not self.is_sqlite:
             event.listen(self.engine, "connect", self._is_the_same)
+        self._lines = None if self.is_sqlite else OpenLines(self.engine, self._tell)
         self._dbapi: Any = self.engine.dialect.loaded_dbapi
         self._reader = self.engine.execution_options(corro_read=True)
         # SQLite has one writer, and one that finds the file locked sleeps; threads of a process can take turns better,
@@ -119,14 +118,29 @@ class Database:
         Raises:
             DatabaseUnavailable: as for `write`.
         """
-        for again in range(_TRIES - 1):
-            try:
-                with self.write() as connection:
-                    return work(connection)
-            except DatabaseBusy:
-                time.sleep(random.uniform(0, _PAUSE_S * 2.0 ** (again - _TRIES + 2)))  # noqa: S311
+        return giving_way(self._in_transaction, work)
+
+    def at_once(self, work: Callable[[Connection], T]) -> T:
+        """Do some work that writes with one statement: on PostgreSQL one round trip, as the statement commits itself.
+
+        Over a dead connection it is done once more, on a fresh one, though nobody knows whether it had arrived.
+
+        Args:
+            work: as for `transact`; and it finds what it has done before, or finds nothing left to do.
+
+        Raises:
+            DatabaseUnavailable: as for `write`; PostgreSQL may have done it.
+        """
+        return giving_way(self._in_transaction if self._lines is None else self._over_a_line, work)
+
+    def _in_transaction(self, work: Callable[[Connection], T]) -> T:
         with self.write() as connection:
             return work(connection)
+
+    def _over_a_line(self, work: Callable[[Connection], T]) -> T:
+        assert self._lines is not None
+        with self.translated():
+            return self._lines.run(work)
 
     def _is_the_same(self, driver: psycopg.Connection, _record: object) -> None:
         """Refuse a new connection that leads to another database than the ones before."""
@@ -204,6 +218,8 @@ class Database:
         """Close every connection."""
         with self._turn:
             self._put_down_the_pen()
+        if self._lines is not None:
+            self._lines.close()
         self.engine.dispose()
 
 

@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import cast
 
 import structlog
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import ColumnElement, Connection, FromClause, Insert, func, insert, literal, select
 
 from models.clock import utcnow
 from models.errors import CorroError, IdempotencyConflict, InvalidOrder
@@ -22,7 +22,7 @@ from models.record.database import Database
 from models.record.holds import LONGEST_HOLD_S, hold
 from models.record.limits import StaticLimits
 from models.record.rows import AnyOrder, NewOrder, OrderRow, by_name
-from models.record.statements import Query, among, insert_many, insert_new, together
+from models.record.statements import Query, among, insert_told
 from models.record.tables import order_events, orders
 from models.record.unreadable import denied_row, without_given
 from models.settings import Settings
@@ -166,15 +166,15 @@ class Intake:
         """Insert the rows that are new, and compare the others with what is there, in one transaction."""
 
         def work(connection: Connection) -> Sequence[NewOrder]:
-            fresh = _insert(connection, rows)
-            if fresh == len({row["client_order_id"] for row in rows}) == len(rows):
+            if _insert(connection, rows) == len(rows):
                 return rows
             stored = _stored(connection, [row["client_order_id"] for row in rows])
             for request in requests:
                 _same_or_conflict(request, stored[request.client_order_id])
             return [stored[request.client_order_id] for request in requests]
 
-        return self.database.transact(work)
+        # One order is one statement; many are recorded together, or none of them.
+        return (self.database.at_once if len(rows) == 1 else self.database.transact)(work)
 
     # -- THE QUEUE'S WAY ---
     def bodies(self, ids: Sequence[str]) -> dict[str, dict[str, object]]:
@@ -317,27 +317,20 @@ class Intake:
 
 def _insert(connection: Connection, rows: Sequence[NewOrder]) -> int:
     """Insert the rows whose id is new, with their first event; returns how many were new."""
-    first: dict[str, NewOrder] = {}
-    for row in rows:
-        first.setdefault(row["client_order_id"], row)
-    events = [
-        {
-            "client_order_id": row["client_order_id"],
-            "at": row["updated_at"],
-            "kind": row["status"],
-            "from_status": None,
-            "to_status": row["status"],
-            "detail": row["reason"] or f"for {row['broker']}",
-        }
-        for row in first.values()
-    ]
-    with together(connection):
-        new = insert_new(connection, orders, rows)
-        if sum(cursor.rowcount for cursor in new) == len(rows):  # PostgreSQL says so only at the block's end
-            insert_many(connection, order_events, events)
-        else:
-            insert_new(connection, order_events, events, by="client_order_id")
-    return sum(cursor.rowcount for cursor in new)
+    return insert_told(connection, orders, rows, _first_event)
+
+
+def _first_event(of: FromClause) -> Insert:
+    """Return the INSERT of the event with which each of these orders begins."""
+    o = of.c
+    told: dict[str, ColumnElement[object]] = {
+        "client_order_id": o.client_order_id,
+        "at": o.updated_at,
+        "kind": o.status,
+        "to_status": o.status,
+        "detail": func.coalesce(func.nullif(o.reason, ""), literal("for ") + o.broker),
+    }
+    return insert(order_events).from_select(list(told), select(*told.values()), include_defaults=False)
 
 
 def _stored(connection: Connection, ids: Sequence[str]) -> dict[str, OrderRow]:

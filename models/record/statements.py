@@ -19,6 +19,7 @@ from sqlalchemy import (
     JSON,
     ColumnElement,
     Connection,
+    FromClause,
     Select,
     Table,
     TableValuedAlias,
@@ -31,10 +32,12 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy import Insert as InsertOf
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.sql.selectable import ReturnsRows
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from models import encoding
@@ -59,6 +62,8 @@ T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 #: The type of a row.
 R = TypeVar("R")
+#: Makes an INSERT ... SELECT of the rows of a table, or of those that a statement has just inserted.
+Tell = Callable[[FromClause], InsertOf]
 
 
 def upsert(connection: Connection, table: Table) -> Insert:
@@ -86,16 +91,28 @@ def insert_many(connection: Connection, table: Table, rows: Iterable[Values]) ->
         _insertion(table, names, None, connection.dialect).run(connection, alike)
 
 
-def insert_new(
-    connection: Connection, table: Table, rows: Iterable[Values], *, by: str | None = None
-) -> list[DBAPICursor]:
-    """Insert those rows that are new: whose primary key is, or whose value in the column `by`.
+def insert_told(connection: Connection, table: Table, rows: Sequence[Values], tell: Tell) -> int:
+    """Insert those rows whose primary key is new, and what is told of each: rows of another table.
+
+    One statement for rows that have the same columns, on PostgreSQL; SQLite, which cannot insert twice in one, takes
+    two.
+
+    Args:
+        connection: of the transaction; it may be one that commits each statement.
+        table: with a primary key of one column.
+        rows: that key is given in each.
+        tell: makes the second INSERT of the rows that are new. The rows it inserts have a column of the key's name.
 
     Returns:
-        The cursors: once the statements have been answered, their `rowcount` says how many rows were new.
+        How many rows were new.
     """
-    dialect, new = connection.dialect, by or _PRIMARY
-    return [_insertion(table, names, new, dialect).run(connection, alike) for names, alike in _by(_names, rows)]
+    dialect = connection.dialect
+    done = [_insertion(table, names, tell, dialect).run(connection, alike) for names, alike in _by(_names, rows)]
+    new = sum(cursor.rowcount for cursor in done)
+    if new and dialect.name != "postgresql":
+        (key,) = table.primary_key
+        _telling(table, tell, dialect).run(connection, [{_ROWS: [row[key.name] for row in rows]}])
+    return new
 
 
 def update_many(connection: Connection, table: Table, changes: Iterable[Change]) -> None:
@@ -139,29 +156,38 @@ def _names(row: Values) -> tuple[str, ...]:
 
 #: Distinguishes the old value of a key's column from its new one; no column's name begins so.
 _KEY = "key_"
-#: Stands for the primary key where a column that has to be new is asked for.
-_PRIMARY = "primary key"
 
 
 @lru_cache(maxsize=256)
-def _insertion(table: Table, names: tuple[str, ...], new: str | None, dialect: Dialect) -> _Prepared:
-    """Return the INSERT of these columns, made once; `new`: the key, or the column, that has to be new."""
-    kind = _module(dialect)
-
-    by = None if new == _PRIMARY else new
+def _insertion(table: Table, names: tuple[str, ...], tell: Tell | None, dialect: Dialect) -> _Prepared:
+    """Return the INSERT of these columns, made once; `tell`: of rows that are new, and what is told of them."""
 
     def put(given: _Clauses) -> ClauseElement:
-        statement = cast("Insert", kind.insert(table))
-        if by or given is not one:
+        statement = cast("Insert", _module(dialect).insert(table))
+        if given is not one:
             values = select(*(given[name] for name in names))
-            values = values.where(~exists().where(table.c[by] == given[by])) if by else values
             statement = statement.from_select(names, values, include_defaults=False)
-        keys = list(table.primary_key)
-        return statement.on_conflict_do_nothing(index_elements=keys) if new == _PRIMARY else statement
+        if tell is None:
+            return statement
+        new = statement.on_conflict_do_nothing(index_elements=list(table.primary_key))
+        if dialect.name != "postgresql":
+            return new
+        if given is one:  # inside another statement they have to be named
+            new = new.values(given)
+        return tell(new.returning(*table.c).cte("new_rows"))
 
     columns: _Clauses = {name: table.c[name] for name in names}
     one = _bound(columns)
     return _Prepared(put(one), dialect, names, put(_columns(_given(columns))))
+
+
+@lru_cache(maxsize=16)
+def _telling(table: Table, tell: Tell, dialect: Dialect) -> _Prepared:
+    """Return the second statement of `insert_told`: a row of which something is told already is not new."""
+    (key,) = table.primary_key
+    where = tell(table).table.c[key.name]
+    new = select(table).where(among(key, _ROWS), ~exists().where(where == key)).subquery()
+    return _Prepared(tell(new), dialect, (_ROWS,))
 
 
 @lru_cache(maxsize=256)
@@ -194,7 +220,7 @@ def _given(columns: _Clauses) -> TableValuedAlias:
 
 # -- ROWS OUT ---
 class Query(Generic[R]):
-    """A SELECT that is asked often: built once; its rows come as dicts, converted by the columns' types.
+    """A SELECT, or what else returns rows, that is asked often: built once; its rows come as dicts, converted by type.
 
     Args:
         statement: names its values with `bindparam`, and each column by a name of its own.
@@ -202,13 +228,13 @@ class Query(Generic[R]):
     """
 
     @overload
-    def __init__(self: Query[Row], statement: _Select) -> None: ...
+    def __init__(self: Query[Row], statement: ReturnsRows) -> None: ...
     @overload
-    def __init__(self, statement: _Select, kind: type[R]) -> None: ...
-    def __init__(self, statement: _Select, kind: type[R] | None = None) -> None:
+    def __init__(self, statement: ReturnsRows, kind: type[R]) -> None: ...
+    def __init__(self, statement: ReturnsRows, kind: type[R] | None = None) -> None:
         self.statement = statement
-        self._names = [str(column.key) for column in statement.selected_columns]
-        self._types = [column.type for column in statement.selected_columns]
+        self._names = [str(column.key) for column in statement.exported_columns]
+        self._types = [column.type for column in statement.exported_columns]
         self._known: dict[str, tuple[_Prepared, list[tuple[int, Callable[[object], object]]]]] = {}
 
     def rows(self, connection: Connection, **values: object) -> list[R]:
@@ -300,22 +326,31 @@ class _Prepared:
     def __init__(
         self, statement: ClauseElement, dialect: Dialect, names: tuple[str, ...], many: ClauseElement | None = None
     ) -> None:
-        compiled = cast("SQLCompiler", statement.compile(dialect=dialect, column_keys=names))
-        others = {name: bind for name, bind in compiled.binds.items() if name not in names}
+        columns = names if isinstance(statement, InsertOf) else None  # an UPDATE says itself what it sets
+        compiled = cast("SQLCompiler", statement.compile(dialect=dialect, column_keys=columns))
+        others = {name: bind for bind, name in compiled.bind_names.items() if name not in names}
         if missing := sorted(name for name, bind in others.items() if bind.required):
             raise ValueError(f"{missing} must be given: {statement}")
         #: Values of the constants in the statement, by the names of their binds.
         self.own: dict[str, object] = {name: bind.effective_value for name, bind in others.items()}
         self.text, self.positional = str(compiled), compiled.positiontup is not None
-        self.many = str(many.compile(dialect=dialect)) if many is not None and dialect.name == "postgresql" else None
+        self.many: str | None = None
+        #: Values of the constants in that one.
+        self.many_own: dict[str, object] = {}
+        if many is not None and dialect.name == "postgresql":
+            whole = cast("SQLCompiler", many.compile(dialect=dialect))
+            self.many = str(whole)
+            self.many_own = {name: bind.effective_value for bind, name in whole.bind_names.items() if name != _ROWS}
         #: Each bind's name, and what turns its value into the driver's.
         self.binds: list[tuple[str, _Convert]] = [
             (name, compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect))
-            for name in compiled.positiontup or compiled.binds
+            for name in compiled.positiontup or dict.fromkeys(compiled.bind_names.values())
         ]
         #: The same for rows that travel as one JSON value: a JSON column is nested there, not quoted as text.
         self.plain: list[tuple[str, _Convert]] = [
-            (name, None if isinstance(compiled.binds[name].type, JSON) else to) for name, to in self.binds
+            (name, None if isinstance(compiled.binds[name].type, JSON) else to)
+            for name, to in self.binds
+            if name in names
         ]
 
     def values(self, row: Values) -> list[object] | dict[str, object]:
@@ -336,5 +371,5 @@ class _Prepared:
             )  # or lists
         else:
             plain = [{name: row[name] if to is None else to(row[name]) for name, to in self.plain} for row in rows]
-            cursor.execute(self.many, {_ROWS: encoding.text(plain)})
+            cursor.execute(self.many, {**self.many_own, _ROWS: encoding.text(plain)})
         return cursor

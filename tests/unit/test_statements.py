@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, delete, insert, select
 
+from models.messages import OrderRequest
 from models.record.database import Database, open_database, upgrade
+from models.record.intake import Intake
 from models.record.statements import insert_many, update_many
-from models.record.tables import attempts, orders
-from models.settings import load_settings
+from models.record.tables import attempts, order_events, orders
+from models.settings import Settings, load_settings
 from tests.kit import PostgresServer
 
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
@@ -111,3 +113,22 @@ def test_a_column_that_cannot_be_null_must_be_given(database: Database) -> None:
 def test_a_time_without_a_zone_is_refused(connection: Connection) -> None:
     with pytest.raises(ValueError, match="zone"):
         insert_many(connection, orders, [row("a", created_at=datetime(2026, 1, 5))])  # noqa: DTZ001
+
+
+@pytest.mark.parametrize("ids", [["one"], ["many-1", "many-2", "many-3"]], ids=["one", "many"])
+def test_an_order_begins_with_the_same_event_on_both_databases(database: Database, ids: list[str]) -> None:
+    intake = Intake(Settings.model_construct(brokers={}), database)
+    requests = [OrderRequest(client_order_id=i, symbol="KO", side="buy", quantity=1, route=["ibkr"]) for i in ids]
+    rows = intake.record(requests)
+    assert [row["client_order_id"] for row in intake.record(requests)] == ids  # they are there: nothing is told again
+    with database.read() as connection:
+        told = connection.execute(select(order_events).order_by(order_events.c.id)).mappings().all()
+    assert sorted(event["client_order_id"] for event in told if event["client_order_id"] in ids) == sorted(ids)
+    for row in rows:
+        (event,) = (event for event in told if event["client_order_id"] == row["client_order_id"])
+        assert {name: event[name] for name in event if name not in ("id", "client_order_id")} == {
+            "at": row["updated_at"], "kind": "queued", "from_status": None, "to_status": "queued", "detail": "for ibkr",
+        }  # fmt: skip
+    with database.write() as connection:
+        connection.execute(delete(order_events))
+        connection.execute(delete(orders))
