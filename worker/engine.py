@@ -1,8 +1,8 @@
 """The world of one worker: built from the settings in one function, started and stopped as a whole.
 
 Threads: the pulse (heartbeat and leadership), the supervisor (connection), the sweep, the healer (questions to the
-broker), the wishes (cancels and replaces) and the updates (reports from it). Celery's threads call `execution` and
-`fetcher`.
+broker), the wishes (cancels and replaces), the updates (reports from it) and two that claim and send what rings. What
+finds these busy, and every other message, comes by Celery's threads.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from functools import partial
 import structlog
 from celery.exceptions import Reject
 
-from models.errors import AccessLost, DatabaseUnavailable
+from models.errors import AccessLost, DatabaseUnavailable, NotRecorded
 from models.record.database import Database, open_database
 from models.reports import Report
 from models.settings import Settings
@@ -31,7 +31,9 @@ from worker.fleet.one_fleet import must_be_one
 from worker.leader import Leader
 from worker.messaging import unread
 from worker.messaging.announcer import Announcer
+from worker.messaging.asked import AskedFor
 from worker.messaging.embedded_queue import EmbeddedQueue
+from worker.messaging.handover import Bodies, handover
 from worker.messaging.queue_health import health as queue_health
 from worker.orders.desk import BrokerDesk
 from worker.orders.updates import Updates
@@ -104,6 +106,7 @@ class Engine:
         with contextlib.suppress(DatabaseUnavailable):  # locked just now: the loop beats again
             self.pulse.beat()
         self.updates.start()
+        handover.start(self._begin)
         for loop in self.loops:
             loop.start()
         log.info("worker_started", worker=self.me.name, broker=self.broker.name)
@@ -111,6 +114,8 @@ class Engine:
     def stop(self) -> None:
         """Finish what is under way, say good-bye, close everything."""
         self.stopping.set()
+        left = handover.stop()
+        self.bell.ring([("orders.submit", queue, {"orders": bodies}) for queue, bodies in left])
         pulse, *others = self.loops  # the heart beats until the others are done
         for loop in others:
             loop.ask_to_stop()
@@ -148,6 +153,30 @@ class Engine:
                 log.error("message_waits_for_database", error=str(error))
                 if self.stopping.wait(_DATABASE_PAUSE_S):
                     raise Reject(str(error), requeue=True) from error
+
+    def do(self, asked: AskedFor, work: Callable[[], None]) -> None:
+        """Do what a message asks; one that makes the work fail is kept for a person, because nobody else has it.
+
+        Raises:
+            Reject: the worker is stopping; the message goes back to its queue.
+        """
+        try:
+            self.patiently(work)
+        except Reject:
+            raise
+        except NotRecorded as error:
+            asked.set_aside(self.settings, "not_recorded", error)
+        except Exception as error:
+            log.exception("task_failed", task=asked.task, id=asked.id)
+            asked.set_aside(self.settings, "task_failed", error)
+
+    def _begin(self, queue: str, bodies: Bodies) -> bool:
+        """Execute orders that rang; False: not begun, as the worker is stopping."""
+        try:
+            self.do(AskedFor("orders.submit", queue, {"orders": bodies}), lambda: self.submit(bodies, recorded=True))
+        except Reject:
+            return False
+        return True
 
     def submit(self, bodies: Sequence[Mapping[str, object]], *, recorded: bool = False) -> None:
         """Execute the orders of one message (see `worker.orders.place.Place.submit`)."""

@@ -7,20 +7,15 @@ can work on is set aside. So is one that Celery gives up by itself: its argument
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 
-import structlog
 from celery import Task, signals
 from celery.app.task import Context
-from celery.exceptions import Reject
 
-from models.errors import NotRecorded
-from producers.bell import RING, envelope
+from producers.bell import RING
 from worker.bootstep import engine
 from worker.celery import app
-from worker.messaging.dead_letters import DeadLetters
+from worker.messaging.asked import AskedFor
 
-log = structlog.get_logger()
 _LONGEST_ID = 64
 
 
@@ -46,25 +41,19 @@ def replace(self: Task[..., None], client_order_ids: object) -> None:
 
 
 def _do(task: Task[..., None], work: Callable[[], None]) -> None:
-    """Do what a message asks; one that makes the work fail is kept for a person, because nobody else has it."""
-    try:
-        engine().patiently(work)
-    except Reject:
-        raise
-    except NotRecorded as error:
-        _set_aside(task.request, "not_recorded", error)
-    except Exception as error:
-        log.exception("task_failed", task=task.name, id=task.request.id)
-        _set_aside(task.request, "task_failed", error)
+    """Do what a message asks."""
+    engine().do(_asked(task.request), work)
+
+
+def _asked(request: Context) -> AskedFor:
+    queue = str((request.delivery_info or {}).get("routing_key", ""))
+    given = dict(request.kwargs or {}) | ({"args": list(request.args)} if request.args else {})
+    return AskedFor(str(request.get("task")), queue, given, request.id)
 
 
 def _set_aside(request: Context, reason: str, why: Exception | str) -> None:
     """Keep the message of a request for a person."""
-    queue = str((request.delivery_info or {}).get("routing_key", ""))
-    given = dict(request.kwargs or {}) | ({"args": list(request.args)} if request.args else {})
-    words = f"{type(why).__name__}: {why}" if isinstance(why, Exception) else why
-    with closing(DeadLetters.of(engine().settings)) as letters:
-        letters.put(queue, envelope(str(request.get("task")), queue, given), reason, words)
+    _asked(request).set_aside(engine().settings, reason, why)
 
 
 @signals.task_failure.connect

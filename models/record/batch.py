@@ -147,7 +147,11 @@ class OrderBatch:
         changed(connection, [e.id for e in entries if e.events or e.changed])
         if counted := [e for e in entries if is_counted(e.attempts)]:
             keep(connection, total(difference(e.used, uses(e.order, e.attempts)) for e in counted))
-        for entry in entries:
-            entry.tell()
+        self.tell()
         if moved := [move for e in entries for move in e.moves()]:
             follow(connection, moved, self.now)
+
+    def tell(self) -> None:
+        """Write the log lines of what has happened to the orders."""
+        for entry in self.entries.values():
+            entry.tell()

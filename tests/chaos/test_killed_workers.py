@@ -28,7 +28,7 @@ def world(make_world: MakeWorld, database_url: str | None) -> World:
 
 @pytest.mark.parametrize(
     ("database_url", "point"),
-    [*(("sqlite", point) for point in POINTS), ("postgresql", "before_commit")],
+    [*(("sqlite", point) for point in POINTS), ("postgresql", "before_commit"), ("postgresql", "after_statement")],
     indirect=["database_url"],
 )
 def test_an_order_whose_worker_is_killed_reaches_its_broker_exactly_once(world: World, point: str) -> None:

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from decimal import Decimal
 
 import pytest
-from sqlalchemy import Connection, event, insert, select
+from sqlalchemy import insert, select, update
 
+from models.errors import DatabaseUnavailable
 from models.messages import OrderRequest
 from models.record.database import Database
 from models.record.intake import Intake
@@ -27,46 +28,82 @@ from worker.runtime.clock import utcnow
 
 
 @contextmanager
-def before_the_first_commits(database: Database, claim: Callable[[int], None]) -> Iterator[threading.Thread]:
+def whoever_begins_is_held(database: Database) -> Iterator[None]:
+    """Hold up who writes an attempt for as long as this lasts: its orders are taken, and nothing is committed yet."""
+    with database.engine.connect() as holder:
+        holder.exec_driver_sql(
+            "CREATE FUNCTION hold() RETURNS trigger AS "
+            "$$ BEGIN PERFORM pg_advisory_xact_lock_shared(77); RETURN NEW; END $$ LANGUAGE plpgsql"
+        )
+        holder.exec_driver_sql("CREATE TRIGGER hold BEFORE INSERT ON attempts FOR EACH ROW EXECUTE FUNCTION hold()")
+        holder.exec_driver_sql("SELECT pg_advisory_lock(77)")
+        holder.commit()
+        try:
+            yield
+        finally:
+            holder.exec_driver_sql("SELECT pg_advisory_unlock(77)")
+            holder.commit()
+            holder.exec_driver_sql("DROP TRIGGER hold ON attempts")
+            holder.exec_driver_sql("DROP FUNCTION hold()")
+            holder.commit()
+
+
+@contextmanager
+def one_after_the_other(database: Database, claim: Callable[[int, str], None]) -> Iterator[threading.Thread]:
     """Let two threads claim, `first` and `second`: the first has not committed yet as long as this lasts."""
-    holding, go = threading.Event(), threading.Event()
-
-    def before_commit(_connection: Connection) -> None:
-        if threading.current_thread().name == "first":
-            holding.set()
-            assert go.wait(30)
-
-    event.listen(database.engine, "commit", before_commit)
-    first, second = (threading.Thread(target=claim, args=(n,), name=name) for n, name in enumerate(("first", "second")))
-    first.start()
-    try:
-        assert holding.wait(10)
+    first, second = (threading.Thread(target=claim, args=pair) for pair in enumerate(("first", "second")))
+    with whoever_begins_is_held(database):
+        first.start()
+        eventually(lambda: _waiting_for_locks(database) == 1)
         second.start()
         yield second
-    finally:
-        go.set()
-        first.join(10)
-        if second.ident is not None:
-            second.join(20)
-        event.remove(database.engine, "commit", before_commit)
+    first.join(10)
+    second.join(20)
 
 
-def test_of_two_claims_at_once_one_gets_the_order(database: Database) -> None:
+@pytest.mark.parametrize("way", ["claim", "carefully"])
+def test_of_two_claims_at_once_one_gets_the_order(database: Database, way: str) -> None:
     """The first holds its rows and has not committed yet; the second neither takes them nor waits for them."""
     settings = Settings.model_construct(brokers={"ibkr": BrokerSettings(adapter="model")})
     request = OrderRequest(symbol="KO", side="buy", quantity=1, route=["ibkr"])
     Intake(settings, database).record([request])
-    claims = [_desk(settings, database, name).place for name in ("first", "second")]
+    claims = [_desk(settings, database, name).place.claims for name in ("first", "second")]
     taken: dict[str, int] = {}
 
-    def claim(number: int) -> None:
-        taken[threading.current_thread().name] = len(claims[number].claim(named([request.client_order_id])))
+    def claim(number: int, name: str) -> None:
+        taken[name] = len(getattr(claims[number], way)(named([request.client_order_id])))
 
-    with before_the_first_commits(database, claim) as second:
+    with one_after_the_other(database, claim) as second:
         second.join(4)
-        assert not second.is_alive(), "it waits for the other one's rows"
-        assert taken == {"second": 0}
+        is_waiting = second.is_alive()
+    assert not is_waiting, "it waits for the other one's rows"
     assert taken == {"first": 1, "second": 0}
+
+
+def test_what_is_taken_is_sent_though_nothing_more_can_be_written(database: Database) -> None:
+    """A plain order and one that has to be ended: the disk is full by then."""
+    settings = Settings.model_construct(brokers={"ibkr": BrokerSettings(adapter="model")})
+    plain, wished = (OrderRequest(symbol="KO", side="buy", quantity=1, route=["ibkr"]) for _ in range(2))
+    Intake(settings, database).record([plain, wished])
+    with database.write() as connection:
+        connection.execute(
+            update(orders)
+            .where(orders.c.client_order_id == wished.client_order_id)
+            .values(cancel_requested_at=utcnow())
+        )
+        connection.exec_driver_sql(
+            "CREATE FUNCTION full_disk() RETURNS trigger AS "
+            "$$ BEGIN RAISE EXCEPTION 'No space left on device' USING ERRCODE = '53100'; END $$ LANGUAGE plpgsql"
+        )
+        connection.exec_driver_sql(
+            "CREATE TRIGGER full_disk BEFORE UPDATE ON orders FOR EACH ROW "
+            "WHEN (NEW.status = 'canceled') EXECUTE FUNCTION full_disk()"
+        )
+    claims = _desk(settings, database, "here").place.claims
+    both = named([plain.client_order_id, wished.client_order_id])
+    assert [one.id for one in claims.claim(both)] == [plain.client_order_id]
+    with pytest.raises(DatabaseUnavailable):
+        claims.claim(both)
 
 
 @pytest.mark.parametrize(("side", "held"), [("sell", 100), ("buy_to_cover", -100)])
@@ -82,13 +119,12 @@ def test_of_two_closing_orders_claimed_at_once_no_more_than_is_held_is_sent(
     taken: dict[str, list[Decimal]] = {}
     asked = {"first": Asked(), "second": Asked()}
 
-    def claim(number: int) -> None:
-        name = threading.current_thread().name
+    def claim(number: int, name: str) -> None:
         found = claims[number].claim(named([requests[number].client_order_id], asked[name]))
         taken[name] = [one.order.quantity for one in found]
 
-    with before_the_first_commits(database, claim) as second:
-        eventually(lambda: _waits_for_lock(database) or not second.is_alive())
+    with one_after_the_other(database, claim) as second:
+        eventually(lambda: _waiting_for_locks(database) == 2 or not second.is_alive())
     assert taken == {"first": [60], "second": []}
     assert list(asked["second"].ids) == [requests[1].client_order_id]  # it waits for a reading of its own
     with database.read() as connection:
@@ -114,9 +150,9 @@ def _holds(database: Database, shares: int) -> None:
         )
 
 
-def _waits_for_lock(database: Database) -> bool:
+def _waiting_for_locks(database: Database) -> int:
     with database.read() as connection:
-        return bool(connection.exec_driver_sql("select count(*) from pg_locks where not granted").scalar())
+        return int(connection.exec_driver_sql("select count(*) from pg_locks where not granted").scalar_one())
 
 
 def _desk(settings: Settings, database: Database, host: str) -> BrokerDesk:

@@ -13,6 +13,8 @@ from tests.kit import World
 from worker.local.processes import Process
 
 POINTS = ("after_claim", "before_send", "after_send", "before_commit", "after_commit", "after_look")
+#: One more, of PostgreSQL alone: what commits itself is committed, and nobody has seen it.
+SELF_COMMITTED = "after_statement"
 PAUSES = ("after_claim", "before_send")
 
 
@@ -60,7 +62,8 @@ class Crew:
         more: dict[str, str] = {}
         fate = self.dice.random() if armed else 1.0
         if fate < 0.55:
-            slot.dies = self.dice.choice(POINTS)
+            points = POINTS if self.world.database.is_sqlite else (*POINTS, SELF_COMMITTED)
+            slot.dies = self.dice.choice(points)
             more["CORRO_CRASH"] = f"{slot.dies}:{self.dice.randint(1, 25)}"
         elif fate < 0.75:
             slot.stops = self.dice.choice(PAUSES)

@@ -20,6 +20,7 @@ from kombu.transport import virtual
 
 from models import encoding
 from producers.bell import RING, SINGLE_RING
+from worker.messaging.handover import Handover, handover
 
 if TYPE_CHECKING:
     from redis.commands.core import Script
@@ -32,6 +33,8 @@ _SHOWN = 2_000
 _MORE = 99
 #: A reply this soon after the question means that more was waiting, seconds.
 _AT_ONCE_S = 0.001
+#: What only a message with the mark has in it, and the task of rings for orders.
+_MARK, _SUBMIT = f'"{RING}":'.encode(), "orders.submit"
 #: Takes rings of one order from the end of a queue that is served next, and stops at anything else.
 _TAKE = """
 local taken = {}
@@ -167,7 +170,18 @@ class Gather:
         """Tell whether more is likely to wait: taking one alone is quicker where it is alone."""
         qos = self.channel.qos
         at_once = time.monotonic() - (self.channel._brpop_sent_at or 0.0) < _AT_ONCE_S
-        return at_once or len(qos._delivered) > len(qos._dirty)
+        return at_once or handover.is_busy or len(qos._delivered) > len(qos._dirty)
+
+
+def hand_over(queue: str, item: bytes, to: Handover = handover) -> bool:
+    """Hand a ring for orders to those who send, past Celery; False for any other message, and while they are busy."""
+    if _MARK not in item:
+        return False
+    message = encoding.loads(item)
+    headers = message["headers"]
+    if headers["task"] != _SUBMIT or not headers.get(RING):
+        return False
+    return to.offer(queue, encoding.loads(message["body"])[1]["orders"])
 
 
 def together(rings: Sequence[bytes]) -> bytes:

@@ -22,7 +22,7 @@ from producers.bell import pool_of
 from worker.messaging.dead_letters import DeadLetters
 from worker.messaging.guard import Unreadable, clean
 from worker.messaging.queue_health import health
-from worker.messaging.rings import Gather, Rings
+from worker.messaging.rings import Gather, Rings, hand_over
 
 #: What kombu calls this transport; the address itself never passes through kombu.
 SCHEME = "corro"
@@ -41,7 +41,7 @@ class GuardedRedis(redis.Redis):
     gather: Gather | None = None
 
     def parse_response(self, connection: object, command_name: object, **options: object) -> object:
-        """Read a reply; an unreadable message is set aside and looks like an empty queue."""
+        """Read a reply; a message that is set aside as unreadable, or handed over, looks like an empty queue."""
         reply: tuple[bytes, bytes] | None = super().parse_response(connection, command_name, **options)  # type: ignore[no-untyped-call]
         if command_name != "BRPOP" or not reply:
             return reply
@@ -49,7 +49,11 @@ class GuardedRedis(redis.Redis):
         message = self.readable(key, item)
         if message is None:
             return None
-        return key, self.gather(key, message) if self.gather else message
+        if self.gather is not None:
+            message = self.gather(key, message)
+            if hand_over(key.decode(), message):
+                return None
+        return key, message
 
     def readable(self, key: bytes, item: bytes) -> bytes | None:
         """Return a message as a worker may take it; None if it had to be set aside."""

@@ -7,17 +7,18 @@ writes the attempt. Copies of a message, late messages and other workers find no
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from datetime import timedelta
+from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta
 from typing import cast
 
 import structlog
 from sqlalchemy import Connection, select
 
 from models.crash_points import reached
-from models.errors import CorroError, Denied, NotConnected, NotSent
+from models.errors import CorroError, DatabaseUnavailable, Denied, NotConnected, NotSent
 from models.lifecycle import Fact
 from models.record.batch import OrderBatch
+from models.record.changes import AttemptChanges
 from models.record.database import Database
 from models.record.intake import request_of
 from models.record.order import OrderRecord, Row
@@ -31,6 +32,7 @@ from worker.fleet.halts import denial, stopped
 from worker.gate import Gate
 from worker.orders.batches import Batches
 from worker.orders.command import Claimed
+from worker.orders.plain import PlainClaims, begun_words
 from worker.orders.record import Recorder
 from worker.orders.routing import Go, Stop, decide, is_known
 from worker.orders.routing_facts import came_to_nothing
@@ -87,17 +89,49 @@ class Claims:
         self.database, self.broker, self.worker, self.timing = database, broker, worker, timing
         self.gate, self.batches, self.recorder, self.limiter = gate, batches, recorder, limiter
         self.capabilities = broker.capabilities
+        longest = self.capabilities.client_order_id_length
+        self.plain = PlainClaims(database, longest, closing_is_plain=not recorder.minds_positions)
 
     def claim(self, which: Selection) -> list[Claimed]:
-        """Take queued orders in one transaction: status, attempt and event move together.
+        """Take queued orders: status, attempt and event move together.
 
-        What must not be sent (stale, canceled, halted) is ended here instead.
+        Plain orders are taken by one statement; the others, and those that nobody named, in a transaction that looks at
+        each. What must not be sent (stale, canceled, halted) is ended there instead.
 
         Args:
             which: orders; its `asked` takes the ids of those that wait for a reading of this broker's positions, which
                 is the caller's to make; they stay queued.
         """
         closed = self.gate.why_closed()
+        careful = closed or self.anonymous or self.limiter.is_set
+        taken = [] if careful or not which.may_be_plain else self._take_plain(which.may_be_plain)
+        if not taken or len(taken) < len(which.ids):
+            taken += self._take_others(which.but([one.id for one in taken]), closed, beside=bool(taken))
+        reached("after_claim")
+        return taken
+
+    def _take_plain(self, ids: Collection[str]) -> list[Claimed]:
+        now = utcnow()
+        taken = self.plain.take(ids, self._begun(now), now)
+        return [Claimed(request_of(entry.order), entry.order["attempt_no"], entry.id, entry) for entry in taken]
+
+    def _take_others(self, which: Selection, closed: str | None, *, beside: bool) -> list[Claimed]:
+        """Take what is not plain; where the database goes away meanwhile, what was taken `beside` it is still sent."""
+        try:
+            return self.carefully(which, closed)
+        except DatabaseUnavailable as error:
+            if not beside:
+                raise
+            log.warning("others_not_claimed", broker=self.broker.name, error=str(error))
+            return []  # the sweep finds them
+
+    def carefully(self, which: Selection, closed: str | None = None) -> list[Claimed]:
+        """Take queued orders, plain or not, in one transaction that looks at each.
+
+        Args:
+            which: orders.
+            closed: why nothing may be sent now; orders go on along their routes then.
+        """
         baseline = [] if closed else self._baseline()
         now, seen = utcnow(), dict[str, bool]()
 
@@ -119,7 +153,6 @@ class Claims:
 
         claimed, effects = self.batches.over(opened, work)
         self.batches.ring(effects)
-        reached("after_claim")
         return claimed
 
     def is_overdue(self, which: Selection) -> bool:
@@ -242,21 +275,24 @@ class Claims:
         if entry.order["reason_code"] == Denial.RATE:
             entry.set(reason=None, reason_code=None)  # it has its turn
         theirs = self._their_id(entry, number)
-        entry.happen(Fact.CLAIMED, attempt_no=number, detail=f"attempt {number} at {self.broker.name}")
+        entry.happen(Fact.CLAIMED, attempt_no=number, detail=begun_words(number, self.broker.name))
         entry.set(submitted_at=entry.order["submitted_at"] or entry.now)
-        entry.begin(
-            number,
-            broker=self.broker.name,
-            broker_client_order_id=theirs,
-            outcome=str(Outcome.SENDING),
-            worker=self.worker,
-            session=self.broker.order_session,
-            started_at=entry.now,
-            lease_until=entry.now + timedelta(seconds=self.timing.lease),
-            baseline=baseline or None,
-            reserved=reserved,
-        )
+        begun = self._begun(entry.now)
+        begun["broker_client_order_id"], begun["baseline"] = theirs, baseline or None
+        begun["reserved"] = reserved
+        entry.begin(number, **begun)
         return Claimed(request_of(entry.order), number, theirs, entry)
+
+    def _begun(self, now: datetime) -> AttemptChanges:
+        """Return what the attempts of one claim have in common."""
+        return {
+            "broker": self.broker.name,
+            "outcome": str(Outcome.SENDING),
+            "worker": self.worker,
+            "session": self.broker.order_session,
+            "started_at": now,
+            "lease_until": now + timedelta(seconds=self.timing.lease),
+        }
 
     def _their_id(self, entry: OrderRecord, number: int) -> str:
         """Use the same id again where the broker dedupes by it and the last try there came to nothing visible."""

@@ -104,7 +104,7 @@ class Recorder:
         self.broker = broker
         self.rewrites = rewrites or {}
         reader = FactsReader(settings, broker, dedupes=dedupes)
-        self.routing_facts, self.closings = reader.read, reader.closings
+        self.routing_facts, self.closings, self.minds_positions = reader.read, reader.closings, reader.closes
         self._said = Said(broker, logging.WARNING)  # it may be ours before its terms are shown
 
     # -- ANSWERS TO A SEND ---

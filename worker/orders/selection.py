@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from typing import cast
 
 from sqlalchemy import ColumnElement, bindparam, exists, or_, select
 
@@ -21,7 +22,7 @@ _o = orders.c
 _Text = ColumnElement[str]
 
 
-def _waiting(found_by: Callable[[_Text], _Text] = lambda column: column) -> ColumnElement[bool]:
+def waiting(found_by: Callable[[_Text], _Text] = lambda column: column) -> ColumnElement[bool]:
     """An order that can be claimed for a broker: queued, there, and not put off."""
     mine = (found_by(_o.status) == str(Status.QUEUED)) & (found_by(_o.broker) == bindparam("broker"))
     return mine & (_o.available_at <= bindparam("now"))
@@ -29,26 +30,26 @@ def _waiting(found_by: Callable[[_Text], _Text] = lambda column: column) -> Colu
 
 #: A halt or drain is in force; a position is locked; somebody has set a limit. Asked with the orders: for most claims
 #: the answer is no, three times.
-_STOPPED = exists().where(halts.c.scope.in_(["*", bindparam("broker")])).label("stopped")
-_LOCKED = exists().where(position_locks.c.broker == bindparam("broker")).label("locked")
-_LIMITED = exists().where(risk_limits.c.name.is_not(None)).label("limited")
+STOPPED = exists().where(halts.c.scope.in_(["*", bindparam("broker")]))
+LOCKED = exists().where(position_locks.c.broker == bindparam("broker"))
+LIMITED = exists().where(risk_limits.c.name.is_not(None))
+_LOOKS = {"stopped": STOPPED, "locked": LOCKED, "limited": LIMITED}
 #: Their names: what a claim learns of its world beside the orders.
-FLAGS = ("stopped", "locked", "limited")
+FLAGS = tuple(_LOOKS)
 
 
 def _claimable(*which: ColumnElement[bool]) -> Query[Row]:
     """The oldest first, leaving out what another claim holds just now."""
-    oldest_first = (
-        select(orders, _STOPPED, _LOCKED, _LIMITED).where(*which).order_by(_o.available_at, _o.client_order_id)
-    )
+    looks = (look.label(name) for name, look in _LOOKS.items())
+    oldest_first = select(orders, *looks).where(*which).order_by(_o.available_at, _o.client_order_id)
     return Query(oldest_first.limit(MAX_BATCH).with_for_update(skip_locked=True))
 
 
 #: Waited too long for its message, or its pause is over.
 _LATE = or_(_o.available_at <= bindparam("late"), _o.available_at > _o.updated_at)
-_NAMED = _claimable(_waiting(unindexed), among(_o.client_order_id, "ids"))
-_OVERDUE = _claimable(_waiting(), _LATE)
-IS_OVERDUE = Query(select(_o.client_order_id).where(_waiting(), _LATE).limit(1))
+_NAMED = _claimable(waiting(unindexed), among(_o.client_order_id, "ids"))
+_OVERDUE = _claimable(waiting(), _LATE)
+IS_OVERDUE = Query(select(_o.client_order_id).where(waiting(), _LATE).limit(1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +65,36 @@ class Selection:
     #: What was asked about prices, for orders whose value is limited.
     quotes: Quotes = field(default_factory=Quotes)
 
+    #: Of those that it names, which may be plain (worker/orders/plain.py) as far as their message tells.
+    may_be_plain: Collection[str] = ()
 
-def named(ids: Collection[str], asked: Asked | None = None, quotes: Quotes | None = None) -> Selection:
-    """Orders that a message names."""
-    return Selection(_NAMED, {"ids": list(ids)}, len(ids), asked or Asked(), quotes or Quotes())
+    @property
+    def ids(self) -> Collection[str]:
+        """Those that it names; empty where it goes by how long they have waited."""
+        return cast("Collection[str]", self.values.get("ids", ()))
+
+    def but(self, ids: Collection[str]) -> Selection:
+        """Return the same without these."""
+        left = [id_ for id_ in self.ids if id_ not in set(ids)]
+        return replace(self, values={**self.values, "ids": left})
+
+
+def named(
+    ids: Collection[str],
+    asked: Asked | None = None,
+    quotes: Quotes | None = None,
+    may_be_plain: Collection[str] | None = None,
+) -> Selection:
+    """Orders that a message names.
+
+    Args:
+        ids: client_order_ids.
+        asked: what was asked about positions.
+        quotes: what was asked about prices.
+        may_be_plain: those that are worth a try; by default all of them.
+    """
+    plain = ids if may_be_plain is None else may_be_plain
+    return Selection(_NAMED, {"ids": list(ids)}, len(ids), asked or Asked(), quotes or Quotes(), plain)
 
 
 def overdue(wait_s: float) -> Selection:
