@@ -34,7 +34,7 @@ Celery and queue, claim, send and record of batches of 100."""
 #: From before the strategy builds the order to the broker's call.
 STAGES = (
     "build the order, commit its row",
-    "ring, Celery to our task, commit the claim",
+    "ring, hand over, commit the claim",
     "send, to the broker's call",
 )
 _WARM = 20
@@ -44,9 +44,15 @@ AREAS = (
     ("commit, written through to the disk", ("method 'commit'",)),
     ("SQLite: the statements", ("sqlite3.",)),
     ("SQLAlchemy: connections, transactions", ("sqlalchemy",)),
-    ("our statements: rows to values and back", ("models/statements", "models/tables", "orjson", "models/wire")),
-    ("our book and lifecycle", ("models/book", "models/lifecycle", "models/evidence")),
-    ("request objects (pydantic)", ("pydantic", "models/intake", "models/messages")),
+    (
+        "our statements: rows to values and back",
+        ("models/record/statements", "models/record/columns", "models/encoding", "orjson"),
+    ),
+    (
+        "our record and lifecycle",
+        ("models/record/order", "models/record/batch", "models/record/matching", "models/lifecycle"),
+    ),
+    ("request objects (pydantic)", ("pydantic", "models/record/intake", "models/messages")),
     ("claim, send, record: our own code", ("worker/",)),
     ("client and bell: our own code", ("producers/", "redis", "hiredis", "uuid", "_socket")),
     ("waiting for the sending threads", ("_thread", "threading.py", "concurrent")),
