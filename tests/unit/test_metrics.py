@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,13 @@ from sqlalchemy import delete, insert, select
 from models.record import tally
 from models.record.database import Database
 from models.record.tables import attempts, halts, order_events, orders, position_locks, workers
-from models.settings import Settings
+from models.settings import Settings, load_settings
 from producers.bell import connect
 from tests.order_steps import OrderSteps
 from worker.messaging.dead_letters import DeadLetters
 from worker.messaging.embedded_queue import EmbeddedQueue
-from worker.page.metrics import METRICS, Metrics
+from worker.page.metrics import METRICS, Metrics, used_ratios
+from worker.risk.report import limits_report
 from worker.runtime.clock import utcnow
 
 Scrape = Callable[[], dict[str, dict[tuple[str, ...], float]]]
@@ -145,6 +147,25 @@ def test_gauges_say_how_things_stand(database: Database, scrape: Scrape) -> None
     assert found["corro_worker_heartbeat_age_seconds"]["tda@h",] == pytest.approx(40, abs=5)
     assert found["corro_controls"]["broker:alpaca", "halted"] == 1
     assert found["corro_position_locks"]["ibkr",] == 1
+
+
+def test_the_used_share_of_limits_is_told_by_scope(
+    database: Database, bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CORRO_RISK__MAX_OPEN_ORDERS", "4")
+    monkeypatch.setenv("CORRO_RISK__MAX_QUANTITY", "100")
+    rows = limits_report_of(load_settings(home=bare), database)
+    assert used_ratios(rows) == {("*", "max_open_orders"): 0.0}
+    assert used_ratios([row | {"used": Decimal(3)} for row in rows if row["name"] == "max_open_orders"]) == {
+        ("*", "max_open_orders"): 0.75
+    }
+    strategy = {"scope_kind": "strategy", "scope": "dip", "name": "max_day_loss", "value": "200", "used": Decimal(50)}
+    assert used_ratios([strategy]) == {("strategy:dip", "max_day_loss"): 0.25}
+
+
+def limits_report_of(settings: Settings, database: Database) -> list[dict[str, object]]:
+    with database.read() as connection:
+        return limits_report(connection, settings.risk, utcnow())
 
 
 def test_without_a_database_a_scrape_is_answered_and_says_so(metrics: Metrics, scrape: Scrape, bare: Path) -> None:

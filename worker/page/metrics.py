@@ -6,9 +6,10 @@ reaches the database. Counters (`*_total`) count entries and never become smalle
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from importlib.metadata import version
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -23,6 +24,7 @@ from models.record.rows import WorkerRow
 from models.settings import Settings
 from models.vocabulary import CANNOT_READ, OPEN
 from worker.page.queue_look import QueueLook, QueueLooker
+from worker.risk.report import limits_report
 
 Labels = tuple[str, ...]
 Values = Mapping[Labels, float]
@@ -61,6 +63,9 @@ METRICS: dict[str, Named] = {
     "corro_dead_letters_waiting": Named("gauge", ("reason",), "Messages set aside that are kept for a person."),
     "corro_dead_letters": Named("counter", ("reason",), "Messages that were set aside."),
     "corro_controls": Named("gauge", ("scope", "state"), "1 while trading is stopped there."),
+    "corro_risk_used_ratio": Named(
+        "gauge", ("scope", "limit"), "Share of a limit that is used; over 1: it was lowered."
+    ),
     "corro_events_lag_seconds": Named("gauge", (), "For how long an open transaction holds the stream of events."),
 }
 _FAMILIES = {"gauge": GaugeMetricFamily, "counter": CounterMetricFamily}
@@ -91,6 +96,7 @@ class Metrics:
             counted = self._counts()
             with self.database.read() as connection:
                 now = gauges(connection, datetime.now(UTC), self.settings.timing.alert_after)
+                limits = limits_report(connection, self.settings.risk, now.at)
         except DatabaseUnavailable:
             yield family("corro_database_up", {(): 0})
             return
@@ -98,6 +104,7 @@ class Metrics:
         yield from self._counters(counted, look)
         for name, values in standing(now, list(self.settings.all_brokers), self.settings.timing.dead_after).items():
             yield family(name, values)
+        yield family("corro_risk_used_ratio", used_ratios(limits))
         yield family("corro_dead_letters_waiting", {(reason,): count for reason, count in look.waiting.items()})
 
     def _counts(self) -> tally.Counts:
@@ -187,6 +194,21 @@ def standing(now: Gauges, configured: list[str], dead_after_s: float) -> dict[st
         "corro_controls": stopped,
         "corro_events_lag_seconds": {(): now.held.seconds},
     }
+
+
+def used_ratios(limits: Sequence[Mapping[str, object]]) -> Values:
+    """Return the used share of each limit that orders use up together: pure.
+
+    Args:
+        limits: as `corro limits --json` lists them.
+    """
+    found: dict[Labels, float] = {}
+    for row in limits:
+        used = row["used"]
+        if isinstance(used, Decimal) and (value := Decimal(str(row["value"]))) > 0:
+            scope = "*" if row["scope_kind"] == "*" else f"{row['scope_kind']}:{row['scope']}"
+            found[scope, str(row["name"])] = float(used / value)
+    return found
 
 
 def is_connected(workers: list[WorkerRow], at: datetime, dead_after_s: float) -> bool:
