@@ -12,7 +12,7 @@ import re
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import MAXYEAR, UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from operator import itemgetter
 from typing import Annotated, Literal, Self, TypeVar
 
@@ -28,6 +28,10 @@ from pydantic import (
 )
 
 from models.clock import utcnow as utcnow
+from models.decimals import MAX_DECIMALS as MAX_DECIMALS
+from models.decimals import MAX_DIGITS as MAX_DIGITS
+from models.decimals import exact as exact
+from models.decimals import trimmed as trimmed
 from models.encoding import dumps, moment
 from models.encoding import plain as plain
 from models.errors import InvalidOrder
@@ -41,9 +45,6 @@ DEFAULT_EXPIRY_S = 60.0
 _DEFAULT_EXPIRY = timedelta(seconds=DEFAULT_EXPIRY_S)
 #: Orders in one `orders.submit` message.
 MAX_BATCH = 100
-#: SQLite's NUMERIC keeps 15 significant digits exactly, so no message carries more.
-MAX_DIGITS = 15
-MAX_DECIMALS = 9
 
 # No blanks, commas or quotes (IB's orderRef cannot hold them), nothing that a shell or an option parser reads as its
 # own; `~` separates the attempt number in ids we derive.
@@ -52,42 +53,10 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+/=@#-]{0,63}")
 MAX_TAGS, MAX_TAG = 20, 128
 #: A number that is within the limits by its looks, unless it is zero.
 _SHORT = re.compile(r"[0-9]{1,6}(\.[0-9]{1,9})?", re.ASCII)
-#: Python also reads `1_0` and digits of other scripts: whoever wrote them did not mean what another reader sees.
-_NUMBER = re.compile(
-    r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?(inf(inity)?|nan)", re.IGNORECASE | re.ASCII
-)
 #: No order is older: an earlier time is a clock that was never set, or garbage.
 _BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 #: Letters and digits, and dots between them: what brokers write otherwise (`BRK B`, `BRK/B`), their adapters translate.
 _SYMBOL = re.compile(r"(?=.{1,32}$)[A-Z0-9]+(\.[A-Z0-9]+)*")
-
-
-def trimmed(text: str) -> str:
-    """Return a word or a number without the blanks around it: what is recorded, compared and sent.
-
-    Raises:
-        ValueError: a line break, a tab or another control character is in it: it was part of something else.
-    """
-    if not text.isprintable():
-        raise ValueError("must have no line break, tab or other control character")
-    return text.strip()
-
-
-def exact(value: object) -> Decimal:
-    """Read a number exactly: floats by their shortest text, so that 0.1 stays 0.1."""
-    if isinstance(value, bool) or not isinstance(value, (Decimal, int, float, str)):
-        raise ValueError("must be a decimal number")
-    if isinstance(value, str):
-        value = trimmed(value)
-    try:
-        if isinstance(value, str) and not (value.isascii() and _NUMBER.fullmatch(value)):
-            raise ValueError
-        number = value if isinstance(value, Decimal) else Decimal(str(value))
-    except (InvalidOperation, ValueError):  # an int of thousands of digits has no text
-        raise ValueError("must be a decimal number") from None
-    if not number.is_finite():
-        raise ValueError("must be a finite number")
-    return number
 
 
 def _positive(value: object) -> Decimal:

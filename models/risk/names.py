@@ -16,9 +16,10 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
+from models.decimals import MAX_DECIMALS, MAX_DIGITS, exact
+from models.encoding import plain
 from models.errors import InvalidRequest
 from models.explaining import explain
-from models.messages import MAX_DECIMALS, MAX_DIGITS, exact, plain
 
 #: The scope of everything.
 EVERYTHING = "*"
