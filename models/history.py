@@ -16,6 +16,7 @@ from sqlalchemy import Select as SelectOf
 from models.encoding import to_json as to_json
 from models.errors import InvalidRequest
 from models.record.columns import Money, UtcTime
+from models.record.controls import v_controls as v_controls
 from models.record.database import Database, open_database
 from models.record.tables import order_events
 from models.settings import Settings, load_settings
@@ -80,7 +81,7 @@ _DTYPES = ((UtcTime, TIME_DTYPE), (Boolean, "boolean"), (Integer, "Int64"))
 #: What a row is dated by, for `since` and `until`, and for the order of rows.
 _DATED = {"v_orders": "created_at", "v_fills": "filled_at", "v_attempts": "started_at", "v_latency": "created_at",
           "order_events": "at", "v_external_orders": "first_seen_at", "v_external_fills": "filled_at",
-          "position_events": "at", "control_events": "at", "halts": "at"}  # fmt: skip
+          "position_events": "at", "control_events": "at", "v_controls": "at"}  # fmt: skip
 _FILTERS = ("client_order_id", "status", "symbol", "strategy", "broker", "side", "outcome")
 
 

@@ -92,8 +92,10 @@ class Outcome(StrEnum):
 class Denial(StrEnum):
     """Why our own rules kept an order from a broker: `orders.reason_code`, and `attempts.code`."""
 
-    #: Somebody had halted trading.
+    #: Somebody had halted trading, or a limit had.
     HALTED = "halted"
+    #: Only closing orders were let through.
+    REDUCING = "reducing"
     #: It closes a position, and the broker does not hold so much.
     NO_POSITION = "no_position"
     #: The broker cannot do what the order asks.

@@ -1,7 +1,7 @@
 """The gate of one broker: may orders be claimed, may one be sent?
 
 Everything that can forbid a send is asked here: the connection, whether all was read again since it was lost, whether
-the broker refuses us, whether this process is stopping, and the halts.
+the broker refuses us, whether this process is stopping, and the controls.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import structlog
 from models.errors import AccessLost, NotConnected
 from models.record.database import Database
 from worker.brokers.base import BrokerInterface
-from worker.fleet.halts import Brake
+from worker.control.brake import Brake
 
 log = structlog.get_logger()
 _A = TypeVar("_A")
@@ -24,7 +24,7 @@ class Gate:
     """Closed at first; `worker.connection.Supervisor` opens and closes it.
 
     Args:
-        database: the record, for the halts.
+        database: the record, for the controls.
         broker: the adapter.
         stopping: set when the process has been told to end.
     """

@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
 from models.record.columns import UtcTime
-from models.record.reading import halt_rows, worker_rows
-from models.record.rows import HaltRow, WorkerRow
+from models.record.controls import ControlRow, in_force
+from models.record.reading import worker_rows
+from models.record.rows import WorkerRow
 from models.record.stream import Holdup, holdup
 from models.record.tables import attempts, orders, position_locks
 from models.vocabulary import OPEN, Outcome, Status
@@ -27,7 +28,7 @@ class Gauges:
         oldest_unresolved: since when the oldest of them.
         locks: symbols locked.
         workers: every worker that is remembered.
-        halts: what people have stopped.
+        controls: what is stopped.
         held: what holds the stream of events.
     """
 
@@ -38,7 +39,7 @@ class Gauges:
     oldest_unresolved: datetime | None
     locks: dict[str, int]
     workers: list[WorkerRow]
-    halts: list[HaltRow]
+    controls: list[ControlRow]
     held: Holdup
 
 
@@ -69,6 +70,6 @@ def gauges(connection: Connection, now: datetime, alert_after_s: float) -> Gauge
         oldest_unresolved=min((at for _, _, at in doubts), default=None),
         locks={broker: count for broker, count in connection.execute(locked)},  # noqa: C416
         workers=worker_rows(connection),
-        halts=halt_rows(connection),
+        controls=in_force(connection),
         held=holdup(connection),
     )

@@ -7,12 +7,11 @@ from datetime import datetime
 
 from sqlalchemy import Connection, delete, func, insert, select, text
 
-from models.record.rows import AttemptRow, FetchRow, HaltRow, OrderEventRow, OrderRow, PositionRow, WorkerRow
+from models.record.rows import AttemptRow, FetchRow, OrderEventRow, OrderRow, PositionRow, WorkerRow
 from models.record.statements import fetch
 from models.record.tables import (
     attempts,
     fetches,
-    halts,
     leases,
     order_events,
     orders,
@@ -69,11 +68,6 @@ def lease_holders(connection: Connection, now: datetime) -> dict[str, str]:
     """Return who holds each lease that is in force."""
     query = select(leases.c.name, leases.c.holder).where(leases.c.until > now)
     return {name: holder for name, holder in connection.execute(query)}  # noqa: C416 -- rows are no pairs to mypy
-
-
-def halt_rows(connection: Connection) -> list[HaltRow]:
-    """Return the halts and drains in force, oldest first."""
-    return fetch(connection, select(halts).order_by(halts.c.at), HaltRow)
 
 
 def position_rows(connection: Connection) -> list[PositionRow]:

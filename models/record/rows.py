@@ -251,8 +251,21 @@ class LeaseRow(TypedDict):
     since: datetime | None
 
 
+class ControlTableRow(TypedDict):
+    """A control of the table; in force are those of `models.record.controls.ControlRow`."""
+
+    scope_kind: str
+    scope: str
+    state: str
+    generation: int
+    kill: Json | None
+    by: str
+    reason: str
+    at: datetime
+
+
 class HaltRow(TypedDict):
-    """A stop of trading that stands."""
+    """A drain; or a halt, for workers of the version before."""
 
     scope: str
     kind: str

@@ -311,6 +311,25 @@ leases = Table(
     Column("since", UtcTime),
 )
 
+#: What may not be sent: see `models.record.controls`, which reads them.
+controls = Table(
+    "controls",
+    metadata,
+    #: "*", broker, account, strategy, symbol, key, or two of them joined by +; and which, joined by colons.
+    Column("scope_kind", String(32), primary_key=True),
+    Column("scope", String(200), primary_key=True),
+    #: halted: nothing is sent; reducing: closing orders alone.
+    Column("state", String(16), nullable=False),
+    #: Id of the event in `control_events` that set it.
+    Column("generation", BigInteger, nullable=False),
+    #: What a kill asks of the leaders, and where it is done; null where it is none.
+    Column("kill", JSON(none_as_null=True)),
+    Column("by", String(128), nullable=False),
+    Column("reason", Words(), nullable=False),
+    Column("at", UtcTime, nullable=False),
+)
+
+#: Drains; and halts as the version before reads and writes them.
 halts = Table(
     "halts",
     metadata,

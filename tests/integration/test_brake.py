@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from models.history import History
+from models.record.controls import in_force
 from models.record.tables import control_events
 from tests.kit import World, events_of, eventually, outcomes_of
-from worker.fleet.halts import in_force
 
 #: Below the market: it rests.
 LOW = "1.00"
+WHO = ("--by", "ana", "--reason", "drill")
 ORDERS = 60
 
 
@@ -30,7 +31,7 @@ def world(make_world: Callable[..., World]) -> World:
 @pytest.fixture(autouse=True)
 def _nothing_is_halted(world: World) -> Iterator[None]:
     yield
-    world.corro("resume", "--all")
+    world.corro("resume", "--all", *WHO)
 
 
 def sent_at(world: World, symbol: str) -> list[float]:
@@ -41,7 +42,7 @@ def sent_at(world: World, symbol: str) -> list[float]:
 
 def stopped(world: World) -> list[tuple[str, str]]:
     with world.database.read() as connection:
-        return [(row["kind"], row["scope"]) for row in in_force(connection)]
+        return [(row["state"], row["scope"]) for row in in_force(connection)]
 
 
 def test_no_send_begins_after_a_halt_and_what_it_stopped_never_trades(world: World) -> None:
@@ -63,13 +64,13 @@ def test_no_send_begins_after_a_halt_and_what_it_stopped_never_trades(world: Wor
     }  # fmt: skip
     assert any(outcomes_of(one) for one in whole), "none had been claimed"
     before = len(sent_at(world, "KO"))
-    assert world.corro("resume").status == 0
+    assert world.corro("resume", *WHO).status == 0
     assert world.orders.send("VZ", route="alpaca").wait(10).status == "filled"
     assert len(sent_at(world, "KO")) == before
 
 
 def test_a_halted_broker_passes_its_orders_on(world: World) -> None:
-    assert world.corro("halt", "--broker", "alpaca").status == 0
+    assert world.corro("halt", "--broker", "alpaca", *WHO).status == 0
     whole = world.orders.wait(world.orders.send("PEP", route=["alpaca", "tda"]), "filled")
     assert outcomes_of(whole) == [("alpaca", "not_sent"), ("tda", "accepted")]
     assert whole["attempts"][0]["code"] == "halted"
@@ -80,7 +81,7 @@ def test_a_halted_broker_passes_its_orders_on(world: World) -> None:
 def test_under_a_halt_a_replace_only_lessens(world: World) -> None:
     order = world.orders.send("WMT", "buy", 10, order_type="limit", limit_price=LOW, route="alpaca")
     world.orders.wait(order, "accepted")
-    assert world.corro("halt").status == 0
+    assert world.corro("halt", *WHO).status == 0
     order.replace(quantity=500)
     eventually(lambda: "replace_refused" in events_of(world.orders.whole(order.client_order_id)), 10)
     order.replace(limit_price="50.00")
@@ -94,16 +95,16 @@ def test_under_a_halt_a_replace_only_lessens(world: World) -> None:
 
 
 def test_resume_ends_what_it_names_and_nobody_elses(world: World) -> None:
-    for command in (["halt"], ["halt", "--broker", "alpaca"], ["drain", "tda"]):
+    for command in (["halt", *WHO], ["halt", "--broker", "alpaca", *WHO], ["drain", "tda"]):
         assert world.corro(*command).status == 0
-    assert stopped(world) == [("halt", "*"), ("halt", "alpaca"), ("drain", "tda")]
-    said = world.corro("resume", "--by", "ana")
-    assert "still in force: halt alpaca" in said.err
-    assert stopped(world) == [("halt", "alpaca"), ("drain", "tda")]
-    world.corro("resume", "--broker", "tda", "--by", "ben")
-    assert stopped(world) == [("halt", "alpaca")]
-    assert "nothing was stopped" in world.corro("resume").out
-    world.corro("resume", "--all")
+    assert stopped(world) == [("draining", "tda"), ("halted", "*"), ("halted", "alpaca")]
+    said = world.corro("resume", *WHO)
+    assert "still in force: halt of alpaca" in said.err
+    assert stopped(world) == [("draining", "tda"), ("halted", "alpaca")]
+    world.corro("resume", "--broker", "tda", "--by", "ben", "--reason", "fed")
+    assert stopped(world) == [("halted", "alpaca")]
+    assert "nothing was stopped" in world.corro("resume", *WHO).out
+    world.corro("resume", "--all", *WHO)
     assert stopped(world) == []
 
 
@@ -121,4 +122,4 @@ def test_every_control_is_kept_with_who_and_why(world: World) -> None:
     ]
     assert "ana" in newest[1]["detail"]
     assert len(History(world.database).rows(control_events)) == len(journal)
-    assert [row["kind"] for row in world.corro("controls", "--json").json] == ["drain"]
+    assert [row["state"] for row in world.corro("controls", "--json").json] == ["draining"]

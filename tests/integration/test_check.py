@@ -19,7 +19,8 @@ from tests.kit import ROOT, World, clean_environment, environment
 from worker import checks as check
 from worker.brokers.alpaca.stream import AlpacaStream
 from worker.checks.steps import Finding
-from worker.fleet import halts
+from worker.control import controls
+from worker.control.scopes import Scope
 from worker.messaging.dead_letters import SET_ASIDE
 from worker.messaging.embedded_queue import EmbeddedQueue
 from worker.sandbox.control import SandboxControl
@@ -319,9 +320,9 @@ def test_workers_go_on_undisturbed(make_world: Callable[..., World]) -> None:
         world.orders.wait(world.orders.send("AAPL", "buy", 1, route=name), "filled")
         assert "connection_lost" not in world.fleet.processes[name].log.read_text()
 
-    halts.stop(world.database, "ibkr", "halt", "lunch", "ana")
+    controls.stop(world.database, Scope("broker", "ibkr"), "halt", "lunch", "ana")
     (told,) = [one for one in world.corro("check", "ibkr", "--json").json if one["check"] == "workers"]
-    halts.resume(world.database, "ibkr", by="ana")
+    controls.resume(world.database, Scope("broker", "ibkr"), by="ana")
     assert told["state"] == "warn"
     assert "halt of ibkr" in told["words"]
     assert "by ana: lunch" in told["words"]

@@ -119,7 +119,7 @@ def test_prices_decide_the_type_and_wait_fails_where_the_order_ends_badly(world:
         (["orders", "--status", "lost"], ["status", "lost"]),
         (["orders", "--since", "yesterdayish"], ["since", "yesterdayish"]),
         (["nonsense"], []),
-        (["halt", "--broker", "robinhood"], ["robinhood"]),
+        (["halt", "--broker", "robinhood", "--by", "ana", "--reason", "storm"], ["robinhood"]),
         (["worker", "robinhood"], ["robinhood"]),
         (["unlock", "alpaca", "KO", "--by", "ana"], ["reason"]),
     ],
@@ -227,7 +227,7 @@ def test_a_halt_denies_and_resume_lets_orders_through_again(world: World) -> Non
     assert "storm" in whole["reason"]
     assert "ana" in whole["reason"]
     assert whole["attempts"] == []
-    resumed = world.corro("resume")
+    resumed = world.corro("resume", "--by", "ana", "--reason", "calm")
     assert resumed.status == 0
     assert "halt" in resumed.out
     world.orders.wait(world.orders.send("AAPL", "buy", 1), "filled")
@@ -236,7 +236,7 @@ def test_a_halt_denies_and_resume_lets_orders_through_again(world: World) -> Non
 def test_a_halted_broker_passes_its_orders_on_and_still_takes_cancels(world: World) -> None:
     resting = world.orders.send("AAPL", "buy", 1, order_type="limit", limit_price="1", route="alpaca")
     world.orders.wait(resting, "accepted")
-    assert world.corro("halt", "--broker", "alpaca").status == 0
+    assert world.corro("halt", "--broker", "alpaca", "--by", "ana", "--reason", "storm").status == 0
     try:
         moved = world.orders.wait(world.orders.send("AAPL", "buy", 1), "filled")
         assert moved["broker"] == "tda"
@@ -245,7 +245,7 @@ def test_a_halted_broker_passes_its_orders_on_and_still_takes_cancels(world: Wor
         world.client.cancel(resting.client_order_id)
         world.orders.wait(resting, "canceled")
     finally:
-        assert world.corro("resume", "--broker", "alpaca").status == 0
+        assert world.corro("resume", "--broker", "alpaca", "--by", "ana", "--reason", "calm").status == 0
     assert world.orders.wait(world.orders.send("AAPL", "buy", 1), "filled")["broker"] == "alpaca"
 
 
@@ -257,7 +257,7 @@ def test_a_drained_broker_keeps_what_is_live_and_takes_nothing_new(world: World)
         assert world.orders.wait(world.orders.send("AAPL", "buy", 1), "filled")["broker"] == "tda"
         assert world.orders.row(resting.client_order_id)["status"] == "accepted"  # type: ignore[index]
     finally:
-        assert world.corro("resume").status == 0
+        assert world.corro("resume", "--by", "ana", "--reason", "calm").status == 0
     world.client.cancel(resting.client_order_id)
     world.orders.wait(resting, "canceled")
 

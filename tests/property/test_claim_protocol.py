@@ -36,7 +36,8 @@ from tests.property.ledger import (
 )
 from tests.property.simulation import SimulatedWorker, Simulation
 from worker.brokers.base import Ticket
-from worker.fleet.halts import resume, stop
+from worker.control.controls import resume, stop
+from worker.control.scopes import Scope
 
 EXAMPLES = int(os.environ.get("CORRO_PROPERTY_EXAMPLES", "60"))
 STEPS = int(os.environ.get("CORRO_PROPERTY_STEPS", "30"))
@@ -55,8 +56,8 @@ TERMS = st.tuples(
     st.sampled_from(["buy", "buy", "sell"]),
 )
 UPSETS = (
-    "halt", "drain", "halt all", "resume", "resume", "blind", "seeing", "up", "up", "down", "cancel", "cancel", "kill",
-    "kill", "hire", "hire",
+    "halt", "drain", "reduce", "halt all", "resume", "resume", "blind", "seeing", "up", "up", "down", "cancel",
+    "cancel", "kill", "kill", "hire", "hire",
 )  # fmt: skip
 ENDS = (BrokerStatus.CANCELED, BrokerStatus.EXPIRED, BrokerStatus.REJECTED)
 PICK = st.integers(0, 10**6)
@@ -217,8 +218,14 @@ class Protocol(RuleBasedStateMachine):
     @rule(what=st.sampled_from(UPSETS), broker=BROKERS, pick=PICK, strike=STRIKES)
     def upset(self, what: str, broker: str, pick: int, strike: Any) -> None:
         assert self.world is not None
-        if what in ("halt", "drain", "halt all"):
-            stop(self.world.database, "*" if what == "halt all" else broker, what.split()[0], "a test", "somebody")
+        if what in ("halt", "drain", "reduce", "halt all"):
+            stop(
+                self.world.database,
+                Scope() if what == "halt all" else Scope("broker", broker),
+                what.split()[0],
+                "a test",
+                "somebody",
+            )
         elif what == "resume":
             resume(self.world.database, None, by="a test")
         elif what in ("blind", "seeing"):

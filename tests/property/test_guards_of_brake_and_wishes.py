@@ -6,17 +6,18 @@ from typing import Any
 
 import pytest
 
-from models.record.tables import attempts
+from models.record.tables import attempts, orders
 from models.reports import BrokerStatus
 from tests.property.scenario import DEDUPES, KEEPS, Scenario
-from worker.fleet.halts import resume, stop
+from worker.control.controls import resume, stop
+from worker.control.scopes import Scope
 
 
 # -- THE BRAKE ---
 def test_a_halt_behind_the_claim_stops_what_has_not_left_and_nothing_trades_at_resume(at: Scenario) -> None:
     id_ = at.order(KEEPS, DEDUPES)
     claimed = at.claim(KEEPS, id_)
-    stop(at.world.database, "*", "halt", "a test", "somebody")
+    stop(at.world.database, Scope(), "halt", "a test", "somebody")
     at.send(KEEPS, claimed)
     assert at.tries(id_) == [(KEEPS, "not_sent")]
     assert (at.status(id_), at.row(id_)["reason_code"]) == ("denied", "halted")
@@ -34,7 +35,7 @@ def test_a_halt_is_seen_at_the_gate_by_an_order_that_waited_for_its_turn(at: Sce
     place = process.seat.place_order
 
     def in_turn(ticket: Any) -> Any:
-        stop(at.world.database, "*", "halt", "a test", "somebody")
+        stop(at.world.database, Scope(), "halt", "a test", "somebody")
         at.world.clock.advance(0.3)
         return place(ticket)
 
@@ -47,10 +48,10 @@ def test_a_halt_is_seen_at_the_gate_by_an_order_that_waited_for_its_turn(at: Sce
 def test_a_halted_broker_sends_an_order_on_and_the_first_code_ends_it(at: Scenario) -> None:
     id_ = at.order(KEEPS, DEDUPES)
     claimed = at.claim(KEEPS, id_)
-    stop(at.world.database, KEEPS, "halt", "a test", "somebody")
+    stop(at.world.database, Scope("broker", KEEPS), "halt", "a test", "somebody")
     at.send(KEEPS, claimed)
     assert (at.status(id_), at.row(id_)["broker"]) == ("queued", DEDUPES)
-    stop(at.world.database, DEDUPES, "halt", "a test", "somebody")
+    stop(at.world.database, Scope("broker", DEDUPES), "halt", "a test", "somebody")
     at.work(DEDUPES, id_)
     assert at.tries(id_) == [(KEEPS, "not_sent"), (DEDUPES, "not_sent")]
     assert (at.status(id_), at.row(id_)["reason_code"]) == ("denied", "halted")
@@ -60,7 +61,7 @@ def test_a_halted_broker_sends_an_order_on_and_the_first_code_ends_it(at: Scenar
 def test_under_a_halt_a_replace_that_grows_is_refused_and_one_that_lessens_passes(at: Scenario) -> None:
     id_ = at.order(KEEPS)
     at.work(KEEPS, id_)
-    stop(at.world.database, "*", "halt", "a test", "somebody")
+    stop(at.world.database, Scope(), "halt", "a test", "somebody")
     at.wish(id_, quantity=500)
     at.replace(KEEPS)
     assert at.kept(KEEPS)[0].ticket.order.quantity == 10
@@ -78,7 +79,7 @@ def test_a_replace_that_grows_meets_a_halt_at_the_gate_too(at: Scenario) -> None
     replace = process.seat.replace_order
 
     def halted_meanwhile(*given: Any) -> Any:
-        stop(at.world.database, "*", "halt", "a test", "somebody")
+        stop(at.world.database, Scope(), "halt", "a test", "somebody")
         at.world.clock.advance(0.3)
         return replace(*given)
 
@@ -86,6 +87,42 @@ def test_a_replace_that_grows_meets_a_halt_at_the_gate_too(at: Scenario) -> None
     at.replace(KEEPS)
     assert at.kept(KEEPS)[0].ticket.order.quantity == 10
     assert (at.row(id_)["quantity"], at.row(id_)["replace_request"]) == (10, None)
+
+
+def test_a_halted_symbol_ends_its_orders_at_once_and_leaves_others_alone(at: Scenario) -> None:
+    stopped, other = at.order(KEEPS, DEDUPES), at.order(KEEPS)
+    at.change(orders, other, symbol="PEP")
+    claimed = at.claim(KEEPS, stopped)
+    stop(at.world.database, Scope("symbol", "KO"), "halt", "a test", "somebody")
+    at.send(KEEPS, claimed)
+    late = at.order(KEEPS, DEDUPES)
+    at.work(KEEPS, late, other)
+    assert [(at.status(id_), at.row(id_)["reason_code"]) for id_ in (stopped, late)] == [("denied", "halted")] * 2
+    assert [at.tries(id_) for id_ in (stopped, late)] == [[(KEEPS, "not_sent")], []]
+    assert at.kinds(late)[-2:] == ["halted", "denied"]
+    assert at.tries(other) == [(KEEPS, "accepted")]
+
+
+def test_while_reducing_an_order_closes_and_none_opens(at: Scenario) -> None:
+    at.holds(KEEPS, 10)
+    opens, closes = at.order(KEEPS, DEDUPES), at.order(KEEPS, side="sell")
+    claimed = at.claim(KEEPS, opens)
+    stop(at.world.database, Scope("symbol", "KO"), "reduce", "a test", "somebody")
+    at.send(KEEPS, claimed)
+    at.work(KEEPS, closes)
+    assert (at.status(opens), at.row(opens)["reason_code"]) == ("denied", "reducing")
+    assert at.tries(closes) == [(KEEPS, "accepted")]
+
+
+def test_while_reducing_no_sell_opens_a_short_position_even_where_it_may(at: Scenario) -> None:
+    for process in at.worker.values():
+        process.desk.recorder.closings.__self__.closes = False  # type: ignore[attr-defined]  # sell = "as_ordered"
+    at.holds(KEEPS, 0)
+    stop(at.world.database, Scope(), "reduce", "a test", "somebody")
+    id_ = at.order(KEEPS, side="sell")
+    at.work(KEEPS, id_)
+    assert at.at_brokers() == []
+    assert at.row(id_)["reason_code"] == "no_position"
 
 
 # -- WISHES ---

@@ -11,7 +11,8 @@ import pytest
 from models.errors import Stale
 from models.record.tables import attempts, orders
 from tests.property.scenario import ANONYMOUS, BEHIND_BASELINE, DEDUPES, KEEPS, Scenario
-from worker.fleet.halts import stop
+from worker.control.controls import stop
+from worker.control.scopes import Scope
 from worker.orders.marks import Marks
 
 
@@ -58,13 +59,20 @@ def test_an_order_whose_cancel_is_wanted_is_not_sent(at: Scenario) -> None:
     assert at.at_brokers() == []
 
 
-@pytest.mark.parametrize(("scope", "kind"), [("*", "halt"), (KEEPS, "halt"), (KEEPS, "drain")])
-def test_what_is_stopped_sends_nothing(at: Scenario, scope: str, kind: str) -> None:
+EVERYTHING, HERE = Scope(), Scope("broker", KEEPS)
+
+
+@pytest.mark.parametrize(
+    ("scope", "kind"),
+    [(EVERYTHING, "halt"), (EVERYTHING, "reduce"), (HERE, "halt"), (HERE, "reduce"), (HERE, "drain"),
+     (Scope("symbol", "KO"), "halt")],
+)  # fmt: skip
+def test_what_is_stopped_sends_nothing(at: Scenario, scope: Scope, kind: str) -> None:
     id_ = at.order(KEEPS)
     stop(at.world.database, scope, kind, "a test", "somebody")
     at.work(KEEPS, id_)
     assert at.at_brokers() == []
-    assert at.tries(id_) == ([(KEEPS, "not_sent")] if (scope, kind) == (KEEPS, "halt") else [])
+    assert at.tries(id_) == ([(KEEPS, "not_sent")] if scope == HERE and kind != "drain" else [])
     assert at.at_brokers() == []
 
 

@@ -20,7 +20,8 @@ from sqlalchemy import create_engine
 from models.errors import DatabaseUnavailable
 from tests.kit import PostgresServer, World, eventually
 from tests.soak.strikes import state_of
-from worker.fleet import halts
+from worker.control import controls
+from worker.control.scopes import Scope
 
 Repair = Callable[[], None]
 #: How a real Redis is made to answer with an error: the reply -> commands that begin it, and that end it.
@@ -149,16 +150,17 @@ class Outages:
 
     # -- PEOPLE ---
     def _halt(self) -> tuple[str, Repair]:
-        return self._somebody("halt", self.dice.choice((halts.EVERYTHING, *self.world.brokers)))
+        return self._somebody("halt", self.dice.choice(("*", *self.world.brokers)))
 
     def _drain(self) -> tuple[str, Repair]:
         return self._somebody("drain", self.dice.choice(self.world.brokers))
 
     def _somebody(self, kind: str, scope: str) -> tuple[str, Repair]:
         database = self.world.database
-        begin = lambda: halts.stop(database, scope, kind, "a storm", "soak")  # noqa: E731
-        end = lambda: halts.resume(database, scope, by="soak")  # noqa: E731
-        return f"{kind} of {'everything' if scope == halts.EVERYTHING else scope}", self._for_a_while(begin, end)
+        where = Scope() if scope == "*" else Scope("broker", scope)
+        begin = lambda: controls.stop(database, where, kind, "a storm", "soak")  # noqa: E731
+        end = lambda: controls.resume(database, where, by="soak")  # noqa: E731
+        return f"{kind} of {'everything' if scope == '*' else scope}", self._for_a_while(begin, end)
 
     # -- DATABASE ---
     def _lock_file(self) -> tuple[str, Repair]:

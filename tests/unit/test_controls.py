@@ -11,7 +11,8 @@ from models.errors import CorroError, InvalidRequest
 from models.record.database import Database
 from models.record.tables import control_events, halts
 from tests.unit.words import Run
-from worker.fleet.halts import resume, stop
+from worker.control.controls import resume, stop
+from worker.control.scopes import Scope
 from worker.positions.ledger import unlock
 
 BLANK = ("", " ", "\t \n", "\u200b", "\u00a0", "\x00")
@@ -27,10 +28,10 @@ def kept(database: Database) -> list[str]:
 @pytest.mark.parametrize(
     "act",
     [
-        lambda db, text: stop(db, "*", "halt", text, "ana"),
-        lambda db, text: stop(db, "*", "halt", "storm", text),
-        lambda db, text: stop(db, "ibkr", "drain", text, "ana"),
-        lambda db, text: resume(db, "*", by=text),
+        lambda db, text: stop(db, Scope(), "halt", text, "ana"),
+        lambda db, text: stop(db, Scope(), "halt", "storm", text),
+        lambda db, text: stop(db, Scope("broker", "ibkr"), "drain", text, "ana"),
+        lambda db, text: resume(db, Scope(), by=text),
         lambda db, text: resume(db, None, by="ana", reason=text),
     ],
 )
@@ -45,12 +46,12 @@ def test_no_control_is_set_or_ended_by_nobody_or_for_no_reason(
 @pytest.mark.parametrize("name", ["a" * 129, "ana\x1b[2J", "ana\nbob"])
 def test_a_name_is_one_line_that_the_journal_can_hold(name: str, database: Database) -> None:
     with pytest.raises(InvalidRequest, match="by: must be a name"):
-        stop(database, "*", "halt", "storm", name)
+        stop(database, Scope(), "halt", "storm", name)
 
 
 def test_what_has_a_name_and_a_reason_is_kept(database: Database) -> None:
-    stop(database, "*", "halt", "a storm\nover the bay", "a" * 128)
-    resume(database, "*", by="ana", reason="sun")
+    stop(database, Scope(), "halt", "a storm\nover the bay", "a" * 128)
+    resume(database, Scope(), by="ana", reason="sun")
     assert kept(database) == ["halt", "resume"]
     with pytest.raises(CorroError):
         unlock(database, "tda", "KO", by="", reason="split")
@@ -59,14 +60,14 @@ def test_what_has_a_name_and_a_reason_is_kept(database: Database) -> None:
 @pytest.mark.parametrize(
     "typed",
     [
-        ("halt", "--reason", ""),
-        ("halt", "--reason", "  "),
-        ("halt", "--by", ""),
-        ("halt", "--broker", "ibkr", "--by", " "),
+        ("halt", "--by", "ana", "--reason", ""),
+        ("halt", "--by", "ana", "--reason", "  "),
+        ("halt", "--reason", "storm", "--by", ""),
+        ("halt", "--broker", "ibkr", "--reason", "storm", "--by", " "),
         ("drain", "ibkr", "--reason", ""),
         ("drain", "ibkr", "--by", "\t"),
-        ("resume", "--by", ""),
-        ("resume", "--reason", " "),
+        ("resume", "--reason", "sun", "--by", ""),
+        ("resume", "--by", "ana", "--reason", " "),
     ],
 )
 def test_the_command_line_refuses_the_same_in_one_line_with_exit_2(

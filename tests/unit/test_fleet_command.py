@@ -26,7 +26,9 @@ def worker(
 
 
 def stop(kind: str, scope: str) -> dict[str, Any]:
-    return {"kind": kind, "scope": scope, "at": NOW - timedelta(seconds=90), "by": "ana", "reason": "storm"}
+    state = {"halt": "halted", "drain": "draining"}[kind]
+    told = {"scope_kind": "*" if scope == "*" else "broker", "scope": scope, "by": "ana", "reason": "storm"}
+    return told | {"state": state, "at": NOW - timedelta(seconds=90)}
 
 
 def seen(*rows: dict[str, Any], stops: tuple[dict[str, Any], ...] = ()) -> Picture:

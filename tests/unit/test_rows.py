@@ -23,6 +23,7 @@ ROWS = {
     "position_snapshots": rows.PositionRow,
     "workers": rows.WorkerRow,
     "leases": rows.LeaseRow,
+    "controls": rows.ControlTableRow,
     "halts": rows.HaltRow,
     "control_events": rows.ControlEventRow,
     "tallies": rows.TallyRow,

@@ -152,7 +152,7 @@ def test_an_id_that_names_another_order_says_how_that_one_stands(database: Datab
     [
         ["order", b"\xff"],
         ["submit", "KO", "buy", "1", "--strategy", b"a\xfe"],
-        ["halt", "--reason", b"\xff"],
+        ["halt", "--by", "ann", "--reason", b"\xff"],
     ],
 )
 def test_an_argument_that_is_no_text_is_refused_in_a_line(database: Database, bare: Path, words: list[str]) -> None:

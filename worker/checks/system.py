@@ -16,14 +16,17 @@ import redis
 from pydantic import SecretStr
 
 from models.errors import CorroError
+from models.record.controls import ControlRow, in_force
 from models.record.database import Database, current_revision, head_revision, make_url
-from models.record.reading import answer, halt_rows, lease_holders, leave_no_trace, worker_rows
-from models.record.rows import HaltRow, WorkerRow
+from models.record.reading import answer, lease_holders, leave_no_trace, worker_rows
+from models.record.rows import WorkerRow
 from models.settings import BrokerSettings, Settings, config_file
 from models.vocabulary import CANNOT_READ
 from producers.bell import connect
 from worker.checks.advice import advice_for
 from worker.checks.steps import CheckLane, CheckStep, Verdict, fail, ok, skip, warn, worst
+from worker.control.brake import scope_of
+from worker.control.controls import NOUNS
 from worker.messaging import unread
 from worker.messaging.dead_letters import SET_ASIDE
 from worker.messaging.embedded_queue import server_binary
@@ -230,7 +233,7 @@ def _workers(name: str, system: System) -> Verdict:
     with system.database.read() as connection:
         running = [row for row in worker_rows(connection) if row["broker"] == name and row["state"] != "stopped"]
         leader = lease_holders(connection, now).get(f"leader.{name}")
-        stops = [row for row in halt_rows(connection) if row["scope"] in ("*", name)]
+        stops = [row for row in in_force(connection) if row["scope_kind"] == "*" or row["scope"] == name]
     alive = [row for row in running if row["heartbeat_at"] >= silent]
     return worst([_alive(name, alive, leader), *map(_stopped, stops)], _named(alive, leader))
 
@@ -261,11 +264,12 @@ def _alive(name: str, alive: Sequence[WorkerRow], leader: str | None) -> Verdict
     return ok("")
 
 
-def _stopped(row: HaltRow) -> Verdict:
-    scope = "all brokers" if row["scope"] == "*" else row["scope"]
-    words = f"{row['kind']} of {scope} since {row['at']:%Y-%m-%d %H:%M} UTC by {row['by']}: {row['reason']}"
-    ends = "corro resume" if row["scope"] == "*" else f"corro resume --broker {scope}"
-    return warn(words, f"`{ends}` ends it.")
+def _stopped(row: ControlRow) -> Verdict:
+    scope = scope_of(row)
+    words = (
+        f"{NOUNS[row['state']]} of {scope.words} since {row['at']:%Y-%m-%d %H:%M} UTC by {row['by']}: {row['reason']}"
+    )
+    return warn(words, f"`corro resume{scope.options}` ends it.")
 
 
 def _named(alive: Sequence[WorkerRow], leader: str | None) -> str:

@@ -1,35 +1,81 @@
-"""`corro halt`, `drain`, `resume` and `controls`: what people do to trading, and the journal of what they did."""
+"""`corro halt`, `reduce`, `drain`, `resume` and `controls`: what people do to trading, and its journal."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from producers.cli import show
 from producers.cli.app import Form, Json, Out, Wide, client, history, operator, tell
 
-By = Annotated[str | None, typer.Option(help="who; default the login name")]
-Reason = Annotated[str | None, typer.Option(help="why; kept for ever")]
+if TYPE_CHECKING:
+    from models.settings import Settings
+    from worker.control.scopes import Scope
 
-_IN_FORCE = ("at", "kind", "scope", "by", "reason")
+By = Annotated[str | None, typer.Option(help="who; kept for ever")]
+Reason = Annotated[str | None, typer.Option(help="why; kept for ever, and with the orders that are denied")]
+Broker = Annotated[str | None, typer.Option(help="only this broker")]
+Account = Annotated[str | None, typer.Option(help="only this account, BROKER:ACCOUNT")]
+Strategy = Annotated[str | None, typer.Option(help="only this strategy's orders")]
+Symbol = Annotated[str | None, typer.Option(help="only this symbol")]
+Key = Annotated[str | None, typer.Option(help="only orders signed by this key")]
+
+_IN_FORCE = ("at", "state", "scope_kind", "scope", "by", "reason")
 _JOURNAL = ("at", "kind", "scope_kind", "scope", "by", "reason", "detail")
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    for command in (halt, drain, resume, controls):
+    for command in (halt, reduce, drain, resume, controls):
         app.command()(command)
 
 
+def named(command: str, by: str | None, reason: str | None) -> tuple[str, str]:
+    """Return who and why; a command that stops trading is refused without them, exit 2."""
+    if by is None or reason is None:
+        missing = " and ".join(name for name, given in (("--by", by), ("--reason", reason)) if given is None)
+        raise typer.BadParameter(f"{missing} must be given: corro {command} --by NAME --reason WHY")
+    return by.strip(), reason
+
+
+def scope_of(settings: "Settings", **names: str | None) -> "Scope":
+    """Return the scope of a command's options; a broker that is not configured is refused."""
+    from worker.control.scopes import Scope
+
+    scope = Scope.of(**names)
+    for broker in (scope.names.get("broker"), (scope.names.get("account") or "").partition(":")[0]):
+        if broker:
+            settings.broker(broker)
+    return scope
+
+
 def halt(
-    broker: Annotated[str | None, typer.Option(help="only this broker; default all")] = None,
-    reason: Annotated[str, typer.Option(help="kept with the orders it denies")] = "halted by an operator",
+    broker: Broker = None,
+    account: Account = None,
+    strategy: Strategy = None,
+    symbol: Symbol = None,
+    key: Key = None,
     by: By = None,
+    reason: Reason = None,
 ) -> None:
     """Stop sending at once: queued orders, and those claimed and not yet sent, are denied, or go to another broker.
 
-    Cancels still pass, and replaces that only make an order smaller or less aggressive.
+    Without a scope: everything. Cancels still pass, and replaces that only make an order smaller or less aggressive.
+    What is live at a broker stays: `corro kill` cancels it.
     """
-    _stop("halt", broker, reason, by)
+    _stop("halt", by, reason, broker=broker, account=account, strategy=strategy, symbol=symbol, key=key)
+
+
+def reduce(
+    broker: Broker = None,
+    account: Account = None,
+    strategy: Strategy = None,
+    symbol: Symbol = None,
+    key: Key = None,
+    by: By = None,
+    reason: Reason = None,
+) -> None:
+    """Let only closing orders through (sell, buy_to_cover), and what a halt does; it takes a halt's place."""
+    _stop("reduce", by, reason, broker=broker, account=account, strategy=strategy, symbol=symbol, key=key)
 
 
 def drain(
@@ -38,45 +84,50 @@ def drain(
     by: By = None,
 ) -> None:
     """Let a broker take nothing new: what waits for it goes to the next one; what is live there stays."""
-    _stop("drain", name, reason, by)
+    _stop("drain", operator(by), reason, broker=name)
 
 
-def _stop(kind: str, broker: str | None, reason: str, by: str | None) -> None:
-    """Stop one broker, or all."""
-    from worker.fleet.halts import EVERYTHING, stop
+def _stop(kind: str, by: str | None, reason: str | None, **names: str | None) -> None:
+    from worker.control.controls import stop
 
+    who, why = named(kind, by, reason)
     with client() as c:
-        if broker:
-            c.settings.broker(broker)
-        stop(c.database, broker or EVERYTHING, kind, reason, operator(by))
-    ends = f"corro resume --broker {broker}" if broker else "corro resume"
-    show.say(f"{kind}: {broker or 'all brokers'}; `{ends}` ends it")
+        scope = scope_of(c.settings, **names)
+        stop(c.database, scope, kind, why, who)
+    show.say(f"{kind}: {scope.words}; `corro resume{scope.options} --by NAME --reason WHY` ends it")
 
 
 def resume(
     name: Annotated[str | None, typer.Argument(help="a broker, as --broker")] = None,
-    broker: Annotated[str | None, typer.Option(help="end the halt and the drain of this broker")] = None,
-    everyone: Annotated[bool, typer.Option("--all", help="end every halt and drain, whoever set it")] = False,
+    broker: Annotated[str | None, typer.Option(help="end the control and the drain of this broker")] = None,
+    account: Annotated[str | None, typer.Option(help="end that of this account")] = None,
+    strategy: Annotated[str | None, typer.Option(help="end that of this strategy")] = None,
+    symbol: Annotated[str | None, typer.Option(help="end that of this symbol")] = None,
+    key: Annotated[str | None, typer.Option(help="end that of this key")] = None,
+    everyone: Annotated[bool, typer.Option("--all", help="end every control and drain, whoever set it")] = False,
     by: By = None,
     reason: Reason = None,
 ) -> None:
-    """End the halt of all brokers; with --broker that broker's halt and drain. What it does not name stays in force."""
-    from worker.fleet.halts import EVERYTHING, in_force
-    from worker.fleet.halts import resume as end
+    """End the control of everything; with a scope that scope's. What it does not name stays in force."""
+    from models.record.controls import in_force
+    from worker.control.brake import scope_of as about
+    from worker.control.controls import NOUNS
+    from worker.control.controls import resume as end
 
-    broker = broker or name
-    if everyone and broker:
-        raise typer.BadParameter("say either --broker or --all")
+    who, why = named("resume", by, reason)
+    given = {"broker": broker or name, "account": account, "strategy": strategy, "symbol": symbol, "key": key}
+    if everyone and any(value is not None for value in given.values()):
+        raise typer.BadParameter("say either a scope or --all")
     with client() as c:
-        if broker:
-            c.settings.broker(broker)
-        ended = end(c.database, None if everyone else broker or EVERYTHING, by=operator(by), reason=reason)
+        scope = None if everyone else scope_of(c.settings, **given)
+        ended = end(c.database, scope, by=who, reason=why)
         with c.database.read() as connection:
             left = in_force(connection)
-    words = ", ".join(f"{row['kind']} {row['scope']}" for row in ended)
+    words = ", ".join(f"{NOUNS[row['state']]} of {about(row).words}" for row in ended)
     show.say(f"resumed: {words or 'nothing was stopped in that scope'}")
     for row in left:
-        show.note(f"still in force: {row['kind']} {row['scope']} (by {row['by']}: {row['reason']})")
+        what = f"{NOUNS[row['state']]} of {about(row).words}"
+        show.note(f"still in force: {what} (by {row['by']}: {row['reason']})")
 
 
 def controls(
@@ -85,10 +136,11 @@ def controls(
     wide: Wide = False,
     json: Json = False,
 ) -> None:
-    """List the halts and drains in force."""
-    from models.record.tables import control_events, halts
+    """List what is halted, what may only reduce, and what is drained."""
+    from models.record.controls import v_controls
+    from models.record.tables import control_events
 
     form = Form(json, out, wide)
     with history() as h:
-        found = h.rows(control_events if log else halts, newest_first=log)
+        found = h.rows(control_events if log else v_controls, newest_first=log)
     tell(found, _JOURNAL if log else _IN_FORCE, form, title="controls")

@@ -1,21 +1,13 @@
-"""Which brokers could take an order now: those with a live worker and no stop."""
+"""Which brokers could take an order now: those with a live worker."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, and_, select
 
-from models.record.tables import halts, workers
-
-
-def unavailable(connection: Connection, brokers: Iterable[str], now: datetime, dead_after: float) -> set[str]:
-    """Return the brokers that would not take an order now: halted, draining, or without a live worker."""
-    stopped = {scope for (scope,) in connection.execute(select(halts.c.scope))}
-    if "*" in stopped:
-        return set(brokers)
-    return stopped | (set(brokers) - alive_brokers(connection, now, dead_after))
+from models.record.tables import workers
 
 
 def alive_sessions(connection: Connection, broker: str, now: datetime, dead_after: float) -> frozenset[str]:

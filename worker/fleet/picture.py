@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from models.record.controls import NOUNS, ControlRow, in_force
 from models.record.database import Database
-from models.record.reading import count_of_locks, halt_rows, lease_holders, worker_rows
-from models.record.rows import HaltRow, WorkerRow
+from models.record.reading import count_of_locks, lease_holders, worker_rows
+from models.record.rows import WorkerRow
 from models.settings import Settings
 from models.vocabulary import CANNOT_READ
+from worker.control.scopes import scope_of
 from worker.fleet.identity import Identity, is_on_this_host, process_is_over
 
 Row = Mapping[str, Any]
@@ -47,7 +49,7 @@ def look(settings: Settings, database: Database) -> Picture:
     """
     now, silent = datetime.now(UTC), timedelta(seconds=settings.timing.dead_after)
     with database.read() as connection:
-        rows, stops = worker_rows(connection), halt_rows(connection)
+        rows, stops = worker_rows(connection), in_force(connection)
         leaders = set(lease_holders(connection, now).values())
     return picture(rows, leaders, stops, list(settings.all_brokers), now, silent, dead_here(rows))
 
@@ -79,7 +81,7 @@ def dead_here(rows: Sequence[WorkerRow]) -> set[str]:
 def picture(
     rows: Sequence[WorkerRow],
     leaders: Collection[str],
-    stops: Sequence[HaltRow],
+    stops: Sequence[ControlRow],
     configured: Sequence[str],
     now: datetime,
     silent_after: timedelta,
@@ -90,7 +92,7 @@ def picture(
     Args:
         rows: of the table `workers`.
         leaders: workers that hold a lease.
-        stops: halts and drains in force.
+        stops: controls in force.
         configured: the brokers that should take orders.
         now: the moment.
         silent_after: a worker without a heartbeat for this long is dead.
@@ -108,7 +110,7 @@ def picture(
                 "stopped": _stopped(row, stops),
             }
         )
-    troubles = [_said(stop, now) for stop in stops]
+    troubles = [_said(stop, now) for stop in stops if _is_a_brokers(stop)]
     for broker in configured:
         states = {row["state"]: row for row in listed if row["broker"] == broker and row["state"] != "stopped"}
         if UNREAD in states:  # whoever else is ready: what it does is not seen
@@ -126,7 +128,7 @@ def picture(
         else:
             seen = next(row for state, row in states.items() if state != "silent")
             troubles.append(f"{broker}: {seen['state']}" + (f", {seen['detail']}" if seen["detail"] else ""))
-    return Picture(listed, troubles)
+    return Picture(listed, troubles, [_said(stop, now) for stop in stops if not _is_a_brokers(stop)])
 
 
 def _state(row: Row, now: datetime, silent_after: timedelta) -> tuple[str, str | None]:
@@ -144,16 +146,19 @@ def _lapse(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
-def _stopped(row: Row, stops: Sequence[HaltRow]) -> str | None:
-    kinds = [stop["kind"] for stop in stops if stop["scope"] in ("*", row["broker"])]
+def _is_a_brokers(stop: ControlRow) -> bool:
+    """Tell whether a control keeps a broker from taking orders: that of a symbol is no trouble of the fleet's."""
+    return stop["scope_kind"] in ("*", "broker")
+
+
+def _stopped(row: Row, stops: Sequence[ControlRow]) -> str | None:
+    kinds = [NOUNS[stop["state"]] for stop in stops if _is_a_brokers(stop) and stop["scope"] in ("*", row["broker"])]
     return ", ".join(kinds) or None
 
 
-def _said(stop: HaltRow, now: datetime) -> str:
-    scope = "all brokers" if stop["scope"] == "*" else stop["scope"]
-    ends = "corro resume" if stop["scope"] == "*" else f"corro resume --broker {stop['scope']}"
-    since = (now - stop["at"]).total_seconds()
+def _said(stop: ControlRow, now: datetime) -> str:
+    scope, since = scope_of(stop), (now - stop["at"]).total_seconds()
     return (
-        f"{stop['kind']} of {scope} since {stop['at']:%Y-%m-%d %H:%M:%S} UTC ({since:.0f} s) by {stop['by']}: "
-        f"{stop['reason']}; `{ends}` ends it"
+        f"{NOUNS[stop['state']]} of {scope.words} since {stop['at']:%Y-%m-%d %H:%M:%S} UTC ({since:.0f} s) by "
+        f"{stop['by']}: {stop['reason']}; `corro resume{scope.options}` ends it"
     )

@@ -7,7 +7,7 @@ writes the attempt. Copies of a message, late messages and other workers find no
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import cast
 
@@ -19,6 +19,7 @@ from models.errors import CorroError, DatabaseUnavailable, Denied, NotConnected,
 from models.lifecycle import Fact
 from models.record.batch import OrderBatch
 from models.record.changes import AttemptChanges
+from models.record.controls import in_force
 from models.record.database import Database
 from models.record.intake import request_of
 from models.record.order import OrderRecord, Row
@@ -28,7 +29,7 @@ from models.risk.decision import Hold, Pass, Refuse
 from models.settings import TimingSettings
 from models.vocabulary import Denial, Outcome, Status
 from worker.brokers.base import BrokerInterface
-from worker.fleet.halts import denial, stopped
+from worker.control.brake import denial, drain_of, movement_of, stop_of, words
 from worker.gate import Gate
 from worker.orders.batches import Batches
 from worker.orders.command import Claimed
@@ -96,7 +97,7 @@ class Claims:
         """Take queued orders: status, attempt and event move together.
 
         Plain orders are taken by one statement; the others, and those that nobody named, in a transaction that looks at
-        each. What must not be sent (stale, canceled, halted) is ended there instead.
+        each. What must not be sent (stale, canceled, stopped) is ended there instead.
 
         Args:
             which: orders; its `asked` takes the ids of those that wait for a reading of this broker's positions, which
@@ -141,15 +142,14 @@ class Claims:
             return OrderBatch.of(connection, cast("list[ReadableOrder]", rows), now)
 
         def work(batch: OrderBatch) -> list[Claimed]:
-            if seen["stopped"] and (stop := stopped(batch.connection, self.broker.name)):
-                self._turn_away(batch, stop)
-            elif closed:
-                self._send_on(batch, closed)
-            else:
-                locks = Locks(batch.connection, self.broker.name) if seen["locked"] else None
-                risk = self._risk(batch) if seen["limited"] or self.limiter.is_set else None
-                return self._take_all(batch, locks, baseline, which, risk)
-            return []
+            left = self._let_pass(batch) if seen["stopped"] else list(batch.entries.values())
+            if closed:
+                self._send_on(left, closed)
+                return []
+            locks = Locks(batch.connection, self.broker.name) if seen["locked"] else None
+            risk = self._risk(batch, left) if seen["limited"] or self.limiter.is_set else None
+            closings = self.recorder.closings(batch, anyway=seen["stopped"])
+            return self._take_all(batch.connection, left, locks, closings, baseline, which, risk)
 
         claimed, effects = self.batches.over(opened, work)
         self.batches.ring(effects)
@@ -162,8 +162,10 @@ class Claims:
 
     def _take_all(
         self,
-        batch: OrderBatch,
+        connection: Connection,
+        entries: Sequence[OrderRecord],
         locks: Locks | None,
+        closings: Closings | None,
         baseline: list[Row] | None,
         which: Selection,
         risk: RiskQuestions | None,
@@ -171,16 +173,17 @@ class Claims:
         """Take each order that may be sent; the others end, move on, wait for a twin, or for a reading of positions.
 
         Args:
-            batch: the orders, locked.
+            connection: of the transaction.
+            entries: the orders, locked, that no control stops.
             locks: of positions, if there are any.
+            closings: what else closes positions here, where any of them does.
             baseline: what the broker lists, where it keeps no id of ours; None: it could not be read.
             which: its `asked` takes the ids of those that wait for positions.
             risk: what the limits say of these orders, where there are any.
         """
-        closings = self.recorder.closings(batch)
-        alike = self._look_alikes(batch.connection) if self.anonymous else {}
+        alike = self._look_alikes(connection) if self.anonymous else {}
         claimed = []
-        for entry in batch.entries.values():
+        for entry in entries:
             if has_ended(entry):
                 continue
             key = (entry.order["symbol"], entry.order["side"])
@@ -215,9 +218,9 @@ class Claims:
         return None
 
     # -- LIMITS ---
-    def _risk(self, batch: OrderBatch) -> RiskQuestions | None:
+    def _risk(self, batch: OrderBatch, left: Sequence[OrderRecord]) -> RiskQuestions | None:
         """Read what limits say about the orders that may be sent; None where none applies to them."""
-        waiting = [entry for entry in batch.entries.values() if not has_ended(entry)]
+        waiting = [entry for entry in left if not has_ended(entry)]
         return self.limiter.about(batch.connection, waiting, batch.now) if waiting else None
 
     def _hold_or_refuse(self, entry: OrderRecord, verdict: Hold | Refuse, quotes: Quotes) -> None:
@@ -302,26 +305,32 @@ class Claims:
             return str(last["broker_client_order_id"])
         return attempt_id(entry.id, number, self.capabilities.client_order_id_length)
 
-    def _turn_away(self, batch: OrderBatch, stop: Row) -> None:
-        """Draining: what waits here goes on along its route if it can. Halted: it goes on, or it is denied."""
-        name = self.broker.name
+    def _let_pass(self, batch: OrderBatch) -> list[OrderRecord]:
+        """Return the orders that no control stops; the others are denied, or go on along their routes."""
+        name, controls = self.broker.name, in_force(batch.connection)
+        drain, left = drain_of(controls, name), list[OrderRecord]()
         for entry in batch.entries.values():
             if has_ended(entry):
                 continue
-            if stop["kind"] == "drain":
-                error = NotSent(f"{name} takes no orders: {stop['words']}", broker=name)
-                self.recorder.turn_away(entry, error)
-                continue
-            denied = denial(name, stop)
-            if denied.everywhere:
-                self.recorder.follow(entry, 0, Stop(Status.DENIED, str(denied), denied.code))
-            else:  # an attempt of its own, so that the history shows where it could not go
-                self.recorder.end(entry, self._begin(entry, []).attempt_no, denied)
+            if control := stop_of(controls, entry.order, name, movement_of(entry.order)):
+                self._stop(entry, denial(name, control))
+            elif drain:
+                self.recorder.turn_away(entry, NotSent(f"{name} takes no orders: {words(drain)}", broker=name))
+            else:
+                left.append(entry)
+        return left
 
-    def _send_on(self, batch: OrderBatch, closed: str) -> None:
+    def _stop(self, entry: OrderRecord, denied: Denied) -> None:
+        """Halted here: the order goes on, with an attempt that shows where it could not go. Everywhere: it ends."""
+        if denied.everywhere:
+            self.recorder.follow(entry, 0, Stop(Status.DENIED, str(denied), denied.code))
+        else:
+            self.recorder.end(entry, self._begin(entry, []).attempt_no, denied)
+
+    def _send_on(self, entries: Sequence[OrderRecord], closed: str) -> None:
         """Not connected: orders go on along their routes at once; those that have nowhere else to go wait here."""
         error = NotConnected(f"{self.broker.name} is not connected: {closed}", broker=self.broker.name)
-        for entry in batch.entries.values():
+        for entry in entries:
             if not has_ended(entry):
                 self._pass_on(entry, error)
 

@@ -8,15 +8,17 @@ one order that cannot be written beside others that can.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from models.errors import BrokerError
 from models.messages import OrderRequest
 from models.record.order import OrderRecord
+from models.record.rows import by_name
 from models.reports import OrderReport
 from worker.brokers.base import OrderRef
+from worker.control.brake import Movement, movement_of
 from worker.orders.selection import Selection
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ class Claimed:
     entry: OrderRecord | None = None
     #: The order at the broker that it replaces.
     old: OrderRef | None = None
-    #: A replace that only makes the order smaller or less aggressive, so a halt lets it pass.
+    #: A replace that only makes the order smaller or less aggressive, so every control lets it pass.
     lessens: bool = False
     #: Where sends have to be marked: those of this claim.
     marks: Marks | None = None
@@ -56,6 +58,16 @@ class Claimed:
     def id(self) -> str:
         """The client_order_id."""
         return self.order.client_order_id
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """What the controls are asked about: the row, as it has columns that the request has not."""
+        return by_name(self.entry.order) if self.entry is not None else vars(self.order)
+
+    @property
+    def movement(self) -> Movement:
+        """What sending it would do to a position."""
+        return Movement.LESSENS if self.lessens else movement_of(vars(self.order))
 
 
 I = TypeVar("I", bound=Item)  # noqa: E741

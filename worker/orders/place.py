@@ -158,7 +158,7 @@ class Place(Claiming):
     def send(self, item: Claimed, permit: Permit) -> OrderReport:
         """Place one order."""
         self.capabilities.check(item.order, self.broker.name)
-        permit.check()
+        permit.check(item)
         if item.marks is not None:
             item.marks.mark(item)
         report = permit.in_turn(partial(self.broker.place_order, permit.ticket(item)))

@@ -33,7 +33,7 @@ from models.record.order import OrderRecord, is_changing
 from models.reports import DONE, BrokerStatus, FillReport, OrderReport, Report
 from models.settings import Settings
 from models.terms import Rewrites
-from models.vocabulary import OPEN, TERMINAL, UNCLEAR, Outcome, Status
+from models.vocabulary import OPEN, TERMINAL, UNCLEAR, Denial, Outcome, Status
 from worker.orders.routing import (
     ALONE_S,
     ROUND_S,
@@ -76,6 +76,8 @@ _STOPS: dict[Status, Fact] = {
     Status.REJECTED: Fact.REJECTED,
     Status.DENIED: Fact.DENIED,
 }
+#: Codes of orders that a control has ended.
+_BRAKES = frozenset({Denial.HALTED, Denial.REDUCING})
 _REPORTED: dict[BrokerStatus, tuple[Fact, ...]] = {
     BrokerStatus.ACCEPTED: (Fact.ACCEPTED,),
     BrokerStatus.PARTIALLY_FILLED: (Fact.ACCEPTED,),
@@ -168,13 +170,15 @@ class Recorder:
             if entry.status in OPEN:  # filled by another attempt, it waits for nothing
                 entry.set(reason=decision.reason)
         elif isinstance(decision, Stop):
+            if decision.code in _BRAKES:
+                entry.note("halted", decision.reason)
             if entry.happen(_STOPS[decision.status], attempt_no=attempt_no, detail=decision.reason).changed:
                 entry.set(reason_code=decision.code)
         elif self._requeue(entry, attempt_no, decision) and decision.after_s <= 0:
             entry.effects.ring(decision.broker, entry.id)
 
     def turn_away(self, entry: OrderRecord, error: NotSent) -> None:
-        """Move a queued order on although nothing was tried: its broker is halted, or has no worker alive."""
+        """Move a queued order on although nothing was tried: its broker is draining, or has no worker alive."""
         decision = decide(self.routing_facts(entry, 0, error))
         if isinstance(decision, Go) and decision.broker == entry.order["broker"]:
             return  # nowhere better to be: it waits where it is, until it expires

@@ -20,7 +20,7 @@ from models.record.tables import orders
 from models.settings import Settings
 from models.vocabulary import Denial, Status
 from producers.client import OrderClient
-from worker.fleet.halts import journal
+from worker.control.controls import journal
 from worker.orders.batches import Batches
 from worker.runtime.calendar import market_at, session_at
 from worker.runtime.clock import utcnow

@@ -20,6 +20,7 @@ from sqlalchemy import select
 
 from models.errors import BrokerError, Denied, Unsupported
 from models.record.batch import OrderBatch
+from models.record.controls import ControlRow, in_force
 from models.record.database import Database
 from models.record.intake import request_of
 from models.record.order import OrderRecord, is_changing
@@ -31,7 +32,7 @@ from models.risk.decision import Pass, Refuse
 from models.settings import TimingSettings
 from models.vocabulary import Outcome, Status
 from worker.brokers.base import BrokerInterface, OrderRef
-from worker.fleet.halts import denial, stopped
+from worker.control.brake import denial, stop_of
 from worker.orders.batches import Batches
 from worker.orders.catch_up import CatchUp, order_ref
 from worker.orders.claiming import attempt_id
@@ -118,10 +119,9 @@ class Replacements(Claiming):
         """Begin the attempts of these replaces in one transaction."""
 
         def work(batch: OrderBatch) -> list[Claimed | None]:
-            halt = stopped(batch.connection, self.broker.name)
-            halt = halt if halt and halt["kind"] == "halt" else None
-            closings = self.recorder.closings(batch)
-            return [self._claim_one(entry, halt, closings) for entry in batch.entries.values()]
+            controls = in_force(batch.connection)
+            closings = self.recorder.closings(batch, anyway=bool(controls))
+            return [self._claim_one(entry, controls, closings) for entry in batch.entries.values()]
 
         found, _ = self.batches.change(ids, work)
         return [change for change in found if change is not None]
@@ -138,7 +138,7 @@ class Replacements(Claiming):
         return verdict == "send"
 
     def _claim_one(
-        self, entry: OrderRecord, halt: Mapping[str, str] | None, closings: Closings | None
+        self, entry: OrderRecord, controls: Sequence[ControlRow], closings: Closings | None
     ) -> Claimed | None:
         """Begin the attempt of one replace; None where it has to wait, or is refused.
 
@@ -151,9 +151,9 @@ class Replacements(Claiming):
             return None  # somebody has just tried
         change = self._change(entry, current, wanted)
         assert change.old is not None
-        if halt and not change.lessens:
+        if control := stop_of(controls, entry.order, self.broker.name, change.movement):
             entry.set(replace_request=None)
-            entry.note("replace_refused", str(denial(self.broker.name, halt)))
+            entry.note("replace_refused", str(denial(self.broker.name, control)))
             return None
         growth = change.order.quantity - change.old.order.quantity
         if closings and closes(entry.order) and growth > 0 and not self._may_grow(entry, closings, growth):
@@ -216,7 +216,7 @@ class Replacements(Claiming):
         if self.broker.capabilities.replaces == "no":
             raise Unsupported(f"{self.broker.name} cannot replace orders", broker=self.broker.name)
         self.broker.capabilities.check(item.order, self.broker.name)
-        permit.check(minds_halts=not item.lessens)
+        permit.check(item)
         self._must_not_grow_locked(item, old)
         return permit.in_turn(partial(self.broker.replace_order, old, permit.ticket(item)))
 

@@ -23,7 +23,7 @@ from models.reports import BrokerStatus, OrderReport
 from models.terms import contradictions
 from models.vocabulary import LIVE, UNEXPLAINED, OrderType, Outcome, Side, TimeInForce
 from producers.client import OrderClient
-from worker.fleet.halts import journal
+from worker.control.controls import journal
 from worker.orders.record import Recorder
 from worker.orders.routing import Absent
 from worker.runtime.clock import utcnow

@@ -14,7 +14,8 @@ from models.record.order import OrderRecord
 from models.record.rows import AttemptRow, ReadableOrder
 from models.settings import Settings
 from models.vocabulary import CLOSING, Denial, Outcome, Side, signed
-from worker.fleet.availability import unavailable
+from worker.control.brake import shut
+from worker.fleet.availability import alive_brokers
 from worker.orders.routing import ACCESS_LOST, RoutingFacts
 from worker.positions.closing import Closings, closes
 from worker.positions.holdings import holdings
@@ -59,10 +60,7 @@ class FactsReader:
             denied_before=next((a["code"] for a in earlier if _was_denied(a)), None),
             holdings=held,
             doubtful=doubtful,
-            unavailable=(
-                unavailable(connection, self.brokers, entry.now, self.timing.dead_after) | locked_at(connection, row)
-            )
-            - {broker},
+            unavailable=self._unavailable(entry) - {broker},
             expires_at=row["expires_at"],
             cancel_requested=row["cancel_requested_at"] is not None,
             dedupes=self.dedupes,
@@ -71,9 +69,21 @@ class FactsReader:
             retry_pause=self.timing.retry_pause,
         )
 
-    def closings(self, batch: OrderBatch) -> Closings | None:
-        """Return what else closes positions here, if anything in the batch does: most claims ask nothing."""
-        if not self.closes or not any(closes(entry.order) for entry in batch.entries.values()):
+    def _unavailable(self, entry: OrderRecord) -> set[str]:
+        """Return the brokers that would not take an order now: stopped, without a live worker, or locked."""
+        connection = entry.batch.connection
+        alive = alive_brokers(connection, entry.now, self.timing.dead_after)
+        locked = locked_at(connection, entry.order)
+        return set(self.brokers - alive) | shut(connection, entry.order, self.brokers) | locked
+
+    def closings(self, batch: OrderBatch, *, anyway: bool = False) -> Closings | None:
+        """Return what else closes positions here, if anything in the batch does: most claims ask nothing.
+
+        Args:
+            batch: the orders.
+            anyway: also where a `sell` may open a position: a control lets closing orders pass, and no other.
+        """
+        if not (self.closes or anyway) or not any(closes(entry.order) for entry in batch.entries.values()):
             return None
         return Closings(batch.connection, self.broker, self.brokers, self.timing.positions_valid)
 

@@ -11,8 +11,9 @@ from typing import cast
 from sqlalchemy import ColumnElement, bindparam, exists, or_, select
 
 from models.messages import MAX_BATCH
+from models.record.controls import ANY_IN_FORCE
 from models.record.statements import Query, Row, among, unindexed
-from models.record.tables import halts, orders, position_locks, risk_limits
+from models.record.tables import orders, position_locks, risk_limits
 from models.vocabulary import Status
 from worker.positions.closing import Asked
 from worker.risk.prices import Quotes
@@ -28,9 +29,9 @@ def waiting(found_by: Callable[[_Text], _Text] = lambda column: column) -> Colum
     return mine & (_o.available_at <= bindparam("now"))
 
 
-#: A halt or drain is in force; a position is locked; somebody has set a limit. Asked with the orders: for most claims
+#: A control is in force; a position is locked; somebody has set a limit. Asked with the orders: for most claims
 #: the answer is no, three times.
-STOPPED = exists().where(halts.c.scope.in_(["*", bindparam("broker")]))
+STOPPED = ANY_IN_FORCE
 LOCKED = exists().where(position_locks.c.broker == bindparam("broker"))
 LIMITED = exists().where(risk_limits.c.name.is_not(None))
 _LOOKS = {"stopped": STOPPED, "locked": LOCKED, "limited": LIMITED}

@@ -36,7 +36,7 @@ Threads = Callable[[int, str], Executor]
 
 
 class Permit:
-    """The leave to send one order: good while the gate is open, nothing is halted and the claim is fresh.
+    """The leave to send one order: good while the gate is open, no control stops it and the claim is fresh.
 
     Args:
         gate: of the broker.
@@ -46,27 +46,20 @@ class Permit:
 
     def __init__(self, gate: Gate, timing: TimingSettings, watch: Stopwatch) -> None:
         self.gate, self.timing, self.watch = gate, timing, watch
-        self._minds_halts = True
 
-    def check(self, *, minds_halts: bool = True) -> None:
+    def check(self, item: Claimed) -> None:
         """Before a turn is waited for: see that the order may be sent at all, as it may have stood in a row for long.
-
-        Args:
-            minds_halts: a halt forbids it; from now on, up to its first byte.
 
         Raises:
             NotSent: it may not.
         """
-        self._minds_halts = minds_halts
         self.gate.must_be_open()
-        if minds_halts:
-            self.gate.brake.look()
+        self.gate.brake.look(item.facts, item.movement)
         self._must_be_fresh()
 
-    def still_mine(self) -> None:
+    def still_mine(self, item: Claimed) -> None:
         """The same, immediately before the first byte; raises NotSent."""
-        if self._minds_halts:
-            self.gate.brake.gate()
+        self.gate.brake.gate(item.facts, item.movement)
         self._must_be_fresh()
         reached("before_send")
 
@@ -76,7 +69,7 @@ class Permit:
             order=item.order,
             broker_client_order_id=item.broker_client_order_id,
             deadline_s=self.timing.deadline,
-            still_mine=self.still_mine,
+            still_mine=partial(self.still_mine, item),
         )
 
     def in_turn(self, ask: Callable[[], T], patience_s: float | None = None) -> T:

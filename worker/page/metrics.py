@@ -30,7 +30,6 @@ Labels = tuple[str, ...]
 Values = Mapping[Labels, float]
 
 #: What is in force, as `corro_controls` calls it.
-_STATES = {"halt": "halted", "reduce": "reducing", "drain": "draining"}
 #: A worker that has been silent for longer has no metric any more, seconds.
 _FORGOTTEN_S = 86_400.0
 
@@ -173,9 +172,9 @@ def standing(now: Gauges, configured: list[str], dead_after_s: float) -> dict[st
     stopped: dict[Labels, float] = {
         (scope, state): 0.0 for scope in ("*", *_scopes(configured)) for state in ("halted", "reducing")
     }
-    for halt in now.halts:
-        scope = halt["scope"] if halt["scope"] == "*" else f"broker:{halt['scope']}"
-        stopped[scope, _STATES.get(halt["kind"], halt["kind"])] = 1.0
+    for control in now.controls:
+        scope = "*" if control["scope_kind"] == "*" else f"{control['scope_kind']}:{control['scope']}"
+        stopped[scope, control["state"]] = 1.0
 
     def age(at: datetime | None) -> float:
         return 0.0 if at is None else max((now.at - at).total_seconds(), 0.0)

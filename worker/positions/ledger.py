@@ -32,7 +32,7 @@ from models.record.tables import (
     position_locks,
 )
 from models.vocabulary import Side, signed
-from worker.fleet.halts import journal as control
+from worker.control.controls import journal as control
 from worker.positions.external import disown, turned_out_ours, unsettled_symbols
 from worker.positions.locks import words
 from worker.runtime.clock import utcnow

@@ -8,7 +8,7 @@ from models.errors import NotFound
 from models.record.database import Database
 from models.record.limits import limit_rows, put_limit, take_limits
 from models.risk.names import Limit, RiskSettings, scope_words, value_text
-from worker.fleet.halts import journal
+from worker.control.controls import journal
 from worker.risk.recount import take_in
 from worker.runtime.clock import utcnow
 

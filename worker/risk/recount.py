@@ -24,7 +24,7 @@ from models.record.tables import attempts, orders, risk_tallies
 from models.record.usage import COUNTED, KEY, Uses, total, uses
 from models.risk.names import EVERYTHING, RiskSettings
 from models.vocabulary import LIVE, Outcome, Status
-from worker.fleet.halts import journal
+from worker.control.controls import journal
 from worker.risk.limiter import LOCK, Limiter
 from worker.risk.losses import gains
 from worker.runtime.clock import elapsed, utcnow

@@ -1,0 +1,166 @@
+"""The brake's rules: what a control covers, what it lets through, which of several is told; and what a trip changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy import insert, select
+
+from models.errors import InvalidRequest
+from models.record.controls import ControlRow, in_force
+from models.record.database import Database
+from models.record.tables import control_events, halts
+from worker.control.brake import Movement, denial, stop_of
+from worker.control.controls import resume, stop, trip
+from worker.control.scopes import Scope, facts_of
+
+AT = datetime(2026, 1, 5, tzinfo=UTC)
+OPENS, CLOSES, LESSENS = Movement.OPENS, Movement.CLOSES, Movement.LESSENS
+ORDER = {"strategy": "dip:v2", "symbol": "KO", "account": "ira", "key": "k-1"}
+
+
+def control(scope: Scope, state: str = "halted") -> ControlRow:
+    row: ControlRow = {
+        "scope_kind": scope.kind, "scope": scope.text, "state": state, "generation": 1, "kill": None, "by": "ana",
+        "reason": "storm", "at": AT,
+    }  # fmt: skip
+    return row
+
+
+@pytest.mark.parametrize(
+    ("names", "covers"),
+    [
+        ({}, True),
+        ({"broker": "ibkr"}, True),
+        ({"broker": "tda"}, False),
+        ({"account": "ibkr:ira"}, True),
+        ({"account": "ibkr:joint"}, False),
+        ({"account": "tda:ira"}, False),
+        ({"strategy": "dip:v2"}, True),
+        ({"strategy": "dip"}, False),
+        ({"symbol": "ko"}, True),
+        ({"key": "k-2"}, False),
+        ({"strategy": "dip:v2", "symbol": "KO"}, True),
+        ({"strategy": "dip:v2", "symbol": "PEP"}, False),
+        ({"broker": "ibkr", "strategy": "dip:v2"}, True),
+        ({"broker": "tda", "symbol": "KO"}, False),
+        ({"account": "ibkr:ira", "strategy": "dip:v2"}, True),
+        ({"symbol": "KO", "key": "k-1"}, True),
+    ],
+)
+def test_a_scope_covers_the_orders_that_its_names_name(names: dict[str, str], covers: bool) -> None:
+    scope = Scope.of(**names)
+    assert scope.covers(facts_of(ORDER, "ibkr")) is covers
+    assert Scope.of(**scope.names) == scope
+
+
+def test_an_order_without_an_account_counts_to_each_account_of_its_broker() -> None:
+    facts = facts_of({"symbol": "KO"}, "ibkr")
+    assert [Scope.of(account=name).covers(facts) for name in ("ibkr:ira", "tda:ira")] == [True, False]
+    assert not Scope.of(strategy="dip").covers(facts)
+
+
+def test_a_kind_of_scope_that_a_later_version_adds_stops_rather_more_than_less() -> None:
+    assert Scope("desk", "london").covers(facts_of(ORDER, "ibkr"))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"symbol": " "}, {"strategy": "a\nb"}, {"account": "ira"}, {"account": "ibkr:ira", "broker": "ibkr"},
+        {"broker": "ibkr", "strategy": "dip", "symbol": "KO"}, {"strategy": "d" * 129},
+    ],
+)  # fmt: skip
+def test_a_scope_that_says_nothing_clear_is_refused(names: dict[str, str]) -> None:
+    with pytest.raises(InvalidRequest):
+        Scope.of(**names)
+
+
+@pytest.mark.parametrize(
+    ("state", "passes"),
+    [("halted", {LESSENS}), ("reducing", {LESSENS, CLOSES}), ("draining", {OPENS, CLOSES, LESSENS}), ("frozen", set())],
+)
+def test_what_each_state_lets_through(state: str, passes: set[Movement]) -> None:
+    controls = [control(Scope(), state)]
+    assert {movement for movement in Movement if stop_of(controls, ORDER, "ibkr", movement) is None} == passes
+
+
+def test_of_several_the_one_that_leaves_no_broker_is_told_and_of_those_the_halt() -> None:
+    here, symbol = Scope.of(broker="ibkr"), Scope.of(symbol="KO")
+    rows = [control(here), control(symbol, "reducing"), control(Scope.of(strategy="dip:v2"))]
+    told = stop_of(rows, ORDER, "ibkr", OPENS)
+    assert told is not None
+    assert (told["scope_kind"], told["state"]) == ("strategy", "halted")
+    assert denial("ibkr", told).everywhere
+    closing = stop_of(rows[:2], ORDER, "ibkr", CLOSES)
+    assert closing is not None
+    assert not denial("ibkr", closing).everywhere
+
+
+def stands(database: Database) -> list[tuple[str, str, str]]:
+    with database.read() as connection:
+        return [(row["scope_kind"], row["scope"], row["state"]) for row in in_force(connection)]
+
+
+def journal(database: Database) -> list[Mapping[str, object]]:
+    with database.read() as connection:
+        return [dict(row) for row in connection.execute(select(control_events)).mappings()]
+
+
+def test_a_trip_stops_a_scope_once_and_never_weakens_a_halt(database: Database) -> None:
+    def tripped(state: str) -> bool:
+        return database.transact(lambda c: trip(c, "strategy", "dip", state, "repeat: 3 alike in 10 s"))
+
+    assert [tripped("reducing"), tripped("reducing"), tripped("halted"), tripped("reducing")] == [
+        True,
+        False,
+        True,
+        False,
+    ]
+    assert stands(database) == [("strategy", "dip", "halted")]
+    assert [(row["kind"], row["by"], row["scope"]) for row in journal(database)] == [("trip", "corro", "dip")] * 2
+
+
+def test_a_control_takes_the_place_of_another_of_its_scope_and_knows_its_event(database: Database) -> None:
+    scope = Scope.of(strategy="dip", symbol="ko")
+    stop(database, scope, "halt", "storm", "ana")
+    stop(database, scope, "reduce", "calmer", "ben")
+    assert stands(database) == [("strategy+symbol", "dip:KO", "reducing")]
+    with database.read() as connection:
+        (row,) = in_force(connection)
+    assert (row["generation"], row["by"]) == (journal(database)[-1]["id"], "ben")
+    assert len(resume(database, scope, by="ana")) == 1
+    assert stands(database) == []
+
+
+# -- THE VERSION BEFORE ---
+def test_a_halt_that_the_version_before_has_set_is_in_force_and_can_be_ended(database: Database) -> None:
+    with database.write() as connection:
+        for scope, kind in (("*", "halt"), ("ibkr", "halt"), ("tda", "drain")):
+            connection.execute(insert(halts).values(scope=scope, kind=kind, reason="storm", by="ana", at=AT))
+    assert sorted(stands(database)) == [
+        ("*", "*", "halted"), ("broker", "ibkr", "halted"), ("broker", "tda", "draining"),
+    ]  # fmt: skip
+    assert len(resume(database, None, by="ana")) == 3
+    assert stands(database) == []
+
+
+@pytest.mark.parametrize("kind", ["halt", "reduce"])
+def test_workers_of_the_version_before_stop_where_these_stop_or_only_close(kind: str, database: Database) -> None:
+    stop(database, Scope.of(broker="ibkr"), kind, "storm", "ana")
+    stop(database, Scope.of(symbol="KO"), kind, "storm", "ana")
+    with database.read() as connection:
+        assert connection.execute(select(halts.c.scope, halts.c.kind)).all() == [("ibkr", "halt")]
+    assert len(stands(database)) == 2, "not told twice"
+
+
+def test_a_halt_that_the_version_before_sets_on_top_of_a_reduction_holds(database: Database) -> None:
+    stop(database, Scope(), "reduce", "storm", "ana")
+    with database.write() as connection:
+        connection.execute(halts.delete())
+        connection.execute(
+            insert(halts).values(scope="*", kind="halt", reason="fire", by="ben", at=datetime(2099, 1, 1, tzinfo=UTC))
+        )
+    assert sorted(state for _, _, state in stands(database)) == ["halted", "reducing"]
