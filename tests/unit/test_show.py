@@ -26,16 +26,7 @@ from rich.console import Console
 from sqlalchemy import insert
 
 from models.record.database import Database
-from models.record.tables import (
-    attempts,
-    controls,
-    external_orders,
-    fills,
-    order_events,
-    orders,
-    position_locks,
-    workers,
-)
+from models.record.tables import attempts, external_orders, fills, halts, order_events, orders, position_locks, workers
 from producers.cli import show
 from producers.cli.layout import layout, prefixes
 from tests.unit.words import Run
@@ -131,10 +122,7 @@ def fill_with(database: Database, text: str, client_order_id: str) -> None:
             "order_type": "market", "status": "accepted", "raw_status": text[:64], "filled_quantity": 0,
             "first_seen_at": NOW, "last_seen_at": NOW,
         }),
-        (controls, {
-            "scope_kind": "*", "scope": "*", "state": "halted", "generation": 1, "reason": text, "by": text[:128],
-            "at": NOW,
-        }),
+        (halts, {"scope": "*", "kind": "halt", "reason": text, "by": text[:128], "at": NOW}),
         (workers, {
             "worker": text[:128] or "w", "broker": "ibkr", "host": "h", "boot": "b", "pid": 1, "state": "disconnected",
             "detail": text, "started_at": NOW, "heartbeat_at": NOW,
@@ -144,7 +132,7 @@ def fill_with(database: Database, text: str, client_order_id: str) -> None:
         }),
     ]  # fmt: skip
     with database.write() as connection:
-        for table in (position_locks, workers, controls, external_orders, order_events, fills, attempts, orders):
+        for table in (position_locks, workers, halts, external_orders, order_events, fills, attempts, orders):
             connection.execute(table.delete())
         for table, row in rows:
             connection.execute(insert(table).values({k: v for k, v in row.items() if k in table.c}))
