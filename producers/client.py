@@ -18,7 +18,7 @@ from models.record.batch import Effects, OrderBatch
 from models.record.database import Connection
 from models.record.intake import Intake, body_of
 from models.record.order import OrderRecord, cancel
-from models.record.reading import order_row
+from models.record.reading import open_rows, order_row
 from models.record.replaces import request_replace
 from models.record.rows import NewOrder
 from models.record.stream import EventRow, EventStream
@@ -216,6 +216,74 @@ class OrderClient(DataClient):
                 [("orders.cancel", f"control.{entry.order['broker']}", {"client_order_ids": [client_order_id]})]
             )
         return Order(self, entry.order)
+
+    def cancel_many(self, client_order_ids: Sequence[str]) -> list[Order]:
+        """Ask for the cancels of many orders, in one transaction and one round trip to the queue.
+
+        Returns:
+            The orders, in the order of their ids, each once.
+
+        Raises:
+            NotFound: there is no order under some of the ids, which it names; the cancels of the others are asked for.
+        """
+        wanted = list(dict.fromkeys(client_order_ids))
+        found = self.database.transact(lambda connection: self._cancel(connection, wanted))
+        orders = self._ring_for_cancels(found)
+        if missing := sorted(set(wanted) - {entry.id for entry in found}):
+            others = f"; the cancels of {len(found)} others are asked for" if found else ""
+            raise NotFound(f"no order has the client_order_id {', '.join(map(repr, missing))}{others}")
+        return orders
+
+    def cancel_all(
+        self, broker: str | None = None, strategy: str | None = None, symbol: str | None = None
+    ) -> list[Order]:
+        """Ask for the cancel of every order that has not ended, of whatever strategy; `corro kill` also stops new ones.
+
+        Args:
+            broker: only orders that are there, or wait for it.
+            strategy: only its orders.
+            symbol: only orders in it.
+
+        Returns:
+            The orders, oldest first, as they are now.
+        """
+
+        def work(connection: Connection) -> list[OrderRecord]:
+            rows = open_rows(connection, broker=broker, strategy=strategy, symbol=symbol and symbol.upper())
+            return self._cancel(connection, [row["client_order_id"] for row in rows])
+
+        return self._ring_for_cancels(self.database.transact(work))
+
+    @staticmethod
+    def _cancel(connection: Connection, ids: Sequence[str]) -> list[OrderRecord]:
+        batch = OrderBatch.open(connection, ids, utcnow())
+        found = [entry for id_ in ids if (entry := batch.get(id_)) is not None]
+        for entry in found:
+            cancel(entry)
+        batch.write()
+        return found
+
+    def _ring_for_cancels(self, entries: Sequence[OrderRecord]) -> list[Order]:
+        waiting: dict[str, list[str]] = {}
+        for entry in entries:
+            if entry.status in OPEN:
+                waiting.setdefault(entry.order["broker"], []).append(entry.id)
+        self._bell.ring(
+            [
+                ("orders.cancel", f"control.{broker}", {"client_order_ids": list(batch)})
+                for broker, ids in waiting.items()
+                for batch in batches(ids)
+            ]
+        )
+        return [Order(self, entry.order) for entry in entries]
+
+    def open_orders(
+        self, strategy: str | None = None, *, broker: str | None = None, symbol: str | None = None
+    ) -> list[Order]:
+        """Return the orders that have not ended, oldest first: queued, on their way, and live at a broker."""
+        with self.database.read() as connection:
+            rows = open_rows(connection, broker=broker, strategy=strategy, symbol=symbol and symbol.upper())
+        return [Order(self, row) for row in rows]
 
     def _change(self, client_order_id: str, how: Callable[[OrderRecord], object]) -> OrderRecord:
         """Change one order, and return it as it is then."""

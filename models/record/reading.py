@@ -19,6 +19,7 @@ from models.record.tables import (
     position_snapshots,
     workers,
 )
+from models.vocabulary import OPEN
 
 
 def order_row(connection: Connection, client_order_id: str) -> OrderRow | None:
@@ -30,6 +31,16 @@ def order_row(connection: Connection, client_order_id: str) -> OrderRow | None:
 def order_rows(connection: Connection) -> list[OrderRow]:
     """Return every order there is: of a rehearsal, not of a year."""
     return fetch(connection, select(orders), OrderRow)
+
+
+def open_rows(
+    connection: Connection, *, broker: str | None = None, strategy: str | None = None, symbol: str | None = None
+) -> list[OrderRow]:
+    """Return the orders that have not ended, oldest first; each name that is given must be the order's."""
+    given = {"broker": broker, "strategy": strategy, "symbol": symbol}
+    wanted = [orders.c[name] == value for name, value in given.items() if value is not None]
+    open_ = select(orders).where(orders.c.status.in_([str(status) for status in OPEN]), *wanted)
+    return fetch(connection, open_.order_by(orders.c.created_at, orders.c.client_order_id), OrderRow)
 
 
 def attempt_rows(connection: Connection) -> list[AttemptRow]:

@@ -1,7 +1,7 @@
 """The order commands: what a strategy author types. Lists are in `producers.cli.lists`, operators' in `worker.cli`."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
@@ -169,6 +169,14 @@ def _row(c: "OrderClient", order: "Order") -> "Row":
     return {name: value for name, value in row.items() if name not in ("attempts", "fills", "events")}
 
 
+def _rows(c: "OrderClient", orders: "Sequence[Order]") -> "list[Row]":
+    from models.history import History, v_orders
+
+    found = History(c.database).rows(v_orders, client_order_id=[order.client_order_id for order in orders])
+    rows = {row["client_order_id"]: row for row in found}
+    return [rows[order.client_order_id] for order in orders]
+
+
 def _show_order(c: "OrderClient", order: "Order", form: Form) -> None:
     row = _row(c, order)
     tell([row], ORDER_COLUMNS, form, document=row)
@@ -185,19 +193,46 @@ def _meant(c: "OrderClient", client_order_id: str) -> str:
 
 
 @app.command()
-def cancel(client_order_id: str, wide: Wide = False, json: Json = False) -> None:
-    """Ask for the cancel of an order; a fill may still win.
+def cancel(
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="client_order_ids")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="every order that has not ended")] = False,
+    broker: Annotated[str | None, typer.Option(help="with --all: only orders there, or waiting for it")] = None,
+    strategy: Annotated[str | None, typer.Option(help="with --all: only this strategy's")] = None,
+    symbol: Annotated[str | None, typer.Option(help="with --all: only in this symbol")] = None,
+    wide: Wide = False,
+    json: Json = False,
+) -> None:
+    """Ask for the cancel of orders; a fill may still win. `corro kill` also keeps new ones from being sent.
 
     The start of a generated id is enough where it is the only one; an id that somebody has chosen has to be whole, or
-    cut by the sign … of the tables.
+    cut by the sign … of the tables. JSON: one order for one id, else a list.
     """
+    if bool(ids) == everything:
+        raise typer.BadParameter("say either which orders, by their ids, or --all")
+    if not everything and any(given is not None for given in (broker, strategy, symbol)):
+        raise typer.BadParameter("--broker, --strategy and --symbol choose among --all")
     with client() as c:
-        order = c.cancel(_meant(c, client_order_id))
-        if not order.is_terminal and (nobody := c.nobody(order.broker)):
-            show.note((nobody, "yellow"))
-        if order.is_terminal and order.status is not Status.CANCELED:
-            show.note((f"there is nothing to cancel: the order is {order.status}", "yellow"))
-        _show_order(c, order, Form(json, wide=wide))
+        if broker is not None:
+            c.settings.broker(broker)
+        if ids:
+            orders = c.cancel_many([_meant(c, each) for each in ids])
+        else:
+            orders = c.cancel_all(broker, strategy, symbol)
+        for name in sorted({order.broker for order in orders if not order.is_terminal}):
+            if nobody := c.nobody(name):
+                show.note((nobody, "yellow"))
+        for order in orders:
+            if order.is_terminal and order.status is not Status.CANCELED:
+                id_ = f" {order.client_order_id}" if len(orders) > 1 else ""
+                show.note((f"there is nothing to cancel: the order{id_} is {order.status}", "yellow"))
+        rows = [_row(c, order) for order in orders]
+        tell(
+            rows,
+            ORDER_COLUMNS,
+            Form(json, wide=wide),
+            title="orders",
+            document=rows[0] if len(ids or ()) == 1 else rows,
+        )
 
 
 @app.command()
