@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from models.clock import utcnow
 from models.crash_points import reached
 from models.errors import NotFound
-from models.messages import OrderRequest, batches
+from models.messages import OrderRequest, batches, plain
 from models.record.batch import Effects, OrderBatch
 from models.record.database import Connection
+from models.record.holders import Holders, decide_closings, holders
 from models.record.intake import Intake, body_of
 from models.record.order import OrderRecord, cancel
 from models.record.reading import open_rows, order_row
@@ -96,15 +97,24 @@ class OrderClient(DataClient):
         )
 
     def close_position(
-        self, symbol: str, broker: str | None = None, *, timeout: float = 10.0, **terms: object
+        self,
+        symbol: str,
+        broker: str | None = None,
+        *,
+        strategy: str | None = None,
+        external: bool = False,
+        timeout: float = 10.0,
+        **terms: object,
     ) -> Closed:
-        """Close what is held of a symbol: one order at each broker that holds it, for all of it, and at no other.
+        """Close what is held of a symbol: one order for each broker that shows it and each strategy that holds it.
 
         Args:
             symbol: long positions are sold, short ones bought to cover.
             broker: only there; None asks every broker.
+            strategy: only what this one holds; None is every strategy, and what orders without one have brought.
+            external: also what nobody holds by corro's fills: it was there before, or came from elsewhere.
             timeout: seconds that all brokers together have to tell their positions.
-            terms: anything else of an OrderRequest: order_type, limit_price, time_in_force, strategy ...
+            terms: anything else of an OrderRequest: order_type, limit_price, time_in_force ...
 
         Returns:
             The orders, as recorded, each with its broker as its whole route. `.unreachable` names the brokers that did
@@ -115,11 +125,20 @@ class OrderClient(DataClient):
             InvalidOrder: the terms do not fit.
             DatabaseUnavailable: nothing was recorded and nothing was enqueued.
         """
-        requests, unreachable = self.closing_orders(symbol, broker, timeout=timeout, **terms)
+        requests, unreachable = self.closing_orders(
+            symbol, broker, strategy=strategy, external=external, timeout=timeout, **terms
+        )
         return Closed(self.submit_many(requests), unreachable)
 
     def closing_orders(
-        self, symbol: str, broker: str | None = None, *, timeout: float = 10.0, **terms: object
+        self,
+        symbol: str,
+        broker: str | None = None,
+        *,
+        strategy: str | None = None,
+        external: bool = False,
+        timeout: float = 10.0,
+        **terms: object,
     ) -> tuple[list[OrderRequest], dict[str, str]]:
         """Return the orders that `close_position` would submit, and why some brokers could not be asked."""
         if broker is not None:
@@ -128,19 +147,33 @@ class OrderClient(DataClient):
         found = [(name, p.quantity) for name, told in held.items() for p in told if p.symbol == symbol]
         unread = {name: f"{name} does not tell how much {symbol} it holds" for name, size in found if size is None}
         unreachable = held.unreachable | unread
+        more = external and strategy is None
+        closings = [
+            (name, closing)
+            for name, size in found
+            if size
+            for closing in decide_closings({symbol: size}, self._held_by(strategy, name, symbol), external=more)
+        ]
+        if not closings:
+            silent = "".join(f"; not known at {name}: {why}" for name, why in unreachable.items())
+            whose = f" by {strategy}" if strategy is not None else ""
+            others = [f"{plain(abs(size))} at {name}" for name, size in found if size]
+            besides = f"; {', '.join(others)} are held by no order of {strategy or 'corro'}" if others else ""
+            raise NotFound(f"no position in {symbol} is held{whose} at {broker or 'any broker'}{besides}{silent}")
         requests = [
             OrderRequest(
-                **{"symbol": symbol, "side": "sell" if size > 0 else "buy_to_cover", "quantity": abs(size)}
+                **{"symbol": symbol, "side": one.side, "quantity": one.quantity, "strategy": one.strategy}
                 | {"route": [name], "created_at": utcnow()}
                 | terms
             )
-            for name, size in found
-            if size
+            for name, one in closings
         ]
-        if not requests:
-            silent = "".join(f"; not known at {name}: {why}" for name, why in unreachable.items())
-            raise NotFound(f"no position in {symbol} is held at {broker or 'any broker'}{silent}")
         return requests, unreachable
+
+    def _held_by(self, strategy: str | None, broker: str, symbol: str) -> Holders:
+        with self.database.read() as connection:
+            held = holders(connection, broker, symbol)
+        return {key: size for key, size in held.items() if strategy in (None, key[0])}
 
     def order(self, client_order_id: str) -> Order:
         """Read one order.
@@ -228,7 +261,7 @@ class OrderClient(DataClient):
         """
         wanted = list(dict.fromkeys(client_order_ids))
         found = self.database.transact(lambda connection: self._cancel(connection, wanted))
-        orders = self._ring_for_cancels(found)
+        orders = self.ring_for_cancels(found)
         if missing := sorted(set(wanted) - {entry.id for entry in found}):
             others = f"; the cancels of {len(found)} others are asked for" if found else ""
             raise NotFound(f"no order has the client_order_id {', '.join(map(repr, missing))}{others}")
@@ -252,7 +285,7 @@ class OrderClient(DataClient):
             rows = open_rows(connection, broker=broker, strategy=strategy, symbol=symbol and symbol.upper())
             return self._cancel(connection, [row["client_order_id"] for row in rows])
 
-        return self._ring_for_cancels(self.database.transact(work))
+        return self.ring_for_cancels(self.database.transact(work))
 
     @staticmethod
     def _cancel(connection: Connection, ids: Sequence[str]) -> list[OrderRecord]:
@@ -263,7 +296,8 @@ class OrderClient(DataClient):
         batch.write()
         return found
 
-    def _ring_for_cancels(self, entries: Sequence[OrderRecord]) -> list[Order]:
+    def ring_for_cancels(self, entries: Sequence[OrderRecord]) -> list[Order]:
+        """Wake the workers of orders whose cancel was just wished, and return these orders."""
         waiting: dict[str, list[str]] = {}
         for entry in entries:
             if entry.status in OPEN:

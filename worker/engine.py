@@ -1,8 +1,8 @@
 """The world of one worker: built from the settings in one function, started and stopped as a whole.
 
 Threads: the pulse (heartbeat and leadership), the supervisor (connection), the sweep, the healer (questions to the
-broker), the wishes (cancels and replaces), the updates (reports from it) and two that claim and send what rings. What
-finds these busy, and every other message, comes by Celery's threads.
+broker), the wishes (cancels and replaces), the brake (controls), the updates (reports from it) and two that claim and
+send what rings. What finds these busy, and every other message, comes by Celery's threads.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ log = structlog.get_logger()
 _UNREAD_EVERY_S = 5.0
 #: Seconds between looks at the log of an SQLite database.
 _TIDY_EVERY_S = 0.5
+#: Seconds between looks at the controls.
+_BRAKE_EVERY_S = 0.1
 #: Seconds a starting worker waits for its database.
 _DATABASE_START_S = 30.0
 #: Pause between its looks.
@@ -94,12 +96,14 @@ class Engine:
         self.supervisor = Supervisor(self.broker, timing, self.gate, self.leader.after_connect, self._tell, may_be_used)
         self.updates = Updates(self._apply, desk.readings.leave)
         self.broker.updates(self.updates.put)
+        wishes = Loop("wishes", 0.5, self._wishes)
         self.loops = [
             Loop("pulse", timing.heartbeat_every, self._beat),
             Loop("supervisor", 0.25, self.supervisor.look),
             Loop("sweep", timing.sweep_every, self._lead(self.leader.sweep, self.fetcher.sweep)),
             Loop("healer", 0.5, self._lead(self.leader.heal)),
-            Loop("wishes", 0.5, self._wishes),
+            wishes,
+            Loop("brake", _BRAKE_EVERY_S, self._watch(wishes)),
             Loop("unread", _UNREAD_EVERY_S, self._lead(lambda: unread.look(self.settings))),
             Loop("tidy", _TIDY_EVERY_S, self.database.tidy),
         ]
@@ -240,10 +244,24 @@ class Engine:
         if self.stopping.is_set() or not self.gate.is_open():
             return
         if self.pulse.leads or self.broker.order_session is not None:
+            self.desk.kills.wish()
             self.desk.cancels.carry_out()
             self.desk.replacements.carry_out()
             self.desk.cancels.strays()
             self.desk.reconciler.doubted()
+
+    def _watch(self, wishes: Loop) -> Callable[[], None]:
+        """Return the regular look at the controls: senders need not read them, and a new kill is begun at once."""
+        seen = set[int]()
+
+        def look() -> None:
+            self.gate.brake.refresh()
+            news = {row["generation"] for row in self.desk.kills.in_force()} - seen
+            if news:
+                seen.update(news)
+                wishes.nudge()
+
+        return look
 
     def _lead(self, *duties: Callable[[], None]) -> Callable[[], None]:
         def work() -> None:

@@ -108,6 +108,7 @@ class Leader:
             self.readings.open_orders()
         if self.positions.is_due():
             self.positions.read()
+        self.desk.kills.settle()
 
     def _closed(self) -> str:
         """Say since when this broker cannot be asked: an alarm does not wait for the answer that is missing."""

@@ -41,6 +41,8 @@ class KillRow(TypedDict, total=False):
     collar: str | None
     #: Brokers that show nothing live any more.
     done: list[str]
+    #: Broker -> why it is not done yet, where something is in the way.
+    troubles: dict[str, str]
 
 
 class ControlRow(TypedDict):

@@ -336,15 +336,16 @@ class OrderRecord:
         )
 
 
-def cancel(entry: OrderRecord) -> None:
+def cancel(entry: OrderRecord, why: str | None = None) -> None:
     """Record the wish to cancel: an order that is still queued ends here, a live one waits for its broker's word."""
     if entry.status in TERMINAL:
         return
     if entry.order["cancel_requested_at"] is None:
         entry.set(cancel_requested_at=entry.now)
-        entry.note("cancel_requested")
+        entry.note("cancel_requested", why)
+    before = "canceled before it was sent"
     if entry.status in UNSENT:
-        entry.happen(Fact.CANCELED, detail="canceled before it was sent")
+        entry.happen(Fact.CANCELED, detail=f"{before}: {why}" if why else before)
 
 
 def is_changing(entry: OrderRecord) -> bool:

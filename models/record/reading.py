@@ -43,6 +43,13 @@ def open_rows(
     return fetch(connection, open_.order_by(orders.c.created_at, orders.c.client_order_id), OrderRow)
 
 
+def orders_beginning(connection: Connection, start: str) -> list[OrderRow]:
+    """Return the orders whose client_order_id begins with a text, in the order of their ids."""
+    ids = orders.c.client_order_id
+    mine = select(orders).where(ids >= start, ids.startswith(start, autoescape=True)).order_by(ids)
+    return fetch(connection, mine, OrderRow)
+
+
 def attempt_rows(connection: Connection) -> list[AttemptRow]:
     """Return every attempt there is: of a rehearsal, not of a year."""
     return fetch(connection, select(attempts), AttemptRow)

@@ -86,16 +86,20 @@ def close(
     broker: Annotated[str | None, typer.Option(help="only there, instead of everywhere")] = None,
     limit: Annotated[str | None, typer.Option(help="limit price, instead of a market order")] = None,
     tif: Annotated[str, typer.Option(help="day, gtc, ioc, fok, opg or cls")] = "day",
-    strategy: Annotated[str | None, typer.Option(help="who asks, for the history")] = None,
+    strategy: Annotated[str | None, typer.Option(help="only what this strategy holds")] = None,
+    external: Annotated[bool, typer.Option("--external", help="also what no order of corro has brought")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="wait until all are filled or ended; exit 3: not yet")] = False,
     timeout: Annotated[float, typer.Option(parser=seconds, metavar="S", help="seconds to wait")] = 30.0,
     wide: Wide = False,
     json: Json = False,
 ) -> None:
-    """Close what is held of a symbol: one order at each broker that holds it. Exit 1: a broker could not be asked."""
+    """Close what is held of a symbol: one order for each broker that shows it and each strategy that holds it.
+
+    Exit 1: a broker could not be asked, or nobody holds any.
+    """
     terms: dict[str, Any] = {"limit_price": limit, "order_type": _type_of(limit, None, None), "time_in_force": tif}
     with client() as c, contextlib.ExitStack() as safe:
-        requests, unreachable = c.closing_orders(symbol, broker, strategy=strategy, **terms)
+        requests, unreachable = c.closing_orders(symbol, broker, strategy=strategy, external=external, **terms)
         for request in requests:
             safe.enter_context(_never_lost(c, request.client_order_id))
         placed = c.submit_many(requests)
@@ -225,14 +229,9 @@ def cancel(
             if order.is_terminal and order.status is not Status.CANCELED:
                 id_ = f" {order.client_order_id}" if len(orders) > 1 else ""
                 show.note((f"there is nothing to cancel: the order{id_} is {order.status}", "yellow"))
-        rows = [_row(c, order) for order in orders]
-        tell(
-            rows,
-            ORDER_COLUMNS,
-            Form(json, wide=wide),
-            title="orders",
-            document=rows[0] if len(ids or ()) == 1 else rows,
-        )
+        rows = _rows(c, orders)
+    one = rows[0] if len(ids or ()) == 1 else rows
+    tell(rows, ORDER_COLUMNS, Form(json, wide=wide), title="orders", document=one)
 
 
 @app.command()

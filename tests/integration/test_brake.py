@@ -123,3 +123,55 @@ def test_every_control_is_kept_with_who_and_why(world: World) -> None:
     assert "ana" in newest[1]["detail"]
     assert len(History(world.database).rows(control_events)) == len(journal)
     assert [row["state"] for row in world.corro("controls", "--json").json] == ["draining"]
+
+
+# -- KILL ---
+def resting(world: World, broker: str, count: int, symbol: str = "KO", strategy: str = "dip") -> list[str]:
+    """Orders that rest at a broker."""
+    terms = {"quantity": 1, "order_type": "limit", "limit_price": LOW, "route": broker, "strategy": strategy}
+    placed = world.client.submit_many([world.orders.request(symbol, **terms) for _ in range(count)])
+    ids = [order.client_order_id for order in placed]
+    eventually(lambda: all(world.client.order(id_).status == "accepted" for id_ in ids), 20)
+    return ids
+
+
+def canceled_at(world: World) -> list[float]:
+    """When the doors canceled orders, seconds since 1970."""
+    lines = [line for line in world.control.ledger() if line["event"] == "canceled"]
+    return sorted(datetime.fromisoformat(line["at"]).timestamp() for line in lines)
+
+
+def test_a_kill_cancels_everything_within_a_moment_and_closes_what_strategies_hold(world: World) -> None:
+    for strategy, quantity in (("dip", 3), ("trend", 4)):
+        bought = world.orders.send("PEP", "buy", quantity, route="alpaca", strategy=strategy)
+        world.orders.wait(bought, "filled")
+    ids = [*resting(world, "alpaca", 12), *resting(world, "tda", 4)]
+    said = world.corro("kill", "--flatten", "--json", *WHO)
+    told = said.json
+    assert (said.status, told["ok"], told["left"], told["wished"]) == (0, True, [], 16), said.err
+    assert {world.client.order(id_).status for id_ in ids} == {"canceled"}
+    assert sorted((row["strategy"], row["side"], Decimal(row["quantity"])) for row in told["closing"]) == [
+        ("dip", "sell", 3), ("trend", "sell", 4),
+    ]  # fmt: skip
+    assert "left: " in said.err
+    with world.database.read() as connection:
+        (control,) = in_force(connection)
+    assert (control["state"], control["by"]) == ("reducing", "ana")
+    at = [at - control["at"].timestamp() for at in canceled_at(world)]
+    late = [seconds for seconds in at if seconds > 0]
+    assert len(late) == 16
+    assert late[0] < 0.5, "0.25 s on a machine that does nothing else"
+    assert world.orders.wait(world.orders.send("KO", "buy", 1, route="alpaca"), "denied")["reason_code"] == "reducing"
+
+
+def test_a_kill_whose_command_is_gone_is_carried_out_without_the_queue_and_says_what_is_left(world: World) -> None:
+    here, there = resting(world, "alpaca", 3), resting(world, "tda", 1)
+    world.fleet.kill(world.fleet.processes["tda"])
+    dead = {"CORRO_REDIS_URL": "redis://127.0.0.1:1/0"}
+    said = world.corro("kill", "--patience", "0", *WHO, **dead)
+    assert said.status == 1
+    assert there[0] in said.out
+    eventually(lambda: {world.client.order(id_).status for id_ in here} == {"canceled"}, 10)
+    assert world.client.order(there[0]).status == "accepted"
+    world.fleet.start("tda")
+    eventually(lambda: world.client.order(there[0]).status == "canceled", 20)

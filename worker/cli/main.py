@@ -21,7 +21,7 @@ from producers.cli import logs as _logs  # noqa: F401
 from producers.cli import orders as _orders  # noqa: F401
 from producers.cli import show
 from producers.cli.app import Form, Json, Wide, app, client, fail, tell, whole_id
-from worker.cli import approvals, check, controls, dead_letters, limits, locks, sandbox, watch, web
+from worker.cli import approvals, check, controls, dead_letters, kill, limits, locks, sandbox, watch, web
 from worker.cli import fleet as cli_fleet
 from worker.cli.__main__ import INTERRUPTED
 from worker.runtime.celery_command import worker_arguments
@@ -31,6 +31,7 @@ app.add_typer(db_app, name="db")
 approvals.register(app)
 check.register(app)
 controls.register(app)
+kill.register(app)
 cli_fleet.register(app)
 limits.register(app)
 locks.register(app)

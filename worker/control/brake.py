@@ -141,7 +141,20 @@ class Brake:
         if controls and (control := stop_of(controls, order, self.broker, movement)):
             raise denial(self.broker, control)
 
-    def reading(self, good_s: float = 0.0) -> Sequence[ControlRow]:
+    def refresh(self) -> None:
+        """Read the controls, so that senders find them read; none waits for this reading.
+
+        Raises:
+            DatabaseUnavailable: they cannot be read.
+        """
+        begun = elapsed()
+        with self.database.read() as connection:
+            controls = in_force(connection)
+        with self._lock:
+            if self._read_at is None or begun > self._read_at:
+                self._controls, self._read_at = controls, begun
+
+    def reading(self, good_s: float) -> Sequence[ControlRow]:
         """Return the controls in force, by a reading that is so many seconds old at most.
 
         Raises:

@@ -18,6 +18,7 @@ from worker.orders.batches import Batches
 from worker.orders.cancel import Cancels
 from worker.orders.catch_up import CatchUp
 from worker.orders.deputies import Deputies
+from worker.orders.kills import Kills
 from worker.orders.place import Place
 from worker.orders.reconcile import Reconciler
 from worker.orders.record import Recorder
@@ -82,6 +83,7 @@ class BrokerDesk:
             self.limiter,
         )  # fmt: skip
         self.cancels = Cancels(database, broker, self.batches, self.way, self.readings, self.deputies)
+        self.kills = Kills(broker, self.gate, self.batches, self.readings, self.positions, pulse)
 
     def close(self) -> None:
         """Wait for what is on its way to the broker."""

@@ -9,7 +9,7 @@ The wish stays on the row until it is done, refused or withdrawn: what was not s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from decimal import Decimal
 from functools import partial

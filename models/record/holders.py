@@ -1,0 +1,90 @@
+"""Which strategy holds what at a broker, by its fills; and which orders close that.
+
+A broker shows one position a symbol, whoever brought it about. Each share of it is closed in the name of the strategy
+whose fills explain it, so that the books of strategies are flat when the account is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+
+from sqlalchemy import Connection, select
+
+from models.record.tables import fills, orders, position_snapshots
+from models.vocabulary import Side, signed
+
+_ZERO = Decimal(0)
+#: (strategy, symbol) -> shares, negative when short; a strategy may be None, as orders may name none.
+Holders = dict[tuple[str | None, str], Decimal]
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """An order that closes what one strategy holds at one broker."""
+
+    symbol: str
+    side: Side
+    quantity: Decimal
+    strategy: str | None
+
+
+def holders(connection: Connection, broker: str, symbol: str | None = None) -> Holders:
+    """Return what each strategy holds at a broker, by all its fills there."""
+    f = fills.c
+    query = (
+        select(f.strategy, f.symbol, orders.c.side, f.quantity)
+        .join_from(fills, orders, f.client_order_id == orders.c.client_order_id)
+        .where(f.broker == broker, *([f.symbol == symbol] if symbol is not None else []))
+    )
+    found: Holders = {}
+    for strategy, of, side, quantity in connection.execute(query):
+        found[strategy, of] = found.get((strategy, of), _ZERO) + signed(Side(side)) * quantity
+    return {key: round(held, 9) for key, held in found.items() if round(held, 9)}
+
+
+def positions_shown(connection: Connection, broker: str) -> dict[str, Decimal]:
+    """Return what a broker showed at the last reading of its positions: symbol -> shares, negative when short."""
+    p = position_snapshots.c
+    found = connection.execute(select(p.symbol, p.quantity).where(p.broker == broker))
+    return {symbol: size for symbol, size in found if size}
+
+
+def decide_closings(
+    shown: Mapping[str, Decimal], held: Mapping[tuple[str | None, str], Decimal], *, external: bool = False
+) -> list[Closing]:
+    """Decide which orders close the positions at a broker, one for each symbol and strategy.
+
+    | a strategy holds                  | its order                                                  |
+    |-----------------------------------|------------------------------------------------------------|
+    | on the side that the broker shows | what it holds, but together no more than the broker shows  |
+    | on the other side                 | none: nothing is there to close; the others close less     |
+    | nothing explains                  | none; with `external` one that names no strategy           |
+
+    Args:
+        shown: symbol -> shares by the broker, negative when short.
+        held: (strategy, symbol) -> shares by the fills of the strategies; those that may be closed.
+        external: what nobody holds is closed, too.
+    """
+    found = []
+    for symbol, total in sorted(shown.items()):
+        side, left = (Side.SELL if total > 0 else Side.BUY_TO_COVER), abs(total)
+        mine = [(strategy, shares) for (strategy, of), shares in held.items() if of == symbol and shares * total > 0]
+        for strategy, shares in sorted(mine, key=lambda one: (-abs(one[1]), one[0] or "")):
+            quantity = min(abs(shares), left)
+            left -= quantity
+            if quantity:
+                found.append(Closing(symbol, side, quantity, strategy))
+        if left and external:
+            found.append(Closing(symbol, side, left, None))
+    return _joined(found)
+
+
+def _joined(closings: Iterable[Closing]) -> list[Closing]:
+    """Make one order of two with the same strategy: what names none, and what nobody holds."""
+    sums: dict[tuple[str, Side, str | None], Decimal] = {}
+    for one in closings:
+        key = (one.symbol, one.side, one.strategy)
+        sums[key] = sums.get(key, _ZERO) + one.quantity
+    return [Closing(symbol, side, quantity, strategy) for (symbol, side, strategy), quantity in sums.items()]

@@ -1,0 +1,188 @@
+"""A kill: halted, and a cancel wished of everything that is live, in one transaction; what is left is for the leaders.
+
+The control itself says what is asked (`controls.kill`), so whoever leads a broker goes on with it when the command that
+began it is gone (`worker.orders.kills`). It is done at a broker when that shows nothing live in its scope and, where
+closing orders were asked for, these are recorded; its scope stays halted, or reducing, until somebody resumes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+
+from sqlalchemy import ColumnElement, Connection, select, update
+
+from models.record.batch import OrderBatch
+from models.record.controls import REDUCING, ControlRow, KillRow
+from models.record.holders import Closing
+from models.record.order import OrderRecord, cancel
+from models.record.rows import ExternalOrderRow, OrderRow
+from models.record.statements import fetch
+from models.record.tables import STRAY, attempts, controls, external_orders, orders
+from models.reports import DONE, BrokerStatus
+from models.vocabulary import OPEN, TERMINAL
+from worker.control.brake import scope_of
+from worker.control.controls import put
+from worker.control.scopes import Scope, facts_of
+from worker.runtime.clock import utcnow
+
+_OPEN = [str(status) for status in OPEN]
+_DONE = [str(status) for status in (*DONE, BrokerStatus.UNKNOWN)]
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What is live in a kill's scope."""
+
+    orders: Sequence[OrderRow] = ()
+    #: Orders that trade on attempts which had been given up: (broker, client_order_id).
+    strays: Sequence[tuple[str, str]] = ()
+    #: Orders that corro did not send.
+    external: Sequence[ExternalOrderRow] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.orders or self.strays or self.external)
+
+
+def begin(
+    connection: Connection, scope: Scope, *, by: str, reason: str, kill: KillRow
+) -> tuple[int, list[OrderRecord]]:
+    """Begin a kill, in one transaction.
+
+    Args:
+        connection: of the transaction.
+        scope: what is stopped.
+        by: who.
+        reason: why.
+        kill: what is asked of the leaders.
+
+    Returns:
+        Its generation, and the orders whose cancel is wished; those that were still queued have ended.
+    """
+    asked = ", ".join(name for name in ("flatten", "external") if kill.get(name)) or "cancels"
+    wanted: KillRow = {**kill, "done": []}
+    generation = put(connection, scope, "kill", by=by, reason=reason, kill=wanted, detail=asked)
+    rows = live_orders(connection, scope, generation)
+    batch = OrderBatch.open(connection, [row["client_order_id"] for row in rows], utcnow())
+    for entry in batch.entries.values():
+        cancel(entry, words(by, reason))
+    batch.write()
+    return generation, list(batch.entries.values())
+
+
+def words(by: str | None, reason: str | None) -> str:
+    """Say in an order's history why its cancel was wished."""
+    return f"killed by {by}: {reason}"
+
+
+# -- WHAT IS LIVE ---
+def live_orders(
+    connection: Connection, scope: Scope, generation: int, broker: str | None = None, *, unasked: bool = False
+) -> list[OrderRow]:
+    """Return the orders in a scope that have not ended, without the kill's own closing orders.
+
+    Args:
+        connection: to the record.
+        scope: of the kill.
+        generation: of the kill.
+        broker: only there; None is everywhere.
+        unasked: only those of which nobody has wished a cancel yet.
+    """
+    which: list[ColumnElement[bool]] = [orders.c.status.in_(_OPEN)]
+    which += [orders.c.broker == broker] if broker is not None else []
+    which += [orders.c.cancel_requested_at.is_(None)] if unasked else []
+    rows = fetch(connection, select(orders).where(*which).order_by(orders.c.client_order_id), OrderRow)
+    mine = closing_prefix(generation)
+    return [
+        row
+        for row in rows
+        if not row["client_order_id"].startswith(mine) and scope.covers(facts_of(row, row["broker"] or ""))
+    ]
+
+
+def left_of(connection: Connection, control: ControlRow, broker: str | None = None) -> Left:
+    """Return what the record shows live in a kill's scope, at one broker or at all."""
+    scope, generation, kill = scope_of(control), control["generation"], control["kill"] or {}
+    here = [attempts.c.broker == broker] if broker is not None else []
+    joined = select(orders, attempts.c.broker.label("at")).join_from(
+        attempts, orders, attempts.c.client_order_id == orders.c.client_order_id
+    )
+    found = connection.execute(joined.where(STRAY, *here)).mappings()
+    strays = [(row["at"], row["client_order_id"]) for row in found if scope.covers(facts_of(dict(row), row["at"]))]
+    external = live_external(connection, scope, broker) if kill.get("external") else []
+    return Left(live_orders(connection, scope, generation, broker), strays, external)
+
+
+def live_external(connection: Connection, scope: Scope, broker: str | None = None) -> list[ExternalOrderRow]:
+    """Return other people's orders in a scope; a strategy's or a key's scope has none."""
+    if {"strategy", "key"} & set(scope.names):
+        return []
+    which: list[ColumnElement[bool]] = [external_orders.c.status.not_in(_DONE)]
+    which += [external_orders.c.broker == broker] if broker is not None else []
+    rows = fetch(connection, select(external_orders).where(*which), ExternalOrderRow)
+    return [row for row in rows if scope.covers(facts_of(row, row["broker"]))]
+
+
+# -- HOW FAR IT IS ---
+def is_open_at(control: ControlRow, broker: str) -> bool:
+    """Tell whether a kill still has something to do at a broker."""
+    names = scope_of(control).names
+    there = names.get("broker", broker) == broker and names.get("account", f"{broker}:").startswith(f"{broker}:")
+    return control["kill"] is not None and there and broker not in control["kill"].get("done", ())
+
+
+def note(
+    connection: Connection, control: ControlRow, broker: str, *, done: bool = False, trouble: str | None = None
+) -> None:
+    """Write how far a kill is at a broker, unless another control has taken its place."""
+    row = _locked(connection, control)
+    if row is None or row["kill"] is None:
+        return
+    kill = row["kill"]
+    troubles = {name: said for name, said in kill.get("troubles", {}).items() if name != broker}
+    news: KillRow = {**kill, "troubles": troubles | ({broker: trouble} if trouble else {})}
+    if done:
+        news["done"] = sorted({*kill.get("done", []), broker})
+    if news != kill:
+        connection.execute(update(controls).where(_same(control)).values(kill=news))
+
+
+def let_close(connection: Connection, control: ControlRow) -> None:
+    """Let closing orders pass, as the kill has asked: halted becomes reducing."""
+    if _locked(connection, control) is not None:
+        connection.execute(update(controls).where(_same(control)).values(state=REDUCING))
+
+
+def _same(control: ControlRow) -> ColumnElement[bool]:
+    c = controls.c
+    here = (c.scope_kind == control["scope_kind"]) & (c.scope == control["scope"])
+    return here & (c.generation == control["generation"])
+
+
+def _locked(connection: Connection, control: ControlRow) -> ControlRow | None:
+    query = select(controls).where(_same(control)).with_for_update()
+    return next(iter(fetch(connection, query, ControlRow)), None)
+
+
+# -- CLOSING ORDERS ---
+def closing_prefix(generation: int) -> str:
+    """Return how the ids of a kill's own closing orders begin."""
+    return f"flatten-{generation}-"
+
+
+def closing_id(generation: int, broker: str, closing: Closing, known: Mapping[str, str]) -> str:
+    """Return the id of a closing order: the same whoever records it, so that nothing is closed twice.
+
+    Args:
+        generation: of the kill.
+        broker: where the position is.
+        closing: what is to be closed.
+        known: statuses of the kill's closing orders so far: one that has ended, and left something to close, has
+            another one after it.
+    """
+    whole = "\0".join((broker, closing.symbol, closing.side, closing.strategy or ""))
+    first = closing_prefix(generation) + hashlib.sha256(whole.encode()).hexdigest()[:16]
+    ids = (first if number == 1 else f"{first}-{number}" for number in count(1))
+    return next(id_ for id_ in ids if known.get(id_) not in TERMINAL)

@@ -1,0 +1,227 @@
+"""What the leader of a broker does for the kills in force, until its broker shows nothing live in their scope.
+
+1. A cancel is wished of everything live in the scope: what the command did not see (it was on its way), and what was
+   unknown and is found. The cancels go the way of all cancels.
+2. Other people's orders are canceled, where that was asked for.
+3. When the record shows nothing live, the broker is asked: only its own listing says that the kill is done here.
+4. Where closing orders were asked for, the control lets them pass (reducing), and they are recorded, by strategy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from functools import partial
+from typing import Any
+
+import structlog
+
+from models.errors import BrokerError, CorroError, DataError
+from models.messages import OrderRequest, batches
+from models.record.batch import OrderBatch
+from models.record.controls import HALTED, ControlRow
+from models.record.holders import Closing, decide_closings, holders, positions_shown
+from models.record.intake import body_of
+from models.record.order import cancel
+from models.record.reading import orders_beginning
+from models.record.rows import ExternalOrderRow, by_name
+from models.vocabulary import Side
+from worker.brokers.base import BrokerInterface, OrderRef
+from worker.control import kill as kills
+from worker.control.brake import scope_of
+from worker.fleet.members import Heartbeat
+from worker.gate import Gate
+from worker.orders.batches import Batches
+from worker.orders.catch_up import CatchUp
+from worker.orders.windows import Pauses
+from worker.positions.reading import PositionReader
+from worker.runtime.clock import elapsed, utcnow
+
+log = structlog.get_logger()
+
+#: Seconds between readings of the broker while a kill is not done here.
+_READ_EVERY_S = 2.0
+#: As old as a reading of the controls may be at any gate: before, a closing order could still meet the halt.
+_SEEN_BY_ALL_S = 0.3
+#: An external order is asked to be canceled again after pauses from this to that, seconds.
+_AGAIN_S, _LONGEST_S = 5.0, 60.0
+_CENT, _FINE = Decimal("0.01"), Decimal("0.0001")
+
+
+class Kills:
+    """The kills in force, as far as they are about one broker.
+
+    Args:
+        broker: the adapter.
+        gate: of the broker; its brake knows the controls.
+        batches: for transactions and what follows.
+        readings: read the orders at the broker.
+        positions: reads the positions there.
+        pulse: tells whether this worker leads.
+    """
+
+    def __init__(
+        self,
+        broker: BrokerInterface,
+        gate: Gate,
+        batches: Batches,
+        readings: CatchUp,
+        positions: PositionReader,
+        pulse: Heartbeat,
+    ) -> None:
+        self.broker, self.gate, self.batches, self.database = broker, gate, batches, batches.database
+        self.readings, self.positions, self.pulse = readings, positions, pulse
+        self._pauses = Pauses(_AGAIN_S, _LONGEST_S)
+        self._read_at: dict[int, float] = {}
+        #: Since when this worker has seen a kill's control let closing orders pass.
+        self._reducing: dict[int, float] = {}
+
+    def in_force(self) -> list[ControlRow]:
+        """Return the kills that are not done here; asked several times a second, mostly answered from memory."""
+        if not self.pulse.leads:
+            return []
+        return [row for row in self.gate.brake.reading(0.1) if kills.is_open_at(row, self.broker.name)]
+
+    def wish(self) -> None:
+        """Wish a cancel of everything in scope of which nobody has wished it yet."""
+        for control in self.in_force():
+            scope, generation = scope_of(control), control["generation"]
+            with self.database.read() as connection:
+                news = kills.live_orders(connection, scope, generation, self.broker.name, unasked=True)
+            if news:
+                why = kills.words(control["by"], control["reason"])
+                self.batches.change([row["client_order_id"] for row in news], partial(_cancel, why))
+
+    def settle(self) -> None:
+        """See what is left in scope; where nothing is, close what was asked for and say that the kill is done here."""
+        for control in self.in_force():
+            if self._is_clear(control):
+                self._finish(control)
+
+    # -- CLEAR ---
+    def _is_clear(self, control: ControlRow) -> bool:
+        """Tell whether neither the record nor the broker shows anything live in a kill's scope."""
+        left, generation = self._left(control), control["generation"]
+        if left.external:
+            self._cancel_external(left.external)
+        if left and elapsed() - self._read_at.setdefault(generation, elapsed()) < _READ_EVERY_S:
+            return False
+        self._read_at[generation] = elapsed()
+        self.readings.read()
+        return not self._left(control)
+
+    def _left(self, control: ControlRow) -> kills.Left:
+        with self.database.read() as connection:
+            return kills.left_of(connection, control, self.broker.name)
+
+    def _cancel_external(self, rows: Sequence[ExternalOrderRow]) -> None:
+        for row in rows:
+            key = ("external", row["broker_order_id"])
+            if not self._pauses.is_over(key, elapsed()):
+                continue
+            self._pauses.begin(key, elapsed())
+            try:
+                self.broker.cancel_order(_their_ref(row))
+                log.warning("external_canceled", broker=self.broker.name, broker_order_id=row["broker_order_id"])
+            except BrokerError as error:
+                self.gate.heeded(error)
+                about = {"broker_order_id": row["broker_order_id"], "error": str(error)}
+                log.error("external_not_canceled", broker=self.broker.name, **about)
+
+    # -- FLATTEN ---
+    def _finish(self, control: ControlRow) -> None:
+        flatten = (control["kill"] or {}).get("flatten")
+        if flatten and not self._may_close(control):
+            return
+        trouble = self._flatten(control) if flatten else None
+        done = trouble is None
+        self.database.transact(
+            lambda connection: kills.note(connection, control, self.broker.name, done=done, trouble=trouble)
+        )
+        if done:
+            log.warning("kill_done", broker=self.broker.name, scope=scope_of(control).words, by=control["by"])
+        else:
+            log.error("flatten_waits", broker=self.broker.name, error=trouble)
+
+    def _may_close(self, control: ControlRow) -> bool:
+        """Let closing orders pass; tell whether every gate knows by now."""
+        generation = control["generation"]
+        if control["state"] == HALTED:
+            self.database.transact(lambda connection: kills.let_close(connection, control))
+            return False
+        return elapsed() - self._reducing.setdefault(generation, elapsed()) >= _SEEN_BY_ALL_S
+
+    def _flatten(self, control: ControlRow) -> str | None:
+        """Record the closing orders; returns why some could not be, None if all are there."""
+        unread = self.positions.read_anew()
+        scope, kill, name = scope_of(control), control["kill"] or {}, self.broker.name
+        with self.database.read() as connection:
+            shown, held = positions_shown(connection, name), holders(connection, name)
+            rows = orders_beginning(connection, kills.closing_prefix(control["generation"]))
+        known = {row["client_order_id"]: row["status"] for row in rows}
+        shown = {symbol: size for symbol, size in shown.items() if scope.names.get("symbol", symbol) == symbol}
+        wanted = scope.names.get("strategy")
+        mine = {key: size for key, size in held.items() if wanted in (None, key[0])}
+        external = bool(kill.get("external")) and wanted is None
+        closings, troubles = decide_closings(shown, mine, external=external), []
+        requests = []
+        for closing in closings:
+            try:
+                id_ = kills.closing_id(control["generation"], name, closing, known)
+                requests += [self._request(id_, closing, kill.get("collar"))] if id_ not in known else []
+            except (CorroError, ValueError) as error:
+                troubles.append(f"{closing.symbol}: {error}")
+        self._submit(requests)
+        troubles += [f"{symbol}: its size cannot be read" for symbol in sorted(unread)]
+        return "; ".join(troubles) or None
+
+    def _request(self, client_order_id: str, closing: Closing, collar: str | None) -> OrderRequest:
+        price = self._price(closing, Decimal(collar)) if collar else None
+        return OrderRequest(
+            client_order_id=client_order_id,
+            symbol=closing.symbol,
+            side=closing.side,
+            quantity=closing.quantity,
+            order_type="limit" if price else "market",
+            limit_price=price,
+            strategy=closing.strategy,
+            route=[self.broker.name],
+            created_at=utcnow(),
+        )
+
+    def _price(self, closing: Closing, percent: Decimal) -> Decimal:
+        """Return the worst price that a closing order may get: so many percent beyond the market.
+
+        Raises:
+            DataError: no price is known.
+        """
+        quote = self.broker.get_market_data(closing.symbol)
+        sells = closing.side is Side.SELL
+        price = (quote.bid if sells else quote.ask) or quote.last
+        if not price:
+            raise DataError(f"no price of {closing.symbol} is known at {self.broker.name}")
+        worst = price * (1 - percent / 100 if sells else 1 + percent / 100)
+        return worst.quantize(_CENT if worst >= 1 else _FINE, ROUND_FLOOR if sells else ROUND_CEILING)
+
+    def _submit(self, requests: Sequence[OrderRequest]) -> None:
+        """Record closing orders, all or none, and ring for them."""
+        if not requests:
+            return
+        rows, queue = self.batches.intake.record(requests), f"orders.{self.broker.name}"
+        self.batches.bell.ring([("orders.submit", queue, {"orders": list(map(body_of, b))}) for b in batches(rows)])
+
+
+def _cancel(why: str, batch: OrderBatch) -> None:
+    for entry in batch.entries.values():
+        cancel(entry, why)
+
+
+def _their_ref(row: ExternalOrderRow) -> OrderRef:
+    """Return what an adapter needs to cancel an order that corro did not send: its broker's id alone names it."""
+    names = ("symbol", "side", "quantity", "order_type", "limit_price", "stop_price", "time_in_force")
+    values: dict[str, Any] = {name: by_name(row)[name] for name in names}
+    values |= {"client_order_id": f"external:{row['broker_order_id']}", "created_at": row["first_seen_at"]}
+    terms = OrderRequest.model_construct(**values)
+    sent_at = row["submitted_at"] or row["first_seen_at"]
+    id_ = row["broker_order_id"]
+    return OrderRef(order=terms, broker_client_order_id=f"external:{id_}", broker_order_id=id_, sent_at=sent_at)
