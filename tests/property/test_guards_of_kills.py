@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from models.errors import ServerError
 from models.messages import OrderRequest
 from models.record.controls import in_force
 from models.record.database import Database
@@ -103,7 +104,8 @@ def test_a_broker_that_cannot_be_read_is_not_done(at: Scenario) -> None:
     kill(at)
     at.world.ledgers[KEEPS].readings_fail = True
     for _ in range(3):
-        with pytest.raises(Exception, match="failed half-way"):
+        at.world.pass_time(2)
+        with pytest.raises(ServerError, match="failed half-way"):
             lead(at.worker[KEEPS], 1)
     assert done(at.world.database) == []
     at.world.ledgers[KEEPS].readings_fail = False

@@ -120,7 +120,7 @@ def _percent(collar: str | None, flatten: bool) -> str | None:
 
 
 def _succeeded(seen: Progress) -> bool:
-    return seen.is_over and all(row["status"] == "filled" for row in seen.closing)
+    return seen.is_over
 
 
 # -- WATCH ---
@@ -185,7 +185,7 @@ def _tell(seen: Progress, about: Mapping[str, str], wished: int, json: bool) -> 
     for name, why in seen.notes.items():
         show.note((f"{name}: {why}", "yellow"))
     for row in seen.closing:
-        if row["ended"] and row["status"] != "filled":
+        if row["ended"] and row["status"] != "filled" and not seen.is_over:
             show.note((f"not closed: {row['symbol']} at {row['broker']}: {row['status']}, {row['reason']}", "red"))
     if json:
         brokers = {"waits": seen.waits, "unreachable": seen.notes}

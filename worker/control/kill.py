@@ -2,15 +2,14 @@
 
 The control itself says what is asked (`controls.kill`), so whoever leads a broker goes on with it when the command that
 began it is gone (`worker.orders.kills`). It is done at a broker when that shows nothing live in its scope and, where
-closing orders were asked for, these are recorded; its scope stays halted, or reducing, until somebody resumes.
+positions were to be closed, none that a strategy holds; its scope stays halted, or reducing, until somebody resumes.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import count
 
 from sqlalchemy import ColumnElement, Connection, select, update
 
@@ -22,7 +21,7 @@ from models.record.rows import ExternalOrderRow, OrderRow
 from models.record.statements import fetch
 from models.record.tables import STRAY, attempts, controls, external_orders, orders
 from models.reports import DONE, BrokerStatus
-from models.vocabulary import OPEN, TERMINAL
+from models.vocabulary import OPEN
 from worker.control.brake import scope_of
 from worker.control.controls import put
 from worker.control.scopes import Scope, facts_of
@@ -172,17 +171,19 @@ def closing_prefix(generation: int) -> str:
     return f"flatten-{generation}-"
 
 
-def closing_id(generation: int, broker: str, closing: Closing, known: Mapping[str, str]) -> str:
+def closing_id(generation: int, broker: str, closing: Closing, number: int) -> str:
     """Return the id of a closing order: the same whoever records it, so that nothing is closed twice.
 
     Args:
         generation: of the kill.
         broker: where the position is.
         closing: what is to be closed.
-        known: statuses of the kill's closing orders so far: one that has ended, and left something to close, has
-            another one after it.
+        number: 1, or a higher one where others have ended and left something to close.
     """
-    whole = "\0".join((broker, closing.symbol, closing.side, closing.strategy or ""))
-    first = closing_prefix(generation) + hashlib.sha256(whole.encode()).hexdigest()[:16]
-    ids = (first if number == 1 else f"{first}-{number}" for number in count(1))
-    return next(id_ for id_ in ids if known.get(id_) not in TERMINAL)
+    whole = "\0".join((broker, closing.symbol, closing.side, closing.strategy or "", str(number)))
+    return closing_prefix(generation) + hashlib.sha256(whole.encode()).hexdigest()[:16]
+
+
+def is_about(row: OrderRow, closing: Closing) -> bool:
+    """Tell whether a closing order was one for the same position."""
+    return (row["symbol"], row["side"], row["strategy"]) == (closing.symbol, closing.side, closing.strategy)

@@ -4,7 +4,8 @@
    unknown and is found. The cancels go the way of all cancels.
 2. Other people's orders are canceled, where that was asked for.
 3. When the record shows nothing live, the broker is asked: only its own listing says that the kill is done here.
-4. Where closing orders were asked for, the control lets them pass (reducing), and they are recorded, by strategy.
+4. Where positions are to be closed, the control lets closing orders pass (reducing), and they are recorded: one for
+   each strategy; where one ends without closing it all, another one follows, three at most.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 import structlog
 
-from models.errors import BrokerError, CorroError, DataError
+from models.errors import BrokerError, CorroError, DataError, IdempotencyConflict
 from models.messages import OrderRequest, batches
 from models.record.batch import OrderBatch
 from models.record.controls import HALTED, ControlRow
@@ -24,8 +25,8 @@ from models.record.holders import Closing, decide_closings, holders, positions_s
 from models.record.intake import body_of
 from models.record.order import cancel
 from models.record.reading import orders_beginning
-from models.record.rows import ExternalOrderRow, by_name
-from models.vocabulary import Side
+from models.record.rows import ExternalOrderRow, OrderRow, by_name
+from models.vocabulary import OPEN, Side
 from worker.brokers.base import BrokerInterface, OrderRef
 from worker.control import kill as kills
 from worker.control.brake import scope_of
@@ -45,6 +46,8 @@ _READ_EVERY_S = 2.0
 _SEEN_BY_ALL_S = 0.3
 #: An external order is asked to be canceled again after pauses from this to that, seconds.
 _AGAIN_S, _LONGEST_S = 5.0, 60.0
+#: Closing orders of one position, one after the other, before a person is asked.
+_MOST_TRIES = 3
 _CENT, _FINE = Decimal("0.01"), Decimal("0.0001")
 
 
@@ -73,6 +76,8 @@ class Kills:
         self.readings, self.positions, self.pulse = readings, positions, pulse
         self._pauses = Pauses(_AGAIN_S, _LONGEST_S)
         self._read_at: dict[int, float] = {}
+        #: Kills of which something was live at the last look.
+        self._busy: frozenset[int] = frozenset()
         #: Since when this worker has seen a kill's control let closing orders pass.
         self._reducing: dict[int, float] = {}
 
@@ -101,12 +106,15 @@ class Kills:
     # -- CLEAR ---
     def _is_clear(self, control: ControlRow) -> bool:
         """Tell whether neither the record nor the broker shows anything live in a kill's scope."""
-        left, generation = self._left(control), control["generation"]
+        left, generation, now = self._left(control), control["generation"], elapsed()
         if left.external:
             self._cancel_external(left.external)
-        if left and elapsed() - self._read_at.setdefault(generation, elapsed()) < _READ_EVERY_S:
+        is_first, was_busy = generation not in self._read_at, generation in self._busy
+        self._busy = self._busy | {generation} if left else self._busy - {generation}
+        at_once = not left and (is_first or was_busy)
+        if not at_once and now - self._read_at.setdefault(generation, now) < _READ_EVERY_S:
             return False
-        self._read_at[generation] = elapsed()
+        self._read_at[generation] = now
         self.readings.read()
         return not self._left(control)
 
@@ -130,17 +138,13 @@ class Kills:
 
     # -- FLATTEN ---
     def _finish(self, control: ControlRow) -> None:
-        flatten = (control["kill"] or {}).get("flatten")
-        if flatten and not self._may_close(control):
-            return
-        trouble = self._flatten(control) if flatten else None
-        done = trouble is None
-        self.database.transact(
-            lambda connection: kills.note(connection, control, self.broker.name, done=done, trouble=trouble)
-        )
+        done, trouble = self._flatten(control) if (control["kill"] or {}).get("flatten") else (True, None)
+        if done or trouble:
+            noted = partial(kills.note, control=control, broker=self.broker.name, done=done, trouble=trouble)
+            self.database.transact(lambda connection: noted(connection))
         if done:
             log.warning("kill_done", broker=self.broker.name, scope=scope_of(control).words, by=control["by"])
-        else:
+        elif trouble:
             log.error("flatten_waits", broker=self.broker.name, error=trouble)
 
     def _may_close(self, control: ControlRow) -> bool:
@@ -151,34 +155,58 @@ class Kills:
             return False
         return elapsed() - self._reducing.setdefault(generation, elapsed()) >= _SEEN_BY_ALL_S
 
-    def _flatten(self, control: ControlRow) -> str | None:
-        """Record the closing orders; returns why some could not be, None if all are there."""
+    def _flatten(self, control: ControlRow) -> tuple[bool, str | None]:
+        """Record the closing orders, and others in the place of those that ended without closing it all.
+
+        Returns:
+            Whether nothing is left to close, and what is in the way.
+        """
+        key = ("flatten", control["generation"])
+        if not self._may_close(control) or not self._pauses.is_over(key, elapsed()):
+            return False, None
+        rows = self._closing_orders(control)
+        if any(row["status"] in OPEN for row in rows):
+            return False, None
         unread = self.positions.read_anew()
-        scope, kill, name = scope_of(control), control["kill"] or {}, self.broker.name
-        with self.database.read() as connection:
-            shown, held = positions_shown(connection, name), holders(connection, name)
-            rows = orders_beginning(connection, kills.closing_prefix(control["generation"]))
-        known = {row["client_order_id"]: row["status"] for row in rows}
-        shown = {symbol: size for symbol, size in shown.items() if scope.names.get("symbol", symbol) == symbol}
-        wanted = scope.names.get("strategy")
-        mine = {key: size for key, size in held.items() if wanted in (None, key[0])}
-        external = bool(kill.get("external")) and wanted is None
-        closings, troubles = decide_closings(shown, mine, external=external), []
-        requests = []
+        closings = self._closings(control)
+        troubles, requests = [f"{symbol}: its size cannot be read" for symbol in sorted(unread)], []
         for closing in closings:
             try:
-                id_ = kills.closing_id(control["generation"], name, closing, known)
-                requests += [self._request(id_, closing, kill.get("collar"))] if id_ not in known else []
+                requests.append(self._request(control, closing, rows))
             except (CorroError, ValueError) as error:
                 troubles.append(f"{closing.symbol}: {error}")
         self._submit(requests)
-        troubles += [f"{symbol}: its size cannot be read" for symbol in sorted(unread)]
-        return "; ".join(troubles) or None
+        if troubles:
+            self._pauses.begin(key, elapsed())
+        return not closings and not troubles, "; ".join(troubles) or None
 
-    def _request(self, client_order_id: str, closing: Closing, collar: str | None) -> OrderRequest:
+    def _closing_orders(self, control: ControlRow) -> list[OrderRow]:
+        with self.database.read() as connection:
+            rows = orders_beginning(connection, kills.closing_prefix(control["generation"]))
+        return [row for row in rows if row["broker"] == self.broker.name]
+
+    def _closings(self, control: ControlRow) -> list[Closing]:
+        names, external = scope_of(control).names, (control["kill"] or {}).get("external", False)
+        with self.database.read() as connection:
+            shown, held = positions_shown(connection, self.broker.name), holders(connection, self.broker.name)
+        shown = {symbol: size for symbol, size in shown.items() if names.get("symbol", symbol) == symbol}
+        mine = {key: size for key, size in held.items() if names.get("strategy", key[0]) == key[0]}
+        return decide_closings(shown, mine, external=external and "strategy" not in names)
+
+    def _request(self, control: ControlRow, closing: Closing, before: Sequence[OrderRow]) -> OrderRequest:
+        """Return a closing order.
+
+        Raises:
+            DataError: no price is known; or as many as may be tried have ended before.
+        """
+        tried = [row for row in before if kills.is_about(row, closing)]
+        if len(tried) >= _MOST_TRIES:
+            last = tried[-1]
+            raise DataError(f"{len(tried)} closing orders have ended, the last {last['status']}: {last['reason']}")
+        collar = (control["kill"] or {}).get("collar")
         price = self._price(closing, Decimal(collar)) if collar else None
         return OrderRequest(
-            client_order_id=client_order_id,
+            client_order_id=kills.closing_id(control["generation"], self.broker.name, closing, len(tried) + 1),
             symbol=closing.symbol,
             side=closing.side,
             quantity=closing.quantity,
@@ -204,10 +232,13 @@ class Kills:
         return worst.quantize(_CENT if worst >= 1 else _FINE, ROUND_FLOOR if sells else ROUND_CEILING)
 
     def _submit(self, requests: Sequence[OrderRequest]) -> None:
-        """Record closing orders, all or none, and ring for them."""
+        """Record closing orders, all or none, and ring for them; what another leader has recorded stands."""
         if not requests:
             return
-        rows, queue = self.batches.intake.record(requests), f"orders.{self.broker.name}"
+        try:
+            rows, queue = self.batches.intake.record(requests), f"orders.{self.broker.name}"
+        except IdempotencyConflict:
+            return
         self.batches.bell.ring([("orders.submit", queue, {"orders": list(map(body_of, b))}) for b in batches(rows)])
 
 
