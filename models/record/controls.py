@@ -16,6 +16,8 @@ from models.record.tables import controls, halts
 
 #: Nothing is sent; only closing orders are; nothing new is taken, what waits goes to the next broker.
 HALTED, REDUCING, DRAINING = "halted", "reducing", "draining"
+#: What a state is called in a sentence.
+NOUNS = {HALTED: "halt", REDUCING: "reducing", DRAINING: "drain"}
 
 v_controls = Table(
     "v_controls",

@@ -16,7 +16,7 @@ import redis
 from pydantic import SecretStr
 
 from models.errors import CorroError
-from models.record.controls import ControlRow, in_force
+from models.record.controls import NOUNS, ControlRow, in_force
 from models.record.database import Database, current_revision, head_revision, make_url
 from models.record.reading import answer, lease_holders, leave_no_trace, worker_rows
 from models.record.rows import WorkerRow
@@ -25,8 +25,7 @@ from models.vocabulary import CANNOT_READ
 from producers.bell import connect
 from worker.checks.advice import advice_for
 from worker.checks.steps import CheckLane, CheckStep, Verdict, fail, ok, skip, warn, worst
-from worker.control.brake import scope_of
-from worker.control.controls import NOUNS
+from worker.control.scopes import scope_of
 from worker.messaging import unread
 from worker.messaging.dead_letters import SET_ASIDE
 from worker.messaging.embedded_queue import server_binary

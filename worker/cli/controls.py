@@ -109,10 +109,9 @@ def resume(
     reason: Reason = None,
 ) -> None:
     """End the control of everything; with a scope that scope's. What it does not name stays in force."""
-    from models.record.controls import in_force
-    from worker.control.brake import scope_of as about
-    from worker.control.controls import NOUNS
+    from models.record.controls import NOUNS, in_force
     from worker.control.controls import resume as end
+    from worker.control.scopes import scope_of as about
 
     who, why = named("resume", by, reason)
     given = {"broker": broker or name, "account": account, "strategy": strategy, "symbol": symbol, "key": key}

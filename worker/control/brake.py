@@ -19,7 +19,7 @@ from models.errors import Denied
 from models.record.controls import DRAINING, HALTED, REDUCING, ControlRow, in_force
 from models.record.database import Database
 from models.vocabulary import CLOSING, Denial
-from worker.control.scopes import Scope, facts_of
+from worker.control.scopes import facts_of, scope_of
 from worker.runtime.clock import elapsed
 
 #: A reading of the controls is good for this long before a send is begun, seconds ...
@@ -66,11 +66,6 @@ def stop_of(
     facts = facts_of(order, broker)
     stops = [row for row in controls if movement not in _PASS.get(row["state"], ()) and scope_of(row).covers(facts)]
     return min(stops, key=lambda row: (not scope_of(row).everywhere, row["state"] != HALTED), default=None)
-
-
-def scope_of(control: ControlRow) -> Scope:
-    """Return what a control is about."""
-    return Scope(control["scope_kind"], control["scope"])
 
 
 def drain_of(controls: Iterable[ControlRow], broker: str) -> ControlRow | None:

@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import Connection, and_, delete, insert, select
 
 from models.errors import InvalidRequest
-from models.record.controls import DRAINING, HALTED, REDUCING, ControlRow, KillRow, in_force
+from models.record.controls import HALTED, NOUNS, REDUCING, ControlRow, KillRow, in_force
 from models.record.database import Database
 from models.record.statements import upsert
 from models.record.tables import control_events, controls, halts
@@ -20,8 +20,6 @@ _LONGEST_NAME = 128
 CORRO = "corro"
 #: What people do, and the state that it leaves.
 STATES = {"halt": HALTED, "reduce": REDUCING, "kill": HALTED}
-#: What a state is called in a sentence.
-NOUNS = {HALTED: "halt", REDUCING: "reducing", DRAINING: "drain"}
 
 
 # -- WHAT PEOPLE DO ---

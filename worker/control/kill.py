@@ -22,9 +22,8 @@ from models.record.statements import fetch
 from models.record.tables import STRAY, attempts, controls, external_orders, orders
 from models.reports import DONE, BrokerStatus
 from models.vocabulary import OPEN
-from worker.control.brake import scope_of
 from worker.control.controls import put
-from worker.control.scopes import Scope, facts_of
+from worker.control.scopes import Scope, facts_of, scope_of
 from worker.runtime.clock import utcnow
 
 _OPEN = [str(status) for status in OPEN]

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from models.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from models.record.controls import ControlRow
 
 #: In the order in which two of them are joined.
 KINDS = ("broker", "account", "strategy", "symbol", "key")
@@ -99,6 +103,11 @@ def _is(kind: str, name: str, facts: Mapping[str, str | None]) -> bool:
     if kind == "account" and facts[kind] is None:
         return name.startswith(f"{facts['broker']}:")
     return facts[kind] == name
+
+
+def scope_of(control: ControlRow) -> Scope:
+    """Return what a control is about."""
+    return Scope(control["scope_kind"], control["scope"])
 
 
 def facts_of(order: Mapping[str, object], broker: str) -> dict[str, str | None]:

@@ -29,7 +29,7 @@ from models.record.rows import ExternalOrderRow, OrderRow, by_name
 from models.vocabulary import OPEN, Side
 from worker.brokers.base import BrokerInterface, OrderRef
 from worker.control import kill as kills
-from worker.control.brake import scope_of
+from worker.control.scopes import scope_of
 from worker.fleet.members import Heartbeat
 from worker.gate import Gate
 from worker.orders.batches import Batches
