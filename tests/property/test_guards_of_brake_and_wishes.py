@@ -45,6 +45,15 @@ def test_a_halt_is_seen_at_the_gate_by_an_order_that_waited_for_its_turn(at: Sce
     assert at.row(id_)["reason_code"] == "halted"
 
 
+def test_an_order_behind_a_resume_is_not_denied_by_what_the_gate_remembers(at: Scenario) -> None:
+    stop(at.world.database, Scope(), "halt", "a test", "somebody")
+    at.worker[KEEPS].desk.gate.brake.refresh()
+    resume(at.world.database, None, by="somebody")
+    id_ = at.order(KEEPS)
+    at.work(KEEPS, id_)
+    assert at.tries(id_) == [(KEEPS, "accepted")]
+
+
 def test_a_halted_broker_sends_an_order_on_and_the_first_code_ends_it(at: Scenario) -> None:
     id_ = at.order(KEEPS, DEDUPES)
     claimed = at.claim(KEEPS, id_)

@@ -51,7 +51,7 @@ def movement_of(order: Mapping[str, object]) -> Movement:
 
 
 def stop_of(
-    controls: Iterable[ControlRow], order: Mapping[str, object], broker: str, movement: Movement
+    controls: Sequence[ControlRow], order: Mapping[str, object], broker: str, movement: Movement
 ) -> ControlRow | None:
     """Return the control that stops an order on its way to a broker; None where it may move.
 
@@ -63,6 +63,8 @@ def stop_of(
         broker: where it would be sent.
         movement: what that would do.
     """
+    if not controls:
+        return None
     facts = facts_of(order, broker)
     stops = [row for row in controls if movement not in _PASS.get(row["state"], ()) and scope_of(row).covers(facts)]
     return min(stops, key=lambda row: (not scope_of(row).everywhere, row["state"] != HALTED), default=None)
@@ -132,8 +134,10 @@ class Brake:
         self._check(order, movement, _GOOD_AT_GATE_S)
 
     def _check(self, order: Mapping[str, object], movement: Movement, good_s: float) -> None:
-        controls = self.reading(good_s)
-        if controls and (control := stop_of(controls, order, self.broker, movement)):
+        if not stop_of(self.reading(good_s), order, self.broker, movement):
+            return
+        self.refresh()  # it ends the order, so what was resumed since does not count
+        if control := stop_of(self._controls, order, self.broker, movement):
             raise denial(self.broker, control)
 
     def refresh(self) -> None:
