@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,7 +15,9 @@ from producers.cli.app import Json, client, seconds
 from worker.cli.controls import Account, Broker, By, Key, Reason, Strategy, Symbol, named, scope_of
 
 if TYPE_CHECKING:
-    from models.record.controls import ControlRow
+    from models.history import Row
+    from models.record.controls import ControlRow, KillRow
+    from models.record.database import Connection
     from producers.client import OrderClient
     from worker.control.kill import Left
 
@@ -39,8 +41,8 @@ class Progress:
         notes: what a person should know of brokers that cannot be asked and have nothing live by the record.
     """
 
-    left: list[dict[str, Any]] = field(default_factory=list)
-    closing: list[dict[str, Any]] = field(default_factory=list)
+    left: list["Row"] = field(default_factory=list)
+    closing: list["Row"] = field(default_factory=list)
     waits: dict[str, str] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
 
@@ -92,7 +94,7 @@ def kill(
             typer.confirm(f"Halt {scope.words}, cancel everything live there{more}?", abort=True, err=True)
         from worker.control.kill import begin
 
-        asked: Any = {"flatten": flatten, "collar": percent, "external": external}
+        asked: KillRow = {"flatten": flatten, "collar": percent, "external": external}
         _, wished = c.database.transact(lambda connection: begin(connection, scope, by=who, reason=why, kill=asked))
         show.note(f"killed: {scope.words}; {len(wished)} cancels wished")
         c.ring_for_cancels(wished)
@@ -141,7 +143,7 @@ def _look(c: "OrderClient", kind: str, text: str, before: Progress) -> Progress:
         return Progress(before.left, before.closing, {"*": f"the database cannot be read: {error}"}, before.notes)
 
 
-def _closing(connection: Any, control: "ControlRow") -> list[dict[str, Any]]:
+def _closing(connection: "Connection", control: "ControlRow") -> "list[Row]":
     from models.record.reading import orders_beginning
     from models.vocabulary import TERMINAL
     from worker.control.kill import closing_prefix
@@ -150,7 +152,7 @@ def _closing(connection: Any, control: "ControlRow") -> list[dict[str, Any]]:
     return [_row(row) | {"reason": row["reason"], "ended": row["status"] in TERMINAL} for row in rows]
 
 
-def _progress(c: "OrderClient", control: "ControlRow", left: "Left", closing: Sequence[Mapping[str, Any]]) -> Progress:
+def _progress(c: "OrderClient", control: "ControlRow", left: "Left", closing: "Sequence[Row]") -> Progress:
     from models.record.evidence import unreachable
     from worker.control.kill import is_open_at
 
@@ -177,7 +179,7 @@ def _holds(c: "OrderClient", broker: str) -> bool:
         return bool(positions_shown(connection, broker))
 
 
-def _row(row: Mapping[str, Any]) -> dict[str, Any]:
+def _row(row: Mapping[str, object]) -> "Row":
     return {name: row.get(name) for name in _COLUMNS}
 
 
