@@ -29,7 +29,6 @@ from worker.risk.report import limits_report
 Labels = tuple[str, ...]
 Values = Mapping[Labels, float]
 
-#: What is in force, as `corro_controls` calls it.
 #: A worker that has been silent for longer has no metric any more, seconds.
 _FORGOTTEN_S = 86_400.0
 
