@@ -76,8 +76,6 @@ _STOPS: dict[Status, Fact] = {
     Status.REJECTED: Fact.REJECTED,
     Status.DENIED: Fact.DENIED,
 }
-#: Codes of orders that a control has ended.
-_BRAKES = frozenset({Denial.HALTED, Denial.REDUCING})
 _REPORTED: dict[BrokerStatus, tuple[Fact, ...]] = {
     BrokerStatus.ACCEPTED: (Fact.ACCEPTED,),
     BrokerStatus.PARTIALLY_FILLED: (Fact.ACCEPTED,),
@@ -170,7 +168,7 @@ class Recorder:
             if entry.status in OPEN:  # filled by another attempt, it waits for nothing
                 entry.set(reason=decision.reason)
         elif isinstance(decision, Stop):
-            if decision.code in _BRAKES:
+            if decision.code in (Denial.HALTED, Denial.REDUCING):
                 entry.note("halted", decision.reason)
             if entry.happen(_STOPS[decision.status], attempt_no=attempt_no, detail=decision.reason).changed:
                 entry.set(reason_code=decision.code)
