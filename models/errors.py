@@ -3,6 +3,7 @@
     CorroError
     |- ConfigurationError            an operator fixes it; the process exits 2
     |- InvalidOrder (ValueError)     denied at the producer, never enqueued
+    |   |- Untrusted                 nobody who may trade stands behind it
     |- InvalidRequest (ValueError)   a data request, or a file to write, that makes no sense
     |- IdempotencyConflict           the same client_order_id with another body
     |- DatabaseUnavailable           nothing was recorded, nothing was enqueued
@@ -43,6 +44,18 @@ class ConfigurationError(CorroError):
 
 class InvalidOrder(CorroError, ValueError):
     """An order that cannot be executed as written; the message names the field and the value."""
+
+
+class Untrusted(InvalidOrder):
+    """Nobody who may trade stands behind an order or a wish.
+
+    Args:
+        code: why, as one word: not_signed, bad_signature, key_unknown ...
+    """
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class InvalidRequest(CorroError, ValueError):

@@ -20,6 +20,7 @@ _PATTERNS = (
     ("=", re.compile(rf"(?<![A-Za-z])({_NAMES})=(?!\*\*\*)[^\s&;'\",)]+", re.IGNORECASE), r"\1=***"),
     ("Bearer", re.compile(r"\bBearer\s+[A-Za-z0-9._~+/=-]{6,}"), "Bearer ***"),
     ("Basic", re.compile(r"\bBasic\s+[A-Za-z0-9._~+/=-]{6,}"), "Basic ***"),
+    ("corro_", re.compile(r"\b(corro_[A-Za-z0-9][A-Za-z0-9._-]*_)[0-9a-f]{64}"), r"\1***"),
     # The path of Schwab and TDA names the account.
     ("/accounts/", re.compile(r"(/accounts/)[A-Za-z0-9]{5,}"), r"\1***"),
 )

@@ -31,6 +31,7 @@ from models.outward import hide
 from models.private import must_be_ours
 from models.queue_url import QueueAddress, parse
 from models.risk.names import RiskSettings
+from models.security import SecuritySettings as SecuritySettings
 from models.timing import TimingSettings as TimingSettings
 
 _SECRET = re.compile(r"key|secret|token|password", re.IGNORECASE)
@@ -127,6 +128,7 @@ class Settings(BaseSettings):
     routing: RoutingSettings = RoutingSettings()
     timing: TimingSettings = TimingSettings()
     risk: RiskSettings = RiskSettings()
+    security: SecuritySettings = SecuritySettings()
     brokers: dict[str, BrokerSettings] = Field(default_factory=dict)
 
     @classmethod

@@ -119,6 +119,18 @@ class Denial(StrEnum):
     SKEW = "skew"
     #: Somebody who was asked has said no.
     NOT_APPROVED = "not_approved"
+    #: Signatures are required, and it has none.
+    NOT_SIGNED = "not_signed"
+    #: The signature fits neither the text nor the order that was recorded with it.
+    BAD_SIGNATURE = "bad_signature"
+    #: It was signed for another deployment.
+    WRONG_DEPLOYMENT = "wrong_deployment"
+    #: There is no such key, or it had been revoked, or it is not valid at this time.
+    KEY_UNKNOWN = "key_unknown"
+    KEY_REVOKED = "key_revoked"
+    KEY_EXPIRED = "key_expired"
+    #: The key does not reach so far: another strategy, symbol or broker, or somebody else's order.
+    NOT_PERMITTED = "not_permitted"
 
 
 #: Kind of the event that an execution was changed which the record does not have.

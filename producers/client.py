@@ -7,8 +7,9 @@ the database: without a row there is no order, and nothing is enqueued.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
 
 from models.clock import utcnow
 from models.crash_points import reached
@@ -18,16 +19,18 @@ from models.record.batch import Effects, OrderBatch
 from models.record.database import Connection
 from models.record.holders import Holders, decide_closings, holders
 from models.record.intake import Intake, body_of
+from models.record.left_wishes import leave_wish, may_change_orders
 from models.record.order import OrderRecord, cancel
 from models.record.reading import open_rows, order_row
-from models.record.replaces import request_replace
-from models.record.rows import NewOrder
+from models.record.replaces import changed, request_replace
+from models.record.rows import NewOrder, OrderRow
 from models.record.stream import EventRow, EventStream
 from models.settings import Settings
 from models.vocabulary import OPEN, UNSENT, Status
 from producers.data import DataClient
 from producers.ear import EVERYTHING
 from producers.handles import LONGEST_PAUSE_S, Closed, Order
+from producers.signer import signer_of, wish_of
 
 if TYPE_CHECKING:
     from models.history import Row
@@ -38,15 +41,26 @@ class OrderClient(DataClient):
 
     Args:
         settings: None reads `corro.toml` and the environment.
+        key: id of the key that signs its orders, cancels and replaces; None takes `[security] key`, if there is one.
+        key_file: the file with that key's secret; None takes `[security] key_file`.
 
     Raises:
-        ConfigurationError: the settings are wrong, or the database has no current schema.
+        ConfigurationError: the settings are wrong, the key cannot be used, or the database has no current schema.
         DatabaseUnavailable: the database cannot be reached.
     """
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(
+        self, settings: Settings | None = None, *, key: str | None = None, key_file: str | Path | None = None
+    ) -> None:
         super().__init__(settings)
         self._intake = Intake(self.settings, self.database)
+        try:
+            self._signer = signer_of(self.settings, self.database, key, key_file)
+        except BaseException:
+            self.close()
+            raise
+        #: Whether the database lets this process change orders; None while nobody has asked.
+        self._may_change: bool | None = None
 
     # -- ORDERS ---
     def submit(self, request: OrderRequest) -> Order:
@@ -70,7 +84,7 @@ class OrderClient(DataClient):
         """
         if not requests:
             return []
-        rows = self._intake.record(requests)
+        rows = self._intake.record(requests, self._signer)
         reached("before_ring")
         waiting: dict[str, list[NewOrder]] = {}
         for row in rows:
@@ -243,6 +257,8 @@ class OrderClient(DataClient):
         Raises:
             NotFound: there is no such order.
         """
+        if not self._may_change_orders():
+            return self._wish("cancel", client_order_id, {"client_order_ids": [client_order_id]})
         entry = self._change(client_order_id, cancel)
         if entry.status in OPEN:
             self._bell.ring(
@@ -319,6 +335,28 @@ class OrderClient(DataClient):
             rows = open_rows(connection, broker=broker, strategy=strategy, symbol=symbol and symbol.upper())
         return [Order(self, row) for row in rows]
 
+    def _may_change_orders(self) -> bool:
+        if self._may_change is None:
+            with self.database.read() as connection:
+                self._may_change = may_change_orders(connection)
+        return self._may_change
+
+    def _wish(
+        self,
+        kind: Literal["cancel", "replace"],
+        client_order_id: str,
+        content: Mapping[str, object],
+        terms: Mapping[str, object] | None = None,
+    ) -> Order:
+        """Leave a wish on an order that this process may not change: a worker judges and records it."""
+        wish = wish_of(self._signer, kind, content, terms, self.settings.timing.longest_life)
+        if not self.database.transact(lambda connection: leave_wish(connection, client_order_id, wish)):
+            raise NotFound(f"no order has the client_order_id {client_order_id!r}")
+        order = self.order(client_order_id)
+        if not order.is_terminal:
+            self._bell.ring([(f"orders.{kind}", f"control.{order.broker}", {"client_order_ids": [client_order_id]})])
+        return order
+
     def _change(self, client_order_id: str, how: Callable[[OrderRecord], object]) -> OrderRecord:
         """Change one order, and return it as it is then."""
 
@@ -348,6 +386,9 @@ class OrderClient(DataClient):
             NotFound: there is no such order.
             InvalidOrder: it has ended, the new terms do not fit it, or nothing would change.
         """
+        if not self._may_change_orders():
+            terms = changed(cast("OrderRow", self.order(client_order_id).row), changes)
+            return self._wish("replace", client_order_id, {"client_order_id": client_order_id, **terms}, terms)
         entry = self._change(client_order_id, lambda entry: request_replace(entry, changes))
         if entry.status not in UNSENT:
             ids = {"client_order_ids": [client_order_id]}

@@ -12,12 +12,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Literal
 
 import structlog
 from celery.exceptions import Reject
 
-from models.errors import AccessLost, DatabaseUnavailable, NotRecorded
+from models.errors import AccessLost, DatabaseUnavailable, NotRecorded, Untrusted
 from models.record.database import Database, open_database
+from models.record.rows import KeyRow
 from models.reports import Report
 from models.settings import Settings
 from producers.bell import Bell
@@ -168,6 +170,9 @@ class Engine:
             self.patiently(work)
         except Reject:
             raise
+        except Untrusted as error:
+            log.warning("wish_not_taken", task=asked.task, id=asked.id, code=error.code, reason=str(error))
+            asked.set_aside(self.settings, str(error.code), error)
         except NotRecorded as error:
             asked.set_aside(self.settings, "not_recorded", error)
         except Exception as error:
@@ -186,16 +191,38 @@ class Engine:
         """Execute the orders of one message (see `worker.orders.place.Place.submit`)."""
         self.desk.place.submit(bodies, recorded=recorded)
 
-    def cancel(self, ids: Sequence[str]) -> None:
-        """Cancel orders: those still queued at once, live ones at the broker, others when their fate is known."""
-        elsewhere = self.desk.wishes.record(ids)
+    def cancel(self, ids: Sequence[str], key: KeyRow | None = None) -> None:
+        """Cancel orders: those still queued at once, live ones at the broker, others when their fate is known.
+
+        Args:
+            ids: client_order_ids.
+            key: of a signed cancel, whose it is.
+        """
+        elsewhere = self.desk.wishes.record(ids, key)
         if self.gate.is_open():
             self.desk.cancels.carry_out(ids)
         self.bell.ring(
             [("orders.cancel", f"control.{b}", {"client_order_ids": found}) for b, found in elsewhere.items()]
         )
-        if come := self.desk.wishes.wait_for_orders(ids):
-            self.cancel(come)
+        if come := self.desk.wishes.wait_for_orders(ids, key):
+            self.cancel(come, key)
+
+    def take_signed(self, kind: Literal["cancel", "replace"], body: object) -> None:
+        """Take a signed cancel or replace from a message.
+
+        Raises:
+            Untrusted: nobody who may trade stands behind it.
+            InvalidOrder: it cannot be read.
+        """
+        wish = self.desk.wishes.judge(kind, body)
+        if kind == "cancel":
+            self.cancel(wish.ids, wish.key)
+            return
+        elsewhere = self.desk.wishes.record_replace(wish)
+        self.replace(wish.ids)
+        self.bell.ring(
+            [("orders.replace", f"control.{b}", {"client_order_ids": found}) for b, found in elsewhere.items()]
+        )
 
     def replace(self, ids: Sequence[str]) -> None:
         """Carry out the replaces that are recorded on these orders."""
@@ -245,6 +272,7 @@ class Engine:
             return
         if self.pulse.leads or self.broker.order_session is not None:
             self.desk.kills.wish()
+            self.desk.wishes.take_left()
             self.desk.cancels.carry_out()
             self.desk.replacements.carry_out()
             self.desk.cancels.strays()

@@ -27,15 +27,24 @@ def submit(self: Task[..., None], orders: Sequence[Mapping[str, object]]) -> Non
 
 
 @app.task(name="orders.cancel", bind=True, shared=False)
-def cancel(self: Task[..., None], client_order_ids: object) -> None:
-    """Cancel orders by their ids."""
+def cancel(self: Task[..., None], /, client_order_ids: object = None, **envelope: object) -> None:
+    """Cancel orders by their ids, or by a signed text that has them."""
+    if envelope:
+        _do(self, lambda: engine().take_signed("cancel", envelope))
+        return
     ids = _ids(self.request, client_order_ids)
     _do(self, lambda: engine().cancel(ids))
 
 
 @app.task(name="orders.replace", bind=True, shared=False)
-def replace(self: Task[..., None], client_order_ids: object) -> None:
-    """Carry out replaces. The new terms are on the rows: a copy of this message, or a late one, changes nothing."""
+def replace(self: Task[..., None], /, client_order_ids: object = None, **envelope: object) -> None:
+    """Carry out replaces: the new terms are on the rows, so a copy of this message, or a late one, changes nothing.
+
+    A signed text brings the new terms of one order.
+    """
+    if envelope:
+        _do(self, lambda: engine().take_signed("replace", envelope))
+        return
     ids = _ids(self.request, client_order_ids)
     _do(self, lambda: engine().replace(ids))
 

@@ -45,6 +45,11 @@ class OrderChanges(TypedDict, total=False):
     cancel_requested_at: datetime | None
     cancel_sent_at: datetime | None
     replace_request: Json | None
+    key_id: str | None
+    signed_text: str | None
+    signature: str | None
+    amended_at: datetime | None
+    wishes: list[Json] | None
     available_at: datetime
     created_at: datetime
     expires_at: datetime | None

@@ -15,18 +15,22 @@ import structlog
 from sqlalchemy import ColumnElement, Connection, FromClause, Insert, func, insert, literal, select
 
 from models.clock import utcnow
-from models.errors import CorroError, IdempotencyConflict, InvalidOrder
+from models.errors import CorroError, DatabaseUnavailable, IdempotencyConflict, InvalidOrder
 from models.lifetimes import DatabaseClock, expiry
 from models.messages import SECOND, OrderRequest
+from models.record.arrivals import Arrival, read_arrival, seal_of
 from models.record.database import Database
 from models.record.holds import LONGEST_HOLD_S, hold
+from models.record.keys import HAS_KEYS, KeyReader
 from models.record.limits import StaticLimits
 from models.record.rows import AnyOrder, NewOrder, OrderRow, by_name
 from models.record.statements import Query, among, insert_told
 from models.record.tables import order_events, orders
 from models.record.unreadable import denied_row, without_given
 from models.settings import Settings
-from models.vocabulary import OrderType, Side, Status, TimeInForce
+from models.signing import Signer
+from models.trust import required_by
+from models.vocabulary import Denial, OrderType, Side, Status, TimeInForce
 
 log = structlog.get_logger()
 
@@ -38,6 +42,9 @@ _SAME_NAME = (
 _MINE = among(orders.c.client_order_id, "ids")
 _ORDERS = Query(select(orders).where(_MINE), OrderRow)
 _IDS = Query(select(orders.c.client_order_id).where(_MINE))
+#: The same, and whether there are keys, in one question: the answer has a row even where no order is found.
+_ONE = select(literal(1).label("one")).subquery("o")
+_ORDERS_AND_KEYS = Query(select(HAS_KEYS.label("keyed"), orders).select_from(_ONE.outerjoin(orders, _MINE)))
 _BODY = (*_SAME_NAME, "route")
 #: Builds a request of values that were validated before.
 _construct: Callable[..., OrderRequest] = OrderRequest.model_construct
@@ -105,6 +112,7 @@ class Intake:
         self.settings, self.database = settings, database
         self.clock = DatabaseClock(database)
         self.limits = StaticLimits(settings.risk, database)
+        self.keys = KeyReader(database, settings.security)
         self._longest_s = settings.timing.longest_life
         self._longest_hold_s = float(settings.risk.max_lifetime or LONGEST_HOLD_S)
 
@@ -131,10 +139,14 @@ class Intake:
         return request.route
 
     # -- THE CLIENT'S WAY ---
-    def record(self, requests: Sequence[OrderRequest]) -> Sequence[NewOrder]:
+    def record(self, requests: Sequence[OrderRequest], signer: Signer | None = None) -> Sequence[NewOrder]:
         """Record new orders in one transaction; returns the rows as they are now, in the order of the requests.
 
         An order that a limit forbids wherever it would go is recorded as denied.
+
+        Args:
+            requests: the orders.
+            signer: signs them; None leaves them unsigned.
 
         Raises:
             InvalidOrder, IdempotencyConflict: nothing was recorded.
@@ -142,6 +154,9 @@ class Intake:
         """
         now = self.clock.now()
         rows = [self._row_within_limits(request, now) for request in requests]
+        if signer is not None:
+            seals = [seal_of(signer.sign("order", request.to_wire())) for request in requests]
+            rows = list(map(_sealed, rows, seals))
         try:
             return self._record(requests, rows)
         except CorroError:
@@ -194,22 +209,25 @@ class Intake:
             client_order_id -> broker of the orders that exist and match; a malformed one is recorded as denied, a
             conflicting one is noted on the order that owns the id, and neither is in the answer.
         """
-        requests: dict[str, OrderRequest] = {}
+        arrivals: dict[str, Arrival] = {}
         copies: list[OrderRequest] = []
         refused: list[NewOrder] = []
         now = self.clock.now()
         for body in bodies if isinstance(bodies, (list, tuple)) else [bodies]:
             try:
-                request = self._read(body, queue_broker)
+                arrival = read_arrival(body, self.keys.ring)
+                self.route(arrival.request, queue_broker)
+            except DatabaseUnavailable:
+                raise
             except Exception as error:  # whatever an object from outside makes its reader raise
                 why = str(error) if isinstance(error, InvalidOrder) else f"{type(error).__name__}: {error}"
-                refused.append(denied_row(body, why, queue_broker, now))
+                refused.append(denied_row(body, why, queue_broker, now, code=getattr(error, "code", None)))
                 continue
-            if requests.setdefault(request.client_order_id, request) is not request:
-                copies.append(request)
+            if arrivals.setdefault(arrival.id, arrival) is not arrival:
+                copies.append(arrival.request)
         if refused:
             self._deny(refused)
-        known = self._known(requests, queue_broker, now) if requests else {}
+        known = self._known(arrivals, queue_broker, now) if arrivals else {}
         if copies:
             with self.database.read() as connection:
                 rows = _stored(connection, [copy.client_order_id for copy in copies])
@@ -218,25 +236,12 @@ class Intake:
                     self._same(copy, rows[copy.client_order_id])
         return known
 
-    def _read(self, body: object, queue_broker: str) -> OrderRequest:
-        """Read one order object of a message.
-
-        Raises:
-            InvalidOrder: it cannot be read, or its route cannot be gone.
-        """
-        if not isinstance(body, Mapping):
-            raise InvalidOrder(f"orders: must be a list of objects, had {body!r:.100}")
-        if body.get("client_order_id") is None:
-            raise InvalidOrder("client_order_id: is required in a message")
-        request = OrderRequest(**body)
-        self.route(request, queue_broker)
-        return request
-
-    def _known(self, requests: Mapping[str, OrderRequest], queue_broker: str, now: datetime) -> dict[str, str]:
+    def _known(self, arrivals: Mapping[str, Arrival], queue_broker: str, now: datetime) -> dict[str, str]:
         """Return the brokers of these orders, once each has its row; those that conflict are left out."""
         with self.database.read() as connection:
-            stored = _stored(connection, list(requests))
-        missing = [self._row(request, queue_broker, now) for id_, request in requests.items() if id_ not in stored]
+            stored, keyed = _stored_and_keyed(connection, list(arrivals))
+        new = [arrival for id_, arrival in arrivals.items() if id_ not in stored]
+        missing = [self._row(arrival, queue_broker, now) for arrival in self._vouched(new, keyed, queue_broker, now)]
         if missing:
             for done in self._each(missing, now):
                 stored |= done
@@ -244,20 +249,30 @@ class Intake:
                 log.info("order_recorded", client_order_id=row["client_order_id"], broker=row["broker"])
         return {
             id_: stored[id_]["broker"] or queue_broker
-            for id_, request in requests.items()
-            if id_ in stored and self._same(request, stored[id_])
+            for id_, arrival in arrivals.items()
+            if id_ in stored and self._same(arrival.request, stored[id_])
         }
 
-    def _row(self, request: OrderRequest, queue_broker: str, now: datetime) -> NewOrder:
+    def _vouched(self, new: list[Arrival], keyed: bool, queue_broker: str, now: datetime) -> list[Arrival]:
+        """Return the new orders that may have a row: where signatures are required, those that are signed."""
+        bare = [arrival for arrival in new if arrival.envelope is None]
+        if not bare or (required := required_by(self.settings.security.require, keyed)) == "off":
+            return new
+        why = f"not signed: a message without a row has to be, here ([security] require is {required})"
+        self._deny([denied_row(one.body, why, queue_broker, now, code=Denial.NOT_SIGNED) for one in bare])
+        return [arrival for arrival in new if arrival.envelope is not None]
+
+    def _row(self, arrival: Arrival, queue_broker: str, now: datetime) -> NewOrder:
         """Return the row of an order from a message: queued, or denied under its own id where its times are wrong."""
+        request, seal = arrival.request, arrival.seal
         route = self.route(request, queue_broker)
         try:
-            return self._held(request, row_of(request, route, now, self._longest_s), now)
+            return _sealed(self._held(request, row_of(request, route, now, self._longest_s), now), seal)
         except InvalidOrder as error:
             seen = min(request.created_at, now)  # a listing by time has it where it came
             dated = request.model_copy(update={"created_at": seen, "expires_at": seen})
             log.warning("order_denied", client_order_id=request.client_order_id, reason=str(error))
-            row = row_of(dated, route, now, self._longest_s)
+            row = _sealed(row_of(dated, route, now, self._longest_s), seal)
             return row | {"status": str(Status.DENIED), "reason": str(error), "closed_at": now, "expires_at": None}
 
     def _each(self, rows: Sequence[NewOrder], now: datetime) -> list[dict[str, OrderRow]]:
@@ -335,6 +350,19 @@ def _first_event(of: FromClause) -> Insert:
 
 def _stored(connection: Connection, ids: Sequence[str]) -> dict[str, OrderRow]:
     return {row["client_order_id"]: row for row in _ORDERS.rows(connection, ids=ids)}
+
+
+def _stored_and_keyed(connection: Connection, ids: Sequence[str]) -> tuple[dict[str, OrderRow], bool]:
+    """Return the orders of these ids, and whether anybody has a key."""
+    rows = _ORDERS_AND_KEYS.rows(connection, ids=ids)
+    keyed = [row.pop("keyed") for row in rows]
+    found = [cast("OrderRow", row) for row in rows if row["client_order_id"] is not None]
+    return {row["client_order_id"]: row for row in found}, any(keyed)
+
+
+def _sealed(row: NewOrder, seal: Mapping[str, str]) -> NewOrder:
+    """Return the row with what stands behind the order."""
+    return cast("NewOrder", by_name(row) | dict(seal))
 
 
 def _same_or_conflict(request: OrderRequest, row: OrderRow) -> None:

@@ -7,6 +7,7 @@ broker's worker carries it out; until the broker has confirmed it, the order kee
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from models.messages import OrderRequest, plain
 from models.record.changes import OrderChanges
 from models.record.intake import request_of
 from models.record.order import TERMS, OrderRecord, Row, is_changing
+from models.record.rows import AnyOrder
 from models.vocabulary import TERMINAL, UNSENT, Side
 
 
@@ -29,6 +31,20 @@ def changed_terms(order: OrderRequest, changes: Mapping[str, object]) -> OrderRe
         raise InvalidOrder(f"{unknown[0]}: a replace can change {', '.join(TERMS)} only")
     given = {name: value for name, value in changes.items() if value is not None}
     return OrderRequest(**{**order.model_dump(), **given})
+
+
+def changed(row: AnyOrder, changes: Mapping[str, object]) -> dict[str, str]:
+    """Return the terms that changes would give an order otherwise than it has them, as they travel.
+
+    Raises:
+        InvalidOrder: the new terms do not fit it, or nothing would change.
+    """
+    now = request_of(row)
+    new = changed_terms(now, changes)
+    found = {name: _json(getattr(new, name)) for name in TERMS if getattr(new, name) != getattr(now, name)}
+    if not found:
+        raise InvalidOrder(f"{now.client_order_id}: the new terms are those it has")
+    return found
 
 
 #: Which way a limit price goes when an order becomes less aggressive: it buys for less, it sells for more.
@@ -59,8 +75,13 @@ def lessens(old: OrderRequest, new: OrderRequest) -> bool:
     return min(shrinks, retreats) >= 0 and max(shrinks, retreats) > 0
 
 
-def request_replace(entry: OrderRecord, changes: Mapping[str, object]) -> None:
+def request_replace(entry: OrderRecord, changes: Mapping[str, object], signed_at: datetime | None = None) -> None:
     """Record the wish to change an order; asking for the terms that it has withdraws a wish nobody has sent yet.
+
+    Args:
+        entry: the order.
+        changes: the new terms.
+        signed_at: of a signed wish, when it was made.
 
     Raises:
         InvalidOrder: the order has ended or is being canceled, the new terms do not fit it, or nothing would change.
@@ -80,6 +101,8 @@ def request_replace(entry: OrderRecord, changes: Mapping[str, object]) -> None:
     if new.quantity <= entry.order["filled_quantity"]:
         filled = plain(entry.order["filled_quantity"])
         raise InvalidOrder(f"quantity: {filled} are filled already, was {plain(new.quantity)}; cancel it instead")
+    if entry.order["key_id"] is not None:  # its terms are no longer those that were signed
+        entry.set(amended_at=signed_at or entry.now)
     if entry.status in UNSENT:
         entry.set(**cast("OrderChanges", {name: _column(value) for name, value in different.items()}))
         entry.note("replaced", f"before it was sent: {words(different)}")

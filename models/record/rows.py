@@ -52,6 +52,11 @@ class _Order(_NewOrder):
     cancel_requested_at: datetime | None
     cancel_sent_at: datetime | None
     replace_request: Json | None
+    key_id: str | None
+    signed_text: str | None
+    signature: str | None
+    amended_at: datetime | None
+    wishes: list[Json] | None
     submitted_at: datetime | None
     accepted_at: datetime | None
 
@@ -88,6 +93,28 @@ class ReadableOrder(_Order):
 
 #: A row of `orders`, as new, as stored, or as one that can be read.
 AnyOrder = NewOrder | OrderRow | ReadableOrder
+
+
+class KeyRow(TypedDict):
+    """Who may trade, and within which bounds."""
+
+    key_id: str
+    alg: str
+    public_key: str | None
+    secret_ref: str | None
+    digest: str | None
+    operator: bool
+    owner: str
+    strategies: list[str] | None
+    symbols: list[str] | None
+    brokers: list[str] | None
+    may_cancel: str
+    needs_approval: bool
+    may_approve: bool
+    not_before: datetime | None
+    not_after: datetime | None
+    added_at: datetime
+    revoked_at: datetime | None
 
 
 class AttemptRow(TypedDict):

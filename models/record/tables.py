@@ -19,6 +19,7 @@ from sqlalchemy import (
     Integer,
     String,
     Table,
+    Text,
     UniqueConstraint,
     false,
     or_,
@@ -72,6 +73,14 @@ orders = Table(
     Column("cancel_sent_at", UtcTime),
     #: New terms that somebody asked for and nobody has sent yet.
     Column("replace_request", JSON(none_as_null=True)),
+    #: Whose signature stands behind it, over which text: the order object as it was signed (models/signing.py).
+    Column("key_id", String(64)),
+    Column("signed_text", Text),
+    Column("signature", String(128)),
+    #: When its terms were last changed from those that were signed; of a signed replace, when that was made.
+    Column("amended_at", UtcTime),
+    #: Cancels and replaces as producers without the right to change an order leave them: workers judge them first.
+    Column("wishes", JSON(none_as_null=True)),
     #: What the order asked for: not to be sent before then, and in the regular session alone.
     Column("not_before", UtcTime),
     Column("session", String(16)),
@@ -90,6 +99,42 @@ orders = Table(
     Index("ix_orders_created_at", "created_at"),
     Index("ix_orders_strategy_created_at", "strategy", "created_at"),
     Index("ix_orders_symbol_created_at", "symbol", "created_at"),
+)
+
+#: Orders with wishes that nobody has judged yet.
+WISHED = orders.c.wishes.is_not(None)
+# Its migration makes it of the WISHED orders alone; to say so here would load both dialects into every process.
+WISHED_INDEX = Index("ix_orders_wishes", orders.c.broker)
+
+#: Who may trade, with which key and within which bounds. Rows stay: a revoked key is never another one's.
+keys = Table(
+    "keys",
+    metadata,
+    Column("key_id", String(64), primary_key=True),
+    #: ed25519, hmac-sha256 or token.
+    Column("alg", String(16), nullable=False),
+    #: ed25519: its 32 bytes in base64url.
+    Column("public_key", String(64)),
+    #: hmac-sha256: the file with the secret, as workers find it.
+    Column("secret_ref", Text),
+    #: token: SHA-256 of the whole token, in hex.
+    Column("digest", String(64)),
+    #: It may do at the page and over HTTP what operators do.
+    Column("operator", Boolean, nullable=False, default=False),
+    Column("owner", String(128), nullable=False),
+    #: Bounds; null is none.
+    Column("strategies", JSON(none_as_null=True)),
+    Column("symbols", JSON(none_as_null=True)),
+    Column("brokers", JSON(none_as_null=True)),
+    #: own, strategy or all: whose orders it may cancel and replace.
+    Column("may_cancel", String(8), nullable=False, default="own"),
+    #: Its orders wait for somebody's approval; it may approve those of others.
+    Column("needs_approval", Boolean, nullable=False, default=False),
+    Column("may_approve", Boolean, nullable=False, default=False),
+    Column("not_before", UtcTime),
+    Column("not_after", UtcTime),
+    Column("added_at", UtcTime, nullable=False),
+    Column("revoked_at", UtcTime),
 )
 
 attempts = Table(

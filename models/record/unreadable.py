@@ -8,6 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import cast
 
+from models import encoding
 from models.messages import denied_id, exact, is_id
 from models.record.rows import NewOrder, by_name
 from models.vocabulary import Status
@@ -18,17 +19,17 @@ GIVEN = (
 )  # fmt: skip
 
 
-def denied_row(body: object, reason: str, broker: str, now: datetime) -> NewOrder:
+def denied_row(body: object, reason: str, broker: str, now: datetime, *, code: str | None = None) -> NewOrder:
     """Return the row of an order that cannot be read: what can be read of it, and why not the rest.
 
     It never has the id that it claims: an order that can be read may come under that, and must find it free.
     """
-    given = body if isinstance(body, Mapping) else {}
+    given = _content(body)
     claimed = given.get("client_order_id")
     if isinstance(claimed, str) and is_id(claimed):
         reason = f"{reason} (in an order that called itself {claimed})"
     raw = _raw(body)
-    return {
+    row: NewOrder = {
         "client_order_id": denied_id(body),
         "version": 1,
         "strategy": _text(given.get("strategy"), 128),
@@ -60,6 +61,20 @@ def denied_row(body: object, reason: str, broker: str, now: datetime) -> NewOrde
         "session": None,
         "held_for": None,
     }
+    return cast("NewOrder", by_name(row) | {"reason_code": str(code)}) if code else row
+
+
+def _content(body: object) -> Mapping[str, object]:
+    """Return the fields of an order object, or of the text in an envelope, as far as they can be read."""
+    if not isinstance(body, Mapping):
+        return {}
+    if "signed" in body:
+        try:
+            found = encoding.exactly(body["signed"])
+        except (ValueError, TypeError, RecursionError):
+            return {}
+        return found if isinstance(found, Mapping) else {}
+    return body
 
 
 def without_given(row: NewOrder) -> NewOrder:

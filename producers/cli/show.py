@@ -77,9 +77,21 @@ def note(*parts: Part, keep: str = "") -> None:
         _line(err, sys.stderr, parts, keep)
 
 
-def document(value: Any) -> None:
-    """Print one JSON document on stdout; what is no ASCII stands in it as an escape."""
-    text = json.dumps(untold(to_json(value)), indent=2 if out.is_terminal else None, default=str)
+def document(value: Any, *, secret: bool = False) -> None:
+    """Print one JSON document on stdout; what is no ASCII stands in it as an escape.
+
+    Args:
+        value: the document.
+        secret: it holds a secret that its reader has just asked for, and nobody can show again.
+    """
+    text = json.dumps(
+        to_json(value) if secret else untold(to_json(value)), indent=2 if out.is_terminal else None, default=str
+    )
+    _put(sys.stdout, text + "\n")
+
+
+def secret(text: str) -> None:
+    """Print a secret that its reader has just asked for, alone on its line of stdout."""
     _put(sys.stdout, text + "\n")
 
 

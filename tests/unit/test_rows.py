@@ -14,6 +14,7 @@ from models.record.tables import metadata
 
 ROWS = {
     "orders": rows.OrderRow,
+    "keys": rows.KeyRow,
     "attempts": rows.AttemptRow,
     "fills": rows.FillRow,
     "order_events": rows.OrderEventRow,

@@ -23,12 +23,14 @@ from producers.cli import show
 from producers.cli.app import Form, Json, Wide, app, client, fail, tell, whole_id
 from worker.cli import approvals, check, controls, dead_letters, kill, limits, locks, sandbox, watch, web
 from worker.cli import fleet as cli_fleet
+from worker.cli import keys as cli_keys
 from worker.cli.__main__ import INTERRUPTED
 from worker.runtime.celery_command import worker_arguments
 
 db_app = typer.Typer(help="The database's schema.", no_args_is_help=True)
 app.add_typer(db_app, name="db")
 approvals.register(app)
+app.add_typer(cli_keys.app, name="keys")
 check.register(app)
 controls.register(app)
 kill.register(app)

@@ -24,6 +24,10 @@ MOST = {"orders": MAX_BATCH, "client_order_ids": 1_000}
 #: A worker holds a message until its eta, so it has to come before the message counts as lost and is handed out again.
 MOST_ETA_S = 30.0
 
+#: What takes the place of the ids of a cancel or a replace that is signed (models/signing.py).
+SIGNED = frozenset({"signed", "key", "sig", "deployment"})
+_MAY_BE_SIGNED = frozenset({"orders.cancel", "orders.replace"})
+
 #: What names a request for data.
 FETCH_ID = re.compile(r"[!-~]{1,64}")
 #: Celery hands the task itself over under this name.
@@ -130,11 +134,13 @@ def _check(task: object, args: object, kwargs: object) -> None:
     if task not in TASKS:
         raise Unreadable(f"there is no task {task!r}, there are {', '.join(TASKS)}", "unknown_task")
     needed = TASKS[task]
+    if task in _MAY_BE_SIGNED and "signed" in kwargs and needed not in kwargs and not args:
+        needed = "signed"
     if not args and needed not in kwargs:
         raise Unreadable(f"{task} needs the argument {needed!r}, had {sorted(kwargs)}", "arguments")
     if len(args) > 1 or (args and needed in kwargs):
         raise Unreadable(f"{task} takes {needed!r} once, had {len(args)} positional and {sorted(kwargs)}", "arguments")
-    if task.startswith("orders.") and set(kwargs) - {needed}:
+    if task.startswith("orders.") and set(kwargs) - (SIGNED if needed == "signed" else {needed}):
         raise Unreadable(f"{task} takes {needed!r} only, had {sorted(kwargs)}", "arguments")
     if twice := [name for name, value in kwargs.items() if isinstance(value, encoding.Twice)]:
         raise Unreadable(f"{task}: {', '.join(twice)} given more than once", "arguments")

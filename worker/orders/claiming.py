@@ -38,6 +38,7 @@ from worker.orders.record import Recorder
 from worker.orders.routing import Go, Stop, decide, is_known
 from worker.orders.routing_facts import came_to_nothing
 from worker.orders.selection import FLAGS, IS_OVERDUE, Selection
+from worker.orders.vouching import Doubt, Vouching
 from worker.positions.closing import AGAIN, Asked, Closings, closes
 from worker.positions.locks import Locks
 from worker.risk.limiter import Limiter, RiskQuestions
@@ -74,6 +75,7 @@ class Claims:
         batches: for the transaction.
         recorder: routes on what cannot be claimed.
         limiter: asked before an attempt begins.
+        vouching: knows who stands behind an order.
     """
 
     def __init__(
@@ -86,9 +88,11 @@ class Claims:
         batches: Batches,
         recorder: Recorder,
         limiter: Limiter,
+        vouching: Vouching,
     ) -> None:
         self.database, self.broker, self.worker, self.timing = database, broker, worker, timing
         self.gate, self.batches, self.recorder, self.limiter = gate, batches, recorder, limiter
+        self.vouching = vouching
         self.capabilities = broker.capabilities
         longest = self.capabilities.client_order_id_length
         self.plain = PlainClaims(database, longest, closing_is_plain=not recorder.minds_positions)
@@ -104,7 +108,7 @@ class Claims:
                 is the caller's to make; they stay queued.
         """
         closed = self.gate.why_closed()
-        careful = closed or self.anonymous or self.limiter.is_set
+        careful = closed or self.anonymous or self.limiter.is_set or self.vouching.always
         taken = [] if careful or not which.may_be_plain else self._take_plain(which.may_be_plain)
         if not taken or len(taken) < len(which.ids):
             taken += self._take_others(which.but([one.id for one in taken]), closed, beside=bool(taken))
@@ -148,8 +152,9 @@ class Claims:
                 return []
             locks = Locks(batch.connection, self.broker.name) if seen["locked"] else None
             risk = self._risk(batch, left) if seen["limited"] or self.limiter.is_set else None
+            doubt = self.vouching.over(batch, guarded=seen["guarded"])
             closings = self.recorder.closings(batch, anyway=seen["stopped"])
-            return self._take_all(batch.connection, left, locks, closings, baseline, which, risk)
+            return self._take_all(batch.connection, left, locks, closings, baseline, which, risk, doubt)
 
         claimed, effects = self.batches.over(opened, work)
         self.batches.ring(effects)
@@ -169,6 +174,7 @@ class Claims:
         baseline: list[Row] | None,
         which: Selection,
         risk: RiskQuestions | None,
+        doubt: Doubt | None,
     ) -> list[Claimed]:
         """Take each order that may be sent; the others end, move on, wait for a twin, or for a reading of positions.
 
@@ -180,11 +186,15 @@ class Claims:
             baseline: what the broker lists, where it keeps no id of ours; None: it could not be read.
             which: its `asked` takes the ids of those that wait for positions.
             risk: what the limits say of these orders, where there are any.
+            doubt: says who may not have an order sent, where somebody has to be asked.
         """
         alike = self._look_alikes(connection) if self.anonymous else {}
         claimed = []
         for entry in entries:
             if has_ended(entry):
+                continue
+            if denied := doubt and doubt(entry):
+                self._stop(entry, denied)
                 continue
             key = (entry.order["symbol"], entry.order["side"])
             if alike.get(key) == Outcome.SENDING:

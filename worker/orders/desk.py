@@ -24,8 +24,9 @@ from worker.orders.reconcile import Reconciler
 from worker.orders.record import Recorder
 from worker.orders.releases import Releases
 from worker.orders.replace import Replacements
+from worker.orders.vouching import Vouching
 from worker.orders.way import Threads, Way
-from worker.orders.wishes import CancelWishes
+from worker.orders.wishes import Wishes
 from worker.positions.reading import PositionReader
 from worker.risk.limiter import Limiter
 
@@ -72,10 +73,11 @@ class BrokerDesk:
             settings, broker, self.gate, self.batches, self.recorder, self.deputies, me
         )  # fmt: skip
         self.way = Way(broker, timing, self.gate, self.batches, threads)
-        self.wishes = CancelWishes(settings, self.batches, broker.name)
+        self.vouching = Vouching(database, settings.security)
+        self.wishes = Wishes(settings, self.batches, broker.name, self.vouching)
         self.place = Place(
             settings, database, broker, me.name, self.gate, self.batches, self.recorder, self.way, self.wishes,
-            self.positions.read_anew, self.limiter,
+            self.positions.read_anew, self.limiter, self.vouching,
         )  # fmt: skip
         self.releases = Releases(settings, database, self.batches)
         self.replacements = Replacements(

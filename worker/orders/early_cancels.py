@@ -40,8 +40,8 @@ class EarlyCancels:
         """Close the connection."""
         self._client.close()
 
-    def remember(self, ids: Sequence[str]) -> None:
-        """Remember cancels of orders that have no row yet.
+    def remember(self, ids: Sequence[str], key_id: str = "") -> None:
+        """Remember cancels of orders that have no row yet, and whose key has signed them.
 
         Raises:
             QueueUnavailable: nothing was remembered; the message has to be kept.
@@ -50,17 +50,18 @@ class EarlyCancels:
             log.warning("cancel_of_unknown_order", client_order_id=id_, waits_s=self._life_s)
         pipe = self._client.pipeline()
         for id_ in ids:
-            pipe.set(_KEY + id_, b"1", ex=self._life_s)
+            pipe.set(_KEY + id_, key_id or "1", ex=self._life_s)
         _asked(pipe.execute)
 
-    def of(self, ids: Sequence[str]) -> list[str]:
-        """Return those of these new orders whose cancel is there already.
+    def of(self, ids: Sequence[str]) -> dict[str, str]:
+        """Return those of these new orders whose cancel is there already, each with the key that signed the cancel.
 
         Raises:
             QueueUnavailable: nobody knows.
         """
         found: Sequence[object] = _asked(lambda: self._client.mget([_KEY + id_ for id_ in ids])) if ids else []
-        return [id_ for id_, mark in zip(ids, found, strict=True) if mark is not None]
+        marks = {id_: mark.decode() for id_, mark in zip(ids, found, strict=True) if isinstance(mark, bytes)}
+        return {id_: "" if mark == "1" else mark for id_, mark in marks.items()}
 
     def forget(self, ids: Sequence[str]) -> None:
         """Forget cancels that are on their orders now; what stays finds orders that have ended."""

@@ -23,8 +23,9 @@ from worker.orders.command import Claimed, Claiming
 from worker.orders.marks import Marks
 from worker.orders.record import Recorder
 from worker.orders.selection import Selection, named, overdue
+from worker.orders.vouching import Vouching
 from worker.orders.way import Permit, Way
-from worker.orders.wishes import CancelWishes
+from worker.orders.wishes import Wishes
 from worker.positions.closing import Asked
 from worker.risk.limiter import Limiter
 from worker.risk.prices import Quotes, ask_for_quotes
@@ -48,6 +49,7 @@ class Place(Claiming):
         wishes: cancels that came before their order.
         read_positions: reads and stores the broker's positions; returns the symbols whose size could not be read.
         limiter: for the claims.
+        vouching: knows who stands behind an order.
     """
 
     event = "answer_not_recorded"
@@ -63,14 +65,15 @@ class Place(Claiming):
         batches: Batches,
         recorder: Recorder,
         way: Way,
-        wishes: CancelWishes,
+        wishes: Wishes,
         read_positions: Callable[[], Collection[str]],
         limiter: Limiter,
+        vouching: Vouching,
     ) -> None:
         self.timing, self.database, self.broker = settings.timing, database, broker
         self.gate, self.batches, self.recorder, self.way, self.wishes = gate, batches, recorder, way, wishes
         self.capabilities, self.intake = broker.capabilities, batches.intake
-        self.claims = Claims(database, broker, worker, self.timing, gate, batches, recorder, limiter)
+        self.claims = Claims(database, broker, worker, self.timing, gate, batches, recorder, limiter, vouching)
         self._currency = settings.risk.currency
         self._read_positions = read_positions
 

@@ -42,6 +42,7 @@ from models.messages import MAX_BATCH
 from models.record.batch import OrderBatch
 from models.record.changes import AttemptChanges
 from models.record.database import Database
+from models.record.keys import GUARDED
 from models.record.order import OrderRecord
 from models.record.rows import ReadableOrder
 from models.record.statements import Query, among, unindexed
@@ -65,6 +66,7 @@ CONDITIONS: dict[str, ColumnElement[bool]] = {
     "nothing is stopped here": ~STOPPED,
     "no position is locked here": ~LOCKED,
     "nobody has set a limit": ~LIMITED,
+    "nobody has to be asked who stands behind it": ~GUARDED,
     "no limit has made it wait": _o.reason_code.is_(None),
 }
 

@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, bindparam, exists, or_, select
 
 from models.messages import MAX_BATCH
 from models.record.controls import ANY_IN_FORCE
+from models.record.keys import GUARDED
 from models.record.statements import Query, Row, among, unindexed
 from models.record.tables import orders, position_locks, risk_limits
 from models.vocabulary import Status
@@ -34,7 +35,7 @@ def waiting(found_by: Callable[[_Text], _Text] = lambda column: column) -> Colum
 STOPPED = ANY_IN_FORCE
 LOCKED = exists().where(position_locks.c.broker == bindparam("broker"))
 LIMITED = exists().where(risk_limits.c.name.is_not(None))
-_LOOKS = {"stopped": STOPPED, "locked": LOCKED, "limited": LIMITED}
+_LOOKS = {"stopped": STOPPED, "locked": LOCKED, "limited": LIMITED, "guarded": GUARDED}
 #: Their names: what a claim learns of its world beside the orders.
 FLAGS = tuple(_LOOKS)
 

@@ -1,0 +1,227 @@
+"""Who stands behind an order or a wish: pure decisions over a signature, its key, and what the key may do.
+
+| facts                                                        | code             |
+|--------------------------------------------------------------|------------------|
+| no signature, and one is required here                       | not_signed       |
+| no such key, or one that signs nothing, or without its secret | key_unknown     |
+| the signature fits for another deployment that is known      | wrong_deployment |
+| the signature does not fit                                   | bad_signature    |
+| the order that was recorded says something else than the text | bad_signature   |
+| the key has been revoked                                     | key_revoked      |
+| now is before not_before or after not_after                  | key_expired      |
+| another strategy, symbol or broker than the key's            | not_permitted    |
+| a wish about an order that is not within may_cancel          | not_permitted    |
+
+The first row that fits decides. What fails by its signature comes from nobody, and takes no client_order_id; what fails
+by its key comes from somebody, and is denied under its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from models.errors import ConfigurationError, InvalidOrder, Untrusted
+from models.messages import OrderRequest
+from models.signing import Envelope, Kind, public_key, read_secret, signed_bytes, verifies
+from models.vocabulary import Denial
+
+if TYPE_CHECKING:
+    from models.record.rows import KeyRow, OrderRow, ReadableOrder
+
+#: Names that a signed order object has to have: who asks, for which order, from when until when. Only `strategy` may be
+#: null: an order of none.
+NEEDED = ("client_order_id", "created_at", "expires_at", "strategy")
+#: What a replace changes; it may differ from what was signed once somebody who may has replaced it.
+_TERMS = frozenset({"quantity", "limit_price", "stop_price", "trail_amount", "trail_percent", "time_in_force"})
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRing:
+    """The keys there are, the name of this deployment, and what is required.
+
+    Args:
+        keys: by key_id, revoked ones too.
+        deployment: the name that signatures are made for.
+        also: other names that are known, so that a signature for them can be told from a wrong one.
+        require: as the setting says: auto, off, bare or all.
+    """
+
+    keys: Mapping[str, KeyRow]
+    deployment: str
+    also: frozenset[str] = field(default_factory=frozenset)
+    require: str = "auto"
+
+    @property
+    def required(self) -> str:
+        """What is required now: off, bare or all."""
+        return required_by(self.require, any(key["alg"] != "token" for key in self.keys.values()))
+
+    def key_of(self, envelope: Envelope, kind: Kind) -> KeyRow:
+        """Return the key that has signed this, whatever it may do.
+
+        Raises:
+            Untrusted: nobody has.
+        """
+        key = self.keys.get(envelope.key_id)
+        if key is None:
+            raise Untrusted(f"there is no key {envelope.key_id!r}", Denial.KEY_UNKNOWN)
+        secret = _secret(key)
+        names = (self.deployment, *sorted({*self.also, envelope.deployment or ""} - {self.deployment, ""}))
+        for name in names:
+            if not verifies(key["alg"], secret, signed_bytes(kind, name, envelope.text), envelope.sig):
+                continue
+            if name == self.deployment:
+                return key
+            words = f"signed for deployment {name!r}, this one is {self.deployment!r}"
+            raise Untrusted(f"key {envelope.key_id!r}: {words}", Denial.WRONG_DEPLOYMENT)
+        words = f"the signature fits no {kind} with this text for deployment {self.deployment!r}"
+        raise Untrusted(f"key {envelope.key_id!r}: {words}", Denial.BAD_SIGNATURE)
+
+
+def required_by(setting: str, has_keys: bool) -> str:
+    """Return what is required, off, bare or all: by itself bare as soon as there is a key that signs."""
+    return setting if setting != "auto" else "bare" if has_keys else "off"
+
+
+def _secret(key: KeyRow) -> bytes:
+    """Return what a signature of this key is checked with."""
+    try:
+        if key["public_key"] is not None:
+            return public_key(key["public_key"])
+        if key["secret_ref"] is not None:
+            return _from_file(key["secret_ref"], Path(key["secret_ref"]).stat().st_mtime_ns)
+    except (ConfigurationError, OSError) as error:
+        raise Untrusted(f"key {key['key_id']!r} cannot be used here: {error}", Denial.KEY_UNKNOWN) from None
+    raise Untrusted(f"key {key['key_id']!r} is a {key['alg']}: it signs nothing", Denial.KEY_UNKNOWN)
+
+
+@lru_cache(maxsize=64)
+def _from_file(path: str, _changed_at: int) -> bytes:
+    return read_secret(path, "hmac-sha256")
+
+
+# -- WHAT A KEY MAY DO ---
+def must_be_valid(key: KeyRow, now: datetime) -> None:
+    """See that a key is neither revoked nor out of its time.
+
+    Raises:
+        Untrusted: it is.
+    """
+    if key["revoked_at"] is not None:
+        when = f"{key['revoked_at']:%Y-%m-%d %H:%M:%S} UTC"
+        raise Untrusted(f"key {key['key_id']!r} was revoked at {when}", Denial.KEY_REVOKED)
+    for name, is_over in (("not_before", -1), ("not_after", 1)):
+        limit = key[name]  # type: ignore[literal-required]
+        if limit is not None and (now - limit).total_seconds() * is_over > 0:
+            raise Untrusted(f"key {key['key_id']!r}: {name} is {limit.isoformat()}", Denial.KEY_EXPIRED)
+
+
+def must_reach(key: KeyRow, **asked: str | None) -> None:
+    """See that a key is good for what is asked by the names of its bounds: strategies, symbols, brokers.
+
+    Raises:
+        Untrusted: it is not; names the bound.
+    """
+    for bound, value in asked.items():
+        allowed = key[bound]  # type: ignore[literal-required]
+        if allowed is not None and value not in allowed:
+            words = f"is good for the {bound} {', '.join(allowed)}, not for {value or 'none'}"
+            raise Untrusted(f"key {key['key_id']!r} {words}", Denial.NOT_PERMITTED)
+
+
+def must_be_its(key: KeyRow, order: OrderRow | ReadableOrder) -> None:
+    """See that a key may cancel or replace an order.
+
+    Raises:
+        Untrusted: it may not.
+    """
+    scope = key["may_cancel"]
+    strategies = key["strategies"]
+    its = {
+        "own": order["key_id"] == key["key_id"],
+        "strategy": strategies is None or order["strategy"] in strategies,
+        "all": True,
+    }[scope]
+    if not its:
+        words = f"may cancel and replace {scope} orders; {order['client_order_id']} is not among them"
+        raise Untrusted(f"key {key['key_id']!r} {words}", Denial.NOT_PERMITTED)
+
+
+# -- THE ORDER AND ITS TEXT ---
+def must_be_vouched_for(ring: KeyRing, order: ReadableOrder, recorded: OrderRequest, now: datetime) -> KeyRow | None:
+    """See that somebody who may trade stands behind a recorded order; at which broker is a question of its own.
+
+    Args:
+        ring: the keys.
+        order: its row.
+        recorded: the same as a request.
+        now: the time.
+
+    Returns:
+        The key; None where it has none, and none is required.
+
+    Raises:
+        Untrusted: nobody does.
+    """
+    if order["key_id"] is None and order["signed_text"] is None:
+        if ring.required == "all":
+            raise Untrusted("not signed: every order has to be, here ([security] require is all)", Denial.NOT_SIGNED)
+        return None
+    envelope = Envelope(order["signed_text"] or "", order["key_id"] or "", order["signature"] or "")
+    key = ring.key_of(envelope, "order")
+    try:
+        signed = signed_order(envelope)
+    except InvalidOrder as error:
+        raise Untrusted(f"key {envelope.key_id!r} has signed no order: {error}", Denial.BAD_SIGNATURE) from None
+    must_be_the_same(signed, recorded, amended=order["amended_at"] is not None)
+    must_be_valid(key, now)
+    must_reach(key, strategies=recorded.strategy, symbols=recorded.symbol)
+    return key
+
+
+def signed_order(envelope: Envelope) -> OrderRequest:
+    """Read the order that was signed.
+
+    Raises:
+        InvalidOrder: it cannot be executed as written, or leaves out who asks and until when.
+    """
+    content = envelope.content()
+    if missing := [
+        name for name in NEEDED if content.get(name) is None and (name != "strategy" or name not in content)
+    ]:
+        raise InvalidOrder(f"{missing[0]}: is required in a signed order")
+    return OrderRequest(**content)
+
+
+def must_be_the_same(signed: OrderRequest, recorded: OrderRequest, *, amended: bool) -> None:
+    """See that the order which was recorded is the one that was signed.
+
+    Args:
+        signed: as the text says.
+        recorded: as the row says; it may be executed for less long, never longer.
+        amended: somebody who may has replaced its terms since.
+
+    Raises:
+        Untrusted: names the first field that differs.
+    """
+    for name in OrderRequest.model_fields:
+        was, is_now = getattr(signed, name), getattr(recorded, name)
+        same = was == is_now or (amended and name in _TERMS)
+        if name == "expires_at":
+            same = is_now is not None and is_now <= was
+        elif name == "route":
+            same = was is None or was == is_now
+        elif name == "tags":
+            same = _plain(was) == _plain(is_now)
+        if not same:
+            words = f"{name} was signed as {was}, and recorded as {is_now}"
+            raise Untrusted(f"{signed.client_order_id}: {words}", Denial.BAD_SIGNATURE)
+
+
+def _plain(tags: list[str] | dict[str, str] | None) -> object:
+    return tags or []

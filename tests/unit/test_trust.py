@@ -1,0 +1,441 @@
+"""Who may trade: what is signed is executed within its key's bounds, and what nobody stands behind is not."""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import insert, update
+
+from models.errors import InvalidOrder, Untrusted
+from models.messages import OrderRequest
+from models.record.database import Database
+from models.record.tables import orders
+from models.signing import signed_bytes, to_base64
+from models.vocabulary import Denial
+from producers.client import OrderClient
+from tests.unit.trust_desk import DEPLOYMENT, LOW, SECRET, TrustDesk, order, sealed, signer, wish
+from worker.fleet.keys import revoke
+
+Make = Callable[..., TrustDesk]
+
+
+@pytest.fixture
+def make(bare: Path, database: Database) -> Iterator[Make]:
+    made: list[TrustDesk] = []
+
+    def build(**security: Any) -> TrustDesk:
+        made.append(TrustDesk(bare, database, **security))
+        return made[-1]
+
+    yield build
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def desk(make: Make) -> TrustDesk:
+    return make()
+
+
+def ago(seconds: float) -> datetime:
+    return datetime.now(UTC) - timedelta(seconds=seconds)
+
+
+# -- WITHOUT KEYS ---
+def test_without_keys_an_unsigned_message_trades_as_it_always_did(desk: TrustDesk) -> None:
+    desk.submit(order())
+    assert desk.stands() == ("filled", None)
+    assert {desk.row()[name] for name in ("key_id", "signed_text", "signature", "wishes")} == {None}
+
+
+def test_a_token_alone_requires_no_signature(desk: TrustDesk) -> None:
+    from worker.fleet.keys import add
+
+    add(desk.database, "page", "token", by="test", owner="test")
+    desk.forget()
+    desk.submit(order())
+    assert desk.stands() == ("filled", None)
+
+
+# -- SIGNED ---
+def test_a_signed_order_trades_and_its_text_stands_beside_it(desk: TrustDesk) -> None:
+    body = order()
+    desk.submit(sealed(desk.key(), body))
+    assert desk.stands() == ("filled", None)
+    assert (desk.row()["key_id"], json.loads(desk.row()["signed_text"])) == ("k-1", body)
+
+
+def test_copies_of_a_signed_order_are_the_same_order(desk: TrustDesk) -> None:
+    body = sealed(desk.key(), order())
+    desk.submit(body, body)
+    desk.submit(body)
+    assert len(desk.rows()) == 1
+    assert desk.attempts() == [("alpaca", "accepted", None)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[]", "{", '"x"', '{"client_order_id": "o-1", "client_order_id": "o-2"}', json.dumps(order(colour="red")),
+     json.dumps(order(expires_at=None)), json.dumps(order(quantity="-5"))],
+)  # fmt: skip
+def test_a_signed_text_that_cannot_be_read_takes_no_id(desk: TrustDesk, text: str) -> None:
+    raw = hmac.digest(SECRET, signed_bytes("order", DEPLOYMENT, text), "sha256")
+    desk.key()
+    desk.submit({"signed": text, "key": "k-1", "sig": to_base64(raw)})
+    [row] = desk.rows()
+    assert (row["status"], row["reason_code"]) == ("denied", None)
+    assert row["client_order_id"].startswith("invalid-")
+
+
+@pytest.mark.parametrize("name", ["client_order_id", "created_at", "expires_at", "strategy"])
+def test_a_signed_order_says_who_asks_for_which_and_until_when(desk: TrustDesk, name: str) -> None:
+    body = order()
+    del body[name]
+    desk.submit(sealed(desk.key(), body))
+    [row] = desk.rows()
+    assert row["client_order_id"].startswith("invalid-")
+    assert f"{name}: is required" in row["reason"]
+
+
+# -- NOBODY STANDS BEHIND IT ---
+def unsigned(desk: TrustDesk, body: dict[str, Any]) -> object:
+    desk.key()
+    return body
+
+
+def tampered(desk: TrustDesk, body: dict[str, Any]) -> object:
+    good = sealed(desk.key(), body)
+    return good | {"signed": good["signed"].replace('"5"', '"500"')}
+
+
+def of_another_kind(desk: TrustDesk, body: dict[str, Any]) -> object:
+    envelope = desk.key().sign("cancel", body).to_wire()
+    return {name: envelope[name] for name in ("signed", "key", "sig")}
+
+
+def of_nobody(desk: TrustDesk, body: dict[str, Any]) -> object:
+    desk.key()
+    return sealed(signer("k-9"), body)
+
+
+def of_another_secret(desk: TrustDesk, body: dict[str, Any]) -> object:
+    desk.key()
+    return sealed(signer(secret=b"x" * 32), body)
+
+
+def from_elsewhere(desk: TrustDesk, body: dict[str, Any]) -> object:
+    desk.key()
+    return sealed(signer(deployment="test"), body)
+
+
+def from_elsewhere_by_our_client(desk: TrustDesk, body: dict[str, Any]) -> object:
+    desk.key()
+    return signer(deployment="test").sign("order", body).to_wire()
+
+
+def without_its_secret(desk: TrustDesk, body: dict[str, Any]) -> object:
+    good = sealed(desk.key(), body)
+    (desk.home / "k-1.secret").unlink()
+    return good
+
+
+NOBODY = [
+    (unsigned, "not_signed"), (tampered, "bad_signature"), (of_another_kind, "bad_signature"),
+    (of_nobody, "key_unknown"), (of_another_secret, "bad_signature"), (from_elsewhere, "bad_signature"),
+    (from_elsewhere_by_our_client, "wrong_deployment"), (without_its_secret, "key_unknown"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("how", "code"), NOBODY, ids=[how.__name__ for how, _ in NOBODY])
+def test_what_nobody_stands_behind_is_denied_and_takes_no_id(desk: TrustDesk, how: Any, code: str) -> None:
+    desk.submit(how(desk, order()))
+    [row] = desk.rows()
+    assert (row["status"], row["reason_code"]) == ("denied", code)
+    assert row["client_order_id"].startswith("invalid-")
+    assert "o-1" in row["reason"], "whoever looks for it finds it"
+    assert not desk.attempts(row["client_order_id"])
+    (desk.home / "k-1.secret").write_bytes(b"0123456789abcdef0123456789abcdef")
+    desk.submit(sealed(signer(), order()))
+    assert desk.stands() == ("filled", None), "the id was free for who may use it"
+
+
+def test_an_order_for_the_databases_own_name_is_told_from_a_forged_one(desk: TrustDesk) -> None:
+    desk.key()
+    with desk.database.read() as connection:
+        marker = desk.desk.vouching.reader.marker(connection)
+    desk.submit(sealed(signer(deployment=marker), order()))
+    assert [row["reason_code"] for row in desk.rows()] == ["wrong_deployment"]
+
+
+# -- WHAT A KEY MAY ---
+@pytest.mark.parametrize(
+    ("bounds", "code"),
+    [
+        ({"strategies": ["other"]}, "not_permitted"),
+        ({"strategies": []}, "not_permitted"),
+        ({"symbols": ["PEP"]}, "not_permitted"),
+        ({"not_after": ago(1)}, "key_expired"),
+        ({"not_before": ago(-60)}, "key_expired"),
+        ({"strategies": ["dip"], "symbols": ["KO"], "brokers": ["alpaca"], "not_before": ago(60)}, None),
+    ],
+)
+def test_a_key_reaches_as_far_as_its_bounds(desk: TrustDesk, bounds: dict[str, Any], code: str | None) -> None:
+    desk.submit(sealed(desk.key(**bounds), order()))
+    assert desk.stands() == (("denied", code) if code else ("filled", None))
+    assert bool(desk.attempts()) is (code is None)
+
+
+def test_an_order_goes_on_to_a_broker_that_its_key_reaches(desk: TrustDesk) -> None:
+    desk.submit(sealed(desk.key(brokers=["tda"]), order()))
+    assert (desk.row()["status"], desk.row()["broker"]) == ("queued", "tda")
+    assert desk.attempts() == [("alpaca", "not_sent", "not_permitted")]
+
+
+def test_an_order_whose_key_reaches_none_of_its_brokers_ends_with_that_code(desk: TrustDesk) -> None:
+    desk.submit(sealed(desk.key(brokers=["tda"]), order(route=["alpaca"])))
+    assert desk.stands() == ("denied", "not_permitted")
+    assert desk.attempts() == [("alpaca", "not_sent", "not_permitted")]
+
+
+def test_revoking_a_key_denies_what_is_queued_under_it(desk: TrustDesk) -> None:
+    by = desk.key()
+    desk.desk.place.intake.take([sealed(by, order())], "alpaca")
+    assert desk.stands() == ("queued", None)
+    revoke(desk.database, "k-1", by="test", reason="lost")
+    desk.desk.place.work(["o-1"])
+    assert desk.stands() == ("denied", "key_revoked")
+
+
+# -- ROWS ---
+def test_a_client_signs_with_its_key_whatever_it_submits(make: Make) -> None:
+    desk = make(require="all")
+    desk.key(strategies=["dip"])
+    path = desk.home / "k-1.secret"
+    with OrderClient(desk.settings, key="k-1", key_file=path) as client:
+        client.submit(OrderRequest(symbol="KO", side="buy", quantity=5, strategy="dip", client_order_id="o-1"))
+        client.submit(OrderRequest(symbol="KO", side="buy", quantity=5, strategy="x", client_order_id="o-2"))
+    with OrderClient(desk.settings) as client:
+        client.submit(OrderRequest(symbol="KO", side="buy", quantity=5, strategy="dip", client_order_id="o-3"))
+    desk.desk.place.work(["o-1", "o-2", "o-3"])
+    stands = [desk.stands(id_) for id_ in ("o-1", "o-2", "o-3")]
+    assert stands == [("filled", None), ("denied", "not_permitted"), ("denied", "not_signed")]
+
+
+def test_as_soon_as_a_key_exists_messages_are_signed_and_rows_need_not_be(desk: TrustDesk) -> None:
+    desk.key()
+    with OrderClient(desk.settings) as client:
+        client.submit(OrderRequest(symbol="KO", side="buy", quantity=5, client_order_id="o-1"))
+    desk.desk.place.work(["o-1"])
+    desk.submit(order("o-2"))
+    assert desk.stands() == ("filled", None)
+    assert desk.stands("o-2") == (None, None)
+
+
+def test_where_signatures_are_off_given_ones_are_checked_all_the_same(make: Make) -> None:
+    desk = make(require="off")
+    desk.submit(tampered(desk, order("o-1")), order("o-2"))
+    assert desk.stands("o-2") == ("filled", None)
+    assert [row["reason_code"] for row in desk.rows() if row["client_order_id"] != "o-2"] == ["bad_signature"]
+
+
+def test_all_can_be_required_before_there_is_a_key(make: Make) -> None:
+    desk = make(require="all")
+    with OrderClient(desk.settings) as client:
+        client.submit(OrderRequest(symbol="KO", side="buy", quantity=5, client_order_id="o-1"))
+    desk.desk.place.work(["o-1"])
+    assert desk.stands() == ("denied", "not_signed")
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [{"quantity": 500}, {"symbol": "PEP"}, {"side": "sell_short"}, {"route": ["tda"]}, {"strategy": "other"},
+     {"expires_at": ago(-3_000)}, {"signed_text": None}, {"signature": None}, {"key_id": None},
+     {"client_order_id": "o-2"}, {"order_type": "limit", "limit_price": 1}],
+)  # fmt: skip
+def test_a_row_says_what_was_signed_and_nothing_else(make: Make, forged: dict[str, Any]) -> None:
+    """Whoever can insert orders, and has seen a signed one, cannot make another one of it."""
+    desk = make(require="all")
+    by = desk.key()
+    desk.desk.place.intake.take([sealed(by, order(route=["alpaca", "tda"]))], "alpaca")
+    row = dict(desk.row())
+    with desk.database.write() as connection:
+        connection.execute(update(orders).values(status="canceled"))
+        if "client_order_id" in forged:
+            connection.execute(insert(orders).values(**row | forged))
+        else:
+            connection.execute(update(orders).values(status="queued", **forged))
+    id_ = forged.get("client_order_id", "o-1")
+    desk.desk.place.work([id_])
+    status, code = desk.stands(id_)
+    if "route" not in forged:
+        assert (status, code) == ("denied", "key_unknown" if "key_id" in forged else "bad_signature")
+    else:
+        assert status == "denied"
+
+
+# -- WISHES ---
+def rests(desk: TrustDesk, by: Any, client_order_id: str = "o-1", **changes: Any) -> None:
+    desk.submit(sealed(by, order(client_order_id, **LOW | changes)))
+    assert desk.stands(client_order_id) == ("accepted", None)
+
+
+def cancel(desk: TrustDesk, envelope: Any) -> None:
+    taken = desk.desk.wishes.judge("cancel", envelope.to_wire())
+    desk.desk.wishes.record(taken.ids, taken.key)
+    desk.desk.cancels.carry_out(taken.ids)
+
+
+def replace(desk: TrustDesk, envelope: Any) -> None:
+    taken = desk.desk.wishes.judge("replace", envelope.to_wire())
+    desk.desk.wishes.record_replace(taken)
+    desk.desk.replacements.carry_out(taken.ids)
+
+
+def test_a_signed_cancel_cancels_the_orders_of_its_key(desk: TrustDesk) -> None:
+    by = desk.key()
+    rests(desk, by)
+    cancel(desk, wish(by, "cancel", client_order_ids=["o-1"]))
+    assert desk.row()["cancel_sent_at"] is not None
+
+
+@pytest.mark.parametrize(
+    ("bounds", "permitted"),
+    [({}, False), ({"may_cancel": "strategy", "strategies": ["dip"]}, True),
+     ({"may_cancel": "strategy", "strategies": ["other"]}, False), ({"may_cancel": "all"}, True),
+     ({"may_cancel": "all", "symbols": ["PEP"]}, False), ({"may_cancel": "all", "brokers": ["tda"]}, False)],
+)  # fmt: skip
+def test_a_strangers_order_is_canceled_only_by_who_may(desk: TrustDesk, bounds: Any, permitted: bool) -> None:
+    rests(desk, desk.key())
+    cancel(desk, wish(desk.key("k-2", **bounds), "cancel", client_order_ids=["o-1"]))
+    assert (desk.row()["cancel_requested_at"] is not None) is permitted
+    assert any(kind == "wish_denied" for kind, _ in desk.events()) is not permitted
+
+
+def test_an_unsigned_cancel_is_only_a_ring_where_signatures_are_required(desk: TrustDesk) -> None:
+    by = desk.key()
+    rests(desk, by)
+    for _ in range(3):
+        desk.desk.wishes.record(["o-1"])
+    assert desk.row()["cancel_requested_at"] is None
+    denied = [detail for kind, detail in desk.events() if kind == "wish_denied"]
+    assert len(denied) == 1, "said once, however often it comes"
+    assert "not_signed" in str(denied[0])
+    with OrderClient(desk.settings) as client:
+        client.cancel("o-1")
+    desk.desk.wishes.record(["o-1"])
+    assert desk.row()["cancel_requested_at"] is not None
+
+
+def test_a_signed_replace_changes_an_order_that_is_live(desk: TrustDesk) -> None:
+    by = desk.key()
+    rests(desk, by)
+    replace(desk, wish(by, "replace", client_order_id="o-1", quantity="3"))
+    assert (desk.row()["quantity"], desk.stands()) == (3, ("accepted", None))
+
+
+def test_a_captured_replace_brings_no_old_terms_back(desk: TrustDesk) -> None:
+    by = desk.key()
+    rests(desk, by)
+    old = wish(by, "replace", client_order_id="o-1", quantity="50")
+    replace(desk, old)
+    replace(desk, wish(by, "replace", client_order_id="o-1", quantity="3"))
+    replace(desk, old)
+    assert desk.row()["quantity"] == 3
+    assert [kind for kind, _ in desk.events()][-1] == "replace_refused"
+
+
+def test_a_queued_order_that_its_key_has_replaced_is_sent_with_the_new_terms(make: Make) -> None:
+    desk = make(require="all")
+    by = desk.key()
+    desk.desk.place.intake.take([sealed(by, order())], "alpaca")
+    replace(desk, wish(by, "replace", client_order_id="o-1", quantity="3"))
+    desk.desk.place.work(["o-1"])
+    assert (desk.stands(), desk.row()["filled_quantity"]) == (("filled", None), 3)
+
+
+def test_strangers_replace_nothing(desk: TrustDesk) -> None:
+    rests(desk, desk.key())
+    replace(desk, wish(desk.key("k-2"), "replace", client_order_id="o-1", quantity="500"))
+    assert desk.row()["replace_request"] is None
+    assert [kind for kind, _ in desk.events()][-1] == "wish_denied"
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "words"),
+    [
+        ("cancel", {"client_order_ids": []}, "client_order_ids"),
+        ("cancel", {"client_order_ids": ["o-1"], "all": True}, "all"),
+        ("cancel", {"client_order_ids": ["o-1"], "expires_at": "2026-01-01T00:00:00Z"}, "is over"),
+        ("cancel", {"client_order_ids": ["o-1"], "created_at": "2099-01-01T00:00:00Z"}, "ahead of our clock"),
+        ("cancel", {"client_order_ids": ["o-1"], "created_at": "soon"}, "ISO 8601"),
+        ("replace", {"client_order_id": "o-1", "quantity": "3", "created_at": None}, "created_at: is required"),
+        ("replace", {"client_order_id": "o-1", "quantity": "3", "expires_at": None}, "expires_at: is required"),
+        ("replace", {"quantity": "3"}, "client_order_id"),
+    ],
+)
+def test_a_wish_that_cannot_be_read_says_why(desk: TrustDesk, kind: Any, content: Any, words: str) -> None:
+    with pytest.raises(InvalidOrder, match=words):
+        desk.desk.wishes.judge(kind, wish(desk.key(), kind, **content).to_wire())
+
+
+def test_a_wish_of_nobody_is_not_taken(desk: TrustDesk) -> None:
+    by = desk.key()
+    with pytest.raises(Untrusted) as caught:
+        desk.desk.wishes.judge("cancel", wish(signer("k-9"), "cancel", client_order_ids=["o-1"]).to_wire())
+    assert caught.value.code == Denial.KEY_UNKNOWN
+    revoke(desk.database, "k-1", by="test", reason="lost")
+    desk.forget()
+    with pytest.raises(Untrusted) as caught:
+        desk.desk.wishes.judge("cancel", wish(by, "cancel", client_order_ids=["o-1"]).to_wire())
+    assert caught.value.code == Denial.KEY_REVOKED
+
+
+# -- LEFT ON ROWS ---
+def leave(desk: TrustDesk, *wishes: dict[str, Any]) -> None:
+    with desk.database.write() as connection:
+        connection.execute(update(orders).values(wishes=list(wishes)))
+
+
+def test_a_cancel_that_was_left_on_a_queued_order_ends_it_at_its_claim(desk: TrustDesk) -> None:
+    desk.desk.place.intake.take([order()], "alpaca")
+    leave(desk, {"kind": "cancel"})
+    desk.desk.place.work(["o-1"])
+    assert desk.stands() == ("canceled", None)
+    assert desk.row()["wishes"] is None
+
+
+def test_a_replace_that_was_left_on_a_queued_order_is_sent_with_it(desk: TrustDesk) -> None:
+    desk.desk.place.intake.take([order()], "alpaca")
+    leave(desk, {"kind": "replace", "terms": {"quantity": "3"}})
+    desk.desk.place.work(["o-1"])
+    assert (desk.stands(), desk.row()["filled_quantity"]) == (("filled", None), 3)
+
+
+@pytest.mark.parametrize(
+    ("left", "code"),
+    [({"kind": "cancel"}, "not_signed"), ({"kind": "replace", "terms": {"quantity": "500"}}, "not_signed"),
+     ({"kind": "cancel", "signed": "{}", "key": "k-1", "sig": "x"}, "bad_signature")],
+)  # fmt: skip
+def test_what_was_left_on_a_row_has_to_be_signed_where_all_is(make: Make, left: dict[str, Any], code: str) -> None:
+    desk = make(require="all")
+    desk.desk.place.intake.take([sealed(desk.key(), order())], "alpaca")
+    leave(desk, left)
+    desk.desk.place.work(["o-1"])
+    assert (desk.stands(), desk.row()["filled_quantity"]) == (("filled", None), 5)
+    assert [detail for kind, detail in desk.events() if kind == "wish_denied" and code in str(detail)]
+
+
+def test_a_signed_cancel_of_another_order_does_nothing_here(make: Make) -> None:
+    desk = make(require="all")
+    by = desk.key()
+    desk.desk.place.intake.take([sealed(by, order())], "alpaca")
+    envelope = wish(by, "cancel", client_order_ids=["o-2"]).to_wire()
+    leave(desk, {"kind": "cancel", **{name: envelope[name] for name in ("signed", "key", "sig")}})
+    desk.desk.place.work(["o-1"])
+    assert desk.stands() == ("filled", None)
