@@ -19,6 +19,7 @@ from models.record.tables import attempts, orders
 from models.settings import Settings, load_settings
 from tests.unit.fills import Record
 from tests.unit.raw_server import RawServer
+from tests.unit.trust_desk import Make, TrustDesk
 from tests.unit.words import NOW, Put, Run
 from worker.brokers.rest.http import Wire
 from worker.cli import main
@@ -126,3 +127,23 @@ def corro(database: Database, bare: Path, monkeypatch: pytest.MonkeyPatch, capsy
         return int(ended.value.code or 0), said.out, said.err
 
     return run
+
+
+@pytest.fixture
+def make(bare: Path, database: Database) -> Iterator[Make]:
+    """Build a desk whose orders are judged by keys."""
+    made: list[TrustDesk] = []
+
+    def build(**security: Any) -> TrustDesk:
+        made.append(TrustDesk(bare, database, **security))
+        return made[-1]
+
+    yield build
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def desk(make: Make) -> TrustDesk:
+    """The same, as it is where nothing is set."""
+    return make()

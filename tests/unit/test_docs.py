@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from models import history
 from models.errors import ConfigurationError
-from models.settings import RoutingSettings, Settings, TimingSettings, load_settings
+from models.settings import RoutingSettings, SecuritySettings, Settings, TimingSettings, load_settings
 from worker.brokers.alpaca import access as alpaca_access
 from worker.brokers.alpaca import adapter as alpaca
 from worker.brokers.base import BrokerInterface
@@ -52,7 +52,9 @@ def named(path: Path) -> str:
 # -- SETTINGS ---
 def setting_names() -> Iterator[tuple[str, str, Any]]:
     """(setting, environment variable, default)"""
-    nested: dict[str, type[BaseModel]] = {"routing": RoutingSettings, "timing": TimingSettings}
+    nested: dict[str, type[BaseModel]] = {
+        "routing": RoutingSettings, "timing": TimingSettings, "security": SecuritySettings,
+    }  # fmt: skip
     for name, field in Settings.model_fields.items():
         if name in nested:
             for key, inner in nested[name].model_fields.items():

@@ -68,6 +68,8 @@ GOOD: dict[str, bytes] = {
     "no correlation_id": changed("properties", "correlation_id"),
     "no priority": changed("properties", "priority"),
     "no root_id": changed("headers", "root_id"),
+    **{f"a signed {kind}": envelope(f"orders.{kind}", "control.ibkr", {"signed": "{}", "key": "k", "sig": "s"})
+       for kind in ("cancel", "replace")},
     "the smallest that a worker runs": json.dumps({
         "body": '[[], {"orders": []}, {}]', "content-type": "application/json", "content-encoding": "utf-8",
         "headers": {"task": "orders.submit", "id": "1"},
@@ -117,6 +119,11 @@ BAD: dict[str, tuple[bytes, str]] = {
     "body of four": (changed("body", to="[[], {}, {}, {}]"), ""),
     "args no list": (changed("body", to="[{}, {}, {}]"), "body"),
     "kwargs no object": (changed("body", to="[[], [], {}]"), "body"),
+    "a signed cancel with ids beside": (
+        envelope("orders.cancel", "q", {"signed": "{}", "key": "k", "sig": "s", "client_order_ids": []}),
+        "only",
+    ),
+    "a signed cancel with more": (envelope("orders.cancel", "q", {"signed": "{}", "key": "k", "all": True}), "only"),
     "an unknown task": (changed("headers", "task", to="os.system"), "os.system"),
     "a task without its argument": (changed("body", to="[[], {}, {}]"), "orders"),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,17 @@ def test_a_bare_producer_signs_in_five_lines_with_the_standard_library_alone() -
     assert envelope is not None
     assert verifies("hmac-sha256", SECRET, signed_bytes("order", DEPLOYMENT, envelope.text), envelope.sig)
     assert envelope.content() == order
+
+
+def test_the_five_lines_of_the_page_sign() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "messages.md").read_text()
+    [block] = [text for text in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "def sealed" in text]
+    names: dict[str, Any] = {}
+    exec(block, names)
+    for kind in ("order", "cancel", "replace"):
+        envelope = Envelope.of(names["sealed"](kind, {"a": 1}, "k", SECRET, DEPLOYMENT))
+        assert envelope is not None
+        assert verifies("hmac-sha256", SECRET, signed_bytes(kind, DEPLOYMENT, envelope.text), envelope.sig)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("alg", ["hmac-sha256", "ed25519"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,10 @@ def order(client_order_id: str = "o-1", **changes: Any) -> dict[str, Any]:
         "client_order_id": client_order_id, "symbol": "KO", "side": "buy", "quantity": "5", "strategy": "dip",
         "created_at": now.isoformat(), "expires_at": (now + timedelta(seconds=20)).isoformat(),
     } | changes  # fmt: skip
+
+
+#: The fixture `make`: builds a desk, with keywords over `[security]`.
+Make = Callable[..., "TrustDesk"]
 
 
 class TrustDesk:
