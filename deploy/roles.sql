@@ -1,0 +1,154 @@
+-- Roles of corro's database: who may read, record, change and order what. Run it as a superuser, after every
+-- `corro db upgrade`; run again it does no harm:
+--
+--   psql -v ON_ERROR_STOP=1 -d corro -f deploy/roles.sql
+--   ALTER ROLE corro_worker PASSWORD '...';      -- each role that logs in: without a password none of them can
+--
+-- corro_owner     owns the tables; migrations and the archive run as it
+-- corro_worker    workers: deletes nothing that is a record, changes no journal, no limit and no key
+-- corro_producer  strategies: records orders and asks for data; changes no order, but leaves wishes on them
+-- corro_analyst   views, read only
+-- corro_admin     the operator's commands: controls, limits, keys, cancels, decisions
+
+DO $$
+DECLARE
+  name text;
+BEGIN
+  FOREACH name IN ARRAY ARRAY['corro_owner', 'corro_worker', 'corro_producer', 'corro_analyst', 'corro_admin'] LOOP
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) THEN
+      EXECUTE 'CREATE ROLE ' || quote_ident(name) || ' LOGIN';
+    END IF;
+    EXECUTE 'ALTER ROLE ' || quote_ident(name) || ' NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS';
+  END LOOP;
+END $$;
+GRANT corro_worker TO corro_admin;
+REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+GRANT USAGE, CREATE ON SCHEMA public TO corro_owner;
+GRANT USAGE ON SCHEMA public TO corro_worker, corro_producer, corro_analyst, corro_admin;
+ALTER ROLE corro_analyst SET default_transaction_read_only = on;
+ALTER ROLE corro_analyst SET statement_timeout = '60s';
+
+DO $$
+DECLARE
+  -- Only ever added to.
+  journals text[] := ARRAY['order_events', 'control_events', 'position_events', 'account_history', 'position_history',
+    'cash_events', 'journal_chain'];
+  -- What is at work now, and thrown away when it is over.
+  working text[] := ARRAY['leases', 'workers', 'account_snapshots', 'position_snapshots', 'position_locks',
+    'position_ledgers', 'position_baselines', 'external_orders', 'external_fills', 'notifications',
+    'reference_prices', 'risk_usage'];
+  -- Decided by people.
+  decided text[] := ARRAY['halts', 'controls', 'risk_limits', 'keys'];
+  -- Written by migrations alone.
+  fixed text[] := ARRAY['alembic_version', 'deployment'];
+  -- What a producer may not say of an order that it records.
+  not_said text[] := ARRAY['broker_order_id', 'avg_fill_price', 'cancel_requested_at', 'cancel_sent_at',
+    'replace_request', 'amended_at', 'wishes', 'submitted_at', 'accepted_at'];
+  one record;
+  said text;
+BEGIN
+  FOR one IN SELECT c.relname, c.relkind FROM pg_class c
+      WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v') LOOP
+    EXECUTE 'ALTER TABLE public.' || quote_ident(one.relname) || ' OWNER TO corro_owner';
+    EXECUTE 'REVOKE ALL ON public.' || quote_ident(one.relname) || ' FROM PUBLIC, corro_worker, corro_producer, corro_analyst, corro_admin';
+    EXECUTE 'GRANT SELECT ON public.' || quote_ident(one.relname) || ' TO corro_worker, corro_producer, corro_admin';
+    IF one.relkind = 'v' THEN
+      EXECUTE 'GRANT SELECT ON public.' || quote_ident(one.relname) || ' TO corro_analyst';
+    ELSIF one.relname = ANY (journals) THEN
+      EXECUTE 'GRANT INSERT ON public.' || quote_ident(one.relname) || ' TO corro_worker';
+    ELSIF one.relname = 'fills' THEN
+      GRANT INSERT ON fills TO corro_worker;
+      GRANT UPDATE (quantity, price, cumulative_quantity, currency, commission, commission_currency, revision,
+        voided_at, filled_at) ON fills TO corro_worker;
+    ELSIF one.relname = ANY (working) THEN
+      EXECUTE 'GRANT INSERT, UPDATE, DELETE ON public.' || quote_ident(one.relname) || ' TO corro_worker';
+    ELSIF one.relname = 'keys' THEN
+      GRANT INSERT ON keys TO corro_admin;
+      GRANT UPDATE (revoked_at) ON keys TO corro_admin;
+    ELSIF one.relname = ANY (decided) THEN
+      EXECUTE 'GRANT INSERT, UPDATE, DELETE ON public.' || quote_ident(one.relname) || ' TO corro_admin';
+      IF one.relname = 'controls' THEN  -- a limit that trips
+        GRANT INSERT, UPDATE ON controls TO corro_worker;
+      END IF;
+    ELSIF NOT one.relname = ANY (fixed) THEN
+      EXECUTE 'GRANT INSERT, UPDATE ON public.' || quote_ident(one.relname) || ' TO corro_worker';
+    END IF;
+  END LOOP;
+  FOR one IN SELECT c.relname FROM pg_class c
+      WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'S' LOOP
+    EXECUTE 'GRANT USAGE ON public.' || quote_ident(one.relname) || ' TO corro_worker, corro_producer, corro_admin';
+  END LOOP;
+  SELECT string_agg(quote_ident(attname), ', ') INTO said FROM pg_attribute
+    WHERE attrelid = 'public.orders'::regclass AND attnum > 0 AND NOT attisdropped AND NOT attname = ANY (not_said);
+  EXECUTE 'GRANT INSERT (' || said || ') ON orders TO corro_producer';
+  GRANT INSERT (client_order_id, at, kind, from_status, to_status, detail) ON order_events TO corro_producer;
+  GRANT INSERT ON fetches TO corro_producer;
+END $$;
+
+-- Journals are kept, by their owner too: only the archive, which closes the chain behind itself, may take from them.
+CREATE OR REPLACE FUNCTION corro_keep_journal() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF current_user = 'corro_owner' AND current_setting('corro.archive', true) = 'on' THEN
+    RETURN NULL;
+  END IF;
+  RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
+    MESSAGE = 'the journal ' || TG_TABLE_NAME || ' is append only: ' || TG_OP || ' is refused';
+END $$;
+
+DO $$
+DECLARE
+  name text;
+BEGIN
+  FOREACH name IN ARRAY ARRAY['order_events', 'control_events', 'position_events', 'account_history',
+      'position_history', 'cash_events', 'journal_chain'] LOOP
+    IF to_regclass('public.' || name) IS NOT NULL THEN
+      EXECUTE 'DROP TRIGGER IF EXISTS corro_keep_journal ON public.' || quote_ident(name);
+      EXECUTE 'CREATE TRIGGER corro_keep_journal BEFORE UPDATE OR DELETE OR TRUNCATE ON public.' || quote_ident(name) || '
+        FOR EACH STATEMENT EXECUTE FUNCTION corro_keep_journal()';
+    END IF;
+  END LOOP;
+END $$;
+
+-- Who may record orders and not change them, may say how they begin, and nothing of what became of them.
+CREATE OR REPLACE FUNCTION corro_first_word() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF has_table_privilege('orders', 'UPDATE') THEN
+    RETURN NEW;
+  END IF;
+  IF TG_TABLE_NAME = 'order_events' THEN
+    IF NEW.kind NOT IN ('queued', 'held', 'denied', 'conflict') THEN
+      RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'a producer records no event ' || NEW.kind;
+    END IF;
+  ELSIF NEW.status NOT IN ('queued', 'held', 'denied') OR NEW.attempt_no <> 0 OR NEW.filled_quantity <> 0 THEN
+    RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'a producer records no order that is '
+      || NEW.status || ', attempt ' || NEW.attempt_no || ', filled ' || NEW.filled_quantity;
+  END IF;
+  RETURN NEW;
+END $$;
+DROP TRIGGER IF EXISTS corro_first_word ON orders;
+CREATE TRIGGER corro_first_word BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION corro_first_word();
+DROP TRIGGER IF EXISTS corro_first_word ON order_events;
+CREATE TRIGGER corro_first_word BEFORE INSERT ON order_events FOR EACH ROW EXECUTE FUNCTION corro_first_word();
+
+-- A producer leaves its wish to cancel or replace on the row; a worker judges who stands behind it.
+CREATE OR REPLACE FUNCTION corro_wish(client_order_id text, wish jsonb) RETURNS boolean
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+  found_one boolean;
+BEGIN
+  IF jsonb_typeof(wish) <> 'object' OR wish->>'kind' IS NULL OR wish->>'kind' NOT IN ('cancel', 'replace')
+      OR length(wish::text) > 20000 THEN
+    RAISE EXCEPTION 'a wish is an object of kind cancel or replace' USING ERRCODE = 'invalid_parameter_value';
+  END IF;
+  SELECT true INTO found_one FROM orders o WHERE o.client_order_id = corro_wish.client_order_id;
+  UPDATE orders o SET wishes = (coalesce(o.wishes::jsonb, '[]'::jsonb) || jsonb_build_array(wish))::json
+    WHERE o.client_order_id = corro_wish.client_order_id
+      AND o.status NOT IN ('filled', 'canceled', 'rejected', 'denied', 'expired')
+      AND jsonb_array_length(coalesce(o.wishes::jsonb, '[]'::jsonb)) < 20;
+  RETURN coalesce(found_one, false);
+END $$;
+ALTER FUNCTION corro_keep_journal() OWNER TO corro_owner;
+ALTER FUNCTION corro_first_word() OWNER TO corro_owner;
+ALTER FUNCTION corro_wish(text, jsonb) OWNER TO corro_owner;
+REVOKE ALL ON FUNCTION corro_wish(text, jsonb) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION corro_wish(text, jsonb) TO corro_producer, corro_worker, corro_admin;
