@@ -31,7 +31,8 @@ from models.signing import Envelope, Kind, public_key, read_secret, signed_bytes
 from models.vocabulary import Denial
 
 if TYPE_CHECKING:
-    from models.record.rows import KeyRow, OrderRow, ReadableOrder
+    from models.record.key_rows import KeyRow
+    from models.record.rows import OrderRow, ReadableOrder
 
 #: Names that a signed order object has to have: who asks, for which order, from when until when. Only `strategy` may be
 #: null: an order of none.

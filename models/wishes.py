@@ -19,7 +19,7 @@ from models.messages import UtcTime, is_id
 from models.signing import Envelope
 
 if TYPE_CHECKING:
-    from models.record.rows import KeyRow
+    from models.record.key_rows import KeyRow
 
 _TIME: TypeAdapter[datetime] = TypeAdapter(UtcTime)
 #: The most orders that one cancel names.

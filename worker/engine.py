@@ -19,7 +19,7 @@ from celery.exceptions import Reject
 
 from models.errors import AccessLost, DatabaseUnavailable, NotRecorded, Untrusted
 from models.record.database import Database, open_database
-from models.record.rows import KeyRow
+from models.record.key_rows import KeyRow
 from models.reports import Report
 from models.settings import Settings
 from producers.bell import Bell

@@ -10,7 +10,7 @@ from datetime import datetime
 from sqlalchemy import Connection, exists, insert, or_, select, update
 
 from models.record.database import Database
-from models.record.rows import KeyRow
+from models.record.key_rows import KeyRow
 from models.record.statements import Query
 from models.record.tables import WISHED, keys, orders
 from models.security import SecuritySettings

@@ -95,28 +95,6 @@ class ReadableOrder(_Order):
 AnyOrder = NewOrder | OrderRow | ReadableOrder
 
 
-class KeyRow(TypedDict):
-    """Who may trade, and within which bounds."""
-
-    key_id: str
-    alg: str
-    public_key: str | None
-    secret_ref: str | None
-    digest: str | None
-    operator: bool
-    owner: str
-    strategies: list[str] | None
-    symbols: list[str] | None
-    brokers: list[str] | None
-    may_cancel: str
-    needs_approval: bool
-    may_approve: bool
-    not_before: datetime | None
-    not_after: datetime | None
-    added_at: datetime
-    revoked_at: datetime | None
-
-
 class AttemptRow(TypedDict):
     """One try of an order at one broker, or one replace of it."""
 

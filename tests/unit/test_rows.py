@@ -9,12 +9,12 @@ import pytest
 from sqlalchemy import JSON, Column, Table
 from sqlalchemy.types import TypeDecorator
 
-from models.record import changes, risk_rows, rows
+from models.record import changes, key_rows, risk_rows, rows
 from models.record.tables import metadata
 
 ROWS = {
     "orders": rows.OrderRow,
-    "keys": rows.KeyRow,
+    "keys": key_rows.KeyRow,
     "attempts": rows.AttemptRow,
     "fills": rows.FillRow,
     "order_events": rows.OrderEventRow,

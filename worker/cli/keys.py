@@ -8,7 +8,7 @@ from producers.cli import show
 from producers.cli.app import Form, Json, Out, Wide, moment, opened, operator, tell
 
 if TYPE_CHECKING:
-    from models.record.rows import KeyRow
+    from models.record.key_rows import KeyRow
 
 app = typer.Typer(help="Keys of those who may trade.", no_args_is_help=True)
 

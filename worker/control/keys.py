@@ -13,7 +13,8 @@ from models.errors import InvalidRequest, NotFound
 from models.private import private_file
 from models.record import keys
 from models.record.database import Database
-from models.record.rows import KeyRow, by_name
+from models.record.key_rows import KeyRow
+from models.record.rows import by_name
 from models.signing import digest_of, is_key_id, new_private_key, new_token, public_key, read_secret, to_base64
 from worker.control.controls import journal, must_say_who
 from worker.runtime.clock import utcnow

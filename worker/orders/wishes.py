@@ -13,8 +13,8 @@ from sqlalchemy import select
 
 from models.errors import InvalidOrder, QueueUnavailable, Untrusted
 from models.record.batch import OrderBatch
+from models.record.key_rows import KeyRow
 from models.record.order import cancel
-from models.record.rows import KeyRow
 from models.record.tables import WISHED, orders
 from models.settings import Settings
 from models.signing import Envelope
