@@ -10,6 +10,7 @@
 | the key has been revoked                                     | key_revoked      |
 | now is before not_before or after not_after                  | key_expired      |
 | another strategy, symbol or broker than the key's            | not_permitted    |
+| its orders need approval, and nobody has given it            | not_permitted    |
 | a wish about an order that is not within may_cancel          | not_permitted    |
 
 The first row that fits decides. What fails by its signature comes from nobody, and takes no client_order_id; what fails
@@ -18,7 +19,7 @@ by its key comes from somebody, and is denied under its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -154,7 +155,9 @@ def must_be_its(key: KeyRow, order: OrderRow | ReadableOrder) -> None:
 
 
 # -- THE ORDER AND ITS TEXT ---
-def must_be_vouched_for(ring: KeyRing, order: ReadableOrder, recorded: OrderRequest, now: datetime) -> KeyRow | None:
+def must_be_vouched_for(
+    ring: KeyRing, order: ReadableOrder, recorded: OrderRequest, now: datetime, noted: Callable[[str], bool]
+) -> KeyRow | None:
     """See that somebody who may trade stands behind a recorded order; at which broker is a question of its own.
 
     Args:
@@ -162,6 +165,7 @@ def must_be_vouched_for(ring: KeyRing, order: ReadableOrder, recorded: OrderRequ
         order: its row.
         recorded: the same as a request.
         now: the time.
+        noted: tells whether an event of this kind stands in its journal: of one that only workers and operators write.
 
     Returns:
         The key; None where it has none, and none is required.
@@ -179,9 +183,11 @@ def must_be_vouched_for(ring: KeyRing, order: ReadableOrder, recorded: OrderRequ
         signed = signed_order(envelope)
     except InvalidOrder as error:
         raise Untrusted(f"key {envelope.key_id!r} has signed no order: {error}", Denial.BAD_SIGNATURE) from None
-    must_be_the_same(signed, recorded, amended=order["amended_at"] is not None)
+    must_be_the_same(signed, recorded, amended=order["amended_at"] is not None, noted=noted)
     must_be_valid(key, now)
     must_reach(key, strategies=recorded.strategy, symbols=recorded.symbol)
+    if key["needs_approval"] and not noted("approved"):
+        raise Untrusted(f"key {key['key_id']!r}: its orders need somebody's approval", Denial.NOT_PERMITTED)
     return key
 
 
@@ -199,13 +205,16 @@ def signed_order(envelope: Envelope) -> OrderRequest:
     return OrderRequest(**content)
 
 
-def must_be_the_same(signed: OrderRequest, recorded: OrderRequest, *, amended: bool) -> None:
+def must_be_the_same(
+    signed: OrderRequest, recorded: OrderRequest, *, amended: bool, noted: Callable[[str], bool]
+) -> None:
     """See that the order which was recorded is the one that was signed.
 
     Args:
         signed: as the text says.
-        recorded: as the row says; it may be executed for less long, never longer.
+        recorded: as the row says; it may be executed for less long, and for longer only where it was held.
         amended: somebody who may has replaced its terms since.
+        noted: asked for its release where the row lives longer than the text.
 
     Raises:
         Untrusted: names the first field that differs.
@@ -214,7 +223,7 @@ def must_be_the_same(signed: OrderRequest, recorded: OrderRequest, *, amended: b
         was, is_now = getattr(signed, name), getattr(recorded, name)
         same = was == is_now or (amended and name in _TERMS)
         if name == "expires_at":
-            same = is_now is not None and is_now <= was
+            same = is_now is not None and (is_now <= was or noted("released"))
         elif name == "route":
             same = was is None or was == is_now
         elif name == "tags":

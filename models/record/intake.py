@@ -153,7 +153,8 @@ class Intake:
             DatabaseUnavailable: nothing was recorded.
         """
         now = self.clock.now()
-        rows = [self._row_within_limits(request, now) for request in requests]
+        key_id = None if signer is None else signer.key_id
+        rows = [self._row_within_limits(request, now, key_id) for request in requests]
         if signer is not None:
             seals = [seal_of(signer.sign("order", request.to_wire())) for request in requests]
             rows = list(map(_sealed, rows, seals))
@@ -166,12 +167,13 @@ class Intake:
                 f"the database refuses to record {_names(requests)}; nothing was recorded: {_words(error)}"
             ) from error
 
-    def _held(self, request: OrderRequest, row: NewOrder, now: datetime) -> NewOrder:
+    def _held(self, request: OrderRequest, row: NewOrder, now: datetime, key_id: str | None = None) -> NewOrder:
         """Hold an order that has to wait for its time, or for somebody's approval."""
-        return hold(row, request, now, self.limits.approval(request, now), self._longest_hold_s)
+        approval = self.limits.approval(request, now) or (self.keys.approval(key_id) if key_id else None)
+        return hold(row, request, now, approval, self._longest_hold_s)
 
-    def _row_within_limits(self, request: OrderRequest, now: datetime) -> NewOrder:
-        row = self._held(request, row_of(request, self.route(request), now, self._longest_s), now)
+    def _row_within_limits(self, request: OrderRequest, now: datetime, key_id: str | None = None) -> NewOrder:
+        row = self._held(request, row_of(request, self.route(request), now, self._longest_s), now, key_id)
         if (refused := self.limits.refusal(request, now)) is not None:
             row["status"], row["closed_at"] = str(Status.DENIED), now
             row["reason"], row["reason_code"], row["held_for"] = refused.words, str(refused.code), None
@@ -267,7 +269,8 @@ class Intake:
         request, seal = arrival.request, arrival.seal
         route = self.route(request, queue_broker)
         try:
-            return _sealed(self._held(request, row_of(request, route, now, self._longest_s), now), seal)
+            row = row_of(request, route, now, self._longest_s)
+            return _sealed(self._held(request, row, now, seal.get("key_id")), seal)
         except InvalidOrder as error:
             seen = min(request.created_at, now)  # a listing by time has it where it came
             dated = request.model_copy(update={"created_at": seen, "expires_at": seen})

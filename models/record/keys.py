@@ -69,6 +69,11 @@ class KeyReader:
         """Return what is required now: off, bare or all; where the settings say, nothing is read."""
         return self.ring().required if self.security.require == "auto" else self.security.require
 
+    def approval(self, key_id: str) -> str | None:
+        """Say why somebody has to approve an order of this key; None where nobody has to."""
+        key = self.ring().keys.get(key_id)
+        return f"orders of key {key_id} need approval" if key is not None and key["needs_approval"] else None
+
     def marker(self, connection: Connection) -> str:
         """Return the id of the database."""
         if self.database.deployment is None:

@@ -16,6 +16,7 @@ from models.signing import signed_bytes, to_base64
 from producers.client import OrderClient
 from tests.unit.trust_desk import DEPLOYMENT, SECRET, Make, TrustDesk, order, sealed, signer
 from worker.fleet.keys import revoke
+from worker.orders.releases import approve
 
 
 def ago(seconds: float) -> datetime:
@@ -252,3 +253,35 @@ def test_a_row_says_what_was_signed_and_nothing_else(make: Make, forged: dict[st
         assert (status, code) == ("denied", "key_unknown" if "key_id" in forged else "bad_signature")
     else:
         assert status == "denied"
+
+
+def test_a_signed_order_that_was_held_lives_from_its_release(make: Make) -> None:
+    """What is signed bounds when it is submitted; how long it may wait to be sent counts from the release."""
+    desk = make(require="all")
+    by, soon = desk.key(), (datetime.now(UTC) + timedelta(seconds=30)).isoformat()
+    desk.desk.place.intake.take([sealed(by, order(version=2, not_before=soon))], "alpaca")
+    assert desk.stands() == ("held", None)
+    with desk.database.write() as connection:
+        connection.execute(update(orders).values(available_at=ago(60)))
+    desk.desk.releases.look()
+    desk.desk.place.work(["o-1"])
+    assert desk.stands() == ("filled", None)
+
+
+def test_an_order_of_a_key_that_needs_approval_waits_for_it(desk: TrustDesk) -> None:
+    by = desk.key(needs_approval=True)
+    desk.desk.place.intake.take([sealed(by, order())], "alpaca")
+    assert desk.stands()[0] == "held"
+    with OrderClient(desk.settings) as client:
+        approve(client, "o-1", by="ann")
+    desk.desk.place.work(["o-1"])
+    assert desk.stands() == ("filled", None)
+
+
+def test_a_row_that_skips_its_approval_is_denied(desk: TrustDesk) -> None:
+    by = desk.key(needs_approval=True)
+    desk.desk.place.intake.take([sealed(by, order())], "alpaca")
+    with desk.database.write() as connection:
+        connection.execute(update(orders).values(status="queued", held_for=None))
+    desk.desk.place.work(["o-1"])
+    assert desk.stands() == ("denied", "not_permitted")

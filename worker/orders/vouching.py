@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Literal
 
 import structlog
@@ -65,10 +66,15 @@ class Vouching:
         return read_ring(connection, self.security, self.reader.marker(connection))
 
 
+def _noted(entry: OrderRecord, kind: str) -> bool:
+    """Tell whether an event of a kind stands in an order's journal."""
+    return bool(entry.batch.last_event(entry.id, [kind]))
+
+
 def _denial(ring: KeyRing, entry: OrderRecord) -> Denied | None:
     broker, everywhere = entry.order["broker"], True
     try:
-        key = must_be_vouched_for(ring, entry.order, request_of(entry.order), entry.now)
+        key = must_be_vouched_for(ring, entry.order, request_of(entry.order), entry.now, partial(_noted, entry))
         everywhere = False  # another broker may be within the key's bounds
         if key is not None:
             must_reach(key, brokers=broker)
