@@ -12,20 +12,18 @@ from decimal import Decimal
 from typing import cast
 
 import structlog
-from sqlalchemy import ColumnElement, Connection, FromClause, Insert, func, insert, literal, select
+from sqlalchemy import Connection
 
-from models.clock import utcnow
 from models.errors import CorroError, DatabaseUnavailable, IdempotencyConflict, InvalidOrder
 from models.lifetimes import DatabaseClock, expiry
 from models.messages import SECOND, OrderRequest
 from models.record.arrivals import Arrival, read_arrival, seal_of
 from models.record.database import Database
 from models.record.holds import LONGEST_HOLD_S, hold
-from models.record.keys import HAS_KEYS, KeyReader
+from models.record.keys import KeyReader
 from models.record.limits import StaticLimits
 from models.record.rows import AnyOrder, NewOrder, OrderRow, by_name
-from models.record.statements import Query, among, insert_told
-from models.record.tables import order_events, orders
+from models.record.stored import IDS, insert_orders, note, stored_and_keyed, stored_rows
 from models.record.unreadable import denied_row, without_given
 from models.settings import Settings
 from models.signing import Signer
@@ -39,12 +37,6 @@ _SAME_NAME = (
     "trail_amount", "trail_percent", "time_in_force", "extended_hours", "tags", "created_at", "expires_at",
     "not_before", "session",
 )  # fmt: skip
-_MINE = among(orders.c.client_order_id, "ids")
-_ORDERS = Query(select(orders).where(_MINE), OrderRow)
-_IDS = Query(select(orders.c.client_order_id).where(_MINE))
-#: The same, and whether there are keys, in one question: the answer has a row even where no order is found.
-_ONE = select(literal(1).label("one")).subquery("o")
-_ORDERS_AND_KEYS = Query(select(HAS_KEYS.label("keyed"), orders).select_from(_ONE.outerjoin(orders, _MINE)))
 _BODY = (*_SAME_NAME, "route")
 #: Builds a request of values that were validated before.
 _construct: Callable[..., OrderRequest] = OrderRequest.model_construct
@@ -183,9 +175,9 @@ class Intake:
         """Insert the rows that are new, and compare the others with what is there, in one transaction."""
 
         def work(connection: Connection) -> Sequence[NewOrder]:
-            if _insert(connection, rows) == len(rows):
+            if insert_orders(connection, rows) == len(rows):
                 return rows
-            stored = _stored(connection, [row["client_order_id"] for row in rows])
+            stored = stored_rows(connection, [row["client_order_id"] for row in rows])
             for request in requests:
                 _same_or_conflict(request, stored[request.client_order_id])
             return [stored[request.client_order_id] for request in requests]
@@ -197,12 +189,12 @@ class Intake:
     def bodies(self, ids: Sequence[str]) -> dict[str, dict[str, object]]:
         """Return the order objects of these ids; those that no order has are left out."""
         with self.database.read() as connection:
-            return {id_: body_of(row) for id_, row in _stored(connection, ids).items()}
+            return {id_: body_of(row) for id_, row in stored_rows(connection, ids).items()}
 
     def without_row(self, ids: Sequence[str]) -> set[str]:
         """Return those ids that no order has."""
         with self.database.read() as connection:
-            return set(ids) - {row["client_order_id"] for row in _IDS.rows(connection, ids=ids)}
+            return set(ids) - {row["client_order_id"] for row in IDS.rows(connection, ids=ids)}
 
     def take(self, bodies: Sequence[Mapping[str, object]], queue_broker: str) -> dict[str, str]:
         """See that every order object of a message has a row.
@@ -232,7 +224,7 @@ class Intake:
         known = self._known(arrivals, queue_broker, now) if arrivals else {}
         if copies:
             with self.database.read() as connection:
-                rows = _stored(connection, [copy.client_order_id for copy in copies])
+                rows = stored_rows(connection, [copy.client_order_id for copy in copies])
             for copy in copies:
                 if copy.client_order_id in rows:
                     self._same(copy, rows[copy.client_order_id])
@@ -241,7 +233,7 @@ class Intake:
     def _known(self, arrivals: Mapping[str, Arrival], queue_broker: str, now: datetime) -> dict[str, str]:
         """Return the brokers of these orders, once each has its row; those that conflict are left out."""
         with self.database.read() as connection:
-            stored, keyed = _stored_and_keyed(connection, list(arrivals))
+            stored, keyed = stored_and_keyed(connection, list(arrivals))
         new = [arrival for id_, arrival in arrivals.items() if id_ not in stored]
         missing = [self._row(arrival, queue_broker, now) for arrival in self._vouched(new, keyed, queue_broker, now)]
         if missing:
@@ -283,8 +275,8 @@ class Intake:
         ids = [row["client_order_id"] for row in rows]
 
         def work(connection: Connection) -> list[dict[str, OrderRow]]:
-            _insert(connection, rows)
-            return [_stored(connection, ids)]
+            insert_orders(connection, rows)
+            return [stored_rows(connection, ids)]
 
         try:
             return self.database.transact(work)
@@ -303,8 +295,8 @@ class Intake:
             _same_or_conflict(request, row)
         except IdempotencyConflict as error:
             log.error("idempotency_conflict", client_order_id=request.client_order_id, error=str(error))
-            note = (request.client_order_id, row["status"], "conflict", str(error))
-            self.database.transact(lambda connection: _note(connection, *note))
+            told = (request.client_order_id, row["status"], "conflict", str(error))
+            self.database.transact(lambda connection: note(connection, *told))
             return False
         return True
 
@@ -313,9 +305,9 @@ class Intake:
 
         def work(connection: Connection) -> None:
             for row in rows:
-                if not _insert(connection, [row]):
-                    status = _stored(connection, [row["client_order_id"]])[row["client_order_id"]]["status"]
-                    _note(connection, row["client_order_id"], status, "denied_copy", str(row["reason"]))
+                if not insert_orders(connection, [row]):
+                    status = stored_rows(connection, [row["client_order_id"]])[row["client_order_id"]]["status"]
+                    note(connection, row["client_order_id"], status, "denied_copy", str(row["reason"]))
 
         try:
             self.database.transact(work)
@@ -331,36 +323,6 @@ class Intake:
             return
         for row in rows:
             log.warning("order_denied", client_order_id=row["client_order_id"], reason=row["reason"])
-
-
-def _insert(connection: Connection, rows: Sequence[NewOrder]) -> int:
-    """Insert the rows whose id is new, with their first event; returns how many were new."""
-    return insert_told(connection, orders, rows, _first_event)
-
-
-def _first_event(of: FromClause) -> Insert:
-    """Return the INSERT of the event with which each of these orders begins."""
-    o = of.c
-    told: dict[str, ColumnElement[object]] = {
-        "client_order_id": o.client_order_id,
-        "at": o.updated_at,
-        "kind": o.status,
-        "to_status": o.status,
-        "detail": func.coalesce(func.nullif(o.reason, ""), literal("for ") + o.broker),
-    }
-    return insert(order_events).from_select(list(told), select(*told.values()), include_defaults=False)
-
-
-def _stored(connection: Connection, ids: Sequence[str]) -> dict[str, OrderRow]:
-    return {row["client_order_id"]: row for row in _ORDERS.rows(connection, ids=ids)}
-
-
-def _stored_and_keyed(connection: Connection, ids: Sequence[str]) -> tuple[dict[str, OrderRow], bool]:
-    """Return the orders of these ids, and whether anybody has a key."""
-    rows = _ORDERS_AND_KEYS.rows(connection, ids=ids)
-    keyed = [row.pop("keyed") for row in rows]
-    found = [cast("OrderRow", row) for row in rows if row["client_order_id"] is not None]
-    return {row["client_order_id"]: row for row in found}, any(keyed)
 
 
 def _sealed(row: NewOrder, seal: Mapping[str, str]) -> NewOrder:
@@ -387,20 +349,6 @@ def _same_or_conflict(request: OrderRequest, row: OrderRow) -> None:
 def _terms_now(row: OrderRow) -> str | None:
     """Return the digest of an order's terms as they are now: a replace may have changed them."""
     return None if row["status"] == Status.DENIED else request_of(row).body_hash
-
-
-def _note(connection: Connection, client_order_id: str, status: str, kind: str, detail: str) -> None:
-    """Add an event that changes nothing."""
-    connection.execute(
-        insert(order_events).values(
-            client_order_id=client_order_id,
-            at=utcnow(),
-            kind=kind,
-            from_status=status,
-            to_status=status,
-            detail=detail,
-        )
-    )
 
 
 def _words(error: Exception) -> str:
