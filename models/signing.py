@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, Protocol
 
 from models import encoding
 from models.errors import ConfigurationError, InvalidOrder
@@ -123,6 +123,20 @@ def verifies(alg: str, key: bytes, data: bytes, sig: str) -> bool:
     except (InvalidSignature, ValueError):
         return False
     return True
+
+
+class PublicHalf(Protocol):
+    """A public key."""
+
+    def verify(self, signature: bytes, data: bytes, /) -> None:
+        """Raise where the signature does not fit."""
+
+
+class PrivateHalf(Protocol):
+    """A private key."""
+
+    def sign(self, data: bytes, /) -> bytes:
+        """Return the signature."""
 
 
 class Signer:
@@ -251,18 +265,20 @@ def new_private_key() -> tuple[bytes, str]:
 
 
 @lru_cache(maxsize=256)
-def _public(raw: bytes) -> Any:
+def _public(raw: bytes) -> PublicHalf:
     _need_cryptography()
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-    return Ed25519PublicKey.from_public_bytes(raw)
+    half: PublicHalf = Ed25519PublicKey.from_public_bytes(raw)
+    return half
 
 
-def _private(raw: bytes) -> Any:
+def _private(raw: bytes) -> PrivateHalf:
     _need_cryptography()
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    return Ed25519PrivateKey.from_private_bytes(raw)
+    half: PrivateHalf = Ed25519PrivateKey.from_private_bytes(raw)
+    return half
 
 
 def _need_cryptography() -> None:
