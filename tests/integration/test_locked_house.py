@@ -27,7 +27,7 @@ from tests.integration.outside import BARE, body
 from tests.kit import PostgresServer, World, events_of, eventually
 from tests.kit.process import ROOT
 from tests.unit.trust_desk import sealed, signer, wish
-from worker.fleet.keys import add
+from worker.control.keys import add
 from worker.messaging.embedded_queue import server_binary
 
 DEPLOY = ROOT / "deploy"

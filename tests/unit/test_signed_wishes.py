@@ -15,7 +15,7 @@ from models.record.tables import orders
 from models.vocabulary import Denial
 from producers.client import OrderClient
 from tests.unit.trust_desk import LOW, Make, TrustDesk, order, sealed, signer, wish
-from worker.fleet.keys import revoke
+from worker.control.keys import revoke
 
 
 # -- IN A MESSAGE ---

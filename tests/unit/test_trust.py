@@ -15,7 +15,7 @@ from models.record.tables import orders
 from models.signing import signed_bytes, to_base64
 from producers.client import OrderClient
 from tests.unit.trust_desk import DEPLOYMENT, SECRET, Make, TrustDesk, order, sealed, signer
-from worker.fleet.keys import revoke
+from worker.control.keys import revoke
 from worker.orders.releases import approve
 
 
@@ -31,7 +31,7 @@ def test_without_keys_an_unsigned_message_trades_as_it_always_did(desk: TrustDes
 
 
 def test_a_token_alone_requires_no_signature(desk: TrustDesk) -> None:
-    from worker.fleet.keys import add
+    from worker.control.keys import add
 
     add(desk.database, "page", "token", by="test", owner="test")
     desk.forget()

@@ -16,7 +16,7 @@ from models.settings import load_settings
 from models.signing import Envelope, Signer
 from tests.open_desk import open_desk
 from worker.brokers.fake import FakeBroker
-from worker.fleet.keys import add
+from worker.control.keys import add
 
 SECRET = b"0123456789abcdef0123456789abcdef"
 DEPLOYMENT = "prod"
