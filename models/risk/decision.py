@@ -10,6 +10,7 @@
 | max_value, max_open_value,     | no price is known that is fresh enough                            | no_price       |
 | max_day_value, collar_percent  |                                                                   |                |
 | max_value                      | quantity x multiplier x price is more                             | order_value    |
+| approve_above_value            | it is more, and nobody has approved the order; or a replace       | not_approved   |
 | collar_percent                 | it buys above, or sells below, the reference price by more        | price_collar   |
 | self_trade                     | it would meet an open order of ours                               | self_trade     |
 | repeat_count                   | so many alike within repeat_seconds, with this one: trips halted  | repeat         |
@@ -50,11 +51,19 @@ PRICE_MAX_AGE_S = Decimal(60)
 #: Window of `repeat_count` where nothing else is set, seconds.
 REPEAT_S = Decimal(10)
 #: Limits that need the price of an order; and those that need a reference price whatever the order says.
-VALUED = frozenset({"max_value", "max_open_value", "max_day_value"})
+VALUED = frozenset({"max_value", "max_open_value", "max_day_value", "approve_above_value"})
 PRICED = VALUED | {"collar_percent"}
 #: Limits that an order which only reduces a position passes.
 _OF_EXPOSURE = frozenset(
-    {"max_value", "max_open_orders", "max_position", "max_open_value", "max_day_value", "max_day_loss"}
+    {
+        "max_value",
+        "approve_above_value",
+        "max_open_orders",
+        "max_position",
+        "max_open_value",
+        "max_day_value",
+        "max_day_loss",
+    }
 )
 #: Limits that can be asked of an order as it is submitted, before anybody knows where it goes.
 STATIC = frozenset({"restricted", "skew", "allow_short", "max_quantity", "max_value"})
@@ -246,6 +255,15 @@ def _value(case: _AskedOrder, limit: Limit) -> Refuse | None:
     return _above(Denial.ORDER_VALUE, f"its value in {case.currency}", case.value, limit)
 
 
+def _approval(case: _AskedOrder, limit: Limit) -> Refuse | None:
+    """An order of more value was held when it was submitted: one without an approval has become so since."""
+    if case.order.approved and case.order.is_new:
+        return None
+    if case.value is None:
+        return _no_price(case, limit)
+    return _above(Denial.NOT_APPROVED, f"nobody has approved its value in {case.currency}:", case.value, limit)
+
+
 def _collar(case: _AskedOrder, limit: Limit) -> Refuse | None:
     order, reference = case.order, case.reference
     if reference is None:
@@ -342,6 +360,7 @@ _CHECKS: dict[str, _Check] = {
     "allow_short": _short,
     "max_quantity": _quantity,
     "max_value": _value,
+    "approve_above_value": _approval,
     "collar_percent": _collar,
     "self_trade": _self_trade,
     "repeat_count": _repeat,

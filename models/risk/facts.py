@@ -28,6 +28,7 @@ class Intended:
         opens_short: it sells more than is held.
         is_new: it is no replace.
         waited: it has been held for its turn already.
+        approved: somebody has approved it.
         rests: it may trade with another order as soon as it is there: a market or a limit order.
     """
 
@@ -49,6 +50,7 @@ class Intended:
     opens_short: bool = False
     is_new: bool = True
     waited: bool = False
+    approved: bool = False
     client_order_id: str = ""
     rests: bool = True
 

@@ -137,6 +137,20 @@ def test_an_order_whose_value_nobody_knows_waits_too_and_one_that_closes_does_no
     assert at.status(at.order(KEEPS, side="sell")) == "queued"
 
 
+def test_an_approval_is_of_the_terms_that_were_approved(at: Scenario) -> None:
+    limit(at, "approve_above_value", "1000")
+    id_, small = held(at, order_type="limit", limit_price="101"), at.order(KEEPS, order_type="limit", limit_price="100")
+    releases.approve(RingingClient(at), id_, by="ann")  # type: ignore[arg-type]
+    at.work(KEEPS, small)
+    for one, quantity in ((id_, 500), (small, 11)):
+        at.wish(one, quantity=quantity)
+    at.work(KEEPS, id_)
+    at.replace(KEEPS)
+    assert (at.status(id_), at.row(id_)["reason_code"]) == ("denied", "not_approved")
+    assert (at.status(small), at.row(small)["quantity"]) == ("accepted", 10)
+    assert at.kinds(small)[-1] == "replace_refused"
+
+
 def test_what_is_not_approved_is_denied(at: Scenario) -> None:
     limit(at, "approve_above_value", "1")
     id_, client = held(at), RingingClient(at)

@@ -7,6 +7,7 @@ whether they have any.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
@@ -75,7 +76,8 @@ class Limiter:
             now: the time.
         """
         limits = self.limits(connection, now)
-        wanted = [self._new(entry, connection) for entry in orders] if limits else ()
+        asked = any(limit.name == "approve_above_value" for limit in limits)
+        wanted = [self._new(entry, connection, asked=asked) for entry in orders] if limits else ()
         return self._questions(connection, wanted, limits, now)
 
     def _questions(
@@ -87,12 +89,14 @@ class Limiter:
         return RiskQuestions(connection, self.risk, wanted, mine, now)
 
     # -- WHAT IS INTENDED ---
-    def _new(self, entry: OrderRecord, connection: Connection) -> Intended:
+    def _new(self, entry: OrderRecord, connection: Connection, *, asked: bool) -> Intended:
+        """Return an order as limits see it; `asked`: somebody may have had to approve it."""
         row = entry.order
-        left = row["quantity"] - row["filled_quantity"]
-        return self._intended(
-            entry, connection, quantity=left, adds=left, limit=row["limit_price"], stop=row["stop_price"]
-        )
+        left, limit, stop = row["quantity"] - row["filled_quantity"], row["limit_price"], row["stop_price"]
+        order = self._intended(entry, connection, quantity=left, adds=left, limit=limit, stop=stop)
+        # What was changed afterwards is not what somebody has approved.
+        said = entry.batch.last_event(entry.id, ("approved", "replaced")) if asked else []
+        return replace(order, approved=[kind for kind, _ in said] == ["approved"])
 
     def _change(self, entry: OrderRecord, connection: Connection, new: OrderRequest) -> Intended:
         """Return a replace as limits see it: by the whole new order, and by what it adds."""
