@@ -15,7 +15,7 @@
 | self_trade                     | it would meet an open order of ours                               | self_trade     |
 | repeat_count                   | so many alike within repeat_seconds, with this one: trips halted  | repeat         |
 | orders_per_minute              | this one would be one more; if room comes within 1 s it waits, once | rate         |
-| messages_per_minute            | the same of orders, replaces and cancels                          | rate           |
+| messages_per_minute            | the same of orders, replaces and cancels: trips halted            | rate           |
 | max_open_orders                | this one would be one more                                        | open_orders    |
 | max_position                   | held, open and this one together are more units, long or short    | position       |
 | max_open_value                 | open and this one together are worth more                         | open_value     |
@@ -307,7 +307,8 @@ def _rate(case: _AskedOrder, limit: Limit) -> Refuse | Hold | None:
         turn = 60 - (case.now - gone[len(gone) - int(limit.number)]).total_seconds()
         if turn <= LONGEST_HOLD_S:
             return Hold(max(turn, 0.05), f"waits for its turn: {what} ({limit.words})")
-    return _no(Denial.RATE, what, limit, Decimal(len(gone) + 1))
+    trips: Trip | None = "halted" if limit.name == "messages_per_minute" else None
+    return _no(Denial.RATE, what, limit, Decimal(len(gone) + 1), trips)
 
 
 def _open_orders(case: _AskedOrder, limit: Limit) -> Refuse | None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from models.record.limits import put_limit
-from models.record.tables import attempts, orders, reference_prices, risk_tallies
+from models.record.tables import attempts, controls, fills, orders, reference_prices, risk_tallies
 from models.record.usage import COUNTED, KEY, Uses, total, uses
 from models.risk.names import EVERYTHING, Limit, read_value
 from tests.property.ledger import PRICE
@@ -232,12 +232,46 @@ def test_orders_above_the_rate_wait_for_their_turn_and_are_denied_if_it_is_far(a
 
 def test_the_third_order_alike_is_denied(at: Scenario) -> None:
     limit(at, "repeat_count", "3")
-    alike = [at.order(KEEPS, quantity=7) for _ in range(3)]
-    other = at.order(KEEPS, quantity=8)
+    alike = [at.order(KEEPS, quantity=7, strategy="dip") for _ in range(3)]
+    other = at.order(KEEPS, quantity=7)
     for id_ in (*alike, other):
         at.work(KEEPS, id_)
     assert [at.row(id_)["reason_code"] for id_ in alike] == [None, None, "repeat"]
     assert at.status(other) == "accepted"
+
+
+def test_the_third_order_alike_stops_its_strategy_until_somebody_resumes(at: Scenario) -> None:
+    limit(at, "repeat_count", "3")
+    alike = [at.order(KEEPS, quantity=7, strategy="dip") for _ in range(3)]
+    for id_ in alike:
+        at.work(KEEPS, id_)
+    (control,) = at.world.rows(controls)
+    assert (control["scope_kind"], control["scope"], control["state"], control["by"]) == (
+        "strategy", "dip", "halted", "corro",
+    )  # fmt: skip
+    assert "number 3 of orders alike within 10 s" in control["reason"]
+    at.world.pass_time(30)
+    wild, tame = at.order(KEEPS, quantity=8, strategy="dip"), at.order(KEEPS, quantity=8, strategy="calm")
+    at.work(KEEPS, wild, tame)
+    assert denied(at, wild) == ("denied", "halted")
+    assert at.status(tame) == "accepted"
+
+
+def test_a_days_loss_leaves_its_scope_reducing(at: Scenario) -> None:
+    limit(at, "max_day_loss", "50", "strategy", "dip")
+    bought = at.order(KEEPS, strategy="dip")
+    at.work(KEEPS, bought, meets="fill")
+    at.worker[KEEPS].apply([report for _, report in at.world.pushed])
+    with at.world.database.write() as connection:  # somebody else would have paid less
+        connection.execute(fills.update().values(price=Decimal(110)))
+    at.holds(KEEPS, 10)
+    sold = at.order(KEEPS, strategy="dip", side="sell")
+    at.work(KEEPS, sold, meets="fill")
+    at.worker[KEEPS].apply([report for _, report in at.world.pushed])
+    again = at.order(KEEPS, strategy="dip")
+    at.work(KEEPS, again)
+    assert denied(at, again) == ("denied", "day_loss")
+    assert [(row["scope"], row["state"]) for row in at.world.rows(controls)] == [("dip", "reducing")]
 
 
 def test_a_fallback_is_no_repetition(at: Scenario) -> None:

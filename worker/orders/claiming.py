@@ -26,10 +26,12 @@ from models.record.order import OrderRecord, Row
 from models.record.rows import Json, ReadableOrder
 from models.record.tables import attempts, orders
 from models.risk.decision import Hold, Pass, Refuse
+from models.risk.names import EVERYTHING
 from models.settings import TimingSettings
 from models.vocabulary import Denial, Outcome, Status
 from worker.brokers.base import BrokerInterface
 from worker.control.brake import denial, drain_of, movement_of, stop_of, words
+from worker.control.controls import trip
 from worker.gate import Gate
 from worker.orders.batches import Batches
 from worker.orders.command import Claimed
@@ -244,12 +246,22 @@ class Claims:
             return
         name, words = self.broker.name, verdict.words
         error = Denied(f"{name}: {words}", broker=name, code=str(verdict.code), everywhere=not verdict.limit.is_local)
+        if verdict.trips is not None:
+            self._trip(entry, verdict, verdict.trips)
         entry.note("risk_denied", f"{verdict.code}: {words}")
         log.warning("risk_denied", client_order_id=entry.id, broker=name, code=str(verdict.code), why=words)
         if error.everywhere:
             self.recorder.follow(entry, 0, Stop(Status.DENIED, words, error.code))
         else:  # an attempt of its own, so that the history shows where it could not go
             self.recorder.end(entry, self._begin(entry, []).attempt_no, error)
+
+    def _trip(self, entry: OrderRecord, verdict: Refuse, state: str) -> None:
+        """Stop what has gone wild until a named person resumes: the strategy of orders alike, else the limit's scope."""
+        kind, scope, strategy = verdict.limit.scope_kind, verdict.limit.scope, entry.order["strategy"]
+        if verdict.code is Denial.REPEAT:
+            kind, scope = ("strategy", strategy) if strategy else (EVERYTHING, EVERYTHING)
+        if trip(entry.batch.connection, kind, scope, state, verdict.words, f"order {entry.id}"):
+            log.error("risk_tripped", scope_kind=kind, scope=scope, state=state, why=verdict.words)
 
     # -- CLOSING ORDERS ---
     def _may_close(self, entry: OrderRecord, closings: Closings, asked: Asked) -> bool:
