@@ -256,7 +256,7 @@ class Claims:
             self.recorder.end(entry, self._begin(entry, []).attempt_no, error)
 
     def _trip(self, entry: OrderRecord, verdict: Refuse, state: str) -> None:
-        """Stop what has gone wild until a named person resumes: the strategy of orders alike, else the limit's scope."""
+        """Stop what has gone wild until a named person resumes: the strategy of orders alike, else the scope."""
         kind, scope, strategy = verdict.limit.scope_kind, verdict.limit.scope, entry.order["strategy"]
         if verdict.code is Denial.REPEAT:
             kind, scope = ("strategy", strategy) if strategy else (EVERYTHING, EVERYTHING)
