@@ -146,12 +146,14 @@ def test_a_sell_of_more_than_any_broker_holds_is_not_split(world: World) -> None
     assert world.orders.at_doors(order.client_order_id) == []
 
 
-def test_closing_a_position_closes_it_at_every_broker_that_holds_it(world: World) -> None:
-    world.orders.wait(world.orders.send("PFE", "buy", 3, route="ibkr"), "filled")
+def test_closing_a_position_closes_it_at_every_broker_in_the_name_of_who_holds_it(world: World) -> None:
+    world.orders.wait(world.orders.send("PFE", "buy", 3, route="ibkr", strategy="dip"), "filled")
     world.orders.wait(world.orders.send("PFE", "sell_short", 7, route="alpaca"), "filled")
-    closed = world.client.close_position("pfe", strategy="flat")
-    assert [(o.broker, o.side, o.quantity, o.row["route"]) for o in closed] == [
-        ("ibkr", "sell", 3, ["ibkr"]), ("alpaca", "buy_to_cover", 7, ["alpaca"]),
+    with pytest.raises(NotFound, match="no position in PFE is held by flat at any broker; 3 at ibkr, 7 at alpaca"):
+        world.client.close_position("PFE", strategy="flat")
+    closed = world.client.close_position("pfe")
+    assert [(o.broker, o.side, o.quantity, o.row["route"], o.row["strategy"]) for o in closed] == [
+        ("ibkr", "sell", 3, ["ibkr"], "dip"), ("alpaca", "buy_to_cover", 7, ["alpaca"], None),
     ]  # fmt: skip
     assert closed.unreachable == {}
     for order in closed:
