@@ -50,13 +50,15 @@ _STATUS = (
 )
 _OUTCOME = f"CASE WHEN i < {UNRESOLVED} THEN 'unknown' WHEN i % 100 = 99 THEN 'refused' ELSE 'accepted' END"
 _STRATEGY = f"'strategy-' || ((i * 7 + i / 100) % {STRATEGIES})"
+#: Symbols are bought and sold in turn, so that there are lots to close.
+_SIDE = f"CASE WHEN i / {SYMBOLS * STRATEGIES * 3} % 2 = 0 THEN 'sell' ELSE 'buy' END"
 _FILLED = f"i >= {OPEN} AND i % 100 <> 99"
 
 _ORDERS = f"""
 INSERT INTO orders (client_order_id, version, strategy, symbol, side, quantity, order_type, limit_price, time_in_force,
   extended_hours, tags, status, route, broker, broker_order_id, attempt_no, filled_quantity, avg_fill_price, body_hash,
   available_at, created_at, expires_at, submitted_at, accepted_at, closed_at, updated_at)
-SELECT {{id}}, 1, {_STRATEGY}, {{symbol}}, 'buy', 10, 'limit', 101.25, 'day',
+SELECT {{id}}, 1, {_STRATEGY}, {{symbol}}, {_SIDE}, 10, 'limit', 101.25, 'day',
   {{no}}, '[]', {_STATUS}, {_ROUTE}, {_BROKER}, 'B' || i, 1, CASE WHEN {_FILLED} THEN 10 ELSE 0 END,
   CASE WHEN {_FILLED} THEN 101.2 END, {{id}}, {{at0}}, {{at0}}, {{at60}}, {{at1}}, {{at2}},
   CASE WHEN i >= {OPEN} THEN {{at3}} END, {{at3}} FROM {{numbers}} n"""
@@ -68,8 +70,8 @@ FROM {{numbers}} n"""
 _FILLS = f"""
 INSERT INTO fills (broker, execution_id, client_order_id, attempt_no, symbol, strategy, quantity, price,
   cumulative_quantity, commission, filled_at, recorded_at, late)
-SELECT {_BROKER}, 'E' || i, {{id}}, 1, {{symbol}}, {_STRATEGY}, 10, 101.2, 10, 0.35, {{at3}}, {{at3}}, {{no}}
-FROM {{numbers}} n WHERE {_FILLED}"""
+SELECT {_BROKER}, 'E' || i, {{id}}, 1, {{symbol}}, {_STRATEGY}, 10, 101.2 + i % 7, 10, 0.35, {{at3}}, {{at3}}, {{no}}
+FROM {{numbers}} n WHERE {_FILLED} ORDER BY i DESC"""
 _EVENTS = [
     f"""
 INSERT INTO order_events (client_order_id, at, kind, from_status, to_status, detail)

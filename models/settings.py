@@ -33,6 +33,7 @@ from models.queue_url import QueueAddress, parse
 from models.risk.names import RiskSettings
 from models.security import SecuritySettings as SecuritySettings
 from models.timing import TimingSettings as TimingSettings
+from models.vocabulary import LotMethod
 
 _SECRET = re.compile(r"key|secret|token|password", re.IGNORECASE)
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
@@ -109,6 +110,15 @@ class RoutingSettings(BaseModel):
         return as_list(value)
 
 
+class HistorySettings(BaseModel):
+    """`[history]`: how the analyst's figures are reckoned."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    #: Which lots a closing execution closes: fifo is the oldest first, average has them all at their mean price.
+    lots: LotMethod = LotMethod.FIFO
+
+
 class Settings(BaseSettings):
     """Everything corro can be told from outside."""
 
@@ -129,6 +139,7 @@ class Settings(BaseSettings):
     timing: TimingSettings = TimingSettings()
     risk: RiskSettings = RiskSettings()
     security: SecuritySettings = SecuritySettings()
+    history: HistorySettings = HistorySettings()
     brokers: dict[str, BrokerSettings] = Field(default_factory=dict)
 
     @classmethod

@@ -89,6 +89,15 @@ class Outcome(StrEnum):
     ABSENT = "absent"
 
 
+class LotMethod(StrEnum):
+    """Which shares a closing execution closes."""
+
+    #: First in, first out.
+    FIFO = "fifo"
+    #: All at their mean price; a position that passes through zero begins a new mean.
+    AVERAGE = "average"
+
+
 class Denial(StrEnum):
     """Why our own rules kept an order from a broker: `orders.reason_code`, and `attempts.code`."""
 

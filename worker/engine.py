@@ -1,8 +1,9 @@
 """The world of one worker: built from the settings in one function, started and stopped as a whole.
 
 Threads: the pulse (heartbeat and leadership), the supervisor (connection), the sweep, the healer (questions to the
-broker), the wishes (cancels and replaces), the brake (controls), the updates (reports from it) and two that claim and
-send what rings. What finds these busy, and every other message, comes by Celery's threads.
+broker), the wishes (cancels and replaces), the brake (controls), the updates (reports from it), the balances (kept for
+analysts) and two that claim and send what rings. What finds these busy, and every other message, comes by Celery's
+threads.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from celery.exceptions import Reject
 
 from models.errors import AccessLost, DatabaseUnavailable, NotRecorded, Untrusted
 from models.record.database import Database, open_database
+from models.record.keeping import keep
 from models.record.key_rows import KeyRow
 from models.reports import Report
 from models.settings import Settings
@@ -51,6 +53,10 @@ _UNREAD_EVERY_S = 5.0
 _TIDY_EVERY_S = 0.5
 #: Seconds between looks at the controls.
 _BRAKE_EVERY_S = 0.1
+#: Seconds between turns that write down what old executions come to.
+_BALANCES_EVERY_S = 10.0
+#: Pause between two turns while there is much to write: the fleet's own writes come between.
+_BALANCES_PAUSE_S = 0.05
 #: Seconds a starting worker waits for its database.
 _DATABASE_START_S = 30.0
 #: Pause between its looks.
@@ -108,6 +114,7 @@ class Engine:
             Loop("brake", _BRAKE_EVERY_S, self._watch(wishes)),
             Loop("unread", _UNREAD_EVERY_S, self._lead(lambda: unread.look(self.settings))),
             Loop("tidy", _TIDY_EVERY_S, self.database.tidy),
+            Loop("balances", _BALANCES_EVERY_S, self._lead(self._keep_balances)),
         ]
         with contextlib.suppress(DatabaseUnavailable):  # locked just now: the loop beats again
             self.pulse.beat()
@@ -290,6 +297,11 @@ class Engine:
                 wishes.nudge()
 
         return look
+
+    def _keep_balances(self) -> None:
+        """Keep balances until none is old enough; a reader reckons the rest."""
+        while keep(self.database, utcnow()) and not self.stopping.wait(_BALANCES_PAUSE_S):
+            pass
 
     def _lead(self, *duties: Callable[[], None]) -> Callable[[], None]:
         def work() -> None:

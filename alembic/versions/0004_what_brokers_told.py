@@ -122,7 +122,7 @@ def _create_views(latency: str | None, *views: str) -> None:
 def _price_may_be_unknown(known: bool) -> None:
     for table in ("fills", "external_fills"):
         if not known:  # the version before knows no price that nobody told
-            op.execute(f"UPDATE {table} SET price = 0 WHERE price IS NULL")  # noqa: S608
+            op.execute(f"UPDATE {table} SET price = 0 WHERE price IS NULL")
         with op.batch_alter_table(table, schema=None) as batch_op:
             batch_op.alter_column("price", existing_type=sa.Numeric(), nullable=known)
 

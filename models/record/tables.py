@@ -25,6 +25,11 @@ from sqlalchemy import (
     or_,
 )
 
+from models.record.balance_tables import position_changes as position_changes
+from models.record.balance_tables import position_days as position_days
+from models.record.balance_tables import position_lots as position_lots
+from models.record.balance_tables import position_progress as position_progress
+from models.record.balance_tables import position_states as position_states
 from models.record.columns import Money, UtcTime, Words
 from models.record.columns import metadata as metadata
 from models.record.key_tables import keys as keys

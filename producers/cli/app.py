@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -108,6 +108,18 @@ def moment(option: str, text: str | None) -> datetime | None:
         raise InvalidRequest(
             f"{option}: must be an ISO time, a date, or an age such as 30m or 7d, was {text!r}"
         ) from None
+
+
+def day(option: str, text: str | None) -> datetime | date | None:
+    """Read an option that is a day: a date stays one, whatever the time zone; a moment is for the history to place.
+
+    Raises:
+        InvalidRequest: it is neither.
+    """
+    when = moment(option, text)
+    with suppress(ValueError):
+        return date.fromisoformat(text or "")
+    return when
 
 
 # -- OPENING ---

@@ -12,7 +12,7 @@ import typer
 from models.errors import CorroError, InvalidRequest
 from models.timeframes import TIMEFRAMES
 from producers.cli import show
-from producers.cli.app import Form, Json, Out, Wide, age, app, client, seconds, tell
+from producers.cli.app import Form, Json, Out, Wide, age, app, client, history, moment, seconds, tell
 
 if TYPE_CHECKING:
     from producers.data import DataClient
@@ -24,6 +24,10 @@ Timeout = Annotated[float, typer.Option(parser=seconds, metavar="S", help="secon
 _ACCOUNT = (
     "broker", "account_id", "currency", "buying_power", "cash", "equity", "portfolio_value", "total_liquidity",
     "day_trade_count", "error",
+)  # fmt: skip
+_RECORDED = (
+    "broker", "account", "strategy", "symbol", "quantity", "avg_price", "cost", "currency", "price", "price_at",
+    "unrealized",
 )  # fmt: skip
 _POSITION = ("broker", "symbol", "quantity", "avg_price", "market_value", "unrealized_pnl", "error")
 
@@ -89,13 +93,22 @@ def account(
 @app.command()
 def positions(
     total: Annotated[bool, typer.Option("--total", help="net quantity of each symbol over the brokers")] = False,
+    at: Annotated[
+        str | None, typer.Option("--at", help="by the record, with strategies: an ISO time, an age, or now")
+    ] = None,
     timeout: Timeout = 10.0,
     out: Out = None,
     wide: Wide = False,
     json: Json = False,
 ) -> None:
-    """Show the positions at all brokers; what could not be reached is named, and the exit status is 1."""
+    """Show the positions at all brokers; what could not be reached is named, and the exit status is 1.
+
+    With --at no broker is asked: the positions are those that the recorded executions come to.
+    """
     form = Form(json, out, wide)
+    if at is not None:
+        _recorded(at, form)
+        return
     with client() as c:
         held = c.positions(timeout)
     found: list[Row]
@@ -109,6 +122,16 @@ def positions(
     found += [{"broker": name, "error": why} for name, why in held.unreachable.items()]
     tell(found, ("symbol", "quantity", "brokers", "broker", "error") if total else _POSITION, form)
     raise typer.Exit(1 if held.unreachable else 0)
+
+
+def _recorded(at: str, form: Form) -> None:
+    """Show positions by the executions that are recorded; no broker is asked."""
+    from models.history import v_positions
+
+    when = None if at == "now" else moment("--at", at)
+    with history() as h:
+        found = h.positions(when)
+    tell(found, _RECORDED, form, table=v_positions, title="" if found else f"positions at {at}")
 
 
 def _holds(held: Any, symbol: str) -> bool:

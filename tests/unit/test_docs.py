@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from models import history
 from models.errors import ConfigurationError
-from models.settings import RoutingSettings, SecuritySettings, Settings, TimingSettings, load_settings
+from models.settings import HistorySettings, RoutingSettings, SecuritySettings, Settings, TimingSettings, load_settings
 from worker.brokers.alpaca import access as alpaca_access
 from worker.brokers.alpaca import adapter as alpaca
 from worker.brokers.base import BrokerInterface
@@ -53,7 +53,7 @@ def named(path: Path) -> str:
 def setting_names() -> Iterator[tuple[str, str, Any]]:
     """(setting, environment variable, default)"""
     nested: dict[str, type[BaseModel]] = {
-        "routing": RoutingSettings, "timing": TimingSettings, "security": SecuritySettings,
+        "routing": RoutingSettings, "timing": TimingSettings, "security": SecuritySettings, "history": HistorySettings,
     }  # fmt: skip
     for name, field in Settings.model_fields.items():
         if name in nested:
@@ -275,7 +275,18 @@ def test_make_targets_exist() -> None:
 
 # -- HISTORY ---
 @pytest.mark.parametrize(
-    "view", ["v_orders", "v_fills", "v_attempts", "v_latency", "v_external_orders", "v_external_fills"]
+    "view",
+    [
+        "v_orders",
+        "v_fills",
+        "v_attempts",
+        "v_latency",
+        "v_external_orders",
+        "v_external_fills",
+        "v_positions",
+        "v_position_days",
+        "v_pnl",
+    ],
 )
 def test_every_column_of_a_view_is_documented_in_order(view: str) -> None:
     text = (ROOT / "docs" / "history.md").read_text()

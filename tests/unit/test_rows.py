@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import JSON, Column, Table
 from sqlalchemy.types import TypeDecorator
 
-from models.record import changes, key_rows, risk_rows, rows
+from models.record import balance_rows, changes, key_rows, risk_rows, rows
 from models.record.tables import metadata
 
 ROWS = {
@@ -38,6 +38,11 @@ ROWS = {
     "position_baselines": rows.PositionBaselineRow,
     "position_locks": rows.PositionLockRow,
     "position_events": rows.PositionEventRow,
+    "position_days": balance_rows.PositionDayRow,
+    "position_states": balance_rows.PositionStateRow,
+    "position_lots": balance_rows.PositionLotRow,
+    "position_progress": balance_rows.PositionProgressRow,
+    "position_changes": balance_rows.PositionChangeRow,
 }
 #: Terms that an order has if its message could be read.
 GIVEN = {"symbol", "side", "quantity", "order_type", "time_in_force", "route", "broker"}

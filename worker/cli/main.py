@@ -15,6 +15,7 @@ import typer
 from models.errors import ConfigurationError, CorroError, IdempotencyConflict, InvalidOrder, InvalidRequest
 from models.private import keep_private
 from producers.cli import data as _data  # noqa: F401
+from producers.cli import earnings as _earnings  # noqa: F401
 from producers.cli import events as _events  # noqa: F401
 from producers.cli import lists as _lists  # noqa: F401
 from producers.cli import logs as _logs  # noqa: F401

@@ -1,0 +1,138 @@
+"""The order history for analysts: rows and DataFrames over the public views. Works with nothing else running.
+
+Every function takes the same filters and reads one of the views `v_*`, or the event log. In a
+DataFrame times are datetime64[ns, UTC] and numbers are Decimal objects; `floats=True` makes them float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Table
+
+from models.encoding import to_json as to_json
+from models.history.past import TIME_DTYPE as TIME_DTYPE
+from models.history.past import History as History
+from models.history.past import Row as Row
+from models.history.past import When as When
+from models.history.past import dtype_of as dtype_of
+from models.history.past import frame_of as frame_of
+from models.history.profit import pnl_columns as pnl_columns
+from models.history.views import v_attempts as v_attempts
+from models.history.views import v_events as v_events
+from models.history.views import v_external_fills as v_external_fills
+from models.history.views import v_external_orders as v_external_orders
+from models.history.views import v_fills as v_fills
+from models.history.views import v_latency as v_latency
+from models.history.views import v_orders as v_orders
+from models.history.views import v_pnl as v_pnl
+from models.history.views import v_position_days as v_position_days
+from models.history.views import v_positions as v_positions
+from models.record.controls import v_controls as v_controls
+from models.record.tables import order_events as order_events
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def _frame(table: Table, filters: dict[str, Any]) -> pd.DataFrame:
+    history = History()
+    try:
+        return history.frame(table, **filters)
+    finally:
+        history.database.close()
+
+
+def orders(**filters: object) -> pd.DataFrame:
+    """Return orders, newest first: one row per order, the columns of `v_orders`.
+
+    Args:
+        filters: `since`, `until` (aware, text, or a date, which is its midnight in UTC), `status`,
+            `symbol`, `strategy`, `broker`, `side`, `limit`, `floats`.
+    """
+    return _frame(v_orders, filters)
+
+
+def fills(**filters: object) -> pd.DataFrame:
+    """Return executions, newest first: one row per fill, the columns of `v_fills`."""
+    return _frame(v_fills, filters)
+
+
+def attempts(**filters: object) -> pd.DataFrame:
+    """Return attempts, newest first: one row per order, broker and try, the columns of `v_attempts`."""
+    return _frame(v_attempts, filters)
+
+
+def events(**filters: object) -> pd.DataFrame:
+    """Return the event log, newest first."""
+    return _frame(order_events, filters)
+
+
+def external_orders(**filters: object) -> pd.DataFrame:
+    """Return orders that others placed at our brokers, newest first: the columns of `v_external_orders`."""
+    return _frame(v_external_orders, filters)
+
+
+def external_fills(**filters: object) -> pd.DataFrame:
+    """Return their executions, newest first: the columns of `v_external_fills`."""
+    return _frame(v_external_fills, filters)
+
+
+def latency(**filters: object) -> pd.DataFrame:
+    """Return how long orders took, in milliseconds, newest first: the columns of `v_latency`."""
+    return _frame(v_latency, filters)
+
+
+def positions(
+    at: When | None = None, *, method: str | None = None, floats: bool = False, **equal: object
+) -> pd.DataFrame:
+    """Return what is held, or was held at a moment: the columns of `v_positions`, one row per set of lots.
+
+    Executions of others at our brokers, and what was there before corro, are rows of their own, with the strategies
+    `(external)` and `(baseline)`: all rows of a broker and a symbol together are the position that it shows.
+
+    Args:
+        at: the moment, as `since` elsewhere; None is now. A price, and so `unrealized`, is known only of now.
+        method: fifo (first in, first out) or average; None as `[history] lots` says.
+        floats: numbers as float64.
+        equal: `broker`, `account`, `strategy`, `symbol`, `source`, `currency`: one value or a list.
+    """
+    history = History()
+    try:
+        return frame_of(v_positions, history.positions(at, method=method, **equal), floats=floats)
+    finally:
+        history.database.close()
+
+
+def pnl(
+    by: Sequence[str] | str | None = None,
+    *,
+    since: When | None = None,
+    until: When | None = None,
+    method: str | None = None,
+    floats: bool = False,
+    **equal: object,
+) -> pd.DataFrame:
+    """Return profit and loss: realized on the day a lot was closed, before fees; unrealized today.
+
+    Amounts of several currencies are never added up: `currency` is always among the columns.
+
+    Args:
+        by: what to add up by: day, week, month, year, broker, account, strategy, symbol, source; None is each row of
+            `v_pnl`, newest first.
+        since: first day: a date, or a moment, which counts as its date in New York.
+        until: the day after the last one, given as `since`.
+        method: fifo (first in, first out) or average; None as `[history] lots` says.
+        floats: numbers as float64.
+        equal: as in `positions`.
+
+    Raises:
+        InvalidRequest: of an unknown method, or something else to add up by.
+    """
+    history = History()
+    try:
+        rows = history.pnl(by, since=since, until=until, method=method, **equal)
+        return frame_of(pnl_columns(by), rows, floats=floats)
+    finally:
+        history.database.close()

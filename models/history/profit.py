@@ -1,0 +1,245 @@
+"""Positions and profit: the views' rows, by the average too, as of a moment, and added up.
+
+The views close lots by first in, first out. Whatever else is asked is reckoned from the same executions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Connection, MetaData, Select, Table, and_, func, or_, select
+
+from models.errors import InvalidRequest
+from models.history.views import v_pnl, v_positions
+from models.record.balance_tables import position_days, position_executions, position_states
+from models.record.balances import Reckoning, ShortKey, executions, key_of, known, since_kept
+from models.record.database import Database
+from models.record.lots import BalanceKey, Days, Execution, OpenLots, Lot, money, reckon
+from models.record.tables import position_events
+from models.record.trading_days import begin_of, day_of
+from models.vocabulary import LotMethod
+
+Row = dict[str, Any]
+_ZERO = Decimal(0)
+_BASELINE = "baseline"
+_AMOUNTS = ("realized", "unrealized", "fees", "fees_missing")
+_PERIODS: dict[str, Callable[[date], str]] = {
+    "week": lambda day: "{}-W{:02}".format(*day.isocalendar()[:2]),
+    "month": lambda day: f"{day:%Y-%m}",
+    "year": lambda day: f"{day:%Y}",
+}
+#: What profit may be added up by.
+GROUPS = ("day", *_PERIODS, "broker", "account", "strategy", "symbol", "source")
+
+
+# -- PROFIT ---
+def pnl(database: Database, query: Select[Any], by: Sequence[str] | str | None, method: str) -> list[Row]:
+    """Return rows of `v_pnl`, as a query selects them, or their sums: see `models.history.pnl`."""
+    names = _names(by)
+    with database.read() as connection:
+        rows = [dict(row) for row in connection.execute(query).mappings()]
+        if _method(method) is LotMethod.AVERAGE:
+            _average(connection, rows)
+    return rows if names is None else _added_up(rows, names)
+
+
+def pnl_columns(by: Sequence[str] | str | None) -> Table:
+    """Return the table whose columns `pnl` has."""
+    names = _names(by)
+    if names is None:
+        return v_pnl
+    kept = [v_pnl.c[name]._copy() if name in v_pnl.c else v_pnl.c.symbol._copy(name=name) for name in names]
+    return Table("pnl", MetaData(), *kept, *(v_pnl.c[name]._copy() for name in ("currency", *_AMOUNTS)))
+
+
+def _names(by: Sequence[str] | str | None) -> list[str] | None:
+    if by is None:
+        return None
+    names = [by] if isinstance(by, str) else list(by)
+    for name in names:
+        if name not in GROUPS:
+            raise InvalidRequest(f"by: must be of {', '.join(GROUPS)}, was {name!r}")
+    return names
+
+
+def _method(method: str) -> LotMethod:
+    if method not in set(LotMethod):
+        raise InvalidRequest(f"method: must be {' or '.join(LotMethod)}, was {method!r}")
+    return LotMethod(method)
+
+
+def _added_up(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
+    """Add up rows; a sum is null where one of its parts is not known, a fee that is missing is counted instead."""
+    sums: dict[tuple[object, ...], Row] = {}
+    for row in rows:
+        place = tuple(_PERIODS[name](row["day"]) if name in _PERIODS else row[name] for name in names)
+        blank = {"realized": _ZERO, "unrealized": None, "fees": _ZERO, "fees_missing": 0}
+        total = sums.setdefault((*place, row["currency"]), {**dict(zip(names, place, strict=True)), **blank})
+        total["currency"] = row["currency"]
+        total["realized"] += known(row["realized"])
+        for name in ("unrealized", "fees"):
+            if row[name] is not None:
+                total[name] = (total[name] or _ZERO) + row[name]
+        total["fees_missing"] += row["fees_missing"]
+    for total in sums.values():
+        total["realized"] = money(total["realized"])
+        if total["fees_missing"] and not total["fees"]:  # none of them is known: that is not nothing
+            total["fees"] = None
+    return _in_order(sums)
+
+
+def _in_order(sums: Mapping[tuple[object, ...], Row]) -> list[Row]:
+    return [sums[place] for place in sorted(sums, key=lambda place: [str(part or "") for part in place])]
+
+
+def _average(connection: Connection, rows: Sequence[Row]) -> None:
+    """Put profit by the average in the place of that by first in, first out."""
+    found = since_kept(connection)
+    first, last = (choice((row["day"] for row in rows), default=date.max) for choice in (min, max))
+    d = position_days.c
+    kept = select(position_days).where(d.day >= first, d.day <= last)
+    realized = {
+        (key_of(row), row.day): known(row.realized_average)
+        for row in connection.execute(kept)
+        if ShortKey.of(key_of(row)) not in found.stale
+    }
+    realized |= {place: day.realized_average for place, day in found.days.items()}
+    positions = {_key(row): row for row in _averaged(connection, _held(connection), found)}
+    for row in rows:
+        row["realized"] = money(realized.get((_key(row), row["day"]), _ZERO))
+        if row["unrealized"] is not None:
+            row["unrealized"] = positions[_key(row)]["unrealized"]
+
+
+def _key(row: Row) -> BalanceKey:
+    return BalanceKey(*(row[name] or "" for name in BalanceKey._fields))
+
+
+# -- POSITIONS ---
+def positions(database: Database, at: datetime | None, method: str, equal: Mapping[str, Any]) -> list[Row]:
+    """Return positions now or at a moment, in the order of their names: see `models.history.positions`."""
+    for name in equal:
+        if name not in BalanceKey._fields:
+            raise ValueError(f"v_positions cannot be filtered by {name!r}")
+    chosen = _method(method)
+    with database.read() as connection:
+        if at is not None:
+            rows = _at(connection, at, chosen)
+        else:
+            rows = _held(connection)
+            if chosen is LotMethod.AVERAGE:
+                rows = _averaged(connection, rows, since_kept(connection))
+    wanted = {name: [value] if isinstance(value, str) else value for name, value in equal.items() if value is not None}
+    rows = [row for row in rows if all(row[name] in values for name, values in wanted.items())]
+    return sorted(rows, key=lambda row: (row["symbol"], row["broker"], row["source"], row["strategy"] or ""))
+
+
+def _held(connection: Connection) -> list[Row]:
+    return [dict(row) for row in connection.execute(select(v_positions)).mappings()]
+
+
+def _averaged(connection: Connection, rows: Sequence[Row], found: Reckoning) -> list[Row]:
+    """Put the cost by the average in the place of that of the lots."""
+    costs = {key_of(row): known(row.cost_average) for row in connection.execute(select(position_states))}
+    costs |= {key: held.cost_average for key, held in found.holdings.items()}
+    return [row if row["source"] == _BASELINE else row | _costs(row, costs[_key(row)]) for row in rows]
+
+
+def _costs(row: Row, cost: Decimal) -> Row:
+    worth = None if row["price"] is None else row["quantity"] * row["price"] * row["multiplier"] - cost
+    average = cost / row["quantity"] / row["multiplier"]
+    return {"cost": money(cost), "avg_price": money(average), "unrealized": money(worth)}
+
+
+# -- AT A MOMENT ---
+def _at(connection: Connection, at: datetime, method: LotMethod) -> list[Row]:
+    """Take the balances at the end of the day before, and apply the day's executions up to the moment."""
+    today = {symbol: day_of(at, symbol) for symbol in ("", "/")}
+    found = since_kept(connection)
+    days = _ends(connection, found, today)
+    e = position_executions.c
+    since = min(begin_of(day, symbol) for symbol, day in today.items())
+    lately = executions(connection, e.filled_at >= since, e.filled_at <= at)
+    moved = [one for one in lately if one.day == today["/" if "/" in one.key.symbol else ""]]
+    holdings = {one.key: days.pop(one.key) for one in moved if one.key in days}
+    for key, held in holdings.items():
+        if held.quantity and method is LotMethod.FIFO:
+            _reopen(connection, key, held, begin_of(day_of(at, key.symbol), key.symbol))
+    reckon(moved, holdings)
+    rows = []
+    for key, held in {**days, **holdings}.items():
+        cost = held.cost if key in holdings else held.kept_cost
+        if held.quantity:
+            rows.append(_row(key, held, held.cost_average if method is LotMethod.AVERAGE else cost))
+    return [*rows, *_baselines(connection, at)]
+
+
+def _ends(connection: Connection, found: Reckoning, today: Mapping[str, date]) -> dict[BalanceKey, OpenLots]:
+    """Return what each key held at the end of its last day before today."""
+    d = position_days.c
+    is_pair = d.symbol.like("%/%")
+    before = or_(d.day < today[""], and_(is_pair, d.day < today["/"]))
+    place = func.row_number().over(partition_by=[d[name] for name in BalanceKey._fields], order_by=d.day.desc())
+    newest = select(position_days, place.label("place")).where(before, d.quantity.is_not(None)).subquery()
+    ends: dict[BalanceKey, tuple[date, OpenLots]] = {}
+    for row in connection.execute(select(newest).where(newest.c.place == 1)):
+        if ShortKey.of(key_of(row)) not in found.stale:
+            held = OpenLots(row.multiplier, row.quantity, known(row.cost_average), kept_cost=known(row.cost))
+            ends[key_of(row)] = row.day, held
+    for (key, day), balance in _before(found.days, today).items():
+        if balance.quantity is not None and (key not in ends or day >= ends[key][0]):
+            held = OpenLots(balance.multiplier, balance.quantity, balance.cost_average, kept_cost=balance.cost)
+            ends[key] = day, held
+    return {key: held for key, (_, held) in ends.items()}
+
+
+def _before(days: Days, today: Mapping[str, date]) -> Days:
+    return {place: day for place, day in days.items() if place[1] < today["/" if "/" in place[0].symbol else ""]}
+
+
+def _reopen(connection: Connection, key: BalanceKey, held: OpenLots, before: datetime) -> None:
+    """Find the lots that were open: whoever closes takes the oldest, so they are the newest of their side."""
+    e = position_executions.c
+    same = [e[name] == value for name, value in key._asdict().items()]
+    found = executions(connection, *same, e.filled_at < before)
+    rest = held.quantity
+    for one in sorted(found, key=_by_time, reverse=True):
+        if (one.shares > 0) != (rest > 0):
+            continue
+        part = rest if abs(rest) < abs(one.shares) else one.shares
+        held.lots.appendleft(Lot(part, known(one.price), one.filled_at))
+        rest -= part
+        if not rest:
+            return
+
+
+def _by_time(one: Execution) -> tuple[datetime, int]:
+    return one.filled_at, one.id
+
+
+def _row(key: BalanceKey, held: OpenLots, cost: Decimal) -> Row:
+    blank = dict.fromkeys((column.name for column in v_positions.c), None)
+    names = {name: value or None for name, value in key._asdict().items()}
+    average = money(cost / held.quantity / held.multiplier)
+    return blank | names | {
+        "quantity": held.quantity, "multiplier": held.multiplier, "cost": money(cost), "avg_price": average,
+    }  # fmt: skip
+
+
+def _baselines(connection: Connection, at: datetime) -> list[Row]:
+    """Return what was there besides executions: as it is now, less what somebody's word has changed since."""
+    p = position_events.c
+    moved = func.sum(p.found - p.expected).label("moved")
+    later = select(p.broker, p.symbol, moved).where(p.kind == "unlocked", p.at > at).group_by(p.broker, p.symbol)
+    rows = {(row["broker"], row["symbol"]): row for row in _held(connection) if row["source"] == _BASELINE}
+    for change in connection.execute(later):
+        blank = dict.fromkeys((column.name for column in v_positions.c), None) | {
+            "broker": change.broker, "symbol": change.symbol, "strategy": "(baseline)", "source": _BASELINE,
+            "quantity": _ZERO, "currency": "USD", "multiplier": Decimal(1),
+        }  # fmt: skip
+        row = rows.setdefault((change.broker, change.symbol), blank)
+        row["quantity"] = round(row["quantity"] - Decimal(str(change.moved)), 9)
+    return [row for row in rows.values() if row["quantity"]]

@@ -1,0 +1,69 @@
+"""The public views, as tables to select from: the migrations make them, docs/history.md tells what they mean."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import JSON, Boolean, Column, Date, Integer, MetaData, String, Table
+
+from models.record.columns import Money, UtcTime
+
+_views = MetaData()
+
+
+def _view(name: str, **columns: Any) -> Table:
+    return Table(name, _views, *(Column(key, kind) for key, kind in columns.items()))
+
+
+v_orders = _view(
+    "v_orders", client_order_id=String, strategy=String, symbol=String, side=String, quantity=Money, order_type=String,
+    limit_price=Money, stop_price=Money, trail_amount=Money, trail_percent=Money, time_in_force=String,
+    extended_hours=Boolean, tags=JSON, status=String, route=JSON, broker=String, broker_order_id=String,
+    attempt_count=Integer, brokers_tried=Integer, fell_back=Boolean, filled_quantity=Money, remaining_quantity=Money,
+    avg_fill_price=Money, filled_notional=Money, reason=String, reason_code=String, created_at=UtcTime,
+    expires_at=UtcTime, submitted_at=UtcTime, accepted_at=UtcTime, closed_at=UtcTime, updated_at=UtcTime,
+)  # fmt: skip
+v_fills = _view(
+    "v_fills", broker=String, execution_id=String, client_order_id=String, attempt_no=Integer, strategy=String,
+    symbol=String, side=String, quantity=Money, price=Money, notional=Money, currency=String, commission=Money,
+    commission_currency=String, late=Boolean, inferred=Boolean, filled_at=UtcTime, recorded_at=UtcTime,
+)  # fmt: skip
+v_attempts = _view(
+    "v_attempts", client_order_id=String, attempt_no=Integer, strategy=String, symbol=String, side=String,
+    quantity=Money, broker=String, broker_client_order_id=String, broker_order_id=String, outcome=String, code=String,
+    message=String, worker=String, session=String, started_at=UtcTime, ended_at=UtcTime, checks=Integer,
+    sent_at=UtcTime, next_check_at=UtcTime, evidence=JSON,
+)  # fmt: skip
+v_latency = _view(
+    "v_latency", client_order_id=String, strategy=String, symbol=String, broker=String, attempt_count=Integer,
+    created_at=UtcTime, queue_ms=Money, send_ms=Money, accept_ms=Money, fill_ms=Money,
+)  # fmt: skip
+#: The journal as `corro events` shows it; the history reads the table itself.
+v_events = _view(
+    "order_events", id=Integer, client_order_id=String, at=UtcTime, kind=String, from_status=String, to_status=String,
+    detail=String, strategy=String,
+)  # fmt: skip
+v_external_orders = _view(
+    "v_external_orders", broker=String, broker_order_id=String, broker_client_order_id=String, symbol=String,
+    side=String, order_type=String, time_in_force=String, quantity=Money, limit_price=Money, stop_price=Money,
+    filled_quantity=Money, avg_fill_price=Money, status=String, raw_status=String, submitted_at=UtcTime,
+    first_seen_at=UtcTime, last_seen_at=UtcTime,
+)  # fmt: skip
+v_external_fills = _view(
+    "v_external_fills", broker=String, execution_id=String, broker_order_id=String, symbol=String, side=String,
+    quantity=Money, price=Money, notional=Money, currency=String, commission=Money, commission_currency=String,
+    filled_at=UtcTime, recorded_at=UtcTime,
+)  # fmt: skip
+v_positions = _view(
+    "v_positions", broker=String, account=String, strategy=String, symbol=String, quantity=Money, avg_price=Money,
+    cost=Money, currency=String, multiplier=Money, source=String, price=Money, price_at=UtcTime, price_source=String,
+    unrealized=Money,
+)  # fmt: skip
+v_position_days = _view(
+    "v_position_days", day=Date, broker=String, account=String, strategy=String, symbol=String, quantity=Money,
+    avg_price=Money, cost=Money, currency=String, multiplier=Money, source=String,
+)  # fmt: skip
+v_pnl = _view(
+    "v_pnl", day=Date, broker=String, account=String, strategy=String, symbol=String, currency=String, realized=Money,
+    unrealized=Money, fees=Money, fees_missing=Integer, day_timezone=String, source=String,
+)  # fmt: skip

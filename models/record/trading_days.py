@@ -1,0 +1,18 @@
+"""On which day something counts: the date in New York, and in UTC for pairs, which trade around the clock."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time
+from zoneinfo import ZoneInfo
+
+_NEW_YORK = ZoneInfo("America/New_York")
+
+
+def day_of(at: datetime, symbol: str = "") -> date:
+    """Return the day on which something at a moment counts."""
+    return at.astimezone(UTC if "/" in symbol else _NEW_YORK).date()
+
+
+def begin_of(day: date, symbol: str = "") -> datetime:
+    """Return the moment at which a day begins, in UTC."""
+    return datetime.combine(day, time(), UTC if "/" in symbol else _NEW_YORK).astimezone(UTC)

@@ -1,0 +1,66 @@
+"""What was earned: `corro pnl`, over executions of our own, of others, and what is open."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from models.vocabulary import LotMethod
+from producers.cli import show
+from producers.cli.app import Form, Json, Out, Until, Wide, app, day, history, tell
+
+if TYPE_CHECKING:
+    from models.history import Row
+
+_PNL_COLUMNS = (
+    "day", "week", "month", "year", "broker", "account", "strategy", "symbol", "source", "currency", "realized",
+    "unrealized", "fees", "fees_missing",
+)  # fmt: skip
+By = Annotated[
+    str,
+    typer.Option(
+        "--by", help="add up by: day, week, month, year, broker, account, strategy, symbol, source; with commas"
+    ),
+]
+Method = Annotated[
+    LotMethod | None, typer.Option("--method", help="which lots are closed first; default: [history] lots, or fifo")
+]
+
+
+@app.command()
+def pnl(
+    by: By = "strategy,symbol",
+    symbol: Annotated[str | None, typer.Option()] = None,
+    strategy: Annotated[str | None, typer.Option()] = None,
+    broker: Annotated[str | None, typer.Option()] = None,
+    account: Annotated[str | None, typer.Option()] = None,
+    since: Annotated[str | None, typer.Option(help="first day: a date in New York, or an age such as 30d")] = None,
+    until: Until = None,
+    method: Method = None,
+    out: Out = None,
+    wide: Wide = False,
+    json: Json = False,
+) -> None:
+    """Show what was earned and what it cost: realized before fees, and unrealized at the last known price.
+
+    Lots are kept for each broker, account, strategy and symbol. Executions of others are the strategy (external).
+    """
+    from models.history import pnl_columns
+
+    names = [name.strip() for name in by.split(",") if name.strip()]
+    form = Form(json, out, wide)
+    with history() as h:
+        rows = h.pnl(
+            names, since=day("--since", since), until=day("--until", until), method=method,
+            symbol=symbol and symbol.upper(), strategy=strategy, broker=broker, account=account,
+        )  # fmt: skip
+    tell(rows, _PNL_COLUMNS, form, table=pnl_columns(names), title="" if rows else "profit and loss")
+    _note_missing(rows)
+
+
+def _note_missing(rows: "list[Row]") -> None:
+    """Say on a terminal what the figures do not contain."""
+    missing = sum(row["fees_missing"] for row in rows)
+    if missing and show.err.is_terminal:
+        show.note(f"the commission of {missing:,} executions is not known: fees are of the others")
+    if any(row["realized"] is None for row in rows) and show.err.is_terminal:
+        show.note("what stands without an amount depends on a price that its broker has not told")
