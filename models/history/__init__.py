@@ -15,6 +15,7 @@ from models.encoding import to_json as to_json
 from models.history.past import TIME_DTYPE as TIME_DTYPE
 from models.history.past import History as History
 from models.history.past import Row as Row
+from models.history.past import Wanted as Wanted
 from models.history.past import When as When
 from models.history.past import dtype_of as dtype_of
 from models.history.past import frame_of as frame_of
@@ -85,7 +86,7 @@ def latency(**filters: object) -> pd.DataFrame:
 
 
 def positions(
-    at: When | None = None, *, method: str | None = None, floats: bool = False, **equal: object
+    at: When | None = None, *, method: str | None = None, floats: bool = False, **equal: Wanted
 ) -> pd.DataFrame:
     """Return what is held, or was held at a moment: the columns of `v_positions`, one row per set of lots.
 
@@ -112,7 +113,7 @@ def pnl(
     until: When | None = None,
     method: str | None = None,
     floats: bool = False,
-    **equal: object,
+    **equal: Wanted,
 ) -> pd.DataFrame:
     """Return profit and loss: realized on the day a lot was closed, before fees; unrealized today.
 

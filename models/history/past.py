@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Row = dict[str, Any]
+#: What a column has to be: one value, or one of several; None is anything.
+Wanted = str | Sequence[str] | None
 #: How times may be given.
 When = datetime | date | str
 
@@ -60,7 +62,7 @@ class History:
         until: When | None = None,
         limit: int | None = None,
         newest_first: bool = True,
-        **equal: str | Sequence[str] | None,
+        **equal: Wanted,
     ) -> list[Row]:
         """Return rows of a view as dictionaries.
 
@@ -108,7 +110,7 @@ class History:
         rows = self.rows(table, client_order_id=client_order_id, newest_first=False)
         return sorted(rows, key=lambda row: int(row.get("id") or row.get("attempt_no") or 0))
 
-    def positions(self, at: When | None = None, *, method: str | None = None, **equal: Any) -> list[Row]:
+    def positions(self, at: When | None = None, *, method: str | None = None, **equal: Wanted) -> list[Row]:
         """Return positions by broker, account, strategy and symbol: see `models.history.positions`."""
         return profit.positions(self.database, _moment("at", at), self._method(method), equal)
 
@@ -119,7 +121,7 @@ class History:
         since: When | None = None,
         until: When | None = None,
         method: str | None = None,
-        **equal: Any,
+        **equal: Wanted,
     ) -> list[Row]:
         """Return what was earned, and what it cost: see `models.history.pnl`."""
         query = _filtered(v_pnl, equal, since, until).order_by(v_pnl.c.day.desc())
@@ -187,7 +189,7 @@ def _bound(name: str, value: When | None, column: Column[Any]) -> datetime | dat
 
 def _filtered(
     table: Table,
-    equal: Mapping[str, str | Sequence[str] | None],
+    equal: Mapping[str, Wanted],
     since: When | None,
     until: When | None,
 ) -> SelectOf[Any]:

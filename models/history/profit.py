@@ -17,7 +17,7 @@ from models.history.views import v_pnl, v_positions
 from models.record.balance_tables import position_days, position_executions, position_states
 from models.record.balances import Reckoning, ShortKey, executions, key_of, known, since_kept
 from models.record.database import Database
-from models.record.lots import BalanceKey, Days, Execution, OpenLots, Lot, money, reckon
+from models.record.lots import BalanceKey, Days, Execution, Lot, OpenLots, money, reckon
 from models.record.tables import position_events
 from models.record.trading_days import begin_of, day_of
 from models.vocabulary import LotMethod
@@ -119,7 +119,9 @@ def _key(row: Row) -> BalanceKey:
 
 
 # -- POSITIONS ---
-def positions(database: Database, at: datetime | None, method: str, equal: Mapping[str, Any]) -> list[Row]:
+def positions(
+    database: Database, at: datetime | None, method: str, equal: Mapping[str, str | Sequence[str] | None]
+) -> list[Row]:
     """Return positions now or at a moment, in the order of their names: see `models.history.positions`."""
     for name in equal:
         if name not in BalanceKey._fields:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import JSON, Boolean, Column, Date, Integer, MetaData, String, Table
+from sqlalchemy.types import TypeEngine
 
 from models.record.columns import Money, UtcTime
 
 _views = MetaData()
 
 
-def _view(name: str, **columns: Any) -> Table:
+def _view(name: str, **columns: type[TypeEngine[Any]]) -> Table:
     return Table(name, _views, *(Column(key, kind) for key, kind in columns.items()))
 
 

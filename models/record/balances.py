@@ -21,8 +21,10 @@ from models.record.balance_tables import (
     position_progress,
     position_states,
 )
-from models.record.lots import UNKNOWN, BalanceKey, DayBalance, Days, Execution, OpenLots, Lot, reckon
+from models.record.lots import UNKNOWN, BalanceKey, DayBalance, Days, Execution, Lot, OpenLots, reckon
 
+#: A row, whose columns are read by name.
+Stored = Row[Any]
 _KEY = BalanceKey._fields
 #: Keys in one statement.
 _KEYS = 300
@@ -106,7 +108,7 @@ def executions(connection: Connection, *where: ColumnElement[bool]) -> list[Exec
     ]  # fmt: skip
 
 
-def key_of(row: Row[Any]) -> BalanceKey:
+def key_of(row: Stored) -> BalanceKey:
     """Return whose lots a row is about."""
     return BalanceKey(*(getattr(row, name) for name in _KEY))
 
@@ -131,9 +133,11 @@ def _lots(connection: Connection, holdings: Mapping[BalanceKey, OpenLots]) -> No
         holdings[key].last_no = row.no
 
 
-def _rows_of(connection: Connection, table: Table, keys: Collection[BalanceKey], order: str | None = None) -> list[Any]:
+def _rows_of(
+    connection: Connection, table: Table, keys: Collection[BalanceKey], order: str | None = None
+) -> list[Stored]:
     ordered = [table.c[order]] if order else []
-    found: list[Any] = []
+    found: list[Stored] = []
     for some in of_keys(table, keys):
         found += connection.execute(select(table).where(some).order_by(*ordered))
     return found
@@ -157,7 +161,7 @@ def _add_kept(connection: Connection, found: Reckoning) -> None:
                 _add(day, row)
 
 
-def _add(day: DayBalance, row: Any) -> None:
+def _add(day: DayBalance, row: Stored) -> None:
     if day.quantity is None and row.quantity is not None:  # only a fee came
         day.quantity, day.cost, day.cost_average = row.quantity, known(row.cost), known(row.cost_average)
     day.realized += known(row.realized)

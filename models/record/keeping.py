@@ -23,7 +23,7 @@ from models.record.balance_tables import (
 )
 from models.record.balances import Reckoning, ShortKey, executions, of_keys, reckoned
 from models.record.database import Database
-from models.record.lots import BalanceKey, DayBalance, Execution, OpenLots, Lot, money
+from models.record.lots import BalanceKey, DayBalance, Execution, Lot, OpenLots, money
 from models.record.tables import external_fills, fills
 
 _SOURCES = {"ours": fills, "external": external_fills}

@@ -25,7 +25,7 @@ from models.record.tables import (
     position_progress,
     position_states,
 )
-from tests.unit.trades import Defined, Traded, TradeLedger, define, keep_all, later
+from tests.unit.trades import Defined, MadeTrade, TradeLedger, define, keep_all, later
 
 #: `CORRO_PROPERTY_EXAMPLES` makes the run longer.
 EXAMPLES = int(os.environ.get("CORRO_PROPERTY_EXAMPLES", "25"))
@@ -49,7 +49,7 @@ def emptied(database: Database) -> TradeLedger:
 
 
 TRADES = st.builds(
-    Traded,
+    MadeTrade,
     shares=st.integers(-6, 6).filter(bool),
     price=st.one_of(st.decimals(1, 50, places=2).map(str), st.decimals(1, 50, places=2).map(str), st.none()),
     at=st.integers(0, 60 * 24 * 3).map(lambda minutes: later(minutes=minutes)),

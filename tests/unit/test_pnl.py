@@ -12,7 +12,7 @@ import pytest
 from models.errors import InvalidRequest
 from models.history import History
 from models.record.database import Database
-from tests.unit.trades import Traded, TradeLedger, define, keep_all, later
+from tests.unit.trades import MadeTrade, TradeLedger, define, keep_all, later
 from tests.unit.words import Run
 from worker.positions.ledger import PositionLedger, unlock
 
@@ -41,8 +41,8 @@ def held(ledger: TradeLedger, **how: Any) -> dict[str, tuple[Decimal, Decimal]]:
 #: Internal Revenue Service, Publication 550, "Identification not possible": 100 shares at 10, 200 at 11, 50 of the
 #: first given away (here: sold at what they cost), 100 at 9, then 130 sold: their basis is 50 x 10 + 80 x 11 = 1,380.
 IRS_550 = [
-    Traded(100, "10", later(days=0)), Traded(200, "11", later(days=7)), Traded(-50, "10", later(days=14)),
-    Traded(100, "9", later(days=21)), Traded(-130, "12", later(days=28)),
+    MadeTrade(100, "10", later(days=0)), MadeTrade(200, "11", later(days=7)), MadeTrade(-50, "10", later(days=14)),
+    MadeTrade(100, "9", later(days=21)), MadeTrade(-130, "12", later(days=28)),
 ]  # fmt: skip
 
 
@@ -73,7 +73,7 @@ def test_by_hand(
     ledger: TradeLedger, trades: Any, fifo: str, average: str, quantity: Any, cost: str | None, kept: bool
 ) -> None:
     for number, (shares, price) in enumerate(trades):
-        ledger.trade(Traded(shares, price, later(minutes=number)))
+        ledger.trade(MadeTrade(shares, price, later(minutes=number)))
         if kept:
             keep_all(ledger.database)
     assert sum(profit(ledger, method="fifo").values()) == D(fifo)
@@ -83,7 +83,7 @@ def test_by_hand(
 
 def test_an_option_is_of_a_hundred_shares(ledger: TradeLedger) -> None:
     ledger.trade(
-        Traded(2, "1.50", symbol="AAPL261218C00200000"), Traded(-1, "2", later(hours=1), "AAPL261218C00200000")
+        MadeTrade(2, "1.50", symbol="AAPL261218C00200000"), MadeTrade(-1, "2", later(hours=1), "AAPL261218C00200000")
     )
     (row,) = History(ledger.database).positions()
     assert (row["multiplier"], row["cost"], row["avg_price"]) == (100, 150, D("1.5"))
@@ -92,7 +92,7 @@ def test_an_option_is_of_a_hundred_shares(ledger: TradeLedger) -> None:
 
 def test_a_day_ends_in_new_york(ledger: TradeLedger) -> None:
     evening = datetime(2026, 1, 6, 3, 0, tzinfo=UTC)  # ten at night, the day before
-    ledger.trade(Traded(10, "10"), Traded(-5, "11", evening), Traded(-5, "12", later(days=1)))
+    ledger.trade(MadeTrade(10, "10"), MadeTrade(-5, "11", evening), MadeTrade(-5, "12", later(days=1)))
     assert profit(ledger) == {MON: 5, TUE: 10}
     assert profit(ledger, since="2026-01-06") == {TUE: 10}
     assert profit(ledger, until=date(2026, 1, 6)) == {MON: 5}
@@ -103,7 +103,7 @@ def test_a_day_ends_in_new_york(ledger: TradeLedger) -> None:
                                 "2026-11-01T06:00:00", "2027-03-14T04:30:00", "2026-07-01T03:59:59"])  # fmt: skip
 def test_the_views_know_when_clocks_are_changed(ledger: TradeLedger, at: str) -> None:
     for minutes in (-240, -60, 0, 240):
-        ledger.trade(Traded(1, "1", datetime.fromisoformat(at + "+00:00") + timedelta(minutes=minutes)))
+        ledger.trade(MadeTrade(1, "1", datetime.fromisoformat(at + "+00:00") + timedelta(minutes=minutes)))
     assert {row["day"] for row in History(ledger.database).pnl() if row["fees"] is not None} >= set(
         define(ledger.trades)["alpaca", "dip", "AAPL"].ends
     )
@@ -111,9 +111,9 @@ def test_the_views_know_when_clocks_are_changed(ledger: TradeLedger, at: str) ->
 
 def test_fees_are_told_beside_and_what_is_not_known_is_counted(ledger: TradeLedger) -> None:
     ledger.trade(
-        Traded(10, "10", fee="1"), Traded(-5, "11", later(hours=1), fee=None), Traded(-5, "11", later(hours=2))
+        MadeTrade(10, "10", fee="1"), MadeTrade(-5, "11", later(hours=1), fee=None), MadeTrade(-5, "11", later(hours=2))
     )
-    ledger.trade(Traded(1, "10", symbol="KO", fee=None))
+    ledger.trade(MadeTrade(1, "10", symbol="KO", fee=None))
     (first, second) = History(ledger.database).pnl("symbol")
     assert (first["realized"], first["fees"], first["fees_missing"]) == (10, 1, 1)
     assert (second["fees"], second["fees_missing"]) == (None, 1), "not known is null, never nothing"
@@ -124,7 +124,7 @@ def test_fees_are_told_beside_and_what_is_not_known_is_counted(ledger: TradeLedg
 
 
 def test_a_fee_in_another_currency_is_a_line_of_its_own(ledger: TradeLedger) -> None:
-    ledger.trade(Traded(10, "10", fee="0.01", fee_currency="BTC", currency="USD"))
+    ledger.trade(MadeTrade(10, "10", fee="0.01", fee_currency="BTC", currency="USD"))
     for _ in range(2):
         rows = History(ledger.database).pnl("month")
         assert {row["currency"]: row["fees"] for row in rows} == {"BTC": D("0.01"), "USD": 0}
@@ -133,8 +133,8 @@ def test_a_fee_in_another_currency_is_a_line_of_its_own(ledger: TradeLedger) -> 
 
 @pytest.mark.parametrize("kept", [False, True])
 def test_a_price_that_nobody_told_leaves_only_unknown_what_depends_on_it(ledger: TradeLedger, kept: bool) -> None:
-    ledger.trade(Traded(5, "10"), Traded(5, None, later(minutes=1)), Traded(-5, "12", later(minutes=2)))
-    ledger.trade(Traded(-5, "12", later(days=1)))
+    ledger.trade(MadeTrade(5, "10"), MadeTrade(5, None, later(minutes=1)), MadeTrade(-5, "12", later(minutes=2)))
+    ledger.trade(MadeTrade(-5, "12", later(days=1)))
     if kept:
         keep_all(ledger.database)
     rows = {row["day"]: row["realized"] for row in History(ledger.database).pnl(method="fifo")}
@@ -146,13 +146,13 @@ def test_a_price_that_nobody_told_leaves_only_unknown_what_depends_on_it(ledger:
 
 @pytest.mark.parametrize("kept", [False, True])
 def test_a_correction_a_bust_and_a_late_one_count_from_when_they_traded(ledger: TradeLedger, kept: bool) -> None:
-    ledger.trade(Traded(10, "10"), Traded(-10, "11", later(days=1)))
+    ledger.trade(MadeTrade(10, "10"), MadeTrade(-10, "11", later(days=1)))
     if kept:
         keep_all(ledger.database)
     assert profit(ledger) == {MON: 0, TUE: 10}
     ledger.change(0, price="9")
     assert profit(ledger) == {MON: 0, TUE: 20}
-    ledger.trade(Traded(10, "8", later(minutes=-1)))  # traded before, told after
+    ledger.trade(MadeTrade(10, "8", later(minutes=-1)))  # traded before, told after
     assert profit(ledger) == {MON: 0, TUE: 30}
     if kept:
         keep_all(ledger.database)
@@ -163,8 +163,8 @@ def test_a_correction_a_bust_and_a_late_one_count_from_when_they_traded(ledger: 
 
 def test_strategies_others_and_brokers_have_lots_of_their_own(ledger: TradeLedger) -> None:
     ledger.trade(
-        Traded(10, "10", strategy="a"), Traded(-10, "11", strategy="b"), Traded(5, "9", external=True),
-        Traded(-5, "12", strategy="a", broker="ibkr"), Traded(1, "10", strategy=None),
+        MadeTrade(10, "10", strategy="a"), MadeTrade(-10, "11", strategy="b"), MadeTrade(5, "9", external=True),
+        MadeTrade(-5, "12", strategy="a", broker="ibkr"), MadeTrade(1, "10", strategy=None),
     )  # fmt: skip
     rows = History(ledger.database).positions()
     assert [(r["broker"], r["strategy"], r["source"], r["quantity"]) for r in rows] == [
@@ -184,7 +184,7 @@ def test_strategies_others_and_brokers_have_lots_of_their_own(ledger: TradeLedge
 def test_a_position_at_a_moment_is_what_was_held_then(ledger: TradeLedger, method: str) -> None:
     ledger.trade(*IRS_550)
     keep_all(ledger.database)
-    ledger.trade(Traded(-100, "13", later(days=28, hours=1)))
+    ledger.trade(MadeTrade(-100, "13", later(days=28, hours=1)))
     assert held(ledger, at=later(hours=-1), method=method) == {}
     assert held(ledger, at=later(days=3), method=method) == {"AAPL": (100, 1000)}
     found = {"fifo": D(50 * 10 + 200 * 11), "average": D(250 * 3200) / 300}[method]
@@ -212,11 +212,11 @@ def by_symbol(rows: list[dict[str, Any]]) -> dict[str, Decimal]:
 def test_all_lines_of_a_broker_are_its_position(ledger: TradeLedger) -> None:
     """What was there before, what others did and what a person took over are lines of their own."""
     database = ledger.database
-    ledger.trade(Traded(3, "10", later(days=-2)))
+    ledger.trade(MadeTrade(3, "10", later(days=-2)))
     with database.write() as connection:
         PositionLedger.open(connection, "alpaca", {"AAPL": D(10), "KO": D(4)})
-    ledger.trade(Traded(-8, "12", later(hours=1)), Traded(2, "11", later(hours=2), strategy="b"))
-    ledger.trade(Traded(-1, "11", later(hours=3), external=True))
+    ledger.trade(MadeTrade(-8, "12", later(hours=1)), MadeTrade(2, "11", later(hours=2), strategy="b"))
+    ledger.trade(MadeTrade(-1, "11", later(hours=3), external=True))
     for shown in ({"AAPL": D(3), "KO": D(4)}, {"AAPL": D(5), "KO": D(4)}):
         with database.write() as connection:
             opened = PositionLedger.open(connection, "alpaca", {})

@@ -18,7 +18,7 @@ from tests.unit.words import NOW
 
 
 @dataclass
-class Traded:
+class MadeTrade:
     """One execution as a test tells it; a negative number of shares is a sale."""
 
     shares: int | str
@@ -38,15 +38,15 @@ class TradeLedger:
     """Writes executions, changes them, and remembers what it wrote."""
 
     database: Database
-    trades: list[Traded] = field(default_factory=list)
+    trades: list[MadeTrade] = field(default_factory=list)
 
-    def trade(self, *trades: Traded) -> None:
+    def trade(self, *trades: MadeTrade) -> None:
         with self.database.write() as connection:
             for one in trades:
                 self._write(connection, one, len(self.trades))
                 self.trades.append(one)
 
-    def _write(self, connection: Connection, one: Traded, number: int) -> None:
+    def _write(self, connection: Connection, one: MadeTrade, number: int) -> None:
         bought = float(one.shares) > 0
         same = {
             "broker": one.broker, "symbol": one.symbol, "execution_id": f"e{number}", "price": one.price,
@@ -106,7 +106,7 @@ def _times(a: Fraction | None, b: Fraction | int) -> Fraction | None:
     return None if a is None else a * b
 
 
-def define(trades: list[Traded]) -> dict[tuple[str, str | None, str], Defined]:
+def define(trades: list[MadeTrade]) -> dict[tuple[str, str | None, str], Defined]:
     """Tell what whole shares earn: each is one object in a queue, and the average is a fraction."""
     found: dict[tuple[str, str | None, str], Defined] = defaultdict(Defined)
     queues: dict[object, list[Fraction | None]] = defaultdict(list)
