@@ -139,7 +139,7 @@ PRICES: dict[OrderType, frozenset[str]] = {
 }
 _TRAILS = ("trail_amount", "trail_percent")
 #: Fields that version 2 of the order object has, and version 1 has not.
-SECOND = frozenset({"not_before", "session"})
+SECOND = frozenset({"not_before", "session", "decision_price"})
 #: The same at a glance: no limit_price, no stop_price, how many of the trails are missing.
 _MISSING = {
     kind: ("limit_price" not in needed, "stop_price" not in needed, 1 if kind is OrderType.TRAILING_STOP else 2)
@@ -173,6 +173,8 @@ class OrderRequest(BaseModel):
             moment at which an order that was held is released.
         not_before: it is held until then.
         session: regular: it is held while New York's exchanges are not in their regular session; any (default).
+        decision_price: money per share at which the strategy decided, such as the middle of the quote it saw; kept for
+            the analyst (`history.tca`), and no part of what is ordered.
 
     Raises:
         InvalidOrder: with the field and the value.
@@ -199,6 +201,7 @@ class OrderRequest(BaseModel):
     expires_at: UtcTime = None  # type: ignore[assignment]  # filled in below
     not_before: UtcTime | None = None
     session: Annotated[Literal["any", "regular"], BeforeValidator(_lower)] | None = None
+    decision_price: Positive | None = None
 
     def __init__(self, **data: object) -> None:
         try:
@@ -294,7 +297,8 @@ class OrderRequest(BaseModel):
     def body_hash(self) -> str:
         """Digest of what is ordered: two requests under one id are the same order if it is equal.
 
-        Times and route are left out: a repeated call has a new `created_at`, and the route says where, not what.
+        Times, route and decision price are left out: a repeated call has a new `created_at` and may have seen another
+        quote, and the route says where, not what.
         """
         tags = sorted(self.tags.items()) if isinstance(self.tags, dict) else self.tags
         held = [self.not_before, self.session] if self.not_before or self.session == "regular" else []

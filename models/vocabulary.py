@@ -98,6 +98,15 @@ class LotMethod(StrEnum):
     AVERAGE = "average"
 
 
+class Arrival(StrEnum):
+    """For which orders the quote at arrival is read."""
+
+    #: Those that name a decision price.
+    ASKED = "asked"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
 class Denial(StrEnum):
     """Why our own rules kept an order from a broker: `orders.reason_code`, and `attempts.code`."""
 

@@ -28,6 +28,7 @@ from producers.bell import Bell
 from worker import brokers
 from worker.brokers.base import BrokerInterface
 from worker.connection import Supervisor
+from worker.data.arrivals import Arrivals
 from worker.data.fetching import Fetcher
 from worker.fleet.identity import Identity
 from worker.fleet.members import Heartbeat
@@ -39,6 +40,7 @@ from worker.messaging.asked import AskedFor
 from worker.messaging.embedded_queue import EmbeddedQueue
 from worker.messaging.handover import Bodies, handover
 from worker.messaging.queue_health import health as queue_health
+from worker.orders.command import Claimed
 from worker.orders.desk import BrokerDesk
 from worker.orders.updates import Updates
 from worker.risk.live import objection
@@ -96,7 +98,10 @@ class Engine:
         self.database.after_commit = self.announcer.committed
         self.pulse = Heartbeat(self.database, self.me, timing, remark=self._remark, trouble=self._trouble)
         self.pulse.session = self.broker.order_session
-        desk = BrokerDesk(settings, self.database, self.broker, self.me, self.bell, self.pulse, self.stopping)
+        self.arrivals = Arrivals(self.database, self.broker, settings.history.arrival)
+        desk = BrokerDesk(
+            settings, self.database, self.broker, self.me, self.bell, self.pulse, self.stopping, self._arrived
+        )
         self.desk, self.gate = desk, desk.gate
         self.fetcher = Fetcher(settings, self.database, self.broker, self.me.name, self.bell, self.gate)
         self.leader = Leader(desk)
@@ -137,6 +142,7 @@ class Engine:
             loop.stop(max(0.0, _LOOPS_STOP_S - patience.age()))
         self.desk.close()
         self.fetcher.close()
+        self.arrivals.close()
         self.broker.disconnect()
         self.updates.stop()
         try:
@@ -297,6 +303,11 @@ class Engine:
                 wishes.nudge()
 
         return look
+
+    def _arrived(self, item: Claimed) -> None:
+        order = item.order
+        has_decision = order.decision_price is not None
+        self.arrivals.note(order.client_order_id, item.attempt_no, order.symbol, has_decision=has_decision)
 
     def _keep_balances(self) -> None:
         """Keep balances until none is old enough; a reader reckons the rest."""

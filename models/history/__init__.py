@@ -30,6 +30,7 @@ from models.history.views import v_orders as v_orders
 from models.history.views import v_pnl as v_pnl
 from models.history.views import v_position_days as v_position_days
 from models.history.views import v_positions as v_positions
+from models.history.views import v_tca as v_tca
 from models.record.controls import v_controls as v_controls
 from models.record.tables import order_events as order_events
 
@@ -137,3 +138,11 @@ def pnl(
         return frame_of(pnl_columns(by), rows, floats=floats)
     finally:
         history.database.close()
+
+
+def tca(**filters: object) -> pd.DataFrame:
+    """Return what executions cost against the decision and the arrival, newest first: the columns of `v_tca`.
+
+    Positive is a cost, in money of the whole execution and in basis points (a hundredth of a percent).
+    """
+    return _frame(v_tca, filters)

@@ -68,3 +68,9 @@ v_pnl = _view(
     "v_pnl", day=Date, broker=String, account=String, strategy=String, symbol=String, currency=String, realized=Money,
     unrealized=Money, fees=Money, fees_missing=Integer, day_timezone=String, source=String,
 )  # fmt: skip
+v_tca = _view(
+    "v_tca", client_order_id=String, execution_id=String, broker=String, strategy=String, symbol=String, side=String,
+    quantity=Money, price=Money, decision_price=Money, arrival_mid=Money, arrival_at=UtcTime, slippage_decision=Money,
+    slippage_decision_bps=Money, slippage_arrival=Money, slippage_arrival_bps=Money, attempt_no=Integer,
+    order_type=String, currency=String, filled_at=UtcTime,
+)  # fmt: skip

@@ -26,6 +26,7 @@ class OrderChanges(TypedDict, total=False):
     stop_price: Decimal | None
     trail_amount: Decimal | None
     trail_percent: Decimal | None
+    decision_price: Decimal | None
     time_in_force: str
     extended_hours: bool
     tags: list[str] | dict[str, str] | None
@@ -86,6 +87,10 @@ class AttemptChanges(TypedDict, total=False):
     stray_at: datetime | None
     evidence: Json | None
     reserved: Json | None
+    decision_price: Decimal | None
+    arrival_bid: Decimal | None
+    arrival_ask: Decimal | None
+    arrival_at: datetime | None
 
 
 class FillChanges(TypedDict, total=False):

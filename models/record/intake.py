@@ -35,7 +35,7 @@ log = structlog.get_logger()
 _SAME_NAME = (
     "client_order_id", "version", "strategy", "symbol", "side", "quantity", "order_type", "limit_price", "stop_price",
     "trail_amount", "trail_percent", "time_in_force", "extended_hours", "tags", "created_at", "expires_at",
-    "not_before", "session",
+    "not_before", "session", "decision_price",
 )  # fmt: skip
 _BODY = (*_SAME_NAME, "route")
 #: Builds a request of values that were validated before.

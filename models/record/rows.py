@@ -28,6 +28,7 @@ class _NewOrder(TypedDict):
     stop_price: Decimal | None
     trail_amount: Decimal | None
     trail_percent: Decimal | None
+    decision_price: Decimal | None
     extended_hours: bool
     tags: list[str] | dict[str, str] | None
     status: str
@@ -122,6 +123,10 @@ class AttemptRow(TypedDict):
     stray_at: datetime | None
     evidence: Json | None
     reserved: Json | None
+    decision_price: Decimal | None
+    arrival_bid: Decimal | None
+    arrival_ask: Decimal | None
+    arrival_at: datetime | None
 
 
 class FillRow(TypedDict):

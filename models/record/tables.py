@@ -57,6 +57,8 @@ orders = Table(
     Column("stop_price", Money),
     Column("trail_amount", Money),
     Column("trail_percent", Money),
+    #: At which the strategy decided; no part of the order's terms.
+    Column("decision_price", Money),
     Column("time_in_force", String(8)),
     Column("extended_hours", Boolean, nullable=False, default=False),
     Column("tags", JSON),
@@ -148,6 +150,11 @@ attempts = Table(
     Column("evidence", JSON(none_as_null=True)),
     #: What it counts as in `risk_tallies`: see `models.record.usage`; null where no limit was in force.
     Column("reserved", JSON(none_as_null=True)),
+    #: What its slippage is held against: the order's decision price, and the quote read right after the send.
+    Column("decision_price", Money),
+    Column("arrival_bid", Money),
+    Column("arrival_ask", Money),
+    Column("arrival_at", UtcTime),
     Index("ix_attempts_outcome_broker_started_at", "outcome", "broker", "started_at"),
     Index("ix_attempts_started_at", "started_at"),
     Index("ix_attempts_broker_broker_client_order_id", "broker", "broker_client_order_id"),

@@ -44,6 +44,7 @@ def denied_row(body: object, reason: str, broker: str, now: datetime, *, code: s
         "time_in_force": _text(given.get("time_in_force"), 8),
         "extended_hours": False,
         "tags": {"message": raw},
+        "decision_price": None,
         "expires_at": None,
         "status": str(Status.DENIED),
         "route": [broker],

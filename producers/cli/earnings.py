@@ -1,4 +1,4 @@
-"""What was earned: `corro pnl`, over executions of our own, of others, and what is open."""
+"""What was earned, `corro pnl`, and what the executions cost, `corro tca`."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -6,7 +6,7 @@ import typer
 
 from models.vocabulary import LotMethod
 from producers.cli import show
-from producers.cli.app import Form, Json, Out, Until, Wide, app, day, history, tell
+from producers.cli.app import Form, Json, Limit, Out, Since, Until, Wide, app, day, history, listing, moment, tell
 
 if TYPE_CHECKING:
     from models.history import Row
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 _PNL_COLUMNS = (
     "day", "week", "month", "year", "broker", "account", "strategy", "symbol", "source", "currency", "realized",
     "unrealized", "fees", "fees_missing",
+)  # fmt: skip
+_TCA_COLUMNS = (
+    "filled_at", "client_order_id", "broker", "strategy", "side", "quantity", "symbol", "price", "decision_price",
+    "slippage_decision", "slippage_decision_bps", "arrival_mid", "slippage_arrival", "slippage_arrival_bps",
 )  # fmt: skip
 By = Annotated[
     str,
@@ -64,3 +68,24 @@ def _note_missing(rows: "list[Row]") -> None:
         show.note(f"the commission of {missing:,} executions is not known: fees are of the others")
     if any(row["realized"] is None for row in rows) and show.err.is_terminal:
         show.note("what stands without an amount depends on a price that its broker has not told")
+
+
+@app.command()
+def tca(
+    symbol: Annotated[str | None, typer.Option()] = None,
+    strategy: Annotated[str | None, typer.Option()] = None,
+    broker: Annotated[str | None, typer.Option()] = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = None,
+    out: Out = None,
+    wide: Wide = False,
+    json: Json = False,
+) -> None:
+    """List what executions cost against decision price and quote at arrival, newest first; positive is a cost."""
+    from models.history import v_tca
+
+    listing(
+        v_tca, _TCA_COLUMNS, Form(json, out, wide), symbol=symbol and symbol.upper(), strategy=strategy,
+        broker=broker, since=moment("--since", since), until=moment("--until", until), limit=limit,
+    )  # fmt: skip

@@ -40,6 +40,9 @@ def submit(
     tif: Annotated[str, typer.Option(help="day, gtc, ioc, fok, opg or cls")] = "day",
     extended_hours: Annotated[bool, typer.Option("--extended-hours", help="also outside the regular session")] = False,
     route: Annotated[str | None, typer.Option(help="brokers in order, such as ibkr,alpaca")] = None,
+    decision_price: Annotated[
+        str | None, typer.Option(help="at which you decided, for `corro tca`; no part of the order's terms")
+    ] = None,
     client_order_id: Annotated[str | None, typer.Option("--id", help="your idempotency key")] = None,
     strategy: Annotated[str | None, typer.Option(help="who asks, for the history")] = None,
     expires_in: Annotated[
@@ -65,6 +68,8 @@ def submit(
         "expires_at": now + timedelta(seconds=expires_in) if expires_in is not None else None,
         "not_before": moment("--not-before", not_before), "session": session,
     }  # fmt: skip
+    if decision_price is not None:
+        given["decision_price"] = decision_price
     if client_order_id is not None:
         given["client_order_id"] = client_order_id
     request = OrderRequest(**given)

@@ -298,7 +298,7 @@ def test_the_body_has_every_term(change: dict[str, Any]) -> None:
 
 def test_no_field_is_neither_body_nor_left_out_on_purpose() -> None:
     """A new field has to be put into the body's digest, or into this list."""
-    outside = {"version", "client_order_id", "route", "created_at", "expires_at"}
+    outside = {"version", "client_order_id", "route", "created_at", "expires_at", "decision_price"}
     from models.messages import _BODY, SECOND
 
     assert {*_BODY, "tags", *SECOND} | outside == set(OrderRequest.model_fields)

@@ -48,6 +48,7 @@ TYPES: Mapping[str, tuple[type, ...]] = {
     "expires_at": (str,),
     "not_before": (str,),
     "session": (str,),
+    "decision_price": (str, int, float),
 }
 NUMBERS = [name for name, kinds in TYPES.items() if float in kinds]
 _TYPES_OF_JSON = {

@@ -304,7 +304,7 @@ class Claims:
         entry.set(submitted_at=entry.order["submitted_at"] or entry.now)
         begun = self._begun(entry.now)
         begun["broker_client_order_id"], begun["baseline"] = theirs, baseline or None
-        begun["reserved"] = reserved
+        begun["reserved"], begun["decision_price"] = reserved, entry.order["decision_price"]
         entry.begin(number, **begun)
         return Claimed(request_of(entry.order), number, theirs, entry)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from models.record.database import Database
@@ -17,6 +18,7 @@ from worker.gate import Gate
 from worker.orders.batches import Batches
 from worker.orders.cancel import Cancels
 from worker.orders.catch_up import CatchUp
+from worker.orders.command import Claimed
 from worker.orders.deputies import Deputies
 from worker.orders.kills import Kills
 from worker.orders.place import Place
@@ -43,6 +45,7 @@ class BrokerDesk:
         pulse: this worker's heartbeat, which knows whether it leads.
         stopping: set when the process has been told to end.
         threads: makes those that send.
+        arrived: takes note of a send that was answered, without waiting.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class BrokerDesk:
         pulse: Heartbeat,
         stopping: threading.Event | None = None,
         threads: Threads = ThreadPoolExecutor,
+        arrived: Callable[[Claimed], None] | None = None,
     ) -> None:
         self.settings, self.database, self.broker, self.pulse = settings, database, broker, pulse
         timing, capabilities = settings.timing, broker.capabilities
@@ -77,7 +81,7 @@ class BrokerDesk:
         self.wishes = Wishes(settings, self.batches, broker.name, self.vouching)
         self.place = Place(
             settings, database, broker, me.name, self.gate, self.batches, self.recorder, self.way, self.wishes,
-            self.positions.read_anew, self.limiter, self.vouching,
+            self.positions.read_anew, self.limiter, self.vouching, arrived or (lambda _: None),
         )  # fmt: skip
         self.releases = Releases(settings, database, self.batches)
         self.replacements = Replacements(

@@ -50,6 +50,7 @@ class Place(Claiming):
         read_positions: reads and stores the broker's positions; returns the symbols whose size could not be read.
         limiter: for the claims.
         vouching: knows who stands behind an order.
+        arrived: takes note of a send whose answer is committed, without waiting.
     """
 
     event = "answer_not_recorded"
@@ -69,13 +70,14 @@ class Place(Claiming):
         read_positions: Callable[[], Collection[str]],
         limiter: Limiter,
         vouching: Vouching,
+        arrived: Callable[[Claimed], None],
     ) -> None:
         self.timing, self.database, self.broker = settings.timing, database, broker
         self.gate, self.batches, self.recorder, self.way, self.wishes = gate, batches, recorder, way, wishes
         self.capabilities, self.intake = broker.capabilities, batches.intake
         self.claims = Claims(database, broker, worker, self.timing, gate, batches, recorder, limiter, vouching)
         self._currency = settings.risk.currency
-        self._read_positions = read_positions
+        self._read_positions, self._arrived = read_positions, arrived
 
     # -- FROM A MESSAGE ---
     def submit(self, bodies: Sequence[Mapping[str, object]], *, recorded: bool = False) -> None:
@@ -167,6 +169,12 @@ class Place(Claiming):
         report = permit.in_turn(partial(self.broker.place_order, permit.ticket(item)))
         reached("after_send")
         return report
+
+    def follow(self, answers: Sequence[tuple[Claimed, OrderReport | BrokerError]]) -> None:
+        """Have the quote at arrival read of what its broker has taken."""
+        for item, answer in answers:
+            if isinstance(answer, OrderReport):
+                self._arrived(item)
 
     def tell(self, item: Claimed, answer: OrderReport | BrokerError) -> None:
         """One log line per answer; loud where a person may be needed."""

@@ -100,6 +100,7 @@ def _marked(which: ColumnElement[bool]) -> ReturningUpdate[tuple[object, ...]]:
 def _attempts(of: FromClause) -> Insert:
     id_ = of.c.client_order_id
     told: dict[str, ColumnElement[object]] = {"client_order_id": id_, "broker_client_order_id": id_}
+    told["decision_price"] = of.c.decision_price
     told |= {name: literal(value) for name, value in _FIRST.items()}
     told |= {name: bindparam(name, type_=attempts.c[name].type) for name in _BEGUN}
     return _inserted(attempts, told)
@@ -164,7 +165,7 @@ class PlainClaims:
             for row in (_MARK if self.database.is_sqlite else _IN_ONE).rows(connection, **values):
                 entry = batch.entries[row["client_order_id"]] = OrderRecord(proxy(batch), row)
                 mine = begun.copy()
-                mine["broker_client_order_id"] = entry.id
+                mine["broker_client_order_id"], mine["decision_price"] = entry.id, row["decision_price"]
                 entry.begin(_CLAIMED.attempt_no, **mine)
                 entry.note(str(Fact.CLAIMED), detail, Status.QUEUED)
             if self.database.is_sqlite:
