@@ -146,3 +146,24 @@ def tca(**filters: object) -> pd.DataFrame:
     Positive is a cost, in money of the whole execution and in basis points (a hundredth of a percent).
     """
     return _frame(v_tca, filters)
+
+
+def report(since: When | None = None, until: When | None = None, *, method: str | None = None) -> str:
+    """Return a page of HTML that opens offline.
+
+    It shows profit by day, strategy, symbol and broker, where orders went, how long they took, what they cost, and what
+    brokers refused, in their words.
+
+    Args:
+        since: the first day or moment, as in `pnl`.
+        until: the day or moment after the last.
+        method: fifo or average.
+
+    Raises:
+        ConfigurationError: matplotlib is not installed (the extra `report`).
+    """
+    history = History()
+    try:
+        return history.report(since, until, method=method)
+    finally:
+        history.database.close()

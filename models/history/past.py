@@ -112,7 +112,7 @@ class History:
 
     def positions(self, at: When | None = None, *, method: str | None = None, **equal: Wanted) -> list[Row]:
         """Return positions by broker, account, strategy and symbol: see `models.history.positions`."""
-        return profit.positions(self.database, _moment("at", at), self._method(method), equal)
+        return profit.positions(self.database, _moment("at", at), self.lots(method), equal)
 
     def pnl(
         self,
@@ -125,9 +125,15 @@ class History:
     ) -> list[Row]:
         """Return what was earned, and what it cost: see `models.history.pnl`."""
         query = _filtered(v_pnl, equal, since, until).order_by(v_pnl.c.day.desc())
-        return profit.pnl(self.database, query, by, self._method(method))
+        return profit.pnl(self.database, query, by, self.lots(method))
 
-    def _method(self, given: str | None) -> str:
+    def report(self, since: When | None = None, until: When | None = None, *, method: str | None = None) -> str:
+        """Return one page of HTML about some days: see `models.history.report`."""
+        from models.history.report import page  # only who wants pictures loads what draws them
+
+        return page(self, since, until, method)
+
+    def lots(self, given: str | None) -> str:
         """Return how lots are closed: as asked for, else as the settings say."""
         return given or (self.settings or load_settings()).history.lots
 

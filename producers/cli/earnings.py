@@ -1,9 +1,11 @@
-"""What was earned, `corro pnl`, and what the executions cost, `corro tca`."""
+"""What was earned, `corro pnl`, what executions cost, `corro tca`, and a page of both, `corro report`."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from models.errors import InvalidRequest, OutputLost
 from models.vocabulary import LotMethod
 from producers.cli import show
 from producers.cli.app import Form, Json, Limit, Out, Since, Until, Wide, app, day, history, listing, moment, tell
@@ -89,3 +91,22 @@ def tca(
         v_tca, _TCA_COLUMNS, Form(json, out, wide), symbol=symbol and symbol.upper(), strategy=strategy,
         broker=broker, since=moment("--since", since), until=moment("--until", until), limit=limit,
     )  # fmt: skip
+
+
+@app.command()
+def report(
+    out: Annotated[Path, typer.Option("--out", help="the file, .html")],
+    since: Annotated[str | None, typer.Option(help="first day: a date in New York, or an age such as 30d")] = "30d",
+    until: Until = None,
+    method: Method = None,
+) -> None:
+    """Write a page that opens offline: profit, orders by broker, latency, slippage, and what was refused."""
+    if out.suffix != ".html" or not out.parent.is_dir():
+        raise InvalidRequest(f"--out: must be a .html file in a folder that is there, was {out}")
+    with history() as h:
+        text = h.report(day("--since", since), day("--until", until), method=method)
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputLost(f"--out {out}: {error.strerror or error}") from None
+    show.note(f"written to {out}")

@@ -12,10 +12,12 @@ import io
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
+
+from sqlalchemy import Date
 
 from models.encoding import to_json
 from models.errors import ConfigurationError, InvalidRequest, OutputLost
@@ -118,6 +120,8 @@ def _array(values: Sequence[Any], name: str, table: Table | None) -> Any:
         places = Decimal(1).scaleb(-scale)
         rounded = [n if n is None or decimals == scale else n.quantize(places) for n in numbers]
         return pa.array(rounded, pa.decimal128(_DIGITS, scale))
+    if kinds == {date} or (column is not None and isinstance(column.type, Date)):
+        return pa.array(values, pa.date32())
     if kinds == {datetime} or (column is not None and isinstance(column.type, UtcTime)):
         return pa.array(values, pa.timestamp("us", tz="UTC"))
     if kinds and kinds <= {list, tuple} and column is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -14,7 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from models.history import v_fills, v_orders
-from producers.cli import export
+from models.record.database import Database
+from producers.cli import export, exports
+from tests.unit.trades import MadeTrade, TradeLedger
+from tests.unit.words import Run
 
 NOW = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
 
@@ -57,3 +61,39 @@ def test_a_file_without_rows_has_the_columns_and_types_of_one_with_rows(tmp_path
     none, one = (pq.read_schema(tmp_path / f"{name}.parquet") for name in ("none", "one"))
     assert none.names == [column.name for column in table.c]
     assert none.equals(one), (none, one)
+
+
+# -- THE COMMAND ---
+@pytest.mark.parametrize("what", exports.WHAT)
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_everything_can_be_taken_out_with_all_its_columns(
+    corro: Run, database: Database, tmp_path: Path, what: str, ending: str
+) -> None:
+    TradeLedger(database).trade(MadeTrade(10, "10.25"), MadeTrade(-4, "11", strategy="=1+1"))
+    path = tmp_path / f"{what}.{ending}"
+    code, told, _ = corro("export", what, "--out", str(path), "--since", "2020-01-01", "--json")
+    if what == "positions":
+        assert code == 2, "positions are of now, and say so"
+        code, told, _ = corro("export", what, "--out", str(path), "--json")
+    assert code == 0
+    count = json.loads(told)["rows"]
+    assert count or what in ("attempts", "events", "controls")
+    table = exports._table(what)
+    if ending == "csv":
+        header, *lines = csv.reader(io.StringIO(path.read_text()))
+        assert (header, len(lines)) == ([column.name for column in table.c], count)
+        assert not [cell for line in lines for cell in line if cell.startswith("=")]
+    else:
+        found = pq.read_table(path)
+        assert (found.column_names, found.num_rows) == ([column.name for column in table.c], count)
+        if what == "pnl":
+            assert found.schema.field("day").type == pa.date32()
+            assert pa.types.is_decimal128(found.schema.field("realized").type)
+
+
+def test_what_cannot_be_taken_out_is_said(corro: Run, tmp_path: Path) -> None:
+    for words in (("dreams",), ("events", "--symbol", "KO")):
+        code, _, said = corro("export", *words, "--out", str(tmp_path / "x.csv"))
+        assert code == 2
+        assert words[0] in said
+    assert not list(tmp_path.glob("x.*"))

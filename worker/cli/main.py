@@ -17,6 +17,7 @@ from models.private import keep_private
 from producers.cli import data as _data  # noqa: F401
 from producers.cli import earnings as _earnings  # noqa: F401
 from producers.cli import events as _events  # noqa: F401
+from producers.cli import exports as _exports  # noqa: F401
 from producers.cli import lists as _lists  # noqa: F401
 from producers.cli import logs as _logs  # noqa: F401
 from producers.cli import orders as _orders  # noqa: F401

@@ -11,10 +11,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from models.history import History, v_attempts, v_latency, v_orders
+from models.history import History, Row, v_attempts, v_latency, v_orders
 from models.logs import configure
 from models.messages import OrderRequest
 from models.record.reading import events_after, newest_event
@@ -27,6 +28,7 @@ from worker.local.audit import Audit, audit
 from worker.local.processes import Fleet
 from worker.runtime.clock import utcnow
 from worker.sandbox.control import SandboxControl
+from worker.sandbox.market.accounts import CENT, STARTING_CASH
 
 _BASKET = ("AAPL", "MSFT", "SPY", "KO", "NVDA", "AMZN")
 _ENDED_BADLY = (Status.REJECTED, Status.DENIED, Status.EXPIRED)
@@ -167,10 +169,11 @@ class Stage:
             self.scene("Attempts that did not get through (corro order ID shows them all)")
             columns = ("client_order_id", "attempt_no", "broker", "outcome", "code", "message")
             show.rows([t for t in tries if t["outcome"] != "accepted"], columns)
+        profit, differences = self.profit(history)
         fills = sorted(float(row["fill_ms"]) for row in latency if row["fill_ms"] is not None)
         brokers = sorted({row["broker"] for row in rows if row["status"] == "filled"})
         fell_back = sum(bool(row["fell_back"]) for row in rows)
-        problems = self.problems + result.problems
+        problems = self.problems + result.problems + differences
         if set(brokers) != set(self.settings.route):
             problems.append(f"orders were filled at {brokers} only")
         if not fell_back:
@@ -178,11 +181,33 @@ class Stage:
         found = {
             "ok": not problems, "orders": len(rows), "filled": sum(r["status"] == "filled" for r in rows),
             "filled_at": brokers, "fell_back": fell_back, "orders_at_doors": result.at_doors, "problems": problems,
-            "median_fill_ms": fills[len(fills) // 2] if fills else None,
+            "pnl": profit, "median_fill_ms": fills[len(fills) // 2] if fills else None,
             "seconds": round(time.monotonic() - self.started, 1),
         }  # fmt: skip
         self.verdict(found)
         return found
+
+    def profit(self, history: History) -> tuple[list[Row], list[str]]:
+        """Print what was earned; returns it, and where it is not the money that the doors' accounts have gained."""
+        deadline = time.monotonic() + 10
+        while True:  # a last commission may still be on its way
+            rows, held = history.pnl("broker", method="fifo"), history.positions(method="fifo")
+            problems = [words for row in rows if (words := self._differs(row, held))]
+            if not problems or time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
+        if not self.quiet:
+            self.scene("Profit and loss, first in, first out (corro pnl --by broker)")
+            show.rows(rows, ("broker", "realized", "unrealized", "fees", "currency"))
+        return rows, problems
+
+    def _differs(self, row: Row, held: list[Row]) -> str | None:
+        """Hold what the record says was earned against cash gained and shares held, at the same prices."""
+        name = str(row["broker"])
+        worth = sum((p["quantity"] * p["price"] for p in held if p["broker"] == name), Decimal(0))
+        gained = Decimal(self.control.accounts()[name]["cash"]) - STARTING_CASH + worth
+        earned = row["realized"] + (row["unrealized"] or 0) - (row["fees"] or 0)
+        return None if abs(gained - earned) < CENT else f"{name} earned {earned} by the record, {gained} by its account"
 
     def compare(self, fleet: Fleet) -> Audit:
         """Compare until both are quiet; a last fill may still be on its way."""
@@ -202,7 +227,8 @@ class Stage:
             self.say(
                 ("  they agree", "green"),
                 f": {found['orders']} orders, {found['filled']} filled at "
-                f"{', '.join(found['filled_at'])}; {found['fell_back']} fell back; each share bought once.",
+                f"{', '.join(found['filled_at'])}; {found['fell_back']} fell back; each share bought once. "
+                "Profit and loss is what their accounts have gained.",
             )
         self.say(f"  median time from submit to fill {found['median_fill_ms']} ms; all of it {found['seconds']} s")
 

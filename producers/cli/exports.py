@@ -1,0 +1,65 @@
+"""`corro export`: any of the history's tables into a file, with all its columns."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from models.errors import InvalidRequest
+from producers.cli import show
+from producers.cli.app import Json, Since, Until, app, day, history, moment
+
+if TYPE_CHECKING:
+    from sqlalchemy import Table
+
+#: What there is, and the table or view of `models.history` that holds it.
+WHAT = {
+    "orders": "v_orders", "fills": "v_fills", "attempts": "v_attempts", "events": "order_events",
+    "positions": "v_positions", "pnl": "v_pnl", "tca": "v_tca", "controls": "control_events",
+}  # fmt: skip
+
+
+@app.command(name="export")
+def write(
+    what: Annotated[str, typer.Argument(metavar="WHAT", help=", ".join(WHAT))],
+    out: Annotated[Path, typer.Option("--out", help=".csv or .parquet, every column; - is CSV on stdout")],
+    symbol: Annotated[str | None, typer.Option()] = None,
+    strategy: Annotated[str | None, typer.Option()] = None,
+    broker: Annotated[str | None, typer.Option()] = None,
+    since: Since = None,
+    until: Until = None,
+    json: Json = False,
+) -> None:
+    """Write all of a table of the history, oldest first, for a spreadsheet, pandas or DuckDB."""
+    from producers.cli import export as files
+
+    table = _table(what)
+    files.check(out)
+    if what == "positions" and (since or until):
+        raise InvalidRequest("positions are those of now: `corro positions --at TIME --out FILE` has those of a moment")
+    read = day if what == "pnl" else moment
+    given = {"symbol": symbol and symbol.upper(), "strategy": strategy, "broker": broker}
+    wanted = {name: value for name, value in given.items() if value is not None}
+    if wrong := [name for name in wanted if name not in table.c]:
+        raise InvalidRequest(f"--{wrong[0]}: {what} have none")
+    first, end = read("--since", since), read("--until", until)
+    with history() as h:
+        found = h.rows(
+            table, since=first, until=end, newest_first=False, symbol=wanted.get("symbol"),
+            strategy=wanted.get("strategy"), broker=wanted.get("broker"),
+        )  # fmt: skip
+    files.write(found, out, table)
+    if json and str(out) != files.STDOUT:
+        show.document({"rows": len(found), "out": str(out)})
+    elif str(out) != files.STDOUT:
+        show.note(f"{len(found):,} rows written to {out}")
+
+
+def _table(what: str) -> "Table":
+    from models import history as views
+    from models.record.tables import control_events
+
+    if what not in WHAT:
+        raise InvalidRequest(f"WHAT: must be one of {', '.join(WHAT)}, was {what!r}")
+    table: Table = control_events if what == "controls" else getattr(views, WHAT[what])
+    return table

@@ -1,0 +1,58 @@
+"""The page: it opens offline, tells the figures of the history, and shows nobody's words as anything but words."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from models.record.database import Database
+from tests.unit.trades import MadeTrade, TradeLedger, later
+from tests.unit.words import Put, Run
+
+
+class Links(HTMLParser):
+    """What a page would load, or run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag in ("script", "iframe", "object", "embed", "link", "img"):
+            self.found.append(tag)
+        self.found += [f"{name}={value}" for name, value in attrs if name.startswith("on")]
+        self.found += [
+            f"{name}={value}" for name, value in attrs
+            if name in ("src", "href", "xlink:href") and not (value or "").startswith("#")
+        ]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
+def test_the_page_has_the_figures_and_loads_nothing(corro: Run, database: Database, put: Put, tmp_path: Path) -> None:
+    ledger = TradeLedger(database)
+    ledger.trade(MadeTrade(10, "10", fee="1.5"), MadeTrade(-10, "12.5", later(days=1), fee="1.5"))
+    attempt = {"outcome": "refused", "code": "201", "message": "<script>alert('no')</script> & such"}
+    put("o-9", status="rejected", strategy="<b>dip</b>", attempt=attempt)
+    path = tmp_path / "report.html"
+    code, _, _ = corro("report", "--since", "2026-01-01", "--out", str(path))
+    assert code == 0
+    text = path.read_text()
+    links = Links()
+    links.feed(text)
+    assert links.found == []
+    assert "&lt;script&gt;alert(&#x27;no&#x27;)&lt;/script&gt; &amp; such" in text
+    assert text.count("<svg") == 2, "profit by day, and how long orders took"
+    row = re.search(r"<tr><td>dip</td>(.*?)</tr>", text)
+    assert row
+    assert re.findall(r">([^<]*)</td>", row[1])[:3] == ["25", "", "3"], "realized, unrealized, fees"
+
+
+def test_a_history_without_a_row_is_a_page_too(corro: Run, tmp_path: Path) -> None:
+    code, _, _ = corro("report", "--out", str(tmp_path / "report.html"))
+    assert code == 0
+    assert "None." in (tmp_path / "report.html").read_text()
+    code, _, said = corro("report", "--out", str(tmp_path / "report.pdf"))
+    assert (code, ".html" in said) == (2, True)
