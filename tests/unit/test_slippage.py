@@ -34,7 +34,7 @@ def test_a_decision_price_makes_an_order_object_of_version_2() -> None:
     assert (plain.version, "decision_price" in plain.to_wire()) == (1, False), "a worker of before can read it"
     assert (decided.version, decided.to_wire()["decision_price"]) == (2, "60.01")
     assert OrderRequest(**decided.to_wire()) == decided
-    with pytest.raises(InvalidOrder, match="version 1"):
+    with pytest.raises(InvalidOrder, match="decision_price: only"):
         OrderRequest(version=1, symbol="KO", side="buy", quantity=1, decision_price=1)
     with pytest.raises(InvalidOrder, match="decision_price"):
         OrderRequest(symbol="KO", side="buy", quantity=1, decision_price=0)
