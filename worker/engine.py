@@ -100,7 +100,14 @@ class Engine:
         self.pulse.session = self.broker.order_session
         self.arrivals = Arrivals(self.database, self.broker, settings.history.arrival)
         desk = BrokerDesk(
-            settings, self.database, self.broker, self.me, self.bell, self.pulse, self.stopping, self._arrived
+            settings,
+            self.database,
+            self.broker,
+            self.me,
+            self.bell,
+            self.pulse,
+            self.stopping,
+            arrived=self._arrived,
         )
         self.desk, self.gate = desk, desk.gate
         self.fetcher = Fetcher(settings, self.database, self.broker, self.me.name, self.bell, self.gate)
