@@ -7,12 +7,12 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import Boolean, Column, Date, Integer, Table, func, select
-from sqlalchemy import Select as SelectOf
 
 from models.encoding import to_json as to_json
 from models.errors import InvalidRequest
 from models.history import profit
-from models.history.views import v_attempts, v_fills, v_orders, v_pnl
+from models.history.views import QueryOf, v_attempts, v_fills, v_orders, v_pnl
+from models.history.views import Row as Row
 from models.record.columns import Money, UtcTime
 from models.record.database import Database, open_database
 from models.record.tables import order_events
@@ -22,7 +22,8 @@ from models.settings import Settings, load_settings
 if TYPE_CHECKING:
     import pandas as pd
 
-Row = dict[str, Any]
+#: A column of a view, of whatever type.
+_AnyColumn = Column[Any]
 #: What a column has to be: one value, or one of several; None is anything.
 Wanted = str | Sequence[str] | None
 #: How times may be given.
@@ -164,7 +165,7 @@ def _moment(name: str, value: When | None) -> datetime | None:
     return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
 
 
-def dtype_of(column: Column[Any], *, floats: bool = False) -> str:
+def dtype_of(column: _AnyColumn, *, floats: bool = False) -> str:
     """Return the dtype of a column in a DataFrame: integers and booleans nullable, text and Decimals as objects."""
     if floats and isinstance(column.type, Money):
         return "float64"
@@ -175,14 +176,13 @@ def _column(values: list[object], dtype: str) -> pd.Series[Any]:
     """Make a column of a DataFrame of its own type; an empty one has it as well."""
     import pandas as pd
 
-    series: pd.Series[Any] = pd.Series(values, dtype="object")
+    series = pd.Series(values, dtype="object")
     is_time = dtype in (TIME_DTYPE, DAY_DTYPE)
     found: Any = pd.to_datetime(series, utc=dtype == TIME_DTYPE) if is_time else series
-    converted: pd.Series[Any] = found.astype(dtype)
-    return converted
+    return cast("pd.Series[Any]", found.astype(dtype))
 
 
-def _bound(name: str, value: When | None, column: Column[Any]) -> datetime | date | None:
+def _bound(name: str, value: When | None, column: _AnyColumn) -> datetime | date | None:
     """Read a bound of a column: of a day it is the date itself, or the date in New York of a moment."""
     if not isinstance(column.type, Date) or value is None:
         return _moment(name, value)
@@ -198,7 +198,7 @@ def _filtered(
     equal: Mapping[str, Wanted],
     since: When | None,
     until: When | None,
-) -> SelectOf[Any]:
+) -> QueryOf:
     """Return the rows of a view that have these values and fall between two times, newest first."""
     query, dated = select(table), table.c[_DATED[table.name]]
     first, end = _bound("since", since, dated), _bound("until", until, dated)

@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any
 
-from sqlalchemy import Connection, MetaData, Select, Table, and_, func, or_, select
+from sqlalchemy import Connection, MetaData, Table, and_, func, or_, select
 
 from models.errors import InvalidRequest
-from models.history.views import v_pnl, v_positions
+from models.history.views import QueryOf, Row, v_pnl, v_positions
 from models.record.balance_tables import position_days, position_executions, position_states
 from models.record.balances import Reckoning, ShortKey, executions, key_of, known, since_kept
 from models.record.database import Database
@@ -22,7 +21,6 @@ from models.record.tables import position_events
 from models.record.trading_days import begin_of, day_of
 from models.vocabulary import LotMethod
 
-Row = dict[str, Any]
 _ZERO = Decimal(0)
 _BASELINE = "baseline"
 _AMOUNTS = ("realized", "unrealized", "fees", "fees_missing")
@@ -36,7 +34,7 @@ GROUPS = ("day", *_PERIODS, "broker", "account", "strategy", "symbol", "source")
 
 
 # -- PROFIT ---
-def pnl(database: Database, query: Select[Any], by: Sequence[str] | str | None, method: str) -> list[Row]:
+def pnl(database: Database, query: QueryOf, by: Sequence[str] | str | None, method: str) -> list[Row]:
     """Return rows of `v_pnl`, as a query selects them, or their sums: see `models.history.pnl`."""
     names = _names(by)
     with database.read() as connection:

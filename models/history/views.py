@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, Boolean, Column, Date, Integer, MetaData, String, Table
+from sqlalchemy import JSON, Boolean, Column, Date, Integer, MetaData, Select, String, Table
 from sqlalchemy.types import TypeEngine
 
 from models.record.columns import Money, UtcTime
+
+#: A row of a view, by the names of its columns.
+Row = dict[str, Any]
+#: A query of them.
+QueryOf = Select[Any]
 
 _views = MetaData()
 
