@@ -1,6 +1,6 @@
 """slippage: the price at which a strategy decided, the quote when its order arrived, and what a fill cost against both
 
-Revision: 0013, after 0012
+Revision: 0014, after 0013
 
 Rules: runs on SQLite and PostgreSQL alike, up and down; a worker of the previous version must be able to run on the
 new schema (add columns as nullable first, drop them one release later); views are dropped and made again.
@@ -11,8 +11,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0013"
-down_revision = "0012"
+revision = "0014"
+down_revision = "0013"
 branch_labels = None
 depends_on = None
 
