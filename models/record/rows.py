@@ -1,7 +1,7 @@
 """The rows of `models.record.tables`, as SQLAlchemy and `Query` hand them over: for the type checker, free at run time.
 
-Money and sizes are Decimal, times aware UTC datetimes, JSON its lists and dicts; a column that may be null may be None.
-A column that the database fills in (an `id`) is missing in a row that was not inserted yet.
+Money and sizes are Decimal, times aware UTC, JSON its lists and dicts; what may be null may be None. What the database
+fills in (an `id`) is missing in a row that was not inserted yet.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, NotRequired, TypedDict, cast
 
-#: A JSON object, with the fields that its writer gave it.
-Json = dict[str, Any]
+Json = dict[str, Any]  #: An object, with the fields that its writer gave it.
 
 
 def by_name(row: Mapping[str, object]) -> dict[str, object]:

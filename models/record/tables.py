@@ -25,11 +25,7 @@ from sqlalchemy import (
     or_,
 )
 
-from models.record.balance_tables import position_changes as position_changes
-from models.record.balance_tables import position_days as position_days
-from models.record.balance_tables import position_lots as position_lots
-from models.record.balance_tables import position_progress as position_progress
-from models.record.balance_tables import position_states as position_states
+from models.record import balance_tables as balance_tables
 from models.record.columns import Money, UtcTime, Words
 from models.record.columns import metadata as metadata
 from models.record.key_tables import keys as keys
@@ -150,7 +146,7 @@ attempts = Table(
     Column("evidence", JSON(none_as_null=True)),
     #: What it counts as in `risk_tallies`: see `models.record.usage`; null where no limit was in force.
     Column("reserved", JSON(none_as_null=True)),
-    #: What its slippage is held against: the order's decision price, and the quote read right after the send.
+    #: What its slippage is held against: see `v_tca`.
     Column("decision_price", Money),
     Column("arrival_bid", Money),
     Column("arrival_ask", Money),

@@ -14,17 +14,15 @@ from hypothesis import strategies as st
 from sqlalchemy import delete
 
 from models.history import History, v_position_days
-from models.record.database import Database, upgrade
-from models.record.tables import (
-    external_fills,
-    fills,
-    orders,
+from models.record.balance_tables import (
     position_changes,
     position_days,
     position_lots,
     position_progress,
     position_states,
 )
+from models.record.database import Database, upgrade
+from models.record.tables import external_fills, fills, orders
 from tests.unit.trades import Defined, MadeTrade, TradeLedger, define, keep_all, later
 
 #: `CORRO_PROPERTY_EXAMPLES` makes the run longer.
