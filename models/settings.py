@@ -33,7 +33,7 @@ from models.queue_url import QueueAddress, parse
 from models.risk.names import RiskSettings
 from models.security import SecuritySettings as SecuritySettings
 from models.timing import TimingSettings as TimingSettings
-from models.vocabulary import Arrival, LotMethod
+from models.vocabulary import ArrivalQuotes, LotMethod
 
 _SECRET = re.compile(r"key|secret|token|password", re.IGNORECASE)
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
@@ -118,7 +118,7 @@ class HistorySettings(BaseModel):
     #: Which lots a closing execution closes: fifo is the oldest first, average has them all at their mean price.
     lots: LotMethod = LotMethod.FIFO
     #: For which orders the quote at arrival is read, after the send: asked are those that name a decision price.
-    arrival: Arrival = Arrival.ASKED
+    arrival: ArrivalQuotes = ArrivalQuotes.ASKED
 
 
 class Settings(BaseSettings):

@@ -98,7 +98,7 @@ class LotMethod(StrEnum):
     AVERAGE = "average"
 
 
-class Arrival(StrEnum):
+class ArrivalQuotes(StrEnum):
     """For which orders the quote at arrival is read."""
 
     #: Those that name a decision price.

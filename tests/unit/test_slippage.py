@@ -18,7 +18,7 @@ from models.record.database import Database
 from models.record.intake import Intake, body_of, request_of
 from models.record.tables import attempts, fills
 from models.reports import QuoteReport
-from models.vocabulary import Arrival
+from models.vocabulary import ArrivalQuotes
 from tests.kit import eventually
 from tests.unit.trades import MadeTrade, TradeLedger
 from tests.unit.words import NOW, Put
@@ -97,7 +97,7 @@ class SlowQuotes:
         return QuoteReport(symbol=symbol, bid=D(10), ask=D(11), last=None, at=NOW)
 
 
-def arrivals(database: Database, broker: Any, which: Arrival = Arrival.ASKED) -> Arrivals:
+def arrivals(database: Database, broker: Any, which: ArrivalQuotes = ArrivalQuotes.ASKED) -> Arrivals:
     return Arrivals(database, broker, which)
 
 
@@ -130,7 +130,7 @@ def test_only_orders_with_a_decision_price_are_asked_for_unless_settings_say_oth
     database: Database, put: Put
 ) -> None:
     for which, has_decision, asks in [
-        (Arrival.ASKED, False, False), (Arrival.NEVER, True, False), (Arrival.ALWAYS, False, True),
+        (ArrivalQuotes.ASKED, False, False), (ArrivalQuotes.NEVER, True, False), (ArrivalQuotes.ALWAYS, False, True),
     ]:  # fmt: skip
         broker = SlowQuotes()
         broker.let.set()

@@ -17,7 +17,7 @@ from models.errors import CorroError
 from models.record.database import Database
 from models.record.tables import attempts
 from models.reports import QuoteReport
-from models.vocabulary import Arrival
+from models.vocabulary import ArrivalQuotes
 from worker.brokers.base import BrokerInterface
 from worker.data.quotes import clean
 from worker.pacing.budget import Use, using
@@ -50,7 +50,7 @@ class Arrivals:
         which: for which orders.
     """
 
-    def __init__(self, database: Database, broker: BrokerInterface, which: Arrival) -> None:
+    def __init__(self, database: Database, broker: BrokerInterface, which: ArrivalQuotes) -> None:
         self.database, self.broker, self.which = database, broker, which
         self._waiting: deque[ArrivedOrder] = deque(maxlen=_MOST)
         self._news, self._stop = threading.Event(), threading.Event()
@@ -59,7 +59,7 @@ class Arrivals:
 
     def note(self, client_order_id: str, attempt_no: int, symbol: str, *, has_decision: bool) -> None:
         """Take note of a send; returns at once."""
-        if self.which is Arrival.NEVER or (self.which is Arrival.ASKED and not has_decision):
+        if self.which is ArrivalQuotes.NEVER or (self.which is ArrivalQuotes.ASKED and not has_decision):
             return
         self._waiting.append(ArrivedOrder(client_order_id, attempt_no, symbol, Stopwatch()))
         if self._thread is None:  # nobody pays for a thread who never asks
