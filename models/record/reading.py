@@ -5,10 +5,10 @@ from __future__ import annotations
 import uuid
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, func, insert, select, text
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, text
 
 from models.record.rows import AttemptRow, FetchRow, OrderEventRow, OrderRow, PositionRow, WorkerRow
-from models.record.statements import fetch
+from models.record.statements import Query, fetch
 from models.record.tables import (
     attempts,
     fetches,
@@ -21,11 +21,14 @@ from models.record.tables import (
 )
 from models.vocabulary import OPEN
 
+#: What whoever waits asks again and again.
+_ORDER = Query(select(orders).where(orders.c.client_order_id == bindparam("id")), OrderRow)
+_FETCH = Query(select(fetches).where(fetches.c.fetch_id == bindparam("id")), FetchRow)
+
 
 def order_row(connection: Connection, client_order_id: str) -> OrderRow | None:
     """Return an order; None where there is none under this id."""
-    query = select(orders).where(orders.c.client_order_id == client_order_id)
-    return next(iter(fetch(connection, query, OrderRow)), None)
+    return next(iter(_ORDER.rows(connection, id=client_order_id)), None)
 
 
 def order_rows(connection: Connection) -> list[OrderRow]:
@@ -68,7 +71,7 @@ def newest_event(connection: Connection) -> int:
 
 def fetch_row(connection: Connection, fetch_id: str) -> FetchRow | None:
     """Return a request for data; None where there is none under this id."""
-    return next(iter(fetch(connection, select(fetches).where(fetches.c.fetch_id == fetch_id), FetchRow)), None)
+    return next(iter(_FETCH.rows(connection, id=fetch_id)), None)
 
 
 def worker_rows(connection: Connection) -> list[WorkerRow]:

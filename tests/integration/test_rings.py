@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from producers.bell import RING, SINGLE_RING, envelope
+from producers.ear import EVERYTHING
 from tests.kit import World, eventually, outcomes_of
 from worker.messaging.rings import together
 
@@ -105,3 +106,24 @@ def test_rings_that_were_not_begun_go_back_when_a_worker_stops(world: World) -> 
     world.fleet.start("alpaca")
     for order in placed:
         world.orders.wait(order, "filled", 20)
+
+
+def test_a_worker_says_what_it_has_committed_once_a_commit_and_who_waits_hears_it(world: World) -> None:
+    world.fleet.start_all()
+    ear, before = world.client.ear, calls(world, "publish")
+    with ear.listening("heard-1") as mine, ear.listening("another") as other:
+        assert ear.hears.wait(5)
+        mine.clear()
+        other.clear()
+        order = world.orders.send("KO", "buy", 2, client_order_id="heard-1")
+        assert mine.wait(5)
+        world.orders.wait(order, "filled")
+        assert not other.is_set()
+    events = world.client.order("heard-1").events
+    commits = len({event["at"] for event in events if event["kind"] != "queued"})
+    eventually(lambda: calls(world, "publish") > before, 5)
+    assert calls(world, "publish") - before <= commits
+    with ear.listening(EVERYTHING) as heard:
+        heard.clear()
+        assert world.client.quote("KO").result(5).symbol == "KO"
+        assert heard.wait(5)
