@@ -20,6 +20,7 @@ from sqlalchemy import delete, insert, select
 
 from models.lifecycle import Event, Fact, State, apply
 from models.record.database import Database, upgrade
+from models.record.key_tables import keys
 from models.record.tables import (
     attempts,
     halts,
@@ -45,7 +46,7 @@ SECOND = timedelta(seconds=1)
 HERE, THERE = "ibkr", "alpaca"
 #: Characters of an id that the broker of the claim takes.
 LONGEST = 40
-EVERY = (order_events, attempts, orders, halts, position_locks, position_snapshots, risk_limits, workers)
+EVERY = (order_events, attempts, orders, halts, position_locks, position_snapshots, risk_limits, workers, keys)
 
 
 @dataclass(frozen=True)
@@ -108,12 +109,14 @@ class Surroundings:
     closed: bool = False
     #: Somebody has set a limit; so large that nothing meets it.
     limited: bool = False
+    #: Somebody has a key, so that it has to be asked who stands behind an order.
+    keyed: bool = False
 
     @property
     def is_plain(self) -> bool:
         stops_here = self.stop is not None and self.stop[0] in ("*", HERE)
         locks_here = self.lock is not None and self.lock[0] == HERE
-        return not (self.closed or stops_here or locks_here or self.limited)
+        return not (self.closed or stops_here or locks_here or self.limited or self.keyed)
 
 
 WORLDS = st.builds(
@@ -124,6 +127,7 @@ WORLDS = st.builds(
     sell=st.sampled_from(["closes", "closes", "as_ordered"]),
     closed=st.sampled_from([False] * 7 + [True]),
     limited=st.sampled_from([False] * 7 + [True]),
+    keyed=st.sampled_from([False] * 7 + [True]),
 )
 
 
@@ -177,6 +181,9 @@ class Claimant:
             if world.limited:
                 limit = {"scope_kind": "*", "scope": "*", "name": "max_quantity", "value": "1000000"}
                 connection.execute(insert(risk_limits).values(**limit, set_by="ana", reason="a test", set_at=NOW))
+            if world.keyed:
+                key = {"key_id": "k-1", "alg": "token", "digest": "0" * 64, "owner": "ana", "added_at": NOW}
+                connection.execute(insert(keys).values(**key))
             if world.held is not None:
                 at = {"started_at": NOW, "heartbeat_at": NOW, "positions_at": NOW}
                 who = {"worker": "w", "broker": HERE, "host": "h", "boot": "b", "pid": 1, "state": "ready"}
@@ -271,7 +278,11 @@ def test_each_state_that_is_not_plain_is_left_to_the_careful_way(claimant: Claim
 
 @pytest.mark.parametrize(
     "world",
-    [Surroundings(limited=True), *(Surroundings(stop=stop, lock=lock) for stop in STOPS for lock in LOCKS)],
+    [
+        Surroundings(limited=True),
+        Surroundings(keyed=True),
+        *(Surroundings(stop=stop, lock=lock) for stop in STOPS for lock in LOCKS),
+    ],
     ids=str,
 )
 def test_each_stop_and_each_lock_is_left_to_the_careful_way(claimant: Claimant, world: Surroundings) -> None:
