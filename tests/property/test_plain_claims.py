@@ -109,7 +109,7 @@ class Surroundings:
     closed: bool = False
     #: Somebody has set a limit; so large that nothing meets it.
     limited: bool = False
-    #: Somebody has a key, so that it has to be asked who stands behind an order.
+    #: Somebody has a key to sign with, so that it has to be asked who stands behind an order.
     keyed: bool = False
 
     @property
@@ -182,7 +182,7 @@ class Claimant:
                 limit = {"scope_kind": "*", "scope": "*", "name": "max_quantity", "value": "1000000"}
                 connection.execute(insert(risk_limits).values(**limit, set_by="ana", reason="a test", set_at=NOW))
             if world.keyed:
-                key = {"key_id": "k-1", "alg": "token", "digest": "0" * 64, "owner": "ana", "added_at": NOW}
+                key = {"key_id": "k-1", "alg": "ed25519", "public_key": "A" * 43, "owner": "ana", "added_at": NOW}
                 connection.execute(insert(keys).values(**key))
             if world.held is not None:
                 at = {"started_at": NOW, "heartbeat_at": NOW, "positions_at": NOW}
