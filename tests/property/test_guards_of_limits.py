@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
+from models.record.batch import OrderBatch
 from models.record.limits import put_limit
 from models.record.tables import attempts, controls, fills, orders, reference_prices, risk_tallies
 from models.record.usage import COUNTED, KEY, Uses, total, uses
+from models.risk.decision import Pass, Refuse
 from models.risk.names import EVERYTHING, Limit, read_value
 from tests.property.ledger import PRICE
 from tests.property.scenario import ANONYMOUS, DEDUPES, KEEPS, Scenario
@@ -352,3 +354,17 @@ def test_each_broker_counts_what_it_sends(at: Scenario, broker: str) -> None:
     limit(at, "max_open_orders", "5")
     at.worker[broker].desk.place.claim(named([at.order(broker)]))
     assert used(at, "open_orders") == 1
+
+
+def test_a_limit_of_a_key_holds_for_the_orders_signed_with_it(at: Scenario) -> None:
+    limit(at, "orders_per_minute", "1", "key", "k-1")
+    signed, same, other = (at.order(KEEPS) for _ in range(3))
+    limiter = at.worker[KEEPS].desk.limiter
+    for id_ in (signed, same):
+        at.change(orders, id_, key_id="k-1")
+    with at.world.database.write() as connection:
+        batch = OrderBatch.open(connection, [signed, same, other], at.world.clock.now())
+        asked = limiter.about(connection, batch.entries.values(), at.world.clock.now())
+        assert asked is not None
+        assert [type(asked.judge(id_)) for id_ in (signed, same, other)] == [Pass, Refuse, Pass]
+        assert asked.reserved(signed, Pass()) == {"day": "2026-01-05", "price": "0", "key": "k-1"}

@@ -294,7 +294,7 @@ def _exactly(value: object) -> Decimal:
 
 
 def _columns(broker: ColumnElement[str]) -> dict[str, ColumnElement[str]]:
-    return {"broker": broker, "strategy": orders.c.strategy, "symbol": orders.c.symbol}
+    return {"broker": broker, "strategy": orders.c.strategy, "symbol": orders.c.symbol, "key": orders.c.key_id}
 
 
 def within(kind: str, scope: str, columns: Mapping[str, ColumnElement[str]]) -> ColumnElement[bool]:

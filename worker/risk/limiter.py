@@ -140,7 +140,7 @@ class Limiter:
             strategy=row["strategy"],
             broker=self.broker,
             account=_text(more.get("account")),
-            key=_text(more.get("key")),
+            key=_text(more.get("key_id")),
             counted=counted,
             reduces=reduces,
             opens_short=signed(side) < 0 and not reduces,
