@@ -194,13 +194,13 @@ class Form:
 
 
 def tell(
-    found: Sequence[Mapping[str, Any]],
+    found: Sequence[Mapping[str, object]],
     columns: Sequence[str],
     form: Form,
     *,
     title: str = "",
     table: Table | None = None,
-    document: Any = None,
+    document: object = None,
 ) -> None:
     """Print rows in the form that was asked for, or write them to a file with all their columns.
 

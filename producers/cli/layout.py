@@ -20,7 +20,7 @@ from rich.cells import cell_len, set_cell_size
 from models.encoding import to_json
 from models.outward import is_id, outward, printable
 
-Row = Mapping[str, Any]
+Row = Mapping[str, object]
 
 #: Blanks between two columns.
 _GAP = 2
@@ -88,7 +88,7 @@ class Layout:
     hidden: list[str]
 
 
-def cell(value: Any, name: str = "") -> str:
+def cell(value: object, name: str = "") -> str:
     """Write one value of a column for a person, on one line."""
     if value is None:
         return ""
@@ -138,12 +138,12 @@ def layout(found: Sequence[Row], names: Sequence[str], width: int | None) -> Lay
     return Layout(columns, under, hidden)
 
 
-def _column(name: str, values: list[Any]) -> Column:
+def _column(name: str, values: list[object]) -> Column:
     right = any(isinstance(value, (Decimal, int, float)) and not isinstance(value, bool) for value in values)
     return Column(name, name, [_for_a_person(value, name) for value in values], right, values)
 
 
-def _for_a_person(value: Any, name: str) -> str:
+def _for_a_person(value: object, name: str) -> str:
     """A yes stands out where a no is blank; a column of nos goes."""
     return ("yes" if value else "") if isinstance(value, bool) else cell(value, name)
 

@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import IO, Any
+from typing import IO
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
@@ -77,7 +77,7 @@ def note(*parts: Part, keep: str = "") -> None:
         _line(err, sys.stderr, parts, keep)
 
 
-def document(value: Any, *, secret: bool = False) -> None:
+def document(value: object, *, secret: bool = False) -> None:
     """Print one JSON document on stdout; what is no ASCII stands in it as an escape.
 
     Args:
@@ -95,7 +95,7 @@ def secret(text: str) -> None:
     _put(sys.stdout, text + "\n")
 
 
-def line(value: Any) -> None:
+def line(value: object) -> None:
     """Print one JSON document on one line: of many that follow each other."""
     _put(sys.stdout, json.dumps(untold(to_json(value)), default=str) + "\n")
 
@@ -106,7 +106,7 @@ def is_read() -> bool:
 
 
 def rows(
-    found: Sequence[Mapping[str, Any]],
+    found: Sequence[Mapping[str, object]],
     columns: Sequence[str],
     *,
     title: str = "",
@@ -140,7 +140,7 @@ def rows(
         say((f"no room for {count} column{'s' if count > 1 else ''}: --wide shows all", "dim"))
 
 
-def plain(found: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+def plain(found: Sequence[Mapping[str, object]], columns: Sequence[str]) -> None:
     """Print rows tab-separated, without a header."""
     lines = ["\t".join(cell(row.get(name), name) for name in columns) for row in found]
     _put(sys.stdout, "".join(f"{line}\n" for line in lines))
@@ -151,7 +151,7 @@ def coloured(word: str) -> Part:
     return (word, _style(word))
 
 
-def record(row: Mapping[str, Any], *, title: str = "") -> None:
+def record(row: Mapping[str, object], *, title: str = "") -> None:
     """Print one row upright, each value beside its name: nothing is left out, however narrow the terminal is."""
     told = [(name, text) for name, value in row.items() if (text := cell(value, name))]
     if not out.is_terminal:

@@ -21,6 +21,7 @@ import requests
 from aiohttp import web
 
 from worker.sandbox.faults import Fault
+from worker.sandbox.http_door import Handler
 from worker.sandbox.market.market import Market, MarketOrder
 
 Json = dict[str, Any]
@@ -72,7 +73,7 @@ class ControlDoor:
             self._runner = None
 
     @web.middleware
-    async def _guard(self, request: web.Request, handler: Any) -> web.StreamResponse:
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Let in who can read the home: no page of a browser, no other user of this machine, no other host's name."""
         if _host(request.host) not in _LOOPBACK:
             return _no(403, f"Host must be this machine, was {request.host}")
@@ -163,7 +164,7 @@ def _no(status: int, words: str) -> web.Response:
 
 
 @web.middleware
-async def _errors_as_json(request: web.Request, handler: Any) -> web.StreamResponse:
+async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         answer: web.StreamResponse = await handler(request)
     except (KeyError, ValueError, TypeError, InvalidOperation) as error:
@@ -179,11 +180,10 @@ def order_json(order: MarketOrder) -> Json:
         del body[name]
     body["filled_quantity"] = order.filled_quantity
     body["wire_id"] = order.extra.get("order_id")  # what a door without client order ids calls it
-    plain: Json = _plain(body)
-    return plain
+    return {name: _plain(value) for name, value in body.items()}
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """Make a value JSON-ready: decimals and times as text, and numbers for which JSON has no word."""
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
@@ -302,7 +302,7 @@ class SandboxControl:
         """Let orders held back by `no_fill` and `partial` be filled."""
         self._call("POST", "/release", body={"door": door})
 
-    def _call(self, method: str, path: str, *, params: Json | None = None, body: Any = None) -> Any:
+    def _call(self, method: str, path: str, *, params: Json | None = None, body: object = None) -> Any:
         """Call the control door and return its JSON.
 
         Raises:

@@ -277,7 +277,7 @@ def read(name: str, key: str, text: str) -> object:
         return text
 
 
-def _is(takes: Takes, value: Any) -> bool:
+def _is(takes: Takes, value: object) -> bool:
     if takes == "number":
         try:
             return not isinstance(value, bool) and math.isfinite(Decimal(str(value)))

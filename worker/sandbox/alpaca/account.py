@@ -5,11 +5,10 @@ Orders, and closing positions, are in :mod:`worker.sandbox.alpaca.door`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import islice
-from typing import Any
 
 from aiohttp import web
 
@@ -142,7 +141,7 @@ def whole_number(text: str | None, name: str, default: int, largest: int) -> int
     return number
 
 
-def _fill_filter(query: Any) -> Callable[[Trade], bool]:
+def _fill_filter(query: Mapping[str, str]) -> Callable[[Trade], bool]:
     """Return what keeps an execution: those listed between `after` and `until`, or on one New York day."""
     earliest, latest = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
     after, until = when(query.get("after"), earliest), when(query.get("until"), latest)

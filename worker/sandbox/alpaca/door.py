@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from decimal import ROUND_DOWN, Decimal
 from itertools import islice
 from time import monotonic, time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -318,7 +318,7 @@ class AlpacaDoor(HttpDoor):
         return self._take(order_fields(ticket, *self.rules.admit(ticket)))
 
 
-def _order_filter(query: Any) -> Callable[[MarketOrder], bool]:
+def _order_filter(query: Mapping[str, str]) -> Callable[[MarketOrder], bool]:
     """Return the test that the query of an order listing describes; both times are exclusive, by submission."""
     earliest, latest = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
     after, until = when(query.get("after"), earliest), when(query.get("until"), latest)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import uuid
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from worker.sandbox.alpaca.bodies import Json, amendment_uuid, execution_uuid, order_id, plain
 from worker.sandbox.market import amending
 from worker.sandbox.market.ledger import STRANGER
-from worker.sandbox.market.market import Market, MarketOrder, Trade
+from worker.sandbox.market.market import Market, MarketOrder, OrderTerms, Trade
 
 if TYPE_CHECKING:
     from worker.sandbox.alpaca.door import AlpacaDoor
@@ -38,7 +38,7 @@ def loop(market: Market, door: str, operation: str, rows: list[Json], size: int)
     return (rows * (size // len(rows) + 1))[:size]
 
 
-def take_id(door: AlpacaDoor, fault: Fault, client_order_id: str | None, fields: dict[str, Any]) -> None:
+def take_id(door: AlpacaDoor, fault: Fault, client_order_id: str | None, fields: OrderTerms) -> None:
     """Have a stranger's order stand under the id of the order that is just coming in."""
     options = fault.options
     theirs = {**fields, "client_order_id": client_order_id}

@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
 
 from worker.sandbox.faults import Fault
 from worker.sandbox.market.market import Market, MarketOrder, Trade
@@ -27,7 +26,7 @@ def after_fill(market: Market, order: MarketOrder, execution: Trade, tell: Tell)
             later(fault, amend, market, fault, order, execution, tell)
 
 
-def later(fault: Fault, work: Any, *args: object) -> None:
+def later(fault: Fault, work: Callable[..., object], *args: object) -> None:
     """Do something in as many seconds as the fault says."""
     asyncio.get_running_loop().call_later(float(fault.options.get("seconds", 0.2)), work, *args)
 

@@ -30,12 +30,15 @@ __all__ = [
     "Market",
     "MarketEvent",
     "MarketOrder",
+    "OrderTerms",
     "Position",
     "Quote",
     "State",
     "Trade",
 ]
 
+#: Terms of an order, by the names of a `MarketOrder`'s fields.
+OrderTerms = dict[str, Any]
 #: How the name of a sandbox begins, where somebody shows one at a door as a key, a token or a connect option.
 NAMED = "sandbox-of-"
 #: Seconds between looks at resting orders.
@@ -201,7 +204,7 @@ class Market:
         """
         if not order.is_live:
             raise ValueError(f"order {order.number} is {order.state}")
-        fields: dict[str, Any] = {name: getattr(order, name) for name in _COPIED}
+        fields: OrderTerms = {name: getattr(order, name) for name in _COPIED}
         self._close(order, "replaced")
         successor = self.place(**{**fields, "extra": dict(order.extra), **changes, "replaces": order.number})
         order.replaced_by = successor.number

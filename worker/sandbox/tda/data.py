@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from aiohttp import web
 
@@ -116,7 +115,7 @@ class TdaData:
             body |= {"previousClose": float(earlier[-1].close), "previousCloseDate": milliseconds(earlier[-1].start)}
         return self._answer(body)
 
-    def _window(self, query: Any) -> tuple[str, datetime, datetime]:
+    def _window(self, query: Mapping[str, str]) -> tuple[str, datetime, datetime]:
         """Return timeframe, start and end of a candle request; Refusal for a combination that does not exist."""
         kind = query.get("periodType", "day")
         if kind not in PERIODS:
@@ -139,14 +138,14 @@ class TdaData:
             start = max(start, datetime.now(UTC) - timedelta(days=KEPT_DAYS[frequency]))
         return f"{frequency}{UNITS[frequency_type]}", start, end
 
-    def _whole(self, query: Any, name: str, usual: int) -> int:
+    def _whole(self, query: Mapping[str, str], name: str, usual: int) -> int:
         text = query.get(name)
         try:
             return int(text) if text else usual
         except ValueError:
             raise self._bad(f"{name} {text}") from None
 
-    def _moment(self, query: Any, name: str) -> datetime | None:
+    def _moment(self, query: Mapping[str, str], name: str) -> datetime | None:
         text = query.get(name)
         try:
             return datetime.fromtimestamp(int(text) / 1000, UTC) if text else None

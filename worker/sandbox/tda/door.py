@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from aiohttp import web
 
@@ -359,7 +359,7 @@ class TdaDoor(HttpDoor):
         shown = [o for o in self._numbered.values() if now >= float(str(o.extra.get("hidden_until", 0)))]
         return shown[::-1]
 
-    def _order_filter(self, query: Any) -> Callable[[MarketOrder], bool]:
+    def _order_filter(self, query: Mapping[str, str]) -> Callable[[MarketOrder], bool]:
         """Return the test that the query of an order listing describes."""
         first, last = self._window(query)
         wanted = query.get("status")
@@ -370,7 +370,7 @@ class TdaDoor(HttpDoor):
 
         return keep
 
-    def _window(self, query: Any) -> tuple[datetime, datetime]:
+    def _window(self, query: Mapping[str, str]) -> tuple[datetime, datetime]:
         """Return the times between which orders are listed."""
         first, last = read_window(query, self.dialect)
         short = self.peek("short_lookback")

@@ -5,10 +5,9 @@ Pure checks over one request body; nothing here speaks HTTP.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any
 
 from worker.sandbox.http_door import decimal
 from worker.sandbox.market.market import Market
@@ -66,7 +65,7 @@ def read_order(body: object, dialect: DoorDialect) -> Json:
     }
 
 
-def _word(body: Json, name: str, allowed: Any, dialect: DoorDialect) -> str:
+def _word(body: Json, name: str, allowed: Collection[str], dialect: DoorDialect) -> str:
     value = body.get(name)
     if not isinstance(value, str) or value not in allowed:
         raise dialect.invalid(f"{name} is not valid, was {value!r}")

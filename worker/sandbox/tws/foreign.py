@@ -17,7 +17,9 @@ from worker.sandbox.tws.messages import ACCOUNT, ib_time, open_order_of
 from worker.sandbox.tws.wire import encode
 
 #: 100 shares of Shopify in Toronto, bought by hand in TWS.
-_BLANK: dict[str, Any] = {
+#: What somebody else has entered, as the fault tells it.
+ForeignRow = dict[str, Any]
+_BLANK: ForeignRow = {
     "symbol": "SHOP", "currency": "CAD", "exchange": "TSE", "sec_type": "STK", "con_id": 195014116, "quantity": 100,
     "account": ACCOUNT, "ref": "", "client_id": 0, "price": "150.25", "perm_id": 1_999_000_001,
     "exec_id": "0000f3b5.6a1c22d1.01.01",
@@ -39,12 +41,12 @@ def contract_of(row: dict[str, object], exchange: str) -> list[object]:
     return [row["con_id"], row["symbol"], row["sec_type"], "", "0", "", "", exchange, row["currency"], local, local]
 
 
-def position(row: dict[str, Any]) -> bytes:
+def position(row: ForeignRow) -> bytes:
     """Return the line of the positions list."""
     return encode(61, 3, row["account"], *contract_of(row, row["exchange"]), row["quantity"], row["price"])
 
 
-def contract_details(row: dict[str, Any], ours: bytes) -> bytes:
+def contract_details(row: ForeignRow, ours: bytes) -> bytes:
     """Return contractDetails of a stranger's security, made from those of ours (server version 164 and later)."""
     fields = ours[4:-1].decode().split("\0")
     fields[2], fields[3], fields[8], fields[9] = row["symbol"], row["sec_type"], row["currency"], row["symbol"]
@@ -52,7 +54,7 @@ def contract_details(row: dict[str, Any], ours: bytes) -> bytes:
     return encode(*fields)
 
 
-def execution(row: dict[str, Any], request_id: int) -> bytes:
+def execution(row: ForeignRow, request_id: int) -> bytes:
     """Return execDetails of the filled order."""
     exchange = row["exchange"] or "DARK"
     return encode(
@@ -62,7 +64,7 @@ def execution(row: dict[str, Any], request_id: int) -> bytes:
     )
 
 
-def open_order(row: dict[str, Any], version: int) -> bytes:
+def open_order(row: ForeignRow, version: int) -> bytes:
     """Return openOrder of another order of theirs, which rests."""
     return open_order_of(
         contract_of(row, "SMART"), row["account"], row["ref"], row["client_id"], row["perm_id"] + 500, version

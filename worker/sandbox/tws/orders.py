@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Protocol
 
 from worker.sandbox.faults import Fault
 from worker.sandbox.market import amending
-from worker.sandbox.market.market import Market, MarketEvent, MarketOrder, Trade
+from worker.sandbox.market.market import Market, MarketEvent, MarketOrder, OrderTerms, Trade
 from worker.sandbox.tws import lies
 from worker.sandbox.tws.foreign import sentinel
 from worker.sandbox.tws.messages import (
@@ -57,11 +57,11 @@ class Outlet(Protocol):
 class OrderDesk:
     """All TWS orders of one account, and the clients that own them."""
 
-    def __init__(self, market: Market, name: str, clients: dict[int, Any]) -> None:
+    def __init__(self, market: Market, name: str, clients: Mapping[int, Outlet]) -> None:
         self.market = market
         self.name = name
         self.next_ids: dict[int, int] = {}
-        self._clients: dict[int, Outlet] = clients
+        self._clients: Mapping[int, Outlet] = clients
         self._by_number: dict[int, TwsOrder] = {}
         self._by_id: dict[tuple[int, int], TwsOrder] = {}
         #: Orders that TWS holds back without a word: not transmitted yet, or before somebody clicks.
@@ -141,7 +141,7 @@ class OrderDesk:
         for key in list(self._staged):
             self._click(key)
 
-    def _fields(self, request: PlaceOrder, client_id: int) -> dict[str, Any]:
+    def _fields(self, request: PlaceOrder, client_id: int) -> OrderTerms:
         """Return the order in the market's words; what has no word there passes as it came."""
         closing = request.order_type in ("MOC", "LOC")
         trailing = request.order_type == "TRAIL"
@@ -174,7 +174,7 @@ class OrderDesk:
         self.next_ids[tws.client_id] = max(self.next_id(tws.client_id), tws.order_id + 1)
         return tws
 
-    def _turn_away(self, client: Outlet, request: PlaceOrder, fields: dict[str, Any], fault: Fault) -> None:
+    def _turn_away(self, client: Outlet, request: PlaceOrder, fields: OrderTerms, fault: Fault) -> None:
         """Refuse a new order as a fault says: with a code, in silence, or shown Inactive as well."""
         code, words = int(fault.options.get("code", 201)), fault.options.get("text", "Order rejected - reason:sandbox")
         reason = "swallowed" if fault.kind == "hang" else f"{code} {words}"
@@ -188,7 +188,7 @@ class OrderDesk:
             ghost = TwsOrder(_unplaced(fields), request, client.client_id, request.order_id)
             client.answer(order_status(ghost, "Inactive"))
 
-    def _answer_what_if(self, client: Outlet, request: PlaceOrder, fields: dict[str, Any]) -> None:
+    def _answer_what_if(self, client: Outlet, request: PlaceOrder, fields: OrderTerms) -> None:
         ghost = TwsOrder(_unplaced(fields), request, client.client_id, request.order_id)
         value = request.quantity * (request.limit_price or self.market.quote(fields["symbol"]).ask)
         client.answer(what_if(ghost, client.version, self.market.account(self.name), value))
@@ -375,6 +375,6 @@ def _is_status(frame: bytes) -> bool:
     return frame[4:6] == b"3\0"
 
 
-def _unplaced(fields: dict[str, Any]) -> MarketOrder:
+def _unplaced(fields: OrderTerms) -> MarketOrder:
     """Return an order that only serves to write a message about it; the market never sees it."""
     return MarketOrder(number=0, received_at=datetime.now(UTC), **fields)

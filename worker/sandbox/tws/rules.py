@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
 
-from worker.sandbox.market.market import Market
+from worker.sandbox.market.market import Market, OrderTerms
 from worker.sandbox.tws.messages import ACCOUNT
 from worker.sandbox.tws.wire import PlaceOrder
 
@@ -30,7 +29,7 @@ _FRACTION = "Fractional-sized order cannot be placed via API. Please use desktop
 Complaint = tuple[int, str]
 
 
-def complaint_about(market: Market, request: PlaceOrder, fields: dict[str, Any], next_id: int) -> Complaint | None:
+def complaint_about(market: Market, request: PlaceOrder, fields: OrderTerms, next_id: int) -> Complaint | None:
     """Return code and text of the error that answers a bad order.
 
     Args:
@@ -52,7 +51,7 @@ def complaint_about(market: Market, request: PlaceOrder, fields: dict[str, Any],
     return _about_numbers(market, request, fields)
 
 
-def _about_numbers(market: Market, request: PlaceOrder, fields: dict[str, Any]) -> Complaint | None:
+def _about_numbers(market: Market, request: PlaceOrder, fields: OrderTerms) -> Complaint | None:
     """Return TWS's complaint about size and prices, as code and words; None where there is none."""
     if request.quantity <= 0:
         return 434, "The order size cannot be zero"
