@@ -30,6 +30,7 @@ from worker.brokers.base import BrokerInterface
 from worker.connection import Supervisor
 from worker.data.arrivals import Arrivals
 from worker.data.fetching import Fetcher
+from worker.fleet.chaining import chain_journals
 from worker.fleet.identity import Identity
 from worker.fleet.members import Heartbeat
 from worker.fleet.one_fleet import must_be_one
@@ -51,6 +52,8 @@ log = structlog.get_logger()
 
 #: Seconds between looks at the list on which messages stand that name no queue.
 _UNREAD_EVERY_S = 5.0
+#: Seconds between links of the chain over the journals.
+_CHAIN_EVERY_S = 30.0
 #: Seconds between looks at the log of an SQLite database.
 _TIDY_EVERY_S = 0.5
 #: Seconds between looks at the controls.
@@ -125,6 +128,7 @@ class Engine:
             wishes,
             Loop("brake", _BRAKE_EVERY_S, self._watch(wishes)),
             Loop("unread", _UNREAD_EVERY_S, self._lead(lambda: unread.look(self.settings))),
+            Loop("chain", _CHAIN_EVERY_S, self._lead(lambda: chain_journals(self.database))),
             Loop("tidy", _TIDY_EVERY_S, self.database.tidy),
             Loop("balances", _BALANCES_EVERY_S, self._lead(self._keep_balances)),
         ]

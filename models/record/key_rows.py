@@ -26,3 +26,15 @@ class KeyRow(TypedDict):
     not_after: datetime | None
     added_at: datetime
     revoked_at: datetime | None
+
+
+class ChainRow(TypedDict):
+    """A link of the chain over a journal."""
+
+    journal: str
+    first_id: int
+    last_id: int
+    count: int
+    digest: str
+    head: str
+    at: datetime

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, Boolean, Column, String, Table, Text
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Integer, String, Table, Text
 
 from models.record.columns import UtcTime, metadata
 
@@ -35,4 +35,18 @@ keys = Table(
     Column("not_after", UtcTime),
     Column("added_at", UtcTime, nullable=False),
     Column("revoked_at", UtcTime),
+)
+
+#: Links over the journals, see `models.record.chain`. Append only.
+journal_chain = Table(
+    "journal_chain",
+    metadata,
+    Column("journal", String(32), primary_key=True),
+    Column("first_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("last_id", BigInteger, nullable=False),
+    Column("count", Integer, nullable=False),
+    #: Over the rows of the stretch; and over this, the stretch and the head before.
+    Column("digest", String(64), nullable=False),
+    Column("head", String(64), nullable=False),
+    Column("at", UtcTime, nullable=False),
 )

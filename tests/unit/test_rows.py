@@ -28,6 +28,7 @@ ROWS = {
     "halts": rows.HaltRow,
     "control_events": rows.ControlEventRow,
     "tallies": rows.TallyRow,
+    "journal_chain": key_rows.ChainRow,
     "deployment": rows.DeploymentRow,
     "risk_limits": risk_rows.RiskLimitRow,
     "risk_tallies": risk_rows.RiskTallyRow,

@@ -22,7 +22,7 @@ from producers.cli import lists as _lists  # noqa: F401
 from producers.cli import logs as _logs  # noqa: F401
 from producers.cli import orders as _orders  # noqa: F401
 from producers.cli import show
-from producers.cli.app import Form, Json, Wide, app, client, fail, tell, whole_id
+from producers.cli.app import Form, Json, Wide, app, client, fail, opened, tell, whole_id
 from worker.cli import approvals, check, controls, dead_letters, kill, limits, locks, sandbox, watch, web
 from worker.cli import fleet as cli_fleet
 from worker.cli import keys as cli_keys
@@ -168,6 +168,22 @@ def db_check(wide: Wide = False, json: Json = False) -> None:
     state = {"database": repr(database.url), "revision": current, "needed": head, "ok": good}
     tell([state], list(state), Form(json, wide=wide), document={**state, "objections": found})
     for line in found if not json else ():
+        show.note(f"corro: {line}")
+    raise typer.Exit(0 if good else 1)
+
+
+@db_app.command("verify")
+def db_verify(wide: Wide = False, json: Json = False) -> None:
+    """Walk the chain over the journals, and see that fills, orders and events agree; exit 1 if anything does not."""
+    from models.record.chain import verify
+
+    with opened() as (_, database), database.read() as connection:
+        found = verify(connection)
+    good = not found.objections
+    told = {"links": found.links, "rows": found.rows, "newer": found.newer, "ok": good}
+    whole = {**told, "heads": found.heads, "objections": found.objections}
+    tell([told], list(told), Form(json, wide=wide), document=whole)
+    for line in found.objections if not json else ():
         show.note(f"corro: {line}")
     raise typer.Exit(0 if good else 1)
 
