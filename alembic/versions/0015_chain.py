@@ -1,6 +1,6 @@
 """chain: links over the journals, written by leaders, walked by `corro db verify`
 
-Revision: 0013, after 0012
+Revision: 0015, after 0014
 
 Rules: runs on SQLite and PostgreSQL alike, up and down; a worker of the previous version must be able to run on the
 new schema (add columns as nullable first, drop them one release later); views are dropped and made again.
@@ -11,8 +11,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0013"
-down_revision = "0012"
+revision = "0015"
+down_revision = "0014"
 branch_labels = None
 depends_on = None
 
