@@ -16,9 +16,10 @@ from sqlalchemy import Connection, Table, func, select
 
 from models import encoding
 from models.record.key_rows import ChainRow
+from models.record.key_tables import journal_chain
 from models.record.statements import fetch, upsert
 from models.record.stream import settled
-from models.record.tables import control_events, fills, journal_chain, order_events, orders
+from models.record.tables import control_events, fills, order_events, orders
 
 #: The journals, by their names.
 JOURNALS: dict[str, Table] = {table.name: table for table in (order_events, control_events)}

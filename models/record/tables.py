@@ -28,7 +28,6 @@ from sqlalchemy import (
 from models.record import balance_tables as balance_tables
 from models.record.columns import Money, UtcTime, Words
 from models.record.columns import metadata as metadata
-from models.record.key_tables import journal_chain as journal_chain
 from models.record.key_tables import keys as keys
 from models.record.position_tables import external_fills as external_fills
 from models.record.position_tables import external_orders as external_orders

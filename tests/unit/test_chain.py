@@ -12,7 +12,8 @@ from sqlalchemy import delete, insert, update
 from models.clock import utcnow
 from models.record import chain
 from models.record.database import Database
-from models.record.tables import fills, journal_chain, order_events, orders
+from models.record.key_tables import journal_chain
+from models.record.tables import fills, order_events, orders
 from tests.unit.trust_desk import TrustDesk, order
 from tests.unit.words import Run
 from worker.fleet.chaining import chain_journals
