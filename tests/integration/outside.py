@@ -140,7 +140,7 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
     "symbol a number": ({"symbol": 7}, ["symbol", "7"]),
     "symbol SQL": ({"symbol": "A'; DROP TABLE orders;--"}, ["symbol", "DROP"]),
     "symbol missing": ({"symbol": ...}, ["symbol", "required"]),
-    "version 2": ({"version": 2}, ["version", "2"]),
+    "version 3": ({"version": 3}, ["version", "3"]),
     "unknown field": ({"quantitty": "3"}, ["quantitty"]),
     "created_at naive": ({"created_at": "2026-01-05T10:00:00"}, ["created_at", "zone"]),
     "expires before created": ({"expires_at": "2001-01-01T00:00:00Z"}, ["expires_at", "2001"]),

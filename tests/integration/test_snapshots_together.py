@@ -80,3 +80,4 @@ def test_a_heartbeat_waits_for_a_fenced_write_of_its_worker_and_neither_fails(da
         connection.execute(update(workers).where(workers.c.worker == pulse.me.name).values(positions_at=utcnow()))
     beating.join(20)
     assert (errors, beating.is_alive(), pulse.leads) == ([], False, True)
+    pulse.lifeline.close()

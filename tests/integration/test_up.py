@@ -119,10 +119,10 @@ def test_an_order_is_followed_by_its_id_through_logs_that_are_all_json(home: Hom
     steps = [json.loads(line) for line in home.lines() if '"fell-1"' in line]
     steps.sort(key=lambda step: step["timestamp"])
     told = [(step["event"], step["broker"]) for step in steps if step["event"].startswith("order_")]
-    assert [step for step in told if step[0] != "order_not_accepted"] == [
-        ("order_claimed", "ibkr"), ("order_requeued", "ibkr"), ("order_claimed", "alpaca"),
-        ("order_accepted", "alpaca"), ("order_filled", "alpaca"),
-    ]  # fmt: skip
+    told = [step for step in told if step[0] != "order_not_accepted"]
+    assert told[:3] == [("order_claimed", "ibkr"), ("order_requeued", "ibkr"), ("order_claimed", "alpaca")]
+    # The answer and the fill are told by two threads, each after its own commit.
+    assert sorted(told[3:]) == [("order_accepted", "alpaca"), ("order_filled", "alpaca")]
     assert steps[0]["recorded_at"] < steps[0]["timestamp"]
     events = [json.loads(line)["event"] for line in home.lines() if '"my-key-1"' in line]
     assert events == ["order_claimed", "order_accepted", "order_replaced", "order_canceled"]
