@@ -157,7 +157,7 @@ def test_an_order_for_the_databases_own_name_is_told_from_a_forged_one(desk: Tru
         ({"strategies": []}, "not_permitted"),
         ({"symbols": ["PEP"]}, "not_permitted"),
         ({"not_after": ago(1)}, "key_expired"),
-        ({"not_before": ago(-60)}, "key_expired"),
+        ({"not_before": ago(-86_400)}, "key_expired"),
         ({"strategies": ["dip"], "symbols": ["KO"], "brokers": ["alpaca"], "not_before": ago(60)}, None),
     ],
 )
