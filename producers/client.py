@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -259,12 +260,7 @@ class OrderClient(DataClient):
         """
         if not self._may_change_orders():
             return self._wish("cancel", client_order_id, {"client_order_ids": [client_order_id]})
-        entry = self._change(client_order_id, cancel)
-        if entry.status in OPEN:
-            self._bell.ring(
-                [("orders.cancel", f"control.{entry.order['broker']}", {"client_order_ids": [client_order_id]})]
-            )
-        return Order(self, entry.order)
+        return self.ring_for_cancels([self._change(client_order_id, cancel)])[0]
 
     def cancel_many(self, client_order_ids: Sequence[str]) -> list[Order]:
         """Ask for the cancels of many orders, in one transaction and one round trip to the queue.
@@ -276,10 +272,9 @@ class OrderClient(DataClient):
             NotFound: there is no order under some of the ids, which it names; the cancels of the others are asked for.
         """
         wanted = list(dict.fromkeys(client_order_ids))
-        found = self.database.transact(lambda connection: self._cancel(connection, wanted))
-        orders = self.ring_for_cancels(found)
-        if missing := sorted(set(wanted) - {entry.id for entry in found}):
-            others = f"; the cancels of {len(found)} others are asked for" if found else ""
+        orders = self._cancel(wanted) if self._may_change_orders() else self._wish_cancels(wanted)
+        if missing := sorted(set(wanted) - {order.client_order_id for order in orders}):
+            others = f"; the cancels of {len(orders)} others are asked for" if orders else ""
             raise NotFound(f"no order has the client_order_id {', '.join(map(repr, missing))}{others}")
         return orders
 
@@ -296,21 +291,28 @@ class OrderClient(DataClient):
         Returns:
             The orders, oldest first, as they are now.
         """
+        orders = self.open_orders(strategy, broker=broker, symbol=symbol)
+        return self.cancel_many([order.client_order_id for order in orders])
+
+    def _cancel(self, ids: Sequence[str]) -> list[Order]:
+        """Write the wishes for cancels of those of these orders that there are, and ring for them."""
 
         def work(connection: Connection) -> list[OrderRecord]:
-            rows = open_rows(connection, broker=broker, strategy=strategy, symbol=symbol and symbol.upper())
-            return self._cancel(connection, [row["client_order_id"] for row in rows])
+            batch = OrderBatch.open(connection, ids, utcnow())
+            found = [entry for id_ in ids if (entry := batch.get(id_)) is not None]
+            for entry in found:
+                cancel(entry)
+            batch.write()
+            return found
 
         return self.ring_for_cancels(self.database.transact(work))
 
-    @staticmethod
-    def _cancel(connection: Connection, ids: Sequence[str]) -> list[OrderRecord]:
-        batch = OrderBatch.open(connection, ids, utcnow())
-        found = [entry for id_ in ids if (entry := batch.get(id_)) is not None]
-        for entry in found:
-            cancel(entry)
-        batch.write()
-        return found
+    def _wish_cancels(self, ids: Sequence[str]) -> list[Order]:
+        orders = list[Order]()
+        for id_ in ids:
+            with suppress(NotFound):
+                orders.append(self.cancel(id_))
+        return orders
 
     def ring_for_cancels(self, entries: Sequence[OrderRecord]) -> list[Order]:
         """Wake the workers of orders whose cancel was just wished, and return these orders."""

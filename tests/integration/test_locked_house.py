@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 import redis
-from sqlalchemy import Engine, create_engine, make_url
+from sqlalchemy import Engine, create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError
 
 from models.messages import OrderRequest
+from models.record.tables import metadata
 from models.settings import load_settings
 from models.signing import Envelope
 from producers.bell import envelope
@@ -152,6 +153,19 @@ def bare(**changes: Any) -> dict[str, Any]:
 
 
 # -- WHAT SHOULD WORK ---
+def test_what_workers_throw_away_they_may_throw_away(house: House) -> None:
+    sources = [path.read_text() for folder in ("worker", "models/record") for path in (ROOT / folder).rglob("*.py")]
+    named = re.compile(r"\bdelete\((\w+)\)|(\w+)\.delete\(\)")
+    thrown = {one or other for source in sources for one, other in named.findall(source)} & set(metadata.tables)
+    assert {"leases", "position_lots"} <= thrown
+    with house.role("corro_worker") as worker:
+        may = worker.execute(
+            text("SELECT t FROM unnest(CAST(:names AS text[])) t WHERE has_table_privilege(t, 'DELETE')"),
+            {"names": sorted(thrown)},
+        )
+        assert thrown - set(may.scalars()) == {"controls", "halts", "risk_limits"}, "people's decisions end by command"
+
+
 def test_everything_works_that_should(house: House) -> None:
     by = signer()
     market, resting = bare(), bare(**LOW)
@@ -171,6 +185,10 @@ def test_everything_works_that_should(house: House) -> None:
     eventually(lambda: mine.refresh().quantity == 3, 10)
     mine.cancel()
     assert mine.wait(15).status == "canceled"
+    low = {"symbol": "KO", "side": "buy", "quantity": 5, "strategy": "dip", "order_type": "limit", "limit_price": 1}
+    many = house.client.submit_many([OrderRequest(**low), OrderRequest(**low)])
+    assert len(house.client.cancel_all(strategy="dip", symbol="KO")) == 2
+    assert [order.wait(15).status for order in many] == ["canceled", "canceled"]
     assert house.client.account("alpaca").result(15).currency == "USD"
     with house.queue("operator") as operator:
         refused = [one for one in operator.acl_log() if one["username"] in ("worker", "bell", "bare")]
