@@ -247,11 +247,11 @@ def test_the_third_order_alike_stops_its_strategy_until_somebody_resumes(at: Sce
     alike = [at.order(KEEPS, quantity=7, strategy="dip") for _ in range(3)]
     for id_ in alike:
         at.work(KEEPS, id_)
-    (control,) = at.world.rows(controls)
-    assert (control["scope_kind"], control["scope"], control["state"], control["by"]) == (
-        "strategy", "dip", "halted", "corro",
-    )  # fmt: skip
-    assert "number 3 of orders alike within 10 s" in control["reason"]
+    found = at.world.rows(controls)
+    assert [(row["scope_kind"], row["scope"], row["state"], row["by"]) for row in found] == [
+        ("strategy", "dip", "halted", "corro")
+    ]
+    assert "number 3 of orders alike within 10 s" in found[0]["reason"]
     at.world.pass_time(30)
     wild, tame = at.order(KEEPS, quantity=8, strategy="dip"), at.order(KEEPS, quantity=8, strategy="calm")
     at.work(KEEPS, wild, tame)
