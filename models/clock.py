@@ -1,6 +1,6 @@
 """The clocks of the machine: wall time for what is shared, elapsed time for what one process promises to itself.
 
-Everything in corro reads the time here, so that a simulation can move it: `with ticking(clocks): ...`.
+Whoever reads the time here reads what a simulation makes it: `with ticking(clocks): ...`.
 """
 
 from __future__ import annotations

@@ -10,11 +10,11 @@ import html
 import io
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from decimal import Decimal
 from statistics import median
 from typing import TYPE_CHECKING
 
+from models.clock import utcnow
 from models.encoding import to_json
 from models.errors import ConfigurationError
 from models.history.views import v_attempts, v_latency, v_orders, v_tca
@@ -41,7 +41,7 @@ height:auto}}h2{{margin-top:2rem;font-size:1.2rem}}p{{color:#555}}</style></head
 def page(history: History, since: When | None, until: When | None, method: str | None) -> str:
     """Return the page as HTML: see `models.history.report`."""
     title = f"{_day(since) or 'the beginning'} to {_day(until) or 'now'}"
-    made = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    made = f"{utcnow():%Y-%m-%d %H:%M} UTC"
     how = f"Made {made}. Lots are closed by {history.lots(method)}, days are New York's."
     head = f"<h1>corro: {_text(title)}</h1><p>{how}</p>"
     sections = [*_earned(history, since, until, method), *_executed(history, since, until)]

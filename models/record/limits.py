@@ -86,7 +86,7 @@ class StaticLimits:
         Raises:
             DatabaseUnavailable: the limits had to be read.
         """
-        limits = in_force(self._seeds, self._known(), now)
+        limits = self._in_force(now)
         if not limits:
             return None
         order = Intended(
@@ -110,7 +110,7 @@ class StaticLimits:
 
         An order whose value nobody knows has to be approved as well; one that closes a position has not.
         """
-        found = [limit for limit in in_force(self._seeds, self._known(), now) if limit.name == "approve_above_value"]
+        found = [limit for limit in self._in_force(now) if limit.name == "approve_above_value"]
         if not found or request.side in CLOSING:
             return None
         order = scopes_of(broker=None, account=None, strategy=request.strategy, symbol=request.symbol, key=None)
@@ -122,10 +122,10 @@ class StaticLimits:
                 return f"its value {plain(price * request.quantity)} {self.currency} needs approval ({limit.words})"
         return None
 
-    def _known(self) -> list[Limit]:
-        now = time.monotonic()
-        if self._read_at is None or now - self._read_at > _GOOD_S:
+    def _in_force(self, now: datetime) -> tuple[Limit, ...]:
+        read_at = time.monotonic()
+        if self._read_at is None or read_at - self._read_at > _GOOD_S:
             with self._database.read() as connection:
                 self._rows = limit_rows(connection)
-            self._read_at = now
-        return self._rows
+            self._read_at = read_at
+        return in_force(self._seeds, self._rows, now)

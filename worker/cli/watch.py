@@ -4,11 +4,12 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from models.clock import utcnow
 from models.errors import DatabaseUnavailable, InvalidRequest
 from models.vocabulary import OPEN
 from producers.cli import show
@@ -75,10 +76,10 @@ def _draw(settings: "Settings", history: "History", chosen: dict[str, Any]) -> N
         found = history.rows(v_orders, limit=max(height - _BESIDE, 1), newest_first=True, **chosen)
     except DatabaseUnavailable as error:
         show.out.clear()
-        show.say((f"{datetime.now(UTC):%H:%M:%S} UTC  {error}", "bold red"))
+        show.say((f"{utcnow():%H:%M:%S} UTC  {error}", "bold red"))
         return
     show.out.clear()
-    show.say(*head(seen, [str(row["status"]) for row in found], datetime.now(UTC)))
+    show.say(*head(seen, [str(row["status"]) for row in found], utcnow()))
     if seen.troubles:
         more = f" (and {len(seen.troubles) - 1} more: `corro fleet`)" if len(seen.troubles) > 1 else ""
         show.say((seen.troubles[0] + more, "bold red"))

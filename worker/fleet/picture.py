@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
+from models.clock import utcnow
 from models.record.controls import NOUNS, ControlRow, in_force
 from models.record.database import Database
 from models.record.reading import count_of_locks, lease_holders, worker_rows
@@ -47,7 +48,7 @@ def look(settings: Settings, database: Database) -> Picture:
     Raises:
         DatabaseUnavailable: nobody can say.
     """
-    now, silent = datetime.now(UTC), timedelta(seconds=settings.timing.dead_after)
+    now, silent = utcnow(), timedelta(seconds=settings.timing.dead_after)
     with database.read() as connection:
         rows, stops = worker_rows(connection), in_force(connection)
         leaders = set(lease_holders(connection, now).values())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from importlib.metadata import version
 
@@ -16,6 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from models.clock import utcnow
 from models.errors import CorroError, DatabaseUnavailable
 from models.record import tally
 from models.record.database import Database
@@ -93,7 +94,7 @@ class Metrics:
         try:
             counted = self._counts()
             with self.database.read() as connection:
-                now = gauges(connection, datetime.now(UTC), self.settings.timing.alert_after)
+                now = gauges(connection, utcnow(), self.settings.timing.alert_after)
                 limits = limits_report(connection, self.settings.risk, now.at)
         except DatabaseUnavailable:
             yield family("corro_database_up", {(): 0})
