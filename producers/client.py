@@ -7,7 +7,7 @@ the database: without a row there is no order, and nothing is enqueued.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
@@ -16,7 +16,7 @@ from models.clock import utcnow
 from models.crash_points import reached
 from models.errors import NotFound
 from models.messages import OrderRequest, batches, plain
-from models.record.batch import Effects, OrderBatch
+from models.record.batch import Effects, OrderBatch, change_one
 from models.record.database import Connection
 from models.record.holders import Holders, decide_closings, holders
 from models.record.intake import Intake, body_of
@@ -260,7 +260,8 @@ class OrderClient(DataClient):
         """
         if not self._may_change_orders():
             return self._wish("cancel", client_order_id, {"client_order_ids": [client_order_id]})
-        return self.ring_for_cancels([self._change(client_order_id, cancel)])[0]
+        entry, _ = change_one(self.database, client_order_id, cancel)
+        return self.ring_for_cancels([entry])[0]
 
     def cancel_many(self, client_order_ids: Sequence[str]) -> list[Order]:
         """Ask for the cancels of many orders, in one transaction and one round trip to the queue.
@@ -359,20 +360,6 @@ class OrderClient(DataClient):
             self._bell.ring([(f"orders.{kind}", f"control.{order.broker}", {"client_order_ids": [client_order_id]})])
         return order
 
-    def _change(self, client_order_id: str, how: Callable[[OrderRecord], object]) -> OrderRecord:
-        """Change one order, and return it as it is then."""
-
-        def work(connection: Connection) -> OrderRecord:
-            batch = OrderBatch.open(connection, [client_order_id], utcnow())
-            entry = batch.get(client_order_id)
-            if entry is None:
-                raise NotFound(f"no order has the client_order_id {client_order_id!r}")
-            how(entry)
-            batch.write()
-            return entry
-
-        return self.database.transact(work)
-
     def replace(self, client_order_id: str, **changes: object) -> Order:
         """Ask for a change of an order that has not ended; until its broker confirms, it keeps its terms.
 
@@ -391,7 +378,7 @@ class OrderClient(DataClient):
         if not self._may_change_orders():
             terms = changed(cast("OrderRow", self.order(client_order_id).row), changes)
             return self._wish("replace", client_order_id, {"client_order_id": client_order_id, **terms}, terms)
-        entry = self._change(client_order_id, lambda entry: request_replace(entry, changes))
+        entry, _ = change_one(self.database, client_order_id, lambda found: request_replace(found, changes))
         if entry.status not in UNSENT:
             ids = {"client_order_ids": [client_order_id]}
             self._bell.ring([("orders.replace", f"control.{entry.order['broker']}", ids)])

@@ -6,14 +6,17 @@ a stray) is collected in the batch's effects, and done once, after the commit.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from weakref import proxy
 
 from sqlalchemy import Connection, select
 
+from models.clock import utcnow
+from models.errors import NotFound
 from models.record.baselines import follow
+from models.record.database import Database
 from models.record.order import OrderRecord
 from models.record.rows import AttemptRow, FillRow, ReadableOrder, by_name
 from models.record.statements import Query, among, insert_many, together, update_many
@@ -155,3 +158,24 @@ class OrderBatch:
         """Write the log lines of what has happened to the orders."""
         for entry in self.entries.values():
             entry.tell()
+
+
+def change_one(
+    database: Database, client_order_id: str, how: Callable[[OrderRecord], object]
+) -> tuple[OrderRecord, Effects]:
+    """Change one order in a transaction; returns it as it is then, and what is to follow.
+
+    Raises:
+        NotFound: there is no such order.
+    """
+
+    def work(connection: Connection) -> tuple[OrderRecord, Effects]:
+        batch = OrderBatch.open(connection, [client_order_id], utcnow())
+        entry = batch.get(client_order_id)
+        if entry is None:
+            raise NotFound(f"no order has the client_order_id {client_order_id!r}")
+        how(entry)
+        batch.write()
+        return entry, batch.effects
+
+    return database.transact(work)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 
-from sqlalchemy import Connection, and_, or_, select
+from sqlalchemy import and_, or_, select
 
-from models.errors import InvalidRequest, NotFound
+from models.errors import InvalidRequest
 from models.lifecycle import Fact
 from models.messages import MAX_BATCH
-from models.record.batch import Effects, OrderBatch
+from models.record.batch import OrderBatch, change_one
 from models.record.database import Database
 from models.record.holds import APPROVAL, LONGEST_HOLD_S, NOT_BEFORE, SESSION, let_wait, reasons, release
 from models.record.order import OrderRecord
@@ -133,16 +133,6 @@ def _asked_about(entry: OrderRecord) -> list[str]:
 
 def _decided(client: OrderClient, client_order_id: str, how: Callable[[OrderRecord], None]) -> ReadableOrder:
     """Do what somebody has decided about an order, and ring its broker if it is released."""
-
-    def work(connection: Connection) -> tuple[ReadableOrder, Effects]:
-        batch = OrderBatch.open(connection, [client_order_id], utcnow())
-        entry = batch.get(client_order_id)
-        if entry is None:
-            raise NotFound(f"no order has the client_order_id {client_order_id!r}")
-        how(entry)
-        batch.write()
-        return entry.order, batch.effects
-
-    row, effects = client.database.transact(work)
+    entry, effects = change_one(client.database, client_order_id, how)
     client.ring(effects)
-    return row
+    return entry.order
