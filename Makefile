@@ -19,7 +19,7 @@ up: $(VENV)/.runtime ## Bring everything up until Ctrl-C, for `corro submit` in 
 	@$(BIN)/corro up
 
 test: $(VENV)/.dev $(CLIENTS) ## Run the tests: unit, contract, integration, chaos, other clients; SQLite and PostgreSQL
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 slow: $(VENV)/.dev $(CLIENTS) ## Run the long tests that `make test` leaves out, such as a thousand cancels in one message
 	@$(BIN)/python -m pytest -m soak
