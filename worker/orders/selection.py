@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import cast
@@ -77,8 +77,14 @@ class Selection:
 
     def but(self, ids: Collection[str]) -> Selection:
         """Return the same without these."""
-        left = [id_ for id_ in self.ids if id_ not in set(ids)]
-        return replace(self, values={**self.values, "ids": left})
+        without = set(ids)
+        return self.only([id_ for id_ in self.ids if id_ not in without])
+
+    def only(self, ids: Sequence[str]) -> Selection:
+        """Return the same with these ids alone."""
+        these = set(ids)
+        plain = [id_ for id_ in self.may_be_plain if id_ in these]
+        return replace(self, values={**self.values, "ids": ids}, most=len(ids), may_be_plain=plain)
 
 
 def named(

@@ -7,9 +7,8 @@ leaves an attempt `sending`, which reconciliation settles by asking the broker.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
@@ -24,6 +23,7 @@ from worker.gate import Gate
 from worker.orders.batches import Batches
 from worker.orders.command import A, Claimed, Claiming, Command, I
 from worker.orders.in_parallel import in_parallel
+from worker.orders.lane import Lane, Threads
 from worker.orders.patience import NEAR_S, in_turn, written
 from worker.orders.selection import Selection
 from worker.runtime.clock import Stopwatch
@@ -31,8 +31,6 @@ from worker.runtime.isolate import isolate
 
 log = structlog.get_logger()
 T = TypeVar("T")
-#: Makes so many threads of a name.
-Threads = Callable[[int, str], Executor]
 
 
 class Permit:
@@ -90,21 +88,6 @@ class Permit:
             raise Stale(f"{broker}: claimed {age:.1f} s ago, too long to send under that claim", broker=broker)
 
 
-class Lane:
-    """So many requests at once; a single one need not change threads.
-
-    Args:
-        name: of its threads.
-        most: as many as the broker takes from one worker.
-        threads: makes them.
-    """
-
-    def __init__(self, name: str, most: int, threads: Threads) -> None:
-        self.most = most
-        self.threads = threads(most, name)
-        self.places = threading.BoundedSemaphore(most)
-
-
 class Way:
     """The way to one broker.
 
@@ -135,7 +118,14 @@ class Way:
             lane.threads.shutdown(wait=True)
 
     def run(self, command: Claiming, which: Selection) -> list[str]:
-        """Claim, send and record until the selection is used up; returns the ids that were claimed."""
+        """Claim, send and record until the selection is used up; returns the ids that were claimed.
+
+        At a slow broker a part at a time: no more than the lane can send while their claims are fresh.
+        """
+        shares = self.lanes[command.lane].shares(which, self.timing.fresh / 2)
+        return [id_ for share in shares for id_ in self._run(command, share)]
+
+    def _run(self, command: Claiming, which: Selection) -> list[str]:
         done: list[str] = []
         more = True
         while more and self.gate.may_claim():  # what is not claimed now, the sweep finds later
@@ -162,7 +152,7 @@ class Way:
         """Send one and return the answer; what an adapter should not have let out is unknown."""
         permit, broker = Permit(self.gate, self.timing, watch or Stopwatch()), self.broker.name
         try:
-            with self.lanes[command.lane].places:
+            with self.lanes[command.lane].place():
                 return command.send(item, permit)
         except BrokerError as error:
             return self.gate.heeded(error)
