@@ -41,11 +41,15 @@ DECLARE
   decided text[] := ARRAY['halts', 'controls', 'risk_limits', 'keys'];
   -- Written by migrations alone.
   fixed text[] := ARRAY['alembic_version', 'deployment'];
-  -- What a producer may not say of an order that it records.
+  -- What a producer may say of an order that it records, and what it may not: a new column is in one of the two.
+  said text[] := ARRAY['client_order_id', 'version', 'strategy', 'symbol', 'side', 'quantity', 'order_type',
+    'limit_price', 'stop_price', 'trail_amount', 'trail_percent', 'decision_price', 'time_in_force', 'extended_hours',
+    'tags', 'status', 'route', 'broker', 'attempt_no', 'filled_quantity', 'reason', 'reason_code', 'body_hash',
+    'key_id', 'signed_text', 'signature', 'not_before', 'session', 'held_for', 'available_at', 'created_at',
+    'expires_at', 'closed_at', 'updated_at'];
   not_said text[] := ARRAY['broker_order_id', 'avg_fill_price', 'cancel_requested_at', 'cancel_sent_at',
     'replace_request', 'amended_at', 'wishes', 'submitted_at', 'accepted_at'];
   one record;
-  said text;
 BEGIN
   FOR one IN SELECT c.relname, c.relkind FROM pg_class c
       WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v') LOOP
@@ -78,9 +82,11 @@ BEGIN
       WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'S' LOOP
     EXECUTE 'GRANT USAGE ON public.' || quote_ident(one.relname) || ' TO corro_worker, corro_producer, corro_admin';
   END LOOP;
-  SELECT string_agg(quote_ident(attname), ', ') INTO said FROM pg_attribute
-    WHERE attrelid = 'public.orders'::regclass AND attnum > 0 AND NOT attisdropped AND NOT attname = ANY (not_said);
-  EXECUTE 'GRANT INSERT (' || said || ') ON orders TO corro_producer';
+  FOR one IN SELECT attname FROM pg_attribute WHERE attrelid = 'public.orders'::regclass AND attnum > 0
+      AND NOT attisdropped AND NOT attname = ANY (said || not_said) LOOP
+    RAISE EXCEPTION 'orders.% is in neither list of this file: it is older than the database', one.attname;
+  END LOOP;
+  EXECUTE 'GRANT INSERT (' || array_to_string(said, ', ') || ') ON orders TO corro_producer';
   GRANT INSERT (client_order_id, at, kind, from_status, to_status, detail) ON order_events TO corro_producer;
   GRANT INSERT ON fetches TO corro_producer;
 END $$;

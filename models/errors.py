@@ -118,7 +118,7 @@ class BrokerError(CorroError):
 
 
 class NotSent(BrokerError):
-    """Provably nothing left this process."""
+    """No order of this attempt is at the broker: nothing left this process, or the broker was shown not to have it."""
 
 
 class NotConnected(NotSent):

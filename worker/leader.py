@@ -14,7 +14,7 @@ from models.record.rows import ReadableOrder
 from models.record.statements import Query
 from models.record.tables import orders
 from models.vocabulary import Status
-from worker.fleet.availability import alive_brokers
+from worker.fleet.liveness import alive_brokers
 from worker.orders.desk import BrokerDesk
 from worker.risk.recount import UsageKeeper
 from worker.runtime.clock import elapsed, utcnow

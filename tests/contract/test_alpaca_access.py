@@ -166,6 +166,9 @@ def test_the_time_of_the_last_answer_is_known(desk: ConnectedAlpaca) -> None:
     assert after is not None
     assert after > before
     desk.house.fault("alpaca", "status", None, status=401)
-    with pytest.raises(AccessLost):
-        desk.broker.get_positions()
-    assert desk.broker.answered_at == after
+    times = []
+    for _ in range(2):  # what was asked in the background before the fault has been answered by then
+        with pytest.raises(AccessLost):
+            desk.broker.get_positions()
+        times.append(desk.broker.answered_at)
+    assert times[0] == times[1]

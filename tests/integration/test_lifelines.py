@@ -10,8 +10,8 @@ import pytest
 from models.record.database import Database
 from models.settings import TimingSettings
 from tests.kit import eventually
-from worker.fleet.availability import alive_brokers
 from worker.fleet.identity import Identity
+from worker.fleet.liveness import alive_brokers
 from worker.fleet.members import Heartbeat
 
 TIMING = TimingSettings()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -146,11 +148,18 @@ def test_a_sell_of_more_than_any_broker_holds_is_not_split(world: World) -> None
     assert world.orders.at_doors(order.client_order_id) == []
 
 
+def refusal_to_close(world: World, symbol: str, **more: Any) -> str:
+    with pytest.raises(NotFound) as refused:
+        world.client.close_position(symbol, **more)
+    return str(refused.value)
+
+
 def test_closing_a_position_closes_it_at_every_broker_in_the_name_of_who_holds_it(world: World) -> None:
     world.orders.wait(world.orders.send("PFE", "buy", 3, route="ibkr", strategy="dip"), "filled")
     world.orders.wait(world.orders.send("PFE", "sell_short", 7, route="alpaca"), "filled")
-    with pytest.raises(NotFound, match="no position in PFE is held by flat at any broker; 3 at ibkr, 7 at alpaca"):
-        world.client.close_position("PFE", strategy="flat")
+    nobodys = "no position in PFE is held by flat at any broker; 3 at ibkr, 7 at alpaca"
+    # On a busy machine a worker's heartbeat may be late, and what it holds is not known then.
+    eventually(lambda: nobodys in refusal_to_close(world, "PFE", strategy="flat"), 20)
     closed = world.client.close_position("pfe")
     assert [(o.broker, o.side, o.quantity, o.row["route"], o.row["strategy"]) for o in closed] == [
         ("ibkr", "sell", 3, ["ibkr"], "dip"), ("alpaca", "buy_to_cover", 7, ["alpaca"], None),
@@ -208,6 +217,10 @@ def test_a_broker_that_cannot_do_it_is_skipped_before_anything_is_sent(world: Wo
     assert whole["filled_quantity"] == Decimal("0.5")
 
 
+def sizes_at_doors(world: World) -> Counter[tuple[str, str, str]]:
+    return Counter((order["symbol"], order["quantity"], order["door"]) for order in world.control.orders())
+
+
 def test_two_hundred_orders_are_recorded_in_one_commit_and_filled_once_each(world: World) -> None:
     from sqlalchemy import event
 
@@ -218,12 +231,12 @@ def test_two_hundred_orders_are_recorded_in_one_commit_and_filled_once_each(worl
         world.orders.request(("SPY", "QQQ", "IWM", "DIA")[n % 4], "buy", 1 + n % 7, route=[("ibkr", "alpaca")[n % 2]])
         for n in range(200)
     ]
+    others = sizes_at_doors(world)
     placed = world.client.submit_many(requests)
     assert (len(placed), len(commits)) == (200, 1)
 
     ended = world.client.wait_all(placed, 60)
     assert {order.status for order in ended} == {"filled"}
-    found = world.control.orders()
-    ids = [order["client_order_id"] for order in found]
-    assert all(ids.count(order.client_order_id) == 1 for order in placed)
+    # Whatever the number of the attempt: on a busy machine a claim may have grown old before its send.
+    assert sizes_at_doors(world) - others == Counter((o.symbol, str(o.quantity), o.broker) for o in ended)
     eventually(lambda: not world.money.problems(), what=world.money.problems)

@@ -22,7 +22,8 @@ from models.record.tables import leases, workers
 from models.settings import TimingSettings
 from tests.kit.waiting import eventually
 from worker.fleet.identity import Identity, boot_id, process_started, process_state
-from worker.fleet.members import Heartbeat, is_gone, is_silent, take_lease
+from worker.fleet.liveness import is_gone, is_silent
+from worker.fleet.members import Heartbeat, take_lease
 
 NOW = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
 HERE = Identity("ibkr")

@@ -21,7 +21,7 @@ from models.record.tables import fetches, workers
 from models.record.told import changed
 from models.reports import Bars
 from models.settings import TimingSettings
-from worker.fleet.availability import alive_brokers
+from worker.fleet.liveness import alive_brokers
 from worker.runtime.clock import utcnow
 
 #: Requests taken from the table at one look.

@@ -1,1 +1,1 @@
-"""What workers know of each other, through rows: who is alive, who leads, what people stopped."""
+"""What workers know of each other, through rows: who is alive, who leads a broker."""

@@ -14,10 +14,9 @@ from sqlalchemy.exc import IntegrityError
 from models.outward import discreet
 from models.record.columns import UtcTime
 from models.record.database import Database
-from models.record.rows import WorkerRow
 from models.record.tables import leases, workers
 from models.settings import TimingSettings
-from worker.fleet.identity import Identity, is_on_this_host, process_is_over
+from worker.fleet.identity import Identity
 from worker.fleet.proof import Lifeline, Witness
 from worker.runtime.clock import utcnow
 
@@ -139,25 +138,3 @@ def take_lease(connection: Connection, name: str, holder: str, now: datetime, se
     except IntegrityError:
         return False
     return True
-
-
-def is_gone(worker: WorkerRow | None, here: Identity, now: datetime, silence_s: float) -> bool:
-    """Tell whether a worker can certainly send nothing more.
-
-    Stopped, or its process is not there any more on this very machine, or silent for so long that it counts as gone.
-    A process that is merely suspended is not gone: it may wake up in the middle of a send.
-    """
-    if worker is None or worker["state"] == "stopped":
-        return True
-    if worker["worker"] == here.name:
-        return False
-    if is_on_this_host(worker, here):
-        return process_is_over(worker, here)
-    return bool(worker["heartbeat_at"] < now - timedelta(seconds=silence_s))
-
-
-def is_silent(worker: WorkerRow | None, now: datetime, dead_after: float) -> bool:
-    """Tell whether a worker has missed its heartbeats."""
-    return (
-        worker is None or worker["state"] == "stopped" or worker["heartbeat_at"] < now - timedelta(seconds=dead_after)
-    )

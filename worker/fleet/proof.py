@@ -16,7 +16,7 @@ the server was restarted or failed over, every lifeline went at once, ours too, 
 long as silence would take. "Alive" is the benefit of the doubt: silence decides, as it does everywhere else.
 
 This is for queued orders, which are provably not sent. Whether a worker can still send is another question
-(`worker.fleet.members.is_gone`), to which no lock is an answer.
+(`worker.fleet.liveness.is_gone`), to which no lock is an answer.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from models.record.tables import orders
 from models.settings import TimingSettings
 from models.vocabulary import TERMINAL, WAITS_FOR_OWNER
 from worker.brokers.base import BrokerInterface
-from worker.fleet.availability import alive_sessions
+from worker.fleet.liveness import alive_sessions
 from worker.fleet.members import Heartbeat
 from worker.orders.batches import Batches
 from worker.orders.owners import takes, waiting

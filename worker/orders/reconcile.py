@@ -25,7 +25,7 @@ from models.settings import Settings
 from models.vocabulary import ID_TAKEN, OPEN, Outcome
 from worker.brokers.base import BrokerInterface, OrderRef
 from worker.fleet.identity import Identity
-from worker.fleet.members import is_gone, is_silent
+from worker.fleet.liveness import is_gone, is_silent
 from worker.gate import Gate
 from worker.orders.absence import after_cancel, after_refusal, after_replaced, conclude, proven, why_open
 from worker.orders.batches import Batches

@@ -48,7 +48,7 @@ ACCESS_LOST = "access_lost"
 
 
 class Absent(NotSent):
-    """Reconciliation or an operator established that the broker does not have the order."""
+    """A send whose answer was lost has come to nothing: reconciliation or an operator has established it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from models.record.rows import AttemptRow, ReadableOrder
 from models.settings import Settings
 from models.vocabulary import CLOSING, Denial, Outcome, Side, signed
 from worker.control.brake import shut
-from worker.fleet.availability import alive_brokers
+from worker.fleet.liveness import alive_brokers
 from worker.orders.routing import ACCESS_LOST, RoutingFacts
 from worker.positions.closing import Closings, closes
 from worker.positions.holdings import holdings
