@@ -21,13 +21,14 @@ from worker.orders.catch_up import CatchUp
 from worker.orders.command import Claimed
 from worker.orders.deputies import Deputies
 from worker.orders.kills import Kills
+from worker.orders.lane import Threads
 from worker.orders.place import Place
 from worker.orders.reconcile import Reconciler
 from worker.orders.record import Recorder
 from worker.orders.releases import Releases
 from worker.orders.replace import Replacements
 from worker.orders.vouching import Vouching
-from worker.orders.way import Threads, Way
+from worker.orders.way import Way
 from worker.orders.wishes import Wishes
 from worker.positions.reading import PositionReader
 from worker.risk.limiter import Limiter
