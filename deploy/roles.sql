@@ -84,7 +84,8 @@ BEGIN
   END LOOP;
   FOR one IN SELECT attname FROM pg_attribute WHERE attrelid = 'public.orders'::regclass AND attnum > 0
       AND NOT attisdropped AND NOT attname = ANY (said || not_said) LOOP
-    RAISE EXCEPTION 'orders.% is in neither list of this file: it is older than the database', one.attname;
+    RAISE EXCEPTION USING
+      MESSAGE = 'orders.' || one.attname || ' is in neither list of this file: it is older than the database';
   END LOOP;
   EXECUTE 'GRANT INSERT (' || array_to_string(said, ', ') || ') ON orders TO corro_producer';
   GRANT INSERT (client_order_id, at, kind, from_status, to_status, detail) ON order_events TO corro_producer;
