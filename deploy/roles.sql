@@ -35,7 +35,7 @@ DECLARE
     'cash_events', 'journal_chain'];
   -- What is at work now, and thrown away when it is over.
   working text[] := ARRAY['leases', 'workers', 'account_snapshots', 'position_snapshots', 'position_locks',
-    'position_ledgers', 'position_baselines', 'external_orders', 'external_fills', 'notifications',
+    'position_ledgers', 'position_baselines', 'external_orders', 'external_fills', 'incidents', 'notifications',
     'reference_prices', 'risk_tallies', 'position_changes', 'position_days', 'position_states', 'position_lots'];
   -- Decided by people.
   decided text[] := ARRAY['halts', 'controls', 'risk_limits', 'keys'];

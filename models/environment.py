@@ -17,10 +17,11 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import EnvSettingsSource
 
 from models.errors import ConfigurationError
+from models.secret_files import with_files
 
 PREFIX = "CORRO_"
 #: Names that are no settings: where these are, and what corro's own processes, tests, tools and benchmarks are told.
-_ALSO = re.compile(r"CORRO_(CONFIG|UP_PID|CRASH|PAUSE|BENCH|TEST_\w+|PROPERTY_\w+)")
+_ALSO = re.compile(r"CORRO_(CONFIG|SECRETS_DIR|UP_PID|CRASH|PAUSE|BENCH|TEST_\w+|PROPERTY_\w+)")
 #: What Kubernetes and container links put into every environment for a service that is called corro-something.
 _SERVICE = re.compile(r"CORRO_(\w+_)?(SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
 _LINK = re.compile(r"(tcp|udp|sctp)://")
@@ -42,7 +43,7 @@ def must_be_known(environment: Mapping[str, str], fields: Mapping[str, FieldInfo
         ConfigurationError: names the variable, and the one that was probably meant.
     """
     keys = set(_names(fields))
-    known = keys | {f"{PREFIX}{field.upper()}" for field in fields}
+    known = keys | {f"{PREFIX}{field.upper()}" for field in fields} | {f"{key}_FILE" for key in keys}
     for name, value in environment.items():
         given = name.upper()
         top = given.removeprefix(PREFIX).split("__")[0].lower()
@@ -99,6 +100,10 @@ def _nearest(name: str, known: set[str]) -> str | None:
 
 class Environment(EnvSettingsSource):
     """The environment, where a secret is text: `1e5` must not become 100000.0 on its way."""
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        names = set(_names(self.settings_cls.model_fields))
+        return with_files(super()._load_env_vars(), (name for name in names if f"{name}_FILE" not in names))
 
     def __call__(self) -> dict[str, object]:
         """Read it; no name of ours may be misspelt, and what is empty is not set."""

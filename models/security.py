@@ -21,5 +21,7 @@ class SecuritySettings(BaseModel):
     key: str = ""
     #: The file with its secret.
     key_file: str = ""
+    #: The network to database and queue is guarded by itself (compose, a VPN): real money needs no TLS there.
+    private_network: bool = False
     #: Whoever submitted an order may approve it too.
     self_approval: bool = False

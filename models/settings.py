@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -27,10 +27,14 @@ from pydantic_settings import (
 from models.environment import Environment, as_list
 from models.errors import ConfigurationError
 from models.explaining import explain
+from models.notify import NotifySettings as NotifySettings
 from models.outward import hide
 from models.private import must_be_ours
 from models.queue_url import QueueAddress, parse
 from models.risk.names import RiskSettings
+from models.sandbox_note import SANDBOX_FILE as SANDBOX_FILE
+from models.sandbox_note import SandboxNote, read_note
+from models.secret_files import content, variable
 from models.security import SecuritySettings as SecuritySettings
 from models.timing import TimingSettings as TimingSettings
 from models.vocabulary import ArrivalQuotes, LotMethod
@@ -40,14 +44,13 @@ _NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 #: The password of a URL, before its host or among its parameters.
 _PASSWORD = re.compile(r"(?<=:)[^\s:/][^\s]*(?=@)|(?<=password=)[^\s&]+")
 #: Settings whose value may hold a password.
-_URLS = ("database_url", "redis_url")
+_URLS = frozenset({"database_url", "redis_url", "urls", "heartbeat_url"})
 #: Databases and their drivers.
 _DATABASES = frozenset({"sqlite", "sqlite+pysqlite", "postgresql+psycopg"})
+#: Alpaca's own names for its keys.
+ALPACA_KEYS = ("APCA_API_KEY_ID", "APCA_API_SECRET_KEY")
 #: Order of preference where no route is configured.
 _USUAL_ROUTE = ("ibkr", "alpaca", "tda", "schwab")
-#: What a running sandbox writes to its home: where its doors are, and its name. There is no other way to find it, for
-#: on its usual ports another home's may listen.
-SANDBOX_FILE = "sandbox.json"
 
 
 class BrokerSettings(BaseModel):
@@ -71,13 +74,17 @@ class BrokerSettings(BaseModel):
             return data
         return {
             key: SecretStr(str(value)) if _SECRET.search(key) and not isinstance(value, SecretStr) else value
-            for key, value in data.items()
+            for key, value in _from_files(data).items()
         }
 
     def get(self, key: str, default: object = None) -> Any:
         """Return an adapter's own key; secrets come as plain text, so keep them out of logs."""
         value = (self.__pydantic_extra__ or {}).get(key, default)
         return value.get_secret_value() if isinstance(value, SecretStr) else value
+
+    def secrets(self) -> list[str]:
+        """Return the keys of this table that are secret."""
+        return [key for key, value in (self.__pydantic_extra__ or {}).items() if isinstance(value, SecretStr)]
 
     def need(self, key: str, broker: str) -> str:
         """Return a key that the adapter cannot do without.
@@ -92,6 +99,21 @@ class BrokerSettings(BaseModel):
                 f"CORRO_BROKERS__{broker.upper()}__{key.upper()}"
             )
         return str(value)
+
+
+def _from_files(table: Mapping[str, object]) -> dict[str, object]:
+    """Return a broker's table in which a secret whose file is named (`secret_key_file`) is what the file holds.
+
+    Raises:
+        ConfigurationError: both are given, or the file cannot be read.
+    """
+    found = dict(table)
+    for name in [name for name in found if name.endswith("_file") and _SECRET.search(name)]:
+        base, path = name.removesuffix("_file"), str(found.pop(name))
+        if found.get(base):
+            raise ConfigurationError(f"settings: {base} and {name} are both set; take one of them away")
+        found[base] = content(name, path)
+    return found
 
 
 class RoutingSettings(BaseModel):
@@ -142,6 +164,7 @@ class Settings(BaseSettings):
     risk: RiskSettings = RiskSettings()
     security: SecuritySettings = SecuritySettings()
     history: HistorySettings = HistorySettings()
+    notify: NotifySettings = NotifySettings()
     brokers: dict[str, BrokerSettings] = Field(default_factory=dict)
 
     @classmethod
@@ -323,7 +346,8 @@ def _secrets(settings: Settings) -> Iterator[str]:
                 yield from _passwords(value)
     for url in (settings.database_url, settings.redis_url):
         yield from _passwords(url)
-    yield from (value for name, value in os.environ.items() if name.startswith("APCA_API_") and _SECRET.search(name))
+    yield from settings.notify.secrets()
+    yield from filter(None, (variable(name) for name in (*ALPACA_KEYS, "APCA_API_OAUTH_TOKEN")))
 
 
 def _passwords(text: str) -> Iterator[str]:
@@ -337,7 +361,7 @@ def _harmless(field: str, value: object) -> bool:
     """Tell whether a value may be shown: not a whole table, nor what stands where a secret may stand."""
     path = field.split(".")
     outside = path[0] != "brokers" or len(path) > 2
-    return outside and not isinstance(value, (dict, list)) and path[-1] not in _URLS and not _SECRET.search(field)
+    return outside and not isinstance(value, (dict, list)) and _URLS.isdisjoint(path) and not _SECRET.search(field)
 
 
 def embedded_socket(home: Path) -> Path:
@@ -350,28 +374,6 @@ def embedded_socket(home: Path) -> Path:
 
     digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"corro-{os.getuid()}-{digest}" / "queue.sock"
-
-
-class SandboxNote(BaseModel):
-    """What a running sandbox says of itself in its home.
-
-    Args:
-        ports: by door.
-        name: shown at every door: a sandbox that has taken over a port lets nobody in who names another one.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    ports: dict[str, int]
-    name: str = Field(min_length=1)
-
-
-def read_note(home: Path) -> SandboxNote | None:
-    """Return what the sandbox of a home has written there; None without one, or where nobody can read it."""
-    try:
-        return SandboxNote.model_validate_json((home / SANDBOX_FILE).read_bytes())
-    except (OSError, ValueError):
-        return None
 
 
 def sandbox_brokers(note: SandboxNote | None) -> dict[str, BrokerSettings]:

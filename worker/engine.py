@@ -2,7 +2,7 @@
 
 Threads: the pulse (heartbeat and leadership), the supervisor (connection), the sweep, the healer (questions to the
 broker), the wishes (cancels and replaces), the brake (controls), the updates (reports from it), the balances (kept for
-analysts) and two that claim and send what rings. What finds these busy, and every other message, comes by Celery's
+analysts), news and post (where people are to be told) and two that claim and send what rings. What finds these busy, and every other message, comes by Celery's
 threads.
 """
 
@@ -41,6 +41,7 @@ from worker.messaging.asked import AskedFor
 from worker.messaging.embedded_queue import EmbeddedQueue
 from worker.messaging.handover import Bodies, handover
 from worker.messaging.queue_health import health as queue_health
+from worker.notify.notifier import Notifier
 from worker.orders.command import Claimed
 from worker.orders.desk import BrokerDesk
 from worker.orders.updates import Updates
@@ -131,6 +132,7 @@ class Engine:
             Loop("chain", _CHAIN_EVERY_S, self._lead(lambda: chain_journals(self.database))),
             Loop("tidy", _TIDY_EVERY_S, self.database.tidy),
             Loop("balances", _BALANCES_EVERY_S, self._lead(self._keep_balances)),
+            *Notifier(settings, self.database, self.me.name, self.stopping).loops(self._lead),
         ]
         with contextlib.suppress(DatabaseUnavailable):  # locked just now: the loop beats again
             self.pulse.beat()

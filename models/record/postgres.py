@@ -7,7 +7,7 @@ session mode startup parameters such as `options` are refused, so what can be se
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import Connection, Engine
 
@@ -87,3 +87,22 @@ def _session(connection: Connection) -> int:
     number = int(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
     connection.rollback()
     return number
+
+
+class RolePowers(NamedTuple):
+    """What the role of a connection may do beyond what its work needs."""
+
+    name: str
+    superuser: bool
+    owner: bool
+    changes_journal: bool
+
+
+def powers(connection: Connection) -> RolePowers:
+    """Return what this connection's role may do."""
+    row = connection.exec_driver_sql(
+        "SELECT current_user::text, r.rolsuper, (SELECT c.relowner = r.oid FROM pg_class c WHERE c.oid = "
+        "'order_events'::regclass), has_table_privilege('order_events', 'UPDATE, DELETE') "
+        "FROM pg_roles r WHERE r.rolname = current_user"
+    ).one()
+    return RolePowers(*row)

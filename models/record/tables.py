@@ -29,6 +29,7 @@ from models.record import balance_tables as balance_tables
 from models.record.columns import Money, UtcTime, Words
 from models.record.columns import metadata as metadata
 from models.record.key_tables import keys as keys
+from models.record.notice_tables import incidents as incidents
 from models.record.position_tables import external_fills as external_fills
 from models.record.position_tables import external_orders as external_orders
 from models.record.position_tables import position_baselines as position_baselines
@@ -184,8 +185,7 @@ fills = Table(
     Column("commission_currency", String(8)),
     #: How often the broker has corrected this execution.
     Column("revision", Integer, nullable=False, server_default="0"),
-    #: Since when it counts no more: its broker took it back, or the real executions replaced what was inferred. Its
-    #: quantity is 0 then, so that sums stay right.
+    #: Since when it counts no more: taken back by its broker, or replaced by real executions. Its quantity is 0 then.
     Column("voided_at", UtcTime),
     #: Nobody told of this execution: it is the difference between the broker's total and its executions.
     Column("inferred", Boolean, nullable=False, server_default=false()),

@@ -132,15 +132,15 @@ def counts(connection: Connection) -> Counts:
 
 def _count(connection: Connection) -> bool:
     """Count one part; returns whether there is more."""
-    _add(connection, _PLACE, (), 0)
+    add(connection, _PLACE, (), 0)
     place = select(tallies.c.value).where(tallies.c.name == _PLACE).with_for_update()
     after, bound = int(connection.execute(place).scalar_one()), settled(connection)
     upto = min(bound, after + _PART)
     if upto <= after:
         return False
     for name, labels, value in _counted(connection, after, upto):
-        _add(connection, name, labels, value)
-    _add(connection, _PLACE, (), upto - after)
+        add(connection, name, labels, value)
+    add(connection, _PLACE, (), upto - after)
     return upto < bound
 
 
@@ -155,7 +155,8 @@ def _counted(connection: Connection, after: int, upto: int) -> Iterator[tuple[st
         yield "to_broker_sum", (), seconds
 
 
-def _add(connection: Connection, name: str, labels: Labels, value: float) -> None:
+def add(connection: Connection, name: str, labels: Labels, value: float) -> None:
+    """Count on by a value; a transaction that writes."""
     row = {"name": name, "labels": encoding.text(labels), "value": value}
     put = upsert(connection, tallies).values(**row)
     grown = tallies.c.value + put.excluded.value
@@ -172,15 +173,15 @@ def keep_highest(database: Database, name: str, seen: Mapping[str, int]) -> Mapp
     """
 
     def work(connection: Connection) -> Mapping[Labels, float]:
-        _add(connection, name, ("",), 0)
+        add(connection, name, ("",), 0)
         lock = update(tallies).where(tallies.c.name == name, tallies.c.labels == encoding.text(("",)))
         connection.execute(lock.values(value=func.coalesce(tallies.c.value, 0)))
         kept = counts(connection)
         last = kept.of(f"{name}.last")
         for label, value in seen.items():
             before = last.get((label,), 0)
-            _add(connection, name, (label,), value - before if value >= before else value)
-            _add(connection, f"{name}.last", (label,), value - before)
+            add(connection, name, (label,), value - before if value >= before else value)
+            add(connection, f"{name}.last", (label,), value - before)
         return {labels: value for labels, value in counts(connection).of(name).items() if labels != ("",)}
 
     return database.transact(work)

@@ -14,11 +14,19 @@ from typing import Any
 import pytest
 import typer
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from models import history
 from models.errors import ConfigurationError
-from models.settings import HistorySettings, RoutingSettings, SecuritySettings, Settings, TimingSettings, load_settings
+from models.settings import (
+    HistorySettings,
+    NotifySettings,
+    RoutingSettings,
+    SecuritySettings,
+    Settings,
+    TimingSettings,
+    load_settings,
+)
 from worker.brokers.alpaca import access as alpaca_access
 from worker.brokers.alpaca import adapter as alpaca
 from worker.brokers.base import BrokerInterface
@@ -54,6 +62,7 @@ def setting_names() -> Iterator[tuple[str, str, Any]]:
     """(setting, environment variable, default)"""
     nested: dict[str, type[BaseModel]] = {
         "routing": RoutingSettings, "timing": TimingSettings, "security": SecuritySettings, "history": HistorySettings,
+        "notify": NotifySettings,
     }  # fmt: skip
     for name, field in Settings.model_fields.items():
         if name in nested:
@@ -72,7 +81,7 @@ def test_readme_has_every_setting_with_its_name_and_default(setting: str, variab
     assert meaning
     if isinstance(default, float):
         assert float(shown) == default
-    elif default in ("", ()):
+    elif default in ("", (), SecretStr("")):
         assert shown == "(empty)"
     elif isinstance(default, tuple):
         assert [float(part) for part in shown.split(",")] == list(default)

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import JSON, Column, Table
 from sqlalchemy.types import TypeDecorator
 
-from models.record import balance_rows, changes, key_rows, risk_rows, rows
+from models.record import balance_rows, changes, key_rows, notice_rows, risk_rows, rows
 from models.record.tables import metadata
 
 ROWS = {
@@ -39,6 +39,8 @@ ROWS = {
     "position_baselines": rows.PositionBaselineRow,
     "position_locks": rows.PositionLockRow,
     "position_events": rows.PositionEventRow,
+    "incidents": notice_rows.IncidentRow,
+    "notifications": notice_rows.NotificationRow,
     "position_days": balance_rows.PositionDayRow,
     "position_states": balance_rows.PositionStateRow,
     "position_lots": balance_rows.PositionLotRow,

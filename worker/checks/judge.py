@@ -22,7 +22,7 @@ SPREAD_WIDE = Decimal("0.005")
 BARS_OLD_DAYS = 5
 #: Somebody has to log in again: say so this many days ahead.
 TOKEN_WARN_DAYS = 2.0
-_CLOCK_ADVICE = (
+CLOCK_ADVICE = (
     "Synchronise this machine's clock (`timedatectl set-ntp true`, or chrony): leases, expiries and tokens rely on it."
 )
 
@@ -39,8 +39,8 @@ def judge_skew(ahead_s: float, uncertain_s: float) -> Verdict:
         f"{abs(ahead_s):.1f} s {'ahead of' if ahead_s >= 0 else 'behind'} the broker (give or take {uncertain_s:.1f} s)"
     )
     if certain > SKEW_FAIL_S:
-        return fail(words, _CLOCK_ADVICE)
-    return warn(words, _CLOCK_ADVICE) if certain > SKEW_WARN_S else ok(words)
+        return fail(words, CLOCK_ADVICE)
+    return warn(words, CLOCK_ADVICE) if certain > SKEW_WARN_S else ok(words)
 
 
 def judge_account(account: AccountReport, *, live: bool) -> Verdict:

@@ -18,13 +18,24 @@ from pydantic import SecretStr
 from models.errors import CorroError
 from models.record.controls import NOUNS, ControlRow, in_force
 from models.record.database import Database, current_revision, head_revision, make_url
-from models.record.reading import answer, lease_holders, leave_no_trace, worker_rows
+from models.record.postgres import powers
+from models.record.reading import answer, lease_holders, leave_no_trace, server_clock, worker_rows
 from models.record.rows import WorkerRow
-from models.settings import BrokerSettings, Settings, config_file
+from models.secret_files import variable
+from models.settings import ALPACA_KEYS, Settings, config_file
 from models.vocabulary import CANNOT_READ
 from producers.bell import connect
 from worker.checks.advice import advice_for
-from worker.checks.steps import CheckLane, CheckStep, Verdict, fail, ok, skip, warn, worst
+from worker.checks.house import (
+    judge_clock,
+    judge_files,
+    judge_notify,
+    judge_password,
+    judge_powers,
+    judge_way,
+    private_paths,
+)
+from worker.checks.steps import CheckLane, CheckState, CheckStep, Verdict, fail, ok, skip, warn, worst
 from worker.control.scopes import scope_of
 from worker.messaging import unread
 from worker.messaging.dead_letters import SET_ASIDE
@@ -60,6 +71,8 @@ def system_lane(settings: Settings, names: Sequence[str], limit_s: float) -> Che
         CheckStep(name="workers", look=partial(_workers, name), needs=("database",), broker=name) for name in names
     ]
     live = [name for name in names if settings.broker(name).live]
+    if settings.notify.is_used or live:
+        steps.append(CheckStep(name="notify", look=_notify))
     steps += [CheckStep(name="limits", look=partial(_limits, name), needs=("database",), broker=name) for name in live]
     return CheckLane(
         None, steps, System(settings, limit_s), limit_s, explain=_explain, close=_close, secrets=secrets_of(settings)
@@ -74,8 +87,9 @@ def secrets_of(settings: Settings) -> list[str]:
         for value in (table.__pydantic_extra__ or {}).values()
         if isinstance(value, SecretStr)
     ]
-    found += [os.environ.get("APCA_API_SECRET_KEY", ""), os.environ.get("APCA_API_KEY_ID", "")]
+    found += [variable(name) or "" for name in ALPACA_KEYS]
     found += [_password_in(url) for url in (settings.database_url, settings.redis_url)]
+    found += settings.notify.secrets()
     return sorted({text for text in found if len(text) >= _SECRET_LENGTH}, key=len, reverse=True)
 
 
@@ -106,20 +120,8 @@ def look_at_settings(system: System) -> Verdict:
         f"route {', '.join(settings.route)}",
     ]
     words = "; ".join(parts)
-    if path and _is_readable_by_others(path) and _holds_secrets(settings):
-        return warn(f"{words}; others on this machine may read the file", f"chmod 600 {path}")
-    return ok(words)
-
-
-def _is_readable_by_others(path: Path) -> bool:
-    return bool(path.stat().st_mode & 0o044)
-
-
-def _holds_secrets(settings: Settings) -> bool:
-    def secret(table: BrokerSettings) -> bool:
-        return any(isinstance(value, SecretStr) for value in (table.__pydantic_extra__ or {}).values())
-
-    return any(secret(table) for table in settings.brokers.values())
+    verdict = judge_files(private_paths(settings, path))
+    return ok(words) if verdict.state is CheckState.OK else replace(verdict, words=f"{words}; {verdict.words}")
 
 
 # -- DATABASE ---
@@ -138,9 +140,26 @@ def look_at_database(system: System) -> Verdict:
     took = _commit_ms(database)
     system.database = database
     words = f"{url!r}, schema {current}, a commit takes {took:.1f} ms"
-    if took > SLOW_COMMIT_MS:
-        return warn(words, "Every batch of orders costs a few commits: put the database on a faster or nearer disk.")
-    return ok(words)
+    verdict = worst([_speed(took), judge_way(system.settings, "database"), *_server(database, system.settings)], words)
+    return verdict if verdict.state is CheckState.OK else replace(verdict, words=f"{words}; {verdict.words}")
+
+
+def _speed(took_ms: float) -> Verdict:
+    advice = "Every batch of orders costs a few commits: put the database on a faster or nearer disk."
+    return warn("that is slow", advice) if took_ms > SLOW_COMMIT_MS else ok("")
+
+
+def _server(database: Database, settings: Settings) -> list[Verdict]:
+    """Look at what a server alone has: roles, and a clock of its own."""
+    if database.is_sqlite:
+        return []
+    with database.read() as connection:
+        role = powers(connection)
+        watch, before = time.perf_counter(), utcnow()
+        theirs = server_clock(connection)
+        way = time.perf_counter() - watch
+    ahead = (before - theirs).total_seconds() + way / 2
+    return [judge_powers(role, settings), judge_clock(ahead, way / 2)]
 
 
 def _commit_ms(database: Database) -> float:
@@ -170,6 +189,7 @@ def look_at_queue(system: System) -> Verdict:
         client.ping()
         took = (time.perf_counter() - started) * 1000
         troubles = [_writes(client), _policy(client), _set_aside(client), _unread(client, settings)]
+        troubles += [judge_way(settings, "queue"), judge_password(settings)]
     finally:
         client.close()
     verdict = worst(troubles, f"{where}, round trip {took:.1f} ms")
@@ -220,6 +240,12 @@ def _set_aside(client: redis.Redis) -> Verdict:
         f"{count} message(s) could not be read and were set aside",
         "`corro dead-letters` tells what was wrong with them; `corro dead-letters --drop all` forgets them.",
     )
+
+
+# -- PEOPLE ---
+def _notify(system: System) -> Verdict:
+    system.doing = "notify"
+    return judge_notify(system.settings)
 
 
 # -- WORKERS ---

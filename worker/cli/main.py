@@ -26,6 +26,7 @@ from producers.cli.app import Form, Json, Wide, app, client, fail, opened, tell,
 from worker.cli import approvals, check, controls, dead_letters, kill, limits, locks, sandbox, watch, web
 from worker.cli import fleet as cli_fleet
 from worker.cli import keys as cli_keys
+from worker.cli import notify as cli_notify
 from worker.cli.__main__ import INTERRUPTED
 from worker.runtime.celery_command import worker_arguments
 
@@ -33,6 +34,7 @@ db_app = typer.Typer(help="The database's schema.", no_args_is_help=True)
 app.add_typer(db_app, name="db")
 approvals.register(app)
 app.add_typer(cli_keys.app, name="keys")
+app.add_typer(cli_notify.app, name="notify")
 check.register(app)
 controls.register(app)
 kill.register(app)
@@ -104,13 +106,14 @@ def up(
 
 @app.command()
 def demo(
+    brake: Annotated[bool, typer.Option("--brake", help="a runaway strategy: tripped, killed, flattened")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="leave the database and ledger in place")] = False,
     json: Json = False,
 ) -> None:
     """Show it all: a sample strategy, a broker failure with fallback, the history; always on the sandbox."""
     from worker.local.demo import run
 
-    raise typer.Exit(run(keep=keep, json=json))
+    raise typer.Exit(run(keep=keep, json=json, brake=brake))
 
 
 # -- OPERATING ---

@@ -25,6 +25,8 @@ NO_WORKER = "no worker"
 UNREAD = "unread"
 #: Events that a transaction has held back for longer are a remark, seconds.
 _HELD_S = 1.0
+#: So is a notification that was not taken for longer, seconds.
+_UNTOLD_S = 30.0
 
 
 @dataclass
@@ -57,16 +59,19 @@ def look(settings: Settings, database: Database) -> Picture:
 
 def remarks_of_the_record(settings: Settings, database: Database) -> list[str]:
     """Return what a person should see beside the fleet: unknown outcomes, locked symbols, events that are held back."""
-    from models.record.evidence import unresolved  # a line for a monitor needs neither of them, and has to be quick
+    from models.record.evidence import unresolved  # a line for a monitor needs none of them, and has to be quick
+    from models.record.notices import waiting_since
     from models.record.stream import holdup
 
     found = []
     if unknown := len(unresolved(database, settings.timing.alert_after)):
         found.append(f"outcomes nobody knows: {unknown}; `corro unresolved` lists them")
     with database.read() as connection:
-        locked, held = count_of_locks(connection), holdup(connection)
+        locked, held, waiting = count_of_locks(connection), holdup(connection), waiting_since(connection)
     if locked:
         found.append(f"symbols locked: {locked}; `corro locks` lists them")
+    if waiting is not None and (late := (utcnow() - waiting).total_seconds()) > _UNTOLD_S:
+        found.append(f"notifications that no service has taken for {late:.0f} s; `corro notify test` says why")
     if held.seconds > _HELD_S:
         words = f"a transaction that has been open for {held.seconds:.0f} s, {held.words}"
         found.append(f"events are held back by {words}; they come when it ends")

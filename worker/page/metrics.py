@@ -21,10 +21,10 @@ from models.errors import CorroError, DatabaseUnavailable
 from models.record import tally
 from models.record.database import Database
 from models.record.gauges import Gauges, gauges
-from models.record.rows import WorkerRow
 from models.settings import Settings
-from models.vocabulary import CANNOT_READ, OPEN
-from worker.page.queue_look import QueueLook, QueueLooker
+from models.vocabulary import OPEN
+from worker.messaging.queue_look import QueueLook, QueueLooker
+from worker.notify.concerns import is_connected
 from worker.risk.report import limits_report
 
 Labels = tuple[str, ...]
@@ -65,6 +65,7 @@ METRICS: dict[str, Named] = {
     "corro_risk_used_ratio": Named(
         "gauge", ("scope", "limit"), "Share of a limit that is used; over 1: it was lowered."
     ),
+    "corro_notifications": Named("counter", ("kind", "result"), "Tries to tell people: sent, failed or given_up."),
     "corro_events_lag_seconds": Named("gauge", (), "For how long an open transaction holds the stream of events."),
 }
 _FAMILIES = {"gauge": GaugeMetricFamily, "counter": CounterMetricFamily}
@@ -115,7 +116,7 @@ class Metrics:
                 return tally.counts(connection)
 
     def _counters(self, counted: tally.Counts, look: QueueLook) -> Iterator[Metric]:
-        for name in ("orders", "attempts", "fallbacks"):
+        for name in ("orders", "attempts", "fallbacks", "notifications"):
             yield family(f"corro_{name}", counted.of(name))
         yield family("corro_dead_letters", self._dead_letters(counted, look))
         buckets, last = counted.of("to_broker"), 0.0
@@ -208,13 +209,6 @@ def used_ratios(limits: Sequence[Mapping[str, object]]) -> Values:
             scope = "*" if row["scope_kind"] == "*" else f"{row['scope_kind']}:{row['scope']}"
             found[scope, str(row["name"])] = float(used / value)
     return found
-
-
-def is_connected(workers: list[WorkerRow], at: datetime, dead_after_s: float) -> bool:
-    """Tell whether a broker has a live worker that is connected, and none that cannot read it."""
-    alive = [w for w in workers if w["state"] != "stopped" and (at - w["heartbeat_at"]).total_seconds() <= dead_after_s]
-    unread = any(w["state"] == "ready" and (w["detail"] or "").startswith(CANNOT_READ) for w in alive)
-    return any(w["state"] == "ready" for w in alive) and not unread
 
 
 def _scopes(configured: list[str]) -> Iterator[str]:

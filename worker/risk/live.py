@@ -1,9 +1,10 @@
-"""Real money needs limits: a broker with `live = true` sends nothing before a size and a value limit are in force."""
+"""Real money needs limits and TLS: what a broker with `live = true` must have before anything is sent to it."""
 
 from __future__ import annotations
 
 from models.record.database import Database
 from models.record.limits import limit_rows
+from models.record.ways import unguarded
 from models.risk.names import EVERYTHING, Limit, RiskSettings, from_settings, in_force
 from models.settings import Settings
 from worker.runtime.clock import utcnow
@@ -30,6 +31,11 @@ def objection(settings: Settings, database: Database, broker: str) -> str | None
     """
     if not settings.broker(broker).live:
         return None
+    if open_ways := unguarded(settings):
+        return (
+            f"{broker} trades real money and {'; '.join(open_ways)}; [security] private_network = true says that this "
+            "network is guarded by itself"
+        )
     with database.read() as connection:
         limits = in_force(from_settings(settings.risk), limit_rows(connection), utcnow())
     missing = missing_limits(broker, settings.risk, limits)

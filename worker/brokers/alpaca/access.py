@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from models.secret_files import variable
 from models.settings import BrokerSettings
 from worker.brokers.address import address, judge
 from worker.pacing.budget import ALL, SHARES, Budget, Limits, Use
@@ -42,10 +42,8 @@ def access_from(name: str, settings: BrokerSettings) -> Access:
     return Access(
         base_url=base_url,
         data_url=_root(name, "data_url", settings, DATA_URL, DATA_HOSTS),
-        key_id=settings.get("key_id") or os.environ.get("APCA_API_KEY_ID") or settings.need("key_id", name),
-        secret_key=settings.get("secret_key")
-        or os.environ.get("APCA_API_SECRET_KEY")
-        or settings.need("secret_key", name),
+        key_id=settings.get("key_id") or variable("APCA_API_KEY_ID") or settings.need("key_id", name),
+        secret_key=settings.get("secret_key") or variable("APCA_API_SECRET_KEY") or settings.need("secret_key", name),
     )
 
 

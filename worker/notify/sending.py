@@ -1,0 +1,104 @@
+"""The services that people are told by, through apprise; and the heartbeat. Bounded in time, and without a secret."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import logging
+import warnings
+from collections.abc import Sequence
+from functools import cache
+from importlib import import_module
+from types import ModuleType
+
+import requests
+
+from models.errors import ConfigurationError
+from models.outward import discreet
+
+#: Seconds to connect, and for an answer of the heartbeat's receiver; apprise has 4 for each of the same.
+_HEARTBEAT_S = (3.0, 5.0)
+#: Characters of what a service said.
+_LONGEST = 300
+#: Apprise's words for how urgent it is.
+WARNING, SUCCESS, INFO = "warning", "success", "info"
+
+
+def is_installed() -> bool:
+    """Tell whether the extra `notify` is there."""
+    return importlib.util.find_spec("apprise") is not None
+
+
+def digest(url: str) -> str:
+    """Return what a URL is called in a row: nobody learns the URL from it."""
+    return hashlib.sha256(b"corro notify\n" + url.encode()).hexdigest()[:16]
+
+
+def shown(url: str) -> str:
+    """Return a URL as people may see it: which service it is, and nothing of how to reach it."""
+    return f"{url.partition('://')[0]}://***"
+
+
+def must_be_usable(urls: Sequence[str]) -> None:
+    """See that apprise is installed and knows every URL's service.
+
+    Raises:
+        ConfigurationError: says which one it does not know, by its place in the list.
+    """
+    if not is_installed():
+        raise ConfigurationError("[notify] urls needs apprise: pip install 'corro[notify]'")
+    apprise = _apprise()
+    for number, url in enumerate(urls, 1):
+        if apprise.Apprise.instantiate(url, suppress_exceptions=True) is None:
+            raise ConfigurationError(f"notify.urls: apprise cannot use number {number}, {shown(url)}")
+
+
+def send(url: str, title: str, body: str, urgency: str) -> str | None:
+    """Tell one service.
+
+    Args:
+        url: as apprise writes it.
+        title: a line.
+        body: lines.
+        urgency: WARNING, SUCCESS or INFO.
+
+    Returns:
+        None where it took it, else why not, without a secret.
+    """
+    try:
+        apprise = _apprise()
+        service = apprise.Apprise()
+        if not service.add(url):
+            return f"apprise cannot use {shown(url)}"
+        with apprise.LogCapture(level=logging.WARNING, fmt="%(message)s") as said:
+            kind = apprise.NotifyType(urgency)
+            taken = service.notify(body=body, title=title, notify_type=kind, body_format=apprise.NotifyFormat.TEXT)
+            words = said.getvalue()
+    except Exception as error:  # a hundred services, each with a library of its own
+        return _told(f"{type(error).__name__}: {error}", url)
+    return None if taken else _told(words or "it was not taken", url)
+
+
+@cache
+def _apprise() -> ModuleType:
+    """Load apprise with its services; what it warns of on its own account is not for operators."""
+    logging.getLogger("apprise").propagate = False  # we say what failed, once and without the URL
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        apprise = import_module("apprise")
+        apprise.Apprise.instantiate("json://localhost")
+    return apprise
+
+
+def beat(url: str) -> str | None:
+    """Ask for the heartbeat's URL; returns why it was not taken, else None."""
+    try:
+        with requests.get(url, timeout=_HEARTBEAT_S, stream=True, headers={"User-Agent": "corro"}) as answer:
+            return None if answer.ok else f"HTTP {answer.status_code}"
+    except requests.RequestException as error:
+        return _told(f"{type(error).__name__}: {error}", url)
+
+
+def _told(words: str, url: str) -> str:
+    line = " ".join(discreet(words.replace(url, shown(url))).split())
+    return line[:_LONGEST]
