@@ -38,11 +38,13 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def run(*, keep: bool = False, json: bool = False) -> int:
-    """Run the demo; returns the exit status: 0 only if the books agree with the doors."""
+def run(*, keep: bool = False, json: bool = False, brake: bool = False) -> int:
+    """Run the demo, or the one of the brake; returns the exit status: 0 only if the books agree with the doors."""
     configure("ERROR")
     with _own_home(keep) as settings:
-        stage = Stage(settings, quiet=json)
+        from worker.local.brake_demo import BrakeStage
+
+        stage = BrakeStage(settings, quiet=json) if brake else Stage(settings, quiet=json)
         found = stage.play()
         if json:
             show.document(found)
@@ -87,13 +89,17 @@ class Stage:
             fleet.wait_ready(tell=lambda name: self.say(f"  worker of {name} is connected and reconciled"))
             self.control = SandboxControl.at(fleet.home)
             with OrderClient(fleet.settings) as self.client, Narrator(self.client, self.tell) as narrator:
-                for scene in (self.normal, self.each_broker, self.primary_fails, self.unknown, self.resting):
+                for scene in self.scenes():
                     scene()
                     narrator.settle()
                 self.control.clear_faults()
             return self.ending(fleet)
 
     # -- SCENES ---
+    def scenes(self) -> Sequence[Callable[[], None]]:
+        """Return what is played, in its order."""
+        return (self.normal, self.each_broker, self.primary_fails, self.unknown, self.resting)
+
     def normal(self) -> None:
         """A basket over the primary broker."""
         self.scene("A strategy buys a basket; the route is " + " > ".join(self.settings.route))
@@ -147,12 +153,14 @@ class Stage:
                 self.problems.append(f"{order.client_order_id} did not fall back")
         return ended
 
-    def request(self, side: str, quantity: int, symbol: str, more: dict[str, object]) -> OrderRequest:
+    def request(
+        self, side: str, quantity: int, symbol: str, more: dict[str, object], strategy: str = "demo"
+    ) -> OrderRequest:
         """Make a request with an id that reads well."""
         self.made += 1
         return OrderRequest(
-            client_order_id=f"demo-{self.made:02d}-{symbol}", symbol=symbol, side=side, quantity=quantity,
-            strategy="demo", **more,
+            client_order_id=f"{strategy}-{self.made:02d}-{symbol}", symbol=symbol, side=side, quantity=quantity,
+            strategy=strategy, **more,
         )  # fmt: skip
 
     # -- ENDING ---
