@@ -8,7 +8,7 @@ from tests.kit.process import ROOT, run_python
 
 
 def test_a_runaway_strategy_is_tripped_killed_and_flattened_and_the_ledger_agrees(tmp_path: Path) -> None:
-    done = run_python("-m", "worker.cli", "demo", "--brake", "--json", cwd=ROOT, timeout=120, CORRO_HOME=str(tmp_path))
+    done = run_python("-m", "worker.cli", "demo", "--brake", "--json", cwd=ROOT, timeout=170, CORRO_HOME=str(tmp_path))
     found = done.json
     assert (done.status, found["problems"], found["ok"]) == (0, [], True), done.err
     assert found["killed"] is True

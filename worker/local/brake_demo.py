@@ -97,12 +97,12 @@ class BrakeStage(Stage):
         words = ["kill", "--strategy", _RUNAWAY, "--flatten", *_WHO]
         self.say("  $ ", ("corro " + " ".join(repr(word) if " " in word else word for word in words), "cyan"))
         command = [sys.executable, "-m", "worker.cli", *words, "--patience", str(_KILL_S)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=2 * _KILL_S, check=False)
-        for line in (done.stderr + done.stdout).splitlines():
-            self.say("  ", line)
-        self.killed = done.returncode == 0
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
+            for line in running.stdout or ():
+                self.say("  ", line.rstrip())
+        self.killed = running.returncode == 0
         if not self.killed:
-            self.problems.append(f"the kill ended with status {done.returncode}")
+            self.problems.append(f"the kill ended with status {running.returncode}")
 
     # -- WHAT THEY DO ---
     def placed(self, strategy: str, quantity: int, symbol: str, broker: str) -> None:
