@@ -2,8 +2,8 @@
 
 Threads: the pulse (heartbeat and leadership), the supervisor (connection), the sweep, the healer (questions to the
 broker), the wishes (cancels and replaces), the brake (controls), the updates (reports from it), the balances (kept for
-analysts), news and post (where people are to be told) and two that claim and send what rings. What finds these busy, and
-every other message, comes by Celery's threads.
+analysts), news and post (where people are to be told) and two that claim and send what rings. What finds these busy,
+and every other message, comes by Celery's threads.
 """
 
 from __future__ import annotations
