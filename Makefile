@@ -7,7 +7,7 @@ PEERS  := .venv-peers/.ready
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test slow check bench soak recovery mutants lock clean
+.PHONY: help demo up test slow check bench soak recovery mutants audit lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ recovery: $(VENV)/.dev ## How long it takes to get well, with the timing of prod
 
 mutants: $(VENV)/.dev ## Take each guard away and see that a test fails (docs/mutants.md)
 	@$(BIN)/python tests/mutants/run.py
+
+audit: $(VENV)/.dev ## A bill of what is locked (dist/sbom.json); ADVISORIES= a clone of pypa/advisory-database: held against it
+	@$(BIN)/python tests/audit.py $(if $(ADVISORIES),--advisories $(ADVISORIES))
 
 lock: $(VENV)/.dev ## Write the lock files anew from pyproject.toml
 	@$(BIN)/python -m pip install -q uv
