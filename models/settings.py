@@ -38,6 +38,7 @@ from models.secret_files import content, variable
 from models.security import SecuritySettings as SecuritySettings
 from models.timing import TimingSettings as TimingSettings
 from models.vocabulary import ArrivalQuotes, LotMethod
+from models.web import WebSettings
 
 _SECRET = re.compile(r"key|secret|token|password", re.IGNORECASE)
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
@@ -165,6 +166,7 @@ class Settings(BaseSettings):
     security: SecuritySettings = SecuritySettings()
     history: HistorySettings = HistorySettings()
     notify: NotifySettings = NotifySettings()
+    web: WebSettings = WebSettings()
     brokers: dict[str, BrokerSettings] = Field(default_factory=dict)
 
     @classmethod

@@ -8,7 +8,11 @@ for one kind of wish at one deployment, and JSON needs no canonical form.
 |-------------|-----------------------------------------|---------------------|
 | ed25519     | workers hold the public key only        | cryptography        |
 | hmac-sha256 | producer and workers share one secret   | standard library    |
-| token       | signs nothing: it is shown at a door    | standard library    |
+| token       | its holder all, workers a public key    | cryptography        |
+
+A token is shown at a door. Whoever holds it, and the door while it is shown, can derive from it a private key of
+Ed25519, whose public half is kept beside its digest: so what is asked by a token is signed by it, and neither the
+database nor a worker could have made the signature.
 """
 
 from __future__ import annotations
@@ -137,6 +141,29 @@ class PrivateHalf(Protocol):
 
     def sign(self, data: bytes, /) -> bytes:
         """Return the signature."""
+
+
+class Signs(Protocol):
+    """What stands behind the orders of a client: a key."""
+
+    @property
+    def key_id(self) -> str:
+        """Its id."""
+
+    def sign(self, kind: Kind, content: Mapping[str, object]) -> Envelope:
+        """Return the order object, or the wish, in an envelope."""
+
+
+@dataclass(frozen=True, slots=True)
+class Presigned:
+    """Somebody else's signature of one order, which came with it."""
+
+    key_id: str
+    envelope: Envelope
+
+    def sign(self, kind: Kind, content: Mapping[str, object]) -> Envelope:
+        """Return what was signed."""
+        return self.envelope
 
 
 class Signer:
@@ -297,6 +324,31 @@ def new_token(key_id: str) -> str:
 def digest_of(token: str) -> str:
     """Return what is kept of a token: it is random enough that its digest needs no salt."""
     return hashlib.sha256(token.encode()).hexdigest()
+
+
+def public_half(token: str) -> str:
+    """Return the public key, in base64url, of what a token signs with.
+
+    Raises:
+        ConfigurationError: cryptography is not installed.
+    """
+    _need_cryptography()
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    return to_base64(Ed25519PrivateKey.from_private_bytes(_seed_of(token)).public_key().public_bytes_raw())
+
+
+def token_signer(token: str, deployment: str) -> Signer:
+    """Return what signs for whoever has shown a token.
+
+    Raises:
+        ConfigurationError: cryptography is not installed.
+    """
+    return Signer(key_of(token) or "", "ed25519", _seed_of(token), deployment)
+
+
+def _seed_of(token: str) -> bytes:
+    return hmac.digest(token.encode(), b"corro/1 token", "sha256")
 
 
 def key_of(token: str) -> str | None:

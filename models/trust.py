@@ -3,7 +3,7 @@
 | facts                                                        | code             |
 |--------------------------------------------------------------|------------------|
 | no signature, and one is required here                       | not_signed       |
-| no such key, or one that signs nothing, or without its secret | key_unknown     |
+| no such key, or a token without a public key, or no secret   | key_unknown      |
 | the signature fits for another deployment that is known      | wrong_deployment |
 | the signature does not fit                                   | bad_signature    |
 | the order that was recorded says something else than the text | bad_signature   |
@@ -72,10 +72,10 @@ class KeyRing:
         key = self.keys.get(envelope.key_id)
         if key is None:
             raise Untrusted(f"there is no key {envelope.key_id!r}", Denial.KEY_UNKNOWN)
-        secret = _secret(key)
+        secret, alg = _secret(key), key["alg"] if key["public_key"] is None else "ed25519"
         names = (self.deployment, *sorted({*self.also, envelope.deployment or ""} - {self.deployment, ""}))
         for name in names:
-            if not verifies(key["alg"], secret, signed_bytes(kind, name, envelope.text), envelope.sig):
+            if not verifies(alg, secret, signed_bytes(kind, name, envelope.text), envelope.sig):
                 continue
             if name == self.deployment:
                 return key

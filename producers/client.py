@@ -9,8 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from copy import copy
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal, Self, cast
 
 from models.clock import utcnow
 from models.crash_points import reached
@@ -27,6 +28,7 @@ from models.record.replaces import changed, request_replace
 from models.record.rows import NewOrder, OrderRow
 from models.record.stream import EventRow, EventStream
 from models.settings import Settings
+from models.signing import Signs
 from models.vocabulary import OPEN, UNSENT, Status
 from producers.data import DataClient
 from producers.ear import EVERYTHING
@@ -56,12 +58,25 @@ class OrderClient(DataClient):
         super().__init__(settings)
         self._intake = Intake(self.settings, self.database)
         try:
-            self._signer = signer_of(self.settings, self.database, key, key_file)
+            self._signer: Signs | None = signer_of(self.settings, self.database, key, key_file)
         except BaseException:
             self.close()
             raise
+        #: Why somebody has to approve whatever it submits; None where nobody has to for that.
+        self._approval: str | None = None
         #: Whether the database lets this process change orders; None while nobody has asked.
         self._may_change: bool | None = None
+
+    def acting_for(self, signer: Signs | None, approval: str | None = None) -> Self:
+        """Return a client over the same connections that signs by another key, for doors that many come to.
+
+        Args:
+            signer: signs its orders and wishes; None leaves them unsigned.
+            approval: why somebody has to approve its orders before they go anywhere; None where nobody has to for that.
+        """
+        other = copy(self)
+        other._signer, other._approval = signer, approval
+        return other
 
     # -- ORDERS ---
     def submit(self, request: OrderRequest) -> Order:
@@ -85,7 +100,7 @@ class OrderClient(DataClient):
         """
         if not requests:
             return []
-        rows = self._intake.record(requests, self._signer)
+        rows = self._intake.record(requests, self._signer, self._approval)
         reached("before_ring")
         waiting: dict[str, list[NewOrder]] = {}
         for row in rows:

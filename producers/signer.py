@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +13,7 @@ from models.errors import ConfigurationError
 from models.record.database import Database
 from models.record.keys import all_keys
 from models.settings import Settings
-from models.signing import Signer, read_secret
+from models.signing import Signer, Signs, digest_of, read_secret, token_signer
 
 
 def signer_of(
@@ -42,11 +43,28 @@ def signer_of(
     if found is None:
         raise ConfigurationError(f"there is no key {key!r} in database {database.url!r}: `corro keys add` adds it")
     deployment = settings.security.deployment or database.deployment or ""
+    if found["alg"] == "token":
+        return token_signer(_token_in(path, found["digest"]), deployment)
     return Signer(key, found["alg"], read_secret(path, found["alg"]), deployment)
 
 
+def _token_in(path: str | Path, digest: str | None) -> str:
+    """Read the file of a token.
+
+    Raises:
+        ConfigurationError: it cannot be read, or holds another one.
+    """
+    try:
+        token = Path(path).read_text(encoding="ascii").strip()
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"key file {path}: {getattr(error, 'strerror', None) or 'is no text'}") from None
+    if digest is None or not hmac.compare_digest(digest_of(token), digest):
+        raise ConfigurationError(f"key file {path}: is not the token of that key")
+    return token
+
+
 def wish_of(
-    signer: Signer | None,
+    signer: Signs | None,
     kind: Literal["cancel", "replace"],
     content: Mapping[str, object],
     terms: Mapping[str, object] | None,

@@ -26,7 +26,7 @@ from models.record.rows import AnyOrder, NewOrder, OrderRow, by_name
 from models.record.stored import IDS, insert_orders, note, stored_and_keyed, stored_rows
 from models.record.unreadable import denied_row, without_given
 from models.settings import Settings
-from models.signing import Signer
+from models.signing import Signs
 from models.trust import required_by
 from models.vocabulary import Denial, OrderType, Side, Status, TimeInForce
 
@@ -131,7 +131,9 @@ class Intake:
         return request.route
 
     # -- THE CLIENT'S WAY ---
-    def record(self, requests: Sequence[OrderRequest], signer: Signer | None = None) -> Sequence[NewOrder]:
+    def record(
+        self, requests: Sequence[OrderRequest], signer: Signs | None = None, approval: str | None = None
+    ) -> Sequence[NewOrder]:
         """Record new orders in one transaction; returns the rows as they are now, in the order of the requests.
 
         An order that a limit forbids wherever it would go is recorded as denied.
@@ -139,6 +141,7 @@ class Intake:
         Args:
             requests: the orders.
             signer: signs them; None leaves them unsigned.
+            approval: why somebody has to approve them, whatever limits and keys say; None where nobody has to for that.
 
         Raises:
             InvalidOrder, IdempotencyConflict: nothing was recorded.
@@ -146,7 +149,7 @@ class Intake:
         """
         now = self.clock.now()
         key_id = None if signer is None else signer.key_id
-        rows = [self._row_within_limits(request, now, key_id) for request in requests]
+        rows = [self._row_within_limits(request, now, key_id, approval) for request in requests]
         if signer is not None:
             seals = [seal_of(signer.sign("order", request.to_wire())) for request in requests]
             rows = list(map(_sealed, rows, seals))
@@ -159,13 +162,17 @@ class Intake:
                 f"the database refuses to record {_names(requests)}; nothing was recorded: {_words(error)}"
             ) from error
 
-    def _held(self, request: OrderRequest, row: NewOrder, now: datetime, key_id: str | None = None) -> NewOrder:
+    def _held(
+        self, request: OrderRequest, row: NewOrder, now: datetime, key_id: str | None, asked: str | None = None
+    ) -> NewOrder:
         """Hold an order that has to wait for its time, or for somebody's approval."""
-        approval = self.limits.approval(request, now) or (self.keys.approval(key_id) if key_id else None)
+        approval = asked or self.limits.approval(request, now) or (self.keys.approval(key_id) if key_id else None)
         return hold(row, request, now, approval, self._longest_hold_s)
 
-    def _row_within_limits(self, request: OrderRequest, now: datetime, key_id: str | None = None) -> NewOrder:
-        row = self._held(request, row_of(request, self.route(request), now, self._longest_s), now, key_id)
+    def _row_within_limits(
+        self, request: OrderRequest, now: datetime, key_id: str | None, approval: str | None
+    ) -> NewOrder:
+        row = self._held(request, row_of(request, self.route(request), now, self._longest_s), now, key_id, approval)
         if (refused := self.limits.refusal(request, now)) is not None:
             row["status"], row["closed_at"] = str(Status.DENIED), now
             row["reason"], row["reason_code"], row["held_for"] = refused.words, str(refused.code), None

@@ -65,13 +65,21 @@ class KeyReader:
                     self._read = begun, read_ring(connection, self.security, self.marker(connection))
             return self._read[1]
 
+    def ring_with(self, key_id: str) -> KeyRing:
+        """Return the keys; where this one is not among them, by a reading of now: it may have been added since."""
+        if key_id not in (known := self.ring()).keys:
+            with self._lock:
+                self._read = None
+            return self.ring()
+        return known
+
     def required(self) -> str:
         """Return what is required now: off, bare or all; where the settings say, nothing is read."""
         return self.ring().required if self.security.require == "auto" else self.security.require
 
     def approval(self, key_id: str) -> str | None:
         """Say why somebody has to approve an order of this key; None where nobody has to."""
-        key = self.ring().keys.get(key_id)
+        key = self.ring_with(key_id).keys.get(key_id)
         return f"orders of key {key_id} need approval" if key is not None and key["needs_approval"] else None
 
     def marker(self, connection: Connection) -> str:
@@ -87,6 +95,11 @@ class KeyReader:
 def all_keys(connection: Connection) -> list[KeyRow]:
     """Return every key, revoked ones too."""
     return _ALL.rows(connection)
+
+
+def named(connection: Connection, key_id: str) -> KeyRow | None:
+    """Return a key, revoked or not; None where there is none of that name."""
+    return next((row for row in _ALL.rows(connection) if row["key_id"] == key_id), None)
 
 
 def add(connection: Connection, row: KeyRow) -> None:

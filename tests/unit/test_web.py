@@ -33,7 +33,7 @@ class Site:
         self.client = OrderClient(settings)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
-        self._server = server(settings, self.client.database)
+        self._server = server(settings, self.client)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._listener]}, daemon=True)
         self._thread.start()
         eventually(lambda: self._server.started, 10)
@@ -191,9 +191,17 @@ def test_another_sites_page_cannot_ask_in_its_own_name(site: Site) -> None:
         assert "access-control-allow-origin" not in answer.headers
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
-def test_nothing_is_written(site: Site, method: str) -> None:
-    assert site.ask("/api/v1/orders", method)[0].status == 405
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/api/v1/orders"), ("DELETE", "/api/v1/orders/o-1"), ("POST", "/api/v1/actions/halt"),
+        ("PUT", "/api/v1/orders"), ("POST", "/logout"),
+    ],
+)  # fmt: skip
+def test_nothing_is_written_by_nobody(site: Site, method: str, path: str) -> None:
+    answer, body = site.ask(path, method)
+    assert (answer.status, json.loads(body)["code"]) == (401, "not_authenticated")
+    assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
 def test_the_interface_describes_itself(site: Site) -> None:
@@ -206,3 +214,14 @@ def test_the_command_serves_this_machine_alone(corro: Run, host: str) -> None:
     status, _, said = corro("web", "--host", host, "--port", "0")
     assert status == 2
     assert "--host" in said
+
+
+def test_elsewhere_it_takes_a_proxy_or_https_and_a_token(corro: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CORRO_WEB__PROXIES", "192.0.2.9")
+    status, _, said = corro("web", "--host", "192.0.2.1", "--port", "0")
+    assert (status, "corro keys add" in said) == (2, True)
+    assert corro("keys", "add", "ops", "--alg", "token", "--operator")[0] == 0
+    status, _, said = corro("web", "--host", "192.0.2.1", "--port", "0")
+    assert (status, "cannot be used" in said) == (2, True), "allowed, and no address of this machine"
+    monkeypatch.setenv("CORRO_WEB__TLS_CERT", "cert.pem")
+    assert "both" in corro("web", "--port", "0")[2]

@@ -1,15 +1,22 @@
-"""`corro web`: serve metrics, health, lists and events over HTTP, on this machine."""
+"""`corro web`: lists, metrics, events and a door for orders over HTTP; on this machine, or behind keys and HTTPS."""
 
 import importlib.util
 import socket
 from ipaddress import ip_address
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from models.errors import ConfigurationError, InvalidRequest
 from producers.cli import show
-from producers.cli.app import opened
+from producers.cli.app import client
+
+if TYPE_CHECKING:
+    from ipaddress import IPv4Address, IPv6Address
+
+    from models.record.database import Database
+    from models.web import WebSettings
 
 #: What the extra brings.
 _NEEDED = ("fastapi", "uvicorn", "prometheus_client")
@@ -21,39 +28,70 @@ def register(app: typer.Typer) -> None:
 
 
 def web(
-    host: Annotated[str, typer.Option(help="an address of this machine alone: 127.0.0.1 or ::1")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="an address of this machine; not loopback: keys and HTTPS")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free")] = 8190,
 ) -> None:
-    """Serve /metrics, /healthz and /api/v1 until Ctrl-C; reads only, and is reached from this machine only."""
-    listener = _listener(host, port)
-    with listener, opened() as (settings, database):
-        from models.logs import configure
-        from worker.page.serving import server
+    """Serve /metrics, /healthz and /api/v1 until Ctrl-C; without a key's token this machine alone may read."""
+    if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
+        raise ConfigurationError(f"corro web needs {', '.join(missing)}: pip install 'corro[web]'")
+    with client() as c:
+        _must_be_safe(host, c.settings.web, c.database)
+        with _listener(host, port) as listener:
+            from models.logs import configure
+            from worker.page.serving import server
 
-        configure("WARNING")
-        name, number = listener.getsockname()[:2]
-        show.say(f"corro web: http://{f'[{name}]' if ':' in name else name}:{number}; Ctrl-C stops it")
-        server(settings, database).run(sockets=[listener])
+            configure("WARNING")
+            name, number = listener.getsockname()[:2]
+            scheme = "https" if c.settings.web.tls_cert else "http"
+            show.say(f"corro web: {scheme}://{f'[{name}]' if ':' in name else name}:{number}; Ctrl-C stops it")
+            server(c.settings, c).run(sockets=[listener])
+
+
+def _must_be_safe(host: str, web: "WebSettings", database: "Database") -> None:
+    """See that whoever reaches the page from elsewhere needs a token, and that nobody reads it on its way.
+
+    Raises:
+        InvalidRequest: the address is none, or not this machine's alone without keys, and HTTPS or a proxy.
+        ConfigurationError: there is half of what HTTPS needs.
+    """
+    for given, path in (("tls_cert", web.tls_cert), ("tls_key", web.tls_key)):
+        if bool(web.tls_cert) != bool(web.tls_key):
+            raise ConfigurationError("[web] tls_cert and tls_key: HTTPS needs both of them")
+        if path and not Path(path).is_file():
+            raise ConfigurationError(f"[web] {given}: there is no file {path}")
+    if _address(host).is_loopback:
+        return
+    if not (web.tls_cert or web.proxies):
+        raise InvalidRequest(
+            f"--host {host}: from other machines it is asked over HTTPS: set [web] tls_cert and tls_key, or in [web] "
+            "proxies the address of a proxy that speaks it. From elsewhere without either: a tunnel (`ssh -L "
+            "8190:127.0.0.1:8190 HOST`)"
+        )
+    from models.record.keys import all_keys
+
+    with database.read() as connection:
+        found = any(row["alg"] == "token" and row["revoked_at"] is None for row in all_keys(connection))
+    if not found:
+        raise InvalidRequest(
+            f"--host {host}: from other machines it takes a key's token, and there is none: `corro keys add NAME --alg "
+            "token --operator`"
+        )
+
+
+def _address(host: str) -> "IPv4Address | IPv6Address":
+    try:
+        return ip_address("127.0.0.1" if host == "localhost" else host)
+    except ValueError:
+        raise InvalidRequest(f"--host: must be an address such as 127.0.0.1, was {host!r}") from None
 
 
 def _listener(host: str, port: int) -> socket.socket:
-    """Return a socket that listens on this machine alone.
+    """Return a socket that listens there.
 
     Raises:
-        ConfigurationError: what the page needs is not installed, or the port is taken.
-        InvalidRequest: the address is not this machine's alone.
+        ConfigurationError: the port is taken.
     """
-    if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
-        raise ConfigurationError(f"corro web needs {', '.join(missing)}: pip install 'corro[web]'")
-    try:
-        address = ip_address("127.0.0.1" if host == "localhost" else host)
-    except ValueError:
-        raise InvalidRequest(f"--host: must be an address such as 127.0.0.1, was {host!r}") from None
-    if not address.is_loopback:
-        raise InvalidRequest(
-            f"--host: must be an address of this machine alone, was {host}: whoever reaches the page sees every order. "
-            "From elsewhere: a tunnel (`ssh -L 8190:127.0.0.1:8190 HOST`), or a proxy with a login"
-        )
+    address = _address(host)
     try:
         family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
         return socket.create_server((str(address), port), family=family)

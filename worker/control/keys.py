@@ -15,7 +15,16 @@ from models.record import keys
 from models.record.database import Database
 from models.record.key_rows import KeyRow
 from models.record.rows import by_name
-from models.signing import digest_of, is_key_id, new_private_key, new_token, public_key, read_secret, to_base64
+from models.signing import (
+    digest_of,
+    is_key_id,
+    new_private_key,
+    new_token,
+    public_half,
+    public_key,
+    read_secret,
+    to_base64,
+)
 from worker.control.controls import journal, must_say_who
 from worker.runtime.clock import utcnow
 
@@ -118,7 +127,7 @@ def _row(
         read_secret(path, alg)
         row["secret_ref"] = str(path)
     elif token is not None:
-        row["digest"] = digest_of(token)
+        row["digest"], row["public_key"] = digest_of(token), public_half(token)
     return row
 
 

@@ -1,25 +1,26 @@
-"""The page's server: what machines read. Only reads, only on loopback; a page for people and a door for orders follow.
+"""The page's server: lists, events, health and metrics to read; `worker.page.doors` has what changes something.
 
-Lists are what the commands print with `--json`, newest first; errors are problem documents (RFC 9457) whose `code` is
-the Python class in snake case.
+Lists are what the commands print with `--json`, newest first. Who may ask is seen before every route
+(`worker.page.sessions`), and what a request looks like before that (`worker.page.doorman`).
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Header, Query, Request, Response
+from fastapi import Depends, FastAPI, Header, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from sqlalchemy import Table
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from models import encoding
-from models.errors import CorroError, DatabaseUnavailable, InvalidRequest, NotFound
+from models.errors import DatabaseUnavailable, NotFound
 from models.history import History, v_attempts, v_fills, v_orders
 from models.outward import untold
 from models.record.database import Database
@@ -27,71 +28,49 @@ from models.record.reading import position_rows
 from models.record.stream import EventRow, EventStream
 from models.settings import Settings
 from producers.cli.app import moment
-from producers.ear import Ear
+from producers.client import OrderClient
 from worker.fleet.picture import look, remarks_of_the_record
+from worker.page import doors, problems
+from worker.page.doorman import Doorman
+from worker.page.doors import told
 from worker.page.metrics import Metrics
+from worker.page.sessions import Sessions, visitor_of
 from worker.page.tail import Tail
 
-#: Names under which this server may be asked: a page of another site that has its name point here is refused.
-HOSTS = ("localhost", "127.0.0.1", "[::1]", "::1")
 #: Rows of a list where nobody says how many, and at most.
 _ROWS, _MOST_ROWS = 50, 1000
-_HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
-_STATUSES: tuple[tuple[type[CorroError], int], ...] = (
-    (NotFound, 404), (InvalidRequest, 400), (DatabaseUnavailable, 503), (CorroError, 500),
-)  # fmt: skip
-
+#: Seconds after which the key of a stream is looked at again.
+_KEY_SEEN_S = 10.0
 Limit = Annotated[int, Query(ge=1, le=_MOST_ROWS)]
 Text = Annotated[str | None, Query(max_length=128)]
 
 
-def create_app(settings: Settings, database: Database) -> FastAPI:
+def create_app(settings: Settings, client: OrderClient) -> FastAPI:
     """Return the server.
 
     Args:
-        settings: which brokers there are, and where the queue is.
-        database: the record; whoever opened it closes it.
+        settings: which brokers there are, where the queue is, and `[web]`.
+        client: over the record; whoever opened it closes it.
     """
-    ear = Ear(settings, database.deployment)
+    database = client.database
+    sessions = Sessions(settings, database)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        ear.close()
+        client.ear.close()
 
     app = FastAPI(
         title="corro", version=version("corro"), openapi_url="/api/openapi.json", docs_url=None, redoc_url=None,
-        lifespan=lifespan,
+        lifespan=lifespan, dependencies=[Depends(sessions.gate)],
     )  # fmt: skip
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(HOSTS))
-    app.middleware("http")(_with_headers)
-    app.exception_handler(CorroError)(_problem)
+    app.add_middleware(Doorman, web=settings.web)
+    problems.register(app)
     _machines(app, settings, database)
     _lists(app, settings, History(database))
-    _events(app, Tail(database, ear))
+    _events(app, Tail(database, client.ear), sessions)
+    doors.register(app, client, sessions)
     return app
-
-
-async def _with_headers(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
-    response = await answer(request)
-    response.headers.update(_HEADERS)
-    return response
-
-
-def _problem(_: Request, error: Exception) -> Response:
-    status = next(status for kind, status in _STATUSES if isinstance(error, kind))
-    code = re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()
-    told = {"type": "about:blank", "title": type(error).__name__, "status": status, "detail": str(error), "code": code}
-    return Response(encoding.dumps(untold(told)), status, media_type="application/problem+json")
-
-
-def _json(value: object) -> Response:
-    return Response(encoding.dumps(untold(encoding.to_json(value))), media_type="application/json")
 
 
 # -- FOR MONITORS ---
@@ -106,8 +85,8 @@ def _machines(app: FastAPI, settings: Settings, database: Database) -> None:
     @app.get("/healthz", tags=["monitoring"])
     def healthz() -> Response:
         """Say what keeps brokers from taking orders; status 503 only where the record cannot be read."""
-        status, told = health(settings, database, metrics)
-        return JSONResponse(untold(told), status)
+        status, said = health(settings, database, metrics)
+        return JSONResponse(untold(said), status)
 
 
 def health(settings: Settings, database: Database, metrics: Metrics) -> tuple[int, dict[str, object]]:
@@ -116,17 +95,17 @@ def health(settings: Settings, database: Database, metrics: Metrics) -> tuple[in
     `ok` is what `corro fleet --check` says: every configured broker takes orders. A trouble of a broker is no reason to
     take this server away from whoever looks at it, so the status is 503 only where the record cannot be read.
     """
-    told: dict[str, object] = {"ok": False, "version": version("corro"), "database": False}
+    said: dict[str, object] = {"ok": False, "version": version("corro"), "database": False}
     try:
         seen = look(settings, database)
         remarks = remarks_of_the_record(settings, database)
     except DatabaseUnavailable as error:
-        return 503, {**told, "error": str(error)}
+        return 503, {**said, "error": str(error)}
     queue = metrics.queue.look()
     if not queue.up:
         remarks.append(f"the queue does not answer: {queue.error}; orders go on from the database")
     more = {"queue": queue.up, "troubles": seen.troubles, "remarks": remarks}
-    return 200, {**told, "ok": not seen.troubles, "database": True, **more}
+    return 200, {**said, "ok": not seen.troubles, "database": True, **more}
 
 
 # -- LISTS ---
@@ -134,7 +113,7 @@ def _lists(app: FastAPI, settings: Settings, history: History) -> None:
     def rows(table: Table, limit: int, since: str | None, until: str | None, **equal: str | None) -> Response:
         chosen: dict[str, Any] = {name: value.split(",") if value else None for name, value in equal.items()}
         begin, end = moment("since", since), moment("until", until)
-        return _json(history.rows(table, limit=limit, since=begin, until=end, **chosen))
+        return told(history.rows(table, limit=limit, since=begin, until=end, **chosen))
 
     @app.get("/api/v1/orders", tags=["lists"])
     def orders(
@@ -146,13 +125,13 @@ def _lists(app: FastAPI, settings: Settings, history: History) -> None:
             v_orders, limit, since, until, status=status, symbol=_upper(symbol), strategy=strategy, broker=broker
         )
 
-    @app.get("/api/v1/orders/{client_order_id}", tags=["lists"])
+    @app.get("/api/v1/orders/{client_order_id:path}", tags=["lists"])
     def order(client_order_id: str) -> Response:
         """Show one order with its attempts, fills and events."""
         found = history.order(client_order_id)
         if found is None:
             raise NotFound(f"no order has the client_order_id {client_order_id!r}")
-        return _json(found)
+        return told(found)
 
     @app.get("/api/v1/fills", tags=["lists"])
     def fills(
@@ -176,12 +155,12 @@ def _lists(app: FastAPI, settings: Settings, history: History) -> None:
     def positions() -> Response:
         """List positions as their brokers told them last, with the time; asks no broker."""
         with history.database.read() as connection:
-            return _json(position_rows(connection))
+            return told(position_rows(connection))
 
     @app.get("/api/v1/fleet", tags=["lists"])
     def fleet() -> Response:
         """List the workers, as `corro fleet --json`."""
-        return _json(look(settings, history.database).rows)
+        return told(look(settings, history.database).rows)
 
 
 def _upper(symbol: str | None) -> str | None:
@@ -189,9 +168,10 @@ def _upper(symbol: str | None) -> str | None:
 
 
 # -- EVENTS ---
-def _events(app: FastAPI, tail: Tail) -> None:
+def _events(app: FastAPI, tail: Tail, sessions: Sessions) -> None:
     @app.get("/api/v1/events", tags=["events"])
     def events(
+        request: Request,
         since: Annotated[int | None, Query(ge=0)] = None,
         strategy: Text = None,
         limit: Limit = _ROWS,
@@ -206,20 +186,28 @@ def _events(app: FastAPI, tail: Tail) -> None:
         if "text/event-stream" in accept:
             seen = last_event_id if last_event_id and last_event_id.isdecimal() else None
             place = since if seen is None else int(seen)
-            return StreamingResponse(_told(tail, place, strategy), media_type="text/event-stream")
+            lines = _told(tail, place, strategy, partial(sessions.may_go_on, visitor_of(request)))
+            return StreamingResponse(lines, media_type="text/event-stream")
         stream = EventStream(tail.database, since or 0, strategy)
         if since is None:
             stream.latest(limit)
-        return _json(stream.look()[:limit])
+        return told(stream.look()[:limit])
 
 
-async def _told(tail: Tail, since: int | None, strategy: str | None) -> AsyncIterator[bytes]:
-    """Write events as server-sent events; a sign of life keeps proxies from hanging up."""
+async def _told(
+    tail: Tail, since: int | None, strategy: str | None, may_go_on: Callable[[], bool]
+) -> AsyncIterator[bytes]:
+    """Write events as server-sent events, until a key is good no more; a sign of life keeps proxies from hanging up."""
     yield b"retry: 2000\n\n"
+    seen = time.monotonic()
     async for event in tail.follow(since, strategy):
+        if time.monotonic() - seen > _KEY_SEEN_S:
+            seen = time.monotonic()
+            if not await asyncio.to_thread(may_go_on):
+                return
         yield b": alive\n\n" if event is None else _sse(event)
 
 
 def _sse(event: EventRow) -> bytes:
-    told: Mapping[str, object] = event
-    return b"id: %d\ndata: %s\n\n" % (event["id"], encoding.dumps(untold(encoding.to_json(told))))
+    row: Mapping[str, object] = event
+    return b"id: %d\ndata: %s\n\n" % (event["id"], encoding.dumps(untold(encoding.to_json(row))))

@@ -1,0 +1,428 @@
+"""Orders, logins and what operators do over HTTP: who may, what is answered, and what an attacker gets."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi")
+
+from sqlalchemy import update
+
+from models.errors import ConfigurationError
+from models.messages import OrderRequest
+from models.record.database import Database
+from models.record.tables import orders
+from models.settings import load_settings
+from producers import OrderClient
+from tests.unit.door_site import ORDER, DoorSite
+from tests.unit.trust_desk import DEPLOYMENT, Make, TrustDesk, order, sealed
+from worker.control.keys import add, revoke
+from worker.page import doorman, sessions
+
+
+def site_of(home: Path, **settings: Any) -> DoorSite:
+    return DoorSite(load_settings(home=home, security={"deployment": DEPLOYMENT}, **settings))
+
+
+@pytest.fixture
+def site(bare: Path, database: Database) -> Iterator[DoorSite]:
+    made = site_of(bare)
+    yield made
+    made.close()
+
+
+# -- SUBMIT ---
+def test_an_order_is_recorded_once_however_often_it_is_posted(site: DoorSite) -> None:
+    token = site.token()
+    first, again = site.submit(token), site.submit(token)
+    assert (first.status, again.status) == (201, 200)
+    assert first.headers["location"] == "/api/v1/orders/o-1"
+    assert first.json["status"] == "queued"
+    assert {k: v for k, v in again.json.items() if k != "updated_at"}.items() <= first.json.items()
+    assert len(site.ask("GET", "/api/v1/orders").json) == 1
+    other = site.submit(token, quantity="6")
+    assert (other.status, other.code) == (422, "idempotency_conflict")
+
+
+def test_the_location_leads_to_the_order_whatever_its_id(site: DoorSite) -> None:
+    heard = site.submit(site.token(), "a/b#c=1+@")
+    assert heard.headers["location"] == "/api/v1/orders/a%2Fb%23c%3D1%2B%40"
+    assert site.ask("GET", "/api/v1/orders/a/b#c=1+@".replace("#", "%23")).status == 404
+    assert site.ask("DELETE", "/api/v1/orders/a/b", token=site.token("k-2")).status == 404
+
+
+@pytest.mark.parametrize(
+    ("id_", "changes", "status", "code"),
+    [
+        (None, {}, 400, "invalid_request"),
+        ("", {}, 400, "invalid_request"),
+        ("two words", {}, 400, "invalid_request"),
+        ("o-1", {"client_order_id": "o-2"}, 400, "invalid_request"),
+        ("o-1", {"client_order_id": 1}, 422, "invalid_order"),
+        ("o-1", {"quantity": "-5"}, 422, "invalid_order"),
+        ("o-1", {"surprise": 1}, 422, "invalid_order"),
+        ("o-1", {"strategy": "a\u0000b"}, 422, "invalid_order"),
+        ("o-1", {"route": ["nowhere"]}, 422, "invalid_order"),
+    ],
+)
+def test_a_wrong_order_is_a_problem_and_no_row(
+    site: DoorSite, id_: str | None, changes: dict[str, Any], status: int, code: str
+) -> None:
+    heard = site.submit(site.token(), id_, **changes)
+    assert (heard.status, heard.code) == (status, code)
+    assert heard.headers["content-type"] == "application/problem+json"
+    assert site.ask("GET", "/api/v1/orders").json == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"{", b"[]", b"7", b"\xff\xfe", b'"\\ud800"',
+        b'{"symbol":"KO","side":"buy","quantity":1,"quantity":100}', b'{"symbol":"KO","side":"buy","quantity":NaN}',
+        b'{"symbol":"KO","side":"buy","quantity":1e999}', b"[" * 60_000,
+        b'{"symbol":"KO","side":"buy","quantity":1,"strategy":"\\ud800"}',
+    ],
+)  # fmt: skip
+def test_what_is_no_json_or_no_order_is_refused(site: DoorSite, body: bytes) -> None:
+    heard = site.ask("POST", "/api/v1/orders", body, token=site.token(), idempotency_key="o-1")
+    assert heard.status in (400, 422), heard.body
+    assert site.ask("GET", "/api/v1/orders").json == []
+
+
+def test_a_refused_order_is_a_problem_with_the_order(site: DoorSite, bare: Path) -> None:
+    small = site_of(bare, risk={"max_quantity": 1})
+    heard = small.submit(site.token())
+    assert (heard.status, heard.code, heard.json["reason_code"]) == (422, "denied", "order_quantity")
+    assert (heard.json["order"]["client_order_id"], heard.json["order"]["status"]) == ("o-1", "denied")
+    small.close()
+
+
+# -- WHO ---
+def test_without_a_token_nothing_is_recorded_and_a_wrong_one_is_nobodys(site: DoorSite) -> None:
+    token = site.token()
+    assert (site.submit(None).status, site.submit(None).code) == (401, "not_authenticated")
+    wrong = token[:-1] + ("0" if token[-1] != "0" else "1")
+    for given in (wrong, "x", "corro_k-1_" + "0" * 64, ""):
+        assert site.submit(given).status == 401
+    assert site.ask("POST", "/api/v1/orders", ORDER, authorization="Basic b3BzOng=").status == 401
+    revoke(site.client.database, "k-1", by="ann", reason="over")
+    heard = site.submit(token)
+    assert (heard.status, heard.json["reason_code"]) == (401, "key_revoked")
+
+
+def test_a_token_that_is_wrong_too_often_is_looked_at_no_more_but_a_good_one_is(site: DoorSite) -> None:
+    good, new = site.token(), site.token("k-2")
+    assert site.submit(good).status == 201
+    told = [site.submit("corro_k-1_" + "0" * 64).status for _ in range(sessions.TRIES + 1)]
+    assert told == [401] * sessions.TRIES + [429]
+    assert site.submit(new, "o-2").status == 429, "whoever guesses right now is not told"
+    assert int(site.submit("x").headers["retry-after"]) > 0
+    assert site.submit(good, "o-3").status == 201
+    assert site.ask("GET", "/api/v1/fills", token=new, peer="::1").status == 200, "another address"
+
+
+@pytest.mark.parametrize(
+    ("bounds", "changes"),
+    [
+        ({"strategies": ["dip"]}, {"strategy": "other"}), ({"strategies": ["dip"]}, {}),
+        ({"symbols": ["PEP"]}, {}), ({"brokers": ["tda"]}, {"route": ["ibkr", "alpaca"]}),
+    ],
+)  # fmt: skip
+def test_a_key_reaches_no_further_than_its_bounds(
+    site: DoorSite, bounds: dict[str, Any], changes: dict[str, Any]
+) -> None:
+    heard = site.submit(site.token(**bounds), **changes)
+    assert (heard.status, heard.code, heard.json["reason_code"]) == (403, "untrusted", "not_permitted")
+    assert site.ask("GET", "/api/v1/orders").json == []
+
+
+def test_a_key_that_needs_approval_has_its_orders_held(site: DoorSite) -> None:
+    heard = site.submit(site.token(needs_approval=True))
+    assert (heard.status, heard.json["status"]) == (201, "held")
+
+
+def test_a_tokens_order_is_signed_by_its_key_and_stands_where_signatures_are_required(make: Make) -> None:
+    desk = make(require="all")
+    site = DoorSite(desk.settings)
+    token = site.token(strategies=["dip"], brokers=["tda", "alpaca"])
+    assert site.submit(token, "o-1", strategy="dip").status == 201
+    assert site.submit(token, "o-2", strategy="dip", limit_price="1", order_type="limit").status == 201
+    site.client.submit(OrderRequest(client_order_id="o-3", symbol="KO", side="buy", quantity=5))
+    with desk.database.write() as connection:
+        connection.execute(update(orders).where(orders.c.client_order_id == "o-2").values(quantity=500))
+    desk.desk.place.work(["o-1", "o-2", "o-3"])
+    stands = [desk.stands(id_) for id_ in ("o-1", "o-2", "o-3")]
+    assert stands == [("filled", None), ("denied", "bad_signature"), ("denied", "not_signed")]
+    assert desk.row("o-1")["key_id"] == "k-1"
+    site.close()
+
+
+def test_a_token_in_a_file_signs_for_a_client_too(make: Make, tmp_path: Path) -> None:
+    desk = make(require="all")
+    _, token = add(desk.database, "k-1", "token", by="test", owner="ann")
+    path = tmp_path / "token"
+    path.write_text(f"{token}\n")
+    with OrderClient(desk.settings, key="k-1", key_file=path) as client:
+        client.submit(OrderRequest(client_order_id="o-1", symbol="KO", side="buy", quantity=5))
+    desk.desk.place.work(["o-1"])
+    assert desk.stands() == ("filled", None)
+    path.write_text("corro_k-1_" + "0" * 64)
+    with pytest.raises(ConfigurationError, match="is not the token of that key"):
+        OrderClient(desk.settings, key="k-1", key_file=path)
+
+
+def test_a_signed_order_needs_no_token(site: DoorSite, desk: TrustDesk) -> None:
+    signer = desk.key("k-9", strategies=["dip"])
+    body = sealed(signer, order("s-1"))
+    assert site.ask("POST", "/api/v1/orders", body, idempotency_key="s-1").status == 201
+    assert desk.row("s-1")["signature"] == body["sig"]
+    assert site.ask("POST", "/api/v1/orders", body, idempotency_key="s-2").status == 400
+    forged = body | {"signed": body["signed"].replace('"5"', '"6"')}
+    heard = site.ask("POST", "/api/v1/orders", forged, idempotency_key="s-3")
+    assert (heard.status, heard.json["reason_code"]) == (403, "bad_signature")
+
+
+# -- CANCEL ---
+def test_a_cancel_is_taken_for_what_the_key_may_cancel(site: DoorSite) -> None:
+    mine, other, boss = site.token(), site.token("k-2"), site.token("k-3", may_cancel="all")
+    site.submit(mine, "o-1")
+    site.submit(mine, "o-2")
+    assert site.ask("DELETE", "/api/v1/orders/o-1", token=other).status == 403
+    heard = site.ask("DELETE", "/api/v1/orders/o-1", token=mine)
+    assert (heard.status, heard.json["status"]) == (202, "canceled")
+    assert site.ask("DELETE", "/api/v1/orders/o-2", token=boss).status == 202
+    assert (site.ask("DELETE", "/api/v1/orders/none", token=mine).code) == "not_found"
+
+
+# -- FROM WHERE ---
+def test_from_elsewhere_nothing_is_read_without_a_token_and_nothing_over_plain_http(bare: Path, database: Any) -> None:
+    site = site_of(bare, web={"allowed_hosts": ["corro.example"], "proxies": ["10.0.0.9"]})
+    token = site.token()
+    paths = ("/api/v1/orders", "/metrics", "/healthz", "/api/v1/events")
+    for peer, scheme, host in (("192.0.2.7", "https", "corro.example"), ("10.0.0.9", "http", "corro.example")):
+        for path in paths:
+            assert site.ask("GET", path, peer=peer, scheme=scheme, host=host).status == 401, path
+        assert site.ask("GET", paths[0], peer=peer, scheme=scheme, host=host, token=token).status == 200
+    assert site.ask("GET", paths[0], peer="192.0.2.7", host="corro.example", token=token).status == 400
+    for name in ("x-forwarded-for", "forwarded", "via"):
+        assert site.ask("GET", paths[0], more=[(name, "127.0.0.1")]).status == 401, "a proxy on this machine"
+    assert site.ask("GET", paths[0], host="corro.example").status == 401
+    page = site.ask("GET", paths[0], peer="192.0.2.7", scheme="https", host="corro.example", accept="text/html")
+    assert (page.status, page.headers["location"]) == (303, "/login?next=%2Fapi%2Fv1%2Forders")
+    site.close()
+
+
+@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "localhost@evil", "", "[::1", None])
+def test_another_name_is_not_answered(site: DoorSite, host: str | None) -> None:
+    heard = site.ask("GET", "/api/v1/orders", host=host)
+    assert (heard.status, heard.code) == (400, "invalid_request")
+    assert "frame-ancestors 'none'" in heard.headers["content-security-policy"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        [("host", "localhost")], [("idempotency-key", "o-2")], [("authorization", "Bearer x")],
+        [("content-length", "5"), ("transfer-encoding", "chunked")], [("origin", "a"), ("origin", "b")],
+    ],
+)  # fmt: skip
+def test_a_request_that_says_two_things_is_refused(site: DoorSite, more: list[tuple[str, str]]) -> None:
+    heard = site.ask("POST", "/api/v1/orders", ORDER, token=site.token(), idempotency_key="o-1", more=more)
+    assert (heard.status, heard.code) == (400, "invalid_request")
+    assert site.ask("GET", "/api/v1/orders").json == []
+
+
+def test_a_body_is_bounded_by_size_and_time(site: DoorSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    token, keys = site.token(), {"idempotency_key": "o-1"}
+    told = site.ask("POST", "/api/v1/orders", b"", token=token, content_length="70000", **keys)
+    assert (told.status, told.code) == (413, "body_too_large")
+    endless = [b" " * 1000] * 70
+    assert site.ask("POST", "/api/v1/orders", token=token, chunks=endless, **keys).status == 413
+    monkeypatch.setattr(doorman, "BODY_S", 0.05)
+    begun = time.monotonic()
+    slow = site.ask("POST", "/api/v1/orders", token=token, chunks=[], **keys)
+    assert (slow.status, slow.code) == (408, "body_too_slow")
+    assert time.monotonic() - begun < 2
+
+
+# -- LOGIN ---
+def test_an_operator_logs_in_and_out_and_the_cookie_is_nobody_elses_to_read(site: DoorSite) -> None:
+    token = site.token(operator=True)
+    heard = site.ask("POST", "/login", form={"token": token, "next": "/orders/1"}, accept="text/html")
+    assert (heard.status, heard.headers["location"]) == (303, "/orders/1")
+    cookie = heard.headers["set-cookie"].lower()
+    assert "httponly" in cookie
+    assert "samesite=strict" in cookie
+    assert token not in cookie
+    csrf = site.ask("GET", "/api/v1/session").json["csrf"]
+    assert site.ask("POST", "/logout", origin="http://localhost", x_csrf_token=csrf).status == 204
+    assert site.ask("GET", "/api/v1/session").status == 401
+
+
+def test_only_an_operators_token_logs_in(site: DoorSite) -> None:
+    assert site.ask("POST", "/login", {"token": site.token()}).status == 403
+    assert site.ask("POST", "/login", {"token": "x"}).status == 401
+    assert site.ask("POST", "/login", {"token": ["x"], "next": 7}).status == 401
+    page = site.ask("POST", "/login", form={"token": "x", "next": "//evil.example"}, accept="text/html")
+    assert (page.status, page.headers["location"]) == (303, "/login?failed=1&next=%2F")
+    token = site.token("k-2", operator=True)
+    heard = site.ask("POST", "/login", {"token": token}, origin="https://evil.example")
+    assert (heard.status, heard.code) == (403, "cross_site")
+
+
+def test_over_https_the_cookie_is_the_hosts_own_and_goes_over_nothing_else(bare: Path, database: Any) -> None:
+    site = site_of(bare, web={"allowed_hosts": ["corro.example"]})
+    token = site.token(operator=True)
+    heard = site.ask("POST", "/login", {"token": token}, peer="192.0.2.7", scheme="https", host="corro.example")
+    assert heard.headers["set-cookie"].startswith("__Host-corro=")
+    assert "secure" in heard.headers["set-cookie"].lower()
+    assert "max-age" in heard.headers["strict-transport-security"]
+    site.close()
+
+
+@pytest.mark.parametrize(
+    ("origin", "csrf"),
+    [
+        ("http://localhost", ""), ("http://localhost", "wrong"), ("https://evil.example", None), ("null", None),
+        ("", None), ("http://localhost:81", None), ("http://localhost@evil.example", None),
+    ],
+)  # fmt: skip
+def test_what_another_sites_page_makes_a_browser_do_is_not_done(site: DoorSite, origin: str, csrf: str | None) -> None:
+    own = site.login(site.token(operator=True))
+    given = own if csrf is None else csrf
+    for keys in ({"origin": origin, "x_csrf_token": given}, {"origin": origin}):
+        form = {"reason": "x", "csrf": given} if "x_csrf_token" not in keys else {"reason": "x"}
+        heard = site.ask("POST", "/api/v1/actions/halt", form=form, **keys)
+        assert (heard.status, heard.code) == (403, "cross_site")
+    assert site.ask("POST", "/api/v1/orders", ORDER, idempotency_key="o-1", origin=origin).status == 403
+    assert controls(site) == []
+    assert (
+        site.ask("POST", "/api/v1/actions/halt", form={"reason": "x", "csrf": own}, origin="http://localhost").status
+        == 200
+    )
+
+
+def controls(site: DoorSite) -> list[tuple[Any, ...]]:
+    from models.history import History
+    from models.record.tables import control_events
+
+    rows = History(site.client.database).rows(control_events, newest_first=False)
+    names = ("kind", "scope_kind", "scope", "by", "reason")
+    return [tuple(row[name] for name in names) for row in rows if row["kind"] != "key_add"]
+
+
+def test_a_session_ends_by_time_and_with_its_key(site: DoorSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = site.token(operator=True)
+    site.login(token)
+    assert site.ask("GET", "/api/v1/session").status == 200
+    monkeypatch.setattr(sessions, "IDLE_S", -1.0)
+    assert site.ask("GET", "/api/v1/session").status == 401
+    monkeypatch.undo()
+    site.login(token)
+    revoke(site.client.database, "k-1", by="ann", reason="over")
+    assert site.ask("GET", "/api/v1/session").status == 401
+
+
+# -- WHAT OPERATORS DO ---
+def test_each_action_stands_in_the_journal_with_the_owner_and_the_reason(site: DoorSite) -> None:
+    ops = site.token(operator=True)
+
+    def act(name: str, **fields: object) -> Any:
+        heard = site.ask("POST", f"/api/v1/actions/{name}", fields | {"reason": "drill"}, token=ops)
+        assert heard.status == 200, heard.body
+        return heard.json
+
+    site.submit(site.token("k-2"), "o-1")
+    site.submit(site.token("k-3", needs_approval=True, owner="bob"), "o-2")
+    site.submit(site.token("k-4", needs_approval=True, owner="bob"), "o-3")
+    assert act("cancel", client_order_id="o-1")["status"] == "canceled"
+    assert act("approve", client_order_id="o-2")["status"] == "queued"
+    assert act("deny", client_order_id="o-3")["status"] == "denied"
+    act("halt", broker="ibkr")
+    act("reduce", strategy="dip", symbol="ko")
+    act("drain", broker="tda")
+    assert act("resume", broker="ibkr")["ended"][0]["state"] == "halted"
+    assert act("kill", strategy="dip", flatten=True, collar="2")["generation"] > 0
+    act("resume", all=True)
+    told = controls(site)
+    assert {(by, reason) for *_, by, reason in told} == {("ann", "drill")}
+    assert [kind for kind, *_ in told] == [
+        "approve", "deny", "halt", "reduce", "drain", "resume", "kill", "resume", "resume", "resume",
+    ]  # fmt: skip
+    assert ("reduce", "strategy+symbol", "dip:KO", "ann", "drill") in told
+    events = site.ask("GET", "/api/v1/orders/o-1").json["events"]
+    assert "by ann: drill" in events[-1]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "status"),
+    [
+        ("halt", {}, 400), ("halt", {"reason": " "}, 400), ("halt", {"reason": "x", "brokr": "ibkr"}, 400),
+        ("halt", {"reason": "x", "broker": "nowhere"}, 400), ("halt", {"reason": 7}, 400),
+        ("fly", {"reason": "x"}, 400),
+        ("cancel", {"reason": "x", "client_order_id": "none"}, 404), ("drain", {"reason": "x"}, 400),
+        ("resolve", {"reason": "x", "client_order_id": "o-1"}, 400), ("kill", {"reason": "x", "collar": "2"}, 400),
+        ("resolve", {"reason": "x", "client_order_id": "o-1", "absent": True}, 422),
+        ("unlock", {"reason": "x", "broker": "ibkr", "symbol": "KO"}, 404),
+        ("deny", {"reason": "x", "client_order_id": "o-1"}, 400),
+    ],
+)  # fmt: skip
+def test_an_action_that_cannot_be_done_is_a_problem_and_leaves_no_trace(
+    site: DoorSite, name: str, fields: dict[str, Any], status: int
+) -> None:
+    ops = site.token(operator=True)
+    site.submit(ops, "o-1")
+    heard = site.ask("POST", f"/api/v1/actions/{name}", fields, token=ops)
+    assert heard.status == status, heard.body
+    assert controls(site) == []
+
+
+def test_an_action_takes_an_operators_key_within_its_bounds(site: DoorSite) -> None:
+    plain, judge = site.token("k-2"), site.token("k-3", may_approve=True)
+    site.submit(site.token("k-4", needs_approval=True, owner="bob"), "o-1")
+    site.submit(site.token("k-5", needs_approval=True), "o-2")
+
+    def act(token: str, name: str, **fields: object) -> Any:
+        return site.ask("POST", f"/api/v1/actions/{name}", fields | {"reason": "x"}, token=token)
+
+    assert act(plain, "halt").code == act(judge, "halt").code == "untrusted"
+    assert act(plain, "approve", client_order_id="o-1").status == 403
+    assert act(judge, "approve", client_order_id="o-2").status == 403, "ann's own: four eyes"
+    assert act(judge, "approve", client_order_id="o-1").status == 200
+    bound = site.token("k-6", operator=True, brokers=["tda"])
+    assert act(bound, "halt").status == act(bound, "halt", broker="ibkr").status == 403
+    assert act(bound, "resume", all=True).status == 403
+    assert act(bound, "halt", broker="tda").status == 200
+
+
+def test_a_browser_goes_back_to_its_page_and_is_told_there(site: DoorSite) -> None:
+    form = {"csrf": site.login(site.token(operator=True)), "next": "/risk"}
+    asked = {"origin": "http://localhost", "accept": "text/html"}
+    session = next(iter(_sessions(site)))
+    for fields, words in (({"reason": "x"}, "halt: all brokers"), ({}, "not done: reason: is required")):
+        heard = site.ask("POST", "/api/v1/actions/halt", form=form | fields, **asked)
+        assert (heard.status, heard.headers["location"]) == (303, "/risk")
+        assert session.take_notice() == words
+        assert session.take_notice() == ""
+
+
+def _sessions(site: DoorSite) -> Any:
+    found = [d.dependency.__self__ for d in site.app.router.dependencies]  # type: ignore[union-attr]
+    return found[0]._sessions.values()
+
+
+# -- NOTHING IS TOLD ---
+def test_a_token_is_in_no_answer_and_no_log(site: DoorSite, capsys: pytest.CaptureFixture[str]) -> None:
+    token = site.token(operator=True)
+    said = [site.submit(token), site.submit(token, strategy=token), site.ask("GET", f"/{token}", token=token)]
+    said += [site.ask("POST", "/login", {"token": token, "next": f"/{token}"})]
+    assert not [heard for heard in said if token.encode() in heard.body]
+    out = capsys.readouterr()
+    assert token not in out.out + out.err
+    assert json.loads(said[2].body)["code"] == "not_found"

@@ -1,0 +1,297 @@
+"""What an operator does over HTTP: the commands' own functions, each with the key's owner as `by`, and a reason.
+
+`POST /api/v1/actions/NAME` with the fields of a form or a JSON object; `reason` is always one of them. A browser is
+sent back to `next`, and its session has what was done as a notice; anybody else is told in JSON.
+
+| name    | fields                                                                     |
+|---------|----------------------------------------------------------------------------|
+| cancel  | client_order_id                                                            |
+| approve | client_order_id                                                            |
+| deny    | client_order_id                                                            |
+| resolve | client_order_id, and one of absent, noted, adopt (the broker's order id)    |
+| unlock  | broker, symbol                                                             |
+| halt    | a scope: broker, account, strategy, symbol, key; none is everything        |
+| reduce  | the same                                                                   |
+| drain   | broker                                                                     |
+| resume  | a scope, or all                                                            |
+| kill    | a scope; flatten, collar, external                                         |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from functools import partial
+
+from models.errors import InvalidRequest, Untrusted
+from models.record.batch import change_one
+from models.record.controls import NOUNS, KillRow
+from models.record.keys import named
+from models.record.order import cancel
+from models.trust import must_reach
+from models.vocabulary import Denial
+from producers.client import OrderClient
+from worker.control import controls, kill
+from worker.control.scopes import KINDS, Scope, scope_of
+from worker.orders import releases
+from worker.orders.resolve import note
+from worker.orders.resolve import resolve as settle
+from worker.page.sessions import Visitor
+from worker.positions.ledger import unlock as take
+
+Told = dict[str, object]
+#: Fields that say how, not what.
+_HOW = frozenset({"csrf", "next", "reason"})
+#: Characters of one field.
+_LONGEST = 500
+_YES = frozenset({"1", "true", "yes", "on"})
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What an operator asks for.
+
+    Args:
+        client: does it.
+        visitor: who asks.
+        fields: as they came.
+    """
+
+    client: OrderClient
+    visitor: Visitor
+    fields: Mapping[str, object]
+
+    @property
+    def by(self) -> str:
+        """Who: in the journal for ever."""
+        return self.visitor.owner
+
+    @property
+    def reason(self) -> str:
+        """Why."""
+        return self.need("reason")
+
+    def text(self, name: str) -> str | None:
+        """Return a field; None where it is blank.
+
+        Raises:
+            InvalidRequest: it is no text, or too long.
+        """
+        value = self.fields.get(name)
+        if value is not None and (not isinstance(value, str) or len(value) > _LONGEST or "\0" in value):
+            raise InvalidRequest(f"{name}: must be a text of at most {_LONGEST} characters, was {value!r:.100}")
+        return (value or "").strip() or None
+
+    def need(self, name: str) -> str:
+        """Return a field that has to be there.
+
+        Raises:
+            InvalidRequest: it is not.
+        """
+        if (value := self.text(name)) is None:
+            raise InvalidRequest(f"{name}: is required")
+        return value
+
+    def flag(self, name: str) -> bool:
+        """Return whether a box is ticked; in JSON true."""
+        value = self.fields.get(name)
+        if value is None or isinstance(value, bool):
+            return bool(value)
+        if (text := self.text(name)) is not None and text.lower() not in _YES:
+            raise InvalidRequest(f"{name}: must be one of {', '.join(sorted(_YES))} or left out, was {text!r}")
+        return text is not None
+
+    def broker(self) -> str:
+        """Return a configured broker's name.
+
+        Raises:
+            InvalidRequest: there is none of that name.
+        """
+        return self._configured(self.need("broker"))
+
+    def scope(self) -> Scope:
+        """Return what a control shall be about, within the bounds of the key.
+
+        Raises:
+            InvalidRequest: a name is none.
+            Untrusted: the key does not reach so far.
+        """
+        scope = Scope.of(**{kind: self.text(kind) for kind in KINDS})
+        names = scope.names
+        if account := names.get("account"):
+            self._configured(account.partition(":")[0])
+        broker = names.get("broker") or (account or "").partition(":")[0] or None
+        if broker is not None:
+            self._configured(broker)
+        self.reach(strategy=names.get("strategy"), symbol=names.get("symbol"), broker=broker)
+        return scope
+
+    def reach(self, strategy: str | None, symbol: str | None, broker: str | None) -> None:
+        """See that the key is good for this.
+
+        Raises:
+            Untrusted: it is not.
+        """
+        must_reach(self.visitor.key, strategies=strategy, symbols=symbol, brokers=broker)
+
+    def order(self) -> str:
+        """Return the id of an order that the key is good for.
+
+        Raises:
+            NotFound: there is no such order.
+            Untrusted: it is not.
+        """
+        order = self.client.order(self.need("client_order_id"))
+        self.reach(order.row["strategy"], order.row["symbol"], order.row["broker"])
+        return order.client_order_id
+
+    def _configured(self, broker: str) -> str:
+        if broker not in self.client.settings.all_brokers:
+            there = ", ".join(self.client.settings.all_brokers)
+            raise InvalidRequest(f"broker: no {broker!r} is configured, there are {there}")
+        return broker
+
+
+# -- ORDERS ---
+def _cancel(asked: Asking) -> Told:
+    words = f"by {asked.by}: {asked.reason}"
+    entry, _ = change_one(asked.client.database, asked.order(), lambda found: cancel(found, words))
+    asked.client.ring_for_cancels([entry])
+    return {"client_order_id": entry.id, "status": str(entry.status), "words": f"cancel of {entry.id} asked for"}
+
+
+def _approve(asked: Asking) -> Told:
+    if not asked.client.settings.security.self_approval and (key_id := asked.client.order(asked.order()).row["key_id"]):
+        with asked.client.database.read() as connection:
+            theirs = named(connection, key_id)
+        if key_id == asked.visitor.key["key_id"] or (theirs is not None and theirs["owner"] == asked.by):
+            words = f"{asked.by} has submitted it: somebody else approves it ([security] self_approval)"
+            raise Untrusted(words, Denial.NOT_PERMITTED)
+    return _decide(releases.approve, "approved", asked)
+
+
+def _decide(how: Callable[..., Mapping[str, object]], word: str, asked: Asking) -> Told:
+    id_ = asked.order()
+    row = how(asked.client, id_, by=asked.by, reason=asked.reason)
+    return {"client_order_id": id_, "status": row["status"], "words": f"{id_} {word}"}
+
+
+def _resolve(asked: Asking) -> Told:
+    id_, adopt, reason = asked.order(), asked.text("adopt"), asked.reason
+    absent, noted = asked.flag("absent"), asked.flag("noted")
+    if [absent, noted, adopt is not None].count(True) != 1:
+        raise InvalidRequest("resolve: exactly one of absent, noted and adopt has to be said")
+    if noted:
+        row = note(asked.client, id_, by=asked.by, reason=reason)
+    else:
+        row = settle(asked.client, id_, adopt=adopt, by=asked.by, reason=reason)
+    return {"client_order_id": id_, "status": row["status"], "words": f"{id_} resolved"}
+
+
+def _unlock(asked: Asking) -> Told:
+    broker, symbol = asked.broker(), asked.need("symbol").upper()
+    asked.reach(None, symbol, broker)
+    lock = take(asked.client.database, broker, symbol, by=asked.by, reason=asked.reason)
+    told = {name: lock[name] for name in ("broker", "symbol", "expected", "found", "since")}
+    return {**told, "words": f"{symbol} at {broker} unlocked"}
+
+
+# -- CONTROLS ---
+def _stop(kind: str, asked: Asking) -> Told:
+    scope = asked.scope()
+    controls.stop(asked.client.database, scope, kind, asked.reason, asked.by)
+    return {"scope_kind": scope.kind, "scope": scope.text, "words": f"{kind}: {scope.words}"}
+
+
+def _drain(asked: Asking) -> Told:
+    asked.broker()
+    return _stop("drain", asked)
+
+
+def _resume(asked: Asking) -> Told:
+    everything, scope = asked.flag("all"), asked.scope()
+    if everything and scope != Scope():
+        raise InvalidRequest("resume: either a scope or all has to be said")
+    ended = controls.resume(asked.client.database, None if everything else scope, by=asked.by, reason=asked.reason)
+    words = ", ".join(f"{NOUNS[row['state']]} of {scope_of(row).words}" for row in ended)
+    rows = [{name: row[name] for name in ("scope_kind", "scope", "state", "by", "reason")} for row in ended]
+    return {"ended": rows, "words": f"resumed: {words or 'nothing was stopped in that scope'}"}
+
+
+def _kill(asked: Asking) -> Told:
+    scope, flatten = asked.scope(), asked.flag("flatten")
+    what: KillRow = {"flatten": flatten, "collar": _collar(asked, flatten), "external": asked.flag("external")}
+    begin = partial(kill.begin, scope=scope, by=asked.by, reason=asked.reason, kill=what)
+    generation, wished = asked.client.database.transact(begin)
+    asked.client.ring_for_cancels(wished)
+    words = f"killed: {scope.words}; {len(wished)} cancels wished"
+    told: Told = {"scope_kind": scope.kind, "scope": scope.text, "generation": generation, "wished": len(wished)}
+    return told | {"words": words}
+
+
+def _collar(asked: Asking, flatten: bool) -> str | None:
+    if (text := asked.text("collar")) is None:
+        return None
+    try:
+        percent = Decimal(text)
+    except InvalidOperation:
+        percent = Decimal(-1)
+    if not flatten or not 0 < percent < 100:
+        raise InvalidRequest(f"collar: is a percentage between 0 and 100, with flatten; was {text!r}")
+    return str(percent)
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One thing that may be asked.
+
+    Args:
+        run: does it.
+        fields: that it has, beside the reason.
+        approves: a key that may approve may do it, an operator's or not.
+    """
+
+    run: Callable[[Asking], Told]
+    fields: frozenset[str]
+    approves: bool = False
+
+
+_ORDER, _SCOPE = frozenset({"client_order_id"}), frozenset(KINDS)
+ACTIONS: dict[str, Action] = {
+    "cancel": Action(_cancel, _ORDER),
+    "approve": Action(_approve, _ORDER, approves=True),
+    "deny": Action(partial(_decide, releases.deny, "denied"), _ORDER, approves=True),
+    "resolve": Action(_resolve, _ORDER | {"absent", "noted", "adopt"}),
+    "unlock": Action(_unlock, frozenset({"broker", "symbol"})),
+    "halt": Action(partial(_stop, "halt"), _SCOPE),
+    "reduce": Action(partial(_stop, "reduce"), _SCOPE),
+    "drain": Action(_drain, frozenset({"broker"})),
+    "resume": Action(_resume, _SCOPE | {"all"}),
+    "kill": Action(_kill, _SCOPE | {"flatten", "collar", "external"}),
+}
+
+
+def act(client: OrderClient, visitor: Visitor, name: str, fields: Mapping[str, object]) -> Told:
+    """Do what somebody asks.
+
+    Args:
+        client: over the record.
+        visitor: who.
+        name: of the action.
+        fields: of the form, or of the JSON object.
+
+    Returns:
+        What was done: `words` for a person, the rest for a program.
+
+    Raises:
+        CorroError: why not; nothing was done.
+    """
+    action = ACTIONS.get(name)
+    if action is None:
+        raise InvalidRequest(f"there is no action {name!r}, there are {', '.join(ACTIONS)}")
+    if not visitor.may_operate and not (action.approves and visitor.key["may_approve"]):
+        raise Untrusted(f"key {visitor.key['key_id']!r} is no operator's: it may not {name}", Denial.NOT_PERMITTED)
+    if strange := sorted(set(fields) - action.fields - _HOW):
+        raise InvalidRequest(f"{strange[0]}: {name} has no such field, there are {', '.join(sorted(action.fields))}")
+    return action.run(Asking(client, visitor, fields))

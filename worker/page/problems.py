@@ -1,0 +1,134 @@
+"""Errors as problem documents (RFC 9457): `code` is the Python class in snake case, as a strategy in Python sees it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+from urllib.parse import quote
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import RedirectResponse
+from starlette.exceptions import HTTPException
+
+from models import encoding
+from models.errors import (
+    CorroError,
+    DatabaseUnavailable,
+    IdempotencyConflict,
+    InvalidOrder,
+    InvalidRequest,
+    NotFound,
+    QueueUnavailable,
+    Untrusted,
+)
+from models.outward import untold
+
+PROBLEM = "application/problem+json"
+
+
+class NotAuthenticated(CorroError):
+    """Nobody knows who asks.
+
+    Args:
+        code: why a key that was shown is good no more: key_revoked, key_expired.
+    """
+
+    def __init__(self, message: str, code: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class TooManyTries(CorroError):
+    """Tokens that nobody has were shown too often from one address.
+
+    Args:
+        retry_after: seconds.
+    """
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class CrossSite(CorroError):
+    """A browser was made to ask by a page that is not ours."""
+
+
+class BodyTooLarge(CorroError):
+    """A request has more bytes than anything that is asked here."""
+
+
+class BodyTooSlow(CorroError):
+    """A request did not arrive in time."""
+
+
+#: The first class that fits decides.
+STATUSES: tuple[tuple[type[CorroError], int], ...] = (
+    (NotFound, 404), (NotAuthenticated, 401), (TooManyTries, 429), (CrossSite, 403), (BodyTooLarge, 413),
+    (BodyTooSlow, 408), (Untrusted, 403), (IdempotencyConflict, 422), (InvalidOrder, 422), (InvalidRequest, 400),
+    (DatabaseUnavailable, 503), (QueueUnavailable, 503), (CorroError, 500),
+)  # fmt: skip
+
+
+def answer(error: CorroError) -> Response:
+    """Return an error as it is told."""
+    status = next(status for kind, status in STATUSES if isinstance(error, kind))
+    code = getattr(error, "code", None)
+    more = {} if code is None else {"reason_code": str(code)}
+    headers = dict[str, str]()
+    if status == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="corro"'
+    if isinstance(error, TooManyTries):
+        headers["Retry-After"] = str(round(error.retry_after) or 1)
+    if status in (408, 413):
+        headers["Connection"] = "close"  # what is left of the request is not read
+    return document(type(error).__name__, status, str(error), more, headers)
+
+
+def document(
+    title: str, status: int, detail: str, more: Mapping[str, object] = {}, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Return a problem document.
+
+    Args:
+        title: the name of a class.
+        status: of HTTP.
+        detail: a sentence for a person.
+        more: members beside those of the standard.
+        headers: of the answer.
+    """
+    code = re.sub(r"(?<!^)(?=[A-Z])", "_", title).lower()
+    told = {"type": "about:blank", "title": title, "status": status, "detail": detail, "code": code, **more}
+    return Response(encoding.dumps(untold(told)), status, headers, PROBLEM)
+
+
+def wants_page(request: Request) -> bool:
+    """Tell whether a person's browser asks for something to look at."""
+    return "text/html" in request.headers.get("accept", "")
+
+
+def register(app: FastAPI) -> None:
+    """Let every error of an application be told so."""
+
+    @app.exception_handler(CorroError)
+    def ours(request: Request, error: CorroError) -> Response:
+        if isinstance(error, NotAuthenticated) and request.method == "GET" and wants_page(request):
+            back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+            return RedirectResponse(f"/login?next={quote(back, safe='')}", 303)
+        return answer(error)
+
+    @app.exception_handler(HTTPException)
+    def of_the_server(_: Request, error: HTTPException) -> Response:
+        phrase = HTTPStatus(error.status_code).phrase.title().replace(" ", "")
+        return document(phrase, error.status_code, str(error.detail), headers=error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    def of_a_parameter(_: Request, error: RequestValidationError) -> Response:
+        told = "; ".join(f"{item['loc'][-1]}: {item['msg']}" for item in error.errors()[:10])
+        return document("InvalidRequest", 422, told)
+
+    @app.exception_handler(Exception)
+    def unforeseen(_: Request, error: Exception) -> Response:
+        return document("InternalServerError", 500, f"a defect of corro, {type(error).__name__}; its log has more")
