@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from ipaddress import ip_address, ip_network
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 from pydantic_settings import NoDecode
 
 from models.environment import as_list
+from models.messages import OrderRequest
 
 
 def _network(text: str) -> str:
@@ -40,6 +41,13 @@ class TradingViewSettings(BaseModel):
     symbols: Mapping[str, str] = Field(default_factory=dict)
     #: Fields of an order object that an alert need not have: strategy, route, time_in_force ...
     defaults: Mapping[str, object] = Field(default_factory=dict)
+
+    @field_validator("defaults")
+    @classmethod
+    def _are_an_orders(cls, value: Mapping[str, object]) -> Mapping[str, object]:
+        if strange := sorted(value.keys() - OrderRequest.model_fields.keys() | value.keys() & {"client_order_id"}):
+            raise ValueError(f"{strange[0]} is no field that an alert may leave out")
+        return value
 
 
 class WebSettings(BaseModel):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import threading
 import time
+from collections.abc import Iterable
 from datetime import datetime
 
 from sqlalchemy import Connection, exists, insert, or_, select, update
@@ -119,8 +120,13 @@ def by_token(connection: Connection, token: str) -> KeyRow | None:
         connection: to read with.
         token: the whole of it.
     """
-    named = key_of(token)
-    row = next((row for row in _ALL.rows(connection) if row["key_id"] == named and row["alg"] == "token"), None)
+    return whose(_ALL.rows(connection), token)
+
+
+def whose(rows: Iterable[KeyRow], token: str) -> KeyRow | None:
+    """Return whose of these keys a token is; None where it is nobody's."""
+    name = key_of(token)
+    row = next((row for row in rows if row["key_id"] == name and row["alg"] == "token"), None)
     if row is None or row["digest"] is None or not hmac.compare_digest(row["digest"], digest_of(token)):
         return None
     return row

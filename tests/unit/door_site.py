@@ -104,10 +104,12 @@ class DoorSite:
         body = b"".join(message.get("body", b"") for message in told[1:])
         return Heard(told[0]["status"], dict(raw), body)
 
-    def submit(self, token: str | None, id_: str | None = "o-1", **changes: object) -> Heard:
+    def submit(
+        self, token: str | None, id_: str | None = "o-1", *, peer: str = "127.0.0.1", **changes: object
+    ) -> Heard:
         """Post an order."""
         keys = {} if id_ is None else {"idempotency_key": id_}
-        return self.ask("POST", "/api/v1/orders", ORDER | changes, token=token, **keys)
+        return self.ask("POST", "/api/v1/orders", ORDER | changes, token=token, peer=peer, **keys)
 
     def login(self, token: str, **headers: str) -> str:
         """Log in as a browser does; returns the token of its forms."""

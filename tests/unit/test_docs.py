@@ -27,6 +27,7 @@ from models.settings import (
     TimingSettings,
     load_settings,
 )
+from models.web import WebSettings
 from worker.brokers.alpaca import access as alpaca_access
 from worker.brokers.alpaca import adapter as alpaca
 from worker.brokers.base import BrokerInterface
@@ -63,11 +64,13 @@ def setting_names() -> Iterator[tuple[str, str, Any]]:
     nested: dict[str, type[BaseModel]] = {
         "routing": RoutingSettings, "timing": TimingSettings, "security": SecuritySettings, "history": HistorySettings,
         "notify": NotifySettings,
+        "web": WebSettings,
     }  # fmt: skip
     for name, field in Settings.model_fields.items():
         if name in nested:
             for key, inner in nested[name].model_fields.items():
-                yield f"{name}.{key}", f"CORRO_{name}__{key}".upper(), inner.default
+                if key != "tradingview":  # a table of its own: docs/http.md
+                    yield f"{name}.{key}", f"CORRO_{name}__{key}".upper(), inner.default
         elif name not in ("brokers", "risk"):  # docs/brokers.md, docs/risk.md
             yield name, f"CORRO_{name}".upper(), field.default
 

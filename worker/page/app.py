@@ -30,7 +30,7 @@ from models.settings import Settings
 from producers.cli.app import moment
 from producers.client import OrderClient
 from worker.fleet.picture import look, remarks_of_the_record
-from worker.page import doors, problems
+from worker.page import doors, hooks, problems
 from worker.page.doorman import Doorman
 from worker.page.doors import told
 from worker.page.metrics import Metrics
@@ -63,6 +63,7 @@ def create_app(settings: Settings, client: OrderClient) -> FastAPI:
     app = FastAPI(
         title="corro", version=version("corro"), openapi_url="/api/openapi.json", docs_url=None, redoc_url=None,
         lifespan=lifespan, dependencies=[Depends(sessions.gate)],
+        redirect_slashes=False,
     )  # fmt: skip
     app.add_middleware(Doorman, web=settings.web)
     problems.register(app)
@@ -70,6 +71,7 @@ def create_app(settings: Settings, client: OrderClient) -> FastAPI:
     _lists(app, settings, History(database))
     _events(app, Tail(database, client.ear), sessions)
     doors.register(app, client, sessions)
+    hooks.register(app, client, sessions)
     return app
 
 

@@ -47,11 +47,17 @@ def _orders(app: FastAPI, door: OrderDoor) -> None:
         return told(door.cancel(known(request), client_order_id), 202)
 
 
+def refusal(placed: Placed) -> Response:
+    """Return what is answered of an order that our own rules have ended: why, and the order."""
+    row = placed.row
+    more = {"reason_code": row["reason_code"], "order": encoding.to_json(row)}
+    return document("Denied", 422, str(row["reason"]), more)
+
+
 def _answer(placed: Placed) -> Response:
     row = placed.row
     if placed.is_refused:
-        more = {"reason_code": row["reason_code"], "order": encoding.to_json(row)}
-        return document("Denied", 422, str(row["reason"]), more)
+        return refusal(placed)
     response = told(row, 201 if placed.is_new else 200)
     response.headers["Location"] = f"/api/v1/orders/{quote(str(row['client_order_id']), safe='')}"
     return response

@@ -29,9 +29,9 @@ from models.clock import utcnow
 from models.errors import DatabaseUnavailable, Untrusted
 from models.record.database import Database
 from models.record.key_rows import KeyRow
-from models.record.keys import by_token, named
+from models.record.keys import KeyReader, by_token, named, whose
 from models.settings import Settings
-from models.signing import Signer, digest_of, key_of, token_signer
+from models.signing import Signer, digest_of, token_signer
 from models.trust import must_be_valid
 from models.vocabulary import Denial
 from models.web import WebSettings, is_among
@@ -110,22 +110,21 @@ class Visitor:
 
 
 class Tries:
-    """Counts wrong tokens by address. Thread-safe."""
+    """Counts wrong tokens by address. Thread-safe.
+
+    A token has 256 random bits, so nobody is kept from guessing by being locked out, while an operator, or an alert,
+    from the same address would be: whoever was wrong too often is told 429, and costs the record nothing more.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._failed: OrderedDict[str, deque[float]] = OrderedDict()
 
-    def must_be_few(self, address: str) -> None:
-        """See that an address has not been wrong too often.
-
-        Raises:
-            TooManyTries: it has.
-        """
+    def wait(self, address: str) -> float:
+        """Return for how many seconds an address has been wrong too often; 0 where it has not."""
         with self._lock:
-            failed, now = self._failed.get(address, deque()), time.monotonic()
-            if len(failed) == TRIES and now - failed[0] < TRIES_S:
-                raise TooManyTries(f"{TRIES} tokens from {address} were nobody's", TRIES_S - (now - failed[0]))
+            failed = self._failed.get(address, ())
+            return max(failed[0] + TRIES_S - time.monotonic(), 0.0) if len(failed) == TRIES else 0.0
 
     def failed(self, address: str) -> None:
         """Count one."""
@@ -147,12 +146,11 @@ class Sessions:
     def __init__(self, settings: Settings, database: Database) -> None:
         self.web: WebSettings = settings.web
         self.database, self.tries = database, Tries()
+        self._keys = KeyReader(database, settings.security)
         self._deployment = settings.security.deployment or database.deployment or ""
         self._lock = threading.Lock()
         #: By the digest of the cookie: who reads this process's memory has no cookie yet.
         self._sessions: OrderedDict[str, Session] = OrderedDict()
-        #: Digests of tokens that were good here: they are looked at however often others were wrong.
-        self._good: OrderedDict[str, None] = OrderedDict()
 
     # -- WHO ---
     async def gate(self, request: Request) -> None:
@@ -211,11 +209,14 @@ class Sessions:
             NotAuthenticated: nobody's, or it is good no more.
             TooManyTries: too many were nobody's from there.
         """
-        digest = digest_of(token) if key_of(token) else ""
-        if digest not in self._good:
-            self.tries.must_be_few(address)
-        with self.database.read() as connection:
-            key = by_token(connection, token) if digest else None
+        wait = self.tries.wait(address)
+        if wait:
+            key = whose(self._keys.ring().keys.values(), token)
+        else:
+            with self.database.read() as connection:
+                key = by_token(connection, token)
+        if key is None and wait:
+            raise TooManyTries(f"{TRIES} tokens from {address} were nobody's", wait)
         if key is None:
             self.tries.failed(address)
             raise NotAuthenticated("this token is no key's: `corro keys add --alg token` makes one")
@@ -225,10 +226,6 @@ class Sessions:
             raise NotAuthenticated(str(error), str(error.code)) from None
         if key["public_key"] is None:
             raise NotAuthenticated(f"key {key['key_id']!r} is of a version before: add another, and revoke this one")
-        with self._lock:
-            self._good[digest] = None
-            if len(self._good) > _MOST:
-                self._good.popitem(last=False)
         return Visitor(key, token_signer(token, self._deployment))
 
     def is_here(self, request: Request) -> bool:
