@@ -49,7 +49,7 @@ _YES = frozenset({"1", "true", "yes", "on"})
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
+class Errand:
     """What an operator asks for.
 
     Args:
@@ -154,14 +154,14 @@ class Asking:
 
 
 # -- ORDERS ---
-def _cancel(asked: Asking) -> Told:
+def _cancel(asked: Errand) -> Told:
     words = f"by {asked.by}: {asked.reason}"
     entry, _ = change_one(asked.client.database, asked.order(), lambda found: cancel(found, words))
     asked.client.ring_for_cancels([entry])
     return {"client_order_id": entry.id, "status": str(entry.status), "words": f"cancel of {entry.id} asked for"}
 
 
-def _approve(asked: Asking) -> Told:
+def _approve(asked: Errand) -> Told:
     if not asked.client.settings.security.self_approval and (key_id := asked.client.order(asked.order()).row["key_id"]):
         with asked.client.database.read() as connection:
             theirs = named(connection, key_id)
@@ -171,13 +171,13 @@ def _approve(asked: Asking) -> Told:
     return _decide(releases.approve, "approved", asked)
 
 
-def _decide(how: Callable[..., Mapping[str, object]], word: str, asked: Asking) -> Told:
+def _decide(how: Callable[..., Mapping[str, object]], word: str, asked: Errand) -> Told:
     id_ = asked.order()
     row = how(asked.client, id_, by=asked.by, reason=asked.reason)
     return {"client_order_id": id_, "status": row["status"], "words": f"{id_} {word}"}
 
 
-def _resolve(asked: Asking) -> Told:
+def _resolve(asked: Errand) -> Told:
     id_, adopt, reason = asked.order(), asked.text("adopt"), asked.reason
     absent, noted = asked.flag("absent"), asked.flag("noted")
     if [absent, noted, adopt is not None].count(True) != 1:
@@ -189,7 +189,7 @@ def _resolve(asked: Asking) -> Told:
     return {"client_order_id": id_, "status": row["status"], "words": f"{id_} resolved"}
 
 
-def _unlock(asked: Asking) -> Told:
+def _unlock(asked: Errand) -> Told:
     broker, symbol = asked.broker(), asked.need("symbol").upper()
     asked.reach(None, symbol, broker)
     lock = take(asked.client.database, broker, symbol, by=asked.by, reason=asked.reason)
@@ -198,18 +198,18 @@ def _unlock(asked: Asking) -> Told:
 
 
 # -- CONTROLS ---
-def _stop(kind: str, asked: Asking) -> Told:
+def _stop(kind: str, asked: Errand) -> Told:
     scope = asked.scope()
     controls.stop(asked.client.database, scope, kind, asked.reason, asked.by)
     return {"scope_kind": scope.kind, "scope": scope.text, "words": f"{kind}: {scope.words}"}
 
 
-def _drain(asked: Asking) -> Told:
+def _drain(asked: Errand) -> Told:
     asked.broker()
     return _stop("drain", asked)
 
 
-def _resume(asked: Asking) -> Told:
+def _resume(asked: Errand) -> Told:
     everything, scope = asked.flag("all"), asked.scope()
     if everything and scope != Scope():
         raise InvalidRequest("resume: either a scope or all has to be said")
@@ -219,7 +219,7 @@ def _resume(asked: Asking) -> Told:
     return {"ended": rows, "words": f"resumed: {words or 'nothing was stopped in that scope'}"}
 
 
-def _kill(asked: Asking) -> Told:
+def _kill(asked: Errand) -> Told:
     scope, flatten = asked.scope(), asked.flag("flatten")
     what: KillRow = {"flatten": flatten, "collar": _collar(asked, flatten), "external": asked.flag("external")}
     begin = partial(kill.begin, scope=scope, by=asked.by, reason=asked.reason, kill=what)
@@ -230,7 +230,7 @@ def _kill(asked: Asking) -> Told:
     return told | {"words": words}
 
 
-def _collar(asked: Asking, flatten: bool) -> str | None:
+def _collar(asked: Errand, flatten: bool) -> str | None:
     if (text := asked.text("collar")) is None:
         return None
     try:
@@ -252,7 +252,7 @@ class Action:
         approves: a key that may approve may do it, an operator's or not.
     """
 
-    run: Callable[[Asking], Told]
+    run: Callable[[Errand], Told]
     fields: frozenset[str]
     approves: bool = False
 
@@ -294,4 +294,4 @@ def act(client: OrderClient, visitor: Visitor, name: str, fields: Mapping[str, o
         raise Untrusted(f"key {visitor.key['key_id']!r} is no operator's: it may not {name}", Denial.NOT_PERMITTED)
     if strange := sorted(set(fields) - action.fields - _HOW):
         raise InvalidRequest(f"{strange[0]}: {name} has no such field, there are {', '.join(sorted(action.fields))}")
-    return action.run(Asking(client, visitor, fields))
+    return action.run(Errand(client, visitor, fields))

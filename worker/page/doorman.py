@@ -78,7 +78,7 @@ class Doorman:
         if (error := self._objection(scope)) is not None:
             await answer(error)(scope, receive, tell)
             return
-        await self.app(scope, _Bounded(receive), tell)
+        await self.app(scope, _BoundedBody(receive), tell)
 
     def _objection(self, scope: Scope) -> CorroError | None:
         headers: Headers = scope["headers"]
@@ -100,7 +100,7 @@ class Doorman:
         return None
 
 
-class _Bounded:
+class _BoundedBody:
     """What hands over a body, up to a size and for a time; behind its end nothing is bounded."""
 
     def __init__(self, receive: Receive) -> None:
