@@ -123,7 +123,7 @@ class Tries:
     def wait(self, address: str) -> float:
         """Return for how many seconds an address has been wrong too often; 0 where it has not."""
         with self._lock:
-            failed = self._failed.get(address, ())
+            failed = self._failed.get(address, deque())
             return max(failed[0] + TRIES_S - time.monotonic(), 0.0) if len(failed) == TRIES else 0.0
 
     def failed(self, address: str) -> None:
