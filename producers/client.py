@@ -67,15 +67,15 @@ class OrderClient(DataClient):
         #: Whether the database lets this process change orders; None while nobody has asked.
         self._may_change: bool | None = None
 
-    def acting_for(self, signer: Signs | None, approval: str | None = None) -> Self:
-        """Return a client over the same connections that signs by another key, for doors that many come to.
+    def acting_for(self, signer: Signs | None = None, approval: str | None = None) -> Self:
+        """Return a client over the same connections for somebody else, for doors that many come to.
 
         Args:
-            signer: signs its orders and wishes; None leaves them unsigned.
+            signer: signs its orders and wishes; None: as this one's.
             approval: why somebody has to approve its orders before they go anywhere; None where nobody has to for that.
         """
         other = copy(self)
-        other._signer, other._approval = signer, approval
+        other._signer, other._approval = signer or self._signer, approval
         return other
 
     # -- ORDERS ---

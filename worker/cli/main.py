@@ -23,7 +23,7 @@ from producers.cli import logs as _logs  # noqa: F401
 from producers.cli import orders as _orders  # noqa: F401
 from producers.cli import show
 from producers.cli.app import Form, Json, Wide, app, client, fail, opened, tell, whole_id
-from worker.cli import approvals, check, controls, dead_letters, kill, limits, locks, sandbox, watch, web
+from worker.cli import approvals, assistant, check, controls, dead_letters, kill, limits, locks, sandbox, watch, web
 from worker.cli import fleet as cli_fleet
 from worker.cli import keys as cli_keys
 from worker.cli import notify as cli_notify
@@ -33,6 +33,7 @@ from worker.runtime.celery_command import worker_arguments
 db_app = typer.Typer(help="The database's schema.", no_args_is_help=True)
 app.add_typer(db_app, name="db")
 approvals.register(app)
+assistant.register(app)
 app.add_typer(cli_keys.app, name="keys")
 app.add_typer(cli_notify.app, name="notify")
 check.register(app)

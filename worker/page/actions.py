@@ -154,84 +154,86 @@ class Errand:
 
 
 # -- ORDERS ---
-def _cancel(asked: Errand) -> Told:
-    words = f"by {asked.by}: {asked.reason}"
-    entry, _ = change_one(asked.client.database, asked.order(), lambda found: cancel(found, words))
-    asked.client.ring_for_cancels([entry])
+def _cancel(errand: Errand) -> Told:
+    words = f"by {errand.by}: {errand.reason}"
+    entry, _ = change_one(errand.client.database, errand.order(), lambda found: cancel(found, words))
+    errand.client.ring_for_cancels([entry])
     return {"client_order_id": entry.id, "status": str(entry.status), "words": f"cancel of {entry.id} asked for"}
 
 
-def _approve(asked: Errand) -> Told:
-    if not asked.client.settings.security.self_approval and (key_id := asked.client.order(asked.order()).row["key_id"]):
-        with asked.client.database.read() as connection:
+def _approve(errand: Errand) -> Told:
+    if not errand.client.settings.security.self_approval and (
+        key_id := errand.client.order(errand.order()).row["key_id"]
+    ):
+        with errand.client.database.read() as connection:
             theirs = named(connection, key_id)
-        if key_id == asked.visitor.key["key_id"] or (theirs is not None and theirs["owner"] == asked.by):
-            words = f"{asked.by} has submitted it: somebody else approves it ([security] self_approval)"
+        if key_id == errand.visitor.key["key_id"] or (theirs is not None and theirs["owner"] == errand.by):
+            words = f"{errand.by} has submitted it: somebody else approves it ([security] self_approval)"
             raise Untrusted(words, Denial.NOT_PERMITTED)
-    return _decide(releases.approve, "approved", asked)
+    return _decide(releases.approve, "approved", errand)
 
 
-def _decide(how: Callable[..., Mapping[str, object]], word: str, asked: Errand) -> Told:
-    id_ = asked.order()
-    row = how(asked.client, id_, by=asked.by, reason=asked.reason)
+def _decide(how: Callable[..., Mapping[str, object]], word: str, errand: Errand) -> Told:
+    id_ = errand.order()
+    row = how(errand.client, id_, by=errand.by, reason=errand.reason)
     return {"client_order_id": id_, "status": row["status"], "words": f"{id_} {word}"}
 
 
-def _resolve(asked: Errand) -> Told:
-    id_, adopt, reason = asked.order(), asked.text("adopt"), asked.reason
-    absent, noted = asked.flag("absent"), asked.flag("noted")
+def _resolve(errand: Errand) -> Told:
+    id_, adopt, reason = errand.order(), errand.text("adopt"), errand.reason
+    absent, noted = errand.flag("absent"), errand.flag("noted")
     if [absent, noted, adopt is not None].count(True) != 1:
         raise InvalidRequest("resolve: exactly one of absent, noted and adopt has to be said")
     if noted:
-        row = note(asked.client, id_, by=asked.by, reason=reason)
+        row = note(errand.client, id_, by=errand.by, reason=reason)
     else:
-        row = settle(asked.client, id_, adopt=adopt, by=asked.by, reason=reason)
+        row = settle(errand.client, id_, adopt=adopt, by=errand.by, reason=reason)
     return {"client_order_id": id_, "status": row["status"], "words": f"{id_} resolved"}
 
 
-def _unlock(asked: Errand) -> Told:
-    broker, symbol = asked.broker(), asked.need("symbol").upper()
-    asked.reach(None, symbol, broker)
-    lock = take(asked.client.database, broker, symbol, by=asked.by, reason=asked.reason)
+def _unlock(errand: Errand) -> Told:
+    broker, symbol = errand.broker(), errand.need("symbol").upper()
+    errand.reach(None, symbol, broker)
+    lock = take(errand.client.database, broker, symbol, by=errand.by, reason=errand.reason)
     told = {name: lock[name] for name in ("broker", "symbol", "expected", "found", "since")}
     return {**told, "words": f"{symbol} at {broker} unlocked"}
 
 
 # -- CONTROLS ---
-def _stop(kind: str, asked: Errand) -> Told:
-    scope = asked.scope()
-    controls.stop(asked.client.database, scope, kind, asked.reason, asked.by)
+def _stop(kind: str, errand: Errand) -> Told:
+    scope = errand.scope()
+    controls.stop(errand.client.database, scope, kind, errand.reason, errand.by)
     return {"scope_kind": scope.kind, "scope": scope.text, "words": f"{kind}: {scope.words}"}
 
 
-def _drain(asked: Errand) -> Told:
-    asked.broker()
-    return _stop("drain", asked)
+def _drain(errand: Errand) -> Told:
+    errand.broker()
+    return _stop("drain", errand)
 
 
-def _resume(asked: Errand) -> Told:
-    everything, scope = asked.flag("all"), asked.scope()
+def _resume(errand: Errand) -> Told:
+    everything, scope = errand.flag("all"), errand.scope()
     if everything and scope != Scope():
         raise InvalidRequest("resume: either a scope or all has to be said")
-    ended = controls.resume(asked.client.database, None if everything else scope, by=asked.by, reason=asked.reason)
+    ended = controls.resume(errand.client.database, None if everything else scope, by=errand.by, reason=errand.reason)
     words = ", ".join(f"{NOUNS[row['state']]} of {scope_of(row).words}" for row in ended)
     rows = [{name: row[name] for name in ("scope_kind", "scope", "state", "by", "reason")} for row in ended]
     return {"ended": rows, "words": f"resumed: {words or 'nothing was stopped in that scope'}"}
 
 
-def _kill(asked: Errand) -> Told:
-    scope, flatten = asked.scope(), asked.flag("flatten")
-    what: KillRow = {"flatten": flatten, "collar": _collar(asked, flatten), "external": asked.flag("external")}
-    begin = partial(kill.begin, scope=scope, by=asked.by, reason=asked.reason, kill=what)
-    generation, wished = asked.client.database.transact(begin)
-    asked.client.ring_for_cancels(wished)
+def _kill(errand: Errand) -> Told:
+    scope, flatten = errand.scope(), errand.flag("flatten")
+    what: KillRow = {"flatten": flatten, "collar": _collar(errand, flatten), "external": errand.flag("external")}
+    begin = partial(kill.begin, scope=scope, by=errand.by, reason=errand.reason, kill=what)
+    generation, wished = errand.client.database.transact(begin)
+    errand.client.ring_for_cancels(wished)
     words = f"killed: {scope.words}; {len(wished)} cancels wished"
     told: Told = {"scope_kind": scope.kind, "scope": scope.text, "generation": generation, "wished": len(wished)}
     return told | {"words": words}
 
 
-def _collar(asked: Errand, flatten: bool) -> str | None:
-    if (text := asked.text("collar")) is None:
+def _collar(errand: Errand, flatten: bool) -> str | None:
+    if (text := errand.text("collar")) is None:
         return None
     try:
         percent = Decimal(text)
@@ -244,7 +246,7 @@ def _collar(asked: Errand, flatten: bool) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One thing that may be asked.
+    """One thing that may be errand.
 
     Args:
         run: does it.

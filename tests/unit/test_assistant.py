@@ -1,0 +1,97 @@
+"""`corro mcp`: an assistant reads everything, and what it submits waits for a person unless its key says otherwise."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+mcp = pytest.importorskip("mcp")
+
+from models.record.database import Database
+from models.settings import load_settings
+from models.signing import token_signer
+from producers import OrderClient
+from tests.unit.trust_desk import Make
+from worker.control.keys import add
+from worker.page.tools import APPROVAL, Assistant, assistant_server
+
+ORDER = {"client_order_id": "o-1", "symbol": "ko", "side": "buy", "quantity": "5"}
+
+
+@pytest.fixture
+def client(bare: Path, database: Database) -> Iterator[OrderClient]:
+    with OrderClient(load_settings(home=bare)) as opened:
+        yield opened
+
+
+def ask(assistant: Assistant, *calls: tuple[str, dict[str, Any]]) -> list[Any]:
+    """Call tools in one session; returns what each gave, of a list its rows, of an error its words."""
+
+    async def session() -> list[Any]:
+        found = []
+        async with mcp.Client(assistant_server(assistant)) as door:
+            for name, given in calls:
+                answer = await door.call_tool(name, given)
+                content = answer.structured_content or {}
+                found.append(answer.content[0].text if answer.is_error else content.get("result", content))
+        return found
+
+    return asyncio.run(session())
+
+
+def test_an_assistants_order_is_held_and_once_however_often_it_is_submitted(client: OrderClient) -> None:
+    first, again, other, rows = ask(
+        Assistant(client), ("submit_order", ORDER), ("submit_order", ORDER),
+        ("submit_order", ORDER | {"quantity": "6"}), ("orders", {"symbol": "KO", "status": "held,queued"}),
+    )  # fmt: skip
+    assert first["status"] == again["status"] == "held"
+    assert APPROVAL in first["reason"]
+    assert "IdempotencyConflict" in other
+    assert [row["client_order_id"] for row in rows] == ["o-1"]
+
+
+def test_a_key_that_was_named_for_it_says_whether_its_orders_are_held(make: Make) -> None:
+    desk = make(require="all")
+    stands = {}
+    with OrderClient(desk.settings) as client:
+        for name, waits in (("free", False), ("bound", True)):
+            _, token = add(desk.database, name, "token", by="test", owner="ann", needs_approval=waits)
+            assert token is not None
+            assistant = Assistant(client, token_signer(token, desk.settings.security.deployment))
+            [told] = ask(assistant, ("submit_order", ORDER | {"client_order_id": name}))
+            stands[name] = told["status"]
+    assert stands == {"free": "queued", "bound": "held"}
+    desk.desk.place.work(["free"])
+    assert desk.stands("free") == ("filled", None)
+
+
+def test_every_tool_reads_and_only_one_writes(client: OrderClient) -> None:
+    async def tools() -> list[Any]:
+        async with mcp.Client(assistant_server(Assistant(client))) as door:
+            return list((await door.list_tools()).tools)
+
+    found = asyncio.run(tools())
+    assert [tool.name for tool in found if not tool.annotations.read_only_hint] == ["submit_order"]
+    lists = ["orders", "fills", "attempts", "events", "positions", "fleet", "unresolved", "controls"]
+    assert {tool.name for tool in found} == {*lists, "order", "submit_order"}
+    assert all(tool.description for tool in found)
+    told = ask(Assistant(client), *((name, {}) for name in lists))
+    assert [rows for rows, name in zip(told, lists, strict=True) if name != "fleet"] == [[]] * 7
+    assert [row["broker"] for row in told[lists.index("fleet")]] == ["ibkr", "alpaca", "tda"]
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "words"),
+    [
+        ("order", {"client_order_id": "none"}, "NotFound"), ("orders", {"since": "soon"}, "InvalidRequest"),
+        ("submit_order", ORDER | {"quantity": "NaN"}, "InvalidOrder"),
+        ("submit_order", ORDER | {"route": "nowhere"}, "InvalidOrder"),
+    ],
+)  # fmt: skip
+def test_an_assistant_is_told_what_is_wrong(client: OrderClient, name: str, given: dict[str, Any], words: str) -> None:
+    [told] = ask(Assistant(client), (name, given))
+    assert words in told
