@@ -36,6 +36,7 @@ from models.encoding import dumps, moment
 from models.encoding import plain as plain
 from models.errors import InvalidOrder
 from models.explaining import explain
+from models.groups import Membership, membership
 from models.vocabulary import OrderType, Side, TimeInForce
 
 T = TypeVar("T")
@@ -139,7 +140,7 @@ PRICES: dict[OrderType, frozenset[str]] = {
 }
 _TRAILS = ("trail_amount", "trail_percent")
 #: Fields that version 2 of the order object has, and version 1 has not.
-SECOND = frozenset({"not_before", "session", "decision_price"})
+SECOND = frozenset({"not_before", "session", "decision_price", "group"})
 #: The same at a glance: no limit_price, no stop_price, how many of the trails are missing.
 _MISSING = {
     kind: ("limit_price" not in needed, "stop_price" not in needed, 1 if kind is OrderType.TRAILING_STOP else 2)
@@ -175,6 +176,7 @@ class OrderRequest(BaseModel):
         session: regular: it is held while New York's exchanges are not in their regular session; any (default).
         decision_price: money per share at which the strategy decided, such as the middle of the quote it saw; kept for
             the analyst (`history.tca`), and no part of what is ordered.
+        group: which leg of which group of linked orders it is: `{"id": ..., "kind": ..., "leg": ...}`.
 
     Raises:
         InvalidOrder: with the field and the value.
@@ -202,6 +204,7 @@ class OrderRequest(BaseModel):
     not_before: UtcTime | None = None
     session: Annotated[Literal["any", "regular"], BeforeValidator(_lower)] | None = None
     decision_price: Positive | None = None
+    group: Annotated[Membership, BeforeValidator(membership)] | None = None
 
     def __init__(self, **data: object) -> None:
         try:
@@ -214,6 +217,13 @@ class OrderRequest(BaseModel):
     def _id_is_plain(cls, value: str) -> str:
         if not _ID.fullmatch(value):
             raise ValueError("must be 1 to 64 letters, digits and . _ : + / = @ # -, the first a letter or digit")
+        return value
+
+    @field_validator("group")
+    @classmethod
+    def _group_is_named_plainly(cls, value: Membership | None) -> Membership | None:
+        if value is not None and not _ID.fullmatch(value.id):
+            raise ValueError("its id must be as a client_order_id: 1 to 64 letters, digits and . _ : + / = @ # -")
         return value
 
     @field_validator("symbol", mode="before")
@@ -302,7 +312,8 @@ class OrderRequest(BaseModel):
         """
         tags = sorted(self.tags.items()) if isinstance(self.tags, dict) else self.tags
         held = [self.not_before, self.session] if self.not_before or self.session == "regular" else []
-        return hashlib.sha256(dumps([tags, *_body(vars(self)), *held])).hexdigest()
+        linked = [list(self.group.to_wire().values())] if self.group else []
+        return hashlib.sha256(dumps([tags, *_body(vars(self)), *held, *linked])).hexdigest()
 
     def to_wire(self) -> dict[str, object]:
         """Return the order object as it travels: decimal strings, ISO times, JSON types only."""
@@ -325,7 +336,7 @@ def _wire(value: object) -> object:
         return moment(value)
     if isinstance(value, tuple):
         return list(value)
-    return value
+    return value.to_wire() if isinstance(value, Membership) else value
 
 
 def is_id(text: str) -> bool:

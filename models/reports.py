@@ -118,6 +118,12 @@ class OrderReport:
     #: The broker's ids of the order that this one replaced, and of the one that replaced it.
     replaces: str | None = None
     replaced_by: str | None = None
+    #: How the broker links it to others, in its own word; None: to none, or it does not say.
+    linked: str | None = None
+    #: The orders that are linked to it, as far as the same answer shows them.
+    legs: tuple[OrderReport, ...] = ()
+    #: Of one of those: our id of the order that it is linked to.
+    part_of: str | None = None
     #: The connection that placed it and alone may cancel or change it (IB's client id); None where any may.
     session: str | None = None
     #: Cumulative at the broker; None where it is only known from executions (IB).

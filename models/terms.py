@@ -13,6 +13,7 @@ order is taken for ours only with our id *and* our terms:
 
 Symbol and side have to be shown. Any other term that the broker does not show contradicts nothing; what no order of
 corro's has contradicts always. The stop price of a trailing stop moves, so it says nothing.
+An order on its own is not one that its broker links to others.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ def conflicts(
     """Return what an order shows that ours has not; the answer to a send need not show everything."""
     return [
         *report.unlike_ours,
+        *([f"it is linked to others ({report.linked})"] if report.linked and order.group is None else ()),
         *_too_old(order, report),
         *(
             f"{name} {_shown(theirs)} instead of {_shown(ours)}"

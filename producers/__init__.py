@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     )
     from models.messages import OrderRequest
     from producers.client import OrderClient
+    from producers.groups import OrderGroup
     from producers.handles import Fetch, Order
     from producers.unified import UnifiedBroker
 
@@ -33,13 +34,14 @@ __all__ = [
     "NotFound",
     "Order",
     "OrderClient",
+    "OrderGroup",
     "OrderRequest",
     "UnifiedBroker",
 ]
 
 _MODULES = {
     "OrderRequest": "models.messages", "OrderClient": "producers.client", "Fetch": "producers.handles",
-    "Order": "producers.handles", "UnifiedBroker": "producers.unified",
+    "Order": "producers.handles", "OrderGroup": "producers.groups", "UnifiedBroker": "producers.unified",
 }  # fmt: skip
 
 

@@ -30,8 +30,8 @@ from models.record.stream import EventRow, EventStream
 from models.settings import Settings
 from models.signing import Signs
 from models.vocabulary import OPEN, UNSENT, Status
-from producers.data import DataClient
 from producers.ear import EVERYTHING
+from producers.groups import GroupClient
 from producers.handles import LONGEST_PAUSE_S, Closed, Order
 from producers.signer import signer_of, wish_of
 
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from models.history import Row
 
 
-class OrderClient(DataClient):
-    """A strategy's door to corro: orders here, data from `DataClient`. Thread-safe; make one and keep it.
+class OrderClient(GroupClient):
+    """A strategy's door to corro: orders here, linked ones by `GroupClient`. Thread-safe; make one and keep it.
 
     Args:
         settings: None reads `corro.toml` and the environment.

@@ -25,6 +25,7 @@ from models.history.views import v_events as v_events
 from models.history.views import v_external_fills as v_external_fills
 from models.history.views import v_external_orders as v_external_orders
 from models.history.views import v_fills as v_fills
+from models.history.views import v_groups as v_groups
 from models.history.views import v_latency as v_latency
 from models.history.views import v_orders as v_orders
 from models.history.views import v_pnl as v_pnl

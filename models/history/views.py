@@ -28,6 +28,14 @@ v_orders = _view(
     attempt_count=Integer, brokers_tried=Integer, fell_back=Boolean, filled_quantity=Money, remaining_quantity=Money,
     avg_fill_price=Money, filled_notional=Money, reason=String, reason_code=String, created_at=UtcTime,
     expires_at=UtcTime, submitted_at=UtcTime, accepted_at=UtcTime, closed_at=UtcTime, updated_at=UtcTime,
+    group_id=String, leg=String,
+)  # fmt: skip
+#: One row for each leg.
+v_groups = _view(
+    "v_groups", group_id=String, kind=String, status=String, reason=String, strategy=String, broker=String,
+    client_order_id=String, leg=String, symbol=String, side=String, quantity=Money, order_type=String,
+    limit_price=Money, stop_price=Money, leg_status=String, filled_quantity=Money, avg_fill_price=Money,
+    broker_order_id=String, created_at=UtcTime, closed_at=UtcTime, updated_at=UtcTime,
 )  # fmt: skip
 v_fills = _view(
     "v_fills", broker=String, execution_id=String, client_order_id=String, attempt_no=Integer, strategy=String,

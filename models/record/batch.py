@@ -17,6 +17,7 @@ from models.clock import utcnow
 from models.errors import NotFound
 from models.record.baselines import follow
 from models.record.database import Database
+from models.record.groups import keep_together
 from models.record.order import OrderRecord
 from models.record.rows import AttemptRow, FillRow, ReadableOrder, by_name
 from models.record.statements import Query, among, insert_many, together, update_many
@@ -107,14 +108,18 @@ class OrderBatch:
     def of(cls, connection: Connection, rows: Iterable[ReadableOrder], now: datetime) -> OrderBatch:
         """Open a batch over the rows of orders that were just read, and locked."""
         batch = cls(connection, now)
-        for row in rows:
-            batch.entries[row["client_order_id"]] = OrderRecord(proxy(batch), row)
-        if begun := [entry.id for entry in batch.entries.values() if entry.order["attempt_no"]]:
-            for attempt in _ATTEMPTS.rows(connection, ids=begun):
-                batch.entries[attempt["client_order_id"]].attempts[attempt["attempt_no"]] = attempt
-            for id_ in begun:
-                batch.entries[id_].count()
+        batch.add(rows)
         return batch
+
+    def add(self, rows: Iterable[ReadableOrder]) -> None:
+        """Take in the rows of more orders that were just read, and locked."""
+        new = [OrderRecord(proxy(self), row) for row in rows]
+        self.entries |= {entry.id: entry for entry in new}
+        if begun := [entry.id for entry in new if entry.order["attempt_no"]]:
+            for attempt in _ATTEMPTS.rows(self.connection, ids=begun):
+                self.entries[attempt["client_order_id"]].attempts[attempt["attempt_no"]] = attempt
+            for id_ in begun:
+                self.entries[id_].count()
 
     def last_event(self, client_order_id: str, kinds: Collection[str]) -> list[tuple[str, str | None]]:
         """Return kind and detail of an order's last recorded event of these kinds, if there is one."""
@@ -123,10 +128,11 @@ class OrderBatch:
         return [(row.kind, row.detail) for row in self.connection.execute(mine.order_by(e.id.desc()).limit(1))]
 
     def load_fills(self) -> None:
-        """Read the executions of all orders in the batch."""
-        for entry in self.entries.values():
+        """Read the executions of all orders in the batch whose executions were not read before."""
+        unread = [entry for entry in self.entries.values() if entry.known_fills is None]
+        for entry in unread:
             entry.known_fills = []
-        for row in _FILLS.rows(self.connection, ids=list(self.entries)):
+        for row in _FILLS.rows(self.connection, ids=[entry.id for entry in unread]):
             self.entries[row["client_order_id"]].fills.append(row)
 
     def __getitem__(self, client_order_id: str) -> OrderRecord:
@@ -138,6 +144,7 @@ class OrderBatch:
 
     def write(self) -> None:
         """Write everything that changed, and nothing else; the transaction's end makes it durable."""
+        keep_together(self)
         connection, entries = self.connection, self.entries.values()
         begun = [e.attempts[no] for e in entries for no in e.new_attempts]
         with together(connection):

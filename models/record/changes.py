@@ -42,6 +42,9 @@ class OrderChanges(TypedDict, total=False):
     not_before: datetime | None
     session: str | None
     held_for: str | None
+    group_id: str | None
+    group_kind: str | None
+    leg: str | None
     body_hash: str
     cancel_requested_at: datetime | None
     cancel_sent_at: datetime | None

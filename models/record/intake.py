@@ -15,6 +15,7 @@ import structlog
 from sqlalchemy import Connection
 
 from models.errors import CorroError, DatabaseUnavailable, IdempotencyConflict, InvalidOrder
+from models.groups import objection
 from models.lifetimes import DatabaseClock, expiry
 from models.messages import SECOND, OrderRequest
 from models.record.arrivals import Arrival, read_arrival, seal_of
@@ -22,6 +23,7 @@ from models.record.database import Database
 from models.record.holds import LONGEST_HOLD_S, hold
 from models.record.keys import KeyReader
 from models.record.limits import StaticLimits
+from models.record.linked import alike, columns_of, membership_of, on_the_wire, strange_legs, wrong_groups
 from models.record.rows import AnyOrder, NewOrder, OrderRow, by_name
 from models.record.stored import IDS, insert_orders, note, stored_and_keyed, stored_rows
 from models.record.unreadable import denied_row, without_given
@@ -68,7 +70,7 @@ def row_of(request: OrderRequest, route: Sequence[str], now: datetime, longest_s
         "held_for": None,
         "closed_at": None,
     }
-    return cast("NewOrder", row)
+    return cast("NewOrder", row | columns_of(request.group))
 
 
 def _expires(request: OrderRequest, now: datetime, longest_s: float) -> datetime:
@@ -87,14 +89,15 @@ def request_of(row: AnyOrder) -> OrderRequest:
     values = {name: columns[name] for name in _SAME_NAME}
     values |= {name: kind(str(values[name])) for name, kind in _ENUMS.items()}
     values["tags"] = [] if values["tags"] is None else values["tags"]
-    return _construct(**values, route=tuple(row["route"] or ()))
+    return _construct(**values, route=tuple(row["route"] or ()), group=membership_of(row))
 
 
 def body_of(row: AnyOrder) -> dict[str, object]:
     """Return the order object that a row records; JSON writes its numbers and times as they travel."""
     columns = by_name(row)
     named = [name for name in _BODY if name not in SECOND or columns[name] is not None]
-    return {name: columns[name] for name in named} | {"tags": [] if row["tags"] is None else row["tags"]}
+    tags = {"tags": [] if row["tags"] is None else row["tags"]}
+    return {name: columns[name] for name in named} | on_the_wire(row) | tags
 
 
 class Intake:
@@ -147,9 +150,11 @@ class Intake:
             InvalidOrder, IdempotencyConflict: nothing was recorded.
             DatabaseUnavailable: nothing was recorded.
         """
+        if words := objection(requests):
+            raise InvalidOrder(words)
         now = self.clock.now()
         key_id = None if signer is None else signer.key_id
-        rows = [self._row_within_limits(request, now, key_id, approval) for request in requests]
+        rows = alike([self._row_within_limits(request, now, key_id, approval) for request in requests])
         if signer is not None:
             seals = [seal_of(signer.sign("order", request.to_wire())) for request in requests]
             rows = list(map(_sealed, rows, seals))
@@ -182,6 +187,8 @@ class Intake:
         """Insert the rows that are new, and compare the others with what is there, in one transaction."""
 
         def work(connection: Connection) -> Sequence[NewOrder]:
+            if taken := strange_legs(connection, requests):
+                raise IdempotencyConflict(f"group {taken.pop()!r} has other orders. Use a new id for a new group.")
             if insert_orders(connection, rows) == len(rows):
                 return rows
             stored = stored_rows(connection, [row["client_order_id"] for row in rows])
@@ -242,7 +249,8 @@ class Intake:
         with self.database.read() as connection:
             stored, keyed = stored_and_keyed(connection, list(arrivals))
         new = [arrival for id_, arrival in arrivals.items() if id_ not in stored]
-        missing = [self._row(arrival, queue_broker, now) for arrival in self._vouched(new, keyed, queue_broker, now)]
+        new = self._vouched(self._whole(new, queue_broker, now), keyed, queue_broker, now)
+        missing = alike([self._row(arrival, queue_broker, now) for arrival in new])
         if missing:
             for done in self._each(missing, now):
                 stored |= done
@@ -253,6 +261,16 @@ class Intake:
             for id_, arrival in arrivals.items()
             if id_ in stored and self._same(arrival.request, stored[id_])
         }
+
+    def _whole(self, new: list[Arrival], queue_broker: str, now: datetime) -> list[Arrival]:
+        """Return the new orders without the legs of groups that are not whole, or whose name is taken: denied."""
+        requests = [arrival.request for arrival in new if arrival.request.group is not None]
+        if not requests:
+            return new
+        with self.database.read() as connection:
+            wrong = wrong_groups(connection, requests)
+        self._deny([denied_row(one.body, wrong[one.id], queue_broker, now) for one in new if one.id in wrong])
+        return [arrival for arrival in new if arrival.id not in wrong]
 
     def _vouched(self, new: list[Arrival], keyed: bool, queue_broker: str, now: datetime) -> list[Arrival]:
         """Return the new orders that may have a row: where signatures are required, those that are signed."""

@@ -38,3 +38,10 @@ class ChainRow(TypedDict):
     digest: str
     head: str
     at: datetime
+
+
+class DeploymentRow(TypedDict):
+    """Which fleet a database belongs to."""
+
+    id: str
+    created_at: datetime

@@ -1,4 +1,4 @@
-"""The tables about who may trade, as SQLAlchemy Core."""
+"""The tables about whose this is and who may trade, as SQLAlchemy Core."""
 
 from __future__ import annotations
 
@@ -49,4 +49,13 @@ journal_chain = Table(
     Column("digest", String(64), nullable=False),
     Column("head", String(64), nullable=False),
     Column("at", UtcTime, nullable=False),
+)
+
+#: One row: which fleet this database belongs to. `home` and the queue carry the same id, so that none is mistaken for a
+#: fresh one.
+deployment = Table(
+    "deployment",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("created_at", UtcTime, nullable=False),
 )

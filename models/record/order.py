@@ -348,6 +348,17 @@ def cancel(entry: OrderRecord, why: str | None = None) -> None:
         entry.happen(Fact.CANCELED, detail=f"{before}: {why}" if why else before)
 
 
+def has_ended(entry: OrderRecord) -> bool:
+    """End an order that must not be sent any more: canceled, or too old."""
+    row = entry.order
+    if row["cancel_requested_at"] is not None:
+        entry.happen(Fact.CANCELED, detail="canceled before it was sent")
+    elif row["expires_at"] is not None and entry.now >= row["expires_at"]:
+        waited = f"too old to be sent: waited {(entry.now - row['created_at']).total_seconds():.0f} s"
+        entry.happen(Fact.EXPIRED, detail=f"{waited}; {row['reason']}" if row["reason"] else waited)
+    return entry.status is not Status.QUEUED
+
+
 def is_changing(entry: OrderRecord) -> bool:
     """Tell whether a replace of this order is under way or unknown."""
     return any(

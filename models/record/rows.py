@@ -11,6 +11,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, NotRequired, TypedDict, cast
 
+from models.record.group_rows import _OfGroup
+
 Json = dict[str, Any]  #: An object, with the fields that its writer gave it.
 
 
@@ -19,7 +21,7 @@ def by_name(row: Mapping[str, object]) -> dict[str, object]:
     return cast("dict[str, Any]", row)
 
 
-class _NewOrder(TypedDict):
+class _NewOrder(_OfGroup):
     client_order_id: str
     version: int
     strategy: str | None
@@ -302,13 +304,6 @@ class TallyRow(TypedDict):
     name: str
     labels: str
     value: float
-
-
-class DeploymentRow(TypedDict):
-    """Which fleet a database belongs to."""
-
-    id: str
-    created_at: datetime
 
 
 class ExternalOrderRow(TypedDict):

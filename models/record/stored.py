@@ -8,6 +8,7 @@ from typing import cast
 from sqlalchemy import ColumnElement, Connection, FromClause, Insert, func, insert, literal, select
 
 from models.clock import utcnow
+from models.record.groups import insert_groups
 from models.record.keys import HAS_KEYS
 from models.record.rows import NewOrder, OrderRow
 from models.record.statements import Query, among, insert_told
@@ -23,7 +24,10 @@ _ORDERS_AND_KEYS = Query(select(HAS_KEYS.label("keyed"), orders).select_from(_ON
 
 def insert_orders(connection: Connection, rows: Sequence[NewOrder]) -> int:
     """Insert the rows whose id is new, with their first event; returns how many were new."""
-    return insert_told(connection, orders, rows, _first_event)
+    new = insert_told(connection, orders, rows, _first_event)
+    if any(row["group_id"] is not None for row in rows):
+        insert_groups(connection, rows)
+    return new
 
 
 def _first_event(of: FromClause) -> Insert:

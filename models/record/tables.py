@@ -28,6 +28,9 @@ from sqlalchemy import (
 from models.record import balance_tables as balance_tables
 from models.record.columns import Money, UtcTime, Words
 from models.record.columns import metadata as metadata
+from models.record.group_tables import membership as membership
+from models.record.group_tables import order_groups as order_groups
+from models.record.key_tables import deployment as deployment
 from models.record.key_tables import keys as keys
 from models.record.notice_tables import incidents as incidents
 from models.record.position_tables import external_fills as external_fills
@@ -89,6 +92,7 @@ orders = Table(
     #: What the order asked for: not to be sent before then, and in the regular session alone.
     Column("not_before", UtcTime),
     Column("session", String(16)),
+    *membership(),
     #: Why it is held: approval, not_before, session, with commas between; null once it is released.
     Column("held_for", String(64)),
     #: Not to be claimed, or released, before this (a snooze lives here, never in the queue).
@@ -388,13 +392,4 @@ tallies = Table(
     #: A JSON list of texts.
     Column("labels", String(256), primary_key=True),
     Column("value", Float(53), nullable=False),
-)
-
-#: One row: which fleet this database belongs to. `home` and the queue carry the same id, so that none is mistaken for a
-#: fresh one.
-deployment = Table(
-    "deployment",
-    metadata,
-    Column("id", String(36), primary_key=True),
-    Column("created_at", UtcTime, nullable=False),
 )

@@ -61,6 +61,9 @@ def denied_row(body: object, reason: str, broker: str, now: datetime, *, code: s
         "not_before": None,
         "session": None,
         "held_for": None,
+        "group_id": None,
+        "group_kind": None,
+        "leg": None,
     }
     return cast("NewOrder", by_name(row) | {"reason_code": str(code)}) if code else row
 

@@ -69,7 +69,7 @@ def orders(
     from models.history import v_orders
 
     listing(
-        v_orders, ORDER_COLUMNS, Form(json, out, wide), status=_words("--status", status, Status),
+        v_orders, ORDER_COLUMNS, Form(json, out, wide), status=words("--status", status, Status),
         symbol=symbol and symbol.upper(), strategy=strategy, broker=broker,
         since=moment("--since", since), until=moment("--until", until), limit=limit,
     )  # fmt: skip
@@ -128,7 +128,7 @@ def attempts(
     from models.history import v_attempts
 
     listing(
-        v_attempts, _ATTEMPT_COLUMNS, Form(json, out, wide), outcome=_words("--outcome", outcome, Outcome),
+        v_attempts, _ATTEMPT_COLUMNS, Form(json, out, wide), outcome=words("--outcome", outcome, Outcome),
         symbol=symbol and symbol.upper(), strategy=strategy, broker=broker,
         since=moment("--since", since), until=moment("--until", until), limit=limit,
     )  # fmt: skip
@@ -197,9 +197,14 @@ def _list(text: str | None) -> list[str] | None:
     return [part.strip() for part in text.split(",") if part.strip()] if text else None
 
 
-def _words(option: str, text: str | None, kind: type[StrEnum]) -> list[str] | None:
-    words = _list(text)
-    for word in words or ():
+def words(option: str, text: str | None, kind: type[StrEnum]) -> list[str] | None:
+    """Read words with commas between.
+
+    Raises:
+        InvalidRequest: one of them is none of this kind.
+    """
+    found = _list(text)
+    for word in found or ():
         if word not in set(kind):
             raise InvalidRequest(f"{option}: must be one of {', '.join(kind)}, was {word!r}")
-    return words
+    return found

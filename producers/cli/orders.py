@@ -63,7 +63,7 @@ def submit(
         "symbol": symbol, "side": side, "quantity": quantity, "limit_price": limit, "stop_price": stop,
         "trail_amount": trail_amount, "trail_percent": trail_percent, "time_in_force": tif,
         "extended_hours": extended_hours, "strategy": strategy, "created_at": now,
-        "order_type": order_type or _type_of(limit, stop, trail_amount or trail_percent),
+        "order_type": order_type or type_of(limit, stop, trail_amount or trail_percent),
         "route": [name.strip() for name in route.split(",")] if route else None,
         "expires_at": now + timedelta(seconds=expires_in) if expires_in is not None else None,
         "not_before": moment("--not-before", not_before), "session": session,
@@ -73,7 +73,7 @@ def submit(
     if client_order_id is not None:
         given["client_order_id"] = client_order_id
     request = OrderRequest(**given)
-    with client() as c, _never_lost(c, request.client_order_id):
+    with client() as c, never_lost(c, request.client_order_id):
         order = c.submit(request)
         if order.status is Status.QUEUED and (nobody := c.nobody(order.broker)):
             show.note((nobody, "yellow"))
@@ -82,7 +82,7 @@ def submit(
             if not order.is_terminal:
                 show.note(f"not known yet after {timeout:g} s: ", *_standing(order))
         _show_order(c, order, Form(json, wide=wide))
-    raise typer.Exit(_exit_status(order) if wait or order.status is Status.DENIED else 0)
+    raise typer.Exit(exit_status(order) if wait or order.status is Status.DENIED else 0)
 
 
 @app.command()
@@ -102,11 +102,11 @@ def close(
 
     Exit 1: a broker could not be asked, or nobody holds any.
     """
-    terms: dict[str, Any] = {"limit_price": limit, "order_type": _type_of(limit, None, None), "time_in_force": tif}
+    terms: dict[str, Any] = {"limit_price": limit, "order_type": type_of(limit, None, None), "time_in_force": tif}
     with client() as c, contextlib.ExitStack() as safe:
         requests, unreachable = c.closing_orders(symbol, broker, strategy=strategy, external=external, **terms)
         for request in requests:
-            safe.enter_context(_never_lost(c, request.client_order_id))
+            safe.enter_context(never_lost(c, request.client_order_id))
         placed = c.submit_many(requests)
         for name in sorted({order.broker for order in placed if order.status is Status.QUEUED}):
             if nobody := c.nobody(name):
@@ -116,18 +116,19 @@ def close(
             show.note((f"not closed: {why}", "red"))
         rows = [_row(c, order) for order in placed]
         tell(rows, ORDER_COLUMNS, Form(json, wide=wide), document=rows)
-    statuses = [_exit_status(order) for order in placed if wait or order.status is Status.DENIED]
+    statuses = [exit_status(order) for order in placed if wait or order.status is Status.DENIED]
     raise typer.Exit(max([*statuses, int(bool(unreachable))]))
 
 
-def _exit_status(order: "Order") -> int:
+def exit_status(order: "Order") -> int:
+    """Return the exit status that says how an order has ended, or that it has not."""
     if not order.is_terminal:
         return _NOT_KNOWN_YET
     return 1 if order.status in _FAILED else 0
 
 
 @contextmanager
-def _never_lost(c: "OrderClient", client_order_id: str) -> Iterator[None]:
+def never_lost(c: "OrderClient", client_order_id: str) -> Iterator[None]:
     """Say the order's id before anything can fail, and, whatever fails then, whether there is an order under it.
 
     Without the id a person whose terminal died can only guess, and send the same order again.
@@ -163,7 +164,8 @@ def _standing(order: "Order") -> tuple[str, ...]:
     return (f"order {id_} is {order.status} {where} {order.broker}: `corro order {id_}` shows it{ends}",)
 
 
-def _type_of(limit: str | None, stop: str | None, trail: str | None) -> str:
+def type_of(limit: str | None, stop: str | None, trail: str | None) -> str:
+    """Return the type of an order that is given by its prices."""
     if trail:
         return "trailing_stop"
     if limit and stop:
@@ -178,7 +180,8 @@ def _row(c: "OrderClient", order: "Order") -> "Row":
     return {name: value for name, value in row.items() if name not in ("attempts", "fills", "events")}
 
 
-def _rows(c: "OrderClient", orders: "Sequence[Order]") -> "list[Row]":
+def rows_of(c: "OrderClient", orders: "Sequence[Order]") -> "list[Row]":
+    """Return these orders as `v_orders` has them, in the same order."""
     from models.history import History, v_orders
 
     found = History(c.database).rows(v_orders, client_order_id=[order.client_order_id for order in orders])
@@ -234,7 +237,7 @@ def cancel(
             if order.is_terminal and order.status is not Status.CANCELED:
                 id_ = f" {order.client_order_id}" if len(orders) > 1 else ""
                 show.note((f"there is nothing to cancel: the order{id_} is {order.status}", "yellow"))
-        rows = _rows(c, orders)
+        rows = rows_of(c, orders)
     one = rows[0] if len(ids or ()) == 1 else rows
     tell(rows, ORDER_COLUMNS, Form(json, wide=wide), title="orders", document=one)
 

@@ -9,11 +9,12 @@ import pytest
 from sqlalchemy import JSON, Column, Table
 from sqlalchemy.types import TypeDecorator
 
-from models.record import balance_rows, changes, key_rows, notice_rows, risk_rows, rows
+from models.record import balance_rows, changes, group_rows, key_rows, notice_rows, risk_rows, rows
 from models.record.tables import metadata
 
 ROWS = {
     "orders": rows.OrderRow,
+    "order_groups": group_rows.GroupRow,
     "keys": key_rows.KeyRow,
     "attempts": rows.AttemptRow,
     "fills": rows.FillRow,
@@ -29,7 +30,7 @@ ROWS = {
     "control_events": rows.ControlEventRow,
     "tallies": rows.TallyRow,
     "journal_chain": key_rows.ChainRow,
-    "deployment": rows.DeploymentRow,
+    "deployment": key_rows.DeploymentRow,
     "risk_limits": risk_rows.RiskLimitRow,
     "risk_tallies": risk_rows.RiskTallyRow,
     "reference_prices": risk_rows.ReferencePriceRow,

@@ -41,6 +41,7 @@ from datetime import datetime, timedelta
 from typing import ClassVar, Literal
 
 from models.errors import Unsupported
+from models.groups import GroupKind
 from models.messages import OrderRequest, plain
 from models.reports import (
     AccountReport,
@@ -102,6 +103,8 @@ class Capabilities:
     timeframes: tuple[str, ...] = ()
     #: How old an order may be to be listed; None where there is no such limit.
     lookback: timedelta | None = None
+    #: Kinds of linked orders that the broker itself links; none is ever emulated here.
+    groups: frozenset[GroupKind] = frozenset()
 
     @property
     def marks_sends(self) -> bool:
@@ -119,6 +122,9 @@ class Capabilities:
             if value not in allowed:
                 words = ", ".join(sorted(allowed))
                 raise Unsupported(f"{broker} does not take {name} {value} (it takes {words})", broker=broker)
+        if order.group is not None and order.group.kind not in self.groups:
+            words = f"it takes {', '.join(sorted(self.groups))}" if self.groups else "it takes none"
+            raise Unsupported(f"{broker} links no orders as {order.group.kind} by itself ({words})", broker=broker)
         for name in _NUMBERS:
             value = getattr(order, name)
             if value is not None and number(value) is None:
@@ -131,20 +137,36 @@ class Capabilities:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Leg:
+    """Another order of a group, which goes with its lead in one message (`models.groups`).
+
+    Args:
+        order: the terms; `order.group.leg` says which leg it is.
+        broker_client_order_id: the id that this leg has at brokers that keep one for each.
+    """
+
+    order: OrderRequest
+    broker_client_order_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ticket:
-    """One order on its way to a broker.
+    """One order on its way to a broker, or a group of linked ones.
 
     Args:
         order: the terms.
         broker_client_order_id: the id the broker sees (Alpaca client_order_id, IB orderRef).
         deadline_s: seconds place_order may take in all; past it, OutcomeUnknown.
         still_mine: raises Stale when the claim has aged out; call it immediately before the first byte.
+        legs: of the lead of a group: the others. The answer is the lead's, with those of all legs in its `legs`; one
+            that does not show each of them is an OutcomeUnknown.
     """
 
     order: OrderRequest
     broker_client_order_id: str
     deadline_s: float
     still_mine: Callable[[], None]
+    legs: tuple[Leg, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

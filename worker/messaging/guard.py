@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import cast
 
 from models import encoding
+from models.groups import split_group
 from models.messages import MAX_BATCH
 from models.record.rows import Json
 from producers.bell import RING
@@ -75,15 +76,15 @@ def clean(item: bytes, queue: str | None = None) -> bytes:
         task, args, kwargs = headers["task"], *_body(message, properties)
         _check(task, args, kwargs)
         routing_key = _check_envelope(headers, properties)
+        mark = _mark(headers.get(RING), task, args, kwargs)
+        if not mark and task == "orders.submit" and (words := split_group((args or [kwargs.get("orders")])[0])):
+            raise Unreadable(words, "group")
         return encoding.dumps(
             {
                 "body": encoding.text([args, kwargs, {}]),
                 "content-type": "application/json",
                 "content-encoding": "utf-8",
-                "headers": _mark(headers.get(RING), task, args, kwargs)
-                | {name: headers.get(name) for name in _KEPT}
-                | _PLAIN
-                | {"root_id": headers["id"]},
+                "headers": mark | {name: headers.get(name) for name in _KEPT} | _PLAIN | {"root_id": headers["id"]},
                 "properties": {
                     "correlation_id": headers["id"],
                     "delivery_mode": 2,

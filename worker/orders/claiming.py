@@ -21,8 +21,9 @@ from models.record.batch import OrderBatch
 from models.record.changes import AttemptChanges
 from models.record.controls import in_force
 from models.record.database import Database
+from models.record.groups import followers
 from models.record.intake import request_of
-from models.record.order import OrderRecord, Row
+from models.record.order import OrderRecord, Row, has_ended
 from models.record.rows import Json, ReadableOrder
 from models.record.tables import attempts, orders
 from models.risk.decision import Hold, Pass, Refuse
@@ -35,6 +36,7 @@ from worker.control.controls import trip
 from worker.gate import Gate
 from worker.orders.batches import Batches
 from worker.orders.command import Claimed
+from worker.orders.legs import why_not_whole
 from worker.orders.plain import PlainClaims, begun_words
 from worker.orders.record import Recorder
 from worker.orders.routing import Go, Stop, decide, is_known
@@ -195,7 +197,7 @@ class Claims:
         for entry in entries:
             if has_ended(entry):
                 continue
-            if denied := doubt and doubt(entry):
+            if denied := (doubt and doubt(entry)) or why_not_whole(entry, self.broker.name):
                 self._stop(entry, denied)
                 continue
             key = (entry.order["symbol"], entry.order["side"])
@@ -212,6 +214,7 @@ class Claims:
                 continue
             known = [r["id"] for r in baseline or () if r["symbol"] == key[0]]
             claimed.append(self._begin(entry, known, risk.reserved(entry.id, verdict) if risk else None))
+            claimed[-1].legs = [self._begin(leg, known) for leg in followers(entry)]
             if self.anonymous:
                 alike[key] = Outcome.SENDING
         return claimed
@@ -387,14 +390,3 @@ class Claims:
             .where(a.broker == self.broker.name, a.outcome.in_([Outcome.SENDING, Outcome.UNKNOWN]))
         )
         return {(symbol, side): outcome for symbol, side, outcome in connection.execute(query)}
-
-
-def has_ended(entry: OrderRecord) -> bool:
-    """End an order that must not be sent any more: canceled, or too old."""
-    row = entry.order
-    if row["cancel_requested_at"] is not None:
-        entry.happen(Fact.CANCELED, detail="canceled before it was sent")
-    elif row["expires_at"] is not None and entry.now >= row["expires_at"]:
-        waited = f"too old to be sent: waited {(entry.now - row['created_at']).total_seconds():.0f} s"
-        entry.happen(Fact.EXPIRED, detail=f"{waited}; {row['reason']}" if row["reason"] else waited)
-    return entry.status is not Status.QUEUED

@@ -53,6 +53,8 @@ class Claimed:
     lessens: bool = False
     #: Where sends have to be marked: those of this claim.
     marks: Marks | None = None
+    #: Of the lead of a group: its other legs, which go in the same message.
+    legs: Sequence[Claimed] = ()
 
     @property
     def id(self) -> str:

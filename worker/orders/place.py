@@ -111,7 +111,10 @@ class Place(Claiming):
     def _may_be_plain(self, bodies: Sequence[Mapping[str, object]]) -> list[str]:
         """Spare closing orders the statement that would leave them to the careful way; the row decides."""
         minds = self.recorder.minds_positions
-        return [str(body["client_order_id"]) for body in bodies if not (minds and body.get("side") in CLOSING)]
+        closing = CLOSING if minds else ()
+        return [
+            str(body["client_order_id"]) for body in bodies if body.get("side") not in closing and not body.get("group")
+        ]
 
     # -- FROM THE DATABASE ---
     def work(self, ids: Sequence[str]) -> list[str]:
@@ -162,7 +165,8 @@ class Place(Claiming):
 
     def send(self, item: Claimed, permit: Permit) -> OrderReport:
         """Place one order."""
-        self.capabilities.check(item.order, self.broker.name)
+        for one in (item, *item.legs):
+            self.capabilities.check(one.order, self.broker.name)
         permit.check(item)
         if item.marks is not None:
             item.marks.mark(item)

@@ -14,6 +14,7 @@ from models.crash_points import reached
 from models.errors import BrokerError, CorroError, NotSent, OrderRejected, Refused
 from models.record.batch import OrderBatch
 from models.record.evidence import fold
+from models.record.groups import is_follower
 from models.record.matching import objections
 from models.record.order import OrderRecord
 from models.record.replaces import terms_of
@@ -31,6 +32,7 @@ from worker.orders.absence import after_cancel, after_refusal, after_replaced, c
 from worker.orders.batches import Batches
 from worker.orders.catch_up import order_ref
 from worker.orders.deputies import Deputies
+from worker.orders.lost_legs import LostLegs
 from worker.orders.record import Recorder
 from worker.orders.routing import Absent
 from worker.orders.succession import REFUSED_AGAIN, REPLACED_AFTER_ALL, SURPLUS, is_doubted
@@ -94,6 +96,7 @@ class Reconciler:
         self.batches, self.database, self.recorder = batches, batches.database, recorder
         self.deputies, self.me, self.rule = deputies, me, broker.capabilities.absence
         self.steps = StepWatch(self.timing.lease)
+        self.lost_legs = LostLegs(self.timing, broker, batches, recorder)
 
     # -- UNKNOWN ATTEMPTS ---
     def unknown(self, *, everything: bool = False) -> int:
@@ -104,7 +107,7 @@ class Reconciler:
         """
         everything |= self.steps.look()  # what was due by the old clock may be an hour away by the new one
         self._orphans()
-        return self._settle_open(self._due(everything=everything))
+        return self._settle_open(self._due(everything=everything)) + self.lost_legs.look(everything=everything)
 
     def doubted(self) -> int:
         """Cancel, and look for, what is ours of the orders that were refused after acceptance; returns how many."""
@@ -178,7 +181,8 @@ class Reconciler:
             query = select(orders).where(orders.c.client_order_id.in_([r["client_order_id"] for r in due]))
             rows = {row["client_order_id"]: row for row in fetch(connection, query, ReadableOrder)}
             known = self._known_ids(connection, due)
-        return [self._question(r, rows[r["client_order_id"]], known, now) for r in due]
+        asked = ((r, rows[r["client_order_id"]]) for r in due)  # a leg is asked for by the lead of its group
+        return [self._question(r, order, known, now) for r, order in asked if not is_follower(order)]
 
     def _question(self, row: _OpenAttempt, order: ReadableOrder, known: frozenset[str], now: datetime) -> _Question:
         """Return what to ask about one attempt."""

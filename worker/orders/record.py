@@ -28,12 +28,14 @@ from models.messages import plain
 from models.outward import discreet
 from models.record import fills
 from models.record.batch import Effects, OrderBatch
+from models.record.groups import is_follower
 from models.record.matching import Index, denials, index_of, objections, place_of
 from models.record.order import OrderRecord, is_changing
 from models.reports import DONE, BrokerStatus, FillReport, OrderReport, Report
 from models.settings import Settings
 from models.terms import Rewrites
 from models.vocabulary import OPEN, TERMINAL, UNCLEAR, Denial, Outcome, Status
+from worker.orders.legs import end_leg, places_in, tell_legs
 from worker.orders.routing import (
     ALONE_S,
     ROUND_S,
@@ -100,9 +102,7 @@ class Recorder:
     """
 
     def __init__(self, settings: Settings, broker: str, *, dedupes: bool, rewrites: Rewrites | None = None) -> None:
-        self.timing = settings.timing
-        self.broker = broker
-        self.rewrites = rewrites or {}
+        self.timing, self.broker, self.rewrites = settings.timing, broker, rewrites or {}
         reader = FactsReader(settings, broker, dedupes=dedupes)
         self.routing_facts, self.closings, self.minds_positions = reader.read, reader.closings, reader.closes
         self._said = Said(broker, logging.WARNING)  # it may be ours before its terms are shown
@@ -143,9 +143,10 @@ class Recorder:
         if changes:  # the order stands as it was, at this broker
             self._keep_wish(entry, attempt_no, error)
             return
-        decision = decide(self.routing_facts(entry, attempt_no, error))
-        if attempt_no == entry.order["attempt_no"]:
-            self.follow(entry, attempt_no, decision)
+        if is_follower(entry.order):
+            end_leg(entry, attempt_no, error)
+        elif attempt_no == entry.order["attempt_no"]:
+            self.follow(entry, attempt_no, decide(self.routing_facts(entry, attempt_no, error)))
 
     def _keep_wish(self, entry: OrderRecord, attempt_no: int, error: BrokerError) -> None:
         """What came of a replace: the wish stays until it is done, refused or withdrawn."""
@@ -178,9 +179,8 @@ class Recorder:
     def turn_away(self, entry: OrderRecord, error: NotSent) -> None:
         """Move a queued order on although nothing was tried: its broker is draining, or has no worker alive."""
         decision = decide(self.routing_facts(entry, 0, error))
-        if isinstance(decision, Go) and decision.broker == entry.order["broker"]:
-            return  # nowhere better to be: it waits where it is, until it expires
-        self.follow(entry, 0, decision)
+        if not isinstance(decision, Go) or decision.broker != entry.order["broker"]:
+            self.follow(entry, 0, decision)  # else there is nowhere better to be: it waits, until it expires
 
     def _requeue(self, entry: OrderRecord, attempt_no: int, go: Go) -> bool:
         """Queue an order for a broker; tells whether it is queued. What is partly filled is not sent a second time."""
@@ -210,6 +210,8 @@ class Recorder:
         an order that has ended, always.
         `asked`: it is the answer to a question about this very attempt, not something that was pushed.
         """
+        if report.legs and attempt_no == entry.order["attempt_no"]:
+            tell_legs(self.report, entry, report, self.rewrites, infer=infer, asked=asked)
         attempt = entry.attempts[attempt_no]
         report = fills.filled_with_nothing(entry, attempt_no, report)
         if report.status in DONE and attempt["stray_at"] is not None:
@@ -322,12 +324,11 @@ class Recorder:
         report is only taken so when it is the order's last.
         """
         index = index_of(connection, self.broker, reports)
-        wanted = {key[0] for key in index.values()}
-        batch = OrderBatch.open(connection, wanted, now)
+        batch = OrderBatch.open(connection, {place[0] for place in index.values()}, now)
         left = self._each(batch, index, reports, infer)
         # An execution may stand before the order that shows whose it is.
         early = [report for report in left if isinstance(report, FillReport)]
-        again = {id(report) for report in self._each(batch, index, early, infer)} if early else set()
+        again = {id(report) for report in self._each(batch, index | places_in(batch), early, infer)}
         batch.effects.unmatched += [r for r in left if not isinstance(r, FillReport) or id(r) in again]
         batch.write()
         return batch.effects

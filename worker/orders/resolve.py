@@ -10,9 +10,11 @@ from __future__ import annotations
 from sqlalchemy import Connection, select
 
 from models.errors import InvalidOrder, NotFound
+from models.groups import LEADS
 from models.lifecycle import Fact
 from models.record.batch import Effects, OrderBatch
 from models.record.evidence import LOST_AFTER
+from models.record.groups import members
 from models.record.intake import body_of
 from models.record.matching import sent
 from models.record.order import OrderRecord
@@ -63,6 +65,7 @@ def resolve(
         recorder = Recorder(client.settings, broker, dedupes=False)
         entry.note("resolved", f"{detail}, {says}")
         lost = entry.attempts[number]["outcome"] == Outcome.ACCEPTED
+        _must_be_decidable(entry)
         if lost:
             entry.set_attempt(number, missing=0, next_check_at=None, alerted_at=None, stray_at=None)
         if adopt is None and lost:  # the broker had it: it is not sent again, whatever became of it
@@ -105,6 +108,15 @@ def note(client: OrderClient, client_order_id: str, *, by: str, reason: str | No
         return entry.order
 
     return client.database.transact(work)
+
+
+def _must_be_decidable(entry: OrderRecord) -> None:
+    """Raise where the lead of a group is unknown too: what became of it is what became of all."""
+    lead = next((leg for leg in members(entry) if leg.order["leg"] in LEADS), entry)
+    if lead is not entry and lead.current is not None and lead.current["outcome"] == Outcome.UNKNOWN:
+        raise InvalidOrder(
+            f"{entry.id} is a leg of a group whose {lead.order['leg']} {lead.id} is unknown: decide about that"
+        )
 
 
 def _must_be_adoptable(connection: Connection, entry: OrderRecord, number: int, adopt: str) -> None:

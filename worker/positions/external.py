@@ -95,6 +95,11 @@ def whose_order(
     return "open" if unsettled and (report.symbol is None or report.symbol in unsettled) else "external"
 
 
+def _part_of(report: OrderReport | FillReport) -> str | None:
+    """Return our id of the order that a report's order is linked to."""
+    return report.part_of if isinstance(report, OrderReport) else None
+
+
 class External:
     """Other people's orders at one broker."""
 
@@ -133,7 +138,7 @@ class External:
         a = attempts.c
         # Open attempts are read before ids: an attempt that ends between the two has its broker's id recorded by then.
         unsettled = unsettled_symbols(connection, self.broker)
-        named = {r.broker_client_order_id for r in reports} - {None}
+        named = {id_ for r in reports for id_ in (r.broker_client_order_id, _part_of(r))} - {None}
         numbered = {r.broker_order_id for r in reports} - {None}
         query = (
             select(a.broker_client_order_id, a.broker_order_id, a.session, orders.c.symbol, orders.c.side)
@@ -156,7 +161,9 @@ class External:
     def _whose(
         report: OrderReport | FillReport, by_id: dict[str | None, list[_Ours]], unsettled: Collection[str | None]
     ) -> Whose:
-        """Tell it of one report, by the attempts that have its ids."""
+        """Tell it of one report, by the attempts that have its ids; an order that is linked to ours is ours."""
+        if (lead := _part_of(report)) is not None and lead in by_id:
+            return "ours"
         named = (row for id_ in (report.broker_client_order_id, report.broker_order_id) for row in by_id.get(id_, ()))
         ours = [row for row in named if not is_another(row, report) and not is_elsewhere(row["session"], report)]
         our_ids = {row["broker_client_order_id"] for row in ours}

@@ -201,7 +201,7 @@ class PositionReader:
     def _look_at_lock(
         self, ledger: PositionLedger, symbol: str, expected: Decimal, found: Decimal, at: datetime, *, explained: bool
     ) -> None:
-        if explained:
+        if explained and ledger.locks[symbol]["note"] is None:  # with a note, a person decides
             ledger.free(symbol, expected, found)
         else:
             ledger.refresh(symbol, expected, found, at)

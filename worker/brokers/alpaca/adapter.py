@@ -34,6 +34,7 @@ from worker.brokers.alpaca import reports as read
 from worker.brokers.alpaca.access import PAPER_URL, Access, access_from, budgets, rates
 from worker.brokers.alpaca.account import account_report
 from worker.brokers.alpaca.executions import AMENDS, FILLS, Executions, amended, of_event
+from worker.brokers.alpaca.groups import KINDS, check_group
 from worker.brokers.alpaca.listings import AlpacaListings
 from worker.brokers.alpaca.orders import AlpacaOrders
 from worker.brokers.alpaca.prices import TIMEFRAMES, AlpacaPrices
@@ -80,6 +81,7 @@ class AlpacaBroker(BrokerInterface):
         replaces="new_order",
         absence=AbsenceRule(min_age_s=10, sightings=3),
         timeframes=TIMEFRAMES,
+        groups=KINDS,
     )
 
     def __init__(self, name: str, settings: BrokerSettings) -> None:
@@ -207,6 +209,7 @@ class AlpacaBroker(BrokerInterface):
         """Send one order under its client_order_id; an id that exists already is our own first send."""
         self.capabilities.check(ticket.order, self.name)
         check_terms(ticket.order, self.name)
+        check_group(ticket, self.name)
         return self._orders.place(ticket)
 
     def cancel_order(self, ref: OrderRef) -> None:

@@ -21,7 +21,7 @@ from worker.brokers.alpaca.rest import AlpacaRest
 from worker.brokers.base import OrderRef
 from worker.brokers.oddities import Oddities
 from worker.brokers.rest.reading import Paging, Query
-from worker.brokers.values import UNREADABLE, Raw, identity, rfc3339, soft
+from worker.brokers.values import UNREADABLE, Raw, identity, rfc3339, segment, soft
 
 T = TypeVar("T")
 
@@ -49,13 +49,13 @@ class AlpacaListings:
     def orders(self, query: Query) -> list[OrderReport]:
         """Read every page, newest first; pages overlap by a millisecond so that no tie falls between."""
         found: dict[tuple[str | None, str | None], OrderReport] = {}
-        paged: dict[str, str | int | None] = {**query, "limit": ORDERS_PAGE, "direction": "desc"}
+        paged: dict[str, str | int | None] = {**query, "limit": ORDERS_PAGE, "direction": "desc", "nested": "true"}
         pages = Paging(self._broker, "orders")
         while True:
             rows = self._rest().read("/orders", paged, list)
             page = [self._order(row) for row in rows]
             before = len(found)
-            for order in page:
+            for order in (one for parent in page for one in (parent, *parent.legs)):
                 found.setdefault((order.broker_order_id, order.broker_client_order_id), order)
             if len(rows) < ORDERS_PAGE:
                 return list(found.values())
@@ -101,6 +101,9 @@ class AlpacaListings:
                 raise
             return Missing(evidence=f"GET orders:by_client_order_id {our_id}: 404 {error.code}")
         report = self._rest().parse(read.order_report, raw)
+        if report.linked and not report.legs and ref.order.group is not None and ref.order.group.is_lead:
+            raw = self._rest().read(f"/orders/{segment(report.broker_order_id or '')}", {"nested": "true"}, dict)
+            report = self._rest().parse(read.order_report, raw)
         if report.broker_client_order_id != our_id:
             raise UnreadableReply(
                 f"{self._broker}: asked for {our_id}, was shown {report.broker_client_order_id}", broker=self._broker

@@ -16,6 +16,7 @@ from models.terms import contradictions
 from models.vocabulary import ID_TAKEN
 from worker.brokers.alpaca import reports as read
 from worker.brokers.alpaca.codes import Duplicate, told
+from worker.brokers.alpaca.groups import group_body
 from worker.brokers.alpaca.rest import AlpacaRest
 from worker.brokers.alpaca.terms import order_body
 from worker.brokers.base import OrderRef, Ticket
@@ -42,7 +43,7 @@ class AlpacaOrders:
     def place(self, ticket: Ticket) -> OrderReport:
         """Send one order, and read the answer; see `BrokerInterface.place_order`."""
         rest, our_id = self._rest(), ticket.broker_client_order_id
-        body = order_body(ticket.order, our_id)
+        body = order_body(ticket.order, our_id) | group_body(ticket)
         with using(use_of(ticket.order.side)), exchange(ticket.deadline_s):
             try:
                 raw = rest.post("/orders", body, ticket.deadline_s, ticket.still_mine)
@@ -53,7 +54,7 @@ class AlpacaOrders:
         if report.broker_client_order_id != our_id or report.status is BrokerStatus.UNKNOWN:
             shown = f"{report.broker_client_order_id} as {report.raw_status}"
             raise UnreadableReply(f"{self._broker}: the answer to {our_id} shows {shown}", broker=self._broker)
-        return self._unless_rejected(report)
+        return self._whole(self._unless_rejected(report), ticket)
 
     def cancel(self, ref: OrderRef) -> None:
         """Ask for the cancel of one order."""
@@ -78,7 +79,14 @@ class AlpacaOrders:
         _log.info(
             "order_was_there", broker=self._broker, client_order_id=our_id, broker_order_id=seen.report.broker_order_id
         )
-        return self._unless_rejected(seen.report)
+        return self._whole(self._unless_rejected(seen.report), ticket)
+
+    def _whole(self, report: OrderReport, ticket: Ticket) -> OrderReport:
+        """Return a report that shows every leg of a group; one that does not leaves open what became of them."""
+        if len(report.legs) < len(ticket.legs):
+            words = f"the answer to {ticket.broker_client_order_id} shows {len(report.legs)} of {len(ticket.legs)} legs"
+            raise UnreadableReply(f"{self._broker}: {words}", broker=self._broker)
+        return report
 
     def _by_our_id(self, our_id: str, order: OrderRequest) -> Sighting:
         return self._find(OrderRef(order=order, broker_client_order_id=our_id, broker_order_id=None, sent_at=utcnow()))

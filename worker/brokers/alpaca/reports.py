@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from models.reports import DONE, BrokerStatus, OrderReport
 from models.vocabulary import OrderType, Side, TimeInForce
+from worker.brokers.alpaca.groups import CLASSES
 from worker.brokers.values import Raw, identity, moment, positive, size, soft
 
 Word = TypeVar("Word", bound=StrEnum)
@@ -40,8 +41,7 @@ _SYMBOL = re.compile(r"[!-~]{1,64}")
 _NEVER_OURS: dict[str, tuple[object, ...]] = {
     "asset_class": (None, "", "us_equity"),
     "notional": (None, ""),
-    "order_class": (None, "", "simple"),
-    "legs": (None, []),
+    "order_class": (None, "", "simple", *CLASSES),
 }
 
 
@@ -62,8 +62,8 @@ def id_in(raw: Raw, key: str, longest: int = 64) -> str:
     return found
 
 
-def order_report(raw: Raw) -> OrderReport:
-    """Read one order; an end that does not say how much was filled before it is no end yet: it is read again.
+def order_report(raw: Raw, parent: str | None = None) -> OrderReport:
+    """Read one order, and those in its `legs`; an end that does not say how much was filled is no end yet.
 
     Raises:
         ValueError, KeyError, TypeError, AttributeError: it is no order.
@@ -74,9 +74,13 @@ def order_report(raw: Raw) -> OrderReport:
         status = BrokerStatus.PARTIALLY_FILLED
     if (status in DONE and filled is None) or (status is BrokerStatus.FILLED and not filled):
         status = BrokerStatus.UNKNOWN
+    ours, linked = identity(raw.get("client_order_id")), raw.get("order_class") in CLASSES
     return OrderReport(
+        part_of=parent,
+        linked=str(raw["order_class"]) if linked else None,
+        legs=tuple(order_report(leg, ours) for leg in raw.get("legs") or () if linked),
         broker_order_id=id_in(raw, "id"),
-        broker_client_order_id=identity(raw.get("client_order_id")),
+        broker_client_order_id=ours,
         status=status,
         raw_status=str(word),
         symbol=symbol_of(raw),

@@ -7,6 +7,7 @@ strings, times have nine digits after the second. The data API is in :mod:`worke
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -103,6 +104,8 @@ def status(order: MarketOrder) -> str:
         return order.state
     if order.extra.get("pending_cancel"):
         return "pending_cancel"
+    if order.waits:
+        return "held"
     if order.state == "new" and not order.extra.get("accepted"):
         return "pending_new"
     return order.state
@@ -119,8 +122,8 @@ def session_end(order: MarketOrder) -> datetime:
     return end
 
 
-def order_json(order: MarketOrder) -> Json:
-    """Return the order with exactly the keys of a recorded paper order."""
+def order_json(order: MarketOrder, legs: Sequence[MarketOrder] = ()) -> Json:
+    """Return the order with exactly the keys of a recorded paper order, and the orders that belong to it as asked."""
     changed = order.updated_at or order.received_at
     filled_at = order.executions[-1].at if order.state == "filled" else None
     ends = {name: stamp(changed, order.number) for state, name in CLOSING_TIMES.items() if state == order.state}
@@ -140,10 +143,10 @@ def order_json(order: MarketOrder) -> Json:
         "filled_qty": plain(order.filled_quantity),
         "hwm": plain_or_none(order.high_water),
         "id": order_id(order),
-        "legs": None,
+        "legs": [order_json(leg) for leg in legs] or None,
         "limit_price": plain_or_none(order.limit_price),
         "notional": notional,
-        "order_class": "",
+        "order_class": order.extra.get("order_class", ""),
         "order_type": order.order_type,
         "position_intent": INTENTS[order.side],
         "qty": None if notional else plain(order.quantity),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import ROUND_DOWN, Decimal
 from itertools import islice
@@ -22,6 +22,7 @@ from worker.sandbox.alpaca import lies
 from worker.sandbox.alpaca.account import AlpacaAccount, when, whole_number
 from worker.sandbox.alpaca.bodies import Json, order_id, order_json
 from worker.sandbox.alpaca.data import AlpacaData
+from worker.sandbox.alpaca.linked import exit_fields
 from worker.sandbox.alpaca.rules import (
     AccountRules,
     malformed,
@@ -34,6 +35,7 @@ from worker.sandbox.alpaca.rules import (
 from worker.sandbox.alpaca.stream import UpdatesDoor
 from worker.sandbox.http_door import Allowance, HttpDoor, Refusal, Route, decimal, read_json
 from worker.sandbox.market import amending
+from worker.sandbox.market.linking import Links
 from worker.sandbox.market.market import Market, MarketEvent, MarketOrder, Position, Trade
 from worker.sandbox.spoilt import web_reason
 
@@ -70,6 +72,7 @@ class AlpacaDoor(HttpDoor):
         self.stream = UpdatesDoor(self, self._is_known)
         self.data = AlpacaData(market)
         self.account = AlpacaAccount(market, name, ACCOUNT_NUMBER, self.rules)
+        self.links = Links(market, name)
         self._ids = {order_id(order): order for order in market.orders(name)}
         for order in self._ids.values():
             if order.replaced_by and (successor := market.find(name, order.replaced_by)):
@@ -165,7 +168,19 @@ class AlpacaDoor(HttpDoor):
             lies.take_id(self, taken, ticket.client_order_id, fields)
         self.rules.check_unique(ticket.client_order_id)
         side, quantity = self.rules.admit(ticket)
-        return web.json_response(order_json(self._take(order_fields(ticket, side, quantity))))
+        order = self._take(order_fields(ticket, side, quantity))
+        for prices in ticket.exits:
+            self._add_exit(order, exit_fields(ticket, side, quantity, prices))
+        return web.json_response(order_json(order, self.links.children(order)))
+
+    def _add_exit(self, parent: MarketOrder, fields: dict[str, object]) -> None:
+        """Take an order that belongs to another; its id is ours to give, and it says nothing of whose it is."""
+        waits = parent.extra["order_class"] != "oco"
+        extra = {"order_class": parent.extra["order_class"], "parent": parent.number, "waits": waits}
+        given = {"door": self.name, "account": ACCOUNT_NUMBER, "client_order_id": str(uuid.uuid4()), "extra": extra}
+        child = self.market.place(**given, **fields, waits=waits)
+        self._ids[order_id(child)] = child
+        self.links.add(parent, child)
 
     def stand(self, fields: dict[str, object]) -> None:
         """Have somebody else's order in the account."""
@@ -198,11 +213,25 @@ class AlpacaDoor(HttpDoor):
         orders: Iterable[MarketOrder] = self.market.orders(self.name)
         if query.get("direction", "desc") != "asc":
             orders = reversed(list(orders))
-        rows = [order_json(order) for order in islice(filter(keep, orders), limit)]
+        nested = query.get("nested") == "true"
+        rows = [order_json(*self._rolled(order, nested)) for order in islice(self._shown(orders, keep, nested), limit)]
         return web.json_response(lies.loop(self.market, self.name, "list", rows, limit))
 
     async def _order(self, request: web.Request) -> web.Response:
-        return web.json_response(order_json(self._named(request)))
+        return web.json_response(order_json(*self._rolled(self._named(request), request.query.get("nested") == "true")))
+
+    def _rolled(self, order: MarketOrder, nested: bool) -> tuple[MarketOrder, Sequence[MarketOrder]]:
+        """Return an order, with those that belong to it where they are to be shown in it."""
+        return order, self.links.children(order) if nested else ()
+
+    def _shown(
+        self, orders: Iterable[MarketOrder], keep: Callable[[MarketOrder], bool], nested: bool
+    ) -> Iterable[MarketOrder]:
+        """Return the orders of a listing; nested, one that belongs to another is shown in that."""
+        if not nested:
+            return filter(keep, orders)
+        heads = (order for order in orders if self.links.parent(order) is None)
+        return (order for order in heads if keep(order) or any(map(keep, self.links.children(order))))
 
     async def _find(self, request: web.Request) -> web.Response:
         name = request.query.get("client_order_id", "")

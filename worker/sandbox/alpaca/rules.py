@@ -13,6 +13,7 @@ from decimal import ROUND_DOWN, Decimal
 from typing import Any
 
 from worker.sandbox.alpaca.bodies import is_fractionable, order_id, plain, plain_or_none
+from worker.sandbox.alpaca.linked import read_exits
 from worker.sandbox.http_door import Refusal, decimal
 from worker.sandbox.market.market import Account, Market, MarketOrder
 
@@ -66,6 +67,9 @@ class OrderForm:
     client_order_id: str
     extended_hours: bool
     numbers: dict[str, Decimal | None] = field(default_factory=dict)
+    order_class: str = ""
+    #: Prices of the orders that are linked to it.
+    exits: list[dict[str, Decimal]] = field(default_factory=list)
 
     def __getitem__(self, name: str) -> Decimal | None:
         return self.numbers.get(name)
@@ -87,7 +91,8 @@ def read_ticket(body: object) -> OrderForm:
     if len(ticket.client_order_id) > MAX_CLIENT_ORDER_ID:
         raise malformed("client_order_id must be no more than 128 characters")
     if body.get("order_class") not in (None, "", "simple"):
-        raise unprocessable(f"order class {body['order_class']} is not offered by this sandbox")
+        ticket.exits = read_exits(body, ticket)
+        ticket.order_class = str(body["order_class"])
     _check_sizes(ticket)
     check_prices(ticket.order_type, ticket.numbers)
     _check_hours(ticket)
@@ -208,7 +213,8 @@ class AccountRules:
 
     def held(self, symbol: str) -> Decimal:
         """Return the shares of a position that open closing orders already claim."""
-        closing = (o for o in self.open_orders(symbol) if o.side in ("sell", "buy_to_cover"))
+        mine = (o for o in self.open_orders(symbol) if not o.waits and not (o.extra.get("parent")))
+        closing = (o for o in mine if o.side in ("sell", "buy_to_cover"))
         return sum((o.remaining_quantity for o in closing), Decimal(0))
 
     def admit(self, ticket: OrderForm) -> tuple[str, Decimal]:
@@ -292,8 +298,12 @@ def order_fields(ticket: OrderForm, side: str, quantity: Decimal) -> dict[str, o
         "trail_amount": ticket["trail_price"],
         "trail_percent": ticket["trail_percent"],
         "extended_hours": ticket.extended_hours,
-        "extra": {"notional": plain_or_none(ticket["notional"])},
+        "extra": {"notional": plain_or_none(ticket["notional"])} | _linked(ticket),
     }
+
+
+def _linked(ticket: OrderForm) -> dict[str, object]:
+    return {"order_class": ticket.order_class} if ticket.order_class else {}
 
 
 def read_changes(order: MarketOrder, body: object) -> dict[str, object]:

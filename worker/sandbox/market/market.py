@@ -169,8 +169,15 @@ class Market:
         if order.order_type == "trailing_stop":
             first_stop(order, self.quote(order.symbol))
         self._emit("accepted", order)
-        self._start(order)
+        if not order.waits:
+            self._start(order)
         return order
+
+    def wake_up(self, order: MarketOrder) -> None:
+        """Let an order trade that has waited for another one."""
+        if order.waits and order.is_live:
+            order.waits = False
+            self._start(order)
 
     def turn_away(self, reason: str, **fields: Any) -> None:
         """Record in the ledger an order that reached the door and is not taken (refused or swallowed)."""
@@ -321,7 +328,7 @@ class Market:
         if not order.is_live:
             return
         immediate, waited = order.time_in_force in ("ioc", "fok"), not order.triggered
-        price = None if order.held else execution_price(order, self.quote(order.symbol))
+        price = None if order.held or order.waits else execution_price(order, self.quote(order.symbol))
         short_of_all = order.time_in_force == "fok" and order.fill_cap is not None
         if price is not None and not short_of_all:
             self._fill(order, price)
@@ -386,7 +393,7 @@ class Market:
         return self._books.setdefault(door, Book())
 
     def _open_buys(self, door: str) -> list[MarketOrder]:
-        return [o for o in self._working.values() if o.door == door and o.is_buy]
+        return [o for o in self._working.values() if o.door == door and o.is_buy and not o.waits]
 
 
 def _names(order: MarketOrder) -> dict[str, object]:

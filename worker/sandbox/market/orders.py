@@ -63,6 +63,7 @@ class MarketOrder:
     triggered: bool = False  # the stop was reached
     high_water: Decimal | None = None  # best price seen by a trailing stop
     held: bool = False  # kept from filling by a fault, until Market.release
+    waits: bool = False  # for the order that it belongs to to be filled
     fill_cap: Decimal | None = None  # stop filling here: the fault `partial`
     extra: dict[str, object] = field(default_factory=dict)  # wire details a door must echo
 

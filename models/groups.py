@@ -1,0 +1,292 @@
+"""Linked orders: what a group is, and what the states of its legs make of it. Pure.
+
+| kind    | legs                          | what its broker does                                        |
+|---------|-------------------------------|-------------------------------------------------------------|
+| bracket | entry, take_profit, stop_loss | both exits wait for the entry; one filled cancels the other |
+| oco     | first, second                 | both work at once; one filled cancels the other             |
+| oto     | first, then                   | the second one waits for the first                          |
+
+The link is the broker's own, so a broker that has none takes no group. A group goes to its broker as one: its first leg
+is the *lead*, which is claimed, sent, routed and looked for like any order, and takes the others along. As long as
+nothing of a group has lived, its legs stand where the lead stands; from then on each has a life of its own, which its
+broker tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from models.encoding import plain
+from models.vocabulary import LIVE, OPEN, TERMINAL, UNSENT, OrderType, Outcome, Side, Status, signed
+
+if TYPE_CHECKING:
+    from models.messages import OrderRequest
+
+_ZERO = Decimal(0)
+
+
+class GroupKind(StrEnum):
+    """How orders are linked."""
+
+    BRACKET = "bracket"
+    OCO = "oco"
+    OTO = "oto"
+
+
+class GroupStatus(StrEnum):
+    """Where a group stands, by its legs."""
+
+    #: No leg has left.
+    QUEUED = "queued"
+    #: On its way.
+    SUBMITTED = "submitted"
+    #: Nobody knows of some leg what became of it.
+    UNRESOLVED = "unresolved"
+    #: At its broker, as it was asked for.
+    LIVE = "live"
+    #: Every leg has ended, as it was asked for.
+    CLOSED = "closed"
+    #: What is left protects nothing, or more was filled than the link allows: see `Trouble`.
+    BROKEN = "broken"
+
+
+#: The legs of each kind, the lead first.
+LEGS: dict[GroupKind, tuple[str, ...]] = {
+    GroupKind.BRACKET: ("entry", "take_profit", "stop_loss"),
+    GroupKind.OCO: ("first", "second"),
+    GroupKind.OTO: ("first", "then"),
+}
+LEADS = frozenset(legs[0] for legs in LEGS.values())
+FOLLOWERS = frozenset(leg for legs in LEGS.values() for leg in legs[1:])
+#: Legs that wait for the lead to be filled.
+WAITING: dict[GroupKind, tuple[str, ...]] = {
+    GroupKind.BRACKET: ("take_profit", "stop_loss"),
+    GroupKind.OCO: (),
+    GroupKind.OTO: ("then",),
+}
+#: Legs of which one alone may be filled.
+EXCLUSIVE: dict[GroupKind, tuple[str, ...]] = {
+    GroupKind.BRACKET: ("take_profit", "stop_loss"),
+    GroupKind.OCO: ("first", "second"),
+    GroupKind.OTO: (),
+}
+_STOPS = frozenset({OrderType.STOP, OrderType.STOP_LIMIT})
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """Which leg of which group an order is."""
+
+    id: str
+    kind: GroupKind
+    leg: str
+
+    @property
+    def is_lead(self) -> bool:
+        """Whether the others go where this one goes."""
+        return self.leg in LEADS
+
+    def to_wire(self) -> dict[str, str]:
+        """Return it as it travels."""
+        return {"id": self.id, "kind": str(self.kind), "leg": self.leg}
+
+
+def membership(value: object) -> Membership | None:
+    """Read the field `group` of an order object.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if value is None or isinstance(value, Membership):
+        return value
+    if not isinstance(value, Mapping) or set(value) != {"id", "kind", "leg"}:
+        raise ValueError('must be {"id": ..., "kind": ..., "leg": ...}')
+    id_, kind, leg = value["id"], value["kind"], value["leg"]
+    if kind not in [str(known) for known in GroupKind]:
+        raise ValueError(f"kind must be one of {', '.join(GroupKind)}, was {kind!r:.40}")
+    legs = LEGS[GroupKind(kind)]
+    if leg not in legs:
+        raise ValueError(f"leg of a group of kind {kind} must be one of {', '.join(legs)}, was {leg!r:.40}")
+    if not isinstance(id_, str):
+        raise ValueError(f"id must be a text, was {id_!r:.40}")
+    return Membership(id_, GroupKind(kind), str(leg))
+
+
+# -- WHAT A GROUP HAS TO BE ---
+def why_not_whole(members: Sequence[Membership]) -> str | None:
+    """Say what these legs of one group lack to be the whole of it; None if they are."""
+    kinds, had = {member.kind for member in members}, sorted(member.leg for member in members)
+    if len(kinds) != 1:
+        return f"group {members[0].id}: its legs name {len(kinds)} kinds"
+    (kind,) = kinds
+    if had != sorted(LEGS[kind]):
+        return f"group {members[0].id}: a group of kind {kind} has the legs {', '.join(LEGS[kind])}, had {had}"
+    return None
+
+
+def split_group(bodies: object) -> str | None:
+    """Say which group of a message's order objects lacks a leg; None where each is whole, or cannot be read.
+
+    Args:
+        bodies: as they came, from anybody.
+    """
+    groups: dict[str, list[Membership]] = {}
+    for body in bodies if isinstance(bodies, list) else ():
+        with suppress(ValueError):
+            if isinstance(body, dict) and (linked := membership(body.get("group"))) is not None:
+                groups.setdefault(linked.id, []).append(linked)
+    return next((words for members in groups.values() if (words := why_not_whole(members))), None)
+
+
+def objection(orders: Sequence[OrderRequest]) -> str | None:
+    """Say why orders with fields `group` are no complete groups that any broker could take; None where they are.
+
+    Args:
+        orders: of one message, or of one call; those without the field do not count.
+    """
+    groups: dict[str, dict[str, OrderRequest]] = {}
+    for order in orders:
+        if (
+            order.group is not None
+            and groups.setdefault(order.group.id, {}).setdefault(order.group.leg, order) != order
+        ):
+            return f"group {order.group.id}: it has two legs {order.group.leg}"
+    found = (
+        why_not_whole([o.group for o in legs.values() if o.group]) or _unfit(id_, legs) for id_, legs in groups.items()
+    )
+    return next((words for words in found if words), None)
+
+
+def _unfit(id_: str, legs: Mapping[str, OrderRequest]) -> str | None:
+    """Say what speaks against the terms of a whole group."""
+    for name in ("route", "strategy", "not_before", "session"):
+        if len({getattr(order, name) for order in legs.values()}) > 1:
+            return f"group {id_}: its legs differ in {name}, and go as one"
+    return _unfit_bracket(id_, legs) if "entry" in legs else None
+
+
+def _unfit_bracket(id_: str, legs: Mapping[str, OrderRequest]) -> str | None:
+    entry, target, stop = (legs[name] for name in LEGS[GroupKind.BRACKET])
+    for exit_ in (target, stop):
+        if exit_.symbol != entry.symbol or exit_.quantity != entry.quantity:
+            return f"group {id_}: the exits of a bracket have the symbol and the quantity of its entry"
+        if signed(exit_.side) == signed(entry.side):
+            return f"group {id_}: the exits of a bracket have the other side than its entry"
+    if target.order_type is not OrderType.LIMIT or stop.order_type not in _STOPS:
+        return f"group {id_}: a take_profit is a limit order, a stop_loss a stop or a stop_limit order"
+    assert target.limit_price is not None
+    assert stop.stop_price is not None
+    if (target.limit_price - stop.stop_price) * signed(entry.side) <= 0:
+        where = "above" if signed(entry.side) > 0 else "below"
+        prices = f"{plain(target.limit_price)} and {plain(stop.stop_price)}"
+        return f"group {id_}: the take_profit has to lie {where} the stop_loss, they were {prices}"
+    return None
+
+
+def exit_side(entry: Side) -> Side:
+    """Return the side that closes what an entry opens."""
+    return Side.SELL if signed(entry) > 0 else Side.BUY_TO_COVER
+
+
+# -- WHAT ITS LEGS MAKE OF IT ---
+@dataclass(frozen=True, slots=True)
+class LegState:
+    """A leg as the record has it."""
+
+    leg: str
+    status: Status
+    quantity: Decimal
+    filled: Decimal = _ZERO
+    #: Of its newest attempt; None before the first.
+    outcome: Outcome | None = None
+
+    @property
+    def has_lived(self) -> bool:
+        """Its broker had it, or has filled of it."""
+        return self.outcome is Outcome.ACCEPTED or bool(self.filled)
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What is wrong with a group that its broker has: the kind of the event, and the words for a person."""
+
+    kind: str
+    words: str
+
+
+#: Kinds of `Trouble`.
+OVERFILLED, UNPROTECTED, PARTIAL = "overfilled", "unprotected", "group_partial"
+
+
+def troubles(kind: GroupKind, legs: Iterable[LegState]) -> list[Trouble]:
+    """Return what is wrong with a group.
+
+    | event         | because                                                                                      |
+    |---------------|----------------------------------------------------------------------------------------------|
+    | overfilled    | of legs that exclude each other more is filled than one alone has: only its broker can do so |
+    | unprotected   | part of the lead is filled, no leg that waited for it is open, and they have filled less     |
+    | group_partial | the lead is open, nothing of it is filled, and a leg that belongs to it is not there         |
+    """
+    by_name = {leg.leg: leg for leg in legs}
+    found = [_overfilled(kind, by_name), _unprotected(kind, by_name), _partial(kind, by_name)]
+    return [trouble for trouble in found if trouble is not None]
+
+
+def _overfilled(kind: GroupKind, legs: Mapping[str, LegState]) -> Trouble | None:
+    exclusive = [legs[name] for name in EXCLUSIVE[kind] if name in legs]
+    if sum(bool(leg.filled) for leg in exclusive) < 2 or sum(leg.filled / leg.quantity for leg in exclusive) <= 1:
+        return None
+    told = " and ".join(f"{plain(leg.filled)} of {plain(leg.quantity)} of the {leg.leg}" for leg in exclusive)
+    return Trouble(OVERFILLED, f"its broker filled {told}, which exclude each other")
+
+
+def _unprotected(kind: GroupKind, legs: Mapping[str, LegState]) -> Trouble | None:
+    lead, exits = legs.get(LEGS[kind][0]), [legs[name] for name in WAITING[kind] if name in legs]
+    if lead is None or not exits or not lead.filled or any(leg.status in OPEN for leg in exits):
+        return None
+    closed = sum((leg.filled for leg in exits), _ZERO)
+    if closed >= lead.filled:
+        return None
+    ends = ", ".join(f"{leg.leg} {leg.status}" for leg in exits)
+    open_ = plain(lead.filled - closed)
+    return Trouble(
+        UNPROTECTED, f"{plain(lead.filled)} of the {lead.leg} are filled, and nothing closes {open_}: {ends}"
+    )
+
+
+def _partial(kind: GroupKind, legs: Mapping[str, LegState]) -> Trouble | None:
+    lead = legs.get(LEGS[kind][0])
+    if lead is None or lead.status not in LIVE or lead.filled or not lead.has_lived:
+        return None
+    gone = [leg for leg in legs.values() if leg.status in TERMINAL and not leg.has_lived]
+    if not gone:
+        return None
+    return Trouble(PARTIAL, f"the {lead.leg} is {lead.status} without the {' and the '.join(leg.leg for leg in gone)}")
+
+
+def status_of(kind: GroupKind, legs: Sequence[LegState]) -> GroupStatus:
+    """Return where a group stands.
+
+    | the first that is true                           | status     |
+    |--------------------------------------------------|------------|
+    | of an open leg nobody knows what became of it    | unresolved |
+    | there is trouble                                 | broken     |
+    | every leg has ended                              | closed     |
+    | no leg has left                                  | queued     |
+    | one is at its broker                             | live       |
+    | else                                             | submitted  |
+    """
+    if any(leg.outcome is Outcome.UNKNOWN and leg.status in OPEN for leg in legs):
+        return GroupStatus.UNRESOLVED
+    if troubles(kind, legs):
+        return GroupStatus.BROKEN
+    if all(leg.status in TERMINAL for leg in legs):
+        return GroupStatus.CLOSED
+    if all(leg.status in UNSENT or leg.status in TERMINAL for leg in legs) and not any(leg.has_lived for leg in legs):
+        return GroupStatus.QUEUED
+    return GroupStatus.LIVE if any(leg.has_lived for leg in legs) else GroupStatus.SUBMITTED

@@ -1,0 +1,207 @@
+"""Groups of linked orders in the record: one life until something of them has lived, and a row that says how they are.
+
+`keep_together` runs at the end of every batch that touched a leg, whoever did it: a claim, an answer, a cancel, a
+release, a person. So nobody who changes an order has to think of its group.
+
+| the lead                        | a leg that has not lived                                  |
+|---------------------------------|-----------------------------------------------------------|
+| queued, held                    | stands where the lead stands: status, broker, when it is due |
+| its attempt came to nothing     | its attempt ended the same way                            |
+| ended, and never lived          | ends the same way                                         |
+
+| a leg that has not lived        | the lead, and the others, if nothing of the group has left |
+|---------------------------------|-----------------------------------------------------------|
+| ended: canceled, denied ...     | end the same way: a group is whole or it is not at all     |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import structlog
+from sqlalchemy import Connection, and_, select, update
+
+from models.groups import LEADS, OVERFILLED, GroupKind, GroupStatus, LegState, Trouble, status_of, troubles
+from models.lifecycle import Fact
+from models.record.order import OrderRecord
+from models.record.rows import AnyOrder, ReadableOrder
+from models.record.statements import Query, among, upsert
+from models.record.tables import order_groups, orders, position_locks
+from models.vocabulary import TERMINAL, UNSENT, Outcome, Status
+
+if TYPE_CHECKING:
+    from models.record.batch import OrderBatch
+
+log = structlog.get_logger()
+
+#: A leg that goes where the lead of its group goes: no claim, and nobody who moves orders, looks at it by itself.
+IS_FOLLOWER = and_(orders.c.leg.is_not(None), *(orders.c.leg != lead for lead in sorted(LEADS)))
+_MEMBERS = among(orders.c.group_id, "ids")
+_LOCKED = Query(select(orders).where(_MEMBERS).order_by(orders.c.client_order_id).with_for_update(), ReadableOrder)
+_UNDECIDED = (Outcome.SENDING, Outcome.UNKNOWN)
+_ENDS: dict[Status, Fact] = {
+    Status.CANCELED: Fact.CANCELED,
+    Status.EXPIRED: Fact.EXPIRED,
+    Status.REJECTED: Fact.REJECTED,
+    Status.DENIED: Fact.DENIED,
+}
+_CLOSED = (GroupStatus.CLOSED, GroupStatus.BROKEN)
+
+
+# -- NEW ---
+def insert_groups(connection: Connection, rows: Iterable[AnyOrder]) -> None:
+    """Insert the groups of new orders; those that are there stay as they are."""
+    new = {}
+    for row in rows:
+        if row["group_id"] is not None and row["leg"] in LEADS:
+            status = GroupStatus.CLOSED if row["status"] in TERMINAL else GroupStatus.QUEUED
+            new[row["group_id"]] = {
+                "group_id": row["group_id"], "kind": row["group_kind"], "status": str(status), "reason": None,
+                "created_at": row["created_at"], "closed_at": row["closed_at"], "updated_at": row["updated_at"],
+            }  # fmt: skip
+    if new:
+        connection.execute(upsert(connection, order_groups).on_conflict_do_nothing(), list(new.values()))
+
+
+# -- TOGETHER ---
+def members(entry: OrderRecord) -> list[OrderRecord]:
+    """Return the legs of an order's group, the lead first; they are locked, and written with the batch."""
+    return _together(entry.batch, [entry.order["group_id"]])[0] if entry.order["group_id"] else []
+
+
+def followers(entry: OrderRecord) -> list[OrderRecord]:
+    """Return the legs that go where this lead goes; none of an order on its own."""
+    return [leg for leg in members(entry) if leg is not entry] if entry.order["leg"] in LEADS else []
+
+
+def is_follower(order: Mapping[str, object]) -> bool:
+    """Tell whether an order's row is a leg that goes where its lead goes."""
+    return order["leg"] is not None and order["leg"] not in LEADS
+
+
+def keep_together(batch: OrderBatch) -> None:
+    """Let the legs of every group that this batch has touched stand as the tables of this module say."""
+    touched = {
+        entry.order["group_id"]
+        for entry in batch.entries.values()
+        if entry.order["group_id"] is not None and (entry.changed or entry.changed_attempts or entry.new_attempts)
+    }
+    for legs in _together(batch, sorted(map(str, touched))) if touched else ():
+        lead = legs[0]
+        _end_what_is_not_whole(legs)
+        for leg in legs[1:]:
+            _stand_where(lead, leg)
+        _say_how_it_is(legs)
+
+
+def _together(batch: OrderBatch, ids: Sequence[str | None]) -> list[list[OrderRecord]]:
+    """Return the legs of groups, each with its lead first; what is not in the batch yet is locked and read."""
+    groups: dict[str | None, list[OrderRecord]] = {}
+    rows = _LOCKED.rows(batch.connection, ids=[id_ for id_ in ids if id_ is not None])
+    batch.add([row for row in rows if row["client_order_id"] not in batch.entries])
+    for row in rows:
+        groups.setdefault(row["group_id"], []).append(batch.entries[row["client_order_id"]])
+    return [sorted(legs, key=lambda leg: (leg.order["leg"] not in LEADS, leg.id)) for legs in groups.values()]
+
+
+def _state(entry: OrderRecord) -> LegState:
+    row, current = entry.order, entry.current
+    lived = any(attempt["outcome"] == Outcome.ACCEPTED for attempt in entry.attempts.values())
+    outcome = Outcome.ACCEPTED if lived else Outcome(current["outcome"]) if current else None
+    return LegState(str(row["leg"]), entry.status, row["quantity"], row["filled_quantity"], outcome)
+
+
+def _end_what_is_not_whole(legs: Sequence[OrderRecord]) -> None:
+    """What ends one leg before anything of its group has left ends the others."""
+    for leg in legs:
+        if leg.status in UNSENT and leg.order["cancel_requested_at"] is not None:
+            leg.happen(Fact.CANCELED, detail="canceled before it was sent")
+    ended = next((leg for leg in legs if leg.status in TERMINAL and not _state(leg).has_lived), None)
+    waiting = [leg for leg in legs if leg.status in UNSENT]
+    if ended is not None and len(waiting) == sum(leg.status not in TERMINAL for leg in legs):
+        for leg in waiting:
+            _end_like(ended, leg)
+
+
+def _stand_where(lead: OrderRecord, leg: OrderRecord) -> None:
+    """Have a leg that has not lived stand where its lead stands."""
+    if _state(leg).has_lived or leg.status in TERMINAL:
+        return
+    _settle_like(lead, leg)
+    if lead.status in UNSENT:
+        words = f"with the {lead.order['leg']} of its group"
+        if leg.status is Status.SUBMITTED:
+            leg.happen(Fact.REQUEUED, attempt_no=leg.order["attempt_no"], detail=words)
+        elif leg.status is Status.HELD and lead.status is Status.QUEUED:
+            leg.happen(Fact.RELEASED, detail=words)
+        if leg.status in UNSENT and leg.order["broker"] != lead.order["broker"]:
+            leg.note("moved", f"to {lead.order['broker']} {words}")
+        if leg.status in UNSENT and _place(leg) != _place(lead):
+            leg.set(broker=lead.order["broker"], available_at=lead.order["available_at"])
+            leg.set(expires_at=lead.order["expires_at"], reason=lead.order["reason"], broker_order_id=None)
+            leg.set(held_for=lead.order["held_for"], reason_code=lead.order["reason_code"])
+    elif lead.status in TERMINAL and not _state(lead).has_lived:
+        _end_like(lead, leg)
+
+
+def _place(entry: OrderRecord) -> tuple[object, ...]:
+    row = entry.order
+    return row["broker"], row["available_at"], row["expires_at"], row["reason"], row["held_for"], row["reason_code"]
+
+
+def _settle_like(lead: OrderRecord, leg: OrderRecord) -> None:
+    """End a leg's attempt as that of its lead has ended: both went in one message, and nothing of it has lived."""
+    theirs, mine = lead.current, leg.current
+    if theirs is None or mine is None or mine["outcome"] not in _UNDECIDED or mine["broker"] != theirs["broker"]:
+        return
+    if theirs["outcome"] in (*_UNDECIDED, Outcome.ACCEPTED) and theirs["outcome"] != Outcome.UNKNOWN:
+        return
+    if mine["outcome"] == theirs["outcome"]:
+        return
+    number = leg.order["attempt_no"]
+    leg.set_attempt(number, outcome=theirs["outcome"], code=theirs["code"], message=theirs["message"])
+    leg.set_attempt(number, ended_at=theirs["ended_at"], next_check_at=theirs["next_check_at"])
+    leg.note(str(theirs["outcome"]), f"attempt {number} at {mine['broker']}, with the {lead.order['leg']} of its group")
+
+
+def _end_like(ended: OrderRecord, leg: OrderRecord) -> None:
+    words = f"with the {ended.order['leg']} of its group: {ended.order['reason'] or ended.status}"
+    fact = _ENDS.get(ended.status, Fact.CANCELED)
+    if leg.happen(fact, attempt_no=leg.order["attempt_no"], detail=words).changed:
+        leg.set(reason_code=ended.order["reason_code"])
+
+
+# -- HOW IT IS ---
+def _say_how_it_is(legs: Sequence[OrderRecord]) -> None:
+    """Write where the group stands; what is wrong with it is an event of its lead, and said loudly, once."""
+    lead, states = legs[0], [_state(leg) for leg in legs]
+    kind = GroupKind(str(lead.order["group_kind"]))
+    status, wrong = status_of(kind, states), troubles(kind, states)
+    told = "; ".join(trouble.words for trouble in wrong) or None
+    connection, now, g = lead.batch.connection, lead.now, order_groups.c
+    for trouble in wrong:
+        _say(trouble, legs)
+    news = {"status": str(status), "reason": told, "closed_at": now if status in _CLOSED else None, "updated_at": now}
+    is_other = g.status.is_distinct_from(str(status)) | g.reason.is_distinct_from(told)
+    connection.execute(update(order_groups).where(g.group_id == lead.order["group_id"], is_other).values(**news))
+
+
+def _say(trouble: Trouble, legs: Sequence[OrderRecord]) -> None:
+    """Note a trouble on the lead, and tell it loudly, once for the same words."""
+    lead, said = legs[0], len(legs[0].events)
+    lead.note_once(trouble.kind, trouble.words)
+    if len(lead.events) == said:
+        return
+    about = {"group_id": lead.order["group_id"], "broker": lead.order["broker"], "why": trouble.words}
+    log.error(trouble.kind, orders=[leg.id for leg in legs], **about)
+    if trouble.kind == OVERFILLED:
+        _lock(legs, trouble.words)
+
+
+def _lock(legs: Sequence[OrderRecord], words: str) -> None:
+    """Lock the symbol at the broker that filled too much until a person unlocks it: nothing is sent to repair it."""
+    row = legs[-1].order
+    connection, now = legs[0].batch.connection, legs[0].now
+    lock = {"broker": row["broker"], "symbol": row["symbol"], "expected": 0, "found": 0, "since": now, "read_at": now}
+    connection.execute(upsert(connection, position_locks).on_conflict_do_nothing(), [lock | {"note": words}])

@@ -1,0 +1,167 @@
+"""Linked orders for strategies: a bracket, an OCO, an OTO, recorded in one transaction and handed out as one."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, cast
+
+from sqlalchemy import select
+
+from models.errors import NotFound
+from models.groups import LEGS, GroupKind, GroupStatus, Membership, exit_side
+from models.messages import OrderRequest
+from models.record.group_rows import GroupRow
+from models.record.rows import OrderRow
+from models.record.statements import fetch
+from models.record.tables import order_groups, orders
+from models.vocabulary import OrderType, Side
+from producers.data import DataClient
+from producers.handles import Order
+
+if TYPE_CHECKING:
+    from producers.client import OrderClient
+
+Price = Decimal | int | float | str
+#: What the ids of exits that are made of prices append to that of their entry.
+_ENDINGS = {"take_profit": "tp", "stop_loss": "sl"}
+
+
+class OrderGroup:
+    """Linked orders as the database had them at the last read. Reading again gives a new value."""
+
+    def __init__(self, client: GroupClient, row: GroupRow, legs: Mapping[str, Order]) -> None:
+        self._client, self.row, self.legs = client, row, dict(legs)
+
+    @property
+    def group_id(self) -> str:
+        """The id of the group."""
+        return self.row["group_id"]
+
+    @property
+    def kind(self) -> GroupKind:
+        """bracket, oco or oto."""
+        return GroupKind(self.row["kind"])
+
+    @property
+    def status(self) -> GroupStatus:
+        """queued, submitted, live, closed, broken or unresolved; docs/messages.md says what they mean."""
+        return GroupStatus(self.row["status"])
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is broken."""
+        return self.row["reason"]
+
+    @property
+    def is_terminal(self) -> bool:
+        """Nothing more is expected of any leg."""
+        return all(order.is_terminal for order in self.legs.values())
+
+    def refresh(self) -> OrderGroup:
+        """Read it again."""
+        return self._client.group(self.group_id)
+
+    def wait(self, timeout: float = 30.0) -> OrderGroup:
+        """Wait until every leg has ended, and return the group as it is then, or when so many seconds are over."""
+        deadline = time.monotonic() + timeout
+        for order in self.legs.values():
+            order.wait(max(0.0, deadline - time.monotonic()))
+        return self.refresh()
+
+    def cancel(self) -> OrderGroup:
+        """Ask for the cancel of every leg that has not ended; fills may still win."""
+        if left := [order.client_order_id for order in self.legs.values() if not order.is_terminal]:
+            self._client.cancel_many(left)
+        return self.refresh()
+
+    def __repr__(self) -> str:
+        legs = ", ".join(f"{name} {order.status}" for name, order in self.legs.items())
+        return f"<OrderGroup {self.group_id} {self.kind} {self.status}: {legs}>"
+
+
+class GroupClient(DataClient):
+    """The part of `OrderClient` for linked orders."""
+
+    @abstractmethod
+    def submit_many(self, requests: Sequence[OrderRequest]) -> list[Order]:
+        """Record many orders in one transaction."""
+
+    @abstractmethod
+    def cancel_many(self, client_order_ids: Sequence[str]) -> list[Order]:
+        """Ask for the cancels of many orders."""
+
+    def submit_bracket(
+        self,
+        entry: OrderRequest,
+        take_profit: Price | OrderRequest,
+        stop_loss: Price | tuple[Price, Price] | OrderRequest,
+    ) -> OrderGroup:
+        """Record an entry with two exits, which its broker links: they wake when it is filled, one cancels the other.
+
+        Args:
+            entry: the order that opens the position.
+            take_profit: the limit price of the exit with profit, or the whole order.
+            stop_loss: the stop price of the exit with loss; with its limit price, `("95", "94.5")`; or the whole order.
+
+        Returns:
+            The group, with the legs `entry`, `take_profit` and `stop_loss`; those made of prices have the ids of the
+            entry with `.tp` and `.sl`. The group has the id of its entry.
+
+        Raises:
+            As `submit`. A broker that links no orders by itself passes the group on; if none does, it is denied.
+        """
+        target = _exit(entry, "take_profit", take_profit)
+        return self._submit(GroupKind.BRACKET, [entry, target, _exit(entry, "stop_loss", stop_loss)])
+
+    def submit_oco(self, first: OrderRequest, second: OrderRequest) -> OrderGroup:
+        """Record two orders of which its broker cancels one when the other is filled; returns as `submit_bracket`."""
+        return self._submit(GroupKind.OCO, [first, second])
+
+    def submit_oto(self, first: OrderRequest, then: OrderRequest) -> OrderGroup:
+        """Record an order, and one that its broker wakes when the first is filled; returns as `submit_bracket`."""
+        return self._submit(GroupKind.OTO, [first, then])
+
+    def group(self, group_id: str) -> OrderGroup:
+        """Read one group.
+
+        Raises:
+            NotFound: there is none of this id.
+        """
+        with self.database.read() as connection:
+            rows = fetch(connection, select(order_groups).where(order_groups.c.group_id == group_id), GroupRow)
+            legs = fetch(connection, select(orders).where(orders.c.group_id == group_id), OrderRow)
+        if not rows:
+            raise NotFound(f"no group has the id {group_id!r}")
+        named = {str(leg["leg"]): Order(cast("OrderClient", self), leg) for leg in legs}
+        kind = GroupKind(rows[0]["kind"])
+        return OrderGroup(self, rows[0], {name: named[name] for name in LEGS[kind] if name in named})
+
+    def _submit(self, kind: GroupKind, requests: Sequence[OrderRequest]) -> OrderGroup:
+        id_ = requests[0].client_order_id
+        self.submit_many(
+            [
+                request.model_copy(update={"group": Membership(id_, kind, leg), "version": 2})
+                for leg, request in zip(LEGS[kind], requests, strict=True)
+            ]
+        )
+        return self.group(id_)
+
+
+def _exit(entry: OrderRequest, leg: str, given: Price | tuple[Price, Price] | OrderRequest) -> OrderRequest:
+    """Make an exit of an entry out of its prices."""
+    if isinstance(given, OrderRequest):
+        return given
+    if leg == "take_profit":
+        prices: dict[str, object] = {"order_type": OrderType.LIMIT, "limit_price": given}
+    elif isinstance(given, tuple):
+        stop, limit = given
+        prices = {"order_type": OrderType.STOP_LIMIT, "stop_price": stop, "limit_price": limit}
+    else:
+        prices = {"order_type": OrderType.STOP, "stop_price": given}
+    alike = ("symbol", "quantity", "time_in_force", "route", "strategy", "tags", "created_at", "expires_at")
+    same = {name: getattr(entry, name) for name in (*alike, "not_before", "session")}
+    id_ = f"{entry.client_order_id}.{_ENDINGS[leg]}"
+    return OrderRequest(**same, client_order_id=id_, side=exit_side(Side(entry.side)), **prices)

@@ -1,0 +1,111 @@
+"""Linked orders on the way to their broker, and back: a group is claimed, answered and looked for by its lead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from models.errors import BrokerError, Denied, OutcomeUnknown, Refused
+from models.groups import LEGS, GroupKind
+from models.groups import why_not_whole as lacks
+from models.lifecycle import Fact
+from models.record.batch import OrderBatch
+from models.record.groups import followers, members
+from models.record.linked import membership_of
+from models.record.matching import Index, sent
+from models.record.order import OrderRecord
+from models.reports import BrokerStatus, OrderReport
+from models.terms import Rewrites, contradictions
+from models.vocabulary import Denial, Outcome, Status
+
+
+class Reporting(Protocol):
+    """`Recorder.report`."""
+
+    def __call__(
+        self, entry: OrderRecord, attempt_no: int, report: OrderReport, *, infer: bool = False, asked: bool = False
+    ) -> None:
+        """Apply what a broker shows of an order."""
+
+
+def why_not_whole(entry: OrderRecord, broker: str) -> Denied | None:
+    """Say why the group of a lead must not be sent: a leg of it is missing, or not there to be sent; None if it may."""
+    if entry.order["group_id"] is None:
+        return None
+    legs = members(entry)
+    words = lacks([linked for leg in legs if (linked := membership_of(leg.order)) is not None])
+    elsewhere = [f"the {leg.order['leg']} is {leg.status}" for leg in legs if leg.status is not Status.QUEUED]
+    if words is None and not elsewhere:
+        return None
+    told = words or f"group {entry.order['group_id']}: {', '.join(elsewhere)}"
+    return Denied(f"{broker}: {told}; a group is sent whole", broker=broker, code=Denial.UNSUPPORTED, everywhere=True)
+
+
+def tell_legs(
+    report_of: Reporting, lead: OrderRecord, report: OrderReport, rewrites: Rewrites, *, infer: bool, asked: bool
+) -> None:
+    """Apply what the report of a lead shows of its other legs; with one that was refused, nothing of it has lived."""
+    if report.status is BrokerStatus.REJECTED and not report.filled_quantity:
+        return
+    for leg, shown in matched(followers(lead), report.legs, rewrites):
+        number = leg.order["attempt_no"]
+        if (
+            shown.broker_client_order_id
+            and leg.attempts[number]["broker_client_order_id"] != shown.broker_client_order_id
+        ):
+            leg.set_attempt(number, broker_client_order_id=shown.broker_client_order_id)
+        report_of(leg, number, shown, infer=infer, asked=asked)
+
+
+def matched(
+    legs: Sequence[OrderRecord], shown: Sequence[OrderReport], rewrites: Rewrites
+) -> Iterator[tuple[OrderRecord, OrderReport]]:
+    """Pair legs with the orders that a broker shows as theirs: by its id once that is known, else by their terms.
+
+    A broker whose group has one id of ours (docs/facts/alpaca.md#2.1) names its legs itself: within the group, whose
+    parent is ours, the terms tell which is which, as no two legs of one group have the same.
+    """
+    left = list(shown)
+    for leg in legs:
+        current = leg.current
+        if current is None:
+            continue
+        known = current["broker_order_id"] if current["outcome"] == Outcome.ACCEPTED else None
+        order = sent(leg.order, current)
+        fits = (
+            one
+            for one in left
+            if known == one.broker_order_id or (not known and not contradictions(order, one, rewrites=rewrites))
+        )
+        if (found := next(fits, None)) is not None:
+            left.remove(found)
+            yield leg, found
+
+
+def end_leg(leg: OrderRecord, attempt_no: int, error: BrokerError) -> None:
+    """End a leg that its broker refused or has not, while its group is there; else it ends or goes on with its lead."""
+    lives = any(one["outcome"] == Outcome.ACCEPTED for other in members(leg) for one in other.attempts.values())
+    if lives and not isinstance(error, OutcomeUnknown):
+        leg.happen(
+            Fact.REJECTED if isinstance(error, Refused) else Fact.CANCELED, attempt_no=attempt_no, detail=str(error)
+        )
+
+
+def lacking(lead: OrderRecord) -> list[OrderRecord]:
+    """Return the other legs of a group whose lead is at its broker, and of which nobody knows whether they are."""
+    open_ = (Outcome.SENDING, Outcome.UNKNOWN)
+    return [leg for leg in followers(lead) if leg.current is not None and leg.current["outcome"] in open_]
+
+
+def places_in(batch: OrderBatch) -> Index:
+    """Return which attempts the ids name that the orders of a batch have in memory: a leg's may be told by its lead."""
+    found: Index = {}
+    for entry in batch.entries.values():
+        if entry.order["group_id"] is not None and (current := entry.current) and current["broker_order_id"]:
+            found["theirs", current["broker_order_id"]] = (entry.id, entry.order["attempt_no"])
+    return found
+
+
+def shows_all(kind: GroupKind, report: OrderReport) -> bool:
+    """Tell whether the report of a lead shows as many other legs as its group has."""
+    return len(report.legs) >= len(LEGS[kind]) - 1

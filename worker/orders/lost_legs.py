@@ -1,0 +1,121 @@
+"""Legs of a group that nobody knows of, though the lead is at its broker: asked for by the lead, whose id is known.
+
+| the broker shows                     | what follows                                                                  |
+|--------------------------------------|-------------------------------------------------------------------------------|
+| the lead with the leg                | the leg is accepted                                                           |
+| the lead without it, not long enough | look again                                                                    |
+| the lead without it, often and late  | the leg is absent and ends, and the lead is canceled: it must not stand alone |
+| nothing, or several                  | look again; a person sees it as unresolved                                    |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import structlog
+from sqlalchemy import select
+
+from models.errors import CorroError
+from models.groups import LEADS
+from models.lifecycle import Fact
+from models.record.batch import OrderBatch
+from models.record.groups import IS_FOLLOWER
+from models.record.order import OrderRecord, cancel
+from models.record.rows import AttemptRow, ReadableOrder
+from models.record.statements import fetch
+from models.record.tables import attempts, orders
+from models.reports import Found, Sighting
+from models.settings import TimingSettings
+from models.vocabulary import Outcome
+from worker.brokers.base import BrokerInterface, OrderRef
+from worker.orders.batches import Batches
+from worker.orders.catch_up import order_ref
+from worker.orders.legs import lacking
+from worker.orders.record import Recorder
+from worker.runtime.clock import utcnow
+
+log = structlog.get_logger()
+
+
+class LostLegs:
+    """Looks for legs at one broker.
+
+    Args:
+        timing: how often.
+        broker: the adapter.
+        batches: for transactions and what follows.
+        recorder: for what was found.
+    """
+
+    def __init__(self, timing: TimingSettings, broker: BrokerInterface, batches: Batches, recorder: Recorder) -> None:
+        self.timing, self.broker, self.batches, self.recorder = timing, broker, batches, recorder
+
+    def look(self, *, everything: bool = False) -> int:
+        """Ask for the leads of all legs that are due; returns how many.
+
+        Args:
+            everything: also those that are not due yet (after a reconnect).
+        """
+        refs = self._due(everything=everything)
+        if not refs:
+            return 0
+        try:
+            seen = self.broker.find_orders(refs)
+        except CorroError as error:
+            log.warning("cannot_reconcile", broker=self.broker.name, orders=len(refs), error=str(error))
+            return 0
+
+        def work(batch: OrderBatch) -> None:
+            for ref, sighting in zip(refs, seen, strict=True):
+                self._answer(batch[ref.order.client_order_id], sighting)
+
+        _, effects = self.batches.change([ref.order.client_order_id for ref in refs], work)
+        self.batches.follow_up(effects)
+        return len(refs)
+
+    def _due(self, *, everything: bool) -> Sequence[OrderRef]:
+        """Return the leads, at this broker, of legs that nobody knows of and that are due."""
+        o, a, now = orders.c, attempts.c, utcnow()
+        lost = (
+            select(o.group_id, a.next_check_at)
+            .join_from(attempts, orders, a.client_order_id == o.client_order_id)
+            .where(a.broker == self.broker.name, a.outcome == str(Outcome.UNKNOWN), IS_FOLLOWER)
+        )
+        with self.batches.database.read() as connection:
+            rows = list(connection.execute(lost))
+            ids = {id_ for id_, at in rows if everything or at is None or at <= now}
+            if not ids:
+                return []
+            leads = fetch(connection, select(orders).where(o.group_id.in_(ids), o.leg.in_(LEADS)), ReadableOrder)
+            mine = select(attempts).where(a.client_order_id.in_([lead["client_order_id"] for lead in leads]))
+            tries = {(row["client_order_id"], row["attempt_no"]): row for row in fetch(connection, mine, AttemptRow)}
+        found = ((lead, tries.get((lead["client_order_id"], lead["attempt_no"]))) for lead in leads)
+        # While the lead is unknown itself, the question about it is the question about all.
+        return [order_ref(lead, row) for lead, row in found if row and row["outcome"] == Outcome.ACCEPTED]
+
+    def _answer(self, lead: OrderRecord, sighting: Sighting) -> None:
+        if isinstance(sighting, Found):
+            self.recorder.report(lead, lead.order["attempt_no"], sighting.report, infer=True, asked=True)
+        for leg in lacking(lead):
+            self._wait(lead, leg, seen=isinstance(sighting, Found))
+
+    def _wait(self, lead: OrderRecord, leg: OrderRecord, *, seen: bool) -> None:
+        """Look again later, or end a leg that its broker has not, and its lead with it."""
+        number, rule = leg.order["attempt_no"], self.broker.capabilities.absence
+        attempt = leg.attempts[number]
+        missing, age = attempt["missing"] + seen, (leg.now - attempt["started_at"]).total_seconds()
+        pauses = self.timing.reconcile
+        due = leg.now + timedelta(seconds=pauses[min(attempt["checks"] + 1, len(pauses) - 1)])
+        leg.set_attempt(number, checks=attempt["checks"] + 1, missing=missing, next_check_at=due)
+        words = f"{self.broker.name} shows the {lead.order['leg']} of its group without it, {missing} times"
+        if missing >= rule.sightings and age >= rule.min_age_s:
+            leg.set_attempt(number, outcome=str(Outcome.ABSENT), code="absent", message=words, next_check_at=None)
+            leg.note(str(Outcome.ABSENT), f"attempt {number}: {words}")
+            leg.happen(Fact.CANCELED, attempt_no=number, detail=words)
+            cancel(lead, f"it would stand without the {leg.order['leg']} of its group")
+        elif age >= self.timing.alert_after and attempt["alerted_at"] is None:
+            leg.set_attempt(number, alerted_at=leg.now)
+            leg.note("unresolved", f"attempt {number} at {self.broker.name} for {age:.0f} s: {words}")
+            log.error("order_unresolved", client_order_id=leg.id, broker=self.broker.name, attempt_no=number,
+                      seconds=round(age), why=words)  # fmt: skip
