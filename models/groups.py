@@ -51,7 +51,7 @@ class GroupStatus(StrEnum):
     LIVE = "live"
     #: Every leg has ended, as it was asked for.
     CLOSED = "closed"
-    #: What is left protects nothing, or more was filled than the link allows: see `Trouble`.
+    #: What is left protects nothing, or more was filled than the link allows: see `GroupTrouble`.
     BROKEN = "broken"
 
 
@@ -212,18 +212,18 @@ class LegState:
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class GroupTrouble:
     """What is wrong with a group that its broker has: the kind of the event, and the words for a person."""
 
     kind: str
     words: str
 
 
-#: Kinds of `Trouble`.
+#: Kinds of `GroupTrouble`.
 OVERFILLED, UNPROTECTED, PARTIAL = "overfilled", "unprotected", "group_partial"
 
 
-def troubles(kind: GroupKind, legs: Iterable[LegState]) -> list[Trouble]:
+def troubles(kind: GroupKind, legs: Iterable[LegState]) -> list[GroupTrouble]:
     """Return what is wrong with a group.
 
     | event         | because                                                                                      |
@@ -237,15 +237,15 @@ def troubles(kind: GroupKind, legs: Iterable[LegState]) -> list[Trouble]:
     return [trouble for trouble in found if trouble is not None]
 
 
-def _overfilled(kind: GroupKind, legs: Mapping[str, LegState]) -> Trouble | None:
+def _overfilled(kind: GroupKind, legs: Mapping[str, LegState]) -> GroupTrouble | None:
     exclusive = [legs[name] for name in EXCLUSIVE[kind] if name in legs]
     if sum(bool(leg.filled) for leg in exclusive) < 2 or sum(leg.filled / leg.quantity for leg in exclusive) <= 1:
         return None
     told = " and ".join(f"{plain(leg.filled)} of {plain(leg.quantity)} of the {leg.leg}" for leg in exclusive)
-    return Trouble(OVERFILLED, f"its broker filled {told}, which exclude each other")
+    return GroupTrouble(OVERFILLED, f"its broker filled {told}, which exclude each other")
 
 
-def _unprotected(kind: GroupKind, legs: Mapping[str, LegState]) -> Trouble | None:
+def _unprotected(kind: GroupKind, legs: Mapping[str, LegState]) -> GroupTrouble | None:
     lead, exits = legs.get(LEGS[kind][0]), [legs[name] for name in WAITING[kind] if name in legs]
     if lead is None or not exits or not lead.filled or any(leg.status in OPEN for leg in exits):
         return None
@@ -254,19 +254,21 @@ def _unprotected(kind: GroupKind, legs: Mapping[str, LegState]) -> Trouble | Non
         return None
     ends = ", ".join(f"{leg.leg} {leg.status}" for leg in exits)
     open_ = plain(lead.filled - closed)
-    return Trouble(
+    return GroupTrouble(
         UNPROTECTED, f"{plain(lead.filled)} of the {lead.leg} are filled, and nothing closes {open_}: {ends}"
     )
 
 
-def _partial(kind: GroupKind, legs: Mapping[str, LegState]) -> Trouble | None:
+def _partial(kind: GroupKind, legs: Mapping[str, LegState]) -> GroupTrouble | None:
     lead = legs.get(LEGS[kind][0])
     if lead is None or lead.status not in LIVE or lead.filled or not lead.has_lived:
         return None
     gone = [leg for leg in legs.values() if leg.status in TERMINAL and not leg.has_lived]
     if not gone:
         return None
-    return Trouble(PARTIAL, f"the {lead.leg} is {lead.status} without the {' and the '.join(leg.leg for leg in gone)}")
+    return GroupTrouble(
+        PARTIAL, f"the {lead.leg} is {lead.status} without the {' and the '.join(leg.leg for leg in gone)}"
+    )
 
 
 def status_of(kind: GroupKind, legs: Sequence[LegState]) -> GroupStatus:

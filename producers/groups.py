@@ -8,15 +8,11 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, cast
 
-from sqlalchemy import select
-
 from models.errors import NotFound
 from models.groups import LEGS, GroupKind, GroupStatus, Membership, exit_side
 from models.messages import OrderRequest
 from models.record.group_rows import GroupRow
-from models.record.rows import OrderRow
-from models.record.statements import fetch
-from models.record.tables import order_groups, orders
+from models.record.reading import group_rows
 from models.vocabulary import OrderType, Side
 from producers.data import DataClient
 from producers.handles import Order
@@ -131,13 +127,12 @@ class GroupClient(DataClient):
             NotFound: there is none of this id.
         """
         with self.database.read() as connection:
-            rows = fetch(connection, select(order_groups).where(order_groups.c.group_id == group_id), GroupRow)
-            legs = fetch(connection, select(orders).where(orders.c.group_id == group_id), OrderRow)
-        if not rows:
+            row, legs = group_rows(connection, group_id)
+        if row is None:
             raise NotFound(f"no group has the id {group_id!r}")
         named = {str(leg["leg"]): Order(cast("OrderClient", self), leg) for leg in legs}
-        kind = GroupKind(rows[0]["kind"])
-        return OrderGroup(self, rows[0], {name: named[name] for name in LEGS[kind] if name in named})
+        kind = GroupKind(row["kind"])
+        return OrderGroup(self, row, {name: named[name] for name in LEGS[kind] if name in named})
 
     def _submit(self, kind: GroupKind, requests: Sequence[OrderRequest]) -> OrderGroup:
         id_ = requests[0].client_order_id

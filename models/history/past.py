@@ -37,8 +37,8 @@ _DTYPES = ((UtcTime, TIME_DTYPE), (Date, DAY_DTYPE), (Boolean, "boolean"), (Inte
 #: What a row is dated by, for `since` and `until`, and for the order of rows.
 _DATED = {"v_orders": "created_at", "v_fills": "filled_at", "v_attempts": "started_at", "v_latency": "created_at",
           "v_groups": "created_at", "order_events": "at", "v_external_orders": "first_seen_at",
-          "v_external_fills": "filled_at", "position_events": "at", "control_events": "at", "v_controls": "at", "v_pnl": "day", "v_position_days": "day",
-          "v_positions": "price_at", "v_tca": "filled_at"}  # fmt: skip
+          "v_external_fills": "filled_at", "position_events": "at", "control_events": "at", "v_controls": "at",
+          "v_pnl": "day", "v_position_days": "day", "v_positions": "price_at", "v_tca": "filled_at"}  # fmt: skip
 _FILTERS = ("client_order_id", "status", "symbol", "strategy", "broker", "side", "outcome", "account", "currency",
             "source", "order_type")  # fmt: skip
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import structlog
 from sqlalchemy import Connection, and_, select, update
 
-from models.groups import LEADS, OVERFILLED, GroupKind, GroupStatus, LegState, Trouble, status_of, troubles
+from models.groups import LEADS, OVERFILLED, GroupKind, GroupStatus, GroupTrouble, LegState, status_of, troubles
 from models.lifecycle import Fact
 from models.record.order import OrderRecord
 from models.record.rows import AnyOrder, ReadableOrder
@@ -187,7 +187,7 @@ def _say_how_it_is(legs: Sequence[OrderRecord]) -> None:
     connection.execute(update(order_groups).where(g.group_id == lead.order["group_id"], is_other).values(**news))
 
 
-def _say(trouble: Trouble, legs: Sequence[OrderRecord]) -> None:
+def _say(trouble: GroupTrouble, legs: Sequence[OrderRecord]) -> None:
     """Note a trouble on the lead, and tell it loudly, once for the same words."""
     lead, said = legs[0], len(legs[0].events)
     lead.note_once(trouble.kind, trouble.words)

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, text
 
+from models.record.group_rows import GroupRow
 from models.record.rows import AttemptRow, FetchRow, OrderEventRow, OrderRow, PositionRow, WorkerRow
 from models.record.statements import Query, fetch
 from models.record.tables import (
@@ -14,6 +15,7 @@ from models.record.tables import (
     fetches,
     leases,
     order_events,
+    order_groups,
     orders,
     position_locks,
     position_snapshots,
@@ -119,3 +121,10 @@ def leave_no_trace(connection: Connection, now: datetime) -> None:
     name = f"check.{uuid.uuid4().hex[:12]}"
     connection.execute(insert(leases).values(name=name, holder="corro check", until=now))
     connection.execute(delete(leases).where(leases.c.name == name))
+
+
+def group_rows(connection: Connection, group_id: str) -> tuple[GroupRow | None, list[OrderRow]]:
+    """Return a group of linked orders, None where there is none, and its legs."""
+    groups = fetch(connection, select(order_groups).where(order_groups.c.group_id == group_id), GroupRow)
+    legs = fetch(connection, select(orders).where(orders.c.group_id == group_id), OrderRow)
+    return (groups[0] if groups else None), legs

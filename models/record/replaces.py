@@ -87,8 +87,8 @@ def request_replace(entry: OrderRecord, changes: Mapping[str, object], signed_at
         InvalidOrder: the order has ended or is being canceled, the new terms do not fit it, or nothing would change.
     """
     if entry.order["group_id"] is not None:
-        words = f"it is the {entry.order['leg']} of group {entry.order['group_id']}, whose legs are not changed singly"
-        raise InvalidOrder(f"{entry.id} cannot be replaced: {words}; cancel the group and submit a new one")
+        of = f"it is the {entry.order['leg']} of group {entry.order['group_id']}, whose legs are not changed singly"
+        raise InvalidOrder(f"{entry.id} cannot be replaced: {of}; cancel the group and submit a new one")
     now = request_of(entry.order)
     new = changed_terms(now, changes)
     different: Row = {name: getattr(new, name) for name in TERMS if getattr(new, name) != getattr(now, name)}

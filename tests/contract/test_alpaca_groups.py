@@ -1,4 +1,4 @@
-"""Linked orders at Alpaca's door, through the whole worker in this process: claimed, sent, followed, canceled as one."""
+"""Linked orders at Alpaca's door, by the whole worker in this process: claimed, sent, followed, canceled as one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from worker.rehearsal import rehearsal
 TIMING = {"open_orders_every": 0.3, "positions_every": 0.5, "reconcile": (0.05, 0.2), "alert_after": 1.0}
 
 
-class Desk:
+class GroupDesk:
     """A client whose orders go to Alpaca's door."""
 
     def __init__(self, client: OrderClient, house: SandboxThread) -> None:
@@ -42,19 +42,19 @@ class Desk:
 
 
 @pytest.fixture
-def desk(house: SandboxThread, tmp_path: Path) -> Iterator[Desk]:
+def desk(house: SandboxThread, tmp_path: Path) -> Iterator[GroupDesk]:
     alpaca = ConnectedAlpaca(house)
     house.price("AAPL", "100")
     with rehearsal(tmp_path, alpaca.broker, timing=TIMING) as client:
-        yield Desk(client, house)
+        yield GroupDesk(client, house)
 
 
-def bracket(desk: Desk, **terms: object) -> OrderGroup:
+def bracket(desk: GroupDesk, **terms: object) -> OrderGroup:
     given = {"symbol": "AAPL", "side": "buy", "quantity": 10, "client_order_id": "e"} | terms
     return desk.client.submit_bracket(OrderRequest(**given), take_profit="110", stop_loss="95")
 
 
-def test_a_bracket_wakes_its_exits_and_ends_one_by_the_other(desk: Desk) -> None:
+def test_a_bracket_wakes_its_exits_and_ends_one_by_the_other(desk: GroupDesk) -> None:
     group = bracket(desk)
     live = desk.until(group, entry="filled", take_profit="accepted", stop_loss="accepted")
     assert live.status == "live"
@@ -65,3 +65,77 @@ def test_a_bracket_wakes_its_exits_and_ends_one_by_the_other(desk: Desk) -> None
     assert desk.at_the_door() == [("buy", "filled", 10), ("sell", "filled", 10), ("sell", "canceled", 0)]
     with desk.client.database.read() as connection:
         assert connection.execute(select(external_orders.c.broker_order_id)).all() == []
+
+
+@pytest.mark.parametrize("stream", ["tells", "is silent"])
+def test_a_lost_answer_is_found_again_with_every_leg(desk: GroupDesk, stream: str) -> None:
+    if stream == "is silent":
+        desk.house.fault("alpaca", "stream_silent", count=None)
+    desk.house.fault("alpaca", "accept_drop")
+    group = desk.until(bracket(desk), entry="filled", take_profit="accepted", stop_loss="accepted")
+    assert "unknown" in [event["kind"] for event in group.legs["entry"].events]
+    assert len(desk.at_the_door()) == 3
+    desk.house.price("AAPL", "94")
+    done = desk.until(group, entry="filled", take_profit="canceled", stop_loss="filled")
+    assert done.status == "closed"
+
+
+def test_a_canceled_group_ends_whole(desk: GroupDesk) -> None:
+    desk.house.fault("alpaca", "no_fill")
+    group = desk.until(bracket(desk), entry="accepted", take_profit="accepted", stop_loss="accepted")
+    group.cancel()
+    done = desk.until(group, entry="canceled", take_profit="canceled", stop_loss="canceled")
+    assert done.status == "closed"
+    assert [state for _, state, _ in desk.at_the_door()] == ["canceled"] * 3
+
+
+def test_an_entry_that_ends_partly_filled_without_its_exits_is_said(desk: GroupDesk) -> None:
+    desk.house.fault("alpaca", "partial")
+    group = desk.until(bracket(desk), entry="partially_filled", take_profit="accepted")
+    group.legs["entry"].cancel()
+    done = desk.until(group, entry="canceled", take_profit="canceled", stop_loss="canceled")
+    assert (done.status, done.legs["entry"].filled_quantity) == ("broken", 5)
+    assert "nothing closes 5" in str(done.reason)
+    assert [event["kind"] for event in done.legs["entry"].events].count("unprotected") == 1
+
+
+def test_a_broker_that_fills_both_exits_is_caught_recorded_and_locked(desk: GroupDesk) -> None:
+    group = desk.until(bracket(desk), entry="filled", take_profit="accepted", stop_loss="accepted")
+    desk.house.fault("alpaca", "both_fill", count=None)
+    desk.house.price("AAPL", "111")
+    desk.until(group, take_profit="filled")
+    desk.house.price("AAPL", "94")
+    done = desk.until(group, take_profit="filled", stop_loss="filled")
+    assert done.status == "broken"
+    assert "10 of 10 of the take_profit and 10 of 10 of the stop_loss" in str(done.reason)
+    with desk.client.database.read() as connection:
+        locks = connection.execute(select(position_locks.c.symbol, position_locks.c.note)).all()
+    assert [(lock.symbol, lock.note) for lock in locks] == [("AAPL", done.reason)]
+    refused = desk.client.submit(OrderRequest(symbol="AAPL", side="buy", quantity=1, expires_at=None)).wait(1)
+    assert refused.status == "queued"
+
+
+def test_an_oco_closes_a_position_once(desk: GroupDesk) -> None:
+    desk.client.submit(OrderRequest(symbol="AAPL", side="buy", quantity=10)).wait(10)
+    terms = {"symbol": "AAPL", "side": "sell", "quantity": 10}
+    first = OrderRequest(**terms, order_type="limit", limit_price="110", client_order_id="o")
+    second = OrderRequest(**terms, order_type="stop", stop_price="95", client_order_id="o.sl")
+    group = desk.until(desk.client.submit_oco(first, second), first="accepted", second="accepted")
+    more = desk.client.submit(OrderRequest(symbol="AAPL", side="sell", quantity=1)).wait(10)
+    assert (more.status, more.row["reason_code"]) == ("denied", "no_position"), "the group may take all of it"
+    desk.house.price("AAPL", "94")
+    done = desk.until(group, first="canceled", second="filled")
+    assert done.status == "closed"
+
+
+@pytest.mark.parametrize(
+    ("terms", "words"),
+    [({"time_in_force": "ioc"}, "day or gtc only"), ({"quantity": "1.5"}, "whole shares only")],
+)
+def test_a_group_that_alpaca_does_not_link_so_is_unsupported_before_anything_is_sent(
+    desk: GroupDesk, terms: dict[str, object], words: str
+) -> None:
+    done = bracket(desk, **terms).wait(10)
+    assert [str(order.status) for order in done.legs.values()] == ["denied"] * 3
+    assert words in str(done.legs["entry"].reason)
+    assert desk.at_the_door() == []

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from models.errors import UnreadableReply
+from models.messages import OrderRequest
 from models.reports import BrokerStatus, FillReport, OrderReport
+from models.terms import conflicts
 from worker.brokers.alpaca import account, prices
 from worker.brokers.alpaca import reports as read
 from worker.brokers.alpaca.executions import Executions, amended, of_activity, of_event
@@ -129,7 +131,7 @@ def test_an_order_shows_every_term_that_the_broker_shows() -> None:
     "odd",
     [
         {"notional": "500", "qty": None},
-        {"order_class": "bracket"},
+        {"order_class": "advanced"},
         {"order_class": "mleg", "legs": [{"symbol": "X"}]},
         {"asset_class": "crypto", "symbol": "BTC/USD"},
         {"type": "something_new"},
@@ -140,6 +142,18 @@ def test_an_order_shows_every_term_that_the_broker_shows() -> None:
 )
 def test_what_no_order_of_ours_has_is_named(odd: dict[str, Any]) -> None:
     assert read.order_report(ORDER | odd).unlike_ours
+
+
+def test_an_order_that_alpaca_links_is_not_one_on_its_own_and_its_legs_are_read_with_it() -> None:
+    legs = [ORDER | {"id": f"leg-{n}", "client_order_id": f"theirs-{n}", "order_class": "bracket"} for n in (1, 2)]
+    report = read.order_report(ORDER | {"order_class": "bracket", "legs": legs})
+    assert (report.linked, [leg.broker_order_id for leg in report.legs]) == ("bracket", ["leg-1", "leg-2"])
+    assert {leg.part_of for leg in report.legs} == {ORDER["client_order_id"]}
+    assert report.unlike_ours == ()
+    given = {"symbol": "AAPL", "side": "buy", "quantity": 1}
+    assert "it is linked to others (bracket)" in conflicts(OrderRequest(**given), report)
+    linked = OrderRequest(**given, group={"id": "g", "kind": "bracket", "leg": "entry"})
+    assert not any("linked" in words for words in conflicts(linked, report))
 
 
 @pytest.mark.parametrize("noise", [None, "", "NaN", -1])

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from decimal import Decimal
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import select
 
+from models import encoding
 from models.errors import IdempotencyConflict, InvalidOrder
+from models.groups import EXCLUSIVE, LEGS, WAITING, GroupKind, LegState, objection, split_group, status_of, troubles
 from models.messages import OrderRequest
-from models.vocabulary import Status
+from models.record.tables import order_groups, orders
+from models.vocabulary import OPEN, TERMINAL, Outcome, Status
 from producers.client import OrderClient
 from worker.brokers.fake import FakeBroker
+from worker.messaging.guard import Unreadable, clean
 from worker.rehearsal import rehearsal
 
 
@@ -22,15 +31,136 @@ def client(tmp_path: Path) -> Iterator[OrderClient]:
         yield client
 
 
-def entry(**more: object) -> OrderRequest:
+def entry(**more: Any) -> OrderRequest:
     return OrderRequest(**{"symbol": "AAPL", "side": "buy", "quantity": 10, "client_order_id": "e"} | more)
 
 
+def legs_of_message(kind: str = "bracket", id_: str = "g", **more: Any) -> list[dict[str, Any]]:
+    made = [
+        {"symbol": "AAPL", "side": "buy", "quantity": "10", "client_order_id": f"{id_}.{leg}"}
+        | {"group": {"id": id_, "kind": kind, "leg": leg}} | more
+        for leg in LEGS[GroupKind(kind)]
+    ]  # fmt: skip
+    if kind == "bracket":
+        made[1] |= {"side": "sell", "order_type": "limit", "limit_price": "110"}
+        made[2] |= {"side": "sell", "order_type": "stop", "stop_price": "95"}
+    return made
+
+
+# -- WHAT A GROUP IS ---
+def test_a_complete_group_is_no_objection_and_a_split_one_is() -> None:
+    bodies = legs_of_message()
+    assert objection([OrderRequest(**body) for body in bodies]) is None
+    assert split_group(bodies) is None
+    assert "had ['entry', 'take_profit']" in str(objection([OrderRequest(**body) for body in bodies[:2]]))
+    assert "had ['entry', 'take_profit']" in str(split_group(bodies[:2]))
+
+
+@pytest.mark.parametrize(
+    ("leg", "change", "words"),
+    [
+        (1, {"quantity": "9"}, "the quantity of its entry"),
+        (1, {"symbol": "KO"}, "the symbol"),
+        (2, {"side": "buy"}, "the other side"),
+        (1, {"limit_price": "95"}, "above the stop_loss"),
+        (1, {"order_type": "market", "limit_price": None}, "a take_profit is a limit order"),
+        (0, {"route": ["one"]}, "differ in route"),
+        (0, {"strategy": "dip"}, "differ in strategy"),
+    ],
+)
+def test_a_bracket_that_makes_no_sense_is_refused_with_the_rule(leg: int, change: dict[str, Any], words: str) -> None:
+    bodies = legs_of_message()
+    bodies[leg] |= change
+    assert words in str(objection([OrderRequest(**body) for body in bodies]))
+
+
+@pytest.mark.parametrize("group", [{"id": "g", "kind": "bracket"}, {"id": "g", "kind": "oco", "leg": "entry"}, "g", 7])
+def test_a_field_group_that_cannot_be_read_is_refused(group: object) -> None:
+    with pytest.raises(InvalidOrder, match="group"):
+        entry(group=group)
+
+
+def test_a_message_with_a_part_of_a_group_is_set_aside_whole() -> None:
+    def message(orders: list[dict[str, Any]]) -> bytes:
+        properties = {"delivery_tag": "t", "delivery_info": {"exchange": "", "routing_key": "orders.one"}}
+        kwargs = {"orders": orders}
+        body = {"body": encoding.text([[], kwargs, {}]), "content-type": "application/json", "properties": properties}
+        return encoding.dumps(body | {"headers": {"task": "orders.submit", "id": "i"}})
+
+    clean(message(legs_of_message()))
+    with pytest.raises(Unreadable) as refused:
+        clean(message([*legs_of_message()[1:], {"symbol": "KO"}]))
+    assert refused.value.reason == "group"
+
+
+# -- WHAT ITS LEGS MAKE OF IT ---
+def states(kind: GroupKind, **legs: Any) -> list[LegState]:
+    return [LegState(leg, *legs[leg]) for leg in LEGS[kind] if leg in legs]
+
+
+LIVED, TEN = Outcome.ACCEPTED, Decimal(10)
+BRACKET = GroupKind.BRACKET
+
+
+@pytest.mark.parametrize(
+    ("status", "kinds", "legs"),
+    [
+        ("queued", [], dict.fromkeys(LEGS[BRACKET], (Status.QUEUED, TEN))),
+        ("submitted", [], dict.fromkeys(LEGS[BRACKET], (Status.SUBMITTED, TEN, 0, Outcome.SENDING))),
+        ("unresolved", [], dict.fromkeys(LEGS[BRACKET], (Status.SUBMITTED, TEN, 0, Outcome.UNKNOWN))),
+        ("live", [], dict.fromkeys(LEGS[BRACKET], (Status.ACCEPTED, TEN, 0, LIVED))),
+        ("closed", [], dict.fromkeys(LEGS[BRACKET], (Status.CANCELED, TEN, 0, LIVED))),
+        ("closed", [], dict.fromkeys(LEGS[BRACKET], (Status.DENIED, TEN))),
+        (
+            "closed", [],
+            {"entry": (Status.FILLED, TEN, TEN, LIVED), "take_profit": (Status.FILLED, TEN, TEN, LIVED),
+             "stop_loss": (Status.CANCELED, TEN, 0, LIVED)},
+        ),
+        (
+            "broken", ["unprotected"],
+            {"entry": (Status.CANCELED, TEN, Decimal(4), LIVED), "take_profit": (Status.CANCELED, TEN, 0, LIVED),
+             "stop_loss": (Status.CANCELED, TEN, 0, LIVED)},
+        ),
+        (
+            "broken", ["overfilled"],
+            {"entry": (Status.FILLED, TEN, TEN, LIVED), "take_profit": (Status.FILLED, TEN, TEN, LIVED),
+             "stop_loss": (Status.FILLED, TEN, Decimal(3), LIVED)},
+        ),
+        (
+            "broken", ["group_partial"],
+            {"entry": (Status.ACCEPTED, TEN, 0, LIVED), "take_profit": (Status.ACCEPTED, TEN, 0, LIVED),
+             "stop_loss": (Status.CANCELED, TEN, 0, Outcome.ABSENT)},
+        ),
+    ],
+)  # fmt: skip
+def test_where_a_group_stands_follows_from_its_legs(status: str, kinds: list[str], legs: Mapping[str, Any]) -> None:
+    found = states(BRACKET, **legs)
+    assert (status_of(BRACKET, found), [trouble.kind for trouble in troubles(BRACKET, found)]) == (status, kinds)
+
+
+def test_nothing_stands_open_in_silence_and_nothing_is_called_too_much_that_is_not() -> None:
+    """Over every state of three legs: a filled entry without an open or filled exit is said; so is the surplus."""
+    amounts = (Decimal(0), Decimal(4), TEN)
+    ways = [(s, TEN, f, LIVED) for s, f in product((Status.ACCEPTED, Status.CANCELED), amounts)]
+    kind = GroupKind.BRACKET
+    for legs in product(ways, repeat=3):
+        found = [LegState(name, *way) for name, way in zip(LEGS[kind], legs, strict=True)]
+        kinds = {trouble.kind for trouble in troubles(kind, found)}
+        lead, exits = found[0], [leg for leg in found if leg.leg in WAITING[kind]]
+        closed = sum(leg.filled for leg in exits)
+        naked = lead.filled > closed and not any(leg.status in OPEN for leg in exits)
+        surplus = all(leg.filled for leg in exits) and sum(leg.filled / leg.quantity for leg in exits) > 1
+        assert ("unprotected" in kinds, "overfilled" in kinds) == (naked, surplus), found
+        assert (status_of(kind, found) == "broken") == bool(kinds)
+    assert EXCLUSIVE[kind] == WAITING[kind]
+    assert TERMINAL.isdisjoint(OPEN)
+
+
+# -- AS ONE ---
 def test_a_group_that_no_broker_links_is_denied_whole_with_the_rule_in_the_words(client: OrderClient) -> None:
     group = client.submit_bracket(entry(), take_profit="110", stop_loss=("95", "94.5"))
-    assert {name: order.client_order_id for name, order in group.legs.items()} == {
-        "entry": "e", "take_profit": "e.tp", "stop_loss": "e.sl",
-    }  # fmt: skip
+    ids = {name: order.client_order_id for name, order in group.legs.items()}
+    assert ids == {"entry": "e", "take_profit": "e.tp", "stop_loss": "e.sl"}
     group = group.wait(10)
     assert [str(order.status) for order in group.legs.values()] == ["denied"] * 3
     assert group.status == "closed"
@@ -38,3 +168,43 @@ def test_a_group_that_no_broker_links_is_denied_whole_with_the_rule_in_the_words
     assert "links no orders as bracket" in str(group.legs["stop_loss"].reason)
     assert {order.row["reason_code"] for order in group.legs.values()} == {"unsupported"}
     assert {order.broker for order in group.legs.values()} == {"two"}
+
+
+def test_the_same_group_again_is_the_same_and_another_under_its_name_is_refused(client: OrderClient) -> None:
+    given = (entry(), "110", "95")
+    first, again = client.submit_bracket(*given), client.submit_bracket(*given)
+    assert [order.client_order_id for order in first.legs.values()] == [
+        order.client_order_id for order in again.legs.values()
+    ]
+    with pytest.raises(IdempotencyConflict):
+        client.submit_bracket(entry(), "111", "95")
+    stranger = [OrderRequest(**body) for body in legs_of_message("oco", "e", order_type="limit", limit_price="9")]
+    with pytest.raises(IdempotencyConflict, match="has other orders"):
+        client.submit_many(stranger)
+
+
+def test_legs_without_the_rest_of_their_group_are_not_recorded(client: OrderClient) -> None:
+    with pytest.raises(InvalidOrder, match="has the legs"):
+        client.submit_many([OrderRequest(**body) for body in legs_of_message()[:2]])
+    with client.database.read() as connection:
+        assert connection.execute(select(orders.c.client_order_id)).all() == []
+        assert connection.execute(select(order_groups.c.group_id)).all() == []
+
+
+@pytest.mark.parametrize("leg", ["entry", "stop_loss"])
+def test_who_cancels_a_leg_that_has_not_left_ends_the_group(tmp_path: Path, leg: str) -> None:
+    with rehearsal(tmp_path, FakeBroker()) as client:
+        later = entry().created_at + timedelta(hours=1)
+        group = client.submit_bracket(entry(not_before=later), take_profit="110", stop_loss="95")
+        assert [str(order.status) for order in group.legs.values()] == ["held"] * 3
+        group.legs[leg].cancel()
+        group = group.refresh()
+        assert [str(order.status) for order in group.legs.values()] == ["canceled"] * 3
+        assert group.status == "closed"
+
+
+def test_a_leg_is_not_changed_singly(client: OrderClient) -> None:
+    later = entry().created_at + timedelta(hours=1)
+    group = client.submit_bracket(entry(not_before=later), take_profit="110", stop_loss="95")
+    with pytest.raises(InvalidOrder, match="stop_loss of group e"):
+        group.legs["stop_loss"].replace(stop_price="96")

@@ -137,7 +137,7 @@ class Capabilities:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Leg:
+class LinkedOrder:
     """Another order of a group, which goes with its lead in one message (`models.groups`).
 
     Args:
@@ -166,7 +166,7 @@ class Ticket:
     broker_client_order_id: str
     deadline_s: float
     still_mine: Callable[[], None]
-    legs: tuple[Leg, ...] = ()
+    legs: tuple[LinkedOrder, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

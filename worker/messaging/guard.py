@@ -77,7 +77,7 @@ def clean(item: bytes, queue: str | None = None) -> bytes:
         _check(task, args, kwargs)
         routing_key = _check_envelope(headers, properties)
         mark = _mark(headers.get(RING), task, args, kwargs)
-        if not mark and task == "orders.submit" and (words := split_group((args or [kwargs.get("orders")])[0])):
+        if not mark and task == "orders.submit" and (words := split_group(_given(args, kwargs))):
             raise Unreadable(words, "group")
         return encoding.dumps(
             {
@@ -168,6 +168,11 @@ def _mark(given: object, task: str, args: object, kwargs: object) -> dict[str, i
 
 def _has_id(order: object) -> bool:
     return isinstance(order, dict) and isinstance(order.get("client_order_id"), str)
+
+
+def _given(args: object, kwargs: object) -> object:
+    """Return the order objects of a message whose arguments were checked."""
+    return args[0] if isinstance(args, list) and args else cast("Json", kwargs).get("orders")
 
 
 def _check_envelope(headers: Json, properties: Json) -> str:

@@ -19,6 +19,7 @@ from models.record.rows import by_name
 from models.reports import OrderReport
 from worker.brokers.base import OrderRef
 from worker.control.brake import Movement, movement_of
+from worker.orders.legs import doubt_legs
 from worker.orders.selection import Selection
 
 if TYPE_CHECKING:
@@ -124,6 +125,8 @@ class Claiming(Command[Claimed, OrderReport]):
     def settle(self, entry: OrderRecord, item: Claimed, answer: OrderReport | BrokerError) -> None:
         """Record the attempt's outcome, and where the order goes from here."""
         self.recorder.settle(entry, item.attempt_no, answer)
+        if item.legs:
+            doubt_legs(entry, answer)
 
     def has_more(self, which: Selection, claimed: Sequence[Claimed], done: int) -> bool:
         """Tell whether a claim may have left some behind."""

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from models.errors import BrokerError, Denied, OutcomeUnknown, Refused
-from models.groups import LEGS, GroupKind
 from models.groups import why_not_whole as lacks
 from models.lifecycle import Fact
 from models.record.batch import OrderBatch
@@ -97,6 +96,22 @@ def lacking(lead: OrderRecord) -> list[OrderRecord]:
     return [leg for leg in followers(lead) if leg.current is not None and leg.current["outcome"] in open_]
 
 
+def doubt_legs(lead: OrderRecord, answer: OrderReport | BrokerError) -> None:
+    """Have those legs asked for of which an answer has not told, though the lead is at its broker.
+
+    An update may have told of the lead before the answer came, or was lost.
+    """
+    if lead.current is None or lead.current["outcome"] != Outcome.ACCEPTED:
+        return
+    for leg in lacking(lead):
+        number = leg.order["attempt_no"]
+        words = (
+            str(answer) if isinstance(answer, BrokerError) else f"the answer about its {lead.order['leg']} does not show it"
+        )
+        leg.set_attempt(number, outcome=str(Outcome.UNKNOWN), message=words, ended_at=leg.now, next_check_at=leg.now)
+        leg.note(str(Outcome.UNKNOWN), f"attempt {number} at {leg.order['broker']}: {words}")
+
+
 def places_in(batch: OrderBatch) -> Index:
     """Return which attempts the ids name that the orders of a batch have in memory: a leg's may be told by its lead."""
     found: Index = {}
@@ -104,8 +119,3 @@ def places_in(batch: OrderBatch) -> Index:
         if entry.order["group_id"] is not None and (current := entry.current) and current["broker_order_id"]:
             found["theirs", current["broker_order_id"]] = (entry.id, entry.order["attempt_no"])
     return found
-
-
-def shows_all(kind: GroupKind, report: OrderReport) -> bool:
-    """Tell whether the report of a lead shows as many other legs as its group has."""
-    return len(report.legs) >= len(LEGS[kind]) - 1

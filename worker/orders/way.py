@@ -18,7 +18,7 @@ from models.crash_points import reached
 from models.errors import BrokerError, DatabaseUnavailable, NotSent, Stale, Unmapped
 from models.record.batch import Effects, OrderBatch
 from models.settings import TimingSettings
-from worker.brokers.base import BrokerInterface, Leg, Ticket
+from worker.brokers.base import BrokerInterface, LinkedOrder, Ticket
 from worker.gate import Gate
 from worker.orders.batches import Batches
 from worker.orders.command import A, Claimed, Claiming, Command, I
@@ -68,7 +68,9 @@ class Permit:
             broker_client_order_id=item.broker_client_order_id,
             deadline_s=self.timing.deadline,
             still_mine=partial(self.still_mine, item),
-            legs=tuple(Leg(order=leg.order, broker_client_order_id=leg.broker_client_order_id) for leg in item.legs),
+            legs=tuple(
+                LinkedOrder(order=leg.order, broker_client_order_id=leg.broker_client_order_id) for leg in item.legs
+            ),
         )
 
     def in_turn(self, ask: Callable[[], T], patience_s: float | None = None) -> T:

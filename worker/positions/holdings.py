@@ -9,6 +9,7 @@ from decimal import Decimal
 
 from sqlalchemy import Connection, and_, func, select
 
+from models.groups import LEADS, WAITING
 from models.record.tables import (
     attempts,
     external_fills,
@@ -27,6 +28,8 @@ from models.vocabulary import OPEN, UNSENT, Outcome, Side, signed
 _ZERO = Decimal(0)
 #: Orders of other people that take from what a side closes, as brokers with two sides name them.
 _THEIRS = {Side.SELL: ("sell",), Side.BUY_TO_COVER: ("buy", "buy_to_cover")}
+#: Legs that take nothing before their lead is filled.
+_WAITING = frozenset(leg for legs in WAITING.values() for leg in legs)
 _CLOSED = [*map(str, DONE), str(BrokerStatus.UNKNOWN)]
 
 
@@ -105,15 +108,21 @@ def _busy(
         a.outcome.in_([str(Outcome.SENDING), str(Outcome.UNKNOWN)]),
     )
     ours = (
-        select(o.client_order_id, o.broker, o.quantity, o.filled_quantity, a.terms)
+        select(o.client_order_id, o.broker, o.quantity, o.filled_quantity, a.terms, o.group_id, o.leg)
         .join_from(orders, attempts, changing, isouter=True)
         .where(o.symbol == symbol, o.side == str(side), o.broker.in_(names), o.status.in_(statuses))
     )
     left: dict[tuple[str, str], Decimal] = {}
-    for id_, broker, quantity, filled, terms in connection.execute(ours):
+    found = list(connection.execute(ours))
+    wakened = _wakened(connection, {group_id for *_, group_id, _ in found if group_id is not None})
+    mine = next((group_id for id_, *_, group_id, _ in found if id_ == but), None)
+    for id_, broker, quantity, filled, terms, group_id, leg in found:
         most = max(quantity, Decimal((terms or {}).get("quantity") or 0)) - filled
-        if id_ != but:
-            left[id_, broker] = max(most, left.get((id_, broker), _ZERO))
+        if leg in _WAITING:
+            most = min(most, wakened.get(group_id, _ZERO))
+        if id_ != but and (group_id is None or group_id != mine):
+            key = (group_id or id_, broker)  # of legs that exclude each other one alone may take
+            left[key] = max(most, left.get(key, _ZERO))
     theirs = select(e.broker, e.quantity, e.filled_quantity).where(
         e.broker.in_(names), e.symbol == symbol, e.side.in_(_THEIRS[side]), e.status.not_in(_CLOSED)
     )
@@ -122,6 +131,15 @@ def _busy(
     for (_, broker), shares in left.items():
         total[broker] = total.get(broker, _ZERO) + shares
     return total
+
+
+def _wakened(connection: Connection, groups: Collection[str]) -> dict[str, Decimal]:
+    """Return how much of the leads of these groups is filled: only so much may their exits take."""
+    if not groups:
+        return {}
+    o = orders.c
+    leads = select(o.group_id, o.filled_quantity).where(o.group_id.in_(sorted(groups)), o.leg.in_(sorted(LEADS)))
+    return {group_id: filled for group_id, filled in connection.execute(leads)}  # noqa: C416  # for mypy
 
 
 def positions(connection: Connection, symbols: Collection[str]) -> dict[tuple[str, str], Decimal]:

@@ -13,6 +13,7 @@ from decimal import Decimal
 
 from sqlalchemy import ColumnElement, Connection, and_, case, false, func, literal, or_, select, true, union_all
 
+from models.record.groups import IS_FOLLOWER
 from models.record.tables import attempts, fills, order_events, orders, risk_tallies
 from models.risk.facts import Intended, Usage, Used
 from models.risk.names import EVERYTHING, Limit, scopes_of
@@ -246,7 +247,7 @@ class Exposure:
             select(o.client_order_id, o.strategy, o.symbol, o.side, o.quantity, func.min(a.started_at))
             .join_from(attempts, orders, a.client_order_id == o.client_order_id)
             .where(a.started_at > self.now - window, o.symbol.in_(self.symbols))
-            .where(a.outcome != str(Outcome.NOT_SENT), a.replaces.is_(None))
+            .where(a.outcome != str(Outcome.NOT_SENT), a.replaces.is_(None), ~IS_FOLLOWER)
             .group_by(o.client_order_id, o.strategy, o.symbol, o.side, o.quantity)
         )
         for id_, strategy, symbol, side, quantity, at in self.connection.execute(query):

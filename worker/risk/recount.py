@@ -17,6 +17,7 @@ from sqlalchemy import Connection, and_, insert, or_, select, update
 from models.encoding import plain
 from models.record.batch import OrderBatch
 from models.record.database import Database
+from models.record.groups import IS_FOLLOWER
 from models.record.order import OrderRecord
 from models.record.rows import AttemptRow, ReadableOrder
 from models.record.statements import fetch
@@ -105,7 +106,12 @@ def _uncounted(database: Database, risk: RiskSettings, broker: str | None) -> li
     query = (
         select(o.client_order_id)
         .join_from(orders, attempts, current)
-        .where(a.reserved.is_(None), a.outcome.in_(_REACHED), or_(o.status.in_(_AT_BROKER), a.started_at >= began))
+        .where(
+            ~IS_FOLLOWER,
+            a.reserved.is_(None),
+            a.outcome.in_(_REACHED),
+            or_(o.status.in_(_AT_BROKER), a.started_at >= began),
+        )
         .limit(_BATCH)
     )
     if broker is not None:

@@ -35,7 +35,7 @@ from worker.sandbox.alpaca.rules import (
 from worker.sandbox.alpaca.stream import UpdatesDoor
 from worker.sandbox.http_door import Allowance, HttpDoor, Refusal, Route, decimal, read_json
 from worker.sandbox.market import amending
-from worker.sandbox.market.linking import Links
+from worker.sandbox.market.linking import MarketLinks
 from worker.sandbox.market.market import Market, MarketEvent, MarketOrder, Position, Trade
 from worker.sandbox.spoilt import web_reason
 
@@ -72,7 +72,7 @@ class AlpacaDoor(HttpDoor):
         self.stream = UpdatesDoor(self, self._is_known)
         self.data = AlpacaData(market)
         self.account = AlpacaAccount(market, name, ACCOUNT_NUMBER, self.rules)
-        self.links = Links(market, name)
+        self.links = MarketLinks(market, name)
         self._ids = {order_id(order): order for order in market.orders(name)}
         for order in self._ids.values():
             if order.replaced_by and (successor := market.find(name, order.replaced_by)):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _ENDS = frozenset({"canceled", "expired", "rejected", "replaced"})
 
 
-class Links:
+class MarketLinks:
     """The links between the orders of one door.
 
     Args:
