@@ -66,6 +66,8 @@ class Waiting:
     long_id: bool = False
     reason: str | None = None
     code: str | None = None
+    #: Of a group of linked orders, whose other legs are not there.
+    leg: str | None = None
 
 
 #: One change of a plain order each; None of them leaves it plain ...
@@ -79,6 +81,8 @@ CHANGES: list[dict[str, Any]] = [
     {"side": Side.SELL},
     {"side": Side.BUY_TO_COVER},
     {"long_id": True},
+    {"leg": "entry"},
+    {"leg": "take_profit"},
     {"code": str(Denial.RATE), "reason": "too many messages"},
     *({"tried": ((broker, outcome),)} for broker, outcome in product((HERE, THERE), Outcome)),
     {"tried": ((THERE, Outcome.REFUSED), (HERE, Outcome.NOT_SENT))},
@@ -138,7 +142,14 @@ def is_plain(order: Waiting, world: Surroundings) -> bool:
     opens = order.side not in CLOSING or world.sell == "as_ordered"
     mine = order.broker == HERE and order.due <= 0 and not order.long_id
     return (
-        world.is_plain and first.changed and mine and in_time and order.cancel is None and opens and order.code is None
+        world.is_plain
+        and first.changed
+        and mine
+        and in_time
+        and order.cancel is None
+        and opens
+        and order.code is None
+        and order.leg is None
     )
 
 
@@ -212,7 +223,8 @@ def _order(id_: str, one: Waiting) -> dict[str, Any]:
         "broker": one.broker, "attempt_no": len(one.tried), "filled_quantity": Decimal(0), "body_hash": "0" * 64,
         "available_at": at(one.due), "created_at": NOW - SECOND, "updated_at": NOW - SECOND,
         "expires_at": at(one.expires), "cancel_requested_at": at(one.cancel), "reason": one.reason,
-        "reason_code": one.code,
+        "reason_code": one.code, "leg": one.leg, "group_id": one.leg and f"g-{id_}",
+        "group_kind": one.leg and "bracket",
         "submitted_at": NOW - SECOND if one.tried else None,
     }  # fmt: skip
 

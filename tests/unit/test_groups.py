@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
-from itertools import product
+from itertools import count, product
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis
+from hypothesis import strategies as st
+from sqlalchemy import delete, select
 
 from models import encoding
-from models.errors import IdempotencyConflict, InvalidOrder
+from models.errors import ConnectionLost, IdempotencyConflict, InvalidOrder
 from models.groups import EXCLUSIVE, LEGS, WAITING, GroupKind, LegState, objection, split_group, status_of, troubles
-from models.messages import OrderRequest
-from models.record.tables import order_groups, orders
+from models.messages import OrderRequest, utcnow
+from models.record.database import Database
+from models.record.tables import attempts, order_events, order_groups, orders, position_locks
+from models.reports import BrokerStatus, FillReport, OrderReport
+from models.settings import BrokerSettings, Settings
 from models.vocabulary import OPEN, TERMINAL, Outcome, Status
 from producers.client import OrderClient
+from tests.open_desk import open_desk
+from worker.brokers.base import Ticket
 from worker.brokers.fake import FakeBroker
 from worker.messaging.guard import Unreadable, clean
+from worker.orders.desk import BrokerDesk
+from worker.orders.selection import named
 from worker.rehearsal import rehearsal
+
+ACCEPTED = BrokerStatus.ACCEPTED
+#: Groups of a property have names of their own.
+_NUMBERS = count()
 
 
 @pytest.fixture
@@ -208,3 +223,128 @@ def test_a_leg_is_not_changed_singly(client: OrderClient) -> None:
     group = client.submit_bracket(entry(not_before=later), take_profit="110", stop_loss="95")
     with pytest.raises(InvalidOrder, match="stop_loss of group e"):
         group.legs["stop_loss"].replace(stop_price="96")
+
+
+# -- AT A DESK ---
+class LinkingBroker(FakeBroker):
+    """A broker that links every kind; what it is sent is kept, and answered with an order for each leg."""
+
+    capabilities = replace(FakeBroker.capabilities, groups=frozenset(GroupKind))
+
+    def __init__(self) -> None:
+        super().__init__("one")
+        self.sent: list[Ticket] = []
+        self.connect()
+
+    def place_order(self, ticket: Ticket) -> OrderReport:
+        ticket.still_mine()
+        self.sent.append(ticket)
+        legs = tuple(shown(leg.order, leg.broker_client_order_id) for leg in ticket.legs)
+        return replace(shown(ticket.order, ticket.broker_client_order_id), legs=legs)
+
+
+def shown(
+    order: OrderRequest, our_id: str, status: BrokerStatus = BrokerStatus.ACCEPTED, filled: int = 0
+) -> OrderReport:
+    terms = {name: getattr(order, name) for name in ("symbol", "side", "quantity", "order_type", "limit_price")}
+    ids = {"broker_order_id": f"b-{our_id}", "broker_client_order_id": our_id, "stop_price": order.stop_price}
+    return OrderReport(**terms, **ids, status=status, filled_quantity=Decimal(filled))
+
+
+@pytest.fixture
+def desk(database: Database) -> Iterator[BrokerDesk]:
+    made = Settings.model_construct(brokers={"one": BrokerSettings(adapter="fake")})
+    desk = open_desk(made, database, LinkingBroker())
+    yield desk
+    desk.close()
+
+
+def recorded(desk: BrokerDesk, id_: str = "e") -> list[OrderRequest]:
+    bodies = legs_of_message(id_=id_, route=["one"])
+    requests = [OrderRequest(**body) for body in bodies]
+    desk.batches.intake.record(requests)
+    return requests
+
+
+def statuses(desk: BrokerDesk) -> dict[str, str]:
+    with desk.database.read() as connection:
+        rows = connection.execute(select(orders.c.leg, orders.c.status).order_by(orders.c.client_order_id))
+        return {row.leg: row.status for row in rows}
+
+
+def group_of(desk: BrokerDesk, id_: str = "e") -> str:
+    with desk.database.read() as connection:
+        return str(connection.execute(select(order_groups.c.status).where(order_groups.c.group_id == id_)).scalar())
+
+
+def test_a_leg_is_claimed_with_its_lead_alone(desk: BrokerDesk) -> None:
+    recorded(desk)
+    assert desk.place.work(["e.stop_loss"]) == []
+    assert desk.place.work(["e.entry"]) == ["e.entry"]
+    assert statuses(desk) == dict.fromkeys(("entry", "stop_loss", "take_profit"), "accepted")
+    assert [leg.order.client_order_id for leg in desk.broker.sent[0].legs] == ["e.stop_loss", "e.take_profit"]
+    assert group_of(desk) == "live"
+
+
+def test_a_group_of_which_a_leg_is_not_there_is_not_sent(desk: BrokerDesk) -> None:
+    recorded(desk)
+    with desk.database.write() as connection:
+        gone = orders.c.client_order_id == "e.stop_loss"
+        connection.execute(delete(order_events).where(order_events.c.client_order_id == "e.stop_loss"))
+        connection.execute(delete(orders).where(gone))
+    desk.place.work(["e.entry"])
+    assert desk.broker.sent == []
+    assert statuses(desk) == {"entry": "denied", "take_profit": "denied"}
+
+
+def test_legs_that_a_lost_answer_leaves_open_are_asked_for_at_once(desk: BrokerDesk) -> None:
+    """An update tells of the lead; the answer, which would have told of its legs, is lost."""
+    entry, *_ = recorded(desk)
+    (item,) = desk.place.claim(named(["e.entry"]))
+    with desk.database.write() as connection:
+        desk.recorder.updates(connection, [shown(entry, "e.entry")], utcnow())
+    lost = ConnectionLost("the answer was lost", broker="one")
+    desk.batches.change(["e.entry"], lambda batch: desk.place.settle(batch["e.entry"], item, lost))
+    with desk.database.read() as connection:
+        asked = connection.execute(select(attempts.c.outcome, attempts.c.next_check_at).order_by("client_order_id"))
+        found = [(row.outcome, row.next_check_at is not None) for row in asked]
+    assert found == [("accepted", False), ("unknown", True), ("unknown", True)]
+    assert group_of(desk) == "unresolved"
+
+
+@given(st.data())
+@hypothesis(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_a_broker_tells_of_legs_is_recorded_once_and_its_own_surplus_is_said(
+    desk: BrokerDesk, data: st.DataObject
+) -> None:
+    """Fills, ends and copies of them, in any order: the record has what the broker filled, and says what is wrong."""
+    id_ = f"g{next(_NUMBERS)}"
+    requests = recorded(desk, id_)
+    desk.place.work([f"{id_}.entry"])
+    filled = {order.client_order_id: data.draw(st.sampled_from([0, 4, 10])) for order in requests}
+    told: list[OrderReport | FillReport] = []
+    for order in requests:
+        size, ours = filled[order.client_order_id], order.client_order_id
+        if size:
+            fill = FillReport(execution_id=f"x-{ours}", quantity=Decimal(size), price=Decimal(100), filled_at=utcnow(),
+                              broker_client_order_id=ours, broker_order_id=f"b-{ours}")  # fmt: skip
+            told += [fill, fill]
+        end = BrokerStatus.FILLED if size == 10 else BrokerStatus.CANCELED
+        told.append(shown(order, ours, end, size))
+    for report in data.draw(st.permutations(told)):
+        with desk.database.write() as connection:
+            desk.recorder.updates(connection, [report], utcnow())
+    with desk.database.read() as connection:
+        mine = orders.c.group_id == id_
+        rows = {row.leg: row for row in connection.execute(select(orders).where(mine))}
+        kinds = set(connection.execute(select(order_events.c.kind).where(
+            order_events.c.client_order_id == f"{id_}.entry")).scalars())  # fmt: skip
+    sizes = {leg: row.filled_quantity for leg, row in rows.items()}
+    assert sizes == {order.group.leg: filled[order.client_order_id] for order in requests if order.group}
+    exits = sizes["take_profit"] + sizes["stop_loss"]
+    surplus = bool(sizes["take_profit"] and sizes["stop_loss"] and exits > 10)
+    assert ("overfilled" in kinds) == surplus
+    assert (group_of(desk, id_) == "broken") == (surplus or exits < sizes["entry"])
+    with desk.database.write() as connection:
+        locked = connection.execute(delete(position_locks)).rowcount
+    assert bool(locked) == surplus

@@ -105,9 +105,8 @@ def doubt_legs(lead: OrderRecord, answer: OrderReport | BrokerError) -> None:
         return
     for leg in lacking(lead):
         number = leg.order["attempt_no"]
-        words = (
-            str(answer) if isinstance(answer, BrokerError) else f"the answer about its {lead.order['leg']} does not show it"
-        )
+        words = f"the answer about the {lead.order['leg']} of its group does not show it"
+        words = str(answer) if isinstance(answer, BrokerError) else words
         leg.set_attempt(number, outcome=str(Outcome.UNKNOWN), message=words, ended_at=leg.now, next_check_at=leg.now)
         leg.note(str(Outcome.UNKNOWN), f"attempt {number} at {leg.order['broker']}: {words}")
 
