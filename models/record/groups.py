@@ -194,7 +194,7 @@ def _say(trouble: GroupTrouble, legs: Sequence[OrderRecord]) -> None:
     if len(lead.events) == said:
         return
     about = {"group_id": lead.order["group_id"], "broker": lead.order["broker"], "why": trouble.words}
-    log.error(trouble.kind, orders=[leg.id for leg in legs], **about)
+    log.error("group_broken", kind=trouble.kind, orders=[leg.id for leg in legs], **about)
     if trouble.kind == OVERFILLED:
         _lock(legs, trouble.words)
 
