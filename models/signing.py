@@ -32,7 +32,7 @@ from models import encoding
 from models.errors import ConfigurationError, InvalidOrder
 
 #: What is signed.
-Kind = Literal["order", "cancel", "replace"]
+Kind = Literal["order", "cancel", "replace", "approve", "deny"]
 #: Bytes of a signature, and of a shared secret at least.
 _SIGNATURE, LEAST_SECRET = {"ed25519": 64, "hmac-sha256": 32}, 16
 #: Bytes of an Ed25519 key.

@@ -26,7 +26,7 @@ class RingingClient:
     """As much of a client as an approval asks."""
 
     def __init__(self, at: Scenario) -> None:
-        self.database, self.rung = at.world.database, list[str]()
+        self.settings, self.database, self.rung = at.world.settings, at.world.database, list[str]()
 
     def ring(self, effects: Any) -> None:
         self.rung += [id_ for ids in effects.rings.values() for id_ in ids]

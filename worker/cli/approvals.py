@@ -16,7 +16,9 @@ _COLUMNS = ("client_order_id", "status", "broker", "symbol", "side", "quantity",
 
 
 class _Decision(Protocol):
-    def __call__(self, client: "OrderClient", client_order_id: str, *, by: str, reason: str | None) -> "ReadableOrder":
+    def __call__(
+        self, client: "OrderClient", client_order_id: str, /, *, by: str, reason: str | None
+    ) -> "ReadableOrder":
         """Decide about an order."""
 
 
@@ -26,11 +28,28 @@ def register(app: typer.Typer) -> None:
     app.command()(deny)
 
 
-def approve(client_order_id: str, by: By, reason: Reason = None, wide: Wide = False, json: Json = False) -> None:
-    """Let an order go on that is held for approval; how long it may wait to be sent counts from now."""
+def approve(
+    client_order_id: str,
+    by: By,
+    reason: Reason = None,
+    key: Annotated[str | None, typer.Option(help="of the approver, which may approve")] = None,
+    key_file: Annotated[str | None, typer.Option(help="the file with its secret")] = None,
+    wide: Wide = False,
+    json: Json = False,
+) -> None:
+    """Let an order go on that is held for approval; how long it may wait to be sent counts from now.
+
+    Where there is a key that may approve, one has to sign it: --key and --key-file, or [security] key and key_file.
+    """
     from worker.orders import releases
 
-    _decide(releases.approve, client_order_id, by, reason, Form(json, wide=wide))
+    def signed(client: "OrderClient", meant: str, *, by: str, reason: str | None) -> "ReadableOrder":
+        from producers.signer import signer_of
+
+        signer = signer_of(client.settings, client.database, key, key_file)
+        return releases.approve(client, meant, by=by, reason=reason, signer=signer)
+
+    _decide(signed, client_order_id, by, reason, Form(json, wide=wide))
 
 
 def deny(client_order_id: str, by: By, reason: Reason = None, wide: Wide = False, json: Json = False) -> None:

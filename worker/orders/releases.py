@@ -7,17 +7,23 @@ from datetime import timedelta
 
 from sqlalchemy import and_, or_, select
 
+from models import encoding
+from models.encoding import to_json
 from models.errors import InvalidRequest
+from models.four_eyes import must_be_another
 from models.lifecycle import Fact
 from models.messages import MAX_BATCH
 from models.record.batch import OrderBatch, change_one
 from models.record.database import Database
 from models.record.holds import APPROVAL, LONGEST_HOLD_S, NOT_BEFORE, SESSION, let_wait, reasons, release
+from models.record.keys import read_ring
 from models.record.order import OrderRecord
-from models.record.rows import ReadableOrder
+from models.record.rows import ReadableOrder, by_name
 from models.record.statements import Query
 from models.record.tables import orders
 from models.settings import Settings
+from models.signing import Signer
+from models.trust import must_be_valid
 from models.vocabulary import Denial, Status
 from producers.client import OrderClient
 from worker.control.controls import journal
@@ -76,7 +82,9 @@ class Releases:
 
 
 # -- WHAT PEOPLE SAY ---
-def approve(client: OrderClient, client_order_id: str, *, by: str, reason: str | None = None) -> ReadableOrder:
+def approve(
+    client: OrderClient, client_order_id: str, *, by: str, reason: str | None = None, signer: Signer | None = None
+) -> ReadableOrder:
     """Approve an order that is held for it; it is released if nothing else holds it.
 
     Args:
@@ -84,16 +92,27 @@ def approve(client: OrderClient, client_order_id: str, *, by: str, reason: str |
         client_order_id: the order.
         by: who.
         reason: why, in their words.
+        signer: the approver's key; what it has signed is kept in the journal.
 
     Raises:
         NotFound: there is no such order.
         InvalidRequest: it is not held for approval, or the name is blank.
+        Untrusted: whoever approves may not, or has submitted it (`models.four_eyes`).
     """
+    security = client.settings.security
 
     def work(entry: OrderRecord) -> None:
         left = [name for name in _asked_about(entry) if name != APPROVAL]
+        ring = read_ring(entry.batch.connection, security, client.database.deployment or "")
+        word = None if signer is None else signer.sign("approve", _content(entry))
+        key = None if word is None else ring.key_of(word, "approve")
+        if key is not None:
+            must_be_valid(key, entry.now)
+        if not security.self_approval:
+            must_be_another(ring.keys, entry.order["key_id"], by, key, entry.now)
         entry.note("approved", f"by {by}" + (f": {reason}" if reason else ""))
-        journal(entry.batch.connection, "approve", "order", entry.id, by=by, reason=reason)
+        signed = None if word is None else encoding.text(word.to_wire())
+        journal(entry.batch.connection, "approve", "order", entry.id, by=by, reason=reason, detail=signed)
         if left:
             entry.set(held_for=",".join(left), reason=f"approved by {by}; held: {', '.join(left)}")
         else:
@@ -117,6 +136,14 @@ def deny(client: OrderClient, client_order_id: str, *, by: str, reason: str | No
             entry.set(reason_code=str(Denial.NOT_APPROVED), held_for=None)
 
     return _decided(client, client_order_id, work)
+
+
+def _content(entry: OrderRecord) -> dict[str, object]:
+    """Return what an approver signs: the order on its terms as they are now."""
+    order = entry.order
+    terms = ("symbol", "side", "quantity", "order_type", "limit_price", "stop_price", "time_in_force")
+    told: dict[str, object] = {name: to_json(by_name(order)[name]) for name in terms}
+    return {"client_order_id": entry.id, "body_hash": order["body_hash"], **told, "at": to_json(entry.now)}
 
 
 def _asked_about(entry: OrderRecord) -> list[str]:
