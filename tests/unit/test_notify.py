@@ -21,7 +21,7 @@ from models.outward import outward
 from models.record import tally
 from models.record.database import Database
 from models.record.notice_tables import notifications
-from models.record.notices import waiting_since
+from models.record.notices import take_message, waiting_since
 from models.record.tables import (
     attempts,
     control_events,
@@ -224,6 +224,15 @@ def test_what_no_service_takes_is_tried_again_and_counted(
         assert waiting_since(connection) is None
         assert tally.counts(connection).of("notifications") == {("unresolved", "failed"): 1, ("unresolved", "sent"): 1}
     assert SECRET not in "".join(capsys.readouterr())
+
+
+def test_a_message_that_somebody_is_sending_is_nobody_elses(told_settings: Settings, database: Database) -> None:
+    first, *_ = Leaders(told_settings, database).notifiers
+    unknown(database, "o-1")
+    first.look()
+    now = datetime.now(UTC)
+    took = [database.transact(lambda connection: take_message(connection, now, 90)) for _ in range(2)]
+    assert [row is not None for row in took] == [True, False]
 
 
 def test_locks_trips_kills_and_silent_workers_are_told(
