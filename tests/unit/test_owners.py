@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -83,10 +83,13 @@ class Doorkeeper:
         self.acting: str | None = None
         self.canceled: list[tuple[str | None, str]] = []
         self.seen: dict[str, Sighting] = {}
+        #: What happens while somebody knocks.
+        self.meanwhile: Callable[[], None] = lambda: None
 
     @contextlib.contextmanager
     def acting_as(self, order_session: str) -> Iterator[None]:
         self.knocks.append(order_session)
+        self.meanwhile()
         if order_session in self.taken:
             raise NotSent("ibkr: somebody is connected under it", broker="ibkr")
         self.acting = order_session
@@ -192,6 +195,30 @@ def test_what_has_waited_says_so_no_more_once_it_is_sent(
     cancels.deputies._held.clear()  # the pause is over
     cancels.carry_out()
     assert told(database, "o-1") == (["cancel_waits", "cancel_sent"], None, None)
+
+
+@pytest.mark.parametrize(
+    ("wish", "done"),
+    [("cancel", {"cancel_sent_at": utcnow() + timedelta(minutes=1)}), ("replace", {"replace_request": None})],
+)
+def test_a_wish_that_its_owner_carries_out_meanwhile_is_not_told_to_wait(
+    put: Put, keeper: Doorkeeper, database: Database, settings: Settings, wish: str, done: dict[str, Any]
+) -> None:
+    """The owner was late, and is quicker than who knocks in its place."""
+
+    def owner_acts() -> None:
+        with database.write() as connection:
+            connection.execute(update(orders).values(**done))
+
+    wanted = {"cancel_requested_at": utcnow()} if wish == "cancel" else {"replace_request": {"limit_price": "2"}}
+    attempt = {"outcome": "accepted", "broker_order_id": "o-1", "session": "7"}
+    put("o-1", status="accepted", attempt=attempt, **wanted)
+    keeper.meanwhile = owner_acts
+    desk = open_desk(settings, database, keeper)
+    {"cancel": desk.cancels, "replace": desk.replacements}[wish].carry_out()
+    desk.close()
+    assert keeper.knocks == ["7"]
+    assert told(database, "o-1") == ([], None, None)
 
 
 # -- STRAYS ---

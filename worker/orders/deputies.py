@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
+from datetime import datetime
 from typing import TypeVar
 
 import structlog
@@ -14,12 +15,12 @@ from models.errors import BrokerError, NotSent
 from models.record.batch import OrderBatch
 from models.record.tables import orders
 from models.settings import TimingSettings
-from models.vocabulary import TERMINAL, WAITS_FOR_OWNER
+from models.vocabulary import WAITS_FOR_OWNER
 from worker.brokers.base import BrokerInterface
 from worker.fleet.liveness import alive_sessions
 from worker.fleet.members import Heartbeat
 from worker.orders.batches import Batches
-from worker.orders.owners import takes, waiting
+from worker.orders.owners import is_wished, takes, waiting
 from worker.orders.windows import pause_after
 from worker.runtime.clock import elapsed, utcnow
 
@@ -93,13 +94,14 @@ class Deputies:
 
     def carry_out(self, wish: str, session: str | None, ids: Collection[str], work: Callable[[], object]) -> None:
         """Do what is wished for these orders under a session; where it cannot be had, say who has to be alive."""
+        since = utcnow()
         try:
             with self.acting_as(session):
                 work()
         except NotSent as away:
-            self.wait(ids, session, wish, str(away))
+            self._wait(ids, session, wish, str(away), since)
 
-    def wait(self, ids: Collection[str], session: str | None, wish: str, why: str) -> None:
+    def _wait(self, ids: Collection[str], session: str | None, wish: str, why: str, since: datetime) -> None:
         """Say of orders, once for each wish, whose worker has to be alive."""
         words = waiting(wish, self.broker.name, self.broker.session_kind, str(session), why)
         untold = or_(orders.c.reason_code.is_(None), orders.c.reason_code != WAITS_FOR_OWNER)
@@ -109,12 +111,14 @@ class Deputies:
             news = list(connection.execute(query).scalars())
         if not news:
             return
-        log.warning("nobody_can_take_it", wish=wish, orders=news, why=words)
 
-        def work(batch: OrderBatch) -> None:
-            for entry in batch.entries.values():
-                if entry.status not in TERMINAL:
-                    entry.set(reason=words, reason_code=WAITS_FOR_OWNER)
-                    entry.note(f"{wish}_waits", words)
+        def work(batch: OrderBatch) -> list[str]:
+            waits = [entry for entry in batch.entries.values() if is_wished(wish, entry, since)]
+            for entry in waits:
+                entry.set(reason=words, reason_code=WAITS_FOR_OWNER)
+                entry.note(f"{wish}_waits", words)
+            return [entry.id for entry in waits]
 
-        self.batches.change(news, work)
+        waits, _ = self.batches.change(news, work)
+        if waits:
+            log.warning("nobody_can_take_it", wish=wish, orders=waits, why=words)

@@ -8,6 +8,10 @@ has to find out by trying.
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import datetime
+
+from models.record.order import OrderRecord, is_changing
+from models.vocabulary import TERMINAL
 
 
 def takes(session: str | None, me: str | None, leads: bool, alive: Collection[str]) -> bool:
@@ -41,3 +45,20 @@ def waiting(wish: str, broker: str, kind: str, session: str, why: str) -> str:
         why: why nobody can stand in for its worker.
     """
     return f"{wish} waits for a worker of {broker} with {kind} {session}: {why.removeprefix(f'{broker}: ')}"
+
+
+def is_wished(wish: str, entry: OrderRecord, since: datetime) -> bool:
+    """Tell whether a wish is still to be carried out: its owner may have been late, and quicker than who stood in.
+
+    Args:
+        wish: cancel or replace.
+        entry: the order as it is now.
+        since: when standing in for its owner began.
+    """
+    order = entry.order
+    if entry.status in TERMINAL:
+        return False
+    if wish == "replace":
+        return bool(order["replace_request"]) and not is_changing(entry)
+    sent_at = order["cancel_sent_at"]
+    return order["cancel_requested_at"] is not None and (sent_at is None or sent_at < since)
