@@ -21,7 +21,7 @@ from models.record.tables import (
     position_snapshots,
     workers,
 )
-from models.vocabulary import OPEN
+from models.vocabulary import OPEN, Status
 
 #: What whoever waits asks again and again.
 _ORDER = Query(select(orders).where(orders.c.client_order_id == bindparam("id")), OrderRow)
@@ -102,6 +102,12 @@ def position_rows(connection: Connection) -> list[PositionRow]:
 def count_of_locks(connection: Connection) -> int:
     """Return how many positions are locked."""
     return connection.execute(select(func.count()).select_from(position_locks)).scalar_one()
+
+
+def count_held(connection: Connection, why: str) -> int:
+    """Return how many orders are held for a reason, one of `models.record.holds`."""
+    held = select(func.count()).where(orders.c.status == str(Status.HELD), orders.c.held_for.contains(why))
+    return connection.execute(held).scalar_one()
 
 
 # -- THE DATABASE ITSELF ---

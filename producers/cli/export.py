@@ -81,6 +81,13 @@ def write(rows: Sequence[Mapping[str, Any]], path: Path, table: Table | None = N
         raise OutputLost(f"--out {path}: {error.strerror or error}") from None
 
 
+def as_csv(rows: Sequence[Mapping[str, Any]], table: Table) -> str:
+    """Return rows as the text of a CSV file with the columns of their table."""
+    text = io.StringIO()
+    _csv(rows, [column.name for column in table.columns], text)
+    return text.getvalue()
+
+
 def _csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], file: IO[str]) -> None:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(columns)

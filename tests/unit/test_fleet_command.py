@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from models.record.database import Database
-from worker.cli.fleet import present
-from worker.fleet.picture import NO_WORKER, Picture, picture
+from worker.fleet.picture import NO_WORKER, Picture, picture, present
 
 NOW = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,49 +13,16 @@ import pytest
 
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
+pytest.importorskip("jinja2")
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from models.messages import OrderRequest
-from models.settings import Settings, load_settings
-from producers import OrderClient
+from models.settings import load_settings
 from tests.kit import eventually
+from tests.unit.page_site import Site
 from tests.unit.words import Run
 from worker.page.metrics import METRICS
-from worker.page.serving import server
-
-
-class Site:
-    """A server of this process, asked over a socket."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.client = OrderClient(settings)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self._server = server(settings, self.client)
-        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._listener]}, daemon=True)
-        self._thread.start()
-        eventually(lambda: self._server.started, 10)
-
-    def ask(self, path: str, method: str = "GET", **headers: str) -> tuple[http.client.HTTPResponse, bytes]:
-        line = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-        try:
-            line.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
-            answer = line.getresponse()
-            return answer, answer.read()
-        finally:
-            line.close()
-
-    def json(self, path: str) -> Any:
-        answer, body = self.ask(path)
-        assert answer.status == 200, body
-        return json.loads(body)
-
-    def close(self) -> None:
-        self._server.should_exit = True
-        self._thread.join(10)
-        self._listener.close()
-        self.client.close()
 
 
 @pytest.fixture

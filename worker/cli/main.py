@@ -91,6 +91,8 @@ def up(
     with_sandbox: Annotated[
         bool | None, typer.Option("--sandbox/--no-sandbox", help="default: only if no broker is configured")
     ] = None,
+    with_web: Annotated[bool, typer.Option("--web", help="serve the operator's page as well")] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="of the page; 0: any that is free")] = web.PORT,
 ) -> None:
     """Run everything on this machine until Ctrl-C: queue, database, sandbox, one worker per broker."""
     from models.logs import configure
@@ -99,9 +101,14 @@ def up(
 
     settings = load_settings()
     configure(settings.log_level)
+    if with_web:
+        web.must_be_installed()
     with Fleet(settings, sandbox=settings.is_sandbox if with_sandbox is None else with_sandbox) as fleet:
+        page = fleet.start_web(port) if with_web else None
         fleet.wait_ready()
         show.say(("corro is up", "bold"), f" in {settings.home.absolute()}; Ctrl-C stops it.")
+        if page:
+            show.say("The page: ", (page, "cyan"))
         show.say("In another terminal: ", ("corro submit AAPL buy 10 --wait", "cyan"))
         fleet.watch()
 

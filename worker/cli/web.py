@@ -1,7 +1,10 @@
-"""`corro web`: lists, metrics, events and a door for orders over HTTP; on this machine, or behind keys and HTTPS."""
+"""`corro web`: the operator's pages, lists, metrics, events and a door for orders; here, or behind keys and HTTPS."""
 
 import importlib.util
+import os
 import socket
+import threading
+import time
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,15 +14,22 @@ import typer
 from models.errors import ConfigurationError, InvalidRequest
 from producers.cli import show
 from producers.cli.app import client
+from worker.runtime.celery_command import PARENT
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address
+
+    from uvicorn import Server
 
     from models.record.database import Database
     from models.web import WebSettings
 
 #: What the extra brings.
-_NEEDED = ("fastapi", "uvicorn", "prometheus_client")
+_NEEDED = ("fastapi", "uvicorn", "prometheus_client", "jinja2")
+#: Where it is asked for if nobody says.
+PORT = 8190
+#: Seconds between two looks for the process that has started this one.
+_PARENT_EVERY_S = 0.5
 
 
 def register(app: typer.Typer) -> None:
@@ -29,11 +39,10 @@ def register(app: typer.Typer) -> None:
 
 def web(
     host: Annotated[str, typer.Option(help="an address of this machine; not loopback: keys and HTTPS")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free")] = 8190,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free")] = PORT,
 ) -> None:
-    """Serve /metrics, /healthz and /api/v1 until Ctrl-C; without a key's token this machine alone may read."""
-    if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
-        raise ConfigurationError(f"corro web needs {', '.join(missing)}: pip install 'corro[web]'")
+    """Serve the operator's page, /metrics and /api/v1 until Ctrl-C; without a key's token this machine alone may read."""
+    must_be_installed()
     with client() as c:
         _must_be_safe(host, c.settings.web, c.database)
         with _listener(host, port) as listener:
@@ -44,7 +53,27 @@ def web(
             name, number = listener.getsockname()[:2]
             scheme = "https" if c.settings.web.tls_cert else "http"
             show.say(f"corro web: {scheme}://{f'[{name}]' if ':' in name else name}:{number}; Ctrl-C stops it")
-            server(c.settings, c).run(sockets=[listener])
+            serving = server(c.settings, c)
+            if parent := int(os.environ.get(PARENT) or 0):
+                threading.Thread(target=_end_with, args=(parent, serving), name="parent", daemon=True).start()
+            serving.run(sockets=[listener])
+
+
+def _end_with(parent: int, serving: "Server") -> None:
+    """End the page as after SIGTERM when `corro up`, which started it, is gone."""
+    while os.getppid() == parent:
+        time.sleep(_PARENT_EVERY_S)
+    serving.should_exit = True
+
+
+def must_be_installed() -> None:
+    """See that the extra is there.
+
+    Raises:
+        ConfigurationError: something that the page needs is not installed.
+    """
+    if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
+        raise ConfigurationError(f"corro web needs {', '.join(missing)}: pip install 'corro[web]'")
 
 
 def _must_be_safe(host: str, web: "WebSettings", database: "Database") -> None:

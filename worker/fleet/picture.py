@@ -23,6 +23,8 @@ Row = Mapping[str, Any]
 NO_WORKER = "no worker"
 #: State of a worker that is connected and sends, and cannot read what happens at its broker.
 UNREAD = "unread"
+#: A worker that died so recently has a line of its own beside the others of its broker.
+_FRESHLY_DEAD = timedelta(minutes=10)
 #: Events that a transaction has held back for longer are a remark, seconds.
 _HELD_S = 1.0
 #: So is a notification that was not taken for longer, seconds.
@@ -168,3 +170,31 @@ def _said(stop: ControlRow, now: datetime) -> str:
         f"{NOUNS[stop['state']]} of {scope.words} since {stop['at']:%Y-%m-%d %H:%M:%S} UTC ({since:.0f} s) by "
         f"{stop['by']}: {stop['reason']}; `corro resume{scope.options}` ends it"
     )
+
+
+def present(rows: Sequence[dict[str, Any]], now: datetime) -> tuple[list[dict[str, object]], list[str]]:
+    """Fold what is long gone, so that a table shows who is there: pure.
+
+    Args:
+        rows: of a picture.
+        now: the moment.
+
+    Returns:
+        The rows of workers that live, that died a moment ago, or that are the last of their broker; and a line for each
+        broker with others.
+    """
+    there: list[dict[str, object]] = []
+    gone: list[dict[str, Any]] = []
+    for row in rows:
+        if row["state"] == "silent":
+            others = [r["heartbeat_at"] for r in rows if r["broker"] == row["broker"] and r["state"] != "stopped"]
+            is_last = row["heartbeat_at"] == max(others)
+            (there if is_last or now - row["heartbeat_at"] < _FRESHLY_DEAD else gone).append(row)
+        elif row["state"] != "stopped":
+            there.append(row)
+    lines = []
+    for broker in dict.fromkeys(row["broker"] for row in gone):
+        heard = [row["heartbeat_at"] for row in gone if row["broker"] == broker]
+        several = f"{len(heard)} workers" if len(heard) > 1 else "1 worker"
+        lines.append(f"{broker}: {several} gone, last heard {max(heard):%Y-%m-%d %H:%M} UTC; --json has all")
+    return there, lines

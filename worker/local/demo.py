@@ -239,6 +239,8 @@ class Stage:
                 "Profit and loss is what their accounts have gained.",
             )
         self.say(f"  median time from submit to fill {found['median_fill_ms']} ms; all of it {found['seconds']} s")
+        self.say()
+        self.say("To look at it while it runs: ", ("corro up --web", "cyan"), ", and the page at http://127.0.0.1:8190")
 
     # -- TELLING ---
     def scene(self, title: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -31,6 +32,8 @@ from worker.runtime.celery_command import PARENT, worker_arguments
 
 log = structlog.get_logger()
 
+#: Name of the operator's page among the processes: of no broker, whose names have no dot.
+WEB = "corro.web"
 #: Seconds a process gets to finish what it does; longer than a send may take.
 STOP_S = 45.0
 
@@ -73,6 +76,7 @@ class Fleet:
         self._environment = _environment({"CORRO_HOME": str(self.home), **(environment or {})})
         self._exit = contextlib.ExitStack()
         self._files: list[IO[bytes]] = []
+        self._web_port = 0
         self._before: object = None
         self._lost = False
 
@@ -146,6 +150,28 @@ class Fleet:
         command = ["-m", "celery", "-A", "worker", *worker_arguments(label or name, name)]
         return self._spawn(label or name, command, environment)
 
+    def start_web(self, port: int) -> str:
+        """Start the operator's page beside the fleet; returns its address, once it answers there.
+
+        Args:
+            port: 0 is any that is free.
+
+        Raises:
+            ConfigurationError: it cannot be served; has the end of its log.
+        """
+        path = self.home / "logs" / f"{WEB}.log"
+        old = path.stat().st_size if path.exists() else 0
+        process = self._spawn(WEB, _web(port))
+        found: list[str] = []
+
+        def answers() -> bool:
+            found[:] = re.findall(r"https?://\S+(?=;)", path.read_text(errors="replace")[old:])
+            return bool(found)
+
+        self._wait(answers, process, 30.0)
+        self._web_port = int(found[0].rpartition(":")[2])
+        return found[0]
+
     def _spawn(self, name: str, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> Process:
         """Start a process whose output goes to its log."""
         path = self.home / "logs" / f"{name}.log"
@@ -203,7 +229,11 @@ class Fleet:
                     status = process.popen.returncode
                     told = log.error if status else log.info  # told to end, a worker ends in good order
                     told("process_died" if status else "process_ended", name=name, status=status, log=str(process.log))
-                    if name in self.settings.all_brokers and process.popen.returncode != 2:
+                    if name == WEB:  # nobody trades any less without it
+                        del self.processes[name]
+                        if status != 2:
+                            self._spawn(WEB, _web(self._web_port))
+                    elif name in self.settings.all_brokers and process.popen.returncode != 2:
                         self.start_worker(name)
                     else:
                         raise ConfigurationError(f"{name} ended: {_tail(process.log)}")
@@ -273,6 +303,10 @@ class Fleet:
                     process.popen.kill()
                     process.popen.wait()
             time.sleep(0.02)
+
+
+def _web(port: int) -> list[str]:
+    return ["-m", "worker.cli", "web", "--port", str(port)]
 
 
 def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:

@@ -1,4 +1,5 @@
-"""The page's server: lists, events, health and metrics to read; `worker.page.doors` has what changes something.
+"""The page's server: lists, events, health and metrics to read; `worker.page.pages` has the pages for people, and
+`worker.page.doors` what changes something.
 
 Lists are what the commands print with `--json`, newest first. Who may ask is seen before every route
 (`worker.page.sessions`), and what a request looks like before that (`worker.page.doorman`).
@@ -34,14 +35,13 @@ from worker.page import doors, hooks, problems
 from worker.page.doorman import Doorman
 from worker.page.doors import told
 from worker.page.metrics import Metrics
+from worker.page.overview import Overlook
+from worker.page.pages import ROWS, Limit, Screen, add_pages
 from worker.page.sessions import Sessions, visitor_of
 from worker.page.tail import Tail
 
-#: Rows of a list where nobody says how many, and at most.
-_ROWS, _MOST_ROWS = 50, 1000
 #: Seconds after which the key of a stream is looked at again.
 _KEY_SEEN_S = 10.0
-Limit = Annotated[int, Query(ge=1, le=_MOST_ROWS)]
 Text = Annotated[str | None, Query(max_length=128)]
 
 
@@ -66,19 +66,20 @@ def create_app(settings: Settings, client: OrderClient) -> FastAPI:
         redirect_slashes=False,
     )  # fmt: skip
     app.add_middleware(Doorman, web=settings.web)
-    problems.register(app)
-    _machines(app, settings, database)
-    _lists(app, settings, History(database))
-    _events(app, Tail(database, client.ear), sessions)
+    history, tail, metrics = History(database, settings), Tail(database, client.ear), Metrics(settings, database)
+    screen = Screen(Overlook(settings, database, metrics.queue))
+    problems.register(app, screen.error)
+    _machines(app, settings, database, metrics)
+    _lists(app, settings, history)
+    _events(app, tail, sessions)
     doors.register(app, client, sessions)
     hooks.register(app, client, sessions)
+    add_pages(app, screen, history, tail)
     return app
 
 
 # -- FOR MONITORS ---
-def _machines(app: FastAPI, settings: Settings, database: Database) -> None:
-    metrics = Metrics(settings, database)
-
+def _machines(app: FastAPI, settings: Settings, database: Database, metrics: Metrics) -> None:
     @app.get("/metrics", tags=["monitoring"])
     def scrape() -> Response:
         """Return every metric, in the text format of Prometheus."""
@@ -120,7 +121,7 @@ def _lists(app: FastAPI, settings: Settings, history: History) -> None:
     @app.get("/api/v1/orders", tags=["lists"])
     def orders(
         status: Text = None, symbol: Text = None, strategy: Text = None, broker: Text = None, since: Text = None,
-        until: Text = None, limit: Limit = _ROWS,
+        until: Text = None, limit: Limit = ROWS,
     ) -> Response:  # fmt: skip
         """List orders, newest first: the columns of `v_orders`."""
         return rows(
@@ -138,7 +139,7 @@ def _lists(app: FastAPI, settings: Settings, history: History) -> None:
     @app.get("/api/v1/fills", tags=["lists"])
     def fills(
         symbol: Text = None, strategy: Text = None, broker: Text = None, since: Text = None, until: Text = None,
-        limit: Limit = _ROWS,
+        limit: Limit = ROWS,
     ) -> Response:  # fmt: skip
         """List executions, newest first: the columns of `v_fills`."""
         return rows(v_fills, limit, since, until, symbol=_upper(symbol), strategy=strategy, broker=broker)
@@ -146,7 +147,7 @@ def _lists(app: FastAPI, settings: Settings, history: History) -> None:
     @app.get("/api/v1/attempts", tags=["lists"])
     def attempts(
         outcome: Text = None, symbol: Text = None, strategy: Text = None, broker: Text = None, since: Text = None,
-        until: Text = None, limit: Limit = _ROWS,
+        until: Text = None, limit: Limit = ROWS,
     ) -> Response:  # fmt: skip
         """List attempts, newest first: the columns of `v_attempts`."""
         return rows(
@@ -176,7 +177,7 @@ def _events(app: FastAPI, tail: Tail, sessions: Sessions) -> None:
         request: Request,
         since: Annotated[int | None, Query(ge=0)] = None,
         strategy: Text = None,
-        limit: Limit = _ROWS,
+        limit: Limit = ROWS,
         last_event_id: Annotated[str | None, Header()] = None,
         accept: Annotated[str, Header()] = "",
     ) -> Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from urllib.parse import quote
 
@@ -104,30 +104,48 @@ def document(
     return Response(encoding.dumps(untold(told)), status, headers, PROBLEM)
 
 
+def _apart(name: str) -> str:
+    """Write the name of a class as words."""
+    return re.sub(r"(?<!^)(?=[A-Z])", " ", name).capitalize()
+
+
 def wants_page(request: Request) -> bool:
     """Tell whether a person's browser asks for something to look at."""
     return "text/html" in request.headers.get("accept", "")
 
 
-def register(app: FastAPI) -> None:
-    """Let every error of an application be told so."""
+def register(app: FastAPI, page: Callable[[Request, int, str, str], Response]) -> None:
+    """Let every error of an application be told so; a person's browser gets a page instead.
+
+    Args:
+        app: the application.
+        page: makes it, of status, title and a sentence.
+    """
+
+    def told(request: Request, problem: Response, title: str, words: str) -> Response:
+        if not wants_page(request) or request.url.path.startswith(("/api/", "/static/")):
+            return problem
+        shown = page(request, problem.status_code, title, words)
+        shown.headers.update({k: v for k, v in problem.headers.items() if k not in ("content-length", "content-type")})
+        return shown
 
     @app.exception_handler(CorroError)
     def ours(request: Request, error: CorroError) -> Response:
         if isinstance(error, NotAuthenticated) and request.method == "GET" and wants_page(request):
             back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
             return RedirectResponse(f"/login?next={quote(back, safe='')}", 303)
-        return answer(error)
+        return told(request, answer(error), _apart(type(error).__name__), str(error))
 
     @app.exception_handler(HTTPException)
-    def of_the_server(_: Request, error: HTTPException) -> Response:
-        phrase = HTTPStatus(error.status_code).phrase.title().replace(" ", "")
-        return document(phrase, error.status_code, str(error.detail), headers=error.headers)
+    def of_the_server(request: Request, error: HTTPException) -> Response:
+        phrase = HTTPStatus(error.status_code).phrase
+        problem = document(phrase.title().replace(" ", ""), error.status_code, str(error.detail), headers=error.headers)
+        return told(request, problem, phrase, f"{request.method} {request.url.path}: {error.detail}")
 
     @app.exception_handler(RequestValidationError)
-    def of_a_parameter(_: Request, error: RequestValidationError) -> Response:
-        told = "; ".join(f"{item['loc'][-1]}: {item['msg']}" for item in error.errors()[:10])
-        return document("InvalidRequest", 422, told)
+    def of_a_parameter(request: Request, error: RequestValidationError) -> Response:
+        words = "; ".join(f"{item['loc'][-1]}: {item['msg']}" for item in error.errors()[:10])
+        return told(request, document("InvalidRequest", 422, words), "Invalid request", words)
 
     @app.exception_handler(Exception)
     def unforeseen(_: Request, error: Exception) -> Response:

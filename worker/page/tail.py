@@ -66,6 +66,30 @@ class Tail:
         finally:
             self._readers -= 1
 
+    async def changes(self, least_s: float) -> AsyncIterator[int | None]:
+        """Yield the newest event's id whenever there is a newer one, and None now and then as a sign of life.
+
+        Args:
+            least_s: seconds between two of them, whatever happens meanwhile.
+        """
+        told: int | None = None
+        self._readers += 1
+        try:
+            while True:
+                self._begin_to_look()
+                grown, newest = self._grown, self._stream.since
+                if self._begin is not None and newest != told:
+                    told = newest
+                    yield newest
+                    await asyncio.sleep(least_s)
+                    continue
+                try:
+                    await asyncio.wait_for(grown.wait(), _SIGN_S)
+                except TimeoutError:
+                    yield None
+        finally:
+            self._readers -= 1
+
     def _held(self, since: int, strategy: str | None) -> list[EventRow] | None:
         """Return what is in memory after an id; None where that is not all."""
         if self._begin is None or since < self._begin:

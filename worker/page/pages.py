@@ -1,0 +1,231 @@
+"""The pages for people: rendered here, complete without JavaScript, and kept as they are now by page.js with it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, FastAPI, Query, Request, Response
+from fastapi.responses import HTMLResponse, StreamingResponse
+from starlette.staticfiles import StaticFiles
+
+from models.clock import utcnow
+from models.errors import DatabaseUnavailable, InvalidRequest, NotFound
+from models.history import History, v_orders
+from models.history.blotter import Choice, Listed, blotter
+from models.vocabulary import OPEN, Status
+from producers.cli.app import moment
+from producers.cli.export import as_csv
+from worker.page import sights
+from worker.page.course import bars, course, stake
+from worker.page.overview import Overlook, Overview
+from worker.page.tail import Tail
+from worker.page.templating import address, environment
+
+#: The pages in the order of their links.
+PAGES = (("/", "Orders"), ("/attention", "Attention"), ("/fleet", "Fleet"), ("/risk", "Risk"), ("/pnl", "P&L"))
+#: Statuses to choose from: all, those that have not ended, each one.
+_STATUSES = ("", "open", *map(str, Status))
+_GROUPS = ("strategy,symbol", "strategy", "symbol", "broker", "day", "month")
+_SPANS = (("1d", "yesterday"), ("7d", "7 days"), ("30d", "30 days"), ("365d", "a year"))
+_AMOUNTS = (
+    ("realized", "Realized", "money"), ("unrealized", "Unrealized", "money"), ("fees", "Fees", "money"),
+    ("fees_missing", "Fees not known of", "number"), ("currency", "", ""),
+)  # fmt: skip
+#: Seconds between two words of the stream that something has changed, and between two looks of a page without any.
+_CHANGES_S, _EVERY_S = 1.0, 5
+#: Rows where nobody says how many, and at most.
+ROWS, MOST_ROWS = 50, 1000
+
+Text = Annotated[str, Query(max_length=128)]
+Limit = Annotated[int, Query(ge=1, le=MOST_ROWS)]
+
+
+class Screen:
+    """Renders pages around how everything stands.
+
+    Args:
+        overlook: reads that.
+    """
+
+    def __init__(self, overlook: Overlook) -> None:
+        self.overlook, self.settings = overlook, overlook.settings
+        self._templates, self._version = environment(), version("corro")
+
+    def show(self, request: Request, template: str, title: str, status: int = 200, **told: object) -> HTMLResponse:
+        """Render a page; one that cannot read the record says so, instead of how everything stands."""
+        overview: Overview | None = told.pop("overview", None) or self._overview(status)  # type: ignore[assignment]
+        text = self._templates.get_template(template).render(
+            title=title, stake=stake(self.settings), pages=PAGES, here=request.url.path, overview=overview,
+            now=overview.at if overview else utcnow(), every=_EVERY_S, version=self._version,
+            address=address(request.url.path, dict(request.query_params)), **told,
+        )  # fmt: skip
+        return HTMLResponse(text, status)
+
+    def error(self, request: Request, status: int, title: str, detail: str) -> HTMLResponse:
+        """Render what went wrong, for a person."""
+        return self.show(request, "error.html", title, status, detail=detail, advice=_ADVICE.get(status, ()))
+
+    def _overview(self, status: int) -> Overview | None:
+        try:
+            return self.overlook.now()
+        except DatabaseUnavailable:
+            if status < 400:
+                raise
+            return None
+
+
+_ADVICE = {
+    503: (
+        "While the record is away nothing is claimed and nothing is sent; what is live at the brokers stays live.",
+        "Put the right database back, and everything goes on by itself: docs/operations.md, The database is gone.",
+    ),
+}
+
+
+def add_pages(app: FastAPI, screen: Screen, history: History, tail: Tail) -> None:
+    """Add the pages to the server, and the stream that tells them of changes."""
+    router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+    _orders(router, screen, history)
+    _others(router, screen, history)
+
+    @router.get("/changes")
+    def changes() -> Response:
+        return StreamingResponse(_changes(tail), media_type="text/event-stream")
+
+    app.include_router(router)
+    app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
+
+
+async def _changes(tail: Tail) -> AsyncIterator[bytes]:
+    """Say that something was committed, at most once a second: a page then asks for itself anew."""
+    yield b"retry: 2000\n\n"
+    async for newest in tail.changes(_CHANGES_S):
+        yield b": alive\n\n" if newest is None else b"data: %d\n\n" % newest
+
+
+# -- ORDERS ---
+def _orders(router: APIRouter, screen: Screen, history: History) -> None:
+    brokers = sorted(screen.settings.all_brokers)
+
+    @router.get("/")
+    def orders(
+        request: Request, status: Text = "", broker: Text = "", symbol: Text = "", strategy: Text = "", q: Text = "",
+        since: Text = "", until: Text = "", before: Text = "", limit: Limit = ROWS,
+    ) -> Response:  # fmt: skip
+        """Show the blotter."""
+        asked = {"status": status, "broker": broker, "symbol": symbol, "strategy": strategy, "q": q}
+        place = {"since": since, "until": until, "before": before}
+        choice = _choice(asked, place, limit)
+        page = blotter(history.database, choice, brokers)
+        given = {**asked, **place, "limit": "" if limit == ROWS else limit}
+        older = page.older and address("/", {**given, "before": _written(page.older)})
+        return screen.show(
+            request, "blotter.html", "Orders", asked=asked, page=page, older=older, limit=limit,
+            csv=address("/orders.csv", given), statuses=_STATUSES if status in _STATUSES else (status, *_STATUSES),
+            brokers=["", *brokers],
+        )  # fmt: skip
+
+    @router.get("/orders.csv")
+    def csv(
+        status: Text = "", broker: Text = "", symbol: Text = "", strategy: Text = "", q: Text = "",
+        since: Text = "", until: Text = "", before: Text = "", limit: Limit = ROWS,
+    ) -> Response:  # fmt: skip
+        """Return what the blotter shows as a file."""
+        asked = {"status": status, "broker": broker, "symbol": symbol, "strategy": strategy, "q": q}
+        choice = _choice(asked, {"since": since, "until": until, "before": before}, limit)
+        text = as_csv(blotter(history.database, choice, brokers).rows, v_orders)
+        named = {"Content-Disposition": 'attachment; filename="orders.csv"'}
+        return Response(text, media_type="text/csv; charset=utf-8", headers=named)
+
+    @router.get("/orders/{client_order_id:path}")
+    def order(request: Request, client_order_id: str) -> Response:
+        """Show one order."""
+        found = history.order(client_order_id)
+        if found is None:
+            raise NotFound(f"no order has the client_order_id {client_order_id!r}")
+        stretches = course(found, found["attempts"], found["fills"])
+        return screen.show(
+            request, "order.html", f"Order {client_order_id}", order=found, stretches=stretches, bars=bars(stretches),
+            total_ms=sum(stretch.ms for stretch in stretches), events=sights.steps(found["events"]),
+        )  # fmt: skip
+
+
+def _choice(asked: Mapping[str, str], place: Mapping[str, str], limit: int) -> Choice:
+    """Read what a request asks for.
+
+    Raises:
+        InvalidRequest: a status that there is not, or a time or a place that is none.
+    """
+    status = asked["status"].strip()
+    words = sorted(map(str, OPEN)) if status == "open" else [word for word in status.split(",") if word]
+    for word in words:
+        if word not in set(Status):
+            raise InvalidRequest(f"status: must be open, or one of {', '.join(Status)}, was {word!r}")
+    return Choice(
+        statuses=tuple(dict.fromkeys(words)),
+        broker=asked["broker"].strip() or None,
+        strategy=asked["strategy"].strip() or None,
+        symbol=asked["symbol"].strip().upper() or None,
+        text=asked["q"].strip() or None,
+        since=moment("since", place["since"] or None),
+        until=moment("until", place["until"] or None),
+        before=_read(place["before"]) if place["before"] else None,
+        limit=limit,
+    )
+
+
+def _written(place: Listed) -> str:
+    return f"{place.at.isoformat()}~{place.client_order_id}"
+
+
+def _read(text: str) -> Listed:
+    at, _, id_ = text.partition("~")
+    with suppress(ValueError):
+        when = datetime.fromisoformat(at)
+        if when.tzinfo is not None:
+            return Listed(when, id_)
+    raise InvalidRequest(f"before: must be a time with a zone and an id, with ~ between, was {text!r}")
+
+
+# -- THE OTHERS ---
+def _others(router: APIRouter, screen: Screen, history: History) -> None:
+    overlook, database, settings = screen.overlook, history.database, screen.settings
+
+    @router.get("/attention")
+    def attention(request: Request) -> Response:
+        """Show what needs a person."""
+        overview = overlook.now()
+        return screen.show(
+            request, "attention.html", "What needs a person", overview=overview, unresolved=overlook.unresolved(),
+            **sights.attention(history, settings, overview),
+        )  # fmt: skip
+
+    @router.get("/fleet")
+    def fleet(request: Request) -> Response:
+        """Show workers, brokers, and what is stopped."""
+        overview = overlook.now()
+        return screen.show(
+            request, "fleet.html", "Fleet", overview=overview, **sights.fleet(database, settings, overview)
+        )
+
+    @router.get("/risk")
+    def risk(request: Request) -> Response:
+        """Show limits and their use."""
+        return screen.show(request, "risk.html", "Risk", **sights.risk(history, settings, overlook.now()))
+
+    @router.get("/pnl")
+    def pnl(request: Request, by: Text = _GROUPS[0], since: Text = "7d") -> Response:
+        """Show what was earned."""
+        names = [name.strip() for name in by.split(",") if name.strip()]
+        profit = history.pnl(names, since=moment("since", since))
+        shown = [*((name, name.capitalize(), "") for name in names), *_AMOUNTS]
+        return screen.show(
+            request, "pnl.html", "Profit and loss", by=by, since=since, columns=shown, profit=profit[:MOST_ROWS],
+            groups=_GROUPS if by in _GROUPS else (by, *_GROUPS), spans=_SPANS, method=history.lots(None),
+            missing=sum(row["fees_missing"] for row in profit), **sights.holdings(history),
+        )  # fmt: skip
