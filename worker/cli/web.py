@@ -41,7 +41,7 @@ def web(
     host: Annotated[str, typer.Option(help="an address of this machine; not loopback: keys and HTTPS")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free")] = PORT,
 ) -> None:
-    """Serve the operator's page, /metrics and /api/v1 until Ctrl-C; without a key's token this machine alone may read."""
+    """Serve the operator's page, /metrics and /api/v1 until Ctrl-C; without a token this machine alone may read."""
     must_be_installed()
     with client() as c:
         _must_be_safe(host, c.settings.web, c.database)

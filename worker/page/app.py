@@ -1,6 +1,6 @@
-"""The page's server: lists, events, health and metrics to read; `worker.page.pages` has the pages for people, and
-`worker.page.doors` what changes something.
+"""The page's server: lists, events, health and metrics to read; `worker.page.doors` has what changes something.
 
+Pages for people are in `worker.page.pages`.
 Lists are what the commands print with `--json`, newest first. Who may ask is seen before every route
 (`worker.page.sessions`), and what a request looks like before that (`worker.page.doorman`).
 """

@@ -34,7 +34,7 @@ _GROUPS = ("strategy,symbol", "strategy", "symbol", "broker", "day", "month")
 _SPANS = (("1d", "yesterday"), ("7d", "7 days"), ("30d", "30 days"), ("365d", "a year"))
 _AMOUNTS = (
     ("realized", "Realized", "money"), ("unrealized", "Unrealized", "money"), ("fees", "Fees", "money"),
-    ("fees_missing", "Fees not known of", "number"), ("currency", "", ""),
+    ("fees_missing", "Fees not known of", "number"), ("currency", "Currency", ""),
 )  # fmt: skip
 #: Seconds between two words of the stream that something has changed, and between two looks of a page without any.
 _CHANGES_S, _EVERY_S = 1.0, 5
