@@ -19,6 +19,7 @@ from models.history import v_orders
 from tests.kit import eventually
 from tests.unit.page_site import EVIL, Site, desk_of_orders
 from worker.brokers.fake import FakeBroker
+from worker.page.metrics import METRICS
 from worker.page.pages import PAGES
 
 Desk = tuple[Site, FakeBroker, FakeBroker]
@@ -298,3 +299,19 @@ def test_what_the_pages_need_is_served_from_the_package(site: Site) -> None:
         assert (answer.status, answer.headers["content-type"].split(";")[0]) == (200, kind)
         assert body == (Path(__file__).parents[2] / "worker/page/static" / name).read_bytes()
     assert site.ask("/static/../pages.py")[0].status == 404
+
+
+# -- WHAT THE DOCUMENTS SAY ---
+def test_every_fault_of_the_documents_has_a_metric_and_an_alert_that_there_are() -> None:
+    root = Path(__file__).parents[2]
+    text, alerts = (root / "docs/page.md").read_text(), (root / "deploy/prometheus/alerts.yml").read_text()
+    rows = re.findall(r"^\| .+ \| `(\w+)` \| `(\w+)` \|$", text, re.MULTILINE)
+    known = {f"{name}{'_total' if named.kind == 'counter' else ''}" for name, named in METRICS.items()} | {"up"}
+    assert len(rows) > 15
+    assert {metric for metric, _ in rows} <= known
+    assert {alert for _, alert in rows} == set(re.findall(r"alert: (\w+)", alerts))
+
+
+def test_every_page_is_in_the_documents() -> None:
+    text = (Path(__file__).parents[2] / "docs/page.md").read_text()
+    assert [link for link, _ in PAGES if f"| `{link}` |" not in text] == []
