@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from models.record.database import Database
-from models.record.tables import STRAY_INDEX, UNSETTLED_INDEX, metadata
+from models.record.tables import STRAY_INDEX, UNSETTLED_INDEX, WISHED_INDEX, metadata
 
 #: The newest order's time.
 NEWEST = datetime(2026, 6, 1, 16, tzinfo=UTC)
@@ -136,7 +136,7 @@ def _unhurried(database: Database) -> Iterator[Connection]:
             connection.commit()
         with connection.begin():
             every = [index for table in metadata.sorted_tables for index in table.indexes]
-            partial = {STRAY_INDEX, UNSETTLED_INDEX}  # empty here
+            partial = {STRAY_INDEX, UNSETTLED_INDEX, WISHED_INDEX}  # empty here
             indexes = [index for index in every if index not in partial]
             for index in indexes:
                 index.drop(connection)

@@ -142,7 +142,8 @@ def _places(
     said = [column.icontains(choice.text, autoescape=True) for column in (_O.reason, _O.strategy)]
     yield from _newest(connection, choice, *plain, *near, or_(*said))
     told = [_A.message.icontains(choice.text, autoescape=True), _A.code == choice.text]
-    recent = [] if edge is None else [_A.started_at >= edge]
+    begin = edge or choice.since
+    recent = [] if begin is None else [_A.started_at >= begin]
     joined = _ordered(choice).join(attempts, _A.client_order_id == _O.client_order_id)
     yield from _read(connection, joined.where(*plain, *near, *recent, or_(*told)))
 
@@ -179,6 +180,8 @@ def _read(connection: Connection, query: QueryOf) -> list[Listed]:
 
 def _whole(connection: Connection, ids: list[str]) -> list[Row]:
     """Return these orders, in this order, each with its attempts and fills."""
+    if not ids:
+        return []
     by_id: dict[str, Row] = {}
     for row in connection.execute(select(v_orders).where(v_orders.c.client_order_id.in_(ids))).mappings():
         by_id[row["client_order_id"]] = {**row, "attempts": [], "fills": []}

@@ -19,6 +19,7 @@ from models.encoding import to_json
 from models.outward import discreet
 from models.record.database import Database
 from models.record.rows import Json
+from models.record.statements import unindexed
 from models.record.tables import STRAY, attempts, fills, order_events, orders, workers
 from models.reports import MOST_CANDIDATES, Ambiguous, Found, Missing, OrderReport, Sighting
 from models.vocabulary import LIVE, UNCLEAR, UNEXPLAINED, WAITS_FOR_OWNER, Outcome, Status
@@ -134,7 +135,10 @@ def unresolved(
     # The way to loose ends leads over the few orders that are live, not over all that were ever accepted.
     live = o.status.in_([str(status) for status in (*LIVE, Status.SUBMITTED)])
     ends = and_(
-        live, a.attempt_no == o.attempt_no, a.outcome == str(Outcome.ACCEPTED), or_(lost, canceling, waiting, unclear)
+        live,
+        a.attempt_no == o.attempt_no,
+        unindexed(a.outcome) == str(Outcome.ACCEPTED),
+        or_(lost, canceling, waiting, unclear),
     )
     open_ = or_(a.outcome == str(Outcome.UNKNOWN), (a.outcome == str(Outcome.SENDING)) & late)
     terms = [o[name] for name in (*_SENT, "strategy", "status", "expires_at")]

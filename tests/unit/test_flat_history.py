@@ -10,9 +10,13 @@ import pytest
 
 from benchmarks.histories import duties, questions
 from models.history import History
+from models.history.blotter import Choice, Listed, blotter
 from models.record.database import Database, upgrade
+from models.record.evidence import unresolved
 from models.settings import load_settings
+from models.vocabulary import OPEN
 from tests.traced import traced
+from tests.unit.words import NOW
 
 #: One order's parts, and the few unresolved attempts, are sorted after they were found.
 _SORTED_AFTERWARDS = ("order(id), with everything", "unresolved", "attempts(outcome=)")
@@ -50,3 +54,32 @@ def test_no_table_is_read_from_end_to_end(number: int, empty: Database, tmp_path
         assert not [line for line in plan if _ALL_OF_A_BROKER.fullmatch(line)], (name, plan)
         if not name.startswith(_SORTED_AFTERWARDS) and not name.startswith("leader"):
             assert "USE TEMP B-TREE FOR ORDER BY" not in plan, (name, plan)
+
+
+def test_loose_ends_are_found_among_the_orders_that_are_live(empty: Database) -> None:
+    """Not among all attempts that were ever accepted: a page asks each second, and of a million they are seconds."""
+    with traced(empty) as statements:
+        unresolved(empty, 10.0)
+    (ends,) = (one for one in statements if "reason_code" in one.partition("WHERE")[2])
+    with empty.read() as connection:
+        plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {ends}")]
+    assert plan[0].startswith("SEARCH orders USING INDEX ix_orders_status"), plan
+
+
+CHOICES = {
+    "newest": Choice(), "one status": Choice(statuses=("filled",)), "ended": Choice(statuses=("rejected", "denied")),
+    "strategy": Choice(strategy="dip"), "symbol": Choice(symbol="KO"), "broker": Choice(broker="tda"),
+    "open": Choice(statuses=tuple(map(str, OPEN)), broker="tda"), "text": Choice(text="o-1", since=NOW),
+    "behind": Choice(before=Listed(NOW, "o-1")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_a_page_of_orders_is_found_by_an_index(name: str, empty: Database) -> None:
+    with traced(empty) as statements:
+        blotter(empty, CHOICES[name], ["ibkr", "tda"])
+    for statement in (one for one in statements if one.startswith("SELECT")):
+        with empty.read() as connection:
+            plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}")]
+        assert not [line for line in plan if line.startswith("SCAN") and "INDEX" not in line], (name, plan)
+        assert not [line for line in plan if _ALL_OF_A_BROKER.fullmatch(line)], (name, plan)

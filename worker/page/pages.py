@@ -62,7 +62,8 @@ class Screen:
         text = self._templates.get_template(template).render(
             title=title, stake=stake(self.settings), pages=PAGES, here=request.url.path, overview=overview,
             now=overview.at if overview else utcnow(), every=_EVERY_S, version=self._version,
-            address=address(request.url.path, dict(request.query_params)), **told,
+            address=address(request.url.path, dict(request.query_params)), login=None, notice="",
+            login_link="", configured=list(self.settings.all_brokers), **told,
         )  # fmt: skip
         return HTMLResponse(text, status)
 
@@ -152,6 +153,7 @@ def _orders(router: APIRouter, screen: Screen, history: History) -> None:
         return screen.show(
             request, "order.html", f"Order {client_order_id}", order=found, stretches=stretches, bars=bars(stretches),
             total_ms=sum(stretch.ms for stretch in stretches), events=sights.steps(found["events"]),
+            may_cancel=found["status"] in OPEN, may_approve=False, unresolved=False,
         )  # fmt: skip
 
 

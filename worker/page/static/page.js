@@ -19,11 +19,19 @@
     return marked && !marked.isCollapsed && element.contains(marked.anchorNode);
   }
 
+  function isTouched(one) {
+    if (one.type === "hidden") return false;
+    if (one.type === "checkbox") return one.checked !== one.defaultChecked;
+    if (one.tagName !== "SELECT") return one.value !== one.defaultValue;
+    return one.selectedIndex !== Math.max([...one.options].findIndex((choice) => choice.defaultSelected), 0);
+  }
+
   function replace(old, fresh) {
     const open = new Set([...old.querySelectorAll("details[open]")].map((one) => one.dataset.key));
     for (const one of fresh.querySelectorAll("details")) if (open.has(one.dataset.key)) one.open = true;
     if (old.innerHTML === fresh.innerHTML || isMarked(old)) return;
-    if (old.querySelector("form") && old.contains(document.activeElement)) return;  // somebody fills in a form
+    if (old.querySelector("form") && (old.contains(document.activeElement) ||
+      [...old.querySelectorAll("input, select, textarea")].some(isTouched))) return;   // somebody fills in a form
     const focused = old.contains(document.activeElement) ? document.activeElement : null;
     const path = focused && pathOf(focused, old);
     old.replaceChildren(...fresh.childNodes);
