@@ -175,7 +175,7 @@ def _newest(connection: Connection, choice: Choice, *which: ColumnElement[bool])
 
 
 def _read(connection: Connection, query: QueryOf) -> list[Listed]:
-    return [Listed(*row) for row in connection.execute(query)]
+    return [Listed(row.created_at, row.client_order_id) for row in connection.execute(query)]
 
 
 def _whole(connection: Connection, ids: list[str]) -> list[Row]:

@@ -18,7 +18,7 @@ from models.record.holds import APPROVAL
 from models.record.reading import count_held, leave_no_trace
 from models.settings import Settings
 from worker.fleet.picture import Picture, look
-from worker.page.queue_look import QueueLook, QueueLooker
+from worker.messaging.queue_look import QueueLook, QueueLooker
 
 T = TypeVar("T")
 

@@ -56,9 +56,11 @@ class Screen:
         self.overlook, self.settings = overlook, overlook.settings
         self._templates, self._version = environment(), version("corro")
 
-    def show(self, request: Request, template: str, title: str, status: int = 200, **told: object) -> HTMLResponse:
-        """Render a page; one that cannot read the record says so, instead of how everything stands."""
-        overview: Overview | None = told.pop("overview", None) or self._overview(status)  # type: ignore[assignment]
+    def show(
+        self, request: Request, template: str, title: str, told: Mapping[str, object], status: int = 200
+    ) -> HTMLResponse:
+        """Render a page; one that tells of an error does so also where nobody can say how everything stands."""
+        overview = self._overview(status)
         text = self._templates.get_template(template).render(
             title=title, stake=stake(self.settings), pages=PAGES, here=request.url.path, overview=overview,
             now=overview.at if overview else utcnow(), every=_EVERY_S, version=self._version,
@@ -69,7 +71,7 @@ class Screen:
 
     def error(self, request: Request, status: int, title: str, detail: str) -> HTMLResponse:
         """Render what went wrong, for a person."""
-        return self.show(request, "error.html", title, status, detail=detail, advice=_ADVICE.get(status, ()))
+        return self.show(request, "error.html", title, {"detail": detail, "advice": _ADVICE.get(status, ())}, status)
 
     def _overview(self, status: int) -> Overview | None:
         try:
@@ -124,12 +126,12 @@ def _orders(router: APIRouter, screen: Screen, history: History) -> None:
         choice = _choice(asked, place, limit)
         page = blotter(history.database, choice, brokers)
         given = {**asked, **place, "limit": "" if limit == ROWS else limit}
-        older = page.older and address("/", {**given, "before": _written(page.older)})
-        return screen.show(
-            request, "blotter.html", "Orders", asked=asked, page=page, older=older, limit=limit,
-            csv=address("/orders.csv", given), statuses=_STATUSES if status in _STATUSES else (status, *_STATUSES),
-            brokers=["", *brokers],
-        )  # fmt: skip
+        told = {
+            "asked": asked, "page": page, "limit": limit, "csv": address("/orders.csv", given),
+            "older": page.older and address("/", {**given, "before": _written(page.older)}),
+            "statuses": _STATUSES if status in _STATUSES else (status, *_STATUSES), "brokers": ["", *brokers],
+        }  # fmt: skip
+        return screen.show(request, "blotter.html", "Orders", told)
 
     @router.get("/orders.csv")
     def csv(
@@ -150,11 +152,12 @@ def _orders(router: APIRouter, screen: Screen, history: History) -> None:
         if found is None:
             raise NotFound(f"no order has the client_order_id {client_order_id!r}")
         stretches = course(found, found["attempts"], found["fills"])
-        return screen.show(
-            request, "order.html", f"Order {client_order_id}", order=found, stretches=stretches, bars=bars(stretches),
-            total_ms=sum(stretch.ms for stretch in stretches), events=sights.steps(found["events"]),
-            may_cancel=found["status"] in OPEN, may_approve=False, unresolved=False,
-        )  # fmt: skip
+        told = {
+            "order": found, "stretches": stretches, "bars": bars(stretches), "events": sights.steps(found["events"]),
+            "total_ms": sum(stretch.ms for stretch in stretches), "may_cancel": found["status"] in OPEN,
+            "may_approve": False, "unresolved": False,
+        }  # fmt: skip
+        return screen.show(request, "order.html", f"Order {client_order_id}", told)
 
 
 def _choice(asked: Mapping[str, str], place: Mapping[str, str], limit: int) -> Choice:
@@ -201,33 +204,28 @@ def _others(router: APIRouter, screen: Screen, history: History) -> None:
     @router.get("/attention")
     def attention(request: Request) -> Response:
         """Show what needs a person."""
-        overview = overlook.now()
-        return screen.show(
-            request, "attention.html", "What needs a person", overview=overview, unresolved=overlook.unresolved(),
-            **sights.attention(history, settings, overview),
-        )  # fmt: skip
+        told = {"unresolved": overlook.unresolved(), **sights.attention(history, settings, overlook.now())}
+        return screen.show(request, "attention.html", "What needs a person", told)
 
     @router.get("/fleet")
     def fleet(request: Request) -> Response:
         """Show workers, brokers, and what is stopped."""
-        overview = overlook.now()
-        return screen.show(
-            request, "fleet.html", "Fleet", overview=overview, **sights.fleet(database, settings, overview)
-        )
+        return screen.show(request, "fleet.html", "Fleet", sights.fleet(database, settings, overlook.now()))
 
     @router.get("/risk")
     def risk(request: Request) -> Response:
         """Show limits and their use."""
-        return screen.show(request, "risk.html", "Risk", **sights.risk(history, settings, overlook.now()))
+        return screen.show(request, "risk.html", "Risk", sights.risk(history, settings, overlook.now()))
 
     @router.get("/pnl")
     def pnl(request: Request, by: Text = _GROUPS[0], since: Text = "7d") -> Response:
         """Show what was earned."""
         names = [name.strip() for name in by.split(",") if name.strip()]
         profit = history.pnl(names, since=moment("since", since))
-        shown = [*((name, name.capitalize(), "") for name in names), *_AMOUNTS]
-        return screen.show(
-            request, "pnl.html", "Profit and loss", by=by, since=since, columns=shown, profit=profit[:MOST_ROWS],
-            groups=_GROUPS if by in _GROUPS else (by, *_GROUPS), spans=_SPANS, method=history.lots(None),
-            missing=sum(row["fees_missing"] for row in profit), **sights.holdings(history),
-        )  # fmt: skip
+        told = {
+            "by": by, "since": since, "profit": profit[:MOST_ROWS], "spans": _SPANS, "method": history.lots(None),
+            "columns": [*((name, name.capitalize(), "") for name in names), *_AMOUNTS],
+            "groups": _GROUPS if by in _GROUPS else (by, *_GROUPS),
+            "missing": sum(row["fees_missing"] for row in profit),
+        }  # fmt: skip
+        return screen.show(request, "pnl.html", "Profit and loss", told | sights.holdings(history))

@@ -41,9 +41,14 @@ def steps(events: Sequence[Row]) -> list[Told]:
     found: list[Told] = []
     for event, before in zip(events, [None, *events], strict=False):
         at, earlier = event["at"], before and before["at"]
-        both = isinstance(at, datetime) and isinstance(earlier, datetime)
-        found.append({**event, "after_ms": (at - earlier).total_seconds() * 1000 if both else None})
+        found.append({**event, "after_ms": _ms(earlier, at)})
     return found
+
+
+def _ms(begin: object, end: object) -> float | None:
+    if not isinstance(begin, datetime) or not isinstance(end, datetime):
+        return None
+    return (end - begin).total_seconds() * 1000
 
 
 def controls(in_force: Sequence[ControlRow]) -> list[Told]:
@@ -119,7 +124,6 @@ def risk(history: History, settings: Settings, overview: Overview) -> Told:
     with history.database.read() as connection:
         limits = limits_report(connection, settings.risk, overview.at)
     return {
-        "overview": overview,
         "limits": [row | {"share": share(row)} for row in limits],
         "controls": controls(overview.now.controls),
         "journal": history.rows(control_events, limit=_ROWS),
