@@ -46,7 +46,7 @@ DECLARE
     'limit_price', 'stop_price', 'trail_amount', 'trail_percent', 'decision_price', 'time_in_force', 'extended_hours',
     'tags', 'status', 'route', 'broker', 'attempt_no', 'filled_quantity', 'reason', 'reason_code', 'body_hash',
     'key_id', 'signed_text', 'signature', 'not_before', 'session', 'held_for', 'available_at', 'created_at',
-    'expires_at', 'closed_at', 'updated_at'];
+    'expires_at', 'closed_at', 'updated_at', 'group_id', 'group_kind', 'leg'];
   not_said text[] := ARRAY['broker_order_id', 'avg_fill_price', 'cancel_requested_at', 'cancel_sent_at',
     'replace_request', 'amended_at', 'wishes', 'submitted_at', 'accepted_at'];
   one record;
@@ -90,6 +90,7 @@ BEGIN
   EXECUTE 'GRANT INSERT (' || array_to_string(said, ', ') || ') ON orders TO corro_producer';
   GRANT INSERT (client_order_id, at, kind, from_status, to_status, detail) ON order_events TO corro_producer;
   GRANT INSERT ON fetches TO corro_producer;
+  GRANT INSERT ON order_groups TO corro_producer;
 END $$;
 
 -- Journals are kept, by their owner too: only the archive, which closes the chain behind itself, may take from them.

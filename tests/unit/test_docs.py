@@ -6,6 +6,7 @@ import inspect
 import os
 import re
 import shlex
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,7 +44,10 @@ README = DOCS[0].read_text()
 COMMANDS: Any = typer.main.get_command(app)
 
 #: Names in .env.example that are not corro's own.
-FOREIGN = {"CORRO_CONFIG", "APCA_API_KEY_ID", "APCA_API_SECRET_KEY", "POSTGRES_PASSWORD"}
+FOREIGN = {
+    "CORRO_CONFIG", "APCA_API_KEY_ID", "APCA_API_SECRET_KEY", "POSTGRES_PASSWORD", "WORKER_PASSWORD", "ADMIN_PASSWORD",
+    "REDIS_PASSWORD", "REDIS_IMAGE", "POSTGRES_IMAGE",
+}  # fmt: skip
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -318,34 +322,62 @@ def test_order_object_is_documented_field_by_field() -> None:
 
 
 # -- COMPOSE ---
+#: Services with corro's settings, and the role that each logs in as.
+FLEET = {"migrate": "corro", "cli": "corro_admin"} | dict.fromkeys(
+    [f"worker-{name}" for name in ("ibkr", "alpaca", "tda", "schwab")], "corro_worker"
+)
+
+
+def test_compose_lets_the_queues_users_in_by_the_shipped_file(tmp_path: Path) -> None:
+    """The redis service's own command, without its server: who can log in afterwards, and who cannot."""
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    command = compose["services"]["redis"]["command"][-1].replace("$$", "$").partition("&&")[0]
+    command = command.replace("/tmp/users.acl", f"{tmp_path}/users.acl").replace("/deploy/", f"{ROOT}/deploy/")
+    subprocess.run(["sh", "-c", command], check=True, env={"PATH": os.environ["PATH"], "REDIS_PASSWORD": "word1"})
+    users = {line.split()[1]: line.split()[2:4] for line in (tmp_path / "users.acl").read_text().splitlines()}
+    assert users["worker"] == users["operator"] == ["on", ">word1"]
+    assert users["default"] == ["off"]
+    assert users["bell"][1] != ">word1"
+
+
 def test_compose_keeps_its_promises() -> None:
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
     services = compose["services"]
     assert "version" not in compose
     for name, service in services.items():
-        assert all(str(port).startswith("127.0.0.1:") for port in service.get("ports", ())), name
+        assert "ports" not in service, name
+        assert service["read_only"], name
+        assert {"mem_limit", "pids_limit"} <= set(service), name
         assert set(service.get("depends_on", ())) <= set(services)
     workers = {name: service for name, service in services.items() if name.startswith("worker-")}
     for name, service in workers.items():
         assert service["command"] == ["worker", name.removeprefix("worker-")]
         assert service["init"]
         assert service["stop_grace_period"] == "60s"
-        assert service["depends_on"]["migrate"]["condition"] == "service_completed_successfully"
+        for once in ("migrate", "roles"):
+            assert service["depends_on"][once]["condition"] == "service_completed_successfully"
     # Simulated and real brokers never meet: the sandbox reads no settings and shares no volume.
     sandbox = services["sandbox"]
     assert not {"env_file", "environment", "depends_on"} & set(sandbox)
     assert not set(sandbox["volumes"]) & {volume for worker in workers.values() for volume in worker["volumes"]}
-    assert "noeviction" in services["redis"]["command"]
+    assert "noeviction" in services["redis"]["command"][-1]
+    # Queue and database reach nobody but the fleet, and nobody logs in as their owner but who makes the tables.
+    assert compose["networks"]["inside"] == {"internal": True}
+    assert services["redis"]["networks"] == services["postgres"]["networks"] == ["inside"]
+    logins = {name: service["environment"]["CORRO_DATABASE_URL"] for name, service in services.items() if name in FLEET}
+    assert {name: login.partition("//")[2].partition("@")[0] for name, login in logins.items()} == FLEET
 
 
 def test_compose_settings_are_real(monkeypatch: pytest.MonkeyPatch) -> None:
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
     for name, value in compose["x-settings"].items():
         if name.startswith("CORRO_"):
-            monkeypatch.setenv(name, value)
+            monkeypatch.setenv(name, re.sub(r"\$\{[^}]*\}", "word1", value))
     assert os.environ["CORRO_DATABASE_URL"].startswith("postgresql+psycopg://")
     try:
         settings = load_settings()
     except ConfigurationError as error:  # pragma: no cover
         pytest.fail(str(error))
     assert not settings.embedded_queue
+    assert settings.queue_address.username == "worker"
+    assert settings.security.private_network
