@@ -67,6 +67,7 @@ TOPICS: dict[NewsKind, Topic] = {
 #: Events of orders that are news.
 OF_EVENTS: dict[str, NewsKind] = {
     "unprotected": NewsKind.UNPROTECTED,
+    "group_partial": NewsKind.UNPROTECTED,
     "overfilled": NewsKind.OVERFILLED,
     "fill_unexplained": NewsKind.RECONCILIATION,
     "replaced_outside": NewsKind.RECONCILIATION,

@@ -26,7 +26,7 @@ from models.groups import LEADS, OVERFILLED, GroupKind, GroupStatus, GroupTroubl
 from models.lifecycle import Fact
 from models.record.order import OrderRecord
 from models.record.rows import AnyOrder, ReadableOrder
-from models.record.statements import Query, among, upsert
+from models.record.statements import Query, among, fetch, upsert
 from models.record.tables import order_groups, orders, position_locks
 from models.vocabulary import TERMINAL, UNSENT, Outcome, Status
 
@@ -73,6 +73,12 @@ def members(entry: OrderRecord) -> list[OrderRecord]:
 def followers(entry: OrderRecord) -> list[OrderRecord]:
     """Return the legs that go where this lead goes; none of an order on its own."""
     return [leg for leg in members(entry) if leg is not entry] if entry.order["leg"] in LEADS else []
+
+
+def leg_rows(connection: Connection, ids: Sequence[str]) -> list[ReadableOrder]:
+    """Return the legs of these groups that go where their leads go, in the order of their ids."""
+    query = select(orders).where(orders.c.group_id.in_(ids), IS_FOLLOWER).order_by(orders.c.client_order_id)
+    return fetch(connection, query, ReadableOrder)
 
 
 def is_follower(order: Mapping[str, object]) -> bool:

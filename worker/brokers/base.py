@@ -181,6 +181,7 @@ class OrderRef:
         baseline: broker order ids that existed before the send.
         known: broker order ids that belong to other attempts of ours.
         session: the session that placed it, where only that may cancel or change it.
+        legs: of the lead of a group: the others, for brokers where only terms identify it.
     """
 
     order: OrderRequest
@@ -190,6 +191,7 @@ class OrderRef:
     baseline: frozenset[str] = frozenset()
     known: frozenset[str] = frozenset()
     session: str | None = None
+    legs: tuple[LinkedOrder, ...] = ()
 
 
 class BrokerInterface(ABC):

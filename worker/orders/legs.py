@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
+from sqlalchemy import Connection
+
 from models.errors import BrokerError, Denied, OutcomeUnknown, Refused
+from models.groups import LEADS
 from models.groups import why_not_whole as lacks
 from models.lifecycle import Fact
 from models.record.batch import OrderBatch
-from models.record.groups import followers, members
+from models.record.groups import followers, leg_rows, members
+from models.record.intake import request_of
 from models.record.linked import membership_of
 from models.record.matching import Index, sent
 from models.record.order import OrderRecord
+from models.record.rows import ReadableOrder
 from models.reports import BrokerStatus, OrderReport
 from models.terms import Rewrites, contradictions
 from models.vocabulary import Denial, Outcome, Status
+from worker.brokers.base import LinkedOrder
 
 
 class Reporting(Protocol):
@@ -109,6 +115,17 @@ def doubt_legs(lead: OrderRecord, answer: OrderReport | BrokerError) -> None:
         words = str(answer) if isinstance(answer, BrokerError) else words
         leg.set_attempt(number, outcome=str(Outcome.UNKNOWN), message=words, ended_at=leg.now, next_check_at=leg.now)
         leg.note(str(Outcome.UNKNOWN), f"attempt {number} at {leg.order['broker']}: {words}")
+
+
+def linked_orders(connection: Connection, rows: Iterable[ReadableOrder]) -> dict[str, tuple[LinkedOrder, ...]]:
+    """Return the other legs of those of these orders that lead a group, by the lead's id, as they were sent."""
+    leads = {row["group_id"]: row["client_order_id"] for row in rows if row["leg"] in LEADS}
+    found: dict[str, tuple[LinkedOrder, ...]] = {}
+    for leg in leg_rows(connection, [id_ for id_ in leads if id_ is not None]) if leads else ():
+        lead = leads[leg["group_id"]]
+        one = LinkedOrder(order=request_of(leg), broker_client_order_id=leg["client_order_id"])
+        found[lead] = (*found.get(lead, ()), one)
+    return found
 
 
 def places_in(batch: OrderBatch) -> Index:

@@ -24,7 +24,7 @@ from models.record.tables import attempts, orders, workers
 from models.reports import Found, Missing, OrderReport, Sighting
 from models.settings import Settings
 from models.vocabulary import ID_TAKEN, OPEN, Outcome
-from worker.brokers.base import BrokerInterface, OrderRef
+from worker.brokers.base import BrokerInterface, LinkedOrder, OrderRef
 from worker.fleet.identity import Identity
 from worker.fleet.liveness import is_gone, is_silent
 from worker.gate import Gate
@@ -32,6 +32,7 @@ from worker.orders.absence import after_cancel, after_refusal, after_replaced, c
 from worker.orders.batches import Batches
 from worker.orders.catch_up import order_ref
 from worker.orders.deputies import Deputies
+from worker.orders.legs import linked_orders
 from worker.orders.lost_legs import LostLegs
 from worker.orders.record import Recorder
 from worker.orders.routing import Absent
@@ -181,10 +182,22 @@ class Reconciler:
             query = select(orders).where(orders.c.client_order_id.in_([r["client_order_id"] for r in due]))
             rows = {row["client_order_id"]: row for row in fetch(connection, query, ReadableOrder)}
             known = self._known_ids(connection, due)
+            linked = linked_orders(connection, rows.values())
         asked = ((r, rows[r["client_order_id"]]) for r in due)  # a leg is asked for by the lead of its group
-        return [self._question(r, order, known, now) for r, order in asked if not is_follower(order)]
+        return [
+            self._question(r, order, known, now, linked.get(order["client_order_id"], ()))
+            for r, order in asked
+            if not is_follower(order)
+        ]
 
-    def _question(self, row: _OpenAttempt, order: ReadableOrder, known: frozenset[str], now: datetime) -> _Question:
+    def _question(
+        self,
+        row: _OpenAttempt,
+        order: ReadableOrder,
+        known: frozenset[str],
+        now: datetime,
+        legs: tuple[LinkedOrder, ...],
+    ) -> _Question:
         """Return what to ask about one attempt."""
         # A clock that was set ahead makes a send that is still under way look old, and its sender look past it.
         done = self._sender_done(row, now) and not self.steps.doubtful()
@@ -192,7 +205,7 @@ class Reconciler:
         return _Question(
             entry_id=row["client_order_id"],
             attempt_no=row["attempt_no"],
-            ref=order_ref(order, row, known),
+            ref=replace(order_ref(order, row, known), legs=legs),
             checks=row["checks"],
             missing=row["missing"],
             sender_done=done,

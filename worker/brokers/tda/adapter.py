@@ -42,9 +42,9 @@ from worker.brokers.base import AbsenceRule, BrokerInterface, Capabilities, Orde
 from worker.brokers.oddities import Oddities
 from worker.brokers.replacing import check_changes
 from worker.brokers.tda import account
-from worker.brokers.tda import reports as read
 from worker.brokers.tda.access import TdaAccess, check_access
 from worker.brokers.tda.dialects import FREQUENCIES, SCHWAB, TDA, TdaDialect
+from worker.brokers.tda.groups import KINDS, check_group, group_body
 from worker.brokers.tda.likeness import Terms, could_be, terms
 from worker.brokers.tda.listings import BEFORE, TdaListings
 from worker.brokers.tda.orders import TdaOrders
@@ -75,6 +75,7 @@ def _capabilities(dialect: TdaDialect) -> Capabilities:
         parallel_orders=4,
         timeframes=tuple(FREQUENCIES),
         lookback=dialect.lookback,
+        groups=KINDS,
     )
 
 
@@ -181,6 +182,7 @@ class TdaBroker(BrokerInterface):
     def place_order(self, ticket: Ticket) -> OrderReport:
         """Send one order, then verify the order that the answer points to."""
         self.capabilities.check(ticket.order, self.name)
+        check_group(ticket.order, ticket.legs, self.name)
         return self._orders.place(ticket)
 
     def replace_order(self, ref: OrderRef, ticket: Ticket) -> OrderReport:
@@ -237,12 +239,11 @@ class TdaBroker(BrokerInterface):
         return self._listings.memory.read(utcnow() - _LATELY) if start is None else self._listings.entered_since(start)
 
     def _terms(self, ref: OrderRef) -> Terms:
-        return terms(order_body(ref.order, self.dialect, self.name))
+        return terms(group_body(ref.order, ref.legs, self.dialect, self.name))
 
     def _chosen(self, ref: OrderRef, candidates: Sequence[Raw], doubt: str) -> Sighting:
         """Adopt the only candidate, and watch it; several, or one that only may be it, leave it open."""
-        read_all = lambda rows: tuple(read.order_report(row, self._odd) for row in rows)  # noqa: E731
-        reports = self._rest.parse(read_all, candidates)
+        reports = tuple(self._orders.report(row) for row in candidates)
         if not reports:
             return self._missing(ref)
         if len(reports) > 1 or doubt:
@@ -252,8 +253,7 @@ class TdaBroker(BrokerInterface):
         (report,), (raw,) = reports, candidates
         if report.status is BrokerStatus.REPLACED:
             report = replace(report, replaced_by=self._listings.heir_of(raw))
-        if not read.is_settled(raw) and report.broker_order_id:
-            self._watch.add(report.broker_order_id, terms(raw), ref.sent_at - BEFORE)
+        self._orders.watch(raw, terms(raw), ref.sent_at)
         return Found(report=report)
 
     def _missing(self, ref: OrderRef) -> Sighting:

@@ -7,7 +7,8 @@
 | equals it as far as it can be read, or it is part of a group     | MAYBE |
 | anything else                                                    | OTHER |
 
-A single order is sent, never a group: one inside a group may be what became of ours, and is never taken for it.
+A single order inside a group may be what became of ours, and is never taken for it. A group is sent as an order that
+triggers others: the same is one whose triggered orders have the same terms as well.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from enum import Enum
 
-from worker.brokers.tda.shapes import PARENT, legs
+from worker.brokers.tda.shapes import PARENT, inner, legs
 from worker.brokers.values import UNREADABLE, Raw, number
 
 
@@ -58,7 +59,7 @@ def terms(raw: Raw) -> Terms:
         "duration": _word(raw, "duration"),
         "session": _word(raw, "session"),
         "all_or_none": "ALL_OR_NONE" in str(raw.get("specialInstruction")),
-        "alone": True if _is_alone(raw) else UNREAD,
+        "alone": True if _is_alone(raw) else _triggered(raw),
         **_leg_terms(raw),
     }
     found |= {key: _read(number, raw.get(key)) for key in _PRICES.get(str(kind), ())}
@@ -72,6 +73,8 @@ def terms(raw: Raw) -> Terms:
 def compare(raw: Raw, wanted: Terms) -> Likeness:
     """Compare a listed order with the terms of the body that was sent."""
     found = terms(raw)
+    if wanted["alone"] is True and found["alone"] is not True:
+        found = {**found, "alone": UNREAD}  # it may be what became of ours
     shared = found.keys() & wanted.keys()
     # A type that cannot be read hides which prices would tell.
     said = [key for key in wanted if key != "stopPriceLinkBasis"]
@@ -85,8 +88,8 @@ def compare(raw: Raw, wanted: Terms) -> Likeness:
 
 
 def could_be(raw: Raw, wanted: Terms) -> bool:
-    """Tell whether an order known by its id can be the order that was sent: no shown term says otherwise."""
-    return compare(raw, wanted) is not Likeness.OTHER
+    """Tell whether an order known by its id can be the order that was sent: no shown term of its own says otherwise."""
+    return compare(raw, {**wanted, "alone": UNREAD}) is not Likeness.OTHER
 
 
 def missing(raw: Raw, wanted: Terms) -> Decimal:
@@ -117,6 +120,20 @@ def _leg_terms(raw: Raw) -> dict[str, Term]:
         "instruction": leg.instruction or UNREAD,
         "quantity": leg.quantity if leg.quantity is not None else UNREAD,
     }
+
+
+def _triggered(raw: Raw) -> str | _Unread:
+    """Return the terms of the orders that one triggers, in one text; UNREAD where one cannot be read, or inside one."""
+    if PARENT in raw or raw.get("orderStrategyType") != "TRIGGER":
+        return UNREAD
+    found = [{key: value for key, value in terms(row).items() if key != "alone"} for row in inner(raw)]
+    if not found or any(UNREAD in one.values() for one in found):
+        return UNREAD
+    return " + ".join(sorted(str(sorted((key, _text(value)) for key, value in one.items())) for one in found))
+
+
+def _text(value: Term) -> str:
+    return f"{value.normalize():f}" if isinstance(value, Decimal) else str(value)
 
 
 def _is_alone(raw: Raw) -> bool:

@@ -173,7 +173,11 @@ class TdaListings:
         start, end = self.window(ref.sent_at)
         others = ref.known | ref.baseline
         return [
-            raw for raw in rows if shapes.order_id(raw) not in others and start <= (shapes.entered(raw) or start) <= end
+            raw
+            for raw in rows
+            if shapes.order_id(raw) not in others
+            and start <= (shapes.entered(raw) or start) <= end
+            and (shapes.legs(raw) or not raw.get("childOrderStrategies"))  # a group trades nothing itself
         ]
 
     # -- MANY ---

@@ -26,10 +26,10 @@ from worker.brokers.tda import reports as read
 from worker.brokers.tda import shapes
 from worker.brokers.tda.codes import by_words
 from worker.brokers.tda.dialects import TdaDialect
+from worker.brokers.tda.groups import group_body, with_legs
 from worker.brokers.tda.likeness import Likeness, Terms, compare, terms
 from worker.brokers.tda.listings import BEFORE, TdaListings
 from worker.brokers.tda.rest import TdaRest
-from worker.brokers.tda.terms import order_body
 from worker.brokers.tda.watch import OrderWatch
 from worker.brokers.values import Raw, segment
 from worker.pacing.budget import Use, use_of, using
@@ -93,7 +93,7 @@ class TdaOrders:
         Raises:
             NotSent, Refused, OutcomeUnknown: as for place_order.
         """
-        body = order_body(order, self._dialect, self._broker)
+        body = group_body(order, ticket.legs, self._dialect, self._broker)
         sent_at = utcnow()
         answer = self._rest.send(
             method, self._listings.path(path), body, deadline_s=ticket.deadline_s, gate=ticket.still_mine
@@ -165,16 +165,21 @@ class TdaOrders:
             text = report.message or "no reason given"
             words, order_id = f"{self._broker} rejected the order: {text}", report.broker_order_id
             raise by_words(text)(words, broker=self._broker, code="REJECTED", broker_order_id=order_id)
-        if not read.is_settled(raw):
-            self._watch.add(str(report.broker_order_id), wanted, sent_at - BEFORE)
+        self.watch(raw, wanted, sent_at)
         # The 201 says that the broker has it, whatever word the listing uses.
         is_unread = report.status is BrokerStatus.UNKNOWN and raw.get("status") not in read.ENDS
         return replace(report, status=BrokerStatus.ACCEPTED) if is_unread else report
 
+    def watch(self, raw: Raw, wanted: Terms, sent_at: datetime) -> None:
+        """Follow an order of ours, and those that it triggers, until nothing more is told of them."""
+        for row, known in [(raw, wanted), *((one, terms(one)) for one in shapes.inner(raw))]:
+            if (found := shapes.order_id(row)) is not None and not read.is_settled(row):
+                self._watch.add(found, known, sent_at - BEFORE)
+
     def report(self, raw: Raw) -> OrderReport:
-        """Read one order.
+        """Read one order, with those that it triggers.
 
         Raises:
             UnreadableReply: it is no order.
         """
-        return self._rest.parse(lambda row: read.order_report(row, self._odd), raw)
+        return self._rest.parse(lambda row: with_legs(read.order_report(row, self._odd), row, self._odd), raw)

@@ -101,6 +101,11 @@ def _took_over(raw: Raw, old: Raw) -> bool:
     return same and abs(at - ended) <= timedelta(seconds=1) and order_id(raw) != order_id(old)
 
 
+def inner(raw: Raw) -> list[Raw]:
+    """Return the orders inside one, at any depth, without the groups that hold them."""
+    return [row for row in flat([raw])[1:] if legs(row)]
+
+
 # -- LEGS ---
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leg:

@@ -59,6 +59,8 @@ def status(order: MarketOrder, dialect: DoorDialect) -> str:
         return "PENDING_CANCEL"
     if not order.extra.get("accepted"):
         return dialect.received
+    if order.waits:
+        return "AWAITING_PARENT_ORDER"
     if order.order_type in ("stop", "stop_limit", "trailing_stop") and not order.triggered:
         return dialect.waiting
     return "WORKING"

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from aiohttp import web
 
 from worker.sandbox.http_door import HttpDoor, Refusal, Route, read_json
+from worker.sandbox.market.linking import MarketLinks
 from worker.sandbox.market.market import Market, MarketEvent, MarketOrder
 from worker.sandbox.spoilt import web_reason
 from worker.sandbox.tda import lies
@@ -25,6 +26,7 @@ from worker.sandbox.tda.bodies import account_json, number_of, order_json, statu
 from worker.sandbox.tda.data import TdaData
 from worker.sandbox.tda.dialect import DIALECTS, Json, correlation
 from worker.sandbox.tda.lies import STALE, days_of, dress, no_window, spoil, strange_orders, strange_positions
+from worker.sandbox.tda.linked import nest, split
 from worker.sandbox.tda.rules import read_order, read_window, rejection
 from worker.sandbox.tda.tokens import TokenDoor
 
@@ -71,6 +73,7 @@ class TdaDoor(HttpDoor):
         self.tokens = TokenDoor(self.dialect, token_lifetime_s, revoke_on_refresh, market.is_another)
         self.data = TdaData(market, self.dialect)
         self._renamed, self._unknown_account = "", 404
+        self.links = MarketLinks(market, name)
         self._numbered = {number_of(order): order for order in market.orders(name) if "order_id" in order.extra}
         market.subscribe(name, self._on_event)
 
@@ -202,7 +205,8 @@ class TdaDoor(HttpDoor):
         return body
 
     def _shown(self, order: MarketOrder) -> Json:
-        return dress(order, order_json(order, self.dialect))
+        inner = [self._shown(child) for child in self.links.children(order)]
+        return nest(dress(order, order_json(order, self.dialect)), inner)
 
     def _spoilt(self, operation: str, rows: list[Json]) -> list[Json]:
         """Return the rows of an answer with the fields that faults spoil."""
@@ -236,11 +240,14 @@ class TdaDoor(HttpDoor):
     async def _place(self, request: web.Request) -> web.Response:
         """Take an order; one that the market rejects is taken first, and then rejected."""
         self._check_account(request)
-        fields = self._read(await read_json(request))
+        body, inner = split(await read_json(request), self.dialect)
+        fields, triggered = self._read(body), [self._read(one) for one in inner]
         reason = rejection(self.market, self.name, fields)
         lies.twin(self, fields)
         fields["extra"] |= {"order_id": self.next_id()}
         order = self.keep(self.market.place(door=self.name, account=self.account, **fields))
+        for terms in triggered:
+            self._trigger(order, terms)
         if reason is not None:
             self.market.reject(order, reason)
         lag = self.take("list_lag", symbol=order.symbol)
@@ -253,6 +260,12 @@ class TdaDoor(HttpDoor):
         if outside := self.take("replaced_outside", symbol=order.symbol):
             lies.replace_outside(self, order, fields, outside)
         return self._created(order)
+
+    def _trigger(self, order: MarketOrder, fields: Json) -> None:
+        """Take an order that waits for another one to be filled."""
+        fields["extra"] |= {"order_id": self.next_id(), "parent": order.number, "waits": True}
+        child = self.keep(self.market.place(door=self.name, account=self.account, waits=True, **fields))
+        self.links.add(order, child)
 
     async def _replace(self, request: web.Request) -> web.Response:
         order = self._named(request)
@@ -356,7 +369,8 @@ class TdaDoor(HttpDoor):
     def _listed(self) -> list[MarketOrder]:
         """Return the orders a listing shows, newest first; `list_lag` hides new ones for a while."""
         now = monotonic()
-        shown = [o for o in self._numbered.values() if now >= float(str(o.extra.get("hidden_until", 0)))]
+        outer = [o for o in self._numbered.values() if self.links.parent(o) is None]
+        shown = [o for o in outer if now >= float(str(o.extra.get("hidden_until", 0)))]
         return shown[::-1]
 
     def _order_filter(self, query: Mapping[str, str]) -> Callable[[MarketOrder], bool]:

@@ -1,0 +1,91 @@
+"""Linked orders at the TDA and Schwab doors, by the whole worker in this process: one order triggers the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.messages import OrderRequest
+from models.settings import BrokerSettings
+from producers.client import OrderClient
+from producers.groups import OrderGroup
+from tests.contract.doors import SandboxThread, same_clock
+from tests.kit.waiting import eventually
+from worker.brokers.tda.adapter import SchwabBroker, TdaBroker
+from worker.rehearsal import rehearsal
+from worker.sandbox.tda.door import TdaDoor
+
+TIMING = {"open_orders_every": 0.3, "positions_every": 0.5, "reconcile": (0.05, 0.2), "alert_after": 30.0}
+
+
+class TriggeringDesk:
+    """A client whose orders go to a door of either dialect."""
+
+    def __init__(self, client: OrderClient, house: SandboxThread, name: str) -> None:
+        self.client, self.house, self.name = client, house, name
+
+    def bracket(self, **terms: Any) -> OrderGroup:
+        given = {"symbol": "AAPL", "side": "buy", "quantity": 10, "client_order_id": "e"} | terms
+        return self.client.submit_bracket(OrderRequest(**given), take_profit="110", stop_loss=("95", "94.5"))
+
+    def until(self, group: OrderGroup, **wanted: str) -> OrderGroup:
+        def there() -> OrderGroup | None:
+            now = self.client.group(group.group_id)
+            return now if {name: str(now.legs[name].status) for name in wanted} == wanted else None
+
+        return eventually(there, 25, lambda: self.client.group(group.group_id))
+
+    def at_the_door(self) -> list[tuple[str, str]]:
+        orders = self.house.call(lambda: list(self.house.market.orders(self.name)))
+        return [(order.side, order.state) for order in orders]
+
+
+@pytest.fixture(params=["schwab", "tda"])
+def desk(house: SandboxThread, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[TriggeringDesk]:
+    name: Any = request.param
+    door: Any = house.open(lambda market: TdaDoor(market, name, name))
+    house.price("AAPL", "100")
+    kind = SchwabBroker if name == "schwab" else TdaBroker
+    root = f"{door.url}/v1" if name == "tda" else door.url
+    table = {"base_url": root, "api_key": "k", "refresh_token": "rt", "account_id": door.account, "poll_s": 0.05}
+    table |= {"app_secret": "s"} if name == "schwab" else {}
+    more: dict[str, Any] = {"requests_per_minute": 0, "token_path": str(tmp_path / "tokens.json")}
+    broker = same_clock(kind(name, BrokerSettings(adapter=name, **table, **more)))
+    with rehearsal(tmp_path / "home", broker, timing=TIMING) as client:
+        yield TriggeringDesk(client, house, name)
+
+
+def test_a_bracket_wakes_its_exits_and_ends_one_by_the_other(desk: TriggeringDesk) -> None:
+    live = desk.until(desk.bracket(), entry="filled", take_profit="accepted", stop_loss="accepted")
+    assert live.status == "live"
+    desk.house.price("AAPL", "111")
+    done = desk.until(live, take_profit="filled", stop_loss="canceled")
+    assert done.status == "closed"
+    assert sorted(desk.at_the_door()) == [("buy", "filled"), ("sell", "canceled"), ("sell", "filled")]
+
+
+def test_a_lost_answer_is_found_again_by_its_terms_with_every_leg(desk: TriggeringDesk) -> None:
+    desk.house.fault(desk.name, "accept_drop")
+    group = desk.until(desk.bracket(), entry="filled", take_profit="accepted", stop_loss="accepted")
+    assert {"unknown", "found"} <= {event["kind"] for event in group.legs["entry"].events}
+    assert len(desk.at_the_door()) == 3
+
+
+def test_a_canceled_entry_takes_its_exits_along(desk: TriggeringDesk) -> None:
+    desk.house.fault(desk.name, "no_fill")
+    group = desk.until(desk.bracket(), entry="accepted", take_profit="accepted", stop_loss="accepted")
+    group.cancel()
+    assert desk.until(group, entry="canceled", take_profit="canceled", stop_loss="canceled").status == "closed"
+
+
+def test_what_is_not_linked_so_is_unsupported_before_anything_is_sent(desk: TriggeringDesk) -> None:
+    terms = {"symbol": "AAPL", "side": "sell_short", "quantity": 10}
+    first = OrderRequest(**terms, order_type="limit", limit_price="110", client_order_id="o")
+    second = OrderRequest(**terms, order_type="stop", stop_price="95", client_order_id="o.sl")
+    done = desk.client.submit_oco(first, second).wait(10)
+    assert [str(order.status) for order in done.legs.values()] == ["denied"] * 2
+    assert "links no orders as oco" in str(done.legs["first"].reason)
+    assert desk.at_the_door() == []

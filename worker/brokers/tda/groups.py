@@ -1,0 +1,69 @@
+"""Linked orders at TDA and Schwab: an order that triggers others, in one request and under one Location. Pure.
+
+Source: Schwab's Trader API documents, order examples (TRIGGER with a child, TRIGGER with an OCO of two); the shapes as
+docs/facts/tda.md#2.4 has them. The order that triggers is a row of its own with an id, a status and legs; those that it
+triggers are inside it, each with an id of its own. An OCO without an order around it has no terms of its own to be
+found again by, so it is not sent: `unsupported`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from models.errors import Unsupported
+from models.groups import GroupKind
+from models.messages import OrderRequest
+from models.reports import OrderReport
+from models.vocabulary import OrderType, TimeInForce
+from worker.brokers.base import LinkedOrder
+from worker.brokers.oddities import Oddities
+from worker.brokers.rest.reading import Body
+from worker.brokers.tda.dialects import TdaDialect
+from worker.brokers.tda.reports import order_report
+from worker.brokers.tda.shapes import inner
+from worker.brokers.tda.terms import order_body
+from worker.brokers.values import Raw
+
+#: What both link by themselves and corro can find again.
+KINDS = frozenset({GroupKind.BRACKET, GroupKind.OTO})
+TRIGGER, OCO = "TRIGGER", "OCO"
+_TIMES = (TimeInForce.DAY, TimeInForce.GTC)
+
+
+def check_group(order: OrderRequest, others: tuple[LinkedOrder, ...], broker: str) -> None:
+    """Raise Unsupported, with the rule, for a group that is not linked so; called before anything is sent."""
+    if order.group is None:
+        return
+    if not others:
+        raise Unsupported(f"{broker}: the {order.group.leg} of a group is not sent without its legs", broker=broker)
+    orders = [order, *(one.order for one in others)]
+    rules = (
+        (all(one.time_in_force in _TIMES for one in orders), "links orders that are day or gtc only"),
+        (not any(one.extended_hours for one in orders), "links no orders in extended hours"),
+        (all(one.order_type is not OrderType.TRAILING_STOP for one in orders), "is not asked to link trailing stops"),
+    )
+    for holds, words in rules:
+        if not holds:
+            raise Unsupported(f"{broker} {words} (group {order.group.id}, {order.group.kind})", broker=broker)
+
+
+def group_body(order: OrderRequest, others: tuple[LinkedOrder, ...], dialect: TdaDialect, broker: str) -> Body:
+    """Return an order as the broker takes it, with those that it triggers inside; on its own, it is a single one.
+
+    Raises:
+        Unsupported: one of them cannot be said in this dialect.
+    """
+    body = order_body(order, dialect, broker)
+    if not others:
+        return body
+    children: list[object] = [order_body(one.order, dialect, broker) for one in others]
+    if len(children) > 1:
+        children = [{"orderStrategyType": OCO, "childOrderStrategies": children}]
+    return body | {"orderStrategyType": TRIGGER, "childOrderStrategies": children}
+
+
+def with_legs(report: OrderReport, raw: Raw, odd: Oddities | None = None) -> OrderReport:
+    """Return the report of an order that triggers others with theirs; any other as it is."""
+    if raw.get("orderStrategyType") != TRIGGER:
+        return report
+    return replace(report, linked=TRIGGER, legs=tuple(order_report(row, odd) for row in inner(raw)))
