@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.responses import HTMLResponse, StreamingResponse
@@ -22,7 +22,9 @@ from producers.cli.app import moment
 from producers.cli.export import as_csv
 from worker.page import sights
 from worker.page.course import bars, course, stake
+from worker.page.doors import own_path
 from worker.page.overview import Overlook, Overview
+from worker.page.sessions import visitor_of
 from worker.page.tail import Tail
 from worker.page.templating import address, environment
 
@@ -45,6 +47,32 @@ Text = Annotated[str, Query(max_length=128)]
 Limit = Annotated[int, Query(ge=1, le=MOST_ROWS)]
 
 
+class Login(NamedTuple):
+    """An operator whose browser asks.
+
+    Args:
+        owner: of the key: the name in journals.
+        csrf: goes into every form.
+        may_operate, may_approve: what the key is good for.
+        take_notice: returns what the last action has told, once.
+    """
+
+    owner: str
+    csrf: str
+    may_operate: bool
+    may_approve: bool
+    take_notice: Callable[[], str]
+
+
+def login_of(request: Request) -> Login | None:
+    """Return who has logged in; None where nobody has, or a token came with the request: no form is for that."""
+    visitor = visitor_of(request)
+    if visitor is None or (session := visitor.session) is None:
+        return None
+    operates = visitor.may_operate
+    return Login(visitor.owner, session.csrf, operates, operates or visitor.key["may_approve"], session.take_notice)
+
+
 class Screen:
     """Renders pages around how everything stands.
 
@@ -60,12 +88,16 @@ class Screen:
         self, request: Request, template: str, title: str, told: Mapping[str, object], status: int = 200
     ) -> HTMLResponse:
         """Render a page; one that tells of an error does so also where nobody can say how everything stands."""
+        login = login_of(request)
+        if notice := login.take_notice() if login else "":
+            self.overlook.forget()  # it shows what was just done
         overview = self._overview(status)
         text = self._templates.get_template(template).render(
             title=title, stake=stake(self.settings), pages=PAGES, here=request.url.path, overview=overview,
             now=overview.at if overview else utcnow(), every=_EVERY_S, version=self._version,
-            address=address(request.url.path, dict(request.query_params)), login=None, notice="",
-            login_link="", configured=list(self.settings.all_brokers), **told,
+            address=address(request.url.path, dict(request.query_params)), login=login, notice=notice,
+            login_link="" if login else address("/login", {"next": request.url.path}),
+            configured=list(self.settings.all_brokers), **told,
         )  # fmt: skip
         return HTMLResponse(text, status)
 
@@ -95,6 +127,11 @@ def add_pages(app: FastAPI, screen: Screen, history: History, tail: Tail) -> Non
     router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
     _orders(router, screen, history)
     _others(router, screen, history)
+
+    @router.get("/login")
+    def login(request: Request, failed: Text = "", next: Annotated[str, Query(max_length=500)] = "/") -> Response:
+        """Ask an operator for a token."""
+        return screen.show(request, "login.html", "Log in", {"failed": bool(failed), "next": own_path(next)})
 
     @router.get("/changes")
     def changes() -> Response:
@@ -154,10 +191,21 @@ def _orders(router: APIRouter, screen: Screen, history: History) -> None:
         stretches = course(found, found["attempts"], found["fills"])
         told = {
             "order": found, "stretches": stretches, "bars": bars(stretches), "events": sights.steps(found["events"]),
-            "total_ms": sum(stretch.ms for stretch in stretches), "may_cancel": found["status"] in OPEN,
-            "may_approve": False, "unresolved": False,
+            "total_ms": sum(stretch.ms for stretch in stretches),
         }  # fmt: skip
+        told |= _to_do(login_of(request), found, screen.overlook.now())
         return screen.show(request, "order.html", f"Order {client_order_id}", told)
+
+
+def _to_do(login: Login | None, order: Mapping[str, object], overview: Overview) -> dict[str, bool]:
+    """Return what somebody who has logged in may do about an order."""
+    operates, status = login is not None and login.may_operate, str(order["status"])
+    unknown = {row["client_order_id"] for row in overview.unknown}
+    return {
+        "may_cancel": operates and status in OPEN,
+        "may_approve": login is not None and login.may_approve and status == Status.HELD,
+        "unresolved": operates and order["client_order_id"] in unknown,
+    }
 
 
 def _choice(asked: Mapping[str, str], place: Mapping[str, str], limit: int) -> Choice:

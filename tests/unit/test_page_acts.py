@@ -1,0 +1,117 @@
+"""What an operator who has logged in does on the pages: the forms there are taken by the doors they lead to."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi")
+pytest.importorskip("uvicorn")
+pytest.importorskip("jinja2")
+
+from models.record.controls import in_force
+from models.settings import load_settings
+from tests.unit.door_site import DoorSite, Heard
+from tests.unit.words import Put
+
+
+@pytest.fixture
+def site(bare: Path, database: Any, put: Put) -> Iterator[DoorSite]:
+    put("u-1", attempt={"outcome": "unknown", "broker_client_order_id": "u-1"})
+    put("a-1", status="accepted", attempt={"outcome": "accepted", "broker_order_id": "7"})
+    put("f-1", status="filled", attempt={"outcome": "accepted", "broker_order_id": "8"})
+    made = DoorSite(load_settings(home=bare))
+    yield made
+    made.close()
+
+
+def page(site: DoorSite, path: str) -> str:
+    heard = site.ask("GET", path, accept="text/html")
+    assert heard.status == 200, heard.body
+    return heard.body.decode()
+
+
+def forms(text: str) -> dict[str, dict[str, str]]:
+    """Return the buttons of a page, each with the action it leads to and the fields that are filled in."""
+    found = {}
+    for attributes, inside in re.findall(r'<form method="post"([^>]*)>(.*?)</form>', text, re.DOTALL):
+        to = re.findall(r'action="([^"]+)"', attributes)[0]
+        hidden = dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', inside))
+        for more, words in re.findall(r"<button([^>]*)>([^<]+)</button>", inside):
+            other = re.findall(r'formaction="([^"]+)"', more)
+            fields = {name: html.unescape(value) for name, value in hidden.items()}
+            found[words.strip()] = {"": other[0] if other else to} | fields
+    return found
+
+
+def press(site: DoorSite, path: str, button: str, **filled: str) -> str:
+    """Fill in a form and press its button, as a browser does; returns the page that follows."""
+    form = forms(page(site, path))[button]
+    to = form.pop("")
+    heard: Heard = site.ask("POST", to, form=form | filled, origin="http://localhost", accept="text/html")
+    assert heard.status == 303, heard.body
+    return page(site, heard.headers["location"])
+
+
+def test_nobody_sees_a_form_before_a_login(site: DoorSite) -> None:
+    for path in ("/", "/fleet", "/attention", "/orders/u-1", "/orders/a-1"):
+        text = page(site, path)
+        assert forms(text) == {}
+        assert 'href="/login?next=' in text
+    site.ask("GET", "/fleet", token=site.token(operator=True), accept="text/html")
+    assert (
+        forms(site.ask("GET", "/fleet", token=site.token("k-2", operator=True), accept="text/html").body.decode()) == {}
+    )
+
+
+def test_an_operator_logs_in_on_a_page_and_comes_back_to_where_he_was(site: DoorSite) -> None:
+    token = site.token(operator=True)
+    after = press(site, "/login?next=/fleet", "Log in", token=token)
+    assert "<h1>Fleet</h1>" in after
+    assert "ann" in after
+    assert token not in after
+    assert "no operator" in page(site, "/login?failed=1").lower()
+    assert 'value="/"' in page(site, "/login?next=https://evil.example")
+    assert "Log out" not in press(site, "/fleet", "Log out")
+
+
+def test_halting_and_resuming_take_a_scope_and_a_reason(site: DoorSite) -> None:
+    site.login(site.token(operator=True))
+    empty = {"broker": "", "strategy": "", "symbol": ""}
+    told = press(site, "/fleet", "Halt", **empty | {"symbol": "KO"}, reason="split")
+    assert 'role="status">halt: symbol KO' in told
+    with site.client.database.read() as connection:
+        (control,) = in_force(connection)
+    assert (control["scope"], control["by"], control["reason"]) == ("KO", "ann", "split")
+    assert "halt: symbol KO" not in page(site, "/fleet"), "a notice is told once"
+    assert "resumed: halt of symbol KO" in press(site, "/fleet", "Resume", **empty | {"symbol": "KO"}, reason="over")
+    assert "not done: reason: is required" in press(site, "/fleet", "Only reduce", **empty, reason=" ")
+    assert "drain: tda" in press(site, "/fleet", "Drain", broker="tda", reason="upgrade")
+    killed = press(site, "/fleet", "Kill", **empty, collar="", reason="mad")
+    assert "killed: all brokers" in killed
+
+
+def test_an_order_has_the_forms_that_fit_it(site: DoorSite) -> None:
+    site.login(site.token(operator=True))
+    assert set(forms(page(site, "/orders/f-1"))) == {"Log out"}
+    assert set(forms(page(site, "/orders/a-1"))) == {"Log out", "Cancel this order"}
+    settle = {"This is the order", "I have looked at the execution", "The broker does not have it"}
+    assert set(forms(page(site, "/orders/u-1"))) == {"Log out", "Cancel this order", *settle}
+    assert 'href="/orders/u-1#acts"' in page(site, "/attention")
+    assert "cancel of a-1 asked for" in press(site, "/orders/a-1", "Cancel this order", reason="typing error")
+    assert "u-1 resolved" in press(site, "/orders/u-1", "The broker does not have it", reason="looked at the screen")
+    (event,) = [one for one in site.client.events_of("u-1") if one["kind"] == "resolved"]
+    assert "ann" in event["detail"]
+
+
+def test_every_form_is_of_this_session_and_comes_back(site: DoorSite) -> None:
+    csrf = site.login(site.token(operator=True))
+    for path in ("/fleet", "/orders/u-1", "/orders/a-1"):
+        for words, form in forms(page(site, path)).items():
+            assert form["csrf"] == csrf, words
+            assert form.get("next", path) == path
