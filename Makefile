@@ -10,7 +10,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 .PHONY: help demo up test slow check bench soak recovery mutants audit lock clean
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.runtime ## Run the main job end to end on the embedded default: no account, no server, no docker
 	@$(BIN)/corro demo
@@ -29,6 +29,9 @@ check: $(VENV)/.dev ## Lint, types, layers, migrations
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+api-check: $(VENV)/.dev ## Drive the HTTP interface over a sandbox by its OpenAPI document, with schemathesis
+	@$(BIN)/python -m tests.api_check
 
 bench: $(VENV)/.dev $(PEERS) ## Measure against the floor and the peers, into docs/performance.md; QUICK=1 for a first look
 	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(if $(JSON),--json $(JSON))
@@ -57,12 +60,12 @@ lock: $(VENV)/.dev ## Write the lock files anew from pyproject.toml
 	  --no-annotate requirements/clients.in -o requirements/clients.lock
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --no-annotate --no-deps requirements/clients-specs.in -o requirements/clients-specs.lock
-	@for part in peers peers-arq; do \
+	@for part in api peers peers-arq; do \
 	  $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	    --no-annotate requirements/$$part.in -o requirements/$$part.lock; done
 
 clean: ## Remove the environment and what runs left behind
-	rm -rf $(VENV) .venv-clients .venv-peers .corro dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-api .venv-clients .venv-peers .corro dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \

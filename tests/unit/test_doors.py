@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,9 +22,11 @@ from models.record.tables import orders
 from models.settings import load_settings
 from producers import OrderClient
 from tests.unit.door_site import ORDER, DoorSite
+from tests.unit.page_server import serving
 from tests.unit.trust_desk import DEPLOYMENT, Make, TrustDesk, order, sealed
 from worker.control.keys import add, revoke
 from worker.page import doorman, sessions
+from worker.page import serving as server_module
 
 
 def site_of(home: Path, **settings: Any) -> DoorSite:
@@ -136,7 +139,8 @@ def test_a_key_reaches_no_further_than_its_bounds(
     site: DoorSite, bounds: dict[str, Any], changes: dict[str, Any]
 ) -> None:
     heard = site.submit(site.token(**bounds), **changes)
-    assert (heard.status, heard.code, heard.json["reason_code"]) == (403, "untrusted", "not_permitted")
+    assert heard.status == 403, heard.body
+    assert (heard.code, heard.json["reason_code"]) == ("untrusted", "not_permitted")
     assert site.ask("GET", "/api/v1/orders").json == []
 
 
@@ -211,6 +215,8 @@ def test_from_elsewhere_nothing_is_read_without_a_token_and_nothing_over_plain_h
     for name in ("x-forwarded-for", "forwarded", "via"):
         assert site.ask("GET", paths[0], more=[(name, "127.0.0.1")]).status == 401, "a proxy on this machine"
     assert site.ask("GET", paths[0], host="corro.example").status == 401
+    nowhere = site.ask("GET", "/nowhere", peer="192.0.2.7", scheme="https", host="corro.example", accept="text/html")
+    assert (nowhere.status, nowhere.headers["content-type"]) == (404, "application/problem+json"), "no page: it tells"
     page = site.ask("GET", paths[0], peer="192.0.2.7", scheme="https", host="corro.example", accept="text/html")
     assert (page.status, page.headers["location"]) == (303, "/login?next=%2Fapi%2Fv1%2Forders")
     site.close()
@@ -219,7 +225,8 @@ def test_from_elsewhere_nothing_is_read_without_a_token_and_nothing_over_plain_h
 @pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "localhost@evil", "", "[::1", None])
 def test_another_name_is_not_answered(site: DoorSite, host: str | None) -> None:
     heard = site.ask("GET", "/api/v1/orders", host=host)
-    assert (heard.status, heard.code) == (400, "invalid_request")
+    assert heard.status == 400, heard.body
+    assert heard.code == "invalid_request"
     assert "frame-ancestors 'none'" in heard.headers["content-security-policy"]
 
 
@@ -258,3 +265,48 @@ def test_a_token_is_in_no_answer_and_no_log(site: DoorSite, capsys: pytest.Captu
     out = capsys.readouterr()
     assert token not in out.out + out.err
     assert json.loads(said[2].body)["code"] == "not_found"
+
+
+# -- THE DOCUMENT AND THE SOCKET ---
+def test_the_document_has_every_route_with_its_bodies_answers_and_problems(site: DoorSite) -> None:
+    told = site.ask("GET", "/api/openapi.json").json
+    submit = told["paths"]["/api/v1/orders"]["post"]
+    assert {"200", "201", "400", "401", "403", "422", "429", "503"} <= submit["responses"].keys()
+    assert submit["parameters"][0] | {"schema": 0, "description": 0} == {
+        "name": "Idempotency-Key", "in": "header", "required": True, "schema": 0, "description": 0,
+    }  # fmt: skip
+    order = told["components"]["schemas"]["Order"]["properties"]
+    assert order.keys() == OrderRequest.model_fields.keys()
+    for path, operations in told["paths"].items():
+        for method, operation in operations.items():
+            problems = [answer for status, answer in operation["responses"].items() if status == "401"]
+            assert [list(problem["content"]) for problem in problems] == [["application/problem+json"]], (path, method)
+
+
+def test_a_method_that_a_path_has_not_is_answered_with_those_it_has(site: DoorSite) -> None:
+    heard = site.ask("PUT", "/api/v1/orders", token=site.token())
+    assert (heard.status, heard.code, heard.headers["allow"]) == (405, "method_not_allowed", "GET, POST")
+
+
+@pytest.mark.parametrize("path", ["/api/v1/orders/a\0b", "/api/v1/orders?symbol=%00", "/hooks/tradingview/\0"])
+def test_what_no_database_holds_is_asked_of_none(site: DoorSite, path: str) -> None:
+    heard = site.ask("GET", path)
+    assert heard.status == 400
+    assert heard.headers["connection"] == "close"
+    assert site.ask("GET", f"/api/v1/events?since={2**63}").status == 422
+
+
+def test_a_request_that_drips_is_not_waited_for(site: DoorSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "HEADERS_S", 0.3)
+    with serving(site.client) as port, socket.create_connection(("127.0.0.1", port), timeout=10) as line:
+        line.sendall(b"GET /api/v1/fleet HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert line.recv(12) == b"HTTP/1.1 200"
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as slow:
+            slow.sendall(b"GET /api/v1/fleet HT")
+            assert slow.recv(1) == b""
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as two:
+            lengths = b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n"
+            two.sendall(b"POST /login HTTP/1.1\r\nHost: localhost\r\n" + lengths + b"\r\n")
+            assert two.recv(12) == b"HTTP/1.1 400"
+            while two.recv(4096):
+                pass

@@ -35,11 +35,14 @@ from worker.page import doors, hooks, problems
 from worker.page.doorman import Doorman
 from worker.page.doors import told
 from worker.page.metrics import Metrics
+from worker.page.openapi import describe
 from worker.page.overview import Overlook
 from worker.page.pages import ROWS, Limit, Screen, add_pages
 from worker.page.sessions import Sessions, visitor_of
 from worker.page.tail import Tail
 
+#: No event has a larger id.
+_LAST_ID = 2**63 - 1
 #: Seconds after which the key of a stream is looked at again.
 _KEY_SEEN_S = 10.0
 Text = Annotated[str | None, Query(max_length=128)]
@@ -68,13 +71,14 @@ def create_app(settings: Settings, client: OrderClient) -> FastAPI:
     app.add_middleware(Doorman, web=settings.web)
     history, tail, metrics = History(database, settings), Tail(database, client.ear), Metrics(settings, database)
     screen = Screen(Overlook(settings, database, metrics.queue))
-    problems.register(app, screen.error)
+    problems.register(app, screen.error, sessions.may_read)
     _machines(app, settings, database, metrics)
     _lists(app, settings, history)
     _events(app, tail, sessions)
     doors.register(app, client, sessions)
     hooks.register(app, client, sessions)
     add_pages(app, screen, history, tail)
+    describe(app)
     return app
 
 
@@ -175,7 +179,7 @@ def _events(app: FastAPI, tail: Tail, sessions: Sessions) -> None:
     @app.get("/api/v1/events", tags=["events"])
     def events(
         request: Request,
-        since: Annotated[int | None, Query(ge=0)] = None,
+        since: Annotated[int | None, Query(ge=0, le=_LAST_ID)] = None,
         strategy: Text = None,
         limit: Limit = ROWS,
         last_event_id: Annotated[str | None, Header()] = None,
@@ -188,7 +192,7 @@ def _events(app: FastAPI, tail: Tail, sessions: Sessions) -> None:
         """
         if "text/event-stream" in accept:
             seen = last_event_id if last_event_id and last_event_id.isdecimal() else None
-            place = since if seen is None else int(seen)
+            place = since if seen is None else min(int(seen), _LAST_ID)
             lines = _told(tail, place, strategy, partial(sessions.may_go_on, visitor_of(request)))
             return StreamingResponse(lines, media_type="text/event-stream")
         stream = EventStream(tail.database, since or 0, strategy)

@@ -76,7 +76,9 @@ class Doorman:
             await send(message)
 
         if (error := self._objection(scope)) is not None:
-            await answer(error)(scope, receive, tell)
+            refused = answer(error)
+            refused.headers["Connection"] = "close"  # where it ends may be in doubt: what follows is not read
+            await refused(scope, receive, tell)
             return
         await self.app(scope, _BoundedBody(receive), tell)
 
@@ -87,6 +89,8 @@ class Doorman:
             return InvalidRequest(f"{twice[0]}: stands in the request {times[twice[0].encode()]} times")
         if times[b"content-length"] and times[b"transfer-encoding"]:
             return InvalidRequest("content-length and transfer-encoding say two things about one body")
+        if "\0" in scope["path"] or b"%00" in scope.get("query_string", b""):
+            return InvalidRequest("path and query: no database holds a NUL")
         found = dict(headers)
         name = host_of(found.get(b"host", b"").decode("latin-1"))
         if name not in self._names:

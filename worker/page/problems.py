@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from models import encoding
 from models.errors import (
@@ -114,16 +115,26 @@ def wants_page(request: Request) -> bool:
     return "text/html" in request.headers.get("accept", "")
 
 
-def register(app: FastAPI, page: Callable[[Request, int, str, str], Response]) -> None:
+def _methods(app: FastAPI, request: Request) -> list[str]:
+    """Return what may be done to a path: each of its methods is a route of its own."""
+    routes = [route for route in app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for route in routes for method in getattr(route, "methods", None) or ()})
+
+
+def register(
+    app: FastAPI, page: Callable[[Request, int, str, str], Response], may_read: Callable[[Request], bool]
+) -> None:
     """Let every error of an application be told so; a person's browser gets a page instead.
 
     Args:
         app: the application.
-        page: makes it, of status, title and a sentence.
+        page: makes it, of status, title and a sentence; it says how everything stands, too.
+        may_read: tells whether whoever asks may see that.
     """
 
     def told(request: Request, problem: Response, title: str, words: str) -> Response:
-        if not wants_page(request) or request.url.path.startswith(("/api/", "/static/")):
+        machine = not wants_page(request) or request.url.path.startswith(("/api/", "/static/", "/hooks/"))
+        if machine or not may_read(request):
             return problem
         shown = page(request, problem.status_code, title, words)
         shown.headers.update({k: v for k, v in problem.headers.items() if k not in ("content-length", "content-type")})
@@ -139,7 +150,10 @@ def register(app: FastAPI, page: Callable[[Request, int, str, str], Response]) -
     @app.exception_handler(HTTPException)
     def of_the_server(request: Request, error: HTTPException) -> Response:
         phrase = HTTPStatus(error.status_code).phrase
-        problem = document(phrase.title().replace(" ", ""), error.status_code, str(error.detail), headers=error.headers)
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = ", ".join(_methods(app, request))
+        problem = document(phrase.title().replace(" ", ""), error.status_code, str(error.detail), headers=headers)
         return told(request, problem, phrase, f"{request.method} {request.url.path}: {error.detail}")
 
     @app.exception_handler(RequestValidationError)

@@ -247,6 +247,10 @@ class Sessions:
         ended = visitor.session is not None and (visitor.session.is_over or visitor.session.ended)
         return key is not None and _is_valid(key) and not ended
 
+    def may_read(self, request: Request) -> bool:
+        """Tell whether whoever asks may see how everything stands; of a path without a route nobody has asked yet."""
+        return visitor_of(request) is not None or self.is_here(request)
+
     # -- LOGIN ---
     def login(self, request: Request, token: str) -> tuple[Session, str]:
         """Begin a session of an operator; returns it and the value of its cookie.
