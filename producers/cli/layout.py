@@ -30,12 +30,13 @@ _GENERATED = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-")
 #: Texts of any length: beside the row where there is room, else under it.
 WORDS = ("reason", "words", "message", "latest", "detail", "why", "stopped", "error", "advice", "meaning", "takes")
 #: What an id may be cut down to; every command that takes one takes the start of it.
-_IDS = ("client_order_id",)
+_IDS = ("client_order_id", "group_id")
 _SHORT_HEADERS = {
     "client_order_id": "id", "broker_order_id": "broker's id", "created_at": "created", "filled_at": "filled at",
     "started_at": "started", "ended_at": "ended", "heartbeat_at": "heartbeat", "first_seen_at": "first seen",
     "last_seen_at": "last seen", "quantity": "qty", "filled_quantity": "filled", "avg_fill_price": "price",
-    "order_type": "type", "limit_price": "limit", "attempt_count": "tries", "attempt_no": "no",
+    "order_type": "type", "limit_price": "limit", "stop_price": "stop", "attempt_count": "tries", "attempt_no": "no",
+    "group_id": "group",
     "positions_at": "last read", "unrealized_pnl": "unrealized", "market_value": "value",
     "day_trade_count": "day trades", "bid_size": "bid size", "ask_size": "ask size", "last_size": "last size",
     "size_unit": "unit", "age_s": "age s",
@@ -47,14 +48,15 @@ _GO_FIRST = (
     "account_id", "read_at", "first_seen_at", "ended_at", "checks", "next_look", "times", "late", "commission",
     "strategy", "attempt_count", "order_type", "started_at", "broker_order_id", "created_at", "last_seen_at",
     "currency",
-    "unrealized_pnl", "market_value", "difference", "limit_price", "attempt_no", "from_status", "code", "since",
+    "unrealized_pnl", "market_value", "difference", "limit_price", "stop_price", "attempt_no", "from_status",
+    "code", "since",
     "filled_at", "avg_fill_price", "avg_price", "at", "heartbeat_at", "id", "operation", "options", "filled_quantity",
     "broker", "quantity", "side",
 )  # fmt: skip
 
 
 #: What stays beside the first column, however narrow the terminal is; of the rest the rightmost go.
-_STAY = ("status", "ok", "state", "outcome", "symbol", *_IDS)
+_STAY = ("status", "leg_status", "ok", "state", "outcome", "symbol", *_IDS)
 
 
 @dataclass(slots=True)

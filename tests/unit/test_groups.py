@@ -278,10 +278,14 @@ def group_of(desk: BrokerDesk, id_: str = "e") -> str:
 
 
 def test_a_leg_is_claimed_with_its_lead_alone(desk: BrokerDesk) -> None:
+    desk.batches.intake.record([OrderRequest(**body) for body in legs_of_message("oto", "o", route=["one"])])
+    assert desk.place.work(["o.then"]) == [], "it opens a position, so that nothing else holds it back"
     recorded(desk)
     assert desk.place.work(["e.stop_loss"]) == []
     assert desk.place.work(["e.entry"]) == ["e.entry"]
-    assert statuses(desk) == dict.fromkeys(("entry", "stop_loss", "take_profit"), "accepted")
+    assert statuses(desk) == dict.fromkeys(("entry", "stop_loss", "take_profit"), "accepted") | {
+        "first": "queued", "then": "queued",
+    }  # fmt: skip
     assert [leg.order.client_order_id for leg in desk.broker.sent[0].legs] == ["e.stop_loss", "e.take_profit"]
     assert group_of(desk) == "live"
 
