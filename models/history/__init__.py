@@ -21,6 +21,7 @@ from models.history.past import dtype_of as dtype_of
 from models.history.past import frame_of as frame_of
 from models.history.profit import pnl_columns as pnl_columns
 from models.history.views import v_attempts as v_attempts
+from models.history.views import v_equity as v_equity
 from models.history.views import v_events as v_events
 from models.history.views import v_external_fills as v_external_fills
 from models.history.views import v_external_orders as v_external_orders
@@ -147,6 +148,34 @@ def tca(**filters: object) -> pd.DataFrame:
     Positive is a cost, in money of the whole execution and in basis points (a hundredth of a percent).
     """
     return _frame(v_tca, filters)
+
+
+def equity(
+    since: When | None = None,
+    until: When | None = None,
+    *,
+    total: bool = False,
+    floats: bool = False,
+    **equal: Wanted,
+) -> pd.DataFrame:
+    """Return the curve of equity, oldest first: the columns of `v_equity`, one row per account and day.
+
+    `peak` and `drawdown` count from the first day that is asked for; a drawdown is 0 or negative, in money and in
+    percent of the peak. Deposits and withdrawals are in it: see `cash`.
+
+    Args:
+        since: first day, as in `pnl`.
+        until: the day after the last one.
+        total: all accounts of a currency together, one row a day; `broker` and `account` are None.
+        floats: numbers as float64.
+        equal: `broker`, `account`, `currency`: one value or a list.
+    """
+    history = History()
+    try:
+        rows = history.equity(since=since, until=until, total=total, **equal)
+        return frame_of(v_equity, rows, floats=floats)
+    finally:
+        history.database.close()
 
 
 def report(since: When | None = None, until: When | None = None, *, method: str | None = None) -> str:

@@ -10,8 +10,8 @@ from sqlalchemy import Boolean, Column, Date, Integer, Table, func, select
 
 from models.encoding import to_json as to_json
 from models.errors import InvalidRequest
-from models.history import profit
-from models.history.views import QueryOf, v_attempts, v_fills, v_orders, v_pnl
+from models.history import curves, profit
+from models.history.views import QueryOf, v_attempts, v_equity, v_fills, v_orders, v_pnl
 from models.history.views import Row as Row
 from models.record.columns import Money, UtcTime
 from models.record.database import Database, open_database
@@ -38,7 +38,8 @@ _DTYPES = ((UtcTime, TIME_DTYPE), (Date, DAY_DTYPE), (Boolean, "boolean"), (Inte
 _DATED = {"v_orders": "created_at", "v_fills": "filled_at", "v_attempts": "started_at", "v_latency": "created_at",
           "v_groups": "created_at", "order_events": "at", "v_external_orders": "first_seen_at",
           "v_external_fills": "filled_at", "position_events": "at", "control_events": "at", "v_controls": "at",
-          "v_pnl": "day", "v_position_days": "day", "v_positions": "price_at", "v_tca": "filled_at"}  # fmt: skip
+          "v_pnl": "day", "v_position_days": "day", "v_positions": "price_at", "v_tca": "filled_at",
+          "v_equity": "day"}  # fmt: skip
 _FILTERS = ("client_order_id", "status", "symbol", "strategy", "broker", "side", "outcome", "account", "currency",
             "source", "order_type")  # fmt: skip
 
@@ -128,9 +129,19 @@ class History:
         query = _filtered(v_pnl, equal, since, until).order_by(v_pnl.c.day.desc())
         return profit.pnl(self.database, query, by, self.lots(method))
 
+    def equity(
+        self, *, since: When | None = None, until: When | None = None, total: bool = False, **equal: Wanted
+    ) -> list[Row]:
+        """Return the curve of equity, oldest first: see `models.history.equity`."""
+        first = cast("date | None", _bound("since", since, v_equity.c.day))
+        query = _filtered(v_equity, equal, None, until).order_by(v_equity.c.day)
+        with self.database.read() as connection:
+            rows = [dict(row) for row in connection.execute(query).mappings()]
+        return curves.with_drawdown(curves.together(rows) if total else rows, first)
+
     def report(self, since: When | None = None, until: When | None = None, *, method: str | None = None) -> str:
         """Return one page of HTML about some days: see `models.history.report`."""
-        from models.history.report import page  # only who wants pictures loads what draws them
+        from models.history.page import page  # only who wants pictures loads what draws them
 
         return page(self, since, until, method)
 

@@ -87,3 +87,7 @@ v_tca = _view(
     slippage_decision_bps=Money, slippage_arrival=Money, slippage_arrival_bps=Money, attempt_no=Integer,
     order_type=String, currency=String, filled_at=UtcTime,
 )  # fmt: skip
+v_equity = _view(
+    "v_equity", day=Date, broker=String, account=String, currency=String, equity=Money, cash=Money, peak=Money,
+    drawdown=Money, drawdown_percent=Money, at=UtcTime, day_timezone=String,
+)  # fmt: skip

@@ -1,7 +1,6 @@
 """The tables, as SQLAlchemy Core. Times are UTC, money and sizes NUMERIC, enums text.
 
-The views `v_orders`, `v_fills`, `v_attempts` and `v_latency` (made by the migrations) are the public face for analysts;
-the tables may change with a migration, the views' columns do not disappear.
+The views `v_*` are the public face: the tables may change with a migration, the views' columns do not disappear.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ from sqlalchemy import (
 )
 
 from models.record import balance_tables as balance_tables
+from models.record import history_tables as history_tables
 from models.record.columns import Money, UtcTime, Words
 from models.record.columns import metadata as metadata
 from models.record.group_tables import membership as membership

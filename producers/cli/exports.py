@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 #: What there is, and the table or view of `models.history` that holds it.
 WHAT = {
     "orders": "v_orders", "fills": "v_fills", "attempts": "v_attempts", "events": "order_events",
-    "positions": "v_positions", "pnl": "v_pnl", "tca": "v_tca", "controls": "control_events",
+    "positions": "v_positions", "pnl": "v_pnl", "tca": "v_tca", "equity": "v_equity", "controls": "control_events",
 }  # fmt: skip
 
 
@@ -37,7 +37,7 @@ def write(
     files.check(out)
     if what == "positions" and (since or until):
         raise InvalidRequest("positions are those of now: `corro positions --at TIME --out FILE` has those of a moment")
-    read = day if what == "pnl" else moment
+    read = day if what in ("pnl", "equity") else moment
     given = {"symbol": symbol and symbol.upper(), "strategy": strategy, "broker": broker}
     wanted = {name: value for name, value in given.items() if value is not None}
     if wrong := [name for name in wanted if name not in table.c]:

@@ -41,14 +41,24 @@ class HeldPositions:
     def __init__(self) -> None:
         self.held: dict[str, int] = {}
         self.while_reading: Callable[[], None] = lambda: None
+        self.prices: dict[str, str] = {}
+        self.account: AccountReport | None = None
 
     def get_positions(self) -> list[PositionReport]:
-        found = [PositionReport(symbol=s, quantity=Decimal(q)) for s, q in self.held.items() if q]
+        found = [
+            PositionReport(
+                symbol=s, quantity=Decimal(q), avg_price=Decimal(self.prices[s]) if s in self.prices else None
+            )
+            for s, q in self.held.items()
+            if q
+        ]
         self.while_reading()
         return found
 
     def get_account_info(self) -> AccountReport:
-        raise BrokerError("the account cannot be read")
+        if self.account is None:
+            raise BrokerError("the account cannot be read")
+        return self.account
 
 
 class PositionDesk:

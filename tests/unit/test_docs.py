@@ -303,6 +303,7 @@ def test_make_targets_exist() -> None:
         "v_position_days",
         "v_pnl",
         "v_tca",
+        "v_equity",
     ],
 )
 def test_every_column_of_a_view_is_documented_in_order(view: str) -> None:

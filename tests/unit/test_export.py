@@ -13,9 +13,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from sqlalchemy import insert
 
 from models.history import v_fills, v_orders
 from models.record.database import Database
+from models.record.history_tables import account_history
 from producers.cli import export, exports
 from tests.unit.trades import MadeTrade, TradeLedger
 from tests.unit.words import Run
@@ -70,6 +72,9 @@ def test_everything_can_be_taken_out_with_all_its_columns(
     corro: Run, database: Database, tmp_path: Path, what: str, ending: str
 ) -> None:
     TradeLedger(database).trade(MadeTrade(10, "10.25"), MadeTrade(-4, "11", strategy="=1+1"))
+    with database.write() as connection:
+        read = {"broker": "ibkr", "account_id": "A1", "currency": "USD", "equity": Decimal("100.5")}
+        connection.execute(insert(account_history).values(**read, day=NOW.date(), at=NOW))
     path = tmp_path / f"{what}.{ending}"
     code, told, _ = corro("export", what, "--out", str(path), "--since", "2020-01-01", "--json")
     if what == "positions":

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import JSON, Column, Table
 from sqlalchemy.types import TypeDecorator
 
-from models.record import balance_rows, changes, group_rows, key_rows, notice_rows, risk_rows, rows
+from models.record import balance_rows, changes, group_rows, history_rows, key_rows, notice_rows, risk_rows, rows
 from models.record.tables import metadata
 
 ROWS = {
@@ -47,6 +47,8 @@ ROWS = {
     "position_lots": balance_rows.PositionLotRow,
     "position_progress": balance_rows.PositionProgressRow,
     "position_changes": balance_rows.PositionChangeRow,
+    "account_history": history_rows.AccountHistoryRow,
+    "position_history": history_rows.PositionHistoryRow,
 }
 #: Terms that an order has if its message could be read.
 GIVEN = {"symbol", "side", "quantity", "order_type", "time_in_force", "route", "broker"}

@@ -28,6 +28,7 @@ from models.settings import TimingSettings
 from worker.brokers.base import BrokerInterface
 from worker.fleet.members import Heartbeat
 from worker.fleet.reads import Reads
+from worker.positions import past
 from worker.positions.ledger import SETTLE, PositionLedger
 from worker.positions.locks import READINGS, Doubt, judge
 from worker.runtime.clock import Stopwatch, elapsed, utcnow
@@ -152,12 +153,15 @@ class PositionReader:
         unread = {p.symbol for p in held if p.quantity is None}
         read = (p for p in held if p.symbol not in unread)
         rows = [{"broker": name, "taken_at": at, **{c: getattr(p, c) for c in _HELD}} for p in read]
+        money = (
+            None if account is None else {"broker": name, "taken_at": at, **{c: getattr(account, c) for c in _MONEY}}
+        )
+        past.append(connection, name, at, rows, unread, money)
         stands = (position_snapshots.c.broker == name) & position_snapshots.c.symbol.in_(sorted(unread))
         connection.execute(update(position_snapshots).where(stands).values(taken_at=at))  # what was known of these
         keep(connection, position_snapshots, name, at, rows)
-        if account is not None:
-            values = {c: getattr(account, c) for c in _MONEY}
-            keep(connection, account_snapshots, name, at, [{"broker": name, "taken_at": at, **values}])
+        if money is not None:
+            keep(connection, account_snapshots, name, at, [money])
         connection.execute(update(workers).where(workers.c.worker == self.worker).values(positions_at=at))
 
     # -- JUDGE ---

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from models.clock import utcnow
 from models.encoding import to_json
 from models.errors import ConfigurationError
+from models.history.curves import worst
 from models.history.views import v_attempts, v_latency, v_orders, v_tca
 from models.outward import outward
 
@@ -44,8 +45,39 @@ def page(history: History, since: When | None, until: When | None, method: str |
     made = f"{utcnow():%Y-%m-%d %H:%M} UTC"
     how = f"Made {made}. Lots are closed by {history.lots(method)}, days are New York's."
     head = f"<h1>corro: {_text(title)}</h1><p>{how}</p>"
-    sections = [*_earned(history, since, until, method), *_executed(history, since, until)]
+    sections = [
+        *_equity(history, since, until),
+        *_earned(history, since, until, method),
+        *_executed(history, since, until),
+    ]
     return "".join([_HEAD.format(title=_text(title)), head, *sections, "</body></html>\n"])
+
+
+def _equity(history: History, since: When | None, until: When | None) -> Iterator[str]:
+    rows = history.equity(since=since, until=until, total=True)
+    yield "<h2>Equity, all accounts together</h2>"
+    if not rows:
+        yield "<p>No account was read in these days.</p>"
+    for currency in sorted({row["currency"] for row in rows}):
+        yield _equity_curve([row for row in rows if row["currency"] == currency], currency)
+
+
+def _equity_curve(rows: Sequence[Row], currency: str) -> str:
+    def draw(axes: Axes) -> None:
+        days = [row["day"] for row in rows]
+        axes.plot(days, [float(row["equity"]) for row in rows], color="#345", marker="." if len(rows) == 1 else None)
+        axes.fill_between(days, [float(row["equity"]) for row in rows], [float(row["peak"]) for row in rows],
+                          color="#c43", alpha=0.2, label="below the peak")  # fmt: skip
+        axes.set_ylabel(currency)
+        axes.legend(frameon=False)
+
+    end, low = rows[-1], worst(rows)
+    fell = "It never fell below a peak."
+    if low is not None:
+        percent = "" if low["drawdown_percent"] is None else f" ({low['drawdown_percent']:,.2f} %)"
+        fell = f"Worst drawdown {low['drawdown']:,.2f}{percent} on {low['day']}, from {low['peak']:,.2f}."
+    words = f"{end['equity']:,.2f} {_text(currency)} on {end['day']}; {fell} Deposits and withdrawals are in it."
+    return f"{_picture(draw)}<p>{words}</p>"
 
 
 def _earned(history: History, since: When | None, until: When | None, method: str | None) -> Iterator[str]:

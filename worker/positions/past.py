@@ -1,0 +1,108 @@
+"""What a reading of positions and money adds to their history: whatever differs from the reading before, and one a day.
+
+| against the reading before                    | is added                            |
+|-----------------------------------------------|-------------------------------------|
+| of another day in New York, or there was none | the account, or the position        |
+| an amount of the account differs              | the account                         |
+| size or average price of a position differs   | the position, with its worth of now |
+| a position is not there any more              | the position, with quantity 0       |
+| only a position's worth differs               | nothing: prices have their own home |
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import cast
+
+from sqlalchemy import Connection, Table, insert, select
+
+from models.record.history_tables import account_history, position_history
+from models.record.statements import Values
+from models.record.tables import account_snapshots, position_snapshots
+from models.record.trading_days import day_of
+
+_AMOUNTS = (
+    "currency", "buying_power", "cash", "equity", "portfolio_value", "total_liquidity", "day_trade_count", "paper",
+)  # fmt: skip
+_SIZES = ("quantity", "avg_price", "account_id", "currency")
+_WORTH = ("avg_price", "market_value", "unrealized_pnl")
+#: Amounts closer than this, of one, are the same: SQLite keeps 15 digits.
+_CLOSE = 1e-12
+
+
+def differs(before: Values | None, now: Values, names: Sequence[str]) -> bool:
+    """Tell whether a reading says something else than the one before, or is the first of its day."""
+    if before is None or not all(_same(before[name], now[name]) for name in names):
+        return True
+    return _day(before) != _day(now)
+
+
+def _same(one: object, other: object) -> bool:
+    if isinstance(one, Decimal) and isinstance(other, Decimal):
+        return math.isclose(one, other, rel_tol=_CLOSE, abs_tol=_CLOSE)
+    return one == other
+
+
+def _day(reading: Values) -> object:
+    return day_of(cast(datetime, reading["taken_at"]))
+
+
+def changed_positions(
+    before: Mapping[str, Values], held: Mapping[str, Values], unread: Collection[str], at: datetime
+) -> Iterator[Values]:
+    """Yield what a reading adds to the history of positions.
+
+    Args:
+        before: the rows of the reading before, by symbol.
+        held: those of this one.
+        unread: symbols that are held and whose size could not be read: nothing is said of them.
+        at: when it was read.
+    """
+    for symbol, row in held.items():
+        if differs(before.get(symbol), row, _SIZES):
+            yield row
+    for symbol, row in before.items():
+        if symbol not in held and symbol not in unread:
+            yield {**row, **dict.fromkeys(_WORTH), "quantity": Decimal(0), "taken_at": at}
+
+
+def append(
+    connection: Connection,
+    broker: str,
+    at: datetime,
+    held: Sequence[Values],
+    unread: Collection[str],
+    account: Values | None,
+) -> None:
+    """Add a reading to the history, where it says something new; must come before it replaces the snapshots.
+
+    Args:
+        connection: of the transaction that stores the reading.
+        broker: whose positions these are.
+        at: when they were read.
+        held: rows for `position_snapshots`.
+        unread: as in `changed_positions`.
+        account: the row for `account_snapshots`; None where it could not be read.
+    """
+    before = {str(row["symbol"]): row for row in _snapshots(connection, position_snapshots, broker)}
+    new = list(changed_positions(before, {str(row["symbol"]): row for row in held}, unread, at))
+    _insert(connection, position_history, new)
+    if account is not None:
+        accounts = {row["account_id"]: row for row in _snapshots(connection, account_snapshots, broker)}
+        if differs(accounts.get(account["account_id"]), account, _AMOUNTS):
+            _insert(connection, account_history, [account])
+
+
+def _snapshots(connection: Connection, table: Table, broker: str) -> list[Values]:
+    rows = connection.execute(select(table).where(table.c.broker == broker)).mappings()
+    return [cast(Values, dict(row)) for row in rows]
+
+
+def _insert(connection: Connection, table: Table, rows: Sequence[Values]) -> None:
+    """Write rows of snapshots as rows of a history."""
+    if rows:
+        dated = [{**row, "at": row["taken_at"], "day": _day(row)} for row in rows]
+        connection.execute(insert(table), [{n: v for n, v in row.items() if n != "taken_at"} for row in dated])
