@@ -39,8 +39,8 @@ DECLARE
     'reference_prices', 'risk_tallies', 'position_changes', 'position_days', 'position_states', 'position_lots'];
   -- Decided by people.
   decided text[] := ARRAY['halts', 'controls', 'risk_limits', 'keys'];
-  -- Written by migrations alone.
-  fixed text[] := ARRAY['alembic_version', 'deployment'];
+  -- Written by migrations and the archive alone.
+  fixed text[] := ARRAY['alembic_version', 'deployment', 'archives', 'archived_orders', 'archived_fills'];
   -- What a producer may say of an order that it records, and what it may not: a new column is in one of the two.
   said text[] := ARRAY['client_order_id', 'version', 'strategy', 'symbol', 'side', 'quantity', 'order_type',
     'limit_price', 'stop_price', 'trail_amount', 'trail_percent', 'decision_price', 'time_in_force', 'extended_hours',

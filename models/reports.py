@@ -13,7 +13,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Literal
 
-from models.vocabulary import OrderType, Side, TimeInForce
+from models.vocabulary import CashKind, OrderType, Side, TimeInForce
 
 
 class BrokerStatus(StrEnum):
@@ -219,6 +219,28 @@ class PositionReport:
     unrealized_pnl: Decimal | None = None
     account_id: str | None = None
     currency: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CashEventReport:
+    """Something that an account was paid, charged or given besides its trades."""
+
+    #: The broker's id of it; unique per broker.
+    event_id: str
+    kind: CashKind
+    at: datetime
+    #: Positive is a gain of the account; None where no money moved.
+    amount: Decimal | None = None
+    currency: str | None = None
+    symbol: str | None = None
+    #: What the position gained, for the kinds in `models.vocabulary.MOVING`; elsewhere the shares that were paid for.
+    quantity: Decimal | None = None
+    price: Decimal | None = None
+    account_id: str | None = None
+    #: Of the order that it is about.
+    broker_order_id: str | None = None
+    #: The broker's own word and description.
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -142,6 +142,8 @@ class HistorySettings(BaseModel):
     lots: LotMethod = LotMethod.FIFO
     #: For which orders the quote at arrival is read, after the send: asked are those that name a decision price.
     arrival: ArrivalQuotes = ArrivalQuotes.ASKED
+    #: Seconds between readings of dividends, interest, fees, transfers and splits, where the broker tells them.
+    cash_every: float = Field(default=3600.0, gt=0)
 
 
 class Settings(BaseSettings):

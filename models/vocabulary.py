@@ -151,6 +151,34 @@ class Denial(StrEnum):
     NOT_PERMITTED = "not_permitted"
 
 
+class CashKind(StrEnum):
+    """What an account was paid, charged or given besides its trades."""
+
+    DIVIDEND = "dividend"
+    INTEREST = "interest"
+    TAX = "tax"
+    #: Of the broker; and what authorities and exchanges take.
+    FEE = "fee"
+    REGULATORY_FEE = "regulatory_fee"
+    #: Money or shares that came from another account, or went there.
+    TRANSFER = "transfer"
+    #: The same between two accounts of one broker.
+    JOURNAL = "journal"
+    SPLIT = "split"
+    #: Merger, spin-off, change of name, and other reorganisations.
+    CORPORATE_ACTION = "corporate_action"
+    EXERCISE = "exercise"
+    ASSIGNMENT = "assignment"
+    EXPIRY = "expiry"
+    OTHER = "other"
+
+
+#: Kinds whose quantity is what a position has gained or lost; elsewhere it is the shares that were paid for.
+MOVING = frozenset(
+    {CashKind.TRANSFER, CashKind.JOURNAL, CashKind.SPLIT, CashKind.CORPORATE_ACTION, CashKind.EXERCISE,
+     CashKind.ASSIGNMENT, CashKind.EXPIRY, CashKind.FEE}
+)  # fmt: skip
+
 #: Kind of the event that an execution was changed which the record does not have.
 UNEXPLAINED = "fill_unexplained"
 #: `orders.reason_code` of an order whose cancel or replace waits for the worker that alone may carry it out.

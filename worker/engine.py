@@ -2,8 +2,8 @@
 
 Threads: the pulse (heartbeat and leadership), the supervisor (connection), the sweep, the healer (questions to the
 broker), the wishes (cancels and replaces), the brake (controls), the updates (reports from it), the balances (kept for
-analysts), news and post (where people are to be told) and two that claim and send what rings. What finds these busy,
-and every other message, comes by Celery's threads.
+analysts), the cash (what accounts were paid), news and post (where people are to be told) and two that claim and send
+what rings. What finds these busy, and every other message, comes by Celery's threads.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ from worker.notify.notifier import Notifier
 from worker.orders.command import Claimed
 from worker.orders.desk import BrokerDesk
 from worker.orders.updates import Updates
+from worker.positions.cash import CashReader
 from worker.risk.live import objection
 from worker.runtime.clock import Stopwatch, utcnow
 from worker.runtime.loops import Loop
@@ -61,6 +62,8 @@ _TIDY_EVERY_S = 0.5
 _BRAKE_EVERY_S = 0.1
 #: Seconds between turns that write down what old executions come to.
 _BALANCES_EVERY_S = 10.0
+#: Seconds between looks whether cash events are to be read.
+_CASH_LOOK_S = 5.0
 #: Pause between two turns while there is much to write: the fleet's own writes come between.
 _BALANCES_PAUSE_S = 0.05
 #: Seconds a starting worker waits for its database.
@@ -116,6 +119,7 @@ class Engine:
         self.desk, self.gate = desk, desk.gate
         self.fetcher = Fetcher(settings, self.database, self.broker, self.me.name, self.bell, self.gate)
         self.leader = Leader(desk)
+        self.cash = CashReader(self.database, self.broker, settings.history)
         may_be_used = partial(objection, settings, self.database, self.broker.name)
         self.supervisor = Supervisor(self.broker, timing, self.gate, self.leader.after_connect, self._tell, may_be_used)
         self.updates = Updates(self._apply, desk.readings.leave)
@@ -132,6 +136,7 @@ class Engine:
             Loop("chain", _CHAIN_EVERY_S, self._lead(lambda: chain_journals(self.database))),
             Loop("tidy", _TIDY_EVERY_S, self.database.tidy),
             Loop("balances", _BALANCES_EVERY_S, self._lead(self._keep_balances)),
+            Loop("cash", _CASH_LOOK_S, self._lead(self._read_cash)),
             *Notifier(settings, self.database, self.me.name, self.stopping).loops(self._lead),
         ]
         with contextlib.suppress(DatabaseUnavailable):  # locked just now: the loop beats again
@@ -326,6 +331,10 @@ class Engine:
         """Keep balances until none is old enough; a reader reckons the rest."""
         while keep(self.database, utcnow()) and not self.stopping.wait(_BALANCES_PAUSE_S):
             pass
+
+    def _read_cash(self) -> None:
+        if self.gate.is_open():
+            self.cash.look()
 
     def _lead(self, *duties: Callable[[], None]) -> Callable[[], None]:
         def work() -> None:

@@ -21,6 +21,7 @@ from models.history.past import dtype_of as dtype_of
 from models.history.past import frame_of as frame_of
 from models.history.profit import pnl_columns as pnl_columns
 from models.history.views import v_attempts as v_attempts
+from models.history.views import v_cash as v_cash
 from models.history.views import v_equity as v_equity
 from models.history.views import v_events as v_events
 from models.history.views import v_external_fills as v_external_fills
@@ -176,6 +177,16 @@ def equity(
         return frame_of(v_equity, rows, floats=floats)
     finally:
         history.database.close()
+
+
+def cash(**filters: object) -> pd.DataFrame:
+    """Return what accounts were paid, charged or given besides their trades, newest first: the columns of `v_cash`.
+
+    Args:
+        filters: as in `orders`; and `account`, `currency`, and `kind`: dividend, interest, tax, fee, regulatory_fee,
+            transfer, journal, split, corporate_action, exercise, assignment, expiry, other.
+    """
+    return _frame(v_cash, filters)
 
 
 def report(since: When | None = None, until: When | None = None, *, method: str | None = None) -> str:

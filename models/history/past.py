@@ -39,9 +39,9 @@ _DATED = {"v_orders": "created_at", "v_fills": "filled_at", "v_attempts": "start
           "v_groups": "created_at", "order_events": "at", "v_external_orders": "first_seen_at",
           "v_external_fills": "filled_at", "position_events": "at", "control_events": "at", "v_controls": "at",
           "v_pnl": "day", "v_position_days": "day", "v_positions": "price_at", "v_tca": "filled_at",
-          "v_equity": "day"}  # fmt: skip
+          "v_equity": "day", "v_cash": "at"}  # fmt: skip
 _FILTERS = ("client_order_id", "status", "symbol", "strategy", "broker", "side", "outcome", "account", "currency",
-            "source", "order_type")  # fmt: skip
+            "source", "order_type", "kind")  # fmt: skip
 
 
 class History:
@@ -133,7 +133,7 @@ class History:
         self, *, since: When | None = None, until: When | None = None, total: bool = False, **equal: Wanted
     ) -> list[Row]:
         """Return the curve of equity, oldest first: see `models.history.equity`."""
-        first = cast("date | None", _bound("since", since, v_equity.c.day))
+        first = _bound("since", since, v_equity.c.day)
         query = _filtered(v_equity, equal, None, until).order_by(v_equity.c.day)
         with self.database.read() as connection:
             rows = [dict(row) for row in connection.execute(query).mappings()]

@@ -23,6 +23,8 @@ from models.vocabulary import LotMethod
 
 _ZERO = Decimal(0)
 _BASELINE = "baseline"
+#: Kinds of `position_events` that shifted a baseline: somebody's word, and what the broker told.
+_SHIFTS = ("unlocked", "moved")
 _AMOUNTS = ("realized", "unrealized", "fees", "fees_missing")
 _PERIODS: dict[str, Callable[[date], str]] = {
     "week": lambda day: "{}-W{:02}".format(*day.isocalendar()[:2]),
@@ -230,10 +232,10 @@ def _row(key: BalanceKey, held: OpenLots, cost: Decimal) -> Row:
 
 
 def _baselines(connection: Connection, at: datetime) -> list[Row]:
-    """Return what was there besides executions: as it is now, less what somebody's word has changed since."""
+    """Return what was there besides executions: as it is now, less what has shifted it since."""
     p = position_events.c
     moved = func.sum(p.found - p.expected).label("moved")
-    later = select(p.broker, p.symbol, moved).where(p.kind == "unlocked", p.at > at).group_by(p.broker, p.symbol)
+    later = select(p.broker, p.symbol, moved).where(p.kind.in_(_SHIFTS), p.at > at).group_by(p.broker, p.symbol)
     rows = {(row["broker"], row["symbol"]): row for row in _held(connection) if row["source"] == _BASELINE}
     for change in connection.execute(later):
         blank = dict.fromkeys((column.name for column in v_positions.c), None) | {

@@ -87,6 +87,10 @@ v_tca = _view(
     slippage_decision_bps=Money, slippage_arrival=Money, slippage_arrival_bps=Money, attempt_no=Integer,
     order_type=String, currency=String, filled_at=UtcTime,
 )  # fmt: skip
+v_cash = _view(
+    "v_cash", broker=String, event_id=String, account=String, kind=String, amount=Money, currency=String, symbol=String,
+    quantity=Money, price=Money, client_order_id=String, detail=String, at=UtcTime,
+)  # fmt: skip
 v_equity = _view(
     "v_equity", day=Date, broker=String, account=String, currency=String, equity=Money, cash=Money, peak=Money,
     drawdown=Money, drawdown_percent=Money, at=UtcTime, day_timezone=String,

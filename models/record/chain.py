@@ -8,13 +8,15 @@ link. What is newer than the last link is not covered yet.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Table, func, select
 
 from models import encoding
+from models.record.archive_rows import ArchiveRow
+from models.record.archive_tables import archives
 from models.record.key_rows import ChainRow
 from models.record.key_tables import journal_chain
 from models.record.statements import fetch, upsert
@@ -50,16 +52,25 @@ class ChainVerdict:
     objections: list[str]
 
 
-def extend(connection: Connection, now: datetime) -> list[ChainRow]:
+def extend(connection: Connection, now: datetime, before: datetime | None = None) -> list[ChainRow]:
     """Close what is settled into one more link of each journal; returns the links that were made.
 
     Two that do so at once make the same link, and one of them is kept.
+
+    Args:
+        connection: of the transaction.
+        now: the time.
+        before: no link goes beyond the first row of this time or later.
     """
     made = []
     for name, table in JOURNALS.items():
         last = _last(connection, name)
         first_id = 1 if last is None else last["last_id"] + 1
-        link = _link(connection, name, table, first_id, _bound(connection, table, now), now)
+        bound = _bound(connection, table, now)
+        if before is not None:
+            later = connection.execute(select(func.min(table.c.id)).where(table.c.at >= before)).scalar()
+            bound = bound if later is None else min(bound, later - 1)
+        link = _link(connection, name, table, first_id, bound, now)
         if link is not None:
             link["head"] = _head(link, _BEGINNING if last is None else last["head"])
             new = upsert(connection, journal_chain).values(**link).on_conflict_do_nothing()
@@ -75,9 +86,14 @@ def verify(connection: Connection) -> ChainVerdict:
     heads = {}
     for name, table in JOURNALS.items():
         head, after = _BEGINNING, 0
-        for link in _links(connection, name):
+        archived = _archived(connection) if table is order_events else None
+        if archived is not None:
+            objections += _kept(connection, archived)
+        for link in links_of(connection, name):
             links, rows = links + 1, rows + link["count"]
-            count, digest = _digest(connection, table, link["first_id"], link["last_id"])
+            count, digest = link["count"], link["digest"]
+            if archived is None or link["last_id"] > archived["last_id"]:
+                count, digest = digest_of(connection, table, link["first_id"], link["last_id"])
             stretch = f"{name} {link['first_id']} to {link['last_id']}"
             if link["first_id"] != after + 1:
                 objections.append(f"{stretch}: the link before it ends at {after}")
@@ -93,13 +109,30 @@ def verify(connection: Connection) -> ChainVerdict:
     return ChainVerdict(links, rows, newer, heads, objections + list(_fills(connection)))
 
 
+def _archived(connection: Connection) -> ArchiveRow | None:
+    """Return the newest run of the archive that has begun to delete: its stretch is in its files."""
+    query = select(archives).where(archives.c.written_at.is_not(None)).order_by(archives.c.id.desc()).limit(1)
+    return next(iter(fetch(connection, query, ArchiveRow)), None)
+
+
+def _kept(connection: Connection, archived: ArchiveRow) -> list[str]:
+    """Say where what was left of an archived stretch has changed; while an archive deletes, nothing is known of it."""
+    if archived["done_at"] is None:
+        return []
+    left = digest_of(connection, order_events, 1, archived["last_id"])
+    if left == (archived["kept_count"], archived["kept_digest"]):
+        return []
+    return [f"{order_events.name} 1 to {archived['last_id']}: what the archive {archived['id']} left there has changed"]
+
+
 def _last(connection: Connection, journal: str) -> ChainRow | None:
     c = journal_chain.c
     query = select(journal_chain).where(c.journal == journal).order_by(c.first_id.desc()).limit(1)
     return next(iter(fetch(connection, query, ChainRow)), None)
 
 
-def _links(connection: Connection, journal: str) -> list[ChainRow]:
+def links_of(connection: Connection, journal: str) -> list[ChainRow]:
+    """Return the links of a journal, in their order."""
     c = journal_chain.c
     return fetch(connection, select(journal_chain).where(c.journal == journal).order_by(c.first_id), ChainRow)
 
@@ -119,19 +152,24 @@ def _link(
     last_id = connection.execute(select(func.max(ids.subquery().c.id))).scalar()
     if last_id is None:
         return None
-    count, digest = _digest(connection, table, first_id, last_id)
+    count, digest = digest_of(connection, table, first_id, last_id)
     return {
         "journal": journal, "first_id": first_id, "last_id": last_id, "count": count, "digest": digest, "head": "",
         "at": now,
     }  # fmt: skip
 
 
-def _digest(connection: Connection, table: Table, first_id: int, last_id: int) -> tuple[int, str]:
+def digest_of(connection: Connection, table: Table, first_id: int, last_id: int) -> tuple[int, str]:
     """Return how many rows a stretch has, and the digest over them."""
-    digest, count = hashlib.sha256(), 0
     query = select(table).where(table.c.id >= first_id, table.c.id <= last_id).order_by(table.c.id)
-    for row in connection.execute(query):
-        digest.update(encoding.dumps([_plain(value) for value in row]))
+    return digest_rows(table, (dict(row) for row in connection.execute(query).mappings()))
+
+
+def digest_rows(table: Table, rows: Iterable[Mapping[str, object]]) -> tuple[int, str]:
+    """Return how many rows these are, and the digest over them."""
+    digest, count, names = hashlib.sha256(), 0, [column.name for column in table.c]
+    for row in rows:
+        digest.update(encoding.dumps([_plain(row[name]) for name in names]))
         count += 1
     return count, digest.hexdigest()
 

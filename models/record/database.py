@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import sqlite3
 import threading
@@ -20,9 +19,10 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from models import encoding
 from models.errors import ConfigurationError, DatabaseBusy, DatabaseUnavailable
 from models.private import private_file, private_folder
-from models.record import deployment, postgres, sqlite, tables, told
+from models.record import deployment, moving, postgres, sqlite, tables, told
 from models.record.giving_way import giving_way
 from models.record.lines import OpenLines
+from models.record.one_at_a_time import one_at_a_time
 from models.settings import Settings
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ PATIENCE_S = 5
 _READ_ONLY = "25006"
 #: Its words for transactions that met: could not be serialised, deadlock.
 _MET = frozenset({"40001", "40P01"})
-_ADVISORY_LOCK = 0x636F72726F  # "corro"
 
 
 class Database:
@@ -269,15 +268,18 @@ def alembic_config(database: Database) -> Config:
     return config
 
 
-def upgrade(database: Database, revision: str = "head") -> None:
+def upgrade(database: Database, revision: str = "head", *, is_copy: bool = False) -> None:
     """Bring the schema up to a revision; two processes doing so at once wait for each other.
 
     Raises:
-        ConfigurationError: a newer corro has made the schema; this one knows nothing beyond its own.
+        ConfigurationError: a newer corro has made the schema; this one knows nothing beyond its own. Or it is a copy
+            that is not complete.
     """
     from alembic import command
 
-    with _one_at_a_time(database), database.translated():
+    if not is_copy:
+        _must_be_a_record(database)
+    with one_at_a_time(database), database.translated():
         current = current_revision(database)
         if current is not None and current not in revisions():
             raise ConfigurationError(
@@ -288,6 +290,11 @@ def upgrade(database: Database, revision: str = "head") -> None:
         if inspect(database.engine).has_table(tables.deployment.name):
             with database.engine.begin() as connection:
                 deployment.identity(connection)
+
+
+def _must_be_a_record(database: Database) -> None:
+    with database.read() as connection:
+        moving.must_not_move(connection, repr(database.url))
 
 
 def current_revision(database: Database) -> str | None:
@@ -340,6 +347,7 @@ def ensure_schema(database: Database, marker: Path | None = None, *, upgrading: 
         deployment.must_not_be_known(marker, database.url)
     if database.file is not None and database.file.is_missing:
         private_file(database.file.path)  # SQLite gives its log the same mode
+    _must_be_a_record(database)
     current, head = current_revision(database), head_revision()
     known = current in revisions()
     if current is None and database.is_sqlite:
@@ -363,26 +371,6 @@ def ensure_schema(database: Database, marker: Path | None = None, *, upgrading: 
     if marker is not None:
         deployment.must_agree(marker, found, database.url)
     database.deployment = found
-
-
-@contextlib.contextmanager
-def _one_at_a_time(database: Database) -> Iterator[None]:
-    """Let one process at a time change the schema."""
-    if not database.is_sqlite:
-        with database.engine.connect() as connection:
-            connection.exec_driver_sql(f"SELECT pg_advisory_lock({_ADVISORY_LOCK})")
-            try:
-                yield
-            finally:
-                connection.exec_driver_sql(f"SELECT pg_advisory_unlock({_ADVISORY_LOCK})")
-        return
-    path = database.url.database
-    if not path or path == ":memory:":
-        yield
-        return
-    with private_file(Path(f"{path}.migrate.lock")).open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def open_database(settings: Settings, *, upgrading: bool = False) -> Database:

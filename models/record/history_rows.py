@@ -39,3 +39,35 @@ class PositionHistoryRow(TypedDict):
     currency: str | None
     day: date
     at: datetime
+
+
+class CashEventRow(TypedDict):
+    """Something that an account was paid, charged or given."""
+
+    broker: str
+    event_id: str
+    account: str | None
+    kind: str
+    amount: Decimal | None
+    currency: str | None
+    symbol: str | None
+    quantity: Decimal | None
+    price: Decimal | None
+    client_order_id: str | None
+    detail: str | None
+    at: datetime
+
+
+class PositionEventRow(TypedDict):
+    """A step of a baseline or a lock."""
+
+    id: NotRequired[int]
+    broker: str
+    symbol: str
+    at: datetime
+    kind: str
+    expected: Decimal | None
+    found: Decimal | None
+    by: str | None
+    reason: str | None
+    event_id: str | None

@@ -1,10 +1,10 @@
-"""The tables of what accounts and positions were: append only, and never needed by an order."""
+"""The tables of what accounts and positions were, and were paid: append only, and never needed by an order."""
 
 from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, Date, Index, Integer, String, Table
 
-from models.record.columns import Money, UtcTime, metadata
+from models.record.columns import Money, UtcTime, Words, metadata
 
 #: Readings of accounts: each that differs from the one before, and one a day.
 account_history = Table(
@@ -45,4 +45,28 @@ position_history = Table(
     Column("day", Date, nullable=False),
     Column("at", UtcTime, nullable=False),
     Index("ix_position_history_symbol", "broker", "symbol", "at"),
+)
+
+#: What accounts were paid, charged or given besides their trades: dividends, interest, fees, transfers, splits.
+cash_events = Table(
+    "cash_events",
+    metadata,
+    Column("broker", String(32), primary_key=True),
+    #: The broker's id of it.
+    Column("event_id", String(128), primary_key=True),
+    Column("account", String(64)),
+    #: In the words of `models.vocabulary.CashKind`.
+    Column("kind", String(24), nullable=False),
+    #: Positive is a gain of the account.
+    Column("amount", Money),
+    Column("currency", String(8)),
+    Column("symbol", String(64)),
+    Column("quantity", Money),
+    Column("price", Money),
+    #: Of our order that it is about.
+    Column("client_order_id", String(64)),
+    #: The broker's own word and description.
+    Column("detail", Words()),
+    Column("at", UtcTime, nullable=False),
+    Index("ix_cash_events_at", "at"),
 )

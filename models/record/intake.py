@@ -25,7 +25,7 @@ from models.record.keys import KeyReader
 from models.record.limits import StaticLimits
 from models.record.linked import alike, columns_of, membership_of, on_the_wire, strange_legs, wrong_groups
 from models.record.rows import AnyOrder, NewOrder, OrderRow, by_name
-from models.record.stored import IDS, insert_orders, note, stored_and_keyed, stored_rows
+from models.record.stored import IDS, insert_orders, note, stored_and_keyed, stored_rows, whole_rows
 from models.record.unreadable import denied_row, without_given
 from models.settings import Settings
 from models.signing import Signs
@@ -203,7 +203,7 @@ class Intake:
     def bodies(self, ids: Sequence[str]) -> dict[str, dict[str, object]]:
         """Return the order objects of these ids; those that no order has are left out."""
         with self.database.read() as connection:
-            return {id_: body_of(row) for id_, row in stored_rows(connection, ids).items()}
+            return {id_: body_of(row) for id_, row in whole_rows(connection, ids).items()}
 
     def without_row(self, ids: Sequence[str]) -> set[str]:
         """Return those ids that no order has."""
@@ -373,7 +373,8 @@ def _same_or_conflict(request: OrderRequest, row: OrderRow) -> None:
 
 def _terms_now(row: OrderRow) -> str | None:
     """Return the digest of an order's terms as they are now: a replace may have changed them."""
-    return None if row["status"] == Status.DENIED else request_of(row).body_hash
+    is_left = row["status"] != Status.DENIED and row["time_in_force"] is not None  # of an archived order they are not
+    return request_of(row).body_hash if is_left else None
 
 
 def _words(error: Exception) -> str:

@@ -103,11 +103,12 @@ position_events = Table(
     Column("broker", String(32), nullable=False),
     Column("symbol", String(64), nullable=False),
     Column("at", UtcTime, nullable=False),
-    #: locked, explained, unlocked
+    #: locked, explained, unlocked; moved: by something that its broker has told, `event_id` in `cash_events`
     Column("kind", String(16), nullable=False),
     Column("expected", Money),
     Column("found", Money),
     Column("by", String(128)),
     Column("reason", Words()),
+    Column("event_id", String(128)),
     Index("ix_position_events_broker_symbol", "broker", "symbol"),
 )

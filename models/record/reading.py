@@ -21,6 +21,7 @@ from models.record.tables import (
     position_snapshots,
     workers,
 )
+from models.record.tombstones import archived_rows
 from models.vocabulary import OPEN, Status
 
 #: What whoever waits asks again and again.
@@ -29,8 +30,9 @@ _FETCH = Query(select(fetches).where(fetches.c.fetch_id == bindparam("id")), Fet
 
 
 def order_row(connection: Connection, client_order_id: str) -> OrderRow | None:
-    """Return an order; None where there is none under this id."""
-    return next(iter(_ORDER.rows(connection, id=client_order_id)), None)
+    """Return an order, of an archived one what is left; None where there is none under this id."""
+    found = next(iter(_ORDER.rows(connection, id=client_order_id)), None)
+    return archived_rows(connection, [client_order_id]).get(client_order_id) if found is None else found
 
 
 def order_rows(connection: Connection) -> list[OrderRow]:

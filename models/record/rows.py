@@ -379,17 +379,3 @@ class PositionLockRow(TypedDict):
     since: datetime
     read_at: datetime
     note: str | None
-
-
-class PositionEventRow(TypedDict):
-    """A step of a baseline or a lock."""
-
-    id: NotRequired[int]
-    broker: str
-    symbol: str
-    at: datetime
-    kind: str
-    expected: Decimal | None
-    found: Decimal | None
-    by: str | None
-    reason: str | None

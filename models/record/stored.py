@@ -13,6 +13,7 @@ from models.record.keys import HAS_KEYS
 from models.record.rows import NewOrder, OrderRow
 from models.record.statements import Query, among, insert_told
 from models.record.tables import order_events, orders
+from models.record.tombstones import archived_rows
 
 _MINE = among(orders.c.client_order_id, "ids")
 _ORDERS = Query(select(orders).where(_MINE), OrderRow)
@@ -43,9 +44,17 @@ def _first_event(of: FromClause) -> Insert:
     return insert(order_events).from_select(list(told), select(*told.values()), include_defaults=False)
 
 
-def stored_rows(connection: Connection, ids: Sequence[str]) -> dict[str, OrderRow]:
-    """Return the orders of these ids; those that no order has are left out."""
+def whole_rows(connection: Connection, ids: Sequence[str]) -> dict[str, OrderRow]:
+    """Return the orders of these ids that are not archived."""
     return {row["client_order_id"]: row for row in _ORDERS.rows(connection, ids=ids)}
+
+
+def stored_rows(connection: Connection, ids: Sequence[str]) -> dict[str, OrderRow]:
+    """Return the orders of these ids, of archived ones what is left; those that no order has are left out."""
+    found = whole_rows(connection, ids)
+    if missing := [id_ for id_ in ids if id_ not in found]:
+        found |= archived_rows(connection, missing)
+    return found
 
 
 def stored_and_keyed(connection: Connection, ids: Sequence[str]) -> tuple[dict[str, OrderRow], bool]:
@@ -57,7 +66,9 @@ def stored_and_keyed(connection: Connection, ids: Sequence[str]) -> tuple[dict[s
 
 
 def note(connection: Connection, client_order_id: str, status: str, kind: str, detail: str) -> None:
-    """Add an event that changes nothing."""
+    """Add an event that changes nothing; an archived order has no journal any more."""
+    if not IDS.rows(connection, ids=[client_order_id]):
+        return
     connection.execute(
         insert(order_events).values(
             client_order_id=client_order_id,

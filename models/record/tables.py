@@ -24,6 +24,7 @@ from sqlalchemy import (
     or_,
 )
 
+from models.record import archive_tables as archive_tables
 from models.record import balance_tables as balance_tables
 from models.record import history_tables as history_tables
 from models.record.columns import Money, UtcTime, Words
@@ -162,7 +163,7 @@ attempts = Table(
     Index("ix_attempts_broker_broker_order_id", "broker", "broker_order_id"),
 )
 
-#: Attempts that are alive at their broker though they had been given up.
+#: Alive at their broker though they had been given up.
 STRAY = attempts.c.stray_at.is_not(None)
 # Its migration makes it of the STRAY attempts alone; to say so here would load both dialects into every process.
 STRAY_INDEX = Index("ix_attempts_stray", attempts.c.broker)

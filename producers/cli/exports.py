@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 #: What there is, and the table or view of `models.history` that holds it.
 WHAT = {
     "orders": "v_orders", "fills": "v_fills", "attempts": "v_attempts", "events": "order_events",
-    "positions": "v_positions", "pnl": "v_pnl", "tca": "v_tca", "equity": "v_equity", "controls": "control_events",
+    "positions": "v_positions", "pnl": "v_pnl", "tca": "v_tca", "equity": "v_equity", "cash": "v_cash",
+    "controls": "control_events",
 }  # fmt: skip
 
 

@@ -304,6 +304,7 @@ def test_make_targets_exist() -> None:
         "v_pnl",
         "v_tca",
         "v_equity",
+        "v_cash",
     ],
 )
 def test_every_column_of_a_view_is_documented_in_order(view: str) -> None:

@@ -17,7 +17,7 @@ from sqlalchemy import insert
 
 from models.history import v_fills, v_orders
 from models.record.database import Database
-from models.record.history_tables import account_history
+from models.record.history_tables import account_history, cash_events
 from producers.cli import export, exports
 from tests.unit.trades import MadeTrade, TradeLedger
 from tests.unit.words import Run
@@ -75,6 +75,7 @@ def test_everything_can_be_taken_out_with_all_its_columns(
     with database.write() as connection:
         read = {"broker": "ibkr", "account_id": "A1", "currency": "USD", "equity": Decimal("100.5")}
         connection.execute(insert(account_history).values(**read, day=NOW.date(), at=NOW))
+        connection.execute(insert(cash_events).values(broker="ibkr", event_id="e1", kind="fee", detail="=1", at=NOW))
     path = tmp_path / f"{what}.{ending}"
     code, told, _ = corro("export", what, "--out", str(path), "--since", "2020-01-01", "--json")
     if what == "positions":

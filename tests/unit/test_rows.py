@@ -9,7 +9,17 @@ import pytest
 from sqlalchemy import JSON, Column, Table
 from sqlalchemy.types import TypeDecorator
 
-from models.record import balance_rows, changes, group_rows, history_rows, key_rows, notice_rows, risk_rows, rows
+from models.record import (
+    archive_rows,
+    balance_rows,
+    changes,
+    group_rows,
+    history_rows,
+    key_rows,
+    notice_rows,
+    risk_rows,
+    rows,
+)
 from models.record.tables import metadata
 
 ROWS = {
@@ -39,7 +49,7 @@ ROWS = {
     "position_ledgers": rows.PositionLedgerRow,
     "position_baselines": rows.PositionBaselineRow,
     "position_locks": rows.PositionLockRow,
-    "position_events": rows.PositionEventRow,
+    "position_events": history_rows.PositionEventRow,
     "incidents": notice_rows.IncidentRow,
     "notifications": notice_rows.NotificationRow,
     "position_days": balance_rows.PositionDayRow,
@@ -48,6 +58,10 @@ ROWS = {
     "position_progress": balance_rows.PositionProgressRow,
     "position_changes": balance_rows.PositionChangeRow,
     "account_history": history_rows.AccountHistoryRow,
+    "archives": archive_rows.ArchiveRow,
+    "archived_orders": archive_rows.ArchivedOrderRow,
+    "archived_fills": archive_rows.ArchivedFillRow,
+    "cash_events": history_rows.CashEventRow,
     "position_history": history_rows.PositionHistoryRow,
 }
 #: Terms that an order has if its message could be read.

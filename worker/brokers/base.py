@@ -34,7 +34,7 @@ Rules for an adapter:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -46,6 +46,7 @@ from models.messages import OrderRequest, plain
 from models.reports import (
     AccountReport,
     Bar,
+    CashEventReport,
     FillReport,
     OrderReport,
     PositionReport,
@@ -347,6 +348,16 @@ class BrokerInterface(ABC):
     @abstractmethod
     def get_fills(self, since: datetime) -> Sequence[FillReport]:
         """Return executions of the account since a time, oldest first."""
+
+    def get_cash_events(self, since: datetime) -> Iterable[CashEventReport] | None:
+        """Return what the account was paid, charged or given since a time, oldest first; None: not told here.
+
+        An iterator asks for its next page when it is asked for it.
+
+        Raises:
+            CorroError: it could not be read; an iterator may raise between two pages.
+        """
+        return None
 
     # -- DATA ---
     @abstractmethod

@@ -8,6 +8,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, cast
 
 import typer
@@ -24,7 +25,21 @@ from producers.cli import logs as _logs  # noqa: F401
 from producers.cli import orders as _orders  # noqa: F401
 from producers.cli import show
 from producers.cli.app import Form, Json, Wide, app, client, fail, opened, tell, whole_id
-from worker.cli import approvals, assistant, check, controls, dead_letters, kill, limits, locks, sandbox, watch, web
+from worker.cli import (
+    approvals,
+    archive,
+    assistant,
+    check,
+    controls,
+    dead_letters,
+    imports,
+    kill,
+    limits,
+    locks,
+    sandbox,
+    watch,
+    web,
+)
 from worker.cli import fleet as cli_fleet
 from worker.cli import keys as cli_keys
 from worker.cli import notify as cli_notify
@@ -37,6 +52,8 @@ approvals.register(app)
 assistant.register(app)
 app.add_typer(cli_keys.app, name="keys")
 app.add_typer(cli_notify.app, name="notify")
+app.add_typer(imports.app, name="import")
+archive.register(app)
 check.register(app)
 controls.register(app)
 kill.register(app)
@@ -185,19 +202,62 @@ def db_check(wide: Wide = False, json: Json = False) -> None:
 
 
 @db_app.command("verify")
-def db_verify(wide: Wide = False, json: Json = False) -> None:
+def db_verify(
+    archived: Annotated[
+        Path | None, typer.Option("--archive", help="the folder of the archives: verify them, too")
+    ] = None,
+    wide: Wide = False,
+    json: Json = False,
+) -> None:
     """Walk the chain over the journals, and see that fills, orders and events agree; exit 1 if anything does not."""
     from models.record.chain import verify
 
     with opened() as (_, database), database.read() as connection:
         found = verify(connection)
-    good = not found.objections
+        objections = list(found.objections)
+        if archived is not None:
+            from models.record.archiving import verify_files
+
+            objections += verify_files(connection, archived)
+    good = not objections
     told = {"links": found.links, "rows": found.rows, "newer": found.newer, "ok": good}
-    whole = {**told, "heads": found.heads, "objections": found.objections}
+    whole = {**told, "heads": found.heads, "objections": objections}
     tell([told], list(told), Form(json, wide=wide), document=whole)
-    for line in found.objections if not json else ():
+    for line in objections if not json else ():
         show.note(f"corro: {line}")
     raise typer.Exit(0 if good else 1)
+
+
+@db_app.command("copy")
+def db_copy(
+    source: Annotated[str, typer.Argument(metavar="FROM", help="URL of the record, or the path of an SQLite file")],
+    target: Annotated[str, typer.Argument(metavar="TO", help="URL of an empty database")],
+    json: Json = False,
+) -> None:
+    """Copy the whole record into another database, SQLite to PostgreSQL; run it again after it was broken off.
+
+    Nothing else writes into FROM meanwhile. TO cannot be used before all of it was compared, FROM not afterwards.
+    """
+    from datetime import UTC, datetime
+
+    from models.record.database import Database
+    from models.record.moving import copy
+    from models.settings import load_settings
+
+    here, there = (Database(u if "://" in u else f"sqlite:///{Path(u).absolute()}") for u in (source, target))
+
+    def progress(table: str, rows: int) -> None:
+        if show.err.is_terminal and rows % 50_000 == 0:
+            show.note(f"{table}: {rows:,} rows")
+
+    try:
+        done = copy(here, there, load_settings().timing.dead_after, datetime.now(UTC), progress)
+    finally:
+        here.close()
+        there.close()
+    told = {"tables": len(done.rows), "rows": sum(done.rows.values()), "ok": True}
+    tell([told], list(told), Form(json), document={**told, "by_table": done.rows})
+    show.note(f"now set database_url to the copy in corro.toml; {here.url!r} is not used any more")
 
 
 # -- ENTRY ---

@@ -34,6 +34,7 @@ from models.record.matching import is_elsewhere
 from models.record.rows import ExternalFillRow, ExternalOrderRow
 from models.record.statements import Values, fetch, upsert
 from models.record.tables import attempts, external_fills, external_orders, orders, position_ledgers
+from models.record.tombstones import archived_among, fills_in
 from models.reports import DONE, BrokerStatus, CommissionReport, FillReport, OrderReport, Report
 from models.terms import is_another
 from models.vocabulary import Outcome, Side, signed
@@ -127,7 +128,7 @@ class External:
     def _record(self, theirs: Sequence[OrderReport | FillReport], connection: Connection) -> list[_Told]:
         """Record reports on other people's orders; returns lines for the log, which follow the commit."""
         fresh = self._orders(connection, theirs)
-        told = self._fills(connection, [fill for report in theirs for fill in _fills_in(report)])
+        told = self._fills(connection, [fill for report in theirs for fill in fills_in(report)])
         names = ("broker_order_id", "symbol", "side", "quantity")
         return [*told, *(("external_order", _words(row, *names)) for row in fresh)]
 
@@ -155,7 +156,10 @@ class External:
         for row in fetch(connection, query, _Ours):
             for id_ in {row["broker_client_order_id"], row["broker_order_id"]} - {None}:
                 by_id.setdefault(id_, []).append(row)
-        return [(report, self._whose(report, by_id, unsettled)) for report in reports]
+        found = [(report, self._whose(report, by_id, unsettled)) for report in reports]
+        theirs = [report for report, whose in found if whose == "external"]
+        gone = {id(report) for report in archived_among(connection, self.broker, theirs)}
+        return [(report, "ours" if id(report) in gone else whose) for report, whose in found]
 
     @staticmethod
     def _whose(
@@ -324,10 +328,6 @@ def disown(connection: Connection, broker: str) -> None:
     """Take back what was called external and has turned out to be ours."""
     for table in (external_fills, external_orders):
         connection.execute(delete(table).where(turned_out_ours(table, broker)))
-
-
-def _fills_in(report: OrderReport | FillReport) -> Sequence[FillReport]:
-    return [report] if isinstance(report, FillReport) else report.fills
 
 
 def _fill_row(broker: str, fill: FillReport, now: datetime) -> ExternalFillRow:

@@ -19,6 +19,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Table, delete, func, inse
 
 from models.errors import NotFound
 from models.record.baselines import shift_baseline
+from models.record.cash import explaining, words_of
 from models.record.database import Database
 from models.record.rows import PositionLedgerRow, PositionLockRow
 from models.record.statements import fetch, unindexed, upsert
@@ -42,6 +43,8 @@ log = structlog.get_logger()
 _ZERO = Decimal(0)
 #: After a fill the broker's position may be behind for this long.
 SETTLE = timedelta(seconds=5)
+#: What a broker has told longer ago explains no difference of now.
+_TOLD_WITHIN = timedelta(days=14)
 #: Fills older than this are folded into the baselines: nobody can be about to commit one any more.
 _FOLD_AFTER = timedelta(minutes=10)
 
@@ -56,10 +59,13 @@ class PositionLedger:
     external_fills_id: int
     pending: list[str]
     now: datetime
+    opened_at: datetime
     baselines: dict[str, Decimal] = field(default_factory=dict)
     #: Symbol -> shares by the baseline and every fill since.
     expected: dict[str, Decimal] = field(default_factory=dict)
     locks: dict[str, PositionLockRow] = field(default_factory=dict)
+    #: Symbol -> what the broker told that has explained it, in words.
+    reasons: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def open(
@@ -79,7 +85,10 @@ class PositionLedger:
             _begin(connection, broker)
             row = _ledger(connection, broker)
         assert row is not None
-        ledger = cls(connection, broker, row["fills_id"], row["external_fills_id"], list(row["pending"]), utcnow())
+        ledger = cls(
+            connection, broker, row["fills_id"], row["external_fills_id"], list(row["pending"]), utcnow(),
+            row["opened_at"],
+        )  # fmt: skip
         ledger._read()
         if is_new:
             restless = ledger.restless(SETTLE) | set(unread)
@@ -216,10 +225,40 @@ class PositionLedger:
 
     def free(self, symbol: str, expected: Decimal, found: Decimal) -> None:
         """Remove a lock: the position is explained."""
+        reason = self.reasons.get(symbol)
         del self.locks[symbol]
         self.connection.execute(delete(position_locks).where(_lock(self.broker, symbol)))
-        journal(self.connection, self.broker, symbol, "explained", expected, found, self.now)
-        log.warning("position_explained", broker=self.broker, symbol=symbol, found=str(found))
+        journal(self.connection, self.broker, symbol, "explained", expected, found, self.now, reason=reason)
+        log.warning("position_explained", broker=self.broker, symbol=symbol, found=str(found), reason=reason)
+
+    # -- WHAT THE BROKER TOLD ---
+    def explain(self, symbol: str, found: Decimal) -> None:
+        """Move the baseline by what the broker has told besides executions, where that explains all of a difference.
+
+        A split, a transfer, an expiry: each is used once, and is in the journal with the shares that it moved.
+        """
+        expected = self.expected.get(symbol, _ZERO)
+        since = max(self.opened_at - timedelta(days=1), self.now - _TOLD_WITHIN)
+        rows = explaining(self.connection, self.broker, symbol, found - expected, since)
+        for row in rows:
+            shares = row["quantity"] or _ZERO
+            self._shift(symbol, shares)
+            journal(
+                self.connection, self.broker, symbol, "moved", expected, expected + shares, self.now,
+                reason=words_of(row), event_id=row["event_id"],
+            )  # fmt: skip
+            expected += shares
+        if rows:
+            self.expected[symbol] = expected
+            self.reasons[symbol] = "; ".join(words_of(row) for row in rows)
+
+
+def fold_all(database: Database) -> None:
+    """Fold the old fills of every broker into its baselines, as leaders do with each reading of positions."""
+    with database.read() as connection:
+        brokers = list(connection.execute(select(position_ledgers.c.broker)).scalars())
+    for broker in brokers:
+        database.transact(lambda connection, broker=broker: PositionLedger.open(connection, broker, {}).fold())  # type: ignore[misc]
 
 
 def _at(table: Table, broker: str) -> ColumnElement[bool]:
@@ -270,10 +309,11 @@ def journal(
     at: datetime,
     by: str | None = None,
     reason: str | None = None,
+    event_id: str | None = None,
 ) -> None:
     """Append to the journal of positions."""
     row = {"broker": broker, "symbol": symbol, "kind": kind, "expected": expected, "found": found, "at": at}
-    connection.execute(insert(position_events).values(**row, by=by, reason=reason))
+    connection.execute(insert(position_events).values(**row, by=by, reason=reason, event_id=event_id))
 
 
 def _lock(broker: str, symbol: str) -> ColumnElement[bool]:

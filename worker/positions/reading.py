@@ -183,6 +183,8 @@ class PositionReader:
                 if symbol not in restless:
                     ledger.begin(symbol, found, unready)
                 continue
+            if found != ledger.expected.get(symbol, _ZERO) and symbol not in restless:
+                ledger.explain(symbol, found)
             expected = ledger.expected.get(symbol, _ZERO)
             verdict, doubt = judge(
                 round(found - expected, 9),

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import Connection, select, tuple_
+from sqlalchemy import Connection, select, tuple_, union_all
 
+from models.record.archive_tables import archived_fills
 from models.record.tables import fills, orders
 from models.vocabulary import CLOSING, Side, signed
 
@@ -57,16 +58,17 @@ def gain_since(executions: Iterable[PricedFill], start: datetime) -> Decimal:
 
 def gains(connection: Connection, start: datetime) -> dict[Place, Decimal]:
     """Return the gains since the beginning of a day, by where they were made; places without a fill are left out."""
-    f, o = fills.c, orders.c
+    f, o, a = fills.c, orders.c, archived_fills.c
     places = select(f.broker, f.symbol).where(f.filled_at >= start, f.symbol.is_not(None)).distinct()
-    query = (
-        select(f.broker, f.strategy, f.symbol, o.side, f.quantity, f.price, f.commission, f.filled_at)
+    own = (
+        select(f.broker, f.strategy, f.symbol, o.side, f.quantity, f.price, f.commission, f.filled_at, f.id)
         .join_from(fills, orders, f.client_order_id == o.client_order_id)
         .where(tuple_(f.broker, f.symbol).in_(places), f.quantity > 0)
-        .order_by(f.filled_at, f.id)
     )
+    archived = select(a.broker, a.strategy, a.symbol, a.side, a.quantity, a.price, a.commission, a.filled_at, a.id)
+    query = union_all(own, archived.where(tuple_(a.broker, a.symbol).in_(places))).order_by("filled_at", "id")
     found: dict[Place, list[PricedFill]] = {}
-    for broker, strategy, symbol, side, quantity, price, fee, at in connection.execute(query):
+    for broker, strategy, symbol, side, quantity, price, fee, at, _ in connection.execute(query):
         one = PricedFill(Side(side), quantity, price, fee or _ZERO, at)
         found.setdefault((broker, strategy, symbol), []).append(one)
     return {place: gain_since(mine, start) for place, mine in found.items() if mine[-1].at >= start}

@@ -59,6 +59,7 @@ class ControlDoor:
                 web.post("/price", self._price),
                 web.post("/position", self._position),
                 web.post("/release", self._release),
+                web.post("/pay", self._pay),
             ]
         )
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
@@ -147,6 +148,12 @@ class ControlDoor:
             raise ValueError(f"unknown door {body['door']!r}")
         self.market.set_position(body["door"], body["symbol"], Decimal(str(body["quantity"])))
         return web.json_response({})
+
+    async def _pay(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        if body["door"] not in self._doors:
+            raise ValueError(f"unknown door {body['door']!r}")
+        return web.json_response({"number": self.market.pay(body.pop("door"), **body).number}, status=201)
 
     async def _release(self, request: web.Request) -> web.Response:
         body = await request.json() if request.can_read_body else {}
@@ -297,6 +304,20 @@ class SandboxControl:
     def set_position(self, door: str, symbol: str, quantity: Decimal | int | str) -> None:
         """Set a position of a door's account, out of thin air: no order, no fill, no cash."""
         self._call("POST", "/position", body={"door": door, "symbol": symbol, "quantity": str(quantity)})
+
+    def pay(self, door: str, kind: str, **facts: object) -> int:
+        """Pay, charge or give an account something besides its trades.
+
+        Args:
+            door: whose account.
+            kind: dividend, interest, fee, deposit, withdrawal, split or transfer (of shares).
+            facts: `amount`, `symbol`, `quantity` (of a split or transfer: what the position gains), `text`, `paid_at`.
+
+        Returns:
+            Its number.
+        """
+        told = {name: value if value is None else str(value) for name, value in facts.items()}
+        return int(self._call("POST", "/pay", body={"door": door, "kind": kind, **told})["number"])
 
     def release(self, door: str | None = None) -> None:
         """Let orders held back by `no_fill` and `partial` be filled."""

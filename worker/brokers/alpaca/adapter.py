@@ -5,7 +5,7 @@ The package's docstring lists its files; here the seam is put together from them
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import structlog
@@ -22,6 +22,7 @@ from models.messages import utcnow
 from models.reports import (
     AccountReport,
     Bar,
+    CashEventReport,
     FillReport,
     OrderReport,
     PositionReport,
@@ -33,6 +34,7 @@ from models.settings import BrokerSettings
 from worker.brokers.alpaca import reports as read
 from worker.brokers.alpaca.access import PAPER_URL, Access, access_from, budgets, rates
 from worker.brokers.alpaca.account import account_report
+from worker.brokers.alpaca.activities import AlpacaActivities
 from worker.brokers.alpaca.executions import AMENDS, FILLS, Executions, amended, of_event
 from worker.brokers.alpaca.groups import KINDS, check_group
 from worker.brokers.alpaca.listings import AlpacaListings
@@ -96,6 +98,7 @@ class AlpacaBroker(BrokerInterface):
         self._executions = Executions()
         odd = Oddities(name)
         self._listings = AlpacaListings(name, lambda: self._account, self._executions, odd)
+        self._activities = AlpacaActivities(name, lambda: self._account, odd)
         self._orders = AlpacaOrders(name, lambda: self._account, self._listings.find)
         self._replaces = AlpacaReplaces(name, lambda: self._account, self._listings.find)
         self._prices = AlpacaPrices(name, lambda: self._data, str(settings.get("feed") or "iex"), odd)
@@ -244,6 +247,10 @@ class AlpacaBroker(BrokerInterface):
     def get_fills(self, since: datetime) -> Sequence[FillReport]:
         """Return executions from the account's activities."""
         return self._listings.fills(since)
+
+    def get_cash_events(self, since: datetime) -> Iterable[CashEventReport]:
+        """Return dividends, interest, fees, transfers and splits, by pages, from the account's activities."""
+        return self._activities.since(since)
 
     # -- DATA ---
     def get_account_info(self) -> AccountReport:

@@ -6,7 +6,7 @@ terms, or by looking for the one order in a time window that has them; where tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import ClassVar
@@ -28,6 +28,7 @@ from models.reports import (
     Ambiguous,
     Bar,
     BrokerStatus,
+    CashEventReport,
     FillReport,
     Found,
     Missing,
@@ -53,6 +54,7 @@ from worker.brokers.tda.replace import TdaReplaces
 from worker.brokers.tda.rest import TdaRest
 from worker.brokers.tda.shapes import order_id
 from worker.brokers.tda.terms import order_body
+from worker.brokers.tda.transactions import TdaTransactions
 from worker.brokers.tda.watch import OrderWatch
 from worker.brokers.values import Raw, segment
 from worker.pacing.budget import Use, using
@@ -112,6 +114,7 @@ class TdaBroker(BrokerInterface):
         self._access = TdaAccess(name, settings, self.dialect, self._rest, self._odd)
         self._prices = TdaPrices(name, self._rest, self.dialect, self._odd)
         self._listings = TdaListings(name, self._rest, self.dialect, self._path, self._odd)
+        self._transactions = TdaTransactions(self._rest, self.dialect, self._path, self._odd)
         self._account = ""
         self._up = self._was_up = False
         self._callback: Callable[[Report], None] | None = None
@@ -271,6 +274,10 @@ class TdaBroker(BrokerInterface):
     def _push(self, report: Report) -> None:
         if self._callback is not None:
             self._callback(report)
+
+    def get_cash_events(self, since: datetime) -> Iterable[CashEventReport]:
+        """Return dividends, interest, fees and transfers from the account's transactions."""
+        return self._transactions.since(since)
 
     # -- DATA ---
     def get_account_info(self) -> AccountReport:

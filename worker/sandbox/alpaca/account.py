@@ -25,6 +25,7 @@ from worker.sandbox.alpaca.bodies import (
 )
 from worker.sandbox.alpaca.data import moment
 from worker.sandbox.alpaca.lies import loop
+from worker.sandbox.alpaca.payments import listed
 from worker.sandbox.alpaca.rules import AccountRules, malformed, not_found
 from worker.sandbox.http_door import Refusal, Route
 from worker.sandbox.market.market import Market, MarketOrder, Position, Trade
@@ -68,17 +69,22 @@ class AlpacaAccount:
         return web.json_response(account_json(account, self._number, long_value, short_value))
 
     async def _activities(self, request: web.Request) -> web.Response:
-        """Answer with fills, newest first unless asked otherwise, a page at a time.
+        """Answer with fills and payments, newest first unless asked otherwise, a page at a time.
 
         A busted or corrected execution is a line of its own, as at Alpaca.
         """
         query = request.query
-        kinds = request.match_info.get("kind") or query.get("activity_types") or "FILL"
-        fills = self._fills if "FILL" in kinds.split(",") else []
+        kinds = set((request.match_info.get("kind") or query.get("activity_types") or "").split(",")) - {""}
+        if kinds and query.get("category"):
+            raise malformed("category cannot be used with activity_types")
+        trades = not kinds or "FILL" in kinds
+        fills = self._fills if trades and query.get("category") in (None, "trade_activity") else []
         keep = _fill_filter(query)
         kept = [(order, index) for order, index in fills if keep(order.executions[index])]
         kept.sort(key=lambda fill: fill[0].executions[fill[1]].listed_at)
-        rows: Iterable[Json] = (activity_json(order, index) for order, index in kept)
+        rows: Iterable[Json] = [activity_json(order, index) for order, index in kept]
+        if paid := listed(self._market.payments(self._name), query, kinds, when):
+            rows = sorted([*rows, *paid], key=lambda row: str(row["id"]))
         if query.get("direction", "desc") != "asc":
             rows = reversed(list(rows))
         after, size = query.get("page_token"), whole_number(query.get("page_size"), "page_size", 100, 100)

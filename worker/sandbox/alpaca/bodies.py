@@ -177,7 +177,7 @@ def activity_json(order: MarketOrder, index: int) -> Json:
     return {
         "activity_type": "FILL",
         "cum_qty": plain(execution.cumulative),
-        "id": _activity_id(execution.at, execution_uuid(execution)),
+        "id": activity_id(execution.at, execution_uuid(execution)),
         "leaves_qty": plain(leaves),
         "order_id": order_id(order),
         "order_status": "partially_filled" if leaves else "filled",
@@ -196,7 +196,7 @@ def _bust(order: MarketOrder, execution: Trade) -> Json:
     return {
         "activity_type": "FILL",
         "cum_qty": plain(execution.cumulative),
-        "id": _activity_id(at, amendment_uuid(execution)),
+        "id": activity_id(at, amendment_uuid(execution)),
         "order_id": order_id(order),
         "previous_execution_id": execution_uuid(execution),
         "price": plain(execution.price),
@@ -208,7 +208,8 @@ def _bust(order: MarketOrder, execution: Trade) -> Json:
     }
 
 
-def _activity_id(at: datetime, name: str) -> str:
+def activity_id(at: datetime, name: str) -> str:
+    """Return the id of an activity: its time in New York, to the millisecond, and a name."""
     at = at.astimezone(NEW_YORK)
     return f"{at:%Y%m%d%H%M%S}{at.microsecond // 1000:03d}::{name}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
 
 CENT = Decimal("0.01")
@@ -35,6 +36,26 @@ class Account:
     realized: Decimal = Decimal(0)
 
 
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """What an account was paid, charged or given besides its trades; each door has its own words for it."""
+
+    number: int
+    #: dividend, interest, fee, deposit, withdrawal, split, transfer (of shares), or another word of a test's.
+    kind: str
+    at: datetime
+    amount: Decimal = Decimal(0)
+    symbol: str | None = None
+    #: Of a split or a transfer: what the position gains. Of a dividend: the shares that it is paid for.
+    quantity: Decimal | None = None
+    text: str = ""
+
+    @property
+    def moves(self) -> bool:
+        """Whether the position changes by it."""
+        return self.quantity is not None and self.kind in ("split", "transfer")
+
+
 @dataclass(slots=True)
 class Book:
     """The account as it is kept: fills change it."""
@@ -42,6 +63,18 @@ class Book:
     cash: Decimal = STARTING_CASH
     positions: dict[str, Position] = field(default_factory=dict)
     realized: Decimal = Decimal(0)
+    payments: list[Payment] = field(default_factory=list)
+
+    def pay(self, payment: Payment) -> None:
+        """Book what is no trade; a split leaves what the position has cost as it was."""
+        self.cash += payment.amount
+        self.payments.append(payment)
+        if not payment.moves or payment.symbol is None or payment.quantity is None:
+            return
+        held = self.positions.pop(payment.symbol, Position(Decimal(0), Decimal(0)))
+        if after := held.quantity + payment.quantity:
+            mean = (held.quantity * held.avg_price / after).quantize(Decimal("0.0001"))
+            self.positions[payment.symbol] = Position(after, mean)
 
     def apply(self, symbol: str, signed: Decimal, price: Decimal, commission: Decimal) -> Decimal:
         """Book one fill and return the profit it realized.

@@ -8,34 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from worker.sandbox.faults import Fault, Faults
-from worker.sandbox.market.accounts import Account, Book, Position, cents, commission_due
+from worker.sandbox.market.accounts import Account, Book, Payment, Position, cents, commission_due
 from worker.sandbox.market.ledger import Ledger
 from worker.sandbox.market.matching import execution_price, first_stop
 from worker.sandbox.market.orders import Listener, MarketEvent, MarketOrder, State, Trade
 from worker.sandbox.market.prices import Candle, PriceBook, Quote
-from worker.sandbox.market.restore import Past, past
+from worker.sandbox.market.restore import Past, past, payment_of
 
 __all__ = [
-    "Account",
-    "Candle",
-    "Fault",
-    "Faults",
-    "Listener",
-    "Market",
-    "MarketEvent",
-    "MarketOrder",
-    "OrderTerms",
-    "Position",
-    "Quote",
-    "State",
-    "Trade",
-]
+    "Account", "Candle", "Fault", "Faults", "Listener", "Market", "MarketEvent", "MarketOrder", "OrderTerms",
+    "Payment", "Position", "Quote", "State", "Trade",
+]  # fmt: skip
 
 #: Terms of an order, by the names of a `MarketOrder`'s fields.
 OrderTerms = dict[str, Any]
@@ -271,6 +261,18 @@ class Market:
         self.ledger.record("position", door=door, symbol=symbol, quantity=quantity, price=price)
         if price is not None:
             positions[symbol] = Position(Decimal(quantity), price)
+
+    def pay(self, door: str, kind: str, **facts: object) -> Payment:
+        """Book what is no trade: see `Payment`; `paid_at` is now unless it is given."""
+        line = {"paid_at": datetime.now(UTC).isoformat(), **facts, "number": next(self._numbers), "kind": kind}
+        payment = payment_of(line)
+        self._book(door).pay(payment)
+        self.ledger.record("paid", door=door, **line)
+        return payment
+
+    def payments(self, door: str) -> Sequence[Payment]:
+        """Return what is no trade, oldest first."""
+        return sorted(self._book(door).payments, key=lambda payment: (payment.at, payment.number))
 
     # -- EVENTS --
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from worker.sandbox.market.accounts import Book, Position, cents, commission_due
+from worker.sandbox.market.accounts import Book, Payment, Position, cents, commission_due
 from worker.sandbox.market.orders import MarketOrder, Trade
 
 Line = Mapping[str, Any]
@@ -104,11 +104,25 @@ def _set(found: Past, line: Line) -> None:
         positions[line["symbol"]] = Position(quantity, Decimal(line.get("price") or "0"))
 
 
+def _paid(found: Past, line: Line) -> None:
+    found.books.setdefault(line["door"], Book()).pay(payment_of(line))
+
+
+def payment_of(line: Line) -> Payment:
+    """Return the payment that a line of the ledger, or of a test, tells of."""
+    return Payment(
+        number=int(line["number"]), kind=str(line["kind"]), at=datetime.fromisoformat(str(line["paid_at"])),
+        amount=_decimal(line.get("amount")) or Decimal(0), symbol=line.get("symbol"),
+        quantity=_decimal(line.get("quantity")), text=str(line.get("text") or ""),
+    )  # fmt: skip
+
+
 def _decimal(text: str | None) -> Decimal | None:
     return None if text is None else Decimal(text)
 
 
 _FOLDS: dict[str, Callable[[Past, Line], None]] = {
     "arrived": _arrived, "fill": _filled, "amended": _amended, "modified": _modified, "position": _set,
+    "paid": _paid,
     **dict.fromkeys(_CLOSING, _closed),
 }  # fmt: skip

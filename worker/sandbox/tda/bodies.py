@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from worker.sandbox.market.market import Account, MarketOrder, Position, Trade
-from worker.sandbox.tda.dialect import FUNDS, DoorDialect, Json
+from worker.sandbox.tda.dialect import FUNDS, DoorDialect, Json, correlation
 
 #: Market state to wire status, for orders that ended.
 ENDED = {
@@ -235,3 +235,16 @@ def _balances(account: Account, values: list[float], schwab: bool) -> Json:
         "currentBalances": {**common, **funds},
         "projectedBalances": {**funds, "isInCall": 0.0 if schwab else False, "stockBuyingPower": power},
     }
+
+
+def preferences_json(account: str) -> Json:
+    """Return the preferences: the accounts of the login, and where the streamer would be."""
+    shown = {"accountNumber": account, "primaryAccount": True, "type": "BROKERAGE", "nickName": "Sandbox"}
+    shown |= {"accountColor": "Green", "displayAcctId": f"...{account[-3:]}", "autoPositionEffect": True}
+    streamer = {"streamerSocketUrl": "", "schwabClientCustomerId": "sandbox", "schwabClientChannel": "N9"}
+    streamer |= {
+        "schwabClientCorrelId": correlation()["Schwab-Client-CorrelId"],
+        "schwabClientFunctionId": "APIAPP",
+    }
+    offer = {"level2Permissions": False, "mktDataPermission": "NP"}
+    return {"accounts": [shown], "streamerInfo": [streamer], "offers": [offer]}

@@ -22,11 +22,12 @@ from worker.sandbox.market.linking import MarketLinks
 from worker.sandbox.market.market import Market, MarketEvent, MarketOrder
 from worker.sandbox.spoilt import web_reason
 from worker.sandbox.tda import lies
-from worker.sandbox.tda.bodies import account_json, number_of, order_json, status
+from worker.sandbox.tda.bodies import account_json, number_of, order_json, preferences_json, status
 from worker.sandbox.tda.data import TdaData
 from worker.sandbox.tda.dialect import DIALECTS, Json, correlation
 from worker.sandbox.tda.lies import STALE, days_of, dress, no_window, spoil, strange_orders, strange_positions
 from worker.sandbox.tda.linked import nest, split
+from worker.sandbox.tda.payments import transactions
 from worker.sandbox.tda.rules import read_order, read_window, rejection
 from worker.sandbox.tda.tokens import TokenDoor
 
@@ -43,7 +44,8 @@ class TdaDoor(HttpDoor):
 
     Faults beyond the common ones: `location_missing`, `location_foreign`, `list_lag` [seconds], `token_expired`, and
     those of :mod:`worker.sandbox.tda.lies`.
-    Operations: token, accounts, account, place, list, get, replace, cancel, preview, preferences, quote, bars.
+    Operations: token, accounts, account, transactions, place, list, get, replace, cancel, preview, preferences, quote,
+    bars.
 
     Args:
         market: the shared market.
@@ -96,6 +98,7 @@ class TdaDoor(HttpDoor):
             yield Route("GET", f"{trader}/userPreference", "preferences", self._preferences)
             yield Route("POST", f"{trader}/accounts/{{account}}/previewOrder", "preview", self._preview)
         yield Route("GET", f"{trader}/accounts/{{account}}", "account", self._account)
+        yield Route("GET", f"{trader}/accounts/{{account}}/transactions", "transactions", self._transactions)
         yield Route("GET", orders, "list", self._orders)
         yield Route("POST", orders, "place", self._place)
         yield Route("GET", f"{orders}/{{id}}", "get", self._order)
@@ -219,21 +222,17 @@ class TdaDoor(HttpDoor):
                     self.market.faults.spend(fault)
         return rows
 
+    async def _transactions(self, request: web.Request) -> web.Response:
+        self._check_account(request)
+        paid, placed = self.market.payments(self.name), self._numbered.values()
+        return self._json(transactions(placed, paid, request.query, self.dialect, self.account))
+
     def _check_account(self, request: web.Request) -> None:
         if request.match_info["account"] != self.account_path:
             raise self.dialect.no(self._unknown_account, "Invalid account number")
 
     async def _preferences(self, _: web.Request) -> web.Response:
-        """Answer with the preferences: the accounts of the login, and where the streamer would be."""
-        account = {"accountNumber": self.account, "primaryAccount": True, "type": "BROKERAGE", "nickName": "Sandbox"}
-        account |= {"accountColor": "Green", "displayAcctId": f"...{self.account[-3:]}", "autoPositionEffect": True}
-        streamer = {"streamerSocketUrl": "", "schwabClientCustomerId": "sandbox", "schwabClientChannel": "N9"}
-        streamer |= {
-            "schwabClientCorrelId": correlation()["Schwab-Client-CorrelId"],
-            "schwabClientFunctionId": "APIAPP",
-        }
-        offer = {"level2Permissions": False, "mktDataPermission": "NP"}
-        return self._json({"accounts": [account], "streamerInfo": [streamer], "offers": [offer]})
+        return self._json(preferences_json(self.account))
 
     # -- ORDERS ---
 

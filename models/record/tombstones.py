@@ -1,0 +1,83 @@
+"""What stays of archived orders: enough to tell whoever comes again with an id whether it is the same order."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from decimal import Decimal
+from typing import cast
+
+from sqlalchemy import Connection, and_, or_, select
+
+from models.record.archive_rows import ArchivedOrderRow
+from models.record.archive_tables import archived_fills, archived_orders
+from models.record.rows import OrderRow
+from models.record.statements import Query, among
+from models.record.tables import orders
+from models.reports import FillReport, OrderReport
+
+_ARCHIVED = Query(select(archived_orders).where(among(archived_orders.c.client_order_id, "ids")), ArchivedOrderRow)
+#: Columns of an order that are not null, and that nothing is left of.
+_BLANK = {"version": 1, "extended_hours": False, "attempt_no": 0}
+#: What the row of an archived order has as its reason.
+ARCHIVED = "archived"
+
+
+def archived_rows(connection: Connection, ids: Sequence[str]) -> dict[str, OrderRow]:
+    """Return what is left of the orders of these ids that are archived, as rows of orders."""
+    return {row["client_order_id"]: _as_order(row) for row in _ARCHIVED.rows(connection, ids=list(ids))}
+
+
+def _as_order(row: ArchivedOrderRow) -> OrderRow:
+    """Return the row of an order that has ended, with nothing in it that was not kept."""
+    found: dict[str, object] = dict.fromkeys((column.name for column in orders.c), None)
+    found |= _BLANK | {name: value for name, value in row.items() if name in found}
+    last = row["closed_at"] or row["created_at"]
+    found |= {"available_at": row["created_at"], "updated_at": last, "reason": f"{ARCHIVED} ({row['archive']})"}
+    found["quantity"] = row["quantity"] if row["quantity"] is not None else Decimal(0)
+    return cast("OrderRow", found)
+
+
+# -- REPORTS ---
+def archived_among(
+    connection: Connection, broker: str, reports: Sequence[OrderReport | FillReport]
+) -> list[OrderReport | FillReport]:
+    """Return the reports that tell nothing new of an archived order.
+
+    | report                                                        | of an archived order |
+    |---------------------------------------------------------------|----------------------|
+    | an execution that is archived                                 | yes                  |
+    | an order of ours, filled no further, each execution archived  | yes                  |
+    | any other, such as an execution that nobody had told          | no: it is external   |
+    """
+    if not reports or connection.execute(select(archived_orders.c.archive).limit(1)).first() is None:
+        return []
+    ids = {fill.execution_id for report in reports for fill in fills_in(report)}
+    f, o = archived_fills.c, archived_orders.c
+    query = select(f.execution_id).where(f.broker == broker, f.execution_id.in_(sorted(ids)))
+    known = set(connection.execute(query).scalars())
+    by_us = {id_.split("~", 1)[0] for report in reports if (id_ := report.broker_client_order_id)}
+    by_them = {id_ for report in reports if (id_ := report.broker_order_id)}
+    named = or_(o.client_order_id.in_(sorted(by_us)), and_(o.broker == broker, o.broker_order_id.in_(sorted(by_them))))
+    filled: dict[str | None, Decimal] = {}
+    for id_, broker_id, quantity in connection.execute(
+        select(o.client_order_id, o.broker_order_id, o.filled_quantity).where(named)
+    ):
+        filled |= {id_: quantity, broker_id: quantity}
+    return [report for report in reports if _tells_nothing_new(report, known, filled)]
+
+
+def fills_in(report: OrderReport | FillReport) -> Sequence[FillReport]:
+    """Return the executions that a report tells."""
+    return [report] if isinstance(report, FillReport) else report.fills
+
+
+def _tells_nothing_new(
+    report: OrderReport | FillReport, known: Collection[str], filled: Mapping[str | None, Decimal]
+) -> bool:
+    if any(fill.execution_id not in known for fill in fills_in(report)):
+        return False
+    if isinstance(report, FillReport):
+        return True
+    ours = (report.broker_client_order_id or "").split("~", 1)[0]
+    before = filled.get(ours, filled.get(report.broker_order_id))
+    return before is not None and (report.filled_quantity or Decimal(0)) <= before
