@@ -183,10 +183,11 @@ def _begin(database: Database, before: datetime, directory: Path, now: datetime)
             "before": before, "made_at": now, "first_id": 1 if last is None else last.last_id + 1,
             "last_id": link["last_id"], "head": link["head"],
         }  # fmt: skip
-        put = upsert(connection, archives).values(**run).on_conflict_do_nothing()
-        if connection.execute(put).rowcount != 1:
+        connection.execute(upsert(connection, archives).values(**run).on_conflict_do_nothing())
+        begun = unfinished(connection)
+        if begun is None or begun["made_at"] != now:
             raise InvalidRequest("another archive has just begun: wait for its end")
-        return unfinished(connection)
+        return begun
 
     return database.transact(work)
 

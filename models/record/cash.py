@@ -34,7 +34,7 @@ def book(connection: Connection, broker: str, told: Iterable[CashEventReport]) -
     new = 0
     for row in rows:
         put = upsert(connection, cash_events).values(**row).on_conflict_do_nothing()
-        new += connection.execute(put).rowcount
+        new += len(connection.execute(put.returning(cash_events.c.event_id)).all())
     return new
 
 

@@ -74,7 +74,7 @@ def extend(connection: Connection, now: datetime, before: datetime | None = None
         if link is not None:
             link["head"] = _head(link, _BEGINNING if last is None else last["head"])
             new = upsert(connection, journal_chain).values(**link).on_conflict_do_nothing()
-            if connection.execute(new).rowcount == 1:
+            if connection.execute(new.returning(journal_chain.c.first_id)).all():
                 made.append(link)
     return made
 

@@ -150,8 +150,10 @@ def test_a_source_that_is_in_use_and_a_target_that_is_not_empty_are_refused(
     with pytest.raises(InvalidRequest, match="not empty"):
         run(source, used)
     used.close()
+    same = Database(str(source.url))
     with pytest.raises(InvalidRequest, match="same database"):
-        run(source, Database(str(source.url)))
+        run(source, same)
+    same.close()
 
 
 def test_the_command_says_what_it_copied(source: Database, target: Database, tmp_path: Path) -> None:

@@ -156,11 +156,11 @@ def test_a_broker_that_refuses_us_is_heeded_and_one_that_tells_nothing_is_asked_
     with pytest.raises(AccessLost):
         reader(database, payer).look()
 
-    class Silent(Payer):
+    class MutePayer(Payer):
         def get_cash_events(self, since: datetime) -> Any:
             self.since.append(since)
 
-    silent = Silent()
+    silent = MutePayer()
     mute = reader(database, silent)
     mute.look()
     mute._read_at -= 1e9
