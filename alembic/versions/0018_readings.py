@@ -1,10 +1,6 @@
 """readings: what accounts and positions were, append only, and the curve of equity
 
-<<<<<<<< HEAD:alembic/versions/0018_readings.py
 Revision: 0018, after 0017
-========
-Revision: 0017, after 0016
->>>>>>>> 4f364a0 (Cash events from Alpaca, Schwab, TDA and Flex statements, which explain positions; the archive; db copy):alembic/versions/0017_readings.py
 
 Rules: runs on SQLite and PostgreSQL alike, up and down; a worker of the previous version must be able to run on the
 new schema (add columns as nullable first, drop them one release later); views are dropped and made again.
@@ -17,13 +13,8 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-<<<<<<<< HEAD:alembic/versions/0018_readings.py
 revision = "0018"
 down_revision = "0017"
-========
-revision = "0017"
-down_revision = "0016"
->>>>>>>> 4f364a0 (Cash events from Alpaca, Schwab, TDA and Flex statements, which explain positions; the archive; db copy):alembic/versions/0017_readings.py
 branch_labels = None
 depends_on = None
 

@@ -27,6 +27,7 @@ from models.record.archive_rows import ArchiveRow
 from models.record.archive_tables import archived_fills, archived_orders, archives
 from models.record.chain import JOURNALS, digest_of, extend, links_of
 from models.record.database import Database
+from models.record.group_tables import order_groups
 from models.record.keeping import keep
 from models.record.key_rows import ChainRow
 from models.record.parquet import parts
@@ -76,7 +77,7 @@ def boundary(connection: Connection, before: datetime) -> ChainRow | None:
 
 def _may_go(connection: Connection, before: datetime, last_id: int) -> ColumnElement[bool]:
     """Say of an order that it ended before a time, that all of it is settled, and that nothing newer hangs on it."""
-    o, f, a, e, ledger = orders.c, fills.c, attempts.c, order_events.c, position_ledgers.c
+    o, f, a, e, ledger, g = orders.c, fills.c, attempts.c, order_events.c, position_ledgers.c, order_groups.c
     last_fill = connection.execute(select(func.max(f.id))).scalar() or 0
     # SQLite gives the id of the last row again once that is deleted.
     unfolded = exists().where(ledger.broker == f.broker, f.id > ledger.fills_id)
@@ -88,6 +89,7 @@ def _may_go(connection: Connection, before: datetime, last_id: int) -> ColumnEle
         o.status.in_([str(status) for status in TERMINAL]), o.created_at < before, o.closed_at < before, ~new_fill,
         ~exists().where(e.client_order_id == o.client_order_id, e.id > last_id),
         ~exists().where(a.client_order_id == o.client_order_id, open_),
+        ~exists().where(g.group_id == o.group_id, or_(g.closed_at.is_(None), g.closed_at >= before)),
     )  # fmt: skip
 
 

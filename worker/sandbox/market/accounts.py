@@ -65,16 +65,16 @@ class Book:
     realized: Decimal = Decimal(0)
     payments: list[Payment] = field(default_factory=list)
 
-    def pay(self, payment: Payment) -> None:
+    def pay(self, payment: Payment) -> Payment:
         """Book what is no trade; a split leaves what the position has cost as it was."""
         self.cash += payment.amount
         self.payments.append(payment)
-        if not payment.moves or payment.symbol is None or payment.quantity is None:
-            return
-        held = self.positions.pop(payment.symbol, Position(Decimal(0), Decimal(0)))
-        if after := held.quantity + payment.quantity:
-            mean = (held.quantity * held.avg_price / after).quantize(Decimal("0.0001"))
-            self.positions[payment.symbol] = Position(after, mean)
+        if payment.moves and payment.symbol is not None and payment.quantity is not None:
+            held = self.positions.pop(payment.symbol, Position(Decimal(0), Decimal(0)))
+            if after := held.quantity + payment.quantity:
+                mean = (held.quantity * held.avg_price / after).quantize(Decimal("0.0001"))
+                self.positions[payment.symbol] = Position(after, mean)
+        return payment
 
     def apply(self, symbol: str, signed: Decimal, price: Decimal, commission: Decimal) -> Decimal:
         """Book one fill and return the profit it realized.

@@ -265,10 +265,8 @@ class Market:
     def pay(self, door: str, kind: str, **facts: object) -> Payment:
         """Book what is no trade: see `Payment`; `paid_at` is now unless it is given."""
         line = {"paid_at": datetime.now(UTC).isoformat(), **facts, "number": next(self._numbers), "kind": kind}
-        payment = payment_of(line)
-        self._book(door).pay(payment)
         self.ledger.record("paid", door=door, **line)
-        return payment
+        return self._book(door).pay(payment_of(line))
 
     def payments(self, door: str) -> Sequence[Payment]:
         """Return what is no trade, oldest first."""
