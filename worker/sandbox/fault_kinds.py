@@ -225,10 +225,12 @@ OPERATIONS: Mapping[str, tuple[str, ...]] = {
         "bars", "assets", "clock", "calendar", "stream", "unknown",
     ),
     "tda": (
-        "place", "replace", "cancel", "list", "get", "account", "accounts", "quote", "bars", "token", "unknown",
+        "place", "replace", "cancel", "list", "get", "account", "accounts", "transactions", "quote", "bars",
+        "token", "unknown",
     ),
     "schwab": (
-        "place", "replace", "cancel", "preview", "list", "get", "account", "accounts", "preferences", "quote", "bars",
+        "place", "replace", "cancel", "preview", "list", "get", "account", "accounts", "transactions", "preferences",
+        "quote", "bars",
         "token", "unknown",
     ),
 }  # fmt: skip
