@@ -89,6 +89,7 @@ class StaticLimits:
         limits = self._in_force(now)
         if not limits:
             return None
+        instrument = request.instrument
         order = Intended(
             client_order_id=request.client_order_id,
             symbol=request.symbol,
@@ -99,6 +100,8 @@ class StaticLimits:
             limit_price=request.limit_price,
             stop_price=request.stop_price,
             strategy=request.strategy,
+            multiplier=instrument.multiplier,
+            currency=instrument.currency,
             reduces=request.side in CLOSING,  # the claim looks whether it does
             opens_short=request.side is Side.SELL_SHORT,
         )
@@ -114,12 +117,12 @@ class StaticLimits:
         if not found or request.side in CLOSING:
             return None
         order = scopes_of(broker=None, account=None, strategy=request.strategy, symbol=request.symbol, key=None)
-        price = request.limit_price or request.stop_price
+        price, instrument = request.limit_price or request.stop_price, request.instrument
         for limit in sorted(that_apply(found, order), key=lambda limit: limit.number):
-            if price is None:
+            if price is None or instrument.multiplier is None or instrument.currency != self.currency:
                 return f"its value is not known, so it needs approval ({limit.words})"
-            if price * request.quantity > limit.number:
-                return f"its value {plain(price * request.quantity)} {self.currency} needs approval ({limit.words})"
+            if (value := price * request.quantity * instrument.multiplier) > limit.number:
+                return f"its value {plain(value)} {self.currency} needs approval ({limit.words})"
         return None
 
     def _in_force(self, now: datetime) -> tuple[Limit, ...]:

@@ -181,7 +181,7 @@ class _AskedOrder:
     def unit_value(self) -> Decimal | None:
         """Money per unit of the order, or None where nobody knows."""
         order = self.order
-        if order.currency != self.currency:
+        if order.currency != self.currency or order.multiplier is None:
             return None
         price = order.limit_price or order.stop_price or self.reference
         return None if price is None else abs(price) * order.multiplier
@@ -209,6 +209,8 @@ def _no_price(case: _AskedOrder, limit: Limit) -> Refuse | None:
         return None  # a price may be known when it is sent
     seen = f", the last is of {case.price.at:%H:%M:%S} ({case.price.source})" if case.price else ""
     other = "" if case.order.currency == case.currency else f" in {case.currency}"
+    if case.order.multiplier is None:
+        return _no(Denial.NO_PRICE, f"the size of one contract of {case.order.symbol} is not known", limit)
     return _no(Denial.NO_PRICE, f"no fresh price of {case.order.symbol}{other} is known{seen}", limit)
 
 

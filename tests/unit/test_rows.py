@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import JSON, Column, Table
 from sqlalchemy.types import TypeDecorator
 
-from models.record import balance_rows, changes, group_rows, key_rows, notice_rows, risk_rows, rows
+from models.record import balance_rows, changes, control_rows, group_rows, key_rows, notice_rows, risk_rows, rows
 from models.record.tables import metadata
 
 ROWS = {
@@ -25,9 +25,9 @@ ROWS = {
     "position_snapshots": rows.PositionRow,
     "workers": rows.WorkerRow,
     "leases": rows.LeaseRow,
-    "controls": rows.ControlTableRow,
-    "halts": rows.HaltRow,
-    "control_events": rows.ControlEventRow,
+    "controls": control_rows.ControlTableRow,
+    "halts": control_rows.HaltRow,
+    "control_events": control_rows.ControlEventRow,
     "tallies": rows.TallyRow,
     "journal_chain": key_rows.ChainRow,
     "deployment": key_rows.DeploymentRow,

@@ -26,7 +26,7 @@ from models.settings import Settings
 from models.vocabulary import CLOSING, Denial, OrderType, Side, signed
 from worker.positions.holdings import holdings
 from worker.risk.exposure import COUNTING, Exposure
-from worker.risk.prices import known_prices
+from worker.risk.prices import known_prices, multiplier_of
 from worker.runtime.calendar import session_at
 
 #: Taken by whoever counts several orders together.
@@ -140,6 +140,8 @@ class Limiter:
             strategy=row["strategy"],
             broker=self.broker,
             account=_text(more.get("account")),
+            multiplier=multiplier_of(connection, row["symbol"]),
+            currency=row["currency"] if row["asset_class"] else "USD",
             key=_text(more.get("key_id")),
             counted=counted,
             reduces=reduces,

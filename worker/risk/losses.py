@@ -9,23 +9,25 @@ from decimal import Decimal
 
 from sqlalchemy import Connection, select, tuple_
 
+from models.instruments import told_multiplier
 from models.record.tables import fills, orders
 from models.vocabulary import CLOSING, Side, signed
 
-_ZERO = Decimal(0)
+_ZERO, _ONE = Decimal(0), Decimal(1)
 #: Broker, strategy and symbol of a gain.
 Place = tuple[str, str | None, str]
 
 
 @dataclass(frozen=True, slots=True)
 class PricedFill:
-    """An execution; quantity in units, price and fee in money."""
+    """An execution; quantity in units, price and fee in money; `multiplier` is money per unit and unit of price."""
 
     side: Side
     quantity: Decimal
     price: Decimal | None
     fee: Decimal
     at: datetime
+    multiplier: Decimal = Decimal(1)
 
 
 def gain_since(executions: Iterable[PricedFill], start: datetime) -> Decimal:
@@ -46,7 +48,7 @@ def gain_since(executions: Iterable[PricedFill], start: datetime) -> Decimal:
             continue
         closed = min(one.quantity, max(-turn * held, _ZERO))
         if closed:
-            gain += closed * (one.price - cost) * -turn if counts else _ZERO
+            gain += closed * (one.price - cost) * -turn * one.multiplier if counts else _ZERO
             held += turn * closed
         opened = _ZERO if one.side in CLOSING else one.quantity - closed
         if opened:
@@ -60,13 +62,13 @@ def gains(connection: Connection, start: datetime) -> dict[Place, Decimal]:
     f, o = fills.c, orders.c
     places = select(f.broker, f.symbol).where(f.filled_at >= start, f.symbol.is_not(None)).distinct()
     query = (
-        select(f.broker, f.strategy, f.symbol, o.side, f.quantity, f.price, f.commission, f.filled_at)
+        select(f.broker, f.strategy, f.symbol, o.side, f.quantity, f.price, f.commission, f.filled_at, f.multiplier)
         .join_from(fills, orders, f.client_order_id == o.client_order_id)
         .where(tuple_(f.broker, f.symbol).in_(places), f.quantity > 0)
         .order_by(f.filled_at, f.id)
     )
     found: dict[Place, list[PricedFill]] = {}
-    for broker, strategy, symbol, side, quantity, price, fee, at in connection.execute(query):
-        one = PricedFill(Side(side), quantity, price, fee or _ZERO, at)
+    for broker, strategy, symbol, side, quantity, price, fee, at, told in connection.execute(query):
+        one = PricedFill(Side(side), quantity, price, fee or _ZERO, at, told or told_multiplier(symbol) or _ONE)
         found.setdefault((broker, strategy, symbol), []).append(one)
     return {place: gain_since(mine, start) for place, mine in found.items() if mine[-1].at >= start}
