@@ -24,9 +24,12 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from functools import lru_cache
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from models.vocabulary import AssetClass, OrderType, Side, TimeInForce
+
+if TYPE_CHECKING:
+    from models.messages import OrderRequest
 
 #: Exchanges whose listings are `us_equity`, and carry none: `primaryExchange` as IB writes it
 #: (docs/facts/ibkr.md#5.9).
@@ -276,19 +279,7 @@ RULES: Mapping[AssetClass, ClassRules] = {
 }
 
 
-class ClassedOrder(Protocol):
-    """The terms of an order that the rules of a class are about."""
-
-    side: Side
-    quantity: Decimal
-    order_type: OrderType
-    limit_price: Decimal | None
-    stop_price: Decimal | None
-    time_in_force: TimeInForce
-    extended_hours: bool
-
-
-def misfit(order: ClassedOrder, instrument: Instrument, today: date) -> str | None:
+def misfit(order: OrderRequest, instrument: Instrument, today: date) -> str | None:
     """Return the rule of its class that an order breaks, with the field first; None where it fits.
 
     Args:
@@ -315,7 +306,7 @@ def misfit(order: ClassedOrder, instrument: Instrument, today: date) -> str | No
     return _off_the_steps(order, kind, rules.increment)
 
 
-def _off_the_steps(order: ClassedOrder, kind: AssetClass, step: Decimal | None) -> str | None:
+def _off_the_steps(order: OrderRequest, kind: AssetClass, step: Decimal | None) -> str | None:
     for name, price in (("limit_price", order.limit_price), ("stop_price", order.stop_price)):
         if step is not None and price is not None and price % step:
             return f"{name}: prices of asset_class {kind} go in steps of {step}, was {price.normalize():f}"

@@ -37,7 +37,8 @@ from models.encoding import plain as plain
 from models.errors import InvalidOrder
 from models.explaining import explain
 from models.fields import DEFAULT_EXPIRY as _DEFAULT_EXPIRY
-from models.fields import Positive, UtcTime, aware, lower, sequence, version_number
+from models.fields import Positive, aware, lower, sequence, version_number
+from models.fields import UtcTime as UtcTime
 from models.groups import Membership, membership
 from models.instruments import PLAIN, RULES, Instrument, misfit, read_instrument, told_class, with_full_year
 from models.vocabulary import AssetClass, OrderType, Side, TimeInForce

@@ -45,7 +45,10 @@ def names(desk: Desk) -> dict[str, set[str | None]]:
         ({"symbol": "AAPL", "currency": "USD", "exchange": "LSEETF"}, "AAPL@LSEETF"),
         ({"symbol": "AAPL", "currency": "USD", "exchange": ""}, "STK:AAPL@?.USD"),
         ({"symbol": "ZZZZ", "currency": "USD", "exchange": ""}, "STK:ZZZZ@?.USD"),
-        ({"symbol": "AAPL", "sec_type": "OPT", "local_symbol": "AAPL  261218C00200000"}, "AAPL261218C00200000"),
+        (
+            {"symbol": "AAPL", "sec_type": "OPT", "local_symbol": "AAPL  261218C00200000", "currency": "USD"},
+            "AAPL261218C00200000",
+        ),
     ],
 )
 @pytest.mark.parametrize("first", ["positions", "orders"])

@@ -15,8 +15,16 @@ from worker.brokers.ibkr.names import OTC, Names, choose
 
 def contract(**fields: Any) -> Any:
     blank = {"conId": 265598, "symbol": "AAPL", "secType": "STK", "currency": "USD", "exchange": "SMART"}
-    return SimpleNamespace(**{**blank, "primaryExchange": "", "localSymbol": "", "multiplier": "",
-                              "lastTradeDateOrContractMonth": "", **fields})
+    return SimpleNamespace(
+        **{
+            **blank,
+            "primaryExchange": "",
+            "localSymbol": "",
+            "multiplier": "",
+            "lastTradeDateOrContractMonth": "",
+            **fields,
+        }
+    )
 
 
 WANTED = contract()

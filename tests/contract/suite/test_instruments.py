@@ -1,4 +1,4 @@
-"""What is traded besides shares: one name in every reading, and a refusal before sending where the broker has it not."""
+"""What is traded besides shares: one name in every reading, and not sent where the broker does not have it."""
 
 from __future__ import annotations
 
@@ -42,8 +42,9 @@ def test_c11_what_is_bought_is_held_under_its_name_and_sold_again(desk: Desk, ki
     assert fill.price > 0
     desk.restart()
     assert desk.found(wanted, broker_order_id=placed.broker_order_id).symbol == wanted.symbol
-    assert {one.symbol for one in desk.broker.get_fills(wanted.created_at - timedelta(seconds=5))} == {wanted.symbol}
-    assert {one.symbol for one in desk.broker.get_orders(open_only=False, since=wanted.created_at)} == {wanted.symbol}
+    since = wanted.created_at - timedelta(seconds=5)
+    assert {one.symbol for one in desk.broker.get_fills(since)} == {wanted.symbol}
+    assert {one.symbol for one in desk.broker.get_orders(open_only=False, since=since)} == {wanted.symbol}
     assert _held(desk) == {wanted.symbol: wanted.quantity}
     back = {**terms, "side": "sell"} | ({"limit_price": 1} if "limit_price" in terms else {})
     desk.place(order(**back))

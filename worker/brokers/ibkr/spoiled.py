@@ -89,7 +89,7 @@ class Spoiled:
         return f"{self.what} ({', '.join(named)})"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SpoiledContract:
     """The contract in a row that could not be decoded, under the SDK's names."""
 
