@@ -1,6 +1,6 @@
 """Names of instruments at Alpaca and at corro: the same for shares and options, and for coins two spellings there.
 
-Orders have `BTC/USD`; holdings and activities have `BTCUSD` (docs/facts/alpaca.md#3.8), and only holdings say that it
+Orders have `BTC/USD`; holdings and activities have `BTCUSD` (docs/facts/alpaca.md#6.3), and only holdings say that it
 is a coin. A coin is held once, whichever pair it was bought in, and shown under its pair with the dollar.
 """
 

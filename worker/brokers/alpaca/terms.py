@@ -30,7 +30,7 @@ _PRICES = (
 def check_terms(order: OrderRequest, broker: str) -> None:
     """Raise Unsupported for terms that Alpaca takes in no form; called before anything is sent.
 
-    Source: docs/facts/alpaca.md#2.3, #2.7, #3.7, #3.8.
+    Source: docs/facts/alpaca.md#2.3, #2.7, #6.1, #6.2, #6.4.
     """
     for holds, words in _RULES[order.instrument.asset_class](order):
         if not holds:

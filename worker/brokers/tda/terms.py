@@ -12,7 +12,7 @@ from worker.brokers.tda.dialects import TdaDialect
 
 #: Times in force that outlast a session, as SEAMLESS (AM, regular and PM in one order) needs.
 _LONG = frozenset({TimeInForce.DAY, TimeInForce.GTC})
-#: Options have instructions of their own (docs/facts/schwab.md#2.14).
+#: Options have instructions of their own (docs/facts/schwab.md#4.6).
 _OPTION_SIDES = {
     Side.BUY: "BUY_TO_OPEN",
     Side.SELL: "SELL_TO_CLOSE",
