@@ -258,13 +258,8 @@ class Market:
     def account(self, door: str) -> Account:
         """Return the account of a door, valued at last prices."""
         book = self._book(door)
-        reserved = sum(
-            (
-                o.remaining_quantity * (o.limit_price or self.quote(o.symbol).ask) * multiplier(o.symbol)
-                for o in self._open_buys(door)
-            ),
-            Decimal(0),
-        )
+        asked = ((o, o.limit_price or self.quote(o.symbol).ask) for o in self._open_buys(door))
+        reserved = sum((o.remaining_quantity * price * multiplier(o.symbol) for o, price in asked), Decimal(0))
         return book.picture(self.prices.last, reserved)
 
     def set_position(self, door: str, symbol: str, quantity: Decimal) -> None:
