@@ -49,6 +49,7 @@ TYPES: Mapping[str, tuple[type, ...]] = {
     "not_before": (str,),
     "session": (str,),
     "decision_price": (str, int, float),
+    "group": (dict,),
     "asset_class": (str,),
     "currency": (str,),
 }
