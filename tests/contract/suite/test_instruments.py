@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -45,7 +46,9 @@ def test_c11_what_is_bought_is_held_under_its_name_and_sold_again(desk: Desk, ki
     since = wanted.created_at - timedelta(seconds=5)
     assert {one.symbol for one in desk.broker.get_fills(since)} == {wanted.symbol}
     assert {one.symbol for one in desk.broker.get_orders(open_only=False, since=since)} == {wanted.symbol}
-    assert _held(desk) == {wanted.symbol: wanted.quantity}
+    (held,) = desk.broker.get_positions()
+    assert (held.symbol, held.quantity) == (wanted.symbol, wanted.quantity)
+    assert held.avg_price is None or abs(held.avg_price / fill.price - 1) < Decimal("0.05"), "money per unit of price"
     back = {**terms, "side": "sell"} | ({"limit_price": 1} if "limit_price" in terms else {})
     desk.place(order(**back))
     eventually(lambda: _held(desk) == {})
