@@ -35,7 +35,7 @@ _CENT = Decimal("0.01")
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedThing:
     """One thing that trades here.
 
     Args:
@@ -75,21 +75,21 @@ class Listed:
 
 
 @lru_cache(maxsize=4096)
-def listed(symbol: str) -> Listed | None:
+def listed(symbol: str) -> ListedThing | None:
     """Return what a name means; None where it is a share, or nothing."""
     if symbol in COINS:
-        return Listed("crypto", symbol.partition("/")[0], price=Decimal(COINS[symbol]))
+        return ListedThing("crypto", symbol.partition("/")[0], price=Decimal(COINS[symbol]))
     if symbol in MONEY:
         base, _, quote = symbol.partition("/")
-        return Listed("forex", base, quote, price=Decimal(MONEY[symbol]))
+        return ListedThing("forex", base, quote, price=Decimal(MONEY[symbol]))
     if symbol in ABROAD:
         currency, price, parts = ABROAD[symbol]
         ticker, _, exchange = symbol.partition("@")
-        return Listed("abroad", ticker, currency, parts=parts, price=Decimal(price), exchange=exchange)
+        return ListedThing("abroad", ticker, currency, parts=parts, price=Decimal(price), exchange=exchange)
     return _option(symbol) or _future(symbol)
 
 
-def _option(symbol: str) -> Listed | None:
+def _option(symbol: str) -> ListedThing | None:
     found = _OPTION.fullmatch(symbol)
     if found is None:
         return None
@@ -98,28 +98,30 @@ def _option(symbol: str) -> Listed | None:
         expiry = date(2000 + int(day[:2]), int(day[2:4]), int(day[4:]))
     except ValueError:
         return None
-    return Listed("option", root, units=100, exchange="SMART", day=expiry, right=right, strike=Decimal(strike) / 1000)
+    return ListedThing(
+        "option", root, units=100, exchange="SMART", day=expiry, right=right, strike=Decimal(strike) / 1000
+    )
 
 
-def _future(symbol: str) -> Listed | None:
+def _future(symbol: str) -> ListedThing | None:
     found = _FUTURE.fullmatch(symbol)
     if found is None or FUTURES.get(found[1], ("",))[0] != found[4]:
         return None
     exchange, units, price, parts = FUTURES[found[1]]
     year, month = 2000 + int(found[3]), "FGHJKMNQUVXZ".index(found[2]) + 1
     friday = 15 + (4 - date(year, month, 15).weekday()) % 7
-    return Listed(
+    return ListedThing(
         "future", found[1], units=units, parts=parts, price=Decimal(price), exchange=exchange,
         day=date(year, month, friday), month=found[2] + found[3],
     )  # fmt: skip
 
 
-def is_over(thing: Listed) -> bool:
+def is_over(thing: ListedThing) -> bool:
     """Tell whether it has expired."""
     return thing.day is not None and thing.day < datetime.now(UTC).date()
 
 
-def option_price(thing: Listed, share: Decimal) -> Decimal:
+def option_price(thing: ListedThing, share: Decimal) -> Decimal:
     """Return what an option trades at while its share is at a price: at least two cents."""
     gain = share - thing.strike if thing.right == "C" else thing.strike - share
     near = max(1 - abs(gain) / share, Decimal(0))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from worker.sandbox.market.listed import ABROAD, FUTURES, Listed, listed
+from worker.sandbox.market.listed import ABROAD, FUTURES, ListedThing, listed
 from worker.sandbox.market.prices import BASE_PRICES
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def shown(symbol: str) -> Shown:
     return Shown(name, local=name, trading_class=trading_class, primary=primary)
 
 
-def _made_option(symbol: str, thing: Listed) -> Shown:
+def _made_option(symbol: str, thing: ListedThing) -> Shown:
     assert thing.day is not None
     return Shown(
         thing.root, "OPT", f"{thing.day:%Y%m%d}", f"{thing.strike.normalize():f}", thing.right, "100",
@@ -189,7 +189,7 @@ def _made_option(symbol: str, thing: Listed) -> Shown:
     )  # fmt: skip
 
 
-def _made_future(_: str, thing: Listed) -> Shown:
+def _made_future(_: str, thing: ListedThing) -> Shown:
     assert thing.day is not None
     return Shown(
         thing.root, "FUT", f"{thing.day:%Y%m%d}", multiplier=str(thing.units), trading_class=thing.root,
@@ -198,21 +198,21 @@ def _made_future(_: str, thing: Listed) -> Shown:
     )  # fmt: skip
 
 
-def _made_pair(_: str, thing: Listed) -> Shown:
+def _made_pair(_: str, thing: ListedThing) -> Shown:
     venue, name = ("IDEALPRO" if thing.kind == "forex" else "PAXOS"), f"{thing.root}.{thing.currency}"
     return Shown(
         thing.root, SEC_TYPES[thing.kind], currency=thing.currency, local=name, trading_class=name, venue=venue
     )
 
 
-def _made_abroad(_: str, thing: Listed) -> Shown:
+def _made_abroad(_: str, thing: ListedThing) -> Shown:
     name = ib_symbol(thing.root)
     return Shown(
         name, currency=thing.currency, local=name, trading_class=name, primary=thing.exchange, parts=thing.parts
     )
 
 
-_MADE: dict[str, Callable[[str, Listed], Shown]] = {
+_MADE: dict[str, Callable[[str, ListedThing], Shown]] = {
     "option": _made_option, "future": _made_future, "forex": _made_pair, "crypto": _made_pair, "abroad": _made_abroad,
 }  # fmt: skip
 
