@@ -206,7 +206,8 @@ class Replacements(Claiming):
         new = changed_terms(now, wanted)
         longest = self.broker.capabilities.client_order_id_length
         theirs = current["broker_client_order_id"] if self._in_place else attempt_id(entry.id, number, longest)
-        return Claimed(new, number, theirs, old=order_ref(entry.order, current), lessens=lessens(now, new))
+        old, key_id = order_ref(entry.order, current), entry.order["key_id"]
+        return Claimed(new, number, theirs, old=old, key_id=key_id, lessens=lessens(now, new))
 
     # -- THE COMMAND ---
     def send(self, item: Claimed, permit: Permit) -> OrderReport:
