@@ -93,6 +93,18 @@ BEGIN
   GRANT INSERT ON order_groups TO corro_producer;
 END $$;
 
+-- Readers of events wait for the locks of their writers (models/record/stream.py), so only who writes may lock.
+DO $$
+DECLARE
+  lock regprocedure;
+BEGIN
+  FOR lock IN SELECT oid FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace
+      AND proname ~ '^pg_(try_)?advisory_(xact_)?lock(_shared)?$' LOOP
+    EXECUTE 'REVOKE EXECUTE ON FUNCTION ' || lock || ' FROM PUBLIC';
+    EXECUTE 'GRANT EXECUTE ON FUNCTION ' || lock || ' TO corro_owner, corro_worker, corro_producer, corro_admin';
+  END LOOP;
+END $$;
+
 -- Journals are kept, by their owner too: only the archive, which closes the chain behind itself, may take from them.
 CREATE OR REPLACE FUNCTION corro_keep_journal() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
