@@ -83,10 +83,17 @@ class Pass:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """It may be sent later: its turn comes in so many seconds."""
+    """It may be sent later.
+
+    Args:
+        seconds: until it is asked about again.
+        words: why.
+        code: of what it waits for; None: for nothing of its own.
+    """
 
     seconds: float
     words: str
+    code: Denial | None = Denial.RATE
 
 
 @dataclass(frozen=True, slots=True)
