@@ -93,6 +93,18 @@ BEGIN
   GRANT INSERT ON order_groups TO corro_producer;
 END $$;
 
+-- Readers of events wait for the locks of their writers (models/record/stream.py), so only who writes may lock.
+DO $$
+DECLARE
+  lock regprocedure;
+BEGIN
+  FOR lock IN SELECT oid FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace
+      AND proname ~ '^pg_(try_)?advisory_(xact_)?lock(_shared)?$' LOOP
+    EXECUTE 'REVOKE EXECUTE ON FUNCTION ' || lock || ' FROM PUBLIC';
+    EXECUTE 'GRANT EXECUTE ON FUNCTION ' || lock || ' TO corro_owner, corro_worker, corro_producer, corro_admin';
+  END LOOP;
+END $$;
+
 -- Journals are kept, by their owner too: only the archive, which closes the chain behind itself, may take from them.
 CREATE OR REPLACE FUNCTION corro_keep_journal() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -117,19 +129,94 @@ BEGIN
   END LOOP;
 END $$;
 
--- Who may record orders and not change them, may say how they begin, and nothing of what became of them.
-CREATE OR REPLACE FUNCTION corro_first_word() RETURNS trigger LANGUAGE plpgsql AS $$
+-- A size or a price as OrderRequest takes it: above zero, at most 15 digits, 9 of them decimals.
+CREATE OR REPLACE FUNCTION corro_is_amount(amount numeric) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN
-  IF has_table_privilege('orders', 'UPDATE') THEN
+  RETURN CASE WHEN amount > 0 AND amount < 1e15 THEN scale(trim_scale(amount)) <= 9
+    AND length(ltrim(replace(trim_scale(amount)::text, '.', ''), '0')) <= 15 ELSE amount IS NULL END;
+END $$;
+
+-- The first column of an order that OrderRequest would not have made so; null where there is none.
+CREATE OR REPLACE FUNCTION corro_unsound(o orders) RETURNS text LANGUAGE plpgsql STABLE AS $$
+BEGIN
+  -- No leg comes to the group of somebody else; the same order again changes nothing.
+  IF o.group_id IS NOT NULL AND EXISTS (SELECT FROM order_groups g WHERE g.group_id = o.group_id)
+      AND NOT EXISTS (SELECT FROM orders known WHERE known.client_order_id = o.client_order_id) THEN
+    RETURN 'group_id';
+  END IF;
+  RETURN CASE
+    WHEN (o.client_order_id ~ '^[A-Za-z0-9][A-Za-z0-9._:+/=@#-]*$') IS NOT TRUE THEN 'client_order_id'
+    WHEN (o.version IN (1, 2)) IS NOT TRUE THEN 'version'
+    WHEN (o.symbol ~ '^[A-Z0-9][A-Z0-9./@]*$') IS NOT TRUE THEN 'symbol'
+    WHEN (o.side IN ('buy', 'sell', 'sell_short', 'buy_to_cover')) IS NOT TRUE THEN 'side'
+    WHEN o.quantity IS NULL OR NOT corro_is_amount(o.quantity) THEN 'quantity'
+    WHEN (o.order_type IN ('market', 'limit', 'stop', 'stop_limit', 'trailing_stop')) IS NOT TRUE THEN 'order_type'
+    WHEN NOT corro_is_amount(o.limit_price)
+      OR (o.limit_price IS NOT NULL) <> (o.order_type IN ('limit', 'stop_limit')) THEN 'limit_price'
+    WHEN NOT corro_is_amount(o.stop_price)
+      OR (o.stop_price IS NOT NULL) <> (o.order_type IN ('stop', 'stop_limit')) THEN 'stop_price'
+    WHEN NOT corro_is_amount(o.trail_amount) OR NOT corro_is_amount(o.trail_percent)
+      OR num_nonnulls(o.trail_amount, o.trail_percent) <> (o.order_type = 'trailing_stop')::integer THEN 'trail_amount'
+    WHEN NOT corro_is_amount(o.decision_price) THEN 'decision_price'
+    WHEN (o.time_in_force IN ('day', 'gtc', 'ioc', 'fok', 'opg', 'cls')) IS NOT TRUE THEN 'time_in_force'
+    WHEN o.session NOT IN ('any', 'regular') THEN 'session'
+    WHEN (json_typeof(o.route) = 'array' AND o.broker = o.route ->> 0
+      AND NOT o.route::jsonb @? 'strict $[*] ? (@.type() != "string")') IS NOT TRUE THEN 'route'
+    WHEN length(o.tags::text) > 10000 OR CASE json_typeof(o.tags)
+        WHEN 'array' THEN o.tags::jsonb @? 'strict $[*] ? (@.type() != "string")'
+        WHEN 'object' THEN o.tags::jsonb @? 'strict $.* ? (@.type() != "string")'
+        ELSE json_typeof(o.tags) <> 'null' END THEN 'tags'
+    WHEN (o.created_at BETWEEN '2000-01-01' AND clock_timestamp() + interval '1 minute') IS NOT TRUE THEN 'created_at'
+    WHEN (o.expires_at > o.created_at AND o.expires_at < '9999-01-01') IS NOT TRUE THEN 'expires_at'
+    WHEN (o.available_at BETWEEN clock_timestamp() - interval '1 minute' AND '9998-01-01') IS NOT TRUE
+      THEN 'available_at'
+    WHEN o.not_before NOT BETWEEN '2000-01-01' AND '9998-01-01' THEN 'not_before'
+    WHEN o.closed_at <> o.updated_at THEN 'closed_at'
+    WHEN (o.updated_at BETWEEN clock_timestamp() - interval '1 minute' AND clock_timestamp() + interval '1 minute')
+      IS NOT TRUE THEN 'updated_at'
+    WHEN num_nonnulls(o.group_id, o.group_kind, o.leg) > 0 AND (o.group_id ~ '^[A-Za-z0-9][A-Za-z0-9._:+/=@#-]*$'
+      AND o.group_kind || '.' || o.leg IN ('bracket.entry', 'bracket.take_profit', 'bracket.stop_loss', 'oco.first',
+        'oco.second', 'oto.first', 'oto.then')) IS NOT TRUE THEN 'leg'
+  END;
+END $$;
+
+-- The first event of an order that this transaction has recorded, or that its id was used again; no other step.
+CREATE OR REPLACE FUNCTION corro_is_first_event(e order_events) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+  RETURN (SELECT coalesce(e.at BETWEEN clock_timestamp() - interval '1 minute' AND clock_timestamp() + interval '1 minute'
+    AND CASE e.kind
+      WHEN 'conflict' THEN e.from_status IS NOT DISTINCT FROM e.to_status AND coalesce(e.to_status = o.status, true)
+      ELSE e.kind IN ('queued', 'held', 'denied') AND e.from_status IS NULL AND e.to_status = e.kind
+        AND o.status = e.kind AND o.xmin = pg_current_xact_id()::xid
+        AND NOT EXISTS (SELECT FROM order_events told WHERE told.client_order_id = e.client_order_id)
+    END, false)
+    FROM orders o WHERE o.client_order_id = e.client_order_id);
+END $$;
+
+-- Who may record orders and not change them, may say how they begin, and nothing of what became of them: orders that
+-- OrderRequest takes, so that no row of a producer keeps a worker from the orders of others.
+CREATE OR REPLACE FUNCTION corro_first_word() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+DECLARE
+  wrong text;
+BEGIN
+  IF has_table_privilege('public.orders', 'UPDATE') THEN
     RETURN NEW;
   END IF;
   IF TG_TABLE_NAME = 'order_events' THEN
-    IF NEW.kind NOT IN ('queued', 'held', 'denied', 'conflict') THEN
-      RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'a producer records no event ' || NEW.kind;
+    IF corro_is_first_event(NEW) IS NOT TRUE THEN
+      RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
+        MESSAGE = 'a producer records no event ' || NEW.kind || ' but the first of its own order';
     END IF;
-  ELSIF NEW.status NOT IN ('queued', 'held', 'denied') OR NEW.attempt_no <> 0 OR NEW.filled_quantity <> 0 THEN
+    RETURN NEW;
+  END IF;
+  IF NEW.status NOT IN ('queued', 'held', 'denied') OR NEW.attempt_no <> 0 OR NEW.filled_quantity <> 0 THEN
     RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'a producer records no order that is '
       || NEW.status || ', attempt ' || NEW.attempt_no || ', filled ' || NEW.filled_quantity;
+  END IF;
+  wrong := corro_unsound(NEW);
+  IF wrong IS NOT NULL THEN
+    RAISE EXCEPTION USING ERRCODE = 'check_violation', MESSAGE = 'a producer records no order with such a ' || wrong
+      || ': ' || coalesce(to_jsonb(NEW) ->> wrong, 'null');
   END IF;
   RETURN NEW;
 END $$;
@@ -156,6 +243,9 @@ BEGIN
   RETURN coalesce(found_one, false);
 END $$;
 ALTER FUNCTION corro_keep_journal() OWNER TO corro_owner;
+ALTER FUNCTION corro_is_amount(numeric) OWNER TO corro_owner;
+ALTER FUNCTION corro_unsound(orders) OWNER TO corro_owner;
+ALTER FUNCTION corro_is_first_event(order_events) OWNER TO corro_owner;
 ALTER FUNCTION corro_first_word() OWNER TO corro_owner;
 ALTER FUNCTION corro_wish(text, jsonb) OWNER TO corro_owner;
 REVOKE ALL ON FUNCTION corro_wish(text, jsonb) FROM PUBLIC;

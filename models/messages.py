@@ -11,7 +11,7 @@ import json
 import re
 import uuid
 from collections.abc import Mapping, Sequence
-from datetime import MAXYEAR, UTC, datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from operator import itemgetter
 from typing import Annotated, Literal, Self, TypeVar
@@ -36,14 +36,17 @@ from models.encoding import dumps, moment
 from models.encoding import plain as plain
 from models.errors import InvalidOrder
 from models.explaining import explain
+from models.fields import DEFAULT_EXPIRY as _DEFAULT_EXPIRY
+from models.fields import Positive, aware, lower, sequence, version_number
+from models.fields import UtcTime as UtcTime
 from models.groups import Membership, membership
-from models.vocabulary import OrderType, Side, TimeInForce
+from models.instruments import PLAIN, RULES, Instrument, misfit, read_instrument, told_class, with_full_year
+from models.vocabulary import AssetClass, OrderType, Side, TimeInForce
 
 T = TypeVar("T")
 
 #: Seconds an order may wait in our queue before it is `expired`, unless it says otherwise.
-DEFAULT_EXPIRY_S = 60.0
-_DEFAULT_EXPIRY = timedelta(seconds=DEFAULT_EXPIRY_S)
+DEFAULT_EXPIRY_S = _DEFAULT_EXPIRY.total_seconds()
 #: Orders in one `orders.submit` message.
 MAX_BATCH = 100
 
@@ -52,82 +55,10 @@ MAX_BATCH = 100
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+/=@#-]{0,63}")
 #: Labels of one order, and characters of one label.
 MAX_TAGS, MAX_TAG = 20, 128
-#: A number that is within the limits by its looks, unless it is zero.
-_SHORT = re.compile(r"[0-9]{1,6}(\.[0-9]{1,9})?", re.ASCII)
-#: No order is older: an earlier time is a clock that was never set, or garbage.
-_BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
-#: Letters and digits, and dots between them: what brokers write otherwise (`BRK B`, `BRK/B`), their adapters translate.
-_SYMBOL = re.compile(r"(?=.{1,32}$)[A-Z0-9]+(\.[A-Z0-9]+)*")
-
-
-def _positive(value: object) -> Decimal:
-    """Read a number above zero.
-
-    Raises:
-        ValueError: it is none, or has more digits than the record keeps exactly.
-    """
-    if type(value) is int and 0 < value < 10**MAX_DIGITS:
-        return Decimal(value)
-    if type(value) is str and _SHORT.fullmatch(value) and (short := Decimal(value)):
-        return short  # as nearly all are: no need to count its digits
-    number = exact(value)
-    if number <= 0:
-        raise ValueError("must be greater than zero")
-    # By hand: normalize() rounds to the context's 28 digits, and overflows.
-    _, digits, exponent = number.as_tuple()
-    text = "".join(map(str, digits)).lstrip("0")
-    decimals = -int(exponent) - (len(text) - len(text.rstrip("0")))
-    if len(text.rstrip("0")) + max(-decimals, 0) > MAX_DIGITS or decimals > MAX_DECIMALS:
-        raise ValueError(f"must have at most {MAX_DIGITS} digits, {MAX_DECIMALS} of them decimals")
-    return number
-
-
-def _aware(value: object) -> datetime:
-    """Read a time with its zone, as UTC.
-
-    Raises:
-        ValueError: it is none, has no zone, or is not of this age.
-    """
-    if type(value) is datetime and value.tzinfo is UTC and _BEGINNING.year <= value.year < MAXYEAR:
-        return value
-    if isinstance(value, str) and value.isascii():
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError:
-            raise ValueError("must be an ISO 8601 time such as 2026-01-05T14:30:00Z") from None
-    if not isinstance(value, datetime):
-        raise ValueError("must be an ISO 8601 time such as 2026-01-05T14:30:00Z")
-    if value.tzinfo is None:
-        raise ValueError("must carry a time zone (UTC), such as 2026-01-05T14:30:00Z")
-    try:
-        moment = value.astimezone(UTC)
-        moment + _DEFAULT_EXPIRY
-    except OverflowError:
-        raise ValueError("must be a time of this age") from None
-    if moment < _BEGINNING:
-        raise ValueError("must be a time of this age, 2000 or later")
-    return moment
-
-
-def _lower(value: object) -> object:
-    if isinstance(value, str):
-        return trimmed(value).lower() if value.isascii() else value
-    raise ValueError("must be a text")
-
-
-def _version(value: object) -> int:
-    if type(value) is not int or value not in (1, 2):
-        raise ValueError("must be the number 1 or 2")
-    return value
-
-
-def _sequence(value: object) -> object:
-    """Take a list for a tuple, as JSON has no other, but no set, which has no order."""
-    return tuple(value) if isinstance(value, list) else value
-
-
-Positive = Annotated[Decimal, BeforeValidator(_positive)]
-UtcTime = Annotated[datetime, BeforeValidator(_aware)]
+#: Letters and digits, dots between them, one / of a pair or one @ before an exchange: what brokers write otherwise
+#: (`BRK B`, `BRK/B`), their adapters translate.
+_SYMBOL = re.compile(r"(?=.{1,32}$)[A-Z0-9]+(\.[A-Z0-9]+)*([/@][A-Z0-9]+(\.[A-Z0-9]+)*)?")
+_CURRENCY = re.compile(r"[A-Z]{3,5}")
 
 
 #: Prices an order type needs; all other price fields must be absent.
@@ -140,7 +71,7 @@ PRICES: dict[OrderType, frozenset[str]] = {
 }
 _TRAILS = ("trail_amount", "trail_percent")
 #: Fields that version 2 of the order object has, and version 1 has not.
-SECOND = frozenset({"not_before", "session", "decision_price", "group"})
+SECOND = frozenset({"not_before", "session", "decision_price", "group", "asset_class", "currency"})
 #: The same at a glance: no limit_price, no stop_price, how many of the trails are missing.
 _MISSING = {
     kind: ("limit_price" not in needed, "stop_price" not in needed, 1 if kind is OrderType.TRAILING_STOP else 2)
@@ -156,15 +87,16 @@ class OrderRequest(BaseModel):
     is without them. A line break or another control character is refused.
 
     Args:
-        symbol: US equity symbol, upper case; share classes with a dot (BRK.B).
+        symbol: the instrument's canonical text, upper case (`models.instruments`): AAPL, BRK.B, AAPL261218C00200000,
+            ESZ26@CME, EUR/USD, BTC/USD, SHOP@TSE.
         side: buy, sell, sell_short or buy_to_cover.
-        quantity: shares, greater than zero.
+        quantity: shares, contracts, or units of a pair's base; greater than zero.
         order_type: market (default), limit, stop, stop_limit or trailing_stop.
         limit_price: account currency per share; only and always with limit and stop_limit.
         stop_price: trigger, account currency per share; only and always with stop and stop_limit.
         trail_amount: distance in account currency; trailing_stop takes this or trail_percent.
         trail_percent: distance in percent (1.5 means 1.5 %).
-        time_in_force: day (default), gtc, ioc, fok, opg or cls.
+        time_in_force: day, gtc, ioc, fok, opg or cls; the default is day, of crypto gtc.
         extended_hours: also trade outside the regular session.
         route: brokers in the order to try; None takes the route from the settings.
         client_order_id: your idempotency key; a fresh UUID if you give none.
@@ -177,6 +109,8 @@ class OrderRequest(BaseModel):
         decision_price: money per share at which the strategy decided, such as the middle of the quote it saw; kept for
             the analyst (`history.tca`), and no part of what is ordered.
         group: which leg of which group of linked orders it is: `{"id": ..., "kind": ..., "leg": ...}`.
+        asset_class: us_equity, equity, option, future, forex or crypto; may be left out where the symbol says it.
+        currency: of the prices; may be left out where the class says it, or the listing does.
 
     Raises:
         InvalidOrder: with the field and the value.
@@ -184,27 +118,29 @@ class OrderRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    version: Annotated[Literal[1, 2], BeforeValidator(_version)] = 1
+    version: Annotated[Literal[1, 2], BeforeValidator(version_number)] = 1
     client_order_id: str = Field(default_factory=lambda: str(uuid.uuid4()))
     symbol: str
-    side: Annotated[Side, Strict(False), BeforeValidator(_lower)]
+    side: Annotated[Side, Strict(False), BeforeValidator(lower)]
     quantity: Positive
-    order_type: Annotated[OrderType, Strict(False), BeforeValidator(_lower)] = OrderType.MARKET
+    order_type: Annotated[OrderType, Strict(False), BeforeValidator(lower)] = OrderType.MARKET
     limit_price: Positive | None = None
     stop_price: Positive | None = None
     trail_amount: Positive | None = None
     trail_percent: Positive | None = None
-    time_in_force: Annotated[TimeInForce, Strict(False), BeforeValidator(_lower)] = TimeInForce.DAY
+    time_in_force: Annotated[TimeInForce, Strict(False), BeforeValidator(lower)] = TimeInForce.DAY
     extended_hours: bool = False
-    route: Annotated[tuple[str, ...], BeforeValidator(_sequence)] | None = None
+    route: Annotated[tuple[str, ...], BeforeValidator(sequence)] | None = None
     strategy: str | None = Field(default=None, max_length=128)
     tags: list[str] | dict[str, str] = Field(default_factory=list)
     created_at: UtcTime = Field(default_factory=utcnow)
     expires_at: UtcTime = None  # type: ignore[assignment]  # filled in below
     not_before: UtcTime | None = None
-    session: Annotated[Literal["any", "regular"], BeforeValidator(_lower)] | None = None
+    session: Annotated[Literal["any", "regular"], BeforeValidator(lower)] | None = None
     decision_price: Positive | None = None
     group: Annotated[Membership, BeforeValidator(membership)] | None = None
+    asset_class: Annotated[AssetClass, Strict(False), BeforeValidator(lower)] | None = None
+    currency: str | None = None
 
     def __init__(self, **data: object) -> None:
         try:
@@ -231,7 +167,15 @@ class OrderRequest(BaseModel):
     def _symbol_is_plain(cls, value: object) -> str:
         text = trimmed(value).upper() if isinstance(value, str) and value.isascii() else ""
         if not _SYMBOL.fullmatch(text):
-            raise ValueError("must be a symbol such as AAPL or BRK.B")
+            raise ValueError("must be a symbol such as AAPL or BRK.B, ESZ26@CME or EUR/USD")
+        return text
+
+    @field_validator("currency", mode="before")
+    @classmethod
+    def _currency_is_a_code(cls, value: object) -> str:
+        text = trimmed(value).upper() if isinstance(value, str) and value.isascii() else ""
+        if not _CURRENCY.fullmatch(text):
+            raise ValueError("must be the code of a currency, such as USD")
         return text
 
     @field_validator("strategy")
@@ -276,9 +220,11 @@ class OrderRequest(BaseModel):
                 data["version"] = 2
             if "expires_at" not in data:
                 try:
-                    data["expires_at"] = _aware(data["created_at"]) + _DEFAULT_EXPIRY
+                    data["expires_at"] = aware(data["created_at"]) + _DEFAULT_EXPIRY
                 except ValueError:
                     data["expires_at"] = utcnow()  # created_at is reported by its own field
+            if "asset_class" in data:
+                _by_class(data)
         return data
 
     @model_validator(mode="after")
@@ -288,6 +234,8 @@ class OrderRequest(BaseModel):
             raise ValueError(f"expires_at: must be after created_at, was {self.expires_at.isoformat()}")
         if self.version == 1 and (newer := sorted(name for name in SECOND if getattr(self, name) is not None)):
             raise ValueError(f"{newer[0]}: only an order object of version 2 has it")
+        if self.asset_class or self.currency or told_class(self.symbol) is not AssetClass.US_EQUITY:
+            self._fits_its_class()
         trails_missing = (self.trail_amount is None) + (self.trail_percent is None)
         if (self.limit_price is None, self.stop_price is None, trails_missing) == _MISSING[self.order_type]:
             return self
@@ -303,6 +251,20 @@ class OrderRequest(BaseModel):
             raise ValueError(f"trail_amount: a trailing_stop order needs trail_amount or trail_percent, had {trails}")
         raise ValueError(f"{trails[0]}: only a trailing_stop order takes one")
 
+    def _fits_its_class(self) -> None:
+        """See that the symbol is one of its class, and the terms those that the class has."""
+        if (wrong := misfit(self, self.instrument, self.created_at.date())) is not None:
+            raise ValueError(wrong)
+
+    @property
+    def instrument(self) -> Instrument:
+        """What is to be traded.
+
+        Raises:
+            ValueError: the symbol is none of its class; never of an order that was validated.
+        """
+        return read_instrument(self.symbol, self.asset_class, self.currency)
+
     @property
     def body_hash(self) -> str:
         """Digest of what is ordered: two requests under one id are the same order if it is equal.
@@ -313,7 +275,15 @@ class OrderRequest(BaseModel):
         tags = sorted(self.tags.items()) if isinstance(self.tags, dict) else self.tags
         held = [self.not_before, self.session] if self.not_before or self.session == "regular" else []
         linked = [list(self.group.to_wire().values())] if self.group else []
-        return hashlib.sha256(dumps([tags, *_body(vars(self)), *held, *linked])).hexdigest()
+        body = [tags, *_body(vars(self)), *held, *linked, *self._class_terms()]
+        return hashlib.sha256(dumps(body)).hexdigest()
+
+    def _class_terms(self) -> list[dict[str, str | None]]:
+        """Return what the symbol leaves open: nothing of shares in the United States, nor of options on them."""
+        if self.asset_class in _SAID_BY_SYMBOL:
+            return []
+        is_listed = "@" in self.symbol
+        return [{"asset_class": self.asset_class, "currency": self.currency if is_listed else None}]
 
     def to_wire(self) -> dict[str, object]:
         """Return the order object as it travels: decimal strings, ISO times, JSON types only."""
@@ -326,6 +296,21 @@ _BODY = (
     "time_in_force", "extended_hours", "strategy",
 )  # fmt: skip
 _body = itemgetter(*_BODY)
+#: Classes that are no part of an order's body: its symbol says them.
+_SAID_BY_SYMBOL = PLAIN | {None}
+
+
+def _by_class(data: dict[str, object]) -> None:
+    """Fill in what depends on the class: the year of a future in full, the usual time in force."""
+    kind, symbol, at = data["asset_class"], data.get("symbol"), data["created_at"]
+    if not isinstance(kind, str) or (word := kind.strip().lower()) not in set(AssetClass):
+        return
+    if word == AssetClass.FUTURE and isinstance(symbol, str) and "@" in symbol:
+        try:
+            data["symbol"] = with_full_year(symbol.strip().upper(), aware(at).date())
+        except ValueError:
+            return  # created_at is reported by its own field
+    data.setdefault("time_in_force", RULES[AssetClass(word)].usual)
 
 
 def _wire(value: object) -> object:

@@ -1,7 +1,8 @@
 """What brokers say, in one language: frozen values that adapters produce and the worker applies.
 
-Quantities are shares, prices are in the account currency per share, times are aware UTC. `None` means the broker did
-not say; it never means zero.
+Symbols are canonical texts (`models.instruments`), or names that no order can have where the broker shows something
+else. Quantities are shares, contracts, or units of a pair's base, prices are money per share or unit, times are aware
+UTC. `None` means the broker did not say; it never means zero.
 """
 
 from __future__ import annotations
@@ -71,6 +72,8 @@ class FillReport:
     inferred: bool = False
     #: Currency of the price; None where the broker does not say.
     currency: str | None = None
+    #: Money per unit and unit of price (options 100, ES 50); None where the symbol says it.
+    multiplier: Decimal | None = None
     symbol: str | None = None
     side: Side | None = None
     #: Our id as the broker echoes it (Alpaca client_order_id, IB orderRef); None where the broker has none.
@@ -112,6 +115,9 @@ class OrderReport:
     trail_amount: Decimal | None = None
     trail_percent: Decimal | None = None
     extended_hours: bool | None = None
+    #: Of its prices, and money per unit and unit of price; None where the broker does not say, or the symbol does.
+    currency: str | None = None
+    multiplier: Decimal | None = None
     #: What about it no order of corro's has (an amount of money as its size, legs, another class of assets), in words:
     #: whatever id it carries, it is not ours.
     unlike_ours: tuple[str, ...] = ()

@@ -38,6 +38,20 @@ class TimeInForce(StrEnum):
     CLS = "cls"
 
 
+class AssetClass(StrEnum):
+    """What kind of thing is traded; `models.instruments` has how each is written, and its rules."""
+
+    #: A share or a fund listed in the United States.
+    US_EQUITY = "us_equity"
+    #: The same, listed elsewhere.
+    EQUITY = "equity"
+    #: A listed option on a US share or fund.
+    OPTION = "option"
+    FUTURE = "future"
+    FOREX = "forex"
+    CRYPTO = "crypto"
+
+
 class Status(StrEnum):
     """Where an order stands. Unknown is no status: it is a property of the attempt."""
 

@@ -76,7 +76,7 @@ class Leader:
             .where(~IS_FOLLOWER)  # it goes where its lead goes
             .order_by(orders.c.available_at)
             .limit(MAX_BATCH)
-            .with_for_update(skip_locked=True),
+            .with_for_update(skip_locked=True, key_share=True),
             ReadableOrder,
         )
 

@@ -22,9 +22,10 @@ def _view(name: str, **columns: type[TypeEngine[Any]]) -> Table:
 
 
 v_orders = _view(
-    "v_orders", client_order_id=String, strategy=String, symbol=String, side=String, quantity=Money, order_type=String,
-    limit_price=Money, stop_price=Money, trail_amount=Money, trail_percent=Money, time_in_force=String,
-    extended_hours=Boolean, tags=JSON, status=String, route=JSON, broker=String, broker_order_id=String,
+    "v_orders", client_order_id=String, strategy=String, symbol=String, asset_class=String, currency=String,
+    side=String, quantity=Money, order_type=String, limit_price=Money, stop_price=Money, trail_amount=Money,
+    trail_percent=Money, time_in_force=String, extended_hours=Boolean, tags=JSON, status=String, route=JSON,
+    broker=String, broker_order_id=String,
     attempt_count=Integer, brokers_tried=Integer, fell_back=Boolean, filled_quantity=Money, remaining_quantity=Money,
     avg_fill_price=Money, filled_notional=Money, reason=String, reason_code=String, created_at=UtcTime,
     expires_at=UtcTime, submitted_at=UtcTime, accepted_at=UtcTime, closed_at=UtcTime, updated_at=UtcTime,
@@ -39,8 +40,9 @@ v_groups = _view(
 )  # fmt: skip
 v_fills = _view(
     "v_fills", broker=String, execution_id=String, client_order_id=String, attempt_no=Integer, strategy=String,
-    symbol=String, side=String, quantity=Money, price=Money, notional=Money, currency=String, commission=Money,
-    commission_currency=String, late=Boolean, inferred=Boolean, filled_at=UtcTime, recorded_at=UtcTime,
+    symbol=String, side=String, quantity=Money, price=Money, notional=Money, currency=String, multiplier=Money,
+    commission=Money, commission_currency=String, late=Boolean, inferred=Boolean, filled_at=UtcTime,
+    recorded_at=UtcTime,
 )  # fmt: skip
 v_attempts = _view(
     "v_attempts", client_order_id=String, attempt_no=Integer, strategy=String, symbol=String, side=String,
@@ -65,8 +67,8 @@ v_external_orders = _view(
 )  # fmt: skip
 v_external_fills = _view(
     "v_external_fills", broker=String, execution_id=String, broker_order_id=String, symbol=String, side=String,
-    quantity=Money, price=Money, notional=Money, currency=String, commission=Money, commission_currency=String,
-    filled_at=UtcTime, recorded_at=UtcTime,
+    quantity=Money, price=Money, notional=Money, currency=String, multiplier=Money, commission=Money,
+    commission_currency=String, filled_at=UtcTime, recorded_at=UtcTime,
 )  # fmt: skip
 v_positions = _view(
     "v_positions", broker=String, account=String, strategy=String, symbol=String, quantity=Money, avg_price=Money,

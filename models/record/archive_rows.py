@@ -60,6 +60,7 @@ class ArchivedFillRow(TypedDict):
     quantity: Decimal
     price: Decimal | None
     currency: str | None
+    multiplier: Decimal | None
     commission: Decimal | None
     commission_currency: str | None
     filled_at: datetime

@@ -70,6 +70,7 @@ archived_fills = Table(
     Column("quantity", Money, nullable=False),
     Column("price", Money),
     Column("currency", String(8)),
+    Column("multiplier", Money),
     Column("commission", Money),
     Column("commission_currency", String(8)),
     Column("filled_at", UtcTime, nullable=False),

@@ -27,8 +27,10 @@ from models.record.usage import difference, is_counted, keep, total, uses
 from models.reports import Report
 
 _MINE = among(orders.c.client_order_id, "ids")
-#: Rows of orders are locked in one order, so that two batches never deadlock.
-_ORDERS = Query(select(orders).where(_MINE).order_by(orders.c.client_order_id).with_for_update(), ReadableOrder)
+#: Rows of orders are locked in one order, so that two batches never deadlock. Who writes an event of an order shares
+#: its key, which nobody changes: neither has to wait for the other.
+_LOCKED = select(orders).where(_MINE).order_by(orders.c.client_order_id).with_for_update(key_share=True)
+_ORDERS = Query(_LOCKED, ReadableOrder)
 _ATTEMPTS = Query(select(attempts).where(among(attempts.c.client_order_id, "ids")), AttemptRow)
 _FILLS = Query(select(fills).where(among(fills.c.client_order_id, "ids")), FillRow)
 #: What tells whether an order or its attempt has changed since it was read.
@@ -41,7 +43,7 @@ _MARKS = Query(
     )
     .where(_MINE)
     .order_by(orders.c.client_order_id)
-    .with_for_update(of=orders)
+    .with_for_update(of=orders, key_share=True)
 )
 
 

@@ -18,6 +18,8 @@ class OrderChanges(TypedDict, total=False):
     client_order_id: str
     version: int
     strategy: str | None
+    asset_class: str | None
+    currency: str | None
     symbol: str
     side: str
     quantity: Decimal
@@ -109,6 +111,7 @@ class FillChanges(TypedDict, total=False):
     price: Decimal | None
     cumulative_quantity: Decimal | None
     currency: str | None
+    multiplier: Decimal | None
     commission: Decimal | None
     commission_currency: str | None
     revision: int

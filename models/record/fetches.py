@@ -39,7 +39,7 @@ FIELDS: dict[str, frozenset[str]] = {
     "positions": frozenset(),
     "orders": frozenset({"open_only", "since"}),
 }
-_SYMBOL = re.compile(r"[A-Z0-9$^][A-Z0-9.\-/ ]{0,31}")
+_SYMBOL = re.compile(r"[A-Z0-9$^][A-Z0-9.\-/@ ]{0,31}")
 #: How far back bars may be asked for: what bounds the pages of a fetch.
 LONGEST_YEARS = 100
 _BAR = ("open", "high", "low", "close", "volume")

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from models.encoding import plain
+from models.instruments import PLAIN
 from models.lifecycle import Fact, State
 from models.record.rows import FillRow
 from models.reports import DONE, BrokerStatus, CommissionReport, FillReport, OrderReport
@@ -240,7 +241,8 @@ def _row(entry: OrderRecord, attempt_no: int, report: FillReport) -> FillRow:
         "strategy": entry.order["strategy"],
         "quantity": _ZERO if report.busted else report.quantity,
         "price": report.price,
-        "currency": report.currency,
+        "currency": report.currency or _currency(entry),
+        "multiplier": report.multiplier,
         "cumulative_quantity": report.cumulative_quantity,
         "commission": report.commission,
         "commission_currency": report.commission_currency,
@@ -251,6 +253,11 @@ def _row(entry: OrderRecord, attempt_no: int, report: FillReport) -> FillRow:
         "recorded_at": entry.now,
         "late": False,
     }
+
+
+def _currency(entry: OrderRecord) -> str | None:
+    """Return the currency of an order's prices, where its broker does not tell: not every instrument is in dollars."""
+    return None if entry.order["asset_class"] in PLAIN else entry.order["currency"]
 
 
 def _told(row: FillRow, quantity: Decimal, price: Decimal | None) -> str:
@@ -315,7 +322,7 @@ def _correct(entry: OrderRecord, attempt_no: int, row: FillRow, report: FillRepo
 
 def _learn(entry: OrderRecord, row: FillRow, report: FillReport) -> None:
     """Take over what a report adds to a known execution; it takes nothing away."""
-    for name in ("commission", "commission_currency", "currency"):
+    for name in ("commission", "commission_currency", "currency", "multiplier"):
         if (value := getattr(report, name)) is not None:
             entry.change_fill(row, **{name: value})
     if row["price"] is None and report.price is not None:
@@ -337,6 +344,8 @@ def _guess(entry: OrderRecord, attempt_no: int, missing: Decimal, price: Decimal
             price=price,
             filled_at=report.updated_at or entry.now,
             inferred=True,
+            currency=report.currency,
+            multiplier=report.multiplier,
         )
         guesses = [_row(entry, attempt_no, told)]
         entry.add_fill(guesses[0])

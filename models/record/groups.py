@@ -38,7 +38,9 @@ log = structlog.get_logger()
 #: A leg that goes where the lead of its group goes: no claim, and nobody who moves orders, looks at it by itself.
 IS_FOLLOWER = and_(orders.c.leg.is_not(None), *(orders.c.leg != lead for lead in sorted(LEADS)))
 _MEMBERS = among(orders.c.group_id, "ids")
-_LOCKED = Query(select(orders).where(_MEMBERS).order_by(orders.c.client_order_id).with_for_update(), ReadableOrder)
+_LOCKED = Query(
+    select(orders).where(_MEMBERS).order_by(orders.c.client_order_id).with_for_update(key_share=True), ReadableOrder
+)
 _UNDECIDED = (Outcome.SENDING, Outcome.UNKNOWN)
 _ENDS: dict[Status, Fact] = {
     Status.CANCELED: Fact.CANCELED,

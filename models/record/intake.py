@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 
 from models.errors import CorroError, DatabaseUnavailable, IdempotencyConflict, InvalidOrder
 from models.groups import objection
+from models.instruments import PLAIN
 from models.lifetimes import DatabaseClock, expiry
 from models.messages import SECOND, OrderRequest
 from models.record.arrivals import Arrival, read_arrival, seal_of
@@ -39,6 +40,8 @@ _SAME_NAME = (
     "trail_amount", "trail_percent", "time_in_force", "extended_hours", "tags", "created_at", "expires_at",
     "not_before", "session", "decision_price",
 )  # fmt: skip
+#: What an instrument is, beside its symbol.
+_CLASS = ("asset_class", "currency")
 _BODY = (*_SAME_NAME, "route")
 #: Builds a request of values that were validated before.
 _construct: Callable[..., OrderRequest] = OrderRequest.model_construct
@@ -56,6 +59,8 @@ def row_of(request: OrderRequest, route: Sequence[str], now: datetime, longest_s
     for name in _ENUMS:
         row[name] = str(row[name])
     row |= {
+        "asset_class": str(request.instrument.asset_class),
+        "currency": request.instrument.currency,
         "expires_at": _expires(request, now, longest_s),
         "status": str(Status.QUEUED),
         "route": list(route),
@@ -89,15 +94,22 @@ def request_of(row: AnyOrder) -> OrderRequest:
     values = {name: columns[name] for name in _SAME_NAME}
     values |= {name: kind(str(values[name])) for name, kind in _ENUMS.items()}
     values["tags"] = [] if values["tags"] is None else values["tags"]
+    values |= {name: columns[name] if _names_class(row) else None for name in _CLASS}
     return _construct(**values, route=tuple(row["route"] or ()), group=membership_of(row))
 
 
 def body_of(row: AnyOrder) -> dict[str, object]:
     """Return the order object that a row records; JSON writes its numbers and times as they travel."""
     columns = by_name(row)
-    named = [name for name in _BODY if name not in SECOND or columns[name] is not None]
+    names = (*_BODY, *_CLASS) if _names_class(row) else _BODY
+    named = [name for name in names if name not in SECOND or columns[name] is not None]
     tags = {"tags": [] if row["tags"] is None else row["tags"]}
     return {name: columns[name] for name in named} | on_the_wire(row) | tags
+
+
+def _names_class(row: AnyOrder) -> bool:
+    """Tell whether an order's object names its class: where the symbol says it, readers of version 1 need no more."""
+    return row["asset_class"] is not None and row["asset_class"] not in PLAIN
 
 
 class Intake:

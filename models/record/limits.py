@@ -6,8 +6,10 @@ import time
 from collections.abc import Iterable
 from datetime import datetime
 
+import structlog
 from sqlalchemy import Connection, delete, select
 
+from models.errors import InvalidRequest
 from models.messages import OrderRequest, plain
 from models.record.database import Database
 from models.record.risk_rows import RiskLimitRow
@@ -21,12 +23,14 @@ from models.risk.names import (
     from_settings,
     in_force,
     read_value,
+    scope_words,
     scopes_of,
     that_apply,
     value_text,
 )
 from models.vocabulary import CLOSING, Side
 
+log = structlog.get_logger()
 _ROWS = Query(select(risk_limits), RiskLimitRow)
 #: A producer's reading of the rows is good for so long, seconds: the claim reads them anew.
 _GOOD_S = 2.0
@@ -38,9 +42,17 @@ def limit_rows(connection: Connection) -> list[Limit]:
 
 
 def limit_of(row: RiskLimitRow) -> Limit:
-    """Return what a row says."""
-    value = read_value(row["name"], row["value"])
-    return Limit(row["scope_kind"], row["scope"], row["name"], value, row["until"], row["set_by"])
+    """Return what a row says; where nobody can tell, nothing may be sent in its scope, and everything elsewhere."""
+    try:
+        name, value, set_by = row["name"], read_value(row["name"], row["value"]), row["set_by"]
+    except InvalidRequest:
+        log.error("limit_unreadable", scope=scope_words(row["scope_kind"], row["scope"]), **_told(row))
+        name, value, set_by = "restricted", True, f"{row['set_by']}: {row['name']} {row['value']:.40} cannot be read"
+    return Limit(row["scope_kind"], row["scope"], name, value, row["until"], set_by)
+
+
+def _told(row: RiskLimitRow) -> dict[str, str]:
+    return {"name": row["name"], "value": row["value"][:40]}
 
 
 def put_limit(connection: Connection, limit: Limit, reason: str, now: datetime) -> None:
@@ -54,14 +66,14 @@ def put_limit(connection: Connection, limit: Limit, reason: str, now: datetime) 
 
 
 def take_limits(connection: Connection, places: Iterable[tuple[str, str, str]]) -> list[Limit]:
-    """Remove limits that people have set; returns those that there were."""
+    """Remove limits that people have set, those that cannot be read as well; returns those that there were."""
     r, taken = risk_limits.c, []
-    rows = {limit.place: limit for limit in limit_rows(connection)}
+    rows = {(row["scope_kind"], row["scope"], row["name"]): row for row in _ROWS.rows(connection)}
     for kind, scope, name in places:
-        if (limit := rows.get((kind, scope, name))) is not None:
+        if (row := rows.get((kind, scope, name))) is not None:
             mine = (r.scope_kind == kind) & (r.scope == scope) & (r.name == name)
             connection.execute(delete(risk_limits).where(mine))
-            taken.append(limit)
+            taken.append(limit_of(row))
     return taken
 
 
@@ -89,6 +101,7 @@ class StaticLimits:
         limits = self._in_force(now)
         if not limits:
             return None
+        instrument = request.instrument
         order = Intended(
             client_order_id=request.client_order_id,
             symbol=request.symbol,
@@ -99,6 +112,8 @@ class StaticLimits:
             limit_price=request.limit_price,
             stop_price=request.stop_price,
             strategy=request.strategy,
+            multiplier=instrument.multiplier,
+            currency=instrument.currency,
             reduces=request.side in CLOSING,  # the claim looks whether it does
             opens_short=request.side is Side.SELL_SHORT,
         )
@@ -114,12 +129,12 @@ class StaticLimits:
         if not found or request.side in CLOSING:
             return None
         order = scopes_of(broker=None, account=None, strategy=request.strategy, symbol=request.symbol, key=None)
-        price = request.limit_price or request.stop_price
+        price, instrument = request.limit_price or request.stop_price, request.instrument
         for limit in sorted(that_apply(found, order), key=lambda limit: limit.number):
-            if price is None:
+            if price is None or instrument.multiplier is None or instrument.currency != self.currency:
                 return f"its value is not known, so it needs approval ({limit.words})"
-            if price * request.quantity > limit.number:
-                return f"its value {plain(price * request.quantity)} {self.currency} needs approval ({limit.words})"
+            if (value := price * request.quantity * instrument.multiplier) > limit.number:
+                return f"its value {plain(value)} {self.currency} needs approval ({limit.words})"
         return None
 
     def _in_force(self, now: datetime) -> tuple[Limit, ...]:

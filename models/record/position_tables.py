@@ -45,6 +45,8 @@ external_fills = Table(
     Column("cumulative_quantity", Money),
     #: Currency of the price, as the broker told it; null where it did not say.
     Column("currency", String(8)),
+    #: Money per unit and unit of price, as the broker told it; null where the symbol says it.
+    Column("multiplier", Money),
     Column("commission", Money),
     Column("commission_currency", String(8)),
     Column("revision", Integer, nullable=False, server_default="0"),

@@ -25,6 +25,8 @@ class _NewOrder(_OfGroup):
     client_order_id: str
     version: int
     strategy: str | None
+    asset_class: str | None
+    currency: str | None
     limit_price: Decimal | None
     stop_price: Decimal | None
     trail_amount: Decimal | None
@@ -144,6 +146,7 @@ class FillRow(TypedDict):
     price: Decimal | None
     cumulative_quantity: Decimal | None
     currency: str | None
+    multiplier: Decimal | None
     commission: Decimal | None
     commission_currency: str | None
     revision: int
@@ -262,42 +265,6 @@ class LeaseRow(TypedDict):
     since: datetime | None
 
 
-class ControlTableRow(TypedDict):
-    """A control of the table; in force are those of `models.record.controls.ControlRow`."""
-
-    scope_kind: str
-    scope: str
-    state: str
-    generation: int
-    kill: Json | None
-    by: str
-    reason: str
-    at: datetime
-
-
-class HaltRow(TypedDict):
-    """A drain; or a halt, for workers of the version before."""
-
-    scope: str
-    kind: str
-    reason: str | None
-    by: str | None
-    at: datetime
-
-
-class ControlEventRow(TypedDict):
-    """What somebody did to trading."""
-
-    id: NotRequired[int]
-    at: datetime
-    kind: str
-    scope_kind: str
-    scope: str
-    by: str | None
-    reason: str | None
-    detail: str | None
-
-
 class TallyRow(TypedDict):
     """A counter as far as it has been counted."""
 
@@ -341,6 +308,7 @@ class ExternalFillRow(TypedDict):
     price: Decimal | None
     cumulative_quantity: Decimal | None
     currency: str | None
+    multiplier: Decimal | None
     commission: Decimal | None
     commission_currency: str | None
     revision: int

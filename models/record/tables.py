@@ -29,6 +29,9 @@ from models.record import balance_tables as balance_tables
 from models.record import history_tables as history_tables
 from models.record.columns import Money, UtcTime, Words
 from models.record.columns import metadata as metadata
+from models.record.control_tables import control_events as control_events
+from models.record.control_tables import controls as controls
+from models.record.control_tables import halts as halts
 from models.record.group_tables import membership as membership
 from models.record.group_tables import order_groups as order_groups
 from models.record.key_tables import deployment as deployment
@@ -51,6 +54,9 @@ orders = Table(
     Column("version", Integer, nullable=False, default=1),
     Column("strategy", String(128)),
     Column("symbol", String(32)),
+    #: What the symbol names, and the currency of its prices; null where only its listing tells (`models.instruments`).
+    Column("asset_class", String(16)),
+    Column("currency", String(8)),
     Column("side", String(16)),
     Column("quantity", Money),
     Column("order_type", String(16)),
@@ -186,6 +192,8 @@ fills = Table(
     Column("cumulative_quantity", Money),
     #: Currency of the price, as the broker told it; null where it did not say.
     Column("currency", String(8)),
+    #: Money per unit and unit of price, as the broker told it; null where the symbol says it.
+    Column("multiplier", Money),
     Column("commission", Money),
     Column("commission_currency", String(8)),
     #: How often the broker has corrected this execution.
@@ -337,52 +345,6 @@ leases = Table(
     Column("until", UtcTime, nullable=False),
     #: Its holder has had it without a break since then: the fencing token of what only the holder may write.
     Column("since", UtcTime),
-)
-
-#: What may not be sent: see `models.record.controls`, which reads them.
-controls = Table(
-    "controls",
-    metadata,
-    #: "*", broker, account, strategy, symbol, key, or two of them joined by +; and which, joined by colons.
-    Column("scope_kind", String(32), primary_key=True),
-    Column("scope", String(200), primary_key=True),
-    #: halted: nothing is sent; reducing: closing orders alone.
-    Column("state", String(16), nullable=False),
-    #: Id of the event in `control_events` that set it.
-    Column("generation", BigInteger, nullable=False),
-    #: What a kill asks of the leaders, and where it is done; null where it is none.
-    Column("kill", JSON(none_as_null=True)),
-    Column("by", String(128), nullable=False),
-    Column("reason", Words(), nullable=False),
-    Column("at", UtcTime, nullable=False),
-)
-
-#: Drains; and halts as the version before reads and writes them.
-halts = Table(
-    "halts",
-    metadata,
-    #: A broker's name, or * for all.
-    Column("scope", String(32), primary_key=True),
-    #: halt: nothing is sent; drain: this broker takes nothing new.
-    Column("kind", String(8), primary_key=True),
-    Column("reason", Words()),
-    Column("by", String(128)),
-    Column("at", UtcTime, nullable=False),
-)
-
-#: What people and corro itself did to trading: halt, drain, resume, unlock, resolve ... Append only.
-control_events = Table(
-    "control_events",
-    metadata,
-    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
-    Column("at", UtcTime, nullable=False),
-    Column("kind", String(16), nullable=False),
-    #: "*", broker, order, symbol ...; and which.
-    Column("scope_kind", String(16), nullable=False),
-    Column("scope", String(128), nullable=False),
-    Column("by", String(128)),
-    Column("reason", Words()),
-    Column("detail", Words()),
 )
 
 #: What has been counted since the database was made: see `models.record.tally`.

@@ -45,6 +45,8 @@ def denied_row(body: object, reason: str, broker: str, now: datetime, *, code: s
         "extended_hours": False,
         "tags": {"message": raw},
         "decision_price": None,
+        "asset_class": None,
+        "currency": None,
         "expires_at": None,
         "status": str(Status.DENIED),
         "route": [broker],

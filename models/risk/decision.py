@@ -83,10 +83,17 @@ class Pass:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """It may be sent later: its turn comes in so many seconds."""
+    """It may be sent later.
+
+    Args:
+        seconds: until it is asked about again.
+        words: why.
+        code: of what it waits for; None: for nothing of its own.
+    """
 
     seconds: float
     words: str
+    code: Denial | None = Denial.RATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +188,7 @@ class _AskedOrder:
     def unit_value(self) -> Decimal | None:
         """Money per unit of the order, or None where nobody knows."""
         order = self.order
-        if order.currency != self.currency:
+        if order.currency != self.currency or order.multiplier is None:
             return None
         price = order.limit_price or order.stop_price or self.reference
         return None if price is None else abs(price) * order.multiplier
@@ -209,6 +216,8 @@ def _no_price(case: _AskedOrder, limit: Limit) -> Refuse | None:
         return None  # a price may be known when it is sent
     seen = f", the last is of {case.price.at:%H:%M:%S} ({case.price.source})" if case.price else ""
     other = "" if case.order.currency == case.currency else f" in {case.currency}"
+    if case.order.multiplier is None:
+        return _no(Denial.NO_PRICE, f"the size of one contract of {case.order.symbol} is not known", limit)
     return _no(Denial.NO_PRICE, f"no fresh price of {case.order.symbol}{other} is known{seen}", limit)
 
 

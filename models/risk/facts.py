@@ -22,8 +22,8 @@ class Intended:
         quantity: units of the whole order.
         adds: units beyond those that count already: all of them, or what a replace adds.
         counted: value that counts already, of the order that is replaced.
-        multiplier: money per unit and unit of price: 1 for shares.
-        currency: of its prices.
+        multiplier: money per unit and unit of price: 1 for shares; None where nobody has told it.
+        currency: of its prices; None where only its listing tells.
         reduces: it only makes a position smaller.
         opens_short: it sells more than is held.
         is_new: it is no replace.
@@ -44,8 +44,8 @@ class Intended:
     account: str | None = None
     key: str | None = None
     counted: Decimal = _ZERO
-    multiplier: Decimal = Decimal(1)
-    currency: str = "USD"
+    multiplier: Decimal | None = Decimal(1)
+    currency: str | None = "USD"
     reduces: bool = False
     opens_short: bool = False
     is_new: bool = True

@@ -36,7 +36,9 @@ def _number(value: object) -> Decimal:
     number = exact(value)
     if number < 0:
         raise ValueError("must not be less than zero")
-    if len(number.as_tuple().digits) > MAX_DIGITS or -int(number.as_tuple().exponent) > MAX_DECIMALS:
+    # As they are written out: 1e15 has sixteen digits, and 0.10 two decimals.
+    digits = max(len(number.as_tuple().digits), number.adjusted() + 1)
+    if digits > MAX_DIGITS or -int(number.as_tuple().exponent) > MAX_DECIMALS:
         raise ValueError(f"must have at most {MAX_DIGITS} digits, {MAX_DECIMALS} of them decimals")
     return number
 

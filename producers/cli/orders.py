@@ -29,7 +29,7 @@ _NOT_KNOWN_YET = 3
 def submit(
     symbol: str,
     side: Annotated[str, typer.Argument(help="buy, sell, sell_short or buy_to_cover")],
-    quantity: Annotated[str, typer.Argument(metavar="QTY", help="shares")],
+    quantity: Annotated[str, typer.Argument(metavar="QTY", help="shares, contracts or units of a pair's base")],
     order_type: Annotated[
         str | None, typer.Option("--type", help="market, limit, stop, stop_limit or trailing_stop")
     ] = None,
@@ -37,7 +37,12 @@ def submit(
     stop: Annotated[str | None, typer.Option(help="stop price")] = None,
     trail_amount: Annotated[str | None, typer.Option(help="distance of a trailing stop, money")] = None,
     trail_percent: Annotated[str | None, typer.Option(help="distance of a trailing stop, percent")] = None,
-    tif: Annotated[str, typer.Option(help="day, gtc, ioc, fok, opg or cls")] = "day",
+    tif: Annotated[str | None, typer.Option(help="day (usual), gtc (usual of crypto), ioc, fok, opg or cls")] = None,
+    asset_class: Annotated[
+        str | None,
+        typer.Option(help="us_equity, equity, option, future, forex or crypto, where the symbol does not say it"),
+    ] = None,
+    currency: Annotated[str | None, typer.Option(help="of the prices, where a listing has several")] = None,
     extended_hours: Annotated[bool, typer.Option("--extended-hours", help="also outside the regular session")] = False,
     route: Annotated[str | None, typer.Option(help="brokers in order, such as ibkr,alpaca")] = None,
     decision_price: Annotated[
@@ -66,7 +71,8 @@ def submit(
         "order_type": order_type or type_of(limit, stop, trail_amount or trail_percent),
         "route": [name.strip() for name in route.split(",")] if route else None,
         "expires_at": now + timedelta(seconds=expires_in) if expires_in is not None else None,
-        "not_before": moment("--not-before", not_before), "session": session,
+        "not_before": moment("--not-before", not_before), "session": session, "asset_class": asset_class,
+        "currency": currency,
     }  # fmt: skip
     if decision_price is not None:
         given["decision_price"] = decision_price

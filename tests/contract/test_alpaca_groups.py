@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -18,7 +20,13 @@ from tests.contract.doors import SandboxThread
 from tests.kit.waiting import eventually
 from worker.rehearsal import rehearsal
 
-TIMING = {"open_orders_every": 0.3, "positions_every": 0.5, "reconcile": (0.05, 0.2), "alert_after": 1.0}
+TIMING = {
+    "lock_after": 0.5,
+    "open_orders_every": 0.3,
+    "positions_every": 0.5,
+    "reconcile": (0.05, 0.2),
+    "alert_after": 1.0,
+}
 
 
 class GroupDesk:
@@ -108,9 +116,17 @@ def test_a_broker_that_fills_both_exits_is_caught_recorded_and_locked(desk: Grou
     done = desk.until(group, take_profit="filled", stop_loss="filled")
     assert done.status == "broken"
     assert "10 of 10 of the take_profit and 10 of 10 of the stop_loss" in str(done.reason)
-    with desk.client.database.read() as connection:
-        locks = connection.execute(select(position_locks.c.symbol, position_locks.c.note)).all()
-    assert [(lock.symbol, lock.note) for lock in locks] == [("AAPL", done.reason)]
+
+    def lock() -> Any:
+        with desk.client.database.read() as connection:
+            found = connection.execute(select(position_locks)).first()
+        assert found is not None, "the lock is gone"
+        return found
+
+    assert (lock().symbol, lock().note) == ("AAPL", done.reason)
+    # Both fills are in the books, which explain the position: the lock stays all the same.
+    eventually(lambda: lock().read_at - lock().since > timedelta(seconds=2), 15)
+    assert lock().found == lock().expected == -10
     refused = desk.client.submit(OrderRequest(symbol="AAPL", side="buy", quantity=1, expires_at=None)).wait(1)
     assert refused.status == "queued"
 

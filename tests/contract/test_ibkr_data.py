@@ -40,12 +40,15 @@ def names(desk: Desk) -> dict[str, set[str | None]]:
 @pytest.mark.parametrize(
     ("row", "name"),
     [
-        ({}, "STK:SHOP@TSE.CAD"),
-        ({"symbol": "AAPL"}, "STK:AAPL@TSE.CAD"),
-        ({"symbol": "AAPL", "currency": "USD", "exchange": "LSEETF"}, "STK:AAPL@LSEETF.USD"),
+        ({}, "SHOP@TSE"),
+        ({"symbol": "AAPL"}, "AAPL@TSE"),
+        ({"symbol": "AAPL", "currency": "USD", "exchange": "LSEETF"}, "AAPL@LSEETF"),
         ({"symbol": "AAPL", "currency": "USD", "exchange": ""}, "STK:AAPL@?.USD"),
         ({"symbol": "ZZZZ", "currency": "USD", "exchange": ""}, "STK:ZZZZ@?.USD"),
-        ({"symbol": "AAPL", "sec_type": "OPT", "local_symbol": "AAPL  261218C00200000"}, "OPT:AAPL  261218C00200000"),
+        (
+            {"symbol": "AAPL", "sec_type": "OPT", "local_symbol": "AAPL  261218C00200000", "currency": "USD"},
+            "AAPL261218C00200000",
+        ),
     ],
 )
 @pytest.mark.parametrize("first", ["positions", "orders"])

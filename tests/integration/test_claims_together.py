@@ -14,7 +14,10 @@ from models.errors import DatabaseUnavailable
 from models.messages import OrderRequest
 from models.record.database import Database
 from models.record.intake import Intake
+from models.record.limits import limit_rows
+from models.record.settling import claims_end
 from models.record.tables import orders, position_snapshots, workers
+from models.risk.names import Limit, RiskSettings
 from models.settings import BrokerSettings, Settings
 from tests.kit import eventually
 from tests.open_desk import open_desk
@@ -24,6 +27,7 @@ from worker.orders.desk import BrokerDesk
 from worker.orders.selection import named
 from worker.positions.closing import Asked
 from worker.positions.reading import keep
+from worker.risk.changes import set_limit
 from worker.runtime.clock import utcnow
 
 
@@ -133,6 +137,59 @@ def test_of_two_closing_orders_claimed_at_once_no_more_than_is_held_is_sent(
         requests[0].client_order_id: "submitted",
         requests[1].client_order_id: "queued",
     }
+
+
+@pytest.mark.parametrize("way", ["claim", "carefully"])
+def test_a_limit_that_is_set_while_a_claim_is_under_way_is_passed_by_nobody(database: Database, way: str) -> None:
+    """The first claim began before the limit and commits after it; the next is asked in between, and afterwards."""
+    settings = Settings.model_construct(brokers={"ibkr": BrokerSettings(adapter="model")})
+    terms = {"symbol": "KO", "side": "buy", "quantity": 500, "route": ["ibkr"], "strategy": "racer"}
+    first, second = (OrderRequest(**terms) for _ in range(2))
+    Intake(settings, database).record([first, second])
+    begun, asked = (_desk(settings, database, name).place.claims for name in ("first", "second"))
+    risk, limit = RiskSettings(), Limit("strategy", "racer", "max_position", Decimal(600), set_by="ann")
+    counted: list[int] = []
+    claim = threading.Thread(target=lambda: getattr(begun, way)(named([first.client_order_id])))
+    sets = threading.Thread(target=lambda: counted.append(set_limit(database, risk, limit, reason="a race")))
+    with whoever_begins_is_held(database):
+        claim.start()
+        eventually(lambda: _waiting_for_locks(database) == 1)
+        sets.start()
+        eventually(lambda: _limits(database) == 1)
+        assert asked.claim(named([second.client_order_id])) == []
+        is_waiting, status = sets.is_alive(), _status(database, second.client_order_id)
+    claim.join(10)
+    sets.join(10)
+    assert (is_waiting, status) == (True, "queued")
+    assert (counted, _status(database, first.client_order_id)) == ([1], "submitted")
+
+    def is_asked_again() -> bool:
+        assert asked.claim(named([second.client_order_id])) == []
+        return _status(database, second.client_order_id) == "denied"
+
+    eventually(is_asked_again)
+    with database.read() as connection:
+        mine = select(orders.c.reason_code).where(orders.c.client_order_id == second.client_order_id)
+        assert connection.execute(mine).scalar_one() == "position"
+
+
+def test_whoever_sets_a_limit_is_told_of_a_claim_that_does_not_end(database: Database) -> None:
+    with database.engine.begin() as stuck:
+        stuck.execute(select(orders).with_for_update())
+        pid = stuck.exec_driver_sql("select pg_backend_pid()").scalar_one()
+        assert claims_end(database, 0.05) == [pid]
+    assert claims_end(database, 0.05) == []
+
+
+def _limits(database: Database) -> int:
+    with database.read() as connection:
+        return len(limit_rows(connection))
+
+
+def _status(database: Database, client_order_id: str) -> str:
+    with database.read() as connection:
+        mine = select(orders.c.status).where(orders.c.client_order_id == client_order_id)
+        return str(connection.execute(mine).scalar_one())
 
 
 def _holds(database: Database, shares: int) -> None:

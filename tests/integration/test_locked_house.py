@@ -270,7 +270,8 @@ FORGED = {
     ],
     "corro_admin": ["DELETE FROM keys", "DELETE FROM control_events", "UPDATE keys SET owner = 'me'"],
     "corro_owner": ["DELETE FROM order_events", "UPDATE control_events SET by = 'x'", "TRUNCATE order_events CASCADE"],
-    "corro_analyst": ["SELECT * FROM orders", "SELECT * FROM keys", "DELETE FROM v_orders"],
+    "corro_analyst": ["SELECT * FROM orders", "SELECT * FROM keys", "DELETE FROM v_orders",
+                      "SELECT pg_try_advisory_lock_shared((17750::bigint << 48) | 1)", "SELECT pg_advisory_lock(1, 2)"],
 }  # fmt: skip
 
 

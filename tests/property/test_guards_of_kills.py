@@ -26,7 +26,7 @@ EVERYTHING = Scope()
 def kill(at: Scenario, scope: Scope = EVERYTHING, **asked: Any) -> list[str]:
     """What the command does, once: returns the ids whose cancel it wished."""
     database, about = at.world.database, {"by": "ana", "reason": "runaway"}
-    _, found = database.transact(lambda c: begin(c, scope, kill=asked, **about))  # type: ignore[arg-type]
+    _, found, _ = begin(database, scope, kill=asked, **about)  # type: ignore[arg-type]
     return [entry.id for entry in found]
 
 

@@ -1,23 +1,26 @@
 """No interleaving of claims, fills, refusals, fallbacks, deaths and late news passes a limit.
 
-The claim protocol's own machine, with limits set: after each step no broker has more than its limit lets it, whatever
-the record knows, and what is kept of the use of limits is what all orders use.
+The claim protocol's own machine, with limits set before the first order or while everything is under way: after each
+step no broker has more than its limit lets it, or than it had when the limit was set, whatever the record knows; and
+what is kept of the use of limits is what all orders use. Between the snapshot of a claim and its commit a limit can be
+set on PostgreSQL alone: tests/integration/test_claims_together.py.
 """
 
 from __future__ import annotations
 
 import os
 from decimal import Decimal
-from typing import Any
 
 from hypothesis import HealthCheck, settings
-from hypothesis.stateful import invariant
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize, invariant, precondition, rule
 
-from models.record.limits import put_limit
+from models.record.tables import orders
 from models.risk.names import EVERYTHING, Limit
-from models.vocabulary import Side
+from models.vocabulary import Side, Status
 from tests.property.test_claim_protocol import ZERO, Protocol
 from tests.property.test_guards_of_limits import kept, recomputed
+from worker.risk.changes import set_limit
 
 EXAMPLES = int(os.environ.get("CORRO_PROPERTY_EXAMPLES", "12"))
 STEPS = int(os.environ.get("CORRO_PROPERTY_STEPS", "25"))
@@ -27,29 +30,49 @@ MOST_OPEN, MOST_HELD = 3, Decimal(9)
 class LimitedProtocol(Protocol):
     """The same world, in which three orders may be open, and broker a may come to hold nine shares."""
 
-    def _submit(self, *terms: Any) -> None:
+    def __init__(self) -> None:
+        super().__init__()
+        #: Orders that were open when the limits were set, and what broker a held or had coming; None: not set yet.
+        self.before: tuple[int, Decimal] | None = None
+
+    @precondition(lambda self: self.world is not None and self.before is None)
+    @rule()
+    def limits_are_set(self) -> None:
         assert self.world is not None
-        if not self.placed:
-            limits = (
-                Limit(EVERYTHING, EVERYTHING, "max_open_orders", Decimal(MOST_OPEN), set_by="a test"),
-                Limit("broker", "a", "max_position", MOST_HELD, set_by="a test"),
-            )
-            with self.world.database.write() as connection:
-                for limit in limits:
-                    put_limit(connection, limit, "a test", self.world.clock.now())
-        super()._submit(*terms)
+        self.before = self._open()
+        for limit in (
+            Limit(EVERYTHING, EVERYTHING, "max_open_orders", Decimal(MOST_OPEN), set_by="a test"),
+            Limit("broker", "a", "max_position", MOST_HELD, set_by="a test"),
+        ):
+            set_limit(self.world.database, self.world.settings.risk, limit, reason="a test")
+
+    @initialize(early=st.booleans())
+    def begin(self, early: bool) -> None:
+        if early and self.world is not None:
+            self.limits_are_set()
+
+    def _open(self) -> tuple[int, Decimal]:
+        """Return how many orders are open, and what broker a holds or may come to hold, of what is claimed as well."""
+        assert self.world is not None
+        live = [k for ledger in self._ledgers() for k in ledger.orders if k.is_live and k.ticket.order.side == Side.BUY]
+        coming = [(n.name, t) for n in self._ledgers() for _, t in n.on_the_way if t.order.side == Side.BUY]
+        ids = {k.owner for k in live} | {t.order.client_order_id for _, t in coming}
+        claimed = [r for r in self.world.rows(orders) if r["side"] == Side.BUY and r["status"] == Status.SUBMITTED]
+        unsent = [row for row in claimed if row["client_order_id"] not in ids]
+        ledger = self.world.ledgers["a"]
+        buying = sum((k.exposure - k.filled for k in live if k in ledger.orders), ZERO)
+        buying += sum((t.order.quantity for name, t in coming if name == "a"), ZERO)
+        buying += sum((row["quantity"] for row in unsent if row["broker"] == "a"), ZERO)
+        return len(ids) + len(unsent), ledger.held["KO"] + buying
 
     @invariant()
     def no_limit_is_passed(self) -> None:
-        if self.world is None:
+        if self.world is None or self.before is None:
             return
-        live = [k for ledger in self._ledgers() for k in ledger.orders if k.is_live and k.ticket.order.side == Side.BUY]
-        coming = [t for ledger in self._ledgers() for _, t in ledger.on_the_way if t.order.side == Side.BUY]
-        assert len(live) + len(coming) <= MOST_OPEN
-        ledger = self.world.ledgers["a"]
-        buying = sum((k.exposure - k.filled for k in live if k in ledger.orders), ZERO)
-        buying += sum((t.order.quantity for _, t in ledger.on_the_way if t.order.side == Side.BUY), ZERO)
-        assert ledger.held["KO"] + buying <= MOST_HELD
+        number, units = self._open()
+        assert number <= max(MOST_OPEN, self.before[0])
+        assert units <= max(MOST_HELD, self.before[1])
+        self.before = min(number, self.before[0]), min(units, self.before[1])
 
     @invariant()
     def what_is_kept_is_what_orders_use(self) -> None:

@@ -18,6 +18,7 @@ from models.terms import conflicts
 from worker.brokers.alpaca import account, prices
 from worker.brokers.alpaca import reports as read
 from worker.brokers.alpaca.executions import Executions, amended, of_activity, of_event
+from worker.brokers.alpaca.symbols import symbol_of
 from worker.brokers.rest.reading import Paging
 from worker.brokers.values import UNREADABLE
 
@@ -133,7 +134,7 @@ def test_an_order_shows_every_term_that_the_broker_shows() -> None:
         {"notional": "500", "qty": None},
         {"order_class": "advanced"},
         {"order_class": "mleg", "legs": [{"symbol": "X"}]},
-        {"asset_class": "crypto", "symbol": "BTC/USD"},
+        {"asset_class": "treasury", "symbol": "912828YK0"},
         {"type": "something_new"},
         {"time_in_force": "gtd"},
         {"side": "sideways"},
@@ -177,8 +178,14 @@ def test_filled_with_nothing_is_an_order_to_be_read_again() -> None:
         assert read.order_report(ORDER | {"status": "filled", "filled_qty": nothing}).status is BrokerStatus.UNKNOWN
 
 
-def test_holdings_that_a_plain_ticker_does_not_mean_are_qualified() -> None:
-    assert account.position_report(POSITION | {"asset_class": "crypto", "symbol": "BTCUSD"}).symbol == "CRYPTO:BTCUSD"
+def test_holdings_have_the_canonical_text_of_what_is_held() -> None:
+    """Coins have one name in orders and another in holdings and activities, where no class stands beside it."""
+    for joined, pair in (("BTCUSD", "BTC/USD"), ("ETHBTC", "ETH/BTC"), ("USDTUSD", "USDT/USD"), ("BTC/USD", "BTC/USD")):
+        assert account.position_report(POSITION | {"asset_class": "crypto", "symbol": joined}).symbol == pair
+        assert symbol_of({"symbol": joined}) == pair
+    assert [symbol_of({"symbol": name}) for name in ("AUSD", "BRK.B", "F")] == ["AUSD", "BRK.B", "F"], "shares"
+    unknown = POSITION | {"asset_class": "treasury", "symbol": "912828YK0"}
+    assert account.position_report(unknown).symbol == "TREASURY:912828YK0"
     option = "AAPL261218C00200000"
     assert account.position_report(POSITION | {"asset_class": "us_option", "symbol": option}).symbol == option
     assert account.position_report(POSITION).currency == "USD"

@@ -9,16 +9,22 @@ import pytest
 from sqlalchemy import insert, select
 
 from models.errors import InvalidRequest
+from models.messages import OrderRequest, utcnow
 from models.record.controls import ControlRow, in_force
-from models.record.database import Database
-from models.record.tables import control_events, halts
+from models.record.database import Database, upgrade
+from models.record.intake import row_of
+from models.record.tables import control_events, halts, order_events, orders
+from tests.kit import PostgresServer
+from tests.unit.words import Put
 from worker.control.brake import Movement, denial, stop_of
 from worker.control.controls import resume, stop, trip
-from worker.control.scopes import Scope, facts_of
+from worker.control.kill import begin
+from worker.control.scopes import COLUMNS, Scope, facts_of
 
+EVERYTHING = Scope()
 AT = datetime(2026, 1, 5, tzinfo=UTC)
 OPENS, CLOSES, LESSENS = Movement.OPENS, Movement.CLOSES, Movement.LESSENS
-ORDER = {"strategy": "dip:v2", "symbol": "KO", "account": "ira", "key": "k-1"}
+ORDER = {"strategy": "dip:v2", "symbol": "KO", "account": "ira", "key_id": "k-1"}
 
 
 def control(scope: Scope, state: str = "halted") -> ControlRow:
@@ -54,6 +60,46 @@ def test_a_scope_covers_the_orders_that_its_names_name(names: dict[str, str], co
     scope = Scope.of(**names)
     assert scope.covers(facts_of(ORDER, "ibkr")) is covers
     assert Scope.of(**scope.names) == scope
+
+
+def test_a_scope_asks_for_columns_that_orders_have() -> None:
+    assert set(COLUMNS.values()) <= set(orders.c.keys())
+
+
+@pytest.mark.parametrize("names", [{"key": "k-1"}, {"key": "k-1", "symbol": "KO"}, {"strategy": "dip"}, {}])
+def test_a_kill_wishes_the_cancels_of_its_scope(names: dict[str, str], database: Database, put: Put) -> None:
+    put("o-1", status="accepted", symbol="KO", strategy="dip", key_id="k-1")
+    put("o-2", status="accepted", symbol="KO", strategy="other", key_id="k-2")
+    _, wished, waits = begin(database, Scope.of(**names), by="ana", reason="storm", kill={})
+    assert [entry.id for entry in wished] == (["o-1"] if names else ["o-1", "o-2"])
+    assert waits is None
+    with database.read() as connection:
+        (row,) = in_force(connection)
+    order = {"strategy": "dip", "symbol": "KO", "key_id": "k-1"}
+    assert stop_of([row], order, "ibkr", OPENS) == row
+    assert (stop_of([row], order | {"strategy": "x", "key_id": None}, "ibkr", OPENS) == row) is not bool(names)
+
+
+@pytest.mark.parametrize("names", [{"key": "k-1"}, {"account": "ibkr:ira"}])
+def test_positions_are_not_closed_by_a_scope_that_holds_none(names: dict[str, str], database: Database) -> None:
+    with pytest.raises(InvalidRequest, match="no position is of"):
+        begin(database, Scope.of(**names), by="ana", reason="storm", kill={"flatten": True})
+    with database.read() as connection:
+        assert in_force(connection) == []
+
+
+def test_who_holds_an_orders_key_holds_up_no_kill(postgres: PostgresServer) -> None:
+    """Whoever writes an event of an order and does not commit; on PostgreSQL a row is not free until then."""
+    database = Database(postgres.fresh())
+    upgrade(database)
+    row = row_of(OrderRequest(client_order_id="o-1", symbol="KO", side="buy", quantity=1), ["ibkr"], utcnow())
+    with database.write() as connection:
+        connection.execute(insert(orders).values(**row))
+    with database.write() as holds:
+        event = {"client_order_id": "o-1", "at": utcnow(), "kind": "conflict", "detail": "x"}
+        holds.execute(insert(order_events).values(**event))
+        _, wished, waits = begin(database, EVERYTHING, by="ana", reason="storm", kill={})
+    assert ([entry.id for entry in wished], waits) == (["o-1"], None)
 
 
 def test_an_order_without_an_account_counts_to_each_account_of_its_broker() -> None:

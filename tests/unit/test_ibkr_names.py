@@ -8,19 +8,30 @@ from typing import Any
 import pytest
 
 from models.errors import InstrumentUnknown, Unsupported
-from worker.brokers.ibkr.names import EXCHANGES, OTC, Names, choose, from_ib_symbol, to_ib_symbol
+from models.instruments import US_LISTINGS
+from worker.brokers.ibkr.instruments import from_ib_symbol, to_ib_symbol
+from worker.brokers.ibkr.names import OTC, Names, choose
 
 
 def contract(**fields: Any) -> Any:
     blank = {"conId": 265598, "symbol": "AAPL", "secType": "STK", "currency": "USD", "exchange": "SMART"}
-    return SimpleNamespace(**{**blank, "primaryExchange": "", "localSymbol": "", **fields})
+    return SimpleNamespace(
+        **{
+            **blank,
+            "primaryExchange": "",
+            "localSymbol": "",
+            "multiplier": "",
+            "lastTradeDateOrContractMonth": "",
+            **fields,
+        }
+    )
 
 
 WANTED = contract()
 
 
 # -- CHOOSING ---
-@pytest.mark.parametrize("listing", sorted(EXCHANGES | OTC))
+@pytest.mark.parametrize("listing", sorted(US_LISTINGS | OTC))
 def test_every_us_listing_is_chosen(listing: str) -> None:
     assert choose([contract(primaryExchange=listing)], WANTED, "ib").primaryExchange == listing
 
@@ -51,19 +62,21 @@ def test_an_exchange_goes_before_the_otc_market_and_two_listings_are_refused() -
 
 # -- NAMES ---
 APART = [
-    ({"secType": "OPT", "localSymbol": "AAPL  261218C00200000"}, "OPT:AAPL  261218C00200000"),
-    ({"symbol": "MES", "secType": "FUT", "localSymbol": "MESU6"}, "FUT:MESU6"),
-    ({"symbol": "EUR", "secType": "CASH", "localSymbol": "EUR.USD"}, "CASH:EUR.USD"),
+    ({"secType": "OPT", "localSymbol": "AAPL  261218C00200000"}, "AAPL261218C00200000"),
+    ({"secType": "OPT", "currency": "EUR", "localSymbol": "P BMW  20261218 72 M"}, "OPT:P BMW  20261218 72 M"),
+    ({"symbol": "EUR", "secType": "CASH", "localSymbol": "EUR.USD"}, "EUR/USD"),
+    ({"symbol": "BTC", "secType": "CRYPTO", "localSymbol": "BTC.USD"}, "BTC/USD"),
+    ({"symbol": "IBM", "secType": "BOND", "localSymbol": "IBCID72"}, "BOND:IBCID72"),
     ({"secType": ""}, "?:AAPL"),
     ({"conId": 0}, "STK:AAPL@?.USD"),
-    ({"symbol": "SHOP", "currency": "CAD", "primaryExchange": "TSE"}, "STK:SHOP@TSE.CAD"),
-    ({"currency": "USD", "primaryExchange": "LSEETF"}, "STK:AAPL@LSEETF.USD"),
+    ({"symbol": "SHOP", "currency": "CAD", "primaryExchange": "TSE"}, "SHOP@TSE"),
+    ({"currency": "USD", "primaryExchange": "LSEETF"}, "AAPL@LSEETF"),
     ({"currency": "", "primaryExchange": "TSE"}, "STK:AAPL@TSE.?"),
 ]
 LISTED = [
-    ({"symbol": "SHOP", "currency": "CAD", "exchange": "TSE"}, "STK:SHOP@TSE.CAD"),
-    ({"symbol": "VOD", "currency": "GBP", "exchange": "LSE"}, "STK:VOD@LSE.GBP"),
-    ({"symbol": "VUSD", "exchange": "LSEETF"}, "STK:VUSD@LSEETF.USD"),
+    ({"symbol": "SHOP", "currency": "CAD", "exchange": "TSE"}, "SHOP@TSE"),
+    ({"symbol": "VOD", "currency": "GBP", "exchange": "LSE"}, "VOD@LSE"),
+    ({"symbol": "VUSD", "exchange": "LSEETF"}, "VUSD@LSEETF"),
     ({"exchange": "VALUE"}, "STK:AAPL@VALUE.USD"),
 ]
 
@@ -109,7 +122,7 @@ def test_where_something_traded_does_not_tell_where_it_is_listed() -> None:
     names.listed(4, "LSEETF")
     names.listed(5, "")
     assert names.of(contract(exchange="ISLAND")) == "AAPL"
-    assert names.of(contract(symbol="VUSD", conId=4)) == "STK:VUSD@LSEETF.USD"
+    assert names.of(contract(symbol="VUSD", conId=4)) == "VUSD@LSEETF"
     assert names.of(contract(symbol="VOD", currency="GBP", conId=5)) == "STK:VOD@?.GBP"
     assert names.unnamed == {}
 

@@ -9,12 +9,12 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import insert, select
 
 from models.messages import utcnow
 from models.record.batch import OrderBatch
 from models.record.database import Database
-from models.record.tables import attempts, control_events, orders, risk_tallies
+from models.record.tables import attempts, control_events, orders, risk_limits, risk_tallies
 from models.record.usage import COUNTED, KEY, keep
 from models.settings import Settings
 from tests.unit.words import Put, Run
@@ -83,6 +83,8 @@ def test_a_limit_is_set_listed_and_cleared_under_a_name(database: Database, run:
         (("max_value", "20000", "--by", " ", "--reason", "x"), 2, "by: must be a name"),
         (("max_valu", "20000", *BY), 2, "no such limit"),
         (("max_value", "much", *BY), 2, "max_value: must be a decimal number"),
+        (("max_value", "1e15", *BY), 2, "at most 15 digits"),
+        (("max_value", "1e400", *BY), 2, "at most 15 digits"),
         (("max_value", "1", "--broker", "etrade", *BY), 2, "no broker 'etrade' is configured"),
         (("max_value", "1", "--broker", "ibkr", "--strategy", "dip", *BY), 2, "a limit has one scope"),
         (("max_value", "1", "--account", "ibkr", *BY), 2, "must be BROKER:ACCOUNT"),
@@ -96,6 +98,20 @@ def test_what_cannot_be_meant_is_refused(
     assert done.status == status
     assert said in done.err
     assert rows(database, control_events) == []
+
+
+def test_a_limit_that_cannot_be_read_forbids_its_scope_and_no_other_and_can_be_cleared(
+    database: Database, run: Command
+) -> None:
+    row = {"scope_kind": "strategy", "scope": "dip", "name": "max_value", "value": "1" + "0" * 400}
+    with database.write() as connection:
+        connection.execute(insert(risk_limits).values(**row, set_by="ann", reason="typed", set_at=utcnow()))
+    assert run("submit", "KO", "buy", "1", "--id", "other", "--strategy", "other").status == 0
+    said = run("submit", "KO", "buy", "1", "--id", "dip", "--strategy", "dip")
+    assert (said.status, "restricted" in said.err + said.out) == (1, True)
+    assert "cannot be read" in json.dumps(listed(run))
+    assert run("limits", "clear", "max_value", "--strategy", "dip", *BY).status == 0
+    assert listed(run) == []
 
 
 def test_what_nobody_has_set_cannot_be_cleared(run: Command) -> None:

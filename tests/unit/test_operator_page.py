@@ -16,6 +16,7 @@ pytest.importorskip("uvicorn")
 pytest.importorskip("jinja2")
 
 from models.history import v_orders
+from models.history.blotter import Choice
 from tests.kit import eventually
 from tests.unit.page_site import EVIL, Site, desk_of_orders
 from worker.brokers.fake import FakeBroker
@@ -114,6 +115,13 @@ def test_the_blotter_has_the_newest_first_with_reason_attempts_and_fills(site: S
 )
 def test_the_blotter_is_filtered_and_bounded(site: Site, query: str, found: list[str]) -> None:
     assert ids(site, query) == found
+
+
+def test_orders_that_have_not_ended_are_looked_for_everywhere() -> None:
+    assert not Choice(statuses=("accepted", "queued"), broker="tda", text="x").needs_a_window
+    assert Choice(statuses=("accepted", "filled"), broker="tda").needs_a_window
+    assert Choice(broker="tda").needs_a_window
+    assert not Choice(statuses=("filled",)).needs_a_window
 
 
 def test_older_orders_follow_without_a_gap(site: Site) -> None:

@@ -49,6 +49,9 @@ TYPES: Mapping[str, tuple[type, ...]] = {
     "not_before": (str,),
     "session": (str,),
     "decision_price": (str, int, float),
+    "group": (dict,),
+    "asset_class": (str,),
+    "currency": (str,),
 }
 NUMBERS = [name for name, kinds in TYPES.items() if float in kinds]
 _TYPES_OF_JSON = {

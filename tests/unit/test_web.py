@@ -191,3 +191,12 @@ def test_elsewhere_it_takes_a_proxy_or_https_and_a_token(corro: Run, monkeypatch
     assert (status, "cannot be used" in said) == (2, True), "allowed, and no address of this machine"
     monkeypatch.setenv("CORRO_WEB__TLS_CERT", "cert.pem")
     assert "both" in corro("web", "--port", "0")[2]
+
+
+def test_a_database_that_was_removed_is_told_of_though_it_can_still_be_read(site: Site, bare: Path) -> None:
+    assert "Every broker takes orders" not in site.page("/")
+    (bare / "corro.db").rename(bare / "away")
+    eventually(lambda: site.ask("/", Accept="text/html")[0].status == 503, 10)
+    text = site.page("/fleet", 503)
+    assert "was removed while in use" in text
+    assert "nothing is claimed and nothing is sent" in text

@@ -55,7 +55,7 @@ from models.reports import (
     Sighting,
 )
 from models.settings import BrokerSettings
-from models.vocabulary import OrderType, Side, TimeInForce
+from models.vocabulary import AssetClass, OrderType, Side, TimeInForce
 from worker.brokers.values import number
 from worker.pacing.budget import Limits
 
@@ -84,6 +84,8 @@ class AbsenceRule:
 class Capabilities:
     """What a broker can do; what it cannot is refused before sending, as Unsupported, and falls back."""
 
+    #: Classes of what it trades, whose names the adapter writes and reads.
+    asset_classes: frozenset[AssetClass] = frozenset({AssetClass.US_EQUITY})
     sides: frozenset[Side] = frozenset(Side)
     order_types: frozenset[OrderType] = frozenset(OrderType)
     times_in_force: frozenset[TimeInForce] = frozenset(TimeInForce)
@@ -115,6 +117,7 @@ class Capabilities:
     def check(self, order: OrderRequest, broker: str) -> None:
         """Raise Unsupported with the field and the value if this broker cannot take the order."""
         table = (
+            ("asset_class", order.instrument.asset_class, self.asset_classes),
             ("side", order.side, self.sides),
             ("order_type", order.order_type, self.order_types),
             ("time_in_force", order.time_in_force, self.times_in_force),
@@ -131,7 +134,8 @@ class Capabilities:
             if value is not None and number(value) is None:
                 words = f'{name} {plain(value)} is the number that says "not set" on the wire'
                 raise Unsupported(f"{broker}: {words}: an order with it could not be told from others", broker=broker)
-        if not self.fractional and order.quantity != order.quantity.to_integral_value():
+        whole = not self.fractional and order.instrument.asset_class is not AssetClass.CRYPTO
+        if whole and order.quantity != order.quantity.to_integral_value():
             raise Unsupported(f"{broker} takes whole shares only, quantity was {plain(order.quantity)}", broker=broker)
         if order.extended_hours and not self.extended_hours:
             raise Unsupported(f"{broker} does not trade extended hours through this API", broker=broker)

@@ -95,8 +95,8 @@ def kill(
         from worker.control.kill import begin
 
         asked: KillRow = {"flatten": flatten, "collar": percent, "external": external}
-        _, wished = c.database.transact(lambda connection: begin(connection, scope, by=who, reason=why, kill=asked))
-        show.note(f"killed: {scope.words}; {len(wished)} cancels wished")
+        _, wished, waits = begin(c.database, scope, by=who, reason=why, kill=asked)
+        show.note(f"killed: {scope.words}; {waits or f'{len(wished)} cancels wished'}")
         c.ring_for_cancels(wished)
         deadline, seen = time.monotonic() + patience, Progress(waits={"*": "not read yet"})
         while True:

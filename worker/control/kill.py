@@ -1,4 +1,4 @@
-"""A kill: halted, and a cancel wished of everything that is live, in one transaction; what is left is for the leaders.
+"""A kill: halted, and then a cancel wished of everything that is live; what is left is for the leaders.
 
 The control itself says what is asked (`controls.kill`), so whoever leads a broker goes on with it when the command that
 began it is gone (`worker.orders.kills`). It is done at a broker when that shows nothing live in its scope and, where
@@ -10,11 +10,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy import ColumnElement, Connection, select, update
 
+from models.errors import DatabaseUnavailable, InvalidRequest
 from models.record.batch import OrderBatch
 from models.record.controls import REDUCING, ControlRow, KillRow
+from models.record.database import Database
 from models.record.holders import Closing
 from models.record.order import OrderRecord, cancel
 from models.record.rows import ExternalOrderRow, OrderRow
@@ -28,6 +31,8 @@ from worker.runtime.clock import utcnow
 
 _OPEN = [str(status) for status in OPEN]
 _DONE = [str(status) for status in (*DONE, BrokerStatus.UNKNOWN)]
+#: Kinds of scopes that hold no positions of their own.
+UNHELD = frozenset({"key", "account"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,29 +50,49 @@ class Left:
 
 
 def begin(
-    connection: Connection, scope: Scope, *, by: str, reason: str, kill: KillRow
-) -> tuple[int, list[OrderRecord]]:
-    """Begin a kill, in one transaction.
+    database: Database, scope: Scope, *, by: str, reason: str, kill: KillRow
+) -> tuple[int, list[OrderRecord], str | None]:
+    """Begin a kill: halt its scope, and then wish the cancels.
+
+    The halt is committed first: an order that somebody else holds just now keeps nobody from stopping.
 
     Args:
-        connection: of the transaction.
+        database: the record.
         scope: what is stopped.
         by: who.
         reason: why.
         kill: what is asked of the leaders.
 
     Returns:
-        Its generation, and the orders whose cancel is wished; those that were still queued have ended.
+        Its generation; the orders whose cancel is wished, those included that were still queued and have ended; and why
+        none was, where the leaders have to do that.
+
+    Raises:
+        InvalidRequest: nobody can tell which positions are of this scope.
+        DatabaseUnavailable: nothing is halted.
     """
+    if kill.get("flatten") and (unheld := UNHELD & set(scope.names)):
+        raise InvalidRequest(
+            f"no position is of {' or '.join(sorted(unheld))} alone: strategies hold positions at brokers. "
+            "Kill without flatten, and flatten with a strategy, a symbol or a broker"
+        )
     asked = ", ".join(name for name in ("flatten", "external") if kill.get(name)) or "cancels"
     wanted: KillRow = {**kill, "done": []}
-    generation = put(connection, scope, "kill", by=by, reason=reason, kill=wanted, detail=asked)
+    halted = partial(put, scope=scope, kind="kill", by=by, reason=reason, kill=wanted, detail=asked)
+    generation = database.transact(lambda connection: halted(connection))
+    try:
+        return generation, database.transact(lambda connection: _wish(connection, scope, generation, by, reason)), None
+    except DatabaseUnavailable as error:
+        return generation, [], str(error)
+
+
+def _wish(connection: Connection, scope: Scope, generation: int, by: str, reason: str) -> list[OrderRecord]:
     rows = live_orders(connection, scope, generation)
     batch = OrderBatch.open(connection, [row["client_order_id"] for row in rows], utcnow())
     for entry in batch.entries.values():
         cancel(entry, words(by, reason))
     batch.write()
-    return generation, list(batch.entries.values())
+    return list(batch.entries.values())
 
 
 def words(by: str | None, reason: str | None) -> str:

@@ -22,6 +22,8 @@ _OF_A_BROKER = frozenset({"broker", "account"})
 #: Parts between colons that a name has; a strategy's may have any number.
 _PARTS = {"broker": 1, "account": 2, "symbol": 1, "key": 1}
 _LONGEST = 128
+#: Where a row has the name of a kind.
+COLUMNS = {"strategy": "strategy", "symbol": "symbol", "key": "key_id"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +116,10 @@ def facts_of(order: Mapping[str, object], broker: str) -> dict[str, str | None]:
     """Return what an order is to the scopes.
 
     Args:
-        order: its row, or its request's fields.
+        order: its row.
         broker: where it is, or would be sent.
     """
-    account, given = order.get("account"), {name: order.get(name) for name in ("strategy", "symbol", "key")}
-    facts = {name: str(value) if value is not None else None for name, value in given.items()}
+    account = order.get("account")
+    given = {kind: order.get(column) for kind, column in COLUMNS.items()}
+    facts = {kind: str(value) if value is not None else None for kind, value in given.items()}
     return facts | {"broker": broker, "account": f"{broker}:{account}" if account else None}

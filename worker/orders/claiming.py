@@ -242,7 +242,8 @@ class Claims:
         """An order that may not be sent now waits for its turn or for a price, goes on along its route, or ends."""
         if isinstance(verdict, Hold):
             entry.set(available_at=entry.now + timedelta(seconds=verdict.seconds), reason=verdict.words)
-            entry.set(reason_code=str(Denial.RATE))
+            if verdict.code is not None:
+                entry.set(reason_code=str(verdict.code))
             return
         if verdict.code is Denial.NO_PRICE and not quotes.asked:
             quotes.ids[entry.id] = entry.order["symbol"]

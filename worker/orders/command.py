@@ -50,6 +50,8 @@ class Claimed:
     entry: OrderRecord | None = None
     #: The order at the broker that it replaces.
     old: OrderRef | None = None
+    #: Of a replace: the key that signed its order.
+    key_id: str | None = None
     #: A replace that only makes the order smaller or less aggressive, so every control lets it pass.
     lessens: bool = False
     #: Where sends have to be marked: those of this claim.
@@ -65,7 +67,7 @@ class Claimed:
     @property
     def facts(self) -> Mapping[str, object]:
         """What the controls are asked about: the row, as it has columns that the request has not."""
-        return by_name(self.entry.order) if self.entry is not None else vars(self.order)
+        return by_name(self.entry.order) if self.entry is not None else vars(self.order) | {"key_id": self.key_id}
 
     @property
     def movement(self) -> Movement:

@@ -89,7 +89,7 @@ def begun_words(attempt_no: int, broker: str) -> str:
 def _chosen() -> Select[tuple[str]]:
     oldest_first = select(_o.client_order_id).where(among(_o.client_order_id, "ids"), *CONDITIONS.values())
     oldest_first = oldest_first.order_by(_o.available_at, _o.client_order_id)
-    return oldest_first.limit(MAX_BATCH).with_for_update(skip_locked=True)
+    return oldest_first.limit(MAX_BATCH).with_for_update(skip_locked=True, key_share=True)
 
 
 def _marked(which: ColumnElement[bool]) -> ReturningUpdate[tuple[object, ...]]:

@@ -56,7 +56,13 @@ class Releases:
         with self.database.read() as connection:
             if connection.execute(select(o.client_order_id).where(due).limit(1)).first() is None:
                 return
-        found = select(orders).where(due).order_by(o.available_at).limit(MAX_BATCH).with_for_update(skip_locked=True)
+        found = (
+            select(orders)
+            .where(due)
+            .order_by(o.available_at)
+            .limit(MAX_BATCH)
+            .with_for_update(skip_locked=True, key_share=True)
+        )
         query = Query(found, ReadableOrder)
 
         def work(batch: OrderBatch) -> None:

@@ -28,7 +28,7 @@ from models.record.replaces import changed_terms, lessens, words
 from models.record.rows import AttemptRow, Json
 from models.record.tables import attempts, orders
 from models.reports import OrderReport
-from models.risk.decision import Pass, Refuse
+from models.risk.decision import Hold, Pass, Refuse, RiskVerdict
 from models.settings import TimingSettings
 from models.vocabulary import Outcome, Status
 from worker.brokers.base import BrokerInterface, OrderRef
@@ -158,10 +158,13 @@ class Replacements(Claiming):
         growth = change.order.quantity - change.old.order.quantity
         if closings and closes(entry.order) and growth > 0 and not self._may_grow(entry, closings, growth):
             return None
-        reserved, refused = self._ask_limits(entry, change)
-        if refused:
+        verdict, reserved = self._ask_limits(entry, change)
+        if isinstance(verdict, Hold) and verdict.code is None:
+            entry.set(available_at=entry.now + AGAIN)
+            return None
+        if not isinstance(verdict, Pass):
             entry.set(replace_request=None)
-            entry.note("replace_refused", refused)
+            entry.note("replace_refused", verdict.words)
             return None
         entry.begin(
             change.attempt_no,
@@ -182,20 +185,18 @@ class Replacements(Claiming):
         entry.note("replacing", f"attempt {change.attempt_no} at {self.broker.name}: {words(wanted)}")
         return change
 
-    def _ask_limits(self, entry: OrderRecord, change: Claimed) -> tuple[Json | None, str | None]:
-        """Return as what a replace counts, and why limits forbid it; a mere lessening is not asked about."""
+    def _ask_limits(self, entry: OrderRecord, change: Claimed) -> tuple[RiskVerdict, Json | None]:
+        """Return what limits say of a replace, and as what it counts; a mere lessening is not asked about."""
         connection, risk = entry.batch.connection, None
         before = entry.current and entry.current["reserved"]
         if not change.lessens:
             risk = self.limiter.about_change(connection, entry, change.order)
         if risk is None:
-            return before, None
+            return Pass(), before
         verdict = risk.judge(entry.id)
-        if isinstance(verdict, Pass):
-            return risk.reserved(entry.id, verdict), None
         if isinstance(verdict, Refuse):
             entry.note("risk_denied", f"replace: {verdict.code}: {verdict.words}")
-        return None, verdict.words
+        return verdict, risk.reserved(entry.id, verdict) if isinstance(verdict, Pass) else None
 
     @property
     def _in_place(self) -> bool:
@@ -206,7 +207,8 @@ class Replacements(Claiming):
         new = changed_terms(now, wanted)
         longest = self.broker.capabilities.client_order_id_length
         theirs = current["broker_client_order_id"] if self._in_place else attempt_id(entry.id, number, longest)
-        return Claimed(new, number, theirs, old=order_ref(entry.order, current), lessens=lessens(now, new))
+        old, key_id = order_ref(entry.order, current), entry.order["key_id"]
+        return Claimed(new, number, theirs, old=old, key_id=key_id, lessens=lessens(now, new))
 
     # -- THE COMMAND ---
     def send(self, item: Claimed, permit: Permit) -> OrderReport:

@@ -45,7 +45,7 @@ def _claimable(*which: ColumnElement[bool]) -> Query[Row]:
     """The oldest first, leaving out what another claim holds just now."""
     looks = (look.label(name) for name, look in _LOOKS.items())
     oldest_first = select(orders, *looks).where(*which, ~IS_FOLLOWER).order_by(_o.available_at, _o.client_order_id)
-    return Query(oldest_first.limit(MAX_BATCH).with_for_update(skip_locked=True))
+    return Query(oldest_first.limit(MAX_BATCH).with_for_update(skip_locked=True, key_share=True))
 
 
 #: Waited too long for its message, or its pause is over.

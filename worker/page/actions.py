@@ -224,10 +224,10 @@ def _resume(errand: Errand) -> Told:
 def _kill(errand: Errand) -> Told:
     scope, flatten = errand.scope(), errand.flag("flatten")
     what: KillRow = {"flatten": flatten, "collar": _collar(errand, flatten), "external": errand.flag("external")}
-    begin = partial(kill.begin, scope=scope, by=errand.by, reason=errand.reason, kill=what)
-    generation, wished = errand.client.database.transact(begin)
+    database, by, reason = errand.client.database, errand.by, errand.reason
+    generation, wished, waits = kill.begin(database, scope, by=by, reason=reason, kill=what)
     errand.client.ring_for_cancels(wished)
-    words = f"killed: {scope.words}; {len(wished)} cancels wished"
+    words = f"killed: {scope.words}; {waits or f'{len(wished)} cancels wished'}"
     told: Told = {"scope_kind": scope.kind, "scope": scope.text, "generation": generation, "wished": len(wished)}
     return told | {"words": words}
 

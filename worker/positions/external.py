@@ -341,6 +341,7 @@ def _fill_row(broker: str, fill: FillReport, now: datetime) -> ExternalFillRow:
         "quantity": Decimal(0) if fill.busted else fill.quantity,
         "price": fill.price,
         "currency": fill.currency,
+        "multiplier": fill.multiplier,
         "cumulative_quantity": fill.cumulative_quantity,
         "commission": fill.commission,
         "commission_currency": fill.commission_currency,

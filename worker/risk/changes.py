@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import structlog
 from sqlalchemy import Connection
 
 from models.errors import NotFound
 from models.record.database import Database
 from models.record.limits import limit_rows, put_limit, take_limits
+from models.record.settling import claims_end, nobody_counts
 from models.risk.names import Limit, RiskSettings, scope_words, value_text
 from worker.control.controls import journal
-from worker.risk.recount import take_in
+from worker.risk.recount import count_before, take_in
 from worker.runtime.clock import utcnow
+
+log = structlog.get_logger()
 
 #: Characters of a scope in the journal.
 _LONGEST_SCOPE = 128
 
 
 def set_limit(database: Database, risk: RiskSettings, limit: Limit, *, reason: str) -> int:
-    """Set a limit in place of the row of its name and scope.
+    """Set a limit in place of the row of its name and scope; it returns when every order sent without it counts.
 
     Args:
         database: the record.
@@ -32,7 +36,7 @@ def set_limit(database: Database, risk: RiskSettings, limit: Limit, *, reason: s
         InvalidRequest: the name or the reason is blank.
     """
 
-    def work(connection: Connection) -> None:
+    def work(connection: Connection) -> int:
         before = next((row for row in limit_rows(connection) if row.place == limit.place), None)
         was = f", was {value_text(before.value)} by {before.set_by}" if before else ""
         until = f" until {limit.until:%Y-%m-%d %H:%M:%S} UTC" if limit.until else ""
@@ -40,9 +44,15 @@ def set_limit(database: Database, risk: RiskSettings, limit: Limit, *, reason: s
         put_limit(connection, limit, reason, utcnow())
         scope = limit.scope[:_LONGEST_SCOPE]
         journal(connection, "limit_set", limit.scope_kind, scope, by=limit.set_by, reason=reason, detail=detail)
+        return count_before(connection, risk) if database.is_sqlite else 0
 
-    database.transact(work)
-    return take_in(database, risk)
+    if database.is_sqlite:  # one writer: nobody is on the way, and nobody comes between
+        return database.transact(work)
+    with nobody_counts(database):
+        database.transact(work)
+        if late := claims_end(database):
+            log.warning("claims_do_not_end", limit=limit.words, processes=late)
+        return take_in(database, risk)
 
 
 def clear_limit(database: Database, place: tuple[str, str, str], *, by: str, reason: str) -> Limit:

@@ -12,29 +12,30 @@ from datetime import datetime
 from decimal import Decimal
 from functools import partial
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from models.encoding import plain
 from models.messages import OrderRequest
 from models.record.limits import limit_rows
 from models.record.order import OrderRecord
 from models.record.rows import Json, by_name
-from models.risk.decision import PRICED, Pass, RiskVerdict, Session, decide_risk
+from models.record.settling import COUNT_TOGETHER
+from models.risk.decision import PRICED, Hold, Pass, RiskVerdict, Session, decide_risk
 from models.risk.facts import Intended, ReferencePrice
 from models.risk.names import Limit, RiskSettings, from_settings, in_force, that_apply
 from models.settings import Settings
 from models.vocabulary import CLOSING, Denial, OrderType, Side, signed
 from worker.positions.holdings import holdings
 from worker.risk.exposure import COUNTING, Exposure
-from worker.risk.prices import known_prices
+from worker.risk.prices import known_prices, multiplier_of
 from worker.runtime.calendar import session_at
 
-#: Taken by whoever counts several orders together.
-LOCK = text("select pg_advisory_xact_lock(hashtext('corro.risk'))")
 _AT_ONCE = frozenset({OrderType.MARKET, OrderType.LIMIT})
 #: Fills of so long ago are looked at for a price where a limit takes older ones, seconds at most.
 _OLDEST_FILL_S = 3600.0
 _ZERO = Decimal(0)
+#: While a limit is being set, what is counted may lack an order that was claimed without it.
+_BEING_SET = Hold(0.1, "waits: a limit is being set", code=None)
 
 
 class Limiter:
@@ -140,6 +141,8 @@ class Limiter:
             strategy=row["strategy"],
             broker=self.broker,
             account=_text(more.get("account")),
+            multiplier=multiplier_of(connection, row["symbol"]),
+            currency=row["currency"] if row["asset_class"] else "USD",
             key=_text(more.get("key_id")),
             counted=counted,
             reduces=reduces,
@@ -176,8 +179,9 @@ class RiskQuestions:
         self._orders = {order.client_order_id: order for order in wanted}
         every = list({limit.place: limit for mine in limits.values() for limit in mine}.values())
         names = {limit.name for limit in every}
-        if names & COUNTING and connection.dialect.name != "sqlite":  # there only one writes at a time
-            connection.execute(LOCK)
+        asks = names & COUNTING and connection.dialect.name != "sqlite"  # there only one writes at a time
+        #: All that was sent without one of these limits can be seen by now.
+        self._is_known = not asks or bool(connection.execute(COUNT_TOGETHER).one()[1])
         self.day = risk.day(now)
         symbols = {order.symbol for order in wanted}
         self._exposure = Exposure(connection, symbols, every, now, (self.day, risk.day_began(now)))
@@ -192,6 +196,8 @@ class RiskQuestions:
 
     def judge(self, client_order_id: str) -> RiskVerdict:
         """Decide about one order; if it passes, it counts from now on."""
+        if not self._is_known:
+            return _BEING_SET
         order, limits = self._orders[client_order_id], self._limits[client_order_id]
         usage, price = self._exposure.usage(order, limits), self._prices.get(order.symbol)
         decide = partial(decide_risk, order, limits, usage, price, self._session, self.now)

@@ -9,24 +9,26 @@ from decimal import Decimal
 
 from sqlalchemy import Connection, select, tuple_, union_all
 
+from models.instruments import told_multiplier
 from models.record.archive_tables import archived_fills
 from models.record.tables import fills, orders
 from models.vocabulary import CLOSING, Side, signed
 
-_ZERO = Decimal(0)
+_ZERO, _ONE = Decimal(0), Decimal(1)
 #: Broker, strategy and symbol of a gain.
 Place = tuple[str, str | None, str]
 
 
 @dataclass(frozen=True, slots=True)
 class PricedFill:
-    """An execution; quantity in units, price and fee in money."""
+    """An execution; quantity in units, price and fee in money; `multiplier` is money per unit and unit of price."""
 
     side: Side
     quantity: Decimal
     price: Decimal | None
     fee: Decimal
     at: datetime
+    multiplier: Decimal = Decimal(1)
 
 
 def gain_since(executions: Iterable[PricedFill], start: datetime) -> Decimal:
@@ -47,7 +49,7 @@ def gain_since(executions: Iterable[PricedFill], start: datetime) -> Decimal:
             continue
         closed = min(one.quantity, max(-turn * held, _ZERO))
         if closed:
-            gain += closed * (one.price - cost) * -turn if counts else _ZERO
+            gain += closed * (one.price - cost) * -turn * one.multiplier if counts else _ZERO
             held += turn * closed
         opened = _ZERO if one.side in CLOSING else one.quantity - closed
         if opened:
@@ -61,14 +63,18 @@ def gains(connection: Connection, start: datetime) -> dict[Place, Decimal]:
     f, o, a = fills.c, orders.c, archived_fills.c
     places = select(f.broker, f.symbol).where(f.filled_at >= start, f.symbol.is_not(None)).distinct()
     own = (
-        select(f.broker, f.strategy, f.symbol, o.side, f.quantity, f.price, f.commission, f.filled_at, f.id)
+        select(
+            f.broker, f.strategy, f.symbol, o.side, f.quantity, f.price, f.commission, f.filled_at, f.multiplier, f.id
+        )
         .join_from(fills, orders, f.client_order_id == o.client_order_id)
         .where(tuple_(f.broker, f.symbol).in_(places), f.quantity > 0)
     )
-    archived = select(a.broker, a.strategy, a.symbol, a.side, a.quantity, a.price, a.commission, a.filled_at, a.id)
+    archived = select(
+        a.broker, a.strategy, a.symbol, a.side, a.quantity, a.price, a.commission, a.filled_at, a.multiplier, a.id
+    )  # fmt: skip
     query = union_all(own, archived.where(tuple_(a.broker, a.symbol).in_(places))).order_by("filled_at", "id")
     found: dict[Place, list[PricedFill]] = {}
-    for broker, strategy, symbol, side, quantity, price, fee, at, _ in connection.execute(query):
-        one = PricedFill(Side(side), quantity, price, fee or _ZERO, at)
+    for broker, strategy, symbol, side, quantity, price, fee, at, told, _ in connection.execute(query):
+        one = PricedFill(Side(side), quantity, price, fee or _ZERO, at, told or told_multiplier(symbol) or _ONE)
         found.setdefault((broker, strategy, symbol), []).append(one)
     return {place: gain_since(mine, start) for place, mine in found.items() if mine[-1].at >= start}

@@ -15,9 +15,10 @@ import structlog
 from sqlalchemy import Connection, select
 
 from models.errors import CorroError
+from models.instruments import SHARES_PER_OPTION, told_multiplier
 from models.record.database import Database
 from models.record.statements import upsert
-from models.record.tables import fills, position_snapshots, reference_prices
+from models.record.tables import external_fills, fills, position_snapshots, reference_prices
 from models.reports import QuoteReport
 from models.risk.facts import ReferencePrice
 from worker.brokers.base import BrokerInterface
@@ -101,10 +102,24 @@ def _of_positions(
 ) -> Iterable[tuple[str, ReferencePrice]]:
     p = position_snapshots.c
     query = select(p.symbol, p.quantity, p.market_value, p.taken_at, p.broker, p.currency)
+    size = {symbol: multiplier_of(connection, symbol) for symbol in symbols}
     for row in connection.execute(query.where(p.symbol.in_(symbols), p.market_value.is_not(None)).order_by(p.taken_at)):
-        if row.quantity and row.market_value:
-            price = round(abs(row.market_value / row.quantity), 6)
+        if row.quantity and row.market_value and (one := size[row.symbol]):
+            price = round(abs(row.market_value / row.quantity / one), 6)
             yield row.symbol, ReferencePrice(price, row.taken_at, f"position {row.broker}", row.currency or currency)
+
+
+def multiplier_of(connection: Connection, symbol: str) -> Decimal | None:
+    """Return money per unit and unit of price: as the symbol says it, else as executions told it; None: not known."""
+    told = told_multiplier(symbol)
+    if told is not None and told != SHARES_PER_OPTION:
+        return told
+    newest = [
+        select(t.c.multiplier).where(t.c.symbol == symbol, t.c.multiplier.is_not(None)).order_by(t.c.id.desc()).limit(1)
+        for t in (fills, external_fills)
+    ]
+    found: Iterable[Decimal | None] = (connection.execute(query).scalar() for query in newest)
+    return next((size for size in found if size is not None), told)
 
 
 def keep_prices(connection: Connection, prices: dict[str, ReferencePrice]) -> None:

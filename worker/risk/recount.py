@@ -20,13 +20,14 @@ from models.record.database import Database
 from models.record.groups import IS_FOLLOWER
 from models.record.order import OrderRecord
 from models.record.rows import AttemptRow, ReadableOrder
+from models.record.settling import LOCK
 from models.record.statements import fetch
 from models.record.tables import attempts, orders, risk_tallies
 from models.record.usage import COUNTED, KEY, Uses, total, uses
 from models.risk.names import EVERYTHING, RiskSettings
 from models.vocabulary import LIVE, Outcome, Status
 from worker.control.controls import journal
-from worker.risk.limiter import LOCK, Limiter
+from worker.risk.limiter import Limiter
 from worker.risk.losses import gains
 from worker.runtime.clock import elapsed, utcnow
 
@@ -91,7 +92,7 @@ def take_in(database: Database, risk: RiskSettings, broker: str | None = None) -
         How many orders that were.
     """
     taken = 0
-    while ids := _uncounted(database, risk, broker):
+    while ids := _uncounted_now(database, risk, broker):
         database.transact(lambda connection, ids=ids: _count(connection, risk, ids))  # type: ignore[misc]
         taken += len(ids)
         if len(ids) < _BATCH:
@@ -99,7 +100,23 @@ def take_in(database: Database, risk: RiskSettings, broker: str | None = None) -
     return taken
 
 
-def _uncounted(database: Database, risk: RiskSettings, broker: str | None) -> list[str]:
+def count_before(connection: Connection, risk: RiskSettings) -> int:
+    """The same of every broker, in a transaction that writes; returns how many orders that were."""
+    taken = 0
+    while ids := _uncounted(connection, risk, None):
+        _count(connection, risk, ids)
+        taken += len(ids)
+        if len(ids) < _BATCH:
+            break
+    return taken
+
+
+def _uncounted_now(database: Database, risk: RiskSettings, broker: str | None) -> list[str]:
+    with database.read() as connection:
+        return _uncounted(connection, risk, broker)
+
+
+def _uncounted(connection: Connection, risk: RiskSettings, broker: str | None) -> list[str]:
     a, o = attempts.c, orders.c
     began = risk.day_began(utcnow())
     current = and_(a.client_order_id == o.client_order_id, a.attempt_no == o.attempt_no)
@@ -116,8 +133,7 @@ def _uncounted(database: Database, risk: RiskSettings, broker: str | None) -> li
     )
     if broker is not None:
         query = query.where(a.broker == broker)
-    with database.read() as connection:
-        return list(connection.execute(query).scalars())
+    return list(connection.execute(query).scalars())
 
 
 def _count(connection: Connection, risk: RiskSettings, ids: Iterable[str]) -> None:

@@ -6,7 +6,8 @@ import re
 from decimal import Decimal
 
 from models.reports import AccountReport, PositionReport
-from worker.brokers.alpaca.reports import id_in, symbol_of
+from worker.brokers.alpaca.reports import id_in
+from worker.brokers.alpaca.symbols import symbol_of
 from worker.brokers.values import Raw, count, number, positive, soft
 
 _CURRENCY = re.compile(r"[A-Z]{3}")

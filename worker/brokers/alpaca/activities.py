@@ -14,8 +14,8 @@ from datetime import date, datetime
 from models.record.trading_days import begin_of, day_of
 from models.reports import CashEventReport
 from models.vocabulary import CashKind
-from worker.brokers.alpaca.reports import symbol_of
 from worker.brokers.alpaca.rest import AlpacaRest
+from worker.brokers.alpaca.symbols import symbol_of
 from worker.brokers.oddities import Oddities
 from worker.brokers.rest.reading import Paging
 from worker.brokers.values import UNREADABLE, Raw, identity, moment, number, soft

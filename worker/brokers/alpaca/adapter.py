@@ -43,6 +43,7 @@ from worker.brokers.alpaca.prices import TIMEFRAMES, AlpacaPrices
 from worker.brokers.alpaca.replace import AlpacaReplaces
 from worker.brokers.alpaca.rest import AlpacaRest
 from worker.brokers.alpaca.stream import AlpacaStream, stream_url
+from worker.brokers.alpaca.symbols import ASSET_CLASSES
 from worker.brokers.alpaca.terms import check_terms, check_trail
 from worker.brokers.base import AbsenceRule, BrokerInterface, Capabilities, OrderRef, Ticket
 from worker.brokers.oddities import Oddities
@@ -78,6 +79,7 @@ class AlpacaBroker(BrokerInterface):
     )
     default_url = PAPER_URL
     capabilities = Capabilities(
+        asset_classes=frozenset(ASSET_CLASSES.values()),
         fractional=True,
         dedupes_client_order_id=True,
         replaces="new_order",

@@ -21,7 +21,8 @@ from typing import TypeVar
 from models.messages import utcnow
 from models.reports import FillReport, OrderReport
 from models.vocabulary import Side
-from worker.brokers.values import Raw, identity, moment, needed, number, positive, size
+from worker.brokers.alpaca.symbols import currency_of, symbol_of
+from worker.brokers.values import Raw, identity, moment, needed, number, positive, size, soft
 
 V = TypeVar("V")
 
@@ -47,6 +48,7 @@ def of_event(event: Raw, order: OrderReport) -> FillReport:
         busted=AMENDS.get(event["event"], False),
         amends=amends,
         symbol=order.symbol,
+        currency=order.currency,
         side=order.side,
         broker_client_order_id=order.broker_client_order_id,
         broker_order_id=order.broker_order_id,
@@ -66,7 +68,8 @@ def of_activity(raw: Raw) -> FillReport:
         filled_at=_at(raw["transaction_time"], None),
         busted=AMENDS.get(str(kind), False),
         amends=amends,
-        symbol=raw["symbol"] if isinstance(raw.get("symbol"), str) else None,
+        symbol=soft(symbol_of, raw),
+        currency=currency_of(soft(symbol_of, raw)),
         side=Side(side) if isinstance(side, str) and side in set(Side) else None,
         broker_order_id=identity(raw.get("order_id")),
         cumulative_quantity=None if amends else size(raw.get("cum_qty")),

@@ -13,7 +13,7 @@ from decimal import Decimal
 from models.errors import Unsupported
 from models.groups import GroupKind
 from models.messages import OrderRequest, plain
-from models.vocabulary import OrderType, TimeInForce, signed
+from models.vocabulary import AssetClass, OrderType, TimeInForce, signed
 from worker.brokers.base import Ticket
 from worker.brokers.rest.reading import Body
 
@@ -28,6 +28,7 @@ _Rule = tuple[Callable[[OrderRequest, list[OrderRequest]], bool], str]
 #: What its link has to be, each with the words for it: of any group, and of each kind.
 _ANY: tuple[_Rule, ...] = (
     (lambda lead, legs: all(leg.symbol == lead.symbol for leg in legs), "links orders in one symbol only"),
+    (lambda lead, _: lead.instrument.asset_class is AssetClass.US_EQUITY, "links orders in shares only"),
     (lambda lead, legs: all(leg.quantity == lead.quantity for leg in legs), "links orders of one quantity only"),
     (
         lambda lead, legs: all(leg.time_in_force is lead.time_in_force for leg in legs),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
 from typing import TypeVar
 
 from models.reports import DONE, BrokerStatus, OrderReport
 from models.vocabulary import OrderType, Side, TimeInForce
 from worker.brokers.alpaca.groups import CLASSES
+from worker.brokers.alpaca.symbols import ASSET_CLASSES, currency_of, symbol_of
 from worker.brokers.values import Raw, identity, moment, positive, size, soft
 
 Word = TypeVar("Word", bound=StrEnum)
@@ -35,11 +35,9 @@ STATUSES: dict[str, BrokerStatus] = {
     "rejected": BrokerStatus.REJECTED,
     "replaced": BrokerStatus.REPLACED,
 }
-#: What the record takes as a symbol.
-_SYMBOL = re.compile(r"[!-~]{1,64}")
 #: Fields of an order, and the values they have in every order that corro sends.
 _NEVER_OURS: dict[str, tuple[object, ...]] = {
-    "asset_class": (None, "", "us_equity"),
+    "asset_class": (None, "", *ASSET_CLASSES),
     "notional": (None, ""),
     "order_class": (None, "", "simple", *CLASSES),
 }
@@ -84,6 +82,7 @@ def order_report(raw: Raw, parent: str | None = None) -> OrderReport:
         status=status,
         raw_status=str(word),
         symbol=symbol_of(raw),
+        currency=currency_of(symbol_of(raw)),
         side=_word(Side, raw.get("side")),
         order_type=_word(OrderType, raw.get("type") or raw.get("order_type")),
         time_in_force=_word(TimeInForce, raw.get("time_in_force")),
@@ -112,22 +111,6 @@ def unlike_ours(raw: Raw) -> tuple[str, ...]:
     strange += [key for key, known in terms.items() if raw.get(key) and _word(known, raw[key]) is None]
     strange += ["qty"] if positive(raw.get("qty")) is None else []
     return tuple(f"{key} {str(raw.get(key))[:60]}" for key in strange)
-
-
-def symbol_of(raw: Raw) -> str | None:
-    """Return a symbol, qualified where a plain ticker would mean something else: `CRYPTO:BTCUSD`; None if it is absent.
-
-    Raises:
-        ValueError: it is no name that the record takes.
-    """
-    symbol, kind = raw.get("symbol"), raw.get("asset_class")
-    if symbol in (None, ""):
-        return None
-    if not isinstance(symbol, str) or not _SYMBOL.fullmatch(symbol):
-        raise ValueError(f"symbol is {str(symbol)[:100]!r}")
-    if kind in (None, "", "us_equity", "us_option") or "/" in symbol:
-        return symbol
-    return f"{str(kind).upper()}:{symbol}"[:64]
 
 
 def ids_of(raw: Raw) -> OrderReport:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 
 from models.errors import Unsupported
 from models.messages import OrderRequest, plain
-from models.vocabulary import OrderType, Side, TimeInForce
+from models.vocabulary import AssetClass, OrderType, Side, TimeInForce
 from worker.brokers.rest.reading import Body
 
 #: Alpaca has no word for opening or closing: short is a sell without a position.
 _SIDES = {Side.BUY: "buy", Side.SELL: "sell", Side.SELL_SHORT: "sell", Side.BUY_TO_COVER: "buy"}
+#: Of options: what shall not turn a position around is refused there.
+_INTENTS = {
+    Side.BUY: "buy_to_open",
+    Side.SELL: "sell_to_close",
+    Side.SELL_SHORT: "sell_to_open",
+    Side.BUY_TO_COVER: "buy_to_close",
+}
 _PRICES = (
     ("limit_price", "limit_price"),
     ("stop_price", "stop_price"),
@@ -22,11 +30,21 @@ _PRICES = (
 def check_terms(order: OrderRequest, broker: str) -> None:
     """Raise Unsupported for terms that Alpaca takes in no form; called before anything is sent.
 
-    Source: docs/facts/alpaca.md#2.3, #2.7.
+    Source: docs/facts/alpaca.md#2.3, #2.7, #6.1, #6.2, #6.4.
     """
+    for holds, words in _RULES[order.instrument.asset_class](order):
+        if not holds:
+            raise Unsupported(f"{broker} {words} {plain(order.quantity)}", broker=broker)
+
+
+#: Whether a rule is kept, and the rule.
+_Rules = tuple[tuple[bool, str], ...]
+
+
+def _of_shares(order: OrderRequest) -> _Rules:
     whole = order.quantity == order.quantity.to_integral_value()
     tif, kind = order.time_in_force, order.order_type
-    rules = (
+    return (
         (whole or tif is TimeInForce.DAY, f"takes fractional quantities with time_in_force day only, was {tif} with"),
         (whole or kind is not OrderType.TRAILING_STOP, "takes no fractional trailing stops, was"),
         (
@@ -42,9 +60,24 @@ def check_terms(order: OrderRequest, broker: str) -> None:
             f"takes trailing stops as day or gtc only, was {tif},",
         ),
     )
-    for holds, words in rules:
-        if not holds:
-            raise Unsupported(f"{broker} {words} {plain(order.quantity)}", broker=broker)
+
+
+def _of_options(order: OrderRequest) -> _Rules:
+    tif = order.time_in_force
+    return ((tif is TimeInForce.DAY, f"takes options with time_in_force day only, was {tif},"),)
+
+
+def _of_coins(order: OrderRequest) -> _Rules:
+    quote = order.instrument.currency
+    words = f"shows what is held of a coin under its pair with USD, so corro trades no other there, was {quote},"
+    return ((quote == "USD", words),)
+
+
+_RULES: dict[AssetClass, Callable[[OrderRequest], _Rules]] = {
+    AssetClass.US_EQUITY: _of_shares,
+    AssetClass.OPTION: _of_options,
+    AssetClass.CRYPTO: _of_coins,
+}
 
 
 def order_body(order: OrderRequest, client_order_id: str) -> Body:
@@ -63,6 +96,8 @@ def order_body(order: OrderRequest, client_order_id: str) -> Body:
             body[theirs] = plain(price)
     if order.extended_hours:
         body["extended_hours"] = True
+    if order.instrument.asset_class is AssetClass.OPTION:
+        body["position_intent"] = _INTENTS[order.side]
     return body
 
 

@@ -11,7 +11,7 @@ import structlog
 
 from models.errors import BrokerError, NoData, UnreadableReply
 from models.reports import AccountReport, PositionReport
-from worker.brokers.ibkr.names import from_ib_symbol
+from worker.brokers.ibkr.instruments import from_ib_symbol
 from worker.brokers.ibkr.sdk import SdkAccountValue, SdkContract
 from worker.brokers.ibkr.session import TwsSession
 from worker.brokers.ibkr.spoiled import Spoiled
@@ -155,6 +155,8 @@ def _position(
     """Return one position; its size is None where TWS does not show a number, which is never taken for 0."""
     item = session.ib.wrapper.portfolio[account].get(contract.conId)
     name, held = _name(session, contract), soft(number, quantity)
+    size = session.contracts.names.size(contract).multiplier or Decimal(1)
+    paid = positive(avg_cost)  # of one unit, whatever that is of
     where = f"{session.options.broker}: a position of {contract.symbol} (conId {contract.conId})"
     if held is None:
         _log.warning("ibkr.position_without_its_size", broker=session.options.broker, symbol=name, size=str(quantity))
@@ -163,7 +165,7 @@ def _position(
     return PositionReport(
         symbol=name,
         quantity=held,
-        avg_price=positive(avg_cost),
+        avg_price=None if paid is None else paid / size,
         market_value=number(item.marketValue) if item else None,
         unrealized_pnl=number(item.unrealizedPNL) if item else None,
         account_id=account,
@@ -177,12 +179,19 @@ def _unread(session: TwsSession, row: Spoiled) -> PositionReport | None:
     Raises:
         UnreadableReply: it may be any holding.
     """
-    if row.is_no_us_stock:
+    if row.is_never_traded:
         return None
-    symbol = session.contracts.names.called(row.number("con_id")) or from_ib_symbol(row.get("symbol") or "")
+    symbol = session.contracts.names.called(row.number("con_id")) or _name_of(session, row)
     if not symbol:
         raise UnreadableReply(f"{session.options.broker}: cannot read {row}")
     return PositionReport(symbol=symbol, quantity=None, account_id=session.account, currency=row.get("currency"))
+
+
+def _name_of(session: TwsSession, row: Spoiled) -> str | None:
+    """Return the name in a row that cannot be read; a stock that may be in dollars is taken for the ticker."""
+    if row.get("kind") in (None, "STK") and row.get("currency") in (None, "USD"):
+        return from_ib_symbol(row.get("symbol") or "") or None
+    return None if row.contract is None else _name(session, row.contract)
 
 
 async def server_time(session: TwsSession) -> datetime:

@@ -14,6 +14,7 @@ import structlog
 from models.errors import BrokerError, CorroError, NotConnected, SubmitTimeout
 from models.reports import AccountReport, Bar, FillReport, OrderReport, PositionReport, QuoteReport, Report, Sighting
 from models.settings import BrokerSettings
+from models.vocabulary import AssetClass
 from worker.brokers.base import AbsenceRule, BrokerInterface, Capabilities, OrderRef, Ticket
 from worker.brokers.ibkr import account, listings, orders, prices, terms
 from worker.brokers.ibkr import replace as ibkr_replace
@@ -71,6 +72,7 @@ class IbkrBroker(BrokerInterface):
         }
     )
     capabilities = Capabilities(
+        asset_classes=frozenset(AssetClass),
         order_types=frozenset(terms.ORDER_TYPES),
         times_in_force=frozenset(terms.TIFS),
         fractional=False,

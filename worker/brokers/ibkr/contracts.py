@@ -1,21 +1,24 @@
-"""The contracts that symbols mean at IB, looked up once per connection: their names, and the order types they take."""
+"""The contracts that instruments mean at IB, looked up once per connection: names, sizes, and types of order."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 import structlog
 
 from models.errors import BrokerError, InstrumentUnknown, NotConnected, QuotaExhausted, Unsupported
+from models.instruments import Instrument, read_instrument
+from models.vocabulary import AssetClass
 from worker.brokers.ibkr import names
 from worker.brokers.ibkr.codes import lookup_error
 from worker.brokers.ibkr.frames import Frames
+from worker.brokers.ibkr.instruments import asked, choose_one
 from worker.brokers.ibkr.reports import OrderLine, WireExecution
-from worker.brokers.ibkr.sdk import Sdk, SdkContract, code_and_text
+from worker.brokers.ibkr.sdk import Sdk, SdkContract, SdkDetails, code_and_text
 from worker.brokers.ibkr.spoiled import Rows
 
 _log = structlog.get_logger()
@@ -45,7 +48,7 @@ class Contracts:
         self._sdk, self._ib, self._broker, self._line = sdk, ib, broker, line
         #: What every contract is called.
         self.names = called
-        self._tasks: dict[str, asyncio.Task[SdkContract]] = {}
+        self._tasks: dict[Instrument, asyncio.Task[SdkContract]] = {}
         #: By symbol: the order types and times in force that the contract lists, in IB's words.
         self._order_types: dict[str, frozenset[str]] = {}
 
@@ -53,32 +56,31 @@ class Contracts:
         """Return the order types that the contract of a symbol lists; empty where it lists none."""
         return self._order_types.get(symbol, frozenset())
 
-    async def of(self, symbol: str) -> SdkContract:
-        """Return the one US stock of this symbol.
+    async def of(self, instrument: Instrument) -> SdkContract:
+        """Return the one contract of an instrument.
 
         Raises:
             InstrumentUnknown, Unsupported: IB knows none, or several. NotConnected: it could not be asked.
         """
-        task = self._tasks.get(symbol)
+        task = self._tasks.get(instrument)
         asks = task is None or (task.done() and (task.cancelled() or task.exception() is not None))
         if task is None or asks:
-            task = self._tasks[symbol] = asyncio.create_task(self._look_up(symbol))
+            task = self._tasks[instrument] = asyncio.create_task(self._look_up(instrument))
         try:
             return await asyncio.shield(task)
         except QuotaExhausted:
             if asks:
                 raise
-        return await self.of(symbol)  # who asked before may have been less urgent
+        return await self.of(instrument)  # who asked before may have been less urgent
 
-    async def _look_up(self, symbol: str) -> SdkContract:
-        """Ask TWS for the contract of a symbol.
+    async def _look_up(self, instrument: Instrument) -> SdkContract:
+        """Ask TWS for the contract of an instrument.
 
         Raises:
             InstrumentUnknown: it knows none.
             BrokerError: it could not tell, for example while its definitions' farm is broken.
         """
-        name = names.to_ib_symbol(symbol)
-        wanted = self._sdk.Contract(secType="STK", symbol=name, exchange="SMART", currency="USD")
+        symbol, wanted = instrument.symbol, self._sdk.Contract(**asked(instrument))
         try:
             found = await self._line.ask(f"details of {symbol}", lambda: self._ib.reqContractDetailsAsync(wanted))
         except self._sdk.RequestError as error:
@@ -92,12 +94,21 @@ class Contracts:
             raise
         except BrokerError as error:
             raise NotConnected(f"{error}; nothing was sent", broker=self._broker) from None
-        contract = names.choose([details.contract for details in found], wanted, self._broker)
+        if instrument.asset_class is AssetClass.US_EQUITY:
+            contract = names.choose([details.contract for details in found], wanted, self._broker)
+        else:
+            listed = [(details.contract, _listing_of(details.contract)) for details in found]
+            contract = choose_one(listed, instrument, self._broker)
         self.names.chose(symbol, contract.conId)
+        self._learn_size(found)
         told = next((str(details.orderTypes) for details in found if details.contract is contract), "")
         self._order_types[symbol] = frozenset(word.strip() for word in told.split(",") if word.strip())
-        contract.exchange = "SMART"
+        contract.exchange = wanted.exchange
         return contract
+
+    def _learn_size(self, found: Sequence[SdkDetails]) -> None:
+        for details in found:
+            self.names.magnified(details.contract.conId, int(details.priceMagnifier or 1))
 
     # -- NAMES ---
     async def learn(self) -> None:
@@ -107,7 +118,7 @@ class Contracts:
             try:
                 if ticker:
                     with contextlib.suppress(InstrumentUnknown, Unsupported):
-                        await self.of(ticker)
+                        await self.of(read_instrument(ticker))
                 if con_id in self.names.unnamed:
                     self.names.listed(con_id, await self._listing(con_id))
             except BrokerError as error:
@@ -125,7 +136,8 @@ class Contracts:
             if code_and_text(error)[0] == 200 and not self._line.frames.broken:
                 return ""
             raise BrokerError(f"{self._broker}: {error}", broker=self._broker) from None
-        return next((str(details.contract.primaryExchange) for details in found), "")
+        self._learn_size(found)
+        return next((_listing_of(details.contract) for details in found), "")
 
     async def named(self, rows: Rows[Row]) -> Rows[Row]:
         """Give the rows of a reading the names of their contracts, asking for those that are not known yet."""
@@ -136,8 +148,15 @@ class Contracts:
     def name(self, row: Row) -> Row:
         """Name one row; without a known name it stays the same object."""
         symbol = self.names.of(row.contract) if row.contract is not None else None
-        if symbol is None:
+        if symbol is None or row.contract is None:
             return row
+        size = self.names.size(row.contract)
         if isinstance(row, WireExecution):
-            return replace(row, fill=replace(row.fill, symbol=symbol))
-        return replace(row, symbol=symbol)
+            fill = replace(row.fill, symbol=symbol, currency=size.currency, multiplier=size.multiplier)
+            return replace(row, fill=fill)
+        return replace(row, symbol=symbol, size=size)
+
+
+def _listing_of(contract: SdkContract) -> str:
+    """Return where a contract is listed, as its details tell: a future is where it trades."""
+    return str(contract.exchange if contract.secType == "FUT" else contract.primaryExchange)

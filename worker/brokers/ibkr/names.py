@@ -1,8 +1,8 @@
 """Which security a symbol means at Interactive Brokers, and the names of all others.
 
 A plain ticker means one thing: the stock of that symbol, in US dollars, whose primary listing is in the United States.
-Everything else has a qualified name that no ticker equals: `STK:SHOP@TSE.CAD` (symbol, listing, currency),
-`OPT:AAPL  261218C00200000`, `FUT:MESU6`. Pure: SDK objects are read by attribute only.
+What corro trades besides has its canonical text (`instruments.canonical`); everything else a name that no order can
+have: `STK:SHOP@VALUE.CAD` (symbol, listing, currency), `BOND:IBCID72`. Pure: SDK objects are read by attribute only.
 """
 
 from __future__ import annotations
@@ -10,15 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from models.errors import InstrumentUnknown, Unsupported
+from models.instruments import US_LISTINGS
+from worker.brokers.ibkr.instruments import Size, canonical, from_ib_symbol, size_of
 from worker.brokers.ibkr.sdk import SdkContract
 
-#: `primaryExchange` of stocks listed in the United States, as IBKR's Exchange Listings page (Products > Exchanges >
-#: North America > Stocks) and the answers of reqMatchingSymbols write them; NASDAQ was ISLAND until TWS 10.
-EXCHANGES = frozenset(
-    {
-        "NYSE", "NASDAQ", "NASDAQ.NMS", "NASDAQ.SCM", "ISLAND", "ARCA", "AMEX", "BATS", "CHX", "IEX", "LTSE", "NYSENAT",
-    }
-)  # fmt: skip
 #: Stocks that trade in the United States without a listing: the OTC markets and their tiers.
 OTC = frozenset(
     {
@@ -28,19 +23,9 @@ OTC = frozenset(
 )  # fmt: skip
 #: Tried in this order. An exchange in neither is refused, not guessed: LSEETF and FWB2 list in dollars too, VALUE holds
 #: what is delisted.
-_TIERS = (EXCHANGES, OTC)
+_TIERS = (US_LISTINGS, OTC)
 #: Where an order goes, which says nothing about where its security is listed.
 _ROUTES = frozenset({"", "SMART"})
-
-
-def to_ib_symbol(symbol: str) -> str:
-    """Return IB's spelling: share classes with a blank (BRK B)."""
-    return symbol.replace(".", " ")
-
-
-def from_ib_symbol(symbol: str) -> str:
-    """Return corro's spelling: share classes with a dot (BRK.B)."""
-    return symbol.replace(" ", ".")
 
 
 def choose(contracts: Iterable[SdkContract], wanted: SdkContract, broker: str) -> SdkContract:
@@ -64,7 +49,9 @@ def choose(contracts: Iterable[SdkContract], wanted: SdkContract, broker: str) -
 
 
 def qualified(contract: SdkContract, listing: str = "") -> str:
-    """Return the name of a security that no plain ticker means."""
+    """Return the name of a security that no plain ticker means: its text, or a name that no order can have."""
+    if (text := canonical(contract, "" if listing in OTC else listing)) is not None:
+        return text
     if contract.secType != "STK":
         return f"{contract.secType or '?'}:{contract.localSymbol or contract.symbol}"
     return f"STK:{from_ib_symbol(contract.symbol)}@{listing or '?'}.{contract.currency or '?'}"
@@ -78,6 +65,16 @@ class Names:
         self._chosen: dict[str, int] = {}
         #: Stocks of which no message has told where they are listed, by conId.
         self._unnamed: dict[int, SdkContract] = {}
+        #: In which parts of its currency a contract's prices are, where its details were read.
+        self._magnifiers: dict[int, int] = {}
+
+    def magnified(self, con_id: int, by: int) -> None:
+        """Take in that the prices of a contract are in hundredths."""
+        self._magnifiers[con_id] = by
+
+    def size(self, contract: SdkContract) -> Size:
+        """Return what one unit of a contract is."""
+        return size_of(contract, self._magnifiers.get(contract.conId))
 
     def chose(self, ticker: str, con_id: int) -> None:
         """Take in which contract a ticker means."""
@@ -104,16 +101,19 @@ class Names:
             contract: of an order, an execution or a holding.
             listed: its `exchange` is where it is listed (positions), not where it traded or was sent.
         """
-        if contract.secType != "STK":
-            return qualified(contract)
         if (known := self._names.get(contract.conId)) is not None:
             return known
+        if contract.secType == "FUT" and contract.conId:  # its exchange, and its prices' parts, are in its details
+            self._unnamed.setdefault(contract.conId, contract)
+            return None
+        if contract.secType != "STK":
+            return qualified(contract)
         listing = contract.primaryExchange or (contract.exchange if listed else "")
         listing = "" if listing in _ROUTES else listing
         if not contract.conId:
             return qualified(contract, listing)
         ticker = self._ticker(contract)
-        if ticker and listing in EXCHANGES:
+        if ticker and listing in US_LISTINGS:
             return ticker
         if not listing or (ticker and listing in OTC):
             self._unnamed.setdefault(contract.conId, contract)
@@ -129,4 +129,5 @@ class Names:
     def _ticker(self, contract: SdkContract) -> str:
         """Return the ticker that may mean a contract; empty where none can."""
         ticker = from_ib_symbol(contract.symbol)
-        return ticker if contract.currency == "USD" and ticker not in self._chosen else ""
+        may_be = contract.secType == "STK" and contract.currency == "USD" and ticker not in self._chosen
+        return ticker if may_be else ""

@@ -13,6 +13,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 from models.errors import CorroError, NotConnected, OutcomeUnknown, Refused, Unmapped
+from models.instruments import Instrument
 from models.reports import DONE, BrokerStatus, OrderReport, Report
 from worker.brokers.base import OrderRef, Ticket
 from worker.brokers.ibkr import reports, terms
@@ -93,13 +94,15 @@ def answering(session: TwsSession, pending: Pending, what: str) -> Iterator[None
             session.book.forget(pending)
 
 
-async def contract_by(session: TwsSession, symbol: str, until: float) -> object:
+async def contract_by(session: TwsSession, instrument: Instrument, until: float) -> object:
     """Return the contract of an order that has not left yet; NotConnected if it cannot be had in time."""
     try:
         async with asyncio.timeout_at(until):
-            return await session.contracts.of(symbol)
+            return await session.contracts.of(instrument)
     except TimeoutError:
-        raise NotConnected(f"{session.options.broker}: no contract for {symbol} in time; nothing was sent") from None
+        raise NotConnected(
+            f"{session.options.broker}: no contract for {instrument} in time; nothing was sent"
+        ) from None
 
 
 # -- PLACE ---
@@ -144,7 +147,7 @@ def _as_accepted(report: OrderReport, pending: PendingOrder) -> OrderReport:
 async def _send(session: TwsSession, pending: PendingOrder, ticket: Ticket) -> None:
     """Send one order: everything that takes time first, the last question and the bytes at the end."""
     session.check()
-    contract = await contract_by(session, ticket.order.symbol, pending.until)
+    contract = await contract_by(session, ticket.order.instrument, pending.until)
     terms.check_listed(ticket.order, session.contracts.order_types(ticket.order.symbol), pending.broker)
     fields = terms.order_fields(ticket.order, pending.ref, session.account if len(session.accounts) > 1 else "")
     order = session.sdk.Order(**fields)

@@ -21,6 +21,7 @@ from models.errors import (
     QuotaExhausted,
     Unsupported,
 )
+from models.instruments import may_be, read_instrument
 from models.reports import Bar, Bars, QuoteReport
 from models.timeframes import NEW_YORK, TIMEFRAMES
 from worker.brokers.ibkr.frames import RawBar
@@ -34,6 +35,8 @@ _log = structlog.get_logger()
 #: A snapshot ends by itself within 11 s on a quiet symbol.
 QUOTE_TIMEOUT_S = 12.0
 BARS_TIMEOUT_S = 60.0
+#: What bars are made of where that is not trades (docs/facts/ibkr.md#9.5, #9.6).
+_SHOWN = {"CASH": "MIDPOINT", "CRYPTO": "AGGTRADES"}
 #: Quotes that TWS marks as delayed, or delayed and frozen.
 _DELAYED = frozenset({3, 4})
 
@@ -176,7 +179,8 @@ async def _bars_upto(
     async def request() -> Sequence[RawBar]:
         try:
             # formatDate 2: epoch seconds, so that no zone has to be guessed. timeout 0: ours counts, the SDK's says [].
-            arguments = (contract, last, duration, size.word, "TRADES", True, 2)
+            shown = _SHOWN.get(contract.secType, "TRADES")
+            arguments = (contract, last, duration, size.word, shown, True, 2)
             ask = lambda: session.ib.reqHistoricalDataAsync(*arguments, timeout=0)  # noqa: E731
             found: Sequence[RawBar] = await session.read("bars", ask, BARS_TIMEOUT_S)
             return found
@@ -227,11 +231,28 @@ def _start(text: str, timeframe: str) -> datetime:
     return datetime.combine(day, time(), NEW_YORK).astimezone(UTC)
 
 
+async def _first_known(session: TwsSession, symbol: str) -> SdkContract:
+    """Return the contract of a text, which need not say its class: a pair is looked for as money, then as a coin.
+
+    Raises:
+        InstrumentUnknown: it is none of what it may be.
+    """
+    unknown = InstrumentUnknown(f"{session.options.broker}: {symbol} is the name of nothing", code="200")
+    for kind in may_be(symbol):
+        try:
+            return await session.contracts.of(read_instrument(symbol, kind))
+        except ValueError:
+            continue
+        except InstrumentUnknown as error:
+            unknown = error
+    raise unknown
+
+
 async def _contract(session: TwsSession, symbol: str) -> SdkContract:
     """Return the contract of a symbol; whatever goes wrong is an error about data."""
     try:
         async with asyncio.timeout(session.options.request_timeout_s):
-            return await session.contracts.of(symbol)
+            return await _first_known(session, symbol)
     except TimeoutError:
         raise DataError(f"{session.options.broker}: no answer to details of {symbol}") from None
     except InstrumentUnknown as error:

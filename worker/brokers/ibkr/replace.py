@@ -85,7 +85,7 @@ def _check_size(session: TwsSession, known: KnownOrder, ticket: Ticket) -> None:
 
 async def _send(session: TwsSession, pending: PendingChange, known: KnownOrder, ticket: Ticket) -> None:
     """Send the same order id with new terms; the last question comes immediately before the bytes."""
-    contract = await contract_by(session, ticket.order.symbol, pending.until)
+    contract = await contract_by(session, ticket.order.instrument, pending.until)
     terms.check_listed(ticket.order, session.contracts.order_types(ticket.order.symbol), pending.broker)
     # The reference stays: it is how the order is found, and it is the same order.
     fields = terms.order_fields(ticket.order, known.line.ref, session.account if len(session.accounts) > 1 else "")

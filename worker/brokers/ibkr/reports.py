@@ -12,6 +12,7 @@ from decimal import Decimal
 from models.messages import OrderRequest
 from models.reports import DONE, BrokerStatus, FillReport, OrderReport
 from models.vocabulary import OrderType, Side, TimeInForce
+from worker.brokers.ibkr.instruments import Size
 from worker.brokers.ibkr.sdk import SdkContract, SdkExecution, SdkOrder, SdkOrderState
 from worker.brokers.ibkr.terms import ON_CLOSE, ORDER_TYPES, PRICES, TIFS, UNSET_INTEGER
 from worker.brokers.ibkr.times import Zones, parse
@@ -69,8 +70,9 @@ class OrderLine:
     completed_at: datetime | None = None
     #: The client id that placed the order, as text; None where the message does not tell.
     session: str | None = None
-    #: The SDK's contract, for its name.
+    #: The SDK's contract, for its name; and what one unit of it is, once that is known.
     contract: SdkContract | None = None
+    size: Size | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,6 +265,8 @@ def build_report(
         status=status,
         broker_client_order_id=line.ref or None,
         symbol=line.symbol,
+        currency=line.size.currency if line.size else None,
+        multiplier=line.size.multiplier if line.size else None,
         side=line.side,
         order_type=line.order_type,
         time_in_force=line.time_in_force,

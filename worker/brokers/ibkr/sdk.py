@@ -31,6 +31,16 @@ class SdkContract(Protocol):
     primaryExchange: str
     currency: str
     localSymbol: str
+    lastTradeDateOrContractMonth: str
+    multiplier: str
+
+
+class SdkDetails(Protocol):
+    """What IB tells about a contract."""
+
+    contract: SdkContract
+    orderTypes: str
+    priceMagnifier: int
 
 
 class SdkOrder(Protocol):

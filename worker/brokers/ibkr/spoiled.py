@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from worker.brokers.base import OrderRef
+from worker.brokers.ibkr.instruments import KINDS
+from worker.brokers.ibkr.sdk import SdkContract
 
 T = TypeVar("T")
 
@@ -22,7 +24,10 @@ _PLACES: dict[str, tuple[str, dict[str, int]]] = {
         "execution",
         {"request_id": 1, "order_id": 2, "execution_id": 14, "account": 16, "ref": 26, "client_id": 22, "perm_id": 21},
     ),
-    "61": ("position", {"account": 2, "con_id": 3, "symbol": 4, "kind": 5, "currency": 11}),
+    "61": (
+        "position",
+        {"account": 2, "con_id": 3, "symbol": 4, "kind": 5, "ends": 6, "exchange": 10, "currency": 11, "local": 12},
+    ),
 }
 #: Answers and news that no listing of orders hangs on: the row of an order says its status, too.
 _APART = frozenset({"1", "2", "3", "4", "6", "7", "8", "10", "17", "45", "46", "49", "58", "59", "63", "73", "81"})
@@ -67,14 +72,36 @@ class Spoiled:
         return self.number("perm_id") is not None
 
     @property
-    def is_no_us_stock(self) -> bool:
+    def is_never_traded(self) -> bool:
         """Tell whether a position is surely in something that corro does not trade."""
-        return self.get("kind") not in (None, "STK") or self.get("currency") not in (None, "USD")
+        return self.get("kind") not in (None, *KINDS.values())
+
+    @property
+    def contract(self) -> SdkContract | None:
+        """The contract of a position, as far as its name needs it; None where too little can be read."""
+        told = [self.get(name) for name in ("symbol", "kind", "ends", "exchange", "currency", "local")]
+        con_id = self.number("con_id")
+        return None if con_id is None or None in told else SpoiledContract(con_id, *map(str, told))
 
     def __str__(self) -> str:
         """Its kind and ids, the same at every reading: the id of the request is none of the row's."""
         named = (f"{name} {value!r}" for name, value in self.ids if name != "request_id")
         return f"{self.what} ({', '.join(named)})"
+
+
+@dataclass(slots=True)
+class SpoiledContract:
+    """The contract in a row that could not be decoded, under the SDK's names."""
+
+    conId: int
+    symbol: str
+    secType: str
+    lastTradeDateOrContractMonth: str
+    exchange: str
+    currency: str
+    localSymbol: str
+    primaryExchange: str = ""
+    multiplier: str = ""
 
 
 def spoiled(fields: Sequence[str]) -> Spoiled | None:

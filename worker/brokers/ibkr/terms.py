@@ -6,7 +6,7 @@ import re
 
 from models.errors import Unsupported
 from models.messages import OrderRequest, plain
-from models.vocabulary import OrderType, Side, TimeInForce
+from models.vocabulary import AssetClass, OrderType, Side, TimeInForce
 
 #: orderRef: IB documents no limit; longer or odd ones get lost on the way (docs/facts/ibkr.md#2.1).
 REF_LENGTH = 40
@@ -50,6 +50,12 @@ def check_terms(order: OrderRequest, ref: str, broker: str) -> None:
         raise Unsupported(f"{broker} trades extended hours with limit orders only, not {order.order_type}")
     if order.extended_hours and order.time_in_force in _AUCTIONS:
         raise Unsupported(f"{broker} has no extended hours for {order.time_in_force}: auctions are in regular hours")
+    if (
+        order.instrument.asset_class is AssetClass.CRYPTO
+        and order.order_type is OrderType.MARKET
+        and order.side is Side.BUY
+    ):
+        raise Unsupported(f"{broker} buys coins at the market for an amount of money only: name a limit price")
     if order.quantity >= UNSET_INTEGER:
         raise Unsupported(f"{broker} cannot carry a quantity of {plain(order.quantity)}")
 
@@ -96,7 +102,7 @@ def order_fields(order: OrderRequest, ref: str, account: str) -> dict[str, str |
     types = ON_CLOSE if on_close else ORDER_TYPES
     fields: dict[str, str | int | float | bool] = {
         "action": ACTIONS[order.side],
-        "totalQuantity": int(order.quantity),
+        "totalQuantity": int(order.quantity) if order.quantity == int(order.quantity) else float(order.quantity),
         "orderType": types[order.order_type],
         # Explicit always: without it an order preset sets one and answers 10349 (docs/facts/ibkr.md#4.5).
         "tif": TIFS[order.time_in_force],

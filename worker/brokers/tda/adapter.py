@@ -21,6 +21,7 @@ from models.errors import (
     NotPermitted,
     OrderRejected,
 )
+from models.instruments import PLAIN
 from models.messages import utcnow
 from models.reports import (
     DONE,
@@ -70,6 +71,7 @@ _LATELY = timedelta(minutes=5)
 def _capabilities(dialect: TdaDialect) -> Capabilities:
     """Return what a broker of this dialect can do; none of them keeps an id of ours."""
     return Capabilities(
+        asset_classes=PLAIN,
         times_in_force=dialect.times_in_force,
         client_order_id_length=None,
         absence=AbsenceRule(min_age_s=_LISTED_WITHIN_S, possible=False),

@@ -7,11 +7,13 @@ TD Ameritrade retired its API in May 2024; its dialect lives on for the sandbox 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from models.vocabulary import OrderType, TimeInForce
+from models.instruments import Instrument, read_instrument, told_class
+from models.vocabulary import AssetClass, OrderType, TimeInForce
+from worker.brokers.tda.options import underlined, with_blanks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,7 @@ class TdaDialect:
         longest_window: widest time window of a listing.
         lookback: how old an order may be to be listed.
         share_class: how a class of shares is written after the symbol: BRK.B or BRK/B.
+        option: writes the name of an option.
         history: path of the candles; `{symbol}` where it takes the symbol in the path.
         retired: what the operator should know, if the service is gone; else empty.
     """
@@ -57,6 +60,7 @@ class TdaDialect:
     longest_window: timedelta
     lookback: timedelta
     history: str
+    option: Callable[[Instrument], str]
     share_class: str = "."
     retired: str = ""
 
@@ -66,11 +70,13 @@ class TdaDialect:
         return frozenset(self.durations) | {TimeInForce.CLS}
 
     def symbol(self, ours: str) -> str:
-        """Return the broker's spelling of a symbol.
+        """Return the broker's spelling of a symbol; of an option, with its blanks or its underline.
 
         Unconfirmed: Schwab is said to write share classes with a slash, BRK/B (docs/facts/schwab.md#4.1, from memory;
         several public clients of its API do), yet Lean.Brokerages.CharlesSchwab passes BRK.B through its SymbolMapper.
         """
+        if told_class(ours) is AssetClass.OPTION:
+            return self.option(read_instrument(ours))
         return _SHARE_CLASS.sub(rf"\1{self.share_class}\2", ours)
 
     def root(self, url: str) -> str:
@@ -116,6 +122,7 @@ TDA = TdaDialect(
     longest_window=timedelta(days=58),
     lookback=timedelta(days=58),  # fromEnteredTime must be within sixty days of today; `time_slack` takes one of them
     history="/{symbol}/pricehistory",
+    option=underlined,
     retired="TD Ameritrade retired this API in May 2024; use the adapter 'schwab'",
 )
 SCHWAB = TdaDialect(
@@ -138,6 +145,7 @@ SCHWAB = TdaDialect(
     longest_window=timedelta(days=60),
     lookback=timedelta(days=364),  # an account's orders are listed for a year; a GTC order lives for half of one
     history="/pricehistory",
+    option=with_blanks,
     share_class="/",
 )
 

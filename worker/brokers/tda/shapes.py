@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from models.vocabulary import Side
+from worker.brokers.tda.options import occ
 from worker.brokers.values import Raw, identity, moment, positive, size, soft
 
 #: Where `flat` notes the id of the order around a row.
@@ -23,7 +24,6 @@ _DEEPEST = 20
 _SHARE_CLASS = re.compile(r"^([A-Z]{1,5})/([A-Z]{1,2})$")
 #: A ticker as corro writes it, which a plain order in a US share can mean.
 _TICKER = re.compile(r"[A-Z0-9$^][A-Z0-9.\-/]{0,31}")
-_OCC = re.compile(r"[A-Z0-9]{1,6}\d{6}[CP]\d{8}")
 _DIGITS = re.compile(r"[0-9]{1,64}")
 _WORD = re.compile(r"[A-Z_]{1,24}")
 _UNKNOWN = "UNKNOWN"
@@ -165,8 +165,8 @@ def name(instrument: object, kind: object = None) -> str | None:
     symbol = _text(instrument.get("symbol"))
     if symbol is None:
         return next((f"{label}:{found}" for label, key in _OTHER_NAMES if (found := _text(instrument.get(key)))), None)
-    if word == "OPTION" and _OCC.fullmatch(compact := symbol.replace(" ", "")):
-        return compact
+    if word == "OPTION" and (option := occ(symbol)) is not None:
+        return option
     ours = from_wire(symbol)
     if word in _SHARES and instrument.get("type") != "UNIT_INVESTMENT_TRUST" and _TICKER.fullmatch(ours):
         return ours

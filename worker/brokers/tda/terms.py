@@ -6,12 +6,19 @@ from decimal import Decimal
 
 from models.errors import Unsupported
 from models.messages import OrderRequest, plain
-from models.vocabulary import OrderType, TimeInForce
+from models.vocabulary import AssetClass, OrderType, Side, TimeInForce
 from worker.brokers.rest.reading import Body
 from worker.brokers.tda.dialects import TdaDialect
 
 #: Times in force that outlast a session, as SEAMLESS (AM, regular and PM in one order) needs.
 _LONG = frozenset({TimeInForce.DAY, TimeInForce.GTC})
+#: Options have instructions of their own (docs/facts/schwab.md#4.6).
+_OPTION_SIDES = {
+    Side.BUY: "BUY_TO_OPEN",
+    Side.SELL: "SELL_TO_CLOSE",
+    Side.SELL_SHORT: "SELL_TO_OPEN",
+    Side.BUY_TO_COVER: "BUY_TO_CLOSE",
+}
 
 
 def order_body(order: OrderRequest, dialect: TdaDialect, broker: str) -> Body:
@@ -23,6 +30,7 @@ def order_body(order: OrderRequest, dialect: TdaDialect, broker: str) -> Body:
     if order.extended_hours and (order.order_type is not OrderType.LIMIT or order.time_in_force not in _LONG):
         words = f"limit orders that are day or gtc only, was {order.order_type} {order.time_in_force}"
         raise Unsupported(f"{broker} trades extended hours with {words}", broker=broker)
+    is_option = order.instrument.asset_class is AssetClass.OPTION
     return {
         "session": "SEAMLESS" if order.extended_hours else "NORMAL",
         "duration": dialect.durations.get(order.time_in_force, "DAY"),
@@ -30,8 +38,11 @@ def order_body(order: OrderRequest, dialect: TdaDialect, broker: str) -> Body:
         **_prices(order, broker),
         "orderLegCollection": [
             {
-                "instruction": order.side.value.upper(),
-                "instrument": {"assetType": "EQUITY", "symbol": dialect.symbol(order.symbol)},
+                "instruction": _OPTION_SIDES[order.side] if is_option else order.side.value.upper(),
+                "instrument": {
+                    "assetType": "OPTION" if is_option else "EQUITY",
+                    "symbol": dialect.symbol(order.symbol),
+                },
                 "quantity": int(order.quantity),
             }
         ],
@@ -56,24 +67,24 @@ def _prices(order: OrderRequest, broker: str) -> Body:
     """
     prices: Body = {}
     if order.limit_price is not None:
-        prices["price"] = _tick(order.limit_price, "limit_price", broker)
+        prices["price"] = _tick(order.limit_price, "limit_price", broker, order)
     if order.stop_price is not None:
-        prices["stopPrice"] = _tick(order.stop_price, "stop_price", broker)
+        prices["stopPrice"] = _tick(order.stop_price, "stop_price", broker, order)
     trail = order.trail_amount or order.trail_percent
     if trail is not None:
         name = "trail_amount" if order.trail_amount else "trail_percent"
         prices["stopPriceLinkBasis"] = "LAST"
         prices["stopPriceLinkType"] = "VALUE" if order.trail_amount else "PERCENT"
-        prices["stopPriceOffset"] = float(_tick(trail, name, broker))  # a JSON number in both specs
+        prices["stopPriceOffset"] = float(_tick(trail, name, broker, order))  # a JSON number in both specs
     return prices
 
 
-def _tick(price: Decimal, name: str, broker: str) -> str:
-    """Write a price with the decimals both brokers take: two from one dollar up, four below.
+def _tick(price: Decimal, name: str, broker: str, order: OrderRequest) -> str:
+    """Write a price with the decimals both brokers take: two from one dollar up, four below, of options always two.
 
     Source: docs/facts/schwab.md#2.17.
     """
-    decimals = 2 if price >= 1 else 4
+    decimals = 2 if price >= 1 or order.instrument.asset_class is AssetClass.OPTION else 4
     rounded = price.quantize(Decimal(1).scaleb(-decimals))
     if rounded != price:
         raise Unsupported(f"{broker} takes {decimals} decimals here, {name} was {plain(price)}", broker=broker)

@@ -21,6 +21,7 @@ from worker.sandbox.alpaca.bodies import (
     asset_json,
     calendar_json,
     clock_json,
+    joined,
     position_json,
 )
 from worker.sandbox.alpaca.data import moment
@@ -28,6 +29,7 @@ from worker.sandbox.alpaca.lies import loop
 from worker.sandbox.alpaca.payments import listed
 from worker.sandbox.alpaca.rules import AccountRules, malformed, not_found
 from worker.sandbox.http_door import Refusal, Route
+from worker.sandbox.market.listed import multiplier
 from worker.sandbox.market.market import Market, MarketOrder, Position, Trade
 from worker.sandbox.market.prices import BASE_PRICES
 
@@ -63,7 +65,7 @@ class AlpacaAccount:
 
     async def _account(self, _: web.Request) -> web.Response:
         account = self._market.account(self._name)
-        values = [p.quantity * self._market.quote(s).last for s, p in account.positions.items()]
+        values = [p.quantity * self._market.quote(s).last * multiplier(s) for s, p in account.positions.items()]
         long_value = sum((v for v in values if v > 0), Decimal(0))
         short_value = sum((v for v in values if v < 0), Decimal(0))
         return web.json_response(account_json(account, self._number, long_value, short_value))
@@ -102,7 +104,7 @@ class AlpacaAccount:
         """Return symbol and position by symbol or asset id; Refusal when the account has none."""
         positions = self._market.account(self._name).positions
         for symbol, position in positions.items():
-            if name in (symbol, asset_id(symbol)):
+            if name in (symbol, joined(symbol), asset_id(symbol)):
                 return symbol, position
         raise not_found("position does not exist")
 

@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from worker.sandbox.market.listed import listed, multiplier
 from worker.sandbox.market.market import Account, MarketOrder, Position, Trade
 
 NEW_YORK = ZoneInfo("America/New_York")
@@ -28,6 +29,8 @@ INTENTS = {
     "sell": "sell_to_close",
     "sell_short": "sell_to_open",
 }
+#: What trades here, besides shares, and what Alpaca calls it.
+CLASSES = {"option": "us_option", "crypto": "crypto"}
 #: Market event kind to the time it sets in the order body.
 CLOSING_TIMES = {"canceled": "canceled_at", "expired": "expired_at", "rejected": "failed_at", "replaced": "replaced_at"}
 
@@ -93,6 +96,17 @@ def exchange(symbol: str) -> str:
     return "ARCA" if symbol in ARCA else "NASDAQ" if symbol in NASDAQ else "NYSE"
 
 
+def asset_class(symbol: str) -> str:
+    """Return Alpaca's word for what a symbol is."""
+    thing = listed(symbol)
+    return CLASSES.get(thing.kind, "us_equity") if thing is not None else "us_equity"
+
+
+def joined(symbol: str) -> str:
+    """Return the name of a coin as positions and activities have it: BTCUSD."""
+    return symbol.replace("/", "")
+
+
 def is_fractionable(symbol: str) -> bool:
     """Whether parts of a share are sold: all but SIM900 to SIM999, which also cannot be sold short."""
     return not symbol.startswith("SIM9")
@@ -129,7 +143,7 @@ def order_json(order: MarketOrder, legs: Sequence[MarketOrder] = ()) -> Json:
     ends = {name: stamp(changed, order.number) for state, name in CLOSING_TIMES.items() if state == order.state}
     notional = order.extra.get("notional")
     return {
-        "asset_class": "us_equity",
+        "asset_class": asset_class(order.symbol),
         "asset_id": asset_id(order.symbol),
         "canceled_at": ends.get("canceled_at"),
         "client_order_id": order.client_order_id,
@@ -184,7 +198,7 @@ def activity_json(order: MarketOrder, index: int) -> Json:
         "price": plain(execution.price),
         "qty": plain(execution.quantity),
         "side": "sell_short" if order.side == "sell_short" else order.side.partition("_")[0],
-        "symbol": order.symbol,
+        "symbol": joined(order.symbol),
         "transaction_time": f"{execution.at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z",
         "type": "partial_fill" if leaves else "fill",
     }
@@ -202,7 +216,7 @@ def _bust(order: MarketOrder, execution: Trade) -> Json:
         "price": plain(execution.price),
         "qty": plain(-execution.taken_back),
         "side": order.side.partition("_")[0],
-        "symbol": order.symbol,
+        "symbol": joined(order.symbol),
         "transaction_time": f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z",
         "type": "trade_bust",
     }
@@ -224,13 +238,13 @@ def position_json(symbol: str, position: Position, price: Decimal, held: Decimal
         held: shares that open orders already claim.
     """
     quantity, entry = position.quantity, position.avg_price
-    cost, value = quantity * entry, quantity * price
+    cost, value = quantity * entry * multiplier(symbol), quantity * price * multiplier(symbol)
     gain = value - cost
     share = gain / abs(cost) if cost else Decimal(0)
     available = quantity - held if quantity > 0 else quantity + held
     money, ratio = Decimal("0.000001"), Decimal("0.0000000000000001")
     return {
-        "asset_class": "us_equity",
+        "asset_class": asset_class(symbol),
         "asset_id": asset_id(symbol),
         "asset_marginable": True,
         "avg_entry_price": plain(entry.quantize(money)),
@@ -243,7 +257,7 @@ def position_json(symbol: str, position: Position, price: Decimal, held: Decimal
         "qty": plain(quantity),
         "qty_available": plain(available),
         "side": "long" if quantity >= 0 else "short",
-        "symbol": symbol,
+        "symbol": joined(symbol),
         "unrealized_intraday_pl": plain(gain.quantize(money)),
         "unrealized_intraday_plpc": plain(share.quantize(ratio)),
         "unrealized_pl": plain(gain.quantize(money)),
@@ -309,7 +323,7 @@ def asset_json(symbol: str) -> Json:
     return {
         "attributes": ["has_options", "overnight_tradable"] if whole_only else ["fractional_eh_enabled", "has_options"],
         "borrow_status": "hard_to_borrow" if whole_only else "easy_to_borrow",
-        "class": "us_equity",
+        "class": asset_class(symbol),
         "easy_to_borrow": not whole_only,
         "exchange": exchange(symbol),
         "fractionable": not whole_only,

@@ -161,7 +161,7 @@ class AlpacaData:
     async def one_latest(self, request: web.Request) -> web.Response:
         """Answer the latest quote, trade or minute bar of one symbol."""
         symbol, (one, _, make) = request.match_info["symbol"], self.latest[request.match_info["kind"]]
-        found = make(symbol) if self.market.exists(symbol) else None
+        found = make(symbol) if self.market.prices.is_share(symbol) else None
         if found is None:
             raise Refusal(404, {"message": f"no {one} found for {symbol}"})
         return web.json_response({"symbol": symbol, one: found})
@@ -169,19 +169,19 @@ class AlpacaData:
     async def many_latest(self, request: web.Request) -> web.Response:
         """Answer the latest of several symbols; unknown ones are left out."""
         _, many, make = self.latest[request.match_info["kind"]]
-        known = [symbol for symbol in symbols_of(request) if self.market.exists(symbol)]
+        known = [symbol for symbol in symbols_of(request) if self.market.prices.is_share(symbol)]
         return web.json_response({many: {symbol: make(symbol) for symbol in known}})
 
     async def snapshot(self, request: web.Request) -> web.Response:
         """Answer everything latest of one symbol."""
         symbol = request.match_info["symbol"]
-        if not self.market.exists(symbol):
+        if not self.market.prices.is_share(symbol):
             raise Refusal(404, {"message": f"no snapshot found for {symbol}"})
         return web.json_response({"symbol": symbol, **self._snapshot(symbol)})
 
     async def snapshots(self, request: web.Request) -> web.Response:
         """Answer everything latest of several symbols; unknown ones are left out."""
-        known = [symbol for symbol in symbols_of(request) if self.market.exists(symbol)]
+        known = [symbol for symbol in symbols_of(request) if self.market.prices.is_share(symbol)]
         return web.json_response({symbol: self._snapshot(symbol) for symbol in known})
 
     def _bars(self, symbols: Iterable[str], request: web.Request) -> tuple[list[tuple[str, Json]], str | None]:
@@ -210,7 +210,7 @@ class AlpacaData:
         count, unit = timeframe
         stride = timedelta(days=STRIDE_DAYS[unit])
         start, end = max(start, PAGE_START), min(end, datetime.now(UTC))
-        while self.market.exists(symbol) and start <= end:
+        while self.market.prices.is_share(symbol) and start <= end:
             low, high = (max(start, end - stride), end) if newest_first else (start, min(end, start + stride))
             bars = self.market.bars(symbol, f"{count}{unit}", low, high)
             yield from reversed(bars) if newest_first else bars

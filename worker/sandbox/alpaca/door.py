@@ -20,7 +20,7 @@ from aiohttp import web
 
 from worker.sandbox.alpaca import lies
 from worker.sandbox.alpaca.account import AlpacaAccount, when, whole_number
-from worker.sandbox.alpaca.bodies import Json, order_id, order_json
+from worker.sandbox.alpaca.bodies import Json, asset_class, order_id, order_json
 from worker.sandbox.alpaca.data import AlpacaData
 from worker.sandbox.alpaca.linked import exit_fields
 from worker.sandbox.alpaca.rules import (
@@ -342,7 +342,8 @@ class AlpacaDoor(HttpDoor):
 
     def _close_position(self, symbol: str, position: Position, quantity: Decimal) -> MarketOrder:
         side = "sell" if position.quantity > 0 else "buy"
-        body = {"symbol": symbol, "side": side, "type": "market", "time_in_force": "day", "qty": str(quantity)}
+        until = "gtc" if asset_class(symbol) == "crypto" else "day"
+        body = {"symbol": symbol, "side": side, "type": "market", "time_in_force": until, "qty": str(quantity)}
         ticket = read_ticket(body)
         return self._take(order_fields(ticket, *self.rules.admit(ticket)))
 

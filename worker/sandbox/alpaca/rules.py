@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from decimal import ROUND_DOWN, Decimal
 from typing import Any
 
-from worker.sandbox.alpaca.bodies import is_fractionable, order_id, plain, plain_or_none
+from worker.sandbox.alpaca.bodies import CLASSES, asset_class, is_fractionable, order_id, plain, plain_or_none
 from worker.sandbox.alpaca.linked import read_exits
 from worker.sandbox.http_door import Refusal, decimal
+from worker.sandbox.market.listed import listed, multiplier
 from worker.sandbox.market.market import Account, Market, MarketOrder
 
 TYPES = ("market", "limit", "stop", "stop_limit", "trailing_stop")
@@ -190,10 +191,33 @@ def _check_hours(ticket: OrderForm) -> None:
         raise unprocessable(f"{ticket.time_in_force} orders must be market or limit orders")
     if ticket.order_type == "trailing_stop" and ticket.time_in_force not in ("day", "gtc"):
         raise unprocessable("trailing stop orders must be DAY or GTC orders")
-    quantity = ticket["qty"]
+    quantity, kind = ticket["qty"], asset_class(ticket.symbol)
     whole = quantity is not None and quantity == quantity.to_integral_value()
-    if not whole and (ticket.time_in_force != "day" or ticket.order_type == "trailing_stop"):
+    if kind in _CHECKS:
+        _CHECKS[kind](ticket, whole)
+    elif not whole and (ticket.time_in_force != "day" or ticket.order_type == "trailing_stop"):
         raise unprocessable("fractional orders must be DAY orders")
+
+
+def _check_option(ticket: OrderForm, whole: bool) -> None:
+    """See that an option is ordered as Alpaca's options documentation says."""
+    if ticket["notional"] is not None or not whole:
+        raise unprocessable("options orders must have a whole qty, and no notional")
+    if ticket.time_in_force != "day":
+        raise unprocessable("order_time_in_force provided not supported for options trading")
+    if ticket.extended_hours or ticket.order_type == "trailing_stop":
+        raise unprocessable("order type not supported for options trading")
+
+
+def _check_coin(ticket: OrderForm, _: bool) -> None:
+    """See that a coin is ordered as Alpaca's crypto documentation says."""
+    if ticket.time_in_force not in ("gtc", "ioc"):
+        raise unprocessable("invalid crypto time_in_force")
+    if ticket.order_type not in ("market", "limit", "stop_limit") or ticket.extended_hours:
+        raise unprocessable("invalid order type for crypto order")
+
+
+_CHECKS = {"us_option": _check_option, "crypto": _check_coin}
 
 
 # -- AGAINST THE ACCOUNT ---
@@ -219,7 +243,8 @@ class AccountRules:
 
     def admit(self, ticket: OrderForm) -> tuple[str, Decimal]:
         """Return the market side and the quantity in shares of a ticket; Refusal when the account may not place it."""
-        if not self.market.exists(ticket.symbol):
+        thing = listed(ticket.symbol)
+        if not self.market.exists(ticket.symbol) or (thing is not None and thing.kind not in CLASSES):
             raise malformed(f'asset "{ticket.symbol}" not found')
         quote = self.market.quote(ticket.symbol)
         price = ticket["limit_price"] or (quote.ask if ticket.side == "buy" else quote.bid)
@@ -233,7 +258,7 @@ class AccountRules:
         account = self.market.account(self.door)
         side = self._side(ticket, quantity, account)
         if side in ("buy", "sell_short"):
-            _check_power(quantity * price, account.buying_power)
+            _check_power(quantity * price * multiplier(ticket.symbol), account.buying_power)
         return side, quantity
 
     def _side(self, ticket: OrderForm, quantity: Decimal, account: Account) -> str:
@@ -246,6 +271,10 @@ class AccountRules:
             return "sell" if ticket.side == "sell" else "buy_to_cover"
         if ticket.side == "buy":
             return "buy"
+        if asset_class(ticket.symbol) == "crypto":
+            coin = ticket.symbol.partition("/")[0]
+            text = f"insufficient balance for {coin} (requested: {plain(quantity)}, available: {plain(owned)})"
+            raise forbidden(text)
         if quantity != quantity.to_integral_value():
             raise unprocessable("fractional orders cannot be sold short")
         if not is_fractionable(ticket.symbol):

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
 
+from worker.sandbox.market.listed import multiplier
+
 CENT = Decimal("0.01")
 STARTING_CASH = Decimal(1_000_000)
 LEVERAGE = 4
@@ -85,16 +87,19 @@ class Book:
             price: per share.
             commission: for this fill.
         """
-        self.cash -= signed * price + commission
+        size = multiplier(symbol)
+        self.cash -= signed * price * size + commission
         held = self.positions.get(symbol, Position(Decimal(0), Decimal(0)))
         closing = min(abs(signed), abs(held.quantity)) if held.quantity * signed < 0 else Decimal(0)
-        gain = closing * (price - held.avg_price) * (1 if held.quantity > 0 else -1)
+        gain = closing * (price - held.avg_price) * (1 if held.quantity > 0 else -1) * size
         after = held.quantity + signed
         if closing == 0:
             avg = (abs(held.quantity) * held.avg_price + abs(signed) * price) / abs(after)
         else:
             avg = price if after * held.quantity < 0 else held.avg_price
-        self.positions[symbol] = Position(after, avg.quantize(Decimal("0.0001")))
+        self.positions[symbol] = Position(
+            after, avg.quantize(Decimal("0.000001") if "/" in symbol else Decimal("0.0001"))
+        )
         if after == 0:
             del self.positions[symbol]
         self.realized += gain
@@ -107,7 +112,7 @@ class Book:
             last: last price by symbol.
             reserved: value of open buy orders, taken off the buying power.
         """
-        values = {symbol: p.quantity * last(symbol) for symbol, p in self.positions.items()}
+        values = {symbol: p.quantity * last(symbol) * multiplier(symbol) for symbol, p in self.positions.items()}
         equity = self.cash + sum(values.values(), Decimal(0))
         exposure = sum((abs(v) for v in values.values()), Decimal(0))
         power = max(Decimal(0), LEVERAGE * equity - exposure - reserved)

@@ -17,6 +17,7 @@ from typing import Any
 from worker.sandbox.faults import Fault, Faults
 from worker.sandbox.market.accounts import Account, Book, Payment, Position, cents, commission_due
 from worker.sandbox.market.ledger import Ledger
+from worker.sandbox.market.listed import multiplier
 from worker.sandbox.market.matching import execution_price, first_stop
 from worker.sandbox.market.orders import Listener, MarketEvent, MarketOrder, State, Trade
 from worker.sandbox.market.prices import Candle, PriceBook, Quote
@@ -142,7 +143,7 @@ class Market:
         opening = max(quantity + min(held, Decimal(0)), Decimal(0))
         if side in ("sell", "sell_short"):
             opening = max(quantity - max(held, Decimal(0)), Decimal(0))
-        cost = opening * (limit_price or self.quote(symbol).ask)
+        cost = opening * (limit_price or self.quote(symbol).ask) * multiplier(symbol)
         return "insufficient_funds" if cost > self.account(door).buying_power else None
 
     def place(self, **fields: Any) -> MarketOrder:
@@ -247,10 +248,8 @@ class Market:
     def account(self, door: str) -> Account:
         """Return the account of a door, valued at last prices."""
         book = self._book(door)
-        reserved = sum(
-            (o.remaining_quantity * (o.limit_price or self.quote(o.symbol).ask) for o in self._open_buys(door)),
-            Decimal(0),
-        )
+        asked = ((o, o.limit_price or self.quote(o.symbol).ask) for o in self._open_buys(door))
+        reserved = sum((o.remaining_quantity * price * multiplier(o.symbol) for o, price in asked), Decimal(0))
         return book.picture(self.prices.last, reserved)
 
     def set_position(self, door: str, symbol: str, quantity: Decimal) -> None:

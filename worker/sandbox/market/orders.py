@@ -83,7 +83,7 @@ class MarketOrder:
         if not self.filled_quantity:
             return None
         value = sum((e.quantity * e.price for e in self.executions), Decimal(0))
-        return (value / self.filled_quantity).quantize(Decimal("0.0001"))
+        return (value / self.filled_quantity).quantize(Decimal("0.000001") if "/" in self.symbol else Decimal("0.0001"))
 
     def take_back(self, execution: Trade) -> None:
         """Count an execution no more; it stays in the list, with nothing left."""

@@ -11,18 +11,17 @@ import re
 import time as clock
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
 
-NEW_YORK = ZoneInfo("America/New_York")
-OPENING = time(9, 30)
-MINUTES = 390
-FIRST_DAY = date(2005, 1, 3)  # a Monday
+from worker.sandbox.market.days import MINUTES, OPENING, bucket, finished, index_of, midnight, weekdays
+from worker.sandbox.market.days import NEW_YORK as NEW_YORK
+from worker.sandbox.market.listed import is_over, listed, option_price
+
 #: Real symbols and the price, in dollars, that their walk keeps returning to.
 BASE_PRICES = {
     "AAPL": 230, "MSFT": 430, "AMZN": 200, "GOOGL": 180, "GOOG": 181, "META": 560, "NVDA": 140, "TSLA": 260,
@@ -136,8 +135,15 @@ class PriceBook:
         self._current: dict[str, tuple[int, int, int]] = {}
 
     def exists(self, symbol: str) -> bool:
-        """Tell whether the symbol trades here: some large caps and funds, and SIM000 to SIM999."""
+        """Tell whether the symbol trades here: some large caps and funds, SIM000 to SIM999, and what `listed` has."""
+        thing = listed(symbol)
+        if thing is not None:
+            return not is_over(thing) and (thing.kind != "option" or self.exists(thing.root))
         return symbol in BASE_PRICES or _SIMULATED.fullmatch(symbol) is not None
+
+    def is_share(self, symbol: str) -> bool:
+        """Tell whether it trades here and is a share in the United States: what data of stocks is about."""
+        return self.exists(symbol) and listed(symbol) is None
 
     def pin(self, symbol: str, price: Decimal | None) -> None:
         """Hold the last price of a symbol where it is told; None lets it follow the walk again."""
@@ -146,7 +152,12 @@ class PriceBook:
         if price is None:
             self._pins.pop(symbol, None)
         else:
-            self._pins[symbol] = max(Decimal(price).quantize(Decimal("0.01")), Decimal("0.02"))
+            cent = _cent(symbol)
+            self._pins[symbol] = max(Decimal(price).quantize(cent), 2 * cent)
+
+    def step(self, symbol: str) -> Decimal:
+        """Return the smallest step of a symbol's prices."""
+        return _cent(symbol)
 
     def quote(self, symbol: str, now: datetime | None = None) -> Quote:
         """Return the quote at this moment: the price of the current minute with a cent on either side.
@@ -159,9 +170,9 @@ class PriceBook:
         if not self.exists(symbol):
             raise KeyError(symbol)
         now = now or datetime.now(UTC)
-        price, volume, noise = self._at(symbol, now)
-        last = self._pins.get(symbol) or _dollars(price)
-        cent = Decimal("0.01")
+        thing, cent = listed(symbol), _cent(symbol)
+        price, volume, noise = self._at(symbol if thing is None or thing.kind != "option" else thing.root, now)
+        last = self._pins.get(symbol) or self._unpinned(symbol, price)
         bid = max(last - (cent if noise % 2 or symbol in self._pins else Decimal(0)), cent)
         sizes = [100 * (1 + (noise >> shift) % 9) for shift in (1, 5, 9)]
         return Quote(symbol, bid, last + cent, last, sizes[0], sizes[1], sizes[2], volume, now)
@@ -173,8 +184,15 @@ class PriceBook:
             return pinned
         kept = self._current.get(symbol)
         if kept is not None and kept[0] == int(clock.time() // 60):
-            return _dollars(kept[1])
+            return self._unpinned(symbol, kept[1])
         return self.quote(symbol).last
+
+    def _unpinned(self, symbol: str, cents: int) -> Decimal:
+        """Return the price that the walk of a symbol, or of the share under an option, means."""
+        thing = listed(symbol)
+        if thing is not None and thing.kind == "option":
+            return option_price(thing, self._pins.get(thing.root) or _dollars(cents))
+        return _dollars(cents) * _cent(symbol) * 100
 
     def bars(
         self, symbol: str, timeframe: str, start: datetime, end: datetime, now: datetime | None = None
@@ -195,8 +213,11 @@ class PriceBook:
             KeyError: the symbol does not trade here.
             ValueError: the timeframe is not understood.
         """
+        thing = listed(symbol)
         if not self.exists(symbol):
             raise KeyError(symbol)
+        if thing is not None and thing.kind == "option":
+            return []
         match = _TIMEFRAME.fullmatch(timeframe)
         if match is None or int(match[1]) < 1:
             raise ValueError(f"unknown timeframe {timeframe!r}")
@@ -207,15 +228,15 @@ class PriceBook:
             found = self._intraday(symbol, step, start, min(end, now), now)
         else:
             found = self._long(symbol, count, unit, start, min(end, now), now)
-        return [bar for bar in found if start <= bar.start <= end]
+        return [_scaled(bar, _cent(symbol) * 100) for bar in found if start <= bar.start <= end]
 
     # -- LONGER TIMEFRAMES --
 
     def _intraday(self, symbol: str, step: int, start: datetime, end: datetime, now: datetime) -> Iterator[Candle]:
         """Yield bars of some minutes; only what has happened by `now`, the last one as far as it has come."""
         first = OPENING.hour * 60 + OPENING.minute
-        for day in _weekdays(start.astimezone(NEW_YORK).date(), end.astimezone(NEW_YORK).date()):
-            done = _finished(day, now)
+        for day in weekdays(start.astimezone(NEW_YORK).date(), end.astimezone(NEW_YORK).date()):
+            done = finished(day, now)
             minutes = self._minutes(symbol, day)
             opening = datetime.combine(day, OPENING, NEW_YORK).astimezone(UTC)
             begin = 0
@@ -229,30 +250,30 @@ class PriceBook:
         self, symbol: str, count: int, unit: str, start: datetime, end: datetime, now: datetime
     ) -> Iterator[Candle]:
         """Yield bars of days, weeks or months; the current one as far as it has come."""
-        first = _bucket(start.astimezone(NEW_YORK).date(), count, unit)
+        first = bucket(start.astimezone(NEW_YORK).date(), count, unit)
         last = end.astimezone(NEW_YORK).date()
         current: tuple[date, _Sum] | None = None
-        for day in _weekdays(first, now.astimezone(NEW_YORK).date()):
+        for day in weekdays(first, now.astimezone(NEW_YORK).date()):
             total = self._day(symbol, day, now)
             if total is None:
                 break
-            label = _bucket(day, count, unit)
+            label = bucket(day, count, unit)
             if label > last:
                 break
             if current is not None and current[0] == label:
                 current = (label, current[1].plus(total))
                 continue
             if current is not None:
-                yield current[1].bar(_midnight(current[0]))
+                yield current[1].bar(midnight(current[0]))
             current = (label, total)
         if current is not None:
-            yield current[1].bar(_midnight(current[0]))
+            yield current[1].bar(midnight(current[0]))
 
     # -- DAYS AND MINUTES --
 
     def _day(self, symbol: str, day: date, now: datetime) -> _Sum | None:
         """Return the sum of one day, as far as it has come; None before it begins."""
-        done = _finished(day, now)
+        done = finished(day, now)
         if done == 0:
             return None
         if done < MINUTES:
@@ -272,7 +293,7 @@ class PriceBook:
 
     def _make(self, symbol: str, day: date) -> _Minutes:
         """Make the minutes of one day between two closes: the same ones on every machine, for a symbol and a day."""
-        index = _index(day)
+        index = index_of(day)
         walk = self._walk(symbol, index)
         start, stop = int(walk[index]), int(walk[index + 1])
         rng = self._rng(symbol, str(day))
@@ -307,6 +328,9 @@ class PriceBook:
     def _base(self, symbol: str) -> int:
         if symbol in BASE_PRICES:
             return BASE_PRICES[symbol] * 100
+        thing = listed(symbol)
+        if thing is not None and thing.price is not None:
+            return int(thing.price / _cent(symbol))
         return 1000 + 29 * int(symbol[3:])
 
     def _rng(self, symbol: str, label: str) -> np.random.Generator:
@@ -345,36 +369,13 @@ def _dollars(value: int) -> Decimal:
     return Decimal(value).scaleb(-2)
 
 
-def _index(day: date) -> int:
-    """Count weekdays since the first day."""
-    weeks, rest = divmod((day - FIRST_DAY).days, 7)
-    return weeks * 5 + min(rest, 4)
+def _cent(symbol: str) -> Decimal:
+    """Return the smallest step of a symbol's prices: a cent, or a hundredth of one."""
+    thing = listed(symbol)
+    return Decimal("0.01") if thing is None else Decimal("0.01").scaleb(-thing.places)
 
 
-def _weekdays(first: date, last: date) -> Iterator[date]:
-    day = max(first, FIRST_DAY)
-    while day <= last:
-        if day.weekday() < 5:
-            yield day
-        day += timedelta(days=1)
-
-
-def _finished(day: date, now: datetime) -> int:
-    """Count the minutes of a day's session that are over."""
-    opening = datetime.combine(day, OPENING, NEW_YORK)
-    return max(0, min(MINUTES, int((now - opening).total_seconds() // 60)))
-
-
-def _bucket(day: date, count: int, unit: str) -> date:
-    """Return the first calendar day of the bucket that holds `day`."""
-    if unit == "Day":
-        return day if count == 1 else FIRST_DAY + timedelta(days=(day - FIRST_DAY).days // count * count)
-    if unit == "Week":
-        weeks = (day - FIRST_DAY).days // 7
-        return FIRST_DAY + timedelta(weeks=weeks // count * count)
-    months = (day.year * 12 + day.month - 1) // count * count
-    return date(months // 12, months % 12 + 1, 1)
-
-
-def _midnight(day: date) -> datetime:
-    return datetime.combine(day, time(), NEW_YORK).astimezone(UTC)
+def _scaled(bar: Candle, by: Decimal) -> Candle:
+    if by == 1:
+        return bar
+    return replace(bar, **{name: getattr(bar, name) * by for name in ("open", "high", "low", "close", "vwap")})

@@ -9,8 +9,9 @@ import hashlib
 from datetime import UTC, datetime
 from decimal import Decimal
 
+from worker.sandbox.market.listed import listed, multiplier
 from worker.sandbox.market.market import Account, MarketOrder, Position, Trade
-from worker.sandbox.tda.dialect import FUNDS, DoorDialect, Json, correlation
+from worker.sandbox.tda.dialect import FUNDS, OPTION_INSTRUCTIONS, DoorDialect, Json, correlation
 
 #: Market state to wire status, for orders that ended.
 ENDED = {
@@ -21,6 +22,7 @@ ENDED = {
     "replaced": "REPLACED",
 }
 OPENING = frozenset({"buy", "sell_short"})
+_OPTION_WORDS = {side: word for word, side in OPTION_INSTRUCTIONS.items()}
 
 
 def stamp(at: datetime) -> str:
@@ -40,8 +42,9 @@ def instrument_id(symbol: str) -> int:
 
 def instrument_json(symbol: str, dialect: DoorDialect) -> Json:
     """Return the instrument of a leg or a position."""
+    fund = dialect.fund_type if symbol in FUNDS else "EQUITY"
     body: Json = {
-        "assetType": dialect.fund_type if symbol in FUNDS else "EQUITY",
+        "assetType": fund if listed(symbol) is None else "OPTION",
         "cusip": f"{instrument_id(symbol) % 10**9:09d}",
         "symbol": dialect.theirs(symbol),
     }
@@ -103,10 +106,10 @@ def order_json(order: MarketOrder, dialect: DoorDialect) -> Json:
 def _leg_json(order: MarketOrder, dialect: DoorDialect) -> Json:
     """Return the one leg that an order for shares has."""
     return {
-        "orderLegType": "EQUITY",
+        "orderLegType": "EQUITY" if listed(order.symbol) is None else "OPTION",
         "legId": 1,
         "instrument": instrument_json(order.symbol, dialect),
-        "instruction": order.side.upper(),
+        "instruction": order.side.upper() if listed(order.symbol) is None else _OPTION_WORDS[order.side],
         "positionEffect": "OPENING" if order.side in OPENING else "CLOSING",
         "quantity": float(order.quantity),
     }
@@ -138,7 +141,7 @@ def position_json(symbol: str, position: Position, price: Decimal, dialect: Door
     """Return a position; what is short counts in `shortQuantity`, never as a negative number."""
     quantity, entry = position.quantity, float(position.avg_price)
     long, short = float(max(quantity, Decimal(0))), float(max(-quantity, Decimal(0)))
-    word = "Long" if quantity >= 0 else "Short"
+    word, size = "Long" if quantity >= 0 else "Short", multiplier(symbol)
     body: Json = {
         "shortQuantity": short,
         "averagePrice": entry,
@@ -148,11 +151,11 @@ def position_json(symbol: str, position: Position, price: Decimal, dialect: Door
         "settledLongQuantity": long,
         "settledShortQuantity": short,
         "instrument": instrument_json(symbol, dialect),
-        "marketValue": float(quantity * price),
+        "marketValue": float(quantity * price * size),
     }
     if dialect.name == "schwab":
-        gain = round(float((price - position.avg_price) * quantity), 2)
-        body["maintenanceRequirement"] = round(abs(float(quantity * price)) * 0.3, 2)
+        gain = round(float((price - position.avg_price) * quantity * size), 2)
+        body["maintenanceRequirement"] = round(abs(float(quantity * price * size)) * 0.3, 2)
         body[f"average{word}Price"] = body[f"taxLotAverage{word}Price"] = entry
         body[f"{word.lower()}OpenProfitLoss"] = gain
         body[f"previousSession{word}Quantity"] = long or short
@@ -184,7 +187,7 @@ def account_json(
     if "positions" in fields and account.positions:
         held = sorted(account.positions.items())
         inner["positions"] = [position_json(symbol, p, prices[symbol], dialect) for symbol, p in held]
-    values = [p.quantity * prices[symbol] for symbol, p in account.positions.items()]
+    values = [p.quantity * prices[symbol] * multiplier(symbol) for symbol, p in account.positions.items()]
     inner |= _balances(account, [float(v) for v in values], dialect.name == "schwab")
     body: Json = {"securitiesAccount": inner}
     if dialect.name == "schwab":

@@ -57,7 +57,7 @@ class TdaData:
         if not symbols:
             raise self._dialect.no_data(400, "Bad Request", "Search combination should have min of 1.")
         ours = {asked: self._dialect.ours(asked) for asked in symbols}
-        body: Json = {s: self._quote_json(ours[s], request) for s in symbols if self._market.exists(ours[s])}
+        body: Json = {s: self._quote_json(ours[s], request) for s in symbols if self._market.prices.is_share(ours[s])}
         unknown = [symbol for symbol in symbols if symbol not in body]
         if schwab and unknown:
             body["errors"] = {"invalidSymbols": unknown}
@@ -66,7 +66,7 @@ class TdaData:
     async def _quote(self, request: web.Request) -> web.Response:
         asked = request.match_info["symbol"]
         symbol = self._dialect.ours(asked)
-        if self._market.exists(symbol):
+        if self._market.prices.is_share(symbol):
             return self._answer({asked: self._quote_json(symbol, request)})
         if self._dialect.name == "tda":
             return self._answer({})
@@ -104,7 +104,7 @@ class TdaData:
         query = request.query
         symbol = self._dialect.ours(request.match_info.get("symbol") or query.get("symbol", ""))
         timeframe, start, end = self._window(query)
-        if not self._market.exists(symbol):
+        if not self._market.prices.is_share(symbol):
             if self._dialect.name == "tda":
                 return self._answer({"candles": [], "symbol": symbol, "empty": True})
             raise self._dialect.no_data(404, "Not Found", f"Symbol not found: {symbol}")

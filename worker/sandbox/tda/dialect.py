@@ -5,11 +5,14 @@ The rest of the two protocols is the same (docs/facts/schwab.md#1.5, docs/facts/
 
 from __future__ import annotations
 
+import re
 import uuid
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from worker.sandbox.http_door import Refusal
+from worker.sandbox.market.listed import listed
 
 Json = dict[str, Any]
 
@@ -24,6 +27,15 @@ ORDER_TYPES: dict[str, tuple[str, str | None]] = {
     "LIMIT_ON_CLOSE": ("limit", "cls"),
 }
 INSTRUCTIONS = {"BUY": "buy", "SELL": "sell", "SELL_SHORT": "sell_short", "BUY_TO_COVER": "buy_to_cover"}
+#: Options have instructions of their own.
+OPTION_INSTRUCTIONS = {
+    "BUY_TO_OPEN": "buy",
+    "SELL_TO_CLOSE": "sell",
+    "SELL_TO_OPEN": "sell_short",
+    "BUY_TO_CLOSE": "buy_to_cover",
+}
+#: TDA's name of an option: root, month and day, year, right, strike.
+_UNDERLINED = re.compile(r"([A-Z0-9]{1,6})_([0-9]{4})([0-9]{2})([CP])([0-9]+(?:\.[0-9]{1,3})?)")
 SESSIONS = ("NORMAL", "AM", "PM", "SEAMLESS")
 LINK_BASES = ("MANUAL", "BASE", "TRIGGER", "LAST", "BID", "ASK", "ASK_BID", "MARK", "AVERAGE")
 FUNDS = frozenset({"SPY", "QQQ", "IWM", "DIA", "VTI", "VOO", "EFA", "EEM", "TLT", "IEF", "AGG", "GLD", "SLV"})
@@ -58,11 +70,22 @@ class DoorDialect:
     max_window_days: int
 
     def theirs(self, symbol: str) -> str:
-        """Return the dialect's spelling of a market symbol."""
+        """Return the dialect's spelling of a market symbol: options have blanks or an underline."""
+        thing = listed(symbol)
+        if thing is not None and thing.day is not None and thing.kind == "option":
+            if self.name == "schwab":
+                return f"{thing.root:<6}{symbol[len(thing.root) :]}"
+            return f"{thing.root}_{thing.day:%m%d%y}{thing.right}{thing.strike.normalize():f}"
         return symbol.replace(".", self.share_class)
 
     def ours(self, symbol: str) -> str:
         """Return the market's spelling of a symbol; BRK.B is taken everywhere."""
+        found = _UNDERLINED.fullmatch(symbol)
+        if found is not None and self.name == "tda":
+            root, day, year, right, strike = found.groups()
+            return f"{root}{year}{day}{right}{int(Decimal(strike) * 1000):08d}"
+        if len(symbol) == 21 and self.name == "schwab":
+            return symbol.replace(" ", "")
         return symbol.replace(self.share_class, ".")
 
     def no(self, status: int, text: str, *errors: str) -> Refusal:

@@ -10,8 +10,17 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 
 from worker.sandbox.http_door import decimal
+from worker.sandbox.market.listed import listed
 from worker.sandbox.market.market import Market
-from worker.sandbox.tda.dialect import INSTRUCTIONS, LINK_BASES, ORDER_TYPES, SESSIONS, DoorDialect, Json
+from worker.sandbox.tda.dialect import (
+    INSTRUCTIONS,
+    LINK_BASES,
+    OPTION_INSTRUCTIONS,
+    ORDER_TYPES,
+    SESSIONS,
+    DoorDialect,
+    Json,
+)
 
 #: Order type to the prices it must carry.
 NEEDS: dict[str, tuple[str, ...]] = {
@@ -82,16 +91,22 @@ def _read_leg(body: Json, dialect: DoorDialect) -> tuple[str, str, Decimal]:
     if not isinstance(legs, list) or len(legs) != 1 or not isinstance(legs[0], dict):
         raise dialect.invalid("orderLegCollection must hold exactly one leg")
     leg = legs[0]
-    instruction = _word(leg, "instruction", INSTRUCTIONS, dialect)
     instrument, quantity = leg.get("instrument"), decimal(leg.get("quantity"))
-    if not isinstance(instrument, dict) or instrument.get("assetType") not in ("EQUITY", dialect.fund_type):
-        raise dialect.invalid("instrument.assetType must be EQUITY")
+    kinds = ("EQUITY", "OPTION", dialect.fund_type)
+    if not isinstance(instrument, dict) or instrument.get("assetType") not in kinds:
+        raise dialect.invalid("instrument.assetType must be EQUITY or OPTION")
+    is_option = instrument["assetType"] == "OPTION"
+    sides = OPTION_INSTRUCTIONS if is_option else INSTRUCTIONS
+    instruction = _word(leg, "instruction", sides, dialect)
     symbol = instrument.get("symbol")
     if not isinstance(symbol, str) or not symbol:
         raise dialect.invalid("instrument.symbol is required")
     if quantity is None or quantity <= 0 or quantity != quantity.to_integral_value():
         raise dialect.invalid("quantity must be a whole number above zero")
-    return dialect.ours(symbol), INSTRUCTIONS[instruction], quantity
+    named = dialect.ours(symbol)
+    if (listed(named) is not None) != is_option or (is_option and dialect.theirs(named) != symbol):
+        raise dialect.invalid(f"instrument.symbol is no {instrument['assetType']}, was {symbol!r}")
+    return named, sides[instruction], quantity
 
 
 def _read_prices(body: Json, order_type: str, dialect: DoorDialect) -> dict[str, Decimal]:

@@ -12,8 +12,10 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from worker.sandbox.market.accounts import Account, Position, cents
+from worker.sandbox.market.listed import listed, multiplier
 from worker.sandbox.market.market import MarketOrder, Quote, Trade
 from worker.sandbox.market.prices import NEW_YORK
+from worker.sandbox.tws.contracts import shown
 from worker.sandbox.tws.wire import (
     UNSET_DOUBLE,
     Contract,
@@ -21,7 +23,6 @@ from worker.sandbox.tws.wire import (
     con_id,
     contract_fields,
     encode,
-    ib_symbol,
     listing,
     text,
 )
@@ -283,41 +284,45 @@ def account_values(account: Account) -> list[tuple[str, str, str]]:
 
 def portfolio(symbol: str, position: Position, last: Decimal, realized: Decimal) -> bytes:
     """Return updatePortfolio for one position."""
-    name, (primary, trading_class) = ib_symbol(symbol), listing(symbol)
-    value, gain = cents(position.quantity * last), cents(position.quantity * (last - position.avg_price))
+    s, size = shown(symbol), multiplier(symbol)
+    units = position.quantity * size
+    value, gain = cents(units * last), cents(units * (last - position.avg_price))
     return encode(
-        *(7, 8, con_id(symbol), name, "STK", "", "0", "0", "", primary, "USD", name, trading_class),
-        *(position.quantity, last, value, position.avg_price, gain, realized, ACCOUNT),
+        *(7, 8, con_id(symbol), s.symbol, s.kind, s.ends, s.strike, s.right or "0", s.multiplier, s.primary or s.venue),
+        *(s.currency, s.local, s.trading_class),
+        *(position.quantity, last, value, position.avg_price * size, gain, realized, ACCOUNT),
     )
 
 
 def position(symbol: str, held: Position) -> bytes:
-    """Return one line of the positions list."""
-    return encode(61, 3, ACCOUNT, *contract_fields(symbol, listing(symbol)[0], ""), held.quantity, held.avg_price)
+    """Return one line of the positions list; what a unit cost is told with its multiplier (docs/facts/ibkr.md#9.7)."""
+    cost = held.avg_price * multiplier(symbol)
+    return encode(61, 3, ACCOUNT, *contract_fields(symbol, shown(symbol).primary, ""), held.quantity, cost)
 
 
 # -- CONTRACTS AND QUOTES --
 
 
 def contract_details(request_id: int, symbol: str, asked: Contract, version: int) -> bytes:
-    """Return contractDetails of a stock."""
-    primary, trading_class = listing(symbol)
-    name, hours = ib_symbol(symbol), f"{datetime.now(NEW_YORK):%Y%m%d}"
-    exchange = asked.exchange or "SMART"
+    """Return contractDetails of what a market symbol names."""
+    s, hours = shown(symbol), f"{datetime.now(NEW_YORK):%Y%m%d}"
+    primary, trading_class = (s.primary, s.trading_class) if listed(symbol) else listing(symbol)
+    name, local, exchange = s.symbol, s.local, (asked.exchange or "SMART") if s.venue == "SMART" else s.venue
     old = version < 164
     return encode(
         *((10, 8) if old else (10,)),
-        *(request_id, name, "STK", "", "0", "", exchange, "USD", name, trading_class, trading_class, con_id(symbol)),
+        *(request_id, name, s.kind, s.ends, s.strike, s.right, exchange, s.currency, local, trading_class),
+        *(trading_class, con_id(symbol)),
         *(("0.01", "100") if old else ("0.01",)),
         *(
-            "",
+            s.multiplier,
             ORDER_TYPES,
             f"SMART,AMEX,NYSE,CBOE,{primary}",
-            1,
+            s.parts,
             0,
             f"{name} INC",
             primary,
-            "",
+            s.month,
             "Technology",
             "Computers",
         ),

@@ -55,9 +55,12 @@ def _about_numbers(market: Market, request: PlaceOrder, fields: OrderTerms) -> C
     """Return TWS's complaint about size and prices, as code and words; None where there is none."""
     if request.quantity <= 0:
         return 434, "The order size cannot be zero"
-    if request.quantity != request.quantity.to_integral_value():
+    if request.quantity != request.quantity.to_integral_value() and request.contract.sec_type != "CRYPTO":
         return 10243, _FRACTION
-    if any(_is_off(fields[name]) for name in ("limit_price", "stop_price", "trail_amount")):
+    if any(
+        _is_off(fields[name], market.prices.step(fields["symbol"]))
+        for name in ("limit_price", "stop_price", "trail_amount")
+    ):
         return 110, "The price does not conform to the minimum price variation for this contract"
     if request.order_type in ("LMT", "LOC", "STP LMT") and not request.limit_price:
         return 321, "Error validating request.-'bN' : cause - Please enter a valid limit price"
@@ -69,10 +72,11 @@ def _about_numbers(market: Market, request: PlaceOrder, fields: OrderTerms) -> C
     return 201, _POOR if kind == "insufficient_funds" else f"Order rejected - reason:{kind}"
 
 
-def is_off_the_tick(request: PlaceOrder) -> bool:
+def is_off_the_tick(market: Market, request: PlaceOrder) -> bool:
     """Tell whether a change names a price between two ticks."""
-    return _is_off(request.limit_price) or _is_off(request.aux_price)
+    step = market.prices.step(request.contract.market_symbol or "")
+    return _is_off(request.limit_price, step) or _is_off(request.aux_price, step)
 
 
-def _is_off(price: Decimal | None) -> bool:
-    return price is not None and price != price.quantize(Decimal("0.01"))
+def _is_off(price: Decimal | None, step: Decimal) -> bool:
+    return price is not None and bool(price % step)

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import re
 import struct
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from dataclasses import fields as fields_of
 from decimal import Decimal, InvalidOperation
-from functools import cache
 from typing import Any
 
-from worker.sandbox.market.prices import BASE_PRICES
+from worker.sandbox.tws.contracts import Contract as Contract
+from worker.sandbox.tws.contracts import con_id as con_id
+from worker.sandbox.tws.contracts import contract_fields as contract_fields
+from worker.sandbox.tws.contracts import ib_symbol as ib_symbol
+from worker.sandbox.tws.contracts import listing as listing
+from worker.sandbox.tws.contracts import read_contract as read_contract
+from worker.sandbox.tws.contracts import symbol_of as symbol_of
 
 MIN_VERSION = 157
 MAX_VERSION = 176
@@ -24,16 +28,6 @@ UNSET_INTEGER = "2147483647"
 #: What official clients send instead of an empty field; above 1e300 any double means unset.
 _UNSET = frozenset({"", UNSET_INTEGER, "9223372036854775807", "-9223372036854775808"})
 _VERSIONS = re.compile(rb"v(\d+)(?:\.\.(\d+))?")
-_KNOWN_CON_IDS = {"AAPL": 265598, "TSLA": 76792991, "SPY": 756733, "MSFT": 272093, "IBM": 8314, "BRK.B": 72063691}
-_NYSE_ARCA = frozenset(
-    ("SPY", "IWM", "DIA", "VTI", "VOO", "EFA", "EEM", "IEF", "AGG", "GLD", "SLV", "XLF", "XLK", "XLE"),
-)
-_NASDAQ = frozenset(
-    (
-        *("AAPL", "MSFT", "AMZN", "GOOGL", "GOOG", "META", "NVDA", "TSLA", "PEP", "COST", "NFLX", "ADBE", "INTC"),
-        *("AMD", "CSCO", "QQQ", "TLT"),
-    ),
-)
 
 
 class WireError(ValueError):
@@ -111,73 +105,6 @@ class Fields:
     def skip_pairs(self, width: int = 2) -> None:
         """Pass over a counted list of groups."""
         self.skip(self.integer() * width)
-
-
-# -- CONTRACTS --
-
-
-@dataclass(slots=True, frozen=True)
-class Contract:
-    """What a client names: the twelve contract fields, those that matter for stocks."""
-
-    con_id: int
-    symbol: str
-    sec_type: str
-    exchange: str
-    primary_exchange: str
-    currency: str
-    local_symbol: str
-    trading_class: str
-
-    @property
-    def market_symbol(self) -> str | None:
-        """The symbol in the market's spelling; None when this is no stock in US dollars."""
-        if self.sec_type not in ("STK", "") or self.currency not in ("USD", ""):
-            return None
-        name = self.symbol or self.local_symbol or symbol_of(self.con_id) or ""
-        return name.replace(" ", ".") or None
-
-
-def read_contract(fields: Fields) -> Contract:
-    """Read the twelve contract fields."""
-    con_id, symbol, sec_type = fields.integer(), fields.text(), fields.text()
-    fields.skip(4)  # expiry, strike, right, multiplier
-    exchange, primary, currency = fields.text(), fields.text(), fields.text()
-    return Contract(con_id, symbol, sec_type, exchange, primary, currency, fields.text(), fields.text())
-
-
-def con_id(symbol: str) -> int:
-    """Return the contract id of a market symbol: IB's own where known, else fixed by the name."""
-    return _KNOWN_CON_IDS.get(symbol, 400_000_000 + zlib.crc32(symbol.encode()) % 90_000_000)
-
-
-@cache
-def _symbols() -> dict[int, str]:
-    names = [*BASE_PRICES, *(f"SIM{n:03d}" for n in range(1000))]
-    return {con_id(name): name for name in names}
-
-
-def symbol_of(number: int) -> str | None:
-    """Return the market symbol of a contract id, if there is one."""
-    return _symbols().get(number)
-
-
-def ib_symbol(symbol: str) -> str:
-    """Return IB's spelling of a market symbol: `BRK B` for `BRK.B`."""
-    return symbol.replace(".", " ")
-
-
-def listing(symbol: str) -> tuple[str, str]:
-    """Return the primary exchange and the trading class of a market symbol."""
-    if symbol in _NASDAQ:
-        return "NASDAQ", "NMS"
-    return ("ARCA", ib_symbol(symbol)) if symbol in _NYSE_ARCA else ("NYSE", ib_symbol(symbol))
-
-
-def contract_fields(symbol: str, exchange: str = "SMART", right: str = "?") -> list[object]:
-    """Return the eleven contract fields that TWS sends with orders, fills and positions."""
-    name = ib_symbol(symbol)
-    return [con_id(symbol), name, "STK", "", "0", right, "", exchange, "USD", name, listing(symbol)[1]]
 
 
 # -- ORDERS --

@@ -1,6 +1,6 @@
 """archive: what stays of archived orders: their ids, which no order may have again, and their shares
 
-Revision: 0020, after 0019
+Revision: 0021, after 0020
 
 Rules: runs on SQLite and PostgreSQL alike, up and down; a worker of the previous version must be able to run on the
 new schema (add columns as nullable first, drop them one release later); views are dropped and made again.
@@ -19,8 +19,8 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0020"
-down_revision = "0019"
+revision = "0021"
+down_revision = "0020"
 branch_labels = None
 depends_on = None
 
@@ -55,6 +55,8 @@ def _balances() -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    by_symbol = module._multiplier  # a multiplier that the broker told counts before it: see 0018
+    module._multiplier = lambda s: f"coalesce(f.multiplier, {by_symbol(s)})" if s == "f.symbol" else by_symbol(s)
     return module
 
 
@@ -119,7 +121,7 @@ def upgrade() -> None:
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
         _text("broker", 32, nullable=False), _text("execution_id", 128, nullable=False), _text("strategy", 128),
         _text("symbol", 32), _text("side", 16), _money("quantity", nullable=False), _money("price"),
-        _text("currency", 8), _money("commission"),
+        _text("currency", 8), _money("multiplier"), _money("commission"),
         _text("commission_currency", 8), _at("filled_at", nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_archived_fills"),
     )  # fmt: skip

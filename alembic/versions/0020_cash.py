@@ -1,6 +1,6 @@
 """cash: what accounts were paid, charged or given besides their trades, and the positions that moved by it
 
-Revision: 0019, after 0018
+Revision: 0020, after 0019
 
 Rules: runs on SQLite and PostgreSQL alike, up and down; a worker of the previous version must be able to run on the
 new schema (add columns as nullable first, drop them one release later); views are dropped and made again.
@@ -13,8 +13,8 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0019"
-down_revision = "0018"
+revision = "0020"
+down_revision = "0019"
 branch_labels = None
 depends_on = None
 

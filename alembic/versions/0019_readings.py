@@ -1,6 +1,6 @@
 """readings: what accounts and positions were, append only, and the curve of equity
 
-Revision: 0018, after 0017
+Revision: 0019, after 0018
 
 Rules: runs on SQLite and PostgreSQL alike, up and down; a worker of the previous version must be able to run on the
 new schema (add columns as nullable first, drop them one release later); views are dropped and made again.
@@ -13,8 +13,8 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0018"
-down_revision = "0017"
+revision = "0019"
+down_revision = "0018"
 branch_labels = None
 depends_on = None
 

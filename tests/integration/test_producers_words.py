@@ -1,0 +1,165 @@
+"""What the role of a producer may write: orders as `OrderRequest` takes them, and the first event of each, no other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, make_url, select, text
+from sqlalchemy.exc import DBAPIError
+
+from models.messages import OrderRequest
+from models.record.database import Database, upgrade
+from models.record.tables import order_events, orders
+from models.settings import load_settings
+from producers import OrderClient
+from tests.kit import ROOT, PostgresServer
+
+#: An honest row, as SQL; a test changes columns of it.
+ROW = {
+    "client_order_id": "'o-1'", "version": "1", "strategy": "'evil'", "symbol": "'KO'", "side": "'buy'",
+    "quantity": "1", "order_type": "'market'", "time_in_force": "'day'", "extended_hours": "false", "tags": "'[]'",
+    "status": "'queued'", "route": """'["ibkr", "tda"]'""", "broker": "'ibkr'", "attempt_no": "0",
+    "filled_quantity": "0", "body_hash": "'x'", "available_at": "now()", "created_at": "now()", "updated_at": "now()",
+    "expires_at": "now() + interval '60 s'",
+}  # fmt: skip
+LIMIT = {"order_type": "'limit'", "limit_price": "5"}
+UNSOUND: list[dict[str, str]] = [
+    {"side": "'frob'"}, {"side": "null"}, {"order_type": "'weird'"}, {"time_in_force": "'soon'"},
+    {"quantity": "-5"}, {"quantity": "0"}, {"quantity": "1e30"}, {"quantity": "'NaN'"}, {"quantity": "'infinity'"},
+    {"quantity": "null"}, {"quantity": "1.0000000001"}, {"quantity": "123456789.12345678"},
+    {"order_type": "'limit'"}, {"limit_price": "5"}, LIMIT | {"limit_price": "-1"}, {"stop_price": "5"},
+    {"order_type": "'trailing_stop'"}, {"trail_amount": "1"}, {"decision_price": "'NaN'"},
+    {"expires_at": "'infinity'"}, {"expires_at": "null"}, {"expires_at": "now() - interval '1 s'"},
+    {"created_at": "'-infinity'"}, {"created_at": "'infinity'", "expires_at": "null"},
+    {"created_at": "'4000-01-01 BC'"}, {"available_at": "'-infinity'"}, {"updated_at": "'infinity'"},
+    {"not_before": "'infinity'"}, {"closed_at": "'-infinity'"}, {"status": "'held'", "available_at": "'infinity'"},
+    {"route": "'5'"}, {"route": "'[]'"}, {"route": """'["ibkr", 5]'"""}, {"route": """'{"ibkr": 1}'"""},
+    {"route": """'["tda"]'"""}, {"tags": "'5'"}, {"tags": "'[5]'"}, {"tags": """'{"a": ["b"]}'"""},
+    {"tags": r"""'["\u0000"]'"""}, {"session": "'night'"}, {"version": "3"},
+    {"symbol": "'ko'"}, {"symbol": "E'K\\nO'"}, {"symbol": "null"}, {"client_order_id": "'o-1~2'"},
+    {"client_order_id": "E'o\\n'"}, {"client_order_id": "''"},
+    {"group_id": "'g'"}, {"group_id": "'g'", "group_kind": "'weird'", "leg": "'entry'"},
+    {"group_id": "'g'", "group_kind": "'oco'", "leg": "'entry'"},
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def house(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Database, OrderClient]]:
+    """A database with the shipped roles, and a client that logs in as a producer."""
+    made = Database(url := postgres.fresh())
+    upgrade(made)
+    with made.write() as connection:
+        connection.exec_driver_sql((ROOT / "deploy/roles.sql").read_text())
+    home: Path = tmp_path_factory.mktemp("producer")
+    login = make_url(url).set(username="corro_producer").render_as_string(hide_password=False)
+    client = OrderClient(load_settings(home=home, database_url=login, redis_url=f"unix://{home}/no-queue"))
+    yield made, client
+    client.close()
+    made.close()
+
+
+def put(connection: Connection, **changes: str) -> None:
+    row = ROW | changes
+    names, values = ", ".join(row), ", ".join(row.values())
+    connection.exec_driver_sql(f"INSERT INTO public.orders ({names}) VALUES ({values})".replace("%", "%%"))
+
+
+@pytest.mark.parametrize("changes", UNSOUND, ids=lambda changes: " ".join(f"{k}={v}" for k, v in changes.items()))
+def test_a_producer_records_no_order_that_no_client_would(
+    house: tuple[Database, OrderClient], changes: dict[str, str]
+) -> None:
+    _, client = house
+    with pytest.raises(DBAPIError, match=r"records no order with such a|Unicode escape"), client.database.write() as c:
+        put(c, **changes)
+
+
+def test_orders_that_a_client_makes_are_recorded_with_their_first_event(house: tuple[Database, OrderClient]) -> None:
+    _, client = house
+    low = {"symbol": "BRK.B", "side": "sell", "quantity": "0.123456789", "tags": {"why": "a 'test' \\"}, "version": 2}
+    made = [
+        client.submit(OrderRequest(symbol="KO", side="buy", quantity=1, route=("tda",))),
+        client.submit(OrderRequest(**low, session="regular", decision_price="99999999.1234567")),
+        *client.submit_many(
+            [
+                OrderRequest(**low, order_type="stop_limit", limit_price=5, stop_price="4.5"),
+                OrderRequest(**low, order_type="trailing_stop", trail_percent="1.5", extended_hours=True),
+            ]
+        ),
+    ]
+    entry = OrderRequest(symbol="KO", side="buy", quantity=1, client_order_id="b-1", route=("alpaca",))
+    group = client.submit_bracket(entry, "110", ("95", "94.5"))
+    assert client.submit_bracket(entry, "110", ("95", "94.5")).group_id == group.group_id, "the same again"
+    ids = [one.client_order_id for one in (*made, *group.legs.values())]
+    with client.database.read() as connection:
+        told = connection.execute(select(order_events).where(order_events.c.client_order_id.in_(ids))).all()
+    assert sorted(event.client_order_id for event in told) == sorted(ids)
+    assert {(event.kind, event.from_status) for event in told} == {("queued", None), ("held", None)}
+
+
+def test_a_leg_comes_to_no_group_of_others(house: tuple[Database, OrderClient]) -> None:
+    _, client = house
+    entry = OrderRequest(symbol="KO", side="buy", quantity=1, client_order_id="b-2", route=("alpaca",))
+    group = client.submit_bracket(entry, "110", "95").group_id
+    mine = {"group_id": f"'{group}'", "group_kind": "'bracket'", "leg": "'take_profit'"}
+    with pytest.raises(DBAPIError, match="such a group_id"), client.database.write() as connection:
+        put(connection, **mine)
+
+
+def tell(connection: Connection, id_: str, kind: str = "queued", **words: Any) -> None:
+    given = {"i": id_, "k": kind, "b": words.get("before"), "a": words.get("after", "queued")}
+    names = "client_order_id, at, kind, from_status, to_status"
+    values = f"VALUES (:i, {words.get('at', 'now()')}, :k, :b, :a)"
+    connection.execute(text(f"INSERT INTO order_events ({names}) {values}"), given)
+
+
+def record_and_tell(client: OrderClient, id_: str, *told: dict[str, Any]) -> None:
+    with client.database.write() as connection:
+        put(connection, client_order_id=f"'{id_}'")
+        for words in told:
+            tell(connection, id_, **words)
+
+
+def test_a_producer_writes_no_step_into_an_order_that_is_there(house: tuple[Database, OrderClient]) -> None:
+    _, client = house
+    victim = client.submit(OrderRequest(symbol="KO", side="buy", quantity=1)).client_order_id
+    forged: list[dict[str, Any]] = [
+        {"kind": "denied", "before": "filled", "after": "denied", "at": "now() + interval '1 day'"},
+        {"kind": "queued", "before": "filled", "after": "filled"}, {"kind": "filled", "after": "filled"}, {},
+        {"kind": "held", "after": "held"}, {"kind": "conflict", "before": "queued", "after": "filled"},
+        {"kind": "conflict", "before": "filled", "after": "filled"},
+        {"kind": "conflict", "after": None, "at": "now() + interval '1 day'"},
+    ]  # fmt: skip
+    for words in forged:
+        with pytest.raises(DBAPIError, match="records no event"), client.database.write() as connection:
+            tell(connection, victim, **words)
+    with pytest.raises(DBAPIError, match="records no event"), client.database.write() as connection:
+        tell(connection, "nobody")
+    with client.database.write() as connection:
+        tell(connection, victim, kind="conflict", after=None)
+
+
+def test_the_first_event_of_an_order_is_its_own_and_one(house: tuple[Database, OrderClient]) -> None:
+    _, client = house
+    late = {"at": "now() + interval '1 day'"}
+    for words in ({"kind": "denied", "after": "denied"}, {"before": "held"}, {"after": "filled"}, late):
+        with pytest.raises(DBAPIError, match="records no event"):
+            record_and_tell(client, "e-1", words)
+    with pytest.raises(DBAPIError, match="records no event"):
+        record_and_tell(client, "e-1", {}, {})
+
+
+def test_no_table_of_its_own_makes_a_producer_a_worker(house: tuple[Database, OrderClient]) -> None:
+    made, client = house
+
+    def pretend() -> None:
+        with client.database.write() as connection:
+            connection.exec_driver_sql("CREATE TEMP TABLE orders (status text)")
+            put(connection, client_order_id="'t-1'", status="'filled'")
+
+    with pytest.raises(DBAPIError, match="records no order"):
+        pretend()
+    with made.read() as connection:
+        assert not connection.execute(select(orders).where(orders.c.client_order_id == "t-1")).all()
