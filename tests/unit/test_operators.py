@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,17 @@ def test_over_https_the_cookie_is_the_hosts_own_and_goes_over_nothing_else(bare:
     site.close()
 
 
+def test_who_has_not_logged_in_is_not_told_from_elsewhere_how_everything_stands(bare: Path, database: Any) -> None:
+    site = DoorSite(load_settings(home=bare, web={"allowed_hosts": ["corro.example"]}))
+    there = {"peer": "192.0.2.7", "scheme": "https", "host": "corro.example", "accept": "text/html"}
+    asked: dict[str, dict[str, Any]] = {"here": {"accept": "text/html"}, "there": there}
+    told = {place: site.ask("GET", "/login", **keys).body for place, keys in asked.items()}
+    assert b"alarms" in told["here"]
+    assert b"alarms" not in told["there"]
+    assert b'name="token"' in told["there"]
+    site.close()
+
+
 @pytest.mark.parametrize(
     ("origin", "csrf"),
     [
@@ -84,10 +96,13 @@ def test_what_another_sites_page_makes_a_browser_do_is_not_done(site: DoorSite, 
     )
 
 
+def journal(site: DoorSite) -> list[dict[str, Any]]:
+    return History(site.client.database).rows(control_events, newest_first=False)
+
+
 def controls(site: DoorSite) -> list[tuple[Any, ...]]:
-    rows = History(site.client.database).rows(control_events, newest_first=False)
     names = ("kind", "scope_kind", "scope", "by", "reason")
-    return [tuple(row[name] for name in names) for row in rows if row["kind"] != "key_add"]
+    return [tuple(row[name] for name in names) for row in journal(site) if row["kind"] != "key_add"]
 
 
 def test_a_session_ends_by_time_and_with_its_key(site: DoorSite, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,6 +183,8 @@ def test_an_action_takes_an_operators_key_within_its_bounds(site: DoorSite) -> N
     assert act(plain, "approve", client_order_id="o-1").status == 403
     assert act(judge, "approve", client_order_id="o-2").status == 403, "ann's own: four eyes"
     assert act(judge, "approve", client_order_id="o-1").status == 200
+    [signed] = [row["detail"] for row in journal(site) if row["kind"] == "approve"]
+    assert json.loads(signed)["key"] == "k-3"
     bound = site.token("k-6", operator=True, brokers=["tda"])
     assert act(bound, "halt").status == act(bound, "halt", broker="ibkr").status == 403
     assert act(bound, "resume", all=True).status == 403

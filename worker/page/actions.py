@@ -27,7 +27,6 @@ from functools import partial
 from models.errors import InvalidRequest, Untrusted
 from models.record.batch import change_one
 from models.record.controls import NOUNS, KillRow
-from models.record.keys import named
 from models.record.order import cancel
 from models.trust import must_reach
 from models.vocabulary import Denial
@@ -162,15 +161,9 @@ def _cancel(errand: Errand) -> Told:
 
 
 def _approve(errand: Errand) -> Told:
-    if not errand.client.settings.security.self_approval and (
-        key_id := errand.client.order(errand.order()).row["key_id"]
-    ):
-        with errand.client.database.read() as connection:
-            theirs = named(connection, key_id)
-        if key_id == errand.visitor.key["key_id"] or (theirs is not None and theirs["owner"] == errand.by):
-            words = f"{errand.by} has submitted it: somebody else approves it ([security] self_approval)"
-            raise Untrusted(words, Denial.NOT_PERMITTED)
-    return _decide(releases.approve, "approved", errand)
+    """Approve an order, signed where the key may approve; whether somebody else does, `models.four_eyes` says."""
+    signer = errand.visitor.signer if errand.visitor.key["may_approve"] else None
+    return _decide(partial(releases.approve, signer=signer), "approved", errand)
 
 
 def _decide(how: Callable[..., Mapping[str, object]], word: str, errand: Errand) -> Told:

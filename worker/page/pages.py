@@ -91,7 +91,7 @@ class Screen:
         login = login_of(request)
         if notice := login.take_notice() if login else "":
             self.overlook.forget()  # it shows what was just done
-        overview = self._overview(status)
+        overview = self._overview(status) if getattr(request.state, "may_read", False) else None
         text = self._templates.get_template(template).render(
             title=title, stake=stake(self.settings), pages=PAGES, here=request.url.path, overview=overview,
             now=overview.at if overview else utcnow(), every=_EVERY_S, version=self._version,

@@ -134,7 +134,8 @@ def register(
 
     def told(request: Request, problem: Response, title: str, words: str) -> Response:
         machine = not wants_page(request) or request.url.path.startswith(("/api/", "/static/", "/hooks/"))
-        if machine or not may_read(request):
+        request.state.may_read = may_read(request)
+        if machine or not request.state.may_read:
             return problem
         shown = page(request, problem.status_code, title, words)
         shown.headers.update({k: v for k, v in problem.headers.items() if k not in ("content-length", "content-type")})

@@ -154,7 +154,7 @@ class Sessions:
 
     # -- WHO ---
     async def gate(self, request: Request) -> None:
-        """See that somebody may ask this at all; leaves who it is in `request.state.visitor`.
+        """See that somebody may ask this at all; leaves who it is in `request.state.visitor`, and `may_read`.
 
         Raises:
             NotAuthenticated: nobody knows who it is, and it is not this machine that only reads.
@@ -162,6 +162,7 @@ class Sessions:
         """
         visitor = await run_in_threadpool(self.visitor, request)
         request.state.visitor = visitor
+        request.state.may_read = self.may_read(request)
         reads = request.method in _READS
         if visitor is not None:
             if visitor.session is not None and not (reads or self._is_open(request)):
