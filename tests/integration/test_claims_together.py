@@ -151,16 +151,19 @@ def test_a_limit_that_is_set_while_a_claim_is_under_way_is_passed_by_nobody(data
     counted: list[int] = []
     claim = threading.Thread(target=lambda: getattr(begun, way)(named([first.client_order_id])))
     sets = threading.Thread(target=lambda: counted.append(set_limit(database, risk, limit, reason="a race")))
+    asks = threading.Thread(target=lambda: asked.claim(named([second.client_order_id])))
     with whoever_begins_is_held(database):
         claim.start()
         eventually(lambda: _waiting_for_locks(database) == 1)
         sets.start()
         eventually(lambda: _limits(database) == 1)
-        assert asked.claim(named([second.client_order_id])) == []
-        is_waiting, status = sets.is_alive(), _status(database, second.client_order_id)
-    claim.join(10)
-    sets.join(10)
-    assert (is_waiting, status) == (True, "queued")
+        asks.start()
+        eventually(lambda: not asks.is_alive() or _waiting_for_locks(database) > 1)
+        begins, is_waiting = asks.is_alive(), sets.is_alive()
+    for thread in (claim, sets, asks):
+        thread.join(10)
+    assert (begins, is_waiting) == (False, True)
+    assert _status(database, second.client_order_id) == "queued"
     assert (counted, _status(database, first.client_order_id)) == ([1], "submitted")
 
     def is_asked_again() -> bool:
