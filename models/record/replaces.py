@@ -14,6 +14,7 @@ from typing import Any, cast
 from models.errors import InvalidOrder
 from models.messages import OrderRequest, plain
 from models.record.changes import OrderChanges
+from models.record.holds import APPROVAL, reasons
 from models.record.intake import request_of
 from models.record.order import TERMS, OrderRecord, Row, is_changing
 from models.record.rows import AnyOrder
@@ -75,16 +76,45 @@ def lessens(old: OrderRequest, new: OrderRequest) -> bool:
     return min(shrinks, retreats) >= 0 and max(shrinks, retreats) > 0
 
 
-def request_replace(entry: OrderRecord, changes: Mapping[str, object], signed_at: datetime | None = None) -> None:
+def unapproved(entry: OrderRecord, new: OrderRequest, *, by_whom_it_is_asked: bool = False) -> str | None:
+    """Say why somebody would have to approve a change; None where nobody has to.
+
+    An approval is of the terms that were approved, and whoever is asked for one has seen the terms as they were: from
+    the moment at which an order waits for it, it may only become less.
+
+    Args:
+        entry: the order.
+        new: its new terms.
+        by_whom_it_is_asked: the orders of the key that asks need approval.
+    """
+    now = request_of(entry.order)
+    if lessens(now, new):
+        return None
+    if not (by_whom_it_is_asked or APPROVAL in reasons(entry) or entry.batch.last_event(entry.id, ("approved",))):
+        return None
+    terms = words({name: value for name in TERMS if (value := getattr(now, name)) is not None})
+    todo = "a replace may only make it smaller or its limit price less aggressive; for more, cancel it and submit anew"
+    return f"{entry.id}: somebody has to approve it, on the terms it has ({terms}): {todo}"
+
+
+def request_replace(
+    entry: OrderRecord,
+    changes: Mapping[str, object],
+    signed_at: datetime | None = None,
+    *,
+    needs_approval: bool = False,
+) -> None:
     """Record the wish to change an order; asking for the terms that it has withdraws a wish nobody has sent yet.
 
     Args:
         entry: the order.
         changes: the new terms.
         signed_at: of a signed wish, when it was made.
+        needs_approval: the orders of the key that asks need approval.
 
     Raises:
-        InvalidOrder: the order has ended or is being canceled, the new terms do not fit it, or nothing would change.
+        InvalidOrder: the order has ended or is being canceled, the new terms do not fit it, nothing would change, or
+            somebody would have to approve it.
     """
     if entry.order["group_id"] is not None:
         of = f"it is the {entry.order['leg']} of group {entry.order['group_id']}, whose legs are not changed singly"
@@ -104,6 +134,8 @@ def request_replace(entry: OrderRecord, changes: Mapping[str, object], signed_at
     if new.quantity <= entry.order["filled_quantity"]:
         filled = plain(entry.order["filled_quantity"])
         raise InvalidOrder(f"quantity: {filled} are filled already, was {plain(new.quantity)}; cancel it instead")
+    if objection := unapproved(entry, new, by_whom_it_is_asked=needs_approval):
+        raise InvalidOrder(objection)
     if entry.order["key_id"] is not None:  # its terms are no longer those that were signed
         entry.set(amended_at=signed_at or entry.now)
     if entry.status in UNSENT:

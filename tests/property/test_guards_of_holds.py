@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -142,11 +143,13 @@ def test_an_approval_is_of_the_terms_that_were_approved(at: Scenario) -> None:
     id_, small = held(at, order_type="limit", limit_price="101"), at.order(KEEPS, order_type="limit", limit_price="100")
     releases.approve(RingingClient(at), id_, by="ann")  # type: ignore[arg-type]
     at.work(KEEPS, small)
-    for one, quantity in ((id_, 500), (small, 11)):
-        at.wish(one, quantity=quantity)
+    with pytest.raises(InvalidOrder, match="somebody has to approve it, on the terms it has"):
+        at.wish(id_, quantity=500)
+    at.wish(id_, limit_price="100.5")  # still of more value than passes without a word
+    at.wish(small, quantity=11)
     at.work(KEEPS, id_)
     at.replace(KEEPS)
-    assert (at.status(id_), at.row(id_)["reason_code"]) == ("denied", "not_approved")
+    assert (at.status(id_), at.row(id_)["limit_price"]) == ("accepted", Decimal("100.5"))
     assert (at.status(small), at.row(small)["quantity"]) == ("accepted", 10)
     assert at.kinds(small)[-1] == "replace_refused"
 

@@ -24,7 +24,7 @@ from models.record.controls import ControlRow, in_force
 from models.record.database import Database
 from models.record.intake import request_of
 from models.record.order import OrderRecord, is_changing
-from models.record.replaces import changed_terms, lessens, words
+from models.record.replaces import changed_terms, lessens, unapproved, words
 from models.record.rows import AttemptRow, Json
 from models.record.tables import attempts, orders
 from models.reports import OrderReport
@@ -154,6 +154,10 @@ class Replacements(Claiming):
         if control := stop_of(controls, entry.order, self.broker.name, change.movement):
             entry.set(replace_request=None)
             entry.note("replace_refused", str(denial(self.broker.name, control)))
+            return None
+        if words_of_approval := unapproved(entry, change.order):
+            entry.set(replace_request=None)
+            entry.note("replace_refused", words_of_approval)
             return None
         growth = change.order.quantity - change.old.order.quantity
         if closings and closes(entry.order) and growth > 0 and not self._may_grow(entry, closings, growth):

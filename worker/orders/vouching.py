@@ -144,7 +144,7 @@ def carry(entry: OrderRecord, wish: SignedWish, how: Callable[[OrderRecord], Non
         elif order["amended_at"] is not None and wish.created_at is not None and wish.created_at <= order["amended_at"]:
             entry.note_once("replace_refused", f"made at {wish.created_at.isoformat()}, not after the last change")
         else:
-            request_replace(entry, wish.terms, wish.created_at)
+            request_replace(entry, wish.terms, wish.created_at, needs_approval=wish.key["needs_approval"])
     except Untrusted as error:
         deny(entry, error)
     except InvalidOrder as error:

@@ -95,9 +95,8 @@ class Limiter:
         row = entry.order
         left, limit, stop = row["quantity"] - row["filled_quantity"], row["limit_price"], row["stop_price"]
         order = self._intended(entry, connection, quantity=left, adds=left, limit=limit, stop=stop)
-        # What was changed afterwards is not what somebody has approved.
-        said = entry.batch.last_event(entry.id, ("approved", "replaced")) if asked else []
-        return replace(order, approved=[kind for kind, _ in said] == ["approved"])
+        # A change afterwards can only have made it less (`models.record.replaces.unapproved`).
+        return replace(order, approved=asked and bool(entry.batch.last_event(entry.id, ("approved",))))
 
     def _change(self, entry: OrderRecord, connection: Connection, new: OrderRequest) -> Intended:
         """Return a replace as limits see it: by the whole new order, and by what it adds."""
