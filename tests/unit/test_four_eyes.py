@@ -147,8 +147,9 @@ def test_a_replace_to_more_says_why_not_and_what_to_do(desk: TrustDesk) -> None:
 
 def test_an_order_that_waits_for_approval_does_not_grow_before_the_eyes_of_its_approver(desk: TrustDesk) -> None:
     held(desk)
-    ask(desk, "message", quantity="5000")
-    assert desk.row()["quantity"] == 5
+    for way in ("row", "message"):
+        ask(desk, way, quantity="5000")
+        assert desk.row()["quantity"] == 5
     ask(desk, "message", quantity="4")
     assert (desk.row()["quantity"], desk.stands()[0]) == (4, "held")
 
