@@ -148,9 +148,7 @@ def test_each_action_stands_in_the_journal_with_the_owner_and_the_reason(site: D
     assert "by ann: drill" in events[-1]["detail"]
 
 
-@pytest.mark.parametrize(
-    ("name", "fields", "status"),
-    [
+NOT_DONE: list[tuple[str, dict[str, Any], int]] = [
         ("halt", {}, 400), ("halt", {"reason": " "}, 400), ("halt", {"reason": "x", "brokr": "ibkr"}, 400),
         ("halt", {"reason": "x", "broker": "nowhere"}, 400), ("halt", {"reason": 7}, 400),
         ("fly", {"reason": "x"}, 400),
@@ -159,15 +157,15 @@ def test_each_action_stands_in_the_journal_with_the_owner_and_the_reason(site: D
         ("resolve", {"reason": "x", "client_order_id": "o-1", "absent": True}, 422),
         ("unlock", {"reason": "x", "broker": "ibkr", "symbol": "KO"}, 404),
         ("deny", {"reason": "x", "client_order_id": "o-1"}, 400),
-    ],
-)  # fmt: skip
-def test_an_action_that_cannot_be_done_is_a_problem_and_leaves_no_trace(
-    site: DoorSite, name: str, fields: dict[str, Any], status: int
-) -> None:
+    ]  # fmt: skip
+
+
+def test_an_action_that_cannot_be_done_is_a_problem_and_leaves_no_trace(site: DoorSite) -> None:
     ops = site.token(operator=True)
     site.submit(ops, "o-1")
-    heard = site.ask("POST", f"/api/v1/actions/{name}", fields, token=ops)
-    assert heard.status == status, heard.body
+    for name, fields, status in NOT_DONE:
+        heard = site.ask("POST", f"/api/v1/actions/{name}", fields, token=ops)
+        assert heard.status == status, (name, fields, heard.body)
     assert controls(site) == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from fastapi import FastAPI
 
@@ -89,8 +90,19 @@ _SECURITY = {
 
 
 def describe(app: FastAPI) -> None:
-    """Complete the description of an application that has all its routes."""
-    document = app.openapi()
+    """Have the description of an application completed when somebody first asks for it."""
+    plain, whole = app.openapi, dict[str, object]()
+
+    def openapi() -> dict[str, object]:
+        if not whole:
+            whole.update(_whole(plain()))
+        return whole
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _whole(found: Mapping[str, Any]) -> dict[str, object]:
+    document = dict(found)
     order = OrderRequest.model_json_schema(ref_template="#/components/schemas/{model}")
     shared = order.pop("$defs", {})
     schemas = {**shared, "Order": order, **_SCHEMAS}
@@ -100,8 +112,9 @@ def describe(app: FastAPI) -> None:
             method: _completed(path.replace(":path}", "}"), method, dict(operation))
             for method, operation in operations.items()
         }
-        for path, operations in document["paths"].items()
+        for path, operations in found["paths"].items()
     }
+    return document
 
 
 def _completed(path: str, method: str, operation: dict[str, object]) -> dict[str, object]:
