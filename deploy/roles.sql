@@ -46,7 +46,8 @@ DECLARE
     'limit_price', 'stop_price', 'trail_amount', 'trail_percent', 'decision_price', 'time_in_force', 'extended_hours',
     'tags', 'status', 'route', 'broker', 'attempt_no', 'filled_quantity', 'reason', 'reason_code', 'body_hash',
     'key_id', 'signed_text', 'signature', 'not_before', 'session', 'held_for', 'available_at', 'created_at',
-    'expires_at', 'closed_at', 'updated_at', 'group_id', 'group_kind', 'leg'];
+    'expires_at', 'closed_at', 'updated_at', 'group_id', 'group_kind', 'leg', 'asset_class',
+    'currency'];
   not_said text[] := ARRAY['broker_order_id', 'avg_fill_price', 'cancel_requested_at', 'cancel_sent_at',
     'replace_request', 'amended_at', 'wishes', 'submitted_at', 'accepted_at'];
   one record;
@@ -148,6 +149,8 @@ BEGIN
     WHEN (o.client_order_id ~ '^[A-Za-z0-9][A-Za-z0-9._:+/=@#-]*$') IS NOT TRUE THEN 'client_order_id'
     WHEN (o.version IN (1, 2)) IS NOT TRUE THEN 'version'
     WHEN (o.symbol ~ '^[A-Z0-9][A-Z0-9./@]*$') IS NOT TRUE THEN 'symbol'
+    WHEN o.asset_class NOT IN ('us_equity', 'equity', 'option', 'future', 'forex', 'crypto') THEN 'asset_class'
+    WHEN o.currency !~ '^[A-Z]{3,5}$' THEN 'currency'
     WHEN (o.side IN ('buy', 'sell', 'sell_short', 'buy_to_cover')) IS NOT TRUE THEN 'side'
     WHEN o.quantity IS NULL OR NOT corro_is_amount(o.quantity) THEN 'quantity'
     WHEN (o.order_type IN ('market', 'limit', 'stop', 'stop_limit', 'trailing_stop')) IS NOT TRUE THEN 'order_type'
@@ -167,10 +170,10 @@ BEGIN
         WHEN 'object' THEN o.tags::jsonb @? 'strict $.* ? (@.type() != "string")'
         ELSE json_typeof(o.tags) <> 'null' END THEN 'tags'
     WHEN (o.created_at BETWEEN '2000-01-01' AND clock_timestamp() + interval '1 minute') IS NOT TRUE THEN 'created_at'
-    WHEN (o.expires_at > o.created_at AND o.expires_at < '9999-01-01') IS NOT TRUE THEN 'expires_at'
-    WHEN (o.available_at BETWEEN clock_timestamp() - interval '1 minute' AND '9998-01-01') IS NOT TRUE
+    WHEN (o.expires_at > o.created_at AND o.expires_at < '2200-01-01') IS NOT TRUE THEN 'expires_at'
+    WHEN (o.available_at BETWEEN clock_timestamp() - interval '1 minute' AND '2200-01-01') IS NOT TRUE
       THEN 'available_at'
-    WHEN o.not_before NOT BETWEEN '2000-01-01' AND '9998-01-01' THEN 'not_before'
+    WHEN o.not_before NOT BETWEEN '2000-01-01' AND '2200-01-01' THEN 'not_before'
     WHEN o.closed_at <> o.updated_at THEN 'closed_at'
     WHEN (o.updated_at BETWEEN clock_timestamp() - interval '1 minute' AND clock_timestamp() + interval '1 minute')
       IS NOT TRUE THEN 'updated_at'
