@@ -154,7 +154,8 @@ def bare(**changes: Any) -> dict[str, Any]:
 
 # -- WHAT SHOULD WORK ---
 def test_what_workers_throw_away_they_may_throw_away(house: House) -> None:
-    sources = [path.read_text() for folder in ("worker", "models/record") for path in (ROOT / folder).rglob("*.py")]
+    paths = [path for folder in ("worker", "models/record") for path in (ROOT / folder).rglob("*.py")]
+    sources = [path.read_text() for path in paths if path.name not in ("archiving.py", "moving.py")]  # the owner's work
     named = re.compile(r"\bdelete\((\w+)\)|(\w+)\.delete\(\)")
     thrown = {one or other for source in sources for one, other in named.findall(source)} & set(metadata.tables)
     assert {"leases", "position_lots"} <= thrown
