@@ -42,8 +42,7 @@ DECLARE
   -- Written by migrations and the archive alone.
   fixed text[] := ARRAY['alembic_version', 'deployment', 'archives', 'archived_orders', 'archived_fills'];
   -- What a producer may say of an order that it records, and what it may not: a new column is in one of the two.
-  said text[] := ARRAY['client_order_id', 'version', 'strategy', 'symbol', 'asset_class', 'currency', 'side',
-    'quantity', 'order_type',
+  said text[] := ARRAY['client_order_id', 'version', 'strategy', 'symbol', 'side', 'quantity', 'order_type',
     'limit_price', 'stop_price', 'trail_amount', 'trail_percent', 'decision_price', 'time_in_force', 'extended_hours',
     'tags', 'status', 'route', 'broker', 'attempt_no', 'filled_quantity', 'reason', 'reason_code', 'body_hash',
     'key_id', 'signed_text', 'signature', 'not_before', 'session', 'held_for', 'available_at', 'created_at',

@@ -99,6 +99,7 @@ def test_who_holds_an_orders_key_holds_up_no_kill(postgres: PostgresServer) -> N
         event = {"client_order_id": "o-1", "at": utcnow(), "kind": "conflict", "detail": "x"}
         holds.execute(insert(order_events).values(**event))
         _, wished, waits = begin(database, EVERYTHING, by="ana", reason="storm", kill={})
+    database.close()
     assert ([entry.id for entry in wished], waits) == (["o-1"], None)
 
 
