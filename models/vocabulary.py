@@ -132,6 +132,8 @@ class Denial(StrEnum):
     NO_POSITION = "no_position"
     #: The broker cannot do what the order asks.
     UNSUPPORTED = "unsupported"
+    #: Its row is no order that could be sent.
+    INVALID = "invalid"
     #: A limit forbids it (`models.risk.decision`).
     ORDER_QUANTITY = "order_quantity"
     ORDER_VALUE = "order_value"

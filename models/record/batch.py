@@ -20,6 +20,7 @@ from models.record.database import Database
 from models.record.groups import keep_together
 from models.record.order import OrderRecord
 from models.record.rows import AttemptRow, FillRow, ReadableOrder, by_name
+from models.record.soundness import deny, is_new, unsound
 from models.record.statements import Query, among, insert_many, together, update_many
 from models.record.tables import attempts, fills, order_events, orders
 from models.record.told import changed
@@ -76,6 +77,8 @@ class OrderBatch:
         self.connection = connection
         self.now = now
         self.entries: dict[str, OrderRecord] = {}
+        #: Those that it has denied, as their rows are no orders: nobody who goes over the entries meets them.
+        self.denied: dict[str, OrderRecord] = {}
         self.effects = Effects()
 
     @classmethod
@@ -114,14 +117,24 @@ class OrderBatch:
         return batch
 
     def add(self, rows: Iterable[ReadableOrder]) -> None:
-        """Take in the rows of more orders that were just read, and locked."""
-        new = [OrderRecord(proxy(self), row) for row in rows]
+        """Take in the rows of more orders that were just read, and locked; a row that is no order is denied at once."""
+        new = [entry for row in rows if (entry := self._read(row)) is not None]
         self.entries |= {entry.id: entry for entry in new}
         if begun := [entry.id for entry in new if entry.order["attempt_no"]]:
             for attempt in _ATTEMPTS.rows(self.connection, ids=begun):
                 self.entries[attempt["client_order_id"]].attempts[attempt["attempt_no"]] = attempt
             for id_ in begun:
                 self.entries[id_].count()
+
+    def _read(self, row: ReadableOrder) -> OrderRecord | None:
+        """Return the entry of a row, or None of one that is no order."""
+        entry = OrderRecord(proxy(self), row)
+        why = unsound(row) if is_new(row) else None
+        if why is None:
+            return entry
+        deny(entry, why)
+        self.denied[entry.id] = entry
+        return None
 
     def last_event(self, client_order_id: str, kinds: Collection[str]) -> list[tuple[str, str | None]]:
         """Return kind and detail of an order's last recorded event of these kinds, if there is one."""
@@ -138,16 +151,16 @@ class OrderBatch:
             self.entries[row["client_order_id"]].fills.append(row)
 
     def __getitem__(self, client_order_id: str) -> OrderRecord:
-        return self.entries[client_order_id]
+        return self.entries.get(client_order_id) or self.denied[client_order_id]
 
     def get(self, client_order_id: str) -> OrderRecord | None:
         """Return the entry, or None where there is no such order."""
-        return self.entries.get(client_order_id)
+        return self.entries.get(client_order_id) or self.denied.get(client_order_id)
 
     def write(self) -> None:
         """Write everything that changed, and nothing else; the transaction's end makes it durable."""
         keep_together(self)
-        connection, entries = self.connection, self.entries.values()
+        connection, entries = self.connection, [*self.entries.values(), *self.denied.values()]
         begun = [e.attempts[no] for e in entries for no in e.new_attempts]
         with together(connection):
             update_many(connection, orders, [change for e in entries for change in e.order_changes()])
@@ -165,7 +178,7 @@ class OrderBatch:
 
     def tell(self) -> None:
         """Write the log lines of what has happened to the orders."""
-        for entry in self.entries.values():
+        for entry in (*self.entries.values(), *self.denied.values()):
             entry.tell()
 
 

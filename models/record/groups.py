@@ -107,9 +107,10 @@ def _together(batch: OrderBatch, ids: Sequence[str | None]) -> list[list[OrderRe
     """Return the legs of groups, each with its lead first; what is not in the batch yet is locked and read."""
     groups: dict[str | None, list[OrderRecord]] = {}
     rows = _LOCKED.rows(batch.connection, ids=[id_ for id_ in ids if id_ is not None])
-    batch.add([row for row in rows if row["client_order_id"] not in batch.entries])
+    batch.add([row for row in rows if batch.get(row["client_order_id"]) is None])
     for row in rows:
-        groups.setdefault(row["group_id"], []).append(batch.entries[row["client_order_id"]])
+        if (entry := batch.entries.get(row["client_order_id"])) is not None:
+            groups.setdefault(row["group_id"], []).append(entry)
     return [sorted(legs, key=lambda leg: (leg.order["leg"] not in LEADS, leg.id)) for legs in groups.values()]
 
 

@@ -306,6 +306,8 @@ class OrderRecord:
 
     def moves(self) -> list[Moved]:
         """Return what a position gains by executions that count more or less than they did."""
+        if not self.counted:
+            return []
         sign, symbol = signed(Side(self.order["side"])), self.order["symbol"]
         rows = {(row["broker"], row["execution_id"]): row for row in self.known_fills or ()}
         return [

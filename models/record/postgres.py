@@ -7,6 +7,7 @@ session mode startup parameters such as `options` are refused, so what can be se
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import Connection, Engine
@@ -15,6 +16,8 @@ from models.errors import ConfigurationError
 
 if TYPE_CHECKING:
     import psycopg
+    from psycopg.abc import AdaptContext, Buffer
+    from psycopg.adapt import Loader
 
 #: Pinned by the first statements of a session. A transaction says READ COMMITTED itself, with its BEGIN. A server
 #: that an operator has made read-only stays so: an outage, not a setting.
@@ -41,11 +44,41 @@ def pin(driver: psycopg.Connection) -> None:
             f"the database's encoding is {encoding}, corro needs UTF8: a broker's words may hold any character. "
             "Make it anew: CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
         )
+    driver.adapters.register_loader("timestamptz", bounded_times(driver))
     before, driver.autocommit = driver.autocommit, True
     try:
         driver.execute("; ".join(PINNED))
     finally:
         driver.autocommit = before
+
+
+#: What is read of a time for which Python has no value: PostgreSQL has earlier and later ones, and infinity. pandas can
+#: hold these two; no order is of this age.
+EARLIEST, LATEST = datetime(1700, 1, 1, tzinfo=UTC), datetime(2250, 1, 1, tzinfo=UTC)
+
+
+def bounded_times(driver: psycopg.Connection) -> type[Loader]:
+    """Return a reader of times that Python has no value for as one that it has: no row keeps the others unread."""
+    from psycopg import DataError, pq
+    from psycopg.adapt import Loader
+
+    found = driver.adapters.get_loader(driver.adapters.types["timestamptz"].oid, pq.Format.TEXT)
+    assert found is not None
+    usual = found
+
+    class BoundedTimes(Loader):
+        def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
+            super().__init__(oid, context)
+            self._read = usual(oid, context).load
+
+        def load(self, data: Buffer) -> object:
+            try:
+                return self._read(data)
+            except DataError:
+                text = bytes(data)
+                return EARLIEST if text.startswith(b"-") or text.endswith(b"BC") else LATEST
+
+    return BoundedTimes
 
 
 #: A server's promise that corro relies on: the setting, the value that breaks it, and the consequence.

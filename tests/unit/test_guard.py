@@ -332,3 +332,11 @@ SURE: list[Callable[[], bytes]] = [
 def test_what_kombu_stumbles_over_is_set_aside_or_harmless(make: Callable[[], bytes]) -> None:
     if fault(make()) is None:
         consume(make())
+
+
+@pytest.mark.parametrize("id_", ["\u0000", "\ud800", "", "a b", "x" * 65, "o-1~2"], ids=ascii)
+def test_a_ring_that_names_what_no_order_can_be_called_is_garbage(id_: str) -> None:
+    ring = envelope("orders.submit", "orders.ibkr", {"orders": [{"client_order_id": "PUT"}]}, ring=True)
+    assert fault(ring) is None
+    escaped = json.dumps(json.dumps(id_)[1:-1])[1:-1]  # the body is JSON inside JSON
+    assert "no client_order_id" in str(fault(ring.replace(b"PUT", escaped.encode())))

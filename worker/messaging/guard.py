@@ -14,7 +14,7 @@ from typing import cast
 
 from models import encoding
 from models.groups import split_group
-from models.messages import MAX_BATCH
+from models.messages import MAX_BATCH, is_id
 from models.record.rows import Json
 from producers.bell import RING
 
@@ -158,11 +158,16 @@ def _mark(given: object, task: str, args: object, kwargs: object) -> dict[str, i
     """Return the mark of a ring where it fits the message; anybody may write one, and rings are not acknowledged.
 
     A message whose mark does not fit is a message like any other.
+
+    Raises:
+        Unreadable: it names what no order can be called.
     """
     if type(given) is not int or args or not isinstance(kwargs, dict):
         return {}
     orders = kwargs["orders"] if task == "orders.submit" else []
     fits = isinstance(orders, list) and len(orders) == given and all(map(_has_id, orders))
+    if fits and (odd := [one["client_order_id"] for one in orders if not is_id(one["client_order_id"])]):
+        raise Unreadable(f"a ring names {ascii(odd[0])[:100]}, which is no client_order_id", "arguments")
     return {RING: given} if fits else {}
 
 

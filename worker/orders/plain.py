@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from weakref import proxy
 
 from sqlalchemy import (
@@ -45,11 +46,13 @@ from models.record.database import Database
 from models.record.keys import GUARDED
 from models.record.order import OrderRecord
 from models.record.rows import ReadableOrder
+from models.record.soundness import deny, unsound
 from models.record.statements import Query, among, unindexed
 from models.record.tables import attempts, order_events, orders
 from models.record.told import changed
-from models.vocabulary import CLOSING, Status
+from models.vocabulary import CLOSING, Denial, Outcome, Status
 from worker.orders.selection import LIMITED, LOCKED, STOPPED, waiting
+from worker.runtime.clock import utcnow
 
 _o = orders.c
 
@@ -176,4 +179,22 @@ class PlainClaims:
                 batch.tell()
             return sorted(batch.entries.values(), key=lambda one: (one.order["available_at"], one.id))
 
-        return self.database.at_once(work)
+        return self._sound(self.database.at_once(work))
+
+    def _sound(self, taken: list[OrderRecord]) -> list[OrderRecord]:
+        """Return the orders that may be sent; a row that is no order was chosen by a statement, and is denied here."""
+        wrong = {entry.id: why for entry in taken if (why := unsound(entry.order)) is not None}
+        if wrong:
+            self.database.transact(partial(_deny, wrong))
+        return [entry for entry in taken if entry.id not in wrong]
+
+
+def _deny(wrong: Mapping[str, str], connection: Connection) -> None:
+    batch = OrderBatch.open(connection, wrong, utcnow())
+    for id_, why in wrong.items():
+        entry = batch[id_]
+        told: AttemptChanges = {"code": str(Denial.INVALID), "message": why, "ended_at": entry.now}
+        told["outcome"] = str(Outcome.NOT_SENT)
+        entry.set_attempt(entry.order["attempt_no"], **told)
+        deny(entry, why)
+    batch.write()
