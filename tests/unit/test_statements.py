@@ -13,8 +13,9 @@ from sqlalchemy import Connection, delete, insert, select
 
 from models.messages import OrderRequest
 from models.record.database import Database, open_database, upgrade
-from models.record.intake import Intake
+from models.record.intake import Intake, row_of
 from models.record.statements import insert_many, update_many
+from models.record.stored import insert_orders
 from models.record.tables import attempts, order_events, orders
 from models.settings import Settings, load_settings
 from tests.kit import PostgresServer
@@ -130,5 +131,15 @@ def test_an_order_begins_with_the_same_event_on_both_databases(database: Databas
             "at": row["updated_at"], "kind": "queued", "from_status": None, "to_status": "queued", "detail": "for ibkr",
         }  # fmt: skip
     with database.write() as connection:
+        connection.execute(delete(order_events))
+        connection.execute(delete(orders))
+
+
+def test_of_a_batch_with_copies_only_what_is_new_is_told(database: Database) -> None:
+    made = [row_of(OrderRequest(client_order_id=i, symbol="KO", side="buy", quantity=1), ["ibkr"], NOON) for i in "abc"]
+    with database.write() as connection:
+        assert [insert_orders(connection, made[:2]), insert_orders(connection, made)] == [2, 1]
+        told = connection.execute(select(order_events.c.client_order_id).order_by(order_events.c.id)).scalars()
+        assert sorted(told) == ["a", "b", "c"]
         connection.execute(delete(order_events))
         connection.execute(delete(orders))
