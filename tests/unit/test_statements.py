@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, delete, insert, select
 
-from models.messages import OrderRequest
+from models.messages import OrderRequest, utcnow
 from models.record.database import Database, open_database, upgrade
 from models.record.intake import Intake, row_of
 from models.record.statements import insert_many, update_many
@@ -136,7 +136,8 @@ def test_an_order_begins_with_the_same_event_on_both_databases(database: Databas
 
 
 def test_of_a_batch_with_copies_only_what_is_new_is_told(database: Database) -> None:
-    made = [row_of(OrderRequest(client_order_id=i, symbol="KO", side="buy", quantity=1), ["ibkr"], NOON) for i in "abc"]
+    requests = [OrderRequest(client_order_id=id_, symbol="KO", side="buy", quantity=1) for id_ in "abc"]
+    made = [row_of(request, ["ibkr"], utcnow()) for request in requests]
     with database.write() as connection:
         assert [insert_orders(connection, made[:2]), insert_orders(connection, made)] == [2, 1]
         told = connection.execute(select(order_events.c.client_order_id).order_by(order_events.c.id)).scalars()
