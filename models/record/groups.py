@@ -164,9 +164,7 @@ def _settle_like(lead: OrderRecord, leg: OrderRecord) -> None:
     theirs, mine = lead.current, leg.current
     if theirs is None or mine is None or mine["outcome"] not in _UNDECIDED or mine["broker"] != theirs["broker"]:
         return
-    if theirs["outcome"] in (*_UNDECIDED, Outcome.ACCEPTED) and theirs["outcome"] != Outcome.UNKNOWN:
-        return
-    if mine["outcome"] == theirs["outcome"]:
+    if theirs["outcome"] in (Outcome.SENDING, Outcome.ACCEPTED, mine["outcome"]):
         return
     number = leg.order["attempt_no"]
     leg.set_attempt(number, outcome=theirs["outcome"], code=theirs["code"], message=theirs["message"])

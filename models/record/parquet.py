@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from decimal import Decimal
@@ -84,8 +85,6 @@ class RowFile(AbstractContextManager["RowFile"]):
         """Close the file."""
         self._writer.close()
         with self.path.open("rb") as file:
-            import os
-
             os.fsync(file.fileno())
 
 

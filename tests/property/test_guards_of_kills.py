@@ -26,8 +26,8 @@ EVERYTHING = Scope()
 def kill(at: Scenario, scope: Scope = EVERYTHING, **asked: Any) -> list[str]:
     """What the command does, once: returns the ids whose cancel it wished."""
     database, about = at.world.database, {"by": "ana", "reason": "runaway"}
-    _, found, _ = begin(database, scope, kill=asked, **about)  # type: ignore[arg-type]
-    return [entry.id for entry in found]
+    begun = begin(database, scope, kill=asked, **about)  # type: ignore[arg-type]
+    return [entry.id for entry in begun.wished]
 
 
 def lead(process: SimulatedWorker, rounds: int = 8, *, sweeps: bool = True) -> None:

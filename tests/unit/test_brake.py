@@ -70,9 +70,9 @@ def test_a_scope_asks_for_columns_that_orders_have() -> None:
 def test_a_kill_wishes_the_cancels_of_its_scope(names: dict[str, str], database: Database, put: Put) -> None:
     put("o-1", status="accepted", symbol="KO", strategy="dip", key_id="k-1")
     put("o-2", status="accepted", symbol="KO", strategy="other", key_id="k-2")
-    _, wished, waits = begin(database, Scope.of(**names), by="ana", reason="storm", kill={})
-    assert [entry.id for entry in wished] == (["o-1"] if names else ["o-1", "o-2"])
-    assert waits is None
+    begun = begin(database, Scope.of(**names), by="ana", reason="storm", kill={})
+    assert [entry.id for entry in begun.wished] == (["o-1"] if names else ["o-1", "o-2"])
+    assert begun.waits is None
     with database.read() as connection:
         (row,) = in_force(connection)
     order = {"strategy": "dip", "symbol": "KO", "key_id": "k-1"}
@@ -98,9 +98,9 @@ def test_who_holds_an_orders_key_holds_up_no_kill(postgres: PostgresServer) -> N
     with database.write() as holds:
         event = {"client_order_id": "o-1", "at": utcnow(), "kind": "conflict", "detail": "x"}
         holds.execute(insert(order_events).values(**event))
-        _, wished, waits = begin(database, EVERYTHING, by="ana", reason="storm", kill={})
+        begun = begin(database, EVERYTHING, by="ana", reason="storm", kill={})
     database.close()
-    assert ([entry.id for entry in wished], waits) == (["o-1"], None)
+    assert ([entry.id for entry in begun.wished], begun.waits) == (["o-1"], None)
 
 
 def test_an_order_without_an_account_counts_to_each_account_of_its_broker() -> None:

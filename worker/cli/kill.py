@@ -4,7 +4,6 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -95,9 +94,9 @@ def kill(
         from worker.control.kill import begin
 
         asked: KillRow = {"flatten": flatten, "collar": percent, "external": external}
-        _, wished, waits = begin(c.database, scope, by=who, reason=why, kill=asked)
-        show.note(f"killed: {scope.words}; {waits or f'{len(wished)} cancels wished'}")
-        c.ring_for_cancels(wished)
+        begun = begin(c.database, scope, by=who, reason=why, kill=asked)
+        show.note(begun.words)
+        c.ring_for_cancels(begun.wished)
         deadline, seen = time.monotonic() + patience, Progress(waits={"*": "not read yet"})
         while True:
             seen = _look(c, scope.kind, scope.text, seen)
@@ -105,20 +104,18 @@ def kill(
             if seen.is_over or time.monotonic() >= deadline:
                 break
             time.sleep(min(_EVERY_S, max(deadline - time.monotonic(), 0.0)))
-        _tell(seen, {"scope_kind": scope.kind, "scope": scope.text, "by": who, "reason": why}, len(wished), json)
+        _tell(seen, {"scope_kind": scope.kind, "scope": scope.text, "by": who, "reason": why}, len(begun.wished), json)
     raise typer.Exit(0 if _succeeded(seen) else 1)
 
 
 def _percent(collar: str | None, flatten: bool) -> str | None:
     if collar is None:
         return None
-    try:
-        percent = Decimal(collar)
-    except InvalidOperation:
-        percent = Decimal(-1)
-    if not flatten or not 0 < percent < 100:
+    from worker.control.kill import collar_of
+
+    if (percent := collar_of(collar, flatten=flatten)) is None:
         raise typer.BadParameter(f"--collar is a percentage between 0 and 100, with --flatten; was {collar!r}")
-    return str(percent)
+    return percent
 
 
 def _succeeded(seen: Progress) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from functools import partial
 
 from sqlalchemy import ColumnElement, Connection, select, update
@@ -49,9 +50,29 @@ class Left:
         return bool(self.orders or self.strays or self.external)
 
 
-def begin(
-    database: Database, scope: Scope, *, by: str, reason: str, kill: KillRow
-) -> tuple[int, list[OrderRecord], str | None]:
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A kill whose halt is committed.
+
+    Args:
+        scope: what is stopped.
+        generation: of its control.
+        wished: orders whose cancel is wished, those included that were still queued and have ended.
+        waits: why no cancel was wished, where the leaders have to do that.
+    """
+
+    scope: Scope
+    generation: int
+    wished: Sequence[OrderRecord] = ()
+    waits: str | None = None
+
+    @property
+    def words(self) -> str:
+        """What was done, for a person."""
+        return f"killed: {self.scope.words}; {self.waits or f'{len(self.wished)} cancels wished'}"
+
+
+def begin(database: Database, scope: Scope, *, by: str, reason: str, kill: KillRow) -> Begun:
     """Begin a kill: halt its scope, and then wish the cancels.
 
     The halt is committed first: an order that somebody else holds just now keeps nobody from stopping.
@@ -62,10 +83,6 @@ def begin(
         by: who.
         reason: why.
         kill: what is asked of the leaders.
-
-    Returns:
-        Its generation; the orders whose cancel is wished, those included that were still queued and have ended; and why
-        none was, where the leaders have to do that.
 
     Raises:
         InvalidRequest: nobody can tell which positions are of this scope.
@@ -81,9 +98,19 @@ def begin(
     halted = partial(put, scope=scope, kind="kill", by=by, reason=reason, kill=wanted, detail=asked)
     generation = database.transact(lambda connection: halted(connection))
     try:
-        return generation, database.transact(lambda connection: _wish(connection, scope, generation, by, reason)), None
+        wished = database.transact(lambda connection: _wish(connection, scope, generation, by, reason))
     except DatabaseUnavailable as error:
-        return generation, [], str(error)
+        return Begun(scope, generation, waits=str(error))
+    return Begun(scope, generation, wished)
+
+
+def collar_of(text: str, *, flatten: bool) -> str | None:
+    """Read how far from the market closing orders may be, percent; None where it says nothing that can be meant."""
+    try:
+        percent = Decimal(text)
+    except InvalidOperation:
+        return None
+    return str(percent) if flatten and 0 < percent < 100 else None
 
 
 def _wish(connection: Connection, scope: Scope, generation: int, by: str, reason: str) -> list[OrderRecord]:

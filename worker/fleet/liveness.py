@@ -13,13 +13,14 @@ The pages and `corro fleet` show what these say; nothing else decides about an o
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, and_, select
 
 from models.record.rows import WorkerRow
 from models.record.tables import workers
+from models.vocabulary import CANNOT_READ
 from worker.fleet.identity import Identity, is_on_this_host, process_is_over
 
 
@@ -58,3 +59,8 @@ def is_silent(worker: WorkerRow | None, now: datetime, dead_after: float) -> boo
     return (
         worker is None or worker["state"] == "stopped" or worker["heartbeat_at"] < now - timedelta(seconds=dead_after)
     )
+
+
+def is_unread(worker: Mapping[str, object]) -> bool:
+    """Tell whether a connected worker says that it cannot read its broker."""
+    return worker["state"] == "ready" and str(worker["detail"] or "").startswith(CANNOT_READ)

@@ -13,9 +13,9 @@ from models.record.database import Database
 from models.record.reading import count_of_locks, lease_holders, worker_rows
 from models.record.rows import WorkerRow
 from models.settings import Settings
-from models.vocabulary import CANNOT_READ
 from worker.control.scopes import scope_of
 from worker.fleet.identity import Identity, is_on_this_host, process_is_over
+from worker.fleet.liveness import is_unread
 
 Row = Mapping[str, Any]
 
@@ -145,7 +145,7 @@ def _state(row: Row, now: datetime, silent_after: timedelta) -> tuple[str, str |
     if state != "stopped" and row["heartbeat_at"] < now - silent_after:
         age = (now - row["heartbeat_at"]).total_seconds()
         return "silent", f"said {_lapse(age)} ago: {detail}" if detail else detail
-    if state == "ready" and (detail or "").startswith(CANNOT_READ):
+    if is_unread(row):
         return UNREAD, detail
     return state, detail
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from models.encoding import plain
 from models.notify import Concern, NewsKind
 from models.record.notices import Noted
 from models.record.rows import WorkerRow
-from models.vocabulary import CANNOT_READ
 from worker.control.scopes import scope_of
+from worker.fleet.liveness import is_silent, is_unread
 
 
 def concerns_of(noted: Noted, brokers: Collection[str], now: datetime, dead_after_s: float) -> list[Concern]:
@@ -53,8 +53,8 @@ def of_dead_letters(letters: Iterable[Mapping[str, object]], new: int, now: date
 
 def is_connected(workers: Sequence[WorkerRow], at: datetime, dead_after_s: float) -> bool:
     """Tell whether a broker has a live worker that is connected, and none that cannot read it."""
-    alive = [row for row in workers if row["state"] != "stopped" and not _is_silent(row, at, dead_after_s)]
-    return any(row["state"] == "ready" for row in alive) and not any(map(_is_unread, alive))
+    alive = [row for row in workers if not is_silent(row, at, dead_after_s)]
+    return any(row["state"] == "ready" for row in alive) and not any(map(is_unread, alive))
 
 
 def _doubts(noted: Noted) -> Iterator[Concern]:
@@ -70,7 +70,7 @@ def _silent(workers: Sequence[WorkerRow], now: datetime, dead_after_s: float) ->
         if name not in newest or row["heartbeat_at"] > newest[name]["heartbeat_at"]:
             newest[name] = row
     for name, row in newest.items():
-        if row["state"] != "stopped" and _is_silent(row, now, dead_after_s):
+        if row["state"] != "stopped" and is_silent(row, now, dead_after_s):
             said = f"; it was {row['state']}" + (f": {row['detail']}" if row["detail"] else "")
             yield Concern(NewsKind.WORKER_SILENT, name, row["heartbeat_at"], f"process {row['pid']}{said}")
 
@@ -84,8 +84,8 @@ def _disconnected(workers: Sequence[WorkerRow], now: datetime, dead_after_s: flo
     for broker, rows in by_broker.items():
         if is_connected(rows, now, dead_after_s):
             continue
-        alive = [row for row in rows if not _is_silent(row, now, dead_after_s)]
-        unread = next((row for row in alive if _is_unread(row)), None)
+        alive = [row for row in rows if not is_silent(row, now, dead_after_s)]
+        unread = next((row for row in alive if is_unread(row)), None)
         if unread is not None:
             yield Concern(NewsKind.BROKER_DISCONNECTED, broker, now, unread["detail"] or "")
         elif alive:
@@ -113,11 +113,3 @@ def _controls(noted: Noted) -> Iterator[Concern]:
 
 def _lost_at(row: WorkerRow) -> datetime:
     return row["state_since"] or row["started_at"]
-
-
-def _is_silent(row: WorkerRow, now: datetime, dead_after_s: float) -> bool:
-    return now - row["heartbeat_at"] > timedelta(seconds=dead_after_s)
-
-
-def _is_unread(row: WorkerRow) -> bool:
-    return row["state"] == "ready" and (row["detail"] or "").startswith(CANNOT_READ)

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from functools import partial
 
 from models.errors import InvalidRequest, Untrusted
@@ -218,28 +217,23 @@ def _kill(errand: Errand) -> Told:
     scope, flatten = errand.scope(), errand.flag("flatten")
     what: KillRow = {"flatten": flatten, "collar": _collar(errand, flatten), "external": errand.flag("external")}
     database, by, reason = errand.client.database, errand.by, errand.reason
-    generation, wished, waits = kill.begin(database, scope, by=by, reason=reason, kill=what)
-    errand.client.ring_for_cancels(wished)
-    words = f"killed: {scope.words}; {waits or f'{len(wished)} cancels wished'}"
-    told: Told = {"scope_kind": scope.kind, "scope": scope.text, "generation": generation, "wished": len(wished)}
-    return told | {"words": words}
+    begun = kill.begin(database, scope, by=by, reason=reason, kill=what)
+    errand.client.ring_for_cancels(begun.wished)
+    told: Told = {"scope_kind": scope.kind, "scope": scope.text, "generation": begun.generation}
+    return told | {"wished": len(begun.wished), "words": begun.words}
 
 
 def _collar(errand: Errand, flatten: bool) -> str | None:
     if (text := errand.text("collar")) is None:
         return None
-    try:
-        percent = Decimal(text)
-    except InvalidOperation:
-        percent = Decimal(-1)
-    if not flatten or not 0 < percent < 100:
+    if (percent := kill.collar_of(text, flatten=flatten)) is None:
         raise InvalidRequest(f"collar: is a percentage between 0 and 100, with flatten; was {text!r}")
-    return str(percent)
+    return percent
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One thing that may be errand.
+    """One thing that an operator may do.
 
     Args:
         run: does it.

@@ -44,7 +44,6 @@ _HEADERS = {
     "Referrer-Policy": "same-origin",
 }
 _OVER_HTTPS = {"Strict-Transport-Security": "max-age=31536000"}
-_OVER_HTTPS = {"Strict-Transport-Security": "max-age=31536000"}
 
 Headers = Sequence[tuple[bytes, bytes]]
 

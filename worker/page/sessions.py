@@ -51,6 +51,7 @@ _MOST_ADDRESSES = 10_000
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 #: Where anybody may come: to log in, which looks at the Origin itself, and with a token in the path.
 _OPEN = ("/login", "/static/", "/hooks/", "/favicon.ico")
+_NEEDED = "a key's token is needed: Authorization: Bearer TOKEN, or /login in a browser"
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via")
 
 
@@ -168,7 +169,7 @@ class Sessions:
             if visitor.session is not None and not (reads or self._is_open(request)):
                 await must_be_meant(request, visitor.session)
         elif not (self._is_open(request) or (reads and self.is_here(request)) or _sees_itself(request)):
-            raise NotAuthenticated("a key's token is needed: Authorization: Bearer TOKEN, or /login in a browser")
+            raise NotAuthenticated(_NEEDED)
 
     def _is_open(self, request: Request) -> bool:
         return request.url.path.startswith(_OPEN)
@@ -314,7 +315,7 @@ def known(request: Request) -> Visitor:
         NotAuthenticated: nobody has logged in.
     """
     if (found := visitor_of(request)) is None:
-        raise NotAuthenticated("a key's token is needed: Authorization: Bearer TOKEN, or /login in a browser")
+        raise NotAuthenticated(_NEEDED)
     return found
 
 
