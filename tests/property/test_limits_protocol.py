@@ -52,7 +52,11 @@ class LimitedProtocol(Protocol):
             self.limits_are_set()
 
     def _open(self) -> tuple[int, Decimal]:
-        """Return how many orders are open, and what broker a holds or may come to hold, of what is claimed as well."""
+        """Return how many orders are open, and what broker a holds or may come to hold, of what is claimed as well.
+
+        A claimed order of which its broker has filled shares that the record has not heard of is not counted twice:
+        those shares are held.
+        """
         assert self.world is not None
         live = [k for ledger in self._ledgers() for k in ledger.orders if k.is_live and k.ticket.order.side == Side.BUY]
         coming = [(n.name, t) for n in self._ledgers() for _, t in n.on_the_way if t.order.side == Side.BUY]
@@ -62,7 +66,8 @@ class LimitedProtocol(Protocol):
         ledger = self.world.ledgers["a"]
         buying = sum((k.exposure - k.filled for k in live if k in ledger.orders), ZERO)
         buying += sum((t.order.quantity for name, t in coming if name == "a"), ZERO)
-        buying += sum((row["quantity"] for row in unsent if row["broker"] == "a"), ZERO)
+        mine = [row for row in unsent if row["broker"] == "a"]
+        buying += sum((row["quantity"] - self._filled(row["client_order_id"]) for row in mine), ZERO)
         return len(ids) + len(unsent), ledger.held["KO"] + buying
 
     @invariant()
