@@ -71,7 +71,7 @@ PRICES: dict[OrderType, frozenset[str]] = {
 }
 _TRAILS = ("trail_amount", "trail_percent")
 #: Fields that version 2 of the order object has, and version 1 has not.
-SECOND = frozenset({"not_before", "session", "decision_price", "group", "asset_class", "currency"})
+SECOND = frozenset({"not_before", "session", "decision_price", "group", "asset_class", "currency", "preview"})
 #: The same at a glance: no limit_price, no stop_price, how many of the trails are missing.
 _MISSING = {
     kind: ("limit_price" not in needed, "stop_price" not in needed, 1 if kind is OrderType.TRAILING_STOP else 2)
@@ -111,6 +111,7 @@ class OrderRequest(BaseModel):
         group: which leg of which group of linked orders it is: `{"id": ..., "kind": ..., "leg": ...}`.
         asset_class: us_equity, equity, option, future, forex or crypto; may be left out where the symbol says it.
         currency: of the prices; may be left out where the class says it, or the listing does.
+        preview: `body_hash` of the order that was previewed: an order on other terms than that is refused.
 
     Raises:
         InvalidOrder: with the field and the value.
@@ -141,12 +142,16 @@ class OrderRequest(BaseModel):
     group: Annotated[Membership, BeforeValidator(membership)] | None = None
     asset_class: Annotated[AssetClass, Strict(False), BeforeValidator(lower)] | None = None
     currency: str | None = None
+    preview: str | None = None
 
     def __init__(self, **data: object) -> None:
         try:
             super().__init__(**data)
         except ValidationError as error:
             raise InvalidOrder(explain(error)) from None
+        if self.preview is not None and self.preview != self.body_hash:
+            words = "these are not the terms that were previewed; preview this order, and read what has changed"
+            raise InvalidOrder(f"preview: {words}, was {self.preview!r:.100}")
 
     @field_validator("client_order_id")
     @classmethod
@@ -338,7 +343,7 @@ def denied_id(body: object) -> str:
     return "invalid-" + hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-FetchKind = Literal["quote", "bars", "account", "positions", "orders"]
+FetchKind = Literal["quote", "bars", "account", "positions", "orders", "instruments", "preview"]
 
 
 class FetchRequest(BaseModel):

@@ -14,8 +14,8 @@ from models.messages import OrderRequest
 from models.record.group_rows import GroupRow
 from models.record.reading import group_rows
 from models.vocabulary import OrderType, Side
-from producers.data import DataClient
 from producers.handles import Order
+from producers.lookups import LookupClient
 
 if TYPE_CHECKING:
     from producers.client import OrderClient
@@ -78,7 +78,7 @@ class OrderGroup:
         return f"<OrderGroup {self.group_id} {self.kind} {self.status}: {legs}>"
 
 
-class GroupClient(DataClient):
+class GroupClient(LookupClient):
     """The part of `OrderClient` for linked orders."""
 
     @abstractmethod

@@ -7,10 +7,12 @@ can work on is set aside. So is one that Celery gives up by itself: its argument
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import get_args
 
 from celery import Task, signals
 from celery.app.task import Context
 
+from models.messages import FetchKind
 from producers.bell import RING
 from worker.bootstep import engine
 from worker.celery import app
@@ -100,5 +102,5 @@ def _data_task(kind: str) -> None:
         _do(self, lambda: engine().fetcher.take(kind, fetch_id, request))
 
 
-for _kind in ("quote", "bars", "account", "positions", "orders"):
+for _kind in get_args(FetchKind):
     _data_task(_kind)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, TypedDict, TypeVar, cast
 from pydantic import TypeAdapter
 from sqlalchemy import ColumnElement, Connection, func, select
 
-from models.errors import InvalidRequest
-from models.messages import FetchRequest, plain, trimmed
+from models.errors import InvalidOrder, InvalidRequest
+from models.lookups import InstrumentQuery
+from models.messages import FetchRequest, OrderRequest, plain, trimmed
 from models.record.rows import BarRow, Json
 from models.record.statements import fetch as fetch_rows
 from models.record.statements import upsert
@@ -30,7 +31,7 @@ R = TypeVar("R")
 Fields = Mapping[str, object]
 
 #: What any broker can answer. The other kinds are about one account, so nobody else can.
-MARKET_DATA = frozenset({"quote", "bars"})
+MARKET_DATA = frozenset({"quote", "bars", "instruments"})
 #: The fields that each kind of request may have.
 FIELDS: dict[str, frozenset[str]] = {
     "quote": frozenset({"symbol"}),
@@ -38,6 +39,8 @@ FIELDS: dict[str, frozenset[str]] = {
     "account": frozenset(),
     "positions": frozenset(),
     "orders": frozenset({"open_only", "since"}),
+    "instruments": frozenset({"query", "asset_class", "expiry", "limit"}),
+    "preview": frozenset({"order"}),
 }
 _SYMBOL = re.compile(r"[A-Z0-9$^][A-Z0-9.\-/@ ]{0,31}")
 #: How far back bars may be asked for: what bounds the pages of a fetch.
@@ -175,6 +178,10 @@ def check(kind: str, request: Fields, now: datetime) -> None:
         parse_bars(request, now)
     elif kind == "orders":
         parse_orders(request)
+    elif kind == "instruments":
+        InstrumentQuery.of(request)
+    elif kind == "preview":
+        parse_preview(request)
 
 
 def symbol_of(request: Fields) -> str:
@@ -199,6 +206,21 @@ def parse_orders(request: Fields) -> tuple[bool, datetime | None]:
     if open_only is not None and not isinstance(open_only, bool):
         raise InvalidRequest(f"open_only: must be true or false, was {open_only!r}")
     return open_only is not False, None if since is None else moment(_text(request, "since"), "since")
+
+
+def parse_preview(request: Fields) -> OrderRequest:
+    """Return the order that a preview is about.
+
+    Raises:
+        InvalidRequest: it is no order, with the field and the value.
+    """
+    order = request.get("order")
+    if not isinstance(order, dict):
+        raise InvalidRequest(f"order: must be an order object, was {order!r}")
+    try:
+        return OrderRequest(**order)
+    except (InvalidOrder, TypeError) as error:
+        raise InvalidRequest(f"order: {error}") from None
 
 
 def parse_bars(request: Fields, now: datetime) -> BarsRequest:

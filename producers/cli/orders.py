@@ -1,7 +1,7 @@
 """The order commands: what a strategy author types. Lists are in `producers.cli.lists`, operators' in `worker.cli`."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,10 +16,16 @@ from producers.cli.lists import ORDER_COLUMNS
 
 if TYPE_CHECKING:
     from models.history import Row
+    from models.messages import OrderRequest
     from producers.client import OrderClient
     from producers.handles import Order
 
 _FAILED = {Status.REJECTED, Status.DENIED, Status.EXPIRED}
+#: Options of `submit` that are fields of the order as they are.
+_SAME = (
+    "symbol", "side", "quantity", "extended_hours", "strategy", "session", "asset_class", "currency", "decision_price",
+    "client_order_id", "preview",
+)  # fmt: skip
 #: `--wait` ran out: not known yet.
 _NOT_KNOWN_YET = 3
 
@@ -55,30 +61,16 @@ def submit(
     ] = None,
     not_before: Annotated[str | None, typer.Option(help="ISO time; it is held until then")] = None,
     session: Annotated[str | None, typer.Option(help="regular: held while the regular session is not on")] = None,
+    preview: Annotated[
+        str | None, typer.Option(help="digest of `corro preview`: refused on other terms than were previewed")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="wait until it is filled or ended; exit 3: not yet")] = False,
     timeout: Annotated[float, typer.Option(parser=seconds, metavar="S", help="seconds to wait")] = 30.0,
     wide: Wide = False,
     json: Json = False,
 ) -> None:
     """Send one order. The order's type follows from the prices given unless you name it."""
-    from models.messages import OrderRequest
-
-    now = datetime.now(UTC)
-    given: dict[str, Any] = {
-        "symbol": symbol, "side": side, "quantity": quantity, "limit_price": limit, "stop_price": stop,
-        "trail_amount": trail_amount, "trail_percent": trail_percent, "time_in_force": tif,
-        "extended_hours": extended_hours, "strategy": strategy, "created_at": now,
-        "order_type": order_type or type_of(limit, stop, trail_amount or trail_percent),
-        "route": [name.strip() for name in route.split(",")] if route else None,
-        "expires_at": now + timedelta(seconds=expires_in) if expires_in is not None else None,
-        "not_before": moment("--not-before", not_before), "session": session, "asset_class": asset_class,
-        "currency": currency,
-    }  # fmt: skip
-    if decision_price is not None:
-        given["decision_price"] = decision_price
-    if client_order_id is not None:
-        given["client_order_id"] = client_order_id
-    request = OrderRequest(**given)
+    request = order_of(locals())
     with client() as c, never_lost(c, request.client_order_id):
         order = c.submit(request)
         if order.status is Status.QUEUED and (nobody := c.nobody(order.broker)):
@@ -89,6 +81,25 @@ def submit(
                 show.note(f"not known yet after {timeout:g} s: ", *_standing(order))
         _show_order(c, order, Form(json, wide=wide))
     raise typer.Exit(exit_status(order) if wait or order.status is Status.DENIED else 0)
+
+
+def order_of(options: Mapping[str, Any]) -> "OrderRequest":
+    """Return the order that the options of `submit` describe, by their names."""
+    from models.messages import OrderRequest
+
+    now, prices = datetime.now(UTC), ("limit", "stop", "trail_amount", "trail_percent")
+    limit, stop, trail_amount, trail_percent = (options[name] for name in prices)
+    route, expires_in = options["route"], options["expires_in"]
+    given: dict[str, Any] = {
+        "limit_price": limit, "stop_price": stop, "trail_amount": trail_amount, "trail_percent": trail_percent,
+        "time_in_force": options["tif"], "created_at": now,
+        "order_type": options["order_type"] or type_of(limit, stop, trail_amount or trail_percent),
+        "route": [name.strip() for name in route.split(",")] if route else None,
+        "expires_at": now + timedelta(seconds=expires_in) if expires_in is not None else None,
+        "not_before": moment("--not-before", options["not_before"]),
+        **{name: options[name] for name in _SAME if options.get(name) is not None},
+    }  # fmt: skip
+    return OrderRequest(**given)
 
 
 @app.command()

@@ -13,6 +13,7 @@
 | updates               | yes      | registers the callback for pushed, or polled, reports; called before connect    |
 | get_account_info, get_positions | yes | reports, or BrokerError / DataError                                     |
 | get_market_data, get_historical_data | yes | reports, or DataError; Unsupported where the broker has none        |
+| find_instruments, preview_order | no | `lookups.Lookups`: what it knows of instruments; what an order would cost  |
 | is_streaming          | no       | whether updates are pushed now; else open orders are read more often           |
 | check_settings        | no       | ConfigurationError if they are wrong; no network                                |
 | server_time, account_flags | no  | what `corro check` compares and judges; None where the broker does not tell      |
@@ -56,6 +57,7 @@ from models.reports import (
 )
 from models.settings import BrokerSettings
 from models.vocabulary import AssetClass, OrderType, Side, TimeInForce
+from worker.brokers.lookups import Lookups
 from worker.brokers.values import number
 from worker.pacing.budget import Limits
 
@@ -199,7 +201,7 @@ class OrderRef:
     legs: tuple[LinkedOrder, ...] = ()
 
 
-class BrokerInterface(ABC):
+class BrokerInterface(Lookups, ABC):
     """One connection to one account at one broker."""
 
     #: What this kind of broker can do; an instance may narrow it.

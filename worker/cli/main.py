@@ -23,6 +23,7 @@ from producers.cli import groups as _groups  # noqa: F401
 from producers.cli import lists as _lists  # noqa: F401
 from producers.cli import logs as _logs  # noqa: F401
 from producers.cli import orders as _orders  # noqa: F401
+from producers.cli import preview as _preview  # noqa: F401
 from producers.cli import show
 from producers.cli.app import Form, Json, Wide, app, client, fail, opened, tell, whole_id
 from worker.cli import (

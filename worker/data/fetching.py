@@ -40,15 +40,26 @@ from models.errors import (
     RateLimited,
     Unsupported,
 )
+from models.lookups import InstrumentQuery
 from models.messages import FetchRequest
 from models.record.database import Database
-from models.record.fetches import MARKET_DATA, as_json, check, insert_fetch, parse_bars, parse_orders, symbol_of
+from models.record.fetches import (
+    MARKET_DATA,
+    as_json,
+    check,
+    insert_fetch,
+    parse_bars,
+    parse_orders,
+    parse_preview,
+    symbol_of,
+)
 from models.record.rows import FetchRow, Json
 from models.reports import Bars
 from models.settings import Settings
 from models.timeframes import Timeframe
 from producers.bell import Bell
 from worker.brokers.base import BrokerInterface
+from worker.brokers.lookups import previewed
 from worker.data.quotes import clean
 from worker.data.rows import FetchRows, Taken, add_error, left_out, next_broker
 from worker.gate import Gate
@@ -100,6 +111,8 @@ class Fetcher:
             "account": lambda _: as_json(self.broker.get_account_info()),
             "positions": lambda _: [as_json(p) for p in self.broker.get_positions()],
             "orders": self._orders,
+            "instruments": self._instruments,
+            "preview": lambda row: as_json(previewed(self.broker, parse_preview(row["request"]))),
         }
 
     def close(self) -> None:
@@ -255,6 +268,10 @@ class Fetcher:
     def _orders(self, row: FetchRow) -> list[Json]:
         open_only, since = parse_orders(row["request"])
         return [as_json(report) for report in self.broker.get_orders(open_only=open_only, since=since)]
+
+    def _instruments(self, row: FetchRow) -> Json:
+        found = self.broker.find_instruments(InstrumentQuery.of(row["request"]))
+        return {"instruments": [as_json(each) for each in found], "more": found.more}
 
     def _bars(self, row: FetchRow) -> Mapping[str, object]:
         """Read bars page by page, each stored before the next is asked for: who takes it over goes on from there."""

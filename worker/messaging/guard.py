@@ -10,11 +10,11 @@ import base64
 import re
 import uuid
 from datetime import UTC, datetime
-from typing import cast
+from typing import cast, get_args
 
 from models import encoding
 from models.groups import split_group
-from models.messages import MAX_BATCH, is_id
+from models.messages import MAX_BATCH, FetchKind, is_id
 from models.record.rows import Json
 from producers.bell import RING
 
@@ -39,7 +39,7 @@ TASKS = {
     "orders.submit": "orders",
     "orders.cancel": "client_order_ids",
     "orders.replace": "client_order_ids",
-    **{f"data.{kind}": "fetch_id" for kind in ("quote", "bars", "account", "positions", "orders")},
+    **{f"data.{kind}": "fetch_id" for kind in get_args(FetchKind)},
 }
 
 

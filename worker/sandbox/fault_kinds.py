@@ -139,6 +139,7 @@ _TABLE = (
     FaultKind("swallow_status", TWS, "no orderStatus comes for the order"),
     FaultKind("duplicate_status", TWS, "every message about the order comes twice"),
     FaultKind("tif_preset", TWS, "10349: the time in force was set by a preset", (_TEXT,)),
+    FaultKind("what_if_placed", TWS, "a what-if is taken for an order"),
     FaultKind("cancel_10148", TWS, "a cancel is refused: not cancellable in this state"),
     FaultKind("nightly_reset", TWS, "1100, and 1102 later; the sockets stay up", (
         _seconds("how much later (1)"), Option("code", "number", "of the return: 1102, or 1101"),

@@ -18,7 +18,7 @@ from models.errors import (
     NotConnected,
     NotPermitted,
 )
-from models.messages import utcnow
+from models.messages import OrderRequest, utcnow
 from models.reports import (
     AccountReport,
     Bar,
@@ -263,6 +263,11 @@ class AlpacaBroker(BrokerInterface):
     def get_positions(self) -> Sequence[PositionReport]:
         """Return every holding."""
         return self._listings.positions()
+
+    def check_order(self, order: OrderRequest) -> None:
+        """Check the terms, without Alpaca, which previews nothing."""
+        super().check_order(order)
+        check_terms(order, self.name)
 
     def get_market_data(self, symbol: str) -> QuoteReport:
         """Return the latest quote, trade and volume of the configured feed."""

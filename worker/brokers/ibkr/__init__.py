@@ -10,6 +10,8 @@
 | orders      | placing and canceling: the order of operations                                               |
 | replace     | changing a live order in place                                                               |
 | listings    | reading orders and executions, and looking for one                                           |
+| what_if     | what an order would do to the account                                                        |
+| previews    | such questions that are under way, apart from orders                                         |
 | account     | money, holdings, the clock                                                                   |
 | prices      | quotes and bars                                                                              |
 | pending     | an order, a change or a cancel between its first byte and IB's answer                         |

@@ -12,11 +12,13 @@ from typing import ClassVar, TypeVar
 import structlog
 
 from models.errors import BrokerError, CorroError, NotConnected, SubmitTimeout
+from models.lookups import PreviewReport
+from models.messages import OrderRequest
 from models.reports import AccountReport, Bar, FillReport, OrderReport, PositionReport, QuoteReport, Report, Sighting
 from models.settings import BrokerSettings
 from models.vocabulary import AssetClass
 from worker.brokers.base import AbsenceRule, BrokerInterface, Capabilities, OrderRef, Ticket
-from worker.brokers.ibkr import account, listings, orders, prices, terms
+from worker.brokers.ibkr import account, listings, orders, prices, terms, what_if
 from worker.brokers.ibkr import replace as ibkr_replace
 from worker.brokers.ibkr.access import Options
 from worker.brokers.ibkr.evidence import OrderBook
@@ -282,6 +284,18 @@ class IbkrBroker(BrokerInterface):
         """Return every holding; what is no stock is named `<type>:<local symbol>`."""
         session = self._session()
         return self._call(account.positions(session), self._limit(session, 2), "positions")
+
+    def check_order(self, order: OrderRequest) -> None:
+        """Check the terms, without IB."""
+        super().check_order(order)
+        terms.check_terms(order, what_if.REF, self.name)
+
+    def preview_order(self, order: OrderRequest) -> PreviewReport:
+        """Ask IB what an order would do to the account: a what-if, which is no order."""
+        self.check_order(order)
+        session = self._session()
+        with using(Use.DATA):
+            return self._call(what_if.what_if(session, order), self._limit(session, 3), "what-if")
 
     def get_market_data(self, symbol: str) -> QuoteReport:
         """Return a snapshot of the top of the book."""

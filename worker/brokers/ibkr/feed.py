@@ -13,13 +13,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from models.errors import UnreadableReply
+from models.errors import BrokerError, UnreadableReply
 from worker.brokers import values
 from worker.brokers.ibkr import reports
 from worker.brokers.ibkr.access import Options
 from worker.brokers.ibkr.contracts import Contracts
 from worker.brokers.ibkr.evidence import OrderBook
 from worker.brokers.ibkr.frames import Frames
+from worker.brokers.ibkr.previews import Previews
 from worker.brokers.ibkr.reports import WireExecution
 from worker.brokers.ibkr.sdk import DecoderWatch, SdkCommission, SdkContract, SdkExecution, SdkOrder, SdkOrderState
 from worker.brokers.ibkr.spoiled import Rows, is_apart, spoiled
@@ -58,6 +59,8 @@ class Feed:
         clock = asyncio.get_running_loop().time
         self.open, self.completed = Unnumbered("open orders", clock), Unnumbered("completed orders", clock)
         self.positions = Unnumbered("positions", clock)
+        #: What-if questions under way.
+        self.previews = Previews()
         #: Executions that are being read, by request id.
         self._reads: dict[int, tuple[asyncio.Future[None], Rows[WireExecution]]] = {}
         #: The frame that is being decoded, and how many could not be.
@@ -104,7 +107,9 @@ class Feed:
             raise UnreadableReply(f"{self._options.broker}: frames were unreadable while {what} were listed")
 
     def fail_read(self, number: int, error: Exception) -> bool:
-        """Fail the reading of executions under a request id; False where none is."""
+        """Fail the reading of executions, or tell the what-if, under a request id; False where none is."""
+        if isinstance(error, BrokerError) and error.code is not None and self.previews.hear(number, error):
+            return True
         if number not in self._reads or (done := self._reads[number][0]).done():
             return False
         done.set_exception(error)
@@ -112,6 +117,7 @@ class Feed:
 
     def fail(self, error: Exception) -> None:
         """Fail every reading under way."""
+        self.previews.fail(error)
         for listings in self.listings:
             listings.fail(error)
         for number in list(self._reads):
@@ -122,12 +128,14 @@ class Feed:
         return not self.account or not account or account == self.account
 
     # -- MESSAGES ---
-    def _on_open_order(self, _: int, contract: SdkContract, order: SdkOrder, state: SdkOrderState) -> None:
+    def _on_open_order(self, order_id: int, contract: SdkContract, order: SdkOrder, state: SdkOrderState) -> None:
         """Note an order that TWS lists or pushes; a preview is none."""
         if order.whatIf:
+            self.previews.answer(order_id, state)
             return
         line = self._contracts.name(reports.order_line(contract, order, state, self._options.timezone))
         if line.client_id == self._options.client_id:
+            self.previews.beware(line.order_id)
             self._book.raise_floor(line.order_id)
         if self.is_mine(line.account):
             self.open.row(line.perm_id or (line.client_id, line.order_id), line)

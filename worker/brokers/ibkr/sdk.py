@@ -69,6 +69,13 @@ class SdkOrderState(Protocol):
     status: str
     completedStatus: str
     completedTime: str
+    initMarginBefore: str
+    initMarginAfter: str
+    commission: float
+    minCommission: float
+    maxCommission: float
+    commissionCurrency: str
+    warningText: str
 
 
 class SdkExecution(Protocol):

@@ -22,7 +22,8 @@ from models.errors import (
     OrderRejected,
 )
 from models.instruments import PLAIN
-from models.messages import utcnow
+from models.lookups import PreviewReport
+from models.messages import OrderRequest, utcnow
 from models.reports import (
     DONE,
     AccountReport,
@@ -50,6 +51,7 @@ from worker.brokers.tda.groups import KINDS, check_group, group_body
 from worker.brokers.tda.likeness import Terms, could_be, terms
 from worker.brokers.tda.listings import BEFORE, TdaListings
 from worker.brokers.tda.orders import TdaOrders
+from worker.brokers.tda.previews import preview
 from worker.brokers.tda.prices import TdaPrices
 from worker.brokers.tda.replace import TdaReplaces
 from worker.brokers.tda.rest import TdaRest
@@ -292,6 +294,18 @@ class TdaBroker(BrokerInterface):
         """Return every holding."""
         raw = self._rest.read(self._path(""), {"fields": "positions"}, dict)
         return self._rest.parse(lambda row: account.position_reports(row, self.dialect.account_key, self._odd), raw)
+
+    def check_order(self, order: OrderRequest) -> None:
+        """Check whether the order can be said in this dialect."""
+        super().check_order(order)
+        order_body(order, self.dialect, self.name)
+
+    def preview_order(self, order: OrderRequest) -> PreviewReport:
+        """Return what Schwab says of an order that is not placed; TD Ameritrade does not tell."""
+        self.check_order(order)
+        if not self.dialect.previews:
+            return PreviewReport()
+        return preview(self._rest, self._path(""), order_body(order, self.dialect, self.name), self.name)
 
     def get_market_data(self, symbol: str) -> QuoteReport:
         """Return the current quote."""

@@ -38,6 +38,7 @@ class TdaDialect:
         share_class: how a class of shares is written after the symbol: BRK.B or BRK/B.
         option: writes the name of an option.
         history: path of the candles; `{symbol}` where it takes the symbol in the path.
+        previews: it tells what an order would cost.
         retired: what the operator should know, if the service is gone; else empty.
     """
 
@@ -62,6 +63,7 @@ class TdaDialect:
     history: str
     option: Callable[[Instrument], str]
     share_class: str = "."
+    previews: bool = False
     retired: str = ""
 
     @property
@@ -147,6 +149,7 @@ SCHWAB = TdaDialect(
     history="/pricehistory",
     option=with_blanks,
     share_class="/",
+    previews=True,
 )
 
 #: Period type, frequency type, frequency, and the days one request may span (docs/facts/schwab.md#4.4).

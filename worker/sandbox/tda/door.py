@@ -28,6 +28,7 @@ from worker.sandbox.tda.dialect import DIALECTS, Json, correlation
 from worker.sandbox.tda.lies import STALE, days_of, dress, no_window, spoil, strange_orders, strange_positions
 from worker.sandbox.tda.linked import nest, split
 from worker.sandbox.tda.payments import transactions
+from worker.sandbox.tda.previews import preview_json
 from worker.sandbox.tda.rules import read_order, read_window, rejection
 from worker.sandbox.tda.tokens import TokenDoor
 
@@ -337,24 +338,7 @@ class TdaDoor(HttpDoor):
         body = await read_json(request)
         fields = self._read(body)
         reason = rejection(self.market, self.name, fields)
-        price = fields["limit_price"] or self.market.quote(fields["symbol"]).ask
-        value, quantity = float(price * fields["quantity"]), float(fields["quantity"])
-        strategy = {
-            "accountNumber": self.account,
-            "orderStrategyType": "SINGLE",
-            "orderValue": value,
-            "price": float(price),
-        }
-        strategy |= {"quantity": quantity, "filledQuantity": 0.0, "remainingQuantity": quantity, "status": "ACCEPTED"}
-        strategy |= {name: body[name] for name in ("session", "duration", "orderType")}
-        results: Json = {name: [] for name in ("alerts", "accepts", "rejects", "reviews", "warns")}
-        if reason is not None:
-            results["rejects"] = [{"activityMessage": reason, "originalSeverity": "REJECT"}]
-        fees: Json = {name: {"commissionLegs": []} for name in ("commission", "trueCommission")} | {
-            "fee": {"feeLegs": []}
-        }
-        answer = {"orderId": 0, "orderStrategy": strategy, "orderValidationResult": results, "commissionAndFee": fees}
-        return self._json(answer)
+        return self._json(preview_json(self.market, self.account, body, fields, reason))
 
     def _named(self, request: web.Request) -> MarketOrder:
         """Return the order the path names; Refusal for an unknown one."""

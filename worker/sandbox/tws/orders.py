@@ -98,7 +98,7 @@ class OrderDesk:
         self._staged.pop(key, None)
         fields = self._fields(request, client.client_id)
         complaint = complaint_about(self.market, request, fields, self.next_id(client.client_id))
-        if complaint is None and request.what_if:
+        if complaint is None and request.what_if and not self.market.faults.take(self.name, "what_if_placed"):
             self._answer_what_if(client, request, fields)
             return
         window = self.market.faults.take(self.name, "confirmation", fields["symbol"], "place")

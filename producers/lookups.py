@@ -1,0 +1,109 @@
+"""The client's look-ups: which instruments brokers have, and what an order would cost where. None is an order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import date
+from decimal import Decimal
+from typing import TypedDict, cast
+
+from models.errors import DataError
+from models.lookups import FoundInstruments, InstrumentReport, PreviewReport
+from models.messages import OrderRequest
+from models.record.fetches import from_json
+from models.record.rows import FetchRow
+from producers.data import DataClient
+from producers.handles import Fetch
+
+
+class PreviewRow(TypedDict):
+    """What one broker says of an order that was not sent; None: it did not say.
+
+    `supported` is None where the broker could not be asked, and `warnings` says why. `digest` is for
+    `OrderRequest(preview=...)`: an order on other terms is refused then.
+    """
+
+    broker: str
+    supported: bool | None
+    margin_before: Decimal | None
+    margin_after: Decimal | None
+    commission: Decimal | None
+    currency: str | None
+    warnings: list[str]
+    refused: str | None
+    digest: str
+
+
+class LookupClient(DataClient):
+    """Asks brokers what they know, without an order."""
+
+    def preview(self, request: OrderRequest, timeout: float = 10.0) -> list[PreviewRow]:
+        """Ask every broker on the order's route what it would say of it; nothing is sent, and no order is recorded.
+
+        Args:
+            request: the order; its client_order_id stays free.
+            timeout: seconds that all brokers have together.
+
+        Returns:
+            One row a broker, in the order of the route.
+
+        Raises:
+            ConfigurationError: the route names an unknown broker.
+        """
+        deadline = time.monotonic() + timeout
+        body = {**request.to_wire(), "preview": None}
+        asked = {
+            broker: self._fetch(
+                "preview", {"order": body}, [broker], lambda row: from_json(PreviewReport, row["result"])
+            )
+            for broker in request.route or self.settings.route
+        }
+        return [
+            self._row(broker, request.body_hash, fetch, max(0.05, deadline - time.monotonic()))
+            for broker, fetch in asked.items()
+        ]
+
+    @staticmethod
+    def _row(broker: str, digest: str, fetch: Fetch[PreviewReport], timeout: float) -> PreviewRow:
+        try:
+            told = asdict(fetch.result(timeout))
+        except DataError as error:
+            told = {**asdict(PreviewReport(warnings=(str(error),))), "supported": None}
+        return cast(PreviewRow, {"broker": broker, **told, "warnings": list(told["warnings"]), "digest": digest})
+
+    def instruments(
+        self,
+        query: str,
+        asset_class: str | None = None,
+        *,
+        expiry: date | str | None = None,
+        limit: int | None = None,
+        route: Sequence[str] | None = None,
+    ) -> Fetch[FoundInstruments]:
+        """Ask what a name means at the first broker on the route that can tell, and keep what it says.
+
+        Args:
+            query: a canonical text (`AAPL`, `ESZ26@CME`); with option the underlying, with future the root (`ES`), of
+                whose contracts all are told that have not expired.
+            asset_class: us_equity, equity, option, future, forex or crypto; None where the text says it.
+            expiry: a day, or a month as `2026-12`, in which options or futures expire.
+            limit: how many at most, those that expire first; default 1,000, at most 10,000.
+            route: brokers to ask, in order.
+
+        Returns:
+            `.result(timeout)` gives a list of InstrumentReport; its `more` says that there are others beyond the limit.
+
+        Raises:
+            InvalidRequest: names the field that is wrong.
+        """
+        day = expiry.isoformat() if isinstance(expiry, date) else expiry
+        given = {"query": query, "asset_class": asset_class, "expiry": day, "limit": limit}
+        request = {name: value for name, value in given.items() if value is not None}
+        return self._fetch("instruments", request, route, _found)
+
+
+def _found(row: FetchRow) -> FoundInstruments:
+    told = row["result"]
+    return FoundInstruments(from_json(list[InstrumentReport], told["instruments"]), more=bool(told["more"]))

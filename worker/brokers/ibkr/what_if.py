@@ -1,0 +1,100 @@
+"""What an order would do to the account, by IB's what-if: an order message that asks and places nothing.
+
+Its answer is an openOrder with `whatIf`, which nothing here takes for an order (`previews`): no permId, no status and
+no code of it reaches the book of orders. Source: docs/facts/ibkr.md#9.8.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from models.errors import DataError, QuotaExhausted
+from models.lookups import PreviewReport
+from models.messages import OrderRequest
+from worker.brokers.ibkr import terms
+from worker.brokers.ibkr.account import base_currency
+from worker.brokers.ibkr.orders import contract_by
+from worker.brokers.ibkr.previews import Preview
+from worker.brokers.ibkr.sdk import SdkOrderState
+from worker.brokers.ibkr.session import TwsSession, paced
+from worker.brokers.values import fee, number, soft
+
+_log = structlog.get_logger()
+
+#: Reference of every what-if: should TWS ever take one for an order, everybody sees whence it came.
+REF = "corro.preview"
+
+
+async def what_if(session: TwsSession, order: OrderRequest) -> PreviewReport:
+    """Ask what an order would do to the account's margin, and what it would cost.
+
+    Raises:
+        Unsupported, InstrumentUnknown: it cannot be said there.
+        NotConnected, DataError, PacingViolation: it could not be asked, or nobody answered.
+    """
+    session.check()
+    loop, broker = asyncio.get_running_loop(), session.options.broker
+    contract = await contract_by(session, order.instrument, loop.time() + session.options.request_timeout_s)
+    terms.check_listed(order, session.contracts.order_types(order.symbol), broker)
+    fields = terms.order_fields(order, REF, session.account if len(session.accounts) > 1 else "")
+    question = session.sdk.Order(**fields, whatIf=True)
+    try:
+        await session.budget.turn()
+    except QuotaExhausted as error:
+        raise paced(error) from None
+    session.check()
+    order_id = session.next_order_id()
+    with session.feed.previews.asking(order_id) as preview:
+        session.send(lambda: session.client.placeOrder(order_id, contract, question))
+        try:
+            async with asyncio.timeout(session.options.request_timeout_s):
+                await preview.done
+        except TimeoutError:
+            said = "; ".join(preview.notices) or "nor said why"
+            raise DataError(f"{broker}: TWS has not answered the what-if of {order.symbol}, {said}") from None
+    if preview.became_order:
+        _log.error("ibkr.preview_became_an_order", broker=broker, order_id=order_id, symbol=order.symbol)
+        session.send(lambda: session.client.cancelOrder(order_id, ""))
+        raise DataError(f"{broker}: TWS took the what-if of {order.symbol} for an order; its cancel is asked for")
+    return _report(session, preview)
+
+
+def _report(session: TwsSession, preview: Preview) -> PreviewReport:
+    """Read what was said."""
+    if preview.state is None:
+        return PreviewReport(refused=preview.refused, warnings=tuple(preview.notices))
+    pushed = [row for row in session.ib.wrapper.accountValues.values() if row.account == session.account]
+    try:
+        base = base_currency([], pushed)
+    except ValueError:
+        base = ""
+    return read_state(preview.state, base if len(base) == 3 else None, preview.notices)
+
+
+def read_state(state: SdkOrderState, base: str | None, notices: Sequence[str] = ()) -> PreviewReport:
+    """Read the answer to a what-if: pure.
+
+    Args:
+        state: margins in the account's base currency, the commission in its own.
+        base: the base currency; None where TWS has not told it.
+        notices: what IB said besides.
+    """
+    warnings = [words for words in (*notices, str(state.warningText or "").strip()) if words]
+    commission, money = soft(fee, state.commission), str(state.commissionCurrency or "") or None
+    if commission is None:
+        least, commission = soft(fee, state.minCommission), soft(fee, state.maxCommission)
+        if least != commission and commission is not None:
+            warnings.append(f"commission: {commission} at most, {least} at least")
+    if commission is not None and base not in (None, money):
+        warnings.append(f"commission: {commission} {money}, while margins are in {base}")
+        commission = None
+    return PreviewReport(
+        margin_before=soft(number, state.initMarginBefore),
+        margin_after=soft(number, state.initMarginAfter),
+        commission=commission,
+        currency=base or money,
+        warnings=tuple(warnings),
+    )

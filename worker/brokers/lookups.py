@@ -1,0 +1,72 @@
+"""The part of the seam that needs no order: which instruments a broker has, and what an order would cost there.
+
+Nothing here may leave a trace at the broker that could be taken for an order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from models.errors import InstrumentUnknown, NotPermitted, RateLimited, Refused, Unsupported
+from models.lookups import FoundInstruments, InstrumentQuery, InstrumentReport, PreviewReport
+from models.messages import OrderRequest
+
+if TYPE_CHECKING:
+    from worker.brokers.base import Capabilities
+
+
+class Lookups:
+    """What an adapter tells besides orders; every method has a default, for brokers that tell nothing."""
+
+    name: str
+    capabilities: Capabilities
+    _resolved: Callable[[InstrumentReport], None] | None = None
+
+    def resolutions(self, callback: Callable[[InstrumentReport], None]) -> None:
+        """Register the callback for what was resolved on the way of an order; it must not block."""
+        self._resolved = callback
+
+    def find_instruments(self, wanted: InstrumentQuery) -> FoundInstruments:
+        """Return what the broker knows under a name, or what expires of an underlying.
+
+        Raises:
+            NoSuchSymbol: it has no such thing. Unsupported: it does not tell, or does not trade that class.
+            DataError, BrokerError: it could not be read.
+        """
+        raise Unsupported(f"{self.name} tells nothing of instruments", broker=self.name)
+
+    def check_order(self, order: OrderRequest) -> None:
+        """Check the terms of an order as far as this can be done without the broker.
+
+        Raises:
+            Unsupported: with the field and the value.
+        """
+        self.capabilities.check(order, self.name)
+
+    def preview_order(self, order: OrderRequest) -> PreviewReport:
+        """Return what the broker says of an order that is not sent; nothing it says is a report about an order.
+
+        Raises:
+            Unsupported, InstrumentUnknown, Refused: it takes no such order, or would refuse this one.
+            DataError, BrokerError: it could not be asked.
+        """
+        self.check_order(order)
+        return PreviewReport()
+
+
+def previewed(broker: Lookups, order: OrderRequest) -> PreviewReport:
+    """Ask a broker for a preview; what it does not take is an answer, too.
+
+    Raises:
+        DataError, BrokerError: it could not be asked.
+    """
+    try:
+        broker.check_order(order)
+        return broker.preview_order(order)
+    except (Unsupported, InstrumentUnknown) as error:
+        return PreviewReport(supported=False, refused=str(error))
+    except (RateLimited, NotPermitted):
+        raise
+    except Refused as error:
+        return PreviewReport(refused=str(error))
