@@ -86,15 +86,15 @@ def test_a_what_if_that_tws_takes_for_an_order_is_canceled_and_told(sdk: str, tm
 
 
 def test_what_ibs_answer_leaves_open_stays_open() -> None:
-    class State:
+    class WhatIfState:
         initMarginBefore, initMarginAfter, warningText = "100.5", "1.7976931348623157E308", "Your order is odd"
         commission, minCommission, maxCommission = 1.7976931348623157e308, 1.0, 2.5
         commissionCurrency = "CAD"
 
-    told = read_state(State(), None)  # type: ignore[arg-type]
+    told = read_state(WhatIfState(), None)  # type: ignore[arg-type]
     assert (told.margin_before, told.margin_after) == (Decimal("100.5"), None)
     assert (told.commission, told.currency) == (Decimal("2.5"), "CAD")
     assert told.warnings == ("Your order is odd", "commission: 2.5 at most, 1 at least")
-    in_dollars = read_state(State(), "USD")  # type: ignore[arg-type]
+    in_dollars = read_state(WhatIfState(), "USD")  # type: ignore[arg-type]
     assert (in_dollars.commission, in_dollars.currency) == (None, "USD")
     assert in_dollars.warnings[-1] == "commission: 2.5 CAD, while margins are in USD"
