@@ -100,7 +100,7 @@ class OrderRequest(BaseModel):
         extended_hours: also trade outside the regular session.
         route: brokers in the order to try; None takes the route from the settings.
         client_order_id: your idempotency key; a fresh UUID if you give none.
-        strategy: who asks; kept for the analyst.
+        strategy: who asks; kept for the analyst. None in parentheses, which mark what no strategy has ordered.
         tags: free labels; kept for the analyst.
         expires_at: after this moment the order is not sent any more; default 60 s after created_at, or after the
             moment at which an order that was held is released.
@@ -183,12 +183,19 @@ class OrderRequest(BaseModel):
             raise ValueError("must be the code of a currency, such as USD")
         return text
 
-    @field_validator("strategy")
+    @field_validator("strategy", mode="before")
     @classmethod
-    def _strategy_is_text(cls, value: str | None) -> str | None:
-        if value is not None and not value.isprintable():
+    def _strategy_is_text(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        if not value.isprintable():
             raise ValueError("must be printable: no control characters, none that turn the direction of writing")
-        return value
+        name = value.strip()
+        if name.startswith("(") and name.endswith(")"):
+            raise ValueError(
+                "must not stand in parentheses, as only what is nobody's order does: (external), (baseline)"
+            )
+        return name
 
     @field_validator("tags", mode="before")
     @classmethod
@@ -203,7 +210,12 @@ class OrderRequest(BaseModel):
             raise ValueError(f"at most {MAX_TAGS} tags, had {len(value)}")
         if any(len(label) > MAX_TAG or not label.isprintable() for label in labels):
             raise ValueError(f"every tag must be at most {MAX_TAG} printable characters")
-        return list(value) if isinstance(value, tuple) else value
+        if not isinstance(value, dict):
+            return [label.strip() for label in value]
+        kept = {name.strip(): label.strip() for name, label in value.items()}
+        if len(kept) < len(value):
+            raise ValueError("must have each name once, whatever blanks are around it")
+        return kept
 
     @field_validator("route")
     @classmethod

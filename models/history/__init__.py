@@ -98,7 +98,8 @@ def positions(
     `(external)` and `(baseline)`: all rows of a broker and a symbol together are the position that it shows.
 
     Args:
-        at: the moment, as `since` elsewhere; None is now. A price, and so `unrealized`, is known only of now.
+        at: the moment, as `since` elsewhere, not in the future; None is now. A price, and so `unrealized`, is known
+            only of now.
         method: fifo (first in, first out) or average; None as `[history] lots` says.
         floats: numbers as float64.
         equal: `broker`, `account`, `strategy`, `symbol`, `source`, `currency`: one value or a list.
@@ -124,8 +125,8 @@ def pnl(
     Amounts of several currencies are never added up: `currency` is always among the columns.
 
     Args:
-        by: what to add up by: day, week, month, year, broker, account, strategy, symbol, source; None is each row of
-            `v_pnl`, newest first.
+        by: what to add up by: day, week, month, year, broker, account, strategy, symbol, source, currency; None is each
+            row of `v_pnl`, newest first.
         since: first day: a date, or a moment, which counts as its date in New York.
         until: the day after the last one, given as `since`.
         method: fifo (first in, first out) or average; None as `[history] lots` says.

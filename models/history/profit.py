@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 
-from sqlalchemy import Connection, MetaData, Table, and_, func, or_, select
+from sqlalchemy import Column, Connection, MetaData, String, Table, and_, func, or_, select
 
+from models.clock import utcnow
 from models.errors import InvalidRequest
 from models.history.views import QueryOf, Row, v_pnl, v_positions
 from models.record.balance_tables import position_days, position_executions, position_states
@@ -32,7 +33,7 @@ _PERIODS: dict[str, Callable[[date], str]] = {
     "year": lambda day: f"{day:%Y}",
 }
 #: What profit may be added up by.
-GROUPS = ("day", *_PERIODS, "broker", "account", "strategy", "symbol", "source")
+GROUPS = ("day", *_PERIODS, "broker", "account", "strategy", "symbol", "source", "currency")
 
 
 # -- PROFIT ---
@@ -51,14 +52,16 @@ def pnl_columns(by: Sequence[str] | str | None) -> Table:
     names = _names(by)
     if names is None:
         return v_pnl
-    kept = [v_pnl.c[name]._copy() if name in v_pnl.c else v_pnl.c.symbol._copy(name=name) for name in names]
-    return Table("pnl", MetaData(), *kept, *(v_pnl.c[name]._copy() for name in ("currency", *_AMOUNTS)))
+    kept = [v_pnl.c[name]._copy() if name in v_pnl.c else Column(name, String) for name in names]
+    return Table(
+        "pnl", MetaData(), *kept, *(v_pnl.c[name]._copy() for name in ("currency", *_AMOUNTS) if name not in names)
+    )
 
 
 def _names(by: Sequence[str] | str | None) -> list[str] | None:
     if by is None:
         return None
-    names = [by] if isinstance(by, str) else list(by)
+    names = list(dict.fromkeys([by] if isinstance(by, str) else by))
     for name in names:
         if name not in GROUPS:
             raise InvalidRequest(f"by: must be of {', '.join(GROUPS)}, was {name!r}")
@@ -129,6 +132,10 @@ def positions(
     chosen = _method(method)
     with database.read() as connection:
         if at is not None:
+            if at > (now := utcnow()):
+                raise InvalidRequest(
+                    f"at: {at.isoformat()} is in the future, nobody knows it; now is {now.isoformat()}"
+                )
             rows = _at(connection, at, chosen)
         else:
             rows = _held(connection)

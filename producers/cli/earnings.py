@@ -13,10 +13,6 @@ from producers.cli.app import Form, Json, Limit, Out, Since, Until, Wide, app, d
 if TYPE_CHECKING:
     from models.history import Row
 
-_PNL_COLUMNS = (
-    "day", "week", "month", "year", "broker", "account", "strategy", "symbol", "source", "currency", "realized",
-    "unrealized", "fees", "fees_missing",
-)  # fmt: skip
 _TCA_COLUMNS = (
     "filled_at", "client_order_id", "broker", "strategy", "side", "quantity", "symbol", "price", "decision_price",
     "slippage_decision", "slippage_decision_bps", "arrival_mid", "slippage_arrival", "slippage_arrival_bps",
@@ -24,7 +20,8 @@ _TCA_COLUMNS = (
 By = Annotated[
     str,
     typer.Option(
-        "--by", help="add up by: day, week, month, year, broker, account, strategy, symbol, source; with commas"
+        "--by",
+        help="add up by: day, week, month, year, broker, account, strategy, symbol, source, currency; with commas",
     ),
 ]
 Method = Annotated[
@@ -59,7 +56,8 @@ def pnl(
             names, since=day("--since", since), until=day("--until", until), method=method,
             symbol=symbol and symbol.upper(), strategy=strategy, broker=broker, account=account,
         )  # fmt: skip
-    tell(rows, _PNL_COLUMNS, form, table=pnl_columns(names), title="" if rows else "profit and loss")
+    table = pnl_columns(names)
+    tell(rows, [column.name for column in table.c], form, table=table, title="" if rows else "profit and loss")
     _note_missing(rows)
 
 

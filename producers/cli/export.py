@@ -11,6 +11,7 @@ import importlib.util
 import io
 import json
 import sys
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 #: A file name that means standard output.
 STDOUT = "-"
 #: What a spreadsheet takes for the beginning of a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "\N{MINUS SIGN}", "@", "\t", "\r")
 #: Digits and decimals of a decimal128 column; a number with more decimals gives its column more, up to a bound.
 _DIGITS, _DECIMALS, _MOST_DECIMALS = 38, 9, 18
 
@@ -102,8 +103,14 @@ def _cell(value: Any, name: str = "") -> Any:
         value = json.dumps(to_json(value), default=str)
     if not isinstance(value, str):
         return "" if value is None else to_json(value)
-    guarded = f"'{value}" if value.startswith(_FORMULA) else value
+    guarded = f"'{value}" if _begins_formula(value) else value
     return printable(guarded) if is_id(name) else outward(guarded)
+
+
+def _begins_formula(text: str) -> bool:
+    """Tell whether a spreadsheet could compute a text: blanks before it are skipped, wide signs are read as others."""
+    seen = text.lstrip(" \N{NO-BREAK SPACE}\N{IDEOGRAPHIC SPACE}\n\N{ZERO WIDTH NO-BREAK SPACE}")
+    return unicodedata.normalize("NFKC", seen[:1]).startswith(_FORMULA)
 
 
 def _parquet(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], path: Path, table: Table | None) -> None:

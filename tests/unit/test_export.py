@@ -25,7 +25,10 @@ from tests.unit.words import Run
 NOW = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-2", "@SUM(A1)", "\t=1"])
+@pytest.mark.parametrize(
+    "text",
+    ["=1+1", "+1", "-2", "@SUM(A1)", "\t=1", " =1", "\n=1", "\u00a0=1", "\uff1d1+1", " \uff0b1", "\ufe63 1", "\u22121"],
+)
 def test_a_text_that_a_spreadsheet_would_run_is_guarded_and_a_number_is_not(tmp_path: Path, text: str) -> None:
     rows = [{"reason": text, "quantity": Decimal("-2.50"), "at": NOW, "route": ["=a", "b"]}]
     export.write(rows, tmp_path / "x.csv")

@@ -91,6 +91,9 @@ BAD: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"strategy": 5}, ("strategy:", "5")),
     ({"strategy": "\ud800"}, ("strategy:", "ud800")),
     ({"strategy": "a\x00b"}, ("strategy:", "x00")),  # PostgreSQL's text takes no NUL
+    *(({"strategy": s}, ("strategy:", repr(s), "parentheses")) for s in (
+        "(external)", " (baseline) ", "(External)", "()")),
+    ({"tags": {"a": "1", " a": "2"}}, ("tags:", "each name once")),
     ({"tags": 5}, ("tags", "5")),
     ({"tags": {"a": 1}}, ("tags", "1")),
 ]  # fmt: skip
@@ -113,6 +116,12 @@ def test_blanks_around_a_word_or_a_number_are_not_recorded(field: str) -> None:
     assert made.to_wire() | {"created_at": 0, "expires_at": 0} == OrderRequest(
         **_WORDS, client_order_id="o-1"
     ).to_wire() | {"created_at": 0, "expires_at": 0}
+
+
+def test_blanks_around_a_label_are_not_recorded() -> None:
+    assert order(strategy="  a b ").strategy == "a b"
+    assert order(tags=[" a ", "b"]).tags == ["a", "b"]
+    assert order(tags={" a": "b "}).tags == {"a": "b"}
 
 
 @pytest.mark.parametrize(("given", "words"), BAD, ids=[f"{i}-{next(reversed(g))}" for i, (g, _) in enumerate(BAD)])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from models.errors import InvalidRequest
-from models.history import History
+from models.history import History, frame_of, pnl_columns
 from models.record.database import Database
 from tests.unit.trades import MadeTrade, TradeLedger, define, keep_all, later
 from tests.unit.words import Run
@@ -199,6 +199,18 @@ def test_what_is_asked_has_to_be_possible(ledger: TradeLedger) -> None:
         History(ledger.database).pnl(method="lifo")
     with pytest.raises(InvalidRequest, match="colour"):
         History(ledger.database).pnl(["colour"], method="fifo")
+    with pytest.raises(InvalidRequest, match="in the future"):
+        History(ledger.database).positions(datetime.now(UTC) + timedelta(minutes=5))
+
+
+def test_profit_may_be_added_up_by_every_column_and_each_name_counts_once(ledger: TradeLedger) -> None:
+    ledger.trade(*IRS_550)
+    for by in ("currency", ["currency", "month"], ["day", "day"], "source"):
+        names = [by] if isinstance(by, str) else list(dict.fromkeys(by))
+        rows = History(ledger.database).pnl(by, method="fifo")
+        columns = list(dict.fromkeys([*names, "currency", "realized", "unrealized", "fees", "fees_missing"]))
+        assert list(frame_of(pnl_columns(by), rows).columns) == columns
+        assert sum(row["realized"] for row in rows) == 180
 
 
 # -- THE BROKER'S POSITION ---
@@ -243,6 +255,12 @@ def test_the_command_tells_what_was_earned(ledger: TradeLedger, corro: Run) -> N
     assert (row["strategy"], row["symbol"], row["realized"], row["currency"]) == ("dip", "AAPL", "180", "USD")
     _, told, _ = corro("pnl", "--by", "month", "--method", "average", "--until", "2026-02-28", "--json")
     assert [row["month"] for row in json.loads(told)] == ["2026-01", "2026-02"]
+    _, told, _ = corro("pnl", "--by", "month,currency,month", "--json")
+    assert [(row["month"], row["currency"], row["realized"]) for row in json.loads(told)] == [
+        ("2026-01", "USD", "0"), ("2026-02", "USD", "180"),
+    ]  # fmt: skip
+    _, told, _ = corro("pnl", "--by", "month")
+    assert told.splitlines()[0].split() == ["month", "currency", "realized", "unrealized", "fees", "fees_missing"]
     code, _, said = corro("pnl", "--by", "colour")
     assert (code, "colour" in said) == (2, True)
     _, told, _ = corro("positions", "--at", "2026-01-20", "--json")
