@@ -169,6 +169,10 @@ def read_instrument(
         strike=Decimal(parts["strike"]).scaleb(-3) if kind is AssetClass.OPTION else None,
         multiplier=RULES[kind].multiplier,
     )
+    if instrument.strike == 0:
+        raise ValueError(f"symbol: a strike is above zero, was 0 in {symbol}")
+    if instrument.underlying == instrument.currency:
+        raise ValueError(f"symbol: a pair is of two currencies, was {symbol!r}")
     return _in_currency(instrument, currency)
 
 

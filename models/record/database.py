@@ -298,7 +298,12 @@ def _must_be_a_record(database: Database) -> None:
 
 
 def current_revision(database: Database) -> str | None:
-    """Return the schema's revision, or None where there is none; reads what Alembic has written, without Alembic."""
+    """Return the schema's revision, or None where there is none; reads what Alembic has written, without Alembic.
+
+    A file that is not there stays so: nobody who only looks makes a database.
+    """
+    if database.file is not None and database.file.is_missing:
+        return None
     version = table("alembic_version", column("version_num", String))
     with database.read() as connection:
         if not connection.dialect.has_table(connection, version.name):
@@ -313,6 +318,8 @@ def objections(database: Database) -> list[str]:
         DatabaseUnavailable: it cannot be reached.
     """
     if database.is_sqlite:
+        if database.file is not None and database.file.is_missing:
+            return [f"there is no file {database.file.path}"]
         with database.read() as connection:
             return sqlite.objections(connection)
     with database.translated():

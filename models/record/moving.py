@@ -33,6 +33,7 @@ from sqlalchemy import (
     insert,
     inspect,
     literal,
+    make_url,
     select,
     text,
     tuple_,
@@ -40,7 +41,9 @@ from sqlalchemy import (
 
 from models import encoding
 from models.errors import ConfigurationError, InvalidRequest
+from models.record.balance_tables import position_progress
 from models.record.columns import metadata
+from models.record.sqlite import DatabaseFile
 from models.record.statements import Values, upsert
 from models.record.tables import workers
 
@@ -110,7 +113,7 @@ def copy(source: Database, target: Database, dead_after: float, now: datetime, t
     _must_be_free(source, repr(target.url), dead_after, now)
     _prepare(target, repr(source.url))
     with _held(source) as holding:
-        for table in metadata.sorted_tables:
+        for table in _in_turn():
             _copy(source, target, table, tell)
         _number_on(target)
         rows = _compare(source, target)
@@ -122,6 +125,17 @@ def copy(source: Database, target: Database, dead_after: float, now: datetime, t
 
 
 # -- WHO MAY ---
+def must_exist(url: str) -> None:
+    """Refuse to copy from a file that is not there, before opening it would make one.
+
+    Raises:
+        InvalidRequest: there is no such file, or nothing is in it.
+    """
+    file = DatabaseFile.of(make_url(url))
+    if file is not None and file.is_missing:
+        raise InvalidRequest(f"FROM: there is no database in {file.path}")
+
+
 def _must_be_free(source: Database, target: str, dead_after: float, now: datetime) -> None:
     from models.record.database import current_revision, head_revision
 
@@ -170,6 +184,15 @@ def _held(source: Database) -> Iterator[Connection]:
 
 
 # -- COPYING ---
+def _in_turn() -> list[Table]:
+    """Return the tables, parents first, and last how far balances are kept.
+
+    SQLite's triggers on executions note each one as changed that balances have in them already: none, while nothing is
+    kept in the target.
+    """
+    return sorted(metadata.sorted_tables, key=lambda table: table is position_progress)
+
+
 def _copy(source: Database, target: Database, table: Table, tell: Progress) -> None:
     key, into = f"table:{table.name}", _written_as(table)
     with target.read() as connection:

@@ -8,6 +8,7 @@ import json
 import math
 import random
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,39 @@ def test_a_number_that_is_none_reaches_the_field_that_it_shall_spoil() -> None:
             assert told["options"]["value"] == "nan"
             with pytest.raises(HTTPError, match=r"^spoiled_row needs the option field"):
                 await asyncio.to_thread(control.add_fault, "alpaca", "spoiled_row")
+        finally:
+            await door.stop()
+            market.close()
+
+    asyncio.run(story())
+
+
+WRONG: list[tuple[str, tuple[Any, ...], str]] = [
+    ("set_price", ("GME", "20"), "^GME does not trade here: shares are .*AAPL.*SIM999"),
+    ("set_price", ("AAPL", "x"), "^price: must be a number, was 'x'"),
+    ("set_price", ("AAPL", "-5"), "^price: must be greater than zero, was -5"),
+    ("set_price", ("AAPL", "NaN"), "^price: must be a number, was 'NaN'"),
+    ("set_position", ("alpaca", "GME", "5"), "^GME does not trade here"),
+    ("set_position", ("alpaca", "AAPL", "x"), "^quantity: must be a number, was 'x'"),
+    ("set_position", ("moon", "AAPL", "5"), "^unknown door 'moon': there are alpaca"),
+    ("clear_faults", ("moon",), "^unknown door 'moon'"),
+    ("release", ("moon",), "^unknown door 'moon'"),
+    ("pay", ("moon", "fee"), "^unknown door 'moon'"),
+]
+
+
+def test_what_the_sandbox_cannot_do_it_says_in_words() -> None:
+    async def story() -> None:
+        market = Market()
+        door = ControlDoor(market, {"alpaca": None}, {})
+        control = SandboxControl(f"http://127.0.0.1:{await door.start()}", door.token)
+        try:
+            for name, given, words in WRONG:
+                with pytest.raises(HTTPError, match=words):
+                    await asyncio.to_thread(getattr(control, name), *given)
+            with pytest.raises(HTTPError, match=r"^symbol: is missing"):
+                await asyncio.to_thread(partial(control._call, "POST", "/price", body={}))
+            await asyncio.to_thread(control.set_position, "alpaca", "GME", 0)
         finally:
             await door.stop()
             market.close()

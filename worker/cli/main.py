@@ -242,10 +242,12 @@ def db_copy(
     from datetime import UTC, datetime
 
     from models.record.database import Database
-    from models.record.moving import copy
+    from models.record.moving import copy, must_exist
     from models.settings import load_settings
 
-    here, there = (Database(u if "://" in u else f"sqlite:///{Path(u).absolute()}") for u in (source, target))
+    urls = [u if "://" in u else f"sqlite:///{Path(u).absolute()}" for u in (source, target)]
+    must_exist(urls[0])
+    here, there = map(Database, urls)
 
     def progress(table: str, rows: int) -> None:
         if show.err.is_terminal and rows % 50_000 == 0:

@@ -23,6 +23,7 @@ from aiohttp import web
 from worker.sandbox.faults import Fault
 from worker.sandbox.http_door import Handler
 from worker.sandbox.market.market import Market, MarketOrder
+from worker.sandbox.market.prices import BASE_PRICES
 
 Json = dict[str, Any]
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -127,38 +128,66 @@ class ControlDoor:
         known = {"door", "kind", "count", "symbol", "operation", "options"}
         if unknown := set(body) - known:
             raise ValueError(f"unknown keys: {', '.join(sorted(unknown))}")
-        if body["door"] != "*" and body["door"] not in self._doors:
-            raise ValueError(f"unknown door {body['door']!r}")
+        if body["door"] != "*":
+            self._must_be_a_door(body["door"])
         return self.market.faults.add(Fault(**body))
 
     async def _clear_faults(self, request: web.Request) -> web.Response:
-        self.market.faults.clear(request.query.get("door"), request.query.get("kind"))
+        door = request.query.get("door")
+        if door not in (None, "*"):
+            self._must_be_a_door(door)
+        self.market.faults.clear(door, request.query.get("kind"))
         return web.json_response({})
 
     async def _price(self, request: web.Request) -> web.Response:
         body = await request.json()
-        price = None if body["price"] is None else Decimal(str(body["price"]))
+        self._must_trade(body["symbol"])
+        price = None if body["price"] is None else _number("price", body["price"])
+        if price is not None and price <= 0:
+            raise ValueError(f"price: must be greater than zero, was {body['price']}")
         self.market.set_price(body["symbol"], price)
         quote = self.market.quote(body["symbol"])
         return web.json_response(_plain({"bid": quote.bid, "ask": quote.ask, "last": quote.last}))
 
     async def _position(self, request: web.Request) -> web.Response:
         body = await request.json()
-        if body["door"] not in self._doors:
-            raise ValueError(f"unknown door {body['door']!r}")
-        self.market.set_position(body["door"], body["symbol"], Decimal(str(body["quantity"])))
+        self._must_be_a_door(body["door"])
+        quantity = _number("quantity", body["quantity"])
+        if quantity:  # what trades no more may be taken away
+            self._must_trade(body["symbol"])
+        self.market.set_position(body["door"], body["symbol"], quantity)
         return web.json_response({})
 
     async def _pay(self, request: web.Request) -> web.Response:
         body = await request.json()
-        if body["door"] not in self._doors:
-            raise ValueError(f"unknown door {body['door']!r}")
+        self._must_be_a_door(body["door"])
         return web.json_response({"number": self.market.pay(body.pop("door"), **body).number}, status=201)
 
     async def _release(self, request: web.Request) -> web.Response:
         body = await request.json() if request.can_read_body else {}
-        self.market.release(body.get("door"))
+        if (door := body.get("door")) is not None:
+            self._must_be_a_door(door)
+        self.market.release(door)
         return web.json_response({})
+
+    def _must_be_a_door(self, name: object) -> None:
+        if name not in self._doors:
+            raise ValueError(f"unknown door {name!r}: there are {', '.join(self._doors)}")
+
+    def _must_trade(self, symbol: str) -> None:
+        if not self.market.exists(symbol):
+            shares = ", ".join(sorted(BASE_PRICES))
+            raise ValueError(f"{symbol} does not trade here: shares are {shares}, and SIM000 to SIM999")
+
+
+def _number(name: str, given: object) -> Decimal:
+    try:
+        number = Decimal(str(given))
+    except InvalidOperation:
+        number = Decimal("NaN")
+    if not number.is_finite():
+        raise ValueError(f"{name}: must be a number, was {given!r}")
+    return number
 
 
 def _host(name: str) -> str:
@@ -175,7 +204,8 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
     try:
         answer: web.StreamResponse = await handler(request)
     except (KeyError, ValueError, TypeError, InvalidOperation) as error:
-        words = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
+        missing = f"{error.args[0]}: is missing" if type(error) is KeyError else f"{type(error).__name__}: {error}"
+        words = str(error) if type(error) is ValueError else missing
         return web.json_response({"error": words}, status=400)
     return answer
 
