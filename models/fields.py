@@ -32,6 +32,21 @@ def positive_number(value: object) -> Decimal:
     number = exact(value)
     if number <= 0:
         raise ValueError("must be greater than zero")
+    return _kept(number)
+
+
+def signed_number(value: object) -> Decimal:
+    """Read a number of either sign, or zero.
+
+    Raises:
+        ValueError: it is none, or has more digits than the record keeps exactly.
+    """
+    number = exact(value)
+    return positive_number(value) if number > 0 else _kept(number) if number else Decimal(0)
+
+
+def _kept(number: Decimal) -> Decimal:
+    """Return a number that the record keeps exactly."""
     # By hand: normalize() rounds to the context's 28 digits, and overflows.
     _, digits, exponent = number.as_tuple()
     text = "".join(map(str, digits)).lstrip("0")
@@ -88,4 +103,5 @@ def sequence(value: object) -> object:
 
 
 Positive = Annotated[Decimal, BeforeValidator(positive_number)]
+Signed = Annotated[Decimal, BeforeValidator(signed_number)]
 UtcTime = Annotated[datetime, BeforeValidator(aware)]

@@ -37,10 +37,11 @@ from models.encoding import plain as plain
 from models.errors import InvalidOrder
 from models.explaining import explain
 from models.fields import DEFAULT_EXPIRY as _DEFAULT_EXPIRY
-from models.fields import Positive, aware, lower, sequence, version_number
+from models.fields import Positive, Signed, aware, lower, sequence, version_number
 from models.fields import UtcTime as UtcTime
 from models.groups import Membership, membership
 from models.instruments import PLAIN, RULES, Instrument, misfit, read_instrument, told_class, with_full_year
+from models.legs import PackageLeg, legs_field, wrong_package
 from models.vocabulary import AssetClass, OrderType, Side, TimeInForce
 
 T = TypeVar("T")
@@ -71,7 +72,7 @@ PRICES: dict[OrderType, frozenset[str]] = {
 }
 _TRAILS = ("trail_amount", "trail_percent")
 #: Fields that version 2 of the order object has, and version 1 has not.
-SECOND = frozenset({"not_before", "session", "decision_price", "group", "asset_class", "currency", "preview"})
+SECOND = frozenset({"not_before", "session", "decision_price", "group", "asset_class", "currency", "preview", "legs"})
 #: The same at a glance: no limit_price, no stop_price, how many of the trails are missing.
 _MISSING = {
     kind: ("limit_price" not in needed, "stop_price" not in needed, 1 if kind is OrderType.TRAILING_STOP else 2)
@@ -109,6 +110,8 @@ class OrderRequest(BaseModel):
         decision_price: money per share at which the strategy decided, such as the middle of the quote it saw; kept for
             the analyst (`history.tca`), and no part of what is ordered.
         group: which leg of which group of linked orders it is: `{"id": ..., "kind": ..., "leg": ...}`.
+        legs: what a package trades, 2 to 8 of `{"symbol": ..., "side": ..., "ratio": ..., "position_effect": ...}`
+            (`models.legs`); symbol is their underlying then, quantity counts packages, and limit_price has a sign.
         asset_class: us_equity, equity, option, future, forex or crypto; may be left out where the symbol says it.
         currency: of the prices; may be left out where the class says it, or the listing does.
         preview: `body_hash` of the order that was previewed: an order on other terms than that is refused.
@@ -125,7 +128,7 @@ class OrderRequest(BaseModel):
     side: Annotated[Side, Strict(False), BeforeValidator(lower)]
     quantity: Positive
     order_type: Annotated[OrderType, Strict(False), BeforeValidator(lower)] = OrderType.MARKET
-    limit_price: Positive | None = None
+    limit_price: Signed | None = None
     stop_price: Positive | None = None
     trail_amount: Positive | None = None
     trail_percent: Positive | None = None
@@ -140,6 +143,7 @@ class OrderRequest(BaseModel):
     session: Annotated[Literal["any", "regular"], BeforeValidator(lower)] | None = None
     decision_price: Positive | None = None
     group: Annotated[Membership, BeforeValidator(membership)] | None = None
+    legs: Annotated[tuple[PackageLeg, ...], BeforeValidator(legs_field)] | None = None
     asset_class: Annotated[AssetClass, Strict(False), BeforeValidator(lower)] | None = None
     currency: str | None = None
     preview: str | None = None
@@ -251,6 +255,10 @@ class OrderRequest(BaseModel):
             raise ValueError(f"expires_at: must be after created_at, was {self.expires_at.isoformat()}")
         if self.version == 1 and (newer := sorted(name for name in SECOND if getattr(self, name) is not None)):
             raise ValueError(f"{newer[0]}: only an order object of version 2 has it")
+        if self.legs is not None and (wrong := wrong_package(self)) is not None:
+            raise ValueError(wrong)
+        if self.limit_price is not None and self.limit_price <= 0 and self.legs is None:
+            raise ValueError(f"limit_price: must be greater than zero, was {plain(self.limit_price)}")
         if self.asset_class or self.currency or told_class(self.symbol) is not AssetClass.US_EQUITY:
             self._fits_its_class()
         trails_missing = (self.trail_amount is None) + (self.trail_percent is None)
@@ -292,7 +300,8 @@ class OrderRequest(BaseModel):
         tags = sorted(self.tags.items()) if isinstance(self.tags, dict) else self.tags
         held = [self.not_before, self.session] if self.not_before or self.session == "regular" else []
         linked = [list(self.group.to_wire().values())] if self.group else []
-        body = [tags, *_body(vars(self)), *held, *linked, *self._class_terms()]
+        package = [[leg.to_wire() for leg in self.legs]] if self.legs else []
+        body = [tags, *_body(vars(self)), *held, *linked, *package, *self._class_terms()]
         return hashlib.sha256(dumps(body)).hexdigest()
 
     def _class_terms(self) -> list[dict[str, str | None]]:
@@ -322,6 +331,8 @@ def _by_class(data: dict[str, object]) -> None:
     kind, symbol, at = data["asset_class"], data.get("symbol"), data["created_at"]
     if not isinstance(kind, str) or (word := kind.strip().lower()) not in set(AssetClass):
         return
+    if word == AssetClass.OPTION and "legs" in data:
+        del data["asset_class"]  # its legs are that: the symbol is their underlying
     if word == AssetClass.FUTURE and isinstance(symbol, str) and "@" in symbol:
         try:
             data["symbol"] = with_full_year(symbol.strip().upper(), aware(at).date())
@@ -337,8 +348,8 @@ def _wire(value: object) -> object:
     if isinstance(value, datetime):
         return moment(value)
     if isinstance(value, tuple):
-        return list(value)
-    return value.to_wire() if isinstance(value, Membership) else value
+        return [_wire(one) for one in value]
+    return value.to_wire() if isinstance(value, (Membership, PackageLeg)) else value
 
 
 def is_id(text: str) -> bool:

@@ -76,6 +76,8 @@ class FillReport:
     multiplier: Decimal | None = None
     symbol: str | None = None
     side: Side | None = None
+    #: Of an order with legs, which one, from 1 as its broker lists them.
+    leg: int | None = None
     #: Our id as the broker echoes it (Alpaca client_order_id, IB orderRef); None where the broker has none.
     broker_client_order_id: str | None = None
     broker_order_id: str | None = None
@@ -87,6 +89,19 @@ class FillReport:
     #: In `commission_currency`; None until the broker reports it (IB sends it separately).
     commission: Decimal | None = None
     commission_currency: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LegReport:
+    """One leg of a package as its broker shows it (`models.legs`)."""
+
+    symbol: str | None
+    side: Side | None
+    #: In one package; None where it cannot be read.
+    ratio: Decimal | None
+    #: Of this leg; None where its broker tells only packages, or executions.
+    filled_quantity: Decimal | None = None
+    avg_fill_price: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +139,9 @@ class OrderReport:
     #: The broker's ids of the order that this one replaced, and of the one that replaced it.
     replaces: str | None = None
     replaced_by: str | None = None
+    #: The legs of a package: quantity and filled_quantity count packages then, prices have a sign, executions are of
+    #: the legs; empty of an order in one instrument.
+    package: tuple[LegReport, ...] = ()
     #: How the broker links it to others, in its own word; None: to none, or it does not say.
     linked: str | None = None
     #: The orders that are linked to it, as far as the same answer shows them.

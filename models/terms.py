@@ -13,18 +13,20 @@ order is taken for ours only with our id *and* our terms:
 
 Symbol and side have to be shown. Any other term that the broker does not show contradicts nothing; what no order of
 corro's has contradicts always. The stop price of a trailing stop moves, so it says nothing.
-An order on its own is not one that its broker links to others.
+An order on its own is not one that its broker links to others. Of an order with legs, its legs stand for symbol and
+side: each of them, in its direction and ratio, and no other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
-from typing import TypedDict
+from typing import Any, TypedDict
 
+from models.legs import PackageLeg, place_of_leg, stored_legs, words_of
 from models.messages import OrderRequest, plain
-from models.reports import FillReport, OrderReport
+from models.reports import FillReport, LegReport, OrderReport
 from models.vocabulary import OrderType, Side, signed
 
 
@@ -33,6 +35,7 @@ class Traded(TypedDict):
 
     symbol: str
     side: str
+    legs: list[dict[str, Any]] | None
 
 
 #: What a broker may make of a term by its own documentation: the term -> what it may have become.
@@ -45,6 +48,8 @@ _TERMS = (
     "symbol", "side", "quantity", "order_type", "limit_price", "stop_price", "trail_amount", "trail_percent",
     "time_in_force",
 )  # fmt: skip
+#: The legs stand for the rest.
+_TERMS_OF_PACKAGES = tuple(name for name in _TERMS if name not in ("symbol", "side"))
 
 
 def contradictions(
@@ -58,6 +63,9 @@ def contradictions(
         rewrites: what this broker may make of terms.
         is_heir: it was made in place of an order of ours, so its quantity is what was left.
     """
+    if order.legs is not None:
+        hidden = [] if report.package else ["its legs are not shown"]
+        return [*hidden, *conflicts(order, report, rewrites=rewrites, is_heir=is_heir)]
     return [
         *(f"{name} is not shown" for name in ("symbol", "side") if getattr(report, name) is None),
         *conflicts(order, report, rewrites=rewrites, is_heir=is_heir),
@@ -72,9 +80,10 @@ def conflicts(
         *report.unlike_ours,
         *([f"it is linked to others ({report.linked})"] if report.linked and order.group is None else ()),
         *_too_old(order, report),
+        *_other_legs(order, report),
         *(
             f"{name} {_shown(theirs)} instead of {_shown(ours)}"
-            for name in _TERMS
+            for name in (_TERMS if order.legs is None else _TERMS_OF_PACKAGES)
             if (ours := getattr(order, name)) is not None
             and (theirs := getattr(report, name)) is not None
             and not _agrees(name, ours, theirs, order, is_heir)
@@ -89,6 +98,21 @@ def _too_old(order: OrderRequest, report: OrderReport) -> list[str]:
     if at is None or at >= order.created_at - _CLOCKS_DIFFER:
         return []
     return [f"submitted_at {at:%Y-%m-%d %H:%M:%SZ}, before this order was made"]
+
+
+def _other_legs(order: OrderRequest, report: OrderReport) -> list[str]:
+    """Return that a broker shows other legs than ours, or legs where ours has none."""
+    if not report.package or (order.legs is not None and is_of_legs(order.legs, report.package)):
+        return []
+    ours = words_of(order.legs) if order.legs else "none"
+    theirs = " ".join(f"{one.side} {_shown(one.ratio)} {one.symbol}" for one in report.package)
+    return [f"legs {theirs} instead of {ours}"]
+
+
+def is_of_legs(legs: Sequence[PackageLeg], shown: Sequence[LegReport]) -> bool:
+    """Tell whether a broker shows these legs, in whatever order; one that cannot be read is none of them."""
+    theirs = {(one.symbol, one.side and signed(one.side), one.ratio) for one in shown}
+    return len(shown) == len(legs) and theirs == {(leg.symbol, leg.turn, Decimal(leg.ratio)) for leg in legs}
 
 
 def _agrees(name: str, ours: object, theirs: object, order: OrderRequest, is_heir: bool) -> bool:
@@ -106,8 +130,20 @@ def _agrees(name: str, ours: object, theirs: object, order: OrderRequest, is_hei
 
 def is_another(order: Traded, report: OrderReport | FillReport) -> bool:
     """Tell whether a report is about another symbol or direction than an order's row: such a report is never ours."""
+    if (legs := stored_legs(order["legs"])) or (isinstance(report, OrderReport) and report.package):
+        return _is_another_package(legs, report)
     other_symbol = report.symbol is not None and not is_same_symbol(order["symbol"], report.symbol)
     return other_symbol or (report.side is not None and signed(report.side) != signed(Side(order["side"])))
+
+
+def _is_another_package(legs: Sequence[PackageLeg], report: OrderReport | FillReport) -> bool:
+    """Tell it where one of both has legs: an execution has to be of one of ours, in its direction."""
+    if isinstance(report, OrderReport):
+        return bool(report.package) and not is_of_legs(legs, report.package)
+    number = place_of_leg(legs, report.symbol)
+    if report.symbol is None or number is None:
+        return report.symbol is not None
+    return report.side is not None and signed(report.side) != legs[number - 1].turn
 
 
 def is_same_symbol(ours: str, theirs: str) -> bool:

@@ -29,7 +29,7 @@ v_orders = _view(
     attempt_count=Integer, brokers_tried=Integer, fell_back=Boolean, filled_quantity=Money, remaining_quantity=Money,
     avg_fill_price=Money, filled_notional=Money, reason=String, reason_code=String, created_at=UtcTime,
     expires_at=UtcTime, submitted_at=UtcTime, accepted_at=UtcTime, closed_at=UtcTime, updated_at=UtcTime,
-    group_id=String, leg=String,
+    group_id=String, leg=String, legs=JSON,
 )  # fmt: skip
 #: One row for each leg.
 v_groups = _view(
@@ -42,7 +42,7 @@ v_fills = _view(
     "v_fills", broker=String, execution_id=String, client_order_id=String, attempt_no=Integer, strategy=String,
     symbol=String, side=String, quantity=Money, price=Money, notional=Money, currency=String, multiplier=Money,
     commission=Money, commission_currency=String, late=Boolean, inferred=Boolean, filled_at=UtcTime,
-    recorded_at=UtcTime,
+    recorded_at=UtcTime, leg=Integer,
 )  # fmt: skip
 v_attempts = _view(
     "v_attempts", client_order_id=String, attempt_no=Integer, strategy=String, symbol=String, side=String,

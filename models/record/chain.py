@@ -195,6 +195,7 @@ def _fills(connection: Connection) -> Iterator[str]:
         select(orders.c.client_order_id, orders.c.filled_quantity, booked.c.quantity)
         .join_from(orders, booked, orders.c.client_order_id == booked.c.client_order_id, isouter=True)
         .where(func.abs(orders.c.filled_quantity - func.coalesce(booked.c.quantity, 0)) > 1e-6)
+        .where(orders.c.legs.is_(None))  # packages are not the sum of their executions
     )
     for id_, filled, quantity in connection.execute(other.order_by(orders.c.client_order_id)):
         yield f"order {id_}: filled {filled} by its row, {quantity or 0} by its fills"

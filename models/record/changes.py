@@ -47,6 +47,7 @@ class OrderChanges(TypedDict, total=False):
     group_id: str | None
     group_kind: str | None
     leg: str | None
+    legs: list[Json] | None
     body_hash: str
     cancel_requested_at: datetime | None
     cancel_sent_at: datetime | None
@@ -106,6 +107,8 @@ class FillChanges(TypedDict, total=False):
     client_order_id: str
     attempt_no: int
     symbol: str | None
+    leg: int | None
+    side: str | None
     strategy: str | None
     quantity: Decimal
     price: Decimal | None

@@ -30,6 +30,9 @@ import structlog
 from models.encoding import plain
 from models.instruments import PLAIN
 from models.lifecycle import Fact, State
+from models.record.leg_fills import by_legs, counted, is_nowhere, leg_of, packages, traded
+from models.record.linked import legs_of
+from models.record.means import average, rest_price, rounded
 from models.record.rows import FillRow
 from models.reports import DONE, BrokerStatus, CommissionReport, FillReport, OrderReport
 from models.vocabulary import Status
@@ -51,6 +54,8 @@ _SAME_TIME = timedelta(seconds=1)
 
 def fill(entry: OrderRecord, attempt_no: int, report: FillReport) -> bool:
     """Record one execution; returns False if it was known, or counts for nothing."""
+    if is_nowhere(entry, report):
+        return False
     row = _known(entry, attempt_no, report)
     if row is None:
         return not report.amends and _add(entry, attempt_no, report)
@@ -71,7 +76,8 @@ def keep_bust(entry: OrderRecord, attempt_no: int, report: FillReport) -> None:
 
     Its row has no shares. Only by it an order that its broker calls filled, with nothing, is known to be over.
     """
-    if report.busted and not any(row["quantity"] for row in entry.fills_of(attempt_no) if not row["inferred"]):
+    rows = _of_leg(entry, attempt_no, leg_of(entry, report))
+    if report.busted and not any(row["quantity"] for row in rows if not row["inferred"]):
         _add(entry, attempt_no, report)
 
 
@@ -80,6 +86,12 @@ def unexplained(entry: OrderRecord, attempt_no: int, report: FillReport) -> str:
     broker, does = entry.attempts[attempt_no]["broker"], "takes back" if report.busted else "corrects"
     words = f"{broker} {does} execution {report.execution_id}: {_words(report.quantity, report.price)}"
     return f"{words}; the record has none of that name, so nothing was booked: compare with the broker's own page"
+
+
+def filled_by(entry: OrderRecord, rows: Iterable[FillRow]) -> Decimal:
+    """Return how much of an order these of its executions fill."""
+    found, legs = list(rows), legs_of(entry.order)
+    return _sum(found) if legs is None else packages(found, legs)
 
 
 def commission(entry: OrderRecord, report: CommissionReport) -> None:
@@ -98,7 +110,12 @@ def infer(entry: OrderRecord, attempt_no: int, report: OrderReport, *, complete:
         report: with the broker's total; an order that is filled and tells none counts its whole size where `complete`.
         complete: the executions were read before this report, so none is merely on its way.
     """
-    rows = entry.fills_of(attempt_no)
+    for leg, part in by_legs(entry, report):
+        _infer(entry, attempt_no, part, leg, complete=complete)
+
+
+def _infer(entry: OrderRecord, attempt_no: int, report: OrderReport, leg: int | None, *, complete: bool) -> None:
+    rows = _of_leg(entry, attempt_no, leg)
     real, guessed = _sum(r for r in rows if not r["inferred"]), _sum(r for r in rows if r["inferred"])
     total = report.filled_quantity or _ZERO
     if report.status is _FILLED and complete and not any(r["voided_at"] or r["revision"] for r in rows):
@@ -107,11 +124,11 @@ def infer(entry: OrderRecord, attempt_no: int, report: OrderReport, *, complete:
     missing = total - real if total - real > _FINEST else _ZERO
     if any(r["voided_at"] and not r["inferred"] for r in rows):
         missing = min(missing, guessed)  # the total may have been read before the broker took one back
-    price = _rest_price(rows, total, report.avg_fill_price, missing)
+    price = rest_price(rows, total, report.avg_fill_price, missing)
     if missing < guessed and report.status not in DONE:
         return  # read before it traded on, perhaps
     if abs(missing - guessed) > _FINEST or (missing and price is not None):
-        _guess(entry, attempt_no, missing, price, report)
+        _guess(entry, attempt_no, missing, price, report, leg)
 
 
 def filled_with_nothing(entry: OrderRecord, attempt_no: int, report: OrderReport) -> OrderReport:
@@ -138,7 +155,7 @@ def _known(entry: OrderRecord, attempt_no: int, report: FillReport) -> FillRow |
     if same is not None or report.cumulative_quantity is None:
         return same
     low, high = report.cumulative_quantity - report.quantity, report.cumulative_quantity
-    for row in entry.fills_of(attempt_no):
+    for row in _of_leg(entry, attempt_no, leg_of(entry, report)):
         end = row["cumulative_quantity"]
         if end is None or row["inferred"]:
             continue
@@ -147,6 +164,11 @@ def _known(entry: OrderRecord, attempt_no: int, report: FillReport) -> FillRow |
         if row["voided_at"] is not None and end == high and abs(row["filled_at"] - report.filled_at) <= _SAME_TIME:
             return row
     return None
+
+
+def _of_leg(entry: OrderRecord, attempt_no: int, leg: int | None) -> list[FillRow]:
+    """Return the executions of one leg; in an order of one instrument, where `leg` is None, all."""
+    return [row for row in entry.fills_of(attempt_no) if row["leg"] == leg]
 
 
 def _reads_otherwise(row: FillRow, report: FillReport) -> bool:
@@ -166,7 +188,7 @@ def _sum(rows: Iterable[FillRow]) -> Decimal:
 def _add(entry: OrderRecord, attempt_no: int, report: FillReport) -> bool:
     """Add an execution, and let guesses give way to it; tells whether it came late."""
     row = _row(entry, attempt_no, report)
-    before = entry.filled_on(attempt_no)
+    before = _sum(_of_leg(entry, attempt_no, row["leg"]))
     entry.add_fill(row)
     if report.busted:
         _bust_unknown(entry, attempt_no, row, report)
@@ -176,9 +198,8 @@ def _add(entry: OrderRecord, attempt_no: int, report: FillReport) -> bool:
     if covered == row["quantity"]:
         entry.note("fill_told", f"{detail}, which was inferred")
     else:
-        step = entry.happen(
-            Fact.FILLED, attempt_no=entry.speaker(attempt_no), quantity=row["quantity"] - covered, detail=detail
-        )
+        more = counted(entry, row["quantity"] - covered)
+        step = entry.happen(Fact.FILLED, attempt_no=entry.speaker(attempt_no), quantity=more, detail=detail)
         row["late"] = step.late
     average(entry)
     return bool(covered < row["quantity"])
@@ -186,12 +207,13 @@ def _add(entry: OrderRecord, attempt_no: int, report: FillReport) -> bool:
 
 def _bust_unknown(entry: OrderRecord, attempt_no: int, row: FillRow, report: FillReport) -> None:
     """Take back an execution that was never told here: its broker counted it, so it is in what was inferred."""
-    guesses = [r for r in entry.fills_of(attempt_no) if r["inferred"] and r["quantity"]]
+    guesses = [r for r in _of_leg(entry, attempt_no, row["leg"]) if r["inferred"] and r["quantity"]]
     taken = min(report.quantity, _sum(guesses))
     _take_out(entry, guesses, taken, report.price)
     detail = f"{_told(row, report.quantity, report.price)}, before it was told here"
     if taken:
-        entry.happen(Fact.FILL_BUSTED, attempt_no=entry.speaker(attempt_no), quantity=-taken, detail=detail)
+        change = counted(entry, -taken)
+        entry.happen(Fact.FILL_BUSTED, attempt_no=entry.speaker(attempt_no), quantity=change, detail=detail)
         log.error("fill_busted", client_order_id=entry.id, broker=row["broker"], change=plain(-taken), detail=detail)
         average(entry)
     else:
@@ -200,7 +222,7 @@ def _bust_unknown(entry: OrderRecord, attempt_no: int, row: FillRow, report: Fil
 
 def _give_way(entry: OrderRecord, attempt_no: int, row: FillRow, before: Decimal) -> Decimal:
     """Take out of what was inferred what a real execution explains; returns how many shares that were."""
-    rows = entry.fills_of(attempt_no)
+    rows = _of_leg(entry, attempt_no, row["leg"])
     guesses = [r for r in rows if r["inferred"] and r["quantity"]]
     if not guesses:
         return _ZERO
@@ -225,19 +247,22 @@ def _shrink(entry: OrderRecord, guess: FillRow, left: Decimal, part: Decimal, pr
     """Leave less of an inferred execution; its price goes on telling the mean that the broker told."""
     mean = guess["price"]
     worth = None if mean is None or price is None else guess["quantity"] * mean - part * price
-    rest = _rounded(worth / left, 9) if worth is not None and worth > 0 and left else None
+    rest = rounded(worth / left, 9) if worth is not None and worth > 0 and left else None
     voided = None if left else entry.now
     entry.change_fill(guess, quantity=left, price=rest if left else guess["price"], voided_at=voided)
 
 
 def _row(entry: OrderRecord, attempt_no: int, report: FillReport) -> FillRow:
     """Return the row of an execution."""
+    symbol, leg, side = traded(entry, report)
     return {
         "broker": entry.attempts[attempt_no]["broker"],
         "execution_id": report.execution_id,
         "client_order_id": entry.id,
         "attempt_no": attempt_no,
-        "symbol": entry.order["symbol"],
+        "symbol": symbol,
+        "leg": leg,
+        "side": side,
         "strategy": entry.order["strategy"],
         "quantity": _ZERO if report.busted else report.quantity,
         "price": report.price,
@@ -314,7 +339,7 @@ def _correct(entry: OrderRecord, attempt_no: int, row: FillRow, report: FillRepo
         fact = Fact.FILL_BUSTED if report.busted else Fact.FILL_CORRECTED
         now = "taken back" if report.busted else f"{_words(*after)} now"
         detail = f"execution {row['execution_id']}: {_told(row, *before)} is {now}"
-        entry.happen(fact, attempt_no=entry.speaker(attempt_no), quantity=change, detail=detail)
+        entry.happen(fact, attempt_no=entry.speaker(attempt_no), quantity=counted(entry, change), detail=detail)
         tell = log.error if change else log.warning
         tell(str(fact), client_order_id=entry.id, broker=row["broker"], change=plain(change), detail=detail)
     average(entry)
@@ -332,14 +357,22 @@ def _learn(entry: OrderRecord, row: FillRow, report: FillReport) -> None:
 
 
 # -- WHAT IS INFERRED ---
-def _guess(entry: OrderRecord, attempt_no: int, missing: Decimal, price: Decimal | None, report: OrderReport) -> None:
+def _guess(
+    entry: OrderRecord,
+    attempt_no: int,
+    missing: Decimal,
+    price: Decimal | None,
+    report: OrderReport,
+    leg: int | None,
+) -> None:
     """Book what a broker counts beyond its executions as one inferred fill, or as more of the one there is."""
-    guesses = [row for row in entry.fills_of(attempt_no) if row["inferred"]]
+    guesses = [row for row in _of_leg(entry, attempt_no, leg) if row["inferred"]]
     guessed = _sum(guesses)
     if not guesses:
         ours = entry.attempts[attempt_no]["broker_client_order_id"]  # a broker may begin its own numbers anew
         told = FillReport(
-            execution_id=f"{INFERRED}{ours}",
+            execution_id=f"{INFERRED}{ours}" if leg is None else f"{INFERRED}{ours}/{leg}",
+            symbol=report.symbol,
             quantity=missing,
             price=price,
             filled_at=report.updated_at or entry.now,
@@ -356,41 +389,11 @@ def _guess(entry: OrderRecord, attempt_no: int, missing: Decimal, price: Decimal
     change, row = missing - guessed, guesses[0]
     if change > 0:
         detail = f"{_told(row, change, price)}, inferred from its total"
-        step = entry.happen(Fact.FILLED, attempt_no=entry.speaker(attempt_no), quantity=change, detail=detail)
+        more = counted(entry, change)
+        step = entry.happen(Fact.FILLED, attempt_no=entry.speaker(attempt_no), quantity=more, detail=detail)
         row["late"] = row["late"] or step.late
     elif change < 0:
         detail = f"{plain(-change)} inferred at {row['broker']} are not in its total any more"
-        entry.happen(Fact.FILL_CORRECTED, attempt_no=entry.speaker(attempt_no), quantity=change, detail=detail)
+        more = counted(entry, change)
+        entry.happen(Fact.FILL_CORRECTED, attempt_no=entry.speaker(attempt_no), quantity=more, detail=detail)
     average(entry)
-
-
-def _rest_price(rows: Iterable[FillRow], total: Decimal, mean: Decimal | None, missing: Decimal) -> Decimal | None:
-    """Return the mean price of what is missing, where it follows from the mean of the whole and the known parts."""
-    known = _worth(row for row in rows if not row["inferred"] and row["quantity"])
-    if mean is None or not missing or known is None:
-        return None
-    rest = (mean * total - known) / missing
-    return _rounded(rest, 6) if rest > 0 else None
-
-
-def average(entry: OrderRecord) -> None:
-    """Keep the order's mean price; the mean of a part would be a guess about the whole."""
-    rows = [row for row in entry.fills if row["quantity"]]
-    total = _sum(rows)
-    worth = _worth(rows)
-    entry.set(avg_fill_price=_rounded(worth / total, 8) if total and worth is not None else None)
-
-
-def _worth(rows: Iterable[FillRow]) -> Decimal | None:
-    """Return quantity times price, added up; None where a price is not known."""
-    worth = _ZERO
-    for row in rows:
-        if row["price"] is None:
-            return None
-        worth += row["quantity"] * row["price"]
-    return worth
-
-
-def _rounded(price: Decimal, places: int) -> Decimal:
-    """Round a price to decimal places, and never to 0: a small one keeps its leading digits."""
-    return round(price, max(places, places // 2 - price.adjusted()))

@@ -12,7 +12,7 @@ from decimal import Decimal
 
 from sqlalchemy import Connection, select
 
-from models.record.tables import fills, orders, position_snapshots
+from models.record.tables import SIDE_OF_FILL, fills, orders, position_snapshots
 from models.vocabulary import Side, signed
 
 _ZERO = Decimal(0)
@@ -34,7 +34,7 @@ def holders(connection: Connection, broker: str, symbol: str | None = None) -> H
     """Return what each strategy holds at a broker, by all its fills there."""
     f = fills.c
     query = (
-        select(f.strategy, f.symbol, orders.c.side, f.quantity)
+        select(f.strategy, f.symbol, SIDE_OF_FILL, f.quantity)
         .join_from(fills, orders, f.client_order_id == orders.c.client_order_id)
         .where(f.broker == broker, *([f.symbol == symbol] if symbol is not None else []))
     )

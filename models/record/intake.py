@@ -24,7 +24,7 @@ from models.record.database import Database
 from models.record.holds import LONGEST_HOLD_S, hold
 from models.record.keys import KeyReader
 from models.record.limits import StaticLimits
-from models.record.linked import alike, columns_of, membership_of, on_the_wire, strange_legs, wrong_groups
+from models.record.linked import alike, columns_of, legs_of, membership_of, on_the_wire, strange_legs, wrong_groups
 from models.record.rows import AnyOrder, NewOrder, OrderRow, by_name
 from models.record.stored import IDS, insert_orders, note, stored_and_keyed, stored_rows, whole_rows
 from models.record.unreadable import denied_row, without_given
@@ -75,6 +75,7 @@ def row_of(request: OrderRequest, route: Sequence[str], now: datetime, longest_s
         "held_for": None,
         "closed_at": None,
     }
+    row["legs"] = [leg.to_wire() for leg in request.legs] if request.legs else None
     return cast("NewOrder", row | columns_of(request.group))
 
 
@@ -95,7 +96,7 @@ def request_of(row: AnyOrder) -> OrderRequest:
     values |= {name: kind(str(values[name])) for name, kind in _ENUMS.items()}
     values["tags"] = [] if values["tags"] is None else values["tags"]
     values |= {name: columns[name] if _names_class(row) else None for name in _CLASS}
-    return _construct(**values, route=tuple(row["route"] or ()), group=membership_of(row))
+    return _construct(**values, route=tuple(row["route"] or ()), group=membership_of(row), legs=legs_of(row))
 
 
 def body_of(row: AnyOrder) -> dict[str, object]:

@@ -10,6 +10,7 @@ import structlog
 from sqlalchemy import Connection, delete, select
 
 from models.errors import InvalidRequest
+from models.legs import only_closes, opens_short, unit_of
 from models.messages import OrderRequest, plain
 from models.record.database import Database
 from models.record.risk_rows import RiskLimitRow
@@ -112,10 +113,11 @@ class StaticLimits:
             limit_price=request.limit_price,
             stop_price=request.stop_price,
             strategy=request.strategy,
-            multiplier=instrument.multiplier,
+            multiplier=unit_of(request.legs) if request.legs else instrument.multiplier,
             currency=instrument.currency,
-            reduces=request.side in CLOSING,  # the claim looks whether it does
-            opens_short=request.side is Side.SELL_SHORT,
+            # The claim looks whether it does.
+            reduces=only_closes(request.legs) if request.legs else request.side in CLOSING,
+            opens_short=opens_short(request.legs or ()) or request.side is Side.SELL_SHORT,
         )
         verdict = decide_risk(order, that_apply(limits, order.scopes), None, None, None, now, self.currency)
         return verdict if isinstance(verdict, Refuse) else None
@@ -130,10 +132,11 @@ class StaticLimits:
             return None
         order = scopes_of(broker=None, account=None, strategy=request.strategy, symbol=request.symbol, key=None)
         price, instrument = request.limit_price or request.stop_price, request.instrument
+        size = unit_of(request.legs) if request.legs else instrument.multiplier
         for limit in sorted(that_apply(found, order), key=lambda limit: limit.number):
-            if price is None or instrument.multiplier is None or instrument.currency != self.currency:
+            if price is None or size is None or instrument.currency != self.currency:
                 return f"its value is not known, so it needs approval ({limit.words})"
-            if (value := price * request.quantity * instrument.multiplier) > limit.number:
+            if (value := abs(price) * request.quantity * size) > limit.number:
                 return f"its value {plain(value)} {self.currency} needs approval ({limit.words})"
         return None
 

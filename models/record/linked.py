@@ -1,4 +1,7 @@
-"""Linked orders on their way into the record: the columns of a leg, and the rows of a group that begin alike."""
+"""Linked orders on their way into the record: the columns of a leg, and the rows of a group that begin alike.
+
+The legs of a package, which is one order, are a column of its own (`models.legs`).
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import cast
 from sqlalchemy import Connection, select
 
 from models.groups import GroupKind, Membership, objection
+from models.legs import PackageLeg, stored_legs
 from models.messages import OrderRequest
 from models.record.rows import AnyOrder, NewOrder, by_name
 from models.record.tables import orders
@@ -30,10 +34,15 @@ def membership_of(row: AnyOrder) -> Membership | None:
     return Membership(row["group_id"], GroupKind(str(row["group_kind"])), str(row["leg"]))
 
 
+def legs_of(row: AnyOrder) -> tuple[PackageLeg, ...] | None:
+    """Return the legs of the package that a row orders; None where it orders one instrument."""
+    return stored_legs(row["legs"]) or None
+
+
 def on_the_wire(row: AnyOrder) -> dict[str, object]:
-    """Return the field `group` of the order object that a row records, if it has one."""
-    linked = membership_of(row)
-    return {} if linked is None else {"group": linked.to_wire()}
+    """Return the fields `group` and `legs` of the order object that a row records, those that it has."""
+    linked, legs = membership_of(row), row["legs"]
+    return ({} if linked is None else {"group": linked.to_wire()}) | ({"legs": legs} if legs else {})
 
 
 def alike(rows: Sequence[NewOrder]) -> list[NewOrder]:

@@ -308,21 +308,25 @@ class OrderRecord:
         """Return what a position gains by executions that count more or less than they did."""
         if not self.counted:
             return []
-        sign, symbol = signed(Side(self.order["side"])), self.order["symbol"]
         rows = {(row["broker"], row["execution_id"]): row for row in self.known_fills or ()}
         return [
-            Moved(key[0], rows[key]["id"], symbol, sign * (rows[key]["quantity"] - before))
+            Moved(key[0], rows[key]["id"], *self._direction(rows[key], rows[key]["quantity"] - before))
             for key, before in self.counted.items()
             if rows[key]["quantity"] != before
         ]
+
+    def _direction(self, row: FillRow, units: Decimal) -> tuple[str, Decimal]:
+        """Return in which symbol, and which way, an execution moves a position."""
+        sign = signed(Side(row["side"] or self.order["side"]))
+        return row["symbol"] or self.order["symbol"], sign * units
 
     def speaker(self, attempt_no: int) -> int:
         """Return the attempt that speaks for a fill of this one: the newest, if that has taken its place."""
         return int(self.order["attempt_no"]) if self.was_replaced(attempt_no) else attempt_no
 
-    def filled_on(self, attempt_no: int) -> Decimal:
-        """Return the shares booked on the order that an attempt made at its broker."""
-        return sum((row["quantity"] for row in self.fills_of(attempt_no)), Decimal(0))
+    def is_filled_on(self, attempt_no: int) -> bool:
+        """Tell whether all that was ordered is booked on the order that an attempt made at its broker."""
+        return order_fills.filled_by(self, self.fills_of(attempt_no)) >= self.order["quantity"]
 
     def fills_of(self, attempt_no: int) -> list[FillRow]:
         """Return the executions of one order at a broker: several attempts may be about the same one."""

@@ -119,6 +119,8 @@ def request_replace(
     if entry.order["group_id"] is not None:
         of = f"it is the {entry.order['leg']} of group {entry.order['group_id']}, whose legs are not changed singly"
         raise InvalidOrder(f"{entry.id} cannot be replaced: {of}; cancel the group and submit a new one")
+    if entry.order["legs"] is not None:
+        raise InvalidOrder(f"{entry.id} cannot be replaced: it has legs; cancel it and submit a new one")
     now = request_of(entry.order)
     new = changed_terms(now, changes)
     different: Row = {name: getattr(new, name) for name in TERMS if getattr(new, name) != getattr(now, name)}

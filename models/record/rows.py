@@ -42,6 +42,7 @@ class _NewOrder(_OfGroup):
     not_before: datetime | None
     session: str | None
     held_for: str | None
+    legs: list[Json] | None
     body_hash: str
     available_at: datetime
     created_at: datetime
@@ -141,6 +142,8 @@ class FillRow(TypedDict):
     client_order_id: str
     attempt_no: int
     symbol: str | None
+    leg: int | None
+    side: str | None
     strategy: str | None
     quantity: Decimal
     price: Decimal | None

@@ -21,6 +21,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    func,
     or_,
 )
 
@@ -100,6 +101,8 @@ orders = Table(
     Column("not_before", UtcTime),
     Column("session", String(16)),
     *membership(),
+    #: What a package trades, as in the order object (`models.legs`); null in an order of one instrument.
+    Column("legs", JSON(none_as_null=True)),
     #: Why it is held: approval, not_before, session, with commas between; null once it is released.
     Column("held_for", String(64)),
     #: Not to be claimed, or released, before this (a snooze lives here, never in the queue).
@@ -184,6 +187,9 @@ fills = Table(
     Column("attempt_no", Integer, nullable=False),
     #: The order's, so that the fills of a symbol or a strategy are found without going through its orders.
     Column("symbol", String(32)),
+    #: Of an order with legs: which one traded, from 1, and its side; null elsewhere, where the side is the order's.
+    Column("leg", Integer),
+    Column("side", String(16)),
     Column("strategy", String(128)),
     Column("quantity", Money, nullable=False),
     #: Null until the broker has told it.
@@ -213,6 +219,8 @@ fills = Table(
     Index("ix_fills_strategy_filled_at", "strategy", "filled_at"),
 )
 
+#: The side of an execution: its leg's, else its order's.
+SIDE_OF_FILL = func.coalesce(fills.c.side, orders.c.side)
 #: Executions that are inferred, or have no price yet.
 UNSETTLED = fills.c.voided_at.is_(None) & or_(fills.c.inferred, fills.c.price.is_(None))
 # Its migration makes it of the UNSETTLED fills alone; to say so here would load both dialects into every process.

@@ -66,6 +66,7 @@ def denied_row(body: object, reason: str, broker: str, now: datetime, *, code: s
         "group_id": None,
         "group_kind": None,
         "leg": None,
+        "legs": None,
     }
     return cast("NewOrder", by_name(row) | {"reason_code": str(code)}) if code else row
 

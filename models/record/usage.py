@@ -13,9 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from typing import cast
 
 from sqlalchemy import Connection
 
+from models.legs import stored_legs
 from models.record.rows import AttemptRow, ReadableOrder, by_name
 from models.record.statements import upsert
 from models.record.tables import risk_tallies
@@ -60,6 +62,10 @@ def uses(order: ReadableOrder, attempts: Mapping[int, AttemptRow]) -> Uses:
     current = attempts.get(order["attempt_no"])
     if current is not None and current["reserved"] is not None and Status(order["status"]) in _AT_BROKER:
         _add(found, order, current, **_open(order, attempts, current))
+        for leg in stored_legs(order["legs"]):  # positions are those of the legs
+            left = (order["quantity"] - order["filled_quantity"]) * leg.ratio
+            one = cast("ReadableOrder", by_name(order) | {"symbol": leg.symbol})
+            _add(found, one, current, **{"buying" if leg.turn > 0 else "selling": max(left, _ZERO)})
     return found
 
 
@@ -69,6 +75,8 @@ def _open(order: ReadableOrder, attempts: Mapping[int, AttemptRow], current: Att
     most = max(_quantity(order, attempts, no) for no in (number, *changing))
     left = max(most - order["filled_quantity"], _ZERO)
     value = left * max(_price(a) for a in (current, *(attempts[no] for no in changing)))
+    if order["legs"]:
+        return {"open_orders": _ONE, "open_buy": value}
     if signed(Side(order["side"])) > 0:
         return {"open_orders": _ONE, "buying": left, "open_buy": value}
     return {"open_orders": _ONE, "selling": left, "open_sell": value}

@@ -65,6 +65,8 @@ _OF_EXPOSURE = frozenset(
         "max_day_loss",
     }
 )
+#: Limits that say nothing of a package: its price is a difference, and positions are those of its legs.
+NOT_OF_PACKAGES = frozenset({"collar_percent", "self_trade", "max_position"})
 #: Limits that can be asked of an order as it is submitted, before anybody knows where it goes.
 STATIC = frozenset({"restricted", "skew", "allow_short", "max_quantity", "max_value"})
 
@@ -190,7 +192,8 @@ class _AskedOrder:
         order = self.order
         if order.currency != self.currency or order.multiplier is None:
             return None
-        price = order.limit_price or order.stop_price or self.reference
+        told = (order.limit_price, order.stop_price, self.reference)
+        price = next((one for one in told if one is not None), None)
         return None if price is None else abs(price) * order.multiplier
 
     @property

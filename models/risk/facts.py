@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 
+from models.legs import PackageLeg
 from models.risk.names import Limit, scopes_of
 from models.vocabulary import Side
 
@@ -30,6 +31,7 @@ class Intended:
         waited: it has been held for its turn already.
         approved: somebody has approved it.
         rests: it may trade with another order as soon as it is there: a market or a limit order.
+        legs: of a package, whose quantity counts packages and whose price is a net one.
     """
 
     symbol: str
@@ -53,6 +55,22 @@ class Intended:
     approved: bool = False
     client_order_id: str = ""
     rests: bool = True
+    legs: tuple[PackageLeg, ...] = ()
+
+    @property
+    def by_leg(self) -> list[Intended]:
+        """What each leg of a package would do as an order of its own."""
+        return [
+            replace(
+                self,
+                symbol=leg.symbol,
+                side=leg.side,
+                quantity=self.quantity * leg.ratio,
+                adds=self.adds * leg.ratio,
+                legs=(),
+            )
+            for leg in self.legs
+        ]
 
     @property
     def scopes(self) -> dict[str, str]:

@@ -24,6 +24,7 @@ from producers.cli.app import (
     tell,
     whole_id,
 )  # fmt: skip
+from producers.cli.legs import LEG_COLUMNS, filled_legs
 
 if TYPE_CHECKING:
     from models.history import Row
@@ -85,7 +86,12 @@ def order(client_order_id: str, wide: Wide = False, json: Json = False) -> None:
         show.document(row)
         return
     show.rows([row], ORDER_COLUMNS, title=f"order {row['client_order_id']}", wide=wide)
-    for part, columns in (("attempts", _TRY_COLUMNS), ("fills", _FILL_COLUMNS), ("events", _EVENT_COLUMNS)):
+    fill_columns = _FILL_COLUMNS
+    if row["legs"]:
+        fill_columns = ("leg", *_FILL_COLUMNS)
+        show.say()
+        show.rows(filled_legs(row["legs"], row["fills"]), LEG_COLUMNS, title="legs", wide=wide)
+    for part, columns in (("attempts", _TRY_COLUMNS), ("fills", fill_columns), ("events", _EVENT_COLUMNS)):
         show.say()
         show.rows(row[part], columns, title=part, wide=wide)
 

@@ -12,6 +12,7 @@ from models.errors import NotFound, OutputLost
 from models.vocabulary import Status
 from producers.cli import show
 from producers.cli.app import Form, Json, Wide, app, client, moment, seconds, tell, whole_id
+from producers.cli.legs import legs_of
 from producers.cli.lists import ORDER_COLUMNS
 
 if TYPE_CHECKING:
@@ -50,6 +51,14 @@ def submit(
     ] = None,
     currency: Annotated[str | None, typer.Option(help="of the prices, where a listing has several")] = None,
     extended_hours: Annotated[bool, typer.Option("--extended-hours", help="also outside the regular session")] = False,
+    leg: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LEG",
+            help='of a package, several times: "+1 SYMBOL [open|close]", "-1 ..."; SYMBOL above is the underlying, '
+            "SIDE is buy, QTY counts packages, and a limit below 0 is received",
+        ),
+    ] = None,
     route: Annotated[str | None, typer.Option(help="brokers in order, such as ibkr,alpaca")] = None,
     decision_price: Annotated[
         str | None, typer.Option(help="at which you decided, for `corro tca`; no part of the order's terms")
@@ -97,6 +106,7 @@ def order_of(options: Mapping[str, Any]) -> "OrderRequest":
         "route": [name.strip() for name in route.split(",")] if route else None,
         "expires_at": now + timedelta(seconds=expires_in) if expires_in is not None else None,
         "not_before": moment("--not-before", options["not_before"]),
+        "legs": legs_of(options.get("leg")),
         **{name: options[name] for name in _SAME if options.get(name) is not None},
     }  # fmt: skip
     return OrderRequest(**given)

@@ -50,6 +50,7 @@ TYPES: Mapping[str, tuple[type, ...]] = {
     "session": (str,),
     "decision_price": (str, int, float),
     "group": (dict,),
+    "legs": (list,),
     "asset_class": (str,),
     "currency": (str,),
 }

@@ -43,6 +43,7 @@ from typing import ClassVar, Literal
 
 from models.errors import Unsupported
 from models.groups import GroupKind
+from models.legs import PackageLeg
 from models.messages import OrderRequest, plain
 from models.reports import (
     AccountReport,
@@ -110,6 +111,9 @@ class Capabilities:
     lookback: timedelta | None = None
     #: Kinds of linked orders that the broker itself links; none is ever emulated here.
     groups: frozenset[GroupKind] = frozenset()
+    #: Legs of one order; 0 where there are none, and whether one of them may be a share.
+    most_legs: int = 0
+    legs_in_shares: bool = False
 
     @property
     def marks_sends(self) -> bool:
@@ -131,6 +135,8 @@ class Capabilities:
         if order.group is not None and order.group.kind not in self.groups:
             words = f"it takes {', '.join(sorted(self.groups))}" if self.groups else "it takes none"
             raise Unsupported(f"{broker} links no orders as {order.group.kind} by itself ({words})", broker=broker)
+        if order.legs is not None:
+            self._check_legs(order.legs, broker)
         for name in _NUMBERS:
             value = getattr(order, name)
             if value is not None and number(value) is None:
@@ -141,6 +147,16 @@ class Capabilities:
             raise Unsupported(f"{broker} takes whole shares only, quantity was {plain(order.quantity)}", broker=broker)
         if order.extended_hours and not self.extended_hours:
             raise Unsupported(f"{broker} does not trade extended hours through this API", broker=broker)
+
+    def _check_legs(self, legs: Sequence[PackageLeg], broker: str) -> None:
+        if len(legs) > self.most_legs:
+            words = (
+                f"orders of {self.most_legs} legs at most, had {len(legs)}" if self.most_legs else "no orders with legs"
+            )
+            raise Unsupported(f"{broker} takes {words}", broker=broker)
+        shares = [leg.symbol for leg in legs if leg.instrument.asset_class is AssetClass.US_EQUITY]
+        if shares and not self.legs_in_shares:
+            raise Unsupported(f"{broker} takes options alone as legs, had {shares[0]}", broker=broker)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from enum import Enum
 from sqlalchemy import Connection
 
 from models.errors import Denied
+from models.legs import only_closes, stored_legs, symbols_of
 from models.record.controls import DRAINING, HALTED, REDUCING, ControlRow, in_force
 from models.record.database import Database
 from models.vocabulary import CLOSING, Denial
@@ -47,6 +48,8 @@ _PASS = {
 
 def movement_of(order: Mapping[str, object]) -> Movement:
     """Return what an order would do: its row, or its request's fields."""
+    if legs := stored_legs(order.get("legs")):
+        return Movement.CLOSES if only_closes(legs) else Movement.OPENS
     return Movement.CLOSES if order["side"] in CLOSING else Movement.OPENS
 
 
@@ -65,8 +68,11 @@ def stop_of(
     """
     if not controls:
         return None
-    facts = facts_of(order, broker)
-    stops = [row for row in controls if movement not in _PASS.get(row["state"], ()) and scope_of(row).covers(facts)]
+    symbols = symbols_of(str(order["symbol"]), order.get("legs"))
+    facts = [facts_of({**order, "symbol": symbol}, broker) for symbol in symbols]
+    stops = [
+        row for row in controls if movement not in _PASS.get(row["state"], ()) and any(map(scope_of(row).covers, facts))
+    ]
     return min(stops, key=lambda row: (not scope_of(row).everywhere, row["state"] != HALTED), default=None)
 
 

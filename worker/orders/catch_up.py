@@ -28,6 +28,7 @@ from worker.orders.loose_ends import Loose, LooseEnds, is_due
 from worker.orders.record import Recorder
 from worker.orders.windows import OVERLAP, Patience, Window
 from worker.positions.external import External
+from worker.positions.parted import part_ids
 from worker.runtime.clock import elapsed, utcnow
 from worker.runtime.isolate import isolate
 from worker.runtime.said import LastingTrouble
@@ -198,13 +199,13 @@ class CatchUp:
 
     def _vanished(self, listed: Mapping[str | None, OrderReport]) -> list[OrderReport]:
         """Read what became of other people's orders that are not listed as open any more."""
-        gone, began = self.external.vanished(listed)
+        gone, began = self.external.vanished(part_ids(listed.values()))
         if not gone:
             return []
         since = self.window.capped(began, utcnow()) if began else None
         found = self.broker.get_orders(open_only=False, since=since)
-        self.external.lose(set(gone) - {r.broker_order_id for r in found})
-        return [report for report in found if report.broker_order_id in gone]
+        self.external.lose(set(gone) - part_ids(found))
+        return [report for report in found if not part_ids([report]).isdisjoint(gone)]
 
     def _find(self, refs: Sequence[OrderRef]) -> Sequence[Sighting]:
         with self._reads.of("single orders"):

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, select
 
 from models.crash_points import reached
 from models.errors import CorroError, DatabaseUnavailable, Denied, NotConnected, NotSent
+from models.legs import stored_legs
 from models.lifecycle import Fact
 from models.record.batch import OrderBatch
 from models.record.changes import AttemptChanges
@@ -212,7 +213,7 @@ class Claims:
             if not isinstance(verdict, Pass):
                 self._hold_or_refuse(entry, verdict, which.quotes)
                 continue
-            known = [r["id"] for r in baseline or () if r["symbol"] == key[0]]
+            known = [r["id"] for r in baseline or () if r["symbol"] in (key[0], None)]  # of several legs it has none
             claimed.append(self._begin(entry, known, risk.reserved(entry.id, verdict) if risk else None))
             claimed[-1].legs = [self._begin(leg, known) for leg in followers(entry)]
             if self.anonymous:
@@ -246,7 +247,8 @@ class Claims:
                 entry.set(reason_code=str(verdict.code))
             return
         if verdict.code is Denial.NO_PRICE and not quotes.asked:
-            quotes.ids[entry.id] = entry.order["symbol"]
+            legs = stored_legs(entry.order["legs"])
+            quotes.ids[entry.id] = [leg.symbol for leg in legs] or [entry.order["symbol"]]
             return
         name, words = self.broker.name, verdict.words
         error = Denied(f"{name}: {words}", broker=name, code=str(verdict.code), everywhere=not verdict.limit.is_local)

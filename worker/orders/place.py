@@ -133,7 +133,9 @@ class Place(Claiming):
             done += self.way.run(self, again)
             which.quotes.ids.update(again.quotes.ids)
         if waiting := which.quotes.ids:  # their value is limited, and nobody knows a price
-            ask_for_quotes(self.database, self.broker, set(waiting.values()), self._currency)
+            ask_for_quotes(
+                self.database, self.broker, {symbol for asked in waiting.values() for symbol in asked}, self._currency
+            )
             done += self.way.run(self, named(list(waiting), which.asked, Quotes(asked=True)))
         return done
 

@@ -227,7 +227,7 @@ class Recorder:
             entry.set_attempt(attempt_no, next_check_at=entry.now)
             return  # it was refused and is being canceled: what became of it is asked, not overheard
         dead = report.status is BrokerStatus.REJECTED and not filled and not report.fills
-        if dead and not entry.filled_on(attempt_no):
+        if dead and not any(row["quantity"] for row in entry.fills_of(attempt_no)):
             self._refused(entry, attempt_no, report)
             return
         revived = attempt["outcome"] in (Outcome.ABSENT, Outcome.NOT_SENT, Outcome.REFUSED)
@@ -375,7 +375,7 @@ class Recorder:
                 entry.set(broker_order_id=report.broker_order_id)
         is_new = entry.fill(attempt_no, report)
         if given_up and not entry.was_replaced(attempt_no):
-            if entry.filled_on(attempt_no) < entry.order["quantity"]:
+            if not entry.is_filled_on(attempt_no):
                 _give_up_again(entry, attempt_no)  # what is left must not trade beside its successor
             if is_new:
                 withdraw_surplus(entry)

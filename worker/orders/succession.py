@@ -18,6 +18,7 @@ import structlog
 
 from models.lifecycle import Fact
 from models.messages import plain
+from models.record.fills import filled_by
 from models.record.order import TERMS, OrderRecord, is_changing
 from models.record.replaces import terms_of, words
 from models.record.rows import AttemptRow, by_name
@@ -164,7 +165,7 @@ def withdraw_surplus(entry: OrderRecord) -> None:
     current = entry.current
     if current is None or current["outcome"] != Outcome.ACCEPTED or entry.status not in OPEN | {Status.FILLED}:
         return  # what is on its way is judged when its answer comes
-    own = sum((row["quantity"] for row in entry.fills if row["attempt_no"] in _line(entry, number)), start=0)
+    own = filled_by(entry, (row for row in entry.fills if row["attempt_no"] in _line(entry, number)))
     others = entry.order["filled_quantity"] - own
     if others <= 0 or own >= entry.order["quantity"]:
         return

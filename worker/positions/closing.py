@@ -28,14 +28,17 @@ from typing import Literal
 
 from sqlalchemy import Connection, text
 
+from models.legs import taken_by
 from models.messages import plain
 from models.record.order import OrderRecord
-from models.record.rows import ReadableOrder
-from models.vocabulary import CLOSING, Side
+from models.record.rows import ReadableOrder, by_name
+from models.vocabulary import Side
 from worker.positions.holdings import Holding, holdings
 
 Verdict = Literal["send", "read anew", "no position"]
 
+#: From the best to the worst: an order with legs is sent where each of them may be.
+_WORSE: tuple[Verdict, ...] = ("send", "read anew", "no position")
 #: Pause before an order whose broker's positions could not settle it is looked at again.
 AGAIN = timedelta(seconds=2)
 _ZERO = Decimal(0)
@@ -97,22 +100,33 @@ class Closings:
             asked: what was asked of the broker for it.
             growing: it is at the broker, and counts like any other.
         """
-        symbol, side = entry.order["symbol"], Side(entry.order["side"])
         but = None if growing else entry.id
+        verdicts = [
+            self._verdict(symbol, side, wanted * units, but, entry.now, asked)
+            for symbol, side, units in taken_by(by_name(entry.order))
+        ]
+        if (worst := max(verdicts, key=_WORSE.index)) == "send":
+            for symbol, side, units in taken_by(by_name(entry.order)):
+                self._passed[symbol, side] = self._passed.get((symbol, side), _ZERO) + wanted * units
+        return worst
+
+    def _verdict(
+        self, symbol: str, side: Side, wanted: Decimal, but: str | None, now: datetime, asked: Asked
+    ) -> Verdict:
         held = holdings(self.connection, [self.broker], symbol, side, but=but)[self.broker]
         passed = self._passed.get((symbol, side), _ZERO)
-        verdict = decide_closing(wanted + passed, held, now=entry.now, valid_s=self.valid_s, asked_at=asked.since)
+        verdict = decide_closing(wanted + passed, held, now=now, valid_s=self.valid_s, asked_at=asked.since)
         if verdict == "no position" and (asked.error or symbol in asked.unread):
             return "read anew"
-        if verdict == "send":
-            self._passed[symbol, side] = passed + wanted
         return verdict
 
     def words(self, entry: OrderRecord) -> str:
         """Say who holds how much of it."""
-        symbol, side = entry.order["symbol"], Side(entry.order["side"])
+        return "; ".join(self._words(entry, *taken) for taken in taken_by(by_name(entry.order)))
+
+    def _words(self, entry: OrderRecord, symbol: str, side: Side, units: int) -> str:
         found = holdings(self.connection, [self.broker, *self.brokers], symbol, side, but=entry.id)
-        wanted = plain(entry.order["quantity"] - entry.order["filled_quantity"])
+        wanted = plain((entry.order["quantity"] - entry.order["filled_quantity"]) * units)
         here = f"{self.broker} {_held(found[self.broker], symbol, side)}, and {wanted} are to be closed"
         others = [(name, found[name]) for name in self.brokers if name != self.broker]
         there = [f"{plain(held.shown)} are at {name}" for name, held in others if held.read_at and held.shown > 0]
@@ -121,7 +135,9 @@ class Closings:
 
     def doubt(self, entry: OrderRecord, asked: Asked) -> str:
         """Say why it is not known whether the broker holds enough."""
-        symbol, side = entry.order["symbol"], Side(entry.order["side"])
+        return "; ".join(self._doubt(entry, symbol, side, asked) for symbol, side, _ in taken_by(by_name(entry.order)))
+
+    def _doubt(self, entry: OrderRecord, symbol: str, side: Side, asked: Asked) -> str:
         if asked.error or symbol in asked.unread:
             why = asked.error or f"the broker does not tell how much {symbol} it holds"
             return f"{self.broker}: its positions cannot be read, so the order waits: {why}"
@@ -137,5 +153,5 @@ def _held(held: Holding, symbol: str, side: Side) -> str:
 
 
 def closes(order: ReadableOrder) -> bool:
-    """Tell whether an order closes a position."""
-    return Side(order["side"]) in CLOSING
+    """Tell whether an order closes a position, or one of its legs does."""
+    return bool(taken_by(by_name(order)))

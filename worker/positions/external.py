@@ -24,10 +24,11 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
-from typing import Literal, TypedDict, cast
+from typing import Any, Literal, TypedDict, cast
 
 from sqlalchemy import ColumnElement, Connection, Table, delete, exists, func, or_, select, update
 
+from models.legs import symbols_of
 from models.record.baselines import Moved, follow
 from models.record.database import Database
 from models.record.matching import is_elsewhere
@@ -38,6 +39,7 @@ from models.record.tombstones import archived_among, fills_in
 from models.reports import DONE, BrokerStatus, CommissionReport, FillReport, OrderReport, Report
 from models.terms import is_another
 from models.vocabulary import Outcome, Side, signed
+from worker.positions.parted import parted
 from worker.runtime.clock import elapsed, utcnow
 from worker.runtime.said import Said
 
@@ -71,6 +73,7 @@ class _Ours(TypedDict):
     session: str | None
     symbol: str
     side: str
+    legs: list[dict[str, Any]] | None
 
 
 def whose_order(
@@ -127,6 +130,7 @@ class External:
 
     def _record(self, theirs: Sequence[OrderReport | FillReport], connection: Connection) -> list[_Told]:
         """Record reports on other people's orders; returns lines for the log, which follow the commit."""
+        theirs = [part for report in theirs for part in parted(report)]
         fresh = self._orders(connection, theirs)
         told = self._fills(connection, [fill for report in theirs for fill in fills_in(report)])
         names = ("broker_order_id", "symbol", "side", "quantity")
@@ -142,7 +146,9 @@ class External:
         named = {id_ for r in reports for id_ in (r.broker_client_order_id, _part_of(r))} - {None}
         numbered = {r.broker_order_id for r in reports} - {None}
         query = (
-            select(a.broker_client_order_id, a.broker_order_id, a.session, orders.c.symbol, orders.c.side)
+            select(
+                a.broker_client_order_id, a.broker_order_id, a.session, orders.c.symbol, orders.c.side, orders.c.legs
+            )
             .join_from(attempts, orders, a.client_order_id == orders.c.client_order_id)
             .where(
                 a.broker == self.broker,
@@ -311,11 +317,11 @@ class External:
 def unsettled_symbols(connection: Connection, broker: str) -> set[str]:
     """Return the symbols in which an attempt of ours at this broker is sending or unknown."""
     query = (
-        select(orders.c.symbol)
+        select(orders.c.symbol, orders.c.legs)
         .join_from(attempts, orders, attempts.c.client_order_id == orders.c.client_order_id)
         .where(attempts.c.broker == broker, attempts.c.outcome.in_([str(Outcome.SENDING), str(Outcome.UNKNOWN)]))
     )
-    return set(connection.execute(query.distinct()).scalars())
+    return {name for symbol, legs in connection.execute(query) for name in symbols_of(symbol, legs)}
 
 
 def turned_out_ours(table: Table, broker: str) -> ColumnElement[bool]:

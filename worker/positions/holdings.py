@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import Connection, and_, func, select
+from sqlalchemy import Connection, and_, func, or_, select
 
 from models.groups import LEADS, WAITING
+from models.legs import taken_by
 from models.record.tables import (
+    SIDE_OF_FILL,
     attempts,
     external_fills,
     external_orders,
@@ -108,16 +110,20 @@ def _busy(
         a.outcome.in_([str(Outcome.SENDING), str(Outcome.UNKNOWN)]),
     )
     ours = (
-        select(o.client_order_id, o.broker, o.quantity, o.filled_quantity, a.terms, o.group_id, o.leg)
+        select(o.client_order_id, o.broker, o.quantity, o.filled_quantity, a.terms, o.group_id, o.leg, o.legs)
         .join_from(orders, attempts, changing, isouter=True)
-        .where(o.symbol == symbol, o.side == str(side), o.broker.in_(names), o.status.in_(statuses))
+        .where(or_(and_(o.symbol == symbol, o.side == str(side)), o.legs.is_not(None)))
+        .where(o.broker.in_(names), o.status.in_(statuses))
     )
     left: dict[tuple[str, str], Decimal] = {}
     found = list(connection.execute(ours))
-    wakened = _wakened(connection, {group_id for *_, group_id, _ in found if group_id is not None})
-    mine = next((group_id for id_, *_, group_id, _ in found if id_ == but), None)
-    for id_, broker, quantity, filled, terms, group_id, leg in found:
+    wakened = _wakened(connection, {group_id for *_, group_id, _, _ in found if group_id is not None})
+    mine = next((group_id for id_, *_, group_id, _, _ in found if id_ == but), None)
+    for id_, broker, quantity, filled, terms, group_id, leg, legs in found:
         most = max(quantity, Decimal((terms or {}).get("quantity") or 0)) - filled
+        if legs is not None:  # of a package what its legs take, if they take any
+            taken = [units for of, which, units in taken_by({"legs": legs}) if (of, which) == (symbol, side)]
+            most *= sum(taken)
         if leg in _WAITING:
             most = min(most, wakened.get(group_id, _ZERO))
         if id_ != but and (group_id is None or group_id != mine):
@@ -157,11 +163,11 @@ def positions(connection: Connection, symbols: Collection[str]) -> dict[tuple[st
     begun = select(b.broker, b.symbol, b.quantity).where(b.symbol.in_(symbols))
     total |= {(r.broker, r.symbol): r.quantity for r in connection.execute(begun)}
     own = (
-        select(f.broker, o.symbol, o.side, func.sum(f.quantity))
+        select(f.broker, f.symbol, SIDE_OF_FILL, func.sum(f.quantity))
         .join_from(fills, orders, f.client_order_id == o.client_order_id)
         .join(position_ledgers, and_(g.broker == f.broker, f.id > g.fills_id))
-        .where(o.symbol.in_(symbols))
-        .group_by(f.broker, o.symbol, o.side)
+        .where(f.symbol.in_(symbols))
+        .group_by(f.broker, f.symbol, SIDE_OF_FILL)
     )
     others = (
         select(e.broker, e.symbol, e.side, func.sum(e.quantity))
@@ -185,9 +191,9 @@ def _books(connection: Connection, broker: str, symbol: str) -> Decimal | None:
         return None
     f, e, o = fills.c, external_fills.c, orders.c
     own = (
-        select(o.side, f.quantity)
+        select(SIDE_OF_FILL, f.quantity)
         .join_from(fills, orders, f.client_order_id == o.client_order_id)
-        .where(f.broker == broker, f.id > ledger.fills_id, o.symbol == symbol)
+        .where(f.broker == broker, f.id > ledger.fills_id, f.symbol == symbol)
     )
     others = select(e.side, e.quantity).where(
         e.broker == broker, e.id > ledger.external_fills_id, e.symbol == symbol, e.side.is_not(None)

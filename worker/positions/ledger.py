@@ -24,6 +24,7 @@ from models.record.database import Database
 from models.record.rows import PositionLedgerRow, PositionLockRow
 from models.record.statements import fetch, unindexed, upsert
 from models.record.tables import (
+    SIDE_OF_FILL,
     external_fills,
     fills,
     orders,
@@ -125,10 +126,10 @@ class PositionLedger:
         """Add up fills, ours and others', with ids above and up to these."""
         f, e, o = fills.c, external_fills.c, orders.c
         own = (
-            select(o.symbol, o.side, func.sum(f.quantity))
+            select(f.symbol, SIDE_OF_FILL, func.sum(f.quantity))
             .join_from(fills, orders, f.client_order_id == o.client_order_id)
             .where(_at(fills, self.broker), f.id > own_after)
-            .group_by(o.symbol, o.side)
+            .group_by(f.symbol, SIDE_OF_FILL)
         )
         others = (
             select(e.symbol, e.side, func.sum(e.quantity))
@@ -144,7 +145,7 @@ class PositionLedger:
         f, e, o = fills.c, external_fills.c, orders.c
         lately = self.now - settle
         own = (
-            select(o.symbol)
+            select(f.symbol)
             .join_from(fills, orders, f.client_order_id == o.client_order_id)
             .where(_at(fills, self.broker), f.id > self.fills_id, f.recorded_at >= lately)
         )

@@ -23,6 +23,7 @@ from typing import Literal
 from sqlalchemy import Connection, bindparam, func, or_, select
 
 from models.errors import NotSent
+from models.legs import stored_legs
 from models.messages import plain
 from models.record.rows import PositionLockRow, ReadableOrder
 from models.record.statements import Query
@@ -113,6 +114,9 @@ class Locks:
     def refusal(self, order: ReadableOrder) -> NotSent | None:
         """Say why an order must not be sent here; None if it may."""
         lock = self.rows.get(order["symbol"])
+        if order["legs"]:  # each leg has to be free: none of them may go without the others
+            stuck = [lock for leg in stored_legs(order["legs"]) if (lock := self.rows.get(leg.symbol))]
+            return self._refused(stuck[0]) if stuck else None
         if lock is None:
             return None
         side, quantity = Side(order["side"]), order["quantity"] - order["filled_quantity"]
@@ -122,6 +126,9 @@ class Locks:
             if may_pass(side, quantity, lock["found"], busy):
                 self._passed[key] = self._passed.get(key, Decimal(0)) + quantity
                 return None
+        return self._refused(lock)
+
+    def _refused(self, lock: PositionLockRow) -> NotSent:
         return NotSent(f"{self.broker}: {words(lock)}", broker=self.broker, code=LOCKED)
 
     def _busy(self, order: Mapping[str, object], lock: PositionLockRow) -> Decimal:
@@ -151,5 +158,6 @@ def locked_at(connection: Connection, order: ReadableOrder) -> set[str]:
     """
     if Side(order["side"]) in CLOSING:
         return set()
-    query = select(position_locks.c.broker).where(position_locks.c.symbol == order["symbol"])
+    traded = [leg.symbol for leg in stored_legs(order["legs"])] or [order["symbol"]]
+    query = select(position_locks.c.broker).where(position_locks.c.symbol.in_(traded))
     return set(connection.execute(query).scalars())

@@ -14,7 +14,7 @@ from decimal import Decimal
 from sqlalchemy import ColumnElement, Connection, and_, case, false, func, literal, or_, select, true, union_all
 
 from models.record.groups import IS_FOLLOWER
-from models.record.tables import attempts, fills, order_events, orders, risk_tallies
+from models.record.tables import SIDE_OF_FILL, attempts, fills, order_events, orders, risk_tallies
 from models.risk.facts import Intended, Usage, Used
 from models.risk.names import EVERYTHING, Limit, scopes_of
 from models.vocabulary import LIVE, OrderType, Outcome, Side, Status, signed
@@ -143,8 +143,10 @@ class Exposure:
             sums.open_buy, sums.open_sell = sums.open_buy + value * buys, sums.open_sell + value * (not buys)
             sums.orders_at += [self.now] * order.is_new
             sums.messages_at.append(self.now)
-            place = self._positions.setdefault((scope, order.symbol), _Position())
-            place.buying, place.selling = place.buying + order.adds * buys, place.selling + order.adds * (not buys)
+            for one in order.by_leg or [order]:
+                place = self._positions.setdefault((scope, one.symbol), _Position())
+                more = one.adds if signed(one.side) > 0 else -one.adds
+                place.buying, place.selling = place.buying + max(more, _ZERO), place.selling - min(more, _ZERO)
         if order.is_new:
             self._alike.setdefault(_likeness(order), []).append((order.client_order_id, self.now))
             if order.rests:
@@ -182,7 +184,7 @@ class Exposure:
     def _read_positions(self, scopes: set[_Scope]) -> None:
         t = risk_tallies.c
         query = select(t.broker, t.account, t.strategy, t.symbol, t.key_id, func.sum(t.buying), func.sum(t.selling))
-        query = query.where(t.symbol.in_(self.symbols), t.open_orders != 0)
+        query = query.where(t.symbol.in_(self.symbols), or_(t.buying != 0, t.selling != 0))
         keys = (t.broker, t.account, t.strategy, t.symbol, t.key_id)
         for broker, account, strategy, symbol, key, buying, selling in self.connection.execute(query.group_by(*keys)):
             mine = scopes_of(broker=broker, account=account, strategy=strategy, symbol=symbol, key=key)
@@ -201,10 +203,10 @@ class Exposure:
     def _read_strategies(self, scopes: set[_Scope], strategies: set[str]) -> None:
         f, o = fills.c, orders.c
         query = (
-            select(f.strategy, f.symbol, o.side, func.sum(f.quantity))
+            select(f.strategy, f.symbol, SIDE_OF_FILL, func.sum(f.quantity))
             .join_from(fills, orders, f.client_order_id == o.client_order_id)
             .where(f.strategy.in_(strategies), f.symbol.in_(self.symbols))
-            .group_by(f.strategy, f.symbol, o.side)
+            .group_by(f.strategy, f.symbol, SIDE_OF_FILL)
         )
         for strategy, symbol, side, quantity in self.connection.execute(query):
             for scope in (("strategy", strategy), ("strategy+symbol", f"{strategy}:{symbol}")):

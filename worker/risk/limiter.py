@@ -15,25 +15,28 @@ from functools import partial
 from sqlalchemy import Connection
 
 from models.encoding import plain
+from models.legs import only_closes, opens_short, stored_legs, unit_of
 from models.messages import OrderRequest
 from models.record.limits import limit_rows
 from models.record.order import OrderRecord
 from models.record.rows import Json, by_name
 from models.record.settling import COUNT_TOGETHER
-from models.risk.decision import PRICED, Hold, Pass, RiskVerdict, Session, decide_risk
+from models.risk.decision import NOT_OF_PACKAGES, PRICED, Hold, Pass, RiskVerdict, Session, decide_risk
 from models.risk.facts import Intended, ReferencePrice
 from models.risk.names import Limit, RiskSettings, from_settings, in_force, that_apply
 from models.settings import Settings
 from models.vocabulary import CLOSING, Denial, OrderType, Side, signed
 from worker.positions.holdings import holdings
 from worker.risk.exposure import COUNTING, Exposure
-from worker.risk.prices import known_prices, multiplier_of
+from worker.risk.prices import known_prices, multiplier_of, price_of_package
 from worker.runtime.calendar import session_at
 
 _AT_ONCE = frozenset({OrderType.MARKET, OrderType.LIMIT})
 #: Fills of so long ago are looked at for a price where a limit takes older ones, seconds at most.
 _OLDEST_FILL_S = 3600.0
 _ZERO = Decimal(0)
+#: A leg as an order of its own, and the limits that apply to it.
+_LegLimits = tuple[Intended, Sequence[Limit]]
 #: While a limit is being set, what is counted may lack an order that was claimed without it.
 _BEING_SET = Hold(0.1, "waits: a limit is being set", code=None)
 
@@ -84,10 +87,11 @@ class Limiter:
     def _questions(
         self, connection: Connection, wanted: Sequence[Intended], limits: Sequence[Limit], now: datetime
     ) -> RiskQuestions | None:
-        mine = {order.client_order_id: that_apply(limits, order.scopes) for order in wanted}
-        if not any(mine.values()):
+        mine = {order.client_order_id: _of_order(limits, order) for order in wanted}
+        by_leg = {order.client_order_id: _of_legs(limits, order) for order in wanted if order.legs}
+        if not any(mine.values()) and not any(own for legs in by_leg.values() for _, own in legs):
             return None
-        return RiskQuestions(connection, self.risk, wanted, mine, now)
+        return RiskQuestions(connection, self.risk, wanted, mine, by_leg, now)
 
     # -- WHAT IS INTENDED ---
     def _new(self, entry: OrderRecord, connection: Connection, *, asked: bool) -> Intended:
@@ -126,8 +130,12 @@ class Limiter:
         counted: Decimal = _ZERO,
     ) -> Intended:
         row, more = entry.order, by_name(entry.order)
-        side = Side(row["side"])
-        reduces = side in CLOSING and (self.closes or self._is_held(connection, row["symbol"], side, adds, entry.id))
+        side, legs = Side(row["side"]), stored_legs(row["legs"])
+        reduces = (
+            self.closes and only_closes(legs)
+            if legs
+            else side in CLOSING and (self.closes or self._is_held(connection, row["symbol"], side, adds, entry.id))
+        )
         return Intended(
             client_order_id=entry.id,
             symbol=row["symbol"],
@@ -140,15 +148,16 @@ class Limiter:
             strategy=row["strategy"],
             broker=self.broker,
             account=_text(more.get("account")),
-            multiplier=multiplier_of(connection, row["symbol"]),
+            multiplier=unit_of(legs) if legs else multiplier_of(connection, row["symbol"]),
             currency=row["currency"] if row["asset_class"] else "USD",
             key=_text(more.get("key_id")),
             counted=counted,
             reduces=reduces,
-            opens_short=signed(side) < 0 and not reduces,
+            opens_short=opens_short(legs) if legs else signed(side) < 0 and not reduces,
             is_new=is_new,
             waited=row["reason_code"] == Denial.RATE,
-            rests=row["order_type"] in _AT_ONCE,
+            rests=row["order_type"] in _AT_ONCE and not legs,
+            legs=legs,
         )
 
     def _is_held(self, connection: Connection, symbol: str, side: Side, units: Decimal, id_: str) -> bool:
@@ -163,6 +172,7 @@ class RiskQuestions:
         risk: for currency and day.
         wanted: the orders.
         limits: those that apply, by client_order_id.
+        by_leg: of packages, each leg with those that apply to it.
         now: the time.
     """
 
@@ -172,17 +182,19 @@ class RiskQuestions:
         risk: RiskSettings,
         wanted: Sequence[Intended],
         limits: Mapping[str, Sequence[Limit]],
+        by_leg: Mapping[str, Sequence[_LegLimits]],
         now: datetime,
     ) -> None:
-        self.risk, self.now, self._limits = risk, now, limits
+        self.risk, self.now, self._limits, self._by_leg = risk, now, limits, by_leg
         self._orders = {order.client_order_id: order for order in wanted}
-        every = list({limit.place: limit for mine in limits.values() for limit in mine}.values())
+        of_legs = [own for legs in by_leg.values() for _, own in legs]
+        every = list({limit.place: limit for mine in (*limits.values(), *of_legs) for limit in mine}.values())
         names = {limit.name for limit in every}
         asks = names & COUNTING and connection.dialect.name != "sqlite"  # there only one writes at a time
         #: All that was sent without one of these limits can be seen by now.
         self._is_known = not asks or bool(connection.execute(COUNT_TOGETHER).one()[1])
         self.day = risk.day(now)
-        symbols = {order.symbol for order in wanted}
+        symbols = {symbol for order in wanted for symbol in (order.symbol, *(leg.symbol for leg in order.legs))}
         self._exposure = Exposure(connection, symbols, every, now, (self.day, risk.day_began(now)))
         self._prices = self._read_prices(connection, every) if names & PRICED else {}
         self._session: Session | None = session_at(now) if "session" in names else None
@@ -190,7 +202,8 @@ class RiskQuestions:
     def _read_prices(self, connection: Connection, limits: Sequence[Limit]) -> dict[str, ReferencePrice]:
         ages = [float(limit.number) for limit in limits if limit.name == "price_max_age"]
         age = min(max(ages, default=60.0), _OLDEST_FILL_S)
-        symbols = sorted({order.symbol for order in self._orders.values()})
+        orders = self._orders.values()
+        symbols = sorted({symbol for o in orders for symbol in (o.symbol, *(leg.symbol for leg in o.legs))})
         return known_prices(connection, symbols, self.now, age, self.risk.currency)
 
     def judge(self, client_order_id: str) -> RiskVerdict:
@@ -198,7 +211,13 @@ class RiskQuestions:
         if not self._is_known:
             return _BEING_SET
         order, limits = self._orders[client_order_id], self._limits[client_order_id]
-        usage, price = self._exposure.usage(order, limits), self._prices.get(order.symbol)
+        for leg, own in self._by_leg.get(client_order_id, ()):
+            held = self._exposure.usage(leg, own)
+            verdict = decide_risk(leg, own, held, None, None, self.now, currency=self.risk.currency)
+            if not isinstance(verdict, Pass):
+                return verdict
+        usage = self._exposure.usage(order, limits)
+        price = price_of_package(order.legs, self._prices) if order.legs else self._prices.get(order.symbol)
         decide = partial(decide_risk, order, limits, usage, price, self._session, self.now)
         verdict = decide(currency=self.risk.currency)
         if isinstance(verdict, Pass):
@@ -212,6 +231,16 @@ class RiskQuestions:
         found: dict[str, object] = {"day": self.day, "price": plain(verdict.price or _ZERO)}
         key = self._orders[client_order_id].key
         return found | ({"key": key} if key else {})
+
+
+def _of_order(limits: Sequence[Limit], order: Intended) -> list[Limit]:
+    found = that_apply(limits, order.scopes)
+    return [limit for limit in found if limit.name not in NOT_OF_PACKAGES] if order.legs else found
+
+
+def _of_legs(limits: Sequence[Limit], order: Intended) -> list[_LegLimits]:
+    names = ("max_position", "restricted")
+    return [(leg, [one for one in that_apply(limits, leg.scopes) if one.name in names]) for leg in order.by_leg]
 
 
 def _text(value: object) -> str | None:

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -16,6 +16,7 @@ from sqlalchemy import Connection, select
 
 from models.errors import CorroError
 from models.instruments import SHARES_PER_OPTION, told_multiplier
+from models.legs import PackageLeg, unit_of
 from models.record.database import Database
 from models.record.statements import upsert
 from models.record.tables import external_fills, fills, position_snapshots, reference_prices
@@ -42,8 +43,8 @@ class Quotes:
 
     #: A quote was asked for: there is nothing more to wait for.
     asked: bool = False
-    #: Orders that wait for a price, and its symbol.
-    ids: dict[str, str] = field(default_factory=dict)
+    #: Orders that wait for prices, and the symbols.
+    ids: dict[str, list[str]] = field(default_factory=dict)
 
 
 def known_prices(
@@ -120,6 +121,17 @@ def multiplier_of(connection: Connection, symbol: str) -> Decimal | None:
     ]
     found: Iterable[Decimal | None] = (connection.execute(query).scalar() for query in newest)
     return next((size for size in found if size is not None), told)
+
+
+def price_of_package(legs: Sequence[PackageLeg], prices: Mapping[str, ReferencePrice]) -> ReferencePrice | None:
+    """Return what a package is worth at most: the sum of its legs, whichever way they trade; None where one is open."""
+    found = [prices.get(leg.symbol) for leg in legs]
+    known = [price for price in found if price is not None]
+    if len(known) < len(found):
+        return None
+    worth = sum((leg.ratio * leg.multiplier * price.price for leg, price in zip(legs, known, strict=True)), Decimal(0))
+    oldest = min(known, key=lambda price: price.at)
+    return replace(oldest, price=worth / unit_of(legs), source=f"{len(known)} legs, {oldest.source}")
 
 
 def keep_prices(connection: Connection, prices: dict[str, ReferencePrice]) -> None:

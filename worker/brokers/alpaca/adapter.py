@@ -37,6 +37,7 @@ from worker.brokers.alpaca.account import account_report
 from worker.brokers.alpaca.activities import AlpacaActivities
 from worker.brokers.alpaca.executions import AMENDS, FILLS, Executions, amended, of_event
 from worker.brokers.alpaca.groups import KINDS, check_group
+from worker.brokers.alpaca.legs import CLASS, MOST, AlpacaLegs
 from worker.brokers.alpaca.listings import AlpacaListings
 from worker.brokers.alpaca.orders import AlpacaOrders
 from worker.brokers.alpaca.prices import TIMEFRAMES, AlpacaPrices
@@ -86,6 +87,7 @@ class AlpacaBroker(BrokerInterface):
         absence=AbsenceRule(min_age_s=10, sightings=3),
         timeframes=TIMEFRAMES,
         groups=KINDS,
+        most_legs=MOST,
     )
 
     def __init__(self, name: str, settings: BrokerSettings) -> None:
@@ -99,9 +101,10 @@ class AlpacaBroker(BrokerInterface):
         self._heard_at: datetime | None = None
         self._executions = Executions()
         odd = Oddities(name)
-        self._listings = AlpacaListings(name, lambda: self._account, self._executions, odd)
+        self._legs = AlpacaLegs()
+        self._listings = AlpacaListings(name, lambda: self._account, self._executions, odd, self._legs)
         self._activities = AlpacaActivities(name, lambda: self._account, odd)
-        self._orders = AlpacaOrders(name, lambda: self._account, self._listings.find)
+        self._orders = AlpacaOrders(name, lambda: self._account, self._listings.find, self._legs)
         self._replaces = AlpacaReplaces(name, lambda: self._account, self._listings.find)
         self._prices = AlpacaPrices(name, lambda: self._data, str(settings.get("feed") or "iex"), odd)
 
@@ -309,8 +312,9 @@ class AlpacaBroker(BrokerInterface):
         if kind not in _EVENTS:
             raise ValueError(f"unknown event {str(kind)[:80]}")
         order = read.order_report(event["order"])
-        if kind not in FILLS and kind not in AMENDS:
-            return [order]
+        self._legs.see(event["order"])
+        if event["order"].get("order_class") == CLASS or (kind not in FILLS and kind not in AMENDS):
+            return [order]  # executions of a package are of its legs: their orders, and the activities, tell them
         return [self._executions.known(of_event(event, order), amended(event)), order]
 
     def _read_again(self, order_id: str) -> OrderReport:

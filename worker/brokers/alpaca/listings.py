@@ -17,6 +17,7 @@ from models.reports import Ambiguous, BrokerStatus, FillReport, Found, Missing, 
 from worker.brokers.alpaca import reports as read
 from worker.brokers.alpaca.account import position_report
 from worker.brokers.alpaca.executions import Executions, amended, of_activity
+from worker.brokers.alpaca.legs import AlpacaLegs
 from worker.brokers.alpaca.rest import AlpacaRest
 from worker.brokers.base import OrderRef
 from worker.brokers.oddities import Oddities
@@ -29,6 +30,8 @@ T = TypeVar("T")
 _FEW = 3
 #: Fields that say which row one is.
 _IDS = ("id", "client_order_id", "order_id", "symbol")
+#: An order with legs is of one day.
+_LEGS_LIVE = timedelta(days=1)
 #: Rows on a page, as many as Alpaca allows.
 ORDERS_PAGE, FILLS_PAGE = 500, 100
 
@@ -41,10 +44,13 @@ class AlpacaListings:
         rest: returns the trading API, or raises NotConnected.
         executions: knows what was told before.
         odd: is told of rows that cannot be read.
+        legs: knows which orders are legs.
     """
 
-    def __init__(self, broker: str, rest: Callable[[], AlpacaRest], executions: Executions, odd: Oddities) -> None:
-        self._broker, self._rest, self._executions, self._odd = broker, rest, executions, odd
+    def __init__(
+        self, broker: str, rest: Callable[[], AlpacaRest], executions: Executions, odd: Oddities, legs: AlpacaLegs
+    ) -> None:
+        self._broker, self._rest, self._executions, self._odd, self._legs = broker, rest, executions, odd, legs
 
     def orders(self, query: Query) -> list[OrderReport]:
         """Read every page, newest first; pages overlap by a millisecond so that no tie falls between."""
@@ -82,9 +88,16 @@ class AlpacaListings:
                 if fill.filled_at >= since:
                     found[fill.execution_id, fill.revision] = fill
             if len(rows) < FILLS_PAGE:
-                return sorted(found.values(), key=lambda fill: fill.filled_at)
+                return self._of_packages(sorted(found.values(), key=lambda fill: fill.filled_at), since)
             last = next((name for row in reversed(rows) if (name := soft(identity, _field(row, "id")))), None)
             query["page_token"] = pages.turn(last)
+
+    def _of_packages(self, fills: list[FillReport], since: datetime) -> list[FillReport]:
+        """Return executions of legs as those of their packages; what nobody knows yet is looked up in one listing."""
+        if unknown := self._legs.unknown(fills):
+            self.orders({"status": "all", "after": rfc3339(since - _LEGS_LIVE)})
+            self._legs.are_none(unknown)
+        return [self._legs.of_package(fill) for fill in fills]
 
     def positions(self) -> list[PositionReport]:
         """Read every holding; one whose size or direction cannot be read has none."""
@@ -101,9 +114,11 @@ class AlpacaListings:
                 raise
             return Missing(evidence=f"GET orders:by_client_order_id {our_id}: 404 {error.code}")
         report = self._rest().parse(read.order_report, raw)
-        if report.linked and not report.legs and ref.order.group is not None and ref.order.group.is_lead:
+        hides = bool(ref.order.legs) and not report.package
+        if hides or (report.linked and not report.legs and ref.order.group is not None and ref.order.group.is_lead):
             raw = self._rest().read(f"/orders/{segment(report.broker_order_id or '')}", {"nested": "true"}, dict)
             report = self._rest().parse(read.order_report, raw)
+        self._legs.see(raw)
         if report.broker_client_order_id != our_id:
             raise UnreadableReply(
                 f"{self._broker}: asked for {our_id}, was shown {report.broker_client_order_id}", broker=self._broker
@@ -135,6 +150,7 @@ class AlpacaListings:
 
     def _order(self, row: Raw) -> OrderReport:
         try:
+            self._legs.see(row)
             return read.order_report(row)
         except UNREADABLE as error:
             self._say("order", row, error)

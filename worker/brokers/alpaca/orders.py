@@ -17,6 +17,7 @@ from models.vocabulary import ID_TAKEN
 from worker.brokers.alpaca import reports as read
 from worker.brokers.alpaca.codes import Duplicate, told
 from worker.brokers.alpaca.groups import group_body
+from worker.brokers.alpaca.legs import AlpacaLegs, package_body
 from worker.brokers.alpaca.rest import AlpacaRest
 from worker.brokers.alpaca.terms import order_body
 from worker.brokers.base import OrderRef, Ticket
@@ -35,21 +36,28 @@ class AlpacaOrders:
         broker: name from the settings.
         rest: returns the trading API, or raises NotConnected.
         find: looks an order up by its client_order_id.
+        legs: is told of the legs that answers show.
     """
 
-    def __init__(self, broker: str, rest: Callable[[], AlpacaRest], find: Callable[[OrderRef], Sighting]) -> None:
-        self._broker, self._rest, self._find = broker, rest, find
+    def __init__(
+        self, broker: str, rest: Callable[[], AlpacaRest], find: Callable[[OrderRef], Sighting], legs: AlpacaLegs
+    ) -> None:
+        self._broker, self._rest, self._find, self._legs = broker, rest, find, legs
 
     def place(self, ticket: Ticket) -> OrderReport:
         """Send one order, and read the answer; see `BrokerInterface.place_order`."""
         rest, our_id = self._rest(), ticket.broker_client_order_id
-        body = order_body(ticket.order, our_id) | group_body(ticket)
+        if ticket.order.legs:
+            body = package_body(ticket.order, our_id)
+        else:
+            body = order_body(ticket.order, our_id) | group_body(ticket)
         with using(use_of(ticket.order.side)), exchange(ticket.deadline_s):
             try:
                 raw = rest.post("/orders", body, ticket.deadline_s, ticket.still_mine)
             except Duplicate:
                 with using(Use.URGENT):
                     return self._first_send(ticket)
+        self._legs.see(raw)
         report = rest.parse(read.order_report, raw)
         if report.broker_client_order_id != our_id or report.status is BrokerStatus.UNKNOWN:
             shown = f"{report.broker_client_order_id} as {report.raw_status}"

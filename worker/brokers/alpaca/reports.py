@@ -8,8 +8,10 @@ from typing import TypeVar
 from models.reports import DONE, BrokerStatus, OrderReport
 from models.vocabulary import OrderType, Side, TimeInForce
 from worker.brokers.alpaca.groups import CLASSES
+from worker.brokers.alpaca.legs import CLASS as MLEG
+from worker.brokers.alpaca.legs import package_of
 from worker.brokers.alpaca.symbols import ASSET_CLASSES, currency_of, symbol_of
-from worker.brokers.values import Raw, identity, moment, positive, size, soft
+from worker.brokers.values import Raw, identity, moment, number, positive, size, soft
 
 Word = TypeVar("Word", bound=StrEnum)
 
@@ -39,7 +41,7 @@ STATUSES: dict[str, BrokerStatus] = {
 _NEVER_OURS: dict[str, tuple[object, ...]] = {
     "asset_class": (None, "", *ASSET_CLASSES),
     "notional": (None, ""),
-    "order_class": (None, "", "simple", *CLASSES),
+    "order_class": (None, "", "simple", MLEG, *CLASSES),
 }
 
 
@@ -75,6 +77,7 @@ def order_report(raw: Raw, parent: str | None = None) -> OrderReport:
     ours, linked = identity(raw.get("client_order_id")), raw.get("order_class") in CLASSES
     return OrderReport(
         part_of=parent,
+        package=package_of(raw),
         linked=str(raw["order_class"]) if linked else None,
         legs=tuple(order_report(leg, ours) for leg in raw.get("legs") or () if linked),
         broker_order_id=id_in(raw, "id"),
@@ -87,7 +90,7 @@ def order_report(raw: Raw, parent: str | None = None) -> OrderReport:
         order_type=_word(OrderType, raw.get("type") or raw.get("order_type")),
         time_in_force=_word(TimeInForce, raw.get("time_in_force")),
         quantity=positive(raw.get("qty")),
-        limit_price=positive(raw.get("limit_price")),
+        limit_price=(number if raw.get("order_class") == MLEG else positive)(raw.get("limit_price")),
         stop_price=positive(raw.get("stop_price")),
         trail_amount=positive(raw.get("trail_price")),
         trail_percent=positive(raw.get("trail_percent")),
@@ -96,7 +99,7 @@ def order_report(raw: Raw, parent: str | None = None) -> OrderReport:
         replaced_by=identity(raw.get("replaced_by")),
         unlike_ours=unlike_ours(raw),
         filled_quantity=filled,
-        avg_fill_price=positive(raw.get("filled_avg_price")),
+        avg_fill_price=None if raw.get("order_class") == MLEG else positive(raw.get("filled_avg_price")),
         # Of an order that lives, a reason is one of the past.
         message=_text(raw.get("reject_reason")) if status in DONE else None,
         submitted_at=moment(raw.get("submitted_at") or raw.get("created_at")),

@@ -32,7 +32,8 @@ def check_terms(order: OrderRequest, broker: str) -> None:
 
     Source: docs/facts/alpaca.md#2.3, #2.7, #6.1, #6.2, #6.4.
     """
-    for holds, words in _RULES[order.instrument.asset_class](order):
+    kind = AssetClass.OPTION if order.legs else order.instrument.asset_class
+    for holds, words in _RULES[kind](order):
         if not holds:
             raise Unsupported(f"{broker} {words} {plain(order.quantity)}", broker=broker)
 

@@ -48,6 +48,7 @@ from worker.brokers.tda import account
 from worker.brokers.tda.access import TdaAccess, check_access
 from worker.brokers.tda.dialects import FREQUENCIES, SCHWAB, TDA, TdaDialect
 from worker.brokers.tda.groups import KINDS, check_group, group_body
+from worker.brokers.tda.legs import MOST
 from worker.brokers.tda.likeness import Terms, could_be, terms
 from worker.brokers.tda.listings import BEFORE, TdaListings
 from worker.brokers.tda.orders import TdaOrders
@@ -82,6 +83,8 @@ def _capabilities(dialect: TdaDialect) -> Capabilities:
         timeframes=tuple(FREQUENCIES),
         lookback=dialect.lookback,
         groups=KINDS,
+        most_legs=MOST,
+        legs_in_shares=True,
     )
 
 

@@ -17,7 +17,8 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from enum import Enum
 
-from worker.brokers.tda.shapes import PARENT, inner, legs
+from worker.brokers.tda.legs import CREDIT, DEBIT
+from worker.brokers.tda.shapes import PARENT, Leg, inner, legs
 from worker.brokers.values import UNREADABLE, Raw, number
 
 
@@ -48,6 +49,8 @@ _PRICES = {
     "STOP": ("stopPrice",),
     "STOP_LIMIT": ("price", "stopPrice"),
     "TRAILING_STOP": ("stopPriceOffset",),
+    DEBIT: ("price",),
+    CREDIT: ("price",),
 }
 
 
@@ -113,6 +116,8 @@ def _leg_terms(raw: Raw) -> dict[str, Term]:
     found = legs(raw)
     if not found:
         return dict.fromkeys(("legs", "symbol", "instruction", "quantity"), UNREAD)
+    if len(found) > 1:
+        return _terms_of_package(found)
     leg = found[0]
     return {
         "legs": len(found),
@@ -120,6 +125,18 @@ def _leg_terms(raw: Raw) -> dict[str, Term]:
         "instruction": leg.instruction or UNREAD,
         "quantity": leg.quantity if leg.quantity is not None else UNREAD,
     }
+
+
+def _terms_of_package(found: list[Leg]) -> dict[str, Term]:
+    """Return the terms of all legs, in whatever order they are listed; what cannot be read of one is UNREAD."""
+    legs = sorted(found, key=lambda leg: str(leg.symbol))
+    parts: dict[str, list[object]] = {
+        "symbol": [leg.symbol for leg in legs],
+        "instruction": [leg.instruction for leg in legs],
+        "sizes": [leg.quantity for leg in legs],
+    }
+    told = {name: UNREAD if None in values else " ".join(map(_text, values)) for name, values in parts.items()}
+    return {"legs": len(legs), "quantity": legs[0].quantity or UNREAD, **told}
 
 
 def _triggered(raw: Raw) -> str | _Unread:
@@ -132,7 +149,7 @@ def _triggered(raw: Raw) -> str | _Unread:
     return " + ".join(sorted(str(sorted((key, _text(value)) for key, value in one.items())) for one in found))
 
 
-def _text(value: Term) -> str:
+def _text(value: object) -> str:
     return f"{value.normalize():f}" if isinstance(value, Decimal) else str(value)
 
 
@@ -141,7 +158,7 @@ def _is_alone(raw: Raw) -> bool:
         raw.get("orderStrategyType") == "SINGLE"
         and not raw.get("childOrderStrategies")
         and PARENT not in raw
-        and raw.get("complexOrderStrategyType", "NONE") == "NONE"
+        and (raw.get("complexOrderStrategyType", "NONE") == "NONE" or len(legs(raw)) > 1)
     )
 
 

@@ -1,20 +1,20 @@
 """TDA's and Schwab's orders in corro's words; nothing here talks to anyone.
 
-An order with several legs is as many orders here, one a leg, `1000436258264/2`: each has its own symbol, side and
-quantity, and an execution belongs to the leg whose legId it names. An order of one leg is itself.
+An order with several legs is a package, and an execution belongs to the leg whose legId it names.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
 from models.reports import DONE, BrokerStatus, FillReport, OrderReport
 from models.vocabulary import OrderType, TimeInForce
 from worker.brokers.oddities import Oddities
+from worker.brokers.tda.legs import SIGNS, of_leg, package_of, signed_price
 from worker.brokers.tda.shapes import Leg, closed, entered, filled, legs, order_id, rows_in, total
 from worker.brokers.values import Raw, identity, moment, positive, size, soft
 
@@ -93,59 +93,76 @@ def is_settled(raw: Raw) -> bool:
     for report in order_reports(raw):
         told = sum((fill.quantity for fill in report.fills), Decimal(0))
         whole = report.quantity if report.status is BrokerStatus.FILLED else None
-        if told < max(report.filled_quantity or Decimal(0), whole or Decimal(0)):
+        units = sum((leg.ratio or Decimal(1) for leg in report.package), Decimal(0)) or Decimal(1)
+        if told < units * max(report.filled_quantity or Decimal(0), whole or Decimal(0)):
             return False
     return True
 
 
 # -- ORDERS ---
 def order_report(raw: Raw, odd: Oddities | None = None) -> OrderReport:
-    """Read one order with the executions it carries: of one with several legs, the first."""
+    """Read one order with the executions it carries."""
     return order_reports(raw, odd)[0]
 
 
 def order_reports(raw: Raw, odd: Oddities | None = None) -> list[OrderReport]:
-    """Read one order: a report for each leg. A group without legs has none; its members have their own.
+    """Read one order. A group without legs has no report; its members have their own.
 
     What cannot be read is None, with a status UNKNOWN where the order's fate hangs on it.
     """
     found = legs(raw)
     if not found and raw.get("childOrderStrategies"):
         return []
-    if len(found) < 2:
-        return [_report(raw, found[0] if found else None, None, odd)]
-    return [_report(raw, leg, str(leg.place), odd) for leg in found]
+    if len(found) > 1:
+        return [_package(raw, found, odd)]
+    return [_report(raw, found[0] if found else None, fills(raw, None, odd), odd)]
 
 
-def _report(raw: Raw, leg: Leg | None, part: str | None, odd: Oddities | None) -> OrderReport:
-    """Return an order, or one leg of it, as a report.
+def _package(raw: Raw, found: Sequence[Leg], odd: Oddities | None) -> OrderReport:
+    """Return an order with several legs: it has no symbol and no side of its own."""
+    executions = [fill for leg in found for fill in of_leg(fills(raw, leg, odd), leg)]
+    report = _report(raw, None, tuple(sorted(executions, key=lambda fill: fill.filled_at)), odd, several=True)
+    kind = raw.get("orderType")
+    return replace(
+        report,
+        package=package_of(raw, found),
+        order_type=OrderType.LIMIT if kind in SIGNS else report.order_type,
+        limit_price=signed_price(str(kind), report.limit_price),
+        avg_fill_price=None,
+    )
+
+
+def _report(
+    raw: Raw, leg: Leg | None, executions: tuple[FillReport, ...], odd: Oddities | None, *, several: bool = False
+) -> OrderReport:
+    """Return an order as a report.
 
     Args:
         raw: the order as listed.
-        leg: the leg that it is about; None where it has none that can be read.
-        part: the leg's name, where an order has several.
+        leg: its only leg; None where it has none that can be read.
+        executions: that it carries.
         odd: takes remarks about what could not be read.
+        several: it has more than one leg.
     """
     mine = order_id(raw)
-    if odd is not None and (leg is None or leg.symbol is None):
+    if odd is not None and not several and (leg is None or leg.symbol is None):
         odd.note(f"order {mine}", "it does not say what it trades")
     found = raw.get("orderType")
     kind, status = found if isinstance(found, str) else None, status_of(raw)
-    executions = fills(raw, leg, part, odd)
-    done = filled(raw) if part is None else _filled_of_leg(raw, leg, executions)
+    done = filled(raw)
     if status is _ACCEPTED and done:
         status = BrokerStatus.PARTIALLY_FILLED
     offset, link = soft(positive, raw.get("stopPriceOffset")), raw.get("stopPriceLinkType")
     session, word, message = raw.get("session"), raw.get("status"), raw.get("statusDescription")
     return OrderReport(
-        broker_order_id=_named(mine, part),
+        broker_order_id=mine,
         status=status,
         raw_status=word if isinstance(word, str) else None,
         symbol=leg.symbol if leg else None,
         side=leg.side if leg else None,
         order_type=_TYPES.get(str(kind)) or _ON_CLOSE.get(str(kind)),
         time_in_force=TimeInForce.CLS if kind in _ON_CLOSE else _DURATIONS.get(str(raw.get("duration"))),
-        quantity=leg.quantity if part is not None and leg else total(raw),
+        quantity=total(raw),
         limit_price=soft(positive, raw.get("price")) if kind not in _NO_LIMIT else None,
         stop_price=soft(positive, raw.get("stopPrice")) if kind not in _NO_STOP else None,
         trail_amount=offset if link == "VALUE" else None,
@@ -158,19 +175,6 @@ def _report(raw: Raw, leg: Leg | None, part: str | None, odd: Oddities | None) -
         submitted_at=entered(raw),
         updated_at=closed(raw) or (executions[-1].filled_at if executions else None),
     )
-
-
-def _named(mine: str | None, part: str | None) -> str | None:
-    return mine if part is None or mine is None else f"{mine}/{part}"
-
-
-def _filled_of_leg(raw: Raw, leg: Leg | None, executions: Iterable[FillReport]) -> Decimal | None:
-    """Return how much of one leg is filled: the order counts spreads, so its own count is taken in proportion."""
-    done, whole = filled(raw), total(raw)
-    told = sum((fill.quantity for fill in executions), Decimal(0))
-    if done is None or whole is None or leg is None or leg.quantity is None:
-        return told or None
-    return max(told, done * leg.quantity / whole)
 
 
 # -- EXECUTIONS ---
@@ -217,16 +221,14 @@ def _is_execution(activity: Raw) -> bool:
     return activity.get("activityType") == "EXECUTION" and activity.get("executionType") in (None, "FILL")
 
 
-def fills(
-    raw: Raw, leg: Leg | None = None, part: str | None = None, odd: Oddities | None = None
-) -> tuple[FillReport, ...]:
-    """Read the executions of an order, or of one of its legs, oldest first.
+def fills(raw: Raw, one_leg: Leg | None = None, odd: Oddities | None = None) -> tuple[FillReport, ...]:
+    """Read the executions of an order, or of one of its several legs, oldest first.
 
     Several legs of one activity share its id and often their legId, so their place in it completes the execution_id.
     A price that is missing, or 0, is None: it is told later.
     """
-    leg = leg or next(iter(legs(raw)), None)
-    mine = [one for one in _executions(raw, odd) if part is None or _belongs(one, leg)]
+    leg = one_leg or next(iter(legs(raw)), None)
+    mine = [one for one in _executions(raw, odd) if one_leg is None or _belongs(one, one_leg)]
     found: list[FillReport] = []
     done = Decimal(0)
     for one in sorted(mine, key=lambda one: (one.at, one.order)):
@@ -239,15 +241,15 @@ def fills(
                 filled_at=one.at,
                 symbol=leg.symbol if leg else None,
                 side=leg.side if leg else None,
-                broker_order_id=_named(order_id(raw), part),
+                broker_order_id=order_id(raw),
                 cumulative_quantity=done,
             )
         )
     return tuple(found)
 
 
-def _belongs(one: _Execution, leg: Leg | None) -> bool:
-    return leg is not None and one.leg_id == (leg.leg_id or str(leg.place))
+def _belongs(one: _Execution, leg: Leg) -> bool:
+    return one.leg_id == (leg.leg_id or str(leg.place))
 
 
 def _average(executions: Iterable[FillReport], done: Decimal | None) -> Decimal | None:

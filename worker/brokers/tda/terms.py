@@ -9,6 +9,7 @@ from models.messages import OrderRequest, plain
 from models.vocabulary import AssetClass, OrderType, Side, TimeInForce
 from worker.brokers.rest.reading import Body
 from worker.brokers.tda.dialects import TdaDialect
+from worker.brokers.tda.legs import package_body
 
 #: Times in force that outlast a session, as SEAMLESS (AM, regular and PM in one order) needs.
 _LONG = frozenset({TimeInForce.DAY, TimeInForce.GTC})
@@ -27,6 +28,8 @@ def order_body(order: OrderRequest, dialect: TdaDialect, broker: str) -> Body:
     Raises:
         Unsupported: it cannot be said in this dialect.
     """
+    if order.legs is not None:
+        return package_body(order, dialect)
     if order.extended_hours and (order.order_type is not OrderType.LIMIT or order.time_in_force not in _LONG):
         words = f"limit orders that are day or gtc only, was {order.order_type} {order.time_in_force}"
         raise Unsupported(f"{broker} trades extended hours with {words}", broker=broker)

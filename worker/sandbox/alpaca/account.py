@@ -44,7 +44,9 @@ class AlpacaAccount:
         self._name = name
         self._number = number
         self._rules = rules
-        self._fills = [(order, index) for order in market.orders(name) for index in range(len(order.executions))]
+        self._fills = [
+            (order, index) for order in market.orders(name) if not order.legs for index in range(len(order.executions))
+        ]
         self._fills.sort(key=lambda fill: fill[0].executions[fill[1]].at)
 
     def routes(self) -> Iterable[Route]:

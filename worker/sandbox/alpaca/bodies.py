@@ -179,7 +179,16 @@ def order_json(order: MarketOrder, legs: Sequence[MarketOrder] = ()) -> Json:
         "trail_price": plain_or_none(order.trail_amount),
         "type": order.order_type,
         "updated_at": stamp(changed + timedelta(microseconds=865), order.number + 3),
-    }
+    } | _of_package(order)
+
+
+def _of_package(order: MarketOrder) -> Json:
+    """Return what a package, and each of its legs, says otherwise: words of one are empty in the other."""
+    if order.extra.get("package"):
+        return dict.fromkeys(("symbol", "asset_class", "asset_id", "side", "position_intent"), "")
+    if "leg" in order.extra:
+        return {"type": "", "order_type": "", "ratio_qty": plain(Decimal(str(order.extra["ratio"])))}
+    return {}
 
 
 def activity_json(order: MarketOrder, index: int) -> Json:

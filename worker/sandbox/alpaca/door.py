@@ -23,6 +23,7 @@ from worker.sandbox.alpaca.account import AlpacaAccount, when, whole_number
 from worker.sandbox.alpaca.bodies import Json, asset_class, order_id, order_json
 from worker.sandbox.alpaca.data import AlpacaData
 from worker.sandbox.alpaca.linked import exit_fields
+from worker.sandbox.alpaca.packages import CLASS, admit_package, read_package
 from worker.sandbox.alpaca.rules import (
     AccountRules,
     malformed,
@@ -37,6 +38,7 @@ from worker.sandbox.http_door import Allowance, HttpDoor, Refusal, Route, decima
 from worker.sandbox.market import amending
 from worker.sandbox.market.linking import MarketLinks
 from worker.sandbox.market.market import Market, MarketEvent, MarketOrder, Position, Trade
+from worker.sandbox.market.packages import place_package
 from worker.sandbox.spoilt import web_reason
 
 if TYPE_CHECKING:
@@ -161,6 +163,8 @@ class AlpacaDoor(HttpDoor):
         The id is looked at before the money: a duplicate is 422 whatever the account has.
         """
         body = await read_json(request)
+        if isinstance(body, dict) and body.get("order_class") == CLASS:
+            return web.json_response(order_json(package := self._place_package(body), package.legs))
         ticket = read_ticket(body)
         taken = self.take("id_taken", symbol=ticket.symbol)
         if taken is not None:
@@ -172,6 +176,18 @@ class AlpacaDoor(HttpDoor):
         for prices in ticket.exits:
             self._add_exit(order, exit_fields(ticket, side, quantity, prices))
         return web.json_response(order_json(order, self.links.children(order)))
+
+    def _place_package(self, body: Json) -> MarketOrder:
+        """Take an order with legs; each is an order of its own that shows in it."""
+        package = read_package(body)
+        self.rules.check_unique(package["client_order_id"])
+        admit_package(self.market, self.name, package)
+        package |= {"door": self.name, "account": ACCOUNT_NUMBER, "side": "buy", "extra": {"order_class": CLASS}}
+        order = place_package(self.market, package.pop("legs"), **package)
+        for one in (order, *order.legs):
+            self._ids[order_id(one)] = one
+        self.stream.publish("pending_new", order)
+        return order
 
     def _add_exit(self, parent: MarketOrder, fields: dict[str, object]) -> None:
         """Take an order that belongs to another; its id is ours to give, and it says nothing of whose it is."""
@@ -222,7 +238,7 @@ class AlpacaDoor(HttpDoor):
 
     def _rolled(self, order: MarketOrder, nested: bool) -> tuple[MarketOrder, Sequence[MarketOrder]]:
         """Return an order, with those that belong to it where they are to be shown in it."""
-        return order, self.links.children(order) if nested else ()
+        return order, order.legs or self.links.children(order) if nested else ()
 
     def _shown(
         self, orders: Iterable[MarketOrder], keep: Callable[[MarketOrder], bool], nested: bool
@@ -230,7 +246,7 @@ class AlpacaDoor(HttpDoor):
         """Return the orders of a listing; nested, one that belongs to another is shown in that."""
         if not nested:
             return filter(keep, orders)
-        heads = (order for order in orders if self.links.parent(order) is None)
+        heads = (order for order in orders if self.links.parent(order) is None and "leg" not in order.extra)
         return (order for order in heads if keep(order) or any(map(keep, self.links.children(order))))
 
     async def _find(self, request: web.Request) -> web.Response:
@@ -304,13 +320,18 @@ class AlpacaDoor(HttpDoor):
         self._ids.setdefault(order_id(order), order)
         if event.kind == "accepted":
             order.extra["accepted"] = True
+        if "leg" in order.extra:  # its package tells it; of an execution the activities as well
+            if event.execution is not None:
+                self.account.add_fill(order, event.execution)
+            return
         if event.execution is not None:
             self._on_fill(order, event.execution)
         elif event.kind in EVENTS:
             self.stream.publish(EVENTS[event.kind], order)
 
     def _on_fill(self, order: MarketOrder, execution: Trade) -> None:
-        self.account.add_fill(order, execution)
+        if not order.legs:
+            self.account.add_fill(order, execution)
         whole = execution.cumulative >= order.quantity
         self.stream.publish("fill" if whole else "partial_fill", order, execution)
         lies.after_fill(self, order, execution)

@@ -100,7 +100,7 @@ class UpdatesDoor:
         data: Json = {
             "event": event,
             "execution_id": execution_uuid(execution) if execution is not None else _event_id(event, order),
-            "order": order_json(order),
+            "order": order_json(order, order.legs),
             "timestamp": stamp(at, order.number),  # on every event: alpaca-py does not read one without
         }
         if execution is not None:

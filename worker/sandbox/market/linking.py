@@ -33,7 +33,7 @@ class MarketLinks:
 
     def parent(self, order: MarketOrder) -> MarketOrder | None:
         """Return the order that this one belongs to."""
-        number = order.extra.get("parent")
+        number = order.extra.get("parent") if "leg" not in order.extra else None
         return self._market.find(self._door, number) if isinstance(number, int) else None
 
     def children(self, order: MarketOrder) -> list[MarketOrder]:

@@ -19,7 +19,8 @@ from worker.sandbox.market.accounts import Account, Book, Payment, Position, cen
 from worker.sandbox.market.ledger import Ledger
 from worker.sandbox.market.listed import multiplier
 from worker.sandbox.market.matching import execution_price, first_stop
-from worker.sandbox.market.orders import Listener, MarketEvent, MarketOrder, State, Trade
+from worker.sandbox.market.orders import COPIED, Listener, MarketEvent, MarketOrder, State, Trade, names_of
+from worker.sandbox.market.packages import net_quote, price_of_leg, relink, units
 from worker.sandbox.market.prices import Candle, PriceBook, Quote
 from worker.sandbox.market.restore import Past, past, payment_of
 
@@ -37,11 +38,6 @@ RECHECK_S = 0.25
 #: Orders of this size and above are filled in three parts.
 LARGE = Decimal(1000)
 PARTS = 3
-#: What a replacement takes over from the order it replaces.
-_COPIED = (
-    *("door", "account", "client_order_id", "symbol", "side", "quantity", "order_type", "time_in_force"),
-    *("limit_price", "stop_price", "trail_amount", "trail_percent", "extended_hours"),
-)
 
 
 class Market:
@@ -71,6 +67,7 @@ class Market:
 
     def _restore(self, before: Past) -> None:
         """Go on where the run before has stopped."""
+        relink(before.orders)
         self._books.update(before.books)
         for order in before.orders.values():
             if order.is_live and not self.exists(order.symbol):
@@ -173,9 +170,8 @@ class Market:
     def turn_away(self, reason: str, **fields: Any) -> None:
         """Record in the ledger an order that reached the door and is not taken (refused or swallowed)."""
         fields.setdefault("received_at", datetime.now(UTC))
-        order = MarketOrder(number=next(self._numbers), **fields)
-        self.ledger.arrived(order, taken=False)
-        self.ledger.record("rejected", **_names(order), reason=reason)
+        self.ledger.arrived(order := MarketOrder(number=next(self._numbers), **fields), taken=False)
+        self.ledger.record("rejected", **names_of(order), reason=reason)
 
     def cancel(self, order: MarketOrder) -> bool:
         """Cancel what is left of an order; False when it is closed already."""
@@ -202,7 +198,7 @@ class Market:
         """
         if not order.is_live:
             raise ValueError(f"order {order.number} is {order.state}")
-        fields: OrderTerms = {name: getattr(order, name) for name in _COPIED}
+        fields: OrderTerms = {name: getattr(order, name) for name in COPIED}
         self._close(order, "replaced")
         successor = self.place(**{**fields, "extra": dict(order.extra), **changes, "replaces": order.number})
         order.replaced_by = successor.number
@@ -215,7 +211,7 @@ class Market:
         for name, value in changes.items():
             setattr(order, name, value)
         order.updated_at = datetime.now(UTC)
-        self.ledger.record("modified", **_names(order), **changes)
+        self.ledger.record("modified", **names_of(order), **changes)
         self._emit("modified", order)
         self._look_later(order)
         return True
@@ -327,7 +323,7 @@ class Market:
         if not order.is_live:
             return
         immediate, waited = order.time_in_force in ("ioc", "fok"), not order.triggered
-        price = None if order.held or order.waits else execution_price(order, self.quote(order.symbol))
+        price = None if order.held or order.waits else execution_price(order, self._worth(order))
         short_of_all = order.time_in_force == "fok" and order.fill_cap is not None
         if price is not None and not short_of_all:
             self._fill(order, price)
@@ -355,10 +351,14 @@ class Market:
 
     def _execute(self, order: MarketOrder, size: Decimal, price: Decimal) -> None:
         """Make one execution: size, money, commission, position, ledger and listeners."""
+        for leg in order.legs:
+            self._execute(leg, size * units(order, leg), price_of_leg(leg, self.quote(leg.symbol)))
         cumulative = order.filled_quantity + size
         paid = sum((e.commission for e in order.executions), Decimal(0))
-        fee = commission_due(order.door, cumulative, paid)
-        gain = self._book(order.door).apply(order.symbol, size if order.is_buy else -size, price, fee)
+        fee = gain = Decimal(0)
+        if not order.legs:
+            fee = commission_due(order.door, cumulative, paid)
+            gain = self._book(order.door).apply(order.symbol, size if order.is_buy else -size, price, fee)
         name = f"{order.number:08x}.{len(order.executions) + 1:02d}"
         now = datetime.now(UTC)
         execution = Trade(name, size, price, now, cumulative, fee, cents(gain))
@@ -369,17 +369,19 @@ class Market:
             order.closed_at = now
             self._working.pop(order.number, None)
         details = {"execution_id": name, "quantity": size, "price": price, "cumulative": cumulative, "at": now}
-        self.ledger.record("fill", **_names(order), **details, state=order.state)
+        self.ledger.record("fill", **names_of(order), **details, state=order.state)
         self._emit("fill", order, execution)
 
     def _close(self, order: MarketOrder, state: State, reason: str | None = None) -> bool:
         """End an order; tells whether it was still alive."""
         if not order.is_live:
             return False
+        for leg in order.legs:
+            self._close(leg, state, reason)
         order.state, order.reason = state, reason
         order.closed_at = order.updated_at = datetime.now(UTC)
         self._working.pop(order.number, None)
-        self.ledger.record(state, **_names(order), reason=reason)
+        self.ledger.record(state, **names_of(order), reason=reason)
         self._emit(state, order)
         return True
 
@@ -388,12 +390,11 @@ class Market:
         for listener in self._listeners.get(order.door, []):
             loop.call_soon(listener, MarketEvent(kind, order, execution))
 
+    def _worth(self, order: MarketOrder) -> Quote:
+        return net_quote(order, self.quote) if order.legs else self.quote(order.symbol)
+
     def _book(self, door: str) -> Book:
         return self._books.setdefault(door, Book())
 
     def _open_buys(self, door: str) -> list[MarketOrder]:
         return [o for o in self._working.values() if o.door == door and o.is_buy and not o.waits]
-
-
-def _names(order: MarketOrder) -> dict[str, object]:
-    return {"door": order.door, "number": order.number, "client_order_id": order.client_order_id}

@@ -11,6 +11,11 @@ from typing import Literal
 State = Literal["new", "partially_filled", "filled", "canceled", "rejected", "expired", "replaced"]
 
 _LIVE = ("new", "partially_filled")
+#: What a replacement takes over from the order it replaces.
+COPIED = (
+    *("door", "account", "client_order_id", "symbol", "side", "quantity", "order_type", "time_in_force"),
+    *("limit_price", "stop_price", "trail_amount", "trail_percent", "extended_hours"),
+)
 
 
 @dataclass(slots=True)
@@ -65,6 +70,7 @@ class MarketOrder:
     held: bool = False  # kept from filling by a fault, until Market.release
     waits: bool = False  # for the order that it belongs to to be filled
     fill_cap: Decimal | None = None  # stop filling here: the fault `partial`
+    legs: list[MarketOrder] = field(default_factory=list)  # of a package: what it trades
     extra: dict[str, object] = field(default_factory=dict)  # wire details a door must echo
 
     @property
@@ -114,6 +120,11 @@ class MarketEvent:
     kind: str
     order: MarketOrder
     execution: Trade | None = None
+
+
+def names_of(order: MarketOrder) -> dict[str, object]:
+    """Return what names an order in a line of the ledger."""
+    return {"door": order.door, "number": order.number, "client_order_id": order.client_order_id}
 
 
 Listener = Callable[[MarketEvent], None]

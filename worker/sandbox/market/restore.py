@@ -68,7 +68,10 @@ def _filled(found: Past, line: Line) -> None:
     size, price, cumulative = (Decimal(line[name]) for name in ("quantity", "price", "cumulative"))
     fee = commission_due(order.door, cumulative, sum((e.commission for e in order.executions), Decimal(0)))
     book = found.books.setdefault(order.door, Book())
-    gain = book.apply(order.symbol, size if order.is_buy else -size, price, fee)
+    if order.extra.get("package"):  # its legs have lines of their own
+        fee = gain = Decimal(0)
+    else:
+        gain = book.apply(order.symbol, size if order.is_buy else -size, price, fee)
     order.executions.append(Trade(line["execution_id"], size, price, at, cumulative, fee, cents(gain)))
     order.state, order.updated_at = line["state"], at
     if order.state == "filled":

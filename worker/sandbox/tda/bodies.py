@@ -75,14 +75,14 @@ def order_json(order: MarketOrder, dialect: DoorDialect) -> Json:
     assert isinstance(wire, dict)
     live = order.is_live
     body: Json = {
-        **wire,
         "complexOrderStrategyType": "NONE",
+        **wire,
         "quantity": float(order.quantity),
         "filledQuantity": float(order.filled_quantity),
         "remainingQuantity": float(order.remaining_quantity) if live else 0.0,
         "requestedDestination": "AUTO",
         "destinationLinkName": "AutoRoute",
-        "orderLegCollection": [_leg_json(order, dialect)],
+        "orderLegCollection": [_leg_json(leg, dialect, n) for n, leg in enumerate(order.legs or [order], 1)],
         "orderStrategyType": "SINGLE",
         "orderId": number_of(order),
         "cancelable": live,
@@ -103,11 +103,11 @@ def order_json(order: MarketOrder, dialect: DoorDialect) -> Json:
     return body
 
 
-def _leg_json(order: MarketOrder, dialect: DoorDialect) -> Json:
-    """Return the one leg that an order for shares has."""
+def _leg_json(order: MarketOrder, dialect: DoorDialect, number: int) -> Json:
+    """Return a leg of an order: what it trades itself, or one of its several."""
     return {
         "orderLegType": "EQUITY" if listed(order.symbol) is None else "OPTION",
-        "legId": 1,
+        "legId": number,
         "instrument": instrument_json(order.symbol, dialect),
         "instruction": order.side.upper() if listed(order.symbol) is None else _OPTION_WORDS[order.side],
         "positionEffect": "OPENING" if order.side in OPENING else "CLOSING",
@@ -118,23 +118,27 @@ def _leg_json(order: MarketOrder, dialect: DoorDialect) -> Json:
 def _activity_json(order: MarketOrder, index: int, dialect: DoorDialect) -> Json:
     """Return one execution as an activity of its order; numbers are JSON numbers at both brokers."""
     execution: Trade = order.executions[index]
-    leg: Json = {
-        "legId": 1,
-        "quantity": float(execution.quantity),
-        "mismarkedQuantity": 0.0,
-        "price": float(execution.price),
-        "time": stamp(execution.at),
-    }
-    if dialect.name == "schwab":
-        leg["instrumentId"] = instrument_id(order.symbol)
+    parts = enumerate(order.legs or [order], 1)
     return {
         "activityType": "EXECUTION",
         "activityId": number_of(order) * 100 + index + 1,
         "executionType": "FILL",
         "quantity": float(execution.quantity),
         "orderRemainingQuantity": float(order.quantity - execution.cumulative),
-        "executionLegs": [leg],
+        "executionLegs": [_execution_json(leg, leg.executions[index], number, dialect) for number, leg in parts],
     }
+
+
+def _execution_json(leg: MarketOrder, execution: Trade, number: int, dialect: DoorDialect) -> Json:
+    """Return what one leg traded in an execution."""
+    body: Json = {
+        "legId": number,
+        "quantity": float(execution.quantity),
+        "mismarkedQuantity": 0.0,
+        "price": float(execution.price),
+        "time": stamp(execution.at),
+    }
+    return body | ({"instrumentId": instrument_id(leg.symbol)} if dialect.name == "schwab" else {})
 
 
 def position_json(symbol: str, position: Position, price: Decimal, dialect: DoorDialect) -> Json:

@@ -27,9 +27,10 @@ from worker.sandbox.tda.data import TdaData
 from worker.sandbox.tda.dialect import DIALECTS, Json, correlation
 from worker.sandbox.tda.lies import STALE, days_of, dress, no_window, spoil, strange_orders, strange_positions
 from worker.sandbox.tda.linked import nest, split
+from worker.sandbox.tda.packages import is_package, read_package, rejection_of, taken
 from worker.sandbox.tda.payments import transactions
 from worker.sandbox.tda.previews import preview_json
-from worker.sandbox.tda.rules import read_order, read_window, rejection
+from worker.sandbox.tda.rules import read_order, read_window
 from worker.sandbox.tda.tokens import TokenDoor
 
 if TYPE_CHECKING:
@@ -225,7 +226,7 @@ class TdaDoor(HttpDoor):
 
     async def _transactions(self, request: web.Request) -> web.Response:
         self._check_account(request)
-        paid, placed = self.market.payments(self.name), self._numbered.values()
+        paid, placed = self.market.payments(self.name), [o for o in self._numbered.values() if not o.legs]
         return self._json(transactions(placed, paid, request.query, self.dialect, self.account))
 
     def _check_account(self, request: web.Request) -> None:
@@ -242,10 +243,10 @@ class TdaDoor(HttpDoor):
         self._check_account(request)
         body, inner = split(await read_json(request), self.dialect)
         fields, triggered = self._read(body), [self._read(one) for one in inner]
-        reason = rejection(self.market, self.name, fields)
+        reason = rejection_of(self.market, self.name, fields)
         lies.twin(self, fields)
         fields["extra"] |= {"order_id": self.next_id()}
-        order = self.keep(self.market.place(door=self.name, account=self.account, **fields))
+        order = self.keep(taken(self.market, door=self.name, account=self.account, **fields))
         for terms in triggered:
             self._trigger(order, terms)
         if reason is not None:
@@ -277,9 +278,10 @@ class TdaDoor(HttpDoor):
 
     def _read(self, body: object) -> Json:
         """Return what the market needs to know of a body; Refusal also for an unknown symbol."""
-        fields = read_order(body, self.dialect)
-        if not self.market.exists(fields["symbol"]):
-            raise self.dialect.invalid(f"Invalid symbol: {fields['symbol']}")
+        fields = read_package(body, self.dialect) if is_package(body) else read_order(body, self.dialect)
+        for symbol in [leg["symbol"] for leg in fields.get("legs", ())] or [fields["symbol"]]:
+            if not self.market.exists(symbol):
+                raise self.dialect.invalid(f"Invalid symbol: {symbol}")
         return fields
 
     def next_id(self) -> int:
@@ -337,7 +339,7 @@ class TdaDoor(HttpDoor):
         self._check_account(request)
         body = await read_json(request)
         fields = self._read(body)
-        reason = rejection(self.market, self.name, fields)
+        reason = rejection_of(self.market, self.name, fields)
         return self._json(preview_json(self.market, self.account, body, fields, reason))
 
     def _named(self, request: web.Request) -> MarketOrder:

@@ -90,7 +90,13 @@ def _read_leg(body: Json, dialect: DoorDialect) -> tuple[str, str, Decimal]:
     legs = body.get("orderLegCollection")
     if not isinstance(legs, list) or len(legs) != 1 or not isinstance(legs[0], dict):
         raise dialect.invalid("orderLegCollection must hold exactly one leg")
-    leg = legs[0]
+    return read_leg(legs[0], dialect)
+
+
+def read_leg(leg: object, dialect: DoorDialect) -> tuple[str, str, Decimal]:
+    """Return symbol, side and quantity of one leg; Refusal (400) where it cannot be read."""
+    if not isinstance(leg, dict):
+        raise dialect.invalid("a leg is an object")
     instrument, quantity = leg.get("instrument"), decimal(leg.get("quantity"))
     kinds = ("EQUITY", "OPTION", dialect.fund_type)
     if not isinstance(instrument, dict) or instrument.get("assetType") not in kinds:
