@@ -86,7 +86,7 @@ def order(client_order_id: str, wide: Wide = False, json: Json = False) -> None:
         show.document(row)
         return
     show.rows([row], ORDER_COLUMNS, title=f"order {row['client_order_id']}", wide=wide)
-    fill_columns = _FILL_COLUMNS
+    fill_columns: tuple[str, ...] = _FILL_COLUMNS
     if row["legs"]:
         fill_columns = ("leg", *_FILL_COLUMNS)
         show.say()

@@ -59,8 +59,6 @@ _SHOWN = (
     "broker_client_order_id", "symbol", "quantity", "limit_price", "stop_price", "filled_quantity", "avg_fill_price",
     "raw_status", "submitted_at",
 )  # fmt: skip
-
-
 #: A line for the log: its event, and its values.
 _Told = tuple[str, dict[str, str]]
 
@@ -121,7 +119,7 @@ class External:
         with self.database.read() as connection:
             chunks = (about[at : at + _AT_ONCE] for at in range(0, len(about), _AT_ONCE))
             found = [pair for chunk in chunks for pair in self._sort(connection, chunk)]
-        if theirs := [r for r, whose in found if whose == "external"]:
+        if theirs := [part for r, whose in found if whose == "external" for part in parted(r)]:
             for event, words in self.database.transact(partial(self._record, theirs)):
                 self._said.once(event, **words)
         if commissions:
@@ -130,7 +128,6 @@ class External:
 
     def _record(self, theirs: Sequence[OrderReport | FillReport], connection: Connection) -> list[_Told]:
         """Record reports on other people's orders; returns lines for the log, which follow the commit."""
-        theirs = [part for report in theirs for part in parted(report)]
         fresh = self._orders(connection, theirs)
         told = self._fills(connection, [fill for report in theirs for fill in fills_in(report)])
         names = ("broker_order_id", "symbol", "side", "quantity")
