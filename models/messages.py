@@ -258,7 +258,7 @@ class OrderRequest(BaseModel):
         if self.legs is not None and (wrong := wrong_package(self)) is not None:
             raise ValueError(wrong)
         if self.limit_price is not None and self.limit_price <= 0 and self.legs is None:
-            raise ValueError(f"limit_price: must be greater than zero, was {plain(self.limit_price)}")
+            raise ValueError(f"limit_price: must be greater than zero, was {plain(self.limit_price)!r}")
         if self.asset_class or self.currency or told_class(self.symbol) is not AssetClass.US_EQUITY:
             self._fits_its_class()
         trails_missing = (self.trail_amount is None) + (self.trail_percent is None)
