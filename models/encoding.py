@@ -19,8 +19,8 @@ _SAFE_DIGITS = 18
 
 
 def plain(number: Decimal) -> str:
-    """Write a decimal without exponent and without trailing zeros: 10, not 1E+1; 0.5, not 0.500."""
-    return format(number.normalize(), "f")
+    """Write a decimal without exponent and without trailing zeros: 10, not 1E+1; 0.5, not 0.500; 0, not -0."""
+    return format(number.normalize(), "f") if number else "0"
 
 
 def moment(at: datetime) -> str:

@@ -53,7 +53,9 @@ def test_a_sell_begins_at_the_broker_that_holds_the_position(at: Scenario) -> No
     assert at.at_brokers() == [DEDUPES]
 
 
-@pytest.mark.parametrize(("side", "held"), [("sell", 9), ("sell", -10), ("buy_to_cover", -9), ("buy_to_cover", 10)])
+@pytest.mark.parametrize(
+    ("side", "held"), [("sell", 9), ("sell", -10), ("buy_to_cover", -9), ("buy_to_cover", 10), ("buy_to_cover", 0)]
+)
 def test_where_nobody_holds_it_a_closing_order_is_denied_in_words(at: Scenario, side: str, held: int) -> None:
     at.holds(KEEPS, held)
     id_ = at.order(KEEPS, DEDUPES, side=side)
@@ -61,6 +63,7 @@ def test_where_nobody_holds_it_a_closing_order_is_denied_in_words(at: Scenario, 
     row = at.row(id_)
     assert (row["status"], row["reason_code"]) == ("denied", "no_position")
     assert row["reason"].startswith(f"ibkr holds {max(held if side == 'sell' else -held, 0)} KO")
+    assert (" KO short" in row["reason"]) == (side == "buy_to_cover")
     assert at.tries(id_) == [(KEEPS, "not_sent")]
     assert at.at_brokers() == []
 
@@ -70,6 +73,14 @@ def test_a_denial_names_the_broker_that_holds_it_though_it_is_not_on_the_route(a
     id_ = at.order(KEEPS, side="sell")
     at.work(KEEPS, id_)
     assert at.row(id_)["reason"] == "ibkr holds 0 KO, and 10 are to be closed; 10 are at alpaca"
+
+
+def test_a_denial_names_what_was_bought_since_the_last_reading(at: Scenario) -> None:
+    bought = at.order(DEDUPES)
+    at.work(DEDUPES, bought, meets="fill")
+    id_ = at.order(KEEPS, side="sell", quantity=50)
+    at.work(KEEPS, id_)
+    assert at.row(id_)["reason"] == "ibkr holds 0 KO, and 50 are to be closed; 0 (by our books 10) are at alpaca"
 
 
 @pytest.mark.parametrize(("side", "held"), [("sell", 10), ("buy_to_cover", -10)])

@@ -26,7 +26,19 @@ from models.errors import (
     Unsupported,
 )
 from models.vocabulary import CLOSING, Side, Status
-from worker.orders.routing import Absent, AwaitEvidence, Decision, Go, RoutingFacts, Stop, decide, is_final, may_take
+from worker.orders.routing import (
+    Absent,
+    AwaitEvidence,
+    Decision,
+    Go,
+    NoAnswer,
+    RoutingFacts,
+    Stop,
+    Weight,
+    decide,
+    is_final,
+    may_take,
+)
 
 START = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
 ROUTES = st.permutations(["a", "b", "c", "d"]).flatmap(lambda names: st.integers(1, 4).map(lambda n: names[:n]))
@@ -58,7 +70,8 @@ class Walk:
         facts = RoutingFacts(
             broker=self.broker, error=error, route=self.route, side=self.side, quantity=TEN, now=self.now,
             refused_by={b for b, e in self.tried if is_final(e)}, tried={b for b, _ in self.tried},
-            refused_before=any(isinstance(e, Refused) for _, e in self.tried), unavailable=set(halted) - {self.broker},
+            earlier=[NoAnswer(Weight.REFUSED, str(e)) for _, e in self.tried if isinstance(e, Refused)],
+            unavailable=set(halted) - {self.broker},
             holdings=self.held if self.side in CLOSING else None, expires_at=self.expires_at,
             cancel_requested=canceled, dedupes=dedupes,
         )  # fmt: skip

@@ -14,7 +14,7 @@ from sqlalchemy import insert, select
 from models.messages import utcnow
 from models.record.batch import OrderBatch
 from models.record.database import Database
-from models.record.tables import attempts, control_events, orders, risk_limits, risk_tallies
+from models.record.tables import attempts, control_events, orders, position_snapshots, risk_limits, risk_tallies
 from models.record.usage import COUNTED, KEY, keep
 from models.settings import Settings
 from tests.unit.words import Put, Run
@@ -112,6 +112,28 @@ def test_a_limit_that_cannot_be_read_forbids_its_scope_and_no_other_and_can_be_c
     assert "cannot be read" in json.dumps(listed(run))
     assert run("limits", "clear", "max_value", "--strategy", "dip", *BY).status == 0
     assert listed(run) == []
+
+
+def test_a_position_counts_only_in_the_scopes_that_it_is_in(database: Database, run: Command) -> None:
+    """A strategy, a key or an account may be called like a broker or a symbol."""
+    held = {("alpaca", "EUR/USD"): 20000, ("alpaca", "AMZN"): 110, ("ibkr", "AMZN"): 30}
+    with database.write() as connection:
+        for (broker, symbol), units in held.items():
+            row = {"broker": broker, "symbol": symbol, "quantity": Decimal(units), "taken_at": utcnow()}
+            connection.execute(insert(position_snapshots).values(**row))
+    scopes: list[tuple[str, ...]] = [
+        (), ("--symbol", "AMZN"), ("--symbol", "KO"), ("--broker", "ibkr"), ("--account", "ibkr:ira"),
+        ("--strategy", "alpaca"), ("--strategy", "AMZN"), ("--strategy", "alpaca", "--symbol", "AMZN"),
+        ("--key", "alpaca"),
+    ]  # fmt: skip
+    for scope in scopes:
+        assert run("limits", "set", "max_position", "200", *scope, *BY).status == 0
+    told = {(row["scope_kind"], row["scope"]): row["used"] for row in listed(run)}
+    assert told == {
+        ("*", "*"): "20000", ("symbol", "AMZN"): "140", ("symbol", "KO"): "0", ("broker", "ibkr"): "30",
+        ("account", "ibkr:ira"): "30", ("strategy", "alpaca"): "0", ("strategy", "AMZN"): "0",
+        ("strategy+symbol", "alpaca:AMZN"): "0", ("key", "alpaca"): "0",
+    }  # fmt: skip
 
 
 def test_what_nobody_has_set_cannot_be_cleared(run: Command) -> None:

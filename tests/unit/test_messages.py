@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from models.encoding import plain
 from models.errors import CorroError, InvalidOrder
 from models.messages import (
     DEFAULT_EXPIRY_S,
@@ -187,6 +188,11 @@ def test_a_number_keeps_every_digit_on_its_way(number: Decimal) -> None:
 def test_a_float_means_its_shortest_text(digits: int, decimals: int) -> None:
     number = Decimal(digits).scaleb(-decimals)
     assert order(quantity=float(number)).quantity == number
+
+
+@pytest.mark.parametrize("text", ["-0", "0", "0.00", "-0E+5"])
+def test_nothing_has_no_sign(text: str) -> None:
+    assert plain(Decimal(text)) == "0"
 
 
 def test_a_tenth_stays_a_tenth() -> None:

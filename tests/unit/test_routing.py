@@ -15,6 +15,7 @@ from models import errors
 from models.errors import (
     BrokerError,
     ConnectionLost,
+    Denied,
     InstrumentUnknown,
     InsufficientFunds,
     NotConnected,
@@ -39,8 +40,10 @@ from worker.orders.routing import (
     AwaitEvidence,
     Decision,
     Go,
+    NoAnswer,
     RoutingFacts,
     Stop,
+    Weight,
     decide,
     is_final,
     may_take,
@@ -50,6 +53,11 @@ NOW = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
 LATER = NOW + timedelta(seconds=60)
 ROUTE = ("ibkr", "alpaca", "tda")
 UNKNOWN = (OutcomeUnknown, SubmitTimeout, ConnectionLost, ServerError, UnreadableReply, Unmapped)
+#: Answers to earlier attempts.
+NO = NoAnswer(Weight.REFUSED, "ibkr: 200 No security definition", "200")
+FORBIDDEN = NoAnswer(Weight.FORBIDDEN, "ibkr holds 0 KO", "no_position")
+LIMITED = NoAnswer(Weight.FORBIDDEN, "alpaca: more than 5", "order_quantity")
+CANNOT = NoAnswer(Weight.CANNOT, "alpaca does not take asset_class future", "unsupported")
 #: Answers that end a broker's part in the order.
 FINAL = (Refused, OrderRejected, InsufficientFunds, InstrumentUnknown, NotPermitted, Unsupported)
 
@@ -86,13 +94,13 @@ CASES: dict[str, tuple[BrokerError, dict[str, Any], object]] = {
     "what has refused before is left out": (OrderRejected("no"), {"refused_by": ["alpaca"]}, ("tda", 0.0)),
     # -- the end of the route
     "all refused: rejected": (
-        OrderRejected("no"), {"broker": "tda", "refused_by": ["ibkr", "alpaca"], "refused_before": True},
+        OrderRejected("no"), {"broker": "tda", "refused_by": ["ibkr", "alpaca"], "earlier": [NO]},
         Status.REJECTED),
     "one broker, refused: rejected": (InsufficientFunds("no"), {"route": ["ibkr"]}, Status.REJECTED),
     "all unsupported: denied": (Unsupported("no"), {"broker": "tda", "refused_by": ["ibkr", "alpaca"]}, Status.DENIED),
     "one broker, unsupported: denied": (Unsupported("no"), {"route": ["ibkr"]}, Status.DENIED),
     "unsupported after a refusal: rejected": (
-        Unsupported("no"), {"broker": "tda", "refused_by": ["ibkr", "alpaca"], "refused_before": True},
+        Unsupported("no"), {"broker": "tda", "refused_by": ["ibkr", "alpaca"], "earlier": [NO]},
         Status.REJECTED),
     "refused after unsupported: rejected": (
         OrderRejected("no"), {"broker": "tda", "refused_by": ["ibkr", "alpaca"]}, Status.REJECTED),
@@ -108,7 +116,7 @@ CASES: dict[str, tuple[BrokerError, dict[str, Any], object]] = {
     "the only broker is asked again": (NotConnected("down"), {"route": ["ibkr"]}, ("ibkr", 1.0)),
     "who refused stays out of the second round": (
         NotConnected("down"), {"broker": "tda", "tried": ["ibkr", "alpaca"],
-            "refused_by": ["ibkr"], "refused_before": True},
+            "refused_by": ["ibkr"], "earlier": [NO]},
         ("alpaca", 1.0)),
     "refused last, another out of reach: that one again": (
         OrderRejected("no"), {"broker": "tda", "tried": ["ibkr", "alpaca"]}, ("ibkr", 1.0)),
@@ -194,6 +202,28 @@ def test_the_reason_names_the_broker_and_its_words() -> None:
     assert decision == Go("alpaca", 0.0, "ibkr: buying power 12.30 is not enough")
 
 
+@pytest.mark.parametrize(
+    ("earlier", "error", "end"),
+    [
+        ([NO, CANNOT], Unsupported("tda cannot"), (Status.REJECTED, NO.words, None)),
+        ([CANNOT, NO], Unsupported("tda cannot"), (Status.REJECTED, NO.words, None)),
+        ([NO, FORBIDDEN], Unsupported("tda cannot"), (Status.REJECTED, NO.words, None)),
+        ([NO], OrderRejected("tda says no"), (Status.REJECTED, "tda says no", None)),
+        ([FORBIDDEN, CANNOT], OrderRejected("tda says no"), (Status.REJECTED, "tda says no", None)),
+        ([FORBIDDEN], Unsupported("tda cannot"), (Status.DENIED, FORBIDDEN.words, "no_position")),
+        ([CANNOT], Denied("tda holds 0 KO", code="no_position"), (Status.DENIED, "tda holds 0 KO", "no_position")),
+        ([CANNOT, FORBIDDEN, LIMITED], Unsupported("tda cannot"), (Status.DENIED, FORBIDDEN.words, "no_position")),
+        ([LIMITED, FORBIDDEN], Unsupported("tda cannot"), (Status.DENIED, LIMITED.words, "order_quantity")),
+        ([CANNOT], Unsupported("tda cannot"), (Status.DENIED, CANNOT.words, "unsupported")),
+    ],
+)
+def test_the_end_tells_what_tells_most_and_its_code_belongs_to_its_words(
+    earlier: list[NoAnswer], error: BrokerError, end: tuple[Status, str, str | None]
+) -> None:
+    stop = decide(facts(error, "tda", refused_by=["ibkr", "alpaca"], earlier=earlier))
+    assert stop == Stop(*end)
+
+
 # -- PROPERTIES ---
 def _tree(kind: type[BrokerError]) -> list[type[BrokerError]]:
     return [kind, *(leaf for sub in kind.__subclasses__() for leaf in _tree(sub))]
@@ -216,7 +246,7 @@ def cases(draw: st.DrawFn, *branches: type[BrokerError]) -> RoutingFacts:
         now=NOW,
         refused_by=draw(SOME),
         tried=draw(SOME),
-        refused_before=draw(st.booleans()),
+        earlier=draw(st.sampled_from([[], [NO], [FORBIDDEN], [CANNOT, FORBIDDEN]])),
         holdings=draw(st.none() | st.dictionaries(BROKERS, st.integers(-20, 20).map(Decimal))),
         unavailable=draw(SOME),
         expires_at=draw(st.sampled_from([None, NOW, LATER])),
@@ -268,10 +298,10 @@ def test_the_end_has_a_reason_that_fits(found: RoutingFacts) -> None:
             assert found.expires_at is not None
             assert found.now >= found.expires_at
         case Status.REJECTED:
-            assert isinstance(found.error, Refused) or found.refused_before
+            assert isinstance(found.error, Refused) or NO in found.earlier
         case Status.DENIED:
             assert isinstance(found.error, NotSent)
-            assert not found.refused_before
+            assert NO not in found.earlier
         case other:
             pytest.fail(f"an order cannot end as {other} here")
 

@@ -8,6 +8,7 @@
 | Denied, everywhere    | denied: no broker may have it                                                          |
 | NotSent, other | the next broker on the route; at the end of the route, those that were only out of reach again |
 | Refused        | the next broker on the route; at its end, rejected                                            |
+| the route is used up  | the reason is what tells most: a broker's no, else our first rule, else that it cannot |
 | absent         | the same broker under the same id where it dedupes by id, else like NotSent                   |
 | NotSent or 429, absent before | that broker again: its listings missed the order, which may turn up there after all |
 
@@ -21,6 +22,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
+from enum import IntEnum
 
 from models.errors import (
     AccessLost,
@@ -80,6 +82,24 @@ class Stop:
 Decision = AwaitEvidence | Go | Stop
 
 
+class Weight(IntEnum):
+    """How much an answer tells of why an order went nowhere: least, that a broker does not take such orders at all."""
+
+    PASSING = 0
+    CANNOT = 1
+    FORBIDDEN = 2
+    REFUSED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class NoAnswer:
+    """Why an attempt came to nothing, in words that begin with its broker, and with the code that it carries."""
+
+    weight: Weight
+    words: str
+    code: str | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoutingFacts:
     """What the decision is made from.
@@ -90,8 +110,7 @@ class RoutingFacts:
         route: brokers in order.
         refused_by: brokers that refused the order or cannot take it at all, from earlier attempts.
         tried: brokers of earlier attempts.
-        refused_before: an earlier attempt was refused by its broker.
-        denied_before: the code of the first attempt that our own rules kept from its broker.
+        earlier: why earlier attempts came to nothing, oldest first.
         side: of the order.
         quantity: shares still to do.
         holdings: broker -> position in the symbol, free of other open orders; a missing broker is not known.
@@ -114,8 +133,7 @@ class RoutingFacts:
     now: datetime
     refused_by: Collection[str] = ()
     tried: Collection[str] = ()
-    refused_before: bool = False
-    denied_before: str | None = None
+    earlier: Sequence[NoAnswer] = ()
     holdings: Mapping[str, Decimal] | None = None
     doubtful: Collection[str] = ()
     unavailable: Collection[str] = ()
@@ -129,8 +147,7 @@ class RoutingFacts:
 
 def decide(facts: RoutingFacts) -> Decision:
     """Decide what follows an attempt."""
-    error, words = facts.error, str(facts.error)
-    reason = words if words.startswith(facts.broker) else f"{facts.broker}: {words}"
+    error, reason = facts.error, said_by(facts.broker, str(facts.error))
     if isinstance(error, OutcomeUnknown):
         return AwaitEvidence(reason)
     if facts.cancel_requested:
@@ -171,10 +188,24 @@ def _onward(facts: RoutingFacts, reason: str) -> Decision:
         reachable = [b for b in waiting if b not in facts.unavailable]
         following = (reachable or waiting)[0]
         return Go(following, _rest(facts, following), reason)
-    refused = facts.refused_before or not isinstance(facts.error, NotSent)
-    if refused:
-        return Stop(Status.REJECTED, reason)
-    return Stop(Status.DENIED, reason, facts.denied_before or code_of(facts.error))
+    said = [*facts.earlier, NoAnswer(_weight(facts.error), reason, code_of(facts.error))]
+    if refusals := [answer for answer in said if answer.weight is Weight.REFUSED]:
+        return Stop(Status.REJECTED, refusals[-1].words)
+    why = max(said, key=lambda answer: answer.weight)  # the first of the most telling: its code is the order's
+    return Stop(Status.DENIED, why.words, why.code)
+
+
+def said_by(broker: str, words: str) -> str:
+    """Return words that begin with who they are about."""
+    return words if words.startswith(broker) else f"{broker}: {words}"
+
+
+def _weight(error: BrokerError) -> Weight:
+    if not isinstance(error, NotSent):
+        return Weight.REFUSED
+    if isinstance(error, Denied):
+        return Weight.FORBIDDEN
+    return Weight.CANNOT if isinstance(error, Unsupported) else Weight.PASSING
 
 
 def code_of(error: BrokerError) -> str | None:

@@ -16,7 +16,7 @@ from models.settings import Settings
 from models.vocabulary import CLOSING, Denial, Outcome, Side, signed
 from worker.control.brake import shut
 from worker.fleet.liveness import alive_brokers
-from worker.orders.routing import ACCESS_LOST, RoutingFacts
+from worker.orders.routing import ACCESS_LOST, NoAnswer, RoutingFacts, Weight, said_by
 from worker.positions.closing import Closings, closes
 from worker.positions.holdings import holdings
 from worker.positions.locks import locked_at
@@ -56,8 +56,11 @@ class FactsReader:
             now=entry.now,
             refused_by={a["broker"] for a in earlier if _was_final(a)},
             tried={a["broker"] for a in earlier},
-            refused_before=any(_was_refused(a) for a in earlier),
-            denied_before=next((a["code"] for a in earlier if _was_denied(a)), None),
+            earlier=[
+                NoAnswer(weight, said_by(a["broker"], a["message"] or ""), a["code"])
+                for a in earlier
+                if (weight := _weight(a)) is not None
+            ],
             holdings=held,
             doubtful=doubtful,
             unavailable=self._unavailable(entry) - {broker},
@@ -116,6 +119,15 @@ def _was_final(attempt: AttemptRow) -> bool:
 def _was_refused(attempt: AttemptRow) -> bool:
     """Tell whether a broker refused the order, and not the moment at which it came."""
     return attempt["outcome"] == Outcome.REFUSED and attempt["code"] not in _PASSING_CODES
+
+
+def _weight(attempt: AttemptRow) -> Weight | None:
+    """Return how much an attempt tells of why its order went nowhere; None where nothing of it lasts."""
+    if _was_refused(attempt):
+        return Weight.REFUSED
+    if not _was_denied(attempt):
+        return None
+    return Weight.CANNOT if attempt["code"] == Denial.UNSUPPORTED else Weight.FORBIDDEN
 
 
 def _was_missed(attempt: AttemptRow, broker: str) -> bool:

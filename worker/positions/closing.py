@@ -129,7 +129,7 @@ class Closings:
         wanted = plain((entry.order["quantity"] - entry.order["filled_quantity"]) * units)
         here = f"{self.broker} {_held(found[self.broker], symbol, side)}, and {wanted} are to be closed"
         others = [(name, found[name]) for name in self.brokers if name != self.broker]
-        there = [f"{plain(held.shown)} are at {name}" for name, held in others if held.read_at and held.shown > 0]
+        there = [f"{told} are at {name}" for name, held in others if held.read_at and (told := _amount(held))]
         unknown = [f"not known at {name}" for name, held in others if held.read_at is None]
         return "; ".join((here, *there, *unknown))
 
@@ -147,9 +147,20 @@ class Closings:
 
 
 def _held(held: Holding, symbol: str, side: Side) -> str:
-    short = "" if side is Side.SELL else "short "
+    short = "" if side is Side.SELL else " short"
     taken = f", of which other orders may take {plain(held.busy)}" if held.busy else ""
-    return f"holds {plain(max(held.shown, _ZERO))} {symbol} {short}".rstrip() + taken
+    return f"holds {plain(max(held.shown, _ZERO))} {symbol}{short}{taken}"
+
+
+def _amount(held: Holding) -> str | None:
+    """Say how much there is for a side to take, by the broker and by our books; None where neither knows of any."""
+    books = held.shown if held.books is None else held.books
+    if max(held.shown, books) <= 0:
+        return None
+    shown = plain(max(held.shown, _ZERO))
+    doubt = f" (by our books {plain(max(books, _ZERO))})" if books != held.shown else ""
+    taken = f", less {plain(held.busy)} that other orders may take," if held.busy else ""
+    return f"{shown}{doubt}{taken}"
 
 
 def closes(order: ReadableOrder) -> bool:

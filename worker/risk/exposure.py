@@ -193,8 +193,9 @@ class Exposure:
                 place.buying, place.selling = place.buying + _exactly(buying), place.selling + _exactly(selling)
         if any(kind in (EVERYTHING, "symbol", "broker", "account") for kind, _ in scopes):
             for (broker, symbol), held in positions(self.connection, self.symbols).items():
-                for kind, name in scopes:
-                    if kind in (EVERYTHING, "symbol") or name.partition(":")[0] == broker:
+                mine = scopes_of(broker=broker, account=None, strategy=None, symbol=symbol, key=None)
+                for kind, name in scopes:  # positions do not say their account: they count in each of their broker's
+                    if mine.get(kind) == name or (kind == "account" and name.partition(":")[0] == broker):
                         self._hold((kind, name), symbol, held)
         strategies = {name.rpartition(":")[0] if "+" in kind else name for kind, name in scopes if "strategy" in kind}
         if strategies:
