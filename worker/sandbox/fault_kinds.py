@@ -178,7 +178,7 @@ _TABLE = (
         _seconds("how late (1)"), Option("hold", "flag", "the others wait, too"),
         Option("reverse", "flag", "with hold: the last first"),
     )),
-    FaultKind("both_fill", ALPACA, "a linked order lives on when the one that excludes it is filled or ended"),
+    FaultKind("both_fill", ALL, "a linked order lives on when the one that excludes it is filled or ended"),
     FaultKind("page_loop", ALPACA, "pages of bars lead to each other for ever; --operation list or activities: theirs"),
     FaultKind("id_taken", ALPACA, "a stranger's order stands under our client_order_id", (
         Option("ticker", "text", "its symbol (ours)"), Option("side", "text", "its side (ours)"),

@@ -1,11 +1,12 @@
 """Orders that wake and end each other, as a broker links them: exits wait for an entry, and exclude each other.
 
-What links an order is in its `extra`, which the ledger keeps: `parent`, the number of the order it belongs to, and
-`exits`, how many belong to that.
+What links an order is in its `extra`, which the ledger keeps: `parent`, the number of the order it belongs to, `waits`,
+whether it waits for that, and `oca`, the name of a group of which one alone is to be filled.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,10 +21,14 @@ class MarketLinks:
     Args:
         market: where they trade.
         door: whose they are.
+        siblings: whether what belongs to one order excludes each other, and an order that does not wait for its own.
+        woken: told of an order that waits no more.
     """
 
-    def __init__(self, market: Market, door: str) -> None:
-        self._market, self._door = market, door
+    def __init__(
+        self, market: Market, door: str, *, siblings: bool = True, woken: Callable[[MarketOrder], None] | None = None
+    ) -> None:
+        self._market, self._door, self._siblings, self._woken = market, door, siblings, woken
         self._children: dict[int, list[MarketOrder]] = {}
         for order in market.orders(door):
             if (parent := self.parent(order)) is not None:
@@ -50,16 +55,52 @@ class MarketLinks:
         if not (filled or ended):
             return
         for child in self.children(order):
-            if child.extra.get("waits") and filled:
-                self._market.wake_up(child)
-            else:
+            if not (child.extra.get("waits") and filled):
                 self._market.cancel(child)
-        parent = self.parent(order)
+            elif child.waits:
+                self._market.wake_up(child)
+                if self._woken is not None:
+                    self._woken(child)
+        parent = self.parent(order) if self._siblings else None
         if parent is not None:
             for other in [*self.children(parent), *([] if order.extra.get("waits") else [parent])]:
-                if (
-                    other is not order
-                    and other.is_live
-                    and not self._market.faults.take(self._door, ("both_fill",), order.symbol)
-                ):
-                    self._market.cancel(other)
+                if other is not order:
+                    end_instead(self._market, self._door, other)
+
+
+class OneCancelsAll:
+    """Groups of one door's orders, by name: an execution or the end of one ends the others.
+
+    Args:
+        market: where they trade.
+        door: whose they are.
+    """
+
+    def __init__(self, market: Market, door: str) -> None:
+        self._market, self._door = market, door
+        self._groups: dict[str, list[MarketOrder]] = {}
+        for order in market.orders(door):
+            self.add(order)
+        market.subscribe(door, self._on_event)
+
+    def add(self, order: MarketOrder) -> None:
+        """Count an order that was just taken among its group, if it is of one."""
+        if name := order.extra.get("oca"):
+            self._groups.setdefault(str(name), []).append(order)
+
+    def is_over(self, name: str) -> bool:
+        """Tell whether one of a group has been filled, so that it takes no more."""
+        return any(order.filled_quantity for order in self._groups.get(name, ()))
+
+    def _on_event(self, event: MarketEvent) -> None:
+        order = event.order
+        if event.kind == "fill" or event.kind in _ENDS:
+            for other in self._groups.get(str(order.extra.get("oca")), ()):
+                if other is not order:
+                    end_instead(self._market, self._door, other)
+
+
+def end_instead(market: Market, door: str, other: MarketOrder) -> None:
+    """End an order of which another one was filled or ended, unless both are meant to be filled."""
+    if other.is_live and not market.faults.take(door, ("both_fill",), other.symbol):
+        market.cancel(other)

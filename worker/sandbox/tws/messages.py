@@ -87,7 +87,7 @@ class TwsOrder:
             return "PendingCancel"
         if self.why_held or self.inactive:
             return "Inactive"
-        if self.waits or order.time_in_force in ("opg", "cls"):
+        if self.waits or order.waits or order.time_in_force in ("opg", "cls"):
             return "PreSubmitted"
         return "PreSubmitted" if order.order_type == "market" and not order.executions else "Submitted"
 
@@ -97,6 +97,12 @@ class TwsOrder:
         order = self.order
         stops = order.order_type in ("stop", "stop_limit", "trailing_stop")
         return stops and not order.triggered and order.is_live and not order.executions
+
+    @property
+    def held_words(self) -> str:
+        """Why it does not work yet, as whyHeld says it: a child that waits for its parent, a stop for its trigger."""
+        waits = ["child"] * self.order.waits + ["trigger"] * self.waits
+        return self.why_held or ",".join(waits)
 
 
 def ib_time(at: datetime) -> str:
@@ -166,7 +172,7 @@ def _open_order_fields(tws: TwsOrder) -> list[str]:
     fields[29] = request.good_after
     fields[30] = f"{perm}.0/{ACCOUNT}/{text(tws.order.quantity)}"
     fields[36] = request.good_till
-    fields[58] = str(request.parent_id)
+    fields[54], fields[58] = str(request.oca_type or 3), str(request.parent_id)
     if tws.order.order_type == "trailing_stop":
         fields[74] = fields[114] = text(tws.order.stop_price)
         fields[75] = text(request.trailing_percent)
@@ -221,7 +227,7 @@ def order_status(tws: TwsOrder, status: str | None = None) -> bytes:
     return encode(
         *(3, tws.order_id, status or tws.status, order.filled_quantity, order.remaining_quantity),
         *(order.avg_fill_price or 0, tws.perm_id, tws.request.parent_id, last, client_id),
-        *(tws.why_held or ("trigger" if tws.waits else ""), 0),
+        *(tws.held_words, 0),
     )
 
 

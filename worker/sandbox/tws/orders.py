@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Protocol
@@ -17,8 +16,8 @@ from worker.sandbox.market import amending
 from worker.sandbox.market.market import Market, MarketEvent, MarketOrder, OrderTerms, Trade
 from worker.sandbox.tws import lies
 from worker.sandbox.tws.foreign import sentinel
+from worker.sandbox.tws.linked import TwsLinks
 from worker.sandbox.tws.messages import (
-    ACCOUNT,
     TwsOrder,
     commission,
     error,
@@ -27,7 +26,7 @@ from worker.sandbox.tws.messages import (
     order_status,
     what_if,
 )
-from worker.sandbox.tws.rules import ORDER_TYPES, SIDES, TIFS, complaint_about, is_off_the_tick
+from worker.sandbox.tws.rules import complaint_about, is_off_the_tick, order_terms
 from worker.sandbox.tws.wire import PlaceOrder, request_of
 
 #: Changes of the order type that IB takes: recorded of this one, the others answer 105 (assumed).
@@ -66,12 +65,15 @@ class OrderDesk:
         self._by_id: dict[tuple[int, int], TwsOrder] = {}
         #: Orders that TWS holds back without a word: not transmitted yet, or before somebody clicks.
         self._staged: dict[tuple[int, int], PlaceOrder] = {}
+        #: What their answers meet once they are transmitted.
+        self._spoiled: dict[tuple[int, int], Fault] = {}
         #: Orders of other clients that a client has listed, by order id: it may cancel them.
         self._listed: dict[int, dict[int, TwsOrder]] = {}
         market.faults.on_cleared(self._click_all)
         for order in market.orders(name):  # of the runs before
             if isinstance(told := order.extra.get("request"), Mapping):
                 self._list(TwsOrder(order, request_of(told), int(str(order.extra["client_id"])), told["order_id"]))
+        self.links = TwsLinks(market, name, self._by_id, self._staged, self._on_woken)
 
     # -- READING --
 
@@ -92,16 +94,16 @@ class OrderDesk:
         if known is not None:
             self._change(client, known, request)
             return
-        if not request.transmit:  # recorded: not a word until it is placed again with transmit
-            self._staged[key] = request
-            return
         self._staged.pop(key, None)
-        fields = self._fields(request, client.client_id)
+        fields = order_terms(self.name, request, client.client_id)
         complaint = complaint_about(self.market, request, fields, self.next_id(client.client_id))
+        complaint = complaint or self.links.complaint(client.client_id, request)
         if complaint is None and request.what_if and not self.market.faults.take(self.name, "what_if_placed"):
             self._answer_what_if(client, request, fields)
             return
-        window = self.market.faults.take(self.name, "confirmation", fields["symbol"], "place")
+        window = None
+        if request.transmit:
+            window = self.market.faults.take(self.name, "confirmation", fields["symbol"], "place")
         if window is not None and complaint is None:
             self._open_window(key, request, window)
             return
@@ -111,11 +113,24 @@ class OrderDesk:
         if fault is not None and not self._is_taken(fault):
             self._turn_away(client, request, fields, fault)
             return
+        if not request.transmit:  # recorded: not a word until it is transmitted
+            self._staged[key] = request
+            if fault is not None:
+                self._spoiled[key] = fault
+            return
+        self._transmit_family(client, request)
         tws = self._take(client.client_id, request, fields)
         if request.tif == "FOK":
             self._deactivate(client, tws)
             return
         self._misbehave(client, tws, fault)
+
+    def _transmit_family(self, client: Outlet, request: PlaceOrder) -> None:
+        """Place what was held back until an order of its family is transmitted, the parent first."""
+        for key in self.links.family(client.client_id, request):
+            held = self._staged.pop(key)
+            tws = self._take(client.client_id, held, order_terms(self.name, held, client.client_id))
+            self._misbehave(client, tws, self._spoiled.pop(key, None))
 
     def _deactivate(self, client: Outlet, tws: TwsOrder) -> None:
         """Answer FOK as recorded of AAPL: openOrder and orderStatus Inactive, no code, no fill."""
@@ -134,38 +149,19 @@ class OrderDesk:
         request = self._staged.get(key)
         if request is None or not request.transmit:
             return
-        del self._staged[key]
-        self._take(key[0], request, self._fields(request, key[0]))
+        for one in (*self.links.family(key[0], request), key):
+            held = self._staged.pop(one)
+            self._take(key[0], held, order_terms(self.name, held, key[0]))
 
     def _click_all(self) -> None:
         for key in list(self._staged):
             self._click(key)
 
-    def _fields(self, request: PlaceOrder, client_id: int) -> OrderTerms:
-        """Return the order in the market's words; what has no word there passes as it came."""
-        closing = request.order_type in ("MOC", "LOC")
-        trailing = request.order_type == "TRAIL"
-        stops = request.order_type in ("STP", "STP LMT")
-        limits = request.order_type in ("LMT", "LOC", "STP LMT")
-        return {
-            "door": self.name,
-            "account": request.account or ACCOUNT,
-            "client_order_id": request.order_ref or None,
-            "symbol": request.contract.market_symbol or request.contract.symbol,
-            "side": SIDES.get(request.action, request.action),
-            "quantity": request.quantity,
-            "order_type": ORDER_TYPES.get(request.order_type, request.order_type),
-            "time_in_force": "cls" if closing else TIFS.get(request.tif, request.tif),
-            "limit_price": request.limit_price if limits else None,
-            "stop_price": request.aux_price if stops else None,
-            "trail_amount": request.aux_price if trailing and not request.trailing_percent else None,
-            "trail_percent": request.trailing_percent if trailing else None,
-            "extended_hours": request.outside_rth,
-            "extra": {"client_id": client_id, "order_id": request.order_id, "request": asdict(request)},
-        }
-
-    def _take(self, client_id: int, request: PlaceOrder, fields: dict[str, object]) -> TwsOrder:
-        order = self.market.place(**fields)
+    def _take(self, client_id: int, request: PlaceOrder, fields: OrderTerms) -> TwsOrder:
+        links = self.links.of(client_id, request)
+        fields["extra"] = fields["extra"] | links
+        order = self.market.place(**fields, waits=bool(links.get("waits")))
+        self.links.add(order)
         return self._list(TwsOrder(order, request, client_id, request.order_id))
 
     def _list(self, tws: TwsOrder) -> TwsOrder:
@@ -245,7 +241,7 @@ class OrderDesk:
 
     def _apply_change(self, client: Outlet, tws: TwsOrder, request: PlaceOrder) -> None:
         """Give an order its new terms; what is filled already stays."""
-        order, new = tws.order, self._fields(request, client.client_id)
+        order, new = tws.order, order_terms(self.name, request, client.client_id)
         names = (
             "order_type",
             "quantity",
@@ -265,6 +261,8 @@ class OrderDesk:
         """Take a cancelOrder message: PendingCancel at once, the rest when the market has done it."""
         key = (client.client_id, order_id)
         if self._staged.pop(key, None) is not None:
+            for child in self.links.staged_children(*key):
+                del self._staged[key[0], child]
             client.answer(error(order_id, 202, "Order Canceled - reason:", client.version))
             return
         # Recorded: a client may cancel what it has listed of another, where the id is none of its own.
@@ -341,6 +339,11 @@ class OrderDesk:
         else:
             self._tell_status(tws, [order_status(tws)])
             self.tell(tws, [error(tws.order_id, 202, "Order Canceled - reason:", client.version)])
+
+    def _on_woken(self, order: MarketOrder) -> None:
+        """Tell of a child whose parent is filled: from now on it works, or waits for its trigger alone."""
+        tws = self._by_number[order.number]
+        self._tell_status(tws, self.standing(tws))
 
     def _tell_amendment(self, _: Fault, order: MarketOrder, fill: Trade, __: Decimal) -> None:
         """Tell an execution again, under its id with a higher suffix; with no shares once it was taken back."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from decimal import Decimal
 
 from worker.sandbox.market.market import Market, OrderTerms
@@ -27,6 +28,30 @@ _POOR = (
 _UNKNOWN = "No security definition has been found for the request"
 _FRACTION = "Fractional-sized order cannot be placed via API. Please use desktop version to place the order."
 Complaint = tuple[int, str]
+
+
+def order_terms(door: str, request: PlaceOrder, client_id: int) -> OrderTerms:
+    """Return the order in the market's words; what has no word there passes as it came."""
+    closing = request.order_type in ("MOC", "LOC")
+    trailing = request.order_type == "TRAIL"
+    stops = request.order_type in ("STP", "STP LMT")
+    limits = request.order_type in ("LMT", "LOC", "STP LMT")
+    return {
+        "door": door,
+        "account": request.account or ACCOUNT,
+        "client_order_id": request.order_ref or None,
+        "symbol": request.contract.market_symbol or request.contract.symbol,
+        "side": SIDES.get(request.action, request.action),
+        "quantity": request.quantity,
+        "order_type": ORDER_TYPES.get(request.order_type, request.order_type),
+        "time_in_force": "cls" if closing else TIFS.get(request.tif, request.tif),
+        "limit_price": request.limit_price if limits else None,
+        "stop_price": request.aux_price if stops else None,
+        "trail_amount": request.aux_price if trailing and not request.trailing_percent else None,
+        "trail_percent": request.trailing_percent if trailing else None,
+        "extended_hours": request.outside_rth,
+        "extra": {"client_id": client_id, "order_id": request.order_id, "request": asdict(request)},
+    }
 
 
 def complaint_about(market: Market, request: PlaceOrder, fields: OrderTerms, next_id: int) -> Complaint | None:
@@ -67,7 +92,7 @@ def _about_numbers(market: Market, request: PlaceOrder, fields: OrderTerms) -> C
     if request.order_type in ("STP", "STP LMT") and not request.aux_price:
         return 321, "Error validating request.-'bN' : cause - Please enter a valid stop price"
     kind = market.refusal(**fields)
-    if kind is None:
+    if kind is None or (kind == "insufficient_funds" and request.parent_id):  # it closes what its parent opens
         return None
     return 201, _POOR if kind == "insufficient_funds" else f"Order rejected - reason:{kind}"
 

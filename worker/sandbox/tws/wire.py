@@ -133,6 +133,7 @@ class PlaceOrder:
     trail_stop_price: Decimal | None = None
     trailing_percent: Decimal | None = None
     what_if: bool = False
+    oca_type: int = 0
 
 
 def request_of(told: Mapping[str, Any]) -> PlaceOrder:
@@ -159,7 +160,9 @@ def read_place_order(fields: Fields, version: int) -> PlaceOrder:
     fields.skip(2)  # sharesAllocation, discretionaryAmt
     request.good_after, request.good_till = fields.text(), fields.text()
     fields.skip(4 if version < 177 else 3)  # faGroup, faMethod, faPercentage, faProfile
-    fields.skip(22)  # modelCode to volatilityType
+    fields.skip(4)  # modelCode, shortSaleSlot, designatedLocation, exemptCode
+    request.oca_type = fields.integer()
+    fields.skip(17)  # rule80A to volatilityType
     if fields.text():  # deltaNeutralOrderType
         fields.skip(9)
     else:
