@@ -230,7 +230,7 @@ def troubles(kind: GroupKind, legs: Iterable[LegState]) -> list[GroupTrouble]:
     |---------------|----------------------------------------------------------------------------------------------|
     | overfilled    | of legs that exclude each other more is filled than one alone has: only its broker can do so |
     | unprotected   | part of the lead is filled, no leg that waited for it is open, and they have filled less     |
-    | group_partial | the lead is open, nothing of it is filled, and a leg that belongs to it is not there         |
+    | group_partial | the lead is open, or filled with another leg open, and a leg that belongs to it is not there |
     """
     by_name = {leg.leg: leg for leg in legs}
     found = [_overfilled(kind, by_name), _unprotected(kind, by_name), _partial(kind, by_name)]
@@ -261,10 +261,12 @@ def _unprotected(kind: GroupKind, legs: Mapping[str, LegState]) -> GroupTrouble 
 
 def _partial(kind: GroupKind, legs: Mapping[str, LegState]) -> GroupTrouble | None:
     lead = legs.get(LEGS[kind][0])
-    if lead is None or lead.status not in LIVE or lead.filled or not lead.has_lived:
+    others = [leg for leg in legs.values() if leg is not lead]
+    gone = [leg for leg in others if leg.status in TERMINAL and not leg.has_lived]
+    if lead is None or not gone or not lead.has_lived:
         return None
-    gone = [leg for leg in legs.values() if leg.status in TERMINAL and not leg.has_lived]
-    if not gone:
+    closes = any(leg.status in OPEN for leg in others if leg.leg in WAITING[kind])
+    if not (closes if lead.filled and WAITING[kind] else lead.status in LIVE):
         return None
     return GroupTrouble(
         PARTIAL, f"the {lead.leg} is {lead.status} without the {' and the '.join(leg.leg for leg in gone)}"

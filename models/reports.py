@@ -187,6 +187,8 @@ class Missing:
 
     #: Which listings answered, for the record.
     evidence: str
+    #: Whatever of it the broker held unseen has been taken back by its number: nothing of it can come to life any more.
+    withdrawn: bool = False
 
 
 #: Candidates that are named of an ambiguous answer.

@@ -79,6 +79,7 @@ class AttemptChanges(TypedDict, total=False):
     message: str | None
     worker: str
     session: str | None
+    session_order_id: str | None
     started_at: datetime
     sent_at: datetime | None
     ended_at: datetime | None

@@ -8,6 +8,8 @@ release, a person. So nobody who changes an order has to think of its group.
 | queued, held                    | stands where the lead stands: status, broker, when it is due |
 | its attempt came to nothing     | its attempt ended the same way                            |
 | ended, and never lived          | ends the same way                                         |
+| lives, and the leg is refused   | ends; the lead, which must not stand alone, is canceled   |
+| ended, and the leg lives        | is canceled: it must not stand alone                      |
 
 | a leg that has not lived        | the lead, and the others, if nothing of the group has left |
 |---------------------------------|-----------------------------------------------------------|
@@ -22,9 +24,19 @@ from typing import TYPE_CHECKING
 import structlog
 from sqlalchemy import Connection, and_, select, update
 
-from models.groups import LEADS, OVERFILLED, GroupKind, GroupStatus, GroupTrouble, LegState, status_of, troubles
+from models.groups import (
+    LEADS,
+    OVERFILLED,
+    PARTIAL,
+    GroupKind,
+    GroupStatus,
+    GroupTrouble,
+    LegState,
+    status_of,
+    troubles,
+)
 from models.lifecycle import Fact
-from models.record.order import OrderRecord
+from models.record.order import OrderRecord, cancel
 from models.record.rows import AnyOrder, ReadableOrder
 from models.record.statements import Query, among, fetch, upsert
 from models.record.tables import order_groups, orders, position_locks
@@ -42,6 +54,7 @@ _LOCKED = Query(
     select(orders).where(_MEMBERS).order_by(orders.c.client_order_id).with_for_update(key_share=True), ReadableOrder
 )
 _UNDECIDED = (Outcome.SENDING, Outcome.UNKNOWN)
+_GONE = (Outcome.REFUSED, Outcome.ABSENT, Outcome.NOT_SENT)
 _ENDS: dict[Status, Fact] = {
     Status.CANCELED: Fact.CANCELED,
     Status.EXPIRED: Fact.EXPIRED,
@@ -135,7 +148,11 @@ def _end_what_is_not_whole(legs: Sequence[OrderRecord]) -> None:
 
 def _stand_where(lead: OrderRecord, leg: OrderRecord) -> None:
     """Have a leg that has not lived stand where its lead stands."""
-    if _state(leg).has_lived or leg.status in TERMINAL:
+    if leg.status in TERMINAL:
+        return
+    if _state(leg).has_lived:
+        if lead.status in TERMINAL and not _state(lead).has_lived:
+            cancel(leg, f"it must not stand without the {lead.order['leg']} of its group: {lead.status}")
         return
     _settle_like(lead, leg)
     if lead.status in UNSENT:
@@ -152,6 +169,10 @@ def _stand_where(lead: OrderRecord, leg: OrderRecord) -> None:
             leg.set(held_for=lead.order["held_for"], reason_code=lead.order["reason_code"])
     elif lead.status in TERMINAL and not _state(lead).has_lived:
         _end_like(lead, leg)
+    elif _state(lead).has_lived and leg.current is not None and leg.current["outcome"] in _GONE:
+        words = str(leg.current["message"] or leg.current["outcome"])
+        fact = Fact.REJECTED if leg.current["outcome"] == Outcome.REFUSED else Fact.CANCELED
+        leg.happen(fact, attempt_no=leg.order["attempt_no"], detail=words)
 
 
 def _place(entry: OrderRecord) -> tuple[object, ...]:
@@ -204,6 +225,8 @@ def _say(trouble: GroupTrouble, legs: Sequence[OrderRecord]) -> None:
     log.error("group_broken", kind=trouble.kind, orders=[leg.id for leg in legs], **about)
     if trouble.kind == OVERFILLED:
         _lock(legs, trouble.words)
+    if trouble.kind == PARTIAL:
+        cancel(lead, f"it must not stand alone: {trouble.words}")
 
 
 def _lock(legs: Sequence[OrderRecord], words: str) -> None:

@@ -113,6 +113,7 @@ class AttemptRow(TypedDict):
     message: str | None
     worker: str
     session: str | None
+    session_order_id: str | None
     started_at: datetime
     sent_at: datetime | None
     ended_at: datetime | None

@@ -141,6 +141,8 @@ attempts = Table(
     Column("worker", String(128), nullable=False),
     #: The broker connection that alone may cancel or change the order (IB's client id); null where any may.
     Column("session", String(64)),
+    #: The number under which that connection sends it (IB's order id), reserved for an order of a group beforehand.
+    Column("session_order_id", String(32)),
     Column("started_at", UtcTime, nullable=False),
     #: When bytes could first leave; null on a broker that marks it means that nothing was sent.
     Column("sent_at", UtcTime),

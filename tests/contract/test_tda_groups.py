@@ -81,11 +81,22 @@ def test_a_canceled_entry_takes_its_exits_along(desk: TriggeringDesk) -> None:
     assert desk.until(group, entry="canceled", take_profit="canceled", stop_loss="canceled").status == "closed"
 
 
-def test_what_is_not_linked_so_is_unsupported_before_anything_is_sent(desk: TriggeringDesk) -> None:
-    terms = {"symbol": "AAPL", "side": "sell_short", "quantity": 10}
+@pytest.mark.parametrize("answer", ["comes", "is lost"])
+def test_an_oco_closes_a_position_once(desk: TriggeringDesk, answer: str) -> None:
+    desk.client.submit(OrderRequest(symbol="AAPL", side="buy", quantity=10)).wait(15)
+    if answer == "is lost":
+        desk.house.fault(desk.name, "accept_drop")
+    terms = {"symbol": "AAPL", "side": "sell", "quantity": 10}
     first = OrderRequest(**terms, order_type="limit", limit_price="110", client_order_id="o")
     second = OrderRequest(**terms, order_type="stop", stop_price="95", client_order_id="o.sl")
-    done = desk.client.submit_oco(first, second).wait(10)
-    assert [str(order.status) for order in done.legs.values()] == ["denied"] * 2
-    assert "links no orders as oco" in str(done.legs["first"].reason)
+    group = desk.until(desk.client.submit_oco(first, second), first="accepted", second="accepted")
+    assert len(desk.at_the_door()) == 3
+    desk.house.price("AAPL", "94")
+    assert desk.until(group, first="canceled", second="filled").status == "closed"
+
+
+def test_what_is_not_linked_so_is_unsupported_before_anything_is_sent(desk: TriggeringDesk) -> None:
+    done = desk.bracket(extended_hours=True, order_type="limit", limit_price="100").wait(10)
+    assert [str(order.status) for order in done.legs.values()] == ["denied"] * 3
+    assert "links no orders in extended hours" in str(done.legs["entry"].reason)
     assert desk.at_the_door() == []

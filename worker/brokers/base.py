@@ -59,6 +59,9 @@ from models.reports import (
 from models.settings import BrokerSettings
 from models.vocabulary import AssetClass, OrderType, Side, TimeInForce
 from worker.brokers.lookups import Lookups
+from worker.brokers.tickets import LinkedOrder as LinkedOrder
+from worker.brokers.tickets import OrderRef as OrderRef
+from worker.brokers.tickets import Ticket as Ticket
 from worker.brokers.values import number
 from worker.pacing.budget import Limits
 
@@ -159,64 +162,6 @@ class Capabilities:
             raise Unsupported(f"{broker} takes options alone as legs, had {shares[0]}", broker=broker)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinkedOrder:
-    """Another order of a group, which goes with its lead in one message (`models.groups`).
-
-    Args:
-        order: the terms; `order.group.leg` says which leg it is.
-        broker_client_order_id: the id that this leg has at brokers that keep one for each.
-    """
-
-    order: OrderRequest
-    broker_client_order_id: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ticket:
-    """One order on its way to a broker, or a group of linked ones.
-
-    Args:
-        order: the terms.
-        broker_client_order_id: the id the broker sees (Alpaca client_order_id, IB orderRef).
-        deadline_s: seconds place_order may take in all; past it, OutcomeUnknown.
-        still_mine: raises Stale when the claim has aged out; call it immediately before the first byte.
-        legs: of the lead of a group: the others. The answer is the lead's, with those of all legs in its `legs`; one
-            that does not show each of them is an OutcomeUnknown.
-    """
-
-    order: OrderRequest
-    broker_client_order_id: str
-    deadline_s: float
-    still_mine: Callable[[], None]
-    legs: tuple[LinkedOrder, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OrderRef:
-    """How to find or cancel an order at its broker.
-
-    Args:
-        order: the terms, for brokers where only they identify it.
-        broker_client_order_id: the id the broker was given.
-        broker_order_id: the broker's id, if it ever told us.
-        sent_at: when the send began.
-        baseline: broker order ids that existed before the send.
-        known: broker order ids that belong to other attempts of ours.
-        session: the session that placed it, where only that may cancel or change it.
-        legs: of the lead of a group: the others, for brokers where only terms identify it.
-    """
-
-    order: OrderRequest
-    broker_client_order_id: str
-    broker_order_id: str | None
-    sent_at: datetime
-    baseline: frozenset[str] = frozenset()
-    known: frozenset[str] = frozenset()
-    session: str | None = None
-    legs: tuple[LinkedOrder, ...] = ()
-
-
 class BrokerInterface(Lookups, ABC):
     """One connection to one account at one broker."""
 
@@ -315,6 +260,24 @@ class BrokerInterface(Lookups, ABC):
             Refused: the broker said no, definitively; with broker_order_id where it made an order and rejected that.
             OutcomeUnknown: anything else.
         """
+
+    def reserve_ids(self, count: int) -> Sequence[str]:
+        """Reserve the numbers of orders that are sent one by one although they are linked; none where one message does.
+
+        The record keeps them before the first byte, so that legs can be taken back whose sender dies between two.
+
+        Raises:
+            NotSent: not connected.
+        """
+        return ()
+
+    def withdraw(self, ref: OrderRef) -> Sighting:
+        """Take back by their numbers what the broker may hold unseen of a group, or of one leg, and look again.
+
+        Returns:
+            What is there then: `Missing(withdrawn=True)` where nothing is and nothing can come any more.
+        """
+        return self.find_order(ref)
 
     @abstractmethod
     def cancel_order(self, ref: OrderRef) -> None:

@@ -10,6 +10,7 @@
 | nothing                        | yes         | no                        | wait: look again                      |
 | nothing                        | yes         | yes, absence possible     | absent                                |
 | nothing                        | yes         | yes, not possible         | wait for evidence, or for a person    |
+| nothing, and it was withdrawn  | yes         | any                       | absent                                |
 | several                        | any         | any                       | wait for a person                     |
 | no answer                      | any         | any                       | wait: a failed reading is not empty   |
 """
@@ -19,6 +20,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from models.record.replaces import terms_of
+from models.record.rows import AttemptRow
 from models.reports import DONE, Ambiguous, BrokerStatus, Found, Missing, OrderReport, Sighting
 from worker.brokers.base import AbsenceRule
 
@@ -44,7 +47,11 @@ def conclude(
     """
     if isinstance(sighting, Found):
         return "wait" if by_terms and age_s < rule.min_age_s else "adopt"
-    if not isinstance(sighting, Missing) or not (rule.possible and sender_done):
+    if not isinstance(sighting, Missing) or not sender_done:
+        return "wait"
+    if sighting.withdrawn:
+        return "absent"
+    if not rule.possible:
         return "wait"
     return "absent" if _is_missed(rule, missing, age_s) else "wait"
 
@@ -132,3 +139,9 @@ def why_open(sighting: Sighting | None, missing: int, rule: AbsenceRule, *, is_t
             f"not seen in {missing} readings, but what this broker does not list may still be there: a person decides"
         )
     return f"not seen in {missing} readings so far"
+
+
+def is_changed(attempt: AttemptRow, report: OrderReport) -> bool:
+    """Tell whether an order that is changed in place shows its new terms."""
+    shown = {name: getattr(report, name, None) for name in terms_of(attempt["terms"])}
+    return all(shown[name] in (None, value) for name, value in terms_of(attempt["terms"]).items())

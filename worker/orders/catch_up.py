@@ -308,6 +308,7 @@ def order_ref(order: ReadableOrder, attempt: AttemptRow, known: frozenset[str] =
         baseline=frozenset(attempt["baseline"] or ()),
         known=known,
         session=attempt["session"],
+        session_order_id=attempt["session_order_id"],
     )
 
 

@@ -58,6 +58,8 @@ class Claimed:
     marks: Marks | None = None
     #: Of the lead of a group: its other legs, which go in the same message.
     legs: Sequence[Claimed] = ()
+    #: Of an order of a group: the number reserved for it, where its broker's connection numbers orders.
+    session_order_id: str | None = None
 
     @property
     def id(self) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Protocol
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from models.errors import BrokerError, Denied, OutcomeUnknown, Refused
 from models.groups import LEADS
@@ -17,11 +18,13 @@ from models.record.intake import request_of
 from models.record.linked import membership_of
 from models.record.matching import Index, sent
 from models.record.order import OrderRecord
-from models.record.rows import ReadableOrder
-from models.reports import BrokerStatus, OrderReport
+from models.record.rows import AttemptRow, ReadableOrder
+from models.record.statements import fetch
+from models.record.tables import attempts
+from models.reports import DONE, BrokerStatus, OrderReport
 from models.terms import Rewrites, contradictions
 from models.vocabulary import Denial, Outcome, Status
-from worker.brokers.base import LinkedOrder
+from worker.brokers.base import LinkedOrder, OrderRef
 
 
 class Reporting(Protocol):
@@ -49,8 +52,9 @@ def why_not_whole(entry: OrderRecord, broker: str) -> Denied | None:
 def tell_legs(
     report_of: Reporting, lead: OrderRecord, report: OrderReport, rewrites: Rewrites, *, infer: bool, asked: bool
 ) -> None:
-    """Apply what the report of a lead shows of its other legs; with one that was refused, nothing of it has lived."""
-    if report.status is BrokerStatus.REJECTED and not report.filled_quantity:
+    """Apply what the report of a lead shows of its other legs; of one that was refused, what lives all the same."""
+    refused = report.status is BrokerStatus.REJECTED and not report.filled_quantity
+    if refused and all(leg.status in DONE and not leg.filled_quantity for leg in report.legs):
         return
     for leg, shown in matched(followers(lead), report.legs, rewrites):
         number = leg.order["attempt_no"]
@@ -120,12 +124,45 @@ def doubt_legs(lead: OrderRecord, answer: OrderReport | BrokerError) -> None:
 def linked_orders(connection: Connection, rows: Iterable[ReadableOrder]) -> dict[str, tuple[LinkedOrder, ...]]:
     """Return the other legs of those of these orders that lead a group, by the lead's id, as they were sent."""
     leads = {row["group_id"]: row["client_order_id"] for row in rows if row["leg"] in LEADS}
+    legs = leg_rows(connection, [id_ for id_ in leads if id_ is not None]) if leads else []
     found: dict[str, tuple[LinkedOrder, ...]] = {}
-    for leg in leg_rows(connection, [id_ for id_ in leads if id_ is not None]) if leads else ():
-        lead = leads[leg["group_id"]]
-        one = LinkedOrder(order=request_of(leg), broker_client_order_id=leg["client_order_id"])
+    tries = {}
+    if legs:
+        mine = select(attempts).where(attempts.c.client_order_id.in_([leg["client_order_id"] for leg in legs]))
+        tries = {(row["client_order_id"], row["attempt_no"]): row for row in fetch(connection, mine, AttemptRow)}
+    for leg in legs:
+        lead, sent_as = leads[leg["group_id"]], tries.get((leg["client_order_id"], leg["attempt_no"]))
+        one = LinkedOrder(
+            order=request_of(leg),
+            broker_client_order_id=sent_as["broker_client_order_id"] if sent_as else leg["client_order_id"],
+            broker_order_id=sent_as["broker_order_id"] if sent_as else None,
+            session_order_id=sent_as["session_order_id"] if sent_as else None,
+        )
         found[lead] = (*found.get(lead, ()), one)
     return found
+
+
+def as_ref(lead: OrderRef, leg: LinkedOrder) -> OrderRef:
+    """Return how to find one of the other legs of a group: it went with the lead, through the same session."""
+    return replace(
+        lead,
+        order=leg.order,
+        broker_client_order_id=leg.broker_client_order_id,
+        broker_order_id=leg.broker_order_id,
+        session_order_id=leg.session_order_id,
+        legs=(),
+    )
+
+
+def named(lead: OrderRef) -> str:
+    """Name every order of a group that nobody knows of, with what to look for; nothing for an order on its own."""
+    if not lead.legs:
+        return ""
+    refs = [lead, *(as_ref(lead, leg) for leg in lead.legs)]
+    numbers = [ref.session_order_id for ref in refs if ref.session_order_id is not None]
+    under = f"; session {lead.session}, orders {', '.join(numbers)}: transmit none of them there" if numbers else ""
+    legs = (f"{ref.order.group.leg} {ref.broker_client_order_id}" for ref in refs if ref.order.group)
+    return f" (look for its {', '.join(legs)}{under})"
 
 
 def places_in(batch: OrderBatch) -> Index:

@@ -6,12 +6,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
 import structlog
+from sqlalchemy import update
 
 from models.crash_points import reached
 from models.errors import BrokerError, CorroError, DatabaseUnavailable, NotRecorded
 from models.messages import MAX_BATCH
 from models.record.batch import Effects
 from models.record.database import Database
+from models.record.tables import attempts
 from models.reports import OrderReport
 from models.settings import Settings
 from models.vocabulary import CLOSING
@@ -170,11 +172,29 @@ class Place(Claiming):
         for one in (item, *item.legs):
             self.capabilities.check(one.order, self.broker.name)
         permit.check(item)
+        if item.legs:
+            self._number(item)
         if item.marks is not None:
             item.marks.mark(item)
         report = permit.in_turn(partial(self.broker.place_order, permit.ticket(item)))
         reached("after_send")
         return report
+
+    def _number(self, lead: Claimed) -> None:
+        """Have the record know the numbers of a group's orders before the first byte of the first.
+
+        Raises:
+            DatabaseUnavailable: it could not be noted, so nothing may be sent.
+        """
+        numbers = self.broker.reserve_ids(1 + len(lead.legs))
+        if not numbers:
+            return
+        a = attempts.c
+        with self.database.write() as connection:
+            for one, number in zip((lead, *lead.legs), numbers, strict=True):
+                one.session_order_id = number
+                mine = (a.client_order_id == one.id) & (a.attempt_no == one.attempt_no)
+                connection.execute(update(attempts).where(mine).values(session_order_id=number))
 
     def follow(self, answers: Sequence[tuple[Claimed, OrderReport | BrokerError]]) -> None:
         """Have the quote at arrival read of what its broker has taken."""

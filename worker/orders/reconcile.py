@@ -17,26 +17,26 @@ from models.record.evidence import fold
 from models.record.groups import is_follower
 from models.record.matching import objections
 from models.record.order import OrderRecord
-from models.record.replaces import terms_of
 from models.record.rows import AttemptRow, ReadableOrder, WorkerRow
 from models.record.statements import fetch
 from models.record.tables import attempts, orders, workers
-from models.reports import Found, Missing, OrderReport, Sighting
+from models.reports import Found, Missing, Sighting
 from models.settings import Settings
 from models.vocabulary import ID_TAKEN, OPEN, Outcome
 from worker.brokers.base import BrokerInterface, LinkedOrder, OrderRef
 from worker.fleet.identity import Identity
 from worker.fleet.liveness import is_gone, is_silent
 from worker.gate import Gate
-from worker.orders.absence import after_cancel, after_refusal, after_replaced, conclude, proven, why_open
+from worker.orders.absence import after_cancel, after_refusal, after_replaced, conclude, is_changed, proven, why_open
 from worker.orders.batches import Batches
 from worker.orders.catch_up import order_ref
 from worker.orders.deputies import Deputies
-from worker.orders.legs import linked_orders
+from worker.orders.legs import linked_orders, named
 from worker.orders.lost_legs import LostLegs
 from worker.orders.record import Recorder
 from worker.orders.routing import Absent
 from worker.orders.succession import REFUSED_AGAIN, REPLACED_AFTER_ALL, SURPLUS, is_doubted
+from worker.orders.withdrawal import Withdrawals
 from worker.runtime.clock import StepWatch, utcnow
 
 log = structlog.get_logger()
@@ -97,7 +97,8 @@ class Reconciler:
         self.batches, self.database, self.recorder = batches, batches.database, recorder
         self.deputies, self.me, self.rule = deputies, me, broker.capabilities.absence
         self.steps = StepWatch(self.timing.lease)
-        self.lost_legs = LostLegs(self.timing, broker, batches, recorder)
+        self.withdrawals = Withdrawals(broker, deputies)
+        self.lost_legs = LostLegs(self.timing, broker, batches, recorder, self.withdrawals)
 
     # -- UNKNOWN ATTEMPTS ---
     def unknown(self, *, everything: bool = False) -> int:
@@ -246,7 +247,8 @@ class Reconciler:
         # What a reading proves, it proves of this moment: this process may be suspended before it is written down.
         at = self._now()
         try:
-            answers = self.broker.find_orders([q.ref for q in asked]) if asked else []
+            found = self.broker.find_orders([q.ref for q in asked]) if asked else []
+            answers = [self._withdrawn(q, one, at) for q, one in zip(asked, found, strict=True)]
         except CorroError as error:
             log.warning("cannot_reconcile", broker=self.broker.name, orders=len(asked), error=str(error))
             answers = [self.gate.heeded(error)] * len(asked)
@@ -261,6 +263,10 @@ class Reconciler:
 
         _, effects = self.batches.change([q.entry_id for q in questions], work)
         self.batches.follow_up(effects)
+
+    def _withdrawn(self, question: _Question, seen: Sighting, at: datetime) -> Sighting | CorroError:
+        age, done = (at - question.last_byte).total_seconds(), question.sender_done
+        return self.withdrawals.after(question.ref, seen, missing=question.missing, age_s=age, sender_done=done)
 
     def _cancel_doubted(self, question: _Question) -> BrokerError | None:
         """What was refused after acceptance may work again: ask for its cancel before the look that may end it.
@@ -296,7 +302,7 @@ class Reconciler:
             self.recorder.settle(entry, question.attempt_no, self._refusal(attempt, sighting))
         elif verdict == "adopt":
             assert isinstance(sighting, Found)
-            if self._changes_in_place(attempt) and not _is_changed(attempt, sighting.report):
+            if self._changes_in_place(attempt) and not is_changed(attempt, sighting.report):
                 unchanged = Refused(f"{self.broker.name} shows the order unchanged", broker=self.broker.name)
                 self.recorder.settle(entry, question.attempt_no, unchanged)
                 return
@@ -364,7 +370,7 @@ class Reconciler:
         entry.set_attempt(question.attempt_no, checks=question.checks + 1, missing=missing, next_check_at=due)
         if age >= self.timing.alert_after and attempt["alerted_at"] is None:
             entry.set_attempt(question.attempt_no, alerted_at=entry.now)
-            words = why_open(sighting, missing, self.rule, is_taken=attempt["code"] == ID_TAKEN)
+            words = why_open(sighting, missing, self.rule, is_taken=attempt["code"] == ID_TAKEN) + named(question.ref)
             entry.note("unresolved", f"attempt {question.attempt_no} at {self.broker.name} for {age:.0f} s: {words}")
             log.error(
                 "order_unresolved",
@@ -387,9 +393,3 @@ def _last_byte(row: _OpenAttempt) -> datetime:
     if ended is None and row["sender"] is not None:
         ended = min(row["sender"]["heartbeat_at"], row["lease_until"])
     return max(begun, ended or begun)
-
-
-def _is_changed(attempt: AttemptRow, report: OrderReport) -> bool:
-    """Tell whether an order that is changed in place shows its new terms."""
-    shown = {name: getattr(report, name, None) for name in terms_of(attempt["terms"])}
-    return all(shown[name] in (None, value) for name, value in terms_of(attempt["terms"]).items())

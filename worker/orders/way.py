@@ -69,8 +69,14 @@ class Permit:
             deadline_s=self.timing.deadline,
             still_mine=partial(self.still_mine, item),
             legs=tuple(
-                LinkedOrder(order=leg.order, broker_client_order_id=leg.broker_client_order_id) for leg in item.legs
+                LinkedOrder(
+                    order=leg.order,
+                    broker_client_order_id=leg.broker_client_order_id,
+                    session_order_id=leg.session_order_id,
+                )
+                for leg in item.legs
             ),
+            session_order_id=item.session_order_id,
         )
 
     def in_turn(self, ask: Callable[[], T], patience_s: float | None = None) -> T:

@@ -17,8 +17,8 @@ from models.messages import OrderRequest
 from models.reports import AccountReport, Bar, FillReport, OrderReport, PositionReport, QuoteReport, Report, Sighting
 from models.settings import BrokerSettings
 from models.vocabulary import AssetClass
-from worker.brokers.base import AbsenceRule, BrokerInterface, Capabilities, OrderRef, Ticket
-from worker.brokers.ibkr import account, listings, orders, prices, terms, what_if
+from worker.brokers.base import AbsenceRule, BrokerInterface, Capabilities, LinkedOrder, OrderRef, Ticket
+from worker.brokers.ibkr import account, groups, listings, orders, prices, terms, what_if
 from worker.brokers.ibkr import replace as ibkr_replace
 from worker.brokers.ibkr.access import Options
 from worker.brokers.ibkr.evidence import OrderBook
@@ -85,6 +85,7 @@ class IbkrBroker(BrokerInterface):
         # 10349: an order preset of TWS turns another time into DAY; on-close orders are DAY with a type of their own.
         rewrites={"time_in_force": frozenset({"day"})},
         replaces="in_place",
+        groups=groups.KINDS,
         parallel_orders=32,
         timeframes=tuple(BAR_SIZES),
     )
@@ -188,12 +189,35 @@ class IbkrBroker(BrokerInterface):
         Returns as soon as IB shows the order as its own (permId and a live status), with what is known by then. An
         order that IB took and at once ended is a report too (CANCELED, REJECTED), not an exception.
         """
-        self.capabilities.check(ticket.order, self.name)
-        terms.check_terms(ticket.order, ticket.broker_client_order_id, self.name)
+        self._check(ticket)
+        for leg in ticket.legs:
+            self._check(leg)
+        groups.check_group(ticket.order, ticket.legs, self.name)
         session = self._session()
         pending = PendingOrder(ref=ticket.broker_client_order_id, broker=self.name, until=_end_of(ticket))
+        way = groups.place_group if ticket.legs else orders.place
         with using(use_of(ticket.order.side)):
-            return self._send(pending, orders.place(session, pending, ticket, self._emit), ticket.deadline_s)
+            return self._send(pending, way(session, pending, ticket, self._emit), ticket.deadline_s)
+
+    def _check(self, sent: Ticket | LinkedOrder) -> None:
+        self.capabilities.check(sent.order, self.name)
+        terms.check_terms(sent.order, sent.broker_client_order_id, self.name)
+
+    def reserve_ids(self, count: int) -> Sequence[str]:
+        """Reserve order ids of this client id; they stay reserved over a reconnect."""
+        session = self._session()
+
+        async def reserve() -> list[str]:
+            return [str(session.next_order_id()) for _ in range(count)]
+
+        return self._call(reserve(), self._limit(session, 0), "reserving order ids")
+
+    def withdraw(self, ref: OrderRef) -> Sighting:
+        """Cancel by their order ids what was sent of a group, as the client id that sent it, and look again."""
+        session = self._session()
+        limit = self._limit(session, 4 + 2 * (1 + len(ref.legs)))
+        with using(Use.URGENT):
+            return self._call(groups.withdraw(session, self._under(ref.session), ref), limit, "withdraw")
 
     def replace_order(self, ref: OrderRef, ticket: Ticket) -> OrderReport:
         """Change a live order in place; see `BrokerInterface.replace_order`.
@@ -257,7 +281,7 @@ class IbkrBroker(BrokerInterface):
     def find_orders(self, refs: Sequence[OrderRef]) -> list[Sighting]:
         """Look for several orders in one reading of the listings."""
         session = self._session()
-        return self._call(listings.find(session, refs), self._limit(session, 4), "find")
+        return self._call(groups.find_groups(session, refs), self._limit(session, 4), "find")
 
     def get_orders(self, *, open_only: bool = True, since: datetime | None = None) -> Sequence[OrderReport]:
         """Return orders of the account, whichever client placed them; IB lists completed ones of the day only."""

@@ -84,6 +84,7 @@ _ROWS = (
     Code(388, Proof.REFUSED, OrderRejected, "below the minimum size"),
     Code(434, Proof.REFUSED, OrderRejected, "order size cannot be zero"),
     Code(460, Proof.REFUSED, NotPermitted, "no trading permission"),
+    Code(10006, Proof.REFUSED, OrderRejected, "missing parent order"),
     # -- LIVES: the SDKs cancel some of these locally, the order works all the same ---
     Code(399, Proof.LIVES, ServerError, "order message"),
     Code(404, Proof.LIVES, ServerError, "held while shares to borrow are located"),

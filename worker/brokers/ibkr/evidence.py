@@ -269,9 +269,11 @@ class OrderBook:
         if report.status is BrokerStatus.UNKNOWN:
             return  # PendingSubmit and a bare Inactive prove nothing: no news yet
         pending = self._pending_of(known.line.order_id, known.line.client_id)
-        is_awaited = any(isinstance(one, PendingOrder) and not one.lingers for one in pending)
-        if report.status is BrokerStatus.REJECTED and is_awaited:
+        awaited = [one for one in pending if isinstance(one, PendingOrder) and not one.lingers]
+        if report.status is BrokerStatus.REJECTED and awaited:
             return  # place_order answers, and knows whether the order was alive before
+        if report.status is BrokerStatus.CANCELED and not report.filled_quantity and any(p.linked for p in awaited):
+            return  # its group may be refused whole
         key = (
             report.status,
             report.code,

@@ -124,16 +124,16 @@ async def place(
             await _send(session, pending, ticket)
             verdict = await verdict_on(pending)
             if verdict is WireVerdict.DONE:
-                return _as_accepted(session.book.answer(pending, ticket.order.quantity), pending)
+                return as_accepted(session.book.answer(pending, ticket.order.quantity), pending)
             raise pending.error(verdict, loop.time() - started)
         except (OutcomeUnknown, asyncio.CancelledError):
             if pending.begun and not pending.told.lost:
                 pending.lingers = True
-                session.spawn(_linger(session.book, pending, emit, loop.time() + LINGER_S))
+                session.spawn(linger(session.book, pending, emit, loop.time() + LINGER_S))
             raise
 
 
-def _as_accepted(report: OrderReport, pending: PendingOrder) -> OrderReport:
+def as_accepted(report: OrderReport, pending: PendingOrder) -> OrderReport:
     """Tell an order that was alive, and refused before its sender was answered, as accepted.
 
     The refusal is told by the next reading: an order that IB had accepted may work again (docs/facts/ibkr.md#3.8), so
@@ -159,7 +159,7 @@ async def _send(session: TwsSession, pending: PendingOrder, ticket: Ticket) -> N
     put(session, pending, lambda: session.client.placeOrder(order_id, contract, order), ticket.still_mine)
 
 
-async def _linger(book: OrderBook, pending: PendingOrder, emit: Callable[[Report], None], until: float) -> None:
+async def linger(book: OrderBook, pending: PendingOrder, emit: Callable[[Report], None], until: float) -> None:
     """Report a refusal that comes too late for place_order; whatever IB shows is reported by the book anyway."""
     pending.until = until
     try:

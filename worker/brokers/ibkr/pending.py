@@ -152,6 +152,9 @@ class Pending(ABC):
 class PendingOrder(Pending):
     """A new order."""
 
+    #: It is one of a group: until that is answered, its end is told by the answer alone.
+    linked: bool = False
+
     @property
     def ruling(self) -> Ruling:
         """See `decide_order`."""

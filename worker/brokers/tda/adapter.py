@@ -47,7 +47,7 @@ from worker.brokers.replacing import check_changes
 from worker.brokers.tda import account
 from worker.brokers.tda.access import TdaAccess, check_access
 from worker.brokers.tda.dialects import FREQUENCIES, SCHWAB, TDA, TdaDialect
-from worker.brokers.tda.groups import KINDS, check_group, group_body
+from worker.brokers.tda.groups import KINDS, check_group, group_terms
 from worker.brokers.tda.legs import MOST
 from worker.brokers.tda.likeness import Terms, could_be, terms
 from worker.brokers.tda.listings import BEFORE, TdaListings
@@ -249,7 +249,7 @@ class TdaBroker(BrokerInterface):
         return self._listings.memory.read(utcnow() - _LATELY) if start is None else self._listings.entered_since(start)
 
     def _terms(self, ref: OrderRef) -> Terms:
-        return terms(group_body(ref.order, ref.legs, self.dialect, self.name))
+        return group_terms(ref.order, ref.legs, self.dialect, self.name)
 
     def _chosen(self, ref: OrderRef, candidates: Sequence[Raw], doubt: str) -> Sighting:
         """Adopt the only candidate, and watch it; several, or one that only may be it, leave it open."""

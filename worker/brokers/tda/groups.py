@@ -1,9 +1,9 @@
-"""Linked orders at TDA and Schwab: an order that triggers others, in one request and under one Location. Pure.
+"""Linked orders at TDA and Schwab: several orders in one request and under one Location. Pure.
 
-Source: Schwab's Trader API documents, order examples (TRIGGER with a child, TRIGGER with an OCO of two); the shapes as
-docs/facts/tda.md#2.4 has them. The order that triggers is a row of its own with an id, a status and legs; those that it
-triggers are inside it, each with an id of its own. An OCO without an order around it has no terms of its own to be
-found again by, so it is not sent: `unsupported`.
+Source: Schwab's Trader API documents, order examples (TRIGGER with a child, TRIGGER with an OCO of two, OCO of two);
+the shapes as docs/facts/tda.md#2.4 has them. An order that triggers is a row of its own with an id, a status and legs;
+those that it triggers are inside it, each with an id of its own. An OCO by itself is a row without terms: its first
+order is the lead, found by its own terms and those of the order beside it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from worker.brokers.base import LinkedOrder
 from worker.brokers.oddities import Oddities
 from worker.brokers.rest.reading import Body
 from worker.brokers.tda.dialects import TdaDialect
+from worker.brokers.tda.likeness import Likeness, Terms, compare, terms
 from worker.brokers.tda.reports import order_report
-from worker.brokers.tda.shapes import inner
+from worker.brokers.tda.shapes import BESIDE, beside, flat, inner
 from worker.brokers.tda.terms import order_body
 from worker.brokers.values import Raw
 
 #: What both link by themselves and corro can find again.
-KINDS = frozenset({GroupKind.BRACKET, GroupKind.OTO})
+KINDS = frozenset(GroupKind)
 TRIGGER, OCO = "TRIGGER", "OCO"
 _TIMES = (TimeInForce.DAY, TimeInForce.GTC)
 
@@ -48,7 +49,7 @@ def check_group(order: OrderRequest, others: tuple[LinkedOrder, ...], broker: st
 
 
 def group_body(order: OrderRequest, others: tuple[LinkedOrder, ...], dialect: TdaDialect, broker: str) -> Body:
-    """Return an order as the broker takes it, with those that it triggers inside; on its own, it is a single one.
+    """Return an order as the broker takes it, with those that are linked to it; on its own, it is a single one.
 
     Raises:
         Unsupported: one of them cannot be said in this dialect.
@@ -57,13 +58,36 @@ def group_body(order: OrderRequest, others: tuple[LinkedOrder, ...], dialect: Td
     if not others:
         return body
     children: list[object] = [order_body(one.order, dialect, broker) for one in others]
+    if _excludes(order):
+        return {"orderStrategyType": OCO, "childOrderStrategies": [body, *children]}
     if len(children) > 1:
         children = [{"orderStrategyType": OCO, "childOrderStrategies": children}]
     return body | {"orderStrategyType": TRIGGER, "childOrderStrategies": children}
 
 
+def group_terms(order: OrderRequest, others: tuple[LinkedOrder, ...], dialect: TdaDialect, broker: str) -> Terms:
+    """Return the terms by which the lead of a group, or an order on its own, is told from others."""
+    if others and _excludes(order):
+        first, second = (order_body(one, dialect, broker) for one in (order, others[0].order))
+        return terms(beside(first, second)[0])
+    return terms(group_body(order, others, dialect, broker))
+
+
+def lead_in(raw: Raw, wanted: Terms) -> Raw:
+    """Return the lead of a group of which one order cancels the other; any other row as it is."""
+    if raw.get("orderStrategyType") != OCO:
+        return raw
+    return next((row for row in flat([raw]) if BESIDE in row and compare(row, wanted) is Likeness.SAME), raw)
+
+
+def _excludes(order: OrderRequest) -> bool:
+    return order.group is not None and order.group.kind is GroupKind.OCO
+
+
 def with_legs(report: OrderReport, raw: Raw, odd: Oddities | None = None) -> OrderReport:
-    """Return the report of an order that triggers others with theirs; any other as it is."""
+    """Return the report of an order that triggers others, or cancels one, with theirs; any other as it is."""
+    if BESIDE in raw:
+        return replace(report, linked=OCO, legs=(order_report(raw[BESIDE], odd),))
     if raw.get("orderStrategyType") != TRIGGER:
         return report
     return replace(report, linked=TRIGGER, legs=tuple(order_report(row, odd) for row in inner(raw)))

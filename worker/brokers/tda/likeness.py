@@ -8,17 +8,17 @@
 | anything else                                                    | OTHER |
 
 A single order inside a group may be what became of ours, and is never taken for it. A group is sent as an order that
-triggers others: the same is one whose triggered orders have the same terms as well.
+triggers others, or as two of which one cancels the other: the same is one whose others have the same terms as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from enum import Enum
 
 from worker.brokers.tda.legs import CREDIT, DEBIT
-from worker.brokers.tda.shapes import PARENT, Leg, inner, legs
+from worker.brokers.tda.shapes import BESIDE, PARENT, Leg, inner, legs
 from worker.brokers.values import UNREADABLE, Raw, number
 
 
@@ -140,13 +140,23 @@ def _terms_of_package(found: list[Leg]) -> dict[str, Term]:
 
 
 def _triggered(raw: Raw) -> str | _Unread:
-    """Return the terms of the orders that one triggers, in one text; UNREAD where one cannot be read, or inside one."""
+    """Return the terms of the orders that one triggers, or cancels, in one text.
+
+    UNREAD where one cannot be read, and of an order inside another.
+    """
+    if BESIDE in raw and not raw.get("childOrderStrategies"):
+        return _said([raw[BESIDE]], "cancels ")
     if PARENT in raw or raw.get("orderStrategyType") != "TRIGGER":
         return UNREAD
-    found = [{key: value for key, value in terms(row).items() if key != "alone"} for row in inner(raw)]
+    return _said(inner(raw), "")
+
+
+def _said(rows: Sequence[Raw], how: str) -> str | _Unread:
+    """Return the terms of linked orders in one text."""
+    found = [{key: value for key, value in terms(row).items() if key != "alone"} for row in rows]
     if not found or any(UNREAD in one.values() for one in found):
         return UNREAD
-    return " + ".join(sorted(str(sorted((key, _text(value)) for key, value in one.items())) for one in found))
+    return how + " + ".join(sorted(str(sorted((key, _text(value)) for key, value in one.items())) for one in found))
 
 
 def _text(value: object) -> str:
@@ -156,6 +166,7 @@ def _text(value: object) -> str:
 def _is_alone(raw: Raw) -> bool:
     return (
         raw.get("orderStrategyType") == "SINGLE"
+        and BESIDE not in raw
         and not raw.get("childOrderStrategies")
         and PARENT not in raw
         and (raw.get("complexOrderStrategyType", "NONE") == "NONE" or len(legs(raw)) > 1)

@@ -17,7 +17,7 @@ import structlog
 
 from models.errors import BrokerError, OutcomeUnknown, Refused, UnreadableReply
 from models.messages import OrderRequest, utcnow
-from models.reports import BrokerStatus, OrderReport
+from models.reports import DONE, BrokerStatus, OrderReport
 from worker.brokers.base import Ticket
 from worker.brokers.oddities import Oddities
 from worker.brokers.rest.http import Exchange, exchange, lost_after
@@ -26,7 +26,7 @@ from worker.brokers.tda import reports as read
 from worker.brokers.tda import shapes
 from worker.brokers.tda.codes import by_words
 from worker.brokers.tda.dialects import TdaDialect
-from worker.brokers.tda.groups import group_body, with_legs
+from worker.brokers.tda.groups import group_body, group_terms, lead_in, with_legs
 from worker.brokers.tda.likeness import Likeness, Terms, compare, terms
 from worker.brokers.tda.listings import BEFORE, TdaListings
 from worker.brokers.tda.rest import TdaRest
@@ -98,7 +98,7 @@ class TdaOrders:
         answer = self._rest.send(
             method, self._listings.path(path), body, deadline_s=ticket.deadline_s, gate=ticket.still_mine
         )
-        return SentOrder(answer, terms(body), sent_at)
+        return SentOrder(answer, group_terms(order, ticket.legs, self._dialect, self._broker), sent_at)
 
     # -- CANCEL ---
     def cancel(self, order_id: str) -> None:
@@ -151,6 +151,7 @@ class TdaOrders:
 
     def _judged(self, raw: Raw, wanted: Terms, sent_at: datetime) -> OrderReport:
         """Return the report of the order that the answer pointed to, if it is the order that was sent."""
+        raw = lead_in(raw, wanted)
         likeness, entered = compare(raw, wanted), shapes.entered(raw)
         if likeness is Likeness.SAME and (entered is None or entered < self._listings.window(sent_at)[0]):
             likeness = Likeness.MAYBE if entered is None else Likeness.OTHER  # its twin, entered before
@@ -161,7 +162,11 @@ class TdaOrders:
         if (tag := shapes.tag(raw)) is not None:
             self._listings.our_tags.add(tag)
         report = self.report(raw)
-        if report.status is BrokerStatus.REJECTED and not report.filled_quantity and not report.fills:
+        dead = report.status is BrokerStatus.REJECTED and not report.filled_quantity and not report.fills
+        if dead and shapes.BESIDE in raw and any(leg.status not in DONE or leg.filled_quantity for leg in report.legs):
+            words = f"order {report.broker_order_id} is rejected, and the one beside it is not"
+            raise UnreadableReply(f"{self._broker}: {words}", broker=self._broker)
+        if dead:
             text = report.message or "no reason given"
             words, order_id = f"{self._broker} rejected the order: {text}", report.broker_order_id
             raise by_words(text)(words, broker=self._broker, code="REJECTED", broker_order_id=order_id)
@@ -172,7 +177,8 @@ class TdaOrders:
 
     def watch(self, raw: Raw, wanted: Terms, sent_at: datetime) -> None:
         """Follow an order of ours, and those that it triggers, until nothing more is told of them."""
-        for row, known in [(raw, wanted), *((one, terms(one)) for one in shapes.inner(raw))]:
+        linked = [raw[shapes.BESIDE]] if shapes.BESIDE in raw else shapes.inner(raw)
+        for row, known in [(raw, wanted), *((one, terms(one)) for one in linked)]:
             if (found := shapes.order_id(row)) is not None and not read.is_settled(row):
                 self._watch.add(found, known, sent_at - BEFORE)
 

@@ -20,6 +20,8 @@ from worker.brokers.values import Raw, identity, moment, positive, size, soft
 
 #: Where `flat` notes the id of the order around a row.
 PARENT = "parentOrderId"
+#: Where it notes, for each of two orders of which one cancels the other and which nothing triggers, the other one.
+BESIDE = "besideOrder"
 _DEEPEST = 20
 _SHARE_CLASS = re.compile(r"^([A-Z]{1,5})/([A-Z]{1,2})$")
 #: A ticker as corro writes it, which a plain order in a US share can mean.
@@ -70,7 +72,15 @@ def _walked(rows: Iterable[Raw], parent: str | None, depth: int) -> Iterator[Raw
     for raw in rows:
         yield raw if parent is None else {**raw, PARENT: parent}
         if depth and raw.get("childOrderStrategies"):
-            yield from _walked(rows_in(raw["childOrderStrategies"]), order_id(raw) or "?", depth - 1)
+            inside = rows_in(raw["childOrderStrategies"])
+            if parent is None and raw.get("orderStrategyType") == "OCO" and len(inside) == 2:
+                inside = beside(*inside)
+            yield from _walked(inside, order_id(raw) or "?", depth - 1)
+
+
+def beside(first: Raw, second: Raw) -> list[Raw]:
+    """Return two orders of which one cancels the other, each with the other one noted."""
+    return [{**first, BESIDE: second}, {**second, BESIDE: first}]
 
 
 def successors(rows: Sequence[Raw]) -> dict[str, str]:

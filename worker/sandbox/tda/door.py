@@ -26,7 +26,7 @@ from worker.sandbox.tda.bodies import account_json, number_of, order_json, prefe
 from worker.sandbox.tda.data import TdaData
 from worker.sandbox.tda.dialect import DIALECTS, Json, correlation
 from worker.sandbox.tda.lies import STALE, days_of, dress, no_window, spoil, strange_orders, strange_positions
-from worker.sandbox.tda.linked import nest, split
+from worker.sandbox.tda.linked import first_of, group_id, nest, split
 from worker.sandbox.tda.packages import is_package, read_package, rejection_of, taken
 from worker.sandbox.tda.payments import transactions
 from worker.sandbox.tda.previews import preview_json
@@ -210,8 +210,9 @@ class TdaDoor(HttpDoor):
         return body
 
     def _shown(self, order: MarketOrder) -> Json:
-        inner = [self._shown(child) for child in self.links.children(order)]
-        return nest(dress(order, order_json(order, self.dialect)), inner)
+        children = self.links.children(order)
+        inner, waits = [self._shown(child) for child in children], any(child.extra.get("waits") for child in children)
+        return nest(dress(order, order_json(order, self.dialect)), inner, waits)
 
     def _spoilt(self, operation: str, rows: list[Json]) -> list[Json]:
         """Return the rows of an answer with the fields that faults spoil."""
@@ -241,14 +242,14 @@ class TdaDoor(HttpDoor):
     async def _place(self, request: web.Request) -> web.Response:
         """Take an order; one that the market rejects is taken first, and then rejected."""
         self._check_account(request)
-        body, inner = split(await read_json(request), self.dialect)
+        body, inner, waits = split(await read_json(request), self.dialect)
         fields, triggered = self._read(body), [self._read(one) for one in inner]
         reason = rejection_of(self.market, self.name, fields)
         lies.twin(self, fields)
         fields["extra"] |= {"order_id": self.next_id()}
         order = self.keep(taken(self.market, door=self.name, account=self.account, **fields))
         for terms in triggered:
-            self._trigger(order, terms)
+            self._attach(order, terms, waits)
         if reason is not None:
             self.market.reject(order, reason)
         lag = self.take("list_lag", symbol=order.symbol)
@@ -262,10 +263,10 @@ class TdaDoor(HttpDoor):
             lies.replace_outside(self, order, fields, outside)
         return self._created(order)
 
-    def _trigger(self, order: MarketOrder, fields: Json) -> None:
-        """Take an order that waits for another one to be filled."""
-        fields["extra"] |= {"order_id": self.next_id(), "parent": order.number, "waits": True}
-        child = self.keep(self.market.place(door=self.name, account=self.account, waits=True, **fields))
+    def _attach(self, order: MarketOrder, fields: Json, waits: bool) -> None:
+        """Take an order that waits for another one to be filled, or excludes it."""
+        fields["extra"] |= {"order_id": self.next_id(), "parent": order.number, "waits": waits}
+        child = self.keep(self.market.place(door=self.name, account=self.account, waits=waits, **fields))
         self.links.add(order, child)
 
     async def _replace(self, request: web.Request) -> web.Response:
@@ -296,7 +297,8 @@ class TdaDoor(HttpDoor):
     def _created(self, order: MarketOrder) -> web.Response:
         """Return 201 with the Location of the order, or what a fault makes of it."""
         headers = correlation() if self.dialect.name == "schwab" else {}
-        number = number_of(order)
+        beside = any(not child.extra.get("waits") for child in self.links.children(order))
+        number = group_id(number_of(order)) if beside else number_of(order)
         if self.take("location_foreign", symbol=order.symbol):
             others = [other for other in self._numbered if other != number]
             number = others[-1] if others else number - 1
@@ -346,7 +348,8 @@ class TdaDoor(HttpDoor):
         """Return the order the path names; Refusal for an unknown one."""
         self._check_account(request)
         name = request.match_info["id"]
-        order = self._numbered.get(int(name)) if name.isdecimal() else None
+        number = int(name) if name.isdecimal() else 0
+        order = self._numbered.get(number) or self._numbered.get(first_of(number))
         if order is None:
             raise self.dialect.no(404, "Not Found", f"Order not found: {name}")
         return order

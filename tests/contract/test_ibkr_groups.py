@@ -1,0 +1,169 @@
+"""Linked orders at the TWS door, by the whole worker in this process: sent in one burst, followed, taken back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from models.crash_points import watched
+from models.messages import OrderRequest
+from models.record.tables import position_locks
+from producers.client import OrderClient
+from producers.groups import OrderGroup
+from tests.contract.doors import SandboxThread
+from tests.contract.tws_doors import TwsDoors
+from tests.kit.waiting import eventually
+from worker.brokers.base import AbsenceRule
+from worker.brokers.ibkr.adapter import IbkrBroker
+from worker.brokers.ibkr.groups import LegEnd, are_gone
+from worker.rehearsal import rehearsal
+
+TIMING = {
+    "open_orders_every": 0.3,
+    "positions_every": 0.5,
+    "reconcile": (0.05, 0.1),
+    "alert_after": 1.0,
+}
+
+
+class TwsDesk:
+    """A client whose orders go to the TWS door."""
+
+    def __init__(self, client: OrderClient, doors: TwsDoors, broker: IbkrBroker) -> None:
+        self.client, self.doors, self.house, self.broker = client, doors, doors.house, broker
+
+    def bracket(self, **terms: object) -> OrderGroup:
+        given = {"symbol": "AAPL", "side": "buy", "quantity": 10, "client_order_id": "e"} | terms
+        return self.client.submit_bracket(OrderRequest(**given), take_profit="110", stop_loss="95")
+
+    def until(self, group: OrderGroup, **wanted: str) -> OrderGroup:
+        def there() -> OrderGroup | None:
+            now = self.client.group(group.group_id)
+            return now if {name: str(now.legs[name].status) for name in wanted} == wanted else None
+
+        return eventually(there, 30, lambda: self.client.group(group.group_id))
+
+    def at_the_door(self) -> list[tuple[str, str, Decimal]]:
+        orders = self.house.call(lambda: list(self.house.market.orders("ibkr")))
+        return sorted((str(order.client_order_id), order.state, order.filled_quantity) for order in orders)
+
+    def staged(self) -> list[str]:
+        return self.house.call(lambda: [held.order_ref for held in self.doors.door.desk._staged.values()])
+
+
+@pytest.fixture
+def desk(house: SandboxThread, tmp_path: Path) -> Iterator[TwsDesk]:
+    doors = TwsDoors(house, "ib_insync")
+    broker = doors.broker(connect=False)
+    rule = AbsenceRule(min_age_s=0.5, sightings=2, possible=False)
+    broker.capabilities = replace(broker.capabilities, absence=rule)
+    house.price("AAPL", "100")
+    with rehearsal(tmp_path, broker, timing=TIMING) as client:
+        yield TwsDesk(client, doors, broker)
+    doors.close()
+
+
+def test_a_bracket_wakes_its_exits_and_ends_one_by_the_other(desk: TwsDesk) -> None:
+    live = desk.until(desk.bracket(), entry="filled", take_profit="accepted", stop_loss="accepted")
+    assert live.status == "live"
+    desk.house.price("AAPL", "111")
+    done = desk.until(live, take_profit="filled", stop_loss="canceled")
+    assert done.status == "closed"
+    assert desk.at_the_door() == [("e", "filled", 10), ("e.sl", "canceled", 0), ("e.tp", "filled", 10)]
+
+
+def test_what_is_left_of_a_group_cut_off_between_two_legs_is_taken_back(desk: TwsDesk) -> None:
+    """TWS holds it back unseen, where one click would send it: it is gone before the group is sent again."""
+    passed: list[str] = []
+
+    def cut(point: str) -> None:
+        if point == "between_legs":
+            passed.append(point)
+            if len(passed) == 2:
+                eventually(lambda: len(desk.staged()) == 2)
+                desk.house.call(desk.doors.door.cut)
+                raise RuntimeError("cut off")
+
+    with watched(cut):
+        group = desk.until(desk.bracket(), entry="filled", take_profit="accepted", stop_loss="accepted")
+    assert [name for name, _, _ in desk.at_the_door()] == ["e.sl~2", "e.tp~2", "e~2"]
+    assert desk.staged() == []
+    assert "taken back by order id" in str([event["detail"] for event in group.legs["entry"].events])
+
+
+def test_a_lost_answer_is_found_again_with_every_leg(desk: TwsDesk) -> None:
+    desk.house.fault("ibkr", "accept_drop")
+    group = desk.until(desk.bracket(), entry="filled", take_profit="accepted", stop_loss="accepted")
+    assert len(desk.at_the_door()) == 3
+    desk.house.price("AAPL", "94")
+    done = desk.until(group, take_profit="canceled", stop_loss="filled")
+    assert done.status == "closed"
+
+
+@pytest.mark.parametrize(
+    ("after", "ends"),
+    [
+        (0, {"entry": "rejected", "stop_loss": "rejected", "take_profit": "rejected"}),
+        (1, {"entry": "canceled", "stop_loss": "rejected", "take_profit": "canceled"}),  # let go without its stop
+        (2, {"entry": "rejected", "stop_loss": "rejected", "take_profit": "rejected"}),
+    ],
+)
+def test_a_group_of_which_one_order_is_refused_leaves_nothing_behind(
+    desk: TwsDesk, after: int, ends: dict[str, str]
+) -> None:
+    desk.house.fault("ibkr", "refuse", after=after)
+    desk.house.fault("ibkr", "no_fill", count=None)
+    desk.until(desk.bracket(), **ends)
+    assert all(state == "canceled" for _, state, _ in desk.at_the_door())
+    assert desk.staged() == []
+
+
+def test_an_oco_closes_a_position_once_and_an_overfill_by_ib_is_told_and_locked(desk: TwsDesk) -> None:
+    def oco(name: str) -> OrderGroup:
+        desk.client.submit(OrderRequest(symbol="AAPL", side="buy", quantity=10)).wait(15)
+        terms = {"symbol": "AAPL", "side": "sell", "quantity": 10}
+        first = OrderRequest(**terms, order_type="limit", limit_price="110", client_order_id=name)
+        second = OrderRequest(**terms, order_type="stop", stop_price="95", client_order_id=f"{name}.sl")
+        return desk.until(desk.client.submit_oco(first, second), first="accepted", second="accepted")
+
+    group = oco("o")
+    desk.house.price("AAPL", "94")
+    assert desk.until(group, first="canceled", second="filled").status == "closed"
+    desk.house.price("AAPL", "100")
+    group = oco("p")
+    desk.house.fault("ibkr", "both_fill", count=None)
+    desk.house.price("AAPL", "111")
+    desk.until(group, first="filled")
+    desk.house.price("AAPL", "94")
+    done = desk.until(group, first="filled", second="filled")
+    assert done.status == "broken"
+    with desk.client.database.read() as connection:
+        assert connection.execute(select(position_locks.c.note)).scalar() == done.reason
+
+
+def test_an_entry_that_ends_partly_filled_takes_its_exits_along_and_is_said(desk: TwsDesk) -> None:
+    desk.house.fault("ibkr", "partial")
+    group = desk.until(desk.bracket(), entry="partially_filled", take_profit="accepted", stop_loss="accepted")
+    group.legs["entry"].cancel()
+    done = desk.until(group, entry="canceled", take_profit="canceled", stop_loss="canceled")
+    assert (done.status, done.legs["entry"].filled_quantity) == ("broken", 5)
+    assert [event["kind"] for event in done.legs["entry"].events].count("unprotected") == 1
+
+
+@pytest.mark.parametrize(
+    ("ends", "alone", "gone"),
+    [
+        (("canceled", "canceled", "not_found"), False, True),
+        (("not_found", "not_found", "not_found"), False, False),
+        (("canceled", "open", "not_found"), False, False),
+        (("not_found",), True, True),
+        (("open",), True, False),
+    ],
+)
+def test_only_what_tws_held_back_and_gave_up_is_gone(ends: tuple[str, ...], alone: bool, gone: bool) -> None:
+    assert are_gone([LegEnd(end) for end in ends], is_group=not alone) == gone

@@ -1,0 +1,53 @@
+"""Legs of a group that a broker may hold unseen: taken back by the numbers under which they were sent.
+
+Where a group goes out order by order (IB), its sender may die between two of them. What has left by then stands in no
+listing, and a person could send it on with one click. So what listings have missed often and late enough is canceled by
+its number, through the session that sent it, and only then looked for once more.
+"""
+
+from __future__ import annotations
+
+import structlog
+
+from models.errors import CorroError
+from models.reports import Missing, Sighting
+from worker.brokers.base import BrokerInterface, OrderRef
+from worker.orders.deputies import Deputies
+
+log = structlog.get_logger()
+
+
+class Withdrawals:
+    """Takes back, at one broker.
+
+    Args:
+        broker: the adapter.
+        deputies: hold the session that sent it.
+    """
+
+    def __init__(self, broker: BrokerInterface, deputies: Deputies) -> None:
+        self.broker, self.deputies, self.rule = broker, deputies, broker.capabilities.absence
+
+    def after(
+        self, ref: OrderRef, seen: Sighting | CorroError, *, missing: int, age_s: float, sender_done: bool
+    ) -> Sighting | CorroError:
+        """Return what a reading has shown of orders, or what there is once they were withdrawn.
+
+        Args:
+            ref: the lead of a group with its legs, or one leg.
+            seen: what the reading has shown.
+            missing: complete readings before it that missed them.
+            age_s: seconds since the last moment in which a byte of them can have left.
+            sender_done: whoever sent them can send nothing more.
+        """
+        rule, is_missed = self.rule, isinstance(seen, Missing)
+        if not is_missed or rule.possible or ref.session_order_id is None or not sender_done:
+            return seen
+        if missing + 1 < rule.sightings or age_s < rule.min_age_s:
+            return seen
+        try:
+            with self.deputies.acting_as(ref.session):
+                return self.broker.withdraw(ref)
+        except CorroError as error:
+            log.warning("not_withdrawn", client_order_id=ref.order.client_order_id, error=str(error))
+            return seen
