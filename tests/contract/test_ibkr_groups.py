@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select
 
 from models.crash_points import watched
+from models.groups import LEGS, GroupKind, Membership
 from models.messages import OrderRequest
 from models.record.tables import position_locks
 from producers.client import OrderClient
 from producers.groups import OrderGroup
 from tests.contract.doors import SandboxThread
-from tests.contract.tws_doors import TwsDoors
+from tests.contract.tws_doors import TwsDoors, an_order
 from tests.kit.waiting import eventually
 from worker.brokers.base import AbsenceRule
 from worker.brokers.ibkr.adapter import IbkrBroker
-from worker.brokers.ibkr.groups import LegEnd, are_gone
+from worker.brokers.ibkr.groups import LegEnd, are_gone, links
 from worker.rehearsal import rehearsal
 
 TIMING = {
@@ -46,9 +47,11 @@ class TwsDesk:
             now = self.client.group(group.group_id)
             return now if {name: str(now.legs[name].status) for name in wanted} == wanted else None
 
-        return eventually(there, 30, lambda: self.client.group(group.group_id))
+        found = eventually(there, 30, lambda: self.client.group(group.group_id))
+        assert found is not None
+        return found
 
-    def at_the_door(self) -> list[tuple[str, str, Decimal]]:
+    def at_the_door(self) -> list[tuple[str, str, object]]:
         orders = self.house.call(lambda: list(self.house.market.orders("ibkr")))
         return sorted((str(order.client_order_id), order.state, order.filled_quantity) for order in orders)
 
@@ -151,8 +154,21 @@ def test_an_entry_that_ends_partly_filled_takes_its_exits_along_and_is_said(desk
     group = desk.until(desk.bracket(), entry="partially_filled", take_profit="accepted", stop_loss="accepted")
     group.legs["entry"].cancel()
     done = desk.until(group, entry="canceled", take_profit="canceled", stop_loss="canceled")
-    assert (done.status, done.legs["entry"].filled_quantity) == ("broken", 5)
+    assert done.status == "broken"
+    assert done.legs["entry"].filled_quantity == 5
     assert [event["kind"] for event in done.legs["entry"].events].count("unprotected") == 1
+
+
+def test_an_order_of_a_group_is_linked_as_ib_documents_it() -> None:
+    def links_of(kind: GroupKind) -> list[dict[str, Any]]:
+        legs = [an_order(group=Membership("g", kind, leg), version=2) for leg in LEGS[kind]]
+        return [links(legs, position, 7, "g") for position in range(len(legs))]
+
+    oca = {"ocaGroup": "g", "ocaType": 1}
+    exits = [{"transmit": False, "parentId": 7, **oca}, {"transmit": True, "parentId": 7, **oca}]
+    assert links_of(GroupKind.BRACKET) == [{"transmit": False}, *exits]
+    assert links_of(GroupKind.OTO) == [{"transmit": False}, {"transmit": True, "parentId": 7}]
+    assert links_of(GroupKind.OCO) == [{"transmit": True, **oca}] * 2
 
 
 @pytest.mark.parametrize(

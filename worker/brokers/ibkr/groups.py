@@ -14,6 +14,7 @@ it on with a click: it counts as sent until it is taken back by its id.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -222,12 +223,30 @@ async def _failure(
         return everyone[0].error(verdicts[0], waited_s)
     ends = []
     for pending, verdict in zip(everyone, verdicts, strict=True):
-        dead = verdict is WireVerdict.REFUSED or pending.told.ended_at is not None
-        ends.append(LegEnd.CANCELED if dead else await _take_back(session, pending.order_id, pending.ref))
+        end = LegEnd.CANCELED if verdict is WireVerdict.REFUSED or _is_dead(session, pending) else None
+        end = end or await _take_back(session, pending.order_id, pending.ref)
+        if end is LegEnd.OPEN:  # it lived: the wire has to show its end
+            await _end_of(pending)
+            end = LegEnd.CANCELED if _is_dead(session, pending) else end
+        ends.append(end)
     error = refused.error(WireVerdict.REFUSED, waited_s)
     if are_gone(ends):
         return error
     return Unmapped(f"{error}; not every order of its group is known to be dead", broker=refused.broker)
+
+
+async def _end_of(pending: PendingOrder) -> None:
+    """Wait until the wire shows the end of an order, or `CANCEL_WAIT_S` are over."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(CANCEL_WAIT_S):
+            while pending.told.ended_at is None:
+                pending.changed.clear()
+                await pending.changed.wait()
+
+
+def _is_dead(session: TwsSession, pending: PendingOrder) -> bool:
+    """Tell whether the wire has shown the end of an order of which nothing was filled."""
+    return pending.told.ended_at is not None and not session.book.executions_of(pending.perm_id)
 
 
 # -- TAKE BACK ---
