@@ -27,6 +27,7 @@ from pydantic_settings import (
 from models.environment import Environment, as_list
 from models.errors import ConfigurationError
 from models.explaining import explain
+from models.group_settings import GroupSettings as GroupSettings
 from models.notify import NotifySettings as NotifySettings
 from models.outward import hide
 from models.private import must_be_ours
@@ -167,6 +168,7 @@ class Settings(BaseSettings):
     risk: RiskSettings = RiskSettings()
     security: SecuritySettings = SecuritySettings()
     history: HistorySettings = HistorySettings()
+    groups: GroupSettings = GroupSettings()
     notify: NotifySettings = NotifySettings()
     web: WebSettings = WebSettings()
     brokers: dict[str, BrokerSettings] = Field(default_factory=dict)

@@ -110,6 +110,7 @@ class Leader:
             self.readings.open_orders()
         if self.positions.is_due():
             self.positions.read()
+        self.desk.protections.look()
         self.desk.kills.settle()
 
     def _closed(self) -> str:

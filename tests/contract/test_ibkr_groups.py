@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from sqlalchemy import select
 
 from models.crash_points import watched
+from models.errors import NotFound
 from models.groups import LEGS, GroupKind, Membership
 from models.messages import OrderRequest
 from models.record.tables import position_locks
@@ -22,6 +24,7 @@ from tests.kit.waiting import eventually
 from worker.brokers.base import AbsenceRule
 from worker.brokers.ibkr.adapter import IbkrBroker
 from worker.brokers.ibkr.groups import LegEnd, are_gone, links
+from worker.orders.protection import needs_exits, protective_id
 from worker.rehearsal import rehearsal
 
 TIMING = {
@@ -59,16 +62,22 @@ class TwsDesk:
         return self.house.call(lambda: [held.order_ref for held in self.doors.door.desk._staged.values()])
 
 
-@pytest.fixture
-def desk(house: SandboxThread, tmp_path: Path) -> Iterator[TwsDesk]:
+@contextmanager
+def opened(house: SandboxThread, tmp_path: Path, **settings: Any) -> Iterator[TwsDesk]:
     doors = TwsDoors(house, "ib_insync")
     broker = doors.broker(connect=False)
     rule = AbsenceRule(min_age_s=0.5, sightings=2, possible=False)
     broker.capabilities = replace(broker.capabilities, absence=rule)
     house.price("AAPL", "100")
-    with rehearsal(tmp_path, broker, timing=TIMING) as client:
+    with rehearsal(tmp_path, broker, timing=TIMING, **settings) as client:
         yield TwsDesk(client, doors, broker)
     doors.close()
+
+
+@pytest.fixture
+def desk(house: SandboxThread, tmp_path: Path) -> Iterator[TwsDesk]:
+    with opened(house, tmp_path) as found:
+        yield found
 
 
 def test_a_bracket_wakes_its_exits_and_ends_one_by_the_other(desk: TwsDesk) -> None:
@@ -157,6 +166,52 @@ def test_an_entry_that_ends_partly_filled_takes_its_exits_along_and_is_said(desk
     assert done.status == "broken"
     assert done.legs["entry"].filled_quantity == 5
     assert [event["kind"] for event in done.legs["entry"].events].count("unprotected") == 1
+
+
+def test_what_an_entry_left_open_gets_exits_of_its_own_once_where_that_is_wished(
+    house: SandboxThread, tmp_path: Path
+) -> None:
+    with opened(house, tmp_path, groups={"on_partial": "protect"}) as desk:
+        desk.house.fault("ibkr", "partial")
+        group = desk.until(desk.bracket(), entry="partially_filled", take_profit="accepted", stop_loss="accepted")
+        group.legs["entry"].cancel()
+        desk.until(group, entry="canceled", take_profit="canceled", stop_loss="canceled")
+
+        def oco() -> OrderGroup | None:
+            with suppress(NotFound):
+                return desk.client.group("e.protect")
+            return None
+
+        exits = eventually(oco, 30)
+        assert exits is not None
+        live = desk.until(exits, first="accepted", second="accepted")
+        assert [order.row["quantity"] for order in live.legs.values()] == [5, 5]
+        desk.house.price("AAPL", "94")
+        desk.until(exits, first="canceled", second="filled")
+        assert len(desk.at_the_door()) == 5
+        assert [event["kind"] for event in desk.client.group("e").legs["entry"].events].count("protected") == 1
+
+
+@pytest.mark.parametrize(
+    ("entry", "exits", "needs"),
+    [
+        ({"status": "canceled", "filled_quantity": 5}, {}, True),
+        ({"status": "canceled", "filled_quantity": 0}, {}, False),
+        ({"status": "partially_filled", "filled_quantity": 5}, {}, False),
+        ({"status": "canceled", "filled_quantity": 5}, {"cancel_requested_at": 1}, False),
+        ({"status": "canceled", "filled_quantity": 5}, {"filled_quantity": 5}, False),
+        ({"status": "canceled", "filled_quantity": 5}, {"status": "accepted"}, False),
+    ],
+)
+def test_exits_are_made_anew_only_where_nothing_can_close_what_is_open_and_nobody_wished_that(
+    entry: dict[str, Any], exits: dict[str, Any], needs: bool
+) -> None:
+    plain = {"quantity": 10, "filled_quantity": 0, "cancel_requested_at": None, "status": "canceled"}
+    legs: list[Any] = [{**plain, "leg": leg} for leg in ("entry", "take_profit", "stop_loss")]
+    legs[0] |= entry
+    legs[2] |= exits
+    assert needs_exits(legs) == needs
+    assert protective_id("a" * 64) == protective_id("a" * 64) != protective_id("a" * 63 + "b")
 
 
 def test_an_order_of_a_group_is_linked_as_ib_documents_it() -> None:

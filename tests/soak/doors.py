@@ -27,6 +27,15 @@ class Intent:
     route: tuple[str, ...]
     #: A submit of it returned, so it must be in the books.
     recorded: bool = False
+    order_type: str = "market"
+    #: Of linked orders: the id of their group, and which leg it is.
+    group: str | None = None
+    leg: str | None = None
+
+    @property
+    def key(self) -> tuple[str, Decimal, bool, str]:
+        """What it is recognised by at a door."""
+        return self.symbol, self.quantity, self.side.startswith("buy"), self.order_type
 
 
 @dataclass
@@ -48,6 +57,15 @@ class AtDoor:
     stranger: bool = False
     #: Its door has said that it is refused, and kept it.
     doubted: bool = False
+    side: str = "buy"
+    order_type: str = "market"
+    #: An execution of it was put right or taken back.
+    amended: bool = False
+
+    @property
+    def key(self) -> tuple[str, Decimal, bool, str]:
+        """What it is recognised by."""
+        return self.symbol, self.quantity, self.side.startswith("buy"), self.order_type
 
     @property
     def counts(self) -> bool:
@@ -76,9 +94,12 @@ def fold(lines: Iterable[Row], wire_ids: Mapping[int, str]) -> list[AtDoor]:
     for line in lines:
         number = line.get("number")
         if line["event"] == "arrived":
+            extra = line.get("extra") or {}
+            # Alpaca gives an order that belongs to another an id of its own.
+            told = None if line["door"] == "alpaca" and extra.get("parent") else line["client_order_id"]
             found[number] = AtDoor(
-                number, line["door"], line["client_order_id"], wire_ids.get(number), line["symbol"],
-                Decimal(line["quantity"]), stranger=bool((line.get("extra") or {}).get("stranger")),
+                number, line["door"], told, wire_ids.get(number), line["symbol"], Decimal(line["quantity"]),
+                stranger=bool(extra.get("stranger")), side=line["side"], order_type=line["order_type"],
             )  # fmt: skip
         elif number in found:
             entry = found[number]
@@ -86,6 +107,7 @@ def fold(lines: Iterable[Row], wire_ids: Mapping[int, str]) -> list[AtDoor]:
                 entry.executions[line["execution_id"]] = Decimal(line["quantity"]), Decimal(line["price"])
                 entry.filled = sum((quantity for quantity, _ in entry.executions.values()), Decimal(0))
                 entry.state = "filled" if entry.filled >= entry.quantity else entry.state
+                entry.amended |= line["event"] == "amended"
             elif line["event"] == "doubted":
                 entry.doubted = True
             elif line["event"] in ("canceled", "rejected", "expired", "replaced"):

@@ -9,6 +9,9 @@ is recognised at a door by its symbol and quantity, which only it has, before an
 * false terminal: an end, a quantity or a price that we told and the doors do not show, or an end that we had to take
   back.
 
+Every leg of linked orders is judged so, and besides: exits that exclude each other have not filled more than their
+entry has, or than one of them is for. Legs are recognised by their direction and type as well.
+
 Beside them, whether an order of somebody else was touched: taken for ours, or canceled.
 """
 
@@ -76,6 +79,10 @@ def judge(intents: Sequence[Intent], entries: Sequence[AtDoor], books: Mapping[s
     verdict.touched += [f"canceled by us: {entry}" for entry in strangers if entry.state == "canceled"]
     verdict.touched += _adopted(strangers, books["attempts"])
     placed = _assign(verdict, intents, [entry for entry in entries if not entry.stranger], tries)
+    groups: dict[str | None, list[Intent]] = defaultdict(list)
+    for intent in intents:
+        if intent.group is not None:
+            groups[intent.group].append(intent)
     for intent in intents:
         id_ = intent.client_order_id
         row = rows.get(id_)
@@ -84,11 +91,27 @@ def judge(intents: Sequence[Intent], entries: Sequence[AtDoor], books: Mapping[s
                 verdict.losses.append(f"{id_}: its submit returned, but no row has it {_at(placed[id_])}")
             verdict.became[id_] = ("never recorded", None)
             continue
+        kin = [other.client_order_id for other in groups.get(intent.group, []) if other is not intent]
         case = _Case(intent, row, tries[id_], fills[id_], events[id_], placed[id_], strangers)
+        case.kin_entries = [entry for other in kin for entry in placed[other]]
+        case.kin_canceled = any(rows[other]["cancel_requested_at"] for other in kin if other in rows)
         case.judge(verdict)
+    for legs in groups.values():
+        _overfills(verdict, legs, placed)
     for id_ in set(rows) - {intent.client_order_id for intent in intents}:
         verdict.losses.append(f"{id_}: in our books, but nobody asked for it")
     return verdict
+
+
+def _overfills(verdict: SoakVerdict, legs: Sequence[Intent], placed: Mapping[str, list[AtDoor]]) -> None:
+    """Hold the fills of legs that exclude each other against what they may close; a bust leaves what it finds."""
+    entries = {intent.leg: placed[intent.client_order_id] for intent in legs}
+    if any(entry.amended for found in entries.values() for entry in found):
+        return
+    filled = {leg: sum((entry.filled for entry in found), Decimal(0)) for leg, found in entries.items()}
+    opened = filled.pop("entry", legs[0].quantity)
+    if sum(filled.values(), Decimal(0)) > opened:
+        verdict.duplicates.append(f"{legs[0].group}: exits filled {filled}, over {opened}")
 
 
 def _adopted(strangers: Sequence[AtDoor], tries: Iterable[Row]) -> list[str]:
@@ -116,16 +139,16 @@ def _assign(
     verdict: SoakVerdict, intents: Sequence[Intent], entries: Sequence[AtDoor], tries: Mapping[str, list[Row]]
 ) -> dict[str, list[AtDoor]]:
     """Say whose every order at a door is: by what it is for; among twins by the ids that our books noted."""
-    owners: dict[tuple[str, Decimal], list[Intent]] = defaultdict(list)
+    owners: dict[tuple[str, Decimal, bool, str], list[Intent]] = defaultdict(list)
     for intent in intents:
-        owners[intent.symbol, intent.quantity].append(intent)
+        owners[intent.key].append(intent)
     theirs = {
         (t["broker"], t["broker_order_id"]): id_ for id_, found in tries.items() for t in found if t["broker_order_id"]
     }
     placed: dict[str, list[AtDoor]] = defaultdict(list)
     open_ends: list[tuple[AtDoor, list[Intent]]] = []
     for entry in entries:
-        twins = owners.get((entry.symbol, entry.quantity), [])
+        twins = owners.get(entry.key, [])
         names = {twin.client_order_id for twin in twins}
         told = entry.client_order_id and entry.client_order_id.partition("~")[0]
         noted = told or theirs.get((entry.door, entry.wire_id or ""))
@@ -143,7 +166,7 @@ def _assign(
             placed[owner].append(entry)
         elif entry.counts:
             verdict.duplicates.append(f"{entry} in {entry.symbol} is one more than the twins asked for")
-    for (symbol, quantity), twins in owners.items():
+    for (symbol, quantity, _, _), twins in owners.items():
         alive = [e for twin in twins for e in placed[twin.client_order_id] if e.counts]
         if len(alive) > len(twins) > 1:  # a single one is counted by itself
             verdict.duplicates.append(f"{len(twins)} orders for {quantity} {symbol}, but {_at(alive)}")
@@ -181,6 +204,9 @@ class _Case:
     entries: list[AtDoor]
     #: Orders of somebody else, at any door.
     strangers: Sequence[AtDoor] = ()
+    #: Of the other legs of its group: what is at doors, and whether somebody has wished a cancel of one.
+    kin_entries: Sequence[AtDoor] = ()
+    kin_canceled: bool = False
 
     def judge(self, verdict: SoakVerdict) -> None:
         self._duplicates(verdict)
@@ -245,7 +271,7 @@ class _Case:
             words.append("traded or live at a door")
         if status == "canceled" and traded:
             words.append("filled at a door")
-        if status == "rejected" and not any(e.was_refused for e in self.entries):
+        if status == "rejected" and not any(e.was_refused for e in (*self.entries, *self.kin_entries)):
             words.append("no door has refused it")
         if status == "denied" and any(e.was_taken and not e.was_refused for e in self.entries):
             words.append("a door had it")
@@ -257,6 +283,7 @@ class _Case:
         ended_in_part = any(e.filled and e.state != "live" for e in self.entries)
         return (
             bool(self.row["cancel_requested_at"])
+            or self.kin_canceled
             or ended_in_part
             or any(e.state in ("canceled", "replaced") for e in self.entries)
         )

@@ -17,6 +17,7 @@ from typing import Any
 import redis
 
 from models.errors import CorroError, DatabaseUnavailable
+from models.groups import GroupKind, Membership
 from models.messages import OrderRequest
 from producers.bell import envelope
 from tests.kit import ROOT, World, clean_environment
@@ -28,7 +29,11 @@ from tests.soak.strikes import Struck, is_database
 #: Shares of orders.
 SHARES = {"placing": 0.7, "second": 0.4, "living": 0.45, "updating": 0.65, "copies": 1.3, "cancel": 0.12,
           "twin": 0.04, "sell": 0.08, "resting": 0.08, "replaced": 0.3, "dying": 0.10,
-          "message first": 0.05}  # fmt: skip
+          "message first": 0.05, "group": 0.08}  # fmt: skip
+#: Prices of a bracket's exits: one is filled at once when it wakes, or the other, or both rest.
+EXITS = (("0.5", "0.25"), ("9000", "8000"), ("9000", "0.25"), ("9000", "0.25"))
+#: Linked orders that leave together, or one on its own.
+Unit = list[OrderRequest]
 
 
 class Agenda:
@@ -113,8 +118,9 @@ class Strategies:
     # -- ORDERS ---
     def wave(self, total: int) -> int:
         """Send some orders, with their troubles; returns how many."""
-        wishes = [self._wish() for _ in range(min(self.dice.randint(1, 15), total - len(self.intents)))]
-        self.world.control.add_faults([fault for wish in wishes for fault in self._troubles(wish)])
+        units = [self._unit() for _ in range(min(self.dice.randint(1, 15), total - len(self.intents)))]
+        wishes = [wish for unit in units for wish in unit]
+        self.world.control.add_faults([fault for unit in units for fault in self._troubles(unit[0])])
         fate = self.dice.random()
         if fate < SHARES["dying"]:
             self._submit_and_die(wishes)
@@ -125,6 +131,34 @@ class Strategies:
             self._submit(wishes)
         return len(wishes)
 
+    def _unit(self) -> Unit:
+        """Make an order, or a group: a bracket around a purchase, or an oco of exits."""
+        lead = self._wish()
+        if self.dice.random() > SHARES["group"] or lead.order_type != "market":
+            return [lead]
+        target, stop = self.dice.choice(EXITS)
+        prices = {"limit": {"limit_price": target}, "stop": {"stop_price": stop}}
+        if lead.side == "sell":
+            kind, legs = GroupKind.OCO, [("first", "limit"), ("second", "stop")]
+        else:
+            kind, legs = GroupKind.BRACKET, [("entry", "market"), ("take_profit", "limit"), ("stop_loss", "stop")]
+        id_, unit = lead.client_order_id, Unit()
+        self.intents.pop()
+        for leg, order_type in legs:
+            side = lead.side if leg == "entry" else "sell"
+            more = {"order_type": order_type, "time_in_force": "gtc", **prices.get(order_type, {})}
+            own = id_ if not unit else f"{id_}.{leg}"
+            terms = {name: getattr(lead, name) for name in ("symbol", "quantity", "route", "expires_at", "created_at")}
+            one = OrderRequest(
+                client_order_id=own, side=side, version=2, group=Membership(id_, kind, leg), **terms, **more
+            )
+            unit.append(one)
+            route = tuple(lead.route or ())
+            asked = Intent(own, one.symbol, str(one.side), one.quantity, route, order_type=order_type)
+            asked.group, asked.leg = id_, leg
+            self.intents.append(asked)
+        return unit
+
     def _wish(self) -> OrderRequest:
         dice, n = self.dice, len(self.intents)
         route = dice.sample(self.brokers, dice.choice((1, 2, 2, 3, 3)))
@@ -132,7 +166,12 @@ class Strategies:
         if self.sells and dice.random() < SHARES["sell"]:
             symbol, quantity = self.sells.pop()
             terms = {"symbol": symbol, "side": "sell", "quantity": quantity}
-        elif self.intents and self.intents[-1].side == "buy" and dice.random() < SHARES["twin"]:
+        elif (
+            self.intents
+            and self.intents[-1].side == "buy"
+            and self.intents[-1].group is None
+            and dice.random() < SHARES["twin"]
+        ):
             twin = self.intents[-1]
             terms = {"symbol": twin.symbol, "side": twin.side, "quantity": twin.quantity}
         elif dice.random() < SHARES["resting"]:
@@ -142,7 +181,9 @@ class Strategies:
         request = OrderRequest(
             client_order_id=id_, route=route, expires_at=datetime.fromtimestamp(created + self.expires_s, UTC), **terms
         )
-        self.intents.append(Intent(id_, request.symbol, str(request.side), request.quantity, tuple(route)))
+        asked = Intent(id_, request.symbol, str(request.side), request.quantity, tuple(route))
+        asked.order_type = str(request.order_type)
+        self.intents.append(asked)
         return request
 
     def _troubles(self, wish: OrderRequest) -> Iterator[dict[str, Any]]:
@@ -152,7 +193,7 @@ class Strategies:
             if nth and dice.random() > SHARES["second"]:
                 return
             menus = {"placing": menu.PLACING, "living": menu.LIVING, "updating": menu.UPDATING}
-            if wish.limit_price is not None:
+            if wish.limit_price is not None and wish.group is None:
                 menus["replaced"] = menu.RESTING
             for share, kinds in menus.items():
                 drawn = menu.draw(dice, kinds, [door]) if dice.random() < SHARES[share] else None
@@ -219,11 +260,12 @@ class Strategies:
     # -- MESSAGES ---
     def _copies(self, wishes: list[OrderRequest]) -> None:
         """Deliver again: alone or in other company, shuffled, at once or much later, to the right broker or another."""
-        chosen = [w for w in wishes for _ in range(int(SHARES["copies"] + self.dice.random()))]
+        units = _units(wishes)
+        chosen = [unit for unit in units for _ in range(int(SHARES["copies"] + self.dice.random()))]
         self.dice.shuffle(chosen)
         while chosen:
             size = self.dice.choice((1, 1, 1, 2, 4))
-            batch, chosen = chosen[:size], chosen[size:]
+            batch, chosen = [wish for unit in chosen[:size] for wish in unit], chosen[size:]
             late = self.dice.choice((0.0, 0.0, 0.2, 1.0, 8.0))
             if late:
                 self.agenda.at(late, lambda batch=batch: self._push([batch], "message again, late"))
@@ -248,3 +290,11 @@ class Strategies:
                 continue
             ids = tuple(wish.client_order_id for wish in batch)
             self.struck.append(Struck(time.time(), label, ids=ids))
+
+
+def _units(wishes: list[OrderRequest]) -> list[Unit]:
+    """Return orders with those together that are one group: a message has all of it."""
+    units: dict[str, Unit] = {}
+    for wish in wishes:
+        units.setdefault(wish.group.id if wish.group else wish.client_order_id, []).append(wish)
+    return list(units.values())

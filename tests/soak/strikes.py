@@ -12,7 +12,8 @@ from typing import Any
 from tests.kit import World
 from worker.local.processes import Process
 
-POINTS = ("after_claim", "before_send", "after_send", "before_commit", "after_commit", "after_look")
+POINTS = ("after_claim", "before_send", "after_send", "before_commit", "after_commit", "after_look",
+          "between_legs")  # fmt: skip
 #: One more, of PostgreSQL alone: what commits itself is committed, and nobody has seen it.
 SELF_COMMITTED = "after_statement"
 PAUSES = ("after_claim", "before_send")

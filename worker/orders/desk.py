@@ -23,6 +23,7 @@ from worker.orders.deputies import Deputies
 from worker.orders.kills import Kills
 from worker.orders.lane import Threads
 from worker.orders.place import Place
+from worker.orders.protection import Protections
 from worker.orders.reconcile import Reconciler
 from worker.orders.record import Recorder
 from worker.orders.releases import Releases
@@ -90,6 +91,7 @@ class BrokerDesk:
             self.limiter,
         )  # fmt: skip
         self.cancels = Cancels(database, broker, self.batches, self.way, self.readings, self.deputies)
+        self.protections = Protections(settings, broker, self.batches, self.positions)
         self.kills = Kills(broker, self.gate, self.batches, self.readings, self.positions, pulse)
 
     def close(self) -> None:
