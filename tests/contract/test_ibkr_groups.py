@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -206,10 +207,12 @@ def test_what_an_entry_left_open_gets_exits_of_its_own_once_where_that_is_wished
 def test_exits_are_made_anew_only_where_nothing_can_close_what_is_open_and_nobody_wished_that(
     entry: dict[str, Any], exits: dict[str, Any], needs: bool
 ) -> None:
-    plain = {"quantity": 10, "filled_quantity": 0, "cancel_requested_at": None, "status": "canceled"}
+    plain = {"quantity": Decimal(10), "filled_quantity": 0, "cancel_requested_at": None, "status": "canceled"}
     legs: list[Any] = [{**plain, "leg": leg} for leg in ("entry", "take_profit", "stop_loss")]
     legs[0] |= entry
     legs[2] |= exits
+    for leg in legs:
+        leg["filled_quantity"] = Decimal(leg["filled_quantity"])
     assert needs_exits(legs) == needs
     assert protective_id("a" * 64) == protective_id("a" * 64) != protective_id("a" * 63 + "b")
 

@@ -93,6 +93,7 @@ def judge(intents: Sequence[Intent], entries: Sequence[AtDoor], books: Mapping[s
             continue
         kin = [other.client_order_id for other in groups.get(intent.group, []) if other is not intent]
         case = _Case(intent, row, tries[id_], fills[id_], events[id_], placed[id_], strangers)
+        case.kin_tries = [attempt for other in kin for attempt in tries[other]]
         case.kin_entries = [entry for other in kin for entry in placed[other]]
         case.kin_canceled = any(rows[other]["cancel_requested_at"] for other in kin if other in rows)
         case.judge(verdict)
@@ -204,8 +205,9 @@ class _Case:
     entries: list[AtDoor]
     #: Orders of somebody else, at any door.
     strangers: Sequence[AtDoor] = ()
-    #: Of the other legs of its group: what is at doors, and whether somebody has wished a cancel of one.
+    #: Of the other legs of its group: what is at doors, their attempts, whether a cancel of one was wished.
     kin_entries: Sequence[AtDoor] = ()
+    kin_tries: Sequence[Row] = ()
     kin_canceled: bool = False
 
     def judge(self, verdict: SoakVerdict) -> None:
@@ -251,7 +253,8 @@ class _Case:
 
     def _needs_a_person(self) -> bool:
         """Nothing proves that its broker does not have it, or a stranger's order has its id there."""
-        return any(t["outcome"] == "unknown" and (t["broker"] in UNPROVABLE or self._is_taken(t)) for t in self.tries)
+        tries = [t for t in (*self.tries, *self.kin_tries) if t["outcome"] == "unknown"]
+        return any(t["broker"] in UNPROVABLE or self._is_taken(t) for t in tries)
 
     def _is_taken(self, attempt: Row) -> bool:
         """Under the id of this attempt stands an order of somebody else."""

@@ -33,7 +33,7 @@ from worker.brokers.ibkr import reports, terms
 from worker.brokers.ibkr.codes import CODES, Proof, code_of, lookup_error, order_error, read_error
 
 # docs/facts/ibkr.md#4.2, #4.8.
-DEFINITIVE = {110, 111, 200, 201, 203, 321, 382, 383, 388, 434, 460}
+DEFINITIVE = {110, 111, 200, 201, 203, 321, 382, 383, 388, 434, 460, 10006}
 NEVER_A_REJECTION = {104, 105, 202, 399, 10148, 1100, 504, 103, 135, 161, 404, 10147, 10349, 2109, 100}
 NAMED_IN_THE_RESEARCH = DEFINITIVE | NEVER_A_REJECTION | {
     107, 109, 162, 165, 326, 327, 1300, 354, 366, 420, 492, 501, 502, 503, 1101, 1102, 2103, 2104, 2105, 2106, 2107,
