@@ -19,6 +19,7 @@ from pydantic import BaseModel, SecretStr
 
 from models import history
 from models.errors import ConfigurationError
+from models.group_settings import GroupSettings
 from models.settings import (
     HistorySettings,
     NotifySettings,
@@ -67,7 +68,7 @@ def setting_names() -> Iterator[tuple[str, str, Any]]:
     """(setting, environment variable, default)"""
     nested: dict[str, type[BaseModel]] = {
         "routing": RoutingSettings, "timing": TimingSettings, "security": SecuritySettings, "history": HistorySettings,
-        "notify": NotifySettings,
+        "notify": NotifySettings, "groups": GroupSettings,
         "web": WebSettings,
     }  # fmt: skip
     for name, field in Settings.model_fields.items():
