@@ -21,8 +21,9 @@ up: $(VENV)/.runtime ## Bring everything up until Ctrl-C, for `corro submit` in 
 test: $(VENV)/.dev $(CLIENTS) ## Run the tests: unit, contract, integration, chaos, other clients; SQLite and PostgreSQL
 	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
-slow: $(VENV)/.dev $(CLIENTS) ## Run the long tests that `make test` leaves out, such as a thousand cancels in one message
+slow: $(VENV)/.dev $(CLIENTS) ## Run what `make test` leaves out: the long tests, and each story of a fleet on both databases
 	@$(BIN)/python -m pytest -m soak
+	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --both-databases tests/chaos tests/integration
 
 check: $(VENV)/.dev ## Lint, types, layers, migrations
 	@$(BIN)/ruff check .

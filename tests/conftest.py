@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from tests.kit import PostgresServer, World
 
 reaper.watch()
 
+DATABASES = ("sqlite", "postgresql")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _the_folder_of_these_tests_is_known(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -26,6 +29,40 @@ def _the_folder_of_these_tests_is_known(tmp_path_factory: pytest.TempPathFactory
 #: How quickly examples are made says something of the machine, nothing of corro.
 settings.register_profile("corro", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("corro")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--both-databases", action="store_true", help="run each story of a fleet on SQLite and PostgreSQL")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave each story of a whole fleet to one of the two databases, by turns; a test that is named runs on both.
+
+    A fleet's start is the dearest part of the whole run. The record's own tests are not stories: they use both.
+    """
+    if config.getoption("both_databases") or any("::" in argument for argument in config.args):
+        return
+    turns: dict[str, dict[str, int]] = {}
+    left = []
+    for item in items:
+        database = _database_of_story(item)
+        if database:
+            path, _, rest = item.nodeid.partition("::")
+            turn = turns.setdefault(path, {}).setdefault(rest.replace(database, ""), len(turns[path]))
+            if database != DATABASES[turn % 2]:
+                left.append(item)
+    config.hook.pytest_deselected(items=left)
+    out = {id(item) for item in left}
+    items[:] = [item for item in items if id(item) not in out]
+
+
+def _database_of_story(item: pytest.Item) -> str | None:
+    """Return which database a story of a fleet runs on, where the test itself has not chosen."""
+    chosen = any("database_url" in str(mark.args[0]) for mark in item.iter_markers("parametrize"))
+    if chosen or "make_recorded_world" not in getattr(item, "fixturenames", ()):
+        return None
+    return next(name for name in DATABASES if name in item.nodeid)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -84,10 +121,19 @@ def postgres() -> Iterator[PostgresServer]:
     server.close()
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="module", params=DATABASES)
 def database_url(request: pytest.FixtureRequest) -> str | None:
     """A fresh database of each kind: None is SQLite in the world's home."""
     return None if request.param == "sqlite" else request.getfixturevalue("postgres").fresh()
+
+
+@pytest.fixture(scope="module")
+def make_recorded_world(
+    tmp_path_factory: pytest.TempPathFactory, database_url: str | None
+) -> Iterator[Callable[..., World]]:
+    """Make worlds on a database of each kind, one after the other: none idles while the other's tests run."""
+    for make in _makers(lambda: tmp_path_factory.mktemp("w")):
+        yield partial(make, database_url=database_url)
 
 
 @pytest.fixture(scope="module")

@@ -20,10 +20,10 @@ SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 @pytest.fixture(scope="module")
-def world(make_world: MakeWorld, database_url: str | None) -> World:
+def world(make_recorded_world: MakeWorld) -> World:
     # What dies between the mark and the first byte would wait for a person at IB; these tests are about the rest.
     more = {"ibkr": {"absence": "listings"}}
-    return make_world(["alpaca", "ibkr", "tda"], database_url=database_url, more=more)
+    return make_recorded_world(["alpaca", "ibkr", "tda"], more=more)
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,8 @@ def ring(world: World, *ids: str, queue: str) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def world(make_world: Callable[..., World], database_url: str | None) -> World:
-    return make_world(["alpaca", "ibkr"], database_url=database_url, timing={"fresh": 2.0, "lease": 6.0})
+def world(make_recorded_world: Callable[..., World]) -> World:
+    return make_recorded_world(["alpaca", "ibkr"], timing={"fresh": 2.0, "lease": 6.0})
 
 
 def test_a_ring_five_times_and_again_after_the_end_is_one_order(world: World) -> None:

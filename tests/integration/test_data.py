@@ -32,8 +32,8 @@ COUNT = 100_000
 
 
 @pytest.fixture(scope="module")
-def world(make_world: Callable[..., World], database_url: str | None) -> World:
-    made = make_world(BROKERS, database_url=database_url)
+def world(make_recorded_world: Callable[..., World]) -> World:
+    made = make_recorded_world(BROKERS)
     made.fleet.start_all()
     return made
 

@@ -20,8 +20,8 @@ SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # i
 
 
 @pytest.fixture(scope="module")
-def world(make_world: Callable[..., World], database_url: str | None) -> World:
-    made = make_world(["alpaca"], database_url=database_url)
+def world(make_recorded_world: Callable[..., World]) -> World:
+    made = make_recorded_world(["alpaca"])
     made.fleet.start_all()
     return made
 

@@ -17,8 +17,8 @@ BROKERS = ("ibkr", "alpaca", "tda")
 
 
 @pytest.fixture(scope="module")
-def world(make_world: Callable[..., World], database_url: str | None) -> World:
-    made = make_world(BROKERS, database_url=database_url)
+def world(make_recorded_world: Callable[..., World]) -> World:
+    made = make_recorded_world(BROKERS)
     for broker, symbol, shares in (("ibkr", "MSFT", 20), ("tda", "MSFT", 50), ("ibkr", "WMT", 20)):
         made.control.set_position(broker, symbol, shares)  # for the closing orders
     made.fleet.start_all()

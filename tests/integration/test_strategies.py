@@ -16,8 +16,8 @@ from tests.kit.process import HeldTwins
 
 
 @pytest.fixture(scope="module")
-def world(make_world: Callable[..., World], database_url: str | None) -> World:
-    made = make_world(["alpaca", "tda"], database_url=database_url)
+def world(make_recorded_world: Callable[..., World]) -> World:
+    made = make_recorded_world(["alpaca", "tda"])
     made.control.set_position("alpaca", "AAPL", 30)
     made.control.set_position("tda", "KO", -4)
     made.fleet.start_all()
