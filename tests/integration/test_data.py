@@ -170,7 +170,7 @@ def test_a_part_that_failed_in_whatever_words_leaves_no_hole(world: World) -> No
 
 def test_a_pacing_violation_is_waited_for_at_the_last_broker(world: World) -> None:
     world.control.add_fault("ibkr", "error_code", count=1, operation="bars", code=162, text=PACING)
-    fetch = world.client.bars("MSFT", "1Day", end=finished(), duration="1M", route=["ibkr"])
+    fetch = world.client.bars("WMT", "1Day", end=finished(), duration="1M", route=["ibkr"])
     waiting = eventually(lambda: (row := fetch.row())["tries"] and row)
     assert (waiting["status"], waiting["broker"]) == ("queued", "ibkr")
     assert waiting["available_at"] > datetime.now(UTC) + timedelta(seconds=5)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import CancelledError
 from typing import TypeVar
 
 from models.errors import NotConnected
@@ -42,6 +43,7 @@ class LoopThread:
         asyncio.set_event_loop(loop)
         try:
             loop.run_forever()
+            loop.run_until_complete(_let_go())
         finally:
             loop.close()
 
@@ -50,20 +52,36 @@ class LoopThread:
 
         Raises:
             NotConnected: there is no running loop.
-            TimeoutError: it did not end in time; it is canceled.
+            TimeoutError: it did not end in time, or before the loop ended; it is canceled, and may have begun.
         """
-        if not self.alive or self._loop is None:
+        loop = self._loop
+        if not self.alive or loop is None:
             work.close()
             raise NotConnected(f"{self._name}: not connected; call connect() in this process first")
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            future = asyncio.run_coroutine_threadsafe(work, loop)
+        except RuntimeError:  # the loop was closed a moment ago
+            work.close()
+            raise NotConnected(f"{self._name}: not connected any more") from None
         try:
             return future.result(timeout_s)
+        except CancelledError:
+            raise TimeoutError(f"{self._name}: the connection was closed before it ended") from None
         finally:
             future.cancel()
 
     def stop(self) -> None:
-        """End the loop and its thread."""
+        """End the loop and its thread; whoever waits for something that runs on it hears so at once."""
         if self.alive and self._loop is not None and self._thread is not None:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(5)
         self._loop = self._thread = None
+
+
+async def _let_go() -> None:
+    """Cancel whatever runs on this loop, and what was handed to it in its last moment."""
+    await asyncio.sleep(0)
+    waiting = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
