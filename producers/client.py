@@ -27,6 +27,7 @@ from models.record.reading import open_rows, order_row
 from models.record.replaces import changed, request_replace
 from models.record.rows import NewOrder, OrderRow
 from models.record.stream import EventRow, EventStream
+from models.record.tombstones import not_there
 from models.settings import Settings
 from models.signing import Signs
 from models.vocabulary import OPEN, UNSENT, Status
@@ -213,8 +214,8 @@ class OrderClient(GroupClient):
         """
         with self.database.read() as connection:
             row = order_row(connection, client_order_id)
-        if row is None:
-            raise NotFound(f"no order has the client_order_id {client_order_id!r}")
+            if row is None:
+                raise not_there(connection, client_order_id)
         return Order(self, row)
 
     def wait_all(self, handles: Sequence[Order], timeout: float = 30.0) -> list[Order]:
@@ -315,7 +316,7 @@ class OrderClient(GroupClient):
 
         def work(connection: Connection) -> list[OrderRecord]:
             batch = OrderBatch.open(connection, ids, utcnow())
-            found = [entry for id_ in ids if (entry := batch.get(id_)) is not None]
+            found = [entry for id_ in ids if (entry := batch.find(id_)) is not None]
             for entry in found:
                 cancel(entry)
             batch.write()
@@ -368,8 +369,7 @@ class OrderClient(GroupClient):
     ) -> Order:
         """Leave a wish on an order that this process may not change: a worker judges and records it."""
         wish = wish_of(self._signer, kind, content, terms, self.settings.timing.longest_life)
-        if not self.database.transact(lambda connection: leave_wish(connection, client_order_id, wish)):
-            raise NotFound(f"no order has the client_order_id {client_order_id!r}")
+        self.database.transact(lambda connection: leave_wish(connection, client_order_id, wish))
         order = self.order(client_order_id)
         if not order.is_terminal:
             self._bell.ring([(f"orders.{kind}", f"control.{order.broker}", {"client_order_ids": [client_order_id]})])

@@ -13,9 +13,11 @@ from models.errors import InvalidRequest
 from models.history import curves, profit
 from models.history.views import QueryOf, v_attempts, v_equity, v_fills, v_orders, v_pnl
 from models.history.views import Row as Row
+from models.record.archive_tables import archived_orders
 from models.record.columns import Money, UtcTime
 from models.record.database import Database, open_database
 from models.record.tables import order_events
+from models.record.tombstones import not_there
 from models.record.trading_days import day_of
 from models.settings import Settings, load_settings
 
@@ -93,11 +95,25 @@ class History:
             return int(connection.execute(query).scalar_one())
 
     def ids(self, start: str, limit: int = 6) -> list[str]:
-        """Return client_order_ids that begin with a text, in their order, so that an exact one is the first."""
-        ids = v_orders.c.client_order_id
+        """Return client_order_ids that begin with a text, of archived orders too, in their order: an exact first."""
+        found = list[str]()
         with self.database.read() as connection:
-            query = select(ids).where(ids >= start, ids.startswith(start, autoescape=True)).order_by(ids).limit(limit)
-            return list(connection.execute(query).scalars())
+            for ids in (v_orders.c.client_order_id, archived_orders.c.client_order_id):
+                query = select(ids).where(ids >= start, ids.startswith(start, autoescape=True))
+                found += connection.execute(query.order_by(ids).limit(limit)).scalars()
+        return sorted(found)[:limit]
+
+    def the_order(self, client_order_id: str) -> Row:
+        """Return one order as `order` does.
+
+        Raises:
+            NotFound: there is none under this id, or it is archived.
+        """
+        found = self.order(client_order_id)
+        if found is None:
+            with self.database.read() as connection:
+                raise not_there(connection, client_order_id)
+        return found
 
     def order(self, client_order_id: str) -> Row | None:
         """Return one order with its `attempts`, `fills` and `events`, oldest first; None where there is none."""
@@ -108,8 +124,15 @@ class History:
         return found[0] | {name: self.of_order(table, client_order_id) for name, table in parts.items()}
 
     def of_order(self, table: Table, client_order_id: str) -> list[Row]:
-        """Return the rows of a view, or events, that belong to one order, oldest first."""
+        """Return the rows of a view, or events, that belong to one order, oldest first.
+
+        Raises:
+            NotFound: there is no such order, or it is archived.
+        """
         rows = self.rows(table, client_order_id=client_order_id, newest_first=False)
+        if not rows and not self.count(v_orders, client_order_id=client_order_id):
+            with self.database.read() as connection:
+                raise not_there(connection, client_order_id)
         return sorted(rows, key=lambda row: int(row.get("id") or row.get("attempt_no") or 0))
 
     def positions(self, at: When | None = None, *, method: str | None = None, **equal: Wanted) -> list[Row]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import cast
 from weakref import proxy
 
 from sqlalchemy import Connection, select
 
 from models.clock import utcnow
-from models.errors import NotFound
 from models.record.baselines import follow
 from models.record.database import Database
 from models.record.groups import keep_together
@@ -24,6 +24,7 @@ from models.record.soundness import deny, is_new, unsound
 from models.record.statements import Query, among, insert_many, together, update_many
 from models.record.tables import attempts, fills, order_events, orders
 from models.record.told import changed
+from models.record.tombstones import archived_rows, not_there
 from models.record.usage import difference, is_counted, keep, total, uses
 from models.reports import Report
 
@@ -157,6 +158,13 @@ class OrderBatch:
         """Return the entry, or None where there is no such order."""
         return self.entries.get(client_order_id) or self.denied.get(client_order_id)
 
+    def find(self, client_order_id: str) -> OrderRecord | None:
+        """Return the entry, of an archived order what is left of it: it has ended, and nothing of it is written."""
+        found = self.get(client_order_id)
+        if found is None and (row := archived_rows(self.connection, [client_order_id]).get(client_order_id)):
+            return OrderRecord(proxy(self), cast("ReadableOrder", row))
+        return found
+
     def write(self) -> None:
         """Write everything that changed, and nothing else; the transaction's end makes it durable."""
         keep_together(self)
@@ -193,9 +201,9 @@ def change_one(
 
     def work(connection: Connection) -> tuple[OrderRecord, Effects]:
         batch = OrderBatch.open(connection, [client_order_id], utcnow())
-        entry = batch.get(client_order_id)
+        entry = batch.find(client_order_id)
         if entry is None:
-            raise NotFound(f"no order has the client_order_id {client_order_id!r}")
+            raise not_there(connection, client_order_id)
         how(entry)
         batch.write()
         return entry, batch.effects

@@ -38,8 +38,10 @@ def changed(row: AnyOrder, changes: Mapping[str, object]) -> dict[str, str]:
     """Return the terms that changes would give an order otherwise than it has them, as they travel.
 
     Raises:
-        InvalidOrder: the new terms do not fit it, or nothing would change.
+        InvalidOrder: it has ended, the new terms do not fit it, or nothing would change.
     """
+    if row["status"] in TERMINAL:
+        raise InvalidOrder(f"{row['client_order_id']} cannot be replaced: it is {row['status']}")
     now = request_of(row)
     new = changed_terms(now, changes)
     found = {name: _json(getattr(new, name)) for name in TERMS if getattr(new, name) != getattr(now, name)}
@@ -116,6 +118,8 @@ def request_replace(
         InvalidOrder: the order has ended or is being canceled, the new terms do not fit it, nothing would change, or
             somebody would have to approve it.
     """
+    if entry.status in TERMINAL or entry.order["cancel_requested_at"] is not None:
+        raise InvalidOrder(f"{entry.id} cannot be replaced: it is {entry.status}")
     if entry.order["group_id"] is not None:
         of = f"it is the {entry.order['leg']} of group {entry.order['group_id']}, whose legs are not changed singly"
         raise InvalidOrder(f"{entry.id} cannot be replaced: {of}; cancel the group and submit a new one")
@@ -124,8 +128,6 @@ def request_replace(
     now = request_of(entry.order)
     new = changed_terms(now, changes)
     different: Row = {name: getattr(new, name) for name in TERMS if getattr(new, name) != getattr(now, name)}
-    if entry.status in TERMINAL or entry.order["cancel_requested_at"] is not None:
-        raise InvalidOrder(f"{entry.id} cannot be replaced: it is {entry.status}")
     if not different and entry.order["replace_request"] and not is_changing(entry):
         entry.set(replace_request=None)
         entry.waits_no_more()

@@ -8,8 +8,10 @@ from typing import cast
 
 from sqlalchemy import Connection, and_, or_, select
 
+from models.encoding import plain
+from models.errors import NotFound
 from models.record.archive_rows import ArchivedOrderRow
-from models.record.archive_tables import archived_fills, archived_orders
+from models.record.archive_tables import archived_fills, archived_orders, archives
 from models.record.rows import OrderRow
 from models.record.statements import Query, among
 from models.record.tables import orders
@@ -25,6 +27,21 @@ ARCHIVED = "archived"
 def archived_rows(connection: Connection, ids: Sequence[str]) -> dict[str, OrderRow]:
     """Return what is left of the orders of these ids that are archived, as rows of orders."""
     return {row["client_order_id"]: _as_order(row) for row in _ARCHIVED.rows(connection, ids=list(ids))}
+
+
+def not_there(connection: Connection, client_order_id: str) -> NotFound:
+    """Return the error about an order that the record has not, or has no more of than that it is archived."""
+    o, a = archived_orders.c, archives.c
+    query = select(archived_orders, a.name.label("folder")).join_from(archived_orders, archives, o.archive == a.id)
+    row = connection.execute(query.where(o.client_order_id == client_order_id)).first()
+    if row is None:
+        return NotFound(f"no order has the client_order_id {client_order_id!r}")
+    what = f"{row.side} {plain(row.quantity)} {row.symbol}" if row.quantity is not None else row.symbol or "no order"
+    done = f"{plain(row.filled_quantity)} filled" if row.filled_quantity else "nothing filled"
+    return NotFound(
+        f"order {client_order_id!r} is archived ({what}: {row.status}, {done}): its attempts, fills and events are in "
+        f"the folder {row.folder} of the archives"
+    )
 
 
 def _as_order(row: ArchivedOrderRow) -> OrderRow:

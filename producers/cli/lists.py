@@ -80,8 +80,7 @@ def orders(
 def order(client_order_id: str, wide: Wide = False, json: Json = False) -> None:
     """Show one order: its attempts, its fills, and everything that happened to it. The start of its id is enough."""
     with history() as h:
-        row = h.order(whole_id(client_order_id, h.ids, changes=False))
-    assert row is not None
+        row = h.the_order(whole_id(client_order_id, h.ids, changes=False))
     if json:
         show.document(row)
         return

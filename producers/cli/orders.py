@@ -213,7 +213,7 @@ def rows_of(c: "OrderClient", orders: "Sequence[Order]") -> "list[Row]":
 
     found = History(c.database).rows(v_orders, client_order_id=[order.client_order_id for order in orders])
     rows = {row["client_order_id"]: row for row in found}
-    return [rows[order.client_order_id] for order in orders]
+    return [rows.get(order.client_order_id) or dict(order.row) for order in orders]
 
 
 def _show_order(c: "OrderClient", order: "Order", form: Form) -> None:

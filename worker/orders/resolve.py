@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, select
 
-from models.errors import InvalidOrder, NotFound
+from models.errors import InvalidOrder
 from models.groups import LEADS
 from models.lifecycle import Fact
 from models.record.batch import Effects, OrderBatch
@@ -21,6 +21,7 @@ from models.record.order import OrderRecord
 from models.record.rows import ExternalOrderRow, ReadableOrder
 from models.record.statements import fetch
 from models.record.tables import attempts, external_orders, order_events
+from models.record.tombstones import not_there
 from models.reports import BrokerStatus, OrderReport
 from models.terms import contradictions
 from models.vocabulary import LIVE, UNEXPLAINED, OrderType, Outcome, Side, TimeInForce
@@ -52,9 +53,9 @@ def resolve(
 
     def work(connection: Connection) -> tuple[ReadableOrder, Effects]:
         batch = OrderBatch.open(connection, [client_order_id], utcnow())
-        entry = batch.get(client_order_id)
+        entry = batch.find(client_order_id)
         if entry is None:
-            raise NotFound(f"no order has the client_order_id {client_order_id!r}")
+            raise not_there(connection, client_order_id)
         number = _unknown_attempt(entry)
         broker = entry.attempts[number]["broker"]
         if adopt is not None:
@@ -94,9 +95,9 @@ def note(client: OrderClient, client_order_id: str, *, by: str, reason: str | No
 
     def work(connection: Connection) -> ReadableOrder:
         batch = OrderBatch.open(connection, [client_order_id], utcnow())
-        entry = batch.get(client_order_id)
+        entry = batch.find(client_order_id)
         if entry is None:
-            raise NotFound(f"no order has the client_order_id {client_order_id!r}")
+            raise not_there(connection, client_order_id)
         e = order_events.c
         asked = select(e.id).where(e.client_order_id == client_order_id, e.kind == UNEXPLAINED).limit(1)
         if connection.execute(asked).first() is None:

@@ -21,7 +21,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from sqlalchemy import Table
 
 from models import encoding
-from models.errors import DatabaseUnavailable, NotFound
+from models.errors import DatabaseUnavailable
 from models.history import History, v_attempts, v_fills, v_orders
 from models.outward import untold
 from models.record.database import Database
@@ -135,10 +135,7 @@ def _lists(app: FastAPI, settings: Settings, history: History) -> None:
     @app.get("/api/v1/orders/{client_order_id:path}", tags=["lists"])
     def order(client_order_id: str) -> Response:
         """Show one order with its attempts, fills and events."""
-        found = history.order(client_order_id)
-        if found is None:
-            raise NotFound(f"no order has the client_order_id {client_order_id!r}")
-        return told(found)
+        return told(history.the_order(client_order_id))
 
     @app.get("/api/v1/fills", tags=["lists"])
     def fills(

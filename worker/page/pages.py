@@ -14,7 +14,7 @@ from fastapi.responses import HTMLResponse, StreamingResponse
 from starlette.staticfiles import StaticFiles
 
 from models.clock import utcnow
-from models.errors import DatabaseUnavailable, InvalidRequest, NotFound
+from models.errors import DatabaseUnavailable, InvalidRequest
 from models.history import History, v_orders
 from models.history.blotter import Choice, Listed, blotter
 from models.vocabulary import OPEN, Status
@@ -185,9 +185,7 @@ def _orders(router: APIRouter, screen: Screen, history: History) -> None:
     @router.get("/orders/{client_order_id:path}")
     def order(request: Request, client_order_id: str) -> Response:
         """Show one order."""
-        found = history.order(client_order_id)
-        if found is None:
-            raise NotFound(f"no order has the client_order_id {client_order_id!r}")
+        found = history.the_order(client_order_id)
         stretches = course(found, found["attempts"], found["fills"])
         told = {
             "order": found, "stretches": stretches, "bars": bars(stretches), "events": sights.steps(found["events"]),

@@ -17,7 +17,7 @@ from mcp.types import ToolAnnotations
 from sqlalchemy import Table
 
 from models import encoding
-from models.errors import CorroError, NotFound
+from models.errors import CorroError
 from models.history import History, v_attempts, v_fills, v_orders
 from models.messages import OrderRequest
 from models.outward import discreet, untold
@@ -62,10 +62,7 @@ class Assistant:
 
     def order(self, client_order_id: str) -> Answer:
         """Show one order with its attempts at brokers, its fills, and everything that happened to it."""
-        found = self.history.order(client_order_id)
-        if found is None:
-            raise NotFound(f"no order has the client_order_id {client_order_id!r}")
-        return cast("Answer", told(found))
+        return cast("Answer", told(self.history.the_order(client_order_id)))
 
     def fills(
         self, symbol: str = "", strategy: str = "", broker: str = "", since: str = "", limit: int = 50
