@@ -47,7 +47,7 @@ DECLARE
     'tags', 'status', 'route', 'broker', 'attempt_no', 'filled_quantity', 'reason', 'reason_code', 'body_hash',
     'key_id', 'signed_text', 'signature', 'not_before', 'session', 'held_for', 'available_at', 'created_at',
     'expires_at', 'closed_at', 'updated_at', 'group_id', 'group_kind', 'leg', 'asset_class',
-    'currency', 'legs'];
+    'currency', 'legs', 'notional'];
   not_said text[] := ARRAY['broker_order_id', 'avg_fill_price', 'cancel_requested_at', 'cancel_sent_at',
     'replace_request', 'amended_at', 'wishes', 'submitted_at', 'accepted_at'];
   one record;
@@ -152,7 +152,9 @@ BEGIN
     WHEN o.asset_class NOT IN ('us_equity', 'equity', 'option', 'future', 'forex', 'crypto') THEN 'asset_class'
     WHEN o.currency !~ '^[A-Z]{3,5}$' THEN 'currency'
     WHEN (o.side IN ('buy', 'sell', 'sell_short', 'buy_to_cover')) IS NOT TRUE THEN 'side'
-    WHEN o.quantity IS NULL OR NOT corro_is_amount(o.quantity) THEN 'quantity'
+    WHEN NOT corro_is_amount(o.quantity) OR num_nonnulls(o.quantity, o.notional) <> 1 THEN 'quantity'
+    WHEN NOT corro_is_amount(o.notional) OR (o.notional IS NOT NULL AND (o.side <> 'buy' OR o.group_id IS NOT NULL))
+      THEN 'notional'
     WHEN (o.order_type IN ('market', 'limit', 'stop', 'stop_limit', 'trailing_stop')) IS NOT TRUE THEN 'order_type'
     WHEN o.legs IS NOT NULL AND (o.side = 'buy' AND json_typeof(o.legs) = 'array'
       AND json_array_length(o.legs) BETWEEN 2 AND 8 AND length(o.legs::text) < 2000) IS NOT TRUE THEN 'legs'

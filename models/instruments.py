@@ -298,7 +298,7 @@ def misfit(order: OrderRequest, instrument: Instrument, today: date) -> str | No
     ):
         if value not in allowed:
             return f"{name}: asset_class {kind} takes {', '.join(sorted(allowed))}, was {str(value)!r}"
-    if rules.whole and order.quantity != order.quantity.to_integral_value():
+    if rules.whole and order.quantity is not None and order.quantity != order.quantity.to_integral_value():
         return f"quantity: asset_class {kind} takes whole units only, was {order.quantity.normalize():f}"
     if order.extended_hours and not rules.extended_hours:
         return f"extended_hours: asset_class {kind} has no extended hours"

@@ -164,7 +164,7 @@ def wrong_package(order: OrderRequest) -> str | None:
         (len({leg.symbol for leg in legs}) == len(legs), "legs: each trades another symbol"),
         (bool(options), "legs: one of them at least has to be an option"),
         (gcd(*(leg.ratio for leg in legs)) == 1, "legs: their ratios have to be in lowest terms"),
-        (order.quantity == order.quantity.to_integral_value(), "quantity: of an order with legs whole packages"),
+        (order.units == order.units.to_integral_value(), "quantity: of an order with legs whole packages"),
         (order.order_type in (OrderType.MARKET, OrderType.LIMIT), "order_type: of an order with legs market or limit"),
         (order.time_in_force in rules.times_in_force, f"time_in_force: of options no {order.time_in_force}"),
         (not order.extended_hours, "extended_hours: options have none"),

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 
+from models.sizes import is_whole
 from models.vocabulary import OPEN, TERMINAL, Status
 
 _ZERO = Decimal(0)
@@ -77,7 +78,8 @@ class State:
     """Where an order stands; quantities in shares."""
 
     status: Status
-    quantity: Decimal
+    #: None: of an order of money nobody ordered one.
+    quantity: Decimal | None
     filled_quantity: Decimal = _ZERO
     #: The attempt that may speak for the order; 0 before the first.
     attempt_no: int = 0
@@ -145,7 +147,7 @@ def _fill(state: State, event: Event) -> Step:
     filled = state.filled_quantity + event.quantity
     late = state.status in TERMINAL or (event.attempt_no != state.attempt_no or state.status is Status.QUEUED)
     after = state.status
-    if filled >= state.quantity:
+    if is_whole(filled, state.quantity):
         after = Status.FILLED
     elif state.status in OPEN and state.status is not Status.PENDING_CANCEL:
         # From queued as well: an attempt that was believed dead lives, so nobody may claim the order again.
@@ -156,17 +158,21 @@ def _fill(state: State, event: Event) -> Step:
         replace(state, status=after, filled_quantity=filled),
         changed=True,
         late=late,
-        overfilled=filled > state.quantity,
+        overfilled=_is_over(filled, state),
     )
+
+
+def _is_over(filled: Decimal, state: State) -> bool:
+    return state.quantity is not None and filled > state.quantity
 
 
 def _correct(state: State, event: Event) -> Step:
     """Count an execution anew. An end stays an end: what was filled is told by the quantity, and by the event."""
     filled = state.filled_quantity + event.quantity
     after = state.status
-    if filled >= state.quantity:
+    if is_whole(filled, state.quantity):
         after = Status.FILLED
     elif after in (Status.ACCEPTED, Status.PARTIALLY_FILLED):
         after = Status.PARTIALLY_FILLED if filled else Status.ACCEPTED
-    overfilled = filled > state.quantity and event.quantity > 0
+    overfilled = _is_over(filled, state) and event.quantity > 0
     return Step(replace(state, status=after, filled_quantity=filled), changed=True, overfilled=overfilled)

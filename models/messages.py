@@ -42,6 +42,7 @@ from models.fields import UtcTime as UtcTime
 from models.groups import Membership, membership
 from models.instruments import PLAIN, RULES, Instrument, misfit, read_instrument, told_class, with_full_year
 from models.legs import PackageLeg, legs_field, wrong_package
+from models.sizes import wrong_size
 from models.vocabulary import AssetClass, OrderType, Side, TimeInForce
 
 T = TypeVar("T")
@@ -72,7 +73,9 @@ PRICES: dict[OrderType, frozenset[str]] = {
 }
 _TRAILS = ("trail_amount", "trail_percent")
 #: Fields that version 2 of the order object has, and version 1 has not.
-SECOND = frozenset({"not_before", "session", "decision_price", "group", "asset_class", "currency", "preview", "legs"})
+SECOND = frozenset(
+    {"not_before", "session", "decision_price", "group", "asset_class", "currency", "preview", "legs", "notional"}
+)
 #: The same at a glance: no limit_price, no stop_price, how many of the trails are missing.
 _MISSING = {
     kind: ("limit_price" not in needed, "stop_price" not in needed, 1 if kind is OrderType.TRAILING_STOP else 2)
@@ -92,6 +95,7 @@ class OrderRequest(BaseModel):
             ESZ26@CME, EUR/USD, BTC/USD, SHOP@TSE.
         side: buy, sell, sell_short or buy_to_cover.
         quantity: shares, contracts, or units of a pair's base; greater than zero.
+        notional: money to buy for, instead of a quantity; see `models.sizes`. How many that is, its fills say.
         order_type: market (default), limit, stop, stop_limit or trailing_stop.
         limit_price: account currency per share; only and always with limit and stop_limit.
         stop_price: trigger, account currency per share; only and always with stop and stop_limit.
@@ -126,7 +130,8 @@ class OrderRequest(BaseModel):
     client_order_id: str = Field(default_factory=lambda: str(uuid.uuid4()))
     symbol: str
     side: Annotated[Side, Strict(False), BeforeValidator(lower)]
-    quantity: Positive
+    quantity: Positive | None = None
+    notional: Positive | None = None
     order_type: Annotated[OrderType, Strict(False), BeforeValidator(lower)] = OrderType.MARKET
     limit_price: Signed | None = None
     stop_price: Positive | None = None
@@ -255,6 +260,9 @@ class OrderRequest(BaseModel):
             raise ValueError(f"expires_at: must be after created_at, was {self.expires_at.isoformat()}")
         if self.version == 1 and (newer := sorted(name for name in SECOND if getattr(self, name) is not None)):
             raise ValueError(f"{newer[0]}: only an order object of version 2 has it")
+        odd = self.notional is not None or self.quantity is None
+        if odd and (wrong := wrong_size(self, self.instrument.asset_class)):
+            raise ValueError(wrong)
         if self.legs is not None and (wrong := wrong_package(self)) is not None:
             raise ValueError(wrong)
         if self.limit_price is not None and self.limit_price <= 0 and self.legs is None:
@@ -282,6 +290,17 @@ class OrderRequest(BaseModel):
             raise ValueError(wrong)
 
     @property
+    def units(self) -> Decimal:
+        """The quantity, where an order of money has been refused already.
+
+        Raises:
+            ValueError: it is one.
+        """
+        if self.quantity is None:
+            raise ValueError(f"quantity: {self.client_order_id} is an order of money")
+        return self.quantity
+
+    @property
     def instrument(self) -> Instrument:
         """What is to be traded.
 
@@ -301,7 +320,8 @@ class OrderRequest(BaseModel):
         held = [self.not_before, self.session] if self.not_before or self.session == "regular" else []
         linked = [list(self.group.to_wire().values())] if self.group else []
         package = [[leg.to_wire() for leg in self.legs]] if self.legs else []
-        body = [tags, *_body(vars(self)), *held, *linked, *package, *self._class_terms()]
+        money = [] if self.notional is None else [{"notional": self.notional}]
+        body = [tags, *_body(vars(self)), *held, *linked, *package, *self._class_terms(), *money]
         return hashlib.sha256(dumps(body)).hexdigest()
 
     def _class_terms(self) -> list[dict[str, str | None]]:

@@ -125,6 +125,8 @@ class OrderReport:
     order_type: OrderType | None = None
     time_in_force: TimeInForce | None = None
     quantity: Decimal | None = None
+    #: Of an order for an amount of money, that.
+    notional: Decimal | None = None
     limit_price: Decimal | None = None
     stop_price: Decimal | None = None
     trail_amount: Decimal | None = None

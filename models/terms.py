@@ -7,7 +7,7 @@ order is taken for ours only with our id *and* our terms:
 |----------------------------|-------------------------------------------------------------------------------------|
 | symbol                     | it is another one                                                                   |
 | side                       | it is the other direction: a short sale is a plain sell on the wire of many brokers |
-| quantity                   | it is another one; an order that replaces ours trades only what ours had left       |
+| quantity, or money         | it is another one; an order that replaces ours trades only what ours had left       |
 | type, prices, trails, time | it is another one, unless this broker is known to rewrite it so                     |
 | when it was submitted      | that was before our order was made                                                  |
 
@@ -45,8 +45,8 @@ Rewrites = Mapping[str, frozenset[str]]
 _CLOCKS_DIFFER = timedelta(minutes=10)
 _DOTTED = str.maketrans(" /-", "...")
 _TERMS = (
-    "symbol", "side", "quantity", "order_type", "limit_price", "stop_price", "trail_amount", "trail_percent",
-    "time_in_force",
+    "symbol", "side", "quantity", "notional", "order_type", "limit_price", "stop_price", "trail_amount",
+    "trail_percent", "time_in_force",
 )  # fmt: skip
 #: The legs stand for the rest.
 _TERMS_OF_PACKAGES = tuple(name for name in _TERMS if name not in ("symbol", "side"))
@@ -81,6 +81,7 @@ def conflicts(
         *([f"it is linked to others ({report.linked})"] if report.linked and order.group is None else ()),
         *_too_old(order, report),
         *_other_legs(order, report),
+        *_another_size(order, report),
         *(
             f"{name} {_shown(theirs)} instead of {_shown(ours)}"
             for name in (_TERMS if order.legs is None else _TERMS_OF_PACKAGES)
@@ -90,6 +91,15 @@ def conflicts(
             and str(theirs) not in (rewrites or {}).get(name, ())
         ),
     ]
+
+
+def _another_size(order: OrderRequest, report: OrderReport) -> list[str]:
+    """Return that an order of money is shown for one of a quantity, or the other way round."""
+    if order.notional is None and report.notional is not None:
+        return [f"{plain(report.notional)} of money (notional) instead of a quantity"]
+    if order.notional is not None and report.notional is None and report.quantity is not None:
+        return [f"quantity {plain(report.quantity)} instead of an amount of money"]
+    return []
 
 
 def _too_old(order: OrderRequest, report: OrderReport) -> list[str]:

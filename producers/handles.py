@@ -54,9 +54,14 @@ class Order:
         return str(self.row["side"])
 
     @property
-    def quantity(self) -> Decimal:
-        """Shares ordered."""
-        return Decimal(self.row["quantity"])
+    def quantity(self) -> Decimal | None:
+        """Shares ordered; None of an order of money."""
+        return None if self.row["quantity"] is None else Decimal(self.row["quantity"])
+
+    @property
+    def notional(self) -> Decimal | None:
+        """Money to buy for, where that was ordered instead of a quantity."""
+        return None if self.row["notional"] is None else Decimal(self.row["notional"])
 
     @property
     def filled_quantity(self) -> Decimal:
@@ -134,7 +139,9 @@ class Order:
         return self._client.replace(self.client_order_id, **changes)
 
     def __repr__(self) -> str:
-        filled = f"{self.filled_quantity.normalize():f}/{self.quantity.normalize():f}"
+        size = self.quantity if self.notional is None else self.notional
+        filled = f"{self.filled_quantity.normalize():f}/{'?' if size is None else f'{size.normalize():f}'}"
+        filled += "" if self.notional is None else f" {self.row['currency'] or 'USD'} of"
         return f"<Order {self.client_order_id} {self.side} {filled} {self.symbol} {self.status} at {self.broker}" + (
             f": {self.reason}>" if self.reason else ">"
         )

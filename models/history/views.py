@@ -23,9 +23,9 @@ def _view(name: str, **columns: type[TypeEngine[Any]]) -> Table:
 
 v_orders = _view(
     "v_orders", client_order_id=String, strategy=String, symbol=String, asset_class=String, currency=String,
-    side=String, quantity=Money, order_type=String, limit_price=Money, stop_price=Money, trail_amount=Money,
-    trail_percent=Money, time_in_force=String, extended_hours=Boolean, tags=JSON, status=String, route=JSON,
-    broker=String, broker_order_id=String,
+    side=String, quantity=Money, notional=Money, order_type=String, limit_price=Money, stop_price=Money,
+    trail_amount=Money, trail_percent=Money, time_in_force=String, extended_hours=Boolean, tags=JSON, status=String,
+    route=JSON, broker=String, broker_order_id=String,
     attempt_count=Integer, brokers_tried=Integer, fell_back=Boolean, filled_quantity=Money, remaining_quantity=Money,
     avg_fill_price=Money, filled_notional=Money, reason=String, reason_code=String, created_at=UtcTime,
     expires_at=UtcTime, submitted_at=UtcTime, accepted_at=UtcTime, closed_at=UtcTime, updated_at=UtcTime,

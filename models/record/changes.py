@@ -22,7 +22,8 @@ class OrderChanges(TypedDict, total=False):
     currency: str | None
     symbol: str
     side: str
-    quantity: Decimal
+    quantity: Decimal | None
+    notional: Decimal | None
     order_type: str
     limit_price: Decimal | None
     stop_price: Decimal | None

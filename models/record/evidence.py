@@ -32,12 +32,12 @@ LOST_AFTER = 3
 #: Characters of an answer's words that are kept.
 _LONGEST = 500
 _TERMS = (
-    "symbol", "side", "quantity", "order_type", "limit_price", "stop_price", "trail_amount", "trail_percent",
-    "time_in_force", "filled_quantity", "submitted_at",
+    "symbol", "side", "quantity", "notional", "order_type", "limit_price", "stop_price", "trail_amount",
+    "trail_percent", "time_in_force", "filled_quantity", "submitted_at",
 )  # fmt: skip
 _SENT = (
-    "symbol", "side", "quantity", "order_type", "limit_price", "stop_price", "trail_amount", "trail_percent",
-    "time_in_force", "extended_hours",
+    "symbol", "side", "quantity", "notional", "order_type", "limit_price", "stop_price", "trail_amount",
+    "trail_percent", "time_in_force", "extended_hours",
 )  # fmt: skip
 
 

@@ -120,7 +120,7 @@ def _infer(entry: OrderRecord, attempt_no: int, report: OrderReport, leg: int | 
     total = report.filled_quantity or _ZERO
     if report.status is _FILLED and complete and not any(r["voided_at"] or r["revision"] for r in rows):
         # What the broker counts stands, also where it calls less than the whole order filled.
-        total = (report.quantity or entry.order["quantity"]) if report.filled_quantity is None else total
+        total = (report.quantity or entry.order["quantity"] or _ZERO) if report.filled_quantity is None else total
     missing = total - real if total - real > _FINEST else _ZERO
     if any(r["voided_at"] and not r["inferred"] for r in rows):
         missing = min(missing, guessed)  # the total may have been read before the broker took one back
@@ -313,7 +313,7 @@ def shortfall(state: State, detail: str | None, ended: str) -> str | None:
         detail: what took them away.
         ended: the last end that its broker told.
     """
-    if state.filled_quantity >= state.quantity:
+    if state.quantity is None or state.filled_quantity >= state.quantity:
         return None
     stands = f"its broker ended it as {ended}, and {plain(state.filled_quantity)} of {plain(state.quantity)} stand"
     return f"{stands}: {detail}" if detail else stands

@@ -19,6 +19,7 @@ release, a person. So nobody who changes an order has to think of its group.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import structlog
@@ -131,7 +132,7 @@ def _state(entry: OrderRecord) -> LegState:
     row, current = entry.order, entry.current
     lived = any(attempt["outcome"] == Outcome.ACCEPTED for attempt in entry.attempts.values())
     outcome = Outcome.ACCEPTED if lived else Outcome(current["outcome"]) if current else None
-    return LegState(str(row["leg"]), entry.status, row["quantity"], row["filled_quantity"], outcome)
+    return LegState(str(row["leg"]), entry.status, row["quantity"] or Decimal(0), row["filled_quantity"], outcome)
 
 
 def _end_what_is_not_whole(legs: Sequence[OrderRecord]) -> None:

@@ -38,7 +38,7 @@ log = structlog.get_logger()
 _SAME_NAME = (
     "client_order_id", "version", "strategy", "symbol", "side", "quantity", "order_type", "limit_price", "stop_price",
     "trail_amount", "trail_percent", "time_in_force", "extended_hours", "tags", "created_at", "expires_at",
-    "not_before", "session", "decision_price",
+    "not_before", "session", "decision_price", "notional",
 )  # fmt: skip
 #: What an instrument is, beside its symbol.
 _CLASS = ("asset_class", "currency")

@@ -66,7 +66,7 @@ def by_legs(entry: OrderRecord, report: OrderReport) -> list[tuple[int | None, O
     if legs is None:
         return [(None, report)]
     shown = {one.symbol: one for one in report.package}
-    ordered = report.quantity or entry.order["quantity"]
+    ordered = report.quantity or entry.order["quantity"] or _ZERO
     return [(number, _part(report, leg, shown.get(leg.symbol), ordered)) for number, leg in enumerate(legs, 1)]
 
 

@@ -109,6 +109,7 @@ class StaticLimits:
             side=request.side,
             quantity=request.quantity,
             adds=request.quantity,
+            notional=request.notional,
             created_at=request.created_at,
             limit_price=request.limit_price,
             stop_price=request.stop_price,
@@ -134,9 +135,12 @@ class StaticLimits:
         price, instrument = request.limit_price or request.stop_price, request.instrument
         size = unit_of(request.legs) if request.legs else instrument.multiplier
         for limit in sorted(that_apply(found, order), key=lambda limit: limit.number):
-            if price is None or size is None or instrument.currency != self.currency:
+            value = request.notional
+            if value is None and price is not None and size is not None:
+                value = abs(price) * request.units * size
+            if value is None or instrument.currency != self.currency:
                 return f"its value is not known, so it needs approval ({limit.words})"
-            if (value := abs(price) * request.quantity * size) > limit.number:
+            if value > limit.number:
                 return f"its value {plain(value)} {self.currency} needs approval ({limit.words})"
         return None
 

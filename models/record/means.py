@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from models.record.leg_fills import mean_net
 from models.record.linked import legs_of
 from models.record.rows import FillRow
+from models.record.spending import see_that_it_fits
 
 if TYPE_CHECKING:
     from models.record.order import OrderRecord
@@ -32,6 +33,7 @@ def average(entry: OrderRecord) -> None:
     total = sum((row["quantity"] for row in rows), Decimal(0))
     worth = worth_of(rows)
     entry.set(avg_fill_price=rounded(worth / total, 8) if total and worth is not None else None)
+    see_that_it_fits(entry, worth)
 
 
 def worth_of(rows: Iterable[FillRow]) -> Decimal | None:

@@ -24,6 +24,7 @@ from models.record.statements import Row as Row
 from models.record.tables import attempts
 from models.record.usage import Uses, is_counted, uses
 from models.reports import FillReport
+from models.sizes import is_whole
 from models.vocabulary import LIVE, OPEN, TERMINAL, UNCLEAR, UNSENT, WAITS_FOR_OWNER, Outcome, Side, Status, signed
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ class OrderRecord:
     def _hear_end(self, fact: Fact, attempt_no: int, detail: str | None) -> None:
         """Take in that its broker ended an order otherwise that was filled, and of which shares were taken back."""
         state = self.state
-        is_short = state.status is Status.FILLED and state.filled_quantity < state.quantity
+        is_short = state.status is Status.FILLED and state.filled_quantity < (state.quantity or Decimal(0))
         if not is_short or fact not in _ENDS or attempt_no not in (0, state.attempt_no):
             return
         before = self._ended_as
@@ -201,7 +202,7 @@ class OrderRecord:
 
     def complete(self) -> None:
         """End the order if a replace has left nothing to do: more fills will not come to say so."""
-        if self.status in OPEN and self.order["filled_quantity"] >= self.order["quantity"]:
+        if self.status in OPEN and is_whole(self.order["filled_quantity"], self.order["quantity"]):
             self.set(status=str(Status.FILLED), reason=None, reason_code=None)
             self._stamp(Status.FILLED)
 
@@ -326,7 +327,7 @@ class OrderRecord:
 
     def is_filled_on(self, attempt_no: int) -> bool:
         """Tell whether all that was ordered is booked on the order that an attempt made at its broker."""
-        return order_fills.filled_by(self, self.fills_of(attempt_no)) >= self.order["quantity"]
+        return is_whole(order_fills.filled_by(self, self.fills_of(attempt_no)), self.order["quantity"])
 
     def fills_of(self, attempt_no: int) -> list[FillRow]:
         """Return the executions of one order at a broker: several attempts may be about the same one."""

@@ -70,7 +70,7 @@ def lessens(old: OrderRequest, new: OrderRequest) -> bool:
     """
     if any(getattr(old, name) != getattr(new, name) for name in TERMS if name not in ("quantity", "limit_price")):
         return False
-    shrinks = old.quantity - new.quantity
+    shrinks = old.units - new.units
     before, after = old.limit_price, new.limit_price
     retreats = Decimal(0) if before is None or after is None else (after - before) * _LESS[old.side]
     if (before is None) != (after is None):
@@ -125,6 +125,10 @@ def request_replace(
         raise InvalidOrder(f"{entry.id} cannot be replaced: {of}; cancel the group and submit a new one")
     if entry.order["legs"] is not None:
         raise InvalidOrder(f"{entry.id} cannot be replaced: it has legs; cancel it and submit a new one")
+    if entry.order["notional"] is not None:
+        raise InvalidOrder(
+            f"{entry.id} cannot be replaced: it is for an amount of money; cancel it and submit a new one"
+        )
     now = request_of(entry.order)
     new = changed_terms(now, changes)
     different: Row = {name: getattr(new, name) for name in TERMS if getattr(new, name) != getattr(now, name)}
@@ -135,9 +139,9 @@ def request_replace(
         return
     if not different:
         raise InvalidOrder(f"{entry.id}: the new terms are those it has")
-    if new.quantity <= entry.order["filled_quantity"]:
+    if new.units <= entry.order["filled_quantity"]:
         filled = plain(entry.order["filled_quantity"])
-        raise InvalidOrder(f"quantity: {filled} are filled already, was {plain(new.quantity)}; cancel it instead")
+        raise InvalidOrder(f"quantity: {filled} are filled already, was {plain(new.units)}; cancel it instead")
     if objection := unapproved(entry, new, by_whom_it_is_asked=needs_approval):
         raise InvalidOrder(objection)
     if entry.order["key_id"] is not None:  # its terms are no longer those that were signed

@@ -27,6 +27,7 @@ class _NewOrder(_OfGroup):
     strategy: str | None
     asset_class: str | None
     currency: str | None
+    notional: Decimal | None
     limit_price: Decimal | None
     stop_price: Decimal | None
     trail_amount: Decimal | None
@@ -89,7 +90,8 @@ class ReadableOrder(_Order):
 
     symbol: str
     side: str
-    quantity: Decimal
+    #: None: an order of money, `notional` says how much.
+    quantity: Decimal | None
     order_type: str
     time_in_force: str
     route: list[str]

@@ -59,7 +59,9 @@ orders = Table(
     Column("asset_class", String(16)),
     Column("currency", String(8)),
     Column("side", String(16)),
+    #: Null in an order of money: `notional` is for how much.
     Column("quantity", Money),
+    Column("notional", Money),
     Column("order_type", String(16)),
     Column("limit_price", Money),
     Column("stop_price", Money),

@@ -15,7 +15,8 @@ from models.vocabulary import Status
 
 #: What a denied row has from outside, beside its reason.
 GIVEN = (
-    "strategy", "symbol", "side", "quantity", "order_type", "limit_price", "stop_price", "time_in_force", "tags",
+    "strategy", "symbol", "side", "quantity", "notional", "order_type", "limit_price", "stop_price", "time_in_force",
+    "tags",
 )  # fmt: skip
 
 
@@ -36,6 +37,7 @@ def denied_row(body: object, reason: str, broker: str, now: datetime, *, code: s
         "symbol": _text(given.get("symbol"), 32),
         "side": _text(given.get("side"), 16),
         "quantity": _number(given.get("quantity")),
+        "notional": _number(given.get("notional")),
         "order_type": _text(given.get("order_type"), 16),
         "limit_price": _number(given.get("limit_price")),
         "stop_price": _number(given.get("stop_price")),

@@ -21,6 +21,7 @@ from models.legs import stored_legs
 from models.record.rows import AttemptRow, ReadableOrder, by_name
 from models.record.statements import upsert
 from models.record.tables import risk_tallies
+from models.sizes import left_of, units_for
 from models.vocabulary import LIVE, Outcome, Side, Status, signed
 
 #: Columns that find a tally, and those that are added up.
@@ -53,17 +54,17 @@ def uses(order: ReadableOrder, attempts: Mapping[int, AttemptRow]) -> Uses:
     for number, attempt in attempts.items():
         if attempt["reserved"] is None or attempt["outcome"] not in _REACHED:
             continue
-        value = _quantity(order, attempts, number) * _price(attempt)
+        value = _value(order, attempts, number)
         if attempt["replaces"] is None:
             _add(found, order, attempt, sent=_ONE, sent_value=value)
-        elif (old := attempts.get(attempt["replaces"])) is not None:
-            before = _quantity(order, attempts, attempt["replaces"]) * _price(old)
+        elif attempt["replaces"] in attempts:
+            before = _value(order, attempts, attempt["replaces"])
             _add(found, order, attempt, sent_value=max(value - before, _ZERO))
     current = attempts.get(order["attempt_no"])
     if current is not None and current["reserved"] is not None and Status(order["status"]) in _AT_BROKER:
         _add(found, order, current, **_open(order, attempts, current))
         for leg in stored_legs(order["legs"]):  # positions are those of the legs
-            left = (order["quantity"] - order["filled_quantity"]) * leg.ratio
+            left = left_of(order) * leg.ratio
             one = cast("ReadableOrder", by_name(order) | {"symbol": leg.symbol})
             _add(found, one, current, **{"buying" if leg.turn > 0 else "selling": max(left, _ZERO)})
     return found
@@ -77,6 +78,8 @@ def _open(order: ReadableOrder, attempts: Mapping[int, AttemptRow], current: Att
     value = left * max(_price(a) for a in (current, *(attempts[no] for no in changing)))
     if order["legs"]:
         return {"open_orders": _ONE, "open_buy": value}
+    if (money := order["notional"]) is not None:
+        value = max(money - order["filled_quantity"] * (order.get("avg_fill_price") or _ZERO), _ZERO)
     if signed(Side(order["side"])) > 0:
         return {"open_orders": _ONE, "buying": left, "open_buy": value}
     return {"open_orders": _ONE, "selling": left, "open_sell": value}
@@ -85,9 +88,19 @@ def _open(order: ReadableOrder, attempts: Mapping[int, AttemptRow], current: Att
 def _quantity(order: ReadableOrder, attempts: Mapping[int, AttemptRow], number: int) -> Decimal:
     """Return the size of the order that an attempt made, or was to make, of it."""
     terms = attempts[number]["terms"] or {}
-    if number == order["attempt_no"] or "quantity" not in terms:
+    if number != order["attempt_no"] and "quantity" in terms:
+        return Decimal(terms["quantity"])
+    if order["quantity"] is not None:
         return order["quantity"]
-    return Decimal(terms["quantity"])
+    price = _price(attempts[number])
+    return units_for(order["notional"] or _ZERO, price) if price else _ZERO
+
+
+def _value(order: ReadableOrder, attempts: Mapping[int, AttemptRow], number: int) -> Decimal:
+    """Return what such an order is worth: of an order of money, that."""
+    if order["notional"] is not None:
+        return order["notional"]
+    return _quantity(order, attempts, number) * _price(attempts[number])
 
 
 def _price(attempt: AttemptRow) -> Decimal:

@@ -53,6 +53,8 @@ REPEAT_S = Decimal(10)
 #: Limits that need the price of an order; and those that need a reference price whatever the order says.
 VALUED = frozenset({"max_value", "max_open_value", "max_day_value", "approve_above_value"})
 PRICED = VALUED | {"collar_percent"}
+#: Limits of units: of an order of money they follow from a price.
+OF_UNITS = frozenset({"max_quantity", "max_position"})
 #: Limits that an order which only reduces a position passes.
 _OF_EXPOSURE = frozenset(
     {
@@ -199,7 +201,9 @@ class _AskedOrder:
     @property
     def value(self) -> Decimal | None:
         """Value of the whole order."""
-        return None if self.unit_value is None else self.unit_value * self.order.quantity
+        if self.order.currency != self.currency:
+            return None
+        return self.order.value(self.unit_value)
 
     @property
     def adds_value(self) -> Decimal | None:
@@ -257,7 +261,9 @@ def _short(case: _AskedOrder, limit: Limit) -> Refuse | None:
 
 
 def _quantity(case: _AskedOrder, limit: Limit) -> Refuse | None:
-    size = case.order.quantity
+    size = case.order.units(case.unit_value)
+    if size is None:
+        return _no_price(case, limit)
     return _above(Denial.ORDER_QUANTITY, "its quantity", size, limit)
 
 
@@ -329,9 +335,11 @@ def _open_orders(case: _AskedOrder, limit: Limit) -> Refuse | None:
 
 
 def _position(case: _AskedOrder, limit: Limit) -> Refuse | None:
-    used, order = case.usage.of(limit), case.order
-    after = used.held + (used.buying + order.adds if signed(order.side) > 0 else -used.selling - order.adds)
-    if not order.adds or abs(after) <= abs(used.held):
+    used, order, adds = case.usage.of(limit), case.order, case.order.added(case.unit_value)
+    if adds is None:
+        return _no_price(case, limit)
+    after = used.held + (used.buying + adds if signed(order.side) > 0 else -used.selling - adds)
+    if not adds or abs(after) <= abs(used.held):
         return None
     return _above(Denial.POSITION, f"{order.symbol} held, open and ordered:", abs(after), limit)
 

@@ -9,6 +9,7 @@ from decimal import Decimal
 
 from models.legs import PackageLeg
 from models.risk.names import Limit, scopes_of
+from models.sizes import units_for
 from models.vocabulary import Side
 
 _ZERO = Decimal(0)
@@ -20,8 +21,9 @@ class Intended:
 
     Args:
         client_order_id: of the order.
-        quantity: units of the whole order.
-        adds: units beyond those that count already: all of them, or what a replace adds.
+        quantity: units of the whole order; None: an order of money, so many as `notional` buys.
+        adds: units beyond those that count already: all of them, or what a replace adds; None with the quantity.
+        notional: money that is to be spent.
         counted: value that counts already, of the order that is replaced.
         multiplier: money per unit and unit of price: 1 for shares; None where nobody has told it.
         currency: of its prices; None where only its listing tells.
@@ -36,8 +38,8 @@ class Intended:
 
     symbol: str
     side: Side
-    quantity: Decimal
-    adds: Decimal
+    quantity: Decimal | None
+    adds: Decimal | None
     created_at: datetime
     limit_price: Decimal | None = None
     stop_price: Decimal | None = None
@@ -45,6 +47,7 @@ class Intended:
     broker: str | None = None
     account: str | None = None
     key: str | None = None
+    notional: Decimal | None = None
     counted: Decimal = _ZERO
     multiplier: Decimal | None = Decimal(1)
     currency: str | None = "USD"
@@ -65,12 +68,26 @@ class Intended:
                 self,
                 symbol=leg.symbol,
                 side=leg.side,
-                quantity=self.quantity * leg.ratio,
-                adds=self.adds * leg.ratio,
+                quantity=(self.quantity or _ZERO) * leg.ratio,
+                adds=(self.adds or _ZERO) * leg.ratio,
                 legs=(),
             )
             for leg in self.legs
         ]
+
+    def units(self, worth: Decimal | None) -> Decimal | None:
+        """Return its units, at money per unit where they follow from that; None: nobody knows."""
+        return self.quantity if self.notional is None else units_for(self.notional, worth) if worth else None
+
+    def added(self, worth: Decimal | None) -> Decimal | None:
+        """Return the units that it adds, likewise."""
+        return self.adds if self.notional is None else self.units(worth)
+
+    def value(self, worth: Decimal | None) -> Decimal | None:
+        """Return what it is worth as a whole, at money per unit; None: nobody knows."""
+        if self.notional is not None:
+            return self.notional
+        return None if worth is None or self.quantity is None else worth * self.quantity
 
     @property
     def scopes(self) -> dict[str, str]:

@@ -51,7 +51,7 @@ _GO_FIRST = (
     "unrealized_pnl", "market_value", "difference", "limit_price", "stop_price", "attempt_no", "from_status",
     "code", "since",
     "filled_at", "avg_fill_price", "avg_price", "at", "heartbeat_at", "id", "operation", "options", "filled_quantity",
-    "broker", "quantity", "side",
+    "broker", "quantity", "notional", "side",
 )  # fmt: skip
 
 

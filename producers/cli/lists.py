@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from models.history import Row
 
 ORDER_COLUMNS = (
-    "client_order_id", "created_at", "strategy", "side", "quantity", "symbol", "order_type", "limit_price", "status",
-    "broker", "attempt_count", "filled_quantity", "avg_fill_price", "reason",
+    "client_order_id", "created_at", "strategy", "side", "quantity", "notional", "symbol", "order_type", "limit_price",
+    "status", "broker", "attempt_count", "filled_quantity", "avg_fill_price", "reason",
 )  # fmt: skip
 _ATTEMPT_COLUMNS = (
     "started_at", "client_order_id", "attempt_no", "broker", "side", "quantity", "symbol", "outcome", "code",

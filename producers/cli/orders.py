@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 _FAILED = {Status.REJECTED, Status.DENIED, Status.EXPIRED}
 #: Options of `submit` that are fields of the order as they are.
 _SAME = (
-    "symbol", "side", "quantity", "extended_hours", "strategy", "session", "asset_class", "currency", "decision_price",
-    "client_order_id", "preview",
+    "symbol", "side", "quantity", "notional", "extended_hours", "strategy", "session", "asset_class", "currency",
+    "decision_price", "client_order_id", "preview",
 )  # fmt: skip
 #: `--wait` ran out: not known yet.
 _NOT_KNOWN_YET = 3
@@ -36,7 +36,10 @@ _NOT_KNOWN_YET = 3
 def submit(
     symbol: str,
     side: Annotated[str, typer.Argument(help="buy, sell, sell_short or buy_to_cover")],
-    quantity: Annotated[str, typer.Argument(metavar="QTY", help="shares, contracts or units of a pair's base")],
+    quantity: Annotated[
+        str | None, typer.Argument(metavar="[QTY]", help="shares, contracts or units of a pair's base")
+    ] = None,
+    notional: Annotated[str | None, typer.Option(help="money to buy for, instead of QTY")] = None,
     order_type: Annotated[
         str | None, typer.Option("--type", help="market, limit, stop, stop_limit or trailing_stop")
     ] = None,

@@ -34,6 +34,7 @@ TYPES: Mapping[str, tuple[type, ...]] = {
     "symbol": (str,),
     "side": (str,),
     "quantity": (str, int, float),
+    "notional": (str, int, float),
     "order_type": (str,),
     "limit_price": (str, int, float),
     "stop_price": (str, int, float),

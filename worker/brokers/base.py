@@ -66,7 +66,7 @@ from worker.brokers.values import number
 from worker.pacing.budget import Limits
 
 #: Terms of an order that brokers show as numbers.
-_NUMBERS = ("quantity", "limit_price", "stop_price", "trail_amount", "trail_percent")
+_NUMBERS = ("quantity", "notional", "limit_price", "stop_price", "trail_amount", "trail_percent")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +96,8 @@ class Capabilities:
     order_types: frozenset[OrderType] = frozenset(OrderType)
     times_in_force: frozenset[TimeInForce] = frozenset(TimeInForce)
     fractional: bool = False
+    #: Orders for an amount of money instead of a quantity.
+    notional: bool = False
     extended_hours: bool = True
     #: Longest client order id the broker keeps; None where it has no such thing.
     client_order_id_length: int | None = 128
@@ -145,8 +147,11 @@ class Capabilities:
             if value is not None and number(value) is None:
                 words = f'{name} {plain(value)} is the number that says "not set" on the wire'
                 raise Unsupported(f"{broker}: {words}: an order with it could not be told from others", broker=broker)
+        if order.notional is not None and not self.notional:
+            words = f"takes a quantity, and no amount of money (notional), was {plain(order.notional)}"
+            raise Unsupported(f"{broker} {words}", broker=broker)
         whole = not self.fractional and order.instrument.asset_class is not AssetClass.CRYPTO
-        if whole and order.quantity != order.quantity.to_integral_value():
+        if whole and order.quantity is not None and order.quantity != order.quantity.to_integral_value():
             raise Unsupported(f"{broker} takes whole shares only, quantity was {plain(order.quantity)}", broker=broker)
         if order.extended_hours and not self.extended_hours:
             raise Unsupported(f"{broker} does not trade extended hours through this API", broker=broker)

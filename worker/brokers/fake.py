@@ -124,7 +124,7 @@ class FakeBroker(BrokerInterface):
         self._refuse(fault)
         if order.symbol not in account.prices:
             raise InstrumentUnknown(f"{self.name} does not trade {order.symbol}", broker=self.name)
-        if order.quantity * account.prices[order.symbol] > 4 * account.cash:
+        if order.units * account.prices[order.symbol] > 4 * account.cash:
             raise InsufficientFunds(f"{self.name}: not enough money", broker=self.name)
         report = account.take(ticket.broker_client_order_id, order, fault)
         self._answer(fault, ticket.deadline_s)
@@ -142,7 +142,7 @@ class FakeBroker(BrokerInterface):
         ticket.still_mine()
         fault = account.faults.popleft() if account.faults else None
         self._refuse(fault)
-        if ticket.order.quantity <= (account.orders[order_id].filled_quantity or _ZERO):
+        if ticket.order.units <= (account.orders[order_id].filled_quantity or _ZERO):
             raise OrderRejected(f"{self.name}: that much is filled already", broker=self.name)
         report = account.alter(order_id, ticket.order, fault)
         self._answer(fault, ticket.deadline_s)

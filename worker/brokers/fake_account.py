@@ -108,7 +108,7 @@ class FakeAccount:
                 trail_amount=order.trail_amount, trail_percent=order.trail_percent, extended_hours=order.extended_hours,
                 filled_quantity=_ZERO, raw_status="accepted", submitted_at=now, updated_at=now,
             )  # fmt: skip
-            self._hold_back(order_id, order.quantity, fault)
+            self._hold_back(order_id, order.units, fault)
             self._change(order_id)
             if fault == "reject_later":
                 self.end(order_id, BrokerStatus.REJECTED, "rejected on purpose")

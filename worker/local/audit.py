@@ -14,6 +14,7 @@ from typing import Any
 from models.record.database import Database
 from models.record.reading import attempt_rows, order_rows
 from models.record.rows import OrderRow
+from models.sizes import CENT
 from models.vocabulary import LIVE, Status
 
 _ZERO = Decimal(0)
@@ -69,8 +70,14 @@ def _check(result: Audit, row: OrderRow, entries: list[Mapping[str, Any]]) -> No
     filled = sum((Decimal(e["filled_quantity"]) for e in entries), _ZERO)
     live = sum((Decimal(e["quantity"]) - Decimal(e["filled_quantity"]) for e in entries if e["state"] in _LIVE), _ZERO)
     result.filled += filled
+    money = row["notional"]
     where = [(e["door"], e["state"], e["filled_quantity"]) for e in entries]
-    if filled + live > ordered:
+    if money is not None:
+        trades = [trade for e in entries for trade in e["executions"]]
+        spent = sum((Decimal(trade["quantity"]) * Decimal(trade["price"]) for trade in trades), _ZERO)
+        if spent > money + CENT:
+            result.problems.append(f"{name}: ordered for {money}, but bought for {spent} at {where}")
+    elif filled + live > ordered:
         result.problems.append(f"{name}: ordered {ordered}, but {filled} filled and {live} live at {where}")
     if filled != row["filled_quantity"]:
         result.problems.append(f"{name}: our books say {row['filled_quantity']} filled, the doors {filled} ({where})")

@@ -30,6 +30,7 @@ from models.record.tables import attempts, orders
 from models.risk.decision import Hold, Pass, Refuse
 from models.risk.names import EVERYTHING
 from models.settings import TimingSettings
+from models.sizes import left_of
 from models.vocabulary import Denial, Outcome, Status
 from worker.brokers.base import BrokerInterface
 from worker.control.brake import denial, drain_of, movement_of, stop_of, words
@@ -272,7 +273,7 @@ class Claims:
     # -- CLOSING ORDERS ---
     def _may_close(self, entry: OrderRecord, closings: Closings, asked: Asked) -> bool:
         """Tell whether the broker holds what an order closes; else see to it that it waits, moves or ends."""
-        verdict = closings.judge(entry, entry.order["quantity"] - entry.order["filled_quantity"], asked)
+        verdict = closings.judge(entry, left_of(entry.order), asked)
         if verdict == "send":
             return True
         if verdict == "read anew":

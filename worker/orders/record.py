@@ -24,15 +24,16 @@ from models.errors import (
     UnreadableReply,
 )
 from models.lifecycle import Fact
-from models.messages import plain
 from models.outward import discreet
 from models.record import fills
 from models.record.batch import Effects, OrderBatch
 from models.record.groups import is_follower
 from models.record.matching import Index, denials, index_of, objections, place_of
 from models.record.order import OrderRecord, is_changing
+from models.record.spending import is_over
 from models.reports import DONE, BrokerStatus, FillReport, OrderReport, Report
 from models.settings import Settings
+from models.sizes import filled_words
 from models.terms import Rewrites
 from models.vocabulary import OPEN, TERMINAL, UNCLEAR, Denial, Outcome, Status
 from worker.orders.legs import end_leg, places_in, tell_legs
@@ -53,6 +54,7 @@ from worker.orders.succession import (
     REFUSED_AGAIN,
     REPLACED_AFTER_ALL,
     doubts,
+    give_up_again,
     is_doubted,
     lives_on,
     may_stand_for,
@@ -251,9 +253,10 @@ class Recorder:
         if any(late) or (answered and report.at_work):
             withdraw_surplus(entry)
         self._move(entry, attempt_no, report)
-        if infer and report.status is BrokerStatus.FILLED and entry.status in OPEN:
-            counts = f"{plain(entry.order['filled_quantity'])} of {plain(entry.order['quantity'])}"
-            entry.happen(Fact.COMPLETED, attempt_no=attempt_no, detail=f"its broker calls it filled with {counts}")
+        if is_over(entry, report, complete=infer):
+            entry.happen(
+                Fact.COMPLETED, attempt_no=attempt_no, detail=f"its broker calls it {filled_words(entry.order)}"
+            )
 
     def _say_what_is_unclear(self, entry: OrderRecord, attempt_no: int, report: OrderReport) -> None:
         """Let a person see a status that decides nothing, such as IB's Inactive without a code."""
@@ -312,7 +315,7 @@ class Recorder:
         told = f"attempt {attempt_no} at {self.broker} is {report.status}, order {report.broker_order_id}"
         entry.note_once("stray", told)  # a listing shows it again and again
         if report.status not in DONE:
-            _give_up_again(entry, attempt_no)
+            give_up_again(entry, attempt_no)
 
     # -- UPDATES ---
     def updates(
@@ -376,16 +379,9 @@ class Recorder:
         is_new = entry.fill(attempt_no, report)
         if given_up and not entry.was_replaced(attempt_no):
             if not entry.is_filled_on(attempt_no):
-                _give_up_again(entry, attempt_no)  # what is left must not trade beside its successor
+                give_up_again(entry, attempt_no)  # what is left must not trade beside its successor
             if is_new:
                 withdraw_surplus(entry)
-
-
-def _give_up_again(entry: OrderRecord, attempt_no: int) -> None:
-    """Have an order canceled that is alive on an attempt which had been given up."""
-    if entry.attempts[attempt_no]["stray_at"] is None:
-        entry.set_attempt(attempt_no, stray_at=entry.now, missing=0)
-    entry.effects.strays.append((entry.id, attempt_no))
 
 
 def _accept(entry: OrderRecord, attempt_no: int) -> None:

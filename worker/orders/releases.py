@@ -147,7 +147,7 @@ def deny(client: OrderClient, client_order_id: str, *, by: str, reason: str | No
 def _content(entry: OrderRecord) -> dict[str, object]:
     """Return what an approver signs: the order on its terms as they are now."""
     order = entry.order
-    terms = ("symbol", "side", "quantity", "order_type", "limit_price", "stop_price", "time_in_force")
+    terms = ("symbol", "side", "quantity", "notional", "order_type", "limit_price", "stop_price", "time_in_force")
     told: dict[str, object] = {name: to_json(by_name(order)[name]) for name in terms}
     return {"client_order_id": entry.id, "body_hash": order["body_hash"], **told, "at": to_json(entry.now)}
 

@@ -159,7 +159,7 @@ class Replacements(Claiming):
             entry.set(replace_request=None)
             entry.note("replace_refused", words_of_approval)
             return None
-        growth = change.order.quantity - change.old.order.quantity
+        growth = change.order.units - change.old.order.units
         if closings and closes(entry.order) and growth > 0 and not self._may_grow(entry, closings, growth):
             return None
         verdict, reserved = self._ask_limits(entry, change)
@@ -228,7 +228,7 @@ class Replacements(Claiming):
 
     def _must_not_grow_locked(self, item: Claimed, old: OrderRef) -> None:
         """Raise Denied where an order would get bigger in a symbol that is locked; anything else may change."""
-        if item.order.quantity <= old.order.quantity:
+        if item.order.units <= old.order.units:
             return
         with self.database.read() as connection:
             lock = Locks(connection, self.broker.name).rows.get(item.order.symbol)

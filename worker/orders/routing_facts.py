@@ -13,6 +13,7 @@ from models.record.batch import OrderBatch
 from models.record.order import OrderRecord
 from models.record.rows import AttemptRow, ReadableOrder
 from models.settings import Settings
+from models.sizes import left_of
 from models.vocabulary import CLOSING, Denial, Outcome, Side, signed
 from worker.control.brake import shut
 from worker.fleet.liveness import alive_brokers
@@ -52,7 +53,7 @@ class FactsReader:
             error=error,
             route=row["route"] or [broker],
             side=side,
-            quantity=row["quantity"] - row["filled_quantity"],
+            quantity=left_of(row),
             now=entry.now,
             refused_by={a["broker"] for a in earlier if _was_final(a)},
             tried={a["broker"] for a in earlier},
@@ -96,7 +97,7 @@ class FactsReader:
         """Return what brokers hold of the position that an order closes, and which of them have to look first."""
         route = row["route"] or [row["broker"]]
         found = holdings(connection, route, row["symbol"], side, but=row["client_order_id"], queued=True)
-        oldest, wanted = now - timedelta(seconds=self.timing.positions_valid), row["quantity"] - row["filled_quantity"]
+        oldest, wanted = now - timedelta(seconds=self.timing.positions_valid), left_of(row)
         known = {b: held for b, held in found.items() if held.read_at is not None and held.read_at >= oldest}
         doubtful = {b for b in found if b not in known or known[b].least < wanted <= known[b].most}
         return (

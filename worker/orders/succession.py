@@ -167,12 +167,20 @@ def withdraw_surplus(entry: OrderRecord) -> None:
         return  # what is on its way is judged when its answer comes
     own = filled_by(entry, (row for row in entry.fills if row["attempt_no"] in _line(entry, number)))
     others = entry.order["filled_quantity"] - own
-    if others <= 0 or own >= entry.order["quantity"]:
+    whole = entry.order["quantity"]
+    if others <= 0 or (entry.status is Status.FILLED if whole is None else own >= whole):
         return
     told = f"{plain(others)} were filled by another attempt, so this one is canceled and looked for"
     entry.set_attempt(number, outcome=str(Outcome.UNKNOWN), code=SURPLUS, message=told, next_check_at=entry.now)
     entry.note("surplus", f"attempt {number} at {current['broker']}: {told}")
     log.error("surplus_order", client_order_id=entry.id, broker=current["broker"], attempt_no=number, why=told)
+
+
+def give_up_again(entry: OrderRecord, attempt_no: int) -> None:
+    """Have an order canceled that is alive on an attempt which had been given up."""
+    if entry.attempts[attempt_no]["stray_at"] is None:
+        entry.set_attempt(attempt_no, stray_at=entry.now, missing=0)
+    entry.effects.strays.append((entry.id, attempt_no))
 
 
 def lives_on(entry: OrderRecord, report: OrderReport) -> bool:

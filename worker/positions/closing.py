@@ -32,6 +32,7 @@ from models.legs import taken_by
 from models.messages import plain
 from models.record.order import OrderRecord
 from models.record.rows import ReadableOrder, by_name
+from models.sizes import left_of
 from models.vocabulary import Side
 from worker.positions.holdings import Holding, holdings
 
@@ -126,7 +127,7 @@ class Closings:
 
     def _words(self, entry: OrderRecord, symbol: str, side: Side, units: int) -> str:
         found = holdings(self.connection, [self.broker, *self.brokers], symbol, side, but=entry.id)
-        wanted = plain((entry.order["quantity"] - entry.order["filled_quantity"]) * units)
+        wanted = plain(left_of(entry.order) * units)
         here = f"{self.broker} {_held(found[self.broker], symbol, side)}, and {wanted} are to be closed"
         others = [(name, found[name]) for name in self.brokers if name != self.broker]
         there = [f"{told} are at {name}" for name, held in others if held.read_at and (told := _amount(held))]

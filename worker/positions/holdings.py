@@ -120,7 +120,7 @@ def _busy(
     wakened = _wakened(connection, {group_id for *_, group_id, _, _ in found if group_id is not None})
     mine = next((group_id for id_, *_, group_id, _, _ in found if id_ == but), None)
     for id_, broker, quantity, filled, terms, group_id, leg, legs in found:
-        most = max(quantity, Decimal((terms or {}).get("quantity") or 0)) - filled
+        most = max(quantity or _ZERO, Decimal((terms or {}).get("quantity") or 0)) - filled
         if legs is not None:  # of a package what its legs take, if they take any
             taken = [units for of, which, units in taken_by({"legs": legs}) if (of, which) == (symbol, side)]
             most *= sum(taken)

@@ -28,6 +28,7 @@ from models.messages import plain
 from models.record.rows import PositionLockRow, ReadableOrder
 from models.record.statements import Query
 from models.record.tables import orders, position_locks
+from models.sizes import left_of
 from models.vocabulary import CLOSING, OPEN, UNSENT, Side
 
 Verdict = Literal["wait", "explained", "lock"]
@@ -119,7 +120,7 @@ class Locks:
             return self._refused(stuck[0]) if stuck else None
         if lock is None:
             return None
-        side, quantity = Side(order["side"]), order["quantity"] - order["filled_quantity"]
+        side, quantity = Side(order["side"]), left_of(order)
         key = (order["symbol"], side)
         if side in CLOSING:
             busy = self._busy(order, lock) + self._passed.get(key, Decimal(0))

@@ -30,8 +30,8 @@ _ZERO = Decimal(0)
 _MINUTE = timedelta(minutes=1)
 #: Kind and name of a scope.
 _Scope = tuple[str, str]
-#: What makes orders alike: strategy, symbol, side, quantity.
-_Likeness = tuple[str | None, str, Side, Decimal]
+#: What makes orders alike: strategy, symbol, side, quantity or money.
+_Likeness = tuple[str | None, str, Side, Decimal | None, Decimal | None]
 #: How a database may have added up floats.
 _PLACES = 6
 
@@ -133,7 +133,7 @@ class Exposure:
             order: the order.
             price: money per unit at which it counts.
         """
-        value = max((price or _ZERO) * order.quantity - order.counted, _ZERO)
+        value = max((order.value(price) or _ZERO) - order.counted, _ZERO)
         buys = signed(order.side) > 0
         for scope in order.scopes.items():
             if (sums := self._sums.get(scope)) is None:
@@ -145,7 +145,8 @@ class Exposure:
             sums.messages_at.append(self.now)
             for one in order.by_leg or [order]:
                 place = self._positions.setdefault((scope, one.symbol), _Position())
-                more = one.adds if signed(one.side) > 0 else -one.adds
+                adds = one.added(price) or _ZERO
+                more = adds if signed(one.side) > 0 else -adds
                 place.buying, place.selling = place.buying + max(more, _ZERO), place.selling - min(more, _ZERO)
         if order.is_new:
             self._alike.setdefault(_likeness(order), []).append((order.client_order_id, self.now))
@@ -247,14 +248,14 @@ class Exposure:
     def _read_alike(self, window: timedelta) -> None:
         a, o = attempts.c, orders.c
         query = (
-            select(o.client_order_id, o.strategy, o.symbol, o.side, o.quantity, func.min(a.started_at))
+            select(o.client_order_id, o.strategy, o.symbol, o.side, o.quantity, o.notional, func.min(a.started_at))
             .join_from(attempts, orders, a.client_order_id == o.client_order_id)
             .where(a.started_at > self.now - window, o.symbol.in_(self.symbols))
             .where(a.outcome != str(Outcome.NOT_SENT), a.replaces.is_(None), ~IS_FOLLOWER)
-            .group_by(o.client_order_id, o.strategy, o.symbol, o.side, o.quantity)
+            .group_by(o.client_order_id, o.strategy, o.symbol, o.side, o.quantity, o.notional)
         )
-        for id_, strategy, symbol, side, quantity, at in self.connection.execute(query):
-            self._alike.setdefault((strategy, symbol, Side(side), quantity), []).append((id_, at))
+        for id_, strategy, symbol, side, quantity, notional, at in self.connection.execute(query):
+            self._alike.setdefault((strategy, symbol, Side(side), quantity, notional), []).append((id_, at))
 
     def _read_resting(self) -> None:
         o = orders.c
@@ -279,7 +280,7 @@ def _scope(limit: Limit) -> _Scope:
 
 
 def _likeness(order: Intended) -> _Likeness:
-    return order.strategy, order.symbol, order.side, order.quantity
+    return order.strategy, order.symbol, order.side, order.quantity, order.notional
 
 
 def _meet(order: Intended, other: _Resting, scope: _Scope) -> bool:

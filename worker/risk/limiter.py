@@ -21,10 +21,11 @@ from models.record.limits import limit_rows
 from models.record.order import OrderRecord
 from models.record.rows import Json, by_name
 from models.record.settling import COUNT_TOGETHER
-from models.risk.decision import NOT_OF_PACKAGES, PRICED, Hold, Pass, RiskVerdict, Session, decide_risk
+from models.risk.decision import NOT_OF_PACKAGES, OF_UNITS, PRICED, Hold, Pass, RiskVerdict, Session, decide_risk
 from models.risk.facts import Intended, ReferencePrice
 from models.risk.names import Limit, RiskSettings, from_settings, in_force, that_apply
 from models.settings import Settings
+from models.sizes import left_of
 from models.vocabulary import CLOSING, Denial, OrderType, Side, signed
 from worker.positions.holdings import holdings
 from worker.risk.exposure import COUNTING, Exposure
@@ -97,24 +98,25 @@ class Limiter:
     def _new(self, entry: OrderRecord, connection: Connection, *, asked: bool) -> Intended:
         """Return an order as limits see it; `asked`: somebody may have had to approve it."""
         row = entry.order
-        left, limit, stop = row["quantity"] - row["filled_quantity"], row["limit_price"], row["stop_price"]
+        left = None if row["quantity"] is None else left_of(row)
+        limit, stop = row["limit_price"], row["stop_price"]
         order = self._intended(entry, connection, quantity=left, adds=left, limit=limit, stop=stop)
         # A change afterwards can only have made it less (`models.record.replaces.unapproved`).
         return replace(order, approved=asked and bool(entry.batch.last_event(entry.id, ("approved",))))
 
     def _change(self, entry: OrderRecord, connection: Connection, new: OrderRequest) -> Intended:
         """Return a replace as limits see it: by the whole new order, and by what it adds."""
-        row, current = entry.order, entry.current
+        before, current = entry.order["quantity"] or _ZERO, entry.current
         price = Decimal(((current and current["reserved"]) or {}).get("price") or 0)
         return self._intended(
             entry,
             connection,
-            quantity=new.quantity,
-            adds=max(new.quantity - row["quantity"], _ZERO),
+            quantity=new.units,
+            adds=max(new.units - before, _ZERO),
             limit=new.limit_price,
             stop=new.stop_price,
             is_new=False,
-            counted=price * row["quantity"],
+            counted=price * before,
         )
 
     def _intended(
@@ -122,19 +124,19 @@ class Limiter:
         entry: OrderRecord,
         connection: Connection,
         *,
-        quantity: Decimal,
-        adds: Decimal,
+        quantity: Decimal | None,
+        adds: Decimal | None,
         limit: Decimal | None,
         stop: Decimal | None,
         is_new: bool = True,
         counted: Decimal = _ZERO,
     ) -> Intended:
         row, more = entry.order, by_name(entry.order)
-        side, legs = Side(row["side"]), stored_legs(row["legs"])
+        side, legs, units = Side(row["side"]), stored_legs(row["legs"]), adds or _ZERO
         reduces = (
             self.closes and only_closes(legs)
             if legs
-            else side in CLOSING and (self.closes or self._is_held(connection, row["symbol"], side, adds, entry.id))
+            else side in CLOSING and (self.closes or self._is_held(connection, row["symbol"], side, units, entry.id))
         )
         return Intended(
             client_order_id=entry.id,
@@ -142,6 +144,7 @@ class Limiter:
             side=side,
             quantity=quantity,
             adds=adds,
+            notional=row["notional"],
             created_at=row["created_at"],
             limit_price=limit,
             stop_price=stop,
@@ -196,8 +199,13 @@ class RiskQuestions:
         self.day = risk.day(now)
         symbols = {symbol for order in wanted for symbol in (order.symbol, *(leg.symbol for leg in order.legs))}
         self._exposure = Exposure(connection, symbols, every, now, (self.day, risk.day_began(now)))
-        self._prices = self._read_prices(connection, every) if names & PRICED else {}
+        self._prices = self._read_prices(connection, every) if names & self._priced(wanted) else {}
         self._session: Session | None = session_at(now) if "session" in names else None
+
+    @staticmethod
+    def _priced(wanted: Iterable[Intended]) -> frozenset[str]:
+        """Return the limits that need a price of these orders: of an order of money, those of its units as well."""
+        return PRICED | (OF_UNITS if any(order.notional is not None for order in wanted) else frozenset())
 
     def _read_prices(self, connection: Connection, limits: Sequence[Limit]) -> dict[str, ReferencePrice]:
         ages = [float(limit.number) for limit in limits if limit.name == "price_max_age"]

@@ -82,6 +82,7 @@ class AlpacaBroker(BrokerInterface):
     capabilities = Capabilities(
         asset_classes=frozenset(ASSET_CLASSES.values()),
         fractional=True,
+        notional=True,
         dedupes_client_order_id=True,
         replaces="new_order",
         absence=AbsenceRule(min_age_s=10, sightings=3),

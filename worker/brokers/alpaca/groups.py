@@ -39,7 +39,7 @@ _ANY: tuple[_Rule, ...] = (
         "links orders that are day or gtc only",
     ),
     (lambda lead, legs: not any(one.extended_hours for one in (lead, *legs)), "links no orders in extended hours"),
-    (lambda lead, _: lead.quantity == lead.quantity.to_integral_value(), "links orders for whole shares only"),
+    (lambda lead, _: lead.units == lead.units.to_integral_value(), "links orders for whole shares only"),
 )
 _OF: dict[GroupKind, tuple[_Rule, ...]] = {
     GroupKind.BRACKET: (

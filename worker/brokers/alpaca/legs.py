@@ -31,7 +31,7 @@ def package_body(order: OrderRequest, client_order_id: str) -> Body:
     """Return a package as Alpaca takes it; a credit has a negative limit price."""
     body: Body = {
         "order_class": CLASS,
-        "qty": plain(order.quantity),
+        "qty": plain(order.units),
         "type": order.order_type.value,
         "time_in_force": order.time_in_force.value,
         "client_order_id": client_order_id,

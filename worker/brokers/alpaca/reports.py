@@ -40,7 +40,6 @@ STATUSES: dict[str, BrokerStatus] = {
 #: Fields of an order, and the values they have in every order that corro sends.
 _NEVER_OURS: dict[str, tuple[object, ...]] = {
     "asset_class": (None, "", *ASSET_CLASSES),
-    "notional": (None, ""),
     "order_class": (None, "", "simple", MLEG, *CLASSES),
 }
 
@@ -89,7 +88,9 @@ def order_report(raw: Raw, parent: str | None = None) -> OrderReport:
         side=_word(Side, raw.get("side")),
         order_type=_word(OrderType, raw.get("type") or raw.get("order_type")),
         time_in_force=_word(TimeInForce, raw.get("time_in_force")),
-        quantity=positive(raw.get("qty")),
+        # Of an order of money Alpaca tells none, or, once it is filled, what was bought: nobody ordered that.
+        quantity=None if positive(raw.get("notional")) else positive(raw.get("qty")),
+        notional=positive(raw.get("notional")),
         limit_price=(number if raw.get("order_class") == MLEG else positive)(raw.get("limit_price")),
         stop_price=positive(raw.get("stop_price")),
         trail_amount=positive(raw.get("trail_price")),
@@ -112,7 +113,8 @@ def unlike_ours(raw: Raw) -> tuple[str, ...]:
     terms = {"type": OrderType, "side": Side, "time_in_force": TimeInForce}
     strange = [key for key, usual in _NEVER_OURS.items() if raw.get(key) not in usual]
     strange += [key for key, known in terms.items() if raw.get(key) and _word(known, raw[key]) is None]
-    strange += ["qty"] if positive(raw.get("qty")) is None else []
+    money = raw.get("notional") not in (None, "")
+    strange += [size for size in ("notional" if money else "qty",) if positive(raw.get(size)) is None]
     return tuple(f"{key} {str(raw.get(key))[:60]}" for key in strange)
 
 

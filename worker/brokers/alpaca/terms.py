@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from models.errors import Unsupported
 from models.messages import OrderRequest, plain
+from models.sizes import CENT
 from models.vocabulary import AssetClass, OrderType, Side, TimeInForce
 from worker.brokers.rest.reading import Body
 
@@ -35,7 +36,8 @@ def check_terms(order: OrderRequest, broker: str) -> None:
     kind = AssetClass.OPTION if order.legs else order.instrument.asset_class
     for holds, words in _RULES[kind](order):
         if not holds:
-            raise Unsupported(f"{broker} {words} {plain(order.quantity)}", broker=broker)
+            size = order.quantity if order.notional is None else order.notional
+            raise Unsupported(f"{broker} {words} {'' if size is None else plain(size)}".rstrip(), broker=broker)
 
 
 #: Whether a rule is kept, and the rule.
@@ -43,10 +45,11 @@ _Rules = tuple[tuple[bool, str], ...]
 
 
 def _of_shares(order: OrderRequest) -> _Rules:
-    whole = order.quantity == order.quantity.to_integral_value()
+    whole = order.quantity is None or order.quantity == order.quantity.to_integral_value()
     tif, kind = order.time_in_force, order.order_type
     return (
         (whole or tif is TimeInForce.DAY, f"takes fractional quantities with time_in_force day only, was {tif} with"),
+        _in_cents(order),
         (whole or kind is not OrderType.TRAILING_STOP, "takes no fractional trailing stops, was"),
         (
             not order.extended_hours or (kind is OrderType.LIMIT and tif is TimeInForce.DAY),
@@ -63,6 +66,13 @@ def _of_shares(order: OrderRequest) -> _Rules:
     )
 
 
+def _in_cents(order: OrderRequest) -> tuple[bool, str]:
+    return (
+        order.notional is None or order.notional == order.notional.quantize(CENT),
+        "takes an amount of money (notional) in whole cents, was",
+    )
+
+
 def _of_options(order: OrderRequest) -> _Rules:
     tif = order.time_in_force
     return ((tif is TimeInForce.DAY, f"takes options with time_in_force day only, was {tif},"),)
@@ -71,7 +81,7 @@ def _of_options(order: OrderRequest) -> _Rules:
 def _of_coins(order: OrderRequest) -> _Rules:
     quote = order.instrument.currency
     words = f"shows what is held of a coin under its pair with USD, so corro trades no other there, was {quote},"
-    return ((quote == "USD", words),)
+    return ((quote == "USD", words), _in_cents(order))
 
 
 _RULES: dict[AssetClass, Callable[[OrderRequest], _Rules]] = {
@@ -85,7 +95,7 @@ def order_body(order: OrderRequest, client_order_id: str) -> Body:
     """Return the order as Alpaca takes it: exact decimal strings, never floats."""
     body: Body = {
         "symbol": order.symbol,
-        "qty": plain(order.quantity),
+        **({"qty": plain(order.units)} if order.notional is None else {"notional": plain(order.notional)}),
         "side": _SIDES[order.side],
         "type": order.order_type.value,
         "time_in_force": order.time_in_force.value,

@@ -115,7 +115,7 @@ def _executed_report(book: OrderBook, ref: OrderRef, execution: WireExecution) -
     """Return an order of which only executions are left: filled if they reach its quantity, else undecided."""
     executions = book.executions_of(execution.perm_id)
     filled = filled_by(executions)
-    full = filled is not None and filled >= ref.order.quantity
+    full = filled is not None and filled >= ref.order.units
     return OrderReport(
         broker_order_id=execution.fill.broker_order_id,
         status=BrokerStatus.FILLED if full else BrokerStatus.UNKNOWN,

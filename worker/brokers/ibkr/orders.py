@@ -124,7 +124,7 @@ async def place(
             await _send(session, pending, ticket)
             verdict = await verdict_on(pending)
             if verdict is WireVerdict.DONE:
-                return as_accepted(session.book.answer(pending, ticket.order.quantity), pending)
+                return as_accepted(session.book.answer(pending, ticket.order.units), pending)
             raise pending.error(verdict, loop.time() - started)
         except (OutcomeUnknown, asyncio.CancelledError):
             if pending.begun and not pending.told.lost:

@@ -78,8 +78,8 @@ async def _live(session: TwsSession, ref: OrderRef) -> KnownOrder:
 def _check_size(session: TwsSession, known: KnownOrder, ticket: Ticket) -> None:
     broker = session.options.broker
     filled = max(filled_by(session.book.executions_of(known.line.perm_id)) or 0, known.wire_filled or 0)
-    if ticket.order.quantity <= filled:
-        words = f"{filled} of the new total of {plain(ticket.order.quantity)} are filled already"
+    if ticket.order.units <= filled:
+        words = f"{filled} of the new total of {plain(ticket.order.units)} are filled already"
         raise OrderRejected(f"{broker}: not changed, {words}", broker=broker)
 
 

@@ -56,8 +56,8 @@ def check_terms(order: OrderRequest, ref: str, broker: str) -> None:
         and order.side is Side.BUY
     ):
         raise Unsupported(f"{broker} buys coins at the market for an amount of money only: name a limit price")
-    if order.quantity >= UNSET_INTEGER:
-        raise Unsupported(f"{broker} cannot carry a quantity of {plain(order.quantity)}")
+    if order.units >= UNSET_INTEGER:
+        raise Unsupported(f"{broker} cannot carry a quantity of {plain(order.units)}")
 
 
 #: How a contract's own list of order types (`contractDetails.orderTypes`) spells them.
@@ -102,7 +102,7 @@ def order_fields(order: OrderRequest, ref: str, account: str) -> dict[str, str |
     types = ON_CLOSE if on_close else ORDER_TYPES
     fields: dict[str, str | int | float | bool] = {
         "action": ACTIONS[order.side],
-        "totalQuantity": int(order.quantity) if order.quantity == int(order.quantity) else float(order.quantity),
+        "totalQuantity": int(order.units) if order.units == int(order.units) else float(order.units),
         "orderType": types[order.order_type],
         # Explicit always: without it an order preset sets one and answers 10349 (docs/facts/ibkr.md#4.5).
         "tif": TIFS[order.time_in_force],

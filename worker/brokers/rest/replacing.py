@@ -76,7 +76,7 @@ class NewOrderInstead(ABC, Generic[SentT]):
         with using(use_of(ticket.order.side)), exchange(ticket.deadline_s) as whole:
             old = self._standing(ref)
             filled = self._filled(old)
-            left = left_to_trade(ref, ticket.order.quantity, old.quantity, filled, self._broker)
+            left = left_to_trade(ref, ticket.order.units, old.quantity, filled, self._broker)
             with using(Use.URGENT):  # the reading had an order's turn: to want another one would be two for each change
                 sent = self.send(old, left, ticket)
                 try:
@@ -143,11 +143,11 @@ def left_to_trade(
     Raises:
         Refused: nothing is left, or the broker's quantity contradicts ours.
     """
-    if quantity is None or quantity > ref.order.quantity:
+    if quantity is None or quantity > ref.order.units:
         shown = "no quantity" if quantity is None else plain(quantity)
-        words = f"it shows {shown} where we ordered {plain(ref.order.quantity)}"
+        words = f"it shows {shown} where we ordered {plain(ref.order.units)}"
         raise OrderRejected(f"{broker}: not replaced, {words}; read it again", broker=broker)
-    done = ref.order.quantity - quantity + (filled or Decimal(0))
+    done = ref.order.units - quantity + (filled or Decimal(0))
     if total <= done:
         words = f"{plain(done)} of the new total of {plain(total)} are filled already"
         raise OrderRejected(f"{broker}: not replaced, {words}; read it again", broker=broker)

@@ -39,8 +39,8 @@ def package_body(order: OrderRequest, dialect: TdaDialect) -> Body:
         "duration": dialect.durations.get(order.time_in_force, "DAY"),
         **_price(order),
         "complexOrderStrategyType": strategy_of(order.legs or ()),
-        "quantity": int(order.quantity),
-        "orderLegCollection": [_leg(leg, order.quantity, dialect) for leg in order.legs or ()],
+        "quantity": int(order.units),
+        "orderLegCollection": [_leg(leg, order.units, dialect) for leg in order.legs or ()],
         "orderStrategyType": "SINGLE",
     }
 

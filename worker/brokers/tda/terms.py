@@ -46,7 +46,7 @@ def order_body(order: OrderRequest, dialect: TdaDialect, broker: str) -> Body:
                     "assetType": "OPTION" if is_option else "EQUITY",
                     "symbol": dialect.symbol(order.symbol),
                 },
-                "quantity": int(order.quantity),
+                "quantity": int(order.units),
             }
         ],
         "orderStrategyType": "SINGLE",

@@ -18,7 +18,7 @@ from worker.sandbox.faults import Fault, Faults
 from worker.sandbox.market.accounts import Account, Book, Payment, Position, cents, commission_due
 from worker.sandbox.market.ledger import Ledger
 from worker.sandbox.market.listed import multiplier
-from worker.sandbox.market.matching import execution_price, first_stop
+from worker.sandbox.market.matching import execution_price, first_stop, sized_by_money
 from worker.sandbox.market.orders import COPIED, Listener, MarketEvent, MarketOrder, State, Trade, names_of
 from worker.sandbox.market.packages import net_quote, price_of_leg, relink, units
 from worker.sandbox.market.prices import Candle, PriceBook, Quote
@@ -326,7 +326,7 @@ class Market:
         price = None if order.held or order.waits else execution_price(order, self._worth(order))
         short_of_all = order.time_in_force == "fok" and order.fill_cap is not None
         if price is not None and not short_of_all:
-            self._fill(order, price)
+            self._fill(sized_by_money(order, price), price)
         elif immediate and not (order.held and order.fill_cap is None):
             self.cancel(order)
         elif order.triggered and waited:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import ROUND_DOWN, Decimal
 from typing import TYPE_CHECKING
 
 from worker.sandbox.market.accounts import CENT, cents
@@ -30,6 +30,15 @@ def execution_price(order: MarketOrder, quote: Quote) -> Decimal | None:
         return price
     marketable = price <= order.limit_price if order.is_buy else price >= order.limit_price
     return price if marketable else None
+
+
+def sized_by_money(order: MarketOrder, price: Decimal) -> MarketOrder:
+    """Give an order for an amount of money the quantity that it buys at its first price."""
+    if (money := order.extra.get("notional")) is not None and not order.executions:
+        whole = order.quantity
+        order.quantity = (Decimal(str(money)) / price).quantize(Decimal("1e-9"), ROUND_DOWN)
+        order.fill_cap = None if order.fill_cap is None else order.fill_cap * order.quantity / whole
+    return order
 
 
 def first_stop(order: MarketOrder, quote: Quote) -> None:
