@@ -131,7 +131,7 @@ def test_an_order_shows_every_term_that_the_broker_shows() -> None:
 @pytest.mark.parametrize(
     "odd",
     [
-        {"notional": "500", "qty": None},
+        {"notional": "-500", "qty": None},
         {"order_class": "advanced"},
         {"order_class": "mleg", "legs": [{"symbol": "X"}]},
         {"asset_class": "treasury", "symbol": "912828YK0"},
