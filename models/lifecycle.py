@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 
-from models.sizes import is_whole
 from models.vocabulary import OPEN, TERMINAL, Status
 
 _ZERO = Decimal(0)
@@ -160,6 +159,11 @@ def _fill(state: State, event: Event) -> Step:
         late=late,
         overfilled=_is_over(filled, state),
     )
+
+
+def is_whole(filled: Decimal, quantity: Decimal | None) -> bool:
+    """Tell whether so much fills an order; an order of money never by adding up."""
+    return quantity is not None and filled >= quantity
 
 
 def _is_over(filled: Decimal, state: State) -> bool:

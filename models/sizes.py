@@ -79,11 +79,6 @@ def left_of(row: Sized) -> Decimal:
     return Decimal(0) if row["quantity"] is None else row["quantity"] - row["filled_quantity"]
 
 
-def is_whole(filled: Decimal, quantity: Decimal | None) -> bool:
-    """Tell whether so much fills an order; an order of money never by adding up."""
-    return quantity is not None and filled >= quantity
-
-
 def filled_words(row: Sized) -> str:
     """Write how much of an order is filled for a person."""
     filled, whole = f"filled with {plain(row['filled_quantity'])}", row["quantity"]

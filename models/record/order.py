@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Unpack, cast
 
 import structlog
 
-from models.lifecycle import Event, Fact, State, Step, apply
+from models.lifecycle import Event, Fact, State, Step, apply, is_whole
 from models.record import fills as order_fills
 from models.record.baselines import Moved
 from models.record.changes import AttemptChanges, FillChanges, OrderChanges
@@ -24,7 +24,6 @@ from models.record.statements import Row as Row
 from models.record.tables import attempts
 from models.record.usage import Uses, is_counted, uses
 from models.reports import FillReport
-from models.sizes import is_whole
 from models.vocabulary import LIVE, OPEN, TERMINAL, UNCLEAR, UNSENT, WAITS_FOR_OWNER, Outcome, Side, Status, signed
 
 if TYPE_CHECKING:
