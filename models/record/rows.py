@@ -27,6 +27,8 @@ class _NewOrder(_OfGroup):
     strategy: str | None
     asset_class: str | None
     currency: str | None
+    #: None: an order of money, `notional` says how much; or it could not be read.
+    quantity: Decimal | None
     notional: Decimal | None
     limit_price: Decimal | None
     stop_price: Decimal | None
@@ -70,7 +72,6 @@ class _Order(_NewOrder):
 class _Terms(TypedDict):
     symbol: str | None
     side: str | None
-    quantity: Decimal | None
     order_type: str | None
     time_in_force: str | None
     route: list[str] | None
@@ -90,8 +91,6 @@ class ReadableOrder(_Order):
 
     symbol: str
     side: str
-    #: None: an order of money, `notional` says how much.
-    quantity: Decimal | None
     order_type: str
     time_in_force: str
     route: list[str]

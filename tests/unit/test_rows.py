@@ -66,7 +66,7 @@ ROWS = {
     "position_history": history_rows.PositionHistoryRow,
 }
 #: Terms that an order has if its message could be read.
-GIVEN = {"symbol", "side", "quantity", "order_type", "time_in_force", "route", "broker"}
+GIVEN = {"symbol", "side", "order_type", "time_in_force", "route", "broker"}
 
 
 def is_the_databases(column: Column[Any]) -> bool:
