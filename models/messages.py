@@ -41,6 +41,7 @@ from models.fields import Positive, Signed, aware, lower, sequence, version_numb
 from models.fields import UtcTime as UtcTime
 from models.groups import Membership, membership
 from models.instruments import PLAIN, RULES, Instrument, misfit, read_instrument, told_class, with_full_year
+from models.kinds import wrong_prices
 from models.legs import PackageLeg, legs_field, wrong_package
 from models.sizes import wrong_size
 from models.vocabulary import AssetClass, OrderType, Side, TimeInForce
@@ -63,24 +64,10 @@ _SYMBOL = re.compile(r"(?=.{1,32}$)[A-Z0-9]+(\.[A-Z0-9]+)*([/@][A-Z0-9]+(\.[A-Z0
 _CURRENCY = re.compile(r"[A-Z]{3,5}")
 
 
-#: Prices an order type needs; all other price fields must be absent.
-PRICES: dict[OrderType, frozenset[str]] = {
-    OrderType.MARKET: frozenset(),
-    OrderType.LIMIT: frozenset({"limit_price"}),
-    OrderType.STOP: frozenset({"stop_price"}),
-    OrderType.STOP_LIMIT: frozenset({"limit_price", "stop_price"}),
-    OrderType.TRAILING_STOP: frozenset(),
-}
-_TRAILS = ("trail_amount", "trail_percent")
 #: Fields that version 2 of the order object has, and version 1 has not.
 SECOND = frozenset(
     {"not_before", "session", "decision_price", "group", "asset_class", "currency", "preview", "legs", "notional"}
 )
-#: The same at a glance: no limit_price, no stop_price, how many of the trails are missing.
-_MISSING = {
-    kind: ("limit_price" not in needed, "stop_price" not in needed, 1 if kind is OrderType.TRAILING_STOP else 2)
-    for kind, needed in PRICES.items()
-}
 
 
 class OrderRequest(BaseModel):
@@ -265,24 +252,11 @@ class OrderRequest(BaseModel):
             raise ValueError(wrong)
         if self.legs is not None and (wrong := wrong_package(self)) is not None:
             raise ValueError(wrong)
-        if self.limit_price is not None and self.limit_price <= 0 and self.legs is None:
-            raise ValueError(f"limit_price: must be greater than zero, was {plain(self.limit_price)!r}")
         if self.asset_class or self.currency or told_class(self.symbol) is not AssetClass.US_EQUITY:
             self._fits_its_class()
-        trails_missing = (self.trail_amount is None) + (self.trail_percent is None)
-        if (self.limit_price is None, self.stop_price is None, trails_missing) == _MISSING[self.order_type]:
-            return self
-        needed = PRICES[self.order_type]
-        for name in ("limit_price", "stop_price"):
-            given = getattr(self, name)
-            if name in needed and given is None:
-                raise ValueError(f"{name}: a {self.order_type} order needs one, was none")
-            if name not in needed and given is not None:
-                raise ValueError(f"{name}: a {self.order_type} order takes none, was {plain(given)}")
-        trails = [name for name in _TRAILS if getattr(self, name) is not None]
-        if self.order_type is OrderType.TRAILING_STOP and len(trails) != 1:
-            raise ValueError(f"trail_amount: a trailing_stop order needs trail_amount or trail_percent, had {trails}")
-        raise ValueError(f"{trails[0]}: only a trailing_stop order takes one")
+        if wrong := wrong_prices(self):
+            raise ValueError(wrong)
+        return self
 
     def _fits_its_class(self) -> None:
         """See that the symbol is one of its class, and the terms those that the class has."""

@@ -54,6 +54,7 @@ TYPES: Mapping[str, tuple[type, ...]] = {
     "legs": (list,),
     "asset_class": (str,),
     "currency": (str,),
+    "preview": (str,),
 }
 NUMBERS = [name for name, kinds in TYPES.items() if float in kinds]
 _TYPES_OF_JSON = {

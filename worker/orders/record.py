@@ -23,7 +23,7 @@ from models.errors import (
     Refused,
     UnreadableReply,
 )
-from models.lifecycle import Fact, is_whole
+from models.lifecycle import Fact
 from models.outward import discreet
 from models.record import fills
 from models.record.batch import Effects, OrderBatch
