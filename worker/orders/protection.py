@@ -120,7 +120,7 @@ def open_of(legs: Sequence[ReadableOrder]) -> Decimal:
 
 def needs_exits(legs: Sequence[ReadableOrder]) -> bool:
     """Tell whether a bracket is unprotected for good, and not because somebody wished so."""
-    states = [LegState(str(r["leg"]), Status(r["status"]), r["quantity"], r["filled_quantity"]) for r in legs]
+    states = [LegState(str(r["leg"]), Status(r["status"]), r["quantity"] or _ZERO, r["filled_quantity"]) for r in legs]
     if len(legs) != len(LEGS[GroupKind.BRACKET]) or any(state.status not in TERMINAL for state in states):
         return False
     wished = any(leg["cancel_requested_at"] is not None for leg in legs[1:])

@@ -1,6 +1,6 @@
 """notional: orders for an amount of money, which have no quantity
 
-Revision: 0023, after 0022
+Revision: 0024, after 0023
 
 Rules: runs on SQLite and PostgreSQL alike, up and down; a worker of the previous version must be able to run on the
 new schema (add columns as nullable first, drop them one release later); views are dropped and made again.
@@ -16,8 +16,8 @@ from pathlib import Path
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0023"
-down_revision = "0022"
+revision = "0024"
+down_revision = "0023"
 branch_labels = None
 depends_on = None
 
