@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import date
+from dataclasses import asdict, dataclass, field
+from datetime import date, datetime
 from decimal import Decimal
 
 from models.clock import utcnow
@@ -61,13 +61,12 @@ class InstrumentReport:
 def report_of(instrument: Instrument, currency: str, **told: object) -> InstrumentReport:
     """Return the report of an instrument: what its text says, and over that what its broker has told."""
     said: dict[str, object] = {
-        "listing": instrument.listing, "expiry": instrument.expiry, "right": instrument.right,
-        "strike": instrument.strike, "multiplier": instrument.multiplier,
+        "underlying": instrument.underlying, "listing": instrument.listing, "expiry": instrument.expiry,
+        "right": instrument.right, "strike": instrument.strike, "multiplier": instrument.multiplier,
     }  # fmt: skip
     return InstrumentReport(
         symbol=instrument.symbol,
         asset_class=instrument.asset_class,
-        underlying=instrument.underlying,
         currency=currency,
         **said | {name: value for name, value in told.items() if value is not None},  # type: ignore[arg-type]
     )
@@ -80,6 +79,10 @@ class FoundInstruments(list[InstrumentReport]):
         every = sorted(found, key=_place)
         super().__init__(every[:limit])
         self.more = more or len(every) > limit
+
+    def rows(self, broker: str, at: datetime | None) -> list[dict[str, object]]:
+        """Return them as rows of the table `instruments`: whose they are, and when it was told."""
+        return [{**asdict(one), "broker": broker, "resolved_at": at} for one in self]
 
 
 def _place(one: InstrumentReport) -> tuple[date, Decimal, str, str]:
@@ -117,7 +120,7 @@ class InstrumentQuery:
             isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MOST_FOUND
         ):
             raise InvalidRequest(f"limit: must be 1 to {MOST_FOUND}, was {limit!r}")
-        first, last = _days(fields.get("expiry"))
+        first, last = days(fields.get("expiry"))
         if first is not None and kind not in EXPIRING:
             told = "none was given" if kind is None else f"it was {kind}"
             raise InvalidRequest(f"expiry: goes with asset_class {' or '.join(sorted(EXPIRING))}, and {told}")
@@ -175,8 +178,12 @@ def _class(value: object) -> AssetClass | None:
     return AssetClass(word)
 
 
-def _days(value: object) -> tuple[date | None, date | None]:
-    """Return the first and the last day that an expiry means: a day is both, a month has its own."""
+def days(value: object) -> tuple[date | None, date | None]:
+    """Return the first and the last day that an expiry means: a day is both, a month has its own.
+
+    Raises:
+        InvalidRequest: it is neither, ISO.
+    """
     if value is None:
         return None, None
     try:

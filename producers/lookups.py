@@ -10,9 +10,10 @@ from decimal import Decimal
 from typing import TypedDict, cast
 
 from models.errors import DataError
-from models.lookups import FoundInstruments, InstrumentReport, PreviewReport
+from models.lookups import FoundInstruments, InstrumentReport, PreviewReport, days
 from models.messages import OrderRequest
 from models.record.fetches import from_json
+from models.record.instruments import InstrumentRow, kept_instruments
 from models.record.rows import FetchRow
 from producers.data import DataClient
 from producers.handles import Fetch
@@ -102,6 +103,39 @@ class LookupClient(DataClient):
         given = {"query": query, "asset_class": asset_class, "expiry": day, "limit": limit}
         request = {name: value for name, value in given.items() if value is not None}
         return self._fetch("instruments", request, route, _found)
+
+    def kept_instruments(
+        self,
+        query: str | None = None,
+        asset_class: str | None = None,
+        *,
+        expiry: date | str | None = None,
+        brokers: Sequence[str] | None = None,
+        limit: int | None = None,
+    ) -> list[InstrumentRow]:
+        """Return what brokers have told of instruments before; nobody is asked.
+
+        Args:
+            query: a symbol, or an underlying; None is every one.
+            asset_class: only this one.
+            brokers: only theirs.
+            expiry: a day, or a month as `2026-12`.
+            limit: how many at most.
+
+        Raises:
+            InvalidRequest: names the field that is wrong.
+        """
+        first, last = days(expiry.isoformat() if isinstance(expiry, date) else expiry)
+        with self.database.read() as connection:
+            return kept_instruments(
+                connection,
+                query=query and query.strip().upper(),
+                asset_class=asset_class and asset_class.strip().lower(),
+                brokers=brokers,
+                first=first,
+                last=last,
+                limit=limit,
+            )
 
 
 def _found(row: FetchRow) -> FoundInstruments:

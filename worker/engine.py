@@ -2,8 +2,9 @@
 
 Threads: the pulse (heartbeat and leadership), the supervisor (connection), the sweep, the healer (questions to the
 broker), the wishes (cancels and replaces), the brake (controls), the updates (reports from it), the balances (kept for
-analysts), the cash (what accounts were paid), news and post (where people are to be told) and two that claim and send
-what rings. What finds these busy, and every other message, comes by Celery's threads.
+analysts), the cash (what accounts were paid), instruments (what was told of them), news and post (where people are to
+be told) and two that claim and send what rings. What finds these busy, and every other message, comes by Celery's
+threads.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from worker.brokers.base import BrokerInterface
 from worker.connection import Supervisor
 from worker.data.arrivals import Arrivals
 from worker.data.fetching import Fetcher
+from worker.data.instruments import KnownInstruments
 from worker.fleet.chaining import chain_journals
 from worker.fleet.identity import Identity
 from worker.fleet.members import Heartbeat
@@ -62,6 +64,8 @@ _TIDY_EVERY_S = 0.5
 _BRAKE_EVERY_S = 0.1
 #: Seconds between turns that write down what old executions come to.
 _BALANCES_EVERY_S = 10.0
+#: Seconds between turns that keep what was told of instruments.
+_INSTRUMENTS_EVERY_S = 1.0
 #: Seconds between looks whether cash events are to be read.
 _CASH_LOOK_S = 5.0
 #: Pause between two turns while there is much to write: the fleet's own writes come between.
@@ -117,7 +121,10 @@ class Engine:
             arrived=self._arrived,
         )
         self.desk, self.gate = desk, desk.gate
-        self.fetcher = Fetcher(settings, self.database, self.broker, self.me.name, self.bell, self.gate)
+        self.instruments = KnownInstruments(self.database, self.broker)
+        self.fetcher = Fetcher(
+            settings, self.database, self.broker, self.me.name, self.bell, self.gate, self.instruments
+        )  # fmt: skip
         self.leader = Leader(desk)
         self.cash = CashReader(self.database, self.broker, settings.history)
         may_be_used = partial(objection, settings, self.database, self.broker.name)
@@ -136,6 +143,7 @@ class Engine:
             Loop("chain", _CHAIN_EVERY_S, self._lead(lambda: chain_journals(self.database))),
             Loop("tidy", _TIDY_EVERY_S, self.database.tidy),
             Loop("balances", _BALANCES_EVERY_S, self._lead(self._keep_balances)),
+            Loop("instruments", _INSTRUMENTS_EVERY_S, self.instruments.write),
             Loop("cash", _CASH_LOOK_S, self._lead(self._read_cash)),
             *Notifier(settings, self.database, self.me.name, self.stopping).loops(self._lead),
         ]

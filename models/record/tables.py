@@ -35,6 +35,7 @@ from models.record.control_tables import controls as controls
 from models.record.control_tables import halts as halts
 from models.record.group_tables import membership as membership
 from models.record.group_tables import order_groups as order_groups
+from models.record.instrument_tables import instruments as instruments
 from models.record.key_tables import deployment as deployment
 from models.record.key_tables import keys as keys
 from models.record.notice_tables import incidents as incidents

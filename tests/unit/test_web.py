@@ -6,6 +6,7 @@ import http.client
 import json
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,11 @@ pytest.importorskip("jinja2")
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from models.lookups import InstrumentReport
 from models.messages import OrderRequest
+from models.record.instruments import keep_instruments
 from models.settings import load_settings
+from models.vocabulary import AssetClass
 from tests.kit import eventually
 from tests.unit.page_site import Site
 from tests.unit.words import Run
@@ -42,6 +46,17 @@ def test_lists_are_what_the_commands_print(site: Site, corro: Run) -> None:
     assert site.json("/api/v1/orders/o-1") == json.loads(corro("order", "o-1", "--json")[1])
     assert [row["broker"] for row in site.json("/api/v1/fleet")] == ["ibkr", "alpaca", "tda"]
     assert site.json("/api/v1/positions") == []
+
+
+def test_instruments_are_those_that_brokers_have_told_of(site: Site, corro: Run) -> None:
+    ko = InstrumentReport(symbol="KO", asset_class=AssetClass.US_EQUITY, underlying="KO", currency="USD")
+    with site.client.database.write() as connection:
+        keep_instruments(connection, "ibkr", [ko], datetime.now(UTC))
+    (row,) = site.json("/api/v1/instruments?query=ko&asset_class=us_equity")
+    assert [row] == json.loads(corro("instruments", "KO", "--kept", "--json")[1])
+    assert site.json("/api/v1/instruments?query=KO&broker=tda") == []
+    assert site.ask("/api/v1/instruments?expiry=soon")[0].status == 400
+    assert site.ask("/api/v1/instruments?query=KO&ask=true")[0].status == 401
 
 
 def test_lists_are_filtered_and_bounded(site: Site) -> None:

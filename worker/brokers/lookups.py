@@ -22,10 +22,25 @@ class Lookups:
     name: str
     capabilities: Capabilities
     _resolved: Callable[[InstrumentReport], None] | None = None
+    _known: Callable[[OrderRequest], None] | None = None
 
-    def resolutions(self, callback: Callable[[InstrumentReport], None]) -> None:
-        """Register the callback for what was resolved on the way of an order; it must not block."""
-        self._resolved = callback
+    def resolutions(self, callback: Callable[[InstrumentReport], None], known: Callable[[OrderRequest], None]) -> None:
+        """Register who keeps what is resolved on the way of an order, and holds orders against what is known.
+
+        Args:
+            callback: takes what was resolved; it must not block.
+            known: raises Unsupported for an order that breaks what the broker has told of its instrument.
+        """
+        self._resolved, self._known = callback, known
+
+    def check_known(self, order: OrderRequest) -> None:
+        """Hold an order against what the broker has told of its instrument, as far as somebody keeps that.
+
+        Raises:
+            Unsupported: with the field, the value and the rule.
+        """
+        if self._known is not None:
+            self._known(order)
 
     def find_instruments(self, wanted: InstrumentQuery) -> FoundInstruments:
         """Return what the broker knows under a name, or what expires of an underlying.
@@ -63,6 +78,7 @@ def previewed(broker: Lookups, order: OrderRequest) -> PreviewReport:
     """
     try:
         broker.check_order(order)
+        broker.check_known(order)
         return broker.preview_order(order)
     except (Unsupported, InstrumentUnknown) as error:
         return PreviewReport(supported=False, refused=str(error))

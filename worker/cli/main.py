@@ -20,6 +20,7 @@ from producers.cli import earnings as _earnings  # noqa: F401
 from producers.cli import events as _events  # noqa: F401
 from producers.cli import exports as _exports  # noqa: F401
 from producers.cli import groups as _groups  # noqa: F401
+from producers.cli import instruments as _instruments  # noqa: F401
 from producers.cli import lists as _lists  # noqa: F401
 from producers.cli import logs as _logs  # noqa: F401
 from producers.cli import orders as _orders  # noqa: F401

@@ -60,6 +60,7 @@ from models.timeframes import Timeframe
 from producers.bell import Bell
 from worker.brokers.base import BrokerInterface
 from worker.brokers.lookups import previewed
+from worker.data.instruments import KnownInstruments
 from worker.data.quotes import clean
 from worker.data.rows import FetchRows, Taken, add_error, left_out, next_broker
 from worker.gate import Gate
@@ -69,6 +70,8 @@ from worker.runtime.loops import Loop
 
 log = structlog.get_logger()
 
+#: What takes long.
+_LONG_KINDS = frozenset({"bars", "instruments"})
 #: Requests that one worker answers at a time; long ones never hold up short ones, and orders wait for neither.
 LONG_LANES, SHORT_LANES = 2, 4
 #: Failures at one broker, without a page in between, after which the next one is asked.
@@ -92,11 +95,18 @@ class Fetcher:
     """Answers data requests at one broker."""
 
     def __init__(
-        self, settings: Settings, database: Database, broker: BrokerInterface, worker: str, bell: Bell, gate: Gate
+        self,
+        settings: Settings,
+        database: Database,
+        broker: BrokerInterface,
+        worker: str,
+        bell: Bell,
+        gate: Gate,
+        instruments: KnownInstruments | None = None,
     ) -> None:
         self.settings, self.timing = settings, settings.timing
         self.database, self.broker, self.worker, self.bell = database, broker, worker, bell
-        self.gate = gate
+        self.gate, self.instruments = gate, instruments
         self.rows = FetchRows(database, broker.name, worker, settings.timing)
         self._long = ThreadPoolExecutor(LONG_LANES, thread_name_prefix="bars")
         self._short = ThreadPoolExecutor(SHORT_LANES, thread_name_prefix="data")
@@ -174,7 +184,7 @@ class Fetcher:
         with self._lock:
             if fetch_id in self._here or self._stopping.is_set():
                 return
-            lane = self._long if kind == "bars" else self._short
+            lane = self._long if kind in _LONG_KINDS else self._short
             self._here[fetch_id] = lane.submit(self._run, fetch_id)
             if not self._renews:
                 self._renews = True
@@ -271,6 +281,8 @@ class Fetcher:
 
     def _instruments(self, row: FetchRow) -> Json:
         found = self.broker.find_instruments(InstrumentQuery.of(row["request"]))
+        if self.instruments is not None:
+            self.instruments.keep(found)
         return {"instruments": [as_json(each) for each in found], "more": found.more}
 
     def _bars(self, row: FetchRow) -> Mapping[str, object]:

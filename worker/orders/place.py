@@ -171,6 +171,7 @@ class Place(Claiming):
         """Place one order."""
         for one in (item, *item.legs):
             self.capabilities.check(one.order, self.broker.name)
+            self.broker.check_known(one.order)
         permit.check(item)
         if item.legs:
             self._number(item)

@@ -222,6 +222,7 @@ class Replacements(Claiming):
         if self.broker.capabilities.replaces == "no":
             raise Unsupported(f"{self.broker.name} cannot replace orders", broker=self.broker.name)
         self.broker.capabilities.check(item.order, self.broker.name)
+        self.broker.check_known(item.order)
         permit.check(item)
         self._must_not_grow_locked(item, old)
         return permit.in_turn(partial(self.broker.replace_order, old, permit.ticket(item)))

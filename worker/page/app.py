@@ -34,6 +34,7 @@ from worker.fleet.picture import look, remarks_of_the_record
 from worker.page import doors, hooks, problems
 from worker.page.doorman import Doorman
 from worker.page.doors import told
+from worker.page.lookups import add_lookups
 from worker.page.metrics import Metrics
 from worker.page.openapi import describe
 from worker.page.overview import Overlook
@@ -74,6 +75,7 @@ def create_app(settings: Settings, client: OrderClient) -> FastAPI:
     problems.register(app, screen.error, sessions.may_read)
     _machines(app, settings, database, metrics)
     _lists(app, settings, history)
+    add_lookups(app, client)
     _events(app, tail, sessions)
     doors.register(app, client, sessions)
     hooks.register(app, client, sessions)

@@ -23,7 +23,8 @@ _WORDS = {
     403: "The key is not good for this, or another site's page asks.", 404: "There is no such thing.",
     408: "The body did not arrive in time.", 413: "The body is too large.",
     422: "A value does not fit, the id is another order's, or our own rules refuse the order.",
-    429: "Too many wrong tokens from this address.", 503: "The record cannot be reached; nothing was recorded.",
+    429: "Too many wrong tokens from this address.",
+    503: "The record cannot be reached and nothing was recorded, or no broker has answered.",
 }  # fmt: skip
 _READ = (400, 401, 422, 429, 503)
 _WRITE = (400, 401, 403, 408, 413, 422, 429, 503)
@@ -36,6 +37,7 @@ _ANSWERS: dict[tuple[str, str], tuple[dict[int, dict[str, Schema]], Iterable[int
         (f"/api/v1/{name}", "get"): ({200: {"application/json": _ROWS}}, _READ)
         for name in ("orders", "fills", "attempts", "positions", "fleet")
     },
+    ("/api/v1/instruments", "get"): ({200: {"application/json": _ROWS}}, (*_READ, 404)),
     ("/api/v1/events", "get"): ({200: {"application/json": _ROWS, "text/event-stream": _TEXT}}, _READ),
     ("/api/v1/orders/{client_order_id}", "get"): ({200: {"application/json": _ROW}}, (*_READ, 404)),
     ("/api/v1/orders", "post"): ({200: {"application/json": _ROW}, 201: {"application/json": _ROW}}, _WRITE),

@@ -17,6 +17,7 @@ from models import encoding
 from models.errors import (
     CorroError,
     DatabaseUnavailable,
+    DataError,
     IdempotencyConflict,
     InvalidOrder,
     InvalidRequest,
@@ -69,7 +70,7 @@ class BodyTooSlow(CorroError):
 STATUSES: tuple[tuple[type[CorroError], int], ...] = (
     (NotFound, 404), (NotAuthenticated, 401), (TooManyTries, 429), (CrossSite, 403), (BodyTooLarge, 413),
     (BodyTooSlow, 408), (Untrusted, 403), (IdempotencyConflict, 422), (InvalidOrder, 422), (InvalidRequest, 400),
-    (DatabaseUnavailable, 503), (QueueUnavailable, 503), (CorroError, 500),
+    (DatabaseUnavailable, 503), (QueueUnavailable, 503), (DataError, 503), (CorroError, 500),
 )  # fmt: skip
 
 

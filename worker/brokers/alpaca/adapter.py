@@ -18,6 +18,7 @@ from models.errors import (
     NotConnected,
     NotPermitted,
 )
+from models.lookups import FoundInstruments, InstrumentQuery
 from models.messages import OrderRequest, utcnow
 from models.reports import (
     AccountReport,
@@ -37,6 +38,7 @@ from worker.brokers.alpaca.account import account_report
 from worker.brokers.alpaca.activities import AlpacaActivities
 from worker.brokers.alpaca.executions import AMENDS, FILLS, Executions, amended, of_event
 from worker.brokers.alpaca.groups import KINDS, check_group
+from worker.brokers.alpaca.instruments import find
 from worker.brokers.alpaca.legs import CLASS, MOST, AlpacaLegs
 from worker.brokers.alpaca.listings import AlpacaListings
 from worker.brokers.alpaca.orders import AlpacaOrders
@@ -50,6 +52,7 @@ from worker.brokers.base import AbsenceRule, BrokerInterface, Capabilities, Orde
 from worker.brokers.oddities import Oddities
 from worker.brokers.replacing import check_changes
 from worker.brokers.values import UNREADABLE, Raw, identity, rfc3339, segment, soft
+from worker.pacing.budget import Use, using
 
 _log = structlog.get_logger(__name__)
 
@@ -272,6 +275,11 @@ class AlpacaBroker(BrokerInterface):
         """Check the terms, without Alpaca, which previews nothing."""
         super().check_order(order)
         check_terms(order, self.name)
+
+    def find_instruments(self, wanted: InstrumentQuery) -> FoundInstruments:
+        """Look an instrument up among the assets, or the options on a share."""
+        with using(Use.DATA):
+            return find(self._account, wanted, self.name)
 
     def get_market_data(self, symbol: str) -> QuoteReport:
         """Return the latest quote, trade and volume of the configured feed."""

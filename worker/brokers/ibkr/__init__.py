@@ -25,6 +25,8 @@
 | unnumbered  | listings without a request id, whole or not at all                                           |
 | substitutes | connections under client ids whose workers are gone                                          |
 | contracts   | the contracts that symbols mean, looked up once a connection                                 |
+| lookups     | which instruments there are, chains of options and futures                                   |
+| details     | the details of a contract, read                                                              |
 | names       | which security a symbol means, and the names of all others                                   |
 | pacing      | how often bars may be asked for                                                              |
 | days, times | the day as far as IB's listings reach back; times and zones as TWS writes them               |

@@ -12,13 +12,13 @@ from typing import ClassVar, TypeVar
 import structlog
 
 from models.errors import BrokerError, CorroError, NotConnected, SubmitTimeout
-from models.lookups import PreviewReport
+from models.lookups import FoundInstruments, InstrumentQuery, PreviewReport
 from models.messages import OrderRequest
 from models.reports import AccountReport, Bar, FillReport, OrderReport, PositionReport, QuoteReport, Report, Sighting
 from models.settings import BrokerSettings
 from models.vocabulary import AssetClass
 from worker.brokers.base import AbsenceRule, BrokerInterface, Capabilities, LinkedOrder, OrderRef, Ticket
-from worker.brokers.ibkr import account, groups, listings, orders, prices, terms, what_if
+from worker.brokers.ibkr import account, groups, listings, lookups, orders, prices, terms, what_if
 from worker.brokers.ibkr import replace as ibkr_replace
 from worker.brokers.ibkr.access import Options
 from worker.brokers.ibkr.evidence import OrderBook
@@ -141,7 +141,7 @@ class IbkrBroker(BrokerInterface):
         """Open a session in the place of the one before; one that cannot be opened is closed again."""
         await self._close()
         self._sdk = self._sdk or load_sdk(options.sdk)
-        session = TwsSession(self._sdk, options, self._book, self._budget(options), self._on_change)
+        session = TwsSession(self._sdk, options, self._book, self._budget(options), self._on_change, self._resolved)
         try:
             await session.open()
         except BaseException:
@@ -320,6 +320,12 @@ class IbkrBroker(BrokerInterface):
         session = self._session()
         with using(Use.DATA):
             return self._call(what_if.what_if(session, order), self._limit(session, 3), "what-if")
+
+    def find_instruments(self, wanted: InstrumentQuery) -> FoundInstruments:
+        """Look an instrument up, or what expires of an underlying; a chain takes a request a day."""
+        session = self._session()
+        with using(Use.DATA):
+            return self._call(lookups.find(session, wanted), 600, "look-up")
 
     def get_market_data(self, symbol: str) -> QuoteReport:
         """Return a snapshot of the top of the book."""

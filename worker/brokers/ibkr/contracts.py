@@ -12,9 +12,11 @@ import structlog
 
 from models.errors import BrokerError, InstrumentUnknown, NotConnected, QuotaExhausted, Unsupported
 from models.instruments import Instrument, read_instrument
+from models.lookups import InstrumentReport
 from models.vocabulary import AssetClass
 from worker.brokers.ibkr import names
 from worker.brokers.ibkr.codes import lookup_error
+from worker.brokers.ibkr.details import listing_of, report
 from worker.brokers.ibkr.frames import Frames
 from worker.brokers.ibkr.instruments import asked, choose_one
 from worker.brokers.ibkr.reports import OrderLine, WireExecution
@@ -22,6 +24,8 @@ from worker.brokers.ibkr.sdk import Sdk, SdkContract, SdkDetails, code_and_text
 from worker.brokers.ibkr.spoiled import Rows
 
 _log = structlog.get_logger()
+#: Takes what was looked up, without waiting.
+Resolved = Callable[[InstrumentReport], None]
 T = TypeVar("T")
 Row = TypeVar("Row", OrderLine, WireExecution)
 
@@ -44,13 +48,20 @@ class Asking(Protocol):
 class Contracts:
     """Look-ups of one connection; callers who want the same symbol share one look-up."""
 
-    def __init__(self, sdk: Sdk, ib: Any, broker: str, line: Asking, called: names.Names) -> None:
+    def __init__(
+        self, sdk: Sdk, ib: Any, broker: str, line: Asking, called: names.Names, resolved: Resolved | None = None
+    ) -> None:
         self._sdk, self._ib, self._broker, self._line = sdk, ib, broker, line
+        self._resolved, self._details = resolved, dict[int, SdkDetails]()
         #: What every contract is called.
         self.names = called
         self._tasks: dict[Instrument, asyncio.Task[SdkContract]] = {}
         #: By symbol: the order types and times in force that the contract lists, in IB's words.
         self._order_types: dict[str, frozenset[str]] = {}
+
+    def details_of(self, con_id: int) -> SdkDetails | None:
+        """Return the details of a contract that was looked up."""
+        return self._details.get(con_id)
 
     def order_types(self, symbol: str) -> frozenset[str]:
         """Return the order types that the contract of a symbol lists; empty where it lists none."""
@@ -97,12 +108,16 @@ class Contracts:
         if instrument.asset_class is AssetClass.US_EQUITY:
             contract = names.choose([details.contract for details in found], wanted, self._broker)
         else:
-            listed = [(details.contract, _listing_of(details.contract)) for details in found]
+            listed = [(details.contract, listing_of(details)) for details in found]
             contract = choose_one(listed, instrument, self._broker)
         self.names.chose(symbol, contract.conId)
         self._learn_size(found)
-        told = next((str(details.orderTypes) for details in found if details.contract is contract), "")
+        details = next(each for each in found if each.contract is contract)
+        told = str(details.orderTypes)
         self._order_types[symbol] = frozenset(word.strip() for word in told.split(",") if word.strip())
+        self._details[contract.conId] = details
+        if self._resolved is not None:
+            self._resolved(report(instrument, details))
         contract.exchange = wanted.exchange
         return contract
 
@@ -137,7 +152,7 @@ class Contracts:
                 return ""
             raise BrokerError(f"{self._broker}: {error}", broker=self._broker) from None
         self._learn_size(found)
-        return next((_listing_of(details.contract) for details in found), "")
+        return next((listing_of(details) for details in found), "")
 
     async def named(self, rows: Rows[Row]) -> Rows[Row]:
         """Give the rows of a reading the names of their contracts, asking for those that are not known yet."""
@@ -155,8 +170,3 @@ class Contracts:
             fill = replace(row.fill, symbol=symbol, currency=size.currency, multiplier=size.multiplier)
             return replace(row, fill=fill)
         return replace(row, symbol=symbol, size=size)
-
-
-def _listing_of(contract: SdkContract) -> str:
-    """Return where a contract is listed, as its details tell: a future is where it trades."""
-    return str(contract.exchange if contract.secType == "FUT" else contract.primaryExchange)

@@ -41,6 +41,8 @@ class SdkDetails(Protocol):
     contract: SdkContract
     orderTypes: str
     priceMagnifier: int
+    minTick: float
+    longName: str
 
 
 class SdkOrder(Protocol):

@@ -19,7 +19,7 @@ import structlog
 from models.errors import BrokerError, ConfigurationError, NotConnected, PacingViolation, QuotaExhausted
 from worker.brokers.ibkr.access import Options
 from worker.brokers.ibkr.codes import CUT_OFF, RESTORED, Proof, code_of, read_error
-from worker.brokers.ibkr.contracts import Contracts
+from worker.brokers.ibkr.contracts import Contracts, Resolved
 from worker.brokers.ibkr.days import zones_of
 from worker.brokers.ibkr.evidence import OrderBook
 from worker.brokers.ibkr.feed import Feed, HeldRow
@@ -46,7 +46,13 @@ class TwsSession:
     """One connection; made, opened and closed on the loop, and never reopened."""
 
     def __init__(
-        self, sdk: Sdk, options: Options, book: OrderBook, budget: Budget, on_change: Callable[[str], None]
+        self,
+        sdk: Sdk,
+        options: Options,
+        book: OrderBook,
+        budget: Budget,
+        on_change: Callable[[str], None],
+        resolved: Resolved | None = None,
     ) -> None:
         self.sdk = sdk
         self.options = options
@@ -66,7 +72,7 @@ class TwsSession:
         self.summary_lock = asyncio.Lock()
         self.ib = sdk.IB()
         self.client = self.ib.client
-        self.contracts = Contracts(sdk, self.ib, options.broker, self, book.names)
+        self.contracts = Contracts(sdk, self.ib, options.broker, self, book.names, resolved)
         self._prepare()
         self.feed = Feed(self.ib, options, book, self.contracts)
 

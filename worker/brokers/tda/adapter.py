@@ -22,7 +22,7 @@ from models.errors import (
     OrderRejected,
 )
 from models.instruments import PLAIN
-from models.lookups import PreviewReport
+from models.lookups import FoundInstruments, InstrumentQuery, PreviewReport
 from models.messages import OrderRequest, utcnow
 from models.reports import (
     DONE,
@@ -48,6 +48,7 @@ from worker.brokers.tda import account
 from worker.brokers.tda.access import TdaAccess, check_access
 from worker.brokers.tda.dialects import FREQUENCIES, SCHWAB, TDA, TdaDialect
 from worker.brokers.tda.groups import KINDS, check_group, group_terms
+from worker.brokers.tda.instruments import find
 from worker.brokers.tda.legs import MOST
 from worker.brokers.tda.likeness import Terms, could_be, terms
 from worker.brokers.tda.listings import BEFORE, TdaListings
@@ -309,6 +310,10 @@ class TdaBroker(BrokerInterface):
         if not self.dialect.previews:
             return PreviewReport()
         return preview(self._rest, self._path(""), order_body(order, self.dialect, self.name), self.name)
+
+    def find_instruments(self, wanted: InstrumentQuery) -> FoundInstruments:
+        """Look a share up, or the options on one."""
+        return find(self._rest, self.dialect, wanted, self.name)
 
     def get_market_data(self, symbol: str) -> QuoteReport:
         """Return the current quote."""

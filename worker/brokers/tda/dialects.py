@@ -37,6 +37,7 @@ class TdaDialect:
         lookback: how old an order may be to be listed.
         share_class: how a class of shares is written after the symbol: BRK.B or BRK/B.
         option: writes the name of an option.
+        instruments: path of the look-up of shares.
         history: path of the candles; `{symbol}` where it takes the symbol in the path.
         previews: it tells what an order would cost.
         retired: what the operator should know, if the service is gone; else empty.
@@ -60,6 +61,7 @@ class TdaDialect:
     time_slack: timedelta
     longest_window: timedelta
     lookback: timedelta
+    instruments: str
     history: str
     option: Callable[[Instrument], str]
     share_class: str = "."
@@ -123,6 +125,7 @@ TDA = TdaDialect(
     time_slack=timedelta(days=1),
     longest_window=timedelta(days=58),
     lookback=timedelta(days=58),  # fromEnteredTime must be within sixty days of today; `time_slack` takes one of them
+    instruments="/v1/instruments",
     history="/{symbol}/pricehistory",
     option=underlined,
     retired="TD Ameritrade retired this API in May 2024; use the adapter 'schwab'",
@@ -146,6 +149,7 @@ SCHWAB = TdaDialect(
     time_slack=timedelta(seconds=1),
     longest_window=timedelta(days=60),
     lookback=timedelta(days=364),  # an account's orders are listed for a year; a GTC order lives for half of one
+    instruments="/marketdata/v1/instruments",
     history="/pricehistory",
     option=with_blanks,
     share_class="/",

@@ -21,6 +21,7 @@ from aiohttp import web
 from worker.sandbox.alpaca import lies
 from worker.sandbox.alpaca.account import AlpacaAccount, when, whole_number
 from worker.sandbox.alpaca.bodies import Json, asset_class, order_id, order_json
+from worker.sandbox.alpaca.contracts import OptionContracts
 from worker.sandbox.alpaca.data import AlpacaData
 from worker.sandbox.alpaca.linked import exit_fields
 from worker.sandbox.alpaca.packages import CLASS, admit_package, read_package
@@ -93,6 +94,7 @@ class AlpacaDoor(HttpDoor):
         yield Route("PATCH", "/v2/orders/{id}", "replace", self._replace)
         yield Route("DELETE", "/v2/orders/{id}", "cancel", self._cancel)
         yield from self.account.routes()
+        yield from OptionContracts(self.market).routes()
         yield from self.data.routes()
         yield Route("GET", "/stream", "stream", self.stream.handle)
         yield Route("GET", "/stream/", "stream", self.stream.handle)

@@ -10,6 +10,7 @@ from aiohttp import web
 from worker.sandbox.http_door import Route
 from worker.sandbox.market.market import Candle, Market, Quote
 from worker.sandbox.tda.bodies import instrument_id
+from worker.sandbox.tda.chains import TdaChains
 from worker.sandbox.tda.dialect import FUNDS, DoorDialect, Json, correlation
 
 #: periodType to its periods, the default period, and its frequency types with the default last.
@@ -46,6 +47,7 @@ class TdaData:
         yield Route("GET", f"{base}/{{symbol}}/quotes", "quote", self._quote)
         candles = "/pricehistory" if self._dialect.name == "schwab" else "/{symbol}/pricehistory"
         yield Route("GET", f"{base}{candles}", "bars", self._candles)
+        yield from TdaChains(self._market, self._dialect).routes()
 
     # -- QUOTES ---
 

@@ -309,8 +309,10 @@ def position(symbol: str, held: Position) -> bytes:
 # -- CONTRACTS AND QUOTES --
 
 
-def contract_details(request_id: int, symbol: str, asked: Contract, version: int) -> bytes:
-    """Return contractDetails of what a market symbol names."""
+def contract_details(
+    request_id: int, symbol: str, asked: Contract, version: int, step: Decimal = Decimal("0.01")
+) -> bytes:
+    """Return contractDetails of what a market symbol names; `step` is that of its prices."""
     s, hours = shown(symbol), f"{datetime.now(NEW_YORK):%Y%m%d}"
     primary, trading_class = (s.primary, s.trading_class) if listed(symbol) else listing(symbol)
     name, local, exchange = s.symbol, s.local, (asked.exchange or "SMART") if s.venue == "SMART" else s.venue
@@ -319,7 +321,7 @@ def contract_details(request_id: int, symbol: str, asked: Contract, version: int
         *((10, 8) if old else (10,)),
         *(request_id, name, s.kind, s.ends, s.strike, s.right, exchange, s.currency, local, trading_class),
         *(trading_class, con_id(symbol)),
-        *(("0.01", "100") if old else ("0.01",)),
+        *((text(step), "100") if old else (text(step),)),
         *(
             s.multiplier,
             ORDER_TYPES,
@@ -334,8 +336,13 @@ def contract_details(request_id: int, symbol: str, asked: Contract, version: int
         ),
         *("Computers", ZONE, f"{hours}:0400-{hours}:2000", f"{hours}:0930-{hours}:1600", "", "", 0),
         *(1, "", "", "26,26,26,26,26", "", "COMMON"),
-        *(() if version < 163 else ("1",) if old else ("1", "1", "100")),
+        *(() if version < 163 else ("1",) if old else ("1", _lot(s.kind), "100")),
     )
+
+
+def _lot(kind: str) -> str:
+    """Return the step of quantities."""
+    return "0.00000001" if kind == "CRYPTO" else "1"
 
 
 def quote_ticks(request_id: int, quote: Quote, day: Sequence[Decimal]) -> list[bytes]:

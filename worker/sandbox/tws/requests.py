@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from worker.sandbox.market.market import Position
 from worker.sandbox.tws import messages
+from worker.sandbox.tws.chains import option_parameters, several
 from worker.sandbox.tws.foreign import contract_details, execution, open_order, position, sentinel, strangers
 from worker.sandbox.tws.history import HistoryError, history, parse_end, read_request
 from worker.sandbox.tws.messages import ACCOUNT, TwsOrder
@@ -72,6 +73,7 @@ class Requests:
             64: ("positions", self._cancel_positions),
             76: ("account", self._account_multi),
             77: ("account", self._ignore),
+            78: ("contract", self._option_parameters),
             99: ("completed", self._completed),
         }
 
@@ -258,11 +260,23 @@ class Requests:
             ours = messages.contract_details(request_id, "AAPL", contract, session.version)
             session.answer(*(contract_details(row, ours) for row in strange), encode(52, 1, request_id))
             return
-        if broken is not None or symbol is None or not self._market.exists(symbol):
+        names = [symbol] if (many := several(self._market, contract)) is None else many
+        known = [name for name in names if name is not None and self._market.exists(name)]
+        if broken is not None or not known:
             session.error(request_id, 200, _NO_SECURITY)
             return
-        session.answer(messages.contract_details(request_id, symbol, contract, session.version))
+        session.answer(
+            *(
+                messages.contract_details(request_id, name, contract, session.version, self._market.prices.step(name))
+                for name in known
+            )
+        )
         session.answer(encode(52, 1, request_id))
+
+    def _option_parameters(self, session: ApiClient, fields: Fields) -> None:
+        request_id, symbol = fields.integer(), fields.text()
+        fields.skip(2)  # futFopExchange, underlyingSecType
+        session.answer(*option_parameters(self._market, request_id, symbol, fields.integer()))
 
     def _quote(self, session: ApiClient, fields: Fields) -> None:
         """Send ticks of one quote, and the end of a snapshot."""

@@ -1,0 +1,177 @@
+"""Instruments that brokers have told of: kept, found again, and held against orders; and the digest of a preview."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from models.errors import InvalidOrder, InvalidRequest, Unsupported
+from models.lookups import FoundInstruments, InstrumentQuery, InstrumentReport
+from models.messages import OrderRequest
+from models.record.database import Database
+from models.record.instruments import keep_instruments, kept_instruments
+from models.vocabulary import AssetClass
+from tests.unit.words import Run
+from worker.brokers.fake import FakeBroker
+from worker.brokers.lookups import previewed
+from worker.data.instruments import KnownInstruments, off_the_steps
+
+NOW = datetime(2026, 11, 30, tzinfo=UTC)
+KO = InstrumentReport(symbol="KO", asset_class=AssetClass.US_EQUITY, underlying="KO", currency="USD")
+
+
+def told(symbol: str, **more: Any) -> InstrumentReport:
+    fields = {"asset_class": AssetClass.US_EQUITY, "underlying": symbol, "currency": "USD", **more}
+    return InstrumentReport(symbol=symbol, **fields)
+
+
+def option(strike: int, day: date = date(2026, 12, 18), right: str = "C") -> InstrumentReport:
+    symbol = f"AAPL{day:%y%m%d}{right}{strike * 1000:08d}"
+    more: dict[str, Any] = {
+        "underlying": "AAPL",
+        "expiry": day,
+        "strike": Decimal(strike),
+        "right": right,
+        "multiplier": Decimal(100),
+    }
+    return told(symbol, asset_class=AssetClass.OPTION, **more)
+
+
+def order(symbol: str = "KO", **terms: Any) -> OrderRequest:
+    return OrderRequest(**{"symbol": symbol, "side": "buy", "quantity": 10, **terms})
+
+
+# -- WHAT TO LOOK UP ---
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"query": ""}, "query: must be a symbol"),
+        ({"query": "no such thing!"}, "query: must be a symbol"),
+        ({"query": "AAPL", "asset_class": "stock"}, "asset_class: must be one of"),
+        ({"query": "AAPL", "expiry": "2026-12-18"}, "expiry: goes with asset_class future or option"),
+        ({"query": "AAPL", "asset_class": "option", "expiry": "18.12.2026"}, "expiry: must be a day or a month"),
+        ({"query": "AAPL", "limit": 0}, "limit: must be 1 to"),
+        ({"query": "AAPL", "limit": True}, "limit: must be 1 to"),
+        ({"query": "AAPL", "asset_class": "forex"}, "query: must name an instrument of asset_class forex"),
+    ],
+)
+def test_a_look_up_that_makes_no_sense_is_refused_with_its_field(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidRequest, match=words):
+        InstrumentQuery.of(fields)
+
+
+def test_a_text_means_what_it_may_be() -> None:
+    assert [each.asset_class for each in InstrumentQuery.of({"query": "eur/usd"}).named] == ["forex", "crypto"]
+    assert [each.asset_class for each in InstrumentQuery.of({"query": "ESZ29@CME"}).named] == ["future", "equity"]
+    chain = InstrumentQuery.of({"query": "ES@CME", "asset_class": "future", "expiry": "2026-12"})
+    assert (chain.is_chain, chain.root, chain.exchange) == (True, "ES", "CME")
+    assert (chain.first, chain.last) == (date(2026, 12, 1), date(2026, 12, 31))
+
+
+def test_what_is_found_is_in_order_and_says_that_there_is_more() -> None:
+    days = [option(200), option(190), option(190, right="P"), option(500, date(2026, 12, 4))]
+    found = FoundInstruments(days, limit=3)
+    assert [one.strike for one in found] == [500, 190, 190]
+    assert [one.right for one in found[1:]] == ["C", "P"]
+    assert found.more
+
+
+# -- KEPT ---
+def test_what_a_broker_tells_takes_the_place_of_what_it_told_before(database: Database) -> None:
+    with database.write() as connection:
+        keep_instruments(connection, "ibkr", [told("KO", price_increment=Decimal("0.05")), option(200)], NOW)
+        keep_instruments(connection, "alpaca", [KO], NOW)
+        keep_instruments(connection, "ibkr", [told("KO", price_increment=Decimal("0.01"))], NOW + timedelta(hours=1))
+    with database.read() as connection:
+        rows = kept_instruments(connection, query="KO")
+        assert [(row["broker"], row["price_increment"]) for row in rows] == [
+            ("alpaca", None), ("ibkr", Decimal("0.01"))
+        ]  # fmt: skip
+        assert rows[1]["resolved_at"] == NOW + timedelta(hours=1)
+        (chain,) = kept_instruments(connection, query="AAPL", first=date(2026, 12, 18), last=date(2026, 12, 18))
+        assert (chain["strike"], chain["right"], chain["expiry"]) == (200, "C", date(2026, 12, 18))
+        assert kept_instruments(connection, query="AAPL", last=date(2026, 12, 17)) == []
+
+
+@pytest.mark.parametrize(
+    ("terms", "words"),
+    [
+        ({"order_type": "limit", "limit_price": "50.005"}, "limit_price: prices of KO go in steps of 0.01, was 50.005"),
+        ({"order_type": "stop", "stop_price": "50.001"}, "stop_price: prices of KO go in steps of 0.01, was 50.001"),
+        ({"quantity": 15}, "quantity: KO trades in lots of 10, was 15"),
+        ({"order_type": "limit", "limit_price": "50.01"}, None),
+        ({"order_type": "limit", "limit_price": "0.1234"}, None),
+        ({}, None),
+    ],
+)
+def test_an_order_off_the_steps_is_refused_with_the_rule(terms: dict[str, Any], words: str | None) -> None:
+    assert off_the_steps(order(**terms), Decimal("0.01"), Decimal(10)) == words
+    assert off_the_steps(order(**terms), None, None) is None
+
+
+def test_what_was_told_is_held_against_orders_also_after_a_restart(database: Database) -> None:
+    broker = FakeBroker()
+    known = KnownInstruments(database, broker)
+    off = order(order_type="limit", limit_price="50.005")
+    broker.check_known(off)
+    known.note(told("KO", price_increment=Decimal("0.01")))
+    with pytest.raises(Unsupported, match="fake: limit_price: prices of KO go in steps of"):
+        broker.check_known(off)
+    assert previewed(broker, off).supported is False
+    known.write()
+    again = FakeBroker()
+    KnownInstruments(database, again).write()
+    with pytest.raises(Unsupported, match="steps of"):
+        again.check_known(off)
+    with database.write() as connection:
+        long_ago = datetime.now(UTC) - timedelta(days=8)
+        keep_instruments(connection, "fake", [told("KO", price_increment=Decimal("0.01"))], long_ago)
+    later = FakeBroker()
+    KnownInstruments(database, later).write()
+    later.check_known(off)
+
+
+def test_what_is_kept_is_listed(database: Database, corro: Run) -> None:
+    with database.write() as connection:
+        keep_instruments(connection, "ibkr", [option(200), option(190)], NOW)
+    status, out, _ = corro("instruments", "aapl", "--class", "option", "--expiry", "2026-12", "--kept", "--json")
+    rows = json.loads(out)
+    assert (status, [row["symbol"] for row in rows]) == (0, ["AAPL261218C00190000", "AAPL261218C00200000"])
+    assert set(rows[0]) >= {
+        "symbol",
+        "asset_class",
+        "underlying",
+        "expiry",
+        "right",
+        "strike",
+        "multiplier",
+        "currency",
+    }
+    assert (rows[0]["strike"], rows[0]["expiry"], rows[0]["multiplier"]) == ("190", "2026-12-18", "100")
+    assert corro("instruments", "aapl", "--class", "stock")[0] == 2
+
+
+# -- PREVIEWS ---
+def test_submit_takes_what_was_previewed_and_nothing_else() -> None:
+    digest = order(order_type="limit", limit_price="50").body_hash
+    assert order(order_type="limit", limit_price="50.00", preview=digest).version == 2
+    for change in ({"limit_price": "50.01"}, {"quantity": 11}, {"side": "sell"}, {"time_in_force": "gtc"}):
+        with pytest.raises(InvalidOrder, match="preview: these are not the terms that were previewed"):
+            order(**{"order_type": "limit", "limit_price": "50", "preview": digest, **change})
+
+
+def test_a_preview_that_nobody_answers_says_so_and_records_no_order(corro: Run) -> None:
+    terms = ("KO", "buy", "5", "--limit", "40", "--timeout", "0.1", "--json")
+    status, out, _ = corro("preview", *terms)
+    rows = json.loads(out)
+    assert (status, [row["broker"] for row in rows]) == (1, ["ibkr", "alpaca", "tda"])
+    assert {row["supported"] for row in rows} == {None}
+    assert all("no worker of" in row["warnings"][0] for row in rows)
+    assert json.loads(corro("orders", "--json")[1]) == []
+    digest = rows[0]["digest"]
+    assert corro("submit", *terms[:3], "--limit", "41", "--preview", digest)[0] == 2
+    assert corro("submit", *terms[:3], "--limit", "40", "--preview", digest)[0] == 0

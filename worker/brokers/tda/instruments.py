@@ -1,0 +1,125 @@
+"""Which instruments Schwab and TDA have: shares by their instruments, options by their chains.
+
+Source: docs/facts/schwab.md#4.8, #4.9. Neither tells price increments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import date
+from decimal import Decimal
+
+from models.clock import utcnow
+from models.errors import NoSuchSymbol, Unsupported
+from models.instruments import Instrument, read_instrument
+from models.lookups import FoundInstruments, InstrumentQuery, InstrumentReport, report_of
+from models.vocabulary import AssetClass
+from worker.brokers.tda.dialects import TdaDialect
+from worker.brokers.tda.options import occ
+from worker.brokers.tda.rest import TdaRest
+from worker.brokers.values import Raw, needed, positive, soft
+
+_MAPS = ("callExpDateMap", "putExpDateMap")
+#: Asset types that are shares.
+_SHARES = frozenset({"EQUITY", "ETF"})
+
+
+def find(rest: TdaRest, dialect: TdaDialect, wanted: InstrumentQuery, broker: str) -> FoundInstruments:
+    """Return what the broker knows under a name, or the options on a share.
+
+    Raises:
+        NoSuchSymbol: it has none. Unsupported: it does not trade that class.
+        DataError, BrokerError: it could not be read.
+    """
+    if wanted.is_chain and wanted.asset_class is AssetClass.OPTION:
+        found = _chain(rest, dialect, wanted.text, wanted.first, wanted.last)
+        every = [one for one in found if one.expiry is not None and wanted.expires_in(one.expiry)]
+        if not every:
+            raise NoSuchSymbol(f"{broker} lists no options on {wanted.text} in these days")
+        return FoundInstruments(every, limit=wanted.limit)
+    kinds = (AssetClass.US_EQUITY, AssetClass.OPTION)
+    mine = [each for each in wanted.named if each.asset_class in kinds]
+    if not mine:
+        words = f"{wanted.asset_class} {wanted.text}" if wanted.asset_class else wanted.text
+        raise Unsupported(f"{broker} does not trade {words} (it trades {', '.join(kinds)})", broker=broker)
+    look_up = _option if mine[0].asset_class is AssetClass.OPTION else _share
+    one = look_up(rest, dialect, mine[0])
+    if one is None:
+        raise NoSuchSymbol(f"{broker} knows no {mine[0].asset_class} {mine[0]}")
+    return FoundInstruments([one])
+
+
+def _share(rest: TdaRest, dialect: TdaDialect, share: Instrument) -> InstrumentReport | None:
+    theirs = dialect.symbol(share.symbol)
+    answer = rest.read_data(dialect.instruments, {"symbol": theirs, "projection": "symbol-search"})
+    rows = rest.parse_data(_rows, answer)
+    return next((share_report(share, row) for row in rows if row.get("symbol") == theirs), None)
+
+
+def _rows(answer: Raw) -> list[Raw]:
+    """Return the rows of an answer: in a list at Schwab, by symbol at TDA."""
+    found = answer["instruments"] if "instruments" in answer else answer.values()
+    return [row for row in found if row.get("assetType") in _SHARES]
+
+
+def _option(rest: TdaRest, dialect: TdaDialect, option: Instrument) -> InstrumentReport | None:
+    """Look for a contract in the chain of its day; that of an adjusted root is not under its share's name."""
+    chain = _chain(rest, dialect, option.underlying, option.expiry, option.expiry)
+    return next((one for one in chain if one.symbol == option.symbol), None)
+
+
+def _chain(
+    rest: TdaRest, dialect: TdaDialect, share: str, first: date | None, last: date | None
+) -> Iterable[InstrumentReport]:
+    today = utcnow().date()
+    query = {"symbol": dialect.symbol(share), "contractType": "ALL", "strategy": "SINGLE"}
+    query["fromDate"] = max(first or today, today).isoformat()
+    if last is not None:
+        query["toDate"] = last.isoformat()
+    answer = rest.read_data(f"{dialect.market}/chains", query)
+    return rest.parse_data(lambda raw: list(read_chain(share, raw)), answer)
+
+
+# -- READ: pure ---
+def read_chain(share: str, raw: Raw) -> Iterator[InstrumentReport]:
+    """Read the contracts of a chain; one whose name no text says, such as of an index in weeks of its own, is left out.
+
+    Raises:
+        ValueError, KeyError: a row is no contract.
+    """
+    for half in _MAPS:
+        for strikes in (raw.get(half) or {}).values():
+            for found in strikes.values():
+                for row in found if isinstance(found, list) else [found]:
+                    if (one := _contract(share, row)) is not None:
+                        yield one
+
+
+def _contract(share: str, row: Raw) -> InstrumentReport | None:
+    symbol = occ(str(row["symbol"]))
+    if symbol is None:
+        return None
+    instrument = read_instrument(symbol, AssetClass.OPTION)
+    return report_of(
+        instrument,
+        "USD",
+        underlying=share,
+        strike=needed(row, "strikePrice", positive),
+        multiplier=soft(positive, row.get("multiplier")),
+        lot_size=Decimal(1),
+        broker_symbol=str(row["symbol"]),
+        name=str(row.get("description") or "")[:128] or None,
+    )
+
+
+def share_report(share: Instrument, row: Raw) -> InstrumentReport:
+    """Read a share."""
+    return report_of(
+        share,
+        "USD",
+        listing=str(row.get("exchange") or "") or None,
+        lot_size=Decimal(1),
+        broker_symbol=str(row["symbol"]),
+        broker_id=str(row.get("cusip") or "") or None,
+        name=str(row.get("description") or "")[:128] or None,
+    )

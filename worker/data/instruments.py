@@ -1,0 +1,114 @@
+"""What brokers tell of instruments: kept in the record, and held against orders before they are sent.
+
+| what is known of an instrument | an order is not sent where                                               |
+|--------------------------------|--------------------------------------------------------------------------|
+| price_increment                | a limit or stop price lies between two steps                             |
+| lot_size                       | its quantity is no multiple                                              |
+
+A step is the finest that there is, so what is refused here no broker takes. Shares in the United States below a dollar
+have steps of their own, and go unchecked. What nobody has told is not checked: then the broker says.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from datetime import timedelta
+from decimal import Decimal
+
+import structlog
+
+from models.errors import DatabaseUnavailable, Unsupported
+from models.lookups import InstrumentReport
+from models.messages import OrderRequest, plain
+from models.record.database import Database
+from models.record.instruments import keep_instruments, kept_instruments
+from models.vocabulary import AssetClass
+from worker.brokers.lookups import Lookups
+from worker.runtime.clock import utcnow
+
+log = structlog.get_logger()
+
+#: How old what was told may be to be held against an order: exchanges change their steps now and then.
+_GOOD_FOR = timedelta(days=7)
+#: Instruments that wait to be written; the oldest give way, and are told again.
+_MOST = 10_000
+_PRICES = ("limit_price", "stop_price")
+
+
+class KnownInstruments:
+    """What one broker has told.
+
+    Args:
+        database: the record.
+        broker: the adapter: what it resolves on the way of an order is kept, too, after the order.
+    """
+
+    def __init__(self, database: Database, broker: Lookups) -> None:
+        self._database, self._broker = database, broker.name
+        self._steps: dict[tuple[str, AssetClass], tuple[Decimal | None, Decimal | None]] = {}
+        self._waiting: deque[InstrumentReport] = deque(maxlen=_MOST)
+        self._is_read = False
+        broker.resolutions(self.note, self.check)
+
+    def note(self, found: InstrumentReport) -> None:
+        """Take in what was resolved; `write` keeps it. Never blocks."""
+        self._learn(found)
+        self._waiting.append(found)
+
+    def keep(self, found: Sequence[InstrumentReport]) -> None:
+        """Take in what was looked up, and keep it now."""
+        for one in found:
+            self._learn(one)
+        self._database.transact(lambda c: keep_instruments(c, self._broker, found, utcnow()))
+
+    def write(self) -> None:
+        """Keep what was resolved since the last time; and read, once, what workers before have kept."""
+        if not self._is_read:
+            self._read()
+        found: list[InstrumentReport] = []
+        while self._waiting:
+            found.append(self._waiting.popleft())
+        if not found:
+            return
+        unique = {(one.symbol, one.asset_class, one.currency): one for one in found}
+        try:
+            self._database.transact(lambda c: keep_instruments(c, self._broker, unique.values(), utcnow()))
+        except DatabaseUnavailable:
+            self._waiting.extendleft(unique.values())
+            raise
+
+    def _read(self) -> None:
+        since = utcnow() - _GOOD_FOR
+        with self._database.read() as connection:
+            rows = kept_instruments(connection, brokers=[self._broker])
+        for row in rows:
+            if row["resolved_at"] >= since:
+                key = (row["symbol"], AssetClass(row["asset_class"]))
+                self._steps.setdefault(key, (row["price_increment"], row["lot_size"]))
+        self._is_read = True
+
+    def _learn(self, one: InstrumentReport) -> None:
+        self._steps[one.symbol, one.asset_class] = one.price_increment, one.lot_size
+
+    def check(self, order: OrderRequest) -> None:
+        """Hold an order against what is known of its instrument.
+
+        Raises:
+            Unsupported: with the field, the value and the rule.
+        """
+        steps = self._steps.get((order.symbol, order.instrument.asset_class)) if self._steps else None
+        if steps is not None and (wrong := off_the_steps(order, *steps)) is not None:
+            raise Unsupported(f"{self._broker}: {wrong}", broker=self._broker)
+
+
+def off_the_steps(order: OrderRequest, increment: Decimal | None, lot: Decimal | None) -> str | None:
+    """Return the rule that an order breaks, with the field and the value; None where it keeps them: pure."""
+    is_share = order.instrument.asset_class is AssetClass.US_EQUITY
+    for name in _PRICES:
+        price = getattr(order, name)
+        if increment is not None and price is not None and price % increment and not (is_share and price < 1):
+            return f"{name}: prices of {order.symbol} go in steps of {plain(increment)}, was {plain(price)}"
+    if lot is not None and order.quantity is not None and order.quantity % lot:
+        return f"quantity: {order.symbol} trades in lots of {plain(lot)}, was {plain(order.quantity)}"
+    return None
