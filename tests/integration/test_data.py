@@ -82,7 +82,7 @@ def test_instruments_and_previews_come_through_the_queue_and_no_order_with_them(
     assert step is not None
     wrong = off.model_copy(update={"order_type": OrderType.LIMIT, "limit_price": Decimal("1.05") + step / 2})
     order = world.client.submit(wrong).wait(20)
-    assert (order.status, "go in steps of" in str(order.reason)) == ("rejected", True)
+    assert (order.status, "go in steps of" in str(order.reason)) == ("denied", True)
 
     wanted = OrderRequest(symbol="KO", side="buy", quantity=5, order_type="limit", limit_price=40, route=BROKERS)
     told = world.client.preview(wanted, 30)
