@@ -104,6 +104,8 @@ class KnownInstruments:
 
 def off_the_steps(order: OrderRequest, increment: Decimal | None, lot: Decimal | None) -> str | None:
     """Return the rule that an order breaks, with the field and the value; None where it keeps them: pure."""
+    if order.legs is not None:  # its price is a net one, and its symbol names the underlying
+        return None
     is_share = order.instrument.asset_class is AssetClass.US_EQUITY
     for name in _PRICES:
         price = getattr(order, name)
