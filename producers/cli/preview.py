@@ -6,11 +6,12 @@ from typing import Any
 
 import typer
 
+from producers.cli import show
 from producers.cli.app import Form, app, client, tell
 from producers.cli.orders import order_of, submit
 
 _COLUMNS = (
-    "broker", "supported", "margin_before", "margin_after", "commission", "currency", "refused", "warnings", "digest",
+    "broker", "supported", "margin_before", "margin_after", "commission", "currency", "refused", "warnings",
 )  # fmt: skip
 #: Options of `submit` that are about an order that was sent.
 _NOT_HERE = frozenset({"wait", "preview"})
@@ -39,6 +40,7 @@ def preview(**options: Any) -> None:
     request = order_of(options)
     with client() as c:
         found = c.preview(request, options["timeout"])
+    show.note(f"digest {request.body_hash}: `corro submit ... --preview DIGEST` takes these terms alone")
     tell(found, _COLUMNS, Form(options["json"], wide=options["wide"]), title="preview")
     taken = any(row["supported"] and not row["refused"] for row in found)
     raise typer.Exit(0 if taken else 1)

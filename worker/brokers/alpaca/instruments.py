@@ -1,6 +1,6 @@
 """Which instruments Alpaca has: shares and coins by its assets, options by its contracts.
 
-Source: docs/facts/alpaca.md#6.8, #6.9. It tells no price increment of shares and options.
+Source: docs/facts/alpaca.md#6.7, #6.8. It tells no price increment of shares and options.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _chain(rest: AlpacaRest, wanted: InstrumentQuery, broker: str) -> FoundInstr
         if len(found) > wanted.limit:
             break
     if not found:
-        raise NoSuchSymbol(f"{broker} lists no options on {wanted.text} in these days")
+        raise NoSuchSymbol(f"{broker}: lists no options on {wanted.text} in these days")
     return FoundInstruments(found, limit=wanted.limit)
 
 
@@ -84,7 +84,7 @@ def _read(rest: AlpacaRest, path: str, query: dict[str, str | int | None], symbo
         return rest.read(path, query, dict)
     except Refused as error:
         if str(error.code).startswith(("404", "422")):
-            raise NoSuchSymbol(f"{broker} knows no {symbol}: {error}") from error
+            raise NoSuchSymbol(f"{broker}: no {symbol} is known there: {error}") from error
         raise as_data_error(error) from error
     except CorroError as error:
         raise as_data_error(error) from error

@@ -59,7 +59,7 @@ async def _futures(session: TwsSession, wanted: InstrumentQuery) -> FoundInstrum
     rows = await _details(session, f"futures {wanted.text}", fields)
     found = [one for one in map(read_details, rows) if one is not None and _is_in(one, wanted)]
     if not found:
-        raise NoSuchSymbol(f"{session.options.broker} lists no futures of {wanted.text} in these days")
+        raise NoSuchSymbol(f"{session.options.broker}: lists no futures of {wanted.text} in these days")
     return FoundInstruments(found, limit=wanted.limit)
 
 
@@ -77,7 +77,7 @@ async def _options(session: TwsSession, wanted: InstrumentQuery) -> FoundInstrum
         if len(found) > wanted.limit:
             break
     if not found:
-        raise NoSuchSymbol(f"{session.options.broker} lists no options on {wanted.root} in these days")
+        raise NoSuchSymbol(f"{session.options.broker}: lists no options on {wanted.root} in these days")
     return FoundInstruments(found, more=asked < len(days), limit=wanted.limit)
 
 

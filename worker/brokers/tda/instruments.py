@@ -35,7 +35,7 @@ def find(rest: TdaRest, dialect: TdaDialect, wanted: InstrumentQuery, broker: st
         found = _chain(rest, dialect, wanted.text, wanted.first, wanted.last)
         every = [one for one in found if one.expiry is not None and wanted.expires_in(one.expiry)]
         if not every:
-            raise NoSuchSymbol(f"{broker} lists no options on {wanted.text} in these days")
+            raise NoSuchSymbol(f"{broker}: lists no options on {wanted.text} in these days")
         return FoundInstruments(every, limit=wanted.limit)
     kinds = (AssetClass.US_EQUITY, AssetClass.OPTION)
     mine = [each for each in wanted.named if each.asset_class in kinds]
@@ -45,7 +45,7 @@ def find(rest: TdaRest, dialect: TdaDialect, wanted: InstrumentQuery, broker: st
     look_up = _option if mine[0].asset_class is AssetClass.OPTION else _share
     one = look_up(rest, dialect, mine[0])
     if one is None:
-        raise NoSuchSymbol(f"{broker} knows no {mine[0].asset_class} {mine[0]}")
+        raise NoSuchSymbol(f"{broker}: no {mine[0].asset_class} {mine[0]} is known there")
     return FoundInstruments([one])
 
 
