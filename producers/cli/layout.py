@@ -43,7 +43,8 @@ _SHORT_HEADERS = {
 }  # fmt: skip
 #: Which columns go when there is no room, the first ones first; what is not named here stays.
 _GO_FIRST = (
-    "broker_id", "name", "broker_symbol", "listing", "cumulative", "number", "volume", "last_size", "bid_size", "ask_size", "size_unit",
+    "broker_id", "name", "broker_symbol", "listing",
+    "cumulative", "number", "volume", "last_size", "bid_size", "ask_size", "size_unit",
     "leader", "positions_at", "queue", "worker", "size", "total_liquidity", "portfolio_value", "day_trade_count",
     "account_id", "read_at", "first_seen_at", "ended_at", "checks", "next_look", "times", "late", "commission",
     "strategy", "attempt_count", "order_type", "started_at", "broker_order_id", "created_at", "last_seen_at",
