@@ -12,18 +12,16 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import insert, select, update
 
 from models.errors import DataError, InvalidRequest
 from models.history import to_json
-from models.messages import OrderRequest
 from models.record.fetches import parse_bars
-from models.record.tables import bars, fetches, orders
+from models.record.tables import bars, fetches
 from models.reports import PositionReport, QuoteReport
-from models.vocabulary import OrderType
+from tests.integration.data_stories import as_rows, finished, look_up_and_preview
 from tests.integration.outside import send_bare
 from tests.kit import World, eventually
-from worker.sandbox.market.chains import expiries
 from worker.sandbox.market.prices import NEW_YORK, PriceBook
 
 BROKERS = ("ibkr", "alpaca", "tda", "schwab")
@@ -54,45 +52,9 @@ def in_the_market(row: dict[str, Any]) -> list[tuple[Any, ...]]:
     return [(b.start, b.open, b.high, b.low, b.close, b.volume) for b in found if b.start < wanted.end]
 
 
-def as_rows(frame: pd.DataFrame) -> list[tuple[Any, ...]]:
-    return [(at.to_pydatetime(), *values) for at, *values in frame.reset_index().itertuples(index=False, name=None)]
-
-
-def finished(timeframe: str = "1Day") -> datetime:
-    """Return the last midnight in New York, of the week or month for those bars: none before it changes any more."""
-    midnight = datetime.now(NEW_YORK).replace(hour=0, minute=0, second=0, microsecond=0)
-    days = {"1Week": midnight.weekday(), "1Month": midnight.day - 1}.get(timeframe, 0)
-    return (midnight - timedelta(days=days)).astimezone(UTC)
-
-
 # -- WITHOUT AN ORDER ---
 def test_instruments_and_previews_come_through_the_queue_and_no_order_with_them(world: World) -> None:
-    day = expiries(datetime.now(UTC).date())[0]
-    chains = {b: world.client.instruments("AAPL", "option", expiry=day, route=[b]).result(30) for b in BROKERS}
-    assert len({tuple(one.symbol for one in chain) for chain in chains.values()}) == 1
-    kept = world.client.kept_instruments("AAPL", "option", expiry=day)
-    assert {row["broker"] for row in kept} == set(BROKERS)
-    assert len(kept) == sum(map(len, chains.values()))
-    future = world.client.instruments("ES", "future", route=["alpaca", "ibkr"])
-    assert future.result(30)[0].multiplier == 50
-    assert future.broker == "ibkr"
-
-    off = OrderRequest(symbol="EUR/USD", asset_class="forex", side="buy", quantity=1000, route=["ibkr"])
-    step = world.client.instruments("EUR/USD", "forex").result(30)[0].price_increment
-    assert step is not None
-    wrong = off.model_copy(update={"order_type": OrderType.LIMIT, "limit_price": Decimal("1.05") + step / 2})
-    order = world.client.submit(wrong).wait(20)
-    assert (order.status, "go in steps of" in str(order.reason)) == ("denied", True)
-
-    wanted = OrderRequest(symbol="KO", side="buy", quantity=5, order_type="limit", limit_price=40, route=BROKERS)
-    told = world.client.preview(wanted, 30)
-    assert [(row["broker"], row["supported"], row["refused"]) for row in told] == [(b, True, None) for b in BROKERS]
-    assert told[0]["margin_after"] == 50
-    assert world.control.orders() == []
-    with world.database.read() as connection:
-        assert connection.scalar(select(func.count()).select_from(orders)) == 1
-    with_digest = OrderRequest(**{**wanted.model_dump(), "version": 2, "preview": told[0]["digest"]})
-    assert world.client.submit(with_digest).client_order_id == wanted.client_order_id
+    look_up_and_preview(world, BROKERS)
 
 
 # -- BARS ---
