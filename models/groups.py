@@ -19,10 +19,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from models.encoding import plain
-from models.vocabulary import LIVE, OPEN, TERMINAL, UNSENT, OrderType, Outcome, Side, Status, signed
+from models.vocabulary import CLOSING, LIVE, OPEN, TERMINAL, UNSENT, OrderType, Outcome, Side, Status, signed
 
 if TYPE_CHECKING:
     from models.messages import OrderRequest
@@ -75,6 +75,10 @@ EXCLUSIVE: dict[GroupKind, tuple[str, ...]] = {
     GroupKind.OCO: ("first", "second"),
     GroupKind.OTO: (),
 }
+#: What closes the position that an entry opens; the other sides open none.
+EXIT_SIDES: dict[Side, Side] = {Side.BUY: Side.SELL, Side.SELL_SHORT: Side.BUY_TO_COVER}
+#: Columns in which a leg has to be as its lead is, to be in the same scopes.
+SAME_SCOPES = ("symbol", "strategy", "key_id")
 _STOPS = frozenset({OrderType.STOP, OrderType.STOP_LIMIT})
 
 
@@ -170,13 +174,16 @@ def _unfit(id_: str, legs: Mapping[str, OrderRequest]) -> str | None:
     return _unfit_bracket(id_, legs) if "entry" in legs else None
 
 
+_EXITS_CLOSE = "the entry of a bracket is a buy and its exits sell, or it is a sell_short and they buy_to_cover"
+
+
 def _unfit_bracket(id_: str, legs: Mapping[str, OrderRequest]) -> str | None:
     entry, target, stop = (legs[name] for name in LEGS[GroupKind.BRACKET])
     for exit_ in (target, stop):
         if exit_.symbol != entry.symbol or exit_.quantity != entry.quantity:
             return f"group {id_}: the exits of a bracket have the symbol and the quantity of its entry"
-        if signed(exit_.side) == signed(entry.side):
-            return f"group {id_}: the exits of a bracket have the other side than its entry"
+        if exit_.side != EXIT_SIDES.get(entry.side):
+            return f"group {id_}: {_EXITS_CLOSE}, they were {entry.side} and {exit_.side}"
     if target.order_type is not OrderType.LIMIT or stop.order_type not in _STOPS:
         return f"group {id_}: a take_profit is a limit order, a stop_loss a stop or a stop_limit order"
     assert target.limit_price is not None
@@ -191,6 +198,26 @@ def _unfit_bracket(id_: str, legs: Mapping[str, OrderRequest]) -> str | None:
 def exit_side(entry: Side) -> Side:
     """Return the side that closes what an entry opens."""
     return Side.SELL if signed(entry) > 0 else Side.BUY_TO_COVER
+
+
+def is_mere_exit(lead: Mapping[str, Any], leg: Mapping[str, Any]) -> bool:
+    """Tell whether a leg does nothing beside its lead but close what that opens, or close in its place.
+
+    | the leg                                        | beside its lead it counts as                     |
+    |------------------------------------------------|--------------------------------------------------|
+    | waits for the lead, and closes what that opens | nothing: limits, controls and positions are the lead's |
+    | excludes the lead, and both close              | nothing                                          |
+    | anything else, in symbol, side, size, owner    | an order of its own                              |
+
+    Args:
+        lead: its row.
+        leg: the row of another leg of its group.
+    """
+    waits = leg["leg"] in WAITING[GroupKind(leg["group_kind"])]
+    side = EXIT_SIDES.get(Side(lead["side"])) if waits else Side(lead["side"])
+    same = all(lead[name] == leg[name] for name in SAME_SCOPES)
+    sized = None not in (lead["quantity"], leg["quantity"])
+    return bool(same and sized and side in CLOSING and leg["side"] == side and leg["quantity"] <= lead["quantity"])
 
 
 # -- WHAT ITS LEGS MAKE OF IT ---

@@ -140,6 +140,11 @@ def symbols_of(symbol: str, legs: object) -> list[str]:
     return [symbol, *(leg.symbol for leg in stored_legs(legs))]
 
 
+def symbols_priced(order: Mapping[str, Any]) -> list[str]:
+    """Return the symbols whose prices make what an order's row is worth: with legs, theirs alone."""
+    return [leg.symbol for leg in stored_legs(order["legs"])] or [order["symbol"]]
+
+
 def taken_by(order: Mapping[str, Any]) -> list[tuple[str, Side, int]]:
     """Return what an order's row takes from positions that have to be there: symbol, closing side, units of one.
 

@@ -23,25 +23,29 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import structlog
-from sqlalchemy import Connection, and_, select, update
+from sqlalchemy import Connection, and_, or_, select, update
 
 from models.groups import (
+    EXIT_SIDES,
     LEADS,
     OVERFILLED,
     PARTIAL,
+    SAME_SCOPES,
+    WAITING,
     GroupKind,
     GroupStatus,
     GroupTrouble,
     LegState,
+    is_mere_exit,
     status_of,
     troubles,
 )
 from models.lifecycle import Fact
 from models.record.order import OrderRecord, cancel
-from models.record.rows import AnyOrder, ReadableOrder
+from models.record.rows import AnyOrder, ReadableOrder, by_name
 from models.record.statements import Query, among, fetch, upsert
 from models.record.tables import order_groups, orders, position_locks
-from models.vocabulary import TERMINAL, UNSENT, Outcome, Status
+from models.vocabulary import CLOSING, TERMINAL, UNSENT, Outcome, Status
 
 if TYPE_CHECKING:
     from models.record.batch import OrderBatch
@@ -50,6 +54,24 @@ log = structlog.get_logger()
 
 #: A leg that goes where the lead of its group goes: no claim, and nobody who moves orders, looks at it by itself.
 IS_FOLLOWER = and_(orders.c.leg.is_not(None), *(orders.c.leg != lead for lead in sorted(LEADS)))
+_lead = orders.alias("lead")
+_WAITS = orders.c.leg.in_(sorted({leg for legs in WAITING.values() for leg in legs}))
+#: The same in SQL as `models.groups.is_mere_exit`: a leg that counts as nothing beside its lead.
+IS_MERE_EXIT = and_(
+    IS_FOLLOWER,
+    select(_lead.c.client_order_id)
+    .where(
+        _lead.c.group_id == orders.c.group_id,
+        _lead.c.leg.in_(sorted(LEADS)),
+        *(_lead.c[name].is_not_distinct_from(orders.c[name]) for name in SAME_SCOPES),
+        orders.c.quantity <= _lead.c.quantity,
+        or_(
+            *(_WAITS & (_lead.c.side == opens) & (orders.c.side == closes) for opens, closes in EXIT_SIDES.items()),
+            ~_WAITS & (_lead.c.side == orders.c.side) & orders.c.side.in_(sorted(CLOSING)),
+        ),
+    )
+    .exists(),
+)
 _MEMBERS = among(orders.c.group_id, "ids")
 _LOCKED = Query(
     select(orders).where(_MEMBERS).order_by(orders.c.client_order_id).with_for_update(key_share=True), ReadableOrder
@@ -89,6 +111,17 @@ def members(entry: OrderRecord) -> list[OrderRecord]:
 def followers(entry: OrderRecord) -> list[OrderRecord]:
     """Return the legs that go where this lead goes; none of an order on its own."""
     return [leg for leg in members(entry) if leg is not entry] if entry.order["leg"] in LEADS else []
+
+
+def gather(batch: OrderBatch) -> dict[str, list[OrderRecord]]:
+    """Bring in the other legs of the groups that orders of a batch lead; returns them by the ids of their leads."""
+    led = sorted({str(one.order["group_id"]) for one in batch.entries.values() if one.order["leg"] in LEADS})
+    return {legs[0].id: legs[1:] for legs in _together(batch, led)} if led else {}
+
+
+def that_count(lead: OrderRecord, legs: Sequence[OrderRecord]) -> list[OrderRecord]:
+    """Return an order with those legs behind it that count as orders of their own: each is judged as any order is."""
+    return [lead, *(leg for leg in legs if not is_mere_exit(by_name(lead.order), by_name(leg.order)))]
 
 
 def leg_rows(connection: Connection, ids: Sequence[str]) -> list[ReadableOrder]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from itertools import count, product
@@ -27,7 +26,7 @@ from models.settings import BrokerSettings, Settings
 from models.vocabulary import OPEN, TERMINAL, Outcome, Status
 from producers.client import OrderClient
 from tests.open_desk import open_desk
-from worker.brokers.base import Ticket
+from tests.unit.linked_desk import LinkingBroker, shown
 from worker.brokers.fake import FakeBroker
 from worker.messaging.guard import Unreadable, clean
 from worker.orders.desk import BrokerDesk
@@ -76,7 +75,10 @@ def test_a_complete_group_is_no_objection_and_a_split_one_is() -> None:
     [
         (1, {"quantity": "9"}, "the quantity of its entry"),
         (1, {"symbol": "KO"}, "the symbol"),
-        (2, {"side": "buy"}, "the other side"),
+        (2, {"side": "buy"}, "its exits sell"),
+        (2, {"side": "sell_short"}, "its exits sell"),
+        (0, {"side": "sell"}, "the entry of a bracket is a buy"),
+        (0, {"side": "buy_to_cover"}, "the entry of a bracket is a buy"),
         (1, {"limit_price": "95"}, "above the stop_loss"),
         (1, {"order_type": "market", "limit_price": None}, "a take_profit is a limit order"),
         (0, {"route": ["one"]}, "differ in route"),
@@ -87,6 +89,12 @@ def test_a_bracket_that_makes_no_sense_is_refused_with_the_rule(leg: int, change
     bodies = legs_of_message()
     bodies[leg] |= change
     assert words in str(objection([OrderRequest(**body) for body in bodies]))
+
+
+@pytest.mark.parametrize("side", ["sell", "buy_to_cover"])
+def test_an_entry_that_closes_gets_no_exits_which_would_open(side: str, client: OrderClient) -> None:
+    with pytest.raises(InvalidOrder, match="the entry of a bracket is a buy"):
+        client.submit_bracket(entry(side=side), *(("90", "110") if side == "sell" else ("110", "90")))
 
 
 @pytest.mark.parametrize("group", [{"id": "g", "kind": "bracket"}, {"id": "g", "kind": "oco", "leg": "entry"}, "g", 7])
@@ -226,31 +234,6 @@ def test_a_leg_is_not_changed_singly(client: OrderClient) -> None:
 
 
 # -- AT A DESK ---
-class LinkingBroker(FakeBroker):
-    """A broker that links every kind; what it is sent is kept, and answered with an order for each leg."""
-
-    capabilities = replace(FakeBroker.capabilities, groups=frozenset(GroupKind))
-
-    def __init__(self) -> None:
-        super().__init__("one")
-        self.sent: list[Ticket] = []
-        self.connect()
-
-    def place_order(self, ticket: Ticket) -> OrderReport:
-        ticket.still_mine()
-        self.sent.append(ticket)
-        legs = tuple(shown(leg.order, leg.broker_client_order_id) for leg in ticket.legs)
-        return replace(shown(ticket.order, ticket.broker_client_order_id), legs=legs)
-
-
-def shown(
-    order: OrderRequest, our_id: str, status: BrokerStatus = BrokerStatus.ACCEPTED, filled: int = 0
-) -> OrderReport:
-    terms = {name: getattr(order, name) for name in ("symbol", "side", "quantity", "order_type", "limit_price")}
-    ids = {"broker_order_id": f"b-{our_id}", "broker_client_order_id": our_id, "stop_price": order.stop_price}
-    return OrderReport(**terms, **ids, status=status, filled_quantity=Decimal(filled))
-
-
 @pytest.fixture
 def desk(database: Database) -> Iterator[BrokerDesk]:
     made = Settings.model_construct(brokers={"one": BrokerSettings(adapter="fake")})

@@ -12,30 +12,30 @@ from datetime import datetime, timedelta
 from typing import cast
 
 import structlog
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from models.crash_points import reached
-from models.errors import CorroError, DatabaseUnavailable, Denied, NotConnected, NotSent
-from models.legs import stored_legs
+from models.errors import DatabaseUnavailable, Denied, NotConnected, NotSent
+from models.legs import symbols_priced
 from models.lifecycle import Fact
 from models.record.batch import OrderBatch
 from models.record.changes import AttemptChanges
 from models.record.controls import in_force
 from models.record.database import Database
-from models.record.groups import followers
+from models.record.groups import gather, that_count
 from models.record.intake import request_of
 from models.record.order import OrderRecord, Row, has_ended
-from models.record.rows import Json, ReadableOrder
-from models.record.tables import attempts, orders
+from models.record.rows import Json, ReadableOrder, by_name
 from models.risk.decision import Hold, Pass, Refuse
 from models.risk.names import EVERYTHING
 from models.settings import TimingSettings
 from models.sizes import left_of
-from models.vocabulary import Denial, Outcome, Status
+from models.vocabulary import TERMINAL, Denial, Outcome, Status
 from worker.brokers.base import BrokerInterface
 from worker.control.brake import denial, drain_of, movement_of, stop_of, words
 from worker.control.controls import trip
 from worker.gate import Gate
+from worker.orders.anonymity import look_alikes, read_baseline, why_not_told_apart
 from worker.orders.batches import Batches
 from worker.orders.command import Claimed
 from worker.orders.legs import why_not_whole
@@ -143,7 +143,7 @@ class Claims:
             which: orders.
             closed: why nothing may be sent now; orders go on along their routes then.
         """
-        baseline = [] if closed else self._baseline()
+        baseline = read_baseline(self.broker) if self.anonymous and not closed else []
         now, seen = utcnow(), dict[str, bool]()
 
         def opened(connection: Connection) -> OrderBatch:
@@ -152,15 +152,16 @@ class Claims:
             return OrderBatch.of(connection, cast("list[ReadableOrder]", rows), now)
 
         def work(batch: OrderBatch) -> list[Claimed]:
-            left = self._let_pass(batch) if seen["stopped"] else list(batch.entries.values())
+            mine, legs_of = list(batch.entries.values()), gather(batch)
+            left = self._let_pass(batch.connection, mine, legs_of) if seen["stopped"] else mine
             if closed:
                 self._send_on(left, closed)
                 return []
             locks = Locks(batch.connection, self.broker.name) if seen["locked"] else None
-            risk = self._risk(batch, left) if seen["limited"] or self.limiter.is_set else None
-            doubt = self.vouching.over(batch, guarded=seen["guarded"])
+            risk = self._risk(batch, left, legs_of) if seen["limited"] or self.limiter.is_set else None
+            doubt = self.vouching.over(batch, guarded=seen["guarded"] or any(map(_is_guarded, legs_of.values())))
             closings = self.recorder.closings(batch, anyway=seen["stopped"])
-            return self._take_all(batch.connection, left, locks, closings, baseline, which, risk, doubt)
+            return self._take_all(batch.connection, left, legs_of, locks, closings, baseline, which, risk, doubt)
 
         claimed, effects = self.batches.over(opened, work)
         self.batches.ring(effects)
@@ -175,6 +176,7 @@ class Claims:
         self,
         connection: Connection,
         entries: Sequence[OrderRecord],
+        legs_of: Mapping[str, Sequence[OrderRecord]],
         locks: Locks | None,
         closings: Closings | None,
         baseline: list[Row] | None,
@@ -187,6 +189,7 @@ class Claims:
         Args:
             connection: of the transaction.
             entries: the orders, locked, that no control stops.
+            legs_of: the other legs of those that lead a group.
             locks: of positions, if there are any.
             closings: what else closes positions here, where any of them does.
             baseline: what the broker lists, where it keeps no id of ours; None: it could not be read.
@@ -194,62 +197,61 @@ class Claims:
             risk: what the limits say of these orders, where there are any.
             doubt: says who may not have an order sent, where somebody has to be asked.
         """
-        alike = self._look_alikes(connection) if self.anonymous else {}
+        alike = look_alikes(connection, self.broker.name) if self.anonymous else {}
         claimed = []
         for entry in entries:
-            if has_ended(entry):
-                continue
-            if denied := (doubt and doubt(entry)) or why_not_whole(entry, self.broker.name):
+            legs = legs_of.get(entry.id, ())
+            if has_ended(entry) or any(leg.changed and leg.status in TERMINAL for leg in legs):
+                continue  # a leg that has ended just now ends the others with it
+            if denied := _doubted((entry, *legs), doubt) or why_not_whole(entry, legs, self.broker.name):
                 self._stop(entry, denied)
                 continue
-            key = (entry.order["symbol"], entry.order["side"])
-            if alike.get(key) == Outcome.SENDING:
+            own = that_count(entry, legs)
+            keys = [(one.order["symbol"], one.order["side"]) for one in own]
+            if any(alike.get(key) == Outcome.SENDING for key in keys):
                 continue  # its twin is on its way: stays queued until that is settled
-            if why := (locks and locks.refusal(entry.order)) or self._why_not(key, alike, baseline):
+            locked = next((why for one in own if locks and (why := locks.refusal(one.order))), None)
+            if why := locked or why_not_told_apart(keys, alike, baseline, self.broker.name):
                 self._pass_on(entry, why)
                 continue
-            if closings and closes(entry.order) and not self._may_close(entry, closings, which.asked):
+            if closings and not all(self._may_close(entry, one, closings, which.asked) for one in own):
                 continue
-            verdict = risk.judge(entry.id) if risk else Pass()
+            verdict = risk.judge_all([one.id for one in own]) if risk else Pass()
             if not isinstance(verdict, Pass):
-                self._hold_or_refuse(entry, verdict, which.quotes)
+                self._hold_or_refuse(entry, own, verdict, which.quotes)
                 continue
-            known = [r["id"] for r in baseline or () if r["symbol"] in (key[0], None)]  # of several legs it has none
-            claimed.append(self._begin(entry, known, risk.reserved(entry.id, verdict) if risk else None))
-            claimed[-1].legs = [self._begin(leg, known) for leg in followers(entry)]
+            kept = risk.reserved([one.id for one in own]) if risk else {}
+            begun = [self._begin(one, _known(baseline, one), kept.get(one.id)) for one in (entry, *legs)]
+            begun[0].legs = begun[1:]
+            claimed.append(begun[0])
             if self.anonymous:
-                alike[key] = Outcome.SENDING
+                alike |= dict.fromkeys(keys, Outcome.SENDING)
         return claimed
 
-    def _why_not(
-        self, key: tuple[str, str], alike: Mapping[tuple[str, str], str], baseline: list[Row] | None
-    ) -> NotSent | None:
-        """Say why an order could not be told from others once it was sent, where the broker keeps no id of ours."""
-        name = self.broker.name
-        if baseline is None:
-            words = "its orders cannot be listed before sending, so ours could not be told apart afterwards"
-            return NotConnected(f"{name}: {words}", broker=name, code="no_baseline")
-        if key in alike:
-            words = f"an unresolved {key[1]} order for {key[0]} could not be told from this one"
-            return NotSent(f"{name}: {words}", broker=name, code="look_alike")
-        return None
-
     # -- LIMITS ---
-    def _risk(self, batch: OrderBatch, left: Sequence[OrderRecord]) -> RiskQuestions | None:
+    def _risk(
+        self, batch: OrderBatch, left: Sequence[OrderRecord], legs_of: Mapping[str, Sequence[OrderRecord]]
+    ) -> RiskQuestions | None:
         """Read what limits say about the orders that may be sent; None where none applies to them."""
-        waiting = [entry for entry in left if not has_ended(entry)]
+        waiting = [
+            one for entry in left if not has_ended(entry) for one in that_count(entry, legs_of.get(entry.id, ()))
+        ]
         return self.limiter.about(batch.connection, waiting, batch.now) if waiting else None
 
-    def _hold_or_refuse(self, entry: OrderRecord, verdict: Hold | Refuse, quotes: Quotes) -> None:
-        """An order that may not be sent now waits for its turn or for a price, goes on along its route, or ends."""
+    def _hold_or_refuse(
+        self, entry: OrderRecord, own: Sequence[OrderRecord], verdict: Hold | Refuse, quotes: Quotes
+    ) -> None:
+        """An order that may not be sent now waits for its turn or for a price, goes on along its route, or ends.
+
+        `own`: the order itself, and the legs behind it that count.
+        """
         if isinstance(verdict, Hold):
             entry.set(available_at=entry.now + timedelta(seconds=verdict.seconds), reason=verdict.words)
             if verdict.code is not None:
                 entry.set(reason_code=str(verdict.code))
             return
         if verdict.code is Denial.NO_PRICE and not quotes.asked:
-            legs = stored_legs(entry.order["legs"])
-            quotes.ids[entry.id] = [leg.symbol for leg in legs] or [entry.order["symbol"]]
+            quotes.ids.update((one.id, symbols_priced(by_name(one.order))) for one in own)
             return
         name, words = self.broker.name, verdict.words
         error = Denied(f"{name}: {words}", broker=name, code=str(verdict.code), everywhere=not verdict.limit.is_local)
@@ -271,21 +273,23 @@ class Claims:
             log.error("risk_tripped", scope_kind=kind, scope=scope, state=state, why=verdict.words)
 
     # -- CLOSING ORDERS ---
-    def _may_close(self, entry: OrderRecord, closings: Closings, asked: Asked) -> bool:
-        """Tell whether the broker holds what an order closes; else see to it that it waits, moves or ends."""
-        verdict = closings.judge(entry, left_of(entry.order), asked)
+    def _may_close(self, entry: OrderRecord, one: OrderRecord, closings: Closings, asked: Asked) -> bool:
+        """Tell whether the broker holds what an order, or a leg behind it, closes; else have it wait, move or end."""
+        if not closes(one.order):
+            return True
+        verdict = closings.judge(one, left_of(one.order), asked)
         if verdict == "send":
             return True
         if verdict == "read anew":
             if asked.since is None:
                 asked.ids[entry.id] = None
             else:
-                entry.set(available_at=entry.now + AGAIN, reason=closings.doubt(entry, asked))
+                entry.set(available_at=entry.now + AGAIN, reason=closings.doubt(one, asked))
             return False
-        error = Denied(closings.words(entry), broker=self.broker.name, code=str(Denial.NO_POSITION))
+        error = Denied(closings.words(one), broker=self.broker.name, code=str(Denial.NO_POSITION))
         facts = self.recorder.routing_facts(entry, 0, error)
         decision = decide(facts)
-        if isinstance(decision, Go) and is_known(facts, decision.broker):
+        if one is entry and isinstance(decision, Go) and is_known(facts, decision.broker):
             self.recorder.follow(entry, 0, decision)  # it begins where the position is
         else:  # an attempt of its own, so that the history shows where it could not go
             self.recorder.end(entry, self._begin(entry, []).attempt_no, error)
@@ -334,14 +338,21 @@ class Claims:
             return str(last["broker_client_order_id"])
         return attempt_id(entry.id, number, self.capabilities.client_order_id_length)
 
-    def _let_pass(self, batch: OrderBatch) -> list[OrderRecord]:
+    def _let_pass(
+        self,
+        connection: Connection,
+        mine: Sequence[OrderRecord],
+        legs_of: Mapping[str, Sequence[OrderRecord]],
+    ) -> list[OrderRecord]:
         """Return the orders that no control stops; the others are denied, or go on along their routes."""
-        name, controls = self.broker.name, in_force(batch.connection)
+        name, controls = self.broker.name, in_force(connection)
         drain, left = drain_of(controls, name), list[OrderRecord]()
-        for entry in batch.entries.values():
+        for entry in mine:
             if has_ended(entry):
                 continue
-            if control := stop_of(controls, entry.order, name, movement_of(entry.order)):
+            rows = [one.order for one in (entry, *legs_of.get(entry.id, ()))]
+            stops = (stop_of(controls, row, name, movement_of(row)) for row in rows)
+            if control := next(filter(None, stops), None):
                 self._stop(entry, denial(name, control))
             elif drain:
                 self.recorder.turn_away(entry, NotSent(f"{name} takes no orders: {words(drain)}", broker=name))
@@ -363,34 +374,22 @@ class Claims:
             if not has_ended(entry):
                 self._pass_on(entry, error)
 
-    # -- BROKERS WITHOUT CLIENT ORDER IDS ---
     @property
     def anonymous(self) -> bool:
         """This broker keeps no id of ours."""
         return self.capabilities.client_order_id_length is None
 
-    def _baseline(self) -> list[Row] | None:
-        """List what exists before the send, where only the difference will tell which order is ours.
 
-        None means that it could not be listed, and so nothing may be sent.
-        """
-        if not self.anonymous:
-            return []
-        if not self.broker.is_connected():
-            return None
-        try:
-            found = self.broker.get_orders(open_only=False, since=utcnow() - timedelta(minutes=10))
-        except CorroError as error:
-            log.warning("baseline_unreadable", broker=self.broker.name, error=str(error))
-            return None
-        return [{"id": r.broker_order_id, "symbol": r.symbol} for r in found if r.broker_order_id]
+def _is_guarded(legs: Sequence[OrderRecord]) -> bool:
+    """Tell whether one of the legs behind a lead is signed, or has a wish on it: see `models.record.keys.GUARDED`."""
+    return any(leg.order["key_id"] is not None or leg.order["wishes"] for leg in legs)
 
-    def _look_alikes(self, connection: Connection) -> dict[tuple[str, str], str]:
-        """Return symbol and side of what is being sent or is unknown here, with the outcome."""
-        a, o = attempts.c, orders.c
-        query = (
-            select(o.symbol, o.side, a.outcome)
-            .join_from(attempts, orders, a.client_order_id == o.client_order_id)
-            .where(a.broker == self.broker.name, a.outcome.in_([Outcome.SENDING, Outcome.UNKNOWN]))
-        )
-        return {(symbol, side): outcome for symbol, side, outcome in connection.execute(query)}
+
+def _doubted(legs: Sequence[OrderRecord], doubt: Doubt | None) -> Denied | None:
+    """Say of which leg nobody who may trade stands behind it."""
+    return next((denied for leg in legs if (denied := doubt(leg)) is not None), None) if doubt else None
+
+
+def _known(baseline: list[Row] | None, entry: OrderRecord) -> list[str]:
+    mine = (entry.order["symbol"], None)  # of several legs it has none
+    return [row["id"] for row in baseline or () if row["symbol"] in mine]

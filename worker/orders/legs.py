@@ -36,11 +36,11 @@ class Reporting(Protocol):
         """Apply what a broker shows of an order."""
 
 
-def why_not_whole(entry: OrderRecord, broker: str) -> Denied | None:
+def why_not_whole(entry: OrderRecord, others: Sequence[OrderRecord], broker: str) -> Denied | None:
     """Say why the group of a lead must not be sent: a leg of it is missing, or not there to be sent; None if it may."""
     if entry.order["group_id"] is None:
         return None
-    legs = members(entry)
+    legs = [entry, *others]
     words = lacks([linked for leg in legs if (linked := membership_of(leg.order)) is not None])
     elsewhere = [f"the {leg.order['leg']} is {leg.status}" for leg in legs if leg.status is not Status.QUEUED]
     if words is None and not elsewhere:

@@ -200,7 +200,7 @@ class Replacements(Claiming):
         verdict = risk.judge(entry.id)
         if isinstance(verdict, Refuse):
             entry.note("risk_denied", f"replace: {verdict.code}: {verdict.words}")
-        return verdict, risk.reserved(entry.id, verdict) if isinstance(verdict, Pass) else None
+        return verdict, risk.reserved([entry.id]).get(entry.id) if isinstance(verdict, Pass) else None
 
     @property
     def _in_place(self) -> bool:

@@ -52,12 +52,14 @@ class Permit:
             NotSent: it may not.
         """
         self.gate.must_be_open()
-        self.gate.brake.look(item.facts, item.movement)
+        for one in (item, *item.legs):
+            self.gate.brake.look(one.facts, one.movement)
         self._must_be_fresh()
 
     def still_mine(self, item: Claimed) -> None:
         """The same, immediately before the first byte; raises NotSent."""
-        self.gate.brake.gate(item.facts, item.movement)
+        for one in (item, *item.legs):
+            self.gate.brake.gate(one.facts, one.movement)
         self._must_be_fresh()
         reached("before_send")
 

@@ -6,10 +6,11 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
-from sqlalchemy import Connection, and_, func, or_, select
+from sqlalchemy import Connection, Row, and_, func, or_, select
 
-from models.groups import LEADS, WAITING
+from models.groups import EXCLUSIVE, LEADS, SAME_SCOPES, WAITING, GroupKind, is_mere_exit
 from models.legs import taken_by
 from models.record.tables import (
     SIDE_OF_FILL,
@@ -32,6 +33,8 @@ _ZERO = Decimal(0)
 _THEIRS = {Side.SELL: ("sell",), Side.BUY_TO_COVER: ("buy", "buy_to_cover")}
 #: Legs that take nothing before their lead is filled.
 _WAITING = frozenset(leg for legs in WAITING.values() for leg in legs)
+#: What tells how much a leg may take beside its lead.
+_AS_LED = tuple(orders.c[name] for name in ("group_id", *SAME_SCOPES, "side", "quantity", "filled_quantity"))
 _CLOSED = [*map(str, DONE), str(BrokerStatus.UNKNOWN)]
 
 
@@ -110,24 +113,26 @@ def _busy(
         a.outcome.in_([str(Outcome.SENDING), str(Outcome.UNKNOWN)]),
     )
     ours = (
-        select(o.client_order_id, o.broker, o.quantity, o.filled_quantity, a.terms, o.group_id, o.leg, o.legs)
+        select(o.client_order_id, o.broker, a.terms, o.leg, o.group_kind, o.legs, *_AS_LED)
         .join_from(orders, attempts, changing, isouter=True)
         .where(or_(and_(o.symbol == symbol, o.side == str(side)), o.legs.is_not(None)))
         .where(o.broker.in_(names), o.status.in_(statuses))
     )
     left: dict[tuple[str, str], Decimal] = {}
     found = list(connection.execute(ours))
-    wakened = _wakened(connection, {group_id for *_, group_id, _, _ in found if group_id is not None})
-    mine = next((group_id for id_, *_, group_id, _, _ in found if id_ == but), None)
-    for id_, broker, quantity, filled, terms, group_id, leg, legs in found:
-        most = max(quantity or _ZERO, Decimal((terms or {}).get("quantity") or 0)) - filled
-        if legs is not None:  # of a package what its legs take, if they take any
-            taken = [units for of, which, units in taken_by({"legs": legs}) if (of, which) == (symbol, side)]
+    leads = _leads(connection, {row.group_id for row in found if row.group_id is not None})
+    mine = next((row.group_id for row in found if row.client_order_id == but), None)
+    for row in found:
+        most = max(row.quantity or _ZERO, Decimal((row.terms or {}).get("quantity") or 0)) - row.filled_quantity
+        if row.legs is not None:  # of a package what its legs take, if they take any
+            taken = [units for of, which, units in taken_by({"legs": row.legs}) if (of, which) == (symbol, side)]
             most *= sum(taken)
-        if leg in _WAITING:
-            most = min(most, wakened.get(group_id, _ZERO))
-        if id_ != but and (group_id is None or group_id != mine):
-            key = (group_id or id_, broker)  # of legs that exclude each other one alone may take
+        lead = leads.get(row.group_id)
+        if lead is not None and row.leg in _WAITING and is_mere_exit(lead._asdict(), row._asdict()):
+            most = min(most, lead.filled_quantity)  # what its lead has not brought yet it cannot take
+        if row.client_order_id != but and (row.group_id is None or row.group_id != mine):
+            is_one = row.group_id is not None and row.leg in EXCLUSIVE[GroupKind(row.group_kind)]
+            key = (row.group_id if is_one else row.client_order_id, row.broker)  # of such legs one alone may take
             left[key] = max(most, left.get(key, _ZERO))
     theirs = select(e.broker, e.quantity, e.filled_quantity).where(
         e.broker.in_(names), e.symbol == symbol, e.side.in_(_THEIRS[side]), e.status.not_in(_CLOSED)
@@ -139,13 +144,13 @@ def _busy(
     return total
 
 
-def _wakened(connection: Connection, groups: Collection[str]) -> dict[str, Decimal]:
-    """Return how much of the leads of these groups is filled: only so much may their exits take."""
+def _leads(connection: Connection, groups: Collection[str]) -> dict[str, Row[Any]]:
+    """Return the leads of these groups: only so much as is filled of them may their exits take."""
     if not groups:
         return {}
     o = orders.c
-    leads = select(o.group_id, o.filled_quantity).where(o.group_id.in_(sorted(groups)), o.leg.in_(sorted(LEADS)))
-    return {group_id: filled for group_id, filled in connection.execute(leads)}  # noqa: C416  # for mypy
+    leads = select(*_AS_LED).where(o.group_id.in_(sorted(groups)), o.leg.in_(sorted(LEADS)))
+    return {row.group_id: row for row in connection.execute(leads)}
 
 
 def positions(connection: Connection, symbols: Collection[str]) -> dict[tuple[str, str], Decimal]:

@@ -13,7 +13,7 @@ from decimal import Decimal
 
 from sqlalchemy import ColumnElement, Connection, and_, case, false, func, literal, or_, select, true, union_all
 
-from models.record.groups import IS_FOLLOWER
+from models.record.groups import IS_MERE_EXIT
 from models.record.tables import SIDE_OF_FILL, attempts, fills, order_events, orders, risk_tallies
 from models.risk.facts import Intended, Usage, Used
 from models.risk.names import EVERYTHING, Limit, scopes_of
@@ -226,7 +226,7 @@ class Exposure:
         gone = (
             select(a.started_at)
             .join_from(attempts, orders, a.client_order_id == orders.c.client_order_id)
-            .where(a.started_at > since, a.outcome != str(Outcome.NOT_SENT), where)
+            .where(a.started_at > since, a.outcome != str(Outcome.NOT_SENT), ~IS_MERE_EXIT, where)
         )
         if limit.name == "orders_per_minute":
             gone = gone.where(a.replaces.is_(None))
@@ -251,7 +251,7 @@ class Exposure:
             select(o.client_order_id, o.strategy, o.symbol, o.side, o.quantity, o.notional, func.min(a.started_at))
             .join_from(attempts, orders, a.client_order_id == o.client_order_id)
             .where(a.started_at > self.now - window, o.symbol.in_(self.symbols))
-            .where(a.outcome != str(Outcome.NOT_SENT), a.replaces.is_(None), ~IS_FOLLOWER)
+            .where(a.outcome != str(Outcome.NOT_SENT), a.replaces.is_(None), ~IS_MERE_EXIT)
             .group_by(o.client_order_id, o.strategy, o.symbol, o.side, o.quantity, o.notional)
         )
         for id_, strategy, symbol, side, quantity, notional, at in self.connection.execute(query):

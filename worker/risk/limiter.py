@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 from models.encoding import plain
 from models.legs import only_closes, opens_short, stored_legs, unit_of
 from models.messages import OrderRequest
+from models.record.groups import members
 from models.record.limits import limit_rows
 from models.record.order import OrderRecord
 from models.record.rows import Json, by_name
@@ -102,7 +103,8 @@ class Limiter:
         limit, stop = row["limit_price"], row["stop_price"]
         order = self._intended(entry, connection, quantity=left, adds=left, limit=limit, stop=stop)
         # A change afterwards can only have made it less (`models.record.replaces.unapproved`).
-        return replace(order, approved=asked and bool(entry.batch.last_event(entry.id, ("approved",))))
+        legs = (members(entry) if asked else None) or [entry]  # a group is approved as one
+        return replace(order, approved=asked and any(entry.batch.last_event(one.id, ("approved",)) for one in legs))
 
     def _change(self, entry: OrderRecord, connection: Connection, new: OrderRequest) -> Intended:
         """Return a replace as limits see it: by the whole new order, and by what it adds."""
@@ -190,6 +192,8 @@ class RiskQuestions:
     ) -> None:
         self.risk, self.now, self._limits, self._by_leg = risk, now, limits, by_leg
         self._orders = {order.client_order_id: order for order in wanted}
+        #: Money per unit at which an order counts that has passed.
+        self._passed: dict[str, Decimal | None] = {}
         of_legs = [own for legs in by_leg.values() for _, own in legs]
         every = list({limit.place: limit for mine in (*limits.values(), *of_legs) for limit in mine}.values())
         names = {limit.name for limit in every}
@@ -230,13 +234,23 @@ class RiskQuestions:
         verdict = decide(currency=self.risk.currency)
         if isinstance(verdict, Pass):
             self._exposure.add(order, verdict.price)
+            self._passed[client_order_id] = verdict.price
         return verdict
 
-    def reserved(self, client_order_id: str, verdict: Pass) -> Json | None:
-        """Return as what the attempt of an order that has passed counts; None where no limit applies to it."""
-        if not self._limits[client_order_id]:
-            return None
-        found: dict[str, object] = {"day": self.day, "price": plain(verdict.price or _ZERO)}
+    def judge_all(self, client_order_ids: Iterable[str]) -> RiskVerdict:
+        """Decide about orders that go together: the first of them that may not be sent stops all."""
+        for number, id_ in enumerate(client_order_ids):
+            verdict = self.judge(id_)
+            if not isinstance(verdict, Pass):
+                return replace(verdict, words=f"its leg {id_}: {verdict.words}") if number else verdict
+        return Pass()
+
+    def reserved(self, client_order_ids: Iterable[str]) -> dict[str, Json]:
+        """Return as what the attempts of orders that have passed count; those that no limit applies to are left out."""
+        return {id_: self._reserved(id_) for id_ in client_order_ids if self._limits[id_]}
+
+    def _reserved(self, client_order_id: str) -> Json:
+        found: dict[str, object] = {"day": self.day, "price": plain(self._passed[client_order_id] or _ZERO)}
         key = self._orders[client_order_id].key
         return found | ({"key": key} if key else {})
 

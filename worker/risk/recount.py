@@ -17,7 +17,7 @@ from sqlalchemy import Connection, and_, insert, or_, select, update
 from models.encoding import plain
 from models.record.batch import OrderBatch
 from models.record.database import Database
-from models.record.groups import IS_FOLLOWER
+from models.record.groups import IS_MERE_EXIT
 from models.record.order import OrderRecord
 from models.record.rows import AttemptRow, ReadableOrder
 from models.record.settling import LOCK
@@ -124,7 +124,7 @@ def _uncounted(connection: Connection, risk: RiskSettings, broker: str | None) -
         select(o.client_order_id)
         .join_from(orders, attempts, current)
         .where(
-            ~IS_FOLLOWER,
+            ~IS_MERE_EXIT,
             a.reserved.is_(None),
             a.outcome.in_(_REACHED),
             or_(o.status.in_(_AT_BROKER), a.started_at >= began),
