@@ -121,7 +121,7 @@ class History:
         if not found:
             return None
         parts = {"attempts": v_attempts, "fills": v_fills, "events": order_events}
-        return found[0] | {name: self.of_order(table, client_order_id) for name, table in parts.items()}
+        return found[0] | {name: self._of_order(table, client_order_id) for name, table in parts.items()}
 
     def of_order(self, table: Table, client_order_id: str) -> list[Row]:
         """Return the rows of a view, or events, that belong to one order, oldest first.
@@ -129,10 +129,14 @@ class History:
         Raises:
             NotFound: there is no such order, or it is archived.
         """
-        rows = self.rows(table, client_order_id=client_order_id, newest_first=False)
+        rows = self._of_order(table, client_order_id)
         if not rows and not self.count(v_orders, client_order_id=client_order_id):
             with self.database.read() as connection:
                 raise not_there(connection, client_order_id)
+        return rows
+
+    def _of_order(self, table: Table, client_order_id: str) -> list[Row]:
+        rows = self.rows(table, client_order_id=client_order_id, newest_first=False)
         return sorted(rows, key=lambda row: int(row.get("id") or row.get("attempt_no") or 0))
 
     def positions(self, at: When | None = None, *, method: str | None = None, **equal: Wanted) -> list[Row]:
