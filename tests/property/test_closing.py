@@ -80,7 +80,10 @@ def test_a_denial_names_what_was_bought_since_the_last_reading(at: Scenario) -> 
     at.work(DEDUPES, bought, meets="fill")
     id_ = at.order(KEEPS, side="sell", quantity=50)
     at.work(KEEPS, id_)
-    assert at.row(id_)["reason"] == "ibkr holds 0 KO, and 50 are to be closed; 0 (by our books 10) are at alpaca"
+    assert (
+        at.row(id_)["reason"]
+        == "ibkr holds 0 KO, and 50 are to be closed; 10 are at alpaca by our books, 0 by its last reading"
+    )
 
 
 @pytest.mark.parametrize(("side", "held"), [("sell", 10), ("buy_to_cover", -10)])

@@ -130,7 +130,7 @@ class Closings:
         wanted = plain(left_of(entry.order) * units)
         here = f"{self.broker} {_held(found[self.broker], symbol, side)}, and {wanted} are to be closed"
         others = [(name, found[name]) for name in self.brokers if name != self.broker]
-        there = [f"{told} are at {name}" for name, held in others if held.read_at and (told := _amount(held))]
+        there = [told for name, held in others if held.read_at and (told := _elsewhere(held, name))]
         unknown = [f"not known at {name}" for name, held in others if held.read_at is None]
         return "; ".join((here, *there, *unknown))
 
@@ -153,15 +153,14 @@ def _held(held: Holding, symbol: str, side: Side) -> str:
     return f"holds {plain(max(held.shown, _ZERO))} {symbol}{short}{taken}"
 
 
-def _amount(held: Holding) -> str | None:
-    """Say how much there is for a side to take, by the broker and by our books; None where neither knows of any."""
-    books = held.shown if held.books is None else held.books
-    if max(held.shown, books) <= 0:
+def _elsewhere(held: Holding, name: str) -> str | None:
+    """Say how much another broker holds, by its last reading and by our books; None where neither knows of any."""
+    shown, books = (max(size, _ZERO) for size in (held.shown, held.shown if held.books is None else held.books))
+    if not shown and not books:
         return None
-    shown = plain(max(held.shown, _ZERO))
-    doubt = f" (by our books {plain(max(books, _ZERO))})" if books != held.shown else ""
-    taken = f", less {plain(held.busy)} that other orders may take," if held.busy else ""
-    return f"{shown}{doubt}{taken}"
+    doubt = "" if books == shown else f" by our books, {plain(shown)} by its last reading"
+    taken = f", of which other orders may take {plain(held.busy)}" if held.busy else ""
+    return f"{plain(books)} are at {name}{doubt}{taken}"
 
 
 def closes(order: ReadableOrder) -> bool:
