@@ -45,7 +45,7 @@ def open_rows(
 ) -> list[OrderRow]:
     """Return the orders that have not ended, oldest first; each name that is given must be the order's."""
     given = {"broker": broker, "strategy": strategy, "symbol": symbol}
-    wanted = [orders.c[name] == value for name, value in given.items() if value is not None]
+    wanted = [orders.c[name] == value.strip() for name, value in given.items() if value is not None]
     open_ = select(orders).where(orders.c.status.in_([str(status) for status in OPEN]), *wanted)
     return fetch(connection, open_.order_by(orders.c.created_at, orders.c.client_order_id), OrderRow)
 

@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from models.decimals import MAX_DECIMALS, MAX_DIGITS, exact
 from models.encoding import plain
@@ -141,10 +141,17 @@ class RiskSettings(ScopedLimits):
             raise ValueError("must be a time zone such as America/New_York or UTC") from None
         return value
 
-    @field_validator("symbol", mode="before")
+    @field_validator("broker", "account", "strategy", "symbol", "key", mode="before")
     @classmethod
-    def _symbols_in_capitals(cls, value: object) -> object:
-        return {str(name).upper(): table for name, table in value.items()} if isinstance(value, dict) else value
+    def _names_as_orders_have_them(cls, value: object, info: ValidationInfo) -> object:
+        """Read the names of tables without blanks around them, symbols in capitals; each stands there once."""
+        if not isinstance(value, dict):
+            return value
+        names = [str(name).strip() for name in value]
+        names = [name.upper() for name in names] if info.field_name == "symbol" else names
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"{twice[0]} has two tables")
+        return dict(zip(names, value.values(), strict=True))
 
     @field_validator("account")
     @classmethod

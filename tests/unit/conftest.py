@@ -17,6 +17,7 @@ from models.record.database import Database, upgrade
 from models.record.intake import Intake
 from models.record.tables import attempts, orders
 from models.settings import Settings, load_settings
+from producers.cli.app import _asked
 from tests.unit.fills import Record
 from tests.unit.raw_server import RawServer
 from tests.unit.trust_desk import Make, TrustDesk
@@ -120,6 +121,7 @@ def corro(database: Database, bare: Path, monkeypatch: pytest.MonkeyPatch, capsy
 
     def run(*arguments: str) -> tuple[int, str, str]:
         capsys.readouterr()
+        monkeypatch.setitem(_asked, "json", False)  # a process runs one command, this one many
         monkeypatch.setattr(sys, "argv", ["corro", *arguments])
         with pytest.raises(SystemExit) as ended:
             main.main()

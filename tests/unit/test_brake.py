@@ -47,6 +47,7 @@ def control(scope: Scope, state: str = "halted") -> ControlRow:
         ({"strategy": "dip:v2"}, True),
         ({"strategy": "dip"}, False),
         ({"symbol": "ko"}, True),
+        ({"symbol": " KO", "strategy": "dip:v2 "}, True),
         ({"key": "k-2"}, False),
         ({"strategy": "dip:v2", "symbol": "KO"}, True),
         ({"strategy": "dip:v2", "symbol": "PEP"}, False),

@@ -55,7 +55,7 @@ def listed(run: Command) -> list[dict[str, Any]]:
 def test_a_limit_is_set_listed_and_cleared_under_a_name(database: Database, run: Command) -> None:
     assert listed(run) == []
     assert run("limits", "set", "max_value", "20000", *BY).status == 0
-    assert run("limits", "set", "max_open_orders", "3", "--strategy", "dip", "--symbol", "ko", *BY).status == 0
+    assert run("limits", "set", "max_open_orders", "3", "--strategy", " dip ", "--symbol", " ko", *BY).status == 0
     first, second = listed(run)
     assert (first["scope_kind"], first["scope"], first["name"], first["value"]) == ("*", "*", "max_value", "20000")
     assert (first["used"], first["left"], first["set_by"]) == (None, None, "ann")
@@ -89,6 +89,8 @@ def test_a_limit_is_set_listed_and_cleared_under_a_name(database: Database, run:
         (("max_value", "1", "--broker", "ibkr", "--strategy", "dip", *BY), 2, "a limit has one scope"),
         (("max_value", "1", "--account", "ibkr", *BY), 2, "must be BROKER:ACCOUNT"),
         (("max_value", "1", "--until", "2020-01-01", *BY), 2, "must be a time to come"),
+        (("max_value", "1", "--strategy", " ", *BY), 2, "--strategy: must be a name, was ' '"),
+        (("max_value", "1", "--broker", "", *BY), 2, "--broker: must be a name, was ''"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(

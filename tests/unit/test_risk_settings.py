@@ -38,7 +38,7 @@ max_open_orders = 50
 allow_short = false
 [risk.strategy.dip]
 max_day_loss = 2000.50
-[risk.symbol.ko]
+[risk.symbol." ko"]
 max_quantity = "500"
 [risk.key."dividends-2"]
 orders_per_minute = 20
@@ -85,6 +85,8 @@ def test_the_environment_has_limits_too(told: Path, monkeypatch: pytest.MonkeyPa
         ("[risk.account.ira]\nmax_value = 5", "must be named by broker and account"),
         ("[risk.strategy.dip]\nunlimited = true", "risk.strategy.dip.unlimited: no such field"),
         ("[risk]\nbroker = 5", "risk.broker: "),
+        ("[risk.symbol.ko]\nmax_value = 5\n[risk.symbol.KO]\nmax_value = 9", "risk.symbol: KO has two tables"),
+        ('[risk.strategy.dip]\nmax_value = 5\n[risk.strategy."dip "]\nmax_value = 9', "dip has two tables"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_by_name_and_value(told: Path, text: str, words: str) -> None:

@@ -107,13 +107,15 @@ def _scope(
         "symbol": symbol and symbol.upper(),
         "key": key,
     }
-    named = {kind: name for kind, name in given.items() if name}
-    if broker or account:
-        settings.broker(broker or str(account).partition(":")[0])
-    if account and not all(account.partition(":")):
+    named = {kind: name.strip() for kind, name in given.items() if name is not None}
+    if blank := [kind for kind, name in named.items() if not name]:  # it would be a limit of everything
+        raise InvalidRequest(f"--{blank[0]}: must be a name, was {given[blank[0]]!r}")
+    if "broker" in named or "account" in named:
+        settings.broker(named.get("broker") or named["account"].partition(":")[0])
+    if "account" in named and not all(named["account"].partition(":")):
         raise InvalidRequest(f"--account: must be BROKER:ACCOUNT, was {account!r}")
     if named.keys() == {"strategy", "symbol"}:
-        return "strategy+symbol", f"{strategy}:{named['symbol']}"
+        return "strategy+symbol", f"{named['strategy']}:{named['symbol']}"
     if len(named) > 1:
         raise InvalidRequest(f"a limit has one scope, or --strategy with --symbol; had {', '.join(sorted(named))}")
     return next(iter(named.items()), (EVERYTHING, EVERYTHING))

@@ -40,7 +40,7 @@ class Scope:
 
     @classmethod
     def of(cls, **names: str | None) -> Scope:
-        """Return the scope of these names, by kind; of none it is everything.
+        """Return the scope of these names, by kind, without the blanks around them; of none it is everything.
 
         Raises:
             InvalidRequest: a name is blank or too long, an account has no broker, or they are too many.
@@ -49,6 +49,7 @@ class Scope:
         for kind, name in given.items():
             if not name.strip() or not name.isprintable():
                 raise InvalidRequest(f"--{kind}: must be a name, was {name!r:.200}")
+        given = {kind: name.strip() for kind, name in given.items()}
         if "account" in given and (":" not in given["account"] or "broker" in given):
             raise InvalidRequest(f"--account: must be BROKER:ACCOUNT, and no --broker beside it: {given['account']!r}")
         if len(given) > 2:
