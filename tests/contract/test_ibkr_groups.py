@@ -109,6 +109,24 @@ def test_what_is_left_of_a_group_cut_off_between_two_legs_is_taken_back(desk: Tw
     assert "taken back by order id" in str([event["detail"] for event in group.legs["entry"].events])
 
 
+def test_one_of_two_exits_whose_other_never_left_does_not_stand_alone(desk: TwsDesk) -> None:
+    desk.client.submit(OrderRequest(symbol="AAPL", side="buy", quantity=10)).wait(15)
+
+    def cut(point: str) -> None:
+        if point == "between_legs":
+            eventually(lambda: len(desk.at_the_door()) == 2)
+            desk.house.call(desk.doors.door.cut)
+            raise RuntimeError("cut off")
+
+    terms = {"symbol": "AAPL", "side": "sell", "quantity": 10}
+    first = OrderRequest(**terms, order_type="limit", limit_price="110", client_order_id="o")
+    second = OrderRequest(**terms, order_type="stop", stop_price="95", client_order_id="o.sl")
+    with watched(cut):
+        done = desk.until(desk.client.submit_oco(first, second), first="canceled", second="canceled")
+    assert [event["kind"] for event in done.legs["first"].events].count("group_partial") == 1
+    assert [state for _, state, _ in desk.at_the_door()].count("canceled") == 1
+
+
 def test_a_lost_answer_is_found_again_with_every_leg(desk: TwsDesk) -> None:
     desk.house.fault("ibkr", "accept_drop")
     group = desk.until(desk.bracket(), entry="filled", take_profit="accepted", stop_loss="accepted")

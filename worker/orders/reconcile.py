@@ -171,13 +171,13 @@ class Reconciler:
 
         Args:
             everything: all that are open, due or not.
-            only_doubted: those that were refused after they had been accepted.
+            only_doubted: those that were refused after acceptance, or which this worker alone can take back.
         """
         now = self._now()
         with self.database.read() as connection:
             found = self._open(connection, [Outcome.UNKNOWN])
             due = [r for r in found if everything or r["next_check_at"] is None or r["next_check_at"] <= now]
-            due = [r for r in due if is_doubted(r) or not only_doubted]
+            due = [r for r in due if not only_doubted or is_doubted(r) or self._only_i_take_back(r)]
             if not due:
                 return []
             query = select(orders).where(orders.c.client_order_id.in_([r["client_order_id"] for r in due]))
@@ -190,6 +190,10 @@ class Reconciler:
             for r, order in asked
             if not is_follower(order)
         ]
+
+    def _only_i_take_back(self, row: AttemptRow) -> bool:
+        numbered = row["session_order_id"] is not None and row["session"] == self.broker.order_session
+        return numbered and not self.deputies.pulse.leads  # the leader asks anyway, and cannot while I am connected
 
     def _question(
         self,
