@@ -296,7 +296,7 @@ def _partial(kind: GroupKind, legs: Mapping[str, LegState]) -> GroupTrouble | No
     if not (closes if lead.filled and WAITING[kind] else lead.status in LIVE):
         return None
     return GroupTrouble(
-        PARTIAL, f"the {lead.leg} is {lead.status} without the {' and the '.join(leg.leg for leg in gone)}"
+        PARTIAL, f"the {lead.leg} is at its broker without the {' and the '.join(leg.leg for leg in gone)}"
     )
 
 

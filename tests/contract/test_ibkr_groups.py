@@ -64,10 +64,10 @@ class TwsDesk:
 
 
 @contextmanager
-def opened(house: SandboxThread, tmp_path: Path, **settings: Any) -> Iterator[TwsDesk]:
+def opened(house: SandboxThread, tmp_path: Path, proves: bool = False, **settings: Any) -> Iterator[TwsDesk]:
     doors = TwsDoors(house, "ib_insync")
     broker = doors.broker(connect=False)
-    rule = AbsenceRule(min_age_s=0.5, sightings=2, possible=False)
+    rule = AbsenceRule(min_age_s=0.5, sightings=2, possible=proves)
     broker.capabilities = replace(broker.capabilities, absence=rule)
     house.price("AAPL", "100")
     with rehearsal(tmp_path, broker, timing=TIMING, **settings) as client:
@@ -90,8 +90,16 @@ def test_a_bracket_wakes_its_exits_and_ends_one_by_the_other(desk: TwsDesk) -> N
     assert desk.at_the_door() == [("e", "filled", 10), ("e.sl", "canceled", 0), ("e.tp", "filled", 10)]
 
 
-def test_what_is_left_of_a_group_cut_off_between_two_legs_is_taken_back(desk: TwsDesk) -> None:
+@pytest.mark.parametrize("proves", [False, True], ids=["listings prove nothing", "listings prove absence"])
+def test_what_is_left_of_a_group_cut_off_between_two_legs_is_taken_back(
+    house: SandboxThread, tmp_path: Path, proves: bool
+) -> None:
     """TWS holds it back unseen, where one click would send it: it is gone before the group is sent again."""
+    with opened(house, tmp_path, proves) as desk:
+        _cut_between_two_legs(desk)
+
+
+def _cut_between_two_legs(desk: TwsDesk) -> None:
     passed: list[str] = []
 
     def cut(point: str) -> None:

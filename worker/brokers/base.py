@@ -171,6 +171,10 @@ class BrokerInterface(Lookups, ABC):
         """
         return ()
 
+    def keep_reserved(self, numbers: Sequence[str]) -> None:
+        """Never give these numbers out again: orders that nobody knows of were to be sent under them."""
+        return
+
     def withdraw(self, ref: OrderRef) -> Sighting:
         """Take back by their numbers what the broker may hold unseen of a group, or of one leg, and look again.
 

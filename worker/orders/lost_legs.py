@@ -133,7 +133,8 @@ class LostLegs:
             missing = attempt["missing"]
             unseen = Missing(evidence=f"{self.broker.name} shows its lead without it")
             seen = self.withdrawals.after(as_ref(lead, leg), unseen, missing=missing, age_s=age, sender_done=True)
-            if isinstance(seen, Missing) and (seen.withdrawn or self.broker.capabilities.absence.possible):
+            possible = self.broker.capabilities.absence.possible and leg.session_order_id is None
+            if isinstance(seen, Missing) and (seen.withdrawn or possible):
                 gone.append(leg.order.client_order_id)
         return gone
 

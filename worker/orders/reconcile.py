@@ -107,6 +107,8 @@ class Reconciler:
         Args:
             everything: also those that are not due yet (after a reconnect).
         """
+        if everything:
+            self.withdrawals.keep_reserved(self.database)
         everything |= self.steps.look()  # what was due by the old clock may be an hour away by the new one
         self._orphans()
         return self._settle_open(self._due(everything=everything)) + self.lost_legs.look(everything=everything)
@@ -177,7 +179,7 @@ class Reconciler:
         with self.database.read() as connection:
             found = self._open(connection, [Outcome.UNKNOWN])
             due = [r for r in found if everything or r["next_check_at"] is None or r["next_check_at"] <= now]
-            due = [r for r in due if not only_doubted or is_doubted(r) or self._only_i_take_back(r)]
+            due = [r for r in due if not only_doubted or is_doubted(r) or self.withdrawals.is_mine_alone(r)]
             if not due:
                 return []
             query = select(orders).where(orders.c.client_order_id.in_([r["client_order_id"] for r in due]))
@@ -190,10 +192,6 @@ class Reconciler:
             for r, order in asked
             if not is_follower(order)
         ]
-
-    def _only_i_take_back(self, row: AttemptRow) -> bool:
-        numbered = row["session_order_id"] is not None and row["session"] == self.broker.order_session
-        return numbered and not self.deputies.pulse.leads  # the leader asks anyway, and cannot while I am connected
 
     def _question(
         self,
@@ -323,8 +321,9 @@ class Reconciler:
         self, attempt: AttemptRow, question: _Question, sighting: Sighting | None, missing: int, at: datetime
     ) -> Literal["adopt", "absent", "refused", "wait"]:
         """Draw the conclusion that this attempt's history allows."""
-        # An id that is taken says that an order has it: no listing proves the contrary.
-        rule = replace(self.rule, possible=False) if attempt["code"] == ID_TAKEN else self.rule
+        # An id that is taken says that an order has it, and one of a group may be held back: no listing tells.
+        hidden = attempt["code"] == ID_TAKEN or attempt["session_order_id"] is not None
+        rule = replace(self.rule, possible=False) if hidden else self.rule
         rest = (at - question.last_byte).total_seconds()
         by_terms = self._keeps_no_id and question.ref.broker_order_id is None
         verdict = conclude(

@@ -8,9 +8,14 @@ its number, through the session that sent it, and only then looked for once more
 from __future__ import annotations
 
 import structlog
+from sqlalchemy import select
 
 from models.errors import CorroError
+from models.record.database import Database
+from models.record.rows import AttemptRow
+from models.record.tables import attempts
 from models.reports import Missing, Sighting
+from models.vocabulary import Outcome
 from worker.brokers.base import BrokerInterface, OrderRef
 from worker.orders.deputies import Deputies
 
@@ -28,6 +33,21 @@ class Withdrawals:
     def __init__(self, broker: BrokerInterface, deputies: Deputies) -> None:
         self.broker, self.deputies, self.rule = broker, deputies, broker.capabilities.absence
 
+    def is_mine_alone(self, row: AttemptRow) -> bool:
+        """Tell whether nobody can take an attempt's order back but this worker, which leads nobody."""
+        mine = row["session_order_id"] is not None and row["session"] == self.broker.order_session
+        return mine and not self.deputies.pulse.leads
+
+    def keep_reserved(self, database: Database) -> None:
+        """Have the adapter give no number again under which an order that nobody knows of may wait at the broker."""
+        a = attempts.c
+        open_ = a.outcome.in_([str(Outcome.SENDING), str(Outcome.UNKNOWN)]) & a.session_order_id.is_not(None)
+        mine = (a.broker == self.broker.name) & (a.session == self.broker.order_session)
+        with database.read() as connection:
+            numbers = list(connection.execute(select(a.session_order_id).where(open_, mine)).scalars())
+        if numbers:
+            self.broker.keep_reserved(numbers)
+
     def after(
         self, ref: OrderRef, seen: Sighting | CorroError, *, missing: int, age_s: float, sender_done: bool
     ) -> Sighting | CorroError:
@@ -41,7 +61,7 @@ class Withdrawals:
             sender_done: whoever sent them can send nothing more.
         """
         rule, is_missed = self.rule, isinstance(seen, Missing)
-        if not is_missed or rule.possible or ref.session_order_id is None or not sender_done:
+        if not is_missed or ref.session_order_id is None or not sender_done:
             return seen
         if missing + 1 < rule.sightings or age_s < rule.min_age_s:
             return seen

@@ -212,12 +212,17 @@ class IbkrBroker(BrokerInterface):
 
         return self._call(reserve(), self._limit(session, 0), "reserving order ids")
 
+    def keep_reserved(self, numbers: Sequence[str]) -> None:
+        """Give no order id up to these: TWS may count what it holds back as none (docs/facts/ibkr.md#10.4)."""
+        self._book.raise_floor(max(map(int, numbers)))
+
     def withdraw(self, ref: OrderRef) -> Sighting:
         """Cancel by their order ids what was sent of a group, as the client id that sent it, and look again."""
         session = self._session()
         limit = self._limit(session, 4 + 2 * (1 + len(ref.legs)))
         with using(Use.URGENT):
-            return self._call(groups.withdraw(session, self._under(ref.session), ref), limit, "withdraw")
+            trusts, owner = self.capabilities.absence.possible, self._under(ref.session)
+            return self._call(groups.withdraw(session, owner, ref, listings_prove=trusts), limit, "withdraw")
 
     def replace_order(self, ref: OrderRef, ticket: Ticket) -> OrderReport:
         """Change a live order in place; see `BrokerInterface.replace_order`.

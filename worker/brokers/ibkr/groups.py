@@ -270,7 +270,8 @@ def are_gone(ends: Sequence[LegEnd], *, is_group: bool = True) -> bool:
     | not found                    | any                   | no: the whole burst may stand before a person |
     | any                          | open                  | no   |
 
-    Of one leg alone, whose lead lives, not found will do: what came after the lead in one burst would be there.
+    Of one leg alone, whose lead lives, not found will do: what came after the lead in one burst would be there. So it
+    will of a group where no order waits before a person.
     """
     if LegEnd.OPEN in ends:
         return False
@@ -297,13 +298,14 @@ async def _take_back(session: TwsSession, order_id: int, ref: str) -> LegEnd:
     return LegEnd.NOT_FOUND if is_unknown else LegEnd.OPEN
 
 
-async def withdraw(own: TwsSession, owner: TwsSession, ref: OrderRef) -> Sighting:
+async def withdraw(own: TwsSession, owner: TwsSession, ref: OrderRef, *, listings_prove: bool) -> Sighting:
     """Take back a group, or one leg, by the ids under which it was sent, and look for it once more.
 
     Args:
         own: the connection that reads.
         owner: one under the client id that sent it.
         ref: the lead with its legs, or one leg.
+        listings_prove: no order waits before a person there, by the settings: what TWS does not know is not there.
 
     Raises:
         NotSent: `owner` is somebody else; nothing was canceled.
@@ -314,7 +316,8 @@ async def withdraw(own: TwsSession, owner: TwsSession, ref: OrderRef) -> Sightin
     numbered += [(leg.session_order_id, leg.broker_client_order_id) for leg in ref.legs]
     ends = [await _take_back(owner, int(id_), theirs) for id_, theirs in numbered if id_ is not None]
     seen = (await find_groups(own, [ref]))[0]
-    if isinstance(seen, Missing) and len(ends) == len(numbered) and are_gone(ends, is_group=bool(ref.legs)):
+    gone = len(ends) == len(numbered) and are_gone(ends, is_group=bool(ref.legs) and not listings_prove)
+    if isinstance(seen, Missing) and gone:
         words = ", ".join(f"{id_} {end}" for (id_, _), end in zip(numbered, ends, strict=True))
         return replace(seen, withdrawn=True, evidence=f"{seen.evidence}; taken back by order id: {words}")
     return seen
@@ -323,10 +326,6 @@ async def withdraw(own: TwsSession, owner: TwsSession, ref: OrderRef) -> Sightin
 # -- FIND ---
 async def find_groups(session: TwsSession, refs: Sequence[OrderRef]) -> list[Sighting]:
     """Look for orders, and for the legs of those that lead groups, in one reading."""
-    for ref in refs:
-        if ref.session == str(session.options.client_id):
-            for number in (ref.session_order_id, *(leg.session_order_id for leg in ref.legs)):
-                session.book.raise_floor(int(number or 0))  # TWS may count an order that it holds back as none
     legs = [[_leg(ref, one) for one in ref.legs] for ref in refs]
     seen = iter(await find(session, [*refs, *(leg for found in legs for leg in found)]))
     leads = [next(seen) for _ in refs]
