@@ -81,7 +81,8 @@ def desk(house: SandboxThread, tmp_path: Path) -> Iterator[TwsDesk]:
         yield found
 
 
-def test_a_bracket_wakes_its_exits_and_ends_one_by_the_other(desk: TwsDesk) -> None:
+def test_a_bracket_whose_answer_is_lost_wakes_its_exits_and_ends_one_by_the_other(desk: TwsDesk) -> None:
+    desk.house.fault("ibkr", "accept_drop")
     live = desk.until(desk.bracket(), entry="filled", take_profit="accepted", stop_loss="accepted")
     assert live.status == "live"
     desk.house.price("AAPL", "111")
@@ -135,19 +136,9 @@ def test_one_of_two_exits_whose_other_never_left_does_not_stand_alone(desk: TwsD
     assert [state for _, state, _ in desk.at_the_door()].count("canceled") == 1
 
 
-def test_a_lost_answer_is_found_again_with_every_leg(desk: TwsDesk) -> None:
-    desk.house.fault("ibkr", "accept_drop")
-    group = desk.until(desk.bracket(), entry="filled", take_profit="accepted", stop_loss="accepted")
-    assert len(desk.at_the_door()) == 3
-    desk.house.price("AAPL", "94")
-    done = desk.until(group, take_profit="canceled", stop_loss="filled")
-    assert done.status == "closed"
-
-
 @pytest.mark.parametrize(
     ("after", "ends"),
     [
-        (0, {"entry": "rejected", "stop_loss": "rejected", "take_profit": "rejected"}),
         (1, {"entry": "canceled", "stop_loss": "rejected", "take_profit": "canceled"}),  # let go without its stop
         (2, {"entry": "rejected", "stop_loss": "rejected", "take_profit": "rejected"}),
     ],
@@ -185,16 +176,6 @@ def test_an_oco_closes_a_position_once_and_an_overfill_by_ib_is_told_and_locked(
         assert connection.execute(select(position_locks.c.note)).scalar() == done.reason
 
 
-def test_an_entry_that_ends_partly_filled_takes_its_exits_along_and_is_said(desk: TwsDesk) -> None:
-    desk.house.fault("ibkr", "partial")
-    group = desk.until(desk.bracket(), entry="partially_filled", take_profit="accepted", stop_loss="accepted")
-    group.legs["entry"].cancel()
-    done = desk.until(group, entry="canceled", take_profit="canceled", stop_loss="canceled")
-    assert done.status == "broken"
-    assert done.legs["entry"].filled_quantity == 5
-    assert [event["kind"] for event in done.legs["entry"].events].count("unprotected") == 1
-
-
 def test_what_an_entry_left_open_gets_exits_of_its_own_once_where_that_is_wished(
     house: SandboxThread, tmp_path: Path
 ) -> None:
@@ -202,7 +183,8 @@ def test_what_an_entry_left_open_gets_exits_of_its_own_once_where_that_is_wished
         desk.house.fault("ibkr", "partial")
         group = desk.until(desk.bracket(), entry="partially_filled", take_profit="accepted", stop_loss="accepted")
         group.legs["entry"].cancel()
-        desk.until(group, entry="canceled", take_profit="canceled", stop_loss="canceled")
+        done = desk.until(group, entry="canceled", take_profit="canceled", stop_loss="canceled")
+        assert [event["kind"] for event in done.legs["entry"].events].count("unprotected") == 1
 
         def oco() -> OrderGroup | None:
             with suppress(NotFound):
