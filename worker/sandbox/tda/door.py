@@ -155,12 +155,14 @@ class TdaDoor(HttpDoor):
         return self.dialect.no(429, THROTTLED, THROTTLED)
 
     def turned_away(self, reason: str, body: object) -> None:
-        """Record an order that a fault kept from being taken."""
+        """Record an order, or each of a group, that a fault kept from being taken."""
         try:
-            fields = read_order(body, self.dialect)
+            single, inner, _ = split(body, self.dialect)
+            orders = [read_order(one, self.dialect) for one in (single, *inner)]
         except Refusal:
             return
-        self.market.turn_away(reason, door=self.name, account=self.account, **fields)
+        for fields in orders:
+            self.market.turn_away(reason, door=self.name, account=self.account, **fields)
 
     def _json(self, body: object) -> web.Response:
         return web.json_response(body, headers=correlation() if self.dialect.name == "schwab" else None)

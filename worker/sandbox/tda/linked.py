@@ -15,7 +15,7 @@ from worker.sandbox.tda.dialect import DoorDialect, Json
 _GROUP = 7
 
 
-def split(body: Json, dialect: DoorDialect) -> tuple[Json, list[Json], bool]:
+def split(body: object, dialect: DoorDialect) -> tuple[object, list[Json], bool]:
     """Return an order body as a single one, those that belong to it, and whether they wait for it.
 
     Raises:
