@@ -205,12 +205,9 @@ class IbkrBroker(BrokerInterface):
 
     def reserve_ids(self, count: int) -> Sequence[str]:
         """Reserve order ids of this client id; they stay reserved over a reconnect."""
-        session = self._session()
-
-        async def reserve() -> list[str]:
-            return [str(session.next_order_id()) for _ in range(count)]
-
-        return self._call(reserve(), self._limit(session, 0), "reserving order ids")
+        return self._call(
+            groups.reserve(self._session(), count), self._limit(self._session(), 0), "reserving order ids"
+        )
 
     def keep_reserved(self, numbers: Sequence[str]) -> None:
         """Give no order id up to these: TWS may count what it holds back as none (docs/facts/ibkr.md#10.4)."""
@@ -218,11 +215,10 @@ class IbkrBroker(BrokerInterface):
 
     def withdraw(self, ref: OrderRef) -> Sighting:
         """Cancel by their order ids what was sent of a group, as the client id that sent it, and look again."""
-        session = self._session()
-        limit = self._limit(session, 4 + 2 * (1 + len(ref.legs)))
+        session, prove = self._session(), self.capabilities.absence.possible
+        taken = groups.withdraw(session, self._under(ref.session), ref, listings_prove=prove)
         with using(Use.URGENT):
-            trusts, owner = self.capabilities.absence.possible, self._under(ref.session)
-            return self._call(groups.withdraw(session, owner, ref, listings_prove=trusts), limit, "withdraw")
+            return self._call(taken, self._limit(session, 6 + 2 * len(ref.legs)), "withdraw")
 
     def replace_order(self, ref: OrderRef, ticket: Ticket) -> OrderReport:
         """Change a live order in place; see `BrokerInterface.replace_order`.

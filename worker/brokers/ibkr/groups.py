@@ -91,6 +91,11 @@ def links(orders: Sequence[OrderRequest], position: int, parent_id: int, name: s
 
 
 # -- PLACE ---
+async def reserve(session: TwsSession, count: int) -> list[str]:
+    """Return so many order ids that nobody else is given, over reconnects as well."""
+    return [str(session.next_order_id()) for _ in range(count)]
+
+
 async def place_group(
     session: TwsSession, lead: PendingOrder, ticket: Ticket, emit: Callable[[Report], None]
 ) -> OrderReport:
