@@ -144,6 +144,19 @@ def test_an_oco_closes_a_position_once(desk: GroupDesk) -> None:
     assert done.status == "closed"
 
 
+def test_an_exit_that_is_filled_counts_though_the_other_one_was_rejected(desk: GroupDesk) -> None:
+    desk.client.submit(OrderRequest(symbol="AAPL", side="buy", quantity=10)).wait(10)
+    desk.house.fault("alpaca", "reject_after_accept")
+    desk.house.fault("alpaca", "accept_drop")
+    desk.house.fault("alpaca", "stream_silent", count=None)
+    terms = {"symbol": "AAPL", "side": "sell", "quantity": 10}
+    first = OrderRequest(**terms, order_type="limit", limit_price="900", client_order_id="o")
+    second = OrderRequest(**terms, order_type="stop", stop_price="800", client_order_id="o.sl")
+    group = desk.until(desk.client.submit_oco(first, second), second="filled")
+    assert eventually(lambda: desk.client.group(group.group_id).is_terminal)
+    assert desk.at_the_door()[1:] == [("sell", "rejected", 0), ("sell", "filled", 10)]
+
+
 @pytest.mark.parametrize(
     ("terms", "words"),
     [({"time_in_force": "ioc"}, "day or gtc only"), ({"quantity": "1.5"}, "whole shares only")],

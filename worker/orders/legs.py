@@ -9,7 +9,7 @@ from typing import Protocol
 from sqlalchemy import Connection, select
 
 from models.errors import BrokerError, Denied, OutcomeUnknown, Refused
-from models.groups import LEADS
+from models.groups import LEADS, GroupKind
 from models.groups import why_not_whole as lacks
 from models.lifecycle import Fact
 from models.record.batch import OrderBatch
@@ -21,7 +21,7 @@ from models.record.order import OrderRecord
 from models.record.rows import AttemptRow, ReadableOrder
 from models.record.statements import fetch
 from models.record.tables import attempts
-from models.reports import DONE, BrokerStatus, OrderReport
+from models.reports import DONE, BrokerStatus, Found, OrderReport, Sighting
 from models.terms import Rewrites, contradictions
 from models.vocabulary import Denial, Outcome, Status
 from worker.brokers.base import LinkedOrder, OrderRef
@@ -98,6 +98,20 @@ def end_leg(leg: OrderRecord, attempt_no: int, error: BrokerError) -> None:
         leg.happen(
             Fact.REJECTED if isinstance(error, Refused) else Fact.CANCELED, attempt_no=attempt_no, detail=str(error)
         )
+
+
+def is_whole_end(report_of: Reporting, lead: OrderRecord, sighting: Sighting | None, rewrites: Rewrites) -> bool:
+    """Tell whether a lead's refusal is the end of its group, once what the same answer shows of the others is told.
+
+    What waits for a lead dies with it. Of two orders that exclude each other the other one may work, or be filled.
+    """
+    if lead.order["group_kind"] != GroupKind.OCO or not isinstance(sighting, Found):
+        return True
+    report = sighting.report
+    tell_legs(report_of, lead, report, rewrites, infer=True, asked=True)
+    shown = matched(followers(lead), report.legs, rewrites)
+    dead = {leg.id for leg, one in shown if one.status in DONE and not one.filled_quantity}
+    return all(leg.id in dead for leg in lacking(lead))
 
 
 def lacking(lead: OrderRecord) -> list[OrderRecord]:

@@ -31,7 +31,7 @@ from worker.orders.absence import after_cancel, after_refusal, after_replaced, c
 from worker.orders.batches import Batches
 from worker.orders.catch_up import order_ref
 from worker.orders.deputies import Deputies
-from worker.orders.legs import linked_orders, named
+from worker.orders.legs import is_whole_end, linked_orders, named
 from worker.orders.lost_legs import LostLegs
 from worker.orders.record import Recorder
 from worker.orders.routing import Absent
@@ -300,6 +300,8 @@ class Reconciler:
         missing = question.missing + (isinstance(sighting, Missing) and question.sender_done)
         age = (at - question.ref.sent_at).total_seconds()
         verdict = self._verdict(attempt, question, sighting, missing, at)
+        if verdict == "refused" and not is_whole_end(self.recorder.report, entry, sighting, self.recorder.rewrites):
+            verdict = "wait"
         if verdict == "refused":
             self.recorder.settle(entry, question.attempt_no, self._refusal(attempt, sighting))
         elif verdict == "adopt":
