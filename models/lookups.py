@@ -39,6 +39,7 @@ class InstrumentReport:
         broker_id: the broker's own id (IB's conId, Alpaca's asset id, Schwab's CUSIP).
         name: in words.
         tradable: whether the broker takes orders in it now.
+        detail: what the adapter needs to know it again without asking; for nobody else.
     """
 
     symbol: str
@@ -56,6 +57,7 @@ class InstrumentReport:
     broker_id: str | None = None
     name: str | None = None
     tradable: bool | None = None
+    detail: dict[str, str] | None = None
 
 
 def report_of(instrument: Instrument, currency: str, **told: object) -> InstrumentReport:
@@ -82,7 +84,8 @@ class FoundInstruments(list[InstrumentReport]):
 
     def rows(self, broker: str, at: datetime | None) -> list[dict[str, object]]:
         """Return them as rows of the table `instruments`: whose they are, and when it was told."""
-        return [{**asdict(one), "broker": broker, "resolved_at": at} for one in self]
+        told = [asdict(one) | {"broker": broker, "resolved_at": at} for one in self]
+        return [{name: value for name, value in row.items() if name != "detail"} for row in told]
 
 
 def _place(one: InstrumentReport) -> tuple[date, Decimal, str, str]:

@@ -9,11 +9,13 @@ from datetime import date
 from decimal import Decimal
 from typing import TypedDict, cast
 
+from models.clock import utcnow
 from models.errors import DataError
 from models.lookups import FoundInstruments, InstrumentReport, PreviewReport, days
 from models.messages import OrderRequest
 from models.record.fetches import from_json
 from models.record.instruments import InstrumentRow, kept_instruments
+from models.record.limits import StaticLimits
 from models.record.rows import FetchRow
 from producers.data import DataClient
 from producers.handles import Fetch
@@ -61,18 +63,38 @@ class LookupClient(DataClient):
             )
             for broker in request.route or self.settings.route
         }
+        ours = self._our_words(request)
         return [
-            self._row(broker, request.body_hash, fetch, max(0.05, deadline - time.monotonic()))
+            self._row(broker, request, fetch, max(0.05, deadline - time.monotonic()), *ours)
             for broker, fetch in asked.items()
         ]
 
+    def _our_words(self, request: OrderRequest) -> tuple[str | None, str | None]:
+        """Return why limits would deny an order wherever it went, and why somebody would have to approve it."""
+        limits, now = StaticLimits(self.settings.risk, self.database), utcnow()
+        refused, approval = limits.refusal(request, now), limits.approval(request, now)
+        return None if refused is None else f"corro: {refused.words}", approval and f"corro: {approval}"
+
     @staticmethod
-    def _row(broker: str, digest: str, fetch: Fetch[PreviewReport], timeout: float) -> PreviewRow:
+    def _row(
+        broker: str,
+        request: OrderRequest,
+        fetch: Fetch[PreviewReport],
+        timeout: float,
+        refused: str | None,
+        warning: str | None,
+    ) -> PreviewRow:
         try:
             told = asdict(fetch.result(timeout))
         except DataError as error:
             told = {**asdict(PreviewReport(warnings=(str(error),))), "supported": None}
-        return cast(PreviewRow, {"broker": broker, **told, "warnings": list(told["warnings"]), "digest": digest})
+        more = {
+            "broker": broker,
+            "warnings": [*told["warnings"], *filter(None, [warning])],
+            "refused": "; ".join(filter(None, [refused, told["refused"]])) or None,
+            "digest": request.body_hash,
+        }
+        return cast(PreviewRow, told | more)
 
     def instruments(
         self,

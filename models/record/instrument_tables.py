@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, Column, Date, Index, String, Table
+from sqlalchemy import JSON, Boolean, Column, Date, Index, String, Table
 
 from models.record.columns import Money, UtcTime, Words, metadata
 
@@ -33,6 +33,8 @@ instruments = Table(
     Column("name", Words(128)),
     #: Whether the broker takes orders in it, when it was asked.
     Column("tradable", Boolean),
+    #: What its adapter needs to know it again without asking.
+    Column("detail", JSON(none_as_null=True)),
     #: When the broker told.
     Column("resolved_at", UtcTime, nullable=False),
     Index("ix_instruments_underlying", "underlying", "asset_class", "expiry"),

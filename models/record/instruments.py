@@ -36,6 +36,7 @@ class InstrumentRow(TypedDict):
     broker_id: str | None
     name: str | None
     tradable: bool | None
+    detail: dict[str, str] | None
     resolved_at: datetime
 
 
@@ -66,6 +67,7 @@ def kept_instruments(
     first: date | None = None,
     last: date | None = None,
     limit: int | None = None,
+    detail: bool = False,
 ) -> list[InstrumentRow]:
     """Return what was told, by underlying, expiry, strike and right.
 
@@ -77,9 +79,10 @@ def kept_instruments(
         first: it expires on this day or later.
         last: it expires on this day or earlier.
         limit: how many at most.
+        detail: with what their adapter alone can read.
     """
     i = instruments.c
-    chosen = select(instruments)
+    chosen = select(*(column for column in i if detail or column is not i.detail))
     if query is not None:
         chosen = chosen.where(or_(i.symbol == query, i.underlying == query))
     if asset_class is not None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -10,13 +11,15 @@ from typing import Any
 
 import pytest
 
-from models.errors import DataError, NoSuchSymbol, Unsupported
+from models.errors import DataError, NoSuchSymbol, NotSent, Unsupported
+from models.instruments import Instrument
 from models.lookups import FoundInstruments, InstrumentQuery, InstrumentReport
 from models.vocabulary import AssetClass
 from tests.contract.brokers import EVERY, SDKS, AdapterBench, bench, order
 from worker.sandbox.market.chains import expiries, futures, options
 
 TODAY = datetime.now(UTC).date()
+OPTION = "AAPL301220C00200000"
 NEXT = expiries(TODAY)[1]
 
 
@@ -83,6 +86,33 @@ def test_ib_tells_futures_money_coins_and_shares_abroad(sdk: str, tmp_path: Path
         desk.fault("definitions_broken", None)
         with pytest.raises(DataError):
             find(desk, "NQ", asset_class="future")
+
+
+@pytest.mark.parametrize("sdk", SDKS)
+def test_ib_is_not_asked_again_for_what_was_resolved_before_a_restart(sdk: str, tmp_path: Path) -> None:
+    with bench(sdk, tmp_path) as desk:
+        heard: dict[str, InstrumentReport] = {}
+
+        def recall(instrument: Instrument) -> Mapping[str, str] | None:
+            told = heard.get(instrument.symbol)
+            return None if told is None else json.loads(json.dumps(told.detail))
+
+        desk.broker.resolutions(lambda one: heard.update({one.symbol: one}), lambda _: None, recall)
+        desk.broker.disconnect()
+        desk.broker.connect()
+        terms = {"order_type": "limit", "limit_price": 1}
+        texts = [{"symbol": "KO"}, {"symbol": OPTION}, {"symbol": "EUR/USD", "asset_class": "forex", "limit_price": 2}]
+        first = [desk.place(order(**terms | text)) for text in texts]
+        desk.broker.disconnect()
+        desk.fault("definitions_broken", None)
+        desk.broker.connect()
+        again = [desk.place(order(**terms | text)) for text in texts]
+        for ref in (*first, *again):
+            found = desk.found(ref)
+            assert found is not None
+            assert found.symbol == ref.order.symbol
+        with pytest.raises(NotSent):
+            desk.place(order("MSFT", **terms))
 
 
 def test_alpaca_turns_the_pages_of_a_chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from models.errors import InvalidOrder, InvalidRequest, Unsupported
+from models.instruments import read_instrument
 from models.lookups import FoundInstruments, InstrumentQuery, InstrumentReport
 from models.messages import OrderRequest
 from models.record.database import Database
@@ -135,6 +136,26 @@ def test_what_was_told_is_held_against_orders_also_after_a_restart(database: Dat
     later.check_known(off)
 
 
+def test_an_adapter_is_reminded_for_a_day_and_of_no_listing_whose_currency_is_open(database: Database) -> None:
+    detail = {"conId": "7"}
+    abroad = told("VOD@LSE", asset_class=AssetClass.EQUITY, currency="GBP", detail=detail)
+    known = KnownInstruments(database, FakeBroker())
+    for one in (told("KO", detail=detail), abroad):
+        known.note(one)
+    known.write()
+    with database.write() as connection:
+        long_ago = datetime.now(UTC) - timedelta(hours=25)
+        keep_instruments(connection, "fake", [told("PEP", detail=detail)], long_ago)
+    again = KnownInstruments(database, FakeBroker())
+    assert again.recall(read_instrument("KO")) is None, "nothing was read yet"
+    again.write()
+    for found in (known, again):
+        assert found.recall(read_instrument("KO")) == detail
+        assert found.recall(read_instrument("PEP")) is None
+        assert found.recall(read_instrument("VOD@LSE", AssetClass.EQUITY, "GBP")) == detail
+        assert found.recall(read_instrument("VOD@LSE", AssetClass.EQUITY)) is None
+
+
 def test_what_is_kept_is_listed(database: Database, corro: Run) -> None:
     with database.write() as connection:
         keep_instruments(connection, "ibkr", [option(200), option(190)], NOW)
@@ -172,6 +193,10 @@ def test_a_preview_that_nobody_answers_says_so_and_records_no_order(corro: Run) 
     assert {row["supported"] for row in rows} == {None}
     assert all("no worker of" in row["warnings"][0] for row in rows)
     assert json.loads(corro("orders", "--json")[1]) == []
+    corro("limits", "set", "max_quantity", "4", "--by", "ana", "--reason", "small")
+    (row, *_) = json.loads(corro("preview", *terms)[1])
+    assert "max_quantity" in row["refused"]
+    corro("limits", "clear", "max_quantity", "--by", "ana", "--reason", "enough")
     digest = rows[0]["digest"]
     assert corro("submit", *terms[:3], "--limit", "41", "--preview", digest)[0] == 2
     assert corro("submit", *terms[:3], "--limit", "40", "--preview", digest)[0] == 0

@@ -5,10 +5,11 @@ Nothing here may leave a trace at the broker that could be taken for an order.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from models.errors import InstrumentUnknown, NotPermitted, RateLimited, Refused, Unsupported
+from models.instruments import Instrument
 from models.lookups import FoundInstruments, InstrumentQuery, InstrumentReport, PreviewReport
 from models.messages import OrderRequest
 
@@ -23,15 +24,22 @@ class Lookups:
     capabilities: Capabilities
     _resolved: Callable[[InstrumentReport], None] | None = None
     _known: Callable[[OrderRequest], None] | None = None
+    _recall: Callable[[Instrument], Mapping[str, str] | None] | None = None
 
-    def resolutions(self, callback: Callable[[InstrumentReport], None], known: Callable[[OrderRequest], None]) -> None:
+    def resolutions(
+        self,
+        callback: Callable[[InstrumentReport], None],
+        known: Callable[[OrderRequest], None],
+        recall: Callable[[Instrument], Mapping[str, str] | None] | None = None,
+    ) -> None:
         """Register who keeps what is resolved on the way of an order, and holds orders against what is known.
 
         Args:
             callback: takes what was resolved; it must not block.
             known: raises Unsupported for an order that breaks what the broker has told of its instrument.
+            recall: returns the `detail` of what was resolved lately, before a restart too.
         """
-        self._resolved, self._known = callback, known
+        self._resolved, self._known, self._recall = callback, known, recall
 
     def check_known(self, order: OrderRequest) -> None:
         """Hold an order against what the broker has told of its instrument, as far as somebody keeps that.

@@ -283,7 +283,7 @@ class Fetcher:
         found = self.broker.find_instruments(InstrumentQuery.of(row["request"]))
         if self.instruments is not None:
             self.instruments.keep(found)
-        return {"instruments": [as_json(each) for each in found], "more": found.more}
+        return {"instruments": [as_json(replace(each, detail=None)) for each in found], "more": found.more}
 
     def _bars(self, row: FetchRow) -> Mapping[str, object]:
         """Read bars page by page, each stored before the next is asked for: who takes it over goes on from there."""

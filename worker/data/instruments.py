@@ -12,13 +12,14 @@ have steps of their own, and go unchecked. What nobody has told is not checked: 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 import structlog
 
 from models.errors import DatabaseUnavailable, Unsupported
+from models.instruments import Instrument
 from models.lookups import InstrumentReport
 from models.messages import OrderRequest, plain
 from models.record.database import Database
@@ -31,6 +32,8 @@ log = structlog.get_logger()
 
 #: How old what was told may be to be held against an order: exchanges change their steps now and then.
 _GOOD_FOR = timedelta(days=7)
+#: A name means the same for so long: tickers are given anew now and then.
+_SAME_FOR = timedelta(days=1)
 #: Instruments that wait to be written; the oldest give way, and are told again.
 _MOST = 10_000
 _PRICES = ("limit_price", "stop_price")
@@ -49,7 +52,8 @@ class KnownInstruments:
         self._steps: dict[tuple[str, AssetClass], tuple[Decimal | None, Decimal | None]] = {}
         self._waiting: deque[InstrumentReport] = deque(maxlen=_MOST)
         self._is_read = False
-        broker.resolutions(self.note, self.check)
+        self._details: dict[tuple[str, AssetClass, str], tuple[datetime, Mapping[str, str]]] = {}
+        broker.resolutions(self.note, self.check, self.recall)
 
     def note(self, found: InstrumentReport) -> None:
         """Take in what was resolved; `write` keeps it. Never blocks."""
@@ -81,15 +85,29 @@ class KnownInstruments:
     def _read(self) -> None:
         since = utcnow() - _GOOD_FOR
         with self._database.read() as connection:
-            rows = kept_instruments(connection, brokers=[self._broker])
+            rows = kept_instruments(connection, brokers=[self._broker], detail=True)
         for row in rows:
             if row["resolved_at"] >= since:
                 key = (row["symbol"], AssetClass(row["asset_class"]))
                 self._steps.setdefault(key, (row["price_increment"], row["lot_size"]))
+                if detail := row.get("detail"):
+                    self._details.setdefault((*key, row["currency"]), (row["resolved_at"], detail))
         self._is_read = True
+
+    def recall(self, instrument: Instrument) -> Mapping[str, str] | None:
+        """Return what an adapter said of an instrument within a day; None where it has to ask.
+
+        Not of a listing whose currency nobody has given: whether there are several is the broker's to say.
+        """
+        if instrument.currency is None:
+            return None
+        at, detail = self._details.get((instrument.symbol, instrument.asset_class, instrument.currency), (None, None))
+        return detail if at is not None and utcnow() - at < _SAME_FOR else None
 
     def _learn(self, one: InstrumentReport) -> None:
         self._steps[one.symbol, one.asset_class] = one.price_increment, one.lot_size
+        if one.detail is not None:
+            self._details[one.symbol, one.asset_class, one.currency] = utcnow(), one.detail
 
     def check(self, order: OrderRequest) -> None:
         """Hold an order against what is known of its instrument.

@@ -141,7 +141,8 @@ class IbkrBroker(BrokerInterface):
         """Open a session in the place of the one before; one that cannot be opened is closed again."""
         await self._close()
         self._sdk = self._sdk or load_sdk(options.sdk)
-        session = TwsSession(self._sdk, options, self._book, self._budget(options), self._on_change, self._resolved)
+        budget, keeper = self._budget(options), (self._resolved, self._recall)
+        session = TwsSession(self._sdk, options, self._book, budget, self._on_change, *keeper)
         try:
             await session.open()
         except BaseException:
@@ -318,8 +319,6 @@ class IbkrBroker(BrokerInterface):
     def preview_order(self, order: OrderRequest) -> PreviewReport:
         """Ask IB what an order would do to the account: a what-if, which is no order."""
         self.check_order(order)
-        if order.legs is not None:
-            return PreviewReport(warnings=(f"{self.name} was not asked: no what-if of packages is known here",))
         session = self._session()
         with using(Use.DATA):
             return self._call(what_if.what_if(session, order), self._limit(session, 3), "what-if")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
@@ -16,7 +16,7 @@ from models.lookups import InstrumentReport
 from models.vocabulary import AssetClass
 from worker.brokers.ibkr import names
 from worker.brokers.ibkr.codes import lookup_error
-from worker.brokers.ibkr.details import listing_of, report
+from worker.brokers.ibkr.details import listing_of, remembered, report
 from worker.brokers.ibkr.frames import Frames
 from worker.brokers.ibkr.instruments import asked, choose_one
 from worker.brokers.ibkr.reports import OrderLine, WireExecution
@@ -26,6 +26,8 @@ from worker.brokers.ibkr.spoiled import Rows
 _log = structlog.get_logger()
 #: Takes what was looked up, without waiting.
 Resolved = Callable[[InstrumentReport], None]
+#: Returns what was looked up before a restart.
+Recall = Callable[[Instrument], Mapping[str, str] | None]
 T = TypeVar("T")
 Row = TypeVar("Row", OrderLine, WireExecution)
 
@@ -49,10 +51,17 @@ class Contracts:
     """Look-ups of one connection; callers who want the same symbol share one look-up."""
 
     def __init__(
-        self, sdk: Sdk, ib: Any, broker: str, line: Asking, called: names.Names, resolved: Resolved | None = None
+        self,
+        sdk: Sdk,
+        ib: Any,
+        broker: str,
+        line: Asking,
+        called: names.Names,
+        resolved: Resolved | None = None,
+        recall: Recall | None = None,
     ) -> None:
         self._sdk, self._ib, self._broker, self._line = sdk, ib, broker, line
-        self._resolved, self._details = resolved, dict[int, SdkDetails]()
+        self._resolved, self._recall, self._details = resolved, recall, dict[int, SdkDetails]()
         #: What every contract is called.
         self.names = called
         self._tasks: dict[Instrument, asyncio.Task[SdkContract]] = {}
@@ -92,6 +101,9 @@ class Contracts:
             BrokerError: it could not tell, for example while its definitions' farm is broken.
         """
         symbol, wanted = instrument.symbol, self._sdk.Contract(**asked(instrument))
+        known = self._recall(instrument) if self._recall is not None else None
+        if known is not None and (details := remembered(self._sdk, known)) is not None:
+            return self._take(instrument, details, str(wanted.exchange))
         try:
             found = await self._line.ask(f"details of {symbol}", lambda: self._ib.reqContractDetailsAsync(wanted))
         except self._sdk.RequestError as error:
@@ -110,15 +122,21 @@ class Contracts:
         else:
             listed = [(details.contract, listing_of(details)) for details in found]
             contract = choose_one(listed, instrument, self._broker)
-        self.names.chose(symbol, contract.conId)
         self._learn_size(found)
         details = next(each for each in found if each.contract is contract)
-        told = str(details.orderTypes)
-        self._order_types[symbol] = frozenset(word.strip() for word in told.split(",") if word.strip())
-        self._details[contract.conId] = details
         if self._resolved is not None:
             self._resolved(report(instrument, details))
-        contract.exchange = wanted.exchange
+        return self._take(instrument, details, str(wanted.exchange))
+
+    def _take(self, instrument: Instrument, details: SdkDetails, exchange: str) -> SdkContract:
+        """Know a contract from now on, and send what is ordered of it to an exchange."""
+        contract = details.contract
+        self.names.chose(instrument.symbol, contract.conId)
+        self._learn_size([details])
+        told = str(details.orderTypes)
+        self._order_types[instrument.symbol] = frozenset(word.strip() for word in told.split(",") if word.strip())
+        self._details[contract.conId] = details
+        contract.exchange = exchange
         return contract
 
     def _learn_size(self, found: Sequence[SdkDetails]) -> None:

@@ -7,6 +7,8 @@ of prices are in its market rules, which are not read (docs/facts/ibkr.md#9.10).
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
@@ -14,10 +16,16 @@ from models.instruments import Instrument, read_instrument
 from models.lookups import InstrumentReport, report_of
 from models.vocabulary import AssetClass
 from worker.brokers.ibkr.instruments import canonical, size_of
-from worker.brokers.ibkr.sdk import SdkDetails
+from worker.brokers.ibkr.sdk import Sdk, SdkContract, SdkDetails
 from worker.brokers.values import positive, soft
 
 _DAY = re.compile(r"[0-9]{8}")
+#: Fields of a contract, and of its details, that are remembered.
+_CONTRACT = (
+    "conId", "symbol", "secType", "lastTradeDateOrContractMonth", "strike", "right", "multiplier", "exchange",
+    "primaryExchange", "currency", "localSymbol", "tradingClass",
+)  # fmt: skip
+_TOLD = ("orderTypes", "priceMagnifier", "minTick", "longName", "sizeIncrement")
 
 
 def day_of(text: str) -> date | None:
@@ -56,11 +64,43 @@ def report(instrument: Instrument, details: SdkDetails) -> InstrumentReport:
         expiry=ends if instrument.asset_class is AssetClass.FUTURE else None,
         multiplier=size.multiplier,
         price_increment=soft(positive, details.minTick),
-        lot_size=soft(positive, getattr(details, "sizeIncrement", None)) or _whole(instrument),
+        lot_size=soft(positive, details.sizeIncrement) or _whole(instrument),
         broker_symbol=contract.localSymbol or None,
         broker_id=str(contract.conId) if contract.conId else None,
         name=str(details.longName or "")[:128] or None,
+        detail=detail_of(details),
     )
+
+
+def detail_of(details: SdkDetails) -> dict[str, str]:
+    """Return what is needed to know a contract again without asking."""
+    told = {name: str(getattr(details.contract, name)) for name in _CONTRACT}
+    return told | {name: str(getattr(details, name)) for name in _TOLD}
+
+
+@dataclass(slots=True)
+class RememberedDetails:
+    """The details of a contract from before a restart."""
+
+    contract: SdkContract
+    orderTypes: str  # IB's words
+    priceMagnifier: int
+    minTick: float
+    longName: str
+    sizeIncrement: object
+
+
+def remembered(sdk: Sdk, detail: Mapping[str, str]) -> SdkDetails | None:
+    """Return the details that `detail_of` wrote; None where they cannot be read."""
+    try:
+        fields: dict[str, object] = {name: detail[name] for name in _CONTRACT}
+        contract = sdk.Contract(**fields | {"conId": int(detail["conId"]), "strike": float(detail["strike"] or 0)})
+        return RememberedDetails(
+            contract, detail["orderTypes"], int(detail["priceMagnifier"]), float(detail["minTick"]), detail["longName"],
+            detail["sizeIncrement"],
+        )  # fmt: skip
+    except (KeyError, ValueError):
+        return None
 
 
 def _whole(instrument: Instrument) -> Decimal | None:

@@ -43,6 +43,7 @@ class SdkDetails(Protocol):
     priceMagnifier: int
     minTick: float
     longName: str
+    sizeIncrement: object
 
 
 class SdkOrder(Protocol):

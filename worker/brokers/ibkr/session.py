@@ -19,7 +19,7 @@ import structlog
 from models.errors import BrokerError, ConfigurationError, NotConnected, PacingViolation, QuotaExhausted
 from worker.brokers.ibkr.access import Options
 from worker.brokers.ibkr.codes import CUT_OFF, RESTORED, Proof, code_of, read_error
-from worker.brokers.ibkr.contracts import Contracts, Resolved
+from worker.brokers.ibkr.contracts import Contracts, Recall, Resolved
 from worker.brokers.ibkr.days import zones_of
 from worker.brokers.ibkr.evidence import OrderBook
 from worker.brokers.ibkr.feed import Feed, HeldRow
@@ -53,6 +53,7 @@ class TwsSession:
         budget: Budget,
         on_change: Callable[[str], None],
         resolved: Resolved | None = None,
+        recall: Recall | None = None,
     ) -> None:
         self.sdk = sdk
         self.options = options
@@ -72,7 +73,7 @@ class TwsSession:
         self.summary_lock = asyncio.Lock()
         self.ib = sdk.IB()
         self.client = self.ib.client
-        self.contracts = Contracts(sdk, self.ib, options.broker, self, book.names, resolved)
+        self.contracts = Contracts(sdk, self.ib, options.broker, self, book.names, resolved, recall)
         self._prepare()
         self.feed = Feed(self.ib, options, book, self.contracts)
 

@@ -37,6 +37,8 @@ async def what_if(session: TwsSession, order: OrderRequest) -> PreviewReport:
     """
     session.check()
     loop, broker = asyncio.get_running_loop(), session.options.broker
+    if order.legs is not None:
+        return PreviewReport(warnings=(f"{broker} was not asked: no what-if of packages is known here",))
     contract = await contract_by(session, order.instrument, loop.time() + session.options.request_timeout_s)
     terms.check_listed(order, session.contracts.order_types(order.symbol), broker)
     fields = terms.order_fields(order, REF, session.account if len(session.accounts) > 1 else "")
