@@ -276,7 +276,9 @@ class _Case:
             words.append("filled at a door")
         if status == "rejected" and not any(e.was_refused for e in (*self.entries, *self.kin_entries)):
             words.append("no door has refused it")
-        if status == "denied" and any(e.was_taken and not e.was_refused for e in self.entries):
+        refused_at = {e.door for e in self.kin_entries if e.was_refused}  # a leg dies with its lead
+        taken = [e for e in self.entries if e.was_taken and not e.was_refused and e.door not in refused_at]
+        if status == "denied" and taken:
             words.append("a door had it")
         if status == "canceled" and not self._may_be_canceled():
             words.append("nobody canceled it")
