@@ -47,7 +47,7 @@ DECLARE
     'tags', 'status', 'route', 'broker', 'attempt_no', 'filled_quantity', 'reason', 'reason_code', 'body_hash',
     'key_id', 'signed_text', 'signature', 'not_before', 'session', 'held_for', 'available_at', 'created_at',
     'expires_at', 'closed_at', 'updated_at', 'group_id', 'group_kind', 'leg', 'asset_class',
-    'currency', 'legs', 'notional'];
+    'currency', 'legs', 'notional', 'good_till', 'limit_offset', 'display_quantity', 'hidden', 'algo'];
   not_said text[] := ARRAY['broker_order_id', 'avg_fill_price', 'cancel_requested_at', 'cancel_sent_at',
     'replace_request', 'amended_at', 'wishes', 'submitted_at', 'accepted_at'];
   one record;
@@ -155,17 +155,26 @@ BEGIN
     WHEN NOT corro_is_amount(o.quantity) OR num_nonnulls(o.quantity, o.notional) <> 1 THEN 'quantity'
     WHEN NOT corro_is_amount(o.notional) OR (o.notional IS NOT NULL AND (o.side <> 'buy' OR o.group_id IS NOT NULL))
       THEN 'notional'
-    WHEN (o.order_type IN ('market', 'limit', 'stop', 'stop_limit', 'trailing_stop')) IS NOT TRUE THEN 'order_type'
+    WHEN (o.order_type IN ('market', 'limit', 'stop', 'stop_limit', 'trailing_stop', 'trail_limit', 'if_touched',
+      'limit_if_touched')) IS NOT TRUE THEN 'order_type'
     WHEN o.legs IS NOT NULL AND (o.side = 'buy' AND json_typeof(o.legs) = 'array'
       AND json_array_length(o.legs) BETWEEN 2 AND 8 AND length(o.legs::text) < 2000) IS NOT TRUE THEN 'legs'
     WHEN NOT corro_is_amount(CASE WHEN o.legs IS NULL THEN o.limit_price ELSE nullif(abs(o.limit_price), 0) END)
-      OR (o.limit_price IS NOT NULL) <> (o.order_type IN ('limit', 'stop_limit')) THEN 'limit_price'
+      OR (o.limit_price IS NOT NULL) <> (o.order_type IN ('limit', 'stop_limit', 'limit_if_touched')) THEN 'limit_price'
     WHEN NOT corro_is_amount(o.stop_price)
-      OR (o.stop_price IS NOT NULL) <> (o.order_type IN ('stop', 'stop_limit')) THEN 'stop_price'
+      OR (o.order_type <> 'trail_limit' AND (o.stop_price IS NOT NULL)
+        <> (o.order_type IN ('stop', 'stop_limit', 'if_touched', 'limit_if_touched'))) THEN 'stop_price'
     WHEN NOT corro_is_amount(o.trail_amount) OR NOT corro_is_amount(o.trail_percent)
-      OR num_nonnulls(o.trail_amount, o.trail_percent) <> (o.order_type = 'trailing_stop')::integer THEN 'trail_amount'
+      OR num_nonnulls(o.trail_amount, o.trail_percent) <> (o.order_type IN ('trailing_stop', 'trail_limit'))::integer
+      THEN 'trail_amount'
+    WHEN NOT corro_is_amount(o.limit_offset)
+      OR (o.limit_offset IS NOT NULL) <> (o.order_type = 'trail_limit') THEN 'limit_offset'
+    WHEN NOT corro_is_amount(o.display_quantity) OR o.display_quantity >= o.quantity THEN 'display_quantity'
+    WHEN length(o.algo::text) > 1000 OR json_typeof(o.algo) <> 'object' THEN 'algo'
     WHEN NOT corro_is_amount(o.decision_price) THEN 'decision_price'
-    WHEN (o.time_in_force IN ('day', 'gtc', 'ioc', 'fok', 'opg', 'cls')) IS NOT TRUE THEN 'time_in_force'
+    WHEN (o.time_in_force IN ('day', 'gtc', 'ioc', 'fok', 'opg', 'cls', 'gtd')) IS NOT TRUE THEN 'time_in_force'
+    WHEN (o.good_till IS NOT NULL) <> (o.time_in_force = 'gtd')
+      OR o.good_till NOT BETWEEN '2000-01-01' AND '2200-01-01' THEN 'good_till'
     WHEN o.session NOT IN ('any', 'regular') THEN 'session'
     WHEN (json_typeof(o.route) = 'array' AND o.broker = o.route ->> 0
       AND NOT o.route::jsonb @? 'strict $[*] ? (@.type() != "string")') IS NOT TRUE THEN 'route'

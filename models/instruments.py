@@ -262,8 +262,8 @@ class ClassRules:
     multiplier: Decimal | None = Decimal(1)
 
 
-_CONTINUOUS = frozenset({TimeInForce.DAY, TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK})
-_NO_TRAILS = frozenset(OrderType) - {OrderType.TRAILING_STOP}
+_CONTINUOUS = frozenset({TimeInForce.DAY, TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK, TimeInForce.GTD})
+_NO_TRAILS = frozenset(OrderType) - {OrderType.TRAILING_STOP, OrderType.TRAIL_LIMIT}
 RULES: Mapping[AssetClass, ClassRules] = {
     AssetClass.US_EQUITY: ClassRules(whole=False, notional=True, extended_hours=True),
     AssetClass.EQUITY: ClassRules(),

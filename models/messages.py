@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from operator import itemgetter
@@ -36,12 +36,14 @@ from models.encoding import dumps, moment
 from models.encoding import plain as plain
 from models.errors import InvalidOrder
 from models.explaining import explain
+from models.fetch_requests import FetchKind as FetchKind
+from models.fetch_requests import FetchRequest as FetchRequest
 from models.fields import DEFAULT_EXPIRY as _DEFAULT_EXPIRY
 from models.fields import Positive, Signed, aware, lower, sequence, version_number
 from models.fields import UtcTime as UtcTime
 from models.groups import Membership, membership
 from models.instruments import PLAIN, RULES, Instrument, misfit, read_instrument, told_class, with_full_year
-from models.kinds import wrong_prices
+from models.kinds import EXTRAS, kind_named, wrong_extras, wrong_prices
 from models.legs import PackageLeg, legs_field, wrong_package
 from models.sizes import wrong_size
 from models.vocabulary import AssetClass, OrderType, Side, TimeInForce
@@ -66,7 +68,18 @@ _CURRENCY = re.compile(r"[A-Z]{3,5}")
 
 #: Fields that version 2 of the order object has, and version 1 has not.
 SECOND = frozenset(
-    {"not_before", "session", "decision_price", "group", "asset_class", "currency", "preview", "legs", "notional"}
+    {
+        "not_before",
+        "session",
+        "decision_price",
+        "group",
+        "asset_class",
+        "currency",
+        "preview",
+        "legs",
+        "notional",
+        *EXTRAS,
+    }
 )
 
 
@@ -83,12 +96,12 @@ class OrderRequest(BaseModel):
         side: buy, sell, sell_short or buy_to_cover.
         quantity: shares, contracts, or units of a pair's base; greater than zero.
         notional: money to buy for, instead of a quantity; see `models.sizes`. How many that is, its fills say.
-        order_type: market (default), limit, stop, stop_limit or trailing_stop.
-        limit_price: account currency per share; only and always with limit and stop_limit.
-        stop_price: trigger, account currency per share; only and always with stop and stop_limit.
+        order_type: market (default), limit, stop, stop_limit, trailing_stop, or a rarer one (`models.kinds`).
+        limit_price: account currency per share; only and always with limit, stop_limit and limit_if_touched.
+        stop_price: trigger, account currency per share; only and always with stop, stop_limit, and orders if touched.
         trail_amount: distance in account currency; trailing_stop takes this or trail_percent.
         trail_percent: distance in percent (1.5 means 1.5 %).
-        time_in_force: day, gtc, ioc, fok, opg or cls; the default is day, of crypto gtc.
+        time_in_force: day, gtc, ioc, fok, opg, cls or gtd; the default is day, of crypto gtc.
         extended_hours: also trade outside the regular session.
         route: brokers in the order to try; None takes the route from the settings.
         client_order_id: your idempotency key; a fresh UUID if you give none.
@@ -105,6 +118,11 @@ class OrderRequest(BaseModel):
             (`models.legs`); symbol is their underlying then, quantity counts packages, and limit_price has a sign.
         asset_class: us_equity, equity, option, future, forex or crypto; may be left out where the symbol says it.
         currency: of the prices; may be left out where the class says it, or the listing does.
+        good_till: until when it may work; with time_in_force gtd alone.
+        limit_offset: of a trail_limit order: distance of its limit from its stop.
+        display_quantity: how much of a limit order the book shows at a time.
+        hidden: the book shows nothing of it.
+        algo: by which of its broker's algorithms it is worked: `{"name": "adaptive", "priority": "patient"}`.
         preview: `body_hash` of the order that was previewed: an order on other terms than that is refused.
 
     Raises:
@@ -119,7 +137,7 @@ class OrderRequest(BaseModel):
     side: Annotated[Side, Strict(False), BeforeValidator(lower)]
     quantity: Positive | None = None
     notional: Positive | None = None
-    order_type: Annotated[OrderType, Strict(False), BeforeValidator(lower)] = OrderType.MARKET
+    order_type: Annotated[OrderType, Strict(False), BeforeValidator(kind_named)] = OrderType.MARKET
     limit_price: Signed | None = None
     stop_price: Positive | None = None
     trail_amount: Positive | None = None
@@ -139,6 +157,11 @@ class OrderRequest(BaseModel):
     asset_class: Annotated[AssetClass, Strict(False), BeforeValidator(lower)] | None = None
     currency: str | None = None
     preview: str | None = None
+    good_till: UtcTime | None = None
+    limit_offset: Positive | None = None
+    display_quantity: Positive | None = None
+    hidden: bool | None = None
+    algo: dict[str, str] | None = None
 
     def __init__(self, **data: object) -> None:
         try:
@@ -256,6 +279,8 @@ class OrderRequest(BaseModel):
             self._fits_its_class()
         if wrong := wrong_prices(self):
             raise ValueError(wrong)
+        if (self.time_in_force is TimeInForce.GTD or self.version == 2) and (wrong := wrong_extras(self)):
+            raise ValueError(wrong)
         return self
 
     def _fits_its_class(self) -> None:
@@ -294,8 +319,8 @@ class OrderRequest(BaseModel):
         held = [self.not_before, self.session] if self.not_before or self.session == "regular" else []
         linked = [list(self.group.to_wire().values())] if self.group else []
         package = [[leg.to_wire() for leg in self.legs]] if self.legs else []
-        money = [] if self.notional is None else [{"notional": self.notional}]
-        body = [tags, *_body(vars(self)), *held, *linked, *package, *self._class_terms(), *money]
+        rare = {name: value for name in ("notional", *EXTRAS) if (value := getattr(self, name))}
+        body = [tags, *_body(vars(self)), *held, *linked, *package, *self._class_terms(), *([rare] if rare else [])]
         return hashlib.sha256(dumps(body)).hexdigest()
 
     def _class_terms(self) -> list[dict[str, str | None]]:
@@ -358,24 +383,6 @@ def denied_id(body: object) -> str:
     except (TypeError, ValueError, RecursionError):  # keys of several types, a circle, too deep
         text = f"{body!r:.10000}"
     return "invalid-" + hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-FetchKind = Literal["quote", "bars", "account", "positions", "orders", "instruments", "preview"]
-
-
-class FetchRequest(BaseModel):
-    """One data request: `data.<kind>` with a fetch_id and the fields that kind takes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kind: FetchKind
-    fetch_id: str = Field(default_factory=lambda: str(uuid.uuid4()))
-    route: tuple[str, ...] | None = None
-    request: Mapping[str, object] = Field(default_factory=dict)
-
-    def to_wire(self) -> dict[str, object]:
-        """Return the keyword arguments of the task."""
-        return {"fetch_id": self.fetch_id, **self.request}
 
 
 def batches(items: Sequence[T], size: int = MAX_BATCH) -> list[Sequence[T]]:

@@ -131,6 +131,8 @@ class OrderReport:
     stop_price: Decimal | None = None
     trail_amount: Decimal | None = None
     trail_percent: Decimal | None = None
+    #: Of a trailing stop with a limit, how far that is from the stop.
+    limit_offset: Decimal | None = None
     extended_hours: bool | None = None
     #: Of its prices, and money per unit and unit of price; None where the broker does not say, or the symbol does.
     currency: str | None = None

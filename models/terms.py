@@ -27,7 +27,7 @@ from typing import Any, TypedDict
 from models.legs import PackageLeg, place_of_leg, stored_legs, words_of
 from models.messages import OrderRequest, plain
 from models.reports import FillReport, LegReport, OrderReport
-from models.vocabulary import OrderType, Side, signed
+from models.vocabulary import OrderType, Side, TimeInForce, signed
 
 
 class Traded(TypedDict):
@@ -46,7 +46,7 @@ _CLOCKS_DIFFER = timedelta(minutes=10)
 _DOTTED = str.maketrans(" /-", "...")
 _TERMS = (
     "symbol", "side", "quantity", "notional", "order_type", "limit_price", "stop_price", "trail_amount",
-    "trail_percent", "time_in_force",
+    "trail_percent", "limit_offset", "time_in_force",
 )  # fmt: skip
 #: The legs stand for the rest.
 _TERMS_OF_PACKAGES = tuple(name for name in _TERMS if name not in ("symbol", "side"))
@@ -133,8 +133,10 @@ def _agrees(name: str, ours: object, theirs: object, order: OrderRequest, is_hei
         return signed(theirs) == signed(ours)
     if name == "quantity" and is_heir and isinstance(ours, Decimal) and isinstance(theirs, Decimal):
         return theirs <= ours
-    if name == "stop_price" and order.order_type is OrderType.TRAILING_STOP:
+    if name == "stop_price" and order.order_type in (OrderType.TRAILING_STOP, OrderType.TRAIL_LIMIT):
         return True
+    if name == "time_in_force" and ours is TimeInForce.GTD and theirs is TimeInForce.GTC:
+        return True  # a broker that has no other word for it: what ends the order is a time beside
     return bool(theirs == ours)
 
 

@@ -25,6 +25,11 @@ class OrderType(StrEnum):
     STOP = "stop"
     STOP_LIMIT = "stop_limit"
     TRAILING_STOP = "trailing_stop"
+    #: A trailing stop that becomes a limit order.
+    TRAIL_LIMIT = "trail_limit"
+    #: A market or a limit order, once a better price has been seen.
+    IF_TOUCHED = "if_touched"
+    LIMIT_IF_TOUCHED = "limit_if_touched"
 
 
 class TimeInForce(StrEnum):
@@ -36,6 +41,15 @@ class TimeInForce(StrEnum):
     FOK = "fok"
     OPG = "opg"
     CLS = "cls"
+    #: Until a moment of its own.
+    GTD = "gtd"
+
+
+#: What every broker is taken to have unless its adapter says otherwise.
+USUAL_TYPES = frozenset(
+    {OrderType.MARKET, OrderType.LIMIT, OrderType.STOP, OrderType.STOP_LIMIT, OrderType.TRAILING_STOP}
+)
+USUAL_TIMES = frozenset(TimeInForce) - {TimeInForce.GTD}
 
 
 class AssetClass(StrEnum):

@@ -29,7 +29,8 @@ v_orders = _view(
     attempt_count=Integer, brokers_tried=Integer, fell_back=Boolean, filled_quantity=Money, remaining_quantity=Money,
     avg_fill_price=Money, filled_notional=Money, reason=String, reason_code=String, created_at=UtcTime,
     expires_at=UtcTime, submitted_at=UtcTime, accepted_at=UtcTime, closed_at=UtcTime, updated_at=UtcTime,
-    group_id=String, leg=String, legs=JSON,
+    group_id=String, leg=String, legs=JSON, good_till=UtcTime, limit_offset=Money, display_quantity=Money,
+    hidden=Boolean, algo=JSON,
 )  # fmt: skip
 #: One row for each leg.
 v_groups = _view(

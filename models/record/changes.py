@@ -48,6 +48,11 @@ class OrderChanges(TypedDict, total=False):
     group_id: str | None
     group_kind: str | None
     leg: str | None
+    good_till: datetime | None
+    limit_offset: Decimal | None
+    display_quantity: Decimal | None
+    hidden: bool | None
+    algo: dict[str, str] | None
     legs: list[Json] | None
     body_hash: str
     cancel_requested_at: datetime | None

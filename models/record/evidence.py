@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, case, func, or_, select
 
 from models.encoding import to_json
+from models.kinds import EXTRAS
 from models.outward import discreet
 from models.record.database import Database
 from models.record.rows import Json
@@ -37,7 +38,7 @@ _TERMS = (
 )  # fmt: skip
 _SENT = (
     "symbol", "side", "quantity", "notional", "order_type", "limit_price", "stop_price", "trail_amount",
-    "trail_percent", "time_in_force", "extended_hours",
+    "trail_percent", "time_in_force", "extended_hours", *EXTRAS,
 )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 from models.errors import CorroError, DatabaseUnavailable, IdempotencyConflict, InvalidOrder
 from models.groups import objection
 from models.instruments import PLAIN
+from models.kinds import EXTRAS
 from models.lifetimes import DatabaseClock, expiry
 from models.messages import SECOND, OrderRequest
 from models.record.arrivals import Arrival, read_arrival, seal_of
@@ -38,10 +39,9 @@ log = structlog.get_logger()
 _SAME_NAME = (
     "client_order_id", "version", "strategy", "symbol", "side", "quantity", "order_type", "limit_price", "stop_price",
     "trail_amount", "trail_percent", "time_in_force", "extended_hours", "tags", "created_at", "expires_at",
-    "not_before", "session", "decision_price", "notional",
+    "not_before", "session", "decision_price", "notional", *EXTRAS,
 )  # fmt: skip
-#: What an instrument is, beside its symbol.
-_CLASS = ("asset_class", "currency")
+_CLASS = ("asset_class", "currency")  #: What an instrument is, beside its symbol.
 _BODY = (*_SAME_NAME, "route")
 #: Builds a request of values that were validated before.
 _construct: Callable[..., OrderRequest] = OrderRequest.model_construct

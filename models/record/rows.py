@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any, NotRequired, TypedDict, cast
 
 from models.record.group_rows import _OfGroup
+from models.record.kind_tables import _OfKind
 
 Json = dict[str, Any]  #: An object, with the fields that its writer gave it.
 
@@ -21,7 +22,7 @@ def by_name(row: Mapping[str, object]) -> dict[str, object]:
     return cast("dict[str, Any]", row)
 
 
-class _NewOrder(_OfGroup):
+class _NewOrder(_OfGroup, _OfKind):
     client_order_id: str
     version: int
     strategy: str | None

@@ -38,6 +38,7 @@ from models.record.group_tables import order_groups as order_groups
 from models.record.instrument_tables import instruments as instruments
 from models.record.key_tables import deployment as deployment
 from models.record.key_tables import keys as keys
+from models.record.kind_tables import rare_terms as rare_terms
 from models.record.notice_tables import incidents as incidents
 from models.record.position_tables import external_fills as external_fills
 from models.record.position_tables import external_orders as external_orders
@@ -104,6 +105,7 @@ orders = Table(
     Column("not_before", UtcTime),
     Column("session", String(16)),
     *membership(),
+    *rare_terms(),
     #: What a package trades, as in the order object (`models.legs`); null in an order of one instrument.
     Column("legs", JSON(none_as_null=True)),
     #: Why it is held: approval, not_before, session, with commas between; null once it is released.

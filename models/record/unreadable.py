@@ -69,6 +69,11 @@ def denied_row(body: object, reason: str, broker: str, now: datetime, *, code: s
         "group_kind": None,
         "leg": None,
         "legs": None,
+        "good_till": None,
+        "limit_offset": None,
+        "display_quantity": None,
+        "hidden": None,
+        "algo": None,
     }
     return cast("NewOrder", by_name(row) | {"reason_code": str(code)}) if code else row
 

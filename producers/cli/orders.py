@@ -25,7 +25,7 @@ _FAILED = {Status.REJECTED, Status.DENIED, Status.EXPIRED}
 #: Options of `submit` that are fields of the order as they are.
 _SAME = (
     "symbol", "side", "quantity", "notional", "extended_hours", "strategy", "session", "asset_class", "currency",
-    "decision_price", "client_order_id", "preview",
+    "decision_price", "client_order_id", "preview", "limit_offset", "display_quantity",
 )  # fmt: skip
 #: `--wait` ran out: not known yet.
 _NOT_KNOWN_YET = 3
@@ -41,13 +41,19 @@ def submit(
     ] = None,
     notional: Annotated[str | None, typer.Option(help="money to buy for, instead of QTY")] = None,
     order_type: Annotated[
-        str | None, typer.Option("--type", help="market, limit, stop, stop_limit or trailing_stop")
+        str | None,
+        typer.Option("--type", help="market, limit, stop, stop_limit, trailing_stop, if_touched ..."),
     ] = None,
     limit: Annotated[str | None, typer.Option(help="limit price")] = None,
     stop: Annotated[str | None, typer.Option(help="stop price")] = None,
     trail_amount: Annotated[str | None, typer.Option(help="distance of a trailing stop, money")] = None,
     trail_percent: Annotated[str | None, typer.Option(help="distance of a trailing stop, percent")] = None,
     tif: Annotated[str | None, typer.Option(help="day (usual), gtc (usual of crypto), ioc, fok, opg or cls")] = None,
+    good_till: Annotated[str | None, typer.Option(help="ISO time until which it may work; makes it gtd")] = None,
+    limit_offset: Annotated[str | None, typer.Option(help="of trail_limit: how far its limit is from its stop")] = None,
+    display_quantity: Annotated[str | None, typer.Option("--display", help="so many the book shows at a time")] = None,
+    hidden: Annotated[bool, typer.Option("--hidden", help="the book shows nothing of it")] = False,
+    algo: Annotated[str | None, typer.Option(help="its broker's algorithm, such as adaptive:patient")] = None,
     asset_class: Annotated[
         str | None,
         typer.Option(help="us_equity, equity, option, future, forex or crypto, where the symbol does not say it"),
@@ -95,6 +101,14 @@ def submit(
     raise typer.Exit(exit_status(order) if wait or order.status is Status.DENIED else 0)
 
 
+def _algo(text: str | None) -> dict[str, str] | None:
+    """Read an algorithm and its priority, `adaptive:patient`."""
+    if text is None:
+        return None
+    name, _, priority = text.partition(":")
+    return {"name": name, **({"priority": priority} if priority else {})}
+
+
 def order_of(options: Mapping[str, Any]) -> "OrderRequest":
     """Return the order that the options of `submit` describe, by their names."""
     from models.messages import OrderRequest
@@ -104,12 +118,14 @@ def order_of(options: Mapping[str, Any]) -> "OrderRequest":
     route, expires_in = options["route"], options["expires_in"]
     given: dict[str, Any] = {
         "limit_price": limit, "stop_price": stop, "trail_amount": trail_amount, "trail_percent": trail_percent,
-        "time_in_force": options["tif"], "created_at": now,
+        "time_in_force": options["tif"] or ("gtd" if options["good_till"] else None), "created_at": now,
         "order_type": options["order_type"] or type_of(limit, stop, trail_amount or trail_percent),
         "route": [name.strip() for name in route.split(",")] if route else None,
         "expires_at": now + timedelta(seconds=expires_in) if expires_in is not None else None,
         "not_before": moment("--not-before", options["not_before"]),
         "legs": legs_of(options.get("leg")),
+        "good_till": moment("--good-till", options["good_till"]), "hidden": options["hidden"] or None,
+        "algo": _algo(options["algo"]),
         **{name: options[name] for name in _SAME if options.get(name) is not None},
     }  # fmt: skip
     return OrderRequest(**given)

@@ -11,8 +11,10 @@ import pytest
 
 from models.errors import Unsupported
 from models.messages import OrderRequest, utcnow
+from models.reports import BrokerStatus
+from models.terms import contradictions
 from models.vocabulary import OrderType, Side, TimeInForce, signed
-from tests.contract.brokers import EVERY, NEW_ORDER, SDKS, AdapterBench, a_ticket, bench, order
+from tests.contract.brokers import EVERY, NEW_ORDER, SDKS, AdapterBench, a_ref, a_ticket, bench, order
 from tests.kit.waiting import eventually
 from worker.brokers.base import Ticket
 from worker.brokers.tda.dialects import SCHWAB, TDA
@@ -26,18 +28,26 @@ TERMS: dict[str, dict[str, Any]] = {
     "stop_limit": {"stop_price": "900.5", "limit_price": "901.25"},
     "trail_amount": {"order_type": "trailing_stop", "trail_amount": "2.25"},
     "trail_percent": {"order_type": "trailing_stop", "trail_percent": "1.5"},
+    "if_touched": {"stop_price": "1.5"},
+    "limit_if_touched": {"stop_price": "1.5", "limit_price": "1.75"},
+    "trail_limit": {"trail_amount": "2.25", "stop_price": "900.5", "limit_offset": "0.25"},
 }
+#: Kinds that IB alone has.
+RARE = ("if_touched", "limit_if_touched", "trail_limit")
 #: What no broker takes with these, or this one does not.
 AUCTIONS = ("opg", "cls")
 _NOT_TRAILING = ("ioc", "fok")
 
 
 def a_kind(kind: str, time_in_force: str, **more: Any) -> OrderRequest:
-    return order(**{"order_type": kind, **TERMS[kind], "time_in_force": time_in_force, **more})
+    till = {"good_till": utcnow() + timedelta(days=2)} if time_in_force == "gtd" else {}
+    return order(**{"order_type": kind, **TERMS[kind], "time_in_force": time_in_force, **till, **more})
 
 
 def is_taken(broker: str, kind: str, time_in_force: str) -> bool:
     """Whether the capabilities and the rules of a broker let this combination through."""
+    if (kind in RARE and broker != "ibkr") or (time_in_force == "gtd" and broker not in ("ibkr", "schwab")):
+        return False
     if time_in_force in AUCTIONS and kind not in ("market", "limit"):
         return False
     if broker == "alpaca" and kind.startswith("trail"):
@@ -75,10 +85,16 @@ def placed(desk: AdapterBench, wanted: OrderRequest) -> Any:
     before = len(desk.orders())
     report = desk.broker.place_order(desk_ticket(wanted))
     assert (report.symbol, report.order_type, report.time_in_force) == (
-        wanted.symbol, wanted.order_type, wanted.time_in_force,
+        wanted.symbol, wanted.order_type, _shown(desk, wanted),
     )  # fmt: skip
     (got,) = desk.orders()[before:]
     return got
+
+
+def _shown(desk: AdapterBench, wanted: OrderRequest) -> TimeInForce:
+    """Schwab has no word for a date: it is a time beside."""
+    as_gtc = wanted.time_in_force is TimeInForce.GTD and desk.name == "schwab"
+    return TimeInForce.GTC if as_gtc else wanted.time_in_force
 
 
 def desk_ticket(wanted: OrderRequest) -> Ticket:
@@ -96,6 +112,7 @@ def test_every_kind_and_time_in_force_arrives_as_meant(desk: AdapterBench, kind:
     got = placed(desk, wanted)
     names = ["order_type", "time_in_force", "limit_price", "trail_amount", "trail_percent", "quantity", "symbol"]
     names += [] if wanted.order_type is OrderType.TRAILING_STOP else ["stop_price"]
+    names = [name for name in names if name != "limit_price" or wanted.limit_offset is None]
     assert {name: getattr(got, name) for name in names} == {name: getattr(wanted, name) for name in names}
     assert got.extended_hours is False
 
@@ -103,6 +120,8 @@ def test_every_kind_and_time_in_force_arrives_as_meant(desk: AdapterBench, kind:
 @pytest.mark.parametrize("kind", list(TERMS))
 @pytest.mark.parametrize("side", [str(one) for one in Side])
 def test_every_side_arrives_as_meant(desk: AdapterBench, kind: str, side: str) -> None:
+    if not is_taken(desk.name, kind, "day"):
+        pytest.skip(f"{desk.name} has no {kind}")
     desk.house.hold(desk.name, "AAPL", {"buy_to_cover": -1000, "sell": 1000}.get(side, 0))
     got = placed(desk, a_kind(kind, "day", side=side))
     assert got.is_buy is (signed(Side(side)) > 0)
@@ -193,3 +212,36 @@ def test_the_wire_of_ib_says_what_the_documents_say(desk: AdapterBench) -> None:
     assert wire(a_kind("limit", "opg", side="sell_short")) == ("SELL", "LMT", "OPG", False, "AAPL")
     assert wire(a_kind("trail_amount", "gtc", side="buy_to_cover")) == ("BUY", "TRAIL", "GTC", False, "AAPL")
     assert wire(a_kind("limit", "gtc", symbol="BRK.B", extended_hours=True)) == ("BUY", "LMT", "GTC", True, "BRK B")
+
+
+@only(*SDKS)
+def test_the_rarer_terms_arrive_at_ib_and_are_read_again(desk: AdapterBench) -> None:
+    def sent(wanted: OrderRequest) -> Any:
+        placed(desk, wanted)
+        return desk.house.call(lambda: desk.door.desk.all()[-1].request)
+
+    iceberg = a_kind("limit", "day", quantity=100, display_quantity=10)
+    patient = a_kind("limit", "day", algo={"name": "adaptive", "priority": "patient"})
+    assert sent(iceberg).display_size == 10
+    assert sent(a_kind("limit", "day", hidden=True)).hidden is True
+    worked = sent(patient)
+    assert (worked.algo, worked.algo_params) == ("Adaptive", [["adaptivePriority", "Patient"]])
+    for wanted in (iceberg, patient, a_kind("trail_limit", "day"), a_kind("limit", "gtd")):
+        if wanted not in (iceberg, patient):
+            placed(desk, wanted)
+        found = desk.broker.find_order(a_ref(wanted, wanted.client_order_id)).report
+        assert (contradictions(wanted, found), found.limit_offset) == ([], wanted.limit_offset)
+
+
+@only("ib_async")
+def test_an_order_if_touched_waits_for_a_better_price_and_one_with_an_end_ends(desk: AdapterBench) -> None:
+    desk.house.clear()
+    desk.house.price("KO", "60")
+    touched = a_kind("if_touched", "day", symbol="KO", stop_price="55", quantity=3)
+    desk.broker.place_order(desk_ticket(touched))
+    short = a_kind("limit", "gtd", symbol="KO", limit_price="1.05", good_till=utcnow() + timedelta(seconds=3))
+    desk.broker.place_order(desk_ticket(short))
+    desk.house.price("KO", "54.50")
+    last = lambda wanted: desk.broker.find_order(a_ref(wanted, wanted.client_order_id)).report  # noqa: E731
+    eventually(lambda: last(touched).filled_quantity == 3)
+    eventually(lambda: last(short).status is BrokerStatus.CANCELED)

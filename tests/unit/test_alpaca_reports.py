@@ -136,7 +136,7 @@ def test_an_order_shows_every_term_that_the_broker_shows() -> None:
         {"order_class": "mleg", "legs": [{"symbol": "X"}]},
         {"asset_class": "treasury", "symbol": "912828YK0"},
         {"type": "something_new"},
-        {"time_in_force": "gtd"},
+        {"time_in_force": "gtx"},
         {"side": "sideways"},
     ],
     ids=str,

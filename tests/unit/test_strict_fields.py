@@ -55,6 +55,11 @@ TYPES: Mapping[str, tuple[type, ...]] = {
     "asset_class": (str,),
     "currency": (str,),
     "preview": (str,),
+    "good_till": (str,),
+    "limit_offset": (str, int, float),
+    "display_quantity": (str, int, float),
+    "hidden": (bool,),
+    "algo": (dict,),
 }
 NUMBERS = [name for name, kinds in TYPES.items() if float in kinds]
 _TYPES_OF_JSON = {

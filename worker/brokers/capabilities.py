@@ -9,13 +9,17 @@ from typing import Literal
 
 from models.errors import Unsupported
 from models.groups import GroupKind
+from models.kinds import EXTRAS
 from models.legs import PackageLeg
 from models.messages import OrderRequest, plain
-from models.vocabulary import AssetClass, OrderType, Side, TimeInForce
+from models.vocabulary import USUAL_TIMES, USUAL_TYPES, AssetClass, OrderType, Side, TimeInForce
 from worker.brokers.values import number
 
 #: Terms of an order that brokers show as numbers.
-_NUMBERS = ("quantity", "notional", "limit_price", "stop_price", "trail_amount", "trail_percent")
+_NUMBERS = (
+    "quantity", "notional", "limit_price", "stop_price", "trail_amount", "trail_percent", "limit_offset",
+    "display_quantity",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +46,10 @@ class Capabilities:
     #: Classes of what it trades, whose names the adapter writes and reads.
     asset_classes: frozenset[AssetClass] = frozenset({AssetClass.US_EQUITY})
     sides: frozenset[Side] = frozenset(Side)
-    order_types: frozenset[OrderType] = frozenset(OrderType)
-    times_in_force: frozenset[TimeInForce] = frozenset(TimeInForce)
+    order_types: frozenset[OrderType] = USUAL_TYPES
+    times_in_force: frozenset[TimeInForce] = USUAL_TIMES
+    #: Of `models.kinds.EXTRAS`, those that it takes; all others are refused, never left out.
+    extras: frozenset[str] = frozenset()
     fractional: bool = False
     #: Orders for an amount of money instead of a quantity.
     notional: bool = False
@@ -91,6 +97,9 @@ class Capabilities:
             raise Unsupported(f"{broker} links no orders as {order.group.kind} by itself ({words})", broker=broker)
         if order.legs is not None:
             self._check_legs(order.legs, broker)
+        for name in EXTRAS:
+            if (rare := getattr(order, name)) and name not in self.extras:
+                raise Unsupported(f"{broker} takes no {name}, was {rare}", broker=broker)
         for name in _NUMBERS:
             value = getattr(order, name)
             if value is not None and number(value) is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -30,6 +31,9 @@ TERMS: dict[OrderType, dict[str, Any]] = {
     OrderType.STOP: {"stop_price": "9000.50"},
     OrderType.STOP_LIMIT: {"stop_price": "9000.50", "limit_price": "9001.25"},
     OrderType.TRAILING_STOP: {"trail_percent": "5"},
+    OrderType.TRAIL_LIMIT: {"trail_percent": "5", "stop_price": "9000.50", "limit_offset": "0.25"},
+    OrderType.IF_TOUCHED: {"stop_price": "1.50"},
+    OrderType.LIMIT_IF_TOUCHED: {"stop_price": "1.50", "limit_price": "1.75"},
 }
 LIVE = (BrokerStatus.ACCEPTED, BrokerStatus.PARTIALLY_FILLED, BrokerStatus.FILLED)
 
@@ -66,7 +70,8 @@ def test_c21_every_order_type_with_every_time_in_force_arrives_as_meant(desk: De
     or Refused, and none. What the capabilities leave out is Unsupported.
     """
     for number, tif in enumerate(TimeInForce, 11):
-        wanted = order(quantity=number, order_type=kind, time_in_force=tif, **TERMS[kind])
+        till = {"good_till": datetime.now(UTC) + timedelta(days=2)} if tif is TimeInForce.GTD else {}
+        wanted = order(quantity=number, order_type=kind, time_in_force=tif, **TERMS[kind], **till)
         allowed = kind in desk.can.order_types and tif in desk.can.times_in_force
         placed = _answer(desk, wanted)
         if isinstance(placed, NotSent | Refused):
@@ -78,7 +83,7 @@ def test_c21_every_order_type_with_every_time_in_force_arrives_as_meant(desk: De
         seen = desk.the_one(wanted)
         assert (seen.order_type, seen.time_in_force, seen.side) == (kind, tif, "buy")
         prices = (wanted.limit_price, wanted.stop_price)
-        assert (seen.limit_price, seen.stop_price) == prices or kind is OrderType.TRAILING_STOP
+        assert (seen.limit_price, seen.stop_price) == prices or "trail_percent" in TERMS[kind]
     assert desk.arrivals() >= (kind in desk.can.order_types)
 
 
@@ -225,7 +230,8 @@ def test_c30_what_the_broker_cannot_do_is_known_before_a_byte(desk: Desk) -> Non
     can = desk.can
     odd = [order(side=side) for side in set(Side) - can.sides]
     odd += [order(order_type=kind, **TERMS[kind]) for kind in set(OrderType) - can.order_types]
-    odd += [resting(time_in_force=tif) for tif in set(TimeInForce) - can.times_in_force]
+    till = {TimeInForce.GTD: {"good_till": datetime.now(UTC) + timedelta(days=2)}}
+    odd += [resting(time_in_force=tif, **till.get(tif, {})) for tif in set(TimeInForce) - can.times_in_force]
     odd += [order(quantity="1.5")] * (not can.fractional) + [resting(extended_hours=True)] * (not can.extended_hours)
     needs(odd, "it can do everything that can be asked for")
     for wanted in odd:

@@ -22,6 +22,7 @@ from worker.brokers.ibkr import account, groups, listings, lookups, orders, pric
 from worker.brokers.ibkr import replace as ibkr_replace
 from worker.brokers.ibkr.access import Options
 from worker.brokers.ibkr.evidence import OrderBook
+from worker.brokers.ibkr.extras import EXTRAS
 from worker.brokers.ibkr.loop import LoopThread
 from worker.brokers.ibkr.pacing import HistoryPace
 from worker.brokers.ibkr.pending import Pending, PendingChange, PendingOrder
@@ -77,6 +78,7 @@ class IbkrBroker(BrokerInterface):
         asset_classes=frozenset(AssetClass),
         order_types=frozenset(terms.ORDER_TYPES),
         times_in_force=frozenset(terms.TIFS),
+        extras=EXTRAS,
         fractional=False,
         client_order_id_length=terms.REF_LENGTH,
         dedupes_client_order_id=False,

@@ -21,7 +21,9 @@ from worker.brokers.values import identity, positive, size
 _SIDES = {"BUY": Side.BUY, "SELL": Side.SELL, "SSHORT": Side.SELL_SHORT, "BOT": Side.BUY, "SLD": Side.SELL}
 _TYPES_IN = {wire: ours for ours, wire in ORDER_TYPES.items()} | {"MOC": OrderType.MARKET, "LOC": OrderType.LIMIT}
 #: Wire types whose lmtPrice is a limit.
-_LIMITED = frozenset({"LMT", "LOC", "STP LMT"})
+_LIMITED = frozenset({"LMT", "LOC", "STP LMT", "LIT"})
+#: Wire types whose auxPrice is a trigger, and those whose auxPrice is a distance.
+_TRIGGERED, _TRAILED = frozenset({"STP", "STP LMT", "MIT", "LIT"}), frozenset({"TRAIL", "TRAIL LIMIT"})
 _TIFS_IN = {wire: ours for ours, wire in TIFS.items() if ours is not TimeInForce.CLS}
 #: Wire statuses that prove that IB has the order (docs/facts/ibkr.md#3.1); PendingSubmit and ApiPending prove nothing.
 ALIVE = frozenset({"PreSubmitted", "Submitted", "PendingCancel", "Filled"})
@@ -63,6 +65,7 @@ class OrderLine:
     stop_price: Decimal | None
     trail_amount: Decimal | None = None
     trail_percent: Decimal | None = None
+    limit_offset: Decimal | None = None
     extended_hours: bool | None = None
     #: Only in completed orders, which in turn carry neither order id nor client id.
     filled: Decimal | None = None
@@ -119,9 +122,10 @@ def order_line(contract: SdkContract, order: SdkOrder, state: SdkOrderState, zon
         # Of other types it is no limit: recorded of a TRAIL order was lmtPrice 2000.03 while AAPL stood at 264.
         limit_price=positive(order.lmtPrice) if order.orderType in _LIMITED else None,
         # auxPrice is the distance of a TRAIL order.
-        stop_price=positive(order.auxPrice) if order.orderType in ("STP", "STP LMT") else None,
-        trail_amount=positive(order.auxPrice) if order.orderType == "TRAIL" else None,
-        trail_percent=positive(order.trailingPercent) if order.orderType == "TRAIL" else None,
+        stop_price=positive(order.auxPrice) if order.orderType in _TRIGGERED else None,
+        trail_amount=positive(order.auxPrice) if order.orderType in _TRAILED else None,
+        trail_percent=positive(order.trailingPercent) if order.orderType in _TRAILED else None,
+        limit_offset=positive(order.lmtPriceOffset) if order.orderType == "TRAIL LIMIT" else None,
         extended_hours=bool(order.outsideRth),
         filled=size(getattr(order, "filledQuantity", None)) if completed else None,
         completed_status=str(state.completedStatus),
@@ -275,6 +279,7 @@ def build_report(
         stop_price=line.stop_price,
         trail_amount=line.trail_amount,
         trail_percent=line.trail_percent,
+        limit_offset=line.limit_offset,
         extended_hours=line.extended_hours,
         session=line.session,
         filled_quantity=filled,

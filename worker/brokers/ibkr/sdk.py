@@ -62,6 +62,7 @@ class SdkOrder(Protocol):
     lmtPrice: float
     auxPrice: float
     trailingPercent: float
+    lmtPriceOffset: float
     outsideRth: bool
     whatIf: bool
 

@@ -7,6 +7,7 @@ import re
 from models.errors import Unsupported
 from models.messages import OrderRequest, plain
 from models.vocabulary import AssetClass, OrderType, Side, TimeInForce
+from worker.brokers.ibkr.extras import Field, check_extras, extra_fields
 
 #: orderRef: IB documents no limit; longer or odd ones get lost on the way (docs/facts/ibkr.md#2.1).
 REF_LENGTH = 40
@@ -21,6 +22,9 @@ ORDER_TYPES = {
     OrderType.STOP: "STP",
     OrderType.STOP_LIMIT: "STP LMT",
     OrderType.TRAILING_STOP: "TRAIL",
+    OrderType.TRAIL_LIMIT: "TRAIL LIMIT",
+    OrderType.IF_TOUCHED: "MIT",
+    OrderType.LIMIT_IF_TOUCHED: "LIT",
 }
 ON_CLOSE = {OrderType.MARKET: "MOC", OrderType.LIMIT: "LOC"}
 TIFS = {
@@ -29,6 +33,7 @@ TIFS = {
     TimeInForce.IOC: "IOC",
     TimeInForce.FOK: "FOK",
     TimeInForce.OPG: "OPG",
+    TimeInForce.GTD: "GTD",
     # On-close orders are an order type at IB, with an ordinary DAY.
     TimeInForce.CLS: "DAY",
 }
@@ -56,6 +61,7 @@ def check_terms(order: OrderRequest, ref: str, broker: str) -> None:
         and order.side is Side.BUY
     ):
         raise Unsupported(f"{broker} buys coins at the market for an amount of money only: name a limit price")
+    check_extras(order, broker)
     if order.units >= UNSET_INTEGER:
         raise Unsupported(f"{broker} cannot carry a quantity of {plain(order.units)}")
 
@@ -67,7 +73,12 @@ _LISTED_TYPES = {
     OrderType.STOP: "STP",
     OrderType.STOP_LIMIT: "STPLMT",
     OrderType.TRAILING_STOP: "TRAIL",
+    OrderType.TRAIL_LIMIT: "TRAILLMT",
+    OrderType.IF_TOUCHED: "MIT",
+    OrderType.LIMIT_IF_TOUCHED: "LIT",
 }
+#: How it lists the rarer terms that an order may have.
+_LISTED_EXTRAS = {"display_quantity": "ICE", "hidden": "HID", "algo": "ALGO"}
 #: Not offered unless the contract lists it: recorded of AAPL, IB shows a FOK order as Inactive and says no more.
 _ONLY_LISTED = frozenset({"FOK"})
 
@@ -82,7 +93,7 @@ def check_listed(order: OrderRequest, listed: frozenset[str], broker: str) -> No
     """
     on_close = order.time_in_force is TimeInForce.CLS
     kind = ON_CLOSE[order.order_type] if on_close else _LISTED_TYPES[order.order_type]
-    needed = {kind, TIFS[order.time_in_force]}
+    needed = {kind, TIFS[order.time_in_force], *(word for name, word in _LISTED_EXTRAS.items() if getattr(order, name))}
     missing = needed - listed if listed else needed & _ONLY_LISTED
     if missing:
         words = ", ".join(sorted(missing))
@@ -96,11 +107,11 @@ def check_change(old: OrderRequest, new: OrderRequest, broker: str) -> None:
         raise Unsupported(f"{broker}: a replace cannot change {words}", broker=broker)
 
 
-def order_fields(order: OrderRequest, ref: str, account: str) -> dict[str, str | int | float | bool]:
+def order_fields(order: OrderRequest, ref: str, account: str) -> dict[str, Field]:
     """Return the fields of the SDK's Order; numbers become floats here and nowhere else."""
     on_close = order.time_in_force is TimeInForce.CLS
     types = ON_CLOSE if on_close else ORDER_TYPES
-    fields: dict[str, str | int | float | bool] = {
+    fields: dict[str, Field] = {
         "action": ACTIONS[order.side],
         "totalQuantity": int(order.units) if order.units == int(order.units) else float(order.units),
         "orderType": types[order.order_type],
@@ -113,7 +124,9 @@ def order_fields(order: OrderRequest, ref: str, account: str) -> dict[str, str |
     }
     prices = {
         "lmtPrice": order.limit_price,
-        "auxPrice": order.stop_price or order.trail_amount,
+        "auxPrice": order.trail_amount
+        if order.order_type is OrderType.TRAIL_LIMIT
+        else order.stop_price or order.trail_amount,
         "trailingPercent": order.trail_percent,
     }
-    return fields | {name: float(price) for name, price in prices.items() if price is not None}
+    return fields | {name: float(price) for name, price in prices.items() if price is not None} | extra_fields(order)

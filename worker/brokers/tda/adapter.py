@@ -41,6 +41,7 @@ from models.reports import (
     Sighting,
 )
 from models.settings import BrokerSettings
+from models.vocabulary import TimeInForce
 from worker.brokers.base import AbsenceRule, BrokerInterface, Capabilities, OrderRef, Ticket
 from worker.brokers.oddities import Oddities
 from worker.brokers.replacing import check_changes
@@ -77,6 +78,7 @@ def _capabilities(dialect: TdaDialect) -> Capabilities:
     return Capabilities(
         asset_classes=PLAIN,
         times_in_force=dialect.times_in_force,
+        extras=frozenset({"good_till"} if TimeInForce.GTD in dialect.durations else ()),
         client_order_id_length=None,
         absence=AbsenceRule(min_age_s=_LISTED_WITHIN_S, possible=False),
         replaces="new_order",

@@ -13,6 +13,8 @@ from worker.brokers.tda.legs import package_body
 
 #: Times in force that outlast a session, as SEAMLESS (AM, regular and PM in one order) needs.
 _LONG = frozenset({TimeInForce.DAY, TimeInForce.GTC})
+#: As Schwab's answers write times.
+_TIME = "%Y-%m-%dT%H:%M:%S+0000"
 #: Options have instructions of their own (docs/facts/schwab.md#4.6).
 _OPTION_SIDES = {
     Side.BUY: "BUY_TO_OPEN",
@@ -38,6 +40,8 @@ def order_body(order: OrderRequest, dialect: TdaDialect, broker: str) -> Body:
         "session": "SEAMLESS" if order.extended_hours else "NORMAL",
         "duration": dialect.durations.get(order.time_in_force, "DAY"),
         "orderType": _order_type(order, dialect, broker),
+        # Assumed (docs/facts/schwab.md#2.21): no recording shows that it ends an order.
+        **({} if order.good_till is None else {"cancelTime": order.good_till.strftime(_TIME)}),
         **_prices(order, broker),
         "orderLegCollection": [
             {

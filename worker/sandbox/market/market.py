@@ -18,7 +18,7 @@ from worker.sandbox.faults import Fault, Faults
 from worker.sandbox.market.accounts import Account, Book, Payment, Position, cents, commission_due
 from worker.sandbox.market.ledger import Ledger
 from worker.sandbox.market.listed import multiplier
-from worker.sandbox.market.matching import execution_price, first_stop, sized_by_money
+from worker.sandbox.market.matching import TRAILS, execution_price, first_stop, sized_by_money
 from worker.sandbox.market.orders import COPIED, Listener, MarketEvent, MarketOrder, State, Trade, names_of
 from worker.sandbox.market.packages import net_quote, price_of_leg, relink, units
 from worker.sandbox.market.prices import Candle, PriceBook, Quote
@@ -73,7 +73,7 @@ class Market:
             if order.is_live and not self.exists(order.symbol):
                 continue
             self._enlist(order)
-            if order.is_live and order.order_type == "trailing_stop":
+            if order.is_live and order.order_type in TRAILS:
                 first_stop(order, self.quote(order.symbol))
 
     def wake(self) -> None:
@@ -154,7 +154,7 @@ class Market:
         self.ledger.arrived(order)
         order.updated_at = order.received_at
         self._enlist(order)
-        if order.order_type == "trailing_stop":
+        if order.order_type in TRAILS:
             first_stop(order, self.quote(order.symbol))
         self._emit("accepted", order)
         if not order.waits:

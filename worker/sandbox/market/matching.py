@@ -12,6 +12,13 @@ if TYPE_CHECKING:
     from worker.sandbox.market.orders import MarketOrder
 
 
+#: Order types whose stop moves; those that wait for a price; those that wait for a better one; those with a limit.
+TRAILS = ("trailing_stop", "trail_limit")
+_TOUCHED = ("if_touched", "limit_if_touched")
+TRIGGERED = ("stop", "stop_limit", *TRAILS, *_TOUCHED)
+_LIMITED = ("limit", "stop_limit", "limit_if_touched", "trail_limit")
+
+
 def execution_price(order: MarketOrder, quote: Quote) -> Decimal | None:
     """Return the price at which the order trades now, or None when it rests.
 
@@ -19,14 +26,17 @@ def execution_price(order: MarketOrder, quote: Quote) -> Decimal | None:
     """
     if order.time_in_force in ("opg", "cls"):
         return None
-    if order.order_type == "trailing_stop" and not order.triggered:
+    if order.order_type in TRAILS and not order.triggered:
         trail(order, quote.last)
-    if order.order_type in ("stop", "stop_limit", "trailing_stop") and not order.triggered:
+    if order.order_type in TRIGGERED and not order.triggered:
         order.triggered = _is_reached(order, quote.last)
         if not order.triggered:
             return None
+        if order.order_type == "trail_limit" and order.stop_price is not None:
+            away = Decimal(str(order.extra["limit_offset"]))
+            order.limit_price = order.stop_price + (away if order.is_buy else -away)
     price = quote.ask if order.is_buy else quote.bid
-    if order.limit_price is None or order.order_type not in ("limit", "stop_limit"):
+    if order.limit_price is None or order.order_type not in _LIMITED:
         return price
     marketable = price <= order.limit_price if order.is_buy else price >= order.limit_price
     return price if marketable else None
@@ -50,6 +60,9 @@ def first_stop(order: MarketOrder, quote: Quote) -> None:
 def trail(order: MarketOrder, last: Decimal) -> None:
     """Move the stop of a trailing stop when the market went the order's way."""
     best = order.high_water
+    if best is None and order.stop_price is not None and order.order_type == "trail_limit":
+        order.high_water = last  # it begins where it was told to
+        return
     if best is not None and (last >= best if order.is_buy else last <= best):
         return
     order.high_water = last
@@ -62,4 +75,6 @@ def trail(order: MarketOrder, last: Decimal) -> None:
 def _is_reached(order: MarketOrder, last: Decimal) -> bool:
     if order.stop_price is None:
         return True
+    if order.order_type in _TOUCHED:  # of a better price
+        return last <= order.stop_price if order.is_buy else last >= order.stop_price
     return last >= order.stop_price if order.is_buy else last <= order.stop_price

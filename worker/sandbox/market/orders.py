@@ -50,7 +50,7 @@ class MarketOrder:
     symbol: str
     side: str  # buy | sell | sell_short | buy_to_cover
     quantity: Decimal
-    order_type: str  # market | limit | stop | stop_limit | trailing_stop
+    order_type: str  # market | limit | stop | stop_limit | trailing_stop | trail_limit | if_touched | limit_if_touched
     time_in_force: str  # day | gtc | ioc | fok | opg | cls
     received_at: datetime
     limit_price: Decimal | None = None

@@ -63,7 +63,7 @@ def read_order(body: object, dialect: DoorDialect) -> Json:
         "side": side,
         "quantity": quantity,
         "order_type": kind,
-        "time_in_force": named_time or dialect.durations[duration],
+        "time_in_force": named_time or ("gtd" if body.get("cancelTime") else dialect.durations[duration]),
         "limit_price": prices.get("price") if kind in ("limit", "stop_limit") else None,
         "stop_price": prices.get("stopPrice") if kind in ("stop", "stop_limit") else None,
         "trail_amount": None if percent else offset,
@@ -143,7 +143,7 @@ def _read_prices(body: Json, order_type: str, dialect: DoorDialect) -> dict[str,
 
 def _echo(body: Json, order_type: str, prices: dict[str, Decimal]) -> Json:
     """Return the part of the request that the order shows again."""
-    words = ("session", "duration", "stopPriceLinkBasis", "stopPriceLinkType", "stopType")
+    words = ("session", "duration", "cancelTime", "stopPriceLinkBasis", "stopPriceLinkType", "stopType")
     echo: Json = {name: body[name] for name in words if name in body}
     return {**echo, "orderType": order_type, **{name: float(price) for name, price in prices.items()}}
 

@@ -14,6 +14,7 @@ from decimal import Decimal
 from worker.sandbox.market.accounts import Account, Position, cents
 from worker.sandbox.market.listed import listed, multiplier
 from worker.sandbox.market.market import MarketOrder, Quote, Trade
+from worker.sandbox.market.matching import TRAILS, TRIGGERED
 from worker.sandbox.market.prices import NEW_YORK
 from worker.sandbox.tws.contracts import shown
 from worker.sandbox.tws.wire import (
@@ -31,7 +32,7 @@ ACCOUNT = "DU1000001"
 #: What a US stock at SMART takes, from a recorded contractDetails of AAPL (ibkr-go, 2026-04-05), shortened: no FOK.
 ORDER_TYPES = (
     "ACTIVETIM,AD,ADJUST,ALERT,ALGO,ALLOC,AON,CASHQTY,COND,DAY,GTC,GTD,IOC,LIT,LMT,LOC,MIT,MKT,MOC,MTL,OCA,OPG,REL,"
-    "STP,STPLMT,TRAIL,TRAILLMT,WHATIF"
+    "STP,STPLMT,TRAIL,TRAILLMT,WHATIF,HID,ICE"
 )
 PERM_BASE = 1_376_000_000
 ZONE = "US/Eastern"
@@ -95,8 +96,7 @@ class TwsOrder:
     def waits(self) -> bool:
         """Whether a live order waits for its trigger."""
         order = self.order
-        stops = order.order_type in ("stop", "stop_limit", "trailing_stop")
-        return stops and not order.triggered and order.is_live and not order.executions
+        return order.order_type in TRIGGERED and not order.triggered and order.is_live and not order.executions
 
     @property
     def held_words(self) -> str:
@@ -133,7 +133,7 @@ def open_order(tws: TwsOrder, version: int, commission: Decimal | None = None, s
     fields[94] = status or tws.status
     if commission is not None:
         fields[104], fields[107] = text(commission), "USD"
-    return _cut(fields, version)
+    return _cut(fields, version, tws.request)
 
 
 def what_if(tws: TwsOrder, version: int, account: Account, value: Decimal) -> bytes:
@@ -171,17 +171,25 @@ def _open_order_fields(tws: TwsOrder) -> list[str]:
     fields[23:27] = [request.order_ref, str(tws.client_id), perm, text(request.outside_rth)]
     fields[29] = request.good_after
     fields[30] = f"{perm}.0/{ACCOUNT}/{text(tws.order.quantity)}"
-    fields[36] = request.good_till
+    fields[27], fields[36] = text(request.hidden), request.good_till
+    fields[49] = text(request.display_size or None)
     fields[54], fields[58] = str(request.oca_type or 3), str(request.parent_id)
-    if tws.order.order_type == "trailing_stop":
+    if tws.order.order_type in TRAILS:
         fields[74] = fields[114] = text(tws.order.stop_price)
+        fields[115] = text(request.limit_offset)
         fields[75] = text(request.trailing_percent)
     return fields
 
 
-def _cut(fields: list[str], version: int) -> bytes:
-    keep = 128 + (version >= 159) + (version >= 160) + (version >= 162)
-    return encode(*fields[:keep], *(_PEGGED if version >= 170 else ()))
+def _cut(fields: list[str], version: int, request: PlaceOrder | None = None) -> bytes:
+    kept = fields[: 128 + (version >= 159) + (version >= 160) + (version >= 162)]
+    if request is not None and request.algo:  # its parameters stand behind its name
+        kept[91:92] = [
+            request.algo,
+            str(len(request.algo_params)),
+            *(word for pair in request.algo_params for word in pair),
+        ]
+    return encode(*kept, *(_PEGGED if version >= 170 else ()))
 
 
 def completed_order(tws: TwsOrder, version: int) -> bytes:
@@ -191,8 +199,9 @@ def completed_order(tws: TwsOrder, version: int) -> bytes:
     fields[12:20] = [*_main(tws), request.oca_group, ACCOUNT]
     fields[13] = "0"
     fields[22:25] = [request.order_ref, str(tws.perm_id), text(request.outside_rth)]
-    if order.order_type == "trailing_stop":
+    if order.order_type in TRAILS:
         fields[_DELTA_NEUTRAL + 8] = fields[_STATUS + 4] = text(order.stop_price)
+        fields[_STATUS + 5] = text(request.limit_offset)
         fields[_DELTA_NEUTRAL + 9] = text(request.trailing_percent)
     fields[_STATUS] = tws.status
     filled = text(order.filled_quantity)
@@ -211,9 +220,9 @@ def _contract(tws: TwsOrder) -> list[str]:
 def _main(tws: TwsOrder) -> list[str]:
     """Return action, quantity, type, limit price, aux price and time in force."""
     order, request = tws.order, tws.request
-    aux = order.trail_amount if order.order_type == "trailing_stop" else order.stop_price
+    aux = order.trail_amount if order.order_type in TRAILS else order.stop_price
     # Recorded: a TRAIL order without any limit shows a lmtPrice all the same.
-    limit = order.stop_price if order.order_type == "trailing_stop" else order.limit_price
+    limit = order.stop_price if order.order_type in TRAILS else order.limit_price
     prices = [text(value) if value is not None else "0.0" for value in (limit, aux)]
     return [request.action, text(order.quantity), request.order_type, *prices, request.tif or "DAY"]
 

@@ -14,6 +14,7 @@ from typing import Protocol
 from worker.sandbox.faults import Fault
 from worker.sandbox.market import amending
 from worker.sandbox.market.market import Market, MarketEvent, MarketOrder, OrderTerms, Trade
+from worker.sandbox.market.matching import TRAILS
 from worker.sandbox.tws import lies
 from worker.sandbox.tws.foreign import sentinel
 from worker.sandbox.tws.linked import TwsLinks
@@ -26,7 +27,7 @@ from worker.sandbox.tws.messages import (
     order_status,
     what_if,
 )
-from worker.sandbox.tws.rules import complaint_about, is_off_the_tick, order_terms
+from worker.sandbox.tws.rules import complaint_about, is_off_the_tick, order_terms, seconds_left
 from worker.sandbox.tws.wire import PlaceOrder, request_of
 
 #: Changes of the order type that IB takes: recorded of this one, the others answer 105 (assumed).
@@ -162,6 +163,8 @@ class OrderDesk:
         fields["extra"] = fields["extra"] | links
         order = self.market.place(**fields, waits=bool(links.get("waits")))
         self.links.add(order)
+        if request.tif == "GTD":
+            asyncio.get_running_loop().call_later(seconds_left(request), self.market.expire, order)
         return self._list(TwsOrder(order, request, client_id, request.order_id))
 
     def _list(self, tws: TwsOrder) -> TwsOrder:
@@ -252,7 +255,7 @@ class OrderDesk:
             "time_in_force",
         )
         changes = {name: new[name] for name in names if new[name] != getattr(order, name)}
-        if order.order_type == "trailing_stop":
+        if order.order_type in TRAILS:
             changes.pop("stop_price", None)
         tws.request = request
         self.market.modify(order, **changes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import UTC, datetime
 from decimal import Decimal
 
 from worker.sandbox.market.market import Market, OrderTerms
@@ -18,9 +19,16 @@ ORDER_TYPES = {
     "TRAIL": "trailing_stop",
     "MOC": "market",
     "LOC": "limit",
+    "TRAIL LIMIT": "trail_limit",
+    "MIT": "if_touched",
+    "LIT": "limit_if_touched",
 }
+LIMITED = ("LMT", "LOC", "STP LMT", "LIT")
+TRIGGERED = ("STP", "STP LMT", "MIT", "LIT")
+TRAILING = ("TRAIL", "TRAIL LIMIT")
+_GOOD_TILL = "%Y%m%d-%H:%M:%S"
 SIDES = {"BUY": "buy", "SELL": "sell", "SSHORT": "sell_short"}
-TIFS = {"": "day", "DAY": "day", "GTC": "gtc", "IOC": "ioc", "FOK": "fok", "OPG": "opg", "GTD": "gtc", "DTC": "day"}
+TIFS = {"": "day", "DAY": "day", "GTC": "gtc", "IOC": "ioc", "FOK": "fok", "OPG": "opg", "GTD": "gtd", "DTC": "day"}
 _POOR = (
     "Order rejected - reason:YOUR ORDER IS NOT ACCEPTED. IN ORDER TO OBTAIN THE DESIRED POSITION YOUR EQUITY WITH LOAN "
     "VALUE MUST EXCEED THE INITIAL MARGIN"
@@ -33,9 +41,8 @@ Complaint = tuple[int, str]
 def order_terms(door: str, request: PlaceOrder, client_id: int) -> OrderTerms:
     """Return the order in the market's words; what has no word there passes as it came."""
     closing = request.order_type in ("MOC", "LOC")
-    trailing = request.order_type == "TRAIL"
-    stops = request.order_type in ("STP", "STP LMT")
-    limits = request.order_type in ("LMT", "LOC", "STP LMT")
+    trailing, stops = request.order_type in TRAILING, request.order_type in TRIGGERED
+    limits, begins = request.order_type in LIMITED, request.order_type == "TRAIL LIMIT"
     return {
         "door": door,
         "account": request.account or ACCOUNT,
@@ -46,11 +53,16 @@ def order_terms(door: str, request: PlaceOrder, client_id: int) -> OrderTerms:
         "order_type": ORDER_TYPES.get(request.order_type, request.order_type),
         "time_in_force": "cls" if closing else TIFS.get(request.tif, request.tif),
         "limit_price": request.limit_price if limits else None,
-        "stop_price": request.aux_price if stops else None,
+        "stop_price": request.aux_price if stops else request.trail_stop_price if begins else None,
         "trail_amount": request.aux_price if trailing and not request.trailing_percent else None,
         "trail_percent": request.trailing_percent if trailing else None,
         "extended_hours": request.outside_rth,
-        "extra": {"client_id": client_id, "order_id": request.order_id, "request": asdict(request)},
+        "extra": {
+            "client_id": client_id,
+            "order_id": request.order_id,
+            "request": asdict(request),
+            "limit_offset": request.limit_offset,
+        },
     }
 
 
@@ -87,14 +99,29 @@ def _about_numbers(market: Market, request: PlaceOrder, fields: OrderTerms) -> C
         for name in ("limit_price", "stop_price", "trail_amount")
     ):
         return 110, "The price does not conform to the minimum price variation for this contract"
-    if request.order_type in ("LMT", "LOC", "STP LMT") and not request.limit_price:
+    if request.order_type in LIMITED and not request.limit_price:
         return 321, "Error validating request.-'bN' : cause - Please enter a valid limit price"
-    if request.order_type in ("STP", "STP LMT") and not request.aux_price:
+    if request.order_type in TRIGGERED and not request.aux_price:
         return 321, "Error validating request.-'bN' : cause - Please enter a valid stop price"
+    if request.order_type == "TRAIL LIMIT" and not (request.limit_offset and request.trail_stop_price):
+        return 321, "Error validating request.-'bN' : cause - Please enter a valid stop price and limit offset"
+    if request.display_size >= request.quantity:
+        return 321, "Error validating request.-'bN' : cause - Display size must be less than the order's size"
+    if (request.tif == "GTD") != bool(request.good_till) or (request.good_till and seconds_left(request) <= 0):
+        return 321, "Error validating request.-'bN' : cause - The good till date is invalid"
     kind = market.refusal(**fields)
     if kind is None or (kind == "insufficient_funds" and request.parent_id):  # it closes what its parent opens
         return None
     return 201, _POOR if kind == "insufficient_funds" else f"Order rejected - reason:{kind}"
+
+
+def seconds_left(request: PlaceOrder) -> float:
+    """Return how long an order is good for: less than 0 where its time cannot be read."""
+    try:
+        until = datetime.strptime(request.good_till, _GOOD_TILL).replace(tzinfo=UTC)
+    except ValueError:
+        return -1.0
+    return (until - datetime.now(UTC)).total_seconds()
 
 
 def is_off_the_tick(market: Market, request: PlaceOrder) -> bool:

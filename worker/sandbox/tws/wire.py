@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from dataclasses import fields as fields_of
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -133,6 +133,11 @@ class PlaceOrder:
     trail_stop_price: Decimal | None = None
     trailing_percent: Decimal | None = None
     what_if: bool = False
+    limit_offset: Decimal | None = None
+    display_size: int = 0
+    hidden: bool = False
+    algo: str = ""
+    algo_params: list[list[str]] = field(default_factory=list)
     oca_type: int = 0
 
 
@@ -170,7 +175,7 @@ def read_place_order(fields: Fields, version: int) -> PlaceOrder:
     fields.skip(2)  # continuousUpdate, referencePriceType
     request.trail_stop_price, request.trailing_percent = fields.number(), fields.number()
     _skip_scale_and_hedge(fields)
-    _skip_clearing_and_algo(fields)
+    _read_clearing_and_algo(fields, request)
     request.what_if = fields.flag()
     fields.skip(4)  # orderMiscOptions, solicited, randomizeSize, randomizePrice
     _skip_tail(fields, request, version)
@@ -186,9 +191,10 @@ def _read_main(fields: Fields) -> PlaceOrder:
     account = fields.text()
     fields.skip(2)  # openClose, origin
     order_ref, transmit, parent_id = fields.text(), fields.flag(), fields.integer()
-    fields.skip(4)  # blockOrder, sweepToFill, displaySize, triggerMethod
-    outside_rth = fields.flag()
-    fields.skip(1)  # hidden
+    fields.skip(2)  # blockOrder, sweepToFill
+    display_size = fields.integer()
+    fields.skip(1)  # triggerMethod
+    outside_rth, hidden = fields.flag(), fields.flag()
     return PlaceOrder(
         order_id=order_id,
         contract=contract,
@@ -204,6 +210,8 @@ def _read_main(fields: Fields) -> PlaceOrder:
         transmit=transmit,
         parent_id=parent_id,
         outside_rth=outside_rth,
+        display_size=display_size,
+        hidden=hidden,
     )
 
 
@@ -218,13 +226,14 @@ def _skip_scale_and_hedge(fields: Fields) -> None:
         fields.skip(1)
 
 
-def _skip_clearing_and_algo(fields: Fields) -> None:
-    """Pass over clearing, delta-neutral and algo fields; an algo has as many parameters as it says."""
+def _read_clearing_and_algo(fields: Fields, request: PlaceOrder) -> None:
+    """Pass over clearing and delta-neutral fields; an algo has as many parameters as it says."""
     fields.skip(4)  # optOutSmartRouting, clearingAccount, clearingIntent, notHeld
     if fields.flag():  # deltaNeutralContract
         fields.skip(3)
-    if fields.text():  # algoStrategy
-        fields.skip_pairs(2)
+    request.algo = fields.text()
+    if request.algo:
+        request.algo_params = [[fields.text(), fields.text()] for _ in range(fields.integer())]
     fields.skip(1)  # algoId
 
 
@@ -238,7 +247,9 @@ def _skip_tail(fields: Fields, request: PlaceOrder, version: int) -> None:
         fields.skip(5)
     if fields.integer():
         raise WireError("order conditions are not supported by the sandbox")
-    fields.skip(19)  # adjustedOrderType to usePriceMgmtAlgo
+    fields.skip(2)  # adjustedOrderType, triggerPrice
+    request.limit_offset = fields.number()
+    fields.skip(16)  # adjustedStopPrice to usePriceMgmtAlgo
     gates = (158, 160, 162, 166, 169)  # duration, postToAts, autoCancelParent, advancedErrorOverride, manualOrderTime
     fields.skip(sum(version >= gate for gate in gates))
 
