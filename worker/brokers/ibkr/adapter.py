@@ -79,9 +79,7 @@ class IbkrBroker(BrokerInterface):
         order_types=frozenset(terms.ORDER_TYPES),
         times_in_force=frozenset(terms.TIFS),
         extras=EXTRAS,
-        fractional=False,
         client_order_id_length=terms.REF_LENGTH,
-        dedupes_client_order_id=False,
         # A gateway that holds an order in a confirmation window shows it in no listing, and places it minutes later.
         absence=AbsenceRule(min_age_s=10.0, sightings=2, possible=False),
         # 10349: an order preset of TWS turns another time into DAY; on-close orders are DAY with a type of their own.
