@@ -1,6 +1,6 @@
 """kinds: how long an order lives, how it shows itself, and by which algorithm its broker works it
 
-Revision: 0026, after 0025
+Revision: 0027, after 0026
 
 Rules: runs on SQLite and PostgreSQL alike, up and down; a worker of the previous version must be able to run on the
 new schema (add columns as nullable first, drop them one release later); views are dropped and made again.
@@ -14,8 +14,8 @@ from pathlib import Path
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0026"
-down_revision = "0025"
+revision = "0027"
+down_revision = "0026"
 branch_labels = None
 depends_on = None
 
