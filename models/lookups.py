@@ -21,6 +21,8 @@ MOST_FOUND, USUALLY_FOUND = 10_000, 1_000
 #: Classes whose instruments end on a day.
 EXPIRING = frozenset({AssetClass.OPTION, AssetClass.FUTURE})
 _WORD = re.compile(r"[A-Z0-9]+(?:\.[A-Z0-9]+)*(?:[/@][A-Z0-9]+(?:\.[A-Z0-9]+)*)?")
+#: What a search looks for: words of a name, or the beginning of a symbol.
+_WORDS = re.compile(r"[A-Z0-9][A-Z0-9 .&'-]{0,31}")
 _ROOT = re.compile(r"(?P<root>[A-Z0-9]{1,6})(?:@(?P<listing>[A-Z0-9]+(?:\.[A-Z0-9]+)*))?")
 _MONTH = re.compile(r"(?P<year>20[0-9]{2})-(?P<month>0[1-9]|1[0-2])")
 
@@ -101,6 +103,7 @@ class InstrumentQuery:
         asset_class: None where the text says it, or may be of several classes.
         first, last: days between which the instruments expire; None is no bound.
         limit: how many at most, those that expire first.
+        search: the text is words of a name, or the beginning of a symbol.
     """
 
     text: str
@@ -108,21 +111,25 @@ class InstrumentQuery:
     first: date | None = None
     last: date | None = None
     limit: int = USUALLY_FOUND
+    search: bool = False
     #: The instruments that the text may name, the likelier first; none of a chain.
     named: tuple[Instrument, ...] = field(default=())
 
     @classmethod
     def of(cls, fields: Mapping[str, object]) -> InstrumentQuery:
-        """Read a request as it travels: query, asset_class, expiry (a day or a month, ISO), limit.
+        """Read a request as it travels: query, asset_class, expiry (a day or a month, ISO), limit, search.
 
         Raises:
             InvalidRequest: names the field and the value.
         """
-        text, kind, limit = _text(fields.get("query")), _class(fields.get("asset_class")), fields.get("limit")
+        kind, limit = _class(fields.get("asset_class")), fields.get("limit")
         if limit is not None and (
             isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MOST_FOUND
         ):
             raise InvalidRequest(f"limit: must be 1 to {MOST_FOUND}, was {limit!r}")
+        if fields.get("search") is True:
+            return cls(text=_words(fields), limit=limit or USUALLY_FOUND, search=True)
+        text = _text(fields.get("query"))
         first, last = days(fields.get("expiry"))
         if first is not None and kind not in EXPIRING:
             told = "none was given" if kind is None else f"it was {kind}"
@@ -140,7 +147,7 @@ class InstrumentQuery:
     @property
     def is_chain(self) -> bool:
         """Whether it asks for all that expires of an underlying, or a root."""
-        return not self.named
+        return not self.named and not self.search
 
     @property
     def root(self) -> str:
@@ -163,6 +170,18 @@ def _named(text: str, kind: AssetClass | None) -> Iterable[Instrument]:
             yield read_instrument(text, each)
         except ValueError:
             continue
+
+
+def _words(fields: Mapping[str, object]) -> str:
+    """Return what is searched for; a search is for shares, whatever they are called."""
+    for name in ("asset_class", "expiry"):
+        if fields.get(name) is not None:
+            raise InvalidRequest(f"{name}: a search takes none, was {fields[name]!r}")
+    value = fields.get("query")
+    text = value.strip().upper() if isinstance(value, str) and value.isascii() else ""
+    if not _WORDS.fullmatch(text):
+        raise InvalidRequest(f"query: must be words such as COCA COLA, was {value!r}")
+    return text
 
 
 def _text(value: object) -> str:

@@ -103,6 +103,7 @@ class LookupClient(DataClient):
         *,
         expiry: date | str | None = None,
         limit: int | None = None,
+        search: bool = False,
         route: Sequence[str] | None = None,
     ) -> Fetch[FoundInstruments]:
         """Ask what a name means at the first broker on the route that can tell, and keep what it says.
@@ -113,6 +114,7 @@ class LookupClient(DataClient):
             asset_class: us_equity, equity, option, future, forex or crypto; None where the text says it.
             expiry: a day, or a month as `2026-12`, in which options or futures expire.
             limit: how many at most, those that expire first; default 1,000, at most 10,000.
+            search: `query` is words of a name, or the beginning of a symbol: tells the shares that fit, and keeps none.
             route: brokers to ask, in order.
 
         Returns:
@@ -122,7 +124,7 @@ class LookupClient(DataClient):
             InvalidRequest: names the field that is wrong.
         """
         day = expiry.isoformat() if isinstance(expiry, date) else expiry
-        given = {"query": query, "asset_class": asset_class, "expiry": day, "limit": limit}
+        given = {"query": query, "asset_class": asset_class, "expiry": day, "limit": limit, "search": search or None}
         request = {name: value for name, value in given.items() if value is not None}
         return self._fetch("instruments", request, route, _found)
 

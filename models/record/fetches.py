@@ -39,7 +39,7 @@ FIELDS: dict[str, frozenset[str]] = {
     "account": frozenset(),
     "positions": frozenset(),
     "orders": frozenset({"open_only", "since"}),
-    "instruments": frozenset({"query", "asset_class", "expiry", "limit"}),
+    "instruments": frozenset({"query", "asset_class", "expiry", "limit", "search"}),
     "preview": frozenset({"order"}),
 }
 _SYMBOL = re.compile(r"[A-Z0-9$^][A-Z0-9.\-/@ ]{0,31}")

@@ -25,6 +25,7 @@ def instruments(
     ] = None,
     expiry: Annotated[str | None, typer.Option(help="of options and futures: a day or a month, 2026-12")] = None,
     limit: Limit = None,
+    search: Annotated[bool, typer.Option("--search", help="by words of a name, or the start of a symbol")] = False,
     kept: Annotated[bool, typer.Option("--kept", help="what brokers have told before; nobody is asked")] = False,
     route: Annotated[str | None, typer.Option(help="brokers to ask, in order, such as alpaca,ibkr")] = None,
     timeout: Annotated[float, typer.Option(parser=seconds, metavar="S", help="seconds to wait for the answer")] = 60.0,
@@ -43,7 +44,7 @@ def instruments(
             found = c.kept_instruments(query, asset_class, expiry=expiry, brokers=names, limit=limit)
             more = limit is not None and len(found) == limit
         else:
-            fetch = c.instruments(query, asset_class, expiry=expiry, limit=limit, route=names)
+            fetch = c.instruments(query, asset_class, expiry=expiry, limit=limit, search=search, route=names)
             answer = fetch.result(timeout)
             found, more = answer.rows(fetch.broker, fetch.row()["ended_at"]), answer.more
     shown = found if form.json or form.out or limit is not None or not show.out.is_terminal else found[:TERMINAL_ROWS]

@@ -54,6 +54,21 @@ def test_a_share_and_a_chain_are_those_of_the_market(desk: AdapterBench) -> None
     assert {one.expiry for one in month} == {d for d in expiries(TODAY) if (d.year, d.month) == (NEXT.year, NEXT.month)}
 
 
+def test_a_search_tells_the_shares_that_fit(desk: AdapterBench) -> None:
+    if desk.name == "alpaca":
+        with pytest.raises(Unsupported, match="by words"):
+            find(desk, "BRK", search=True)
+        return
+    found = find(desk, "brk", search=True)
+    assert [(one.symbol, one.asset_class, one.currency) for one in found] == [("BRK.B", "us_equity", "USD")]
+    assert found[0].broker_id == find(desk, "BRK.B")[0].broker_id
+    with pytest.raises(NoSuchSymbol):
+        find(desk, "no such thing", search=True)
+    if desk.name == "ibkr":
+        abroad = find(desk, "VOD", search=True)
+        assert [(one.symbol, one.currency) for one in abroad] == [("VOD@LSE", "GBP")]
+
+
 def test_what_there_is_not_is_an_error_and_never_an_empty_list(desk: AdapterBench) -> None:
     for query, kind in (("ZZZZ", None), ("ZZZZ", "option"), ("ZZZZ301220C00200000", None)):
         with pytest.raises(NoSuchSymbol):

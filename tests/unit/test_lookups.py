@@ -56,6 +56,7 @@ def order(symbol: str = "KO", **terms: Any) -> OrderRequest:
         ({"query": "AAPL", "expiry": "2026-12-18"}, "expiry: goes with asset_class future or option"),
         ({"query": "AAPL", "asset_class": "option", "expiry": "18.12.2026"}, "expiry: must be a day or a month"),
         ({"query": "AAPL", "limit": 0}, "limit: must be 1 to"),
+        ({"query": "coca cola", "search": True, "asset_class": "option"}, "asset_class: a search takes none"),
         ({"query": "AAPL", "limit": True}, "limit: must be 1 to"),
         ({"query": "AAPL", "asset_class": "forex"}, "query: must name an instrument of asset_class forex"),
     ],

@@ -280,8 +280,9 @@ class Fetcher:
         return [as_json(report) for report in self.broker.get_orders(open_only=open_only, since=since)]
 
     def _instruments(self, row: FetchRow) -> Json:
-        found = self.broker.find_instruments(InstrumentQuery.of(row["request"]))
-        if self.instruments is not None:
+        wanted = InstrumentQuery.of(row["request"])
+        found = self.broker.find_instruments(wanted)
+        if self.instruments is not None and not wanted.search:  # a search tells less than is kept
             self.instruments.keep(found)
         return {"instruments": [as_json(replace(each, detail=None)) for each in found], "more": found.more}
 

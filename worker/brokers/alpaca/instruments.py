@@ -31,6 +31,8 @@ def find(rest: AlpacaRest, wanted: InstrumentQuery, broker: str) -> FoundInstrum
         NoSuchSymbol: it has none. Unsupported: it does not trade that class.
         DataError, BrokerError: it could not be read.
     """
+    if wanted.search:
+        raise Unsupported(f"{broker} finds no instruments by words", broker=broker)
     if wanted.is_chain and wanted.asset_class is AssetClass.OPTION:
         return _chain(rest, wanted, broker)
     mine = [each for each in wanted.named if each.asset_class in ASSET_CLASSES.values()]

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
-from models.instruments import Instrument, read_instrument
+from models.instruments import US_LISTINGS, Instrument, read_instrument
 from models.lookups import InstrumentReport, report_of
 from models.vocabulary import AssetClass
-from worker.brokers.ibkr.instruments import canonical, size_of
+from worker.brokers.ibkr.instruments import canonical, from_ib_symbol, size_of
 from worker.brokers.ibkr.sdk import Sdk, SdkContract, SdkDetails
 from worker.brokers.values import positive, soft
 
@@ -50,6 +50,23 @@ def read_details(details: SdkDetails) -> InstrumentReport | None:
         return None
     kind = AssetClass.FUTURE if contract.secType == "FUT" else AssetClass.OPTION
     return report(read_instrument(text, kind), details)
+
+
+def read_match(contract: SdkContract) -> InstrumentReport | None:
+    """Read one find of a search; None where it is no share, or its name no text of corro's."""
+    at_home = contract.currency == "USD" and contract.primaryExchange in US_LISTINGS
+    text = from_ib_symbol(contract.symbol) if at_home else canonical(contract, contract.primaryExchange)
+    if contract.secType != "STK" or text is None:
+        return None
+    try:
+        instrument = read_instrument(text, AssetClass.US_EQUITY if at_home else AssetClass.EQUITY)
+    except ValueError:
+        return None
+    name = str(getattr(contract, "description", "") or "")[:128] or None
+    return report_of(
+        instrument, contract.currency, listing=contract.primaryExchange or None, broker_symbol=contract.symbol,
+        broker_id=str(contract.conId), name=name,
+    )  # fmt: skip
 
 
 def report(instrument: Instrument, details: SdkDetails) -> InstrumentReport:

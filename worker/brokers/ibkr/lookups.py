@@ -13,7 +13,7 @@ from models.errors import BrokerError, DataError, InstrumentUnknown, NoSuchSymbo
 from models.instruments import Instrument, read_instrument
 from models.lookups import FoundInstruments, InstrumentQuery, InstrumentReport
 from models.vocabulary import AssetClass
-from worker.brokers.ibkr.details import day_of, read_details, report
+from worker.brokers.ibkr.details import day_of, read_details, read_match, report
 from worker.brokers.ibkr.instruments import to_ib_symbol
 from worker.brokers.ibkr.sdk import SdkDetails
 from worker.brokers.ibkr.session import TwsSession, paced
@@ -30,6 +30,8 @@ async def find(session: TwsSession, wanted: InstrumentQuery) -> FoundInstruments
     Raises:
         NoSuchSymbol: it has none. DataError, BrokerError: it could not be read.
     """
+    if wanted.search:
+        return await _search(session, wanted)
     if wanted.is_chain:
         is_future = wanted.asset_class is AssetClass.FUTURE
         return await (_futures(session, wanted) if is_future else _options(session, wanted))
@@ -51,6 +53,16 @@ async def _one(session: TwsSession, instrument: Instrument) -> InstrumentReport:
     if details is None:
         raise DataError(f"{session.options.broker}: the details of {instrument} are not known")
     return report(instrument, details)
+
+
+async def _search(session: TwsSession, wanted: InstrumentQuery) -> FoundInstruments:
+    """Return the shares that IB finds by a name or the beginning of a symbol: few, and without their steps."""
+    what = f"names like {wanted.text}"
+    rows = await session.read(what, lambda: session.ib.reqMatchingSymbolsAsync(wanted.text))
+    found = [one for one in (read_match(row.contract) for row in rows or ()) if one is not None]
+    if not found:
+        raise NoSuchSymbol(f"{session.options.broker}: no share is known there by {wanted.text}")
+    return FoundInstruments(found, limit=wanted.limit)
 
 
 async def _futures(session: TwsSession, wanted: InstrumentQuery) -> FoundInstruments:

@@ -5,6 +5,7 @@ Source: docs/facts/schwab.md#4.8, #4.9. Neither tells price increments.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from datetime import date
 from decimal import Decimal
@@ -37,6 +38,8 @@ def find(rest: TdaRest, dialect: TdaDialect, wanted: InstrumentQuery, broker: st
         if not every:
             raise NoSuchSymbol(f"{broker}: lists no options on {wanted.text} in these days")
         return FoundInstruments(every, limit=wanted.limit)
+    if wanted.search:
+        return _search(rest, dialect, wanted, broker)
     kinds = (AssetClass.US_EQUITY, AssetClass.OPTION)
     mine = [each for each in wanted.named if each.asset_class in kinds]
     if not mine:
@@ -54,6 +57,19 @@ def _share(rest: TdaRest, dialect: TdaDialect, share: Instrument) -> InstrumentR
     answer = rest.read_data(dialect.instruments, {"symbol": theirs, "projection": "symbol-search"})
     rows = rest.parse_data(_rows, answer)
     return next((share_report(share, row) for row in rows if row.get("symbol") == theirs), None)
+
+
+def _search(rest: TdaRest, dialect: TdaDialect, wanted: InstrumentQuery, broker: str) -> FoundInstruments:
+    """Return the shares whose description has these words; one whose name is no text of corro's is left out."""
+    answer = rest.read_data(dialect.instruments, {"symbol": wanted.text, "projection": "desc-search"})
+    found = []
+    for row in rest.parse_data(_rows, answer):
+        text = str(row.get("symbol")).replace(dialect.share_class, ".")
+        with contextlib.suppress(ValueError):
+            found.append(share_report(read_instrument(text, AssetClass.US_EQUITY), row))
+    if not found:
+        raise NoSuchSymbol(f"{broker}: no share is described as {wanted.text}")
+    return FoundInstruments(found, limit=wanted.limit)
 
 
 def _rows(answer: Raw) -> list[Raw]:

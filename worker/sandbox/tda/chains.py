@@ -12,6 +12,7 @@ from worker.sandbox.http_door import Route
 from worker.sandbox.market.chains import expiries, options
 from worker.sandbox.market.listed import listed
 from worker.sandbox.market.market import Market
+from worker.sandbox.market.prices import BASE_PRICES
 from worker.sandbox.tda.dialect import FUNDS, DoorDialect, Json, correlation
 
 _RIGHTS = {"C": ("callExpDateMap", "CALL"), "P": ("putExpDateMap", "PUT")}
@@ -67,10 +68,17 @@ class TdaChains:
     async def _instruments(self, request: web.Request) -> web.Response:
         """Answer with what a symbol names: a list at Schwab, by symbol at TDA."""
         symbol = request.query.get("symbol", "")
-        if request.query.get("projection") not in ("symbol-search", "fundamental"):
-            raise self._dialect.no_data(400, "Bad Request", "projection must be symbol-search or fundamental here")
+        projection = request.query.get("projection")
+        if projection not in ("symbol-search", "fundamental", "desc-search"):
+            words = "projection must be symbol-search, desc-search or fundamental here"
+            raise self._dialect.no_data(400, "Bad Request", words)
         ours = self._dialect.ours(symbol)
-        found = [self._instrument(ours)] if self._market.prices.is_share(ours) else []
+        names = [ours] if self._market.prices.is_share(ours) else []
+        if projection == "desc-search":
+            names = sorted(BASE_PRICES)
+        found = [self._instrument(name) for name in names]
+        if projection == "desc-search":
+            found = [row for row in found if symbol.upper() in row["description"].upper()]
         is_schwab = self._dialect.name == "schwab"
         return self._answer({"instruments": found} if is_schwab else {row["symbol"]: row for row in found})
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 
 from worker.sandbox.market.chains import expiries, futures, options, strikes
-from worker.sandbox.market.listed import listed
+from worker.sandbox.market.listed import ABROAD, listed
 from worker.sandbox.market.market import Market
-from worker.sandbox.tws.contracts import Contract, con_id
+from worker.sandbox.market.prices import BASE_PRICES
+from worker.sandbox.tws.contracts import Contract, con_id, listing, shown
 from worker.sandbox.tws.wire import encode
 
 _NO_STRIKE = frozenset({"", "0", "0.0"})
 _FAR = timedelta(days=4000)
+#: Finds that one search brings.
+_MOST_SAMPLES = 16
 
 
 def several(market: Market, asked: Contract) -> list[str] | None:
@@ -45,6 +48,20 @@ def _days(ends: str, today: date) -> tuple[date, date]:
         first = date(int(ends[:4]), int(ends[4:]), 1)
         return first, first + timedelta(days=30)
     return today, today + _FAR
+
+
+def matching(request_id: int, words: str, version: int) -> bytes:
+    """Return symbolSamples: the shares whose symbol begins so, and those abroad, sixteen at most as at IB."""
+    begin = words.upper().replace(".", " ")
+    names = [*sorted(BASE_PRICES), *ABROAD]
+    found = [name for name in names if shown(name).symbol.startswith(begin)][:_MOST_SAMPLES]
+    fields: list[object] = []
+    for name in found:
+        s = shown(name)
+        primary = s.primary or listing(name)[0]
+        fields += [con_id(name), s.symbol, "STK", primary, s.currency, 1, "OPT"]
+        fields += [f"{s.symbol} INC", ""] if version >= 176 else []
+    return encode(79, request_id, len(found), *fields)
 
 
 def option_parameters(market: Market, request_id: int, symbol: str, under: int) -> list[bytes]:

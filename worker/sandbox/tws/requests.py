@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from worker.sandbox.market.market import Position
 from worker.sandbox.tws import messages
-from worker.sandbox.tws.chains import option_parameters, several
+from worker.sandbox.tws.chains import matching, option_parameters, several
 from worker.sandbox.tws.foreign import contract_details, execution, open_order, position, sentinel, strangers
 from worker.sandbox.tws.history import HistoryError, history, parse_end, read_request
 from worker.sandbox.tws.messages import ACCOUNT, TwsOrder
@@ -74,6 +74,7 @@ class Requests:
             76: ("account", self._account_multi),
             77: ("account", self._ignore),
             78: ("contract", self._option_parameters),
+            81: ("contract", self._matching),
             99: ("completed", self._completed),
         }
 
@@ -272,6 +273,9 @@ class Requests:
             )
         )
         session.answer(encode(52, 1, request_id))
+
+    def _matching(self, session: ApiClient, fields: Fields) -> None:
+        session.answer(matching(fields.integer(), fields.text(), session.version))
 
     def _option_parameters(self, session: ApiClient, fields: Fields) -> None:
         request_id, symbol = fields.integer(), fields.text()
