@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -13,18 +14,19 @@ import pytest
 from sqlalchemy import select
 
 from models.crash_points import watched
-from models.errors import NotFound
+from models.errors import NotFound, NotSent
 from models.groups import LEGS, GroupKind, Membership
 from models.messages import OrderRequest
 from models.record.tables import position_locks
 from producers.client import OrderClient
 from producers.groups import OrderGroup
 from tests.contract.doors import SandboxThread
-from tests.contract.tws_doors import TwsDoors, an_order
+from tests.contract.tws_doors import TwsDoors, an_order, place
 from tests.kit.waiting import eventually
-from worker.brokers.base import AbsenceRule
+from worker.brokers.base import AbsenceRule, LinkedOrder, Ticket
 from worker.brokers.ibkr.adapter import IbkrBroker
 from worker.brokers.ibkr.groups import LegEnd, are_gone, links
+from worker.brokers.ibkr.numbers import HELD_S
 from worker.orders.protection import needs_exits, protective_id
 from worker.rehearsal import rehearsal
 
@@ -223,6 +225,30 @@ def test_exits_are_made_anew_only_where_nothing_can_close_what_is_open_and_nobod
         leg["filled_quantity"] = Decimal(leg["filled_quantity"])
     assert needs_exits(legs) == needs
     assert protective_id("a" * 64) == protective_id("a" * 64) != protective_id("a" * 63 + "b")
+
+
+def test_nothing_overtakes_the_order_ids_of_a_group_and_overtaken_ones_are_not_sent(house: SandboxThread) -> None:
+    """TWS refuses an order id below one that it has had."""
+    doors = TwsDoors(house, "ib_insync")
+    broker = doors.broker()
+    numbers, began = broker.reserve_ids(2), time.monotonic()
+    assert place(broker, "plain", an_order()).status in ("accepted", "filled")
+    assert time.monotonic() - began > HELD_S * 0.9
+    legs = [an_order(group=Membership("g", GroupKind.OTO, leg), version=2) for leg in LEGS[GroupKind.OTO]]
+    then = LinkedOrder(order=legs[1], broker_client_order_id="g.then", session_order_id=numbers[1])
+    ticket = Ticket(
+        order=legs[0],
+        broker_client_order_id="g",
+        deadline_s=5,
+        still_mine=lambda: None,
+        legs=(then,),
+        session_order_id=numbers[0],
+    )
+    with pytest.raises(NotSent, match="overtaken"):
+        broker.place_order(ticket)
+    assert len(house.call(lambda: house.market.orders("ibkr"))) == 1
+    assert house.call(lambda: dict(doors.door.desk._staged)) == {}
+    doors.close()
 
 
 def test_an_order_of_a_group_is_linked_as_ib_documents_it() -> None:

@@ -92,7 +92,9 @@ def links(orders: Sequence[OrderRequest], position: int, parent_id: int, name: s
 
 # -- PLACE ---
 async def reserve(session: TwsSession, count: int) -> list[str]:
-    """Return so many order ids that nobody else is given, over reconnects as well."""
+    """Return so many order ids that nobody else is given, over reconnects as well; nothing overtakes them."""
+    await session.numbers.free()
+    session.numbers.hold()
     return [str(session.next_order_id()) for _ in range(count)]
 
 
@@ -117,7 +119,10 @@ async def place_group(
         for pending in (*others, lead):
             stack.enter_context(answering(session, pending, "placing a group"))
         try:
-            await _send(session, everyone, orders, ticket)
+            try:
+                await _send(session, everyone, orders, ticket)
+            finally:
+                session.numbers.leave()
             verdicts = await _verdicts(everyone)
             if verdicts[0] is WireVerdict.DONE:
                 return _answer(session, everyone, orders, verdicts)
@@ -136,8 +141,10 @@ async def _send(
     """Send the group: everything that takes time first, the last question and all the bytes at the end."""
     session.check()
     lead, account = everyone[0], session.account if len(session.accounts) > 1 else ""
-    given = [ticket.session_order_id, *(one.session_order_id for one in ticket.legs)]
-    numbers = [int(one) if one is not None else session.next_order_id() for one in given]
+    given = [
+        one for one in (ticket.session_order_id, *(leg.session_order_id for leg in ticket.legs)) if one is not None
+    ]
+    numbers = [int(one) for one in (given or await reserve(session, len(everyone)))]
     ready = []
     for position, (pending, order) in enumerate(zip(everyone, orders, strict=True)):
         contract = await contract_by(session, order.instrument, lead.until)
@@ -148,6 +155,9 @@ async def _send(
         await session.turn(lead.until)
     # No await from here to the bytes: the claim is checked, then they leave.
     session.check()
+    if session.book.id_floor > numbers[-1] + 1:
+        words = f"order ids {numbers[0]} to {numbers[-1]} were overtaken, and TWS would refuse them"
+        raise NotSent(f"{lead.broker}: {words}; nothing was sent", broker=lead.broker, code="overtaken")
     for pending, number in zip(everyone, numbers, strict=True):
         session.book.begin(pending, number)
 

@@ -152,6 +152,7 @@ async def _send(session: TwsSession, pending: PendingOrder, ticket: Ticket) -> N
     fields = terms.order_fields(ticket.order, pending.ref, session.account if len(session.accounts) > 1 else "")
     order = session.sdk.Order(**fields)
     await session.turn(pending.until)
+    await session.numbers.free()
     # No await from here to the bytes: the claim is checked, then they leave.
     session.check()
     order_id = session.next_order_id()

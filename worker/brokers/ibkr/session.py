@@ -25,6 +25,7 @@ from worker.brokers.ibkr.evidence import OrderBook
 from worker.brokers.ibkr.feed import Feed, HeldRow
 from worker.brokers.ibkr.frames import Frames
 from worker.brokers.ibkr.handshake import Greeting, HandshakeFailed, shake_hands
+from worker.brokers.ibkr.numbers import NumberLane
 from worker.brokers.ibkr.reports import OrderLine, WireExecution
 from worker.brokers.ibkr.sdk import Sdk, code_and_text
 from worker.brokers.ibkr.spoiled import Rows, Spoiled
@@ -69,6 +70,7 @@ class TwsSession:
         self._complaints: list[tuple[int, str]] = []
         self._lost = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self.numbers = NumberLane()
         #: TWS allows two account summaries at a time; one will do.
         self.summary_lock = asyncio.Lock()
         self.ib = sdk.IB()

@@ -47,6 +47,7 @@ async def what_if(session: TwsSession, order: OrderRequest) -> PreviewReport:
         await session.budget.turn()
     except QuotaExhausted as error:
         raise paced(error) from None
+    await session.numbers.free()
     session.check()
     order_id = session.next_order_id()
     with session.feed.previews.asking(order_id) as preview:
