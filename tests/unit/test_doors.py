@@ -288,6 +288,20 @@ def test_a_method_that_a_path_has_not_is_answered_with_those_it_has(site: DoorSi
     assert (heard.status, heard.code, heard.headers["allow"]) == (405, "method_not_allowed", "GET, POST")
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/api/v1/orders?strategy=dip"), ("DELETE", "/api/v1/orders/o-1?broker=tda"), ("GET", "/?statu=filled"),
+        ("POST", "/hooks/tradingview/x?strategy=dip"), ("GET", "/api/v1/orders?statu=filled"),
+        ("GET", "/api/v1/positions?broker=tda"), ("GET", "/api/v1/orders?status=filled&status=held"),
+    ],
+)  # fmt: skip
+def test_what_an_address_says_is_heard_or_refused(site: DoorSite, method: str, path: str) -> None:
+    heard = site.ask(method, path, ORDER, token=site.token(), idempotency_key="o-1")
+    assert (heard.status, heard.code) == (400, "invalid_request")
+    assert site.ask("GET", "/healthz?at=now").status == 200
+
+
 @pytest.mark.parametrize("path", ["/api/v1/orders/a\0b", "/api/v1/orders?symbol=%00", "/hooks/tradingview/\0"])
 def test_what_no_database_holds_is_asked_of_none(site: DoorSite, path: str) -> None:
     heard = site.ask("GET", path)

@@ -15,6 +15,9 @@ sent back to `next`, and its session has what was done as a notice; anybody else
 | drain   | broker                                                                     |
 | resume  | a scope, or all                                                            |
 | kill    | a scope; flatten, collar, external                                         |
+
+A field that is there and says nothing is refused: whoever lost the name of a strategy does not mean all of them. Only
+a page leaves fields blank, and `worker.page.asking.filled_in` takes those away.
 """
 
 from __future__ import annotations
@@ -71,15 +74,19 @@ class Errand:
         return self.need("reason")
 
     def text(self, name: str) -> str | None:
-        """Return a field; None where it is blank.
+        """Return a field; None where it is not there.
 
         Raises:
-            InvalidRequest: it is no text, or too long.
+            InvalidRequest: it is no text, too long, or blank.
         """
-        value = self.fields.get(name)
-        if value is not None and (not isinstance(value, str) or len(value) > _LONGEST or "\0" in value):
+        if name not in self.fields:
+            return None
+        value = self.fields[name]
+        if not isinstance(value, str) or len(value) > _LONGEST or "\0" in value:
             raise InvalidRequest(f"{name}: must be a text of at most {_LONGEST} characters, was {value!r:.100}")
-        return (value or "").strip() or None
+        if not (text := value.strip()):
+            raise InvalidRequest(f"{name}: is blank; leave it out where nothing is meant by it")
+        return text
 
     def need(self, name: str) -> str:
         """Return a field that has to be there.
@@ -93,9 +100,8 @@ class Errand:
 
     def flag(self, name: str) -> bool:
         """Return whether a box is ticked; in JSON true."""
-        value = self.fields.get(name)
-        if value is None or isinstance(value, bool):
-            return bool(value)
+        if isinstance(value := self.fields.get(name), bool):
+            return value
         if (text := self.text(name)) is not None and text.lower() not in _YES:
             raise InvalidRequest(f"{name}: must be one of {', '.join(sorted(_YES))} or left out, was {text!r}")
         return text is not None

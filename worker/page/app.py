@@ -32,6 +32,7 @@ from producers.cli.app import moment
 from producers.client import OrderClient
 from worker.fleet.picture import look, remarks_of_the_record
 from worker.page import doors, hooks, problems
+from worker.page.asking import must_be_heard
 from worker.page.doorman import Doorman
 from worker.page.doors import told
 from worker.page.lookups import add_lookups
@@ -66,7 +67,7 @@ def create_app(settings: Settings, client: OrderClient) -> FastAPI:
 
     app = FastAPI(
         title="corro", version=version("corro"), openapi_url="/api/openapi.json", docs_url=None, redoc_url=None,
-        lifespan=lifespan, dependencies=[Depends(sessions.gate)],
+        lifespan=lifespan, dependencies=[Depends(sessions.gate), Depends(must_be_heard)],
         redirect_slashes=False,
     )  # fmt: skip
     app.add_middleware(Doorman, web=settings.web)

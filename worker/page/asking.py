@@ -1,10 +1,12 @@
-"""What stands in the body of a request: JSON as somebody else wrote it, or the fields of a form."""
+"""What a request says: the names in its address, and its body, somebody else's JSON or the fields of a form."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from urllib.parse import parse_qsl
 
 from fastapi import Request
+from fastapi.routing import APIRoute
 
 from models import encoding
 from models.errors import InvalidRequest
@@ -12,6 +14,32 @@ from models.errors import InvalidRequest
 FORM = "application/x-www-form-urlencoded"
 #: Fields of a form.
 _MOST_FIELDS = 50
+#: Monitors put words of their own behind these, such as the time; nothing is chosen there.
+_HEARS_ALL = ("/metrics", "/healthz")
+
+
+def must_be_heard(request: Request) -> None:
+    """See that a route hears everything that its address says: a filter or a scope that is not heard means all.
+
+    Raises:
+        InvalidRequest: a name behind the `?` is none of the route's, or stands there twice.
+    """
+    route, given = request.scope.get("route"), [name for name, _ in request.query_params.multi_items()]
+    if not given or not isinstance(route, APIRoute) or route.path in _HEARS_ALL:
+        return
+    known = sorted(field.alias for field in route.dependant.query_params)
+    for name in given:
+        if name not in known:
+            there = f"there are {', '.join(known)}" if known else "what is asked stands in the body"
+            where = f"{request.method} {request.url.path}"
+            raise InvalidRequest(f"{name!r:.100} in the address is nothing that {where} knows; {there}")
+        if given.count(name) > 1:
+            raise InvalidRequest(f"{name}: stands twice in the address; several words go with commas between")
+
+
+def filled_in(fields: Mapping[str, object]) -> dict[str, object]:
+    """Return the fields of a page's form that somebody has filled in: pure."""
+    return {name: value for name, value in fields.items() if not isinstance(value, str) or value.strip()}
 
 
 def is_form(request: Request) -> bool:

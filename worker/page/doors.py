@@ -14,7 +14,7 @@ from models.errors import CorroError, Untrusted
 from models.outward import untold
 from producers.client import OrderClient
 from worker.page.actions import act
-from worker.page.asking import content_of, is_form, json_object
+from worker.page.asking import content_of, filled_in, is_form, json_object
 from worker.page.order_door import OrderDoor, Placed
 from worker.page.problems import NotAuthenticated, document, wants_page
 from worker.page.sessions import Sessions, known, visitor_of
@@ -113,7 +113,10 @@ def _actions(app: FastAPI, client: OrderClient) -> None:
         """Cancel, approve, deny, resolve, unlock, halt, reduce, drain, resume or kill, with a reason."""
         visitor = known(request)
         content = await content_of(request)
-        if not (is_form(request) and visitor.session is not None and wants_page(request)):
+        if not is_form(request) or visitor.session is None:
+            return told(await run_in_threadpool(act, client, visitor, name, content))
+        content = filled_in(content)
+        if not wants_page(request):
             return told(await run_in_threadpool(act, client, visitor, name, content))
         try:
             done = await run_in_threadpool(act, client, visitor, name, content)
