@@ -16,12 +16,13 @@ from models.errors import AccessLost, BrokerError, InvalidRequest
 from models.history import History, v_cash
 from models.record.cash import book
 from models.record.database import Database
-from models.record.tables import position_events, position_ledgers
+from models.record.tables import position_baselines, position_events, position_ledgers
 from models.reports import CashEventReport
 from models.settings import HistorySettings, Settings
 from models.vocabulary import CashKind
 from tests.unit.position_desk import BROKER, PositionDesk
 from tests.unit.words import Put, Run
+from worker.brokers.alpaca.activities import event_of
 from worker.brokers.ibkr import flex
 from worker.positions.cash import OVERLAP, CashReader
 from worker.runtime.clock import utcnow
@@ -90,6 +91,29 @@ def test_what_does_not_fit_explains_nothing(desk: PositionDesk, told: CashEventR
     tell(desk, told)
     desk.read(3, KO=20)
     assert desk.locks() == {"KO": (10, 20)}
+
+
+#: As Alpaca's documentation of fees in coins shows one.
+CFEE = {
+    "id": "20220812000000000::53be51ba-46f9-43de-b81f-576f241dc680", "activity_type": "CFEE", "net_amount": "0",
+    "description": "Coin Pair Transaction Fee (Non USD)", "symbol": "ETHUSD", "qty": "-0.000195", "price": "1884.5",
+    "status": "executed",
+}  # fmt: skip
+
+
+def test_a_fee_in_coins_is_a_line_of_its_own_that_moves_the_holding(desk: PositionDesk) -> None:
+    told = event_of(CFEE | {"date": f"{utcnow():%Y-%m-%d}", "created_at": utcnow().isoformat()})
+    assert (told.kind, told.symbol, told.quantity, told.price) == (CashKind.FEE, "ETH/USD", D("-0.000195"), D("1884.5"))
+    desk.paper.held["ETH/USD"] = D(2)  # type: ignore[assignment]
+    desk.read()
+    assert (tell(desk, told), tell(desk, told)) == (1, 0), "booked once"
+    desk.paper.held["ETH/USD"] = D("1.999805")  # type: ignore[assignment]
+    desk.read(3)
+    kept = desk._rows(select(position_baselines.c.quantity))
+    assert (desk.locks(), [quantity for (quantity,) in kept]) == ({}, [D("1.999805")])
+    assert [(kind, about) for kind, about, _ in reasons(desk)] == [("moved", CFEE["id"])]
+    rows = History(desk.database).rows(v_cash)
+    assert [(row["kind"], row["symbol"], row["quantity"]) for row in rows] == [("fee", "ETH/USD", D("-0.000195"))]
 
 
 def test_several_parts_of_one_day_explain_together(desk: PositionDesk) -> None:
