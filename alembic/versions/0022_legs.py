@@ -39,7 +39,7 @@ def _revision(name: str) -> ModuleType:
 
 
 def _views() -> dict[str, str]:
-    """The views as 0018 has made them."""
+    """The views as 0018 has made them, and 0021, which counts what is archived."""
     before = _revision("0018_instruments")
     balances, slippage = before._revision("0013_balances"), before._revision("0014_slippage")
     by_symbol = balances._multiplier
@@ -55,7 +55,9 @@ def _views() -> dict[str, str]:
         brokers=before._BROKERS, new="o.asset_class, o.currency, ", times=f" * {before._OF_CLASS}"
     )
     made = {name: text.strip().split(" AS\n", 1)[1] for name, text in (("v_fills", fills), ("v_orders", orders))}
-    return {**balances._views(), "v_tca": slippage._tca(), **made}
+    kept = balances._views()
+    kept["position_executions"] += " UNION ALL " + _revision("0021_archive")._archived(balances)
+    return {**kept, "v_tca": slippage._tca(), **made}
 
 
 def _of_legs(name: str, text: str) -> str:

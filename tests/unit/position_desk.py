@@ -107,8 +107,8 @@ class PositionDesk:
             if outcome == "accepted":
                 connection.execute(
                     insert(fills).values(
-                        broker=BROKER, execution_id=f"e-{name}", client_order_id=name, attempt_no=1, quantity=quantity,
-                        price=1, filled_at=at, recorded_at=at, late=False,
+                        broker=BROKER, execution_id=f"e-{name}", client_order_id=name, attempt_no=1, symbol=symbol,
+                        quantity=quantity, price=1, filled_at=at, recorded_at=at, late=False,
                     )
                 )  # fmt: skip
         return name
