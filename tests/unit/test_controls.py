@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Callable
 
 import pytest
@@ -78,3 +80,15 @@ def test_the_command_line_refuses_the_same_in_one_line_with_exit_2(
     assert len(err.splitlines()) == 1, err
     assert f"{typed[-2].removeprefix('--')}: must" in err
     assert kept(database) == []
+
+
+@pytest.mark.parametrize("names", [
+    {}, {"strategy": "x; touch $(a) `b` 'c' \"d\" --all", "symbol": "KO"}, {"account": "ibkr:U1 & U2"},
+])  # fmt: skip
+def test_the_command_that_ends_a_control_is_whole_and_can_be_pasted(names: dict[str, str], corro: Run) -> None:
+    scope, who = Scope.of(**names), ("--by", "ana", "--reason", "storm")
+    said = corro("halt", *(word for kind, name in names.items() for word in (f"--{kind}", name)), *who)[1]
+    command = said.strip().removeprefix(f"halt: {scope.words}; `").removesuffix("` ends it")
+    assert f"`{command}` ends it" in " ".join(corro("fleet")[2].split())
+    assert corro(*shlex.split(command)[1:])[0] == 0, command
+    assert json.loads(corro("controls", "--json")[1]) == []

@@ -294,7 +294,7 @@ def _stopped(row: ControlRow) -> Verdict:
     words = (
         f"{NOUNS[row['state']]} of {scope.words} since {row['at']:%Y-%m-%d %H:%M} UTC by {row['by']}: {row['reason']}"
     )
-    return warn(words, f"`corro resume{scope.options}` ends it.")
+    return warn(words, f"`{scope.resume}` ends it.")
 
 
 def _named(alive: Sequence[WorkerRow], leader: str | None) -> str:

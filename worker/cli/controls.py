@@ -94,7 +94,7 @@ def _stop(kind: str, by: str | None, reason: str | None, **names: str | None) ->
     with client() as c:
         scope = scope_of(c.settings, **names)
         stop(c.database, scope, kind, why, who)
-    show.say(f"{kind}: {scope.words}; `corro resume{scope.options} --by NAME --reason WHY` ends it")
+    show.say(f"{kind}: {scope.words}; `{scope.resume}` ends it")
 
 
 def resume(

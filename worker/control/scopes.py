@@ -6,6 +6,7 @@ A scope is two texts, as the tables have it: `scope_kind` ("*", "strategy", "str
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -86,9 +87,10 @@ class Scope:
         return " at ".join(told) or "all brokers"
 
     @property
-    def options(self) -> str:
-        """The same as a command takes it, with a blank before each option."""
-        return "".join(f" --{kind} {name}" for kind, name in self.names.items())
+    def resume(self) -> str:
+        """The command that lets it go on, as a shell takes it whoever chose the names: a person pastes it."""
+        options = [f"--{kind} {shlex.quote(name)}" for kind, name in self.names.items()]
+        return " ".join(["corro resume", *options, "--by NAME --reason WHY"])
 
     def covers(self, facts: Mapping[str, str | None]) -> bool:
         """Tell whether an order is in this scope.

@@ -168,7 +168,7 @@ def _said(stop: ControlRow, now: datetime) -> str:
     scope, since = scope_of(stop), (now - stop["at"]).total_seconds()
     return (
         f"{NOUNS[stop['state']]} of {scope.words} since {stop['at']:%Y-%m-%d %H:%M:%S} UTC ({since:.0f} s) by "
-        f"{stop['by']}: {stop['reason']}; `corro resume{scope.options}` ends it"
+        f"{stop['by']}: {stop['reason']}; `{scope.resume}` ends it"
     )
 
 

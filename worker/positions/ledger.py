@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
+from shlex import quote
 from typing import Any
 
 import structlog
@@ -216,7 +217,8 @@ class PositionLedger:
             symbol=symbol,
             expected=str(expected),
             found=str(found),
-            hint=f"no new order goes there; see `corro locks`, then `corro unlock {self.broker} {symbol}`",
+            hint="no new order goes there; see `corro locks`, then "
+            f"`corro unlock {self.broker} {quote(symbol)} --reason WHY`",
         )
 
     def refresh(self, symbol: str, expected: Decimal, found: Decimal, at: datetime) -> None:
