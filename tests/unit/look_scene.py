@@ -24,6 +24,7 @@ class LookedAtBroker:
     """As much of a broker as looking for orders asks."""
 
     name = "alpaca"
+    order_session = None
     capabilities = Capabilities(absence=AbsenceRule(min_age_s=10, sightings=2))
 
     def __init__(self) -> None:

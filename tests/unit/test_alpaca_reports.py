@@ -133,7 +133,6 @@ def test_an_order_shows_every_term_that_the_broker_shows() -> None:
     [
         {"notional": "-500", "qty": None},
         {"order_class": "advanced"},
-        {"order_class": "mleg", "legs": [{"symbol": "X"}]},
         {"asset_class": "treasury", "symbol": "912828YK0"},
         {"type": "something_new"},
         {"time_in_force": "gtx"},
@@ -143,6 +142,11 @@ def test_an_order_shows_every_term_that_the_broker_shows() -> None:
 )
 def test_what_no_order_of_ours_has_is_named(odd: dict[str, Any]) -> None:
     assert read.order_report(ORDER | odd).unlike_ours
+
+
+def test_legs_that_cannot_be_read_are_legs_of_none_of_our_orders() -> None:
+    report = read.order_report(ORDER | {"order_class": "mleg", "legs": [{"symbol": "X"}]})
+    assert [(leg.symbol, leg.side) for leg in report.package] == [("X", None)]
 
 
 def test_an_order_that_alpaca_links_is_not_one_on_its_own_and_its_legs_are_read_with_it() -> None:

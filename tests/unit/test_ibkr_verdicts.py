@@ -141,7 +141,7 @@ def test_a_refusal_that_comes_too_late_is_told_as_an_update() -> None:
         book, told = a_book()
         pending = PendingOrder(ref="r1", broker="ib")
         book.begin(pending, 7)
-        lingering = asyncio.create_task(ibkr_orders._linger(book, pending, told.append, 1e9))
+        lingering = asyncio.create_task(ibkr_orders.linger(book, pending, told.append, 1e9))
         await asyncio.sleep(0)
         pending.hear(201, "no", -1e9)
         await lingering

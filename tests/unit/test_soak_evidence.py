@@ -157,7 +157,8 @@ def test_an_attempt_that_ended_though_its_door_has_it_is_a_false_terminal(outcom
 
 
 # -- EXECUTIONS AS THEY STAND ---
-ARRIVED = {"event": "arrived", "number": 1, "door": "ibkr", "client_order_id": "a", "symbol": "SIM001", "quantity": "2"}
+TERMS = {"client_order_id": "a", "symbol": "SIM001", "quantity": "2", "side": "buy", "order_type": "market"}
+ARRIVED = {"event": "arrived", "number": 1, "door": "ibkr", **TERMS}
 FILLED = {"event": "fill", "number": 1, "execution_id": "1.01", "quantity": "2", "price": "50"}
 CORRECTED = {"event": "amended", "number": 1, "execution_id": "1.01", "quantity": "2", "price": "49"}
 BUSTED = {**CORRECTED, "quantity": "0"}
@@ -265,7 +266,7 @@ def test_an_order_swallowed_where_nothing_proves_absence_waits_and_is_not_lost()
 
 
 def test_the_ledger_is_folded() -> None:
-    names = {"door": "alpaca", "client_order_id": "a", "symbol": "SIM001", "quantity": "2"}
+    names = {"door": "alpaca", **TERMS}
     lines = [
         {"event": "opened"},
         {"event": "arrived", "number": 1, **names},
