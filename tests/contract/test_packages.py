@@ -65,7 +65,7 @@ class PackageDesk:
             return list(connection.execute(select(table)).mappings())
 
 
-@pytest.fixture(params=["alpaca", "schwab", "tda"])
+@pytest.fixture(params=["alpaca", "schwab", "tda", "ib_async", "ib_insync"])
 def desk(house: SandboxThread, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[PackageDesk]:
     house.price("KO", "62")
     bench = AdapterBench(house, request.param, tmp_path)

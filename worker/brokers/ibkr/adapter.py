@@ -18,7 +18,7 @@ from models.reports import AccountReport, Bar, FillReport, OrderReport, Position
 from models.settings import BrokerSettings
 from models.vocabulary import AssetClass
 from worker.brokers.base import AbsenceRule, BrokerInterface, Capabilities, LinkedOrder, OrderRef, Ticket
-from worker.brokers.ibkr import account, groups, listings, lookups, orders, prices, terms, what_if
+from worker.brokers.ibkr import account, groups, legs, listings, lookups, orders, prices, terms, what_if
 from worker.brokers.ibkr import replace as ibkr_replace
 from worker.brokers.ibkr.access import Options
 from worker.brokers.ibkr.evidence import OrderBook
@@ -76,6 +76,8 @@ class IbkrBroker(BrokerInterface):
     )
     capabilities = Capabilities(
         asset_classes=frozenset(AssetClass),
+        most_legs=legs.MOST,
+        legs_in_shares=True,
         order_types=frozenset(terms.ORDER_TYPES),
         times_in_force=frozenset(terms.TIFS),
         extras=EXTRAS,

@@ -11,14 +11,15 @@ from typing import Any, Protocol, TypeVar
 import structlog
 
 from models.errors import BrokerError, InstrumentUnknown, NotConnected, QuotaExhausted, Unsupported
-from models.instruments import Instrument, read_instrument
+from models.instruments import US_LISTINGS, Instrument, read_instrument
 from models.lookups import InstrumentReport
 from models.vocabulary import AssetClass
 from worker.brokers.ibkr import names
 from worker.brokers.ibkr.codes import lookup_error
 from worker.brokers.ibkr.details import listing_of, remembered, report
 from worker.brokers.ibkr.frames import Frames
-from worker.brokers.ibkr.instruments import asked, choose_one
+from worker.brokers.ibkr.instruments import asked, choose_one, from_ib_symbol
+from worker.brokers.ibkr.legs import package_of
 from worker.brokers.ibkr.reports import OrderLine, WireExecution
 from worker.brokers.ibkr.sdk import Sdk, SdkContract, SdkDetails, code_and_text
 from worker.brokers.ibkr.spoiled import Rows
@@ -159,6 +160,21 @@ class Contracts:
 
         if self._line.ready:
             await asyncio.gather(*(ask(con_id, ticker) for con_id, ticker in self.names.unnamed.items()))
+            await asyncio.gather(*map(self._learn_leg, tuple(self.names.legs)))
+
+    async def _learn_leg(self, con_id: int) -> None:
+        """Ask what a leg is, of which a message has told nothing but its conId."""
+        wanted = self._sdk.Contract(conId=con_id)
+        try:
+            found = await self._line.ask(f"conId {con_id}", lambda: self._ib.reqContractDetailsAsync(wanted))
+        except (self._sdk.RequestError, BrokerError) as error:
+            _log.info("ibkr.contract_without_name", broker=self._broker, con_id=con_id, error=str(error))
+            return
+        self._learn_size(found)
+        for contract in [details.contract for details in found][:1]:
+            at_home = contract.secType == "STK" and contract.primaryExchange in US_LISTINGS
+            name = from_ib_symbol(contract.symbol) if at_home else names.qualified(contract, contract.primaryExchange)
+            self.names.told(con_id, name)
 
     async def _listing(self, con_id: int) -> str:
         """Return where a contract is listed; empty where IB does not know it any more."""
@@ -180,6 +196,8 @@ class Contracts:
 
     def name(self, row: Row) -> Row:
         """Name one row; without a known name it stays the same object."""
+        if isinstance(row, OrderLine) and row.combo:
+            return self._package(row)
         symbol = self.names.of(row.contract) if row.contract is not None else None
         if symbol is None or row.contract is None:
             return row
@@ -188,3 +206,10 @@ class Contracts:
             fill = replace(row.fill, symbol=symbol, currency=size.currency, multiplier=size.multiplier)
             return replace(row, fill=fill)
         return replace(row, symbol=symbol, size=size)
+
+    def _package(self, row: OrderLine) -> OrderLine:
+        package = package_of(row.combo, row.side, self.names.called)
+        if package is not None:
+            return replace(row, package=package)
+        self.names.legs.update(part.con_id for part in row.combo if self.names.called(part.con_id) is None)
+        return row

@@ -12,10 +12,12 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TypeVar
 
+from models.messages import OrderRequest
 from models.reports import BrokerStatus, CommissionReport, FillReport, OrderReport, Report
 from worker.brokers import values
 from worker.brokers.ibkr import reports
 from worker.brokers.ibkr.codes import CANCELED, CODES, Proof
+from worker.brokers.ibkr.legs import packages_filled
 from worker.brokers.ibkr.names import Names
 from worker.brokers.ibkr.pending import Pending, PendingChange, PendingOrder
 from worker.brokers.ibkr.reports import OrderLine, WireExecution, average_of, build_report, filled_by, total_of
@@ -163,6 +165,11 @@ class OrderBook:
             self._push(known)
         return True
 
+    def on_package(self, execution: WireExecution) -> None:
+        """Take in an execution of a BAG: it proves the order, and is none, as those of its legs are told as well."""
+        for pending in self._pending_of(execution.order_id, execution.client_id):
+            pending.see_execution(execution.fill.broker_client_order_id, execution.perm_id, self._clock())
+
     def on_commission(self, text: str, commission: Decimal | None, currency: str | None = None) -> None:
         """Take in a commissionReport; that of the highest revision of an execution counts."""
         execution_id, revision = reports.split_execution_id(text)
@@ -218,25 +225,25 @@ class OrderBook:
         """Return the executions of one order, oldest first."""
         return sorted(self._executions_of.get(perm_id, ()), key=lambda e: e.fill.cumulative_quantity or Decimal(0))
 
-    def answer(self, pending: PendingOrder, quantity: Decimal) -> OrderReport:
+    def answer(self, pending: PendingOrder, order: OrderRequest) -> OrderReport:
         """Return the answer of place_order for an order that IB has."""
         known = self._orders.get(pending.perm_id)
         if known is not None:
             return self.report(known)
         executions = self.executions_of(pending.perm_id)
-        filled = filled_by(executions)
+        filled = filled_by(executions) if order.legs is None else None
         status = reports.open_status(pending.told.status, pending.told.why_held, refused=False)
         if filled is not None:
-            status = BrokerStatus.FILLED if filled >= quantity else BrokerStatus.PARTIALLY_FILLED
+            status = BrokerStatus.FILLED if filled >= order.quantity else BrokerStatus.PARTIALLY_FILLED
         return OrderReport(
             broker_order_id=str(pending.perm_id) if pending.perm_id else None,
             status=status,
             broker_client_order_id=pending.ref,
-            symbol=executions[-1].fill.symbol if executions else None,
-            side=executions[-1].fill.side if executions else None,
+            symbol=executions[-1].fill.symbol if filled is not None else None,
+            side=executions[-1].fill.side if filled is not None else None,
             session=str(self.client_id),
             filled_quantity=filled,
-            avg_fill_price=average_of(executions),
+            avg_fill_price=average_of(executions) if filled is not None else None,
             raw_status=pending.told.status,
         )
 
@@ -245,7 +252,7 @@ class OrderBook:
         line = known.line
         status = reports.open_status(line.status, known.why_held, known.is_refused)
         executions = self.executions_of(line.perm_id)
-        filled = total_of(executions, known.wire_filled)
+        filled = filled_of(line, executions, known.wire_filled)
         if filled and line.quantity and filled >= line.quantity:
             status = BrokerStatus.FILLED  # a fill may come without any orderStatus (docs/facts/ibkr.md#3.2)
         elif status is BrokerStatus.ACCEPTED and filled:
@@ -254,7 +261,8 @@ class OrderBook:
             filled = filled or Decimal(0)
         report = build_report(line, status, filled, executions, known.code)
         dormant = status is BrokerStatus.REJECTED and line.status == reports.INACTIVE
-        return replace(report, avg_fill_price=report.avg_fill_price or known.wire_average, dormant=dormant)
+        average = None if line.combo else report.avg_fill_price or known.wire_average
+        return replace(report, avg_fill_price=average, dormant=dormant)
 
     # -- INSIDE ---
     def _why_held(self, perm_id: int) -> str:
@@ -291,6 +299,13 @@ class OrderBook:
     def _trim(table: dict[K, V]) -> None:
         if len(table) > REMEMBERED:
             table.pop(next(iter(table)))
+
+
+def filled_of(line: OrderLine, executions: list[WireExecution], told: Decimal | None) -> Decimal | None:
+    """Return how much of an order is filled, by its executions or IB's total; of a package whole packages."""
+    if not line.combo:
+        return total_of(executions, told)
+    return max(packages_filled(line.package, executions), told or Decimal(0)) or None
 
 
 def _is_ending(known: KnownOrder, number: int) -> bool:

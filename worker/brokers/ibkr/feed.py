@@ -20,6 +20,7 @@ from worker.brokers.ibkr.access import Options
 from worker.brokers.ibkr.contracts import Contracts
 from worker.brokers.ibkr.evidence import OrderBook
 from worker.brokers.ibkr.frames import Frames
+from worker.brokers.ibkr.legs import BAG
 from worker.brokers.ibkr.previews import Previews
 from worker.brokers.ibkr.reports import WireExecution
 from worker.brokers.ibkr.sdk import DecoderWatch, SdkCommission, SdkContract, SdkExecution, SdkOrder, SdkOrderState
@@ -156,6 +157,9 @@ class Feed:
         execution = self._contracts.name(reports.execution(contract, raw, timed=self.frames.is_timed(raw.execId)))
         if execution.client_id == self._options.client_id:
             self._book.raise_floor(execution.order_id)
+        if contract.secType == BAG:  # its legs' are told as well
+            self._book.on_package(execution)
+            return
         if number in self._reads:
             self._reads[number][1].append(execution)
         if self.is_mine(execution.account):

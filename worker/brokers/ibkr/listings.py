@@ -11,8 +11,9 @@ from models.reports import Ambiguous, BrokerStatus, FillReport, Found, Missing, 
 from worker.brokers.base import OrderRef
 from worker.brokers.ibkr import reports
 from worker.brokers.ibkr.days import same_day
-from worker.brokers.ibkr.evidence import OrderBook
-from worker.brokers.ibkr.reports import OrderLine, WireExecution, average_of, build_report, filled_by, total_of
+from worker.brokers.ibkr.evidence import OrderBook, filled_of
+from worker.brokers.ibkr.legs import packages_filled, shown_by
+from worker.brokers.ibkr.reports import OrderLine, WireExecution, average_of, build_report, filled_by
 from worker.brokers.ibkr.session import TwsSession
 from worker.brokers.ibkr.spoiled import Spoiled
 
@@ -103,7 +104,7 @@ def completed_report(book: OrderBook, line: OrderLine) -> OrderReport:
     """Return a completed order; its own filled size counts where executions are gone, at a price that is not known."""
     executions = book.executions_of(line.perm_id)
     status = reports.completed_status(line)
-    filled = total_of(executions, line.filled)
+    filled = filled_of(line, executions, line.filled)
     if status is BrokerStatus.REJECTED:
         filled = filled or Decimal(0)
     known = book.by_perm_id(line.perm_id)
@@ -114,17 +115,19 @@ def completed_report(book: OrderBook, line: OrderLine) -> OrderReport:
 def _executed_report(book: OrderBook, ref: OrderRef, execution: WireExecution) -> OrderReport:
     """Return an order of which only executions are left: filled if they reach its quantity, else undecided."""
     executions = book.executions_of(execution.perm_id)
-    filled = filled_by(executions)
+    package = () if ref.order.legs is None else shown_by(ref.order, executions)
+    filled = packages_filled(package, executions) if package else filled_by(executions)
     full = filled is not None and filled >= ref.order.units
     return OrderReport(
         broker_order_id=execution.fill.broker_order_id,
         status=BrokerStatus.FILLED if full else BrokerStatus.UNKNOWN,
         broker_client_order_id=execution.fill.broker_client_order_id,
-        symbol=execution.fill.symbol,
-        side=execution.fill.side,
+        symbol=None if package else execution.fill.symbol,
+        side=None if package else execution.fill.side,
+        package=package,
         session=str(execution.client_id),
         filled_quantity=filled,
-        avg_fill_price=average_of(executions),
+        avg_fill_price=None if package else average_of(executions),
         raw_status="executions only",
     )
 

@@ -65,6 +65,8 @@ class Names:
         self._chosen: dict[str, int] = {}
         #: Stocks of which no message has told where they are listed, by conId.
         self._unnamed: dict[int, SdkContract] = {}
+        #: Legs of packages of which nobody knows yet what they are.
+        self.legs: set[int] = set()
         #: In which parts of its currency a contract's prices are, where its details were read.
         self._magnifiers: dict[int, int] = {}
 
@@ -86,9 +88,14 @@ class Names:
         if con_id in self._unnamed:
             self._name(con_id, qualified(self._unnamed[con_id], listing))
 
+    def told(self, con_id: int, name: str) -> None:
+        """Take in what a contract is called."""
+        self._name(con_id, name)
+
     def _name(self, con_id: int, name: str) -> None:
         self._names[con_id] = name
         self._unnamed.pop(con_id, None)
+        self.legs.discard(con_id)
 
     def called(self, con_id: int | None) -> str | None:
         """Return the name of a contract that was named before."""

@@ -11,16 +11,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 
 from models.errors import CorroError, NotConnected, OutcomeUnknown, Refused, Unmapped
 from models.instruments import Instrument
+from models.messages import OrderRequest
 from models.reports import DONE, BrokerStatus, OrderReport, Report
 from worker.brokers.base import OrderRef, Ticket
 from worker.brokers.ibkr import reports, terms
 from worker.brokers.ibkr.evidence import KnownOrder, OrderBook
+from worker.brokers.ibkr.legs import bag_of
 from worker.brokers.ibkr.listings import matches
 from worker.brokers.ibkr.pending import Pending, PendingCancel, PendingOrder
 from worker.brokers.ibkr.reports import OrderLine
+from worker.brokers.ibkr.sdk import SdkContract
 from worker.brokers.ibkr.session import TwsSession
 from worker.brokers.ibkr.verdicts import WireVerdict
 
@@ -94,7 +98,7 @@ def answering(session: TwsSession, pending: Pending, what: str) -> Iterator[None
             session.book.forget(pending)
 
 
-async def contract_by(session: TwsSession, instrument: Instrument, until: float) -> object:
+async def contract_by(session: TwsSession, instrument: Instrument, until: float) -> SdkContract:
     """Return the contract of an order that has not left yet; NotConnected if it cannot be had in time."""
     try:
         async with asyncio.timeout_at(until):
@@ -103,6 +107,19 @@ async def contract_by(session: TwsSession, instrument: Instrument, until: float)
         raise NotConnected(
             f"{session.options.broker}: no contract for {instrument} in time; nothing was sent"
         ) from None
+
+
+async def contract_for(session: TwsSession, order: OrderRequest, until: float) -> object:
+    """Return the contract of an order, of one with legs their BAG, once it takes such orders.
+
+    Raises:
+        NotConnected: it cannot be had in time. Unsupported: it does not take them.
+    """
+    if order.legs is not None:
+        return await bag_of(order, session.sdk, partial(contract_by, session, until=until))
+    contract = await contract_by(session, order.instrument, until)
+    terms.check_listed(order, session.contracts.order_types(order.symbol), session.options.broker)
+    return contract
 
 
 # -- PLACE ---
@@ -124,7 +141,7 @@ async def place(
             await _send(session, pending, ticket)
             verdict = await verdict_on(pending)
             if verdict is WireVerdict.DONE:
-                return as_accepted(session.book.answer(pending, ticket.order.units), pending)
+                return as_accepted(session.book.answer(pending, ticket.order), pending)
             raise pending.error(verdict, loop.time() - started)
         except (OutcomeUnknown, asyncio.CancelledError):
             if pending.begun and not pending.told.lost:
@@ -147,8 +164,7 @@ def as_accepted(report: OrderReport, pending: PendingOrder) -> OrderReport:
 async def _send(session: TwsSession, pending: PendingOrder, ticket: Ticket) -> None:
     """Send one order: everything that takes time first, the last question and the bytes at the end."""
     session.check()
-    contract = await contract_by(session, ticket.order.instrument, pending.until)
-    terms.check_listed(ticket.order, session.contracts.order_types(ticket.order.symbol), pending.broker)
+    contract = await contract_for(session, ticket.order, pending.until)
     fields = terms.order_fields(ticket.order, pending.ref, session.account if len(session.accounts) > 1 else "")
     order = session.sdk.Order(**fields)
     await session.turn(pending.until)

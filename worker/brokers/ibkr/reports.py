@@ -10,13 +10,13 @@ from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 
 from models.messages import OrderRequest
-from models.reports import DONE, BrokerStatus, FillReport, OrderReport
+from models.reports import DONE, BrokerStatus, FillReport, LegReport, OrderReport
 from models.vocabulary import OrderType, Side, TimeInForce
 from worker.brokers.ibkr.instruments import Size
 from worker.brokers.ibkr.sdk import SdkContract, SdkExecution, SdkOrder, SdkOrderState
 from worker.brokers.ibkr.terms import ON_CLOSE, ORDER_TYPES, PRICES, TIFS, UNSET_INTEGER
 from worker.brokers.ibkr.times import Zones, parse
-from worker.brokers.values import identity, positive, size
+from worker.brokers.values import identity, number, positive, size, soft
 
 _SIDES = {"BUY": Side.BUY, "SELL": Side.SELL, "SSHORT": Side.SELL_SHORT, "BOT": Side.BUY, "SLD": Side.SELL}
 _TYPES_IN = {wire: ours for ours, wire in ORDER_TYPES.items()} | {"MOC": OrderType.MARKET, "LOC": OrderType.LIMIT}
@@ -43,6 +43,15 @@ _COMPLETED = (
     ("expired", BrokerStatus.EXPIRED),
     ("cancel", BrokerStatus.CANCELED),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class ComboPart:
+    """One leg of an order in a BAG, as its message has it."""
+
+    con_id: int
+    side: Side | None
+    ratio: Decimal | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +85,9 @@ class OrderLine:
     #: The SDK's contract, for its name; and what one unit of it is, once that is known.
     contract: SdkContract | None = None
     size: Size | None = None
+    #: The legs of a package by their conIds, and by their names once all of these are known.
+    combo: tuple[ComboPart, ...] = ()
+    package: tuple[LegReport, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +116,7 @@ def has_terms(line: OrderLine, order: OrderRequest) -> bool:
 
 def order_line(contract: SdkContract, order: SdkOrder, state: SdkOrderState, zone: tzinfo) -> OrderLine:
     """Read an openOrder or completedOrder."""
-    on_close = order.orderType in ON_CLOSE.values()
+    on_close, combo = order.orderType in ON_CLOSE.values(), _combo(contract)
     completed = bool(state.completedStatus or state.completedTime)
     return OrderLine(
         perm_id=_perm_id(order.permId),
@@ -120,7 +132,11 @@ def order_line(contract: SdkContract, order: SdkOrder, state: SdkOrderState, zon
         time_in_force=TimeInForce.CLS if on_close else _TIFS_IN.get(order.tif),
         quantity=positive(order.totalQuantity),
         # Of other types it is no limit: recorded of a TRAIL order was lmtPrice 2000.03 while AAPL stood at 264.
-        limit_price=positive(order.lmtPrice) if order.orderType in _LIMITED else None,
+        # Of a package it is below zero where it is received.
+        limit_price=(soft(number, order.lmtPrice) if combo else positive(order.lmtPrice))
+        if order.orderType in _LIMITED
+        else None,
+        combo=combo,
         # auxPrice is the distance of a TRAIL order.
         stop_price=positive(order.auxPrice) if order.orderType in _TRIGGERED else None,
         trail_amount=positive(order.auxPrice) if order.orderType in _TRAILED else None,
@@ -132,6 +148,14 @@ def order_line(contract: SdkContract, order: SdkOrder, state: SdkOrderState, zon
         completed_at=parse(state.completedTime, Zones(zone)) if completed else None,
         session=None if completed else str(int(order.clientId)),
     )
+
+
+def _combo(contract: SdkContract) -> tuple[ComboPart, ...]:
+    """Return the legs of a BAG; none of any other contract."""
+    if contract.secType != "BAG":
+        return ()
+    legs = contract.comboLegs or ()
+    return tuple(ComboPart(int(leg.conId), _SIDES.get(str(leg.action)), positive(leg.ratio)) for leg in legs)
 
 
 def execution(contract: SdkContract, raw: SdkExecution, timed: bool = True) -> WireExecution:
@@ -269,6 +293,7 @@ def build_report(
         status=status,
         broker_client_order_id=line.ref or None,
         symbol=line.symbol,
+        package=line.package,
         currency=line.size.currency if line.size else None,
         multiplier=line.size.multiplier if line.size else None,
         side=line.side,
@@ -283,7 +308,7 @@ def build_report(
         extended_hours=line.extended_hours,
         session=line.session,
         filled_quantity=filled,
-        avg_fill_price=average_of(executions) if filled == filled_by(executions) else None,
+        avg_fill_price=average_of(executions) if not line.combo and filled == filled_by(executions) else None,
         code=str(number) if number is not None and status in DONE else None,
         message=text if status in DONE else None,
         raw_status=line.completed_status or line.status,

@@ -33,6 +33,7 @@ class SdkContract(Protocol):
     localSymbol: str
     lastTradeDateOrContractMonth: str
     multiplier: str
+    comboLegs: list[Any] | None
 
 
 class SdkDetails(Protocol):
@@ -140,6 +141,7 @@ class Sdk:
     Order: Any
     ExecutionFilter: Any
     Ticker: Any
+    ComboLeg: Any
     RequestError: type[Exception]
 
 
@@ -159,7 +161,8 @@ def load_sdk(wanted: str | None) -> Sdk:
         except ImportError:
             continue
         error = importlib.import_module(f"{name}.wrapper").RequestError
-        return Sdk(name, module.IB, module.Contract, module.Order, module.ExecutionFilter, module.Ticker, error)
+        made = (module.IB, module.Contract, module.Order, module.ExecutionFilter, module.Ticker, module.ComboLeg)
+        return Sdk(name, *made, error)
     raise ConfigurationError(f"{wanted or ' or '.join(SDKS)} is not installed: pip install 'corro[ibkr]'")
 
 

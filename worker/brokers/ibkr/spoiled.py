@@ -7,8 +7,8 @@ concluded. Field numbers: both SDKs' decoders (`openOrder`, `completedOrder`, `e
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from worker.brokers.base import OrderRef
 from worker.brokers.ibkr.instruments import KINDS
@@ -102,6 +102,7 @@ class SpoiledContract:
     localSymbol: str
     primaryExchange: str = ""
     multiplier: str = ""
+    comboLegs: list[Any] | None = field(default=None, init=False)
 
 
 def spoiled(fields: Sequence[str]) -> Spoiled | None:

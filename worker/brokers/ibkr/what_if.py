@@ -16,7 +16,7 @@ from models.lookups import PreviewReport
 from models.messages import OrderRequest
 from worker.brokers.ibkr import terms
 from worker.brokers.ibkr.account import base_currency
-from worker.brokers.ibkr.orders import contract_by
+from worker.brokers.ibkr.orders import contract_for
 from worker.brokers.ibkr.previews import Preview
 from worker.brokers.ibkr.sdk import SdkOrderState
 from worker.brokers.ibkr.session import TwsSession, paced
@@ -37,10 +37,7 @@ async def what_if(session: TwsSession, order: OrderRequest) -> PreviewReport:
     """
     session.check()
     loop, broker = asyncio.get_running_loop(), session.options.broker
-    if order.legs is not None:
-        return PreviewReport(warnings=(f"{broker} was not asked: no what-if of packages is known here",))
-    contract = await contract_by(session, order.instrument, loop.time() + session.options.request_timeout_s)
-    terms.check_listed(order, session.contracts.order_types(order.symbol), broker)
+    contract = await contract_for(session, order, loop.time() + session.options.request_timeout_s)
     fields = terms.order_fields(order, REF, session.account if len(session.accounts) > 1 else "")
     question = session.sdk.Order(**fields, whatIf=True)
     try:

@@ -17,6 +17,7 @@ from worker.sandbox.market.market import MarketOrder, Quote, Trade
 from worker.sandbox.market.matching import TRAILS, TRIGGERED
 from worker.sandbox.market.prices import NEW_YORK
 from worker.sandbox.tws.contracts import shown
+from worker.sandbox.tws.packages import bag_fields, combo_fields
 from worker.sandbox.tws.wire import (
     UNSET_DOUBLE,
     Contract,
@@ -51,6 +52,8 @@ _COMPLETED_ORDER = (
 ).split("|")
 _DELTA_NEUTRAL = _COMPLETED_ORDER.index("None")
 _STATUS = _COMPLETED_ORDER.index("Filled")
+#: Where an openOrder has the number of its legs.
+_LEGS = 79
 _PEGGED = ("", "", UNSET_DOUBLE, UNSET_DOUBLE, UNSET_DOUBLE)  # the five fields of server 170 and later
 
 
@@ -145,7 +148,7 @@ def what_if(tws: TwsOrder, version: int, account: Account, value: Decimal) -> by
     after = [old + new for old, new in zip(before, change, strict=True)]
     fields[95:104] = [text(cents(v)) for v in (*before, *change, *after)]
     fields[105], fields[106], fields[107] = "1", text(cents(max(Decimal(1), tws.request.quantity / 200))), "USD"
-    return _cut(fields, version)
+    return _cut(fields, version, tws.request)
 
 
 def open_order_of(
@@ -189,6 +192,8 @@ def _cut(fields: list[str], version: int, request: PlaceOrder | None = None) -> 
             str(len(request.algo_params)),
             *(word for pair in request.algo_params for word in pair),
         ]
+    if request is not None and request.legs:  # behind their number; the algo is further on
+        kept[_LEGS : _LEGS + 1] = [str(len(request.legs)), *combo_fields(request.legs)]
     return encode(*kept, *(_PEGGED if version >= 170 else ()))
 
 
@@ -209,11 +214,16 @@ def completed_order(tws: TwsOrder, version: int) -> bytes:
     words = {"filled": f"Filled Size: {filled}", "rejected": f"Rejected by System: {order.reason}"}
     fields[-2] = ib_time(order.closed_at or order.received_at)
     fields[-1] = words.get(order.state, "Cancelled by Trader")
+    if legs := combo_fields(request.legs):
+        place = _DELTA_NEUTRAL + 11
+        fields[place : place + 1] = [str(len(request.legs)), *legs]
     return encode(*fields, *(_PEGGED if version >= 170 else ()))
 
 
 def _contract(tws: TwsOrder) -> list[str]:
     exchange = tws.request.contract.exchange or "SMART"
+    if tws.request.legs:
+        return [text(f) for f in bag_fields(tws.request.contract.symbol, exchange)]
     return [text(f) for f in contract_fields(tws.order.symbol, exchange)]
 
 
@@ -240,11 +250,14 @@ def order_status(tws: TwsOrder, status: str | None = None) -> bytes:
     )
 
 
-def execution(tws: TwsOrder, fill: Trade, request_id: int = -1) -> bytes:
-    """Return execDetails; -1 when nobody asked."""
-    fields: list[object] = [11, request_id, tws.order_id, *contract_fields(tws.order.symbol, "ISLAND", "")]
-    side = "BOT" if tws.order.is_buy else "SLD"
-    until = [e for e in tws.order.executions if e.cumulative <= fill.cumulative]
+def execution(tws: TwsOrder, fill: Trade, request_id: int = -1, part: MarketOrder | None = None) -> bytes:
+    """Return execDetails; -1 when nobody asked; `part` is the leg that traded."""
+    order = part or tws.order
+    is_bag = tws.request.legs and part is None
+    what = bag_fields(tws.request.contract.symbol, "SMART") if is_bag else contract_fields(order.symbol, "ISLAND", "")
+    fields: list[object] = [11, request_id, tws.order_id, *what]
+    side = "BOT" if order.is_buy else "SLD"
+    until = [e for e in order.executions if e.cumulative <= fill.cumulative]
     average = sum((e.quantity * e.price for e in until), Decimal(0)) / (fill.cumulative or 1)
     return encode(
         *fields,

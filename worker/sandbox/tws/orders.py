@@ -27,6 +27,7 @@ from worker.sandbox.tws.messages import (
     order_status,
     what_if,
 )
+from worker.sandbox.tws.packages import market_legs, take
 from worker.sandbox.tws.rules import complaint_about, is_off_the_tick, order_terms, seconds_left
 from worker.sandbox.tws.wire import PlaceOrder, request_of
 
@@ -161,7 +162,8 @@ class OrderDesk:
     def _take(self, client_id: int, request: PlaceOrder, fields: OrderTerms) -> TwsOrder:
         links = self.links.of(client_id, request)
         fields["extra"] = fields["extra"] | links
-        order = self.market.place(**fields, waits=bool(links.get("waits")))
+        legs = market_legs(request.legs, request.action)
+        order = take(self.market, fields | {"waits": bool(links.get("waits"))}, legs)
         self.links.add(order)
         if request.tif == "GTD":
             asyncio.get_running_loop().call_later(seconds_left(request), self.market.expire, order)
@@ -315,14 +317,22 @@ class OrderDesk:
 
     def on_event(self, event: MarketEvent) -> None:
         """Tell the owner of an order what the market did with it."""
-        tws = self._by_number.get(event.order.number)
+        part = event.order if "leg" in event.order.extra else None
+        number = event.order.number if part is None else part.extra["parent"]
+        tws = self._by_number.get(int(str(number)))
         client = self._outlet(tws) if tws is not None else None
         if tws is None or client is None:
+            return
+        if part is not None:  # the package tells everything but what was traded
+            if event.execution is not None:
+                self.tell(tws, [execution(tws, event.execution, part=part), commission(event.execution)])
             return
         if event.kind == "fill" and event.execution is not None:
             self.tell(tws, [execution(tws, event.execution)])
             self._tell_status(tws, self.standing(tws))
             self._tell_status(tws, [open_order(tws, client.version, event.execution.commission)])
+            if tws.order.legs:
+                return
             spoiled = sentinel(self.market.faults, self.name, "commission")
             self.tell(tws, [commission(event.execution, spoiled)])
             amending.after_fill(self.market, event.order, event.execution, self._tell_amendment)

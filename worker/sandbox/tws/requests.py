@@ -15,6 +15,7 @@ from worker.sandbox.tws.chains import matching, option_parameters, several
 from worker.sandbox.tws.foreign import contract_details, execution, open_order, position, sentinel, strangers
 from worker.sandbox.tws.history import HistoryError, history, parse_end, read_request
 from worker.sandbox.tws.messages import ACCOUNT, TwsOrder
+from worker.sandbox.tws.packages import traded
 from worker.sandbox.tws.wire import Fields, encode, read_contract, read_place_order, split_tags
 
 if TYPE_CHECKING:
@@ -179,11 +180,12 @@ class Requests:
 
     def _send_executions(self, session: ApiClient, request_id: int, tws: TwsOrder, earliest: datetime | None) -> None:
         """Send the executions of one order; one that was taken back has no commission."""
-        for fill in tws.order.executions:
+        for order, fill in [(one, fill) for one in traded(tws.order) for fill in one.executions]:
             if earliest is None or fill.at >= earliest:
                 spoiled = sentinel(self._market.faults, self._door.name, "commission")
-                session.answer(messages.execution(tws, fill, request_id))
-                if not fill.taken_back:
+                part = order if order is not tws.order else None
+                session.answer(messages.execution(tws, fill, request_id, part))
+                if not fill.taken_back and not order.legs:
                     session.answer(messages.commission(fill, spoiled))
 
     # -- ACCOUNT --

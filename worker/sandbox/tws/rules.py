@@ -8,6 +8,7 @@ from decimal import Decimal
 
 from worker.sandbox.market.market import Market, OrderTerms
 from worker.sandbox.tws.messages import ACCOUNT
+from worker.sandbox.tws.packages import complaint_about_legs, market_legs
 from worker.sandbox.tws.wire import PlaceOrder
 
 #: IB order type → ours; MOC and LOC are market and limit orders for the close.
@@ -77,6 +78,9 @@ def complaint_about(market: Market, request: PlaceOrder, fields: OrderTerms, nex
     """
     if request.order_id < next_id:
         return 103, "Duplicate order id"
+    if request.legs:
+        legs, limit = market_legs(request.legs, request.action), fields["limit_price"]
+        return complaint_about_legs(market, fields["door"], legs, request.quantity, limit)
     if request.contract.market_symbol is None or not market.exists(fields["symbol"]):
         return 200, _UNKNOWN
     if request.account not in ("", ACCOUNT):

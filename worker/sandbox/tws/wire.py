@@ -20,6 +20,7 @@ from worker.sandbox.tws.contracts import ib_symbol as ib_symbol
 from worker.sandbox.tws.contracts import listing as listing
 from worker.sandbox.tws.contracts import read_contract as read_contract
 from worker.sandbox.tws.contracts import symbol_of as symbol_of
+from worker.sandbox.tws.packages import ComboLeg, read_legs
 
 MIN_VERSION = 157
 MAX_VERSION = 176
@@ -139,6 +140,7 @@ class PlaceOrder:
     algo: str = ""
     algo_params: list[list[str]] = field(default_factory=list)
     oca_type: int = 0
+    legs: list[ComboLeg] = field(default_factory=list)
 
 
 def request_of(told: Mapping[str, Any]) -> PlaceOrder:
@@ -159,9 +161,7 @@ def read_place_order(fields: Fields, version: int) -> PlaceOrder:
     """
     request = _read_main(fields)
     if request.contract.sec_type == "BAG":
-        fields.skip_pairs(8)
-        fields.skip_pairs(1)
-        fields.skip_pairs(2)
+        request.legs = read_legs(fields)
     fields.skip(2)  # sharesAllocation, discretionaryAmt
     request.good_after, request.good_till = fields.text(), fields.text()
     fields.skip(4 if version < 177 else 3)  # faGroup, faMethod, faPercentage, faProfile
