@@ -65,7 +65,12 @@ class PackageDesk:
             return list(connection.execute(select(table)).mappings())
 
 
-@pytest.fixture(params=["alpaca", "schwab", "tda", "ib_async", "ib_insync"])
+def at(*brokers: str) -> pytest.MarkDecorator:
+    """Say where a test takes place: each is a worker of its own."""
+    return pytest.mark.parametrize("desk", brokers, indirect=True)
+
+
+@pytest.fixture
 def desk(house: SandboxThread, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[PackageDesk]:
     house.price("KO", "62")
     bench = AdapterBench(house, request.param, tmp_path)
@@ -73,6 +78,7 @@ def desk(house: SandboxThread, tmp_path: Path, request: pytest.FixtureRequest) -
         yield PackageDesk(client, house, bench.name)
 
 
+@at("alpaca", "schwab", "ib_async")
 def test_a_vertical_is_opened_and_closed_with_its_positions_and_its_profit(desk: PackageDesk) -> None:
     opened = desk.until(desk.order(), "filled")
     assert opened.filled_quantity == 2
@@ -84,19 +90,17 @@ def test_a_vertical_is_opened_and_closed_with_its_positions_and_its_profit(desk:
     eventually(lambda: all(not fill["inferred"] for fill in desk.client.order("v").fills), 20)
     history = History(desk.client.database)
     assert {(row["symbol"], row["quantity"]) for row in history.rows(v_positions)} == {(LOW, 2), (HIGH, -2)}
+    assert (desk.rows(external_orders), desk.rows(external_fills), desk.rows(position_locks)) == ([], [], [])
     desk.house.price("KO", "64")
     closed = desk.until(desk.order("w", legs=CLOSE, order_type="limit", limit_price="5"), "filled")
     got = {f["leg"]: f["price"] for f in closed.fills}
     assert closed.avg_fill_price == got[2] - got[1]
     assert desk.at_the_door() == {}
+    denied = desk.until(desk.order("x", legs=CLOSE), "denied")
+    assert denied.row["reason_code"] == "no_position"
 
 
-def test_nothing_of_a_package_is_taken_for_somebody_elses(desk: PackageDesk) -> None:
-    desk.until(desk.order(), "filled")
-    eventually(lambda: all(not fill["inferred"] for fill in desk.client.order("v").fills), 20)
-    assert (desk.rows(external_orders), desk.rows(external_fills), desk.rows(position_locks)) == ([], [], [])
-
-
+@at("schwab")
 def test_a_lost_answer_is_found_again(desk: PackageDesk) -> None:
     desk.house.fault(desk.name, "accept_drop")
     found = desk.until(desk.order(), "filled")
@@ -104,6 +108,7 @@ def test_a_lost_answer_is_found_again(desk: PackageDesk) -> None:
     assert desk.at_the_door() == {LOW: 2, HIGH: -2}
 
 
+@at("alpaca")
 def test_a_package_that_is_canceled_half_filled_has_whole_packages(desk: PackageDesk) -> None:
     desk.house.fault(desk.name, "partial")
     order = desk.until(desk.order(), "partially_filled")
@@ -113,6 +118,7 @@ def test_a_package_that_is_canceled_half_filled_has_whole_packages(desk: Package
     assert desk.at_the_door() == {LOW: 1, HIGH: -1}
 
 
+@at("ib_async")
 def test_a_credit_below_its_limit_rests_until_it_is_paid(desk: PackageDesk) -> None:
     short = [{**OPEN[0], "side": "sell"}, {**OPEN[1], "side": "buy"}]
     order = desk.until(desk.order(legs=short, order_type="limit", limit_price="-4.50"), "accepted")
@@ -121,9 +127,3 @@ def test_a_credit_below_its_limit_rests_until_it_is_paid(desk: PackageDesk) -> N
     done = desk.until(order, "filled")
     assert done.avg_fill_price is not None
     assert done.avg_fill_price <= Decimal("-4.5")
-
-
-def test_legs_that_close_go_only_where_the_position_is(desk: PackageDesk) -> None:
-    denied = desk.until(desk.order(legs=CLOSE), "denied")
-    assert denied.row["reason_code"] == "no_position"
-    assert desk.at_the_door() == {}

@@ -26,6 +26,7 @@ from models.vocabulary import Side
 from tests.contract.suite.desk import eventually, now, order, resting
 from tests.contract.tda_desks import DAY, desk, schwab
 from worker.brokers.tda.tokens import TokenKeeper
+from worker.positions.parted import parted
 
 __all__ = ["desk", "schwab"]
 
@@ -58,15 +59,24 @@ def test_every_order_inside_a_group_is_listed_with_its_status_and_its_executions
 
 def test_a_spread_is_one_order_and_one_fill_a_leg_in_its_own_quantity(desk: Any) -> None:
     desk.fault("strange_rows", None)
-    legs = [one for one in orders(desk).values() if str(one.symbol).startswith("SPY27")]
-    shown = [(one.side, one.quantity, one.filled_quantity) for one in legs]
-    assert shown == [(Side.BUY, 1, 1), (Side.SELL_SHORT, 1, 1)]
+    (spread,) = [one for one in orders(desk).values() if one.package]
+    assert [(leg.symbol, leg.side, leg.ratio) for leg in spread.package] == [
+        ("SPY270115C00700000", Side.BUY, 1),
+        ("SPY270115C00710000", Side.SELL_SHORT, 1),
+    ]
+    assert (spread.quantity, spread.filled_quantity, spread.symbol) == (1, 1, None)
+    alone = [part for part in parted(spread) if isinstance(part, OrderReport)]
+    assert [(one.side, one.quantity, one.filled_quantity) for one in alone] == [
+        (Side.BUY, 1, 1),
+        (Side.SELL_SHORT, 1, 1),
+    ]
+    assert [one.broker_order_id for one in alone] == [f"{spread.broker_order_id}/{leg}" for leg in (1, 2)]
     done = [one for one in fills(desk) if str(one.symbol).startswith("SPY27")]
     assert [(one.symbol, one.quantity, one.price) for one in done] == [
         ("SPY270115C00700000", 1, Decimal("6.2")),
         ("SPY270115C00710000", 1, Decimal("4.1")),
     ]
-    assert len({one.broker_order_id for one in (*legs, *done)}) == 2
+    assert [(one.broker_order_id, one.leg) for one in done] == [(spread.broker_order_id, leg) for leg in (1, 2)]
     assert len({one.execution_id for one in done}) == 2
 
 

@@ -116,6 +116,7 @@ async def contract_for(session: TwsSession, order: OrderRequest, until: float) -
         NotConnected: it cannot be had in time. Unsupported: it does not take them.
     """
     if order.legs is not None:
+        terms.check_listed(order, frozenset(), session.options.broker)  # nobody tells what a BAG takes
         return await bag_of(order, session.sdk, partial(contract_by, session, until=until))
     contract = await contract_by(session, order.instrument, until)
     terms.check_listed(order, session.contracts.order_types(order.symbol), session.options.broker)
