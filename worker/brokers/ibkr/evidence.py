@@ -234,7 +234,7 @@ class OrderBook:
         filled = filled_by(executions) if order.legs is None else None
         status = reports.open_status(pending.told.status, pending.told.why_held, refused=False)
         if filled is not None:
-            status = BrokerStatus.FILLED if filled >= order.quantity else BrokerStatus.PARTIALLY_FILLED
+            status = BrokerStatus.FILLED if filled >= order.units else BrokerStatus.PARTIALLY_FILLED
         return OrderReport(
             broker_order_id=str(pending.perm_id) if pending.perm_id else None,
             status=status,

@@ -199,7 +199,7 @@ def _answer(
     told = []
     for pending, order, verdict in zip(everyone, orders, verdicts, strict=True):
         if verdict is WireVerdict.DONE:
-            told.append(as_accepted(session.book.answer(pending, order.units), pending))
+            told.append(as_accepted(session.book.answer(pending, order), pending))
         elif verdict is WireVerdict.REFUSED:
             told.append(_refused(pending, order))
     return replace(told[0], legs=tuple(told[1:]))
