@@ -145,7 +145,7 @@ def symbols_priced(order: Mapping[str, Any]) -> list[str]:
     return [leg.symbol for leg in stored_legs(order["legs"])] or [order["symbol"]]
 
 
-def taken_by(order: Mapping[str, Any]) -> list[tuple[str, Side, int]]:
+def taken_by(order: Mapping[str, object]) -> list[tuple[str, Side, int]]:
     """Return what an order's row takes from positions that have to be there: symbol, closing side, units of one.
 
     Of an order with legs these are the legs that say that they close.
@@ -153,8 +153,8 @@ def taken_by(order: Mapping[str, Any]) -> list[tuple[str, Side, int]]:
     legs = stored_legs(order["legs"])
     if legs:
         return [(leg.symbol, leg.alone, leg.ratio) for leg in legs if leg.position_effect == "close"]
-    side = Side(order["side"])
-    return [(order["symbol"], side, 1)] if side in CLOSING else []
+    side = Side(str(order["side"]))
+    return [(str(order["symbol"]), side, 1)] if side in CLOSING else []
 
 
 # -- WHAT A PACKAGE HAS TO BE ---

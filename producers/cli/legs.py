@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING
 
 import typer
+
+if TYPE_CHECKING:
+    from models.history import Row
 
 _FORM = 'a leg is "+1 SYMBOL" or "-1 SYMBOL", and open or close behind it where you want to say that'
 LEG_COLUMNS = ("leg", "side", "ratio", "symbol", "position_effect", "filled_quantity", "avg_fill_price")
@@ -22,18 +25,18 @@ def legs_of(given: Sequence[str] | None) -> list[dict[str, str]] | None:
     return [_leg(text) for text in given] if given else None
 
 
-def filled_legs(legs: Sequence[Mapping[str, Any]], fills: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def filled_legs(legs: Sequence[Row], fills: Sequence[Row]) -> list[Row]:
     """Return the legs of an order with what is filled of each, and at which mean price; null where one is unknown."""
     return [
         leg | _filled([f for f in fills if f["leg"] == number]) | {"leg": number} for number, leg in _numbered(legs)
     ]
 
 
-def _numbered(legs: Sequence[Mapping[str, Any]]) -> list[tuple[int, dict[str, Any]]]:
+def _numbered(legs: Sequence[Row]) -> list[tuple[int, Row]]:
     return [(number, dict(leg)) for number, leg in enumerate(legs, 1)]
 
 
-def _filled(fills: Sequence[Mapping[str, Any]]) -> dict[str, Decimal | None]:
+def _filled(fills: Sequence[Row]) -> dict[str, Decimal | None]:
     done = sum((fill["quantity"] for fill in fills), Decimal(0))
     worth = [fill["quantity"] * fill["price"] for fill in fills if fill["price"] is not None]
     is_known = bool(done) and len(worth) == len(fills)

@@ -24,7 +24,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
-from typing import Any, Literal, TypedDict, cast
+from typing import Literal, TypedDict, cast
 
 from sqlalchemy import ColumnElement, Connection, Table, delete, exists, func, or_, select, update
 
@@ -32,7 +32,7 @@ from models.legs import symbols_of
 from models.record.baselines import Moved, follow
 from models.record.database import Database
 from models.record.matching import is_elsewhere
-from models.record.rows import ExternalFillRow, ExternalOrderRow
+from models.record.rows import ExternalFillRow, ExternalOrderRow, Json
 from models.record.statements import Values, fetch, upsert
 from models.record.tables import attempts, external_fills, external_orders, orders, position_ledgers
 from models.record.tombstones import archived_among, fills_in
@@ -71,7 +71,7 @@ class _Ours(TypedDict):
     session: str | None
     symbol: str
     side: str
-    legs: list[dict[str, Any]] | None
+    legs: list[Json] | None
 
 
 def whose_order(

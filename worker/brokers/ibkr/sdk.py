@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -21,6 +21,14 @@ SDKS = ("ib_insync", "ib_async")
 
 
 # -- ITS OBJECTS: the fields that are read of them, alike in both SDKs ---
+class SdkComboLeg(Protocol):
+    """One leg of a BAG."""
+
+    conId: int
+    ratio: int
+    action: str
+
+
 class SdkContract(Protocol):
     """A security."""
 
@@ -33,7 +41,7 @@ class SdkContract(Protocol):
     localSymbol: str
     lastTradeDateOrContractMonth: str
     multiplier: str
-    comboLegs: list[Any] | None
+    comboLegs: Sequence[SdkComboLeg] | None
 
 
 class SdkDetails(Protocol):

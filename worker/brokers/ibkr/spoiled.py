@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from worker.brokers.base import OrderRef
 from worker.brokers.ibkr.instruments import KINDS
-from worker.brokers.ibkr.sdk import SdkContract
+from worker.brokers.ibkr.sdk import SdkComboLeg, SdkContract
 
 T = TypeVar("T")
 
@@ -102,7 +102,7 @@ class SpoiledContract:
     localSymbol: str
     primaryExchange: str = ""
     multiplier: str = ""
-    comboLegs: list[Any] | None = field(default=None, init=False)
+    comboLegs: Sequence[SdkComboLeg] | None = field(default=None, init=False)
 
 
 def spoiled(fields: Sequence[str]) -> Spoiled | None:

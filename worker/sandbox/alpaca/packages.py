@@ -9,9 +9,8 @@ from __future__ import annotations
 import uuid
 from decimal import Decimal
 from math import gcd
-from typing import Any
 
-from worker.sandbox.alpaca.bodies import asset_class
+from worker.sandbox.alpaca.bodies import Json, asset_class
 from worker.sandbox.alpaca.rules import MAX_CLIENT_ORDER_ID, forbidden, malformed, unprocessable
 from worker.sandbox.http_door import decimal
 from worker.sandbox.market.market import Market
@@ -24,7 +23,7 @@ _SIDES = {
 }  # fmt: skip
 
 
-def read_package(body: dict[str, Any]) -> dict[str, Any]:
+def read_package(body: Json) -> Json:
     """Return the package that a POST body asks for, as the market takes it; Refusal for a rule of form."""
     given = body.get("legs")
     if not isinstance(given, list) or not 2 <= len(given) <= MOST:
@@ -53,7 +52,7 @@ def read_package(body: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _read_leg(leg: object) -> dict[str, Any]:
+def _read_leg(leg: object) -> Json:
     if not isinstance(leg, dict):
         raise malformed("legs must be objects")
     ratio, side, intent = decimal(leg.get("ratio_qty")), leg.get("side"), leg.get("position_intent")
@@ -70,7 +69,7 @@ def _read_leg(leg: object) -> dict[str, Any]:
     return {"symbol": symbol, "side": side, "ratio": ratio, "intent": intent}
 
 
-def admit_package(market: Market, door: str, package: dict[str, Any]) -> None:
+def admit_package(market: Market, door: str, package: Json) -> None:
     """Give each leg its side in the market; Refusal where the account may not place the package."""
     account = market.account(door)
     for leg in package["legs"]:

@@ -6,7 +6,7 @@ order's own sizes count packages. Every price of a package is allowed, zero and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,7 @@ def read_legs(fields: Fields) -> list[ComboLeg]:
     return legs
 
 
-def market_legs(legs: Sequence[ComboLeg], action: str) -> list[dict[str, Any]]:
+def market_legs(legs: Sequence[ComboLeg], action: str) -> list[ComboLeg]:
     """Return the legs in the market's words; who sells a package trades each the other way."""
     sides = [_SIDES.get(leg["action"], "") for leg in legs]
     sides = [_OTHER.get(side, side) for side in sides] if action == "SELL" else sides
@@ -52,13 +52,13 @@ def market_legs(legs: Sequence[ComboLeg], action: str) -> list[dict[str, Any]]:
     ]
 
 
-def take(market: Market, fields: Mapping[str, Any], legs: Sequence[dict[str, Any]]) -> MarketOrder:
+def take(market: Market, fields: ComboLeg, legs: Sequence[ComboLeg]) -> MarketOrder:
     """Give an order to the market, with its legs where it has several."""
     return place_package(market, legs, **{**fields, "side": "buy"}) if legs else market.place(**fields)
 
 
 def complaint_about_legs(
-    market: Market, door: str, legs: Sequence[dict[str, Any]], quantity: Decimal, limit: Decimal | None
+    market: Market, door: str, legs: Sequence[ComboLeg], quantity: Decimal, limit: Decimal | None
 ) -> tuple[int, str] | None:
     """Return code and text of the error that answers a bad package."""
     if len(legs) < 2 or any(leg["symbol"] is None or not market.exists(leg["symbol"]) for leg in legs):
