@@ -97,7 +97,6 @@ class IbkrBroker(BrokerInterface):
         self.order_session = str(settings.get("client_id", 1))
         if settings.get("absence") == "listings":
             self.capabilities = replace(self.capabilities, absence=AbsenceRule(min_age_s=10.0, sightings=2))
-        self.session = 0
         self._callback: Callable[[Report], None] | None = None
         self._thread = LoopThread(name)
         self._book = OrderBook(name, self._emit, time.monotonic)
