@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -43,13 +44,13 @@ class GroupStatus(StrEnum):
 
     #: No leg has left.
     QUEUED = "queued"
-    #: On its way.
+    #: On its way: of a leg there is no answer yet.
     SUBMITTED = "submitted"
     #: Nobody knows of some leg what became of it.
     UNRESOLVED = "unresolved"
     #: At its broker, as it was asked for.
     LIVE = "live"
-    #: Every leg has ended, as it was asked for.
+    #: Every leg has ended, and nothing is wrong with what is filled.
     CLOSED = "closed"
     #: What is left protects nothing, or more was filled than the link allows: see `GroupTrouble`.
     BROKEN = "broken"
@@ -79,6 +80,8 @@ EXCLUSIVE: dict[GroupKind, tuple[str, ...]] = {
 EXIT_SIDES: dict[Side, Side] = {Side.BUY: Side.SELL, Side.SELL_SHORT: Side.BUY_TO_COVER}
 #: Columns in which a leg has to be as its lead is, to be in the same scopes.
 SAME_SCOPES = ("symbol", "strategy", "key_id")
+#: Ends that nobody wished.
+_IN_VAIN = frozenset({Status.DENIED, Status.REJECTED, Status.EXPIRED})
 _STOPS = frozenset({OrderType.STOP, OrderType.STOP_LIMIT})
 
 
@@ -154,7 +157,10 @@ def objection(orders: Sequence[OrderRequest]) -> str | None:
         orders: of one message, or of one call; those without the field do not count.
     """
     groups: dict[str, dict[str, OrderRequest]] = {}
+    owners: dict[str, OrderRequest] = {}
     for order in orders:
+        if order.group is not None and (other := owners.setdefault(order.client_order_id, order)).group != order.group:
+            return f"group {order.group.id}: two orders have the client_order_id {other.client_order_id}"
         if (
             order.group is not None
             and groups.setdefault(order.group.id, {}).setdefault(order.group.leg, order) != order
@@ -231,6 +237,11 @@ class LegState:
     filled: Decimal = _ZERO
     #: Of its newest attempt; None before the first.
     outcome: Outcome | None = None
+    #: It does nothing but close what the lead opens.
+    is_exit: bool = True
+    #: When somebody wished its end, and when it ended.
+    cancel_at: datetime | None = None
+    ended_at: datetime | None = None
 
     @property
     def has_lived(self) -> bool:
@@ -256,11 +267,12 @@ def troubles(kind: GroupKind, legs: Iterable[LegState]) -> list[GroupTrouble]:
     | event         | because                                                                                      |
     |---------------|----------------------------------------------------------------------------------------------|
     | overfilled    | of legs that exclude each other more is filled than one alone has: only its broker can do so |
-    | unprotected   | part of the lead is filled, no leg that waited for it is open, and they have filled less     |
+    | unprotected   | part of the lead is filled, no exit of it is open, and they have filled less                 |
     | group_partial | the lead is open, or filled with another leg open, and a leg that belongs to it is not there |
+    |               | nothing of the lead is filled, and its exits have ended, without a wish to end the lead      |
     """
     by_name = {leg.leg: leg for leg in legs}
-    found = [_overfilled(kind, by_name), _unprotected(kind, by_name), _partial(kind, by_name)]
+    found = [_overfilled(kind, by_name), _unprotected(kind, by_name), _partial(kind, by_name) or _bare(kind, by_name)]
     return [trouble for trouble in found if trouble is not None]
 
 
@@ -273,17 +285,35 @@ def _overfilled(kind: GroupKind, legs: Mapping[str, LegState]) -> GroupTrouble |
 
 
 def _unprotected(kind: GroupKind, legs: Mapping[str, LegState]) -> GroupTrouble | None:
-    lead, exits = legs.get(LEGS[kind][0]), [legs[name] for name in WAITING[kind] if name in legs]
+    lead, exits = legs.get(LEGS[kind][0]), _exits(kind, legs)
     if lead is None or not exits or not lead.filled or any(leg.status in OPEN for leg in exits):
         return None
-    closed = sum((leg.filled for leg in exits), _ZERO)
-    if closed >= lead.filled:
+    closed, meant = sum((leg.filled for leg in exits), _ZERO), max(leg.quantity for leg in exits)
+    if closed >= min(lead.filled, meant):
         return None
     ends = ", ".join(f"{leg.leg} {leg.status}" for leg in exits)
-    open_ = plain(lead.filled - closed)
+    open_ = plain(min(lead.filled, meant) - closed)
     return GroupTrouble(
         UNPROTECTED, f"{plain(lead.filled)} of the {lead.leg} are filled, and nothing closes {open_}: {ends}"
     )
+
+
+def _exits(kind: GroupKind, legs: Mapping[str, LegState]) -> list[LegState]:
+    """Return the legs that are to close what the lead opens."""
+    return [legs[name] for name in WAITING[kind] if name in legs and legs[name].is_exit]
+
+
+def _bare(kind: GroupKind, legs: Mapping[str, LegState]) -> GroupTrouble | None:
+    """An entry that waits to be filled while nothing waits to close it; what expires ends the entry as well."""
+    lead, exits = legs.get(LEGS[kind][0]), _exits(kind, legs)
+    if lead is None or not exits or lead.filled or lead.status not in LIVE:
+        return None
+    if any(leg.status not in TERMINAL for leg in exits) or all(leg.status is Status.EXPIRED for leg in exits):
+        return None
+    if lead.cancel_at is not None and all(leg.ended_at and lead.cancel_at <= leg.ended_at for leg in exits):
+        return None  # they end with it
+    ends = ", ".join(f"{leg.leg} {leg.status}" for leg in exits)
+    return GroupTrouble(PARTIAL, f"the {lead.leg} is {lead.status}, and nothing is open that would close it: {ends}")
 
 
 def _partial(kind: GroupKind, legs: Mapping[str, LegState]) -> GroupTrouble | None:
@@ -309,7 +339,7 @@ def status_of(kind: GroupKind, legs: Sequence[LegState]) -> GroupStatus:
     | there is trouble                                 | broken     |
     | every leg has ended                              | closed     |
     | no leg has left                                  | queued     |
-    | one is at its broker                             | live       |
+    | every leg that has not ended is at its broker    | live       |
     | else                                             | submitted  |
     """
     if any(leg.outcome is Outcome.UNKNOWN and leg.status in OPEN for leg in legs):
@@ -320,4 +350,18 @@ def status_of(kind: GroupKind, legs: Sequence[LegState]) -> GroupStatus:
         return GroupStatus.CLOSED
     if all(leg.status in UNSENT or leg.status in TERMINAL for leg in legs) and not any(leg.has_lived for leg in legs):
         return GroupStatus.QUEUED
-    return GroupStatus.LIVE if any(leg.has_lived for leg in legs) else GroupStatus.SUBMITTED
+    lives = all(leg.has_lived for leg in legs if leg.status not in TERMINAL)
+    return GroupStatus.LIVE if lives else GroupStatus.SUBMITTED
+
+
+def why_closed(legs: Sequence[LegState], reasons: Sequence[str | None]) -> str | None:
+    """Say why a group of which nothing was filled came to nothing; None where somebody wished so, or it did.
+
+    Args:
+        legs: the lead first.
+        reasons: why each of them has ended.
+    """
+    if any(leg.filled for leg in legs):
+        return None
+    ended = zip(legs, reasons, strict=True)
+    return next((f"{leg.status}: {why or 'no reason is known'}" for leg, why in ended if leg.status in _IN_VAIN), None)

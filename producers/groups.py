@@ -48,7 +48,7 @@ class OrderGroup:
 
     @property
     def reason(self) -> str | None:
-        """Why it is broken."""
+        """Why it is broken, or why nothing of it was filled: denied, rejected, too old."""
         return self.row["reason"]
 
     @property

@@ -22,6 +22,7 @@ from sqlalchemy import ColumnElement, Connection, Insert, Table, and_, delete, e
 from models.clock import utcnow
 from models.crash_points import reached
 from models.errors import InvalidRequest
+from models.groups import GroupStatus
 from models.record.archive_files import Manifest, is_of, objections_of, write_archive
 from models.record.archive_rows import ArchiveRow
 from models.record.archive_tables import archived_fills, archived_orders, archives
@@ -44,6 +45,8 @@ PAGE, AT_ONCE = 1000, 200
 _COUNTING_S = 3600.0
 _JOURNAL = order_events.name
 _STAYS = tuple(c.name for c in archived_orders.c if c.name != "archive")
+#: Such a group is on somebody's list, and stays there.
+_BROKEN = order_groups.c.status == str(GroupStatus.BROKEN)
 #: Called with words and how many of how many are done.
 Progress = Callable[[str, int, int], None]
 
@@ -89,7 +92,7 @@ def _may_go(connection: Connection, before: datetime, last_id: int) -> ColumnEle
         o.status.in_([str(status) for status in TERMINAL]), o.created_at < before, o.closed_at < before, ~new_fill,
         ~exists().where(e.client_order_id == o.client_order_id, e.id > last_id),
         ~exists().where(a.client_order_id == o.client_order_id, open_),
-        ~exists().where(g.group_id == o.group_id, or_(g.closed_at.is_(None), g.closed_at >= before)),
+        ~exists().where(g.group_id == o.group_id, or_(g.closed_at.is_(None), g.closed_at >= before, _BROKEN)),
     )  # fmt: skip
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 
-from models.errors import InvalidOrder
+from models.errors import DatabaseUnavailable, InvalidOrder
 from models.messages import OrderRequest
 from models.signing import Envelope
 from models.trust import KeyRing, signed_order
@@ -55,3 +55,45 @@ def read_arrival(body: object, ring: Callable[[], KeyRing]) -> Arrival:
     if body.get("client_order_id") is None:
         raise InvalidOrder("client_order_id: is required in a message")
     return Arrival(body, OrderRequest(**body), None)
+
+
+@dataclass(frozen=True, slots=True)
+class MessageOrders:
+    """The orders of one message."""
+
+    #: Those that can be read, by their ids.
+    arrivals: dict[str, Arrival] = field(default_factory=dict)
+    #: What comes under the id of an earlier one of them.
+    copies: list[OrderRequest] = field(default_factory=list)
+    #: What cannot be read: the object, why not, and the code where there is one.
+    refused: list[tuple[object, str, str | None]] = field(default_factory=list)
+
+    def legs_of(self, groups: Collection[str]) -> list[OrderRequest]:
+        """Return the legs of groups that can be read."""
+        readable = [*(arrival.request for arrival in self.arrivals.values()), *self.copies]
+        return [one for one in readable if one.group is not None and one.group.id in groups]
+
+
+def read_message(bodies: object, read: Callable[[object], Arrival]) -> MessageOrders:
+    """Read the order objects of a message; one that cannot be read holds back no other.
+
+    Args:
+        bodies: as they came.
+        read: reads one of them.
+
+    Raises:
+        DatabaseUnavailable: nobody can say who stands behind one of them.
+    """
+    came = MessageOrders()
+    for body in bodies if isinstance(bodies, (list, tuple)) else [bodies]:
+        try:
+            arrival = read(body)
+        except DatabaseUnavailable:
+            raise
+        except Exception as error:  # whatever an object from outside makes its reader raise
+            why = str(error) if isinstance(error, InvalidOrder) else f"{type(error).__name__}: {error}"
+            came.refused.append((body, why, getattr(error, "code", None)))
+            continue
+        if came.arrivals.setdefault(arrival.id, arrival) is not arrival:
+            came.copies.append(arrival.request)
+    return came

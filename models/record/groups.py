@@ -19,6 +19,7 @@ release, a person. So nobody who changes an order has to think of its group.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,7 @@ from models.groups import (
     is_mere_exit,
     status_of,
     troubles,
+    why_closed,
 )
 from models.lifecycle import Fact
 from models.record.order import OrderRecord, cancel
@@ -93,9 +95,11 @@ def insert_groups(connection: Connection, rows: Iterable[AnyOrder]) -> None:
     new = {}
     for row in rows:
         if row["group_id"] is not None and row["leg"] in LEADS:
-            status = GroupStatus.CLOSED if row["status"] in TERMINAL else GroupStatus.QUEUED
+            ended = row["status"] in TERMINAL
+            status = GroupStatus.CLOSED if ended else GroupStatus.QUEUED
+            why = f"{row['status']}: {row['reason']}" if ended else None
             new[row["group_id"]] = {
-                "group_id": row["group_id"], "kind": row["group_kind"], "status": str(status), "reason": None,
+                "group_id": row["group_id"], "kind": row["group_kind"], "status": str(status), "reason": why,
                 "created_at": row["created_at"], "closed_at": row["closed_at"], "updated_at": row["updated_at"],
             }  # fmt: skip
     if new:
@@ -165,7 +169,8 @@ def _state(entry: OrderRecord) -> LegState:
     row, current = entry.order, entry.current
     lived = any(attempt["outcome"] == Outcome.ACCEPTED for attempt in entry.attempts.values())
     outcome = Outcome.ACCEPTED if lived else Outcome(current["outcome"]) if current else None
-    return LegState(str(row["leg"]), entry.status, row["quantity"] or Decimal(0), row["filled_quantity"], outcome)
+    state = LegState(str(row["leg"]), entry.status, row["quantity"] or Decimal(0), row["filled_quantity"], outcome)
+    return replace(state, cancel_at=row["cancel_requested_at"], ended_at=row["closed_at"])
 
 
 def _end_what_is_not_whole(legs: Sequence[OrderRecord]) -> None:
@@ -237,10 +242,13 @@ def _end_like(ended: OrderRecord, leg: OrderRecord) -> None:
 # -- HOW IT IS ---
 def _say_how_it_is(legs: Sequence[OrderRecord]) -> None:
     """Write where the group stands; what is wrong with it is an event of its lead, and said loudly, once."""
-    lead, states = legs[0], [_state(leg) for leg in legs]
+    lead, row = legs[0], by_name(legs[0].order)
+    states = [replace(_state(leg), is_exit=is_mere_exit(row, by_name(leg.order))) for leg in legs]
     kind = GroupKind(str(lead.order["group_kind"]))
     status, wrong = status_of(kind, states), troubles(kind, states)
     told = "; ".join(trouble.words for trouble in wrong) or None
+    if status is GroupStatus.CLOSED:
+        told = why_closed(states, [leg.order["reason"] for leg in legs])
     connection, now, g = lead.batch.connection, lead.now, order_groups.c
     for trouble in wrong:
         _say(trouble, legs)

@@ -14,19 +14,30 @@ from typing import cast
 import structlog
 from sqlalchemy import Connection
 
-from models.errors import CorroError, DatabaseUnavailable, IdempotencyConflict, InvalidOrder
+from models.errors import CorroError, IdempotencyConflict, InvalidOrder
 from models.groups import objection
 from models.instruments import PLAIN
 from models.kinds import EXTRAS
 from models.lifetimes import DatabaseClock, expiry
 from models.messages import SECOND, OrderRequest
-from models.record.arrivals import Arrival, read_arrival, seal_of
+from models.record.arrivals import Arrival, MessageOrders, read_arrival, read_message, seal_of
 from models.record.database import Database
 from models.record.holds import LONGEST_HOLD_S, hold
 from models.record.keys import KeyReader
 from models.record.limits import StaticLimits
-from models.record.linked import alike, columns_of, legs_of, membership_of, on_the_wire, strange_legs, wrong_groups
+from models.record.linked import (
+    Lost,
+    alike,
+    columns_of,
+    legs_of,
+    lost_legs,
+    membership_of,
+    must_be_free,
+    on_the_wire,
+    wrong_groups,
+)
 from models.record.rows import AnyOrder, NewOrder, OrderRow, by_name
+from models.record.sameness import must_be_named_once, same_or_conflict
 from models.record.stored import IDS, insert_orders, note, stored_and_keyed, stored_rows, whole_rows
 from models.record.unreadable import denied_row, without_given
 from models.settings import Settings
@@ -165,6 +176,7 @@ class Intake:
         """
         if words := objection(requests):
             raise InvalidOrder(words)
+        must_be_named_once(requests)
         now = self.clock.now()
         key_id = None if signer is None else signer.key_id
         rows = alike([self._row_within_limits(request, now, key_id, approval) for request in requests])
@@ -200,13 +212,15 @@ class Intake:
         """Insert the rows that are new, and compare the others with what is there, in one transaction."""
 
         def work(connection: Connection) -> Sequence[NewOrder]:
-            if taken := strange_legs(connection, requests):
-                raise IdempotencyConflict(f"group {taken.pop()!r} has other orders. Use a new id for a new group.")
-            if insert_orders(connection, rows) == len(rows):
+            must_be_free(connection, requests)
+            new = insert_orders(connection, rows)
+            must_be_free(connection, requests)
+            if new == len(rows):
                 return rows
             stored = stored_rows(connection, [row["client_order_id"] for row in rows])
             for request in requests:
-                _same_or_conflict(request, stored[request.client_order_id])
+                found = stored[request.client_order_id]
+                same_or_conflict(request, found, _now(found))
             return [stored[request.client_order_id] for request in requests]
 
         # One order is one statement; many are recorded together, or none of them.
@@ -230,39 +244,34 @@ class Intake:
             client_order_id -> broker of the orders that exist and match; a malformed one is recorded as denied, a
             conflicting one is noted on the order that owns the id, and neither is in the answer.
         """
-        arrivals: dict[str, Arrival] = {}
-        copies: list[OrderRequest] = []
-        refused: list[NewOrder] = []
         now = self.clock.now()
-        for body in bodies if isinstance(bodies, (list, tuple)) else [bodies]:
-            try:
-                arrival = read_arrival(body, self.keys.ring)
-                self.route(arrival.request, queue_broker)
-            except DatabaseUnavailable:
-                raise
-            except Exception as error:  # whatever an object from outside makes its reader raise
-                why = str(error) if isinstance(error, InvalidOrder) else f"{type(error).__name__}: {error}"
-                refused.append(denied_row(body, why, queue_broker, now, code=getattr(error, "code", None)))
-                continue
-            if arrivals.setdefault(arrival.id, arrival) is not arrival:
-                copies.append(arrival.request)
-        if refused:
-            self._deny(refused)
-        known = self._known(arrivals, queue_broker, now) if arrivals else {}
-        if copies:
+
+        def read(body: object) -> Arrival:
+            arrival = read_arrival(body, self.keys.ring)
+            self.route(arrival.request, queue_broker)
+            return arrival
+
+        came = read_message(bodies, read)
+        if came.refused:
+            self._deny([denied_row(body, why, queue_broker, now, code=code) for body, why, code in came.refused])
+        known = self._known(came, queue_broker, now) if came.arrivals else {}
+        if came.copies:
             with self.database.read() as connection:
-                rows = stored_rows(connection, [copy.client_order_id for copy in copies])
-            for copy in copies:
+                rows = stored_rows(connection, [copy.client_order_id for copy in came.copies])
+            for copy in came.copies:
                 if copy.client_order_id in rows:
                     self._same(copy, rows[copy.client_order_id])
         return known
 
-    def _known(self, arrivals: Mapping[str, Arrival], queue_broker: str, now: datetime) -> dict[str, str]:
+    def _known(self, came: MessageOrders, queue_broker: str, now: datetime) -> dict[str, str]:
         """Return the brokers of these orders, once each has its row; those that conflict are left out."""
         with self.database.read() as connection:
-            stored, keyed = stored_and_keyed(connection, list(arrivals))
-        new = [arrival for id_, arrival in arrivals.items() if id_ not in stored]
-        new = self._vouched(self._whole(new, queue_broker, now), keyed, queue_broker, now)
+            stored, keyed = stored_and_keyed(connection, list(came.arrivals))
+        new = [arrival for id_, arrival in came.arrivals.items() if id_ not in stored]
+        vouched = self._vouched(new, keyed, queue_broker, now)
+        lost = [(one.body, "it is not signed") for one in new if one not in vouched]
+        lost += [(came.arrivals[id_].body, f"{id_} is {row['status']} already") for id_, row in stored.items()]
+        new = self._whole(vouched, came, lost, queue_broker, now)
         missing = alike([self._row(arrival, queue_broker, now) for arrival in new])
         if missing:
             for done in self._each(missing, now):
@@ -271,19 +280,27 @@ class Intake:
                 log.info("order_recorded", client_order_id=row["client_order_id"], broker=row["broker"])
         return {
             id_: stored[id_]["broker"] or queue_broker
-            for id_, arrival in arrivals.items()
+            for id_, arrival in came.arrivals.items()
             if id_ in stored and self._same(arrival.request, stored[id_])
         }
 
-    def _whole(self, new: list[Arrival], queue_broker: str, now: datetime) -> list[Arrival]:
+    def _whole(
+        self, new: list[Arrival], came: MessageOrders, lost: Sequence[Lost], queue_broker: str, now: datetime
+    ) -> list[Arrival]:
         """Return the new orders without the legs of groups that are not whole, or whose name is taken: denied."""
-        requests = [arrival.request for arrival in new if arrival.request.group is not None]
-        if not requests:
+        groups = {arrival.request.group.id for arrival in new if arrival.request.group is not None}
+        if not groups:
             return new
+        gone = lost_legs([*((body, why) for body, why, _ in came.refused), *lost])
         with self.database.read() as connection:
-            wrong = wrong_groups(connection, requests)
-        self._deny([denied_row(one.body, wrong[one.id], queue_broker, now) for one in new if one.id in wrong])
+            wrong = wrong_groups(connection, came.legs_of(groups), gone)
+        self._deny([self._alone(one, wrong[one.id], queue_broker, now) for one in new if one.id in wrong])
         return [arrival for arrival in new if arrival.id not in wrong]
+
+    def _alone(self, arrival: Arrival, why: str, queue_broker: str, now: datetime) -> NewOrder:
+        """Return the row of a leg without its group: denied, under its own id, as it can be read."""
+        denied = {"status": str(Status.DENIED), "reason": why, "reason_code": None, "held_for": None, "closed_at": now}
+        return cast("NewOrder", by_name(self._row(arrival, queue_broker, now)) | denied | columns_of(None))
 
     def _vouched(self, new: list[Arrival], keyed: bool, queue_broker: str, now: datetime) -> list[Arrival]:
         """Return the new orders that may have a row: where signatures are required, those that are signed."""
@@ -330,7 +347,7 @@ class Intake:
     def _same(self, request: OrderRequest, row: OrderRow) -> bool:
         """Tell whether a request is the order that has its id; a conflict is noted on that order."""
         try:
-            _same_or_conflict(request, row)
+            same_or_conflict(request, row, _now(row))
         except IdempotencyConflict as error:
             log.error("idempotency_conflict", client_order_id=request.client_order_id, error=str(error))
             told = (request.client_order_id, row["status"], "conflict", str(error))
@@ -368,26 +385,9 @@ def _sealed(row: NewOrder, seal: Mapping[str, str]) -> NewOrder:
     return cast("NewOrder", by_name(row) | dict(seal))
 
 
-def _same_or_conflict(request: OrderRequest, row: OrderRow) -> None:
-    """See that a request is the order that has its id.
-
-    Raises:
-        IdempotencyConflict: it is another one; the words name both.
-    """
-    same_route = request.route is None or list(request.route) == list(row["route"] or ())
-    if same_route and (request.body_hash == row["body_hash"] or request.body_hash == _terms_now(row)):
-        return
-    raise IdempotencyConflict(
-        f"client_order_id {request.client_order_id!r} already names another order: {row['side']} {row['quantity']} "
-        f"{row['symbol']} {row['order_type']} on {row['route']} ({row['status']}); this one is {request.side} "
-        f"{request.quantity} {request.symbol} {request.order_type}. Use a new id for a new order."
-    )
-
-
-def _terms_now(row: OrderRow) -> str | None:
-    """Return the digest of an order's terms as they are now: a replace may have changed them."""
-    is_left = row["status"] != Status.DENIED and row["time_in_force"] is not None  # of an archived order they are not
-    return request_of(row).body_hash if is_left else None
+def _now(row: OrderRow) -> OrderRequest | None:
+    """Return an order as its terms are now; None of one that is archived, or was denied as it came."""
+    return request_of(row) if row["status"] != Status.DENIED and row["time_in_force"] is not None else None
 
 
 def _words(error: Exception) -> str:

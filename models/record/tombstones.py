@@ -15,6 +15,7 @@ from models.record.archive_tables import archived_fills, archived_orders, archiv
 from models.record.rows import OrderRow
 from models.record.statements import Query, among
 from models.record.tables import orders
+from models.record.unreadable import claim_of
 from models.reports import FillReport, OrderReport
 
 _ARCHIVED = Query(select(archived_orders).where(among(archived_orders.c.client_order_id, "ids")), ArchivedOrderRow)
@@ -35,13 +36,22 @@ def not_there(connection: Connection, client_order_id: str) -> NotFound:
     query = select(archived_orders, a.name.label("folder")).join_from(archived_orders, archives, o.archive == a.id)
     row = connection.execute(query.where(o.client_order_id == client_order_id)).first()
     if row is None:
-        return NotFound(f"no order has the client_order_id {client_order_id!r}")
+        told = denied_as(connection, client_order_id)
+        return NotFound(f"no order has the client_order_id {client_order_id!r}{told}")
     what = f"{row.side} {plain(row.quantity)} {row.symbol}" if row.quantity is not None else row.symbol or "no order"
     done = f"{plain(row.filled_quantity)} filled" if row.filled_quantity else "nothing filled"
     return NotFound(
         f"order {client_order_id!r} is archived ({what}: {row.status}, {done}): its attempts, fills and events are in "
         f"the folder {row.folder} of the archives"
     )
+
+
+def denied_as(connection: Connection, client_order_id: str) -> str:
+    """Say under which id an order was denied that called itself so and could not be read."""
+    o = orders.c
+    mine = o.client_order_id.startswith("invalid-") & o.reason.endswith(claim_of(client_order_id), autoescape=True)
+    found = connection.execute(select(o.client_order_id, o.reason).where(mine).limit(1)).first()
+    return "" if found is None else f"; {found.client_order_id} is denied: {found.reason}"
 
 
 def _as_order(row: ArchivedOrderRow) -> OrderRow:

@@ -25,10 +25,10 @@ def denied_row(body: object, reason: str, broker: str, now: datetime, *, code: s
 
     It never has the id that it claims: an order that can be read may come under that, and must find it free.
     """
-    given = _content(body)
+    given = content_of(body)
     claimed = given.get("client_order_id")
     if isinstance(claimed, str) and is_id(claimed):
-        reason = f"{reason} (in an order that called itself {claimed})"
+        reason += claim_of(claimed)
     raw = _raw(body)
     row: NewOrder = {
         "client_order_id": denied_id(body),
@@ -78,7 +78,12 @@ def denied_row(body: object, reason: str, broker: str, now: datetime, *, code: s
     return cast("NewOrder", by_name(row) | {"reason_code": str(code)}) if code else row
 
 
-def _content(body: object) -> Mapping[str, object]:
+def claim_of(client_order_id: str) -> str:
+    """Return with which words the reason of a denied order ends that called itself so."""
+    return f" (in an order that called itself {client_order_id})"
+
+
+def content_of(body: object) -> Mapping[str, object]:
     """Return the fields of an order object, or of the text in an envelope, as far as they can be read."""
     if not isinstance(body, Mapping):
         return {}

@@ -17,6 +17,7 @@ from sqlalchemy import func, insert, select, update
 
 from models.crash_points import watched
 from models.errors import ConfigurationError, IdempotencyConflict, InvalidRequest
+from models.groups import GroupKind, Membership
 from models.history import History
 from models.messages import OrderRequest
 from models.record import archiving, chain
@@ -24,6 +25,7 @@ from models.record.archive_tables import archived_fills, archived_orders, archiv
 from models.record.archiving import archive, verify_files
 from models.record.chain import verify
 from models.record.database import Database, upgrade
+from models.record.group_tables import order_groups
 from models.record.intake import Intake
 from models.record.parquet import parts
 from models.record.reading import order_row
@@ -188,6 +190,45 @@ def test_an_id_stays_used_for_ever(database: Database, intake: Intake, tmp_path:
         found = order_row(connection, "o-1")
     assert found is not None
     assert (found["status"], found["broker"], found["avg_fill_price"]) == ("filled", "ibkr", 11)
+
+
+def linked(id_: str, **terms: Any) -> list[OrderRequest]:
+    of = {"first": (id_, "buy"), "then": (f"{id_}.then", "sell")}
+    return [
+        request(own, side=side, version=2, group=Membership("g", GroupKind.OTO, leg), **terms)
+        for leg, (own, side) in of.items()
+    ]
+
+
+def test_the_id_of_a_group_stays_used_and_one_that_is_broken_stays_in_the_record(
+    database: Database, intake: Intake, tmp_path: Path
+) -> None:
+    intake.record(linked("l-1"))
+    old: dict[str, Any] = {"created_at": OLD, "closed_at": OLD, "updated_at": OLD}
+    with database.write() as connection:
+        connection.execute(update(orders).where(orders.c.group_id == "g").values(**old, status="canceled"))
+        connection.execute(update(order_groups).values(**old, status="broken", reason="nothing closes 10"))
+        put(connection, "last", NOW, side="buy", price=60)
+    run(database, tmp_path / "one", NOW + timedelta(minutes=5))
+    assert group_ids(database) == {"l-1", "l-1.then"}, "it is on somebody's list"
+    with database.write() as connection:
+        connection.execute(update(order_groups).values(status="closed"))
+        put(connection, "very-last", NOW, side="buy", price=60)
+    run(database, tmp_path / "two", NOW + timedelta(minutes=5))
+    assert group_ids(database) == set()
+    assert [row["status"] for row in intake.record(linked("l-1"))] == ["canceled"] * 2
+    with pytest.raises(IdempotencyConflict, match="group 'g' has other orders"):
+        intake.record(linked("fresh"))
+    intake.take([one.to_wire() for one in linked("bare")], "ibkr")
+    with database.read() as connection:
+        assert (order_row(connection, "bare") or {})["status"] == "denied"
+        group = connection.execute(select(order_groups)).one()
+    assert (group.status, group.reason) == ("closed", "nothing closes 10")
+
+
+def group_ids(database: Database) -> set[str]:
+    with database.read() as connection:
+        return set(connection.execute(select(orders.c.client_order_id).where(orders.c.group_id == "g")).scalars())
 
 
 def test_what_a_broker_lists_again_is_no_order_of_somebody_elses(database: Database, tmp_path: Path) -> None:

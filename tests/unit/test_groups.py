@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from itertools import count, product
@@ -13,13 +14,15 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 
 from models import encoding
-from models.errors import ConnectionLost, IdempotencyConflict, InvalidOrder
+from models.errors import ConnectionLost, IdempotencyConflict, InvalidOrder, NotFound, OrderRejected
 from models.groups import EXCLUSIVE, LEGS, WAITING, GroupKind, LegState, objection, split_group, status_of, troubles
 from models.messages import OrderRequest, utcnow
 from models.record.database import Database
+from models.record.intake import Intake
+from models.record.order import cancel
 from models.record.tables import attempts, order_events, order_groups, orders, position_locks
 from models.reports import BrokerStatus, FillReport, OrderReport
 from models.settings import BrokerSettings, Settings
@@ -132,6 +135,21 @@ BRACKET = GroupKind.BRACKET
         ("submitted", [], dict.fromkeys(LEGS[BRACKET], (Status.SUBMITTED, TEN, 0, Outcome.SENDING))),
         ("unresolved", [], dict.fromkeys(LEGS[BRACKET], (Status.SUBMITTED, TEN, 0, Outcome.UNKNOWN))),
         ("live", [], dict.fromkeys(LEGS[BRACKET], (Status.ACCEPTED, TEN, 0, LIVED))),
+        (
+            "submitted", [],
+            {"entry": (Status.FILLED, TEN, TEN, LIVED), "take_profit": (Status.SUBMITTED, TEN, 0, Outcome.SENDING),
+             "stop_loss": (Status.SUBMITTED, TEN, 0, Outcome.SENDING)},
+        ),
+        (
+            "broken", ["group_partial"],
+            {"entry": (Status.ACCEPTED, TEN, 0, LIVED), "take_profit": (Status.CANCELED, TEN, 0, LIVED),
+             "stop_loss": (Status.REJECTED, TEN, 0, LIVED)},
+        ),
+        (
+            "live", [],
+            {"entry": (Status.ACCEPTED, TEN, 0, LIVED), "take_profit": (Status.EXPIRED, TEN, 0, LIVED),
+             "stop_loss": (Status.EXPIRED, TEN, 0, LIVED)},
+        ),
         ("closed", [], dict.fromkeys(LEGS[BRACKET], (Status.CANCELED, TEN, 0, LIVED))),
         ("closed", [], dict.fromkeys(LEGS[BRACKET], (Status.DENIED, TEN))),
         (
@@ -186,7 +204,7 @@ def test_a_group_that_no_broker_links_is_denied_whole_with_the_rule_in_the_words
     assert ids == {"entry": "e", "take_profit": "e.tp", "stop_loss": "e.sl"}
     group = group.wait(10)
     assert [str(order.status) for order in group.legs.values()] == ["denied"] * 3
-    assert group.status == "closed"
+    assert (group.status, str(group.reason).startswith("denied: ")) == ("closed", True)
     assert "links no orders as bracket" in str(group.legs["entry"].reason)
     assert "links no orders as bracket" in str(group.legs["stop_loss"].reason)
     assert {order.row["reason_code"] for order in group.legs.values()} == {"unsupported"}
@@ -297,6 +315,131 @@ def test_legs_that_a_lost_answer_leaves_open_are_asked_for_at_once(desk: BrokerD
         found = [(row.outcome, row.next_check_at is not None) for row in asked]
     assert found == [("accepted", False), ("unknown", True), ("unknown", True)]
     assert group_of(desk) == "unresolved"
+
+
+def told(desk: BrokerDesk, order: OrderRequest, status: BrokerStatus) -> None:
+    with desk.database.write() as connection:
+        desk.recorder.updates(connection, [shown(order, order.client_order_id, status)], utcnow())
+
+
+def row_of_group(desk: BrokerDesk, id_: str = "e") -> Any:
+    with desk.database.read() as connection:
+        return connection.execute(select(order_groups).where(order_groups.c.group_id == id_)).one()
+
+
+def row_of(desk: BrokerDesk, id_: str) -> Any:
+    with desk.database.read() as connection:
+        return connection.execute(select(orders).where(orders.c.client_order_id == id_)).one()
+
+
+def test_an_entry_whose_exits_have_ended_does_not_rest_alone_in_silence(desk: BrokerDesk) -> None:
+    entry, target, stop = recorded(desk)
+    desk.place.work(["e.entry"])
+    told(desk, target, BrokerStatus.CANCELED)
+    assert group_of(desk) == "live", "the other exit still waits"
+    told(desk, stop, BrokerStatus.CANCELED)
+    found = row_of_group(desk)
+    assert (found.status, "nothing is open that would close it" in str(found.reason)) == ("broken", True)
+    assert row_of(desk, "e.entry").cancel_requested_at is not None
+    told(desk, entry, BrokerStatus.CANCELED)
+    assert row_of_group(desk)[2:4] == ("closed", None)
+
+
+def test_exits_that_end_with_an_entry_that_somebody_cancels_are_no_trouble(desk: BrokerDesk) -> None:
+    _, target, stop = recorded(desk)
+    desk.place.work(["e.entry"])
+    desk.batches.change(["e.entry"], lambda batch: cancel(batch["e.entry"]))
+    told(desk, target, BrokerStatus.CANCELED)
+    told(desk, stop, BrokerStatus.CANCELED)
+    assert row_of_group(desk).reason is None
+
+
+def test_a_lead_that_is_rejected_after_it_lived_ends_and_goes_nowhere_alone(database: Database) -> None:
+    made = Settings.model_construct(brokers={name: BrokerSettings(adapter="fake") for name in ("one", "two")})
+    desk = open_desk(made, database, LinkingBroker())
+    _, target, stop = bodies = [OrderRequest(**body) for body in legs_of_message(id_="e", route=["one", "two"])]
+    desk.batches.intake.record(bodies)
+    desk.place.work(["e.entry"])
+    told(desk, stop, BrokerStatus.CANCELED)
+    refused = OrderRejected("no shares to borrow", broker="one")
+    desk.batches.change(["e.entry"], lambda batch: desk.recorder.end(batch["e.entry"], 1, refused))
+    lead = row_of(desk, "e.entry")
+    assert (lead.status, lead.broker, lead.reason) == ("rejected", "one", "no shares to borrow")
+    assert row_of(desk, "e.take_profit").cancel_requested_at is not None, "what lives does not stand alone"
+    told(desk, target, BrokerStatus.CANCELED)
+    assert row_of_group(desk)[2:4] == ("closed", "rejected: no shares to borrow")
+    desk.close()
+
+
+def test_a_second_leg_that_closes_nothing_leaves_nothing_unprotected(desk: BrokerDesk) -> None:
+    bodies = legs_of_message("oto", "o", route=["one"])
+    bodies[1] |= {"symbol": "KO", "quantity": "5"}
+    first, then = [OrderRequest(**body) for body in bodies]
+    desk.batches.intake.record([first, then])
+    desk.place.work(["o.first"])
+    for order, size in ((first, 10), (then, 5)):
+        with desk.database.write() as connection:
+            report = shown(order, order.client_order_id, BrokerStatus.FILLED, size)
+            desk.recorder.updates(connection, [replace(report, avg_fill_price=TEN)], utcnow(), infer=True)
+    assert row_of_group(desk, "o")[2:4] == ("closed", None)
+
+
+# -- ONE BY ONE FROM A MESSAGE ---
+def test_a_leg_that_cannot_be_recorded_is_named_and_the_others_keep_their_ids(desk: BrokerDesk) -> None:
+    """Whatever is wrong with one of them, all of them were in the message."""
+    intake = desk.batches.intake
+    intake.record([entry(client_order_id="b.take_profit")])
+    unreadable, used = legs_of_message(id_="a"), legs_of_message(id_="b")
+    unreadable[1] |= {"quantity": "-1"}
+    twice = legs_of_message("oto", "c")
+    twice[1] |= {"client_order_id": "c.first"}
+    message = [*unreadable, *used, *twice]
+    intake.take(message, "one")
+    with desk.database.read() as connection:
+        rows = {row.client_order_id: row for row in connection.execute(select(orders))}
+    assert {id_ for id_ in rows if not id_.startswith("invalid-")} == {
+        "a.entry", "a.stop_loss", "b.entry", "b.stop_loss", "b.take_profit", "c.first",
+    }  # fmt: skip
+    for id_, words in {
+        "a.entry": "its take_profit cannot be recorded: quantity: must",
+        "a.stop_loss": "its take_profit cannot be recorded: quantity: must",
+        "b.entry": "its take_profit cannot be recorded: b.take_profit is queued already",
+        "c.first": "two orders have the client_order_id c.first",
+    }.items():
+        assert (rows[id_].status, rows[id_].group_id) == ("denied", None)
+        assert words in rows[id_].reason
+    assert rows["b.take_profit"].status == "queued"
+    intake.take(message, "one")
+    with desk.database.read() as connection:
+        assert connection.execute(select(func.count()).select_from(orders)).scalar() == len(rows), "a copy is no news"
+
+
+def test_who_asks_for_an_order_that_was_denied_unread_hears_where_it_is(client: OrderClient) -> None:
+    bad = {"client_order_id": "bad", "symbol": "KO", "side": "buy", "quantity": "-1"}
+    Intake(client.settings, client.database).take([bad], "one")
+    with pytest.raises(NotFound, match=r"'bad'; invalid-\w+ is denied: quantity: must"):
+        client.order("bad")
+    with pytest.raises(NotFound, match=r"'ad'$"):
+        client.order("ad")
+
+
+def test_two_legs_of_one_id_are_refused_by_it_and_nothing_is_recorded(client: OrderClient) -> None:
+    with pytest.raises(InvalidOrder, match="two orders have the client_order_id e"):
+        client.submit_oto(entry(), entry(side="sell"))
+    with client.database.read() as connection:
+        assert connection.execute(select(orders.c.client_order_id)).all() == []
+
+
+def test_a_conflict_says_in_which_terms_the_two_differ(client: OrderClient) -> None:
+    later = entry().created_at + timedelta(hours=1)
+    client.submit_bracket(entry(not_before=later), "110", "95")
+    target = {"client_order_id": "e.tp", "side": "sell", "order_type": "limit", "limit_price": "111"}
+    for again, words in (
+        (entry(not_before=later), r"differ in group \(e bracket entry; this one none\)\."),
+        (entry(**target, not_before=later), r"limit_price \(110; this one 111\)"),
+    ):
+        with pytest.raises(IdempotencyConflict, match=words):
+            client.submit(again)
 
 
 @given(st.data())

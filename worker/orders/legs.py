@@ -13,7 +13,7 @@ from models.groups import LEADS, GroupKind
 from models.groups import why_not_whole as lacks
 from models.lifecycle import Fact
 from models.record.batch import OrderBatch
-from models.record.groups import followers, leg_rows, members
+from models.record.groups import followers, is_follower, leg_rows, members
 from models.record.intake import request_of
 from models.record.linked import membership_of
 from models.record.matching import Index, sent
@@ -91,13 +91,17 @@ def matched(
             yield leg, found
 
 
-def end_leg(leg: OrderRecord, attempt_no: int, error: BrokerError) -> None:
-    """End a leg that its broker refused or has not, while its group is there; else it ends or goes on with its lead."""
+def stays_with_group(leg: OrderRecord, attempt_no: int, error: BrokerError) -> bool:
+    """Tell whether a leg goes nowhere by itself; one that its broker refused or has not ends, if its group is there.
+
+    A lead goes on along its route and takes the others along, until one of them has lived; the others go with it.
+    """
     lives = any(one["outcome"] == Outcome.ACCEPTED for other in members(leg) for one in other.attempts.values())
-    if lives and not isinstance(error, OutcomeUnknown):
-        leg.happen(
-            Fact.REJECTED if isinstance(error, Refused) else Fact.CANCELED, attempt_no=attempt_no, detail=str(error)
-        )
+    ends = lives and not isinstance(error, OutcomeUnknown)
+    if ends:
+        fact = Fact.REJECTED if isinstance(error, Refused) else Fact.CANCELED
+        leg.happen(fact, attempt_no=attempt_no, detail=str(error))
+    return ends or is_follower(leg.order)
 
 
 def is_whole_end(report_of: Reporting, lead: OrderRecord, sighting: Sighting | None, rewrites: Rewrites) -> bool:

@@ -27,7 +27,6 @@ from models.lifecycle import Fact
 from models.outward import discreet
 from models.record import fills
 from models.record.batch import Effects, OrderBatch
-from models.record.groups import is_follower
 from models.record.matching import Index, denials, index_of, objections, place_of
 from models.record.order import OrderRecord, is_changing
 from models.record.spending import is_over
@@ -36,7 +35,7 @@ from models.settings import Settings
 from models.sizes import filled_words
 from models.terms import Rewrites
 from models.vocabulary import OPEN, TERMINAL, UNCLEAR, Denial, Outcome, Status
-from worker.orders.legs import end_leg, places_in, tell_legs
+from worker.orders.legs import places_in, stays_with_group, tell_legs
 from worker.orders.routing import (
     ALONE_S,
     ROUND_S,
@@ -145,9 +144,7 @@ class Recorder:
         if changes:  # the order stands as it was, at this broker
             self._keep_wish(entry, attempt_no, error)
             return
-        if is_follower(entry.order):
-            end_leg(entry, attempt_no, error)
-        elif attempt_no == entry.order["attempt_no"]:
+        if not stays_with_group(entry, attempt_no, error) and attempt_no == entry.order["attempt_no"]:
             self.follow(entry, attempt_no, decide(self.routing_facts(entry, attempt_no, error)))
 
     def _keep_wish(self, entry: OrderRecord, attempt_no: int, error: BrokerError) -> None:
