@@ -98,3 +98,21 @@ def legs_of(kind: str, id_: str, changes: Sequence[dict[str, Any]], **more: Any)
         | {"group": {"id": id_, "kind": kind, "leg": leg}} | more | change
         for leg, change in zip(LEGS[GroupKind(kind)], changes, strict=True)
     ]  # fmt: skip
+
+
+def entry(**more: Any) -> OrderRequest:
+    """Return an order that buys 10 AAPL, but for what is said."""
+    return OrderRequest(**{"symbol": "AAPL", "side": "buy", "quantity": 10, "client_order_id": "e"} | more)
+
+
+def legs_of_message(kind: str = "bracket", id_: str = "g", **more: Any) -> list[dict[str, Any]]:
+    """Return the legs of a group as a bare message has them; a bracket with its exits."""
+    made = [
+        {"symbol": "AAPL", "side": "buy", "quantity": "10", "client_order_id": f"{id_}.{leg}"}
+        | {"group": {"id": id_, "kind": kind, "leg": leg}} | more
+        for leg in LEGS[GroupKind(kind)]
+    ]  # fmt: skip
+    if kind == "bracket":
+        made[1] |= {"side": "sell", "order_type": "limit", "limit_price": "110"}
+        made[2] |= {"side": "sell", "order_type": "stop", "stop_price": "95"}
+    return made
