@@ -11,7 +11,8 @@ import pytest
 from sqlalchemy import insert
 
 from models.errors import InvalidOrder, NotFound
-from models.record.archive_tables import archived_orders, archives
+from models.history import History
+from models.record.archive_tables import archived_fills, archived_orders, archives
 from models.record.database import Database
 from models.settings import load_settings
 from producers import OrderClient
@@ -68,6 +69,19 @@ def test_what_hangs_on_it_is_said_to_be_in_the_archive_and_not_to_be_nothing(cli
     for nobody in (client.fills_of, client.events_of, client.order, client.cancel):
         with pytest.raises(NotFound, match="no order has the client_order_id 'i9'"):
             nobody("i9")
+
+
+def test_its_executions_are_in_positions_and_profit(client: OrderClient) -> None:
+    """Whichever migration made the views last."""
+    fill = {
+        "id": 1, "broker": "ibkr", "execution_id": "e", "symbol": "AAPL", "side": "buy", "quantity": Decimal(10),
+        "price": Decimal(5), "commission": Decimal(1), "filled_at": NOW,
+    }  # fmt: skip
+    with client.database.write() as connection:
+        connection.execute(insert(archived_fills).values(**fill))
+    history = History(client.database, client.settings)
+    assert [(row["symbol"], row["quantity"], row["cost"]) for row in history.positions()] == [("AAPL", 10, 50)]
+    assert [(row["symbol"], row["fees"]) for row in history.pnl("symbol")] == [("AAPL", 1)]
 
 
 def test_nothing_of_it_can_be_decided(client: OrderClient) -> None:
