@@ -155,6 +155,8 @@ NOT_DONE: list[tuple[str, dict[str, Any], int]] = [
         ("cancel", {"reason": "x", "client_order_id": "none"}, 404), ("drain", {"reason": "x"}, 400),
         ("resolve", {"reason": "x", "client_order_id": "o-1"}, 400), ("kill", {"reason": "x", "collar": "2"}, 400),
         ("resolve", {"reason": "x", "client_order_id": "o-1", "absent": True}, 422),
+        *(("kill", {"reason": "x", "flatten": True, "collar": text}, 400)
+          for text in ("NaN", "inf", "1_0", "1e-400", "0")),
         ("unlock", {"reason": "x", "broker": "ibkr", "symbol": "KO"}, 404),
         ("deny", {"reason": "x", "client_order_id": "o-1"}, 400),
         *((name, {"reason": "x", kind: lost}, 400) for name in ("halt", "reduce", "resume", "kill") for kind, lost in (

@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from functools import partial
 
 from sqlalchemy import ColumnElement, Connection, select, update
 
 from models.errors import DatabaseUnavailable, InvalidRequest
+from models.fields import positive_number
 from models.record.batch import OrderBatch
 from models.record.controls import REDUCING, ControlRow, KillRow
 from models.record.database import Database
@@ -107,10 +107,10 @@ def begin(database: Database, scope: Scope, *, by: str, reason: str, kill: KillR
 def collar_of(text: str, *, flatten: bool) -> str | None:
     """Read how far from the market closing orders may be, percent; None where it says nothing that can be meant."""
     try:
-        percent = Decimal(text)
-    except InvalidOperation:
+        percent = positive_number(text)
+    except ValueError:
         return None
-    return str(percent) if flatten and 0 < percent < 100 else None
+    return str(percent) if flatten and percent < 100 else None
 
 
 def _wish(connection: Connection, scope: Scope, generation: int, by: str, reason: str) -> list[OrderRecord]:
