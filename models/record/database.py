@@ -164,7 +164,9 @@ class Database:
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
-        """Open a transaction that only reads; it takes no write lock."""
+        """Open a transaction that only reads; it takes no write lock, and raises as `write` does."""
+        if self.file is not None:
+            self.file.must_still_be_there()  # one that was removed can be read as long as it is open
         with self.translated(), self._reader.connect() as connection:
             yield connection
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from pathlib import Path
 from typing import cast
 
@@ -94,22 +95,36 @@ class DatabaseFile:
         Raises:
             DatabaseUnavailable: it is not the file of the first look.
         """
-        if self._lost is None:
-            self._lost = self._look()
-        if self._lost is not None:
+        self._lost = self._lost or self._look()
+        self._raise(self._lost)
+
+    def must_still_be_there(self) -> None:
+        """Raise where nothing may be written, or the file is not the one that was seen: nobody reads what was there.
+
+        One that is yet to be made may be missing, and who only reads may go on once the right file is back.
+
+        Raises:
+            DatabaseUnavailable: as for `must_be_there`.
+        """
+        if self._inode is not None or self._lost is not None or not self.is_missing:
+            self._raise(self._lost or self._look())
+
+    def _raise(self, lost: str | None) -> None:
+        if lost is not None:
             raise DatabaseUnavailable(
-                f"database {self._shown} was {self._lost} while in use: put the right file there and start this "
-                "process again"
+                f"database {self._shown} was {lost} while in use: put the right file there and start this process again"
             )
 
     def _look(self) -> str | None:
         """Return what has happened to the file; None while it is the one that was opened."""
         try:
-            stat = os.stat(self.path)
+            found_there = os.stat(self.path)
         except OSError:
             return "removed"
-        found = (stat.st_dev, stat.st_ino)
+        if not stat.S_ISREG(found_there.st_mode):
+            return "replaced"
+        found = (found_there.st_dev, found_there.st_ino)
         self._inode = self._inode or found
         if found != self._inode:
             return "replaced"
-        return None if stat.st_size else "emptied"
+        return None if found_there.st_size else "emptied"

@@ -160,8 +160,6 @@ class Overlook:
 
     def _read(self) -> Overview:
         timing, at = self.settings.timing, utcnow()
-        if self.database.file is not None:
-            self.database.file.must_be_there()  # one that was removed can be read as long as it is open
         seen = look(self.settings, self.database)
         with self.database.read() as connection:
             now, approvals = gauges(connection, at, timing.alert_after), count_held(connection, APPROVAL)
