@@ -95,6 +95,12 @@ def lease_holders(connection: Connection, now: datetime) -> dict[str, str]:
     return {name: holder for name, holder in connection.execute(query)}  # noqa: C416 -- rows are no pairs to mypy
 
 
+def knows_broker(connection: Connection, broker: str) -> bool:
+    """Tell whether a broker, configured now or not, has ever had a worker or an order."""
+    mine = [select(table.c.broker).where(table.c.broker == broker).limit(1) for table in (workers, orders, attempts)]
+    return any(connection.execute(query).first() is not None for query in mine)
+
+
 def position_rows(connection: Connection) -> list[PositionRow]:
     """Return what brokers said last of their positions."""
     query = select(position_snapshots).order_by(position_snapshots.c.broker, position_snapshots.c.symbol)

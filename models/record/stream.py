@@ -21,6 +21,7 @@ from typing import TypedDict
 
 from sqlalchemy import Connection, bindparam, func, select, text
 
+from models.errors import InvalidRequest
 from models.record.database import Database
 from models.record.statements import Query
 from models.record.tables import order_events, orders
@@ -116,6 +117,28 @@ class EventStream:
             newest = newest.join_from(order_events, orders).where(orders.c.strategy == self.strategy)
         with self.database.read() as connection:
             self.since = connection.execute(newest.where(_E.id <= settled(connection))).scalar() or 0
+
+
+def must_have_been(database: Database, since: int) -> None:
+    """See that a place is one that this record has handed out: behind any other, events would be left out unseen.
+
+    Args:
+        database: the record.
+        since: the id of the last event that a reader has seen; 0 for none.
+
+    Raises:
+        InvalidRequest: it is below 0, or no event can have had that id yet.
+        DatabaseUnavailable: nobody can say.
+    """
+    if since == 0:
+        return
+    with database.read() as connection:
+        newest = settled(connection)
+    if not 0 < since <= newest:
+        raise InvalidRequest(
+            f"since: {since} is the id of no event yet, the newest is {newest}; was the place kept for another record? "
+            "0 begins at the first event"
+        )
 
 
 def settled(connection: Connection) -> int:

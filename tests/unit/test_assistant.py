@@ -88,6 +88,11 @@ def test_every_tool_reads_and_only_one_writes(client: OrderClient) -> None:
     ("name", "given", "words"),
     [
         ("order", {"client_order_id": "none"}, "NotFound"), ("orders", {"since": "soon"}, "InvalidRequest"),
+        ("orders", {"status": "bogus"}, "must be open, or one of"), ("orders", {"statu": "filled"}, "no argument"),
+        ("orders", {"limit": -5}, "limit: must be"), ("fills", {"limit": 201}, "limit: must be"),
+        ("attempts", {"outcome": "filled,bogus"}, "outcome: must"), ("fills", {"broker": "bogus"}, "broker: must"),
+        ("events", {"since": 999}, "since: 999"), ("positions", {"broker": "tda"}, "no argument 'broker'"),
+        ("submit_order", ORDER | {"trail_amount": "1"}, "no argument 'trail_amount'"),
         ("submit_order", ORDER | {"quantity": "NaN"}, "InvalidOrder"),
         ("submit_order", ORDER | {"route": "nowhere"}, "InvalidOrder"),
     ],

@@ -66,6 +66,8 @@ def test_lists_are_filtered_and_bounded(site: Site) -> None:
     assert ids("status=queued,canceled&symbol=ko") == ["o-3", "o-2", "o-1"]
     assert ids("strategy=dip") == ids("status=canceled") == ["o-1"]
     assert ids("limit=1") == ["o-3"]
+    assert ids("status=open") == ["o-3", "o-2"]
+    assert ids("broker=tda") == []
     assert ids("since=2099-01-01") == []
 
 
@@ -74,6 +76,22 @@ def test_lists_are_filtered_and_bounded(site: Site) -> None:
     [
         ("/api/v1/orders/no-such", 404, "not_found"),
         ("/api/v1/orders?since=yesterdayish", 400, "invalid_request"),
+        *(
+            (f"/api/v1/{query}", 400, "invalid_request")
+            for query in (
+                "orders?status=bogus",
+                "orders?status=filled,bogus",
+                "orders?broker=bogus",
+                "orders?status=",
+                "orders?broker=,",
+                "attempts?outcome=bogus",
+                "fills?broker=bogus",
+                "instruments?broker=bogus",
+                "events?since=999999999",
+                "events?strategy=",
+            )
+        ),
+        *((path, 400, "invalid_request") for path in ("/?broker=bogus", "/orders.csv?broker=bogus")),
     ],
 )
 def test_errors_are_problem_documents_with_a_code(site: Site, path: str, status: int, code: str) -> None:
@@ -118,6 +136,12 @@ def test_a_stream_goes_on_with_what_happens_and_resumes_behind_the_last_id(site:
     assert [event["kind"] for event in seen[-2:]] == ["cancel_requested", "canceled"]
     assert [event["id"] for event in read_events(site, 2, "?since=1", Last_Event_ID="5")] == [6, 7]
     assert [event["id"] for event in read_events(site, 3, "?since=0&strategy=dip")] == [1, 4, 5]
+
+
+@pytest.mark.parametrize("place", ["999999999", "abc", "-1", "1.5", "5,6", "9" * 30])
+def test_a_place_in_the_stream_that_no_event_has_had_is_refused(site: Site, place: str) -> None:
+    answer, body = site.ask("/api/v1/events", Accept="text/event-stream", Last_Event_ID=place)
+    assert (answer.status, json.loads(body)["code"], place in body.decode()) == (400, "invalid_request", True)
 
 
 def test_two_streams_and_one_that_begins_now_have_the_same_events(site: Site) -> None:
@@ -211,6 +235,12 @@ def test_elsewhere_it_takes_a_proxy_or_https_and_a_token(corro: Run, monkeypatch
 def test_a_database_that_was_removed_is_told_of_though_it_can_still_be_read(site: Site, bare: Path) -> None:
     assert "Every broker takes orders" not in site.page("/")
     (bare / "corro.db").rename(bare / "away")
+    answer, body = site.ask("/healthz")
+    assert (answer.status, json.loads(body)["database"]) == (503, False)
+    assert b"corro_database_up 0.0" in site.ask("/metrics")[1]
+    for path in ("orders", "orders/o-1", "fills", "attempts", "positions", "fleet", "events", "instruments"):
+        answer, body = site.ask(f"/api/v1/{path}")
+        assert (answer.status, b"was removed while in use" in body) == (503, True), path
     eventually(lambda: site.ask("/", Accept="text/html")[0].status == 503, 10)
     text = site.page("/fleet", 503)
     assert "was removed while in use" in text

@@ -21,18 +21,19 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from sqlalchemy import Table
 
 from models import encoding
-from models.errors import DatabaseUnavailable
+from models.errors import DatabaseUnavailable, InvalidRequest
 from models.history import History, v_attempts, v_fills, v_orders
 from models.outward import untold
 from models.record.database import Database
 from models.record.reading import position_rows
-from models.record.stream import EventRow, EventStream
+from models.record.stream import EventRow, EventStream, must_have_been
 from models.settings import Settings
 from producers.cli.app import moment
 from producers.client import OrderClient
 from worker.fleet.picture import look, remarks_of_the_record
 from worker.page import doors, hooks, problems
 from worker.page.asking import must_be_heard
+from worker.page.chosen import Filters
 from worker.page.doorman import Doorman
 from worker.page.doors import told
 from worker.page.lookups import add_lookups
@@ -120,8 +121,10 @@ def health(settings: Settings, database: Database, metrics: Metrics) -> tuple[in
 
 # -- LISTS ---
 def _lists(app: FastAPI, settings: Settings, history: History) -> None:
+    filters = Filters(settings, history.database)
+
     def rows(table: Table, limit: int, since: str | None, until: str | None, **equal: str | None) -> Response:
-        chosen: dict[str, Any] = {name: value.split(",") if value else None for name, value in equal.items()}
+        chosen: dict[str, Any] = {n: filters.read(n, text) for n, text in equal.items() if text is not None}
         begin, end = moment("since", since), moment("until", until)
         return told(history.rows(table, limit=limit, since=begin, until=end, **chosen))
 
@@ -160,7 +163,11 @@ def _lists(app: FastAPI, settings: Settings, history: History) -> None:
 
     @app.get("/api/v1/positions", tags=["lists"])
     def positions() -> Response:
-        """List positions as their brokers told them last, with the time; asks no broker."""
+        """List positions as their brokers told them last, each with the time, `taken_at`; asks no broker.
+
+        `corro positions` asks them now, and names those that do not answer; here a broker without positions, and one
+        that nobody has read, have no row alike.
+        """
         with history.database.read() as connection:
             return told(position_rows(connection))
 
@@ -187,18 +194,29 @@ def _events(app: FastAPI, tail: Tail, sessions: Sessions) -> None:
     ) -> Response:
         """Return events by rising ids, none left out: as a list, or, asked for text/event-stream, as they happen.
 
-        A stream goes on behind `Last-Event-ID`, else behind `since`, else with what is yet to come. A list without
-        `since` has the newest.
+        It goes on behind `Last-Event-ID`, else behind `since`. Without either a stream begins with what is yet to come,
+        and a list has the newest. A place that no event has had is refused: what comes there would not be what follows.
         """
+        place = since if last_event_id is None else _event_id(last_event_id)
+        must_have_been(tail.database, place or 0)
         if "text/event-stream" in accept:
-            seen = last_event_id if last_event_id and last_event_id.isdecimal() else None
-            place = since if seen is None else min(int(seen), _LAST_ID)
             lines = _told(tail, place, strategy, partial(sessions.may_go_on, visitor_of(request)))
             return StreamingResponse(lines, media_type="text/event-stream")
-        stream = EventStream(tail.database, since or 0, strategy)
-        if since is None:
+        stream = EventStream(tail.database, place or 0, strategy)
+        if place is None:
             stream.latest(limit)
         return told(stream.look()[:limit])
+
+
+def _event_id(text: str) -> int:
+    """Read a Last-Event-ID.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(_LAST_ID))):
+        raise InvalidRequest(f"Last-Event-ID: must be the id of an event, was {text!r:.100}")
+    return int(text)
 
 
 async def _told(

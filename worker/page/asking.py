@@ -22,7 +22,8 @@ def must_be_heard(request: Request) -> None:
     """See that a route hears everything that its address says: a filter or a scope that is not heard means all.
 
     Raises:
-        InvalidRequest: a name behind the `?` is none of the route's, or stands there twice.
+        InvalidRequest: a name behind the `?` is none of the route's, or stands there twice; for a program also one
+            without a value, which only a page's form sends.
     """
     route, given = request.scope.get("route"), [name for name, _ in request.query_params.multi_items()]
     if not given or not isinstance(route, APIRoute) or route.path in _HEARS_ALL:
@@ -35,6 +36,8 @@ def must_be_heard(request: Request) -> None:
             raise InvalidRequest(f"{name!r:.100} in the address is nothing that {where} knows; {there}")
         if given.count(name) > 1:
             raise InvalidRequest(f"{name}: stands twice in the address; several words go with commas between")
+        if route.path.startswith("/api/") and not request.query_params[name].strip():
+            raise InvalidRequest(f"{name}: is blank; leave it out where everything is meant")
 
 
 def filled_in(fields: Mapping[str, object]) -> dict[str, object]:

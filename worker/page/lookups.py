@@ -8,6 +8,7 @@ from fastapi import FastAPI, Query, Request, Response
 
 from models.errors import DataError, NotFound
 from producers.client import OrderClient
+from worker.page.chosen import Filters
 from worker.page.doors import told
 from worker.page.pages import ROWS, Limit
 from worker.page.sessions import known
@@ -19,6 +20,7 @@ _ASK_S = 10.0
 
 def add_lookups(app: FastAPI, client: OrderClient) -> None:
     """Add the route."""
+    filters = Filters(client.settings, client.database)
 
     @app.get("/api/v1/instruments", tags=["lists"])
     def instruments(
@@ -35,7 +37,7 @@ def add_lookups(app: FastAPI, client: OrderClient) -> None:
         By default what brokers have told before. With `ask` one is asked for `query` now, as by `corro instruments`;
         that takes of its budget, so it is for whoever shows a key.
         """
-        route = [broker] if broker else None
+        route = filters.read("broker", broker) if broker else None
         if not ask:
             return told(client.kept_instruments(query, asset_class, expiry=expiry, brokers=route, limit=limit))
         known(request)

@@ -21,6 +21,7 @@ from models.vocabulary import OPEN, Status
 from producers.cli.app import moment
 from producers.cli.export import as_csv
 from worker.page import sights
+from worker.page.chosen import Filters
 from worker.page.course import bars, course, stake
 from worker.page.doors import own_path
 from worker.page.overview import Overlook, Overview
@@ -150,7 +151,7 @@ async def _changes(tail: Tail) -> AsyncIterator[bytes]:
 
 # -- ORDERS ---
 def _orders(router: APIRouter, screen: Screen, history: History) -> None:
-    brokers = sorted(screen.settings.all_brokers)
+    brokers, filters = sorted(screen.settings.all_brokers), Filters(screen.settings, history.database)
 
     @router.get("/")
     def orders(
@@ -160,7 +161,7 @@ def _orders(router: APIRouter, screen: Screen, history: History) -> None:
         """Show the blotter."""
         asked = {"status": status, "broker": broker, "symbol": symbol, "strategy": strategy, "q": q}
         place = {"since": since, "until": until, "before": before}
-        choice = _choice(asked, place, limit)
+        choice = _choice(filters, asked, place, limit)
         page = blotter(history.database, choice, brokers)
         given = {**asked, **place, "limit": "" if limit == ROWS else limit}
         told = {
@@ -177,7 +178,7 @@ def _orders(router: APIRouter, screen: Screen, history: History) -> None:
     ) -> Response:  # fmt: skip
         """Return what the blotter shows as a file."""
         asked = {"status": status, "broker": broker, "symbol": symbol, "strategy": strategy, "q": q}
-        choice = _choice(asked, {"since": since, "until": until, "before": before}, limit)
+        choice = _choice(filters, asked, {"since": since, "until": until, "before": before}, limit)
         text = as_csv(blotter(history.database, choice, brokers).rows, v_orders)
         named = {"Content-Disposition": 'attachment; filename="orders.csv"'}
         return Response(text, media_type="text/csv; charset=utf-8", headers=named)
@@ -206,20 +207,19 @@ def _to_do(login: Login | None, order: Mapping[str, object], overview: Overview)
     }
 
 
-def _choice(asked: Mapping[str, str], place: Mapping[str, str], limit: int) -> Choice:
+def _choice(filters: Filters, asked: Mapping[str, str], place: Mapping[str, str], limit: int) -> Choice:
     """Read what a request asks for.
 
     Raises:
-        InvalidRequest: a status that there is not, or a time or a place that is none.
+        InvalidRequest: a status or a broker that there is not, or a time or a place that is none.
     """
-    status = asked["status"].strip()
-    words = sorted(map(str, OPEN)) if status == "open" else [word for word in status.split(",") if word]
-    for word in words:
-        if word not in set(Status):
-            raise InvalidRequest(f"status: must be open, or one of {', '.join(Status)}, was {word!r}")
+    words = {name: asked[name].strip() for name in ("status", "broker")}
+    found = {name: filters.read(name, text) for name, text in words.items() if text}
+    if len(brokers := found.get("broker", [])) > 1:
+        raise InvalidRequest(f"broker: must be one broker, was {words['broker']!r}")
     return Choice(
-        statuses=tuple(dict.fromkeys(words)),
-        broker=asked["broker"].strip() or None,
+        statuses=tuple(found.get("status", ())),
+        broker=next(iter(brokers), None),
         strategy=asked["strategy"].strip() or None,
         symbol=asked["symbol"].strip().upper() or None,
         text=asked["q"].strip() or None,

@@ -12,23 +12,25 @@ from importlib.metadata import version
 from typing import Any, cast
 
 from mcp.server import MCPServer
+from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
-from mcp.types import ToolAnnotations
+from mcp.types import CallToolResult, InputRequiredResult, ToolAnnotations
 from sqlalchemy import Table
 
 from models import encoding
-from models.errors import CorroError
+from models.errors import CorroError, InvalidRequest
 from models.history import History, v_attempts, v_fills, v_orders
 from models.messages import OrderRequest
 from models.outward import discreet, untold
 from models.record.controls import v_controls
 from models.record.evidence import unresolved as read_unresolved
 from models.record.reading import position_rows
-from models.record.stream import EventStream
+from models.record.stream import EventStream, must_have_been
 from models.signing import Signs
 from producers.cli.app import moment
 from producers.client import OrderClient
 from worker.fleet.picture import look
+from worker.page.chosen import Filters
 
 #: Rows of a list, at most.
 MOST_ROWS = 200
@@ -49,6 +51,7 @@ class Assistant:
 
     def __init__(self, client: OrderClient, signer: Signs | None = None) -> None:
         self.client, self.history = client, History(client.database)
+        self._filters = Filters(client.settings, client.database)
         self._submitting = client.acting_for(signer, APPROVAL if signer is None else None)
 
     # -- READ ---
@@ -86,6 +89,7 @@ class Assistant:
 
     def events(self, since: int = 0, strategy: str = "", limit: int = 50) -> Answers:
         """List what happened to orders behind the event of an id, by rising ids; 0 is the newest."""
+        must_have_been(self.client.database, since)
         stream = EventStream(self.client.database, since, strategy or None)
         if not since:
             stream.latest(_bounded(limit))
@@ -134,13 +138,20 @@ class Assistant:
         return self.order(self._submitting.submit(request).client_order_id)
 
     def _rows(self, table: Table, since: str, limit: int, **equal: str) -> Answers:
-        chosen: dict[str, Any] = {name: value.split(",") for name, value in equal.items() if value}
+        chosen: dict[str, Any] = {n: self._filters.read(n, text) for n, text in equal.items() if text.strip()}
         found = self.history.rows(table, limit=_bounded(limit), since=moment("since", since or None), **chosen)
         return cast("Answers", told(found))
 
 
 def _bounded(limit: int) -> int:
-    return min(max(limit, 1), MOST_ROWS)
+    """Return how many rows are wanted.
+
+    Raises:
+        InvalidRequest: fewer than one, or more than there are at once.
+    """
+    if not 1 <= limit <= MOST_ROWS:
+        raise InvalidRequest(f"limit: must be 1 to {MOST_ROWS}, was {limit}")
+    return limit
 
 
 def told(found: Mapping[str, object] | Sequence[Mapping[str, object]]) -> object:
@@ -148,9 +159,28 @@ def told(found: Mapping[str, object] | Sequence[Mapping[str, object]]) -> object
     return untold(encoding.to_json(found))
 
 
+class ToolServer(MCPServer[None]):
+    """A server whose tools hear everything that they are asked: an argument of no tool would be a filter left out."""
+
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], context: Context[None, Any] | None = None
+    ) -> CallToolResult | InputRequiredResult:
+        """Call a tool.
+
+        Raises:
+            ToolError: it has no such argument; or as the tool says.
+        """
+        tool = self._tool_manager.get_tool(name)
+        known = list(tool.parameters["properties"]) if tool is not None else list(arguments)
+        if strange := sorted(set(arguments) - set(known)):
+            there = f"there are {', '.join(known)}" if known else "there are none"
+            raise ToolError(f"InvalidRequest: {name} has no argument {strange[0]!r:.100}, {there}")
+        return await super().call_tool(name, arguments, context)
+
+
 def assistant_server(assistant: Assistant) -> MCPServer:
     """Return the server; `run()` speaks on stdin and stdout until they are closed."""
-    server = MCPServer("corro", version=version("corro"), instructions=__doc__, log_level="WARNING")
+    server = ToolServer("corro", version=version("corro"), instructions=__doc__, log_level="WARNING")
     reads: tuple[Callable[..., object], ...] = (
         assistant.orders, assistant.order, assistant.fills, assistant.attempts, assistant.events, assistant.positions,
         assistant.fleet, assistant.unresolved, assistant.controls,

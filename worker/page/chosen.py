@@ -1,0 +1,57 @@
+"""What a list is asked for, read strictly: the empty answer to a filter that nothing can fit would be no fact."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from models.errors import InvalidRequest
+from models.record.database import Database
+from models.record.reading import knows_broker
+from models.settings import Settings
+from models.vocabulary import OPEN, Outcome, Status
+
+#: Filters whose words are counted.
+_KINDS: dict[str, type[StrEnum]] = {"status": Status, "outcome": Outcome}
+#: Words of a filter that stand for several.
+_MEANT = {("status", "open"): sorted(map(str, OPEN))}
+
+
+class Filters:
+    """Reads filters.
+
+    Args:
+        settings: which brokers there are.
+        database: knows of brokers that there were.
+    """
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self.settings, self.database = settings, database
+
+    def read(self, name: str, text: str) -> list[str]:
+        """Return what a column has to be one of, of words with commas between.
+
+        Raises:
+            InvalidRequest: there is no word, or one of them can be nothing that is in the record.
+        """
+        found = [word.strip() for word in text.split(",") if word.strip()]
+        if not found:
+            raise InvalidRequest(f"{name}: is blank; leave it out where everything is meant")
+        if name == "broker":
+            for word in found:
+                self._must_be_a_broker(word)
+        if name not in _KINDS:
+            return found
+        meant = [word for given in found for word in _MEANT.get((name, given), [given])]
+        for word in meant:
+            if word not in set(_KINDS[name]):
+                short = "".join(f"{word}, or " for kind, word in _MEANT if kind == name)
+                raise InvalidRequest(f"{name}: must be {short}one of {', '.join(_KINDS[name])}, was {word!r}")
+        return list(dict.fromkeys(meant))
+
+    def _must_be_a_broker(self, name: str) -> None:
+        if name in self.settings.all_brokers:
+            return
+        with self.database.read() as connection:
+            if not knows_broker(connection, name):
+                there = ", ".join(self.settings.all_brokers)
+                raise InvalidRequest(f"broker: must be one of {there}, or one that the record has, was {name!r}")
