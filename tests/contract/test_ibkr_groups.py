@@ -28,6 +28,7 @@ from worker.brokers.ibkr.adapter import IbkrBroker
 from worker.brokers.ibkr.groups import LegEnd, are_gone, links
 from worker.brokers.ibkr.numbers import HELD_S
 from worker.orders.protection import needs_exits, protective_id
+from worker.orders.withdrawal import is_unsent
 from worker.rehearsal import rehearsal
 
 TIMING = {
@@ -225,6 +226,17 @@ def test_exits_are_made_anew_only_where_nothing_can_close_what_is_open_and_nobod
         leg["filled_quantity"] = Decimal(leg["filled_quantity"])
     assert needs_exits(legs) == needs
     assert protective_id("a" * 64) == protective_id("a" * 64) != protective_id("a" * 63 + "b")
+
+
+@pytest.mark.parametrize(
+    ("sent_at", "number", "is_group", "unsent"),
+    [(None, None, True, True), (1, None, True, True), (1, "7", True, False), (1, None, False, False)],
+)
+def test_a_group_without_order_ids_has_not_left(
+    sent_at: int | None, number: str | None, is_group: bool, unsent: bool
+) -> None:
+    row: Any = {"sent_at": sent_at, "session_order_id": number}
+    assert is_unsent(IbkrBroker.capabilities, row, is_group=is_group) == unsent
 
 
 def test_nothing_overtakes_the_order_ids_of_a_group_and_overtaken_ones_are_not_sent(house: SandboxThread) -> None:

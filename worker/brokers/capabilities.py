@@ -71,6 +71,8 @@ class Capabilities:
     lookback: timedelta | None = None
     #: Kinds of linked orders that the broker itself links; none is ever emulated here.
     groups: frozenset[GroupKind] = frozenset()
+    #: The orders of a group are numbered in the record before the first byte (`reserve_ids`): one without has not left.
+    numbers_groups: bool = False
     #: Legs of one order; 0 where there are none, and whether one of them may be a share.
     most_legs: int = 0
     legs_in_shares: bool = False

@@ -36,7 +36,7 @@ from worker.orders.lost_legs import LostLegs
 from worker.orders.record import Recorder
 from worker.orders.routing import Absent
 from worker.orders.succession import REFUSED_AGAIN, REPLACED_AFTER_ALL, SURPLUS, is_doubted
-from worker.orders.withdrawal import Withdrawals
+from worker.orders.withdrawal import Withdrawals, is_unsent
 from worker.runtime.clock import StepWatch, utcnow
 
 log = structlog.get_logger()
@@ -204,7 +204,6 @@ class Reconciler:
         """Return what to ask about one attempt."""
         # A clock that was set ahead makes a send that is still under way look old, and its sender look past it.
         done = self._sender_done(row, now) and not self.steps.doubtful()
-        marks = self.broker.capabilities.marks_sends
         return _Question(
             entry_id=row["client_order_id"],
             attempt_no=row["attempt_no"],
@@ -213,7 +212,7 @@ class Reconciler:
             missing=row["missing"],
             sender_done=done,
             doubted=is_doubted(row),
-            never_sent=marks and row["sent_at"] is None and done,
+            never_sent=done and is_unsent(self.broker.capabilities, row, is_group=bool(legs)),
             last_byte=_last_byte(row),
         )
 

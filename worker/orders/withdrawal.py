@@ -16,7 +16,7 @@ from models.record.rows import AttemptRow
 from models.record.tables import attempts
 from models.reports import Missing, Sighting
 from models.vocabulary import Outcome
-from worker.brokers.base import BrokerInterface, OrderRef
+from worker.brokers.base import BrokerInterface, Capabilities, OrderRef
 from worker.orders.deputies import Deputies
 
 log = structlog.get_logger()
@@ -71,3 +71,13 @@ class Withdrawals:
         except CorroError as error:
             log.warning("not_withdrawn", client_order_id=ref.order.client_order_id, error=str(error))
             return seen
+
+
+def is_unsent(able: Capabilities, row: AttemptRow, *, is_group: bool) -> bool:
+    """Tell whether no byte of an attempt can have left, once its sender is done.
+
+    Sends are marked some at a time, before their turn; a group is numbered in its turn, which tells more.
+    """
+    if able.marks_sends and row["sent_at"] is None:
+        return True
+    return is_group and able.numbers_groups and row["session_order_id"] is None

@@ -88,6 +88,7 @@ class IbkrBroker(BrokerInterface):
         rewrites={"time_in_force": frozenset({"day"})},
         replaces="in_place",
         groups=groups.KINDS,
+        numbers_groups=True,
         parallel_orders=32,
         timeframes=tuple(BAR_SIZES),
     )
