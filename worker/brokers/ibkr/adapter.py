@@ -87,8 +87,7 @@ class IbkrBroker(BrokerInterface):
         # 10349: an order preset of TWS turns another time into DAY; on-close orders are DAY with a type of their own.
         rewrites={"time_in_force": frozenset({"day"})},
         replaces="in_place",
-        groups=groups.KINDS,
-        numbers_groups=True,
+        **groups.CAPABILITIES,
         parallel_orders=32,
         timeframes=tuple(BAR_SIZES),
     )
@@ -218,10 +217,10 @@ class IbkrBroker(BrokerInterface):
 
     def withdraw(self, ref: OrderRef) -> Sighting:
         """Cancel by their order ids what was sent of a group, as the client id that sent it, and look again."""
-        session, prove = self._session(), self.capabilities.absence.possible
-        taken = groups.withdraw(session, self._under(ref.session), ref, listings_prove=prove)
+        own, owner, prove = self._session(), self._under(ref.session), self.capabilities.absence.possible
         with using(Use.URGENT):
-            return self._call(taken, self._limit(session, 6 + 2 * len(ref.legs)), "withdraw")
+            taken = groups.withdraw(own, owner, ref, listings_prove=prove)
+            return self._call(taken, self._limit(own, 6 + 2 * len(ref.legs)), "withdraw")
 
     def replace_order(self, ref: OrderRef, ticket: Ticket) -> OrderReport:
         """Change a live order in place; see `BrokerInterface.replace_order`.

@@ -20,6 +20,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from decimal import Decimal
 from enum import StrEnum
+from typing import TypedDict
 
 from models.crash_points import reached
 from models.errors import BrokerError, NotSent, OutcomeUnknown, Unmapped, Unsupported
@@ -45,7 +46,8 @@ from worker.brokers.ibkr.pending import PendingCancel, PendingOrder
 from worker.brokers.ibkr.session import TwsSession
 from worker.brokers.ibkr.verdicts import WireVerdict
 
-KINDS = frozenset(GroupKind)
+#: Of the adapter: what IB links, and that the record knows the order ids before the first byte.
+CAPABILITIES: LinkedAbilities = {"groups": frozenset(GroupKind), "numbers_groups": True}
 #: "Cancel all remaining orders with block": one order of the group at a time is at an exchange.
 OCA_TYPE = 1
 #: Once one order of a group is refused, the others have so long to show themselves.
@@ -88,6 +90,13 @@ def links(orders: Sequence[OrderRequest], position: int, parent_id: int, name: s
     if linked.leg in EXCLUSIVE[linked.kind]:
         fields |= {"ocaGroup": name, "ocaType": OCA_TYPE}
     return fields
+
+
+class LinkedAbilities(TypedDict):
+    """The part of `Capabilities` about linked orders."""
+
+    groups: frozenset[GroupKind]
+    numbers_groups: bool
 
 
 # -- PLACE ---
