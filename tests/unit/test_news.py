@@ -95,6 +95,35 @@ def test_what_came_and_went_while_its_kind_had_to_wait_is_one_line() -> None:
     assert "after 12 s" in heard.heard[1][2]
 
 
+def kill(reason: str, at: float) -> Concern:
+    return Concern(NewsKind.KILLED, "all brokers", later(at), f"halted by ana: {reason}")
+
+
+def test_a_kill_that_was_over_before_anybody_was_told_is_told_with_its_reason() -> None:
+    heard = NewsListener()
+    heard.look(0, kill("storm", 0))
+    heard.look(10)
+    heard.look(60)
+    heard.look(70, kill("hail", 70))
+    heard.look(85)
+    heard.look(130)
+    assert heard.titles[1:] == [(60, "corro killed over: all brokers"), (130, "corro killed over: all brokers")]
+    assert "hail" in heard.heard[2][2]
+    assert "`corro controls` shows more" in heard.heard[2][2]
+
+
+def test_two_kills_in_a_row_are_each_told_with_their_reason() -> None:
+    heard = NewsListener()
+    heard.look(0, kill("storm", 0))
+    heard.look(10, kill("hail", 9))
+    heard.look(20)
+    heard.look(22, kill("snow", 21))
+    heard.look(60, kill("snow", 21))
+    heard.look(120, kill("snow", 21))
+    assert heard.titles == [(0, "corro killed: all brokers"), (60, "corro killed: all brokers")]
+    assert all(reason in heard.heard[1][2] for reason in ("hail", "snow"))
+
+
 def test_a_broker_that_is_back_in_time_is_nobodys_concern() -> None:
     heard, lost = NewsListener(disconnected_after=60), Concern(NewsKind.BROKER_DISCONNECTED, "ibkr", T, "no TWS")
     heard.look(0, lost)

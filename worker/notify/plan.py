@@ -6,7 +6,7 @@
 | yes       | yes         | nothing                                                                         |
 | not any more | no       | forgotten, if it was over before anybody would have been told; else one line for both |
 | not any more | yes      | a line that says how long it lasted                                             |
-| again     | yes         | nothing, where nobody was told that it was over                                 |
+| again     | yes         | nothing, where nobody was told that it was over; of a kill or trip: a line, with its reason |
 
 A kind has one message a minute at most: the first news at once, whatever follows within a minute together at its end.
 """
@@ -16,12 +16,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import cast
 
 from models.notify import TOPICS, Concern, NewsKind, NotifySettings
 from models.record.notice_rows import IncidentRow
 
 #: Seconds from one message of a kind to the next.
 APART_S = 60.0
+#: Acts of people and limits: another moment is another act, with a reason of its own, though it is about the same.
+_ONCE_EACH = frozenset({NewsKind.KILLED, NewsKind.TRIPPED})
 #: Lines of a message; of what follows it has the subjects alone.
 _LINES = 40
 #: Characters of a line, and of a message.
@@ -107,11 +110,20 @@ def _bring_up_to_date(
                 "told_at": None, "over_at": None,
             }  # fmt: skip
             rows[key] = blank
+        elif concern.kind in _ONCE_EACH and min(concern.since, now) > rows[key]["since"]:
+            rows[key] = _after(rows[key], concern, now)
         elif rows[key]["over_at"] is not None:
             rows[key]["over_at"] = None
     for key, row in rows.items():
         if key not in standing and row["over_at"] is None and TOPICS[NewsKind(key[0])].lasts:
             row["over_at"] = now
+
+
+def _after(row: IncidentRow, concern: Concern, now: datetime) -> IncidentRow:
+    """Return the row of a second one about the same; what nobody was told of the first goes along in its words."""
+    before = f" (before it, since {row['since']:%H:%M:%S}: {row['words']})" if row["told_at"] is None else ""
+    anew = {"since": min(concern.since, now), "words": f"{concern.words}{before}", "told_at": None, "over_at": None}
+    return cast("IncidentRow", row | anew)
 
 
 def _is_due(row: IncidentRow, settings: NotifySettings, now: datetime) -> bool:
@@ -133,7 +145,7 @@ def _message(kind: NewsKind, rows: Sequence[IncidentRow]) -> Message:
     over = all(row["over_at"] is not None for row in rows)
     what = rows[0]["subject"] if len(rows) == 1 else str(len(rows))
     title = f"corro {kind}{' over' if over else ''}: {what}"
-    head = [] if over else [f"{topic.words}; `{topic.look}` shows more"]
+    head = [] if all(row["told_at"] is not None for row in rows) else [f"{topic.words}; `{topic.look}` shows more"]
     body = "\n".join([*head, *lines])
     return Message(str(kind), title[:200], body if len(body) <= _BODY else body[:_BODY] + " ...")
 
@@ -143,7 +155,8 @@ def _line(row: IncidentRow) -> str:
     if row["over_at"] is None:
         return f"{row['subject']} since {row['since']:%Y-%m-%d %H:%M:%S} UTC{words}"[:_LINE]
     lasted = lapse((row["over_at"] - row["since"]).total_seconds())
-    return f"over: {row['subject']}, after {lasted} (since {row['since']:%Y-%m-%d %H:%M:%S} UTC)"[:_LINE]
+    told = "" if row["told_at"] is not None else words  # nobody has heard what it was
+    return f"over: {row['subject']}, after {lasted} (since {row['since']:%Y-%m-%d %H:%M:%S} UTC){told}"[:_LINE]
 
 
 def lapse(seconds: float) -> str:

@@ -97,7 +97,8 @@ def order_id(key_id: str, given: object, body: bytes) -> str:
     """Return the client_order_id of an alert: the same however often it is sent.
 
     Args:
-        key_id: of the key; two keys' alerts are never the same order.
+        key_id: of the key; goes into a digest, so that two keys' alerts are not one order there. A usable id stands as
+            it is: if another order has it, the alert is a conflict, or that order.
         given: the message's `id`; one that may not be an order's id is digested, not mended: two might become one.
         body: stands for an id where there is none.
     """
