@@ -25,7 +25,7 @@ def mcp(
     A key that is named here, and needs no approval, submits at once, within its bounds.
     """
     if importlib.util.find_spec("mcp") is None:
-        raise ConfigurationError("corro mcp needs mcp: pip install 'corro[mcp]'")
+        raise ConfigurationError("corro mcp needs mcp: in the folder of corro's source, pip install -e '.[mcp]'")
     with client() as c:
         from producers.signer import signer_of
         from worker.page.tools import Assistant, assistant_server

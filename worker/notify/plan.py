@@ -6,7 +6,7 @@
 | yes       | yes         | nothing                                                                         |
 | not any more | no       | forgotten, if it was over before anybody would have been told; else one line for both |
 | not any more | yes      | a line that says how long it lasted                                             |
-| again     | yes         | nothing, where nobody was told that it was over; of a kill or trip: a line, with its reason |
+| again     | yes         | nothing, where nobody was told that it was over; of a kill or trip a line with its reason |
 
 A kind has one message a minute at most: the first news at once, whatever follows within a minute together at its end.
 """
