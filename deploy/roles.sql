@@ -47,7 +47,7 @@ DECLARE
     'tags', 'status', 'route', 'broker', 'attempt_no', 'filled_quantity', 'reason', 'reason_code', 'body_hash',
     'key_id', 'signed_text', 'signature', 'not_before', 'session', 'held_for', 'available_at', 'created_at',
     'expires_at', 'closed_at', 'updated_at', 'group_id', 'group_kind', 'leg', 'asset_class',
-    'currency', 'legs', 'notional', 'good_till', 'limit_offset', 'display_quantity', 'hidden', 'algo'];
+    'currency', 'legs', 'notional', 'good_till', 'limit_offset', 'display_quantity', 'hidden', 'algo', 'account'];
   not_said text[] := ARRAY['broker_order_id', 'avg_fill_price', 'cancel_requested_at', 'cancel_sent_at',
     'replace_request', 'amended_at', 'wishes', 'submitted_at', 'accepted_at'];
   one record;

@@ -174,7 +174,7 @@ def objection(orders: Sequence[OrderRequest]) -> str | None:
 
 def _unfit(id_: str, legs: Mapping[str, OrderRequest]) -> str | None:
     """Say what speaks against the terms of a whole group."""
-    for name in ("route", "strategy", "not_before", "session"):
+    for name in ("route", "account", "strategy", "not_before", "session"):
         if len({getattr(order, name) for order in legs.values()}) > 1:
             return f"group {id_}: its legs differ in {name}, and go as one"
     return _unfit_bracket(id_, legs) if "entry" in legs else None

@@ -32,6 +32,7 @@ from models.decimals import MAX_DECIMALS as MAX_DECIMALS
 from models.decimals import MAX_DIGITS as MAX_DIGITS
 from models.decimals import exact as exact
 from models.decimals import trimmed as trimmed
+from models.destinations import ACCOUNT
 from models.encoding import dumps, moment
 from models.encoding import plain as plain
 from models.errors import InvalidOrder
@@ -78,6 +79,7 @@ SECOND = frozenset(
         "preview",
         "legs",
         "notional",
+        "account",
         *EXTRAS,
     }
 )
@@ -103,7 +105,7 @@ class OrderRequest(BaseModel):
         trail_percent: distance in percent (1.5 means 1.5 %).
         time_in_force: day, gtc, ioc, fok, opg, cls or gtd; the default is day, of crypto gtc.
         extended_hours: also trade outside the regular session.
-        route: brokers in the order to try; None takes the route from the settings.
+        route: brokers in the order to try, `alpaca`, or accounts there, `ibkr:ira`; None takes the settings' route.
         client_order_id: your idempotency key; a fresh UUID if you give none.
         strategy: who asks; kept for the analyst. None in parentheses, which mark what no strategy has ordered.
         tags: free labels; kept for the analyst.
@@ -124,6 +126,7 @@ class OrderRequest(BaseModel):
         hidden: the book shows nothing of it.
         algo: by which of its broker's algorithms it is worked: `{"name": "adaptive", "priority": "patient"}`.
         preview: `body_hash` of the order that was previewed: an order on other terms than that is refused.
+        account: the name of one of several accounts behind a broker's login, where the route does not name one.
 
     Raises:
         InvalidOrder: with the field and the value.
@@ -162,6 +165,7 @@ class OrderRequest(BaseModel):
     display_quantity: Positive | None = None
     hidden: bool | None = None
     algo: dict[str, str] | None = None
+    account: str | None = None
 
     def __init__(self, **data: object) -> None:
         try:
@@ -201,6 +205,13 @@ class OrderRequest(BaseModel):
         if not _CURRENCY.fullmatch(text):
             raise ValueError("must be the code of a currency, such as USD")
         return text
+
+    @field_validator("account")
+    @classmethod
+    def _account_is_a_name(cls, value: str | None) -> str | None:
+        if value is not None and not ACCOUNT.fullmatch(value):
+            raise ValueError("must be the name of an account in the settings, such as ira; never its number")
+        return value
 
     @field_validator("strategy", mode="before")
     @classmethod
@@ -312,8 +323,8 @@ class OrderRequest(BaseModel):
     def body_hash(self) -> str:
         """Digest of what is ordered: two requests under one id are the same order if it is equal.
 
-        Times, route and decision price are left out: a repeated call has a new `created_at` and may have seen another
-        quote, and the route says where, not what.
+        Times, route, account and decision price are left out: a repeated call has a new `created_at` and may have seen
+        another quote, and route and account say where, not what.
         """
         tags = sorted(self.tags.items()) if isinstance(self.tags, dict) else self.tags
         held = [self.not_before, self.session] if self.not_before or self.session == "regular" else []

@@ -83,6 +83,8 @@ class FillReport:
     broker_order_id: str | None = None
     #: The connection that placed the order (IB's client id); None where the broker does not say.
     session: str | None = None
+    #: The name of the account, where its broker's login has several; None where it is used as one.
+    account: str | None = None
     #: Quantity filled on this order at this broker including this fill. Lets two feeds that name the same execution
     #: differently (Alpaca's stream and its activities) be recognised as one.
     cumulative_quantity: Decimal | None = None
@@ -154,6 +156,8 @@ class OrderReport:
     part_of: str | None = None
     #: The connection that placed it and alone may cancel or change it (IB's client id); None where any may.
     session: str | None = None
+    #: The name of the account, where its broker's login has several; None where it is used as one.
+    account: str | None = None
     #: Cumulative at the broker; None where it is only known from executions (IB).
     filled_quantity: Decimal | None = None
     avg_fill_price: Decimal | None = None
@@ -225,6 +229,7 @@ Sighting = Found | Missing | Ambiguous
 class AccountReport:
     """Money of one account, in its currency."""
 
+    #: As the broker names it; where its login has several, the name in the settings: so too in what follows.
     account_id: str
     currency: str = "USD"
     buying_power: Decimal | None = None

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import quote, unquote
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -24,6 +24,9 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from models.broker_settings import SECRET as _SECRET
+from models.broker_settings import BrokerSettings as BrokerSettings
+from models.destinations import LONGEST, broker_of, joined, split
 from models.environment import Environment, as_list
 from models.errors import ConfigurationError
 from models.explaining import explain
@@ -35,13 +38,12 @@ from models.queue_url import QueueAddress, parse
 from models.risk.names import RiskSettings
 from models.sandbox_note import SANDBOX_FILE as SANDBOX_FILE
 from models.sandbox_note import SandboxNote, read_note
-from models.secret_files import content, variable
+from models.secret_files import variable
 from models.security import SecuritySettings as SecuritySettings
 from models.timing import TimingSettings as TimingSettings
 from models.vocabulary import ArrivalQuotes, LotMethod
 from models.web import WebSettings
 
-_SECRET = re.compile(r"key|secret|token|password", re.IGNORECASE)
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 #: The password of a URL, before its host or among its parameters.
 _PASSWORD = re.compile(r"(?<=:)[^\s:/][^\s]*(?=@)|(?<=password=)[^\s&]+")
@@ -53,69 +55,6 @@ _DATABASES = frozenset({"sqlite", "sqlite+pysqlite", "postgresql+psycopg"})
 ALPACA_KEYS = ("APCA_API_KEY_ID", "APCA_API_SECRET_KEY")
 #: Order of preference where no route is configured.
 _USUAL_ROUTE = ("ibkr", "alpaca", "tda", "schwab")
-
-
-class BrokerSettings(BaseModel):
-    """One `[brokers.<name>]` table: `adapter`, `live`, and whatever keys that adapter takes.
-
-    Keys whose name speaks of a key, secret, token or password become `SecretStr`.
-    """
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    #: Entry point in the group `corro.brokers`; defaults to the broker's name.
-    adapter: str
-    #: Real money. Without it a live URL, port or account is refused.
-    live: bool = False
-
-    @model_validator(mode="before")
-    @classmethod
-    def _hide_secrets(cls, data: object) -> object:
-        """Keep keys, tokens and passwords where nothing prints them."""
-        if not isinstance(data, dict):
-            return data
-        return {
-            key: SecretStr(str(value)) if _SECRET.search(key) and not isinstance(value, SecretStr) else value
-            for key, value in _from_files(data).items()
-        }
-
-    def get(self, key: str, default: object = None) -> Any:
-        """Return an adapter's own key; secrets come as plain text, so keep them out of logs."""
-        value = (self.__pydantic_extra__ or {}).get(key, default)
-        return value.get_secret_value() if isinstance(value, SecretStr) else value
-
-    def secrets(self) -> list[str]:
-        """Return the keys of this table that are secret."""
-        return [key for key, value in (self.__pydantic_extra__ or {}).items() if isinstance(value, SecretStr)]
-
-    def need(self, key: str, broker: str) -> str:
-        """Return a key that the adapter cannot do without.
-
-        Raises:
-            ConfigurationError: names the setting and the environment variable that is missing.
-        """
-        value = self.get(key)
-        if value in (None, ""):
-            raise ConfigurationError(
-                f"brokers.{broker}.{key} is missing: set it in corro.toml or as "
-                f"CORRO_BROKERS__{broker.upper()}__{key.upper()}"
-            )
-        return str(value)
-
-
-def _from_files(table: Mapping[str, object]) -> dict[str, object]:
-    """Return a broker's table in which a secret whose file is named (`secret_key_file`) is what the file holds.
-
-    Raises:
-        ConfigurationError: both are given, or the file cannot be read.
-    """
-    found = dict(table)
-    for name in [name for name in found if name.endswith("_file") and _SECRET.search(name)]:
-        base, path = name.removesuffix("_file"), str(found.pop(name))
-        if found.get(base):
-            raise ConfigurationError(f"settings: {base} and {name} are both set; take one of them away")
-        found[base] = content(name, path)
-    return found
 
 
 class RoutingSettings(BaseModel):
@@ -201,6 +140,9 @@ class Settings(BaseSettings):
             if not _NAME.fullmatch(name):
                 raise ValueError(f"broker name {name!r} must be lower case letters, digits, - and _")
             tables[name] = {"adapter": name, **table} if isinstance(table, dict) else table
+            for account in (table.get("accounts") or ()) if isinstance(table, dict) else ():
+                if len(joined(name, str(account))) > LONGEST:
+                    raise ValueError(f"{joined(name, account)}: the names of a broker and its account are too long")
         return tables
 
     @field_validator("log_level", mode="before")
@@ -230,17 +172,25 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _route_names_brokers(self) -> Self:
-        unknown = [name for name in self.routing.route if name not in self.all_brokers]
+        unknown = [name for name in self.routing.route if broker_of(name) not in self.all_brokers]
         if unknown:
             raise ValueError(f"routing.route names {unknown}, but the brokers are {sorted(self.all_brokers)}")
+        for name in self.routing.route:
+            try:
+                self.destination(name)
+            except ConfigurationError as error:
+                raise ValueError(f"routing.route: {error}") from None
         return self
 
     @model_validator(mode="after")
     def _limits_name_brokers(self) -> Self:
-        accounts = {name.partition(":")[0] for name in self.risk.account}
+        accounts = {broker_of(name) for name in self.risk.account}
         unknown = sorted((self.risk.broker.keys() | accounts) - self.all_brokers.keys())
         if unknown:
             raise ValueError(f"risk names the broker {unknown[0]!r}, but the brokers are {sorted(self.all_brokers)}")
+        for name in self.risk.account:
+            if (known := self.all_brokers[broker_of(name)].accounts) and split(name)[1] not in known:
+                raise ValueError(f"risk names the account {name!r}, but {broker_of(name)} has {sorted(known)}")
         return self
 
     @model_validator(mode="after")
@@ -280,6 +230,40 @@ class Settings(BaseSettings):
         known = self.all_brokers
         usual = [name for name in _USUAL_ROUTE if name in known]
         return tuple(usual + sorted(set(known) - set(usual)))
+
+    @cached_property
+    def destinations(self) -> tuple[str, ...]:
+        """Everywhere an order can go: the brokers, and of those with several accounts each of these."""
+        tables = self.all_brokers.items()
+        return tuple(joined(name, account) for name, table in tables for account in (table.accounts or (None,)))
+
+    def destination(self, wanted: str, account: str | None = None) -> str:
+        """Return where an order goes that names a broker, or an account there.
+
+        Args:
+            wanted: as in a route: `alpaca`, `ibkr:ira`.
+            account: of the order; holds where `wanted` names none.
+
+        Raises:
+            ConfigurationError: there is no such broker or account, or nothing says which one is meant; names those
+                there are.
+        """
+        name, named = split(wanted)
+        table = self.broker(name)
+        if (asked := named or account) is None and not table.accounts:
+            return name
+        found = asked or table.usual_account
+        known = ", ".join(sorted(table.accounts)) or "none by name"
+        if found is None:
+            raise ConfigurationError(f"{name} has several accounts, and this names none: say {name}:ACCOUNT ({known})")
+        if found not in table.accounts:
+            raise ConfigurationError(f"{name} has no account {found!r}; it has {known}")
+        return joined(name, found)
+
+    @property
+    def brokers_in_order(self) -> tuple[str, ...]:
+        """The brokers of the default route, each once, whatever accounts it names there."""
+        return tuple(dict.fromkeys(map(broker_of, self.route)))
 
     @property
     def database(self) -> str:
@@ -350,6 +334,7 @@ def _secrets(settings: Settings) -> Iterator[str]:
                 yield value.get_secret_value()
             elif isinstance(value, str):
                 yield from _passwords(value)
+        yield from table.accounts.values()
     for url in (settings.database_url, settings.redis_url):
         yield from _passwords(url)
     yield from settings.notify.secrets()

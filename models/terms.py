@@ -9,6 +9,7 @@ order is taken for ours only with our id *and* our terms:
 | side                       | it is the other direction: a short sale is a plain sell on the wire of many brokers |
 | quantity, or money         | it is another one; an order that replaces ours trades only what ours had left       |
 | type, prices, trails, time | it is another one, unless this broker is known to rewrite it so                     |
+| account                    | it is another one of those behind the login                                         |
 | when it was submitted      | that was before our order was made                                                  |
 
 Symbol and side have to be shown. Any other term that the broker does not show contradicts nothing; what no order of
@@ -46,7 +47,7 @@ _CLOCKS_DIFFER = timedelta(minutes=10)
 _DOTTED = str.maketrans(" /-", "...")
 _TERMS = (
     "symbol", "side", "quantity", "notional", "order_type", "limit_price", "stop_price", "trail_amount",
-    "trail_percent", "limit_offset", "time_in_force",
+    "trail_percent", "limit_offset", "time_in_force", "account",
 )  # fmt: skip
 #: The legs stand for the rest.
 _TERMS_OF_PACKAGES = tuple(name for name in _TERMS if name not in ("symbol", "side"))

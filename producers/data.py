@@ -12,6 +12,7 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from models.clock import utcnow
+from models.destinations import broker_of, split
 from models.errors import DataError, InvalidRequest, NotFound
 from models.messages import FetchKind, FetchRequest
 from models.record.database import Connection, Database, open_database
@@ -106,8 +107,10 @@ class DataClient:
 
     # -- ACCOUNTS ---
     def account(self, broker: str) -> Fetch[AccountReport]:
-        """Ask one broker for the money of its account."""
-        return self._fetch("account", {}, [broker], lambda row: from_json(AccountReport, row["result"]))
+        """Ask one broker for the money of its account; `ibkr:ira` is one of several behind its login."""
+        name, account = split(broker)
+        request = {} if account is None else {"account": account}
+        return self._fetch("account", request, [name], lambda row: from_json(AccountReport, row["result"]))
 
     def broker_orders(
         self, broker: str, *, open_only: bool = True, since: When | None = None
@@ -197,7 +200,7 @@ class DataClient:
         Raises:
             InvalidRequest, ConfigurationError: nothing was recorded.
         """
-        now, brokers = utcnow(), tuple(route or self.settings.route)
+        now, brokers = utcnow(), tuple(dict.fromkeys(map(broker_of, route or self.settings.route)))
         for broker in brokers:
             self.settings.broker(broker)
         check(kind, request, now)

@@ -12,6 +12,7 @@ from decimal import Decimal
 from sqlalchemy import Column, Connection, MetaData, String, Table, and_, func, or_, select
 
 from models.clock import utcnow
+from models.destinations import destination_of, split
 from models.errors import InvalidRequest
 from models.history.views import QueryOf, Row, v_pnl, v_positions
 from models.record.balance_tables import position_days, position_executions, position_states
@@ -243,12 +244,13 @@ def _baselines(connection: Connection, at: datetime) -> list[Row]:
     p = position_events.c
     moved = func.sum(p.found - p.expected).label("moved")
     later = select(p.broker, p.symbol, moved).where(p.kind.in_(_SHIFTS), p.at > at).group_by(p.broker, p.symbol)
-    rows = {(row["broker"], row["symbol"]): row for row in _held(connection) if row["source"] == _BASELINE}
+    rows = {(destination_of(row), row["symbol"]): row for row in _held(connection) if row["source"] == _BASELINE}
     for change in connection.execute(later):
         blank = dict.fromkeys((column.name for column in v_positions.c), None) | {
-            "broker": change.broker, "symbol": change.symbol, "strategy": "(baseline)", "source": _BASELINE,
+            "symbol": change.symbol, "strategy": "(baseline)", "source": _BASELINE,
             "quantity": _ZERO, "currency": "USD", "multiplier": Decimal(1),
         }  # fmt: skip
+        blank["broker"], blank["account"] = split(change.broker)
         row = rows.setdefault((change.broker, change.symbol), blank)
         row["quantity"] = round(row["quantity"] - Decimal(str(change.moved)), 9)
     return [row for row in rows.values() if row["quantity"]]

@@ -30,7 +30,7 @@ v_orders = _view(
     avg_fill_price=Money, filled_notional=Money, reason=String, reason_code=String, created_at=UtcTime,
     expires_at=UtcTime, submitted_at=UtcTime, accepted_at=UtcTime, closed_at=UtcTime, updated_at=UtcTime,
     group_id=String, leg=String, legs=JSON, good_till=UtcTime, limit_offset=Money, display_quantity=Money,
-    hidden=Boolean, algo=JSON,
+    hidden=Boolean, algo=JSON, account=String,
 )  # fmt: skip
 #: One row for each leg.
 v_groups = _view(
@@ -43,13 +43,13 @@ v_fills = _view(
     "v_fills", broker=String, execution_id=String, client_order_id=String, attempt_no=Integer, strategy=String,
     symbol=String, side=String, quantity=Money, price=Money, notional=Money, currency=String, multiplier=Money,
     commission=Money, commission_currency=String, late=Boolean, inferred=Boolean, filled_at=UtcTime,
-    recorded_at=UtcTime, leg=Integer,
+    recorded_at=UtcTime, leg=Integer, account=String,
 )  # fmt: skip
 v_attempts = _view(
     "v_attempts", client_order_id=String, attempt_no=Integer, strategy=String, symbol=String, side=String,
     quantity=Money, broker=String, broker_client_order_id=String, broker_order_id=String, outcome=String, code=String,
     message=String, worker=String, session=String, started_at=UtcTime, ended_at=UtcTime, checks=Integer,
-    sent_at=UtcTime, next_check_at=UtcTime, evidence=JSON,
+    sent_at=UtcTime, next_check_at=UtcTime, evidence=JSON, account=String,
 )  # fmt: skip
 v_latency = _view(
     "v_latency", client_order_id=String, strategy=String, symbol=String, broker=String, attempt_count=Integer,
@@ -64,12 +64,12 @@ v_external_orders = _view(
     "v_external_orders", broker=String, broker_order_id=String, broker_client_order_id=String, symbol=String,
     side=String, order_type=String, time_in_force=String, quantity=Money, limit_price=Money, stop_price=Money,
     filled_quantity=Money, avg_fill_price=Money, status=String, raw_status=String, submitted_at=UtcTime,
-    first_seen_at=UtcTime, last_seen_at=UtcTime,
+    first_seen_at=UtcTime, last_seen_at=UtcTime, account=String,
 )  # fmt: skip
 v_external_fills = _view(
     "v_external_fills", broker=String, execution_id=String, broker_order_id=String, symbol=String, side=String,
     quantity=Money, price=Money, notional=Money, currency=String, multiplier=Money, commission=Money,
-    commission_currency=String, filled_at=UtcTime, recorded_at=UtcTime,
+    commission_currency=String, filled_at=UtcTime, recorded_at=UtcTime, account=String,
 )  # fmt: skip
 v_positions = _view(
     "v_positions", broker=String, account=String, strategy=String, symbol=String, quantity=Money, avg_price=Money,

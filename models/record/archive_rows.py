@@ -53,6 +53,7 @@ class ArchivedFillRow(TypedDict):
 
     id: int
     broker: str
+    account: str | None
     execution_id: str
     strategy: str | None
     symbol: str | None

@@ -63,6 +63,7 @@ archived_fills = Table(
     metadata,
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
     Column("broker", String(32), nullable=False),
+    Column("account", String(32)),
     Column("execution_id", String(128), nullable=False),
     Column("strategy", String(128)),
     Column("symbol", String(32)),

@@ -28,6 +28,7 @@ from models.record.archive_rows import ArchiveRow
 from models.record.archive_tables import archived_fills, archived_orders, archives
 from models.record.chain import JOURNALS, digest_of, extend, links_of
 from models.record.database import Database
+from models.record.destinations import destination
 from models.record.group_tables import order_groups
 from models.record.keeping import keep
 from models.record.key_rows import ChainRow
@@ -83,7 +84,7 @@ def _may_go(connection: Connection, before: datetime, last_id: int) -> ColumnEle
     o, f, a, e, ledger, g = orders.c, fills.c, attempts.c, order_events.c, position_ledgers.c, order_groups.c
     last_fill = connection.execute(select(func.max(f.id))).scalar() or 0
     # SQLite gives the id of the last row again once that is deleted.
-    unfolded = exists().where(ledger.broker == f.broker, f.id > ledger.fills_id)
+    unfolded = exists().where(ledger.broker == destination(fills), f.id > ledger.fills_id)
     new_fill = exists().where(
         f.client_order_id == o.client_order_id, or_(f.id >= last_fill, f.filled_at >= before, unfolded)
     )

@@ -7,8 +7,9 @@ from datetime import datetime
 from decimal import Decimal
 from typing import cast
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, true
 
+from models.destinations import split
 from models.record.history_rows import CashEventRow
 from models.record.history_tables import cash_events
 from models.record.statements import fetch, upsert
@@ -72,7 +73,7 @@ def explaining(
 
     Args:
         connection: of the transaction.
-        broker: which shows it.
+        broker: which shows it; or one of several accounts there: a destination.
         symbol: of which.
         difference: what it shows beyond what is expected.
         since: older events explain nothing any more.
@@ -80,10 +81,11 @@ def explaining(
     Returns:
         One event with that quantity; else those of one day, or all of them, that come to it together; empty otherwise.
     """
-    e, p = cash_events.c, position_events.c
+    (name, account), e, p = split(broker), cash_events.c, position_events.c
     used = select(p.event_id).where(p.broker == broker, p.symbol == symbol, p.event_id.is_not(None))
     query = select(cash_events).where(
-        e.broker == broker, e.symbol == symbol, e.kind.in_(sorted(map(str, MOVING))), e.quantity != 0, e.at >= since,
+        e.broker == name, true() if account is None else e.account == account, e.symbol == symbol,
+        e.kind.in_(sorted(map(str, MOVING))), e.quantity != 0, e.at >= since,
         e.event_id.not_in(used),
     )  # fmt: skip
     rows = fetch(connection, query.order_by(e.at, e.event_id), CashEventRow)

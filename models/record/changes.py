@@ -36,6 +36,7 @@ class OrderChanges(TypedDict, total=False):
     status: str
     route: list[str]
     broker: str
+    account: str | None
     broker_order_id: str | None
     attempt_no: int
     filled_quantity: Decimal
@@ -78,6 +79,7 @@ class AttemptChanges(TypedDict, total=False):
     client_order_id: str
     attempt_no: int
     broker: str
+    account: str | None
     broker_client_order_id: str
     broker_order_id: str | None
     outcome: str
@@ -110,6 +112,7 @@ class FillChanges(TypedDict, total=False):
     """Columns of an execution that change."""
 
     broker: str
+    account: str | None
     execution_id: str
     client_order_id: str
     attempt_no: int

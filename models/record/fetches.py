@@ -36,7 +36,7 @@ MARKET_DATA = frozenset({"quote", "bars", "instruments"})
 FIELDS: dict[str, frozenset[str]] = {
     "quote": frozenset({"symbol"}),
     "bars": frozenset({"symbol", "timeframe", "start", "end", "duration"}),
-    "account": frozenset(),
+    "account": frozenset({"account"}),
     "positions": frozenset(),
     "orders": frozenset({"open_only", "since"}),
     "instruments": frozenset({"query", "asset_class", "expiry", "limit", "search"}),

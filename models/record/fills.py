@@ -257,6 +257,7 @@ def _row(entry: OrderRecord, attempt_no: int, report: FillReport) -> FillRow:
     symbol, leg, side = traded(entry, report)
     return {
         "broker": entry.attempts[attempt_no]["broker"],
+        "account": entry.attempts[attempt_no]["account"],
         "execution_id": report.execution_id,
         "client_order_id": entry.id,
         "attempt_no": attempt_no,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
+from models.destinations import broker_of
 from models.record.columns import UtcTime
 from models.record.controls import ControlRow, in_force
 from models.record.reading import worker_rows
@@ -60,7 +62,7 @@ def gauges(connection: Connection, now: datetime, alert_after_s: float) -> Gauge
         a.outcome == str(Outcome.UNKNOWN), and_(a.outcome == str(Outcome.SENDING), a.started_at < old)
     )
     unknown = select(a.broker, func.count(), func.min(a.started_at, type_=UtcTime())).where(doubtful)
-    locked = select(position_locks.c.broker, func.count()).group_by(position_locks.c.broker)
+    locked = select(position_locks.c.broker)
     doubts = connection.execute(unknown.group_by(a.broker)).all()
     return Gauges(
         at=now,
@@ -68,7 +70,7 @@ def gauges(connection: Connection, now: datetime, alert_after_s: float) -> Gauge
         oldest_queued={broker: at for broker, at in connection.execute(waiting.group_by(o.broker))},  # noqa: C416
         unresolved={broker: count for broker, count, _ in doubts},
         oldest_unresolved=min((at for _, _, at in doubts), default=None),
-        locks={broker: count for broker, count in connection.execute(locked)},  # noqa: C416
+        locks=Counter(map(broker_of, connection.execute(locked).scalars())),
         workers=worker_rows(connection),
         controls=in_force(connection),
         held=holdup(connection),

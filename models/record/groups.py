@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 import structlog
 from sqlalchemy import Connection, and_, or_, select, update
 
+from models.destinations import destination_of
 from models.groups import (
     EXIT_SIDES,
     LEADS,
@@ -200,10 +201,11 @@ def _stand_where(lead: OrderRecord, leg: OrderRecord) -> None:
             leg.happen(Fact.REQUEUED, attempt_no=leg.order["attempt_no"], detail=words)
         elif leg.status is Status.HELD and lead.status is Status.QUEUED:
             leg.happen(Fact.RELEASED, detail=words)
-        if leg.status in UNSENT and leg.order["broker"] != lead.order["broker"]:
-            leg.note("moved", f"to {lead.order['broker']} {words}")
+        if leg.status in UNSENT and destination_of(leg.order) != destination_of(lead.order):
+            leg.note("moved", f"to {destination_of(lead.order)} {words}")
         if leg.status in UNSENT and _place(leg) != _place(lead):
-            leg.set(broker=lead.order["broker"], available_at=lead.order["available_at"])
+            leg.set(broker=lead.order["broker"], account=lead.order["account"])
+            leg.set(available_at=lead.order["available_at"])
             leg.set(expires_at=lead.order["expires_at"], reason=lead.order["reason"], broker_order_id=None)
             leg.set(held_for=lead.order["held_for"], reason_code=lead.order["reason_code"])
     elif lead.status in TERMINAL and not _state(lead).has_lived:
@@ -215,14 +217,16 @@ def _stand_where(lead: OrderRecord, leg: OrderRecord) -> None:
 
 
 def _place(entry: OrderRecord) -> tuple[object, ...]:
-    row = entry.order
-    return row["broker"], row["available_at"], row["expires_at"], row["reason"], row["held_for"], row["reason_code"]
+    row, names = by_name(entry.order), ("available_at", "expires_at", "reason", "held_for", "reason_code")
+    return (destination_of(row), *(row[name] for name in names))
 
 
 def _settle_like(lead: OrderRecord, leg: OrderRecord) -> None:
     """End a leg's attempt as that of its lead has ended: both went in one message, and nothing of it has lived."""
     theirs, mine = lead.current, leg.current
-    if theirs is None or mine is None or mine["outcome"] not in _UNDECIDED or mine["broker"] != theirs["broker"]:
+    if theirs is None or mine is None or mine["outcome"] not in _UNDECIDED:
+        return
+    if destination_of(mine) != destination_of(theirs):
         return
     if theirs["outcome"] in (Outcome.SENDING, Outcome.ACCEPTED, mine["outcome"]):
         return
@@ -275,5 +279,6 @@ def _lock(legs: Sequence[OrderRecord], words: str) -> None:
     """Lock the symbol at the broker that filled too much until a person unlocks it: nothing is sent to repair it."""
     row = legs[-1].order
     connection, now = legs[0].batch.connection, legs[0].now
-    lock = {"broker": row["broker"], "symbol": row["symbol"], "expected": 0, "found": 0, "since": now, "read_at": now}
-    connection.execute(upsert(connection, position_locks).on_conflict_do_nothing(), [lock | {"note": words}])
+    lock: dict[str, object] = {"symbol": row["symbol"], "expected": 0, "found": 0, "since": now, "read_at": now}
+    lock |= {"broker": destination_of(row), "note": words}
+    connection.execute(upsert(connection, position_locks).on_conflict_do_nothing(), [lock])

@@ -12,6 +12,7 @@ from decimal import Decimal
 
 from sqlalchemy import Connection, select
 
+from models.record.destinations import is_at
 from models.record.tables import SIDE_OF_FILL, fills, orders, position_snapshots
 from models.vocabulary import Side, signed
 
@@ -28,15 +29,17 @@ class Closing:
     side: Side
     quantity: Decimal
     strategy: str | None
+    #: Where: a broker, or one of several accounts behind its login.
+    where: str = ""
 
 
 def holders(connection: Connection, broker: str, symbol: str | None = None) -> Holders:
-    """Return what each strategy holds at a broker, by all its fills there."""
+    """Return what each strategy holds at a broker, or in one of its accounts (`ibkr:ira`), by all its fills there."""
     f = fills.c
     query = (
         select(f.strategy, f.symbol, SIDE_OF_FILL, f.quantity)
         .join_from(fills, orders, f.client_order_id == orders.c.client_order_id)
-        .where(f.broker == broker, *([f.symbol == symbol] if symbol is not None else []))
+        .where(is_at(fills, broker), *([f.symbol == symbol] if symbol is not None else []))
     )
     found: Holders = {}
     for strategy, of, side, quantity in connection.execute(query):
@@ -45,7 +48,7 @@ def holders(connection: Connection, broker: str, symbol: str | None = None) -> H
 
 
 def positions_shown(connection: Connection, broker: str) -> dict[str, Decimal]:
-    """Return what a broker showed at the last reading of its positions: symbol -> shares, negative when short."""
+    """Return what a broker, or an account of one, showed at the last reading of its positions: symbol -> shares."""
     p = position_snapshots.c
     found = connection.execute(select(p.symbol, p.quantity).where(p.broker == broker))
     return {symbol: size for symbol, size in found if size}

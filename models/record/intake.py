@@ -14,6 +14,7 @@ from typing import cast
 import structlog
 from sqlalchemy import Connection
 
+from models.destinations import split
 from models.errors import CorroError, IdempotencyConflict, InvalidOrder
 from models.groups import objection
 from models.instruments import PLAIN
@@ -40,6 +41,7 @@ from models.record.rows import AnyOrder, NewOrder, OrderRow, by_name
 from models.record.sameness import must_be_named_once, same_or_conflict
 from models.record.stored import IDS, insert_orders, note, stored_and_keyed, stored_rows, whole_rows
 from models.record.unreadable import denied_row, without_given
+from models.routes import route_of
 from models.settings import Settings
 from models.signing import Signs
 from models.trust import required_by
@@ -65,7 +67,7 @@ def row_of(request: OrderRequest, route: Sequence[str], now: datetime, longest_s
     Raises:
         InvalidOrder: its times are not to be believed (models/lifetimes.py).
     """
-    given = vars(request)
+    given, (broker, account) = vars(request), split(route[0])
     row: dict[str, object] = {name: given[name] for name in _SAME_NAME}
     for name in _ENUMS:
         row[name] = str(row[name])
@@ -75,7 +77,8 @@ def row_of(request: OrderRequest, route: Sequence[str], now: datetime, longest_s
         "expires_at": _expires(request, now, longest_s),
         "status": str(Status.QUEUED),
         "route": list(route),
-        "broker": route[0],
+        "broker": broker,
+        "account": account,
         "body_hash": request.body_hash,
         "available_at": now,
         "updated_at": now,
@@ -107,7 +110,8 @@ def request_of(row: AnyOrder) -> OrderRequest:
     values |= {name: kind(str(values[name])) for name, kind in _ENUMS.items()}
     values["tags"] = [] if values["tags"] is None else values["tags"]
     values |= {name: columns[name] if _names_class(row) else None for name in _CLASS}
-    return _construct(**values, route=tuple(row["route"] or ()), group=membership_of(row), legs=legs_of(row))
+    where = {"route": tuple(row["route"] or ()), "account": row["account"]}
+    return _construct(**values, **where, group=membership_of(row), legs=legs_of(row))
 
 
 def body_of(row: AnyOrder) -> dict[str, object]:
@@ -144,18 +148,9 @@ class Intake:
                 route of its own.
 
         Raises:
-            InvalidOrder: the route names a broker that is not configured.
+            InvalidOrder: the route names a broker, or an account there, that is not configured.
         """
-        known = self.settings.all_brokers
-        if request.route is None:
-            usual = self.settings.route
-            if queue_broker is None:
-                return usual
-            return (queue_broker, *(b for b in usual if b != queue_broker))
-        unknown = [name for name in request.route if name not in known]
-        if unknown:
-            raise InvalidOrder(f"route: no broker {unknown[0]!r} is configured, there are {sorted(known)}")
-        return request.route
+        return route_of(self.settings, request, queue_broker)
 
     # -- THE CLIENT'S WAY ---
     def record(
@@ -220,7 +215,7 @@ class Intake:
             stored = stored_rows(connection, [row["client_order_id"] for row in rows])
             for request in requests:
                 found = stored[request.client_order_id]
-                same_or_conflict(request, found, _now(found))
+                same_or_conflict(self._placed(request), found, _now(found))
             return [stored[request.client_order_id] for request in requests]
 
         # One order is one statement; many are recorded together, or none of them.
@@ -347,13 +342,19 @@ class Intake:
     def _same(self, request: OrderRequest, row: OrderRow) -> bool:
         """Tell whether a request is the order that has its id; a conflict is noted on that order."""
         try:
-            same_or_conflict(request, row, _now(row))
+            same_or_conflict(self._placed(request), row, _now(row))
         except IdempotencyConflict as error:
             log.error("idempotency_conflict", client_order_id=request.client_order_id, error=str(error))
             told = (request.client_order_id, row["status"], "conflict", str(error))
             self.database.transact(lambda connection: note(connection, *told))
             return False
         return True
+
+    def _placed(self, request: OrderRequest) -> OrderRequest:
+        """Return a request with the accounts that its route means, as the row of its order has them."""
+        if request.route is None and request.account is None:
+            return request
+        return request.model_copy(update={"route": self.route(request)})
 
     def _deny(self, rows: Sequence[NewOrder]) -> None:
         """Record what cannot be read as denied orders, so that somebody sees them."""

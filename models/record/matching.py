@@ -7,6 +7,7 @@ terms as well (`models.terms`). What is about another symbol or direction is nev
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypedDict
 
 from sqlalchemy import Connection, or_, select
 
@@ -79,8 +80,8 @@ def objections(entry: OrderRecord, attempt_no: int, report: Report, rewrites: Re
         return []
     if is_another(entry.order, report):
         return [f"it is about {report.side or 'trading'} {report.symbol or entry.order['symbol']}"]
-    if is_elsewhere(entry.attempts[attempt_no]["session"], report):
-        return [f"it was placed through session {report.session}"]
+    if is_elsewhere(entry.attempts[attempt_no], report):
+        return [_where(report)]
     if isinstance(report, FillReport):
         if _names_ours(entry, attempt_no, report):
             return []
@@ -93,17 +94,30 @@ def objections(entry: OrderRecord, attempt_no: int, report: Report, rewrites: Re
 def denials(entry: OrderRecord, attempt_no: int, answer: OrderReport, rewrites: Rewrites) -> list[str]:
     """Return what says that the answer to a send is about another order; what it does not show, it does not deny."""
     attempt = entry.attempts[attempt_no]
-    if is_elsewhere(attempt["session"], answer):
-        return [f"it was placed through session {answer.session}"]
+    if is_elsewhere(attempt, answer):
+        return [_where(answer)]
     if answer.broker_order_id in (attempt["baseline"] or ()):
         return ["it was listed before this one was sent"]
     heir = attempt["replaces"] is not None
     return conflicts(sent(entry.order, attempt), answer, rewrites=rewrites, is_heir=heir)
 
 
-def is_elsewhere(session: str | None, report: OrderReport | FillReport) -> bool:
-    """Tell whether an order was placed through another connection than the attempt whose id it carries."""
-    return None not in (session, report.session) and session != report.session
+class Sent(TypedDict):
+    """Through which connection, and for which account, an attempt was made."""
+
+    session: str | None
+    account: str | None
+
+
+def is_elsewhere(attempt: Sent, report: OrderReport | FillReport) -> bool:
+    """Tell whether an order was placed through another connection, or in another account, than the attempt it names."""
+    pairs = ((attempt["session"], report.session), (attempt["account"], report.account))
+    return any(None not in (ours, theirs) and ours != theirs for ours, theirs in pairs)
+
+
+def _where(report: OrderReport | FillReport) -> str:
+    account = f" in account {report.account}" if report.account else ""
+    return f"it was placed through session {report.session}{account}"
 
 
 def against(order: OrderRequest, attempt: AttemptRow, report: OrderReport, rewrites: Rewrites) -> list[str]:
@@ -113,7 +127,7 @@ def against(order: OrderRequest, attempt: AttemptRow, report: OrderReport, rewri
 
 def sent(order: ReadableOrder, attempt: AttemptRow) -> OrderRequest:
     """Return an order with the terms with which an attempt sent it."""
-    request = request_of(order)
+    request = request_of(order).model_copy(update={"account": attempt["account"]})
     return changed_terms(request, attempt["terms"]) if attempt["terms"] else request
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Unpack, cast
 
 import structlog
 
+from models.destinations import destination_of
 from models.lifecycle import Event, Fact, State, Step, apply, is_whole
 from models.record import fills as order_fills
 from models.record.baselines import Moved
@@ -310,7 +311,7 @@ class OrderRecord:
             return []
         rows = {(row["broker"], row["execution_id"]): row for row in self.known_fills or ()}
         return [
-            Moved(key[0], rows[key]["id"], *self._direction(rows[key], rows[key]["quantity"] - before))
+            Moved(destination_of(rows[key]), rows[key]["id"], *self._direction(rows[key], rows[key]["quantity"] - before))
             for key, before in self.counted.items()
             if rows[key]["quantity"] != before
         ]

@@ -1,4 +1,8 @@
-"""The tables of what others do at our brokers, and of the positions that come of it."""
+"""The tables of what others do at our brokers, and of the positions that come of it.
+
+Positions are kept by destination: where a broker's login has several accounts, `broker` is one of them, `ibkr:ira`
+(`models.destinations`).
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ external_orders = Table(
     "external_orders",
     metadata,
     Column("broker", String(32), primary_key=True),
+    Column("account", String(32)),
     Column("broker_order_id", String(64), primary_key=True),
     Column("broker_client_order_id", String(128)),
     Column("symbol", String(64)),
@@ -36,6 +41,7 @@ external_fills = Table(
     metadata,
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     Column("broker", String(32), nullable=False),
+    Column("account", String(32)),
     Column("execution_id", String(128), nullable=False),
     Column("broker_order_id", String(64)),
     Column("symbol", String(64)),

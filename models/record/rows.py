@@ -31,6 +31,7 @@ class _NewOrder(_OfGroup, _OfKind):
     #: None: an order of money, `notional` says how much; or it could not be read.
     quantity: Decimal | None
     notional: Decimal | None
+    account: str | None
     limit_price: Decimal | None
     stop_price: Decimal | None
     trail_amount: Decimal | None
@@ -108,6 +109,7 @@ class AttemptRow(TypedDict):
     client_order_id: str
     attempt_no: int
     broker: str
+    account: str | None
     broker_client_order_id: str
     broker_order_id: str | None
     outcome: str
@@ -141,6 +143,7 @@ class FillRow(TypedDict):
 
     id: NotRequired[int]
     broker: str
+    account: str | None
     execution_id: str
     client_order_id: str
     attempt_no: int
@@ -283,6 +286,7 @@ class ExternalOrderRow(TypedDict):
     """An order at a broker that corro did not send."""
 
     broker: str
+    account: str | None
     broker_order_id: str
     broker_client_order_id: str | None
     symbol: str | None
@@ -306,6 +310,7 @@ class ExternalFillRow(TypedDict):
 
     id: NotRequired[int]
     broker: str
+    account: str | None
     execution_id: str
     broker_order_id: str | None
     symbol: str | None

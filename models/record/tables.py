@@ -77,8 +77,9 @@ orders = Table(
     Column("status", String(24), nullable=False),
     #: Brokers to try, in order.
     Column("route", JSON),
-    #: Where the order is, or is queued for, now.
+    #: Where the order is, or is queued for, now; the account is null where the broker's login is used as one.
     Column("broker", String(32)),
+    Column("account", String(32)),
     Column("broker_order_id", String(64)),
     #: Attempts begun so far.
     Column("attempt_no", Integer, nullable=False, default=0),
@@ -136,6 +137,7 @@ attempts = Table(
     Column("client_order_id", String(64), ForeignKey("orders.client_order_id"), primary_key=True),
     Column("attempt_no", Integer, primary_key=True),
     Column("broker", String(32), nullable=False),
+    Column("account", String(32)),
     #: The id the broker sees: orderRef at IB, client_order_id at Alpaca.
     Column("broker_client_order_id", String(128), nullable=False),
     Column("broker_order_id", String(64)),
@@ -189,6 +191,8 @@ fills = Table(
     metadata,
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     Column("broker", String(32), nullable=False),
+    #: The attempt's.
+    Column("account", String(32)),
     Column("execution_id", String(128), nullable=False),
     Column("client_order_id", String(64), ForeignKey("orders.client_order_id"), nullable=False),
     Column("attempt_no", Integer, nullable=False),

@@ -53,6 +53,7 @@ def denied_row(body: object, reason: str, broker: str, now: datetime, *, code: s
         "status": str(Status.DENIED),
         "route": [broker],
         "broker": broker,
+        "account": None,
         "body_hash": denied_id(body),
         "available_at": now,
         "created_at": now,

@@ -115,10 +115,10 @@ def _add(found: Uses, order: ReadableOrder, attempt: AttemptRow, **more: Decimal
 
 def key_of(order: ReadableOrder, attempt: AttemptRow) -> tuple[str, ...]:
     """Return the key of the tally in which an attempt counts."""
-    reserved, row = attempt["reserved"] or {}, by_name(order)
+    reserved = attempt["reserved"] or {}
     names: dict[str, object] = {
         "broker": attempt["broker"],
-        "account": row.get("account"),
+        "account": attempt["account"],
         "strategy": order["strategy"],
         "symbol": order["symbol"],
         "key_id": reserved.get("key"),

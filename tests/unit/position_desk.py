@@ -37,6 +37,7 @@ class HeldPositions:
     """As much of a broker as a reading of positions asks."""
 
     name = BROKER
+    accounts: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self.held: dict[str, int] = {}
@@ -55,10 +56,10 @@ class HeldPositions:
         self.while_reading()
         return found
 
-    def get_account_info(self) -> AccountReport:
+    def get_accounts(self) -> list[AccountReport]:
         if self.account is None:
             raise BrokerError("the account cannot be read")
-        return self.account
+        return [self.account]
 
 
 class PositionDesk:

@@ -264,7 +264,7 @@ def test_an_order_in_a_locked_symbol_is_refused_unless_it_closes(
     desk.read(3, KO=80)
     row = {
         "client_order_id": "new", "symbol": symbol, "side": side, "quantity": Decimal(quantity),
-        "filled_quantity": Decimal(0), "legs": None,
+        "filled_quantity": Decimal(0), "legs": None, "broker": BROKER, "account": None,
     }  # fmt: skip
     with desk.database.read() as connection:
         refusal = Locks(connection, BROKER).refusal(row)
@@ -278,6 +278,7 @@ def test_closing_orders_share_what_is_there(desk: PositionDesk) -> None:
     desk.read(KO=40)
     desk.read(3, KO=80)
     row = {"symbol": "KO", "side": "sell", "quantity": Decimal(50), "filled_quantity": Decimal(0), "legs": None}
+    row |= {"broker": BROKER, "account": None}
     with desk.database.read() as connection:
         locks = Locks(connection, BROKER)
         assert locks.refusal(row | {"client_order_id": "a"}) is None

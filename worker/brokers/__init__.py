@@ -10,6 +10,7 @@ import structlog
 from models.errors import ConfigurationError
 from models.settings import BrokerSettings, Settings
 from worker.brokers.base import BrokerInterface
+from worker.brokers.several import SeveralAccounts
 
 log = structlog.get_logger()
 
@@ -41,6 +42,8 @@ def load(settings: Settings, name: str) -> BrokerInterface:
             f"adapter {table.adapter!r} cannot be imported ({error}): install corro[{table.adapter}]"
         ) from error
     _warn_of_strange_keys(name, table, adapter)
+    if table.accounts and adapter.one_account:
+        adapter = SeveralAccounts.serving(adapter)
     broker: BrokerInterface = adapter(name, table.model_copy(update={"home": str(settings.home)}))
     broker.limits = SharedLimits(settings)
     return broker

@@ -17,6 +17,7 @@
 | is_streaming          | no       | whether updates are pushed now; else open orders are read more often           |
 | check_settings        | no       | ConfigurationError if they are wrong; no network                                |
 | server_time, account_flags | no  | what `corro check` compares and judges; None where the broker does not tell      |
+| accounts, get_accounts | no    | several accounts behind one login, by their names in the settings               |
 | quiet_for_check       | no       | an adapter that takes nothing a running worker needs                            |
 
 Rules for an adapter:
@@ -63,7 +64,7 @@ from worker.pacing.budget import Limits
 
 
 class BrokerInterface(Lookups, ABC):
-    """One connection to one account at one broker."""
+    """One connection to one account at one broker, or to several behind one login."""
 
     #: What this kind of broker can do; an instance may narrow it.
     capabilities: Capabilities
@@ -73,6 +74,8 @@ class BrokerInterface(Lookups, ABC):
     session_kind: ClassVar[str] = "session"
     #: Its address where `base_url` is not set; empty where it has none.
     default_url: ClassVar[str] = ""
+    #: It speaks for one account, `account_id`: several behind one login get an adapter each (`worker.brokers.several`).
+    one_account: ClassVar[bool] = False
     #: Since when the service behind it is gone, in words; empty while it is there.
     retired: ClassVar[str] = ""
 
@@ -88,6 +91,9 @@ class BrokerInterface(Lookups, ABC):
         self.order_session: str | None = None
         #: Makes budgets; in a worker they are shared with the other workers of the account.
         self.limits = Limits()
+        #: Names of the accounts behind this login whose orders it sends and whose reports it tells, each with its
+        #: name; empty where it is used as one account.
+        self.accounts: tuple[str, ...] = ()
 
     # -- CONNECTION ---
     @abstractmethod
@@ -251,7 +257,11 @@ class BrokerInterface(Lookups, ABC):
     # -- DATA ---
     @abstractmethod
     def get_account_info(self) -> AccountReport:
-        """Return the money of the account."""
+        """Return the money of the account; of the usual one where there are several."""
+
+    def get_accounts(self) -> Sequence[AccountReport]:
+        """Return the money of each account; `account_id` is its name where there are several."""
+        return [self.get_account_info()]
 
     @abstractmethod
     def get_positions(self) -> Sequence[PositionReport]:

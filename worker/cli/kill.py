@@ -170,10 +170,12 @@ def _progress(c: "OrderClient", control: "ControlRow", left: "Left", closing: "S
 
 
 def _holds(c: "OrderClient", broker: str) -> bool:
+    from models.destinations import broker_of
     from models.record.holders import positions_shown
 
     with c.database.read() as connection:
-        return bool(positions_shown(connection, broker))
+        here = (where for where in c.settings.destinations if broker_of(where) == broker)
+        return any(positions_shown(connection, where) for where in here)
 
 
 def _row(row: Mapping[str, object]) -> "Row":

@@ -15,6 +15,7 @@ from enum import Enum
 
 from sqlalchemy import Connection
 
+from models.destinations import split
 from models.errors import Denied
 from models.legs import only_closes, stored_legs, symbols_of
 from models.record.controls import DRAINING, HALTED, REDUCING, ControlRow, in_force
@@ -84,11 +85,16 @@ def drain_of(controls: Iterable[ControlRow], broker: str) -> ControlRow | None:
 def shut(
     connection: Connection, order: Mapping[str, object], brokers: Iterable[str], movement: Movement | None = None
 ) -> set[str]:
-    """Return the brokers that would not take an order now because of a control."""
+    """Return the destinations among these that would not take an order now because of a control."""
     if not (controls := in_force(connection)):
         return set()
     what = movement or movement_of(order)
-    return {name for name in brokers if drain_of(controls, name) or stop_of(controls, order, name, what)}
+    there = ((where, *split(where)) for where in brokers)
+    return {
+        where
+        for where, broker, account in there
+        if drain_of(controls, broker) or stop_of(controls, {**order, "account": account}, broker, what)
+    }
 
 
 def words(control: ControlRow) -> str:

@@ -14,6 +14,7 @@ from functools import partial
 
 from sqlalchemy import ColumnElement, Connection, select, update
 
+from models.destinations import destination_of
 from models.errors import DatabaseUnavailable, InvalidRequest
 from models.fields import positive_number
 from models.record.batch import OrderBatch
@@ -33,7 +34,7 @@ from worker.runtime.clock import utcnow
 _OPEN = [str(status) for status in OPEN]
 _DONE = [str(status) for status in (*DONE, BrokerStatus.UNKNOWN)]
 #: Kinds of scopes that hold no positions of their own.
-UNHELD = frozenset({"key", "account"})
+UNHELD = frozenset({"key"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,19 +223,19 @@ def closing_prefix(generation: int) -> str:
     return f"flatten-{generation}-"
 
 
-def closing_id(generation: int, broker: str, closing: Closing, number: int) -> str:
+def closing_id(generation: int, closing: Closing, number: int) -> str:
     """Return the id of a closing order: the same whoever records it, so that nothing is closed twice.
 
     Args:
         generation: of the kill.
-        broker: where the position is.
-        closing: what is to be closed.
+        closing: what is to be closed, and where.
         number: 1, or a higher one where others have ended and left something to close.
     """
-    whole = "\0".join((broker, closing.symbol, closing.side, closing.strategy or "", str(number)))
+    whole = "\0".join((closing.where, closing.symbol, closing.side, closing.strategy or "", str(number)))
     return closing_prefix(generation) + hashlib.sha256(whole.encode()).hexdigest()[:16]
 
 
 def is_about(row: OrderRow, closing: Closing) -> bool:
     """Tell whether a closing order was one for the same position."""
-    return (row["symbol"], row["side"], row["strategy"]) == (closing.symbol, closing.side, closing.strategy)
+    theirs = (row["symbol"], row["side"], row["strategy"], destination_of(row))
+    return theirs == (closing.symbol, closing.side, closing.strategy, closing.where)

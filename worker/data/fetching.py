@@ -54,7 +54,7 @@ from models.record.fetches import (
     symbol_of,
 )
 from models.record.rows import FetchRow, Json
-from models.reports import Bars
+from models.reports import AccountReport, Bars
 from models.settings import Settings
 from models.timeframes import Timeframe
 from producers.bell import Bell
@@ -118,12 +118,22 @@ class Fetcher:
         self._answers: dict[str, Callable[[FetchRow], object]] = {
             "quote": lambda row: as_json(clean(self.broker.get_market_data(symbol_of(row["request"])))),
             "bars": self._bars,
-            "account": lambda _: as_json(self.broker.get_account_info()),
+            "account": lambda row: as_json(self._account(row["request"].get("account"))),
             "positions": lambda _: [as_json(p) for p in self.broker.get_positions()],
             "orders": self._orders,
             "instruments": self._instruments,
             "preview": lambda row: as_json(previewed(self.broker, parse_preview(row["request"]))),
         }
+
+    def _account(self, name: str | None) -> AccountReport:
+        """Return the money of an account behind the login; of the usual one where none is named."""
+        if name is None:
+            return self.broker.get_account_info()
+        found = [one for one in self.broker.get_accounts() if name in self.broker.accounts and one.account_id == name]
+        if not found:
+            known = ", ".join(self.broker.accounts) or "none by name"
+            raise InvalidRequest(f"account: {self.broker.name} has no account {name!r}; it has {known}")
+        return found[0]
 
     def close(self) -> None:
         """Give requests under way a moment, then leave them to other workers, with what they have stored."""
@@ -160,7 +170,7 @@ class Fetcher:
     def _route(self, kind: str, given: object) -> Sequence[str]:
         """Return the brokers to ask: those of the request, or this one and, for market data, the others."""
         if given is None:
-            others = self.settings.route if kind in MARKET_DATA else ()
+            others = self.settings.brokers_in_order if kind in MARKET_DATA else ()
             return [self.broker.name, *(name for name in others if name != self.broker.name)]
         if not isinstance(given, list) or not given or len({str(name) for name in given}) != len(given):
             raise InvalidRequest(f"route: must be a list of brokers, each once, was {given!r}")

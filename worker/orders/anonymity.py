@@ -17,8 +17,8 @@ from worker.runtime.clock import utcnow
 
 log = structlog.get_logger()
 
-#: Symbol and side: orders alike in them are told from each other by the order in which they were sent, if at all.
-Likeness = tuple[str, str]
+#: Account, symbol and side: orders alike in them are told from each other by the order in which they were sent, if at all.
+Likeness = tuple[str | None, str, str]
 _LOOK_BACK = timedelta(minutes=10)
 
 
@@ -38,11 +38,11 @@ def look_alikes(connection: Connection, broker: str) -> dict[Likeness, str]:
     """Return what is being sent or is unknown at a broker, with the outcome."""
     a, o = attempts.c, orders.c
     query = (
-        select(o.symbol, o.side, a.outcome)
+        select(a.account, o.symbol, o.side, a.outcome)
         .join_from(attempts, orders, a.client_order_id == o.client_order_id)
         .where(a.broker == broker, a.outcome.in_([Outcome.SENDING, Outcome.UNKNOWN]))
     )
-    return {(symbol, side): outcome for symbol, side, outcome in connection.execute(query)}
+    return {(account, symbol, side): outcome for account, symbol, side, outcome in connection.execute(query)}
 
 
 def why_not_told_apart(
@@ -52,8 +52,8 @@ def why_not_told_apart(
     if baseline is None:
         words = "its orders cannot be listed before sending, so ours could not be told apart afterwards"
         return NotConnected(f"{broker}: {words}", broker=broker, code="no_baseline")
-    for symbol, side in keys:
-        if (symbol, side) in alike:
+    for account, symbol, side in keys:
+        if (account, symbol, side) in alike:
             words = f"an unresolved {side} order for {symbol} could not be told from this one"
             return NotSent(f"{broker}: {words}", broker=broker, code="look_alike")
     return None

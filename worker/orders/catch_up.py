@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, Table, func, selec
 from models.errors import CorroError
 from models.record import fills as order_fills
 from models.record.batch import Effects, OrderBatch
+from models.record.destinations import is_behind
 from models.record.matching import Index, index_of, place_of, sent
 from models.record.order import Row
 from models.record.rows import AttemptRow, ReadableOrder
@@ -277,7 +278,7 @@ class CatchUp:
         if not self.window.is_first:
             return utcnow()
         name = self.broker.name
-        ledger = select(position_ledgers.c.fills_read_at).where(position_ledgers.c.broker == name)
+        ledger = select(func.min(position_ledgers.c.fills_read_at)).where(is_behind(position_ledgers.c.broker, name))
         last = connection.execute(ledger).scalar()
         if last is None:
             last = connection.execute(select(func.max(fills.c.filled_at)).where(fills.c.broker == name)).scalar()

@@ -15,6 +15,7 @@ import structlog
 from sqlalchemy import Connection
 
 from models.crash_points import reached
+from models.destinations import destination_of
 from models.errors import DatabaseUnavailable, Denied, NotConnected, NotSent
 from models.legs import symbols_priced
 from models.lifecycle import Fact
@@ -157,7 +158,7 @@ class Claims:
             if closed:
                 self._send_on(left, closed)
                 return []
-            locks = Locks(batch.connection, self.broker.name) if seen["locked"] else None
+            locks = Locks(batch.connection, self.broker.name) if seen["locked"] or self.broker.accounts else None
             risk = self._risk(batch, left, legs_of) if seen["limited"] or self.limiter.is_set else None
             doubt = self.vouching.over(batch, guarded=seen["guarded"] or any(map(_is_guarded, legs_of.values())))
             closings = self.recorder.closings(batch, anyway=seen["stopped"])
@@ -207,7 +208,7 @@ class Claims:
                 self._stop(entry, denied)
                 continue
             own = that_count(entry, legs)
-            keys = [(one.order["symbol"], one.order["side"]) for one in own]
+            keys = [(one.order["account"], one.order["symbol"], one.order["side"]) for one in own]
             if any(alike.get(key) == Outcome.SENDING for key in keys):
                 continue  # its twin is on its way: stays queued until that is settled
             locked = next((why for one in own if locks and (why := locks.refusal(one.order))), None)
@@ -298,7 +299,7 @@ class Claims:
     def _pass_on(self, entry: OrderRecord, error: NotSent) -> None:
         """An order that cannot be sent here now goes on along its route, or waits here if there is nowhere to go."""
         decision = decide(self.recorder.routing_facts(entry, 0, error))
-        if isinstance(decision, Go) and decision.broker == self.broker.name:
+        if isinstance(decision, Go) and decision.broker == destination_of(entry.order):
             pause = timedelta(seconds=max(decision.after_s, self.timing.retry_pause))
             entry.set(available_at=entry.now + pause, reason=decision.reason)
         else:  # an attempt of its own, so that the history shows where it could not go
@@ -311,11 +312,12 @@ class Claims:
         if entry.order["reason_code"] == Denial.RATE:
             entry.set(reason=None, reason_code=None)  # it has its turn
         theirs = self._their_id(entry, number)
-        entry.happen(Fact.CLAIMED, attempt_no=number, detail=begun_words(number, self.broker.name))
+        entry.happen(Fact.CLAIMED, attempt_no=number, detail=begun_words(number, destination_of(entry.order)))
         entry.set(submitted_at=entry.order["submitted_at"] or entry.now)
         begun = self._begun(entry.now)
         begun["broker_client_order_id"], begun["baseline"] = theirs, baseline or None
         begun["reserved"], begun["decision_price"] = reserved, entry.order["decision_price"]
+        begun["account"] = entry.order["account"]
         entry.begin(number, **begun)
         return Claimed(request_of(entry.order), number, theirs, entry)
 
@@ -333,7 +335,8 @@ class Claims:
     def _their_id(self, entry: OrderRecord, number: int) -> str:
         """Use the same id again where the broker dedupes by it and the last try there came to nothing visible."""
         last = entry.current
-        here = last is not None and self.capabilities.dedupes_client_order_id and last["broker"] == self.broker.name
+        same = last is not None and destination_of(last) == destination_of(entry.order)
+        here = same and self.capabilities.dedupes_client_order_id
         if last and here and came_to_nothing(last):
             return str(last["broker_client_order_id"])
         return attempt_id(entry.id, number, self.capabilities.client_order_id_length)

@@ -10,7 +10,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from functools import partial
 from typing import Any
@@ -27,6 +28,7 @@ from models.record.order import cancel
 from models.record.reading import orders_beginning
 from models.record.rows import ExternalOrderRow, OrderRow, by_name
 from models.vocabulary import OPEN, Side
+from worker.brokers.accounts import destinations_of
 from worker.brokers.base import BrokerInterface, OrderRef
 from worker.control import kill as kills
 from worker.control.scopes import scope_of
@@ -186,12 +188,18 @@ class Kills:
         return [row for row in rows if row["broker"] == self.broker.name]
 
     def _closings(self, control: ControlRow) -> list[Closing]:
-        names, external = scope_of(control).names, (control["kill"] or {}).get("external", False)
+        names = scope_of(control).names
+        mine = [where for where in destinations_of(self.broker) if names.get("account", where) == where]
+        return [closing for where in mine for closing in self._closings_at(where, control, names)]
+
+    def _closings_at(self, where: str, control: ControlRow, names: Mapping[str, str]) -> list[Closing]:
+        """Return what closes the positions of a broker, or of one of its accounts."""
+        external = (control["kill"] or {}).get("external", False) and "strategy" not in names
         with self.database.read() as connection:
-            shown, held = positions_shown(connection, self.broker.name), holders(connection, self.broker.name)
+            shown, held = positions_shown(connection, where), holders(connection, where)
         shown = {symbol: size for symbol, size in shown.items() if names.get("symbol", symbol) == symbol}
         mine = {key: size for key, size in held.items() if names.get("strategy", key[0]) == key[0]}
-        return decide_closings(shown, mine, external=external and "strategy" not in names)
+        return [replace(one, where=where) for one in decide_closings(shown, mine, external=external)]
 
     def _request(self, control: ControlRow, closing: Closing, before: Sequence[OrderRow]) -> OrderRequest:
         """Return a closing order.
@@ -206,14 +214,14 @@ class Kills:
         collar = (control["kill"] or {}).get("collar")
         price = self._price(closing, Decimal(collar)) if collar else None
         return OrderRequest(
-            client_order_id=kills.closing_id(control["generation"], self.broker.name, closing, len(tried) + 1),
+            client_order_id=kills.closing_id(control["generation"], closing, len(tried) + 1),
             symbol=closing.symbol,
             side=closing.side,
             quantity=closing.quantity,
             order_type="limit" if price else "market",
             limit_price=price,
             strategy=closing.strategy,
-            route=[self.broker.name],
+            route=[closing.where],
             created_at=utcnow(),
         )
 

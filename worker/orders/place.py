@@ -17,6 +17,7 @@ from models.record.tables import attempts
 from models.reports import OrderReport
 from models.settings import Settings
 from models.vocabulary import CLOSING
+from worker.brokers.accounts import check_account
 from worker.brokers.base import BrokerInterface
 from worker.gate import Gate
 from worker.orders.batches import Batches
@@ -170,6 +171,7 @@ class Place(Claiming):
     def send(self, item: Claimed, permit: Permit) -> OrderReport:
         """Place one order."""
         for one in (item, *item.legs):
+            check_account(one.order, self.broker)
             self.capabilities.check(one.order, self.broker.name)
             self.broker.check_known(one.order)
         permit.check(item)

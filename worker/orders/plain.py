@@ -62,6 +62,7 @@ CONDITIONS: dict[str, ColumnElement[bool]] = {
     "it is not too old": or_(_o.expires_at.is_(None), _o.expires_at > bindparam("now")),
     "nobody wants it canceled": _o.cancel_requested_at.is_(None),
     "nobody has tried it": _o.attempt_no == 0,
+    "it is for no account by name": _o.account.is_(None),
     "the broker takes its id as it is": func.length(_o.client_order_id) <= bindparam("longest_id", type_=Integer),
     "it is no leg of a group": _o.group_id.is_(None),
     "it trades one instrument": _o.legs.is_(None),

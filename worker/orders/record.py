@@ -12,6 +12,7 @@ from decimal import Decimal
 
 from sqlalchemy import Connection
 
+from models.destinations import broker_of, destination_of, split
 from models.errors import (
     AccessLost,
     BrokerError,
@@ -140,7 +141,7 @@ class Recorder:
         entry.set_attempt(attempt_no, next_check_at=due, ended_at=ended)
         changes = entry.attempts[attempt_no]["replaces"] is not None and attempt_no != entry.order["attempt_no"]
         kind = f"replace_{outcome}" if changes else str(outcome)
-        entry.note(kind, f"attempt {attempt_no} at {entry.attempts[attempt_no]['broker']}: {error}")
+        entry.note(kind, f"attempt {attempt_no} at {destination_of(entry.attempts[attempt_no])}: {error}")
         if changes:  # the order stands as it was, at this broker
             self._keep_wish(entry, attempt_no, error)
             return
@@ -173,12 +174,12 @@ class Recorder:
             if entry.happen(_STOPS[decision.status], attempt_no=attempt_no, detail=decision.reason).changed:
                 entry.set(reason_code=decision.code)
         elif self._requeue(entry, attempt_no, decision) and decision.after_s <= 0:
-            entry.effects.ring(decision.broker, entry.id)
+            entry.effects.ring(broker_of(decision.broker), entry.id)
 
     def turn_away(self, entry: OrderRecord, error: NotSent) -> None:
         """Move a queued order on although nothing was tried: its broker is draining, or has no worker alive."""
         decision = decide(self.routing_facts(entry, 0, error))
-        if not isinstance(decision, Go) or decision.broker != entry.order["broker"]:
+        if not isinstance(decision, Go) or decision.broker != destination_of(entry.order):
             self.follow(entry, 0, decision)  # else there is nowhere better to be: it waits, until it expires
 
     def _requeue(self, entry: OrderRecord, attempt_no: int, go: Go) -> bool:
@@ -191,12 +192,9 @@ class Recorder:
             return False
         if not step.changed:
             entry.note("moved", f"to {go.broker}: {go.reason}")
-        entry.set(
-            broker=go.broker,
-            broker_order_id=None,
-            reason=go.reason,
-            available_at=entry.now + timedelta(seconds=max(go.after_s, 0.0)),
-        )
+        (broker, account), pause = split(go.broker), timedelta(seconds=max(go.after_s, 0.0))
+        entry.set(broker=broker, account=account, broker_order_id=None, reason=go.reason)
+        entry.set(available_at=entry.now + pause)
         return True
 
     # -- REPORTS ---

@@ -18,6 +18,7 @@ from typing import cast
 import structlog
 from sqlalchemy import select
 
+from models.destinations import joined
 from models.errors import BrokerError, Denied, Unsupported
 from models.record.batch import OrderBatch
 from models.record.controls import ControlRow, in_force
@@ -173,6 +174,7 @@ class Replacements(Claiming):
         entry.begin(
             change.attempt_no,
             broker=self.broker.name,
+            account=current["account"],
             broker_client_order_id=change.broker_client_order_id,
             outcome=str(Outcome.SENDING),
             worker=self.worker,
@@ -232,7 +234,8 @@ class Replacements(Claiming):
         if item.order.units <= old.order.units:
             return
         with self.database.read() as connection:
-            lock = Locks(connection, self.broker.name).rows.get(item.order.symbol)
+            where = joined(self.broker.name, item.order.account)
+            lock = Locks(connection, self.broker.name).rows.get((where, item.order.symbol))
         if lock is not None:
             raise Denied(f"{self.broker.name}: {lock_words(lock)}", broker=self.broker.name, code=LOCKED)
 

@@ -24,6 +24,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import IntEnum
 
+from models.destinations import broker_of
 from models.errors import (
     AccessLost,
     BrokerError,
@@ -103,6 +104,8 @@ class NoAnswer:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoutingFacts:
     """What the decision is made from.
+
+    A broker here is a destination: a broker, or one of several accounts behind its login (`models.destinations`).
 
     Args:
         broker: the one whose attempt just ended.

@@ -8,6 +8,7 @@ from decimal import Decimal
 
 from sqlalchemy import Connection
 
+from models.destinations import broker_of, destination_of
 from models.errors import BrokerError
 from models.record.batch import OrderBatch
 from models.record.order import OrderRecord
@@ -37,7 +38,8 @@ class FactsReader:
 
     def __init__(self, settings: Settings, broker: str, *, dedupes: bool) -> None:
         self.timing, self.broker, self.dedupes = settings.timing, broker, dedupes
-        self.brokers = frozenset(settings.all_brokers)
+        #: Everywhere an order can go.
+        self.brokers = frozenset(settings.destinations)
         #: Closing orders are sent only where the position is.
         self.closes = settings.routing.sell == "closes"
 
@@ -45,7 +47,7 @@ class FactsReader:
         """Return the facts of one decision; reads the database, so only for orders that did not get through."""
         row = entry.order
         earlier = [a for no, a in entry.attempts.items() if not attempt_no or no < attempt_no]
-        broker = entry.attempts[attempt_no]["broker"] if attempt_no else row["broker"]
+        broker = destination_of(entry.attempts[attempt_no] if attempt_no else row)
         side, connection = Side(row["side"]), entry.batch.connection
         held, doubtful = self._held(connection, row, side, entry.now) if side in CLOSING else (None, frozenset[str]())
         return RoutingFacts(
@@ -55,10 +57,10 @@ class FactsReader:
             side=side,
             quantity=left_of(row),
             now=entry.now,
-            refused_by={a["broker"] for a in earlier if _was_final(a)},
-            tried={a["broker"] for a in earlier},
+            refused_by={destination_of(a) for a in earlier if _was_final(a)},
+            tried={destination_of(a) for a in earlier},
             earlier=[
-                NoAnswer(weight, said_by(a["broker"], a["message"] or ""), a["code"])
+                NoAnswer(weight, said_by(destination_of(a), a["message"] or ""), a["code"])
                 for a in earlier
                 if (weight := _weight(a)) is not None
             ],
@@ -69,16 +71,17 @@ class FactsReader:
             cancel_requested=row["cancel_requested_at"] is not None,
             dedupes=self.dedupes,
             pinned=any(_was_missed(a, broker) for a in earlier),
-            shut_out=Counter(a["broker"] for a in earlier if a["code"] == ACCESS_LOST),
+            shut_out=Counter(destination_of(a) for a in earlier if a["code"] == ACCESS_LOST),
             retry_pause=self.timing.retry_pause,
         )
 
     def _unavailable(self, entry: OrderRecord) -> set[str]:
-        """Return the brokers that would not take an order now: stopped, without a live worker, or locked."""
+        """Return the destinations that would not take an order now: stopped, without a live worker, or locked."""
         connection = entry.batch.connection
         alive = alive_brokers(connection, entry.now, self.timing.dead_after)
         locked = locked_at(connection, entry.order)
-        return set(self.brokers - alive) | shut(connection, entry.order, self.brokers) | locked
+        dead = {name for name in self.brokers if broker_of(name) not in alive}
+        return dead | shut(connection, entry.order, self.brokers) | locked
 
     def closings(self, batch: OrderBatch, *, anyway: bool = False) -> Closings | None:
         """Return what else closes positions here, if anything in the batch does: most claims ask nothing.
@@ -95,7 +98,7 @@ class FactsReader:
         self, connection: Connection, row: ReadableOrder, side: Side, now: datetime
     ) -> tuple[dict[str, Decimal], frozenset[str]]:
         """Return what brokers hold of the position that an order closes, and which of them have to look first."""
-        route = row["route"] or [row["broker"]]
+        route = row["route"] or [destination_of(row)]
         found = holdings(connection, route, row["symbol"], side, but=row["client_order_id"], queued=True)
         oldest, wanted = now - timedelta(seconds=self.timing.positions_valid), left_of(row)
         known = {b: held for b, held in found.items() if held.read_at is not None and held.read_at >= oldest}
@@ -133,7 +136,7 @@ def _weight(attempt: AttemptRow) -> Weight | None:
 
 def _was_missed(attempt: AttemptRow, broker: str) -> bool:
     """Tell whether listings of a broker have missed an order that had left for it: it may still turn up there."""
-    return (attempt["broker"], attempt["outcome"], attempt["code"]) == (broker, Outcome.ABSENT, "absent")
+    return (destination_of(attempt), attempt["outcome"], attempt["code"]) == (broker, Outcome.ABSENT, "absent")
 
 
 def _was_denied(attempt: AttemptRow) -> bool:

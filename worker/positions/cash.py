@@ -18,6 +18,7 @@ from sqlalchemy import select
 from models.errors import AccessLost, CorroError
 from models.record.cash import book, newest
 from models.record.database import Database
+from models.record.destinations import is_behind
 from models.record.tables import position_locks
 from models.reports import CashEventReport
 from models.settings import HistorySettings
@@ -95,7 +96,7 @@ class CashReader:
         return utcnow() - FIRST if last is None else min(last, utcnow()) - OVERLAP
 
     def _is_locked(self) -> bool:
-        mine = select(position_locks.c.symbol).where(position_locks.c.broker == self.broker.name).limit(1)
+        mine = select(position_locks.c.symbol).where(is_behind(position_locks.c.broker, self.broker.name)).limit(1)
         with self.database.read() as connection:
             return connection.execute(mine).first() is not None
 

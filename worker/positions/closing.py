@@ -28,6 +28,7 @@ from typing import Literal
 
 from sqlalchemy import Connection, text
 
+from models.destinations import destination_of
 from models.legs import taken_by
 from models.messages import plain
 from models.record.order import OrderRecord
@@ -82,13 +83,20 @@ class Asked:
 
 
 class Closings:
-    """The closing orders of one claim: none takes what another one may take."""
+    """The closing orders of one claim: none takes what another one may take.
+
+    Args:
+        connection: of the transaction.
+        broker: whose orders these are.
+        brokers: everywhere that a position may be: destinations.
+        valid_s: how long a reading of positions may be relied on, seconds.
+    """
 
     def __init__(self, connection: Connection, broker: str, brokers: Iterable[str], valid_s: float) -> None:
         self.connection, self.broker, self.valid_s = connection, broker, valid_s
         self.brokers = sorted(brokers)
-        #: Shares of orders that this claim has let pass, by symbol and side.
-        self._passed: dict[tuple[str, Side], Decimal] = {}
+        #: Shares of orders that this claim has let pass, by destination, symbol and side.
+        self._passed: dict[tuple[str, str, Side], Decimal] = {}
         if connection.dialect.name != "sqlite":  # there only one writes at a time
             connection.execute(_LOCK, {"broker": broker})
 
@@ -101,21 +109,19 @@ class Closings:
             asked: what was asked of the broker for it.
             growing: it is at the broker, and counts like any other.
         """
-        but = None if growing else entry.id
-        verdicts = [
-            self._verdict(symbol, side, wanted * units, but, entry.now, asked)
-            for symbol, side, units in taken_by(by_name(entry.order))
-        ]
+        but, where = None if growing else entry.id, destination_of(entry.order)
+        taken = [(where, symbol, side, wanted * units) for symbol, side, units in taken_by(by_name(entry.order))]
+        verdicts = [self._verdict(*place, but, entry.now, asked) for place in taken]
         if (worst := max(verdicts, key=_WORSE.index)) == "send":
-            for symbol, side, units in taken_by(by_name(entry.order)):
-                self._passed[symbol, side] = self._passed.get((symbol, side), _ZERO) + wanted * units
+            for at, symbol, side, units in taken:
+                self._passed[at, symbol, side] = self._passed.get((at, symbol, side), _ZERO) + units
         return worst
 
     def _verdict(
-        self, symbol: str, side: Side, wanted: Decimal, but: str | None, now: datetime, asked: Asked
+        self, where: str, symbol: str, side: Side, wanted: Decimal, but: str | None, now: datetime, asked: Asked
     ) -> Verdict:
-        held = holdings(self.connection, [self.broker], symbol, side, but=but)[self.broker]
-        passed = self._passed.get((symbol, side), _ZERO)
+        held = holdings(self.connection, [where], symbol, side, but=but)[where]
+        passed = self._passed.get((where, symbol, side), _ZERO)
         verdict = decide_closing(wanted + passed, held, now=now, valid_s=self.valid_s, asked_at=asked.since)
         if verdict == "no position" and (asked.error or symbol in asked.unread):
             return "read anew"
@@ -126,10 +132,11 @@ class Closings:
         return "; ".join(self._words(entry, *taken) for taken in taken_by(by_name(entry.order)))
 
     def _words(self, entry: OrderRecord, symbol: str, side: Side, units: int) -> str:
-        found = holdings(self.connection, [self.broker, *self.brokers], symbol, side, but=entry.id)
+        at = destination_of(entry.order)
+        found = holdings(self.connection, [at, *self.brokers], symbol, side, but=entry.id)
         wanted = plain(left_of(entry.order) * units)
-        here = f"{self.broker} {_held(found[self.broker], symbol, side)}, and {wanted} are to be closed"
-        others = [(name, found[name]) for name in self.brokers if name != self.broker]
+        here = f"{at} {_held(found[at], symbol, side)}, and {wanted} are to be closed"
+        others = [(name, found[name]) for name in self.brokers if name != at]
         there = [told for name, held in others if held.read_at and (told := _elsewhere(held, name))]
         unknown = [f"not known at {name}" for name, held in others if held.read_at is None]
         return "; ".join((here, *there, *unknown))
@@ -139,12 +146,13 @@ class Closings:
         return "; ".join(self._doubt(entry, symbol, side, asked) for symbol, side, _ in taken_by(by_name(entry.order)))
 
     def _doubt(self, entry: OrderRecord, symbol: str, side: Side, asked: Asked) -> str:
+        at = destination_of(entry.order)
         if asked.error or symbol in asked.unread:
             why = asked.error or f"the broker does not tell how much {symbol} it holds"
             return f"{self.broker}: its positions cannot be read, so the order waits: {why}"
-        held = holdings(self.connection, [self.broker], symbol, side, but=entry.id)[self.broker]
+        held = holdings(self.connection, [at], symbol, side, but=entry.id)[at]
         books = "" if held.books is None else f", our books say {plain(held.books)}"
-        return f"{self.broker} {_held(held, symbol, side)}{books}: the order waits until that is clear"
+        return f"{at} {_held(held, symbol, side)}{books}: the order waits until that is clear"
 
 
 def _held(held: Holding, symbol: str, side: Side) -> str:

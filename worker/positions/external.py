@@ -28,9 +28,11 @@ from typing import Literal, TypedDict, cast
 
 from sqlalchemy import ColumnElement, Connection, Table, delete, exists, func, or_, select, update
 
+from models.destinations import broker_of, destination_of
 from models.legs import symbols_of
 from models.record.baselines import Moved, follow
 from models.record.database import Database
+from models.record.destinations import is_at, is_behind
 from models.record.matching import is_elsewhere
 from models.record.rows import ExternalFillRow, ExternalOrderRow, Json
 from models.record.statements import Values, fetch, upsert
@@ -57,7 +59,7 @@ _CORRECTED = (
 )  # fmt: skip
 _SHOWN = (
     "broker_client_order_id", "symbol", "quantity", "limit_price", "stop_price", "filled_quantity", "avg_fill_price",
-    "raw_status", "submitted_at",
+    "raw_status", "submitted_at", "account",
 )  # fmt: skip
 #: A line for the log: its event, and its values.
 _Told = tuple[str, dict[str, str]]
@@ -69,6 +71,7 @@ class _Ours(TypedDict):
     broker_client_order_id: str
     broker_order_id: str | None
     session: str | None
+    account: str | None
     symbol: str
     side: str
     legs: list[Json] | None
@@ -144,8 +147,9 @@ class External:
         numbered = {r.broker_order_id for r in reports} - {None}
         query = (
             select(
-                a.broker_client_order_id, a.broker_order_id, a.session, orders.c.symbol, orders.c.side, orders.c.legs
-            )
+                a.broker_client_order_id, a.broker_order_id, a.session, a.account, orders.c.symbol, orders.c.side,
+                orders.c.legs,
+            )  # fmt: skip
             .join_from(attempts, orders, a.client_order_id == orders.c.client_order_id)
             .where(
                 a.broker == self.broker,
@@ -172,7 +176,7 @@ class External:
         if (lead := _part_of(report)) is not None and lead in by_id:
             return "ours"
         named = (row for id_ in (report.broker_client_order_id, report.broker_order_id) for row in by_id.get(id_, ()))
-        ours = [row for row in named if not is_another(row, report) and not is_elsewhere(row["session"], report)]
+        ours = [row for row in named if not is_another(row, report) and not is_elsewhere(row, report)]
         our_ids = {row["broker_client_order_id"] for row in ours}
         their_ids = {id_ for row in ours if (id_ := row["broker_order_id"]) is not None}
         return whose_order(report, our_ids, their_ids, unsettled)
@@ -206,9 +210,8 @@ class External:
         before: Values = row
         news = {name: value for name, value in _shown(report).items() if value is not None and before[name] != value}
         if news:
-            key = (external_orders.c.broker == self.broker) & (
-                external_orders.c.broker_order_id == row["broker_order_id"]
-            )
+            e = external_orders.c
+            key = (e.broker == self.broker) & (e.broker_order_id == row["broker_order_id"])
             connection.execute(update(external_orders).where(key).values(**news, last_seen_at=now))
 
     def _fills(self, connection: Connection, told: Sequence[FillReport]) -> list[_Told]:
@@ -259,8 +262,8 @@ class External:
     ) -> None:
         """Let the baselines follow the executions that count more or less than they did."""
         moved = [
-            Moved(self.broker, row["id"], symbol, signed(Side(side)) * (row["quantity"] - before[row["execution_id"]]))
-            for row in rows
+            Moved(where, row["id"], symbol, signed(Side(side)) * (row["quantity"] - before[row["execution_id"]]))
+            for where, row in ((destination_of(row), row) for row in rows)
             if (symbol := row["symbol"]) is not None and (side := row["side"]) is not None
         ]
         follow(connection, moved, now, external=True)
@@ -289,16 +292,15 @@ class External:
         """Remember that every execution before a time has been read and booked, as ours or as external."""
         if elapsed() - self._marked < _MARK_EVERY_S:
             return  # the next reading overlaps by more than that
-        put = update(position_ledgers).where(position_ledgers.c.broker == self.broker).values(fills_read_at=at)
+        put = update(position_ledgers).where(is_behind(position_ledgers.c.broker, self.broker)).values(fills_read_at=at)
         done = self.database.transact(lambda connection: connection.execute(put).rowcount)
         self._marked = elapsed() if done else -math.inf
 
     def vanished(self, listed: Collection[str | None]) -> tuple[list[str], datetime | None]:
         """Return external orders that were live and are not among the open ones any more, and when the first began."""
         e = external_orders.c
-        query = select(e.broker_order_id, func.coalesce(e.submitted_at, e.first_seen_at)).where(
-            e.broker == self.broker, e.status.not_in([*_DONE, str(BrokerStatus.UNKNOWN)])
-        )
+        live = (e.broker == self.broker) & e.status.not_in([*_DONE, str(BrokerStatus.UNKNOWN)])
+        query = select(e.broker_order_id, func.coalesce(e.submitted_at, e.first_seen_at)).where(live)
         with self.database.read() as connection:
             gone = [(id_, at) for id_, at in connection.execute(query) if id_ not in listed]
         return [id_ for id_, _ in gone], min((at for _, at in gone), default=None)
@@ -321,22 +323,24 @@ def unsettled_symbols(connection: Connection, broker: str) -> set[str]:
     return {name for symbol, legs in connection.execute(query) for name in symbols_of(symbol, legs)}
 
 
-def turned_out_ours(table: Table, broker: str) -> ColumnElement[bool]:
-    """Say of a row of external orders or fills at a broker that an attempt of ours bears its broker's order id."""
-    ours = exists().where(attempts.c.broker == broker, attempts.c.broker_order_id == table.c.broker_order_id)
-    return (table.c.broker == broker) & ours
+def turned_out_ours(table: Table, where: str) -> ColumnElement[bool]:
+    """Say of a row of external orders or fills at a destination that an attempt of ours bears its broker's order id."""
+    a = attempts.c
+    ours = exists().where(a.broker == broker_of(where), a.broker_order_id == table.c.broker_order_id)
+    return is_at(table, where) & ours
 
 
-def disown(connection: Connection, broker: str) -> None:
-    """Take back what was called external and has turned out to be ours."""
+def disown(connection: Connection, where: str) -> None:
+    """Take back what was called external at a destination and has turned out to be ours."""
     for table in (external_fills, external_orders):
-        connection.execute(delete(table).where(turned_out_ours(table, broker)))
+        connection.execute(delete(table).where(turned_out_ours(table, where)))
 
 
 def _fill_row(broker: str, fill: FillReport, now: datetime) -> ExternalFillRow:
     """Return the row of somebody else's execution."""
     return {
         "broker": broker,
+        "account": fill.account,
         "execution_id": fill.execution_id,
         "broker_order_id": fill.broker_order_id,
         "symbol": fill.symbol,
@@ -394,6 +398,7 @@ def _row(broker: str, report: OrderReport | FillReport, now: datetime) -> Extern
             symbol=report.symbol,
             side=report.side,
             filled_quantity=report.cumulative_quantity,
+            account=report.account,
         )
     key = {"broker": broker, "broker_order_id": report.broker_order_id, "first_seen_at": now, "last_seen_at": now}
     return cast(ExternalOrderRow, key | _shown(report))

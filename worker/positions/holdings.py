@@ -10,8 +10,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, func, or_, select
 
+from models.destinations import broker_of
 from models.groups import EXCLUSIVE, LEADS, SAME_SCOPES, WAITING, GroupKind, is_mere_exit
 from models.legs import taken_by
+from models.record.destinations import destination, is_at
 from models.record.tables import (
     SIDE_OF_FILL,
     attempts,
@@ -33,6 +35,7 @@ _ZERO = Decimal(0)
 _THEIRS = {Side.SELL: ("sell",), Side.BUY_TO_COVER: ("buy", "buy_to_cover")}
 #: Legs that take nothing before their lead is filled.
 _WAITING = frozenset(leg for legs in WAITING.values() for leg in legs)
+_PLACE = destination(orders).label("place")
 #: What tells how much a leg may take beside its lead.
 _AS_LED = tuple(orders.c[name] for name in ("group_id", *SAME_SCOPES, "side", "quantity", "filled_quantity"))
 _CLOSED = [*map(str, DONE), str(BrokerStatus.UNKNOWN)]
@@ -75,7 +78,7 @@ def holdings(
 
     Args:
         connection: of the transaction.
-        brokers: names from the settings.
+        brokers: names from the settings, or destinations: accounts behind their logins.
         symbol: of the order.
         side: a closing one.
         but: the order that asks, which takes nothing from itself.
@@ -83,8 +86,10 @@ def holdings(
     """
     names, turn = sorted(set(brokers)), signed(side)
     w, p = workers.c, position_snapshots.c
-    read = select(w.broker, func.max(w.positions_at)).where(w.broker.in_(names)).group_by(w.broker)
-    read_at = {broker: at for broker, at in connection.execute(read) if at is not None}
+    logins = sorted({broker_of(name) for name in names})
+    read = select(w.broker, func.max(w.positions_at)).where(w.broker.in_(logins)).group_by(w.broker)
+    told = {broker: at for broker, at in connection.execute(read) if at is not None}
+    read_at = {name: told[broker_of(name)] for name in names if broker_of(name) in told}
     held = select(p.broker, p.quantity).where(p.broker.in_(names), p.symbol == symbol)
     shown = {broker: quantity for broker, quantity in connection.execute(held)}  # noqa: C416  # for mypy
     busy = _busy(connection, names, symbol, side, but, queued)
@@ -106,6 +111,7 @@ def _busy(
     """Add up what our other orders, and other people's, may still take; a replace under way counts as done."""
     o, a, e = orders.c, attempts.c, external_orders.c
     total: dict[str, Decimal] = {}
+    logins = sorted({broker_of(name) for name in names})
     statuses = [str(s) for s in OPEN if queued or s not in UNSENT]
     changing = and_(
         a.client_order_id == o.client_order_id,
@@ -113,10 +119,10 @@ def _busy(
         a.outcome.in_([str(Outcome.SENDING), str(Outcome.UNKNOWN)]),
     )
     ours = (
-        select(o.client_order_id, o.broker, a.terms, o.leg, o.group_kind, o.legs, *_AS_LED)
+        select(o.client_order_id, _PLACE, a.terms, o.leg, o.group_kind, o.legs, *_AS_LED)
         .join_from(orders, attempts, changing, isouter=True)
         .where(or_(and_(o.symbol == symbol, o.side == str(side)), o.legs.is_not(None)))
-        .where(o.broker.in_(names), o.status.in_(statuses))
+        .where(o.broker.in_(logins), o.status.in_(statuses))
     )
     left: dict[tuple[str, str], Decimal] = {}
     found = list(connection.execute(ours))
@@ -132,10 +138,10 @@ def _busy(
             most = min(most, lead.filled_quantity)  # what its lead has not brought yet it cannot take
         if row.client_order_id != but and (row.group_id is None or row.group_id != mine):
             is_one = row.group_id is not None and row.leg in EXCLUSIVE[GroupKind(row.group_kind)]
-            key = (row.group_id if is_one else row.client_order_id, row.broker)  # of such legs one alone may take
+            key = (row.group_id if is_one else row.client_order_id, row.place)  # of such legs one alone may take
             left[key] = max(most, left.get(key, _ZERO))
-    theirs = select(e.broker, e.quantity, e.filled_quantity).where(
-        e.broker.in_(names), e.symbol == symbol, e.side.in_(_THEIRS[side]), e.status.not_in(_CLOSED)
+    theirs = select(destination(external_orders), e.quantity, e.filled_quantity).where(
+        e.broker.in_(logins), e.symbol == symbol, e.side.in_(_THEIRS[side]), e.status.not_in(_CLOSED)
     )
     for broker, quantity, filled in connection.execute(theirs):
         total[broker] = total.get(broker, _ZERO) + (quantity or _ZERO) - (filled or _ZERO)
@@ -154,7 +160,7 @@ def _leads(connection: Connection, groups: Collection[str]) -> dict[str, Row[Any
 
 
 def positions(connection: Connection, symbols: Collection[str]) -> dict[tuple[str, str], Decimal]:
-    """Return the positions in some symbols by broker and symbol, shares, short ones negative.
+    """Return the positions in some symbols by destination and symbol, shares, short ones negative.
 
     By the baseline and every fill since; at a broker without a baseline, as it showed them last.
     """
@@ -168,17 +174,21 @@ def positions(connection: Connection, symbols: Collection[str]) -> dict[tuple[st
     begun = select(b.broker, b.symbol, b.quantity).where(b.symbol.in_(symbols))
     total |= {(r.broker, r.symbol): r.quantity for r in connection.execute(begun)}
     own = (
-        select(f.broker, f.symbol, SIDE_OF_FILL, func.sum(f.quantity))
+        select(g.broker, f.symbol, SIDE_OF_FILL, func.sum(f.quantity))
         .join_from(fills, orders, f.client_order_id == o.client_order_id)
-        .join(position_ledgers, and_(g.broker == f.broker, f.id > g.fills_id))
+        .join(position_ledgers, and_(g.broker == destination(fills), f.id > g.fills_id))
         .where(f.symbol.in_(symbols))
-        .group_by(f.broker, f.symbol, SIDE_OF_FILL)
+        .group_by(g.broker, f.symbol, SIDE_OF_FILL)
     )
     others = (
-        select(e.broker, e.symbol, e.side, func.sum(e.quantity))
-        .join_from(external_fills, position_ledgers, and_(g.broker == e.broker, e.id > g.external_fills_id))
+        select(g.broker, e.symbol, e.side, func.sum(e.quantity))
+        .join_from(
+            external_fills,
+            position_ledgers,
+            and_(g.broker == destination(external_fills), e.id > g.external_fills_id),
+        )
         .where(e.symbol.in_(symbols), e.side.is_not(None))
-        .group_by(e.broker, e.symbol, e.side)
+        .group_by(g.broker, e.symbol, e.side)
     )
     for query in (own, others):
         for broker, symbol, side, quantity in connection.execute(query):
@@ -198,10 +208,10 @@ def _books(connection: Connection, broker: str, symbol: str) -> Decimal | None:
     own = (
         select(SIDE_OF_FILL, f.quantity)
         .join_from(fills, orders, f.client_order_id == o.client_order_id)
-        .where(f.broker == broker, f.id > ledger.fills_id, f.symbol == symbol)
+        .where(is_at(fills, broker), f.id > ledger.fills_id, f.symbol == symbol)
     )
     others = select(e.side, e.quantity).where(
-        e.broker == broker, e.id > ledger.external_fills_id, e.symbol == symbol, e.side.is_not(None)
+        is_at(external_fills, broker), e.id > ledger.external_fills_id, e.symbol == symbol, e.side.is_not(None)
     )
     total = connection.execute(select(b.quantity).where(b.broker == broker, b.symbol == symbol)).scalar() or _ZERO
     for query in (own, others):

@@ -18,10 +18,12 @@ from typing import Any
 import structlog
 from sqlalchemy import ColumnElement, Connection, Row, Table, delete, func, insert, select, update
 
+from models.destinations import broker_of, split
 from models.errors import NotFound
 from models.record.baselines import shift_baseline
 from models.record.cash import explaining, words_of
 from models.record.database import Database
+from models.record.destinations import is_at, of_account
 from models.record.rows import PositionLedgerRow, PositionLockRow
 from models.record.statements import fetch, unindexed, upsert
 from models.record.tables import (
@@ -33,6 +35,7 @@ from models.record.tables import (
     position_events,
     position_ledgers,
     position_locks,
+    position_snapshots,
 )
 from models.vocabulary import Side, signed
 from worker.control.controls import journal as control
@@ -56,6 +59,7 @@ class PositionLedger:
     """The positions that the record explains at one broker, inside one transaction."""
 
     connection: Connection
+    #: Or one of several accounts behind its login: a destination, `ibkr:ira`.
     broker: str
     fills_id: int
     external_fills_id: int
@@ -77,7 +81,7 @@ class PositionLedger:
 
         Args:
             connection: of the transaction.
-            broker: name from the settings.
+            broker: name from the settings; or a destination.
             sizes: shares held, by symbol.
             unread: symbols that are held and whose size could not be read: their baseline is put off.
         """
@@ -134,7 +138,7 @@ class PositionLedger:
         )
         others = (
             select(e.symbol, e.side, func.sum(e.quantity))
-            .where(e.broker == self.broker, e.id > others_after)
+            .where(is_at(external_fills, self.broker), e.id > others_after)
             .group_by(e.symbol, e.side)
         )
         if own_to is not None and others_to is not None:
@@ -150,9 +154,11 @@ class PositionLedger:
             .join_from(fills, orders, f.client_order_id == o.client_order_id)
             .where(_at(fills, self.broker), f.id > self.fills_id, f.recorded_at >= lately)
         )
-        others = select(e.symbol).where(e.broker == self.broker, e.id > self.external_fills_id, e.recorded_at >= lately)
+        others = select(e.symbol).where(
+            is_at(external_fills, self.broker), e.id > self.external_fills_id, e.recorded_at >= lately
+        )
         filled = {s for query in (own, others) for s in self.connection.execute(query.distinct()).scalars()}
-        return filled | unsettled_symbols(self.connection, self.broker)
+        return filled | unsettled_symbols(self.connection, broker_of(self.broker))
 
     # -- BASELINES ---
     def begin(self, symbol: str, found: Decimal, restless: Collection[str]) -> None:
@@ -256,6 +262,12 @@ class PositionLedger:
             self.reasons[symbol] = "; ".join(words_of(row) for row in rows)
 
 
+def forget(connection: Connection, broker: str) -> None:
+    """Forget what is kept of a broker as one account, now that the accounts behind its login have names."""
+    for table in (position_snapshots, position_baselines, position_ledgers):
+        connection.execute(delete(table).where(table.c.broker == broker))
+
+
 def fold_all(database: Database) -> None:
     """Fold the old fills of every broker into its baselines, as leaders do with each reading of positions."""
     with database.read() as connection:
@@ -264,9 +276,10 @@ def fold_all(database: Database) -> None:
         database.transact(lambda connection, broker=broker: PositionLedger.open(connection, broker, {}).fold())  # type: ignore[misc]
 
 
-def _at(table: Table, broker: str) -> ColumnElement[bool]:
-    """Say that a row is of this broker, beside a range of ids: the range is small, a broker's history is not."""
-    return unindexed(table.c.broker) == broker
+def _at(table: Table, where: str) -> ColumnElement[bool]:
+    """Say that a row is at a destination, beside a range of ids: the range is small, a broker's history is not."""
+    broker, account = split(where)
+    return (unindexed(table.c.broker) == broker) & of_account(table, account)
 
 
 def unlock(database: Database, broker: str, symbol: str, *, by: str, reason: str) -> PositionLockRow:

@@ -14,7 +14,6 @@ it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
@@ -22,9 +21,11 @@ from typing import Literal
 
 from sqlalchemy import Connection, bindparam, func, or_, select
 
+from models.destinations import destination_of
 from models.errors import NotSent
 from models.legs import stored_legs
 from models.messages import plain
+from models.record.destinations import is_at, is_behind
 from models.record.rows import PositionLockRow, ReadableOrder
 from models.record.statements import Query
 from models.record.tables import orders, position_locks
@@ -39,7 +40,7 @@ READINGS = 3
 _LAG = timedelta(seconds=60)
 #: Code of attempts that a lock has turned away.
 LOCKED = "position_locked"
-_LOCKS = Query(select(position_locks).where(position_locks.c.broker == bindparam("broker")), PositionLockRow)
+_LOCKS = Query(select(position_locks).where(is_behind(position_locks.c.broker, bindparam("broker"))), PositionLockRow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,20 +109,22 @@ class Locks:
 
     def __init__(self, connection: Connection, broker: str) -> None:
         self.connection, self.broker = connection, broker
-        self.rows = {row["symbol"]: row for row in _LOCKS.rows(connection, broker=broker)}
-        #: Shares of closing orders that this claim has let pass, by symbol and side.
-        self._passed: dict[tuple[str, Side], Decimal] = {}
+        #: By destination and symbol.
+        self.rows = {(row["broker"], row["symbol"]): row for row in _LOCKS.rows(connection, broker=broker)}
+        #: Shares of closing orders that this claim has let pass, by destination, symbol and side.
+        self._passed: dict[tuple[str, str, Side], Decimal] = {}
 
     def refusal(self, order: ReadableOrder) -> NotSent | None:
         """Say why an order must not be sent here; None if it may."""
-        lock = self.rows.get(order["symbol"])
+        where = destination_of(order)
+        lock = self.rows.get((where, order["symbol"]))
         if order["legs"]:  # each leg has to be free: none of them may go without the others
-            stuck = [lock for leg in stored_legs(order["legs"]) if (lock := self.rows.get(leg.symbol))]
+            stuck = [lock for leg in stored_legs(order["legs"]) if (lock := self.rows.get((where, leg.symbol)))]
             return self._refused(stuck[0]) if stuck else None
         if lock is None:
             return None
         side, quantity = Side(order["side"]), left_of(order)
-        key = (order["symbol"], side)
+        key = (where, order["symbol"], side)
         if side in CLOSING:
             busy = self._busy(order, lock) + self._passed.get(key, Decimal(0))
             if may_pass(side, quantity, lock["found"], busy):
@@ -130,15 +133,15 @@ class Locks:
         return self._refused(lock)
 
     def _refused(self, lock: PositionLockRow) -> NotSent:
-        return NotSent(f"{self.broker}: {words(lock)}", broker=self.broker, code=LOCKED)
+        return NotSent(f"{lock['broker']}: {words(lock)}", broker=self.broker, code=LOCKED)
 
-    def _busy(self, order: Mapping[str, object], lock: PositionLockRow) -> Decimal:
+    def _busy(self, order: ReadableOrder, lock: PositionLockRow) -> Decimal:
         """Return how much of the found position other closing orders may still take."""
         o = orders.c
         moving = or_(o.status.in_([str(s) for s in OPEN]), o.updated_at >= lock["read_at"] - _LAG)
         others = (
             select(func.coalesce(func.sum(o.quantity), 0))
-            .where(o.broker == self.broker, o.symbol == order["symbol"], o.side == order["side"])
+            .where(is_at(orders, destination_of(order)), o.symbol == order["symbol"], o.side == order["side"])
             .where(o.client_order_id != order["client_order_id"], o.status.not_in([str(s) for s in UNSENT]), moving)
         )
         return Decimal(str(self.connection.execute(others).scalar()))
@@ -153,7 +156,7 @@ def words(lock: PositionLockRow) -> str:
 
 
 def locked_at(connection: Connection, order: ReadableOrder) -> set[str]:
-    """Return the brokers whose lock on the order's symbol stops it; none stops a closing order, which a lock may pass.
+    """Return the destinations whose lock on the order's symbol stops it; none stops a closing order.
 
     Whether a lock lets a closing order pass is decided where it is claimed: see `may_pass`.
     """

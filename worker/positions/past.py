@@ -19,6 +19,7 @@ from typing import cast
 
 from sqlalchemy import Connection, Table, insert, select
 
+from models.destinations import broker_of
 from models.record.history_tables import account_history, position_history
 from models.record.statements import Values
 from models.record.tables import account_snapshots, position_snapshots
@@ -69,31 +70,27 @@ def changed_positions(
             yield {**row, **dict.fromkeys(_WORTH), "quantity": Decimal(0), "taken_at": at}
 
 
-def append(
-    connection: Connection,
-    broker: str,
-    at: datetime,
-    held: Sequence[Values],
-    unread: Collection[str],
-    account: Values | None,
+def append_positions(
+    connection: Connection, where: str, at: datetime, held: Sequence[Values], unread: Collection[str]
 ) -> None:
-    """Add a reading to the history, where it says something new; must come before it replaces the snapshots.
+    """Add a reading to the history of positions, where it says something new; must come before it is the snapshot.
 
     Args:
         connection: of the transaction that stores the reading.
-        broker: whose positions these are.
+        where: whose positions these are: a broker's, or those of one of its accounts.
         at: when they were read.
         held: rows for `position_snapshots`.
         unread: as in `changed_positions`.
-        account: the row for `account_snapshots`; None where it could not be read.
     """
-    before = {str(row["symbol"]): row for row in _snapshots(connection, position_snapshots, broker)}
+    before = {str(row["symbol"]): row for row in _snapshots(connection, position_snapshots, where)}
     new = list(changed_positions(before, {str(row["symbol"]): row for row in held}, unread, at))
-    _insert(connection, position_history, new)
-    if account is not None:
-        accounts = {row["account_id"]: row for row in _snapshots(connection, account_snapshots, broker)}
-        if differs(accounts.get(account["account_id"]), account, _AMOUNTS):
-            _insert(connection, account_history, [account])
+    _insert(connection, position_history, [{**row, "broker": broker_of(where)} for row in new])
+
+
+def append_money(connection: Connection, broker: str, accounts: Sequence[Values]) -> None:
+    """Add a reading of accounts, rows for `account_snapshots`, to their history: those that say something new."""
+    before = {row["account_id"]: row for row in _snapshots(connection, account_snapshots, broker)}
+    _insert(connection, account_history, [a for a in accounts if differs(before.get(a["account_id"]), a, _AMOUNTS)])
 
 
 def _snapshots(connection: Connection, table: Table, broker: str) -> list[Values]:

@@ -12,24 +12,27 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
 from sqlalchemy import Connection, Table, delete, func, select, update
 
 from models.crash_points import reached
+from models.destinations import split
 from models.errors import AccessLost, CorroError
 from models.record.database import Database
 from models.record.statements import Values, upsert
 from models.record.tables import account_snapshots, position_snapshots, workers
 from models.reports import AccountReport, PositionReport
 from models.settings import TimingSettings
+from worker.brokers.accounts import destinations_of
 from worker.brokers.base import BrokerInterface
 from worker.fleet.members import Heartbeat
 from worker.fleet.reads import Reads
 from worker.positions import past
-from worker.positions.ledger import SETTLE, PositionLedger
+from worker.positions.ledger import SETTLE, PositionLedger, forget
 from worker.positions.locks import READINGS, Doubt, judge
 from worker.runtime.clock import Stopwatch, elapsed, utcnow
 from worker.runtime.said import LastingTrouble
@@ -42,6 +45,31 @@ _MONEY = (
     "account_id", "currency", "buying_power", "cash", "equity", "portfolio_value", "total_liquidity",
     "day_trade_count", "paper",
 )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ShownPositions:
+    """What one reading showed of a destination.
+
+    Args:
+        held: its holdings, one a name.
+        sizes: shares by symbol; one symbol may be held as two contracts.
+        unread: symbols that are held and whose size could not be read.
+    """
+
+    held: Sequence[PositionReport]
+    sizes: Mapping[str, Decimal]
+    unread: frozenset[str]
+
+    @classmethod
+    def of(cls, reports: Sequence[PositionReport]) -> ShownPositions:
+        """Put the holdings of a destination together."""
+        unread = frozenset(held.symbol for held in reports if held.quantity is None)
+        sizes: dict[str, Decimal] = {}
+        for held in reports:
+            if held.quantity is not None and held.symbol not in unread:
+                sizes[held.symbol] = sizes.get(held.symbol, _ZERO) + held.quantity
+        return cls(list({held.symbol: held for held in reports}.values()), sizes, unread)
 
 
 class PositionReader:
@@ -72,7 +100,8 @@ class PositionReader:
         self.database, self.broker, self.worker, self.timing = database, broker, worker, timing
         self.pulse, self._read_executions, self._clock = pulse, read_executions, clock or elapsed
         self._reads, self._moneyless = reads or Reads(), LastingTrouble(broker=broker.name)
-        self.doubts: dict[str, Doubt] = {}
+        #: By destination and symbol.
+        self.doubts: dict[tuple[str, str], Doubt] = {}
         #: The supervisor's thread reads after a connect, the healer's regularly.
         self._one_at_a_time = threading.Lock()
         self._read_at = self._stored_from = -math.inf
@@ -108,77 +137,83 @@ class PositionReader:
         watch, tenure, at, self._read_at = Stopwatch(), self.pulse.tenure, utcnow(), self._clock()
         with self._reads.of("positions"):
             reports = self.broker.get_positions()
-        unread = {held.symbol for held in reports if held.quantity is None}
-        sizes: dict[str, Decimal] = {}
-        for held in reports:  # one symbol may be held as two contracts
-            if held.quantity is not None and held.symbol not in unread:
-                sizes[held.symbol] = sizes.get(held.symbol, _ZERO) + held.quantity
-        account = self._account()
+        shown = {where: ShownPositions.of(self._at(where, reports)) for where in destinations_of(self.broker)}
+        accounts = self._accounts()
         complete = self._read_executions() if self.doubts else False
         reached("before_positions")
         with self.database.write() as connection:
             leads = self.pulse.still_leads(connection, tenure)
-            self._store(connection, {p.symbol: p for p in reports}.values(), account, at)
+            self._store(connection, shown, accounts, at)
             if leads or watch.age() < _OLD_S:
-                ledger = PositionLedger.open(connection, self.broker.name, sizes, unread)
-                if leads:
-                    ledger.fold()
-                    self._judge(ledger, sizes, unread, at, complete)
-        self._stored_from, self._unread = self._read_at, frozenset(unread)
+                for where, there in shown.items():
+                    ledger = PositionLedger.open(connection, where, there.sizes, there.unread)
+                    if leads:
+                        ledger.fold()
+                        self._judge(ledger, there, at, complete)
+        self._stored_from, self._unread = self._read_at, frozenset().union(*(there.unread for there in shown.values()))
         return self._unread
 
-    def _account(self) -> AccountReport | None:
-        """Read the money; without it positions are still worth having."""
+    def _at(self, where: str, reports: Sequence[PositionReport]) -> list[PositionReport]:
+        """Return the holdings of a destination: of an account, where the broker's login has several."""
+        account = split(where)[1]
+        return [held for held in reports if account is None or held.account_id == account]
+
+    def _accounts(self) -> Sequence[AccountReport]:
+        """Read the money of each account; without it positions are still worth having."""
         try:
             with self._reads.of("the account"):
-                found = self.broker.get_account_info()
+                found = self.broker.get_accounts()
         except AccessLost:
             raise
         except CorroError as error:
             self._moneyless.lasts("account_unreadable", str(error))
-            return None
+            return ()
         self._moneyless.is_over()
         return found
 
     # -- SNAPSHOTS: the routing of closing orders relies on them ---
     def _store(
-        self, connection: Connection, held: Iterable[PositionReport], account: AccountReport | None, at: datetime
+        self,
+        connection: Connection,
+        shown: Mapping[str, ShownPositions],
+        accounts: Sequence[AccountReport],
+        at: datetime,
     ) -> None:
         """Store a reading, unless somebody has stored a newer one."""
         name = self.broker.name
         newest = connection.execute(select(func.max(workers.c.positions_at)).where(workers.c.broker == name)).scalar()
         if newest is not None and newest > at:
             return  # somebody has read them since
-        held = list(held)
-        unread = {p.symbol for p in held if p.quantity is None}
-        read = (p for p in held if p.symbol not in unread)
-        rows = [{"broker": name, "taken_at": at, **{c: getattr(p, c) for c in _HELD}} for p in read]
-        money = (
-            None if account is None else {"broker": name, "taken_at": at, **{c: getattr(account, c) for c in _MONEY}}
-        )
-        past.append(connection, name, at, rows, unread, money)
-        stands = (position_snapshots.c.broker == name) & position_snapshots.c.symbol.in_(sorted(unread))
-        connection.execute(update(position_snapshots).where(stands).values(taken_at=at))  # what was known of these
-        keep(connection, position_snapshots, name, at, rows)
-        if money is not None:
-            keep(connection, account_snapshots, name, at, [money])
+        for where, there in shown.items():
+            read = (p for p in there.held if p.symbol not in there.unread)
+            rows = [{"broker": where, "taken_at": at, **{c: getattr(p, c) for c in _HELD}} for p in read]
+            past.append_positions(connection, where, at, rows, there.unread)
+            stands = (position_snapshots.c.broker == where) & position_snapshots.c.symbol.in_(sorted(there.unread))
+            connection.execute(update(position_snapshots).where(stands).values(taken_at=at))  # what was known of these
+            keep(connection, position_snapshots, where, at, rows)
+        if self.broker.accounts:
+            forget(connection, name)
+        money = [{"broker": name, "taken_at": at, **{c: getattr(one, c) for c in _MONEY}} for one in accounts]
+        if money:
+            past.append_money(connection, name, money)
+            keep(connection, account_snapshots, name, at, money)
         connection.execute(update(workers).where(workers.c.worker == self.worker).values(positions_at=at))
 
     # -- JUDGE ---
     def _judge(
         self,
         ledger: PositionLedger,
-        sizes: Mapping[str, Decimal],
-        unread: Collection[str],
+        there: ShownPositions,
         at: datetime,
         complete: bool,
     ) -> None:
         """Lock the symbols that nothing explains, and unlock those that are explained again."""
         restless = ledger.restless(min(SETTLE, timedelta(seconds=self.timing.lock_after)))
         unready = ledger.restless(SETTLE) if ledger.pending else set()
-        symbols = set(sizes) | set(ledger.expected) | set(ledger.locks) | set(self.doubts)
-        for symbol in sorted(symbols.difference(unread)):
-            found = sizes.get(symbol, _ZERO)
+        doubted = {symbol for where, symbol in self.doubts if where == ledger.broker}
+        symbols = set(there.sizes) | set(ledger.expected) | set(ledger.locks) | doubted
+        for symbol in sorted(symbols.difference(there.unread)):
+            found, place = there.sizes.get(symbol, _ZERO), (ledger.broker, symbol)
             if symbol in ledger.pending:
                 if symbol not in restless:
                     ledger.begin(symbol, found, unready)
@@ -188,7 +223,7 @@ class PositionReader:
             expected = ledger.expected.get(symbol, _ZERO)
             verdict, doubt = judge(
                 round(found - expected, 9),
-                self.doubts.get(symbol),
+                self.doubts.get(place),
                 restless=symbol in restless,
                 complete=complete,
                 now=self._clock(),
@@ -200,9 +235,9 @@ class PositionReader:
                 ledger.lock(symbol, expected, found, at)
             locked = symbol in ledger.locks
             if doubt is None or locked:
-                self.doubts.pop(symbol, None)
+                self.doubts.pop(place, None)
             else:
-                self.doubts[symbol] = doubt
+                self.doubts[place] = doubt
 
     def _look_at_lock(
         self, ledger: PositionLedger, symbol: str, expected: Decimal, found: Decimal, at: datetime, *, explained: bool

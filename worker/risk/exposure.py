@@ -13,6 +13,7 @@ from decimal import Decimal
 
 from sqlalchemy import ColumnElement, Connection, and_, case, false, func, literal, or_, select, true, union_all
 
+from models.destinations import split
 from models.record.groups import IS_MERE_EXIT
 from models.record.tables import SIDE_OF_FILL, attempts, fills, order_events, orders, risk_tallies
 from models.risk.facts import Intended, Usage, Used
@@ -193,10 +194,11 @@ class Exposure:
                 place = self._positions.setdefault((scope, symbol), _Position())
                 place.buying, place.selling = place.buying + _exactly(buying), place.selling + _exactly(selling)
         if any(kind in (EVERYTHING, "symbol", "broker", "account") for kind, _ in scopes):
-            for (broker, symbol), held in positions(self.connection, self.symbols).items():
-                mine = scopes_of(broker=broker, account=None, strategy=None, symbol=symbol, key=None)
-                for kind, name in scopes:  # positions do not say their account: they count in each of their broker's
-                    if mine.get(kind) == name or (kind == "account" and name.partition(":")[0] == broker):
+            for (where, symbol), held in positions(self.connection, self.symbols).items():
+                broker, account = split(where)
+                mine = scopes_of(broker=broker, account=account, strategy=None, symbol=symbol, key=None)
+                for kind, name in scopes:
+                    if mine.get(kind) == name:
                         self._hold((kind, name), symbol, held)
         strategies = {name.rpartition(":")[0] if "+" in kind else name for kind, name in scopes if "strategy" in kind}
         if strategies:
@@ -222,7 +224,7 @@ class Exposure:
         """Read when the last orders, or messages, of a minute went out: as many as the limit allows."""
         a, e, most = attempts.c, order_events.c, int(limit.number)
         since = self.now - _MINUTE
-        where = within(limit.scope_kind, limit.scope, _columns(a.broker))
+        where = within(limit.scope_kind, limit.scope, _columns(a.broker, a.account))
         gone = (
             select(a.started_at)
             .join_from(attempts, orders, a.client_order_id == orders.c.client_order_id)
@@ -232,7 +234,7 @@ class Exposure:
             gone = gone.where(a.replaces.is_(None))
         times = list(self.connection.execute(gone.order_by(a.started_at.desc()).limit(most)).scalars())
         if limit.name == "messages_per_minute":
-            where = within(limit.scope_kind, limit.scope, _columns(orders.c.broker))
+            where = within(limit.scope_kind, limit.scope, _columns(orders.c.broker, orders.c.account))
             canceled = (
                 select(e.at)
                 .join_from(order_events, orders, e.client_order_id == orders.c.client_order_id)
@@ -259,18 +261,19 @@ class Exposure:
 
     def _read_resting(self) -> None:
         o = orders.c
-        query = select(o.client_order_id, o.symbol, o.side, o.limit_price, o.broker, o.strategy).where(
+        query = select(o.client_order_id, o.symbol, o.side, o.limit_price, o.broker, o.account, o.strategy).where(
             o.status.in_([str(s) for s in LIVE | {Status.SUBMITTED}]),
             o.symbol.in_(self.symbols),
             o.order_type.in_([str(OrderType.MARKET), str(OrderType.LIMIT)]),
         )
-        for id_, symbol, side, limit_price, broker, strategy in self.connection.execute(query):
-            scopes = scopes_of(broker=broker, account=None, strategy=strategy, symbol=symbol, key=None)
+        for id_, symbol, side, limit_price, broker, account, strategy in self.connection.execute(query):
+            scopes = scopes_of(broker=broker, account=account, strategy=strategy, symbol=symbol, key=None)
             self._resting.append(_Resting(id_, symbol, Side(side), limit_price, scopes))
 
     def _read_gains(self, scopes: set[_Scope]) -> None:
-        for (broker, strategy, symbol), gain in gains(self.connection, self.day_began).items():
-            mine = scopes_of(broker=broker, account=None, strategy=strategy, symbol=symbol, key=None)
+        for (where, strategy, symbol), gain in gains(self.connection, self.day_began).items():
+            broker, account = split(where)
+            mine = scopes_of(broker=broker, account=account, strategy=strategy, symbol=symbol, key=None)
             for scope in scopes & mine.items():
                 self._sums[scope].realized += gain
 
@@ -298,8 +301,9 @@ def _exactly(value: object) -> Decimal:
     return round(Decimal(str(value or 0)), _PLACES)
 
 
-def _columns(broker: ColumnElement[str]) -> dict[str, ColumnElement[str]]:
-    return {"broker": broker, "strategy": orders.c.strategy, "symbol": orders.c.symbol, "key": orders.c.key_id}
+def _columns(broker: ColumnElement[str], account: ColumnElement[str]) -> dict[str, ColumnElement[str]]:
+    where = {"broker": broker, "account": account}
+    return where | {"strategy": orders.c.strategy, "symbol": orders.c.symbol, "key": orders.c.key_id}
 
 
 def within(kind: str, scope: str, columns: Mapping[str, ColumnElement[str]]) -> ColumnElement[bool]:

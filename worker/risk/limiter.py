@@ -14,13 +14,14 @@ from functools import partial
 
 from sqlalchemy import Connection
 
+from models.destinations import destination_of
 from models.encoding import plain
 from models.legs import only_closes, opens_short, stored_legs, unit_of
 from models.messages import OrderRequest
 from models.record.groups import members
 from models.record.limits import limit_rows
 from models.record.order import OrderRecord
-from models.record.rows import Json, by_name
+from models.record.rows import Json, ReadableOrder, by_name
 from models.record.settling import COUNT_TOGETHER
 from models.risk.decision import NOT_OF_PACKAGES, OF_UNITS, PRICED, Hold, Pass, RiskVerdict, Session, decide_risk
 from models.risk.facts import Intended, ReferencePrice
@@ -138,7 +139,7 @@ class Limiter:
         reduces = (
             self.closes and only_closes(legs)
             if legs
-            else side in CLOSING and (self.closes or self._is_held(connection, row["symbol"], side, units, entry.id))
+            else side in CLOSING and (self.closes or self._is_held(connection, row, side, units))
         )
         return Intended(
             client_order_id=entry.id,
@@ -152,7 +153,7 @@ class Limiter:
             stop_price=stop,
             strategy=row["strategy"],
             broker=self.broker,
-            account=_text(more.get("account")),
+            account=row["account"],
             multiplier=unit_of(legs) if legs else multiplier_of(connection, row["symbol"]),
             currency=row["currency"] if row["asset_class"] else "USD",
             key=_text(more.get("key_id")),
@@ -165,8 +166,9 @@ class Limiter:
             legs=legs,
         )
 
-    def _is_held(self, connection: Connection, symbol: str, side: Side, units: Decimal, id_: str) -> bool:
-        return holdings(connection, [self.broker], symbol, side, but=id_)[self.broker].least >= units
+    def _is_held(self, connection: Connection, row: ReadableOrder, side: Side, units: Decimal) -> bool:
+        here, id_ = destination_of(row), row["client_order_id"]
+        return holdings(connection, [here], row["symbol"], side, but=id_)[here].least >= units
 
 
 class RiskQuestions:

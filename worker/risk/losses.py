@@ -11,13 +11,14 @@ from sqlalchemy import Connection, case, select, tuple_, union_all
 
 from models.instruments import told_multiplier
 from models.record.archive_tables import archived_fills
+from models.record.destinations import destination
 from models.record.tables import SIDE_OF_FILL, fills, orders
 from models.vocabulary import CLOSING, Side, signed
 
 _ZERO, _ONE = Decimal(0), Decimal(1)
 #: A leg that sells may open as well as close: which of both, only what is held tells.
 _SIDE = case((fills.c.leg.is_not(None) & (fills.c.side == Side.SELL), str(Side.SELL_SHORT)), else_=SIDE_OF_FILL)
-#: Broker, strategy and symbol of a gain.
+#: Destination, strategy and symbol of a gain.
 Place = tuple[str, str | None, str]
 
 
@@ -66,17 +67,19 @@ def gains(connection: Connection, start: datetime) -> dict[Place, Decimal]:
     places = select(f.broker, f.symbol).where(f.filled_at >= start, f.symbol.is_not(None)).distinct()
     own = (
         select(
-            f.broker, f.strategy, f.symbol, _SIDE, f.quantity, f.price, f.commission, f.filled_at, f.multiplier, f.id
+            destination(fills),
+            *(f.strategy, f.symbol, _SIDE, f.quantity, f.price, f.commission, f.filled_at, f.multiplier, f.id),
         )
         .join_from(fills, orders, f.client_order_id == o.client_order_id)
         .where(tuple_(f.broker, f.symbol).in_(places), f.quantity > 0)
     )
     archived = select(
-        a.broker, a.strategy, a.symbol, a.side, a.quantity, a.price, a.commission, a.filled_at, a.multiplier, a.id
+        destination(archived_fills), a.strategy, a.symbol, a.side, a.quantity, a.price, a.commission, a.filled_at,
+        a.multiplier, a.id,
     )  # fmt: skip
     query = union_all(own, archived.where(tuple_(a.broker, a.symbol).in_(places))).order_by("filled_at", "id")
     found: dict[Place, list[PricedFill]] = {}
-    for broker, strategy, symbol, side, quantity, price, fee, at, told, _ in connection.execute(query):
+    for where, strategy, symbol, side, quantity, price, fee, at, told, _ in connection.execute(query):
         one = PricedFill(Side(side), quantity, price, fee or _ZERO, at, told or told_multiplier(symbol) or _ONE)
-        found.setdefault((broker, strategy, symbol), []).append(one)
+        found.setdefault((where, strategy, symbol), []).append(one)
     return {place: gain_since(mine, start) for place, mine in found.items() if mine[-1].at >= start}

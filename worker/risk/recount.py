@@ -14,6 +14,7 @@ from decimal import Decimal
 import structlog
 from sqlalchemy import Connection, and_, insert, or_, select, update
 
+from models.destinations import split
 from models.encoding import plain
 from models.record.batch import OrderBatch
 from models.record.database import Database
@@ -239,8 +240,10 @@ def _mend(
 def _keep_gains(connection: Connection, risk: RiskSettings, broker: str, now: datetime) -> None:
     """Keep what the day has brought beside what was sent, for whoever reads `risk_usage`; drop what is long over."""
     t, day = risk_tallies.c, risk.day(now)
-    for (place, strategy, symbol), gain in gains(connection, risk.day_began(now)).items():
-        mine = (t.broker == place) & (t.strategy == (strategy or "")) & (t.symbol == symbol) & (t.day == day)
+    for (where, strategy, symbol), gain in gains(connection, risk.day_began(now)).items():
+        place, account = split(where)
+        mine = (t.broker == place) & (t.account == (account or "")) & (t.strategy == (strategy or ""))
+        mine &= (t.symbol == symbol) & (t.day == day)
         if place == broker:
             connection.execute(update(risk_tallies).where(mine, t.realized != gain).values(realized=gain))
     old = risk.day(now - _KEPT_FOR)

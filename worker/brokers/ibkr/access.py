@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -9,6 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from models.errors import ConfigurationError
 from models.settings import BrokerSettings
 from worker.brokers.address import real_money
+from worker.brokers.ibkr.accounts import TradedAccounts, traded_accounts
 from worker.brokers.ibkr.pacing import PER_10_MINUTES
 
 #: TWS and Gateway listen here for real money (docs/facts/ibkr.md#1.9).
@@ -24,7 +26,8 @@ class Options:
     Args:
         broker: name of the broker in the settings, for messages.
         host, port, client_id: where TWS or Gateway listens, and as whom we speak; one live socket per client id.
-        account: required only if the login manages several.
+        account: required only if the login manages several: a number; or the name of the usual one of `accounts`.
+        accounts: several that are traded: name -> number.
         connect_options: sent with the first frame, as `+PACEAPI`; the sandbox's name where it is meant.
         live: real money is meant.
         sdk: ib_insync or ib_async; None takes what is installed.
@@ -42,6 +45,7 @@ class Options:
     port: int
     client_id: int
     account: str
+    accounts: Mapping[str, str]
     connect_options: str
     live: bool
     sdk: str | None
@@ -68,6 +72,7 @@ class Options:
                 port=int(get("port", 7497)),
                 client_id=int(get("client_id", 1)),
                 account=str(get("account") or ""),
+                accounts=settings.accounts,
                 connect_options=str(get("connect_options") or ""),
                 live=settings.live,
                 sdk=get("sdk"),
@@ -87,21 +92,15 @@ class Options:
         if get("absence", "never") not in ABSENCE:
             words = f"absence must be one of {', '.join(ABSENCE)}, was {get('absence')!r}"
             raise ConfigurationError(f"brokers.{broker}: {words}")
+        if options.accounts and options.account and settings.usual_account is None:
+            raise ConfigurationError(f"brokers.{broker}.account: must be one of {sorted(options.accounts)}")
         if options.port in LIVE_PORTS and not options.live:
             raise real_money(f"brokers.{broker}.port", f"the live port {options.port}", "7497 and 4002 are paper")
         return options
 
-    def check_accounts(self, managed: list[str]) -> str:
-        """Return the account to trade, or raise ConfigurationError if that is not clear or not allowed."""
-        where = f"brokers.{self.broker}.account"
-        if self.account and self.account not in managed:
-            raise ConfigurationError(f"{where} is {self.account}, but this login manages {', '.join(managed)}")
-        if not self.account and len(managed) > 1:
-            raise ConfigurationError(f"{where} is missing: this login manages {', '.join(managed)}; name one")
-        account = self.account or managed[0]
-        if not account.startswith("D") and not self.live:  # DU and DF are paper (docs/facts/ibkr.md#1.9)
-            raise real_money(where, f"{account}, a live account", "paper accounts begin with D")
-        return account
+    def check_accounts(self, managed: list[str]) -> TradedAccounts:
+        """Return the accounts to trade, or raise ConfigurationError if that is not clear or not allowed."""
+        return traded_accounts(self.broker, managed, self.account, self.accounts, live=self.live)
 
     @property
     def where(self) -> str:

@@ -33,8 +33,8 @@ _BASE = "BASE"
 _DAY_TRADES = 3
 
 
-async def account(session: TwsSession) -> AccountReport:
-    """Read the money of the account."""
+async def accounts(session: TwsSession) -> list[AccountReport]:
+    """Read the money of every account that is traded, the usual one first."""
     wrapper, client = session.ib.wrapper, session.client
     asked = 0
 
@@ -52,14 +52,21 @@ async def account(session: TwsSession) -> AccountReport:
         finally:
             if asked and session.up:
                 client.cancelAccountSummary(asked)
-        rows = [row for row in wrapper.acctSummary.values() if row.account == session.account]
-    if not rows:
-        raise NoData(f"{session.options.broker}: TWS told nothing about account {session.account}")
-    pushed = [row for row in wrapper.accountValues.values() if row.account == session.account]
+        rows = list(wrapper.acctSummary.values())
+    numbers = sorted(session.accounts.numbers, key=lambda number: number != session.accounts.usual)
+    return [_account(session, number, rows) for number in numbers]
+
+
+def _account(session: TwsSession, number: str, rows: Sequence[SdkAccountValue]) -> AccountReport:
+    """Return the money of one account from the rows of all."""
+    mine, called = [row for row in rows if row.account == number], session.accounts.label_of(number)
+    if not mine:
+        raise NoData(f"{session.options.broker}: TWS told nothing about account {called}")
+    pushed = [row for row in session.ib.wrapper.accountValues.values() if row.account == number]
     try:
-        return account_report(session.account, rows, pushed)
+        return replace(account_report(number, mine, pushed), account_id=called)
     except ValueError as error:
-        raise UnreadableReply(f"{session.options.broker}: account {session.account}: {error}") from None
+        raise UnreadableReply(f"{session.options.broker}: account {called}: {error}") from None
 
 
 def account_report(
@@ -128,7 +135,7 @@ async def positions(session: TwsSession) -> list[PositionReport]:
     """
     session.check()
     listed = await session.positions()
-    rows = [row for row in listed if row.account == session.account and row.quantity]
+    rows = [row for row in listed if row.account in session.accounts.numbers and row.quantity]
     if None in [_name(session, row.contract) for row in rows]:
         await session.contracts.learn()
     held = [_position(session, *row) for row in rows]
@@ -138,11 +145,12 @@ async def positions(session: TwsSession) -> list[PositionReport]:
 
 
 def _one_each(held: Sequence[PositionReport]) -> list[PositionReport]:
-    """Return one holding a name: of two with the same name, the size is unknown."""
-    found: dict[str, PositionReport] = {}
+    """Return one holding a name and account: of two with the same name, the size is unknown."""
+    found: dict[tuple[str, str], PositionReport] = {}
     for one in held:
-        found[one.symbol] = replace(one, quantity=None) if one.symbol in found else one
-    return sorted(found.values(), key=lambda position: position.symbol)
+        key = (one.symbol, one.account_id or "")
+        found[key] = replace(one, quantity=None) if key in found else one
+    return [found[key] for key in sorted(found)]
 
 
 def _name(session: TwsSession, contract: SdkContract) -> str | None:
@@ -168,7 +176,7 @@ def _position(
         avg_price=None if paid is None else paid / size,
         market_value=number(item.marketValue) if item else None,
         unrealized_pnl=number(item.unrealizedPNL) if item else None,
-        account_id=account,
+        account_id=session.accounts.label_of(account),
         currency=contract.currency or None,
     )
 
@@ -184,7 +192,8 @@ def _unread(session: TwsSession, row: Spoiled) -> PositionReport | None:
     symbol = session.contracts.names.called(row.number("con_id")) or _name_of(session, row)
     if not symbol:
         raise UnreadableReply(f"{session.options.broker}: cannot read {row}")
-    return PositionReport(symbol=symbol, quantity=None, account_id=session.account, currency=row.get("currency"))
+    account = session.accounts.label_of(row.get("account") or session.accounts.usual)
+    return PositionReport(symbol=symbol, quantity=None, account_id=account, currency=row.get("currency"))
 
 
 def _name_of(session: TwsSession, row: Spoiled) -> str | None:

@@ -62,6 +62,7 @@ class IbkrBroker(BrokerInterface):
             "client_id",
             "check_client_id",
             "account",
+            "accounts",
             "connect_options",
             "sdk",
             "timezone",
@@ -94,7 +95,7 @@ class IbkrBroker(BrokerInterface):
 
     def __init__(self, name: str, settings: BrokerSettings) -> None:
         super().__init__(name, settings)
-        self.order_session = str(settings.get("client_id", 1))
+        self.order_session, self.accounts = str(settings.get("client_id", 1)), tuple(settings.accounts)
         if settings.get("absence") == "listings":
             self.capabilities = replace(self.capabilities, absence=AbsenceRule(min_age_s=10.0, sightings=2))
         self._callback: Callable[[Report], None] | None = None
@@ -299,8 +300,12 @@ class IbkrBroker(BrokerInterface):
     # -- DATA ---
     def get_account_info(self) -> AccountReport:
         """Return the money of the account, from a fresh account summary."""
+        return self.get_accounts()[0]
+
+    def get_accounts(self) -> Sequence[AccountReport]:
+        """Return the money of each account that is traded, from a fresh account summary; the usual one first."""
         session = self._session()
-        return self._call(account.account(session), self._limit(session, 2), "account")
+        return self._call(account.accounts(session), self._limit(session, 2), "account")
 
     def server_time(self) -> datetime:
         """Return TWS's clock, in whole seconds."""

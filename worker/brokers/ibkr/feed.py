@@ -11,18 +11,20 @@ import asyncio
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from models.errors import BrokerError, UnreadableReply
 from worker.brokers import values
 from worker.brokers.ibkr import reports
 from worker.brokers.ibkr.access import Options
+from worker.brokers.ibkr.accounts import TradedAccounts
 from worker.brokers.ibkr.contracts import Contracts
 from worker.brokers.ibkr.evidence import OrderBook
 from worker.brokers.ibkr.frames import Frames
 from worker.brokers.ibkr.legs import BAG
 from worker.brokers.ibkr.previews import Previews
-from worker.brokers.ibkr.reports import WireExecution
+from worker.brokers.ibkr.reports import OrderLine, WireExecution
 from worker.brokers.ibkr.sdk import DecoderWatch, SdkCommission, SdkContract, SdkExecution, SdkOrder, SdkOrderState
 from worker.brokers.ibkr.spoiled import Rows, is_apart, spoiled
 from worker.brokers.ibkr.times import Zones
@@ -50,13 +52,13 @@ class Feed:
         contracts: gives rows the names of their contracts.
 
     Attributes:
-        account: whose rows count; empty until it is known.
+        accounts: whose rows count; every one's until it is known.
         frames: reads some messages before the SDK does.
     """
 
     def __init__(self, ib: Any, options: Options, book: OrderBook, contracts: Contracts) -> None:
         self._options, self._book, self._contracts = options, book, contracts
-        self.account = ""
+        self.accounts = TradedAccounts()
         clock = asyncio.get_running_loop().time
         self.open, self.completed = Unnumbered("open orders", clock), Unnumbered("completed orders", clock)
         self.positions = Unnumbered("positions", clock)
@@ -124,9 +126,10 @@ class Feed:
         for number in list(self._reads):
             self.fail_read(number, error)
 
-    def is_mine(self, account: str) -> bool:
-        """Tell whether a row is of our account, or may be."""
-        return not self.account or not account or account == self.account
+    def _owned(self, line: OrderLine) -> OrderLine:
+        """Return an order with the name of its account, where accounts have one."""
+        owner = self.accounts.name_of(line.account)
+        return line if owner is None else replace(line, owner=owner)
 
     # -- MESSAGES ---
     def _on_open_order(self, order_id: int, contract: SdkContract, order: SdkOrder, state: SdkOrderState) -> None:
@@ -138,7 +141,8 @@ class Feed:
         if line.client_id == self._options.client_id:
             self.previews.beware(line.order_id)
             self._book.raise_floor(line.order_id)
-        if self.is_mine(line.account):
+        if self.accounts.is_mine(line.account):
+            line = self._owned(line)
             self.open.row(line.perm_id or (line.client_id, line.order_id), line)
             self._book.on_order(line)
 
@@ -150,19 +154,21 @@ class Feed:
 
     def _on_completed_order(self, contract: SdkContract, order: SdkOrder, state: SdkOrderState) -> None:
         line = self._contracts.name(reports.order_line(contract, order, state, self._options.timezone))
-        if self.is_mine(line.account):
-            self.completed.row(line.perm_id or object(), line)
+        if self.accounts.is_mine(line.account):
+            self.completed.row(line.perm_id or object(), self._owned(line))
 
     def _on_exec_details(self, number: int, contract: SdkContract, raw: SdkExecution) -> None:
         execution = self._contracts.name(reports.execution(contract, raw, timed=self.frames.is_timed(raw.execId)))
         if execution.client_id == self._options.client_id:
             self._book.raise_floor(execution.order_id)
+        if (owner := self.accounts.name_of(execution.account)) is not None:
+            execution = replace(execution, fill=replace(execution.fill, account=owner))
         if contract.secType == BAG:  # its legs' are told as well
             self._book.on_package(execution)
             return
         if number in self._reads:
             self._reads[number][1].append(execution)
-        if self.is_mine(execution.account):
+        if self.accounts.is_mine(execution.account):
             self._book.on_execution(execution)
 
     def _on_exec_details_end(self, number: int) -> None:
@@ -190,7 +196,7 @@ class Feed:
         self._odd.note(str(row), repr(sys.exc_info()[1]))
         if row.get("client_id") in (None, str(self._options.client_id)) and (order_id := row.number("order_id")):
             self._book.raise_floor(order_id)
-        if not self.is_mine(row.get("account") or ""):
+        if not self.accounts.is_mine(row.get("account") or ""):
             return
         if (number := row.number("request_id")) in self._reads:
             self._reads[number][1].spoiled.append(row)

@@ -166,7 +166,8 @@ async def _send(session: TwsSession, pending: PendingOrder, ticket: Ticket) -> N
     """Send one order: everything that takes time first, the last question and the bytes at the end."""
     session.check()
     contract = await contract_for(session, ticket.order, pending.until)
-    fields = terms.order_fields(ticket.order, pending.ref, session.account if len(session.accounts) > 1 else "")
+    account = session.accounts.for_order(ticket.order.account, pending.broker)
+    fields = terms.order_fields(ticket.order, pending.ref, account)
     order = session.sdk.Order(**fields)
     await session.turn(pending.until)
     await session.numbers.free()

@@ -88,7 +88,8 @@ async def _send(session: TwsSession, pending: PendingChange, known: KnownOrder, 
     contract = await contract_by(session, ticket.order.instrument, pending.until)
     terms.check_listed(ticket.order, session.contracts.order_types(ticket.order.symbol), pending.broker)
     # The reference stays: it is how the order is found, and it is the same order.
-    fields = terms.order_fields(ticket.order, known.line.ref, session.account if len(session.accounts) > 1 else "")
+    account = "" if session.accounts.is_sole else known.line.account or session.accounts.usual
+    fields = terms.order_fields(ticket.order, known.line.ref, account)
     order = session.sdk.Order(**fields)
     await session.turn(pending.until)
     # No await from here to the bytes: the claim is checked, then they leave.

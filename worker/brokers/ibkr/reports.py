@@ -82,6 +82,8 @@ class OrderLine:
     completed_at: datetime | None = None
     #: The client id that placed the order, as text; None where the message does not tell.
     session: str | None = None
+    #: The name of its account; None where that has none.
+    owner: str | None = None
     #: The SDK's contract, for its name; and what one unit of it is, once that is known.
     contract: SdkContract | None = None
     size: Size | None = None
@@ -307,6 +309,7 @@ def build_report(
         limit_offset=line.limit_offset,
         extended_hours=line.extended_hours,
         session=line.session,
+        account=line.owner,
         filled_quantity=filled,
         avg_fill_price=average_of(executions) if not line.combo and filled == filled_by(executions) else None,
         code=str(number) if number is not None and status in DONE else None,

@@ -18,6 +18,7 @@ import structlog
 
 from models.errors import BrokerError, ConfigurationError, NotConnected, PacingViolation, QuotaExhausted
 from worker.brokers.ibkr.access import Options
+from worker.brokers.ibkr.accounts import TradedAccounts
 from worker.brokers.ibkr.codes import CUT_OFF, RESTORED, Proof, code_of, read_error
 from worker.brokers.ibkr.contracts import Contracts, Recall, Resolved
 from worker.brokers.ibkr.days import zones_of
@@ -59,7 +60,6 @@ class TwsSession:
         self.sdk = sdk
         self.options = options
         self.book = book
-        self.accounts: list[str] = []
         #: Why nothing may be sent though the socket may be up; None when all is well.
         self.gate: str | None = "not connected yet"
         #: Zones in which TWS may count its days, as its greeting tells them; empty where it tells none.
@@ -93,9 +93,9 @@ class TwsSession:
         self.client.apiEnd += self._on_lost
 
     @property
-    def account(self) -> str:
-        """The account that is traded; empty until it is known."""
-        return self.feed.account
+    def accounts(self) -> TradedAccounts:
+        """The accounts that are traded; none until the login has told them."""
+        return self.feed.accounts
 
     @property
     def frames(self) -> Frames:
@@ -115,8 +115,7 @@ class TwsSession:
             await shake_hands(self.client, self.options)
         except HandshakeFailed as failed:
             raise self._why(str(failed)) from None
-        self.accounts = list(self.client.getAccounts())
-        self.feed.account = self.options.check_accounts(self.accounts)
+        self.feed.accounts = self.options.check_accounts(list(self.client.getAccounts()))
         self.book.client_id = self.options.client_id
         self.client.updateReqId(self.book.id_floor)
         self.gate = reading = "reading orders and executions"
@@ -145,7 +144,7 @@ class TwsSession:
         await self.executions()
 
     def _subscribe(self) -> None:
-        self.client.reqAccountUpdates(True, self.account)  # market values of positions; nobody waits for it
+        self.client.reqAccountUpdates(True, self.accounts.usual)  # market values of positions; nobody waits for it
         if self.options.delayed_quotes:
             self.client.reqMarketDataType(3)  # live where subscribed, delayed elsewhere
 
@@ -218,7 +217,9 @@ class TwsSession:
                 except TimeoutError:
                     limit = f"{self.options.request_timeout_s:g} s"
                     raise BrokerError(f"TWS did not list its executions within {limit}") from None
-        return await self.contracts.named(Rows([row for row in rows if self.feed.is_mine(row.account)], rows.spoiled))
+        return await self.contracts.named(
+            Rows([row for row in rows if self.accounts.is_mine(row.account)], rows.spoiled)
+        )
 
     async def ask(self, what: str, request: Callable[[], Awaitable[T]], timeout_s: float | None = None) -> T:
         """Make one SDK request in its turn.

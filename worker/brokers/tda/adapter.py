@@ -98,6 +98,7 @@ class TdaBroker(BrokerInterface):
     """
 
     dialect: ClassVar[TdaDialect] = TDA
+    one_account = True
     default_url, retired = TDA.default_url, TDA.retired
     capabilities = _capabilities(TDA)
     keys = frozenset(
@@ -106,6 +107,7 @@ class TdaBroker(BrokerInterface):
             "api_key",
             "refresh_token",
             "account_id",
+            "accounts",
             "token_path",
             "poll_s",
             "requests_per_minute",

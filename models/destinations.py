@@ -1,0 +1,44 @@
+"""Where an order can go: a broker, or one of several accounts behind a broker's login.
+
+A destination is one text, as it stands in routes, in the scopes of accounts and in the tables of positions: `alpaca`,
+`ibkr:ira`. The number of an account is in the settings alone; everywhere else it has the name that stands there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+#: Stands between a broker and its account; no name of either contains it.
+BETWEEN = ":"
+#: The name of an account.
+ACCOUNT = re.compile(r"[a-z0-9][a-z0-9_-]{0,23}")
+#: Characters of a destination: it stands in columns of this size.
+LONGEST = 32
+
+
+def joined(broker: str, account: str | None) -> str:
+    """Return the destination of a broker and an account; None is the only one there."""
+    return broker if account is None else f"{broker}{BETWEEN}{account}"
+
+
+def split(destination: str) -> tuple[str, str | None]:
+    """Return the broker and the account of a destination."""
+    broker, _, account = destination.partition(BETWEEN)
+    return broker, account or None
+
+
+def broker_of(destination: str) -> str:
+    """Return the broker of a destination: whose queue and whose worker an order goes through."""
+    return destination.partition(BETWEEN)[0]
+
+
+def destination_of(row: Mapping[str, object]) -> str:
+    """Return where a row is: an order, an attempt, an execution."""
+    account = row["account"]
+    return joined(str(row["broker"]), None if account is None else str(account))
+
+
+def shown_number(number: str) -> str:
+    """Return an account's number as people may see it: its last two characters."""
+    return f"***{number[-2:]}" if len(number) > 4 else "***"
