@@ -35,7 +35,9 @@ _SHOWN = {
 }
 _JOINED = ("v_pnl", "v_positions")
 _NONE, _ACCOUNT = r"''(::text)? AS account", "CAST(coalesce(f.account, '') AS TEXT) AS account"
-_GROWN = r"(CAST\(coalesce\(f\.account, ''\) AS TEXT\)|COALESCE\(f\.account, ''::character varying\)::text) AS account"
+_GROWN = (
+    r"(CAST\(coalesce\(f\.account, ''\) AS TEXT\)|COALESCE\((f\.)?account, ''::character varying\)::text) AS account"
+)
 
 
 def _is_sqlite() -> bool:
@@ -123,7 +125,7 @@ def downgrade() -> None:
     _drop()
     _replace("position_executions", re.sub(_GROWN, "'' AS account", _text_of("position_executions")))
     for view, (column, tables) in _SHOWN.items():
-        text = _once(rf",\s*{re.escape(column)}(\s+{tables})", r"\1", _text_of(view))
+        text = _once(rf",\s*([a-z]\.)?{column.split('.')[-1]}(\s+{tables})", r"\2", _text_of(view))
         op.execute(f"DROP VIEW {view}")
         op.execute(f"CREATE VIEW {view} AS {text}")
     for table in _TABLES:
