@@ -36,6 +36,9 @@ _SHOWN = {
 _JOINED = ("v_pnl", "v_positions")
 _NONE, _ACCOUNT = r"''(::text)? AS account", "CAST(coalesce(f.account, '') AS TEXT) AS account"
 _GROWN = (
+    r"(CAST\(coalesce\(f\.account, ''\) AS TEXT\)|COALESCE\((f\.)?account, ''::character varying\)::text)"
+    r" AS account"
+)
     r"(CAST\(coalesce\(f\.account, ''\) AS TEXT\)|COALESCE\((f\.)?account, ''::character varying\)::text) AS account"
 )
 
