@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import TypedDict, cast
 
 from models.clock import utcnow
+from models.destinations import split
 from models.errors import DataError
 from models.lookups import FoundInstruments, InstrumentReport, PreviewReport, days
 from models.messages import OrderRequest
@@ -56,13 +57,7 @@ class LookupClient(DataClient):
             ConfigurationError: the route names an unknown broker.
         """
         deadline = time.monotonic() + timeout
-        body = {**request.to_wire(), "preview": None}
-        asked = {
-            broker: self._fetch(
-                "preview", {"order": body}, [broker], lambda row: from_json(PreviewReport, row["result"])
-            )
-            for broker in request.route or self.settings.route
-        }
+        asked = {where: self._preview(request, where) for where in self._ways(request)}
         ours = self._our_words(request)
         return [
             self._row(broker, request, fetch, max(0.05, deadline - time.monotonic()), *ours)
@@ -74,6 +69,16 @@ class LookupClient(DataClient):
         limits, now = StaticLimits(self.settings.risk, self.database), utcnow()
         refused, approval = limits.refusal(request, now), limits.approval(request, now)
         return None if refused is None else f"corro: {refused.words}", approval and f"corro: {approval}"
+
+    def _ways(self, request: OrderRequest) -> list[str]:
+        return [self.settings.destination(where, request.account) for where in request.route or self.settings.route]
+
+    def _preview(self, request: OrderRequest, where: str) -> Fetch[PreviewReport]:
+        """Ask a broker, about one of its accounts where it has several."""
+        broker, account = split(where)
+        named = {} if account is None else {"account": account, "version": 2}
+        body = {**request.to_wire(), "preview": None, **named}
+        return self._fetch("preview", {"order": body}, [broker], lambda row: from_json(PreviewReport, row["result"]))
 
     @staticmethod
     def _row(

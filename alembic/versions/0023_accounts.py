@@ -39,8 +39,6 @@ _GROWN = (
     r"(CAST\(coalesce\(f\.account, ''\) AS TEXT\)|COALESCE\((f\.)?account, ''::character varying\)::text)"
     r" AS account"
 )
-    r"(CAST\(coalesce\(f\.account, ''\) AS TEXT\)|COALESCE\((f\.)?account, ''::character varying\)::text) AS account"
-)
 
 
 def _is_sqlite() -> bool:

@@ -12,6 +12,7 @@ from models.errors import InstrumentUnknown, NotPermitted, RateLimited, Refused,
 from models.instruments import Instrument
 from models.lookups import FoundInstruments, InstrumentQuery, InstrumentReport, PreviewReport
 from models.messages import OrderRequest
+from worker.brokers.accounts import check_account
 
 if TYPE_CHECKING:
     from worker.brokers.base import Capabilities
@@ -22,6 +23,7 @@ class Lookups:
 
     name: str
     capabilities: Capabilities
+    accounts: tuple[str, ...]
     _resolved: Callable[[InstrumentReport], None] | None = None
     _known: Callable[[OrderRequest], None] | None = None
     _recall: Callable[[Instrument], Mapping[str, str] | None] | None = None
@@ -85,6 +87,7 @@ def previewed(broker: Lookups, order: OrderRequest) -> PreviewReport:
         DataError, BrokerError: it could not be asked.
     """
     try:
+        check_account(order, broker)
         broker.check_order(order)
         broker.check_known(order)
         return broker.preview_order(order)

@@ -16,6 +16,8 @@ from typing import ClassVar, TypeVar
 from pydantic import SecretStr
 
 from models.errors import Unsupported
+from models.lookups import FoundInstruments, InstrumentQuery, InstrumentReport, PreviewReport
+from models.messages import OrderRequest
 from models.reports import (
     AccountReport,
     Ambiguous,
@@ -180,6 +182,24 @@ class SeveralAccounts(BrokerInterface):
         told = [(account, one.get_cash_events(since)) for account, one in self._inner.items()]
         paid = [_paid(account, events) for account, events in told if events is not None]
         return heapq.merge(*paid, key=lambda event: event.at) if paid else None
+
+    # -- LOOKUPS ---
+    def resolutions(self, callback: Callable[[InstrumentReport], None]) -> None:
+        """Register the callback for what was resolved on the way of an order."""
+        for one in self._inner.values():
+            one.resolutions(callback)
+
+    def find_instruments(self, wanted: InstrumentQuery) -> FoundInstruments:
+        """Return what the broker knows under a name."""
+        return self._any().find_instruments(wanted)
+
+    def check_order(self, order: OrderRequest) -> None:
+        """Check the terms of an order, and that its account is one of these."""
+        self._of(order.account)[1].check_order(order)
+
+    def preview_order(self, order: OrderRequest) -> PreviewReport:
+        """Return what the broker says of an order in its account that is not sent."""
+        return self._of(order.account)[1].preview_order(order)
 
     # -- DATA ---
     def get_account_info(self) -> AccountReport:

@@ -38,7 +38,8 @@ async def what_if(session: TwsSession, order: OrderRequest) -> PreviewReport:
     session.check()
     loop, broker = asyncio.get_running_loop(), session.options.broker
     contract = await contract_for(session, order, loop.time() + session.options.request_timeout_s)
-    fields = terms.order_fields(order, REF, session.account if len(session.accounts) > 1 else "")
+    account = session.accounts.for_order(order.account, broker)
+    fields = terms.order_fields(order, REF, account)
     question = session.sdk.Order(**fields, whatIf=True)
     try:
         await session.budget.turn()
@@ -59,14 +60,14 @@ async def what_if(session: TwsSession, order: OrderRequest) -> PreviewReport:
         _log.error("ibkr.preview_became_an_order", broker=broker, order_id=order_id, symbol=order.symbol)
         session.send(lambda: session.client.cancelOrder(order_id, ""))
         raise DataError(f"{broker}: TWS took the what-if of {order.symbol} for an order; its cancel is asked for")
-    return _report(session, preview)
+    return _report(session, preview, account or session.accounts.usual)
 
 
-def _report(session: TwsSession, preview: Preview) -> PreviewReport:
-    """Read what was said."""
+def _report(session: TwsSession, preview: Preview, account: str) -> PreviewReport:
+    """Read what was said; `account`: the number of the one that was asked about."""
     if preview.state is None:
         return PreviewReport(refused=preview.refused, warnings=tuple(preview.notices))
-    pushed = [row for row in session.ib.wrapper.accountValues.values() if row.account == session.account]
+    pushed = [row for row in session.ib.wrapper.accountValues.values() if row.account == account]
     try:
         base = base_currency([], pushed)
     except ValueError:
