@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 #: Stands between a broker and its account; no name of either contains it.
 BETWEEN = ":"
@@ -15,6 +18,15 @@ BETWEEN = ":"
 ACCOUNT = re.compile(r"[a-z0-9][a-z0-9_-]{0,23}")
 #: Characters of a destination: it stands in columns of this size.
 LONGEST = 32
+
+
+def _named(value: str) -> str:
+    if not ACCOUNT.fullmatch(value):
+        raise ValueError("must be the name of an account in the settings, such as ira; never its number")
+    return value
+
+
+AccountName = Annotated[str, AfterValidator(_named)]
 
 
 def joined(broker: str, account: str | None) -> str:

@@ -32,7 +32,7 @@ from models.decimals import MAX_DECIMALS as MAX_DECIMALS
 from models.decimals import MAX_DIGITS as MAX_DIGITS
 from models.decimals import exact as exact
 from models.decimals import trimmed as trimmed
-from models.destinations import ACCOUNT
+from models.destinations import AccountName
 from models.encoding import dumps, moment
 from models.encoding import plain as plain
 from models.errors import InvalidOrder
@@ -165,7 +165,7 @@ class OrderRequest(BaseModel):
     display_quantity: Positive | None = None
     hidden: bool | None = None
     algo: dict[str, str] | None = None
-    account: str | None = None
+    account: AccountName | None = None
 
     def __init__(self, **data: object) -> None:
         try:
@@ -205,13 +205,6 @@ class OrderRequest(BaseModel):
         if not _CURRENCY.fullmatch(text):
             raise ValueError("must be the code of a currency, such as USD")
         return text
-
-    @field_validator("account")
-    @classmethod
-    def _account_is_a_name(cls, value: str | None) -> str | None:
-        if value is not None and not ACCOUNT.fullmatch(value):
-            raise ValueError("must be the name of an account in the settings, such as ira; never its number")
-        return value
 
     @field_validator("strategy", mode="before")
     @classmethod

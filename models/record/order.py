@@ -311,9 +311,9 @@ class OrderRecord:
             return []
         rows = {(row["broker"], row["execution_id"]): row for row in self.known_fills or ()}
         return [
-            Moved(destination_of(rows[key]), rows[key]["id"], *self._direction(rows[key], rows[key]["quantity"] - before))
-            for key, before in self.counted.items()
-            if rows[key]["quantity"] != before
+            Moved(destination_of(row), row["id"], *self._direction(row, row["quantity"] - before))
+            for row, before in ((rows[key], before) for key, before in self.counted.items())
+            if row["quantity"] != before
         ]
 
     def _direction(self, row: FillRow, units: Decimal) -> tuple[str, Decimal]:

@@ -15,7 +15,8 @@ from models.record.tables import attempts, external_fills, external_orders, orde
 from models.reports import BrokerStatus, CommissionReport, FillReport, OrderReport
 from models.vocabulary import Side
 from tests.unit.words import NOW
-from worker.positions.external import External, disown, whose_order
+from worker.positions.disowned import disown
+from worker.positions.external import External, whose_order
 
 OURS, THEIRS = {"mine-1"}, {"77"}
 

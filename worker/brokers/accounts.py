@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, Protocol
 
 from models.destinations import joined
 from models.errors import Unsupported
 from models.messages import OrderRequest
+from models.reports import AccountReport
 
 
 class Serving(Protocol):
-    """A broker's adapter, as far as its accounts are concerned."""
+    """A broker's adapter, as far as the names of its accounts are concerned."""
 
     name: str
     accounts: tuple[str, ...]
+
+
+class LoginAccounts(ABC):
+    """The part of the seam that is about the accounts behind a login."""
+
+    #: It speaks for one account, `account_id`: several behind one login get an adapter each (`worker.brokers.several`).
+    one_account: ClassVar[bool] = False
+    #: Names of the accounts behind this login whose orders it sends, and whose reports it tells with their names; empty
+    #: where it is used as one account.
+    accounts: tuple[str, ...] = ()
+
+    @abstractmethod
+    def get_account_info(self) -> AccountReport:
+        """Return the money of the account; of the usual one where there are several."""
+
+    def get_accounts(self) -> Sequence[AccountReport]:
+        """Return the money of each account; `account_id` is its name where there are several."""
+        return [self.get_account_info()]
 
 
 def destinations_of(broker: Serving) -> tuple[str, ...]:

@@ -43,7 +43,6 @@ from typing import ClassVar
 
 from models.errors import Unsupported
 from models.reports import (
-    AccountReport,
     Bar,
     CashEventReport,
     FillReport,
@@ -54,6 +53,7 @@ from models.reports import (
     Sighting,
 )
 from models.settings import BrokerSettings
+from worker.brokers.accounts import LoginAccounts
 from worker.brokers.capabilities import AbsenceRule as AbsenceRule
 from worker.brokers.capabilities import Capabilities as Capabilities
 from worker.brokers.lookups import Lookups
@@ -63,7 +63,7 @@ from worker.brokers.tickets import Ticket as Ticket
 from worker.pacing.budget import Limits
 
 
-class BrokerInterface(Lookups, ABC):
+class BrokerInterface(Lookups, LoginAccounts, ABC):
     """One connection to one account at one broker, or to several behind one login."""
 
     #: What this kind of broker can do; an instance may narrow it.
@@ -74,8 +74,6 @@ class BrokerInterface(Lookups, ABC):
     session_kind: ClassVar[str] = "session"
     #: Its address where `base_url` is not set; empty where it has none.
     default_url: ClassVar[str] = ""
-    #: It speaks for one account, `account_id`: several behind one login get an adapter each (`worker.brokers.several`).
-    one_account: ClassVar[bool] = False
     #: Since when the service behind it is gone, in words; empty while it is there.
     retired: ClassVar[str] = ""
 
@@ -91,9 +89,6 @@ class BrokerInterface(Lookups, ABC):
         self.order_session: str | None = None
         #: Makes budgets; in a worker they are shared with the other workers of the account.
         self.limits = Limits()
-        #: Names of the accounts behind this login whose orders it sends and whose reports it tells, each with its
-        #: name; empty where it is used as one account.
-        self.accounts: tuple[str, ...] = ()
 
     # -- CONNECTION ---
     @abstractmethod
@@ -255,14 +250,6 @@ class BrokerInterface(Lookups, ABC):
         return None
 
     # -- DATA ---
-    @abstractmethod
-    def get_account_info(self) -> AccountReport:
-        """Return the money of the account; of the usual one where there are several."""
-
-    def get_accounts(self) -> Sequence[AccountReport]:
-        """Return the money of each account; `account_id` is its name where there are several."""
-        return [self.get_account_info()]
-
     @abstractmethod
     def get_positions(self) -> Sequence[PositionReport]:
         """Return every holding of the account."""

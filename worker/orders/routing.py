@@ -200,7 +200,7 @@ def _onward(facts: RoutingFacts, reason: str) -> Decision:
 
 def said_by(broker: str, words: str) -> str:
     """Return words that begin with who they are about."""
-    return words if words.startswith(broker) else f"{broker}: {words}"
+    return words if words.startswith(broker_of(broker)) else f"{broker}: {words}"
 
 
 def _weight(error: BrokerError) -> Weight:

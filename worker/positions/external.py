@@ -26,13 +26,13 @@ from decimal import Decimal
 from functools import partial
 from typing import Literal, TypedDict, cast
 
-from sqlalchemy import ColumnElement, Connection, Table, delete, exists, func, or_, select, update
+from sqlalchemy import Connection, func, or_, select, update
 
-from models.destinations import broker_of, destination_of
+from models.destinations import destination_of
 from models.legs import symbols_of
 from models.record.baselines import Moved, follow
 from models.record.database import Database
-from models.record.destinations import is_at, is_behind
+from models.record.destinations import is_behind
 from models.record.matching import is_elsewhere
 from models.record.rows import ExternalFillRow, ExternalOrderRow, Json
 from models.record.statements import Values, fetch, upsert
@@ -146,10 +146,8 @@ class External:
         named = {id_ for r in reports for id_ in (r.broker_client_order_id, _part_of(r))} - {None}
         numbered = {r.broker_order_id for r in reports} - {None}
         query = (
-            select(
-                a.broker_client_order_id, a.broker_order_id, a.session, a.account, orders.c.symbol, orders.c.side,
-                orders.c.legs,
-            )  # fmt: skip
+            select(a.broker_client_order_id, a.broker_order_id, a.session, a.account)
+            .add_columns(orders.c.symbol, orders.c.side, orders.c.legs)
             .join_from(attempts, orders, a.client_order_id == orders.c.client_order_id)
             .where(
                 a.broker == self.broker,
@@ -321,19 +319,6 @@ def unsettled_symbols(connection: Connection, broker: str) -> set[str]:
         .where(attempts.c.broker == broker, attempts.c.outcome.in_([str(Outcome.SENDING), str(Outcome.UNKNOWN)]))
     )
     return {name for symbol, legs in connection.execute(query) for name in symbols_of(symbol, legs)}
-
-
-def turned_out_ours(table: Table, where: str) -> ColumnElement[bool]:
-    """Say of a row of external orders or fills at a destination that an attempt of ours bears its broker's order id."""
-    a = attempts.c
-    ours = exists().where(a.broker == broker_of(where), a.broker_order_id == table.c.broker_order_id)
-    return is_at(table, where) & ours
-
-
-def disown(connection: Connection, where: str) -> None:
-    """Take back what was called external at a destination and has turned out to be ours."""
-    for table in (external_fills, external_orders):
-        connection.execute(delete(table).where(turned_out_ours(table, where)))
 
 
 def _fill_row(broker: str, fill: FillReport, now: datetime) -> ExternalFillRow:

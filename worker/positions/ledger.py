@@ -39,7 +39,8 @@ from models.record.tables import (
 )
 from models.vocabulary import Side, signed
 from worker.control.controls import journal as control
-from worker.positions.external import disown, turned_out_ours, unsettled_symbols
+from worker.positions.disowned import disown, turned_out_ours
+from worker.positions.external import unsettled_symbols
 from worker.positions.locks import words
 from worker.runtime.clock import utcnow
 

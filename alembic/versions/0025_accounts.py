@@ -1,6 +1,6 @@
 """accounts: which of several accounts behind a broker's login an order, a try, an execution is of
 
-Revision: 0023, after 0022
+Revision: 0025, after 0024
 
 Rules: runs on SQLite and PostgreSQL alike, up and down; a worker of the previous version must be able to run on the
 new schema (add columns as nullable first, drop them one release later); views are dropped and made again.
@@ -19,8 +19,8 @@ from types import ModuleType
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0023"
-down_revision = "0022"
+revision = "0025"
+down_revision = "0024"
 branch_labels = None
 depends_on = None
 
@@ -69,6 +69,14 @@ def _replace(view: str, text: str) -> None:
     op.execute(f"CREATE{'' if _is_sqlite() else ' OR REPLACE'} VIEW {view} AS {text}")
 
 
+def _with_archived(executions: str) -> str:
+    """See that executions of archived orders are among all: 0022 has made the view anew without them."""
+    if "archived_fills" in executions:
+        return executions
+    archive = _revision("0021_archive")
+    return f"{executions} UNION ALL {archive._archived(archive._balances())}"
+
+
 def _place(of: str) -> str:
     return f"({of}.broker || CASE WHEN {of}.account <> '' THEN ':' || {of}.account ELSE '' END)"
 
@@ -81,8 +89,9 @@ def _parts(place: str) -> str:
     return f"substr({place}, 1, {end} - 1), NULLIF(substr({place}, {end} + 1), '')"
 
 
-def _balances() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("corro_0013", Path(__file__).with_name("0013_balances.py"))
+def _revision(name: str) -> ModuleType:
+    """Return an earlier migration, for the words of its views."""
+    spec = importlib.util.spec_from_file_location(f"corro_{name}", Path(__file__).with_name(f"{name}.py"))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -92,7 +101,7 @@ def _balances() -> ModuleType:
 
 def _positions(*, placed: bool) -> None:
     """Make the views anew that join executions with positions; `placed`: by destination."""
-    texts: dict[str, str] = _balances()._views()
+    texts: dict[str, str] = _revision("0013_balances")._views()
     for name in _JOINED:
         text = texts[name]
         if placed:
@@ -118,7 +127,7 @@ def upgrade() -> None:
         op.add_column(table, sa.Column("account", sa.String(length=32), nullable=True))
     for view, (column, tables) in _SHOWN.items():
         _replace(view, _once(rf"(\s+)({tables})", rf", {column}\1\2", _text_of(view)))
-    _replace("position_executions", re.sub(_NONE, _ACCOUNT, _text_of("position_executions")))
+    _replace("position_executions", re.sub(_NONE, _ACCOUNT, _with_archived(_text_of("position_executions"))))
     _positions(placed=True)
 
 
