@@ -149,7 +149,7 @@ async def _send(
 ) -> None:
     """Send the group: everything that takes time first, the last question and all the bytes at the end."""
     session.check()
-    lead, account = everyone[0], session.account if len(session.accounts) > 1 else ""
+    lead, account = everyone[0], session.accounts.for_order(ticket.order.account, everyone[0].broker)
     given = [
         one for one in (ticket.session_order_id, *(leg.session_order_id for leg in ticket.legs)) if one is not None
     ]
