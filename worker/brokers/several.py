@@ -184,10 +184,10 @@ class SeveralAccounts(BrokerInterface):
         return heapq.merge(*paid, key=lambda event: event.at) if paid else None
 
     # -- LOOKUPS ---
-    def resolutions(self, callback: Callable[[InstrumentReport], None]) -> None:
-        """Register the callback for what was resolved on the way of an order."""
+    def resolutions(self, callback: Callable[[InstrumentReport], None], known: Callable[[OrderRequest], None]) -> None:
+        """Register what takes note of what was resolved, and what knows it from before."""
         for one in self._inner.values():
-            one.resolutions(callback)
+            one.resolutions(callback, known)
 
     def find_instruments(self, wanted: InstrumentQuery) -> FoundInstruments:
         """Return what the broker knows under a name."""
