@@ -17,7 +17,7 @@ from worker.runtime.clock import utcnow
 
 log = structlog.get_logger()
 
-#: Account, symbol and side: orders alike in them are told from each other by the order in which they were sent, if at all.
+#: Account, symbol and side: orders alike in them are told apart by the order in which they were sent, if at all.
 Likeness = tuple[str | None, str, str]
 _LOOK_BACK = timedelta(minutes=10)
 

@@ -55,26 +55,11 @@ class IbkrBroker(BrokerInterface):
     """
 
     session_kind: ClassVar[str] = "client id"
-    keys = frozenset(
-        {
-            "host",
-            "port",
-            "client_id",
-            "check_client_id",
-            "account",
-            "accounts",
-            "connect_options",
-            "sdk",
-            "timezone",
-            "connect_timeout",
-            "request_timeout",
-            "messages_per_second",
-            "history_per_10_minutes",
-            "heartbeat",
-            "delayed_quotes",
-            "absence",
-        }
-    )
+    keys = frozenset((
+        "host", "port", "client_id", "check_client_id", "account", "accounts", "connect_options", "sdk",
+        "timezone", "connect_timeout", "request_timeout", "messages_per_second", "history_per_10_minutes",
+        "heartbeat", "delayed_quotes", "absence",
+    ))  # fmt: skip
     capabilities = Capabilities(
         asset_classes=frozenset(AssetClass),
         most_legs=legs.MOST,
