@@ -16,6 +16,7 @@ from typing import ClassVar, TypeVar
 from pydantic import SecretStr
 
 from models.errors import Unsupported
+from models.instruments import Instrument
 from models.lookups import FoundInstruments, InstrumentQuery, InstrumentReport, PreviewReport
 from models.messages import OrderRequest
 from models.reports import (
@@ -184,10 +185,15 @@ class SeveralAccounts(BrokerInterface):
         return heapq.merge(*paid, key=lambda event: event.at) if paid else None
 
     # -- LOOKUPS ---
-    def resolutions(self, callback: Callable[[InstrumentReport], None], known: Callable[[OrderRequest], None]) -> None:
-        """Register what takes note of what was resolved, and what knows it from before."""
+    def resolutions(
+        self,
+        callback: Callable[[InstrumentReport], None],
+        known: Callable[[OrderRequest], None],
+        recall: Callable[[Instrument], Mapping[str, str] | None] | None = None,
+    ) -> None:
+        """Register with each who keeps what is resolved, and knows it from before."""
         for one in self._inner.values():
-            one.resolutions(callback, known)
+            one.resolutions(callback, known, recall)
 
     def find_instruments(self, wanted: InstrumentQuery) -> FoundInstruments:
         """Return what the broker knows under a name."""
