@@ -1,6 +1,6 @@
 """accounts: which of several accounts behind a broker's login an order, a try, an execution is of
 
-Revision: 0027, after 0026
+Revision: 0028, after 0027
 
 Rules: runs on SQLite and PostgreSQL alike, up and down; a worker of the previous version must be able to run on the
 new schema (add columns as nullable first, drop them one release later); views are dropped and made again.
@@ -19,8 +19,8 @@ from types import ModuleType
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0027"
-down_revision = "0026"
+revision = "0028"
+down_revision = "0027"
 branch_labels = None
 depends_on = None
 
