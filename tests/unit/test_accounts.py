@@ -1,0 +1,150 @@
+"""Several accounts behind one login: where orders go, what is told of each, and that nothing mixes them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from models.errors import ConfigurationError, InvalidOrder, Unsupported
+from models.history import History, v_attempts, v_fills
+from models.messages import OrderRequest
+from models.routes import route_of
+from models.settings import BrokerSettings, Settings
+from producers.client import OrderClient
+from worker.brokers.fake import FakeBroker
+from worker.brokers.ibkr.accounts import TradedAccounts, traded_accounts
+from worker.brokers.several import SeveralAccounts
+from worker.rehearsal import rehearsal
+
+NUMBERS = {"ira": "DU1111111", "main": "DU2222222"}
+BROKERS = {"ibkr": {"accounts": NUMBERS}, "alpaca": {}}
+
+
+def settings_of(**more: object) -> Settings:
+    return Settings.model_validate({"brokers": BROKERS, "routing": {"route": ["ibkr:ira", "alpaca"]}} | more)
+
+
+# -- WHERE AN ORDER GOES ---
+@pytest.mark.parametrize(
+    ("given", "route"),
+    [
+        ({}, ("ibkr:ira", "alpaca")),
+        ({"route": ["ibkr:main", "alpaca"]}, ("ibkr:main", "alpaca")),
+        ({"route": ["ibkr"], "account": "main"}, ("ibkr:main",)),
+        ({"route": ["ibkr:ira", "ibkr:main"]}, ("ibkr:ira", "ibkr:main")),
+    ],
+)
+def test_a_route_names_accounts(given: dict[str, object], route: tuple[str, ...]) -> None:
+    request = OrderRequest(symbol="KO", side="buy", quantity=1, **given)
+    assert route_of(settings_of(), request) == route
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"route": ["ibkr:joint"]}, "no account 'joint'; it has ira, main"),
+        ({"route": ["alpaca:ira"]}, "alpaca has no account 'ira'"),
+        ({"route": ["ibkr"]}, "say ibkr:ACCOUNT"),
+        ({"route": ["alpaca"], "account": "ira"}, "alpaca has no account 'ira'"),
+    ],
+)
+def test_an_account_that_nobody_has_is_refused_with_those_there_are(given: dict[str, object], words: str) -> None:
+    with pytest.raises(InvalidOrder, match=words):
+        route_of(settings_of(), OrderRequest(symbol="KO", side="buy", quantity=1, **given))
+
+
+def test_the_usual_account_stands_for_a_broker_without_one() -> None:
+    brokers = {"ibkr": {"accounts": NUMBERS, "account": "main"}}
+    known = settings_of(brokers=brokers, routing={"route": ["ibkr"]})
+    assert route_of(known, OrderRequest(symbol="KO", side="buy", quantity=1)) == ("ibkr:main",)
+
+
+def test_numbers_are_shown_nowhere_and_are_no_names() -> None:
+    known = settings_of()
+    assert not [number for number in NUMBERS.values() if number in f"{known!r}{known}{known.model_dump()}"]
+    with pytest.raises(InvalidOrder, match="never its number"):
+        OrderRequest(symbol="KO", side="buy", quantity=1, account=NUMBERS["ira"])
+
+
+def test_limits_of_an_account_that_there_is_not_are_refused() -> None:
+    with pytest.raises(ValueError, match="ibkr:joint"):
+        settings_of(risk={"account": {"ibkr:joint": {"max_quantity": 1}}})
+
+
+# -- IB ---
+def test_ib_sends_each_order_to_the_number_of_its_account() -> None:
+    found = traded_accounts("ibkr", [*NUMBERS.values(), "DU3333333"], "ira", NUMBERS, live=False)
+    assert [found.for_order(name, "ibkr") for name in NUMBERS] == list(NUMBERS.values())
+    assert found.usual == NUMBERS["ira"]
+    assert found.name_of(NUMBERS["main"]) == "main"
+    assert not found.is_mine("DU3333333")
+    for name in (None, "joint"):
+        with pytest.raises(Unsupported, match="there are ira, main"):
+            found.for_order(name, "ibkr")
+
+
+def test_one_account_of_ib_needs_no_name() -> None:
+    assert TradedAccounts("DU1111111").for_order(None, "ibkr") == ""
+    found = traded_accounts("ibkr", list(NUMBERS.values()), NUMBERS["main"], {}, live=False)
+    assert (found.for_order(None, "ibkr"), found.names) == (NUMBERS["main"], {})
+
+
+@pytest.mark.parametrize("number", ["U1111111", "DU9999999"])
+def test_a_live_or_unknown_number_of_ib_is_refused_without_being_told(number: str) -> None:
+    with pytest.raises(ConfigurationError) as told:
+        traded_accounts("ibkr", ["U1111111", "DU2222222"], "", {"ira": number}, live=False)
+    assert number not in str(told.value)
+
+
+# -- THROUGH A WORKER ---
+class OfOneAccount(FakeBroker):
+    """A fake broker whose adapter speaks for one account."""
+
+    one_account = True
+
+    def __init__(self, name: str, settings: BrokerSettings) -> None:
+        super().__init__(name, settings)
+        # A broker numbers the orders of all its accounts together.
+        self.account._ids = itertools.count(int(str(settings.get("account_id"))[2:]))
+
+
+@pytest.fixture
+def broker() -> SeveralAccounts:
+    adapter = SeveralAccounts.serving(OfOneAccount)
+    return adapter("ibkr", BrokerSettings.model_validate({"adapter": "fake", "accounts": NUMBERS}))
+
+
+@pytest.fixture
+def client(broker: SeveralAccounts, tmp_path: Path) -> Iterator[OrderClient]:
+    other = FakeBroker("alpaca")
+    tables = {"ibkr": {"adapter": "fake", "accounts": NUMBERS}, "alpaca": {"adapter": "fake"}}
+    limits = {"account": {"ibkr:ira": {"max_quantity": 5}}}
+    with rehearsal(
+        tmp_path, broker, other, brokers=tables, routing={"route": ["ibkr:ira", "alpaca"]}, risk=limits
+    ) as made:
+        yield made
+
+
+def test_each_account_gets_its_orders_and_its_limits(client: OrderClient) -> None:
+    orders = [
+        client.submit(OrderRequest(client_order_id=id_, symbol="KO", side="buy", quantity=size, route=route))
+        for id_, size, route in (
+            ("in-ira", 3, ["ibkr:ira"]),
+            ("in-main", 7, ["ibkr:main"]),
+            ("too-much", 6, ["ibkr:ira", "ibkr:main"]),
+            ("by-default", 1, None),
+        )
+    ]
+    rows = [order.wait(timeout=20).row for order in orders]
+    assert [(row["broker"], row["account"], row["status"]) for row in rows] == [
+        ("ibkr", "ira", "filled"), ("ibkr", "main", "filled"), ("ibkr", "main", "filled"), ("ibkr", "ira", "filled"),
+    ]  # fmt: skip
+    past = History(client.database)
+    tried = [(row["account"], row["outcome"], row["code"]) for row in past.rows(v_attempts, client_order_id="too-much")]
+    assert sorted(tried) == [("ira", "not_sent", "order_quantity"), ("main", "accepted", None)]
+    held = {row["account"]: int(row["quantity"]) for row in past.positions(broker="ibkr") if row["quantity"]}
+    assert held == {"ira": 4, "main": 13}
+    assert {row["account"] for row in past.rows(v_fills, symbol="KO")} == {"ira", "main"}
