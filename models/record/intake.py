@@ -140,7 +140,7 @@ class Intake:
         self._longest_hold_s = float(settings.risk.max_lifetime or LONGEST_HOLD_S)
 
     def route(self, request: OrderRequest, queue_broker: str | None = None) -> tuple[str, ...]:
-        """Return the route an order takes, from the broker on whose queue it came; raises as `models.routes.route_of`."""
+        """Return the route an order takes, from the broker of its queue on; raises as `models.routes.route_of`."""
         return route_of(self.settings, request, queue_broker)
 
     # -- THE CLIENT'S WAY ---
