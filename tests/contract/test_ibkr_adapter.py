@@ -105,9 +105,16 @@ def test_a_rejection_after_acceptance_is_told_with_its_code(gateway: TwsDoors) -
     broker, told = gateway.broker(), list[Report]()
     broker.updates(told.append)
     gateway.fault("reject_after_accept")
-    place(broker, "undone", an_order())
-    rejected = eventually(lambda: [r for r in told if isinstance(r, OrderReport) and r.status == "rejected"])
-    assert (rejected[0].code, rejected[0].filled_quantity) == ("201", 0)
+    order = an_order()
+    place(broker, "undone", order)
+
+    def rejection() -> OrderReport | None:
+        """A refusal that comes before its sender was answered is told by the next reading."""
+        shown = [r for r in (*told, found(broker, "undone", order)) if isinstance(r, OrderReport)]
+        return next((report for report in shown if report.status == "rejected"), None)
+
+    rejected = eventually(rejection)
+    assert (rejected.code, rejected.filled_quantity) == ("201", 0)
 
 
 # -- CANCELING ---

@@ -78,8 +78,10 @@ class AlpacaLegs:
         #: Id of an order -> id of its package, our id of that, and which leg; None: it is none.
         self._legs: OrderedDict[str, tuple[str, str | None, int] | None] = OrderedDict()
 
-    def see(self, raw: Raw) -> None:
-        """Remember what an order shows of its legs."""
+    def see(self, raw: object) -> None:
+        """Remember what an order shows of its legs; an answer that is no order shows none."""
+        if not isinstance(raw, dict):
+            return
         package, ours = soft(identity, raw.get("id")), soft(identity, raw.get("client_order_id"))
         rows = raw.get("legs") if raw.get("order_class") == CLASS else None
         if package is None or not isinstance(rows, list):
