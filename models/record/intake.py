@@ -189,7 +189,7 @@ class Intake:
         self, request: OrderRequest, now: datetime, key_id: str | None, approval: str | None
     ) -> NewOrder:
         row = self._held(request, row_of(request, self.route(request), now, self._longest_s), now, key_id, approval)
-        if (refused := self.limits.refusal(request, now)) is not None:
+        if (refused := self.limits.refusal(request, now, key_id)) is not None:
             row["status"], row["closed_at"] = str(Status.DENIED), now
             row["reason"], row["reason_code"], row["held_for"] = refused.words, str(refused.code), None
         return row

@@ -93,7 +93,7 @@ class StaticLimits:
         self._rows: list[Limit] = []
         self._read_at: float | None = None
 
-    def refusal(self, request: OrderRequest, now: datetime) -> Refuse | None:
+    def refusal(self, request: OrderRequest, now: datetime, key_id: str | None = None) -> Refuse | None:
         """Return why an order may not be sent, whatever broker it would go to; None where it may be.
 
         Raises:
@@ -114,6 +114,7 @@ class StaticLimits:
             limit_price=request.limit_price,
             stop_price=request.stop_price,
             strategy=request.strategy,
+            key=key_id,
             multiplier=unit_of(request.legs) if request.legs else instrument.multiplier,
             currency=instrument.currency,
             # The claim looks whether it does.

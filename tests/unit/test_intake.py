@@ -22,7 +22,11 @@ from models.record.database import Database
 from models.record.intake import Intake, request_of, row_of
 from models.record.replaces import request_replace
 from models.record.tables import order_events, orders
+from models.risk.names import Limit
+from models.settings import Settings
+from models.signing import Signer
 from tests.traced import executions, traced
+from worker.risk.changes import set_limit
 
 NOW = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
 Body = dict[str, Any]
@@ -355,3 +359,13 @@ def test_a_batch_is_recorded_in_as_many_statements_as_one_order(intake: Intake, 
         intake.take([body(f"m-{n}") for n in range(count)], "ibkr")
     assert len(executions(seen)) == 4, seen
     assert len(stored(database)) == count
+
+
+def test_a_limit_of_the_key_is_said_when_its_order_is_recorded(settings: Settings, database: Database) -> None:
+    limit = Limit("key", "dip", "max_quantity", Decimal(5), set_by="ana")
+    set_limit(database, settings.risk, limit, reason="small")
+    here = Intake(settings, database)
+    (over,) = here.record([request("over")], Signer("dip", "hmac-sha256", b"0" * 32, "prod"))
+    (other,) = here.record([request("other")], Signer("dap", "hmac-sha256", b"0" * 32, "prod"))
+    assert (over["status"], other["status"]) == ("denied", "queued")
+    assert "max_quantity" in str(over["reason"])
