@@ -30,6 +30,7 @@ from typing import Literal, Protocol
 
 from models import encoding
 from models.errors import ConfigurationError, InvalidOrder
+from models.extras import install
 
 #: What is signed.
 Kind = Literal["order", "cancel", "replace", "approve", "deny"]
@@ -312,7 +313,7 @@ def _need_cryptography() -> None:
     try:
         import cryptography  # noqa: F401
     except ImportError:
-        raise ConfigurationError("Ed25519 needs the package cryptography: pip install 'corro[sign]'") from None
+        raise ConfigurationError(f"Ed25519 needs the package cryptography: {install('sign')}") from None
 
 
 # -- TOKENS ---

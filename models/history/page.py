@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from models.clock import utcnow
 from models.encoding import to_json
 from models.errors import ConfigurationError
+from models.extras import install
 from models.history.curves import worst
 from models.history.views import v_attempts, v_latency, v_orders, v_tca
 from models.outward import outward
@@ -176,7 +177,7 @@ def _picture(draw: Callable[[Axes], None]) -> str:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise ConfigurationError("the report needs matplotlib: pip install 'corro[report]'") from None
+        raise ConfigurationError(f"the report needs matplotlib: {install('report')}") from None
     figure = Figure(figsize=(9, 3), layout="constrained")
     draw(figure.subplots())
     text = io.StringIO()

@@ -19,6 +19,7 @@ from sqlalchemy import JSON, BigInteger, Boolean, Float, Integer, Table
 
 from models import encoding
 from models.errors import ConfigurationError
+from models.extras import install
 from models.record.columns import Money, UtcTime
 from models.record.statements import Values
 
@@ -38,7 +39,7 @@ def must_be_installed() -> None:
         ConfigurationError: pyarrow is not installed.
     """
     if importlib.util.find_spec("pyarrow") is None:
-        raise ConfigurationError("Parquet needs pyarrow: pip install 'corro[parquet]'")
+        raise ConfigurationError(f"Parquet needs pyarrow: {install('parquet')}")
 
 
 def schema_of(table: Table) -> pa.Schema:

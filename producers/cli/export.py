@@ -22,6 +22,7 @@ from sqlalchemy import Date
 
 from models.encoding import to_json
 from models.errors import ConfigurationError, InvalidRequest, OutputLost
+from models.extras import install
 from models.outward import is_id, outward, printable, untold
 from models.record.columns import Money, UtcTime
 
@@ -50,7 +51,7 @@ def check(path: Path | None) -> None:
     if not path.parent.is_dir():
         raise InvalidRequest(f"--out: there is no folder {path.parent}")
     if path.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
-        raise ConfigurationError("--out: Parquet needs pyarrow: pip install 'corro[parquet]', or write a .csv")
+        raise ConfigurationError(f"--out: Parquet needs pyarrow: {install('parquet')}, or write a .csv")
 
 
 def write(rows: Sequence[Mapping[str, Any]], path: Path, table: Table | None = None) -> None:

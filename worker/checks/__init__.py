@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from models.errors import ConfigurationError
+from models.extras import install
 from models.settings import Settings
 from worker.checks.broker import broker_lane
 from worker.checks.steps import CheckLane, CheckState, Finding
@@ -76,7 +77,7 @@ def _market(told: Future[MarketHours | None]) -> Finding:
         told.set_result(market)
     if market is not None:
         return Finding(broker=None, check="market", state=CheckState.OK, words=market.words)
-    advice = "pip install 'corro[worker]' brings exchange_calendars."
+    advice = f"{install('worker')} brings exchange_calendars."
     return Finding(broker=None, check="market", state=CheckState.SKIP, words=missing, advice=advice)
 
 

@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from models.extras import install
+
 #: Where TWS and Gateway listen unless they are told otherwise (docs/facts/ibkr.md#1.9).
 IB_PORTS = {7497: "TWS, paper", 7496: "TWS, LIVE", 4002: "Gateway, paper", 4001: "Gateway, LIVE"}
 _API = "Global Configuration > API > Settings (in Gateway: Configure > Settings > API > Settings)"
@@ -53,7 +55,7 @@ ROWS = (
         "APCA_API_SECRET_KEY, or {env}KEY_ID and {env}SECRET_KEY.",
     ),
     Row(_SCHWAB, r"(api_key|app_secret) is missing", "Key and secret are on developer.schwab.com, Dashboard, Apps."),
-    Row(_ANY, r"is not installed|cannot be imported", "pip install 'corro[worker,{adapter}]'"),
+    Row(_ANY, r"is not installed|cannot be imported", install("worker", "{adapter}")),
     # -- SANDBOX ---
     Row(
         _SANDBOX,

@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 from models.errors import CorroError, DataNotPermitted, NoData, NoSuchSymbol
+from models.extras import install
 from models.messages import plain
 from models.settings import BrokerSettings, Settings
 from worker import brokers
@@ -129,7 +130,7 @@ def look_at_adapter(s: Subject) -> Verdict:
     wanted = (str(s.table.get("sdk")),) if s.table.get("sdk") else SDKS.get(s.table.adapter, ())
     found = [f"{sdk} {version}" for sdk in wanted if (version := _version(sdk))]
     if wanted and not found:
-        return fail(f"{' or '.join(wanted)} is not installed", f"pip install 'corro[worker,{s.table.adapter}]'")
+        return fail(f"{' or '.join(wanted)} is not installed", install("worker", s.table.adapter))
     words = ", ".join([type(loaded).__name__, *found[:1]])
     if loaded.retired:
         return warn(

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from models.errors import ConfigurationError
+from models.extras import install
 from producers.cli.app import client
 
 
@@ -25,7 +26,7 @@ def mcp(
     A key that is named here, and needs no approval, submits at once, within its bounds.
     """
     if importlib.util.find_spec("mcp") is None:
-        raise ConfigurationError("corro mcp needs mcp: in the folder of corro's source, pip install -e '.[mcp]'")
+        raise ConfigurationError(f"corro mcp needs mcp: {install('mcp')}")
     with client() as c:
         from producers.signer import signer_of
         from worker.page.tools import Assistant, assistant_server

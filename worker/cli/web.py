@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from models.errors import ConfigurationError, InvalidRequest
+from models.extras import install
 from producers.cli import show
 from producers.cli.app import client
 from worker.runtime.celery_command import PARENT
@@ -73,7 +74,7 @@ def must_be_installed() -> None:
         ConfigurationError: something that the page needs is not installed.
     """
     if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
-        raise ConfigurationError(f"corro web needs {', '.join(missing)}: pip install 'corro[web]'")
+        raise ConfigurationError(f"corro web needs {', '.join(missing)}: {install('web')}")
 
 
 def _must_be_safe(host: str, web: "WebSettings", database: "Database") -> None:

@@ -14,6 +14,7 @@ from types import ModuleType
 import requests
 
 from models.errors import ConfigurationError
+from models.extras import install
 from models.outward import discreet
 
 #: Seconds to connect, and for an answer of the heartbeat's receiver; apprise has 4 for each of the same.
@@ -46,7 +47,7 @@ def must_be_usable(urls: Sequence[str]) -> None:
         ConfigurationError: says which one it does not know, by its place in the list.
     """
     if not is_installed():
-        raise ConfigurationError("[notify] urls needs apprise: pip install 'corro[notify]'")
+        raise ConfigurationError(f"[notify] urls needs apprise: {install('notify')}")
     apprise = _apprise()
     for number, url in enumerate(urls, 1):
         if apprise.Apprise.instantiate(url, suppress_exceptions=True) is None:

@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from models.errors import ConfigurationError
+from models.extras import install
 
 SDKS = ("ib_insync", "ib_async")
 
@@ -171,7 +172,7 @@ def load_sdk(wanted: str | None) -> Sdk:
         error = importlib.import_module(f"{name}.wrapper").RequestError
         made = (module.IB, module.Contract, module.Order, module.ExecutionFilter, module.Ticker, module.ComboLeg)
         return Sdk(name, *made, error)
-    raise ConfigurationError(f"{wanted or ' or '.join(SDKS)} is not installed: pip install 'corro[ibkr]'")
+    raise ConfigurationError(f"{wanted or ' or '.join(SDKS)} is not installed: {install('ibkr')}")
 
 
 class DecoderWatch:
