@@ -13,7 +13,7 @@ from decimal import Decimal
 
 from sqlalchemy import ColumnElement, Connection, and_, case, false, func, literal, or_, select, true, union_all
 
-from models.destinations import split
+from models.destinations import broker_of, split
 from models.record.groups import IS_MERE_EXIT
 from models.record.tables import SIDE_OF_FILL, attempts, fills, order_events, orders, risk_tallies
 from models.risk.facts import Intended, Usage, Used
@@ -197,8 +197,8 @@ class Exposure:
             for (where, symbol), held in positions(self.connection, self.symbols).items():
                 broker, account = split(where)
                 mine = scopes_of(broker=broker, account=account, strategy=None, symbol=symbol, key=None)
-                for kind, name in scopes:
-                    if mine.get(kind) == name:
+                for kind, name in scopes:  # one that names no account counts in each of its broker's
+                    if mine.get(kind) == name or (kind == "account" and not account and broker_of(name) == broker):
                         self._hold((kind, name), symbol, held)
         strategies = {name.rpartition(":")[0] if "+" in kind else name for kind, name in scopes if "strategy" in kind}
         if strategies:
