@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, Self, cast
 
 from models.clock import utcnow
 from models.crash_points import reached
+from models.destinations import broker_of
 from models.errors import NotFound
 from models.messages import OrderRequest, batches, plain
 from models.record.batch import Effects, OrderBatch, change_one
@@ -141,7 +142,7 @@ class OrderClient(GroupClient):
 
         Args:
             symbol: long positions are sold, short ones bought to cover.
-            broker: only there; None asks every broker.
+            broker: only there, `ibkr:ira` in one of its accounts; None asks every broker.
             strategy: only what this one holds; None is every strategy, and what orders without one have brought.
             external: also what nobody holds by corro's fills: it was there before, or came from elsewhere.
             timeout: seconds that all brokers together have to tell their positions.
@@ -172,19 +173,15 @@ class OrderClient(GroupClient):
         **terms: object,
     ) -> tuple[list[OrderRequest], dict[str, str]]:
         """Return the orders that `close_position` would submit, and why some brokers could not be asked."""
-        if broker is not None:
-            self.settings.broker(broker)  # refuses a name that nobody has
-        symbol, held = symbol.upper(), self.positions(timeout, None if broker is None else [broker])
-        found = [(name, p.quantity) for name, told in held.items() for p in told if p.symbol == symbol]
+        if broker is not None:  # refuses a name that nobody has
+            (self.settings.broker if broker == broker_of(broker) else self.settings.destination)(broker)
+        symbol, held = symbol.upper(), self.positions(timeout, None if broker is None else [broker_of(broker)])
+        found = held.places(symbol, self.settings.destinations, broker)
         unread = {name: f"{name} does not tell how much {symbol} it holds" for name, size in found if size is None}
         unreachable = held.unreachable | unread
+        sizes = [(name, {symbol: size}, self._held_by(strategy, name, symbol)) for name, size in found if size]
         more = external and strategy is None
-        closings = [
-            (name, closing)
-            for name, size in found
-            if size
-            for closing in decide_closings({symbol: size}, self._held_by(strategy, name, symbol), external=more)
-        ]
+        closings = [(at, one) for at, shown, mine in sizes for one in decide_closings(shown, mine, external=more)]
         if not closings:
             silent = "".join(f"; not known at {name}: {why}" for name, why in unreachable.items())
             whose = f" by {strategy}" if strategy is not None else ""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from models.clock import utcnow
+from models.destinations import broker_of, joined
 from models.errors import DataError
 from models.record.rows import FetchRow
 from models.reports import PositionReport
@@ -257,6 +258,24 @@ class Positions(dict[str, list[PositionReport]]):
             if position.quantity is not None and position.symbol not in unread:
                 net[position.symbol] = net.get(position.symbol, Decimal(0)) + position.quantity
         return dict(sorted(net.items()))
+
+    def places(
+        self, symbol: str, destinations: Container[str], only: str | None = None
+    ) -> list[tuple[str, Decimal | None]]:
+        """Return where a symbol is held, and how much; None where that could not be read.
+
+        Args:
+            symbol: as brokers are shown it here.
+            destinations: where orders can go, as in the settings: of several accounts each has its name (`ibkr:ira`).
+            only: this broker, or this account of one; None is everywhere.
+        """
+        found = [
+            (account if (account := joined(broker, held.account_id)) in destinations else broker, held.quantity)
+            for broker, told in self.items()
+            for held in told
+            if held.symbol == symbol
+        ]
+        return [(where, size) for where, size in found if only in (None, where, broker_of(where))]
 
 
 def _poll(read: Callable[[], T], ready: Callable[[T], bool], timeout: float, heard: threading.Event) -> T:

@@ -13,6 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from models.errors import ConfigurationError, DataNotPermitted, NotConnected
+from models.extras import install
 from models.reports import AccountReport, Bar, QuoteReport
 from models.settings import BrokerSettings, Settings
 from worker import checks as check
@@ -60,7 +61,7 @@ FACTS = {
         ("ibkr", "354 Requested market data is not subscribed.", ["Market Data Subscriptions", "delayed_quotes"]),
         ("ibkr", str(real_money("brokers.ib.port", "the live port 7496", "paper")), ["7497 paper"]),
         ("ibkr", str(real_money("brokers.ib.account", "U1, a live account", "paper")), ["paper account"]),
-        ("ibkr", "ib_insync or ib_async is not installed", ["in the folder of corro's source, pip install -e '.[worker,ibkr]'"]),
+        ("ibkr", "ib_insync or ib_async is not installed", [install("worker", "ibkr")]),
         ("alpaca", "refuses the keys: alpaca: HTTP 401: unauthorized.",
          ["do not open https://paper-api.alpaca.markets", "live keys only https://api.alpaca.markets",
           "APCA_API_SECRET_KEY"]),

@@ -111,7 +111,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("bars", request(timeframe="1Day\t"), "timeframe"),
     ("quote", {"symbol": ["SPY"]}, "symbol"),
     ("quote", {"symbol": "SPY", "depth": 5}, "depth"),
-    ("account", {"broker": "ibkr"}, "broker.*no fields"),
+    ("account", {"broker": "ibkr"}, "broker.*it takes account"),
     ("orders", {"open_only": "false"}, "open_only.*'false'"),
     ("orders", {"since": "today"}, "since"),
 ]
@@ -186,6 +186,16 @@ def test_net_positions() -> None:
     positions = Positions(found, {"c": "down"})
     assert positions.total() == {"AAPL": Decimal(3), "KO": Decimal("1.5"), "SPY": Decimal(0)}
     assert positions.unreachable == {"c": "down"}
+
+
+def test_what_is_held_in_accounts_is_held_where_orders_can_go() -> None:
+    held = [PositionReport(symbol="KO", quantity=Decimal(n), account_id=of) for n, of in ((4, "ira"), (9, "DU7"))]
+    positions = Positions({"ibkr": held, "tda": [PositionReport(symbol="KO", quantity=None)]}, {})
+    known = ("ibkr:ira", "ibkr:main", "tda")
+    assert positions.places("KO", known) == [("ibkr:ira", 4), ("ibkr", 9), ("tda", None)]
+    assert positions.places("KO", known, "ibkr") == [("ibkr:ira", 4), ("ibkr", 9)]
+    assert positions.places("KO", known, "ibkr:ira") == [("ibkr:ira", 4)]
+    assert positions.places("SPY", known) == []
 
 
 def test_ib_durations_are_never_shorter_than_a_bar() -> None:
