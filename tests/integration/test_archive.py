@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, insert, select, update
 
+from models.clock import utcnow
 from models.crash_points import watched
 from models.errors import ConfigurationError, IdempotencyConflict, InvalidRequest
 from models.groups import GroupKind, Membership
@@ -209,12 +210,12 @@ def test_the_id_of_a_group_stays_used_and_one_that_is_broken_stays_in_the_record
         connection.execute(update(orders).where(orders.c.group_id == "g").values(**old, status="canceled"))
         connection.execute(update(order_groups).values(**old, status="broken", reason="nothing closes 10"))
         put(connection, "last", NOW, side="buy", price=60)
-    run(database, tmp_path / "one", NOW + timedelta(minutes=5))
+    run(database, tmp_path / "one", utcnow() + timedelta(minutes=5))
     assert group_ids(database) == {"l-1", "l-1.then"}, "it is on somebody's list"
     with database.write() as connection:
         connection.execute(update(order_groups).values(status="closed"))
         put(connection, "very-last", NOW, side="buy", price=60)
-    run(database, tmp_path / "two", NOW + timedelta(minutes=5))
+    run(database, tmp_path / "two", utcnow() + timedelta(minutes=5))
     assert group_ids(database) == set()
     assert [row["status"] for row in intake.record(linked("l-1"))] == ["canceled"] * 2
     with pytest.raises(IdempotencyConflict, match="group 'g' has other orders"):

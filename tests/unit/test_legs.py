@@ -187,7 +187,7 @@ def test_limits_count_packages_by_their_net_and_positions_by_leg() -> None:
 def test_an_open_package_uses_positions_of_its_legs_and_value_of_its_own(intake: Intake) -> None:
     (row,) = intake.record([vertical(order_type="limit", limit_price="-1.20")])
     attempt: Any = {
-        "broker": "ibkr", "outcome": "accepted", "replaces": None, "terms": None,
+        "broker": "ibkr", "outcome": "accepted", "replaces": None, "terms": None, "account": None,
         "reserved": {"day": "2026-11-30", "price": "120"},
     }  # fmt: skip
     open_: Any = row | {"status": "accepted", "attempt_no": 1}

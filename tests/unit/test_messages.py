@@ -42,7 +42,7 @@ BAD: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"side": None}, ("side:", "required")),
     ({"side": 1}, ("side:", "1")),
     ({"order_type": "iceberg"}, ("order_type:", "'iceberg'")),
-    ({"time_in_force": "gtd"}, ("time_in_force:", "'gtd'")),
+    ({"time_in_force": "gtx"}, ("time_in_force:", "'gtx'")),
     *(({"quantity": q}, ("quantity:", repr(q))) for q in (
         0, -1, "0", "-0.5", "0.0", "nan", "NaN", "sNaN", "inf", "-Infinity", float("nan"), float("inf"), "", " ", "ten",
         "1,000", "1.5.2", "0x10", True, [], {}, b"1", "1234567890123456", "0.1234567891", "123456789012345.1", "1e15",
@@ -224,10 +224,12 @@ LABELS = (
 @st.composite
 def orders(draw: st.DrawFn) -> dict[str, Any]:
     kind = draw(st.sampled_from(OrderType))
+    trail = draw(st.sampled_from(["trail_amount", "trail_percent"]))
     prices = {
         OrderType.MARKET: (), OrderType.LIMIT: ("limit_price",), OrderType.STOP: ("stop_price",),
         OrderType.STOP_LIMIT: ("limit_price", "stop_price"),
-        OrderType.TRAILING_STOP: (draw(st.sampled_from(["trail_amount", "trail_percent"])),),
+        OrderType.TRAILING_STOP: (trail,), OrderType.TRAIL_LIMIT: (trail, "limit_offset"),
+        OrderType.IF_TOUCHED: ("stop_price",), OrderType.LIMIT_IF_TOUCHED: ("limit_price", "stop_price"),
     }[kind]  # fmt: skip
     created = draw(st.datetimes(NAIVE, NAIVE + timedelta(days=30_000), timezones=st.just(UTC)))
     optional = {
@@ -236,7 +238,7 @@ def orders(draw: st.DrawFn) -> dict[str, Any]:
         "tags": st.lists(LABELS, max_size=2) | st.dictionaries(LABELS, LABELS, max_size=2),
         "expires_at": st.timedeltas(timedelta(microseconds=1), timedelta(days=9)).map(lambda wait: created + wait),
         "extended_hours": st.booleans(),
-        "time_in_force": st.sampled_from(TimeInForce),
+        "time_in_force": st.sampled_from([one for one in TimeInForce if one is not TimeInForce.GTD]),
     }
     return {
         "symbol": draw(st.sampled_from(["AAPL", "brk.b", " SPY ", "BF.B"])),

@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from worker.brokers.ibkr import account as ibkr_account
+from worker.brokers.ibkr.accounts import TradedAccounts
 from worker.brokers.ibkr.names import Names
 from worker.brokers.oddities import Oddities
 from worker.brokers.tda.account import position_reports
@@ -37,6 +38,7 @@ def test_tda(sizes: dict[str, Any]) -> None:
 def test_ibkr() -> None:
     session: Any = SimpleNamespace(
         options=SimpleNamespace(broker="ibkr"),
+        accounts=TradedAccounts("DU1"),
         ib=SimpleNamespace(wrapper=SimpleNamespace(portfolio=defaultdict(dict))),
         contracts=SimpleNamespace(names=Names()),
     )

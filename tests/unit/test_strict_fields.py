@@ -60,6 +60,7 @@ TYPES: Mapping[str, tuple[type, ...]] = {
     "display_quantity": (str, int, float),
     "hidden": (bool,),
     "algo": (dict,),
+    "account": (str,),
 }
 NUMBERS = [name for name, kinds in TYPES.items() if float in kinds]
 _TYPES_OF_JSON = {

@@ -64,8 +64,10 @@ class SeveralAccounts(BrokerInterface):
     @classmethod
     def serving(cls, adapter: type[BrokerInterface]) -> type[SeveralAccounts]:
         """Return the class whose instances speak for several accounts by this adapter."""
-        same = ("capabilities", "keys", "session_kind", "default_url", "retired")
-        told = {name: getattr(adapter, name) for name in same}
+        told = {
+            "capabilities": adapter.capabilities, "keys": adapter.keys, "session_kind": adapter.session_kind,
+            "default_url": adapter.default_url, "retired": adapter.retired,
+        }  # fmt: skip
         return type(f"Several{adapter.__name__}", (cls,), {"adapter": adapter, **told})
 
     # -- WHAT THEY HAVE TOGETHER ---

@@ -72,7 +72,7 @@ class Ledger:
         to be refused, and kept), limited, position (by hand).
         """
         line = {"event": event, "at": datetime.now(UTC).isoformat()}
-        line.update({key: _plain(value) for key, value in fields.items()})
+        line.update({key: plain_json(value) for key, value in fields.items()})
         self.lines.append(line)
         self._write(line)
 
@@ -159,10 +159,12 @@ def duplicates(lines: Iterable[Line]) -> list[Line]:
     return [{"client_order_id": name, "orders": found} for name, found in places.items() if len(found) > 1]
 
 
-def _plain(value: object) -> Any:
+def plain_json(value: object) -> Any:
     """Make a value JSON-ready: decimals and times as text."""
     if value is None or isinstance(value, str | int | bool):
         return value
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_json(item) for item in value]
     return value.isoformat() if isinstance(value, datetime) else str(value)
