@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from models.errors import DatabaseUnavailable
 from models.record.tables import attempts, leases, workers
 from models.vocabulary import Outcome
 from tests.kit import World, events_of, eventually, never
@@ -37,26 +36,11 @@ def leads(world: World, process: Process) -> bool:
         return bool(connection.execute(select(leases.c.name).where(leases.c.holder == name)).first())
 
 
-def suspend(world: World, process: Process) -> None:
-    """Stop a worker, but not in the middle of a transaction: everybody else would wait for its end."""
-
-    def is_outside() -> bool:
-        process.popen.send_signal(signal.SIGSTOP)
-        try:
-            with world.database.write():
-                return True
-        except DatabaseUnavailable:
-            process.popen.send_signal(signal.SIGCONT)
-            return False
-
-    eventually(is_outside, 60)
-
-
 def owner_and_leader(world: World, count: int) -> tuple[Process, Process, list[str]]:
     """Have one worker own orders and another one lead; both live."""
     owner = start(world, 7)
     ids = rest(world, count)
-    suspend(world, owner)
+    world.fleet.suspend(owner)
     leader = start(world, 8)
     eventually(lambda: leads(world, leader), 20)
     owner.popen.send_signal(signal.SIGCONT)
@@ -124,7 +108,7 @@ def test_the_living_owner_cancels_what_was_refused_after_acceptance(new_world: N
 def test_a_wish_that_nobody_can_carry_out_says_who_has_to_be_alive(new_world: NewWorld, wish: str) -> None:
     world = new_world(["ibkr"])
     owner, _, (id_,) = owner_and_leader(world, 1)
-    suspend(world, owner)  # silent, and its socket stands: TWS gives its client id to nobody else
+    world.fleet.suspend(owner)  # silent, and its socket stands: TWS gives its client id to nobody else
     if wish == "cancel":
         world.client.cancel(id_)
     else:

@@ -11,11 +11,13 @@ from collections.abc import Mapping
 import redis
 from sqlalchemy import select
 
+from models.errors import DatabaseUnavailable
 from models.record.database import Database, open_database, upgrade
 from models.record.tables import workers
 from models.settings import Settings
 from tests.kit.process import clean_environment, tail
 from tests.kit.waiting import eventually
+from worker.fleet.identity import process_state
 from worker.local.processes import Fleet, Process
 from worker.messaging.embedded_queue import EmbeddedQueue
 
@@ -96,6 +98,27 @@ class FleetProcesses:
         """Kill a worker as a power cut would."""
         process.popen.send_signal(signal.SIGKILL)
         process.popen.wait(10)
+
+    def suspend(self, process: Process) -> None:
+        """Stop a worker, but not in the middle of a transaction: everybody else would wait for its end."""
+
+        def is_outside() -> bool:
+            process.popen.send_signal(signal.SIGSTOP)
+            eventually(lambda: process_state(process.popen.pid) == "T")
+            if self.is_free():
+                return True
+            process.popen.send_signal(signal.SIGCONT)
+            return False
+
+        eventually(is_outside, 60)
+
+    def is_free(self) -> bool:
+        """Tell whether nobody holds the database: on SQLite a stopped writer would."""
+        try:
+            with self.database.write():
+                return True
+        except DatabaseUnavailable:
+            return False
 
     def kill_all(self) -> None:
         """Kill every worker."""

@@ -207,7 +207,7 @@ class SimulatedWorker:
         self.desk = BrokerDesk(settings, database, self.seat, self.me, world, self.pulse, threads=InTurn)  # type: ignore[arg-type]
         # A send that is slow for as long as the test wants must not hold up the thread of the test.
         for lane in self.desk.way.lanes.values():
-            lane.places = threading.BoundedSemaphore(1_000)
+            lane._places = threading.BoundedSemaphore(1_000)
         self.desk.gate.has_tried.set()
         self.desk.gate.close("the connection was lost")
         self.leader = Leader(self.desk)
