@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from models.messages import OrderRequest
@@ -73,3 +73,14 @@ class OrderRef:
     session: str | None = None
     legs: tuple[LinkedOrder, ...] = ()
     session_order_id: str | None = None
+
+    def of(self, leg: LinkedOrder) -> OrderRef:
+        """Return how to find one of the other legs of this lead's group: it went with the lead, through one session."""
+        return replace(
+            self,
+            order=leg.order,
+            broker_client_order_id=leg.broker_client_order_id,
+            broker_order_id=leg.broker_order_id,
+            session_order_id=leg.session_order_id,
+            legs=(),
+        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from typing import Protocol
 
 from sqlalchemy import Connection, select
@@ -160,23 +159,11 @@ def linked_orders(connection: Connection, rows: Iterable[ReadableOrder]) -> dict
     return found
 
 
-def as_ref(lead: OrderRef, leg: LinkedOrder) -> OrderRef:
-    """Return how to find one of the other legs of a group: it went with the lead, through the same session."""
-    return replace(
-        lead,
-        order=leg.order,
-        broker_client_order_id=leg.broker_client_order_id,
-        broker_order_id=leg.broker_order_id,
-        session_order_id=leg.session_order_id,
-        legs=(),
-    )
-
-
 def named(lead: OrderRef) -> str:
     """Name every order of a group that nobody knows of, with what to look for; nothing for an order on its own."""
     if not lead.legs:
         return ""
-    refs = [lead, *(as_ref(lead, leg) for leg in lead.legs)]
+    refs = [lead, *(lead.of(leg) for leg in lead.legs)]
     numbers = [ref.session_order_id for ref in refs if ref.session_order_id is not None]
     under = f"; session {lead.session}, orders {', '.join(numbers)}: transmit none of them there" if numbers else ""
     legs = (f"{ref.order.group.leg} {ref.broker_client_order_id}" for ref in refs if ref.order.group)

@@ -35,7 +35,7 @@ from models.vocabulary import Outcome
 from worker.brokers.base import BrokerInterface, OrderRef
 from worker.orders.batches import Batches
 from worker.orders.catch_up import order_ref
-from worker.orders.legs import as_ref, lacking, linked_orders
+from worker.orders.legs import lacking, linked_orders
 from worker.orders.record import Recorder
 from worker.orders.withdrawal import Withdrawals
 from worker.runtime.clock import utcnow
@@ -132,7 +132,7 @@ class LostLegs:
             age = (utcnow() - attempt["started_at"]).total_seconds()
             missing = attempt["missing"]
             unseen = Missing(evidence=f"{self.broker.name} shows its lead without it")
-            seen = self.withdrawals.after(as_ref(lead, leg), unseen, missing=missing, age_s=age, sender_done=True)
+            seen = self.withdrawals.after(lead.of(leg), unseen, missing=missing, age_s=age, sender_done=True)
             possible = self.broker.capabilities.absence.possible and leg.session_order_id is None
             if isinstance(seen, Missing) and (seen.withdrawn or possible):
                 gone.append(leg.order.client_order_id)

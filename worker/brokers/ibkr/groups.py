@@ -34,11 +34,10 @@ from worker.brokers.ibkr.codes import CANCELED, Proof
 from worker.brokers.ibkr.listings import find
 from worker.brokers.ibkr.orders import (
     CANCEL_WAIT_S,
-    LINGER_S,
     answering,
     as_accepted,
     contract_by,
-    linger,
+    listen_on,
     put,
     verdict_on,
 )
@@ -138,9 +137,7 @@ async def place_group(
             raise await _failure(session, everyone, verdicts, loop.time() - started)
         except (OutcomeUnknown, asyncio.CancelledError):
             for pending in everyone:
-                if pending.begun and not pending.told.lost:
-                    pending.lingers = True
-                    session.spawn(linger(session.book, pending, emit, loop.time() + LINGER_S))
+                listen_on(session, pending, emit)
             raise
 
 
@@ -350,20 +347,10 @@ async def withdraw(own: TwsSession, owner: TwsSession, ref: OrderRef, *, listing
 # -- FIND ---
 async def find_groups(session: TwsSession, refs: Sequence[OrderRef]) -> list[Sighting]:
     """Look for orders, and for the legs of those that lead groups, in one reading."""
-    legs = [[_leg(ref, one) for one in ref.legs] for ref in refs]
+    legs = [[ref.of(one) for one in ref.legs] for ref in refs]
     seen = iter(await find(session, [*refs, *(leg for found in legs for leg in found)]))
     leads = [next(seen) for _ in refs]
     return [_of_group(lead, [next(seen) for _ in found]) for lead, found in zip(leads, legs, strict=True)]
-
-
-def _leg(lead: OrderRef, leg: LinkedOrder) -> OrderRef:
-    return replace(
-        lead,
-        order=leg.order,
-        broker_client_order_id=leg.broker_client_order_id,
-        broker_order_id=leg.broker_order_id,
-        legs=(),
-    )
 
 
 def _of_group(lead: Sighting, legs: Sequence[Sighting]) -> Sighting:

@@ -145,9 +145,7 @@ async def place(
                 return as_accepted(session.book.answer(pending, ticket.order), pending)
             raise pending.error(verdict, loop.time() - started)
         except (OutcomeUnknown, asyncio.CancelledError):
-            if pending.begun and not pending.told.lost:
-                pending.lingers = True
-                session.spawn(linger(session.book, pending, emit, loop.time() + LINGER_S))
+            listen_on(session, pending, emit)
             raise
 
 
@@ -176,6 +174,14 @@ async def _send(session: TwsSession, pending: PendingOrder, ticket: Ticket) -> N
     order_id = session.next_order_id()
     session.book.begin(pending, order_id)
     put(session, pending, lambda: session.client.placeOrder(order_id, contract, order), ticket.still_mine)
+
+
+def listen_on(session: TwsSession, pending: PendingOrder, emit: Callable[[Report], None]) -> None:
+    """Keep a request whose outcome is unknown for a while: a refusal may still come."""
+    if pending.begun and not pending.told.lost:
+        pending.lingers = True
+        until = asyncio.get_running_loop().time() + LINGER_S
+        session.spawn(linger(session.book, pending, emit, until))
 
 
 async def linger(book: OrderBook, pending: PendingOrder, emit: Callable[[Report], None], until: float) -> None:
