@@ -34,7 +34,7 @@ from models.record.keeping import keep
 from models.record.key_rows import ChainRow
 from models.record.parquet import parts
 from models.record.statements import Values, fetch, upsert
-from models.record.tables import SIDE_OF_FILL, attempts, fills, order_events, orders, position_ledgers
+from models.record.tables import SIDE_TO_OPEN, attempts, fills, order_events, orders, position_ledgers
 from models.record.tally import count_on
 from models.vocabulary import TERMINAL, Outcome
 
@@ -249,7 +249,7 @@ def _delete(connection: Connection, run: ArchiveRow, written: Sequence[Values]) 
 
 def _executions_of(ids: Iterable[str]) -> Insert:
     f, o = fills.c, orders.c
-    columns = [f[c.name] if c.name != "side" else SIDE_OF_FILL for c in archived_fills.c]
+    columns = [f[c.name] if c.name != "side" else SIDE_TO_OPEN for c in archived_fills.c]
     found = select(*columns).join_from(fills, orders, f.client_order_id == o.client_order_id).where(
         f.client_order_id.in_(list(ids)), f.voided_at.is_(None), f.quantity != 0
     )  # fmt: skip

@@ -255,7 +255,8 @@ class Intake:
             stored, keyed = stored_and_keyed(connection, list(came.arrivals))
         new = [arrival for id_, arrival in came.arrivals.items() if id_ not in stored]
         vouched = self._vouched(new, keyed, queue_broker, now)
-        lost = [(one.body, "it is not signed") for one in new if one not in vouched]
+        signed = {one.id for one in vouched}
+        lost = [(one.body, "it is not signed") for one in new if one.id not in signed]
         lost += [(came.arrivals[id_].body, f"{id_} is {row['status']} already") for id_, row in stored.items()]
         new = self._whole(vouched, came, lost, queue_broker, now)
         missing = alike([self._row(arrival, queue_broker, now) for arrival in new])

@@ -22,7 +22,7 @@ def must_be_named_once(requests: Sequence[OrderRequest]) -> None:
     first: dict[str, OrderRequest] = {}
     for one in requests:
         other = first.setdefault(one.client_order_id, one)
-        if other.body_hash != one.body_hash:
+        if other is not one and other.body_hash != one.body_hash:
             differ = ", ".join(_differing(other, one))
             raise IdempotencyConflict(f"two orders have the id {one.client_order_id!r}; they differ in {differ}")
 

@@ -20,6 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    case,
     false,
     func,
     or_,
@@ -232,6 +233,8 @@ fills = Table(
 
 #: The side of an execution: its leg's, else its order's.
 SIDE_OF_FILL = func.coalesce(fills.c.side, orders.c.side)
+#: The same where it matters whether it opens: a leg that sells may open as well as close, which what is held tells.
+SIDE_TO_OPEN = case((fills.c.leg.is_not(None) & (fills.c.side == "sell"), "sell_short"), else_=SIDE_OF_FILL)
 #: Executions that are inferred, or have no price yet.
 UNSETTLED = fills.c.voided_at.is_(None) & or_(fills.c.inferred, fills.c.price.is_(None))
 # Its migration makes it of the UNSETTLED fills alone; to say so here would load both dialects into every process.

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import cast
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, or_
 
 from models.legs import stored_legs
 from models.record.rows import AttemptRow, ReadableOrder, by_name
@@ -26,6 +26,8 @@ from models.vocabulary import LIVE, Outcome, Side, Status, signed
 
 #: Columns that find a tally, and those that are added up.
 KEY = tuple(column.name for column in risk_tallies.primary_key)
+#: A tally of something open: an order, or a leg of one, which counts in units alone.
+STILL_OPEN = or_(risk_tallies.c.open_orders != 0, risk_tallies.c.buying != 0, risk_tallies.c.selling != 0)
 COUNTED = ("sent", "sent_value", "open_orders", "buying", "selling", "open_buy", "open_sell")
 #: A tally's key -> what an order adds to each of COUNTED.
 Uses = dict[tuple[str, ...], dict[str, Decimal]]

@@ -193,7 +193,8 @@ class SeveralAccounts(BrokerInterface):
         known: Callable[[OrderRequest], None],
         recall: Callable[[Instrument], Mapping[str, str] | None] | None = None,
     ) -> None:
-        """Register with each who keeps what is resolved, and knows it from before."""
+        """Register with each, and here, who keeps what is resolved, and knows it from before."""
+        super().resolutions(callback, known, recall)
         for one in self._inner.values():
             one.resolutions(callback, known, recall)
 

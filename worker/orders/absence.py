@@ -53,10 +53,10 @@ def conclude(
         return "absent"
     if not rule.possible:
         return "wait"
-    return "absent" if _is_missed(rule, missing, age_s) else "wait"
+    return "absent" if is_missed(rule, missing, age_s) else "wait"
 
 
-def _is_missed(rule: AbsenceRule, missing: int, age_s: float) -> bool:
+def is_missed(rule: AbsenceRule, missing: int, age_s: float) -> bool:
     """Tell whether complete readings have missed an order often and late enough."""
     return missing >= rule.sightings and age_s >= rule.min_age_s
 
@@ -103,7 +103,7 @@ def after_replaced(
     | anything else                          | wait                                                          |
     """
     if isinstance(sighting, Missing):
-        return "refused" if _is_missed(rule, missing, age_s) else "wait"
+        return "refused" if is_missed(rule, missing, age_s) else "wait"
     if verdict == "adopt" and isinstance(sighting, Found):
         report = sighting.report
         dead = report.status is BrokerStatus.REJECTED and not report.filled_quantity and not report.fills

@@ -33,6 +33,7 @@ from models.reports import Found, Missing, Sighting
 from models.settings import TimingSettings
 from models.vocabulary import Outcome
 from worker.brokers.base import BrokerInterface, OrderRef
+from worker.orders.absence import is_missed
 from worker.orders.batches import Batches
 from worker.orders.catch_up import order_ref
 from worker.orders.legs import lacking, linked_orders
@@ -153,7 +154,7 @@ class LostLegs:
         due = leg.now + timedelta(seconds=pauses[min(attempt["checks"] + 1, len(pauses) - 1)])
         leg.set_attempt(number, checks=attempt["checks"] + 1, missing=missing, next_check_at=due)
         words = f"{self.broker.name} shows the {lead.order['leg']} of its group without it, {missing} times"
-        if gone and missing >= rule.sightings and age >= rule.min_age_s:
+        if gone and is_missed(rule, missing, age):
             leg.set_attempt(number, outcome=str(Outcome.ABSENT), code="absent", message=words, next_check_at=None)
             leg.note(str(Outcome.ABSENT), f"attempt {number}: {words}")
             leg.happen(Fact.CANCELED, attempt_no=number, detail=words)

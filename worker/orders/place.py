@@ -9,14 +9,14 @@ import structlog
 from sqlalchemy import update
 
 from models.crash_points import reached
-from models.errors import BrokerError, CorroError, DatabaseUnavailable, NotRecorded
+from models.errors import BrokerError, CorroError, DatabaseUnavailable, NotRecorded, Stale
 from models.messages import MAX_BATCH
 from models.record.batch import Effects
 from models.record.database import Database
 from models.record.tables import attempts
 from models.reports import OrderReport
 from models.settings import Settings
-from models.vocabulary import CLOSING
+from models.vocabulary import CLOSING, Outcome
 from worker.brokers.accounts import check_account
 from worker.brokers.base import BrokerInterface
 from worker.gate import Gate
@@ -188,6 +188,7 @@ class Place(Claiming):
 
         Raises:
             DatabaseUnavailable: it could not be noted, so nothing may be sent.
+            Stale: an attempt was settled meanwhile, as never sent.
         """
         numbers = self.broker.reserve_ids(1 + len(lead.legs))
         if not numbers:
@@ -197,7 +198,9 @@ class Place(Claiming):
             for one, number in zip((lead, *lead.legs), numbers, strict=True):
                 one.session_order_id = number
                 mine = (a.client_order_id == one.id) & (a.attempt_no == one.attempt_no)
-                connection.execute(update(attempts).where(mine).values(session_order_id=number))
+                mine &= a.outcome == str(Outcome.SENDING)
+                if connection.execute(update(attempts).where(mine).values(session_order_id=number)).rowcount != 1:
+                    raise Stale(f"{self.broker.name}: the attempt was settled meanwhile", broker=self.broker.name)
 
     def follow(self, answers: Sequence[tuple[Claimed, OrderReport | BrokerError]]) -> None:
         """Have the quote at arrival read of what its broker has taken."""

@@ -22,10 +22,12 @@ from decimal import Decimal
 import structlog
 from sqlalchemy import select
 
+from models.destinations import destination_of
 from models.errors import CorroError, IdempotencyConflict
-from models.groups import EXCLUSIVE, LEGS, UNPROTECTED, GroupKind, LegState, Membership, troubles
+from models.groups import EXCLUSIVE, LEGS, UNPROTECTED, GroupKind, GroupStatus, LegState, Membership, troubles
 from models.messages import OrderRequest
 from models.record.batch import OrderBatch
+from models.record.destinations import is_behind
 from models.record.groups import IS_FOLLOWER
 from models.record.holders import positions_shown
 from models.record.intake import request_of
@@ -68,21 +70,22 @@ class Protections:
             return
         unread = self.positions.read_anew()
         with self.database.read() as connection:
-            shown = positions_shown(connection, self.broker.name)
-            mine = position_locks.c.broker == self.broker.name
-            locked = set(connection.execute(select(position_locks.c.symbol).where(mine)).scalars())
+            shown = {at: positions_shown(connection, at) for at in {destination_of(legs[0]) for legs in found}}
+            p, mine = position_locks.c, is_behind(position_locks.c.broker, self.broker.name)
+            locked = {(at, symbol) for at, symbol in connection.execute(select(p.broker, p.symbol).where(mine))}
         for legs in found:
-            entry, open_ = legs[0], open_of(legs)
-            held = shown.get(entry["symbol"], _ZERO) * signed(Side(entry["side"]))
-            if entry["symbol"] in unread | locked or held < open_:
+            entry, open_, at = legs[0], open_of(legs), destination_of(legs[0])
+            held = shown[at].get(entry["symbol"], _ZERO) * signed(Side(entry["side"]))
+            if entry["symbol"] in unread or (at, entry["symbol"]) in locked or held < open_:
                 continue
             self._protect(legs, open_)
 
     def _unprotected(self) -> list[list[ReadableOrder]]:
         """Return the brackets, the entry first, that need exits and have none of this kind yet."""
         g, o = order_groups.c, orders.c
+        ended = select(o.group_id).where(o.closed_at > utcnow() - _LATELY, o.group_id.is_not(None))
         lately = select(g.group_id).where(
-            g.kind == str(GroupKind.BRACKET), g.status == "broken", g.closed_at > utcnow() - _LATELY
+            g.kind == str(GroupKind.BRACKET), g.status == str(GroupStatus.BROKEN), g.group_id.in_(ended)
         )
         with self.database.read() as connection:
             query = select(orders).where(o.group_id.in_(lately)).order_by(IS_FOLLOWER, o.client_order_id)
@@ -95,7 +98,7 @@ class Protections:
         return [legs for legs in needy if protective_id(legs[0]["client_order_id"]) not in there]
 
     def _protect(self, legs: Sequence[ReadableOrder], open_: Decimal) -> None:
-        entry, requests = legs[0], protective(legs, open_, self.broker.name)
+        entry, requests = legs[0], protective(legs, open_, destination_of(legs[0]))
         id_ = requests[0].client_order_id
         try:
             self.batches.intake.record(requests)
@@ -127,15 +130,15 @@ def needs_exits(legs: Sequence[ReadableOrder]) -> bool:
     return not wished and UNPROTECTED in [trouble.kind for trouble in troubles(GroupKind.BRACKET, states)]
 
 
-def protective(legs: Sequence[ReadableOrder], quantity: Decimal, broker: str) -> list[OrderRequest]:
-    """Return the exits of a bracket anew, as an oco for so many, at its broker alone."""
+def protective(legs: Sequence[ReadableOrder], quantity: Decimal, where: str) -> list[OrderRequest]:
+    """Return the exits of a bracket anew, as an oco for so many, where its entry is alone."""
     by_leg = {leg["leg"]: leg for leg in legs}
     id_, now = protective_id(legs[0]["client_order_id"]), utcnow()
     found = []
     exits = EXCLUSIVE[GroupKind.BRACKET]
     for of, leg, own in zip(exits, LEGS[GroupKind.OCO], (id_, f"{id_}.sl"), strict=True):
         terms = request_of(by_leg[of]).to_wire()
-        terms |= {"client_order_id": own, "quantity": quantity, "route": [broker], "created_at": now}
+        terms |= {"client_order_id": own, "quantity": quantity, "route": [where], "created_at": now}
         terms |= {"expires_at": None, "version": 2, "group": Membership(id_, GroupKind.OCO, leg)}
         found.append(OrderRequest(**terms))
     return found

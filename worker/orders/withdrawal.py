@@ -17,6 +17,7 @@ from models.record.tables import attempts
 from models.reports import Missing, Sighting
 from models.vocabulary import Outcome
 from worker.brokers.base import BrokerInterface, Capabilities, OrderRef
+from worker.orders.absence import is_missed
 from worker.orders.deputies import Deputies
 
 log = structlog.get_logger()
@@ -60,10 +61,9 @@ class Withdrawals:
             age_s: seconds since the last moment in which a byte of them can have left.
             sender_done: whoever sent them can send nothing more.
         """
-        rule, is_missed = self.rule, isinstance(seen, Missing)
-        if not is_missed or ref.session_order_id is None or not sender_done:
+        if not isinstance(seen, Missing) or ref.session_order_id is None or not sender_done:
             return seen
-        if missing + 1 < rule.sightings or age_s < rule.min_age_s:
+        if not is_missed(self.rule, missing + 1, age_s):
             return seen
         try:
             with self.deputies.acting_as(ref.session):

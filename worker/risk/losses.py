@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import Connection, case, select, tuple_, union_all
+from sqlalchemy import Connection, select, tuple_, union_all
 
 from models.instruments import told_multiplier
 from models.record.archive_tables import archived_fills
 from models.record.destinations import destination
-from models.record.tables import SIDE_OF_FILL, fills, orders
+from models.record.tables import SIDE_TO_OPEN, fills, orders
 from models.vocabulary import CLOSING, Side, signed
 
 _ZERO, _ONE = Decimal(0), Decimal(1)
-#: A leg that sells may open as well as close: which of both, only what is held tells.
-_SIDE = case((fills.c.leg.is_not(None) & (fills.c.side == Side.SELL), str(Side.SELL_SHORT)), else_=SIDE_OF_FILL)
 #: Destination, strategy and symbol of a gain.
 Place = tuple[str, str | None, str]
 
@@ -68,7 +66,7 @@ def gains(connection: Connection, start: datetime) -> dict[Place, Decimal]:
     own = (
         select(
             destination(fills),
-            *(f.strategy, f.symbol, _SIDE, f.quantity, f.price, f.commission, f.filled_at, f.multiplier, f.id),
+            *(f.strategy, f.symbol, SIDE_TO_OPEN, f.quantity, f.price, f.commission, f.filled_at, f.multiplier, f.id),
         )
         .join_from(fills, orders, f.client_order_id == o.client_order_id)
         .where(tuple_(f.broker, f.symbol).in_(places), f.quantity > 0)

@@ -24,7 +24,7 @@ from models.record.rows import AttemptRow, ReadableOrder
 from models.record.settling import LOCK
 from models.record.statements import fetch
 from models.record.tables import attempts, orders, risk_tallies
-from models.record.usage import COUNTED, KEY, Uses, total, uses
+from models.record.usage import COUNTED, KEY, STILL_OPEN, Uses, total, uses
 from models.risk.names import EVERYTHING, RiskSettings
 from models.vocabulary import LIVE, Outcome, Status
 from worker.control.controls import journal
@@ -179,7 +179,7 @@ def _differences(
 ) -> dict[tuple[str, ...], tuple[dict[str, Decimal], dict[str, Decimal]]]:
     """Return what is kept and what the orders say, where the two differ."""
     today, t = risk.day(utcnow()), risk_tallies.c
-    query = select(risk_tallies).where(t.broker == broker, or_(t.day == today, t.open_orders != 0))
+    query = select(risk_tallies).where(t.broker == broker, or_(t.day == today, STILL_OPEN))
     kept: Uses = {
         tuple(str(row[name]) for name in KEY): {name: Decimal(row[name]) for name in COUNTED}
         for row in connection.execute(query).mappings()
@@ -247,4 +247,4 @@ def _keep_gains(connection: Connection, risk: RiskSettings, broker: str, now: da
         if place == broker:
             connection.execute(update(risk_tallies).where(mine, t.realized != gain).values(realized=gain))
     old = risk.day(now - _KEPT_FOR)
-    connection.execute(risk_tallies.delete().where(t.broker == broker, t.day < old, t.open_orders == 0))
+    connection.execute(risk_tallies.delete().where(t.broker == broker, t.day < old, ~STILL_OPEN))

@@ -95,8 +95,8 @@ class AlpacaListings:
     def _of_packages(self, fills: list[FillReport], since: datetime) -> list[FillReport]:
         """Return executions of legs as those of their packages; what nobody knows yet is looked up in one listing."""
         if unknown := self._legs.unknown(fills):
-            self.orders({"status": "all", "after": rfc3339(since - _LEGS_LIVE)})
-            self._legs.are_none(unknown)
+            listed = self.orders({"status": "all", "after": rfc3339(since - _LEGS_LIVE)})
+            self._legs.are_none(unknown & {order.broker_order_id for order in listed})
         return [self._legs.of_package(fill) for fill in fills]
 
     def positions(self) -> list[PositionReport]:

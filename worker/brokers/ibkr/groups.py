@@ -36,7 +36,7 @@ from worker.brokers.ibkr.orders import (
     CANCEL_WAIT_S,
     answering,
     as_accepted,
-    contract_by,
+    contract_for,
     listen_on,
     put,
     verdict_on,
@@ -153,8 +153,7 @@ async def _send(
     numbers = [int(one) for one in (given or await reserve(session, len(everyone)))]
     ready = []
     for position, (pending, order) in enumerate(zip(everyone, orders, strict=True)):
-        contract = await contract_by(session, order.instrument, lead.until)
-        terms.check_listed(order, session.contracts.order_types(order.symbol), pending.broker)
+        contract = await contract_for(session, order, lead.until)
         fields = terms.order_fields(order, pending.ref, account) | links(orders, position, numbers[0], lead.ref)
         ready.append((contract, session.sdk.Order(**fields)))
     for _ in everyone:
@@ -245,7 +244,11 @@ async def _failure(
     ends = []
     for pending, verdict in zip(everyone, verdicts, strict=True):
         end = LegEnd.CANCELED if verdict is WireVerdict.REFUSED or _is_dead(session, pending) else None
-        end = end or await _take_back(session, pending.order_id, pending.ref)
+        if end is None:
+            try:
+                end = await _take_back(session, pending.order_id, pending.ref)
+            except NotSent:  # its cancel was not: the order itself has left
+                end = LegEnd.OPEN
         if end is LegEnd.OPEN:  # it lived: the wire has to show its end
             await _end_of(pending)
             end = LegEnd.CANCELED if _is_dead(session, pending) else end
@@ -267,7 +270,9 @@ async def _end_of(pending: PendingOrder) -> None:
 
 def _is_dead(session: TwsSession, pending: PendingOrder) -> bool:
     """Tell whether the wire has shown the end of an order of which nothing was filled."""
-    return pending.told.ended_at is not None and not session.book.executions_of(pending.perm_id)
+    known = session.book.by_perm_id(pending.perm_id)
+    filled = known is not None and session.book.report(known).filled_quantity  # its status may be ahead of executions
+    return pending.told.ended_at is not None and not filled and not session.book.executions_of(pending.perm_id)
 
 
 # -- TAKE BACK ---

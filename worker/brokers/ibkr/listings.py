@@ -117,6 +117,8 @@ def _executed_report(book: OrderBook, ref: OrderRef, execution: WireExecution) -
     executions = book.executions_of(execution.perm_id)
     package = () if ref.order.legs is None else shown_by(ref.order, executions)
     filled = packages_filled(package, executions) if package else filled_by(executions)
+    if package and len(package) < len(ref.order.legs or ()):
+        filled = Decimal(0)  # of a leg without executions nothing is filled, so no package is
     full = filled is not None and filled >= ref.order.units
     return OrderReport(
         broker_order_id=execution.fill.broker_order_id,

@@ -26,6 +26,7 @@ MOST = 4
 DEBIT, CREDIT, EVEN = "NET_DEBIT", "NET_CREDIT", "NET_ZERO"
 #: Words for limits of packages -> the sign of their price.
 SIGNS = {DEBIT: 1, CREDIT: -1, EVEN: 0}
+_TIME = "%Y-%m-%dT%H:%M:%S+0000"
 _INSTRUCTIONS = {
     Side.BUY: "BUY_TO_OPEN", Side.SELL: "SELL_TO_CLOSE", Side.SELL_SHORT: "SELL_TO_OPEN",
     Side.BUY_TO_COVER: "BUY_TO_CLOSE",
@@ -37,12 +38,18 @@ def package_body(order: OrderRequest, dialect: TdaDialect) -> Body:
     return {
         "session": "NORMAL",
         "duration": dialect.durations.get(order.time_in_force, "DAY"),
+        **ends(order),
         **_price(order),
         "complexOrderStrategyType": strategy_of(order.legs or ()),
         "quantity": int(order.units),
         "orderLegCollection": [_leg(leg, order.units, dialect) for leg in order.legs or ()],
         "orderStrategyType": "SINGLE",
     }
+
+
+def ends(order: OrderRequest) -> Body:
+    """Return until when an order is good, where it says so."""
+    return {} if order.good_till is None else {"cancelTime": order.good_till.strftime(_TIME)}
 
 
 def _price(order: OrderRequest) -> Body:

@@ -9,12 +9,11 @@ from models.messages import OrderRequest, plain
 from models.vocabulary import AssetClass, OrderType, Side, TimeInForce
 from worker.brokers.rest.reading import Body
 from worker.brokers.tda.dialects import TdaDialect
-from worker.brokers.tda.legs import package_body
+from worker.brokers.tda.legs import ends, package_body
 
 #: Times in force that outlast a session, as SEAMLESS (AM, regular and PM in one order) needs.
 _LONG = frozenset({TimeInForce.DAY, TimeInForce.GTC})
 #: As Schwab's answers write times.
-_TIME = "%Y-%m-%dT%H:%M:%S+0000"
 #: Options have instructions of their own (docs/facts/schwab.md#4.6).
 _OPTION_SIDES = {
     Side.BUY: "BUY_TO_OPEN",
@@ -41,7 +40,7 @@ def order_body(order: OrderRequest, dialect: TdaDialect, broker: str) -> Body:
         "duration": dialect.durations.get(order.time_in_force, "DAY"),
         "orderType": _order_type(order, dialect, broker),
         # Assumed (docs/facts/schwab.md#2.21): no recording shows that it ends an order.
-        **({} if order.good_till is None else {"cancelTime": order.good_till.strftime(_TIME)}),
+        **ends(order),
         **_prices(order, broker),
         "orderLegCollection": [
             {
