@@ -128,6 +128,15 @@ def client(broker: SeveralAccounts, tmp_path: Path) -> Iterator[OrderClient]:
         yield made
 
 
+def test_orders_of_accounts_are_held_against_what_is_known_of_instruments(broker: SeveralAccounts) -> None:
+    def known(order: OrderRequest) -> None:
+        raise Unsupported(f"{order.symbol}: off its steps")
+
+    broker.resolutions(lambda report: None, known)
+    with pytest.raises(Unsupported, match="off its steps"):
+        broker.check_known(OrderRequest(symbol="KO", side="buy", quantity=1))
+
+
 def test_each_account_gets_its_orders_and_its_limits(client: OrderClient) -> None:
     orders = [
         client.submit(OrderRequest(client_order_id=id_, symbol="KO", side="buy", quantity=size, route=route))

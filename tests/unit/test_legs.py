@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -238,3 +239,9 @@ def test_schwab_is_told_the_strategy_the_net_price_and_the_size_of_each_leg(
 
 def test_the_net_of_a_covered_call_is_per_share() -> None:
     assert net_of(stored_legs([SHARES, SELL]), [D("62"), D("1.50")]) == D("60.5")
+
+
+def test_a_package_that_is_good_till_a_date_says_so_to_its_broker() -> None:
+    till = utcnow() + timedelta(days=3)
+    order = vertical(order_type="limit", limit_price="1.20", time_in_force="gtd", good_till=till)
+    assert order_body(order, SCHWAB, "schwab")["cancelTime"] == till.strftime("%Y-%m-%dT%H:%M:%S+0000")
