@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from models.encoding import plain
 from models.errors import IdempotencyConflict
+from models.legs import PackageLeg, words_of
 from models.messages import OrderRequest
 from models.record.rows import OrderRow, by_name
 
@@ -47,9 +48,10 @@ def same_or_conflict(request: OrderRequest, row: OrderRow, now: OrderRequest | N
     if not same_route:
         differ.append(f"route ({', '.join(row['route'] or ())}; this one {', '.join(request.route or ())})")
     raise IdempotencyConflict(
-        f"client_order_id {request.client_order_id!r} already names another order: {row['side']} {row['quantity']} "
-        f"{row['symbol']} {row['order_type']} on {row['route']} ({row['status']}); this one is {request.side} "
-        f"{request.quantity} {request.symbol} {request.order_type}. They differ in "
+        f"client_order_id {request.client_order_id!r} already names another order: {row['side']} "
+        f"{row['quantity'] or row['notional']} {row['symbol']} {row['order_type']} on {row['route']} "
+        f"({row['status']}); this one is {request.side} {request.quantity or request.notional} {request.symbol} "
+        f"{request.order_type}. They differ in "
         f"{', '.join(differ) or 'terms that are not kept of it: prices, times, tags or the group'}. "
         "Use a new id for a new order."
     )
@@ -70,6 +72,8 @@ def _told(value: object) -> str:
     """Write a term for a person."""
     if value is None or value == () or value == []:
         return "none"
+    if isinstance(value, Sequence) and all(isinstance(one, PackageLeg) for one in value):
+        return words_of(value)
     if hasattr(value, "to_wire"):
         return " ".join(map(str, value.to_wire().values()))
     return plain(value) if isinstance(value, Decimal) else str(value)

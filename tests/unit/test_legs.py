@@ -26,6 +26,7 @@ from worker.brokers.base import Capabilities
 from worker.brokers.tda.dialects import SCHWAB
 from worker.brokers.tda.terms import order_body
 from worker.control.brake import Movement, movement_of
+from worker.risk.limiter import limits_of_legs
 
 D = Decimal
 LOW, HIGH = "KO280121C00060000", "KO280121C00065000"
@@ -169,7 +170,26 @@ def test_a_package_whose_legs_traded_is_not_refused_for_it(package: Record) -> N
     assert len(package.rows) == 1
 
 
+def test_a_package_under_an_id_that_another_has_is_told_in_words(intake: Intake) -> None:
+    intake.record([vertical()])
+    with pytest.raises(IdempotencyConflict, match=rf"legs \(\+1 {LOW} -1 {HIGH}; this one \+1 {LOW} -2 {HIGH}\)"):
+        intake.record([vertical(legs=[BUY, SELL | {"ratio": 2}])])
+
+
 # -- LIMITS, CONTROLS ---
+def test_a_symbol_that_may_not_be_traded_is_traded_in_no_package() -> None:
+    order = Intended(
+        symbol="KO", side=Side.BUY, quantity=D(10), adds=D(10), created_at=utcnow(), multiplier=D(100),
+        legs=stored_legs([BUY, SELL | {"ratio": 3}]),
+    )  # fmt: skip
+    limits = [Limit("symbol", HIGH, "max_quantity", D(29)), Limit("*", "*", "max_quantity", D(10))]
+    found = {leg.symbol: (leg, own) for leg, own in limits_of_legs(limits, order)}
+    leg, own = found[HIGH]
+    assert (found[LOW][1], own) == ([], limits[:1])
+    assert isinstance(decide_risk(leg, own, Usage(), None, None, utcnow()), Refuse)
+    assert not isinstance(decide_risk(order, limits[1:], Usage(), None, None, utcnow()), Refuse)
+
+
 def test_limits_count_packages_by_their_net_and_positions_by_leg() -> None:
     order = Intended(
         symbol="KO", side=Side.BUY, quantity=D(10), adds=D(10), created_at=utcnow(), limit_price=D("-1.20"),

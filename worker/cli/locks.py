@@ -6,7 +6,7 @@ import typer
 
 from producers.cli.app import Form, Json, Out, Wide, client, opened, operator, tell
 
-_COLUMNS = ("broker", "symbol", "expected", "found", "difference", "since", "read_at")
+_COLUMNS = ("broker", "symbol", "expected", "found", "difference", "since", "read_at", "note")
 _EVENTS = ("at", "broker", "symbol", "kind", "expected", "found", "by", "reason")
 
 

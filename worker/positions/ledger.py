@@ -313,7 +313,14 @@ def locks(database: Database) -> list[dict[str, object]]:
     """Return the locks in force, oldest first, with the difference and what it means."""
     with database.read() as connection:
         rows = fetch(connection, select(position_locks).order_by(position_locks.c.since), PositionLockRow)
-    return [{**row, "difference": row["found"] - row["expected"], "words": words(row)} for row in rows]
+    return [{**row, **_told(row), "words": words(row)} for row in rows]
+
+
+def _told(lock: PositionLockRow) -> dict[str, object]:
+    """Return the figures of a lock; those of one that an event has set are not known before the next reading."""
+    if lock["note"] is not None and lock["read_at"] == lock["since"]:
+        return {"expected": None, "found": None, "difference": None}
+    return {"difference": lock["found"] - lock["expected"]}
 
 
 def journal(

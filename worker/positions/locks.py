@@ -149,6 +149,8 @@ class Locks:
 
 def words(lock: PositionLockRow) -> str:
     """Say what is wrong with a position."""
+    if lock["note"] is not None:
+        return f"{lock['symbol']} is locked there: {lock['note']}; see `corro locks`"
     return (
         f"{lock['symbol']} is locked there: the broker shows {plain(lock['found'])}, our books explain "
         f"{plain(lock['expected'])}; see `corro locks`"

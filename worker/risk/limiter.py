@@ -91,7 +91,7 @@ class Limiter:
         self, connection: Connection, wanted: Sequence[Intended], limits: Sequence[Limit], now: datetime
     ) -> RiskQuestions | None:
         mine = {order.client_order_id: _of_order(limits, order) for order in wanted}
-        by_leg = {order.client_order_id: _of_legs(limits, order) for order in wanted if order.legs}
+        by_leg = {order.client_order_id: limits_of_legs(limits, order) for order in wanted if order.legs}
         if not any(mine.values()) and not any(own for legs in by_leg.values() for _, own in legs):
             return None
         return RiskQuestions(connection, self.risk, wanted, mine, by_leg, now)
@@ -262,9 +262,14 @@ def _of_order(limits: Sequence[Limit], order: Intended) -> list[Limit]:
     return [limit for limit in found if limit.name not in NOT_OF_PACKAGES] if order.legs else found
 
 
-def _of_legs(limits: Sequence[Limit], order: Intended) -> list[_LegLimits]:
-    names = ("max_position", "restricted")
-    return [(leg, [one for one in that_apply(limits, leg.scopes) if one.name in names]) for leg in order.by_leg]
+def limits_of_legs(limits: Sequence[Limit], order: Intended) -> list[_LegLimits]:
+    """Return the legs of a package, each with its limits: of position, and the sizes that its own symbol has."""
+    packages = that_apply(limits, order.scopes)
+
+    def holds(one: Limit) -> bool:
+        return one.name in ("max_position", "restricted") or (one.name == "max_quantity" and one not in packages)
+
+    return [(leg, list(filter(holds, that_apply(limits, leg.scopes)))) for leg in order.by_leg]
 
 
 def _text(value: object) -> str | None:
