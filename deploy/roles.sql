@@ -209,6 +209,34 @@ BEGIN
     FROM orders o WHERE o.client_order_id = e.client_order_id);
 END $$;
 
+-- A group as the lead that this transaction has recorded makes it, or one that is there already; so nobody takes the id
+-- of a group that another is about to submit.
+CREATE OR REPLACE FUNCTION corro_is_new_group(g order_groups) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+  RETURN EXISTS (SELECT FROM order_groups there WHERE there.group_id = g.group_id)
+    OR EXISTS (SELECT FROM orders lead WHERE lead.group_id = g.group_id AND lead.group_kind = g.kind
+      AND lead.leg IN ('entry', 'first') AND lead.xmin = pg_current_xact_id()::xid
+      AND g.created_at = lead.created_at AND g.updated_at = lead.updated_at
+      AND g.closed_at IS NOT DISTINCT FROM lead.closed_at
+      AND CASE WHEN lead.status = 'denied' THEN g.status = 'closed' AND starts_with(g.reason, 'denied: ')
+        ELSE g.status = 'queued' AND g.reason IS NULL END);
+END $$;
+
+-- A data request that nobody has answered yet.
+CREATE OR REPLACE FUNCTION corro_is_new_fetch(f fetches) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+  RETURN coalesce(f.fetch_id ~ '^[!-~]+$'
+    AND f.kind IN ('quote', 'bars', 'account', 'positions', 'orders', 'instruments', 'preview')
+    AND json_typeof(f.request) = 'object' AND length(f.request::text) <= 40000
+    AND json_typeof(f.route) = 'array' AND f.broker = f.route ->> 0
+    AND NOT f.route::jsonb @? 'strict $[*] ? (@.type() != "string")'
+    AND f.attempt_no = 0 AND f.tries = 0 AND f.stored = 0
+    AND num_nonnulls(f.progress, f.cursor, f.result, f.worker, f.lease_until, f.started_at) = 0
+    AND f.created_at BETWEEN clock_timestamp() - interval '1 minute' AND clock_timestamp() + interval '1 minute'
+    AND f.available_at = f.created_at AND f.updated_at = f.created_at
+    AND f.status = 'queued' AND num_nonnulls(f.error, f.ended_at) = 0, false);
+END $$;
+
 -- Who may record orders and not change them, may say how they begin, and nothing of what became of them: orders that
 -- OrderRequest takes, so that no row of a producer keeps a worker from the orders of others.
 CREATE OR REPLACE FUNCTION corro_first_word() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
@@ -222,6 +250,20 @@ BEGIN
     IF corro_is_first_event(NEW) IS NOT TRUE THEN
       RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
         MESSAGE = 'a producer records no event ' || NEW.kind || ' but the first of its own order';
+    END IF;
+    RETURN NEW;
+  END IF;
+  IF TG_TABLE_NAME = 'order_groups' THEN
+    IF corro_is_new_group(NEW) IS NOT TRUE THEN
+      RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
+        MESSAGE = 'a producer records no group but that of the legs it records: ' || NEW.group_id;
+    END IF;
+    RETURN NEW;
+  END IF;
+  IF TG_TABLE_NAME = 'fetches' THEN
+    IF corro_is_new_fetch(NEW) IS NOT TRUE THEN
+      RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
+        MESSAGE = 'a producer records no data request but a new one that nobody has answered: ' || NEW.fetch_id;
     END IF;
     RETURN NEW;
   END IF;
@@ -240,6 +282,10 @@ DROP TRIGGER IF EXISTS corro_first_word ON orders;
 CREATE TRIGGER corro_first_word BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION corro_first_word();
 DROP TRIGGER IF EXISTS corro_first_word ON order_events;
 CREATE TRIGGER corro_first_word BEFORE INSERT ON order_events FOR EACH ROW EXECUTE FUNCTION corro_first_word();
+DROP TRIGGER IF EXISTS corro_first_word ON order_groups;
+CREATE TRIGGER corro_first_word BEFORE INSERT ON order_groups FOR EACH ROW EXECUTE FUNCTION corro_first_word();
+DROP TRIGGER IF EXISTS corro_first_word ON fetches;
+CREATE TRIGGER corro_first_word BEFORE INSERT ON fetches FOR EACH ROW EXECUTE FUNCTION corro_first_word();
 
 -- A producer leaves its wish to cancel or replace on the row; a worker judges who stands behind it.
 CREATE OR REPLACE FUNCTION corro_wish(client_order_id text, wish jsonb) RETURNS boolean
@@ -262,6 +308,8 @@ ALTER FUNCTION corro_keep_journal() OWNER TO corro_owner;
 ALTER FUNCTION corro_is_amount(numeric) OWNER TO corro_owner;
 ALTER FUNCTION corro_unsound(orders) OWNER TO corro_owner;
 ALTER FUNCTION corro_is_first_event(order_events) OWNER TO corro_owner;
+ALTER FUNCTION corro_is_new_group(order_groups) OWNER TO corro_owner;
+ALTER FUNCTION corro_is_new_fetch(fetches) OWNER TO corro_owner;
 ALTER FUNCTION corro_first_word() OWNER TO corro_owner;
 ALTER FUNCTION corro_wish(text, jsonb) OWNER TO corro_owner;
 REVOKE ALL ON FUNCTION corro_wish(text, jsonb) FROM PUBLIC;

@@ -27,14 +27,14 @@ from models.record.order import OrderRecord, cancel
 from models.record.reading import open_rows, order_row
 from models.record.replaces import changed, request_replace
 from models.record.rows import NewOrder, OrderRow
-from models.record.stream import EventRow, EventStream
+from models.record.stream import EventRow, EventStream, must_have_been
 from models.record.tombstones import not_there
 from models.settings import Settings
 from models.signing import Signs
 from models.vocabulary import OPEN, UNSENT, Status
-from producers.ear import EVERYTHING
+from producers.ear import follow
 from producers.groups import GroupClient
-from producers.handles import LONGEST_PAUSE_S, Closed, Order
+from producers.handles import Closed, Order
 from producers.signer import signer_of, wish_of
 
 if TYPE_CHECKING:
@@ -236,21 +236,11 @@ class OrderClient(GroupClient):
             Dicts with the columns of `order_events` and `strategy`.
 
         Raises:
+            InvalidRequest: `since` is the id of no event yet: behind it, events would be left out unseen.
             DatabaseUnavailable: begin again from the last id.
         """
-        stream = EventStream(self.database, since, strategy)
-        with self.ear.listening(EVERYTHING) as heard:
-            quiet_since = time.monotonic()
-            while True:
-                heard.clear()
-                if found := stream.look():
-                    yield from found
-                    quiet_since = time.monotonic()
-                    continue
-                left = LONGEST_PAUSE_S if timeout is None else quiet_since + timeout - time.monotonic()
-                if left <= 0:
-                    return
-                heard.wait(min(LONGEST_PAUSE_S, left))
+        must_have_been(self.database, since)
+        return follow(EventStream(self.database, int(since), strategy), self.ear, timeout)
 
     def fills_of(self, client_order_id: str) -> list[Row]:
         """Return the executions of an order, oldest first: the columns of `v_fills`."""

@@ -7,6 +7,7 @@ anyhow, so a queue that is dead, refuses, or loses a message costs a moment and 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -15,6 +16,7 @@ import structlog
 from redis.client import PubSub
 
 from models import encoding
+from models.record.stream import EventRow, EventStream
 from models.settings import Settings
 from producers.bell import ANSWER_S, CONNECT_S, connect
 
@@ -26,6 +28,8 @@ EVERYTHING = ""
 _IDLE_S = 20.0
 #: First and longest pause before the queue is tried again, seconds.
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 30.0
+#: Seconds between looks for events while nothing is heard.
+_PAUSE_S = 0.1
 
 
 def channel(deployment: str | None) -> str:
@@ -150,3 +154,19 @@ class Ear:
         if client is not None:
             with suppress(Exception):
                 client.close()  # and with it the line
+
+
+def follow(stream: EventStream, ear: Ear, timeout: float | None) -> Iterator[EventRow]:
+    """Yield the events behind a place as they come, until none has come for so many seconds (None: for ever)."""
+    with ear.listening(EVERYTHING) as heard:
+        quiet_since = time.monotonic()
+        while True:
+            heard.clear()
+            if found := stream.look():
+                yield from found
+                quiet_since = time.monotonic()
+                continue
+            left = _PAUSE_S if timeout is None else quiet_since + timeout - time.monotonic()
+            if left <= 0:
+                return
+            heard.wait(min(_PAUSE_S, left))

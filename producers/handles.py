@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 #: Pauses between looks at the database while waiting and hearing nothing, seconds: quick at first, then easy on it.
-_FIRST_LOOK_S, LONGEST_PAUSE_S = 0.005, 0.1
+_FIRST_LOOK_S, _LONGEST_PAUSE_S = 0.005, 0.1
 
 
 class Order:
@@ -288,4 +288,4 @@ def _poll(read: Callable[[], T], ready: Callable[[T], bool], timeout: float, hea
         if ready(value) or left <= 0:
             return value
         heard.wait(min(pause, left))
-        pause = min(pause * 1.5, LONGEST_PAUSE_S)
+        pause = min(pause * 1.5, _LONGEST_PAUSE_S)

@@ -127,9 +127,11 @@ def must_have_been(database: Database, since: int) -> None:
         since: the id of the last event that a reader has seen; 0 for none.
 
     Raises:
-        InvalidRequest: it is below 0, or no event can have had that id yet.
+        InvalidRequest: it is no number, below 0, or no event can have had that id yet.
         DatabaseUnavailable: nobody can say.
     """
+    if not hasattr(since, "__index__") or isinstance(since, bool):  # numpy's whole numbers are welcome
+        raise InvalidRequest(f"since: must be the id of an event, a whole number, was {since!r:.100}")
     if since == 0:
         return
     with database.read() as connection:

@@ -61,8 +61,9 @@ def events(
 
 
 def _at(database: "Database", since: int | None, strategy: str | None, most: int | None) -> "EventStream":
-    from models.record.stream import EventStream
+    from models.record.stream import EventStream, must_have_been
 
+    must_have_been(database, since or 0)
     stream = EventStream(database, since or 0, strategy)
     if since is None and most is not None:
         stream.latest(most)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from models.record.database import Database, upgrade
 from models.record.tables import order_events, orders
 from models.settings import load_settings
 from producers import OrderClient
+from producers.data import DataClient
 from tests.kit import ROOT, PostgresServer
 
 #: An honest row, as SQL; a test changes columns of it.
@@ -107,6 +109,61 @@ def test_a_leg_comes_to_no_group_of_others(house: tuple[Database, OrderClient]) 
     mine = {"group_id": f"'{group}'", "group_kind": "'bracket'", "leg": "'take_profit'"}
     with pytest.raises(DBAPIError, match="such a group_id"), client.database.write() as connection:
         put(connection, **mine)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"status": "'broken'"}, {"kind": "'oco'"}, {"created_at": "'infinity'"}], ids=str
+)
+def test_nobody_takes_the_id_of_a_group_of_others(house: tuple[Database, OrderClient], changes: dict[str, str]) -> None:
+    _, client = house
+    row = {
+        "group_id": "'b-3'", "kind": "'bracket'", "status": "'queued'", "created_at": "now()", "updated_at": "now()",
+    } | changes  # fmt: skip
+    lead = {"client_order_id": "'b-3'", "group_id": "'b-3'", "group_kind": "'bracket'", "leg": "'entry'"}
+
+    def squat(*orders_first: dict[str, str]) -> None:
+        with client.database.write() as connection:
+            for order in orders_first:
+                put(connection, **order)
+            names, values = ", ".join(row), ", ".join(row.values())
+            connection.exec_driver_sql(f"INSERT INTO order_groups ({names}) VALUES ({values})")
+
+    with pytest.raises(DBAPIError, match="records no group but that of the legs"):
+        squat()
+    if changes:
+        with pytest.raises(DBAPIError, match="records no group but that of the legs"):
+            squat(lead)
+
+
+#: An honest request for data, as SQL.
+FETCH = {
+    "fetch_id": "'f-1'", "kind": "'quote'", "request": """'{"symbol": "KO"}'""", "route": """'["alpaca"]'""",
+    "broker": "'alpaca'", "status": "'queued'", "attempt_no": "0", "tries": "0", "stored": "0",
+    "available_at": "now()", "created_at": "now()", "updated_at": "now()",
+}  # fmt: skip
+FORGED: list[dict[str, str]] = [
+    {"status": "'done'", "result": """'{"last": "1"}'"""}, {"status": "'running'", "worker": "'w'"},
+    {"status": "'failed'", "error": "'no'", "ended_at": "now()"},
+    {"result": "'5'"}, {"kind": "'secrets'"}, {"request": "'5'"}, {"route": "'[]'"},
+    {"route": """'["alpaca", 5]'"""}, {"broker": "'ibkr'"}, {"attempt_no": "-1"}, {"available_at": "'infinity'"},
+    {"created_at": "'-infinity'", "available_at": "'-infinity'", "updated_at": "'-infinity'"},
+    {"lease_until": "'infinity'"}, {"progress": "'NaN'"}, {"fetch_id": "''"}, {"fetch_id": "E'f\\n'"},
+    {"request": "json_build_object('symbol', repeat('x', 40000))"},
+]  # fmt: skip
+
+
+def test_a_producer_asks_for_data_and_answers_nothing(house: tuple[Database, OrderClient]) -> None:
+    _, client = house
+    with DataClient(client.settings) as data:
+        asked_for = data.quote("KO", route=["alpaca"]).fetch_id
+        assert data.fetch_row(asked_for)["status"] == "queued"
+    for changes in [{}, *FORGED]:
+        row = FETCH | changes
+        names, values = ", ".join(row), ", ".join(row.values())
+        asked = f"INSERT INTO fetches ({names}) VALUES ({values})".replace("%", "%%")
+        refused = pytest.raises(DBAPIError, match="records no data request but a new one") if changes else nullcontext()
+        with refused, client.database.write() as connection:
+            connection.exec_driver_sql(asked)
 
 
 def tell(connection: Connection, id_: str, kind: str = "queued", **words: Any) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from models.errors import DatabaseUnavailable
+from models.errors import DatabaseUnavailable, InvalidRequest
 from models.messages import OrderRequest
 from models.record.stream import LOOK, EventStream
 from models.settings import load_settings
@@ -96,6 +96,18 @@ def test_more_events_than_one_look_reads_all_come(client: OrderClient) -> None:
 def test_the_iteration_ends_when_nothing_has_come_for_a_while(client: OrderClient) -> None:
     assert [event["id"] for event in client.events(since=3, timeout=0.05)] == [4]
     assert list(client.events(since=4, timeout=0.05)) == []
+    client.close()
+
+
+@pytest.mark.parametrize("place", [5, -1, True, 1.0, "1", 2**63])
+def test_a_place_that_no_event_has_had_is_refused(client: OrderClient, corro: Run, place: object) -> None:
+    with pytest.raises(InvalidRequest, match="since"):
+        client.events(since=place)  # type: ignore[arg-type]
+    if place == 5:
+        for more in ((), ("--follow",)):
+            status, out, err = corro("events", "--since", "5", *more)
+            assert (status, out) == (2, "")
+            assert "the newest is 4" in err
     client.close()
 
 
