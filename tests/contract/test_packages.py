@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,8 @@ CLOSE = [
 class PackageDesk:
     """A client whose orders go to one door."""
 
-    def __init__(self, client: OrderClient, house: SandboxThread, name: str) -> None:
-        self.client, self.house, self.name = client, house, name
+    def __init__(self, client: OrderClient, bench: AdapterBench) -> None:
+        self.client, self.house, self.name, self.broker = client, bench.house, bench.name, bench.broker
 
     def order(self, id_: str = "v", **terms: Any) -> Order:
         given = {"symbol": "KO", "side": "buy", "quantity": 2, "legs": OPEN, "strategy": "spreads"} | terms
@@ -75,7 +76,7 @@ def desk(house: SandboxThread, tmp_path: Path, request: pytest.FixtureRequest) -
     house.price("KO", "62")
     bench = AdapterBench(house, request.param, tmp_path)
     with rehearsal(tmp_path / "home", bench.broker, timing=TIMING) as client:
-        yield PackageDesk(client, house, bench.name)
+        yield PackageDesk(client, bench)
 
 
 @at("alpaca", "schwab", "ib_async")
@@ -96,6 +97,8 @@ def test_a_vertical_is_opened_and_closed_with_its_positions_and_its_profit(desk:
     got = {f["leg"]: f["price"] for f in closed.fills}
     assert closed.avg_fill_price == got[2] - got[1]
     assert desk.at_the_door() == {}
+    listed = desk.broker.get_fills(datetime.now(UTC) - timedelta(hours=1))
+    assert {fill.symbol for fill in listed} == {LOW, HIGH}  # also where the package has an execution of its own
     denied = desk.until(desk.order("x", legs=CLOSE), "denied")
     assert denied.row["reason_code"] == "no_position"
 

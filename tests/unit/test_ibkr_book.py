@@ -11,13 +11,13 @@ import pytest
 
 from models.errors import Unsupported
 from models.messages import OrderRequest
-from models.reports import BrokerStatus, CommissionReport, FillReport, OrderReport, Report
+from models.reports import BrokerStatus, CommissionReport, FillReport, LegReport, OrderReport, Report
 from models.vocabulary import OrderType, Side, TimeInForce
 from worker.brokers.base import OrderRef
 from worker.brokers.ibkr.days import same_day, zones_of
-from worker.brokers.ibkr.evidence import OrderBook
+from worker.brokers.ibkr.evidence import OrderBook, filled_of
 from worker.brokers.ibkr.pending import PendingOrder
-from worker.brokers.ibkr.reports import OrderLine, WireExecution, completed_status, split_execution_id
+from worker.brokers.ibkr.reports import ComboPart, OrderLine, WireExecution, completed_status, split_execution_id
 from worker.brokers.ibkr.spoiled import spoiled
 from worker.brokers.ibkr.terms import check_listed
 from worker.brokers.ibkr.verdicts import WireVerdict
@@ -152,6 +152,27 @@ def test_a_correction_of_one_execution_leaves_the_others() -> None:
     wire.executed("0001.02.02.01", 40, "50", 100)
     wire.executed("0001.02.01.02", 30, "50")
     assert wire.now.filled_quantity == 70
+
+
+@pytest.mark.parametrize(("low", "packages"), [(8, 8), (0, 0)])
+def test_a_correction_of_a_leg_counts_against_the_total_of_its_package(low: int, packages: int) -> None:
+    """IB's total of the package speaks of what was before the correction."""
+    bought, sold = (LegReport(symbol=name, side=side, ratio=Decimal(1)) for name, side in (("L", "buy"), ("H", "sell")))
+    parts = (ComboPart(1, Side.BUY, Decimal(1)), ComboPart(2, Side.SELL, Decimal(1)))
+    line = replace(LINE, symbol=None, combo=parts, package=(bought, sold))
+    rows = [leg_execution("L", "1.01", 10), leg_execution("H", "2.01", 10)]
+    assert filled_of(line, rows, Decimal(10)) == 10
+    corrected = [leg_execution("L", "1.02", low), rows[1]]
+    assert filled_of(line, corrected, Decimal(10)) == packages
+    assert filled_of(replace(line, package=()), corrected, Decimal(10)) is None
+
+
+def leg_execution(symbol: str, text: str, shares: int) -> WireExecution:
+    id_, revision = split_execution_id(text)
+    quantity = Decimal(shares)
+    fill = FillReport(execution_id=id_, revision=revision, quantity=quantity, price=Decimal(1), filled_at=NOW)
+    fill = replace(fill, symbol=symbol, busted=not shares)
+    return WireExecution(fill=fill, perm_id=PERM, order_id=5, client_id=1, account="DU1", avg_price=None)
 
 
 def test_the_commission_of_the_newest_revision_counts() -> None:

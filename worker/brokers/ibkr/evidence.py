@@ -20,7 +20,15 @@ from worker.brokers.ibkr.codes import CANCELED, CODES, Proof
 from worker.brokers.ibkr.legs import packages_filled
 from worker.brokers.ibkr.names import Names
 from worker.brokers.ibkr.pending import Pending, PendingChange, PendingOrder
-from worker.brokers.ibkr.reports import OrderLine, WireExecution, average_of, build_report, filled_by, total_of
+from worker.brokers.ibkr.reports import (
+    OrderLine,
+    WireExecution,
+    average_of,
+    build_report,
+    filled_by,
+    is_corrected,
+    total_of,
+)
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -302,9 +310,15 @@ class OrderBook:
 
 
 def filled_of(line: OrderLine, executions: list[WireExecution], told: Decimal | None) -> Decimal | None:
-    """Return how much of an order is filled, by its executions or IB's total; of a package whole packages."""
+    """Return how much of an order is filled, by its executions or IB's total; of a package whole packages.
+
+    A correction makes IB's total history: the executions count then, and of a package whose legs have no names yet
+    nobody can tell how much they make.
+    """
     if not line.combo:
         return total_of(executions, told)
+    if is_corrected(executions):
+        return packages_filled(line.package, executions) if line.package else None
     return max(packages_filled(line.package, executions), told or Decimal(0)) or None
 
 

@@ -251,7 +251,7 @@ def filled_by(executions: list[WireExecution]) -> Decimal | None:
     if not executions:
         return None
     total = sum((e.fill.quantity for e in executions), Decimal(0))
-    if _is_corrected(executions):
+    if is_corrected(executions):
         return total
     return max(total, *(e.fill.cumulative_quantity or Decimal(0) for e in executions))
 
@@ -259,7 +259,7 @@ def filled_by(executions: list[WireExecution]) -> Decimal | None:
 def total_of(executions: list[WireExecution], told: Decimal | None) -> Decimal | None:
     """Return the filled quantity: the larger of executions and the broker's total, or the rest after corrections."""
     executed = filled_by(executions)
-    if executed is not None and (_is_corrected(executions) or not told):
+    if executed is not None and (is_corrected(executions) or not told):
         return executed
     return max(executed or Decimal(0), told or Decimal(0)) or None
 
@@ -268,7 +268,7 @@ def average_of(executions: list[WireExecution]) -> Decimal | None:
     """Return the average price of executions: IB's own, unless a correction has made that history."""
     if not executions:
         return None
-    if not _is_corrected(executions):
+    if not is_corrected(executions):
         return executions[-1].avg_price
     worth = [(e.fill.quantity, e.fill.price) for e in executions if e.fill.quantity]
     total = sum((quantity for quantity, _ in worth), Decimal(0))
@@ -277,7 +277,8 @@ def average_of(executions: list[WireExecution]) -> Decimal | None:
     return sum((quantity * price for quantity, price in worth if price is not None), Decimal(0)) / total
 
 
-def _is_corrected(executions: list[WireExecution]) -> bool:
+def is_corrected(executions: list[WireExecution]) -> bool:
+    """Tell whether one of these has replaced another: the running totals of the others speak of what was before."""
     return any(e.fill.revision > 1 for e in executions)
 
 
