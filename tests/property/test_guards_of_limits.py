@@ -364,7 +364,7 @@ def test_a_limit_of_a_key_holds_for_the_orders_signed_with_it(at: Scenario) -> N
         at.change(orders, id_, key_id="k-1")
     with at.world.database.write() as connection:
         batch = OrderBatch.open(connection, [signed, same, other], at.world.clock.now())
-        asked = limiter.about(connection, batch.entries.values(), at.world.clock.now())
+        asked = limiter.about(connection, [(one, ()) for one in batch.entries.values()], at.world.clock.now())
         assert asked is not None
         assert [type(asked.judge(id_)) for id_ in (signed, same, other)] == [Pass, Refuse, Pass]
         assert asked.reserved([signed])[signed] == {"day": "2026-01-05", "price": "0", "key": "k-1"}

@@ -119,6 +119,18 @@ def test_a_leg_that_counts_is_kept_and_recounted_like_any_order(desk: LinkedDesk
     assert take_in(desk.database, risk) == 2
 
 
+def test_a_group_that_is_refused_counts_for_nothing_in_its_claim(desk: LinkedDesk) -> None:
+    """Its lead would have passed: without it there is room for the order behind it."""
+    for name, value in EVERYTHING.items():
+        desk.limit(name, value)
+    desk.limit("self_trade", "deny")
+    desk.limit("restricted", "true", "symbol", "KO")
+    terms = {"quantity": "10", "order_type": "limit", "limit_price": "100"}
+    alone = {"symbol": "AAPL", "side": "buy", "client_order_id": "z"}
+    desk.submit(*legs_of("oto", "o", [terms, terms | KO]), alone | terms)
+    assert (desk.sent(), desk.row("o.first").reason_code) == (["z"], "restricted"), desk.row("z").reason
+
+
 def test_a_halt_between_the_claim_and_the_first_byte_stops_a_group_by_any_of_its_legs(desk: LinkedDesk) -> None:
     desk.desk.batches.intake.take(legs_of("oto", "o", [ONE, KO]), queue_broker="one")
     (item,) = desk.desk.place.claim(named(["o.first"]))

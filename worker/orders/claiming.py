@@ -234,9 +234,7 @@ class Claims:
         self, batch: OrderBatch, left: Sequence[OrderRecord], legs_of: Mapping[str, Sequence[OrderRecord]]
     ) -> RiskQuestions | None:
         """Read what limits say about the orders that may be sent; None where none applies to them."""
-        waiting = [
-            one for entry in left if not has_ended(entry) for one in that_count(entry, legs_of.get(entry.id, ()))
-        ]
+        waiting = [(entry, legs_of.get(entry.id, ())) for entry in left if not has_ended(entry)]
         return self.limiter.about(batch.connection, waiting, batch.now) if waiting else None
 
     def _hold_or_refuse(

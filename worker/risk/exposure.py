@@ -7,6 +7,7 @@ for a moment, and never not at all.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -136,6 +137,7 @@ class Exposure:
         """
         value = max((order.value(price) or _ZERO) - order.counted, _ZERO)
         buys = signed(order.side) > 0
+        moves = [(one.symbol, signed(one.side) * (one.added(price) or _ZERO)) for one in order.by_leg or [order]]
         for scope in order.scopes.items():
             if (sums := self._sums.get(scope)) is None:
                 continue
@@ -144,10 +146,8 @@ class Exposure:
             sums.open_buy, sums.open_sell = sums.open_buy + value * buys, sums.open_sell + value * (not buys)
             sums.orders_at += [self.now] * order.is_new
             sums.messages_at.append(self.now)
-            for one in order.by_leg or [order]:
-                place = self._positions.setdefault((scope, one.symbol), _Position())
-                adds = one.added(price) or _ZERO
-                more = adds if signed(one.side) > 0 else -adds
+            for symbol, more in moves:
+                place = self._positions.setdefault((scope, symbol), _Position())
                 place.buying, place.selling = place.buying + max(more, _ZERO), place.selling - min(more, _ZERO)
         if order.is_new:
             self._alike.setdefault(_likeness(order), []).append((order.client_order_id, self.now))
@@ -155,6 +155,18 @@ class Exposure:
                 scopes = order.scopes
                 resting = _Resting(order.client_order_id, order.symbol, order.side, order.limit_price, scopes)
                 self._resting.append(resting)
+
+    def copy(self) -> Exposure:
+        """Return the figures as they are now: what is added afterwards counts in one of both alone."""
+        other = copy(self)
+        other._sums = {
+            scope: replace(used, orders_at=[*used.orders_at], messages_at=[*used.messages_at])
+            for scope, used in self._sums.items()
+        }
+        other._positions = {place: replace(held) for place, held in self._positions.items()}
+        other._alike = {likeness: [*sent] for likeness, sent in self._alike.items()}
+        other._resting = [*self._resting]
+        return other
 
     # -- WHAT IS READ ---
     def _read_tallies(self, scopes: Iterable[_Scope]) -> None:

@@ -12,17 +12,18 @@ from datetime import datetime
 from decimal import Decimal
 from functools import partial
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from models.destinations import destination_of
 from models.encoding import plain
 from models.legs import only_closes, opens_short, stored_legs, unit_of
 from models.messages import OrderRequest
-from models.record.groups import members
+from models.record.groups import that_count
 from models.record.limits import limit_rows
 from models.record.order import OrderRecord
 from models.record.rows import Json, ReadableOrder, by_name
 from models.record.settling import COUNT_TOGETHER
+from models.record.tables import order_events
 from models.risk.decision import NOT_OF_PACKAGES, OF_UNITS, PRICED, Hold, Pass, RiskVerdict, Session, decide_risk
 from models.risk.facts import Intended, ReferencePrice
 from models.risk.names import Limit, RiskSettings, from_settings, in_force, that_apply
@@ -74,17 +75,27 @@ class Limiter:
             self._questions(connection, [self._change(entry, connection, new)], limits, entry.now) if limits else None
         )
 
-    def about(self, connection: Connection, orders: Iterable[OrderRecord], now: datetime) -> RiskQuestions | None:
+    def about(
+        self, connection: Connection, waiting: Iterable[tuple[OrderRecord, Sequence[OrderRecord]]], now: datetime
+    ) -> RiskQuestions | None:
         """Read what decides about some orders; None where no limit applies to any of them.
 
         Args:
             connection: of a transaction that writes, and has locked the orders.
-            orders: that somebody wants to send.
+            waiting: orders that somebody wants to send, each with the legs that go where it goes.
             now: the time.
         """
         limits = self.limits(connection, now)
+        if not limits:
+            return None
+        groups = [(lead, *legs) for lead, legs in waiting]
         asked = any(limit.name == "approve_above_value" for limit in limits)
-        wanted = [self._new(entry, connection, asked=asked) for entry in orders] if limits else ()
+        approved = _approved(connection, [leg.id for legs in groups for leg in legs]) if asked else frozenset()
+        wanted = [
+            self._new(one, connection, approved=any(leg.id in approved for leg in legs))  # a group is approved as one
+            for legs in groups
+            for one in that_count(legs[0], legs[1:])
+        ]
         return self._questions(connection, wanted, limits, now)
 
     def _questions(
@@ -97,15 +108,13 @@ class Limiter:
         return RiskQuestions(connection, self.risk, wanted, mine, by_leg, now)
 
     # -- WHAT IS INTENDED ---
-    def _new(self, entry: OrderRecord, connection: Connection, *, asked: bool) -> Intended:
-        """Return an order as limits see it; `asked`: somebody may have had to approve it."""
+    def _new(self, entry: OrderRecord, connection: Connection, *, approved: bool) -> Intended:
+        """Return an order as limits see it."""
         row = entry.order
         left = None if row["quantity"] is None else left_of(row)
         limit, stop = row["limit_price"], row["stop_price"]
         order = self._intended(entry, connection, quantity=left, adds=left, limit=limit, stop=stop)
-        # A change afterwards can only have made it less (`models.record.replaces.unapproved`).
-        legs = (members(entry) if asked else None) or [entry]  # a group is approved as one
-        return replace(order, approved=asked and any(entry.batch.last_event(one.id, ("approved",)) for one in legs))
+        return replace(order, approved=approved)
 
     def _change(self, entry: OrderRecord, connection: Connection, new: OrderRequest) -> Intended:
         """Return a replace as limits see it: by the whole new order, and by what it adds."""
@@ -239,11 +248,13 @@ class RiskQuestions:
             self._passed[client_order_id] = verdict.price
         return verdict
 
-    def judge_all(self, client_order_ids: Iterable[str]) -> RiskVerdict:
-        """Decide about orders that go together: the first of them that may not be sent stops all."""
+    def judge_all(self, client_order_ids: Sequence[str]) -> RiskVerdict:
+        """Decide about orders that go together: the first of them that may not be sent stops all, and none counts."""
+        before = self._exposure.copy() if len(client_order_ids) > 1 else self._exposure
         for number, id_ in enumerate(client_order_ids):
             verdict = self.judge(id_)
             if not isinstance(verdict, Pass):
+                self._exposure = before
                 return replace(verdict, words=f"its leg {id_}: {verdict.words}") if number else verdict
         return Pass()
 
@@ -255,6 +266,16 @@ class RiskQuestions:
         found: dict[str, object] = {"day": self.day, "price": plain(self._passed[client_order_id] or _ZERO)}
         key = self._orders[client_order_id].key
         return found | ({"key": key} if key else {})
+
+
+def _approved(connection: Connection, ids: Iterable[str]) -> frozenset[str]:
+    """Return those orders that somebody has approved; a change since then can only have made them less.
+
+    Source: `models.record.replaces.unapproved`.
+    """
+    e = order_events.c
+    query = select(e.client_order_id).where(e.client_order_id.in_(ids), e.kind == "approved")
+    return frozenset(connection.execute(query).scalars())
 
 
 def _of_order(limits: Sequence[Limit], order: Intended) -> list[Limit]:
