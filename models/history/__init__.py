@@ -145,7 +145,7 @@ def pnl(
 
 
 def tca(**filters: object) -> pd.DataFrame:
-    """Return what executions cost against the decision and the arrival, newest first: the columns of `v_tca`.
+    """Return what executions cost against decision, arrival and the interval's VWAP, newest first: as `v_tca`.
 
     Positive is a cost, in money of the whole execution and in basis points (a hundredth of a percent).
     """

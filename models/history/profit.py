@@ -18,7 +18,7 @@ from models.history.views import QueryOf, Row, v_pnl, v_positions
 from models.record.balance_tables import position_days, position_executions, position_states
 from models.record.balances import Reckoning, ShortKey, executions, key_of, known, since_kept
 from models.record.database import Database
-from models.record.lots import BalanceKey, Days, Execution, Lot, OpenLots, money, reckon
+from models.record.lots import UNKNOWN, BalanceKey, Days, Execution, Lot, OpenLots, money, reckon
 from models.record.tables import position_events
 from models.record.trading_days import begin_of, day_of
 from models.vocabulary import LotMethod
@@ -43,9 +43,26 @@ def pnl(database: Database, query: QueryOf, by: Sequence[str] | str | None, meth
     names = _names(by)
     with database.read() as connection:
         rows = [dict(row) for row in connection.execute(query).mappings()]
-        if _method(method) is LotMethod.AVERAGE:
+        if (chosen := _method(method)) is LotMethod.AVERAGE:
             _average(connection, rows)
-    return rows if names is None else _added_up(rows, names)
+        if names is None:
+            return rows
+        _mark_unknown(connection, rows, chosen)
+    return _added_up(rows, names)
+
+
+def _mark_unknown(connection: Connection, rows: Sequence[Row], method: LotMethod) -> None:
+    """Tell what is open and has no known worth from what is not open: of both the view says null."""
+    now = utcnow()
+    doubtful = [row for row in rows if row["unrealized"] is None and row["day"] == day_of(now, row["symbol"])]
+    if doubtful:
+        held = _held(connection)
+        if method is LotMethod.AVERAGE:
+            held = _averaged(connection, held, since_kept(connection))
+        unknown = {_key(row) for row in held if row["unrealized"] is None}
+        for row in doubtful:
+            if _key(row) in unknown:
+                row["unrealized"] = UNKNOWN
 
 
 def pnl_columns(by: Sequence[str] | str | None) -> Table:
@@ -89,7 +106,7 @@ def _added_up(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
                 total[name] = (total[name] or _ZERO) + row[name]
         total["fees_missing"] += row["fees_missing"]
     for total in sums.values():
-        total["realized"] = money(total["realized"])
+        total |= {name: money(total[name]) for name in ("realized", "unrealized")}
         if total["fees_missing"] and not total["fees"]:  # none of them is known: that is not nothing
             total["fees"] = None
     return _in_order(sums)

@@ -88,7 +88,8 @@ v_tca = _view(
     "v_tca", client_order_id=String, execution_id=String, broker=String, strategy=String, symbol=String, side=String,
     quantity=Money, price=Money, decision_price=Money, arrival_mid=Money, arrival_at=UtcTime, slippage_decision=Money,
     slippage_decision_bps=Money, slippage_arrival=Money, slippage_arrival_bps=Money, attempt_no=Integer,
-    order_type=String, currency=String, filled_at=UtcTime,
+    order_type=String, currency=String, filled_at=UtcTime, interval_vwap=Money, slippage_vwap=Money,
+    slippage_vwap_bps=Money,
 )  # fmt: skip
 v_cash = _view(
     "v_cash", broker=String, event_id=String, account=String, kind=String, amount=Money, currency=String, symbol=String,

@@ -165,6 +165,8 @@ def reckon(executions: Iterable[Execution], holdings: dict[BalanceKey, OpenLots]
         balance = days.setdefault((key, day), DayBalance(holding.multiplier))
         balance.quantity, balance.cost, balance.cost_average = holding.quantity, holding.cost, holding.cost_average
         balance.realized, balance.realized_average = realized, realized_average
+        if balance.fees is None and not balance.fees_missing:  # all of it was paid in another currency
+            balance.fees = _ZERO
     return days
 
 

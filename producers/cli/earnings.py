@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _TCA_COLUMNS = (
     "filled_at", "client_order_id", "broker", "strategy", "side", "quantity", "symbol", "price", "decision_price",
     "slippage_decision", "slippage_decision_bps", "arrival_mid", "slippage_arrival", "slippage_arrival_bps",
+    "interval_vwap", "slippage_vwap", "slippage_vwap_bps",
 )  # fmt: skip
 By = Annotated[
     str,

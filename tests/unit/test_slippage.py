@@ -5,18 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import insert, update
 
 from models.errors import InvalidOrder, QuotaExhausted
 from models.history import History, v_tca
 from models.messages import OrderRequest
 from models.record.database import Database
 from models.record.intake import Intake, body_of, request_of
-from models.record.tables import attempts, fills
+from models.record.tables import attempts, bars, fills
 from models.reports import QuoteReport
 from models.vocabulary import ArrivalQuotes
 from tests.kit import eventually
@@ -77,6 +78,69 @@ def test_a_cost_is_positive(
     names = ("slippage_decision", "slippage_decision_bps", "slippage_arrival", "slippage_arrival_bps")
     right = (money, bps, arrival, arrival_bps)
     assert [row[name] for name in names] == [value and D(value) for value in right]
+
+
+@pytest.mark.parametrize("price", ["-10", "0"])
+def test_prices_below_zero_cost_as_much_and_of_zero_there_are_no_basis_points(
+    database: Database, put: Put, price: str
+) -> None:
+    put("o-1", attempt={"decision_price": D(price), "arrival_bid": D(price), "arrival_ask": D(price)})
+    booked(database, D(price) + D("0.1"), NOW)
+    (row,) = History(database).rows(v_tca)
+    points = None if price == "0" else 100
+    assert (row["slippage_decision"], row["slippage_decision_bps"]) == (1, points)
+    assert (row["slippage_arrival"], row["slippage_arrival_bps"]) == (1, points)
+
+
+def booked(database: Database, price: Decimal, *moments: datetime) -> None:
+    """Ten shares of `o-1` at each moment."""
+    with database.write() as connection:
+        for number, at in enumerate(moments):
+            connection.execute(
+                insert(fills).values(
+                    client_order_id="o-1", attempt_no=1, broker="ibkr", execution_id=f"e{number}", symbol="AAPL",
+                    quantity=10, price=price, filled_at=at, recorded_at=at,
+                )
+            )  # fmt: skip
+
+
+#: High, low, close and volume of each minute from that of the send on: 100 shares at 10 and 300 at 11 are 10.75.
+TWO_MINUTES = [("10.2", "9.8", "10", 100), ("11.1", "10.9", "11", 300)]
+
+
+@pytest.mark.parametrize(
+    ("minutes", "vwap"),
+    [
+        (TWO_MINUTES, "10.75"),
+        (TWO_MINUTES[:1], None),  # of the second minute nobody knows
+        ([], None),
+        ([("10", "10", "10", 0)] * 2, None),  # nothing was traded
+    ],
+)
+def test_the_mean_of_the_market_is_told_where_every_minute_of_the_order_has_its_bar(
+    database: Database, put: Put, minutes: list[tuple[str, str, str, int]], vwap: str | None
+) -> None:
+    put("o-1", attempt={"started_at": NOW + timedelta(seconds=20)})
+    booked(database, D(11), NOW + timedelta(seconds=30), NOW + timedelta(seconds=80))
+    same = {"symbol": "AAPL", "open": D(10)}
+    told = [
+        {
+            "high": D(high),
+            "low": D(low),
+            "close": D(close),
+            "volume": D(volume),
+            "start": NOW + timedelta(minutes=place),
+        }
+        for place, (high, low, close, volume) in enumerate(minutes)
+    ]
+    others = [row | {"broker": "ibkr", "timeframe": "5Min", "close": D(99)} for row in told[:1]]
+    others += [row | {"broker": "alpaca", "timeframe": "1Min", "close": D(99)} for row in told]
+    with database.write() as connection:
+        for row in [*others, *(one | {"broker": "ibkr", "timeframe": "1Min"} for one in told)]:
+            connection.execute(insert(bars).values(same | row))
+    for row in History(database).rows(v_tca):  # both executions are held against the same mean: their order's
+        right = (None, None, None) if vwap is None else (D(vwap), D("2.5"), D("232.5581"))
+        assert (row["interval_vwap"], row["slippage_vwap"], row["slippage_vwap_bps"]) == right
 
 
 # -- THE QUOTE AT ARRIVAL ---
