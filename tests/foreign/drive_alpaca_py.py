@@ -17,17 +17,22 @@ from alpaca.data.requests import (
 )
 from alpaca.data.timeframe import TimeFrame
 from alpaca.trading.client import TradingClient
-from alpaca.trading.enums import OrderSide, QueryOrderStatus, TimeInForce
+from alpaca.trading.enums import ContractType, OrderClass, OrderSide, QueryOrderStatus, TimeInForce
 from alpaca.trading.requests import (
     ClosePositionRequest,
     GetAssetsRequest,
     GetCalendarRequest,
+    GetOptionContractsRequest,
+    GetOrderByIdRequest,
     GetOrdersRequest,
     LimitOrderRequest,
     MarketOrderRequest,
+    OptionLegRequest,
     ReplaceOrderRequest,
     StopLimitOrderRequest,
+    StopLossRequest,
     StopOrderRequest,
+    TakeProfitRequest,
     TrailingStopOrderRequest,
 )
 from alpaca.trading.stream import TradingStream
@@ -77,6 +82,10 @@ def main() -> None:
     prices(data, seen)
     orders(api, stream, seen)
     refusals(api, data, seen)
+    control("/price", symbol="KO", price="60")
+    linked(api, seen)
+    options(api, seen)
+    money(api, seen)
     report(seen)
 
 
@@ -192,6 +201,96 @@ def refusals(api: Any, data: Any, seen: dict[str, Any]) -> None:
         "keys": refusal(wrong.get_account),
     }
     seen["unknown_quote"] = sorted(data.get_stock_latest_quote(nothing))
+
+
+# -- LINKED ORDERS, OPTIONS, MONEY ---
+def reach(api: Any, order: Any, *statuses: str) -> Any:
+    """Wait until an order has a status; returns it with its legs."""
+    nested = GetOrderByIdRequest(nested=True)
+    look = lambda: api.get_order_by_id(order.id, nested)  # noqa: E731
+    eventually(lambda: look().status.value in statuses, f"{statuses}")
+    return look()
+
+
+def ends(api: Any, order: Any) -> list[str]:
+    return sorted(leg.status.value for leg in api.get_order_by_id(order.id, GetOrderByIdRequest(nested=True)).legs)
+
+
+def linked(api: Any, seen: dict[str, Any]) -> None:
+    usual = {"symbol": "KO", "qty": 10, "time_in_force": TimeInForce.GTC}
+    target, stop = TakeProfitRequest(limit_price=66), StopLossRequest(stop_price=55, limit_price=54.5)
+    asked = MarketOrderRequest(
+        **usual, side=OrderSide.BUY, order_class=OrderClass.BRACKET, take_profit=target, stop_loss=stop
+    )
+    bracket = api.submit_order(asked)
+    seen["bracket_legs"] = sorted(
+        [leg.type.value, leg.side.value, leg.qty, leg.limit_price, leg.stop_price] for leg in bracket.legs
+    )
+    reach(api, bracket, "filled")
+    control("/price", symbol="KO", price="67")
+    eventually(lambda: ends(api, bracket) == ["canceled", "filled"], "one exit ends the other")
+    seen["bracket"] = [api.get_order_by_id(bracket.id).order_class.value, ends(api, bracket)]
+
+    reach(api, api.submit_order(MarketOrderRequest(**usual, side=OrderSide.BUY)), "filled")
+    exits = {"take_profit": TakeProfitRequest(limit_price=90), "stop_loss": StopLossRequest(stop_price=55)}
+    pair = api.submit_order(LimitOrderRequest(**usual, side=OrderSide.SELL, order_class=OrderClass.OCO, **exits))
+    reach(api, pair, "new")
+    seen["oco"] = [pair.order_class.value, pair.limit_price, [leg.stop_price for leg in pair.legs]]
+    control("/price", symbol="KO", price="54")
+    reach(api, pair, "canceled")
+    seen["oco_ends"] = ends(api, pair)
+
+    exits = {"order_class": OrderClass.OTO, "stop_loss": StopLossRequest(stop_price=35)}
+    then = LimitOrderRequest(**usual, side=OrderSide.BUY, limit_price=40, **exits)
+    waiting = reach(api, api.submit_order(then), "new")
+    seen["oto"] = [leg.status.value for leg in waiting.legs]
+    api.cancel_order_by_id(waiting.id)
+    reach(api, waiting, "canceled")
+    seen["oto_ends"] = ends(api, waiting)
+
+
+def options(api: Any, seen: dict[str, Any]) -> None:
+    control("/price", symbol="KO", price="60")
+    asked = GetOptionContractsRequest(underlying_symbols=["KO"], type=ContractType.CALL)
+    found = api.get_option_contracts(asked).option_contracts
+    low, high = sorted(sorted(found, key=lambda c: abs(c.strike_price - 60))[:2], key=lambda c: c.strike_price)
+    one = api.get_option_contract(low.symbol)
+    seen["contract"] = [one.symbol == low.symbol, one.underlying_symbol, one.type.value, one.size]
+    call = {"symbol": low.symbol, "qty": 1, "side": OrderSide.BUY, "time_in_force": TimeInForce.DAY}
+    bought = reach(api, api.submit_order(MarketOrderRequest(**call, position_intent="buy_to_open")), "filled")
+    seen["option"] = [bought.asset_class.value, bought.position_intent.value, bought.filled_qty]
+    legs = [
+        OptionLegRequest(symbol=low.symbol, ratio_qty=1, side=OrderSide.BUY),
+        OptionLegRequest(symbol=high.symbol, ratio_qty=1, position_intent="sell_to_open"),
+    ]
+    wanted = LimitOrderRequest(
+        qty=2, time_in_force=TimeInForce.DAY, limit_price=5, order_class=OrderClass.MLEG, legs=legs
+    )
+    package = reach(api, api.submit_order(wanted), "filled")
+    paid = {leg.symbol: float(leg.filled_avg_price) for leg in package.legs}
+    seen["package"] = [package.order_class.value, package.symbol, package.filled_qty]
+    seen["package_legs"] = [[leg.side.value, leg.filled_qty, leg.position_intent.value] for leg in package.legs]
+    seen["package_net"] = abs(float(package.filled_avg_price) - (paid[low.symbol] - paid[high.symbol])) < 0.001
+    held = {p.symbol: p.qty for p in api.get_all_positions() if p.asset_class.value == "us_option"}
+    seen["options_held"] = [held[low.symbol], held[high.symbol]]
+    credit = wanted.model_copy(update={"limit_price": -5.0, "qty": 1})
+    resting = reach(api, api.submit_order(credit), "new")
+    api.cancel_order_by_id(resting.id)
+    seen["credit"] = [resting.limit_price, ends(api, reach(api, resting, "canceled"))]
+
+
+def money(api: Any, seen: dict[str, Any]) -> None:
+    usual = {"side": OrderSide.BUY, "time_in_force": TimeInForce.DAY}
+    some = reach(api, api.submit_order(MarketOrderRequest(symbol="KO", notional=150.25, **usual)), "filled")
+    seen["notional"] = [some.notional, some.qty, float(some.filled_qty) * float(some.filled_avg_price)]
+    coin = {"symbol": "BTC/USD", "qty": 0.01, "side": OrderSide.BUY, "time_in_force": TimeInForce.GTC}
+    bought = reach(api, api.submit_order(MarketOrderRequest(**coin)), "filled")
+    seen["coin"] = [bought.asset_class.value, bought.symbol, bought.filled_qty]
+    (held,) = [p for p in api.get_all_positions() if p.asset_class.value == "crypto"]
+    seen["coin_held"] = [held.symbol, held.qty]
+    seen["coin_refused"] = refusal(
+        lambda: api.submit_order(MarketOrderRequest(**coin | {"time_in_force": TimeInForce.DAY}))
+    )
 
 
 main()

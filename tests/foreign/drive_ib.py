@@ -7,6 +7,7 @@ import importlib
 import logging
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from driver import PORTS, Complaints, control, report
@@ -52,6 +53,10 @@ async def story() -> dict[str, Any]:
         [f.execution.orderRef, f.execution.shares] for f in await ib.reqExecutionsAsync() if f.execution.clientId == 42
     )
     done = await ib.reqCompletedOrdersAsync(False)
+    control("/price", symbol="KO", price="60")
+    await packages(ib, seen)
+    await linked(ib, seen)
+    await rarer_kinds(ib, seen)
     seen["completed"] = sorted([t.order.orderRef, t.orderStatus.status, t.order.filledQuantity] for t in done)
     ib.disconnect()
     return seen | {"complaints": complaints, "codes": sorted(codes)}
@@ -115,6 +120,67 @@ async def orders(ib: Any, seen: dict[str, Any]) -> None:
         bad = ib.placeOrder(contract, wanted)
         await eventually(lambda b=bad, c=code: (b.order.orderId, c) in codes, f"refusal {code}")
     seen["refused"] = sorted(refused)
+
+
+# -- PACKAGES, LINKED ORDERS, RARER KINDS --
+async def packages(ib: Any, seen: dict[str, Any]) -> None:
+    under = stock("KO")
+    await ib.qualifyContractsAsync(under)
+    (first, *_) = await ib.reqSecDefOptParamsAsync("KO", "", "STK", under.conId)
+    day, strikes = min(first.expirations), sorted(sorted(first.strikes, key=lambda strike: abs(strike - 60))[:2])
+    calls = [sdk.Option("KO", day, strike, "C", "SMART") for strike in strikes]
+    await ib.qualifyContractsAsync(*calls)
+    seen["chain"] = [str(first.multiplier), all(call.conId > 0 for call in calls)]
+    legs = [
+        sdk.ComboLeg(conId=call.conId, ratio=1, action=action, exchange="SMART")
+        for call, action in zip(calls, ("BUY", "SELL"), strict=True)
+    ]
+    bag = sdk.Bag(symbol="KO", exchange="SMART", currency="USD", comboLegs=legs)
+    state = await ib.whatIfOrderAsync(bag, order("LMT", quantity=2, lmtPrice=3.0))
+    seen["package_what_if"] = [float(state.initMarginChange) > 0, float(state.initMarginAfter) > 0]
+    trade = ib.placeOrder(bag, order("LMT", quantity=2, lmtPrice=5.0, orderRef="vertical"))
+    await eventually(lambda: trade.orderStatus.status == "Filled" and len(trade.fills) > 2, "the vertical is bought")
+    rows = [(fill.contract, fill.execution) for fill in trade.fills]
+    seen["package"] = sorted([c.secType, e.side, e.shares] for c, e in rows)
+    prices = {c.conId: e.price for c, e in rows}
+    net = prices[calls[0].conId] - prices[calls[1].conId]
+    seen["package_net"] = all(abs(e.price - net) < 0.001 for c, e in rows if c.secType == "BAG")
+
+
+async def linked(ib: Any, seen: dict[str, Any]) -> None:
+    bracket = ib.bracketOrder("BUY", 10, limitPrice=61.0, takeProfitPrice=66.0, stopLossPrice=55.0)
+    trades = [ib.placeOrder(stock("KO"), one) for one in bracket]
+    now = lambda: [trade.orderStatus.status for trade in trades]  # noqa: E731
+    await eventually(lambda: now()[:2] == ["Filled", "Submitted"], "the exits wake")
+    control("/price", symbol="KO", price="67")
+    await eventually(lambda: now()[1:] == ["Filled", "Cancelled"], "one exit ends the other")
+    seen["bracket"] = now()
+    pair = ib.oneCancelsAll([order("LMT", lmtPrice=price) for price in (50.0, 51.0)], "pair", 1)
+    both = [ib.placeOrder(stock("KO"), one) for one in pair]
+    await eventually(lambda: all(trade.orderStatus.status == "Submitted" for trade in both), "both work")
+    ib.cancelOrder(both[0].order)
+    await eventually(lambda: all(trade.orderStatus.status == "Cancelled" for trade in both), "one ends the other")
+    seen["oca"] = [trade.orderStatus.status for trade in both]
+
+
+async def rarer_kinds(ib: Any, seen: dict[str, Any]) -> None:
+    until = (datetime.now(UTC) + timedelta(days=2)).strftime("%Y%m%d-%H:%M:%S")
+    patient = [sdk.TagValue("adaptivePriority", "Patient")]
+    kinds = {
+        "gtd": order("LMT", lmtPrice=40.0, tif="GTD", goodTillDate=until),
+        "if_touched": order("MIT", auxPrice=40.0),
+        "trail_limit": order("TRAIL LIMIT", "SELL", auxPrice=3.0, trailStopPrice=50.0, lmtPriceOffset=0.25),
+        "adaptive": order("LMT", lmtPrice=40.0, algoStrategy="Adaptive", algoParams=patient),
+    }
+    trades = {name: ib.placeOrder(stock("KO"), wanted) for name, wanted in kinds.items()}
+    await eventually(lambda: all(t.orderStatus.permId for t in trades.values()), "the rarer kinds are told")
+    shown = {t.order.orderId: t.order for t in await ib.reqAllOpenOrdersAsync()}
+    of = {name: shown[trade.order.orderId] for name, trade in trades.items()}
+    seen["rarer"] = {name: [one.orderType, one.tif] for name, one in of.items()}
+    seen["algo"] = [of["adaptive"].algoStrategy, of["adaptive"].algoParams[0].value]
+    for trade in trades.values():
+        ib.cancelOrder(trade.order)
+    await eventually(lambda: all(t.orderStatus.status == "Cancelled" for t in trades.values()), "all are canceled")
 
 
 decoder = logging.getLogger(f"{NAME}.Decoder")  # the only one that tells of a message it cannot read

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 import threading
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import ibapi.client
 from driver import PORTS, Complaints, control, eventually, report
 from ibapi.client import EClient
-from ibapi.contract import Contract
+from ibapi.contract import ComboLeg, Contract
 from ibapi.decoder import Decoder
 from ibapi.execution import ExecutionFilter
 from ibapi.order import Order
 from ibapi.order_cancel import OrderCancel
+from ibapi.tag_value import TagValue
 from ibapi.wrapper import EWrapper
 
 leftovers: list[Any] = []
@@ -71,6 +73,7 @@ COLLECTED = (
     *("contractDetailsEnd", "tickPrice", "tickSize", "tickSnapshotEnd", "historicalData", "historicalDataEnd"),
     *("execDetails", "execDetailsEnd", "commissionAndFeesReport", "openOrderEnd", "completedOrder"),
     *("completedOrdersEnd", "accountUpdateMulti", "accountUpdateMultiEnd"),
+    *("securityDefinitionOptionParameter", "securityDefinitionOptionParameterEnd", "symbolSamples"),
 )
 
 
@@ -116,6 +119,12 @@ def main() -> None:
     contracts_and_prices(app, seen)
     orders(app, seen, next_id)
     looking_back(app, seen)
+    instruments(app, seen)
+    app.reqIds(-1)
+    first = app.got("nextValidId", 2)[-1][0]
+    packages(app, seen, first)
+    linked(app, seen, first + 10)
+    rarer_kinds(app, seen, first + 20)
     seen |= {"kinds_read": sorted(kinds_read), "leftovers": leftovers, "complaints": complaints}
     seen["codes"] = sorted(app.codes)
     app.disconnect()
@@ -228,6 +237,137 @@ def looking_back(app: App, seen: dict[str, Any]) -> None:
     seen["completed"] = sorted(
         [o.orderRef, s.status, str(o.filledQuantity), s.completedStatus] for _, o, s in app.heard["completedOrder"]
     )
+
+
+# -- INSTRUMENTS, PACKAGES, LINKED ORDERS, RARER KINDS ---
+def contract(kind: str, symbol: str, exchange: str = "SMART", currency: str = "USD", **more: Any) -> Any:
+    made = Contract()
+    made.secType, made.symbol, made.exchange, made.currency = kind, symbol, exchange, currency
+    for name, value in more.items():
+        setattr(made, name, value)
+    return made
+
+
+def details(app: App, number: int, asked: Any) -> list[Any]:
+    """Look contracts up by what is known of them."""
+    app.reqContractDetails(number, asked)
+    eventually(lambda: any(end[0] == number for end in app.heard.get("contractDetailsEnd", ())), f"details {asked}")
+    return [found for of, found in app.heard["contractDetails"] if of == number]
+
+
+def chain(app: App) -> tuple[str, list[float]]:
+    """Return the first expiry of options on KO, and the strikes about 60."""
+    (under,) = details(app, 9010, stock("KO"))
+    app.reqSecDefOptParams(9011, "KO", "", "STK", under.contract.conId)
+    app.got("securityDefinitionOptionParameterEnd")
+    _, _, _, _, size, days, strikes = app.heard["securityDefinitionOptionParameter"][0]
+    assert str(size) == "100"
+    return min(days), sorted(strikes, key=lambda strike: abs(strike - 60))[:3]
+
+
+def instruments(app: App, seen: dict[str, Any]) -> None:
+    control("/price", symbol="KO", price="60")
+    day, strikes = chain(app)
+    option = {"lastTradeDateOrContractMonth": day, "right": "C", "strike": min(strikes)}
+    asked = {
+        "option": contract("OPT", "KO", **option),
+        "future": contract("FUT", "ES", "CME"),
+        "forex": contract("CASH", "EUR", "IDEALPRO"),
+        "crypto": contract("CRYPTO", "BTC", "PAXOS"),
+        "abroad": contract("STK", "SHOP", "SMART", "CAD", primaryExchange="TSE"),
+    }
+    for number, (name, wanted) in enumerate(asked.items(), 9020):
+        found = details(app, number, wanted)[0]
+        one = found.contract
+        seen[name] = [one.secType, one.symbol, one.currency, str(one.multiplier), found.minTick, one.conId > 0]
+    app.reqMatchingSymbols(9040, "KO")
+    _, samples = app.got("symbolSamples")[0]
+    seen["samples"] = [[s.contract.symbol, s.contract.secType, s.derivativeSecTypes] for s in samples]
+
+
+def packages(app: App, seen: dict[str, Any], first: int) -> None:
+    """A call, then a vertical: asked about, bought, and told by leg."""
+    day, strikes = chain(app)
+    calls = [
+        details(app, 9050 + n, contract("OPT", "KO", lastTradeDateOrContractMonth=day, right="C", strike=strike))[0]
+        for n, strike in enumerate(sorted(strikes)[:2])
+    ]
+    app.placeOrder(first, calls[0].contract, order("MKT", "BUY", 1, orderRef="call"))
+    eventually(lambda: app.last(first) == "Filled", "the call is bought")
+    bag = contract("BAG", "KO", comboLegs=[])
+    for found, action in zip(calls, ("BUY", "SELL"), strict=True):
+        leg = ComboLeg()
+        leg.conId, leg.ratio, leg.action, leg.exchange = found.contract.conId, 1, action, "SMART"
+        bag.comboLegs.append(leg)
+    app.placeOrder(first + 1, bag, order("LMT", "BUY", 2, lmtPrice=3.0, whatIf=True))
+    state = eventually(lambda: app.open.get(first + 1), "what if, of a package")[2]
+    seen["package_what_if"] = [float(state.initMarginChange) > 0, float(state.initMarginAfter) > 0]
+    app.placeOrder(first + 2, bag, order("LMT", "BUY", 2, lmtPrice=5.0, orderRef="vertical"))
+    eventually(lambda: app.last(first + 2) == "Filled", "the vertical is bought")
+    rows = eventually(
+        lambda: len(rows := [(c, e) for _, c, e in app.heard["execDetails"] if e.orderRef == "vertical"]) > 2 and rows,
+        "executions of the package and of both legs",
+    )
+    seen["package"] = sorted([c.secType, e.side, str(e.shares)] for c, e in rows)
+    legs = {c.conId: e.price for c, e in rows if c.secType == "OPT"}
+    assert set(legs) == {found.contract.conId for found in calls}
+    net = legs[calls[0].contract.conId] - legs[calls[1].contract.conId]
+    seen["package_net"] = [abs(e.price - net) < 0.001 for c, e in rows if c.secType == "BAG"]
+    (shown,) = [c for c, o, _ in app.open.values() if o.orderRef == "vertical"]
+    seen["package_legs"] = [[leg.ratio, leg.action] for leg in shown.comboLegs]
+
+
+def linked(app: App, seen: dict[str, Any], first: int) -> None:
+    """A bracket by parentId and transmit, as IBKR's samples write it, and an OCA group."""
+    target, stop = first + 1, first + 2
+    app.placeOrder(first, stock("KO"), order(orderRef="entry", transmit=False))
+    exits = {"parentId": first, "tif": "GTC"}
+    app.placeOrder(target, stock("KO"), order("LMT", "SELL", lmtPrice=66.0, transmit=False, **exits))
+    app.reqCurrentTime()
+    app.got("currentTime", 2)
+    seen["staged"] = [number in app.open for number in (first, target)]
+    app.placeOrder(stop, stock("KO"), order("STP", "SELL", auxPrice=55.0, **exits))
+    eventually(lambda: app.last(first) == "Filled" and app.last(target) == "Submitted", "the exits wake")
+    seen["parents"] = [app.open[number][1].parentId == first for number in (target, stop)]
+    control("/price", symbol="KO", price="67")
+    eventually(lambda: app.last(target) == "Filled" and app.last(stop) == "Cancelled", "one exit ends the other")
+    group = {"ocaGroup": "pair", "ocaType": 1, "tif": "GTC"}
+    app.placeOrder(first + 3, stock("KO"), order("LMT", lmtPrice=50.0, **group))
+    app.placeOrder(first + 4, stock("KO"), order("LMT", lmtPrice=51.0, **group))
+    eventually(lambda: app.last(first + 3) == app.last(first + 4) == "Submitted", "both work")
+    seen["oca"] = [app.open[number][1].ocaGroup for number in (first + 3, first + 4)]
+    app.cancelOrder(first + 3, OrderCancel())
+    eventually(lambda: app.last(first + 4) == "Cancelled", "the cancel of one ends the other")
+
+
+def rarer_kinds(app: App, seen: dict[str, Any], first: int) -> None:
+    until = (datetime.now(UTC) + timedelta(days=2)).strftime("%Y%m%d-%H:%M:%S")
+    patient = TagValue("adaptivePriority", "Patient")
+    kinds = {
+        "gtd": order("LMT", lmtPrice=40.0, tif="GTD", goodTillDate=until),
+        "if_touched": order("MIT", auxPrice=40.0),
+        "limit_if_touched": order("LIT", auxPrice=40.0, lmtPrice=40.5),
+        "trail_limit": order("TRAIL LIMIT", "SELL", auxPrice=3.0, trailStopPrice=50.0, lmtPriceOffset=0.25),
+        "iceberg": order("LMT", quantity=100, lmtPrice=40.0, displaySize=10),
+        "hidden": order("LMT", lmtPrice=40.0, hidden=True),
+        "adaptive": order("LMT", lmtPrice=40.0, algoStrategy="Adaptive", algoParams=[patient]),
+    }
+    numbers = {name: first + n for n, name in enumerate(kinds)}
+    for name, number in numbers.items():
+        app.placeOrder(number, stock("KO"), kinds[name])
+    eventually(lambda: all(app.last(number) for number in numbers.values()), "the rarer kinds are told")
+    shown = {name: app.open[number][1] for name, number in numbers.items()}
+    seen["rarer"] = {
+        "gtd": [shown["gtd"].tif, shown["gtd"].goodTillDate[:8] == until[:8]],
+        "if_touched": [shown["if_touched"].orderType, shown["if_touched"].auxPrice],
+        "limit_if_touched": [shown["limit_if_touched"].orderType, shown["limit_if_touched"].lmtPrice],
+        "trail_limit": [shown["trail_limit"].orderType, shown["trail_limit"].lmtPriceOffset],
+        "iceberg": [shown["iceberg"].displaySize],
+        "hidden": [shown["hidden"].hidden],
+        "adaptive": [shown["adaptive"].algoStrategy, [[p.tag, p.value] for p in shown["adaptive"].algoParams]],
+    }
+    app.reqGlobalCancel(OrderCancel())
+    eventually(lambda: all(app.last(n) == "Cancelled" for n in numbers.values()), "all are canceled again")
 
 
 main()

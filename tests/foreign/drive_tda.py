@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 warnings.simplefilter("ignore")  # the clients are old, and say so of what they use
@@ -21,7 +21,7 @@ NAME = sys.argv[2]
 SCHWAB = NAME == "schwab"
 sdk: dict[str, Any] = {
     part: importlib.import_module(f"{NAME}.{part}")
-    for part in ("auth", "utils", "orders.equities", "orders.common", "orders.generic")
+    for part in ("auth", "utils", "orders.equities", "orders.common", "orders.generic", "orders.options")
 }
 equities, common = sdk["orders.equities"], sdk["orders.common"]
 
@@ -68,6 +68,10 @@ def main() -> None:
     prices(client, seen)
     orders(client, account, seen)
     refusals(client, account, seen)
+    control("/price", symbol="KO", price="60")
+    desk = TdaTrader(client, account)
+    linked(desk, seen)
+    options(desk, seen)
     if not SCHWAB:  # the client fetches a new refresh token by itself before the old one dies
         before = len(asked_for_tokens())
         new_client(created=1, lived=900).get_accounts()
@@ -226,6 +230,97 @@ def refusals(client: Any, account: str, seen: dict[str, Any]) -> None:
     seen["mismatch"] = refusal(lambda: stranger.extract_order_id(placed))
     denied = new_client("wrong")
     seen["denied"] = refusal(denied.get_accounts)
+
+
+# -- LINKED ORDERS, OPTIONS ---
+class TdaTrader:
+    """Places orders and reads them again."""
+
+    def __init__(self, client: Any, account: str) -> None:
+        self.client, self.account = client, account
+
+    def place(self, order: Any) -> int:
+        answer = self.client.place_order(self.account, order)
+        assert answer.status_code == 201, answer.text
+        return int(sdk["utils"].Utils(self.client, self.account).extract_order_id(answer))
+
+    def row(self, number: int) -> dict[str, Any]:
+        found: dict[str, Any] = body(self.client.get_order(number, self.account))
+        return found
+
+    def is_now(self, number: int, status: str) -> dict[str, Any]:
+        eventually(lambda: self.row(number)["status"] == status, status)
+        return self.row(number)
+
+
+def singles(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the single orders of a row, the outer one first."""
+    inner = [one for child in row.get("childOrderStrategies", ()) for one in singles(child)]
+    return ([] if row["orderStrategyType"] == "OCO" else [row]) + inner
+
+
+def ko_stop(price: str) -> Any:
+    order = stop_order("STOP", stop_price=price)
+    order._orderLegCollection = []
+    return order.add_equity_leg(common.EquityInstruction.SELL, "KO", 10).set_duration(common.Duration.GOOD_TILL_CANCEL)
+
+
+def ko_target(price: str) -> Any:
+    return equities.equity_sell_limit("KO", 10, price).set_duration(common.Duration.GOOD_TILL_CANCEL)
+
+
+def linked(desk: TdaTrader, seen: dict[str, Any]) -> None:
+    """A bracket as the clients' documentation writes it: first triggers an OCO; and an OCO by itself."""
+    exits = common.one_cancels_other(ko_target("66.00"), ko_stop("55.00"))
+    bracket = desk.place(common.first_triggers_second(equities.equity_buy_market("KO", 10), exits))
+    entry = desk.is_now(bracket, "FILLED")
+    seen["bracket"] = [entry["orderStrategyType"], *(one["orderType"] for one in singles(entry))]
+    seen["oco_inside"] = [child["orderStrategyType"] for child in entry["childOrderStrategies"]]
+    numbers = [one["orderId"] for one in singles(entry)[1:]]
+    eventually(lambda: desk.row(numbers[0])["status"] == "WORKING", "the exits wake")
+    control("/price", symbol="KO", price="67")
+    desk.is_now(numbers[1], "CANCELED")
+    seen["bracket_ends"] = [one["status"] for one in singles(desk.row(bracket))]
+
+    control("/price", symbol="KO", price="60")
+    desk.is_now(desk.place(equities.equity_buy_market("KO", 10)), "FILLED")
+    pair = desk.place(common.one_cancels_other(ko_target("66.00"), ko_stop("55.00")))
+    both = [one["orderId"] for one in singles(desk.row(pair))]
+    seen["pair"] = [desk.row(pair)["orderStrategyType"], len(both)]
+    eventually(lambda: desk.row(both[1])["status"] in ("WORKING", "AWAITING_STOP_CONDITION"), "both work")
+    control("/price", symbol="KO", price="54")
+    desk.is_now(both[0], "CANCELED")
+    seen["pair_ends"] = [one["status"] for one in singles(desk.row(pair))]
+    control("/price", symbol="KO", price="60")
+
+
+def options(desk: TdaTrader, seen: dict[str, Any]) -> None:
+    """A call of the chain, then a vertical by the clients' own template, and what it would cost."""
+    chain = body(desk.client.get_option_chain("KO", contract_type=desk.client.Options.ContractType.CALL))
+    day = min(chain["callExpDateMap"])
+    found = [rows[0] for rows in chain["callExpDateMap"][day].values()]
+    low, high = sorted(sorted(found, key=lambda c: abs(c["strikePrice"] - 60))[:2], key=lambda c: c["strikePrice"])
+    seen["chain"] = [chain["status"], low["putCall"], low["symbol"] < high["symbol"]]
+    templates = sdk["orders.options"]
+    strike = f"{low['strikePrice']:g}"
+    told = templates.OptionSymbol("KO", date.fromisoformat(day[:10]), "C", strike).build()
+    seen["symbol"] = told == low["symbol"]
+    call = desk.is_now(desk.place(templates.option_buy_to_open_market(low["symbol"], 1)), "FILLED")
+    leg = call["orderLegCollection"][0]
+    seen["call"] = [leg["orderLegType"], leg["instruction"], leg["instrument"]["symbol"] == low["symbol"]]
+    vertical = lambda debit: templates.bull_call_vertical_open(low["symbol"], high["symbol"], 2, debit)  # noqa: E731
+    row = desk.is_now(desk.place(vertical("5.00")), "FILLED")
+    seen["vertical"] = [row["orderType"], row["complexOrderStrategyType"], row["quantity"], row["filledQuantity"]]
+    seen["vertical_legs"] = [[leg["instruction"], leg["quantity"]] for leg in row["orderLegCollection"]]
+    executed = [one for activity in row["orderActivityCollection"] for one in activity["executionLegs"]]
+    seen["by_leg"] = sorted([one["legId"], one["quantity"]] for one in executed)
+    resting = desk.place(vertical("0.01"))
+    desk.is_now(resting, "WORKING")
+    assert desk.client.cancel_order(resting, desk.account).status_code == 200
+    desk.is_now(resting, "CANCELED")
+    if SCHWAB:
+        preview = body(desk.client.preview_order(desk.account, vertical("3.00")))
+        seen["vertical_preview"] = [preview["orderStrategy"]["orderValue"], preview["orderValidationResult"]["rejects"]]
 
 
 main()

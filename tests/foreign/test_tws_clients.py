@@ -15,7 +15,7 @@ from worker.sandbox.market.market import Market
 
 FIVE_DAYS = (datetime(2026, 1, 8, tzinfo=UTC), datetime(2026, 1, 15, tzinfo=UTC))
 #: What the decoders of the three clients are shown: every message the door can send, but for the end of a session.
-KINDS = {*range(1, 12), 15, 17, 49, *range(52, 56), 57, 58, 59, 61, 62, 63, 64, 73, 74, 81, 101, 102}
+KINDS = {*range(1, 12), 15, 17, 49, *range(52, 56), 57, 58, 59, 61, 62, 63, 64, 73, 74, 75, 76, 79, 81, 101, 102}
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +42,16 @@ def daily_bars() -> list[list[Any]]:
 
 
 def states(story: Story) -> dict[str, int]:
-    """Count the market's orders by state."""
-    found = [order["state"] for order in story.orders("ibkr")]
+    """Count the market's orders in the plain story's share by state."""
+    found = [order["state"] for order in story.orders("ibkr") if order["symbol"] == "AAPL"]
     return {state: found.count(state) for state in set(found)}
+
+
+def ledger_counts(story: Story) -> tuple[int, int]:
+    """Count what arrived of the plain story, and what of it was turned away."""
+    lines = story.control.ledger()
+    mine = {line["number"] for line in lines if line["event"] == "arrived" and line["symbol"] in ("AAPL", "NOPE")}
+    return len(mine), sum(line["event"] == "rejected" and line["number"] in mine for line in lines)
 
 
 # -- IBKR'S OWN CLIENT --
@@ -112,7 +119,8 @@ def test_the_official_client_rests_orders_of_every_type(official: Story) -> None
         "trail_percent": ["TRAIL", "DAY", 95.0, 0.0, 5.0, 95.0, "PreSubmitted"],
         "gtc": ["LMT", "GTC", 50.0, 0.0, unset, unset, "Submitted"],
     }
-    orders = {(o["order_type"], o["trail_percent"]): o for o in official.orders("ibkr") if o["state"] == "canceled"}
+    ended = [o for o in official.orders("ibkr") if (o["symbol"], o["state"]) == ("AAPL", "canceled")]
+    orders = {(o["order_type"], o["trail_percent"]): o for o in ended}
     assert float(orders["stop", None]["stop_price"]) == 90
     assert float(orders["stop_limit", None]["limit_price"]) == 89.5
     assert float(orders["trailing_stop", None]["trail_amount"]) == 3
@@ -123,8 +131,7 @@ def test_the_official_client_is_refused_with_ibs_codes(official: Story) -> None:
     assert official["refused"] == [110, 200, 201]
     assert [4711, 10147] in official["codes"]
     assert 10148 in [code for _, code in official["codes"]]
-    events = [line["event"] for line in official.control.ledger()]
-    assert (events.count("arrived"), events.count("rejected")) == (10, 3)
+    assert ledger_counts(official) == (10, 3)
 
 
 def test_the_official_client_asks_what_if_and_places_nothing(official: Story) -> None:
@@ -139,6 +146,44 @@ def test_the_official_client_finds_completed_orders(official: Story) -> None:
     assert done["limit"] == ["Cancelled", "0", "Cancelled by Trader"]
     assert len(official["completed"]) == 7
     assert official.is_clean()
+
+
+def test_the_official_client_looks_up_every_class_of_instrument(official: Story) -> None:
+    assert official["option"] == ["OPT", "KO", "USD", "100", 0.01, True]
+    assert official["future"][:4] == ["FUT", "ES", "USD", "50"]
+    assert official["forex"][:3] == ["CASH", "EUR", "USD"]
+    assert official["crypto"][:3] == ["CRYPTO", "BTC", "USD"]
+    assert official["abroad"][:3] == ["STK", "SHOP", "CAD"]
+    assert ["KO", "STK", ["OPT"]] in official["samples"]
+
+
+def test_the_official_client_trades_a_package_and_is_told_by_leg(official: Story) -> None:
+    assert official["package"] == [["BAG", "BOT", "2"], ["OPT", "BOT", "2"], ["OPT", "SLD", "2"]]
+    assert official["package_net"] == [True]
+    assert official["package_legs"] == [[1, "BUY"], [1, "SELL"]]
+    assert official["package_what_if"] == [True, True]
+    held = official.control.accounts()["ibkr"]["positions"]
+    assert sorted(float(held[name]["quantity"]) for name in held if len(name) > 6) == [-2, 3]
+
+
+def test_the_official_client_links_orders_as_ibs_samples_do(official: Story) -> None:
+    assert official["staged"] == [False, False]
+    assert official["parents"] == [True, True]
+    assert official["oca"] == ["pair", "pair"]
+    linked = [o for o in official.orders("ibkr") if o["symbol"] == "KO" and o["order_type"] in ("market", "stop")]
+    assert [(o["side"], o["state"]) for o in linked] == [("buy", "filled"), ("sell", "canceled")]
+
+
+def test_the_official_client_rests_the_rarer_kinds(official: Story) -> None:
+    assert official["rarer"] == {
+        "gtd": ["GTD", True],
+        "if_touched": ["MIT", 40.0],
+        "limit_if_touched": ["LIT", 40.5],
+        "trail_limit": ["TRAIL LIMIT", 0.25],
+        "iceberg": [10],
+        "hidden": [True],
+        "adaptive": ["Adaptive", [["adaptivePriority", "Patient"]]],
+    }
 
 
 # -- IB_INSYNC AND IB_ASYNC --
@@ -184,6 +229,25 @@ def test_the_client_changes_and_cancels_orders_of_every_type(popular: Story) -> 
 
 def test_the_client_is_refused_with_ibs_codes(popular: Story) -> None:
     assert popular["refused"] == [200, 201]
-    events = [line["event"] for line in popular.control.ledger()]
-    assert (events.count("arrived"), events.count("rejected")) == (9, 2)
+    assert ledger_counts(popular) == (9, 2)
     assert popular.is_clean()
+
+
+def test_the_client_trades_a_package_and_asks_what_it_would_cost(popular: Story) -> None:
+    assert popular["chain"] == ["100", True]
+    assert popular["package"] == [["BAG", "BOT", 2], ["OPT", "BOT", 2], ["OPT", "SLD", 2]]
+    assert popular["package_net"] is True
+    assert popular["package_what_if"] == [True, True]
+
+
+def test_the_clients_own_brackets_and_groups_are_linked_by_the_door(popular: Story) -> None:
+    assert popular["bracket"] == ["Filled", "Filled", "Cancelled"]
+    assert popular["oca"] == ["Cancelled", "Cancelled"]
+
+
+def test_the_client_rests_the_rarer_kinds(popular: Story) -> None:
+    assert popular["rarer"] == {
+        "gtd": ["LMT", "GTD"], "if_touched": ["MIT", "DAY"], "trail_limit": ["TRAIL LIMIT", "DAY"],
+        "adaptive": ["LMT", "DAY"],
+    }  # fmt: skip
+    assert popular["algo"] == ["Adaptive", "Patient"]

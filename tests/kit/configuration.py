@@ -35,6 +35,7 @@ def write_settings(
     database_url: str | None = None,
     timing: Mapping[str, Any] | None = None,
     more: Mapping[str, Mapping[str, Any]] | None = None,
+    tables: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
     """Write `corro.toml`: these brokers, in the order of the default route, at the sandbox's doors.
 
@@ -45,13 +46,16 @@ def write_settings(
         database_url: None means SQLite in the home.
         timing: over `TIMING`.
         more: keys over the usual ones in `[brokers.NAME]`, by name.
+        tables: whatever else, by the name of its table.
     """
-    tables = _brokers(home, ports)
+    usual = _brokers(home, ports)
     lines = [f"database_url = {json.dumps(database_url)}"] if database_url else []
     lines += _table("routing", {"route": list(brokers)})
     lines += _table("timing", {**TIMING, **(timing or {})})
     for name in brokers:
-        lines += _table(f"brokers.{name}", {"adapter": name, **tables[name], **(more or {}).get(name, {})})
+        lines += _table(f"brokers.{name}", {"adapter": name, **usual[name], **(more or {}).get(name, {})})
+    for name, values in (tables or {}).items():
+        lines += _table(name, values)
     (home / "corro.toml").write_text("\n".join(lines) + "\n")
 
 

@@ -34,6 +34,7 @@ class World:
         timing: over the usual one of tests.
         fill_delay: seconds until the sandbox fills a marketable order.
         more: keys over the usual ones in `[brokers.NAME]`, by name.
+        tables: whatever else its settings say, by the name of the table.
     """
 
     live: list[World] = []
@@ -47,6 +48,7 @@ class World:
         timing: Mapping[str, Any] | None = None,
         fill_delay: float = 0.02,
         more: Mapping[str, Mapping[str, Any]] | None = None,
+        tables: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self.home, self.brokers = home, tuple(brokers)
         self.home.mkdir(parents=True, exist_ok=True)
@@ -55,7 +57,9 @@ class World:
             undo.callback(self.market.close)
             self.control: SandboxControl = self.market.control
             ports = self.control.ports()
-            write_settings(home, self.brokers, ports, database_url=database_url, timing=timing, more=more)
+            write_settings(
+                home, self.brokers, ports, database_url=database_url, timing=timing, more=more, tables=tables
+            )
             self.environment = {"CORRO_HOME": str(home), "CORRO_CONFIG": str(home / "corro.toml")}
             with environment(self.environment):
                 self.settings: Settings = load_settings()

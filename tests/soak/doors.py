@@ -16,6 +16,23 @@ from typing import Any
 Row = Mapping[str, Any]
 
 
+#: What an order is recognised by at a door: symbol, quantity, whether it buys, type.
+Key = tuple[str, Decimal, bool, str]
+
+
+@dataclass(frozen=True)
+class AskedLeg:
+    """One leg of an order with several, as it was asked for."""
+
+    symbol: str
+    side: str
+    ratio: int
+
+    @property
+    def turn(self) -> int:
+        return 1 if self.side.startswith("buy") else -1
+
+
 @dataclass
 class Intent:
     """One order as it was asked for: the truth that both sides are held against."""
@@ -28,14 +45,24 @@ class Intent:
     #: A submit of it returned, so it must be in the books.
     recorded: bool = False
     order_type: str = "market"
-    #: Of linked orders: the id of their group, and which leg it is.
+    #: Of linked orders: the id of their group, how they are linked, and which leg it is.
     group: str | None = None
+    kind: str | None = None
     leg: str | None = None
+    #: Of an order with legs: what it trades.
+    parts: tuple[AskedLeg, ...] = ()
+    #: The bracket whose exits it stands for: nobody asked for it, `on_partial` did.
+    protects: str | None = None
 
     @property
-    def key(self) -> tuple[str, Decimal, bool, str]:
+    def symbols(self) -> tuple[str, ...]:
+        """The names that a door may give it: an order with legs is called after its share, or after its first leg."""
+        return (self.symbol, self.parts[0].symbol) if self.parts else (self.symbol,)
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
         """What it is recognised by at a door."""
-        return self.symbol, self.quantity, self.side.startswith("buy"), self.order_type
+        return tuple((name, self.quantity, self.side.startswith("buy"), self.order_type) for name in self.symbols)
 
 
 @dataclass
@@ -61,9 +88,11 @@ class AtDoor:
     order_type: str = "market"
     #: An execution of it was put right or taken back.
     amended: bool = False
+    #: Of an order with legs: each of them, by its number.
+    legs: dict[int, AtDoor] = field(default_factory=dict)
 
     @property
-    def key(self) -> tuple[str, Decimal, bool, str]:
+    def key(self) -> Key:
         """What it is recognised by."""
         return self.symbol, self.quantity, self.side.startswith("buy"), self.order_type
 
@@ -91,6 +120,7 @@ class AtDoor:
 def fold(lines: Iterable[Row], wire_ids: Mapping[int, str]) -> list[AtDoor]:
     """Fold the ledger's lines into one entry for every order that reached a door."""
     found: dict[int, AtDoor] = {}
+    inner: set[int] = set()
     for line in lines:
         number = line.get("number")
         if line["event"] == "arrived":
@@ -101,6 +131,9 @@ def fold(lines: Iterable[Row], wire_ids: Mapping[int, str]) -> list[AtDoor]:
                 number, line["door"], told, wire_ids.get(number), line["symbol"], Decimal(line["quantity"]),
                 stranger=bool(extra.get("stranger")), side=line["side"], order_type=line["order_type"],
             )  # fmt: skip
+            if "leg" in extra:
+                found[extra["parent"]].legs[extra["leg"]] = found[number]
+                inner.add(number)
         elif number in found:
             entry = found[number]
             if line["event"] in ("fill", "amended"):
@@ -113,7 +146,7 @@ def fold(lines: Iterable[Row], wire_ids: Mapping[int, str]) -> list[AtDoor]:
             elif line["event"] in ("canceled", "rejected", "expired", "replaced"):
                 entry.state = line["event"]
                 entry.reasons.append(line.get("reason") or "")
-    return list(found.values())
+    return [entry for number, entry in found.items() if number not in inner]
 
 
 def read_ledger(path: Path) -> list[Row]:

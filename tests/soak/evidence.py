@@ -9,8 +9,10 @@ is recognised at a door by its symbol and quantity, which only it has, before an
 * false terminal: an end, a quantity or a price that we told and the doors do not show, or an end that we had to take
   back.
 
-Every leg of linked orders is judged so, and besides: exits that exclude each other have not filled more than their
-entry has, or than one of them is for. Legs are recognised by their direction and type as well.
+Every one of linked orders is judged so, and besides: exits that exclude each other have not filled more than their
+entry has, or than one of them is for, with those that `on_partial` has sent for them; what waits for an order has not
+filled more than it. They are recognised by their direction and type as well. An order with legs is judged leg by leg
+(:mod:`tests.soak.legs`).
 
 Beside them, whether an order of somebody else was touched: taken for ours, or canceled.
 """
@@ -26,7 +28,8 @@ from typing import Any
 
 from sqlalchemy import create_engine, text
 
-from tests.soak.doors import AtDoor, Intent, Row
+from tests.soak import legs, linked
+from tests.soak.doors import AtDoor, Intent, Key, Row
 
 TERMINAL = ("filled", "canceled", "rejected", "denied", "expired")
 LIVE = ("accepted", "partially_filled", "pending_cancel")
@@ -78,6 +81,7 @@ def judge(intents: Sequence[Intent], entries: Sequence[AtDoor], books: Mapping[s
     strangers = [entry for entry in entries if entry.stranger]
     verdict.touched += [f"canceled by us: {entry}" for entry in strangers if entry.state == "canceled"]
     verdict.touched += _adopted(strangers, books["attempts"])
+    intents = [*intents, *linked.protecting(intents, rows)]
     placed = _assign(verdict, intents, [entry for entry in entries if not entry.stranger], tries)
     groups: dict[str | None, list[Intent]] = defaultdict(list)
     for intent in intents:
@@ -97,22 +101,11 @@ def judge(intents: Sequence[Intent], entries: Sequence[AtDoor], books: Mapping[s
         case.kin_entries = [entry for other in kin for entry in placed[other]]
         case.kin_canceled = any(rows[other]["cancel_requested_at"] for other in kin if other in rows)
         case.judge(verdict)
-    for legs in groups.values():
-        _overfills(verdict, legs, placed)
+    for group, members in groups.items():
+        verdict.duplicates += linked.overfills(members, placed, [i for i in intents if i.protects == group])
     for id_ in set(rows) - {intent.client_order_id for intent in intents}:
         verdict.losses.append(f"{id_}: in our books, but nobody asked for it")
     return verdict
-
-
-def _overfills(verdict: SoakVerdict, legs: Sequence[Intent], placed: Mapping[str, list[AtDoor]]) -> None:
-    """Hold the fills of legs that exclude each other against what they may close; a bust leaves what it finds."""
-    entries = {intent.leg: placed[intent.client_order_id] for intent in legs}
-    if any(entry.amended for found in entries.values() for entry in found):
-        return
-    filled = {leg: sum((entry.filled for entry in found), Decimal(0)) for leg, found in entries.items()}
-    opened = filled.pop("entry", legs[0].quantity)
-    if sum(filled.values(), Decimal(0)) > opened:
-        verdict.duplicates.append(f"{legs[0].group}: exits filled {filled}, over {opened}")
 
 
 def _adopted(strangers: Sequence[AtDoor], tries: Iterable[Row]) -> list[str]:
@@ -140,9 +133,10 @@ def _assign(
     verdict: SoakVerdict, intents: Sequence[Intent], entries: Sequence[AtDoor], tries: Mapping[str, list[Row]]
 ) -> dict[str, list[AtDoor]]:
     """Say whose every order at a door is: by what it is for; among twins by the ids that our books noted."""
-    owners: dict[tuple[str, Decimal, bool, str], list[Intent]] = defaultdict(list)
+    owners: dict[Key, list[Intent]] = defaultdict(list)
     for intent in intents:
-        owners[intent.key].append(intent)
+        for key in intent.keys:
+            owners[key].append(intent)
     theirs = {
         (t["broker"], t["broker_order_id"]): id_ for id_, found in tries.items() for t in found if t["broker_order_id"]
     }
@@ -214,6 +208,8 @@ class _Case:
         self._duplicates(verdict)
         self._losses(verdict)
         self._false_ends(verdict)
+        if self.intent.parts:
+            self._legs(verdict)
         verdict.became[self.row["client_order_id"]] = (self._became(), self._settled_after())
         verdict.spans[self.row["client_order_id"]] = self._span()
 
@@ -228,6 +224,12 @@ class _Case:
         if len(open_) > 1 or (open_ and known):
             verdict.duplicates.append(self._say(f"{len(open_)} attempts may be live beside {_at(known)}"))
 
+    def _legs(self, verdict: SoakVerdict) -> None:
+        found = legs.look(self.intent, self.row, self.fills, self.entries)
+        verdict.duplicates += map(self._say, found.duplicates)
+        verdict.losses += map(self._say, found.losses)
+        verdict.false_terminals += map(self._say, found.false_terminals)
+
     # -- LOST ---
     def _losses(self, verdict: SoakVerdict) -> None:
         filled = sum((e.filled for e in self.entries), Decimal(0))
@@ -235,7 +237,7 @@ class _Case:
             _number(self.row["filled_quantity"]),
             sum((_number(f["quantity"]) for f in self.fills), Decimal(0)),
         )
-        if booked != listed:
+        if booked != listed and not self.intent.parts:
             verdict.losses.append(self._say(f"{booked} filled in its row, {listed} in its fills"))
         if filled > booked and not self._is_listed():
             verdict.losses.append(self._say(f"{filled} filled at the doors, {booked} in our books"))
@@ -264,7 +266,8 @@ class _Case:
     # -- A GUESS TOLD AS A FACT ---
     def _false_ends(self, verdict: SoakVerdict) -> None:
         status = self.row["status"]
-        words = [*self._taken_back(), *self._false_attempts(), *self._false_prices()]
+        words = [*self._taken_back(), *self._false_attempts()]
+        words += [] if self.intent.parts else self._false_prices()
         if status in TERMINAL and any(e.state == "live" for e in self.entries):
             words.append("ended in our books, live at a door")
         traded = any(e.state == "filled" for e in self.entries)

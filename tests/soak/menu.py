@@ -17,6 +17,8 @@ UNPROVABLE = ("ibkr", *WITHOUT_IDS)
 ALL = ("ibkr", *HTTP)
 #: Where executions are put right or taken back after they were told.
 AMENDING = ("ibkr", "alpaca")
+#: Kinds that are about one execution: the price of an order with legs is none.
+OF_ONE_EXECUTION = ("trade_correct", "trade_bust")
 
 
 @dataclass(frozen=True)

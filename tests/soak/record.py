@@ -27,7 +27,8 @@ def record(
     """
     owners: dict[str, list[str]] = defaultdict(list)
     for intent in intents:
-        owners[intent.symbol].append(intent.client_order_id)
+        for symbol in intent.symbols:
+            owners[symbol].append(intent.client_order_id)
     doors = [
         Struck(s["at"], f"{s['door']}: {s['label']}", s["door"], tuple(owners[s["symbol"]]) if s["symbol"] else None)
         for s in strikes

@@ -37,6 +37,8 @@ TIMING: dict[str, Any] = {
     "lease": 6.0, "fresh": 3.0, "deadline": 1.5, "reconcile": [0.3, 0.5, 1.0], "open_orders_every": 1.0,
     "positions_every": 2.0, "reconnect_first": 0.1, "reconnect_longest": 0.5, "retry_pause": 0.3, "leader_lease": 2.0,
 }  # fmt: skip
+#: What else its settings say: exits that die with half an entry filled are sent anew.
+TABLES = {"groups": {"on_partial": "protect"}}
 #: Orders under way at most.
 UNDER_WAY = 160
 #: Seconds until everything must have settled after the last blow.
@@ -84,7 +86,7 @@ class Storm:
             if postgres:
                 stack.callback(postgres.close)
             url = postgres.fresh() if postgres else None
-            world = self.world = World(self.home, self.brokers, database_url=url, timing=TIMING)
+            world = self.world = World(self.home, self.brokers, database_url=url, timing=TIMING, tables=TABLES)
             stack.callback(world.close, check=False)
             slots = [Slot(name, name) for name in self.brokers]
             if self.dice.random() < 0.5:

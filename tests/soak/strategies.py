@@ -17,23 +17,19 @@ from typing import Any
 import redis
 
 from models.errors import CorroError, DatabaseUnavailable
-from models.groups import GroupKind, Membership
 from models.messages import OrderRequest
 from producers.bell import envelope
 from tests.kit import ROOT, World, clean_environment
-from tests.soak import menu
+from tests.soak import menu, wares
 from tests.soak.doors import Intent
 from tests.soak.evidence import TERMINAL
 from tests.soak.strikes import Struck, is_database
+from tests.soak.wares import Unit
 
 #: Shares of orders.
 SHARES = {"placing": 0.7, "second": 0.4, "living": 0.45, "updating": 0.65, "copies": 1.3, "cancel": 0.12,
           "twin": 0.04, "sell": 0.08, "resting": 0.08, "replaced": 0.3, "dying": 0.10,
-          "message first": 0.05, "group": 0.08}  # fmt: skip
-#: Prices of a bracket's exits: one is filled at once when it wakes, or the other, or both rest.
-EXITS = (("0.5", "0.25"), ("9000", "8000"), ("9000", "0.25"), ("9000", "0.25"))
-#: Linked orders that leave together, or one on its own.
-Unit = list[OrderRequest]
+          "message first": 0.05, "halved": 0.4}  # fmt: skip
 
 
 class Agenda:
@@ -86,6 +82,7 @@ class Strategies:
     agenda: Agenda = field(default_factory=Agenda)
     intents: list[Intent] = field(default_factory=list)
     sells: list[tuple[str, Decimal]] = field(default_factory=list)
+    closes: list[tuple[str, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.brokers = self.world.brokers
@@ -93,12 +90,20 @@ class Strategies:
         self.producers = self._start_producers()
 
     def _set_positions(self) -> None:
-        """Sells need something to sell, wherever they go."""
+        """Sells need something to sell, wherever they go: shares, options, both legs of a vertical."""
         for n in range(40):
-            symbol = f"SIM{960 + n:03d}"
-            self.sells.append((symbol, Decimal(self.dice.randint(1, 5))))
+            symbol, size = f"SIM{960 + n:03d}", self.dice.randint(1, 5)
+            held = {symbol: 5}
+            if n % 5 == 3:
+                held = {wares.call(symbol): 5}
+            elif n % 5 == 4:
+                held = {part["symbol"]: 5 if part["side"] == "buy" else -5 for part in wares.vertical(symbol)}
+                self.closes.append((symbol, size))
+            if n % 5 != 4:
+                self.sells.append((next(iter(held)), Decimal(size)))
             for door in self.brokers:
-                self.world.control.set_position(door, symbol, 5)
+                for name, quantity in held.items():
+                    self.world.control.set_position(door, name, quantity)
 
     def _start_producers(self) -> subprocess.Popen[str]:
         with (self.world.home / "producers.log").open("ab") as log:
@@ -132,32 +137,24 @@ class Strategies:
         return len(wishes)
 
     def _unit(self) -> Unit:
-        """Make an order, or a group: a bracket around a purchase, or an oco of exits."""
+        """Make an order: plain, linked to others, of an option, or with legs."""
         lead = self._wish()
-        if self.dice.random() > SHARES["group"] or lead.order_type != "market":
+        if lead.order_type != "market" or not wares.is_plain(self.intents[-1]):
             return [lead]
-        target, stop = self.dice.choice(EXITS)
-        prices = {"limit": {"limit_price": target}, "stop": {"stop_price": stop}}
-        if lead.side == "sell":
-            kind, legs = GroupKind.OCO, [("first", "limit"), ("second", "stop")]
-        else:
-            kind, legs = GroupKind.BRACKET, [("entry", "market"), ("take_profit", "limit"), ("stop_loss", "stop")]
-        id_, unit = lead.client_order_id, Unit()
         self.intents.pop()
-        for leg, order_type in legs:
-            side = lead.side if leg == "entry" else "sell"
-            more = {"order_type": order_type, "time_in_force": "gtc", **prices.get(order_type, {})}
-            own = id_ if not unit else f"{id_}.{leg}"
-            terms = {name: getattr(lead, name) for name in ("symbol", "quantity", "route", "expires_at", "created_at")}
-            one = OrderRequest(
-                client_order_id=own, side=side, version=2, group=Membership(id_, kind, leg), **terms, **more
-            )
-            unit.append(one)
-            route = tuple(lead.route or ())
-            asked = Intent(own, one.symbol, str(one.side), one.quantity, route, order_type=order_type)
-            asked.group, asked.leg = id_, leg
-            self.intents.append(asked)
+        unit, intents = wares.unit(self.dice, lead, self.closes)
+        self.intents += intents
+        if intents[0].kind == "bracket" and self.dice.random() < SHARES["halved"]:
+            self._halve(unit[0])
         return unit
+
+    def _halve(self, entry: OrderRequest) -> None:
+        """Have half of an entry filled, and its cancel wished a while later: its exits die with it."""
+        assert entry.route is not None
+        door, symbol = str(entry.route[0]), entry.symbol
+        half = {"door": door, "kind": "partial", "count": 1, "symbol": symbol}
+        self.world.control.add_faults([{**half, "options": {"label": "half a fill, then a cancel"}}])
+        self.agenda.at(self.dice.uniform(0.5, 3.0), lambda: self._cancel(entry.client_order_id))
 
     def _wish(self) -> OrderRequest:
         dice, n = self.dice, len(self.intents)
@@ -169,7 +166,7 @@ class Strategies:
         elif (
             self.intents
             and self.intents[-1].side == "buy"
-            and self.intents[-1].group is None
+            and wares.is_plain(self.intents[-1])
             and dice.random() < SHARES["twin"]
         ):
             twin = self.intents[-1]
@@ -193,12 +190,12 @@ class Strategies:
             if nth and dice.random() > SHARES["second"]:
                 return
             menus = {"placing": menu.PLACING, "living": menu.LIVING, "updating": menu.UPDATING}
-            if wish.limit_price is not None and wish.group is None:
+            if wish.limit_price is not None and wish.group is None and not wish.legs:
                 menus["replaced"] = menu.RESTING
             for share, kinds in menus.items():
                 drawn = menu.draw(dice, kinds, [door]) if dice.random() < SHARES[share] else None
-                if drawn is not None:
-                    yield drawn[0].fault(dice, door, wish.symbol)
+                if drawn is not None and not (wish.legs and drawn[0].kind in menu.OF_ONE_EXECUTION):
+                    yield drawn[0].fault(dice, door, wares.symbol_at(door, wish))
 
     def _submit(self, wishes: list[OrderRequest]) -> None:
         try:

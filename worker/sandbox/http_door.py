@@ -261,7 +261,7 @@ class HttpDoor(ABC):
         """Answer one call with the faults that stand for it, in the order a real failure would strike."""
         operation = route.operation
         body = await read_json(request) if operation == "place" else None
-        symbol = order_symbol(body)
+        symbol = self.ours(order_symbol(body))
         status = self.take("status", operation, symbol)
         if status is not None and not status.options.get("accepted"):
             self.turned_away(f"status {status.options.get('status', 503)}", body)
@@ -371,18 +371,24 @@ class HttpDoor(ABC):
         """Return the headers in which answers tell what is left; most brokers tell nothing."""
         return {}
 
+    def ours(self, symbol: str | None) -> str | None:
+        """Return a symbol of an order body as the market writes it."""
+        return symbol
+
     @abstractmethod
     def limited(self, limit: int, reset_s: float) -> Refusal:
         """Return the answer to a caller above `limit` calls; the oldest call leaves in `reset_s` seconds."""
 
 
 def order_symbol(body: object) -> str | None:
-    """Return the symbol an order body names, in Alpaca's or in TDA's form; None when it names none."""
+    """Return the symbol an order body names, in Alpaca's or in TDA's form, of several legs the first; else None."""
     if not isinstance(body, dict):
         return None
-    legs = body.get("orderLegCollection")
+    if body.get("orderStrategyType") == "OCO" and isinstance(inner := body.get("childOrderStrategies"), list):
+        return order_symbol(inner[0]) if inner else None
+    legs = body.get("orderLegCollection") or body.get("legs")
     if isinstance(legs, list) and legs and isinstance(legs[0], dict):
-        instrument = legs[0].get("instrument")
+        instrument = legs[0].get("instrument", legs[0])
         body = instrument if isinstance(instrument, dict) else {}
     symbol = body.get("symbol")
     return symbol if isinstance(symbol, str) else None

@@ -24,7 +24,7 @@ from worker.sandbox.alpaca.bodies import Json, asset_class, order_id, order_json
 from worker.sandbox.alpaca.contracts import OptionContracts
 from worker.sandbox.alpaca.data import AlpacaData
 from worker.sandbox.alpaca.linked import exit_fields
-from worker.sandbox.alpaca.packages import CLASS, admit_package, read_package
+from worker.sandbox.alpaca.packages import CLASS, admit_package, is_package, read_package
 from worker.sandbox.alpaca.rules import (
     AccountRules,
     malformed,
@@ -145,10 +145,13 @@ class AlpacaDoor(HttpDoor):
     def turned_away(self, reason: str, body: object) -> None:
         """Record an order that a fault kept from being taken."""
         try:
-            ticket = read_ticket(body)
+            if is_package(body):
+                fields = {**read_package(body), "side": "buy", "legs": []}
+            else:
+                ticket = read_ticket(body)
+                fields = order_fields(ticket, ticket.side, ticket["qty"] or Decimal(0))
         except Refusal:
             return
-        fields = order_fields(ticket, ticket.side, ticket["qty"] or Decimal(0))
         self.market.turn_away(reason, door=self.name, account=ACCOUNT_NUMBER, **fields)
 
     def _is_known(self, key: str, secret: str) -> bool:
@@ -165,7 +168,7 @@ class AlpacaDoor(HttpDoor):
         The id is looked at before the money: a duplicate is 422 whatever the account has.
         """
         body = await read_json(request)
-        if isinstance(body, dict) and body.get("order_class") == CLASS:
+        if is_package(body):
             return web.json_response(order_json(package := self._place_package(body), package.legs))
         ticket = read_ticket(body)
         taken = self.take("id_taken", symbol=ticket.symbol)
@@ -231,12 +234,12 @@ class AlpacaDoor(HttpDoor):
         orders: Iterable[MarketOrder] = self.market.orders(self.name)
         if query.get("direction", "desc") != "asc":
             orders = reversed(list(orders))
-        nested = query.get("nested") == "true"
+        nested = _is_true(query.get("nested"))
         rows = [order_json(*self._rolled(order, nested)) for order in islice(self._shown(orders, keep, nested), limit)]
         return web.json_response(lies.loop(self.market, self.name, "list", rows, limit))
 
     async def _order(self, request: web.Request) -> web.Response:
-        return web.json_response(order_json(*self._rolled(self._named(request), request.query.get("nested") == "true")))
+        return web.json_response(order_json(*self._rolled(self._named(request), _is_true(request.query.get("nested")))))
 
     def _rolled(self, order: MarketOrder, nested: bool) -> tuple[MarketOrder, Sequence[MarketOrder]]:
         """Return an order, with those that belong to it where they are to be shown in it."""
@@ -350,7 +353,7 @@ class AlpacaDoor(HttpDoor):
 
     async def _close_all(self, request: web.Request) -> web.Response:
         """Close every position by a market order; the answer has one row for each, with a status of its own."""
-        if request.query.get("cancel_orders") == "true":
+        if _is_true(request.query.get("cancel_orders")):
             for order in self.rules.open_orders():
                 self.market.cancel(order)
         answers = []
@@ -369,6 +372,10 @@ class AlpacaDoor(HttpDoor):
         body = {"symbol": symbol, "side": side, "type": "market", "time_in_force": until, "qty": str(quantity)}
         ticket = read_ticket(body)
         return self._take(order_fields(ticket, *self.rules.admit(ticket)))
+
+
+def _is_true(text: str | None) -> bool:
+    return (text or "").lower() in ("true", "1", "t")  # alpaca-py writes True
 
 
 def _order_filter(query: Mapping[str, str]) -> Callable[[MarketOrder], bool]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from decimal import Decimal
 from math import gcd
+from typing import TypeGuard
 
 from worker.sandbox.alpaca.bodies import Json, asset_class
 from worker.sandbox.alpaca.rules import MAX_CLIENT_ORDER_ID, forbidden, malformed, unprocessable
@@ -21,6 +22,11 @@ MOST = 4
 _SIDES = {
     "buy_to_open": "buy", "buy_to_close": "buy_to_cover", "sell_to_open": "sell_short", "sell_to_close": "sell",
 }  # fmt: skip
+
+
+def is_package(body: object) -> TypeGuard[Json]:
+    """Tell whether an order body has legs."""
+    return isinstance(body, dict) and body.get("order_class") == CLASS
 
 
 def read_package(body: Json) -> Json:

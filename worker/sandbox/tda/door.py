@@ -158,10 +158,11 @@ class TdaDoor(HttpDoor):
         """Record an order, or each of a group, that a fault kept from being taken."""
         try:
             single, inner, _ = split(body, self.dialect)
-            orders = [read_order(one, self.dialect) for one in (single, *inner)]
+            orders = [self._form(one) for one in (single, *inner)]
         except Refusal:
             return
         for fields in orders:
+            fields.pop("legs", None)
             self.market.turn_away(reason, door=self.name, account=self.account, **fields)
 
     def _json(self, body: object) -> web.Response:
@@ -279,9 +280,17 @@ class TdaDoor(HttpDoor):
         fields["extra"] |= {"order_id": self.next_id()}
         return self._created(self.keep(self.market.replace(order, **fields)))
 
+    def ours(self, symbol: str | None) -> str | None:
+        """Return a symbol of an order body as the market writes it."""
+        return self.dialect.ours(symbol) if symbol else None
+
+    def _form(self, body: object) -> Json:
+        """Return what the market needs to know of a body, of one leg or several."""
+        return read_package(body, self.dialect) if is_package(body) else read_order(body, self.dialect)
+
     def _read(self, body: object) -> Json:
         """Return what the market needs to know of a body; Refusal also for an unknown symbol."""
-        fields = read_package(body, self.dialect) if is_package(body) else read_order(body, self.dialect)
+        fields = self._form(body)
         for symbol in [leg["symbol"] for leg in fields.get("legs", ())] or [fields["symbol"]]:
             if not self.market.exists(symbol):
                 raise self.dialect.invalid(f"Invalid symbol: {symbol}")

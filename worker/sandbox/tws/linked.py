@@ -7,6 +7,7 @@
 | a child waits for its parent (PreSubmitted, whyHeld `child`)                       | recorded by others             |
 | the cancel of a parent takes its children along                                    | Web API, notes on brackets     |
 | the cancel, or a fill, of one order of an OCA group ends the others (type 1)       | Web API; OCA Orders            |
+| so do the children of one parent, without the name of a group                      | Web API, notes on brackets     |
 | a child without a parent is refused: 10006                                         | message codes                  |
 
 Assumed: children wait until their parent is *completely* filled; with type 1 the first execution ends the others; an
@@ -82,6 +83,7 @@ class TwsLinks:
         parent = self._by_id.get((client_id, request.parent_id)) if request.parent_id else None
         if parent is not None:
             links |= {"parent": parent.order.number, "waits": parent.order.state != "filled"}
+            links.setdefault("oca", f"of {parent.order.number}")
         return links
 
     def add(self, order: MarketOrder) -> None:
