@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from tests.soak.doors import AtDoor, Intent, AskedLeg, Row
+from tests.soak.doors import AskedLeg, AtDoor, Intent, Row
 
 #: Prices agree when they differ by less.
 _FINEST = Decimal("0.002")

@@ -9,7 +9,7 @@ from typing import Any
 
 from models.groups import GroupKind, Membership
 from models.messages import OrderRequest
-from tests.soak.doors import Intent, AskedLeg
+from tests.soak.doors import AskedLeg, Intent
 
 #: Linked orders that leave together, or one on its own.
 Unit = list[OrderRequest]
