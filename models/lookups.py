@@ -14,6 +14,7 @@ from decimal import Decimal
 from models.clock import utcnow
 from models.errors import InvalidRequest
 from models.instruments import Instrument, may_be, read_instrument, with_full_year
+from models.trading_hours import PriceBand, TradingHours
 from models.vocabulary import AssetClass
 
 #: Instruments that one look-up may bring, and brings where nobody has said how many.
@@ -36,6 +37,8 @@ class InstrumentReport:
         symbol, asset_class, underlying, currency, listing, right, strike, multiplier: as of an `Instrument`.
         expiry: the last day of an option; of a future its last day of trading.
         price_increment: the finest step of its prices; there may be coarser ones in some ranges of prices.
+        price_bands: those ranges, where the broker tells them.
+        hours: when it trades, in the days around.
         lot_size: quantities go in steps of it.
         broker_symbol: what it is called there (IB's localSymbol, OCC with blanks, TDA's `AAPL_121826C200`).
         broker_id: the broker's own id (IB's conId, Alpaca's asset id, Schwab's CUSIP).
@@ -59,6 +62,8 @@ class InstrumentReport:
     broker_id: str | None = None
     name: str | None = None
     tradable: bool | None = None
+    price_bands: tuple[PriceBand, ...] | None = None
+    hours: TradingHours | None = None
     detail: dict[str, str] | None = None
 
 

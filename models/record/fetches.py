@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, TypedDict, TypeVar, cast
 from pydantic import TypeAdapter
 from sqlalchemy import ColumnElement, Connection, func, select
 
+from models.encoding import to_json
 from models.errors import InvalidOrder, InvalidRequest
 from models.lookups import InstrumentQuery
-from models.messages import FetchRequest, OrderRequest, plain, trimmed
+from models.messages import FetchRequest, OrderRequest, trimmed
 from models.record.rows import BarRow, Json
 from models.record.statements import fetch as fetch_rows
 from models.record.statements import upsert
@@ -53,8 +54,7 @@ _adapter = cache(TypeAdapter)
 
 def as_json(report: DataclassInstance) -> Json:
     """Return a report as JSON types: decimal strings, ISO times, nulls."""
-    values = {name: plain(value) if isinstance(value, Decimal) else value for name, value in asdict(report).items()}
-    return cast(Json, _adapter(Json).dump_python(values, mode="json"))
+    return cast(Json, _adapter(Json).dump_python(to_json(asdict(report)), mode="json"))
 
 
 def from_json(kind: type[R], value: object) -> R:

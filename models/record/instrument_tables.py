@@ -33,6 +33,9 @@ instruments = Table(
     Column("name", Words(128)),
     #: Whether the broker takes orders in it, when it was asked.
     Column("tradable", Boolean),
+    #: Ranges of prices with their steps, and when it trades in the days around (`models.trading_hours`).
+    Column("price_bands", JSON(none_as_null=True)),
+    Column("hours", JSON(none_as_null=True)),
     #: What its adapter needs to know it again without asking.
     Column("detail", JSON(none_as_null=True)),
     #: When the broker told.

@@ -8,12 +8,15 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import TypedDict
 
+from pydantic import TypeAdapter
 from sqlalchemy import Connection, or_, select
 
 from models.lookups import InstrumentReport
 from models.record.instrument_tables import instruments
 from models.record.statements import fetch, upsert
+from models.trading_hours import TradingHours
 
+_HOURS = TypeAdapter(TradingHours)
 _KEYS = ("symbol", "asset_class", "broker", "currency")
 
 
@@ -36,6 +39,8 @@ class InstrumentRow(TypedDict):
     broker_id: str | None
     name: str | None
     tradable: bool | None
+    price_bands: list[dict[str, str]] | None
+    hours: dict[str, object] | None
     detail: dict[str, str] | None
     resolved_at: datetime
 
@@ -56,6 +61,14 @@ def keep_instruments(connection: Connection, broker: str, found: Iterable[Instru
 def row_of(one: InstrumentReport, broker: str, at: datetime) -> InstrumentRow:
     """Return the row of what a broker tells of an instrument."""
     return InstrumentRow(**{**asdict(one), "asset_class": str(one.asset_class), "broker": broker, "resolved_at": at})  # type: ignore[typeddict-item]
+
+
+def told_hours(connection: Connection, symbols: Iterable[str]) -> dict[tuple[str, str], TradingHours]:
+    """Return when instruments trade, as a broker has told last, by symbol and class; nothing of others."""
+    i = instruments.c
+    chosen = select(i.symbol, i.asset_class, i.hours).where(i.symbol.in_(sorted(set(symbols))), i.hours.is_not(None))
+    rows = connection.execute(chosen.order_by(i.resolved_at)).all()
+    return {(row.symbol, row.asset_class): _HOURS.validate_python(row.hours) for row in rows}
 
 
 def kept_instruments(

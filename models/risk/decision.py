@@ -38,9 +38,9 @@ from typing import Literal
 from models.encoding import plain
 from models.risk.facts import Intended, ReferencePrice, Usage
 from models.risk.names import Limit
+from models.trading_hours import Session
 from models.vocabulary import Denial, signed
 
-Session = Literal["regular", "extended", "closed"]
 #: What a scope becomes, until somebody resumes it.
 Trip = Literal["halted", "reducing"]
 _ZERO = Decimal(0)
@@ -249,7 +249,7 @@ def _session(case: _AskedOrder, limit: Limit) -> Refuse | None:
     if case.session in good[str(limit.value)]:
         return None
     now = {"closed": "the market is closed", "extended": "the regular session is not on"}
-    return _no(Denial.SESSION, now.get(str(case.session), "the exchange's calendar is not known"), limit)
+    return _no(Denial.SESSION, now.get(str(case.session), f"the hours of {case.order.symbol} are not known"), limit)
 
 
 def _short(case: _AskedOrder, limit: Limit) -> Refuse | None:

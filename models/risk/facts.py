@@ -34,6 +34,7 @@ class Intended:
         approved: somebody has approved it.
         rests: it may trade with another order as soon as it is there: a market or a limit order.
         legs: of a package, whose quantity counts packages and whose price is a net one.
+        asset_class: None where the symbol says it.
     """
 
     symbol: str
@@ -59,6 +60,7 @@ class Intended:
     client_order_id: str = ""
     rests: bool = True
     legs: tuple[PackageLeg, ...] = ()
+    asset_class: str | None = None
 
     @property
     def by_leg(self) -> list[Intended]:

@@ -36,8 +36,8 @@ class Scenario:
         self._placed += 1
         id_ = f"o-{self._placed}"
         request = OrderRequest(
-            client_order_id=id_, symbol="KO", side=side, quantity=quantity, route=list(route),
-            created_at=self.world.clock.now(), **terms,
+            client_order_id=id_, side=side, quantity=quantity, route=list(route),
+            created_at=self.world.clock.now(), **{"symbol": "KO", **terms},
         )  # fmt: skip
         self.world.submit(request)
         self.world.rung.clear()

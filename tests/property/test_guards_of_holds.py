@@ -10,10 +10,14 @@ import pytest
 
 from models.errors import InvalidOrder, InvalidRequest
 from models.lifecycle import Fact
+from models.lookups import InstrumentReport
 from models.messages import OrderRequest
 from models.record.batch import OrderBatch
+from models.record.instruments import keep_instruments
 from models.record.order import cancel
-from models.record.tables import control_events, orders
+from models.record.tables import control_events, fetches, orders
+from models.trading_hours import TradingHours
+from models.vocabulary import AssetClass
 from tests.property.scenario import KEEPS, Scenario
 from tests.property.test_guards_of_limits import limit
 from worker.orders import releases
@@ -111,6 +115,33 @@ def test_in_the_session_it_is_released_at_once(at: Scenario) -> None:
     look(at)
     at.work(KEEPS, id_)
     assert at.at_brokers() == [KEEPS]
+
+
+def test_the_session_is_that_of_the_instrument(at: Scenario) -> None:
+    at.world.clock.advance(-3600)
+    coin = held(at, session="regular", symbol="BTC/USD", asset_class="crypto")
+    corn = held(at, session="regular", symbol="ZCH26@CBOT", asset_class="future")
+    look(at)
+    assert at.status(coin) == "queued"
+    assert at.status(corn) == "held", "nobody has told when it trades"
+    (asked,) = at.world.rows(fetches)
+    assert (asked["kind"], asked["broker"], asked["request"]) == (
+        "instruments", KEEPS, {"query": "ZCH26@CBOT", "asset_class": "future"},
+    )  # fmt: skip
+    now = at.world.clock.now()
+    told = TradingHours(since=now, until=now + timedelta(days=1), regular=((BELL, BELL + timedelta(hours=4)),))
+    report = InstrumentReport(
+        symbol="ZCH26@CBOT", asset_class=AssetClass.FUTURE, underlying="ZC", currency="USD", hours=told
+    )
+    with at.world.database.write() as connection:
+        keep_instruments(connection, KEEPS, [report], now)
+    at.world.pass_time(61)
+    look(at)
+    assert at.row(corn)["available_at"] == BELL
+    at.world.pass_time(3600)
+    look(at)
+    assert at.status(corn) == "queued"
+    assert at.kinds(corn) == ["held", "held", "held", "released"]
 
 
 # -- APPROVAL ---

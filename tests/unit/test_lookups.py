@@ -19,7 +19,7 @@ from models.vocabulary import AssetClass
 from tests.unit.words import Run
 from worker.brokers.fake import FakeBroker
 from worker.brokers.lookups import previewed
-from worker.data.instruments import KnownInstruments, off_the_steps
+from worker.data.instruments import InstrumentRules, KnownInstruments, off_the_steps
 
 NOW = datetime(2026, 11, 30, tzinfo=UTC)
 KO = InstrumentReport(symbol="KO", asset_class=AssetClass.US_EQUITY, underlying="KO", currency="USD")
@@ -111,8 +111,8 @@ def test_what_a_broker_tells_takes_the_place_of_what_it_told_before(database: Da
     ],
 )
 def test_an_order_off_the_steps_is_refused_with_the_rule(terms: dict[str, Any], words: str | None) -> None:
-    assert off_the_steps(order(**terms), Decimal("0.01"), Decimal(10)) == words
-    assert off_the_steps(order(**terms), None, None) is None
+    assert off_the_steps(order(**terms), InstrumentRules(Decimal("0.01"), Decimal(10))) == words
+    assert off_the_steps(order(**terms), InstrumentRules()) is None
 
 
 def test_what_was_told_is_held_against_orders_also_after_a_restart(database: Database) -> None:

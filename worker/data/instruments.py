@@ -3,9 +3,12 @@
 | what is known of an instrument | an order is not sent where                                               |
 |--------------------------------|--------------------------------------------------------------------------|
 | price_increment                | a limit or stop price lies between two steps                             |
+| price_bands                    | the same, by the step of the range that the price is in                  |
 | lot_size                       | its quantity is no multiple                                              |
+| expiry                         | it is over: of an option its text says so, of a future its broker        |
 
-A step is the finest that there is, so what is refused here no broker takes. Shares in the United States below a dollar
+A step without ranges is the finest that there is, so what is refused here no broker takes. Nor is a closed market a
+reason: brokers queue orders for the next session. Shares in the United States below a dollar
 have steps of their own, and go unchecked. What nobody has told is not checked: then the broker says.
 """
 
@@ -13,20 +16,24 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 
 import structlog
 
 from models.errors import DatabaseUnavailable, Unsupported
 from models.instruments import Instrument
-from models.lookups import InstrumentReport
+from models.lookups import EXPIRING, InstrumentReport
 from models.messages import OrderRequest, plain
 from models.record.database import Database
-from models.record.instruments import keep_instruments, kept_instruments
+from models.record.fetches import from_json
+from models.record.instruments import InstrumentRow, keep_instruments, kept_instruments
+from models.trading_hours import PriceBand, step_of
 from models.vocabulary import AssetClass
 from worker.brokers.lookups import Lookups
 from worker.runtime.clock import utcnow
+from worker.runtime.sessions import is_over
 
 log = structlog.get_logger()
 
@@ -39,6 +46,21 @@ _MOST = 10_000
 _PRICES = ("limit_price", "stop_price")
 
 
+@dataclass(frozen=True, slots=True)
+class InstrumentRules:
+    """What orders in one instrument have to keep; nothing of what nobody has told."""
+
+    increment: Decimal | None = None
+    lot: Decimal | None = None
+    bands: tuple[PriceBand, ...] = ()
+    #: Of a future.
+    last_day: date | None = None
+
+    def step_at(self, price: Decimal) -> Decimal | None:
+        """Return the step that a price has to keep."""
+        return (step_of(self.bands, price) if self.bands else None) or self.increment
+
+
 class KnownInstruments:
     """What one broker has told.
 
@@ -49,7 +71,7 @@ class KnownInstruments:
 
     def __init__(self, database: Database, broker: Lookups) -> None:
         self._database, self._broker = database, broker.name
-        self._steps: dict[tuple[str, AssetClass], tuple[Decimal | None, Decimal | None]] = {}
+        self._rules: dict[tuple[str, AssetClass], InstrumentRules] = {}
         self._waiting: deque[InstrumentReport] = deque(maxlen=_MOST)
         self._is_read = False
         self._details: dict[tuple[str, AssetClass, str], tuple[datetime, Mapping[str, str]]] = {}
@@ -89,7 +111,7 @@ class KnownInstruments:
         for row in rows:
             if row["resolved_at"] >= since:
                 key = (row["symbol"], AssetClass(row["asset_class"]))
-                self._steps.setdefault(key, (row["price_increment"], row["lot_size"]))
+                self._rules.setdefault(key, _rules_of(row))
                 if detail := row.get("detail"):
                     self._details.setdefault((*key, row["currency"]), (row["resolved_at"], detail))
         self._is_read = True
@@ -105,7 +127,8 @@ class KnownInstruments:
         return detail if at is not None and utcnow() - at < _SAME_FOR else None
 
     def _learn(self, one: InstrumentReport) -> None:
-        self._steps[one.symbol, one.asset_class] = one.price_increment, one.lot_size
+        bands, last = one.price_bands or (), one.expiry if one.asset_class is AssetClass.FUTURE else None
+        self._rules[one.symbol, one.asset_class] = InstrumentRules(one.price_increment, one.lot_size, bands, last)
         if one.detail is not None:
             self._details[one.symbol, one.asset_class, one.currency] = utcnow(), one.detail
 
@@ -115,20 +138,51 @@ class KnownInstruments:
         Raises:
             Unsupported: with the field, the value and the rule.
         """
-        steps = self._steps.get((order.symbol, order.instrument.asset_class)) if self._steps else None
-        if steps is not None and (wrong := off_the_steps(order, *steps)) is not None:
+        instrument, wrong = order.instrument, None
+        rules = self._rules.get((order.symbol, instrument.asset_class)) if self._rules else None
+        if instrument.asset_class in EXPIRING or order.legs is not None:
+            wrong = expired(order, utcnow(), rules.last_day if rules else None)
+        if rules is not None and wrong is None:
+            wrong = off_the_steps(order, rules)
+        if wrong is not None:
             raise Unsupported(f"{self._broker}: {wrong}", broker=self._broker)
 
 
-def off_the_steps(order: OrderRequest, increment: Decimal | None, lot: Decimal | None) -> str | None:
+def _rules_of(row: InstrumentRow) -> InstrumentRules:
+    bands = tuple(from_json(list[PriceBand], row["price_bands"] or []))
+    last = row["expiry"] if row["asset_class"] == AssetClass.FUTURE else None
+    return InstrumentRules(row["price_increment"], row["lot_size"], bands, last)
+
+
+def expired(order: OrderRequest, now: datetime, last_day: date | None = None) -> str | None:
+    """Return why an order, or a leg of it, can trade no more: it has expired; None where it has not: pure.
+
+    Args:
+        order: the order.
+        now: the time.
+        last_day: of a future, as its broker has told it.
+    """
+    if order.legs is None:
+        over = [(order.instrument, last_day or order.instrument.expiry)]
+    else:
+        over = [(leg.instrument, leg.instrument.expiry) for leg in order.legs]
+    for instrument, last in over:
+        if is_over(instrument, now, last):
+            return f"symbol: {instrument} has expired, its last day was {last}: nothing is sent"
+    return None
+
+
+def off_the_steps(order: OrderRequest, rules: InstrumentRules) -> str | None:
     """Return the rule that an order breaks, with the field and the value; None where it keeps them: pure."""
     if order.legs is not None:  # its price is a net one, and its symbol names the underlying
         return None
     is_share = order.instrument.asset_class is AssetClass.US_EQUITY
     for name in _PRICES:
         price = getattr(order, name)
-        if increment is not None and price is not None and price % increment and not (is_share and price < 1):
-            return f"{name}: prices of {order.symbol} go in steps of {plain(increment)}, was {plain(price)}"
-    if lot is not None and order.quantity is not None and order.quantity % lot:
-        return f"quantity: {order.symbol} trades in lots of {plain(lot)}, was {plain(order.quantity)}"
+        step = None if price is None else rules.step_at(price)
+        if step is not None and price % step and not (is_share and price < 1):
+            here = " at that price" if rules.bands and step != rules.increment else ""
+            return f"{name}: prices of {order.symbol} go in steps of {plain(step)}{here}, was {plain(price)}"
+    if rules.lot is not None and order.quantity is not None and order.quantity % rules.lot:
+        return f"quantity: {order.symbol} trades in lots of {plain(rules.lot)}, was {plain(order.quantity)}"
     return None

@@ -16,25 +16,30 @@ from sqlalchemy import Connection, select
 
 from models.destinations import destination_of
 from models.encoding import plain
+from models.instruments import read_instrument
 from models.legs import only_closes, opens_short, stored_legs, unit_of
 from models.messages import OrderRequest
 from models.record.groups import that_count
+from models.record.instruments import told_hours
 from models.record.limits import limit_rows
 from models.record.order import OrderRecord
 from models.record.rows import Json, ReadableOrder, by_name
 from models.record.settling import COUNT_TOGETHER
 from models.record.tables import order_events
-from models.risk.decision import NOT_OF_PACKAGES, OF_UNITS, PRICED, Hold, Pass, RiskVerdict, Session, decide_risk
+from models.risk.decision import NOT_OF_PACKAGES, OF_UNITS, PRICED, Hold, Pass, RiskVerdict, decide_risk
 from models.risk.facts import Intended, ReferencePrice
 from models.risk.names import Limit, RiskSettings, from_settings, in_force, that_apply
 from models.settings import Settings
 from models.sizes import left_of
-from models.vocabulary import CLOSING, Denial, OrderType, Side, signed
+from models.trading_hours import Session
+from models.vocabulary import CLOSING, AssetClass, Denial, OrderType, Side, signed
 from worker.positions.holdings import holdings
 from worker.risk.exposure import COUNTING, Exposure
 from worker.risk.prices import known_prices, multiplier_of, price_of_package
-from worker.runtime.calendar import session_at
+from worker.runtime.sessions import session_of
 
+#: Classes that trade in New York's session: nobody is asked for their hours.
+_NEW_YORKS = frozenset({None, AssetClass.US_EQUITY})
 _AT_ONCE = frozenset({OrderType.MARKET, OrderType.LIMIT})
 #: Fills of so long ago are looked at for a price where a limit takes older ones, seconds at most.
 _OLDEST_FILL_S = 3600.0
@@ -173,6 +178,7 @@ class Limiter:
             waited=row["reason_code"] == Denial.RATE,
             rests=row["order_type"] in _AT_ONCE and not legs,
             legs=legs,
+            asset_class=row["asset_class"],
         )
 
     def _is_held(self, connection: Connection, row: ReadableOrder, side: Side, units: Decimal) -> bool:
@@ -215,12 +221,21 @@ class RiskQuestions:
         symbols = {symbol for order in wanted for symbol in (order.symbol, *(leg.symbol for leg in order.legs))}
         self._exposure = Exposure(connection, symbols, every, now, (self.day, risk.day_began(now)))
         self._prices = self._read_prices(connection, every) if names & self._priced(wanted) else {}
-        self._session: Session | None = session_at(now) if "session" in names else None
+        self._sessions = self._read_sessions(connection) if "session" in names else {}
 
     @staticmethod
     def _priced(wanted: Iterable[Intended]) -> frozenset[str]:
         """Return the limits that need a price of these orders: of an order of money, those of its units as well."""
         return PRICED | (OF_UNITS if any(order.notional is not None for order in wanted) else frozenset())
+
+    def _read_sessions(self, connection: Connection) -> dict[str, Session | None]:
+        """Return the session in which the instrument of each order is."""
+        orders = self._orders.values()
+        told = told_hours(connection, {order.symbol for order in orders if order.asset_class not in _NEW_YORKS})
+        wanted = {id_: read_instrument(order.symbol, order.asset_class) for id_, order in self._orders.items()}
+        return {
+            id_: session_of(one, self.now, told.get((one.symbol, str(one.asset_class)))) for id_, one in wanted.items()
+        }
 
     def _read_prices(self, connection: Connection, limits: Sequence[Limit]) -> dict[str, ReferencePrice]:
         ages = [float(limit.number) for limit in limits if limit.name == "price_max_age"]
@@ -241,7 +256,7 @@ class RiskQuestions:
                 return verdict
         usage = self._exposure.usage(order, limits)
         price = price_of_package(order.legs, self._prices) if order.legs else self._prices.get(order.symbol)
-        decide = partial(decide_risk, order, limits, usage, price, self._session, self.now)
+        decide = partial(decide_risk, order, limits, usage, price, self._sessions.get(client_order_id), self.now)
         verdict = decide(currency=self.risk.currency)
         if isinstance(verdict, Pass):
             self._exposure.add(order, verdict.price)

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from models.risk.decision import Session
+from models.trading_hours import Session, Span
 
 NEW_YORK = ZoneInfo("America/New_York")
 _EXCHANGE = "XNYS"
@@ -91,13 +91,37 @@ def session_at(moment: datetime) -> Session:
         return "extended" if _PRE_MARKET <= local.hour < ends else "closed"
 
 
-@lru_cache(maxsize=4)
-def _calendar(month: date) -> Any:
+def spans_of(exchange: str, since: datetime, until: datetime) -> list[Span]:
+    """Return the sessions of an exchange that lie between two moments, cut at their breaks.
+
+    Args:
+        exchange: the name of its calendar in exchange_calendars.
+        since: the first day that counts is its day, UTC.
+        until: less than twenty days later.
+
+    Raises:
+        ImportError: exchange_calendars is not installed.
+    """
+    with _lock, _quietly():
+        import pandas as pd
+
+        calendar = _calendar(since.astimezone(UTC).date().replace(day=1), exchange)
+        rows = calendar.schedule.loc[pd.Timestamp(since.date()) : pd.Timestamp(until.date())]
+        found: list[Span] = []
+        for row in rows.itertuples():
+            marks = [row.open, *(at for at in (row.break_start, row.break_end) if not pd.isna(at)), row.close]
+            moments = [at.to_pydatetime().astimezone(UTC) for at in marks]
+            found += zip(moments[::2], moments[1::2], strict=True)
+        return found
+
+
+@lru_cache(maxsize=32)
+def _calendar(month: date, exchange: str = _EXCHANGE) -> Any:
     import exchange_calendars
     import pandas as pd
 
     first, last = pd.Timestamp(month - _AROUND), pd.Timestamp(month + timedelta(days=31) + _AROUND)
-    return exchange_calendars.get_calendar(_EXCHANGE, start=first, end=last)
+    return exchange_calendars.get_calendar(exchange, start=first, end=last)
 
 
 def _holiday(calendar: Any, day: date) -> str | None:

@@ -128,7 +128,7 @@ class IbkrBroker(BrokerInterface):
         """Open a session in the place of the one before; one that cannot be opened is closed again."""
         await self._close()
         self._sdk = self._sdk or load_sdk(options.sdk)
-        budget, keeper = self._budget(options), (self._resolved, self._recall)
+        budget, keeper = self._budget(options), (self._resolved, self._recall, self.check_known)
         session = TwsSession(self._sdk, options, self._book, budget, self._on_change, *keeper)
         try:
             await session.open()

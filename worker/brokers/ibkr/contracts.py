@@ -10,14 +10,17 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 
-from models.errors import BrokerError, InstrumentUnknown, NotConnected, QuotaExhausted, Unsupported
+from models.errors import BrokerError, CorroError, InstrumentUnknown, NotConnected, QuotaExhausted, Unsupported
 from models.instruments import US_LISTINGS, Instrument, read_instrument
 from models.lookups import InstrumentReport
+from models.messages import OrderRequest
+from models.trading_hours import PriceBand
 from models.vocabulary import AssetClass
 from worker.brokers.ibkr import names
 from worker.brokers.ibkr.codes import lookup_error
 from worker.brokers.ibkr.details import listing_of, remembered, report
 from worker.brokers.ibkr.frames import Frames
+from worker.brokers.ibkr.hours import bands_of, rule_of
 from worker.brokers.ibkr.instruments import asked, choose_one, from_ib_symbol
 from worker.brokers.ibkr.legs import package_of
 from worker.brokers.ibkr.reports import OrderLine, WireExecution
@@ -29,6 +32,8 @@ _log = structlog.get_logger()
 Resolved = Callable[[InstrumentReport], None]
 #: Returns what was looked up before a restart.
 Recall = Callable[[Instrument], Mapping[str, str] | None]
+#: Holds an order against what is known of its instrument.
+CheckKnown = Callable[[OrderRequest], None]
 T = TypeVar("T")
 Row = TypeVar("Row", OrderLine, WireExecution)
 
@@ -60,9 +65,12 @@ class Contracts:
         called: names.Names,
         resolved: Resolved | None = None,
         recall: Recall | None = None,
+        check: CheckKnown | None = None,
     ) -> None:
         self._sdk, self._ib, self._broker, self._line = sdk, ib, broker, line
-        self._resolved, self._recall, self._details = resolved, recall, dict[int, SdkDetails]()
+        self._resolved, self._recall, self._check, self._details = resolved, recall, check, dict[int, SdkDetails]()
+        #: Market rules that were asked for, by their numbers.
+        self._rules: dict[int, asyncio.Task[tuple[PriceBand, ...]]] = {}
         #: What every contract is called.
         self.names = called
         self._tasks: dict[Instrument, asyncio.Task[SdkContract]] = {}
@@ -76,6 +84,37 @@ class Contracts:
     def order_types(self, symbol: str) -> frozenset[str]:
         """Return the order types that the contract of a symbol lists; empty where it lists none."""
         return self._order_types.get(symbol, frozenset())
+
+    def check(self, order: OrderRequest) -> None:
+        """Hold an order against what IB has told of its instrument by now.
+
+        Raises:
+            Unsupported: with the field, the value and the rule.
+        """
+        if self._check is not None:
+            self._check(order)
+
+    async def banded(self, one: InstrumentReport, details: SdkDetails, exchange: str) -> InstrumentReport:
+        """Return what IB tells of an instrument with the steps of its prices by range at an exchange."""
+        return replace(one, price_bands=await self._bands(details, exchange) or None)
+
+    async def _bands(self, details: SdkDetails, exchange: str) -> tuple[PriceBand, ...]:
+        """Return the market rule of a contract at an exchange, asked for once a connection; nothing if nobody tells."""
+        rule = rule_of(details, exchange)
+        if rule is None:
+            return ()
+        if rule not in self._rules:
+            self._rules[rule] = asyncio.create_task(self._market_rule(rule))
+        return await asyncio.shield(self._rules[rule])
+
+    async def _market_rule(self, rule: int) -> tuple[PriceBand, ...]:
+        try:
+            told = await self._line.ask(f"market rule {rule}", lambda: self._ib.reqMarketRuleAsync(rule))
+        except (self._sdk.RequestError, CorroError) as error:
+            _log.info("ibkr.market_rule_not_told", broker=self._broker, rule=rule, error=str(error))
+            self._rules.pop(rule, None)  # the next look-up asks again
+            return ()
+        return bands_of(told)
 
     async def of(self, instrument: Instrument) -> SdkContract:
         """Return the one contract of an instrument.
@@ -94,15 +133,20 @@ class Contracts:
                 raise
         return await self.of(instrument)  # who asked before may have been less urgent
 
-    async def _look_up(self, instrument: Instrument) -> SdkContract:
-        """Ask TWS for the contract of an instrument.
+    async def again(self, instrument: Instrument) -> SdkContract:
+        """Ask once more for a contract: hours are told of the days around alone."""
+        self._tasks[instrument] = asyncio.create_task(self._look_up(instrument, anew=True))
+        return await self.of(instrument)
+
+    async def _look_up(self, instrument: Instrument, *, anew: bool = False) -> SdkContract:
+        """Ask TWS for the contract of an instrument; `anew`: what was told before does not do.
 
         Raises:
             InstrumentUnknown: it knows none.
             BrokerError: it could not tell, for example while its definitions' farm is broken.
         """
         symbol, wanted = instrument.symbol, self._sdk.Contract(**asked(instrument))
-        known = self._recall(instrument) if self._recall is not None else None
+        known = self._recall(instrument) if self._recall is not None and not anew else None
         if known is not None and (details := remembered(self._sdk, known)) is not None:
             return self._take(instrument, details, str(wanted.exchange))
         try:
@@ -126,7 +170,7 @@ class Contracts:
         self._learn_size(found)
         details = next(each for each in found if each.contract is contract)
         if self._resolved is not None:
-            self._resolved(report(instrument, details))
+            self._resolved(await self.banded(report(instrument, details), details, str(wanted.exchange)))
         return self._take(instrument, details, str(wanted.exchange))
 
     def _take(self, instrument: Instrument, details: SdkDetails, exchange: str) -> SdkContract:

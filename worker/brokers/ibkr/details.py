@@ -1,7 +1,7 @@
 """The details of a contract, read: what its instrument is, and by which steps it trades. Pure.
 
 `minTick` is the finest step of its prices, in the parts of its currency that they are in; coarser ones in some ranges
-of prices are in its market rules, which are not read (docs/facts/ibkr.md#9.10).
+of prices are in its market rules (`hours`, docs/facts/ibkr.md#9.10).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from decimal import Decimal
 from models.instruments import US_LISTINGS, Instrument, read_instrument
 from models.lookups import InstrumentReport, report_of
 from models.vocabulary import AssetClass
+from worker.brokers.ibkr.hours import hours_of
 from worker.brokers.ibkr.instruments import canonical, from_ib_symbol, size_of
 from worker.brokers.ibkr.sdk import Sdk, SdkContract, SdkDetails
 from worker.brokers.values import positive, soft
@@ -25,7 +26,7 @@ _CONTRACT = (
     "conId", "symbol", "secType", "lastTradeDateOrContractMonth", "strike", "right", "multiplier", "exchange",
     "primaryExchange", "currency", "localSymbol", "tradingClass",
 )  # fmt: skip
-_TOLD = ("orderTypes", "priceMagnifier", "minTick", "longName", "sizeIncrement")
+_TOLD = ("orderTypes", "priceMagnifier", "minTick", "longName", "sizeIncrement", "validExchanges", "marketRuleIds")
 
 
 def day_of(text: str) -> date | None:
@@ -81,6 +82,7 @@ def report(instrument: Instrument, details: SdkDetails) -> InstrumentReport:
         expiry=ends if instrument.asset_class is AssetClass.FUTURE else None,
         multiplier=size.multiplier,
         price_increment=soft(positive, details.minTick),
+        hours=hours_of(details),
         lot_size=soft(positive, details.sizeIncrement) or _whole(instrument),
         broker_symbol=contract.localSymbol or None,
         broker_id=str(contract.conId) if contract.conId else None,
@@ -105,6 +107,11 @@ class RememberedDetails:
     minTick: float
     longName: str
     sizeIncrement: object
+    validExchanges: str
+    marketRuleIds: str
+    timeZoneId: str = ""
+    tradingHours: str = ""
+    liquidHours: str = ""
 
 
 def remembered(sdk: Sdk, detail: Mapping[str, str]) -> SdkDetails | None:
@@ -114,7 +121,7 @@ def remembered(sdk: Sdk, detail: Mapping[str, str]) -> SdkDetails | None:
         contract = sdk.Contract(**fields | {"conId": int(detail["conId"]), "strike": float(detail["strike"] or 0)})
         return RememberedDetails(
             contract, detail["orderTypes"], int(detail["priceMagnifier"]), float(detail["minTick"]), detail["longName"],
-            detail["sizeIncrement"],
+            detail["sizeIncrement"], detail["validExchanges"], detail["marketRuleIds"],
         )  # fmt: skip
     except (KeyError, ValueError):
         return None

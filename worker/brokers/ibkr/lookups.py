@@ -7,13 +7,14 @@ An option chain is asked for day by day, the next first: IB throttles whoever as
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date
+from datetime import UTC, date, datetime
 
 from models.errors import BrokerError, DataError, InstrumentUnknown, NoSuchSymbol, QuotaExhausted
 from models.instruments import Instrument, read_instrument
 from models.lookups import FoundInstruments, InstrumentQuery, InstrumentReport
 from models.vocabulary import AssetClass
 from worker.brokers.ibkr.details import day_of, read_details, read_match, report
+from worker.brokers.ibkr.hours import hours_of
 from worker.brokers.ibkr.instruments import to_ib_symbol
 from worker.brokers.ibkr.sdk import SdkDetails
 from worker.brokers.ibkr.session import TwsSession, paced
@@ -47,12 +48,15 @@ async def find(session: TwsSession, wanted: InstrumentQuery) -> FoundInstruments
 async def _one(session: TwsSession, instrument: Instrument) -> InstrumentReport:
     try:
         contract = await session.contracts.of(instrument)
+        told = session.contracts.details_of(contract.conId)
+        if told is None or (hours := hours_of(told)) is None or hours.until <= datetime.now(UTC):
+            contract = await session.contracts.again(instrument)
     except QuotaExhausted as error:
         raise paced(error) from None
     details = session.contracts.details_of(contract.conId)
     if details is None:
         raise DataError(f"{session.options.broker}: the details of {instrument} are not known")
-    return report(instrument, details)
+    return await session.contracts.banded(report(instrument, details), details, contract.exchange)
 
 
 async def _search(session: TwsSession, wanted: InstrumentQuery) -> FoundInstruments:
@@ -69,7 +73,7 @@ async def _futures(session: TwsSession, wanted: InstrumentQuery) -> FoundInstrum
     """Return the futures of a root, on one exchange or wherever they are."""
     fields = {"secType": "FUT", "symbol": wanted.root, "exchange": wanted.exchange or ""}
     rows = await _details(session, f"futures {wanted.text}", fields)
-    found = [one for one in map(read_details, rows) if one is not None and _is_in(one, wanted)]
+    found = await _read(session, rows, wanted)
     if not found:
         raise NoSuchSymbol(f"{session.options.broker}: lists no futures of {wanted.text} in these days")
     return FoundInstruments(found, limit=wanted.limit)
@@ -84,7 +88,7 @@ async def _options(session: TwsSession, wanted: InstrumentQuery) -> FoundInstrum
         fields = {"secType": "OPT", "symbol": to_ib_symbol(wanted.root), "exchange": "SMART", "currency": "USD"}
         fields["lastTradeDateOrContractMonth"] = f"{day:%Y%m%d}"
         rows = await _details(session, f"options on {wanted.root} of {day}", fields)
-        found += [one for one in map(read_details, rows) if one is not None and _is_in(one, wanted)]
+        found += await _read(session, rows, wanted)
         asked += 1
         if len(found) > wanted.limit:
             break
@@ -123,6 +127,12 @@ async def _details(session: TwsSession, what: str, fields: dict[str, str]) -> Se
     except BrokerError as error:
         raise DataError(str(error)) from error
     return rows
+
+
+async def _read(session: TwsSession, rows: Sequence[SdkDetails], wanted: InstrumentQuery) -> list[InstrumentReport]:
+    """Return what rows of a chain tell of the contracts that were asked for."""
+    read = [(one, details) for details in rows if (one := read_details(details)) is not None and _is_in(one, wanted)]
+    return [await session.contracts.banded(one, details, details.contract.exchange) for one, details in read]
 
 
 def _is_in(one: InstrumentReport, wanted: InstrumentQuery) -> bool:

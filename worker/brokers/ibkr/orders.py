@@ -120,6 +120,7 @@ async def contract_for(session: TwsSession, order: OrderRequest, until: float) -
         return await bag_of(order, session.sdk, partial(contract_by, session, until=until))
     contract = await contract_by(session, order.instrument, until)
     terms.check_listed(order, session.contracts.order_types(order.symbol), session.options.broker)
+    session.contracts.check(order)  # its steps may be known only now
     return contract
 
 

@@ -87,6 +87,7 @@ async def _send(session: TwsSession, pending: PendingChange, known: KnownOrder, 
     """Send the same order id with new terms; the last question comes immediately before the bytes."""
     contract = await contract_by(session, ticket.order.instrument, pending.until)
     terms.check_listed(ticket.order, session.contracts.order_types(ticket.order.symbol), pending.broker)
+    session.contracts.check(ticket.order)
     # The reference stays: it is how the order is found, and it is the same order.
     account = "" if session.accounts.is_sole else known.line.account or session.accounts.usual
     fields = terms.order_fields(ticket.order, known.line.ref, account)

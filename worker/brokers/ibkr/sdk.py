@@ -54,6 +54,18 @@ class SdkDetails(Protocol):
     minTick: float
     longName: str
     sizeIncrement: object
+    validExchanges: str
+    marketRuleIds: str
+    timeZoneId: str
+    tradingHours: str
+    liquidHours: str
+
+
+class SdkPriceIncrement(Protocol):
+    """One line of a market rule."""
+
+    lowEdge: float
+    increment: float
 
 
 class SdkOrder(Protocol):

@@ -20,7 +20,7 @@ from models.errors import BrokerError, ConfigurationError, NotConnected, PacingV
 from worker.brokers.ibkr.access import Options
 from worker.brokers.ibkr.accounts import TradedAccounts
 from worker.brokers.ibkr.codes import CUT_OFF, RESTORED, Proof, code_of, read_error
-from worker.brokers.ibkr.contracts import Contracts, Recall, Resolved
+from worker.brokers.ibkr.contracts import CheckKnown, Contracts, Recall, Resolved
 from worker.brokers.ibkr.days import zones_of
 from worker.brokers.ibkr.evidence import OrderBook
 from worker.brokers.ibkr.feed import Feed, HeldRow
@@ -56,6 +56,7 @@ class TwsSession:
         on_change: Callable[[str], None],
         resolved: Resolved | None = None,
         recall: Recall | None = None,
+        check: CheckKnown | None = None,
     ) -> None:
         self.sdk = sdk
         self.options = options
@@ -75,7 +76,7 @@ class TwsSession:
         self.summary_lock = asyncio.Lock()
         self.ib = sdk.IB()
         self.client = self.ib.client
-        self.contracts = Contracts(sdk, self.ib, options.broker, self, book.names, resolved, recall)
+        self.contracts = Contracts(sdk, self.ib, options.broker, self, book.names, resolved, recall, check)
         self._prepare()
         self.feed = Feed(self.ib, options, book, self.contracts)
 

@@ -155,10 +155,6 @@ class PriceBook:
             cent = _cent(symbol)
             self._pins[symbol] = max(Decimal(price).quantize(cent), 2 * cent)
 
-    def step(self, symbol: str) -> Decimal:
-        """Return the smallest step of a symbol's prices."""
-        return _cent(symbol)
-
     def quote(self, symbol: str, now: datetime | None = None) -> Quote:
         """Return the quote at this moment: the price of the current minute with a cent on either side.
 

@@ -17,6 +17,7 @@ from worker.sandbox.market.market import MarketOrder, Quote, Trade
 from worker.sandbox.market.matching import TRAILS, TRIGGERED
 from worker.sandbox.market.prices import NEW_YORK
 from worker.sandbox.tws.contracts import shown
+from worker.sandbox.tws.market_rules import RULES, finest, hours_of, rule_of
 from worker.sandbox.tws.packages import bag_fields, combo_fields
 from worker.sandbox.tws.wire import (
     UNSET_DOUBLE,
@@ -331,13 +332,12 @@ def position(symbol: str, held: Position) -> bytes:
 # -- CONTRACTS AND QUOTES --
 
 
-def contract_details(
-    request_id: int, symbol: str, asked: Contract, version: int, step: Decimal = Decimal("0.01")
-) -> bytes:
-    """Return contractDetails of what a market symbol names; `step` is that of its prices."""
-    s, hours = shown(symbol), f"{datetime.now(NEW_YORK):%Y%m%d}"
+def contract_details(request_id: int, symbol: str, asked: Contract, version: int) -> bytes:
+    """Return contractDetails of what a market symbol names."""
+    s, hours, step = shown(symbol), hours_of(symbol, datetime.now(UTC)), finest(symbol)
     primary, trading_class = (s.primary, s.trading_class) if listed(symbol) else listing(symbol)
     name, local, exchange = s.symbol, s.local, (asked.exchange or "SMART") if s.venue == "SMART" else s.venue
+    venues = f"SMART,AMEX,NYSE,CBOE,{primary}" if s.venue == "SMART" else s.venue
     old = version < 164
     return encode(
         *((10, 8) if old else (10,)),
@@ -347,7 +347,7 @@ def contract_details(
         *(
             s.multiplier,
             ORDER_TYPES,
-            f"SMART,AMEX,NYSE,CBOE,{primary}",
+            venues,
             s.parts,
             0,
             f"{name} INC",
@@ -356,10 +356,16 @@ def contract_details(
             "Technology",
             "Computers",
         ),
-        *("Computers", ZONE, f"{hours}:0400-{hours}:2000", f"{hours}:0930-{hours}:1600", "", "", 0),
-        *(1, "", "", "26,26,26,26,26", "", "COMMON"),
+        *("Computers", *hours, "", "", 0),
+        *(1, "", "", ",".join([str(rule_of(symbol))] * (venues.count(",") + 1)), "", "COMMON"),
         *(() if version < 163 else ("1",) if old else ("1", _lot(s.kind), "100")),
     )
+
+
+def market_rule(number: int) -> bytes:
+    """Return marketRule: each price, and the step from it on."""
+    bands = RULES.get(number, ())
+    return encode(93, number, len(bands), *(value for band in bands for value in band))
 
 
 def _lot(kind: str) -> str:

@@ -230,7 +230,7 @@ class OrderDesk:
             words = "Order being modified does not match original order"
             client.answer(error(request.order_id, 105, words, client.version))
             return
-        if request.quantity <= order.filled_quantity or is_off_the_tick(self.market, request):
+        if request.quantity <= order.filled_quantity or is_off_the_tick(request):
             words = "Error validating request.-'bN' : cause - Invalid change"
             client.answer(error(request.order_id, 321, words, client.version))
             return

@@ -76,6 +76,7 @@ class Requests:
             77: ("account", self._ignore),
             78: ("contract", self._option_parameters),
             81: ("contract", self._matching),
+            91: ("contract", lambda session, fields: session.answer(messages.market_rule(fields.integer()))),
             99: ("completed", self._completed),
         }
 
@@ -268,12 +269,7 @@ class Requests:
         if broken is not None or not known:
             session.error(request_id, 200, _NO_SECURITY)
             return
-        session.answer(
-            *(
-                messages.contract_details(request_id, name, contract, session.version, self._market.prices.step(name))
-                for name in known
-            )
-        )
+        session.answer(*(messages.contract_details(request_id, name, contract, session.version) for name in known))
         session.answer(encode(52, 1, request_id))
 
     def _matching(self, session: ApiClient, fields: Fields) -> None:

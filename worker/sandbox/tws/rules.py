@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from worker.sandbox.market.market import Market, OrderTerms
+from worker.sandbox.tws.market_rules import step_at
 from worker.sandbox.tws.messages import ACCOUNT
 from worker.sandbox.tws.packages import complaint_about_legs, market_legs
 from worker.sandbox.tws.wire import PlaceOrder
@@ -98,10 +99,7 @@ def _about_numbers(market: Market, request: PlaceOrder, fields: OrderTerms) -> C
         return 434, "The order size cannot be zero"
     if request.quantity != request.quantity.to_integral_value() and request.contract.sec_type != "CRYPTO":
         return 10243, _FRACTION
-    if any(
-        _is_off(fields[name], market.prices.step(fields["symbol"]))
-        for name in ("limit_price", "stop_price", "trail_amount")
-    ):
+    if any(_is_off(fields[name], fields["symbol"]) for name in ("limit_price", "stop_price", "trail_amount")):
         return 110, "The price does not conform to the minimum price variation for this contract"
     if request.order_type in LIMITED and not request.limit_price:
         return 321, "Error validating request.-'bN' : cause - Please enter a valid limit price"
@@ -128,11 +126,11 @@ def seconds_left(request: PlaceOrder) -> float:
     return (until - datetime.now(UTC)).total_seconds()
 
 
-def is_off_the_tick(market: Market, request: PlaceOrder) -> bool:
+def is_off_the_tick(request: PlaceOrder) -> bool:
     """Tell whether a change names a price between two ticks."""
-    step = market.prices.step(request.contract.market_symbol or "")
-    return _is_off(request.limit_price, step) or _is_off(request.aux_price, step)
+    symbol = request.contract.market_symbol or ""
+    return _is_off(request.limit_price, symbol) or _is_off(request.aux_price, symbol)
 
 
-def _is_off(price: Decimal | None, step: Decimal) -> bool:
-    return price is not None and bool(price % step)
+def _is_off(price: Decimal | None, symbol: str) -> bool:
+    return price is not None and bool(price % step_at(symbol, price))
