@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks import bars, document, doors, fallback, histories, memory, scaling, stages, submit, worker
+from benchmarks import bars, document, doors, earnings, fallback, histories, memory, scaling, stages, submit, worker
 from benchmarks.house import ROOT, BenchHouse
 from benchmarks.machine import Watch, facts
 from benchmarks.report import Part, Scale, as_text
@@ -29,6 +29,8 @@ PARTS: dict[str, Callable[[BenchHouse, Scale], Part]] = {
     "bars": bars.measure,
     "history_sqlite": partial(histories.measure, database="sqlite"),
     "history_postgresql": partial(histories.measure, database="postgresql"),
+    "earnings_sqlite": partial(earnings.measure, database="sqlite"),
+    "earnings_postgresql": partial(earnings.measure, database="postgresql"),
 }
 PAGE = ROOT / "docs" / "performance.md"
 

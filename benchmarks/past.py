@@ -1,20 +1,21 @@
 """Made-up years of history, quickly: rows are made by the database itself from a counter, newest first.
 
 Order number i (0 is the newest) lies i * 86.4 seconds back: a thousand orders a day, whatever the size; more orders are
-more years, not busier days. Each has an attempt, a fill and two events; the newest are unresolved or live, one in a
-hundred was rejected.
+more years, not busier days, unless the step is another. Each has an attempt, a fill and two events; the newest are
+unresolved or live, one in a hundred was rejected.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection
 
 from models.record.database import Database
+from models.record.keeping import keep
 from models.record.tables import STRAY_INDEX, UNSETTLED_INDEX, WISHED_INDEX, metadata
 
 #: The newest order's time.
@@ -23,6 +24,8 @@ SYMBOLS, STRATEGIES = 100, 20
 #: The newest orders are unresolved, those behind them live.
 UNRESOLVED, OPEN = 5, 55
 STEP_S = 86.4
+#: Executions that are kept in one turn, instead of a leader's few.
+_BITE = 100_000
 
 #: What each database says in its own words: the counter's rows, and a time some seconds after the newest order.
 _WORDS = {
@@ -64,8 +67,9 @@ SELECT {{id}}, 1, {_STRATEGY}, {{symbol}}, {_SIDE}, 10, 'limit', 101.25, 'day',
   CASE WHEN i >= {OPEN} THEN {{at3}} END, {{at3}} FROM {{numbers}} n"""
 _ATTEMPTS = f"""
 INSERT INTO attempts (client_order_id, attempt_no, broker, broker_client_order_id, broker_order_id, outcome, worker,
-  started_at, ended_at, lease_until, checks, missing)
-SELECT {{id}}, 1, {_BROKER}, {{id}}, 'B' || i, {_OUTCOME}, 'worker@host:1', {{at1}}, {{at2}}, {{at60}}, 0, 0
+  started_at, ended_at, lease_until, checks, missing, decision_price, arrival_bid, arrival_ask, arrival_at)
+SELECT {{id}}, 1, {_BROKER}, {{id}}, 'B' || i, {_OUTCOME}, 'worker@host:1', {{at1}}, {{at2}}, {{at60}}, 0, 0, 101.2,
+  101.15, 101.25, {{at2}}
 FROM {{numbers}} n"""
 _FILLS = f"""
 INSERT INTO fills (broker, execution_id, client_order_id, attempt_no, symbol, strategy, quantity, price,
@@ -96,12 +100,20 @@ def identity(number: int) -> str:
     return f"{number * 2654435761 % 4294967296:08x}-bench-{number}"
 
 
-def make(database: Database, count: int) -> None:
-    """Fill an empty database with so many orders.
+def keep_balances(database: Database) -> None:
+    """Write down what all executions come to, as the leaders do in the course of years, in larger bites."""
+    at_once, later = timedelta(0), datetime.now(UTC) + timedelta(days=1)
+    for _ in range(2):  # a turn marks what a later one keeps
+        while keep(database, later, settle=at_once, patience=at_once, most=_BITE):
+            pass
+
+
+def make(database: Database, count: int, step_s: float = STEP_S) -> None:
+    """Fill an empty database with so many orders, one each so many seconds.
 
     PostgreSQL looks at what it has then, as its autovacuum does; nobody tells SQLite to.
     """
-    words = _words(database, count)
+    words = _words(database, count, step_s)
     with _unhurried(database) as connection:
         for statement in (_ORDERS, _ATTEMPTS, _FILLS, *_EVENTS, *_LEDGERS):
             text = statement.format(**words)
@@ -111,11 +123,11 @@ def make(database: Database, count: int) -> None:
             connection.exec_driver_sql("VACUUM ANALYZE")
 
 
-def _words(database: Database, count: int) -> dict[str, str]:
+def _words(database: Database, count: int, step_s: float) -> dict[str, str]:
     own = _WORDS["sqlite" if database.is_sqlite else "postgresql"]
     base = int(NEWEST.timestamp())
     times = {
-        f"at{n}": own["at"].format(base=base, step=STEP_S, s=s) for n, s in ((0, 0), (1, 1), (2, 2), (3, 3), (60, 60))
+        f"at{n}": own["at"].format(base=base, step=step_s, s=s) for n, s in ((0, 0), (1, 1), (2, 2), (3, 3), (60, 60))
     }
     symbol = own["pad"].format(n=f"i * 37 % {SYMBOLS}")
     numbers = own["numbers"].format(count=count)

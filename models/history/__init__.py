@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 def _frame(table: Table, filters: dict[str, Any]) -> pd.DataFrame:
-    history = History()
+    history = History(archives=filters.pop("archives", None))
     try:
         return history.frame(table, **filters)
     finally:
@@ -54,7 +54,8 @@ def orders(**filters: object) -> pd.DataFrame:
 
     Args:
         filters: `since`, `until` (aware, text, or a date, which is its midnight in UTC), `status`,
-            `symbol`, `strategy`, `broker`, `side`, `limit`, `floats`.
+            `symbol`, `strategy`, `broker`, `side`, `limit`, `floats`; `archives`, a folder of `corro archive` whose
+            orders are to be among them.
     """
     return _frame(v_orders, filters)
 

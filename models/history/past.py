@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import Boolean, Column, Date, Integer, Table, func, select
@@ -11,6 +12,7 @@ from sqlalchemy import Boolean, Column, Date, Integer, Table, func, select
 from models.encoding import to_json as to_json
 from models.errors import InvalidRequest
 from models.history import curves, profit
+from models.history.archived import VIEWS, Archives
 from models.history.views import QueryOf, v_attempts, v_equity, v_fills, v_orders, v_pnl
 from models.history.views import Row as Row
 from models.record.archive_tables import archived_orders
@@ -52,11 +54,19 @@ class History:
     Args:
         database: the database; None opens the one of the settings.
         settings: None reads them.
+        archives: a folder of `corro archive`, whose orders are then among the rows; None: the record alone.
+
+    Raises:
+        NotFound: there is no archive in that folder.
+        ConfigurationError: archives cannot be read without pyarrow.
     """
 
-    def __init__(self, database: Database | None = None, settings: Settings | None = None) -> None:
+    def __init__(
+        self, database: Database | None = None, settings: Settings | None = None, archives: Path | str | None = None
+    ) -> None:
         self.settings = settings
         self.database = database or open_database(settings or load_settings())
+        self._archives = None if archives is None else Archives(archives, self.database)
 
     def rows(
         self,
@@ -85,14 +95,29 @@ class History:
         dated = table.c[_DATED[table.name]]
         query = query.order_by(dated.desc() if newest_first else dated.asc())
         with self.database.read() as connection:
-            return [dict(row) for row in connection.execute(query.limit(limit)).mappings()]
+            rows = [dict(row) for row in connection.execute(query.limit(limit)).mappings()]
+        if self._archives is None or table.name not in VIEWS:
+            return rows
+        with self._archives.database.read() as connection:
+            archived = [dict(row) for row in connection.execute(query.limit(limit)).mappings()]
+        here = {row["client_order_id"] for row in rows}  # what was archived between the two questions is here as well
+        rows += [row for row in archived if row["client_order_id"] not in here]
+        return sorted(rows, key=lambda row: row[dated.name], reverse=newest_first)[:limit]
+
+    def query(self, table: Table, *, since: When | None = None, until: When | None = None) -> QueryOf:
+        """Return the query of the rows that `rows` has, for sums that the database does."""
+        return _filtered(table, {}, since, until)
 
     def count(self, table: Table, **filters: Any) -> int:
         """Return how many rows `rows` has without a limit."""
         since, until = (filters.pop(name, None) for name in ("since", "until"))
         with self.database.read() as connection:
             query = select(func.count()).select_from(_filtered(table, filters, since, until).subquery())
-            return int(connection.execute(query).scalar_one())
+            found = int(connection.execute(query).scalar_one())
+        if self._archives is not None and table.name in VIEWS:
+            with self._archives.database.read() as connection:
+                found += int(connection.execute(query).scalar_one())
+        return found
 
     def ids(self, start: str, limit: int = 6) -> list[str]:
         """Return client_order_ids that begin with a text, of archived orders too, in their order: an exact first."""

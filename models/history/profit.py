@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 
-from sqlalchemy import Column, Connection, MetaData, String, Table, and_, func, or_, select
+from sqlalchemy import Column, Connection, MetaData, String, Table, and_, case, func, literal, or_, select
 
 from models.clock import utcnow
 from models.destinations import destination_of, split
@@ -40,10 +40,15 @@ GROUPS = ("day", *_PERIODS, "broker", "account", "strategy", "symbol", "source",
 # -- PROFIT ---
 def pnl(database: Database, query: QueryOf, by: Sequence[str] | str | None, method: str) -> list[Row]:
     """Return rows of `v_pnl`, as a query selects them, or their sums: see `models.history.pnl`."""
-    names = _names(by)
+    names, chosen = _names(by), _method(method)
     with database.read() as connection:
-        rows = [dict(row) for row in connection.execute(query).mappings()]
-        if (chosen := _method(method)) is LotMethod.AVERAGE:
+        if names is not None and chosen is LotMethod.FIFO:
+            today = day_of(utcnow())
+            sums = _rows(connection, _summed(query, names).where(v_pnl.c.day < today))
+            rows = sums + _rows(connection, query.where(v_pnl.c.day >= today))
+        else:
+            rows = _rows(connection, query)
+        if chosen is LotMethod.AVERAGE:
             _average(connection, rows)
         if names is None:
             return rows
@@ -51,10 +56,28 @@ def pnl(database: Database, query: QueryOf, by: Sequence[str] | str | None, meth
     return _added_up(rows, names)
 
 
+def _rows(connection: Connection, query: QueryOf) -> list[Row]:
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def _summed(query: QueryOf, names: Sequence[str]) -> QueryOf:
+    """Let the database add up the days that are over: what is open stands at today's date."""
+    c = v_pnl.c
+    parts = dict.fromkeys([*("day" if name in _PERIODS else name for name in names), "currency"])
+    realized = case((func.count(c.realized) == func.count(), func.sum(c.realized)))
+    sums = (
+        realized.label("realized"), literal(None).label("unrealized"), func.sum(c.fees).label("fees"),
+        func.sum(c.fees_missing).label("fees_missing"),
+    )  # fmt: skip
+    by = [c[name] for name in parts]
+    return query.with_only_columns(*by, *sums).group_by(*by).order_by(None)
+
+
 def _mark_unknown(connection: Connection, rows: Sequence[Row], method: LotMethod) -> None:
     """Tell what is open and has no known worth from what is not open: of both the view says null."""
     now = utcnow()
-    doubtful = [row for row in rows if row["unrealized"] is None and row["day"] == day_of(now, row["symbol"])]
+    todays = (row for row in rows if row["unrealized"] is None and row.keys() >= {"day", "symbol"})
+    doubtful = [row for row in todays if row["day"] == day_of(now, row["symbol"])]
     if doubtful:
         held = _held(connection)
         if method is LotMethod.AVERAGE:

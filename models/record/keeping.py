@@ -32,7 +32,7 @@ SETTLE = timedelta(minutes=10)
 #: What is marked is kept only after so long: a transaction that began before the mark is over by then.
 PATIENCE = timedelta(seconds=30)
 #: Executions that one turn keeps: its transaction is short, for on SQLite the whole fleet waits for it.
-_MOST = 500
+MOST = 500
 
 
 @dataclass(slots=True)
@@ -49,7 +49,9 @@ class Turn:
     found: Reckoning
 
 
-def keep(database: Database, now: datetime, *, settle: timedelta = SETTLE, patience: timedelta = PATIENCE) -> int:
+def keep(
+    database: Database, now: datetime, *, settle: timedelta = SETTLE, patience: timedelta = PATIENCE, most: int = MOST
+) -> int:
     """Keep what can be kept, at most one transaction for each source; returns how many executions were.
 
     Args:
@@ -57,6 +59,7 @@ def keep(database: Database, now: datetime, *, settle: timedelta = SETTLE, patie
         now: the time.
         settle: how old an execution has to be to be marked.
         patience: how long it is marked before it is kept.
+        most: how many executions one turn keeps.
 
     Raises:
         DatabaseUnavailable: the record cannot be reached.
@@ -64,7 +67,7 @@ def keep(database: Database, now: datetime, *, settle: timedelta = SETTLE, patie
     count = 0
     for source in _SOURCES:
         with database.read() as connection:
-            turn = _read(connection, source, now - patience)
+            turn = _read(connection, source, now - patience, most)
         if turn.changes or turn.count:
             database.transact(lambda c, turn=turn: _write(c, turn))  # type: ignore[misc]
         _mark(database, source, now, settle)
@@ -87,17 +90,17 @@ def _mark(database: Database, source: str, now: datetime, settle: timedelta) -> 
 
 
 # -- READING ---
-def _read(connection: Connection, source: str, marked_before: datetime) -> Turn:
+def _read(connection: Connection, source: str, marked_before: datetime, most: int) -> Turn:
     p, e, c = position_progress.c, position_executions.c, position_changes.c
     row = connection.execute(select(position_progress).where(p.source == source)).one()
     up_to, fresh = row.kept_id, list[Execution]()
     if row.marked_id > row.kept_id and row.marked_at <= marked_before:
         table = _SOURCES[source]
         ids = select(table.c.id).where(table.c.id > row.kept_id, table.c.id <= row.marked_id)
-        found = list(connection.execute(ids.order_by(table.c.id).limit(_MOST)).scalars())
-        up_to = found[-1] if len(found) == _MOST else row.marked_id
+        found = list(connection.execute(ids.order_by(table.c.id).limit(most)).scalars())
+        up_to = found[-1] if len(found) == most else row.marked_id
         fresh = executions(connection, e.source == source, e.id > row.kept_id, e.id <= up_to)
-    changes = connection.execute(select(position_changes).where(c.source == source).limit(_MOST)).all()
+    changes = connection.execute(select(position_changes).where(c.source == source).limit(most)).all()
     stale = {ShortKey(change.source, change.broker, change.strategy, change.symbol) for change in changes}
     reckoning = reckoned(connection, fresh, stale, e.id <= up_to)
     return Turn(source, row.turn, up_to, [change.id for change in changes], up_to - row.kept_id, reckoning)
@@ -118,13 +121,18 @@ def _write(connection: Connection, turn: Turn) -> None:
             connection.execute(delete(table).where(*(table.c[n] == value for n, value in short._asdict().items())))
     for some in of_keys(position_states, found.holdings):
         connection.execute(delete(position_states).where(some))
-    for key, day in found.days:
-        if ShortKey.of(key) not in found.stale:
-            same = [position_days.c[name] == value for name, value in key._asdict().items()]
-            connection.execute(delete(position_days).where(*same, position_days.c.day == day))
+    grown = [(key, day) for key, day in found.days if ShortKey.of(key) not in found.stale]
+    if grown:
+        same = [position_days.c[name] == bindparam(f"of_{name}") for name in BalanceKey._fields]
+        place = delete(position_days).where(*same, position_days.c.day == bindparam("of_day"))
+        connection.execute(place, [_place(key) | {"of_day": day} for key, day in grown])
     _insert(connection, position_days, [_day_row(key, day, balance) for (key, day), balance in found.days.items()])
     _insert(connection, position_states, [_state_row(key, held) for key, held in found.holdings.items()])
     _write_lots(connection, found.holdings)
+
+
+def _place(key: BalanceKey) -> dict[str, object]:
+    return {f"of_{name}": value for name, value in key._asdict().items()}
 
 
 def _insert(connection: Connection, table: Table, rows: list[dict[str, object]]) -> None:
@@ -155,7 +163,7 @@ def _write_lots(connection: Connection, holdings: Mapping[BalanceKey, OpenLots])
     no = position_lots.c.no
     gone, smaller, new = [], [], list[dict[str, object]]()
     for key, held in holdings.items():
-        place = {f"of_{name}": value for name, value in key._asdict().items()}
+        place = _place(key)
         left = [lot for lot in held.lots if lot.no is not None]
         if held.last_no:
             gone.append(place | {"before": left[0].no if left else held.last_no + 1})

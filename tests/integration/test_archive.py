@@ -17,9 +17,9 @@ from sqlalchemy import func, insert, select, update
 
 from models.clock import utcnow
 from models.crash_points import watched
-from models.errors import ConfigurationError, IdempotencyConflict, InvalidRequest
+from models.errors import ConfigurationError, IdempotencyConflict, InvalidRequest, NotFound
 from models.groups import GroupKind, Membership
-from models.history import History
+from models.history import History, v_attempts, v_fills, v_latency, v_orders, v_tca
 from models.messages import OrderRequest
 from models.record import archiving, chain
 from models.record.archive_tables import archived_fills, archived_orders, archives
@@ -285,6 +285,31 @@ def test_killed_anywhere_record_and_files_have_everything_and_the_next_run_goes_
     assert (done["counts"]["orders"], counts(database)["orders"]) == (10, 4)
     assert [files.name for files in tmp_path.glob("corro-*")] == [done["name"]]
     assert (figures(database), objections(database, tmp_path)) == (before, [])
+
+
+def as_one(history: History) -> dict[str, list[Any]]:
+    """Return every row of the views that archives are read through, and of one order."""
+    views = (v_orders, v_attempts, v_fills, v_latency, v_tca, order_events)
+    found = {view.name: history.rows(view, newest_first=False) for view in views}
+    return {name: sorted(rows, key=repr) for name, rows in found.items()} | {"o-3": [history.the_order("o-3")]}
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_the_history_reads_record_and_archives_as_one(database: Database, tmp_path: Path, killed: bool) -> None:
+    before = as_one(History(database, Settings()))
+    if killed:
+        with pytest.raises(KeyboardInterrupt), watched(_interrupt_at("archive_deleted")):
+            run(database, tmp_path)
+    else:
+        run(database, tmp_path)
+    both = History(database, Settings(), tmp_path)
+    assert as_one(both) == before
+    assert both.count(v_orders) == len(before["v_orders"]) == 14
+    newest = both.rows(v_orders, limit=5)
+    assert [row["client_order_id"] for row in newest] == ["new-2", "new-1", "new-0", "o-9", "o-8"]
+    assert [row["client_order_id"] for row in both.rows(v_orders, client_order_id=["o-1", "new-1"])] == ["new-1", "o-1"]
+    with pytest.raises(NotFound, match="no archive in"):
+        History(database, Settings(), tmp_path / "elsewhere")
 
 
 def test_an_order_that_changed_meanwhile_stays(database: Database, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_the_page_has_the_figures_and_loads_nothing(corro: Run, database: Databa
     assert text.count("<svg") == 2, "profit by day, and how long orders took"
     row = re.search(r"<tr><td>dip</td>(.*?)</tr>", text)
     assert row
-    assert re.findall(r">([^<]*)</td>", row[1])[:3] == ["25", "", "3"], "realized, unrealized, fees"
+    assert re.findall(r">([^<]*)</td>", row[1])[:3] == ["25.00", "", "3.00"], "realized, unrealized, fees"
 
 
 def test_a_history_without_a_row_is_a_page_too(corro: Run, tmp_path: Path) -> None:

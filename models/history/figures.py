@@ -1,0 +1,119 @@
+"""What the report tells of orders, added up by the database: a year of a million orders is a few rows by then.
+
+A date bounds days in New York here, of orders as of profit, so that all parts of a page are about the same days.
+"""
+
+from __future__ import annotations
+
+from array import array
+from contextlib import suppress
+from datetime import date, datetime
+from statistics import median
+from typing import TYPE_CHECKING
+
+from sqlalchemy import ColumnElement, Float, Table, case, cast, exists, func, select
+
+from models.history.views import QueryOf, Row, v_attempts, v_latency, v_orders, v_tca
+from models.record.tables import bars
+from models.record.trading_days import begin_of
+
+if TYPE_CHECKING:
+    from models.history.past import History, When
+
+#: Answers by which an order did not get through.
+_NO = ("refused", "not_sent", "unknown")
+#: What slippage is held against.
+AGAINST = ("decision", "arrival", "vwap")
+#: Rows that are fetched at once.
+_AT_ONCE = 20_000
+
+
+def begin(day: When | None) -> When | None:
+    """Return when a day begins in New York; a moment stays one, and a text that is no date is for others to read."""
+    if isinstance(day, str):
+        with suppress(ValueError):
+            day = date.fromisoformat(day)
+    return begin_of(day) if isinstance(day, date) and not isinstance(day, datetime) else day
+
+
+class Figures:
+    """The orders, attempts and executions of some days.
+
+    Args:
+        history: over the record.
+        since: first day, or moment.
+        until: the first that is left out.
+    """
+
+    def __init__(self, history: History, since: When | None, until: When | None) -> None:
+        self._history, self._since, self._until = history, begin(since), begin(until)
+
+    def _query(self, view: Table) -> QueryOf:
+        return self._history.query(view, since=self._since, until=self._until)
+
+    def _rows(self, query: QueryOf) -> list[Row]:
+        with self._history.database.read() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+    def by_broker(self) -> list[Row]:
+        """Return how many orders ended where: `broker`, `account`, `orders` and how many of them ended how."""
+        o = v_orders.c
+
+        def those(condition: ColumnElement[bool]) -> ColumnElement[int]:
+            return func.sum(case((condition, 1), else_=0))
+
+        counts = (
+            func.count().label("orders"),
+            those(o.status == "filled").label("filled"),
+            those(o.status.in_(["rejected", "denied"])).label("rejected or denied"),
+            those(o.fell_back).label("came by fallback"),
+        )
+        query = self._query(v_orders).with_only_columns(o.broker, o.account, *counts)
+        return self._rows(query.group_by(o.broker, o.account).order_by(o.broker, o.account))
+
+    def latency(self) -> dict[str, array[float]]:
+        """Return by broker how many milliseconds it took from asked for to filled, of each order that was."""
+        ms = v_latency.c.fill_ms
+        query = self._query(v_latency).where(ms.is_not(None)).with_only_columns(v_latency.c.broker, cast(ms, Float))
+        found: dict[str, array[float]] = {}
+        for (broker,), values in self._by(query).items():
+            found[broker or ""] = values
+        return dict(sorted(found.items()))
+
+    def slippage(self) -> list[Row]:
+        """Return what executions cost in sum, and the median in basis points: by what, broker and currency."""
+        found = []
+        for against in AGAINST:
+            if against == "vwap" and not self._has_bars():
+                continue
+            cost, points = v_tca.c[f"slippage_{against}"], v_tca.c[f"slippage_{against}_bps"]
+            whose = (v_tca.c.broker, v_tca.c.currency)
+            known: QueryOf = self._query(v_tca).where(cost.is_not(None))
+            told = (func.count().label("executions"), func.sum(cost).label("cost"))
+            sums = self._rows(known.with_only_columns(*whose, *told).group_by(*whose).order_by(*whose))
+            each = self._by(known.where(points.is_not(None)).with_only_columns(*whose, cast(points, Float)))
+            for row in sums:
+                values = each.get((row["broker"], row["currency"]))
+                found.append({"against": against, **row, "median bps": round(median(values), 2) if values else None})
+        return found
+
+    def refused(self, most: int) -> tuple[list[Row], int]:
+        """Return the answers by which orders did not get through, the most frequent first, and how many there are."""
+        a = v_attempts.c
+        times, whose = func.count().label("times"), (a.broker, a.outcome, a.code, a.message)
+        said = (a.broker, a.outcome, a.code, times, a.message.label("words"))
+        query = self._query(v_attempts).where(a.outcome.in_(_NO)).with_only_columns(*said).group_by(*whose)
+        (whole,) = self._rows(select(func.count().label("all")).select_from(query.subquery()))
+        return self._rows(query.order_by(times.desc(), *whose).limit(most)), whole["all"]
+
+    def _has_bars(self) -> bool:
+        with self._history.database.read() as connection:
+            return bool(connection.execute(select(exists().where(bars.c.timeframe == "1Min"))).scalar())
+
+    def _by(self, query: QueryOf) -> dict[tuple[str | None, ...], array[float]]:
+        """Return the last column of a query, by those before it, without a row object for each."""
+        found: dict[tuple[str | None, ...], array[float]] = {}
+        with self._history.database.read() as connection:
+            for row in connection.execute(query.execution_options(yield_per=_AT_ONCE)):
+                found.setdefault(tuple(row[:-1]), array("d")).append(row[-1])
+        return found
