@@ -19,6 +19,8 @@ from models.vocabulary import AssetClass
 
 #: Instruments that one look-up may bring, and brings where nobody has said how many.
 MOST_FOUND, USUALLY_FOUND = 10_000, 1_000
+#: Characters of a name that are kept.
+LONGEST_NAME = 128
 #: Classes whose instruments end on a day.
 EXPIRING = frozenset({AssetClass.OPTION, AssetClass.FUTURE})
 _WORD = re.compile(r"[A-Z0-9]+(?:\.[A-Z0-9]+)*(?:[/@][A-Z0-9]+(?:\.[A-Z0-9]+)*)?")
@@ -67,8 +69,15 @@ class InstrumentReport:
     detail: dict[str, str] | None = None
 
 
-def report_of(instrument: Instrument, currency: str, **told: object) -> InstrumentReport:
-    """Return the report of an instrument: what its text says, and over that what its broker has told."""
+def report_of(instrument: Instrument, currency: str, name: object = None, **told: object) -> InstrumentReport:
+    """Return the report of an instrument: what its text says, and over that what its broker has told.
+
+    Args:
+        instrument: that was meant.
+        currency: of its prices.
+        name: as the broker tells it, of whatever type and length.
+        **told: other fields of the report; None leaves what the text says.
+    """
     said: dict[str, object] = {
         "underlying": instrument.underlying, "listing": instrument.listing, "expiry": instrument.expiry,
         "right": instrument.right, "strike": instrument.strike, "multiplier": instrument.multiplier,
@@ -77,6 +86,7 @@ def report_of(instrument: Instrument, currency: str, **told: object) -> Instrume
         symbol=instrument.symbol,
         asset_class=instrument.asset_class,
         currency=currency,
+        name=str(name or "")[:LONGEST_NAME] or None,
         **said | {name: value for name, value in told.items() if value is not None},  # type: ignore[arg-type]
     )
 

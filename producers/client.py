@@ -303,7 +303,10 @@ class OrderClient(GroupClient):
 
         def work(connection: Connection) -> list[OrderRecord]:
             batch = OrderBatch.open(connection, ids, utcnow())
-            found = [entry for id_ in ids if (entry := batch.find(id_)) is not None]
+            found = list[OrderRecord]()
+            for id_ in ids:
+                with suppress(NotFound):
+                    found.append(batch.find(id_))
             for entry in found:
                 cancel(entry)
             batch.write()

@@ -70,7 +70,7 @@ def _replace(view: str, text: str) -> None:
 
 
 def _with_archived(executions: str) -> str:
-    """See that executions of archived orders are among all: 0022 has made the view anew without them."""
+    """See that executions of archived orders are among all: 0022, in its first wording, made the view without them."""
     if "archived_fills" in executions:
         return executions
     archive = _revision("0021_archive")

@@ -158,12 +158,17 @@ class OrderBatch:
         """Return the entry, or None where there is no such order."""
         return self.entries.get(client_order_id) or self.denied.get(client_order_id)
 
-    def find(self, client_order_id: str) -> OrderRecord | None:
-        """Return the entry, of an archived order what is left of it: it has ended, and nothing of it is written."""
-        found = self.get(client_order_id)
-        if found is None and (row := archived_rows(self.connection, [client_order_id]).get(client_order_id)):
-            return OrderRecord(proxy(self), cast("ReadableOrder", row))
-        return found
+    def find(self, client_order_id: str) -> OrderRecord:
+        """Return the entry, of an archived order what is left of it: it has ended, and nothing of it is written.
+
+        Raises:
+            NotFound: there is no such order.
+        """
+        if (found := self.get(client_order_id)) is not None:
+            return found
+        if (row := archived_rows(self.connection, [client_order_id]).get(client_order_id)) is None:
+            raise not_there(self.connection, client_order_id)
+        return OrderRecord(proxy(self), cast("ReadableOrder", row))
 
     def write(self) -> None:
         """Write everything that changed, and nothing else; the transaction's end makes it durable."""
@@ -202,8 +207,6 @@ def change_one(
     def work(connection: Connection) -> tuple[OrderRecord, Effects]:
         batch = OrderBatch.open(connection, [client_order_id], utcnow())
         entry = batch.find(client_order_id)
-        if entry is None:
-            raise not_there(connection, client_order_id)
         how(entry)
         batch.write()
         return entry, batch.effects

@@ -166,12 +166,24 @@ def _together(batch: OrderBatch, ids: Sequence[str | None]) -> list[list[OrderRe
     return [sorted(legs, key=lambda leg: (leg.order["leg"] not in LEADS, leg.id)) for legs in groups.values()]
 
 
+def leg_state(row: ReadableOrder, outcome: Outcome | None = None) -> LegState:
+    """Return a leg as its row has it; `outcome`: of its newest attempt, where somebody asks for that."""
+    return LegState(
+        leg=str(row["leg"]),
+        status=Status(row["status"]),
+        quantity=row["quantity"] or Decimal(0),
+        filled=row["filled_quantity"],
+        outcome=outcome,
+        cancel_at=row["cancel_requested_at"],
+        ended_at=row["closed_at"],
+    )
+
+
 def _state(entry: OrderRecord) -> LegState:
-    row, current = entry.order, entry.current
     lived = any(attempt["outcome"] == Outcome.ACCEPTED for attempt in entry.attempts.values())
-    outcome = Outcome.ACCEPTED if lived else Outcome(current["outcome"]) if current else None
-    state = LegState(str(row["leg"]), entry.status, row["quantity"] or Decimal(0), row["filled_quantity"], outcome)
-    return replace(state, cancel_at=row["cancel_requested_at"], ended_at=row["closed_at"])
+    return leg_state(
+        entry.order, Outcome.ACCEPTED if lived else Outcome(entry.current["outcome"]) if entry.current else None
+    )
 
 
 def _end_what_is_not_whole(legs: Sequence[OrderRecord]) -> None:
@@ -190,30 +202,38 @@ def _stand_where(lead: OrderRecord, leg: OrderRecord) -> None:
     """Have a leg that has not lived stand where its lead stands."""
     if leg.status in TERMINAL:
         return
+    lead_has_lived = _state(lead).has_lived
+    lead_never_was = lead.status in TERMINAL and not lead_has_lived
     if _state(leg).has_lived:
-        if lead.status in TERMINAL and not _state(lead).has_lived:
+        if lead_never_was:
             cancel(leg, f"it must not stand without the {lead.order['leg']} of its group: {lead.status}")
         return
     _settle_like(lead, leg)
     if lead.status in UNSENT:
-        words = f"with the {lead.order['leg']} of its group"
-        if leg.status is Status.SUBMITTED:
-            leg.happen(Fact.REQUEUED, attempt_no=leg.order["attempt_no"], detail=words)
-        elif leg.status is Status.HELD and lead.status is Status.QUEUED:
-            leg.happen(Fact.RELEASED, detail=words)
-        if leg.status in UNSENT and destination_of(leg.order) != destination_of(lead.order):
-            leg.note("moved", f"to {destination_of(lead.order)} {words}")
-        if leg.status in UNSENT and _place(leg) != _place(lead):
-            leg.set(broker=lead.order["broker"], account=lead.order["account"])
-            leg.set(available_at=lead.order["available_at"])
-            leg.set(expires_at=lead.order["expires_at"], reason=lead.order["reason"], broker_order_id=None)
-            leg.set(held_for=lead.order["held_for"], reason_code=lead.order["reason_code"])
-    elif lead.status in TERMINAL and not _state(lead).has_lived:
+        _wait_like(lead, leg)
+    elif lead_never_was:
         _end_like(lead, leg)
-    elif _state(lead).has_lived and leg.current is not None and leg.current["outcome"] in _GONE:
+    elif lead_has_lived and leg.current is not None and leg.current["outcome"] in _GONE:
         words = str(leg.current["message"] or leg.current["outcome"])
         fact = Fact.REJECTED if leg.current["outcome"] == Outcome.REFUSED else Fact.CANCELED
         leg.happen(fact, attempt_no=leg.order["attempt_no"], detail=words)
+
+
+def _wait_like(lead: OrderRecord, leg: OrderRecord) -> None:
+    """Have a leg wait where its lead waits, as long, and for the same reason."""
+    row, words = lead.order, f"with the {lead.order['leg']} of its group"
+    if leg.status is Status.SUBMITTED:
+        leg.happen(Fact.REQUEUED, attempt_no=leg.order["attempt_no"], detail=words)
+    elif leg.status is Status.HELD and lead.status is Status.QUEUED:
+        leg.happen(Fact.RELEASED, detail=words)
+    if leg.status not in UNSENT:
+        return
+    if destination_of(leg.order) != destination_of(row):
+        leg.note("moved", f"to {destination_of(row)} {words}")
+    if _place(leg) != _place(lead):
+        leg.set(broker=row["broker"], account=row["account"], broker_order_id=None)
+        leg.set(available_at=row["available_at"], expires_at=row["expires_at"])
+        leg.set(reason=row["reason"], held_for=row["held_for"], reason_code=row["reason_code"])
 
 
 def _place(entry: OrderRecord) -> tuple[object, ...]:

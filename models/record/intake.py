@@ -6,9 +6,11 @@ changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
+from itertools import chain
 from typing import cast
 
 import structlog
@@ -206,7 +208,7 @@ class Intake:
             stored = stored_rows(connection, [row["client_order_id"] for row in rows])
             for request in requests:
                 found = stored[request.client_order_id]
-                same_or_conflict(self._placed(request), found, _now(found))
+                same_or_conflict(self._placed(request), found, partial(_now, found))
             return [stored[request.client_order_id] for request in requests]
 
         # One order is one statement; many are recorded together, or none of them.
@@ -256,8 +258,10 @@ class Intake:
         new = [arrival for id_, arrival in came.arrivals.items() if id_ not in stored]
         vouched = self._vouched(new, keyed, queue_broker, now)
         signed = {one.id for one in vouched}
-        lost = [(one.body, "it is not signed") for one in new if one.id not in signed]
-        lost += [(came.arrivals[id_].body, f"{id_} is {row['status']} already") for id_, row in stored.items()]
+        lost = chain(
+            ((one.body, "it is not signed") for one in new if one.id not in signed),
+            ((came.arrivals[id_].body, f"{id_} is {row['status']} already") for id_, row in stored.items()),
+        )
         new = self._whole(vouched, came, lost, queue_broker, now)
         missing = alike([self._row(arrival, queue_broker, now) for arrival in new])
         if missing:
@@ -272,7 +276,7 @@ class Intake:
         }
 
     def _whole(
-        self, new: list[Arrival], came: MessageOrders, lost: Sequence[Lost], queue_broker: str, now: datetime
+        self, new: list[Arrival], came: MessageOrders, lost: Iterable[Lost], queue_broker: str, now: datetime
     ) -> list[Arrival]:
         """Return the new orders without the legs of groups that are not whole, or whose name is taken: denied."""
         groups = {arrival.request.group.id for arrival in new if arrival.request.group is not None}
@@ -334,7 +338,7 @@ class Intake:
     def _same(self, request: OrderRequest, row: OrderRow) -> bool:
         """Tell whether a request is the order that has its id; a conflict is noted on that order."""
         try:
-            same_or_conflict(self._placed(request), row, _now(row))
+            same_or_conflict(self._placed(request), row, partial(_now, row))
         except IdempotencyConflict as error:
             log.error("idempotency_conflict", client_order_id=request.client_order_id, error=str(error))
             told = (request.client_order_id, row["status"], "conflict", str(error))

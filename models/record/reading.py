@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, text
 
 from models.record.group_rows import GroupRow
-from models.record.rows import AttemptRow, FetchRow, OrderEventRow, OrderRow, PositionRow, WorkerRow
+from models.record.rows import AttemptRow, FetchRow, OrderEventRow, OrderRow, PositionRow, ReadableOrder, WorkerRow
 from models.record.statements import Query, fetch
 from models.record.tables import (
     attempts,
@@ -60,6 +61,16 @@ def orders_beginning(connection: Connection, start: str) -> list[OrderRow]:
 def attempt_rows(connection: Connection) -> list[AttemptRow]:
     """Return every attempt there is: of a rehearsal, not of a year."""
     return fetch(connection, select(attempts), AttemptRow)
+
+
+def newest_attempts(connection: Connection, rows: Sequence[ReadableOrder]) -> dict[str, AttemptRow]:
+    """Return the newest attempt of each of these orders that has one, by client_order_id."""
+    newest = {(row["client_order_id"], row["attempt_no"]) for row in rows}
+    if not newest:
+        return {}
+    theirs = select(attempts).where(attempts.c.client_order_id.in_(sorted(id_ for id_, _ in newest)))
+    tries = fetch(connection, theirs, AttemptRow)
+    return {one["client_order_id"]: one for one in tries if (one["client_order_id"], one["attempt_no"]) in newest}
 
 
 def events_after(connection: Connection, id_: int) -> list[OrderEventRow]:

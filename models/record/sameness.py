@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 
 from models.encoding import plain
@@ -28,20 +28,24 @@ def must_be_named_once(requests: Sequence[OrderRequest]) -> None:
             raise IdempotencyConflict(f"two orders have the id {one.client_order_id!r}; they differ in {differ}")
 
 
-def same_or_conflict(request: OrderRequest, row: OrderRow, now: OrderRequest | None) -> None:
+def same_or_conflict(request: OrderRequest, row: OrderRow, terms_now: Callable[[], OrderRequest | None]) -> None:
     """See that a request is the order that has its id.
 
     Args:
         request: the order that comes.
         row: of the order that is there.
-        now: that one as its terms are now, since a replace may have changed them; None of an order that is archived,
-            or was denied as it came.
+        terms_now: returns that one as its terms are now, since a replace may have changed them; None of an order that
+            is archived, or was denied as it came. Asked where the order that comes is not the one that came first.
 
     Raises:
         IdempotencyConflict: it is another one; the words say in what.
     """
     same_route = request.route is None or list(request.route) == list(row["route"] or ())
-    same = request.body_hash == row["body_hash"] or (now is not None and request.body_hash == now.body_hash)
+    same = request.body_hash == row["body_hash"]
+    if same_route and same:
+        return
+    now = None if same else terms_now()
+    same = same or (now is not None and request.body_hash == now.body_hash)
     if same_route and same:
         return
     differ = [] if same else _differing(now, request) if now is not None else _differing_from(row, request)

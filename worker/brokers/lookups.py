@@ -5,13 +5,14 @@ Nothing here may leave a trace at the broker that could be taken for an order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from models.errors import InstrumentUnknown, NotPermitted, RateLimited, Refused, Unsupported
 from models.instruments import Instrument
 from models.lookups import FoundInstruments, InstrumentQuery, InstrumentReport, PreviewReport
 from models.messages import OrderRequest
+from models.vocabulary import AssetClass
 from worker.brokers.accounts import check_account
 
 if TYPE_CHECKING:
@@ -78,6 +79,19 @@ class Lookups:
         """
         self.check_order(order)
         return PreviewReport()
+
+
+def meant(wanted: InstrumentQuery, kinds: Sequence[AssetClass], broker: str) -> Instrument:
+    """Return what a name means at a broker that trades these kinds: the first of its meanings that is of one of them.
+
+    Raises:
+        Unsupported: the name is of no such kind.
+    """
+    for instrument in wanted.named:
+        if instrument.asset_class in kinds:
+            return instrument
+    words = f"{wanted.asset_class} {wanted.text}" if wanted.asset_class else wanted.text
+    raise Unsupported(f"{broker} does not trade {words} (it trades {', '.join(kinds)})", broker=broker)
 
 
 def previewed(broker: Lookups, order: OrderRequest) -> PreviewReport:

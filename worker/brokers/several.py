@@ -55,6 +55,8 @@ class SeveralAccounts(BrokerInterface):
             own = settings.model_copy(update={"accounts": {}, "account_id": SecretStr(number)})
             self._inner[account] = self.adapter(name, own)
         self._usual = settings.usual_account
+        #: Asked where nothing says which account is meant, and any will do.
+        self._spokesman = self._usual or self.accounts[0]
 
     @classmethod
     def check_settings(cls, name: str, settings: BrokerSettings) -> None:
@@ -213,8 +215,7 @@ class SeveralAccounts(BrokerInterface):
     # -- DATA ---
     def get_account_info(self) -> AccountReport:
         """Return the money of the usual account."""
-        account = self._usual or self.accounts[0]
-        return replace(self._inner[account].get_account_info(), account_id=account)
+        return replace(self._any().get_account_info(), account_id=self._spokesman)
 
     def get_accounts(self) -> Sequence[AccountReport]:
         """Return the money of each account."""
@@ -236,7 +237,7 @@ class SeveralAccounts(BrokerInterface):
     # -- INSIDE ---
     def _any(self) -> BrokerInterface:
         """Return one that asks what is not about an account."""
-        return self._inner[self._usual or self.accounts[0]]
+        return self._inner[self._spokesman]
 
     def _of(self, account: str | None) -> tuple[str, BrokerInterface]:
         """Return an account's name and adapter; one that an order from before names is the usual one.

@@ -158,7 +158,7 @@ class Claims:
             if closed:
                 self._send_on(left, closed)
                 return []
-            locks = Locks(batch.connection, self.broker.name) if seen["locked"] or self.broker.accounts else None
+            locks = Locks(batch.connection, self.broker.name) if seen["locked"] else None
             risk = self._risk(batch, left, legs_of) if seen["limited"] or self.limiter.is_set else None
             doubt = self.vouching.over(batch, guarded=seen["guarded"] or any(map(_is_guarded, legs_of.values())))
             closings = self.recorder.closings(batch, anyway=seen["stopped"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from models.errors import BrokerError, Denied, OutcomeUnknown, Refused
 from models.groups import LEADS, GroupKind
@@ -17,9 +17,8 @@ from models.record.intake import request_of
 from models.record.linked import membership_of
 from models.record.matching import Index, sent
 from models.record.order import OrderRecord
-from models.record.rows import AttemptRow, ReadableOrder
-from models.record.statements import fetch
-from models.record.tables import attempts
+from models.record.reading import newest_attempts
+from models.record.rows import ReadableOrder
 from models.reports import DONE, BrokerStatus, Found, OrderReport, Sighting
 from models.terms import Rewrites, contradictions
 from models.vocabulary import Denial, Outcome, Status
@@ -143,12 +142,9 @@ def linked_orders(connection: Connection, rows: Iterable[ReadableOrder]) -> dict
     leads = {row["group_id"]: row["client_order_id"] for row in rows if row["leg"] in LEADS}
     legs = leg_rows(connection, [id_ for id_ in leads if id_ is not None]) if leads else []
     found: dict[str, tuple[LinkedOrder, ...]] = {}
-    tries = {}
-    if legs:
-        mine = select(attempts).where(attempts.c.client_order_id.in_([leg["client_order_id"] for leg in legs]))
-        tries = {(row["client_order_id"], row["attempt_no"]): row for row in fetch(connection, mine, AttemptRow)}
+    tries = newest_attempts(connection, legs)
     for leg in legs:
-        lead, sent_as = leads[leg["group_id"]], tries.get((leg["client_order_id"], leg["attempt_no"]))
+        lead, sent_as = leads[leg["group_id"]], tries.get(leg["client_order_id"])
         one = LinkedOrder(
             order=request_of(leg),
             broker_client_order_id=sent_as["broker_client_order_id"] if sent_as else leg["client_order_id"],

@@ -26,6 +26,7 @@ from models.lifecycle import Fact
 from models.record.batch import OrderBatch
 from models.record.groups import IS_FOLLOWER
 from models.record.order import OrderRecord
+from models.record.reading import newest_attempts
 from models.record.rows import AttemptRow, ReadableOrder
 from models.record.statements import fetch
 from models.record.tables import attempts, orders
@@ -106,10 +107,9 @@ class LostLegs:
             if not ids:
                 return []
             leads = fetch(connection, select(orders).where(o.group_id.in_(ids), o.leg.in_(LEADS)), ReadableOrder)
-            mine = select(attempts).where(a.client_order_id.in_([lead["client_order_id"] for lead in leads]))
-            tries = {(row["client_order_id"], row["attempt_no"]): row for row in fetch(connection, mine, AttemptRow)}
+            tries = newest_attempts(connection, leads)
             linked = linked_orders(connection, leads)
-        found = ((lead, tries.get((lead["client_order_id"], lead["attempt_no"]))) for lead in leads)
+        found = ((lead, tries.get(lead["client_order_id"])) for lead in leads)
         # While the lead is unknown itself, the question about it is the question about all.
         return [
             (

@@ -24,18 +24,18 @@ from sqlalchemy import select
 
 from models.destinations import destination_of
 from models.errors import CorroError, IdempotencyConflict
-from models.groups import EXCLUSIVE, LEGS, UNPROTECTED, GroupKind, GroupStatus, LegState, Membership, troubles
+from models.groups import EXCLUSIVE, LEGS, UNPROTECTED, GroupKind, GroupStatus, Membership, troubles
 from models.messages import OrderRequest
 from models.record.batch import OrderBatch
 from models.record.destinations import is_behind
-from models.record.groups import IS_FOLLOWER
+from models.record.groups import IS_FOLLOWER, leg_state
 from models.record.holders import positions_shown
 from models.record.intake import request_of
 from models.record.rows import ReadableOrder
 from models.record.statements import fetch
 from models.record.tables import order_groups, orders, position_locks
 from models.settings import Settings
-from models.vocabulary import TERMINAL, Side, Status, signed
+from models.vocabulary import TERMINAL, Side, signed
 from worker.brokers.base import BrokerInterface
 from worker.orders.batches import Batches
 from worker.positions.reading import PositionReader
@@ -123,7 +123,7 @@ def open_of(legs: Sequence[ReadableOrder]) -> Decimal:
 
 def needs_exits(legs: Sequence[ReadableOrder]) -> bool:
     """Tell whether a bracket is unprotected for good, and not because somebody wished so."""
-    states = [LegState(str(r["leg"]), Status(r["status"]), r["quantity"] or _ZERO, r["filled_quantity"]) for r in legs]
+    states = list(map(leg_state, legs))
     if len(legs) != len(LEGS[GroupKind.BRACKET]) or any(state.status not in TERMINAL for state in states):
         return False
     wished = any(leg["cancel_requested_at"] is not None for leg in legs[1:])

@@ -21,7 +21,6 @@ from models.record.order import OrderRecord
 from models.record.rows import ExternalOrderRow, ReadableOrder
 from models.record.statements import fetch
 from models.record.tables import attempts, external_orders, order_events
-from models.record.tombstones import not_there
 from models.reports import BrokerStatus, OrderReport
 from models.terms import contradictions
 from models.vocabulary import LIVE, UNEXPLAINED, OrderType, Outcome, Side, TimeInForce
@@ -54,8 +53,6 @@ def resolve(
     def work(connection: Connection) -> tuple[ReadableOrder, Effects]:
         batch = OrderBatch.open(connection, [client_order_id], utcnow())
         entry = batch.find(client_order_id)
-        if entry is None:
-            raise not_there(connection, client_order_id)
         number = _unknown_attempt(entry)
         broker = entry.attempts[number]["broker"]
         if adopt is not None:
@@ -96,8 +93,6 @@ def note(client: OrderClient, client_order_id: str, *, by: str, reason: str | No
     def work(connection: Connection) -> ReadableOrder:
         batch = OrderBatch.open(connection, [client_order_id], utcnow())
         entry = batch.find(client_order_id)
-        if entry is None:
-            raise not_there(connection, client_order_id)
         e = order_events.c
         asked = select(e.id).where(e.client_order_id == client_order_id, e.kind == UNEXPLAINED).limit(1)
         if connection.execute(asked).first() is None:

@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, bindparam, exists, or_, select
 
 from models.messages import MAX_BATCH
 from models.record.controls import ANY_IN_FORCE
+from models.record.destinations import is_behind
 from models.record.groups import IS_FOLLOWER
 from models.record.keys import GUARDED
 from models.record.statements import Query, Row, among, unindexed
@@ -34,7 +35,7 @@ def waiting(found_by: Callable[[_Text], _Text] = lambda column: column) -> Colum
 #: A control is in force; a position is locked; somebody has set a limit. Asked with the orders: for most claims
 #: the answer is no, three times.
 STOPPED = ANY_IN_FORCE
-LOCKED = exists().where(position_locks.c.broker == bindparam("broker"))
+LOCKED = exists().where(is_behind(position_locks.c.broker, bindparam("broker")))
 LIMITED = exists().where(risk_limits.c.name.is_not(None))
 _LOOKS = {"stopped": STOPPED, "locked": LOCKED, "limited": LIMITED, "guarded": GUARDED}
 #: Their names: what a claim learns of its world beside the orders.

@@ -16,6 +16,7 @@ from models.lookups import FoundInstruments, InstrumentQuery, InstrumentReport, 
 from models.vocabulary import AssetClass
 from worker.brokers.alpaca.rest import AlpacaRest
 from worker.brokers.alpaca.symbols import ASSET_CLASSES
+from worker.brokers.lookups import meant
 from worker.brokers.rest.http import as_data_error
 from worker.brokers.rest.reading import Paging
 from worker.brokers.values import Raw, needed, positive, segment, soft
@@ -35,11 +36,7 @@ def find(rest: AlpacaRest, wanted: InstrumentQuery, broker: str) -> FoundInstrum
         raise Unsupported(f"{broker} finds no instruments by words", broker=broker)
     if wanted.is_chain and wanted.asset_class is AssetClass.OPTION:
         return _chain(rest, wanted, broker)
-    mine = [each for each in wanted.named if each.asset_class in ASSET_CLASSES.values()]
-    if not mine:
-        words = f"{wanted.asset_class} {wanted.text}" if wanted.asset_class else wanted.text
-        raise Unsupported(f"{broker} does not trade {words} (it trades {', '.join(ASSET_CLASSES.values())})")
-    return FoundInstruments([_one(rest, mine[0], broker)])
+    return FoundInstruments([_one(rest, meant(wanted, tuple(ASSET_CLASSES.values()), broker), broker)])
 
 
 def _one(rest: AlpacaRest, instrument: Instrument, broker: str) -> InstrumentReport:
@@ -112,7 +109,7 @@ def asset_report(instrument: Instrument, raw: Raw) -> InstrumentReport:
         lot_size=soft(positive, raw.get("min_trade_increment")) if is_coin else whole,
         broker_symbol=instrument.symbol,
         broker_id=str(raw.get("id") or "") or None,
-        name=str(raw.get("name") or "")[:128] or None,
+        name=raw.get("name"),
         tradable=bool(raw.get("tradable")) and raw.get("status") == "active",
     )
 
@@ -135,6 +132,6 @@ def contract_report(raw: Raw) -> InstrumentReport:
         lot_size=Decimal(1),
         broker_symbol=instrument.symbol,
         broker_id=str(raw.get("id") or "") or None,
-        name=str(raw.get("name") or "")[:128] or None,
+        name=raw.get("name"),
         tradable=bool(raw.get("tradable")) and raw.get("status") == "active",
     )

@@ -192,45 +192,49 @@ class Contracts:
     async def learn(self) -> None:
         """Ask for the names of the contracts seen; unanswered ones stay without a name."""
 
-        async def ask(con_id: int, ticker: str) -> None:
+        async def learn(con_id: int, one: Awaitable[None]) -> None:
             try:
-                if ticker:
-                    with contextlib.suppress(InstrumentUnknown, Unsupported):
-                        await self.of(read_instrument(ticker))
-                if con_id in self.names.unnamed:
-                    self.names.listed(con_id, await self._listing(con_id))
+                await one
             except BrokerError as error:
                 _log.info("ibkr.contract_without_name", broker=self._broker, con_id=con_id, error=str(error))
 
         if self._line.ready:
-            await asyncio.gather(*(ask(con_id, ticker) for con_id, ticker in self.names.unnamed.items()))
-            await asyncio.gather(*map(self._learn_leg, tuple(self.names.legs)))
+            unnamed = self.names.unnamed
+            await asyncio.gather(*(learn(con_id, self._learn_listing(con_id, unnamed[con_id])) for con_id in unnamed))
+            await asyncio.gather(*(learn(con_id, self._learn_leg(con_id)) for con_id in tuple(self.names.legs)))
+
+    async def _learn_listing(self, con_id: int, ticker: str) -> None:
+        """Ask what the ticker of a contract means, and where the contract is listed if it means another one."""
+        if ticker:
+            with contextlib.suppress(InstrumentUnknown, Unsupported):
+                await self.of(read_instrument(ticker))
+        if con_id in self.names.unnamed:
+            found = await self._numbered(con_id)
+            self.names.listed(con_id, next((listing_of(details) for details in found), ""))
 
     async def _learn_leg(self, con_id: int) -> None:
         """Ask what a leg is, of which a message has told nothing but its conId."""
-        wanted = self._sdk.Contract(conId=con_id)
-        try:
-            found = await self._line.ask(f"conId {con_id}", lambda: self._ib.reqContractDetailsAsync(wanted))
-        except (self._sdk.RequestError, BrokerError) as error:
-            _log.info("ibkr.contract_without_name", broker=self._broker, con_id=con_id, error=str(error))
-            return
-        self._learn_size(found)
-        for contract in [details.contract for details in found][:1]:
+        for details in (await self._numbered(con_id))[:1]:
+            contract = details.contract
             at_home = contract.secType == "STK" and contract.primaryExchange in US_LISTINGS
             name = from_ib_symbol(contract.symbol) if at_home else names.qualified(contract, contract.primaryExchange)
             self.names.told(con_id, name)
 
-    async def _listing(self, con_id: int) -> str:
-        """Return where a contract is listed; empty where IB does not know it any more."""
+    async def _numbered(self, con_id: int) -> Sequence[SdkDetails]:
+        """Return the details of a contract; none where IB does not know it any more.
+
+        Raises:
+            BrokerError: it could not tell.
+        """
         wanted = self._sdk.Contract(conId=con_id)
         try:
             found = await self._line.ask(f"conId {con_id}", lambda: self._ib.reqContractDetailsAsync(wanted))
         except self._sdk.RequestError as error:
             if code_and_text(error)[0] == 200 and not self._line.frames.broken:
-                return ""
+                return ()
             raise BrokerError(f"{self._broker}: {error}", broker=self._broker) from None
         self._learn_size(found)
-        return next((listing_of(details) for details in found), "")
+        return list(found)
 
     async def named(self, rows: Rows[Row]) -> Rows[Row]:
         """Give the rows of a reading the names of their contracts, asking for those that are not known yet."""

@@ -63,10 +63,9 @@ def read_match(contract: SdkContract) -> InstrumentReport | None:
         instrument = read_instrument(text, AssetClass.US_EQUITY if at_home else AssetClass.EQUITY)
     except ValueError:
         return None
-    name = str(getattr(contract, "description", "") or "")[:128] or None
     return report_of(
         instrument, contract.currency, listing=contract.primaryExchange or None, broker_symbol=contract.symbol,
-        broker_id=str(contract.conId), name=name,
+        broker_id=str(contract.conId), name=getattr(contract, "description", ""),
     )  # fmt: skip
 
 
@@ -86,7 +85,7 @@ def report(instrument: Instrument, details: SdkDetails) -> InstrumentReport:
         lot_size=soft(positive, details.sizeIncrement) or _whole(instrument),
         broker_symbol=contract.localSymbol or None,
         broker_id=str(contract.conId) if contract.conId else None,
-        name=str(details.longName or "")[:128] or None,
+        name=details.longName,
         detail=detail_of(details),
     )
 

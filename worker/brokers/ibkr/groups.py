@@ -147,19 +147,21 @@ async def _send(
     """Send the group: everything that takes time first, the last question and all the bytes at the end."""
     session.check()
     lead, account = everyone[0], session.accounts.for_order(ticket.order.account, everyone[0].broker)
+    contracts = [await contract_for(session, order, lead.until) for order in orders]
+    fields = [terms.order_fields(order, one.ref, account) for one, order in zip(everyone, orders, strict=True)]
+    for _ in everyone:
+        await session.turn(lead.until)
     given = [
         one for one in (ticket.session_order_id, *(leg.session_order_id for leg in ticket.legs)) if one is not None
     ]
     numbers = [int(one) for one in (given or await reserve(session, len(everyone)))]
-    ready = []
-    for position, (pending, order) in enumerate(zip(everyone, orders, strict=True)):
-        contract = await contract_for(session, order, lead.until)
-        fields = terms.order_fields(order, pending.ref, account) | links(orders, position, numbers[0], lead.ref)
-        ready.append((contract, session.sdk.Order(**fields)))
-    for _ in everyone:
-        await session.turn(lead.until)
     # No await from here to the bytes: the claim is checked, then they leave.
     session.check()
+    linked = [links(orders, position, numbers[0], lead.ref) for position in range(len(orders))]
+    ready = [
+        (contract, session.sdk.Order(**own | link))
+        for contract, own, link in zip(contracts, fields, linked, strict=True)
+    ]
     if session.book.id_floor > numbers[-1] + 1:
         words = f"order ids {numbers[0]} to {numbers[-1]} were overtaken, and TWS would refuse them"
         raise NotSent(f"{lead.broker}: {words}; nothing was sent", broker=lead.broker, code="overtaken")

@@ -11,10 +11,11 @@ from datetime import date
 from decimal import Decimal
 
 from models.clock import utcnow
-from models.errors import NoSuchSymbol, Unsupported
+from models.errors import NoSuchSymbol
 from models.instruments import Instrument, read_instrument
 from models.lookups import FoundInstruments, InstrumentQuery, InstrumentReport, report_of
 from models.vocabulary import AssetClass
+from worker.brokers.lookups import meant
 from worker.brokers.tda.dialects import TdaDialect
 from worker.brokers.tda.options import occ
 from worker.brokers.tda.rest import TdaRest
@@ -40,15 +41,11 @@ def find(rest: TdaRest, dialect: TdaDialect, wanted: InstrumentQuery, broker: st
         return FoundInstruments(every, limit=wanted.limit)
     if wanted.search:
         return _search(rest, dialect, wanted, broker)
-    kinds = (AssetClass.US_EQUITY, AssetClass.OPTION)
-    mine = [each for each in wanted.named if each.asset_class in kinds]
-    if not mine:
-        words = f"{wanted.asset_class} {wanted.text}" if wanted.asset_class else wanted.text
-        raise Unsupported(f"{broker} does not trade {words} (it trades {', '.join(kinds)})", broker=broker)
-    look_up = _option if mine[0].asset_class is AssetClass.OPTION else _share
-    one = look_up(rest, dialect, mine[0])
+    instrument = meant(wanted, (AssetClass.US_EQUITY, AssetClass.OPTION), broker)
+    look_up = _option if instrument.asset_class is AssetClass.OPTION else _share
+    one = look_up(rest, dialect, instrument)
     if one is None:
-        raise NoSuchSymbol(f"{broker}: no {mine[0].asset_class} {mine[0]} is known there")
+        raise NoSuchSymbol(f"{broker}: no {instrument.asset_class} {instrument} is known there")
     return FoundInstruments([one])
 
 
@@ -124,7 +121,7 @@ def _contract(share: str, row: Raw) -> InstrumentReport | None:
         multiplier=soft(positive, row.get("multiplier")),
         lot_size=Decimal(1),
         broker_symbol=str(row["symbol"]),
-        name=str(row.get("description") or "")[:128] or None,
+        name=row.get("description"),
     )
 
 
@@ -137,5 +134,5 @@ def share_report(share: Instrument, row: Raw) -> InstrumentReport:
         lot_size=Decimal(1),
         broker_symbol=str(row["symbol"]),
         broker_id=str(row.get("cusip") or "") or None,
-        name=str(row.get("description") or "")[:128] or None,
+        name=row.get("description"),
     )

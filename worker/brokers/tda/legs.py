@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
 
+from models.instruments import Instrument
 from models.legs import PackageLeg
 from models.messages import OrderRequest
 from models.reports import FillReport, LegReport
@@ -27,6 +28,7 @@ DEBIT, CREDIT, EVEN = "NET_DEBIT", "NET_CREDIT", "NET_ZERO"
 #: Words for limits of packages -> the sign of their price.
 SIGNS = {DEBIT: 1, CREDIT: -1, EVEN: 0}
 _TIME = "%Y-%m-%dT%H:%M:%S+0000"
+#: Options have instructions of their own (docs/facts/schwab.md#4.6).
 _INSTRUCTIONS = {
     Side.BUY: "BUY_TO_OPEN", Side.SELL: "SELL_TO_CLOSE", Side.SELL_SHORT: "SELL_TO_OPEN",
     Side.BUY_TO_COVER: "BUY_TO_CLOSE",
@@ -42,7 +44,9 @@ def package_body(order: OrderRequest, dialect: TdaDialect) -> Body:
         **_price(order),
         "complexOrderStrategyType": strategy_of(order.legs or ()),
         "quantity": int(order.units),
-        "orderLegCollection": [_leg(leg, order.units, dialect) for leg in order.legs or ()],
+        "orderLegCollection": [
+            leg_body(leg.instrument, leg.alone, order.units * leg.ratio, dialect) for leg in order.legs or ()
+        ],
         "orderStrategyType": "SINGLE",
     }
 
@@ -61,12 +65,13 @@ def _price(order: OrderRequest) -> Body:
     return {"orderType": DEBIT if limit > 0 else CREDIT, "price": f"{abs(limit):.2f}"}
 
 
-def _leg(leg: PackageLeg, packages: Decimal, dialect: TdaDialect) -> Body:
-    is_option = leg.instrument.asset_class is AssetClass.OPTION
+def leg_body(instrument: Instrument, side: Side, quantity: Decimal, dialect: TdaDialect) -> Body:
+    """Return what is traded of one instrument, as an order's body has it."""
+    is_option = instrument.asset_class is AssetClass.OPTION
     return {
-        "instruction": _INSTRUCTIONS[leg.alone] if is_option else leg.alone.value.upper(),
-        "instrument": {"assetType": "OPTION" if is_option else "EQUITY", "symbol": dialect.symbol(leg.symbol)},
-        "quantity": int(packages * leg.ratio),
+        "instruction": _INSTRUCTIONS[side] if is_option else side.value.upper(),
+        "instrument": {"assetType": "OPTION" if is_option else "EQUITY", "symbol": dialect.symbol(instrument.symbol)},
+        "quantity": int(quantity),
     }
 
 

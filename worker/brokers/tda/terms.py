@@ -6,21 +6,13 @@ from decimal import Decimal
 
 from models.errors import Unsupported
 from models.messages import OrderRequest, plain
-from models.vocabulary import AssetClass, OrderType, Side, TimeInForce
+from models.vocabulary import AssetClass, OrderType, TimeInForce
 from worker.brokers.rest.reading import Body
 from worker.brokers.tda.dialects import TdaDialect
-from worker.brokers.tda.legs import ends, package_body
+from worker.brokers.tda.legs import ends, leg_body, package_body
 
 #: Times in force that outlast a session, as SEAMLESS (AM, regular and PM in one order) needs.
 _LONG = frozenset({TimeInForce.DAY, TimeInForce.GTC})
-#: As Schwab's answers write times.
-#: Options have instructions of their own (docs/facts/schwab.md#4.6).
-_OPTION_SIDES = {
-    Side.BUY: "BUY_TO_OPEN",
-    Side.SELL: "SELL_TO_CLOSE",
-    Side.SELL_SHORT: "SELL_TO_OPEN",
-    Side.BUY_TO_COVER: "BUY_TO_CLOSE",
-}
 
 
 def order_body(order: OrderRequest, dialect: TdaDialect, broker: str) -> Body:
@@ -34,7 +26,6 @@ def order_body(order: OrderRequest, dialect: TdaDialect, broker: str) -> Body:
     if order.extended_hours and (order.order_type is not OrderType.LIMIT or order.time_in_force not in _LONG):
         words = f"limit orders that are day or gtc only, was {order.order_type} {order.time_in_force}"
         raise Unsupported(f"{broker} trades extended hours with {words}", broker=broker)
-    is_option = order.instrument.asset_class is AssetClass.OPTION
     return {
         "session": "SEAMLESS" if order.extended_hours else "NORMAL",
         "duration": dialect.durations.get(order.time_in_force, "DAY"),
@@ -42,16 +33,7 @@ def order_body(order: OrderRequest, dialect: TdaDialect, broker: str) -> Body:
         # Assumed (docs/facts/schwab.md#2.21): no recording shows that it ends an order.
         **ends(order),
         **_prices(order, broker),
-        "orderLegCollection": [
-            {
-                "instruction": _OPTION_SIDES[order.side] if is_option else order.side.value.upper(),
-                "instrument": {
-                    "assetType": "OPTION" if is_option else "EQUITY",
-                    "symbol": dialect.symbol(order.symbol),
-                },
-                "quantity": int(order.units),
-            }
-        ],
+        "orderLegCollection": [leg_body(order.instrument, order.side, order.units, dialect)],
         "orderStrategyType": "SINGLE",
     }
 

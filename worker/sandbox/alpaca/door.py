@@ -39,7 +39,7 @@ from worker.sandbox.http_door import Allowance, HttpDoor, Refusal, Route, decima
 from worker.sandbox.market import amending
 from worker.sandbox.market.linking import MarketLinks
 from worker.sandbox.market.market import Market, MarketEvent, MarketOrder, Position, Trade
-from worker.sandbox.market.packages import place_package
+from worker.sandbox.market.packages import place_order
 from worker.sandbox.spoilt import web_reason
 
 if TYPE_CHECKING:
@@ -187,8 +187,8 @@ class AlpacaDoor(HttpDoor):
         package = read_package(body)
         self.rules.check_unique(package["client_order_id"])
         admit_package(self.market, self.name, package)
-        package |= {"door": self.name, "account": ACCOUNT_NUMBER, "side": "buy", "extra": {"order_class": CLASS}}
-        order = place_package(self.market, package.pop("legs"), **package)
+        package |= {"door": self.name, "account": ACCOUNT_NUMBER, "extra": {"order_class": CLASS}}
+        order = place_order(self.market, **package)
         for one in (order, *order.legs):
             self._ids[order_id(one)] = one
         self.stream.publish("pending_new", order)

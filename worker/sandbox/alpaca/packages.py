@@ -15,7 +15,7 @@ from worker.sandbox.alpaca.bodies import Json, asset_class
 from worker.sandbox.alpaca.rules import MAX_CLIENT_ORDER_ID, forbidden, malformed, unprocessable
 from worker.sandbox.http_door import decimal
 from worker.sandbox.market.market import Market
-from worker.sandbox.market.packages import net_price
+from worker.sandbox.market.packages import is_too_dear
 
 CLASS = "mleg"
 MOST = 4
@@ -89,6 +89,5 @@ def admit_package(market: Market, door: str, package: Json) -> None:
             raise forbidden(f"position intent mismatch, inferred: {leg['side']}_to_open, specified: {intent}")
         leg["side"], leg["client_order_id"] = _SIDES[intent], str(uuid.uuid4())
         leg["extra"] = {"order_class": CLASS}
-    bought = [(leg["symbol"], leg["side"] in ("buy", "buy_to_cover"), leg["ratio"]) for leg in package["legs"]]
-    if net_price(bought, market.quote) * package["quantity"] > account.buying_power:
+    if is_too_dear(market, door, package["legs"], package["quantity"]):
         raise forbidden("insufficient buying power")

@@ -11,6 +11,8 @@ from typing import Literal
 State = Literal["new", "partially_filled", "filled", "canceled", "rejected", "expired", "replaced"]
 
 _LIVE = ("new", "partially_filled")
+#: Sides of which a fill adds to a position.
+BUYS = frozenset({"buy", "buy_to_cover"})
 #: What a replacement takes over from the order it replaces.
 COPIED = (
     *("door", "account", "client_order_id", "symbol", "side", "quantity", "order_type", "time_in_force"),
@@ -106,7 +108,7 @@ class MarketOrder:
     @property
     def is_buy(self) -> bool:
         """Tell buys and covers from sells and shorts."""
-        return self.side in ("buy", "buy_to_cover")
+        return self.side in BUYS
 
 
 @dataclass(slots=True)

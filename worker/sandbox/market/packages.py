@@ -7,13 +7,13 @@ the ledger keeps: `package` of the one, `parent` and `leg` of the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from worker.sandbox.market.listed import multiplier
-from worker.sandbox.market.orders import MarketOrder
+from worker.sandbox.market.orders import BUYS, MarketOrder
 from worker.sandbox.market.prices import Quote
 
 if TYPE_CHECKING:
@@ -23,15 +23,18 @@ if TYPE_CHECKING:
 _SHARED = ("door", "account")
 
 
-def place_package(market: Market, legs: Iterable[Mapping[str, Any]], **fields: Any) -> MarketOrder:
-    """Take a package and its legs.
+def place_order(market: Market, legs: Sequence[Mapping[str, Any]] = (), **fields: Any) -> MarketOrder:
+    """Take an order, with its legs where it is a package.
 
     Args:
         market: where.
-        legs: of each `symbol`, `side`, `ratio`, and what the door wants to remember of it as `extra`.
-        **fields: of the package, as `Market.place` takes them.
+        legs: of each `symbol`, `side`, `ratio`, and what the door wants to remember of it as `extra`; none of an order
+            of one instrument.
+        **fields: of the order, as `Market.place` takes them; a package is bought as it is written.
     """
-    fields["extra"] = {**fields.get("extra", {}), "package": True}
+    if not legs:
+        return market.place(**fields)
+    fields |= {"side": "buy", "extra": {**fields.get("extra", {}), "package": True}}
     order = market.place(**fields)
     for number, leg in enumerate(legs, 1):
         child = market.place(
@@ -78,12 +81,13 @@ def net_quote(order: MarketOrder, quotes: Callable[[str], Quote]) -> Quote:
     return replace(quotes(order.legs[0].symbol), symbol=order.symbol, bid=net, ask=net, last=net)
 
 
-def net_price(symbols: Iterable[tuple[str, bool, Decimal]], quotes: Callable[[str], Quote]) -> Decimal:
-    """Return what a package would cost now, in money.
+def is_too_dear(market: Market, door: str, legs: Iterable[Mapping[str, Any]], quantity: Decimal) -> bool:
+    """Tell whether so many packages of these legs cost more now than the account of a door can buy for."""
+    cost = sum((_cost(market, leg) for leg in legs), Decimal(0))
+    return cost * quantity > market.account(door).buying_power
 
-    Args:
-        symbols: of each leg its symbol, whether it is bought, and how much.
-        quotes: return the quote of a symbol.
-    """
-    worth = ((s, buys, size * multiplier(s)) for s, buys, size in symbols)
-    return sum((size * quotes(s).ask if buys else -size * quotes(s).bid for s, buys, size in worth), Decimal(0))
+
+def _cost(market: Market, leg: Mapping[str, Any]) -> Decimal:
+    """Return what a leg of one package costs, in money; below zero where it is received."""
+    quote, size = market.quote(leg["symbol"]), Decimal(leg["ratio"]) * multiplier(leg["symbol"])
+    return size * quote.ask if leg["side"] in BUYS else -size * quote.bid

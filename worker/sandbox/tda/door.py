@@ -20,6 +20,7 @@ from aiohttp import web
 from worker.sandbox.http_door import HttpDoor, Refusal, Route, read_json
 from worker.sandbox.market.linking import MarketLinks
 from worker.sandbox.market.market import Market, MarketEvent, MarketOrder
+from worker.sandbox.market.packages import place_order
 from worker.sandbox.spoilt import web_reason
 from worker.sandbox.tda import lies
 from worker.sandbox.tda.bodies import account_json, number_of, order_json, preferences_json, status
@@ -27,7 +28,7 @@ from worker.sandbox.tda.data import TdaData
 from worker.sandbox.tda.dialect import DIALECTS, Json, correlation
 from worker.sandbox.tda.lies import STALE, days_of, dress, no_window, spoil, strange_orders, strange_positions
 from worker.sandbox.tda.linked import first_of, group_id, nest, split
-from worker.sandbox.tda.packages import is_package, read_package, rejection_of, taken
+from worker.sandbox.tda.packages import is_package, read_package, rejection_of
 from worker.sandbox.tda.payments import transactions
 from worker.sandbox.tda.previews import preview_json
 from worker.sandbox.tda.rules import read_order, read_window
@@ -250,7 +251,7 @@ class TdaDoor(HttpDoor):
         reason = rejection_of(self.market, self.name, fields)
         lies.twin(self, fields)
         fields["extra"] |= {"order_id": self.next_id()}
-        order = self.keep(taken(self.market, door=self.name, account=self.account, **fields))
+        order = self.keep(place_order(self.market, door=self.name, account=self.account, **fields))
         for terms in triggered:
             self._attach(order, terms, waits)
         if reason is not None:

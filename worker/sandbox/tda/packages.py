@@ -6,14 +6,13 @@ order's own quantity counts packages; where it is left out, the largest number t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from decimal import Decimal
 from math import gcd
 from typing import Any
 
 from worker.sandbox.http_door import decimal
-from worker.sandbox.market.market import Market, MarketOrder
-from worker.sandbox.market.packages import net_price, place_package
+from worker.sandbox.market.market import Market
+from worker.sandbox.market.packages import is_too_dear
 from worker.sandbox.tda.dialect import DoorDialect, Json
 from worker.sandbox.tda.rules import REJECTIONS, read_leg, rejection
 
@@ -63,11 +62,6 @@ def read_package(body: Any, dialect: DoorDialect) -> Json:
     }
 
 
-def taken(market: Market, legs: Sequence[Json] = (), **fields: Any) -> MarketOrder:
-    """Give an order to the market, with its legs where it has several."""
-    return place_package(market, legs, **fields) if legs else market.place(**fields)
-
-
 def rejection_of(market: Market, door: str, fields: Json) -> str | None:
     """Return why an order, of whatever kind, is taken and rejected a moment later; None where it may work."""
     if "legs" not in fields:
@@ -78,6 +72,4 @@ def rejection_of(market: Market, door: str, fields: Json) -> str | None:
         held, wanted = position.quantity if position else Decimal(0), quantity * leg["ratio"]
         if (leg["side"] == "sell" and held < wanted) or (leg["side"] == "buy_to_cover" and -held < wanted):
             return REJECTIONS["no_position"]
-    bought = [(leg["symbol"], leg["side"] in ("buy", "buy_to_cover"), leg["ratio"]) for leg in fields["legs"]]
-    cost = net_price(bought, market.quote) * quantity
-    return REJECTIONS["insufficient_funds"] if cost > account.buying_power else None
+    return REJECTIONS["insufficient_funds"] if is_too_dear(market, door, fields["legs"], quantity) else None

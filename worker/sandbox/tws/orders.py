@@ -15,6 +15,7 @@ from worker.sandbox.faults import Fault
 from worker.sandbox.market import amending
 from worker.sandbox.market.market import Market, MarketEvent, MarketOrder, OrderTerms, Trade
 from worker.sandbox.market.matching import TRAILS
+from worker.sandbox.market.packages import place_order
 from worker.sandbox.tws import lies
 from worker.sandbox.tws.foreign import sentinel
 from worker.sandbox.tws.linked import TwsLinks
@@ -27,7 +28,7 @@ from worker.sandbox.tws.messages import (
     order_status,
     what_if,
 )
-from worker.sandbox.tws.packages import market_legs, take
+from worker.sandbox.tws.packages import market_legs
 from worker.sandbox.tws.rules import complaint_about, is_off_the_tick, order_terms, seconds_left
 from worker.sandbox.tws.wire import PlaceOrder, request_of
 
@@ -163,7 +164,7 @@ class OrderDesk:
         links = self.links.of(client_id, request)
         fields["extra"] = fields["extra"] | links
         legs = market_legs(request.legs, request.action)
-        order = take(self.market, fields | {"waits": bool(links.get("waits"))}, legs)
+        order = place_order(self.market, legs, **fields | {"waits": bool(links.get("waits"))})
         self.links.add(order)
         if request.tif == "GTD":
             asyncio.get_running_loop().call_later(seconds_left(request), self.market.expire, order)

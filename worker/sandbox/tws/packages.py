@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from worker.sandbox.market.market import Market, MarketOrder
-from worker.sandbox.market.packages import net_price, place_package
+from worker.sandbox.market.packages import is_too_dear
 from worker.sandbox.tws.contracts import symbol_of
 
 if TYPE_CHECKING:
@@ -52,11 +52,6 @@ def market_legs(legs: Sequence[ComboLeg], action: str) -> list[ComboLeg]:
     ]
 
 
-def take(market: Market, fields: ComboLeg, legs: Sequence[ComboLeg]) -> MarketOrder:
-    """Give an order to the market, with its legs where it has several."""
-    return place_package(market, legs, **{**fields, "side": "buy"}) if legs else market.place(**fields)
-
-
 def complaint_about_legs(
     market: Market, door: str, legs: Sequence[ComboLeg], quantity: Decimal, limit: Decimal | None
 ) -> tuple[int, str] | None:
@@ -69,8 +64,7 @@ def complaint_about_legs(
         return 434, "The order size cannot be zero"
     if limit is not None and limit % _STEP:
         return 110, "The price does not conform to the minimum price variation for this contract"
-    bought = [(leg["symbol"], leg["side"] == "buy", Decimal(leg["ratio"])) for leg in legs]
-    if net_price(bought, market.quote) * quantity > market.account(door).buying_power:
+    if is_too_dear(market, door, legs, quantity):
         return 201, "Order rejected - reason:insufficient_funds"
     return None
 
