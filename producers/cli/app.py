@@ -1,7 +1,7 @@
 """What all commands share: the app, the common options, a client or the history to work with, lists, and errors.
 
-Modules with commands have no `from __future__ import annotations`: typer would compile each annotation of each command
-again whenever one of them starts.
+Commands are functions; `worker.cli.commands` gives them their names. Their modules have no
+`from __future__ import annotations`: typer would compile each annotation of each command again at every start.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import typer
 from models.errors import CorroError, InvalidRequest
 from models.timeframes import TIMEFRAMES
 from producers.cli import show
-from producers.cli.app import Form, Json, Out, Wide, age, app, client, history, moment, seconds, tell
+from producers.cli.app import Form, Json, Out, Wide, age, client, history, moment, seconds, tell
 
 if TYPE_CHECKING:
     from producers.data import DataClient
@@ -49,7 +49,6 @@ def _when(option: str, text: str | None) -> datetime | str | None:
         raise InvalidRequest(f"{option}: reaches too far back, was {text!r}") from None
 
 
-@app.command()
 def quote(
     symbol: str, route: Route = None, timeout: Timeout = 10.0, out: Out = None, wide: Wide = False, json: Json = False
 ) -> None:
@@ -66,7 +65,6 @@ def _seconds_old(at: datetime | None) -> float | None:
     return None if at is None else round((datetime.now(UTC) - at).total_seconds(), 3)
 
 
-@app.command()
 def account(
     broker: Annotated[str | None, typer.Argument(help="default: all")] = None,
     timeout: Timeout = 10.0,
@@ -90,7 +88,6 @@ def account(
     raise typer.Exit(1 if any(row["error"] for row in found) else 0)
 
 
-@app.command()
 def positions(
     total: Annotated[bool, typer.Option("--total", help="net quantity of each symbol over the brokers")] = False,
     at: Annotated[
@@ -138,7 +135,6 @@ def _holds(held: Any, symbol: str) -> bool:
     return any(position.symbol == symbol for position in held)
 
 
-@app.command()
 def bars(
     symbol: str,
     timeframe: Annotated[str, typer.Argument(help=", ".join(TIMEFRAMES))] = "1Day",

@@ -8,7 +8,7 @@ import typer
 from models.errors import InvalidRequest, OutputLost
 from models.vocabulary import LotMethod
 from producers.cli import show
-from producers.cli.app import Form, Json, Limit, Out, Since, Until, Wide, app, day, history, listing, moment, tell
+from producers.cli.app import Form, Json, Limit, Out, Since, Until, Wide, day, history, listing, moment, tell
 
 if TYPE_CHECKING:
     from models.history import Row
@@ -30,7 +30,6 @@ Method = Annotated[
 ]
 
 
-@app.command()
 def pnl(
     by: By = "strategy,symbol",
     symbol: Annotated[str | None, typer.Option()] = None,
@@ -71,7 +70,6 @@ def _note_missing(rows: "list[Row]") -> None:
         show.note("what stands without an amount depends on a price that its broker has not told")
 
 
-@app.command()
 def tca(
     symbol: Annotated[str | None, typer.Option()] = None,
     strategy: Annotated[str | None, typer.Option()] = None,
@@ -92,7 +90,6 @@ def tca(
     )  # fmt: skip
 
 
-@app.command()
 def report(
     out: Annotated[Path, typer.Option("--out", help="the file, .html")],
     since: Annotated[str | None, typer.Option(help="first day: a date in New York, or an age such as 30d")] = "30d",

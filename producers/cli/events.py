@@ -9,7 +9,7 @@ import typer
 
 from models.errors import DatabaseUnavailable, InvalidRequest
 from producers.cli import show
-from producers.cli.app import Form, Json, Limit, Out, Wide, app, client, opened, tell
+from producers.cli.app import Form, Json, Limit, Out, Wide, client, opened, tell
 from producers.cli.layout import cell
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ _WHOLE = 14
 _PAUSE_S = 1.0
 
 
-@app.command()
 def events(
     since: Annotated[
         int | None, typer.Option(min=0, metavar="ID", help="those behind this id; 0: from the first")

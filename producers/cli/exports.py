@@ -7,7 +7,7 @@ import typer
 
 from models.errors import InvalidRequest
 from producers.cli import show
-from producers.cli.app import Json, Since, Until, app, day, history, moment
+from producers.cli.app import Json, Since, Until, day, history, moment
 
 if TYPE_CHECKING:
     from sqlalchemy import Table
@@ -20,7 +20,6 @@ WHAT = {
 }  # fmt: skip
 
 
-@app.command(name="export")
 def write(
     what: Annotated[str, typer.Argument(metavar="WHAT", help=", ".join(WHAT))],
     out: Annotated[Path, typer.Option("--out", help=".csv or .parquet, every column; - is CSV on stdout")],

@@ -8,7 +8,7 @@ import typer
 from models.groups import GroupStatus
 from models.vocabulary import Status
 from producers.cli import show
-from producers.cli.app import Form, Json, Limit, Out, Since, Until, Wide, app, client, listing, moment, seconds, tell
+from producers.cli.app import Form, Json, Limit, Out, Since, Until, Wide, client, listing, moment, seconds, tell
 from producers.cli.orders import exit_status, never_lost, rows_of, type_of
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ StopLimit = Annotated[str | None, typer.Option(help="limit price of the stop, wh
 TimeIn = Annotated[str, typer.Option(help="day or gtc")]
 
 
-@app.command()
 def bracket(
     symbol: str,
     side: Annotated[str, typer.Argument(help="of the entry: buy or sell_short")],
@@ -60,7 +59,6 @@ def bracket(
         _show(c, group, Form(json, wide=wide), timeout if wait else None)
 
 
-@app.command()
 def oco(
     symbol: str,
     side: Annotated[str, typer.Argument(help="of both: sell or buy_to_cover")],
@@ -88,7 +86,6 @@ def oco(
         _show(c, c.submit_oco(first, second), Form(json, wide=wide), timeout if wait else None)
 
 
-@app.command()
 def groups(
     status: Annotated[str | None, typer.Option(help="one status of a group, or several with commas")] = None,
     symbol: Annotated[str | None, typer.Option()] = None,

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from producers.cli import show
-from producers.cli.app import TERMINAL_ROWS, Form, Json, Limit, Out, Wide, app, client, seconds, tell
+from producers.cli.app import TERMINAL_ROWS, Form, Json, Limit, Out, Wide, client, seconds, tell
 
 _COLUMNS = (
     "symbol", "asset_class", "expiry", "strike", "right", "multiplier", "currency", "price_increment", "lot_size",
@@ -14,7 +14,6 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-@app.command()
 def instruments(
     query: Annotated[
         str, typer.Argument(help="a symbol; with --class option an underlying, with --class future a root such as ES")

@@ -17,7 +17,6 @@ from producers.cli.app import (
     Since,
     Until,
     Wide,
-    app,
     history,
     listing,
     moment,
@@ -53,7 +52,6 @@ _EXTERNAL_COLUMNS = (
 _EVENT_COLUMNS = ("at", "kind", "from_status", "to_status", "detail")
 
 
-@app.command()
 def orders(
     status: Annotated[str | None, typer.Option(help="one status, or several with commas")] = None,
     symbol: Annotated[str | None, typer.Option()] = None,
@@ -76,7 +74,6 @@ def orders(
     )  # fmt: skip
 
 
-@app.command()
 def order(client_order_id: str, wide: Wide = False, json: Json = False) -> None:
     """Show one order: its attempts, its fills, and everything that happened to it. The start of its id is enough."""
     with history() as h:
@@ -95,7 +92,6 @@ def order(client_order_id: str, wide: Wide = False, json: Json = False) -> None:
         show.rows(row[part], columns, title=part, wide=wide)
 
 
-@app.command()
 def fills(
     symbol: Annotated[str | None, typer.Option()] = None,
     strategy: Annotated[str | None, typer.Option()] = None,
@@ -116,7 +112,6 @@ def fills(
     )  # fmt: skip
 
 
-@app.command()
 def attempts(
     outcome: Annotated[str | None, typer.Option(help="one outcome, or several with commas")] = None,
     symbol: Annotated[str | None, typer.Option()] = None,
@@ -139,7 +134,6 @@ def attempts(
     )  # fmt: skip
 
 
-@app.command()
 def unresolved(out: Out = None, wide: Wide = False, json: Json = False) -> None:
     """List attempts whose outcome is unknown, with the evidence. Nothing is sent again until that is settled.
 
@@ -177,7 +171,6 @@ def _show_evidence(row: "Row", wide: bool) -> None:
             show.rows(found, list(found[0]), title=f"{told['answer']}: at the broker", wide=wide)
 
 
-@app.command()
 def external(
     symbol: Annotated[str | None, typer.Option()] = None,
     broker: Annotated[str | None, typer.Option()] = None,

@@ -10,7 +10,7 @@ import typer
 
 from models.errors import CorroError, InvalidRequest
 from producers.cli import show
-from producers.cli.app import Form, Json, Limit, Out, Wide, app, history, tell, whole_id
+from producers.cli.app import Form, Json, Limit, Out, Wide, history, tell, whole_id
 
 _COLUMNS = ("timestamp", "log", "level", "event", "said")
 #: What every line has; the rest is what it says.
@@ -19,7 +19,6 @@ _USUAL = ("timestamp", "log", "level", "event", "client_order_id")
 _NAMES = ("*.log", "*.log.*", "*.json", "*.jsonl")
 
 
-@app.command()
 def logs(
     client_order_id: str,
     folder: Annotated[

@@ -11,7 +11,7 @@ import typer
 from models.errors import NotFound, OutputLost
 from models.vocabulary import Status
 from producers.cli import show
-from producers.cli.app import Form, Json, Wide, app, client, moment, seconds, tell, whole_id
+from producers.cli.app import Form, Json, Wide, client, moment, seconds, tell, whole_id
 from producers.cli.legs import legs_of
 from producers.cli.lists import ORDER_COLUMNS
 
@@ -32,7 +32,6 @@ _NOT_KNOWN_YET = 3
 
 
 # -- ORDERS ---
-@app.command()
 def submit(
     symbol: str,
     side: Annotated[str, typer.Argument(help="buy, sell, sell_short or buy_to_cover")],
@@ -131,7 +130,6 @@ def order_of(options: Mapping[str, Any]) -> "OrderRequest":
     return OrderRequest(**given)
 
 
-@app.command()
 def close(
     symbol: str,
     broker: Annotated[str | None, typer.Option(help="only there, instead of everywhere")] = None,
@@ -250,7 +248,6 @@ def _meant(c: "OrderClient", client_order_id: str) -> str:
     return id_
 
 
-@app.command()
 def cancel(
     ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="client_order_ids")] = None,
     everything: Annotated[bool, typer.Option("--all", help="every order that has not ended")] = False,
@@ -288,7 +285,6 @@ def cancel(
     tell(rows, ORDER_COLUMNS, Form(json, wide=wide), title="orders", document=one)
 
 
-@app.command()
 def replace(
     client_order_id: str,
     quantity: Annotated[str | None, typer.Option("--qty", help="the new total, what is filled included")] = None,

@@ -7,7 +7,7 @@ from typing import Any
 import typer
 
 from producers.cli import show
-from producers.cli.app import Form, app, client, tell
+from producers.cli.app import Form, client, tell
 from producers.cli.orders import order_of, submit
 
 _COLUMNS = (
@@ -29,7 +29,6 @@ def _with_terms_of(command: Callable[..., None]) -> Callable[[Callable[..., None
     return wrap
 
 
-@app.command()
 @_with_terms_of(submit)
 def preview(**options: Any) -> None:
     """Ask every broker on the route what it would say of an order: margin, commission, and why it would refuse it.

@@ -22,12 +22,6 @@ class _Decision(Protocol):
         """Decide about an order."""
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    app.command()(approve)
-    app.command()(deny)
-
-
 def approve(
     client_order_id: str,
     by: By,

@@ -22,11 +22,6 @@ _COLUMNS = ("name", "orders", "attempts", "fills", "order_events", "left")
 _TELL_EVERY_S = 2.0
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command()(archive)
-
-
 def archive(
     before: Annotated[str, typer.Option("--before", help="what ended before: a date in UTC, a time, or an age: 365d")],
     to: Annotated[Path, typer.Option("--to", help="a folder; the archive gets one of its own in it")],

@@ -10,11 +10,6 @@ from models.extras import install
 from producers.cli.app import client
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command()(mcp)
-
-
 def mcp(
     key: Annotated[
         str | None, typer.Option(help="id of a key for assistants: its orders are held if it says so")

@@ -15,11 +15,6 @@ _LEAST_S = 0.5
 _COLUMNS = ("broker", "check", "state", "words", "advice")
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command()(check)
-
-
 def check(
     broker: Annotated[str | None, typer.Argument(help="a configured broker; default: all")] = None,
     timeout: Annotated[float, typer.Option(parser=seconds, metavar="S", help="seconds for each broker")] = 15.0,

@@ -23,12 +23,6 @@ _IN_FORCE = ("at", "state", "scope_kind", "scope", "by", "reason")
 _JOURNAL = ("at", "kind", "scope_kind", "scope", "by", "reason", "detail")
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    for command in (halt, reduce, drain, resume, controls):
-        app.command()(command)
-
-
 def named(command: str, by: str | None, reason: str | None) -> tuple[str, str]:
     """Return who and why; a command that stops trading is refused without them, exit 2."""
     if by is None or reason is None:

@@ -16,11 +16,6 @@ _COLUMNS = ("id", "at", "queue", "worker", "reason", "why", "size", "message")
 _START = 80
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command("dead-letters")(dead_letters)
-
-
 def dead_letters(
     limit: Limit = None,
     counts: Annotated[bool, typer.Option("--counts", help="how many there have ever been, by reason")] = False,

@@ -16,11 +16,6 @@ if TYPE_CHECKING:
 _COLUMNS = ("broker", "worker", "state", "leader", "heartbeat_at", "started_at", "positions_at", "stopped", "detail")
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command()(fleet)
-
-
 def fleet(
     check: Annotated[bool, typer.Option("--check", help="one line: whether every broker takes orders")] = False,
     out: Out = None,

@@ -17,17 +17,10 @@ if TYPE_CHECKING:
     from models.reports import CashEventReport
     from models.settings import Settings
 
-app = typer.Typer(help="Take into the record what a broker tells by file.", no_args_is_help=True)
 #: Events that are recorded in one transaction.
 _AT_ONCE = 200
 
 
-@app.callback()
-def imports() -> None:
-    """Take into the record what a broker tells by file."""
-
-
-@app.command()
 def flex(
     file: Annotated[Path, typer.Argument(help="a Flex statement, exported as XML")],
     broker: Annotated[str | None, typer.Option(help="whose; default: the only one of the adapter ibkr")] = None,

@@ -10,7 +10,6 @@ from producers.cli.app import Form, Json, Out, Wide, moment, opened, operator, t
 if TYPE_CHECKING:
     from models.record.key_rows import KeyRow
 
-app = typer.Typer(help="Keys of those who may trade.", no_args_is_help=True)
 
 _COLUMNS = ("key_id", "alg", "owner", "state", "strategies", "symbols", "brokers", "may_cancel", "not_after")
 By = Annotated[str | None, typer.Option(help="who; default the login name")]
@@ -20,7 +19,6 @@ def _names(text: str | None) -> list[str] | None:
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
-@app.command("add")
 def add_key(
     key_id: Annotated[str, typer.Argument(help="its name: letters, digits and . _ -")],
     alg: Annotated[str, typer.Option(help="ed25519, hmac-sha256 or token")] = "ed25519",
@@ -71,7 +69,6 @@ def add_key(
         show.secret(token)
 
 
-@app.command("list")
 def list_keys(out: Out = None, wide: Wide = False, json: Json = False) -> None:
     """List the keys, revoked ones too; none is shown with its secret."""
     from models.record.keys import all_keys
@@ -82,7 +79,6 @@ def list_keys(out: Out = None, wide: Wide = False, json: Json = False) -> None:
     tell(found, _COLUMNS, Form(json, out, wide), title="" if found else "keys", table=keys)
 
 
-@app.command("revoke")
 def revoke_key(
     key_id: str,
     by: Annotated[str | None, typer.Option(help="who takes responsibility")] = None,

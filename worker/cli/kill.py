@@ -24,11 +24,6 @@ _EVERY_S = 1.0
 _COLUMNS = ("client_order_id", "status", "broker", "symbol", "side", "quantity", "filled_quantity", "strategy")
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command()(kill)
-
-
 @dataclass
 class Progress:
     """How far a kill is.

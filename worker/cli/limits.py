@@ -23,15 +23,7 @@ Key = Annotated[str | None, typer.Option(help="of orders signed with this key")]
 
 _SPAN = re.compile(r"[0-9]{1,6}[smhdw]")
 
-limits = typer.Typer(help="Limits: what is allowed, used and left; `set` and `clear` change them.")
 
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    app.add_typer(limits, name="limits", invoke_without_command=True)
-
-
-@limits.callback()
 def listing(context: typer.Context, out: Out = None, wide: Wide = False, json: Json = False) -> None:
     """List the limits in force, of the settings and of people, with what is used and left of them."""
     if context.invoked_subcommand is not None:
@@ -44,7 +36,6 @@ def listing(context: typer.Context, out: Out = None, wide: Wide = False, json: J
     tell(rows, COLUMNS, Form(json, out, wide), title="" if rows else "limits")
 
 
-@limits.command("set")
 def set_limit(
     name: Annotated[str, typer.Argument(help="such as max_value; docs/risk.md has them all")],
     value: str,
@@ -70,7 +61,6 @@ def set_limit(
         show.note(f"{taken} orders that were sent before count from now on")
 
 
-@limits.command("clear")
 def clear_limit(
     name: Annotated[str, typer.Argument(help="such as max_value")],
     by: By,

@@ -10,12 +10,6 @@ _COLUMNS = ("broker", "symbol", "expected", "found", "difference", "since", "rea
 _EVENTS = ("at", "broker", "symbol", "kind", "expected", "found", "by", "reason")
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    app.command()(locks)
-    app.command()(unlock)
-
-
 def locks(
     log: Annotated[bool, typer.Option("--log", help="the journal instead: locked, explained, unlocked")] = False,
     out: Out = None,

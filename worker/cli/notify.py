@@ -5,11 +5,9 @@ import typer
 from models.errors import ConfigurationError
 from producers.cli.app import Form, Json, Wide, tell
 
-app = typer.Typer(help="Tell people when something needs them.", no_args_is_help=True)
 _COLUMNS = ("number", "service", "state", "error")
 
 
-@app.command("test")
 def try_out(wide: Wide = False, json: Json = False) -> None:
     """Send a test message to every URL of notify.urls, and ask for the heartbeat's; exit 1 unless all took it."""
     from models.logs import configure

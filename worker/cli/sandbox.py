@@ -9,21 +9,11 @@ from models.errors import ConfigurationError, InvalidOrder
 from producers.cli import show
 from producers.cli.app import Form, Json, Wide, seconds, tell
 
-_app = typer.Typer(
-    help="Run the simulated market with its doors: TWS, Alpaca, TDA, Schwab and the control door; or trouble it.",
-    invoke_without_command=True,
-)
 _FAULTS = ("door", "kind", "count", "symbol", "operation", "options")
 _KINDS = ("kind", "doors", "meaning", "takes")
 _LEDGER = ("at", "event", "door", "number", "client_order_id", "side", "quantity", "symbol", "cumulative", "price")
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.add_typer(_app, name="sandbox")
-
-
-@_app.callback()
 def run(
     context: typer.Context,
     home: Annotated[Path | None, typer.Option(help="where sandbox.json and ledger.jsonl are")] = None,
@@ -44,7 +34,6 @@ def run(
         raise typer.Exit(serve([*argv, *(["--ports-any"] if any_port else [])]))
 
 
-@_app.command()
 def fault(
     context: typer.Context,
     door: Annotated[str, typer.Argument(help="ibkr, alpaca, tda, schwab, or * for all")],
@@ -62,14 +51,12 @@ def fault(
     show.note(f"{door}: {kind} is on" + (f", {count} times" if count else "; `corro sandbox clear` ends it"))
 
 
-@_app.command()
 def clear(context: typer.Context, door: Annotated[str | None, typer.Argument(help="default all")] = None) -> None:
     """Switch faults off."""
     _ask(context, lambda control: control.clear_faults(door))
     show.note(f"{door or 'all doors'}: no faults")
 
 
-@_app.command()
 def faults(
     context: typer.Context,
     kinds: Annotated[
@@ -85,14 +72,12 @@ def faults(
     tell(found, _KINDS if kinds else _FAULTS, Form(json, wide=wide), title="faults")
 
 
-@_app.command()
 def ledger(context: typer.Context, wide: Wide = False, json: Json = False) -> None:
     """List every order that reached a door, and what became of it."""
     found = _ask(context, lambda control: control.ledger())
     tell(found, _LEDGER, Form(json, wide=wide), title="ledger")
 
 
-@_app.command()
 def price(
     context: typer.Context, symbol: str, value: Annotated[str | None, typer.Argument(help="none lets it walk")] = None
 ) -> None:
@@ -101,7 +86,6 @@ def price(
     show.note(f"{symbol.upper()}: bid {now['bid']}, ask {now['ask']}")
 
 
-@_app.command()
 def position(
     context: typer.Context,
     door: Annotated[str, typer.Argument(help="ibkr, alpaca, tda or schwab")],

@@ -27,11 +27,6 @@ _LEAST_S, _MOST_S = 0.2, 1.0
 _BESIDE = 5
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command()(watch)
-
-
 def watch(
     status: Annotated[str | None, typer.Option(help="one status, or several with commas")] = None,
     symbol: Annotated[str | None, typer.Option()] = None,

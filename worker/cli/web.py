@@ -33,11 +33,6 @@ PORT = 8190
 _PARENT_EVERY_S = 0.5
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command()(web)
-
-
 def web(
     host: Annotated[str, typer.Option(help="an address of this machine; not loopback: keys and HTTPS")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free")] = PORT,
