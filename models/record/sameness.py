@@ -41,11 +41,9 @@ def same_or_conflict(request: OrderRequest, row: OrderRow, terms_now: Callable[[
         IdempotencyConflict: it is another one; the words say in what.
     """
     same_route = request.route is None or list(request.route) == list(row["route"] or ())
-    same = request.body_hash == row["body_hash"]
-    if same_route and same:
-        return
-    now = None if same else terms_now()
-    same = same or (now is not None and request.body_hash == now.body_hash)
+    as_it_came = request.body_hash == row["body_hash"]
+    now = None if as_it_came else terms_now()
+    same = as_it_came or (now is not None and request.body_hash == now.body_hash)
     if same_route and same:
         return
     differ = [] if same else _differing(now, request) if now is not None else _differing_from(row, request)
