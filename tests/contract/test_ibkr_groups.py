@@ -219,6 +219,7 @@ def test_exits_are_made_anew_only_where_nothing_can_close_what_is_open_and_nobod
     entry: dict[str, Any], exits: dict[str, Any], needs: bool
 ) -> None:
     plain = {"quantity": Decimal(10), "filled_quantity": 0, "cancel_requested_at": None, "status": "canceled"}
+    plain["closed_at"] = None
     legs: list[Any] = [{**plain, "leg": leg} for leg in ("entry", "take_profit", "stop_loss")]
     legs[0] |= entry
     legs[2] |= exits
