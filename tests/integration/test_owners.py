@@ -115,6 +115,7 @@ def test_a_wish_that_nobody_can_carry_out_says_who_has_to_be_alive(new_world: Ne
         world.client.replace(id_, limit_price="2")
     kind = f"{wish}_waits"
     eventually(lambda: kind in events_of(world.orders.whole(id_)), 20, lambda: world.orders.whole(id_))
+
     def more(whole: dict[str, Any]) -> dict[str, Any] | None:
         return whole if events_of(whole).count(kind) > 1 or len(whole["attempts"]) > 1 else None
 
