@@ -7,17 +7,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import insert
 
 from models.errors import ConfigurationError, InvalidOrder, Unsupported
 from models.history import History, v_attempts, v_fills
 from models.messages import OrderRequest
+from models.record.tables import position_locks
 from models.routes import route_of
 from models.settings import BrokerSettings, Settings
 from producers.client import OrderClient
 from worker.brokers.fake import FakeBroker
 from worker.brokers.ibkr.accounts import TradedAccounts, traded_accounts
 from worker.brokers.several import SeveralAccounts
+from worker.positions.locks import LOCKED
 from worker.rehearsal import rehearsal
+from worker.runtime.clock import utcnow
 
 NUMBERS = {"ira": "DU1111111", "main": "DU2222222"}
 BROKERS = {"ibkr": {"accounts": NUMBERS}, "alpaca": {}}
@@ -157,3 +161,15 @@ def test_each_account_gets_its_orders_and_its_limits(client: OrderClient) -> Non
     held = {row["account"]: int(row["quantity"]) for row in past.positions(broker="ibkr") if row["quantity"]}
     assert held == {"ira": 4, "main": 13}
     assert {row["account"] for row in past.rows(v_fills, symbol="KO")} == {"ira", "main"}
+
+
+def test_a_lock_of_one_account_stops_its_orders_alone(client: OrderClient) -> None:
+    now = utcnow()
+    lock = {"symbol": "KO", "expected": 0, "found": 5, "since": now, "read_at": now}
+    with client.database.write() as connection:
+        connection.execute(insert(position_locks).values(broker="ibkr:main", **lock))
+    elsewhere = client.submit(OrderRequest(symbol="KO", side="buy", quantity=1, route=["ibkr:main", "ibkr:ira"]))
+    row = elsewhere.wait(timeout=20).row
+    assert (row["account"], row["status"], row["attempt_no"]) == ("ira", "filled", 2)
+    tried = History(client.database).rows(v_attempts, client_order_id=elsewhere.client_order_id)
+    assert ("main", "not_sent", LOCKED) in [(one["account"], one["outcome"], one["code"]) for one in tried]

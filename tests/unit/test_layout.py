@@ -131,3 +131,9 @@ def test_every_entry_point_can_be_loaded() -> None:
     points = entry_points(group="corro.brokers")
     assert {point.name for point in points} >= {"ibkr", "alpaca", "tda", "schwab"}
     assert all(issubclass(point.load(), BrokerInterface) for point in points)
+
+
+def test_commands_get_their_names_in_one_table() -> None:
+    rooms = (ROOT / "worker" / "cli", ROOT / "producers" / "cli")
+    named = {path.name for room in rooms for path in room.glob("*.py") if ".command(" in path.read_text()}
+    assert named == {"commands.py"}

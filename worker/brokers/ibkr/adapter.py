@@ -309,7 +309,6 @@ class IbkrBroker(BrokerInterface):
 
     def preview_order(self, order: OrderRequest) -> PreviewReport:
         """Ask IB what an order would do to the account: a what-if, which is no order."""
-        self.check_order(order)
         session = self._session()
         with using(Use.DATA):
             return self._call(what_if.what_if(session, order), self._limit(session, 3), "what-if")

@@ -310,7 +310,6 @@ class TdaBroker(BrokerInterface):
 
     def preview_order(self, order: OrderRequest) -> PreviewReport:
         """Return what Schwab says of an order that is not placed; TD Ameritrade does not tell."""
-        self.check_order(order)
         if not self.dialect.previews:
             return PreviewReport()
         return preview(self._rest, self._path(""), order_body(order, self.dialect, self.name), self.name)
