@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,7 @@ def trade_at_alpaca(ask: Caller, control: SandboxControl) -> None:
     reach(changed, "canceled")
     ask("DELETE", f"/v2/orders/{changed['id']}")
     ask("GET", "/v2/orders", params={"status": "all", "limit": 500})
+    link_at_alpaca(ask, place, reach)
     for no in ({"symbol": "NOPE"}, {"qty": "10000000"}, {"client_order_id": "spec-1"}, {"qty": "-1"}):
         place(**no)
     for path in ("account", "positions", "positions/MSFT", "positions/TSLA", "clock", "assets", "assets/AAPL"):
@@ -101,6 +103,27 @@ def trade_at_alpaca(ask: Caller, control: SandboxControl) -> None:
     eventually(lambda: not ask("GET", "/v2/orders"))
     ask("DELETE", "/v2/positions/MSFT", params={"qty": "3"})
     ask("DELETE", "/v2/positions")
+
+
+def link_at_alpaca(ask: Caller, place: Callable[..., Any], reach: Callable[[Json, str], Any]) -> None:
+    """Orders that belong together, options, and coins."""
+    exits = {"take_profit": {"limit_price": "120"}, "stop_loss": {"stop_price": "80", "limit_price": "79"}}
+    bracket = place(order_class="bracket", **exits)
+    reach(bracket, "filled")
+    ask("GET", f"/v2/orders/{bracket['id']}", params={"nested": "true"})
+    place(type="limit", limit_price="90", order_class="oto", stop_loss={"stop_price": "80"})
+    place(side="sell", type="limit", order_class="oco", **exits)
+    ask("GET", "/v2/orders", params={"nested": "true"})
+    rows = ask("GET", "/v2/options/contracts", params={"underlying_symbols": "AAPL", "limit": 2})["option_contracts"]
+    low, high = (row["symbol"] for row in rows)
+    ask("GET", f"/v2/options/contracts/{low}")
+    reach(place(symbol=low, qty="1", position_intent="buy_to_open"), "filled")
+    legs = [{"symbol": low, "ratio_qty": "1", "side": "buy"}, {"symbol": high, "ratio_qty": "1", "side": "sell"}]
+    package = {"qty": "1", "type": "market", "time_in_force": "day", "order_class": "mleg", "legs": legs}
+    reach(ask("POST", "/v2/orders", json=package), "filled")
+    reach(place(symbol="BTC/USD", qty="0.01", time_in_force="gtc"), "filled")
+    for path in ("positions/BTCUSD", f"positions/{low}", "assets/BTC%2FUSD"):
+        ask("GET", f"/v2/{path}")
 
 
 def tda_story(control: SandboxControl, dialect: str, trader: str, market_data: str) -> tuple[Caller, Caller]:
@@ -173,9 +196,42 @@ def trade_at_tda(ask: Caller, control: SandboxControl, dialect: str) -> None:
     ask("DELETE", f"{home}/orders/{successor}")
     place(symbol="NOPE")
     place(orderType="LIMIT")
+    link_at_tda(ask, home, dialect, reach)
     if dialect == "schwab":
         place(path=f"{home}/previewOrder", orderType="LIMIT", price="95.00")
         ask("GET", f"{home}/orders")
+
+
+def link_at_tda(ask: Caller, home: str, dialect: str, reach: Callable[..., Any]) -> None:
+    """A bracket, an oco, an option, and a vertical."""
+    usual = {"session": "NORMAL", "duration": "DAY", "orderStrategyType": "SINGLE"}
+
+    def leg(instruction: str, symbol: str = "AAPL", kind: str = "EQUITY") -> Json:
+        return {"instruction": instruction, "quantity": 10, "instrument": {"assetType": kind, "symbol": symbol}}
+
+    def one(*legs: Json, **terms: Any) -> Json:
+        return {**usual, "orderLegCollection": list(legs), **terms}
+
+    sell = leg("SELL")
+    exits = [one(sell, orderType="LIMIT", price="120.00"), one(sell, orderType="STOP", stopPrice="80.00")]
+    pair = {"orderStrategyType": "OCO", "childOrderStrategies": exits}
+    entry = one(leg("BUY"), orderType="MARKET")
+    bracket = ask(
+        "POST", f"{home}/orders", json={**entry, "orderStrategyType": "TRIGGER", "childOrderStrategies": [pair]}
+    )
+    reach(bracket, "FILLED")
+    ask("POST", f"{home}/orders", json=pair)
+    calls = (
+        ("AAPL  281215C00100000", "AAPL  281215C00110000")
+        if dialect == "schwab"
+        else ("AAPL_121528C100", "AAPL_121528C110")
+    )
+    reach(ask("POST", f"{home}/orders", json=one(leg("BUY_TO_OPEN", calls[0], "OPTION"), orderType="MARKET")), "FILLED")
+    both = [leg(word, name, "OPTION") for word, name in zip(("BUY_TO_OPEN", "SELL_TO_OPEN"), calls, strict=True)]
+    vertical = one(*both, orderType="NET_DEBIT", price="9.00", complexOrderStrategyType="VERTICAL")
+    reach(ask("POST", f"{home}/orders", json=vertical), "FILLED")
+    if dialect == "schwab":
+        ask("POST", f"{home}/previewOrder", json=vertical)
 
 
 def ask_tda_for_prices(ask: Caller, dialect: str) -> None:

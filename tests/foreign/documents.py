@@ -123,11 +123,21 @@ REPAIRS: list[Repair] = [
 ]
 
 
+#: What Alpaca's options documentation shows in the answer to an order with legs; its OpenAPI document has none of it.
+_MLEG = "the documentation's own answer to an mleg order"
 #: Where the real service is known to answer something that its document does not know: complaint, and the evidence.
 BEYOND = {
     "trading": {
         "*source undocumented": "recorded order",
         "*subtag undocumented": "recorded order",
+        "*legs[].expires_at undocumented": "recorded order",
+        "*legs[].ratio_qty undocumented": _MLEG,
+        "*legs[].type enum: '' is not *": _MLEG,
+        "* asset_class enum: '' is not *": _MLEG,
+        "* asset_id format: '' is not *": _MLEG,
+        "* position_intent enum: '' is not *": _MLEG,
+        "* side enum: '' is not *": _MLEG,
+        "* symbol minLength: *": _MLEG,
         "* /v2/account 200 admin_configurations undocumented": "recorded account",
         "* /v2/account 200 crypto_tier undocumented": "recorded account",
         "* /v2/account 200 effective_buying_power undocumented": "recorded account",
@@ -152,6 +162,7 @@ BEYOND = {
         "*securitiesAccount.currentBalances.* undocumented": "3.4: the balances of all account types come together",
     },
     "tda": {
+        "*childOrderStrategies[].* undocumented": "recorded orders of 2022: a TRIGGER holds its OCO",
         "*orderActivityCollection[].activityId undocumented": "recorded orders of 2022 and 2023",
         "POST */orders 201 status: not in the document": "3.1; the document has a 200",
         "PUT */orders/* 201 status: not in the document": "3.1; the document has only failures",

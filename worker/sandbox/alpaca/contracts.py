@@ -66,7 +66,7 @@ def contract_json(symbol: str) -> Json:
     thing = listed(symbol)
     assert thing is not None
     assert thing.day is not None
-    right = _RIGHTS[thing.right]
+    right, yesterday = _RIGHTS[thing.right], (datetime.now(UTC).date() - timedelta(days=1)).isoformat()
     return {
         "id": asset_id(symbol),
         "symbol": symbol,
@@ -82,9 +82,9 @@ def contract_json(symbol: str) -> Json:
         "strike_price": plain(thing.strike),
         "multiplier": str(thing.units),
         "size": str(thing.units),
-        "open_interest": None,
-        "open_interest_date": None,
+        "open_interest": "100",
+        "open_interest_date": yesterday,
         "close_price": plain(Decimal("1")),
-        "close_price_date": (datetime.now(UTC).date() - timedelta(days=1)).isoformat(),
+        "close_price_date": yesterday,
         "ppind": True,
     }
