@@ -47,6 +47,7 @@ def main() -> None:
     reading(api, seen)
     orders(api, stream, seen)
     refusals(api, seen)
+    linked_and_for_money(api, seen)
     report(seen)
 
 
@@ -119,6 +120,22 @@ def refusals(api: Any, seen: dict[str, Any]) -> None:
     control("/faults", door="alpaca", kind="status", count=1, options={"status": 504, "accepted": True})
     seen["repeated"] = refusal(lambda: api.submit_order("AAPL", 1, client_order_id="old-2"))
     seen["exists"] = api.get_order_by_client_order_id("old-2").qty
+
+
+def linked_and_for_money(api: Any, seen: dict[str, Any]) -> None:
+    control("/price", symbol="KO", price="60")
+    exits = {"take_profit": {"limit_price": "66"}, "stop_loss": {"stop_price": "55"}}
+    usual = {"side": "buy", "type": "market"}
+    bracket = api.submit_order("KO", 10, time_in_force="gtc", order_class="bracket", **usual, **exits)
+    ends = lambda: sorted(leg.status for leg in api.get_order(bracket.id, nested=True).legs)  # noqa: E731
+    eventually(lambda: api.get_order(bracket.id).status == "filled", "the entry is filled")
+    control("/price", symbol="KO", price="54")
+    eventually(lambda: ends() == ["canceled", "filled"], "one exit ends the other")
+    seen["bracket"] = [bracket.order_class, ends()]
+    some = api.submit_order("KO", notional=150.25, time_in_force="day", **usual)
+    eventually(lambda: api.get_order(some.id).status == "filled", "bought for an amount")
+    done = api.get_order(some.id)
+    seen["notional"] = [done.notional, float(done.filled_qty) * float(done.filled_avg_price)]
 
 
 main()

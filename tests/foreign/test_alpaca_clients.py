@@ -206,3 +206,9 @@ def test_alpaca_trade_api_repeats_a_post_and_the_name_keeps_it_from_trading_twic
     assert old["exists"] == "1"
     assert len([order for order in old.orders("alpaca") if order["client_order_id"] == "old-2"]) == 1
     assert old.control.duplicates() == []
+
+
+def test_alpaca_trade_api_links_a_bracket_and_buys_for_an_amount_of_money(old: Story) -> None:
+    assert old["bracket"] == ["bracket", ["canceled", "filled"]]
+    notional, worth = old["notional"]
+    assert (notional, worth) == ("150.25", pytest.approx(150.25, abs=0.01))
