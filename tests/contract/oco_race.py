@@ -78,14 +78,17 @@ class Race:
 
 
 @contextmanager
-def desk(home: Path, brokers: Sequence[str]) -> Iterator[RaceDesk]:
-    """Open a client, doors and workers in this process."""
+def desk(home: Path, brokers: Sequence[str], races: Sequence[Race]) -> Iterator[RaceDesk]:
+    """Open a client, doors with a position for each race, and workers, in this process."""
     with ExitStack() as stack:
         house = SandboxThread()
         stack.callback(house.close)
         benches = [AdapterBench(house, "ib_async" if name == "ibkr" else name, home) for name in brokers]
+        for race in races:
+            house.price(race.symbol, START)
+            house.hold(race.broker, race.symbol, int(SIZE))
         client = stack.enter_context(rehearsal(home / "home", *(one.broker for one in benches), timing=TIMING))
-        yield RaceDesk(client, house)
+        yield RaceDesk(client, house, races)
 
 
 @dataclass
@@ -94,12 +97,11 @@ class RaceDesk:
 
     client: OrderClient
     house: SandboxThread
+    races: Sequence[Race]
 
-    def run(self, races: Sequence[Race]) -> list[str]:
-        """Run races side by side; returns what is wrong in the end."""
-        for race in races:
-            self.house.price(race.symbol, START)
-            self.house.hold(race.broker, race.symbol, int(SIZE))
+    def run(self) -> list[str]:
+        """Run the races side by side; returns what is wrong in the end."""
+        races = self.races
         groups = {race.name: self.client.submit_oco(*race.requests()) for race in races}
         self._until_none(races, lambda race: [] if self._is_live(race) else [f"{race.name} is not live"])
         for race in races:
@@ -173,9 +175,9 @@ class RaceDesk:
             words.append("overfilled, and not locked")
         return words
 
-    def overfilled(self, races: Sequence[Race]) -> int:
+    def overfilled(self) -> int:
         """Return how often the broker filled both."""
-        return sum(sum(order.filled_quantity for order in self._at_door(race).values()) > SIZE for race in races)
+        return sum(sum(order.filled_quantity for order in self._at_door(race).values()) > SIZE for race in self.races)
 
     def _locks(self) -> set[tuple[str, str]]:
         with self.client.database.read() as connection:

@@ -14,10 +14,9 @@ BATCH = 50
 
 
 def test_an_oco_race_is_neither_overfilled_by_us_nor_told_otherwise(tmp_path: Path) -> None:
-    with desk(tmp_path, BROKERS) as found:
-        several = races(BROKERS, range(8))
-        assert found.run(several) == []
-        assert found.overfilled(several), "no broker filled both: the check of what is hidden saw nothing"
+    with desk(tmp_path, BROKERS, races(BROKERS, range(6))) as found:
+        assert found.run() == []
+        assert found.overfilled(), "no broker filled both: the check of what is hidden saw nothing"
 
 
 @pytest.mark.soak
@@ -26,9 +25,9 @@ def test_an_oco_race_is_neither_overfilled_by_us_nor_told_otherwise(tmp_path: Pa
 def test_a_thousand_oco_races_are_neither_overfilled_by_us_nor_told_otherwise(broker: str, tmp_path: Path) -> None:
     overfilled = 0
     for begin in range(0, 1000, BATCH):
-        with desk(tmp_path / str(begin), [broker]) as found:
-            several = races([broker], range(begin, begin + BATCH))
-            assert found.run(several) == []
-            overfilled += found.overfilled(several)
+        several = races([broker], range(begin, begin + BATCH))
+        with desk(tmp_path / str(begin), [broker], several) as found:
+            assert found.run() == []
+            overfilled += found.overfilled()
     assert overfilled, "no broker filled both: the check of what is hidden saw nothing"
     print(f"{broker}: 1000 races, {overfilled} overfilled by the broker, none by us, none hidden")
