@@ -24,6 +24,7 @@ from tests.contract.doors import SandboxThread
 from tests.contract.tws_doors import TwsDoors, an_order, place
 from tests.kit.waiting import eventually
 from worker.brokers.base import AbsenceRule, LinkedOrder, Ticket
+from worker.brokers.ibkr import adapter
 from worker.brokers.ibkr.adapter import IbkrBroker
 from worker.brokers.ibkr.groups import LegEnd, are_gone, links
 from worker.brokers.ibkr.numbers import HELD_S
@@ -261,6 +262,18 @@ def test_nothing_overtakes_the_order_ids_of_a_group_and_overtaken_ones_are_not_s
         broker.place_order(ticket)
     assert len(house.call(lambda: house.market.orders("ibkr"))) == 1
     assert house.call(lambda: dict(doors.door.desk._staged)) == {}
+    doors.close()
+
+
+def test_a_group_whose_order_ids_are_not_reserved_in_time_was_not_sent(
+    house: SandboxThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapter, "RESERVE_S", 0.1)
+    doors = TwsDoors(house, "ib_async")
+    broker = doors.broker()
+    broker.reserve_ids(2)  # another group holds the lane
+    with pytest.raises(NotSent, match=r"did not end within 0\.1 s; nothing was sent"):
+        broker.reserve_ids(2)
     doors.close()
 
 

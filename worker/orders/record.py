@@ -72,6 +72,8 @@ _OUTCOMES: tuple[tuple[type[BrokerError], Outcome], ...] = (
     (Refused, Outcome.REFUSED),
     (Absent, Outcome.ABSENT),
     (NotSent, Outcome.NOT_SENT),
+    #: No adapter may let it out; what none of the three says is not known.
+    (BrokerError, Outcome.UNKNOWN),
 )
 _IN_VAIN = frozenset({Outcome.NOT_SENT, Outcome.REFUSED, Outcome.ABSENT})
 _STOPS: dict[Status, Fact] = {

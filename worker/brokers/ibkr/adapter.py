@@ -11,7 +11,7 @@ from typing import ClassVar, TypeVar
 
 import structlog
 
-from models.errors import BrokerError, CorroError, NotConnected, SubmitTimeout
+from models.errors import BrokerError, CorroError, NotConnected, NotSent, SubmitTimeout
 from models.lookups import FoundInstruments, InstrumentQuery, PreviewReport
 from models.messages import OrderRequest
 from models.reports import AccountReport, Bar, FillReport, OrderReport, PositionReport, QuoteReport, Report, Sighting
@@ -39,6 +39,8 @@ T = TypeVar("T")
 
 #: Left of the deadline for the answer's way back to the calling thread.
 _MARGIN_S = 0.25
+#: Seconds that a group waits for those before it to leave.
+RESERVE_S = 5.0
 #: connect() leaves a cut-off but open socket alone for this long: 1102 comes over it.
 _PATIENCE_S = 300.0
 
@@ -193,9 +195,10 @@ class IbkrBroker(BrokerInterface):
 
     def reserve_ids(self, count: int) -> Sequence[str]:
         """Reserve order ids of this client id; they stay reserved over a reconnect."""
-        return self._call(
-            groups.reserve(self._session(), count), self._limit(self._session(), 0), "reserving order ids"
-        )
+        try:
+            return self._call(groups.reserve(self._session(), count), RESERVE_S, "reserving order ids")
+        except BrokerError as error:  # many groups at once wait for each other: whoever gives up has sent nothing
+            raise NotSent(f"{error}; nothing was sent", broker=self.name, code=error.code) from error
 
     def keep_reserved(self, numbers: Sequence[str]) -> None:
         """Give no order id up to these: TWS may count what it holds back as none (docs/facts/ibkr.md#10.4)."""
