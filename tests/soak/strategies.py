@@ -149,12 +149,23 @@ class Strategies:
         return unit
 
     def _halve(self, entry: OrderRequest) -> None:
-        """Have half of an entry filled, and its cancel wished a while later: its exits die with it."""
+        """Have half of an entry filled, and its cancel wished once that is known: its exits die with it."""
         assert entry.route is not None
         door, symbol = str(entry.route[0]), entry.symbol
         half = {"door": door, "kind": "partial", "count": 1, "symbol": symbol}
         self.world.control.add_faults([{**half, "options": {"label": "half a fill, then a cancel"}}])
-        self.agenda.at(self.dice.uniform(0.5, 3.0), lambda: self._cancel(entry.client_order_id))
+        self.agenda.at(1.0, lambda: self._cancel_half(entry.client_order_id, looks=20))
+
+    def _cancel_half(self, client_order_id: str, looks: int) -> None:
+        """Cancel what is partly filled, or look again in a second, so many times."""
+        try:
+            status = str(self.world.client.order(client_order_id).status)
+        except CorroError:
+            status = "unknown"
+        if status == "partially_filled":
+            self._cancel(client_order_id)
+        elif looks and status not in TERMINAL:
+            self.agenda.at(1.0, lambda: self._cancel_half(client_order_id, looks - 1))
 
     def _wish(self) -> OrderRequest:
         dice, n = self.dice, len(self.intents)
