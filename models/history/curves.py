@@ -12,9 +12,10 @@ from decimal import Decimal
 from itertools import groupby
 
 from models.history.views import Row
+from models.record.lots import money
 
 _ZERO, _HUNDRED = Decimal(0), Decimal(100)
-_PLACES, _PERCENT_PLACES = 9, 4
+_PERCENT_PLACES = 4
 
 
 def together(rows: Iterable[Row]) -> list[Row]:
@@ -62,9 +63,9 @@ def with_drawdown(rows: Iterable[Row], since: date | None) -> list[Row]:
             continue
         place, equity = (row["broker"], row["account"], row["currency"]), row["equity"]
         peak = peaks[place] = max(peaks.get(place, equity), equity)
-        fall = round(equity - peak, _PLACES)
+        fall = equity - peak
         percent = round(fall * _HUNDRED / peak, _PERCENT_PLACES) if peak > 0 else None
-        found.append(row | {"peak": peak, "drawdown": fall, "drawdown_percent": percent})
+        found.append(row | {"peak": peak, "drawdown": money(fall), "drawdown_percent": percent})
     return found
 
 

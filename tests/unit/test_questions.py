@@ -1,0 +1,80 @@
+"""What docs/questions.md and its notebook show is what the calls print; and the recipes of docs/history.md run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.record.database import Database, upgrade
+from tests.questions_page import DOCS, pages
+from tests.small_history import write_small_history
+
+_TEXT = (DOCS / "history.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", _TEXT, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def small(database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Database:
+    write_small_history(database)
+    monkeypatch.setenv("CORRO_DATABASE_URL", str(database.engine.url))
+    monkeypatch.chdir(tmp_path)
+    return database
+
+
+def test_the_answers_that_the_pages_show_are_those_of_the_calls() -> None:
+    for name, page in pages().items():
+        assert (DOCS / name).read_text() == page, "python tests/questions_page.py"
+
+
+# -- RECIPES ---
+def statements(on_postgres: bool) -> list[str]:
+    """Return the SQL of the page that this database takes, with a time range in the place of Grafana's."""
+    found = []
+    for one in "\n".join(blocks("sql")).split(";\n"):
+        about = "".join(re.findall(r"^--.*$", one, re.MULTILINE))
+        if ("(PostgreSQL)" in about and not on_postgres) or ("(SQLite)" in about and on_postgres):
+            continue
+        one = re.sub(r"\$__timeFilter\((.*?)\)", r"\1 BETWEEN '2026-10-01' AND '2026-12-01'", one)
+        one = one.replace("$__from", "1759276800000").replace("$__to", "1798761600000")
+        if code := "\n".join(line for line in one.splitlines() if not line.startswith("--")).strip():
+            found.append(code)
+    return found
+
+
+@pytest.mark.parametrize("on_postgres", [False, True], ids=["sqlite", "postgresql"])
+def test_every_recipe_of_sql_runs(small: Database, on_postgres: bool, request: pytest.FixtureRequest) -> None:
+    asked = small
+    if on_postgres:
+        asked = Database(request.getfixturevalue("postgres").fresh())
+        upgrade(asked)
+        write_small_history(asked)
+    try:
+        with asked.read() as connection:
+            answers = {one: list(connection.exec_driver_sql(one)) for one in statements(on_postgres)}
+    finally:
+        if on_postgres:
+            asked.close()
+    assert len(answers) >= 9
+    volume = next(rows for statement, rows in answers.items() if statement.startswith("SELECT date(filled_at) AS day"))
+    assert [(str(row[0]), row[1], row[3], float(row[4])) for row in volume][:2] == [
+        ("2026-10-30", "dip", 1, 6000.0), ("2026-11-23", "dip", 1, 2440.0),
+    ]  # fmt: skip
+
+
+def test_every_recipe_of_python_runs(small: Database, tmp_path: Path) -> None:
+    ran: list[dict[str, Any]] = []
+    for block in blocks("python"):
+        if "archives" in block:
+            continue  # tests/integration/test_archive.py
+        names: dict[str, Any] = {}
+        exec(block.replace("postgresql+psycopg://analyst@db/corro", str(small.engine.url)), names)
+        ran.append(names)
+    assert len(ran) >= 3
+    assert (tmp_path / "fills.parquet").is_file()
+    assert next(names["by_strategy"] for names in ran if "by_strategy" in names)["mom", "AAPL"] == 4592.0
