@@ -145,9 +145,12 @@ class Leaders:
     def __init__(self, settings: Settings, database: Database) -> None:
         self.notifiers = [Notifier(settings, database, name, threading.Event()) for name in ("a", "b", "c")]
 
-    def turn(self) -> None:
+    def look(self) -> None:
         for one in self.notifiers:
             one.look()
+
+    def turn(self) -> None:
+        self.look()
         for one in self.notifiers:
             one.send()
 
@@ -311,6 +314,39 @@ def test_a_database_that_is_away_is_told_by_one_leader_and_over_afterwards(
         leaders.turn()
         leaders.turn()
         assert receiver.titles == ["corro database_down", "corro database_down over: database"]
+    finally:
+        server.release()
+        seen.close()
+
+
+def test_the_end_of_an_outage_is_told_by_whoever_comes_after_the_process_that_told_its_beginning(
+    told_settings: Settings, database: Database, receiver: Receiver, bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.record.database.PATIENCE_S", 0.05)
+    seen = Database(str(database.url))
+    server = EmbeddedQueue(told_settings)
+    server.acquire()
+    try:
+        before, began = Leaders(told_settings, seen), datetime.now(UTC)
+        other = sqlite3.connect(bare / "corro.db", isolation_level=None)
+        other.execute("BEGIN EXCLUSIVE")
+        for seconds in (0, 30):
+            at = began + timedelta(seconds=seconds)
+            monkeypatch.setattr("worker.notify.notifier.utcnow", lambda at=at: at)
+            before.look()
+        with contextlib.suppress(DatabaseUnavailable):
+            before.notifiers[0].send()
+        assert receiver.titles == ["corro database_down"]
+        after = Leaders(told_settings, seen)  # every process was started anew, the database still away
+        after.look()
+        other.execute("ROLLBACK")
+        monkeypatch.setattr("worker.notify.notifier.utcnow", lambda: began + timedelta(seconds=120))
+        again = Leaders(told_settings, seen)  # and once more
+        for leaders in (again, after):
+            leaders.turn()
+            leaders.turn()
+        assert receiver.titles == ["corro database_down", "corro database_down over: database"]
+        assert "after 2 min" in receiver.told[1]["message"]
     finally:
         server.release()
         seen.close()

@@ -22,6 +22,7 @@ from models.record import notices
 from models.record.database import Database
 from models.record.notice_rows import IncidentRow, NotificationRow
 from models.settings import Settings
+from models.troubles import trouble
 from worker.fleet.members import take_lease
 from worker.messaging.dead_letters import DeadLetters
 from worker.notify import sending
@@ -66,6 +67,8 @@ class Notifier:
         self._outage = Outage(settings, me)
         #: What is said of an outage, and the services that have not taken it yet.
         self._unrecorded: tuple[Message, list[str]] | None = None
+        #: An outage that is over, until that is recorded.
+        self._ended: IncidentRow | None = None
         self._beaten: Stopwatch | None = None
         self._said = ""
         #: Messages set aside, as many as the queue had counted at the last look.
@@ -94,8 +97,10 @@ class Notifier:
                 self._unrecorded = (message, self.settings.notify.addresses)
                 self._nudge()
             return
-        if (ended := self._outage.over(now)) is not None:
-            self._record_outage(ended, now)
+        self._ended = self._outage.over(now) or self._ended
+        if self._ended is not None:
+            self._record_outage(self._ended, now)
+            self._ended = None
         if found is None:
             return
         self._letters_seen = -1 if isinstance(queue, str) else queue[0]
@@ -130,16 +135,19 @@ class Notifier:
         return len(messages), self._is_healthy(concerns, before, now)
 
     def _record_outage(self, ended: IncidentRow, now: datetime) -> None:
-        """Have it told that the outage is over: by whoever looks next."""
-        reached = self._unrecorded is None
+        """Have it told that the outage is over, by whoever looks next; another leader may have seen to that already."""
         told = Message(ended["kind"], f"corro {ended['kind']}", "told while the database was away")
         row: NotificationRow = {**_row(told, ended["told_at"] or now), "done_at": now}
 
         def work(connection: Connection) -> None:
+            last = notices.last_made(connection).get(ended["kind"])
+            if last is not None and last >= ended["since"]:
+                return
             notices.put_incidents(connection, [ended], [])
-            notices.put_told(connection, row, "sent" if reached else "failed")
+            if ended["told_at"] is not None:
+                notices.put_told(connection, row, "sent")
 
-        self._unrecorded = None
+        self._unrecorded = None  # whoever could not be told that it began is told both at once
         self.database.transact(work)
 
     def _is_healthy(self, concerns: Sequence[Concern], before: Sequence[IncidentRow], now: datetime) -> bool:
@@ -157,7 +165,7 @@ class Notifier:
                 total = sum(letters.counts().values())
                 return total, letters.kept(_LETTERS) if total not in (0, self._letters_seen) else []
         except (CorroError, OSError) as error:
-            return f"{type(error).__name__}: {error}"
+            return trouble(error)
 
     def _beat(self) -> None:
         url = self.settings.notify.heartbeat_url.get_secret_value()
@@ -175,6 +183,8 @@ class Notifier:
         if (unrecorded := self._unrecorded) is not None and not self.stopping.is_set():
             left = self._deliver(*unrecorded)
             self._unrecorded = (unrecorded[0], left) if left else None
+            if len(left) < len(unrecorded[1]):
+                self._outage.told(utcnow())
             if left:
                 self.stopping.wait(_FIRST_S)
             return

@@ -16,6 +16,7 @@ import requests
 from models.errors import ConfigurationError
 from models.extras import install
 from models.outward import discreet
+from models.troubles import trouble
 
 #: Seconds to connect, and for an answer of the heartbeat's receiver; apprise has 4 for each of the same.
 _HEARTBEAT_S = (3.0, 5.0)
@@ -76,7 +77,7 @@ def send(url: str, title: str, body: str, urgency: str) -> str | None:
             taken = service.notify(body=body, title=title, notify_type=kind, body_format=apprise.NotifyFormat.TEXT)
             words = said.getvalue()
     except Exception as error:  # a hundred services, each with a library of its own
-        return _told(f"{type(error).__name__}: {error}", url)
+        return _told(trouble(error), url)
     return None if taken else _told(words or "it was not taken", url)
 
 
@@ -97,7 +98,7 @@ def beat(url: str) -> str | None:
         with requests.get(url, timeout=_HEARTBEAT_S, stream=True, headers={"User-Agent": "corro"}) as answer:
             return None if answer.ok else f"HTTP {answer.status_code}"
     except requests.RequestException as error:
-        return _told(f"{type(error).__name__}: {error}", url)
+        return _told(trouble(error), url)
 
 
 def _told(words: str, url: str) -> str:
