@@ -23,6 +23,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from models.encoding import plain
+from models.explaining import shown
 from models.vocabulary import CLOSING, LIVE, OPEN, TERMINAL, UNSENT, OrderType, Outcome, Side, Status, signed
 
 if TYPE_CHECKING:
@@ -115,12 +116,12 @@ def membership(value: object) -> Membership | None:
         raise ValueError('must be {"id": ..., "kind": ..., "leg": ...}')
     id_, kind, leg = value["id"], value["kind"], value["leg"]
     if kind not in [str(known) for known in GroupKind]:
-        raise ValueError(f"kind must be one of {', '.join(GroupKind)}, was {kind!r:.40}")
+        raise ValueError(f"kind must be one of {', '.join(GroupKind)}, was {shown(kind)}")
     legs = LEGS[GroupKind(kind)]
     if leg not in legs:
-        raise ValueError(f"leg of a group of kind {kind} must be one of {', '.join(legs)}, was {leg!r:.40}")
+        raise ValueError(f"leg of a group of kind {kind} must be one of {', '.join(legs)}, was {shown(leg)}")
     if not isinstance(id_, str):
-        raise ValueError(f"id must be a text, was {id_!r:.40}")
+        raise ValueError(f"id must be a text, was {shown(id_)}")
     return Membership(id_, GroupKind(kind), str(leg))
 
 

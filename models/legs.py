@@ -21,6 +21,7 @@ from math import gcd
 from typing import TYPE_CHECKING, Any, Literal
 
 from models.decimals import exact, trimmed
+from models.explaining import shown
 from models.instruments import RULES, Instrument, read_instrument, told_class
 from models.vocabulary import CLOSING, AssetClass, OrderType, Side, signed
 
@@ -105,28 +106,28 @@ def _leg(value: object, number: int) -> PackageLeg:
     if isinstance(value, PackageLeg):
         value = value.to_wire()
     if not isinstance(value, Mapping) or set(value) - _NAMES or {"symbol", "side"} - set(value):
-        raise ValueError(f"leg {number} must be {{symbol, side, ratio, position_effect}}, was {value!r:.100}")
+        raise ValueError(f"leg {number} must be {{symbol, side, ratio, position_effect}}, was {shown(value)}")
     symbol, word, effect = value["symbol"], value["side"], value.get("position_effect")
     side, meant = _SIDES.get(trimmed(word).lower() if isinstance(word, str) else "", (None, None))
     if side is None:
-        raise ValueError(f"side of leg {number} must be one of {', '.join(_SIDES)}, was {word!r:.40}")
+        raise ValueError(f"side of leg {number} must be one of {', '.join(_SIDES)}, was {shown(word)}")
     effect = trimmed(effect).lower() if isinstance(effect, str) else effect
     if effect not in (None, "open", "close") or (None not in (meant, effect) and meant != effect):
-        raise ValueError(f"position_effect of leg {number} must be open or close, was {effect!r:.40} beside {word}")
+        raise ValueError(f"position_effect of leg {number} must be open or close, was {shown(effect)} beside {word}")
     text = trimmed(symbol).upper() if isinstance(symbol, str) and symbol.isascii() else ""
     try:
         kind = read_instrument(text).asset_class
     except ValueError:
-        raise ValueError(f"symbol of leg {number} must name an option or a share, was {symbol!r:.40}") from None
+        raise ValueError(f"symbol of leg {number} must name an option or a share, was {shown(symbol)}") from None
     if kind not in (AssetClass.OPTION, AssetClass.US_EQUITY):
-        raise ValueError(f"symbol of leg {number} must name an option or a share, was {symbol!r:.40}")
+        raise ValueError(f"symbol of leg {number} must name an option or a share, was {shown(symbol)}")
     return PackageLeg(text, side, _ratio(value.get("ratio", 1), number), meant or effect)  # type: ignore[arg-type]
 
 
 def _ratio(value: object, number: int) -> int:
     ratio = exact(value)
     if ratio != ratio.to_integral_value() or not 0 < ratio <= MOST_RATIO:
-        raise ValueError(f"ratio of leg {number} must be a whole number from 1 to {MOST_RATIO}, was {value!r:.40}")
+        raise ValueError(f"ratio of leg {number} must be a whole number from 1 to {MOST_RATIO}, was {shown(value)}")
     return int(ratio)
 
 

@@ -13,6 +13,7 @@ from decimal import Decimal
 
 from models.clock import utcnow
 from models.errors import InvalidRequest
+from models.explaining import shown
 from models.instruments import Instrument, may_be, read_instrument, with_full_year
 from models.trading_hours import PriceBand, TradingHours
 from models.vocabulary import AssetClass
@@ -141,7 +142,7 @@ class InstrumentQuery:
         if limit is not None and (
             isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MOST_FOUND
         ):
-            raise InvalidRequest(f"limit: must be 1 to {MOST_FOUND}, was {limit!r}")
+            raise InvalidRequest(f"limit: must be 1 to {MOST_FOUND}, was {shown(limit)}")
         if fields.get("search") is True:
             return cls(text=_words(fields), limit=limit or USUALLY_FOUND, search=True)
         text = _text(fields.get("query"))
@@ -154,7 +155,7 @@ class InstrumentQuery:
         named = tuple(_named(text, kind))
         if not named and (kind not in EXPIRING or not _ROOT.fullmatch(text)):
             words = f"an instrument of asset_class {kind}" if kind else "an instrument such as AAPL or EUR/USD"
-            raise InvalidRequest(f"query: must name {words}, was {text!r}")
+            raise InvalidRequest(f"query: must name {words}, was {shown(text)}")
         return cls(
             text=text, asset_class=kind, first=first, last=last, limit=limit or USUALLY_FOUND, named=named
         )  # fmt: skip
@@ -191,18 +192,18 @@ def _words(fields: Mapping[str, object]) -> str:
     """Return what is searched for; a search is for shares, whatever they are called."""
     for name in ("asset_class", "expiry"):
         if fields.get(name) is not None:
-            raise InvalidRequest(f"{name}: a search takes none, was {fields[name]!r}")
+            raise InvalidRequest(f"{name}: a search takes none, was {shown(fields[name])}")
     value = fields.get("query")
     text = value.strip().upper() if isinstance(value, str) and value.isascii() else ""
     if not _WORDS.fullmatch(text):
-        raise InvalidRequest(f"query: must be words such as COCA COLA, was {value!r}")
+        raise InvalidRequest(f"query: must be words such as COCA COLA, was {shown(value)}")
     return text
 
 
 def _text(value: object) -> str:
     text = value.strip().upper() if isinstance(value, str) and value.isascii() else ""
     if len(text) > 32 or not _WORD.fullmatch(text):
-        raise InvalidRequest(f"query: must be a symbol such as AAPL, ESZ26@CME or EUR/USD, was {value!r}")
+        raise InvalidRequest(f"query: must be a symbol such as AAPL, ESZ26@CME or EUR/USD, was {shown(value)}")
     return text
 
 
@@ -211,7 +212,7 @@ def _class(value: object) -> AssetClass | None:
         return None
     word = value.strip().lower() if isinstance(value, str) else value
     if not isinstance(word, str) or word not in set(AssetClass):
-        raise InvalidRequest(f"asset_class: must be one of {', '.join(AssetClass)}, was {value!r}")
+        raise InvalidRequest(f"asset_class: must be one of {', '.join(AssetClass)}, was {shown(value)}")
     return AssetClass(word)
 
 
@@ -233,7 +234,7 @@ def days(value: object) -> tuple[date | None, date | None]:
     except ValueError:
         day = None
     if day is None:
-        raise InvalidRequest(f"expiry: must be a day or a month such as 2026-12-18 or 2026-12, was {value!r}")
+        raise InvalidRequest(f"expiry: must be a day or a month such as 2026-12-18 or 2026-12, was {shown(value)}")
     return day, day
 
 

@@ -31,7 +31,9 @@ def _each(settings: Settings, named: Sequence[str], account: str | None) -> Iter
     known = settings.all_brokers
     for name in named:
         if broker_of(name) not in known:
-            raise InvalidOrder(f"route: no broker {broker_of(name)!r} is configured, there are {sorted(known)}")
+            raise InvalidOrder(
+                f"route: no broker {broker_of(name)!r} is configured, there are {', '.join(sorted(known))}"
+            )
         try:
             yield settings.destination(name, account)
         except ConfigurationError as error:

@@ -174,7 +174,9 @@ class Settings(BaseSettings):
     def _route_names_brokers(self) -> Self:
         unknown = [name for name in self.routing.route if broker_of(name) not in self.all_brokers]
         if unknown:
-            raise ValueError(f"routing.route names {unknown}, but the brokers are {sorted(self.all_brokers)}")
+            raise ValueError(
+                f"routing.route names {', '.join(unknown)}, but the brokers are {', '.join(sorted(self.all_brokers))}"
+            )
         for name in self.routing.route:
             try:
                 self.destination(name)
@@ -187,10 +189,14 @@ class Settings(BaseSettings):
         accounts = {broker_of(name) for name in self.risk.account}
         unknown = sorted((self.risk.broker.keys() | accounts) - self.all_brokers.keys())
         if unknown:
-            raise ValueError(f"risk names the broker {unknown[0]!r}, but the brokers are {sorted(self.all_brokers)}")
+            raise ValueError(
+                f"risk names the broker {unknown[0]!r}, but the brokers are {', '.join(sorted(self.all_brokers))}"
+            )
         for name in self.risk.account:
             if (known := self.all_brokers[broker_of(name)].accounts) and split(name)[1] not in known:
-                raise ValueError(f"risk names the account {name!r}, but {broker_of(name)} has {sorted(known)}")
+                raise ValueError(
+                    f"risk names the account {name!r}, but {broker_of(name)} has {', '.join(sorted(known)) or 'none'}"
+                )
         return self
 
     @model_validator(mode="after")
@@ -292,7 +298,9 @@ class Settings(BaseSettings):
             ConfigurationError: there is no such broker; names those there are.
         """
         if name not in self.all_brokers:
-            raise ConfigurationError(f"no broker {name!r} is configured; there are {sorted(self.all_brokers)}")
+            raise ConfigurationError(
+                f"no broker {name!r} is configured; there are {', '.join(sorted(self.all_brokers))}"
+            )
         return self.all_brokers[name]
 
 

@@ -72,7 +72,9 @@ class Envelope:
         if not isinstance(body, Mapping) or "signed" not in body:
             return None
         if set(body) - {*_ENVELOPE, *_ALSO} or set(_ENVELOPE) - set(body):
-            raise InvalidOrder(f"a signed text comes with exactly {', '.join(_ENVELOPE)}, had {sorted(map(str, body))}")
+            raise InvalidOrder(
+                f"a signed text comes with exactly {', '.join(_ENVELOPE)}, had {', '.join(sorted(map(str, body)))}"
+            )
         for name, most in zip((*_ENVELOPE, *_ALSO), (MOST_TEXT, 63, 128, 128), strict=True):
             value = body.get(name, "")
             if not isinstance(value, str) or len(value) > most or not (value.isascii() or name == "signed"):

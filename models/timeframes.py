@@ -14,6 +14,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from models.errors import InvalidRequest
+from models.explaining import shown
 
 NEW_YORK = ZoneInfo("America/New_York")
 
@@ -104,9 +105,9 @@ class Duration:
             names = ("Y", "M", "W", "D", "H", "minutes", "S")
             found = cls._of(**{name: int(number or 0) for name, number in zip(names, iso.groups(), strict=True)})
         if found is None or found == cls():
-            raise InvalidRequest(f"duration: must be such as 5D, 2W, 6M, 1Y, 4H, P1Y6M or PT30M, was {text!r}")
+            raise InvalidRequest(f"duration: must be such as 5D, 2W, 6M, 1Y, 4H, P1Y6M or PT30M, was {shown(text)}")
         if found.months > 12 * 100 or found.days > 366 * 100 or found.seconds > 86400 * 366 * 100:
-            raise InvalidRequest(f"duration: must be at most 100 years, was {text!r}")
+            raise InvalidRequest(f"duration: must be at most 100 years, was {shown(text)}")
         return found
 
     @classmethod
@@ -149,8 +150,8 @@ def moment(value: str, field: str) -> datetime:
         if found.tzinfo is not None:
             return found.astimezone(UTC)
     except (ValueError, OverflowError):
-        raise InvalidRequest(f"{field}: must be an ISO 8601 time or a date, was {value!r}") from None
-    raise InvalidRequest(f"{field}: must carry a time zone, such as {text}Z, was {value!r}")
+        raise InvalidRequest(f"{field}: must be an ISO 8601 time or a date, was {shown(value)}") from None
+    raise InvalidRequest(f"{field}: must carry a time zone, such as {text}Z, was {shown(value)}")
 
 
 def _midnight(day: date) -> datetime:

@@ -126,6 +126,7 @@ _WORDS: dict[str, str | Callable[[BaseException], str]] = {
     "BusyLoadingError": lambda error: _reply("LOADING", error),
     "NoPermissionError": lambda error: _reply("NOPERM", error),
     "MasterDownError": lambda error: _reply("MASTERDOWN", error),
+    "ClusterCrossSlotError": lambda error: _reply("CROSSSLOT", error),
     "OSError": _system,
     "ConnectionError": _connecting,
 }

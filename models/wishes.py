@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from pydantic import TypeAdapter, ValidationError
 
 from models.errors import InvalidOrder
+from models.explaining import shown
 from models.lifetimes import AHEAD_S
 from models.messages import UtcTime, is_id
 from models.signing import Envelope
@@ -53,7 +54,7 @@ def read_cancel(envelope: Envelope, key: KeyRow, now: datetime) -> SignedWish:
     times = _times(content, now)
     ids = content.pop("client_order_ids", None)
     if not isinstance(ids, list) or not 0 < len(ids) <= _MOST or not all(isinstance(i, str) and is_id(i) for i in ids):
-        raise InvalidOrder(f"client_order_ids: must be a list of 1 to {_MOST} ids, was {ids!r:.200}")
+        raise InvalidOrder(f"client_order_ids: must be a list of 1 to {_MOST} ids, was {shown(ids)}")
     if content:
         raise InvalidOrder(f"{min(content)}: a signed cancel has no such field")
     return SignedWish(ids, key, {}, times.get("created_at"))
@@ -71,7 +72,7 @@ def read_replace(envelope: Envelope, key: KeyRow, now: datetime) -> SignedWish:
         raise InvalidOrder(f"{min(set(_WHEN) - set(times))}: is required in a signed replace")
     client_order_id = content.pop("client_order_id", None)
     if not isinstance(client_order_id, str) or not is_id(client_order_id):
-        raise InvalidOrder(f"client_order_id: must be an id, was {client_order_id!r:.100}")
+        raise InvalidOrder(f"client_order_id: must be an id, was {shown(client_order_id)}")
     return SignedWish([client_order_id], key, content, times["created_at"])
 
 
@@ -86,7 +87,7 @@ def _times(content: dict[str, object], now: datetime) -> dict[str, datetime]:
             try:
                 found[name] = _TIME.validate_python(value)
             except ValidationError:
-                raise InvalidOrder(f"{name}: must be an ISO 8601 time with a zone, was {value!r:.100}") from None
+                raise InvalidOrder(f"{name}: must be an ISO 8601 time with a zone, was {shown(value)}") from None
     made, until = found.get("created_at", now), found.get("expires_at", now)
     if (made - now).total_seconds() > AHEAD_S:
         raise InvalidOrder(f"created_at: {made.isoformat()} is ahead of our clock ({now.isoformat()})")

@@ -59,7 +59,7 @@ def broker_of(queues: Any) -> str:
     names = {str(queue).partition(".")[2] for queue in queues}
     if len(names) != 1:
         raise ConfigurationError(
-            f"one worker is bound to one broker, but the queues are {sorted(map(str, queues))}: "
+            f"one worker is bound to one broker, but the queues are {', '.join(sorted(map(str, queues)))}: "
             "start it as `corro worker NAME`, or with -Q orders.NAME,control.NAME,data.NAME"
         )
     return names.pop()

@@ -12,6 +12,7 @@ from typing import get_args
 from celery import Task, signals
 from celery.app.task import Context
 
+from models.explaining import shown
 from models.messages import FetchKind
 from producers.bell import RING
 from worker.bootstep import engine
@@ -87,7 +88,7 @@ def _ids(request: Context, given: object) -> list[str]:
     if len(ids) < len(found):
         strange = [each for each in found if not _is_id(each)]
         _set_aside(
-            request, "not_an_id", f"{len(strange)} of {len(found)} are no ids, the others were taken: {strange!r}"
+            request, "not_an_id", f"{len(strange)} of {len(found)} are no ids, the others were taken: {shown(strange)}"
         )
     return ids
 

@@ -6,8 +6,10 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from models.errors import DatabaseUnavailable, InvalidOrder
+from models.explaining import shown
 from models.messages import OrderRequest
 from models.signing import Envelope
+from models.troubles import trouble
 from models.trust import KeyRing, signed_order
 
 
@@ -47,7 +49,7 @@ def read_arrival(body: object, ring: Callable[[], KeyRing]) -> Arrival:
         InvalidOrder: it cannot be executed as written.
     """
     if not isinstance(body, Mapping):
-        raise InvalidOrder(f"orders: must be a list of objects, had {body!r:.100}")
+        raise InvalidOrder(f"orders: must be a list of objects, had {shown(body)}")
     envelope = Envelope.of(body)
     if envelope is not None:
         ring().key_of(envelope, "order")
@@ -91,7 +93,7 @@ def read_message(bodies: object, read: Callable[[object], Arrival]) -> MessageOr
         except DatabaseUnavailable:
             raise
         except Exception as error:  # whatever an object from outside makes its reader raise
-            why = str(error) if isinstance(error, InvalidOrder) else f"{type(error).__name__}: {error}"
+            why = trouble(error)
             came.refused.append((body, why, getattr(error, "code", None)))
             continue
         if came.arrivals.setdefault(arrival.id, arrival) is not arrival:

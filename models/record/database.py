@@ -24,6 +24,7 @@ from models.record.giving_way import giving_way
 from models.record.lines import OpenLines
 from models.record.one_at_a_time import one_at_a_time
 from models.settings import Settings
+from models.troubles import trouble
 
 if TYPE_CHECKING:
     import psycopg
@@ -183,7 +184,7 @@ class Database:
         try:
             yield
         except PoolTimeout as error:
-            raise DatabaseUnavailable(f"database {self.url!r}: no free connection: {error}") from error
+            raise DatabaseUnavailable(f"database {self.url!r}: no free connection: {trouble(error)}") from error
         except DBAPIError as error:
             if error.connection_invalidated or self._is_outage(error.orig):
                 raise self._outage(error.orig) from error
@@ -196,7 +197,7 @@ class Database:
     def _outage(self, error: object) -> DatabaseUnavailable:
         kind = DatabaseBusy if getattr(error, "sqlstate", None) in _MET else DatabaseUnavailable
         garbled = "; it is damaged, or no SQLite database at all" if sqlite.is_garbled(error) else ""
-        return kind(f"database {self.url!r} cannot be used: {error}{garbled}")
+        return kind(f"database {self.url!r} cannot be used: {trouble(error)}{garbled}")
 
     def _is_outage(self, error: object) -> bool:
         """Tell an outage (no server, locked file, disk, a server that only reads) from a mistake in a statement."""

@@ -23,6 +23,7 @@ from models.record.rows import Json
 from models.record.statements import unindexed
 from models.record.tables import STRAY, attempts, fills, order_events, orders, workers
 from models.reports import MOST_CANDIDATES, Ambiguous, Found, Missing, OrderReport, Sighting
+from models.troubles import trouble
 from models.vocabulary import LIVE, UNCLEAR, UNEXPLAINED, WAITS_FOR_OWNER, Outcome, Status
 
 Row = dict[str, Any]
@@ -79,7 +80,7 @@ def _words(answer: Sighting | Exception) -> str:
         return f"order {answer.report.broker_order_id} is {answer.report.status}"
     if isinstance(answer, Ambiguous):
         return answer.text
-    return f"{type(answer).__name__}: {answer}"
+    return trouble(answer)
 
 
 def candidate(report: OrderReport) -> Row:

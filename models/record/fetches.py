@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, Connection, func, select
 
 from models.encoding import to_json
 from models.errors import InvalidOrder, InvalidRequest
+from models.explaining import shown
 from models.lookups import InstrumentQuery
 from models.messages import FetchRequest, OrderRequest, trimmed
 from models.record.rows import BarRow, Json
@@ -192,7 +193,7 @@ def symbol_of(request: Fields) -> str:
     """
     symbol = _text(request, "symbol").upper()
     if not _SYMBOL.fullmatch(symbol):
-        raise InvalidRequest(f"symbol: must be a symbol such as AAPL or BRK.B, was {request['symbol']!r}")
+        raise InvalidRequest(f"symbol: must be a symbol such as AAPL or BRK.B, was {shown(request['symbol'])}")
     return symbol
 
 
@@ -204,7 +205,7 @@ def parse_orders(request: Fields) -> tuple[bool, datetime | None]:
     """
     open_only, since = request.get("open_only"), request.get("since")
     if open_only is not None and not isinstance(open_only, bool):
-        raise InvalidRequest(f"open_only: must be true or false, was {open_only!r}")
+        raise InvalidRequest(f"open_only: must be true or false, was {shown(open_only)}")
     return open_only is not False, None if since is None else moment(_text(request, "since"), "since")
 
 
@@ -216,7 +217,7 @@ def parse_preview(request: Fields) -> OrderRequest:
     """
     order = request.get("order")
     if not isinstance(order, dict):
-        raise InvalidRequest(f"order: must be an order object, was {order!r}")
+        raise InvalidRequest(f"order: must be an order object, was {shown(order)}")
     try:
         return OrderRequest(**order)
     except (InvalidOrder, TypeError) as error:
@@ -235,7 +236,7 @@ def parse_bars(request: Fields, now: datetime) -> BarsRequest:
     """
     name = _text(request, "timeframe")
     if name not in TIMEFRAMES:
-        raise InvalidRequest(f"timeframe: must be one of {', '.join(TIMEFRAMES)}, was {name!r}")
+        raise InvalidRequest(f"timeframe: must be one of {', '.join(TIMEFRAMES)}, was {shown(name)}")
     start, end = _stretch(request, now)
     if start >= now:
         raise InvalidRequest(f"start: must be in the past (now is {now.isoformat()}), was {start.isoformat()}")
@@ -275,8 +276,8 @@ def _text(request: Fields, field: str) -> str:
     """
     value = request.get(field)
     if not isinstance(value, str) or not value.strip():
-        raise InvalidRequest(f"{field}: is required as text, was {value!r}")
+        raise InvalidRequest(f"{field}: is required as text, was {shown(value)}")
     try:
         return trimmed(value)
     except ValueError as error:
-        raise InvalidRequest(f"{field}: {error}, was {value!r}") from None
+        raise InvalidRequest(f"{field}: {error}, was {shown(value)}") from None

@@ -10,6 +10,7 @@ from models.lifecycle import Fact
 from models.messages import OrderRequest
 from models.record.intake import body_of
 from models.record.rows import AnyOrder, by_name
+from models.troubles import trouble
 from models.vocabulary import UNSENT, Denial
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def unsound(row: AnyOrder) -> str | None:
         # How long it may wait counts from its release, so that is no term of the order.
         OrderRequest(**(body_of(row) | {"expires_at": None}))
     except Exception as error:  # whatever a row from outside makes its reader raise
-        return f"its row is no order: {error if isinstance(error, InvalidOrder) else repr(error)}"
+        return f"its row is no order: {error if isinstance(error, InvalidOrder) else trouble(error)}"
     return None
 
 

@@ -278,16 +278,6 @@ def test_a_finding_is_one_line_without_a_secret() -> None:
     assert (one.words, one.advice) == ("key *** refused", "not ***")
 
 
-def test_what_urllib3_says_is_told_in_short() -> None:
-    text = (
-        "_HTTPPool(host='127.0.0.1', port=1): Max retries exceeded with url: /v2/account (Caused by NewConnectionError("
-        "'<worker.brokers.rest.http._GatedHTTP object at 0x7f1>: Failed to establish a new connection: [Errno 111] "
-        "Connection refused'))"
-    )
-    (one,) = lane([CheckStep(name="a", look=lambda _: fail(text))]).result()
-    assert one.words == "127.0.0.1:1: Failed to establish a new connection: [Errno 111] Connection refused"
-
-
 # -- SETTINGS AND STATUS ---
 def test_a_check_speaks_to_tws_under_another_client_id() -> None:
     table = BrokerSettings(adapter="ibkr", client_id=3)
@@ -341,7 +331,7 @@ def test_missing_data_is_a_warning_because_orders_still_work() -> None:
     verdict = explain(DataNotPermitted("ib: 354 market data is not subscribed"), subject)
     assert verdict.state is CheckState.WARN
     assert "Subscriptions" in (verdict.advice or "")
-    assert explain(ValueError("odd"), subject).words == "ValueError: odd"
+    assert explain(ValueError("odd"), subject).words == "odd"
 
 
 def test_skips_are_better_than_warnings() -> None:

@@ -98,6 +98,27 @@ def test_what_is_no_json_or_no_order_is_refused(site: DoorSite, body: bytes) -> 
     assert site.ask("GET", "/api/v1/orders").json == []
 
 
+@pytest.mark.parametrize(
+    ("body", "given", "hint"),
+    [
+        (
+            b"symbol=KO&side=buy",
+            {"content_type": "application/x-www-form-urlencoded"},
+            "x-www-form-urlencoded': send a",
+        ),
+        (b"symbol: KO", {}, "it came without a Content-Type: send a JSON object with 'Content-Type: application/json'"),
+        (b"", {"content_type": "text/plain"}, "must be JSON, and is empty; it came as Content-Type 'text/plain'"),
+        (b"{", {"content_type": "application/json; charset=utf-8"}, "must be JSON: Expecting property name"),
+    ],
+)
+def test_a_body_that_is_no_json_is_answered_with_what_it_was_called(
+    site: DoorSite, body: bytes, given: dict[str, str], hint: str
+) -> None:
+    heard = site.ask("POST", "/api/v1/orders", body, token=site.token(), idempotency_key="o-1", **given)
+    assert (heard.status, heard.code) == (400, "invalid_request")
+    assert hint in heard.json["detail"]
+
+
 def test_a_refused_order_is_a_problem_with_the_order(site: DoorSite, bare: Path) -> None:
     small = site_of(bare, risk={"max_quantity": 1})
     heard = small.submit(site.token())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -57,3 +58,17 @@ def test_docstrings_are_a_quarter_of_the_code_and_no_more_than_two_fifths() -> N
         rest = (line.strip() for number, line in enumerate(lines, 1) if number not in said)
         code += sum(bool(line) and not line.startswith("#") for line in rest)
     assert LEAST_TOLD <= told / code <= MOST_TOLD, f"{told} lines of docstrings, {code} of code"
+
+
+def test_no_error_is_told_as_python_pictures_it() -> None:
+    """Errors of libraries are told by `models.troubles.trouble`: nobody reads classes and tuples."""
+    picture = re.compile(r"repr\((error|exc)\)|\{(error|exc)!r|type\((error|exc|said|why)\)\.__name__\}: \{")
+    lines = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in FILES
+        if path.relative_to(ROOT).parts[0] in PACKAGES and "sandbox" not in path.parts
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if picture.search(line)
+    ]
+    # A defect is reported by its class, and an assistant is told the class as a code.
+    assert [line for line in lines if "a defect of corro" not in line and "ToolError(" not in line] == []

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from models.encoding import plain
 from models.errors import CorroError, InvalidOrder
+from models.explaining import shown
 from models.messages import (
     DEFAULT_EXPIRY_S,
     MAX_BATCH,
@@ -43,14 +44,14 @@ BAD: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"side": 1}, ("side:", "1")),
     ({"order_type": "iceberg"}, ("order_type:", "'iceberg'")),
     ({"time_in_force": "gtx"}, ("time_in_force:", "'gtx'")),
-    *(({"quantity": q}, ("quantity:", repr(q))) for q in (
+    *(({"quantity": q}, ("quantity:", shown(q))) for q in (
         0, -1, "0", "-0.5", "0.0", "nan", "NaN", "sNaN", "inf", "-Infinity", float("nan"), float("inf"), "", " ", "ten",
         "1,000", "1.5.2", "0x10", True, [], {}, b"1", "1234567890123456", "0.1234567891", "123456789012345.1", "1e15",
         "1e-10", 1e-10, "1e400", "1e9999999", "1e-9999999", "1.0000000000000000000000000000000001",
         "1" + "0" * 40, "9" * 30, Decimal("0.0000000001"), Decimal("NaN"),
     )),
     ({"quantity": None}, ("quantity:", "required")),
-    *(({**LIMIT, "limit_price": p}, ("limit_price:", repr(p))) for p in (
+    *(({**LIMIT, "limit_price": p}, ("limit_price:", shown(p))) for p in (
         0, "-1", "nan", "market", "1e9999999", "0.00000000001", "1.00000000000000000000000000000001")),
     ({"order_type": "limit"}, ("limit_price:", "needs one", "limit")),
     ({"order_type": "stop"}, ("stop_price:", "needs one", "stop")),
@@ -77,9 +78,9 @@ BAD: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"price": 5}, ("price:", "no such field", "5")),
     ({"qty": 5}, ("qty:", "no such field", "5")),
     ({"version": 3}, ("version:", "3")),
-    *(({"client_order_id": i}, ("client_order_id:", repr(i))) for i in (
+    *(({"client_order_id": i}, ("client_order_id:", shown(i))) for i in (
         "", "a b", "a,b", "a'b", 'a"b', "a~2", "a\n", "é", "\u0661", "x" * 65, 7)),
-    *(({"symbol": s}, ("symbol:", repr(s))) for s in (
+    *(({"symbol": s}, ("symbol:", shown(s))) for s in (
         "", " ", "AA,PL", "A'L", "x" * 33, ".A", "A.", "A..B", "K O", "BRK/B", "BF-B", "$SPX", "^SPX",
         "A\nB", "A\x00", "Ä", "ß", "\u0131bm", 7, ["AAPL"])),
     ({"symbol": None}, ("symbol:", "required")),
@@ -92,7 +93,7 @@ BAD: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"strategy": 5}, ("strategy:", "5")),
     ({"strategy": "\ud800"}, ("strategy:", "ud800")),
     ({"strategy": "a\x00b"}, ("strategy:", "x00")),  # PostgreSQL's text takes no NUL
-    *(({"strategy": s}, ("strategy:", repr(s), "parentheses")) for s in (
+    *(({"strategy": s}, ("strategy:", shown(s), "parentheses")) for s in (
         "(external)", " (baseline) ", "(External)", "()")),
     ({"tags": {"a": "1", " a": "2"}}, ("tags:", "each name once")),
     ({"tags": 5}, ("tags", "5")),

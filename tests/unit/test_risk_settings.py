@@ -73,11 +73,11 @@ def test_the_environment_has_limits_too(told: Path, monkeypatch: pytest.MonkeyPa
     [
         ("[risk]\nmax_valu = 5", "risk.max_valu: no such field"),
         ("[risk]\nmax_value = -5", "risk.max_value: must not be less than zero, was -5"),
-        ("[risk]\nmax_value = true", "risk.max_value: must be a decimal number, was True"),
+        ("[risk]\nmax_value = true", "risk.max_value: must be a decimal number, was true"),
         ("[risk]\nmax_value = inf", "risk.max_value: must be a finite number, was inf"),
         ("[risk]\nmax_open_orders = 2.5", "risk.max_open_orders: must be a whole number, was 2.5"),
         ("[risk]\nprice_max_age = 0", "risk.price_max_age: must be seconds, more than 0 and at most 30 days, was 0"),
-        ("[risk]\nsession = 'night'", "risk.session: Input should be 'any', 'regular' or 'extended', was 'night'"),
+        ("[risk]\nsession = 'night'", "risk.session: must be 'any', 'regular' or 'extended', was 'night'"),
         ("[risk]\nday_timezone = 'Mars/Base'", "risk.day_timezone: must be a time zone such as America/New_York"),
         ("[risk]\ncurrency = 'dollars'", "risk.currency: "),
         ("[risk.broker.etrade]\nmax_value = 5", "risk names the broker 'etrade', but the brokers are"),

@@ -87,7 +87,7 @@ def test_a_file_that_is_no_toml_is_one_clear_line(text: str) -> None:
         ("[routing]\nroute = 5", ("routing.route", "5")),
         ("[brokers.alpaca]\nlive = 'perhaps'", ("brokers.alpaca.live", "perhaps")),
         ("[brokers.'Al Paca']", ("Al Paca", "lower case")),
-        ("[brokers]\nalpaca = 5", ("brokers.alpaca", "dictionary")),
+        ("[brokers]\nalpaca = 5", ("brokers.alpaca", "names with values")),
     ],
 )
 def test_a_mistake_in_the_file_is_named(text: str, words: tuple[str, ...]) -> None:
@@ -207,7 +207,7 @@ def test_one_configured_broker_ends_the_sandbox() -> None:
 
 def test_a_route_cannot_name_a_sandbox_broker_beside_a_real_one() -> None:
     write('[routing]\nroute = ["alpaca", "tda"]\n[brokers.alpaca]')
-    assert "'tda'" in refusal()
+    assert "names tda, but" in refusal()
 
 
 def test_the_sandbox_is_found_where_it_runs(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,8 +70,7 @@ def test_check_and_fleet_say_that_a_queue_refuses_writes(
     found = look_at_queue(System(settings, 5.0))
     told = hint(settings) or ""
     proxy.close()
-    words = re.escape(reply.decode().partition(" ")[2])
-    assert re.search(rf"the queue refuses writes: [A-Za-z]+: .*{words}", told), told
+    assert f"the queue refuses writes: {reply.decode()}" in told
     assert found.state == "fail"
     assert "refuses writes" in found.words
     assert not queue.keys("corro.check*")
@@ -86,7 +84,7 @@ def test_a_queue_without_memory_is_told_at_once_while_no_worker_has_met_it(
     queue.config_set("maxmemory", "1")
     try:
         assert queue.ping()
-        assert "the queue refuses writes: OutOfMemoryError: " in corro("fleet")[2]
+        assert "the queue refuses writes: OOM " in corro("fleet")[2]
         status, out, _ = corro("check")
         assert status == 1
         assert "refuses writes" in out

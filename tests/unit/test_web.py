@@ -45,7 +45,9 @@ def test_lists_are_what_the_commands_print(site: Site, corro: Run) -> None:
         assert site.json(f"/api/v1/{command}") == json.loads(corro(command, "--json")[1]), command
     assert site.json("/api/v1/orders/o-1") == json.loads(corro("order", "o-1", "--json")[1])
     assert [row["broker"] for row in site.json("/api/v1/fleet")] == ["ibkr", "alpaca", "tda"]
-    assert site.json("/api/v1/positions") == []
+    told = {row["broker"]: (row["symbol"], row["error"]) for row in site.json("/api/v1/positions")}
+    unseen = {broker: f"not known: never read; no worker of {broker} has been seen" for broker in told}
+    assert told == {broker: (None, unseen[broker]) for broker in ("ibkr", "alpaca", "tda")}
 
 
 def test_instruments_are_those_that_brokers_have_told_of(site: Site, corro: Run) -> None:

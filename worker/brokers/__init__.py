@@ -34,7 +34,9 @@ def load(settings: Settings, name: str) -> BrokerInterface:
         )
     found = {point.name: point for point in entry_points(group=GROUP)}
     if table.adapter not in found:
-        raise ConfigurationError(f"brokers.{name}.adapter is {table.adapter!r}; installed adapters are {sorted(found)}")
+        raise ConfigurationError(
+            f"brokers.{name}.adapter is {table.adapter!r}; installed adapters are {', '.join(sorted(found))}"
+        )
     try:
         adapter = found[table.adapter].load()
     except ImportError as error:
@@ -55,5 +57,5 @@ def _warn_of_strange_keys(name: str, table: BrokerSettings, adapter: type[Broker
         return
     for key in sorted(set(table.model_extra or ()) - adapter.keys):
         near = get_close_matches(key, adapter.keys, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"it knows {sorted(adapter.keys)}"
+        hint = f"did you mean {near[0]!r}?" if near else f"it knows {', '.join(sorted(adapter.keys))}"
         log.error("unknown_setting", setting=f"brokers.{name}.{key}", hint=hint)

@@ -23,6 +23,7 @@ from typing import Any
 from models.errors import ConfigurationError
 from models.extras import install
 from models.settings import Settings
+from models.troubles import trouble
 from worker.checks.broker import broker_lane
 from worker.checks.steps import CheckLane, CheckState, Finding
 from worker.checks.system import secrets_of, system_lane
@@ -72,7 +73,7 @@ def _market(told: Future[MarketHours | None]) -> Finding:
     except ImportError as error:
         missing = f"unknown: {error}"
     except Exception as error:
-        missing = f"unknown: {type(error).__name__}: {error}"
+        missing = f"unknown: {trouble(error)}"
     finally:
         told.set_result(market)
     if market is not None:

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
-from models.errors import CorroError, DataNotPermitted, NoData, NoSuchSymbol
+from models.errors import DataNotPermitted, NoData, NoSuchSymbol
 from models.extras import install
 from models.messages import plain
 from models.settings import BrokerSettings, Settings
+from models.troubles import trouble
 from worker import brokers
 from worker.brokers.base import BrokerInterface
 from worker.brokers.rest.http import CONNECT_S, Wire, exchange
@@ -112,7 +113,7 @@ def table_for(table: BrokerSettings, limit_s: float) -> BrokerSettings:
 
 def explain(error: Exception, subject: Subject) -> Verdict:
     """Turn what a step raised into a verdict with advice."""
-    words = str(error) if isinstance(error, CorroError) else f"{type(error).__name__}: {error}"
+    words = trouble(error)
     advice = advice_for(subject.table.adapter, words, subject.facts, sandbox=subject.settings.is_sandbox)
     return (warn if isinstance(error, DataNotPermitted | NoData | NoSuchSymbol) else fail)(words, advice)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -17,11 +16,6 @@ C = TypeVar("C")
 _BUDGET = 0.9
 #: Seconds that a lane may take beyond its limit to close its connection.
 _GRACE_S = 1.0
-#: urllib3's way of saying that a connection failed, and the part of it that a person needs.
-_URLLIB3 = re.compile(
-    r"""_?HTTPS?(?:Connection)?Pool\(host='([^']*)', port=(\d+)\): Max retries exceeded with url: \S+ """
-    r"""\(Caused by \w+\(["'](?:<[^>]*>: )?(.*?)["']\)\)"""
-)
 #: Longest text of a finding; exceptions can be long.
 _WORDS = 400
 
@@ -205,5 +199,5 @@ class CheckLane(Generic[C]):
     def _clean(self, text: str) -> str:
         for secret in self._secrets:
             text = text.replace(secret, "***")
-        line = " ".join(_URLLIB3.sub(r"\1:\2: \3", text).split())
+        line = " ".join(text.split())
         return line if len(line) <= _WORDS else line[: _WORDS - 1] + "…"

@@ -15,7 +15,6 @@ from typing import Any
 import redis
 from pydantic import SecretStr
 
-from models.errors import CorroError
 from models.record.controls import NOUNS, ControlRow, in_force
 from models.record.database import Database, current_revision, head_revision, make_url
 from models.record.postgres import powers
@@ -23,6 +22,7 @@ from models.record.reading import answer, lease_holders, leave_no_trace, server_
 from models.record.rows import WorkerRow
 from models.secret_files import variable
 from models.settings import ALPACA_KEYS, Settings, config_file
+from models.troubles import trouble
 from models.vocabulary import CANNOT_READ
 from producers.bell import connect
 from worker.checks.advice import advice_for
@@ -99,7 +99,7 @@ def _password_in(url: str) -> str:
 
 
 def _explain(error: Exception, system: System) -> Verdict:
-    words = str(error) if isinstance(error, CorroError) else f"{type(error).__name__}: {error}"
+    words = trouble(error)
     return fail(words, advice_for(system.doing, words, {}))
 
 

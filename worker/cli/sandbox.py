@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from models.errors import ConfigurationError, InvalidOrder
+from models.troubles import trouble
 from producers.cli import show
 from producers.cli.app import Form, Json, Wide, seconds, tell
 
@@ -109,7 +110,7 @@ def _ask(context: typer.Context, question: Any) -> Any:
     except requests.HTTPError as error:
         raise InvalidOrder(f"sandbox: {error}") from None
     except (requests.RequestException, TimeoutError) as error:
-        raise ConfigurationError(f"the sandbox in {context.obj.absolute()} does not answer: {error}") from None
+        raise ConfigurationError(f"the sandbox in {context.obj.absolute()} does not answer: {trouble(error)}") from None
 
 
 def _pair(kind: str, text: str) -> tuple[str, object]:

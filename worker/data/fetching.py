@@ -40,6 +40,7 @@ from models.errors import (
     RateLimited,
     Unsupported,
 )
+from models.explaining import shown
 from models.lookups import InstrumentQuery
 from models.messages import FetchRequest
 from models.record.database import Database
@@ -57,6 +58,7 @@ from models.record.rows import FetchRow, Json
 from models.reports import AccountReport, Bars
 from models.settings import Settings
 from models.timeframes import Timeframe
+from models.troubles import trouble
 from producers.bell import Bell
 from worker.brokers.base import BrokerInterface
 from worker.brokers.lookups import previewed
@@ -173,7 +175,7 @@ class Fetcher:
             others = self.settings.brokers_in_order if kind in MARKET_DATA else ()
             return [self.broker.name, *(name for name in others if name != self.broker.name)]
         if not isinstance(given, list) or not given or len({str(name) for name in given}) != len(given):
-            raise InvalidRequest(f"route: must be a list of brokers, each once, was {given!r}")
+            raise InvalidRequest(f"route: must be a list of brokers, each once, was {shown(given)}")
         for name in given:
             try:
                 self.settings.broker(name if isinstance(name, str) else repr(name))
@@ -253,7 +255,7 @@ class Fetcher:
         if self._stopping.is_set():  # the connection went because we go
             self.rows.put_back(row, pause=0)
             return
-        words = str(error) if isinstance(error, CorroError) else f"{type(error).__name__}: {error}"
+        words = trouble(error)
         words = words if words.startswith(f"{self.broker.name}: ") else f"{self.broker.name}: {words}"
         pause = self._pause(row, error)
         if pause is None:

@@ -9,6 +9,7 @@ from models.errors import ConfigurationError
 from models.record import deployment
 from models.record.database import Database
 from models.settings import Settings
+from models.troubles import trouble
 from producers.bell import connect
 
 log = structlog.get_logger()
@@ -43,7 +44,7 @@ def _in_queue(settings: Settings, ours: str) -> str:
             return ours
         found = client.get(deployment.KEY)
     except (redis.RedisError, OSError) as error:
-        log.warning("queue_not_asked_for_its_fleet", error=str(error))
+        log.warning("queue_not_asked_for_its_fleet", error=trouble(error))
         return ours
     finally:
         client.close()

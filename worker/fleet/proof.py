@@ -37,6 +37,7 @@ from models.record.rows import WorkerRow
 from models.record.statements import fetch
 from models.record.tables import workers
 from models.settings import TimingSettings
+from models.troubles import trouble
 from worker.fleet.identity import Identity, is_on_this_host, process_is_over
 from worker.runtime.clock import elapsed
 
@@ -104,7 +105,7 @@ class Lifeline:
                     self.close()
                     return None
         except (DatabaseUnavailable, SQLAlchemyError) as error:
-            log.info("lifeline_lost", error=str(error))
+            log.info("lifeline_lost", error=trouble(error))
             self.close()
             return None
         return self._number

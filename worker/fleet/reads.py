@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+from models.troubles import trouble
 from models.vocabulary import CANNOT_READ
 from worker.runtime.clock import elapsed, utcnow
 
@@ -46,7 +47,7 @@ class Reads:
             with self._lock:
                 found = self._kinds.setdefault(kind, _Kind())
                 found.failing_since = elapsed() if found.failing_since is None else found.failing_since
-                found.why = (str(error) or type(error).__name__)[:_LONGEST]
+                found.why = trouble(error)[:_LONGEST]
             raise
         with self._lock:
             self._kinds[kind] = _Kind(read_at=utcnow())

@@ -13,6 +13,7 @@ import structlog
 
 from models import encoding
 from models.settings import Settings
+from models.troubles import trouble
 from producers.bell import Bell
 from producers.ear import channel
 
@@ -29,7 +30,7 @@ class _Voice(Bell):
     _told = ""
 
     def _failed(self, error: Exception, count: int) -> None:
-        words = f"{type(error).__name__}: {error}"
+        words = trouble(error)
         if words != self._told:  # once, not every five seconds
             log.info("commits_not_announced", error=words, hint="who waits looks by itself")
         self._told = words

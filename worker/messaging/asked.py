@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from models.settings import Settings
+from models.troubles import trouble
 from producers.bell import envelope
 from worker.messaging.dead_letters import DeadLetters
 
@@ -35,6 +36,6 @@ class AskedFor:
             reason: one of a few words, to count by.
             why: what exactly is wrong.
         """
-        words = f"{type(why).__name__}: {why}" if isinstance(why, Exception) else why
+        words = trouble(why) if isinstance(why, Exception) else why
         with closing(DeadLetters.of(settings)) as letters:
             letters.put(self.queue, envelope(self.task, self.queue, self.kwargs), reason, words)

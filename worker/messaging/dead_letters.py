@@ -20,6 +20,7 @@ import structlog
 
 from models.errors import NotFound, QueueUnavailable
 from models.settings import Settings
+from models.troubles import trouble
 from producers.bell import connect
 
 log = structlog.get_logger()
@@ -71,7 +72,7 @@ class DeadLetters:
                 self.displace({SET_ASIDE: "list", COUNTS: "hash"}, report=False)
                 self._put(queue, message, reason, why)
         except Exception as error:
-            log.error("message_not_kept", error=str(error), queue=queue, size=len(message))
+            log.error("message_not_kept", error=trouble(error), queue=queue, size=len(message))
 
     def _put(self, queue: str, message: bytes, reason: str, why: str) -> None:
         """Write one letter and count its reason; the oldest go when there are too many."""
@@ -179,7 +180,7 @@ class DeadLetters:
         try:
             return call()
         except (redis.RedisError, OSError) as error:
-            raise QueueUnavailable(f"the queue does not answer: {error}") from error
+            raise QueueUnavailable(f"the queue does not answer: {trouble(error)}") from error
 
 
 _BLANK = dict.fromkeys(("id", "at", "worker", "queue", "reason", "why", "size", "sha256", "message"))

@@ -25,6 +25,7 @@ from redis.retry import Retry
 from models.errors import ConfigurationError
 from models.private import private_folder
 from models.settings import Settings, embedded_socket
+from models.troubles import trouble
 from worker.runtime.said import LastingTrouble
 
 log = structlog.get_logger()
@@ -123,7 +124,7 @@ class EmbeddedQueue:
             except (FileNotFoundError, ConnectionRefusedError):
                 return False
             except OSError as error:  # the row of those who wait for it is full
-                self._silent.lasts("queue_silent", str(error))
+                self._silent.lasts("queue_silent", trouble(error))
         return True
 
     def _start_if_gone(self) -> None:
@@ -137,7 +138,7 @@ class EmbeddedQueue:
         try:
             self._client().ping()
         except Exception as error:  # frozen, loading, MISCONF ...
-            self._silent.lasts("queue_silent", str(error))
+            self._silent.lasts("queue_silent", trouble(error))
         else:
             self._silent.is_over()
 

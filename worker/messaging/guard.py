@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import cast, get_args
 
 from models import encoding
+from models.explaining import shown
 from models.groups import split_group
 from models.messages import MAX_BATCH, FetchKind, is_id
 from models.record.rows import Json
@@ -116,7 +117,7 @@ def _body(message: Json, properties: Json) -> tuple[object, object]:
         words = f"content-type must be application/json, was {message.get('content-type')!r}"
         raise Unreadable(words, "content_type" if "content-type" in message else "field_missing")
     if packing := message["headers"].get("compression"):
-        raise Unreadable(f"the body must not be compressed, was {packing!r}", "content_type")
+        raise Unreadable(f"the body must not be compressed, was {shown(packing)}", "content_type")
     body = message["body"]
     if properties.get("body_encoding") == "base64":
         body = base64.b64decode(body)
@@ -138,16 +139,18 @@ def _check(task: object, args: object, kwargs: object) -> None:
     if task in _MAY_BE_SIGNED and "signed" in kwargs and needed not in kwargs and not args:
         needed = "signed"
     if not args and needed not in kwargs:
-        raise Unreadable(f"{task} needs the argument {needed!r}, had {sorted(kwargs)}", "arguments")
+        raise Unreadable(f"{task} needs the argument {needed!r}, had {', '.join(sorted(kwargs))}", "arguments")
     if len(args) > 1 or (args and needed in kwargs):
-        raise Unreadable(f"{task} takes {needed!r} once, had {len(args)} positional and {sorted(kwargs)}", "arguments")
+        raise Unreadable(
+            f"{task} takes {needed!r} once, had {len(args)} positional and {', '.join(sorted(kwargs))}", "arguments"
+        )
     if task.startswith("orders.") and set(kwargs) - (SIGNED if needed == "signed" else {needed}):
-        raise Unreadable(f"{task} takes {needed!r} only, had {sorted(kwargs)}", "arguments")
+        raise Unreadable(f"{task} takes {needed!r} only, had {', '.join(sorted(kwargs))}", "arguments")
     if twice := [name for name, value in kwargs.items() if isinstance(value, encoding.Twice)]:
         raise Unreadable(f"{task}: {', '.join(twice)} given more than once", "arguments")
     given = args[0] if args else kwargs[needed]
     if needed == "fetch_id" and not (isinstance(given, str | int) and FETCH_ID.fullmatch(str(given))):
-        raise Unreadable(f"fetch_id: must be 1 to 64 characters without blanks, was {given!r:.100}", "arguments")
+        raise Unreadable(f"fetch_id: must be 1 to 64 characters without blanks, was {shown(given)}", "arguments")
     if reserved := _RESERVED & set(kwargs):
         raise Unreadable(f"{task} takes no argument {reserved.pop()!r}", "arguments")
     if needed in MOST and isinstance(given, list | dict) and len(given) > MOST[needed]:
@@ -186,7 +189,7 @@ def _check_envelope(headers: Json, properties: Json) -> str:
     texts = {"headers.id": headers["id"], "delivery_tag": properties["delivery_tag"]}
     for name, value in {**texts, "delivery_info.routing_key": routing_key}.items():
         if not isinstance(value, str) or not value:
-            raise Unreadable(f"{name} must be text, was {value!r}", "field_type")
+            raise Unreadable(f"{name} must be text, was {shown(value)}", "field_type")
     for name in ("eta", "expires"):
         if headers.get(name) is not None:
             _check_time(name, headers[name])
@@ -204,7 +207,7 @@ def _check_time(name: str, value: object) -> None:
         when = when.replace(tzinfo=UTC) if when.tzinfo is None else when
         away = (when - datetime.now(UTC)).total_seconds()
     except (ValueError, TypeError, OverflowError):
-        raise Unreadable(f"{name} must be an ISO 8601 time, was {value!r}", "time") from None
+        raise Unreadable(f"{name} must be an ISO 8601 time, was {shown(value)}", "time") from None
     if name == "eta" and away > MOST_ETA_S:
         raise Unreadable(f"eta may be at most {MOST_ETA_S:.0f} s away, was {value}: let your own program wait", "time")
 

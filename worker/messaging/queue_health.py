@@ -13,14 +13,14 @@ import time
 import redis
 import structlog
 
+from models.troubles import trouble
+
 log = structlog.get_logger()
 
 #: First and longest pause before the queue is tried again, seconds.
 FIRST_S, LONGEST_S = 0.5, 5.0
 #: The same trouble is told again after so long, seconds.
 _TOLD_EVERY_S = 60.0
-#: Where redis-py puts the command of a pipeline before the reply.
-_IN_A_PIPELINE = "of pipeline caused error: "
 #: Characters of what the queue said.
 _LONGEST = 200
 
@@ -37,8 +37,7 @@ class QueueHealth:
 
     def failed(self, error: BaseException) -> float:
         """Note that the queue failed; returns the seconds for which to leave it alone."""
-        said = str(error).rpartition(_IN_A_PIPELINE)[2]
-        words = f"{type(error).__name__}: {said}"[:_LONGEST]
+        words = trouble(error)[:_LONGEST]
         with self._lock:
             self.trouble = f"the queue is sick: {words}"
             pause, self._pause = self._pause, min(2 * self._pause, LONGEST_S)

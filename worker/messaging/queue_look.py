@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from models.errors import CorroError
 from models.settings import Settings
+from models.troubles import trouble
 from worker.messaging.dead_letters import KEPT, DeadLetters
 
 #: Seconds for one answer.
@@ -53,4 +54,4 @@ class QueueLooker:
                     self._seen = now
                 return QueueLook(True, self._waiting, total)
         except (CorroError, OSError) as error:
-            return QueueLook(error=f"{type(error).__name__}: {error}")
+            return QueueLook(error=trouble(error))

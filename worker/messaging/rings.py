@@ -19,6 +19,7 @@ from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 
 from models import encoding
+from models.troubles import trouble
 from producers.bell import RING, SINGLE_RING
 from worker.messaging.handover import Handover, handover
 
@@ -69,7 +70,7 @@ class Rings(kombu_redis.QoS):
             except Exception as error:
                 self.channel.sick = error
                 self._unnoted.add(delivery_tag)
-                log.warning("message_not_noted", id=message.headers.get("id"), error=str(error))
+                log.warning("message_not_noted", id=message.headers.get("id"), error=trouble(error))
         virtual.QoS.append(self, message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
@@ -164,7 +165,9 @@ class Gather:
             client.rpush(queue, *reversed(others))
         except redis.RedisError as error:
             for one in others:
-                self.set_aside(queue, one, f"taken along with rings, and the queue would not have it back: {error}")
+                self.set_aside(
+                    queue, one, f"taken along with rings, and the queue would not have it back: {trouble(error)}"
+                )
 
     def _is_busy(self) -> bool:
         """Tell whether more is likely to wait: taking one alone is quicker where it is alone."""

@@ -18,6 +18,7 @@ from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as kombu_redis
 
 from models.queue_url import QueueAddress
+from models.troubles import trouble
 from producers.bell import pool_of
 from worker.messaging.dead_letters import DeadLetters
 from worker.messaging.guard import Unreadable, clean
@@ -97,7 +98,9 @@ class _Careful(kombu_redis.QoS):
             with self.channel.conn_or_acquire(client) as found:
                 note = found.hget(self.unacked_key, tag) or b""
             self._remove_from_indices(tag).execute()  # type: ignore[attr-defined]
-            self.channel.dead_letters(found).put(self.unacked_key, note, "not_a_message", f"not a note: {error}")
+            self.channel.dead_letters(found).put(
+                self.unacked_key, note, "not_a_message", f"not a note: {trouble(error)}"
+            )
 
 
 class QoS(Rings, _Careful):

@@ -15,6 +15,7 @@ import redis
 
 from models import encoding
 from models.settings import Settings
+from models.troubles import trouble
 from producers.bell import connect
 from worker.messaging.dead_letters import DeadLetters
 from worker.messaging.guard import TASKS
@@ -49,7 +50,7 @@ def refusal(client: redis.Redis) -> str | None:
     answers = pipe.execute(raise_on_error=False)
     said = next((answer for answer in answers if isinstance(answer, redis.RedisError)), None)
     # redis-py takes OOM, READONLY and the like off the words, and makes a class of them.
-    return None if said is None else f"{type(said).__name__}: {said}"
+    return None if said is None else trouble(said)
 
 
 def unread_lists(client: redis.Redis, brokers: Iterable[str]) -> dict[str, int]:

@@ -20,6 +20,7 @@ from models.record.rows import AttemptRow, ReadableOrder
 from models.record.tables import UNSETTLED, attempts, fills, order_events, orders, position_ledgers
 from models.reports import FillReport, Found, OrderReport, Report, Sighting
 from models.settings import Settings
+from models.troubles import trouble
 from models.vocabulary import LIVE, UNEXPLAINED, Outcome, Status
 from worker.brokers.base import BrokerInterface, OrderRef
 from worker.fleet.reads import Reads
@@ -318,7 +319,7 @@ def readable(row: RowMapping) -> OrderRef | None:
     try:
         return order_ref(cast("ReadableOrder", _part(row, orders)), cast("AttemptRow", _part(row, attempts)))
     except Exception as error:
-        log.error("row_unreadable", client_order_id=row["client_order_id"], error=f"{type(error).__name__}: {error}")
+        log.error("row_unreadable", client_order_id=row["client_order_id"], error=trouble(error))
         return None
 
 

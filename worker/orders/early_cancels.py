@@ -15,6 +15,7 @@ import structlog
 
 from models.errors import QueueUnavailable
 from models.settings import Settings
+from models.troubles import trouble
 from producers.bell import connect
 
 log = structlog.get_logger()
@@ -72,4 +73,4 @@ def _asked(call: Callable[[], T]) -> T:
     try:
         return call()
     except (redis.RedisError, OSError) as error:
-        raise QueueUnavailable(f"the queue does not answer: {error}") from error
+        raise QueueUnavailable(f"the queue does not answer: {trouble(error)}") from error

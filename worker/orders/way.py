@@ -18,6 +18,7 @@ from models.crash_points import reached
 from models.errors import BrokerError, DatabaseUnavailable, NotSent, Stale, Unmapped
 from models.record.batch import Effects, OrderBatch
 from models.settings import TimingSettings
+from models.troubles import trouble
 from worker.brokers.base import BrokerInterface, LinkedOrder, Ticket
 from worker.gate import Gate
 from worker.orders.batches import Batches
@@ -171,7 +172,7 @@ class Way:
             return NotSent(f"not sent, the database is away: {error}", broker=broker)
         except Exception as error:
             log.exception("adapter_leaked", broker=broker, client_order_id=item.id)
-            return Unmapped(f"{broker}: {type(error).__name__}: {error}", broker=broker)
+            return Unmapped(f"{broker}: {trouble(error)}", broker=broker)
 
     def record(self, command: Command[I, A], answers: Sequence[tuple[I, A | BrokerError]]) -> None:
         """Commit what became of sends, then do what follows."""

@@ -12,6 +12,7 @@ import structlog
 from sqlalchemy import select
 
 from models.errors import InvalidOrder, QueueUnavailable, Untrusted
+from models.explaining import shown
 from models.record.batch import OrderBatch
 from models.record.key_rows import KeyRow
 from models.record.order import cancel
@@ -58,7 +59,7 @@ class Wishes:
         """
         envelope = Envelope.of(body)
         if envelope is None:
-            raise InvalidOrder(f"a {kind} comes with ids, or signed, was {body!r:.200}")
+            raise InvalidOrder(f"a {kind} comes with ids, or signed, was {shown(body)}")
         return judged(self.vouching.reader.ring(), kind, envelope, self.intake.clock.now)
 
     def record_replace(self, wish: SignedWish) -> dict[str, list[str]]:

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from models.settings import Settings
+from models.troubles import trouble
 from worker.pacing.budget import Limits
 from worker.pacing.window import Away, TokensTaken, digest
 from worker.runtime.said import LastingTrouble
@@ -84,8 +85,8 @@ class Link:
         except Exception as error:  # whatever a reply, or what others have written there, makes of it
             self._silent_until = time.monotonic() + SILENCE_S
             self.losses += 1
-            self._trouble, self._met_at = f"{type(error).__name__}: {error}"[:200], time.monotonic()
-            self._away.lasts("budgets_not_shared", str(error), hint="every worker keeps its part of the limit")
+            self._trouble, self._met_at = trouble(error)[:200], time.monotonic()
+            self._away.lasts("budgets_not_shared", trouble(error), hint="every worker keeps its part of the limit")
             raise Away from None
         self._away.is_over()
         return done

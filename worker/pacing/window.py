@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from models.errors import ConfigurationError
+from models.explaining import shown
 from models.settings import BrokerSettings
 
 
@@ -79,7 +80,7 @@ def _positive(broker: str, settings: BrokerSettings, key: str, default: float) -
     except (TypeError, ValueError):
         number = 0.0
     if not 0 < number < 1e6:
-        raise ConfigurationError(f"brokers.{broker}.{key} must be a number above 0, was {given!r}")
+        raise ConfigurationError(f"brokers.{broker}.{key} must be a number above 0, was {shown(given)}")
     return number
 
 

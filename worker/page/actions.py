@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from models.errors import InvalidRequest, Untrusted
+from models.explaining import shown
 from models.record.batch import change_one
 from models.record.controls import NOUNS, KillRow
 from models.record.order import cancel
@@ -83,7 +84,7 @@ class Errand:
             return None
         value = self.fields[name]
         if not isinstance(value, str) or len(value) > _LONGEST or "\0" in value:
-            raise InvalidRequest(f"{name}: must be a text of at most {_LONGEST} characters, was {value!r:.100}")
+            raise InvalidRequest(f"{name}: must be a text of at most {_LONGEST} characters, was {shown(value)}")
         if not (text := value.strip()):
             raise InvalidRequest(f"{name}: is blank; leave it out where nothing is meant by it")
         return text
@@ -103,7 +104,7 @@ class Errand:
         if isinstance(value := self.fields.get(name), bool):
             return value
         if (text := self.text(name)) is not None and text.lower() not in _YES:
-            raise InvalidRequest(f"{name}: must be one of {', '.join(sorted(_YES))} or left out, was {text!r}")
+            raise InvalidRequest(f"{name}: must be one of {', '.join(sorted(_YES))} or left out, was {shown(text)}")
         return text is not None
 
     def broker(self) -> str:
@@ -233,7 +234,7 @@ def _collar(errand: Errand, flatten: bool) -> str | None:
     if (text := errand.text("collar")) is None:
         return None
     if (percent := kill.collar_of(text, flatten=flatten)) is None:
-        raise InvalidRequest(f"collar: is a percentage between 0 and 100, with flatten; was {text!r}")
+        raise InvalidRequest(f"collar: is a percentage between 0 and 100, with flatten; was {shown(text)}")
     return percent
 
 

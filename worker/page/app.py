@@ -25,7 +25,6 @@ from models.errors import DatabaseUnavailable, InvalidRequest
 from models.history import History, v_attempts, v_fills, v_orders
 from models.outward import untold
 from models.record.database import Database
-from models.record.reading import position_rows
 from models.record.stream import EventRow, EventStream, must_have_been
 from models.settings import Settings
 from producers.cli.app import moment
@@ -43,6 +42,7 @@ from worker.page.overview import Overlook
 from worker.page.pages import ROWS, Limit, Screen, add_pages
 from worker.page.sessions import Sessions, visitor_of
 from worker.page.tail import Tail
+from worker.positions.told import told_positions
 
 #: No event has a larger id.
 _LAST_ID = 2**63 - 1
@@ -165,11 +165,10 @@ def _lists(app: FastAPI, settings: Settings, history: History) -> None:
     def positions() -> Response:
         """List positions as their brokers told them last, each with the time, `taken_at`; asks no broker.
 
-        `corro positions` asks them now, and names those that do not answer; here a broker without positions, and one
-        that nobody has read, have no row alike.
+        `error` says of which broker they are old, or not known at all: then a row has its name and nothing else. A
+        broker that was read and holds nothing has none. `corro positions` asks them now.
         """
-        with history.database.read() as connection:
-            return told(position_rows(connection))
+        return told(told_positions(history.database, settings))
 
     @app.get("/api/v1/fleet", tags=["lists"])
     def fleet() -> Response:

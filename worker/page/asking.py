@@ -10,7 +10,10 @@ from fastapi.routing import APIRoute
 
 from models import encoding
 from models.errors import InvalidRequest
+from models.explaining import shown
+from models.troubles import trouble
 
+JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 #: Fields of a form.
 _MOST_FIELDS = 50
@@ -50,8 +53,12 @@ def is_form(request: Request) -> bool:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower() == FORM
 
 
-def json_object(body: bytes) -> dict[str, object]:
+def json_object(body: bytes, came_as: str | None = JSON) -> dict[str, object]:
     """Read a JSON object, exactly: a name given twice has no value, and no number is rounded.
+
+    Args:
+        body: as it came; JSON is read whatever it was called.
+        came_as: its Content-Type, for the words where it is no JSON; None: it had none.
 
     Raises:
         InvalidRequest: it is none.
@@ -59,10 +66,20 @@ def json_object(body: bytes) -> dict[str, object]:
     try:
         found = encoding.exactly(body)
     except (ValueError, RecursionError) as error:
-        raise InvalidRequest(f"the body must be JSON: {error}") from None
+        words = "the body must be JSON" + (f": {error}" if body.strip() else ", and is empty")
+        raise InvalidRequest(f"{words}{_called(came_as)}") from None
     if not isinstance(found, dict):
-        raise InvalidRequest(f"the body must be a JSON object, was {found!r:.100}")
+        raise InvalidRequest(f"the body must be a JSON object, was {shown(found)}")
     return found
+
+
+def _called(came_as: str | None) -> str:
+    """Say what a body that is no JSON was called; nothing where it was called JSON."""
+    kind = (came_as or "").partition(";")[0].strip().lower()
+    if kind == JSON or kind.endswith("+json"):
+        return ""
+    named = f"it came as Content-Type {kind[:100]!r}" if kind else "it came without a Content-Type"
+    return f"; {named}: send a JSON object with 'Content-Type: {JSON}'"
 
 
 async def content_of(request: Request) -> dict[str, object]:
@@ -73,11 +90,11 @@ async def content_of(request: Request) -> dict[str, object]:
     """
     body = await request.body()
     if not is_form(request):
-        return json_object(body) if body else {}
+        return json_object(body, request.headers.get("content-type")) if body else {}
     try:
         pairs = parse_qsl(body.decode("utf-8"), keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS)
     except ValueError as error:
-        raise InvalidRequest(f"the body must be the fields of a form: {error}") from None
+        raise InvalidRequest(f"the body must be the fields of a form: {trouble(error)}") from None
     found = dict[str, object](pairs)
     if len(found) < len(pairs):
         raise InvalidRequest("a field stands in the form twice")

@@ -39,7 +39,8 @@ def _orders(app: FastAPI, door: OrderDoor) -> None:
         """Submit an order object, in the name of the token's key, or signed."""
         raw = await request.body()
         visitor = visitor_of(request) if b'"signed"' in raw else known(request)
-        return _answer(await run_in_threadpool(door.submit, visitor, idempotency_key, json_object(raw)))
+        body = json_object(raw, request.headers.get("content-type"))
+        return _answer(await run_in_threadpool(door.submit, visitor, idempotency_key, body))
 
     @app.delete("/api/v1/orders/{client_order_id:path}", tags=["orders"], status_code=202)
     def cancel(request: Request, client_order_id: str) -> Response:

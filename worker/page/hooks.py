@@ -22,6 +22,7 @@ from starlette.concurrency import run_in_threadpool
 
 from models.errors import CorroError, InvalidRequest, Untrusted
 from models.messages import is_id
+from models.troubles import trouble
 from models.vocabulary import Denial
 from models.web import TradingViewSettings, is_among
 from producers.client import OrderClient
@@ -70,7 +71,7 @@ class TradingViewHook:
                 raise Untrusted("an operator's token stands in no path: paths are logged", Denial.NOT_PERMITTED)
             placed = self._placed(visitor, body)
         except CorroError as error:
-            log.warning("alert_refused", key=visitor.key["key_id"], error=f"{type(error).__name__}: {error}")
+            log.warning("alert_refused", key=visitor.key["key_id"], error=trouble(error))
             raise
         if placed.is_refused:
             log.warning("alert_refused", key=visitor.key["key_id"], error=str(placed.row["reason"]))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from models.clock import utcnow
 from models.errors import InvalidOrder, InvalidRequest, Untrusted
+from models.explaining import shown
 from models.history import History, Row
 from models.messages import OrderRequest, is_id
 from models.record.keys import KeyReader
@@ -128,7 +129,7 @@ def idempotency_key(text: str | None) -> str:
     if not is_id(bare):
         raise InvalidRequest(
             "Idempotency-Key: must be 1 to 64 letters, digits and . _ : + / = @ # -, the first a letter or digit, "
-            f"was {text!r:.100}"
+            f"was {shown(text)}"
         )
     return bare
 
@@ -138,5 +139,5 @@ def _same(id_: str, body: Mapping[str, object]) -> object:
     if given is None:
         return id_
     if not isinstance(given, str):
-        raise InvalidOrder(f"client_order_id: must be a text, was {given!r:.100}")
+        raise InvalidOrder(f"client_order_id: must be a text, was {shown(given)}")
     return given

@@ -274,4 +274,4 @@ def _others(router: APIRouter, screen: Screen, history: History) -> None:
             "groups": _GROUPS if by in _GROUPS else (by, *_GROUPS),
             "missing": sum(row["fees_missing"] for row in profit),
         }  # fmt: skip
-        return screen.show(request, "pnl.html", "Profit and loss", told | sights.holdings(history))
+        return screen.show(request, "pnl.html", "Profit and loss", told | sights.holdings(history, settings))

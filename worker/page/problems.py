@@ -25,6 +25,7 @@ from models.errors import (
     QueueUnavailable,
     Untrusted,
 )
+from models.explaining import explained
 from models.outward import untold
 
 PROBLEM = "application/problem+json"
@@ -160,7 +161,7 @@ def register(
 
     @app.exception_handler(RequestValidationError)
     def of_a_parameter(request: Request, error: RequestValidationError) -> Response:
-        words = "; ".join(f"{item['loc'][-1]}: {item['msg']}" for item in error.errors()[:10])
+        words = explained({**item, "loc": tuple(item["loc"])[-1:]} for item in error.errors())
         return told(request, document("InvalidRequest", 422, words), "Invalid request", words)
 
     @app.exception_handler(Exception)

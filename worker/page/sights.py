@@ -7,12 +7,12 @@ from contextlib import closing
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from models.destinations import broker_of
 from models.errors import CorroError
 from models.history import History, v_external_orders
 from models.history.blotter import Choice, blotter, turned_away
 from models.record.controls import ControlRow
 from models.record.database import Database
-from models.record.reading import position_rows
 from models.record.tables import control_events
 from models.settings import Settings
 from models.vocabulary import Status
@@ -21,6 +21,7 @@ from worker.fleet.picture import NO_WORKER, UNREAD, present
 from worker.messaging.dead_letters import DeadLetters
 from worker.page.overview import Overview
 from worker.positions.ledger import locks
+from worker.positions.told import told_positions
 from worker.risk.report import limits_report
 
 Row = Mapping[str, object]
@@ -139,8 +140,12 @@ def share(limit: Row) -> float | None:
     return min(float(used / value), 1.0) if value > 0 else 1.0
 
 
-def holdings(history: History) -> Told:
-    """Return positions: as our executions explain them, and as the brokers told them."""
-    with history.database.read() as connection:
-        told = position_rows(connection)
-    return {"positions": history.positions(), "told": told}
+def holdings(history: History, settings: Settings) -> Told:
+    """Return positions: as our executions explain them, and as the brokers told them, with those that are not known."""
+    told = told_positions(history.database, settings)
+    unknown = {broker_of(str(row["broker"])): row["error"] for row in told if row["error"]}
+    return {
+        "positions": history.positions(),
+        "told": [row for row in told if row["symbol"] is not None],
+        "unknown": [f"{broker}: {words}" for broker, words in unknown.items()],
+    }

@@ -24,13 +24,13 @@ from models.messages import OrderRequest
 from models.outward import discreet, untold
 from models.record.controls import v_controls
 from models.record.evidence import unresolved as read_unresolved
-from models.record.reading import position_rows
 from models.record.stream import EventStream, must_have_been
 from models.signing import Signs
 from producers.cli.app import moment
 from producers.client import OrderClient
 from worker.fleet.picture import look
 from worker.page.chosen import Filters
+from worker.positions.told import told_positions
 
 #: Rows of a list, at most.
 MOST_ROWS = 200
@@ -96,9 +96,8 @@ class Assistant:
         return cast("Answers", told(stream.look()[: _bounded(limit)]))
 
     def positions(self) -> Answers:
-        """List positions as their brokers told them last; asks no broker."""
-        with self.client.database.read() as connection:
-            return cast("Answers", told(position_rows(connection)))
+        """List positions as their brokers told them last; `error` says of which broker they are not known."""
+        return cast("Answers", told(told_positions(self.client.database, self.client.settings)))
 
     def fleet(self) -> Answers:
         """List brokers and workers: who is connected, who leads, what waits."""

@@ -32,6 +32,7 @@ from models.reports import (
     Sighting,
 )
 from models.settings import BrokerSettings
+from models.troubles import trouble
 from worker.brokers.alpaca import reports as read
 from worker.brokers.alpaca.access import PAPER_URL, Access, access_from, budgets, rates
 from worker.brokers.alpaca.account import account_report
@@ -305,7 +306,7 @@ class AlpacaBroker(BrokerInterface):
         except UNREADABLE as error:
             order = event.get("order") if isinstance(event, Mapping) else None
             order_id = soft(identity, order.get("id")) if isinstance(order, Mapping) else None
-            self._log.warning("update_unreadable", broker_order_id=order_id, error=str(error)[:300])
+            self._log.warning("update_unreadable", broker_order_id=order_id, error=trouble(error))
             if order_id is None:
                 self._catch_up()
             else:

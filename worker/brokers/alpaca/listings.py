@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from models.errors import InstrumentUnknown, UnreadableReply
 from models.reports import Ambiguous, BrokerStatus, FillReport, Found, Missing, OrderReport, PositionReport, Sighting
+from models.troubles import trouble
 from worker.brokers.alpaca import reports as read
 from worker.brokers.alpaca.account import position_report
 from worker.brokers.alpaca.executions import Executions, amended, of_activity
@@ -173,7 +174,7 @@ class AlpacaListings:
             except UNREADABLE as error:
                 lost.append((row, error))
         if not found and len(lost) > 1:
-            raise UnreadableReply(f"{self._broker}: no {what} can be read: {lost[0][1]!r}", broker=self._broker)
+            raise UnreadableReply(f"{self._broker}: no {what} can be read: {trouble(lost[0][1])}", broker=self._broker)
         for row, why in lost:
             self._say(what, row, why)
         return found

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from models.troubles import trouble
 from worker.brokers.values import Raw
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ class AlpacaStream:
                 await self._listen()
                 reason = "closed by the server"
             except Exception as error:
-                failure, reason = error, f"{type(error).__name__}: {error}"
+                failure, reason = error, trouble(error)
             rarely = isinstance(failure, StreamRefused) or _status(failure) is not None
             failures = 0 if time.monotonic() - began > STABLE_S and self._listening.is_set() else failures + 1
             self._listening.clear()
@@ -191,7 +192,7 @@ class AlpacaStream:
         try:
             message = _decode(frame)
         except ValueError as error:
-            self._log.warning("stream_frame_unreadable", error=str(error))
+            self._log.warning("stream_frame_unreadable", error=trouble(error))
             await asyncio.to_thread(self._guarded, self._on_gap)
             return
         if message.get("stream") == "trade_updates":

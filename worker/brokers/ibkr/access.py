@@ -93,7 +93,7 @@ class Options:
             words = f"absence must be one of {', '.join(ABSENCE)}, was {get('absence')!r}"
             raise ConfigurationError(f"brokers.{broker}: {words}")
         if options.accounts and options.account and settings.usual_account is None:
-            raise ConfigurationError(f"brokers.{broker}.account: must be one of {sorted(options.accounts)}")
+            raise ConfigurationError(f"brokers.{broker}.account: must be one of {', '.join(sorted(options.accounts))}")
         if options.port in LIVE_PORTS and not options.live:
             raise real_money(f"brokers.{broker}.port", f"the live port {options.port}", "7497 and 4002 are paper")
         return options

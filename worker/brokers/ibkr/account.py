@@ -11,6 +11,7 @@ import structlog
 
 from models.errors import BrokerError, NoData, UnreadableReply
 from models.reports import AccountReport, PositionReport
+from models.troubles import trouble
 from worker.brokers.ibkr.instruments import from_ib_symbol
 from worker.brokers.ibkr.sdk import SdkAccountValue, SdkContract
 from worker.brokers.ibkr.session import TwsSession
@@ -66,7 +67,7 @@ def _account(session: TwsSession, number: str, rows: Sequence[SdkAccountValue]) 
     try:
         return replace(account_report(number, mine, pushed), account_id=called)
     except ValueError as error:
-        raise UnreadableReply(f"{session.options.broker}: account {called}: {error}") from None
+        raise UnreadableReply(f"{session.options.broker}: account {called}: {trouble(error)}") from None
 
 
 def account_report(

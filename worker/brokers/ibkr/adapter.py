@@ -16,6 +16,7 @@ from models.lookups import FoundInstruments, InstrumentQuery, PreviewReport
 from models.messages import OrderRequest
 from models.reports import AccountReport, Bar, FillReport, OrderReport, PositionReport, QuoteReport, Report, Sighting
 from models.settings import BrokerSettings
+from models.troubles import trouble
 from models.vocabulary import AssetClass
 from worker.brokers.base import AbsenceRule, BrokerInterface, Capabilities, LinkedOrder, OrderRef, Ticket
 from worker.brokers.ibkr import account, groups, legs, listings, lookups, orders, prices, terms, what_if
@@ -365,7 +366,7 @@ class IbkrBroker(BrokerInterface):
         except TimeoutError:
             raise BrokerError(f"{self.name}: {what} did not end within {limit_s:g} s", broker=self.name) from None
         except Exception as error:
-            raise BrokerError(f"{self.name}: {what} failed: {error!r}", broker=self.name) from error
+            raise BrokerError(f"{self.name}: {what} failed: {trouble(error)}", broker=self.name) from error
 
     def _on_change(self, what: str) -> None:
         if what == "cut off":

@@ -9,6 +9,7 @@ from datetime import UTC
 from typing import NamedTuple
 
 from models.errors import Unsupported
+from models.explaining import shown
 from models.messages import OrderRequest
 from models.vocabulary import OrderType
 
@@ -46,7 +47,9 @@ def check_extras(order: OrderRequest, broker: str) -> None:
     for key, (_, values) in known.items():
         if given.pop(key, None) not in values:
             had = order.algo.get(key)
-            raise Unsupported(f"{broker}: algo {name} needs {key}: {', '.join(values)}; was {had!r}", broker=broker)
+            raise Unsupported(
+                f"{broker}: algo {name} needs {key}: {', '.join(values)}; was {shown(had)}", broker=broker
+            )
     if given:
         raise Unsupported(f"{broker}: algo {name} has no {min(given)}", broker=broker)
 

@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 
 from models.errors import InvalidRequest
 from models.reports import CashEventReport
+from models.troubles import trouble
 from models.vocabulary import CashKind
 from worker.brokers.values import UNREADABLE, number, soft
 
@@ -63,7 +64,7 @@ def read_flex(path: Path) -> tuple[list[CashEventReport], list[str]]:
             event = read(attributes)
             found[event.event_id] = event
         except UNREADABLE as error:
-            odd.append(f"{name} {attributes.get('transactionID') or ''}: {error}")
+            odd.append(f"{name} {attributes.get('transactionID') or ''}: {trouble(error)}")
 
     _parse(path, start)
     if "FlexQueryResponse" not in names:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from models.troubles import trouble
 from worker.brokers.ibkr.access import Options
 
 
@@ -57,6 +58,6 @@ async def shake_hands(client: Any, options: Options) -> None:
         ready.cancel()
     error: object = (await asyncio.gather(ready, return_exceptions=True))[0]
     if isinstance(error, BaseException):
-        raise HandshakeFailed(ended.result() if ended.done() else repr(error)) from None
+        raise HandshakeFailed(ended.result() if ended.done() else trouble(error)) from None
     client.apiError -= on_error
     client.conn.disconnected -= on_end

@@ -17,6 +17,7 @@ from models.errors import CorroError, NotConnected, OutcomeUnknown, Refused, Unm
 from models.instruments import Instrument
 from models.messages import OrderRequest
 from models.reports import DONE, BrokerStatus, OrderReport, Report
+from models.troubles import trouble
 from worker.brokers.base import OrderRef, Ticket
 from worker.brokers.ibkr import reports, terms
 from worker.brokers.ibkr.evidence import KnownOrder, OrderBook
@@ -92,7 +93,7 @@ def answering(session: TwsSession, pending: Pending, what: str) -> Iterator[None
         raise
     except Exception as error:
         kind = Unmapped if pending.begun else NotConnected
-        raise kind(f"{pending.broker}: {error!r} while {what}", broker=pending.broker) from error
+        raise kind(f"{pending.broker}: {trouble(error)} while {what}", broker=pending.broker) from error
     finally:
         if not pending.lingers:
             session.book.forget(pending)

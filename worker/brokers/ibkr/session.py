@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 import structlog
 
 from models.errors import BrokerError, ConfigurationError, NotConnected, PacingViolation, QuotaExhausted
+from models.troubles import trouble
 from worker.brokers.ibkr.access import Options
 from worker.brokers.ibkr.accounts import TradedAccounts
 from worker.brokers.ibkr.codes import CUT_OFF, RESTORED, Proof, code_of, read_error
@@ -236,7 +237,9 @@ class TwsSession:
         except TimeoutError:
             raise BrokerError(f"{self.options.broker}: no answer to {what}", broker=self.options.broker) from None
         except ConnectionError as error:
-            raise NotConnected(f"{self.options.broker}: {error} during {what}", broker=self.options.broker) from None
+            raise NotConnected(
+                f"{self.options.broker}: {trouble(error)} during {what}", broker=self.options.broker
+            ) from None
 
     async def read(self, what: str, request: Callable[[], Awaitable[T]], timeout_s: float | None = None) -> T:
         """Make one SDK request that no order depends on, as `ask`.
@@ -279,7 +282,9 @@ class TwsSession:
             message()
         except Exception as error:
             if conn.numMsgSent == before:
-                raise NotConnected(f"{self.options.broker}: not sent: {error!r}", broker=self.options.broker) from error
+                raise NotConnected(
+                    f"{self.options.broker}: not sent: {trouble(error)}", broker=self.options.broker
+                ) from error
             raise
         return bool(conn.numMsgSent > before)
 

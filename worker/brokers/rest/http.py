@@ -36,6 +36,7 @@ from models.errors import (
     Unmapped,
     UnreadableReply,
 )
+from models.troubles import trouble
 from worker.brokers.rest.bodies import ENCODINGS, TooLarge, read_whole
 from worker.brokers.rest.exchanges import Adapter, current
 from worker.brokers.rest.exchanges import Exchange as Exchange
@@ -182,7 +183,7 @@ def classify(error: Exception, watched: Exchange, broker: str) -> BrokerError:
     """
     if isinstance(error, BrokerError):
         return error
-    text = f"{broker}: {type(error).__name__}: {str(error)[:300]}"
+    text = f"{broker}: {trouble(error)}"
     if never_left(error, watched):
         return NotConnected(f"{text}; nothing was sent", broker=broker)
     leaf = next((AFTER_THE_FIRST_BYTE[kind] for kind in type(error).__mro__ if kind in AFTER_THE_FIRST_BYTE), Unmapped)
@@ -195,7 +196,7 @@ def lost_after(error: Exception, broker: str) -> OutcomeUnknown:
     """Wrap a failure that came after the order had left: whatever it says of itself, the order's outcome is unknown."""
     if isinstance(error, OutcomeUnknown):
         return error
-    return Unmapped(f"{broker}: after the order was sent: {error}", broker=broker)
+    return Unmapped(f"{broker}: after the order was sent: {trouble(error)}", broker=broker)
 
 
 def _may_pass(error: BaseException) -> bool:

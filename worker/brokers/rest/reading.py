@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from models.errors import CorroError, UnreadableReply
+from models.troubles import trouble
 from worker.brokers.rest.http import CONNECT_S, READ_S, as_data_error
 from worker.brokers.values import UNREADABLE, Raw
 from worker.pacing.budget import Use, using
@@ -101,7 +102,9 @@ class JsonReads(ABC):
         try:
             return reader(raw)
         except UNREADABLE as error:
-            raise UnreadableReply(f"{self._broker}: unreadable answer: {error!r}", broker=self._broker) from error
+            raise UnreadableReply(
+                f"{self._broker}: unreadable answer: {trouble(error)}", broker=self._broker
+            ) from error
 
     def parse_data(self, reader: Callable[[V], T], raw: V) -> T:
         """Read market data: as `parse`, but a failure is a DataError."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from models.errors import ConfigurationError
 from models.settings import BrokerSettings
+from models.troubles import trouble
 from worker.brokers.address import judge
 from worker.brokers.oddities import Oddities
 from worker.brokers.tda.account import account_number
@@ -110,5 +111,5 @@ class TdaAccess:
                     number = account_number(row["securitiesAccount"], key)
                     found[number] = number
             except UNREADABLE as error:
-                self._odd.note(f"account {place} of {len(rows)}", repr(error))
+                self._odd.note(f"account {place} of {len(rows)}", trouble(error))
         return found, len(rows)

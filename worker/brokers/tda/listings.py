@@ -11,6 +11,7 @@ from enum import Enum
 from models.errors import NotPermitted, UnreadableReply
 from models.messages import utcnow
 from models.reports import OrderReport
+from models.troubles import trouble
 from worker.brokers.base import OrderRef
 from worker.brokers.broker_clock import Span
 from worker.brokers.oddities import Oddities
@@ -195,7 +196,7 @@ class TdaListings:
                 old, new = forebears.get(mine), heirs.get(mine)
                 found += [replace(report, replaces=old, replaced_by=new) for report in order_reports(raw, self._odd)]
             except UNREADABLE as error:
-                self._odd.note(f"order {mine or raw.get('enteredTime')}", repr(error))
+                self._odd.note(f"order {mine or raw.get('enteredTime')}", trouble(error))
         first = datetime.min.replace(tzinfo=utcnow().tzinfo)
         return sorted(found, key=lambda order: (order.submitted_at or first, str(order.broker_order_id)))
 

@@ -24,6 +24,7 @@ from typing import TypeGuard
 import structlog
 
 from models.errors import ConfigurationError, NotConnected
+from models.troubles import trouble
 from worker.brokers.values import Raw
 
 _log = structlog.get_logger(__name__)
@@ -189,7 +190,7 @@ class TokenKeeper:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
-            _log.warning("token_file_unreadable", broker=self._broker, path=str(path), error=str(error))
+            _log.warning("token_file_unreadable", broker=self._broker, path=str(path), error=trouble(error))
             return None
         return found if found.origin == self._origin else None
 
@@ -206,7 +207,7 @@ class TokenKeeper:
             for left in self._drafts():
                 left.unlink(missing_ok=True)
         except OSError as error:
-            raise ConfigurationError(f"brokers.{self._broker}: cannot write {self._path}: {error}") from error
+            raise ConfigurationError(f"brokers.{self._broker}: cannot write {self._path}: {trouble(error)}") from error
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -215,7 +216,9 @@ class TokenKeeper:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             handle = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            raise ConfigurationError(f"brokers.{self._broker}: cannot use {self._path.parent}: {error}") from error
+            raise ConfigurationError(
+                f"brokers.{self._broker}: cannot use {self._path.parent}: {trouble(error)}"
+            ) from error
         try:
             self._wait_for(handle)
             yield

@@ -16,6 +16,7 @@ from datetime import datetime
 import structlog
 
 from models.reports import DONE, OrderReport
+from models.troubles import trouble
 from worker.brokers.oddities import Oddities
 from worker.brokers.tda.likeness import Terms, could_be
 from worker.brokers.tda.reports import is_settled, order_report
@@ -104,7 +105,7 @@ class OrderWatch:
                 pause = self._poll_s
             except Exception as error:
                 pause = min(max(pause, 0.5) * 2, _LONGEST_PAUSE_S)
-                self._log.warning("poll_failed", error=str(error), pause_s=pause)
+                self._log.warning("poll_failed", error=trouble(error), pause_s=pause)
 
     def poll(self) -> None:
         """Look once, and push the orders that have changed."""

@@ -1,0 +1,74 @@
+"""Positions as their brokers told them last, and of which brokers they are not known: never shown as nothing held."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+
+from models.clock import utcnow
+from models.destinations import broker_of
+from models.record.database import Database
+from models.record.reading import position_rows, worker_rows
+from models.record.rows import PositionRow, WorkerRow
+from models.settings import Settings
+
+#: Readings in a row that may be missing before positions count as not known any more, and what one may take, seconds.
+_MISSING, _ONE_TAKES_S = 2, 15.0
+_COLUMNS = tuple(PositionRow.__annotations__)
+
+
+def told_positions(database: Database, settings: Settings) -> list[dict[str, object]]:
+    """Return positions as brokers told them last; `error` says of which they are old, or not known at all.
+
+    Raises:
+        DatabaseUnavailable: nobody can say.
+    """
+    with database.read() as connection:
+        held, workers = position_rows(connection), worker_rows(connection)
+    good_for = timedelta(seconds=_MISSING * settings.timing.positions_every + _ONE_TAKES_S)
+    return with_the_unknown(held, workers, list(settings.all_brokers), utcnow(), good_for)
+
+
+def with_the_unknown(
+    held: Sequence[PositionRow],
+    workers: Sequence[WorkerRow],
+    brokers: Collection[str],
+    now: datetime,
+    good_for: timedelta,
+) -> list[dict[str, object]]:
+    """Add to what is held whether it still is known: pure.
+
+    Args:
+        held: what brokers told last.
+        workers: every worker that is remembered.
+        brokers: those that are configured.
+        now: the moment.
+        good_for: a reading is.
+
+    Returns:
+        A row for each position; and one of a broker's name and `error` alone where nobody knows what it holds.
+    """
+    why = {broker: _why(broker, held, workers, now, good_for) for broker in brokers}
+    rows: list[dict[str, object]] = [{**row, "error": why.get(broker_of(row["broker"]))} for row in held]
+    shown = {broker_of(row["broker"]) for row in held}
+    silent = [broker for broker, words in why.items() if words and broker not in shown]
+    blank = dict.fromkeys(_COLUMNS)
+    return rows + [{**blank, "broker": broker, "error": why[broker]} for broker in silent]
+
+
+def _why(
+    broker: str, held: Sequence[PositionRow], workers: Sequence[WorkerRow], now: datetime, good_for: timedelta
+) -> str | None:
+    """Say why the positions of a broker are not known; None where they are."""
+    mine = [row for row in workers if row["broker"] == broker]
+    read = [row["positions_at"] for row in mine if row["positions_at"] is not None]
+    read += [row["taken_at"] for row in held if broker_of(row["broker"]) == broker]
+    if read and now - max(read) <= good_for:
+        return None
+    last = f"not known since {max(read):%Y-%m-%d %H:%M:%S} UTC" if read else "not known: never read"
+    if not mine:
+        return f"{last}; no worker of {broker} has been seen"
+    newest = max(mine, key=lambda row: row["heartbeat_at"])
+    silence = (now - newest["heartbeat_at"]).total_seconds()
+    state = "silent" if silence > good_for.total_seconds() and newest["state"] != "stopped" else newest["state"]
+    return f"{last}; its worker is {state}" + (f": {newest['detail']}" if newest["detail"] else "")
