@@ -28,6 +28,7 @@ from redis.sentinel import Sentinel, SentinelManagedConnection
 from models import encoding
 from models.queue_url import QueueAddress
 from models.settings import Settings
+from models.troubles import trouble
 
 #: Seconds for one connect and for one answer; together below the second a strategy may be held up.
 CONNECT_S = 0.3
@@ -142,7 +143,7 @@ class Bell:
 
     def _failed(self, error: Exception, count: int) -> None:
         hint = "recorded all the same: the sweep of a worker finds what no message tells"
-        log.warning("bell_silent", error=f"{type(error).__name__}: {error}", messages=count, hint=hint)
+        log.warning("bell_silent", error=trouble(error), messages=count, hint=hint)
 
     def _listen(self) -> None:
         """See that there is a line, and read the answers that have come."""

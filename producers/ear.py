@@ -18,6 +18,7 @@ from redis.client import PubSub
 from models import encoding
 from models.record.stream import EventRow, EventStream
 from models.settings import Settings
+from models.troubles import trouble
 from producers.bell import ANSWER_S, CONNECT_S, connect
 
 log = structlog.get_logger()
@@ -100,7 +101,7 @@ class Ear:
                 self._listen(said)
             except Exception as error:  # a server may answer anything, and redis-py may stumble over it anyhow
                 if not self._closed.is_set():
-                    log.info("ear_deaf", error=f"{type(error).__name__}: {error}", hint="who waits looks by itself")
+                    log.info("ear_deaf", error=trouble(error), hint="who waits looks by itself")
             finally:
                 self.hears.clear()
                 self._hang_up()
