@@ -80,7 +80,9 @@ def test_every_tool_reads_and_only_one_writes(client: OrderClient) -> None:
     assert {tool.name for tool in found} == {*lists, "order", "submit_order"}
     assert all(tool.description for tool in found)
     told = ask(Assistant(client), *((name, {}) for name in lists))
-    assert [rows for rows, name in zip(told, lists, strict=True) if name != "fleet"] == [[]] * 7
+    shown = dict(zip(lists, told, strict=True))
+    assert [rows for name, rows in shown.items() if name not in ("fleet", "positions")] == [[]] * 6
+    assert {row["error"] is not None for row in shown["positions"]} == {True}  # nobody has read them
     assert [row["broker"] for row in told[lists.index("fleet")]] == ["ibkr", "alpaca", "tda"]
 
 
