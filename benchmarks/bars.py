@@ -10,7 +10,7 @@ import pandas as pd
 import requests
 
 from benchmarks.house import BenchHouse
-from benchmarks.report import Part, Scale, Table, ratio, spread
+from benchmarks.report import Part, Scale, Table, Target, ratio, spread
 from models.settings import load_settings
 from producers.client import OrderClient
 from worker.local.processes import Fleet
@@ -18,6 +18,7 @@ from worker.local.processes import Fleet
 WORDS = """\
 From the call to a DataFrame, through the queue, a worker and the database, where the bars stay. The floor pages through
 the same door with requests and keeps nothing; the door itself makes the prices up and takes most of the time."""
+_WANTED = 1.3
 SYMBOLS = ("AAPL", "MSFT", "KO", "NVDA", "AMZN")
 
 
@@ -49,6 +50,9 @@ def measure(house: BenchHouse, scale: Scale) -> Part:
     title = f"{count:,} minute bars" + (", a year" if months == 12 else ", a month")
     part = Part("bars", "A year of minute bars", WORDS, figures=found)
     part.tables.append(Table(title, ["way", "seconds [rounds]", "of the floor"], rows))
+    one = ratio(found["corro"], base)
+    words = f"a year of minute bars, of paging by hand: at most {_WANTED:g}"
+    part.targets.append(Target(words, one <= _WANTED, f"{one:.2f} of it", "bars"))
     return part
 
 

@@ -100,7 +100,8 @@ class BenchHouse:
                 upgrade(database)
             else:
                 with database.write() as connection:
-                    connection.exec_driver_sql((PEERS / "table.sql").read_text())
+                    for statement in (PEERS / "table.sql").read_text().split(";"):
+                        connection.exec_driver_sql(statement)
             database.close()
             if kind == "sqlite":  # a copy of one file has to be whole
                 _checkpoint(path)
@@ -163,6 +164,13 @@ class BenchPostgres:
         name = f"b_{uuid.uuid4().hex[:10]}"
         self.create(name, template)
         return name
+
+    def written(self) -> tuple[int, int]:
+        """Return the transactions that wrote so far, and the bytes of WAL: both of the whole server."""
+        with self._engine.connect() as connection:
+            query = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint, pg_current_wal_insert_lsn() - '0/0'"
+            commits, wal = connection.exec_driver_sql(query).one()
+        return int(commits), int(wal)
 
     def version(self) -> str:
         """Return the server's version."""

@@ -19,7 +19,10 @@ from benchmarks.house import BenchHouse
 from benchmarks.report import percentile
 
 _OURS = ("celery", "kombu", "redis", "hiredis", "SQLAlchemy", "pydantic", "psycopg")
-_THEIRS = {"peers": ("rq", "dramatiq", "taskiq", "taskiq-redis", "huey", "redis"), "peers-arq": ("arq", "redis")}
+_THEIRS = {
+    "peers": ("rq", "dramatiq", "taskiq", "taskiq-redis", "huey", "dbos", "awa-pg", "redis"),
+    "peers-arq": ("arq", "redis"),
+}
 
 
 class Watch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,6 +17,8 @@ class Target:
     words: str
     met: bool
     figure: str
+    #: Which paragraph of the page says why it is missed, where it is: see `document.MISSES`.
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +53,18 @@ class Scale:
 
     Args:
         quick: a first look: fewer rounds, fewer orders.
+        until: the moment, monotonic, after which a part takes no more rounds than its fewest.
     """
 
     quick: bool = False
+    until: float = math.inf
 
     def rounds(self, least: int, most: int, seconds: float) -> Iterator[int]:
         """Count rounds: as many as fit into so many seconds, so that a busy machine takes no longer than a calm one."""
         began = time.monotonic()
         for round_ in range(1 if self.quick else most):
-            if round_ >= least and (time.monotonic() - began) * (round_ + 1) / round_ > seconds:
+            now = time.monotonic()
+            if round_ >= least and ((now - began) * (round_ + 1) / round_ > seconds or now > self.until):
                 return
             yield round_
 

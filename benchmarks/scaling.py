@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from benchmarks.contenders import CORRO, PEERS_OF, ContenderRun, rotated
+from functools import partial
+
+from benchmarks.contenders import CORRO, PEERS_OF, ContenderRun, once_more, rotated
 from benchmarks.house import BenchHouse
 from benchmarks.report import Part, Scale, Table, spread
 from benchmarks.worker import NAMES, Entry, fill
@@ -18,13 +20,13 @@ def measure(house: BenchHouse, scale: Scale) -> Part:
     entries = [Entry("corro, single submits", CORRO), Entry("corro, submit_many", CORRO, 1000)]
     entries.append(Entry(PEERS_OF["huey"][1].title, PEERS_OF["huey"][1]))
     found: dict[str, dict[str, list[float]]] = {}
-    for round_ in scale.rounds(1, 3, 150.0):
+    for round_ in scale.rounds(1, 3, 100.0):
         for database in ("sqlite", "postgresql"):
             for entry in rotated(entries[: scale.of(3, 2)], round_):
                 for workers in rotated(list(WORKERS), round_):
                     title = f"{entry.title}, {NAMES[database]}"
                     n = scale.of(2000, 1000) if entry.contender.ours else 1000
-                    pace = _pace(house, entry, database, workers, n)
+                    pace = once_more(partial(_pace, house, entry, database, workers, n))
                     found.setdefault(title, {}).setdefault(str(workers), []).append(pace)
     rows = [[title, *(spread(one[str(workers)]) for workers in WORKERS)] for title, one in sorted(found.items())]
     part = Part("scaling", "Through 1, 2 and 4 workers", WORDS, figures=found)

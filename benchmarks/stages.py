@@ -5,26 +5,19 @@ from __future__ import annotations
 import cProfile
 import gc
 import pstats
-import sys
 import time
 from bisect import bisect_left
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from statistics import median
 
 from benchmarks.contenders import CORRO, ContenderRun
 from benchmarks.house import BenchHouse
+from benchmarks.inside import inside
 from benchmarks.null.null_call import moments
 from benchmarks.report import Part, Scale, Table, percentile
 from benchmarks.worker import NAMES, PER_S
-from models.messages import OrderRequest
-from models.settings import load_settings
-from producers.bell import Bell
-from producers.client import OrderClient
-from worker import brokers
-from worker.fleet.identity import Identity
-from worker.fleet.members import Heartbeat
-from worker.orders.desk import BrokerDesk
 
 WORDS = """\
 The first tables follow single orders at 100 a second through corro, by the marks that its code has for crash tests
@@ -97,38 +90,11 @@ def _stages(house: BenchHouse, database: str, n: int) -> dict[str, list[float]]:
 
 def _profiles(house: BenchHouse, n: int) -> dict[str, tuple[dict[str, float], float]]:
     """Return, by whose code it is, each area's share, and the microseconds per order without the profiler."""
-    folder = house.folder("profile")
-    (folder / "stamps").touch()
-    sys.path.insert(0, str(house.site))
-    settings = load_settings(
-        home=folder,
-        database_url=house.database("sqlite", folder, ours=True),
-        redis_url=f"redis+socket://{house.socket}",
-        brokers={"desk": {"adapter": "null", "stamps": str(folder / "stamps")}},
-    )
-    broker = brokers.load(settings, "desk")
-    broker.connect()
-    bell = Bell(settings)
-    with OrderClient(settings) as client:
-        me = Identity(broker.name)
-        desk = BrokerDesk(settings, client.database, broker, me, bell, Heartbeat(client.database, me, settings.timing))
-        desk.gate.open()
-        ids: list[str] = []
-
-        def submit(count: int) -> None:
-            for _ in range(0, count, 1000):
-                asked = [OrderRequest(symbol="AAPL", side="buy", quantity=10, route=["desk"]) for _ in range(1000)]
-                ids.extend(order.client_order_id for order in client.submit_many(asked))
-
-        def work(count: int) -> None:
-            for _ in range(0, count, 100):
-                desk.place.work([ids.pop() for _ in range(100)])
-
-        found = {"the code of submit_many": _profile(submit, n), "a worker's code": _profile(work, n)}
-        desk.close()
-    bell.close()
-    sys.path.remove(str(house.site))
-    return found
+    with inside(house) as one:
+        return {
+            "the code of submit_many": _profile(partial(one.submit, at_once=1000), n),
+            "a worker's code": _profile(partial(one.work, at_once=100), n),
+        }
 
 
 def _profile(work: Callable[[int], None], n: int) -> tuple[dict[str, float], float]:

@@ -60,8 +60,12 @@ class NullMarks(dict[str, object]):
         self._file = os.open(f"{path}.marks", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def __contains__(self, point: object) -> bool:
-        os.write(self._file, _STAMP.pack(str(point).encode(), time.monotonic_ns()))
+        self.note(str(point))
         return False
+
+    def note(self, name: str) -> None:
+        """Note this moment under a name."""
+        os.write(self._file, _STAMP.pack(name.encode(), time.monotonic_ns()))
 
 
 def moments(path: str | Path) -> dict[str, list[int]]:

@@ -33,6 +33,17 @@ _INTEND = f"{_INSERT} ON CONFLICT DO NOTHING"
 _OUTCOME = "UPDATE orders SET status = ?, broker_order_id = ?, updated_at = ? WHERE client_order_id = ?"
 
 
+def url() -> str:
+    """The peer's PostgreSQL as libpq's URL: a socket's folder, a name, a user."""
+    host, name, user = (word.partition("=")[2] for word in CONFIG["database"].split())
+    return f"postgresql://{user}@localhost/{name}?host={host}"
+
+
+def sqlalchemy_url() -> str:
+    """The peer's database, whichever it is."""
+    return url() if "host=" in CONFIG["database"] else f"sqlite:///{CONFIG['database']}"
+
+
 def now() -> str:
     return datetime.now(UTC).isoformat()
 
@@ -133,8 +144,14 @@ def execute(order: dict[str, str]) -> None:
     desk, id_ = PeerDesk.one(), order["client_order_id"]
     row = tuple(order.values())
     if not PROMISE:
-        desk.commit(_INSERT, *row, "accepted", desk.broker.place(id_), now())
+        send_then_record(order)
         return
     if not desk.commit(_INTEND, *row, "sending", None, now()):
         return  # begun before: whoever began it finishes it, or a person looks
     desk.commit(_OUTCOME, "accepted", desk.broker.place(id_), now(), id_)
+
+
+def send_then_record(order: dict[str, str]) -> None:
+    """The bare form; also what is left to do where the queue itself has committed the intent."""
+    desk = PeerDesk.one()
+    desk.commit(_INSERT, *order.values(), "accepted", desk.broker.place(order["client_order_id"]), now())

@@ -40,5 +40,17 @@ def enqueue(order: OrderRequest) -> None:
     _client.submit(order)
 
 
+def cancel(client_order_id: str) -> None:
+    _client.cancel(client_order_id)
+
+
+def replace(client_order_id: str) -> None:
+    _client.replace(client_order_id, quantity=9)
+
+
+def enqueue_and_wait(order: OrderRequest) -> None:
+    _client.submit(order).wait(30)
+
+
 def enqueue_many(orders: list[OrderRequest]) -> None:
     _client.submit_many(orders)

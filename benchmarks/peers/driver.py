@@ -9,6 +9,8 @@ pays: building the order and handing it over.
 | each n                      | `ns`: of each call; `cpu_s`: of all of them, this process               |
 | many n                      | the same of one call with n orders                                      |
 | paced n per_s               | `sent`: [id, CLOCK_MONOTONIC before the call] of each, begun at that pace |
+| changes how ids per_s       | the same of the module's `cancel` or `replace`, of orders that are there |
+| waited n per_s              | `sent`: [id, CLOCK_MONOTONIC when the strategy had waited for its end]  |
 """
 
 from __future__ import annotations
@@ -34,8 +36,9 @@ class Driver:
         self.new_order: Callable[[], Any] = getattr(module, "new_order", common.new_order)
         self.identity: Callable[[Any], str] = getattr(module, "identity", lambda order: order["client_order_id"])
         self.loop = asyncio.new_event_loop() if inspect.iscoroutinefunction(module.enqueue) else None
-        if hasattr(module, "start"):
-            self._finish(module.start())
+        started = module.start() if hasattr(module, "start") else None
+        if started is not None:
+            self._finish(started)
 
     def _finish(self, work: Awaitable[Any]) -> Any:
         assert self.loop is not None
@@ -78,6 +81,25 @@ class Driver:
             if self.loop:
                 self._finish(done)
             sent.append([self.identity(order), started])
+        return {"sent": sent}
+
+    def changes(self, how: str, ids: list[str], per_s: float) -> dict[str, Any]:
+        change, sent, due = getattr(self.module, how), [], time.monotonic()
+        for id_ in ids:
+            due += 1 / per_s
+            time.sleep(max(0.0, due - time.monotonic()))
+            sent.append([id_, time.monotonic_ns()])
+            change(id_)
+        return {"sent": sent}
+
+    def waited(self, n: int, per_s: float) -> dict[str, Any]:
+        sent, due = [], time.monotonic()
+        for _ in range(n):
+            due += 1 / per_s
+            time.sleep(max(0.0, due - time.monotonic()))
+            order = self.new_order()
+            self.module.enqueue_and_wait(order)
+            sent.append([self.identity(order), time.monotonic_ns()])
         return {"sent": sent}
 
 
