@@ -6,7 +6,7 @@ changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
@@ -58,8 +58,8 @@ _SAME_NAME = (
 )  # fmt: skip
 _CLASS = ("asset_class", "currency")  #: What an instrument is, beside its symbol.
 _BODY = (*_SAME_NAME, "route")
-#: Builds a request of values that were validated before.
-_construct: Callable[..., OrderRequest] = OrderRequest.model_construct
+#: Every field of a request, with what it is where a row has no column for it.
+_FIELDS: dict[str, object] = dict.fromkeys(OrderRequest.model_fields)
 _ENUMS = {"side": Side, "order_type": OrderType, "time_in_force": TimeInForce}
 
 
@@ -112,8 +112,18 @@ def request_of(row: AnyOrder) -> OrderRequest:
     values |= {name: kind(str(values[name])) for name, kind in _ENUMS.items()}
     values["tags"] = [] if values["tags"] is None else values["tags"]
     values |= {name: columns[name] if _names_class(row) else None for name in _CLASS}
-    where = {"route": tuple(row["route"] or ()), "account": row["account"]}
-    return _construct(**values, **where, group=membership_of(row), legs=legs_of(row))
+    values |= {"route": tuple(row["route"] or ()), "account": row["account"]}
+    return _constructed(values | {"group": membership_of(row), "legs": legs_of(row)})
+
+
+def _constructed(values: dict[str, object]) -> OrderRequest:
+    """Do what `OrderRequest.model_construct` does, without a question to each field: it is done twice for an order."""
+    request = OrderRequest.__new__(OrderRequest)
+    object.__setattr__(request, "__dict__", _FIELDS | values)
+    object.__setattr__(request, "__pydantic_fields_set__", set(values))
+    object.__setattr__(request, "__pydantic_extra__", None)
+    object.__setattr__(request, "__pydantic_private__", None)
+    return request
 
 
 def body_of(row: AnyOrder) -> dict[str, object]:

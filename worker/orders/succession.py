@@ -165,6 +165,8 @@ def withdraw_surplus(entry: OrderRecord) -> None:
     current = entry.current
     if current is None or current["outcome"] != Outcome.ACCEPTED or entry.status not in OPEN | {Status.FILLED}:
         return  # what is on its way is judged when its answer comes
+    if not entry.order["filled_quantity"]:
+        return  # nor is anything filled: its executions need not be read for that
     own = filled_by(entry, (row for row in entry.fills if row["attempt_no"] in _line(entry, number)))
     others = entry.order["filled_quantity"] - own
     whole = entry.order["quantity"]
