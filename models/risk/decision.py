@@ -317,6 +317,8 @@ def _rate(case: _AskedOrder, limit: Limit) -> Refuse | Hold | None:
     if limit.name == "orders_per_minute" and not case.order.is_new:
         return None
     gone = used.orders_at if limit.name == "orders_per_minute" else used.messages_at
+    if len(gone) < limit.number:
+        return None  # not all of them were within the minute: then still fewer are
     gone = [at for at in gone if (case.now - at).total_seconds() < 60]
     if len(gone) < limit.number:
         return None

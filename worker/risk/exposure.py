@@ -83,6 +83,7 @@ class Exposure:
         #: Orders by what makes them alike: who, and when.
         self._alike: dict[_Likeness, list[tuple[str, datetime]]] = {}
         self._resting: list[_Resting] = []
+        self._is_self_trade_asked = any(limit.name == "self_trade" for limit in limits)
         self._read({limit.name for limit in limits}, limits)
 
     def _read(self, names: set[str], limits: Sequence[Limit]) -> None:
@@ -151,7 +152,7 @@ class Exposure:
                 place.buying, place.selling = place.buying + max(more, _ZERO), place.selling - min(more, _ZERO)
         if order.is_new:
             self._alike.setdefault(_likeness(order), []).append((order.client_order_id, self.now))
-            if order.rests:
+            if order.rests and self._is_self_trade_asked:
                 scopes = order.scopes
                 resting = _Resting(order.client_order_id, order.symbol, order.side, order.limit_price, scopes)
                 self._resting.append(resting)
