@@ -30,7 +30,7 @@ def measure(house: BenchHouse, scale: Scale) -> Part:
     if scale.quick:
         entries = entries[:3]
     found: dict[str, dict[str, list[float]]] = {}
-    for round_ in range(scale.of(2, 1)):
+    for round_ in scale.rounds(1, 2, 70.0):
         for wait_ms in WAITS_MS:
             for entry in rotated(entries, round_):
                 pace = once_more(partial(_pace, house, entry, wait_ms, scale.of(250, 200)))

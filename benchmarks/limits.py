@@ -43,7 +43,7 @@ def measure(house: BenchHouse, scale: Scale) -> Part:
     for round_ in scale.rounds(2, 3, 40.0):
         for database, name in NAMES.items():
             for form in list(FORMS) if round_ % 2 == 0 else list(FORMS)[::-1]:
-                figures = once_more(partial(_run, house, database, FORMS[form], scale.of(1500, 500), scale.of(200, 60)))
+                figures = once_more(partial(_run, house, database, FORMS[form], scale.of(1000, 500), scale.of(200, 60)))
                 found.setdefault(name, {}).setdefault(form, []).append(figures)
     part = Part("limits", "The price of limits", WORDS, figures=found)
     rows = []

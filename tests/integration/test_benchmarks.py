@@ -35,9 +35,12 @@ def test_every_order_of_a_run_is_at_the_null_broker_once(house: BenchHouse) -> N
 
 def test_the_page_says_what_was_missed(tmp_path: Path) -> None:
     part = Part("x", "A part", "Words.", [Table("some figures", ["who", "ms"], [["corro", "1.0"]])])
-    part.targets = [Target("quick enough", False, "3 ms")]
-    document.write(tmp_path / "page.md", [part], [("date", "today")])
+    part.targets = [Target("quick enough", False, "3 ms", "wal"), Target("small enough", True, "3 B", "bars")]
+    document.write(tmp_path / "page.md", [part], [("date", "today")], ["memory (RuntimeError)"])
     page = (tmp_path / "page.md").read_text()
+    assert document.MISSES["wal"] in page
+    assert document.MISSES["bars"] not in page
+    assert "**Not measured in this run:** memory (RuntimeError)." in page
     assert "| quick enough | **missed** | 3 ms |" in page
     assert "Some figures:\n\n| who | ms |\n| --- | ---: |\n| corro | 1.0 |" in page
     assert not (tmp_path / "page.svg").exists()
