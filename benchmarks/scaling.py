@@ -17,12 +17,12 @@ WORKERS = (1, 2, 4)
 
 def measure(house: BenchHouse, scale: Scale) -> Part:
     """Drain with every number of workers, interleaved."""
-    entries = [Entry("corro, single submits", CORRO), Entry("corro, submit_many", CORRO, 1000)]
+    entries = [Entry("corro, single submits", CORRO)]
     entries.append(Entry(PEERS_OF["huey"][1].title, PEERS_OF["huey"][1]))
     found: dict[str, dict[str, list[float]]] = {}
     for round_ in scale.rounds(1, 3, 100.0):
         for database in ("sqlite", "postgresql"):
-            for entry in rotated(entries[: scale.of(3, 2)], round_):
+            for entry in rotated(entries, round_):
                 for workers in rotated(list(WORKERS), round_):
                     title = f"{entry.title}, {NAMES[database]}"
                     n = scale.of(2000, 1000) if entry.contender.ours else 1000

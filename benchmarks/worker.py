@@ -21,7 +21,7 @@ One worker process each, eight sends at once, the null broker: it accepts at onc
 drained, then 100 orders a second are submitted and the time from before the call to the broker is taken."""
 PER_S = 100
 #: How long all rounds together may take, unless two take longer.
-_SECONDS = 180.0
+_SECONDS = 150.0
 #: The producer's first orders, not measured.
 _WARM = 20
 NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
@@ -74,7 +74,7 @@ def measure(house: BenchHouse, scale: Scale, database: str = "sqlite", entries: 
     found: dict[str, list[Figures]] = {}
     for round_ in scale.rounds(2, 5, _SECONDS):
         for entry in rotated([one for one in entries or ENTRIES if database in one.contender.databases], round_):
-            n = scale.of(3000, 1000) if entry.contender.ours else scale.of(800, 600)
+            n = scale.of(3000, 1000) if entry.contender.ours else scale.of(600, 600)
             n, pace = (scale.of(200, 150), 100) if entry.contender.slow else (n, scale.of(200, 100))
             figures = once_more(partial(through_a_worker, house, entry, database, n, pace))
             found.setdefault(entry.title, []).append(figures)
