@@ -39,6 +39,7 @@ from models.record.linked import (
     on_the_wire,
     wrong_groups,
 )
+from models.record.rebuilt import rebuilt
 from models.record.rows import AnyOrder, NewOrder, OrderRow, by_name
 from models.record.sameness import must_be_named_once, same_or_conflict
 from models.record.stored import IDS, insert_orders, note, stored_and_keyed, stored_rows, whole_rows
@@ -58,8 +59,6 @@ _SAME_NAME = (
 )  # fmt: skip
 _CLASS = ("asset_class", "currency")  #: What an instrument is, beside its symbol.
 _BODY = (*_SAME_NAME, "route")
-#: Every field of a request, with what it is where a row has no column for it.
-_FIELDS: dict[str, object] = dict.fromkeys(OrderRequest.model_fields)
 _ENUMS = {"side": Side, "order_type": OrderType, "time_in_force": TimeInForce}
 
 
@@ -113,17 +112,7 @@ def request_of(row: AnyOrder) -> OrderRequest:
     values["tags"] = [] if values["tags"] is None else values["tags"]
     values |= {name: columns[name] if _names_class(row) else None for name in _CLASS}
     values |= {"route": tuple(row["route"] or ()), "account": row["account"]}
-    return _constructed(values | {"group": membership_of(row), "legs": legs_of(row)})
-
-
-def _constructed(values: dict[str, object]) -> OrderRequest:
-    """Do what `OrderRequest.model_construct` does, without a question to each field: it is done twice for an order."""
-    request = OrderRequest.__new__(OrderRequest)
-    object.__setattr__(request, "__dict__", _FIELDS | values)
-    object.__setattr__(request, "__pydantic_fields_set__", set(values))
-    object.__setattr__(request, "__pydantic_extra__", None)
-    object.__setattr__(request, "__pydantic_private__", None)
-    return request
+    return rebuilt(values | {"group": membership_of(row), "legs": legs_of(row)})
 
 
 def body_of(row: AnyOrder) -> dict[str, object]:

@@ -65,6 +65,16 @@ def test_a_new_order_is_queued_for_the_first_broker_of_its_route(intake: Intake,
     assert kinds(database) == ["queued"]
 
 
+def test_a_request_of_a_row_is_the_one_that_pydantic_would_construct() -> None:
+    asked = OrderRequest(symbol="AAPL", side="buy", quantity=1, order_type="limit", limit_price="1.5", route=["ibkr"])
+    found = request_of(row_of(asked, ["ibkr"], asked.created_at))
+    same = OrderRequest.model_construct(**{name: getattr(found, name) for name in found.model_fields_set})
+    assert found == same == asked.model_copy(update={"expires_at": found.expires_at})
+    assert found.model_fields_set == same.model_fields_set
+    assert list(vars(found)) == list(vars(same))
+    assert found.body_hash == asked.body_hash
+
+
 def test_the_same_order_again_is_the_same_order(intake: Intake, database: Database) -> None:
     first = intake.record([request()])
     with database.write() as connection:
