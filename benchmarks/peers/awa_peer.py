@@ -21,7 +21,7 @@ _client: awa.Client
 
 
 @dataclass
-class Place:
+class AwaOrder:
     client_order_id: str
     strategy: str
     symbol: str
@@ -41,17 +41,17 @@ def start() -> None:
 
 
 def enqueue(order: dict[str, str]) -> None:
-    _client.insert(Place(**order), queue=_QUEUE, max_attempts=1)
+    _client.insert(AwaOrder(**order), queue=_QUEUE, max_attempts=1)
 
 
 def enqueue_many(orders: list[dict[str, str]]) -> None:
-    _client.enqueue_many_copy([Place(**order) for order in orders], queue=_QUEUE, max_attempts=1)
+    _client.enqueue_many_copy([AwaOrder(**order) for order in orders], queue=_QUEUE, max_attempts=1)
 
 
 async def work() -> None:
     client = awa.AsyncClient(common.url(), max_connections=common.PARALLEL + 4)
 
-    @client.task(Place, queue=_QUEUE)
+    @client.task(AwaOrder, queue=_QUEUE)
     async def place(job: Any) -> None:
         await asyncio.get_running_loop().run_in_executor(_threads, common.send_then_record, asdict(job.args))
 
