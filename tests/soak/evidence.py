@@ -251,10 +251,19 @@ class _Case:
 
     def _is_listed(self) -> bool:
         """It waits for evidence, and `corro unresolved` shows it."""
-        return self.row["status"] not in TERMINAL and any(t["outcome"] == "unknown" for t in self.tries)
+        return self.row["status"] not in TERMINAL and (
+            any(t["outcome"] == "unknown" for t in self.tries) or self._is_unclear()
+        )
+
+    def _is_unclear(self) -> bool:
+        """All of its executions were taken back before we saw one, and its broker goes on to call it filled."""
+        busted = any(e.amended and e.executions and not e.filled for e in self.entries)
+        return busted and self.row.get("reason_code") == "unclear_at_broker"
 
     def _needs_a_person(self) -> bool:
-        """Nothing proves that its broker does not have it, or a stranger's order has its id there."""
+        """Nothing proves what became of it at its broker, or a stranger's order has its id there."""
+        if self._is_unclear():
+            return True
         tries = [t for t in (*self.tries, *self.kin_tries) if t["outcome"] == "unknown"]
         return any(t["broker"] in UNPROVABLE or self._is_taken(t) for t in tries)
 

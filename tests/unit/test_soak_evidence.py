@@ -167,6 +167,14 @@ def test_a_bust_has_to_be_followed_and_leaves_the_end_an_end() -> None:
     assert found([standing(FILLED)], **followed, **AT_IB).losses  # nobody took it back
 
 
+def test_what_was_taken_back_before_we_saw_it_waits_for_a_person_and_that_is_right() -> None:
+    """Its broker calls it filled, with nothing filled: it is listed, and says so."""
+    unclear = {"orders": [row(status="submitted", filled=0, avg_fill_price=None, reason_code="unclear_at_broker")]}
+    verdict = found([standing(FILLED, BUSTED)], **unclear, fills=[], **AT_IB)
+    assert (verdict.clean, verdict.unfinished, verdict.became["a"][0]) == (True, [], "unresolved, listed")
+    assert found([standing(FILLED)], **unclear, fills=[], **AT_IB).unfinished
+
+
 # -- OTHERS ---
 def stranger(state: str = "live", name: str = "a", **more: Any) -> AtDoor:
     return at_door(name=name, state=state, filled=more.pop("filled", 0), stranger=True, **more)
