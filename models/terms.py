@@ -9,6 +9,7 @@ order is taken for ours only with our id *and* our terms:
 | side                       | it is the other direction: a short sale is a plain sell on the wire of many brokers |
 | quantity, or money         | it is another one; an order that replaces ours trades only what ours had left       |
 | type, prices, trails, time | it is another one, unless this broker is known to rewrite it so                     |
+| currency of the prices     | it is another one: a listing may have several                                       |
 | account                    | it is another one of those behind the login                                         |
 | when it was submitted      | that was before our order was made                                                  |
 
@@ -47,7 +48,7 @@ _CLOCKS_DIFFER = timedelta(minutes=10)
 _DOTTED = str.maketrans(" /-", "...")
 _TERMS = (
     "symbol", "side", "quantity", "notional", "order_type", "limit_price", "stop_price", "trail_amount",
-    "trail_percent", "limit_offset", "time_in_force", "account",
+    "trail_percent", "limit_offset", "time_in_force", "account", "currency",
 )  # fmt: skip
 #: The legs stand for the rest.
 _TERMS_OF_PACKAGES = tuple(name for name in _TERMS if name not in ("symbol", "side"))
@@ -83,6 +84,7 @@ def conflicts(
         *_too_old(order, report),
         *_other_legs(order, report),
         *_another_size(order, report),
+        *_another_trail(order, report),
         *(
             f"{name} {_shown(theirs)} instead of {_shown(ours)}"
             for name in (_TERMS if order.legs is None else _TERMS_OF_PACKAGES)
@@ -101,6 +103,16 @@ def _another_size(order: OrderRequest, report: OrderReport) -> list[str]:
     if order.notional is not None and report.notional is None and report.quantity is not None:
         return [f"quantity {plain(report.quantity)} instead of an amount of money"]
     return []
+
+
+def _another_trail(order: OrderRequest, report: OrderReport) -> list[str]:
+    """Return that a stop trails by money where ours does by percent, or the other way round."""
+    names = ("trail_amount", "trail_percent")
+    ours, theirs = ([getattr(one, name) is not None for name in names] for one in (order, report))
+    if sum(ours) != 1 or sum(theirs) != 1 or ours == theirs:
+        return []
+    mine, other = names if ours[0] else names[::-1]
+    return [f"{other} {_shown(getattr(report, other))} instead of {mine} {_shown(getattr(order, mine))}"]
 
 
 def _too_old(order: OrderRequest, report: OrderReport) -> list[str]:

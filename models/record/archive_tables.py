@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import JSON, BigInteger, Column, Index, Integer, String, Table
 
-from models.record.columns import Money, UtcTime, metadata
+from models.record.columns import Money, Name, UtcTime, metadata
 
 #: Runs of `corro archive`; one that has no `done_at` is not finished.
 archives = Table(
@@ -49,7 +49,7 @@ archived_orders = Table(
     Column("order_type", String(16)),
     Column("route", JSON),
     Column("broker", String(32)),
-    Column("broker_order_id", String(64)),
+    Column("broker_order_id", Name(64)),
     Column("filled_quantity", Money, nullable=False),
     Column("avg_fill_price", Money),
     Column("created_at", UtcTime, nullable=False),
@@ -64,7 +64,7 @@ archived_fills = Table(
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
     Column("broker", String(32), nullable=False),
     Column("account", String(32)),
-    Column("execution_id", String(128), nullable=False),
+    Column("execution_id", Name(128), nullable=False),
     Column("strategy", String(128)),
     Column("symbol", String(32)),
     Column("side", String(16)),

@@ -9,6 +9,7 @@ from typing import cast
 
 from sqlalchemy import Connection, func, select, true
 
+from models.clock import utcnow
 from models.destinations import split
 from models.record.history_rows import CashEventRow
 from models.record.history_tables import cash_events
@@ -60,8 +61,9 @@ def _orders(connection: Connection, broker: str, reports: Sequence[CashEventRepo
 
 
 def newest(connection: Connection, broker: str) -> datetime | None:
-    """Return when the newest recorded event of a broker was; None where there is none."""
-    found = connection.execute(select(func.max(cash_events.c.at)).where(cash_events.c.broker == broker)).scalar()
+    """Return when the newest recorded event of a broker was, but for those of the future; None where there is none."""
+    past = (cash_events.c.broker == broker) & (cash_events.c.at <= utcnow())
+    found = connection.execute(select(func.max(cash_events.c.at)).where(past)).scalar()
     return cast("datetime | None", found)
 
 

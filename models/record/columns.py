@@ -6,11 +6,15 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
+from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import DateTime, MetaData, Numeric, String, Text
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
+
+#: Digits of the digest in a name that was too long.
+_DIGITS = 16
 
 
 class Money(TypeDecorator[Decimal]):
@@ -125,6 +129,43 @@ class Words(TypeDecorator[str]):
         if "\0" in value or not value.isascii():
             value = value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
         return value[: self.longest]
+
+
+class Name(TypeDecorator[str]):
+    """An id or a name that somebody else gave: whatever it is, it can be recorded, and is found again by the same text.
+
+    One that the column cannot take, as `Words` has it, is kept by its beginning and a digest: it stays another than all
+    others, which a text that was cut might not.
+    """
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, longest: int) -> None:
+        super().__init__()
+        self.longest = longest
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Be VARCHAR."""
+        return dialect.type_descriptor(String(self.longest))
+
+    def bind_processor(self, dialect: Dialect) -> Callable[[str | None], str | None]:
+        """Write what the database takes."""
+        return self._taken
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> None:
+        """Hand over what is there."""
+        return
+
+    def _taken(self, value: str | None) -> str | None:
+        if value is None:
+            return None
+        text = value if value.isascii() else value.encode("utf-8", "replace").decode()
+        if len(value) <= self.longest and text == value and "\0" not in value:
+            return value
+        digest = sha256(value.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGITS]
+        beginning = text.replace("\0", "\ufffd")[: self.longest - _DIGITS - 1]
+        return f"{beginning}~{digest}"
 
 
 metadata = MetaData(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, Date, Index, Integer, String, Table
 
-from models.record.columns import Money, UtcTime, Words, metadata
+from models.record.columns import Money, Name, UtcTime, Words, metadata
 
 #: Readings of accounts: each that differs from the one before, and one a day.
 account_history = Table(
@@ -12,8 +12,8 @@ account_history = Table(
     metadata,
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     Column("broker", String(32), nullable=False),
-    Column("account_id", String(64), nullable=False),
-    Column("currency", String(8), nullable=False),
+    Column("account_id", Name(64), nullable=False),
+    Column("currency", Words(8), nullable=False),
     Column("buying_power", Money),
     Column("cash", Money),
     Column("equity", Money),
@@ -33,14 +33,14 @@ position_history = Table(
     metadata,
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     Column("broker", String(32), nullable=False),
-    Column("symbol", String(64), nullable=False),
+    Column("symbol", Name(64), nullable=False),
     #: Negative for a short position; 0 where it is held no more.
     Column("quantity", Money, nullable=False),
     Column("avg_price", Money),
     Column("market_value", Money),
     Column("unrealized_pnl", Money),
-    Column("account_id", String(64)),
-    Column("currency", String(8)),
+    Column("account_id", Name(64)),
+    Column("currency", Words(8)),
     #: The date in New York.
     Column("day", Date, nullable=False),
     Column("at", UtcTime, nullable=False),
@@ -53,14 +53,14 @@ cash_events = Table(
     metadata,
     Column("broker", String(32), primary_key=True),
     #: The broker's id of it.
-    Column("event_id", String(128), primary_key=True),
-    Column("account", String(64)),
+    Column("event_id", Name(128), primary_key=True),
+    Column("account", Name(64)),
     #: In the words of `models.vocabulary.CashKind`.
     Column("kind", String(24), nullable=False),
     #: Positive is a gain of the account.
     Column("amount", Money),
-    Column("currency", String(8)),
-    Column("symbol", String(64)),
+    Column("currency", Words(8)),
+    Column("symbol", Name(64)),
     Column("quantity", Money),
     Column("price", Money),
     #: Of our order that it is about.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import JSON, Boolean, Column, Date, Index, String, Table
 
-from models.record.columns import Money, UtcTime, Words, metadata
+from models.record.columns import Money, Name, UtcTime, Words, metadata
 
 instruments = Table(
     "instruments",
@@ -14,8 +14,8 @@ instruments = Table(
     Column("asset_class", String(16), primary_key=True),
     Column("broker", String(64), primary_key=True),
     #: Of its prices: a listing may have several.
-    Column("currency", String(8), primary_key=True),
-    Column("underlying", String(32), nullable=False),
+    Column("currency", Words(8), primary_key=True),
+    Column("underlying", Name(32), nullable=False),
     #: Last day of an option, or of a future's trading.
     Column("expiry", Date),
     Column("right", String(1)),
@@ -23,13 +23,13 @@ instruments = Table(
     #: Money per unit and unit of price.
     Column("multiplier", Money),
     #: Where it is listed.
-    Column("listing", String(32)),
+    Column("listing", Name(32)),
     #: The finest step of its prices, and of quantities.
     Column("price_increment", Money),
     Column("lot_size", Money),
     #: What it is called there, and the broker's own id (IB's conId).
-    Column("broker_symbol", String(64)),
-    Column("broker_id", String(64)),
+    Column("broker_symbol", Name(64)),
+    Column("broker_id", Name(64)),
     Column("name", Words(128)),
     #: Whether the broker takes orders in it, when it was asked.
     Column("tradable", Boolean),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import JSON, BigInteger, Column, Index, Integer, String, Table, UniqueConstraint
 
-from models.record.columns import Money, UtcTime, Words, metadata
+from models.record.columns import Money, Name, UtcTime, Words, metadata
 
 #: Orders at a broker that corro did not send: recorded, and left alone.
 external_orders = Table(
@@ -16,9 +16,9 @@ external_orders = Table(
     metadata,
     Column("broker", String(32), primary_key=True),
     Column("account", String(32)),
-    Column("broker_order_id", String(64), primary_key=True),
-    Column("broker_client_order_id", String(128)),
-    Column("symbol", String(64)),
+    Column("broker_order_id", Name(64), primary_key=True),
+    Column("broker_client_order_id", Name(128)),
+    Column("symbol", Name(64)),
     Column("side", String(16)),
     Column("order_type", String(16)),
     Column("time_in_force", String(8)),
@@ -42,19 +42,19 @@ external_fills = Table(
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     Column("broker", String(32), nullable=False),
     Column("account", String(32)),
-    Column("execution_id", String(128), nullable=False),
-    Column("broker_order_id", String(64)),
-    Column("symbol", String(64)),
+    Column("execution_id", Name(128), nullable=False),
+    Column("broker_order_id", Name(64)),
+    Column("symbol", Name(64)),
     Column("side", String(16)),
     Column("quantity", Money, nullable=False),
     Column("price", Money),
     Column("cumulative_quantity", Money),
     #: Currency of the price, as the broker told it; null where it did not say.
-    Column("currency", String(8)),
+    Column("currency", Words(8)),
     #: Money per unit and unit of price, as the broker told it; null where the symbol says it.
     Column("multiplier", Money),
     Column("commission", Money),
-    Column("commission_currency", String(8)),
+    Column("commission_currency", Words(8)),
     Column("revision", Integer, nullable=False, server_default="0"),
     Column("voided_at", UtcTime),
     Column("filled_at", UtcTime, nullable=False),
@@ -83,7 +83,7 @@ position_baselines = Table(
     "position_baselines",
     metadata,
     Column("broker", String(32), primary_key=True),
-    Column("symbol", String(64), primary_key=True),
+    Column("symbol", Name(64), primary_key=True),
     Column("quantity", Money, nullable=False),
     Column("updated_at", UtcTime, nullable=False),
 )
@@ -93,7 +93,7 @@ position_locks = Table(
     "position_locks",
     metadata,
     Column("broker", String(32), primary_key=True),
-    Column("symbol", String(64), primary_key=True),
+    Column("symbol", Name(64), primary_key=True),
     #: By the baseline and every fill since; and what the broker shows. Negative is short.
     Column("expected", Money, nullable=False),
     Column("found", Money, nullable=False),
@@ -109,7 +109,7 @@ position_events = Table(
     metadata,
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     Column("broker", String(32), nullable=False),
-    Column("symbol", String(64), nullable=False),
+    Column("symbol", Name(64), nullable=False),
     Column("at", UtcTime, nullable=False),
     #: locked, explained, unlocked; moved: by something that its broker has told, `event_id` in `cash_events`
     Column("kind", String(16), nullable=False),
@@ -117,6 +117,6 @@ position_events = Table(
     Column("found", Money),
     Column("by", String(128)),
     Column("reason", Words()),
-    Column("event_id", String(128)),
+    Column("event_id", Name(128)),
     Index("ix_position_events_broker_symbol", "broker", "symbol"),
 )

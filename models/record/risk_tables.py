@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import Column, Index, Integer, String, Table
 
-from models.record.columns import Money, UtcTime, Words, metadata
+from models.record.columns import Money, Name, UtcTime, Words, metadata
 
 risk_limits = Table(
     "risk_limits",
@@ -55,10 +55,10 @@ risk_tallies = Table(
 reference_prices = Table(
     "reference_prices",
     metadata,
-    Column("symbol", String(64), primary_key=True),
+    Column("symbol", Name(64), primary_key=True),
     #: Per unit, in `currency`.
     Column("price", Money, nullable=False),
-    Column("currency", String(8), nullable=False),
+    Column("currency", Words(8), nullable=False),
     #: When somebody traded or quoted so.
     Column("at", UtcTime, nullable=False),
     #: quote, fill or position, and of which broker: `quote alpaca`.

@@ -29,7 +29,7 @@ from sqlalchemy import (
 from models.record import archive_tables as archive_tables
 from models.record import balance_tables as balance_tables
 from models.record import history_tables as history_tables
-from models.record.columns import Money, UtcTime, Words
+from models.record.columns import Money, Name, UtcTime, Words
 from models.record.columns import metadata as metadata
 from models.record.control_tables import control_events as control_events
 from models.record.control_tables import controls as controls
@@ -81,7 +81,7 @@ orders = Table(
     #: Where the order is, or is queued for, now; the account is null where the broker's login is used as one.
     Column("broker", String(32)),
     Column("account", String(32)),
-    Column("broker_order_id", String(64)),
+    Column("broker_order_id", Name(64)),
     #: Attempts begun so far.
     Column("attempt_no", Integer, nullable=False, default=0),
     Column("filled_quantity", Money, nullable=False, default=Decimal(0)),
@@ -140,8 +140,8 @@ attempts = Table(
     Column("broker", String(32), nullable=False),
     Column("account", String(32)),
     #: The id the broker sees: orderRef at IB, client_order_id at Alpaca.
-    Column("broker_client_order_id", String(128), nullable=False),
-    Column("broker_order_id", String(64)),
+    Column("broker_client_order_id", Name(128), nullable=False),
+    Column("broker_order_id", Name(64)),
     Column("outcome", String(16), nullable=False),
     #: The broker's code and words, always kept.
     Column("code", Words(64)),
@@ -194,7 +194,7 @@ fills = Table(
     Column("broker", String(32), nullable=False),
     #: The attempt's.
     Column("account", String(32)),
-    Column("execution_id", String(128), nullable=False),
+    Column("execution_id", Name(128), nullable=False),
     Column("client_order_id", String(64), ForeignKey("orders.client_order_id"), nullable=False),
     Column("attempt_no", Integer, nullable=False),
     #: The order's, so that the fills of a symbol or a strategy are found without going through its orders.
@@ -209,11 +209,11 @@ fills = Table(
     #: Filled on this attempt including this fill, as the broker counts; null where it does not say.
     Column("cumulative_quantity", Money),
     #: Currency of the price, as the broker told it; null where it did not say.
-    Column("currency", String(8)),
+    Column("currency", Words(8)),
     #: Money per unit and unit of price, as the broker told it; null where the symbol says it.
     Column("multiplier", Money),
     Column("commission", Money),
-    Column("commission_currency", String(8)),
+    Column("commission_currency", Words(8)),
     #: How often the broker has corrected this execution.
     Column("revision", Integer, nullable=False, server_default="0"),
     #: Since when it counts no more: taken back by its broker, or replaced by real executions. Its quantity is 0 then.
@@ -307,8 +307,8 @@ account_snapshots = Table(
     "account_snapshots",
     metadata,
     Column("broker", String(32), primary_key=True),
-    Column("account_id", String(64), primary_key=True),
-    Column("currency", String(8), nullable=False),
+    Column("account_id", Name(64), primary_key=True),
+    Column("currency", Words(8), nullable=False),
     Column("buying_power", Money),
     Column("cash", Money),
     Column("equity", Money),
@@ -323,14 +323,14 @@ position_snapshots = Table(
     "position_snapshots",
     metadata,
     Column("broker", String(32), primary_key=True),
-    Column("symbol", String(64), primary_key=True),
+    Column("symbol", Name(64), primary_key=True),
     #: Negative for a short position.
     Column("quantity", Money, nullable=False),
     Column("avg_price", Money),
     Column("market_value", Money),
     Column("unrealized_pnl", Money),
-    Column("account_id", String(64)),
-    Column("currency", String(8)),
+    Column("account_id", Name(64)),
+    Column("currency", Words(8)),
     Column("taken_at", UtcTime, nullable=False),
 )
 

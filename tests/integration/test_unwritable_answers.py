@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields as fields_of
+from dataclasses import replace
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Connection, func, select
 
 from models.errors import OrderRejected
+from models.instruments import read_instrument
+from models.lookups import InstrumentReport, report_of
 from models.messages import OrderRequest
+from models.record.cash import book
 from models.record.database import Database, upgrade
 from models.record.fills import INFERRED
+from models.record.history_tables import cash_events
+from models.record.instrument_tables import instruments
+from models.record.instruments import keep_instruments
 from models.record.intake import Intake
-from models.record.tables import attempts, fills, orders
-from models.reports import BrokerStatus, FillReport, OrderReport
+from models.record.tables import attempts, external_fills, external_orders, fills, orders, position_snapshots
+from models.reports import (
+    AccountReport,
+    BrokerStatus,
+    CashEventReport,
+    CommissionReport,
+    FillReport,
+    OrderReport,
+    PositionReport,
+)
 from models.settings import BrokerSettings, Settings
+from models.vocabulary import AssetClass, CashKind, Side
 from tests.open_desk import open_desk
 from tests.property.ledger import BrokerLedger, Seat
 from worker.orders.command import Claimed
@@ -113,3 +130,80 @@ def test_whatever_a_broker_says_its_no_is_recorded(desk: Bench, words: str) -> N
     desk.answer((c, no) for c in desk.claimed)
     assert desk.outcomes() == [("rejected", "refused")] * 3
     assert all("n" in row["reason"] for row in desk.orders().values())
+
+
+# -- ROWS OF SOMEBODY ELSE ---
+#: What no column of a name takes as it is.
+STRANGE = ("no\0name", "no \ud800 name", "n" * 300)
+ORDER = OrderReport(
+    broker_order_id="7", status=BrokerStatus.ACCEPTED, broker_client_order_id="theirs", symbol="KO", side=Side.BUY,
+    raw_status="working", quantity=D(1),
+)  # fmt: skip
+FILL = FillReport(
+    execution_id="e", quantity=D(1), price=D(1), filled_at=utcnow(), currency="USD", symbol="KO", side=Side.BUY,
+    broker_client_order_id="theirs", broker_order_id="8", commission=D(1), commission_currency="USD",
+)  # fmt: skip
+COST = CommissionReport(execution_id="e", commission=D(2), currency="USD")
+HELD = PositionReport(symbol="KO", quantity=D(1), account_id="U1", currency="USD")
+MONEY = AccountReport(account_id="U1", cash=D(1))
+PAID = CashEventReport(
+    event_id="c", kind=CashKind.FEE, at=utcnow(), currency="USD", symbol="KO", account_id="U1", broker_order_id="7",
+    detail="fee",
+)  # fmt: skip
+SHARE = report_of(
+    read_instrument("KO", AssetClass.US_EQUITY), "USD", listing="NYSE", broker_symbol="KO", broker_id="1", name="Coca",
+    detail={"conId": "1"},
+)  # fmt: skip
+
+
+def spoilt(one: Any, *but: str) -> list[Any]:
+    """Return a report once for each of its texts and each strange word."""
+    texts = [field.name for field in fields_of(one) if type(getattr(one, field.name)) is str and field.name not in but]
+    return [replace(one, **{name: word}) for name in texts for word in STRANGE]
+
+
+def count(desk: Bench, table: Any) -> int:
+    with desk.database.read() as connection:
+        return int(connection.execute(select(func.count()).select_from(table)).scalar_one())
+
+
+def tell_of_orders(desk: Bench) -> None:
+    theirs = [replace(one, broker_order_id=f"o{n}") for n, one in enumerate(spoilt(ORDER, "broker_order_id"))]
+    theirs += [replace(ORDER, broker_order_id=word) for word in STRANGE]
+    done = [replace(one, execution_id=f"e{n}") for n, one in enumerate(spoilt(FILL, "execution_id"))]
+    done += [replace(FILL, execution_id=word) for word in STRANGE]
+    for _ in range(2):  # read again, each is the same
+        desk.desk.readings.external.note([*theirs, *done, *spoilt(COST)])
+        assert count(desk, external_fills) == len(done)
+        assert count(desk, external_orders) == len(theirs) + 1  # and the one that only executions tell of
+
+
+def tell_of_holdings_and_money(desk: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    held, money = spoilt(HELD, "account_id"), spoilt(MONEY)
+    monkeypatch.setattr(desk.desk.broker, "get_positions", lambda: held)
+    monkeypatch.setattr(desk.desk.broker, "get_accounts", lambda: money)
+    desk.desk.positions.read()
+    assert count(desk, position_snapshots) == len(STRANGE) + 1
+
+
+def tell_of_payments_and_instruments(desk: Bench) -> None:
+    paid = [replace(one, event_id=f"c{n}") for n, one in enumerate(spoilt(PAID, "event_id"))]
+    paid += spoilt(replace(PAID, detail=""))[: len(STRANGE)]
+    shares = spoilt(SHARE, "symbol", "asset_class", "currency", "right")
+
+    def keep(connection: Connection, told: Sequence[InstrumentReport]) -> None:
+        keep_instruments(connection, "ibkr", told, utcnow())
+
+    assert desk.database.transact(lambda connection: book(connection, "ibkr", paid)) == len(paid)
+    assert desk.database.transact(lambda connection: book(connection, "ibkr", paid)) == 0
+    for one in shares:
+        desk.database.transact(lambda connection: keep(connection, [one]))  # noqa: B023
+    assert (count(desk, cash_events), count(desk, instruments)) == (len(paid), 1)
+
+
+def test_whatever_is_told_besides_our_orders_is_recorded_and_closes_nothing(
+    desk: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell_of_orders(desk)
+    tell_of_holdings_and_money(desk, monkeypatch)
+    tell_of_payments_and_instruments(desk)

@@ -92,6 +92,20 @@ def test_a_trailing_stop_moves_its_stop_price_and_keeps_its_trail() -> None:
     assert contradictions(ours, shown(**theirs, trail_amount=D(3))) != []
 
 
+def test_a_stop_that_trails_by_percent_is_none_that_trails_by_money() -> None:
+    theirs: dict[str, Any] = {"order_type": OrderType.TRAILING_STOP, "limit_price": None}
+    for mine, other in (("trail_amount", "trail_percent"), ("trail_percent", "trail_amount")):
+        ours = request(order_type="trailing_stop", limit_price=None, **{mine: 2})
+        assert contradictions(ours, shown(**theirs, **{other: D(2)})) == [f"{other} 2 instead of {mine} 2"]
+        assert contradictions(ours, shown(**theirs, **{mine: D(2)})) == contradictions(ours, shown(**theirs)) == []
+
+
+def test_a_listing_in_another_currency_is_another_order() -> None:
+    ours = request(symbol="SHOP@TSE", asset_class="equity", currency="CAD")
+    assert contradictions(ours, shown(symbol="SHOP@TSE", currency="CAD")) == []
+    assert contradictions(ours, shown(symbol="SHOP@TSE", currency="USD")) == ["currency USD instead of CAD"]
+
+
 def test_a_broker_may_rewrite_what_it_documents_and_nothing_else() -> None:
     rewrites = {"time_in_force": frozenset({"day"})}
     assert contradictions(request(time_in_force="gtc"), shown(), rewrites=rewrites) == []

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
+from worker.brokers.values import UNREADABLE
 from worker.runtime.said import Said
+
+V = TypeVar("V")
+T = TypeVar("T")
 
 #: Rows remembered as told; beyond them the oldest is told again.
 _MOST = 10_000
@@ -30,3 +35,22 @@ class Oddities:
         """
         row = self.clean(row)
         self._said.once("unreadable_row", row, row=row, why=self.clean(str(why))[:300])
+
+    def readable(self, what: str, rows: Iterable[V], read: Callable[[V], T]) -> list[T]:
+        """Read the rows that can be read, and tell of the others.
+
+        Raises:
+            ValueError: none of them can be: then it is the listing that cannot.
+        """
+        found: list[T] = []
+        lost: list[tuple[str, Exception]] = []
+        for row in rows:
+            try:
+                found.append(read(row))
+            except UNREADABLE as error:
+                lost.append((f"{what} {str(row)[:100]}", error))
+        if lost and not found:
+            raise ValueError(f"no {what} can be read: {lost[0][1]!r}")
+        for row_, why in lost:
+            self.note(row_, why)
+        return found

@@ -38,6 +38,8 @@ _UNSET_INTEGERS = frozenset({2**31 - 1, -(2**31), 2**63 - 1, 2**63, -(2**63)})
 _UNSET_DOUBLE = Decimal("1.7e308")
 #: No account, order or bar holds as much: a number beyond is an error of somebody, and no column takes it.
 _LARGEST = Decimal("1e18")
+#: Nor is there so much of anything that is counted one by one.
+_MOST = 10**9
 #: ASCII only, and no underscores: Decimal would take "1_0" and Arabic digits.
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
 _NOT_A_NUMBER = frozenset({"", "nan", "inf", "infinity", "null", "none"})
@@ -94,11 +96,11 @@ def count(value: object) -> int | None:
     """Return how many; None for less than 0.
 
     Raises:
-        ValueError: it is no whole number.
+        ValueError: it is no whole number, or one of a thousand million and more.
     """
     found = size(value)
-    if found is not None and found != found.to_integral_value():
-        raise ValueError(f"{value!r} is no whole number")
+    if found is not None and (found >= _MOST or found != found.to_integral_value()):
+        raise ValueError(f"{str(value)[:100]!r} is no number of things")
     return None if found is None else int(found)
 
 

@@ -93,7 +93,7 @@ class CashReader:
     def _since(self) -> datetime:
         with self.database.read() as connection:
             last = newest(connection, self.broker.name)
-        return utcnow() - FIRST if last is None else min(last, utcnow()) - OVERLAP
+        return (utcnow() - FIRST) if last is None else last - OVERLAP
 
     def _is_locked(self) -> bool:
         mine = select(position_locks.c.symbol).where(is_behind(position_locks.c.broker, self.broker.name)).limit(1)

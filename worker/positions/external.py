@@ -43,6 +43,7 @@ from models.terms import is_another
 from models.vocabulary import Outcome, Side, signed
 from worker.positions.parted import parted
 from worker.runtime.clock import elapsed, utcnow
+from worker.runtime.isolate import isolate
 from worker.runtime.said import Said
 
 #: Reports that are looked up at once.
@@ -123,11 +124,15 @@ class External:
             chunks = (about[at : at + _AT_ONCE] for at in range(0, len(about), _AT_ONCE))
             found = [pair for chunk in chunks for pair in self._sort(connection, chunk)]
         if theirs := [part for r, whose in found if whose == "external" for part in parted(r)]:
-            for event, words in self.database.transact(partial(self._record, theirs)):
-                self._said.once(event, **words)
+            for lines in isolate(self._recorded, theirs, "external_not_recorded"):
+                for event, words in lines:
+                    self._said.once(event, **words)
         if commissions:
             self.database.transact(partial(self._commissions, commissions))
         return all(whose != "open" for _, whose in found)
+
+    def _recorded(self, theirs: Sequence[OrderReport | FillReport]) -> list[_Told]:
+        return self.database.transact(partial(self._record, theirs))
 
     def _record(self, theirs: Sequence[OrderReport | FillReport], connection: Connection) -> list[_Told]:
         """Record reports on other people's orders; returns lines for the log, which follow the commit."""

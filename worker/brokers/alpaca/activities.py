@@ -18,7 +18,7 @@ from worker.brokers.alpaca.rest import AlpacaRest
 from worker.brokers.alpaca.symbols import symbol_of
 from worker.brokers.oddities import Oddities
 from worker.brokers.rest.reading import Paging
-from worker.brokers.values import UNREADABLE, Raw, identity, moment, number, soft
+from worker.brokers.values import UNREADABLE, Raw, identity, moment, number, positive, soft
 
 #: Rows on a page, as many as Alpaca allows.
 PAGE = 100
@@ -95,7 +95,7 @@ def event_of(row: Raw) -> CashEventReport:
         currency=str(row.get("currency") or "USD")[:8],
         symbol=named,
         quantity=number(row.get("qty")),
-        price=number(row.get("price") if row.get("price") is not None else row.get("per_share_amount")),
+        price=soft(positive, row.get("price") if row.get("price") is not None else row.get("per_share_amount")),
         broker_order_id=soft(identity, row.get("order_id")),
         detail=" ".join(filter(None, (word, str(row.get("description") or "")))),
     )

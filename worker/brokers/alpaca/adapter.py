@@ -105,7 +105,7 @@ class AlpacaBroker(BrokerInterface):
         self._up = self._is_quiet = False
         self._heard_at: datetime | None = None
         self._executions = Executions()
-        odd = Oddities(name)
+        self._odd = odd = Oddities(name)
         self._legs = AlpacaLegs()
         self._listings = AlpacaListings(name, lambda: self._account, self._executions, odd, self._legs)
         self._activities = AlpacaActivities(name, lambda: self._account, odd)
@@ -280,7 +280,7 @@ class AlpacaBroker(BrokerInterface):
     def find_instruments(self, wanted: InstrumentQuery) -> FoundInstruments:
         """Look an instrument up among the assets, or the options on a share."""
         with using(Use.DATA):
-            return find(self._account, wanted, self.name)
+            return find(self._account, wanted, self.name, self._odd)
 
     def get_market_data(self, symbol: str) -> QuoteReport:
         """Return the latest quote, trade and volume of the configured feed."""

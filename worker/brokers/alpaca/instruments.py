@@ -17,16 +17,17 @@ from models.vocabulary import AssetClass
 from worker.brokers.alpaca.rest import AlpacaRest
 from worker.brokers.alpaca.symbols import ASSET_CLASSES
 from worker.brokers.lookups import meant
+from worker.brokers.oddities import Oddities
 from worker.brokers.rest.http import as_data_error
 from worker.brokers.rest.reading import Paging
-from worker.brokers.values import Raw, needed, positive, segment, soft
+from worker.brokers.values import Raw, identity, needed, positive, segment, soft
 
 #: Contracts of one page; and how far ahead options are listed where nobody says until when.
 _PAGE, _FAR = 1000, timedelta(days=3 * 366)
 
 
-def find(rest: AlpacaRest, wanted: InstrumentQuery, broker: str) -> FoundInstruments:
-    """Return what Alpaca knows under a name, or the options on a share.
+def find(rest: AlpacaRest, wanted: InstrumentQuery, broker: str, odd: Oddities) -> FoundInstruments:
+    """Return what Alpaca knows under a name, or the options on a share; `odd` hears of contracts that nobody can read.
 
     Raises:
         NoSuchSymbol: it has none. Unsupported: it does not trade that class.
@@ -35,7 +36,7 @@ def find(rest: AlpacaRest, wanted: InstrumentQuery, broker: str) -> FoundInstrum
     if wanted.search:
         raise Unsupported(f"{broker} finds no instruments by words", broker=broker)
     if wanted.is_chain and wanted.asset_class is AssetClass.OPTION:
-        return _chain(rest, wanted, broker)
+        return _chain(rest, wanted, broker, odd)
     return FoundInstruments([_one(rest, meant(wanted, tuple(ASSET_CLASSES.values()), broker), broker)])
 
 
@@ -48,15 +49,13 @@ def _one(rest: AlpacaRest, instrument: Instrument, broker: str) -> InstrumentRep
     return rest.parse_data(lambda asset: asset_report(instrument, asset), raw)
 
 
-def _chain(rest: AlpacaRest, wanted: InstrumentQuery, broker: str) -> FoundInstruments:
+def _chain(rest: AlpacaRest, wanted: InstrumentQuery, broker: str, odd: Oddities) -> FoundInstruments:
     """Read the pages of the options on a share, until the limit."""
     today = utcnow().date()
     found: list[InstrumentReport] = []
     for page in _pages(rest, wanted, max(wanted.first or today, today), wanted.last or today + _FAR, broker):
-        for row in page:
-            one = rest.parse_data(contract_report, row)
-            if one.expiry is not None and wanted.expires_in(one.expiry):
-                found.append(one)
+        every = rest.parse_data(lambda rows: odd.readable("contract", rows, contract_report), page)
+        found += [one for one in every if one.expiry is not None and wanted.expires_in(one.expiry)]
         if len(found) > wanted.limit:
             break
     if not found:
@@ -108,7 +107,7 @@ def asset_report(instrument: Instrument, raw: Raw) -> InstrumentReport:
         price_increment=soft(positive, raw.get("price_increment")),
         lot_size=soft(positive, raw.get("min_trade_increment")) if is_coin else whole,
         broker_symbol=instrument.symbol,
-        broker_id=str(raw.get("id") or "") or None,
+        broker_id=soft(identity, raw.get("id")),
         name=raw.get("name"),
         tradable=bool(raw.get("tradable")) and raw.get("status") == "active",
     )
@@ -131,7 +130,7 @@ def contract_report(raw: Raw) -> InstrumentReport:
         multiplier=multiplier,
         lot_size=Decimal(1),
         broker_symbol=instrument.symbol,
-        broker_id=str(raw.get("id") or "") or None,
+        broker_id=soft(identity, raw.get("id")),
         name=raw.get("name"),
         tradable=bool(raw.get("tradable")) and raw.get("status") == "active",
     )

@@ -18,7 +18,7 @@ from models.vocabulary import AssetClass
 from worker.brokers.ibkr.hours import hours_of
 from worker.brokers.ibkr.instruments import canonical, from_ib_symbol, size_of
 from worker.brokers.ibkr.sdk import Sdk, SdkContract, SdkDetails
-from worker.brokers.values import positive, soft
+from worker.brokers.values import UNREADABLE, identity, positive, soft
 
 _DAY = re.compile(r"[0-9]{8}")
 #: Fields of a contract, and of its details, that are remembered.
@@ -50,7 +50,10 @@ def read_details(details: SdkDetails) -> InstrumentReport | None:
     if text is None:
         return None
     kind = AssetClass.FUTURE if contract.secType == "FUT" else AssetClass.OPTION
-    return report(read_instrument(text, kind), details)
+    try:
+        return report(read_instrument(text, kind), details)
+    except UNREADABLE:  # such as an option whose localSymbol is no OCC symbol
+        return None
 
 
 def read_match(contract: SdkContract) -> InstrumentReport | None:
@@ -65,7 +68,7 @@ def read_match(contract: SdkContract) -> InstrumentReport | None:
         return None
     return report_of(
         instrument, contract.currency, listing=contract.primaryExchange or None, broker_symbol=contract.symbol,
-        broker_id=str(contract.conId), name=getattr(contract, "description", ""),
+        broker_id=soft(identity, contract.conId), name=getattr(contract, "description", ""),
     )  # fmt: skip
 
 
@@ -84,7 +87,7 @@ def report(instrument: Instrument, details: SdkDetails) -> InstrumentReport:
         hours=hours_of(details),
         lot_size=soft(positive, details.sizeIncrement) or _whole(instrument),
         broker_symbol=contract.localSymbol or None,
-        broker_id=str(contract.conId) if contract.conId else None,
+        broker_id=soft(identity, contract.conId),
         name=details.longName,
         detail=detail_of(details),
     )

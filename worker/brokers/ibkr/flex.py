@@ -19,7 +19,7 @@ from models.errors import InvalidRequest
 from models.reports import CashEventReport
 from models.troubles import trouble
 from models.vocabulary import CashKind
-from worker.brokers.values import UNREADABLE, number, soft
+from worker.brokers.values import UNREADABLE, identity, number, positive, soft
 
 #: Bytes of the largest statement that is read.
 LARGEST = 256 * 1024 * 1024
@@ -96,8 +96,8 @@ def _event(row: Attributes, kind: CashKind, detail: str, *, moves: bool, word: s
     quantity = soft(number, row.get("quantity")) if moves else None
     return CashEventReport(
         event_id=_id(row, word), kind=kind, at=_at(row), amount=amount or None, currency=row.get("currency") or None,
-        symbol=_symbol(row), quantity=quantity or None, account_id=row.get("accountId") or None, detail=detail.strip(),
-        price=soft(number, row.get("transferPrice") or row.get("tradePrice")) or None,
+        symbol=_symbol(row), quantity=quantity or None, account_id=soft(identity, row.get("accountId")),
+        detail=detail.strip(), price=soft(positive, row.get("transferPrice") or row.get("tradePrice")),
     )  # fmt: skip
 
 

@@ -149,7 +149,7 @@ class Size:
 
 def size_of(contract: SdkContract, magnifier: int | None) -> Size:
     """Return the size of a contract; its multiplier is None of a plain share, and where nobody has told it."""
-    hundredths = Decimal(magnifier or 1)
+    hundredths = soft(positive, magnifier) or Decimal(1)
     if contract.secType in ("STK", "CASH", "CRYPTO"):
         return Size(None if hundredths == 1 else 1 / hundredths, contract.currency or None)
     told = soft(positive, contract.multiplier)

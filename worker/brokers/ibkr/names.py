@@ -24,6 +24,8 @@ OTC = frozenset(
 #: Tried in this order. An exchange in neither is refused, not guessed: LSEETF and FWB2 list in dollars too, VALUE holds
 #: what is delisted.
 _TIERS = (US_LISTINGS, OTC)
+#: Longest name that the record takes.
+_LONGEST = 64
 #: Where an order goes, which says nothing about where its security is listed.
 _ROUTES = frozenset({"", "SMART"})
 
@@ -53,8 +55,8 @@ def qualified(contract: SdkContract, listing: str = "") -> str:
     if (text := canonical(contract, "" if listing in OTC else listing)) is not None:
         return text
     if contract.secType != "STK":
-        return f"{contract.secType or '?'}:{contract.localSymbol or contract.symbol}"
-    return f"STK:{from_ib_symbol(contract.symbol)}@{listing or '?'}.{contract.currency or '?'}"
+        return f"{contract.secType or '?'}:{contract.localSymbol or contract.symbol}"[:_LONGEST]
+    return f"STK:{from_ib_symbol(contract.symbol)}@{listing or '?'}.{contract.currency or '?'}"[:_LONGEST]
 
 
 class Names:

@@ -5,6 +5,7 @@ Pure: no socket, no loop. SDK objects are read by attribute only, so both SDKs f
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
@@ -37,6 +38,8 @@ _STATUSES = {
     "Cancelled": BrokerStatus.CANCELED,
     "ApiCancelled": BrokerStatus.CANCELED,
 }
+#: The last part of an execId; a longer number counts no corrections.
+_REVISION = re.compile(r"[0-9]{1,6}")
 #: completedStatus is prose: "Filled Size: 100", "Cancelled by Trader", "Rejected ...".
 _COMPLETED = (
     ("rejected", BrokerStatus.REJECTED),
@@ -211,7 +214,7 @@ def split_execution_id(text: str) -> tuple[str, int]:
     Source: the documentation of IB's API on execDetails; `0000e0d5.69dd7411.01.01` was recorded live.
     """
     head, dot, tail = text.rpartition(".")
-    return (head, int(tail)) if dot and tail.isdecimal() else (text, 0)
+    return (head, int(tail)) if dot and _REVISION.fullmatch(tail) else (text, 0)
 
 
 def open_status(status: str, why_held: str, refused: bool) -> BrokerStatus:

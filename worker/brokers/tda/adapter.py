@@ -316,7 +316,7 @@ class TdaBroker(BrokerInterface):
 
     def find_instruments(self, wanted: InstrumentQuery) -> FoundInstruments:
         """Look a share up, or the options on one."""
-        return find(self._rest, self.dialect, wanted, self.name)
+        return find(self._rest, self.dialect, wanted, self.name, self._odd)
 
     def get_market_data(self, symbol: str) -> QuoteReport:
         """Return the current quote."""

@@ -38,7 +38,9 @@ def read_preview(raw: Raw) -> PreviewReport:
     refused = list(_words(found.get("rejects")))
     costs = raw.get("commissionAndFee") or {}
     amounts = [*_amounts(costs.get("commission")), *_amounts(costs.get("fee"))]
-    commission = sum(amounts, Decimal(0)) if amounts else _projected(raw)
+    known = [amount for amount in amounts if amount is not None]
+    told = sum(known, Decimal(0)) if len(known) == len(amounts) else None  # a part is not what the order costs
+    commission = told if amounts else _projected(raw)
     return PreviewReport(
         commission=commission,
         currency="USD",
@@ -53,14 +55,12 @@ def _words(rows: object) -> Iterator[str]:
         yield str(words or "no reason given")[:_MOST_WORDS]
 
 
-def _amounts(costs: Raw | None) -> Iterator[Decimal]:
-    """Yield the amounts of commission or fees, leg by leg."""
+def _amounts(costs: Raw | None) -> Iterator[Decimal | None]:
+    """Yield the amounts of commission or fees, leg by leg; None of one that cannot be read."""
     for kind in ("commission", "fee"):
         for leg in (costs or {}).get(f"{kind}Legs") or ():
             for each in leg.get(f"{kind}Values") or ():
-                amount = soft(fee, each.get("value"))
-                if amount is not None:
-                    yield amount
+                yield soft(fee, each.get("value"))
 
 
 def _projected(raw: Raw) -> Decimal | None:

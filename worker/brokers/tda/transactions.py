@@ -20,7 +20,7 @@ from worker.brokers.oddities import Oddities
 from worker.brokers.tda.dialects import TdaDialect
 from worker.brokers.tda.rest import TdaRest
 from worker.brokers.tda.shapes import name
-from worker.brokers.values import UNREADABLE, Raw, identity, moment, number, soft
+from worker.brokers.values import UNREADABLE, Raw, identity, moment, number, positive, soft
 
 _TRADE, _CURRENCY = "TRADE", "USD"
 _TYPES: Mapping[str, CashKind] = {
@@ -84,7 +84,8 @@ class TdaTransactions:
         try:
             return events_of(row)
         except UNREADABLE as error:
-            self._odd.note(f"transaction {str(row.get('activityId') or row)[:100]}", error)
+            named = row.get("activityId") if isinstance(row, dict) else None
+            self._odd.note(f"transaction {str(named or row)[:100]}", error)
             return []
 
 
@@ -111,7 +112,7 @@ def events_of(row: Raw) -> list[CashEventReport]:
         currency=_CURRENCY,
         symbol=name(item.get("instrument")) if item else None,
         quantity=(number(item.get("amount")) or None) if item else None,
-        price=soft(number, item.get("price")) if item else None,
+        price=soft(positive, item.get("price")) if item else None,
         account_id=soft(identity, row.get("accountNumber")),
         broker_order_id=soft(_order, row.get("orderId")),
         detail=detail,
