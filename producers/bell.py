@@ -16,7 +16,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import redis
@@ -26,6 +26,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelManagedConnection
 
 from models import encoding
+from models.errors import CorroError, QueueUnavailable
 from models.queue_url import QueueAddress
 from models.settings import Settings
 from models.troubles import trouble
@@ -184,6 +185,21 @@ def _rings(messages: Sequence[tuple[str, str, Mapping[str, object]]]) -> Iterato
         rings.setdefault(queue, []).append(envelope(task, queue, kwargs, ring=True))
     for queue, found in rings.items():
         yield ("LPUSH", queue, *found)
+
+
+@contextmanager
+def asking_the_queue() -> Iterator[None]:
+    """Ask the queue something: whatever it answers, and whatever redis-py raises over it, is no answer.
+
+    Raises:
+        QueueUnavailable: with the words of what was raised.
+    """
+    try:
+        yield
+    except CorroError:
+        raise
+    except Exception as error:  # a server may answer anything, and redis-py may stumble over it anyhow
+        raise QueueUnavailable(f"the queue does not answer: {trouble(error)}") from error
 
 
 def connect(settings: Settings, *, connect_s: float, answer_s: float) -> redis.Redis:

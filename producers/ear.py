@@ -137,10 +137,10 @@ class Ear:
                 self._hear(message["data"])
 
     def _hear(self, data: bytes) -> None:
-        try:
-            ids = encoding.loads(data)
-        except ValueError:
-            ids = ()
+        found: object = None
+        with suppress(ValueError, RecursionError):  # whatever somebody says there
+            found = encoding.loads(data)
+        ids = found if isinstance(found, list) else []
         self._wake(*(id_ for id_ in ids if isinstance(id_, str)), EVERYTHING)
 
     def _wake(self, *keys: str) -> None:

@@ -277,6 +277,16 @@ def test_legs_that_a_lost_answer_leaves_open_are_asked_for_at_once(desk: BrokerD
     assert group_of(desk) == "unresolved"
 
 
+def test_a_leg_whose_id_cannot_be_read_is_told_from_the_others_by_its_terms(desk: BrokerDesk) -> None:
+    lead, target, _ = recorded(desk)
+    desk.place.claim(named(["e.entry"]))
+    nameless = replace(shown(target, "", BrokerStatus.FILLED, 10), broker_order_id=None, broker_client_order_id=None)
+    with desk.database.write() as connection:
+        report = replace(shown(lead, "e.entry", BrokerStatus.FILLED, 10), legs=(nameless,))
+        desk.recorder.updates(connection, [report], utcnow(), infer=True)
+    assert statuses(desk)["stop_loss"] == "submitted"
+
+
 def told(desk: BrokerDesk, order: OrderRequest, status: BrokerStatus) -> None:
     with desk.database.write() as connection:
         desk.recorder.updates(connection, [shown(order, order.client_order_id, status)], utcnow())

@@ -56,11 +56,9 @@ def dead_letters(
 
 def hint(settings: "Settings") -> str | None:
     """Return lines about the queue, if it says so at once: that it refuses writes, and which messages nobody takes."""
-    import redis
-
     from models.errors import QueueUnavailable
     from models.logs import configure
-    from producers.bell import connect
+    from producers.bell import asking_the_queue, connect
     from worker.messaging.dead_letters import DeadLetters
     from worker.messaging.unread import refusal, unread_lists, words
 
@@ -68,9 +66,9 @@ def hint(settings: "Settings") -> str | None:
     try:
         with closing(DeadLetters.of(settings, answer_s=0.5)) as letters:
             kept = letters.size()
-        with connect(settings, connect_s=0.5, answer_s=0.5) as client:
+        with asking_the_queue(), connect(settings, connect_s=0.5, answer_s=0.5) as client:
             unread, no = unread_lists(client, settings.all_brokers), refusal(client)
-    except (QueueUnavailable, redis.RedisError, OSError) as error:
+    except QueueUnavailable as error:
         return f"messages set aside: not known, {error}"
     aside = f"messages set aside: {kept}; `corro dead-letters` lists them" if kept else ""
     sick = f"the queue refuses writes: {no}; orders go on at the sweep's pace, `corro check` tells more" if no else ""

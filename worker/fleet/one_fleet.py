@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import redis
 import structlog
 
-from models.errors import ConfigurationError
+from models.errors import ConfigurationError, QueueUnavailable
 from models.record import deployment
 from models.record.database import Database
 from models.settings import Settings
-from models.troubles import trouble
-from producers.bell import connect
+from producers.bell import asking_the_queue, connect
 
 log = structlog.get_logger()
 
@@ -38,14 +36,12 @@ def must_be_one(settings: Settings, database: Database) -> None:
 
 def _in_queue(settings: Settings, ours: str) -> str:
     """Return the id in the queue, ours if there was none or nobody answers."""
-    client = connect(settings, connect_s=_PATIENCE_S, answer_s=_PATIENCE_S)
     try:
-        if client.set(deployment.KEY, ours, nx=True):
-            return ours
-        found = client.get(deployment.KEY)
-    except (redis.RedisError, OSError) as error:
-        log.warning("queue_not_asked_for_its_fleet", error=trouble(error))
+        with asking_the_queue(), connect(settings, connect_s=_PATIENCE_S, answer_s=_PATIENCE_S) as client:
+            if client.set(deployment.KEY, ours, nx=True):
+                return ours
+            found = client.get(deployment.KEY)
+    except QueueUnavailable as error:
+        log.warning("queue_not_asked_for_its_fleet", error=str(error))
         return ours
-    finally:
-        client.close()
     return found.decode(errors="replace") if isinstance(found, bytes) else ours

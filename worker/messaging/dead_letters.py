@@ -9,22 +9,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import socket
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TypeVar, cast
+from typing import cast
 
 import redis
 import structlog
 
-from models.errors import NotFound, QueueUnavailable
+from models.errors import NotFound
 from models.settings import Settings
 from models.troubles import trouble
-from producers.bell import connect
+from producers.bell import asking_the_queue, connect
 
 log = structlog.get_logger()
-T = TypeVar("T")
 
 #: The list, newest first; a key of the wrong type is renamed to this and its own name.
 SET_ASIDE = "corro.set_aside"
@@ -32,6 +32,8 @@ SET_ASIDE = "corro.set_aside"
 COUNTS = "corro.set_aside.count"
 #: At most so many are kept, of each at most so many bytes: together they stay below 100 MB, whatever arrives.
 KEPT, KEPT_BYTES = 1_000, 16_384
+#: A count that nobody but a worker has written.
+_COUNT = re.compile(rb"[0-9]{1,15}")
 _START = 300
 
 
@@ -131,7 +133,8 @@ class DeadLetters:
         Raises:
             QueueUnavailable: the queue does not answer.
         """
-        return int(self._asked(lambda: self._client.llen(SET_ASIDE)))
+        with asking_the_queue():
+            return int(self._client.llen(SET_ASIDE))
 
     def one(self, id_: str) -> dict[str, object]:
         """Return one of them by its id.
@@ -150,12 +153,14 @@ class DeadLetters:
             QueueUnavailable: the queue does not answer.
         """
         if id_ is None:
-            pipe = self._client.pipeline()
-            pipe.llen(SET_ASIDE)
-            pipe.delete(SET_ASIDE)
-            return int(self._asked(pipe.execute)[0])
+            with asking_the_queue():
+                pipe = self._client.pipeline()
+                pipe.llen(SET_ASIDE)
+                pipe.delete(SET_ASIDE)
+                return int(pipe.execute()[0])
         item = self._find(id_)
-        return int(self._asked(lambda: self._client.lrem(SET_ASIDE, 1, item)))  # type: ignore[arg-type]
+        with asking_the_queue():
+            return int(self._client.lrem(SET_ASIDE, 1, item))  # type: ignore[arg-type]
 
     def counts(self) -> dict[str, int]:
         """Return how many were set aside, ever, by reason; the most frequent first.
@@ -163,24 +168,23 @@ class DeadLetters:
         Raises:
             QueueUnavailable: the queue does not answer.
         """
-        found = cast("dict[bytes, bytes]", self._asked(lambda: self._client.hgetall(COUNTS)))
-        pairs = [(name.decode(errors="replace"), int(count)) for name, count in found.items() if count.isdigit()]
+        with asking_the_queue():
+            found = cast("dict[bytes, bytes]", self._client.hgetall(COUNTS))
+            pairs = [(name.decode(errors="replace"), int(n)) for name, n in found.items() if _COUNT.fullmatch(n)]
         return dict(sorted(pairs, key=lambda pair: (-pair[1], pair[0])))
 
     def _items(self, limit: int = KEPT) -> Sequence[bytes]:
-        return cast("list[bytes]", self._asked(lambda: self._client.lrange(SET_ASIDE, 0, limit - 1)))
+        with asking_the_queue():
+            found: object = self._client.lrange(SET_ASIDE, 0, limit - 1)
+            if not isinstance(found, list):
+                raise TypeError(f"no list, but {str(found)[:100]!r}")
+            return [item for item in found if isinstance(item, bytes)]
 
     def _find(self, id_: str) -> bytes:
         for item in self._items():
             if _read(item)["id"] == id_:
                 return item
         raise NotFound(f"no message set aside has the id {id_!r}")
-
-    def _asked(self, call: Callable[[], T]) -> T:
-        try:
-            return call()
-        except (redis.RedisError, OSError) as error:
-            raise QueueUnavailable(f"the queue does not answer: {trouble(error)}") from error
 
 
 _BLANK = dict.fromkeys(("id", "at", "worker", "queue", "reason", "why", "size", "sha256", "message"))

@@ -53,5 +53,5 @@ class QueueLooker:
                     self._waiting = Counter(str(row["reason"]) for row in letters.kept(KEPT)) if now[0] else {}
                     self._seen = now
                 return QueueLook(True, self._waiting, total)
-        except (CorroError, OSError) as error:
+        except CorroError as error:
             return QueueLook(error=trouble(error))

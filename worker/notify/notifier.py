@@ -164,7 +164,7 @@ class Notifier:
             with closing(DeadLetters.of(self.settings, _ANSWER_S)) as letters:
                 total = sum(letters.counts().values())
                 return total, letters.kept(_LETTERS) if total not in (0, self._letters_seen) else []
-        except (CorroError, OSError) as error:
+        except CorroError as error:
             return trouble(error)
 
     def _beat(self) -> None:

@@ -13,11 +13,12 @@ from typing import TypeVar
 import redis
 
 from models import encoding
+from models.errors import CorroError
 from models.notify import TOPICS, NewsKind
 from models.record.notice_rows import IncidentRow
 from models.settings import Settings
 from models.troubles import trouble
-from producers.bell import connect
+from producers.bell import asking_the_queue, connect
 from worker.notify.plan import Message
 
 T = TypeVar("T")
@@ -86,9 +87,9 @@ class Outage:
 
     def _asked(self, question: Callable[[redis.Redis], T], otherwise: T) -> T:
         try:
-            with connect(self._settings, connect_s=_ANSWER_S, answer_s=_ANSWER_S) as queue:
+            with asking_the_queue(), connect(self._settings, connect_s=_ANSWER_S, answer_s=_ANSWER_S) as queue:
                 return question(queue)
-        except (redis.RedisError, OSError):
+        except CorroError:
             return otherwise
 
 
@@ -120,5 +121,5 @@ def _read(found: bytes | None) -> IncidentRow | None:
         row = encoding.loads(found)
         told_at = None if row["told_at"] is None else datetime.fromisoformat(row["told_at"])
         return _row(datetime.fromisoformat(row["since"]), str(row["words"]), told_at)
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None

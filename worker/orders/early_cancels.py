@@ -7,19 +7,15 @@ right behind its order is read before it wherever a worker was busy or away; for
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import cast
 
-import redis
 import structlog
 
-from models.errors import QueueUnavailable
 from models.settings import Settings
-from models.troubles import trouble
-from producers.bell import connect
+from producers.bell import asking_the_queue, connect
 
 log = structlog.get_logger()
-T = TypeVar("T")
 
 _KEY = "corro.early_cancel:"
 #: Seconds for one answer of the queue.
@@ -49,10 +45,11 @@ class EarlyCancels:
         """
         for id_ in ids:
             log.warning("cancel_of_unknown_order", client_order_id=id_, waits_s=self._life_s)
-        pipe = self._client.pipeline()
-        for id_ in ids:
-            pipe.set(_KEY + id_, key_id or "1", ex=self._life_s)
-        _asked(pipe.execute)
+        with asking_the_queue():
+            pipe = self._client.pipeline()
+            for id_ in ids:
+                pipe.set(_KEY + id_, key_id or "1", ex=self._life_s)
+            pipe.execute()
 
     def of(self, ids: Sequence[str]) -> dict[str, str]:
         """Return those of these new orders whose cancel is there already, each with the key that signed the cancel.
@@ -60,17 +57,18 @@ class EarlyCancels:
         Raises:
             QueueUnavailable: nobody knows.
         """
-        found: Sequence[object] = _asked(lambda: self._client.mget([_KEY + id_ for id_ in ids])) if ids else []
-        marks = {id_: mark.decode() for id_, mark in zip(ids, found, strict=True) if isinstance(mark, bytes)}
+        if not ids:
+            return {}
+        with asking_the_queue():
+            found = cast("Sequence[object]", self._client.mget([_KEY + id_ for id_ in ids]))
+            marks = {
+                id_: mark.decode(errors="replace")
+                for id_, mark in zip(ids, found, strict=True)
+                if isinstance(mark, bytes)
+            }
         return {id_: "" if mark == "1" else mark for id_, mark in marks.items()}
 
     def forget(self, ids: Sequence[str]) -> None:
         """Forget cancels that are on their orders now; what stays finds orders that have ended."""
-        _asked(lambda: self._client.delete(*(_KEY + id_ for id_ in ids)))
-
-
-def _asked(call: Callable[[], T]) -> T:
-    try:
-        return call()
-    except (redis.RedisError, OSError) as error:
-        raise QueueUnavailable(f"the queue does not answer: {trouble(error)}") from error
+        with asking_the_queue():
+            self._client.delete(*(_KEY + id_ for id_ in ids))

@@ -82,7 +82,7 @@ def matched(
         fits = (
             one
             for one in left
-            if known == one.broker_order_id or (not known and not contradictions(order, one, rewrites=rewrites))
+            if (known == one.broker_order_id if known else not contradictions(order, one, rewrites=rewrites))
         )
         if (found := next(fits, None)) is not None:
             left.remove(found)

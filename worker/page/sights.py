@@ -116,7 +116,7 @@ def _letters(settings: Settings) -> list[dict[str, object]]:
     try:
         with closing(DeadLetters.of(settings, _ANSWER_S)) as letters:
             return letters.kept(_ROWS)
-    except (CorroError, OSError):  # it has answered a moment ago; the next look tells
+    except CorroError:  # it has answered a moment ago; the next look tells
         return []
 
 
