@@ -151,13 +151,13 @@ class Name(TypeDecorator[str]):
 
     def bind_processor(self, dialect: Dialect) -> Callable[[str | None], str | None]:
         """Write what the database takes."""
-        return self._taken
+        return self._fitted
 
     def result_processor(self, dialect: Dialect, coltype: object) -> None:
         """Hand over what is there."""
         return
 
-    def _taken(self, value: str | None) -> str | None:
+    def _fitted(self, value: str | None) -> str | None:
         if value is None:
             return None
         text = value if value.isascii() else value.encode("utf-8", "replace").decode()
