@@ -70,7 +70,13 @@ IB_OPTION = {
     "right": "C", "multiplier": "100", "exchange": "SMART", "primaryExchange": "", "currency": "USD",
     "localSymbol": "AAPL  261218C00200000", "tradingClass": "AAPL",
 }  # fmt: skip
-IB_DETAILS = {"minTick": 0.01, "priceMagnifier": 1, "longName": "x", "sizeIncrement": 1, "orderTypes": "LMT"}
+IB_DETAILS = {"minTick": 0.01, "priceMagnifier": 1, "longName": "x", "sizeIncrement": 1, "orderTypes": "LMT"} | {
+    "tradingHours": "",
+    "liquidHours": "20261008:0930-20261008:1600",
+    "timeZoneId": "US/Eastern",
+    "validExchanges": "SMART",
+    "marketRuleIds": "26",
+}
 STATEMENT = {
     "type": "Dividends", "dateTime": "20261008;151018", "amount": "1.5", "currency": "USD", "symbol": "KO",
     "quantity": "10", "transactionID": "77", "accountId": "U1", "description": "d",

@@ -18,7 +18,7 @@ from models.vocabulary import AssetClass
 from worker.brokers.ibkr.hours import hours_of
 from worker.brokers.ibkr.instruments import canonical, from_ib_symbol, size_of
 from worker.brokers.ibkr.sdk import Sdk, SdkContract, SdkDetails
-from worker.brokers.values import UNREADABLE, identity, positive, soft
+from worker.brokers.values import identity, positive, soft
 
 _DAY = re.compile(r"[0-9]{8}")
 #: Fields of a contract, and of its details, that are remembered.
@@ -52,7 +52,7 @@ def read_details(details: SdkDetails) -> InstrumentReport | None:
     kind = AssetClass.FUTURE if contract.secType == "FUT" else AssetClass.OPTION
     try:
         return report(read_instrument(text, kind), details)
-    except UNREADABLE:  # such as an option whose localSymbol is no OCC symbol
+    except (ValueError, ArithmeticError):  # such as an option whose localSymbol is no OCC symbol
         return None
 
 
