@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ pytest.importorskip("jinja2")
 from models.record.controls import in_force
 from models.settings import load_settings
 from tests.unit.door_site import DoorSite, Heard
-from tests.unit.words import Put
+from tests.unit.words import Put, Run
 
 
 @pytest.fixture
@@ -115,3 +116,32 @@ def test_every_form_is_of_this_session_and_comes_back(site: DoorSite) -> None:
         for words, form in forms(page(site, path)).items():
             assert form["csrf"] == csrf, words
             assert form.get("next", path) == path
+
+
+def test_a_limit_is_set_and_ended_as_by_the_command(site: DoorSite, corro: Run) -> None:
+    site.login(site.token(operator=True))
+    assert "End limit" not in forms(page(site, "/risk"))
+    scope = {"strategy": "dip", "symbol": "ko"}
+    told = press(site, "/risk", "Set limit", name="max_value", value="20000", until="8h", reason="a new one", **scope)
+    assert "limit: max_value 20000" in told
+    (row,) = json.loads(corro("limits", "--json")[1])
+    named = ("scope_kind", "scope", "name", "value", "set_by")
+    assert [row[name] for name in named] == ["strategy+symbol", "dip:KO", "max_value", "20000", "ann"]
+    assert "not done: max_value: must be a decimal number" in press(
+        site, "/risk", "Set limit", name="max_value", value="much", reason="x"
+    )
+    assert "ended: max_value 20000" in press(site, "/risk", "End limit", reason="it is over")
+    assert json.loads(corro("limits", "--json")[1]) == []
+    kinds = [(row["kind"], row["by"], row["reason"]) for row in json.loads(corro("controls", "--log", "--json")[1])]
+    assert {("limit_set", "ann", "a new one"), ("limit_clear", "ann", "it is over")} <= set(kinds)
+
+
+def test_a_bounded_key_sets_limits_within_its_bounds_alone(site: DoorSite) -> None:
+    token, limit = site.token(operator=True, strategies=["dip"]), {"name": "max_value", "value": "5", "reason": "x"}
+    status = [
+        site.ask("POST", "/api/v1/actions/limit_set", {**limit, **scope}, token=token).status
+        for scope in ({"strategy": "dip"}, {"strategy": "other"}, {}, {"key": "k-2"}, {"strategy": " "})
+    ]
+    assert status == [200, 403, 403, 403, 400]
+    plain = site.token("k-2")
+    assert site.ask("POST", "/api/v1/actions/limit_set", limit, token=plain).status == 403

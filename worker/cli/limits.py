@@ -1,14 +1,11 @@
 """`corro limits`, `limits set` and `limits clear`: what is allowed, what is used of it, and who said so."""
 
-import re
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from models.errors import InvalidRequest
 from producers.cli import show
-from producers.cli.app import Form, Json, Out, Wide, moment, opened, tell
+from producers.cli.app import Form, Json, Out, Wide, opened, tell
 
 if TYPE_CHECKING:
     from models.settings import Settings
@@ -20,8 +17,6 @@ Account = Annotated[str | None, typer.Option(metavar="BROKER:ACCOUNT", help="of 
 Strategy = Annotated[str | None, typer.Option(help="of this strategy; with --symbol: in that symbol")]
 Symbol = Annotated[str | None, typer.Option(help="of orders in this symbol")]
 Key = Annotated[str | None, typer.Option(help="of orders signed with this key")]
-
-_SPAN = re.compile(r"[0-9]{1,6}[smhdw]")
 
 
 def listing(context: typer.Context, out: Out = None, wide: Wide = False, json: Json = False) -> None:
@@ -49,12 +44,14 @@ def set_limit(
     until: Annotated[str | None, typer.Option(help="ISO time, date, or a span from now such as 8h")] = None,
 ) -> None:
     """Set a limit, of all orders or of a scope, in place of the one there is; it holds for the next order."""
+    from models.clock import utcnow
     from models.risk.names import Limit, read_value
+    from worker.risk.asked import limit_until
     from worker.risk.changes import set_limit as put
 
     with opened() as (settings, database):
         kind, scope = _scope(settings, broker, account, strategy, symbol, key)
-        limit = Limit(kind, scope, name, read_value(name, value), _until(until), by.strip())
+        limit = Limit(kind, scope, name, read_value(name, value), limit_until(until, utcnow(), "--"), by.strip())
         taken = put(database, settings.risk, limit, reason=reason)
     show.say(f"limit: {limit.words}" + (f" until {limit.until:%Y-%m-%d %H:%M:%S} UTC" if limit.until else ""))
     if taken:
@@ -88,37 +85,7 @@ def _scope(
     settings: "Settings", broker: str | None, account: str | None, strategy: str | None, symbol: str | None,
     key: str | None,
 ) -> tuple[str, str]:  # fmt: skip
-    from models.risk.names import EVERYTHING
+    from worker.risk.asked import SCOPE_KINDS, limit_scope
 
-    given = {
-        "broker": broker,
-        "account": account,
-        "strategy": strategy,
-        "symbol": symbol and symbol.upper(),
-        "key": key,
-    }
-    named = {kind: name.strip() for kind, name in given.items() if name is not None}
-    if blank := [kind for kind, name in named.items() if not name]:  # it would be a limit of everything
-        raise InvalidRequest(f"--{blank[0]}: must be a name, was {given[blank[0]]!r}")
-    if "broker" in named or "account" in named:
-        settings.broker(named.get("broker") or named["account"].partition(":")[0])
-    if "account" in named and not all(named["account"].partition(":")):
-        raise InvalidRequest(f"--account: must be BROKER:ACCOUNT, was {account!r}")
-    if named.keys() == {"strategy", "symbol"}:
-        return "strategy+symbol", f"{named['strategy']}:{named['symbol']}"
-    if len(named) > 1:
-        raise InvalidRequest(f"a limit has one scope, or --strategy with --symbol; had {', '.join(sorted(named))}")
-    return next(iter(named.items()), (EVERYTHING, EVERYTHING))
-
-
-def _until(text: str | None) -> datetime | None:
-    from models.messages import utcnow
-
-    now = utcnow()
-    if text is not None and _SPAN.fullmatch(text):
-        ago = moment("--until", text)
-        return now + (now - ago) if ago else None
-    when = moment("--until", text)
-    if when is not None and when <= now:
-        raise InvalidRequest(f"--until: must be a time to come, was {text!r}")
-    return when
+    named = dict(zip(SCOPE_KINDS, (broker, account, strategy, symbol, key), strict=True))
+    return limit_scope(settings, named, mark="--")

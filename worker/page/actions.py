@@ -15,6 +15,8 @@ sent back to `next`, and its session has what was done as a notice; anybody else
 | drain   | broker                                                                     |
 | resume  | a scope, or all                                                            |
 | kill    | a scope; flatten, collar, external                                         |
+| limit_set | name, value, until; a scope as above, strategy and symbol together as well |
+| limit_clear | name, and the scope                                                    |
 
 A field that is there and says nothing is refused: whoever lost the name of a strategy does not mean all of them. Only
 a page leaves fields blank, and `worker.page.asking.filled_in` takes those away.
@@ -26,11 +28,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from models.clock import utcnow
 from models.errors import InvalidRequest, Untrusted
 from models.explaining import shown
 from models.record.batch import change_one
 from models.record.controls import NOUNS, KillRow
 from models.record.order import cancel
+from models.risk.names import Limit, from_settings, read_value, value_text
 from models.trust import must_reach
 from models.vocabulary import Denial
 from producers.client import OrderClient
@@ -41,6 +45,8 @@ from worker.orders.resolve import note
 from worker.orders.resolve import resolve as settle
 from worker.page.sessions import Visitor
 from worker.positions.ledger import unlock as take
+from worker.risk import changes
+from worker.risk.asked import limit_scope, limit_until
 
 Told = dict[str, object]
 #: Fields that say how, not what.
@@ -238,6 +244,33 @@ def _collar(errand: Errand, flatten: bool) -> str | None:
     return percent
 
 
+# -- LIMITS ---
+def _limit_of(errand: Errand) -> tuple[tuple[str, str], str]:
+    """Return the scope of a limit, within the bounds of the key, and its name."""
+    given = {kind: errand.text(kind) for kind in KINDS}
+    place, broker = limit_scope(errand.client.settings, given), given["broker"]
+    symbol, account = given["symbol"], given["account"]
+    errand.reach(given["strategy"], symbol and symbol.upper(), broker or (account and account.partition(":")[0]))
+    return place, errand.need("name")
+
+
+def _limit_set(errand: Errand) -> Told:
+    (kind, scope), name = _limit_of(errand)
+    value, until = read_value(name, errand.need("value")), limit_until(errand.text("until"), utcnow())
+    limit = Limit(kind, scope, name, value, until, errand.by)
+    changes.set_limit(errand.client.database, errand.client.settings.risk, limit, reason=errand.reason)
+    told: Told = {"scope_kind": kind, "scope": scope, "name": name, "value": value_text(value), "until": until}
+    return told | {"words": f"limit: {limit.words}" + (f" until {until:%Y-%m-%d %H:%M:%S} UTC" if until else "")}
+
+
+def _limit_clear(errand: Errand) -> Told:
+    (kind, scope), name = _limit_of(errand)
+    ended = changes.clear_limit(errand.client.database, (kind, scope, name), by=errand.by, reason=errand.reason)
+    seed = from_settings(errand.client.settings.risk).get((kind, scope, name))
+    again = f"; in force again, by the settings: {name} {value_text(seed.value)}" if seed else ""
+    return {"scope_kind": kind, "scope": scope, "name": name, "words": f"ended: {ended.words}{again}"}
+
+
 @dataclass(frozen=True, slots=True)
 class Action:
     """One thing that an operator may do.
@@ -265,6 +298,8 @@ ACTIONS: dict[str, Action] = {
     "drain": Action(_drain, frozenset({"broker"})),
     "resume": Action(_resume, _SCOPE | {"all"}),
     "kill": Action(_kill, _SCOPE | {"flatten", "collar", "external"}),
+    "limit_set": Action(_limit_set, _SCOPE | {"name", "value", "until"}),
+    "limit_clear": Action(_limit_clear, _SCOPE | {"name"}),
 }
 
 

@@ -1,0 +1,65 @@
+"""What somebody asks for of a limit, on the command line or on the page: its scope, and until when."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+from models.errors import InvalidRequest
+from models.risk.names import EVERYTHING
+from models.settings import Settings
+
+#: Kinds of scopes that are named by themselves.
+SCOPE_KINDS = ("broker", "account", "strategy", "symbol", "key")
+_SPAN = re.compile(r"([0-9]{1,6})([smhdw])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def limit_scope(settings: Settings, given: Mapping[str, str | None], mark: str = "") -> tuple[str, str]:
+    """Return the kind and name of a limit's scope.
+
+    Args:
+        settings: for the brokers.
+        given: names by kind; None is not given.
+        mark: before a name in words, such as `--`.
+
+    Raises:
+        InvalidRequest: a name is blank, or there are several that make no scope.
+        ConfigurationError: there is no such broker.
+    """
+    named = {kind: name.strip() for kind, name in given.items() if name is not None}
+    if blank := [kind for kind, name in named.items() if not name]:  # it would be a limit of everything
+        raise InvalidRequest(f"{mark}{blank[0]}: must be a name, was {given[blank[0]]!r}")
+    if "symbol" in named:
+        named["symbol"] = named["symbol"].upper()
+    if "broker" in named or "account" in named:
+        settings.broker(named.get("broker") or named["account"].partition(":")[0])
+    if "account" in named and not all(named["account"].partition(":")):
+        raise InvalidRequest(f"{mark}account: must be BROKER:ACCOUNT, was {given['account']!r}")
+    if named.keys() == {"strategy", "symbol"}:
+        return "strategy+symbol", f"{named['strategy']}:{named['symbol']}"
+    if len(named) > 1:
+        raise InvalidRequest(
+            f"a limit has one scope, or {mark}strategy with {mark}symbol; had {', '.join(sorted(named))}"
+        )
+    return next(iter(named.items()), (EVERYTHING, EVERYTHING))
+
+
+def limit_until(text: str | None, now: datetime, mark: str = "") -> datetime | None:
+    """Return until when a limit holds: an ISO time, a date, or a span from now such as 8h; None: until it is ended.
+
+    Raises:
+        InvalidRequest: it is none of these, or past.
+    """
+    if text is None:
+        return None
+    try:
+        span = _SPAN.fullmatch(text)
+        when = now + timedelta(**{_UNITS[span[2]]: int(span[1])}) if span else datetime.fromisoformat(text)
+        when = (when.replace(tzinfo=UTC) if when.tzinfo is None else when).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise InvalidRequest(f"{mark}until: must be an ISO time, a date, or a span such as 8h, was {text!r}") from None
+    if when <= now:
+        raise InvalidRequest(f"{mark}until: must be a time to come, was {text!r}")
+    return when
