@@ -15,6 +15,7 @@ from worker.cli import (
     archive,
     assistant,
     check,
+    completion,
     controls,
     db,
     dead_letters,
@@ -139,6 +140,7 @@ COMMANDS: Mapping[str, Mapping[str, Command | Subcommands]] = {
             },
             first=sandbox.run,
         ),
+        "completion": completion.completion,
     },
 }
 

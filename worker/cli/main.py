@@ -16,6 +16,7 @@ from models.errors import ConfigurationError, CorroError, IdempotencyConflict, I
 from models.private import keep_private
 from producers.cli import show
 from producers.cli.app import app, fail
+from worker.cli import completion
 from worker.cli.__main__ import INTERRUPTED
 from worker.cli.commands import add_all
 
@@ -51,6 +52,8 @@ def main() -> None:
     gc.set_threshold(_COLLECT_AFTER)
     show.prepare()
     keep_private()
+    if completion.ASKED in os.environ:
+        completion.answer(app)
     try:
         _must_be_text(sys.argv)
         status = app(standalone_mode=False)

@@ -98,7 +98,8 @@ class Overview:
         found += [Alarm("bad", trouble, "/fleet") for trouble in self.seen.troubles]
         found += [Alarm("warn", remark, "/fleet#controls") for remark in self.seen.remarks]
         if not self.queue.up:
-            words = f"the queue does not answer ({self.queue.error}); orders go on from the database"
+            why = self.queue.error.removeprefix("the queue does not answer: ")
+            words = f"the queue does not answer ({why}); orders go on from the database"
             found.append(Alarm("warn", words, "/fleet#queue"))
         for broker, at in sorted(self.now.oldest_queued.items()):
             if (age := (self.at - at).total_seconds()) > _WAITS_S:
