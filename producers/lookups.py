@@ -18,8 +18,13 @@ from models.record.fetches import from_json
 from models.record.instruments import InstrumentRow, kept_instruments
 from models.record.limits import StaticLimits
 from models.record.rows import FetchRow
+from models.signing import Signs
 from producers.data import DataClient
 from producers.handles import Fetch
+
+_NOT_SIGNED = (
+    "corro: not signed, and every order has to be ([security] require is all): [security] key and key_file name one"
+)
 
 
 class PreviewRow(TypedDict):
@@ -43,6 +48,8 @@ class PreviewRow(TypedDict):
 class LookupClient(DataClient):
     """Asks brokers what they know, without an order."""
 
+    _signer: Signs | None = None
+
     def preview(self, request: OrderRequest, timeout: float = 10.0) -> list[PreviewRow]:
         """Ask every broker on the order's route what it would say of it; nothing is sent, and no order is recorded.
 
@@ -65,10 +72,13 @@ class LookupClient(DataClient):
         ]
 
     def _our_words(self, request: OrderRequest) -> tuple[str | None, str | None]:
-        """Return why limits would deny an order wherever it went, and why somebody would have to approve it."""
+        """Return why an order would be denied wherever it went, and why somebody would have to approve it."""
         limits, now = StaticLimits(self.settings.risk, self.database), utcnow()
         refused, approval = limits.refusal(request, now), limits.approval(request, now)
-        return None if refused is None else f"corro: {refused.words}", approval and f"corro: {approval}"
+        why = [] if refused is None else [f"corro: {refused.words}"]
+        if self._signer is None and self.settings.security.require == "all":
+            why.insert(0, _NOT_SIGNED)
+        return "; ".join(why) or None, approval and f"corro: {approval}"
 
     def _ways(self, request: OrderRequest) -> list[str]:
         return [self.settings.destination(where, request.account) for where in request.route or self.settings.route]

@@ -186,7 +186,9 @@ def test_submit_takes_what_was_previewed_and_nothing_else() -> None:
             order(**{"order_type": "limit", "limit_price": "50", "preview": digest, **change})
 
 
-def test_a_preview_that_nobody_answers_says_so_and_records_no_order(corro: Run) -> None:
+def test_a_preview_that_nobody_answers_says_so_and_records_no_order(
+    corro: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     terms = ("KO", "buy", "5", "--limit", "40", "--timeout", "0.1", "--json")
     status, out, _ = corro("preview", *terms)
     rows = json.loads(out)
@@ -198,6 +200,11 @@ def test_a_preview_that_nobody_answers_says_so_and_records_no_order(corro: Run) 
     (row, *_) = json.loads(corro("preview", *terms)[1])
     assert "max_quantity" in row["refused"]
     corro("limits", "clear", "max_quantity", "--by", "ana", "--reason", "enough")
+    monkeypatch.setenv("CORRO_SECURITY__REQUIRE", "all")
+    assert {row["refused"].partition(",")[0] for row in json.loads(corro("preview", *terms)[1])} == {
+        "corro: not signed"
+    }
+    monkeypatch.delenv("CORRO_SECURITY__REQUIRE")
     digest = rows[0]["digest"]
     assert corro("submit", *terms[:3], "--limit", "41", "--preview", digest)[0] == 2
     assert corro("submit", *terms[:3], "--limit", "40", "--preview", digest)[0] == 0
