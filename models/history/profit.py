@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 
-from sqlalchemy import Column, Connection, MetaData, String, Table, and_, case, func, literal, or_, select
+from sqlalchemy import Column, Connection, MetaData, String, Table, case, func, select
 
 from models.clock import utcnow
 from models.destinations import destination_of, split
@@ -25,6 +25,8 @@ from models.vocabulary import LotMethod
 
 _ZERO = Decimal(0)
 _BASELINE = "baseline"
+#: Begins the names of what tells a row of today apart in sums.
+_OF_TODAY = "today_"
 #: Kinds of `position_events` that shifted a baseline: somebody's word, and what the broker told.
 _SHIFTS = ("unlocked", "moved")
 _AMOUNTS = ("realized", "unrealized", "fees", "fees_missing")
@@ -43,9 +45,7 @@ def pnl(database: Database, query: QueryOf, by: Sequence[str] | str | None, meth
     names, chosen = _names(by), _method(method)
     with database.read() as connection:
         if names is not None and chosen is LotMethod.FIFO:
-            today = day_of(utcnow())
-            sums = _rows(connection, _summed(query, names).where(v_pnl.c.day < today))
-            rows = sums + _rows(connection, query.where(v_pnl.c.day >= today))
+            rows = [_told(row) for row in _rows(connection, _summed(query, names))]
         else:
             rows = _rows(connection, query)
         if chosen is LotMethod.AVERAGE:
@@ -61,16 +61,29 @@ def _rows(connection: Connection, query: QueryOf) -> list[Row]:
 
 
 def _summed(query: QueryOf, names: Sequence[str]) -> QueryOf:
-    """Let the database add up the days that are over: what is open stands at today's date."""
+    """Let the database add up the days that are over; what is open stands at today's date, in rows of its own."""
     c = v_pnl.c
     parts = dict.fromkeys([*("day" if name in _PERIODS else name for name in names), "currency"])
-    realized = case((func.count(c.realized) == func.count(), func.sum(c.realized)))
-    sums = (
-        realized.label("realized"), literal(None).label("unrealized"), func.sum(c.fees).label("fees"),
-        func.sum(c.fees_missing).label("fees_missing"),
-    )  # fmt: skip
     by = [c[name] for name in parts]
-    return query.with_only_columns(*by, *sums).group_by(*by).order_by(None)
+    is_over = c.day < day_of(utcnow())
+    whose = [case((is_over, None), else_=c[name]).label(f"{_OF_TODAY}{name}") for name in ("day", *BalanceKey._fields)]
+    inner = query.with_only_columns(*by, *whose, c.realized, c.unrealized, c.fees, c.fees_missing).order_by(None)
+    part = inner.subquery()
+    p, keys = part.c, [part.c[column.name] for column in (*by, *whose)]
+    sums = (
+        case((func.count(p.realized) == func.count(), func.sum(p.realized))).label("realized"),
+        func.sum(p.unrealized).label("unrealized"), func.sum(p.fees).label("fees"),
+        func.sum(p.fees_missing).label("fees_missing"),
+    )  # fmt: skip
+    return select(*keys, *sums).group_by(*keys)
+
+
+def _told(row: Row) -> Row:
+    """Return a row of today with whose it is, and one of days that are over without."""
+    found = {name: value for name, value in row.items() if not name.startswith(_OF_TODAY)}
+    if row[f"{_OF_TODAY}day"] is None:
+        return found
+    return found | {name.removeprefix(_OF_TODAY): value for name, value in row.items() if name.startswith(_OF_TODAY)}
 
 
 def _mark_unknown(connection: Connection, rows: Sequence[Row], method: LotMethod) -> None:
@@ -229,14 +242,17 @@ def _at(connection: Connection, at: datetime, method: LotMethod) -> list[Row]:
 
 def _ends(connection: Connection, found: Reckoning, today: Mapping[str, date]) -> dict[BalanceKey, OpenLots]:
     """Return what each key held at the end of its last day before today."""
-    d = position_days.c
-    is_pair = d.symbol.like("%/%")
-    before = or_(d.day < today[""], and_(is_pair, d.day < today["/"]))
-    place = func.row_number().over(partition_by=[d[name] for name in BalanceKey._fields], order_by=d.day.desc())
-    newest = select(position_days, place.label("place")).where(before, d.quantity.is_not(None)).subquery()
+    d, s = position_days.c, position_states.c
+    of_key = [d[name] == s[name] for name in BalanceKey._fields]
+    before = case((s.symbol.like("%/%"), today["/"]), else_=today[""])
+    last = select(position_days).where(*of_key, d.day < before, d.quantity.is_not(None)).order_by(d.day.desc()).limit(1)
+    # One look into the index a column and key: a join may read all days of all keys.
+    told = (d.day, d.quantity, d.cost, d.cost_average, d.multiplier)
+    looked_up = [last.with_only_columns(column).scalar_subquery().label(column.name) for column in told]
+    newest = select(*(s[name] for name in BalanceKey._fields), *looked_up)
     ends: dict[BalanceKey, tuple[date, OpenLots]] = {}
-    for row in connection.execute(select(newest).where(newest.c.place == 1)):
-        if ShortKey.of(key_of(row)) not in found.stale:
+    for row in connection.execute(newest):
+        if row.day is not None and ShortKey.of(key_of(row)) not in found.stale:
             held = OpenLots(row.multiplier, row.quantity, known(row.cost_average), kept_cost=known(row.cost))
             ends[key_of(row)] = row.day, held
     for (key, day), balance in _before(found.days, today).items():
