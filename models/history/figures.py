@@ -8,6 +8,8 @@ from __future__ import annotations
 from array import array
 from contextlib import suppress
 from datetime import date, datetime
+from decimal import Decimal
+from math import fsum
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -82,20 +84,29 @@ class Figures:
 
     def slippage(self) -> list[Row]:
         """Return what executions cost in sum, and the median in basis points: by what, broker and currency."""
-        found = []
-        for against in AGAINST:
-            if against == "vwap" and not self._has_bars():
-                continue
-            cost, points = v_tca.c[f"slippage_{against}"], v_tca.c[f"slippage_{against}_bps"]
-            whose = (v_tca.c.broker, v_tca.c.currency)
-            known: QueryOf = self._query(v_tca).where(cost.is_not(None))
-            told = (func.count().label("executions"), func.sum(cost).label("cost"))
-            sums = self._rows(known.with_only_columns(*whose, *told).group_by(*whose).order_by(*whose))
-            each = self._by(known.where(points.is_not(None)).with_only_columns(*whose, cast(points, Float)))
-            for row in sums:
-                values = each.get((row["broker"], row["currency"]))
-                found.append({"against": against, **row, "median bps": round(median(values), 2) if values else None})
-        return found
+        against = [name for name in AGAINST if name != "vwap" or self._has_bars()]
+        columns = [v_tca.c[f"slippage_{name}{unit}"] for name in against for unit in ("", "_bps")]
+        query = self._query(v_tca).with_only_columns(
+            v_tca.c.broker, v_tca.c.currency, *(cast(column, Float) for column in columns)
+        )
+        costs: dict[tuple[str, str, str], array[float]] = {}
+        points: dict[tuple[str, str, str], array[float]] = {}
+        with self._history.database.read() as connection:  # one pass: what is dear is to find an execution's order
+            for broker, currency, *told in connection.execute(query.execution_options(yield_per=_AT_ONCE)):
+                for place, name in enumerate(against):
+                    cost, bps = told[2 * place : 2 * place + 2]
+                    if cost is not None:
+                        costs.setdefault((name, broker, currency or ""), array("d")).append(cost)
+                    if bps is not None:
+                        points.setdefault((name, broker, currency or ""), array("d")).append(bps)
+        return [
+            {
+                "against": key[0], "broker": key[1], "currency": key[2] or None, "executions": len(costs[key]),
+                "cost": round(Decimal(fsum(costs[key])), 9),
+                "median bps": round(median(points[key]), 2) if key in points else None,
+            }
+            for key in sorted(costs, key=lambda key: (against.index(key[0]), key[1:]))
+        ]  # fmt: skip
 
     def refused(self, most: int) -> tuple[list[Row], int]:
         """Return the answers by which orders did not get through, the most frequent first, and how many there are."""
