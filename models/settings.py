@@ -37,7 +37,7 @@ from models.private import must_be_ours
 from models.queue_url import QueueAddress, parse
 from models.risk.names import RiskSettings
 from models.sandbox_note import SANDBOX_FILE as SANDBOX_FILE
-from models.sandbox_note import SandboxNote, read_note
+from models.sandbox_note import SandboxNote, SandboxSettings, read_note, sandbox_brokers
 from models.secret_files import variable
 from models.security import SecuritySettings as SecuritySettings
 from models.timing import TimingSettings as TimingSettings
@@ -110,6 +110,7 @@ class Settings(BaseSettings):
     groups: GroupSettings = GroupSettings()
     notify: NotifySettings = NotifySettings()
     web: WebSettings = WebSettings()
+    sandbox: SandboxSettings = SandboxSettings()
     brokers: dict[str, BrokerSettings] = Field(default_factory=dict)
 
     @classmethod
@@ -221,10 +222,10 @@ class Settings(BaseSettings):
     @cached_property
     def all_brokers(self) -> dict[str, BrokerSettings]:
         """The configured brokers, or the sandbox's."""
-        return self.brokers or sandbox_brokers(self.sandbox)
+        return self.brokers or sandbox_brokers(self.sandbox_note, self.sandbox)
 
     @cached_property
-    def sandbox(self) -> SandboxNote | None:
+    def sandbox_note(self) -> SandboxNote | None:
         """What the sandbox of this home says of itself; None while none runs."""
         return read_note(self.home)
 
@@ -373,18 +374,3 @@ def embedded_socket(home: Path) -> Path:
 
     digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"corro-{os.getuid()}-{digest}" / "queue.sock"
-
-
-def sandbox_brokers(note: SandboxNote | None) -> dict[str, BrokerSettings]:
-    """Return settings for the sandbox's doors; without addresses while it is not known to run."""
-    tables: dict[str, dict[str, object]] = {"ibkr": {}, "alpaca": {}, "tda": {}}
-    if note is not None and tables.keys() <= note.ports.keys():
-        urls = {name: f"http://127.0.0.1:{port}" for name, port in note.ports.items()}
-        alpaca = {"base_url": urls["alpaca"], "data_url": urls["alpaca"], "key_id": "sandbox"}
-        tda = {"base_url": f"{urls['tda']}/v1", "api_key": "sandbox", "account_id": "123456789"}
-        tables = {
-            "ibkr": {"host": "127.0.0.1", "port": note.ports["ibkr"], "client_id": 1, "connect_options": note.name},
-            "alpaca": {**alpaca, "secret_key": note.name},
-            "tda": {**tda, "refresh_token": note.name},
-        }
-    return {name: BrokerSettings(adapter=name, **table) for name, table in tables.items()}

@@ -35,7 +35,7 @@ LOST_AFTER = 3
 _LONGEST = 500
 _TERMS = (
     "symbol", "side", "quantity", "notional", "order_type", "limit_price", "stop_price", "trail_amount",
-    "trail_percent", "time_in_force", "filled_quantity", "submitted_at",
+    "trail_percent", "time_in_force", "filled_quantity", "submitted_at", "account",
 )  # fmt: skip
 _SENT = (
     "symbol", "side", "quantity", "notional", "order_type", "limit_price", "stop_price", "trail_amount",

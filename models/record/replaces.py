@@ -31,7 +31,8 @@ def changed_terms(order: OrderRequest, changes: Mapping[str, object]) -> OrderRe
     if unknown:
         raise InvalidOrder(f"{unknown[0]}: a replace can change {', '.join(TERMS)} only")
     given = {name: value for name, value in changes.items() if value is not None}
-    return OrderRequest(**{**order.model_dump(), **given})
+    # Not its version: a claim has given it an account that an object of version 1 need not have named.
+    return OrderRequest(**{**order.model_dump(exclude={"version"}), **given})
 
 
 def changed(row: AnyOrder, changes: Mapping[str, object]) -> dict[str, str]:

@@ -27,6 +27,7 @@ from models.reports import Ambiguous, BrokerStatus, CommissionReport, FillReport
 from tests.contract.tws_doors import TwsDoors, a_ref, a_resting_order, an_order, found, gateway, place
 from tests.kit.waiting import eventually
 from worker.brokers.ibkr.adapter import IbkrBroker
+from worker.sandbox.market.accounts import Books
 
 __all__ = ["gateway"]
 
@@ -169,16 +170,14 @@ def test_a_live_port_without_live_is_a_configuration_error(gateway: TwsDoors, po
         gateway.broker(port=port)
 
 
-def test_a_live_account_without_live_is_a_configuration_error(
-    gateway: TwsDoors, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("worker.sandbox.tws.door.ACCOUNT", "U7654321")
+def test_a_live_account_without_live_is_a_configuration_error(gateway: TwsDoors) -> None:
+    gateway.house.market.books = Books({"ibkr": ["U7654321"]})
     with pytest.raises(ConfigurationError, match="U7654321, a live account"):
         gateway.broker()
 
 
-def test_an_account_must_be_named_if_there_are_several(gateway: TwsDoors, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.sandbox.tws.door.ACCOUNT", "DU1000001,DU2")
+def test_an_account_must_be_named_if_there_are_several(gateway: TwsDoors) -> None:
+    gateway.house.market.books = Books({"ibkr": ["DU1000001", "DU1000002"]})
     with pytest.raises(ConfigurationError, match="name one"):
         gateway.broker()
     broker = gateway.broker(account="DU1000001")

@@ -47,10 +47,10 @@ class Homes:
 
     def take_over(self, loser: str, winner: str) -> None:
         """Kill one; another one gets its ports, as the usual ones pass from home to home."""
-        note = load_settings(home=self.path / loser).sandbox
+        note = load_settings(home=self.path / loser).sandbox_note
         assert note
         self.kill(loser)
-        got = self.start(winner, note.ports).sandbox
+        got = self.start(winner, note.ports).sandbox_note
         assert got
         assert got.ports == note.ports
         assert got.name != note.name
@@ -85,7 +85,7 @@ def test_a_worker_whose_sandbox_is_gone_is_not_let_in_by_the_one_that_has_got_it
     with pytest.raises(CorroError) as said:
         broker.connect()
     assert not broker.is_connected()
-    assert name != "ibkr" or f"not {mine.sandbox.name}" in str(said.value)  # type: ignore[union-attr]
+    assert name != "ibkr" or f"not {mine.sandbox_note.name}" in str(said.value)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("name", DOORS)
@@ -107,9 +107,9 @@ def test_an_order_sent_over_a_connection_of_before_is_not_taken_by_the_one_that_
 def test_a_sandbox_started_again_in_its_home_lets_in_who_was_there_before(name: str, homes: Homes) -> None:
     before = homes.start("mine")
     broker = brokers.load(before, name)
-    assert before.sandbox
+    assert before.sandbox_note
     homes.kill("mine")
-    homes.start("mine", before.sandbox.ports)
+    homes.start("mine", before.sandbox_note.ports)
     broker.connect()
     assert broker.is_connected()
     broker.disconnect()

@@ -222,7 +222,7 @@ def test_the_sandbox_is_found_where_it_runs(tmp_path: Path) -> None:
 def test_without_a_note_that_can_be_read_the_sandbox_has_no_address(text: str, tmp_path: Path) -> None:
     (tmp_path / "sandbox.json").write_text(text)
     found = load_settings(home=tmp_path)
-    assert found.sandbox is None
+    assert found.sandbox_note is None
     assert found.route == ("ibkr", "alpaca", "tda")
     assert found.broker("alpaca").get("base_url") is None
 

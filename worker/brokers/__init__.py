@@ -27,7 +27,7 @@ def load(settings: Settings, name: str) -> BrokerInterface:
     from worker.pacing.shared import SharedLimits  # here: whoever writes or tests an adapter needs no queue
 
     table = settings.broker(name)
-    if settings.is_sandbox and settings.sandbox is None:
+    if settings.is_sandbox and settings.sandbox_note is None:
         raise ConfigurationError(
             f"no broker is configured, and no sandbox runs in {settings.home.absolute()}: start `corro up` or "
             "`corro sandbox` there, set CORRO_HOME to where one runs, or configure brokers in corro.toml"

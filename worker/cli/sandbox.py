@@ -27,12 +27,13 @@ def run(
     """Run it until Ctrl-C."""
     from models.settings import load_settings
 
-    context.obj = home or load_settings().home
+    settings = load_settings()
+    context.obj = home or settings.home
     if context.invoked_subcommand is None:
         from worker.sandbox.server import main as serve
 
         argv = ["--home", str(context.obj), "--seed", str(seed), "--fill-delay", str(fill_delay)]
-        raise typer.Exit(serve([*argv, *(["--ports-any"] if any_port else [])]))
+        raise typer.Exit(serve([*argv, *settings.sandbox.arguments, *(["--ports-any"] if any_port else [])]))
 
 
 def fault(
@@ -92,9 +93,15 @@ def position(
     door: Annotated[str, typer.Argument(help="ibkr, alpaca, tda or schwab")],
     symbol: str,
     quantity: Annotated[str, typer.Argument(metavar="QTY", help="shares afterwards; after -- negative, for short")],
+    account: Annotated[
+        str, typer.Option(help="one of several behind the door's login, by its name; else the first")
+    ] = "",
 ) -> None:
     """Set a position out of thin air, as a split, an assignment or a deposit would."""
-    _ask(context, lambda control: control.set_position(door, symbol.upper(), quantity))
+    from models.settings import load_settings
+
+    number = load_settings().sandbox.numbers(door).get(account, account)
+    _ask(context, lambda control: control.set_position(door, symbol.upper(), quantity, number))
     show.note(f"{door}: {symbol.upper()} is {quantity} now")
 
 

@@ -157,11 +157,12 @@ def left_of(connection: Connection, control: ControlRow, broker: str | None = No
     """Return what the record shows live in a kill's scope, at one broker or at all."""
     scope, generation, kill = scope_of(control), control["generation"], control["kill"] or {}
     here = [attempts.c.broker == broker] if broker is not None else []
-    joined = select(orders, attempts.c.broker.label("at")).join_from(
+    joined = select(orders, attempts.c.broker.label("at"), attempts.c.account.label("in_account")).join_from(
         attempts, orders, attempts.c.client_order_id == orders.c.client_order_id
     )
     found = connection.execute(joined.where(STRAY, *here)).mappings()
-    strays = [(row["at"], row["client_order_id"]) for row in found if scope.covers(facts_of(dict(row), row["at"]))]
+    placed = [(row["at"], row["client_order_id"], {**row, "account": row["in_account"]}) for row in found]
+    strays = [(at, id_) for at, id_, row in placed if scope.covers(facts_of(row, at))]
     external = live_external(connection, scope, broker) if kill.get("external") else []
     return Left(live_orders(connection, scope, generation, broker), strays, external)
 

@@ -130,9 +130,8 @@ class Fleet:
         announced = self.home / "sandbox.json"
         announced.unlink(missing_ok=True)
         arguments = ["--home", str(self.home), "--fill-delay", str(self.fill_delay), "--parent", str(os.getpid())]
-        process = self._spawn(
-            "sandbox", ["-m", "worker.sandbox.server", *arguments, *(["--ports-any"] if self.any_port else [])]
-        )
+        arguments += [*self.settings.sandbox.arguments, *(["--ports-any"] if self.any_port else [])]
+        process = self._spawn("sandbox", ["-m", "worker.sandbox.server", *arguments])
 
         def ready() -> None:
             self._wait(announced.exists, process, 30.0)

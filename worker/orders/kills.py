@@ -257,7 +257,7 @@ def _cancel(why: str, batch: OrderBatch) -> None:
 
 def _their_ref(row: ExternalOrderRow) -> OrderRef:
     """Return what an adapter needs to cancel an order that corro did not send: its broker's id alone names it."""
-    names = ("symbol", "side", "quantity", "order_type", "limit_price", "stop_price", "time_in_force")
+    names = ("account", "symbol", "side", "quantity", "order_type", "limit_price", "stop_price", "time_in_force")
     values: dict[str, Any] = {name: by_name(row)[name] for name in names}
     values |= {"client_order_id": f"external:{row['broker_order_id']}", "created_at": row["first_seen_at"]}
     terms = OrderRequest.model_construct(**values)

@@ -125,11 +125,15 @@ def _must_be_adoptable(connection: Connection, entry: OrderRecord, number: int, 
     listed = select(external_orders).where(e.broker == broker, e.broker_order_id == adopt)
     row = next(iter(fetch(connection, listed, ExternalOrderRow)), None)
     answers = (attempt["evidence"] or {}).get("answers", {}).values()
-    shown = {str(c.get("broker_order_id")) for answer in answers for c in answer.get("candidates", ())}
-    if row is None and adopt not in shown | {attempt["broker_order_id"]}:
+    candidates = [c for answer in answers for c in answer.get("candidates", ())]
+    shown = {str(candidate.get("broker_order_id")): candidate.get("account") for candidate in candidates}
+    if row is None and adopt not in {*shown, attempt["broker_order_id"]}:
         raise InvalidOrder(
             f"{broker} has shown corro no order {adopt}: see `corro unresolved` and `corro external` for those it shows"
         )
+    account = shown.get(adopt) if row is None else row["account"]
+    if None not in (account, attempt["account"]) and account != attempt["account"]:
+        raise InvalidOrder(f"order {adopt} at {broker} is in account {account}, {entry.id} in {attempt['account']}")
     if row is not None and (wrong := contradictions(sent(entry.order, attempt), _report_of(row), rewrites=_REWRITES)):
         raise InvalidOrder(f"order {adopt} at {broker} is not {entry.id}: it has {', '.join(wrong)}")
 

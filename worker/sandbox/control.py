@@ -108,7 +108,9 @@ class ControlDoor:
         return web.json_response([order_json(order) for name in doors for order in self.market.orders(name)])
 
     async def _accounts(self, _: web.Request) -> web.Response:
-        return web.json_response({name: _plain(asdict(self.market.account(name))) for name in self._doors})
+        each = [(name, number) for name in self._doors for number in ("", *self.market.books.numbers(name)[1:])]
+        shown = {f"{name}:{number}".rstrip(":"): self.market.account(name, number) for name, number in each}
+        return web.json_response({name: _plain(asdict(account)) for name, account in shown.items()})
 
     async def _faults(self, _: web.Request) -> web.Response:
         return web.json_response([_plain(asdict(fault)) for fault in self.market.faults.all()])
@@ -155,12 +157,14 @@ class ControlDoor:
         quantity = _number("quantity", body["quantity"])
         if quantity:  # what trades no more may be taken away
             self._must_trade(body["symbol"])
-        self.market.set_position(body["door"], body["symbol"], quantity)
+        self._must_be_an_account(body)
+        self.market.set_position(body["door"], body["symbol"], quantity, body.get("account") or "")
         return web.json_response({})
 
     async def _pay(self, request: web.Request) -> web.Response:
         body = await request.json()
         self._must_be_a_door(body["door"])
+        self._must_be_an_account(body)
         return web.json_response({"number": self.market.pay(body.pop("door"), **body).number}, status=201)
 
     async def _release(self, request: web.Request) -> web.Response:
@@ -173,6 +177,11 @@ class ControlDoor:
     def _must_be_a_door(self, name: object) -> None:
         if name not in self._doors:
             raise ValueError(f"unknown door {name!r}: there are {', '.join(self._doors)}")
+
+    def _must_be_an_account(self, body: Json) -> None:
+        known = self.market.books.numbers(body["door"])
+        if (named := body.get("account")) and named not in known:
+            raise ValueError(f"unknown account {named!r}: {body['door']} has {', '.join(known) or 'one'}")
 
     def _must_trade(self, symbol: str) -> None:
         if not self.market.exists(symbol):
@@ -295,7 +304,7 @@ class SandboxControl:
         return list(self._call("GET", "/orders", params={"door": door} if door else None))
 
     def accounts(self) -> dict[str, Json]:
-        """Return cash, equity, buying power and positions by door."""
+        """Return cash, equity, buying power and positions by door; of a further account under `ibkr:DU1000002`."""
         return dict(self._call("GET", "/accounts"))
 
     def faults(self) -> list[Json]:
@@ -331,9 +340,10 @@ class SandboxControl:
         """Pin a price; None lets it walk again. Returns bid, ask and last."""
         return dict(self._call("POST", "/price", body={"symbol": symbol, "price": price and str(price)}))
 
-    def set_position(self, door: str, symbol: str, quantity: Decimal | int | str) -> None:
-        """Set a position of a door's account, out of thin air: no order, no fill, no cash."""
-        self._call("POST", "/position", body={"door": door, "symbol": symbol, "quantity": str(quantity)})
+    def set_position(self, door: str, symbol: str, quantity: Decimal | int | str, account: str = "") -> None:
+        """Set a position of a door's account (its number; the first one), out of thin air: no order, fill or cash."""
+        body = {"door": door, "symbol": symbol, "quantity": str(quantity), "account": account}
+        self._call("POST", "/position", body=body)
 
     def pay(self, door: str, kind: str, **facts: object) -> int:
         """Pay, charge or give an account something besides its trades.
@@ -341,7 +351,8 @@ class SandboxControl:
         Args:
             door: whose account.
             kind: dividend, interest, fee, deposit, withdrawal, split or transfer (of shares).
-            facts: `amount`, `symbol`, `quantity` (of a split or transfer: what the position gains), `text`, `paid_at`.
+            facts: `account` (a number; the first one), `amount`, `symbol`, `quantity` (of a split or transfer: what the
+                position gains), `text`, `paid_at`.
 
         Returns:
             Its number.

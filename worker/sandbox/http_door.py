@@ -142,7 +142,7 @@ class HttpDoor(ABC):
         """Return a definitive no to an order, in the words of this wire."""
 
     @abstractmethod
-    def turned_away(self, reason: str, body: object) -> None:
+    def turned_away(self, reason: str, body: object, request: web.Request) -> None:
         """Leave a line in the ledger for an order that reached the door and was not taken; other calls leave none."""
 
     # -- LIFE ---
@@ -252,7 +252,7 @@ class HttpDoor(ABC):
                 return response
             except Refusal as no:
                 if route.operation == "place" and no.turns_away:
-                    self.turned_away("refused", await read_json(request))
+                    self.turned_away("refused", await read_json(request), request)
                 return no.response()
 
         return serve
@@ -264,18 +264,18 @@ class HttpDoor(ABC):
         symbol = self.ours(order_symbol(body))
         status = self.take("status", operation, symbol)
         if status is not None and not status.options.get("accepted"):
-            self.turned_away(f"status {status.options.get('status', 503)}", body)
+            self.turned_away(f"status {status.options.get('status', 503)}", body, request)
             return self._broken(status)
         refuse = self.take("refuse", operation, symbol)
         if refuse is not None:
-            self.turned_away("refused", body)
+            self.turned_away("refused", body, request)
             return self.refusal(refuse)
         if self.take("hang", operation, symbol):
-            self.turned_away("swallowed", body)
+            self.turned_away("swallowed", body, request)
             return await self._hang(request)
         spoilt = next((fault for kind in SPOILERS if (fault := self.take(kind, operation, symbol))), None)
         if spoilt is not None and not spoilt.options.get("accepted", True):
-            self.turned_away(spoilt.kind, body)
+            self.turned_away(spoilt.kind, body, request)
             return await spoil(spoilt, request, web.json_response({"id": "of nothing that was taken"}))
         late = self.peek("slow", operation, symbol)
         if late is not None and late.options.get("before"):  # on its way: not taken for so long, whoever still waits

@@ -22,6 +22,7 @@ from typing import IO, Protocol
 
 from worker.sandbox.arrivals import PolledLoop
 from worker.sandbox.control import ControlDoor
+from worker.sandbox.market.accounts import Books
 from worker.sandbox.market.market import NAMED, Market
 
 HOST = "127.0.0.1"
@@ -83,6 +84,7 @@ class Sandbox:
         doors: Sequence[str] = DOORS,
         fill_delay: float = 0.02,
         literal_location: bool = False,
+        accounts: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.home = home
         self._literal_location = literal_location
@@ -91,7 +93,7 @@ class Sandbox:
         self._token = ""
         self._wanted = dict(PREFERRED_PORTS if ports is None else ports)
         self._names = tuple(doors)
-        self.market = Market(seed, fill_delay, ledger_path=home / "ledger.jsonl", name=name_of(home))
+        self.market = Market(seed, fill_delay, home / "ledger.jsonl", name_of(home), Books(accounts))
 
     async def start(self) -> dict[str, int]:
         """Open every door, then write `sandbox.json`; return the ports by name, `control` among them."""
@@ -185,6 +187,7 @@ async def serve(
     ready: Callable[[dict[str, int]], None] | None = None,
     literal_location: bool = False,
     parent: int = 0,
+    accounts: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
     """Run a sandbox until SIGTERM, SIGINT or cancellation.
 
@@ -197,6 +200,7 @@ async def serve(
         ready: called with the ports once everything listens.
         literal_location: let TDA and Schwab name their real host in Location headers.
         parent: pid of the process to end with; 0 is none.
+        accounts: numbers of several accounts behind a door's login, by door; the others have one each.
     """
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     stopped = asyncio.Event()
@@ -205,7 +209,7 @@ async def serve(
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopped.set)
     with only_one(home):
-        sandbox = Sandbox(home, ports, seed, doors, fill_delay, literal_location)
+        sandbox = Sandbox(home, ports, seed, doors, fill_delay, literal_location, accounts)
         listening = await sandbox.start()
         watch = asyncio.create_task(_end_with(parent, stopped)) if parent else None
         try:
@@ -227,15 +231,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--fill-delay", type=float, default=0.02, help="seconds until a marketable order is filled")
     parser.add_argument("--doors", default=",".join(DOORS), help="comma-separated doors to open")
     parser.add_argument("--literal-location", action="store_true", help="Location headers name TDA's and Schwab's host")
+    parser.add_argument(
+        "--accounts", action="append", default=[], metavar="DOOR=NUMBER,NUMBER",
+        help="several accounts behind a door's login; the first number should be the usual one",
+    )  # fmt: skip
     parser.add_argument("--parent", type=int, default=0, help="pid of the process to end with")
     options = parser.parse_args(argv)
     os.umask(0o077)
     ports = dict.fromkeys(PREFERRED_PORTS, 0) if options.ports_any else None
     doors, delay, literal = options.doors.split(","), options.fill_delay, options.literal_location
+    several = {door: numbers.split(",") for door, _, numbers in (text.partition("=") for text in options.accounts)}
     with asyncio.Runner(loop_factory=PolledLoop) as runner:
         runner.run(
-            serve(options.home, ports, options.seed, doors, delay, literal_location=literal, parent=options.parent)
-        )
+            serve(
+                options.home, ports, options.seed, doors, delay, literal_location=literal, parent=options.parent,
+                accounts=several,
+            )
+        )  # fmt: skip
     return 0
 
 

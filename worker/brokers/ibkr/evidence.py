@@ -250,6 +250,7 @@ class OrderBook:
             symbol=executions[-1].fill.symbol if filled is not None else None,
             side=executions[-1].fill.side if filled is not None else None,
             session=str(self.client_id),
+            account=executions[-1].fill.account if executions else None,
             filled_quantity=filled,
             avg_fill_price=average_of(executions) if filled is not None else None,
             raw_status=pending.told.status,

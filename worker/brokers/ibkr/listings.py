@@ -55,6 +55,8 @@ def _sighting(
     if suspects:
         words = "; ".join(str(row) for row in suspects)
         return Ambiguous(candidates=tuple(reports), words=f"it may be what cannot be read: {words}")
+    if len(reports) == 1 and is_another_account(ref, reports[0].account):
+        return Ambiguous(candidates=tuple(reports), words=f"its reference is in account {reports[0].account}")
     if len(reports) == 1:
         return Found(report=reports[0])
     if not reports and same_day(ref.sent_at, datetime.now(UTC), days):
@@ -82,7 +84,9 @@ def _candidates(
         fill = execution.fill
         if execution.perm_id not in found and matches(ref, fill.broker_client_order_id, execution.perm_id):
             found[execution.perm_id] = _executed_report(book, ref, execution)
-    return [_with_fills(book, report) for report in found.values()]
+    # One in another account decides nothing where ours is there; alone, it is told, and is on other terms.
+    here = [report for report in found.values() if not is_another_account(ref, report.account)]
+    return [_with_fills(book, report) for report in here or found.values()]
 
 
 def matches(ref: OrderRef, their_ref: str | None, perm_id: int) -> bool:
@@ -90,6 +94,11 @@ def matches(ref: OrderRef, their_ref: str | None, perm_id: int) -> bool:
     if str(perm_id) in ref.known:
         return False
     return their_ref == ref.broker_client_order_id or bool(perm_id and str(perm_id) == ref.broker_order_id)
+
+
+def is_another_account(ref: OrderRef, account: str | None) -> bool:
+    """Tell whether something is known to be in another account than the order that is meant; both by name."""
+    return None not in (ref.order.account, account) and ref.order.account != account
 
 
 def open_report(book: OrderBook, line: OrderLine) -> OrderReport:
@@ -128,6 +137,7 @@ def _executed_report(book: OrderBook, ref: OrderRef, execution: WireExecution) -
         side=None if package else execution.fill.side,
         package=package,
         session=str(execution.client_id),
+        account=execution.fill.account,
         filled_quantity=filled,
         avg_fill_price=None if package else average_of(executions),
         raw_status="executions only",

@@ -22,7 +22,7 @@ from worker.brokers.base import OrderRef, Ticket
 from worker.brokers.ibkr import reports, terms
 from worker.brokers.ibkr.evidence import KnownOrder, OrderBook
 from worker.brokers.ibkr.legs import bag_of
-from worker.brokers.ibkr.listings import matches
+from worker.brokers.ibkr.listings import is_another_account, matches
 from worker.brokers.ibkr.pending import Pending, PendingCancel, PendingOrder
 from worker.brokers.ibkr.reports import OrderLine
 from worker.brokers.ibkr.sdk import SdkContract
@@ -221,7 +221,7 @@ async def cancel(session: TwsSession, ref: OrderRef) -> None:
 def _known_order_ids(session: TwsSession, ref: OrderRef) -> list[int]:
     book = session.book
     known = [k.line for k in book.by_ref(ref.broker_client_order_id) if may_live(book, k)]
-    ours = [line.order_id for line in known if is_ours(session, line)]
+    ours = [line.order_id for line in known if is_ours(session, line) and not is_another_account(ref, line.owner)]
     return list(dict.fromkeys(book.placing(ref.broker_client_order_id) + ours))
 
 
@@ -240,7 +240,8 @@ async def _listed_order_ids(session: TwsSession, ref: OrderRef) -> list[int]:
     """
     broker = session.options.broker
     listed = await session.open_orders()
-    lines = [line for line in listed if matches(ref, line.ref, line.perm_id)]
+    named = [line for line in listed if matches(ref, line.ref, line.perm_id)]
+    lines = [line for line in named if not is_another_account(ref, line.owner)]
     if suspects := [str(row) for row in listed.spoiled if row.may_be(ref)]:
         raise Unmapped(f"{broker}: cannot be read, so not canceled: {'; '.join(suspects)}", broker=broker)
     if not lines:

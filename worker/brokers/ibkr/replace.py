@@ -11,7 +11,7 @@ from models.reports import DONE, OrderReport
 from worker.brokers.base import OrderRef, Ticket
 from worker.brokers.ibkr import terms
 from worker.brokers.ibkr.evidence import KnownOrder
-from worker.brokers.ibkr.listings import matches
+from worker.brokers.ibkr.listings import is_another_account, matches
 from worker.brokers.ibkr.orders import answering, contract_by, is_ours, put, verdict_on
 from worker.brokers.ibkr.pending import PendingChange
 from worker.brokers.ibkr.reports import filled_by
@@ -36,7 +36,7 @@ async def change(session: TwsSession, pending: PendingChange, ref: OrderRef, tic
     with answering(session, pending, "changing an order"):
         known = await _live(session, ref)
         _check_size(session, known, ticket)
-        await _send(session, pending, known, ticket)
+        await _send(session, pending, known, ref, ticket)
         ask_at = loop.time() + ASK_S
         verdict = await verdict_on(pending, ask=lambda: session.spawn(_ask(session)), ask_at=ask_at)
         if verdict is WireVerdict.DONE:
@@ -56,7 +56,8 @@ async def _live(session: TwsSession, ref: OrderRef) -> KnownOrder:
         raise NotConnected(
             f"{broker}: not changed, the open orders could not be read: {error}", broker=broker
         ) from None
-    lines = [line for line in listed if matches(ref, line.ref, line.perm_id)]
+    named = [line for line in listed if matches(ref, line.ref, line.perm_id)]
+    lines = [line for line in named if not is_another_account(ref, line.owner)]
     if suspects := [str(row) for row in listed.spoiled if row.may_be(ref)]:
         raise OrderRejected(f"{broker}: cannot be read, so not changed: {'; '.join(suspects)}", broker=broker)
     if not lines:
@@ -83,13 +84,14 @@ def _check_size(session: TwsSession, known: KnownOrder, ticket: Ticket) -> None:
         raise OrderRejected(f"{broker}: not changed, {words}", broker=broker)
 
 
-async def _send(session: TwsSession, pending: PendingChange, known: KnownOrder, ticket: Ticket) -> None:
+async def _send(session: TwsSession, pending: PendingChange, known: KnownOrder, ref: OrderRef, ticket: Ticket) -> None:
     """Send the same order id with new terms; the last question comes immediately before the bytes."""
     contract = await contract_by(session, ticket.order.instrument, pending.until)
     terms.check_listed(ticket.order, session.contracts.order_types(ticket.order.symbol), pending.broker)
     session.contracts.check(ticket.order)
     # The reference stays: it is how the order is found, and it is the same order.
-    account = "" if session.accounts.is_sole else known.line.account or session.accounts.usual
+    own, accounts = known.line.account, session.accounts  # in another account it would be another order
+    account = "" if accounts.is_sole else own or accounts.for_order(ref.order.account, pending.broker)
     fields = terms.order_fields(ticket.order, known.line.ref, account)
     order = session.sdk.Order(**fields)
     await session.turn(pending.until)

@@ -142,7 +142,7 @@ class AlpacaDoor(HttpDoor):
             "X-RateLimit-Reset": str(int(time() + budget.reset_s) + 1),
         }
 
-    def turned_away(self, reason: str, body: object) -> None:
+    def turned_away(self, reason: str, body: object, _: web.Request) -> None:
         """Record an order that a fault kept from being taken."""
         try:
             if is_package(body):

@@ -1,8 +1,8 @@
-"""Accounts of the sandbox: cash, positions, commissions. One per door, no wire protocol here."""
+"""Accounts of the sandbox: cash, positions, commissions. One per door, or several; no wire protocol here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
@@ -118,6 +118,31 @@ class Book:
         power = max(Decimal(0), LEVERAGE * equity - exposure - reserved)
         positions = {symbol: Position(p.quantity, p.avg_price) for symbol, p in self.positions.items()}
         return Account(cents(self.cash), cents(equity), cents(power), positions, cents(self.realized))
+
+
+class Books:
+    """The accounts behind every door, as they are kept.
+
+    Args:
+        numbers: of a door with several accounts: theirs, first that of the account which is meant where none is named.
+            A door that is not there has one account, whatever number its orders carry.
+    """
+
+    def __init__(self, numbers: Mapping[str, Sequence[str]] | None = None) -> None:
+        self._numbers = {door: tuple(theirs) for door, theirs in (numbers or {}).items()}
+        self._books: dict[tuple[str, str], Book] = {}
+
+    def numbers(self, door: str) -> tuple[str, ...]:
+        """Return the numbers of a door's accounts; none where it was opened with one, which needs no number here."""
+        return self._numbers.get(door, ())
+
+    def key(self, door: str, account: str = "") -> tuple[str, str]:
+        """Return which account is meant: its door and number, without a number for the first one."""
+        return door, account if account in self.numbers(door)[1:] else ""
+
+    def of(self, door: str, account: str = "") -> Book:
+        """Return an account; an empty number is the first one's."""
+        return self._books.setdefault(self.key(door, account), Book())
 
 
 def commission_due(door: str, cumulative: Decimal, paid: Decimal) -> Decimal:

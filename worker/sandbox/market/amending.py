@@ -52,7 +52,8 @@ def amend(market: Market, fault: Fault, order: MarketOrder, execution: Trade, te
 
 
 def _take_back(market: Market, order: MarketOrder, execution: Trade) -> None:
-    held = market.account(order.door).positions.get(order.symbol)
+    held = market.account(order.door, order.account).positions.get(order.symbol)
     signed = execution.quantity if order.is_buy else -execution.quantity
-    market.set_position(order.door, order.symbol, (held.quantity if held else Decimal(0)) - signed)
+    left = (held.quantity if held else Decimal(0)) - signed
+    market.set_position(order.door, order.symbol, left, order.account)
     order.take_back(execution)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from worker.sandbox.faults import Fault, Faults
-from worker.sandbox.market.accounts import Account, Book, Payment, Position, cents, commission_due
+from worker.sandbox.market.accounts import Account, Books, Payment, Position, cents, commission_due
 from worker.sandbox.market.ledger import Ledger
 from worker.sandbox.market.listed import multiplier
 from worker.sandbox.market.matching import TRAILS, execution_price, first_stop, sized_by_money
@@ -44,7 +44,12 @@ class Market:
     """Prices, order books and accounts for all doors. Orders are placed from the running asyncio loop."""
 
     def __init__(
-        self, seed: int = 7, fill_delay: float = 0.02, ledger_path: Path | None = None, name: str = NAMED
+        self,
+        seed: int = 7,
+        fill_delay: float = 0.02,
+        ledger_path: Path | None = None,
+        name: str = NAMED,
+        books: Books | None = None,
     ) -> None:
         self.name = name
         self.fill_delay = fill_delay
@@ -52,14 +57,14 @@ class Market:
         self.prices = PriceBook(seed)
         self.ledger = Ledger(ledger_path)
         self._numbers = itertools.count(self.ledger.last_number + 1)
-        self._books: dict[str, Book] = {}
+        self.books = books or Books()
         self._orders: dict[str, dict[int, MarketOrder]] = {}
         self._by_client_id: dict[tuple[str, str], MarketOrder] = {}
         self._working: dict[int, MarketOrder] = {}
         self._scheduled: set[int] = set()
         self._listeners: dict[str, list[Listener]] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._restore(past(self.ledger.lines))
+        self._restore(past(self.ledger.lines, self.books))
 
     def is_another(self, shown: str) -> bool:
         """Tell whether somebody at a door means another home's sandbox: this one may have taken over its port."""
@@ -68,7 +73,6 @@ class Market:
     def _restore(self, before: Past) -> None:
         """Go on where the run before has stopped."""
         relink(before.orders)
-        self._books.update(before.books)
         for order in before.orders.values():
             if order.is_live and not self.exists(order.symbol):
                 continue
@@ -120,6 +124,7 @@ class Market:
         side: str,
         quantity: Decimal,
         limit_price: Decimal | None = None,
+        account: str = "",
         **_: object,
     ) -> str | None:
         """Say why an order must be refused, or None.
@@ -134,14 +139,14 @@ class Market:
             return "invalid_quantity"
         if limit_price is not None and limit_price <= 0:
             return "invalid_price"
-        held = self._book(door).positions.get(symbol, Position(Decimal(0), Decimal(0))).quantity
+        held = self.books.of(door, account).positions.get(symbol, Position(Decimal(0), Decimal(0))).quantity
         if door in ("tda", "schwab") and side in ("sell", "buy_to_cover"):
             return "no_position" if (held if side == "sell" else -held) < quantity else None
         opening = max(quantity + min(held, Decimal(0)), Decimal(0))
         if side in ("sell", "sell_short"):
             opening = max(quantity - max(held, Decimal(0)), Decimal(0))
         cost = opening * (limit_price or self.quote(symbol).ask) * multiplier(symbol)
-        return "insufficient_funds" if cost > self.account(door).buying_power else None
+        return "insufficient_funds" if cost > self.account(door, account).buying_power else None
 
     def place(self, **fields: Any) -> MarketOrder:
         """Take an order: ledger first, then `accepted` and the fills as events on the loop.
@@ -241,31 +246,32 @@ class Market:
 
     # -- ACCOUNTS --
 
-    def account(self, door: str) -> Account:
-        """Return the account of a door, valued at last prices."""
-        book = self._book(door)
-        asked = ((o, o.limit_price or self.quote(o.symbol).ask) for o in self._open_buys(door))
+    def account(self, door: str, account: str = "") -> Account:
+        """Return an account of a door, valued at last prices."""
+        book, whose, key = self.books.of(door, account), self.books.key(door, account), self.books.key
+        buys = [o for o in self._working.values() if key(o.door, o.account) == whose and o.is_buy and not o.waits]
+        asked = ((o, o.limit_price or self.quote(o.symbol).ask) for o in buys)
         reserved = sum((o.remaining_quantity * price * multiplier(o.symbol) for o, price in asked), Decimal(0))
         return book.picture(self.prices.last, reserved)
 
-    def set_position(self, door: str, symbol: str, quantity: Decimal) -> None:
+    def set_position(self, door: str, symbol: str, quantity: Decimal, account: str = "") -> None:
         """Set a position at the current price, without moving cash."""
-        positions = self._book(door).positions
+        positions = self.books.of(door, account).positions
         positions.pop(symbol, None)
         price = self.quote(symbol).last if quantity else None
-        self.ledger.record("position", door=door, symbol=symbol, quantity=quantity, price=price)
+        self.ledger.record("position", door=door, account=account, symbol=symbol, quantity=quantity, price=price)
         if price is not None:
             positions[symbol] = Position(Decimal(quantity), price)
 
-    def pay(self, door: str, kind: str, **facts: object) -> Payment:
+    def pay(self, door: str, kind: str, account: str = "", **facts: object) -> Payment:
         """Book what is no trade: see `Payment`; `paid_at` is now unless it is given."""
         line = {"paid_at": datetime.now(UTC).isoformat(), **facts, "number": next(self._numbers), "kind": kind}
-        self.ledger.record("paid", door=door, **line)
-        return self._book(door).pay(payment_of(line))
+        self.ledger.record("paid", door=door, account=account, **line)
+        return self.books.of(door, account).pay(payment_of(line))
 
-    def payments(self, door: str) -> Sequence[Payment]:
+    def payments(self, door: str, account: str = "") -> Sequence[Payment]:
         """Return what is no trade, oldest first."""
-        return sorted(self._book(door).payments, key=lambda payment: (payment.at, payment.number))
+        return sorted(self.books.of(door, account).payments, key=lambda payment: (payment.at, payment.number))
 
     # -- EVENTS --
 
@@ -353,12 +359,12 @@ class Market:
         """Make one execution: size, money, commission, position, ledger and listeners."""
         for leg in order.legs:
             self._execute(leg, size * units(order, leg), price_of_leg(leg, self.quote(leg.symbol)))
-        cumulative = order.filled_quantity + size
-        paid = sum((e.commission for e in order.executions), Decimal(0))
+        cumulative, paid = order.filled_quantity + size, sum((e.commission for e in order.executions), Decimal(0))
         fee = gain = Decimal(0)
         if not order.legs:
             fee = commission_due(order.door, cumulative, paid)
-            gain = self._book(order.door).apply(order.symbol, size if order.is_buy else -size, price, fee)
+            signed, book = size if order.is_buy else -size, self.books.of(order.door, order.account)
+            gain = book.apply(order.symbol, signed, price, fee)
         name = f"{order.number:08x}.{len(order.executions) + 1:02d}"
         now = datetime.now(UTC)
         execution = Trade(name, size, price, now, cumulative, fee, cents(gain))
@@ -392,9 +398,3 @@ class Market:
 
     def _worth(self, order: MarketOrder) -> Quote:
         return net_quote(order, self.quote) if order.legs else self.quote(order.symbol)
-
-    def _book(self, door: str) -> Book:
-        return self._books.setdefault(door, Book())
-
-    def _open_buys(self, door: str) -> list[MarketOrder]:
-        return [o for o in self._working.values() if o.door == door and o.is_buy and not o.waits]

@@ -81,10 +81,12 @@ def net_quote(order: MarketOrder, quotes: Callable[[str], Quote]) -> Quote:
     return replace(quotes(order.legs[0].symbol), symbol=order.symbol, bid=net, ask=net, last=net)
 
 
-def is_too_dear(market: Market, door: str, legs: Iterable[Mapping[str, Any]], quantity: Decimal) -> bool:
-    """Tell whether so many packages of these legs cost more now than the account of a door can buy for."""
+def is_too_dear(
+    market: Market, door: str, legs: Iterable[Mapping[str, Any]], quantity: Decimal, account: str = ""
+) -> bool:
+    """Tell whether so many packages of these legs cost more now than an account of a door can buy for."""
     cost = sum((_cost(market, leg) for leg in legs), Decimal(0))
-    return cost * quantity > market.account(door).buying_power
+    return cost * quantity > market.account(door, account).buying_power
 
 
 def _cost(market: Market, leg: Mapping[str, Any]) -> Decimal:

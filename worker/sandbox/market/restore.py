@@ -11,7 +11,7 @@ from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from worker.sandbox.market.accounts import Book, Payment, Position, cents, commission_due
+from worker.sandbox.market.accounts import Books, Payment, Position, cents, commission_due
 from worker.sandbox.market.orders import MarketOrder, Trade
 
 Line = Mapping[str, Any]
@@ -31,12 +31,12 @@ class Past:
     """What the runs before have left."""
 
     orders: dict[int, MarketOrder] = field(default_factory=dict)
-    books: dict[str, Book] = field(default_factory=dict)
+    books: Books = field(default_factory=Books)
 
 
-def past(lines: Iterable[Line]) -> Past:
-    """Fold the lines of a ledger, oldest first, into the orders and accounts at its end; pure."""
-    found = Past()
+def past(lines: Iterable[Line], books: Books) -> Past:
+    """Fold the lines of a ledger, oldest first, into the orders and the accounts (`books`, new ones) at its end."""
+    found = Past(books=books)
     for line in lines:
         fold = _FOLDS.get(str(line.get("event")))
         if fold is None:
@@ -67,7 +67,7 @@ def _filled(found: Past, line: Line) -> None:
     order, at = found.orders[line["number"]], datetime.fromisoformat(line["at"])
     size, price, cumulative = (Decimal(line[name]) for name in ("quantity", "price", "cumulative"))
     fee = commission_due(order.door, cumulative, sum((e.commission for e in order.executions), Decimal(0)))
-    book = found.books.setdefault(order.door, Book())
+    book = found.books.of(order.door, order.account)
     if order.extra.get("package"):  # its legs have lines of their own
         fee = gain = Decimal(0)
     else:
@@ -101,14 +101,14 @@ def _closed(found: Past, line: Line) -> None:
 
 
 def _set(found: Past, line: Line) -> None:
-    positions, quantity = found.books.setdefault(line["door"], Book()).positions, Decimal(line["quantity"])
+    positions, quantity = found.books.of(line["door"], line.get("account", "")).positions, Decimal(line["quantity"])
     positions.pop(line["symbol"], None)
     if quantity:
         positions[line["symbol"]] = Position(quantity, Decimal(line.get("price") or "0"))
 
 
 def _paid(found: Past, line: Line) -> None:
-    found.books.setdefault(line["door"], Book()).pay(payment_of(line))
+    found.books.of(line["door"], line.get("account", "")).pay(payment_of(line))
 
 
 def payment_of(line: Line) -> Payment:

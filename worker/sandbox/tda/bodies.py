@@ -6,6 +6,7 @@ Quotes and candles are in :mod:`worker.sandbox.tda.data`.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -244,14 +245,17 @@ def _balances(account: Account, values: list[float], schwab: bool) -> Json:
     }
 
 
-def preferences_json(account: str) -> Json:
+def preferences_json(accounts: Sequence[str]) -> Json:
     """Return the preferences: the accounts of the login, and where the streamer would be."""
-    shown = {"accountNumber": account, "primaryAccount": True, "type": "BROKERAGE", "nickName": "Sandbox"}
-    shown |= {"accountColor": "Green", "displayAcctId": f"...{account[-3:]}", "autoPositionEffect": True}
+    shown = [
+        {"accountNumber": one, "primaryAccount": one == accounts[0], "type": "BROKERAGE", "nickName": "Sandbox",
+         "accountColor": "Green", "displayAcctId": f"...{one[-3:]}", "autoPositionEffect": True}
+        for one in accounts
+    ]  # fmt: skip
     streamer = {"streamerSocketUrl": "", "schwabClientCustomerId": "sandbox", "schwabClientChannel": "N9"}
     streamer |= {
         "schwabClientCorrelId": correlation()["Schwab-Client-CorrelId"],
         "schwabClientFunctionId": "APIAPP",
     }
     offer = {"level2Permissions": False, "mktDataPermission": "NP"}
-    return {"accounts": [shown], "streamerInfo": [streamer], "offers": [offer]}
+    return {"accounts": shown, "streamerInfo": [streamer], "offers": [offer]}

@@ -54,7 +54,7 @@ class TdaDoor(HttpDoor):
         market: the shared market.
         name: the door's name in the market; TDA and Schwab need different ones to have different accounts.
         dialect: which protocol is spoken.
-        account: account number; None takes the dialect's own.
+        account: account number; None takes the dialect's own, or those that the market has for this door.
         literal_location: put the real service's host into Location headers, as its own clients expect.
         token_lifetime_s: seconds an access token is good for.
         revoke_on_refresh: let a new access token end all older ones.
@@ -73,7 +73,8 @@ class TdaDoor(HttpDoor):
     ) -> None:
         super().__init__(market, name)
         self.dialect = DIALECTS[dialect]
-        self.account = account or self.dialect.account
+        self.accounts = (account,) if account else market.books.numbers(name) or (self.dialect.account,)
+        self.account = self.accounts[0]
         self.literal_location = literal_location
         self.tokens = TokenDoor(self.dialect, token_lifetime_s, revoke_on_refresh, market.is_another)
         self.data = TdaData(market, self.dialect)
@@ -84,10 +85,14 @@ class TdaDoor(HttpDoor):
 
     @property
     def account_path(self) -> str:
-        """What names the account in a path: its number at TDA, a hash of it at Schwab."""
+        """What names the first account in a path."""
+        return self.path_of(self.account)
+
+    def path_of(self, account: str) -> str:
+        """Return what names an account in a path: its number at TDA, a hash of it at Schwab."""
         if self.dialect.name == "tda":
-            return self.account
-        return hashlib.sha256(f"{self.account}{self._renamed}".encode()).hexdigest().upper()
+            return account
+        return hashlib.sha256(f"{account}{self._renamed}".encode()).hexdigest().upper()
 
     def routes(self) -> Iterable[Route]:
         """Return every endpoint of the dialect."""
@@ -155,16 +160,17 @@ class TdaDoor(HttpDoor):
         """Return the throttling answer."""
         return self.dialect.no(429, THROTTLED, THROTTLED)
 
-    def turned_away(self, reason: str, body: object) -> None:
+    def turned_away(self, reason: str, body: object, request: web.Request) -> None:
         """Record an order, or each of a group, that a fault kept from being taken."""
         try:
             single, inner, _ = split(body, self.dialect)
             orders = [self._form(one) for one in (single, *inner)]
+            account = self._account_of(request)
         except Refusal:
             return
         for fields in orders:
             fields.pop("legs", None)
-            self.market.turn_away(reason, door=self.name, account=self.account, **fields)
+            self.market.turn_away(reason, door=self.name, account=account, **fields)
 
     def _json(self, body: object) -> web.Response:
         return web.json_response(body, headers=correlation() if self.dialect.name == "schwab" else None)
@@ -181,33 +187,32 @@ class TdaDoor(HttpDoor):
         return web.json_response(body | (dict(odd.options.get("body") or {}) if odd else {}))
 
     async def _account_numbers(self, _: web.Request) -> web.Response:
-        rows = [{"accountNumber": self.account, "hashValue": self.account_path}]
+        rows = [{"accountNumber": number, "hashValue": self.path_of(number)} for number in self.accounts]
         if self.take("strange_rows", "accounts"):
             rows.append({"accountNumber": "87654321", "hashValue": "0" * 64})
         return self._json(self._spoilt("accounts", rows))
 
     async def _accounts(self, request: web.Request) -> web.Response:
-        rows = [self._account_json(request)]
+        rows = [self._account_json(request, number) for number in self.accounts]
         if self.take("strange_rows", "accounts"):
             rows.append({"securitiesAccount": {self.dialect.account_key: "87654321", "type": "CASH"}})
         return self._json(self._spoilt("accounts", rows))
 
     async def _account(self, request: web.Request) -> web.Response:
-        self._check_account(request)
-        return self._json(self._spoilt("account", [self._account_json(request)])[0])
+        return self._json(self._spoilt("account", [self._account_json(request, self._account_of(request))])[0])
 
-    def _account_json(self, request: web.Request) -> Json:
+    def _account_json(self, request: web.Request, number: str) -> Json:
         """Return the account, with positions or orders where they are asked for."""
         fields = set(request.query.get("fields", "").split(",")) - {""}
         allowed = {"positions"} if self.dialect.name == "schwab" else {"positions", "orders"}
         if not fields <= allowed:
             raise self.dialect.no(400, "Bad Request", f"fields must be of {', '.join(sorted(allowed))}")
-        account = self.market.account(self.name)
+        account = self.market.account(self.name, number)
         prices = {symbol: self.market.quote(symbol).last for symbol in account.positions}
-        body = account_json(account, self.dialect, self.account, prices, fields)
+        body = account_json(account, self.dialect, number, prices, fields)
         if "orders" in fields:
             today = datetime.now(UTC).date()
-            orders = [o for o in self._listed() if o.received_at.date() == today]
+            orders = [o for o in self._listed(number) if o.received_at.date() == today]
             body["securitiesAccount"]["orderStrategies"] = [self._shown(o) for o in orders]
         if "positions" in fields and self.take("strange_rows", "account"):
             body["securitiesAccount"].setdefault("positions", []).extend(strange_positions())
@@ -230,28 +235,32 @@ class TdaDoor(HttpDoor):
         return rows
 
     async def _transactions(self, request: web.Request) -> web.Response:
-        self._check_account(request)
-        paid, placed = self.market.payments(self.name), [o for o in self._numbered.values() if not o.legs]
-        return self._json(transactions(placed, paid, request.query, self.dialect, self.account))
+        account = self._account_of(request)
+        paid = self.market.payments(self.name, account)
+        placed = [order for order in self._numbered.values() if not order.legs and order.account == account]
+        return self._json(transactions(placed, paid, request.query, self.dialect, account))
 
-    def _check_account(self, request: web.Request) -> None:
-        if request.match_info["account"] != self.account_path:
+    def _account_of(self, request: web.Request) -> str:
+        """Return the number of the account that the path names; Refusal for an unknown one."""
+        found = [number for number in self.accounts if self.path_of(number) == request.match_info["account"]]
+        if not found:
             raise self.dialect.no(self._unknown_account, "Invalid account number")
+        return found[0]
 
     async def _preferences(self, _: web.Request) -> web.Response:
-        return self._json(preferences_json(self.account))
+        return self._json(preferences_json(self.accounts))
 
     # -- ORDERS ---
 
     async def _place(self, request: web.Request) -> web.Response:
         """Take an order; one that the market rejects is taken first, and then rejected."""
-        self._check_account(request)
+        account = self._account_of(request)
         body, inner, waits = split(await read_json(request), self.dialect)
-        fields, triggered = self._read(body), [self._read(one) for one in inner]
+        fields, triggered = self._read(body, account), [self._read(one, account) for one in inner]
         reason = rejection_of(self.market, self.name, fields)
         lies.twin(self, fields)
         fields["extra"] |= {"order_id": self.next_id()}
-        order = self.keep(place_order(self.market, door=self.name, account=self.account, **fields))
+        order = self.keep(place_order(self.market, door=self.name, **fields))
         for terms in triggered:
             self._attach(order, terms, waits)
         if reason is not None:
@@ -270,12 +279,12 @@ class TdaDoor(HttpDoor):
     def _attach(self, order: MarketOrder, fields: Json, waits: bool) -> None:
         """Take an order that waits for another one to be filled, or excludes it."""
         fields["extra"] |= {"order_id": self.next_id(), "parent": order.number, "waits": waits}
-        child = self.keep(self.market.place(door=self.name, account=self.account, waits=waits, **fields))
+        child = self.keep(self.market.place(door=self.name, waits=waits, **fields))
         self.links.add(order, child)
 
     async def _replace(self, request: web.Request) -> web.Response:
         order = self._named(request)
-        fields = self._read(await read_json(request))
+        fields = self._read(await read_json(request), order.account)
         if not order.is_live:
             raise self.dialect.no(400, f"Order in {status(order, self.dialect)} status cannot be replaced")
         fields["extra"] |= {"order_id": self.next_id()}
@@ -289,13 +298,13 @@ class TdaDoor(HttpDoor):
         """Return what the market needs to know of a body, of one leg or several."""
         return read_package(body, self.dialect) if is_package(body) else read_order(body, self.dialect)
 
-    def _read(self, body: object) -> Json:
-        """Return what the market needs to know of a body; Refusal also for an unknown symbol."""
+    def _read(self, body: object, account: str) -> Json:
+        """Return what the market needs to know of a body and its account; Refusal also for an unknown symbol."""
         fields = self._form(body)
         for symbol in [leg["symbol"] for leg in fields.get("legs", ())] or [fields["symbol"]]:
             if not self.market.exists(symbol):
                 raise self.dialect.invalid(f"Invalid symbol: {symbol}")
-        return fields
+        return fields | {"account": account}
 
     def next_id(self) -> int:
         """Return the id of a new order: 13 digits, rising, never the same again after a restart."""
@@ -316,7 +325,7 @@ class TdaDoor(HttpDoor):
             number = others[-1] if others else number - 1
         if not self.take("location_missing", symbol=order.symbol):
             host = self.dialect.literal_host if self.literal_location else self.url
-            headers["Location"] = f"{host}{self.dialect.trader}/accounts/{self.account_path}/orders/{number}"
+            headers["Location"] = f"{host}{self.dialect.trader}/accounts/{self.path_of(order.account)}/orders/{number}"
         return web.Response(status=201, headers=headers)
 
     async def _order(self, request: web.Request) -> web.Response:
@@ -332,44 +341,44 @@ class TdaDoor(HttpDoor):
         return web.Response(status=200, headers=correlation() if self.dialect.name == "schwab" else None)
 
     async def _orders(self, request: web.Request) -> web.Response:
-        self._check_account(request)
-        return await self._all_orders(request)
+        return self._all_of(request, self._account_of(request))
 
     async def _all_orders(self, request: web.Request) -> web.Response:
+        return self._all_of(request, None)
+
+    def _all_of(self, request: web.Request, account: str | None) -> web.Response:
         """Answer with the orders entered in a window, at most `maxResults`, and strange ones where a fault says so."""
         keep = self._order_filter(request.query)
         try:
             limit = int(request.query.get("maxResults", MAX_RESULTS))
         except ValueError:
             raise self.dialect.no(400, "Bad Request", "maxResults must be a number") from None
-        kept = (order for order in self._listed() if keep(order))
+        kept = (order for order in self._listed(account) if keep(order))
         rows = [self._shown(order) for order in islice(kept, limit)]
         if not request.query.get("status") and self.take("strange_rows", "list"):
-            rows += strange_orders(self.dialect, self.account)
+            rows += strange_orders(self.dialect, account or self.account)
         return self._json(self._spoilt("list", rows))
 
     async def _preview(self, request: web.Request) -> web.Response:
         """Answer what an order would cost, and whether it would be taken; Schwab only."""
-        self._check_account(request)
-        body = await read_json(request)
-        fields = self._read(body)
+        account, body = self._account_of(request), await read_json(request)
+        fields = self._read(body, account)
         reason = rejection_of(self.market, self.name, fields)
-        return self._json(preview_json(self.market, self.account, body, fields, reason))
+        return self._json(preview_json(self.market, account, body, fields, reason))
 
     def _named(self, request: web.Request) -> MarketOrder:
         """Return the order the path names; Refusal for an unknown one."""
-        self._check_account(request)
-        name = request.match_info["id"]
+        account, name = self._account_of(request), request.match_info["id"]
         number = int(name) if name.isdecimal() else 0
         order = self._numbered.get(number) or self._numbered.get(first_of(number))
-        if order is None:
+        if order is None or order.account != account:
             raise self.dialect.no(404, "Not Found", f"Order not found: {name}")
         return order
 
-    def _listed(self) -> list[MarketOrder]:
-        """Return the orders a listing shows, newest first; `list_lag` hides new ones for a while."""
+    def _listed(self, account: str | None) -> list[MarketOrder]:
+        """Return an account's orders as a listing shows them, newest first; `list_lag` hides new ones for a while."""
         now = monotonic()
-        outer = [o for o in self._numbered.values() if self.links.parent(o) is None]
+        outer = [o for o in self._numbered.values() if account in (None, o.account) and self.links.parent(o) is None]
         shown = [o for o in outer if now >= float(str(o.extra.get("hidden_until", 0)))]
         return shown[::-1]
 

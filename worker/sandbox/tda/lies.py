@@ -205,7 +205,7 @@ def twin(door: TdaDoor, fields: Json) -> None:
         if (tag := fault.options.get("tag")) is not None:
             theirs["extra"]["tag"] = str(tag)
         at = datetime.now(UTC) - timedelta(seconds=float(fault.options.get("seconds", 1.0)))
-        door.keep(door.market.place(door=door.name, account=door.account, received_at=at, **theirs))
+        door.keep(door.market.place(door=door.name, received_at=at, **theirs))
 
 
 def replace_outside(door: TdaDoor, order: MarketOrder, fields: Json, fault: Fault) -> None:

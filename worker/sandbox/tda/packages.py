@@ -66,10 +66,11 @@ def rejection_of(market: Market, door: str, fields: Json) -> str | None:
     """Return why an order, of whatever kind, is taken and rejected a moment later; None where it may work."""
     if "legs" not in fields:
         return rejection(market, door, fields)
-    account, quantity = market.account(door), fields["quantity"]
+    account, quantity = market.account(door, fields["account"]), fields["quantity"]
     for leg in fields["legs"]:
         position = account.positions.get(leg["symbol"])
         held, wanted = position.quantity if position else Decimal(0), quantity * leg["ratio"]
         if (leg["side"] == "sell" and held < wanted) or (leg["side"] == "buy_to_cover" and -held < wanted):
             return REJECTIONS["no_position"]
-    return REJECTIONS["insufficient_funds"] if is_too_dear(market, door, fields["legs"], quantity) else None
+    is_dear = is_too_dear(market, door, fields["legs"], quantity, fields["account"])
+    return REJECTIONS["insufficient_funds"] if is_dear else None

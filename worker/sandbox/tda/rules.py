@@ -192,8 +192,9 @@ def rejection(market: Market, door: str, fields: Json) -> str | None:
     reason = market.refusal(door=door, **fields)
     if reason is None and fields["side"] in ("sell", "buy_to_cover"):
         open_orders = (o for o in market.orders(door) if o.is_live and "parent" not in o.extra)
-        same = (o for o in open_orders if o.symbol == fields["symbol"] and o.side == fields["side"])
+        terms = (fields["account"], fields["symbol"], fields["side"])
+        same = (o for o in open_orders if (o.account, o.symbol, o.side) == terms)
         claimed = sum((o.remaining_quantity for o in same), Decimal(0))
-        held = market.account(door).positions[fields["symbol"]].quantity
+        held = market.account(door, fields["account"]).positions[fields["symbol"]].quantity
         reason = "no_position" if abs(held) - claimed < fields["quantity"] else None
     return None if reason is None else REJECTIONS.get(reason, reason)

@@ -20,9 +20,9 @@ from worker.sandbox.arrivals import StampedReader
 from worker.sandbox.faults import Fault
 from worker.sandbox.market.market import Market, MarketEvent
 from worker.sandbox.tws import messages
-from worker.sandbox.tws.messages import ACCOUNT
 from worker.sandbox.tws.orders import OrderDesk
 from worker.sandbox.tws.requests import Requests
+from worker.sandbox.tws.rules import accounts_of
 from worker.sandbox.tws.wire import Fields, WireError, agreed_version, encode
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class ApiClient:
         self.client_id = -1
         self.version = 0
         self.meant = ""  # its connect options
-        self.subscribed_account = False
+        self.subscribed_account = ""  # whose values it wants to hear of
         self.subscribed_positions = False
         self.quotes: dict[int, tuple[str, tuple[Decimal, Decimal, Decimal]]] = {}  # by request: symbol, prices told
         self._writer = writer
@@ -97,7 +97,7 @@ class TwsDoor:
         self._running = False
         self._is_broken = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._moved: set[str] = set()
+        self._moved: set[tuple[str, str]] = set()  # account, symbol
         #: The earliest moment at which each message of the last second can have come.
         self._messages: deque[float] = deque(maxlen=1000)
         market.subscribe(name, self._on_event)
@@ -296,7 +296,7 @@ class TwsDoor:
             return False
         session.client_id = client_id
         self.sessions[client_id] = session
-        session.answer(encode(15, 1, ACCOUNT))
+        self.send_accounts(session)
         if not faults.take(self.name, "no_next_valid_id"):
             self.send_next_id(session)
         for code, farm in (*_FARMS, self._definitions):
@@ -304,6 +304,11 @@ class TwsDoor:
         if self.outage_since is not None:
             session.error(-1, 1100, "Connectivity between IB and Trader Workstation has been lost.")
         return True
+
+    def send_accounts(self, session: ApiClient) -> None:
+        """Tell a client whose accounts it can trade; of several each ends with a comma (recorded: qtpylib#79)."""
+        known = accounts_of(self.market, self.name)
+        session.answer(encode(15, 1, known[0] if len(known) == 1 else "".join(f"{number}," for number in known)))
 
     def send_next_id(self, session: ApiClient) -> None:
         """Tell a client its next order id; an earlier one under the fault `rollback_next_valid_id`."""
@@ -320,7 +325,7 @@ class TwsDoor:
         if event.kind == "fill":
             if not self._moved:
                 self.later(0.05, self._tell_accounts)
-            self._moved.add(event.order.symbol)
+            self._moved.add((event.order.account, event.order.symbol))
 
     def _tell_accounts(self) -> None:
         """Tell subscribers what the fills of the last moment did to the account."""

@@ -171,10 +171,10 @@ def _open_order_fields(tws: TwsOrder) -> list[str]:
     fields, request, perm = list(_OPEN_ORDER), tws.request, str(tws.perm_id)
     fields[1] = str(tws.order_id)
     fields[2:13] = _contract(tws)
-    fields[13:21] = [*_main(tws), request.oca_group, ACCOUNT]
+    fields[13:21] = [*_main(tws), request.oca_group, tws.order.account]
     fields[23:27] = [request.order_ref, str(tws.client_id), perm, text(request.outside_rth)]
     fields[29] = request.good_after
-    fields[30] = f"{perm}.0/{ACCOUNT}/{text(tws.order.quantity)}"
+    fields[30] = f"{perm}.0/{tws.order.account}/{text(tws.order.quantity)}"
     fields[27], fields[36] = text(request.hidden), request.good_till
     fields[49] = text(request.display_size or None)
     fields[54], fields[58] = str(request.oca_type or 3), str(request.parent_id)
@@ -202,7 +202,7 @@ def completed_order(tws: TwsOrder, version: int) -> bytes:
     """Return completedOrder, 96 fields and five more from server 170 on; it knows neither order id nor client id."""
     fields, order, request = list(_COMPLETED_ORDER), tws.order, tws.request
     fields[1:12] = _contract(tws)
-    fields[12:20] = [*_main(tws), request.oca_group, ACCOUNT]
+    fields[12:20] = [*_main(tws), request.oca_group, tws.order.account]
     fields[13] = "0"
     fields[22:25] = [request.order_ref, str(tws.perm_id), text(request.outside_rth)]
     if order.order_type in TRAILS:
@@ -262,7 +262,7 @@ def execution(tws: TwsOrder, fill: Trade, request_id: int = -1, part: MarketOrde
     average = sum((e.quantity * e.price for e in until), Decimal(0)) / (fill.cumulative or 1)
     return encode(
         *fields,
-        *(_exec_id(fill), ib_time(fill.at), ACCOUNT, "ISLAND", side, fill.quantity, fill.price, tws.perm_id),
+        *(_exec_id(fill), ib_time(fill.at), tws.order.account, "ISLAND", side, fill.quantity, fill.price, tws.perm_id),
         *(tws.client_id, 0, fill.cumulative, average.quantize(Decimal("0.0001")), tws.request.order_ref),
         *("", "", "", 2),
     )
@@ -283,7 +283,7 @@ def _exec_id(fill: Trade) -> str:
 # -- ACCOUNT --
 
 
-def account_values(account: Account) -> list[tuple[str, str, str]]:
+def account_values(account: Account, number: str = ACCOUNT) -> list[tuple[str, str, str]]:
     """Return key, value and currency of what TWS tells about an account."""
     stocks = account.equity - account.cash
     exposure = account.equity * 4 - account.buying_power
@@ -306,12 +306,12 @@ def account_values(account: Account) -> list[tuple[str, str, str]]:
         "RealizedPnL": account.realized,
         "UnrealizedPnL": Decimal(0),
     }
-    plain = [("AccountCode", ACCOUNT, ""), ("AccountType", "INDIVIDUAL", ""), ("AccountReady", "true", "")]
+    plain = [("AccountCode", number, ""), ("AccountType", "INDIVIDUAL", ""), ("AccountReady", "true", "")]
     plain += [("DayTradesRemaining", "-1", "")]  # no limit
     return [*plain, *((key, f"{cents(value):f}", "USD") for key, value in money.items())]
 
 
-def portfolio(symbol: str, position: Position, last: Decimal, realized: Decimal) -> bytes:
+def portfolio(symbol: str, position: Position, last: Decimal, realized: Decimal, account: str = ACCOUNT) -> bytes:
     """Return updatePortfolio for one position."""
     s, size = shown(symbol), multiplier(symbol)
     units = position.quantity * size
@@ -319,14 +319,14 @@ def portfolio(symbol: str, position: Position, last: Decimal, realized: Decimal)
     return encode(
         *(7, 8, con_id(symbol), s.symbol, s.kind, s.ends, s.strike, s.right or "0", s.multiplier, s.primary or s.venue),
         *(s.currency, s.local, s.trading_class),
-        *(position.quantity, last, value, position.avg_price * size, gain, realized, ACCOUNT),
+        *(position.quantity, last, value, position.avg_price * size, gain, realized, account),
     )
 
 
-def position(symbol: str, held: Position) -> bytes:
+def position(symbol: str, held: Position, account: str = ACCOUNT) -> bytes:
     """Return one line of the positions list; what a unit cost is told with its multiplier (docs/facts/ibkr.md#9.7)."""
     cost = held.avg_price * multiplier(symbol)
-    return encode(61, 3, ACCOUNT, *contract_fields(symbol, shown(symbol).primary, ""), held.quantity, cost)
+    return encode(61, 3, account, *contract_fields(symbol, shown(symbol).primary, ""), held.quantity, cost)
 
 
 # -- CONTRACTS AND QUOTES --

@@ -29,7 +29,7 @@ from worker.sandbox.tws.messages import (
     what_if,
 )
 from worker.sandbox.tws.packages import market_legs
-from worker.sandbox.tws.rules import complaint_about, is_off_the_tick, order_terms, seconds_left
+from worker.sandbox.tws.rules import accounts_of, complaint_about, is_off_the_tick, order_terms, seconds_left
 from worker.sandbox.tws.wire import PlaceOrder, request_of
 
 #: Changes of the order type that IB takes: recorded of this one, the others answer 105 (assumed).
@@ -57,7 +57,7 @@ class Outlet(Protocol):
 
 
 class OrderDesk:
-    """All TWS orders of one account, and the clients that own them."""
+    """All TWS orders of the accounts behind one login, and the clients that own them."""
 
     def __init__(self, market: Market, name: str, clients: Mapping[int, Outlet]) -> None:
         self.market = market
@@ -93,7 +93,8 @@ class OrderDesk:
     def place(self, client: Outlet, request: PlaceOrder) -> None:
         """Take a placeOrder message: a new order, a change of a live one, or a what-if question."""
         key = (client.client_id, request.order_id)
-        known = self._by_id.get(key)
+        known, accounts = self._by_id.get(key), accounts_of(self.market, self.name)
+        request.account = request.account or (accounts[0] if len(accounts) == 1 else "")
         if known is not None:
             self._change(client, known, request)
             return
@@ -193,7 +194,7 @@ class OrderDesk:
     def _answer_what_if(self, client: Outlet, request: PlaceOrder, fields: OrderTerms) -> None:
         ghost = TwsOrder(_unplaced(fields), request, client.client_id, request.order_id)
         value = request.quantity * (request.limit_price or self.market.quote(fields["symbol"]).ask)
-        client.answer(what_if(ghost, client.version, self.market.account(self.name), value))
+        client.answer(what_if(ghost, client.version, self.market.account(self.name, request.account), value))
 
     # -- FAULTS --
 
@@ -223,9 +224,9 @@ class OrderDesk:
             words = "Cannot modify a filled order." if code == 104 else "Duplicate order id"
             client.answer(error(request.order_id, code, words, client.version))
             return
-        same = (old.action, old.contract.market_symbol)
+        same = (old.action, old.contract.market_symbol, order.account)
         retyped = (old.order_type, request.order_type)
-        if same != (request.action, request.contract.market_symbol) or (
+        if same != (request.action, request.contract.market_symbol, request.account) or (
             len({*retyped}) > 1 and retyped not in _RETYPED
         ):
             words = "Order being modified does not match original order"

@@ -53,7 +53,7 @@ def market_legs(legs: Sequence[ComboLeg], action: str) -> list[ComboLeg]:
 
 
 def complaint_about_legs(
-    market: Market, door: str, legs: Sequence[ComboLeg], quantity: Decimal, limit: Decimal | None
+    market: Market, door: str, account: str, legs: Sequence[ComboLeg], quantity: Decimal, limit: Decimal | None
 ) -> tuple[int, str] | None:
     """Return code and text of the error that answers a bad package."""
     if len(legs) < 2 or any(leg["symbol"] is None or not market.exists(leg["symbol"]) for leg in legs):
@@ -64,7 +64,7 @@ def complaint_about_legs(
         return 434, "The order size cannot be zero"
     if limit is not None and limit % _STEP:
         return 110, "The price does not conform to the minimum price variation for this contract"
-    if is_too_dear(market, door, legs, quantity):
+    if is_too_dear(market, door, legs, quantity, account):
         return 201, "Order rejected - reason:insufficient_funds"
     return None
 

@@ -14,8 +14,9 @@ from worker.sandbox.tws import messages
 from worker.sandbox.tws.chains import matching, option_parameters, several
 from worker.sandbox.tws.foreign import contract_details, execution, open_order, position, sentinel, strangers
 from worker.sandbox.tws.history import HistoryError, history, parse_end, read_request
-from worker.sandbox.tws.messages import ACCOUNT, TwsOrder
+from worker.sandbox.tws.messages import TwsOrder
 from worker.sandbox.tws.packages import traded
+from worker.sandbox.tws.rules import about_account, accounts_of
 from worker.sandbox.tws.wire import Fields, encode, read_contract, read_place_order, split_tags
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Requests:
             9: ("contract", self._contract_details),
             15: ("bind", self._auto_open_orders),
             16: ("open_orders", partial(self._open_orders, everyone=True)),
-            17: ("accounts", lambda session, _: session.answer(encode(15, 1, ACCOUNT))),
+            17: ("accounts", lambda session, _: self._door.send_accounts(session)),
             20: ("bars", self._bars),
             25: ("bars", self._ignore),
             49: ("time", lambda session, _: session.answer(encode(49, 1, int(datetime.now(UTC).timestamp())))),
@@ -172,7 +173,7 @@ class Requests:
         for tws in self._visible():
             if (
                 client_id in (0, tws.client_id)
-                and account in ("", ACCOUNT)
+                and account in ("", tws.order.account)
                 and symbol.replace(" ", ".") in ("", tws.order.symbol)
                 and side in (None, tws.order.is_buy)
             ):
@@ -193,37 +194,58 @@ class Requests:
 
     def _account_updates(self, session: ApiClient, fields: Fields) -> None:
         fields.skip(1)
-        session.subscribed_account = fields.flag()
-        if session.subscribed_account:
-            self._send_account(session)
-            session.answer(encode(54, 1, ACCOUNT))
+        wanted, account = fields.flag(), fields.text()
+        if wanted and (number := self._account_named(session, -1, account)):
+            session.subscribed_account = number
+            self._send_account(session, number)
+            session.answer(encode(54, 1, number))
+        elif not wanted:
+            session.subscribed_account = ""
 
-    def _send_account(self, session: ApiClient) -> None:
+    def _account_named(self, session: ApiClient, request_id: int, account: str) -> str:
+        """Return the number of the account that a request means; empty where it was refused, in recorded words."""
+        known = self._accounts
+        if not account and len(known) > 1:
+            words = "Error validating request.-'bN' : cause - The account code is required for this operation."
+            session.error(request_id, 321, words)
+            return ""
+        wrong = about_account(account or known[0], known)
+        if wrong is not None:
+            session.error(request_id, *wrong)
+        return "" if wrong is not None else account or known[0]
+
+    @property
+    def _accounts(self) -> tuple[str, ...]:
+        return accounts_of(self._market, self._door.name)
+
+    def _send_account(self, session: ApiClient, number: str) -> None:
         """Send account values and portfolio, as a subscription begins."""
-        account = self._market.account(self._door.name)
-        session.answer(*(encode(6, 2, *line, ACCOUNT) for line in messages.account_values(account)))
+        account = self._market.account(self._door.name, number)
+        session.answer(*(encode(6, 2, *line, number) for line in messages.account_values(account, number)))
         for symbol, held in account.positions.items():
             last = self._market.quote(symbol).last
-            session.answer(messages.portfolio(symbol, held, last, account.realized))
+            session.answer(messages.portfolio(symbol, held, last, account.realized, number))
         session.answer(encode(8, 1, f"{datetime.now(UTC):%H:%M}"))
 
-    def push_account(self, session: ApiClient, symbols: Iterable[str]) -> None:
-        """Tell a client that subscribed what fills in `symbols` did to the account."""
-        account = self._market.account(self._door.name)
-        if session.subscribed_account:
-            session.push(*(encode(6, 2, *line, ACCOUNT) for line in messages.account_values(account)))
-        for symbol in symbols:
+    def push_account(self, session: ApiClient, moved: Iterable[tuple[str, str]]) -> None:
+        """Tell a client that subscribed what fills did to the accounts: `moved` has each with its symbol."""
+        if told := session.subscribed_account:
+            values = messages.account_values(self._market.account(self._door.name, told), told)
+            session.push(*(encode(6, 2, *line, told) for line in values))
+        for number, symbol in moved:
+            account = self._market.account(self._door.name, number)
             held = account.positions.get(symbol, Position(Decimal(0), Decimal(0)))
             if session.subscribed_positions:
-                session.push(messages.position(symbol, held))
-            if session.subscribed_account:
+                session.push(messages.position(symbol, held, number))
+            if session.subscribed_account == number:
                 last = self._market.quote(symbol).last
-                session.push(messages.portfolio(symbol, held, last, account.realized))
+                session.push(messages.portfolio(symbol, held, last, account.realized, number))
 
     def _positions(self, session: ApiClient, _: Fields) -> None:
         session.subscribed_positions = True
-        account = self._market.account(self._door.name)
-        session.answer(*(messages.position(symbol, held) for symbol, held in account.positions.items()))
+        for number in self._accounts:
+            held = self._market.account(self._door.name, number).positions
+            session.answer(*(messages.position(symbol, one, number) for symbol, one in held.items()))
         session.answer(*(position(row) for row in self._strangers()))
         session.answer(encode(62, 1))
 
@@ -231,22 +253,24 @@ class Requests:
         session.subscribed_positions = False
 
     def _account_summary(self, session: ApiClient, fields: Fields) -> None:
-        """Send the values of the tags that were asked for."""
+        """Send the values of the tags that were asked for, of every account."""
         fields.skip(1)
         request_id = fields.integer()
         fields.skip(1)
         wanted = set(split_tags(fields.text()))
-        for key, value, currency in messages.account_values(self._market.account(self._door.name)):
-            if key in wanted or "$LEDGER" in wanted:
-                session.answer(encode(63, 1, request_id, ACCOUNT, key, value, currency))
+        for number in self._accounts:
+            for key, *told in messages.account_values(self._market.account(self._door.name, number), number):
+                if key in wanted or "$LEDGER" in wanted:
+                    session.answer(encode(63, 1, request_id, number, key, *told))
         session.answer(encode(64, 1, request_id))
 
     def _account_multi(self, session: ApiClient, fields: Fields) -> None:
         fields.skip(1)
         request_id, account, model = fields.integer(), fields.text(), fields.text()
-        lines = messages.account_values(self._market.account(self._door.name))
-        session.answer(*(encode(73, 1, request_id, account or ACCOUNT, model, *line) for line in lines))
-        session.answer(encode(74, 1, request_id))
+        if number := self._account_named(session, request_id, account):
+            lines = messages.account_values(self._market.account(self._door.name, number), number)
+            session.answer(*(encode(73, 1, request_id, number, model, *line) for line in lines))
+            session.answer(encode(74, 1, request_id))
 
     # -- CONTRACTS AND PRICES --
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -40,6 +41,11 @@ _FRACTION = "Fractional-sized order cannot be placed via API. Please use desktop
 Complaint = tuple[int, str]
 
 
+def accounts_of(market: Market, door: str) -> tuple[str, ...]:
+    """Return the numbers of the accounts behind the login, as managedAccounts tells them."""
+    return market.books.numbers(door) or (ACCOUNT,)
+
+
 def order_terms(door: str, request: PlaceOrder, client_id: int) -> OrderTerms:
     """Return the order in the market's words; what has no word there passes as it came."""
     closing = request.order_type in ("MOC", "LOC")
@@ -47,7 +53,7 @@ def order_terms(door: str, request: PlaceOrder, client_id: int) -> OrderTerms:
     limits, begins = request.order_type in LIMITED, request.order_type == "TRAIL LIMIT"
     return {
         "door": door,
-        "account": request.account or ACCOUNT,
+        "account": request.account,
         "client_order_id": request.order_ref or None,
         "symbol": request.contract.market_symbol or request.contract.symbol,
         "side": SIDES.get(request.action, request.action),
@@ -79,18 +85,27 @@ def complaint_about(market: Market, request: PlaceOrder, fields: OrderTerms, nex
     """
     if request.order_id < next_id:
         return 103, "Duplicate order id"
+    if (wrong := about_account(request.account, accounts_of(market, fields["door"]))) is not None:
+        return wrong
     if request.legs:
         legs, limit = market_legs(request.legs, request.action), fields["limit_price"]
-        return complaint_about_legs(market, fields["door"], legs, request.quantity, limit)
+        return complaint_about_legs(market, fields["door"], request.account, legs, request.quantity, limit)
     if request.contract.market_symbol is None or not market.exists(fields["symbol"]):
         return 200, _UNKNOWN
-    if request.account not in ("", ACCOUNT):
-        return 321, f"Error validating request.-'bN' : cause - Invalid account code '{request.account}'."
     if request.order_type not in ORDER_TYPES:
         return 321, "Error validating request.-'bF' : cause - Invalid order type was entered"  # recorded
     if request.action not in SIDES or request.tif not in TIFS:
         return 111, "The order TIF and the order type are incompatible"
     return _about_numbers(market, request, fields)
+
+
+def about_account(number: str, known: Sequence[str]) -> Complaint | None:
+    """Return TWS's complaint about the account of an order; the words are recorded (swigibpy#43, qtpylib#79)."""
+    if not number:
+        return 321, "Error validating request.-'bN' : cause - You must specify an account."
+    if number not in known:
+        return 321, f"Error validating request.-'bN' : cause - Invalid account code '{number}'."
+    return None
 
 
 def _about_numbers(market: Market, request: PlaceOrder, fields: OrderTerms) -> Complaint | None:
