@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from models.destinations import broker_of
+from models.destinations import broker_of, split
 from models.errors import ConfigurationError, InvalidOrder
 from models.messages import OrderRequest
 from models.settings import Settings
@@ -20,11 +20,25 @@ def route_of(settings: Settings, request: OrderRequest, queue_broker: str | None
             its own.
 
     Raises:
-        InvalidOrder: the route names a broker or an account that is not configured, or leaves open which account is
-            meant.
+        InvalidOrder: the route names a broker or an account that is not configured, leaves open which account is
+            meant, or names another one than the order.
     """
-    named = _usual(settings.route, queue_broker) if request.route is None else request.route
-    return tuple(dict.fromkeys(_each(settings, named, request.account)))
+    account, usual = request.account, _usual(settings.route, queue_broker)
+    named = request.route or (usual if account is None else _with_account(settings, usual, account))
+    return tuple(dict.fromkeys(_each(settings, named, account)))
+
+
+def _with_account(settings: Settings, usual: Sequence[str], account: str) -> Sequence[str]:
+    """Return the brokers of the usual route that have an account of this name.
+
+    Raises:
+        InvalidOrder: none has; names the accounts that there are.
+    """
+    brokers = [name for name in map(broker_of, usual) if account in settings.all_brokers[name].accounts]
+    if not brokers:
+        known = ", ".join(where for where in settings.destinations if split(where)[1]) or "none by name"
+        raise InvalidOrder(f"account: no broker of the usual route has {account!r}; there are {known}")
+    return brokers
 
 
 def _each(settings: Settings, named: Sequence[str], account: str | None) -> Iterator[str]:
@@ -34,6 +48,8 @@ def _each(settings: Settings, named: Sequence[str], account: str | None) -> Iter
             raise InvalidOrder(
                 f"route: no broker {broker_of(name)!r} is configured, there are {', '.join(sorted(known))}"
             )
+        if account is not None and split(name)[1] not in (None, account):
+            raise InvalidOrder(f"route: names {name}, but the order's account is {account}")
         try:
             yield settings.destination(name, account)
         except ConfigurationError as error:

@@ -267,6 +267,10 @@ class Settings(BaseSettings):
             raise ConfigurationError(f"{name} has no account {found!r}; it has {known}")
         return joined(name, found)
 
+    def must_know(self, place: str) -> None:
+        """Raise ConfigurationError where a place, `alpaca` or `ibkr:ira`, is no broker and no account of one."""
+        (self.broker if place == broker_of(place) else self.destination)(place)
+
     @property
     def brokers_in_order(self) -> tuple[str, ...]:
         """The brokers of the default route, each once, whatever accounts it names there."""

@@ -174,7 +174,7 @@ class OrderClient(GroupClient):
     ) -> tuple[list[OrderRequest], dict[str, str]]:
         """Return the orders that `close_position` would submit, and why some brokers could not be asked."""
         if broker is not None:  # refuses a name that nobody has
-            (self.settings.broker if broker == broker_of(broker) else self.settings.destination)(broker)
+            self.settings.must_know(broker)
         symbol, held = symbol.upper(), self.positions(timeout, None if broker is None else [broker_of(broker)])
         found = held.places(symbol, self.settings.destinations, broker)
         unread = {name: f"{name} does not tell how much {symbol} it holds" for name, size in found if size is None}
@@ -288,7 +288,7 @@ class OrderClient(GroupClient):
         """Ask for the cancel of every order that has not ended, of whatever strategy; `corro kill` also stops new ones.
 
         Args:
-            broker: only orders that are there, or wait for it.
+            broker: only orders that are there, or wait for it; `ibkr:ira`: in one of its accounts.
             strategy: only its orders.
             symbol: only orders in it.
 
@@ -339,7 +339,7 @@ class OrderClient(GroupClient):
     def open_orders(
         self, strategy: str | None = None, *, broker: str | None = None, symbol: str | None = None
     ) -> list[Order]:
-        """Return the orders that have not ended, oldest first: queued, on their way, and live at a broker."""
+        """Return the orders that have not ended, oldest first; `broker` may be one of its accounts, `ibkr:ira`."""
         with self.database.read() as connection:
             rows = open_rows(connection, broker=broker, strategy=strategy, symbol=symbol and symbol.upper())
         return [Order(self, row) for row in rows]

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, text
 
+from models.destinations import split
 from models.record.group_rows import GroupRow
 from models.record.rows import AttemptRow, FetchRow, OrderEventRow, OrderRow, PositionRow, ReadableOrder, WorkerRow
 from models.record.statements import Query, fetch
@@ -44,8 +45,12 @@ def order_rows(connection: Connection) -> list[OrderRow]:
 def open_rows(
     connection: Connection, *, broker: str | None = None, strategy: str | None = None, symbol: str | None = None
 ) -> list[OrderRow]:
-    """Return the orders that have not ended, oldest first; each name that is given must be the order's."""
-    given = {"broker": broker, "strategy": strategy, "symbol": symbol}
+    """Return the orders that have not ended, oldest first; each name that is given must be the order's.
+
+    A broker may be one of its accounts, `ibkr:ira`.
+    """
+    at, account = split(broker.strip()) if broker is not None else (None, None)
+    given = {"broker": at, "account": account, "strategy": strategy, "symbol": symbol}
     wanted = [orders.c[name] == value.strip() for name, value in given.items() if value is not None]
     open_ = select(orders).where(orders.c.status.in_([str(status) for status in OPEN]), *wanted)
     return fetch(connection, open_.order_by(orders.c.created_at, orders.c.client_order_id), OrderRow)

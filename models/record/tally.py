@@ -33,15 +33,16 @@ Labels = tuple[str, ...]
 _SEEN = """
 WITH seen AS (
   SELECT v.id, v.client_order_id, v.at, v.kind, v.from_status, v.to_status, o.created_at,
-    coalesce({first}, o.broker, '') AS first,
+    coalesce({first}, o.broker, '') AS first, {first_account} AS first_account,
     (SELECT max(a.attempt_no) FROM attempts a
       WHERE a.client_order_id = v.client_order_id AND a.started_at <= v.at) AS no
   FROM order_events v JOIN orders o ON o.client_order_id = v.client_order_id WHERE v.id > :after AND v.id <= :upto
 ), told AS (
-  SELECT s.*, a.started_at, a.sent_at, coalesce(a.broker, s.first) AS broker,
-    coalesce((SELECT b.broker FROM attempts b
-      WHERE b.client_order_id = s.client_order_id AND b.attempt_no = s.no - 1), s.first) AS before
+  SELECT s.*, a.started_at, a.sent_at, coalesce(a.broker, s.first) AS broker, coalesce(b.broker, s.first) AS before,
+    coalesce(a.account, '') AS account, coalesce(b.account, CASE WHEN b.broker IS NULL THEN s.first_account END, '')
+      AS account_before
   FROM seen s LEFT JOIN attempts a ON a.client_order_id = s.client_order_id AND a.attempt_no = s.no
+  LEFT JOIN attempts b ON b.client_order_id = s.client_order_id AND b.attempt_no = s.no - 1
 )
 """
 _ORDERS = """
@@ -66,16 +67,22 @@ SELECT broker, outcome, count(*) FROM (
   END AS outcome FROM told t WHERE t.no IS NOT NULL) counted
 WHERE outcome IS NOT NULL GROUP BY 1, 2
 """
-_FALLBACKS = "SELECT before, broker, count(*) FROM told WHERE kind = 'claimed' AND before <> broker GROUP BY 1, 2"
+_FALLBACKS = """
+SELECT before, broker, count(*) FROM told
+WHERE kind = 'claimed' AND (before <> broker OR account_before <> account) GROUP BY 1, 2
+"""
 _TO_BROKER = "SELECT {seconds} AS took FROM told WHERE kind = 'claimed' AND no = 1"
-#: By dialect: the first broker of a route, and the seconds from the order's making to its first send.
+_FIRST = "json_extract(o.route, '$[0]')"
+#: By dialect: the first broker of a route, its account, and the seconds from the order's making to its first send.
 _WORDS = {
     "sqlite": {
-        "first": "json_extract(o.route, '$[0]')",
+        "first": f"substr({_FIRST}, 1, instr({_FIRST} || '\\:', '\\:') - 1)",
+        "first_account": f"substr({_FIRST}, instr({_FIRST} || '\\:', '\\:') + 1)",
         "seconds": "86400.0 * (julianday(coalesce(sent_at, started_at)) - julianday(created_at))",
     },
     "postgresql": {
-        "first": "o.route ->> 0",
+        "first": "split_part(o.route ->> 0, '\\:', 1)",
+        "first_account": "split_part(o.route ->> 0, '\\:', 2)",
         "seconds": "extract(epoch FROM coalesce(sent_at, started_at) - created_at)",
     },
 }

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from models.destinations import BETWEEN, broker_of, joined, split
 from models.errors import InvalidOrder, InvalidRequest, NotFound, OutputLost
 from producers.cli import show
 
@@ -72,6 +73,7 @@ def wants_json() -> bool:
 Json = Annotated[bool, typer.Option("--json", is_eager=True, callback=_remember, help="One JSON document on stdout.")]
 Out = Annotated[Path | None, typer.Option("--out", help="write .csv or .parquet, every column; - is CSV on stdout")]
 Wide = Annotated[bool, typer.Option("--wide", help="every column in full, however wide the terminal is")]
+Account = Annotated[str | None, typer.Option(help="an account behind a login: ira, or ibkr:ira")]
 Since = Annotated[str | None, typer.Option(help="ISO time, date, or an age such as 30m, 12h, 7d")]
 Until = Annotated[str | None, typer.Option(help="as --since; what is exactly as old is left out")]
 Limit = Annotated[
@@ -234,6 +236,39 @@ def listing(table: Table, columns: Sequence[str], form: Form, *, limit: int | No
     tell(found, columns, form, table=table, title="" if found else table.name.removeprefix("v_").replace("_", " "))
     if count > len(found):
         show.note(f"{len(found):,} of {count:,} shown; --limit {count} shows all")
+
+
+def placed(broker: str | None, account: str | None) -> dict[str, str | None]:
+    """Return what rows must have that are at a broker, or in an account: `ira`, `ibkr:ira`; a broker may be one, too.
+
+    Raises:
+        InvalidRequest: no account has that name, or it is another broker's.
+    """
+    if BETWEEN in (broker or "") and account is None:
+        broker, account = None, broker
+    if account is None:
+        return {"broker": broker, "account": None}
+    from models.settings import load_settings
+
+    at, name = split(account) if BETWEEN in account else (broker, account)
+    if broker not in (None, at):
+        raise InvalidRequest(f"--account: {account} is not at {broker}")
+    known = [where for where in load_settings().destinations if BETWEEN in where]
+    if known and not any(split(where)[1] == name and at in (None, broker_of(where)) for where in known):
+        raise InvalidRequest(f"--account: there is no {joined(at, name) if at else name}; there are {', '.join(known)}")
+    return {"broker": at, "account": name}
+
+
+def whole_place(broker: str | None, account: str | None) -> str | None:
+    """Return a broker, or an account with its broker, as one name; None where neither is given.
+
+    Raises:
+        InvalidRequest: no broker, or another one, is named for the account.
+    """
+    found = placed(broker, account)
+    if found["account"] is not None and found["broker"] is None:
+        raise InvalidRequest(f"--account: say at which broker, as BROKER:{account}, or by --broker")
+    return found["broker"] and joined(found["broker"], found["account"])
 
 
 # -- IDS ---

@@ -8,7 +8,22 @@ import typer
 from models.errors import InvalidRequest, OutputLost
 from models.vocabulary import LotMethod
 from producers.cli import show
-from producers.cli.app import Form, Json, Limit, Out, Since, Until, Wide, day, history, listing, moment, tell
+from producers.cli.app import (
+    Account,
+    Form,
+    Json,
+    Limit,
+    Out,
+    Since,
+    Until,
+    Wide,
+    day,
+    history,
+    listing,
+    moment,
+    placed,
+    tell,
+)
 
 if TYPE_CHECKING:
     from models.history import Row
@@ -35,7 +50,7 @@ def pnl(
     symbol: Annotated[str | None, typer.Option()] = None,
     strategy: Annotated[str | None, typer.Option()] = None,
     broker: Annotated[str | None, typer.Option()] = None,
-    account: Annotated[str | None, typer.Option()] = None,
+    account: Account = None,
     since: Annotated[str | None, typer.Option(help="first day: a date in New York, or an age such as 30d")] = None,
     until: Until = None,
     method: Method = None,
@@ -54,7 +69,7 @@ def pnl(
     with history() as h:
         rows = h.pnl(
             names, since=day("--since", since), until=day("--until", until), method=method,
-            symbol=symbol and symbol.upper(), strategy=strategy, broker=broker, account=account,
+            symbol=symbol and symbol.upper(), strategy=strategy, **placed(broker, account),
         )  # fmt: skip
     table = pnl_columns(names)
     tell(rows, [column.name for column in table.c], form, table=table, title="" if rows else "profit and loss")

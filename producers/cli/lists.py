@@ -10,6 +10,7 @@ from models.errors import InvalidRequest
 from models.vocabulary import Outcome, Status
 from producers.cli import show
 from producers.cli.app import (
+    Account,
     Form,
     Json,
     Limit,
@@ -20,6 +21,7 @@ from producers.cli.app import (
     history,
     listing,
     moment,
+    placed,
     tell,
     whole_id,
 )  # fmt: skip
@@ -57,6 +59,7 @@ def orders(
     symbol: Annotated[str | None, typer.Option()] = None,
     strategy: Annotated[str | None, typer.Option()] = None,
     broker: Annotated[str | None, typer.Option()] = None,
+    account: Account = None,
     since: Since = None,
     until: Until = None,
     limit: Limit = None,
@@ -69,7 +72,7 @@ def orders(
 
     listing(
         v_orders, ORDER_COLUMNS, Form(json, out, wide), status=words("--status", status, Status),
-        symbol=symbol and symbol.upper(), strategy=strategy, broker=broker,
+        symbol=symbol and symbol.upper(), strategy=strategy, **placed(broker, account),
         since=moment("--since", since), until=moment("--until", until), limit=limit,
     )  # fmt: skip
 
@@ -96,6 +99,7 @@ def fills(
     symbol: Annotated[str | None, typer.Option()] = None,
     strategy: Annotated[str | None, typer.Option()] = None,
     broker: Annotated[str | None, typer.Option()] = None,
+    account: Account = None,
     since: Since = None,
     until: Until = None,
     limit: Limit = None,
@@ -108,7 +112,7 @@ def fills(
 
     listing(
         v_fills, _FILL_COLUMNS, Form(json, out, wide), symbol=symbol and symbol.upper(), strategy=strategy,
-        broker=broker, since=moment("--since", since), until=moment("--until", until), limit=limit,
+        **placed(broker, account), since=moment("--since", since), until=moment("--until", until), limit=limit,
     )  # fmt: skip
 
 
@@ -117,6 +121,7 @@ def attempts(
     symbol: Annotated[str | None, typer.Option()] = None,
     strategy: Annotated[str | None, typer.Option()] = None,
     broker: Annotated[str | None, typer.Option()] = None,
+    account: Account = None,
     since: Since = None,
     until: Until = None,
     limit: Limit = None,
@@ -129,7 +134,7 @@ def attempts(
 
     listing(
         v_attempts, _ATTEMPT_COLUMNS, Form(json, out, wide), outcome=words("--outcome", outcome, Outcome),
-        symbol=symbol and symbol.upper(), strategy=strategy, broker=broker,
+        symbol=symbol and symbol.upper(), strategy=strategy, **placed(broker, account),
         since=moment("--since", since), until=moment("--until", until), limit=limit,
     )  # fmt: skip
 
@@ -174,6 +179,7 @@ def _show_evidence(row: "Row", wide: bool) -> None:
 def external(
     symbol: Annotated[str | None, typer.Option()] = None,
     broker: Annotated[str | None, typer.Option()] = None,
+    account: Account = None,
     status: Annotated[str | None, typer.Option(help="one of the broker's statuses, or several with commas")] = None,
     since: Since = None,
     until: Until = None,
@@ -186,8 +192,9 @@ def external(
     from models.history import v_external_orders
 
     listing(
-        v_external_orders, _EXTERNAL_COLUMNS, Form(json, out, wide), symbol=symbol and symbol.upper(), broker=broker,
-        status=_list(status), since=moment("--since", since), until=moment("--until", until), limit=limit,
+        v_external_orders, _EXTERNAL_COLUMNS, Form(json, out, wide), symbol=symbol and symbol.upper(),
+        **placed(broker, account), status=_list(status), since=moment("--since", since),
+        until=moment("--until", until), limit=limit,
     )  # fmt: skip
 
 

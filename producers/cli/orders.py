@@ -11,7 +11,7 @@ import typer
 from models.errors import NotFound, OutputLost
 from models.vocabulary import Status
 from producers.cli import show
-from producers.cli.app import Form, Json, Wide, client, moment, seconds, tell, whole_id
+from producers.cli.app import Account, Form, Json, Wide, client, moment, seconds, tell, whole_id, whole_place
 from producers.cli.legs import legs_of
 from producers.cli.lists import ORDER_COLUMNS
 
@@ -25,7 +25,7 @@ _FAILED = {Status.REJECTED, Status.DENIED, Status.EXPIRED}
 #: Options of `submit` that are fields of the order as they are.
 _SAME = (
     "symbol", "side", "quantity", "notional", "extended_hours", "strategy", "session", "asset_class", "currency",
-    "decision_price", "client_order_id", "preview", "limit_offset", "display_quantity",
+    "decision_price", "client_order_id", "preview", "limit_offset", "display_quantity", "account",
 )  # fmt: skip
 #: `--wait` ran out: not known yet.
 _NOT_KNOWN_YET = 3
@@ -67,7 +67,8 @@ def submit(
             "SIDE is buy, QTY counts packages, and a limit below 0 is received",
         ),
     ] = None,
-    route: Annotated[str | None, typer.Option(help="brokers in order, such as ibkr,alpaca")] = None,
+    route: Annotated[str | None, typer.Option(help="brokers in order, such as ibkr,alpaca or ibkr:ira,alpaca")] = None,
+    account: Annotated[str | None, typer.Option(help="the account behind a login, by its name: ira")] = None,
     decision_price: Annotated[
         str | None, typer.Option(help="at which you decided, for `corro tca`; no part of the order's terms")
     ] = None,
@@ -133,6 +134,7 @@ def order_of(options: Mapping[str, Any]) -> "OrderRequest":
 def close(
     symbol: str,
     broker: Annotated[str | None, typer.Option(help="only there, instead of everywhere")] = None,
+    account: Account = None,
     limit: Annotated[str | None, typer.Option(help="limit price, instead of a market order")] = None,
     tif: Annotated[str, typer.Option(help="day, gtc, ioc, fok, opg or cls")] = "day",
     strategy: Annotated[str | None, typer.Option(help="only what this strategy holds")] = None,
@@ -148,6 +150,7 @@ def close(
     """
     terms: dict[str, Any] = {"limit_price": limit, "order_type": type_of(limit, None, None), "time_in_force": tif}
     with client() as c, contextlib.ExitStack() as safe:
+        broker = whole_place(broker, account)
         requests, unreachable = c.closing_orders(symbol, broker, strategy=strategy, external=external, **terms)
         for request in requests:
             safe.enter_context(never_lost(c, request.client_order_id))
@@ -252,6 +255,7 @@ def cancel(
     ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="client_order_ids")] = None,
     everything: Annotated[bool, typer.Option("--all", help="every order that has not ended")] = False,
     broker: Annotated[str | None, typer.Option(help="with --all: only orders there, or waiting for it")] = None,
+    account: Account = None,
     strategy: Annotated[str | None, typer.Option(help="with --all: only this strategy's")] = None,
     symbol: Annotated[str | None, typer.Option(help="with --all: only in this symbol")] = None,
     wide: Wide = False,
@@ -264,11 +268,12 @@ def cancel(
     """
     if bool(ids) == everything:
         raise typer.BadParameter("say either which orders, by their ids, or --all")
-    if not everything and any(given is not None for given in (broker, strategy, symbol)):
-        raise typer.BadParameter("--broker, --strategy and --symbol choose among --all")
+    if not everything and any(given is not None for given in (broker, account, strategy, symbol)):
+        raise typer.BadParameter("--broker, --account, --strategy and --symbol choose among --all")
     with client() as c:
+        broker = whole_place(broker, account)
         if broker is not None:
-            c.settings.broker(broker)
+            c.settings.must_know(broker)
         if ids:
             orders = c.cancel_many([_meant(c, each) for each in ids])
         else:

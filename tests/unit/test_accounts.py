@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert
 
-from models.errors import ConfigurationError, InvalidOrder, Unsupported
+from models.errors import ConfigurationError, InvalidOrder, InvalidRequest, Unsupported
 from models.history import History, v_attempts, v_fills
 from models.messages import OrderRequest
 from models.record.tables import position_locks
 from models.routes import route_of
 from models.settings import BrokerSettings, Settings
+from producers.cli.app import placed, whole_place
 from producers.client import OrderClient
 from worker.brokers.fake import FakeBroker
 from worker.brokers.ibkr.accounts import TradedAccounts, traded_accounts
@@ -31,6 +32,14 @@ def settings_of(**more: object) -> Settings:
     return Settings.model_validate({"brokers": BROKERS, "routing": {"route": ["ibkr:ira", "alpaca"]}} | more)
 
 
+@pytest.fixture
+def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let commands find the settings."""
+    numbers = ", ".join(f'{name} = "{number}"' for name, number in NUMBERS.items())
+    (tmp_path / "corro.toml").write_text(f"[brokers.ibkr]\naccounts = {{ {numbers} }}\n[brokers.alpaca]\n")
+    monkeypatch.setenv("CORRO_CONFIG", str(tmp_path / "corro.toml"))
+
+
 # -- WHERE AN ORDER GOES ---
 @pytest.mark.parametrize(
     ("given", "route"),
@@ -39,6 +48,7 @@ def settings_of(**more: object) -> Settings:
         ({"route": ["ibkr:main", "alpaca"]}, ("ibkr:main", "alpaca")),
         ({"route": ["ibkr"], "account": "main"}, ("ibkr:main",)),
         ({"route": ["ibkr:ira", "ibkr:main"]}, ("ibkr:ira", "ibkr:main")),
+        ({"account": "main"}, ("ibkr:main",)),
     ],
 )
 def test_a_route_names_accounts(given: dict[str, object], route: tuple[str, ...]) -> None:
@@ -53,6 +63,8 @@ def test_a_route_names_accounts(given: dict[str, object], route: tuple[str, ...]
         ({"route": ["alpaca:ira"]}, "alpaca has no account 'ira'"),
         ({"route": ["ibkr"]}, "say ibkr:ACCOUNT"),
         ({"route": ["alpaca"], "account": "ira"}, "alpaca has no account 'ira'"),
+        ({"route": ["ibkr:ira"], "account": "main"}, "names ibkr:ira, but the order's account is main"),
+        ({"account": "joint"}, "no broker of the usual route has 'joint'; there are ibkr:ira, ibkr:main"),
     ],
 )
 def test_an_account_that_nobody_has_is_refused_with_those_there_are(given: dict[str, object], words: str) -> None:
@@ -76,6 +88,61 @@ def test_numbers_are_shown_nowhere_and_are_no_names() -> None:
 def test_limits_of_an_account_that_there_is_not_are_refused() -> None:
     with pytest.raises(ValueError, match="ibkr:joint"):
         settings_of(risk={"account": {"ibkr:joint": {"max_quantity": 1}}})
+
+
+# -- IN COMMANDS ---
+@pytest.mark.parametrize(
+    ("broker", "account", "found"),
+    [
+        (None, "ira", (None, "ira")),
+        (None, "ibkr:ira", ("ibkr", "ira")),
+        ("ibkr:main", None, ("ibkr", "main")),
+        ("ibkr", "main", ("ibkr", "main")),
+        ("alpaca", None, ("alpaca", None)),
+    ],
+)
+def test_lists_are_filtered_by_account(
+    configured: None, broker: str | None, account: str | None, found: tuple[str | None, str | None]
+) -> None:
+    assert tuple(placed(broker, account).values()) == found
+
+
+@pytest.mark.parametrize(
+    ("broker", "account", "words"),
+    [
+        (None, "joint", "no joint; there are ibkr:ira, ibkr:main"),
+        ("alpaca", "ira", "no alpaca:ira; there are"),
+        ("alpaca", "ibkr:ira", "ibkr:ira is not at alpaca"),
+    ],
+)
+def test_an_account_that_there_is_not_is_told_with_those_there_are(
+    configured: None, broker: str | None, account: str, words: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=words):
+        placed(broker, account)
+
+
+def test_what_is_changed_in_an_account_says_at_which_broker(configured: None) -> None:
+    assert (whole_place("ibkr", "ira"), whole_place(None, "ibkr:ira"), whole_place(None, None)) == (
+        "ibkr:ira", "ibkr:ira", None,
+    )  # fmt: skip
+    with pytest.raises(InvalidRequest, match="say at which broker"):
+        whole_place(None, "ira")
+
+
+@pytest.mark.parametrize("place", ["ibkr", "ibkr:ira", "alpaca"])
+def test_brokers_and_their_accounts_are_places(place: str) -> None:
+    settings_of().must_know(place)
+
+
+def test_the_sandbox_numbers_the_accounts_that_the_settings_name() -> None:
+    found = Settings.model_validate({"sandbox": {"accounts": {"ibkr": "main,ira", "tda": ["main", "kids"]}}})
+    assert found.all_brokers["ibkr"].accounts == {"main": "DU1000001", "ira": "DU1000002"}
+    assert found.sandbox.arguments == ["--accounts=ibkr=DU1000001,DU1000002", "--accounts=tda=123456789,123456790"]
+    assert (found.destination("ibkr"), found.destination("tda:kids")) == ("ibkr:main", "tda:kids")
+    for wrong in ({"alpaca": ["main"]}, {"ibkr": ["main", "main"]}, {"ibkr": []}, {"tda": ["DU1"]}):
+        with pytest.raises(ValueError, match="accounts"):
+            Settings.model_validate({"sandbox": {"accounts": wrong}})
 
 
 # -- IB ---

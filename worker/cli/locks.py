@@ -28,7 +28,7 @@ def locks(
 
 
 def unlock(
-    broker: Annotated[str, typer.Argument(help="a broker")],
+    broker: Annotated[str, typer.Argument(help="a broker, or ibkr:ira")],
     symbol: Annotated[str, typer.Argument()],
     by: Annotated[str | None, typer.Option(help="who takes responsibility; default the login name")] = None,
     reason: Annotated[str | None, typer.Option(help="what explains the position; kept in the journal")] = None,
@@ -41,7 +41,7 @@ def unlock(
     if reason is None:
         raise typer.BadParameter("--reason is required: the record keeps what explained this position")
     with client() as c:
-        c.settings.broker(broker)
+        c.settings.must_know(broker)
         row = take(c.database, broker, symbol.upper(), by=operator(by), reason=reason)
     columns = ("broker", "symbol", "expected", "found", "since")
     tell([row], columns, Form(json, wide=wide), document=row)
