@@ -47,6 +47,16 @@ class OrderSteps:
         with self.database.write() as connection:
             connection.execute(insert(order_events).values(**row))
 
+    def one_goes_to_another_account(self) -> None:
+        """One order is filled in the account that it names, another one falls back from that to another account."""
+        self.order("a-1", ["ibkr:ira"], broker="ibkr", account="ira")
+        self.attempt("a-1", 1, "ibkr", account="ira", outcome="accepted")
+        self.order("a-2", ["ibkr:ira", "ibkr:main"], broker="ibkr", account="ira")
+        self.attempt("a-2", 1, "ibkr", account="ira", outcome="refused")
+        self.event("a-2", "refused", "submitted", "submitted")
+        self.event("a-2", "requeued", "submitted", "queued", later=0)
+        self.attempt("a-2", 2, "ibkr", account="main", outcome="accepted")
+
     def one_falls_back_and_one_is_canceled(self) -> None:
         """One order goes from ibkr to alpaca and is filled there, the other is canceled at ibkr at once."""
         self.order("o-1", ["ibkr", "alpaca"], created_ago=0.2)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sqlalchemy import select
 
+from models.history import History, v_orders
 from models.record import tally
 from models.record.database import Database, upgrade
 from models.record.tables import order_events
@@ -20,11 +21,23 @@ def test_both_databases_count_the_same(database: Database, tmp_path: Path) -> No
     for one in (database, other):
         OrderSteps(one).one_falls_back_and_one_is_canceled()
         found.append(tally.count_on(one))
+        _see_accounts(one)
     other.close()
     assert found[0].of("orders") == found[1].of("orders")
     assert found[0].of("attempts") == found[1].of("attempts")
     assert found[0].of("fallbacks") == found[1].of("fallbacks") == {("ibkr", "alpaca"): 1}
     assert sum(found[0].of("to_broker").values()) == 2
+
+
+def _see_accounts(database: Database) -> None:
+    """Orders in accounts count at their broker, and going from one account to another is a fallback, once."""
+    OrderSteps(database).one_goes_to_another_account()
+    counted = tally.count_on(database)
+    assert counted.of("fallbacks") == {("ibkr", "alpaca"): 1, ("ibkr", "ibkr"): 1}
+    assert {broker for broker, _ in counted.of("orders")} == {"ibkr", "alpaca"}
+    seen = History(database).rows(v_orders)
+    rows = {row["client_order_id"]: (row["brokers_tried"], row["fell_back"]) for row in seen}
+    assert rows == {"o-1": (2, True), "o-2": (1, False), "a-1": (1, False), "a-2": (1, True)}
 
 
 def test_of_several_who_count_at_once_each_event_is_counted_once(database: Database) -> None:

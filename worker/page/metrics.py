@@ -51,7 +51,7 @@ METRICS: dict[str, Named] = {
     "corro_orders": Named("counter", ("broker", "status"), "Orders that have entered a status, each once."),
     "corro_open_orders": Named("gauge", ("broker", "status"), "Orders that have not ended."),
     "corro_attempts": Named("counter", ("broker", "outcome"), "Attempts that have entered an outcome."),
-    "corro_fallbacks": Named("counter", ("from", "to"), "Attempts at another broker, or in another account, than the one before."),
+    "corro_fallbacks": Named("counter", ("from", "to"), "Attempts at another broker, or account, than the one before."),
     "corro_submit_to_broker_seconds": Named("histogram", (), "From an order's making to its first send."),
     "corro_broker_connected": Named("gauge", ("broker",), "1 while a live worker is connected, and reads its broker."),
     "corro_worker_heartbeat_age_seconds": Named("gauge", ("worker",), "Since the last heartbeat; of broker@host."),

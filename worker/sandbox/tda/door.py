@@ -100,7 +100,7 @@ class TdaDoor(HttpDoor):
         orders = f"{trader}/accounts/{{account}}/orders"
         yield Route("POST", self.dialect.token_path, "token", self._token)
         yield Route("GET", f"{trader}/accounts", "accounts", self._accounts)
-        yield Route("GET", f"{trader}/orders", "list", self._all_orders)
+        yield Route("GET", f"{trader}/orders", "list", self._orders)
         if self.dialect.name == "schwab":
             yield Route("GET", f"{trader}/accounts/accountNumbers", "accounts", self._account_numbers)
             yield Route("GET", f"{trader}/userPreference", "preferences", self._preferences)
@@ -235,8 +235,7 @@ class TdaDoor(HttpDoor):
         return rows
 
     async def _transactions(self, request: web.Request) -> web.Response:
-        account = self._account_of(request)
-        paid = self.market.payments(self.name, account)
+        paid = self.market.payments(self.name, account := self._account_of(request))
         placed = [order for order in self._numbered.values() if not order.legs and order.account == account]
         return self._json(transactions(placed, paid, request.query, self.dialect, account))
 
@@ -341,13 +340,8 @@ class TdaDoor(HttpDoor):
         return web.Response(status=200, headers=correlation() if self.dialect.name == "schwab" else None)
 
     async def _orders(self, request: web.Request) -> web.Response:
-        return self._all_of(request, self._account_of(request))
-
-    async def _all_orders(self, request: web.Request) -> web.Response:
-        return self._all_of(request, None)
-
-    def _all_of(self, request: web.Request, account: str | None) -> web.Response:
         """Answer with the orders entered in a window, at most `maxResults`, and strange ones where a fault says so."""
+        account = self._account_of(request) if "account" in request.match_info else None
         keep = self._order_filter(request.query)
         try:
             limit = int(request.query.get("maxResults", MAX_RESULTS))

@@ -1,6 +1,6 @@
 """fell_back between accounts: an order that went from one account to another of the same login has fallen back
 
-Revision: 0030, after 0029
+Revision: 0031, after 0030
 
 Rules: runs on SQLite and PostgreSQL alike, up and down; a worker of the previous version must be able to run on the
 new schema (add columns as nullable first, drop them one release later); views are dropped and made again.
@@ -15,12 +15,12 @@ import re
 from pathlib import Path
 from types import ModuleType
 
-revision = "0030"
-down_revision = "0029"
+revision = "0031"
+down_revision = "0030"
 branch_labels = None
 depends_on = None
 
-_REST = r"((?: AS count)?\s+FROM attempts a\s+WHERE [^()]*\) > 1 AS fell_back)"
+_REST = r"((?: AS count)?\s+FROM attempts a\s+WHERE [^()]*\)+ > 1 AS fell_back)"
 _BROKERS = r"count\(DISTINCT a\.broker\)"
 _ANY = r"count\(DISTINCT (?:(?!count\(DISTINCT).)*?\)"
 _PLACES = r"count(DISTINCT a.broker || '\:' || coalesce(a.account, ''))\1"
@@ -40,7 +40,7 @@ def _change(counted: str, new: str) -> None:
     views = _accounts()
     text, count = re.subn(counted + _REST, new, views._text_of("v_orders"), flags=re.DOTALL)
     if count != 1:
-        raise ValueError(f"fell_back stands {count} times in v_orders")
+        raise ValueError(f"fell_back stands {count} times in {text}")
     views._replace("v_orders", text)
 
 
