@@ -236,15 +236,15 @@ class TdaDoor(HttpDoor):
 
     async def _transactions(self, request: web.Request) -> web.Response:
         paid = self.market.payments(self.name, account := self._account_of(request))
-        placed = [order for order in self._numbered.values() if not order.legs and order.account == account]
+        placed = [one for one in self._numbered.values() if not one.legs and one.account == account]
         return self._json(transactions(placed, paid, request.query, self.dialect, account))
 
     def _account_of(self, request: web.Request) -> str:
         """Return the number of the account that the path names; Refusal for an unknown one."""
-        found = [number for number in self.accounts if self.path_of(number) == request.match_info["account"]]
-        if not found:
-            raise self.dialect.no(self._unknown_account, "Invalid account number")
-        return found[0]
+        for number in self.accounts:
+            if self.path_of(number) == request.match_info["account"]:
+                return number
+        raise self.dialect.no(self._unknown_account, "Invalid account number")
 
     async def _preferences(self, _: web.Request) -> web.Response:
         return self._json(preferences_json(self.accounts))
@@ -378,8 +378,7 @@ class TdaDoor(HttpDoor):
 
     def _order_filter(self, query: Mapping[str, str]) -> Callable[[MarketOrder], bool]:
         """Return the test that the query of an order listing describes."""
-        first, last = self._window(query)
-        wanted = query.get("status")
+        (first, last), wanted = self._window(query), query.get("status")
 
         def keep(order: MarketOrder) -> bool:
             entered = order.received_at.replace(microsecond=0)  # as it is shown
